@@ -1,0 +1,89 @@
+"""The attack contracts: what the attacker may do, what it holds, what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attacks.target import Target
+from guard.data import Split
+from guard.types import Array, Ints
+
+Family = Literal["evasion", "extraction", "membership"]
+
+
+class Access(IntEnum):
+    """What a target shows, each level including those before it."""
+
+    LABELS = 1
+    SCORES = 2
+    GRADIENTS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreatModel:
+    """What the attacker may do. `epsilon` is an L-infinity radius in input units; `queries` a budget in rows."""
+
+    access: Access
+    epsilon: float | None = None
+    queries: int | None = None
+    knowledge: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttackData:
+    """What the attacker holds and what it is judged on; the two never share a row.
+
+    `craft`: labelled rows for building an attack. `test`: held-out rows it is judged on. `pool`: the thief's
+    unlabelled public inputs. `members`/`nonmembers`: candidates, one half each of a coin flip made before
+    training; `shadow`: rows from the same source that are neither. `reference`: the undefended model's labels
+    ``(n,)`` on `test`, for judging only; no attack learns from it.
+    """
+
+    craft: Split
+    test: Split
+    pool: Array | None = None
+    members: Split | None = None
+    nonmembers: Split | None = None
+    shadow: Split | None = None
+    reference: Ints | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttackResult:
+    """What came of one run.
+
+    `outcome (n,)` is per row: evasion, was this held-out row fooled; extraction, does the clone agree with the
+    model on it; membership, the score of each candidate (larger says member), with `truth (n,)` the members.
+    `baseline` is the same quantity without the attack (random noise of the same norm; a no-victim clone).
+    `curves` maps a name to (x, y) points for the report, `images` a name to an array worth looking at.
+    """
+
+    outcome: NDArray[np.generic]
+    baseline: NDArray[np.generic] | None = None
+    truth: NDArray[np.bool_] | None = None
+    queries: int = 0
+    gradients: int = 0
+    flags: tuple[str, ...] = ()
+    curves: Mapping[str, tuple[list[float], list[float]]] = field(default_factory=dict)
+    images: Mapping[str, Array] = field(default_factory=dict)
+
+
+class Attack(Protocol):
+    """One technique. Settings live in the object; `run` gives the same result for the same seed."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def family(self) -> Family: ...
+
+    @property
+    def threat(self) -> ThreatModel: ...
+
+    def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult: ...

@@ -1,0 +1,158 @@
+"""Intervals: every measured number comes with one, and the gate reads its bad end.
+
+Rates get Clopper-Pearson (never covers less than it says); AUCs and paired differences and ratios get a seeded
+percentile bootstrap. A bootstrap of rows that are all alike has no width however few they are, so there the exact
+binomial limit for "none of n" takes its place.
+
+References: Clopper and Pearson, Biometrika 1934; Efron and Tibshirani, "An introduction to the bootstrap", 1993,
+ch. 13; Birnbaum and Klose, Annals of Mathematical Statistics 1957 (largest variance of an AUC).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+Floats = NDArray[np.float64]
+
+LEVEL = 0.95
+RESAMPLES = 2000
+_CHUNK = 4_000_000  # resampled weights held at once
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate, its two-sided 95 % limits, and the rows it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(each) for each in (self.value, self.low, self.high)):
+            raise ValueError(f"an interval needs finite numbers, got {self.value}, {self.low}, {self.high}")
+
+    def __str__(self) -> str:
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+def clopper_pearson(successes: int, n: int, level: float = LEVEL) -> Interval:
+    """Exact interval of a rate: `successes` of `n` independent rows. Raises ValueError unless 0 <= successes <= n."""
+    if not 0 <= successes <= n or n < 1:
+        raise ValueError(f"need 0 <= successes <= n and n >= 1, got {successes} of {n}")
+    tail = (1 - level) / 2
+    low = 0.0 if successes == 0 else float(special.betaincinv(successes, n - successes + 1, tail))
+    high = 1.0 if successes == n else float(special.betaincinv(successes + 1, n - successes, 1 - tail))
+    return Interval(successes / n, low, high, n)
+
+
+def rate(outcomes: ArrayLike) -> Interval:
+    """Share of true rows in `outcomes (n,)`."""
+    rows = np.asarray(outcomes, bool)
+    return clopper_pearson(int(rows.sum()), rows.size)
+
+
+def auc(scores: ArrayLike, truth: ArrayLike) -> float:
+    """Chance that a member outscores a non-member, ties counting half; 0.5 when one kind is missing."""
+    values, members = np.asarray(scores, np.float64), np.asarray(truth, bool)
+    if members.all() or not members.any():
+        return 0.5
+    inside, outside = values[members], np.sort(values[~members])
+    below = np.searchsorted(outside, inside, "left") + np.searchsorted(outside, inside, "right")
+    return float(below.mean() / 2 / len(outside))
+
+
+def auc_interval(scores: ArrayLike, truth: ArrayLike, *, seed: int, resamples: int = RESAMPLES) -> Interval:
+    """AUC with a percentile bootstrap that draws members and non-members apart.
+
+    Where the two kinds separate perfectly the limit is the binomial one at the smaller group's size, which bounds
+    the variance of any AUC (Birnbaum and Klose).
+    """
+    values, members = np.asarray(scores, np.float64), np.asarray(truth, bool)
+    inside, outside = values[members], values[~members]
+    smaller = min(len(inside), len(outside))
+    if smaller == 0:
+        raise ValueError("an AUC needs members and non-members")
+    value = auc(values, members)
+    if value in (0.0, 1.0):
+        edge = clopper_pearson(round(value * smaller), smaller)
+        return Interval(value, edge.low, edge.high, len(values))
+    wins = np.subtract.outer(inside, outside)
+    wins = (np.sign(wins) + 1) / 2
+    rng = np.random.default_rng(seed)
+    draws = [
+        np.einsum("bi,bi->b", _weights(rng, len(inside), size) @ wins, _weights(rng, len(outside), size))
+        for size in _chunks(resamples, len(inside) + len(outside))
+    ]
+    low, high = _limits(np.concatenate(draws))
+    return Interval(value, min(low, value), max(high, value), len(values))
+
+
+def paired_difference(first: ArrayLike, second: ArrayLike, *, seed: int, resamples: int = RESAMPLES) -> Interval:
+    """Mean of ``first - second``, two columns ``(n,)`` judged on the same rows."""
+    rows = np.asarray(first, np.float64) - np.asarray(second, np.float64)
+    value = float(rows.mean())
+    slack = _slack(rows)
+    low, high = (value - slack, value + slack) if slack else _limits(_means(rows[None], seed, resamples)[0])
+    return Interval(value, max(-1.0, min(low, value)), min(1.0, max(high, value)), len(rows))
+
+
+def surviving_share(
+    gain: ArrayLike, of: ArrayLike, *, seed: int, resamples: int = RESAMPLES, ceiling: float = 10.0
+) -> Interval | None:
+    """Mean of `gain (n,)` over mean of `of (n,)`, rows resampled together: the share of a gain that survives.
+
+    None when the mean of `of` is not positive, as nothing was gained. A resample without gain counts as
+    `ceiling`, so noise in the denominator can only widen the interval.
+    """
+    top, bottom = np.asarray(gain, np.float64), np.asarray(of, np.float64)
+    if bottom.mean() <= 0:
+        return None
+    value = float(np.clip(top.mean() / bottom.mean(), -ceiling, ceiling))
+    tops, bottoms = _means(np.stack([top, bottom]), seed, resamples)
+    ratios = np.full(resamples, ceiling)
+    np.divide(tops, bottoms, out=ratios, where=bottoms > 0)
+    low, high = _limits(np.clip(ratios, -ceiling, ceiling))
+    slack = _slack(top) / float(bottom.mean())
+    return Interval(value, min(low, value - slack), max(high, value + slack), len(top))
+
+
+def median_ratio(first: ArrayLike, second: ArrayLike, *, seed: int, resamples: int = RESAMPLES) -> Interval:
+    """Median of `first` over median of `second`, measured in turn ``(n,)``, pairs resampled together."""
+    top, bottom = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    index = np.random.default_rng(seed).integers(len(top), size=(resamples, len(top)))
+    low, high = _limits(np.median(top[index], axis=1) / np.median(bottom[index], axis=1))
+    value = float(np.median(top) / np.median(bottom))
+    return Interval(value, min(low, value), max(high, value), len(top))
+
+
+def _means(rows: Floats, seed: int, resamples: int) -> Floats:
+    """Means ``(k, resamples)`` of the columns of `rows (k, n)`, all k drawn with the same rows."""
+    rng = np.random.default_rng(seed)
+    n = rows.shape[1]
+    return np.concatenate([rows @ _weights(rng, n, size).T for size in _chunks(resamples, n)], axis=1)
+
+
+def _weights(rng: np.random.Generator, n: int, size: int) -> Floats:
+    """Bootstrap weights ``(size, n)``; each row sums to one."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=size) / n
+
+
+def _chunks(resamples: int, n: int) -> list[int]:
+    step = max(1, _CHUNK // n)
+    return [min(step, resamples - start) for start in range(0, resamples, step)]
+
+
+def _limits(draws: Floats) -> tuple[float, float]:
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def _slack(rows: Floats) -> float:
+    """What rows that are all alike may hide: the largest rate of another value that n rows can miss."""
+    return clopper_pearson(0, len(rows)).high if np.ptp(rows) == 0 else 0.0

@@ -1,0 +1,162 @@
+"""Finished runs on disk, so that a validation killed half-way goes on where it stopped.
+
+One file per run, written whole or not at all (temporary file, fsync, rename), under a name that hashes everything
+the run depends on. A file that is torn, corrupt or of other settings is not believed: the run is done again.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import attacks
+import guard
+from attacks.base import AttackResult
+
+Json = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """Runs kept under `folder`; with `resume` off nothing kept is read, only written."""
+
+    folder: Path
+    resume: bool = True
+
+    def once(self, settings: Mapping[str, Json], run: Callable[[], Json]) -> tuple[Json, bool]:
+        """What ``run()`` gave for these `settings`, and whether it was recalled instead of run."""
+        key = name_of(settings)
+        kept = self.recall(key) if self.resume else None
+        if kept is not None:
+            return kept, True
+        outcome = run()
+        self.keep(key, settings, outcome)
+        # Read it back as a later restart would, so that resumed and fresh validations are the same.
+        return json.loads(json.dumps(outcome)), False
+
+    def recall(self, key: str) -> Json | None:
+        """The outcome kept under `key`; None when absent, torn or altered."""
+        try:
+            record = json.loads(self._path(key).read_bytes())
+            if record["sha256"] != _digest(record["settings"], record["outcome"]):
+                return None
+            return record["outcome"] if name_of(record["settings"]) == key else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def keep(self, key: str, settings: Mapping[str, Json], outcome: Json) -> None:
+        """Write one finished run; once this returns it survives a kill and a loss of power."""
+        settings = dict(settings)
+        record = {"settings": settings, "sha256": _digest(settings, outcome), "outcome": outcome}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._path(key), json.dumps(record, allow_nan=False).encode())
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.json"
+
+
+def name_of(settings: Mapping[str, Json]) -> str:
+    """The name of a run: a hash of everything it depends on."""
+    return hashlib.sha256(_canonical(settings)).hexdigest()[:32]
+
+
+def settings_of(attack: object) -> Json:
+    """An attack's class and settings as JSON, for the name of its runs."""
+    kind = f"{type(attack).__module__}.{type(attack).__qualname__}"
+    fields = asdict(attack) if is_dataclass(attack) and not isinstance(attack, type) else vars(attack)
+    return {"class": kind, "settings": json.loads(json.dumps(fields, default=str, sort_keys=True))}
+
+
+def code_version() -> str:
+    """A hash over the sources of `guard` and `attacks`, the report's apart: what a run's outcome depends on."""
+    sha = hashlib.sha256()
+    for package in (guard, attacks):
+        root = Path(str(package.__file__)).parent
+        for path in sorted(root.rglob("*.py")):
+            name = path.relative_to(root)
+            if name.parts[0] != "report":
+                sha.update(f"{package.__name__}/{name.as_posix()}\0".encode() + path.read_bytes())
+    return sha.hexdigest()[:16]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace `path` by `content`; a kill at any moment leaves the old file or the new one."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def pack_result(result: AttackResult) -> Json:
+    """An attack's result as JSON; `unpack_result` gives it back equal."""
+    return {
+        "outcome": _pack(result.outcome),
+        "baseline": None if result.baseline is None else _pack(result.baseline),
+        "truth": None if result.truth is None else _pack(result.truth),
+        "queries": int(result.queries),
+        "gradients": int(result.gradients),
+        "flags": list(result.flags),
+        "curves": {
+            name: [[float(x) for x in xs], [float(y) for y in ys]] for name, (xs, ys) in result.curves.items()
+        },
+        "images": {name: _pack(image) for name, image in result.images.items()},
+    }
+
+
+def unpack_result(packed: Json) -> AttackResult:
+    """The inverse of `pack_result`."""
+    return AttackResult(
+        outcome=_unpack(packed["outcome"]),
+        baseline=None if packed["baseline"] is None else _unpack(packed["baseline"]),
+        truth=None if packed["truth"] is None else _unpack(packed["truth"]),
+        queries=packed["queries"],
+        gradients=packed["gradients"],
+        flags=tuple(packed["flags"]),
+        curves={name: (xs, ys) for name, (xs, ys) in packed["curves"].items()},
+        images={name: _unpack(image) for name, image in packed["images"].items()},
+    )
+
+
+def _pack(array: np.typing.ArrayLike) -> Json:
+    values = np.ascontiguousarray(array)
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"an attack's result holds numbers, got dtype {values.dtype}")
+    return {
+        "dtype": values.dtype.str,
+        "shape": list(np.shape(array)),
+        "base64": base64.b64encode(values.tobytes()).decode(),
+    }
+
+
+def _unpack(packed: Json) -> np.ndarray[Any, np.dtype[Any]]:
+    raw = base64.b64decode(packed["base64"])
+    return np.frombuffer(raw, np.dtype(packed["dtype"])).reshape(packed["shape"]).copy()
+
+
+def _canonical(value: Json) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _digest(settings: Json, outcome: Json) -> str:
+    return hashlib.sha256(_canonical([settings, outcome])).hexdigest()

@@ -1,0 +1,104 @@
+"""Who holds which rows: from named splits to what the attacker has and what it is judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from attacks.base import AttackData, Family
+from attacks.benchmarks.natural import pool_for
+from guard.data import Split, conform
+from guard.errors import MedwardError
+from guard.profile import forward
+from guard.protocols import Model
+from guard.types import Array, Ints, ModelSpec
+
+CRAFT = 1000
+TEST = 1000
+POOL = 3000
+CANDIDATES = 500  # of each kind
+FEWEST = 10
+"""Rows, at most, and the fewest that let a split be used at all."""
+
+
+def conformed(splits: Mapping[str, Split], spec: ModelSpec) -> dict[str, Split]:
+    """The splits as batches the model takes. Raises `MedwardError` naming the split that does not fit."""
+    fitted = {}
+    for name, split in splits.items():
+        try:
+            inputs = conform(split.inputs, spec)
+        except MedwardError as error:
+            raise MedwardError(f"split {name}: {error}") from None
+        labels = split.labels
+        if labels is not None and not (0 <= labels.min() and labels.max() < len(spec.classes)):
+            raise MedwardError(
+                f"split {name}: labels must be 0 to {len(spec.classes) - 1}, got {labels.min()} to {labels.max()}"
+            )
+        fitted[name] = Split(inputs, labels, split.patients)
+    if "test" not in fitted and len(fitted) == 1:
+        fitted["test"] = fitted.pop(next(iter(fitted)))
+    if len(fitted.get("test", ())) < FEWEST:
+        known = ", ".join(f"{name} ({len(split)})" for name, split in fitted.items())
+        raise MedwardError(f'validation needs a split "test" of at least {FEWEST} rows, got {known}')
+    return fitted
+
+
+def attack_data(model: Model, splits: Mapping[str, Split], *, seed: int) -> tuple[AttackData, dict[Family, str]]:
+    """What the attacker holds, and per family that cannot be tested with these `splits` the reason.
+
+    Crafting rows are from "train", or half of "test" when there is none; members are from "train", non-members
+    and shadow rows the two halves of "holdout".
+    """
+    rng = np.random.default_rng(seed)
+    test = splits["test"]
+    if "train" in splits:
+        craft = _some(splits["train"], CRAFT, rng)
+        test = _some(test, TEST, rng)
+    else:
+        order = rng.permutation(len(test))
+        craft = test.take(np.sort(order[: len(order) // 2][:CRAFT]))
+        test = test.take(np.sort(order[len(order) // 2 :][:TEST]))
+    if craft.labels is None:
+        craft = Split(craft.inputs, _decisions(model, craft.inputs), craft.patients)
+    data = {
+        "craft": craft,
+        "test": test,
+        "pool": pool_for(model.spec, craft.inputs, POOL, seed),
+        "reference": _decisions(model, test.inputs),
+    }
+    reason = _no_membership(splits)
+    if reason:
+        return AttackData(**data), {"membership": reason}
+    outside = rng.permutation(len(splits["holdout"]))
+    half = len(outside) // 2
+    nonmembers = splits["holdout"].take(np.sort(outside[:half][:CANDIDATES]))
+    return AttackData(
+        **data,
+        members=_some(splits["train"], len(nonmembers), rng),
+        nonmembers=nonmembers,
+        shadow=splits["holdout"].take(np.sort(outside[half:])),
+    ), {}
+
+
+def _no_membership(splits: Mapping[str, Split]) -> str:
+    for name, what in (("train", "rows the model was trained on"), ("holdout", "rows from the same draw it never saw")):
+        split = splits.get(name)
+        if split is None:
+            return f'Membership needs {what}: the data has no split "{name}".'
+        if split.labels is None:
+            return f'Membership needs labels: the split "{name}" has none.'
+        if len(split) < 2 * FEWEST:
+            return f'Membership needs at least {2 * FEWEST} rows in "{name}", got {len(split)}.'
+    return ""
+
+
+def _some(split: Split, most: int, rng: np.random.Generator) -> Split:
+    """At most `most` rows, drawn without replacement."""
+    if len(split) <= most:
+        return split
+    return split.take(np.sort(rng.choice(len(split), most, replace=False)))
+
+
+def _decisions(model: Model, inputs: Array) -> Ints:
+    return np.argmax(forward(model, inputs).scores, axis=1).astype(np.int64)

@@ -1,0 +1,139 @@
+"""A metered target: it grants the declared access, nothing more, and counts every row asked.
+
+The attack and the judge use the same object kind, so an attack cannot see past what a client would: behind a guard it
+gets the guard's answers, with -1 and NaN where something was withheld.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from guard.pipeline import Guard
+from guard.profile import Profile
+from guard.protocols import Model
+from guard.release import probabilities
+from guard.types import Array, Ints, ModelSpec, OutputKind, Principal, Query
+
+if TYPE_CHECKING:
+    import torch
+
+    from attacks.base import ThreatModel
+
+
+class AccessDeniedError(RuntimeError):
+    """An attack asked for more than its threat model declares."""
+
+
+class BudgetSpentError(RuntimeError):
+    """An attack asked for more rows than its threat model allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """Labels ``(n,)``, -1 where withheld; scores ``(n, K)`` of kind `output`, NaN where not released."""
+
+    labels: Ints
+    scores: Array
+    output: OutputKind
+
+    @property
+    def probabilities(self) -> Array:
+        """The scores as probabilities ``(n, K)``, whatever left the target; NaN stays NaN."""
+        return probabilities(self.scores, self.output)
+
+
+Oracle = Callable[[Array], Response]
+
+
+def open_oracle(model: Model) -> Oracle:
+    """The undefended model: everything leaves."""
+
+    def ask(inputs: Array) -> Response:
+        scores = model.predict(model.spec.check(inputs)).scores
+        return Response(np.argmax(scores, axis=1).astype(np.int64), scores, model.spec.output)
+
+    return ask
+
+
+def guarded_oracle(guard: Guard, principal: Principal = ("attacker",), *, fresh: bool = False) -> Oracle:
+    """The deployed path: every row is one query of `principal`, since a batch only helps the guard.
+
+    With `fresh` every row comes from an account of its own, so that no account's history helps the guard either.
+    """
+    accounts = itertools.count()
+
+    def ask(inputs: Array) -> Response:
+        answers = []
+        for row in range(len(inputs)):
+            asker = (*principal[:-1], f"{principal[-1]}-{next(accounts)}") if fresh else principal
+            answers.append(guard.answer(Query(principal=asker, inputs=inputs[row : row + 1])))
+        return Response(
+            np.concatenate([answer.labels for answer in answers]),
+            np.concatenate([answer.scores for answer in answers]),
+            answers[0].output,
+        )
+
+    return ask
+
+
+class Target:
+    """What an attack is given.
+
+    `network` is a torch module computing the model's scores (white-box), `profile` the defense's fitted screens for
+    detector-aware attacks; both are handed out only under GRADIENTS access.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        oracle: Oracle,
+        threat: ThreatModel,
+        *,
+        network: torch.nn.Module | None = None,
+        profile: Profile | None = None,
+        batch: int = 256,
+    ) -> None:
+        self.spec = spec
+        self.threat = threat
+        self.queries = 0
+        self.withheld = 0
+        self._oracle = oracle
+        self._network = network
+        self._profile = profile
+        self._batch = batch
+
+    def query(self, inputs: Array) -> Response:
+        """Ask about ``(n, *shape)`` rows; scores are NaN under LABELS access."""
+        budget = self.threat.queries
+        if budget is not None and self.queries + len(inputs) > budget:
+            raise BudgetSpentError(f"the budget of {budget} rows does not cover {len(inputs)} more")
+        self.queries += len(inputs)
+        parts = [self._oracle(inputs[i : i + self._batch]) for i in range(0, len(inputs), self._batch)]
+        labels = np.concatenate([part.labels for part in parts])
+        scores = np.concatenate([part.scores for part in parts])
+        self.withheld += int((labels < 0).sum())
+        if self.threat.access < 2:
+            scores = np.full_like(scores, np.nan)
+        return Response(labels, scores, parts[0].output)
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The model as a torch module, weights frozen, eval mode. Needs GRADIENTS access."""
+        return self._white_box(self._network, "the network")
+
+    @property
+    def profile(self) -> Profile:
+        """The defense's fitted screens. Needs GRADIENTS access."""
+        return self._white_box(self._profile, "the defense's profile")
+
+    def _white_box(self, part: Any, what: str) -> Any:
+        if self.threat.access < 3 or part is None:
+            raise AccessDeniedError(
+                f"{what} is not part of this threat model ({self.threat.access.name} access)"
+            )
+        return part

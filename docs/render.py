@@ -1,0 +1,77 @@
+"""Render the README's tables from ``docs/results/*.json``: ``render.py`` writes them, ``render.py --check`` compares.
+
+A table stands between ``<!-- table:NAME -->`` and ``<!-- /table -->``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
+BLOCK = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+
+
+def rendered(text: str) -> str:
+    """`text` with every table block filled from the committed results."""
+    return BLOCK.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
+
+
+def claims() -> str:
+    """One row per claim: value, interval, target, n, met."""
+    lines = ["| claim | value | 95 % interval | target | n | met |", "|---|---|---|---|---|---|"]
+    for path in sorted(RESULTS.glob("*.json")):
+        claim = json.loads(path.read_text())
+        interval = "" if claim["interval"] is None else " to ".join(number(each) for each in claim["interval"])
+        lines.append(
+            f"| {claim['claim'].replace('_', ' ')} | {number(claim['value'])} | {interval} | {claim['target']} "
+            f"| {claim['n']} | {'yes' if claim['met'] else '**no**'} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def findings(name: str) -> str:
+    """The findings of a validation, as the bench kept them in its claim's details."""
+    rows = json.loads((RESULTS / f"{name}.json").read_text())["details"]["findings"]
+    lines = [
+        "| attack | measured as | undefended | without the attack | guarded | adaptive | status |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [interval(row[key]) for key in ("undefended", "baseline", "guarded", "adaptive")]
+        lines.append(f"| {row['attack']} | {row['measure']} | {' | '.join(cells)} | {row['status']} |")
+    return "\n".join(lines) + "\n"
+
+
+def interval(value: dict[str, Any] | None) -> str:
+    """A point with its interval."""
+    if value is None:
+        return ""
+    return f"{value['value']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
+
+
+def number(value: float | str) -> str:
+    """Four significant digits, text as it is."""
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
+TABLES = {"claims": claims, "findings": lambda: findings("pneumonia_validate"), "demo": lambda: findings("demo")}
+
+
+def main(arguments: list[str]) -> int:
+    """Exit 1 under ``--check`` when the README is stale."""
+    path = ROOT / "README.md"
+    text = path.read_text()
+    fresh = rendered(text)
+    if "--check" in arguments:
+        return int(fresh != text)
+    path.write_text(fresh)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,110 @@
+"""What every wrapped model must satisfy: its scores are what its specification claims."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from guard.errors import MedwardError
+from guard.types import Array, ModelSpec, Outputs
+
+TOLERANCE = 1e-3  # how far a row of probabilities may sum from 1
+AGREEMENT = 1e-5  # how far an exported model may be from the original, relative to scores above 1
+
+
+def check_spec(spec: ModelSpec) -> None:
+    """Refuse a specification that contradicts itself."""
+    axes = 3 if spec.modality == "image" else 1
+    if len(spec.shape) != axes or min(spec.shape) < 1:
+        wanted = "(C, H, W)" if axes == 3 else "(D,)"
+        raise MedwardError(f"spec: the shape of {spec.modality} inputs is {wanted}, got {spec.shape}")
+    if len(spec.classes) < 2 or len(set(spec.classes)) != len(spec.classes):
+        raise MedwardError(f"spec: classes must be two or more different names, got {list(spec.classes)}")
+    if spec.low is not None and spec.high is not None and not spec.low < spec.high:
+        raise MedwardError(f"spec: low must be below high, got low = {spec.low:g} and high = {spec.high:g}")
+
+
+def check_scores(scores: object, spec: ModelSpec) -> None:
+    """Refuse `scores` of a probe batch that are not what `spec` claims.
+
+    Probabilities lie in [0, 1] and each row sums to 1 within `TOLERANCE`. Logits for which every row does so
+    too are refused: they are probabilities, and taking their softmax would flatten every answer.
+    """
+    s = _matrix(scores, spec)
+    if not np.isfinite(s).all():
+        raise MedwardError("scores: every value must be finite, got NaN or infinity on the sample")
+    if spec.output == "probabilities":
+        check_probabilities(s)
+    elif (s >= 0).all() and (np.abs(s.sum(axis=1) - 1) <= TOLERANCE).all():
+        raise MedwardError(
+            "scores: the spec claims logits, but every row of the sample is non-negative and sums to 1; "
+            'use output = "probabilities"'
+        )
+
+
+def check_probabilities(scores: Array) -> None:
+    """Refuse `scores (n, K)` unless every row is a probability distribution; NaN is refused too."""
+    inside = (scores >= -TOLERANCE) & (scores <= 1 + TOLERANCE)
+    if not inside.all():
+        worst = scores[~inside][0]
+        raise MedwardError(f'scores: the spec claims probabilities, got {worst:g}; use output = "logits"')
+    sums = scores.sum(axis=1)
+    if not (np.abs(sums - 1) <= TOLERANCE).all():
+        worst = sums[np.argmax(np.abs(sums - 1))]
+        raise MedwardError(f"scores: the spec claims probabilities, but a row sums to {worst:.4g}, not 1")
+
+
+def outputs(scores: object, features: Array | None, spec: ModelSpec) -> Outputs:
+    """What `predict` returns: the shape, and for probabilities the sums, are checked each time."""
+    s = _matrix(scores, spec)
+    if spec.output == "probabilities":
+        check_probabilities(s)
+    return Outputs(s, None if features is None else features.reshape(len(s), -1))
+
+
+def check_agreement(original: Outputs, exported: Outputs, what: str) -> None:
+    """Refuse an exported model whose scores or features differ from the original's on the sample."""
+    pairs = [("scores", original.scores, exported.scores)]
+    if original.features is not None and exported.features is not None:
+        pairs.append(("features", original.features, exported.features))
+    for name, a, b in pairs:
+        bound = AGREEMENT * max(1.0, float(np.abs(a).max()))
+        difference = float(np.abs(a - b).max()) if a.shape == b.shape else np.inf
+        if not difference <= bound:
+            raise MedwardError(
+                f"{what}: {name} differ from the model's own by {difference:.3g}, bound {bound:.3g}"
+            )
+
+
+def in_batches(
+    forward: Callable[[Array], list[Array]], inputs: Array, size: int, *, pad: bool = False
+) -> list[Array]:
+    """Apply `forward` to at most `size` rows at a time and join each of its arrays again.
+
+    With `pad` every batch has exactly `size` rows: the last is filled by repeating its last row.
+    """
+    parts = []
+    for start in range(0, len(inputs), size):
+        batch = inputs[start : start + size]
+        n = len(batch)
+        if pad and n < size:
+            batch = np.concatenate([batch, np.repeat(batch[-1:], size - n, axis=0)])
+        parts.append([array[:n] for array in forward(batch)])
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def _matrix(scores: object, spec: ModelSpec) -> Array:
+    s = np.asarray(scores)
+    if s.dtype.kind not in "fiub":
+        raise MedwardError(f"scores: expected numbers of shape (n, {len(spec.classes)}), got dtype {s.dtype}")
+    if s.ndim != 2 or s.shape[1] != len(spec.classes):
+        hint = (
+            "; a single column is one class's score, return a column per class"
+            if s.shape[1:] in ((), (1,))
+            else ""
+        )
+        raise MedwardError(
+            f"scores: expected one column per class, shape (n, {len(spec.classes)}), got {s.shape}{hint}"
+        )
+    return s if s.dtype in (np.float32, np.float64) else s.astype(np.float32)

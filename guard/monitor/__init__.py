@@ -1,0 +1,5 @@
+"""One account over time."""
+
+from guard.monitor.eprocess import EProcess
+
+__all__ = ["EProcess"]

@@ -1,0 +1,89 @@
+"""An anytime-valid e-process on conformal p-values: the chance of *ever* alarming on a benign account is bounded.
+
+A bettor with stake w on "p <= tau" multiplies its wealth by (1 - w) + w 1[p <= tau] / tau per query. While
+P(p <= tau) <= tau that factor has mean <= 1, so wealth is a supermartingale, an average over bettors (w, tau) is
+one too, and by Ville's inequality P(sup wealth >= 1 / alpha) <= alpha, whatever the number of queries and
+whenever one looks. Given p-values that are valid with probability 1 - delta over the calibration draw, the
+bound held is alpha + delta.
+
+The wealth depends on the past only through how many p-values fell at or below each tau, so the state is a
+handful of integers. An exact repeat of one of the last `MEMORY` inputs is not bet on: a client that retries one
+odd image is not a thief, and an attacker learns nothing from a repeat.
+
+Reference: Ville 1939; Shafer, "Testing by betting", JRSS-A 2021; Waudby-Smith and Ramdas, JRSS-B 2024, sec. 4.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypedDict
+
+from guard.types import Action, Observation, Verdict
+
+STAKES = (0.01, 0.05, 0.2, 0.5)
+MEMORY = 16
+
+
+class EState(TypedDict):
+    """One account: queries bet on, hits per level, the largest log wealth ever, digests of recent inputs."""
+
+    n: int
+    hits: list[int]
+    peak: float
+    recent: list[str]
+
+
+def log_wealth(n: int, hits: list[int], levels: tuple[float, ...], stakes: tuple[float, ...] = STAKES) -> float:
+    """Log of the average wealth over all bettors after `n` queries with ``hits[j]`` p-values <= ``levels[j]``."""
+    logs = [
+        (n - hit) * math.log1p(-stake) + hit * math.log(1 - stake + stake / level)
+        for level, hit in zip(levels, hits, strict=True)
+        for stake in stakes
+    ]
+    top = max(logs)
+    return top + math.log(math.fsum(math.exp(log - top) for log in logs) / len(logs))
+
+
+@dataclass(frozen=True, slots=True)
+class EProcess:
+    """The monitor. `ladder` holds (alpha, action), mild to strict; `levels` is the p-value grid.
+
+    Guarantee: for each rung, P(an account of benign i.i.d. queries ever reaches it) <= alpha + delta, delta being
+    the calibration risk of the p-values.
+    """
+
+    levels: tuple[float, ...]
+    ladder: tuple[tuple[float, Action], ...]
+    name: str = "e-process"
+
+    def start(self) -> EState:
+        """An account that has asked nothing."""
+        return EState(n=0, hits=[0] * len(self.levels), peak=0.0, recent=[])
+
+    def step(self, state: EState, observation: Observation) -> tuple[EState, Verdict]:
+        """Bet on one more query. The alarm is sticky: it reads the largest wealth ever reached."""
+        if observation.digest in state["recent"]:
+            return state, self.verdict(state)
+        n = state["n"] + 1
+        hits = [hit + (observation.p_value <= level) for hit, level in zip(state["hits"], self.levels, strict=True)]
+        state = EState(
+            n=n,
+            hits=hits,
+            peak=max(state["peak"], log_wealth(n, hits, self.levels)),
+            recent=[*state["recent"], observation.digest][-MEMORY:],
+        )
+        return state, self.verdict(state)
+
+    def verdict(self, state: EState) -> Verdict:
+        """What the ladder asks for at this state."""
+        reached = [action for alpha, action in self.ladder if state["peak"] >= -math.log(alpha)]
+        return Verdict(
+            source=self.name,
+            action=max(reached, default=Action.ALLOW),
+            evidence={
+                "log_e": log_wealth(state["n"], state["hits"], self.levels) if state["n"] else 0.0,
+                "peak": state["peak"],
+                "n": float(state["n"]),
+            },
+        )

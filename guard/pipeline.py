@@ -1,0 +1,199 @@
+"""The serving path, top to bottom: check, model, screens, monitors, filter, audit, answer.
+
+The model runs before the screens because one forward pass yields both its scores and the features the screens
+judge; nothing of it leaves before they have judged. Flagged and clean queries take the same path, so time tells a
+client nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from guard.errors import MedwardError, UnavailableError
+from guard.monitor import EProcess
+from guard.policy import Policy
+from guard.profile import Profile
+from guard.protocols import Model, Store
+from guard.release import ReleaseLevels
+from guard.stores import MemoryStore
+from guard.types import Action, Answer, Array, Level, Observation, Outputs, Principal, Query, Verdict
+
+log = logging.getLogger("medward")
+
+
+class AuditSink(Protocol):
+    """Where records go; ``append`` returns only once the record survives a kill."""
+
+    def append(self, record: Mapping[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """A model behind its defenses. Same kind of thing as the model: a batch in, an answer out.
+
+    Guarantees: no answer names a class the model did not; an answer that leaves is in the audit log first.
+    `salt` keys the input digests; keep it with the state, not with the log.
+    """
+
+    model: Model
+    policy: Policy
+    profile: Profile
+    store: Store = field(default_factory=MemoryStore)
+    audit: AuditSink | None = None
+    salt: bytes = b""
+    observe: Callable[[Principal, Sequence[Verdict]], None] | None = None
+
+    def answer(self, query: Query) -> Answer:
+        """Answer one query, or raise `MedwardError` for input outside the model's specification.
+
+        A defense that fails is handled as the policy's ``on_error`` says; `UnavailableError` is raised only when
+        the audit log is away and the policy withholds on errors.
+        """
+        principal = checked_principal(query.principal)
+        inputs = self.model.spec.check(query.inputs)
+        outputs = self._forward(inputs)
+        digests = self._digests(inputs)
+        p_values, row_actions, verdicts = self._judge(principal, inputs, outputs, digests)
+        levels = tuple(self._level(action) for action in row_actions)
+        answer = self._release(query.id or uuid.uuid4().hex, outputs, levels, verdicts)
+        self._record(principal, answer, digests, p_values)
+        if self.observe is not None:
+            self.observe(principal, verdicts)
+        return answer
+
+    def reset(self, principal: Principal) -> None:
+        """Forget what the monitors know of `principal` itself, after a person has looked into an alarm."""
+        self.store.delete("/".join(checked_principal(principal)))
+
+    def _forward(self, inputs: Array) -> Outputs:
+        outputs = self.model.predict(inputs)
+        if not np.isfinite(outputs.scores).all():
+            raise MedwardError("the model gave a score that is not finite for this input")
+        return outputs
+
+    def _judge(
+        self, principal: Principal, inputs: Array, outputs: Outputs, digests: list[str]
+    ) -> tuple[Array, list[Action], tuple[Verdict, ...]]:
+        """p-values ``(n,)``, the strictest action per row, and every verdict."""
+        try:
+            scores = self.profile.score(inputs, outputs)
+            p_values = self.profile.thresholds.p_values(scores)
+            screened = self._screen(scores)
+            observations = [Observation(float(p), d) for p, d in zip(p_values, digests, strict=True)]
+            monitored = self._monitor(principal, observations)
+        except Exception as error:
+            log.exception("a defense failed; on_error = %s", self.policy.on_error)
+            action = Action.WITHHOLD if self.policy.on_error == "withhold" else Action.FLAG
+            verdict = Verdict(source=f"error:{type(error).__name__}", action=action)
+            return np.full(len(inputs), np.nan), [action] * len(inputs), (verdict,)
+        strictest = max((verdict.action for verdict in monitored), default=Action.ALLOW)
+        return p_values, [max(action, strictest) for action in screened], (self._summary(screened), *monitored)
+
+    def _screen(self, scores: Array) -> list[Action]:
+        action, rate = Action[self.policy.screen.action.upper()], self.policy.screen.rate
+        return [action if p <= rate else Action.ALLOW for p in self.profile.screen_p(scores)]
+
+    def _summary(self, screened: list[Action]) -> Verdict:
+        strange = sum(action > Action.ALLOW for action in screened)
+        return Verdict(source="screen", action=max(screened), evidence={"strange": float(strange)})
+
+    def _monitor(self, principal: Principal, observations: list[Observation]) -> list[Verdict]:
+        """Step the state of the account and of each of its parents; alpha is split over the levels."""
+        parents = Action[self.policy.monitor.parents.upper()]
+        monitor = self._eprocess(len(principal))
+        verdicts = []
+        for depth in range(1, len(principal) + 1):
+            verdict = self.store.transact(
+                key := "/".join(principal[:depth]),
+                lambda state: fold(monitor, state, observations),
+                ttl=self.policy.monitor.ttl_days * 86400,
+            )
+            action = verdict.action if depth == len(principal) else min(verdict.action, parents)
+            verdicts.append(Verdict(source=f"{monitor.name}:{key}", action=action, evidence=verdict.evidence))
+        return verdicts
+
+    def _eprocess(self, depth: int) -> EProcess:
+        ladder = tuple(
+            (rung.false_alarm / depth, Action[rung.action.upper()]) for rung in self.policy.monitor.ladder
+        )
+        return EProcess(levels=self.profile.thresholds.levels, ladder=ladder)
+
+    def _level(self, action: Action) -> Level:
+        if action is Action.WITHHOLD:
+            return Level.WITHHELD
+        if action is Action.COARSEN:
+            return Level.LABEL
+        return self.policy.release.default
+
+    def _release(
+        self, query_id: str, outputs: Outputs, levels: tuple[Level, ...], verdicts: tuple[Verdict, ...]
+    ) -> Answer:
+        spec = self.model.spec
+        release = ReleaseLevels(output=spec.output, decimals=self.policy.release.decimals)
+        labels = release.labels(outputs.scores)
+        scores = np.full(outputs.scores.shape, np.nan)
+        for level in set(levels):
+            rows = np.array([each is level for each in levels])
+            scores[rows] = release.release(outputs.scores[rows], level)
+        labels[[level is Level.WITHHELD for level in levels]] = -1
+        return Answer(
+            id=query_id,
+            labels=labels,
+            scores=scores,
+            levels=levels,
+            output=spec.output if self.policy.release.default is Level.FULL else "probabilities",
+            verdicts=verdicts,
+        )
+
+    def _record(self, principal: Principal, answer: Answer, digests: list[str], p_values: Array) -> None:
+        if self.audit is None:
+            return
+        record = {
+            "query": answer.id,
+            "principal": "/".join(principal),
+            "policy": self.policy.fingerprint,
+            "inputs": digests,
+            "p_values": [None if np.isnan(p) else float(p) for p in p_values],
+            "levels": [level.label for level in answer.levels],
+            "verdicts": [
+                {"source": v.source, "action": v.action.label, "evidence": dict(v.evidence)} for v in answer.verdicts
+            ],
+        }
+        try:
+            self.audit.append(record)
+        except UnavailableError:
+            if self.policy.on_error == "withhold":
+                raise
+            log.exception("the audit log is away; on_error = flag, so the answer leaves unrecorded")
+
+    def _digests(self, inputs: Array) -> list[str]:
+        return [
+            hashlib.blake2b(row.tobytes(), key=self.salt, digest_size=8).hexdigest()
+            for row in np.ascontiguousarray(inputs)
+        ]
+
+
+def fold(monitor: EProcess, state: Any, observations: list[Observation]) -> tuple[Any, Verdict]:
+    """Step through `observations` in order; the last verdict stands for the batch, alarms being sticky."""
+    state = monitor.start() if state is None else state
+    verdict = monitor.verdict(state)
+    for observation in observations:
+        state, verdict = monitor.step(state, observation)
+    return state, verdict
+
+
+def checked_principal(principal: Principal) -> Principal:
+    """Refuse an empty path, and names that could be mistaken for one another once joined."""
+    if not principal or len(principal) > 8:
+        raise MedwardError(f"principal: needs 1 to 8 levels, got {len(principal)}")
+    for name in principal:
+        if not name or "/" in name or len(name) > 128 or not name.isprintable():
+            raise MedwardError(f"principal: a level is 1 to 128 printable characters without '/', got {name!r}")
+    return principal

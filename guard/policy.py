@@ -1,0 +1,165 @@
+"""What a deployment chooses: read from TOML, every key and bound checked, nothing guessed.
+
+``on_error`` has no default. When a defense itself fails, a site must have chosen between withholding the answer
+("withhold") and answering flagged ("flag"): only the site knows which harms its patients more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from guard.errors import MedwardError
+from guard.types import Action, Level
+
+ActionName = Literal["allow", "flag", "coarsen", "withhold"]
+LevelName = Literal["full", "rounded", "label"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ReleasePolicy(_Section):
+    """How much of every ordinary answer leaves."""
+
+    level: LevelName = "rounded"
+    decimals: int = Field(default=2, ge=1, le=6)
+
+    @property
+    def default(self) -> Level:
+        """The level of an answer nobody objects to."""
+        return Level[self.level.upper()]
+
+
+class ScreenPolicy(_Section):
+    """One input at a time: act on an input stranger than all but `rate` of benign inputs."""
+
+    rate: float = Field(default=0.01, gt=0, lt=0.5)
+    action: ActionName = "withhold"
+
+
+class Rung(_Section):
+    """One step of a monitor's ladder: P(ever taking `action` on a benign account) <= `false_alarm` + risk."""
+
+    false_alarm: float = Field(gt=0, lt=1)
+    action: ActionName
+
+
+class MonitorPolicy(_Section):
+    """One account over time.
+
+    `calibration_risk` is delta: the chance, over the draw of the calibration data, that the false-alarm bounds
+    do not hold. `parents` is the action when an organisation alarms rather than the account that asks.
+    """
+
+    ladder: tuple[Rung, ...] = (
+        Rung(false_alarm=0.01, action="coarsen"),
+        Rung(false_alarm=0.0001, action="withhold"),
+    )
+    calibration_risk: float = Field(default=0.001, gt=0, le=0.1)
+    parents: ActionName = "flag"
+    ttl_days: float = Field(default=365, gt=0, le=3650)
+
+    @field_validator("ladder")
+    @classmethod
+    def _ordered(cls, ladder: tuple[Rung, ...]) -> tuple[Rung, ...]:
+        rates = [rung.false_alarm for rung in ladder]
+        actions = [Action[rung.action.upper()] for rung in ladder]
+        if not ladder or rates != sorted(rates, reverse=True) or actions != sorted(actions):
+            raise ValueError("rungs must go from frequent and mild to rare and strict, and there must be one")
+        return ladder
+
+
+class GatePolicy(_Section):
+    """What `medward validate` holds the guard to. Each bound is compared with the interval's bad end."""
+
+    evasion_success: float = Field(default=0.2, gt=0, lt=1)
+    extraction_gain: float = Field(default=0.25, gt=0, lt=1)
+    membership_auc: float = Field(default=0.6, gt=0.5, lt=1)
+    false_refusal: float = Field(default=0.05, gt=0, lt=1)
+
+
+class Policy(_Section):
+    """Everything a deployment chooses."""
+
+    on_error: Literal["withhold", "flag"]
+    release: ReleasePolicy = ReleasePolicy()
+    screen: ScreenPolicy = ScreenPolicy()
+    monitor: MonitorPolicy = MonitorPolicy()
+    gate: GatePolicy = GatePolicy()
+
+    @classmethod
+    def from_toml(cls, text: str, *, source: str = "policy") -> Policy:
+        """Parse and check; the first mistake is named with its key, value and bound."""
+        try:
+            return cls.model_validate(tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise MedwardError(f"{source}: not valid TOML: {error}") from None
+        except ValidationError as error:
+            raise MedwardError(f"{source}: {_sentence(error)}") from None
+
+    @classmethod
+    def load(cls, path: Path) -> Policy:
+        """Read a policy file."""
+        try:
+            return cls.from_toml(path.read_text(encoding="utf-8"), source=str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise MedwardError(f"{path}: cannot read the policy: {error}") from None
+
+    def to_toml(self) -> str:
+        """The policy with every key spelled out; `from_toml` reads it back equal."""
+        return _TEMPLATE.format(
+            p=self,
+            rungs="\n".join(
+                f'[[monitor.ladder]]\nfalse_alarm = {rung.false_alarm!r}\naction = "{rung.action}"\n'
+                for rung in self.monitor.ladder
+            ),
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hex digits that name this policy in audit records and reports."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+
+
+_TEMPLATE = """\
+# When a defense itself fails: "withhold" the answer, or answer and "flag" it.
+on_error = "{p.on_error}"
+
+[release]                    # how much of an ordinary answer leaves: full, rounded or label
+level = "{p.release.level}"
+decimals = {p.release.decimals}
+
+[screen]                     # one input: act on inputs stranger than all but `rate` of benign ones
+rate = {p.screen.rate!r}
+action = "{p.screen.action}"
+
+[monitor]                    # one account: calibration_risk is the chance that calibration misled us
+calibration_risk = {p.monitor.calibration_risk!r}
+parents = "{p.monitor.parents}"
+ttl_days = {p.monitor.ttl_days!r}
+
+# P(ever taking the action on a benign account) <= false_alarm + calibration_risk
+{rungs}
+[gate]                       # what `medward validate` holds the guard to
+evasion_success = {p.gate.evasion_success!r}
+extraction_gain = {p.gate.extraction_gain!r}
+membership_auc = {p.gate.membership_auc!r}
+false_refusal = {p.gate.false_refusal!r}
+"""
+
+
+def _sentence(error: ValidationError) -> str:
+    first: Any = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        reason = 'must be chosen, there is no default: "withhold" or "flag"' if key == "on_error" else "is missing"
+        return f"{key} {reason}"
+    if first["type"] == "extra_forbidden":
+        return f"{key} = {first['input']!r} is not a known key"
+    return f"{key} = {first['input']!r}: {first['msg']}"

@@ -1,0 +1,152 @@
+"""What calibration learned from benign data: fitted screens, how to fuse them, and what benign scores look like.
+
+Part of the benign rows fit the screens, the rest are the reference that thresholds come from; no row does both.
+The fused score of an input is the largest of its screens' scores, each centred on its benign median and scaled so
+that every screen's benign 95th percentile lies at 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from guard.errors import MedwardError
+from guard.protocols import Model
+from guard.screen import Mahalanobis, Thresholds
+from guard.types import Array, ModelSpec, Outputs
+
+FIT_SHARE = 0.4
+FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Screens with benign ``centers (S,)`` and ``scales (S,)``; ``reference (n,)`` benign fused scores, ascending.
+
+    `thresholds` are calibration-conditional, for monitors that judge thousands of queries; `screen_p` is the
+    ordinary conformal p-value, for a decision on one input.
+    """
+
+    screens: tuple[Mahalanobis, ...]
+    centers: Array
+    scales: Array
+    reference: Array
+    thresholds: Thresholds
+
+    @classmethod
+    def fit(cls, model: Model, inputs: Array, *, risk: float, seed: int = 0) -> Profile:
+        """Learn from benign `inputs` that the model was not trained on.
+
+        Raises `MedwardError` when there are too few rows for any guarantee at `risk`.
+        """
+        outputs = forward(model, inputs)
+        order = np.random.default_rng(seed).permutation(len(inputs))
+        fit, reference = np.split(order, [int(FIT_SHARE * len(order))])
+        if len(fit) < 2 * FOLDS:
+            raise MedwardError(f"calibration: {len(inputs)} benign rows are too few; give at least 100")
+        names = embeddings_for(model.spec)
+        fitted = [cls._fit_screen(name, take(inputs, outputs, fit)) for name in names]
+        profile = cls(
+            screens=tuple(screen for screen, _, _ in fitted),
+            centers=np.array([center for _, center, _ in fitted]),
+            scales=np.array([scale for _, _, scale in fitted]),
+            reference=np.zeros(0),
+            thresholds=Thresholds((), (), risk, 0),
+        )
+        scores = np.sort(profile.score(*take(inputs, outputs, reference)))
+        return replace(profile, reference=scores).at_risk(risk)
+
+    @staticmethod
+    def _fit_screen(name: str, rows: tuple[Array, Outputs]) -> tuple[Mahalanobis, float, float]:
+        """A screen fitted to all of `rows`; its centre and scale from scores of rows left out of the fit."""
+        folds = np.array_split(np.arange(len(rows[0])), FOLDS)
+        left_out = []
+        for fold in folds:
+            rest = np.setdiff1d(np.arange(len(rows[0])), fold)
+            left_out.append(Mahalanobis.fit(name, *take(*rows, rest)).score(*take(*rows, fold)))
+        center, high = np.quantile(np.concatenate(left_out), [0.5, 0.95])
+        return Mahalanobis.fit(name, *rows), float(center), max(float(high - center), 1e-6)
+
+    def at_risk(self, risk: float) -> Profile:
+        """The same profile with thresholds for another calibration risk."""
+        return replace(self, thresholds=Thresholds.calibrate(self.reference, risk=risk))
+
+    def score(self, inputs: Any, outputs: Any, xp: Any = np) -> Any:
+        """Fused strangeness ``(n,)``; differentiable when `xp` is torch."""
+        parts = [
+            (screen.score(inputs, outputs, xp) - float(center)) / float(scale)
+            for screen, center, scale in zip(self.screens, self.centers, self.scales, strict=True)
+        ]
+        return xp.amax(xp.stack(parts), axis=0)
+
+    def p_values(self, inputs: Array, outputs: Outputs) -> Array:
+        """Calibration-conditional p-values ``(n,)`` on the grid, for monitors."""
+        return self.thresholds.p_values(self.score(inputs, outputs))
+
+    def screen_p(self, scores: Array) -> Array:
+        """Split-conformal p-values ``(n,)`` of fused scores: P(p <= r) <= r on average over calibration draws.
+
+        p = (1 + #{reference >= score}) / (n + 1). Vovk, Gammerman, Shafer 2005, prop. 2.3.
+        """
+        below = np.searchsorted(self.reference, scores, side="left")
+        return np.asarray((1 + len(self.reference) - below) / (len(self.reference) + 1))
+
+    def screen_cut(self, rate: float) -> float:
+        """The fused score above which `screen_p` is at most `rate`; infinite when the reference is too small."""
+        k = int(rate * (len(self.reference) + 1))
+        return float(self.reference[-k]) if k > 0 else float("inf")
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Plain arrays for an npz; no objects."""
+        arrays: dict[str, Array] = {
+            "screens": np.array([screen.name for screen in self.screens]),  # type: ignore[dict-item]
+            "centers": self.centers,
+            "scales": self.scales,
+            "reference": self.reference,
+            "risk": np.array(self.thresholds.risk),
+        }
+        for screen in self.screens:
+            arrays.update({f"{screen.name}.{key}": value for key, value in screen.arrays().items()})
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> Profile:
+        """Read back what `to_arrays` gave; raises `MedwardError` naming what is missing."""
+        try:
+            screens = tuple(
+                Mahalanobis.from_arrays(name, {key: arrays[f"{name}.{key}"] for key in ("means", "whitening")})
+                for name in map(str, arrays["screens"])
+            )
+            return cls(
+                screens=screens,
+                centers=arrays["centers"],
+                scales=arrays["scales"],
+                reference=arrays["reference"],
+                thresholds=Thresholds.calibrate(arrays["reference"], risk=float(arrays["risk"])),
+            )
+        except KeyError as error:
+            raise MedwardError(f"profile: array {error} is missing; protect the model again") from None
+
+
+def embeddings_for(spec: ModelSpec) -> tuple[str, ...]:
+    """Which embeddings suit a model: its features if it shows them, and its input space."""
+    own = ("features",) if spec.features else ()
+    return (*own, "thumbnail", "texture") if spec.modality == "image" else (*own, "rows")
+
+
+def forward(model: Model, inputs: Array, batch: int = 256) -> Outputs:
+    """The model's outputs for all `inputs`, in batches."""
+    parts = [model.predict(inputs[i : i + batch]) for i in range(0, len(inputs), batch)]
+    features = [part.features for part in parts if part.features is not None]
+    return Outputs(
+        np.concatenate([part.scores for part in parts]), np.concatenate(features) if features else None
+    )
+
+
+def take(inputs: Array, outputs: Outputs, index: Array) -> tuple[Array, Outputs]:
+    """The same rows of inputs and outputs."""
+    features = None if outputs.features is None else outputs.features[index]
+    return inputs[index], Outputs(outputs.scores[index], features)

@@ -1,0 +1,73 @@
+"""From a trained model and benign data to a bundle."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from guard import bundle
+from guard.data import Split, digest, image_batch
+from guard.errors import MedwardError
+from guard.models import infer_spec, wrap
+from guard.policy import Policy
+from guard.profile import Profile
+from guard.types import Modality, OutputKind
+
+SAMPLE = 32  # rows on which the model's claims and its exported form are checked
+
+
+def protect(
+    model: object,
+    benign: Split,
+    policy: Policy,
+    out: Path,
+    *,
+    name: str = "model",
+    modality: Modality | None = None,
+    classes: Sequence[str] | None = None,
+    output: OutputKind | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    features: str | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> bundle.Bundle:
+    """Wrap `model`, calibrate a profile on `benign` rows it was not trained on, and write the bundle to `out`.
+
+    `benign` should come from the site that will be served, with ordinary cases in their ordinary proportions;
+    every bound the guard states is relative to it. uint8 images mean a range of [0, 1] unless `low`, `high` say
+    otherwise. `features` names the layer or ONNX output that monitors watch.
+    """
+    inputs = benign.inputs
+    if inputs.dtype == np.uint8 and inputs.ndim >= 3:
+        low, high = (0.0 if low is None else low), (1.0 if high is None else high)
+        inputs = image_batch(inputs, low=low, high=high)
+    spec = infer_spec(
+        model, sample=inputs[:SAMPLE], name=name, modality=modality, classes=classes, output=output, low=low, high=high
+    )
+    inputs = spec.check(inputs)
+    distinct = len(np.unique(inputs.reshape(len(inputs), -1), axis=0))
+    if distinct < len(inputs):
+        raise MedwardError(
+            f"calibration: {len(inputs) - distinct} of {len(inputs)} rows are exact copies of others; "
+            "drop them, for the bounds count every row as one independent case"
+        )
+    wrapped = wrap(model, spec=spec, sample=inputs[:SAMPLE], features=features)
+    profile = Profile.fit(wrapped, inputs, risk=policy.monitor.calibration_risk, seed=seed)
+    return bundle.save(
+        out,
+        wrapped,
+        policy,
+        profile,
+        data_digest=digest(benign),
+        sizes={"benign": len(inputs), "reference": len(profile.reference), "fit": len(inputs) - len(profile.reference)},
+        overwrite=overwrite,
+    )
+
+
+def version() -> str:
+    """The installed version of Medward."""
+    return importlib.metadata.version("medward")

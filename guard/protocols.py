@@ -1,0 +1,85 @@
+"""The contracts. Each folder of ``guard/`` holds implementations of one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from guard.types import Array, Level, ModelSpec, Observation, Outputs, Verdict
+
+S = TypeVar("S")
+R = TypeVar("R")
+Json = Any
+"""What a store keeps: None, bool, int, float, str, and lists and dicts of them."""
+
+
+class Model(Protocol):
+    """Something that turns a checked batch into scores."""
+
+    @property
+    def spec(self) -> ModelSpec: ...
+
+    def predict(self, inputs: Array) -> Outputs:
+        """Map ``(n, *shape)`` float32 to scores ``(n, classes)`` in one forward pass."""
+        ...
+
+
+class Screen(Protocol):
+    """One input at a time: how strange is it?"""
+
+    @property
+    def name(self) -> str: ...
+
+    def score(self, inputs: Any, outputs: Any, xp: Any = ...) -> Any:
+        """Map a batch and its outputs to ``(n,)``; larger is stranger.
+
+        The mathematics uses only operations that NumPy and torch share under the namespace `xp`, so that a
+        detector-aware attack differentiates the deployed code itself and not a copy of it.
+        """
+        ...
+
+    def arrays(self) -> dict[str, Array]:
+        """What was fitted, as plain arrays; the class's ``from_arrays`` reads them back."""
+        ...
+
+
+class Monitor(Protocol[S]):
+    """One account over time. Pure: state in, state out; the state is JSON and bounded in size."""
+
+    @property
+    def name(self) -> str: ...
+
+    def start(self) -> S: ...
+
+    def step(self, state: S, observation: Observation) -> tuple[S, Verdict]: ...
+
+
+class OutputFilter(Protocol):
+    """What leaves. Never changes which class is largest."""
+
+    @property
+    def name(self) -> str: ...
+
+    def release(self, scores: Array, level: Level) -> Array:
+        """Map ``(n, classes)`` to ``(n, classes)`` at `level`; NaN marks what does not leave."""
+        ...
+
+
+class Store(Protocol):
+    """Where monitors keep an account's state."""
+
+    def transact(self, key: str, step: Callable[[Json], tuple[Json, R]], *, ttl: float | None = None) -> R:
+        """Atomically replace the state under `key` (None when absent or expired) by ``step(state)[0]``.
+
+        Returns ``step(state)[1]``. `step` must be pure: it may run again when two writers collide. `ttl` is
+        in seconds from this write; None keeps the state for ever. Raises `UnavailableError`.
+        """
+        ...
+
+    def get(self, key: str) -> Json:
+        """The state under `key`, None when absent or expired."""
+        ...
+
+    def delete(self, key: str) -> None: ...
+
+    def close(self) -> None: ...

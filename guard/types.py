@@ -1,0 +1,145 @@
+"""The nouns of the serving path: what comes in, what is judged, what goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from guard.errors import MedwardError
+
+Array = NDArray[np.floating]
+Ints = NDArray[np.int64]
+Principal = tuple[str, ...]
+"""Who asks, as a path from the organisation down to the key: ``("hospital-a", "radiology", "key-17")``."""
+
+OutputKind = Literal["logits", "probabilities"]
+Modality = Literal["image", "tabular"]
+
+
+class Action(IntEnum):
+    """What a defense asks for, as an ordered ladder: the strictest request wins."""
+
+    ALLOW = 0
+    FLAG = 1  # answer as usual, tell a person
+    COARSEN = 2  # answer with the label only
+    WITHHOLD = 3  # refuse, visibly
+
+    @property
+    def label(self) -> str:
+        """The name used in policies, audit records and answers."""
+        return self.name.lower()
+
+
+class Level(IntEnum):
+    """How much of the model's answer leaves, from everything to nothing."""
+
+    FULL = 0
+    ROUNDED = 1
+    LABEL = 2
+    WITHHELD = 3
+
+    @property
+    def label(self) -> str:
+        """The name used in policies, audit records and answers."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """What a model takes and gives; checked once, at the door.
+
+    ``shape`` excludes the batch axis: ``(C, H, W)`` for images, ``(D,)`` for tables. ``low`` and ``high``
+    bound every input value. ``output`` says what a row of scores means; logits and probabilities are never
+    confused. ``features`` is the width of the feature output, 0 when the model has none.
+    """
+
+    name: str
+    modality: Modality
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    output: OutputKind
+    low: float | None = None
+    high: float | None = None
+    features: int = 0
+
+    def check(self, inputs: object) -> Array:
+        """Return `inputs` as a finite float32 batch ``(n, *shape)`` or say in one sentence what is wrong."""
+        try:
+            x = np.asarray(inputs)
+            if x.dtype.kind not in "fiub":
+                raise MedwardError(f"inputs: expected numbers, got dtype {x.dtype}")
+            with np.errstate(over="ignore"):
+                x = x.astype(np.float32)
+        except (TypeError, ValueError, OverflowError) as error:
+            if isinstance(error, MedwardError):
+                raise
+            raise MedwardError(f"inputs: expected a numeric array of shape (n, {self._axes}), got {error}") from None
+        if x.ndim != len(self.shape) + 1 or x.shape[1:] != self.shape or len(x) == 0:
+            raise MedwardError(f"inputs: expected shape (n >= 1, {self._axes}), got {x.shape}")
+        if not np.isfinite(x).all():
+            raise MedwardError("inputs: every value must be finite, got NaN or infinity")
+        if self.low is not None and float(x.min()) < self.low:
+            raise MedwardError(f"inputs: values must be >= {self.low:g}, got {float(x.min()):g}")
+        if self.high is not None and float(x.max()) > self.high:
+            raise MedwardError(f"inputs: values must be <= {self.high:g}, got {float(x.max()):g}")
+        return x
+
+    @property
+    def _axes(self) -> str:
+        return ", ".join(map(str, self.shape))
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """One forward pass: scores ``(n, classes)`` and, when the model shows them, features ``(n, features)``."""
+
+    scores: Array
+    features: Array | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """One request: a batch from one principal."""
+
+    principal: Principal
+    inputs: object
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a monitor learns of one input: its conformal p-value and a keyed digest of its bytes."""
+
+    p_value: float
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What one defense concluded, and the evidence a person or an auditor can check."""
+
+    source: str
+    action: Action
+    evidence: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What leaves, row by row.
+
+    ``labels (n,)`` holds class indices, -1 where withheld; ``scores (n, classes)`` holds NaN where only the
+    label or nothing left; ``levels (n,)`` says which. `output` names what the scores are: the model's own kind
+    at level full, probabilities once rounded. `verdicts` are for the operator, never for the client.
+    """
+
+    id: str
+    labels: Ints
+    scores: Array
+    levels: tuple[Level, ...]
+    output: OutputKind
+    verdicts: tuple[Verdict, ...] = ()

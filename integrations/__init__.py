@@ -1,0 +1,1 @@
+"""Where Medward meets its neighbours: one file or folder per neighbour, each behind its own extra."""

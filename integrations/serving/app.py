@@ -1,0 +1,65 @@
+"""The endpoint, put together: routes around a guard, problems for errors, limits at the edge."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from fastapi import Depends, FastAPI, Response
+
+from guard.pipeline import Guard
+from guard.types import Principal
+from integrations.keys import KeyStore
+from integrations.serving import health, inference_protocol, predict, problems
+from integrations.serving.edge import Edge
+from integrations.serving.limits import Limits, Pool
+from integrations.serving.metrics import Metrics
+from integrations.serving.service import Caller, Service, anonymous
+
+log = logging.getLogger("medward")
+
+
+def create_app(
+    guard: Guard,
+    *,
+    keys: KeyStore | None,
+    limits: Limits | None = None,
+    resize: bool = False,
+    version: str = "1",
+) -> FastAPI:
+    """An ASGI app that answers for `guard`. It says what it releases, never what a defense concluded.
+
+    `keys` None is for development: everybody is the principal ("anonymous",), shares one account, and may
+    read ``/metrics``. `resize` lets image files of another size in; see `images`. `version` names the
+    bundle.
+    """
+    limits = limits or Limits()
+    pool = Pool(limits.workers, limits.queue)
+    metrics = Metrics(lambda: pool.jobs)
+    service = Service(guard=guard, limits=limits, pool=pool, metrics=metrics, version=version)
+    if keys is None:
+        log.warning("no keys are asked for: everybody who can reach this server is one anonymous principal")
+    asking: Callable[..., Principal] = anonymous if keys is None else Caller(keys, "predict")
+    watching: Callable[..., Principal] = anonymous if keys is None else Caller(keys, "metrics")
+
+    app = FastAPI(title="Medward", version=version, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.include_router(health.router(service))
+    app.include_router(predict.router(service, asking, resize=resize))
+    app.include_router(inference_protocol.router(service, asking))
+
+    @app.get(
+        "/metrics",
+        summary="Prometheus metrics",
+        response_class=Response,
+        responses={
+            200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+            **problems.responses(401, 403),
+        },
+        dependencies=[Depends(watching)],
+    )
+    async def exposition() -> Response:
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    problems.install(app)
+    app.add_middleware(Edge, limits=limits, metrics=metrics)
+    return app

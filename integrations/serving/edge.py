@@ -1,0 +1,107 @@
+"""The outermost layer: request id, body limits, security headers, timing, and the last resort for a crash."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+
+import anyio
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from integrations.serving.limits import Limits
+from integrations.serving.metrics import Metrics
+from integrations.serving.problems import problem
+
+log = logging.getLogger("medward")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Edge:
+    """ASGI middleware. A body is metered as it streams in, whether or not it declares a length."""
+
+    def __init__(self, app: ASGIApp, *, limits: Limits, metrics: Metrics) -> None:
+        self.app = app
+        self.limits = limits
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request.state.request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        status = 0
+        started = time.perf_counter()
+
+        async def dressed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request.state.request_id
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            refusal = self._refusal(request)
+            if refusal:
+                await problem(request, *refusal, {"Connection": "close"})(scope, receive, dressed)
+            else:
+                await self.app(scope, self._metered(receive), dressed)
+        except Exception:
+            log.exception("request %s failed", request.state.request_id)
+            if status:
+                raise
+            await problem(request, 500, "the server failed; the log has the details")(scope, receive, dressed)
+        finally:
+            self.metrics.request(scope, status, time.perf_counter() - started)
+
+    def _refusal(self, request: Request) -> tuple[int, str] | None:
+        """Why the request is refused on its headers alone."""
+        declared = request.headers.get("content-length")
+        if declared is None:
+            return None
+        if not (declared.isascii() and declared.isdigit()):
+            return 400, "Content-Length: must be a whole number"
+        return (413, self._too_large) if int(declared[:20]) > self.limits.body_bytes else None
+
+    @property
+    def _too_large(self) -> str:
+        return f"the body may hold at most {self.limits.body_bytes} bytes; send fewer rows per request"
+
+    def _metered(self, receive: Receive) -> Receive:
+        """`receive`, but it raises 413 past the size limit and 408 past the time limit."""
+        deadline = time.monotonic() + self.limits.body_seconds
+        size, done = 0, False
+
+        async def metered() -> Message:
+            nonlocal size, done
+            if done:
+                return await receive()
+            try:
+                with anyio.fail_after(max(0.0, deadline - time.monotonic())):
+                    message = await receive()
+            except TimeoutError:
+                detail = f"the body must arrive within {self.limits.body_seconds:g} s"
+                raise HTTPException(408, detail, {"Connection": "close"}) from None
+            done = not message.get("more_body", False)
+            size += len(message.get("body", b""))
+            if size > self.limits.body_bytes:
+                raise HTTPException(413, self._too_large, {"Connection": "close"})
+            return message
+
+        return metered

@@ -1,0 +1,65 @@
+"""Is it alive, can it answer? Open to everybody, as probes carry no keys; says nothing else."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import anyio.to_thread
+from fastapi import APIRouter, HTTPException
+from pydantic import BaseModel
+
+from integrations.serving.problems import responses
+from integrations.serving.service import Service
+
+
+class Health(BaseModel):
+    """A probe's answer; a server that is not ready answers 503 instead."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Live(BaseModel):
+    """Open Inference Protocol: the server runs."""
+
+    live: Literal[True] = True
+
+
+class Ready(BaseModel):
+    """Open Inference Protocol: the server can answer."""
+
+    ready: Literal[True] = True
+
+
+def router(service: Service) -> APIRouter:
+    """Liveness asks nothing of anybody; readiness reads once from the store."""
+    routes = APIRouter()
+
+    async def reachable() -> None:
+        await anyio.to_thread.run_sync(service.guard.store.get, "readiness")
+
+    @routes.get("/healthz", summary="Alive")
+    async def alive() -> Health:
+        return Health()
+
+    @routes.get("/readyz", summary="Ready", responses=responses(503))
+    async def ready() -> Health:
+        await reachable()
+        return Health()
+
+    @routes.get("/v2/health/live", summary="Alive")
+    async def live() -> Live:
+        return Live()
+
+    @routes.get("/v2/health/ready", summary="Ready", responses=responses(503))
+    async def server_ready() -> Ready:
+        await reachable()
+        return Ready()
+
+    @routes.get("/v2/models/{name}/ready", summary="Model ready", responses=responses(404, 422, 503))
+    async def model_ready(name: str) -> Ready:
+        if name != service.guard.model.spec.name:
+            raise HTTPException(404, "no model of that name is served here")
+        await reachable()
+        return Ready()
+
+    return routes

@@ -1,0 +1,217 @@
+"""The Open Inference Protocol, version 2 (KServe, Triton, MLServer), over HTTP and JSON.
+
+A tensor's values are the model's own input values, whatever its datatype: UINT8 saves bytes and scales
+nothing. Where a score does not leave, `scores` holds null, which clients that read into NumPy see as NaN; a
+withheld label is -1; `levels` names the reason the client may know. Reference:
+github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Depends, HTTPException, Request
+from pydantic import BaseModel, Field, JsonValue
+
+from guard.errors import MedwardError
+from guard.types import Answer, Array, Principal
+from integrations.serving.predict import parse
+from integrations.serving.problems import responses
+from integrations.serving.service import Service
+
+DTYPES = {
+    "FP32": np.float32, "FP64": np.float64,
+    "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64, "UINT8": np.uint8,
+}  # fmt: skip
+Datatype = Literal["FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8"]
+Parameters = dict[str, JsonValue]
+
+
+class InputTensor(BaseModel):
+    """Values in row-major order, flat or nested as `shape` says."""
+
+    name: Literal["inputs"]
+    shape: Annotated[list[Annotated[int, Field(ge=1, strict=True)]], Field(min_length=1, max_length=8)]
+    datatype: Datatype
+    data: list[JsonValue]
+    parameters: Parameters = {}
+
+    def array(self) -> Array:
+        """The tensor, of its declared type and shape, or what is wrong with it."""
+        try:
+            values = np.asarray(self.data)
+        except ValueError as error:
+            raise MedwardError(f"inputs: data is ragged: {error}") from None
+        dtype = np.dtype(DTYPES[self.datatype])
+        if values.dtype.kind not in ("iuf" if dtype.kind == "f" else "iu"):
+            raise MedwardError(f"inputs: datatype {self.datatype} cannot hold data of type {values.dtype}")
+        if dtype.kind != "f" and (values.astype(dtype) != values).any():
+            raise MedwardError(f"inputs: data has values outside the range of {self.datatype}")
+        if values.size != math.prod(self.shape) or (values.ndim != 1 and list(values.shape) != self.shape):
+            raise MedwardError(f"inputs: shape {self.shape} does not fit data of shape {list(values.shape)}")
+        return values.reshape(self.shape)
+
+
+class RequestedOutput(BaseModel):
+    """The name of an output the client wants."""
+
+    name: Literal["scores", "labels", "levels"]
+    parameters: Parameters = {}
+
+
+class InferRequest(BaseModel):
+    """One tensor in; `outputs` narrows what comes back, absent means all."""
+
+    id: Annotated[str, Field(max_length=128)] | None = None
+    parameters: Parameters = {}
+    inputs: Annotated[list[InputTensor], Field(min_length=1, max_length=1)]
+    outputs: list[RequestedOutput] | None = None
+
+
+class OutputTensor(BaseModel):
+    """Flat, row-major."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[float | None] | list[int] | list[str]
+
+
+class InferResponse(BaseModel):
+    """`id` repeats the request's; `parameters` holds `answer`, the id in the audit log, and `score_kind`."""
+
+    model_name: str
+    model_version: str
+    id: str
+    parameters: dict[str, str]
+    outputs: list[OutputTensor]
+
+
+class TensorMetadata(BaseModel):
+    """-1 in `shape` is the batch axis."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: Parameters = {}
+
+
+class ModelMetadata(BaseModel):
+    """What the model takes and gives."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class ServerMetadata(BaseModel):
+    """What this server is."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+def router(service: Service, caller: Callable[..., Principal]) -> APIRouter:
+    """The routes that need a key; health is `health.router`."""
+    routes = APIRouter(prefix="/v2")
+    spec = service.guard.model.spec
+    asking = Depends(caller)
+    body = {"application/json": {"schema": inline(InferRequest.model_json_schema())}}
+
+    def named(name: str) -> None:
+        if name != spec.name:
+            raise HTTPException(404, "no model of that name is served here")
+
+    @routes.get("", summary="Server metadata", responses=responses(401, 403), dependencies=[asking])
+    async def server() -> ServerMetadata:
+        return ServerMetadata(name="medward", version=service.version, extensions=[])
+
+    @routes.get(
+        "/models/{name}",
+        summary="Model metadata",
+        responses=responses(401, 403, 404, 422),
+        dependencies=[asking],
+    )
+    async def metadata(name: str) -> ModelMetadata:
+        named(name)
+        k = len(spec.classes)
+        return ModelMetadata(
+            name=spec.name,
+            versions=[service.version],
+            platform="medward",
+            inputs=[TensorMetadata(name="inputs", datatype="FP32", shape=[-1, *spec.shape])],
+            outputs=[
+                TensorMetadata(name="scores", datatype="FP64", shape=[-1, k]),
+                TensorMetadata(
+                    name="labels", datatype="INT64", shape=[-1], parameters={"classes": [*spec.classes]}
+                ),
+                TensorMetadata(name="levels", datatype="BYTES", shape=[-1]),
+            ],
+        )
+
+    @routes.post(
+        "/models/{name}/infer",
+        summary="Classify one tensor",
+        responses=responses(400, 401, 403, 404, 408, 413, 415, 422, 500, 503),
+        openapi_extra={"requestBody": {"required": True, "content": body}},
+    )
+    async def infer(name: str, request: Request, principal: Principal = asking) -> InferResponse:
+        named(name)
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise HTTPException(415, "send application/json; the binary tensor extension is not offered")
+        raw = await request.body()
+        asked: InferRequest | None = None
+
+        def read() -> Array:
+            nonlocal asked
+            asked = parse(raw, InferRequest)
+            return asked.inputs[0].array()
+
+        answer = await service.answer(principal, read)
+        assert asked is not None
+        wanted = (
+            [output.name for output in asked.outputs] if asked.outputs else ["scores", "labels", "levels"]
+        )
+        return InferResponse(
+            model_name=spec.name,
+            model_version=service.version,
+            id=answer.id if asked.id is None else asked.id,
+            parameters={"answer": answer.id, "score_kind": answer.output},
+            outputs=[tensors(answer)[each] for each in wanted],
+        )
+
+    return routes
+
+
+def tensors(answer: Answer) -> dict[str, OutputTensor]:
+    """Every output tensor of `answer`, by name."""
+    n, k = answer.scores.shape
+    scores = [None if math.isnan(score) else score for score in answer.scores.ravel().tolist()]
+    return {
+        "scores": OutputTensor(name="scores", shape=[n, k], datatype="FP64", data=scores),
+        "labels": OutputTensor(name="labels", shape=[n], datatype="INT64", data=answer.labels.tolist()),
+        "levels": OutputTensor(
+            name="levels", shape=[n], datatype="BYTES", data=[each.label for each in answer.levels]
+        ),
+    }
+
+
+def inline(schema: dict[str, Any]) -> dict[str, Any]:
+    """A JSON schema without ``$defs``, each reference replaced by what it names, for use inside OpenAPI."""
+    definitions = schema.get("$defs", {})
+
+    def expand(node: Any) -> Any:
+        if isinstance(node, dict):
+            if "$ref" in node:
+                return expand(definitions[node["$ref"].rpartition("/")[2]])
+            return {key: expand(value) for key, value in node.items() if key != "$defs"}
+        return [expand(each) for each in node] if isinstance(node, list) else node
+
+    expanded: dict[str, Any] = expand(schema)
+    return expanded

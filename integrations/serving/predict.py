@@ -1,0 +1,159 @@
+"""Medward's own route: ``POST /v1/predict`` takes rows as JSON, or PNG and JPEG files as multipart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Depends, HTTPException, Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from guard.errors import MedwardError
+from guard.types import Answer, ModelSpec, Principal
+from integrations.serving.images import image_shape, read_images
+from integrations.serving.problems import responses, sentence
+from integrations.serving.service import Service
+
+FIELDS = ("image", "file")
+
+
+class Prediction(BaseModel):
+    """One answer, row by row. What a defense concluded is in the audit log and never here.
+
+    `levels` says how much of the model's answer left: at "label" the row of `scores` is null, at "withheld"
+    the label is null too. `score_kind` says what the scores are.
+    """
+
+    id: str
+    model: str
+    labels: list[str | None]
+    indices: list[int | None]
+    scores: list[list[float] | None]
+    levels: list[Literal["full", "rounded", "label", "withheld"]]
+    score_kind: Literal["logits", "probabilities"]
+
+    @classmethod
+    def of(cls, answer: Answer, spec: ModelSpec) -> Prediction:
+        """The client's view of `answer`."""
+        indices = [None if label < 0 else int(label) for label in answer.labels]
+        return cls.model_validate(
+            {
+                "id": answer.id,
+                "model": spec.name,
+                "labels": [None if index is None else spec.classes[index] for index in indices],
+                "indices": indices,
+                "scores": [None if np.isnan(row).any() else row.tolist() for row in answer.scores],
+                "levels": [level.label for level in answer.levels],
+                "score_kind": answer.output,
+            }
+        )
+
+
+def router(service: Service, caller: Callable[..., Principal], *, resize: bool) -> APIRouter:
+    """The route, for the model and limits of `service`; `caller` says who asks."""
+    routes = APIRouter()
+    spec, limits = service.guard.model.spec, service.limits
+    body_type = _body_type(spec)
+    asking = Depends(caller)
+
+    @routes.post(
+        "/v1/predict",
+        summary="Classify rows or images",
+        responses=responses(400, 401, 403, 408, 413, 415, 422, 500, 503),
+        openapi_extra={"requestBody": {"required": True, "content": _content(spec, limits.rows)}},
+    )
+    async def predict(request: Request, principal: Principal = asking) -> Prediction:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == "application/json":
+            body = await request.body()
+            answer = await service.answer(principal, lambda: parse(body, body_type).inputs)
+        elif kind == "multipart/form-data":
+            _images_or_415(spec)
+            files = await _files(request, limits.rows, limits.body_bytes)
+            pixels = limits.pixels
+            answer = await service.answer(
+                principal, lambda: read_images(files, spec, pixels=pixels, resize=resize)
+            )
+        else:
+            raise HTTPException(415, "send application/json, or multipart/form-data with PNG or JPEG files")
+        return Prediction.of(answer, spec)
+
+    return routes
+
+
+def parse(body: bytes, body_type: Any) -> Any:
+    """`body` as a pydantic `body_type`; text that is not JSON is a 400, a wrong value a 422."""
+    try:
+        return body_type.model_validate_json(body)
+    except ValidationError as error:
+        if error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":
+            raise HTTPException(400, f"the body is not JSON: {sentence(error)}") from None
+        raise MedwardError(sentence(error)) from None
+
+
+def _body_type(spec: ModelSpec) -> type[BaseModel]:
+    """``{"inputs": [...]}`` nested as deep as a batch of `spec`; sizes and range are left to `spec.check`."""
+    kind: Any = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+    for _ in range(len(spec.shape) + 1):
+        kind = list[kind]
+    return create_model("PredictRequest", __config__=ConfigDict(extra="forbid"), inputs=(kind, ...))
+
+
+def _images_or_415(spec: ModelSpec) -> None:
+    try:
+        image_shape(spec)
+    except MedwardError as error:
+        raise HTTPException(415, str(error)) from None
+
+
+async def _files(request: Request, rows: int, body_bytes: int) -> list[bytes]:
+    """The uploaded files, never spooled to disk: they may show a patient."""
+    parser = MultiPartParser(request.headers, request.stream(), max_files=rows, max_fields=0)
+    parser.spool_max_size = body_bytes
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise HTTPException(400, error.message) from None
+    parts = form.multi_items()
+    files = [await part.read() for name, part in parts if name in FIELDS and isinstance(part, UploadFile)]
+    await form.close()
+    if not files or len(files) < len(parts):
+        raise HTTPException(422, 'send one file or several, each in a field named "image" or "file"')
+    return files
+
+
+def _content(spec: ModelSpec, rows: int) -> dict[str, Any]:
+    """What the body may be, for OpenAPI."""
+    nested: dict[str, Any] = {"type": "number"}
+    if spec.low is not None:
+        nested["minimum"] = spec.low
+    if spec.high is not None:
+        nested["maximum"] = spec.high
+    for size in reversed(spec.shape):
+        nested = {"type": "array", "items": nested, "minItems": size, "maxItems": size}
+    nested = {"type": "array", "items": nested, "minItems": 1, "maxItems": rows}
+    body = {
+        "type": "object",
+        "required": ["inputs"],
+        "additionalProperties": False,
+        "properties": {"inputs": nested},
+    }
+    content: dict[str, Any] = {"application/json": {"schema": body}}
+    try:
+        image_shape(spec)
+    except MedwardError:
+        return content
+    files = {
+        "type": "array",
+        "items": {"type": "string", "format": "binary"},
+        "minItems": 1,
+        "maxItems": rows,
+    }
+    form = {"type": "object", "minProperties": 1, "additionalProperties": False}
+    form["properties"] = dict.fromkeys(FIELDS, files)
+    png = {name: {"contentType": "image/png, image/jpeg"} for name in FIELDS}
+    content["multipart/form-data"] = {"schema": form, "encoding": png}
+    return content

@@ -1,0 +1,92 @@
+"""Every error as problem details, ``application/problem+json``.
+
+Reference: RFC 9457, sec. 3. ``type`` is always about:blank, so ``title`` is the status phrase and
+``detail`` says what to change. ``instance`` ends in the request id that the log line of the same failure
+carries.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from guard.errors import IntegrityError, MedwardError, UnavailableError
+
+log = logging.getLogger("medward")
+MEDIA = "application/problem+json"
+SCHEMA = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "instance"],
+    "additionalProperties": False,
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "instance": {"type": "string"},
+    },
+}
+
+
+def problem(
+    request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The response for one error."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": f"{quote(request.url.path)}#{request.state.request_id}",
+    }
+    return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA)
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI entry of each of `statuses`."""
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA: {"schema": SCHEMA}}}
+        for status in statuses
+    }
+
+
+def sentence(error: ValidationError | RequestValidationError) -> str:
+    """The first mistake pydantic found: where and what, never the value."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else str(first["msg"])
+
+
+def install(app: FastAPI) -> None:
+    """Make every exception a route or the router can raise a problem. The rest is `Edge`'s last resort."""
+
+    def http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return problem(request, error.status_code, str(error.detail), error.headers)
+
+    def refused(request: Request, error: Exception) -> JSONResponse:
+        return problem(request, 422, str(error))
+
+    def invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return problem(request, 422, sentence(error))
+
+    def unavailable(request: Request, error: Exception) -> JSONResponse:
+        log.error("request %s: %s", request.state.request_id, error)
+        detail = "a part the guard depends on does not answer; no prediction left"
+        return problem(request, 503, detail, {"Retry-After": "5"})
+
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(MedwardError, refused)
+    app.add_exception_handler(IntegrityError, unavailable)
+    app.add_exception_handler(UnavailableError, unavailable)

@@ -1,0 +1,126 @@
+"""Serve a bundle: load it, open its state folder, run uvicorn."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+from guard.audit import AuditLog
+from guard.stores import SQLiteStore
+
+from guard import bundle as bundles
+from guard.errors import IntegrityError, MedwardError
+from integrations.keys import KeyStore
+from integrations.serving.app import create_app
+from integrations.serving.limits import Limits
+
+log = logging.getLogger("medward")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def load_app(
+    bundle: Path,
+    *,
+    state: Path,
+    anonymous: bool = False,
+    limits: Limits | None = None,
+    resize: bool = False,
+    allow_code: bool = False,
+    expect: str | None = None,
+) -> FastAPI:
+    """The endpoint of the bundle at `bundle`, verified on loading.
+
+    `state` is created when missing, for its owner only, and holds what outlives a restart: ``accounts.db``
+    (what the monitors know), ``audit.jsonl``, ``keys.json`` and ``salt``. `allow_code` and `expect` are
+    those of `guard.bundle.load`.
+    """
+    loaded = bundles.load(bundle, allow_code=allow_code, expect=expect)
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    guard = loaded.guard(
+        store=SQLiteStore(state / "accounts.db"),
+        audit=AuditLog(state / "audit.jsonl"),
+        salt=read_salt(state / "salt"),
+    )
+    keys = KeyStore(state / "keys.json")
+    if not anonymous and not keys.list():
+        log.warning("%s holds no key yet: every request is refused until one is added", keys.path)
+    return create_app(guard, keys=None if anonymous else keys, limits=limits, resize=resize)
+
+
+def serve(
+    bundle: Path,
+    *,
+    state: Path,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    anonymous: bool = False,
+    limits: Limits | None = None,
+    resize: bool = False,
+    allow_code: bool = False,
+    expect: str | None = None,
+    certificate: Path | None = None,
+    private_key: Path | None = None,
+) -> None:
+    """Serve until interrupted; requests under way are finished first. One process: the audit log has one writer.
+
+    `certificate` and `private_key` (PEM) switch TLS on. Raises `MedwardError` for an anonymous server that
+    others could reach.
+    """
+    if anonymous and host not in LOOPBACK:
+        raise MedwardError(f"host {host}: a server without keys must stay on 127.0.0.1; add keys to open it")
+    if (certificate is None) != (private_key is None):
+        raise MedwardError("certificate and private_key: give both or neither")
+    if certificate is None and host not in LOOPBACK:
+        log.warning(
+            "keys and patients' data travel in clear text on %s: give a certificate or put TLS in front", host
+        )
+    app = load_app(
+        bundle,
+        state=state,
+        anonymous=anonymous,
+        limits=limits,
+        resize=resize,
+        allow_code=allow_code,
+        expect=expect,
+    )
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        h11_max_incomplete_event_size=16 * 1024,
+        limit_concurrency=256,
+        backlog=256,
+        timeout_keep_alive=10,
+        timeout_graceful_shutdown=30,
+        server_header=False,
+        proxy_headers=False,
+        ssl_certfile=certificate,
+        ssl_keyfile=private_key,
+    )
+
+
+def read_salt(path: Path) -> bytes:
+    """The 32 random bytes at `path`, made on the first call and readable by their owner only."""
+    if not path.exists():
+        scratch = path.with_name(f".{path.name}.{os.getpid()}")
+        handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(scratch, path)
+        except FileExistsError:
+            log.info("another process made %s first", path)
+        scratch.unlink()
+    salt = path.read_bytes()
+    if len(salt) != 32:
+        raise IntegrityError(f"{path}: a salt has 32 bytes, got {len(salt)}; restore it from a backup")
+    return salt

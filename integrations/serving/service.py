@@ -1,0 +1,74 @@
+"""What the routes share: the guard behind its pool, and who may ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sized
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import HTTPException, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+
+from guard.errors import MedwardError
+from guard.pipeline import Guard
+from guard.types import Answer, Principal, Query
+from integrations.keys import KeyStore, Scope
+from integrations.serving.limits import Limits, Pool
+from integrations.serving.metrics import Metrics
+
+bearer = HTTPBearer(auto_error=False, description="A key made by `medward keys add`.")
+header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key, without a scheme.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A guard, and the bounds within which it is asked."""
+
+    guard: Guard
+    limits: Limits
+    pool: Pool
+    metrics: Metrics
+    version: str
+
+    async def answer(self, principal: Principal, read: Callable[[], Sized]) -> Answer:
+        """Read the inputs and answer them in a worker thread; `read` may raise `MedwardError`."""
+
+        def job() -> Answer:
+            inputs = read()
+            if len(inputs) > self.limits.rows:
+                raise MedwardError(f"inputs: at most {self.limits.rows} rows per request, got {len(inputs)}")
+            return self.guard.answer(Query(principal=principal, inputs=inputs))
+
+        answer = await self.pool.run(job)
+        self.metrics.answer(answer)
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Turns a request's key into its principal: 401 without one, 403 for the wrong scope."""
+
+    keys: KeyStore
+    scope: Scope
+
+    def __call__(
+        self,
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
+        api_key: Annotated[str | None, Security(header)],
+    ) -> Principal:
+        """Who asks."""
+        token = credentials.credentials if credentials else api_key
+        key = self.keys.authenticate(token) if token else None
+        if key is None:
+            raise HTTPException(401, "send a valid key as Authorization: Bearer or X-API-Key", CHALLENGE)
+        if key.scope != self.scope:
+            raise HTTPException(403, f"this key is for {key.scope}, the route needs one for {self.scope}")
+        return key.principal
+
+
+CHALLENGE = {"WWW-Authenticate": "Bearer"}
+
+
+def anonymous() -> Principal:
+    """Everybody is one principal: the development mode without keys."""
+    return ("anonymous",)

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guard.monitor.eprocess import MEMORY, STAKES, EProcess, log_wealth
+from guard.screen.conformal import GRID
+from guard.types import Action, Observation
+
+LADDER = ((0.01, Action.COARSEN), (0.0001, Action.WITHHOLD))
+
+
+def run(p_values, *, levels=GRID, ladder=LADDER):
+    monitor = EProcess(levels=levels, ladder=ladder)
+    state, verdicts = monitor.start(), []
+    for i, p in enumerate(p_values):
+        state, verdict = monitor.step(state, Observation(float(p), str(i)))
+        verdicts.append(verdict)
+    return state, verdicts
+
+
+@given(st.lists(st.sampled_from([*GRID, 1.0]), min_size=1, max_size=60))
+def test_wealth_is_the_average_of_the_bettors_products(p_values):
+    bettors = [(w, tau) for w in STAKES for tau in GRID]
+    products = [math.prod((1 - w) + w * (p <= tau) / tau for p in p_values) for w, tau in bettors]
+    state, _ = run(p_values)
+    assert math.isclose(math.exp(log_wealth(state["n"], state["hits"], GRID)), np.mean(products), rel_tol=1e-9)
+
+
+def test_benign_accounts_ever_alarm_no_more_than_alpha():
+    # p-values exactly at their levels: the worst benign case the guarantee allows.
+    rng = np.random.default_rng(0)
+    alpha, accounts, queries = 0.1, 300, 400
+    cells = np.searchsorted(GRID, rng.random((accounts, queries)))
+    p_values = np.array([*GRID, 1.0])[cells]
+    alarmed = sum(run(row, ladder=((alpha, Action.FLAG),))[1][-1].action is Action.FLAG for row in p_values)
+    assert alarmed / accounts <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / accounts)
+
+
+def test_a_naive_count_test_looked_at_after_every_query_would_alarm_far_more_often():
+    # Negative control for anytime validity: a fixed-sample 10 % binomial test, peeked at, breaks its level.
+    from scipy import stats
+
+    rng = np.random.default_rng(0)
+    hits = (rng.random((300, 400)) <= 0.1).cumsum(axis=1)
+    cut = stats.binom.isf(0.1, np.arange(1, 401), 0.1)
+    assert (hits > cut).any(axis=1).mean() > 0.3
+
+
+def test_strange_queries_alarm_in_a_handful_and_diluted_ones_later():
+    _, pure = run([0.01] * 20)
+    first = next(i for i, v in enumerate(pure, 1) if v.action >= Action.COARSEN)
+    assert first <= 5
+    rng = np.random.default_rng(1)
+    _, diluted = run(np.where(rng.random(400) < 0.1, 0.01, 1.0))
+    assert any(v.action >= Action.COARSEN for v in diluted)
+
+
+def test_the_alarm_climbs_the_ladder_and_never_comes_down():
+    _, verdicts = run([0.005] * 10 + [1.0] * 500)
+    actions = [v.action for v in verdicts]
+    assert actions == sorted(actions)
+    assert actions[-1] is Action.WITHHOLD
+    assert verdicts[-1].evidence["log_e"] < verdicts[-1].evidence["peak"]
+
+
+def test_retrying_one_odd_image_is_not_an_attack():
+    monitor = EProcess(levels=GRID, ladder=LADDER)
+    state = monitor.start()
+    for _ in range(1000):
+        state, verdict = monitor.step(state, Observation(0.005, "same"))
+    assert verdict.action is Action.ALLOW
+    assert state["n"] == 1
+
+
+def test_state_is_small_json_whatever_the_history():
+    short, _ = run([1.0] * (MEMORY + 1))
+    long, _ = run([0.1, 1.0, 1.0, 1.0] * 1000)
+    assert json.loads(json.dumps(long)) == long
+    assert len(json.dumps(long)) < len(json.dumps(short)) + 100 < 700
+
+
+def test_step_is_pure():
+    monitor = EProcess(levels=GRID, ladder=LADDER)
+    state = monitor.start()
+    before = json.dumps(state)
+    assert monitor.step(state, Observation(0.01, "a")) == monitor.step(state, Observation(0.01, "a"))
+    assert json.dumps(state) == before

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from guard.errors import MedwardError, UnavailableError
+from guard.pipeline import Guard, checked_principal
+from guard.policy import Policy
+from guard.stores import MemoryStore
+from guard.types import Level, Outputs, Query
+
+WHO = ("hospital-a", "radiology", "key-17")
+BENIGN = np.random.default_rng(1).normal(size=(200, 3)).astype(np.float32)
+ODD = np.full((1, 3), 60, np.float32)
+
+
+def ask(guard, rows, who=WHO):
+    return guard.answer(Query(principal=who, inputs=rows))
+
+
+def policy(**sections):
+    return Policy.model_validate({"on_error": "withhold", **sections})
+
+
+class Log:
+    def __init__(self, fail=False):
+        self.records, self.fail = [], fail
+
+    def append(self, record):
+        if self.fail:
+            raise UnavailableError("disk full")
+        self.records.append(json.loads(json.dumps(record)))
+
+
+class BrokenStore(MemoryStore):
+    def transact(self, key, step, *, ttl=None):
+        raise UnavailableError("store is away")
+
+
+def test_at_level_full_the_answer_is_the_models_own(make_guard, linear_model):
+    guard = make_guard(policy(release={"level": "full"}, screen={"action": "allow"}))
+    answer = ask(guard, BENIGN)
+    assert np.abs(answer.scores - linear_model.predict(BENIGN).scores).max() <= 1e-5
+    assert (answer.labels == linear_model.predict(BENIGN).scores.argmax(1)).all()
+    assert answer.output == "logits"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=hnp.arrays(np.float32, st.tuples(st.integers(1, 8), st.just(3)), elements=st.floats(-90, 90, width=32)),
+    level=st.sampled_from(["full", "rounded", "label"]),
+    action=st.sampled_from(["allow", "flag", "coarsen", "withhold"]),
+)
+def test_no_policy_ever_names_a_class_the_model_did_not(linear_model, linear_profile, rows, level, action):
+    guard = Guard(
+        model=linear_model,
+        profile=linear_profile,
+        policy=policy(release={"level": level}, screen={"action": action, "rate": 0.3}),
+    )
+    answer = ask(guard, rows)
+    own = linear_model.predict(rows).scores.argmax(1)
+    for label, truth, released, scores in zip(answer.labels, own, answer.levels, answer.scores, strict=True):
+        assert label == (-1 if released is Level.WITHHELD else truth)
+        if released < Level.LABEL:
+            assert scores.argmax() == truth
+        else:
+            assert np.isnan(scores).all()
+
+
+def test_an_odd_input_is_withheld_visibly_and_its_neighbours_are_answered(make_guard):
+    answer = ask(make_guard(), np.concatenate([BENIGN[:1], ODD, BENIGN[1:2]]))
+    assert [level is Level.WITHHELD for level in answer.levels] == [False, True, False]
+
+
+def test_benign_traffic_is_answered(make_guard):
+    guard = make_guard(policy(screen={"rate": 0.01}))
+    answer = ask(guard, BENIGN)
+    assert sum(level is Level.WITHHELD for level in answer.levels) <= 8
+    assert all(verdict.action <= 3 for verdict in answer.verdicts)
+    assert "e-process:hospital-a/radiology/key-17" in {verdict.source for verdict in answer.verdicts}
+
+
+def test_a_thief_is_coarsened_then_withheld_and_other_accounts_are_not(make_guard):
+    guard = make_guard(policy(screen={"action": "flag"}))
+    rng = np.random.default_rng(0)
+    levels = [ask(guard, ODD + rng.normal(size=(1, 3)).astype(np.float32)).levels[0] for _ in range(30)]
+    assert levels[0] is Level.ROUNDED
+    assert levels[-1] is Level.WITHHELD
+    assert levels == sorted(levels)
+    assert ask(guard, BENIGN[:1], ("hospital-a", "radiology", "key-18")).levels == (Level.ROUNDED,)
+    assert ask(guard, BENIGN[:1]).levels == (Level.WITHHELD,)
+
+
+def test_accounts_that_share_an_attack_meet_at_their_parent(make_guard):
+    guard = make_guard(policy(screen={"action": "allow"}, monitor={"parents": "withhold"}))
+    rng = np.random.default_rng(0)
+    for i in range(30):
+        ask(guard, ODD + rng.normal(size=(1, 3)).astype(np.float32), ("org", f"key-{i}"))
+    assert ask(guard, BENIGN[:1], ("org", "fresh-key")).levels == (Level.WITHHELD,)
+    assert ask(guard, BENIGN[:1], ("elsewhere", "fresh-key")).levels == (Level.ROUNDED,)
+
+
+def test_reset_forgets_one_account(make_guard):
+    guard = make_guard(policy(screen={"action": "flag"}))
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        ask(guard, ODD + rng.normal(size=(1, 3)).astype(np.float32))
+    guard.reset(WHO)
+    assert ask(guard, BENIGN[:1]).levels == (Level.ROUNDED,)
+
+
+@pytest.mark.parametrize(("on_error", "level"), [("withhold", Level.WITHHELD), ("flag", Level.ROUNDED)])
+def test_a_failing_defense_is_handled_as_the_site_chose(make_guard, on_error, level):
+    guard = make_guard(Policy(on_error=on_error), store=BrokenStore(), audit=(audit := Log()))
+    assert ask(guard, BENIGN[:2]).levels == (level, level)
+    assert audit.records[0]["verdicts"][0]["source"] == "error:UnavailableError"
+
+
+def test_an_answer_leaves_only_after_it_is_on_record(make_guard):
+    with pytest.raises(UnavailableError):
+        ask(make_guard(audit=Log(fail=True)), BENIGN[:1])
+    assert ask(make_guard(Policy(on_error="flag"), audit=Log(fail=True)), BENIGN[:1]).labels[0] >= 0
+
+
+def test_the_record_holds_digests_and_evidence_but_no_input_values(make_guard):
+    audit = Log()
+    ask(make_guard(audit=audit, salt=b"a"), np.full((1, 3), 0.123456, np.float32))
+    text = json.dumps(audit.records)
+    assert "0.1234" not in text
+    record = audit.records[0]
+    assert len(record["inputs"][0]) == 16
+    assert record["levels"] == ["rounded"]
+    assert record["policy"] == Policy(on_error="withhold").fingerprint
+    other = Log()
+    ask(make_guard(audit=other, salt=b"b"), np.full((1, 3), 0.123456, np.float32))
+    assert other.records[0]["inputs"] != record["inputs"], "digests must be keyed, or small inputs can be guessed"
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (np.zeros((0, 3)), "got \\(0, 3\\)"),
+        (np.zeros((1, 4)), "expected shape \\(n >= 1, 3\\), got \\(1, 4\\)"),
+        (np.array([[np.nan, 0, 0]]), "finite"),
+        (np.array([[1e39, 0, 0]]), "finite"),
+        (np.array([[101.0, 0, 0]]), "<= 100, got 101"),
+        ([["x", 0, 0]], "numbers"),
+        ([[1, 2], [3]], "numeric array"),
+        (None, "numbers"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(make_guard, rows, says):
+    with pytest.raises(MedwardError, match=says):
+        ask(make_guard(), rows)
+
+
+def test_a_model_that_gives_nan_is_not_answered(make_guard, linear_model):
+    class Broken:
+        spec = linear_model.spec
+
+        def predict(self, inputs):
+            return Outputs(np.full((len(inputs), 3), np.nan))
+
+    with pytest.raises(MedwardError, match="not finite"):
+        ask(make_guard(model=Broken()), BENIGN[:1])
+
+
+@pytest.mark.parametrize("who", [(), ("",), ("a/b",), ("a",) * 9, ("x" * 129,), ("a\n",)])
+def test_principals_that_could_be_confused_are_refused(who):
+    with pytest.raises(MedwardError, match="principal"):
+        checked_principal(who)
+
+
+def test_guard_is_frozen(make_guard):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        make_guard().policy = None

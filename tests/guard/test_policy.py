@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guard.errors import MedwardError
+from guard.policy import Policy
+
+
+def test_defaults_round_trip_through_toml():
+    policy = Policy(on_error="withhold")
+    assert Policy.from_toml(policy.to_toml()) == policy
+
+
+@given(
+    level=st.sampled_from(["full", "rounded", "label"]),
+    decimals=st.integers(1, 6),
+    rate=st.floats(1e-6, 0.49),
+    alpha=st.floats(1e-9, 0.99),
+)
+def test_any_valid_policy_round_trips(level, decimals, rate, alpha):
+    policy = Policy.model_validate(
+        {
+            "on_error": "flag",
+            "release": {"level": level, "decimals": decimals},
+            "screen": {"rate": rate},
+            "monitor": {"ladder": [{"false_alarm": alpha, "action": "coarsen"}]},
+        }
+    )
+    again = Policy.from_toml(policy.to_toml())
+    assert again == policy
+    assert again.fingerprint == policy.fingerprint
+
+
+def test_on_error_must_be_chosen():
+    with pytest.raises(MedwardError, match="on_error must be chosen"):
+        Policy.from_toml("")
+
+
+@pytest.mark.parametrize(
+    ("toml", "names"),
+    [
+        ('on_error = "shrug"', ["on_error", "shrug", "withhold"]),
+        ('on_error = "flag"\ncolour = 3', ["colour", "3", "not a known key"]),
+        ('on_error = "flag"\n[release]\ndecimals = 9', ["release.decimals", "9", "6"]),
+        ('on_error = "flag"\n[screen]\nrate = 0.0', ["screen.rate", "0.0", "greater than 0"]),
+        ('on_error = "flag"\n[monitor]\nladdr = 1', ["monitor.laddr", "not a known key"]),
+        ("on_error = ", ["not valid TOML"]),
+    ],
+)
+def test_a_mistake_is_named_with_key_value_and_bound(toml, names):
+    with pytest.raises(MedwardError) as caught:
+        Policy.from_toml(toml, source="site.toml")
+    assert all(name in str(caught.value) for name in ["site.toml", *names])
+
+
+def test_a_ladder_that_gets_milder_is_refused():
+    toml = 'on_error = "flag"\n' + "".join(
+        f'[[monitor.ladder]]\nfalse_alarm = {a}\naction = "{b}"\n' for a, b in [(0.01, "withhold"), (0.001, "flag")]
+    )
+    with pytest.raises(MedwardError, match=r"monitor\.ladder"):
+        Policy.from_toml(toml)
+
+
+def test_fingerprint_changes_with_any_choice():
+    assert Policy(on_error="flag").fingerprint != Policy(on_error="withhold").fingerprint
