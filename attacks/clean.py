@@ -49,7 +49,9 @@ def ask_all(guard: Guard, inputs: Array, name: str) -> Account:
         answer = guard.answer(Query(principal=(name,), inputs=inputs[row : row + 1]))
         labels.append(int(answer.labels[0]))
         levels.append(answer.levels[0])
-        log_e.append(max((v.evidence["log_e"] for v in answer.verdicts if "log_e" in v.evidence), default=0.0))
+        log_e.append(
+            max((v.evidence["log_e"] for v in answer.verdicts if "log_e" in v.evidence), default=0.0)
+        )
     return Account(np.array(labels, np.int64), tuple(levels), tuple(log_e))
 
 
@@ -69,7 +71,9 @@ def utility(name: str, split: Split, plain: Ints, account: Account, classes: tup
     for index, label in enumerate(classes):
         inside = truth == index
         if inside.any():
-            sensitivity[label] = Pair(undefended=rate(plain[inside] == index), guarded=rate(told[inside] == index))
+            sensitivity[label] = Pair(
+                undefended=rate(plain[inside] == index), guarded=rate(told[inside] == index)
+            )
         if not inside.all():
             others, answers = plain[~inside], told[~inside]
             specificity[label] = Pair(
@@ -97,7 +101,12 @@ def latency_ratio(model: Model, guard: Guard, inputs: Array, *, seed: int) -> In
 
 
 def measure(
-    model: Model, fresh_guard: Callable[[], Guard], site: tuple[str, Split], drift: tuple[str, Split] | None, *, seed: int
+    model: Model,
+    fresh_guard: Callable[[], Guard],
+    site: tuple[str, Split],
+    drift: tuple[str, Split] | None,
+    *,
+    seed: int,
 ) -> tuple[CleanCost, dict[str, Curve]]:
     """The clean cost, and the e-values of the accounts that asked, by name."""
     curves, utilities = {}, []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def conformed(splits: Mapping[str, Split], spec: ModelSpec) -> dict[str, Split]:
         except MedwardError as error:
             raise MedwardError(f"split {name}: {error}") from None
         labels = split.labels
-        if labels is not None and not (0 <= labels.min() and labels.max() < len(spec.classes)):
+        if labels is not None and labels.size and (labels.min() < 0 or labels.max() >= len(spec.classes)):
             raise MedwardError(
                 f"split {name}: labels must be 0 to {len(spec.classes) - 1}, got {labels.min()} to {labels.max()}"
             )
@@ -44,7 +45,9 @@ def conformed(splits: Mapping[str, Split], spec: ModelSpec) -> dict[str, Split]:
     return fitted
 
 
-def attack_data(model: Model, splits: Mapping[str, Split], *, seed: int) -> tuple[AttackData, dict[Family, str]]:
+def attack_data(
+    model: Model, splits: Mapping[str, Split], *, seed: int
+) -> tuple[AttackData, dict[Family, str]]:
     """What the attacker holds, and per family that cannot be tested with these `splits` the reason.
 
     Crafting rows are from "train", or half of "test" when there is none; members are from "train", non-members
@@ -61,28 +64,30 @@ def attack_data(model: Model, splits: Mapping[str, Split], *, seed: int) -> tupl
         test = test.take(np.sort(order[len(order) // 2 :][:TEST]))
     if craft.labels is None:
         craft = Split(craft.inputs, _decisions(model, craft.inputs), craft.patients)
-    data = {
-        "craft": craft,
-        "test": test,
-        "pool": pool_for(model.spec, craft.inputs, POOL, seed),
-        "reference": _decisions(model, test.inputs),
-    }
-    reason = _no_membership(splits)
-    if reason:
-        return AttackData(**data), {"membership": reason}
-    outside = rng.permutation(len(splits["holdout"]))
-    half = len(outside) // 2
-    nonmembers = splits["holdout"].take(np.sort(outside[:half][:CANDIDATES]))
-    return AttackData(
-        **data,
+    data = AttackData(
+        craft=craft,
+        test=test,
+        pool=pool_for(model.spec, craft.inputs, POOL, seed),
+        reference=_decisions(model, test.inputs),
+    )
+    if reason := _no_membership(splits):
+        return data, {"membership": reason}
+    order = rng.permutation(len(splits["holdout"]))
+    half = len(order) // 2
+    nonmembers = splits["holdout"].take(np.sort(order[:half][:CANDIDATES]))
+    return replace(
+        data,
         members=_some(splits["train"], len(nonmembers), rng),
         nonmembers=nonmembers,
-        shadow=splits["holdout"].take(np.sort(outside[half:])),
+        shadow=splits["holdout"].take(np.sort(order[half:])),
     ), {}
 
 
 def _no_membership(splits: Mapping[str, Split]) -> str:
-    for name, what in (("train", "rows the model was trained on"), ("holdout", "rows from the same draw it never saw")):
+    for name, what in (
+        ("train", "rows the model was trained on"),
+        ("holdout", "rows from the same draw it never saw"),
+    ):
         split = splits.get(name)
         if split is None:
             return f'Membership needs {what}: the data has no split "{name}".'
@@ -101,4 +106,4 @@ def _some(split: Split, most: int, rng: np.random.Generator) -> Split:
 
 
 def _decisions(model: Model, inputs: Array) -> Ints:
-    return np.argmax(forward(model, inputs).scores, axis=1).astype(np.int64)
+    return np.asarray(np.argmax(forward(model, inputs).scores, axis=1), np.int64)

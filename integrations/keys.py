@@ -55,7 +55,7 @@ class _File(BaseModel):
     keys: tuple[Key, ...] = ()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class KeyStore:
     """The keys in one JSON file of mode 0600; writers take a lock and replace it atomically."""
 

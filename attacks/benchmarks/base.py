@@ -101,7 +101,7 @@ def partition(data: Split, sizes: Mapping[str, int], *, seed: int) -> dict[str, 
     """Divide labelled rows by chance into splits of about `sizes`, stratified by label, patients kept whole.
 
     Groups (a patient's rows, or a single row where patients are unknown) are visited in a random order; each
-    goes where its labels are, in proportion, most wanted. Sizes are scaled to use every row; without patients
+    goes where its labels are most wanted. Sizes are scaled to use every row; without patients
     they are met to within one row per class. The result does not depend on the order of the rows.
     """
     if data.labels is None:
@@ -111,8 +111,7 @@ def partition(data: Split, sizes: Mapping[str, int], *, seed: int) -> dict[str, 
     groups = np.arange(len(data)) if data.patients is None else data.patients
     counts = np.bincount(labels)
     share = np.array(list(sizes.values()), float) / sum(sizes.values())
-    wanted = share[:, None] * counts  # (splits, classes) rows each split should end with
-    missing = wanted.copy()
+    missing = share[:, None] * counts  # (splits, classes): rows each split still wants
     chosen: list[list[Ints]] = [[] for _ in sizes]
     members: dict[int, list[int]] = {}
     for row, group in enumerate(groups.tolist()):
@@ -121,7 +120,7 @@ def partition(data: Split, sizes: Mapping[str, int], *, seed: int) -> dict[str, 
     for group in np.random.default_rng(seed).permutation(len(rows_of)):
         rows = rows_of[group]
         have = np.bincount(labels[rows], minlength=len(counts))
-        split = int(np.argmax((missing / wanted.clip(1e-9)) @ have))
+        split = int(np.argmax(missing @ have))
         missing[split] -= have
         chosen[split].append(rows)
     return {name: data.take(np.sort(np.concatenate(rows))) for name, rows in zip(sizes, chosen, strict=True)}

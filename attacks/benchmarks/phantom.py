@@ -1,9 +1,9 @@
 """A procedural chest radiograph, for machines without data: anatomy, acquisition and one finding, by seed.
 
 Tissue is added up along the beam, bright where it attenuates: torso, lungs, ribs, clavicles, spine, heart,
-diaphragm, vessels. Class 1 adds one or two opacities inside a lung, from plain to barely visible; both classes
-carry harmless soft shadows, so brightness alone does not give the class away. A drawing, not a simulation: it
-supports security tests, no clinical claim.
+diaphragm, vessels. Class 1 adds one or two opacities inside a lung, from plain to barely visible; both
+classes carry harmless soft shadows, so brightness alone does not give the class away. A drawing, not a
+simulation: it supports security tests, no clinical claim.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _Draws:
     def texture(self, size: int, grain: float) -> Array:
         """Smooth noise of unit spread; `grain` is its length as a fraction of the image."""
         noise = _blur(self.normal(size), grain * size)
-        return noise / noise.std(axis=(1, 2), keepdims=True)
+        return np.asarray(noise / noise.std(axis=(1, 2), keepdims=True), np.float32)
 
 
 def _draw(labels: Ints, size: int, rng: np.random.Generator) -> Array:
@@ -73,7 +73,7 @@ def _draw(labels: Ints, size: int, rng: np.random.Generator) -> Array:
     attenuation += _mediastinum(x, y, draw)
     attenuation += _vessels(x, y, size, draw) * lungs
     attenuation += 0.10 * draw.texture(size, 0.12) * torso  # harmless soft shadows, in both classes
-    attenuation += labels[:, None, None] * _opacities(x, y, lungs, size, draw)
+    attenuation += labels[:, None, None].astype(np.float32) * _opacities(x, y, lungs, size, draw)
     return _acquire(attenuation * torso, draw)
 
 
@@ -138,7 +138,7 @@ def _skeleton(x: Array, y: Array, lungs: Array, draw: _Draws) -> Array:
         np.exp(-(((y - height) / 0.035) ** 2)) * _soft(across - 0.10, 0.03) * _soft(0.72 - across, 0.05)
     )
     spine = np.exp(-((x / 0.10) ** 4)) * (0.16 + 0.05 * np.sin(draw.between(20, 24) * y + start))
-    return ribs * cage + draw.between(0.12, 0.20) * clavicles + spine
+    return np.asarray(ribs * cage + draw.between(0.12, 0.20) * clavicles + spine, np.float32)
 
 
 def _mediastinum(x: Array, y: Array, draw: _Draws) -> Array:
@@ -150,20 +150,21 @@ def _mediastinum(x: Array, y: Array, draw: _Draws) -> Array:
     heart = _soft(1 - radius, 0.06) * np.sqrt(np.clip(1.6 - radius**2, 0, None)) * _soft(0.58 - y, 0.12)
     column = np.exp(-((x / draw.between(0.15, 0.20)) ** 4)) * _soft(0.4 - y, 0.1)
     knob = np.exp(-(((x - 0.17) / 0.10) ** 2) - ((y + 0.36) / 0.11) ** 2)
-    return draw.between(0.30, 0.45) * heart + 0.20 * column + 0.18 * knob
+    return np.asarray(draw.between(0.30, 0.45) * heart + 0.20 * column + 0.18 * knob, np.float32)
 
 
 def _vessels(x: Array, y: Array, size: int, draw: _Draws) -> Array:
     """Hilar markings: bright at the roots of the lungs, branching and fading outward."""
     distance = np.sqrt((np.abs(x) - 0.20) ** 2 + (y + 0.02) ** 2)
     branches = np.abs(draw.texture(size, 0.025)) * np.exp(-distance / 0.35)
-    return draw.between(0.10, 0.20) * (np.exp(-((distance / 0.14) ** 2)) + 0.6 * branches)
+    roots = np.exp(-((distance / 0.14) ** 2))
+    return np.asarray(draw.between(0.10, 0.20) * (roots + 0.6 * branches), np.float32)
 
 
 def _opacities(x: Array, y: Array, lungs: Array, size: int, draw: _Draws) -> Array:
     """One opacity in either lung and, half of the time, another: uneven patches inside the lung's border."""
     total = np.zeros_like(lungs)
-    for present in (1.0, draw.rng.integers(0, 2, (draw.n, 1, 1))):
+    for present in (1.0, draw.rng.integers(0, 2, (draw.n, 1, 1)).astype(np.float32)):
         side = draw.rng.choice((-1.0, 1.0), (draw.n, 1, 1)).astype(np.float32)
         u, v = x - side * draw.between(0.28, 0.60), y - draw.between(-0.45, 0.45)
         stretch, width = draw.between(0.7, 1.4), draw.between(0.11, 0.24)
@@ -172,7 +173,7 @@ def _opacities(x: Array, y: Array, lungs: Array, size: int, draw: _Draws) -> Arr
             1 + 0.2 * draw.texture(size, 0.03)
         )
         total += present * draw.between(0.22, 0.55) * patch
-    return total * np.clip(1.4 * lungs, 0, 1)
+    return np.asarray(total * np.clip(1.4 * lungs, 0, 1), np.float32)
 
 
 def _acquire(attenuation: Array, draw: _Draws) -> Array:
@@ -187,7 +188,7 @@ def _acquire(attenuation: Array, draw: _Draws) -> Array:
 
 def _soft(signed: Array, width: float) -> Array:
     """A step from 0 to 1 where `signed` turns positive, `width` wide."""
-    return 0.5 * (1 + np.tanh(signed / width))
+    return np.asarray(0.5 * (1 + np.tanh(signed / width)), np.float32)
 
 
 def _blur(images: Array, sigma: float) -> Array:

@@ -24,8 +24,9 @@ FEATURES = 64
 def train_victim(task: Task, *, architecture: str = "auto", epochs: int | None = None, seed: int = 0) -> Any:
     """Fit a victim on "train": "cnn" gives a torch module of logits, "mlp" a scikit-learn pipeline.
 
-    "auto" takes what suits the modality, `epochs` None what suits the architecture. The same seed on the same
-    machine gives the same weights. Raises `MedwardError` for an architecture that does not fit.
+    "auto" takes what suits the modality, `epochs` None what suits the architecture. The same seed gives the
+    same weights on the same machine with as many threads. Raises `MedwardError` for an architecture that does
+    not fit.
     """
     if architecture not in ARCHITECTURES:
         raise MedwardError(
@@ -36,7 +37,7 @@ def train_victim(task: Task, *, architecture: str = "auto", epochs: int | None =
     if (architecture == "cnn") != (task.modality == "image"):
         raise MedwardError(f"architecture {architecture!r} does not fit the {task.modality} task {task.name}")
     if architecture == "mlp":
-        return _fit_mlp(task.splits["train"], 300 if epochs is None else epochs, seed)
+        return _fit_mlp(task.splits["train"], 2000 if epochs is None else epochs, seed)
     return _fit_cnn(task, 24 if epochs is None else epochs, seed)
 
 
@@ -98,10 +99,11 @@ def _fit_mlp(train: Split, epochs: int, seed: int) -> Pipeline:
 
 def _fit_cnn(task: Task, epochs: int, seed: int) -> nn.Sequential:
     """AdamW with a one-cycle rate on class-weighted cross-entropy; keeps the epoch best on "selection"."""
-    torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = cnn(task.shape, len(task.classes))
     x, y = _tensors(task.splits["train"])
-    network = cnn(task.shape, len(task.classes))
     loss = nn.CrossEntropyLoss(weight=len(y) / (len(task.classes) * torch.bincount(y).float()))
     batch = 64
     optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-2)
@@ -135,7 +137,7 @@ def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     moved = torch.where(mirror[:, None, None, None], moved.flip(-1), moved)
     contrast, brightness = 2 * torch.rand((2, n, 1, 1, 1), generator=generator) - 1
     mean = moved.mean(dim=(1, 2, 3), keepdim=True)
-    return mean + (1 + 0.3 * contrast) * (moved - mean) + 0.1 * brightness
+    return torch.addcmul(mean + 0.1 * brightness, 1 + 0.3 * contrast, moved - mean)
 
 
 def _merit(network: nn.Module, selection: Split, loss: nn.Module) -> tuple[float, float]:

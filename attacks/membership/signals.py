@@ -1,8 +1,8 @@
 """What a membership attacker sees of its candidates, and the one signal that is read from it.
 
 The signal is phi = log p_y - log sum_{c != y} p_c at the true label y (Carlini et al., S&P 2022, sec. V).
-Answers come exact, rounded, as a label only or not at all, row by row. A `Channel` remembers which, so that shadow
-models can be looked at just as coarsely as the target was.
+Answers come exact, rounded, as a label only or not at all, row by row. A `Channel` remembers which, so that
+shadow models can be looked at just as coarsely as the target was.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import roc_curve
 
 from attacks.base import AttackData
 from attacks.target import Response, Target
@@ -52,10 +53,10 @@ class Channel:
         return np.where(self.released[..., None], shown, labels)
 
     def phi(self, shown: Array, labels: Ints) -> Array:
-        """The signal ``(..., n)`` of what was shown ``(..., copies, n, K)``, confidences averaged over copies.
+        """The signal ``(..., n)`` of what was shown ``(..., copies, n, K)``, averaged over copies first.
 
-        No confidence counts as closer to 0 than half the unit it was shown in; a label's unit is 1. NaN where no
-        copy was answered.
+        No confidence counts as closer to 0 than half the unit it was shown in; a label's unit is 1. NaN where
+        no copy was answered.
         """
         count = np.maximum(self.answered.sum(axis=0), 1)
         mean = np.where(self.answered[..., None], shown, 0.0).sum(axis=-3) / count[:, None]
@@ -65,7 +66,7 @@ class Channel:
 
 
 def log_odds(probabilities: Array, labels: Ints, floor: Array) -> Array:
-    """log p_y - log sum_{c != y} p_c ``(..., n)``; neither side counts as less than ``floor (n,)``."""
+    """The signal phi ``(..., n)``; neither side of it counts as less than ``floor (n,)``."""
     true = one_hot(labels, probabilities.shape[-1]) > 0
     own = np.where(true, probabilities, 0).sum(axis=-1)
     rest = np.where(true, 0, probabilities).sum(axis=-1)
@@ -85,17 +86,58 @@ def one_hot(labels: Ints, classes: int) -> Array:
     return np.asarray(np.eye(classes)[labels])
 
 
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """Rows whose membership is in question, members first: ``truth (n,)`` says which."""
+def candidates(data: AttackData) -> tuple[Split, Ints, Mask]:
+    """Rows ``(n, ...)`` whose membership is in question, members first; their labels; the truth.
 
-    rows: Split
-    labels: Ints
-    truth: Mask
+    Raises `MedwardError` when either kind is missing or has no labels.
+    """
+    members, others = data.members, data.nonmembers
+    if members is None or others is None or members.labels is None or others.labels is None:
+        raise MedwardError("membership: needs labelled members and nonmembers, and data has not got both")
+    labels = np.concatenate([members.labels, others.labels])
+    both_known = members.patients is not None and others.patients is not None
+    patients = np.concatenate([members.patients, others.patients]) if both_known else None
+    rows = Split(np.concatenate([members.inputs, others.inputs]), labels, patients)
+    return rows, labels, np.arange(len(rows)) < len(members)
 
 
-def candidates(data: AttackData) -> Candidates:
-    """Members and non-members as one batch. Raises `MedwardError` when either is missing or has no labels."""
-    for name, split in (("members", data.members), ("nonmembers", data.nonmembers)):
-        if split is None or len(split) == 0 or split.labels is None:
-            raise MedwardError(f"membership: needs labelled {name}, got none")
+def noisy(inputs: Array, copies: int, noise: float, spec: ModelSpec, seed: int) -> Array:
+    """`inputs (n, ...)` and ``copies - 1`` noisy copies: ``(copies, n, ...)``, within the model's bounds.
+
+    The noise is Gaussian, `noise` times as wide as each value's spread over the rows.
+    """
+    rng = np.random.default_rng(seed)
+    spread = noise * inputs.std(axis=0)
+    moved = [inputs + spread * rng.standard_normal(inputs.shape) for _ in range(copies - 1)]
+    bounds = (-np.inf if spec.low is None else spec.low, np.inf if spec.high is None else spec.high)
+    return np.asarray(np.clip(np.stack([inputs, *moved]), *bounds), np.float32)
+
+
+def ask(target: Target, inputs: Array, seed: int) -> tuple[Channel, Array]:
+    """Query ``(copies, n, ...)``; return how the answers came and the confidences shown ``(copies, n, K)``.
+
+    Candidates are asked about in random order: behind a guard that turns stricter as an account goes on, any
+    other order would make the level of an answer tell the truth.
+    """
+    copies, n = inputs.shape[:2]
+    order = np.random.default_rng(seed).permutation(n)
+    back = (np.arange(copies)[:, None] * n + np.argsort(order)).reshape(-1)
+    answer = target.query(inputs[:, order].reshape(copies * n, *inputs.shape[2:]))
+    response = Response(answer.labels[back], answer.scores[back], answer.output)
+    channel = Channel.of(response, copies)
+    classes = response.scores.shape[1]
+    shown = response.probabilities.reshape(copies, n, classes)
+    labels = one_hot(response.labels, classes).reshape(copies, n, classes)
+    return channel, np.where(channel.released[..., None], shown, labels)
+
+
+def check_copies(copies: int, noise: float) -> None:
+    """Refuse settings under which a candidate would not be asked about, or its copies would be repeats."""
+    if copies < 1 or noise <= 0:
+        raise MedwardError(f"membership: needs copies >= 1 and noise > 0, got {copies} and {noise}")
+
+
+def roc(scores: Array, truth: Mask) -> tuple[list[float], list[float]]:
+    """Points of the ROC curve: false and true positive rates, threshold falling."""
+    false, true, _ = roc_curve(truth, scores)
+    return false.tolist(), true.tolist()

@@ -1,8 +1,8 @@
 """One contract for every kind of trained classifier; importing this loads none of their libraries.
 
 `wrap` turns a torch module, a Hugging Face image classifier, a scikit-learn classifier, an ONNX file or any
-callable into a `guard.protocols.Model`. One file per kind; each offers ``adapt``, ``describe`` and, for what a
-bundle can hold, ``load``.
+callable into a `guard.protocols.Model`. One file per kind; each offers ``adapt``, ``describe`` and, for what
+a bundle can hold, ``load``.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def wrap(x: object, *, spec: ModelSpec, sample: object, features: str | None = N
     """Wrap a trained classifier; `spec` is checked on `sample`, a few benign inputs ``(n, *shape)``.
 
     `x` is a module, an estimator, a callable on batches, a path ``*.onnx`` or the name
-    ``"package.module:attribute"`` of any of these. `features` names the layer (torch: its output) or ONNX output
-    that monitors watch; default: the input of the last ``nn.Linear``, the ONNX output called "features", else
+    ``"package.module:attribute"`` of any of these. `features` names the layer (torch: its output) or ONNX
+    output that monitors watch; default: the input of the last ``nn.Linear``, the ONNX output "features", else
     none. The returned model's ``spec.features`` is the width found.
     Raises `MedwardError` when the scores are not what `spec` claims.
     """
@@ -75,9 +75,9 @@ def infer_spec(
 ) -> ModelSpec:
     """The specification of `x` with as little said as possible; what cannot be known must be said.
 
-    The shape comes from `sample`. Classes come from scikit-learn's ``classes_``, Hugging Face's ``id2label`` or
-    an ONNX output's width. scikit-learn gives probabilities and Hugging Face gives logits; for torch, ONNX and
-    callables `output` must be given, for it cannot be seen from outside. Bounds are never guessed.
+    The shape comes from `sample`. Classes come from scikit-learn's ``classes_``, Hugging Face's ``id2label``
+    or an ONNX output's width. scikit-learn gives probabilities and Hugging Face gives logits; for torch, ONNX
+    and callables `output` must be given, for it cannot be seen from outside. Bounds are never guessed.
     """
     adapter, x = _adapter(x)
     known = adapter.describe(x)

@@ -21,6 +21,8 @@ def check_spec(spec: ModelSpec) -> None:
         raise MedwardError(f"spec: the shape of {spec.modality} inputs is {wanted}, got {spec.shape}")
     if len(spec.classes) < 2 or len(set(spec.classes)) != len(spec.classes):
         raise MedwardError(f"spec: classes must be two or more different names, got {list(spec.classes)}")
+    if not all(np.isfinite(bound) for bound in (spec.low, spec.high) if bound is not None):
+        raise MedwardError(f"spec: bounds must be finite or None, got low = {spec.low}, high = {spec.high}")
     if spec.low is not None and spec.high is not None and not spec.low < spec.high:
         raise MedwardError(f"spec: low must be below high, got low = {spec.low:g} and high = {spec.high:g}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from fastapi import Depends, FastAPI, Response
 
@@ -39,8 +39,8 @@ def create_app(
     service = Service(guard=guard, limits=limits, pool=pool, metrics=metrics, version=version)
     if keys is None:
         log.warning("no keys are asked for: everybody who can reach this server is one anonymous principal")
-    asking: Callable[..., Principal] = anonymous if keys is None else Caller(keys, "predict")
-    watching: Callable[..., Principal] = anonymous if keys is None else Caller(keys, "metrics")
+    asking: Callable[..., Awaitable[Principal]] = anonymous if keys is None else Caller(keys, "predict")
+    watching: Callable[..., Awaitable[Principal]] = anonymous if keys is None else Caller(keys, "metrics")
 
     app = FastAPI(title="Medward", version=version, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.include_router(health.router(service))

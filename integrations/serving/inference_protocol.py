@@ -9,7 +9,7 @@ github.com/kserve/open-inference-protocol, specification/protocol/inference_rest
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -117,7 +117,7 @@ class ServerMetadata(BaseModel):
     extensions: list[str]
 
 
-def router(service: Service, caller: Callable[..., Principal]) -> APIRouter:
+def router(service: Service, caller: Callable[..., Awaitable[Principal]]) -> APIRouter:
     """The routes that need a key; health is `health.router`."""
     routes = APIRouter(prefix="/v2")
     spec = service.guard.model.spec

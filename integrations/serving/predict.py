@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -52,7 +52,7 @@ class Prediction(BaseModel):
         )
 
 
-def router(service: Service, caller: Callable[..., Principal], *, resize: bool) -> APIRouter:
+def router(service: Service, caller: Callable[..., Awaitable[Principal]], *, resize: bool) -> APIRouter:
     """The route, for the model and limits of `service`; `caller` says who asks."""
     routes = APIRouter()
     spec, limits = service.guard.model.spec, service.limits

@@ -48,7 +48,9 @@ def load_app(
     keys = KeyStore(state / "keys.json")
     if not anonymous and not keys.list():
         log.warning("%s holds no key yet: every request is refused until one is added", keys.path)
-    return create_app(guard, keys=None if anonymous else keys, limits=limits, resize=resize)
+    return create_app(
+        guard, keys=None if anonymous else keys, limits=limits, resize=resize, version=loaded.digest[:12]
+    )
 
 
 def serve(
@@ -65,9 +67,9 @@ def serve(
     certificate: Path | None = None,
     private_key: Path | None = None,
 ) -> None:
-    """Serve until interrupted; requests under way are finished first. One process: the audit log has one writer.
+    """Serve until interrupted; requests under way are finished first.
 
-    `certificate` and `private_key` (PEM) switch TLS on. Raises `MedwardError` for an anonymous server that
+    One process, as the audit log has one writer. `certificate` and `private_key` (PEM) switch TLS on. Raises `MedwardError` for an anonymous server that
     others could reach.
     """
     if anonymous and host not in LOOPBACK:

@@ -51,7 +51,7 @@ class Caller:
     keys: KeyStore
     scope: Scope
 
-    def __call__(
+    async def __call__(
         self,
         credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
         api_key: Annotated[str | None, Security(header)],
@@ -69,6 +69,6 @@ class Caller:
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
-def anonymous() -> Principal:
+async def anonymous() -> Principal:
     """Everybody is one principal: the development mode without keys."""
     return ("anonymous",)

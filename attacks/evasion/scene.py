@@ -1,0 +1,168 @@
+"""What every evasion run needs before it starts: gradients to follow, a ball to stay in, rows and their decisions.
+
+Without white-box access the gradients come from a surrogate trained on the target's answers to the craft rows.
+Success is always judged by asking the target: a row counts when it is answered with another class than the model
+gives the clean row (or with the attacker's class), never when it is withheld.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from attacks.adaptive import Detector
+from attacks.ascent import Ball, both, decide
+from attacks.base import Access, AttackData
+from attacks.checks import ROWS, evasion_flags
+from attacks.surrogate import answered, fit_classifier
+from attacks.target import AccessDeniedError, Target
+from guard.data import Split
+from guard.errors import MedwardError
+from guard.release.levels import probabilities
+from guard.types import Array
+
+Bools = NDArray[np.bool_]
+FACTORS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3, 1.6)
+SURROGATE_EPOCHS = {"image": 15, "tabular": 60}
+TRANSFER = "transfer: gradients come from a surrogate trained on the target's answers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """Rows as tensors ``(n, *shape)`` with the decisions on them ``(n,)``; `withheld` is of clean test rows."""
+
+    network: nn.Module
+    transfer: bool
+    detector: Detector | None
+    ball: Ball
+    craft: Tensor
+    craft_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+    withheld: float
+
+    @classmethod
+    def set(
+        cls, target: Target, data: AttackData, *, epsilon: float, rate: float | None, device: str, seed: int
+    ) -> Scene:
+        """Ask about the clean rows and find gradients. `rate` makes it detector-aware, where there is a detector.
+
+        Raises `MedwardError` for a radius that is negative or not finite.
+        """
+        if not 0 <= epsilon < np.inf:
+            raise MedwardError(f"epsilon: must be a finite number >= 0, got {epsilon:g}")
+        x = np.asarray(data.craft.inputs, np.float32)
+        craft = torch.as_tensor(x, device=device)
+        network, labels, transfer = _gradients(target, data.craft, device, seed)
+        test_labels, withheld = _decisions(target, network, data, device)
+        return cls(
+            network=network,
+            transfer=transfer,
+            detector=None if rate is None else _detector(target, network, craft[:2], rate),
+            ball=Ball.of(target.spec, x, epsilon).to(device),
+            craft=craft,
+            craft_labels=labels,
+            test=torch.as_tensor(np.asarray(data.test.inputs, np.float32), device=device),
+            test_labels=test_labels,
+            withheld=withheld,
+        )
+
+    def flags(self, target: Target, seed: int) -> tuple[str, ...]:
+        """What is wrong with the gradients at hand."""
+        if self.transfer:
+            white_box = target.threat.access >= Access.GRADIENTS
+            return (f"no white-box network: {TRANSFER}",) if white_box else ()
+        return evasion_flags(
+            self.network,
+            self.test,
+            decide(self.network, self.test[:ROWS]),
+            ball=self.ball,
+            craft=self.craft,
+            modality=target.spec.modality,
+            seed=seed,
+            thorough=self.detector is None,
+        )
+
+    def fooled(self, target: Target, adversarial: Tensor, labels: Tensor, goal: int | None = None) -> Bools:
+        """Ask the target: which rows are answered with another class than `labels`, or with the class `goal`."""
+        answers = target.query(adversarial.cpu().numpy()).labels
+        wrong = answers != labels.cpu().numpy() if goal is None else answers == goal
+        return np.asarray((answers >= 0) & wrong)
+
+
+def knowledge(access: Access, rate: float | None) -> str:
+    """The threat model in words."""
+    what = "white-box: weights and gradients" if access >= Access.GRADIENTS else TRANSFER
+    return what if rate is None else f"{what}; knows the screens and their threshold at rate {rate:g}"
+
+
+def curve(success: Callable[[float], float], epsilon: float) -> tuple[list[float], list[float]]:
+    """Success at each of `FACTORS` times `epsilon`."""
+    return [factor * epsilon for factor in FACTORS], [success(factor) for factor in FACTORS]
+
+
+def _gradients(target: Target, craft: Split, device: str, seed: int) -> tuple[nn.Module, Tensor, bool]:
+    """A network, the decisions ``(n,)`` on the craft rows, and whether the network is a surrogate."""
+    x = torch.as_tensor(np.asarray(craft.inputs, np.float32), device=device)
+    try:
+        network = target.network.to(device)
+        return network, decide(network, x), False
+    except AccessDeniedError:
+        spec = target.spec
+    taught = _taught(target, craft)
+    surrogate = fit_classifier(
+        craft.inputs,
+        taught,
+        classes=len(spec.classes),
+        modality=spec.modality,
+        shape=spec.shape,
+        epochs=SURROGATE_EPOCHS[spec.modality],
+        seed=seed,
+        device=device,
+    )
+    known = torch.as_tensor(np.nan_to_num(taught).argmax(axis=1), device=device)
+    return (
+        surrogate,
+        torch.where(torch.as_tensor(answered(taught), device=device), known, decide(surrogate, x)),
+        True,
+    )
+
+
+def _taught(target: Target, craft: Split) -> Array:
+    """What the target says of the craft rows as probabilities ``(n, K)``; own labels where it says nothing."""
+    response = target.query(np.asarray(craft.inputs, np.float32))
+    labels = (
+        response.labels
+        if craft.labels is None
+        else np.where(response.labels < 0, craft.labels, response.labels)
+    )
+    taught = np.where((labels >= 0)[:, None], np.eye(len(target.spec.classes))[labels], np.nan)
+    scored = np.isfinite(response.scores).all(axis=1)
+    taught[scored] = probabilities(response.scores[scored], response.output)
+    return taught
+
+
+def _decisions(target: Target, network: nn.Module, data: AttackData, device: str) -> tuple[Tensor, float]:
+    """The model's clean decisions on the test rows ``(n,)`` and the share of them that was withheld."""
+    x = np.asarray(data.test.inputs, np.float32)
+    answers = target.query(x).labels
+    hidden = answers < 0
+    own = decide(network, torch.as_tensor(x, device=device)) if data.reference is None else data.reference
+    labels = np.where(hidden, np.asarray(own), answers)
+    return torch.as_tensor(labels, device=device), float(hidden.mean())
+
+
+def _detector(target: Target, network: nn.Module, x: Tensor, rate: float) -> Detector | None:
+    """The defense's screens, where the attacker is given them and the network can feed them."""
+    try:
+        detector = Detector.at(target.profile, rate)
+        with torch.no_grad():
+            detector.strangeness(x, *both(network, x))
+    except (AccessDeniedError, MedwardError):
+        return None
+    return detector

@@ -1,0 +1,241 @@
+"""Universal adversarial perturbation: one small change that, added to any input, makes the model decide otherwise.
+
+Minibatch sign-gradient ascent on a clamped loss. Restarts alternate cross-entropy and margin; the step shrinks by
+`DECAY` per epoch; the best iterate on the craft rows is kept, not the last. For images `epsilon` is in input units,
+for tables in standard deviations of each feature over the craft rows.
+
+Reference: Shafahi, Najibi, Xu, Dickerson, Davis, Goldstein, "Universal adversarial training", AAAI 2020, alg. 1 and
+eq. 4 (clamped cross-entropy); Hirano, Minagi, Takemoto, "Universal adversarial attacks on deep neural networks for
+medical image classification", BMC Medical Imaging 2021.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from attacks.adaptive import Detector
+from attacks.ascent import BATCH, LOSSES, Ball, both, decide, gradient
+from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
+from attacks.checks import run_flags
+from attacks.evasion.scene import Bools, Scene, curve, knowledge
+from attacks.target import Target
+from guard.errors import MedwardError
+
+CLAMP = 9.0  # beta of eq. 4: a row this far beyond the boundary pulls no more
+DECAY = 0.8
+SCALES = (1.0, 0.7, 0.4)  # a detector-aware attacker also tries its perturbation turned down
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UniversalPerturbation:
+    """The attack. With `goal` it is targeted: success is being answered that class, on rows that were not before.
+
+    `rate` makes it detector-aware (see `adaptive`); `access` below GRADIENTS makes it a transfer attack.
+    """
+
+    epsilon: float
+    goal: int | None = None
+    epochs: int = 15
+    restarts: int = 2
+    batch: int = 100
+    rate: float | None = None
+    access: Access = Access.GRADIENTS
+    device: str = "cpu"
+
+    @property
+    def name(self) -> str:
+        """``uap`` or ``uap-targeted``."""
+        return "uap" if self.goal is None else "uap-targeted"
+
+    @property
+    def family(self) -> Family:
+        """Evasion."""
+        return "evasion"
+
+    @property
+    def threat(self) -> ThreatModel:
+        """What the attacker may do."""
+        return ThreatModel(
+            access=self.access, epsilon=self.epsilon, knowledge=knowledge(self.access, self.rate)
+        )
+
+    def adaptive(self, rate: float = 0.01) -> UniversalPerturbation:
+        """The same attacker, knowing the screens and the policy's `rate`: it also lowers its own strangeness."""
+        return replace(self, rate=rate)
+
+    def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
+        """Craft on ``data.craft``, judge on ``data.test`` by asking the target.
+
+        `outcome` has one entry per test row (targeted: per test row the model does not already give that class).
+        `baseline` is one random sign vector of the same norm, drawn from `seed` and added to every row. The curves
+        scale the crafted and the random vector; the crafting is not repeated for each radius.
+        """
+        if self.goal is not None and not 0 <= self.goal < len(target.spec.classes):
+            raise MedwardError(
+                f"goal: must be a class from 0 to {len(target.spec.classes) - 1}, got {self.goal}"
+            )
+        scene = Scene.set(target, data, epsilon=self.epsilon, rate=self.rate, device=self.device, seed=seed)
+        x, y = _others(scene.test, scene.test_labels, self.goal)
+        generator = torch.Generator().manual_seed(seed)
+        crafted = craft(
+            scene.network,
+            *_others(scene.craft, scene.craft_labels, self.goal),
+            scene.ball,
+            goal=self.goal,
+            epochs=self.epochs,
+            restarts=self.restarts,
+            batch=self.batch,
+            detector=scene.detector,
+            generator=generator,
+        )
+        noise = scene.ball.signs((1, *target.spec.shape), generator)
+
+        def fooled(delta: Tensor) -> Bools:
+            return scene.fooled(target, scene.ball.clip(x + delta), y, self.goal)
+
+        def share(delta: Tensor) -> float:
+            labels = decide(scene.network, scene.ball.clip(x + delta))
+            return float(((labels != y) if self.goal is None else (labels == self.goal)).float().mean())
+
+        outcome, baseline = fooled(crafted.delta), fooled(noise)
+        attacked = curve(lambda factor: float(fooled(crafted.delta * factor).mean()), self.epsilon)
+        random = curve(lambda factor: float(fooled(noise * factor).mean()), self.epsilon)
+        flags = run_flags(
+            steps=self.epochs,
+            delta=crafted.delta,
+            success=share(crafted.delta),
+            noise=share(noise) if scene.detector is None else 0.0,
+            n=len(x),
+            history=crafted.history,
+            curve=attacked if target.withheld == 0 else ([], []),
+            withheld=scene.withheld,
+        )
+        return AttackResult(
+            outcome=outcome,
+            baseline=baseline,
+            queries=target.queries,
+            gradients=crafted.gradients,
+            flags=(*flags, *scene.flags(target, seed)),
+            curves={self.name: attacked, "random signs": random},
+            images={"perturbation": crafted.delta[0].cpu().numpy()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Universal:
+    """A perturbation ``(1, *shape)``, its share of craft rows won, that share per epoch, and row gradients spent."""
+
+    delta: Tensor
+    success: float
+    history: list[float]
+    gradients: int
+
+
+def craft(
+    network: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    *,
+    goal: int | None,
+    epochs: int,
+    restarts: int,
+    batch: int,
+    detector: Detector | None,
+    generator: torch.Generator,
+) -> Universal:
+    """The best perturbation over all restarts, on rows `x (n, *shape)` decided as `y (n,)`."""
+    best = Universal(torch.zeros_like(x[:1]), 0.0, [], 0)
+    spent = 0
+    for restart in range(restarts if len(x) and epochs > 0 and not ball.empty else 0):
+        loss = list(LOSSES)[restart % len(LOSSES)]
+        start = (
+            torch.zeros_like(x[:1]) if restart < len(LOSSES) else ball.signs(tuple(x[:1].shape), generator)
+        )
+        found = _climb(network, x, y, ball, start, loss, goal, epochs, batch, detector, generator)
+        spent += found.gradients
+        if found.success > best.success or not best.history:
+            best = found
+    return replace(best, gradients=spent)
+
+
+def _climb(
+    network: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    delta: Tensor,
+    loss: str,
+    goal: int | None,
+    epochs: int,
+    batch: int,
+    detector: Detector | None,
+    generator: torch.Generator,
+) -> Universal:
+    best, best_value, history, spent, weight = delta, (-1.0, 0.0), [], 0, 1.0
+    for epoch in range(epochs):
+        shuffled = torch.randperm(len(x), generator=generator).to(x.device)
+        for first in range(0, len(x), batch):
+            rows = shuffled[first : first + batch]
+            shared = delta.clone().requires_grad_(True)
+            inputs = ball.clip(x[rows] + shared)
+            scores, features = both(network, inputs)
+            objective = _objective(scores, y[rows], loss, goal)
+            if detector is not None:
+                strange = detector.strangeness(inputs, scores, features)
+                objective = objective - weight * detector.penalty(strange)
+            slope = gradient(objective, shared)
+            spent += len(rows)
+            delta = delta + DECAY ** (epoch + 1) * ball.radius * slope.sign()
+            delta = torch.maximum(torch.minimum(delta, ball.radius), -ball.radius)
+        for scale in SCALES if detector is not None else (1.0,):
+            won, quiet = _shares(network, x, y, ball, delta * scale, goal, detector)
+            if (won, quiet) > best_value:
+                best, best_value = delta * scale, (won, quiet)
+        history.append(best_value[0])
+        weight *= 1.5 if quiet < 0.9 else 0.9
+        if best_value[0] == 1.0:
+            break
+    return Universal(best, max(best_value[0], 0.0), history, spent)
+
+
+def _objective(scores: Tensor, y: Tensor, loss: str, goal: int | None) -> Tensor:
+    """What one row adds to the ascent, clamped."""
+    if goal is None:
+        return LOSSES[loss](scores, y).clamp(max=CLAMP)
+    return (-LOSSES[loss](scores, torch.full_like(y, goal))).clamp(max=CLAMP)
+
+
+@torch.no_grad()
+def _shares(
+    network: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    delta: Tensor,
+    goal: int | None,
+    detector: Detector | None,
+) -> tuple[float, float]:
+    """The share of rows that win, and the share the detector would release."""
+    won = free = 0
+    for first in range(0, len(x), BATCH):
+        inputs = ball.clip(x[first : first + BATCH] + delta)
+        scores, features = both(network, inputs)
+        labels = scores.argmax(dim=1)
+        fooled = labels != y[first : first + BATCH] if goal is None else labels == goal
+        released = torch.ones_like(fooled)
+        if detector is not None:
+            released = detector.released(detector.strangeness(inputs, scores, features))
+        won += int((fooled & released).sum())
+        free += int(released.sum())
+    return won / len(x), free / len(x)
+
+
+def _others(x: Tensor, y: Tensor, goal: int | None) -> tuple[Tensor, Tensor]:
+    """The rows a targeted attack has something to win on: those not already in class `goal`."""
+    if goal is None:
+        return x, y
+    return x[y != goal], y[y != goal]

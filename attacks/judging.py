@@ -1,0 +1,154 @@
+"""From the runs of one attack to a finding: intervals, the gate's verdict, and what the report draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attacks.base import Attack, AttackResult
+from attacks.finding import CONTROLS, MEASURES, Arm, CleanCost, Curve, Finding, Status
+from attacks.gate import Measured, bound, judge
+from attacks.intervals import Interval, auc_interval, paired_difference, rate, surviving_share
+from guard.policy import Policy
+
+CURVE_POINTS = 200
+"""Points kept of a curve; a plot shows no more."""
+
+
+def finding(
+    attack: Attack,
+    results: Mapping[Arm, AttackResult],
+    *,
+    policy: Policy,
+    clean: CleanCost,
+    seed: int,
+    adaptive_name: str = "",
+    no_network: str = "",
+) -> Finding:
+    """Judge one attack. `no_network` says why an evasion attack had to transfer from a surrogate, if it had to.
+
+    An arm whose run could not be done has an empty outcome and says so in its flags.
+    """
+    measured = {arm: headline(attack, result, seed) for arm, result in results.items()}
+    judged = {arm: _judged(attack, arm, results, measured, seed) for arm in ("guarded", "adaptive")}
+    baseline = _baseline(attack, results["undefended"], seed)
+    flags = tuple(dict.fromkeys(flag for result in results.values() for flag in result.flags))
+    works = _works(attack, results["undefended"], measured["undefended"], seed)
+    if works is None:
+        status = Status.INCONCLUSIVE
+        reasons = ("There is no row this attack could be judged on.", *(f"{flag}." for flag in flags))
+    else:
+        evidence = Measured(
+            undefended=works,
+            guarded=judged["guarded"],
+            adaptive=judged["adaptive"],
+            false_refusal=clean.site.false_refusal,
+            noise=baseline if attack.family == "evasion" else None,
+            flags=flags,
+        )
+        status, reasons = judge(attack.family, evidence, policy.gate)
+    threat = attack.threat
+    if attack.family == "evasion" and no_network:
+        threat = replace(threat, knowledge=f"no white-box access, transfers from a surrogate: {no_network}")
+    return blank(attack, policy, seed).model_copy(
+        update={
+            "threat": threat,
+            "status": status,
+            "reasons": reasons,
+            **measured,
+            "baseline": baseline,
+            "judged_guarded": judged["guarded"],
+            "judged_adaptive": judged["adaptive"],
+            "adaptive_name": adaptive_name,
+            "clean_cost": clean,
+            "n": len(results["undefended"].outcome),
+            "queries": {arm: result.queries for arm, result in results.items()},
+            "flags": flags,
+            "curves": {arm: _curves(result) for arm, result in results.items() if result.curves},
+            "images": {name: _pixels(image) for name, image in results["undefended"].images.items()},
+        }
+    )
+
+
+def blank(attack: Attack, policy: Policy, seed: int, reasons: tuple[str, ...] = ()) -> Finding:
+    """A finding of an attack that was not run."""
+    measure, judged_as = MEASURES[attack.family]
+    return Finding(
+        attack=attack.name,
+        family=attack.family,
+        defense=f"policy {policy.fingerprint}",
+        threat=attack.threat,
+        status=Status.NOT_APPLICABLE,
+        reasons=reasons,
+        measure=measure,
+        judged_as=judged_as,
+        bound=bound(attack.family, policy.gate),
+        controls=CONTROLS[attack.family],
+        seed=seed,
+    )
+
+
+def headline(attack: Attack, result: AttackResult, seed: int) -> Interval | None:
+    """What one run achieved, on the attack's own scale; None when it was judged on no row."""
+    return _interval(attack, result.outcome, result.truth, seed)
+
+
+def _baseline(attack: Attack, result: AttackResult, seed: int) -> Interval | None:
+    return None if result.baseline is None else _interval(attack, result.baseline, result.truth, seed)
+
+
+def _interval(
+    attack: Attack, outcome: NDArray[np.generic], truth: NDArray[np.bool_] | None, seed: int
+) -> Interval | None:
+    if len(outcome) == 0:
+        return None
+    if attack.family == "membership":
+        return None if truth is None else auc_interval(outcome, truth, seed=seed)
+    return rate(outcome)
+
+
+def _works(attack: Attack, result: AttackResult, achieved: Interval | None, seed: int) -> Interval | None:
+    """What shows that the attack works at all on the undefended model."""
+    if attack.family != "extraction" or achieved is None:
+        return achieved
+    return None if result.baseline is None else paired_difference(result.outcome, result.baseline, seed=seed)
+
+
+def _judged(
+    attack: Attack,
+    arm: Arm,
+    results: Mapping[Arm, AttackResult],
+    measured: Mapping[Arm, Interval | None],
+    seed: int,
+) -> Interval | None:
+    """What the gate compares with its bound. A thief's gain is over its own twin without a victim."""
+    if attack.family != "extraction" or measured.get(arm) is None:
+        return measured.get(arm)
+    mine, free = _gain(results[arm]), _gain(results["undefended"])
+    if mine is None or free is None or len(mine) != len(free):
+        return None
+    return surviving_share(mine, free, seed=seed)
+
+
+def _gain(result: AttackResult) -> NDArray[np.float64] | None:
+    """Per row, agreement of the clone less that of the thief without a victim."""
+    if result.baseline is None:
+        return None
+    return np.asarray(result.outcome, np.float64) - np.asarray(result.baseline, np.float64)
+
+
+def _curves(result: AttackResult) -> dict[str, Curve]:
+    """The curves, thinned evenly."""
+    thin = {}
+    for name, (xs, ys) in result.curves.items():
+        kept = sorted({round(i) for i in np.linspace(0, len(xs) - 1, min(len(xs), CURVE_POINTS))})
+        thin[name] = (tuple(float(xs[i]) for i in kept), tuple(float(ys[i]) for i in kept))
+    return thin
+
+
+def _pixels(image: Any) -> list[Any]:
+    return list(np.round(np.asarray(image, np.float64), 5).tolist())

@@ -1,0 +1,78 @@
+"""The blind gate: can members be told from non-members without asking the model at all?
+
+If they can, the two were not drawn alike, and a membership attack's success says nothing about the model. It
+is so for eight published benchmarks.
+
+Reference: Das, Zhang and Tramer, "Blind baselines beat membership inference attacks for foundation models",
+2024.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from attacks.intervals import auc_interval
+from guard.data import Split
+from guard.types import Array
+
+FOLDS = 5
+TREES = 200
+GRID = 6
+
+
+def blind_scores(rows: Split, truth: NDArray[np.bool_], *, seed: int) -> Array:
+    """Scores ``(n,)`` of candidates by a cross-validated random forest on inputs and labels alone.
+
+    Where patients are known, no patient is on both sides of a fold. All zero with fewer than `FOLDS` members
+    or non-members.
+    """
+    scores = np.zeros(len(rows))
+    if min(truth.sum(), (~truth).sum()) < FOLDS:
+        return scores
+    x = statistics(rows)
+    kind = StratifiedKFold if rows.patients is None else StratifiedGroupKFold
+    for train, test in kind(FOLDS, shuffle=True, random_state=seed).split(x, truth, rows.patients):
+        forest = RandomForestClassifier(TREES, min_samples_leaf=3, random_state=seed)
+        scores[test] = forest.fit(x[train], truth[train]).predict_proba(x[test])[:, 1]
+    return scores
+
+
+def blind_flags(scores: Array, rows: Split, truth: NDArray[np.bool_], *, seed: int) -> tuple[str, ...]:
+    """One flag when the AUC of `scores` is above 0.5 with its whole interval, over patients if known.
+
+    An interval below 0.5 is no shift: cross-validation on rows drawn alike leans that way, since a fold with
+    more members leaves fewer to learn from.
+    """
+    if rows.patients is not None:
+        sides, group = np.unique(np.stack([rows.patients, truth]), axis=1, return_inverse=True)
+        scores, truth = np.bincount(group, scores) / np.bincount(group), sides[1] > 0
+    interval = auc_interval(scores, truth, seed=seed)
+    if interval.low <= 0.5:
+        return ()
+    return (f"members and non-members differ without the model (blind AUC {interval})",)
+
+
+def statistics(rows: Split) -> Array:
+    """Features ``(n, d)`` of inputs and labels: table rows as they are, images as thumbnail and moments."""
+    x = np.asarray(rows.inputs, np.float64)
+    if x.ndim == 4:
+        flat = x.reshape(len(x), -1)
+        moments = [flat.mean(axis=1), flat.std(axis=1), flat.min(axis=1), flat.max(axis=1)]
+        moments += [np.abs(np.diff(x, axis=axis)).mean(axis=(1, 2, 3)) for axis in (2, 3)]
+        quantiles = np.quantile(flat, [0.05, 0.25, 0.5, 0.75, 0.95], axis=1)
+        x = np.column_stack([thumbnail(x.mean(axis=1)), *moments, *quantiles])
+    return x if rows.labels is None else np.column_stack([x, rows.labels])
+
+
+def thumbnail(images: Array) -> Array:
+    """Means over a `GRID` x `GRID` grid of ``(n, H, W)``, flattened."""
+    return np.asarray(cells(images.shape[1]) @ images @ cells(images.shape[2]).T).reshape(len(images), -1)
+
+
+def cells(length: int) -> Array:
+    """The matrix ``(GRID, length)`` that averages over `GRID` runs of about equal length."""
+    inside = np.arange(length) * GRID // length == np.arange(GRID)[:, None]
+    return np.asarray(inside / np.maximum(inside.sum(axis=1, keepdims=True), 1))

@@ -1,0 +1,122 @@
+"""Offline LiRA: is the target surer of this record than models that never saw it?
+
+Shadow models are trained on rows of the same source that hold no candidate. The signal phi of a candidate
+under the shadows is close to a Gaussian; the score is how far the target's phi lies in its upper tail.
+
+Reference: Carlini, Chien, Nasr, Song, Terzis and Tramer, "Membership inference attacks from first
+principles", IEEE S&P 2022: the offline attack, with one pooled variance when shadows are few.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+from scipy.special import log_ndtr
+
+from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
+from attacks.membership.blind import blind_flags, blind_scores
+from attacks.membership.signals import ask, candidates, check_copies, noisy, roc
+from attacks.surrogate import fit_classifier
+from attacks.target import Target
+from guard.data import Split
+from guard.errors import MedwardError
+from guard.types import Array, ModelSpec
+
+FEW = 32  # with fewer shadows than this a variance per candidate is too noisy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfflineLiRA:
+    """Score = -log Pr[N(mean, variance of the shadows' phi) > phi]; no answer scores as the shadows' mean.
+
+    `shadows` models train for `epochs` on random `share`s of ``data.shadow``. `copies` and `noise` as in
+    `LossThreshold`.
+    """
+
+    shadows: int = 16
+    epochs: int = 30
+    share: float = 0.8
+    copies: int = 1
+    noise: float = 0.1
+    family: ClassVar[Family] = "membership"
+
+    def __post_init__(self) -> None:
+        check_copies(self.copies, self.noise)
+        if self.shadows < 2 or self.epochs < 1 or not 0 < self.share <= 1:
+            raise MedwardError(
+                f"lira: needs shadows >= 2, epochs >= 1 and 0 < share <= 1, "
+                f"got {self.shadows}, {self.epochs}, {self.share}"
+            )
+
+    @property
+    def name(self) -> str:
+        """``membership-lira``, with ``+averaged`` where noisy copies are asked about too."""
+        return "membership-lira" + ("+averaged" if self.copies > 1 else "")
+
+    @property
+    def threat(self) -> ThreatModel:
+        """Scores, the candidates' true labels, and other rows of the same source."""
+        return ThreatModel(
+            access=Access.SCORES,
+            knowledge="each candidate's input and true label, and labelled rows of the same source",
+        )
+
+    def adaptive(self) -> OfflineLiRA:
+        """The attacker that knows answers are coarse: it averages over noisy copies, like `LossThreshold`."""
+        return replace(self, copies=16)
+
+    def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
+        """Score every candidate; raises `MedwardError` without candidates or labelled shadow rows."""
+        rows, labels, truth = candidates(data)
+        inputs = noisy(rows.inputs, self.copies, self.noise, target.spec, seed)
+        channel, shown = ask(target, inputs, seed)
+        expected = channel.phi(
+            channel.coarsen(self._shadow_views(target.spec, data.shadow, inputs, seed)), labels
+        )
+        scores = np.nan_to_num(tail(channel.phi(shown, labels), expected), nan=np.log(2.0))
+        blind = blind_scores(rows, truth, seed=seed)
+        return AttackResult(
+            outcome=scores,
+            baseline=blind,
+            truth=truth,
+            queries=target.queries,
+            flags=blind_flags(blind, rows, truth, seed=seed),
+            curves={"roc": roc(scores, truth)},
+        )
+
+    def _shadow_views(self, spec: ModelSpec, rows: Split | None, inputs: Array, seed: int) -> Array:
+        """Probabilities ``(shadows, copies, n, K)`` that models without any candidate give `inputs`."""
+        if rows is None or rows.labels is None or len(rows) == 0:
+            raise MedwardError("lira: needs labelled shadow rows, and data has none")
+        rng = np.random.default_rng(seed)
+        size = math.ceil(self.share * len(rows))
+        views = []
+        for shadow in range(self.shadows):
+            part = rng.permutation(len(rows))[:size]
+            network = fit_classifier(
+                rows.inputs[part],
+                rows.labels[part],
+                classes=len(spec.classes),
+                modality=spec.modality,
+                shape=spec.shape,
+                epochs=self.epochs,
+                seed=seed + shadow,
+            )
+            with torch.no_grad():
+                views.append(
+                    [torch.softmax(network(torch.as_tensor(batch)).double(), 1).numpy() for batch in inputs]
+                )
+        return np.array(views)
+
+
+def tail(phi: Array, expected: Array) -> Array:
+    """-log Pr[N(mean, variance) > phi] ``(n,)`` under Gaussians fitted to `expected (shadows, n)`."""
+    variance = expected.var(axis=0, ddof=1)
+    if len(expected) < FEW:
+        variance = np.full_like(variance, np.nanmean(variance))
+    z = (phi - expected.mean(axis=0)) / np.sqrt(np.maximum(variance, 1e-6))
+    return np.asarray(-log_ndtr(-z))

@@ -1,0 +1,68 @@
+"""Loss threshold: a record whose true label the model is sure of was probably trained on.
+
+Where only the label is answered the score says whether it is right, which is the gap attack.
+
+Reference: Yeom, Giacomelli, Fredrikson and Jha, "Privacy risk in machine learning", CSF 2018.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
+from attacks.membership.blind import blind_flags, blind_scores
+from attacks.membership.signals import ask, candidates, check_copies, noisy, roc
+from attacks.target import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossThreshold:
+    """Score = -cross-entropy at the true label; a candidate without an answer scores as an even guess.
+
+    Each candidate is asked about `copies` times: once as it is, then with Gaussian noise of `noise` times the
+    candidates' spread.
+    """
+
+    copies: int = 1
+    noise: float = 0.1
+    family: ClassVar[Family] = "membership"
+
+    def __post_init__(self) -> None:
+        check_copies(self.copies, self.noise)
+
+    @property
+    def name(self) -> str:
+        """``membership-loss``, with ``+averaged`` where noisy copies are asked about too."""
+        return "membership-loss" + ("+averaged" if self.copies > 1 else "")
+
+    @property
+    def threat(self) -> ThreatModel:
+        """Scores, and the candidates' true labels."""
+        return ThreatModel(access=Access.SCORES, knowledge="each candidate's input and true label")
+
+    def adaptive(self) -> LossThreshold:
+        """The attacker that knows answers are coarse: averaging over noisy copies wins back confidence.
+
+        From labels alone the average is how often noise leaves the label right, a distance to the boundary
+        (Choquette-Choo, Tramer, Carlini and Papernot, ICML 2021).
+        """
+        return replace(self, copies=16)
+
+    def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
+        """Score every candidate; raises `MedwardError` without labelled members and non-members."""
+        rows, labels, truth = candidates(data)
+        channel, shown = ask(target, noisy(rows.inputs, self.copies, self.noise, target.spec, seed), seed)
+        phi = np.nan_to_num(channel.phi(shown, labels), nan=0.0)
+        scores = -np.logaddexp(0.0, -phi)
+        blind = blind_scores(rows, truth, seed=seed)
+        return AttackResult(
+            outcome=scores,
+            baseline=blind,
+            truth=truth,
+            queries=target.queries,
+            flags=blind_flags(blind, rows, truth, seed=seed),
+            curves={"roc": roc(scores, truth)},
+        )

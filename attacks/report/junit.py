@@ -1,0 +1,47 @@
+"""JUnit XML, so that a pipeline shows each attack as a test: broken fails, inconclusive errs, neither is green."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING
+
+from attacks.finding import Status
+
+if TYPE_CHECKING:
+    from attacks.report.record import Report
+
+OUTCOMES = {Status.BROKEN: "failure", Status.INCONCLUSIVE: "error", Status.NOT_APPLICABLE: "skipped"}
+
+
+def junit(report: Report) -> bytes:
+    """One testcase per finding, its reasons as the message."""
+    suite = ET.Element("testsuite", name="medward validate", tests=str(len(report.findings)))
+    suite.set("timestamp", report.created)
+    for status, tag in OUTCOMES.items():
+        plural = "skipped" if tag == "skipped" else f"{tag}s"
+        suite.set(plural, str(sum(finding.status is status for finding in report.findings)))
+    properties = ET.SubElement(suite, "properties")
+    facts = report.provenance
+    for name in ("model", "bundle", "policy", "data", "seed", "code"):
+        ET.SubElement(properties, "property", name=name, value=_clean(str(getattr(facts, name))))
+    for finding in report.findings:
+        case = ET.SubElement(
+            suite, "testcase", classname=f"medward.{finding.family}", name=_clean(finding.attack)
+        )
+        text = _clean("\n".join(finding.reasons))
+        if finding.status in OUTCOMES:
+            first = finding.reasons[0] if finding.reasons else finding.status.value
+            ET.SubElement(
+                case, OUTCOMES[finding.status], message=_clean(first), type=finding.status.value
+            ).text = text
+        else:
+            ET.SubElement(case, "system-out").text = text
+    ET.indent(suite)
+    return bytes(ET.tostring(suite, encoding="utf-8", xml_declaration=True))
+
+
+def _clean(text: str) -> str:
+    """XML 1.0 has no control characters, not even escaped."""
+    return "".join(
+        each if each in "\n\t" or each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text
+    )

@@ -1,0 +1,332 @@
+"""The report's plots: matplotlib figures as inline SVG whose colours follow the page's light or dark theme.
+
+Figures are drawn in sentinel colours, each replaced by a CSS variable afterwards. Every series differs in marker and
+dash as well as in colour.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib import image as pictures
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from attacks.finding import ARMS, Arm, Finding, Utility
+from attacks.intervals import Interval
+
+if TYPE_CHECKING:
+    from attacks.report.record import Report
+
+INK, MUTED, GRID, BASELINE, BOUND = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05"
+VARIABLES = {
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    GRID: "var(--line)",
+    BASELINE: "var(--baseline)",
+    BOUND: "var(--bound)",
+    "#0a0b11": "var(--undefended)",
+    "#0a0b12": "var(--guarded)",
+    "#0a0b13": "var(--adaptive)",
+}
+STYLES: dict[str, dict[str, Any]] = {
+    "undefended": {"color": "#0a0b11", "marker": "o", "linestyle": "-"},
+    "guarded": {"color": "#0a0b12", "marker": "s", "linestyle": "--"},
+    "adaptive": {"color": "#0a0b13", "marker": "^", "linestyle": "-."},
+    "baseline": {"color": BASELINE, "marker": "x", "linestyle": ":"},
+}
+RC = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # class names are not formulas
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.grid": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": GRID,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+    "lines.markersize": 5,
+    "hatch.linewidth": 0.6,
+}
+E_VALUE_SHOWN = 12.0
+"""Decades above and below one between which e-values are drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """One picture for the page: inline SVG or a row of PNGs as data addresses, each with its label."""
+
+    title: str
+    caption: str
+    svg: str = ""
+    pictures: tuple[tuple[str, str], ...] = ()
+
+
+def plots(report: Report) -> list[Plot]:
+    """Every plot the findings support, in the order a reader wants them."""
+    with matplotlib.rc_context(RC):
+        drawn = [glance(report.findings)]
+        drawn += [by_family[f.family](f, report) for f in report.findings if _drawable(f)]
+        drawn += [
+            perturbation(f)
+            for f in report.findings
+            if "perturbation" in f.images and len(report.provenance.shape) == 3
+        ]
+        drawn += [accounts(report)] if report.accounts else []
+        drawn += [utility(part) for part in (report.clean.site, report.clean.drift) if part and part.accuracy]
+    return [plot for plot in drawn if plot is not None]
+
+
+def glance(findings: Sequence[Finding]) -> Plot | None:
+    """Every attack's three arms and baseline with their intervals, one line per attack."""
+    shown = [finding for finding in findings if finding.undefended is not None]
+    if not shown:
+        return None
+    figure, axes = _axes(height=0.9 + 0.62 * len(shown), width=9.2)
+    for row, finding in enumerate(shown):
+        for step, name in enumerate((*ARMS, "baseline")):
+            interval: Interval | None = getattr(finding, name)
+            if interval is None:
+                continue
+            style = STYLES[name]
+            axes.errorbar(
+                interval.value,
+                row + 0.17 * (step - 1.5),
+                xerr=[[interval.value - interval.low], [interval.high - interval.value]],
+                fmt=style["marker"],
+                color=style["color"],
+                capsize=3,
+                label=name if row == 0 else None,
+            )
+        if finding.measure == finding.judged_as:
+            axes.plot([finding.bound] * 2, [row - 0.38, row + 0.38], color=BOUND, linestyle=(0, (1, 1)))
+    axes.set_yticks(range(len(shown)), [finding.attack for finding in shown])
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(shown) - 0.4, -0.6), xlabel="rows fooled, agreement, or AUC")
+    axes.grid(axis="y", visible=False)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
+    caption = (
+        "Each attack with its 95 % interval. Dotted upright: the gate's bound, where it is on the same scale."
+    )
+    return Plot("At a glance", caption, _svg(figure, "At a glance"))
+
+
+def success(finding: Finding, report: Report) -> Plot:
+    """Evasion: rows fooled over the size of the perturbation, random noise beside."""
+    facts = report.provenance
+    grey = facts.modality == "image" and facts.high is not None and facts.low is not None
+    unit = (
+        255 / (facts.high - facts.low) if facts.high is not None and facts.low is not None and grey else 1.0
+    )
+    figure, axes = _axes()
+    _draw(axes, finding, scale=unit)
+    axes.axhline(finding.bound, color=BOUND, linestyle=(0, (1, 1)), label="bound")
+    if finding.threat.epsilon is not None:
+        axes.axvline(finding.threat.epsilon * unit, color=MUTED, linewidth=0.8, label="judged here")
+    label = (
+        "size of the change, in grey levels of 255"
+        if grey
+        else "size of the change, in spreads of each feature"
+    )
+    axes.set(ylim=(-0.02, 1.02), xlabel=label, ylabel="rows fooled")
+    axes.legend()
+    title = f"{finding.attack}: success over perturbation size"
+    return Plot(
+        title, "Higher is worse. Random noise of the same size stands beside the attack.", _svg(figure, title)
+    )
+
+
+def theft(finding: Finding, report: Report) -> Plot:  # noqa: ARG001 (one signature for all families)
+    """Extraction: the clone's agreement with the model over what it asked."""
+    figure, axes = _axes()
+    _draw(axes, finding)
+    axes.set(ylim=(-0.02, 1.02), xscale="log", xlabel="rows asked", ylabel="agreement with the model")
+    axes.legend()
+    title = f"{finding.attack}: agreement over query budget"
+    return Plot(
+        title, "Higher is worse. What lies above the thief without a victim was stolen.", _svg(figure, title)
+    )
+
+
+def roc(finding: Finding, report: Report) -> Plot:  # noqa: ARG001 (one signature for all families)
+    """Membership: the ROC on logarithmic axes, where the few certain identifications show."""
+    figure, axes = _axes()
+    floor = 1 / max(finding.n, 10)
+    _draw(axes, finding, floor=floor)
+    line = np.geomspace(floor, 1, 50)
+    axes.plot(line, line, color=BASELINE, linestyle=":", label="guessing")
+    axes.set(xscale="log", yscale="log", xlim=(floor, 1.05), ylim=(floor, 1.05))
+    axes.set(xlabel="non-members called members", ylabel="members found")
+    axes.legend()
+    title = f"{finding.attack}: ROC on logarithmic axes"
+    return Plot(
+        title,
+        "The left edge is what matters: members found while almost no one is accused wrongly.",
+        _svg(figure, title),
+    )
+
+
+by_family = {"evasion": success, "extraction": theft, "membership": roc}
+
+
+def perturbation(finding: Finding) -> Plot:
+    """The perturbation as an image, and an example with and without it."""
+    shown = []
+    labels = {
+        "perturbation": "the perturbation, amplified",
+        "clean": "an image",
+        "perturbed": "the image, perturbed",
+    }
+    for name, label in labels.items():
+        if name in finding.images:
+            shown.append((label, _png(np.asarray(finding.images[name]), signed=name == "perturbation")))
+    caption = (
+        "Red adds, blue takes away; the colours span the largest change. One perturbation serves all images."
+    )
+    return Plot(f"{finding.attack}: the perturbation", caption, pictures=tuple(shown))
+
+
+def accounts(report: Report) -> Plot:
+    """The monitor's evidence against benign accounts and a thief, and where it alarms."""
+    figure, axes = _axes()
+    styles = {"thief": "undefended", "holdout": "guarded", "test": "adaptive"}
+    names = {"holdout": "benign account, same site", "test": "benign account, test split", "thief": "thief"}
+    for name, (queries, log_e) in report.accounts.items():
+        style = {**STYLES[styles.get(name, "baseline")], "marker": ""}
+        decades = np.clip(np.asarray(log_e) / math.log(10), -E_VALUE_SHOWN, E_VALUE_SHOWN)
+        axes.plot(queries, decades, label=names.get(name, name), **style)
+    for action, rate in report.alarms.items():
+        axes.axhline(-math.log10(rate), color=BOUND, linestyle=(0, (1, 1)))
+        axes.annotate(f"alarm: {action}", (1, -math.log10(rate)), va="bottom", fontsize=8.5)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"1e{value:+.0f}" if value else "1"))
+    axes.set(xscale="log", xlabel="queries", ylabel="e-value (evidence of misuse)")
+    axes.legend(loc="lower left")
+    caption = (
+        "Evidence grows by betting against the account; a benign one crosses an alarm line no more often than the "
+        f"line's false-alarm rate. Drawn between 1e-{E_VALUE_SHOWN:.0f} and 1e+{E_VALUE_SHOWN:.0f}."
+    )
+    return Plot(
+        "Evidence against an account over its queries", caption, _svg(figure, "Evidence over queries")
+    )
+
+
+def utility(part: Utility) -> Plot:
+    """Accuracy and per-class sensitivity and specificity with and without the guard."""
+    pairs = {"accuracy": part.accuracy}
+    pairs |= {f"sensitivity\n{_short(name)}": pair for name, pair in list(part.sensitivity.items())[:6]}
+    pairs |= {f"specificity\n{_short(name)}": pair for name, pair in list(part.specificity.items())[:6]}
+    figure, axes = _axes(width=max(5.6, 1.1 * len(pairs)))
+    for offset, arm, hatch in ((-0.2, "undefended", ""), (0.2, "guarded", "////")):
+        values = [getattr(pair, arm) for pair in pairs.values()]
+        axes.bar(
+            np.arange(len(values)) + offset,
+            [each.value for each in values],
+            width=0.36,
+            yerr=[[each.value - each.low for each in values], [each.high - each.value for each in values]],
+            facecolor="none" if hatch else STYLES[arm]["color"],
+            edgecolor=STYLES[arm]["color"],
+            hatch=hatch,
+            ecolor=INK,
+            capsize=3,
+            label=arm,
+        )
+    axes.set_xticks(range(len(pairs)), list(pairs), fontsize=8.5)
+    axes.set(ylim=(0, 1.05))
+    axes.grid(axis="x", visible=False)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    title = f"Clean cost on {part.split}"
+    return Plot(
+        title,
+        f"What benign users get, {part.n} rows. A refused answer counts as missed.",
+        _svg(figure, title),
+    )
+
+
+def _drawable(finding: Finding) -> bool:
+    return any(finding.curves.get(arm) for arm in ARMS)
+
+
+def _draw(axes: Any, finding: Finding, *, scale: float = 1.0, floor: float = 0.0) -> None:
+    """One line per arm, and from the first arm its baseline."""
+    for arm in ARMS:
+        for name, (xs, ys) in finding.curves.get(arm, {}).items():
+            own = not _is_baseline(name)
+            if not own and arm != "undefended":
+                continue
+            style = dict(STYLES[arm if own else "baseline"])
+            if len(xs) > 20:
+                style["marker"] = ""
+            axes.plot(
+                np.maximum(np.asarray(xs) * scale, floor),
+                np.maximum(ys, floor),
+                label=_label(finding, arm) if own else name,
+                **style,
+            )
+
+
+def _is_baseline(name: str) -> bool:
+    return any(word in name for word in ("noise", "no victim", "random", "baseline"))
+
+
+def _label(finding: Finding, arm: Arm) -> str:
+    return f"adaptive ({finding.adaptive_name})" if arm == "adaptive" and finding.adaptive_name else arm
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 14 else name[:13] + "…"
+
+
+def _axes(*, width: float = 5.6, height: float = 3.6) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.patch.set_alpha(0)
+    axes = figure.subplots()
+    axes.patch.set_alpha(0)
+    return figure, axes
+
+
+def _svg(figure: Figure, title: str) -> str:
+    """The figure as an SVG element for a page: no prolog, no metadata, theme colours, ids of its own."""
+    stream = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": title}):
+        figure.savefig(stream, format="svg", transparent=True)
+    svg = stream.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
+    prefix = f"p{zlib.crc32(title.encode()):x}-"  # keeps the ids of several figures on one page apart
+    svg = re.sub(r'\bid="', f'id="{prefix}', svg)
+    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}", svg)
+    for sentinel, variable in VARIABLES.items():
+        svg = svg.replace(sentinel, variable)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
+
+
+def _png(image: np.ndarray[Any, np.dtype[Any]], *, signed: bool) -> str:
+    """``(C, H, W)`` as a PNG data address; one channel in grey, a signed one in red and blue around white."""
+    stream = io.BytesIO()
+    flat = image.mean(axis=0)
+    if signed:
+        reach = max(float(np.abs(flat).max()), 1e-12)
+        pictures.imsave(stream, flat, cmap="RdBu_r", vmin=-reach, vmax=reach, format="png")
+    elif len(image) == 3:
+        span = max(float(np.ptp(image)), 1e-12)
+        pictures.imsave(stream, np.moveaxis((image - image.min()) / span, 0, -1), format="png")
+    else:
+        pictures.imsave(stream, flat, cmap="gray", format="png")
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -1,0 +1,87 @@
+"""The report as data: everything a validation found, and enough to name what was validated."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from attacks.finding import CleanCost, Curve, Finding, Status
+from attacks.gate import exit_code
+from attacks.journal import write_atomically
+from attacks.report.html import render
+from attacks.report.junit import junit
+from guard.errors import MedwardError
+from guard.policy import GatePolicy
+from guard.types import Modality
+
+
+class Provenance(BaseModel):
+    """What was validated, on what, with what. `rows` counts the rows of each split as given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    modality: Modality
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]
+    low: float | None
+    high: float | None
+    bundle: str
+    policy: str
+    data: str
+    rows: dict[str, int]
+    seed: int
+    code: str
+    white_box: bool
+    versions: dict[str, str]
+
+
+class Report(BaseModel):
+    """The outcome of one validation.
+
+    `accounts` maps an account's name to its log e-value over queries, `alarms` an action of the monitor to the
+    false-alarm rate it is set to.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    findings: tuple[Finding, ...]
+    clean: CleanCost
+    accounts: dict[str, Curve]
+    alarms: dict[str, float]
+    gate: GatePolicy
+    provenance: Provenance
+
+    @property
+    def exit_code(self) -> int:
+        """0 held, 1 broken, 2 inconclusive."""
+        return exit_code(self.findings)
+
+    @property
+    def verdict(self) -> Status:
+        """The exit code as a word."""
+        return (Status.HELD, Status.BROKEN, Status.INCONCLUSIVE)[self.exit_code]
+
+    def save(self, out: Path) -> None:
+        """Write ``report.json``, ``junit.xml`` and ``report.html`` into the folder `out`."""
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / "report.json", self.model_dump_json(indent=1).encode())
+        write_atomically(out / "junit.xml", junit(self))
+        write_atomically(out / "report.html", render(self).encode())
+
+    @classmethod
+    def load(cls, path: Path) -> Report:
+        """Read a ``report.json``. Raises `MedwardError` for another schema version or anything else."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise MedwardError(f"{path}: cannot read the report: {error}") from None
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(map(str, first["loc"])) or "report"
+            raise MedwardError(f"{path}: not a report of schema version 1: {key}: {first['msg']}") from None

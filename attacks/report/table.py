@@ -1,0 +1,62 @@
+"""The findings as a table on the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from attacks.finding import Finding, Status
+from attacks.intervals import Interval
+from attacks.report.words import ICONS, estimate, headline, is_share, limits, worst_drop
+
+if TYPE_CHECKING:
+    from attacks.report.record import Report
+
+STYLES = {
+    Status.HELD: "bold green",
+    Status.BROKEN: "bold red",
+    Status.INCONCLUSIVE: "bold yellow",
+    Status.NOT_APPLICABLE: "dim",
+}
+
+
+def print_findings(report: Report, console: Console | None = None) -> None:
+    """Print the table, the reasons of every cell that did not hold, and the verdict."""
+    console = console or Console()
+    table = Table(title=None, show_lines=False)
+    for name in ("attack", "undefended", "guarded", "adaptive", "baseline", "status"):
+        table.add_column(name, justify="left" if name in ("attack", "status") else "right")
+    for finding in report.findings:
+        cells = [_cell(finding, arm) for arm in ("undefended", "guarded", "adaptive", "baseline")]
+        status = Text(f"{ICONS[finding.status]} {finding.status.value}", STYLES[finding.status])
+        table.add_row(Text(finding.attack), *cells, status)
+    console.print(table)
+    console.print(Text("fooled rows (evasion), agreement (extraction), AUC (membership)", "dim"))
+    for finding in report.findings:
+        if finding.status is not Status.HELD:
+            console.print(Text.assemble((finding.attack, "bold"), ": ", " ".join(finding.reasons)))
+    console.print(Text(f"clean cost: {_clean(report)}"))
+    console.print(Text(f"{report.verdict.value}: {headline(report)}", STYLES[report.verdict]))
+
+
+def _cell(finding: Finding, arm: str) -> Text:
+    interval: Interval | None = getattr(finding, arm)
+    share = is_share(finding)
+    return Text.assemble(estimate(interval, share=share), ("\n" + limits(interval, share=share), "dim"))
+
+
+def _clean(report: Report) -> str:
+    clean = report.clean
+    refused = clean.site.false_refusal
+    parts = [
+        f"{estimate(refused, share=True)} of benign rows refused ({limits(refused, share=True)}, n = {refused.n})"
+    ]
+    drop = worst_drop(clean)
+    if drop is not None:
+        parts.append(f"sensitivity of {drop[0]} down {100 * drop[1]:.1f} points")
+    if clean.latency_ratio is not None:
+        parts.append(f"a query takes {clean.latency_ratio.value:.2f} times as long")
+    return "; ".join(parts)

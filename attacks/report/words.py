@@ -1,0 +1,76 @@
+"""How numbers and verdicts are said, alike on the terminal and on the page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attacks.base import Access
+from attacks.finding import CleanCost, Finding, Status
+from attacks.intervals import Interval
+
+if TYPE_CHECKING:
+    from attacks.report.record import Report
+
+ICONS = {Status.HELD: "✓", Status.BROKEN: "✕", Status.INCONCLUSIVE: "?", Status.NOT_APPLICABLE: "–"}
+SEES = {
+    Access.LABELS: "labels",
+    Access.SCORES: "scores",
+    Access.GRADIENTS: "the model itself, gradients included",
+}
+
+
+def number(value: float, *, share: bool) -> str:
+    """A share as a percentage, anything else to two decimals."""
+    return f"{100 * value:.1f} %" if share else f"{value:.2f}"
+
+
+def estimate(interval: Interval | None, *, share: bool) -> str:
+    """The value alone; a dash when not measured."""
+    return "–" if interval is None else number(interval.value, share=share)
+
+
+def limits(interval: Interval | None, *, share: bool) -> str:
+    """The limits alone, as ``low to high``."""
+    if interval is None:
+        return ""
+    low, high = number(interval.low, share=share), number(interval.high, share=share)
+    return f"{low.removesuffix(' %')} to {high}"
+
+
+def is_share(finding: Finding) -> bool:
+    """Whether the finding's measure is a share of rows."""
+    return finding.family != "membership"
+
+
+def worst_drop(clean: CleanCost) -> tuple[str, float] | None:
+    """The class whose sensitivity falls most at the calibrated site, and by how much; None without labels."""
+    drops = {
+        name: pair.undefended.value - pair.guarded.value for name, pair in clean.site.sensitivity.items()
+    }
+    return max(drops.items(), key=lambda item: item[1]) if drops else None
+
+
+def threat(finding: Finding) -> str:
+    """What the attacker may do, in one line."""
+    parts = [f"sees {SEES[finding.threat.access]}"]
+    if finding.threat.epsilon is not None:
+        parts.append(f"changes each input value by at most {finding.threat.epsilon:.3g}")
+    if finding.threat.queries is not None:
+        parts.append(f"may ask {finding.threat.queries} rows")
+    if finding.threat.knowledge:
+        parts.append(finding.threat.knowledge)
+    return "; ".join(parts)
+
+
+def headline(report: Report) -> str:
+    """The verdict in one sentence."""
+    count = {status: sum(finding.status is status for finding in report.findings) for status in Status}
+    tested = len(report.findings) - count[Status.NOT_APPLICABLE]
+    attacks = "attack" if tested == 1 else "attacks"
+    if count[Status.BROKEN]:
+        return f"{count[Status.BROKEN]} of {tested} {attacks} broke the guard."
+    if report.verdict is Status.HELD:
+        return f"The guard held against {tested} of {tested} {attacks}."
+    if not tested:
+        return "Nothing could be tested with this data."
+    return f"{count[Status.INCONCLUSIVE]} of {tested} {attacks} could not be decided."

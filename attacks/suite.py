@@ -1,0 +1,82 @@
+"""The default suite: which attacks a model of a given kind must withstand, and how `medward validate` runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from attacks.base import Attack
+from attacks.evasion import PGD, UniversalPerturbation
+from attacks.extraction import Knockoff
+from attacks.matrix import validate
+from attacks.membership import LossThreshold, OfflineLiRA
+from attacks.onnx_torch import white_box
+from attacks.report import Report
+from guard.bundle import Bundle
+from guard.data import Split, conform
+from guard.errors import MedwardError
+from guard.types import ModelSpec
+
+IMAGE_EPSILON = 10 / 255  # of the input range; about zeta = 4 % in Hirano et al. 2021
+TABULAR_EPSILON = 0.5  # of each feature's standard deviation
+SAMPLE = 64  # rows on which the torch form of the model must equal the deployed one
+
+
+def default_attacks(spec: ModelSpec) -> tuple[Attack, ...]:
+    """One attack per technique, at budgets that let a small model be validated in minutes."""
+    if spec.modality == "image":
+        span = (1.0 if spec.high is None else spec.high) - (0.0 if spec.low is None else spec.low)
+        epsilon = IMAGE_EPSILON * span
+    else:
+        epsilon = TABULAR_EPSILON
+    return (
+        UniversalPerturbation(epsilon=epsilon),
+        UniversalPerturbation(epsilon=epsilon, target_class=0),
+        PGD(epsilon=epsilon),
+        Knockoff(labels="soft"),
+        Knockoff(labels="hard"),
+        LossThreshold(),
+        OfflineLiRA(),
+    )
+
+
+def validate_bundle(
+    bundle: Bundle,
+    splits: Mapping[str, Split],
+    out: Path,
+    *,
+    names: Sequence[str] | None = None,
+    seed: int = 0,
+    resume: bool = True,
+    progress: bool = True,
+) -> Report:
+    """Run the default suite, or the attacks called `names`, against a bundle; white-box where its file allows."""
+    attacks = default_attacks(bundle.model.spec)
+    if names is not None:
+        known = {attack.name: attack for attack in attacks}
+        if unknown := [name for name in names if name not in known]:
+            raise MedwardError(f"attacks: there is no {unknown[0]!r}; there are {', '.join(known)}")
+        attacks = tuple(known[name] for name in names)
+    network, reason = _network(bundle, splits)
+    return validate(
+        bundle,
+        splits,
+        out,
+        attacks=attacks,
+        network=network,
+        no_network=reason,
+        seed=seed,
+        resume=resume,
+        progress=progress,
+    )
+
+
+def _network(bundle: Bundle, splits: Mapping[str, Split]) -> tuple[torch.nn.Module | None, str]:
+    """The deployed file as a torch network, or the reason why there is none."""
+    file = bundle.path / "model.onnx"
+    if not file.exists():
+        return None, "the bundle holds no ONNX file"
+    sample = conform(next(iter(splits.values())).inputs[:SAMPLE], bundle.model.spec)
+    return white_box(file, lambda rows: bundle.model.predict(rows).scores, sample)

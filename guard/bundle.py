@@ -1,0 +1,346 @@
+"""The deployable folder: a model file, ``policy.toml``, ``profile.npz`` and ``card.json``. No pickle inside.
+
+The card holds the SHA-256 of every other file and of itself. Digests are compared before anything is parsed,
+and the bytes that were digested are the bytes that are parsed. They detect corruption and careless edits.
+Whoever can rewrite the whole folder can rewrite the digests too; only `expect`, a digest kept elsewhere,
+detects that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from guard import models
+from guard.errors import IntegrityError, MedwardError
+from guard.models.base import WrappedModel, first_line
+from guard.models.checks import check_spec
+from guard.pipeline import AuditSink, Guard
+from guard.policy import Policy
+from guard.profile import Profile
+from guard.protocols import Store
+from guard.stores import MemoryStore
+from guard.types import Array, ModelSpec
+
+FORMAT = 1
+CARD, POLICY, PROFILE = "card.json", "policy.toml", "profile.npz"
+LIBRARIES = (
+    "medward",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "scikit-learn",
+    "skl2onnx",
+    "skops",
+    "torch",
+    "transformers",
+)
+
+
+class Card(BaseModel):
+    """What a bundle is: written once, read by people and by `load`.
+
+    `options` are what loading the model file needs (names of inputs and outputs). `files` are SHA-256
+    digests; `digest` is that of the card itself without this field, and so stands for the whole bundle.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: int
+    spec: ModelSpec
+    model: str
+    options: dict[str, str]
+    files: dict[str, str]
+    data_digest: str
+    sizes: dict[str, int]
+    versions: dict[str, str]
+    digest: str = ""
+
+    def sealed(self) -> Card:
+        """The same card with its own digest."""
+        content = self.model_dump(mode="json", exclude={"digest"})
+        return self.model_copy(update={"digest": sha256(canonical(content))})
+
+    def to_bytes(self) -> bytes:
+        """The one serialisation of this card."""
+        return canonical(self.model_dump(mode="json"))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Card:
+        """Check the card's own digest, then its format, then read it."""
+        try:
+            content = json.loads(data)
+            digest = content.pop("digest")
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+            raise IntegrityError(f"{CARD}: not a bundle's card, or damaged") from None
+        if canonical({**content, "digest": digest}) != data or sha256(canonical(content)) != digest:
+            raise IntegrityError(f"{CARD}: does not match its own digest; restore the bundle from its source")
+        if content.get("format") != FORMAT:
+            found = content.get("format")
+            raise MedwardError(
+                f"{CARD}: format {found!r}, this medward reads format {FORMAT}; upgrade medward"
+            )
+        try:
+            card = cls.model_validate_json(data)
+        except ValidationError as error:
+            first: Any = error.errors(include_url=False)[0]
+            raise IntegrityError(f"{CARD}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        if card.model not in models.FILES or set(card.files) != {card.model, POLICY, PROFILE}:
+            raise IntegrityError(
+                f"{CARD}: names the files {sorted({card.model, *card.files})}, not a bundle's"
+            )
+        check_spec(card.spec)
+        return card
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A verified bundle, ready to serve."""
+
+    path: Path
+    card: Card
+    model: WrappedModel
+    policy: Policy
+    profile: Profile
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 that stands for the whole bundle; keep it elsewhere and give it to `load` as `expect`."""
+        return self.card.digest
+
+    def guard(
+        self,
+        *,
+        store: Store | None = None,
+        audit: AuditSink | None = None,
+        salt: bytes = b"",
+        **settings: Any,
+    ) -> Guard:
+        """The model behind its defenses; `settings` are passed on to `Guard`."""
+        return Guard(
+            model=self.model,
+            policy=self.policy,
+            profile=self.profile,
+            store=MemoryStore() if store is None else store,
+            audit=audit,
+            salt=salt,
+            **settings,
+        )
+
+
+def save(
+    path: Path | str,
+    model: WrappedModel,
+    policy: Policy,
+    profile: Profile,
+    *,
+    data_digest: str,
+    sizes: Mapping[str, int],
+    overwrite: bool = False,
+) -> Bundle:
+    """Export `model` and write a bundle to `path`; returns it as `load` reads it back.
+
+    The folder is built beside `path` and renamed, so a kill leaves no half bundle under the final name. An
+    existing folder is refused unless it is empty, or is a bundle and `overwrite` is set. `data_digest` names
+    the calibration data, `sizes` says how many rows it had.
+    """
+    path = Path(path)
+    if not hasattr(model, "export"):
+        raise MedwardError(
+            f"model: {type(model).__name__} cannot be exported; make it with guard.models.wrap"
+        )
+    _check_target(path, overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    build = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        exported = model.export(build)
+        (build / POLICY).write_text(policy.to_toml(), encoding="utf-8")
+        arrays: dict[str, Any] = dict(profile.to_arrays())
+        np.savez(build / PROFILE, allow_pickle=False, **arrays)
+        card = Card(
+            format=FORMAT,
+            spec=model.spec,
+            model=exported.file,
+            options=dict(exported.options),
+            files={name: sha256((build / name).read_bytes()) for name in (exported.file, POLICY, PROFILE)},
+            data_digest=data_digest,
+            sizes=dict(sizes),
+            versions=versions(),
+        ).sealed()
+        (build / CARD).write_bytes(card.to_bytes())
+        load(build, allow_code=True, expect=card.digest)
+        build.chmod(0o755)
+        for each in (*build.iterdir(), build):
+            _sync(each)
+        _put(build, path)
+    finally:
+        shutil.rmtree(build, ignore_errors=True)
+    return load(path, allow_code=True, expect=card.digest)
+
+
+def load(path: Path | str, *, allow_code: bool = False, expect: str | None = None) -> Bundle:
+    """Verify every digest, then read the bundle; raises `IntegrityError` naming the first broken file.
+
+    `allow_code` permits a bundle whose model is a Python entry point, which is imported. `expect` is the
+    bundle's digest kept elsewhere: only it detects a folder rewritten together with its digests.
+    """
+    path = Path(path)
+    card = _card(path)
+    if expect is not None and card.digest != expect:
+        raise IntegrityError(f"{path}: is bundle {card.digest[:12]}, expected {expect[:12]}")
+    parts = _verified(path, card, skip=())
+    policy = Policy.from_toml(_text(parts[POLICY]), source=POLICY)
+    profile = _profile(parts[PROFILE], policy)
+    model = models.load(
+        card.model, parts[card.model], spec=card.spec, options=card.options, allow_code=allow_code
+    )
+    return Bundle(path=path, card=card, model=model, policy=policy, profile=profile)
+
+
+def seal(path: Path | str) -> str:
+    """Accept an edited ``policy.toml``: check it and rewrite its digest in the card; returns the new one.
+
+    Every other file must still match the card.
+    """
+    path = Path(path)
+    card = _card(path)
+    parts = _verified(path, card, skip=(POLICY,))
+    _profile(parts[PROFILE], Policy.from_toml(_text(parts[POLICY]), source=POLICY))
+    new = card.model_copy(update={"files": {**card.files, POLICY: sha256(parts[POLICY])}}).sealed()
+    # Built beside the folder: a kill must not leave a file inside that `load` would refuse.
+    handle, name = tempfile.mkstemp(
+        prefix=f".{path.resolve().name}.", suffix=".tmp", dir=path.resolve().parent
+    )
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(new.to_bytes())
+        temporary.chmod((path / CARD).stat().st_mode & 0o777)
+        _sync(temporary)
+        temporary.replace(path / CARD)
+        _sync(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return new.digest
+
+
+def canonical(content: Mapping[str, Any]) -> bytes:
+    """JSON with sorted keys and one layout, so that equal content has equal bytes."""
+    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def sha256(data: bytes) -> str:
+    """Hexadecimal SHA-256."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the libraries that can shape a bundle, those installed."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _card(path: Path) -> Card:
+    """The card, checked against itself."""
+    if not path.is_dir():
+        raise MedwardError(f"{path}: is not a bundle folder")
+    return Card.from_bytes(_read(path / CARD))
+
+
+def _verified(path: Path, card: Card, *, skip: tuple[str, ...]) -> dict[str, bytes]:
+    """The bytes of every part, as the card says except for files in `skip`; no other file is there."""
+    extra = sorted({each.name for each in path.iterdir()} - {CARD, *card.files})
+    if extra:
+        raise IntegrityError(f"{extra[0]}: is not part of the bundle; remove it")
+    parts = {}
+    for name, digest in sorted(card.files.items()):
+        parts[name] = _read(path / name)
+        if name not in skip and sha256(parts[name]) != digest:
+            remedy = "run `medward seal` if you edited it" if name == POLICY else "restore it from its source"
+            raise IntegrityError(f"{name}: does not match its digest in {CARD}; {remedy}")
+    return parts
+
+
+def _read(file: Path) -> bytes:
+    if file.is_symlink() or (file.exists() and not file.is_file()):
+        raise IntegrityError(f"{file.name}: must be a regular file, not a link or folder")
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise IntegrityError(f"{file.name}: cannot be read from {file.parent}: {error.strerror}") from None
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise MedwardError(f"{POLICY}: not valid UTF-8") from None
+
+
+def _profile(data: bytes, policy: Policy) -> Profile:
+    """The profile, its thresholds at the policy's calibration risk."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays: dict[str, Array] = {key: archive[key] for key in archive.files}
+        profile = Profile.from_arrays(arrays)
+    except Exception as error:
+        raise MedwardError(f"{PROFILE}: cannot be read: {first_line(error)}") from error
+    risk = policy.monitor.calibration_risk
+    return profile if profile.thresholds.risk == risk else profile.at_risk(risk)
+
+
+def _check_target(path: Path, overwrite: bool) -> None:
+    if not path.exists() and not path.is_symlink():
+        return
+    if not path.is_dir() or path.is_symlink():
+        raise MedwardError(f"{path}: exists and is not a folder; choose another place for the bundle")
+    names = {each.name for each in path.iterdir()}
+    if not names:
+        return
+    if not overwrite:
+        raise MedwardError(
+            f"{path}: is not empty; choose another folder or pass overwrite=True (--overwrite)"
+        )
+    if CARD not in names or not names <= {CARD, POLICY, PROFILE, *models.FILES}:
+        raise MedwardError(f"{path}: is not a bundle and is not overwritten; choose another folder")
+
+
+def _put(build: Path, path: Path) -> None:
+    """Rename `build` to `path`; an old bundle steps aside first and is deleted last."""
+    old = build.with_suffix(".old")
+    if path.exists():
+        path.rename(old)
+    try:
+        build.rename(path)
+    except OSError:
+        if old.exists():
+            old.rename(path)
+        raise
+    _sync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Force a file or folder to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,316 @@
+"""The command ``medward``. Every mistake of a user ends in one sentence on stderr and exit code 3.
+
+``medward validate`` exits 0 when everything held, 1 when something broke, 2 when it is inconclusive.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from typer.exceptions import TyperException
+
+from guard.errors import MedwardError, UnavailableError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+keys_app = typer.Typer(no_args_is_help=True, help="API keys of a serving host.")
+audit_app = typer.Typer(no_args_is_help=True, help="The audit log of a serving host.")
+accounts_app = typer.Typer(no_args_is_help=True, help="What the monitors know of an account.")
+app.add_typer(keys_app, name="keys")
+app.add_typer(audit_app, name="audit")
+app.add_typer(accounts_app, name="accounts")
+
+console = Console(highlight=False, soft_wrap=True)
+State = Annotated[Path, typer.Option("--state", help="the serving host's state folder")]
+BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="the folder that `medward protect` wrote")]
+AllowCode = Annotated[bool, typer.Option("--allow-code", help="let a callable bundle import its code")]
+Expect = Annotated[str | None, typer.Option("--expect", help="the bundle digest you kept elsewhere")]
+
+
+@app.command()
+def protect(
+    model: Annotated[
+        str, typer.Argument(help="model.onnx, or package.module:attribute of a model or function")
+    ],
+    data: Annotated[Path, typer.Option(help="npz of benign inputs the model was not trained on")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the bundle")],
+    on_error: Annotated[
+        Literal["withhold", "flag"] | None,
+        typer.Option(help="when a defense fails (no default; or use --policy)"),
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="policy.toml; default: our defaults with --on-error")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="which split of the npz; default: calibration, val or data")
+    ] = None,
+    name: Annotated[str, typer.Option(help="the model's name, also in its URL")] = "model",
+    modality: Annotated[
+        Literal["image", "tabular"] | None, typer.Option(help="default: by the inputs' shape")
+    ] = None,
+    classes: Annotated[str | None, typer.Option(help="class names in score order, comma-separated")] = None,
+    output: Annotated[
+        Literal["logits", "probabilities"] | None, typer.Option(help="what the scores are")
+    ] = None,
+    low: Annotated[float | None, typer.Option(help="smallest valid input value")] = None,
+    high: Annotated[float | None, typer.Option(help="largest valid input value")] = None,
+    features: Annotated[
+        str | None, typer.Option(help="torch layer or ONNX output that monitors watch")
+    ] = None,
+    seed: int = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an existing bundle")] = False,
+) -> None:
+    """Wrap a trained model and calibrate its guard on benign data: MODEL + data -> bundle."""
+    from guard.data import load_npz
+    from guard.policy import Policy
+    from guard.protect import protect as build
+
+    if policy is None and on_error is None:
+        raise MedwardError(
+            "on_error must be chosen: --on-error withhold, or --on-error flag, or a --policy file"
+        )
+    if policy is not None and on_error is not None:
+        raise MedwardError("give --policy or --on-error, not both")
+    chosen = Policy(on_error=on_error) if policy is None else Policy.load(policy)  # type: ignore[arg-type]
+    _see_working_directory()
+    bundle = build(
+        model,
+        _pick(load_npz(data), split, data),
+        chosen,
+        out,
+        name=name,
+        modality=modality,
+        classes=None if classes is None else tuple(each.strip() for each in classes.split(",")),
+        output=output,
+        low=low,
+        high=high,
+        features=features,
+        seed=seed,
+        overwrite=overwrite,
+    )
+    _describe(bundle)
+
+
+@app.command()
+def validate(
+    bundle: BundlePath,
+    data: Annotated[
+        Path, typer.Option(help='npz with a "test" split; "train" and "holdout" add membership tests')
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="folder for the report; finished runs are kept there")
+    ],
+    attacks: Annotated[
+        str | None, typer.Option(help="comma-separated names; default: all that apply")
+    ] = None,
+    seed: int = 0,
+    restart: Annotated[bool, typer.Option("--restart", help="run everything again")] = False,
+    allow_code: AllowCode = False,
+    expect: Expect = None,
+) -> int:
+    """Attack a bundle undefended, guarded and knowingly; write report.html, report.json and junit.xml."""
+    from attacks.suite import validate_bundle
+    from guard.bundle import load
+    from guard.data import load_npz
+
+    _see_working_directory()
+    report = validate_bundle(
+        load(bundle, allow_code=allow_code, expect=expect),
+        load_npz(data),
+        out,
+        names=None if attacks is None else tuple(each.strip() for each in attacks.split(",")),
+        seed=seed,
+        resume=not restart,
+    )
+    report.print(console)
+    console.print(f"report: {out / 'report.html'}")
+    return report.exit_code
+
+
+@app.command()
+def serve(
+    bundle: BundlePath,
+    state: State = Path("state"),
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    no_keys: Annotated[bool, typer.Option("--no-keys", help="answer anyone; only on this machine")] = False,
+    resize: Annotated[
+        bool, typer.Option("--resize", help="resize uploaded images to the model's size")
+    ] = False,
+    allow_code: AllowCode = False,
+    expect: Expect = None,
+    certificate: Annotated[Path | None, typer.Option(help="PEM; with --private-key serves TLS")] = None,
+    private_key: Annotated[Path | None, typer.Option(help="PEM")] = None,
+) -> None:
+    """Serve a bundle behind its guard over HTTP."""
+    from integrations.serving import serve as run
+
+    if allow_code:
+        _see_working_directory()
+    run(
+        bundle,
+        state=state,
+        host=host,
+        port=port,
+        anonymous=no_keys,
+        resize=resize,
+        allow_code=allow_code,
+        expect=expect,
+        certificate=certificate,
+        private_key=private_key,
+    )
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for model, bundle and report")] = Path(
+        "demo"
+    ),
+    seed: int = 0,
+) -> None:
+    """Protect and validate a real classifier of breast tumours (WDBC, 569 patients); no download."""
+    from integrations.demo import run
+
+    run(out, seed=seed, console=console)
+
+
+@app.command()
+def seal(bundle: BundlePath) -> None:
+    """After editing policy.toml: check it and put its new digest on the card."""
+    from guard.bundle import seal as reseal
+
+    reseal(bundle)
+    console.print(f"{bundle}: sealed with the edited policy")
+
+
+@keys_app.command("add")
+def keys_add(
+    principal: Annotated[str, typer.Argument(help="who holds it, as a path: hospital-a/radiology/key-17")],
+    state: State = Path("state"),
+    days: Annotated[int | None, typer.Option(min=1, max=3650, help="valid for so many days")] = None,
+    scope: Annotated[Literal["predict", "metrics"], typer.Option(help="what the key opens")] = "predict",
+) -> None:
+    """Make a key and print its token, once."""
+    from integrations.keys import KeyStore
+
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
+    token = KeyStore(state / "keys.json").add(tuple(principal.split("/")), expires=expires, scope=scope)
+    sys.stdout.write(token + "\n")
+
+
+@keys_app.command("list")
+def keys_list(state: State = Path("state")) -> None:
+    """Show who holds keys; never the keys."""
+    from integrations.keys import KeyStore
+
+    for key in KeyStore(state / "keys.json").list():
+        end = "revoked" if key.revoked else f"expires {key.expires:%Y-%m-%d}" if key.expires else "no end"
+        console.print(f"{key.id}  {'/'.join(key.principal)}  {key.scope}  {end}", markup=False)
+
+
+@keys_app.command("revoke")
+def keys_revoke(key_id: Annotated[str, typer.Argument(metavar="ID")], state: State = Path("state")) -> None:
+    """Refuse a key from now on, running servers included."""
+    from integrations.keys import KeyStore
+
+    KeyStore(state / "keys.json").revoke(key_id)
+    console.print(f"{key_id}: revoked")
+
+
+@audit_app.command("verify")
+def audit_verify(
+    log: Annotated[Path, typer.Argument(help="audit.jsonl")],
+    head: Annotated[
+        str | None, typer.Option(help="the head you kept elsewhere; finds a cut or rewritten log")
+    ] = None,
+) -> None:
+    """Check the hash chain; names the first broken record."""
+    from guard.audit import verify
+
+    result = verify(log, head=head)
+    console.print(f"{log}: {result.records} records, chain whole, head {result.head}", markup=False)
+
+
+@accounts_app.command("reset")
+def accounts_reset(
+    principal: Annotated[str, typer.Argument(help="hospital-a/radiology/key-17, or one of its parents")],
+    state: State = Path("state"),
+) -> None:
+    """Forget an account's alarm after a person has looked into it."""
+    from guard.pipeline import checked_principal
+    from guard.stores import SQLiteStore
+
+    if not (state / "accounts.db").exists():
+        raise MedwardError(
+            f"{state / 'accounts.db'}: there is no such file; give the server's --state folder"
+        )
+    store = SQLiteStore(state / "accounts.db")
+    store.delete("/".join(checked_principal(tuple(principal.split("/")))))
+    store.close()
+    console.print(f"{principal}: starts afresh", markup=False)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: run a command and exit with its code."""
+    try:
+        code = app(arguments, standalone_mode=False)
+    except (MedwardError, UnavailableError) as error:
+        _fail(str(error))
+    except TyperException as error:
+        _fail(error.format_message())
+    except typer.Abort:
+        sys.exit(130)
+    except OSError as error:
+        _fail(f"{error.filename or 'system'}: {error.strerror or error}")
+    except ModuleNotFoundError as error:
+        _fail(f"this command needs {error.name}: pip install 'medward[all]'")
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(sentence: str) -> None:
+    sys.stderr.write(f"medward: {sentence}\n")
+    sys.exit(3)
+
+
+def _see_working_directory() -> None:
+    """Let ``package.module:attribute`` name code in the current folder, as ``python -m`` does."""
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
+
+
+def _pick(splits: dict[str, Any], wanted: str | None, source: Path) -> Any:
+    if wanted is not None and wanted not in splits:
+        raise MedwardError(f"{source}: there is no split {wanted!r}; it has {', '.join(splits)}")
+    for name in (wanted, "calibration", "val", "data"):
+        if name in splits:
+            return splits[name]
+    raise MedwardError(f"{source}: name the benign split with --split; it has {', '.join(splits)}")
+
+
+def _describe(bundle: Any) -> None:
+    """Say what was written and what it guarantees, and what the calibration set was too small for."""
+    thresholds, policy = bundle.profile.thresholds, bundle.policy
+    console.print(f"bundle: {bundle.path}  digest {bundle.digest}", markup=False)
+    console.print(
+        f"calibrated on {thresholds.n} benign rows; p-value levels {', '.join(map(str, thresholds.levels))}"
+    )
+    for rung in policy.monitor.ladder:
+        console.print(
+            f"P(ever {rung.action} a benign account) <= {rung.false_alarm:g} + {policy.monitor.calibration_risk:g}"
+        )
+    if bundle.profile.screen_cut(policy.screen.rate) == float("inf"):
+        need = int(1 / policy.screen.rate)
+        console.print(
+            f"note: the screen is idle: a rate of {policy.screen.rate:g} needs at least {need} calibration rows"
+        )
+
+
+if __name__ == "__main__":
+    main()

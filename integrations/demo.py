@@ -1,0 +1,40 @@
+"""``medward demo``: a real classifier, guarded, attacked, judged; on data that scikit-learn brings along."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from attacks.benchmarks.tasks import load
+from attacks.benchmarks.victims import accuracy, predict_labels, train_victim
+from attacks.suite import validate_bundle
+from guard.policy import Policy
+from guard.protect import protect
+
+
+def run(out: Path, *, seed: int, console: Console) -> None:
+    """Train, protect and validate on WDBC; what is found is printed and kept under `out`."""
+    task = load("wdbc", seed=seed)
+    console.print(f"task: {task.name}, {task.source}", markup=False)
+    victim = train_victim(task, seed=seed)
+    labels = task.splits["test"].labels
+    assert labels is not None  # the loader of this task gives them
+    correct, balanced = accuracy(labels, predict_labels(victim, task.splits["test"].inputs))
+    console.print(
+        f"model: accuracy {correct:.3f} on {len(labels)} held-out patients (balanced {balanced:.3f})"
+    )
+    bundle = protect(
+        victim,
+        task.splits["calibration"],
+        Policy(on_error="withhold"),
+        out / "bundle",
+        name=task.name,
+        classes=task.classes,
+        seed=seed,
+        overwrite=True,
+    )
+    console.print(f"bundle: {bundle.path} (digest {bundle.digest[:12]})", markup=False)
+    report = validate_bundle(bundle, task.splits, out / "report", seed=seed)
+    report.print(console)
+    console.print(f"report: {out / 'report' / 'report.html'}", markup=False)

@@ -1,0 +1,118 @@
+"""Victims: accurate enough to be worth attacking, and the same for the same seed."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from attacks.benchmarks.base import Task
+from attacks.benchmarks.phantom import phantoms
+from attacks.benchmarks.tasks import load
+from attacks.benchmarks.victims import accuracy, augment, classifier_spec, cnn, predict_labels, train_victim
+from guard.data import Split
+from guard.errors import MedwardError
+
+needs_data = pytest.mark.skipif("MEDWARD_DATA" not in os.environ, reason="MEDWARD_DATA is not set")
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    data = Split(*phantoms(192, size=32, seed=0))
+    return Task(
+        name="tiny",
+        modality="image",
+        shape=(1, 32, 32),
+        low=0.0,
+        high=1.0,
+        classes=("clear", "opacity"),
+        splits={"train": data.take(slice(0, 128)), "selection": data.take(slice(128, None))},
+        source="",
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_wdbc_victim_is_accurate_on_its_test_split(seed):
+    task = load("wdbc", seed=seed)
+    test = task.splits["test"]
+    victim = train_victim(task, seed=seed)
+    assert accuracy(test.labels, predict_labels(victim, test.inputs))[0] >= 0.95
+    assert np.allclose(victim.predict_proba(test.inputs).sum(1), 1)
+
+
+def test_the_same_seed_gives_the_same_weights(tiny):
+    first, again, other = (train_victim(tiny, epochs=2, seed=seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+def test_training_leaves_the_callers_random_state_alone(tiny):
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    train_victim(tiny, epochs=1, seed=0)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_trained_victim_is_ready_to_answer(tiny):
+    victim = train_victim(tiny, epochs=1, seed=0)
+    assert not any(module.training for module in victim.modules())
+    one = torch.from_numpy(tiny.splits["selection"].inputs[:1])
+    many = torch.from_numpy(tiny.splits["selection"].inputs[:8])
+    assert torch.allclose(victim(many)[:1], victim(one), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 64, 64), (1, 32, 48)])
+def test_the_network_is_small_and_ends_in_a_linear_layer_of_64_features(shape):
+    network = cnn(shape, 3).eval()
+    assert sum(parameter.numel() for parameter in network.parameters()) < 70_000
+    assert isinstance(network[-1], nn.Linear)
+    assert network[-1].in_features == 64
+    assert network(torch.rand(2, *shape)).shape == (2, 3)
+    assert network[:-1](torch.rand(2, *shape)).shape == (2, 64)
+
+
+def test_augmentation_moves_and_mirrors_but_keeps_the_picture():
+    image = torch.zeros(64, 1, 28, 28)
+    image[:, :, 10, 20] = 1.0
+    moved = augment(image, torch.Generator().manual_seed(0))
+    peaks = {divmod(int(index), 28) for index in moved.flatten(1).argmax(1)}
+    assert all(abs(y - 10) <= 2 and min(abs(x - 20), abs(x - 7)) <= 2 for y, x in peaks)
+    assert {x > 14 for _, x in peaks} == {True, False}
+    assert moved.shape == image.shape
+
+
+def test_balanced_accuracy_is_the_mean_recall():
+    assert accuracy(np.array([0, 0, 0, 1]), np.array([0, 0, 0, 0])) == (0.75, 0.5)
+
+
+def test_an_architecture_that_does_not_fit_is_refused(tiny):
+    with pytest.raises(MedwardError, match="'resnet' is not known; there are auto, cnn, mlp"):
+        train_victim(tiny, architecture="resnet")
+    with pytest.raises(MedwardError, match="does not fit the image task tiny"):
+        train_victim(tiny, architecture="mlp")
+    with pytest.raises(MedwardError, match="does not fit the tabular task wdbc"):
+        train_victim(load("wdbc"), architecture="cnn")
+
+
+def test_the_spec_repeats_the_task(tiny):
+    spec = classifier_spec(tiny, "logits")
+    assert (spec.shape, spec.classes, spec.low, spec.high, spec.output) == (
+        (1, 32, 32),
+        tiny.classes,
+        0,
+        1,
+        "logits",
+    )
+    spec.check(tiny.splits["train"].inputs)
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@needs_data
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_pneumoniamnist_victim_is_accurate_on_the_official_test_split(seed):
+    task = load("pneumoniamnist", seed=seed)
+    test = task.splits["test"]
+    assert accuracy(test.labels, predict_labels(train_victim(task, seed=seed), test.inputs))[0] >= 0.85

@@ -1,0 +1,47 @@
+"""Candidates that a model was or was not trained on, and targets that answer about them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from attacks.base import Access, AttackData, ThreatModel
+from attacks.target import Response, Target
+from guard.data import Split
+from guard.types import ModelSpec
+
+SPEC = ModelSpec(
+    name="digits", modality="tabular", shape=(64,), classes=tuple("0123456789"), output="logits", low=0, high=16
+)
+
+
+@pytest.fixture(scope="session")
+def coin_flip():
+    """Digits with a quarter of the labels changed, split by one permutation: 300 + 300 candidates, 600 shadow."""
+    x, y = load_digits(return_X_y=True)
+    rng = np.random.default_rng(0)
+    y = np.where(rng.random(len(y)) < 0.25, rng.integers(0, 10, len(y)), y)
+    order = rng.permutation(len(x))
+    rows = Split(x[order].astype(np.float32), y[order].astype(np.int64))
+    members, others, shadow = rows.take(slice(300)), rows.take(slice(300, 600)), rows.take(slice(600, 1200))
+    return AttackData(craft=others, test=others, members=members, nonmembers=others, shadow=shadow)
+
+
+@pytest.fixture
+def target_of():
+    """A target on a network: answers exact, rounded or labels only."""
+
+    def build(network, kind="exact"):
+        def oracle(inputs):
+            scores = network(inputs)
+            response = Response(scores.argmax(axis=1), scores, "logits")
+            if kind == "rounded":
+                return Response(response.labels, response.probabilities.round(2), "probabilities")
+            if kind == "label":
+                return Response(response.labels, np.full(scores.shape, np.nan), "probabilities")
+            return response
+
+        return Target(SPEC, oracle, ThreatModel(access=Access.SCORES))
+
+    return build

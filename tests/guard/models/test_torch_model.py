@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from guard import models
+from guard.errors import MedwardError
+from guard.types import ModelSpec
+
+SPEC = ModelSpec(name="m", modality="tabular", shape=(3,), classes=("a", "b"), output="logits")
+X = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.ReLU(), nn.Linear(4, 2))
+
+
+def test_the_callers_module_is_left_as_it_was(tmp_path):
+    module = net().train()
+    module[1].eval()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    flags = [each.training for each in module.modules()]
+    model = models.wrap(module, spec=SPEC, sample=X)
+    first = model.predict(X).scores
+    model.export(tmp_path)
+    assert [each.training for each in module.modules()] == flags
+    assert all(each.requires_grad and each.grad is None for each in module.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+    assert not any(each._forward_hooks or each._forward_pre_hooks for each in module.modules())
+    np.testing.assert_array_equal(model.predict(X).scores, first)  # dropout is off
+
+
+def test_flags_come_back_after_an_error():
+    module = net().train()
+    model = models.wrap(module, spec=SPEC, sample=X)
+    with pytest.raises(RuntimeError):
+        model.predict(X[:, :2])
+    assert all(each.training for each in module.modules())
+
+
+def test_features_are_the_input_of_the_last_linear_or_the_named_layers_output():
+    module = net().eval()
+    with torch.no_grad():
+        hidden = module[:4](torch.from_numpy(X)).numpy()
+        first = module[0](torch.from_numpy(X)).numpy()
+    np.testing.assert_allclose(models.wrap(module, spec=SPEC, sample=X).predict(X).features, hidden)
+    np.testing.assert_allclose(models.wrap(module, spec=SPEC, sample=X, features="0").predict(X).features, first)
+
+
+def test_an_unknown_layer_is_named_with_what_there_is():
+    with pytest.raises(MedwardError, match=r"no layer named 'fc'; the last layers are \['0', '1'"):
+        models.wrap(net(), spec=SPEC, sample=X, features="fc")
+
+
+def test_a_layer_that_does_not_run_is_refused():
+    module = net()
+    module.spare = nn.Identity()
+
+    class Skips(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.spare = net(), nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.used(x)
+
+    with pytest.raises(MedwardError, match="the layer must run"):
+        models.wrap(Skips(), spec=SPEC, sample=X)
+
+
+def test_a_module_that_returns_a_tuple_is_refused():
+    class Two(nn.Module):
+        def forward(self, x):
+            return x[:, :2], x
+
+    with pytest.raises(MedwardError, match="must return a tensor"):
+        models.wrap(Two(), spec=SPEC, sample=X)
+
+
+def test_an_export_that_answers_differently_is_refused_with_the_difference(tmp_path):
+    class Counts(nn.Module):
+        """Its answer drifts with every call, so no file can agree with it."""
+
+        calls = 0
+
+        def forward(self, x):
+            Counts.calls += 1
+            return x[:, :2] + 0.01 * Counts.calls
+
+    model = models.wrap(Counts(), spec=SPEC, sample=X)
+    with pytest.raises(MedwardError, match=r"model.onnx: scores differ from the model's own by 0\.0"):
+        model.export(tmp_path)
+
+
+def test_a_module_torch_cannot_export_is_one_sentence(tmp_path):
+    class Loops(nn.Module):
+        def forward(self, x):
+            return x[:, :2] * len(str(float(x.sum())))
+
+    with pytest.raises(MedwardError, match="torch.onnx cannot export this module"):
+        models.wrap(Loops(), spec=SPEC, sample=X).export(tmp_path)
+
+
+def test_exports_are_quiet_and_need_only_one_row(tmp_path, capfd):
+    models.wrap(net(), spec=SPEC, sample=X[:1]).export(tmp_path)
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""
+
+
+def test_hugging_face_classes_and_layers():
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    torch.manual_seed(0)
+    labels = {0: "normal", 1: "pneumonia"}
+    classifier = ResNetForImageClassification(
+        ResNetConfig(num_channels=1, embedding_size=4, hidden_sizes=[4], depths=[1], layer_type="basic", id2label=labels)
+    )
+    images = np.random.default_rng(0).random((3, 1, 16, 16), dtype=np.float32)
+    spec = models.infer_spec(classifier, sample=images, low=0, high=1)
+    assert (spec.classes, spec.output, spec.modality) == (("normal", "pneumonia"), "logits", "image")
+    model = models.wrap(classifier, spec=spec, sample=images, features="resnet.pooler")
+    classifier.eval()
+    with torch.no_grad():
+        want = classifier.resnet(torch.from_numpy(images)).pooler_output.flatten(1).numpy()
+        logits = classifier(torch.from_numpy(images)).logits.numpy()
+    np.testing.assert_allclose(model.predict(images).features, want, atol=1e-6)
+    np.testing.assert_allclose(model.predict(images).scores, logits, atol=1e-6)
+
+
+def test_a_hugging_face_model_without_logits_is_refused():
+    from transformers import ResNetConfig, ResNetModel
+
+    body = ResNetModel(ResNetConfig(num_channels=1, embedding_size=4, hidden_sizes=[4], depths=[1], layer_type="basic"))
+    spec = ModelSpec(name="m", modality="image", shape=(1, 16, 16), classes=("a", "b"), output="logits")
+    with pytest.raises(MedwardError, match="ResNetModel gives no logits"):
+        models.wrap(body, spec=spec, sample=np.zeros((2, 1, 16, 16), np.float32))

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+
+from guard.policy import Policy
+from integrations.keys import KeyStore
+
+ROWS = [[0.5, -1.0, 2.0], [1.0, 0.0, 0.0]]
+STRANGE = [90.0, -90.0, 90.0]
+SCREENED = Policy(on_error="withhold", screen={"rate": 0.1, "action": "withhold"})
+INFER = "/v2/models/linear/infer"
+
+
+def tensor(data, shape=None, datatype="FP32", **more):
+    shape = list(np.shape(data)) if shape is None else shape
+    return {"inputs": [{"name": "inputs", "shape": shape, "datatype": datatype, "data": data, **more}]}
+
+
+def outputs(response):
+    assert response.status_code == 200, response.text
+    return {each["name"]: each for each in response.json()["outputs"]}
+
+
+def test_the_answer_equals_that_of_v1(client):
+    made = client(SCREENED)
+    rows = [STRANGE, *ROWS]
+    v1 = made.post("/v1/predict", json={"inputs": rows}).json()
+    response = made.post(INFER, json={"id": "case-7", **tensor(rows)})
+    v2, body = outputs(response), response.json()
+    assert v2["levels"]["data"] == v1["levels"] == ["withheld", "rounded", "rounded"]
+    assert v2["labels"]["data"] == [-1, *v1["indices"][1:]]
+    assert v2["scores"]["shape"] == [3, 3]
+    assert v2["scores"]["data"][:3] == [None] * 3
+    assert v2["scores"]["data"][3:] == [score for row in v1["scores"][1:] for score in row]
+    assert body["id"] == "case-7"
+    assert body["model_name"] == v1["model"]
+    assert body["parameters"]["score_kind"] == v1["score_kind"]
+    assert "NaN" not in response.text
+
+
+def test_flat_and_nested_data_and_every_datatype_mean_the_same(client):
+    made = client(Policy(on_error="withhold", release={"level": "full"}))
+    whole = [[1, 0, 2], [3, 5, 4]]
+    expected = outputs(made.post(INFER, json=tensor(whole)))["scores"]
+    for datatype in ("FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8"):
+        flat = tensor([1, 0, 2, 3, 5, 4], [2, 3], datatype)
+        assert outputs(made.post(INFER, json=flat))["scores"] == expected
+
+
+def test_a_client_may_ask_for_some_outputs(client):
+    asked = {**tensor(ROWS), "outputs": [{"name": "labels"}]}
+    response = client().post(INFER, json=asked)
+    assert list(outputs(response)) == ["labels"]
+    assert response.json()["id"] == response.json()["parameters"]["answer"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (tensor([1, 2, 3, 4], [1, 3]), "shape [1, 3] does not fit data of shape [4]"),
+        (tensor([[1], [2], [3]], [1, 3]), "does not fit"),
+        (tensor([[1, 2, 3], [1]], [2, 3]), "ragged"),
+        (tensor([1, 2], [1, 2]), "expected shape (n >= 1, 3), got (1, 2)"),
+        (tensor([1, 2, 101], [1, 3]), "values must be <= 100"),
+        (tensor([1, 2, 0.5], [1, 3], "INT8"), "INT8 cannot hold data of type float64"),
+        (tensor([1, 2, 300], [1, 3], "UINT8"), "outside the range of UINT8"),
+        (tensor([1, 2, -1], [1, 3], "UINT8"), "outside the range of UINT8"),
+        (tensor(["1", "2", "3"], [1, 3]), "cannot hold data"),
+        (tensor([True, False, True], [1, 3]), "cannot hold data of type bool"),
+        (tensor([10**30, 1, 2], [1, 3]), "cannot hold data of type object"),
+        (tensor([None, 1, 2], [1, 3]), "cannot hold data of type object"),
+        (tensor([{}, 1, 2], [1, 3]), "cannot hold data of type object"),
+        (tensor([1, 2, 3], [1, 3], "BYTES"), "datatype: Input should be 'FP32'"),
+        (tensor([1, 2, 3], [-1, 3]), "shape.0"),
+        (tensor([], [0, 3]), "shape.0"),
+        (tensor([1, 2, 3] * 65, [65, 3]), "at most 64 rows"),
+        ({"inputs": []}, "inputs: List should have at least 1 item"),
+        ({"inputs": tensor(ROWS)["inputs"] * 2}, "at most 1 item"),
+        ({**tensor(ROWS), "outputs": [{"name": "verdicts"}]}, "outputs.0.name"),
+    ],
+)
+def test_wrong_tensors_are_refused_with_a_sentence(client, body, words):
+    response = client().post(INFER, json=body)
+    assert response.status_code == 422, response.text
+    assert words in response.json()["detail"]
+
+
+def test_nan_and_a_wrong_content_type_are_refused(client):
+    made = client()
+    text = '{"inputs": [{"name": "inputs", "shape": [1, 3], "datatype": "FP32", "data": [NaN, 1, 2]}]}'
+    json_type = {"Content-Type": "application/json"}
+    assert "finite" in made.post(INFER, content=text, headers=json_type).json()["detail"]
+    assert (
+        made.post(INFER, content=text, headers={"Content-Type": "application/octet-stream"}).status_code
+        == 415
+    )
+
+
+def test_metadata_describes_what_infer_takes_and_gives(client):
+    made = client()
+    assert made.get("/v2").json() == {"name": "medward", "version": "1", "extensions": []}
+    about = made.get("/v2/models/linear").json()
+    (taken,) = about["inputs"]
+    assert taken["shape"] == [-1, 3]
+    given = {each["name"]: each for each in about["outputs"]}
+    assert given["labels"]["parameters"]["classes"] == ["a", "b", "c"]
+    answered = outputs(made.post(INFER, json=tensor(ROWS, name=taken["name"])))
+    assert {name: each["datatype"] for name, each in answered.items()} == {
+        name: each["datatype"] for name, each in given.items()
+    }
+    for path in ("/v2/models/other", "/v2/models/other/ready"):
+        assert made.get(path).status_code == 404
+    assert made.post("/v2/models/other/infer", json=tensor(ROWS)).status_code == 404
+
+
+def test_health_is_open_and_the_rest_needs_a_key(client, tmp_path):
+    keys = KeyStore(tmp_path / "keys.json")
+    token = keys.add(("a",))
+    made = client(keys=keys)
+    assert made.get("/v2/health/live").json() == {"live": True}
+    assert made.get("/v2/health/ready").json() == {"ready": True}
+    assert made.get("/v2/models/linear/ready").json() == {"ready": True}
+    for path in ("/v2", "/v2/models/linear"):
+        assert made.get(path).status_code == 401
+        assert made.get(path, headers={"X-API-Key": token}).status_code == 200
+    assert made.post(INFER, json=tensor(ROWS)).status_code == 401

@@ -1,0 +1,342 @@
+import json
+import logging
+import threading
+
+import anyio
+import httpx
+import numpy as np
+import pytest
+
+from guard.errors import MedwardError, UnavailableError
+from guard.policy import Policy
+from guard.types import Outputs
+from integrations.keys import KeyStore
+from integrations.serving import Limits, create_app
+
+FULL = Policy(on_error="withhold", release={"level": "full"})
+SCREENED = Policy(on_error="withhold", screen={"rate": 0.1, "action": "withhold"})
+ROWS = [[0.5, -1.0, 2.0], [1.0, 0.0, 0.0]]
+
+
+def assert_problem(response, status):
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert set(body) == {"type", "title", "status", "detail", "instance"}
+    assert body["status"] == status
+    assert body["instance"].endswith("#" + response.headers["x-request-id"])
+    return body["detail"]
+
+
+def test_at_level_full_the_answer_is_the_model_s_own(client, linear_model):
+    body = client(FULL).post("/v1/predict", json={"inputs": ROWS}).json()
+    own = linear_model.predict(np.float32(ROWS)).scores
+    np.testing.assert_allclose(body["scores"], own, atol=1e-6)
+    assert body["labels"] == ["c", "a"]
+    assert body["indices"] == [2, 0]
+    assert body["levels"] == ["full", "full"]
+    assert body["model"] == "linear"
+    assert body["score_kind"] == "logits"
+
+
+def test_a_withheld_row_shows_nothing_and_not_why(client):
+    response = client(SCREENED).post("/v1/predict", json={"inputs": [[90.0, -90.0, 90.0], ROWS[0]]})
+    body = response.json()
+    assert body["levels"] == ["withheld", "rounded"]
+    assert body["labels"] == [None, "c"]
+    assert body["indices"] == [None, 2]
+    assert body["scores"][0] is None
+    assert sum(body["scores"][1]) == pytest.approx(1, abs=0.03)
+    assert body["score_kind"] == "probabilities"
+    assert set(body) == {"id", "model", "labels", "indices", "scores", "levels", "score_kind"}
+    for word in ("screen", "p_value", "verdict", "e-process", "strange", "log_e", "NaN"):
+        assert word not in response.text
+
+
+def test_a_label_only_answer_has_no_scores(client):
+    policy = Policy(on_error="withhold", release={"level": "label"})
+    body = client(policy).post("/v1/predict", json={"inputs": ROWS}).json()
+    assert body["scores"] == [None, None]
+    assert body["labels"] == ["c", "a"]
+
+
+class List(list):
+    def append(self, record):
+        super().append(dict(record))
+
+
+def test_the_answer_s_id_is_the_audit_record_s_and_never_the_client_s(client):
+    audit = List()
+    made = client(FULL, guard_parts={"audit": audit})
+    response = made.post("/v1/predict", json={"inputs": ROWS}, headers={"X-Request-ID": "case-7"})
+    assert response.headers["x-request-id"] == "case-7"
+    assert audit[0]["query"] == response.json()["id"] != "case-7"
+    assert audit[0]["principal"] == "anonymous"
+    forged = made.post("/v1/predict", json={"inputs": ROWS}, headers={"X-Request-ID": "a b\tc"})
+    assert forged.headers["x-request-id"] not in ("a b\tc", "case-7")
+
+
+# Keys
+
+
+def test_keys_decide_who_asks(client, tmp_path):
+    keys, audit = KeyStore(tmp_path / "keys.json"), List()
+    token = keys.add(("hospital-a", "key-1"))
+    made = client(FULL, keys=keys, guard_parts={"audit": audit})
+    for headers in ({"Authorization": f"Bearer {token}"}, {"X-API-Key": token}):
+        assert made.post("/v1/predict", json={"inputs": ROWS}, headers=headers).status_code == 200
+    assert [record["principal"] for record in audit] == ["hospital-a/key-1"] * 2
+    for headers in ({}, {"X-API-Key": token[:-1] + "z"}, {"Authorization": f"Basic {token}"}):
+        response = made.post("/v1/predict", json={"inputs": ROWS}, headers=headers)
+        assert_problem(response, 401)
+        assert response.headers["www-authenticate"] == "Bearer"
+    keys.revoke(keys.list()[0].id)
+    assert_problem(made.post("/v1/predict", json={"inputs": ROWS}, headers={"X-API-Key": token}), 401)
+    assert len(audit) == 2
+
+
+def test_without_keys_a_warning_is_logged(make_guard, caplog):
+    with caplog.at_level(logging.WARNING, "medward"):
+        create_app(make_guard(), keys=None)
+    assert "anonymous" in caplog.text
+
+
+def test_a_key_file_gone_bad_refuses_everybody(client, tmp_path):
+    keys = KeyStore(tmp_path / "keys.json")
+    token = keys.add(("a",))
+    keys.path.write_text("[]")
+    response = client(keys=keys).post("/v1/predict", json={"inputs": ROWS}, headers={"X-API-Key": token})
+    assert str(tmp_path) not in assert_problem(response, 503)
+
+
+# Input
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ('{"inputs": [[1, NaN, 2]]}', 422, "finite"),
+        ('{"inputs": [[1, Infinity, 2]]}', 422, "finite"),
+        ('{"inputs": [[1, 1e999, 2]]}', 422, "finite"),
+        ('{"inputs": [[1, 1e39, 2]]}', 422, "finite"),
+        ('{"inputs": [[1, 101, 2]]}', 422, "values must be <= 100, got 101"),
+        ('{"inputs": [[1, 2]]}', 422, "expected shape (n >= 1, 3), got (1, 2)"),
+        ('{"inputs": [[1, 2, 3], [1, 2]]}', 422, "expected a numeric array"),
+        ('{"inputs": []}', 422, "expected shape (n >= 1, 3)"),
+        ('{"inputs": [["1", 2, 3]]}', 422, "inputs.0.0: Input should be a valid number"),
+        ('{"inputs": [[true, 2, 3]]}', 422, "inputs.0.0: Input should be a valid number"),
+        ('{"inputs": [[null, 2, 3]]}', 422, "inputs.0.0"),
+        ('{"inputs": [[[1], 2, 3]]}', 422, "inputs.0.0"),
+        ('{"inputs": [1, 2, 3]}', 422, "inputs.0: Input should be a valid array"),
+        ('{"inputs": ' + str([[1, 2, 3]] * 65) + "}", 422, "at most 64 rows per request, got 65"),
+        ('{"inputs": [[' + "9" * 5000 + ", 2, 3]]}", 400, "not JSON"),
+        ('{"inputs": [[1, 2, 3]], "principal": ["b"]}', 422, "principal: Extra inputs"),
+        ('{"input": [[1, 2, 3]]}', 422, "inputs: Field required"),
+        ('{"inputs": ' + "[" * 5000 + "]" * 5000 + "}", 400, "not JSON"),
+        ('{"inputs": [[1, 2, 3]]', 400, "not JSON"),
+        ("", 400, "not JSON"),
+        (b"\xff\xfe", 400, "not JSON"),
+        ("[]", 422, "should be an object"),
+    ],
+)
+def test_wrong_input_is_refused_with_a_sentence(client, body, status, words):
+    response = client().post("/v1/predict", content=body, headers={"Content-Type": "application/json"})
+    assert words in assert_problem(response, status)
+
+
+def test_errors_of_the_router_are_problems_too(client):
+    made = client()
+    assert_problem(made.get("/nowhere"), 404)
+    response = made.get("/v1/predict")
+    assert_problem(response, 405)
+    assert response.headers["allow"] == "POST"
+    assert_problem(made.post("/v1/predict", content=b"1,2,3", headers={"Content-Type": "text/csv"}), 415)
+    assert_problem(made.post("/v1/predict"), 415)
+
+
+def test_every_response_carries_modest_security_headers(client):
+    made = client()
+    for response in (made.get("/healthz"), made.get("/nowhere"), made.post("/v1/predict", content=b"x")):
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["cache-control"] == "no-store"
+        assert "default-src 'none'" in response.headers["content-security-policy"]
+
+
+# Limits
+
+
+def test_a_large_body_is_refused_with_and_without_its_length(client):
+    made = client(limits=Limits(body_bytes=1000))
+    headers = {"Content-Type": "application/json"}
+    sent = []
+
+    def chunks():
+        for _ in range(100):
+            sent.append(1)
+            yield b" " * 100
+
+    assert_problem(made.post("/v1/predict", content=b" " * 1001, headers=headers), 413)
+    assert_problem(made.post("/v1/predict", content=chunks(), headers=headers), 413)
+    assert_problem(made.post("/v1/predict", content=b"", headers={**headers, "Content-Length": "-1"}), 400)
+    small = json.dumps({"inputs": ROWS}).encode().ljust(1000)
+    assert (
+        made.post("/v1/predict", content=iter([small[:500], small[500:]]), headers=headers).status_code == 200
+    )
+
+
+def asgi(app, messages, headers=()):
+    """Run one raw ASGI request and return the response's status and body."""
+    sent = []
+
+    async def main():
+        queue = list(messages)
+
+        async def receive():
+            return queue.pop(0) if queue else await anyio.sleep_forever()
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+            "path": "/v1/predict", "raw_path": b"/v1/predict", "query_string": b"", "root_path": "",
+            "headers": [(b"content-type", b"application/json"), *headers], "server": ("test", 80),
+            "client": ("test", 1),
+        }  # fmt: skip
+        await app(scope, receive, send)
+
+    anyio.run(main)
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)
+
+
+def test_reading_stops_at_the_limit(make_guard):
+    """An endless body is cut off, not collected first."""
+    app = create_app(make_guard(), keys=None, limits=Limits(body_bytes=1000))
+    endless = [{"type": "http.request", "body": b" " * 400, "more_body": True}] * 4
+    assert asgi(app, endless)[0] == 413
+
+
+def test_a_body_that_never_ends_times_out(make_guard):
+    app = create_app(make_guard(), keys=None, limits=Limits(body_seconds=1))
+    status, body = asgi(app, [{"type": "http.request", "body": b"{", "more_body": True}])
+    assert status == 408
+    assert b"within 1 s" in body
+
+
+class SlowModel:
+    def __init__(self, spec):
+        self.spec, self.go = spec, threading.Event()
+
+    def predict(self, inputs):
+        assert self.go.wait(20)
+        return Outputs(inputs)
+
+
+def test_a_full_queue_answers_503_at_once_and_recovers(make_guard, linear_model):
+    model = SlowModel(linear_model.spec)
+    app = create_app(make_guard(model=model), keys=None, limits=Limits(workers=1, queue=1))
+    statuses = []
+
+    async def main():
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as made:
+
+            async def ask():
+                response = await made.post("/v1/predict", json={"inputs": ROWS}, timeout=30)
+                statuses.append(response.status_code)
+                if response.status_code == 503:
+                    assert_problem(response, 503)
+                    assert int(response.headers["retry-after"]) >= 1
+                    assert (await made.get("/healthz")).status_code == 200
+                    model.go.set()
+
+            async with anyio.create_task_group() as tasks:
+                for _ in range(3):
+                    tasks.start_soon(ask)
+            await ask()
+
+    anyio.run(main)
+    assert statuses == [503, 200, 200, 200]
+
+
+@pytest.mark.parametrize("bound", ["body_bytes", "body_seconds", "rows", "pixels", "workers", "queue"])
+def test_a_limit_below_its_bound_is_refused(bound):
+    with pytest.raises(MedwardError, match=f"limits.{bound} must be >= "):
+        Limits(**{bound: -1})
+
+
+# Failures
+
+
+class Broken:
+    def __init__(self, spec):
+        self.spec = spec
+
+    def predict(self, inputs):
+        raise RuntimeError("secret: weights at /srv/model.onnx")
+
+
+def test_a_crash_is_a_problem_without_internals_and_is_logged(client, linear_model, caplog):
+    response = client(guard_parts={"model": Broken(linear_model.spec)}).post(
+        "/v1/predict", json={"inputs": ROWS}
+    )
+    assert_problem(response, 500)
+    assert "secret" not in response.text
+    assert "secret" in caplog.text
+    assert response.headers["x-request-id"] in caplog.text
+
+
+class Away:
+    def append(self, record):
+        raise UnavailableError("disk /var/lib/medward is full")
+
+
+def test_an_audit_log_that_is_away_means_503_and_no_answer(client):
+    response = client(FULL, guard_parts={"audit": Away()}).post("/v1/predict", json={"inputs": ROWS})
+    assert "/var" not in assert_problem(response, 503)
+    assert int(response.headers["retry-after"]) >= 1
+
+
+class DeadStore:
+    def get(self, key):
+        raise UnavailableError("gone")
+
+
+def test_readiness_follows_the_store_and_liveness_does_not(client):
+    made = client(guard_parts={"store": DeadStore()})
+    assert made.get("/healthz").json() == {"status": "ok"}
+    assert_problem(made.get("/readyz"), 503)
+    assert client().get("/readyz").status_code == 200
+
+
+# Metrics
+
+
+def test_metrics_count_and_name_nobody(client, tmp_path):
+    keys = KeyStore(tmp_path / "keys.json")
+    token, watcher = keys.add(("hospital-a", "key-1")), keys.add(("operations",), scope="metrics")
+    made = client(SCREENED, keys=keys)
+    ask = {"X-API-Key": token}
+    made.post("/v1/predict", json={"inputs": [[90.0, -90.0, 90.0], *ROWS]}, headers=ask)
+    made.post("/v1/predict", json={"inputs": [[1.0]]}, headers=ask)
+    made.get("/nowhere/hospital-a")
+    text = made.get("/metrics", headers={"X-API-Key": watcher}).text
+    assert 'medward_rows_total{level="withheld"} 1.0' in text
+    assert 'medward_rows_total{level="rounded"} 2.0' in text
+    assert 'medward_verdicts_total{action="withhold",source="screen"} 1.0' in text
+    assert 'medward_verdicts_total{action="allow",source="e-process"} 2.0' in text
+    assert 'medward_request_seconds_count{route="/v1/predict",status="200"} 1.0' in text
+    assert 'medward_errors_total{route="/v1/predict",status="422"} 1.0' in text
+    assert 'medward_errors_total{route="other",status="404"} 1.0' in text
+    assert "hospital-a" not in text
+    assert 'medward_rows_total{level="withheld"}' not in client().get("/metrics").text
+
+
+def test_an_account_cannot_read_the_verdict_counts(client, tmp_path):
+    """They would tell a thief whether he was noticed."""
+    keys = KeyStore(tmp_path / "keys.json")
+    token, watcher = keys.add(("a",)), keys.add(("b",), scope="metrics")
+    made = client(keys=keys)
+    assert_problem(made.get("/metrics"), 401)
+    assert_problem(made.get("/metrics", headers={"X-API-Key": token}), 403)
+    assert_problem(made.post("/v1/predict", json={"inputs": ROWS}, headers={"X-API-Key": watcher}), 403)

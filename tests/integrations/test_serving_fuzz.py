@@ -1,0 +1,61 @@
+"""The endpoint against its own OpenAPI schema: schemathesis sends what it allows and what it forbids."""
+
+from __future__ import annotations
+
+import hypothesis
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi import checks
+
+from guard.policy import Policy
+from integrations.keys import KeyStore
+from integrations.serving import Limits, create_app
+
+CHECKS = (
+    not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+    checks.negative_data_rejection,
+    checks.ignored_auth,
+)
+FUZZ = settings(
+    max_examples=25,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+    phases=[hypothesis.Phase.generate],
+)
+
+
+@pytest.fixture(params=["table", "image"])
+def app(request, tmp_path, make_guard, mean_model, image_profile):
+    """An app with keys, and the tokens of an account and of an operator."""
+    keys = KeyStore(tmp_path / "keys.json")
+    tokens = {"ask": keys.add(("a", "b")), "watch": keys.add(("ops",), scope="metrics")}
+    policy = Policy(on_error="withhold", screen={"rate": 0.2, "action": "withhold"})
+    parts = {"model": mean_model, "profile": image_profile} if request.param == "image" else {}
+    return create_app(make_guard(policy, **parts), keys=keys, limits=Limits(rows=3)), tokens
+
+
+def test_the_schema_describes_the_endpoint_and_no_request_breaks_it(app):
+    made, tokens = app
+    schema = schemathesis.openapi.from_asgi("/openapi.json", made)
+    seen: dict[str, set[int]] = {}
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        token = tokens["watch" if operation.path == "/metrics" else "ask"]
+
+        @FUZZ
+        @given(case=operation.as_strategy())
+        def fuzz(case, operation=operation, token=token):
+            response = case.call_and_validate(checks=list(CHECKS), headers={"X-API-Key": token})
+            seen.setdefault(operation.path, set()).add(response.status_code)
+
+        fuzz()
+    assert 200 in seen["/v1/predict"]
+    assert set(schema.raw_schema["paths"]) == set(seen)

@@ -1,0 +1,177 @@
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from guard.types import Level, ModelSpec
+from integrations.serving import Limits
+from integrations.serving.images import read_images
+
+RNG = np.random.default_rng(7)
+GREY = RNG.integers(0, 256, (4, 6), dtype=np.uint8)
+RGB = RNG.integers(0, 256, (4, 6, 3), dtype=np.uint8)
+
+
+def send(client, *files, name="image"):
+    return client.post("/v1/predict", files=[(name, ("x", file)) for file in files])
+
+
+def detail(response, status):
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    return response.json()["detail"]
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def bomb(width, height):
+    """A valid PNG of a few kilobytes whose header promises `width` x `height` grey pixels."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    body = chunk(b"IDAT", zlib.compress(b"\0" * 2_000_000, 9))
+    return b"\x89PNG\r\n\x1a\n" + header + body + chunk(b"IEND", b"")
+
+
+def test_an_upload_equals_the_json_of_the_same_pixels(image_client, png):
+    client = image_client()
+    other = 255 - GREY
+    uploaded = send(client, png(GREY), png(other)).json()
+    inputs = (np.stack([GREY, other])[:, None] / 255).tolist()
+    posted = client.post("/v1/predict", json={"inputs": inputs}).json()
+    assert uploaded["levels"] == [Level.FULL.label] * 2
+    np.testing.assert_allclose(uploaded["scores"], posted["scores"], atol=1e-6)
+    assert uploaded["scores"][0] != pytest.approx(uploaded["scores"][1])
+    assert uploaded["labels"] == posted["labels"]
+    assert send(client, png(GREY), name="file").json()["scores"][0] == uploaded["scores"][0]
+
+
+def test_the_range_of_the_spec_is_used(mean_model, png):
+    spec = type(mean_model)(low=-1.0, high=3.0).spec
+    batch = read_images([png(GREY)], spec, pixels=100)
+    np.testing.assert_allclose(batch[0, 0], GREY / 255 * 4 - 1, atol=1e-6)
+
+
+def spec_of(mean_model, channels):
+    return type(mean_model)((channels, 4, 6)).spec
+
+
+def test_colour_becomes_what_the_model_takes(mean_model, png):
+    luma = np.asarray(Image.fromarray(RGB).convert("L")) / 255
+    one, three = spec_of(mean_model, 1), spec_of(mean_model, 3)
+    np.testing.assert_allclose(read_images([png(RGB)], one, pixels=100)[0, 0], luma, atol=1e-6)
+    np.testing.assert_allclose(
+        read_images([png(RGB)], three, pixels=100)[0], np.moveaxis(RGB, -1, 0) / 255, atol=1e-6
+    )
+    grey = read_images([png(GREY)], three, pixels=100)[0]
+    assert (grey == grey[0]).all()
+    widened = np.stack([GREY] * 3, axis=-1)
+    np.testing.assert_array_equal(
+        read_images([png(widened)], one, pixels=100), read_images([png(GREY)], one, pixels=100)
+    )
+
+
+def test_sixteen_bits_are_scaled_from_their_full_range(mean_model, png):
+    spec = spec_of(mean_model, 1)
+    same = read_images([png(GREY.astype(np.uint16) * 257)], spec, pixels=100)
+    np.testing.assert_array_equal(same, read_images([png(GREY)], spec, pixels=100))
+    deep = RNG.integers(0, 65536, (4, 6), dtype=np.uint16)
+    np.testing.assert_allclose(
+        read_images([png(deep)], spec, pixels=100)[0, 0], deep / 65535, atol=0.51 / 255
+    )
+
+
+def test_jpeg_is_read_and_its_orientation_applied(image_client, png):
+    flat = np.full((4, 6), 200, np.uint8)
+    response = send(image_client(), png(flat, "JPEG"))
+    assert response.json()["scores"][0][1] == pytest.approx(200 / 255, abs=0.01)
+    turned = Image.fromarray(np.ascontiguousarray(np.rot90(GREY)))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 270 degrees counter-clockwise to show it upright
+    spec = ModelSpec(name="m", modality="image", shape=(1, 4, 6), classes=("a", "b"), output="logits")
+    batch = read_images([png(turned, exif=exif)], spec, pixels=100)
+    np.testing.assert_allclose(batch[0, 0], GREY / 255, atol=1e-6)
+
+
+def test_another_size_is_refused_unless_resizing_is_on(image_client, png):
+    large = np.kron(GREY, np.ones((5, 5), np.uint8))
+    assert "image 0: is 30 x 20 (width x height), the model takes 6 x 4" in detail(
+        send(image_client(), png(large)), 422
+    )
+    score = send(image_client(resize=True), png(large)).json()["scores"][0][1]
+    assert score == pytest.approx(GREY.mean() / 255, abs=0.02)
+
+
+@pytest.mark.parametrize("size", [(50_000, 50_000), (9000, 9000), (2**31 - 1, 2**31 - 1), (6, 2**28)])
+@pytest.mark.parametrize("resize", [False, True])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(image_client, size, resize):
+    client = image_client(resize=resize)
+    started = time.process_time()
+    assert "image 0:" in detail(send(client, bomb(*size)), 422)
+    assert time.process_time() - started < 1
+
+
+def test_the_pixel_limit_is_the_app_s(image_client, png):
+    large = np.zeros((11, 10), np.uint8)
+    refused = send(image_client(resize=True, limits=Limits(pixels=100)), png(large))
+    assert "at most 100 pixels" in detail(refused, 422)
+    assert send(image_client(resize=True, limits=Limits(pixels=110)), png(large)).status_code == 200
+
+
+def test_files_that_are_not_one_opaque_png_or_jpeg_are_refused(image_client, png):
+    client = image_client()
+    whole = png(GREY)
+    frames = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
+    animated = png(frames[0], save_all=True, append_images=frames[1:])
+    clear = png(np.dstack([RGB, np.full((4, 6), 128, np.uint8)]))
+    for file, words in [
+        (png(GREY, "BMP"), "not a readable PNG or JPEG"),
+        (png(GREY, "GIF"), "not a readable PNG or JPEG"),
+        (png(GREY, "TIFF"), "not a readable PNG or JPEG"),
+        (b"", "not a readable PNG or JPEG"),
+        (b"<svg/>", "not a readable PNG or JPEG"),
+        (whole[:50], "not a readable PNG or JPEG"),
+        (whole[:60] + b"\0\0\0\0" + whole[64:], "not a readable PNG or JPEG"),
+        (animated, "several frames"),
+        (clear, "transparent"),
+    ]:
+        assert words in detail(send(client, whole, file), 422)
+    opaque = np.dstack([RGB, np.full((4, 6), 255, np.uint8)])
+    assert send(client, png(opaque)).status_code == 200
+
+
+def test_a_form_without_files_or_with_other_fields_is_refused(image_client, png):
+    client = image_client(limits=Limits(rows=2))
+    assert "field" in detail(send(client, png(GREY), name="picture"), 422)
+    assert "Too many files" in detail(send(client, *[png(GREY)] * 3), 400)
+    form = {"Content-Type": "multipart/form-data; boundary=b"}
+    field = b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\nxyz\r\n--b--\r\n'
+    assert "Too many fields" in detail(client.post("/v1/predict", content=field, headers=form), 400)
+    assert "boundary" in detail(
+        client.post("/v1/predict", content=b"x", headers={"Content-Type": "multipart/form-data"}), 400
+    )
+    empty = client.post("/v1/predict", content=b"--b--\r\n", headers=form)
+    assert empty.status_code in (400, 422)
+    garbage = client.post("/v1/predict", content=b"\0" * 100, headers=form)
+    assert garbage.status_code in (400, 422)
+
+
+def test_a_file_never_touches_the_disk(image_client, png, monkeypatch):
+    """Starlette spools large uploads into a temporary file; an X-ray must not lie in /tmp."""
+    import tempfile
+
+    def refuse(*args, **options):
+        raise AssertionError("spooled to disk")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    noise = RNG.integers(0, 256, (1500, 1500), dtype=np.uint8)
+    file = png(noise)
+    assert len(file) > 2**20
+    assert send(image_client(resize=True), file).status_code == 200
+
+
+def test_a_table_model_takes_no_files(client, png):
+    assert "linear takes tabular input" in detail(send(client(), png(GREY)), 415)
