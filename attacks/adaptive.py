@@ -1,9 +1,11 @@
 """What an attacker who knows the defense adds to its loss: the strangeness the deployed screens would see.
 
-The penalty differentiates the deployed screens themselves (their arithmetic runs under torch as it stands), so no
-copy of the defense can drift from it. Reference: Tramer, Carlini, Brendel, Madry, "On adaptive attacks to
-adversarial example defenses", NeurIPS 2020; Carlini and Wagner, "Adversarial examples are not easily detected",
-AISec 2017, sec. 2.5 (attack loss and detector loss, jointly).
+The penalty differentiates the deployed screens themselves (their arithmetic runs under torch as it stands),
+so no copy of the defense can drift from it.
+
+Reference: Tramer, Carlini, Brendel, Madry, "On adaptive attacks to adversarial example defenses", NeurIPS
+2020; Carlini and Wagner, "Adversarial examples are not easily detected", AISec 2017, sec. 2.5 (one loss for
+both).
 """
 
 from __future__ import annotations

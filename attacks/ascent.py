@@ -1,10 +1,11 @@
-"""Projected sign-gradient ascent on the input: the losses, the ball and the steps every evasion attack shares.
+"""Projected sign-gradient ascent on the input: the losses, the ball and the steps evasion attacks share.
 
-Cross-entropy and margin are both here because either alone can be fooled: cross-entropy has no gradient left on a
-model with inflated logits, the margin none on a flat one. The margin is defined for two classes and up.
+Cross-entropy and margin are both here because either alone can be fooled: cross-entropy has no gradient
+left on a model with inflated logits, the margin none on a flat one. The margin is defined for two classes
+and up.
 
-Reference: Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018, sec. 2.1;
-margin as in Carlini and Wagner, S&P 2017, f_6.
+Reference: Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018, sec.
+2.1; margin as in Carlini and Wagner, S&P 2017, f_6.
 """
 
 from __future__ import annotations
@@ -49,14 +50,14 @@ class Ball:
 
     @classmethod
     def of(cls, spec: ModelSpec, craft: Array, epsilon: float) -> Ball:
-        """The ball of `epsilon`: input units for images, standard deviations over `craft`, per feature, for tables."""
+        """The ball of `epsilon`: input units for images, each feature's spread over `craft` for tables."""
         scale = (
             np.asarray(craft, np.float64).std(axis=0)
             if spec.modality == "tabular"
             else np.ones((1,) * len(spec.shape))
         )
         low, high = spec.low, spec.high
-        # Bounds as float32 holds them, rounded inwards, so that a clipped input is never refused as out of range.
+        # Bounds as float32 holds them, rounded inwards, so that no clipped input is refused as out of range.
         low = None if low is None else _inwards(low, np.inf)
         high = None if high is None else _inwards(high, -np.inf)
         return cls(torch.as_tensor(epsilon * scale, dtype=torch.float32), low, high)
@@ -101,7 +102,7 @@ def both(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def gradient(objective: Tensor, x: Tensor) -> Tensor:
-    """d sum(objective) / dx; zeros where the graph has been cut, as a quantiser does."""
+    """The slope of sum(objective) in `x`; zeros where the graph has been cut, as a quantiser does."""
     if not objective.requires_grad:
         return torch.zeros_like(x)
     (slope,) = torch.autograd.grad(objective.sum(), x, allow_unused=True)
@@ -116,7 +117,7 @@ def decide(network: nn.Module, x: Tensor) -> Tensor:
 
 @dataclass(slots=True)
 class Ascent:
-    """Best iterates ``(n, *shape)``, which of them won, row gradients spent, and the share won after each step."""
+    """Best iterates ``(n, *shape)``, which of them won, row gradients spent, and the share won per step."""
 
     adversarial: Tensor
     won: Tensor
@@ -139,9 +140,10 @@ def ascend(
 ) -> Ascent:
     """Climb `loss` from rows `x (n, *shape)` decided as `y (n,)`, in steps of 2.5 radii / `steps`.
 
-    A row wins at its first iterate that is decided otherwise and, with a `detector`, would be released; with
-    `stop` a row that won is left alone and costs nothing more. A row that never wins keeps its iterate of largest
-    margin (less the detector's penalty). Without `stop` the largest margin counts throughout (for transfer).
+    A row wins at its first iterate that is decided otherwise and, with a `detector`, would be released;
+    with `stop` a row that won is left alone and costs nothing more. A row that never wins keeps its iterate
+    of largest margin (less the detector's penalty). Without `stop` the largest margin counts throughout
+    (for transfer).
     """
     parts = [
         _ascend(

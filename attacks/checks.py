@@ -1,12 +1,12 @@
-"""Signs that an evasion evaluation cannot be trusted. Each check returns one sentence, or None when all is well.
+"""Signs that an evasion evaluation cannot be trusted: each check returns one sentence, or None.
 
-A defense that hides its gradients, or an attack that never ran, looks exactly like a robust model. These checks
-tell them apart: they look at the network (`evasion_flags`) and at the run (`run_flags`). A flag never says that
-the model is weak, only that "held" would be unfounded.
+A defense that hides its gradients, or an attack that never ran, looks exactly like a robust model. These
+checks tell them apart: they look at the network (`evasion_flags`) and at the run (`run_flags`). A flag
+never says that the model is weak, only that "held" would be unfounded.
 
 Reference: Carlini et al., "On evaluating adversarial robustness", 2019, sec. 5; Athalye, Carlini, Wagner,
-"Obfuscated gradients give a false sense of security", ICML 2018, sec. 3.1; Pintor et al., "Indicators of attack
-failure", NeurIPS 2022.
+"Obfuscated gradients give a false sense of security", ICML 2018, sec. 3.1; Pintor et al., "Indicators of
+attack failure", NeurIPS 2022.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ def saturated(network: nn.Module, x: Tensor) -> str | None:
 
 
 def weaker_than_transfer(white: Tensor, transfer: Tensor) -> str | None:
-    """C5: on the same rows, examples made without the gradients win more often (paired, two standard errors)."""
+    """C5: on the same rows, examples made without the gradients win more often (paired, two sigma)."""
     only_transfer, only_white = int((transfer & ~white).sum()), int((white & ~transfer).sum())
     gap = only_transfer - only_white
     if gap <= TOLERANCE * len(white) or gap <= 2 * math.sqrt(only_transfer + only_white):
@@ -100,7 +101,7 @@ def not_monotone(epsilons: Sequence[float], success: Sequence[float], n: int) ->
         return (
             f"success is {pairs[0][1]:.0%} at radius 0, 0 expected; the target does not answer consistently"
         )
-    for (_, before), (epsilon, after) in zip(pairs, pairs[1:], strict=False):
+    for (_, before), (epsilon, after) in pairwise(pairs):
         if after < before - slack:
             return f"not monotone: success falls from {before:.0%} to {after:.0%} at radius {epsilon:g}"
     return None
@@ -140,8 +141,8 @@ def evasion_flags(
 ) -> tuple[str, ...]:
     """What is wrong with `network` as something to attack by gradients: C1, C2, C5, C6 and C9.
 
-    `x (n, *shape)` are rows the network decides as `y (n,)`; `craft` are other rows, for the transfer surrogate.
-    Without `thorough` only the checks that cost a few passes are made (C1, C2, C9).
+    `x (n, *shape)` are rows the network decides as `y (n,)`; `craft` are other rows, for the transfer
+    surrogate. Without `thorough` only the checks that cost a few passes are made (C1, C2, C9).
     """
     x, y = x[:ROWS], y[:ROWS]
     generator = torch.Generator().manual_seed(seed)

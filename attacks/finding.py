@@ -127,3 +127,6 @@ CONTROLS: dict[Family, dict[str, tuple[str, ...]]] = {
     },
 }
 """Family -> catalogue -> identifiers of the threat there."""
+
+TRANSFER = {**CONTROLS["evasion"], "MITRE ATLAS": ("AML.T0015", "AML.T0043.002")}
+"""The same for evasion without white-box access."""

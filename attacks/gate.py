@@ -55,18 +55,19 @@ def judge(family: Family, measured: Measured, gate: GatePolicy) -> tuple[Status,
     weak = too_weak(family, measured)
     if weak:
         return Status.INCONCLUSIVE, (*weak, *flags)
-    limit = bound(family, gate)
-    arms = {"the attack": measured.guarded, "the attacker who knows the guard": measured.adaptive}
+    limit, refusal = bound(family, gate), measured.false_refusal
+    held = f"the bound is {say(family, limit)}"
+    attackers = {"The attack": measured.guarded, "The attacker who knows the guard": measured.adaptive}
+    run = {who: arm for who, arm in attackers.items() if arm is not None}
     broken = [
-        f"With the guard, {who} still reaches {arm.low:.3g} or more, above the bound of {limit:g}."
-        for who, arm in arms.items()
-        if arm is not None and arm.low > limit
+        f"{who} passes the guard: at least {say(family, arm.low)}, {held}."
+        for who, arm in run.items()
+        if arm.low > limit
     ]
-    refusal = measured.false_refusal
     if refusal is not None and refusal.low > gate.false_refusal:
         broken.append(
-            f"The guard refuses benign rows: at least {refusal.low:.1%} of them, above the bound of "
-            f"{gate.false_refusal:.1%}."
+            f"The guard refuses benign rows: at least {refusal.low:.1%} of them, "
+            f"the bound is {gate.false_refusal:.1%}."
         )
     if broken:
         return Status.BROKEN, (*broken, *flags)
@@ -76,16 +77,31 @@ def judge(family: Family, measured: Measured, gate: GatePolicy) -> tuple[Status,
     if measured.adaptive is None:
         doubts.append("No attacker who knows the guard was run, so the guard is not validated.")
     doubts += [
-        _undecided(who, arm, limit) for who, arm in arms.items() if arm is not None and arm.high > limit
+        f"{who}: {say(family, arm.low)} to {say(family, arm.high)}, {held}; {_more(arm, limit)}."
+        for who, arm in run.items()
+        if arm.high > limit
     ]
     if refusal is None:
         doubts.append("The cost to benign users was not measured.")
     elif refusal.high > gate.false_refusal:
-        doubts.append(_undecided("the rate of refused benign rows", refusal, gate.false_refusal))
+        doubts.append(
+            f"Refused benign rows: {refusal.low:.1%} to {refusal.high:.1%}, "
+            f"the bound is {gate.false_refusal:.1%}; {_more(refusal, gate.false_refusal)}."
+        )
     if doubts:
         return Status.INCONCLUSIVE, tuple(doubts)
-    worst = max(arm.high for arm in arms.values() if arm is not None)
-    return Status.HELD, (f"At most {worst:.3g} with the guard, within the bound of {limit:g}.",)
+    worst = max(arm.high for arm in run.values())
+    return Status.HELD, (f"Behind the guard at most {say(family, worst)}, {held}.",)
+
+
+def say(family: Family, value: float) -> str:
+    """A number on the gate's scale of `family`, in words."""
+    words = {
+        "evasion": f"{value:.1%} of rows fooled",
+        "extraction": f"{value:.0%} of the stolen gain",
+        "membership": f"an AUC of {value:.3f}",
+    }
+    return words[family]
 
 
 def too_weak(family: Family, measured: Measured) -> tuple[str, ...]:
@@ -95,8 +111,8 @@ def too_weak(family: Family, measured: Measured) -> tuple[str, ...]:
         if seen.low > EXTRACTION_GAIN:
             return ()
         return (
-            f"The clone gains too little over one that never saw the model: {seen.low:.3g} at least, "
-            f"more than {EXTRACTION_GAIN:g} is needed.",
+            f"The clone gains too little over one that never saw the model: {seen.low:.1%} of agreement at "
+            f"least, more than {EXTRACTION_GAIN:.0%} is needed.",
         )
     if family == "membership":
         if seen.low > MEMBERSHIP_AUC:
@@ -114,7 +130,9 @@ def too_weak(family: Family, measured: Measured) -> tuple[str, ...]:
     if measured.noise is None:
         reasons.append("There is no random noise beside the attack to compare with.")
     elif seen.low <= measured.noise.high:
-        reasons.append(f"The attack is no better than random noise of the same size ({measured.noise}).")
+        reasons.append(
+            f"The attack is no better than random noise of the same size, which fools up to {measured.noise.high:.1%}."
+        )
     return tuple(reasons)
 
 
@@ -140,10 +158,8 @@ def exit_code(findings: Iterable[Finding]) -> int:
     return 0 if statuses == {Status.HELD} else 2
 
 
-def _undecided(who: str, arm: Interval, limit: float) -> str:
-    need = rows_needed(arm, limit)
+def _more(interval: Interval, limit: float) -> str:
+    need = rows_needed(interval, limit)
     if need is None:
-        more = "it sits on the bound, so no number of rows decides"
-    else:
-        more = f"n too small: needs about {need} rows, has {arm.n}"
-    return f"{who[0].upper()}{who[1:]}: {arm} straddles the bound of {limit:g}; {more}."
+        return "the value sits on the bound, so no number of rows decides"
+    return f"n too small: needs about {need} rows, has {interval.n}"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attacks.base import Attack, AttackResult
-from attacks.finding import CONTROLS, MEASURES, Arm, CleanCost, Curve, Finding, Status
+from attacks.base import Access, Attack, AttackResult
+from attacks.finding import CONTROLS, MEASURES, TRANSFER, Arm, CleanCost, Curve, Finding, Status
 from attacks.gate import Measured, bound, judge
 from attacks.intervals import Interval, auc_interval, paired_difference, rate, surviving_share
 from guard.policy import Policy
@@ -51,15 +51,19 @@ def finding(
             flags=flags,
         )
         status, reasons = judge(attack.family, evidence, policy.gate)
-    threat = attack.threat
+    threat, controls = attack.threat, CONTROLS[attack.family]
     if attack.family == "evasion" and no_network:
-        threat = replace(threat, knowledge=f"no white-box access, transfers from a surrogate: {no_network}")
+        known = f"attacks by transfer from a surrogate, not white-box: {no_network}"
+        threat, controls = replace(threat, access=min(threat.access, Access.SCORES), knowledge=known), TRANSFER
     return blank(attack, policy, seed).model_copy(
         update={
             "threat": threat,
+            "controls": controls,
             "status": status,
             "reasons": reasons,
-            **measured,
+            "undefended": measured["undefended"],
+            "guarded": measured.get("guarded"),
+            "adaptive": measured.get("adaptive"),
             "baseline": baseline,
             "judged_guarded": judged["guarded"],
             "judged_adaptive": judged["adaptive"],

@@ -158,8 +158,8 @@ def _example(result: AttackResult, inputs: Array, spec: ModelSpec) -> dict[str, 
     delta = result.images.get("perturbation")
     if spec.modality != "image" or delta is None or delta.shape != spec.shape:
         return {}
-    fooled = np.flatnonzero(result.outcome) if len(result.outcome) == len(inputs) else []
-    clean = inputs[fooled[0] if len(fooled) else 0]
+    fooled = int(np.argmax(result.outcome)) if len(result.outcome) == len(inputs) else 0
+    clean = inputs[fooled]
     return {"clean": clean, "perturbed": np.clip(clean + delta, spec.low, spec.high)}
 
 

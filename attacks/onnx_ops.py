@@ -1,8 +1,8 @@
 """ONNX operators as differentiable torch functions: one table, operator name to function.
 
-Each function takes the node's inputs (None where an optional one is left out) and its attributes, and returns its
-output, or a tuple of them. Semantics are opset 13 and later, inference only. Where torch cannot express a setting,
-`UnsupportedOpError` says which. Reference: https://onnx.ai/onnx/operators/ (ai.onnx and ai.onnx.ml).
+Each function takes the node's inputs (None where an optional one is left out) and its attributes, and returns
+its output, or a tuple of them. Semantics are opset 13 and later, inference only. Where torch cannot express a
+setting, `UnsupportedOpError` says which. Reference: https://onnx.ai/onnx/operators/ (ai.onnx and ai.onnx.ml).
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _same_padding(
 
 
 def _window(x: Tensor, kernel: list[int], attributes: Attributes) -> tuple[list[int], list[int], list[int]]:
-    """Strides, dilations and pads (all begins, then all ends) of a sliding window over the last axes of `x`."""
+    """Strides, dilations and pads (all begins, then all ends) of a window sliding over the last axes."""
     n = len(kernel)
     strides = _list(attributes.get("strides", [1] * n))
     dilations = _list(attributes.get("dilations", [1] * n))
@@ -281,7 +281,7 @@ def _constant_of_shape(inputs: Inputs, attributes: Attributes) -> Any:
 
 
 def _expand(inputs: Inputs, _: Attributes) -> Any:
-    return inputs[0].expand(torch.broadcast_shapes(inputs[0].shape, tuple(_list(inputs[1]))))
+    return inputs[0] * torch.ones(_list(inputs[1]), dtype=inputs[0].dtype, device=inputs[0].device)
 
 
 def _pad(inputs: Inputs, attributes: Attributes) -> Any:
@@ -343,11 +343,11 @@ def _feature_extractor(inputs: Inputs, _: Attributes) -> Any:
 
 
 def linear_scores(inputs: Inputs, attributes: Attributes) -> Tensor:
-    """The raw scores ``(n, K)`` of a LinearClassifier, before its post-transform; [-s, s] when it holds one s."""
+    """The raw scores ``(n, K)`` of a LinearClassifier, before its post-transform."""
     like: dict[str, Any] = {"dtype": torch.float32, "device": inputs[0].device}
     labels = attributes.get("classlabels_ints") or attributes.get("classlabels_strings")
     weights = torch.tensor(attributes["coefficients"], **like).reshape(-1, inputs[0].shape[1])
-    scores = inputs[0].float() @ weights.T
+    scores: Tensor = inputs[0].float() @ weights.T
     if "intercepts" in attributes:
         scores = scores + torch.tensor(attributes["intercepts"], **like)
     if labels is not None and len(labels) == 2 and len(weights) == 1:

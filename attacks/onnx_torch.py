@@ -1,11 +1,11 @@
 """A deployed ONNX file as a differentiable torch network, so that attacks see exactly what is served.
 
-`white_box` is the way in: it interprets the file with torch, compares the result with the deployed runtime on
-sample rows, and hands out a network only when the two agree.
+`white_box` is the way in: it interprets the file with torch, compares the result with the deployed runtime
+on sample rows, and hands out a network only when the two agree.
 
-Attacks need scores that keep their gradient when the model is sure of itself. A file that ends in probabilities is
-therefore evaluated in the log domain (log-softmax and log-sigmoid in place of softmax and sigmoid): cross-entropy
-and margins of log-probabilities are those of the logits, and nothing saturates.
+Attacks need scores that keep their gradient when the model is sure of itself. A file that ends in
+probabilities is therefore evaluated in the log domain (log-softmax and log-sigmoid in place of softmax and
+sigmoid): cross-entropy and margins of log-probabilities are those of the logits, and nothing saturates.
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ class Node:
 
 
 class OnnxNetwork(nn.Module):
-    """An ONNX graph run by torch: weights frozen, eval semantics. ``forward`` gives (scores, features or None).
+    """An ONNX graph run by torch: weights frozen, eval semantics. ``forward`` gives scores, and features or
+    None.
 
-    Raises `UnsupportedOpError` naming every operator that has no differentiable counterpart. Steps that the scores
-    and features do not depend on (labels, say) are left out.
+    Raises `UnsupportedOpError` naming every operator that has no differentiable counterpart. Steps that the
+    scores and features do not depend on (labels, say) are left out.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -52,7 +53,7 @@ class OnnxNetwork(nn.Module):
         version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), MIN_OPSET)
         if version < MIN_OPSET:
             raise UnsupportedOpError(
-                f"ONNX opset {version} is too old for a white-box attack; convert the file to {MIN_OPSET} or later"
+                f"ONNX opset {version} is too old for a white-box attack; convert it to {MIN_OPSET} or later"
             )
         graph = model.graph
         weights = {w.name: w for w in graph.initializer}
@@ -163,8 +164,8 @@ def white_box(
 ) -> tuple[Network | None, str]:
     """A network for gradient attacks on the file, or None and the reason why there is none.
 
-    `reference` maps `sample (n, *shape)` to the deployed scores ``(n, K)``; the torch scores must match within
-    `tolerance` on every row. Scores that are nonnegative and sum to 1 on every row are taken as probabilities.
+    `reference` maps `sample (n, *shape)` to the deployed scores ``(n, K)``; the torch scores must match them
+    within `tolerance`. Scores that are nonnegative and sum to 1 on every row are taken as probabilities.
     """
     try:
         graph = to_torch(source)
@@ -199,7 +200,7 @@ def _outputs(graph: onnx.GraphProto) -> tuple[str, str]:
 
 
 def _needed(graph: onnx.GraphProto, wanted: list[str]) -> tuple[Node, ...]:
-    """The steps that `wanted` depend on, in order; raises `UnsupportedOpError` naming those without a torch form."""
+    """The steps that `wanted` depend on, in order; `UnsupportedOpError` names those without a torch form."""
     names, steps = set(wanted), []
     for proto in reversed(graph.node):
         if names & set(proto.output):

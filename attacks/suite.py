@@ -33,7 +33,7 @@ def default_attacks(spec: ModelSpec) -> tuple[Attack, ...]:
         epsilon = TABULAR_EPSILON
     return (
         UniversalPerturbation(epsilon=epsilon),
-        UniversalPerturbation(epsilon=epsilon, target_class=0),
+        UniversalPerturbation(epsilon=epsilon, goal=0),
         PGD(epsilon=epsilon),
         Knockoff(labels="soft"),
         Knockoff(labels="hard"),

@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from guard.errors import MedwardError
 from guard.pipeline import Guard
 from guard.profile import Profile
 from guard.protocols import Model
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     import torch
 
     from attacks.base import ThreatModel
+
+
+T = TypeVar("T")
 
 
 class AccessDeniedError(RuntimeError):
@@ -71,7 +75,10 @@ def guarded_oracle(guard: Guard, principal: Principal = ("attacker",), *, fresh:
         answers = []
         for row in range(len(inputs)):
             asker = (*principal[:-1], f"{principal[-1]}-{next(accounts)}") if fresh else principal
-            answers.append(guard.answer(Query(principal=asker, inputs=inputs[row : row + 1])))
+            answer = guard.answer(Query(principal=asker, inputs=inputs[row : row + 1]))
+            if failed := [verdict.source for verdict in answer.verdicts if verdict.source.startswith("error:")]:
+                raise MedwardError(f"the guard itself failed ({failed[0]}); a failure is not a defense, so mend it first")
+            answers.append(answer)
         return Response(
             np.concatenate([answer.labels for answer in answers]),
             np.concatenate([answer.scores for answer in answers]),
@@ -131,7 +138,7 @@ class Target:
         """The defense's fitted screens. Needs GRADIENTS access."""
         return self._white_box(self._profile, "the defense's profile")
 
-    def _white_box(self, part: Any, what: str) -> Any:
+    def _white_box(self, part: T | None, what: str) -> T:
         if self.threat.access < 3 or part is None:
             raise AccessDeniedError(
                 f"{what} is not part of this threat model ({self.threat.access.name} access)"

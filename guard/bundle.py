@@ -18,7 +18,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,13 +152,13 @@ def save(
     sizes: Mapping[str, int],
     overwrite: bool = False,
 ) -> Bundle:
-    """Export `model` and write a bundle to `path`; returns it as `load` reads it back.
+    """Export `model` and write a bundle to `path`; returns it as `load` read it back.
 
     The folder is built beside `path` and renamed, so a kill leaves no half bundle under the final name. An
     existing folder is refused unless it is empty, or is a bundle and `overwrite` is set. `data_digest` names
     the calibration data, `sizes` says how many rows it had.
     """
-    path = Path(path)
+    path = Path(path).absolute()
     if not hasattr(model, "export"):
         raise MedwardError(
             f"model: {type(model).__name__} cannot be exported; make it with guard.models.wrap"
@@ -182,14 +182,14 @@ def save(
             versions=versions(),
         ).sealed()
         (build / CARD).write_bytes(card.to_bytes())
-        load(build, allow_code=True, expect=card.digest)
+        built = load(build, allow_code=True, expect=card.digest)
         build.chmod(0o755)
         for each in (*build.iterdir(), build):
             _sync(each)
         _put(build, path)
     finally:
         shutil.rmtree(build, ignore_errors=True)
-    return load(path, allow_code=True, expect=card.digest)
+    return replace(built, path=path)
 
 
 def load(path: Path | str, *, allow_code: bool = False, expect: str | None = None) -> Bundle:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from guard.errors import MedwardError
 from guard.types import Array, Ints, ModelSpec
@@ -88,8 +89,10 @@ def conform(inputs: Array, spec: ModelSpec) -> Array:
     return spec.check(x)
 
 
-def image_batch(images: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], *, low: float, high: float) -> Array:
-    """uint8 ``(n, H, W)`` or ``(n, H, W, C)`` to float32 ``(n, C, H, W)`` in ``[low, high]``."""
+def image_batch(images: NDArray[np.generic], *, low: float, high: float) -> Array:
+    """8-bit ``(n, H, W)`` or ``(n, H, W, C)`` to float32 ``(n, C, H, W)`` in ``[low, high]``."""
+    if images.ndim not in (3, 4):
+        raise MedwardError(f"images: expected shape (n, H, W) or (n, H, W, C), got {images.shape}")
     x = images[:, None] if images.ndim == 3 else np.moveaxis(images, -1, 1)
     return np.asarray(x, np.float32) / np.float32(255) * np.float32(high - low) + np.float32(low)
 

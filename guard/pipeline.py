@@ -182,7 +182,7 @@ class Guard:
 
 def fold(monitor: EProcess, state: Any, observations: list[Observation]) -> tuple[Any, Verdict]:
     """Step through `observations` in order; the last verdict stands for the batch, alarms being sticky."""
-    state = monitor.start() if state is None else state
+    state = monitor.resume(state)
     verdict = monitor.verdict(state)
     for observation in observations:
         state, verdict = monitor.step(state, observation)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from guard.errors import MedwardError
 from guard.protocols import Model
@@ -102,7 +103,7 @@ class Profile:
     def to_arrays(self) -> dict[str, Array]:
         """Plain arrays for an npz; no objects."""
         arrays: dict[str, Array] = {
-            "screens": np.array([screen.name for screen in self.screens]),  # type: ignore[dict-item]
+            "screens": np.array([screen.name for screen in self.screens]),
             "centers": self.centers,
             "scales": self.scales,
             "reference": self.reference,
@@ -146,7 +147,7 @@ def forward(model: Model, inputs: Array, batch: int = 256) -> Outputs:
     )
 
 
-def take(inputs: Array, outputs: Outputs, index: Array) -> tuple[Array, Outputs]:
+def take(inputs: Array, outputs: Outputs, index: NDArray[np.integer]) -> tuple[Array, Outputs]:
     """The same rows of inputs and outputs."""
     features = None if outputs.features is None else outputs.features[index]
     return inputs[index], Outputs(outputs.scores[index], features)

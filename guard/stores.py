@@ -60,7 +60,7 @@ class MemoryStore:
     def delete(self, key: str) -> None:
         """Forget `key`; no error when it is absent."""
         with self._lock:
-            self._read(key)
+            self._check_open()
             self._states.pop(key, None)
 
     def close(self) -> None:
@@ -69,9 +69,12 @@ class MemoryStore:
             self._states.clear()
             self._closed = True
 
-    def _read(self, key: str) -> Json:
+    def _check_open(self) -> None:
         if self._closed:
             raise UnavailableError("store: closed")
+
+    def _read(self, key: str) -> Json:
+        self._check_open()
         text, expires = self._states.get(key, ("null", None))
         return None if expires is not None and expires <= self._clock() else json.loads(text)
 
@@ -87,10 +90,12 @@ class MemoryStore:
 class SQLiteStore:
     """A store in one SQLite file (WAL), safe for many threads and for several processes on one host.
 
-    An update that `transact` returned from survives the death of the process (kill -9). With ``synchronous =
-    NORMAL`` a power cut may lose the newest updates but never corrupts the file. Open the store after forking,
-    and not on a network file system. `timeout` is how many seconds a write waits for other processes before
-    `UnavailableError`, which is also raised when the file cannot be opened, read or written, or was closed.
+    An update that `transact` returned from survives the death of the process (kill -9). A power cut may lose
+    the newest updates (synchronous = NORMAL). Open the store after forking, and not on a network file system.
+    `timeout` is how many seconds a write waits for other processes before `UnavailableError`, which is also
+    raised when the file cannot be opened, read or written, or was closed.
+
+    Reference: https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html#pragma_synchronous.
     """
 
     def __init__(
@@ -101,16 +106,7 @@ class SQLiteStore:
         self._lock = threading.Lock()
         self._writes = 0
         with self._available():
-            self._connection = sqlite3.connect(
-                path, timeout=timeout, isolation_level=None, check_same_thread=False
-            )
-            try:
-                self._connection.execute("PRAGMA journal_mode = WAL")
-                self._connection.execute("PRAGMA synchronous = NORMAL")
-                self._connection.executescript(SCHEMA)
-            except sqlite3.Error:
-                self._connection.close()
-                raise
+            self._connection = _open(path, timeout)
 
     def transact(self, key: str, step: Step[R], *, ttl: float | None = None) -> R:
         """Atomically replace the state under `key`; see `guard.protocols.Store`."""
@@ -147,7 +143,7 @@ class SQLiteStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """The write lock on the file from before the read; whatever raises inside leaves the file as it was."""
+        """Hold the file's write lock from before the read; what raises inside leaves the file as it was."""
         with self._lock:
             with self._available():
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -166,6 +162,24 @@ class SQLiteStore:
             yield
         except (sqlite3.Error, json.JSONDecodeError) as error:
             raise UnavailableError(f"store {self.path}: {error}") from error
+
+
+def _open(path: str | PathLike[str], timeout: float) -> sqlite3.Connection:
+    """Connect, and create what is missing."""
+    deadline = time.monotonic() + timeout
+    while True:
+        connection = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.executescript(SCHEMA)
+            return connection
+        except sqlite3.Error as error:
+            connection.close()
+            # The switch to WAL can ignore the busy timeout when several processes open a new file at once.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
 
 
 def _encode(key: str, state: Json) -> str:

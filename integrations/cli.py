@@ -114,6 +114,7 @@ def validate(
     expect: Expect = None,
 ) -> int:
     """Attack a bundle undefended, guarded and knowingly; write report.html, report.json and junit.xml."""
+    from attacks.report.table import print_findings
     from attacks.suite import validate_bundle
     from guard.bundle import load
     from guard.data import load_npz
@@ -127,7 +128,7 @@ def validate(
         seed=seed,
         resume=not restart,
     )
-    report.print(console)
+    print_findings(report, console)
     console.print(f"report: {out / 'report.html'}")
     return report.exit_code
 

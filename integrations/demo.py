@@ -8,6 +8,7 @@ from rich.console import Console
 
 from attacks.benchmarks.tasks import load
 from attacks.benchmarks.victims import accuracy, predict_labels, train_victim
+from attacks.report.table import print_findings
 from attacks.suite import validate_bundle
 from guard.policy import Policy
 from guard.protect import protect
@@ -36,5 +37,5 @@ def run(out: Path, *, seed: int, console: Console) -> None:
     )
     console.print(f"bundle: {bundle.path} (digest {bundle.digest[:12]})", markup=False)
     report = validate_bundle(bundle, task.splits, out / "report", seed=seed)
-    report.print(console)
+    print_findings(report, console)
     console.print(f"report: {out / 'report' / 'report.html'}", markup=False)

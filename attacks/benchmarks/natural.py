@@ -84,7 +84,8 @@ def _cut(photograph: Image.Image, height: int, width: int, rng: np.random.Genera
     scale = largest * np.exp(rng.uniform(np.log(SMALLEST_CUT), 0.0))
     top = rng.uniform(0, photograph.height - scale * height)
     left = rng.uniform(0, photograph.width - scale * width)
-    box = (left, top, left + scale * width, top + scale * height)
+    right = min(left + scale * width, photograph.width)  # rounding must not lead outside
+    box = (left, top, right, min(top + scale * height, photograph.height))
     return np.asarray(
         photograph.resize((width, height), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
     )

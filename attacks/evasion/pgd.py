@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ from attacks.adaptive import Detector
 from attacks.ascent import LOSSES, Ascent, Ball, ascend, decide, margin
 from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
 from attacks.checks import run_flags
-from attacks.evasion.scene import Scene, curve, knowledge
+from attacks.evasion.scene import NO_ROWS, Scene, curve, knowledge
 from attacks.target import Target
 
 CURVE_ROWS = 100
@@ -28,7 +29,7 @@ CURVE_STEPS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PGD:
-    """The attack. `rate` makes it detector-aware (see `adaptive`); `access` below GRADIENTS makes it transfer."""
+    """The attack. `rate` makes it detector-aware, `access` below GRADIENTS a transfer attack."""
 
     epsilon: float
     steps: int = 40
@@ -55,17 +56,19 @@ class PGD:
         )
 
     def adaptive(self, rate: float = 0.01) -> PGD:
-        """The same attacker, knowing the screens and the policy's `rate`: it also lowers its own strangeness."""
+        """The same attacker, knowing the screens and the policy's `rate`: it also lowers its strangeness."""
         return replace(self, rate=rate)
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
         """Attack every row of ``data.test``; judged by asking the target.
 
-        `baseline` is one random sign vector per row. The curves attack the first `CURVE_ROWS` rows anew at each
-        radius, with one restart of `CURVE_STEPS` steps.
+        `baseline` is one random sign vector per row. The curves attack the first `CURVE_ROWS` rows anew at
+        each radius, with one restart of `CURVE_STEPS` steps.
         """
         scene = Scene.set(target, data, epsilon=self.epsilon, rate=self.rate, device=self.device, seed=seed)
         x, y = scene.test, scene.test_labels
+        if not len(x):
+            return AttackResult(outcome=np.zeros(0, np.bool_), queries=target.queries, flags=(NO_ROWS,))
         generator = torch.Generator().manual_seed(seed)
         found = self._attack(scene, x, y, scene.ball, self.steps, self.restarts, generator)
         noisy = scene.ball.clip(x + scene.ball.signs(tuple(x.shape), generator))
@@ -165,8 +168,7 @@ def strongest(
         )
         with torch.no_grad():
             value = margin(network(found.adversarial), y[rows])
-        better = (value > reach[rows]) & ~best.won[rows] | (found.won & ~best.won[rows])
-        better |= (value > reach[rows]) & found.won
+        better = (value > reach[rows]) | (found.won if stop else torch.zeros_like(found.won))
         already = float(best.won.float().sum()) - float(best.won[rows].float().sum())
         best.adversarial[rows[better]], reach[rows[better]] = found.adversarial[better], value[better]
         best.won[rows] |= found.won

@@ -1,8 +1,8 @@
-"""What every evasion run needs before it starts: gradients to follow, a ball to stay in, rows and their decisions.
+"""What an evasion run needs before it starts: gradients to follow, a ball to stay in, rows and decisions.
 
-Without white-box access the gradients come from a surrogate trained on the target's answers to the craft rows.
-Success is always judged by asking the target: a row counts when it is answered with another class than the model
-gives the clean row (or with the attacker's class), never when it is withheld.
+Without white-box access the gradients come from a surrogate trained on the target's answers to the craft
+rows. Success is always judged by asking the target: a row counts when it is answered with another class
+than the model gives the clean row (or with the attacker's class), never when it is withheld.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from attacks.surrogate import answered, fit_classifier
 from attacks.target import AccessDeniedError, Target
 from guard.data import Split
 from guard.errors import MedwardError
-from guard.release.levels import probabilities
 from guard.types import Array
 
 Bools = NDArray[np.bool_]
 FACTORS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3, 1.6)
 SURROGATE_EPOCHS = {"image": 15, "tabular": 60}
+NO_ROWS = "no rows: there is no test row this attack could win on"
 TRANSFER = "transfer: gradients come from a surrogate trained on the target's answers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """Rows as tensors ``(n, *shape)`` with the decisions on them ``(n,)``; `withheld` is of clean test rows."""
+    """Rows ``(n, *shape)`` and the decisions on them ``(n,)``; `withheld` is the share of clean test rows."""
 
     network: nn.Module
     transfer: bool
@@ -50,7 +50,8 @@ class Scene:
     def set(
         cls, target: Target, data: AttackData, *, epsilon: float, rate: float | None, device: str, seed: int
     ) -> Scene:
-        """Ask about the clean rows and find gradients. `rate` makes it detector-aware, where there is a detector.
+        """Ask about the clean rows and find gradients; with `rate`, know the detector too, where there is
+        one.
 
         Raises `MedwardError` for a radius that is negative or not finite.
         """
@@ -64,7 +65,7 @@ class Scene:
             network=network,
             transfer=transfer,
             detector=None if rate is None else _detector(target, network, craft[:2], rate),
-            ball=Ball.of(target.spec, x, epsilon).to(device),
+            ball=Ball.of(target.spec, x, epsilon).to(craft.device),
             craft=craft,
             craft_labels=labels,
             test=torch.as_tensor(np.asarray(data.test.inputs, np.float32), device=device),
@@ -76,7 +77,7 @@ class Scene:
         """What is wrong with the gradients at hand."""
         if self.transfer:
             white_box = target.threat.access >= Access.GRADIENTS
-            return (f"no white-box network: {TRANSFER}",) if white_box else ()
+            return ("no white-box network: only a transfer attack was possible",) if white_box else ()
         return evasion_flags(
             self.network,
             self.test,
@@ -89,7 +90,7 @@ class Scene:
         )
 
     def fooled(self, target: Target, adversarial: Tensor, labels: Tensor, goal: int | None = None) -> Bools:
-        """Ask the target: which rows are answered with another class than `labels`, or with the class `goal`."""
+        """Ask the target: which rows are answered with another class than `labels`, or with `goal`."""
         answers = target.query(adversarial.cpu().numpy()).labels
         wrong = answers != labels.cpu().numpy() if goal is None else answers == goal
         return np.asarray((answers >= 0) & wrong)
@@ -134,7 +135,7 @@ def _gradients(target: Target, craft: Split, device: str, seed: int) -> tuple[nn
 
 
 def _taught(target: Target, craft: Split) -> Array:
-    """What the target says of the craft rows as probabilities ``(n, K)``; own labels where it says nothing."""
+    """What the target says of the craft rows as probabilities ``(n, K)``; own labels where it is silent."""
     response = target.query(np.asarray(craft.inputs, np.float32))
     labels = (
         response.labels
@@ -143,13 +144,15 @@ def _taught(target: Target, craft: Split) -> Array:
     )
     taught = np.where((labels >= 0)[:, None], np.eye(len(target.spec.classes))[labels], np.nan)
     scored = np.isfinite(response.scores).all(axis=1)
-    taught[scored] = probabilities(response.scores[scored], response.output)
+    taught[scored] = response.probabilities[scored]
     return taught
 
 
 def _decisions(target: Target, network: nn.Module, data: AttackData, device: str) -> tuple[Tensor, float]:
     """The model's clean decisions on the test rows ``(n,)`` and the share of them that was withheld."""
     x = np.asarray(data.test.inputs, np.float32)
+    if not len(x):
+        return torch.zeros(0, dtype=torch.int64, device=device), 0.0
     answers = target.query(x).labels
     hidden = answers < 0
     own = decide(network, torch.as_tensor(x, device=device)) if data.reference is None else data.reference

@@ -1,18 +1,19 @@
-"""Universal adversarial perturbation: one small change that, added to any input, makes the model decide otherwise.
+"""Universal adversarial perturbation: one small change that, added to any input, changes the decision.
 
-Minibatch sign-gradient ascent on a clamped loss. Restarts alternate cross-entropy and margin; the step shrinks by
-`DECAY` per epoch; the best iterate on the craft rows is kept, not the last. For images `epsilon` is in input units,
-for tables in standard deviations of each feature over the craft rows.
+Minibatch sign-gradient ascent on a clamped loss. Restarts alternate cross-entropy and margin; the step
+shrinks by `DECAY` per epoch; the best iterate on the craft rows is kept, not the last. For images `epsilon`
+is in input units, for tables in standard deviations of each feature over the craft rows.
 
-Reference: Shafahi, Najibi, Xu, Dickerson, Davis, Goldstein, "Universal adversarial training", AAAI 2020, alg. 1 and
-eq. 4 (clamped cross-entropy); Hirano, Minagi, Takemoto, "Universal adversarial attacks on deep neural networks for
-medical image classification", BMC Medical Imaging 2021.
+Reference: Shafahi, Najibi, Xu, Dickerson, Davis, Goldstein, "Universal adversarial training", AAAI 2020,
+alg. 1 and eq. 4 (clamped cross-entropy); Hirano, Minagi, Takemoto, "Universal adversarial attacks on deep
+neural networks for medical image classification", BMC Medical Imaging 2021.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,24 +21,25 @@ from attacks.adaptive import Detector
 from attacks.ascent import BATCH, LOSSES, Ball, both, decide, gradient
 from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
 from attacks.checks import run_flags
-from attacks.evasion.scene import Bools, Scene, curve, knowledge
+from attacks.evasion.scene import NO_ROWS, Bools, Scene, curve, knowledge
 from attacks.target import Target
 from guard.errors import MedwardError
 
 CLAMP = 9.0  # beta of eq. 4: a row this far beyond the boundary pulls no more
-DECAY = 0.8
+DECAY = 0.9
 SCALES = (1.0, 0.7, 0.4)  # a detector-aware attacker also tries its perturbation turned down
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UniversalPerturbation:
-    """The attack. With `goal` it is targeted: success is being answered that class, on rows that were not before.
+    """The attack.
 
+    With `target_class` it is targeted: success is being answered that class, on rows that were not before.
     `rate` makes it detector-aware (see `adaptive`); `access` below GRADIENTS makes it a transfer attack.
     """
 
     epsilon: float
-    goal: int | None = None
+    target_class: int | None = None
     epochs: int = 15
     restarts: int = 2
     batch: int = 100
@@ -48,7 +50,7 @@ class UniversalPerturbation:
     @property
     def name(self) -> str:
         """``uap`` or ``uap-targeted``."""
-        return "uap" if self.goal is None else "uap-targeted"
+        return "uap" if self.target_class is None else "uap-targeted"
 
     @property
     def family(self) -> Family:
@@ -63,28 +65,30 @@ class UniversalPerturbation:
         )
 
     def adaptive(self, rate: float = 0.01) -> UniversalPerturbation:
-        """The same attacker, knowing the screens and the policy's `rate`: it also lowers its own strangeness."""
+        """The same attacker, knowing the screens and the policy's `rate`: it also lowers its strangeness."""
         return replace(self, rate=rate)
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
         """Craft on ``data.craft``, judge on ``data.test`` by asking the target.
 
-        `outcome` has one entry per test row (targeted: per test row the model does not already give that class).
-        `baseline` is one random sign vector of the same norm, drawn from `seed` and added to every row. The curves
-        scale the crafted and the random vector; the crafting is not repeated for each radius.
+        `outcome` has one entry per test row (targeted: per test row the model does not already give that
+        class). `baseline` is one random sign vector of the same norm, drawn from `seed` and added to every
+        row. The curves scale the crafted and the random vector; the crafting is not repeated for each
+        radius.
         """
-        if self.goal is not None and not 0 <= self.goal < len(target.spec.classes):
-            raise MedwardError(
-                f"goal: must be a class from 0 to {len(target.spec.classes) - 1}, got {self.goal}"
-            )
+        goal, last = self.target_class, len(target.spec.classes) - 1
+        if goal is not None and not 0 <= goal <= last:
+            raise MedwardError(f"target_class: must be a class from 0 to {last}, got {goal}")
         scene = Scene.set(target, data, epsilon=self.epsilon, rate=self.rate, device=self.device, seed=seed)
-        x, y = _others(scene.test, scene.test_labels, self.goal)
+        x, y = _others(scene.test, scene.test_labels, goal)
+        if not len(x):
+            return AttackResult(outcome=np.zeros(0, np.bool_), queries=target.queries, flags=(NO_ROWS,))
         generator = torch.Generator().manual_seed(seed)
         crafted = craft(
             scene.network,
-            *_others(scene.craft, scene.craft_labels, self.goal),
+            *_others(scene.craft, scene.craft_labels, goal),
             scene.ball,
-            goal=self.goal,
+            goal=goal,
             epochs=self.epochs,
             restarts=self.restarts,
             batch=self.batch,
@@ -94,11 +98,11 @@ class UniversalPerturbation:
         noise = scene.ball.signs((1, *target.spec.shape), generator)
 
         def fooled(delta: Tensor) -> Bools:
-            return scene.fooled(target, scene.ball.clip(x + delta), y, self.goal)
+            return scene.fooled(target, scene.ball.clip(x + delta), y, goal)
 
         def share(delta: Tensor) -> float:
             labels = decide(scene.network, scene.ball.clip(x + delta))
-            return float(((labels != y) if self.goal is None else (labels == self.goal)).float().mean())
+            return float((labels != y if goal is None else labels == goal).float().mean())
 
         outcome, baseline = fooled(crafted.delta), fooled(noise)
         attacked = curve(lambda factor: float(fooled(crafted.delta * factor).mean()), self.epsilon)
@@ -126,7 +130,7 @@ class UniversalPerturbation:
 
 @dataclass(frozen=True, slots=True)
 class Universal:
-    """A perturbation ``(1, *shape)``, its share of craft rows won, that share per epoch, and row gradients spent."""
+    """A perturbation ``(1, *shape)``, the share of craft rows won, that per epoch, row gradients spent."""
 
     delta: Tensor
     success: float

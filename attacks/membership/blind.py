@@ -19,7 +19,7 @@ from guard.data import Split
 from guard.types import Array
 
 FOLDS = 5
-TREES = 200
+TREES = 100
 GRID = 6
 
 

@@ -41,7 +41,7 @@ class OfflineLiRA:
     epochs: int = 30
     share: float = 0.8
     copies: int = 1
-    noise: float = 0.1
+    noise: float = 0.3
     family: ClassVar[Family] = "membership"
 
     def __post_init__(self) -> None:

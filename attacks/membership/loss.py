@@ -27,7 +27,7 @@ class LossThreshold:
     """
 
     copies: int = 1
-    noise: float = 0.1
+    noise: float = 0.3
     family: ClassVar[Family] = "membership"
 
     def __post_init__(self) -> None:

@@ -116,19 +116,24 @@ def noisy(inputs: Array, copies: int, noise: float, spec: ModelSpec, seed: int) 
 def ask(target: Target, inputs: Array, seed: int) -> tuple[Channel, Array]:
     """Query ``(copies, n, ...)``; return how the answers came and the confidences shown ``(copies, n, K)``.
 
-    Candidates are asked about in random order: behind a guard that turns stricter as an account goes on, any
-    other order would make the level of an answer tell the truth.
+    Noisy copies are asked about only where the candidate itself was not answered with scores. Candidates come
+    in random order: behind a guard that turns stricter as an account goes on, any other order would make the
+    level of an answer tell the truth.
     """
     copies, n = inputs.shape[:2]
-    order = np.random.default_rng(seed).permutation(n)
-    back = (np.arange(copies)[:, None] * n + np.argsort(order)).reshape(-1)
-    answer = target.query(inputs[:, order].reshape(copies * n, *inputs.shape[2:]))
-    response = Response(answer.labels[back], answer.scores[back], answer.output)
+    classes = len(target.spec.classes)
+    labels, scores = np.full((copies, n), -1), np.full((copies, n, classes), np.nan)
+    rows = np.random.default_rng(seed).permutation(n)
+    for copy in range(copies):
+        if len(rows):
+            answer = target.query(inputs[copy, rows])
+            labels[copy, rows], scores[copy, rows] = answer.labels, answer.scores
+        if copy == 0:
+            rows = rows[np.isnan(answer.scores).any(axis=1)]
+    response = Response(labels.reshape(-1), scores.reshape(-1, classes), answer.output)
     channel = Channel.of(response, copies)
-    classes = response.scores.shape[1]
-    shown = response.probabilities.reshape(copies, n, classes)
-    labels = one_hot(response.labels, classes).reshape(copies, n, classes)
-    return channel, np.where(channel.released[..., None], shown, labels)
+    shown = response.probabilities.reshape(scores.shape)
+    return channel, np.where(channel.released[..., None], shown, one_hot(labels, classes))
 
 
 def check_copies(copies: int, noise: float) -> None:

@@ -91,7 +91,7 @@ def _cell(finding: Finding, column: str) -> dict[str, object] | None:
         "start": round(100 * low, 2),
         "width": round(max(100 * (high - low), 1.0), 2),
         "bound": round(100 * finding.bound, 2) if on_scale else None,
-        "judged": None if on_scale or judged is None else f"{100 * judged.value:.0f} % of the gain survives",
+        "judged": None if on_scale or judged is None else f"{100 * judged.value:.0f}% of the gain survives",
     }
 
 

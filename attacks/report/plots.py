@@ -20,7 +20,7 @@ import matplotlib
 import numpy as np
 from matplotlib import image as pictures
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from attacks.finding import ARMS, Arm, Finding, Utility
 from attacks.intervals import Interval
@@ -47,7 +47,7 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 RC = {
     "svg.fonttype": "none",
-    "text.parse_math": False,  # class names are not formulas
+    "text.parse_math": False,  # class names are not formulas, nor are ticks then
     "font.size": 10,
     "text.color": INK,
     "axes.edgecolor": MUTED,
@@ -122,7 +122,7 @@ def glance(findings: Sequence[Finding]) -> Plot | None:
     axes.grid(axis="y", visible=False)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
     caption = (
-        "Each attack with its 95 % interval. Dotted upright: the gate's bound, where it is on the same scale."
+        "Each attack with its 95% interval. Dotted upright: the gate's bound, where it is on the same scale."
     )
     return Plot("At a glance", caption, _svg(figure, "At a glance"))
 
@@ -157,6 +157,7 @@ def theft(finding: Finding, report: Report) -> Plot:  # noqa: ARG001 (one signat
     figure, axes = _axes()
     _draw(axes, finding)
     axes.set(ylim=(-0.02, 1.02), xscale="log", xlabel="rows asked", ylabel="agreement with the model")
+    _plain_ticks(axes.xaxis)
     axes.legend()
     title = f"{finding.attack}: agreement over query budget"
     return Plot(
@@ -173,6 +174,8 @@ def roc(finding: Finding, report: Report) -> Plot:  # noqa: ARG001 (one signatur
     axes.plot(line, line, color=BASELINE, linestyle=":", label="guessing")
     axes.set(xscale="log", yscale="log", xlim=(floor, 1.05), ylim=(floor, 1.05))
     axes.set(xlabel="non-members called members", ylabel="members found")
+    _plain_ticks(axes.xaxis)
+    _plain_ticks(axes.yaxis)
     axes.legend()
     title = f"{finding.attack}: ROC on logarithmic axes"
     return Plot(
@@ -216,6 +219,7 @@ def accounts(report: Report) -> Plot:
         axes.annotate(f"alarm: {action}", (1, -math.log10(rate)), va="bottom", fontsize=8.5)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"1e{value:+.0f}" if value else "1"))
     axes.set(xscale="log", xlabel="queries", ylabel="e-value (evidence of misuse)")
+    _plain_ticks(axes.xaxis)
     axes.legend(loc="lower left")
     caption = (
         "Evidence grows by betting against the account; a benign one crosses an alarm line no more often than the "
@@ -300,6 +304,12 @@ def _axes(*, width: float = 5.6, height: float = 3.6) -> tuple[Figure, Any]:
     return figure, axes
 
 
+def _plain_ticks(axis: Any) -> None:
+    """Numbers as they are said on a logarithmic axis: 0.01, 1, 1000."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def _svg(figure: Figure, title: str) -> str:
     """The figure as an SVG element for a page: no prolog, no metadata, theme colours, ids of its own."""
     stream = io.StringIO()
@@ -319,14 +329,14 @@ def _svg(figure: Figure, title: str) -> str:
 
 def _png(image: np.ndarray[Any, np.dtype[Any]], *, signed: bool) -> str:
     """``(C, H, W)`` as a PNG data address; one channel in grey, a signed one in red and blue around white."""
-    stream = io.BytesIO()
+    stream, nameless = io.BytesIO(), {"Software": None}
     flat = image.mean(axis=0)
     if signed:
         reach = max(float(np.abs(flat).max()), 1e-12)
-        pictures.imsave(stream, flat, cmap="RdBu_r", vmin=-reach, vmax=reach, format="png")
+        pictures.imsave(stream, flat, cmap="RdBu_r", vmin=-reach, vmax=reach, format="png", metadata=nameless)
     elif len(image) == 3:
         span = max(float(np.ptp(image)), 1e-12)
-        pictures.imsave(stream, np.moveaxis((image - image.min()) / span, 0, -1), format="png")
+        pictures.imsave(stream, np.moveaxis((image - image.min()) / span, 0, -1), format="png", metadata=nameless)
     else:
-        pictures.imsave(stream, flat, cmap="gray", format="png")
+        pictures.imsave(stream, flat, cmap="gray", format="png", metadata=nameless)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

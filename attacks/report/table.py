@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -26,9 +27,10 @@ STYLES = {
 def print_findings(report: Report, console: Console | None = None) -> None:
     """Print the table, the reasons of every cell that did not hold, and the verdict."""
     console = console or Console()
-    table = Table(title=None, show_lines=False)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 1, 0))
     for name in ("attack", "undefended", "guarded", "adaptive", "baseline", "status"):
-        table.add_column(name, justify="left" if name in ("attack", "status") else "right")
+        left = name in ("attack", "status")
+        table.add_column(name, justify="left" if left else "right", no_wrap=True)
     for finding in report.findings:
         cells = [_cell(finding, arm) for arm in ("undefended", "guarded", "adaptive", "baseline")]
         status = Text(f"{ICONS[finding.status]} {finding.status.value}", STYLES[finding.status])

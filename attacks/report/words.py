@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from attacks.base import Access
 from attacks.finding import CleanCost, Finding, Status
 from attacks.intervals import Interval
+from guard.types import Modality
 
 if TYPE_CHECKING:
     from attacks.report.record import Report
@@ -21,7 +22,7 @@ SEES = {
 
 def number(value: float, *, share: bool) -> str:
     """A share as a percentage, anything else to two decimals."""
-    return f"{100 * value:.1f} %" if share else f"{value:.2f}"
+    return f"{100 * value:.1f}%" if share else f"{value:.2f}"
 
 
 def estimate(interval: Interval | None, *, share: bool) -> str:
@@ -30,11 +31,11 @@ def estimate(interval: Interval | None, *, share: bool) -> str:
 
 
 def limits(interval: Interval | None, *, share: bool) -> str:
-    """The limits alone, as ``low to high``."""
+    """The limits alone, as ``low to high``, without the unit."""
     if interval is None:
         return ""
-    low, high = number(interval.low, share=share), number(interval.high, share=share)
-    return f"{low.removesuffix(' %')} to {high}"
+    ends = (number(end, share=share).removesuffix("%") for end in (interval.low, interval.high))
+    return " to ".join(ends)
 
 
 def is_share(finding: Finding) -> bool:
@@ -50,11 +51,12 @@ def worst_drop(clean: CleanCost) -> tuple[str, float] | None:
     return max(drops.items(), key=lambda item: item[1]) if drops else None
 
 
-def threat(finding: Finding) -> str:
+def threat(finding: Finding, modality: Modality) -> str:
     """What the attacker may do, in one line."""
     parts = [f"sees {SEES[finding.threat.access]}"]
     if finding.threat.epsilon is not None:
-        parts.append(f"changes each input value by at most {finding.threat.epsilon:.3g}")
+        unit = "" if modality == "image" else " of its spread"
+        parts.append(f"changes each input value by at most {finding.threat.epsilon:.3g}{unit}")
     if finding.threat.queries is not None:
         parts.append(f"may ask {finding.threat.queries} rows")
     if finding.threat.knowledge:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from guard.errors import MedwardError
-from guard.models.base import Exported, WrappedModel, first_line
+from guard.models.base import Exported, WrappedModel, first_line, read
 from guard.models.checks import check_scores, check_spec
 from guard.types import Modality, ModelSpec, OutputKind
 
@@ -38,7 +38,7 @@ SAMPLE_ROWS = 256
 def wrap(x: object, *, spec: ModelSpec, sample: object, features: str | None = None) -> WrappedModel:
     """Wrap a trained classifier; `spec` is checked on `sample`, a few benign inputs ``(n, *shape)``.
 
-    `x` is a module, an estimator, a callable on batches, a path ``*.onnx`` or the name
+    `x` is a module, an estimator, a callable on batches, a path ``*.onnx`` or ``*.skops``, or the name
     ``"package.module:attribute"`` of any of these. `features` names the layer (torch: its output) or ONNX
     output that monitors watch; default: the input of the last ``nn.Linear``, the ONNX output "features", else
     none. The returned model's ``spec.features`` is the width found.
@@ -85,6 +85,8 @@ def infer_spec(
     kind: OutputKind | None = output or known.get("output")
     if kind is None:
         raise MedwardError(f'{name}: say output = "logits" or output = "probabilities"; the model does not')
+    if isinstance(classes, str):
+        raise MedwardError(f"{name}: classes must be a list of names, got the string {classes!r}")
     names = tuple(classes) if classes is not None else known.get("classes")
     if names is None:
         raise MedwardError(f"{name}: give the names of the classes in score order; the model has none")
@@ -120,14 +122,16 @@ def load(
 def _adapter(x: object) -> tuple[Any, object]:
     """The adapter module for `x`, and what to give it: entry points are resolved unless of a function."""
     found = x
-    if isinstance(x, str) and ":" in x and not x.endswith(".onnx"):
+    if isinstance(x, str | Path) and str(x).endswith(".skops"):
+        found = importlib.import_module("guard.models.skops_file").load(read(Path(x)))
+    elif isinstance(x, str) and ":" in x and not x.endswith(".onnx"):
         found = importlib.import_module("guard.models.callable_model").resolve(x)
     bases = {f"{base.__module__}.{base.__qualname__}" for base in type(found).__mro__}
     kind = next((adapter for base, adapter in BASES.items() if base in bases), None)
     if isinstance(found, str | Path):
         if not str(found).endswith(".onnx"):
             raise MedwardError(
-                f'{found}: expected a path ending in .onnx or a name "package.module:attribute"'
+                f'{found}: expected a path *.onnx or *.skops, or a name "package.module:attribute"'
             )
         kind = "onnx_model"
     elif kind is None:

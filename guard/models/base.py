@@ -48,6 +48,14 @@ def require(module: str, extra: str) -> Any:
         raise MedwardError(f"this model needs {error.name}: pip install 'medward[{extra}]'") from None
 
 
+def read(path: Path) -> bytes:
+    """The file's bytes."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MedwardError(f"{path}: cannot read the model: {error.strerror}") from None
+
+
 def first_line(error: BaseException) -> str:
     """An exception as a short clause for an error message."""
     lines = str(error).strip().splitlines()

@@ -15,7 +15,7 @@ import numpy as np
 
 from guard.errors import MedwardError
 from guard.models import checks
-from guard.models.base import Exported, first_line, require
+from guard.models.base import Exported, first_line, read, require
 from guard.types import Array, ModelSpec, Outputs
 
 BATCH = 256
@@ -103,14 +103,6 @@ def load(data: bytes, spec: ModelSpec, options: Mapping[str, str]) -> OnnxModel:
         scores=str(names["scores"]),
         features=names["features"],
     )
-
-
-def read(path: Path) -> bytes:
-    """The file's bytes."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise MedwardError(f"{path}: cannot read the model: {error.strerror}") from None
 
 
 def open_session(data: bytes, source: str) -> Any:

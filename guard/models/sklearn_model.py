@@ -62,7 +62,7 @@ class SklearnModel:
         again = load(data, self.spec, {"scikit-learn": sklearn.__version__})
         if self.data is None:
             checks.check_agreement(self.predict(self.sample), again.predict(self.sample), "model.skops")
-        return Exported("model.skops", {"scikit-learn": sklearn.__version__, "why not ONNX": reason})
+        return Exported("model.skops", {"scikit-learn": sklearn.__version__, "not_onnx_because": reason})
 
 
 def adapt(x: Any, spec: ModelSpec, sample: Array, features: str | None) -> SklearnModel:

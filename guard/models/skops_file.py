@@ -7,6 +7,7 @@ follows without looking, so a crafted file could crash the process; `check_trees
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ TRUSTED = frozenset(
         "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
         "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
         "sklearn.tree._tree.Tree",
+        "sklearn.utils._bunch.Bunch",
     }
 )
 
@@ -70,7 +72,10 @@ def trusted_types(io: Any, data: bytes) -> list[str]:
 
 
 def check_trees(root: Any) -> None:
-    """Refuse trees whose children or features point outside their arrays."""
+    """Refuse trees whose children or features point outside their arrays, or back up the tree.
+
+    This stops the crafted trees we know of; it is no sandbox. Trust in a file comes from its digest.
+    """
     seen: set[int] = set()
     stack = [root]
     while stack:
@@ -81,23 +86,31 @@ def check_trees(root: Any) -> None:
         kind = type(each).__name__
         if kind == "TreePredictor":
             nodes = each.nodes
-            inner = nodes["is_leaf"] == 0
-            _inside(nodes["left"][inner], len(nodes))
-            _inside(nodes["right"][inner], len(nodes))
-            _inside(
-                nodes["bitset_idx"][inner & (nodes["is_categorical"] != 0)], len(each.raw_left_cat_bitsets)
-            )
+            _downward(nodes["is_leaf"] == 0, nodes["left"], nodes["right"])
+            categorical = nodes["is_categorical"] != 0
+            _inside(nodes["bitset_idx"][categorical], len(each.raw_left_cat_bitsets))
         elif kind == "Tree":
-            inner = each.children_left != -1
-            _inside(each.children_left[inner], each.node_count)
-            _inside(each.children_right[inner], each.node_count)
-            _inside(each.feature[inner], each.n_features)
+            _downward(each.children_left != -1, each.children_left, each.children_right)
+            _inside(each.feature[each.children_left != -1], each.n_features)
+        for predictor in itertools.chain.from_iterable(getattr(each, "_predictors", ())):
+            _inside(predictor.nodes["feature_idx"], each.n_features_in_)
         if isinstance(each, dict):
             stack.extend(each.values())
-        elif isinstance(each, list | tuple | set) or (isinstance(each, np.ndarray) and each.dtype == object):
-            stack.extend(np.ravel(each) if isinstance(each, np.ndarray) else each)
+        elif isinstance(each, list | tuple | set):
+            stack.extend(each)
+        elif isinstance(each, np.ndarray) and each.dtype == object:
+            stack.extend(each.ravel())
         elif hasattr(each, "__dict__"):
             stack.extend(vars(each).values())
+
+
+def _downward(inner: Any, left: Any, right: Any) -> None:
+    """Children of the `inner` nodes come after them: every descent ends."""
+    index = np.flatnonzero(inner)
+    for child in (left[inner].astype(np.int64), right[inner].astype(np.int64)):
+        _inside(child, len(inner))
+        if (child <= index).any():
+            raise MedwardError("model.skops: a tree points back to itself; the file was tampered with")
 
 
 def _inside(index: Any, size: int) -> None:

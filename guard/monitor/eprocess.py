@@ -26,8 +26,9 @@ MEMORY = 16
 
 
 class EState(TypedDict):
-    """One account: queries bet on, hits per level, the largest log wealth ever, digests of recent inputs."""
+    """One account: its p-value grid, queries bet on, hits per level, the largest log wealth, recent digests."""
 
+    levels: list[float]
     n: int
     hits: list[int]
     peak: float
@@ -59,7 +60,11 @@ class EProcess:
 
     def start(self) -> EState:
         """An account that has asked nothing."""
-        return EState(n=0, hits=[0] * len(self.levels), peak=0.0, recent=[])
+        return EState(levels=list(self.levels), n=0, hits=[0] * len(self.levels), peak=0.0, recent=[])
+
+    def resume(self, state: EState | None) -> EState:
+        """`state` if it was kept on this grid of p-values, else an empty account: counts do not carry over."""
+        return self.start() if state is None or state["levels"] != list(self.levels) else state
 
     def step(self, state: EState, observation: Observation) -> tuple[EState, Verdict]:
         """Bet on one more query. The alarm is sticky: it reads the largest wealth ever reached."""
@@ -68,6 +73,7 @@ class EProcess:
         n = state["n"] + 1
         hits = [hit + (observation.p_value <= level) for hit, level in zip(state["hits"], self.levels, strict=True)]
         state = EState(
+            levels=state["levels"],
             n=n,
             hits=hits,
             peak=max(state["peak"], log_wealth(n, hits, self.levels)),

@@ -46,7 +46,7 @@ class ReleaseLevels:
 
     def labels(self, scores: Array) -> Ints:
         """The model's own decision ``(n,)``: the first largest class."""
-        return np.argmax(scores, axis=1).astype(np.int64)
+        return np.asarray(np.argmax(scores, axis=1), np.int64)
 
     def release(self, scores: Array, level: Level) -> Array:
         """Scores at `level`: the model's own, rounded probabilities, or NaN."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI, Response
 
@@ -42,7 +43,19 @@ def create_app(
     asking: Callable[..., Awaitable[Principal]] = anonymous if keys is None else Caller(keys, "predict")
     watching: Callable[..., Awaitable[Principal]] = anonymous if keys is None else Caller(keys, "metrics")
 
-    app = FastAPI(title="Medward", version=version, docs_url=None, redoc_url=None, redirect_slashes=False)
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        guard.store.close()
+
+    app = FastAPI(
+        title="Medward",
+        version=version,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
     app.include_router(health.router(service))
     app.include_router(predict.router(service, asking, resize=resize))
     app.include_router(inference_protocol.router(service, asking))

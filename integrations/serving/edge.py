@@ -10,7 +10,7 @@ import uuid
 import anyio
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from integrations.serving.limits import Limits
@@ -62,6 +62,8 @@ class Edge:
                 await problem(request, *refusal, {"Connection": "close"})(scope, receive, dressed)
             else:
                 await self.app(scope, self._metered(receive), dressed)
+        except ClientDisconnect:
+            log.info("request %s: the client left", request.state.request_id)
         except Exception:
             log.exception("request %s failed", request.state.request_id)
             if status:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel
 
 from integrations.serving.problems import responses
-from integrations.serving.service import Service
+from integrations.serving.service import Service, model_name
 
 
 class Health(BaseModel):
@@ -33,6 +33,7 @@ class Ready(BaseModel):
 def router(service: Service) -> APIRouter:
     """Liveness asks nothing of anybody; readiness reads once from the store."""
     routes = APIRouter()
+    path_name = model_name(service.guard.model.spec)
 
     async def reachable() -> None:
         await anyio.to_thread.run_sync(service.guard.store.get, "readiness")
@@ -56,7 +57,7 @@ def router(service: Service) -> APIRouter:
         return Ready()
 
     @routes.get("/v2/models/{name}/ready", summary="Model ready", responses=responses(404, 422, 503))
-    async def model_ready(name: str) -> Ready:
+    async def model_ready(name: str = path_name) -> Ready:
         if name != service.guard.model.spec.name:
             raise HTTPException(404, "no model of that name is served here")
         await reachable()

@@ -20,7 +20,7 @@ from guard.errors import MedwardError
 from guard.types import Answer, Array, Principal
 from integrations.serving.predict import parse
 from integrations.serving.problems import responses
-from integrations.serving.service import Service
+from integrations.serving.service import Service, model_name
 
 DTYPES = {
     "FP32": np.float32, "FP64": np.float64,
@@ -122,7 +122,10 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]]) -> API
     routes = APIRouter(prefix="/v2")
     spec = service.guard.model.spec
     asking = Depends(caller)
-    body = {"application/json": {"schema": inline(InferRequest.model_json_schema())}}
+    path_name = model_name(spec)
+    example = {"name": "inputs", "shape": [1, *spec.shape], "datatype": "FP32"}
+    example["data"] = [spec.low or 0.0] * math.prod(spec.shape)
+    body = {"schema": inline(InferRequest.model_json_schema()), "example": {"inputs": [example]}}
 
     def named(name: str) -> None:
         if name != spec.name:
@@ -138,7 +141,7 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]]) -> API
         responses=responses(401, 403, 404, 422),
         dependencies=[asking],
     )
-    async def metadata(name: str) -> ModelMetadata:
+    async def metadata(name: str = path_name) -> ModelMetadata:
         named(name)
         k = len(spec.classes)
         return ModelMetadata(
@@ -159,9 +162,9 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]]) -> API
         "/models/{name}/infer",
         summary="Classify one tensor",
         responses=responses(400, 401, 403, 404, 408, 413, 415, 422, 500, 503),
-        openapi_extra={"requestBody": {"required": True, "content": body}},
+        openapi_extra={"requestBody": {"required": True, "content": {"application/json": body}}},
     )
-    async def infer(name: str, request: Request, principal: Principal = asking) -> InferResponse:
+    async def infer(request: Request, name: str = path_name, principal: Principal = asking) -> InferResponse:
         named(name)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise HTTPException(415, "send application/json; the binary tensor extension is not offered")

@@ -46,7 +46,7 @@ def problem(
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
-        "instance": f"{quote(request.url.path)}#{request.state.request_id}",
+        "instance": f"{quote(request.scope['path'])}#{request.state.request_id}",
     }
     return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA)
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import ssl
 from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
-from guard.audit import AuditLog
-from guard.stores import SQLiteStore
 
 from guard import bundle as bundles
+from guard.audit import AuditLog
 from guard.errors import IntegrityError, MedwardError
+from guard.stores import SQLiteStore
 from integrations.keys import KeyStore
 from integrations.serving.app import create_app
 from integrations.serving.limits import Limits
@@ -35,22 +36,22 @@ def load_app(
     """The endpoint of the bundle at `bundle`, verified on loading.
 
     `state` is created when missing, for its owner only, and holds what outlives a restart: ``accounts.db``
-    (what the monitors know), ``audit.jsonl``, ``keys.json`` and ``salt``. `allow_code` and `expect` are
-    those of `guard.bundle.load`.
+    (what the monitors know), ``audit.jsonl``, ``keys.json`` and ``salt``. An answer leaves once its audit
+    record is on the disk. `allow_code` and `expect` are those of `guard.bundle.load`.
     """
     loaded = bundles.load(bundle, allow_code=allow_code, expect=expect)
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    guard = loaded.guard(
-        store=SQLiteStore(state / "accounts.db"),
-        audit=AuditLog(state / "audit.jsonl"),
-        salt=read_salt(state / "salt"),
-    )
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        salt = read_salt(state / "salt")
+    except OSError as error:
+        raise MedwardError(f"{state}: cannot hold the server's state: {error.strerror}") from None
+    audit = AuditLog(state / "audit.jsonl", fsync=True)
+    guard = loaded.guard(store=SQLiteStore(state / "accounts.db"), audit=audit, salt=salt)
     keys = KeyStore(state / "keys.json")
     if not anonymous and not keys.list():
         log.warning("%s holds no key yet: every request is refused until one is added", keys.path)
-    return create_app(
-        guard, keys=None if anonymous else keys, limits=limits, resize=resize, version=loaded.digest[:12]
-    )
+    version = loaded.digest[:12]
+    return create_app(guard, keys=None if anonymous else keys, limits=limits, resize=resize, version=version)
 
 
 def serve(
@@ -69,14 +70,20 @@ def serve(
 ) -> None:
     """Serve until interrupted; requests under way are finished first.
 
-    One process, as the audit log has one writer. `certificate` and `private_key` (PEM) switch TLS on. Raises `MedwardError` for an anonymous server that
+    `certificate` and `private_key` (PEM) switch TLS on. Raises `MedwardError` for an anonymous server that
     others could reach.
     """
     if anonymous and host not in LOOPBACK:
         raise MedwardError(f"host {host}: a server without keys must stay on 127.0.0.1; add keys to open it")
     if (certificate is None) != (private_key is None):
         raise MedwardError("certificate and private_key: give both or neither")
-    if certificate is None and host not in LOOPBACK:
+    if certificate is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, private_key)
+        except OSError as error:
+            reason = error.strerror or error
+            raise MedwardError(f"{certificate}, {private_key}: not a usable key pair: {reason}") from None
+    elif host not in LOOPBACK:
         log.warning(
             "keys and patients' data travel in clear text on %s: give a certificate or put TLS in front", host
         )
@@ -95,7 +102,7 @@ def serve(
         port=port,
         http="h11",
         ws="none",
-        lifespan="off",
+        lifespan="on",
         h11_max_incomplete_event_size=16 * 1024,
         limit_concurrency=256,
         backlog=256,

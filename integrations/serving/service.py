@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sized
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import HTTPException, Security
+from fastapi import HTTPException, Path, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from guard.errors import MedwardError
 from guard.pipeline import Guard
-from guard.types import Answer, Principal, Query
+from guard.types import Answer, ModelSpec, Principal, Query
 from integrations.keys import KeyStore, Scope
 from integrations.serving.limits import Limits, Pool
 from integrations.serving.metrics import Metrics
@@ -72,3 +72,8 @@ CHALLENGE = {"WWW-Authenticate": "Bearer"}
 async def anonymous() -> Principal:
     """Everybody is one principal: the development mode without keys."""
     return ("anonymous",)
+
+
+def model_name(spec: ModelSpec) -> Any:
+    """The path parameter that OpenAPI documents with the one name served here."""
+    return Path(description="The model's name.", json_schema_extra={"enum": [spec.name]})

@@ -29,6 +29,7 @@ def measure() -> Iterator[Claim]:
     unseen = np.concatenate([task.splits["calibration"].inputs, task.splits["holdout"].inputs])
     natural = natural_images(2000, task.shape, low=0.0, high=1.0, seed=1)
     alarmed: list[bool] = []
+    naive: list[bool] = []
     drifted: list[bool] = []
     drift: list[float] = []
     flagged: dict[float, list[int]] = {1.0: [], 0.1: [], 0.05: []}
@@ -44,6 +45,11 @@ def measure() -> Iterator[Claim]:
         benign, strange, test = judge(traffic), judge(natural), judge(task.splits["test"].inputs)
         monitor = EProcess(levels=profile.thresholds.levels, ladder=((ALPHA, Action.FLAG),))
         alarmed += [bool(queries_to_flag(monitor, benign, strange, 0.0, QUERIES, rng)) for _ in range(ACCOUNTS)]
+        ordinary = np.searchsorted(-profile.reference[::-1], -profile.score(traffic, forward(model, traffic)), "right")
+        marginal = (1 + ordinary) / (1 + len(profile.reference))
+        naive += [
+            bool(queries_to_flag(monitor, marginal, strange, 0.0, QUERIES, rng)) for _ in range(ACCOUNTS // 5)
+        ]
         drifted += [bool(queries_to_flag(monitor, test, strange, 0.0, QUERIES, rng)) for _ in range(ACCOUNTS // 5)]
         drift.append(float((test <= profile.thresholds.levels[0]).mean()))
         for share, found in flagged.items():
@@ -62,6 +68,17 @@ def measure() -> Iterator[Claim]:
         seed=0,
         details={"queries_per_account": QUERIES, "calibration_draws": DRAWS, "levels": profile.thresholds.levels},
     )
+    low, high = clopper_pearson(sum(naive), len(naive))
+    yield Claim(
+        claim="benign_accounts_ever_alarmed_with_ordinary_p_values",
+        value=sum(naive) / len(naive),
+        interval=(low, high),
+        target="negative control: p-values valid only on average over calibration sets should break alpha",
+        met=low > ALPHA,
+        n=len(naive),
+        seed=0,
+        details={"queries_per_account": QUERIES, "calibration_draws": DRAWS},
+    )
     low, high = clopper_pearson(sum(drifted), len(drifted))
     yield Claim(
         claim="drift_accounts_ever_alarmed",
@@ -78,7 +95,7 @@ def measure() -> Iterator[Claim]:
         yield Claim(
             claim=f"thief_flagged_after_{share:g}".replace(".", "p"),
             value=float(np.median(counts)),
-            interval=tuple(float(q) for q in np.quantile(counts, [0.025, 0.975])),
+            interval=median_interval(counts),
             target=f"median <= {bound} queries" if bound else "reported",
             met=bound is None or float(np.median(counts)) <= bound,
             n=len(counts),
@@ -87,7 +104,6 @@ def measure() -> Iterator[Claim]:
                 "share_of_natural_images": share,
                 "p90": float(np.quantile(counts, 0.9)),
                 "never_within_patience": int((counts == PATIENCE).sum()),
-                "interval_is": "2.5 and 97.5 percentile of single thieves",
             },
         )
 
@@ -105,6 +121,13 @@ def queries_to_flag(
         if verdict.action > Action.ALLOW:
             return i + 1
     return 0
+
+
+def median_interval(counts: np.ndarray) -> tuple[float, float]:
+    """The distribution-free 95 % interval of a median, from order statistics."""
+    ordered = np.sort(counts)
+    k = int(stats.binom.ppf(0.025, len(counts), 0.5))
+    return float(ordered[k]), float(ordered[-1 - k])
 
 
 def clopper_pearson(hits: int, n: int) -> tuple[float, float]:

@@ -37,7 +37,9 @@ class Wrapped(NamedTuple):
 
 def image_spec(classes: int) -> ModelSpec:
     names = tuple(f"class {k}" for k in range(classes))
-    return ModelSpec(name="m", modality="image", shape=(1, 16, 16), classes=names, output="logits", low=0, high=1)
+    return ModelSpec(
+        name="m", modality="image", shape=(1, 16, 16), classes=names, output="logits", low=0, high=1
+    )
 
 
 def table_spec(output: Any) -> ModelSpec:
@@ -47,7 +49,12 @@ def table_spec(output: Any) -> ModelSpec:
 def cnn() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3)
+        nn.Conv2d(1, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16, 3),
     )
 
 

@@ -123,3 +123,11 @@ def test_health_is_open_and_the_rest_needs_a_key(client, tmp_path):
         assert made.get(path).status_code == 401
         assert made.get(path, headers={"X-API-Key": token}).status_code == 200
     assert made.post(INFER, json=tensor(ROWS)).status_code == 401
+
+
+def test_the_example_in_the_schema_is_answered(client):
+    made = client()
+    body = made.get("/openapi.json").json()["paths"]["/v2/models/{name}/infer"]["post"]["requestBody"]
+    assert outputs(made.post(INFER, json=body["content"]["application/json"]["example"]))["labels"][
+        "shape"
+    ] == [1]

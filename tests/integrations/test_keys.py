@@ -68,7 +68,7 @@ def test_a_key_ends_when_it_expires(store, monkeypatch):
         ((), {}, "1 to 8 levels"),
         (("a/b",), {}, "without '/'"),
         (WHO, {"expires": datetime(2020, 1, 1, tzinfo=UTC)}, "must be in the future"),
-        (WHO, {"expires": datetime(2999, 1, 1)}, "time zone"),  # noqa: DTZ001
+        (WHO, {"expires": datetime(2999, 1, 1)}, "time zone"),
     ],
 )
 def test_a_bad_key_is_refused_and_nothing_is_written(store, principal, options, message):

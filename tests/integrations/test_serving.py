@@ -154,6 +154,10 @@ def test_errors_of_the_router_are_problems_too(client):
     assert_problem(made.post("/v1/predict"), 415)
 
 
+def test_a_request_with_a_malformed_host_is_answered(client):
+    assert_problem(client().get("/nowhere", headers={"Host": "["}), 404)
+
+
 def test_every_response_carries_modest_security_headers(client):
     made = client()
     for response in (made.get("/healthz"), made.get("/nowhere"), made.post("/v1/predict", content=b"x")):
@@ -198,8 +202,9 @@ def asgi(app, messages, headers=()):
             sent.append(message)
 
         scope = {
-            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
-            "path": "/v1/predict", "raw_path": b"/v1/predict", "query_string": b"", "root_path": "",
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST",
+            "scheme": "http", "path": "/v1/predict", "raw_path": b"/v1/predict", "query_string": b"",
+            "root_path": "",
             "headers": [(b"content-type", b"application/json"), *headers], "server": ("test", 80),
             "client": ("test", 1),
         }  # fmt: skip
@@ -214,6 +219,13 @@ def test_reading_stops_at_the_limit(make_guard):
     app = create_app(make_guard(), keys=None, limits=Limits(body_bytes=1000))
     endless = [{"type": "http.request", "body": b" " * 400, "more_body": True}] * 4
     assert asgi(app, endless)[0] == 413
+
+
+def test_a_client_that_leaves_is_not_a_failure(make_guard, caplog):
+    app = create_app(make_guard(), keys=None)
+    with pytest.raises(IndexError):  # nothing was sent
+        asgi(app, [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_a_body_that_never_ends_times_out(make_guard):
@@ -319,6 +331,7 @@ def test_metrics_count_and_name_nobody(client, tmp_path):
     ask = {"X-API-Key": token}
     made.post("/v1/predict", json={"inputs": [[90.0, -90.0, 90.0], *ROWS]}, headers=ask)
     made.post("/v1/predict", json={"inputs": [[1.0]]}, headers=ask)
+    made.post("/v2/models/hospital-a/infer", json={}, headers=ask)
     made.get("/nowhere/hospital-a")
     text = made.get("/metrics", headers={"X-API-Key": watcher}).text
     assert 'medward_rows_total{level="withheld"} 1.0' in text
@@ -327,6 +340,7 @@ def test_metrics_count_and_name_nobody(client, tmp_path):
     assert 'medward_verdicts_total{action="allow",source="e-process"} 2.0' in text
     assert 'medward_request_seconds_count{route="/v1/predict",status="200"} 1.0' in text
     assert 'medward_errors_total{route="/v1/predict",status="422"} 1.0' in text
+    assert 'medward_errors_total{route="/v2/models/{name}/infer",status="404"} 1.0' in text
     assert 'medward_errors_total{route="other",status="404"} 1.0' in text
     assert "hospital-a" not in text
     assert 'medward_rows_total{level="withheld"}' not in client().get("/metrics").text

@@ -47,7 +47,7 @@ def test_values_above_one_are_not_probabilities(s):
 
 
 def test_a_sigmoid_per_class_is_not_a_distribution():
-    with pytest.raises(MedwardError, match="a row sums to 1.5"):
+    with pytest.raises(MedwardError, match=r"a row sums to 1\.5"):
         checks.check_scores(np.full((2, 3), 0.5), PROBABILITIES)
 
 
@@ -62,7 +62,9 @@ def test_one_odd_row_is_enough_on_every_later_call():
         checks.outputs(rows, None, PROBABILITIES)
 
 
-@pytest.mark.parametrize("scores", [np.zeros((4, 2)), np.zeros((4, 1)), np.zeros(4), np.zeros((1, 4, 3)), "text", None])
+@pytest.mark.parametrize(
+    "scores", [np.zeros((4, 2)), np.zeros((4, 1)), np.zeros(4), np.zeros((1, 4, 3)), "text", None]
+)
 def test_wrong_shapes_are_named(scores):
     with pytest.raises(MedwardError, match=r"expected .*\(n, 3\)"):
         checks.check_scores(scores, LOGITS)
@@ -94,7 +96,7 @@ def test_a_contradictory_spec_is_refused(change, message):
 def test_agreement_states_the_measured_difference():
     a = Outputs(np.zeros((2, 3)), np.ones((2, 4)))
     checks.check_agreement(a, Outputs(a.scores + 9e-6, a.features), "f")
-    with pytest.raises(MedwardError, match="f: scores differ from the model's own by 0.002"):
+    with pytest.raises(MedwardError, match=r"f: scores differ from the model's own by 0\.002"):
         checks.check_agreement(a, Outputs(a.scores + 2e-3, a.features), "f")
     with pytest.raises(MedwardError, match="features differ"):
         checks.check_agreement(a, Outputs(a.scores, a.features + 1e-3), "f")

@@ -53,7 +53,7 @@ def test_corrupt_files_are_one_sentence(tmp_path):
     path = tmp_path / "m.onnx"
     for data in (b"", b"garbage", graph().SerializeToString()[:-40]):
         path.write_bytes(data)
-        with pytest.raises(MedwardError, match="m.onnx"):
+        with pytest.raises(MedwardError, match=r"m\.onnx"):
             models.wrap(path, spec=SPEC, sample=X)
     with pytest.raises(MedwardError, match="cannot read the model"):
         models.wrap(tmp_path / "absent.onnx", spec=SPEC, sample=X)
@@ -76,4 +76,6 @@ def test_one_thread_per_call(tmp_path):
 def test_recorded_names_must_exist(tmp_path):
     data = graph().SerializeToString()
     with pytest.raises(MedwardError, match="no output named 'other'"):
-        models.load("model.onnx", data, spec=SPEC, options={"input": "x", "scores": "other"}, allow_code=False)
+        models.load(
+            "model.onnx", data, spec=SPEC, options={"input": "x", "scores": "other"}, allow_code=False
+        )

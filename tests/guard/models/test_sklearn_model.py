@@ -15,7 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from guard import models
 from guard.errors import MedwardError
-from guard.models import skops_file, sklearn_model
+from guard.models import sklearn_model, skops_file
 from guard.types import ModelSpec
 
 X = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
@@ -46,7 +46,7 @@ def test_hist_gradient_boosting_goes_to_skops_and_says_why(tmp_path):
     model = models.wrap(HistGradientBoostingClassifier(max_iter=2).fit(X, Y), spec=SPEC, sample=X)
     exported = model.export(tmp_path)
     assert exported.file == "model.skops"
-    assert "skl2onnx cannot convert" in exported.options["why not ONNX"]
+    assert "skl2onnx cannot convert" in exported.options["not_onnx_because"]
 
 
 def test_a_graph_that_disagrees_falls_back_to_skops(tmp_path, monkeypatch):
@@ -56,7 +56,7 @@ def test_a_graph_that_disagrees_falls_back_to_skops(tmp_path, monkeypatch):
     model = models.wrap(LogisticRegression().fit(X, Y), spec=SPEC, sample=X)
     exported = model.export(tmp_path)
     assert [each.name for each in tmp_path.iterdir()] == ["model.skops"]
-    assert "scores differ from the model's own by" in exported.options["why not ONNX"]
+    assert "scores differ from the model's own by" in exported.options["not_onnx_because"]
 
 
 def test_nested_trees_survive_skops():
@@ -95,17 +95,29 @@ def test_numpy_functions_are_not_trusted_wholesale():
         skops_file.load(data)
 
 
-def test_a_tree_that_points_outside_itself_is_refused():
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [("left", 10_000, "points outside"), ("feature_idx", 3, "points outside"), ("right", 0, "points back")],
+)
+def test_a_tree_that_points_outside_itself_or_back_is_refused(column, value, message):
     model = HistGradientBoostingClassifier(max_iter=1).fit(X, Y)
+    skops_file.load(skops.io.dumps(model))
     nodes = model._predictors[0][0].nodes
-    nodes["left"][nodes["is_leaf"] == 0] = 10_000
-    with pytest.raises(MedwardError, match="points outside"):
+    nodes[column][nodes["is_leaf"] == 0] = value
+    with pytest.raises(MedwardError, match=message):
         skops_file.load(skops.io.dumps(model))
-    skops_file.load(skops.io.dumps(HistGradientBoostingClassifier(max_iter=1).fit(X, Y)))
+
+
+def test_a_skops_file_is_wrapped_without_pickle(tmp_path):
+    path = tmp_path / "mine.skops"
+    estimator = LogisticRegression().fit(X, Y)
+    path.write_bytes(skops_file.dump(estimator))
+    model = models.wrap(path, spec=models.infer_spec(path, sample=X), sample=X)
+    np.testing.assert_array_equal(model.predict(X).scores, estimator.predict_proba(X))
 
 
 def test_garbage_is_one_sentence():
-    with pytest.raises(MedwardError, match="model.skops: cannot be read"):
+    with pytest.raises(MedwardError, match=r"model\.skops: cannot be read"):
         skops_file.load(b"not a zip")
 
 

@@ -84,6 +84,13 @@ def test_state_is_small_json_whatever_the_history():
     assert len(json.dumps(long)) < len(json.dumps(short)) + 100 < 700
 
 
+def test_a_state_kept_on_another_grid_starts_anew():
+    state, _ = run([0.01] * 5)
+    same, other = EProcess(levels=GRID, ladder=LADDER), EProcess(levels=(0.1, 0.2), ladder=LADDER)
+    assert same.resume(json.loads(json.dumps(state))) == state
+    assert other.resume(state) == other.resume(None) == other.start()
+
+
 def test_step_is_pure():
     monitor = EProcess(levels=GRID, ladder=LADDER)
     state = monitor.start()

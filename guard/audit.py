@@ -1,0 +1,390 @@
+"""An append-only log of what the guard did: JSON Lines, each record chained to the one before by SHA-256.
+
+A line is the canonical JSON of the record and four fields: `seq` (1, 2, ...; also its line number), `time`
+(UTC), `prev` (the hash of the record before) and `hash` (SHA-256 of the canonical JSON of everything else,
+`prev` included). Canonical means sorted keys, no spaces, ASCII, shortest numbers, one newline. Any other
+spelling is refused, so no byte of a whole line can change unnoticed.
+
+The chain has no key: it reveals damage and clumsy edits. Somebody who may write the file can rewrite all of
+it, or cut off its end, and the chain still holds. Only a hash kept elsewhere (`head`) shows that.
+
+POSIX only, and not for network file systems, where ``flock`` may not exclude other hosts.
+Reference: Schneier and Kelsey, "Secure audit logs to support computer forensics", ACM TISSEC 2(2), 1999, for
+the chain; the evolving keys of that paper are not used here.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import accumulate
+from os import PathLike
+from typing import Any
+
+from guard.errors import IntegrityError, MedwardError, UnavailableError
+from guard.monitor import EProcess
+from guard.monitor.eprocess import EState
+from guard.policy import Policy
+from guard.types import Action, Observation
+
+Path = str | PathLike[str]
+
+GENESIS = "0" * 64
+CHAIN = ("seq", "time", "prev", "hash")
+
+
+class AuditLog:
+    """Appends records to one file; safe for many threads and for several processes on one host.
+
+    `append` returns once the whole line is with the operating system, so a kill -9 loses no acknowledged
+    record; with `fsync` it is on the disk, so a power cut does not either. What a writer killed half way left
+    behind (an unfinished last line, never acknowledged) is moved to ``<path>.torn`` by whoever writes next,
+    and the chain goes on. Opening raises `IntegrityError` when the last record is damaged.
+    """
+
+    def __init__(self, path: Path, *, fsync: bool = False) -> None:
+        self.path = os.fspath(path)
+        self.fsync = fsync
+        with self._locked() as file:
+            self._mend(file)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add `record`. Raises `UnavailableError` on a full disk, a refused permission or a damaged end."""
+        if taken := [name for name in CHAIN if name in record]:
+            raise MedwardError(f"audit record: the field {taken[0]!r} belongs to the chain; rename it")
+        with self._locked() as file:
+            try:
+                seq, prev = self._mend(file)
+            except IntegrityError as error:  # the log's fault, not that of whoever sent the query
+                raise UnavailableError(str(error)) from error
+            self._write(file, _sealed(record, seq + 1, prev))
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        """The file, held by this thread alone; opened anew each time, so forks and rotation do no harm."""
+        try:
+            file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                try:
+                    yield file
+                finally:
+                    fcntl.flock(file, fcntl.LOCK_UN)  # close alone would not, had another thread just forked
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise UnavailableError(f"{self.path}: cannot write the audit log: {error.strerror}") from error
+
+    def _mend(self, file: int) -> tuple[int, str]:
+        """Move a torn last line aside; return `seq` and `hash` of the last record."""
+        line, torn = _tail(file)
+        if torn:
+            _check_torn(torn, f"{self.path}: the last line")
+            with open(f"{self.path}.torn", "ab") as aside:
+                aside.write(torn + b"\n")
+            os.ftruncate(file, os.fstat(file).st_size - len(torn))
+        if line is None:
+            return 0, GENESIS
+        record = _parsed(line, f"{self.path}: the last record")
+        return record["seq"], record["hash"]
+
+    def _write(self, file: int, line: bytes) -> None:
+        size = os.fstat(file).st_size
+        if os.write(file, line) < len(line):
+            os.ftruncate(file, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if self.fsync:
+            os.fsync(file)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """A log that holds: its number of records, the last one's hash, the bytes of an unfinished last line."""
+
+    records: int
+    head: str
+    torn: int
+
+
+def verify(path: Path, *, head: str | None = None) -> Verification:
+    """Check every byte of a log, line by line, or raise `IntegrityError` naming the first broken record.
+
+    `head` is the hash of a record, noted earlier and kept where the log's writers cannot reach; the log must
+    still contain it. Without it, a log that was rewritten as a whole, or cut short at the end of a line,
+    verifies. A last line without its newline is reported as `torn`, not as an error: it was never
+    acknowledged, or the file lost its end, which again only `head` tells.
+    """
+    last, records, torn, seen = GENESIS, 0, 0, head in (None, GENESIS)
+    for record, unfinished in _walk(path):
+        torn = len(unfinished)
+        if record is not None:
+            records, last = record["seq"], record["hash"]
+            seen = seen or last == head
+    if not seen:
+        raise IntegrityError(
+            f"{path}: none of {records} records has the hash {head}: the log was cut short or rewritten since"
+        )
+    return Verification(records=records, head=last, torn=torn)
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records in order, each checked against the chain first, without an unfinished last line."""
+    return (record for record, _ in _walk(path) if record is not None)
+
+
+def _walk(path: Path) -> Iterator[tuple[dict[str, Any] | None, bytes]]:
+    """Each checked record with b"", and at the end, where there is one, None with the unfinished line."""
+    prev = GENESIS
+    for number, line in enumerate(_lines(path), 1):
+        where = f"{path}: record {number} (line {number})"
+        if not line.endswith(b"\n"):
+            _check_torn(line, where)
+            yield None, line
+            return
+        record = _parsed(line[:-1], where)
+        if record["seq"] != number:
+            raise IntegrityError(f"{where}: broken sequence: it says it is record {record['seq']}")
+        if record["prev"] != prev:
+            raise IntegrityError(f"{where}: broken link: its prev is not the hash of the record before")
+        prev = record["hash"]
+        yield record, b""
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines the file has now. The lock is held only to learn the size between two writes."""
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            left = os.fstat(file.fileno()).st_size
+            fcntl.flock(file, fcntl.LOCK_UN)
+            while line := file.readline(left):
+                left -= len(line)
+                yield line
+    except FileNotFoundError:
+        raise MedwardError(f"{path}: there is no such audit log") from None
+    except OSError as error:
+        raise UnavailableError(f"{path}: cannot read the audit log: {error.strerror}") from error
+
+
+def _tail(file: int, block: int = 1 << 13) -> tuple[bytes | None, bytes]:
+    """The last whole line (None when there is none) and what follows it, read from the end."""
+    end = os.fstat(file).st_size
+    while True:
+        start = max(0, end - block)
+        whole, newline, torn = os.pread(file, end - start, start).rpartition(b"\n")
+        if start == 0 or b"\n" in whole:
+            return (whole.rpartition(b"\n")[2] if newline else None), torn
+        block *= 4
+
+
+def _canonical(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _hash(record: Mapping[str, Any]) -> str:
+    content = {key: value for key, value in record.items() if key != "hash"}
+    return hashlib.sha256(_canonical(content)).hexdigest()
+
+
+def _sealed(record: Mapping[str, Any], seq: int, prev: str) -> bytes:
+    time = datetime.now(UTC).isoformat(timespec="microseconds")
+    body = {**record, "seq": seq, "time": time, "prev": prev}
+    try:
+        return _canonical({**body, "hash": _hash(body)}) + b"\n"
+    except (TypeError, ValueError) as error:
+        raise MedwardError(f"audit record: must be finite JSON with text keys: {error}") from None
+
+
+def _parsed(line: bytes, where: str) -> dict[str, Any]:
+    """The record on a line, its own form and hash checked."""
+    try:
+        record = json.loads(line.decode("ascii"))
+    except (ValueError, RecursionError):
+        raise IntegrityError(f"{where}: not JSON") from None
+    if not isinstance(record, dict) or any(name not in record for name in CHAIN):
+        raise IntegrityError(f"{where}: not an audit record, which has {', '.join(CHAIN)}")
+    try:
+        same = _canonical(record) == line
+    except ValueError:  # NaN and infinities parse, but are never written
+        same = False
+    if not same:
+        raise IntegrityError(f"{where}: not in canonical form; its bytes were changed")
+    if _hash(record) != record["hash"]:
+        raise IntegrityError(f"{where}: broken hash: its content was changed")
+    return record
+
+
+def _check_torn(line: bytes, where: str) -> None:
+    """An unfinished line is the start of a record. A whole record with something after it is damage."""
+    try:
+        _, end = json.JSONDecoder().raw_decode(line.decode("latin-1"))
+    except (ValueError, RecursionError):
+        return
+    if end < len(line):
+        raise IntegrityError(f"{where}: a whole record that does not end in a newline")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """A log whose monitors were re-run: how many verdicts agree, and at which records accounts began anew."""
+
+    verdicts: int
+    restarts: Mapping[str, Sequence[int]]
+
+
+def replay(
+    records: Iterable[Mapping[str, Any]], policies: Iterable[Policy], levels: tuple[float, ...]
+) -> Replay:
+    """Re-run every account's e-process from the recorded p-values and digests.
+
+    `policies` are those the records were made under, `levels` the p-value grid of the profile. Raises
+    `IntegrityError` naming the first record with an action or evidence that does not follow from its
+    account's records, `MedwardError` for a record made under another policy.
+
+    Records of one account need not be in the order of its state transitions: a record waits for at most
+    `WAITING` others of its account until the state it follows from is reached.
+
+    Limits. The p-value of a repeated input is not used, so not checked. The screen's verdict and the release
+    levels need scores that are not recorded. A record that follows from an empty account is taken for a new
+    start and listed in `restarts`, to be compared with the resets and expiries one knows of. A query that
+    moved a state but left no complete record (killed in between, a store or log that failed, a log that
+    starts later) is a gap, and the account's next record is named. Concurrent batches that share an input
+    may, rarely, be named wrongly. Whoever can rewrite the log can make it consistent; see `verify`.
+    """
+    known = {policy.fingerprint: policy for policy in policies}
+    accounts: dict[str, _Account] = {}
+    verdicts = 0
+    for record in records:
+        for claim in _claims(record, known, levels):
+            account = accounts.setdefault(claim.key, _Account([claim.monitor.start()]))
+            account.add(claim)
+            verdicts += 1
+            if len(account.waiting) > WAITING:
+                _refuse(accounts)
+    _refuse(accounts)
+    return Replay(verdicts=verdicts, restarts={k: a.restarts for k, a in accounts.items() if a.restarts})
+
+
+WAITING = 256
+RECENT = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Claim:
+    """What one record says of one account."""
+
+    seq: int
+    key: str
+    monitor: EProcess
+    most: Action
+    observations: tuple[Observation, ...]
+    action: str
+    evidence: Mapping[str, float]
+
+    def path(self, state: EState) -> list[EState]:
+        """The states that the record's inputs lead through."""
+        steps = accumulate(self.observations, lambda s, o: self.monitor.step(s, o)[0], initial=state)
+        return list(steps)[1:]
+
+    def holds(self, state: EState) -> bool:
+        """Whether the record's verdict is that of `state`."""
+        verdict = self.monitor.verdict(state)
+        return (
+            self.action == min(verdict.action, self.most).label
+            and self.evidence.keys() == verdict.evidence.keys()
+            and all(
+                math.isclose(value, self.evidence[name], rel_tol=1e-9, abs_tol=1e-9)
+                for name, value in verdict.evidence.items()
+            )
+        )
+
+
+@dataclass(slots=True)
+class _Account:
+    """One account as it is re-run: its latest states, and the claims that do not follow from them yet."""
+
+    states: list[EState]
+    waiting: list[_Claim] = field(default_factory=list)
+    restarts: list[int] = field(default_factory=list)
+
+    def add(self, claim: _Claim) -> None:
+        self.waiting.append(claim)
+        while follower := next(filter(self._follows, self.waiting), None):
+            self.waiting.remove(follower)
+
+    def _follows(self, claim: _Claim) -> bool:
+        """Whether `claim` continues the account, repeats a recent state, or starts anew; step if so."""
+        path = claim.path(self.states[-1])
+        if claim.holds(path[-1]):
+            self.states = [*self.states, *path][-RECENT:]
+            return True
+        if any(claim.holds(state) and claim.path(state)[-1] == state for state in self.states):
+            return True
+        path = claim.path(claim.monitor.start())
+        if claim.holds(path[-1]):
+            self.restarts.append(claim.seq)
+            self.states = path[-RECENT:]
+            return True
+        return False
+
+
+def _claims(
+    record: Mapping[str, Any], policies: Mapping[str, Policy], levels: tuple[float, ...]
+) -> Iterator[_Claim]:
+    """One claim per account on the path; none when a defense failed or the record is not of a query."""
+    if "verdicts" not in record:
+        return
+    where = f"record {record.get('seq')}"
+    try:
+        verdicts = {verdict["source"]: verdict for verdict in record["verdicts"]}
+        if any(source.startswith("error:") for source in verdicts):
+            return
+        if (policy := policies.get(record["policy"])) is None:
+            raise MedwardError(f"{where}: made under policy {record['policy']}; give that policy too")
+        if strays := [p for p in record["p_values"] if p not in (*levels, 1.0)]:
+            raise IntegrityError(f"{where}: the p-value {strays[0]!r} is not on the grid {levels}")
+        observations = tuple(map(Observation, record["p_values"], record["inputs"]))
+        if not observations or len(record["p_values"]) != len(record["inputs"]):
+            raise IntegrityError(f"{where}: needs as many p-values as inputs, and at least one")
+        names = record["principal"].split("/")
+        for depth in range(1, len(names) + 1):
+            ladder = (
+                (rung.false_alarm / len(names), Action[rung.action.upper()]) for rung in policy.monitor.ladder
+            )
+            monitor = EProcess(levels=levels, ladder=tuple(ladder))
+            key = "/".join(names[:depth])
+            verdict = verdicts[f"{monitor.name}:{key}"]
+            yield _Claim(
+                seq=record["seq"],
+                key=key,
+                monitor=monitor,
+                most=Action.WITHHOLD if depth == len(names) else Action[policy.monitor.parents.upper()],
+                observations=observations,
+                action=verdict["action"],
+                evidence={name: float(value) for name, value in verdict["evidence"].items()},
+            )
+    except MedwardError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise IntegrityError(f"{where}: not the record of a query: {error!r}") from None
+
+
+def _refuse(accounts: Mapping[str, _Account]) -> None:
+    """Name the earliest record that still does not follow, if any."""
+    stuck = [claim for account in accounts.values() for claim in account.waiting]
+    if stuck:
+        claim = min(stuck, key=lambda each: each.seq)
+        replayed = claim.monitor.verdict(claim.path(accounts[claim.key].states[-1])[-1])
+        raise IntegrityError(
+            f"record {claim.seq}: account {claim.key!r}: recorded {claim.action} {dict(claim.evidence)}, "
+            f"replayed {replayed.action.label} {dict(replayed.evidence)}; "
+            "it was changed, or a record before it is missing"
+        )

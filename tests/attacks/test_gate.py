@@ -1,0 +1,177 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attacks.finding import Finding, Status
+from attacks.gate import Measured, bound, exit_code, judge, rows_needed
+from attacks.intervals import Interval, clopper_pearson
+from guard.policy import GatePolicy
+
+GATE = GatePolicy()
+N = 400
+
+
+def share(value: float, n: int = N) -> Interval:
+    return clopper_pearson(round(value * n), n)
+
+
+def around(value: float, half: float = 0.03) -> Interval:
+    return Interval(value, value - half, value + half, N)
+
+
+FAIR = {
+    "evasion": Measured(
+        undefended=share(0.9),
+        noise=share(0.05),
+        guarded=share(0.02),
+        adaptive=share(0.1),
+        false_refusal=share(0.01),
+    ),
+    "extraction": Measured(
+        undefended=around(0.4), guarded=around(0.05), adaptive=around(0.15), false_refusal=share(0.01)
+    ),
+    "membership": Measured(
+        undefended=around(0.8), guarded=around(0.52), adaptive=around(0.55), false_refusal=share(0.01)
+    ),
+}
+
+
+@pytest.mark.parametrize("family", FAIR)
+def test_a_fair_case_is_held(family):
+    status, reasons = judge(family, FAIR[family], GATE)
+    assert status is Status.HELD
+    assert len(reasons) == 1
+
+
+CASES = [
+    ("evasion", {"undefended": share(0.3)}, Status.INCONCLUSIVE, "too weak"),
+    ("evasion", {"undefended": share(0.52)}, Status.INCONCLUSIVE, "too weak"),
+    ("evasion", {"noise": share(0.88)}, Status.INCONCLUSIVE, "random noise"),
+    ("evasion", {"noise": None}, Status.INCONCLUSIVE, "no random noise"),
+    ("extraction", {"undefended": around(0.06)}, Status.INCONCLUSIVE, "gains too little"),
+    ("membership", {"undefended": around(0.57)}, Status.INCONCLUSIVE, "does not leak enough"),
+    ("evasion", {"guarded": share(0.4)}, Status.BROKEN, "The attack passes"),
+    ("evasion", {"adaptive": share(0.4)}, Status.BROKEN, "knows the guard passes"),
+    ("extraction", {"adaptive": around(0.6)}, Status.BROKEN, "knows the guard passes"),
+    ("membership", {"guarded": around(0.7)}, Status.BROKEN, "The attack passes"),
+    ("evasion", {"adaptive": None}, Status.INCONCLUSIVE, "not validated"),
+    ("evasion", {"guarded": None}, Status.INCONCLUSIVE, "not run"),
+    ("evasion", {"adaptive": share(0.15, 40)}, Status.INCONCLUSIVE, "n too small: needs about"),
+    ("evasion", {"false_refusal": share(0.5)}, Status.BROKEN, "refuses benign"),
+    ("evasion", {"false_refusal": share(0.0, 20)}, Status.INCONCLUSIVE, "n too small: needs about"),
+    ("evasion", {"false_refusal": None}, Status.INCONCLUSIVE, "benign users was not measured"),
+    (
+        "membership",
+        {"flags": ("members and non-members differ without the model",)},
+        Status.INCONCLUSIVE,
+        "flagged",
+    ),
+    ("evasion", {"flags": ("not converged",), "guarded": share(0.6)}, Status.BROKEN, "flagged"),
+]
+
+
+@pytest.mark.parametrize(("family", "change", "status", "word"), CASES)
+def test_each_reason_not_to_hold(family, change, status, word):
+    got, reasons = judge(family, replace(FAIR[family], **change), GATE)
+    assert got is status
+    assert word in " ".join(reasons)
+    assert all(reason.endswith(".") for reason in reasons)
+
+
+FAKES = {
+    "inflated logits: gradients vanish and the attack fails": {
+        "undefended": share(0.1),
+        "guarded": share(0.0),
+        "adaptive": share(0.0),
+        "flags": ("cross-entropy gradients vanish",),
+    },
+    "inflated logits: the margin still finds examples": {"flags": ("cross-entropy gradients vanish",)},
+    "quantiser: zero gradients": {"undefended": share(0.06), "flags": ("zero gradients",)},
+    "quantiser: a surrogate is stronger": {"flags": ("weaker than transfer",)},
+    "a detector that always abstains": {
+        "guarded": share(0.0),
+        "adaptive": share(0.0),
+        "false_refusal": share(1.0),
+        "flags": ("abstains",),
+    },
+    "a detector that always abstains, unnoticed by the attack": {
+        "guarded": share(0.0),
+        "adaptive": share(0.0),
+        "false_refusal": share(1.0),
+    },
+    "an attack with zero steps": {
+        "undefended": share(0.0),
+        "noise": share(0.0),
+        "guarded": share(0.0),
+        "adaptive": share(0.0),
+        "flags": ("zero steps",),
+    },
+    "an attack with zero steps, unflagged": {"undefended": share(0.0), "noise": share(0.0)},
+}
+
+
+@pytest.mark.parametrize("name", FAKES)
+def test_no_planted_fake_is_held(name):
+    status, reasons = judge("evasion", replace(FAIR["evasion"], **FAKES[name]), GATE)
+    assert status in (Status.BROKEN, Status.INCONCLUSIVE)
+    assert reasons
+
+
+rates = st.integers(0, N).map(lambda k: clopper_pearson(k, N))
+
+
+@given(
+    undefended=rates,
+    noise=rates,
+    guarded=rates,
+    adaptive=rates,
+    refusal=rates,
+    flags=st.sampled_from([(), ("odd",)]),
+)
+def test_held_means_every_bad_end_is_within_its_bound(undefended, noise, guarded, adaptive, refusal, flags):
+    measured = Measured(
+        undefended=undefended,
+        noise=noise,
+        guarded=guarded,
+        adaptive=adaptive,
+        false_refusal=refusal,
+        flags=flags,
+    )
+    status, _ = judge("evasion", measured, GATE)
+    fine = (
+        undefended.low >= 0.5
+        and undefended.low > noise.high
+        and guarded.high <= GATE.evasion_success
+        and adaptive.high <= GATE.evasion_success
+        and refusal.high <= GATE.false_refusal
+        and not flags
+    )
+    assert (status is Status.HELD) == fine
+
+
+def test_the_rows_it_asks_for_decide():
+    few = clopper_pearson(1, 40)
+    need = rows_needed(few, 0.05)
+    assert need > 40
+    assert clopper_pearson(need // 40, need).high < 0.05 * 1.15
+    assert rows_needed(Interval(0.05, 0.01, 0.2, 40), 0.05) is None
+
+
+def test_the_bounds_are_the_policys():
+    gate = GatePolicy(evasion_success=0.01, extraction_gain=0.02, membership_auc=0.51)
+    assert [bound(family, gate) for family in FAIR] == [0.01, 0.02, 0.51]
+    assert all(judge(family, FAIR[family], gate)[0] is not Status.HELD for family in FAIR)
+
+
+H, B, INC, NA = Status.HELD, Status.BROKEN, Status.INCONCLUSIVE, Status.NOT_APPLICABLE
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code"),
+    [([H, H], 0), ([H, NA], 0), ([H, B], 1), ([INC, B], 1), ([H, INC], 2), ([INC], 2), ([NA], 2), ([], 2)],
+)
+def test_exit_codes(statuses, code):
+    findings = [Finding.model_construct(status=status) for status in statuses]
+    assert exit_code(findings) == code

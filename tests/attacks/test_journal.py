@@ -1,0 +1,139 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attacks.base import AttackResult
+from attacks.journal import Journal, code_version, name_of, pack_result, settings_of, unpack_result
+from attacks.report import Report
+
+FAKES = Path(__file__).with_name("validation_fakes.py")
+
+
+def test_a_finished_run_is_recalled_and_not_run_again(tmp_path):
+    runs = []
+    journal = Journal(tmp_path)
+    for expected in (False, True):
+        outcome, recalled = journal.once({"seed": 1}, lambda: runs.append(1) or {"rate": 0.5})
+        assert (outcome, recalled) == ({"rate": 0.5}, expected)
+    assert len(runs) == 1
+    _, recalled = Journal(tmp_path, resume=False).once({"seed": 1}, lambda: runs.append(1) or {"rate": 0.5})
+    assert not recalled
+    assert len(runs) == 2
+
+
+def test_any_other_setting_is_another_run(tmp_path):
+    journal = Journal(tmp_path)
+    for seed in range(5):
+        assert not journal.once({"seed": seed, "attack": {"epsilon": 0.1}}, lambda: 0)[1]
+    assert not journal.once({"seed": 0, "attack": {"epsilon": 0.2}}, lambda: 0)[1]
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda raw: raw[:-10], lambda raw: b"", lambda raw: raw.replace(b"0.25", b"0.75")]
+)
+def test_a_torn_or_altered_file_is_run_again(tmp_path, damage):
+    journal = Journal(tmp_path)
+    journal.once({"a": 1}, lambda: {"rate": 0.25})
+    file = tmp_path / f"{name_of({'a': 1})}.json"
+    file.write_bytes(damage(file.read_bytes()))
+    outcome, recalled = journal.once({"a": 1}, lambda: {"rate": 0.5})
+    assert not recalled
+    assert outcome == {"rate": 0.5}
+    assert journal.once({"a": 1}, lambda: None)[1], "the good file has replaced the bad one"
+
+
+def test_no_flipped_bit_of_a_kept_run_is_believed(tmp_path):
+    settings, outcome = {"seed": 3}, {"outcome": [1, 2, 3], "name": "x"}
+    journal, key = Journal(tmp_path), name_of(settings)
+    journal.keep(key, settings, outcome)
+    file = tmp_path / f"{key}.json"
+    raw = file.read_bytes()
+    assert journal.recall(key) == outcome
+    for position in range(len(raw)):
+        flipped = raw[position] ^ 1 << position % 8
+        file.write_bytes(raw[:position] + bytes([flipped]) + raw[position + 1 :])
+        assert journal.recall(key) is None
+
+
+def test_a_file_under_another_name_is_not_believed(tmp_path):
+    journal = Journal(tmp_path)
+    journal.once({"a": 1}, lambda: 1)
+    (tmp_path / f"{name_of({'a': 1})}.json").rename(tmp_path / f"{name_of({'a': 2})}.json")
+    assert journal.recall(name_of({"a": 2})) is None
+
+
+def test_results_survive_the_disk_unchanged():
+    result = AttackResult(
+        outcome=np.array([True, False]),
+        baseline=np.array([0.1, np.nan]),
+        truth=np.array([True, False]),
+        queries=7,
+        gradients=9,
+        flags=("odd",),
+        curves={"roc": ([0.0, 1.0], [0.0, 1.0])},
+        images={"perturbation": np.arange(6, dtype=np.float32).reshape(1, 2, 3)},
+    )
+    back = unpack_result(json.loads(json.dumps(pack_result(result))))
+    np.testing.assert_array_equal(back.baseline, result.baseline)
+    np.testing.assert_array_equal(back.images["perturbation"], result.images["perturbation"])
+    assert back.outcome.dtype == bool
+    assert (back.queries, back.gradients, back.flags) == (7, 9, ("odd",))
+    assert dict(back.curves) == dict(result.curves)
+
+
+def test_the_settings_of_an_attack_name_its_class_and_every_field():
+    @dataclass(frozen=True)
+    class Some:
+        epsilon: float = 0.1
+
+    assert settings_of(Some())["settings"] == {"epsilon": 0.1}
+    assert "Some" in settings_of(Some())["class"]
+    assert settings_of(Some(0.2)) != settings_of(Some())
+    assert code_version() == code_version()
+
+
+def runs(counter: Path) -> list[str]:
+    return counter.read_text().splitlines() if counter.exists() else []
+
+
+def settled(report: Report) -> list:
+    """The findings without the one thing that is a stopwatch reading."""
+    return [finding.model_copy(update={"clean_cost": None}) for finding in report.findings]
+
+
+def test_a_validation_killed_half_way_goes_on_and_ends_the_same(tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def start(out: str) -> subprocess.Popen:
+        command = [sys.executable, str(FAKES), str(tmp_path / out), str(tmp_path / f"{out}.count"), "0.3"]
+        return subprocess.Popen(command, env=environment, cwd=FAKES.parents[2])
+
+    counter, report = tmp_path / "killed.count", tmp_path / "killed/report.json"
+    victim = start("killed")
+    deadline = time.monotonic() + 60
+    while len(runs(counter)) < 4 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    begun = len(runs(counter))
+    cells = {file.name: file.read_bytes() for file in (tmp_path / "killed/cells").glob("[!.]*.json")}
+    finished = len(cells) - 1  # the clean cost is a cell too
+    assert 3 <= finished <= begun < 9
+    assert not report.exists()
+
+    assert start("killed").wait(60) == 0
+    assert len(runs(counter)) == begun + 9 - finished, "only what was not finished is run"
+    assert all((tmp_path / "killed/cells" / name).read_bytes() == raw for name, raw in cells.items())
+
+    assert start("straight").wait(60) == 0
+    assert len(runs(tmp_path / "straight.count")) == 9
+    assert settled(Report.load(report)) == settled(Report.load(tmp_path / "straight/report.json"))

@@ -1,0 +1,159 @@
+import numpy as np
+import pytest
+from validation_fakes import SPEC, SPLITS, Linear, Scripted, deployment, rows
+
+from attacks.base import AttackResult
+from attacks.finding import Status
+from attacks.matrix import validate
+from attacks.samples import attack_data, conformed
+from attacks.target import guarded_oracle
+from guard.data import Split
+from guard.errors import MedwardError
+from guard.stores import MemoryStore
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return deployment()
+
+
+def run(bundle, out, *attacks, splits=SPLITS, **settings):
+    return validate(bundle, splits, out, attacks=attacks, progress=False, **settings)
+
+
+def test_each_attack_becomes_one_finding_with_three_arms(bundle, tmp_path):
+    attacks = (
+        Scripted(name="good"),
+        Scripted(name="strong", behind=0.7),
+        Scripted(name="weak", free=0.3),
+        Scripted(name="flagged", flags=("zero gradients",)),
+        Scripted(name="blind", blind=True),
+        Scripted(name="thief", family="extraction", behind=0.08),
+        Scripted(name="lira", family="membership", behind=-0.05),
+    )
+    report = run(bundle, tmp_path, *attacks)
+    status = {finding.attack: finding.status for finding in report.findings}
+    assert status == {
+        "good": Status.HELD,
+        "strong": Status.BROKEN,
+        "weak": Status.INCONCLUSIVE,
+        "flagged": Status.INCONCLUSIVE,
+        "blind": Status.INCONCLUSIVE,
+        "thief": Status.HELD,
+        "lira": Status.HELD,
+    }
+    assert report.exit_code == 1
+    good, thief = report.findings[0], report.findings[5]
+    assert good.undefended.value == pytest.approx(0.95)
+    assert good.guarded.value == good.adaptive.value == pytest.approx(0.01)
+    assert good.baseline.value == pytest.approx(0.05)
+    assert good.adaptive_name == "good+aware"
+    assert good.clean_cost.site.n == 400
+    assert "AML.T0043.002" in good.controls["MITRE ATLAS"], "without a network the attack is a transfer"
+    assert "transfer" in good.threat.knowledge
+    assert thief.judged_guarded.value == pytest.approx(0.03 / 0.9, abs=1e-6)
+    assert {path.name for path in tmp_path.iterdir()} == {"cells", "report.json", "report.html", "junit.xml"}
+
+
+def test_a_detector_that_always_abstains_is_broken(tmp_path):
+    report = run(deployment(abstains=True), tmp_path, Scripted(behind=0.0))
+    assert report.findings[0].status is Status.BROKEN
+    assert "refuses benign" in " ".join(report.findings[0].reasons)
+    assert report.clean.site.false_refusal.value == 1
+    assert report.clean.site.accuracy.guarded.value == 0
+    assert report.clean.site.accuracy.undefended.value == 1
+
+
+def test_a_guard_that_tires_of_honest_users_shows_it(tmp_path):
+    """One account asks everything: a monitor that alarms on benign rows is a clean cost, not a success."""
+    shifted = {**SPLITS, "holdout": Split(SPLITS["holdout"].inputs * 3, SPLITS["holdout"].labels)}
+    report = run(deployment(), tmp_path, Scripted(behind=0.0), splits=shifted)
+    assert report.findings[0].status is Status.BROKEN
+    assert report.clean.site.levels["withheld"] > 0.5
+    assert report.clean.drift.levels["withheld"] < 0.1
+
+
+def test_membership_without_the_rows_for_it_is_not_applicable(bundle, tmp_path):
+    report = run(bundle, tmp_path, Scripted(family="membership"), splits={"test": SPLITS["test"]})
+    assert report.findings[0].status is Status.NOT_APPLICABLE
+    assert '"train"' in report.findings[0].reasons[0]
+    assert report.exit_code == 2
+    assert report.clean.drift is None
+
+
+class Failing(Scripted):
+    def run(self, target, data, *, seed):
+        if target._profile is None:
+            return super().run(target, data, seed=seed)
+        raise MedwardError("the guard answered nothing")
+
+
+class OnNoRow(Scripted):
+    def run(self, target, data, *, seed):
+        return AttackResult(outcome=np.zeros(0, bool))
+
+
+def test_an_attack_that_cannot_run_is_inconclusive_not_a_crash(bundle, tmp_path):
+    report = run(bundle, tmp_path, Failing(), OnNoRow(name="empty"))
+    assert [finding.status for finding in report.findings] == [Status.INCONCLUSIVE] * 2
+    assert "the guard answered nothing" in " ".join(report.findings[0].reasons)
+    assert "no row" in report.findings[1].reasons[0]
+
+
+def test_a_second_validation_runs_nothing_and_finds_the_same(bundle, tmp_path):
+    attack = Scripted(counter=str(tmp_path / "count"))
+    first = run(bundle, tmp_path / "out", attack)
+    second = run(bundle, tmp_path / "out", attack)
+    assert len((tmp_path / "count").read_text().splitlines()) == 3
+    assert second.findings == first.findings
+    run(bundle, tmp_path / "out", attack, seed=1)
+    assert len((tmp_path / "count").read_text().splitlines()) == 6
+
+
+def test_one_line_per_finished_run_where_there_is_no_terminal(bundle, tmp_path, capsys):
+    validate(bundle, SPLITS, tmp_path, attacks=[Scripted()], progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    assert lines[1].startswith("scripted, undefended: 0.95")
+    validate(bundle, SPLITS, tmp_path, attacks=[Scripted()], progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_fresh_account_per_row_leaves_only_the_screen(bundle):
+    strange = np.full((60, 6), 8, np.float32) + np.arange(60, dtype=np.float32)[:, None] / 100
+    benign = rows(40, 9).inputs
+    thief, visitors = (
+        guarded_oracle(bundle.guard(store=MemoryStore()), fresh=fresh) for fresh in (False, True)
+    )
+    assert (thief(strange).labels == -1).all()
+    assert (visitors(strange).labels == -1).all()
+    assert (thief(benign).labels == -1).all(), "the thief's account is closed"
+    assert (visitors(benign).labels >= 0).mean() > 0.9
+    np.testing.assert_array_equal(visitors(benign[:5]).scores.shape, (5, 2))
+
+
+def test_the_attackers_rows_never_meet_the_rows_it_is_judged_on():
+    model = Linear()
+    data, missing = attack_data(model, conformed(SPLITS, SPEC), seed=0)
+    assert not missing
+    parts = [data.members, data.nonmembers, data.shadow, data.test]
+    seen = [{row.tobytes() for row in part.inputs} for part in parts]
+    assert sum(map(len, seen)) == len(set().union(*seen)) == sum(map(len, parts))
+    alone, missing = attack_data(model, conformed({"data": SPLITS["test"]}, SPEC), seed=0)
+    assert set(missing) == {"membership"}
+    assert not {row.tobytes() for row in alone.craft.inputs} & {row.tobytes() for row in alone.test.inputs}
+    np.testing.assert_array_equal(alone.reference, model.predict(alone.test.inputs).scores.argmax(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("splits", "sentence"),
+    [
+        ({"train": SPLITS["train"], "holdout": SPLITS["holdout"]}, 'needs a split "test"'),
+        ({"test": rows(3, 0)}, "at least 10 rows"),
+        ({"test": Split(np.zeros((20, 5), np.float32))}, "split test: .*shape"),
+        ({"test": Split(rows(20, 0).inputs, np.full(20, 2))}, "labels must be 0 to 1, got 2 to 2"),
+    ],
+)
+def test_data_that_does_not_fit_is_refused_in_one_sentence(bundle, tmp_path, splits, sentence):
+    with pytest.raises(MedwardError, match=sentence):
+        run(bundle, tmp_path, Scripted(), splits=splits)

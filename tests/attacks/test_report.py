@@ -1,0 +1,196 @@
+import io
+import json
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from rich.console import Console
+from validation_fakes import SPLITS, Scripted, deployment
+
+from attacks.finding import ARMS, Status
+from attacks.matrix import validate
+from attacks.report import Report, print_findings
+from guard.errors import MedwardError
+
+HOSTILE = '<script>alert("x")</script>&$\\frac{1}{2}$'
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Report:
+    attacks = (
+        Scripted(name="pgd"),
+        Scripted(name=HOSTILE, behind=0.7),
+        Scripted(name="thief", family="extraction", behind=0.1),
+        Scripted(name="weak", free=0.2),
+        Scripted(name="lira", family="membership"),
+    )
+    report = validate(deployment(), SPLITS, tmp_path_factory.mktemp("plain"), attacks=attacks, progress=False)
+    findings = list(report.findings)
+    delta = np.random.default_rng(0).normal(size=(1, 8, 8))
+    pictures = {
+        "perturbation": delta.tolist(),
+        "clean": (delta * 0 + 0.5).tolist(),
+        "perturbed": delta.tolist(),
+    }
+    findings[0] = findings[0].model_copy(update={"images": pictures})
+    roc = {arm: {"roc": ((0.0, 0.1, 1.0), (0.0, 0.6, 1.0))} for arm in ARMS}
+    findings[4] = findings[4].model_copy(
+        update={"curves": roc, "status": Status.NOT_APPLICABLE, "reasons": (HOSTILE,)}
+    )
+    pair = report.clean.site.accuracy
+    site = report.clean.site.model_copy(
+        update={"sensitivity": {HOSTILE: pair}, "specificity": {HOSTILE: pair}}
+    )
+    facts = report.provenance.model_copy(
+        update={
+            "classes": (HOSTILE, "b"),
+            "model": HOSTILE,
+            "modality": "image",
+            "shape": (1, 8, 8),
+            "low": 0,
+            "high": 1,
+        }
+    )
+    return report.model_copy(
+        update={
+            "findings": tuple(findings),
+            "clean": report.clean.model_copy(update={"site": site}),
+            "provenance": facts,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(report, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    report.save(folder)
+    return folder
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, and unclosed elements."""
+
+    VOID = frozenset({"meta", "img", "br", "link", "input"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags, self.open, self.words = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(folder) -> Page:
+    return Page((folder / "report.html").read_text())
+
+
+def test_the_json_reads_back_equal_and_has_a_version(report, folder):
+    assert Report.load(folder / "report.json") == report
+    raw = json.loads((folder / "report.json").read_text(), parse_constant=pytest.fail)
+    assert raw["schema_version"] == 1
+    assert raw["findings"][0]["undefended"].keys() == {"value", "low", "high", "n"}
+    (folder / "other.json").write_text(json.dumps({**raw, "schema_version": 2}))
+    with pytest.raises(MedwardError, match="schema_version"):
+        Report.load(folder / "other.json")
+    with pytest.raises(MedwardError, match="cannot read"):
+        Report.load(folder / "absent.json")
+
+
+def test_the_junit_has_a_testcase_per_finding_and_broken_fails(report, folder):
+    suite = ET.parse(folder / "junit.xml").getroot()
+    cases = suite.findall("testcase")
+    outcome = {case.get("name"): [child.tag for child in case] for case in cases}
+    assert outcome == {
+        "pgd": ["system-out"],
+        HOSTILE: ["failure"],
+        "thief": ["system-out"],
+        "weak": ["error"],
+        "lira": ["skipped"],
+    }
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors"), suite.get("skipped")) == (
+        "5",
+        "1",
+        "1",
+        "1",
+    )
+    assert "bound" in cases[1].find("failure").get("message")
+
+
+def test_the_page_is_well_formed_and_fetches_nothing(folder, page):
+    assert page.open == []
+    text = re.sub(r"base64,[\w+/=]+", "", (folder / "report.html").read_text())
+    assert not re.search(r"https?://|url\(\s*['\"]?(?!#)|@import|//[a-z]", text, re.IGNORECASE)
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "embed", "form"}
+    for _, attributes in page.tags:
+        for key in ("src", "href"):
+            assert attributes.get(key, "#").startswith(("#", "data:image/png;base64,"))
+        assert not [key for key in attributes if key.startswith("on")]
+
+
+def test_hostile_names_are_text_not_markup(folder, page):
+    assert "<script" not in (folder / "report.html").read_text().lower()
+    assert sum(HOSTILE in words for words in page.words) >= 3
+
+
+def test_the_page_follows_the_theme_and_can_be_read_without_colour(folder, page):
+    text = (folder / "report.html").read_text()
+    assert "prefers-color-scheme: dark" in text
+    assert "#0a0b" not in text, "a sentinel colour was not replaced"
+    drawn = set(re.findall(r"var\((--[\w-]+)\)", text))
+    assert {"--undefended", "--guarded", "--adaptive", "--baseline", "--ink"} <= drawn
+    light, dark = text.split("prefers-color-scheme: dark")
+    assert all(
+        f"{name}:" in light and f"{name}:" in dark for name in drawn - {"--tone", "--tint", "--series"}
+    )
+    svgs = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert len(svgs) >= 6
+    assert all(svg["role"] == "img" and svg["aria-label"] for svg in svgs)
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(images) == 3
+    assert all(image["alt"] for image in images)
+    words = " ".join(page.words)
+    assert all(status.value.replace("_", " ") in words for status in Status)
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_page_says_what_was_found_and_what_was_not_tested(page, report):
+    words = re.sub(r"\s+", " ", " ".join(page.words))
+    assert "1 of 4 attacks broke the guard." in words
+    assert report.provenance.bundle in words
+    assert "Poisoned or backdoored training data" in words
+    assert "judged by transfer" in words
+    for finding in report.findings:
+        assert re.sub(r"\s+", " ", finding.reasons[0]) in words
+
+
+def test_the_terminal_table_names_every_attack_and_the_verdict(report):
+    console = Console(width=120, record=True, file=io.StringIO())
+    print_findings(report, console)
+    text = console.export_text()
+    assert all(finding.attack.split("&")[0] in text for finding in report.findings)
+    assert "BROKEN: 1 of 4 attacks broke the guard." in text
+    assert "95.0%" in text
+
+
+def test_a_missing_picture_or_curve_is_simply_not_drawn(report, tmp_path):
+    bare = [finding.model_copy(update={"curves": {}, "images": {}}) for finding in report.findings]
+    report.model_copy(update={"findings": tuple(bare), "accounts": {}}).save(tmp_path)
+    assert Page((tmp_path / "report.html").read_text()).open == []
+    report.model_copy(update={"findings": ()}).save(tmp_path)
+    assert "Nothing could be tested" in (tmp_path / "report.html").read_text()

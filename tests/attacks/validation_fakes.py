@@ -1,0 +1,127 @@
+"""A tiny deployed model and scripted attacks, for tests of the validation itself. Also run as a script, to be killed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
+from attacks.matrix import validate
+from attacks.target import Target
+from guard.data import Split
+from guard.pipeline import Guard
+from guard.policy import Policy
+from guard.profile import Profile
+from guard.protocols import Store
+from guard.types import Array, ModelSpec, Outputs
+
+SPEC = ModelSpec(name="toy", modality="tabular", shape=(6,), classes=("benign", "malignant"), output="logits")
+POLICY = Policy(on_error="withhold")
+WEIGHTS = np.random.default_rng(7).normal(size=(6, 2)).astype(np.float32)
+
+
+class Linear:
+    """Two logits from six numbers."""
+
+    spec = SPEC
+
+    def predict(self, inputs: Array) -> Outputs:
+        return Outputs(inputs @ WEIGHTS)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What `validate` needs of a bundle; `abstains` refuses every query, as a broken detector would."""
+
+    profile: Profile
+    policy: Policy = POLICY
+    model: Linear = Linear()
+    digest: str = "ab" * 32
+    abstains: bool = False
+
+    def guard(self, *, store: Store) -> Guard:
+        policy = self.policy
+        if self.abstains:
+            ladder = (policy.monitor.ladder[0].model_copy(update={"false_alarm": 1.0, "action": "withhold"}),)
+            policy = policy.model_copy(
+                update={"monitor": policy.monitor.model_copy(update={"ladder": ladder})}
+            )
+        return Guard(model=self.model, policy=policy, profile=self.profile, store=store)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scripted:
+    """An attack that achieves what it is told, without and with a guard in front, and asks a few honest rows.
+
+    `counter` gets a line for every run, `seconds` is how long a run takes.
+    """
+
+    name: str = "scripted"
+    family: Family = "evasion"
+    free: float = 0.95
+    behind: float = 0.01
+    trivial: float = 0.05
+    flags: tuple[str, ...] = ()
+    blind: bool = False
+    counter: str = ""
+    seconds: float = 0.0
+
+    @property
+    def threat(self) -> ThreatModel:
+        return ThreatModel(access=Access.GRADIENTS, epsilon=0.5, knowledge="a script")
+
+    def __getattribute__(self, key: str) -> object:
+        if key == "adaptive" and object.__getattribute__(self, "blind"):
+            raise AttributeError(key)
+        return object.__getattribute__(self, key)
+
+    def adaptive(self) -> Scripted:
+        return replace(self, name=f"{self.name}+aware")
+
+    def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
+        time.sleep(self.seconds)
+        guarded = target._profile is not None
+        if self.counter:
+            with Path(self.counter).open("a") as file:
+                file.write(f"{self.name} {guarded}\n")
+        target.query(data.test.inputs[:5])
+        power = self.behind if guarded else self.free
+        rng = np.random.default_rng(seed)
+        if self.family == "membership":
+            truth = np.repeat([True, False], 200)
+            outcome = rng.normal(size=400) + 3 * power * truth
+            return AttackResult(outcome=outcome, truth=truth, flags=self.flags)
+        n = len(data.test)
+        outcome, baseline = np.arange(n) < round(power * n), np.arange(n) < round(self.trivial * n)
+        curve = ([1.0, 2.0], [power / 2, power])
+        return AttackResult(
+            outcome=outcome,
+            baseline=baseline,
+            flags=self.flags,
+            curves={"attack": curve, "noise": ([1.0, 2.0], [0.0, self.trivial])},
+        )
+
+
+def rows(n: int, seed: int) -> Split:
+    """Benign rows with the model's own decisions as labels."""
+    inputs = np.random.default_rng(seed).normal(size=(n, 6)).astype(np.float32)
+    return Split(inputs, (inputs @ WEIGHTS).argmax(axis=1))
+
+
+def deployment(**settings: object) -> Deployment:
+    profile = Profile.fit(Linear(), rows(400, 1).inputs, risk=0.01)
+    return Deployment(profile=profile, **settings)  # type: ignore[arg-type]
+
+
+SPLITS = {"train": rows(100, 2), "holdout": rows(400, 3), "test": rows(200, 4)}
+
+
+if __name__ == "__main__":
+    out, counter, seconds = sys.argv[1:]
+    slow = [Scripted(name=f"slow-{i}", counter=counter, seconds=float(seconds)) for i in range(3)]
+    validate(deployment(), SPLITS, Path(out), attacks=slow, progress=False)
+    print("done", flush=True)

@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from guard import bundle, models
+from guard.errors import IntegrityError, MedwardError
+from guard.policy import Policy
+from guard.profile import Profile
+from guard.types import ModelSpec, Query
+
+POLICY = Policy(on_error="withhold")
+SPEC = ModelSpec(
+    name="m", modality="tabular", shape=(4,), classes=("a", "b"), output="logits", low=-50, high=50
+)
+rng = np.random.default_rng(0)
+X = rng.normal(size=(400, 4)).astype(np.float32)
+W = rng.normal(size=(4, 2)).astype(np.float32)
+
+
+def onnx_bytes() -> bytes:
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["scores"]), helper.make_node("Relu", ["x"], ["features"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
+        [
+            helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", 2]),
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 4]),
+        ],
+        [numpy_helper.from_array(W, "w")],
+    )
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    ).SerializeToString()
+
+
+def score(batch):
+    return batch @ W
+
+
+def make(path, x, spec=SPEC, **options):
+    model = models.wrap(x, spec=spec, sample=X[:16])
+    profile = Profile.fit(model, X, risk=POLICY.monitor.calibration_risk)
+    return bundle.save(
+        path, model, POLICY, profile, data_digest="d" * 64, sizes={"benign": len(X)}, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    path = tmp_path_factory.mktemp("source") / "m.onnx"
+    path.write_bytes(onnx_bytes())
+    return path
+
+
+@pytest.fixture(scope="module")
+def masters(tmp_path_factory, source):
+    """One bundle per file form; tests change copies."""
+    folder = tmp_path_factory.mktemp("masters")
+    estimator = HistGradientBoostingClassifier(max_iter=2).fit(X, (X[:, 0] > 0).astype(int))
+    probabilities = ModelSpec(
+        name="t", modality="tabular", shape=(4,), classes=("a", "b"), output="probabilities"
+    )
+    return {
+        "model.onnx": make(folder / "onnx", source),
+        "model.skops": make(folder / "skops", estimator, probabilities),
+        "entrypoint.json": make(folder / "code", score),
+    }
+
+
+@pytest.fixture
+def copy(masters, tmp_path):
+    return Path(shutil.copytree(masters["model.onnx"].path, tmp_path / "bundle"))
+
+
+@pytest.mark.parametrize("file", models.FILES)
+def test_what_was_saved_is_loaded(masters, file):
+    saved = masters[file]
+    assert {each.name for each in saved.path.iterdir()} == {"card.json", "policy.toml", "profile.npz", file}
+    loaded = bundle.load(saved.path, allow_code=True, expect=saved.digest)
+    assert (loaded.card, loaded.policy, loaded.model.spec) == (saved.card, POLICY, saved.model.spec)
+    np.testing.assert_array_equal(loaded.model.predict(X).scores, saved.model.predict(X).scores)
+    outputs = saved.model.predict(X)
+    np.testing.assert_array_equal(loaded.profile.p_values(X, outputs), saved.profile.p_values(X, outputs))
+    assert loaded.card.data_digest == "d" * 64
+    assert loaded.card.sizes == {"benign": 400}
+    assert loaded.card.versions["numpy"] == np.__version__
+
+
+def test_a_bundle_answers_behind_its_guard(masters):
+    loaded = bundle.load(masters["model.onnx"].path)
+    answer = loaded.guard(salt=b"s").answer(Query(principal=("a",), inputs=X[:3]))
+    np.testing.assert_array_equal(answer.labels, (X[:3] @ W).argmax(axis=1))
+
+
+def test_saving_twice_gives_the_same_bytes(masters, source, tmp_path):
+    again = make(tmp_path / "again", source)
+    assert again.digest == masters["model.onnx"].digest
+
+
+def test_no_pickle_inside(masters):
+    for each in masters.values():
+        for file in each.path.iterdir():
+            assert file.suffix in {".json", ".toml", ".npz", ".onnx", ".skops"}
+            assert not file.read_bytes().startswith(b"\x80")  # the first byte of every binary pickle
+        with np.load(each.path / "profile.npz", allow_pickle=False) as archive:
+            assert all(archive[key].dtype != object for key in archive.files)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_flipped_byte_anywhere_is_named_and_refused(masters, data):
+    folder = masters[data.draw(st.sampled_from(sorted(masters)), label="bundle")].path
+    file = folder / data.draw(st.sampled_from(sorted(each.name for each in folder.iterdir())), label="file")
+    good = file.read_bytes()
+    position = data.draw(st.integers(0, len(good) - 1), label="position")
+    mask = data.draw(st.integers(1, 255), label="mask")
+    bad = bytearray(good)
+    bad[position] ^= mask
+    try:
+        file.write_bytes(bad)
+        with pytest.raises(IntegrityError, match=f"^{file.name}: "):
+            bundle.load(folder, allow_code=True)
+    finally:
+        file.write_bytes(good)
+    bundle.load(folder, allow_code=True)
+
+
+@pytest.mark.parametrize("file", ["card.json", "policy.toml", "profile.npz", "model.onnx"])
+def test_missing_cut_linked_or_replaced_files_are_named(copy, file):
+    good = (copy / file).read_bytes()
+    (copy / file).write_bytes(good[:-1])
+    with pytest.raises(IntegrityError, match=f"^{file}: "):
+        bundle.load(copy)
+    (copy / file).write_bytes(good + b"\n")
+    with pytest.raises(IntegrityError, match=f"^{file}: "):
+        bundle.load(copy)
+    (copy / file).unlink()
+    with pytest.raises(IntegrityError, match=f"^{file}: cannot be read"):
+        bundle.load(copy)
+    (copy.parent / "elsewhere").write_bytes(good)
+    (copy / file).symlink_to(copy.parent / "elsewhere")
+    with pytest.raises(IntegrityError, match=f"^{file}: must be a regular file"):
+        bundle.load(copy)
+
+
+def test_unknown_files_are_refused(copy):
+    (copy / "model.pkl").write_bytes(b"\x80\x04.")
+    with pytest.raises(IntegrityError, match=r"model\.pkl: is not part of the bundle"):
+        bundle.load(copy)
+
+
+def test_nothing_is_parsed_before_every_digest_is_compared(copy, monkeypatch):
+    def parsed(*_, **__):
+        raise AssertionError("parsed")
+
+    monkeypatch.setattr(models, "load", parsed)
+    monkeypatch.setattr(Policy, "from_toml", parsed)
+    monkeypatch.setattr(np, "load", parsed)
+    (copy / "profile.npz").write_bytes(b"")
+    with pytest.raises(IntegrityError, match=r"profile\.npz"):
+        bundle.load(copy)
+
+
+def rewrite(folder, **changes):
+    """What someone with write access can do: change the card and seal it again."""
+    content = json.loads((folder / "card.json").read_bytes()) | changes
+    content.pop("digest")
+    digest = bundle.sha256(bundle.canonical(content))
+    (folder / "card.json").write_bytes(bundle.canonical({**content, "digest": digest}))
+
+
+def test_only_expect_detects_a_full_rewrite(copy):
+    kept = bundle.load(copy).digest
+    rewrite(copy, data_digest="e" * 64)
+    assert bundle.load(copy).card.data_digest == "e" * 64
+    with pytest.raises(IntegrityError, match="expected"):
+        bundle.load(copy, expect=kept)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 2}, "format 2, this medward reads format 1"),
+        ({"model": "model.pkl"}, "names the files"),
+        ({"model": "../model.onnx"}, "names the files"),
+        ({"sizes": "many"}, "sizes"),
+        ({"extra": 1}, "extra"),
+        ({"options": {"input": "x", "scores": "absent"}}, "no output named 'absent'"),
+    ],
+)
+def test_a_card_that_makes_no_sense_is_one_sentence(copy, changes, message):
+    rewrite(copy, **changes)
+    with pytest.raises(MedwardError, match=message):
+        bundle.load(copy)
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"null", b"{}", b"[" * 100_000, b"\xff\xfe"])
+def test_a_card_that_is_no_card_is_refused(copy, text):
+    (copy / "card.json").write_bytes(text)
+    with pytest.raises(IntegrityError, match=r"^card\.json: "):
+        bundle.load(copy)
+
+
+def test_a_corrupt_model_with_a_matching_card_is_one_sentence(copy):
+    (copy / "model.onnx").write_bytes(b"garbage")
+    files = json.loads((copy / "card.json").read_bytes())["files"]
+    rewrite(copy, files={**files, "model.onnx": bundle.sha256(b"garbage")})
+    with pytest.raises(MedwardError, match=r"model\.onnx: onnxruntime cannot load"):
+        bundle.load(copy)
+
+
+def test_code_must_be_allowed(masters):
+    with pytest.raises(MedwardError, match="allow_code=True"):
+        bundle.load(masters["entrypoint.json"].path)
+    bundle.load(masters["model.onnx"].path)
+
+
+def test_seal_accepts_an_edited_policy_and_nothing_else(copy):
+    old = bundle.load(copy).digest
+    text = (copy / "policy.toml").read_text().replace('on_error = "withhold"', 'on_error = "flag"')
+    (copy / "policy.toml").write_text(text)
+    with pytest.raises(IntegrityError, match=r"policy\.toml: .*medward seal"):
+        bundle.load(copy)
+    new = bundle.seal(copy)
+    loaded = bundle.load(copy, expect=new)
+    assert (loaded.policy.on_error, new != old) == ("flag", True)
+    assert not [each for each in copy.parent.iterdir() if each.name.endswith(".tmp")]
+
+    (copy / "policy.toml").write_text(text + "[unknown]\n")
+    with pytest.raises(MedwardError, match="unknown"):
+        bundle.seal(copy)
+    (copy / "policy.toml").write_text(text)
+    (copy / "model.onnx").write_bytes(onnx_bytes() + b"\x00")
+    with pytest.raises(IntegrityError, match=r"model\.onnx"):
+        bundle.seal(copy)
+
+
+def test_an_edited_calibration_risk_moves_the_thresholds_or_is_refused(copy):
+    text = (copy / "policy.toml").read_text()
+    (copy / "policy.toml").write_text(text.replace("calibration_risk = 0.001", "calibration_risk = 0.05"))
+    bundle.seal(copy)
+    assert bundle.load(copy).profile.thresholds.risk == 0.05
+    (copy / "policy.toml").write_text(text.replace("calibration_risk = 0.001", "calibration_risk = 1e-300"))
+    with pytest.raises(MedwardError, match="cannot support risk"):
+        bundle.seal(copy)
+
+
+def test_only_a_bundle_is_overwritten_and_only_on_request(copy, source, tmp_path):
+    with pytest.raises(MedwardError, match="not empty"):
+        make(copy, source)
+    assert make(copy, source, overwrite=True).digest == bundle.load(copy).digest
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    make(precious, source)  # an empty folder is fine
+    (precious / "notes.txt").write_text("keep me")
+    with pytest.raises(MedwardError, match="is not a bundle"):
+        make(precious, source, overwrite=True)
+    assert (precious / "notes.txt").read_text() == "keep me"
+    with pytest.raises(MedwardError, match="not a folder"):
+        make(precious / "notes.txt", source, overwrite=True)
+
+
+def test_a_failing_export_leaves_nothing_behind(tmp_path):
+    model = models.wrap(lambda batch: batch[:, :2], spec=SPEC, sample=X[:4])
+    profile = Profile.fit(model, X, risk=0.001)
+    with pytest.raises(MedwardError, match="only name a callable"):
+        bundle.save(tmp_path / "out", model, POLICY, profile, data_digest="", sizes={})
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(MedwardError, match=r"guard\.models\.wrap"):
+        bundle.save(tmp_path / "out", object(), POLICY, profile, data_digest="", sizes={})
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from guard import bundle
+old = bundle.load(sys.argv[1])
+steps = 0
+def counted(real):
+    def step(*args):
+        global steps
+        steps += 1
+        if steps == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args)
+    return step
+bundle._sync, Path.rename = counted(bundle._sync), counted(Path.rename)
+bundle.save(sys.argv[1], old.model, old.policy, old.profile, data_digest="new", sizes={}, overwrite=True)
+"""
+
+
+@pytest.mark.parametrize(("step", "left"), [(1, "old"), (5, "old"), (6, "old"), (7, "none"), (8, "new")])
+def test_a_kill_leaves_the_old_bundle_or_the_new_or_none_but_never_half(copy, step, left):
+    done = subprocess.run([sys.executable, "-c", KILLED, str(copy), str(step)], capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    if left == "none":
+        assert not copy.exists()
+    else:
+        assert bundle.load(copy).card.data_digest == {"old": "d" * 64, "new": "new"}[left]
+
+
+def test_serving_an_onnx_bundle_loads_no_torch(masters):
+    code = (
+        "import sys, numpy as np, guard.bundle as b; from guard.types import Query; "
+        "g = b.load(sys.argv[1]).guard(); g.answer(Query(principal=('a',), inputs=np.zeros((2, 4)))); "
+        "print(sorted({'torch', 'sklearn', 'onnx', 'transformers', 'skops', 'scipy'} & set(sys.modules)))"
+    )
+    run = [sys.executable, "-c", code, str(masters["model.onnx"].path)]
+    done = subprocess.run(run, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "error"})
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")

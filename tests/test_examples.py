@@ -1,0 +1,29 @@
+"""Every example runs to its end and shows what its first line promises."""
+
+import re
+import runpy
+from pathlib import Path
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def output(name, capsys):
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    return capsys.readouterr().out
+
+
+def test_every_example_is_tested():
+    source = Path(__file__).read_text(encoding="utf-8")
+    assert all(f'"{path.name}"' in source for path in EXAMPLES.glob("*.py"))
+
+
+def test_the_clinic_is_served_and_the_thief_is_not(capsys):
+    clinic, thief = output("01_guard_a_classifier.py", capsys).splitlines()
+    assert "withheld" not in clinic
+    assert int(re.search(r"(\d+) withheld", thief)[1]) > 20
+
+
+def test_the_perturbation_fools_more_than_noise(capsys):
+    printed = output("02_fool_a_radiograph_model.py", capsys)
+    crafted, noise = (float(share) for share in re.findall(r"(?:perturbation|signs): +([\d.]+)", printed))
+    assert crafted > noise + 0.2
