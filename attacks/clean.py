@@ -1,7 +1,7 @@
 """What the guard costs benign users, and what accounts look like over time: measured on the deployed path.
 
-One account asks all rows of a split, one row at a time, as a hospital would; so a guard that tires of honest users
-shows it here as surely as one that refuses single inputs.
+One account asks all rows of a split, one row at a time, as a hospital would; so a guard that tires of honest
+users shows it here as surely as one that refuses single inputs.
 """
 
 from __future__ import annotations

@@ -41,9 +41,9 @@ class Pair(_Record):
 class Utility(_Record):
     """What benign users get on one split when one account asks all of it, row by row.
 
-    A withheld answer counts as missed in accuracy, sensitivity (rows of the class named as it) and specificity
-    (rows of other classes answered as another). The three are empty without labels. `levels` are the shares of
-    answers that left at each release level.
+    A withheld answer counts as missed in accuracy, sensitivity (rows of the class named as it) and
+    specificity (rows of other classes answered as another). The three are empty without labels. `levels` are
+    the shares of answers that left at each release level.
     """
 
     split: str
@@ -58,9 +58,9 @@ class Utility(_Record):
 class CleanCost(_Record):
     """What the guard costs those who do nothing wrong.
 
-    `site` is benign traffic from where the guard was calibrated, `drift` the test split when it is another one.
-    `latency_ratio` is guarded over undefended time of a single query, the two measured in turn; no network and no
-    audit log in it.
+    `site` is benign traffic from where the guard was calibrated, `drift` the test split when it is another
+    one. `latency_ratio` is guarded over undefended time of a single query, the two measured in turn; no
+    network and no audit log in it.
     """
 
     site: Utility
@@ -71,9 +71,10 @@ class CleanCost(_Record):
 class Finding(_Record):
     """One attack against one defense.
 
-    `undefended`, `guarded`, `adaptive` and `baseline` are on the attack's own scale, named by `measure`. The gate
-    compares `judged_guarded` and `judged_adaptive`, on the scale named by `judged_as`, with `bound`. `curves` and
-    `images` are what the report draws: arm -> name -> points, name -> rows of pixels (C, H, W) or values (D,).
+    `undefended`, `guarded`, `adaptive` and `baseline` are on the attack's own scale, named by `measure`. The
+    gate compares `judged_guarded` and `judged_adaptive`, on the scale named by `judged_as`, with `bound`.
+    `curves` and `images` are what the report draws: arm -> name -> points, name -> rows of pixels (C, H, W)
+    or values (D,).
     """
 
     attack: str

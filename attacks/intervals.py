@@ -1,11 +1,11 @@
 """Intervals: every measured number comes with one, and the gate reads its bad end.
 
-Rates get Clopper-Pearson (never covers less than it says); AUCs and paired differences and ratios get a seeded
-percentile bootstrap. A bootstrap of rows that are all alike has no width however few they are, so there the exact
-binomial limit for "none of n" takes its place.
+Rates get Clopper-Pearson (never covers less than it says); AUCs and paired differences and ratios get a
+seeded percentile bootstrap. A bootstrap of rows that are all alike has no width however few they are, so
+there the exact binomial limit for "none of n" takes its place.
 
-References: Clopper and Pearson, Biometrika 1934; Efron and Tibshirani, "An introduction to the bootstrap", 1993,
-ch. 13; Birnbaum and Klose, Annals of Mathematical Statistics 1957 (largest variance of an AUC).
+References: Clopper and Pearson, Biometrika 1934; Efron and Tibshirani, "An introduction to the bootstrap",
+1993, ch. 13; Birnbaum and Klose, Annals of Mathematical Statistics 1957 (largest variance of an AUC).
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ class Interval:
 
 
 def clopper_pearson(successes: int, n: int, level: float = LEVEL) -> Interval:
-    """Exact interval of a rate: `successes` of `n` independent rows. Raises ValueError unless 0 <= successes <= n."""
+    """Exact interval of a rate, `successes` of `n` independent rows.
+
+    Raises ValueError unless 0 <= successes <= n and n >= 1.
+    """
     if not 0 <= successes <= n or n < 1:
         raise ValueError(f"need 0 <= successes <= n and n >= 1, got {successes} of {n}")
     tail = (1 - level) / 2
@@ -70,8 +73,8 @@ def auc(scores: ArrayLike, truth: ArrayLike) -> float:
 def auc_interval(scores: ArrayLike, truth: ArrayLike, *, seed: int, resamples: int = RESAMPLES) -> Interval:
     """AUC with a percentile bootstrap that draws members and non-members apart.
 
-    Where the two kinds separate perfectly the limit is the binomial one at the smaller group's size, which bounds
-    the variance of any AUC (Birnbaum and Klose).
+    Where the two kinds separate perfectly the limit is the binomial one at the smaller group's size, which
+    bounds the variance of any AUC (Birnbaum and Klose).
     """
     values, members = np.asarray(scores, np.float64), np.asarray(truth, bool)
     inside, outside = values[members], values[~members]

@@ -1,7 +1,8 @@
 """Finished runs on disk, so that a validation killed half-way goes on where it stopped.
 
-One file per run, written whole or not at all (temporary file, fsync, rename), under a name that hashes everything
-the run depends on. A file that is torn, corrupt or of other settings is not believed: the run is done again.
+One file per run, written whole or not at all (temporary file, fsync, rename), under a name that hashes
+everything the run depends on. A file that is torn, corrupt or of other settings is not believed: the run is
+done again.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def settings_of(attack: object) -> Json:
 
 
 def code_version() -> str:
-    """A hash over the sources of `guard` and `attacks`, the report's apart: what a run's outcome depends on."""
+    """A hash over the sources of `guard` and `attacks`, the report's apart: what outcomes depend on."""
     sha = hashlib.sha256()
     for package in (guard, attacks):
         root = Path(str(package.__file__)).parent

@@ -29,7 +29,7 @@ def finding(
     adaptive_name: str = "",
     no_network: str = "",
 ) -> Finding:
-    """Judge one attack. `no_network` says why an evasion attack had to transfer from a surrogate, if it had to.
+    """Judge one attack. `no_network` says why an evasion attack had to transfer from a surrogate, if so.
 
     An arm whose run could not be done has an empty outcome and says so in its flags.
     """
@@ -54,7 +54,10 @@ def finding(
     threat, controls = attack.threat, CONTROLS[attack.family]
     if attack.family == "evasion" and no_network:
         known = f"attacks by transfer from a surrogate, not white-box: {no_network}"
-        threat, controls = replace(threat, access=min(threat.access, Access.SCORES), knowledge=known), TRANSFER
+        threat, controls = (
+            replace(threat, access=min(threat.access, Access.SCORES), knowledge=known),
+            TRANSFER,
+        )
     return blank(attack, policy, seed).model_copy(
         update={
             "threat": threat,

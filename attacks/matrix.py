@@ -1,8 +1,8 @@
-"""The matrix: every attack against the bare model, against the guard, and again by an attacker who knows the guard.
+"""The matrix: every attack on the bare model, on the guarded one, and again by one who knows the guard.
 
-Each run is kept on disk as soon as it is done, so a validation that was killed goes on where it stopped. The guard
-starts every run with an empty memory. Evasion is judged with a new account for every row: only what the guard sees
-in a single input can help it there.
+Each run is kept on disk as soon as it is done, so a validation that was killed goes on where it stopped. The
+guard starts every run with an empty memory. Evasion is judged with a new account for every row: only what
+the guard sees in a single input can help it there.
 """
 
 from __future__ import annotations
@@ -47,14 +47,28 @@ class Deployed(Protocol):
     """What is validated: a bundle, or anything like it."""
 
     @property
-    def model(self) -> Model: ...
+    def model(self) -> Model:
+        """The undefended model, as it is deployed."""
+        ...
+
     @property
-    def policy(self) -> Policy: ...
+    def policy(self) -> Policy:
+        """The policy; its gate judges the findings."""
+        ...
+
     @property
-    def profile(self) -> Profile: ...
+    def profile(self) -> Profile:
+        """What the attacker who knows the guard knows."""
+        ...
+
     @property
-    def digest(self) -> str: ...
-    def guard(self, *, store: Store) -> Guard: ...
+    def digest(self) -> str:
+        """Names the bundle in findings and kept runs."""
+        ...
+
+    def guard(self, *, store: Store) -> Guard:
+        """The guarded model with `store` as its memory."""
+        ...
 
 
 def validate(
@@ -71,10 +85,10 @@ def validate(
 ) -> Report:
     """Run `attacks` against `bundle`, judge them by its policy's gate, write the report into `out`.
 
-    `splits` is raw data as ``guard.data.load_npz`` reads it and needs "test"; "train" and "holdout" let membership
-    be tested. `network` is the deployed model as a torch module for white-box attacks; without one they transfer
-    from a surrogate and the findings say `no_network`. The same seed gives the same findings, resumed or not.
-    Raises `MedwardError` for data that does not fit the model.
+    `splits` is raw data as ``guard.data.load_npz`` reads it and needs "test"; "train" and "holdout" let
+    membership be tested. `network` is the deployed model as a torch module for white-box attacks; without
+    one they transfer from a surrogate and the findings say `no_network`. The same seed gives the same
+    findings, resumed or not. Raises `MedwardError` for data that does not fit the model.
     """
     model, policy = bundle.model, bundle.policy
     fitted = conformed(splits, model.spec)

@@ -1,4 +1,4 @@
-"""What a person sees while a validation runs: a bar on a terminal, one line per finished run anywhere else."""
+"""What a person sees while a validation runs: a bar on a terminal, one line per finished run elsewhere."""
 
 from __future__ import annotations
 

@@ -34,7 +34,8 @@ def conformed(splits: Mapping[str, Split], spec: ModelSpec) -> dict[str, Split]:
         labels = split.labels
         if labels is not None and labels.size and (labels.min() < 0 or labels.max() >= len(spec.classes)):
             raise MedwardError(
-                f"split {name}: labels must be 0 to {len(spec.classes) - 1}, got {labels.min()} to {labels.max()}"
+                f"split {name}: labels must be 0 to {len(spec.classes) - 1}, "
+                f"got {labels.min()} to {labels.max()}"
             )
         fitted[name] = Split(inputs, labels, split.patients)
     if "test" not in fitted and len(fitted) == 1:
@@ -50,8 +51,8 @@ def attack_data(
 ) -> tuple[AttackData, dict[Family, str]]:
     """What the attacker holds, and per family that cannot be tested with these `splits` the reason.
 
-    Crafting rows are from "train", or half of "test" when there is none; members are from "train", non-members
-    and shadow rows the two halves of "holdout".
+    Crafting rows are from "train", or half of "test" when there is none; members are from "train",
+    non-members and shadow rows the two halves of "holdout".
     """
     rng = np.random.default_rng(seed)
     test = splits["test"]

@@ -20,7 +20,7 @@ from guard.errors import MedwardError
 from guard.types import ModelSpec
 
 IMAGE_EPSILON = 10 / 255  # of the input range; about zeta = 4 % in Hirano et al. 2021
-TABULAR_EPSILON = 0.5  # of each feature's standard deviation
+TABULAR_EPSILON = 1.0  # of each feature's standard deviation
 SAMPLE = 64  # rows on which the torch form of the model must equal the deployed one
 
 
@@ -33,7 +33,7 @@ def default_attacks(spec: ModelSpec) -> tuple[Attack, ...]:
         epsilon = TABULAR_EPSILON
     return (
         UniversalPerturbation(epsilon=epsilon),
-        UniversalPerturbation(epsilon=epsilon, goal=0),
+        UniversalPerturbation(epsilon=epsilon, target_class=0),
         PGD(epsilon=epsilon),
         Knockoff(labels="soft"),
         Knockoff(labels="hard"),

@@ -25,17 +25,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import accumulate
 from os import PathLike
 from typing import Any
 
 from guard.errors import IntegrityError, MedwardError, UnavailableError
 from guard.monitor import EProcess
 from guard.monitor.eprocess import EState
+from guard.pipeline import fold
 from guard.policy import Policy
-from guard.types import Action, Observation
+from guard.types import Action, Observation, Verdict
 
-Path = str | PathLike[str]
+StrPath = str | PathLike[str]
 
 GENESIS = "0" * 64
 CHAIN = ("seq", "time", "prev", "hash")
@@ -50,7 +50,7 @@ class AuditLog:
     and the chain goes on. Opening raises `IntegrityError` when the last record is damaged.
     """
 
-    def __init__(self, path: Path, *, fsync: bool = False) -> None:
+    def __init__(self, path: StrPath, *, fsync: bool = False) -> None:
         self.path = os.fspath(path)
         self.fsync = fsync
         with self._locked() as file:
@@ -114,7 +114,7 @@ class Verification:
     torn: int
 
 
-def verify(path: Path, *, head: str | None = None) -> Verification:
+def verify(path: StrPath, *, head: str | None = None) -> Verification:
     """Check every byte of a log, line by line, or raise `IntegrityError` naming the first broken record.
 
     `head` is the hash of a record, noted earlier and kept where the log's writers cannot reach; the log must
@@ -135,12 +135,12 @@ def verify(path: Path, *, head: str | None = None) -> Verification:
     return Verification(records=records, head=last, torn=torn)
 
 
-def read(path: Path) -> Iterator[dict[str, Any]]:
+def read(path: StrPath) -> Iterator[dict[str, Any]]:
     """Yield the records in order, each checked against the chain first, without an unfinished last line."""
     return (record for record, _ in _walk(path) if record is not None)
 
 
-def _walk(path: Path) -> Iterator[tuple[dict[str, Any] | None, bytes]]:
+def _walk(path: StrPath) -> Iterator[tuple[dict[str, Any] | None, bytes]]:
     """Each checked record with b"", and at the end, where there is one, None with the unfinished line."""
     prev = GENESIS
     for number, line in enumerate(_lines(path), 1):
@@ -158,7 +158,7 @@ def _walk(path: Path) -> Iterator[tuple[dict[str, Any] | None, bytes]]:
         yield record, b""
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _lines(path: StrPath) -> Iterator[bytes]:
     """The lines the file has now. The lock is held only to learn the size between two writes."""
     try:
         with open(path, "rb") as file:
@@ -245,36 +245,33 @@ def replay(
 ) -> Replay:
     """Re-run every account's e-process from the recorded p-values and digests.
 
-    `policies` are those the records were made under, `levels` the p-value grid of the profile. Raises
+    `policies` are those the records were made under, `levels` the one p-value grid of the profile. Raises
     `IntegrityError` naming the first record with an action or evidence that does not follow from its
     account's records, `MedwardError` for a record made under another policy.
 
-    Records of one account need not be in the order of its state transitions: a record waits for at most
-    `WAITING` others of its account until the state it follows from is reached.
+    Concurrent queries are logged out of order: a record may lie up to `WINDOW` of its account's records behind
+    one that follows from it, and the count of inputs in the evidence restores the order.
 
     Limits. The p-value of a repeated input is not used, so not checked. The screen's verdict and the release
-    levels need scores that are not recorded. A record that follows from an empty account is taken for a new
-    start and listed in `restarts`, to be compared with the resets and expiries one knows of. A query that
-    moved a state but left no complete record (killed in between, a store or log that failed, a log that
-    starts later) is a gap, and the account's next record is named. Concurrent batches that share an input
-    may, rarely, be named wrongly. Whoever can rewrite the log can make it consistent; see `verify`.
+    levels need scores that are not recorded. A record that follows from an empty account is taken for a new start and listed in
+    `restarts`, to be compared with the resets and expiries one knows of. A query that moved a state but left
+    no complete record (killed in between, a store or log that failed, a log that starts later) is a gap: the
+    account's next record is named. Whoever can rewrite the log can make it consistent; see `verify`.
     """
     known = {policy.fingerprint: policy for policy in policies}
     accounts: dict[str, _Account] = {}
     verdicts = 0
     for record in records:
         for claim in _claims(record, known, levels):
-            account = accounts.setdefault(claim.key, _Account([claim.monitor.start()]))
-            account.add(claim)
+            accounts.setdefault(claim.key, _Account()).add(claim)
             verdicts += 1
-            if len(account.waiting) > WAITING:
-                _refuse(accounts)
-    _refuse(accounts)
+    wrong = [failed for account in accounts.values() if (failed := account.settle())]
+    if wrong:
+        raise IntegrityError(min(wrong)[1])
     return Replay(verdicts=verdicts, restarts={k: a.restarts for k, a in accounts.items() if a.restarts})
 
 
-WAITING = 256
-RECENT = 32
+WINDOW = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,18 +282,12 @@ class _Claim:
     key: str
     monitor: EProcess
     most: Action
-    observations: tuple[Observation, ...]
+    observations: list[Observation]
     action: str
     evidence: Mapping[str, float]
 
-    def path(self, state: EState) -> list[EState]:
-        """The states that the record's inputs lead through."""
-        steps = accumulate(self.observations, lambda s, o: self.monitor.step(s, o)[0], initial=state)
-        return list(steps)[1:]
-
-    def holds(self, state: EState) -> bool:
-        """Whether the record's verdict is that of `state`."""
-        verdict = self.monitor.verdict(state)
+    def agrees(self, verdict: Verdict) -> bool:
+        """Whether the record says what replay found; logarithms may differ in the last digits."""
         return (
             self.action == min(verdict.action, self.most).label
             and self.evidence.keys() == verdict.evidence.keys()
@@ -309,31 +300,49 @@ class _Claim:
 
 @dataclass(slots=True)
 class _Account:
-    """One account as it is re-run: its latest states, and the claims that do not follow from them yet."""
+    """One account as it is re-run: its state, the claims not yet placed, and the first that cannot be."""
 
-    states: list[EState]
+    state: EState | None = None
     waiting: list[_Claim] = field(default_factory=list)
     restarts: list[int] = field(default_factory=list)
+    failed: tuple[int, str] | None = None
 
     def add(self, claim: _Claim) -> None:
-        self.waiting.append(claim)
-        while follower := next(filter(self._follows, self.waiting), None):
-            self.waiting.remove(follower)
+        """Take one more claim, and place one once more than `WINDOW` wait."""
+        if self.failed is None:
+            self.waiting.append(claim)
+            if len(self.waiting) > WINDOW:
+                self._place()
 
-    def _follows(self, claim: _Claim) -> bool:
-        """Whether `claim` continues the account, repeats a recent state, or starts anew; step if so."""
-        path = claim.path(self.states[-1])
-        if claim.holds(path[-1]):
-            self.states = [*self.states, *path][-RECENT:]
-            return True
-        if any(claim.holds(state) and claim.path(state)[-1] == state for state in self.states):
-            return True
-        path = claim.path(claim.monitor.start())
-        if claim.holds(path[-1]):
-            self.restarts.append(claim.seq)
-            self.states = path[-RECENT:]
-            return True
-        return False
+    def settle(self) -> tuple[int, str] | None:
+        """Place what still waits; return the number of the first record that does not fit, and why."""
+        while self.waiting:
+            self._place()
+        return self.failed
+
+    def _place(self) -> None:
+        """Step by the earliest claim that continues the account or, failing that, that starts it anew."""
+        queues: list[tuple[EState | None, list[_Claim]]] = [(None, self.waiting)]
+        if self.state is not None:
+            queues.insert(0, (self.state, sorted(self.waiting, key=lambda claim: claim.evidence.get("n", 0))))
+        for before, claims in queues:
+            for claim in claims:
+                state, verdict = fold(claim.monitor, before, claim.observations)
+                if claim.agrees(verdict):
+                    if before is None and self.state is not None:
+                        self.restarts.append(claim.seq)
+                    self.state = state
+                    self.waiting.remove(claim)
+                    return
+        claim = min(self.waiting, key=lambda claim: claim.seq)
+        _, verdict = fold(claim.monitor, self.state, claim.observations)
+        reason = (
+            f"record {claim.seq}: account {claim.key!r}: recorded {claim.action} {dict(claim.evidence)}, "
+            f"replayed {verdict.action.label} {dict(verdict.evidence)}; "
+            "it was changed, or a record before it is missing"
+        )
+        self.failed = (claim.seq, reason)
+        self.waiting.clear()
 
 
 def _claims(
@@ -351,17 +360,16 @@ def _claims(
             raise MedwardError(f"{where}: made under policy {record['policy']}; give that policy too")
         if strays := [p for p in record["p_values"] if p not in (*levels, 1.0)]:
             raise IntegrityError(f"{where}: the p-value {strays[0]!r} is not on the grid {levels}")
-        observations = tuple(map(Observation, record["p_values"], record["inputs"]))
+        observations = list(map(Observation, record["p_values"], record["inputs"]))
         if not observations or len(record["p_values"]) != len(record["inputs"]):
             raise IntegrityError(f"{where}: needs as many p-values as inputs, and at least one")
         names = record["principal"].split("/")
+        ladder = tuple(
+            (rung.false_alarm / len(names), Action[rung.action.upper()]) for rung in policy.monitor.ladder
+        )
+        monitor = EProcess(levels=levels, ladder=ladder)
         for depth in range(1, len(names) + 1):
-            ladder = (
-                (rung.false_alarm / len(names), Action[rung.action.upper()]) for rung in policy.monitor.ladder
-            )
-            monitor = EProcess(levels=levels, ladder=tuple(ladder))
-            key = "/".join(names[:depth])
-            verdict = verdicts[f"{monitor.name}:{key}"]
+            verdict = verdicts[f"{monitor.name}:{(key := '/'.join(names[:depth]))}"]
             yield _Claim(
                 seq=record["seq"],
                 key=key,
@@ -375,16 +383,3 @@ def _claims(
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise IntegrityError(f"{where}: not the record of a query: {error!r}") from None
-
-
-def _refuse(accounts: Mapping[str, _Account]) -> None:
-    """Name the earliest record that still does not follow, if any."""
-    stuck = [claim for account in accounts.values() for claim in account.waiting]
-    if stuck:
-        claim = min(stuck, key=lambda each: each.seq)
-        replayed = claim.monitor.verdict(claim.path(accounts[claim.key].states[-1])[-1])
-        raise IntegrityError(
-            f"record {claim.seq}: account {claim.key!r}: recorded {claim.action} {dict(claim.evidence)}, "
-            f"replayed {replayed.action.label} {dict(replayed.evidence)}; "
-            "it was changed, or a record before it is missing"
-        )

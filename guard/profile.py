@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from guard.errors import MedwardError
 from guard.protocols import Model
 from guard.screen import Mahalanobis, Thresholds
+from guard.screen.mahalanobis import PARTS
 from guard.types import Array, ModelSpec, Outputs
 
 FIT_SHARE = 0.4
@@ -118,7 +119,7 @@ class Profile:
         """Read back what `to_arrays` gave; raises `MedwardError` naming what is missing."""
         try:
             screens = tuple(
-                Mahalanobis.from_arrays(name, {key: arrays[f"{name}.{key}"] for key in ("means", "whitening")})
+                Mahalanobis.from_arrays(name, {part: arrays[f"{name}.{part}"] for part in PARTS})
                 for name in map(str, arrays["screens"])
             )
             return cls(

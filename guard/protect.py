@@ -16,7 +16,7 @@ from guard.policy import Policy
 from guard.profile import Profile
 from guard.types import Modality, OutputKind
 
-SAMPLE = 32  # rows on which the model's claims and its exported form are checked
+SAMPLE = 256  # rows on which the model's claims and its exported form are checked
 
 
 def protect(

@@ -26,7 +26,7 @@ from attacks.target import Target
 from guard.errors import MedwardError
 
 CLAMP = 9.0  # beta of eq. 4: a row this far beyond the boundary pulls no more
-DECAY = 0.9
+STEP, DECAY = 0.8, 0.9
 SCALES = (1.0, 0.7, 0.4)  # a detector-aware attacker also tries its perturbation turned down
 
 
@@ -193,7 +193,7 @@ def _climb(
                 objective = objective - weight * detector.penalty(strange)
             slope = gradient(objective, shared)
             spent += len(rows)
-            delta = delta + DECAY ** (epoch + 1) * ball.radius * slope.sign()
+            delta = delta + STEP * DECAY**epoch * ball.radius * slope.sign()
             delta = torch.maximum(torch.minimum(delta, ball.radius), -ball.radius)
         for scale in SCALES if detector is not None else (1.0,):
             won, quiet = _shares(network, x, y, ball, delta * scale, goal, detector)

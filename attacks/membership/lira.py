@@ -74,10 +74,12 @@ class OfflineLiRA:
         rows, labels, truth = candidates(data)
         inputs = noisy(rows.inputs, self.copies, self.noise, target.spec, seed)
         channel, shown = ask(target, inputs, seed)
-        expected = channel.phi(
-            channel.coarsen(self._shadow_views(target.spec, data.shadow, inputs, seed)), labels
-        )
-        scores = np.nan_to_num(tail(channel.phi(shown, labels), expected), nan=np.log(2.0))
+        views = self._shadow_views(target.spec, data.shadow, inputs, seed)
+        phi, expected = channel.phi(shown, labels), channel.phi(channel.coarsen(views), labels)
+        known = np.isfinite(phi)
+        scores = np.full(len(rows), np.log(2.0))
+        if known.any():
+            scores[known] = tail(phi[known], expected[:, known])
         blind = blind_scores(rows, truth, seed=seed)
         return AttackResult(
             outcome=scores,
@@ -117,6 +119,6 @@ def tail(phi: Array, expected: Array) -> Array:
     """-log Pr[N(mean, variance) > phi] ``(n,)`` under Gaussians fitted to `expected (shadows, n)`."""
     variance = expected.var(axis=0, ddof=1)
     if len(expected) < FEW:
-        variance = np.full_like(variance, np.nanmean(variance))
+        variance = np.full_like(variance, variance.mean())
     z = (phi - expected.mean(axis=0)) / np.sqrt(np.maximum(variance, 1e-6))
     return np.asarray(-log_ndtr(-z))

@@ -61,7 +61,8 @@ class Channel:
         count = np.maximum(self.answered.sum(axis=0), 1)
         mean = np.where(self.answered[..., None], shown, 0.0).sum(axis=-3) / count[:, None]
         unit = 0.0 if self.decimals is None else 10.0**-self.decimals
-        floor = np.where(self.released, unit, 1.0).max(axis=0) / 2 / count
+        units = np.where(self.released, unit, 1.0) * self.answered
+        floor = units.max(axis=0) / 2 / count
         return np.where(self.answered.any(axis=0), log_odds(mean, labels, np.maximum(floor, TINY)), np.nan)
 
 

@@ -1,6 +1,5 @@
 """The report: findings and what they rest on, as HTML for people, JSON for programs, JUnit for pipelines."""
 
 from attacks.report.record import Provenance, Report
-from attacks.report.table import print_findings
 
-__all__ = ["Provenance", "Report", "print_findings"]
+__all__ = ["Provenance", "Report"]

@@ -1,4 +1,4 @@
-"""The report as one self-contained page: no script, nothing fetched, light or dark as the reader prefers."""
+"""The report as one self-contained page: no script, nothing fetched, light or dark as the reader likes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LIMITS = (
     "Poisoned or backdoored training data, and tampering with the model before it was put into the bundle.",
-    "Reconstruction of training images from the model (inversion), and inference of properties of the training set.",
+    "Reconstruction of training images from the model (inversion), and guesses at what the training set holds.",
     "Report writers, prompts and other text.",
     "Changes to the patient or the print rather than to the digital image, and attacks on the scanner.",
     "Several accounts that work together, and a thief who only ever sends ordinary cases, slowly.",

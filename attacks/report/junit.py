@@ -1,4 +1,4 @@
-"""JUnit XML, so that a pipeline shows each attack as a test: broken fails, inconclusive errs, neither is green."""
+"""JUnit XML: a pipeline shows each attack as a test; broken fails, inconclusive errs, neither is green."""
 
 from __future__ import annotations
 

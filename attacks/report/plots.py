@@ -1,7 +1,7 @@
 """The report's plots: matplotlib figures as inline SVG whose colours follow the page's light or dark theme.
 
-Figures are drawn in sentinel colours, each replaced by a CSS variable afterwards. Every series differs in marker and
-dash as well as in colour.
+Figures are drawn in sentinel colours, each replaced by a CSS variable afterwards. Every series differs in
+marker and dash as well as in colour.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ RC = {
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "grid.color": GRID,
@@ -120,7 +121,7 @@ def glance(findings: Sequence[Finding]) -> Plot | None:
     axes.set_yticks(range(len(shown)), [finding.attack for finding in shown])
     axes.set(xlim=(-0.02, 1.02), ylim=(len(shown) - 0.4, -0.6), xlabel="rows fooled, agreement, or AUC")
     axes.grid(axis="y", visible=False)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
+    _legend(figure, axes, columns=5)
     caption = (
         "Each attack with its 95% interval. Dotted upright: the gate's bound, where it is on the same scale."
     )
@@ -145,7 +146,7 @@ def success(finding: Finding, report: Report) -> Plot:
         else "size of the change, in spreads of each feature"
     )
     axes.set(ylim=(-0.02, 1.02), xlabel=label, ylabel="rows fooled")
-    axes.legend()
+    _legend(figure, axes)
     title = f"{finding.attack}: success over perturbation size"
     return Plot(
         title, "Higher is worse. Random noise of the same size stands beside the attack.", _svg(figure, title)
@@ -157,8 +158,10 @@ def theft(finding: Finding, report: Report) -> Plot:  # noqa: ARG001 (one signat
     figure, axes = _axes()
     _draw(axes, finding)
     axes.set(ylim=(-0.02, 1.02), xscale="log", xlabel="rows asked", ylabel="agreement with the model")
+    budgets = sorted({x for curves in finding.curves.values() for xs, _ in curves.values() for x in xs})
+    axes.set_xticks(budgets[-8:])
     _plain_ticks(axes.xaxis)
-    axes.legend()
+    _legend(figure, axes)
     title = f"{finding.attack}: agreement over query budget"
     return Plot(
         title, "Higher is worse. What lies above the thief without a victim was stolen.", _svg(figure, title)
@@ -176,7 +179,7 @@ def roc(finding: Finding, report: Report) -> Plot:  # noqa: ARG001 (one signatur
     axes.set(xlabel="non-members called members", ylabel="members found")
     _plain_ticks(axes.xaxis)
     _plain_ticks(axes.yaxis)
-    axes.legend()
+    _legend(figure, axes)
     title = f"{finding.attack}: ROC on logarithmic axes"
     return Plot(
         title,
@@ -220,10 +223,10 @@ def accounts(report: Report) -> Plot:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"1e{value:+.0f}" if value else "1"))
     axes.set(xscale="log", xlabel="queries", ylabel="e-value (evidence of misuse)")
     _plain_ticks(axes.xaxis)
-    axes.legend(loc="lower left")
+    _legend(figure, axes)
     caption = (
-        "Evidence grows by betting against the account; a benign one crosses an alarm line no more often than the "
-        f"line's false-alarm rate. Drawn between 1e-{E_VALUE_SHOWN:.0f} and 1e+{E_VALUE_SHOWN:.0f}."
+        "Evidence grows by betting against the account; a benign one crosses an alarm line no oftener than "
+        f"the line's false-alarm rate. Drawn between 1e-{E_VALUE_SHOWN:.0f} and 1e+{E_VALUE_SHOWN:.0f}."
     )
     return Plot(
         "Evidence against an account over its queries", caption, _svg(figure, "Evidence over queries")
@@ -253,7 +256,7 @@ def utility(part: Utility) -> Plot:
     axes.set_xticks(range(len(pairs)), list(pairs), fontsize=8.5)
     axes.set(ylim=(0, 1.05))
     axes.grid(axis="x", visible=False)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    _legend(figure, axes)
     title = f"Clean cost on {part.split}"
     return Plot(
         title,
@@ -296,12 +299,18 @@ def _short(name: str) -> str:
     return name if len(name) <= 14 else name[:13] + "…"
 
 
-def _axes(*, width: float = 5.6, height: float = 3.6) -> tuple[Figure, Any]:
+def _axes(*, width: float = 5.6, height: float = 3.8) -> tuple[Figure, Any]:
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.subplots()
     axes.patch.set_alpha(0)
     return figure, axes
+
+
+def _legend(figure: Figure, axes: Any, *, columns: int = 3) -> None:
+    """Names below the plot, where they hide nothing."""
+    lines, names = axes.get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower center", ncols=columns, fontsize=8.5)
 
 
 def _plain_ticks(axis: Any) -> None:
@@ -329,14 +338,16 @@ def _svg(figure: Figure, title: str) -> str:
 
 def _png(image: np.ndarray[Any, np.dtype[Any]], *, signed: bool) -> str:
     """``(C, H, W)`` as a PNG data address; one channel in grey, a signed one in red and blue around white."""
-    stream, nameless = io.BytesIO(), {"Software": None}
+    stream, nameless = io.BytesIO(), {"Software": "medward"}
     flat = image.mean(axis=0)
     if signed:
         reach = max(float(np.abs(flat).max()), 1e-12)
         pictures.imsave(stream, flat, cmap="RdBu_r", vmin=-reach, vmax=reach, format="png", metadata=nameless)
     elif len(image) == 3:
         span = max(float(np.ptp(image)), 1e-12)
-        pictures.imsave(stream, np.moveaxis((image - image.min()) / span, 0, -1), format="png", metadata=nameless)
+        pictures.imsave(
+            stream, np.moveaxis((image - image.min()) / span, 0, -1), format="png", metadata=nameless
+        )
     else:
         pictures.imsave(stream, flat, cmap="gray", format="png", metadata=nameless)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

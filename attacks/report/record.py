@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from rich.console import Console
 
 from attacks.finding import CleanCost, Curve, Finding, Status
 from attacks.gate import exit_code
 from attacks.journal import write_atomically
 from attacks.report.html import render
 from attacks.report.junit import junit
+from attacks.report.table import print_findings
 from guard.errors import MedwardError
 from guard.policy import GatePolicy
 from guard.types import Modality
@@ -42,8 +44,8 @@ class Provenance(BaseModel):
 class Report(BaseModel):
     """The outcome of one validation.
 
-    `accounts` maps an account's name to its log e-value over queries, `alarms` an action of the monitor to the
-    false-alarm rate it is set to.
+    `accounts` maps an account's name to its log e-value over queries, `alarms` an action of the monitor to
+    the false-alarm rate it is set to.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,6 +68,10 @@ class Report(BaseModel):
     def verdict(self) -> Status:
         """The exit code as a word."""
         return (Status.HELD, Status.BROKEN, Status.INCONCLUSIVE)[self.exit_code]
+
+    def print(self, console: Console) -> None:
+        """Print the findings as a table, with the verdict last."""
+        print_findings(self, console)
 
     def save(self, out: Path) -> None:
         """Write ``report.json``, ``junit.xml`` and ``report.html`` into the folder `out`."""

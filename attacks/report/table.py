@@ -24,9 +24,8 @@ STYLES = {
 }
 
 
-def print_findings(report: Report, console: Console | None = None) -> None:
+def print_findings(report: Report, console: Console) -> None:
     """Print the table, the reasons of every cell that did not hold, and the verdict."""
-    console = console or Console()
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 1, 0))
     for name in ("attack", "undefended", "guarded", "adaptive", "baseline", "status"):
         left = name in ("attack", "status")
@@ -47,14 +46,16 @@ def print_findings(report: Report, console: Console | None = None) -> None:
 def _cell(finding: Finding, arm: str) -> Text:
     interval: Interval | None = getattr(finding, arm)
     share = is_share(finding)
-    return Text.assemble(estimate(interval, share=share), ("\n" + limits(interval, share=share), "dim"))
+    ends = limits(interval, share=share, between="–")
+    return Text.assemble(estimate(interval, share=share), (f"\n{ends}", "dim"))
 
 
 def _clean(report: Report) -> str:
     clean = report.clean
     refused = clean.site.false_refusal
     parts = [
-        f"{estimate(refused, share=True)} of benign rows refused ({limits(refused, share=True)}, n = {refused.n})"
+        f"{estimate(refused, share=True)} of benign rows refused "
+        f"({limits(refused, share=True)}, n = {refused.n})"
     ]
     drop = worst_drop(clean)
     if drop is not None:

@@ -30,12 +30,12 @@ def estimate(interval: Interval | None, *, share: bool) -> str:
     return "–" if interval is None else number(interval.value, share=share)
 
 
-def limits(interval: Interval | None, *, share: bool) -> str:
+def limits(interval: Interval | None, *, share: bool, between: str = " to ") -> str:
     """The limits alone, as ``low to high``, without the unit."""
     if interval is None:
         return ""
     ends = (number(end, share=share).removesuffix("%") for end in (interval.low, interval.high))
-    return " to ".join(ends)
+    return between.join(ends)
 
 
 def is_share(finding: Finding) -> bool:

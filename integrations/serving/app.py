@@ -32,7 +32,7 @@ def create_app(
 
     `keys` None is for development: everybody is the principal ("anonymous",), shares one account, and may
     read ``/metrics``. `resize` lets image files of another size in; see `images`. `version` names the
-    bundle.
+    bundle. The guard's store is closed when the app shuts down.
     """
     limits = limits or Limits()
     pool = Pool(limits.workers, limits.queue)

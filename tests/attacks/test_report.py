@@ -11,7 +11,7 @@ from validation_fakes import SPLITS, Scripted, deployment
 
 from attacks.finding import ARMS, Status
 from attacks.matrix import validate
-from attacks.report import Report, print_findings
+from attacks.report import Report
 from guard.errors import MedwardError
 
 HOSTILE = '<script>alert("x")</script>&$\\frac{1}{2}$'
@@ -180,8 +180,8 @@ def test_the_page_says_what_was_found_and_what_was_not_tested(page, report):
 
 
 def test_the_terminal_table_names_every_attack_and_the_verdict(report):
-    console = Console(width=120, record=True, file=io.StringIO())
-    print_findings(report, console)
+    console = Console(width=80, record=True, file=io.StringIO())
+    report.print(console)
     text = console.export_text()
     assert all(finding.attack.split("&")[0] in text for finding in report.findings)
     assert "BROKEN: 1 of 4 attacks broke the guard." in text

@@ -1,10 +1,10 @@
-"""A tiny deployed model and scripted attacks, for tests of the validation itself. Also run as a script, to be killed."""
+"""A tiny deployed model and scripted attacks, to test the validation itself. As a script, to be killed."""
 
 from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ class Deployment:
 
     profile: Profile
     policy: Policy = POLICY
-    model: Linear = Linear()
+    model: Linear = field(default_factory=Linear)
     digest: str = "ab" * 32
     abstains: bool = False
 

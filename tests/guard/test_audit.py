@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import resource
 import signal
@@ -94,14 +95,15 @@ def test_a_record_cannot_take_a_field_of_the_chain(path, name):
 
 def test_flipping_any_bit_of_any_byte_is_caught_and_the_record_named(path):
     whole = path.read_bytes()
-    for position in range(len(whole)):
-        number = whole[:position].count(b"\n") + 1
-        for bit in range(8):
-            flipped = bytearray(whole)
-            flipped[position] ^= 1 << bit
-            path.write_bytes(flipped)
-            with pytest.raises(IntegrityError, match=rf"record {number} \(line {number}\): "):
-                verify(path)
+    with path.open("r+b", buffering=0) as file:
+        for position, byte in enumerate(whole):
+            number = whole[:position].count(b"\n") + 1
+            for bit in range(8):
+                os.pwrite(file.fileno(), bytes([byte ^ 1 << bit]), position)
+                with pytest.raises(IntegrityError, match=rf"record {number} \(line {number}\): "):
+                    verify(path)
+            os.pwrite(file.fileno(), bytes([byte]), position)
+    assert verify(path).records == 3
 
 
 @settings(deadline=None)
@@ -110,9 +112,11 @@ def test_changing_any_byte_of_any_log_is_caught(records, data):
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder) / "audit.jsonl", records)
         assert [content(record) for record in read(path)] == json.loads(json.dumps(records))
-        changed = bytearray(path.read_bytes())
-        changed[data.draw(st.integers(0, len(changed) - 1))] ^= data.draw(st.integers(1, 255))
-        path.write_bytes(changed)
+        whole = path.read_bytes()
+        position = data.draw(st.integers(0, len(whole) - 1))
+        with path.open("r+b") as file:
+            file.seek(position)
+            file.write(bytes([whole[position] ^ data.draw(st.integers(1, 255))]))
         with pytest.raises(IntegrityError, match=r"record \d+ \(line \d+\)"):
             verify(path)
 
@@ -192,7 +196,7 @@ def test_nothing_is_appended_to_a_log_whose_last_record_is_damaged(path):
 def test_a_torn_last_line_is_reported_then_moved_aside_and_the_chain_goes_on(path):
     whole = path.read_bytes()
     first_two = whole[: whole[:-1].rindex(b"\n") + 1]
-    for cut in range(len(first_two) + 1, len(whole)):
+    for cut in [len(first_two) + 1, *range(len(first_two) + 2, len(whole) - 1, 9), len(whole) - 1]:
         torn = whole[len(first_two) : cut]
         path.write_bytes(whole[:cut])
         found = verify(path)
@@ -261,7 +265,6 @@ def test_four_processes_and_four_threads_make_one_chain(tmp_path):
         assert worker.returncode == 0
     assert verify(path).records == 400
     order = [(record["worker"], record["i"]) for record in read(path)]
-    assert [sorted(i for w, i in order if w == worker) for worker in range(8)] == [list(range(50))] * 8
     assert [[i for w, i in order if w == worker] for worker in range(8)] == [list(range(50))] * 8
 
 
@@ -271,8 +274,10 @@ def test_kill_9_loses_no_acknowledged_record(tmp_path):
         worker = start(path, round_, 1_000_000)
         lines = [worker.stdout.readline() for _ in range(20 + 37 * round_)]
         worker.send_signal(signal.SIGKILL)
-        lines += worker.communicate(timeout=60)[0].splitlines(keepends=True)
+        lines += worker.stdout.readlines()
+        worker.communicate(timeout=60)
         acknowledged = [int(line) for line in lines if line.endswith("\n")]
+        assert len(acknowledged) >= 20
         AuditLog(path).append({"after": round_})
         assert verify(path).torn == 0
         kept = [record["i"] for record in read(path) if record.get("worker") == round_]
@@ -377,12 +382,12 @@ def test_replay_reproduces_the_verdicts_of_a_log(tmp_path):
 @pytest.mark.parametrize("seed", range(5))
 def test_replay_finds_the_order_of_records_that_were_logged_out_of_order(seed):
     records = Records()
-    answered(150, records, seed=seed)
+    answered(400, records, seed=seed)
     rng = random.Random(seed)
-    shuffled = [records[i : i + 6] for i in range(0, len(records), 6)]
-    for window in shuffled:
-        rng.shuffle(window)
-    assert replay(sum(shuffled, []), [POLICY], GRID).restarts == {}
+    windows = [records[i : i + 6] for i in range(0, len(records), 6)]
+    shuffled = [record for window in windows for record in rng.sample(window, len(window))]
+    assert shuffled != records
+    assert replay(shuffled, [POLICY], GRID).restarts == {}
 
 
 def test_replay_of_a_guard_asked_from_eight_threads(tmp_path):

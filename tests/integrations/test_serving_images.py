@@ -105,6 +105,11 @@ def test_another_size_is_refused_unless_resizing_is_on(image_client, png):
     assert score == pytest.approx(GREY.mean() / 255, abs=0.02)
 
 
+def test_a_wrong_size_is_refused_on_the_header_alone(image_client):
+    assert "is 4000 x 4000" in detail(send(image_client(), bomb(4000, 4000)), 422)
+    assert "not a readable PNG" in detail(send(image_client(resize=True), bomb(4000, 4000)), 422)
+
+
 @pytest.mark.parametrize("size", [(50_000, 50_000), (9000, 9000), (2**31 - 1, 2**31 - 1), (6, 2**28)])
 @pytest.mark.parametrize("resize", [False, True])
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(image_client, size, resize):

@@ -20,7 +20,13 @@ from guard.errors import MedwardError
 from guard.types import ModelSpec
 
 SPEC = ModelSpec(
-    name="digits", modality="tabular", shape=(64,), classes=tuple("0123456789"), output="logits", low=0, high=16
+    name="digits",
+    modality="tabular",
+    shape=(64,),
+    classes=tuple("0123456789"),
+    output="logits",
+    low=0,
+    high=16,
 )
 THIEF = Knockoff(queries=400, points=2, epochs=20)
 

@@ -1,0 +1,131 @@
+"""A small CNN on 8x8 digits, deployed plainly or with a planted fault, and what attacks need around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+from attacks.base import AttackData
+from attacks.surrogate import fit_classifier
+from attacks.target import Response, Target, open_oracle
+from guard.data import Split
+from guard.profile import Profile
+from guard.types import ModelSpec, Outputs
+
+SPEC = ModelSpec(
+    name="digits",
+    modality="image",
+    shape=(1, 8, 8),
+    classes=tuple("0123456789"),
+    output="logits",
+    low=0.0,
+    high=1.0,
+    features=128,
+)
+
+
+class Victim(nn.Module):
+    """The trained network; `scale` inflates its logits, `levels` quantises its input."""
+
+    def __init__(self, body: nn.Sequential, scale: float = 1.0, levels: int = 0) -> None:
+        super().__init__()
+        self.body, self.scale, self.levels = body, scale, levels
+
+    def both(self, x):
+        x = torch.round(x * self.levels) / self.levels if self.levels else x
+        features = self.body[:-1](x)
+        return self.body[-1](features) * self.scale, features
+
+    def forward(self, x):
+        return self.both(x)[0]
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A victim behind the model protocol."""
+
+    network: nn.Module
+    spec: ModelSpec = SPEC
+
+    def predict(self, inputs):
+        with torch.no_grad():
+            scores, features = self.network.both(torch.as_tensor(inputs))
+        return Outputs(scores.numpy(), features.numpy())
+
+    def target(self, threat, oracle=None, **parts):
+        """White-box, undefended unless told otherwise."""
+        return Target(self.spec, oracle or open_oracle(self), threat, **{"network": self.network, **parts})
+
+
+def withholding(model, stopped):
+    """An oracle that withholds the rows that `stopped` (inputs, outputs) names."""
+
+    def ask(inputs):
+        outputs = model.predict(inputs)
+        labels = np.where(stopped(inputs, outputs), -1, outputs.scores.argmax(axis=1))
+        return Response(labels, np.full_like(outputs.scores, np.nan), model.spec.output)
+
+    return ask
+
+
+@pytest.fixture(scope="session")
+def digits():
+    values, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(values))
+    inputs = (values[order] / 16).reshape(-1, 1, 8, 8).astype(np.float32)
+    return Split(inputs, labels[order].astype(np.int64))
+
+
+@pytest.fixture(scope="session")
+def body(digits):
+    return fit_classifier(
+        digits.inputs[:800],
+        digits.labels[:800],
+        classes=10,
+        modality="image",
+        shape=(1, 8, 8),
+        epochs=8,
+        seed=0,
+    )
+
+
+@pytest.fixture(scope="session")
+def plain(body):
+    return Deployed(Victim(body))
+
+
+@pytest.fixture(scope="session")
+def inflated(body):
+    return Deployed(Victim(body, scale=200.0))
+
+
+@pytest.fixture(scope="session")
+def quantised(body):
+    return Deployed(Victim(body, levels=15))
+
+
+@pytest.fixture(scope="session")
+def attack_data(digits):
+    return AttackData(craft=digits.take(slice(0, 400)), test=digits.take(slice(1400, 1600)))
+
+
+@pytest.fixture(scope="session")
+def digit_profile(plain, digits):
+    return Profile.fit(plain, digits.inputs[800:1400], risk=0.001)
+
+
+@pytest.fixture(scope="session")
+def screened(plain, digit_profile):
+    """The plain victim behind its screens, at rate 0.01."""
+    cut = digit_profile.screen_cut(0.01)
+    return withholding(plain, lambda inputs, outputs: digit_profile.score(inputs, outputs) > cut)
+
+
+@pytest.fixture(scope="session")
+def abstaining(plain):
+    return withholding(plain, lambda inputs, outputs: np.ones(len(inputs), bool))

@@ -1,0 +1,102 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from attacks.ascent import LOSSES, Ball, ascend, decide
+from attacks.evasion import PGD
+from attacks.evasion.pgd import strongest
+
+ATTACK = PGD(epsilon=0.12, steps=15, restarts=1)
+
+
+def run(attack, deployed, data, *, seed=0, **parts):
+    return attack.run(deployed.target(attack.threat, **parts), data, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def result(plain, attack_data):
+    return run(ATTACK, plain, attack_data)
+
+
+@pytest.fixture(scope="module")
+def rows(plain, attack_data):
+    x = torch.as_tensor(attack_data.test.inputs)
+    return x, decide(plain.network, x)
+
+
+def attacked(deployed, rows, epsilon, *, steps=15, seed=0):
+    ball = Ball.of(deployed.spec, rows[0].numpy(), epsilon)
+    generator = torch.Generator().manual_seed(seed)
+    return strongest(deployed.network, *rows, ball, steps=steps, restarts=1, generator=generator)
+
+
+def test_it_beats_noise_and_a_single_step(plain, rows, result):
+    ball = Ball.of(plain.spec, rows[0].numpy(), ATTACK.epsilon)
+    single = ascend(
+        plain.network,
+        *rows,
+        ball,
+        loss=LOSSES["cross-entropy"],
+        steps=1,
+        generator=torch.Generator(),
+        random_start=False,
+    )
+    assert result.outcome.mean() > 0.5
+    assert result.outcome.mean() >= float(single.won.float().mean()) > result.baseline.mean()
+    assert result.flags == ()
+
+
+def test_success_never_falls_as_the_radius_grows_and_is_zero_at_zero(plain, rows):
+    success = [float(attacked(plain, rows, e).won.float().mean()) for e in (0.0, 0.03, 0.06, 0.12, 0.25)]
+    assert success[0] == 0
+    assert success == sorted(success)
+    assert success[-1] > 0.9
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.05, 0.6])
+def test_every_example_is_valid_and_in_the_ball(plain, rows, epsilon):
+    found = attacked(plain, rows, epsilon, steps=4).adversarial
+    assert float((found - rows[0]).abs().max()) <= epsilon + 1e-6
+    assert found.min() >= 0
+    assert found.max() <= 1
+
+
+def test_what_won_really_is_decided_otherwise(plain, rows):
+    found = attacked(plain, rows, 0.12)
+    assert torch.equal(decide(plain.network, found.adversarial) != rows[1], found.won)
+
+
+def test_leaving_won_rows_alone_saves_gradients(plain, rows):
+    found = attacked(plain, rows, 0.25)
+    assert found.gradients < 0.7 * len(rows[0]) * 15
+
+
+def test_same_seed_same_result(plain, attack_data, result):
+    again = run(ATTACK, plain, attack_data)
+    assert np.array_equal(again.outcome, result.outcome)
+    assert again.curves == result.curves
+
+
+def test_the_attacker_who_knows_the_screens_gets_past_them(plain, attack_data, screened, digit_profile):
+    parts = {"oracle": screened, "profile": digit_profile}
+    naive = run(ATTACK, plain, attack_data, **parts)
+    knowing = run(ATTACK.adaptive(), plain, attack_data, **parts)
+    assert naive.outcome.mean() < 0.2
+    assert knowing.outcome.mean() > naive.outcome.mean() + 0.2
+
+
+def test_zero_steps_are_flagged(plain, attack_data):
+    flags = run(replace(ATTACK, steps=0), plain, attack_data).flags
+    assert any(flag.startswith("zero steps") for flag in flags)
+
+
+def test_two_classes_are_enough(linear_model):
+    torch.manual_seed(0)
+    network = torch.nn.Linear(3, 2).requires_grad_(False)
+    x = torch.randn(50, 3)
+    y = decide(network, x)
+    generator = torch.Generator().manual_seed(0)
+    ball = Ball(torch.full((3,), 5.0))
+    assert strongest(network, x, y, ball, steps=10, restarts=1, generator=generator).won.all()

@@ -1,0 +1,144 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from attacks.base import Access, AttackData
+from attacks.evasion import UniversalPerturbation
+from attacks.target import Target, open_oracle
+from guard.data import Split
+from guard.errors import MedwardError
+
+ATTACK = UniversalPerturbation(epsilon=0.3, epochs=6)
+
+
+def run(attack, deployed, data, *, seed=0, **parts):
+    return attack.run(deployed.target(attack.threat, **parts), data, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def result(plain, attack_data):
+    return run(ATTACK, plain, attack_data)
+
+
+def test_one_perturbation_fools_held_out_digits_far_above_noise(result):
+    assert result.outcome.mean() > 0.6
+    assert result.outcome.mean() > 4 * result.baseline.mean()
+    assert result.flags == ()
+    assert result.gradients == 400 * 6 * 2
+
+
+def test_the_outcome_is_what_the_deployed_model_answers(plain, attack_data, result):
+    x = attack_data.test.inputs
+    clean = plain.predict(x).scores.argmax(axis=1)
+    changed = plain.predict(np.clip(x + result.images["perturbation"], 0, 1)).scores.argmax(axis=1)
+    assert np.array_equal(result.outcome, changed != clean)
+
+
+def test_targeted_reaches_its_class_and_judges_only_rows_not_there_before(plain, attack_data):
+    attack = replace(ATTACK, target_class=8)
+    result = run(attack, plain, attack_data)
+    clean = plain.predict(attack_data.test.inputs).scores.argmax(axis=1)
+    assert attack.name == "uap-targeted"
+    assert len(result.outcome) == (clean != 8).sum()
+    assert result.outcome.mean() > result.baseline.mean() + 0.3
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.02, 0.1, 0.7])
+def test_the_ball_is_respected_and_the_radius_zero_changes_nothing(plain, attack_data, epsilon):
+    result = run(replace(ATTACK, epsilon=epsilon, epochs=2, restarts=1), plain, attack_data)
+    assert np.abs(result.images["perturbation"]).max() <= np.float32(epsilon)
+    assert result.curves["uap"][1][0] == 0
+    assert result.outcome.any() <= (epsilon > 0)
+
+
+def test_only_valid_inputs_are_asked(plain, attack_data):
+    asked = []
+
+    def watch(inputs):
+        asked.append((inputs.min(), inputs.max()))
+        return plain.target(ATTACK.threat).query(inputs)
+
+    run(replace(ATTACK, epochs=1), plain, attack_data, oracle=watch)
+    assert min(low for low, _ in asked) >= 0
+    assert max(high for _, high in asked) <= 1
+
+
+def test_same_seed_same_result(plain, attack_data):
+    quick = replace(ATTACK, epochs=2, restarts=1)
+    first, again, other = (run(quick, plain, attack_data, seed=seed) for seed in (1, 1, 2))
+    assert np.array_equal(first.images["perturbation"], again.images["perturbation"])
+    assert np.array_equal(first.outcome, again.outcome)
+    assert not np.array_equal(first.images["perturbation"], other.images["perturbation"])
+
+
+def test_an_attack_that_never_ran_says_so(plain, attack_data):
+    result = run(replace(ATTACK, epochs=0), plain, attack_data)
+    assert not result.outcome.any()
+    assert any(flag.startswith("zero steps") for flag in result.flags)
+
+
+def test_the_attacker_who_knows_the_screens_gets_past_them(plain, attack_data, screened, digit_profile):
+    parts = {"oracle": screened, "profile": digit_profile}
+    naive = run(ATTACK, plain, attack_data, **parts)
+    knowing = run(ATTACK.adaptive(), plain, attack_data, **parts)
+
+    def strangeness(result):
+        inputs = np.clip(attack_data.test.inputs + result.images["perturbation"], 0, 1)
+        return digit_profile.score(inputs, plain.predict(inputs)).mean()
+
+    assert naive.outcome.mean() < 0.05
+    assert knowing.outcome.mean() > naive.outcome.mean() + 0.2
+    assert strangeness(knowing) < strangeness(naive)
+
+
+def test_knowing_the_screens_is_harmless_where_there_are_none(plain, attack_data, result):
+    assert np.array_equal(run(ATTACK.adaptive(), plain, attack_data).outcome, result.outcome)
+
+
+@pytest.mark.parametrize("access", [Access.SCORES, Access.LABELS])
+def test_without_gradients_it_transfers_from_what_the_target_answered(plain, attack_data, access):
+    attack = replace(ATTACK, access=access)
+    result = run(attack, plain, attack_data)
+    assert "transfer" in attack.threat.knowledge
+    assert result.flags == ()
+    assert result.outcome.mean() > result.baseline.mean() + 0.2
+
+
+def test_declared_white_box_but_only_transfer_possible_is_flagged(plain, attack_data):
+    result = run(replace(ATTACK, epochs=2), plain, attack_data, network=None)
+    assert any("only a transfer attack" in flag for flag in result.flags)
+
+
+def test_a_target_that_refuses_everything_is_flagged_not_robust(plain, attack_data, abstaining):
+    quick = replace(ATTACK, epochs=1)
+    for network in (plain.network, None):
+        result = run(quick, plain, attack_data, oracle=abstaining, network=network)
+        assert not result.outcome.any()
+        assert any(flag.startswith("abstains") for flag in result.flags)
+
+
+def test_tables_are_perturbed_in_standard_deviations(linear_model):
+    rng = np.random.default_rng(0)
+    rows = (rng.normal(size=(400, 3)) * [1, 5, 0.1]).astype(np.float32)
+    data = AttackData(craft=Split(rows[:200]), test=Split(rows[200:]))
+    layer = torch.nn.Linear(3, 3, bias=False)
+    torch.nn.init.eye_(layer.weight)
+    attack = replace(ATTACK, epsilon=0.5)
+    target = Target(linear_model.spec, open_oracle(linear_model), attack.threat, network=layer)
+    result = attack.run(target, data, seed=0)
+    assert np.abs(result.images["perturbation"]) == pytest.approx(0.5 * rows[:200].std(axis=0), rel=1e-4)
+    assert result.outcome.mean() > result.baseline.mean()
+
+
+def test_nobody_left_to_win_is_said_and_bad_settings_are_refused(plain, attack_data):
+    clean = plain.predict(attack_data.test.inputs).scores.argmax(axis=1)
+    only = replace(attack_data, test=attack_data.test.take(np.flatnonzero(clean == 3)))
+    result = run(replace(ATTACK, target_class=3), plain, only)
+    assert len(result.outcome) == 0
+    assert result.flags[0].startswith("no rows")
+    with pytest.raises(MedwardError, match="target_class: must be a class from 0 to 9, got 10"):
+        run(replace(ATTACK, target_class=10), plain, attack_data)
+    with pytest.raises(MedwardError, match="epsilon: must be a finite number >= 0, got -1"):
+        run(replace(ATTACK, epsilon=-1.0), plain, attack_data)
