@@ -113,7 +113,7 @@ def validate(
                 bar.done(attack.name, reason, steps=len(ARMS))
                 continue
             results: dict[Arm, AttackResult] = {}
-            adaptive = _adaptive(attack)
+            adaptive = _adaptive(attack, policy)
             for arm, runner in zip(ARMS, (attack, attack, adaptive), strict=True):
                 if runner is None:
                     bar.done(f"{attack.name}, {arm}", "no attacker who knows the guard")
@@ -191,9 +191,12 @@ def _clean(bundle: Deployed, splits: Mapping[str, Split], data: AttackData, seed
     return {"cost": cost.model_dump(mode="json"), "accounts": accounts}
 
 
-def _adaptive(attack: Attack) -> Attack | None:
+def _adaptive(attack: Attack, policy: Policy) -> Attack | None:
+    """The attacker who knows the guard, if there is one; an evader is told the rate the screens act at."""
     make = getattr(attack, "adaptive", None)
-    adaptive: Attack | None = None if make is None else make()
+    if make is None:
+        return None
+    adaptive: Attack = make(rate=policy.screen.rate) if attack.family == "evasion" else make()
     return adaptive
 
 

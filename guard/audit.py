@@ -249,14 +249,15 @@ def replay(
     `IntegrityError` naming the first record with an action or evidence that does not follow from its
     account's records, `MedwardError` for a record made under another policy.
 
-    Concurrent queries are logged out of order: a record may lie up to `WINDOW` of its account's records behind
-    one that follows from it, and the count of inputs in the evidence restores the order.
+    Concurrent queries are logged out of order: a record may lie up to `WINDOW` of its account's records
+    behind one that follows from it; the count of inputs in the evidence restores the order.
 
     Limits. The p-value of a repeated input is not used, so not checked. The screen's verdict and the release
-    levels need scores that are not recorded. A record that follows from an empty account is taken for a new start and listed in
-    `restarts`, to be compared with the resets and expiries one knows of. A query that moved a state but left
-    no complete record (killed in between, a store or log that failed, a log that starts later) is a gap: the
-    account's next record is named. Whoever can rewrite the log can make it consistent; see `verify`.
+    levels need scores that are not recorded. A record that follows from an empty account is taken for a new
+    start and listed in `restarts`, to be compared with the resets and expiries one knows of. A query that
+    moved a state but left no complete record (killed in between, a store or log that failed, a log that
+    starts later) is a gap: the account's next record is named. Whoever can rewrite the log can make it
+    consistent; see `verify`.
     """
     known = {policy.fingerprint: policy for policy in policies}
     accounts: dict[str, _Account] = {}

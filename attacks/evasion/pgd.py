@@ -20,10 +20,9 @@ from attacks.adaptive import Detector
 from attacks.ascent import LOSSES, Ascent, Ball, ascend, decide, margin
 from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
 from attacks.checks import run_flags
-from attacks.evasion.scene import NO_ROWS, Scene, curve, knowledge
+from attacks.evasion.scene import CURVE_ROWS, NO_ROWS, Scene, curve, knowledge
 from attacks.target import Target
 
-CURVE_ROWS = 100
 CURVE_STEPS = 20
 
 

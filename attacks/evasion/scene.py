@@ -28,6 +28,7 @@ from guard.types import Array
 Bools = NDArray[np.bool_]
 FACTORS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3, 1.6)
 SURROGATE_EPOCHS = {"image": 15, "tabular": 60}
+CURVE_ROWS = 200  # test rows asked again at every radius of a curve
 NO_ROWS = "no rows: there is no test row this attack could win on"
 TRANSFER = "transfer: gradients come from a surrogate trained on the target's answers"
 
@@ -155,8 +156,10 @@ def _decisions(target: Target, network: nn.Module, data: AttackData, device: str
         return torch.zeros(0, dtype=torch.int64, device=device), 0.0
     answers = target.query(x).labels
     hidden = answers < 0
-    own = decide(network, torch.as_tensor(x, device=device)) if data.reference is None else data.reference
-    labels = np.where(hidden, np.asarray(own), answers)
+    own = data.reference
+    if own is None:
+        own = decide(network, torch.as_tensor(x, device=device)).cpu().numpy()
+    labels = np.where(hidden, own, answers)
     return torch.as_tensor(labels, device=device), float(hidden.mean())
 
 

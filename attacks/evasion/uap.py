@@ -1,7 +1,7 @@
 """Universal adversarial perturbation: one small change that, added to any input, changes the decision.
 
 Minibatch sign-gradient ascent on a clamped loss. Restarts alternate cross-entropy and margin; the step
-shrinks by `DECAY` per epoch; the best iterate on the craft rows is kept, not the last. For images `epsilon`
+shrinks every epoch; the best iterate on the craft rows is kept, not the last. For images `epsilon`
 is in input units, for tables in standard deviations of each feature over the craft rows.
 
 Reference: Shafahi, Najibi, Xu, Dickerson, Davis, Goldstein, "Universal adversarial training", AAAI 2020,
@@ -21,12 +21,13 @@ from attacks.adaptive import Detector
 from attacks.ascent import BATCH, LOSSES, Ball, both, decide, gradient
 from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
 from attacks.checks import run_flags
-from attacks.evasion.scene import NO_ROWS, Bools, Scene, curve, knowledge
+from attacks.evasion.scene import CURVE_ROWS, NO_ROWS, Bools, Scene, curve, knowledge
 from attacks.target import Target
 from guard.errors import MedwardError
 
 CLAMP = 9.0  # beta of eq. 4: a row this far beyond the boundary pulls no more
-STEP, DECAY = 0.8, 0.9
+STEP, DECAY = 0.8, 0.9  # the first step in radii, and what each epoch leaves of it
+PATIENCE = 4  # epochs without gain after which a restart ends
 SCALES = (1.0, 0.7, 0.4)  # a detector-aware attacker also tries its perturbation turned down
 
 
@@ -40,9 +41,9 @@ class UniversalPerturbation:
 
     epsilon: float
     target_class: int | None = None
-    epochs: int = 15
+    epochs: int = 12
     restarts: int = 2
-    batch: int = 100
+    batch: int = 50
     rate: float | None = None
     access: Access = Access.GRADIENTS
     device: str = "cpu"
@@ -73,8 +74,8 @@ class UniversalPerturbation:
 
         `outcome` has one entry per test row (targeted: per test row the model does not already give that
         class). `baseline` is one random sign vector of the same norm, drawn from `seed` and added to every
-        row. The curves scale the crafted and the random vector; the crafting is not repeated for each
-        radius.
+        row. The curves scale the crafted and the random vector, on the first `CURVE_ROWS` rows; the crafting
+        is not repeated for each radius.
         """
         goal, last = self.target_class, len(target.spec.classes) - 1
         if goal is not None and not 0 <= goal <= last:
@@ -97,22 +98,22 @@ class UniversalPerturbation:
         )
         noise = scene.ball.signs((1, *target.spec.shape), generator)
 
-        def fooled(delta: Tensor) -> Bools:
-            return scene.fooled(target, scene.ball.clip(x + delta), y, goal)
+        def fooled(delta: Tensor, rows: int) -> Bools:
+            return scene.fooled(target, scene.ball.clip(x[:rows] + delta), y[:rows], goal)
 
         def share(delta: Tensor) -> float:
             labels = decide(scene.network, scene.ball.clip(x + delta))
             return float((labels != y if goal is None else labels == goal).float().mean())
 
-        outcome, baseline = fooled(crafted.delta), fooled(noise)
-        attacked = curve(lambda factor: float(fooled(crafted.delta * factor).mean()), self.epsilon)
-        random = curve(lambda factor: float(fooled(noise * factor).mean()), self.epsilon)
+        outcome, baseline = fooled(crafted.delta, len(x)), fooled(noise, len(x))
+        attacked = curve(lambda k: float(fooled(crafted.delta * k, CURVE_ROWS).mean()), self.epsilon)
+        random = curve(lambda k: float(fooled(noise * k, CURVE_ROWS).mean()), self.epsilon)
         flags = run_flags(
             steps=self.epochs,
             delta=crafted.delta,
             success=share(crafted.delta),
             noise=share(noise) if scene.detector is None else 0.0,
-            n=len(x),
+            n=min(len(x), CURVE_ROWS),
             history=crafted.history,
             curve=attacked if target.withheld == 0 else ([], []),
             withheld=scene.withheld,
@@ -201,7 +202,8 @@ def _climb(
                 best, best_value = delta * scale, (won, quiet)
         history.append(best_value[0])
         weight *= 1.5 if quiet < 0.9 else 0.9
-        if best_value[0] == 1.0:
+        stale = len(history) > PATIENCE and history[-1] == history[-1 - PATIENCE]
+        if best_value[0] == 1.0 or (stale and detector is None):
             break
     return Universal(best, max(best_value[0], 0.0), history, spent)
 

@@ -10,21 +10,25 @@ principles", IEEE S&P 2022: the offline attack, with one pooled variance when sh
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.special import log_ndtr
+from torch import nn
 
 from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
 from attacks.membership.blind import blind_flags, blind_scores
 from attacks.membership.signals import ask, candidates, check_copies, noisy, roc
 from attacks.surrogate import fit_classifier
 from attacks.target import Target
-from guard.data import Split
+from guard.data import Split, digest
 from guard.errors import MedwardError
-from guard.types import Array, ModelSpec
+from guard.types import Array, Ints, ModelSpec
 
 FEW = 32  # with fewer shadows than this a variance per candidate is too noisy
 
@@ -38,7 +42,7 @@ class OfflineLiRA:
     """
 
     shadows: int = 16
-    epochs: int = 30
+    epochs: int = 15
     share: float = 0.8
     copies: int = 1
     noise: float = 0.3
@@ -72,13 +76,14 @@ class OfflineLiRA:
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
         """Score every candidate; raises `MedwardError` without candidates or labelled shadow rows."""
         rows, labels, truth = candidates(data)
+        recipe = self._recipe(target.spec, data.shadow, seed)
         inputs = noisy(rows.inputs, self.copies, self.noise, target.spec, seed)
         channel, shown = ask(target, inputs, seed)
-        views = self._shadow_views(target.spec, data.shadow, inputs, seed)
-        phi, expected = channel.phi(shown, labels), channel.phi(channel.coarsen(views), labels)
-        known = np.isfinite(phi)
         scores = np.full(len(rows), np.log(2.0))
-        if known.any():
+        if channel.answered.any():
+            seen = views(train(recipe), inputs, channel.answered, shown.shape[-1])
+            phi, expected = channel.phi(shown, labels), channel.phi(channel.coarsen(seen), labels)
+            known = np.isfinite(phi)
             scores[known] = tail(phi[known], expected[:, known])
         blind = blind_scores(rows, truth, seed=seed)
         return AttackResult(
@@ -90,29 +95,57 @@ class OfflineLiRA:
             curves={"roc": roc(scores, truth)},
         )
 
-    def _shadow_views(self, spec: ModelSpec, rows: Split | None, inputs: Array, seed: int) -> Array:
-        """Probabilities ``(shadows, copies, n, K)`` that models without any candidate give `inputs`."""
+    def _recipe(self, spec: ModelSpec, rows: Split | None, seed: int) -> Recipe:
         if rows is None or rows.labels is None or len(rows) == 0:
             raise MedwardError("lira: needs labelled shadow rows, and data has none")
-        rng = np.random.default_rng(seed)
-        size = math.ceil(self.share * len(rows))
-        views = []
-        for shadow in range(self.shadows):
-            part = rng.permutation(len(rows))[:size]
-            network = fit_classifier(
-                rows.inputs[part],
-                rows.labels[part],
-                classes=len(spec.classes),
-                modality=spec.modality,
-                shape=spec.shape,
-                epochs=self.epochs,
-                seed=seed + shadow,
-            )
-            with torch.no_grad():
-                views.append(
-                    [torch.softmax(network(torch.as_tensor(batch)).double(), 1).numpy() for batch in inputs]
-                )
-        return np.array(views)
+        return Recipe(
+            digest(rows), rows.inputs, rows.labels, spec, self.shadows, self.epochs, self.share, seed
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that shadow models depend on; rows are compared by their digest."""
+
+    rows: str
+    inputs: Array = field(compare=False)
+    labels: Ints = field(compare=False)
+    spec: ModelSpec
+    shadows: int
+    epochs: int
+    share: float
+    seed: int
+
+
+@lru_cache(maxsize=1)
+def train(recipe: Recipe) -> tuple[nn.Module, ...]:
+    """Models of random shares of the shadow rows; kept, as every arm of an evaluation needs the same ones."""
+    n, spec = len(recipe.inputs), recipe.spec
+    rng = np.random.default_rng(recipe.seed)
+    parts = [rng.permutation(n)[: math.ceil(recipe.share * n)] for _ in range(recipe.shadows)]
+    return tuple(
+        fit_classifier(
+            recipe.inputs[part],
+            recipe.labels[part],
+            classes=len(spec.classes),
+            modality=spec.modality,
+            shape=spec.shape,
+            epochs=recipe.epochs,
+            seed=recipe.seed + shadow,
+        )
+        for shadow, part in enumerate(parts)
+    )
+
+
+def views(shadows: Sequence[nn.Module], inputs: Array, answered: NDArray[np.bool_], classes: int) -> Array:
+    """Probabilities ``(shadows, copies, n, classes)`` of the answered rows of `inputs`, 0 elsewhere."""
+    seen = np.zeros((len(shadows), *answered.shape, classes))
+    x = torch.as_tensor(inputs[answered])
+    with torch.no_grad():
+        for shadow, network in enumerate(shadows):
+            logits = torch.cat([network(x[i : i + 512]) for i in range(0, len(x), 512)])
+            seen[shadow, answered] = torch.softmax(logits.double(), 1).numpy()
+    return seen
 
 
 def tail(phi: Array, expected: Array) -> Array:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LIMITS = (
     "Poisoned or backdoored training data, and tampering with the model before it was put into the bundle.",
-    "Reconstruction of training images from the model (inversion), and guesses at what the training set holds.",
+    "Reconstruction of training images from the model, and guesses at what the training set holds.",
     "Report writers, prompts and other text.",
     "Changes to the patient or the print rather than to the digital image, and attacks on the scanner.",
     "Several accounts that work together, and a thief who only ever sends ordinary cases, slowly.",

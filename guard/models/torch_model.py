@@ -52,7 +52,7 @@ class Headed(nn.Module):
             scores = self.net(x)
         finally:
             handle.remove()
-        if not seen or not isinstance(seen[-1], Tensor) or len(seen[-1]) != len(x):
+        if not seen or not isinstance(seen[-1], Tensor) or seen[-1].shape[0] != x.shape[0]:
             raise MedwardError(
                 "features: the layer must run and give one tensor with a row per input; name another"
             )

@@ -9,6 +9,7 @@ from attacks.samples import attack_data, conformed
 from attacks.target import guarded_oracle
 from guard.data import Split
 from guard.errors import MedwardError
+from guard.policy import Policy, ScreenPolicy
 from guard.stores import MemoryStore
 
 
@@ -157,3 +158,18 @@ def test_the_attackers_rows_never_meet_the_rows_it_is_judged_on():
 def test_data_that_does_not_fit_is_refused_in_one_sentence(bundle, tmp_path, splits, sentence):
     with pytest.raises(MedwardError, match=sentence):
         run(bundle, tmp_path, Scripted(), splits=splits)
+
+
+RATES: list[float | None] = []
+
+
+class Recording(Scripted):
+    def run(self, target, data, *, seed):
+        RATES.append(self.rate)
+        return super().run(target, data, seed=seed)
+
+
+def test_the_attacker_who_knows_the_guard_is_told_the_policys_rate(tmp_path):
+    policy = Policy(on_error="withhold", screen=ScreenPolicy(rate=0.03))
+    run(deployment(policy=policy), tmp_path, Recording())
+    assert RATES == [None, None, 0.03]

@@ -79,8 +79,10 @@ class Scripted:
             raise AttributeError(key)
         return object.__getattribute__(self, key)
 
-    def adaptive(self) -> Scripted:
-        return replace(self, name=f"{self.name}+aware")
+    rate: float | None = None
+
+    def adaptive(self, rate: float = 0.01) -> Scripted:
+        return replace(self, name=f"{self.name}+aware", rate=rate)
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
         time.sleep(self.seconds)

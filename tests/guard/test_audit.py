@@ -3,10 +3,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
-import signal
-import subprocess
-import sys
 import tempfile
 import threading
 from dataclasses import dataclass
@@ -17,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import guard
 from guard.audit import GENESIS, AuditLog, Verification, read, replay, verify
 from guard.errors import IntegrityError, MedwardError, UnavailableError
 from guard.pipeline import Guard
@@ -25,19 +20,17 @@ from guard.policy import Policy
 from guard.screen.conformal import GRID
 from guard.types import ModelSpec, Outputs, Query
 
-ROOT = Path(guard.__file__).parents[1]
 CHAIN = {"seq", "time", "prev", "hash"}
 RECORDS = [
     {"query": "q1", "p_values": [0.005, 1.0, None], "peak": 1e-07, "principal": "hôpital-a/key"},
     {"query": "q2", "p_values": [], "evidence": {"n": 2.0, "log_e": -0.0}},
     {"query": "q3", "text": 'quote " backslash \\ newline \n', "ok": True},
 ]
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
+SCALAR = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 )
-RECORD = st.dictionaries(st.text().filter(lambda key: key not in CHAIN), JSON, max_size=4)
+VALUE = SCALAR | st.lists(SCALAR, max_size=3) | st.dictionaries(st.text(), SCALAR, max_size=3)
+RECORD = st.dictionaries(st.text().filter(lambda key: key not in CHAIN), VALUE, max_size=4)
 
 
 def write(path, records):
@@ -190,7 +183,7 @@ def test_nothing_is_appended_to_a_log_whose_last_record_is_damaged(path):
     assert path.read_bytes() == before
 
 
-# Torn lines, kills, several writers
+# Torn lines. Several processes, kill -9 and full disks are in test_stores.py, with those of the store.
 
 
 def test_a_torn_last_line_is_reported_then_moved_aside_and_the_chain_goes_on(path):
@@ -227,85 +220,6 @@ def test_a_damaged_final_newline_is_not_taken_for_a_torn_line(path):
         with pytest.raises(IntegrityError, match="a whole record that does not end in a newline"):
             open_(path)
     assert path.read_bytes() == whole[:-1] + b"\x8a"
-
-
-WORKER = """
-import sys
-from guard.audit import AuditLog
-log = AuditLog(sys.argv[1])
-for i in range(int(sys.argv[3])):
-    log.append({"worker": int(sys.argv[2]), "i": i, "pad": "x" * (i % 7 * 1000)})
-    print(i, flush=True)
-"""
-
-
-def start(path, worker, count):
-    command = [sys.executable, "-c", WORKER, str(path), str(worker), str(count)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-
-
-def test_four_processes_and_four_threads_make_one_chain(tmp_path):
-    path = tmp_path / "audit.jsonl"
-    workers = [start(path, worker, 50) for worker in range(4)]
-    log = AuditLog(path)
-
-    def append(worker):
-        for i in range(50):
-            log.append({"worker": worker, "i": i})
-
-    threads = [threading.Thread(target=append, args=(worker,)) for worker in range(4, 8)]
-    for thread in threads:
-        thread.start()
-    while any(worker.poll() is None for worker in workers):
-        verify(path)  # a reader sees a valid log at any time, and disturbs no writer
-    for thread in threads:
-        thread.join()
-    for worker in workers:
-        worker.communicate(timeout=60)
-        assert worker.returncode == 0
-    assert verify(path).records == 400
-    order = [(record["worker"], record["i"]) for record in read(path)]
-    assert [[i for w, i in order if w == worker] for worker in range(8)] == [list(range(50))] * 8
-
-
-def test_kill_9_loses_no_acknowledged_record(tmp_path):
-    path = tmp_path / "audit.jsonl"
-    for round_ in range(3):
-        worker = start(path, round_, 1_000_000)
-        lines = [worker.stdout.readline() for _ in range(20 + 37 * round_)]
-        worker.send_signal(signal.SIGKILL)
-        lines += worker.stdout.readlines()
-        worker.communicate(timeout=60)
-        acknowledged = [int(line) for line in lines if line.endswith("\n")]
-        assert len(acknowledged) >= 20
-        AuditLog(path).append({"after": round_})
-        assert verify(path).torn == 0
-        kept = [record["i"] for record in read(path) if record.get("worker") == round_]
-        # One record may be in the log without its acknowledgement having left the pipe.
-        assert kept in (acknowledged, [*acknowledged, len(acknowledged)])
-
-
-@pytest.mark.parametrize("room", [0, 1, 100])
-def test_a_full_disk_is_unavailable_and_the_log_stays_whole(path, room):
-    before = path.read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, hard))
-    try:
-        with pytest.raises(UnavailableError, match=r"audit\.jsonl: cannot write the audit log"):
-            AuditLog(path).append({"query": "x" * 100})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert path.read_bytes() == before
-    AuditLog(path, fsync=True).append({"query": "q4"})
-    assert verify(path).records == 4
-
-
-def test_a_path_that_cannot_be_written_or_read_is_unavailable(tmp_path):
-    for bad in (tmp_path, tmp_path / "missing" / "audit.jsonl"):
-        with pytest.raises(UnavailableError, match="cannot write the audit log"):
-            AuditLog(bad)
-    with pytest.raises(UnavailableError, match="cannot read the audit log"):
-        verify(tmp_path)
 
 
 # Replay: a real guard over a model and a profile that need no training. A row is (its own score, a number).
@@ -445,13 +359,8 @@ def test_a_changed_action_or_evidence_or_a_removed_record_is_named():
         named(lambda log, v=level: log[20]["verdicts"][v].update(action="withhold"), "record 21: ")
         named(lambda log, v=level: log[20]["verdicts"][v]["evidence"].update(peak=9.0), "record 21: ")
         named(lambda log, v=level: log[20]["verdicts"][v]["evidence"].pop("peak"), "record 21: ")
-        named(
-            lambda log, v=level: log[20]["verdicts"].pop(v),
-            "record 21: not the record of a query: .*e-process",
-        )
-    named(
-        lambda log: log[20]["p_values"].__setitem__(0, 0.3), r"record 21: the p-value 0\.3 is not on the grid"
-    )
+        named(lambda log, v=level: log[20]["verdicts"].pop(v), "record 21: not the record .*e-process")
+    named(lambda log: log[20]["p_values"].__setitem__(0, 0.3), r"record 21: the p-value 0\.3 is not on")
     named(lambda log: log[20]["p_values"].append(1.0), "record 21: needs as many p-values as inputs")
     removed = next(number for number, _ in bet_on(records) if number >= 20)
     named(lambda log: log.pop(removed), "a record before it is missing")

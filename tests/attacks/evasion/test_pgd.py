@@ -79,12 +79,11 @@ def test_same_seed_same_result(plain, attack_data, result):
     assert again.curves == result.curves
 
 
-def test_the_attacker_who_knows_the_screens_gets_past_them(plain, attack_data, screened, digit_profile):
-    parts = {"oracle": screened, "profile": digit_profile}
+def test_the_attacker_who_knows_the_screen_gets_past_it(plain, attack_data, screened, margins):
+    parts = {"oracle": screened, "profile": margins}
     naive = run(ATTACK, plain, attack_data, **parts)
     knowing = run(ATTACK.adaptive(), plain, attack_data, **parts)
-    assert naive.outcome.mean() < 0.2
-    assert knowing.outcome.mean() > naive.outcome.mean() + 0.2
+    assert knowing.outcome.mean() > naive.outcome.mean() + 0.1
 
 
 def test_zero_steps_are_flagged(plain, attack_data):

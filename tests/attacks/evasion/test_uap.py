@@ -26,7 +26,7 @@ def test_one_perturbation_fools_held_out_digits_far_above_noise(result):
     assert result.outcome.mean() > 0.6
     assert result.outcome.mean() > 4 * result.baseline.mean()
     assert result.flags == ()
-    assert result.gradients == 400 * 6 * 2
+    assert 0 < result.gradients <= 400 * 6 * 2
 
 
 def test_the_outcome_is_what_the_deployed_model_answers(plain, attack_data, result):
@@ -79,18 +79,21 @@ def test_an_attack_that_never_ran_says_so(plain, attack_data):
     assert any(flag.startswith("zero steps") for flag in result.flags)
 
 
-def test_the_attacker_who_knows_the_screens_gets_past_them(plain, attack_data, screened, digit_profile):
-    parts = {"oracle": screened, "profile": digit_profile}
+def test_the_attacker_who_knows_the_screen_gets_past_it(plain, attack_data, screened, margins):
+    parts = {"oracle": screened, "profile": margins}
     naive = run(ATTACK, plain, attack_data, **parts)
     knowing = run(ATTACK.adaptive(), plain, attack_data, **parts)
-
-    def strangeness(result):
-        inputs = np.clip(attack_data.test.inputs + result.images["perturbation"], 0, 1)
-        return digit_profile.score(inputs, plain.predict(inputs)).mean()
-
     assert naive.outcome.mean() < 0.05
-    assert knowing.outcome.mean() > naive.outcome.mean() + 0.2
-    assert strangeness(knowing) < strangeness(naive)
+    assert knowing.outcome.mean() > 0.5
+
+
+def test_knowing_the_calibrated_profile_lowers_strangeness_under_it(plain, attack_data, digit_profile):
+    def strangeness(attack):
+        change = run(attack, plain, attack_data, profile=digit_profile).images["perturbation"]
+        inputs = np.clip(attack_data.test.inputs + change, 0, 1)
+        return np.median(digit_profile.score(inputs, plain.predict(inputs)))
+
+    assert strangeness(ATTACK.adaptive(0.2)) < strangeness(ATTACK)
 
 
 def test_knowing_the_screens_is_harmless_where_there_are_none(plain, attack_data, result):

@@ -61,6 +61,15 @@ def test_one_patient_with_many_rows_is_not_a_shift():
     assert not flags(rows, HALF)
 
 
+def test_the_interval_counts_patients():
+    patients = np.repeat(np.arange(10), 20)
+    scores = np.repeat([0.9, 0.2, 0.6, 0.5, 0.8, 0.7, 0.3, 0.4, 0.5, 0.1], 20)
+    truth = patients % 2 == 0
+    rows = np.zeros((200, 1), np.float32)
+    assert blind_flags(scores, Split(rows), truth, seed=0)
+    assert not blind_flags(scores, Split(rows, None, patients), truth, seed=0)
+
+
 def test_too_few_candidates_are_not_judged():
     truth = np.arange(8) < 4
     assert not blind_scores(Split(np.arange(8.0)[:, None]), truth, seed=0).any()

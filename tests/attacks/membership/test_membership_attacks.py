@@ -10,7 +10,7 @@ import torch
 
 from attacks.intervals import auc
 from attacks.membership import LossThreshold, OfflineLiRA
-from attacks.membership.lira import tail
+from attacks.membership.lira import tail, train
 from attacks.surrogate import fit_classifier
 from guard.errors import MedwardError
 
@@ -47,7 +47,7 @@ def test_an_overfitted_model_gives_its_members_away(coin_flip, overfitted, targe
     loss = attacked(LossThreshold(), target_of(overfitted), coin_flip)
     lira = attacked(LIRA, target_of(overfitted), coin_flip)
     assert loss >= 0.8
-    assert lira >= loss - 0.05
+    assert lira > loss + 0.02  # it knows which records are hard
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
@@ -105,7 +105,9 @@ def test_a_guard_that_coarsens_as_the_account_goes_on_does_not_tell_the_truth(
     "attack", [LossThreshold(copies=3), OfflineLiRA(shadows=2, epochs=5)], ids=lambda attack: attack.name
 )
 def test_the_same_seed_gives_the_same_scores(coin_flip, overfitted, target_of, attack):
-    first, second = (attack.run(target_of(overfitted, "label"), coin_flip, seed=4).outcome for _ in range(2))
+    first = attack.run(target_of(overfitted, "label"), coin_flip, seed=4).outcome
+    train.cache_clear()
+    second = attack.run(target_of(overfitted, "label"), coin_flip, seed=4).outcome
     np.testing.assert_array_equal(first, second)
 
 
