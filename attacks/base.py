@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from attacks.target import Target
 from guard.data import Split
+from guard.policy import Policy
 from guard.types import Array, Ints
 
 Family = Literal["evasion", "extraction", "membership"]
@@ -27,11 +28,15 @@ class Access(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThreatModel:
-    """What the attacker may do. `epsilon` is an L-infinity radius in input units; `queries` a budget in rows."""
+    """What the attacker may do. `epsilon` is an L-infinity radius in input units; `queries` a budget in rows.
+
+    `accounts` is how many accounts the attacker asks from; None is a new one for every row.
+    """
 
     access: Access
     epsilon: float | None = None
     queries: int | None = None
+    accounts: int | None = 1
     knowledge: str = ""
 
 
@@ -85,5 +90,9 @@ class Attack(Protocol):
 
     @property
     def threat(self) -> ThreatModel: ...
+
+    def adaptive(self, policy: Policy) -> Attack | None:
+        """The same attacker, who knows the guard and its `policy`; None if there is none, and then nothing is HELD."""
+        ...
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult: ...

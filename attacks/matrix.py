@@ -113,7 +113,7 @@ def validate(
                 bar.done(attack.name, reason, steps=len(ARMS))
                 continue
             results: dict[Arm, AttackResult] = {}
-            adaptive = _adaptive(attack, policy)
+            adaptive = attack.adaptive(policy)
             for arm, runner in zip(ARMS, (attack, attack, adaptive), strict=True):
                 if runner is None:
                     bar.done(f"{attack.name}, {arm}", "no attacker who knows the guard")
@@ -157,7 +157,7 @@ def _run(
         oracle, profile = open_oracle(bundle.model), None
     else:
         guard = bundle.guard(store=MemoryStore())
-        oracle, profile = guarded_oracle(guard, fresh=attack.family == "evasion"), bundle.profile
+        oracle, profile = guarded_oracle(guard, fresh=attack.threat.accounts is None), bundle.profile
     target = Target(bundle.model.spec, oracle, attack.threat, network=network, profile=profile)
     try:
         result = attack.run(target, data, seed=seed)
@@ -189,15 +189,6 @@ def _clean(bundle: Deployed, splits: Mapping[str, Split], data: AttackData, seed
     if data.pool is not None:
         accounts["thief"] = ask_all(fresh_guard(), data.pool[:THIEF_TRACE], "thief").curve
     return {"cost": cost.model_dump(mode="json"), "accounts": accounts}
-
-
-def _adaptive(attack: Attack, policy: Policy) -> Attack | None:
-    """The attacker who knows the guard, if there is one; an evader is told the rate the screens act at."""
-    make = getattr(attack, "adaptive", None)
-    if make is None:
-        return None
-    adaptive: Attack = make(rate=policy.screen.rate) if attack.family == "evasion" else make()
-    return adaptive
 
 
 def _provenance(spec: ModelSpec, splits: Mapping[str, Split], common: Mapping[str, Any]) -> Provenance:

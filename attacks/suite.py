@@ -37,6 +37,7 @@ def default_attacks(spec: ModelSpec) -> tuple[Attack, ...]:
         PGD(epsilon=epsilon),
         Knockoff(labels="soft"),
         Knockoff(labels="hard"),
+        Knockoff(labels="soft", pool_share=0.1),
         LossThreshold(),
         OfflineLiRA(),
     )

@@ -43,12 +43,15 @@ def fit_classifier(
     epochs: int,
     seed: int,
     device: str = "cpu",
+    normalised: bool = True,
 ) -> nn.Module:
     """Train on ``(n, *shape)`` inputs and labels ``(n,)`` or probabilities ``(n, classes)``.
 
     Rows labelled below 0 or with a NaN probability (answers that were withheld) are dropped. Returns a
     network from inputs to logits ``(n, classes)``, frozen and in eval mode. The same seed gives the same
-    network on the same machine and thread count. Raises `MedwardError` when no row is left.
+    network on the same machine and thread count. `normalised` is for images: without GroupNorm the network
+    keeps brightness and contrast, and so what it learned on one kind of picture carries further to another.
+    Raises `MedwardError` when no row is left.
     """
     kept = answered(targets)
     if not kept.any():
@@ -57,7 +60,7 @@ def fit_classifier(
     y = _soft(np.asarray(targets)[kept], classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = _network(x, classes, modality, shape).to(device).train()
+        net = _network(x, classes, modality, shape, normalised).to(device).train()
         _train(net, x.to(device), y.to(device), epochs, seed)
     return net.eval().requires_grad_(False)
 
@@ -77,7 +80,9 @@ def _soft(targets: NDArray[np.generic], classes: int) -> Tensor:
     return (probabilities / probabilities.sum(dim=1, keepdim=True).clamp_min(1e-12)).float()
 
 
-def _network(x: Tensor, classes: int, modality: Modality, shape: tuple[int, ...]) -> nn.Module:
+def _network(
+    x: Tensor, classes: int, modality: Modality, shape: tuple[int, ...], normalised: bool
+) -> nn.Module:
     axes = (0, 2, 3) if modality == "image" else (0,)
     mean = x.mean(dim=axes, keepdim=True)
     std = x.std(dim=axes, keepdim=True, correction=0)
@@ -94,11 +99,8 @@ def _network(x: Tensor, classes: int, modality: Modality, shape: tuple[int, ...]
     layers: list[nn.Module] = [front]
     before = shape[0]
     for width, stride in ((32, 1), (64, 2), (128, 2)):
-        layers += [
-            nn.Conv2d(before, width, 3, stride=stride, padding=1, bias=False),
-            nn.GroupNorm(8, width),
-            nn.ReLU(),
-        ]
+        layers.append(nn.Conv2d(before, width, 3, stride=stride, padding=1, bias=not normalised))
+        layers += [nn.GroupNorm(8, width), nn.ReLU()] if normalised else [nn.ReLU()]
         before = width
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, classes))
 

@@ -70,7 +70,7 @@ class Guard:
 
     def reset(self, principal: Principal) -> None:
         """Forget what the monitors know of `principal` itself, after a person has looked into an alarm."""
-        self.store.delete("/".join(checked_principal(principal)))
+        reset(self.store, principal, self.audit)
 
     def _forward(self, inputs: Array) -> Outputs:
         outputs = self.model.predict(inputs)
@@ -107,7 +107,7 @@ class Guard:
     def _monitor(self, principal: Principal, observations: list[Observation]) -> list[Verdict]:
         """Step the state of the account and of each of its parents; alpha is split over the levels."""
         parents = Action[self.policy.monitor.parents.upper()]
-        monitor = self._eprocess(len(principal))
+        monitor = eprocess_for(self.policy, self.profile.thresholds.levels, len(principal))
         verdicts = []
         for depth in range(1, len(principal) + 1):
             verdict = self.store.transact(
@@ -118,12 +118,6 @@ class Guard:
             action = verdict.action if depth == len(principal) else min(verdict.action, parents)
             verdicts.append(Verdict(source=f"{monitor.name}:{key}", action=action, evidence=verdict.evidence))
         return verdicts
-
-    def _eprocess(self, depth: int) -> EProcess:
-        ladder = tuple(
-            (rung.false_alarm / depth, Action[rung.action.upper()]) for rung in self.policy.monitor.ladder
-        )
-        return EProcess(levels=self.profile.thresholds.levels, ladder=ladder)
 
     def _level(self, action: Action) -> Level:
         if action is Action.WITHHOLD:
@@ -178,6 +172,25 @@ class Guard:
             hashlib.blake2b(row.tobytes(), key=self.salt, digest_size=8).hexdigest()
             for row in np.ascontiguousarray(inputs)
         ]
+
+
+def reset(store: Store, principal: Principal, audit: AuditSink | None) -> None:
+    """Forget the account `principal`, not its parents or children; with an audit log, on record first.
+
+    Raises `UnavailableError`, the account being kept, when the log or the store is away.
+    """
+    key = "/".join(checked_principal(principal))
+    if audit is not None:
+        audit.append({"event": "reset", "principal": key})
+    store.delete(key)
+
+
+def eprocess_for(policy: Policy, levels: tuple[float, ...], depth: int) -> EProcess:
+    """The monitor of each of `depth` accounts on one path: every rung's alpha is split evenly over them."""
+    ladder = tuple(
+        (rung.false_alarm / depth, Action[rung.action.upper()]) for rung in policy.monitor.ladder
+    )
+    return EProcess(levels=levels, ladder=ladder)
 
 
 def fold(monitor: EProcess, state: Any, observations: list[Observation]) -> tuple[Any, Verdict]:

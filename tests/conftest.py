@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-import numpy as np
 import pytest
+from support.models import LinearModel, benign_rows
 
 from guard.pipeline import Guard
 from guard.policy import Policy
 from guard.profile import Profile
-from guard.types import ModelSpec, Outputs
-
-
-@dataclass
-class LinearModel:
-    """scores = x W; features are the input. Deterministic, no training."""
-
-    spec: ModelSpec = field(
-        default_factory=lambda: ModelSpec(
-            name="linear", modality="tabular", shape=(3,), classes=("a", "b", "c"), output="logits", low=-100, high=100
-        )
-    )
-    weights: np.ndarray = field(default_factory=lambda: np.eye(3, dtype=np.float32))
-
-    def predict(self, inputs):
-        return Outputs(inputs @ self.weights)
 
 
 @pytest.fixture(scope="session")
@@ -35,8 +17,7 @@ def linear_model():
 
 @pytest.fixture(scope="session")
 def linear_profile(linear_model):
-    benign = np.random.default_rng(0).normal(size=(800, 3)).astype(np.float32)
-    return Profile.fit(linear_model, benign, risk=0.001)
+    return Profile.fit(linear_model, benign_rows(LinearModel), risk=0.001)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
 from attacks.checks import run_flags
 from attacks.evasion.scene import CURVE_ROWS, NO_ROWS, Scene, curve, knowledge
 from attacks.target import Target
+from guard.policy import Policy
 
 CURVE_STEPS = 20
 
@@ -51,12 +52,12 @@ class PGD:
     def threat(self) -> ThreatModel:
         """What the attacker may do."""
         return ThreatModel(
-            access=self.access, epsilon=self.epsilon, knowledge=knowledge(self.access, self.rate)
+            access=self.access, epsilon=self.epsilon, accounts=None, knowledge=knowledge(self.access, self.rate)
         )
 
-    def adaptive(self, rate: float = 0.01) -> PGD:
-        """The same attacker, knowing the screens and the policy's `rate`: it also lowers its strangeness."""
-        return replace(self, rate=rate)
+    def adaptive(self, policy: Policy) -> PGD:
+        """The same attacker, knowing the screens and the rate `policy` sets for them: it also lowers its strangeness."""
+        return replace(self, rate=policy.screen.rate)
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
         """Attack every row of ``data.test``; judged by asking the target.

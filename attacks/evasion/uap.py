@@ -24,6 +24,7 @@ from attacks.checks import run_flags
 from attacks.evasion.scene import CURVE_ROWS, NO_ROWS, Bools, Scene, curve, knowledge
 from attacks.target import Target
 from guard.errors import MedwardError
+from guard.policy import Policy
 
 CLAMP = 9.0  # beta of eq. 4: a row this far beyond the boundary pulls no more
 STEP, DECAY = 0.8, 0.9  # the first step in radii, and what each epoch leaves of it
@@ -62,12 +63,12 @@ class UniversalPerturbation:
     def threat(self) -> ThreatModel:
         """What the attacker may do."""
         return ThreatModel(
-            access=self.access, epsilon=self.epsilon, knowledge=knowledge(self.access, self.rate)
+            access=self.access, epsilon=self.epsilon, accounts=None, knowledge=knowledge(self.access, self.rate)
         )
 
-    def adaptive(self, rate: float = 0.01) -> UniversalPerturbation:
-        """The same attacker, knowing the screens and the policy's `rate`: it also lowers its strangeness."""
-        return replace(self, rate=rate)
+    def adaptive(self, policy: Policy) -> UniversalPerturbation:
+        """The same attacker, knowing the screens and the rate `policy` sets for them: it also lowers its strangeness."""
+        return replace(self, rate=policy.screen.rate)
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
         """Craft on ``data.craft``, judge on ``data.test`` by asking the target.

@@ -1,8 +1,8 @@
 """Knockoff theft: label a public pool with the target's answers, train a clone on them.
 
-The clone is compared with the undefended model's own decisions on held-out rows, beside a thief without a
-victim. That one trains on the same rows with public labels where they have any, or always gives the best
-constant answer, whichever agrees more. What lies above this baseline was learned from the target.
+The clone is compared with the undefended model's own decisions on held-out rows, beside a thief without a victim,
+who holds the same inputs but no label and so can only give the best constant answer. What lies above this baseline
+was learned from the target. A thief who holds labelled rows as well needs the target less, and gains less.
 
 Reference: Orekondy, Schiele and Fritz, "Knockoff Nets", CVPR 2019, random strategy.
 """
@@ -20,8 +20,8 @@ from torch import nn
 from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
 from attacks.surrogate import answered, fit_classifier
 from attacks.target import Response, Target
-from guard.data import Split
 from guard.errors import MedwardError
+from guard.policy import Policy
 from guard.types import Array, Ints, ModelSpec
 
 ENOUGH = 32  # answers from which a clone must at least learn their most common label
@@ -32,14 +32,16 @@ class Knockoff:
     """The thief. It spends its whole budget in client-sized batches, whatever comes back.
 
     Rows withheld give no label, rows answered with a label only give a hard one. `pool_share` is the share
-    of queries that come from the pool; the others are the thief's own in-distribution rows (``data.craft``),
-    repeated once all were asked. `points` clones, at halved budgets, make the curve; those with fewer answers
-    train for more epochs, up to four times `epochs`.
+    of queries that come from the pool; the others are the thief's own in-distribution rows (``data.craft``, their
+    labels unknown to it), repeated once all were asked. `accounts` None spreads the queries over as many accounts as
+    there are rows. `points` clones, at halved budgets, make the curve; those with fewer answers train for more
+    epochs, up to four times `epochs`.
     """
 
     labels: Literal["soft", "hard"] = "soft"
     queries: int = 2000
     pool_share: float = 1.0
+    accounts: int | None = 1
     batch: int = 32
     points: int = 5
     epochs: int = 30
@@ -56,31 +58,31 @@ class Knockoff:
 
     @property
     def name(self) -> str:
-        """``knockoff-soft`` or ``knockoff-hard``, with ``+diluted`` where benign rows hide the pool."""
-        return f"knockoff-{self.labels}" + ("+diluted" if self.pool_share < 1 else "")
+        """``knockoff-soft`` or ``knockoff-hard``, with ``-diluted`` where benign rows hide the pool."""
+        return f"knockoff-{self.labels}" + ("-diluted" if self.pool_share < 1 else "")
 
     @property
     def threat(self) -> ThreatModel:
         """Scores or labels, and a budget in rows."""
         own = (
-            f", {1 - self.pool_share:.0%} of the queries are in-distribution rows"
+            f"; {1 - self.pool_share:.0%} of the queries are unlabelled in-distribution rows"
             if self.pool_share < 1
             else ""
         )
         return ThreatModel(
             access=Access.SCORES if self.labels == "soft" else Access.LABELS,
             queries=self.queries,
+            accounts=self.accounts,
             knowledge=f"a public pool that is not the model's own data{own}",
         )
 
-    def adaptive(self) -> Knockoff:
-        """The thief that knows accounts are watched: nine in ten queries are rows a hospital would send.
+    def adaptive(self, policy: Policy) -> Knockoff:  # noqa: ARG002
+        """The thief that knows accounts are watched: every row comes from a new account, so no history builds up.
 
-        It spreads its pool evenly among them, trains on every answer, and falls back on its own rows' public
-        labels where an answer was withheld. Nothing that only observes queries stops a patient thief who asks
-        about in-distribution rows alone (Karchmer, SaTML 2023).
+        Only what the guard sees in a single row can stop it. Nothing that only observes queries stops a patient
+        thief who asks about in-distribution rows (Karchmer, SaTML 2023); `pool_share` below 1 is that thief.
         """
-        return replace(self, pool_share=0.1)
+        return replace(self, accounts=None)
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
         """Steal, then judge. Raises `MedwardError` when `data` lacks a pool, a reference or cover rows."""
@@ -96,13 +98,9 @@ class Knockoff:
         own = data.craft if self.pool_share < 1 else data.craft.take(slice(0, 0))
         inputs = np.concatenate([data.pool, own.inputs]).astype(np.float32)
         asked = plan(len(data.pool), len(own), self.queries, self.pool_share, seed)
-        public = public_targets(len(data.pool), own, classes)
         test, reference = data.test.inputs, data.reference
 
-        constant = np.full(len(reference), np.bincount(reference, minlength=classes).argmax())
-        alone = self._clone(target.spec, inputs, public, asked, seed)
-        guesses = [constant] if alone is None else [constant, decide(alone, test)]
-        baseline = max((guess == reference for guess in guesses), key=np.mean)
+        baseline = reference == np.bincount(reference, minlength=classes).argmax()
 
         answers = np.full((len(inputs), classes), np.nan)
         checkpoints = sorted({max(1, len(asked) >> halvings) for halvings in range(self.points)})
@@ -111,8 +109,7 @@ class Knockoff:
             for first in range(start, stop, self.batch):
                 rows = asked[first : min(first + self.batch, stop)]
                 answers[rows] = keep_first(answers[rows], clone_targets(target.query(inputs[rows])))
-            known = np.where(answered(answers)[:, None], answers, public)
-            clone = self._clone(target.spec, inputs, known, asked[:stop], seed)
+            clone = self._clone(target.spec, inputs, answers, asked[:stop], seed)
             outcome = baseline if clone is None else decide(clone, test) == reference
             curve.append(float(outcome.mean()))
 
@@ -141,6 +138,7 @@ class Knockoff:
             shape=spec.shape,
             epochs=round(self.epochs * min(4.0, max(1.0, self.queries / len(rows)))),
             seed=seed,
+            normalised=False,
         )
 
     def _flags(self, inputs: Array, answers: Array, asked: Ints, clone: nn.Module | None) -> tuple[str, ...]:
@@ -188,14 +186,6 @@ def clone_targets(response: Response) -> Array:
 def keep_first(known: Array, new: Array) -> Array:
     """`new` where `known` has no answer yet; a guard's ladder only climbs, so no later answer says more."""
     return np.where(answered(known)[:, None], known, new)
-
-
-def public_targets(pool: int, own: Split, classes: int) -> Array:
-    """What the thief knows without asking: one-hot public labels of its own rows, NaN for the pool's."""
-    targets = np.full((pool + len(own), classes), np.nan)
-    if own.labels is not None:
-        targets[pool:] = np.eye(classes)[own.labels]
-    return targets
 
 
 def decide(clone: nn.Module, inputs: Array, batch: int = 512) -> Ints:

@@ -28,6 +28,7 @@ from attacks.surrogate import fit_classifier
 from attacks.target import Target
 from guard.data import Split, digest
 from guard.errors import MedwardError
+from guard.policy import Policy
 from guard.types import Array, Ints, ModelSpec
 
 FEW = 32  # with fewer shadows than this a variance per candidate is too noisy
@@ -69,7 +70,7 @@ class OfflineLiRA:
             knowledge="each candidate's input and true label, and labelled rows of the same source",
         )
 
-    def adaptive(self) -> OfflineLiRA:
+    def adaptive(self, policy: Policy) -> OfflineLiRA:  # noqa: ARG002
         """The attacker that knows answers are coarse: it averages over noisy copies, like `LossThreshold`."""
         return replace(self, copies=16)
 

@@ -16,6 +16,7 @@ from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
 from attacks.membership.blind import blind_flags, blind_scores
 from attacks.membership.signals import ask, candidates, check_copies, noisy, roc
 from attacks.target import Target
+from guard.policy import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,7 @@ class LossThreshold:
         """Scores, and the candidates' true labels."""
         return ThreatModel(access=Access.SCORES, knowledge="each candidate's input and true label")
 
-    def adaptive(self) -> LossThreshold:
+    def adaptive(self, policy: Policy) -> LossThreshold:  # noqa: ARG002
         """The attacker that knows answers are coarse: averaging over noisy copies wins back confidence.
 
         From labels alone the average is how often noise leaves the label right, a distance to the boundary

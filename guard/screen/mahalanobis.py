@@ -30,6 +30,7 @@ EMBEDDINGS: dict[str, Callable[..., Any]] = {
 MIN_CLASS_ROWS = 5  # a class seen less often borrows the overall mean
 SHRINKAGE = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 FOLDS = 5
+MIN_VARIANCE = 0.01  # of a column scaled to spread 1
 PARTS = ("center", "spread", "means", "whitening")
 
 
@@ -49,7 +50,7 @@ class Mahalanobis:
     def fit(cls, name: str, inputs: Array, outputs: Outputs) -> Mahalanobis:
         """Fit to benign rows. Only the "features" embedding is class-conditional."""
         z = np.asarray(EMBEDDINGS[name](inputs, outputs, np), np.float64)
-        center, spread = robust_scale(z)
+        center, spread = robust_scale(name, z)
         z = squash(name, (z - center) / spread, np)
         classes = outputs.scores.shape[1]
         decided = np.argmax(outputs.scores, axis=1)
@@ -84,18 +85,20 @@ class Mahalanobis:
 
 
 def squash(name: str, z: Any, xp: Any) -> Any:
-    """arcsinh for tables, nothing else: image embeddings have light tails, and far must stay far."""
+    """Arcsinh for tables, nothing else: image embeddings have light tails, and far must stay far."""
     return xp.arcsinh(z) if name == "rows" else z
 
 
-def robust_scale(z: Array) -> tuple[Array, Array]:
+def robust_scale(name: str, z: Array) -> tuple[Array, Array]:
     """Median and spread ``(d,)`` of rows ``(n, d)``: the interquartile range as a normal's standard deviation.
 
-    A column that hardly varies gets a small positive spread, so that any departure from it is strange.
+    A column that hardly varies gets a small positive spread: in a table of its own size, since columns have units of
+    their own; elsewhere of the other columns', so that a pixel that is nearly always black is not a trap.
     """
     low, center, high = np.quantile(z, [0.25, 0.5, 0.75], axis=0)
-    floor = np.maximum(1e-3 * z.std(axis=0), 1e-6 * (1 + np.abs(center)))
-    return center, np.maximum((high - low) / 1.349, floor)
+    spread = np.maximum((high - low) / 1.349, z.std(axis=0) / 10)
+    floor = 1e-6 * (1 + np.abs(center)) if name == "rows" else max(0.1 * float(np.median(spread)), 1e-6)
+    return center, np.maximum(spread, floor)
 
 
 def shrunk_covariance(centred: Array) -> Array:
@@ -115,8 +118,8 @@ def shrunk_covariance(centred: Array) -> Array:
 
 
 def blend(centred: Array, weight: float) -> Array:
-    """``(1 - weight) S + weight diag(S)`` with a small floor on the variances; S the covariance of `centred`."""
+    """``(1 - weight) S + weight diag(S)``, S the covariance of `centred` with variances of at least `MIN_VARIANCE`."""
     sample = centred.T @ centred / len(centred)
     variances = np.diag(sample)
-    floor = 1e-6 * max(float(variances.mean()), 1e-12)
-    return np.asarray((1 - weight) * sample + np.diag(weight * variances + floor))
+    missing = np.maximum(MIN_VARIANCE - variances, 0)
+    return np.asarray((1 - weight) * sample + np.diag(weight * variances + missing))

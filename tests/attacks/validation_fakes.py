@@ -72,17 +72,12 @@ class Scripted:
 
     @property
     def threat(self) -> ThreatModel:
-        return ThreatModel(access=Access.GRADIENTS, epsilon=0.5, knowledge="a script")
-
-    def __getattribute__(self, key: str) -> object:
-        if key == "adaptive" and object.__getattribute__(self, "blind"):
-            raise AttributeError(key)
-        return object.__getattribute__(self, key)
+        return ThreatModel(access=Access.GRADIENTS, epsilon=0.5, accounts=None, knowledge="a script")
 
     rate: float | None = None
 
-    def adaptive(self, rate: float = 0.01) -> Scripted:
-        return replace(self, name=f"{self.name}+aware", rate=rate)
+    def adaptive(self, policy: Policy) -> Scripted | None:
+        return None if self.blind else replace(self, name=f"{self.name}+aware", rate=policy.screen.rate)
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
         time.sleep(self.seconds)

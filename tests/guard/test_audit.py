@@ -1,26 +1,30 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-import random
 import tempfile
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.host import files_no_larger_than, killed, start
+from support.logs import content, write
 
-from guard.audit import GENESIS, AuditLog, Verification, read, replay, verify
+from guard.audit import CHAIN, GENESIS, AuditLog, Verification, read, verify
 from guard.errors import IntegrityError, MedwardError, UnavailableError
-from guard.pipeline import Guard
-from guard.policy import Policy
-from guard.screen.conformal import GRID
-from guard.types import ModelSpec, Outputs, Query
 
-CHAIN = {"seq", "time", "prev", "hash"}
+WORKER = """
+import sys
+from guard.audit import AuditLog
+
+log = AuditLog(sys.argv[1])
+for i in range(int(sys.argv[3])):
+    log.append({"worker": sys.argv[2], "i": i, "pad": "x" * (i % 7 * 1000)})
+    print(i, flush=True)
+"""
 RECORDS = [
     {"query": "q1", "p_values": [0.005, 1.0, None], "peak": 1e-07, "principal": "hôpital-a/key"},
     {"query": "q2", "p_values": [], "evidence": {"n": 2.0, "log_e": -0.0}},
@@ -31,17 +35,6 @@ SCALAR = (
 )
 VALUE = SCALAR | st.lists(SCALAR, max_size=3) | st.dictionaries(st.text(), SCALAR, max_size=3)
 RECORD = st.dictionaries(st.text().filter(lambda key: key not in CHAIN), VALUE, max_size=4)
-
-
-def write(path, records):
-    log = AuditLog(path)
-    for record in records:
-        log.append(record)
-    return path
-
-
-def content(record):
-    return {key: value for key, value in record.items() if key not in CHAIN}
 
 
 @pytest.fixture
@@ -183,7 +176,7 @@ def test_nothing_is_appended_to_a_log_whose_last_record_is_damaged(path):
     assert path.read_bytes() == before
 
 
-# Torn lines. Several processes, kill -9 and full disks are in test_stores.py, with those of the store.
+# Torn lines
 
 
 def test_a_torn_last_line_is_reported_then_moved_aside_and_the_chain_goes_on(path):
@@ -222,179 +215,80 @@ def test_a_damaged_final_newline_is_not_taken_for_a_torn_line(path):
     assert path.read_bytes() == whole[:-1] + b"\x8a"
 
 
-# Replay: a real guard over a model and a profile that need no training. A row is (its own score, a number).
-
-POLICY = Policy(on_error="withhold")
-KEYS = [("hospital", "ward", "key-1"), ("hospital", "ward", "key-2"), ("hospital", "lab")]
-CUTS = dict(zip(GRID, (6.0, 5.0, 4.0, 3.0, 2.0, 1.0), strict=True))
+# Several processes, kill -9 and full disks
 
 
-class FirstColumn:
-    spec = ModelSpec(name="m", modality="tabular", shape=(2,), classes=("a", "b"), output="logits")
-
-    def predict(self, inputs):
-        return Outputs(inputs)
-
-
-@dataclass
-class FirstColumnProfile:
-    levels: tuple[float, ...] = GRID
-
-    @property
-    def thresholds(self):
-        return self
-
-    def score(self, inputs, outputs):
-        return inputs[:, 0]
-
-    def p_values(self, scores):
-        return np.array([min([tau for tau, cut in CUTS.items() if s >= cut], default=1.0) for s in scores])
-
-    def screen_p(self, scores):
-        return np.ones(len(scores))
-
-
-class Records(list):
-    """An audit sink in memory, numbered as the log would."""
-
-    def append(self, record):
-        super().append({**json.loads(json.dumps(record)), "seq": len(self) + 1})
-
-
-def guarded(audit):
-    return Guard(model=FirstColumn(), policy=POLICY, profile=FirstColumnProfile(), audit=audit)
-
-
-def traffic(count, *, seed=0):
-    """Batches of 1 to 3 rows from three keys; strange ones now and then; many repeats."""
-    rng = random.Random(seed)
-    for _ in range(count):
-        rows = [
-            (rng.choice([0.0, 0.0, 1.0, 3.0, 6.0]), rng.randrange(12))
-            for _ in range(rng.choice([1, 1, 1, 3]))
-        ]
-        yield Query(principal=rng.choice(KEYS), inputs=rows)
-
-
-def answered(count, audit, *, seed=0):
-    guard_ = guarded(audit)
-    for query in traffic(count, seed=seed):
-        guard_.answer(query)
-    return guard_
-
-
-def test_replay_reproduces_the_verdicts_of_a_log(tmp_path):
+def test_four_processes_and_four_threads_make_one_chain(tmp_path):
     path = tmp_path / "audit.jsonl"
-    answered(120, AuditLog(path))
-    found = replay(read(path), [POLICY], GRID)
-    assert found.verdicts == sum(len(record["verdicts"]) - 1 for record in read(path))
-    assert found.restarts == {}
-    actions = {verdict["action"] for record in read(path) for verdict in record["verdicts"]}
-    assert actions >= {"allow", "flag", "coarsen"}  # the log has something to reproduce
+    count = 500  # enough for the processes to be at it at the same time
+    workers = [start(WORKER, path, name, count) for name in "abcd"]
+    log = AuditLog(path)
 
+    def append(name):
+        for i in range(count):
+            log.append({"worker": name, "i": i})
 
-@pytest.mark.parametrize("seed", range(5))
-def test_replay_finds_the_order_of_records_that_were_logged_out_of_order(seed):
-    records = Records()
-    answered(400, records, seed=seed)
-    rng = random.Random(seed)
-    windows = [records[i : i + 6] for i in range(0, len(records), 6)]
-    shuffled = [record for window in windows for record in rng.sample(window, len(window))]
-    assert shuffled != records
-    assert replay(shuffled, [POLICY], GRID).restarts == {}
-
-
-def test_replay_of_a_guard_asked_from_eight_threads(tmp_path):
-    path = tmp_path / "audit.jsonl"
-    guard_ = guarded(AuditLog(path))
-    threads = [
-        threading.Thread(target=lambda seed=seed: [guard_.answer(query) for query in traffic(25, seed=seed)])
-        for seed in range(8)
-    ]
+    threads = [threading.Thread(target=append, args=(name,)) for name in "efgh"]
     for thread in threads:
         thread.start()
+    while any(worker.poll() is None for worker in workers):
+        verify(path)  # a reader sees a valid log at any time, and disturbs no writer
     for thread in threads:
         thread.join()
-    assert len(list(read(path))) == 200
-    assert replay(read(path), [POLICY], GRID).restarts == {}
+    for worker in workers:
+        worker.communicate(timeout=60)
+    assert [worker.returncode for worker in workers] == [0] * 4
+    assert verify(path).records == 8 * count
+    order = [(record["worker"], record["i"]) for record in read(path)]
+    assert [[i for name, i in order if name == worker] for worker in "abcdefgh"] == [list(range(count))] * 8
 
 
-def bet_on(records):
-    """(record, row) of every p-value that moved the state of its key."""
-    recent = {}
-    for number, record in enumerate(records):
-        digests = recent.setdefault(record["principal"], [])
-        for row, digest in enumerate(record["inputs"]):
-            if digest not in digests:
-                digests[:] = [*digests, digest][-16:]
-                yield number, row
+def test_kill_9_loses_no_acknowledged_record(tmp_path):
+    path = tmp_path / "audit.jsonl"
+    for name, lines in {"a": 20, "b": 57, "c": 94}.items():
+        acknowledged = killed(WORKER, path, name, 1_000_000, after=lines)
+        AuditLog(path).append({"worker": "after"})
+        assert verify(path).torn == 0
+        kept = [record["i"] for record in read(path) if record["worker"] == name]
+        assert kept == list(range(len(kept)))
+        assert len(kept) - len(acknowledged) in (0, 1)  # the pipe may not have got to tell the last
 
 
-def test_any_p_value_that_was_bet_on_cannot_change_even_in_a_rehashed_chain(tmp_path):
-    records = Records()
-    answered(40, records)
-    for number, row in bet_on(records):
-        tampered = json.loads(json.dumps(records))
-        was = tampered[number]["p_values"][row]
-        tampered[number]["p_values"][row] = 1.0 if was < 1.0 else 0.005
-        with pytest.raises(IntegrityError, match=rf"record {number + 1}: "):
-            replay(tampered, [POLICY], GRID)
-    path = write(tmp_path / "forged.jsonl", [content(record) for record in tampered])
-    assert verify(path).records == 40
-    with pytest.raises(IntegrityError, match=rf"record {number + 1}: account '.*': recorded .* replayed "):
-        replay(read(path), [POLICY], GRID)
+def test_a_reader_never_sees_half_of_a_line_that_is_being_written(tmp_path):
+    path = tmp_path / "audit.jsonl"
+    AuditLog(path).append({"query": "q1"})
+    line = path.read_bytes()
+    os.truncate(path, 0)
+    found = []
+    reader = threading.Thread(target=lambda: found.append(verify(path)))
+    with path.open("ab", buffering=0) as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        writer.write(line[:50])
+        reader.start()
+        reader.join(0.1)
+        writer.write(line[50:])
+    reader.join()
+    assert (found[0].records, found[0].torn) == (1, 0)
 
 
-def test_a_changed_action_or_evidence_or_a_removed_record_is_named():
-    records = Records()
-    answered(40, records)
-
-    def named(change, says):
-        tampered = json.loads(json.dumps(records))
-        change(tampered)
-        with pytest.raises(IntegrityError, match=says):
-            replay(tampered, [POLICY], GRID)
-
-    for level in (1, 2):
-        named(lambda log, v=level: log[20]["verdicts"][v].update(action="withhold"), "record 21: ")
-        named(lambda log, v=level: log[20]["verdicts"][v]["evidence"].update(peak=9.0), "record 21: ")
-        named(lambda log, v=level: log[20]["verdicts"][v]["evidence"].pop("peak"), "record 21: ")
-        named(lambda log, v=level: log[20]["verdicts"].pop(v), "record 21: not the record .*e-process")
-    named(lambda log: log[20]["p_values"].__setitem__(0, 0.3), r"record 21: the p-value 0\.3 is not on")
-    named(lambda log: log[20]["p_values"].append(1.0), "record 21: needs as many p-values as inputs")
-    removed = next(number for number, _ in bet_on(records) if number >= 20)
-    named(lambda log: log.pop(removed), "a record before it is missing")
+@pytest.mark.parametrize("room", [0, 1, 100])
+def test_a_full_disk_is_unavailable_and_the_log_stays_whole(tmp_path, room):
+    path = tmp_path / "audit.jsonl"
+    AuditLog(path).append({"query": "q1"})
+    before = path.read_bytes()
+    with (
+        files_no_larger_than(len(before) + room),
+        pytest.raises(UnavailableError, match="cannot write the audit"),
+    ):
+        AuditLog(path).append({"query": "x" * 100})
+    assert path.read_bytes() == before
+    AuditLog(path, fsync=True).append({"query": "q2"})
+    assert verify(path).records == 2
 
 
-def test_a_reset_is_reported_as_a_new_start_and_not_refused():
-    records = Records()
-    guard_ = answered(60, records)
-    guard_.reset(("hospital", "ward"))
-    guard_.answer(Query(principal=KEYS[0], inputs=[(0.0, 99)]))
-    for query in traffic(20, seed=1):
-        guard_.answer(query)
-    assert replay(records, [POLICY], GRID).restarts == {"hospital/ward": [61]}
-
-
-def test_a_record_under_an_unknown_policy_is_named_and_known_policies_may_mix():
-    records = Records()
-    guard_ = answered(20, records)
-    stricter = Policy.model_validate({"on_error": "flag", "monitor": {"parents": "withhold"}})
-    later = Guard(
-        model=guard_.model, policy=stricter, profile=guard_.profile, store=guard_.store, audit=records
-    )
-    for query in traffic(20, seed=1):
-        later.answer(query)
-    with pytest.raises(MedwardError, match=f"record 21: made under policy {stricter.fingerprint}"):
-        replay(records, [POLICY], GRID)
-    assert replay(records, [POLICY, stricter], GRID).verdicts > 0
-
-
-def test_records_without_monitor_verdicts_are_passed_over():
-    records = Records()
-    guard_ = guarded(records)
-    records.append({"event": "started"})
-    guard_.store.close()
-    guard_.answer(Query(principal=KEYS[0], inputs=[(0.0, 1)]))
-    assert records[-1]["p_values"] == [None]
-    assert replay(records, [POLICY], GRID).verdicts == 0
+def test_a_log_that_cannot_be_written_or_read_is_unavailable(tmp_path):
+    for bad in (tmp_path, tmp_path / "missing" / "audit.jsonl"):
+        with pytest.raises(UnavailableError, match="cannot write the audit log"):
+            AuditLog(bad)
+    with pytest.raises(UnavailableError, match="cannot read the audit log"):
+        verify(tmp_path)

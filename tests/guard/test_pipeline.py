@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from guard.errors import MedwardError, UnavailableError
-from guard.pipeline import Guard, checked_principal
+from guard.pipeline import Guard, checked_principal, eprocess_for, reset
 from guard.policy import Policy
 from guard.stores import MemoryStore
 from guard.types import Level, Outputs, Query
@@ -106,6 +106,22 @@ def test_accounts_that_share_an_attack_meet_at_their_parent(make_guard):
     assert ask(guard, BENIGN[:1], ("elsewhere", "fresh-key")).levels == (Level.ROUNDED,)
 
 
+def test_alpha_is_split_over_the_levels_of_a_path(make_guard):
+    guard = make_guard(policy(screen={"action": "flag"}))
+    rng = np.random.default_rng(0)
+    rows = [ODD + rng.normal(size=(1, 3)).astype(np.float32) for _ in range(40)]
+    asked = [
+        sum(ask(guard, row, who).levels[0] is not Level.WITHHELD for row in rows)
+        for who in [("alone",), tuple("abcdefgh")]
+    ]
+    assert 0 < asked[0] < asked[1] < len(rows)
+    for depth in (1, 3):
+        rungs = eprocess_for(guard.policy, (0.1,), depth).ladder
+        assert [alpha * depth for alpha, _ in rungs] == [
+            pytest.approx(rung.false_alarm) for rung in guard.policy.monitor.ladder
+        ]
+
+
 def test_reset_forgets_one_account(make_guard):
     guard = make_guard(policy(screen={"action": "flag"}))
     rng = np.random.default_rng(0)
@@ -113,6 +129,22 @@ def test_reset_forgets_one_account(make_guard):
         ask(guard, ODD + rng.normal(size=(1, 3)).astype(np.float32))
     guard.reset(WHO)
     assert ask(guard, BENIGN[:1]).levels == (Level.ROUNDED,)
+
+
+def test_a_reset_is_on_record_before_the_account_is_forgotten(make_guard):
+    store, audit = MemoryStore(), Log()
+    guard = make_guard(store=store, audit=audit)
+    ask(guard, BENIGN[:1])
+    guard.reset(WHO)
+    assert store.get("/".join(WHO)) is None
+    assert store.get("/".join(WHO[:2])) is not None
+    assert audit.records[1:] == [{"event": "reset", "principal": "hospital-a/radiology/key-17"}]
+
+    with pytest.raises(UnavailableError):
+        reset(store, WHO[:2], Log(fail=True))
+    assert store.get("/".join(WHO[:2])) is not None
+    reset(store, WHO[:2], None)
+    assert store.get("/".join(WHO[:2])) is None
 
 
 @pytest.mark.parametrize(("on_error", "level"), [("withhold", Level.WITHHELD), ("flag", Level.ROUNDED)])

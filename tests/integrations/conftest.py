@@ -4,34 +4,14 @@ from __future__ import annotations
 
 import io
 
-import numpy as np
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
+from support.models import MeanModel, benign_rows
 
 from guard.policy import Policy
 from guard.profile import Profile
-from guard.types import ModelSpec, Outputs
 from integrations.serving import create_app
-
-
-class MeanModel:
-    """Probability of "dark" is one minus the mean pixel."""
-
-    def __init__(self, shape=(1, 4, 6), low=0.0, high=1.0):
-        self.spec = ModelSpec(
-            name="mean",
-            modality="image",
-            shape=shape,
-            classes=("dark", "light"),
-            output="probabilities",
-            low=low,
-            high=high,
-        )
-
-    def predict(self, inputs):
-        mean = (inputs.mean(axis=(1, 2, 3)) - self.spec.low) / (self.spec.high - self.spec.low)
-        return Outputs(np.stack([1 - mean, mean], axis=1))
 
 
 @pytest.fixture
@@ -41,8 +21,7 @@ def mean_model():
 
 @pytest.fixture(scope="session")
 def image_profile():
-    benign = np.random.default_rng(0).uniform(size=(400, 1, 4, 6)).astype(np.float32)
-    return Profile.fit(MeanModel(), benign, risk=0.001)
+    return Profile.fit(MeanModel(), benign_rows(MeanModel), risk=0.001)
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ from attacks.evasion import UniversalPerturbation
 from attacks.target import Target, open_oracle
 from guard.data import Split
 from guard.errors import MedwardError
+from guard.policy import Policy, ScreenPolicy
 
+POLICY = Policy(on_error="flag")
 ATTACK = UniversalPerturbation(epsilon=0.3, epochs=6)
 
 
@@ -82,7 +84,7 @@ def test_an_attack_that_never_ran_says_so(plain, attack_data):
 def test_the_attacker_who_knows_the_screen_gets_past_it(plain, attack_data, screened, margins):
     parts = {"oracle": screened, "profile": margins}
     naive = run(ATTACK, plain, attack_data, **parts)
-    knowing = run(ATTACK.adaptive(), plain, attack_data, **parts)
+    knowing = run(ATTACK.adaptive(POLICY), plain, attack_data, **parts)
     assert naive.outcome.mean() < 0.05
     assert knowing.outcome.mean() > 0.5
 
@@ -93,11 +95,11 @@ def test_knowing_the_calibrated_profile_lowers_strangeness_under_it(plain, attac
         inputs = np.clip(attack_data.test.inputs + change, 0, 1)
         return np.median(digit_profile.score(inputs, plain.predict(inputs)))
 
-    assert strangeness(ATTACK.adaptive(0.2)) < strangeness(ATTACK)
+    assert strangeness(ATTACK.adaptive(Policy(on_error="flag", screen=ScreenPolicy(rate=0.2)))) < strangeness(ATTACK)
 
 
 def test_knowing_the_screens_is_harmless_where_there_are_none(plain, attack_data, result):
-    assert np.array_equal(run(ATTACK.adaptive(), plain, attack_data).outcome, result.outcome)
+    assert np.array_equal(run(ATTACK.adaptive(POLICY), plain, attack_data).outcome, result.outcome)
 
 
 @pytest.mark.parametrize("access", [Access.SCORES, Access.LABELS])

@@ -13,7 +13,9 @@ from attacks.membership import LossThreshold, OfflineLiRA
 from attacks.membership.lira import tail, train
 from attacks.surrogate import fit_classifier
 from guard.errors import MedwardError
+from guard.policy import Policy
 
+POLICY = Policy(on_error="flag")
 LIRA = OfflineLiRA(shadows=8, epochs=15)
 ATTACKS = [LossThreshold(), LIRA]
 
@@ -66,7 +68,7 @@ def test_labels_alone_leak_the_gap_and_averaging_wins_more_back(coin_flip, overf
     gap = attacked(attack, target_of(overfitted, "label"), coin_flip)
     assert gap > 0.7
     target = target_of(overfitted, "label")
-    assert attacked(attack.adaptive(), target, coin_flip) > gap
+    assert attacked(attack.adaptive(POLICY), target, coin_flip) > gap
     assert target.queries == 16 * 600
 
 
@@ -81,13 +83,13 @@ def test_from_labels_alone_the_loss_attack_is_the_gap_attack(coin_flip, overfitt
 
 def test_copies_are_asked_about_only_where_no_scores_came(coin_flip, overfitted, target_of):
     target = target_of(overfitted)
-    patient = LossThreshold().adaptive().run(target, coin_flip, seed=0)
+    patient = LossThreshold().adaptive(POLICY).run(target, coin_flip, seed=0)
     assert target.queries == patient.queries == 600
     plain = LossThreshold().run(target_of(overfitted), coin_flip, seed=0)
     np.testing.assert_allclose(patient.outcome, plain.outcome)
 
 
-@pytest.mark.parametrize("attack", [*ATTACKS, LIRA.adaptive()], ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", [*ATTACKS, LIRA.adaptive(POLICY)], ids=lambda attack: attack.name)
 def test_a_silent_target_gives_one_score_for_all(coin_flip, target_of, attack):
     target = target_of(lambda inputs: np.zeros((len(inputs), 10)), "withheld")
     assert attacked(attack, target, coin_flip) == 0.5
@@ -146,4 +148,4 @@ def test_settings_out_of_bounds_are_refused():
 
 def test_names_say_what_runs():
     assert [attack.name for attack in ATTACKS] == ["membership-loss", "membership-lira"]
-    assert LossThreshold().adaptive().name == "membership-loss+averaged"
+    assert LossThreshold().adaptive(POLICY).name == "membership-loss+averaged"

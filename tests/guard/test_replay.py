@@ -1,0 +1,196 @@
+"""A real guard over a model and a profile that need no training. A row is (its own score, a number)."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from support.logs import content, write
+
+from guard.audit import AuditLog, read, verify
+from guard.errors import IntegrityError, MedwardError
+from guard.pipeline import Guard
+from guard.policy import Policy
+from guard.replay import replay
+from guard.screen.conformal import GRID
+from guard.types import ModelSpec, Outputs, Query
+
+POLICY = Policy(on_error="withhold")
+KEYS = [("hospital", "ward", "key-1"), ("hospital", "ward", "key-2"), ("hospital", "lab")]
+CUTS = dict(zip(GRID, (6.0, 5.0, 4.0, 3.0, 2.0, 1.0), strict=True))
+
+
+class FirstColumn:
+    spec = ModelSpec(name="m", modality="tabular", shape=(2,), classes=("a", "b"), output="logits")
+
+    def predict(self, inputs):
+        return Outputs(inputs)
+
+
+@dataclass
+class FirstColumnProfile:
+    levels: tuple[float, ...] = GRID
+
+    @property
+    def thresholds(self):
+        return self
+
+    def score(self, inputs, outputs):
+        return inputs[:, 0]
+
+    def p_values(self, scores):
+        return np.array([min([tau for tau, cut in CUTS.items() if s >= cut], default=1.0) for s in scores])
+
+    def screen_p(self, scores):
+        return np.ones(len(scores))
+
+
+class Records(list):
+    """An audit sink in memory, numbered as the log would."""
+
+    def append(self, record):
+        super().append({**json.loads(json.dumps(record)), "seq": len(self) + 1})
+
+
+def guarded(audit):
+    return Guard(model=FirstColumn(), policy=POLICY, profile=FirstColumnProfile(), audit=audit)
+
+
+def traffic(count, *, seed=0):
+    """Batches of 1 to 3 rows from three keys; strange ones now and then; many repeats."""
+    rng = random.Random(seed)
+    for _ in range(count):
+        rows = [
+            (rng.choice([0.0, 0.0, 1.0, 3.0, 6.0]), rng.randrange(12))
+            for _ in range(rng.choice([1, 1, 1, 3]))
+        ]
+        yield Query(principal=rng.choice(KEYS), inputs=rows)
+
+
+def answered(count, audit, *, seed=0):
+    guard_ = guarded(audit)
+    for query in traffic(count, seed=seed):
+        guard_.answer(query)
+    return guard_
+
+
+def test_replay_reproduces_the_verdicts_of_a_log(tmp_path):
+    path = tmp_path / "audit.jsonl"
+    answered(120, AuditLog(path))
+    found = replay(read(path), [POLICY], GRID)
+    assert found.verdicts == sum(len(record["verdicts"]) - 1 for record in read(path))
+    assert found.restarts == {}
+    actions = {verdict["action"] for record in read(path) for verdict in record["verdicts"]}
+    assert actions >= {"allow", "flag", "coarsen"}  # the log has something to reproduce
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_replay_finds_the_order_of_records_that_were_logged_out_of_order(seed):
+    records = Records()
+    answered(400, records, seed=seed)
+    rng = random.Random(seed)
+    windows = [records[i : i + 6] for i in range(0, len(records), 6)]
+    shuffled = [record for window in windows for record in rng.sample(window, len(window))]
+    assert shuffled != records
+    assert replay(shuffled, [POLICY], GRID).restarts == {}
+
+
+def test_replay_of_a_guard_asked_from_eight_threads(tmp_path):
+    path = tmp_path / "audit.jsonl"
+    guard_ = guarded(AuditLog(path))
+    threads = [
+        threading.Thread(target=lambda seed=seed: [guard_.answer(query) for query in traffic(25, seed=seed)])
+        for seed in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(list(read(path))) == 200
+    assert replay(read(path), [POLICY], GRID).restarts == {}
+
+
+def bet_on(records):
+    """(record, row) of every p-value that moved the state of its key."""
+    recent = {}
+    for number, record in enumerate(records):
+        digests = recent.setdefault(record["principal"], [])
+        for row, digest in enumerate(record["inputs"]):
+            if digest not in digests:
+                digests[:] = [*digests, digest][-16:]
+                yield number, row
+
+
+def test_any_p_value_that_was_bet_on_cannot_change_even_in_a_rehashed_chain(tmp_path):
+    records = Records()
+    answered(40, records)
+    for number, row in bet_on(records):
+        tampered = json.loads(json.dumps(records))
+        was = tampered[number]["p_values"][row]
+        tampered[number]["p_values"][row] = 1.0 if was < 1.0 else 0.005
+        with pytest.raises(IntegrityError, match=rf"record {number + 1}: "):
+            replay(tampered, [POLICY], GRID)
+    path = write(tmp_path / "forged.jsonl", [content(record) for record in tampered])
+    assert verify(path).records == 40
+    with pytest.raises(IntegrityError, match=rf"record {number + 1}: account '.*': recorded .* replayed "):
+        replay(read(path), [POLICY], GRID)
+
+
+def test_a_changed_action_or_evidence_or_a_removed_record_is_named():
+    records = Records()
+    answered(40, records)
+
+    def named(change, says):
+        tampered = json.loads(json.dumps(records))
+        change(tampered)
+        with pytest.raises(IntegrityError, match=says):
+            replay(tampered, [POLICY], GRID)
+
+    for level in (1, 2):
+        named(lambda log, v=level: log[20]["verdicts"][v].update(action="withhold"), "record 21: ")
+        named(lambda log, v=level: log[20]["verdicts"][v]["evidence"].update(peak=9.0), "record 21: ")
+        named(lambda log, v=level: log[20]["verdicts"][v]["evidence"].pop("peak"), "record 21: ")
+        named(lambda log, v=level: log[20]["verdicts"].pop(v), "record 21: not the record .*e-process")
+    named(lambda log: log[20]["p_values"].__setitem__(0, 0.3), r"record 21: the p-value 0\.3 is not on")
+    named(lambda log: log[20]["p_values"].append(1.0), "record 21: needs as many p-values as inputs")
+    removed = next(number for number, _ in bet_on(records) if number >= 20)
+    named(lambda log: log.pop(removed), "a record before it is missing")
+
+
+def test_a_reset_is_reported_as_a_new_start_and_not_refused():
+    records = Records()
+    guard_ = answered(60, records)
+    guard_.reset(("hospital", "ward"))
+    guard_.answer(Query(principal=KEYS[0], inputs=[(0.0, 99)]))
+    for query in traffic(20, seed=1):
+        guard_.answer(query)
+    assert [record["seq"] for record in records if record.get("event") == "reset"] == [61]
+    assert replay(records, [POLICY], GRID).restarts == {"hospital/ward": [62]}
+
+
+def test_a_record_under_an_unknown_policy_is_named_and_known_policies_may_mix():
+    records = Records()
+    guard_ = answered(20, records)
+    stricter = Policy.model_validate({"on_error": "flag", "monitor": {"parents": "withhold"}})
+    later = Guard(
+        model=guard_.model, policy=stricter, profile=guard_.profile, store=guard_.store, audit=records
+    )
+    for query in traffic(20, seed=1):
+        later.answer(query)
+    with pytest.raises(MedwardError, match=f"record 21: made under policy {stricter.fingerprint}"):
+        replay(records, [POLICY], GRID)
+    assert replay(records, [POLICY, stricter], GRID).verdicts > 0
+
+
+def test_records_without_monitor_verdicts_are_passed_over():
+    records = Records()
+    guard_ = guarded(records)
+    records.append({"event": "started"})
+    guard_.store.close()
+    guard_.answer(Query(principal=KEYS[0], inputs=[(0.0, 1)]))
+    assert records[-1]["p_values"] == [None]
+    assert replay(records, [POLICY], GRID).verdicts == 0
