@@ -44,8 +44,9 @@ class OnnxNetwork(nn.Module):
     """An ONNX graph run by torch: weights frozen, eval semantics. ``forward`` gives scores, and features or
     None.
 
-    Raises `UnsupportedOpError` naming every operator that has no differentiable counterpart. Steps that the
-    scores and features do not depend on (labels, say) are left out.
+    `batch` is how many rows the graph runs on at a time, None for any number. Raises `UnsupportedOpError`
+    naming every operator that has no differentiable counterpart. Steps that the scores and features do not
+    depend on (labels, say) are left out.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -57,7 +58,9 @@ class OnnxNetwork(nn.Module):
             )
         graph = model.graph
         weights = {w.name: w for w in graph.initializer}
-        self.input = next(i.name for i in graph.input if i.name not in weights)
+        given = next(i for i in graph.input if i.name not in weights)
+        self.input = given.name
+        self.batch: int | None = given.type.tensor_type.shape.dim[0].dim_value or None
         self.scores, self.features = _outputs(graph)
         self.nodes = _needed(graph, [name for name in (self.scores, self.features) if name])
         self.producers = {name: node for node in self.nodes for name in node.outputs}
@@ -69,8 +72,24 @@ class OnnxNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Map ``(n, *shape)`` to the file's scores ``(n, K)`` and features ``(n, d)``."""
+        return self.both(x, log=False)
+
+    def both(self, x: Tensor, *, log: bool) -> tuple[Tensor, Tensor | None]:
+        """Scores, or their logarithms, and features; the last batch is filled up with its own last row."""
+        if self.batch is None:
+            return self._both(x, log=log)
+        parts = []
+        for rows in torch.split(x, self.batch):
+            filling = rows[-1:].expand(self.batch - len(rows), *rows.shape[1:])
+            scores, features = self._both(torch.cat([rows, filling]), log=log)
+            parts.append((scores[: len(rows)], None if features is None else features[: len(rows)]))
+        scores = torch.cat([part[0] for part in parts])
+        return scores, torch.cat([f for _, f in parts if f is not None]) if self.features else None
+
+    def _both(self, x: Tensor, *, log: bool) -> tuple[Tensor, Tensor | None]:
         values = self.run(x)
-        return values[self.scores], self.read_features(values)
+        scores: Tensor = self.log(self.scores, values) if log else values[self.scores]
+        return scores, values[self.features].flatten(1) if self.features else None
 
     def run(self, x: Tensor) -> dict[str, Any]:
         """Every value of the graph, by name."""
@@ -82,11 +101,6 @@ class OnnxNetwork(nn.Module):
             results = result if isinstance(result, tuple) else (result,)
             values.update(zip(node.outputs, (_on(x, r) for r in results), strict=False))
         return values
-
-    def read_features(self, values: dict[str, Any]) -> Tensor | None:
-        """The feature output ``(n, d)`` among `values`."""
-        features: Tensor | None = values[self.features] if self.features else None
-        return None if features is None else features.flatten(1)
 
     def log(self, name: str, values: dict[str, Any]) -> Tensor:
         """The logarithm of one value, computed from what it was made of, so that it does not saturate."""
@@ -143,10 +157,7 @@ class Network(nn.Module):
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Scores and features of one forward pass."""
-        values = self.graph.run(x)
-        name = self.graph.scores
-        scores = self.graph.log(name, values) if self.probabilities else values[name]
-        return scores, self.graph.read_features(values)
+        return self.graph.both(x, log=self.probabilities)
 
 
 def to_torch(source: Path | str | bytes) -> OnnxNetwork:
@@ -165,24 +176,38 @@ def white_box(
     """A network for gradient attacks on the file, or None and the reason why there is none.
 
     `reference` maps `sample (n, *shape)` to the deployed scores ``(n, K)``; the torch scores must match them
-    within `tolerance`. Scores that are nonnegative and sum to 1 on every row are taken as probabilities.
+    within `tolerance`. Scores that are nonnegative and sum to 1 on every row are taken as probabilities. A
+    file with a fixed batch size is run in batches of that size, unless it gives the same without.
     """
     try:
         graph = to_torch(source)
-        with torch.no_grad():
-            scores = graph(torch.as_tensor(sample, dtype=torch.float32))[0].numpy()
     except MedwardError as error:
         return None, str(error)
-    except (RuntimeError, IndexError, KeyError, TypeError, ValueError) as error:
-        return None, f"torch cannot run this graph: {error}"
     expected = np.asarray(reference(sample), np.float64)
-    if scores.shape != expected.shape:
-        return None, f"torch gives scores of shape {scores.shape}, the deployed model {expected.shape}"
-    worst = float(np.abs(scores - expected).max())
-    if not worst <= tolerance:
-        return None, f"torch and the deployed model differ by {worst:.2g}, more than {tolerance:g}"
-    probabilities = bool((expected >= 0).all() and np.allclose(expected.sum(axis=1), 1, atol=1e-3))
-    return Network(graph, probabilities=probabilities), ""
+    for size in dict.fromkeys((None, graph.batch)):
+        graph.batch = size
+        reason = _disagreement(graph, expected, sample, tolerance)
+        if not reason:
+            probabilities = bool((expected >= 0).all() and np.allclose(expected.sum(axis=1), 1, atol=1e-3))
+            return Network(graph, probabilities=probabilities), ""
+    return None, reason
+
+
+def _disagreement(graph: OnnxNetwork, expected: Array, sample: Array, tolerance: float) -> str:
+    """How the scores differ from those expected, on all rows or without the first; "" if they do not."""
+    for start in range(min(2, len(sample))):  # two sizes, for a graph may run on one batch size only
+        wanted = expected[start:]
+        try:
+            with torch.no_grad():
+                scores = graph(torch.as_tensor(sample[start:], dtype=torch.float32))[0].numpy()
+        except (MedwardError, RuntimeError, IndexError, KeyError, TypeError, ValueError) as error:
+            return f"torch cannot run this graph: {error}"
+        if scores.shape != wanted.shape:
+            return f"torch gives scores of shape {scores.shape}, the deployed model {wanted.shape}"
+        worst = float(np.abs(scores - wanted).max())
+        if not worst <= tolerance:
+            return f"torch and the deployed model differ by {worst:.2g}, more than {tolerance:g}"
+    return ""
 
 
 def _on(x: Tensor, value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,17 +30,19 @@ def default_attacks(spec: ModelSpec) -> tuple[Attack, ...]:
     if spec.modality == "image":
         span = (1.0 if spec.high is None else spec.high) - (0.0 if spec.low is None else spec.low)
         epsilon = IMAGE_EPSILON * span
+        thief, lira = Knockoff(epochs=8, points=4), OfflineLiRA(shadows=8, epochs=10)
     else:
         epsilon = TABULAR_EPSILON
+        thief, lira = Knockoff(), OfflineLiRA()
     return (
         UniversalPerturbation(epsilon=epsilon),
         UniversalPerturbation(epsilon=epsilon, target_class=0),
         PGD(epsilon=epsilon),
-        Knockoff(labels="soft"),
-        Knockoff(labels="hard"),
-        Knockoff(labels="soft", pool_share=0.1),
+        thief,
+        replace(thief, labels="hard"),
+        replace(thief, pool_share=0.1),
         LossThreshold(),
-        OfflineLiRA(),
+        lira,
     )
 
 

@@ -24,6 +24,7 @@ from guard.errors import MedwardError
 from guard.policy import Policy
 from guard.types import Array, Ints, ModelSpec
 
+PULLS = (1.0, 0.5, 0.25, 0.1)  # what an adaptive thief tries
 ENOUGH = 32  # answers from which a clone must at least learn their most common label
 
 
@@ -31,17 +32,19 @@ ENOUGH = 32  # answers from which a clone must at least learn their most common 
 class Knockoff:
     """The thief. It spends its whole budget in client-sized batches, whatever comes back.
 
-    Rows withheld give no label, rows answered with a label only give a hard one. `pool_share` is the share
-    of queries that come from the pool; the others are the thief's own in-distribution rows (``data.craft``, their
-    labels unknown to it), repeated once all were asked. `accounts` None spreads the queries over as many accounts as
-    there are rows. `points` clones, at halved budgets, make the curve; those with fewer answers train for more
-    epochs, up to four times `epochs`.
+    Rows withheld give no label, rows answered with a label only give a hard one. `pool_share` is the share of queries
+    that come from the pool; the others are the thief's own in-distribution rows (``data.craft``, their labels unknown
+    to it), repeated once all were asked. `accounts` None spreads the queries over as many accounts as there are rows.
+    `pulls` are how far pool rows keep from the pool's mean, each for an equal share of them: the mean of a table looks
+    ordinary, and a row near it may pass where the row itself would not. `points` clones, at halved budgets, make the
+    curve; those with fewer answers train for more epochs, up to four times `epochs`.
     """
 
     labels: Literal["soft", "hard"] = "soft"
     queries: int = 2000
     pool_share: float = 1.0
     accounts: int | None = 1
+    pulls: tuple[float, ...] = (1.0,)
     batch: int = 32
     points: int = 5
     epochs: int = 30
@@ -58,8 +61,11 @@ class Knockoff:
 
     @property
     def name(self) -> str:
-        """``knockoff-soft`` or ``knockoff-hard``, with ``-diluted`` where benign rows hide the pool."""
-        return f"knockoff-{self.labels}" + ("-diluted" if self.pool_share < 1 else "")
+        """``knockoff-soft`` or ``knockoff-hard``; ``-diluted`` hides the pool, ``-sybil`` hides the account."""
+        parts = ["knockoff", self.labels]
+        parts += ["diluted"] if self.pool_share < 1 else []
+        parts += ["sybil"] if self.accounts is None else []
+        return "-".join(parts)
 
     @property
     def threat(self) -> ThreatModel:
@@ -77,12 +83,13 @@ class Knockoff:
         )
 
     def adaptive(self, policy: Policy) -> Knockoff:  # noqa: ARG002
-        """The thief that knows accounts are watched: every row comes from a new account, so no history builds up.
+        """The thief that knows it is watched: every row comes from a new account, and some are pulled to the mean.
 
-        Only what the guard sees in a single row can stop it. Nothing that only observes queries stops a patient
-        thief who asks about in-distribution rows (Karchmer, SaTML 2023); `pool_share` below 1 is that thief.
+        So no history builds up, and only what the guard sees in a single row can stop it. Nothing that only observes
+        queries stops a patient thief who asks about in-distribution rows (Karchmer, SaTML 2023); `pool_share` below 1
+        is that thief.
         """
-        return replace(self, accounts=None)
+        return replace(self, accounts=None, pulls=PULLS)
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
         """Steal, then judge. Raises `MedwardError` when `data` lacks a pool, a reference or cover rows."""
@@ -96,7 +103,7 @@ class Knockoff:
             )
         classes = len(target.spec.classes)
         own = data.craft if self.pool_share < 1 else data.craft.take(slice(0, 0))
-        inputs = np.concatenate([data.pool, own.inputs]).astype(np.float32)
+        inputs = np.concatenate([pulled(data.pool, self.pulls), own.inputs]).astype(np.float32)
         asked = plan(len(data.pool), len(own), self.queries, self.pool_share, seed)
         test, reference = data.test.inputs, data.reference
 
@@ -173,6 +180,13 @@ def plan(pool: int, own: int, queries: int, pool_share: float, seed: int) -> Int
     laps = [rng.permutation(own) for _ in range(-(-cover // max(own, 1)))]
     rows[~strange] = pool + np.concatenate([*laps, np.zeros(0, np.int64)])[:cover]
     return rows
+
+
+def pulled(pool: Array, pulls: tuple[float, ...]) -> Array:
+    """Pool rows ``(n, *shape)`` at the share of their distance from the mean that `pulls` says, taken in turn."""
+    mean = pool.mean(axis=0, keepdims=True)
+    scale = np.resize(np.asarray(pulls), len(pool)).reshape(-1, *[1] * (pool.ndim - 1))
+    return np.asarray(mean + scale * (pool - mean))
 
 
 def clone_targets(response: Response) -> Array:

@@ -95,7 +95,7 @@ class TorchModel:
             {"features": "features"} if self.module.layer else {}
         )
         written = onnx_model.load(path.read_bytes(), self.spec, names)
-        for n in {1, len(self.sample)}:  # the batch axis must have stayed dynamic
+        for n in {1, len(self.sample)}:  # one row and several, however the batch axis was traced
             rows = self.sample[:n]
             checks.check_agreement(self.predict(rows), written.predict(rows), path.name)
         return Exported(path.name, names)

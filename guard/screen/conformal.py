@@ -2,11 +2,11 @@
 
 Split-conformal p-values are valid on average over calibration sets; over thousands of queries judged against
 *one* calibration set the error compounds. Here each grid level tau gets a threshold t(tau) such that, with
-probability >= 1 - delta over the calibration draw, P(score >= t(tau)) <= tau **for all grid levels at once**.
-The p-value of a score is the smallest tau whose threshold it reaches, else 1.
+probability >= 1 - delta over the calibration draw, P(score > t(tau)) <= tau **for all grid levels at once**.
+The p-value of a score is the smallest tau whose threshold it exceeds, else 1.
 
-The threshold is an order statistic: the tail mass above the k-th largest of n i.i.d. scores is stochastically
-below Beta(k, n - k + 1), so k is the largest with P(Beta(k, n - k + 1) > tau) = P(Bin(n, tau) < k) <= delta / J.
+The threshold is an order statistic: the mass strictly above the k-th largest of n i.i.d. scores is stochastically
+at most Beta(k, n - k + 1), ties or not, so k is the largest with P(Beta(k, n - k + 1) > tau) = P(Bin(n, tau) < k) <= delta / J.
 
 Reference: Bates, Candes, Lei, Romano, Sesia, "Testing for outliers with conformal p-values", Annals of
 Statistics 51(1), 2023, sec. 3 (calibration-conditional validity); Wilks 1941 for the order-statistic bound.
@@ -51,7 +51,7 @@ class Thresholds:
     """Score thresholds, one per usable grid level, strictest (smallest tau) first.
 
     `levels (J,)` ascending, `cuts (J,)` non-increasing. With probability >= 1 - `risk` over the calibration draw,
-    P(score >= cuts[j]) <= levels[j] for every j.
+    P(score > cuts[j]) <= levels[j] for every j.
     """
 
     levels: tuple[float, ...]
@@ -85,5 +85,5 @@ class Thresholds:
         """Map scores ``(n,)`` to p-values on the grid; NaN is as strange as can be."""
         p = np.ones(len(scores))
         for level, cut in zip(reversed(self.levels), reversed(self.cuts), strict=True):
-            p[~(np.asarray(scores, np.float64) < cut)] = level
+            p[~(np.asarray(scores, np.float64) <= cut)] = level
         return p

@@ -1,20 +1,13 @@
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support.processes import kill_validation, runs_begun, start_validation
 
 from attacks.base import AttackResult
 from attacks.journal import Journal, code_version, name_of, pack_result, settings_of, unpack_result
 from attacks.report import Report
-
-FAKES = Path(__file__).with_name("validation_fakes.py")
 
 
 def test_a_finished_run_is_recalled_and_not_run_again(tmp_path):
@@ -101,39 +94,21 @@ def test_the_settings_of_an_attack_name_its_class_and_every_field():
     assert code_version() == code_version()
 
 
-def runs(counter: Path) -> list[str]:
-    return counter.read_text().splitlines() if counter.exists() else []
-
-
 def settled(report: Report) -> list:
     """The findings without the one thing that is a stopwatch reading."""
     return [finding.model_copy(update={"clean_cost": None}) for finding in report.findings]
 
 
 def test_a_validation_killed_half_way_goes_on_and_ends_the_same(tmp_path):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    out, straight = tmp_path / "killed", tmp_path / "straight"
+    killed = kill_validation(out, after=4)
+    assert 3 <= killed.finished <= killed.begun < 9
+    assert not (out / "report.json").exists()
 
-    def start(out: str) -> subprocess.Popen:
-        command = [sys.executable, str(FAKES), str(tmp_path / out), str(tmp_path / f"{out}.count"), "0.3"]
-        return subprocess.Popen(command, env=environment, cwd=FAKES.parents[2])
+    assert start_validation(out).wait(60) == 0
+    assert runs_begun(out) == killed.begun + 9 - killed.finished, "only what was not finished is run"
+    assert all((out / "cells" / name).read_bytes() == raw for name, raw in killed.cells.items())
 
-    counter, report = tmp_path / "killed.count", tmp_path / "killed/report.json"
-    victim = start("killed")
-    deadline = time.monotonic() + 60
-    while len(runs(counter)) < 4 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
-    begun = len(runs(counter))
-    cells = {file.name: file.read_bytes() for file in (tmp_path / "killed/cells").glob("[!.]*.json")}
-    finished = len(cells) - 1  # the clean cost is a cell too
-    assert 3 <= finished <= begun < 9
-    assert not report.exists()
-
-    assert start("killed").wait(60) == 0
-    assert len(runs(counter)) == begun + 9 - finished, "only what was not finished is run"
-    assert all((tmp_path / "killed/cells" / name).read_bytes() == raw for name, raw in cells.items())
-
-    assert start("straight").wait(60) == 0
-    assert len(runs(tmp_path / "straight.count")) == 9
-    assert settled(Report.load(report)) == settled(Report.load(tmp_path / "straight/report.json"))
+    assert start_validation(straight).wait(60) == 0
+    assert runs_begun(straight) == 9
+    assert settled(Report.load(out / "report.json")) == settled(Report.load(straight / "report.json"))

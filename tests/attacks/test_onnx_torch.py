@@ -18,7 +18,9 @@ from torch import nn
 
 from attacks.onnx_ops import UnsupportedOpError
 from attacks.onnx_torch import Network, to_torch, white_box
+from guard import models
 from guard.errors import MedwardError
+from guard.types import ModelSpec
 
 
 class WithFeatures(nn.Module):
@@ -164,6 +166,84 @@ def sklearn_export(estimator, name):
     rows, labels = table(name)
     model = make_pipeline(StandardScaler(), estimator).fit(rows, labels)
     return model, rows, to_onnx(model, rows[:1], options={id(model): {"zipmap": False}}).SerializeToString()
+
+
+def plain_cnn():
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.BatchNorm2d(4, affine=False),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16, 3),
+    )
+    module[1].running_mean.normal_()
+    module[1].running_var.uniform_(0.5, 2)
+    return module.eval()
+
+
+def test_a_protected_cnn_is_attacked_as_the_file_that_is_served_at_any_batch_size(tmp_path):
+    images = np.random.default_rng(0).random((5, 1, 8, 8), np.float32)
+    spec = ModelSpec(name="m", modality="image", shape=(1, 8, 8), classes=("a", "b", "c"), output="logits")
+    models.wrap(plain_cnn(), spec=spec, sample=images).export(tmp_path)
+    file = str(tmp_path / "model.onnx")
+    network, reason = white_box(file, lambda rows: deployed(file, "scores", rows), images)
+    assert reason == ""
+    assert network.graph.batch is None
+    for n in (1, 2, 5):
+        scores, features = network.both(torch.as_tensor(images[:n]))
+        np.testing.assert_allclose(scores.detach(), deployed(file, "scores", images[:n]), atol=1e-5)
+        np.testing.assert_allclose(features.detach(), deployed(file, "features", images[:n]), atol=1e-5)
+
+
+def fixed_batch(size, flatten_to):
+    """Four features, a linear layer and a softmax; the graph's input is declared to hold `size` rows."""
+    weights = np.random.default_rng(2).normal(size=(4, 3)).astype(np.float32)
+    stored = {"w": weights, "rows": np.array(flatten_to, np.int64)}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Reshape", ["x", "rows"], ["features"]),
+            helper.make_node("MatMul", ["features", "w"], ["z"]),
+            helper.make_node("Softmax", ["z"], ["scores"], axis=1),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [size, 1, 2, 2])],
+        [
+            helper.make_tensor_value_info("scores", TensorProto.FLOAT, [size, 3]),
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, [size, 4]),
+        ],
+        [onnx.numpy_helper.from_array(value, name) for name, value in stored.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return weights, model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("size", "flatten_to", "batch"), [(3, (3, 4), 3), (1, (1, 4), 1), (6, (6, 4), 6), (3, (-1, 4), None)]
+)
+def test_a_graph_that_only_runs_on_one_batch_size_is_run_on_that(size, flatten_to, batch):
+    weights, source = fixed_batch(size, flatten_to)
+    rows = np.random.default_rng(3).normal(size=(6, 1, 2, 2)).astype(np.float32)
+    want = rows.reshape(6, 4) @ weights
+
+    def probabilities(x):
+        return torch.softmax(torch.as_tensor(x.reshape(-1, 4) @ weights), 1).numpy()
+
+    network, reason = white_box(source, probabilities, rows)
+    assert reason == ""
+    assert network.graph.batch == batch
+    for n in (1, 2, 3, 5, 6):
+        x = torch.tensor(rows[:n], requires_grad=True)
+        scores, features = network.both(x)
+        np.testing.assert_allclose(
+            scores.detach(), torch.log_softmax(torch.as_tensor(want[:n]), 1), atol=1e-5
+        )
+        np.testing.assert_allclose(features.detach(), rows[:n].reshape(n, 4))
+        (slope,) = torch.autograd.grad(scores[:, 0].sum() - scores[:, 1].sum(), x)
+        np.testing.assert_allclose(
+            slope.reshape(n, 4), np.tile(weights[:, 0] - weights[:, 1], (n, 1)), atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("name", ["wdbc", "iris"])
@@ -313,5 +393,5 @@ FOUR = np.linspace(0.5, 2, 4).astype(np.float32)
 )
 def test_each_operator_equals_the_deployed_runtime(op, attributes, constants):
     source = single(op, IMAGE, attributes, constants)
-    mine = to_torch(source)(torch.as_tensor(IMAGE))[0]
+    mine = to_torch(source).run(torch.as_tensor(IMAGE))["scores"]
     np.testing.assert_allclose(mine, deployed(source, "scores", IMAGE), atol=2e-6, rtol=2e-6)

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import socket
-import subprocess
-import sys
-import threading
-import time
-
 import httpx
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from starlette.testclient import TestClient
+from support.processes import WHO, kill_under_load, lost_records, serving
 
 from guard.audit import read, verify
 from guard.data import Split
@@ -26,13 +20,6 @@ from integrations.serving import load_app, serve
 from integrations.serving.run import read_salt
 
 ROWS = np.random.default_rng(3).normal(size=(300, 4)).astype(np.float32)
-WHO = ("hospital-a", "key-1")
-SERVER = """
-import sys
-from pathlib import Path
-from integrations.serving import serve
-serve(Path(sys.argv[1]), state=Path(sys.argv[2]), port=int(sys.argv[3]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -42,66 +29,19 @@ def bundle(tmp_path_factory):
     return protect(model, Split(ROWS), Policy(on_error="withhold"), path, classes=("no", "yes"))
 
 
-@pytest.fixture
-def server(bundle, tmp_path):
-    """A running server's process, its address and its state folder; killed at the end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    state = tmp_path / "state"
-    command = [sys.executable, "-c", SERVER, str(bundle.path), str(state), str(port)]
-    with open(tmp_path / "stderr", "wb") as stderr:
-        process = subprocess.Popen(command, stderr=stderr, stdout=stderr)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                httpx.get(f"{url}/readyz").raise_for_status()
-                break
-            except httpx.TransportError:
-                assert process.poll() is None, (tmp_path / "stderr").read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-        yield process, url, state
-    finally:
-        process.kill()
-        process.wait()
-
-
-def test_kill_9_under_load_loses_no_acknowledged_audit_record(server, bundle):
-    process, url, state = server
-    assert httpx.post(f"{url}/v1/predict", json={"inputs": [[0] * 4]}).status_code == 401
-    token = KeyStore(state / "keys.json").add(WHO)
-    acknowledged: list[str] = []
-    killed = threading.Event()
-
-    def ask(row):
-        with httpx.Client(headers={"X-API-Key": token}) as client:
-            for _ in range(200):
-                try:
-                    response = client.post(f"{url}/v1/predict", json={"inputs": [row]}, timeout=30)
-                except httpx.TransportError:
-                    return
-                assert response.status_code == 200, response.text
-                acknowledged.append(response.json()["id"])
-                if len(acknowledged) >= 60 and not killed.is_set():
-                    killed.set()
-                    process.send_signal(signal.SIGKILL)
-
-    threads = [threading.Thread(target=ask, args=(row.tolist(),)) for row in ROWS[:3]]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert process.wait(10) == -signal.SIGKILL
-    assert 60 <= len(acknowledged) < 600
-    log = state / "audit.jsonl"
-    assert set(acknowledged) <= {record["query"] for record in read(log)}
+def test_kill_9_under_load_loses_no_acknowledged_audit_record(bundle, tmp_path):
+    with serving(bundle.path, tmp_path) as server:
+        reply = httpx.post(f"{server.url}/v1/predict", json={"inputs": [[0] * 4]})
+        assert reply.status_code == 401
+        acknowledged = kill_under_load(server, ROWS[:3], after=60)
+    log = server.state / "audit.jsonl"
+    assert lost_records(server.state, acknowledged) == 0
+    assert lost_records(server.state, [*acknowledged, "never answered"]) == 1
     before = verify(log).records
     assert {record["principal"] for record in read(log)} == {"/".join(WHO)}
 
-    with TestClient(load_app(bundle.path, state=state)) as client:
+    token = KeyStore(server.state / "keys.json").add(WHO)
+    with TestClient(load_app(bundle.path, state=server.state)) as client:
         body = {"inputs": ROWS[:1].tolist()}
         assert client.post("/v1/predict", json=body, headers={"X-API-Key": token}).status_code == 200
     assert verify(log).records == before + 1

@@ -84,9 +84,7 @@ def from_boosting(folder: Path) -> Protected:
 
 def from_onnx(folder: Path) -> Protected:
     exported = from_torch(folder)
-    return Protected(
-        bundle=_protect(str(exported.bundle / "model.onnx"), folder / "onnx", "logits"), own=exported.own
-    )
+    return Protected(bundle=_protect(str(exported.bundle / "model.onnx"), folder / "onnx", "logits"), own=exported.own)
 
 
 def from_callable(folder: Path) -> Protected:
@@ -119,7 +117,7 @@ def importable(folder: Path) -> Iterator[None]:
 
 
 def heavy_modules(bundle: Path, state: Path) -> list[str]:
-    """Those of `HEAVY` that a clean process has loaded after importing the guard, serving and answering once."""
+    """Those of `HEAVY` that a clean process has loaded once it served `bundle` and answered one request."""
     done = subprocess.run(
         [sys.executable, "-c", ASK, str(bundle), str(state), *HEAVY],
         capture_output=True,

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from attacks.base import AttackData
 from attacks.extraction import Knockoff
-from attacks.extraction.knockoff import clone_targets, plan
+from attacks.extraction.knockoff import clone_targets, plan, pulled
 from attacks.target import BudgetSpentError, Response, Target
 from guard.data import Split
 from guard.errors import MedwardError
@@ -192,6 +192,14 @@ def test_missing_data_is_said(theft):
         THIEF.run(target, replace(data, pool=None), seed=0)
     with pytest.raises(MedwardError, match="craft has none"):
         replace(THIEF, pool_share=0.1).run(target, replace(data, craft=data.craft.take(slice(0, 0))), seed=0)
+
+
+def test_pulling_keeps_the_mean_and_shrinks_the_spread():
+    pool = np.random.default_rng(0).normal(3, 2, size=(4000, 2, 3))
+    near = pulled(pool, (1.0, 0.25))
+    np.testing.assert_allclose(near[::2], pool[::2])
+    assert near[1::2].std() == pytest.approx(0.5, rel=0.05)
+    np.testing.assert_allclose(near.mean(0), pool.mean(0), atol=0.1)
 
 
 def test_names_and_access():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -104,6 +105,25 @@ def test_a_module_torch_cannot_export_is_one_sentence(tmp_path):
 
     with pytest.raises(MedwardError, match=r"torch\.onnx cannot export this module"):
         models.wrap(Loops(), spec=SPEC, sample=X).export(tmp_path)
+
+
+def test_the_batch_axis_of_an_exported_cnn_is_symbolic(tmp_path):
+    module = nn.Sequential(
+        nn.Conv2d(1, 4, 3),
+        nn.BatchNorm2d(4, affine=False),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 2),
+    )
+    spec = ModelSpec(name="m", modality="image", shape=(1, 8, 8), classes=("a", "b"), output="logits")
+    images = np.random.default_rng(0).random((4, 1, 8, 8), np.float32)
+    models.wrap(module, spec=spec, sample=images).export(tmp_path)
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    shapes = {v.name: v.type.tensor_type.shape.dim for v in (*graph.input, *graph.output)}
+    assert shapes.keys() == {"input", "scores", "features"}
+    assert all(axes[0].dim_param for axes in shapes.values())
+    assert [axes[1].dim_value for axes in shapes.values()] == [1, 2, 4]
 
 
 def test_exports_are_quiet_and_need_only_one_row(tmp_path, capfd):

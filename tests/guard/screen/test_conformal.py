@@ -36,6 +36,17 @@ def test_thresholds_hold_at_every_level_at_once_with_the_stated_risk():
     assert failed > 0  # the bound is not vacuous
 
 
+def test_thresholds_hold_with_ties_too():
+    # Scores on five values: a cut that coincides with an atom must not let the atom's mass through.
+    rng = np.random.default_rng(1)
+    values, failed = np.arange(5) / 5, 0
+    for _ in range(500):
+        thresholds = Thresholds.calibrate(rng.choice(values, 200), risk=0.1)
+        tails = [(values > cut).mean() for cut in thresholds.cuts]
+        failed += any(tail > level for tail, level in zip(tails, thresholds.levels, strict=True))
+    assert failed / 500 <= 0.1
+
+
 def test_ordinary_conformal_thresholds_would_not_hold_conditionally():
     # Negative control: the usual (n+1)-quantile exceeds its level for about half of all calibration draws.
     rng = np.random.default_rng(0)
@@ -43,10 +54,10 @@ def test_ordinary_conformal_thresholds_would_not_hold_conditionally():
     assert exceeded > 0.3
 
 
-def test_p_values_are_the_smallest_level_reached():
+def test_p_values_are_the_smallest_level_exceeded():
     thresholds = Thresholds(levels=(0.01, 0.1), cuts=(5.0, 2.0), risk=0.001, n=10)
     got = thresholds.p_values(np.array([1.9, 2.0, 4.9, 5.0, np.nan]))
-    assert got.tolist() == [1.0, 0.1, 0.1, 0.01, 0.01]
+    assert got.tolist() == [1.0, 1.0, 0.1, 0.1, 0.01]
 
 
 def test_too_few_rows_are_refused_with_the_number_needed():
