@@ -52,9 +52,7 @@ class Ball:
     def of(cls, spec: ModelSpec, craft: Array, epsilon: float) -> Ball:
         """The ball of `epsilon`: input units for images, each feature's spread over `craft` for tables."""
         scale = (
-            np.asarray(craft, np.float64).std(axis=0)
-            if spec.modality == "tabular"
-            else np.ones((1,) * len(spec.shape))
+            np.asarray(craft, np.float64).std(axis=0) if spec.modality == "tabular" else np.ones((1,) * len(spec.shape))
         )
         low, high = spec.low, spec.high
         # Bounds as float32 holds them, rounded inwards, so that no clipped input is refused as out of range.
@@ -203,9 +201,9 @@ def _ascend(
                 objective = objective - weight[rows] * penalty
                 free = detector.released(strange.detach())
                 # A row that fools but is noticed cares more for the detector; one that does not fool, less.
-                weight[rows] = (
-                    weight[rows] * torch.where(win & ~free, 1.25, torch.where(win, 1.0, 0.9))
-                ).clamp(1e-2, 1e3)
+                weight[rows] = (weight[rows] * torch.where(win & ~free, 1.25, torch.where(win, 1.0, 0.9))).clamp(
+                    1e-2, 1e3
+                )
                 value = value - 1e3 * (~free).float() - penalty.detach()
                 win = win & free
             better = (value > best_value[rows]) | (win & ~won[rows])
@@ -215,9 +213,7 @@ def _ascend(
             if step < steps:
                 slope = gradient(objective, point)
                 spent += len(rows)
-                current[rows] = ball.project(
-                    point.detach() + 2.5 / steps * ball.radius * slope.sign(), x[rows]
-                )
+                current[rows] = ball.project(point.detach() + 2.5 / steps * ball.radius * slope.sign(), x[rows])
         if step:
             history.append(float(won.float().mean()))
     return Ascent(best, won, spent, history)

@@ -46,11 +46,7 @@ def unstable(network: nn.Module, x: Tensor) -> str | None:
     """C2: the same input gives different scores twice."""
     with torch.no_grad():
         same = torch.equal(network(x), network(x))
-    return (
-        None
-        if same
-        else "random forward pass: the same input gives different scores; average over draws (EOT)"
-    )
+    return None if same else "random forward pass: the same input gives different scores; average over draws (EOT)"
 
 
 def saturated(network: nn.Module, x: Tensor) -> str | None:
@@ -58,9 +54,7 @@ def saturated(network: nn.Module, x: Tensor) -> str | None:
     with torch.no_grad():
         scores = network(x)
     sums_to_one = torch.allclose(scores.sum(dim=1), torch.ones(len(x), device=x.device), atol=1e-3)
-    return (
-        "the network returns probabilities, not logits" if sums_to_one and bool((scores >= 0).all()) else None
-    )
+    return "the network returns probabilities, not logits" if sums_to_one and bool((scores >= 0).all()) else None
 
 
 def weaker_than_transfer(white: Tensor, transfer: Tensor) -> str | None:
@@ -70,9 +64,7 @@ def weaker_than_transfer(white: Tensor, transfer: Tensor) -> str | None:
     if gap <= TOLERANCE * len(white) or gap <= 2 * math.sqrt(only_transfer + only_white):
         return None
     rates = f"{float(white.float().mean()):.0%} against {float(transfer.float().mean()):.0%}"
-    return (
-        f"weaker than transfer: the white-box attack wins on {rates} for a surrogate's; gradients are masked"
-    )
+    return f"weaker than transfer: the white-box attack wins on {rates} for a surrogate's; gradients are masked"
 
 
 def survives_anything(rate: float) -> str | None:
@@ -98,9 +90,7 @@ def not_monotone(epsilons: Sequence[float], success: Sequence[float], n: int) ->
     slack = max(TOLERANCE, 2 * math.sqrt(0.5 / max(n, 1)))
     pairs = sorted(zip(epsilons, success, strict=True))
     if pairs and pairs[0][0] == 0 and pairs[0][1] > 0:
-        return (
-            f"success is {pairs[0][1]:.0%} at radius 0, 0 expected; the target does not answer consistently"
-        )
+        return f"success is {pairs[0][1]:.0%} at radius 0, 0 expected; the target does not answer consistently"
     for (_, before), (epsilon, after) in pairwise(pairs):
         if after < before - slack:
             return f"not monotone: success falls from {before:.0%} to {after:.0%} at radius {epsilon:g}"
@@ -149,14 +139,10 @@ def evasion_flags(
     flags = [dead_gradients(network, x, y, name) for name in LOSSES]
     flags += [unstable(network, x), saturated(network, x)]
     if thorough:
-        flags.append(
-            survives_anything(_wins(network, x, y, _everything(ball, craft), generator).float().mean().item())
-        )
+        flags.append(survives_anything(_wins(network, x, y, _everything(ball, craft), generator).float().mean().item()))
     if thorough and not ball.empty:
         white = _wins(network, x, y, ball, generator)
-        flags.append(
-            weaker_than_transfer(white, _transfer(network, x, y, ball, craft, modality, generator, seed))
-        )
+        flags.append(weaker_than_transfer(white, _transfer(network, x, y, ball, craft, modality, generator, seed)))
     return tuple(flag for flag in flags if flag)
 
 
@@ -185,9 +171,7 @@ def run_flags(
 def _wins(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Tensor:
     won = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for loss in LOSSES.values():
-        won |= ascend(
-            network, x, y, ball, loss=loss, steps=STEPS, generator=generator, random_start=False
-        ).won
+        won |= ascend(network, x, y, ball, loss=loss, steps=STEPS, generator=generator, random_start=False).won
     return won
 
 
@@ -216,9 +200,7 @@ def _transfer(
         device=str(x.device),
     )
     loss: Loss = LOSSES["margin"]
-    climb = ascend(
-        surrogate, x, y, ball, loss=loss, steps=STEPS, generator=generator, random_start=False, stop=False
-    )
+    climb = ascend(surrogate, x, y, ball, loss=loss, steps=STEPS, generator=generator, random_start=False, stop=False)
     return decide(network, climb.adversarial) != y
 
 
@@ -226,9 +208,5 @@ def _everything(ball: Ball, craft: Tensor) -> Ball:
     """A ball that holds every valid input; for an unbounded range, ten times the spread of `craft`."""
     if ball.low is not None and ball.high is not None:
         return replace(ball, radius=torch.full_like(ball.radius, ball.high - ball.low))
-    spread = (
-        (craft.amax(dim=0) - craft.amin(dim=0)).amax()
-        if len(craft)
-        else torch.ones((), device=ball.radius.device)
-    )
+    spread = (craft.amax(dim=0) - craft.amin(dim=0)).amax() if len(craft) else torch.ones((), device=ball.radius.device)
     return replace(ball, radius=torch.full_like(ball.radius, 10 * float(spread)))

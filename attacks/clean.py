@@ -49,9 +49,7 @@ def ask_all(guard: Guard, inputs: Array, name: str) -> Account:
         answer = guard.answer(Query(principal=(name,), inputs=inputs[row : row + 1]))
         labels.append(int(answer.labels[0]))
         levels.append(answer.levels[0])
-        log_e.append(
-            max((v.evidence["log_e"] for v in answer.verdicts if "log_e" in v.evidence), default=0.0)
-        )
+        log_e.append(max((v.evidence["log_e"] for v in answer.verdicts if "log_e" in v.evidence), default=0.0))
     return Account(np.array(labels, np.int64), tuple(levels), tuple(log_e))
 
 
@@ -71,18 +69,14 @@ def utility(name: str, split: Split, plain: Ints, account: Account, classes: tup
     for index, label in enumerate(classes):
         inside = truth == index
         if inside.any():
-            sensitivity[label] = Pair(
-                undefended=rate(plain[inside] == index), guarded=rate(told[inside] == index)
-            )
+            sensitivity[label] = Pair(undefended=rate(plain[inside] == index), guarded=rate(told[inside] == index))
         if not inside.all():
             others, answers = plain[~inside], told[~inside]
             specificity[label] = Pair(
                 undefended=rate(others != index), guarded=rate((answers != index) & (answers >= 0))
             )
     accuracy = Pair(undefended=rate(plain == truth), guarded=rate(told == truth))
-    return common.model_copy(
-        update={"accuracy": accuracy, "sensitivity": sensitivity, "specificity": specificity}
-    )
+    return common.model_copy(update={"accuracy": accuracy, "sensitivity": sensitivity, "specificity": specificity})
 
 
 def latency_ratio(model: Model, guard: Guard, inputs: Array, *, seed: int) -> Interval:

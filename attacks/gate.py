@@ -66,8 +66,7 @@ def judge(family: Family, measured: Measured, gate: GatePolicy) -> tuple[Status,
     ]
     if refusal is not None and refusal.low > gate.false_refusal:
         broken.append(
-            f"The guard refuses benign rows: at least {refusal.low:.1%} of them, "
-            f"the bound is {gate.false_refusal:.1%}."
+            f"The guard refuses benign rows: at least {refusal.low:.1%} of them, the bound is {gate.false_refusal:.1%}."
         )
     if broken:
         return Status.BROKEN, (*broken, *flags)

@@ -96,9 +96,7 @@ def auc_interval(scores: ArrayLike, truth: ArrayLike, *, seed: int, resamples: i
     return Interval(value, min(low, value), max(high, value), len(values))
 
 
-def paired_difference(
-    first: ArrayLike, second: ArrayLike, *, seed: int, resamples: int = RESAMPLES
-) -> Interval:
+def paired_difference(first: ArrayLike, second: ArrayLike, *, seed: int, resamples: int = RESAMPLES) -> Interval:
     """Mean of ``first - second``, two columns ``(n,)`` judged on the same rows."""
     rows = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     value = float(rows.mean())

@@ -118,9 +118,7 @@ def pack_result(result: AttackResult) -> Json:
         "queries": int(result.queries),
         "gradients": int(result.gradients),
         "flags": list(result.flags),
-        "curves": {
-            name: [[float(x) for x in xs], [float(y) for y in ys]] for name, (xs, ys) in result.curves.items()
-        },
+        "curves": {name: [[float(x) for x in xs], [float(y) for y in ys]] for name, (xs, ys) in result.curves.items()},
         "images": {name: _pack(image) for name, image in result.images.items()},
     }
 

@@ -120,9 +120,7 @@ class OnnxNetwork(nn.Module):
             case "Sub" if self._is_complement(node, values):
                 return F.logsigmoid(-values[self.producers[node.inputs[1]].inputs[0]])
             case "Concat":
-                return torch.cat(
-                    [self.log(part, values) for part in node.inputs], dim=node.attributes["axis"]
-                )
+                return torch.cat([self.log(part, values) for part in node.inputs], dim=node.attributes["axis"])
             case "Normalizer" if node.attributes.get("norm") == "L1":
                 return F.log_softmax(self.log(first, values), dim=-1)
             case "LinearClassifier" if name == node.outputs[1]:
@@ -241,9 +239,7 @@ def _needed(graph: onnx.GraphProto, wanted: list[str]) -> tuple[Node, ...]:
 
 def _node(proto: onnx.NodeProto) -> Node:
     attributes = {a.name: _attribute(a) for a in proto.attribute}
-    return Node(
-        proto.op_type, tuple(proto.input), tuple(proto.output), {**attributes, "outputs": len(proto.output)}
-    )
+    return Node(proto.op_type, tuple(proto.input), tuple(proto.output), {**attributes, "outputs": len(proto.output)})
 
 
 def _attribute(attribute: onnx.AttributeProto) -> Any:

@@ -34,8 +34,7 @@ def conformed(splits: Mapping[str, Split], spec: ModelSpec) -> dict[str, Split]:
         labels = split.labels
         if labels is not None and labels.size and (labels.min() < 0 or labels.max() >= len(spec.classes)):
             raise MedwardError(
-                f"split {name}: labels must be 0 to {len(spec.classes) - 1}, "
-                f"got {labels.min()} to {labels.max()}"
+                f"split {name}: labels must be 0 to {len(spec.classes) - 1}, got {labels.min()} to {labels.max()}"
             )
         fitted[name] = Split(inputs, labels, split.patients)
     if "test" not in fitted and len(fitted) == 1:
@@ -46,9 +45,7 @@ def conformed(splits: Mapping[str, Split], spec: ModelSpec) -> dict[str, Split]:
     return fitted
 
 
-def attack_data(
-    model: Model, splits: Mapping[str, Split], *, seed: int
-) -> tuple[AttackData, dict[Family, str]]:
+def attack_data(model: Model, splits: Mapping[str, Split], *, seed: int) -> tuple[AttackData, dict[Family, str]]:
     """What the attacker holds, and per family that cannot be tested with these `splits` the reason.
 
     Crafting rows are from "train", or half of "test" when there is none; members are from "train",

@@ -80,9 +80,7 @@ def _soft(targets: NDArray[np.generic], classes: int) -> Tensor:
     return (probabilities / probabilities.sum(dim=1, keepdim=True).clamp_min(1e-12)).float()
 
 
-def _network(
-    x: Tensor, classes: int, modality: Modality, shape: tuple[int, ...], normalised: bool
-) -> nn.Module:
+def _network(x: Tensor, classes: int, modality: Modality, shape: tuple[int, ...], normalised: bool) -> nn.Module:
     axes = (0, 2, 3) if modality == "image" else (0,)
     mean = x.mean(dim=axes, keepdim=True)
     std = x.std(dim=axes, keepdim=True, correction=0)
@@ -105,9 +103,7 @@ def _network(
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, classes))
 
 
-def _train(
-    net: nn.Module, x: Tensor, y: Tensor, epochs: int, seed: int, batch: int = 64, lr: float = 2e-3
-) -> None:
+def _train(net: nn.Module, x: Tensor, y: Tensor, epochs: int, seed: int, batch: int = 64, lr: float = 2e-3) -> None:
     order = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=1e-3)
     steps = epochs * math.ceil(len(x) / batch)

@@ -77,7 +77,7 @@ def guarded_oracle(guard: Guard, principal: Principal = ("attacker",), *, fresh:
             asker = (*principal[:-1], f"{principal[-1]}-{next(accounts)}") if fresh else principal
             answer = guard.answer(Query(principal=asker, inputs=inputs[row : row + 1]))
             if failed := [verdict.source for verdict in answer.verdicts if verdict.source.startswith("error:")]:
-                raise MedwardError(f"the guard itself failed ({failed[0]}); a failure is not a defense, so mend it first")
+                raise MedwardError(f"the guard itself failed ({failed[0]}); a failure is no defense, so mend it first")
             answers.append(answer)
         return Response(
             np.concatenate([answer.labels for answer in answers]),
@@ -140,7 +140,5 @@ class Target:
 
     def _white_box(self, part: T | None, what: str) -> T:
         if self.threat.access < 3 or part is None:
-            raise AccessDeniedError(
-                f"{what} is not part of this threat model ({self.threat.access.name} access)"
-            )
+            raise AccessDeniedError(f"{what} is not part of this threat model ({self.threat.access.name} access)")
         return part

@@ -91,18 +91,14 @@ class Card(BaseModel):
             raise IntegrityError(f"{CARD}: does not match its own digest; restore the bundle from its source")
         if content.get("format") != FORMAT:
             found = content.get("format")
-            raise MedwardError(
-                f"{CARD}: format {found!r}, this medward reads format {FORMAT}; upgrade medward"
-            )
+            raise MedwardError(f"{CARD}: format {found!r}, this medward reads format {FORMAT}; upgrade medward")
         try:
             card = cls.model_validate_json(data)
         except ValidationError as error:
             first: Any = error.errors(include_url=False)[0]
             raise IntegrityError(f"{CARD}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
         if card.model not in models.FILES or set(card.files) != {card.model, POLICY, PROFILE}:
-            raise IntegrityError(
-                f"{CARD}: names the files {sorted({card.model, *card.files})}, not a bundle's"
-            )
+            raise IntegrityError(f"{CARD}: names the files {sorted({card.model, *card.files})}, not a bundle's")
         check_spec(card.spec)
         return card
 
@@ -160,9 +156,7 @@ def save(
     """
     path = Path(path).absolute()
     if not hasattr(model, "export"):
-        raise MedwardError(
-            f"model: {type(model).__name__} cannot be exported; make it with guard.models.wrap"
-        )
+        raise MedwardError(f"model: {type(model).__name__} cannot be exported; make it with guard.models.wrap")
     _check_target(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     build = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
@@ -205,9 +199,7 @@ def load(path: Path | str, *, allow_code: bool = False, expect: str | None = Non
     parts = _verified(path, card, skip=())
     policy = Policy.from_toml(_text(parts[POLICY]), source=POLICY)
     profile = _profile(parts[PROFILE], policy)
-    model = models.load(
-        card.model, parts[card.model], spec=card.spec, options=card.options, allow_code=allow_code
-    )
+    model = models.load(card.model, parts[card.model], spec=card.spec, options=card.options, allow_code=allow_code)
     return Bundle(path=path, card=card, model=model, policy=policy, profile=profile)
 
 
@@ -222,9 +214,7 @@ def seal(path: Path | str) -> str:
     _profile(parts[PROFILE], Policy.from_toml(_text(parts[POLICY]), source=POLICY))
     new = card.model_copy(update={"files": {**card.files, POLICY: sha256(parts[POLICY])}}).sealed()
     # Built beside the folder: a kill must not leave a file inside that `load` would refuse.
-    handle, name = tempfile.mkstemp(
-        prefix=f".{path.resolve().name}.", suffix=".tmp", dir=path.resolve().parent
-    )
+    handle, name = tempfile.mkstemp(prefix=f".{path.resolve().name}.", suffix=".tmp", dir=path.resolve().parent)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -315,9 +305,7 @@ def _check_target(path: Path, overwrite: bool) -> None:
     if not names:
         return
     if not overwrite:
-        raise MedwardError(
-            f"{path}: is not empty; choose another folder or pass overwrite=True (--overwrite)"
-        )
+        raise MedwardError(f"{path}: is not empty; choose another folder or pass overwrite=True (--overwrite)")
     if CARD not in names or not names <= {CARD, POLICY, PROFILE, *models.FILES}:
         raise MedwardError(f"{path}: is not a bundle and is not overwritten; choose another folder")
 

@@ -31,7 +31,9 @@ log = logging.getLogger("medward")
 class AuditSink(Protocol):
     """Where records go; ``append`` returns only once the record survives a kill."""
 
-    def append(self, record: Mapping[str, Any]) -> None: ...
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add `record`, or raise `UnavailableError`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,9 +189,7 @@ def reset(store: Store, principal: Principal, audit: AuditSink | None) -> None:
 
 def eprocess_for(policy: Policy, levels: tuple[float, ...], depth: int) -> EProcess:
     """The monitor of each of `depth` accounts on one path: every rung's alpha is split evenly over them."""
-    ladder = tuple(
-        (rung.false_alarm / depth, Action[rung.action.upper()]) for rung in policy.monitor.ladder
-    )
+    ladder = tuple((rung.false_alarm / depth, Action[rung.action.upper()]) for rung in policy.monitor.ladder)
     return EProcess(levels=levels, ladder=ladder)
 
 

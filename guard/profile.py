@@ -1,8 +1,8 @@
 """What calibration learned from benign data: fitted screens, how to fuse them, and what benign scores look like.
 
 Part of the benign rows fit the screens, the rest are the reference that thresholds come from; no row does both.
-The fused score of an input is the largest of its screens' scores, each centred on its benign median and scaled so
-that every screen's benign 95th percentile lies at 1.
+The fused score of an input is the soft maximum of its screens' scores, each centred on its benign median and scaled
+so that every screen's benign 95th percentile lies at 1: strange to one screen is strange, and more so to several.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from guard.types import Array, ModelSpec, Outputs
 
 FIT_SHARE = 0.4
 FOLDS = 5
+SHARPNESS = 3.0  # of the soft maximum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,9 @@ class Profile:
             (screen.score(inputs, outputs, xp) - float(center)) / float(scale)
             for screen, center, scale in zip(self.screens, self.centers, self.scales, strict=True)
         ]
-        return xp.amax(xp.stack(parts), axis=0)
+        scores = xp.stack(parts)
+        top = xp.amax(scores, axis=0)
+        return top + xp.log(xp.sum(xp.exp(SHARPNESS * (scores - top)), axis=0)) / SHARPNESS
 
     def p_values(self, inputs: Array, outputs: Outputs) -> Array:
         """Calibration-conditional p-values ``(n,)`` on the grid, for monitors."""
@@ -143,9 +146,7 @@ def forward(model: Model, inputs: Array, batch: int = 256) -> Outputs:
     """The model's outputs for all `inputs`, in batches."""
     parts = [model.predict(inputs[i : i + batch]) for i in range(0, len(inputs), batch)]
     features = [part.features for part in parts if part.features is not None]
-    return Outputs(
-        np.concatenate([part.scores for part in parts]), np.concatenate(features) if features else None
-    )
+    return Outputs(np.concatenate([part.scores for part in parts]), np.concatenate(features) if features else None)
 
 
 def take(inputs: Array, outputs: Outputs, index: NDArray[np.integer]) -> tuple[Array, Outputs]:

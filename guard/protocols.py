@@ -17,7 +17,9 @@ class Model(Protocol):
     """Something that turns a checked batch into scores."""
 
     @property
-    def spec(self) -> ModelSpec: ...
+    def spec(self) -> ModelSpec:
+        """What inputs it takes and what its scores are."""
+        ...
 
     def predict(self, inputs: Array) -> Outputs:
         """Map ``(n, *shape)`` float32 to scores ``(n, classes)`` in one forward pass."""
@@ -28,7 +30,9 @@ class Screen(Protocol):
     """One input at a time: how strange is it?"""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The embedding or technique, unique in a profile."""
+        ...
 
     def score(self, inputs: Any, outputs: Any, xp: Any = ...) -> Any:
         """Map a batch and its outputs to ``(n,)``; larger is stranger.
@@ -47,18 +51,26 @@ class Monitor(Protocol[S]):
     """One account over time. Pure: state in, state out; the state is JSON and bounded in size."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What its verdicts are signed with."""
+        ...
 
-    def start(self) -> S: ...
+    def start(self) -> S:
+        """The state of an account that has asked nothing."""
+        ...
 
-    def step(self, state: S, observation: Observation) -> tuple[S, Verdict]: ...
+    def step(self, state: S, observation: Observation) -> tuple[S, Verdict]:
+        """The state after one more query, and what it means."""
+        ...
 
 
 class OutputFilter(Protocol):
     """What leaves. Never changes which class is largest."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The technique."""
+        ...
 
     def release(self, scores: Array, level: Level) -> Array:
         """Map ``(n, classes)`` to ``(n, classes)`` at `level`; NaN marks what does not leave."""
@@ -80,6 +92,10 @@ class Store(Protocol):
         """The state under `key`, None when absent or expired."""
         ...
 
-    def delete(self, key: str) -> None: ...
+    def delete(self, key: str) -> None:
+        """Forget `key`; no error when it is absent."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let go of files; later calls raise `UnavailableError`."""
+        ...

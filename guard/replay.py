@@ -25,9 +25,7 @@ class Replay:
     restarts: Mapping[str, Sequence[int]]
 
 
-def replay(
-    records: Iterable[Mapping[str, Any]], policies: Iterable[Policy], levels: tuple[float, ...]
-) -> Replay:
+def replay(records: Iterable[Mapping[str, Any]], policies: Iterable[Policy], levels: tuple[float, ...]) -> Replay:
     """Re-run every account's e-process from the recorded p-values and digests.
 
     `policies` are those the records were made under, `levels` the one p-value grid of the profile. Raises
@@ -128,9 +126,7 @@ class _Account:
         self.waiting.clear()
 
 
-def _claims(
-    record: Mapping[str, Any], policies: Mapping[str, Policy], levels: tuple[float, ...]
-) -> Iterator[_Claim]:
+def _claims(record: Mapping[str, Any], policies: Mapping[str, Policy], levels: tuple[float, ...]) -> Iterator[_Claim]:
     """One claim per account on the path; none when a defense failed or the record is not of a query."""
     if "verdicts" not in record:
         return

@@ -81,9 +81,7 @@ class MemoryStore:
     def _purge(self) -> None:
         now, self._writes = self._clock(), 0
         self._states = {
-            key: (text, expires)
-            for key, (text, expires) in self._states.items()
-            if expires is None or expires > now
+            key: (text, expires) for key, (text, expires) in self._states.items() if expires is None or expires > now
         }
 
 

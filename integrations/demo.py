@@ -22,9 +22,7 @@ def run(out: Path, *, seed: int, console: Console) -> None:
     labels = task.splits["test"].labels
     assert labels is not None  # the loader of this task gives them
     correct, balanced = accuracy(labels, predict_labels(victim, task.splits["test"].inputs))
-    console.print(
-        f"model: accuracy {correct:.3f} on {len(labels)} held-out patients (balanced {balanced:.3f})"
-    )
+    console.print(f"model: accuracy {correct:.3f} on {len(labels)} held-out patients (balanced {balanced:.3f})")
     bundle = protect(
         victim,
         task.splits["calibration"],

@@ -71,9 +71,7 @@ class KeyStore:
         """
         now = datetime.now(UTC)
         if expires is not None and (expires.tzinfo is None or expires <= now):
-            raise MedwardError(
-                f"expires: must be in the future and name its time zone, got {expires.isoformat()}"
-            )
+            raise MedwardError(f"expires: must be in the future and name its time zone, got {expires.isoformat()}")
         key_id = secrets.token_hex(4)
         token = f"mw_{key_id}_{secrets.token_hex(32)}"
         key = Key(

@@ -50,9 +50,7 @@ def pool_for(spec: ModelSpec, reference: Array, n: int, seed: int) -> Array:
     return natural_images(n, spec.shape, low=low, high=high, seed=seed)
 
 
-def natural_images(
-    n: int, shape: tuple[int, ...], *, low: float = 0.0, high: float = 1.0, seed: int = 0
-) -> Array:
+def natural_images(n: int, shape: tuple[int, ...], *, low: float = 0.0, high: float = 1.0, seed: int = 0) -> Array:
     """Random cuts of random photographs, scaled and mirrored: float32 ``(n, *shape)`` in ``[low, high]``.
 
     `shape` is ``(1, H, W)`` for greyscale or ``(3, H, W)`` for RGB.
@@ -89,9 +87,7 @@ def _cut(photograph: Image.Image, height: int, width: int, rng: np.random.Genera
     left = rng.uniform(0, photograph.width - scale * width)
     right = min(left + scale * width, photograph.width)  # rounding must not lead outside
     box = (left, top, right, min(top + scale * height, photograph.height))
-    return np.asarray(
-        photograph.resize((width, height), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
-    )
+    return np.asarray(photograph.resize((width, height), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0))
 
 
 @cache

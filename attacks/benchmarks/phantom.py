@@ -107,11 +107,7 @@ def _lungs(x: Array, y: Array, draw: _Draws) -> Array:
         across = side * x
         top = draw.between(-0.90, -0.80)
         level = breath + (0.60 if side < 0 else 0.66)  # the liver lifts the right dome
-        dome = (
-            level
-            - 0.16 * np.exp(-(((across - 0.38) / 0.26) ** 2))
-            + 0.55 * np.clip(across - 0.55, 0, None) ** 2
-        )
+        dome = level - 0.16 * np.exp(-(((across - 0.38) / 0.26) ** 2)) + 0.55 * np.clip(across - 0.55, 0, None) ** 2
         down = np.clip((y - top) / (level - top), 0, 1)
         outer = draw.between(0.70, 0.78) * np.sqrt(1 - (1 - down) ** 2.2 * 0.999) * (0.93 + 0.07 * down)
         inner = 0.13 + 0.04 * down
@@ -123,20 +119,14 @@ def _lungs(x: Array, y: Array, draw: _Draws) -> Array:
 def _skeleton(x: Array, y: Array, lungs: Array, draw: _Draws) -> Array:
     """Posterior ribs falling sideways, fainter anterior ribs rising, clavicles, vertebrae."""
     across = np.abs(x)
-    cage = (
-        _soft(0.84 - 0.25 * np.clip(-y - 0.2, 0, None) - across, 0.03)
-        * _soft(0.75 - y, 0.08)
-        * _soft(y + 0.9, 0.05)
-    )
+    cage = _soft(0.84 - 0.25 * np.clip(-y - 0.2, 0, None) - across, 0.03) * _soft(0.75 - y, 0.08) * _soft(y + 0.9, 0.05)
     rate, start = draw.between(22, 26), draw.between(0, 2 * np.pi)
     back = np.sin(rate * (y + 0.55 * (across - 0.35) ** 2 - 0.10 * across) + start)
     front = np.sin(rate * 0.9 * (y - 0.75 * across) + 2.0 * start)
     ribs = draw.between(0.09, 0.17) * _soft(back - 0.25, 0.15) * _soft(across - 0.08, 0.02)
     ribs += draw.between(0.03, 0.07) * _soft(front - 0.35, 0.15) * _soft(across - 0.25, 0.06) * lungs
     height = draw.between(-0.80, -0.70) - 0.18 * (across - 0.1)
-    clavicles = (
-        np.exp(-(((y - height) / 0.035) ** 2)) * _soft(across - 0.10, 0.03) * _soft(0.72 - across, 0.05)
-    )
+    clavicles = np.exp(-(((y - height) / 0.035) ** 2)) * _soft(across - 0.10, 0.03) * _soft(0.72 - across, 0.05)
     spine = np.exp(-((x / 0.10) ** 4)) * (0.16 + 0.05 * np.sin(draw.between(20, 24) * y + start))
     return np.asarray(ribs * cage + draw.between(0.12, 0.20) * clavicles + spine, np.float32)
 
@@ -169,9 +159,7 @@ def _opacities(x: Array, y: Array, lungs: Array, size: int, draw: _Draws) -> Arr
         u, v = x - side * draw.between(0.28, 0.60), y - draw.between(-0.45, 0.45)
         stretch, width = draw.between(0.7, 1.4), draw.between(0.11, 0.24)
         radius = np.sqrt((u / stretch) ** 2 + (v * stretch) ** 2) / width
-        patch = _soft(1 - radius + 0.25 * draw.texture(size, 0.05), 0.25) * (
-            1 + 0.2 * draw.texture(size, 0.03)
-        )
+        patch = _soft(1 - radius + 0.25 * draw.texture(size, 0.05), 0.25) * (1 + 0.2 * draw.texture(size, 0.03))
         total += present * draw.between(0.22, 0.55) * patch
     return np.asarray(total * np.clip(1.4 * lungs, 0, 1), np.float32)
 

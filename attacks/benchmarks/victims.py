@@ -29,9 +29,7 @@ def train_victim(task: Task, *, architecture: str = "auto", epochs: int | None =
     not fit.
     """
     if architecture not in ARCHITECTURES:
-        raise MedwardError(
-            f"architecture {architecture!r} is not known; there are {', '.join(ARCHITECTURES)}"
-        )
+        raise MedwardError(f"architecture {architecture!r} is not known; there are {', '.join(ARCHITECTURES)}")
     if architecture == "auto":
         architecture = "cnn" if task.modality == "image" else "mlp"
     if (architecture == "cnn") != (task.modality == "image"):

@@ -56,7 +56,7 @@ class PGD:
         )
 
     def adaptive(self, policy: Policy) -> PGD:
-        """The same attacker, knowing the screens and the rate `policy` sets for them: it also lowers its strangeness."""
+        """The same attacker, knowing the screens and the rate `policy` sets them; it also lowers its strangeness."""
         return replace(self, rate=policy.screen.rate)
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
@@ -89,9 +89,7 @@ class PGD:
             steps=self.steps,
             delta=found.adversarial - x,
             success=float((decide(scene.network, found.adversarial) != y).float().mean()),
-            noise=float((decide(scene.network, noisy) != y).float().mean())
-            if scene.detector is None
-            else 0.0,
+            noise=float((decide(scene.network, noisy) != y).float().mean()) if scene.detector is None else 0.0,
             n=len(x),
             history=found.history,
             curve=attacked if target.withheld == 0 else ([], []),

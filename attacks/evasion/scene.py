@@ -138,11 +138,7 @@ def _gradients(target: Target, craft: Split, device: str, seed: int) -> tuple[nn
 def _taught(target: Target, craft: Split) -> Array:
     """What the target says of the craft rows as probabilities ``(n, K)``; own labels where it is silent."""
     response = target.query(np.asarray(craft.inputs, np.float32))
-    labels = (
-        response.labels
-        if craft.labels is None
-        else np.where(response.labels < 0, craft.labels, response.labels)
-    )
+    labels = response.labels if craft.labels is None else np.where(response.labels < 0, craft.labels, response.labels)
     taught = np.where((labels >= 0)[:, None], np.eye(len(target.spec.classes))[labels], np.nan)
     scored = np.isfinite(response.scores).all(axis=1)
     taught[scored] = response.probabilities[scored]

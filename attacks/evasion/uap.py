@@ -67,7 +67,7 @@ class UniversalPerturbation:
         )
 
     def adaptive(self, policy: Policy) -> UniversalPerturbation:
-        """The same attacker, knowing the screens and the rate `policy` sets for them: it also lowers its strangeness."""
+        """The same attacker, knowing the screens and the rate `policy` sets them; it also lowers its strangeness."""
         return replace(self, rate=policy.screen.rate)
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
@@ -158,9 +158,7 @@ def craft(
     spent = 0
     for restart in range(restarts if len(x) and epochs > 0 and not ball.empty else 0):
         loss = list(LOSSES)[restart % len(LOSSES)]
-        start = (
-            torch.zeros_like(x[:1]) if restart < len(LOSSES) else ball.signs(tuple(x[:1].shape), generator)
-        )
+        start = torch.zeros_like(x[:1]) if restart < len(LOSSES) else ball.signs(tuple(x[:1].shape), generator)
         found = _climb(network, x, y, ball, start, loss, goal, epochs, batch, detector, generator)
         spent += found.gradients
         if found.success > best.success or not best.history:

@@ -99,9 +99,7 @@ class OfflineLiRA:
     def _recipe(self, spec: ModelSpec, rows: Split | None, seed: int) -> Recipe:
         if rows is None or rows.labels is None or len(rows) == 0:
             raise MedwardError("lira: needs labelled shadow rows, and data has none")
-        return Recipe(
-            digest(rows), rows.inputs, rows.labels, spec, self.shadows, self.epochs, self.share, seed
-        )
+        return Recipe(digest(rows), rows.inputs, rows.labels, spec, self.shadows, self.epochs, self.share, seed)
 
 
 @dataclass(frozen=True, slots=True)

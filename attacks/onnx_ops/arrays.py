@@ -160,9 +160,7 @@ def _pad(inputs: Inputs, attributes: Attributes) -> Any:
     both = [(0, 0)] * x.ndim
     for i, axis in enumerate(given):
         both[axis] = (pads[i], pads[len(pads) // 2 + i])
-    mode = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}.get(
-        attributes.get("mode", "constant")
-    )
+    mode = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}.get(attributes.get("mode", "constant"))
     if mode is None:
         raise UnsupportedOpError(f"Pad: mode = {attributes['mode']} is not supported")
     while len(both) > 1 and both[0] == (0, 0):

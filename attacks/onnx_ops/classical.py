@@ -14,19 +14,13 @@ from attacks.onnx_ops.base import Attributes, Inputs, Op, UnsupportedOpError
 
 def _scaler(inputs: Inputs, attributes: Attributes) -> Any:
     like = {"dtype": torch.float32, "device": inputs[0].device}
-    return (inputs[0] - torch.tensor(attributes["offset"], **like)) * torch.tensor(
-        attributes["scale"], **like
-    )
+    return (inputs[0] - torch.tensor(attributes["offset"], **like)) * torch.tensor(attributes["scale"], **like)
 
 
 def _normalizer(inputs: Inputs, attributes: Attributes) -> Any:
     x, norm = inputs[0], attributes.get("norm", "MAX")
     order = {"MAX": math.inf, "L1": 1.0, "L2": 2.0}[norm]
-    size = (
-        x.amax(dim=-1, keepdim=True)
-        if norm == "MAX"
-        else torch.linalg.vector_norm(x, order, -1, keepdim=True)
-    )
+    size = x.amax(dim=-1, keepdim=True) if norm == "MAX" else torch.linalg.vector_norm(x, order, -1, keepdim=True)
     return x / torch.where(size == 0, torch.ones_like(size), size)
 
 

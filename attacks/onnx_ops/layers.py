@@ -115,9 +115,7 @@ def _group_norm(inputs: Inputs, attributes: Attributes) -> Any:
 
 
 def _gemm(inputs: Inputs, attributes: Attributes) -> Any:
-    a, b = (
-        x.T if attributes.get(key, 0) else x for x, key in zip(inputs, ("transA", "transB"), strict=False)
-    )
+    a, b = (x.T if attributes.get(key, 0) else x for x, key in zip(inputs, ("transA", "transB"), strict=False))
     product = attributes.get("alpha", 1.0) * (a @ b)
     bias = inputs[2] if len(inputs) > 2 else None
     return product if bias is None else product + attributes.get("beta", 1.0) * bias

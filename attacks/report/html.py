@@ -63,9 +63,7 @@ def render(report: Report) -> str:
 
 def untested(report: Report) -> tuple[str, ...]:
     """What this validation did not test, the particular before the general."""
-    found = [
-        f"{f.attack}: {' '.join(f.reasons)}" for f in report.findings if f.status is Status.NOT_APPLICABLE
-    ]
+    found = [f"{f.attack}: {' '.join(f.reasons)}" for f in report.findings if f.status is Status.NOT_APPLICABLE]
     found += [
         f"{f.attack}: no attacker who knows the guard."
         for f in report.findings

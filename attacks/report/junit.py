@@ -25,15 +25,11 @@ def junit(report: Report) -> bytes:
     for name in ("model", "bundle", "policy", "data", "seed", "code"):
         ET.SubElement(properties, "property", name=name, value=_clean(str(getattr(facts, name))))
     for finding in report.findings:
-        case = ET.SubElement(
-            suite, "testcase", classname=f"medward.{finding.family}", name=_clean(finding.attack)
-        )
+        case = ET.SubElement(suite, "testcase", classname=f"medward.{finding.family}", name=_clean(finding.attack))
         text = _clean("\n".join(finding.reasons))
         if finding.status in OUTCOMES:
             first = finding.reasons[0] if finding.reasons else finding.status.value
-            ET.SubElement(
-                case, OUTCOMES[finding.status], message=_clean(first), type=finding.status.value
-            ).text = text
+            ET.SubElement(case, OUTCOMES[finding.status], message=_clean(first), type=finding.status.value).text = text
         else:
             ET.SubElement(case, "system-out").text = text
     ET.indent(suite)
@@ -42,6 +38,4 @@ def junit(report: Report) -> bytes:
 
 def _clean(text: str) -> str:
     """XML 1.0 has no control characters, not even escaped."""
-    return "".join(
-        each if each in "\n\t" or each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text
-    )
+    return "".join(each if each in "\n\t" or each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)

@@ -86,9 +86,7 @@ def plots(report: Report) -> list[Plot]:
         drawn = [glance(report.findings)]
         drawn += [by_family[f.family](f, report) for f in report.findings if _drawable(f)]
         drawn += [
-            perturbation(f)
-            for f in report.findings
-            if "perturbation" in f.images and len(report.provenance.shape) == 3
+            perturbation(f) for f in report.findings if "perturbation" in f.images and len(report.provenance.shape) == 3
         ]
         drawn += [accounts(report)] if report.accounts else []
         drawn += [utility(part) for part in (report.clean.site, report.clean.drift) if part and part.accuracy]
@@ -122,9 +120,7 @@ def glance(findings: Sequence[Finding]) -> Plot | None:
     axes.set(xlim=(-0.02, 1.02), ylim=(len(shown) - 0.4, -0.6), xlabel="rows fooled, agreement, or AUC")
     axes.grid(axis="y", visible=False)
     _legend(figure, axes, columns=5)
-    caption = (
-        "Each attack with its 95% interval. Dotted upright: the gate's bound, where it is on the same scale."
-    )
+    caption = "Each attack with its 95% interval. Dotted upright: the gate's bound, where it is on the same scale."
     return Plot("At a glance", caption, _svg(figure, "At a glance"))
 
 
@@ -132,25 +128,17 @@ def success(finding: Finding, report: Report) -> Plot:
     """Evasion: rows fooled over the size of the perturbation, random noise beside."""
     facts = report.provenance
     grey = facts.modality == "image" and facts.high is not None and facts.low is not None
-    unit = (
-        255 / (facts.high - facts.low) if facts.high is not None and facts.low is not None and grey else 1.0
-    )
+    unit = 255 / (facts.high - facts.low) if facts.high is not None and facts.low is not None and grey else 1.0
     figure, axes = _axes()
     _draw(axes, finding, scale=unit)
     axes.axhline(finding.bound, color=BOUND, linestyle=(0, (1, 1)), label="bound")
     if finding.threat.epsilon is not None:
         axes.axvline(finding.threat.epsilon * unit, color=MUTED, linewidth=0.8, label="judged here")
-    label = (
-        "size of the change, in grey levels of 255"
-        if grey
-        else "size of the change, in spreads of each feature"
-    )
+    label = "size of the change, in grey levels of 255" if grey else "size of the change, in spreads of each feature"
     axes.set(ylim=(-0.02, 1.02), xlabel=label, ylabel="rows fooled")
     _legend(figure, axes)
     title = f"{finding.attack}: success over perturbation size"
-    return Plot(
-        title, "Higher is worse. Random noise of the same size stands beside the attack.", _svg(figure, title)
-    )
+    return Plot(title, "Higher is worse. Random noise of the same size stands beside the attack.", _svg(figure, title))
 
 
 def theft(finding: Finding, report: Report) -> Plot:  # noqa: ARG001 (one signature for all families)
@@ -163,9 +151,7 @@ def theft(finding: Finding, report: Report) -> Plot:  # noqa: ARG001 (one signat
     _plain_ticks(axes.xaxis)
     _legend(figure, axes)
     title = f"{finding.attack}: agreement over query budget"
-    return Plot(
-        title, "Higher is worse. What lies above the thief without a victim was stolen.", _svg(figure, title)
-    )
+    return Plot(title, "Higher is worse. What lies above the thief without a victim was stolen.", _svg(figure, title))
 
 
 def roc(finding: Finding, report: Report) -> Plot:  # noqa: ARG001 (one signature for all families)
@@ -202,9 +188,7 @@ def perturbation(finding: Finding) -> Plot:
     for name, label in labels.items():
         if name in finding.images:
             shown.append((label, _png(np.asarray(finding.images[name]), signed=name == "perturbation")))
-    caption = (
-        "Red adds, blue takes away; the colours span the largest change. One perturbation serves all images."
-    )
+    caption = "Red adds, blue takes away; the colours span the largest change. One perturbation serves all images."
     return Plot(f"{finding.attack}: the perturbation", caption, pictures=tuple(shown))
 
 
@@ -228,9 +212,7 @@ def accounts(report: Report) -> Plot:
         "Evidence grows by betting against the account; a benign one crosses an alarm line no oftener than "
         f"the line's false-alarm rate. Drawn between 1e-{E_VALUE_SHOWN:.0f} and 1e+{E_VALUE_SHOWN:.0f}."
     )
-    return Plot(
-        "Evidence against an account over its queries", caption, _svg(figure, "Evidence over queries")
-    )
+    return Plot("Evidence against an account over its queries", caption, _svg(figure, "Evidence over queries"))
 
 
 def utility(part: Utility) -> Plot:
@@ -345,9 +327,7 @@ def _png(image: np.ndarray[Any, np.dtype[Any]], *, signed: bool) -> str:
         pictures.imsave(stream, flat, cmap="RdBu_r", vmin=-reach, vmax=reach, format="png", metadata=nameless)
     elif len(image) == 3:
         span = max(float(np.ptp(image)), 1e-12)
-        pictures.imsave(
-            stream, np.moveaxis((image - image.min()) / span, 0, -1), format="png", metadata=nameless
-        )
+        pictures.imsave(stream, np.moveaxis((image - image.min()) / span, 0, -1), format="png", metadata=nameless)
     else:
         pictures.imsave(stream, flat, cmap="gray", format="png", metadata=nameless)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -53,10 +53,7 @@ def _cell(finding: Finding, arm: str) -> Text:
 def _clean(report: Report) -> str:
     clean = report.clean
     refused = clean.site.false_refusal
-    parts = [
-        f"{estimate(refused, share=True)} of benign rows refused "
-        f"({limits(refused, share=True)}, n = {refused.n})"
-    ]
+    parts = [f"{estimate(refused, share=True)} of benign rows refused ({limits(refused, share=True)}, n = {refused.n})"]
     drop = worst_drop(clean)
     if drop is not None:
         parts.append(f"sensitivity of {drop[0]} down {100 * drop[1]:.1f} points")

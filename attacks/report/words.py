@@ -45,9 +45,7 @@ def is_share(finding: Finding) -> bool:
 
 def worst_drop(clean: CleanCost) -> tuple[str, float] | None:
     """The class whose sensitivity falls most at the calibrated site, and by how much; None without labels."""
-    drops = {
-        name: pair.undefended.value - pair.guarded.value for name, pair in clean.site.sensitivity.items()
-    }
+    drops = {name: pair.undefended.value - pair.guarded.value for name, pair in clean.site.sensitivity.items()}
     return max(drops.items(), key=lambda item: item[1]) if drops else None
 
 

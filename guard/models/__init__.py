@@ -103,9 +103,7 @@ def infer_spec(
     return spec
 
 
-def load(
-    file: str, data: bytes, *, spec: ModelSpec, options: Mapping[str, str], allow_code: bool
-) -> WrappedModel:
+def load(file: str, data: bytes, *, spec: ModelSpec, options: Mapping[str, str], allow_code: bool) -> WrappedModel:
     """The model that `export` wrote to `file`; `data` are the file's bytes, already verified by the caller.
 
     Only ``entrypoint.json`` runs code; it is refused unless `allow_code`.
@@ -130,14 +128,10 @@ def _adapter(x: object) -> tuple[Any, object]:
     kind = next((adapter for base, adapter in BASES.items() if base in bases), None)
     if isinstance(found, str | Path):
         if not str(found).endswith(".onnx"):
-            raise MedwardError(
-                f'{found}: expected a path *.onnx or *.skops, or a name "package.module:attribute"'
-            )
+            raise MedwardError(f'{found}: expected a path *.onnx or *.skops, or a name "package.module:attribute"')
         kind = "onnx_model"
     elif kind is None:
         if not callable(found):
-            raise MedwardError(
-                f"model: {type(found).__name__} is no torch module, classifier, ONNX path or callable"
-            )
+            raise MedwardError(f"model: {type(found).__name__} is no torch module, classifier, ONNX path or callable")
         kind, found = "callable_model", x
     return importlib.import_module(f"guard.models.{kind}"), found

@@ -60,14 +60,10 @@ def load(data: bytes, spec: ModelSpec, _options: Mapping[str, str]) -> CallableM
         content = json.loads(data)
         entrypoint, expected = str(content["entrypoint"]), content["source_sha256"]
     except (ValueError, TypeError, KeyError) as error:
-        raise MedwardError(
-            f"entrypoint.json: needs entrypoint and source_sha256: {first_line(error)}"
-        ) from None
+        raise MedwardError(f"entrypoint.json: needs entrypoint and source_sha256: {first_line(error)}") from None
     found = source_digest(entrypoint)
     if found != expected:
-        raise IntegrityError(
-            f"{entrypoint}: its source changed since the bundle was made; protect the model again"
-        )
+        raise IntegrityError(f"{entrypoint}: its source changed since the bundle was made; protect the model again")
     return CallableModel(spec=spec, function=_callable(entrypoint), entrypoint=entrypoint)
 
 

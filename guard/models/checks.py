@@ -74,14 +74,10 @@ def check_agreement(original: Outputs, exported: Outputs, what: str) -> None:
         bound = AGREEMENT * max(1.0, float(np.abs(a).max()))
         difference = float(np.abs(a - b).max()) if a.shape == b.shape else np.inf
         if not difference <= bound:
-            raise MedwardError(
-                f"{what}: {name} differ from the model's own by {difference:.3g}, bound {bound:.3g}"
-            )
+            raise MedwardError(f"{what}: {name} differ from the model's own by {difference:.3g}, bound {bound:.3g}")
 
 
-def in_batches(
-    forward: Callable[[Array], list[Array]], inputs: Array, size: int, *, pad: bool = False
-) -> list[Array]:
+def in_batches(forward: Callable[[Array], list[Array]], inputs: Array, size: int, *, pad: bool = False) -> list[Array]:
     """Apply `forward` to at most `size` rows at a time and join each of its arrays again.
 
     With `pad` every batch has exactly `size` rows: the last is filled by repeating its last row.
@@ -101,11 +97,7 @@ def _matrix(scores: object, spec: ModelSpec) -> Array:
     if s.dtype.kind not in "fiub":
         raise MedwardError(f"scores: expected numbers of shape (n, {len(spec.classes)}), got dtype {s.dtype}")
     if s.ndim != 2 or s.shape[1] != len(spec.classes):
-        hint = (
-            "; a single column is one class's score, return a column per class"
-            if s.shape[1:] in ((), (1,))
-            else ""
-        )
+        hint = "; a single column is one class's score, return a column per class" if s.shape[1:] in ((), (1,)) else ""
         raise MedwardError(
             f"scores: expected one column per class, shape (n, {len(spec.classes)}), got {s.shape}{hint}"
         )

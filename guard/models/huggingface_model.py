@@ -26,9 +26,7 @@ class Logits(nn.Module):
         """Pixel values ``(n, C, H, W)`` to logits ``(n, classes)``."""
         logits = getattr(self.net(pixel_values=x), "logits", None)
         if not isinstance(logits, Tensor):
-            raise MedwardError(
-                f"{type(self.net).__name__} gives no logits; use a model for image classification"
-            )
+            raise MedwardError(f"{type(self.net).__name__} gives no logits; use a model for image classification")
         return logits
 
 

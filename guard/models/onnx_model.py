@@ -136,17 +136,11 @@ def _only_input(session: Any, source: str) -> str:
 def _scores(outputs: Mapping[str, Any], features: str | None, source: str) -> str:
     """The score output: the only floating-point matrix besides the features, else one with a usual name."""
     matrices = [
-        name
-        for name, node in outputs.items()
-        if name != features and node.type in DTYPES and len(node.shape) == 2
+        name for name, node in outputs.items() if name != features and node.type in DTYPES and len(node.shape) == 2
     ]
     named = [name for name in SCORES if name in matrices]
     if len(matrices) == 1 or named:
         return named[0] if named else matrices[0]
     if any(node.type.startswith("seq") for node in outputs.values()):
-        raise MedwardError(
-            f"{source}: scores are a list of dictionaries; convert the model with zipmap=False"
-        )
-    raise MedwardError(
-        f"{source}: name the score output one of {list(SCORES)}; the outputs are {list(outputs)}"
-    )
+        raise MedwardError(f"{source}: scores are a list of dictionaries; convert the model with zipmap=False")
+    raise MedwardError(f"{source}: name the score output one of {list(SCORES)}; the outputs are {list(outputs)}")

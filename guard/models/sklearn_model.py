@@ -89,12 +89,8 @@ def load(data: bytes, spec: ModelSpec, options: Mapping[str, str]) -> SklearnMod
     """The estimator in verified skops bytes; its scikit-learn must be this one up to the patch level."""
     theirs, ours = options.get("scikit-learn", ""), sklearn.__version__
     if theirs.split(".")[:2] != ours.split(".")[:2]:
-        raise MedwardError(
-            f"model.skops was written by scikit-learn {theirs}, this is {ours}; install {theirs}"
-        )
-    return SklearnModel(
-        spec=spec, estimator=skops_file.load(data), sample=np.zeros((0, *spec.shape)), data=data
-    )
+        raise MedwardError(f"model.skops was written by scikit-learn {theirs}, this is {ours}; install {theirs}")
+    return SklearnModel(spec=spec, estimator=skops_file.load(data), sample=np.zeros((0, *spec.shape)), data=data)
 
 
 def to_onnx(estimator: Any, sample: Array) -> bytes:
@@ -110,7 +106,5 @@ def to_onnx(estimator: Any, sample: Array) -> bytes:
         )
         data: bytes = graph.SerializeToString()
     except Exception as error:
-        raise MedwardError(
-            f"skl2onnx cannot convert {type(estimator).__name__}: {first_line(error)}"
-        ) from error
+        raise MedwardError(f"skl2onnx cannot convert {type(estimator).__name__}: {first_line(error)}") from error
     return data

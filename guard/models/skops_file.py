@@ -115,6 +115,4 @@ def _downward(inner: Any, left: Any, right: Any) -> None:
 
 def _inside(index: Any, size: int) -> None:
     if len(index) and (int(np.min(index)) < 0 or int(np.max(index)) >= size):
-        raise MedwardError(
-            f"model.skops: a tree points outside its {size} entries; the file was tampered with"
-        )
+        raise MedwardError(f"model.skops: a tree points outside its {size} entries; the file was tampered with")

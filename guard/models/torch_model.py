@@ -53,9 +53,7 @@ class Headed(nn.Module):
         finally:
             handle.remove()
         if not seen or not isinstance(seen[-1], Tensor) or seen[-1].shape[0] != x.shape[0]:
-            raise MedwardError(
-                "features: the layer must run and give one tensor with a row per input; name another"
-            )
+            raise MedwardError("features: the layer must run and give one tensor with a row per input; name another")
         return scores, seen[-1].flatten(1)
 
 
@@ -91,9 +89,7 @@ class TorchModel:
         path = folder / "model.onnx"
         with self.lock, evaluating(self.module):
             to_onnx(self.module, self.sample, path)
-        names = {"input": "input", "scores": "scores"} | (
-            {"features": "features"} if self.module.layer else {}
-        )
+        names = {"input": "input", "scores": "scores"} | ({"features": "features"} if self.module.layer else {})
         written = onnx_model.load(path.read_bytes(), self.spec, names)
         for n in {1, len(self.sample)}:  # one row and several, however the batch axis was traced
             rows = self.sample[:n]
@@ -148,9 +144,7 @@ def to_onnx(module: nn.Module, sample: Array, path: Path) -> None:
     log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning
-            )
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
             program = torch.onnx.export(
                 module,
                 (x if like is None else x.to(like.device),),
@@ -166,8 +160,6 @@ def to_onnx(module: nn.Module, sample: Array, path: Path) -> None:
     except MedwardError:
         raise
     except Exception as error:
-        raise MedwardError(
-            f"{path.name}: torch.onnx cannot export this module: {first_line(error)}"
-        ) from error
+        raise MedwardError(f"{path.name}: torch.onnx cannot export this module: {first_line(error)}") from error
     finally:
         log.setLevel(level)

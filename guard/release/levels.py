@@ -34,8 +34,6 @@ def round_keeping_winners(values: Array, best: NDArrayBool, decimals: int) -> Ar
     return np.asarray(np.where(best, raised, rounded))
 
 
-
-
 @dataclass(frozen=True, slots=True)
 class ReleaseLevels:
     """The output filter. Guarantee: `winners` of what is released equals `winners` of the model's scores."""

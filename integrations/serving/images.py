@@ -43,9 +43,7 @@ def read_images(files: Sequence[bytes], spec: ModelSpec, *, pixels: int, resize:
         except BOMBS:
             raise MedwardError(f"image {index}: has more than {pixels} pixels") from None
         except (OSError, SyntaxError, ValueError) as error:
-            raise MedwardError(
-                f"image {index}: not a readable PNG or JPEG ({type(error).__name__})"
-            ) from None
+            raise MedwardError(f"image {index}: not a readable PNG or JPEG ({type(error).__name__})") from None
     low, high = 0.0 if spec.low is None else spec.low, 1.0 if spec.high is None else spec.high
     return image_batch(np.stack(decoded), low=low, high=high)
 
@@ -53,9 +51,7 @@ def read_images(files: Sequence[bytes], spec: ModelSpec, *, pixels: int, resize:
 def image_shape(spec: ModelSpec) -> tuple[int, int, int]:
     """Channels, height and width of `spec`, or why files cannot be uploaded to this model."""
     if spec.modality != "image" or len(spec.shape) != 3 or spec.shape[0] not in MODES:
-        raise MedwardError(
-            f"{spec.name} takes {spec.modality} input of shape {spec.shape}, not PNG or JPEG files"
-        )
+        raise MedwardError(f"{spec.name} takes {spec.modality} input of shape {spec.shape}, not PNG or JPEG files")
     channels, height, width = spec.shape
     return channels, height, width
 

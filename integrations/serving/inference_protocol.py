@@ -151,9 +151,7 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]]) -> API
             inputs=[TensorMetadata(name="inputs", datatype="FP32", shape=[-1, *spec.shape])],
             outputs=[
                 TensorMetadata(name="scores", datatype="FP64", shape=[-1, k]),
-                TensorMetadata(
-                    name="labels", datatype="INT64", shape=[-1], parameters={"classes": [*spec.classes]}
-                ),
+                TensorMetadata(name="labels", datatype="INT64", shape=[-1], parameters={"classes": [*spec.classes]}),
                 TensorMetadata(name="levels", datatype="BYTES", shape=[-1]),
             ],
         )
@@ -178,9 +176,7 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]]) -> API
 
         answer = await service.answer(principal, read)
         assert asked is not None
-        wanted = (
-            [output.name for output in asked.outputs] if asked.outputs else ["scores", "labels", "levels"]
-        )
+        wanted = [output.name for output in asked.outputs] if asked.outputs else ["scores", "labels", "levels"]
         return InferResponse(
             model_name=spec.name,
             model_version=service.version,
@@ -199,9 +195,7 @@ def tensors(answer: Answer) -> dict[str, OutputTensor]:
     return {
         "scores": OutputTensor(name="scores", shape=[n, k], datatype="FP64", data=scores),
         "labels": OutputTensor(name="labels", shape=[n], datatype="INT64", data=answer.labels.tolist()),
-        "levels": OutputTensor(
-            name="levels", shape=[n], datatype="BYTES", data=[each.label for each in answer.levels]
-        ),
+        "levels": OutputTensor(name="levels", shape=[n], datatype="BYTES", data=[each.label for each in answer.levels]),
     }
 
 

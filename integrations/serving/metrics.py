@@ -21,18 +21,14 @@ class Metrics:
             ["route", "status"],
             registry=self.registry,
         )
-        self._rows = Counter(
-            "medward_rows", "Rows answered, by release level.", ["level"], registry=self.registry
-        )
+        self._rows = Counter("medward_rows", "Rows answered, by release level.", ["level"], registry=self.registry)
         self._verdicts = Counter(
             "medward_verdicts",
             "Verdicts, by kind of source and action.",
             ["source", "action"],
             registry=self.registry,
         )
-        self._errors = Counter(
-            "medward_errors", "Responses from 400 up.", ["route", "status"], registry=self.registry
-        )
+        self._errors = Counter("medward_errors", "Responses from 400 up.", ["route", "status"], registry=self.registry)
         Gauge("medward_jobs", "Requests running or queued.", registry=self.registry).set_function(jobs)
 
     def request(self, scope: Scope, status: int, seconds: float) -> None:

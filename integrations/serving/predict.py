@@ -74,9 +74,7 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]], *, res
             _images_or_415(spec)
             files = await _files(request, limits.rows, limits.body_bytes)
             pixels = limits.pixels
-            answer = await service.answer(
-                principal, lambda: read_images(files, spec, pixels=pixels, resize=resize)
-            )
+            answer = await service.answer(principal, lambda: read_images(files, spec, pixels=pixels, resize=resize))
         else:
             raise HTTPException(415, "send application/json, or multipart/form-data with PNG or JPEG files")
         return Prediction.of(answer, spec)

@@ -37,9 +37,7 @@ SCHEMA = {
 }
 
 
-def problem(
-    request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None
-) -> JSONResponse:
+def problem(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """The response for one error."""
     body = {
         "type": "about:blank",

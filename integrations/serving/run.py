@@ -84,9 +84,7 @@ def serve(
             reason = error.strerror or error
             raise MedwardError(f"{certificate}, {private_key}: not a usable key pair: {reason}") from None
     elif host not in LOOPBACK:
-        log.warning(
-            "keys and patients' data travel in clear text on %s: give a certificate or put TLS in front", host
-        )
+        log.warning("keys and patients' data travel in clear text on %s: give a certificate or put TLS in front", host)
     app = load_app(
         bundle,
         state=state,

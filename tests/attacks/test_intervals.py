@@ -117,9 +117,7 @@ def test_the_surviving_share_is_a_ratio_of_means_with_honest_edges():
 @given(st.integers(0, 10_000))
 def test_the_same_seed_gives_the_same_interval(seed):
     rows = np.random.default_rng(seed).random((2, 40))
-    assert paired_difference(*rows, seed=seed, resamples=50) == paired_difference(
-        *rows, seed=seed, resamples=50
-    )
+    assert paired_difference(*rows, seed=seed, resamples=50) == paired_difference(*rows, seed=seed, resamples=50)
     assert median_ratio(*rows, seed=seed, resamples=50) == median_ratio(*rows, seed=seed, resamples=50)
 
 

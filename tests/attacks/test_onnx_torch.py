@@ -68,9 +68,7 @@ class Vit(nn.Module):
 
 
 def cnn():
-    body = nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.AvgPool2d(2, ceil_mode=True), nn.Flatten()
-    )
+    body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.AvgPool2d(2, ceil_mode=True), nn.Flatten())
     return WithFeatures(body, nn.Linear(4 * 16, 3))
 
 
@@ -236,14 +234,10 @@ def test_a_graph_that_only_runs_on_one_batch_size_is_run_on_that(size, flatten_t
     for n in (1, 2, 3, 5, 6):
         x = torch.tensor(rows[:n], requires_grad=True)
         scores, features = network.both(x)
-        np.testing.assert_allclose(
-            scores.detach(), torch.log_softmax(torch.as_tensor(want[:n]), 1), atol=1e-5
-        )
+        np.testing.assert_allclose(scores.detach(), torch.log_softmax(torch.as_tensor(want[:n]), 1), atol=1e-5)
         np.testing.assert_allclose(features.detach(), rows[:n].reshape(n, 4))
         (slope,) = torch.autograd.grad(scores[:, 0].sum() - scores[:, 1].sum(), x)
-        np.testing.assert_allclose(
-            slope.reshape(n, 4), np.tile(weights[:, 0] - weights[:, 1], (n, 1)), atol=1e-5
-        )
+        np.testing.assert_allclose(slope.reshape(n, 4), np.tile(weights[:, 0] - weights[:, 1], (n, 1)), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["wdbc", "iris"])
@@ -262,9 +256,7 @@ def test_a_scikit_learn_pipeline_gives_the_same_probabilities_and_unsaturated_sc
     scores = network(far)
     (slope,) = torch.autograd.grad(scores.gather(1, scores.argmin(1, keepdim=True)).sum(), far)
     assert (slope.abs().amax(dim=1) > 0).all()
-    assert (
-        float(network.graph(far.detach())[0].max()) == 1.0
-    )  # the file's own probabilities do saturate there
+    assert float(network.graph(far.detach())[0].max()) == 1.0  # the file's own probabilities do saturate there
 
 
 def test_the_log_domain_keeps_a_gradient_where_probabilities_lose_it():
@@ -279,9 +271,7 @@ def test_the_log_domain_keeps_a_gradient_where_probabilities_lose_it():
         [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", 2])],
         [weights],
     )
-    graph = to_torch(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]).SerializeToString()
-    )
+    graph = to_torch(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]).SerializeToString())
     x = torch.full((1, 1), 3.0, requires_grad=True)
     (slope,) = torch.autograd.grad(Network(graph, probabilities=True)(x)[0, 1], x)
     (lost,) = torch.autograd.grad(graph(x)[0][0, 1], x)

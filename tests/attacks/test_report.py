@@ -36,13 +36,9 @@ def report(tmp_path_factory) -> Report:
     }
     findings[0] = findings[0].model_copy(update={"images": pictures})
     roc = {arm: {"roc": ((0.0, 0.1, 1.0), (0.0, 0.6, 1.0))} for arm in ARMS}
-    findings[4] = findings[4].model_copy(
-        update={"curves": roc, "status": Status.NOT_APPLICABLE, "reasons": (HOSTILE,)}
-    )
+    findings[4] = findings[4].model_copy(update={"curves": roc, "status": Status.NOT_APPLICABLE, "reasons": (HOSTILE,)})
     pair = report.clean.site.accuracy
-    site = report.clean.site.model_copy(
-        update={"sensitivity": {HOSTILE: pair}, "specificity": {HOSTILE: pair}}
-    )
+    site = report.clean.site.model_copy(update={"sensitivity": {HOSTILE: pair}, "specificity": {HOSTILE: pair}})
     facts = report.provenance.model_copy(
         update={
             "classes": (HOSTILE, "b"),
@@ -154,9 +150,7 @@ def test_the_page_follows_the_theme_and_can_be_read_without_colour(folder, page)
     drawn = set(re.findall(r"var\((--[\w-]+)\)", text))
     assert {"--undefended", "--guarded", "--adaptive", "--baseline", "--ink"} <= drawn
     light, dark = text.split("prefers-color-scheme: dark")
-    assert all(
-        f"{name}:" in light and f"{name}:" in dark for name in drawn - {"--tone", "--tint", "--series"}
-    )
+    assert all(f"{name}:" in light and f"{name}:" in dark for name in drawn - {"--tone", "--tint", "--series"})
     svgs = [attributes for tag, attributes in page.tags if tag == "svg"]
     assert len(svgs) >= 6
     assert all(svg["role"] == "img" and svg["aria-label"] for svg in svgs)

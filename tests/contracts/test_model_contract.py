@@ -37,9 +37,7 @@ class Wrapped(NamedTuple):
 
 def image_spec(classes: int) -> ModelSpec:
     names = tuple(f"class {k}" for k in range(classes))
-    return ModelSpec(
-        name="m", modality="image", shape=(1, 16, 16), classes=names, output="logits", low=0, high=1
-    )
+    return ModelSpec(name="m", modality="image", shape=(1, 16, 16), classes=names, output="logits", low=0, high=1)
 
 
 def table_spec(output: Any) -> ModelSpec:

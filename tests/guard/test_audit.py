@@ -30,9 +30,7 @@ RECORDS = [
     {"query": "q2", "p_values": [], "evidence": {"n": 2.0, "log_e": -0.0}},
     {"query": "q3", "text": 'quote " backslash \\ newline \n', "ok": True},
 ]
-SCALAR = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-)
+SCALAR = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 VALUE = SCALAR | st.lists(SCALAR, max_size=3) | st.dictionaries(st.text(), SCALAR, max_size=3)
 RECORD = st.dictionaries(st.text().filter(lambda key: key not in CHAIN), VALUE, max_size=4)
 

@@ -22,9 +22,7 @@ from guard.profile import Profile
 from guard.types import ModelSpec, Query
 
 POLICY = Policy(on_error="withhold")
-SPEC = ModelSpec(
-    name="m", modality="tabular", shape=(4,), classes=("a", "b"), output="logits", low=-50, high=50
-)
+SPEC = ModelSpec(name="m", modality="tabular", shape=(4,), classes=("a", "b"), output="logits", low=-50, high=50)
 rng = np.random.default_rng(0)
 X = rng.normal(size=(400, 4)).astype(np.float32)
 W = rng.normal(size=(4, 2)).astype(np.float32)
@@ -41,9 +39,7 @@ def onnx_bytes() -> bytes:
         ],
         [numpy_helper.from_array(W, "w")],
     )
-    return helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
-    ).SerializeToString()
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
 
 
 def score(batch):
@@ -53,9 +49,7 @@ def score(batch):
 def make(path, x, spec=SPEC, **options):
     model = models.wrap(x, spec=spec, sample=X[:16])
     profile = Profile.fit(model, X, risk=POLICY.monitor.calibration_risk)
-    return bundle.save(
-        path, model, POLICY, profile, data_digest="d" * 64, sizes={"benign": len(X)}, **options
-    )
+    return bundle.save(path, model, POLICY, profile, data_digest="d" * 64, sizes={"benign": len(X)}, **options)
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +64,7 @@ def masters(tmp_path_factory, source):
     """One bundle per file form; tests change copies."""
     folder = tmp_path_factory.mktemp("masters")
     estimator = HistGradientBoostingClassifier(max_iter=2).fit(X, (X[:, 0] > 0).astype(int))
-    probabilities = ModelSpec(
-        name="t", modality="tabular", shape=(4,), classes=("a", "b"), output="probabilities"
-    )
+    probabilities = ModelSpec(name="t", modality="tabular", shape=(4,), classes=("a", "b"), output="probabilities")
     return {
         "model.onnx": make(folder / "onnx", source),
         "model.skops": make(folder / "skops", estimator, probabilities),

@@ -7,9 +7,7 @@ from guard.data import Split, conform, digest, load_npz, save_npz
 from guard.errors import MedwardError
 from guard.types import ModelSpec
 
-SPEC = ModelSpec(
-    name="m", modality="image", shape=(1, 4, 5), classes=("a", "b"), output="logits", low=-1.0, high=1.0
-)
+SPEC = ModelSpec(name="m", modality="image", shape=(1, 4, 5), classes=("a", "b"), output="logits", low=-1.0, high=1.0)
 
 
 def test_splits_round_trip(tmp_path):

@@ -43,9 +43,9 @@ def test_round_trip_through_arrays(linear_model, linear_profile, tmp_path):
     np.savez(tmp_path / "p.npz", allow_pickle=False, **linear_profile.to_arrays())
     again = Profile.from_arrays(np.load(tmp_path / "p.npz", allow_pickle=False))
     rows = benign(50, 9)
-    assert (again.p_values(rows, forward(linear_model, rows)) == linear_profile.p_values(
-        rows, forward(linear_model, rows)
-    )).all()
+    assert (
+        again.p_values(rows, forward(linear_model, rows)) == linear_profile.p_values(rows, forward(linear_model, rows))
+    ).all()
     assert again.thresholds == linear_profile.thresholds
 
 
@@ -64,7 +64,7 @@ def test_too_few_rows_are_refused(linear_model):
 
 
 def test_embeddings_follow_what_the_model_shows():
-    spec = dict(name="m", classes=("a", "b"), output="logits")
+    spec = {"name": "m", "classes": ("a", "b"), "output": "logits"}
     assert embeddings_for(ModelSpec(modality="tabular", shape=(3,), **spec)) == ("rows",)
     assert embeddings_for(ModelSpec(modality="image", shape=(1, 8, 8), features=4, **spec)) == (
         "features",

@@ -64,10 +64,7 @@ def traffic(count, *, seed=0):
     """Batches of 1 to 3 rows from three keys; strange ones now and then; many repeats."""
     rng = random.Random(seed)
     for _ in range(count):
-        rows = [
-            (rng.choice([0.0, 0.0, 1.0, 3.0, 6.0]), rng.randrange(12))
-            for _ in range(rng.choice([1, 1, 1, 3]))
-        ]
+        rows = [(rng.choice([0.0, 0.0, 1.0, 3.0, 6.0]), rng.randrange(12)) for _ in range(rng.choice([1, 1, 1, 3]))]
         yield Query(principal=rng.choice(KEYS), inputs=rows)
 
 
@@ -176,9 +173,7 @@ def test_a_record_under_an_unknown_policy_is_named_and_known_policies_may_mix():
     records = Records()
     guard_ = answered(20, records)
     stricter = Policy.model_validate({"on_error": "flag", "monitor": {"parents": "withhold"}})
-    later = Guard(
-        model=guard_.model, policy=stricter, profile=guard_.profile, store=guard_.store, audit=records
-    )
+    later = Guard(model=guard_.model, policy=stricter, profile=guard_.profile, store=guard_.store, audit=records)
     for query in traffic(20, seed=1):
         later.answer(query)
     with pytest.raises(MedwardError, match=f"record 21: made under policy {stricter.fingerprint}"):

@@ -156,9 +156,7 @@ def test_partition_uses_every_row_once_and_keeps_patients_whole(classes, sizes, 
     patients = np.arange(len(labels)) // per_patient
     wanted = {str(i): size for i, size in enumerate(sizes)}
     grouped = partition(Split(rows, labels, patients), wanted, seed=seed)
-    assert (
-        sorted(np.concatenate([s.inputs for s in grouped.values()]).ravel().tolist()) == rows.ravel().tolist()
-    )
+    assert sorted(np.concatenate([s.inputs for s in grouped.values()]).ravel().tolist()) == rows.ravel().tolist()
     owners = [set(s.patients.tolist()) for s in grouped.values()]
     assert sum(map(len, owners)) == len(set.union(*owners))
     single = partition(Split(rows, labels), wanted, seed=seed)
@@ -173,8 +171,7 @@ def test_partition_does_not_depend_on_the_order_of_the_rows():
     sizes = {"a": 30, "b": 30}
     shuffled = partition(data.take(rng.permutation(60)), sizes, seed=5)
     assert all(
-        np.array_equal(split.inputs, shuffled[name].inputs)
-        for name, split in partition(data, sizes, seed=5).items()
+        np.array_equal(split.inputs, shuffled[name].inputs) for name, split in partition(data, sizes, seed=5).items()
     )
 
 
@@ -183,7 +180,5 @@ def test_train_and_holdout_differ_by_chance_alone():
     data = Split(np.arange(40, dtype=np.float32)[:, None], np.zeros(40, np.int64))
     hits = np.zeros(40)
     for seed in range(400):
-        hits[
-            partition(data, {"train": 20, "holdout": 20}, seed=seed)["train"].inputs.ravel().astype(int)
-        ] += 1
+        hits[partition(data, {"train": 20, "holdout": 20}, seed=seed)["train"].inputs.ravel().astype(int)] += 1
     assert abs(hits - 200).max() < 4.5 * np.sqrt(400 * 0.25)

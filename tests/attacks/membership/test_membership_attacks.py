@@ -96,9 +96,7 @@ def test_a_silent_target_gives_one_score_for_all(coin_flip, target_of, attack):
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
-def test_a_guard_that_coarsens_as_the_account_goes_on_does_not_tell_the_truth(
-    coin_flip, stranger, target_of, attack
-):
+def test_a_guard_that_coarsens_as_the_account_goes_on_does_not_tell_the_truth(coin_flip, stranger, target_of, attack):
     target = target_of(stranger, "tiring")
     assert attacked(attack, target, coin_flip) == pytest.approx(0.5, abs=0.09)
 

@@ -68,9 +68,7 @@ def test_odds_are_those_of_the_true_class_against_all_others():
 
 def test_noisy_copies_stay_within_the_models_bounds_and_the_first_is_the_row_itself():
     rows = np.random.default_rng(0).integers(0, 17, (20, 64)).astype(np.float32)
-    spec = ModelSpec(
-        name="d", modality="tabular", shape=(64,), classes=("a", "b"), output="logits", low=0, high=16
-    )
+    spec = ModelSpec(name="d", modality="tabular", shape=(64,), classes=("a", "b"), output="logits", low=0, high=16)
     copies = noisy(rows, 4, 2.0, spec, 0)
     np.testing.assert_array_equal(copies[0], rows)
     assert copies.min() >= 0

@@ -81,9 +81,7 @@ def test_a_wrong_name_is_one_sentence(name):
         models.wrap(name, spec=SPEC, sample=X)
 
 
-@pytest.mark.parametrize(
-    "data", [b"{}", b"[]", b"\xff", b'{"entrypoint": "absent_module:f", "source_sha256": ""}']
-)
+@pytest.mark.parametrize("data", [b"{}", b"[]", b"\xff", b'{"entrypoint": "absent_module:f", "source_sha256": ""}'])
 def test_a_damaged_entry_point_is_one_sentence(data):
     with pytest.raises(MedwardError, match=r"entrypoint|cannot find the source"):
         models.load("entrypoint.json", data, spec=SPEC, options={}, allow_code=True)

@@ -62,9 +62,7 @@ def test_one_odd_row_is_enough_on_every_later_call():
         checks.outputs(rows, None, PROBABILITIES)
 
 
-@pytest.mark.parametrize(
-    "scores", [np.zeros((4, 2)), np.zeros((4, 1)), np.zeros(4), np.zeros((1, 4, 3)), "text", None]
-)
+@pytest.mark.parametrize("scores", [np.zeros((4, 2)), np.zeros((4, 1)), np.zeros(4), np.zeros((1, 4, 3)), "text", None])
 def test_wrong_shapes_are_named(scores):
     with pytest.raises(MedwardError, match=r"expected .*\(n, 3\)"):
         checks.check_scores(scores, LOGITS)

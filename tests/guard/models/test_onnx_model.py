@@ -76,6 +76,4 @@ def test_one_thread_per_call(tmp_path):
 def test_recorded_names_must_exist(tmp_path):
     data = graph().SerializeToString()
     with pytest.raises(MedwardError, match="no output named 'other'"):
-        models.load(
-            "model.onnx", data, spec=SPEC, options={"input": "x", "scores": "other"}, allow_code=False
-        )
+        models.load("model.onnx", data, spec=SPEC, options={"input": "x", "scores": "other"}, allow_code=False)

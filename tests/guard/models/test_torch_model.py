@@ -48,9 +48,7 @@ def test_features_are_the_input_of_the_last_linear_or_the_named_layers_output():
         hidden = module[:4](torch.from_numpy(X)).numpy()
         first = module[0](torch.from_numpy(X)).numpy()
     np.testing.assert_allclose(models.wrap(module, spec=SPEC, sample=X).predict(X).features, hidden)
-    np.testing.assert_allclose(
-        models.wrap(module, spec=SPEC, sample=X, features="0").predict(X).features, first
-    )
+    np.testing.assert_allclose(models.wrap(module, spec=SPEC, sample=X, features="0").predict(X).features, first)
 
 
 def test_an_unknown_layer_is_named_with_what_there_is():
@@ -162,9 +160,7 @@ def test_hugging_face_classes_and_layers():
 def test_a_hugging_face_model_without_logits_is_refused():
     from transformers import ResNetConfig, ResNetModel
 
-    body = ResNetModel(
-        ResNetConfig(num_channels=1, embedding_size=4, hidden_sizes=[4], depths=[1], layer_type="basic")
-    )
+    body = ResNetModel(ResNetConfig(num_channels=1, embedding_size=4, hidden_sizes=[4], depths=[1], layer_type="basic"))
     spec = ModelSpec(name="m", modality="image", shape=(1, 16, 16), classes=("a", "b"), output="logits")
     with pytest.raises(MedwardError, match="ResNetModel gives no logits"):
         models.wrap(body, spec=spec, sample=np.zeros((2, 1, 16, 16), np.float32))

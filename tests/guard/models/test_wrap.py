@@ -70,17 +70,13 @@ def test_what_cannot_be_wrapped_is_named(x):
 
 
 def test_a_classifier_without_probabilities_is_refused():
-    with pytest.raises(
-        MedwardError, match="LinearSVC has no predict_proba; wrap it in CalibratedClassifierCV"
-    ):
+    with pytest.raises(MedwardError, match="LinearSVC has no predict_proba; wrap it in CalibratedClassifierCV"):
         models.wrap(LinearSVC().fit(X, Y), spec=replace(SPEC, output="probabilities"), sample=X)
 
 
 def test_infer_scikit_learn_needs_nothing():
     spec = models.infer_spec(LogisticRegression().fit(X, np.where(Y, "sick", "well")), sample=X, name="n")
-    assert spec == ModelSpec(
-        name="n", modality="tabular", shape=(3,), classes=("sick", "well"), output="probabilities"
-    )
+    assert spec == ModelSpec(name="n", modality="tabular", shape=(3,), classes=("sick", "well"), output="probabilities")
 
 
 def test_infer_never_guesses_logits_or_probabilities():
@@ -99,7 +95,4 @@ def test_a_bare_string_of_class_names_is_refused():
 
 def test_infer_images_by_their_axes():
     images = np.zeros((2, 1, 4, 4), np.float32)
-    assert (
-        models.infer_spec(nn.Linear(3, 2), sample=images, output="logits", classes=["a", "b"]).modality
-        == "image"
-    )
+    assert models.infer_spec(nn.Linear(3, 2), sample=images, output="logits", classes=["a", "b"]).modality == "image"
