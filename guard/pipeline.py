@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,7 +51,6 @@ class Guard:
     store: Store = field(default_factory=MemoryStore)
     audit: AuditSink | None = None
     salt: bytes = b""
-    observe: Callable[[Principal, Sequence[Verdict]], None] | None = None
 
     def answer(self, query: Query) -> Answer:
         """Answer one query, or raise `MedwardError` for input outside the model's specification.
@@ -66,8 +66,6 @@ class Guard:
         levels = tuple(self._level(action) for action in row_actions)
         answer = self._release(query.id or uuid.uuid4().hex, outputs, levels, verdicts)
         self._record(principal, answer, digests, p_values)
-        if self.observe is not None:
-            self.observe(principal, verdicts)
         return answer
 
     def reset(self, principal: Principal) -> None:
@@ -112,11 +110,13 @@ class Guard:
         monitor = eprocess_for(self.policy, self.profile.thresholds.levels, len(principal))
         verdicts = []
         for depth in range(1, len(principal) + 1):
-            verdict = self.store.transact(
+            before, verdict = self.store.transact(
                 key := "/".join(principal[:depth]),
-                lambda state: fold(monitor, state, observations),
+                partial(watch, monitor, observations),
                 ttl=self.policy.monitor.ttl_days * 86400,
             )
+            if verdict.action > before:
+                log.warning("account %s: alarm, %s; %s", key, verdict.action.label, dict(verdict.evidence))
             action = verdict.action if depth == len(principal) else min(verdict.action, parents)
             verdicts.append(Verdict(source=f"{monitor.name}:{key}", action=action, evidence=verdict.evidence))
         return verdicts
@@ -191,6 +191,15 @@ def eprocess_for(policy: Policy, levels: tuple[float, ...], depth: int) -> EProc
     """The monitor of each of `depth` accounts on one path: every rung's alpha is split evenly over them."""
     ladder = tuple((rung.false_alarm / depth, Action[rung.action.upper()]) for rung in policy.monitor.ladder)
     return EProcess(levels=levels, ladder=ladder)
+
+
+def watch(
+    monitor: EProcess, observations: list[Observation], state: Any
+) -> tuple[Any, tuple[Action, Verdict]]:
+    """`fold`, and the action that stood before: what rises is news to a person."""
+    before = monitor.verdict(monitor.resume(state)).action
+    state, verdict = fold(monitor, state, observations)
+    return state, (before, verdict)
 
 
 def fold(monitor: EProcess, state: Any, observations: list[Observation]) -> tuple[Any, Verdict]:

@@ -25,7 +25,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(audit_app, name="audit")
 app.add_typer(accounts_app, name="accounts")
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 100)
 State = Annotated[Path, typer.Option("--state", help="the serving host's state folder")]
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="the folder that `medward protect` wrote")]
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="let a callable bundle import its code")]
@@ -244,7 +244,8 @@ def accounts_reset(
     state: State = Path("state"),
 ) -> None:
     """Forget an account's alarm after a person has looked into it."""
-    from guard.pipeline import checked_principal
+    from guard.audit import AuditLog
+    from guard.pipeline import reset
     from guard.stores import SQLiteStore
 
     if not (state / "accounts.db").exists():
@@ -252,7 +253,9 @@ def accounts_reset(
             f"{state / 'accounts.db'}: there is no such file; give the server's --state folder"
         )
     store = SQLiteStore(state / "accounts.db")
-    store.delete("/".join(checked_principal(tuple(principal.split("/")))))
+    if store.get(principal) is None:
+        raise MedwardError(f"{principal}: no account of that name has asked anything")
+    reset(store, tuple(principal.split("/")), AuditLog(state / "audit.jsonl", fsync=True))
     store.close()
     console.print(f"{principal}: starts afresh", markup=False)
 

@@ -6,7 +6,8 @@ probability >= 1 - delta over the calibration draw, P(score > t(tau)) <= tau **f
 The p-value of a score is the smallest tau whose threshold it exceeds, else 1.
 
 The threshold is an order statistic: the mass strictly above the k-th largest of n i.i.d. scores is stochastically
-at most Beta(k, n - k + 1), ties or not, so k is the largest with P(Beta(k, n - k + 1) > tau) = P(Bin(n, tau) < k) <= delta / J.
+at most Beta(k, n - k + 1), ties or not, so k is the largest with
+P(Beta(k, n - k + 1) > tau) = P(Bin(n, tau) < k) <= delta / J.
 
 Reference: Bates, Candes, Lei, Romano, Sesia, "Testing for outliers with conformal p-values", Annals of
 Statistics 51(1), 2023, sec. 3 (calibration-conditional validity); Wilks 1941 for the order-statistic bound.

@@ -30,7 +30,7 @@ def rows(inputs: Any, outputs: Any, xp: Any = np) -> Any:
 
 def thumbnail(inputs: Any, outputs: Any, xp: Any = np) -> Any:
     """Area-averaged cells ``(n, C * GRID * GRID)`` of images ``(n, C, H, W)``: layout and exposure."""
-    channels, height, width = inputs.shape[1:]
+    height, width = inputs.shape[2:]
     down = _like(pooling(height, min(GRID, height)), inputs, xp)
     across = _like(pooling(width, min(GRID, width)), inputs, xp)
     return (down @ inputs @ across.T).reshape(len(inputs), -1)

@@ -97,6 +97,18 @@ def test_a_thief_is_coarsened_then_withheld_and_other_accounts_are_not(make_guar
     assert ask(guard, BENIGN[:1]).levels == (Level.WITHHELD,)
 
 
+def test_a_person_is_told_once_per_rung(make_guard, caplog):
+    guard = make_guard(policy(screen={"action": "flag"}))
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        ask(guard, ODD + rng.normal(size=(1, 3)).astype(np.float32), ("key",))
+    said = [record.getMessage() for record in caplog.records]
+    assert [text.split(";")[0] for text in said] == [
+        "account key: alarm, coarsen",
+        "account key: alarm, withhold",
+    ]
+
+
 def test_accounts_that_share_an_attack_meet_at_their_parent(make_guard):
     guard = make_guard(policy(screen={"action": "allow"}, monitor={"parents": "withhold"}))
     rng = np.random.default_rng(0)

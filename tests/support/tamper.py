@@ -26,7 +26,7 @@ def unnoticed(
     check: Callable[[], object],
     rng: np.random.Generator,
 ) -> list[int]:
-    """Positions of `at` where a flipped byte passes `check`, or where the refusal does not match ``named(position)``.
+    """Positions of `at` where a flipped byte passes `check`, or the refusal does not match ``named(position)``.
 
     Every flip is an exclusive or with a random byte other than zero; the file ends as it was.
     """
