@@ -4,40 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attacks.target import Target
+from attacks.threat import Access, ThreatModel
 from guard.data import Split
 from guard.policy import Policy
 from guard.types import Array, Ints
 
+__all__ = ["Access", "Attack", "AttackData", "AttackResult", "Family", "ThreatModel"]
+
 Family = Literal["evasion", "extraction", "membership"]
-
-
-class Access(IntEnum):
-    """What a target shows, each level including those before it."""
-
-    LABELS = 1
-    SCORES = 2
-    GRADIENTS = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThreatModel:
-    """What the attacker may do. `epsilon` is an L-infinity radius in input units; `queries` a budget in rows.
-
-    `accounts` is how many accounts the attacker asks from; None is a new one for every row.
-    """
-
-    access: Access
-    epsilon: float | None = None
-    queries: int | None = None
-    accounts: int | None = 1
-    knowledge: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from attacks.threat import Access, ThreatModel
 from guard.errors import MedwardError
 from guard.pipeline import Guard
 from guard.profile import Profile
@@ -22,8 +23,6 @@ from guard.types import Array, Ints, ModelSpec, OutputKind, Principal, Query
 
 if TYPE_CHECKING:
     import torch
-
-    from attacks.base import ThreatModel
 
 
 T = TypeVar("T")
@@ -124,7 +123,7 @@ class Target:
         labels = np.concatenate([part.labels for part in parts])
         scores = np.concatenate([part.scores for part in parts])
         self.withheld += int((labels < 0).sum())
-        if self.threat.access < 2:
+        if self.threat.access < Access.SCORES:
             scores = np.full_like(scores, np.nan)
         return Response(labels, scores, parts[0].output)
 
@@ -139,6 +138,6 @@ class Target:
         return self._white_box(self._profile, "the defense's profile")
 
     def _white_box(self, part: T | None, what: str) -> T:
-        if self.threat.access < 3 or part is None:
+        if self.threat.access < Access.GRADIENTS or part is None:
             raise AccessDeniedError(f"{what} is not part of this threat model ({self.threat.access.name} access)")
         return part

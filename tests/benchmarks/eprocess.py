@@ -30,6 +30,7 @@ def measure() -> Iterator[Claim]:
     natural = natural_images(2000, task.shape, low=0.0, high=1.0, seed=1)
     alarmed: list[bool] = []
     naive: list[bool] = []
+    worst = 0.0
     drifted: list[bool] = []
     drift: list[float] = []
     flagged: dict[float, list[int]] = {1.0: [], 0.1: [], 0.05: []}
@@ -44,7 +45,9 @@ def measure() -> Iterator[Claim]:
 
         benign, strange, test = judge(traffic), judge(natural), judge(task.splits["test"].inputs)
         monitor = EProcess(levels=profile.thresholds.levels, ladder=((ALPHA, Action.FLAG),))
-        alarmed += [bool(queries_to_flag(monitor, benign, strange, 0.0, QUERIES, rng)) for _ in range(ACCOUNTS)]
+        here = [bool(queries_to_flag(monitor, benign, strange, 0.0, QUERIES, rng)) for _ in range(ACCOUNTS)]
+        worst = max(worst, sum(here) / ACCOUNTS)
+        alarmed += here
         ordinary = np.searchsorted(-profile.reference[::-1], -profile.score(traffic, forward(model, traffic)), "right")
         marginal = (1 + ordinary) / (1 + len(profile.reference))
         naive += [
@@ -66,7 +69,13 @@ def measure() -> Iterator[Claim]:
         met=low <= ALPHA,
         n=n,
         seed=0,
-        details={"queries_per_account": QUERIES, "calibration_draws": DRAWS, "levels": profile.thresholds.levels},
+        details={
+            "queries_per_account": QUERIES,
+            "calibration_draws": DRAWS,
+            "worst_draw": worst,
+            "levels": profile.thresholds.levels,
+            "interval_assumes": "independent accounts; those of one draw share its calibration set",
+        },
     )
     low, high = clopper_pearson(sum(naive), len(naive))
     yield Claim(
