@@ -230,7 +230,7 @@ def seal(path: Path | str) -> str:
 
 def canonical(content: Mapping[str, Any]) -> bytes:
     """JSON with sorted keys and one layout, so that equal content has equal bytes."""
-    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
 
 
 def sha256(data: bytes) -> str:

@@ -10,7 +10,6 @@ train), "test". uint8 images ``(n, H, W)`` or ``(n, H, W, C)`` become float32 ``
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +46,7 @@ def load_npz(path: Path) -> dict[str, Split]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile, EOFError) as error:
+    except Exception as error:  # a damaged file can make NumPy and zipfile raise nearly anything
         raise MedwardError(f"{path}: not a readable npz without pickled objects: {error}") from None
     splits = {}
     for key, values in arrays.items():
@@ -56,7 +55,11 @@ def load_npz(path: Path) -> dict[str, Split]:
             continue
         prefix = f"{name}_" if name else ""
         labels, patients = arrays.get(f"{prefix}labels"), arrays.get(f"{prefix}patients")
+        if values.ndim < 2:
+            raise MedwardError(f"{path}: {key} must have a row per input and at least two axes, got {values.shape}")
         for what, column in (("labels", labels), ("patients", patients)):
+            if column is not None and column.dtype.kind not in "iub":
+                raise MedwardError(f"{path}: {prefix}{what} must be whole numbers, got dtype {column.dtype}")
             if column is not None and column.size != len(values):
                 raise MedwardError(f"{path}: {prefix}{what} has {column.size} entries for {len(values)} {key}")
         splits[name or "data"] = Split(

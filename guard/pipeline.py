@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from guard.errors import MedwardError, UnavailableError
+from guard.errors import MedwardError, ModelError, UnavailableError
 from guard.monitor import EProcess
 from guard.policy import Policy
 from guard.profile import Profile
@@ -55,13 +55,14 @@ class Guard:
     def answer(self, query: Query) -> Answer:
         """Answer one query, or raise `MedwardError` for input outside the model's specification.
 
+        `ModelError` says that the model itself failed.
         A defense that fails is handled as the policy's ``on_error`` says; `UnavailableError` is raised only when
         the audit log is away and the policy withholds on errors.
         """
         principal = checked_principal(query.principal)
         inputs = self.model.spec.check(query.inputs)
-        outputs = self._forward(inputs)
         digests = self._digests(inputs)
+        outputs = self._forward(principal, inputs, digests)
         p_values, row_actions, verdicts = self._judge(principal, inputs, outputs, digests)
         levels = tuple(self._level(action) for action in row_actions)
         answer = self._release(query.id or uuid.uuid4().hex, outputs, levels, verdicts)
@@ -72,33 +73,49 @@ class Guard:
         """Forget what the monitors know of `principal` itself, after a person has looked into an alarm."""
         reset(self.store, principal, self.audit)
 
-    def _forward(self, inputs: Array) -> Outputs:
-        outputs = self.model.predict(inputs)
-        if not np.isfinite(outputs.scores).all():
-            raise MedwardError("the model gave a score that is not finite for this input")
+    def _forward(self, principal: Principal, inputs: Array, digests: list[str]) -> Outputs:
+        """One forward pass; a model that fails is on record, and its reasons stay with the operator."""
+        try:
+            outputs = self.model.predict(inputs)
+            if not np.isfinite(outputs.scores).all():
+                raise MedwardError("a score is not finite")
+        except Exception as error:
+            log.exception("the model failed")
+            self._append({"event": "model failed", "principal": "/".join(principal), "inputs": digests})
+            raise ModelError("the model could not answer this input") from error
         return outputs
 
     def _judge(
         self, principal: Principal, inputs: Array, outputs: Outputs, digests: list[str]
     ) -> tuple[Array, list[Action], tuple[Verdict, ...]]:
-        """p-values ``(n,)``, the strictest action per row, and every verdict."""
+        """p-values ``(n,)``, the strictest action per row, and every verdict.
+
+        A part that fails adds the action the site chose; it takes nothing away from what the others concluded.
+        """
+        observations: list[Observation] = []
         try:
-            scores = self.profile.score(inputs, outputs)
+            scores = self.profile.strangeness(inputs, outputs)
             p_values = self.profile.thresholds.p_values(scores)
             screened = self._screen(scores)
+            summary = self._summary(screened)
             observations = [Observation(float(p), d) for p, d in zip(p_values, digests, strict=True)]
-            monitored = self._monitor(principal, observations)
         except Exception as error:
-            log.exception("a defense failed; on_error = %s", self.policy.on_error)
-            action = Action.WITHHOLD if self.policy.on_error == "withhold" else Action.FLAG
-            verdict = Verdict(source=f"error:{type(error).__name__}", action=action)
-            return np.full(len(inputs), np.nan), [action] * len(inputs), (verdict,)
-        strictest = max((verdict.action for verdict in monitored), default=Action.ALLOW)
-        return p_values, [max(action, strictest) for action in screened], (self._summary(screened), *monitored)
+            summary = self._failed("screen", error)
+            p_values, screened = np.full(len(inputs), np.nan), [summary.action] * len(inputs)
+        monitored = self._monitor(principal, observations)
+        strictest = max(verdict.action for verdict in monitored)
+        return p_values, [max(action, strictest) for action in screened], (summary, *monitored)
+
+    def _failed(self, part: str, error: Exception) -> Verdict:
+        log.error("%s failed; on_error = %s", part, self.policy.on_error, exc_info=error)
+        action = Action.WITHHOLD if self.policy.on_error == "withhold" else Action.FLAG
+        return Verdict(source=f"error:{part}:{type(error).__name__}", action=action)
 
     def _screen(self, scores: Array) -> list[Action]:
-        action, rate = Action[self.policy.screen.action.upper()], self.policy.screen.rate
-        return [action if p <= rate else Action.ALLOW for p in self.profile.screen_p(scores)]
+        """The screen's action where an input is too strange; NaN is."""
+        action = Action[self.policy.screen.action.upper()]
+        passed = scores <= self.profile.screen_cut(self.policy.screen.rate)
+        return [Action.ALLOW if ok else action for ok in passed]
 
     def _summary(self, screened: list[Action]) -> Verdict:
         strange = sum(action > Action.ALLOW for action in screened)
@@ -107,14 +124,20 @@ class Guard:
     def _monitor(self, principal: Principal, observations: list[Observation]) -> list[Verdict]:
         """Step the state of the account and of each of its parents; alpha is split over the levels."""
         parents = Action[self.policy.monitor.parents.upper()]
-        monitor = eprocess_for(self.policy, self.profile.thresholds.levels, len(principal))
+        thresholds = self.profile.thresholds
+        monitor = eprocess_for(self.policy, thresholds.levels, len(principal), thresholds.fingerprint)
         verdicts = []
         for depth in range(1, len(principal) + 1):
-            before, verdict = self.store.transact(
-                key := "/".join(principal[:depth]),
-                partial(watch, monitor, observations),
-                ttl=self.policy.monitor.ttl_days * 86400,
-            )
+            key = "/".join(principal[:depth])
+            try:
+                before, verdict = self.store.transact(
+                    key,
+                    partial(watch, monitor, observations),
+                    ttl=self.policy.monitor.ttl_days * 86400,
+                )
+            except Exception as error:
+                verdicts.append(self._failed(f"{monitor.name}:{key}", error))
+                continue
             if verdict.action > before:
                 log.warning("account %s: alarm, %s; %s", key, verdict.action.label, dict(verdict.evidence))
             action = verdict.action if depth == len(principal) else min(verdict.action, parents)
@@ -149,8 +172,6 @@ class Guard:
         )
 
     def _record(self, principal: Principal, answer: Answer, digests: list[str], p_values: Array) -> None:
-        if self.audit is None:
-            return
         record = {
             "query": answer.id,
             "principal": "/".join(principal),
@@ -162,8 +183,12 @@ class Guard:
                 {"source": v.source, "action": v.action.label, "evidence": dict(v.evidence)} for v in answer.verdicts
             ],
         }
+        self._append(record)
+
+    def _append(self, record: Mapping[str, Any]) -> None:
         try:
-            self.audit.append(record)
+            if self.audit is not None:
+                self.audit.append(record)
         except UnavailableError:
             if self.policy.on_error == "withhold":
                 raise
@@ -187,10 +212,10 @@ def reset(store: Store, principal: Principal, audit: AuditSink | None) -> None:
     store.delete(key)
 
 
-def eprocess_for(policy: Policy, levels: tuple[float, ...], depth: int) -> EProcess:
+def eprocess_for(policy: Policy, levels: tuple[float, ...], depth: int, calibration: str = "") -> EProcess:
     """The monitor of each of `depth` accounts on one path: every rung's alpha is split evenly over them."""
     ladder = tuple((rung.false_alarm / depth, Action[rung.action.upper()]) for rung in policy.monitor.ladder)
-    return EProcess(levels=levels, ladder=ladder)
+    return EProcess(levels=levels, ladder=ladder, calibration=calibration)
 
 
 def watch(

@@ -1,6 +1,7 @@
 """What calibration learned from benign data: fitted screens, how to fuse them, and what benign scores look like.
 
-Part of the benign rows fit the screens, the rest are the reference that thresholds come from; no row does both.
+Part of the benign rows fit the screens, the rest are the reference that thresholds come from; no row does both, and
+where patients are known, no patient, and the reference has one row of each: rows of one patient are not independent.
 The fused score of an input is the soft maximum of its screens' scores, each centred on its benign median and scaled
 so that every screen's benign 95th percentile lies at 1: strange to one screen is strange, and more so to several.
 """
@@ -18,19 +19,20 @@ from guard.errors import MedwardError
 from guard.protocols import Model
 from guard.screen import Mahalanobis, Thresholds
 from guard.screen.mahalanobis import PARTS
-from guard.types import Array, ModelSpec, Outputs
+from guard.types import Array, Ints, ModelSpec, Outputs
 
 FIT_SHARE = 0.4
 FOLDS = 5
 SHARPNESS = 3.0  # of the soft maximum
+DECIMALS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """Screens with benign ``centers (S,)`` and ``scales (S,)``; ``reference (n,)`` benign fused scores, ascending.
 
-    `thresholds` are calibration-conditional, for monitors that judge thousands of queries; `screen_p` is the
-    ordinary conformal p-value, for a decision on one input.
+    `thresholds` are calibration-conditional, for monitors that judge thousands of queries; `screen_cut` is the
+    ordinary conformal threshold, for a decision on one input.
     """
 
     screens: tuple[Mahalanobis, ...]
@@ -40,14 +42,15 @@ class Profile:
     thresholds: Thresholds
 
     @classmethod
-    def fit(cls, model: Model, inputs: Array, *, risk: float, seed: int = 0) -> Profile:
-        """Learn from benign `inputs` that the model was not trained on.
+    def fit(
+        cls, model: Model, inputs: Array, *, risk: float, patients: Ints | None = None, seed: int = 0
+    ) -> Profile:
+        """Learn from benign `inputs` that the model was not trained on; `patients (n,)` says whose they are.
 
         Raises `MedwardError` when there are too few rows for any guarantee at `risk`.
         """
         outputs = forward(model, inputs)
-        order = np.random.default_rng(seed).permutation(len(inputs))
-        fit, reference = np.split(order, [int(FIT_SHARE * len(order))])
+        fit, reference = split(np.arange(len(inputs)) if patients is None else patients, seed)
         if len(fit) < 2 * FOLDS:
             raise MedwardError(f"calibration: {len(inputs)} benign rows are too few; give at least 100")
         names = embeddings_for(model.spec)
@@ -59,7 +62,7 @@ class Profile:
             reference=np.zeros(0),
             thresholds=Thresholds((), (), risk, 0),
         )
-        scores = np.sort(profile.score(*take(inputs, outputs, reference)))
+        scores = np.sort(profile.strangeness(*take(inputs, outputs, reference)))
         return replace(profile, reference=scores).at_risk(risk)
 
     @staticmethod
@@ -87,21 +90,17 @@ class Profile:
         top = xp.amax(scores, axis=0)
         return top + xp.log(xp.sum(xp.exp(SHARPNESS * (scores - top)), axis=0)) / SHARPNESS
 
-    def p_values(self, inputs: Array, outputs: Outputs) -> Array:
-        """Calibration-conditional p-values ``(n,)`` on the grid, for monitors."""
-        return self.thresholds.p_values(self.score(inputs, outputs))
-
-    def screen_p(self, scores: Array) -> Array:
-        """Split-conformal p-values ``(n,)`` of fused scores: P(p <= r) <= r on average over calibration draws.
-
-        p = (1 + #{reference >= score}) / (n + 1). Vovk, Gammerman, Shafer 2005, prop. 2.3.
-        """
-        below = np.searchsorted(self.reference, scores, side="left")
-        return np.asarray((1 + len(self.reference) - below) / (len(self.reference) + 1))
+    def strangeness(self, inputs: Array, outputs: Outputs) -> Array:
+        """`score`, rounded, so that an input gets the same value alone and in a batch."""
+        return np.round(np.asarray(self.score(inputs, outputs), np.float64), DECIMALS)
 
     def screen_cut(self, rate: float) -> float:
-        """The fused score above which `screen_p` is at most `rate`; infinite when the reference is too small."""
-        k = int(rate * (len(self.reference) + 1))
+        """What strangeness must exceed to be refused: P(refusing a benign input) <= rate, on average over draws.
+
+        The k-th largest of n reference scores with k = floor(rate (n + 1)); infinite when that is 0. Vovk,
+        Gammerman, Shafer 2005, prop. 2.3.
+        """
+        k = int(rate * (len(self.reference) + 1) + 1e-9)
         return float(self.reference[-k]) if k > 0 else float("inf")
 
     def to_arrays(self) -> dict[str, Array]:
@@ -134,6 +133,16 @@ class Profile:
             )
         except KeyError as error:
             raise MedwardError(f"profile: array {error} is missing; protect the model again") from None
+
+
+def split(patients: Ints, seed: int) -> tuple[Ints, Ints]:
+    """Rows to fit on and rows for the reference; a patient is on one side only, with one row in the reference."""
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(len(patients))
+    known = rng.permutation(np.unique(patients))
+    fitted = np.isin(patients[rows], known[: int(FIT_SHARE * len(known))])
+    rest = rows[~fitted]
+    return rows[fitted], rest[np.unique(patients[rest], return_index=True)[1]]
 
 
 def embeddings_for(spec: ModelSpec) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ import numpy as np
 
 from guard import bundle
 from guard.data import Split, digest, image_batch
-from guard.errors import MedwardError
 from guard.models import infer_spec, wrap
 from guard.policy import Policy
 from guard.profile import Profile
@@ -38,7 +37,8 @@ def protect(
     """Wrap `model`, calibrate a profile on `benign` rows it was not trained on, and write the bundle to `out`.
 
     `benign` should come from the site that will be served, with ordinary cases in their ordinary proportions;
-    every bound the guard states is relative to it. uint8 images mean a range of [0, 1] unless `low`, `high` say
+    every bound the guard states is relative to it, and counts every row (where patients are known, every patient) as
+    one independent draw: leave copies in that real traffic holds, and keep augmented ones out. uint8 images mean a range of [0, 1] unless `low`, `high` say
     otherwise. `features` names the layer or ONNX output that monitors watch.
     """
     inputs = benign.inputs
@@ -49,21 +49,19 @@ def protect(
         model, sample=inputs[:SAMPLE], name=name, modality=modality, classes=classes, output=output, low=low, high=high
     )
     inputs = spec.check(inputs)
-    distinct = len(np.unique(inputs.reshape(len(inputs), -1), axis=0))
-    if distinct < len(inputs):
-        raise MedwardError(
-            f"calibration: {len(inputs) - distinct} of {len(inputs)} rows are exact copies of others; "
-            "drop them, for the bounds count every row as one independent case"
-        )
     wrapped = wrap(model, spec=spec, sample=inputs[:SAMPLE], features=features)
-    profile = Profile.fit(wrapped, inputs, risk=policy.monitor.calibration_risk, seed=seed)
+    profile = Profile.fit(wrapped, inputs, risk=policy.monitor.calibration_risk, patients=benign.patients, seed=seed)
     return bundle.save(
         out,
         wrapped,
         policy,
         profile,
         data_digest=digest(benign),
-        sizes={"benign": len(inputs), "reference": len(profile.reference), "fit": len(inputs) - len(profile.reference)},
+        sizes={
+            "benign": len(inputs),
+            "distinct": len(np.unique(inputs.reshape(len(inputs), -1), axis=0)),
+            "reference": len(profile.reference),
+        },
         overwrite=overwrite,
     )
 

@@ -127,13 +127,13 @@ class _Account:
 
 
 def _claims(record: Mapping[str, Any], policies: Mapping[str, Policy], levels: tuple[float, ...]) -> Iterator[_Claim]:
-    """One claim per account on the path; none when a defense failed or the record is not of a query."""
+    """One claim per account whose state moved; none when the screen failed or the record is not of a query."""
     if "verdicts" not in record:
         return
     where = f"record {record.get('seq')}"
     try:
         verdicts = {verdict["source"]: verdict for verdict in record["verdicts"]}
-        if any(source.startswith("error:") for source in verdicts):
+        if any(source.startswith("error:screen:") for source in verdicts):
             return
         if (policy := policies.get(record["policy"])) is None:
             raise MedwardError(f"{where}: made under policy {record['policy']}; give that policy too")
@@ -145,7 +145,10 @@ def _claims(record: Mapping[str, Any], policies: Mapping[str, Policy], levels: t
         names = record["principal"].split("/")
         monitor = eprocess_for(policy, levels, len(names))
         for depth in range(1, len(names) + 1):
-            verdict = verdicts[f"{monitor.name}:{(key := '/'.join(names[:depth]))}"]
+            source = f"{monitor.name}:{(key := '/'.join(names[:depth]))}"
+            if any(each.startswith(f"error:{source}:") for each in verdicts):
+                continue
+            verdict = verdicts[source]
             yield _Claim(
                 seq=record["seq"],
                 key=key,

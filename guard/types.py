@@ -83,11 +83,12 @@ class ModelSpec:
             raise MedwardError(f"inputs: expected shape (n >= 1, {self._axes}), got {x.shape}")
         if not np.isfinite(x).all():
             raise MedwardError("inputs: every value must be finite, got NaN or infinity")
-        if self.low is not None and float(x.min()) < self.low:
+        slack = 1e-6 * max(1.0, abs(self.low or 0.0), abs(self.high or 0.0))  # float32 cannot hold every bound
+        if self.low is not None and float(x.min()) < self.low - slack:
             raise MedwardError(f"inputs: values must be >= {self.low:g}, got {float(x.min()):g}")
-        if self.high is not None and float(x.max()) > self.high:
+        if self.high is not None and float(x.max()) > self.high + slack:
             raise MedwardError(f"inputs: values must be <= {self.high:g}, got {float(x.max()):g}")
-        return x
+        return x if self.low is None and self.high is None else np.clip(x, self.low, self.high)
 
     @property
     def _axes(self) -> str:

@@ -62,7 +62,7 @@ def protect(
     features: Annotated[
         str | None, typer.Option(help="torch layer or ONNX output that monitors watch")
     ] = None,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an existing bundle")] = False,
 ) -> None:
     """Wrap a trained model and calibrate its guard on benign data: MODEL + data -> bundle."""
@@ -108,7 +108,7 @@ def validate(
     attacks: Annotated[
         str | None, typer.Option(help="comma-separated names; default: all that apply")
     ] = None,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     restart: Annotated[bool, typer.Option("--restart", help="run everything again")] = False,
     allow_code: AllowCode = False,
     expect: Expect = None,
@@ -119,7 +119,8 @@ def validate(
     from guard.bundle import load
     from guard.data import load_npz
 
-    _see_working_directory()
+    if allow_code:
+        _see_working_directory()
     report = validate_bundle(
         load(bundle, allow_code=allow_code, expect=expect),
         load_npz(data),
@@ -138,7 +139,7 @@ def serve(
     bundle: BundlePath,
     state: State = Path("state"),
     host: str = "127.0.0.1",
-    port: int = 8000,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     no_keys: Annotated[bool, typer.Option("--no-keys", help="answer anyone; only on this machine")] = False,
     resize: Annotated[
         bool, typer.Option("--resize", help="resize uploaded images to the model's size")
@@ -172,7 +173,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for model, bundle and report")] = Path(
         "demo"
     ),
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Protect and validate a real classifier of breast tumours (WDBC, 569 patients); no download."""
     from integrations.demo import run
@@ -286,7 +287,7 @@ def _fail(sentence: str) -> None:
 def _see_working_directory() -> None:
     """Let ``package.module:attribute`` name code in the current folder, as ``python -m`` does."""
     if (here := os.getcwd()) not in sys.path:
-        sys.path.insert(0, here)
+        sys.path.append(here)
 
 
 def _pick(splits: dict[str, Any], wanted: str | None, source: Path) -> Any:

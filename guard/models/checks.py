@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -15,6 +16,8 @@ AGREEMENT = 1e-5  # how far an exported model may be from the original, relative
 
 def check_spec(spec: ModelSpec) -> None:
     """Refuse a specification that contradicts itself."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", spec.name):
+        raise MedwardError(f"spec: a name is 1 to 64 letters, digits, '.', '_' and '-', got {spec.name!r}")
     axes = 3 if spec.modality == "image" else 1
     if len(spec.shape) != axes or min(spec.shape) < 1:
         wanted = "(C, H, W)" if axes == 3 else "(D,)"

@@ -7,8 +7,9 @@ whenever one looks. Given p-values that are valid with probability 1 - delta ove
 bound held is alpha + delta.
 
 The wealth depends on the past only through how many p-values fell at or below each tau, so the state is a
-handful of integers. An exact repeat of one of the last `MEMORY` inputs is not bet on: a client that retries one
-odd image is not a thief, and an attacker learns nothing from a repeat.
+handful of integers. An exact repeat of one of the last `MEMORY` inputs counts as unremarkable (p = 1): a client that
+retries one odd image is not a thief. Larger p-values only lower the wealth, so the bound stands; leaving repeats out
+altogether would not do, for what is left would be strange too often.
 
 Reference: Ville 1939; Shafer, "Testing by betting", JRSS-A 2021; Waudby-Smith and Ramdas, JRSS-B 2024, sec. 4.
 """
@@ -26,9 +27,9 @@ MEMORY = 16
 
 
 class EState(TypedDict):
-    """One account: its p-value grid, queries bet on, hits per level, the largest log wealth, recent digests."""
+    """One account: its calibration, queries bet on, hits per level, the largest log wealth, recent digests."""
 
-    levels: list[float]
+    calibration: str
     n: int
     hits: list[int]
     peak: float
@@ -48,7 +49,8 @@ def log_wealth(n: int, hits: list[int], levels: tuple[float, ...], stakes: tuple
 
 @dataclass(frozen=True, slots=True)
 class EProcess:
-    """The monitor. `ladder` holds (alpha, action), mild to strict; `levels` is the p-value grid.
+    """The monitor. `ladder` holds (alpha, action), mild to strict; `levels` is the p-value grid; `calibration` names
+    the thresholds behind the p-values.
 
     Guarantee: for each rung, P(an account of benign i.i.d. queries ever reaches it) <= alpha + delta, delta being
     the calibration risk of the p-values.
@@ -56,24 +58,30 @@ class EProcess:
 
     levels: tuple[float, ...]
     ladder: tuple[tuple[float, Action], ...]
+    calibration: str = ""
     name: str = "e-process"
 
     def start(self) -> EState:
         """An account that has asked nothing."""
-        return EState(levels=list(self.levels), n=0, hits=[0] * len(self.levels), peak=0.0, recent=[])
+        return EState(calibration=self.calibration, n=0, hits=[0] * len(self.levels), peak=0.0, recent=[])
 
     def resume(self, state: EState | None) -> EState:
-        """`state` if it was kept on this grid of p-values, else an empty account: counts do not carry over."""
-        return self.start() if state is None or state["levels"] != list(self.levels) else state
+        """`state` if it was kept under this calibration; else counts start anew and only an alarm stands.
+
+        Every calibration so begins a new test with the same bound, and none of them can clear an alarm.
+        """
+        if state is None:
+            return self.start()
+        same = state["calibration"] == self.calibration and len(state["hits"]) == len(self.levels)
+        return state if same else EState({**self.start(), "peak": state["peak"]})
 
     def step(self, state: EState, observation: Observation) -> tuple[EState, Verdict]:
         """Bet on one more query. The alarm is sticky: it reads the largest wealth ever reached."""
-        if observation.digest in state["recent"]:
-            return state, self.verdict(state)
+        p_value = 1.0 if observation.digest in state["recent"] else observation.p_value
         n = state["n"] + 1
-        hits = [hit + (observation.p_value <= level) for hit, level in zip(state["hits"], self.levels, strict=True)]
+        hits = [hit + (p_value <= level) for hit, level in zip(state["hits"], self.levels, strict=True)]
         state = EState(
-            levels=state["levels"],
+            calibration=state["calibration"],
             n=n,
             hits=hits,
             peak=max(state["peak"], log_wealth(n, hits, self.levels)),

@@ -16,6 +16,7 @@ Assumes calibration and benign traffic are i.i.d. from one site; drift is report
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 
@@ -27,22 +28,14 @@ from guard.types import Array
 GRID = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
-def binomial_cdf(k: int, n: int, p: float) -> float:
-    """P(Bin(n, p) <= k), summed in log space."""
-    if k < 0:
-        return 0.0
-    log_terms = [
-        math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * math.log(p) + (n - i) * math.log1p(-p)
-        for i in range(min(k, n) + 1)
-    ]
-    top = max(log_terms)
-    return min(1.0, math.exp(top) * math.fsum(math.exp(term - top) for term in log_terms))
-
-
 def tolerance_rank(n: int, tau: float, risk: float) -> int:
     """The largest k with P(Bin(n, tau) < k) <= risk; 0 when even the largest score cannot bound the tail."""
-    k = 0
-    while binomial_cdf(k, n, tau) <= risk:
+    below, k = 0.0, 0
+    while k <= n:
+        log_term = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+        below += math.exp(log_term + k * math.log(tau) + (n - k) * math.log1p(-tau))
+        if below > risk:
+            break
         k += 1
     return k
 
@@ -81,6 +74,11 @@ class Thresholds:
             risk=risk,
             n=n,
         )
+
+    @property
+    def fingerprint(self) -> str:
+        """Names these thresholds in the states of the monitors that bet on them."""
+        return hashlib.blake2b(repr((self.levels, self.cuts)).encode(), digest_size=6).hexdigest()
 
     def p_values(self, scores: Array) -> Array:
         """Map scores ``(n,)`` to p-values on the grid; NaN is as strange as can be."""

@@ -85,7 +85,7 @@ def test_what_was_saved_is_loaded(masters, file):
     assert (loaded.card, loaded.policy, loaded.model.spec) == (saved.card, POLICY, saved.model.spec)
     np.testing.assert_array_equal(loaded.model.predict(X).scores, saved.model.predict(X).scores)
     outputs = saved.model.predict(X)
-    np.testing.assert_array_equal(loaded.profile.p_values(X, outputs), saved.profile.p_values(X, outputs))
+    np.testing.assert_array_equal(loaded.profile.strangeness(X, outputs), saved.profile.strangeness(X, outputs))
     assert loaded.card.data_digest == "d" * 64
     assert loaded.card.sizes == {"benign": 400}
     assert loaded.card.versions["numpy"] == np.__version__

@@ -48,7 +48,9 @@ def test_pickled_arrays_are_refused(tmp_path):
     ("arrays", "says"),
     [
         ({"foo": np.zeros(3)}, "no array named"),
-        ({"inputs": np.zeros((3, 2)), "labels": np.zeros(2)}, "labels has 2 entries for 3"),
+        ({"inputs": np.zeros((3, 2)), "labels": np.zeros(2, int)}, "labels has 2 entries for 3"),
+        ({"inputs": np.zeros((2, 2)), "labels": np.array(["a", "b"])}, "whole numbers"),
+        ({"inputs": np.zeros(())}, "at least two axes"),
     ],
 )
 def test_malformed_files_are_named(tmp_path, arrays, says):

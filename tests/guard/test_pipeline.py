@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from guard.errors import MedwardError, UnavailableError
+from guard.errors import MedwardError, ModelError, UnavailableError
 from guard.pipeline import Guard, checked_principal, eprocess_for, reset
 from guard.policy import Policy
 from guard.stores import MemoryStore
-from guard.types import Level, Outputs, Query
+from guard.types import Level, ModelSpec, Outputs, Query
 
 WHO = ("hospital-a", "radiology", "key-17")
 BENIGN = np.random.default_rng(1).normal(size=(200, 3)).astype(np.float32)
@@ -163,7 +163,58 @@ def test_a_reset_is_on_record_before_the_account_is_forgotten(make_guard):
 def test_a_failing_defense_is_handled_as_the_site_chose(make_guard, on_error, level):
     guard = make_guard(Policy(on_error=on_error), store=BrokenStore(), audit=(audit := Log()))
     assert ask(guard, BENIGN[:2]).levels == (level, level)
-    assert audit.records[0]["verdicts"][0]["source"] == "error:UnavailableError"
+    assert audit.records[0]["verdicts"][-1]["source"].startswith("error:e-process:")
+
+
+def test_a_failing_store_does_not_switch_off_the_screen(make_guard):
+    guard = make_guard(Policy(on_error="flag"), store=BrokenStore())
+    assert ask(guard, np.concatenate([BENIGN[:1], ODD])).levels == (Level.ROUNDED, Level.WITHHELD)
+
+
+def test_a_failing_parent_does_not_clear_an_accounts_alarm(make_guard):
+    class HalfBroken(MemoryStore):
+        broken = False
+
+        def transact(self, key, step, *, ttl=None):
+            if self.broken and "/" not in key:
+                raise UnavailableError("that row is corrupt")
+            return super().transact(key, step, ttl=ttl)
+
+    store = HalfBroken()
+    guard = make_guard(Policy(on_error="flag", screen={"action": "flag"}), store=store)
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        ask(guard, ODD + rng.normal(size=(1, 3)).astype(np.float32))
+    store.broken = True
+    assert ask(guard, BENIGN[:1]).levels == (Level.WITHHELD,)
+
+
+def test_a_failing_screen_leaves_standing_alarms_standing(make_guard, linear_profile):
+    class NoScreen:
+        thresholds = linear_profile.thresholds
+
+        def strangeness(self, inputs, outputs):
+            raise RuntimeError("no screen today")
+
+    store = MemoryStore()
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        ask(make_guard(policy(screen={"action": "flag"}), store=store), ODD + rng.normal(size=(1, 3)))
+    guard = make_guard(Policy(on_error="flag"), store=store, profile=NoScreen())
+    assert ask(guard, BENIGN[:1]).levels == (Level.WITHHELD,)
+    assert ask(guard, BENIGN[:1], ("someone", "else")).levels == (Level.ROUNDED,)
+
+
+def test_states_are_kept_as_long_as_the_policy_says(make_guard):
+    kept = []
+
+    class Spy(MemoryStore):
+        def transact(self, key, step, *, ttl=None):
+            kept.append(ttl)
+            return super().transact(key, step, ttl=ttl)
+
+    ask(make_guard(policy(monitor={"ttl_days": 2}), store=Spy()), BENIGN[:1])
+    assert kept == [2 * 86400] * 3
 
 
 def test_an_answer_leaves_only_after_it_is_on_record(make_guard):
@@ -211,8 +262,21 @@ def test_a_model_that_gives_nan_is_not_answered(make_guard, linear_model):
         def predict(self, inputs):
             return Outputs(np.full((len(inputs), 3), np.nan))
 
-    with pytest.raises(MedwardError, match="not finite"):
-        ask(make_guard(model=Broken()), BENIGN[:1])
+    audit = Log()
+    with pytest.raises(ModelError, match="could not answer this input$"):
+        ask(make_guard(model=Broken(), audit=audit), BENIGN[:1])
+    assert audit.records[0]["event"] == "model failed"
+    assert audit.records[0]["principal"] == "/".join(WHO)
+
+
+def test_bounds_that_float32_cannot_hold_are_still_legal_values():
+    for low, high in ((-2.1179, 2.64), (-1.99, 2.13), (0.1, 0.9)):
+        spec = ModelSpec(
+            name="m", modality="tabular", shape=(2,), classes=("a", "b"), output="logits", low=low, high=high
+        )
+        assert spec.check(np.array([[low, high]], np.float32)).shape == (1, 2)
+        with pytest.raises(MedwardError, match="<="):
+            spec.check(np.array([[low, high + 0.001]]))
 
 
 @pytest.mark.parametrize("who", [(), ("",), ("a/b",), ("a",) * 9, ("x" * 129,), ("a\n",)])

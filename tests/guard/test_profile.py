@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from guard.errors import MedwardError
-from guard.profile import Profile, embeddings_for, forward
+from guard.profile import Profile, embeddings_for, forward, split
+from guard.screen import Mahalanobis
 from guard.types import ModelSpec, Outputs
 
 RNG = np.random.default_rng(0)
@@ -14,29 +17,62 @@ def benign(n, seed):
     return np.random.default_rng(seed).normal(size=(n, 3)).astype(np.float32)
 
 
+def judged(profile, model, rows):
+    return profile.thresholds.p_values(profile.strangeness(rows, forward(model, rows)))
+
+
 def test_benign_rows_are_rarely_strange_and_odd_ones_always(linear_model, linear_profile):
     fresh, odd = benign(4000, 5), np.full((20, 3), 30, np.float32)
-    p = linear_profile.p_values(fresh, forward(linear_model, fresh))
+    p = judged(linear_profile, linear_model, fresh)
     for level in linear_profile.thresholds.levels:
         assert (p <= level).mean() <= level
-    assert (linear_profile.p_values(odd, forward(linear_model, odd)) == linear_profile.thresholds.levels[0]).all()
+    assert (judged(linear_profile, linear_model, odd) == linear_profile.thresholds.levels[0]).all()
 
 
-def test_screen_p_values_are_valid_on_average_over_calibration_draws(linear_model):
+def test_a_benign_input_is_refused_at_the_stated_rate_on_average_over_calibration_draws(linear_model):
     hits = []
     for seed in range(150):
         profile = Profile.fit(linear_model, benign(150, seed), risk=0.01, seed=seed)
         fresh = benign(200, 10_000 + seed)
-        hits.append((profile.screen_p(profile.score(fresh, forward(linear_model, fresh))) <= 0.05).mean())
+        hits.append((profile.strangeness(fresh, forward(linear_model, fresh)) > profile.screen_cut(0.05)).mean())
     assert np.mean(hits) == pytest.approx(0.05, abs=0.01)
 
 
-def test_screen_cut_and_screen_p_agree(linear_model, linear_profile):
-    rows = benign(500, 3) * 2
-    scores = linear_profile.score(rows, forward(linear_model, rows))
-    for rate in (0.005, 0.01, 0.1):
-        assert ((linear_profile.screen_p(scores) <= rate) == (scores > linear_profile.screen_cut(rate))).all()
-    assert linear_profile.screen_cut(1e-6) == np.inf
+@pytest.mark.parametrize(("n", "rate", "k"), [(99, 0.29, 29), (99, 0.01, 1), (98, 0.01, 0), (199, 0.29, 58)])
+def test_the_screens_cut_is_the_conformal_order_statistic(linear_profile, n, rate, k):
+    profile = dataclasses.replace(linear_profile, reference=np.arange(float(n)))
+    assert profile.screen_cut(rate) == (n - k if k else np.inf)
+
+
+def test_screens_and_reference_share_no_row_and_no_patient():
+    patients = np.random.default_rng(0).integers(0, 60, 400)
+    fitted, reference = split(patients, seed=3)
+    assert not set(patients[fitted]) & set(patients[reference])
+    assert len(set(patients[reference])) == len(reference), "rows of one patient are not independent"
+    alone = split(np.arange(400), seed=3)
+    assert sorted(np.concatenate(alone)) == list(range(400))
+
+
+def test_what_the_screens_are_fitted_on_is_not_in_the_reference(linear_model, monkeypatch):
+    seen = []
+    plain = Mahalanobis.fit.__func__
+    monkeypatch.setattr(
+        Mahalanobis, "fit", classmethod(lambda cls, name, x, outputs: seen.append(x) or plain(cls, name, x, outputs))
+    )
+    rows = benign(300, 0)
+    profile = Profile.fit(linear_model, rows, risk=0.01)
+    fitted = {row.tobytes() for row in np.concatenate(seen)}
+    left = np.array([row for row in rows if row.tobytes() not in fitted])
+    assert len(left) == len(profile.reference) > 150
+    own = np.sort(profile.strangeness(left, forward(linear_model, left)))
+    assert np.allclose(own, profile.reference)
+
+
+def test_an_input_is_as_strange_alone_as_in_a_batch(linear_model, linear_profile):
+    rows = benign(300, 4)
+    together = linear_profile.strangeness(rows, forward(linear_model, rows))
+    alone = [linear_profile.strangeness(row[None], forward(linear_model, row[None]))[0] for row in rows]
+    assert np.mean(together == alone) > 0.99
 
 
 def test_round_trip_through_arrays(linear_model, linear_profile, tmp_path):
@@ -44,7 +80,7 @@ def test_round_trip_through_arrays(linear_model, linear_profile, tmp_path):
     again = Profile.from_arrays(np.load(tmp_path / "p.npz", allow_pickle=False))
     rows = benign(50, 9)
     assert (
-        again.p_values(rows, forward(linear_model, rows)) == linear_profile.p_values(rows, forward(linear_model, rows))
+        again.strangeness(rows, forward(linear_model, rows)) == linear_profile.strangeness(rows, forward(linear_model, rows))
     ).all()
     assert again.thresholds == linear_profile.thresholds
 

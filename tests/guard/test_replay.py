@@ -34,19 +34,20 @@ class FirstColumn:
 @dataclass
 class FirstColumnProfile:
     levels: tuple[float, ...] = GRID
+    fingerprint: str = "fixed"
 
     @property
     def thresholds(self):
         return self
 
-    def score(self, inputs, outputs):
+    def strangeness(self, inputs, outputs):
         return inputs[:, 0]
 
     def p_values(self, scores):
         return np.array([min([tau for tau, cut in CUTS.items() if s >= cut], default=1.0) for s in scores])
 
-    def screen_p(self, scores):
-        return np.ones(len(scores))
+    def screen_cut(self, rate):
+        return np.inf
 
 
 class Records(list):
@@ -187,5 +188,5 @@ def test_records_without_monitor_verdicts_are_passed_over():
     records.append({"event": "started"})
     guard_.store.close()
     guard_.answer(Query(principal=KEYS[0], inputs=[(0.0, 1)]))
-    assert records[-1]["p_values"] == [None]
+    assert all(verdict["source"].startswith(("screen", "error:")) for verdict in records[-1]["verdicts"])
     assert replay(records, [POLICY], GRID).verdicts == 0

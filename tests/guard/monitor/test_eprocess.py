@@ -74,7 +74,22 @@ def test_retrying_one_odd_image_is_not_an_attack():
     for _ in range(1000):
         state, verdict = monitor.step(state, Observation(0.005, "same"))
     assert verdict.action is Action.ALLOW
-    assert state["n"] == 1
+    assert state["n"] == 1000
+
+
+def test_benign_accounts_that_mostly_repeat_themselves_alarm_no_more_than_alpha():
+    # Ten ordinary inputs are 90 % of the traffic: leaving repeats out would make the rest strange too often.
+    rng = np.random.default_rng(0)
+    alpha, accounts, alarmed = 0.1, 150, 0
+    for _ in range(accounts):
+        monitor, verdict = EProcess(levels=GRID, ladder=((alpha, Action.FLAG),)), None
+        state = monitor.start()
+        for i in range(300):
+            usual = rng.random() < 0.9
+            p = 1.0 if usual else np.array([*GRID, 1.0])[np.searchsorted(GRID, rng.random() * 0.1)]
+            state, verdict = monitor.step(state, Observation(float(p), str(rng.integers(10)) if usual else f"new {i}"))
+        alarmed += verdict.action is Action.FLAG
+    assert alarmed / accounts <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / accounts)
 
 
 def test_state_is_small_json_whatever_the_history():
@@ -84,11 +99,15 @@ def test_state_is_small_json_whatever_the_history():
     assert len(json.dumps(long)) < len(json.dumps(short)) + 100 < 700
 
 
-def test_a_state_kept_on_another_grid_starts_anew():
-    state, _ = run([0.01] * 5)
-    same, other = EProcess(levels=GRID, ladder=LADDER), EProcess(levels=(0.1, 0.2), ladder=LADDER)
-    assert same.resume(json.loads(json.dumps(state))) == state
-    assert other.resume(state) == other.resume(None) == other.start()
+def test_a_new_calibration_starts_new_counts_but_clears_no_alarm():
+    state, verdicts = run([0.01] * 30)
+    assert verdicts[-1].action is Action.WITHHOLD
+    recalibrated = EProcess(levels=(0.1, 0.2), ladder=LADDER, calibration="second")
+    resumed = recalibrated.resume(json.loads(json.dumps(state)))
+    assert resumed["n"] == 0
+    assert recalibrated.verdict(resumed).action is Action.WITHHOLD
+    assert EProcess(levels=GRID, ladder=LADDER).resume(state) == state
+    assert recalibrated.resume(None) == recalibrated.start()
 
 
 def test_step_is_pure():
