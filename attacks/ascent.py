@@ -93,6 +93,13 @@ def _inwards(bound: float, direction: float) -> float:
     return float(np.nextafter(rounded, np.float32(direction)) if outside else rounded)
 
 
+def stepwise(adversarial: Tensor, x: Tensor, step: float) -> Tensor:
+    """`adversarial` with its change from `x` cut towards zero to whole multiples of `step`; never a larger one."""
+    change = adversarial - x
+    whole = torch.floor(change.abs() / step + 1e-3) * step  # a multiple short of itself by rounding stays whole
+    return x + change.sign() * torch.minimum(whole, change.abs())
+
+
 def both(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
     """Scores, and features when the network shows them, of one forward pass."""
     split = getattr(network, "both", None)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attacks.adaptive import Detector
 from attacks.ascent import LOSSES, Ball, Loss, ascend, both, decide, gradient
 from attacks.surrogate import fit_classifier
 from guard.types import Modality
@@ -29,6 +30,8 @@ STEPS = 20
 SURROGATE_ROWS = 512
 ZERO_SHARE = 0.01
 TOLERANCE = 0.05
+PROBE = 0.01  # of the radius: the step that must lower strangeness
+LOWERED = 0.8  # the share of rows on which it must
 
 
 def dead_gradients(network: nn.Module, x: Tensor, y: Tensor, name: str) -> str | None:
@@ -102,6 +105,36 @@ def weaker_than_noise(success: float, noise: float, n: int) -> str | None:
     if success >= noise - max(TOLERANCE, 2 * math.sqrt(0.5 / max(n, 1))):
         return None
     return f"weaker than noise: {success:.0%} against {noise:.0%} for random signs of the same norm"
+
+
+def dead_screens(
+    network: nn.Module, detector: Detector, x: Tensor, ball: Ball, generator: torch.Generator
+) -> tuple[str, ...]:
+    """C11: from noisy rows, a small step against the gradient of strangeness does not lower it.
+
+    A detector-aware attack on such screens is the plain attack with a useless term.
+    """
+    if ball.empty or not len(x):
+        return ()
+    point = ball.clip(x + ball.signs(tuple(x.shape), generator)).requires_grad_(True)
+    before = detector.strangeness(point, *both(network, point))
+    slope = gradient(before, point) * ball.radius
+    steepest = slope.abs().flatten(1).amax(dim=1).view(-1, *[1] * (x.ndim - 1))
+    with torch.no_grad():
+        moved = ball.clip(point - PROBE * ball.radius * slope / steepest)
+        after = detector.strangeness(moved, *both(network, moved))
+    alive = torch.isfinite(steepest.flatten()) & (steepest.flatten() > 0)
+    share = float((alive & (after < before)).float().mean())
+    if share >= LOWERED:
+        return ()
+    return (f"the screens' gradient leads nowhere: a step against it lowers strangeness on {share:.0%} of rows",)
+
+
+def found_nothing(plain: float) -> tuple[str, ...]:
+    """C12: a detector-aware search that won no row, where the same search without the detector wins `plain`."""
+    if plain == 0:
+        return ()
+    return (f"the detector-aware attacker found nothing, where without the screens {plain:.0%} of rows fall",)
 
 
 def not_alive(steps: int, delta: Tensor) -> str | None:

@@ -1,7 +1,9 @@
 """What the guard costs benign users, and what accounts look like over time: measured on the deployed path.
 
-One account asks all rows of a split, one row at a time, as a hospital would; so a guard that tires of honest
-users shows it here as surely as one that refuses single inputs.
+Every row is asked once by an account of its own, which shows a guard that refuses single inputs. Then accounts
+ask many rows each, one at a time, as a hospital would, which shows a guard that tires of honest users: alarms
+are sticky, so the account is the unit there and not the row. `ACCOUNTS` of them can show that a guard alarms far
+too often, not that it alarms seldom enough; for that there is the e-process's bound.
 """
 
 from __future__ import annotations
@@ -16,25 +18,26 @@ from numpy.typing import NDArray
 
 from attacks.finding import CleanCost, Curve, Pair, Utility
 from attacks.intervals import Interval, median_ratio, rate
+from attacks.target import guarded_oracle
 from guard.data import Split
 from guard.pipeline import Guard
 from guard.profile import forward
 from guard.protocols import Model
-from guard.types import Array, Ints, Level, Query
+from guard.types import Action, Array, Ints, Level, Query
 
-Bools = NDArray[np.bool_]
-
+ACCOUNTS = 20
+QUERIES = 200  # of each account
 LATENCY_PAIRS = 100
 _WARM_UP = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What one account saw: labels ``(n,)``, -1 where withheld, levels, and log e-values ``(n,)``."""
+    """What one account saw: levels and log e-values ``(n,)``, and whether the monitor ever acted on it."""
 
-    labels: Ints
     levels: tuple[Level, ...]
     log_e: tuple[float, ...]
+    alarmed: bool
 
     @property
     def curve(self) -> Curve:
@@ -44,27 +47,39 @@ class Account:
 
 def ask_all(guard: Guard, inputs: Array, name: str) -> Account:
     """Send `inputs (n, *shape)` row by row from one account called `name`."""
-    labels, levels, log_e = [], [], []
+    levels, log_e, alarmed = [], [], False
     for row in range(len(inputs)):
         answer = guard.answer(Query(principal=(name,), inputs=inputs[row : row + 1]))
-        labels.append(int(answer.labels[0]))
+        monitors = [verdict for verdict in answer.verdicts if "log_e" in verdict.evidence]
         levels.append(answer.levels[0])
-        log_e.append(max((v.evidence["log_e"] for v in answer.verdicts if "log_e" in v.evidence), default=0.0))
-    return Account(np.array(labels, np.int64), tuple(levels), tuple(log_e))
+        log_e.append(max((verdict.evidence["log_e"] for verdict in monitors), default=0.0))
+        alarmed = alarmed or any(verdict.action >= Action.COARSEN for verdict in monitors)
+    return Account(tuple(levels), tuple(log_e), alarmed)
 
 
-def utility(name: str, split: Split, plain: Ints, account: Account, classes: tuple[str, ...]) -> Utility:
-    """Undefended labels `plain (n,)` beside what `account` was told, on the rows of `split`."""
-    counts = Counter(level.label for level in account.levels)
+def visits(rows: int, seed: int) -> list[NDArray[np.int64]]:
+    """Which of `rows` rows each account asks: rows of its own where there are enough, else drawn with replacement."""
+    rng = np.random.default_rng(seed)
+    if rows >= ACCOUNTS * QUERIES:
+        return list(rng.permutation(rows)[: ACCOUNTS * QUERIES].reshape(ACCOUNTS, QUERIES))
+    return list(rng.integers(rows, size=(ACCOUNTS, min(rows, QUERIES))))
+
+
+def utility(
+    name: str, split: Split, plain: Ints, told: Ints, accounts: list[Account], classes: tuple[str, ...]
+) -> Utility:
+    """Undefended labels `plain (n,)` beside what lone visitors were `told (n,)`, and how `accounts` fared."""
+    counts = Counter(level.label for account in accounts for level in account.levels)
     common = Utility(
         split=name,
         n=len(split),
-        false_refusal=rate(account.labels < 0),
-        levels={level.label: counts[level.label] / len(split) for level in Level},
+        false_refusal=rate(told < 0),
+        levels={level.label: counts[level.label] / counts.total() for level in Level},
+        accounts=rate([account.alarmed for account in accounts]),
     )
     if split.labels is None:
         return common
-    truth, told = split.labels, account.labels
+    truth = split.labels
     sensitivity, specificity = {}, {}
     for index, label in enumerate(classes):
         inside = truth == index
@@ -102,13 +117,16 @@ def measure(
     *,
     seed: int,
 ) -> tuple[CleanCost, dict[str, Curve]]:
-    """The clean cost, and the e-values of the accounts that asked, by name."""
+    """The clean cost, and by split the e-values of the first account that asked."""
     curves, utilities = {}, []
     for name, split in filter(None, (site, drift)):
-        account = ask_all(fresh_guard(), split.inputs, "clinic")
+        guard = fresh_guard()
+        told = guarded_oracle(guard, ("visitor",), fresh=True)(split.inputs).labels
+        drawn = visits(len(split), seed)
+        accounts = [ask_all(guard, split.inputs[rows], f"clinic-{i}") for i, rows in enumerate(drawn)]
         plain = np.argmax(forward(model, split.inputs).scores, axis=1)
-        curves[name] = account.curve
-        utilities.append(utility(name, split, plain, account, model.spec.classes))
+        curves[name] = accounts[0].curve
+        utilities.append(utility(name, split, plain, told, accounts, model.spec.classes))
     cost = CleanCost(
         site=utilities[0],
         drift=utilities[1] if drift is not None else None,

@@ -39,17 +39,22 @@ class Pair(_Record):
 
 
 class Utility(_Record):
-    """What benign users get on one split when one account asks all of it, row by row.
+    """What benign users get on one split.
+
+    `false_refusal`, accuracy, sensitivity and specificity count rows, each asked by an account of its own, so
+    they show what single inputs cost. `accounts` is the share of benign accounts of many queries that the
+    monitor ever coarsens or withholds, and `levels` the shares of their answers that left at each release
+    level; they show what a guard that tires of honest users costs.
 
     A withheld answer counts as missed in accuracy, sensitivity (rows of the class named as it) and
-    specificity (rows of other classes answered as another). The three are empty without labels. `levels` are
-    the shares of answers that left at each release level.
+    specificity (rows of other classes answered as another). The three are empty without labels.
     """
 
     split: str
     n: int
     false_refusal: Interval
     levels: dict[str, float]
+    accounts: Interval | None = None
     accuracy: Pair | None = None
     sensitivity: dict[str, Pair] = {}
     specificity: dict[str, Pair] = {}

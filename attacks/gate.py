@@ -2,14 +2,15 @@
 
 A cell counts only if the attack broke the undefended model. A flagged attack can show that a guard is broken
 but never that it held. HELD needs the bad end of both the guarded and the adaptive interval within the
-bound, an adaptive attacker, and benign users who still get their answers.
+bound, an adaptive attacker, and benign users who still get their answers. An AUC below one half leaks as much
+as its mirror image, so membership is judged on max(AUC, 1 - AUC).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from attacks.base import Family
 from attacks.finding import Finding, Status
@@ -28,13 +29,17 @@ class Measured:
 
     `undefended` is what shows that the attack works: the share fooled, the gain over a clone that never saw
     the victim, or the AUC. `noise` is random noise's share fooled (evasion only). `guarded` and `adaptive`
-    are on the scale of the gate's bound. `false_refusal` is the rate on benign rows of the calibrated site.
+    are on the scale of the gate's bound. `false_refusal` is the rate at which single benign rows of the
+    calibrated site are refused. `accounts` is the share of benign accounts there that the monitor ever acts
+    on: its lower end can break a cell, but its upper end is not asked to hold, as that would take hundreds of
+    accounts; what bounds it is the e-process.
     """
 
     undefended: Interval
     guarded: Interval | None
     adaptive: Interval | None
     false_refusal: Interval | None
+    accounts: Interval | None = None
     noise: Interval | None = None
     flags: tuple[str, ...] = ()
 
@@ -51,6 +56,13 @@ def bound(family: Family, gate: GatePolicy) -> float:
 
 def judge(family: Family, measured: Measured, gate: GatePolicy) -> tuple[Status, tuple[str, ...]]:
     """The status of one cell and the reasons, in plain sentences."""
+    if family == "membership":
+        measured = replace(
+            measured,
+            undefended=leak(measured.undefended),
+            guarded=measured.guarded and leak(measured.guarded),
+            adaptive=measured.adaptive and leak(measured.adaptive),
+        )
     flags = tuple(f"The evaluation is flagged: {flag}." for flag in measured.flags)
     weak = too_weak(family, measured)
     if weak:
@@ -67,6 +79,11 @@ def judge(family: Family, measured: Measured, gate: GatePolicy) -> tuple[Status,
     if refusal is not None and refusal.low > gate.false_refusal:
         broken.append(
             f"The guard refuses benign rows: at least {refusal.low:.1%} of them, the bound is {gate.false_refusal:.1%}."
+        )
+    if measured.accounts is not None and measured.accounts.low > gate.false_refusal:
+        broken.append(
+            f"The guard turns on benign accounts: at least {measured.accounts.low:.1%} of them are coarsened or "
+            f"withheld, the bound is {gate.false_refusal:.1%}."
         )
     if broken:
         return Status.BROKEN, (*broken, *flags)
@@ -93,12 +110,17 @@ def judge(family: Family, measured: Measured, gate: GatePolicy) -> tuple[Status,
     return Status.HELD, (f"Behind the guard at most {say(family, worst)}, {held}.",)
 
 
+def leak(auc: Interval) -> Interval:
+    """The interval of max(AUC, 1 - AUC): a signal that is the wrong way round tells as much."""
+    return Interval(max(auc.value, 1 - auc.value), max(0.5, auc.low, 1 - auc.high), max(auc.high, 1 - auc.low), auc.n)
+
+
 def say(family: Family, value: float) -> str:
     """A number on the gate's scale of `family`, in words."""
     words = {
         "evasion": f"{value:.1%} of rows fooled",
         "extraction": f"{value:.0%} of the stolen gain",
-        "membership": f"an AUC of {value:.3f}",
+        "membership": f"an AUC of {value:.3f}, either way round",
     }
     return words[family]
 

@@ -1,11 +1,11 @@
 """Intervals: every measured number comes with one, and the gate reads its bad end.
 
 Rates get Clopper-Pearson (never covers less than it says); AUCs and paired differences and ratios get a
-seeded percentile bootstrap. A bootstrap of rows that are all alike has no width however few they are, so
-there the exact binomial limit for "none of n" takes its place.
+seeded percentile bootstrap. A bootstrap knows no value that no row has, and has no width at all where rows are
+alike, however few they are; the exact binomial limit for "none of n" makes up for that.
 
 References: Clopper and Pearson, Biometrika 1934; Efron and Tibshirani, "An introduction to the bootstrap",
-1993, ch. 13; Birnbaum and Klose, Annals of Mathematical Statistics 1957 (largest variance of an AUC).
+1993, ch. 13.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def clopper_pearson(successes: int, n: int, level: float = LEVEL) -> Interval:
 
 
 def rate(outcomes: ArrayLike) -> Interval:
-    """Share of true rows in `outcomes (n,)`."""
-    rows = np.asarray(outcomes, bool)
+    """Share of true rows in `outcomes (n,)`. Raises ValueError for NaN and infinities, which are neither."""
+    rows = _finite(outcomes) != 0
     return clopper_pearson(int(rows.sum()), rows.size)
 
 
@@ -71,20 +71,19 @@ def auc(scores: ArrayLike, truth: ArrayLike) -> float:
 
 
 def auc_interval(scores: ArrayLike, truth: ArrayLike, *, seed: int, resamples: int = RESAMPLES) -> Interval:
-    """AUC with a percentile bootstrap that draws members and non-members apart.
+    """AUC with a percentile bootstrap that draws members and non-members apart, widened by what neither shows.
 
-    Where the two kinds separate perfectly the limit is the binomial one at the smaller group's size, which
-    bounds the variance of any AUC (Birnbaum and Klose).
+    Up to a share p of each kind, the limit for "none of n", may be of a sort that no row shows, and may rank
+    anywhere. So an AUC of a can be as low as (1 - p)(1 - q) a, and 1 - AUC likewise. Scores that tie, and
+    kinds that separate perfectly, are therefore no certainty. Raises ValueError for scores that are not
+    finite and when one kind is missing.
     """
-    values, members = np.asarray(scores, np.float64), np.asarray(truth, bool)
+    values, members = _finite(scores), np.asarray(truth, bool)
     inside, outside = values[members], values[~members]
-    smaller = min(len(inside), len(outside))
-    if smaller == 0:
+    if min(len(inside), len(outside)) == 0:
         raise ValueError("an AUC needs members and non-members")
     value = auc(values, members)
-    if value in (0.0, 1.0):
-        edge = clopper_pearson(round(value * smaller), smaller)
-        return Interval(value, edge.low, edge.high, len(values))
+    seen = math.prod(1 - clopper_pearson(0, len(kind)).high for kind in (inside, outside))
     wins = np.subtract.outer(inside, outside)
     wins = (np.sign(wins) + 1) / 2
     rng = np.random.default_rng(seed)
@@ -93,7 +92,7 @@ def auc_interval(scores: ArrayLike, truth: ArrayLike, *, seed: int, resamples: i
         for size in _chunks(resamples, len(inside) + len(outside))
     ]
     low, high = _limits(np.concatenate(draws))
-    return Interval(value, min(low, value), max(high, value), len(values))
+    return Interval(value, seen * min(low, value), 1 - seen * (1 - max(high, value)), len(values))
 
 
 def paired_difference(first: ArrayLike, second: ArrayLike, *, seed: int, resamples: int = RESAMPLES) -> Interval:
@@ -132,6 +131,13 @@ def median_ratio(first: ArrayLike, second: ArrayLike, *, seed: int, resamples: i
     low, high = _limits(np.median(top[index], axis=1) / np.median(bottom[index], axis=1))
     value = float(np.median(top) / np.median(bottom))
     return Interval(value, min(low, value), max(high, value), len(top))
+
+
+def _finite(values: ArrayLike) -> Floats:
+    numbers = np.asarray(values, np.float64)
+    if bad := int((~np.isfinite(numbers)).sum()):
+        raise ValueError(f"{bad} of {numbers.size} outcomes are not finite numbers")
+    return numbers
 
 
 def _means(rows: Floats, seed: int, resamples: int) -> Floats:

@@ -15,13 +15,18 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import attacks
 import guard
 from attacks.base import AttackResult
+from guard.data import Split
+from guard.types import Array
+
+if TYPE_CHECKING:
+    import torch
 
 Json = Any
 
@@ -75,6 +80,38 @@ def settings_of(attack: object) -> Json:
     kind = f"{type(attack).__module__}.{type(attack).__qualname__}"
     fields = asdict(attack) if is_dataclass(attack) and not isinstance(attack, type) else vars(attack)
     return {"class": kind, "settings": json.loads(json.dumps(fields, default=str, sort_keys=True))}
+
+
+def data_digest(splits: Mapping[str, Split]) -> str:
+    """SHA-256 over every split's name, inputs, labels and patients: who holds which rows decides outcomes too."""
+    sha = hashlib.sha256()
+    for name, split in sorted(splits.items()):
+        sha.update(_canonical(["split", name]))
+        for kind, array in (("inputs", split.inputs), ("labels", split.labels), ("patients", split.patients)):
+            if array is not None:
+                _update(sha, kind, array)
+    return sha.hexdigest()
+
+
+def network_digest(network: torch.nn.Module | None, rows: Array) -> str | None:
+    """SHA-256 over a network in eval mode: its modules, parameters and buffers, and its outputs on `rows (n, *shape)`.
+
+    The outputs, to three decimals, tell apart networks that differ only in plain attributes or code. None
+    without a network.
+    """
+    if network is None:
+        return None
+    import torch
+
+    sha = hashlib.sha256(_canonical([type(network).__qualname__, repr(network)]))
+    state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    for name, tensor in sorted(state.items()):
+        _update(sha, name, tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    device = next((tensor.device for tensor in state.values()), torch.device("cpu"))
+    with torch.no_grad():
+        outputs = network(torch.as_tensor(rows, device=device)).double().cpu().numpy()
+    _update(sha, "outputs", np.round(outputs, 3) + 0.0)
+    return sha.hexdigest()
 
 
 def code_version() -> str:
@@ -155,6 +192,11 @@ def _unpack(packed: Json) -> np.ndarray[Any, np.dtype[Any]]:
 
 def _canonical(value: Json) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _update(sha: hashlib._Hash, name: str, array: np.ndarray[Any, np.dtype[Any]]) -> None:
+    sha.update(_canonical([name, str(array.dtype), list(array.shape)]))
+    sha.update(np.ascontiguousarray(array).tobytes())
 
 
 def _digest(settings: Json, outcome: Json) -> str:

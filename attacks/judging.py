@@ -47,6 +47,7 @@ def finding(
             guarded=judged["guarded"],
             adaptive=judged["adaptive"],
             false_refusal=clean.site.false_refusal,
+            accounts=clean.site.accounts,
             noise=baseline if attack.family == "evasion" else None,
             flags=flags,
         )
@@ -81,15 +82,21 @@ def finding(
     )
 
 
-def blank(attack: Attack, policy: Policy, seed: int, reasons: tuple[str, ...] = ()) -> Finding:
-    """A finding of an attack that was not run."""
+def blank(
+    attack: Attack,
+    policy: Policy,
+    seed: int,
+    reasons: tuple[str, ...] = (),
+    status: Status = Status.NOT_APPLICABLE,
+) -> Finding:
+    """A finding of an attack that was not run: not applicable to the model, or not tested with this data."""
     measure, judged_as = MEASURES[attack.family]
     return Finding(
         attack=attack.name,
         family=attack.family,
         defense=f"policy {policy.fingerprint}",
         threat=attack.threat,
-        status=Status.NOT_APPLICABLE,
+        status=status,
         reasons=reasons,
         measure=measure,
         judged_as=judged_as,

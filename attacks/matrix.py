@@ -19,14 +19,22 @@ import numpy as np
 
 from attacks.base import Attack, AttackData, AttackResult
 from attacks.clean import ask_all, measure
-from attacks.finding import ARMS, Arm, CleanCost
-from attacks.journal import Journal, code_version, pack_result, settings_of, unpack_result
+from attacks.finding import ARMS, Arm, CleanCost, Status
+from attacks.journal import (
+    Journal,
+    code_version,
+    data_digest,
+    network_digest,
+    pack_result,
+    settings_of,
+    unpack_result,
+)
 from attacks.judging import blank, finding, headline
 from attacks.progress import Progress
 from attacks.report import Provenance, Report
 from attacks.samples import attack_data, conformed
 from attacks.target import AccessDeniedError, BudgetSpentError, Target, guarded_oracle, open_oracle
-from guard.data import Split, digest
+from guard.data import Split
 from guard.errors import MedwardError
 from guard.pipeline import Guard
 from guard.policy import Policy
@@ -40,6 +48,8 @@ if TYPE_CHECKING:
 
 THIEF_TRACE = 200
 """Queries of the pure thief whose e-value the report draws."""
+SAMPLE = 16
+"""Rows whose outputs help to name the network."""
 LIBRARIES = ("medward", "numpy", "scipy", "torch", "onnxruntime", "scikit-learn")
 
 
@@ -86,8 +96,8 @@ def validate(
     """Run `attacks` against `bundle`, judge them by its policy's gate, write the report into `out`.
 
     `splits` is raw data as ``guard.data.load_npz`` reads it and needs "test"; "train" and "holdout" let
-    membership be tested. `network` is the deployed model as a torch module for white-box attacks; without
-    one they transfer from a surrogate and the findings say `no_network`. The same seed gives the same
+    membership be tested. `network` is the deployed model as a torch module in eval mode for white-box
+    attacks; without one they transfer from a surrogate and the findings say `no_network`. The same seed gives the same
     findings, resumed or not. Raises `MedwardError` for data that does not fit the model.
     """
     model, policy = bundle.model, bundle.policy
@@ -97,19 +107,20 @@ def validate(
     common = {
         "bundle": bundle.digest,
         "policy": policy.fingerprint,
-        "data": digest(*(splits[name] for name in sorted(splits))),
+        "data": data_digest(splits),
         "code": code_version(),
+        "versions": _versions(),
         "seed": seed,
-        "white_box": network is not None,
     }
+    names = {**common, "network": network_digest(network, data.test.inputs[:SAMPLE])}
     findings = []
     with Progress(total=1 + len(ARMS) * len(attacks), shown=progress) as bar:
-        kept, recalled = journal.once({**common, "run": "clean"}, partial(_clean, bundle, fitted, data, seed))
+        kept, recalled = journal.once({**names, "run": "clean"}, partial(_clean, bundle, fitted, data, seed))
         clean = CleanCost.model_validate(kept["cost"])
         bar.done("clean cost", f"{clean.site.false_refusal} refused", recalled=recalled)
         for attack in attacks:
             if reason := missing.get(attack.family):
-                findings.append(blank(attack, policy, seed, (reason,)))
+                findings.append(blank(attack, policy, seed, (reason,), Status.INCONCLUSIVE))
                 bar.done(attack.name, reason, steps=len(ARMS))
                 continue
             results: dict[Arm, AttackResult] = {}
@@ -118,10 +129,8 @@ def validate(
                 if runner is None:
                     bar.done(f"{attack.name}, {arm}", "no attacker who knows the guard")
                     continue
-                settings = {**common, "run": arm, "attack": settings_of(runner)}
-                packed, recalled = journal.once(
-                    settings, partial(_run, runner, arm, bundle, data, network, seed)
-                )
+                settings = {**names, "run": arm, "attack": settings_of(runner)}
+                packed, recalled = journal.once(settings, partial(_run, runner, arm, bundle, data, network, seed))
                 results[arm] = unpack_result(packed)
                 achieved = headline(attack, results[arm], seed)
                 outcome = "judged on no row" if achieved is None else str(achieved)
@@ -143,7 +152,7 @@ def validate(
         accounts=kept["accounts"],
         alarms={rung.action: rung.false_alarm for rung in policy.monitor.ladder},
         gate=policy.gate,
-        provenance=_provenance(model.spec, splits, common),
+        provenance=_provenance(model.spec, splits, white_box=network is not None, **common),
     )
     report.save(out)
     return report
@@ -160,11 +169,20 @@ def _run(
         oracle, profile = guarded_oracle(guard, fresh=attack.threat.accounts is None), bundle.profile
     target = Target(bundle.model.spec, oracle, attack.threat, network=network, profile=profile)
     try:
-        result = attack.run(target, data, seed=seed)
+        result = _checked(attack.run(target, data, seed=seed), arm)
     except (MedwardError, AccessDeniedError, BudgetSpentError) as error:
         result = AttackResult(outcome=np.zeros(0, bool), flags=(f"the {arm} run could not be done: {error}",))
     images = {**result.images, **_example(result, data.test.inputs, bundle.model.spec)}
     return pack_result(replace(result, queries=max(result.queries, target.queries), images=images))
+
+
+def _checked(result: AttackResult, arm: Arm) -> AttackResult:
+    """`result`, or one judged on no row and flagged when an outcome of it is not a finite number."""
+    for what, values in (("outcomes", result.outcome), ("baseline outcomes", result.baseline)):
+        if values is not None and (bad := int((~np.isfinite(values)).sum())):
+            flag = f"{bad} of {len(values)} {what} of the {arm} run are not finite numbers"
+            return replace(result, outcome=np.zeros(0, bool), baseline=None, flags=(*result.flags, flag))
+    return result
 
 
 def _example(result: AttackResult, inputs: Array, spec: ModelSpec) -> dict[str, Array]:
@@ -191,13 +209,17 @@ def _clean(bundle: Deployed, splits: Mapping[str, Split], data: AttackData, seed
     return {"cost": cost.model_dump(mode="json"), "accounts": accounts}
 
 
-def _provenance(spec: ModelSpec, splits: Mapping[str, Split], common: Mapping[str, Any]) -> Provenance:
+def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
+    return versions
+
+
+def _provenance(spec: ModelSpec, splits: Mapping[str, Split], **facts: Any) -> Provenance:
     return Provenance(
         model=spec.name,
         modality=spec.modality,
@@ -206,6 +228,5 @@ def _provenance(spec: ModelSpec, splits: Mapping[str, Split], common: Mapping[st
         low=spec.low,
         high=spec.high,
         rows={name: len(split) for name, split in sorted(splits.items())},
-        versions=versions,
-        **common,
+        **facts,
     )

@@ -1,7 +1,7 @@
 """A deployed ONNX file as a differentiable torch network, so that attacks see exactly what is served.
 
-`white_box` is the way in: it interprets the file with torch, compares the result with the deployed runtime
-on sample rows, and hands out a network only when the two agree.
+`white_box` is the way in: it interprets the file with torch, compares scores and features with the deployed
+runtime on sample rows, and hands out a network only when the two agree.
 
 Attacks need scores that keep their gradient when the model is sure of itself. A file that ends in
 probabilities is therefore evaluated in the log domain (log-softmax and log-sigmoid in place of softmax and
@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from attacks.onnx_ops import OPS, UnsupportedOpError, linear_scores
 from guard.errors import MedwardError
-from guard.types import Array
+from guard.types import Array, Outputs
 
 MIN_OPSET = 13
 TINY = 1e-30
@@ -169,43 +169,64 @@ def to_torch(source: Path | str | bytes) -> OnnxNetwork:
 
 
 def white_box(
-    source: Path | str | bytes, reference: Callable[[Array], Array], sample: Array, *, tolerance: float = 1e-4
+    source: Path | str | bytes, reference: Callable[[Array], Outputs], sample: Array, *, tolerance: float = 1e-4
 ) -> tuple[Network | None, str]:
     """A network for gradient attacks on the file, or None and the reason why there is none.
 
-    `reference` maps `sample (n, *shape)` to the deployed scores ``(n, K)``; the torch scores must match them
-    within `tolerance`. Scores that are nonnegative and sum to 1 on every row are taken as probabilities. A
-    file with a fixed batch size is run in batches of that size, unless it gives the same without.
+    `reference` maps `sample (n, *shape)` to the deployed scores ``(n, K)`` and features; those of torch must
+    match them within `tolerance`, features relative to their largest. Scores that are nonnegative and sum to
+    1 on every row are taken as probabilities; their log-domain form must give the same probabilities. A file
+    with a fixed batch size is run in batches of that size, unless it gives the same without.
     """
     try:
         graph = to_torch(source)
     except MedwardError as error:
         return None, str(error)
-    expected = np.asarray(reference(sample), np.float64)
+    expected = reference(sample)
+    scores = np.asarray(expected.scores, np.float64)
+    probabilities = bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3))
+    network = Network(graph, probabilities=probabilities)
     for size in dict.fromkeys((None, graph.batch)):
         graph.batch = size
-        reason = _disagreement(graph, expected, sample, tolerance)
+        reason = _disagreement(network, expected, sample, tolerance)
         if not reason:
-            probabilities = bool((expected >= 0).all() and np.allclose(expected.sum(axis=1), 1, atol=1e-3))
-            return Network(graph, probabilities=probabilities), ""
+            return network, ""
     return None, reason
 
 
-def _disagreement(graph: OnnxNetwork, expected: Array, sample: Array, tolerance: float) -> str:
-    """How the scores differ from those expected, on all rows or without the first; "" if they do not."""
+def _disagreement(network: Network, expected: Outputs, sample: Array, tolerance: float) -> str:
+    """How the outputs differ from those expected, on all rows or without the first; "" if they do not."""
     for start in range(min(2, len(sample))):  # two sizes, for a graph may run on one batch size only
-        wanted = expected[start:]
+        x = torch.as_tensor(sample[start:], dtype=torch.float32)
+        wanted = expected.scores[start:]
         try:
             with torch.no_grad():
-                scores = graph(torch.as_tensor(sample[start:], dtype=torch.float32))[0].numpy()
+                scores, features = network.graph(x)
+                attacked = network(x)
         except (MedwardError, RuntimeError, IndexError, KeyError, TypeError, ValueError) as error:
             return f"torch cannot run this graph: {error}"
-        if scores.shape != wanted.shape:
-            return f"torch gives scores of shape {scores.shape}, the deployed model {wanted.shape}"
-        worst = float(np.abs(scores - wanted).max())
-        if not worst <= tolerance:
-            return f"torch and the deployed model differ by {worst:.2g}, more than {tolerance:g}"
+        reason = _difference("scores", scores, wanted, tolerance)
+        if not reason and network.probabilities:
+            total = wanted.sum(axis=1, keepdims=True)
+            reason = _difference("log-domain scores", attacked.softmax(dim=1), wanted / total, tolerance)
+        if not reason and expected.features is not None:
+            shown = expected.features[start:]
+            scale = max(1.0, float(np.abs(shown).max(initial=0.0)))
+            reason = _difference("features", features, shown, tolerance * scale)
+        if reason:
+            return reason
     return ""
+
+
+def _difference(what: str, mine: Tensor | None, deployed: Array, tolerance: float) -> str:
+    if mine is None:
+        return f"torch gives no {what}, the deployed model does"
+    if tuple(mine.shape) != deployed.shape:
+        return f"torch gives {what} of shape {tuple(mine.shape)}, the deployed model {deployed.shape}"
+    worst = float(np.abs(mine.numpy() - np.asarray(deployed, np.float64)).max())
+    if worst <= tolerance:
+        return ""
+    return f"{what} of torch and the deployed model differ by {worst:.2g}, more than {tolerance:g}"
 
 
 def _on(x: Tensor, value: Any) -> Any:

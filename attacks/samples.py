@@ -49,7 +49,8 @@ def attack_data(model: Model, splits: Mapping[str, Split], *, seed: int) -> tupl
     """What the attacker holds, and per family that cannot be tested with these `splits` the reason.
 
     Crafting rows are from "train", or half of "test" when there is none; members are from "train",
-    non-members and shadow rows the two halves of "holdout".
+    non-members and shadow rows the two halves of "holdout". Halves share no patient where patients are known.
+    Raises `MedwardError` when "test" cannot be halved so.
     """
     rng = np.random.default_rng(seed)
     test = splits["test"]
@@ -57,9 +58,10 @@ def attack_data(model: Model, splits: Mapping[str, Split], *, seed: int) -> tupl
         craft = _some(splits["train"], CRAFT, rng)
         test = _some(test, TEST, rng)
     else:
-        order = rng.permutation(len(test))
-        craft = test.take(np.sort(order[: len(order) // 2][:CRAFT]))
-        test = test.take(np.sort(order[len(order) // 2 :][:TEST]))
+        first, second = _halves(test, rng)
+        if not len(first):
+            raise MedwardError('without a split "train", the split "test" must hold rows of several patients, got one')
+        craft, test = test.take(np.sort(first[:CRAFT])), test.take(np.sort(second[:TEST]))
     if craft.labels is None:
         craft = Split(craft.inputs, _decisions(model, craft.inputs), craft.patients)
     data = AttackData(
@@ -70,14 +72,13 @@ def attack_data(model: Model, splits: Mapping[str, Split], *, seed: int) -> tupl
     )
     if reason := _no_membership(splits):
         return data, {"membership": reason}
-    order = rng.permutation(len(splits["holdout"]))
-    half = len(order) // 2
-    nonmembers = splits["holdout"].take(np.sort(order[:half][:CANDIDATES]))
+    first, second = _halves(splits["holdout"], rng)
+    nonmembers = splits["holdout"].take(np.sort(first[:CANDIDATES]))
     return replace(
         data,
         members=_some(splits["train"], len(nonmembers), rng),
         nonmembers=nonmembers,
-        shadow=splits["holdout"].take(np.sort(order[half:])),
+        shadow=splits["holdout"].take(np.sort(second)),
     ), {}
 
 
@@ -88,11 +89,12 @@ def _no_membership(splits: Mapping[str, Split]) -> str:
     ):
         split = splits.get(name)
         if split is None:
-            return f'Membership needs {what}: the data has no split "{name}".'
+            return f'not tested: membership needs {what}; the data has no split "{name}".'
         if split.labels is None:
-            return f'Membership needs labels: the split "{name}" has none.'
-        if len(split) < 2 * FEWEST:
-            return f'Membership needs at least {2 * FEWEST} rows in "{name}", got {len(split)}.'
+            return f'not tested: membership needs labels, the split "{name}" has none.'
+        if (few := len(np.unique(_whose(split)))) < 2 * FEWEST:
+            rows = "rows" if split.patients is None else "patients"
+            return f'not tested: membership needs at least {2 * FEWEST} {rows} in "{name}", got {few}.'
     return ""
 
 
@@ -101,6 +103,20 @@ def _some(split: Split, most: int, rng: np.random.Generator) -> Split:
     if len(split) <= most:
         return split
     return split.take(np.sort(rng.choice(len(split), most, replace=False)))
+
+
+def _halves(split: Split, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """Two halves of the rows, in random order: each holds half of the patients, with all their rows."""
+    order = rng.permutation(len(split))
+    whose = _whose(split)[order]
+    patients = rng.permutation(np.unique(whose))
+    first = np.isin(whose, patients[: len(patients) // 2])
+    return order[first], order[~first]
+
+
+def _whose(split: Split) -> Ints:
+    """Whose each row is; with patients unknown, every row is taken for a patient of its own."""
+    return np.arange(len(split)) if split.patients is None else split.patients
 
 
 def _decisions(model: Model, inputs: Array) -> Ints:

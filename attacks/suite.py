@@ -83,4 +83,4 @@ def _network(bundle: Bundle, splits: Mapping[str, Split]) -> tuple[torch.nn.Modu
     if not file.exists():
         return None, "the bundle holds no ONNX file"
     sample = conform(next(iter(splits.values())).inputs[:SAMPLE], bundle.model.spec)
-    return white_box(file, lambda rows: bundle.model.predict(rows).scores, sample)
+    return white_box(file, bundle.model.predict, sample)

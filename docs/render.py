@@ -36,7 +36,10 @@ def claims() -> str:
 
 def findings(name: str) -> str:
     """The findings of a validation, as the bench kept them in its claim's details."""
-    rows = json.loads((RESULTS / f"{name}.json").read_text())["details"]["findings"]
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        sys.exit(f"docs/results/{name}.json is missing: run `make bench` first")
+    rows = json.loads(path.read_text())["details"]["findings"]
     lines = [
         "| attack | measured as | undefended | without the attack | guarded | adaptive | status |",
         "|---|---|---|---|---|---|---|",
@@ -68,6 +71,8 @@ def main(arguments: list[str]) -> int:
     text = path.read_text()
     fresh = rendered(text)
     if "--check" in arguments:
+        if fresh != text:
+            print("README.md is stale: run `make readme`", file=sys.stderr)
         return int(fresh != text)
     path.write_text(fresh)
     return 0

@@ -76,12 +76,15 @@ class MonitorPolicy(_Section):
 
 
 class GatePolicy(_Section):
-    """What `medward validate` holds the guard to. Each bound is compared with the interval's bad end."""
+    """What `medward validate` holds the guard to. Each bound is compared with the interval's bad end.
 
-    evasion_success: float = Field(default=0.2, gt=0, lt=1)
-    extraction_gain: float = Field(default=0.25, gt=0, lt=1)
-    membership_auc: float = Field(default=0.6, gt=0.5, lt=1)
-    false_refusal: float = Field(default=0.05, gt=0, lt=1)
+    The bounds are capped: beyond the caps "held" would mean nothing.
+    """
+
+    evasion_success: float = Field(default=0.2, gt=0, le=0.5)
+    extraction_gain: float = Field(default=0.25, gt=0, le=0.5)
+    membership_auc: float = Field(default=0.6, gt=0.5, le=0.75)
+    false_refusal: float = Field(default=0.05, gt=0, le=0.2)
 
 
 class Policy(_Section):

@@ -268,7 +268,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (MedwardError, UnavailableError) as error:
         _fail(str(error))
     except TyperException as error:
-        _fail(error.format_message())
+        _fail(error.format_message() or "name a command")  # a bare group has printed its help
     except typer.Abort:
         sys.exit(130)
     except OSError as error:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from attacks.adaptive import Detector
 from attacks.ascent import LOSSES, Ascent, Ball, ascend, decide, margin
 from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
-from attacks.checks import run_flags
+from attacks.checks import found_nothing, run_flags
 from attacks.evasion.scene import CURVE_ROWS, NO_ROWS, Scene, curve, knowledge
 from attacks.target import Target
 from guard.policy import Policy
@@ -72,17 +72,17 @@ class PGD:
         generator = torch.Generator().manual_seed(seed)
         found = self._attack(scene, x, y, scene.ball, self.steps, self.restarts, generator)
         noisy = scene.ball.clip(x + scene.ball.signs(tuple(x.shape), generator))
-        outcome, baseline = scene.fooled(target, found.adversarial, y), scene.fooled(target, noisy, y)
+        outcome, baseline = scene.fooled(target, x, found.adversarial, y), scene.fooled(target, x, noisy, y)
         some, theirs = x[:CURVE_ROWS], y[:CURVE_ROWS]
 
         def at(factor: float) -> float:
             steps = min(self.steps, CURVE_STEPS)
             weaker = self._attack(scene, some, theirs, scene.ball.scaled(factor), steps, 1, generator)
-            return float(scene.fooled(target, weaker.adversarial, theirs).mean())
+            return float(scene.fooled(target, some, weaker.adversarial, theirs).mean())
 
         def noise_at(factor: float) -> float:
             change = (noisy[:CURVE_ROWS] - some) * factor
-            return float(scene.fooled(target, scene.ball.clip(some + change), theirs).mean())
+            return float(scene.fooled(target, some, scene.ball.clip(some + change), theirs).mean())
 
         attacked, random = curve(at, self.epsilon), curve(noise_at, self.epsilon)
         flags = run_flags(
@@ -95,6 +95,10 @@ class PGD:
             curve=attacked if target.withheld == 0 else ([], []),
             withheld=scene.withheld,
         )
+        if scene.detector is not None and not found.won.any():
+            unaware = replace(scene, detector=None)
+            plain = self._attack(unaware, x, y, scene.ball, self.steps, self.restarts, generator)
+            flags += found_nothing(float(plain.won.float().mean()))
         return AttackResult(
             outcome=outcome,
             baseline=baseline,

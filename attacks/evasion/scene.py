@@ -2,7 +2,9 @@
 
 Without white-box access the gradients come from a surrogate trained on the target's answers to the craft
 rows. Success is always judged by asking the target: a row counts when it is answered with another class
-than the model gives the clean row (or with the attacker's class), never when it is withheld.
+than the model gives the clean row (or with the attacker's class), never when it is withheld. An attacker
+who knows the screens asks about each image a second time, with the change cut to 8-bit steps: screens may look
+for values that no benign image file holds.
 """
 
 from __future__ import annotations
@@ -16,30 +18,37 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attacks.adaptive import Detector
-from attacks.ascent import Ball, both, decide
+from attacks.ascent import Ball, both, decide, stepwise
 from attacks.base import Access, AttackData
-from attacks.checks import ROWS, evasion_flags
+from attacks.checks import ROWS, dead_screens, evasion_flags
 from attacks.surrogate import answered, fit_classifier
 from attacks.target import AccessDeniedError, Target
 from guard.data import Split
 from guard.errors import MedwardError
-from guard.types import Array
+from guard.types import Array, ModelSpec
 
 Bools = NDArray[np.bool_]
 FACTORS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3, 1.6)
 SURROGATE_EPOCHS = {"image": 15, "tabular": 60}
 CURVE_ROWS = 200  # test rows asked again at every radius of a curve
 NO_ROWS = "no rows: there is no test row this attack could win on"
+LEVELS = 255  # steps of an 8-bit image
 TRANSFER = "transfer: gradients come from a surrogate trained on the target's answers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """Rows ``(n, *shape)`` and the decisions on them ``(n,)``; `withheld` is the share of clean test rows."""
+    """Rows ``(n, *shape)`` and the decisions on them ``(n,)``; `withheld` is the share of clean test rows.
+
+    `blind` says why an attacker who should know the screens has no `detector`; `step` is what 8-bit images
+    differ by, for one who has.
+    """
 
     network: nn.Module
     transfer: bool
     detector: Detector | None
+    blind: str
+    step: float | None
     ball: Ball
     craft: Tensor
     craft_labels: Tensor
@@ -62,10 +71,13 @@ class Scene:
         craft = torch.as_tensor(x, device=device)
         network, labels, transfer = _gradients(target, data.craft, device, seed)
         test_labels, withheld = _decisions(target, network, data, device)
+        detector, blind = (None, "") if rate is None else _detector(target, network, craft[:2], rate)
         return cls(
             network=network,
             transfer=transfer,
-            detector=None if rate is None else _detector(target, network, craft[:2], rate),
+            detector=detector,
+            blind=blind,
+            step=None if detector is None else _step(target.spec),
             ball=Ball.of(target.spec, x, epsilon).to(craft.device),
             craft=craft,
             craft_labels=labels,
@@ -75,11 +87,16 @@ class Scene:
         )
 
     def flags(self, target: Target, seed: int) -> tuple[str, ...]:
-        """What is wrong with the gradients at hand."""
+        """What is wrong with the gradients at hand, the model's and the screens'."""
+        flags = [f"the attacker could not use the screens: {self.blind}"] if self.blind else []
+        if self.detector is not None:
+            generator = torch.Generator().manual_seed(seed)
+            flags += dead_screens(self.network, self.detector, self.craft[:ROWS], self.ball, generator)
         if self.transfer:
-            white_box = target.threat.access >= Access.GRADIENTS
-            return ("no white-box network: only a transfer attack was possible",) if white_box else ()
-        return evasion_flags(
+            if target.threat.access >= Access.GRADIENTS:
+                flags.append("no white-box network: only a transfer attack was possible")
+            return tuple(flags)
+        return *flags, *evasion_flags(
             self.network,
             self.test,
             decide(self.network, self.test[:ROWS]),
@@ -90,11 +107,17 @@ class Scene:
             thorough=self.detector is None,
         )
 
-    def fooled(self, target: Target, adversarial: Tensor, labels: Tensor, goal: int | None = None) -> Bools:
-        """Ask the target: which rows are answered with another class than `labels`, or with `goal`."""
-        answers = target.query(adversarial.cpu().numpy()).labels
-        wrong = answers != labels.cpu().numpy() if goal is None else answers == goal
-        return np.asarray((answers >= 0) & wrong)
+    def fooled(self, target: Target, x: Tensor, adversarial: Tensor, labels: Tensor, goal: int | None = None) -> Bools:
+        """Ask the target: which rows are answered with another class than `labels`, or with `goal`.
+
+        With a `step` the rows that do not win are asked again with their change from `x` in whole steps.
+        """
+        won = _asked(target, adversarial, labels, goal)
+        rest = torch.as_tensor(~won, device=x.device)
+        if self.step is not None and rest.any():
+            again = stepwise(adversarial[rest], x[rest], self.step)
+            won[~won] = _asked(target, again, labels[rest], goal)
+        return won
 
 
 def knowledge(access: Access, rate: float | None) -> str:
@@ -106,6 +129,19 @@ def knowledge(access: Access, rate: float | None) -> str:
 def curve(success: Callable[[float], float], epsilon: float) -> tuple[list[float], list[float]]:
     """Success at each of `FACTORS` times `epsilon`."""
     return [factor * epsilon for factor in FACTORS], [success(factor) for factor in FACTORS]
+
+
+def _asked(target: Target, inputs: Tensor, labels: Tensor, goal: int | None) -> Bools:
+    answers = target.query(inputs.cpu().numpy()).labels
+    wrong = answers != labels.cpu().numpy() if goal is None else answers == goal
+    return np.asarray((answers >= 0) & wrong)
+
+
+def _step(spec: ModelSpec) -> float | None:
+    """What neighbouring values of an 8-bit image differ by, in input units; None where that means nothing."""
+    if spec.modality != "image" or spec.low is None or spec.high is None:
+        return None
+    return (spec.high - spec.low) / LEVELS
 
 
 def _gradients(target: Target, craft: Split, device: str, seed: int) -> tuple[nn.Module, Tensor, bool]:
@@ -159,12 +195,12 @@ def _decisions(target: Target, network: nn.Module, data: AttackData, device: str
     return torch.as_tensor(labels, device=device), float(hidden.mean())
 
 
-def _detector(target: Target, network: nn.Module, x: Tensor, rate: float) -> Detector | None:
-    """The defense's screens, where the attacker is given them and the network can feed them."""
+def _detector(target: Target, network: nn.Module, x: Tensor, rate: float) -> tuple[Detector | None, str]:
+    """The defense's screens, or None and why: the attacker is not given them, or the network cannot feed them."""
     try:
         detector = Detector.at(target.profile, rate)
         with torch.no_grad():
             detector.strangeness(x, *both(network, x))
-    except (AccessDeniedError, MedwardError):
-        return None
-    return detector
+    except (AccessDeniedError, MedwardError) as error:
+        return None, str(error)
+    return detector, ""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from attacks.adaptive import Detector
 from attacks.ascent import BATCH, LOSSES, Ball, both, decide, gradient
 from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
-from attacks.checks import run_flags
+from attacks.checks import found_nothing, run_flags
 from attacks.evasion.scene import CURVE_ROWS, NO_ROWS, Bools, Scene, curve, knowledge
 from attacks.target import Target
 from guard.errors import MedwardError
@@ -86,21 +86,25 @@ class UniversalPerturbation:
         if not len(x):
             return AttackResult(outcome=np.zeros(0, np.bool_), queries=target.queries, flags=(NO_ROWS,))
         generator = torch.Generator().manual_seed(seed)
-        crafted = craft(
-            scene.network,
-            *_others(scene.craft, scene.craft_labels, goal),
-            scene.ball,
-            goal=goal,
-            epochs=self.epochs,
-            restarts=self.restarts,
-            batch=self.batch,
-            detector=scene.detector,
-            generator=generator,
-        )
+
+        def crafting(detector: Detector | None) -> Universal:
+            return craft(
+                scene.network,
+                *_others(scene.craft, scene.craft_labels, goal),
+                scene.ball,
+                goal=goal,
+                epochs=self.epochs,
+                restarts=self.restarts,
+                batch=self.batch,
+                detector=detector,
+                generator=generator,
+            )
+
+        crafted = crafting(scene.detector)
         noise = scene.ball.signs((1, *target.spec.shape), generator)
 
         def fooled(delta: Tensor, rows: int) -> Bools:
-            return scene.fooled(target, scene.ball.clip(x[:rows] + delta), y[:rows], goal)
+            return scene.fooled(target, x[:rows], scene.ball.clip(x[:rows] + delta), y[:rows], goal)
 
         def share(delta: Tensor) -> float:
             labels = decide(scene.network, scene.ball.clip(x + delta))
@@ -119,6 +123,8 @@ class UniversalPerturbation:
             curve=attacked if target.withheld == 0 else ([], []),
             withheld=scene.withheld,
         )
+        if scene.detector is not None and crafted.success == 0:
+            flags += found_nothing(crafting(None).success)
         return AttackResult(
             outcome=outcome,
             baseline=baseline,

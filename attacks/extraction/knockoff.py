@@ -94,13 +94,9 @@ class Knockoff:
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
         """Steal, then judge. Raises `MedwardError` when `data` lacks a pool, a reference or cover rows."""
         if data.pool is None or data.reference is None:
-            raise MedwardError(
-                "extraction: needs a pool to ask about and the model's labels on the test rows"
-            )
+            raise MedwardError("extraction: needs a pool to ask about and the model's labels on the test rows")
         if self.pool_share < 1 and len(data.craft) == 0:
-            raise MedwardError(
-                "extraction: a diluted thief needs rows to hide its pool among, craft has none"
-            )
+            raise MedwardError("extraction: a diluted thief needs rows to hide its pool among, craft has none")
         classes = len(target.spec.classes)
         own = data.craft if self.pool_share < 1 else data.craft.take(slice(0, 0))
         inputs = np.concatenate([pulled(data.pool, self.pulls), own.inputs]).astype(np.float32)
@@ -129,9 +125,7 @@ class Knockoff:
             curves={"clone": (points, curve), "no victim": (points, [float(baseline.mean())] * len(points))},
         )
 
-    def _clone(
-        self, spec: ModelSpec, inputs: Array, targets: Array, asked: Ints, seed: int
-    ) -> nn.Module | None:
+    def _clone(self, spec: ModelSpec, inputs: Array, targets: Array, asked: Ints, seed: int) -> nn.Module | None:
         """A clone trained on the asked rows that have a target; None when there is nothing to learn from."""
         rows = np.unique(asked)
         rows = rows[answered(targets[rows])]
@@ -157,9 +151,7 @@ class Knockoff:
             labels = answers[rows].argmax(axis=1)
             fit = float(np.mean(decide(clone, inputs[rows]) == labels))
             if fit < np.bincount(labels).max() / len(labels):
-                flags.append(
-                    f"the clone failed to learn: it agrees with {fit:.0%} of its own {len(rows)} answers"
-                )
+                flags.append(f"the clone failed to learn: it agrees with {fit:.0%} of its own {len(rows)} answers")
         return tuple(flags)
 
 

@@ -123,6 +123,8 @@ def _gemm(inputs: Inputs, attributes: Attributes) -> Any:
 
 def _resize(inputs: Inputs, attributes: Attributes) -> Any:
     x, mode = inputs[0], attributes.get("mode", "nearest")
+    if attributes.get("antialias", 0):
+        raise UnsupportedOpError("Resize: antialias = 1 is not supported; export the model without it")
     place = attributes.get("coordinate_transformation_mode", "half_pixel")
     scales = inputs[2] if len(inputs) > 2 and inputs[2] is not None and inputs[2].numel() else None
     sizes = as_list(inputs[3])[2:] if scales is None else None

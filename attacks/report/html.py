@@ -63,11 +63,12 @@ def render(report: Report) -> str:
 
 def untested(report: Report) -> tuple[str, ...]:
     """What this validation did not test, the particular before the general."""
-    found = [f"{f.attack}: {' '.join(f.reasons)}" for f in report.findings if f.status is Status.NOT_APPLICABLE]
+    skipped = [f for f in report.findings if f.status is Status.NOT_APPLICABLE or f.undefended is None]
+    found = [f"{f.attack}: {' '.join(f.reasons)}" for f in skipped]
     found += [
         f"{f.attack}: no attacker who knows the guard."
         for f in report.findings
-        if f.status is not Status.NOT_APPLICABLE and f.adaptive is None
+        if f not in skipped and f.adaptive is None
     ]
     if not report.provenance.white_box:
         found.append("Attackers who hold the model itself: evasion was judged by transfer from a surrogate.")

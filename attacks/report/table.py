@@ -29,7 +29,7 @@ def print_findings(report: Report, console: Console) -> None:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 1, 0))
     for name in ("attack", "undefended", "guarded", "adaptive", "baseline", "status"):
         left = name in ("attack", "status")
-        table.add_column(name, justify="left" if left else "right", no_wrap=True)
+        table.add_column(name, justify="left" if left else "right", no_wrap=name != "attack", overflow="fold")
     for finding in report.findings:
         cells = [_cell(finding, arm) for arm in ("undefended", "guarded", "adaptive", "baseline")]
         status = Text(f"{ICONS[finding.status]} {finding.status.value}", STYLES[finding.status])
@@ -54,6 +54,11 @@ def _clean(report: Report) -> str:
     clean = report.clean
     refused = clean.site.false_refusal
     parts = [f"{estimate(refused, share=True)} of benign rows refused ({limits(refused, share=True)}, n = {refused.n})"]
+    if clean.site.accounts is not None:
+        parts.append(
+            f"{estimate(clean.site.accounts, share=True)} of {clean.site.accounts.n} benign accounts ever "
+            f"coarsened or withheld ({limits(clean.site.accounts, share=True)})"
+        )
     drop = worst_drop(clean)
     if drop is not None:
         parts.append(f"sensitivity of {drop[0]} down {100 * drop[1]:.1f} points")

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI, Response
+from fastapi.responses import JSONResponse
 
 from guard.pipeline import Guard
 from guard.types import Principal
@@ -51,6 +52,7 @@ def create_app(
     app = FastAPI(
         title="Medward",
         version=version,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -72,6 +74,10 @@ def create_app(
     )
     async def exposition() -> Response:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/openapi.json", include_in_schema=False, dependencies=[Depends(asking)])
+    async def schema() -> JSONResponse:
+        return JSONResponse(app.openapi())
 
     problems.install(app)
     app.add_middleware(Edge, limits=limits, metrics=metrics)

@@ -13,7 +13,7 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from guard.data import image_batch
 from guard.errors import MedwardError
@@ -21,6 +21,16 @@ from guard.types import Array, ModelSpec
 
 MODES = {1: "L", 3: "RGB"}
 BILINEAR = Image.Resampling.BILINEAR
+ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
@@ -34,7 +44,7 @@ def read_images(files: Sequence[bytes], spec: ModelSpec, *, pixels: int, resize:
             wrong = f"is {image.width} x {image.height} (width x height), the model takes {width} x {height}"
             if not resize and sorted(image.size) != sorted((width, height)):
                 raise MedwardError(wrong)
-            image = ImageOps.exif_transpose(image)
+            image = _upright(image)
             if not resize and image.size != (width, height):
                 raise MedwardError(wrong)
             decoded.append(np.asarray(_eight_bit(image, MODES[channels]).resize((width, height), BILINEAR)))
@@ -42,7 +52,7 @@ def read_images(files: Sequence[bytes], spec: ModelSpec, *, pixels: int, resize:
             raise MedwardError(f"image {index}: {error}") from None
         except BOMBS:
             raise MedwardError(f"image {index}: has more than {pixels} pixels") from None
-        except (OSError, SyntaxError, ValueError) as error:
+        except Exception as error:  # a decoder fed a broken file raises anything, struct.error for one
             raise MedwardError(f"image {index}: not a readable PNG or JPEG ({type(error).__name__})") from None
     low, high = 0.0 if spec.low is None else spec.low, 1.0 if spec.high is None else spec.high
     return image_batch(np.stack(decoded), low=low, high=high)
@@ -64,6 +74,12 @@ def _open(file: bytes, pixels: int) -> Image.Image:
     if getattr(image, "n_frames", 1) > 1:
         raise MedwardError("has several frames; send one image per file")
     return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """`image` turned as its EXIF says; the other tags are neither read nor written again."""
+    turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+    return image if turn is None else image.transpose(turn)
 
 
 def _eight_bit(image: Image.Image, mode: str) -> Image.Image:

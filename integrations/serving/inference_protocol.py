@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Depends, HTTPException, Request
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field, JsonValue
 
 from guard.errors import MedwardError
-from guard.types import Answer, Array, Principal
-from integrations.serving.predict import parse
+from guard.types import Answer, Array, ModelSpec, Principal
+from integrations.serving.body import parse, read_json
 from integrations.serving.problems import responses
 from integrations.serving.service import Service, model_name
 
@@ -34,25 +36,46 @@ class InputTensor(BaseModel):
     """Values in row-major order, flat or nested as `shape` says."""
 
     name: Literal["inputs"]
-    shape: Annotated[list[Annotated[int, Field(ge=1, strict=True)]], Field(min_length=1, max_length=8)]
+    shape: Annotated[list[Annotated[int, Field(ge=1, strict=True)]], Field(min_length=1, max_length=8, fail_fast=True)]
     datatype: Datatype
-    data: list[JsonValue]
+    data: Annotated[list[JsonValue], Field(fail_fast=True)]
     parameters: Parameters = {}
 
-    def array(self) -> Array:
-        """The tensor, of its declared type and shape, or what is wrong with it."""
-        try:
-            values = np.asarray(self.data)
-        except ValueError as error:
-            raise MedwardError(f"inputs: data is ragged: {error}") from None
+    def array(self, spec: ModelSpec, rows: int) -> Array:
+        """The tensor, of its declared type and shape, or what is wrong with it.
+
+        Nothing is built before sizes and types are known to be right: NumPy would make room for the longest
+        of many strings, once for each.
+        """
+        if self.shape[1:] != [*spec.shape]:
+            raise MedwardError(f"inputs: expected shape (n >= 1, {', '.join(map(str, spec.shape))}), got {self.shape}")
+        if self.shape[0] > rows:
+            raise MedwardError(f"inputs: at most {rows} rows per request, got {self.shape[0]}")
+        values = self._flat()
         dtype = np.dtype(DTYPES[self.datatype])
-        if values.dtype.kind not in ("iuf" if dtype.kind == "f" else "iu"):
-            raise MedwardError(f"inputs: datatype {self.datatype} cannot hold data of type {values.dtype}")
-        if dtype.kind != "f" and (values.astype(dtype) != values).any():
-            raise MedwardError(f"inputs: data has values outside the range of {self.datatype}")
-        if values.size != math.prod(self.shape) or (values.ndim != 1 and list(values.shape) != self.shape):
-            raise MedwardError(f"inputs: shape {self.shape} does not fit data of shape {list(values.shape)}")
-        return values.reshape(self.shape)
+        kinds = {int, float} if dtype.kind == "f" else {int}
+        if foreign := {*map(type, values)} - kinds:
+            names = ", ".join(sorted(kind.__name__ for kind in foreign))
+            raise MedwardError(f"inputs: datatype {self.datatype} cannot hold data of type {names}")
+        outside = MedwardError(f"inputs: data has values outside the range of {self.datatype}")
+        try:
+            array: NDArray[Any] = np.array(values, dtype=np.float64 if dtype.kind == "f" else np.int64)
+        except OverflowError:
+            raise outside from None
+        if dtype.kind != "f" and (array.astype(dtype) != array).any():
+            raise outside
+        return array.reshape(self.shape)
+
+    def _flat(self) -> list[Any]:
+        """`data` without its nesting, which must be none or that of `shape`."""
+        values: list[Any] = self.data
+        sizes = self.shape if list in map(type, values) else [math.prod(self.shape)]
+        for depth, size in enumerate(sizes):
+            lists = [values] if depth == 0 else values
+            if any(type(each) is not list or len(each) != size for each in lists):
+                raise MedwardError(f"inputs: data does not fit shape {self.shape}")
+            values = list(chain.from_iterable(lists))
+        return values
 
 
 class RequestedOutput(BaseModel):
@@ -67,8 +90,8 @@ class InferRequest(BaseModel):
 
     id: Annotated[str, Field(max_length=128)] | None = None
     parameters: Parameters = {}
-    inputs: Annotated[list[InputTensor], Field(min_length=1, max_length=1)]
-    outputs: list[RequestedOutput] | None = None
+    inputs: Annotated[list[InputTensor], Field(min_length=1, max_length=1, fail_fast=True)]
+    outputs: Annotated[list[RequestedOutput], Field(max_length=3, fail_fast=True)] | None = None
 
 
 class OutputTensor(BaseModel):
@@ -120,7 +143,7 @@ class ServerMetadata(BaseModel):
 def router(service: Service, caller: Callable[..., Awaitable[Principal]]) -> APIRouter:
     """The routes that need a key; health is `health.router`."""
     routes = APIRouter(prefix="/v2")
-    spec = service.guard.model.spec
+    spec, limits = service.guard.model.spec, service.limits
     asking = Depends(caller)
     path_name = model_name(spec)
     example = {"name": "inputs", "shape": [1, *spec.shape], "datatype": "FP32"}
@@ -166,15 +189,16 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]]) -> API
         named(name)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise HTTPException(415, "send application/json; the binary tensor extension is not offered")
-        raw = await request.body()
         asked: InferRequest | None = None
 
         def read() -> Array:
             nonlocal asked
-            asked = parse(raw, InferRequest)
-            return asked.inputs[0].array()
+            asked = parse(raw, InferRequest, spec, limits.rows)
+            return asked.inputs[0].array(spec, limits.rows)
 
-        answer = await service.answer(principal, read)
+        with service.pool.slot():
+            raw = await read_json(request, spec, limits)
+            answer = await service.answer(principal, read)
         assert asked is not None
         wanted = [output.name for output in asked.outputs] if asked.outputs else ["scores", "labels", "levels"]
         return InferResponse(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
@@ -21,7 +22,8 @@ class Limits:
 
     `body_bytes` of a request, read within `body_seconds`; `rows` per request; `pixels` per uploaded image
     before it is decoded (the default holds a full-size radiograph); `workers` requests run at a time and
-    `queue` wait.
+    `queue` wait, so bodies take ``(workers + queue) * body_bytes`` of memory at most. `connections` may be
+    open, each for `header_seconds` without a request.
     """
 
     body_bytes: int = 16 * 2**20
@@ -30,6 +32,8 @@ class Limits:
     pixels: int = 25_000_000
     workers: int = 2
     queue: int = 32
+    connections: int = 256
+    header_seconds: float = 10.0
 
     def __post_init__(self) -> None:
         for bound in fields(self):
@@ -41,7 +45,7 @@ class Limits:
 
 @dataclass(slots=True)
 class Pool:
-    """`workers` threads and a queue of `queue`; a job beyond both is refused at once with 503.
+    """`workers` threads and a queue of `queue`; a request beyond both is refused at once with 503.
 
     Counts without a lock: every call comes from the one event loop.
     """
@@ -54,12 +58,17 @@ class Pool:
     def __post_init__(self) -> None:
         self._limiter = anyio.CapacityLimiter(self.workers)
 
-    async def run(self, job: Callable[[], R]) -> R:
-        """Run `job` in a thread and return what it returns."""
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """A place for one request, taken before its body is read: what waits is in memory."""
         if self.jobs >= self.workers + self.queue:
             raise HTTPException(503, "every worker is busy and the queue is full", {"Retry-After": "1"})
         self.jobs += 1
         try:
-            return await anyio.to_thread.run_sync(job, limiter=self._limiter)
+            yield
         finally:
             self.jobs -= 1
+
+    async def run(self, job: Callable[[], R]) -> R:
+        """Run `job` in a thread and return what it returns; the caller holds a slot."""
+        return await anyio.to_thread.run_sync(job, limiter=self._limiter)

@@ -29,7 +29,7 @@ class Metrics:
             registry=self.registry,
         )
         self._errors = Counter("medward_errors", "Responses from 400 up.", ["route", "status"], registry=self.registry)
-        Gauge("medward_jobs", "Requests running or queued.", registry=self.registry).set_function(jobs)
+        Gauge("medward_jobs", "Requests being read, queued or answered.", registry=self.registry).set_function(jobs)
 
     def request(self, scope: Scope, status: int, seconds: float) -> None:
         """Count one finished request; status 0 means that the client left before an answer."""

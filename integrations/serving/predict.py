@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sized
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Depends, HTTPException, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from guard.errors import MedwardError
 from guard.types import Answer, ModelSpec, Principal
+from integrations.serving.body import parse, read_json
 from integrations.serving.images import image_shape, read_images
-from integrations.serving.problems import responses, sentence
+from integrations.serving.problems import responses
 from integrations.serving.service import Service
 
 FIELDS = ("image", "file")
@@ -56,7 +57,7 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]], *, res
     """The route, for the model and limits of `service`; `caller` says who asks."""
     routes = APIRouter()
     spec, limits = service.guard.model.spec, service.limits
-    body_type = _body_type(spec)
+    body_type = request_type(spec)
     asking = Depends(caller)
 
     @routes.post(
@@ -66,37 +67,30 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]], *, res
         openapi_extra={"requestBody": {"required": True, "content": _content(spec, limits.rows)}},
     )
     async def predict(request: Request, principal: Principal = asking) -> Prediction:
+        with service.pool.slot():
+            answer = await service.answer(principal, await received(request))
+        return Prediction.of(answer, spec)
+
+    async def received(request: Request) -> Callable[[], Sized]:
+        """Take in the body; what is returned decodes it."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "application/json":
-            body = await request.body()
-            answer = await service.answer(principal, lambda: parse(body, body_type).inputs)
-        elif kind == "multipart/form-data":
+            body = await read_json(request, spec, limits)
+            return lambda: parse(body, body_type, spec, limits.rows).inputs
+        if kind == "multipart/form-data":
             _images_or_415(spec)
             files = await _files(request, limits.rows, limits.body_bytes)
-            pixels = limits.pixels
-            answer = await service.answer(principal, lambda: read_images(files, spec, pixels=pixels, resize=resize))
-        else:
-            raise HTTPException(415, "send application/json, or multipart/form-data with PNG or JPEG files")
-        return Prediction.of(answer, spec)
+            return lambda: read_images(files, spec, pixels=limits.pixels, resize=resize)
+        raise HTTPException(415, "send application/json, or multipart/form-data with PNG or JPEG files")
 
     return routes
 
 
-def parse(body: bytes, body_type: Any) -> Any:
-    """`body` as a pydantic `body_type`; text that is not JSON is a 400, a wrong value a 422."""
-    try:
-        return body_type.model_validate_json(body)
-    except ValidationError as error:
-        if error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":
-            raise HTTPException(400, f"the body is not JSON: {sentence(error)}") from None
-        raise MedwardError(sentence(error)) from None
-
-
-def _body_type(spec: ModelSpec) -> type[BaseModel]:
+def request_type(spec: ModelSpec) -> type[BaseModel]:
     """``{"inputs": [...]}`` nested as deep as a batch of `spec`; sizes and range are left to `spec.check`."""
     kind: Any = Annotated[float, Field(strict=True, allow_inf_nan=False)]
     for _ in range(len(spec.shape) + 1):
-        kind = list[kind]
+        kind = Annotated[list[kind], Field(fail_fast=True)]
     return create_model("PredictRequest", __config__=ConfigDict(extra="forbid"), inputs=(kind, ...))
 
 

@@ -16,10 +16,10 @@ from urllib.parse import quote
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 
-from guard.errors import IntegrityError, MedwardError, UnavailableError
+from guard.errors import IntegrityError, MedwardError, ModelError, UnavailableError
 
 log = logging.getLogger("medward")
 MEDIA = "application/problem+json"
@@ -57,11 +57,10 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def sentence(error: ValidationError | RequestValidationError) -> str:
-    """The first mistake pydantic found: where and what, never the value."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else str(first["msg"])
+def sentence(mistake: ErrorDetails) -> str:
+    """A mistake pydantic found: where and what, never the value."""
+    where = ".".join(str(part) for part in mistake["loc"])
+    return f"{where}: {mistake['msg']}" if where else mistake["msg"]
 
 
 def install(app: FastAPI) -> None:
@@ -76,7 +75,11 @@ def install(app: FastAPI) -> None:
 
     def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        return problem(request, 422, sentence(error))
+        return problem(request, 422, sentence(error.errors()[0]))
+
+    def unanswerable(request: Request, error: Exception) -> JSONResponse:
+        log.error("request %s: %s", request.state.request_id, error, exc_info=error)
+        return problem(request, 503, "the model could not answer this input")
 
     def unavailable(request: Request, error: Exception) -> JSONResponse:
         log.error("request %s: %s", request.state.request_id, error)
@@ -86,5 +89,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(MedwardError, refused)
+    app.add_exception_handler(ModelError, unanswerable)
     app.add_exception_handler(IntegrityError, unavailable)
     app.add_exception_handler(UnavailableError, unavailable)

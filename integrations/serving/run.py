@@ -17,6 +17,7 @@ from guard.errors import IntegrityError, MedwardError
 from guard.stores import SQLiteStore
 from integrations.keys import KeyStore
 from integrations.serving.app import create_app
+from integrations.serving.connections import Connection
 from integrations.serving.limits import Limits
 
 log = logging.getLogger("medward")
@@ -70,6 +71,9 @@ def serve(
 ) -> None:
     """Serve until interrupted; requests under way are finished first.
 
+    Put a reverse proxy in front on a network of strangers: this server bounds what one request and all
+    connections together cost, but not what one address may take of them, and a key's holder can keep every
+    slot busy.
     `certificate` and `private_key` (PEM) switch TLS on. Raises `MedwardError` for an anonymous server that
     others could reach.
     """
@@ -85,6 +89,7 @@ def serve(
             raise MedwardError(f"{certificate}, {private_key}: not a usable key pair: {reason}") from None
     elif host not in LOOPBACK:
         log.warning("keys and patients' data travel in clear text on %s: give a certificate or put TLS in front", host)
+    limits = limits or Limits()
     app = load_app(
         bundle,
         state=state,
@@ -98,13 +103,13 @@ def serve(
         app,
         host=host,
         port=port,
-        http="h11",
+        http=Connection,
         ws="none",
         lifespan="on",
         h11_max_incomplete_event_size=16 * 1024,
-        limit_concurrency=256,
+        limit_concurrency=limits.connections,
         backlog=256,
-        timeout_keep_alive=10,
+        timeout_keep_alive=limits.header_seconds,
         timeout_graceful_shutdown=30,
         server_header=False,
         proxy_headers=False,

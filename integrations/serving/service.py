@@ -31,7 +31,10 @@ class Service:
     version: str
 
     async def answer(self, principal: Principal, read: Callable[[], Sized]) -> Answer:
-        """Read the inputs and answer them in a worker thread; `read` may raise `MedwardError`."""
+        """Read the inputs and answer them in a worker thread; `read` may raise `MedwardError`.
+
+        The caller holds a slot of the pool.
+        """
 
         def job() -> Answer:
             inputs = read()

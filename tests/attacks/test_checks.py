@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from attacks import checks
-from attacks.ascent import Ball, decide, margin
+from attacks.adaptive import Detector
+from attacks.ascent import Ball, decide, margin, stepwise
 from attacks.evasion import PGD, UniversalPerturbation
 from guard.types import ModelSpec
 
@@ -98,6 +99,64 @@ def test_transfer_must_be_clearly_stronger_to_accuse():
     assert checks.weaker_than_transfer(white, transfer) is None
     transfer[:40] = True
     assert "0% against 40%" in (checks.weaker_than_transfer(white, transfer) or "")
+
+
+class Rounded:
+    """A screen whose scores come in steps, so that their gradient is zero; `wrong` turns a gradient around."""
+
+    def __init__(self, profile, wrong=False):
+        self.profile, self.wrong = profile, wrong
+
+    def score(self, inputs, outputs, xp=np):
+        smooth = self.profile.score(inputs, outputs, xp)
+        if self.wrong:
+            return 2 * smooth.detach() - smooth
+        return xp.nan_to_num(xp.round(smooth * 5) / 5, nan=-9.0)
+
+    def screen_cut(self, rate):
+        return self.profile.screen_cut(rate)
+
+
+def screen_flags(deployed, digits, profile, epsilon=0.15):
+    x = torch.as_tensor(digits.inputs[:100])
+    ball = Ball.of(deployed.spec, digits.inputs, epsilon)
+    detector = Detector(profile, profile.screen_cut(0.05))
+    return checks.dead_screens(deployed.network, detector, x, ball, torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("profile", ["margins", "digit_profile"])
+def test_screens_without_a_usable_gradient_are_named_and_others_not(request, plain, digits, profile):
+    honest = request.getfixturevalue(profile)
+    assert screen_flags(plain, digits, honest) == ()
+    for fault in (Rounded(honest), Rounded(honest, wrong=True)):
+        (flag,) = screen_flags(plain, digits, fault)
+        assert flag.startswith("the screens' gradient leads nowhere")
+        assert screen_flags(plain, digits, fault, epsilon=0.0) == ()
+
+
+def test_an_attack_on_screens_without_a_gradient_is_flagged(plain, attack_data, screened, margins):
+    attack = PGD(epsilon=0.1, steps=3, restarts=1, rate=0.05)
+    for profile, accused in ((margins, False), (Rounded(margins), True)):
+        target = plain.target(attack.threat, oracle=screened, profile=profile)
+        flags = attack.run(target, attack_data, seed=0).flags
+        assert any("the screens' gradient" in flag for flag in flags) == accused
+
+
+@given(
+    x=hnp.arrays(np.uint8, (4, 3)),
+    point=hnp.arrays(np.float32, (4, 3), elements=st.floats(0, 1, width=32)),
+    steps=st.integers(0, 40),
+)
+def test_a_change_in_whole_steps_is_never_larger_and_stays_on_the_grid(x, point, steps):
+    clean = torch.as_tensor(x / np.float32(255))
+    radius = steps / 255
+    point = torch.as_tensor(point).clamp(clean - radius, clean + radius)
+    landed = stepwise(point, clean, 1 / 255)
+    assert ((landed - clean).abs() <= (point - clean).abs() + 1e-7).all()
+    assert (landed * 255 - torch.round(landed * 255)).abs().max() < 2e-3
+    assert ((landed - point).abs() < 1 / 255 + 1e-6).all()
+    whole = torch.round(point * 255) / 255
+    torch.testing.assert_close(stepwise(whole, clean, 1 / 255), whole, atol=1e-6, rtol=0)
 
 
 finite = st.floats(-3, 3, width=32)

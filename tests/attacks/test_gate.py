@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attacks.finding import Finding, Status
-from attacks.gate import Measured, bound, exit_code, judge, rows_needed
+from attacks.gate import Measured, bound, exit_code, judge, leak, rows_needed
 from attacks.intervals import Interval, clopper_pearson
 from guard.policy import GatePolicy
 
@@ -56,6 +56,12 @@ CASES = [
     ("evasion", {"adaptive": share(0.4)}, Status.BROKEN, "knows the guard passes"),
     ("extraction", {"adaptive": around(0.6)}, Status.BROKEN, "knows the guard passes"),
     ("membership", {"guarded": around(0.7)}, Status.BROKEN, "The attack passes"),
+    ("membership", {"guarded": around(0.3)}, Status.BROKEN, "The attack passes"),
+    ("membership", {"adaptive": around(0.1)}, Status.BROKEN, "knows the guard passes"),
+    ("membership", {"adaptive": around(0.42)}, Status.INCONCLUSIVE, "n too small: needs about"),
+    ("membership", {"undefended": around(0.2), "guarded": around(0.2)}, Status.BROKEN, "The attack passes"),
+    ("evasion", {"accounts": share(0.5, 20)}, Status.BROKEN, "turns on benign accounts"),
+    ("evasion", {"accounts": share(0.0, 20)}, Status.HELD, "at most"),
     ("evasion", {"adaptive": None}, Status.INCONCLUSIVE, "not validated"),
     ("evasion", {"guarded": None}, Status.INCONCLUSIVE, "not run"),
     ("evasion", {"adaptive": share(0.15, 40)}, Status.INCONCLUSIVE, "n too small: needs about"),
@@ -163,6 +169,19 @@ def test_the_bounds_are_the_policys():
     gate = GatePolicy(evasion_success=0.01, extraction_gain=0.02, membership_auc=0.51)
     assert [bound(family, gate) for family in FAIR] == [0.01, 0.02, 0.51]
     assert all(judge(family, FAIR[family], gate)[0] is not Status.HELD for family in FAIR)
+
+
+@given(st.floats(0, 1), st.floats(0, 0.2))
+def test_a_signal_and_its_mirror_image_are_judged_alike(value, half):
+    low, high = max(0.0, value - half), min(1.0, value + half)
+    arm, mirrored = Interval(value, low, high, N), Interval(1 - value, 1 - high, 1 - low, N)
+    limit = GATE.membership_auc
+    status, _ = judge("membership", replace(FAIR["membership"], guarded=arm, adaptive=arm), GATE)
+    for each in (arm, mirrored):
+        again, _ = judge("membership", replace(FAIR["membership"], guarded=arm, adaptive=each), GATE)
+        assert again is status
+    assert (status is Status.HELD) == (leak(arm).high <= limit)
+    assert (status is Status.BROKEN) == (arm.low > limit or 1 - arm.high > limit)
 
 
 H, B, INC, NA = Status.HELD, Status.BROKEN, Status.INCONCLUSIVE, Status.NOT_APPLICABLE

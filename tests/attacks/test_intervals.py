@@ -81,6 +81,43 @@ def test_perfect_separation_of_a_few_rows_is_not_certainty():
     assert auc_interval(np.arange(2000), np.arange(2000) >= 1000, seed=0).low > 0.99
 
 
+ONE_SIDE = {
+    "all tie": (np.zeros(20), np.zeros(20)),
+    "members tie": (np.zeros(20), np.linspace(-1, 1, 20)),
+    "non-members tie": (np.linspace(-1, 1, 20), np.zeros(20)),
+    "one odd row of each": (np.r_[1.0, np.zeros(19)], np.r_[1.0, np.zeros(19)]),
+}
+
+
+@pytest.mark.parametrize("case", ONE_SIDE)
+def test_tied_scores_of_a_few_rows_are_not_certainty(case):
+    few = auc_interval(np.concatenate(ONE_SIDE[case]), np.repeat([True, False], 20), seed=0)
+    assert few.value == pytest.approx(0.5)
+    assert few.low < 0.4
+    assert few.high > 0.6
+    many = auc_interval(np.repeat(np.concatenate(ONE_SIDE[case]), 20), np.repeat([True, False], 400), seed=0)
+    assert few.low < many.low < 0.5 < many.high < few.high
+
+
+@pytest.mark.parametrize("rare", [0.02, 0.05, 0.1])
+def test_the_auc_of_nearly_tied_scores_covers_the_truth(rare):
+    rng = np.random.default_rng(4)
+    truth = np.repeat([True, False], 20)
+    intervals = [
+        auc_interval(np.r_[rng.random(20) < rare, np.zeros(20)], truth, seed=seed, resamples=200) for seed in range(200)
+    ]
+    assert np.mean([i.low <= 0.5 + rare / 2 <= i.high for i in intervals]) >= 0.95
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_outcomes_that_are_no_numbers_are_refused(odd):
+    rows = np.r_[odd, np.zeros(9)]
+    with pytest.raises(ValueError, match="1 of 10 outcomes are not finite"):
+        rate(rows)
+    with pytest.raises(ValueError, match="1 of 10 outcomes are not finite"):
+        auc_interval(rows, np.arange(10) % 2 == 0, seed=0)
+
+
 def test_the_paired_difference_uses_the_pairing():
     rng = np.random.default_rng(2)
     hard = rng.random(300) < 0.5

@@ -1,13 +1,27 @@
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import torch
 from support.processes import kill_validation, runs_begun, start_validation
+from validation_fakes import SPLITS, WEIGHTS, Scripted, deployment
 
 from attacks.base import AttackResult
-from attacks.journal import Journal, code_version, name_of, pack_result, settings_of, unpack_result
+from attacks.journal import (
+    Journal,
+    code_version,
+    data_digest,
+    name_of,
+    network_digest,
+    pack_result,
+    settings_of,
+    unpack_result,
+)
+from attacks.matrix import validate
 from attacks.report import Report
+from guard.data import Split
+from guard.policy import Policy
 
 
 def test_a_finished_run_is_recalled_and_not_run_again(tmp_path):
@@ -30,9 +44,7 @@ def test_any_other_setting_is_another_run(tmp_path):
     assert len(list(tmp_path.iterdir())) == 6
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda raw: raw[:-10], lambda raw: b"", lambda raw: raw.replace(b"0.25", b"0.75")]
-)
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-10], lambda raw: b"", lambda raw: raw.replace(b"0.25", b"0.75")])
 def test_a_torn_or_altered_file_is_run_again(tmp_path, damage):
     journal = Journal(tmp_path)
     journal.once({"a": 1}, lambda: {"rate": 0.25})
@@ -92,6 +104,120 @@ def test_the_settings_of_an_attack_name_its_class_and_every_field():
     assert "Some" in settings_of(Some())["class"]
     assert settings_of(Some(0.2)) != settings_of(Some())
     assert code_version() == code_version()
+
+
+class Net(torch.nn.Module):
+    """The model as a network; `scale` is a plain attribute, `shift` a buffer that is not saved."""
+
+    def __init__(self, scale=1.0, shift=0.0, weights=WEIGHTS):
+        super().__init__()
+        self.scale = scale
+        self.weights = torch.nn.Parameter(torch.as_tensor(weights))
+        self.register_buffer("shift", torch.tensor(shift), persistent=False)
+
+    def forward(self, x):
+        return x @ self.weights * self.scale + self.shift
+
+
+SETTINGS = {"policy": Policy(on_error="withhold"), "splits": SPLITS, "attack": Scripted(), "network": None, "seed": 0}
+HOLDOUT = SPLITS["holdout"]
+
+
+def with_holdout(**change):
+    return {"splits": {**SPLITS, "holdout": replace(HOLDOUT, **change)}}
+
+
+def renamed():
+    """The calibration rows of one run are the holdout rows of another."""
+    return {"splits": {("calibration" if name == "holdout" else name): split for name, split in SPLITS.items()}}
+
+
+OTHER = {
+    "bundle digest": {"digest": "cd" * 32},
+    "policy": {"policy": Policy(on_error="flag")},
+    "data values": with_holdout(inputs=HOLDOUT.inputs * 1.01),
+    "labels": with_holdout(labels=1 - HOLDOUT.labels),
+    "no labels": with_holdout(labels=None),
+    "patients": with_holdout(patients=np.arange(len(HOLDOUT))),
+    "split name": renamed(),
+    "a network": {"network": Net()},
+    "code version": {"code_version": lambda: "0" * 16},
+    "library versions": {"version": lambda name: "0.0"},
+    "seed": {"seed": 1},
+}
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """Validate in one folder with some settings changed; gives the attack's runs and the kept runs so far."""
+    monkeypatch.setattr("attacks.clean.QUERIES", 5)
+    bundle = deployment()
+
+    def validated(**change):
+        used = {**SETTINGS, **{key: value for key, value in change.items() if key in SETTINGS}}
+        attack = replace(used["attack"], counter=str(tmp_path / "count"))
+        with monkeypatch.context() as patched:
+            for name in {"code_version", "version"} & change.keys():
+                patched.setattr(f"attacks.matrix.{name}", change[name])
+            validate(
+                replace(bundle, policy=used["policy"], digest=change.get("digest", bundle.digest)),
+                used["splits"],
+                tmp_path / "out",
+                attacks=[attack],
+                network=used["network"],
+                seed=used["seed"],
+                progress=False,
+            )
+        return len((tmp_path / "count").read_text().splitlines()), len(list((tmp_path / "out/cells").iterdir()))
+
+    return validated
+
+
+@pytest.mark.parametrize("what", OTHER)
+def test_no_run_is_recalled_once_anything_it_depends_on_has_changed(runs, what):
+    assert runs() == (3, 4)
+    assert runs() == (3, 4), "unchanged, every run is recalled"
+    assert runs(**OTHER[what]) == (6, 8)
+    assert runs() == (6, 8)
+
+
+def test_other_settings_of_the_attack_leave_only_the_clean_cost(runs):
+    assert runs() == (3, 4)
+    assert runs(attack=Scripted(free=0.9)) == (6, 7)
+
+
+OTHER_NETWORKS = {
+    "weights": Net(weights=WEIGHTS * 1.0001),
+    "plain attribute": Net(scale=2.0),
+    "unsaved buffer": Net(shift=1e-6),
+    "class": torch.nn.Sequential(Net()),
+}
+
+
+@pytest.mark.parametrize("what", OTHER_NETWORKS)
+def test_another_network_is_another_run(runs, what):
+    assert runs(network=Net()) == (3, 4)
+    assert runs(network=Net()) == (3, 4), "an equal network is the same run"
+    assert runs(network=OTHER_NETWORKS[what]) == (6, 8)
+
+
+def test_a_network_without_parameters_has_a_name_and_no_network_has_none():
+    rows = np.ones((2, 6), np.float32)
+    assert network_digest(torch.nn.Flatten(), rows) != network_digest(torch.nn.Tanh(), rows)
+    assert network_digest(None, rows) is None
+
+
+def test_the_data_is_named_by_who_holds_which_rows():
+    inputs, labels = np.ones((3, 2), np.float32), np.zeros(3, np.int64)
+    first, second = Split(inputs, labels), Split(inputs * 0, labels)
+    names = {
+        data_digest({"calibration": first, "test": second}),
+        data_digest({"holdout": first, "test": second}),
+        data_digest({"holdout": second, "test": first}),
+        data_digest({"holdout": Split(inputs, None, labels), "test": second}),
+        data_digest({"holdout": Split(inputs, labels, labels), "test": second}),
+    }
+    assert len(names) == 5
 
 
 def settled(report: Report) -> list:

@@ -1,8 +1,11 @@
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
 from validation_fakes import SPEC, SPLITS, Linear, Scripted, deployment, rows
 
 from attacks.base import AttackResult
+from attacks.clean import ACCOUNTS, measure, visits
 from attacks.finding import Status
 from attacks.matrix import validate
 from attacks.samples import attack_data, conformed
@@ -11,6 +14,13 @@ from guard.data import Split
 from guard.errors import MedwardError
 from guard.policy import Policy, ScreenPolicy
 from guard.stores import MemoryStore
+
+QUERIES = 50
+
+
+@pytest.fixture(autouse=True)
+def _short_accounts(monkeypatch):
+    monkeypatch.setattr("attacks.clean.QUERIES", QUERIES)
 
 
 @pytest.fixture(scope="module")
@@ -66,19 +76,24 @@ def test_a_detector_that_always_abstains_is_broken(tmp_path):
 
 
 def test_a_guard_that_tires_of_honest_users_shows_it(tmp_path):
-    """One account asks everything: a monitor that alarms on benign rows is a clean cost, not a success."""
+    """A monitor that alarms on benign accounts is a clean cost, not a success."""
     shifted = {**SPLITS, "holdout": Split(SPLITS["holdout"].inputs * 3, SPLITS["holdout"].labels)}
     report = run(deployment(), tmp_path, Scripted(behind=0.0), splits=shifted)
     assert report.findings[0].status is Status.BROKEN
     assert report.clean.site.levels["withheld"] > 0.5
+    assert report.clean.site.accounts.low > 0.8
+    assert "turns on benign accounts" in " ".join(report.findings[0].reasons)
+    assert report.clean.drift.accounts.value < 0.2
     assert report.clean.drift.levels["withheld"] < 0.1
 
 
-def test_membership_without_the_rows_for_it_is_not_applicable(bundle, tmp_path):
+def test_membership_without_the_rows_for_it_is_inconclusive(bundle, tmp_path):
     report = run(bundle, tmp_path, Scripted(family="membership"), splits={"test": SPLITS["test"]})
-    assert report.findings[0].status is Status.NOT_APPLICABLE
+    assert report.findings[0].status is Status.INCONCLUSIVE
+    assert report.findings[0].reasons[0].startswith("not tested: ")
     assert '"train"' in report.findings[0].reasons[0]
     assert report.exit_code == 2
+    assert "not tested" in (tmp_path / "report.html").read_text()
     assert report.clean.drift is None
 
 
@@ -99,6 +114,31 @@ def test_an_attack_that_cannot_run_is_inconclusive_not_a_crash(bundle, tmp_path)
     assert [finding.status for finding in report.findings] == [Status.INCONCLUSIVE] * 2
     assert "the guard answered nothing" in " ".join(report.findings[0].reasons)
     assert "no row" in report.findings[1].reasons[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numberless(Scripted):
+    """Its second outcome, or baseline, is NaN; behind the guard only, unless `always`."""
+
+    part: str = "outcome"
+    always: bool = False
+
+    def run(self, target, data, *, seed):
+        result = super().run(target, data, seed=seed)
+        if target._profile is None and not self.always:
+            return result
+        return replace(result, **{self.part: np.where(np.arange(len(data.test)) == 1, np.nan, 1.0)})
+
+
+@pytest.mark.parametrize("family", ["evasion", "extraction"])
+@pytest.mark.parametrize("part", ["outcome", "baseline"])
+@pytest.mark.parametrize("always", [False, True])
+def test_an_outcome_that_is_no_number_is_inconclusive(bundle, tmp_path, family, part, always):
+    report = run(bundle, tmp_path, Numberless(family=family, part=part, always=always))
+    finding = report.findings[0]
+    assert finding.status is Status.INCONCLUSIVE
+    assert finding.guarded is None
+    assert "of the guarded run are not finite numbers" in " ".join(finding.flags)
 
 
 def test_a_second_validation_runs_nothing_and_finds_the_same(bundle, tmp_path):
@@ -123,9 +163,7 @@ def test_one_line_per_finished_run_where_there_is_no_terminal(bundle, tmp_path, 
 def test_a_fresh_account_per_row_leaves_only_the_screen(bundle):
     strange = np.full((60, 6), 8, np.float32) + np.arange(60, dtype=np.float32)[:, None] / 100
     benign = rows(40, 9).inputs
-    thief, visitors = (
-        guarded_oracle(bundle.guard(store=MemoryStore()), fresh=fresh) for fresh in (False, True)
-    )
+    thief, visitors = (guarded_oracle(bundle.guard(store=MemoryStore()), fresh=fresh) for fresh in (False, True))
     assert (thief(strange).labels == -1).all()
     assert (visitors(strange).labels == -1).all()
     assert (thief(benign).labels == -1).all(), "the thief's account is closed"
@@ -144,6 +182,45 @@ def test_the_attackers_rows_never_meet_the_rows_it_is_judged_on():
     assert set(missing) == {"membership"}
     assert not {row.tobytes() for row in alone.craft.inputs} & {row.tobytes() for row in alone.test.inputs}
     np.testing.assert_array_equal(alone.reference, model.predict(alone.test.inputs).scores.argmax(axis=1))
+
+
+def test_no_patient_is_on_both_sides_of_a_cut():
+    model = Linear()
+    clinics = {name: Split(s.inputs, s.labels, np.arange(len(s)) // 4) for name, s in SPLITS.items()}
+    data, missing = attack_data(model, conformed(clinics, SPEC), seed=0)
+    assert not missing
+    assert not set(data.nonmembers.patients) & set(data.shadow.patients)
+    assert abs(len(data.nonmembers) - len(data.shadow)) <= 4
+    alone, _ = attack_data(model, conformed({"test": clinics["test"]}, SPEC), seed=0)
+    assert len(alone.craft) + len(alone.test) == len(clinics["test"])
+    assert not set(alone.craft.patients) & set(alone.test.patients)
+    one = {name: Split(s.inputs, s.labels, np.zeros(len(s), np.int64)) for name, s in SPLITS.items()}
+    _, missing = attack_data(model, conformed(one, SPEC), seed=0)
+    assert 'at least 20 patients in "train", got 1' in missing["membership"]
+    with pytest.raises(MedwardError, match="several patients"):
+        attack_data(model, conformed({"test": one["test"]}, SPEC), seed=0)
+
+
+def test_benign_accounts_ask_rows_of_their_own_where_there_are_enough():
+    many = np.array(visits(ACCOUNTS * QUERIES + 5, seed=0))
+    assert many.shape == (ACCOUNTS, QUERIES)
+    assert len(np.unique(many)) == many.size
+    few = np.array(visits(30, seed=0))
+    assert few.shape == (ACCOUNTS, 30)
+    assert few.max() < 30
+    assert len({tuple(rows) for rows in few.tolist()}) == ACCOUNTS
+
+
+def test_a_monitor_that_turns_on_accounts_shows_though_no_single_row_is_refused(bundle):
+    """Alarms are sticky, so rows of one account are not independent: what counts is the share of accounts."""
+    policy = Policy(on_error="withhold", screen=ScreenPolicy(action="flag"))
+    tired = replace(bundle, policy=policy)
+    odd = Split(SPLITS["holdout"].inputs * 1.6, SPLITS["holdout"].labels)
+    cost, curves = measure(tired.model, lambda: tired.guard(store=MemoryStore()), ("holdout", odd), None, seed=0)
+    assert cost.site.false_refusal.value == 0
+    assert cost.site.accounts.n == ACCOUNTS
+    assert cost.site.accounts.low > 0.5
+    assert len(curves["holdout"][0]) == QUERIES
 
 
 @pytest.mark.parametrize(

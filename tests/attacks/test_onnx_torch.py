@@ -1,4 +1,5 @@
 import io
+import re
 import warnings
 
 import numpy as np
@@ -17,10 +18,10 @@ from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler
 from torch import nn
 
 from attacks.onnx_ops import UnsupportedOpError
-from attacks.onnx_torch import Network, to_torch, white_box
+from attacks.onnx_torch import Network, OnnxNetwork, to_torch, white_box
 from guard import models
 from guard.errors import MedwardError
-from guard.types import ModelSpec
+from guard.types import ModelSpec, Outputs
 
 
 class WithFeatures(nn.Module):
@@ -119,6 +120,10 @@ def deployed(source, output, rows):
     return session.run([output], {session.get_inputs()[0].name: rows})[0]
 
 
+def served(source):
+    return lambda rows: Outputs(deployed(source, "scores", rows), deployed(source, "features", rows))
+
+
 @pytest.fixture(scope="module", params=[cnn, resnet, Vit])
 def torch_model(request):
     torch.manual_seed(0)
@@ -135,7 +140,7 @@ def torch_model(request):
 
 def test_a_torch_export_gives_the_same_scores_features_and_input_gradients(torch_model):
     module, sample, source = torch_model
-    network, reason = white_box(source, lambda rows: deployed(source, "scores", rows), sample.numpy())
+    network, reason = white_box(source, served(source), sample.numpy())
     assert reason == ""
     x, theirs = sample.clone().requires_grad_(True), sample.clone().requires_grad_(True)
     (scores, features), (wanted, wanted_features) = network.both(x), module(theirs)
@@ -186,7 +191,7 @@ def test_a_protected_cnn_is_attacked_as_the_file_that_is_served_at_any_batch_siz
     spec = ModelSpec(name="m", modality="image", shape=(1, 8, 8), classes=("a", "b", "c"), output="logits")
     models.wrap(plain_cnn(), spec=spec, sample=images).export(tmp_path)
     file = str(tmp_path / "model.onnx")
-    network, reason = white_box(file, lambda rows: deployed(file, "scores", rows), images)
+    network, reason = white_box(file, served(file), images)
     assert reason == ""
     assert network.graph.batch is None
     for n in (1, 2, 5):
@@ -226,7 +231,7 @@ def test_a_graph_that_only_runs_on_one_batch_size_is_run_on_that(size, flatten_t
     want = rows.reshape(6, 4) @ weights
 
     def probabilities(x):
-        return torch.softmax(torch.as_tensor(x.reshape(-1, 4) @ weights), 1).numpy()
+        return Outputs(torch.softmax(torch.as_tensor(x.reshape(-1, 4) @ weights), 1).numpy())
 
     network, reason = white_box(source, probabilities, rows)
     assert reason == ""
@@ -247,7 +252,7 @@ def test_a_graph_that_only_runs_on_one_batch_size_is_run_on_that(size, flatten_t
 )
 def test_a_scikit_learn_pipeline_gives_the_same_probabilities_and_unsaturated_scores(estimator, name):
     model, rows, source = sklearn_export(estimator, name)
-    network, reason = white_box(source, lambda x: deployed(source, "probabilities", x), rows)
+    network, reason = white_box(source, lambda x: Outputs(deployed(source, "probabilities", x)), rows)
     assert reason == ""
     assert network.probabilities
     x = torch.as_tensor(rows)
@@ -283,7 +288,7 @@ def test_other_preprocessing_is_followed():
     rows, labels = table("iris")
     model = make_pipeline(MinMaxScaler(), Normalizer(), LogisticRegression()).fit(rows, labels)
     source = to_onnx(model, rows[:1], options={id(model): {"zipmap": False}}).SerializeToString()
-    network, reason = white_box(source, lambda x: deployed(source, "probabilities", x), rows)
+    network, reason = white_box(source, lambda x: Outputs(deployed(source, "probabilities", x)), rows)
     assert reason == ""
     np.testing.assert_allclose(network(torch.as_tensor(rows)).exp(), model.predict_proba(rows), atol=1e-4)
 
@@ -292,19 +297,51 @@ def test_a_forest_is_refused_by_the_name_of_its_operator():
     _, rows, source = sklearn_export(RandomForestClassifier(3), "iris")
     with pytest.raises(UnsupportedOpError, match=r"ai\.onnx\.ml\.TreeEnsembleClassifier"):
         to_torch(source)
-    network, reason = white_box(source, lambda x: deployed(source, "probabilities", x), rows)
+    network, reason = white_box(source, lambda x: Outputs(deployed(source, "probabilities", x)), rows)
     assert network is None
     assert "TreeEnsembleClassifier" in reason
 
 
 def test_a_network_that_disagrees_with_the_deployed_model_is_not_handed_out():
     _, rows, source = sklearn_export(LogisticRegression(max_iter=5000), "iris")
-    network, reason = white_box(source, lambda x: deployed(source, "probabilities", x) + 0.01, rows)
+    network, reason = white_box(source, lambda x: Outputs(deployed(source, "probabilities", x) + 0.01), rows)
     assert network is None
     assert "differ by 0.01" in reason
-    network, reason = white_box(source, lambda x: np.zeros((len(x), 2)), rows)
+    network, reason = white_box(source, lambda x: Outputs(np.zeros((len(x), 2))), rows)
     assert network is None
     assert "shape" in reason
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [(lambda f: f + 0.01, "features of torch .* differ by 0.01"), (lambda f: f[:, :3], "features of shape")],
+)
+def test_features_that_disagree_with_the_deployed_ones_are_not_handed_out(change, reason):
+    weights, source = fixed_batch(3, (-1, 4))
+    rows = np.random.default_rng(3).random((6, 1, 2, 2), np.float32)
+
+    def reference(x):
+        flat = x.reshape(-1, 4)
+        return Outputs(torch.softmax(torch.as_tensor(flat @ weights), 1).numpy(), change(flat))
+
+    network, why = white_box(source, reference, rows)
+    assert network is None
+    assert re.search(reason, why)
+
+
+def test_a_log_domain_that_decides_otherwise_is_not_handed_out(monkeypatch):
+    _, rows, source = sklearn_export(LogisticRegression(max_iter=5000), "iris")
+    monkeypatch.setattr(OnnxNetwork, "log", lambda self, name, values: -values[name].log())
+    network, reason = white_box(source, lambda x: Outputs(deployed(source, "probabilities", x)), rows)
+    assert network is None
+    assert reason.startswith("log-domain scores of torch and the deployed model differ")
+
+
+def test_resizing_with_antialias_is_refused():
+    constants = (None, np.array([1, 1, 0.5, 0.5], np.float32))
+    source = single("Resize", IMAGE, {"mode": "linear", "antialias": 1}, constants)
+    with pytest.raises(UnsupportedOpError, match="antialias"):
+        to_torch(source).run(torch.as_tensor(IMAGE))
 
 
 def test_broken_and_old_files_are_refused_in_one_sentence(tmp_path):

@@ -12,6 +12,7 @@ from validation_fakes import SPLITS, Scripted, deployment
 from attacks.finding import ARMS, Status
 from attacks.matrix import validate
 from attacks.report import Report
+from attacks.report.words import ICONS
 from guard.errors import MedwardError
 
 HOSTILE = '<script>alert("x")</script>&$\\frac{1}{2}$'
@@ -180,6 +181,23 @@ def test_the_terminal_table_names_every_attack_and_the_verdict(report):
     assert all(finding.attack.split("&")[0] in text for finding in report.findings)
     assert "BROKEN: 1 of 4 attacks broke the guard." in text
     assert "95.0%" in text
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_no_status_and_no_number_is_cut_short_in_the_terminal(report, width):
+    names = ["universal perturbation to class 0 (knows the guard)", "knockoff-nets/10 % of the pool", "lira"]
+    statuses = [Status.NOT_APPLICABLE, Status.INCONCLUSIVE, Status.BROKEN]
+    findings = tuple(
+        finding.model_copy(update={"attack": name, "status": status})
+        for finding, name, status in zip(report.findings, names, statuses, strict=False)
+    )
+    console = Console(width=width, record=True, file=io.StringIO())
+    report.model_copy(update={"findings": findings}).print(console)
+    text = console.export_text()
+    assert all(f"{ICONS[status]} {status.value}" in text for status in statuses)
+    assert "…" not in text
+    assert "95.0%" in text
+    assert "of 20 benign accounts ever coarsened or withheld" in " ".join(text.split())
 
 
 def test_a_missing_picture_or_curve_is_simply_not_drawn(report, tmp_path):

@@ -41,18 +41,16 @@ def measure() -> Iterator[Claim]:
         profile = Profile.fit(model, calibration, risk=RISK, seed=draw)
 
         def judge(rows: np.ndarray, profile: Profile = profile) -> np.ndarray:
-            return profile.p_values(rows, forward(model, rows))
+            return profile.thresholds.p_values(profile.strangeness(rows, forward(model, rows)))
 
         benign, strange, test = judge(traffic), judge(natural), judge(task.splits["test"].inputs)
         monitor = EProcess(levels=profile.thresholds.levels, ladder=((ALPHA, Action.FLAG),))
         here = [bool(queries_to_flag(monitor, benign, strange, 0.0, QUERIES, rng)) for _ in range(ACCOUNTS)]
         worst = max(worst, sum(here) / ACCOUNTS)
         alarmed += here
-        ordinary = np.searchsorted(-profile.reference[::-1], -profile.score(traffic, forward(model, traffic)), "right")
+        ordinary = np.searchsorted(-profile.reference[::-1], -profile.strangeness(traffic, forward(model, traffic)), "right")
         marginal = (1 + ordinary) / (1 + len(profile.reference))
-        naive += [
-            bool(queries_to_flag(monitor, marginal, strange, 0.0, QUERIES, rng)) for _ in range(ACCOUNTS // 5)
-        ]
+        naive += [bool(queries_to_flag(monitor, marginal, strange, 0.0, QUERIES, rng)) for _ in range(ACCOUNTS // 5)]
         drifted += [bool(queries_to_flag(monitor, test, strange, 0.0, QUERIES, rng)) for _ in range(ACCOUNTS // 5)]
         drift.append(float((test <= profile.thresholds.levels[0]).mean()))
         for share, found in flagged.items():

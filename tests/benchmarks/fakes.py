@@ -6,66 +6,91 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 from claim import Claim
 from support.planted import Deployment, Faulty, Ideal, TorchVictim
 
 from attacks.base import Attack
-from attacks.benchmarks.tasks import load
-from attacks.benchmarks.victims import classifier_spec, train_victim
+from attacks.benchmarks.base import Task, partition
+from attacks.benchmarks.phantom import phantoms
+from attacks.benchmarks.victims import accuracy, classifier_spec, predict_labels, train_victim
 from attacks.evasion import PGD, UniversalPerturbation
 from attacks.finding import Finding, Status
 from attacks.matrix import validate
+from guard.data import Split
 
-SEED, ROWS = 0, 150
+SEED, SIDE = 0, 32
+SIZES = {"train": 1000, "selection": 200, "holdout": 150, "test": 150}
 EPSILON = 10 / 255
-NEAR = 0.05  # squared distance to a known row; an attack of full strength lies 6 away
-PLAIN = "no fault (control)"
+NEAR = 0.01  # squared distance to a known row; a perturbation of full strength lies 1.6 away
+UAP = UniversalPerturbation(epsilon=EPSILON)
+PIXELWISE = PGD(epsilon=EPSILON, steps=12, restarts=1)
+ATTACKS: tuple[Attack, ...] = (UAP, PIXELWISE)
+POWERLESS: tuple[Attack, ...] = (replace(UAP, epochs=0), replace(PIXELWISE, steps=0))
+CONTROL = "no fault (control)"
 
 
 def measure() -> Iterator[Claim]:
-    """Status and first reason of every fake under every attack, on drawn chest radiographs."""
-    task = load("phantom", seed=SEED)
-    body, spec = train_victim(task, seed=SEED), classifier_spec(task, "logits")
-    splits = {name: task.splits[name].take(slice(0, ROWS)) for name in ("train", "holdout", "test")}
-    known = np.concatenate([split.inputs for split in splits.values()]).reshape(3 * ROWS, -1)
-    attacks: tuple[Attack, ...] = (
-        UniversalPerturbation(epsilon=EPSILON, epochs=6),
-        UniversalPerturbation(epsilon=EPSILON, epochs=6, target_class=0),
-        PGD(epsilon=EPSILON, steps=12, restarts=1),
-    )
-    powerless = (*(replace(each, epochs=0) for each in attacks[:2]), replace(attacks[2], steps=0))
+    """Status and first reason of every fake under every attack, on drawn chest radiographs.
 
-    def judged(fault: dict[str, Any], refuses: bool, chosen: tuple[Attack, ...]) -> dict[str, Finding]:
+    The guard is an ideal one that knows every benign row, so that nothing but the fault stands between the
+    cell and HELD.
+    """
+    task = drawn()
+    test = task.splits["test"]
+    body, spec = train_victim(task, seed=SEED), classifier_spec(task, "logits")
+    splits = {name: task.splits[name] for name in ("train", "holdout", "test")}
+    known = np.concatenate([split.inputs.reshape(len(split), -1) for split in splits.values()])
+
+    def judged(attacks: tuple[Attack, ...], *, refuses: bool = False, **fault: float) -> dict[str, Finding]:
         model = TorchVictim(Faulty(body, **fault), spec)
         bundle = Deployment(model, Ideal(known, NEAR, refuses))
         with TemporaryDirectory() as out:
             report = validate(
-                bundle, splits, Path(out), attacks=chosen, network=model.network, progress=False, seed=SEED
+                bundle, splits, Path(out), attacks=attacks, network=model.network, seed=SEED, progress=False
             )
         return {finding.attack: finding for finding in report.findings}
 
     found = {
-        PLAIN: judged({}, False, attacks),
-        "logits x 200": judged({"scale": 200.0}, False, attacks),
-        "4-bit input quantiser": judged({"levels": 15}, False, attacks),
-        "detector that always abstains": judged({}, True, attacks),
-        "attack with zero steps": judged({}, False, powerless),
+        CONTROL: judged(ATTACKS),
+        "logits x 200": judged(ATTACKS, scale=200.0),
+        "4-bit input quantiser": judged(ATTACKS, levels=15),
+        "detector that always abstains": judged(ATTACKS, refuses=True),
+        "attack with zero steps": judged(POWERLESS),
     }
-    control = found[PLAIN].values()
-    cells = [each for name, row in found.items() if name != PLAIN for each in row.values()]
-    held = sum(each.status is Status.HELD for each in cells)
+    cells = [finding for fake, row in found.items() if fake != CONTROL for finding in row.values()]
+    held = sum(finding.status is Status.HELD for finding in cells)
+    correct, _ = accuracy(test.labels, predict_labels(body, test.inputs))
     yield Claim(
         claim="planted_fakes_held",
         value=held,
-        target="0 cells HELD; every control HELD",
-        met=held == 0 and all(each.status is Status.HELD for each in control),
+        target="0 cells HELD, while the same cells without a fault are",
+        met=held == 0 and all(finding.status is Status.HELD for finding in found[CONTROL].values()),
         n=len(cells),
         seed=SEED,
         details={
-            fake: {name: {"status": each.status, "reason": each.reasons[0]} for name, each in row.items()}
-            for fake, row in found.items()
+            "accuracy": correct,
+            "cells": {fake: {name: said(each) for name, each in row.items()} for fake, row in found.items()},
         },
     )
+
+
+def drawn() -> Task:
+    """1,500 phantoms at 32x32."""
+    splits = partition(Split(*phantoms(sum(SIZES.values()), size=SIDE, seed=SEED)), SIZES, seed=SEED)
+    return Task(
+        name=f"phantom-{SIDE}",
+        modality="image",
+        shape=(1, SIDE, SIDE),
+        low=0.0,
+        high=1.0,
+        classes=("clear", "opacity"),
+        splits=splits,
+        source="drawn by attacks.benchmarks.phantom; no person, no licence",
+    )
+
+
+def said(finding: Finding) -> dict[str, str]:
+    """The status and the first reason."""
+    return {"status": finding.status.value, "reason": finding.reasons[0]}

@@ -1,8 +1,14 @@
+import json
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from guard.errors import MedwardError
 from guard.policy import Policy
 from integrations.keys import KeyStore
+from integrations.serving.body import parse
+from integrations.serving.inference_protocol import InferRequest
 
 ROWS = [[0.5, -1.0, 2.0], [1.0, 0.0, 0.0]]
 STRANGE = [90.0, -90.0, 90.0]
@@ -56,19 +62,24 @@ def test_a_client_may_ask_for_some_outputs(client):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (tensor([1, 2, 3, 4], [1, 3]), "shape [1, 3] does not fit data of shape [4]"),
+        (tensor([1, 2, 3, 4], [1, 3]), "data does not fit shape [1, 3]"),
         (tensor([[1], [2], [3]], [1, 3]), "does not fit"),
-        (tensor([[1, 2, 3], [1]], [2, 3]), "ragged"),
-        (tensor([1, 2], [1, 2]), "expected shape (n >= 1, 3), got (1, 2)"),
+        (tensor([[1, 2, 3], [1]], [2, 3]), "does not fit"),
+        (tensor([[1, 2, 3], 1], [2, 3]), "does not fit"),
+        (tensor([[1, 2, [3]]], [1, 3]), "cannot hold data of type list"),
+        (tensor([1, 2], [1, 2]), "expected shape (n >= 1, 3), got [1, 2]"),
+        (tensor([1], [10**9, 3]), "at most 64 rows per request, got 1000000000"),
         (tensor([1, 2, 101], [1, 3]), "values must be <= 100"),
-        (tensor([1, 2, 0.5], [1, 3], "INT8"), "INT8 cannot hold data of type float64"),
+        (tensor([1, 2, 0.5], [1, 3], "INT8"), "INT8 cannot hold data of type float"),
         (tensor([1, 2, 300], [1, 3], "UINT8"), "outside the range of UINT8"),
         (tensor([1, 2, -1], [1, 3], "UINT8"), "outside the range of UINT8"),
-        (tensor(["1", "2", "3"], [1, 3]), "cannot hold data"),
+        (tensor(["1", "2", "3"], [1, 3]), "cannot hold data of type str"),
         (tensor([True, False, True], [1, 3]), "cannot hold data of type bool"),
-        (tensor([10**30, 1, 2], [1, 3]), "cannot hold data of type object"),
-        (tensor([None, 1, 2], [1, 3]), "cannot hold data of type object"),
-        (tensor([{}, 1, 2], [1, 3]), "cannot hold data of type object"),
+        (tensor([10**30, 1, 2], [1, 3]), "values must be <= 100"),
+        (tensor([10**400, 1, 2], [1, 3]), "outside the range of FP32"),
+        (tensor([10**30, 1, 2], [1, 3], "INT64"), "outside the range of INT64"),
+        (tensor([None, 1, 2], [1, 3]), "cannot hold data of type NoneType"),
+        (tensor([{}, 1, 2], [1, 3]), "cannot hold data of type dict"),
         (tensor([1, 2, 3], [1, 3], "BYTES"), "datatype: Input should be 'FP32'"),
         (tensor([1, 2, 3], [-1, 3]), "shape.0"),
         (tensor([], [0, 3]), "shape.0"),
@@ -84,15 +95,38 @@ def test_wrong_tensors_are_refused_with_a_sentence(client, body, words):
     assert words in response.json()["detail"]
 
 
+def test_many_strings_and_a_long_one_are_refused_without_room_for_the_longest(client):
+    """NumPy would make an array of 192 strings of 60 000 characters: 46 MB."""
+    made = client()
+    body = tensor(["x" * 60_000] + [""] * 191, [64, 3])
+    tracemalloc.start()
+    response = made.post(INFER, json=body)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "cannot hold data of type str" in response.json()["detail"]
+    assert peak < 5e6
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"inputs": [{}] * 500},
+        {"inputs": [{"name": "inputs", "shape": [-1] * 500, "datatype": "FP32", "data": [1]}]},
+        {**tensor(ROWS), "outputs": [{}] * 500},
+    ],
+)
+def test_only_the_first_mistake_is_looked_for(body, linear_model):
+    with pytest.raises(MedwardError) as caught:
+        parse(json.dumps(body).encode(), InferRequest, linear_model.spec, 64)
+    assert caught.value.__context__.error_count() <= 4
+
+
 def test_nan_and_a_wrong_content_type_are_refused(client):
     made = client()
     text = '{"inputs": [{"name": "inputs", "shape": [1, 3], "datatype": "FP32", "data": [NaN, 1, 2]}]}'
     json_type = {"Content-Type": "application/json"}
     assert "finite" in made.post(INFER, content=text, headers=json_type).json()["detail"]
-    assert (
-        made.post(INFER, content=text, headers={"Content-Type": "application/octet-stream"}).status_code
-        == 415
-    )
+    assert made.post(INFER, content=text, headers={"Content-Type": "application/octet-stream"}).status_code == 415
 
 
 def test_metadata_describes_what_infer_takes_and_gives(client):
@@ -128,6 +162,4 @@ def test_health_is_open_and_the_rest_needs_a_key(client, tmp_path):
 def test_the_example_in_the_schema_is_answered(client):
     made = client()
     body = made.get("/openapi.json").json()["paths"]["/v2/models/{name}/infer"]["post"]["requestBody"]
-    assert outputs(made.post(INFER, json=body["content"]["application/json"]["example"]))["labels"][
-        "shape"
-    ] == [1]
+    assert outputs(made.post(INFER, json=body["content"]["application/json"]["example"]))["labels"]["shape"] == [1]

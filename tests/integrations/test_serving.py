@@ -12,9 +12,12 @@ from guard.policy import Policy
 from guard.types import Outputs
 from integrations.keys import KeyStore
 from integrations.serving import Limits, create_app
+from integrations.serving.body import parse
+from integrations.serving.predict import request_type
 
 FULL = Policy(on_error="withhold", release={"level": "full"})
 SCREENED = Policy(on_error="withhold", screen={"rate": 0.1, "action": "withhold"})
+TOO_MUCH = "the body holds more than 64 rows of shape (3,) need"
 ROWS = [[0.5, -1.0, 2.0], [1.0, 0.0, 0.0]]
 
 
@@ -95,6 +98,21 @@ def test_keys_decide_who_asks(client, tmp_path):
     assert len(audit) == 2
 
 
+def test_the_schema_needs_a_key_too(client, tmp_path):
+    """It shows the model's name, shape and range and the bundle's digest."""
+    keys = KeyStore(tmp_path / "keys.json")
+    token = keys.add(("a",))
+    made = client(keys=keys)
+    for path in ("/openapi.json", "/docs", "/redoc"):
+        response = made.get(path)
+        assert_problem(response, 401 if path == "/openapi.json" else 404)
+        assert "linear" not in response.text
+    schema = made.get("/openapi.json", headers={"X-API-Key": token}).json()
+    assert schema["paths"].keys() == client().get("/openapi.json").json()["paths"].keys()
+    assert "/v1/predict" in schema["paths"]
+    assert made.get("/healthz").status_code == made.get("/readyz").status_code == 200
+
+
 def test_without_keys_a_warning_is_logged(make_guard, caplog):
     with caplog.at_level(logging.WARNING, "medward"):
         create_app(make_guard(), keys=None)
@@ -132,7 +150,11 @@ def test_a_key_file_gone_bad_refuses_everybody(client, tmp_path):
         ('{"inputs": [[' + "9" * 5000 + ", 2, 3]]}", 400, "not JSON"),
         ('{"inputs": [[1, 2, 3]], "principal": ["b"]}', 422, "principal: Extra inputs"),
         ('{"input": [[1, 2, 3]]}', 422, "inputs: Field required"),
-        ('{"inputs": ' + "[" * 5000 + "]" * 5000 + "}", 400, "not JSON"),
+        ('{"inputs": ' + "[" * 500 + "]" * 500 + "}", 400, "not JSON"),
+        ('{"inputs": ' + "[" * 5000, 422, TOO_MUCH),
+        ('{"inputs": [[' + "1," * 3000 + "2]]}", 422, TOO_MUCH),
+        ('{"inputs": [' + "{}," * 3000 + "2]}", 422, TOO_MUCH),
+        ('{"a": ' * 3000, 422, TOO_MUCH),
         ('{"inputs": [[1, 2, 3]]', 400, "not JSON"),
         ("", 400, "not JSON"),
         (b"\xff\xfe", 400, "not JSON"),
@@ -179,9 +201,28 @@ def test_a_large_body_is_refused_with_and_without_its_length(client):
     assert_problem(made.post("/v1/predict", content=chunks(), headers=headers), 413)
     assert_problem(made.post("/v1/predict", content=b"", headers={**headers, "Content-Length": "-1"}), 400)
     small = json.dumps({"inputs": ROWS}).encode().ljust(1000)
-    assert (
-        made.post("/v1/predict", content=iter([small[:500], small[500:]]), headers=headers).status_code == 200
-    )
+    assert made.post("/v1/predict", content=iter([small[:500], small[500:]]), headers=headers).status_code == 200
+
+
+def test_json_is_bounded_by_what_the_rows_can_need(client, image_client):
+    """16 MiB are for images; 64 rows of three numbers are never that long."""
+    headers = {"Content-Type": "application/json"}
+    for path in ("/v1/predict", "/v2/models/linear/infer"):
+        for content in (b" " * 65537, iter([b" " * 65536, b" "])):
+            response = client().post(path, content=content, headers=headers)
+            assert "at most 65536 bytes" in assert_problem(response, 413)
+        assert_problem(client().post(path, content=b" " * 65536, headers=headers), 400)
+    rows = 100  # of 24 pixels, 32 characters each
+    made = image_client(limits=Limits(rows=rows))
+    assert_problem(made.post("/v1/predict", content=b" " * (rows * 24 * 32), headers=headers), 400)
+    assert_problem(made.post("/v1/predict", content=b" " * (rows * 24 * 32 + 1), headers=headers), 413)
+
+
+def test_only_the_first_wrong_value_is_looked_for(linear_model):
+    body = json.dumps({"inputs": [["a"] * 3] * 64}).encode()
+    with pytest.raises(MedwardError, match=r"inputs\.0\.0") as caught:
+        parse(body, request_type(linear_model.spec), linear_model.spec, 64)
+    assert caught.value.__context__.error_count() == 1
 
 
 def asgi(app, messages, headers=()):
@@ -268,7 +309,52 @@ def test_a_full_queue_answers_503_at_once_and_recovers(make_guard, linear_model)
     assert statuses == [503, 200, 200, 200]
 
 
-@pytest.mark.parametrize("bound", ["body_bytes", "body_seconds", "rows", "pixels", "workers", "queue"])
+@pytest.mark.parametrize("path", ["/v1/predict", "/v2/models/linear/infer"])
+def test_a_body_is_not_read_before_there_is_room_for_it(make_guard, path):
+    app = create_app(make_guard(), keys=None, limits=Limits(workers=1, queue=1))
+
+    async def main():
+        transport = httpx.ASGITransport(app)
+        headers = {"Content-Type": "application/json"}
+        go, read = anyio.Event(), []
+
+        async def slow():
+            read.append(1)
+            yield b"{"
+            await go.wait()
+            yield b"}"
+
+        async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as made:
+
+            async def ask():
+                assert_problem(await made.post(path, content=slow(), timeout=30), 422)
+
+            async with anyio.create_task_group() as tasks:
+                for _ in range(2):
+                    tasks.start_soon(ask)
+                while len(read) < 2:
+                    await anyio.sleep(0.01)
+                refused = await made.post(path, content=slow())
+                assert_problem(refused, 503)
+                assert int(refused.headers["retry-after"]) >= 1
+                assert len(read) == 2
+                go.set()
+            await ask()
+
+    with_timeout(main)
+
+
+def with_timeout(main):
+    async def bounded():
+        with anyio.fail_after(30):
+            await main()
+
+    anyio.run(bounded)
+
+
+@pytest.mark.parametrize(
+    "bound", ["connections", "header_seconds", "body_bytes", "body_seconds", "rows", "pixels", "workers", "queue"]
+)
 def test_a_limit_below_its_bound_is_refused(bound):
     with pytest.raises(MedwardError, match=f"limits.{bound} must be >= "):
         Limits(**{bound: -1})
@@ -285,10 +371,22 @@ class Broken:
         raise RuntimeError("secret: weights at /srv/model.onnx")
 
 
-def test_a_crash_is_a_problem_without_internals_and_is_logged(client, linear_model, caplog):
-    response = client(guard_parts={"model": Broken(linear_model.spec)}).post(
-        "/v1/predict", json={"inputs": ROWS}
-    )
+def test_a_model_that_fails_is_503_without_internals_and_is_logged(client, linear_model, caplog):
+    made = client(guard_parts={"model": Broken(linear_model.spec)})
+    response = made.post("/v1/predict", json={"inputs": ROWS})
+    assert assert_problem(response, 503) == "the model could not answer this input"
+    assert "secret" not in response.text
+    assert "secret" in caplog.text
+    assert response.headers["x-request-id"] in caplog.text
+
+
+class Faulty:
+    def append(self, record):
+        raise RuntimeError("secret: a bug at line 7")
+
+
+def test_a_crash_is_a_problem_without_internals_and_is_logged(client, caplog):
+    response = client(guard_parts={"audit": Faulty()}).post("/v1/predict", json={"inputs": ROWS})
     assert_problem(response, 500)
     assert "secret" not in response.text
     assert "secret" in caplog.text

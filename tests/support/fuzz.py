@@ -37,7 +37,7 @@ class Endpoint:
 
     def operations(self) -> dict[str, Any]:
         """The schema's operations by path."""
-        schema = schemathesis.openapi.from_asgi("/openapi.json", self.app)
+        schema = schemathesis.openapi.from_asgi("/openapi.json", self.app, headers={"X-API-Key": self.ask})
         return {each.path: each for each in (found.ok() for found in schema.get_all_operations())}
 
     def token(self, path: str) -> str:

@@ -67,8 +67,8 @@ class Ideal:
         distance = xp.amin(squares, axis=1)
         return distance + 1.0 if self.refuses else distance
 
-    def screen_p(self, scores):
-        return np.where(scores < self.near, 1.0, 0.001)
+    def strangeness(self, inputs, outputs):
+        return np.asarray(self.score(inputs, outputs), np.float64)
 
     def screen_cut(self, rate):
         return self.near

@@ -101,7 +101,7 @@ def kill_under_load(server: Server, rows: np.ndarray, *, after: int) -> list[str
 
 def lost_records(state: Path, acknowledged: list[str]) -> int:
     """How many acknowledged answers the audit log does not hold; raises when its chain is broken."""
-    return len(set(acknowledged) - {record["query"] for record in read(state / "audit.jsonl")})
+    return len(set(acknowledged) - {record.get("query") for record in read(state / "audit.jsonl")})
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 
 from attacks.base import Access, AttackData
-from attacks.evasion import UniversalPerturbation
-from attacks.target import Target, open_oracle
+from attacks.evasion import PGD, UniversalPerturbation
+from attacks.target import Response, Target, open_oracle
 from guard.data import Split
 from guard.errors import MedwardError
 from guard.policy import Policy, ScreenPolicy
@@ -17,6 +18,18 @@ ATTACK = UniversalPerturbation(epsilon=0.3, epochs=6)
 
 def run(attack, deployed, data, *, seed=0, **parts):
     return attack.run(deployed.target(attack.threat, **parts), data, seed=seed)
+
+
+def behind(screen, deployed):
+    """An oracle that withholds what `screen` finds strange."""
+
+    def ask(inputs):
+        outputs = deployed.predict(inputs)
+        strange = screen.score(inputs, outputs) > screen.screen_cut(0.05)
+        labels = np.where(strange, -1, outputs.scores.argmax(axis=1))
+        return Response(labels, np.full_like(outputs.scores, np.nan), deployed.spec.output)
+
+    return ask
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +115,23 @@ def test_knowing_the_screens_is_harmless_where_there_are_none(plain, attack_data
     assert np.array_equal(run(ATTACK.adaptive(POLICY), plain, attack_data).outcome, result.outcome)
 
 
+def test_an_attacker_who_should_know_the_screens_but_cannot_use_them_says_so(plain, attack_data, digit_profile):
+    class Featureless(torch.nn.Module):
+        def forward(self, x):
+            return plain.network(x)
+
+    quick = replace(ATTACK.adaptive(POLICY), epochs=1)
+    for attack, parts, why in (
+        (quick, {}, "the defense's profile is not part"),
+        (quick, {"profile": digit_profile, "network": Featureless()}, "this model shows no features"),
+        (replace(quick, access=Access.SCORES), {"profile": digit_profile}, r"not part .*SCORES access"),
+    ):
+        flags = " ".join(run(attack, plain, attack_data, **parts).flags)
+        assert re.search(f"the attacker could not use the screens: .*{why}", flags)
+    assert "screens" not in " ".join(run(quick, plain, attack_data, profile=digit_profile).flags)
+    assert "screens" not in " ".join(run(replace(ATTACK, epochs=1), plain, attack_data).flags)
+
+
 @pytest.mark.parametrize("access", [Access.SCORES, Access.LABELS])
 def test_without_gradients_it_transfers_from_what_the_target_answered(plain, attack_data, access):
     attack = replace(ATTACK, access=access)
@@ -135,6 +165,63 @@ def test_tables_are_perturbed_in_standard_deviations(linear_model):
     result = attack.run(target, data, seed=0)
     assert np.abs(result.images["perturbation"]) == pytest.approx(0.5 * rows[:200].std(axis=0), rel=1e-4)
     assert result.outcome.mean() > result.baseline.mean()
+
+
+@dataclass(frozen=True)
+class FileValues:
+    """A screen that lets only images pass whose values a 1/16 grid holds."""
+
+    def score(self, inputs, outputs, xp=np):
+        away = xp.abs(inputs * 16 - xp.round(inputs * 16))
+        return xp.amax(away.reshape(len(inputs), -1), axis=1) * 1000
+
+    def screen_cut(self, rate):
+        return 1.0
+
+
+@pytest.mark.parametrize(
+    "attack", [replace(ATTACK, epochs=2), replace(ATTACK, epochs=2, target_class=3), PGD(epsilon=0.15, steps=5)]
+)
+def test_a_detector_aware_search_that_finds_nothing_is_flagged(plain, attack_data, attack):
+    screen = FileValues()
+    oracle = behind(screen, plain)
+    result = run(attack.adaptive(POLICY), plain, attack_data, oracle=oracle, profile=screen)
+    assert result.outcome.mean() < 0.05
+    assert any(flag.startswith("the detector-aware attacker found nothing") for flag in result.flags)
+
+
+@dataclass(frozen=True)
+class EightBit:
+    """A screen that stops what no 8-bit file holds, but whose gradient (under torch) says nothing of it."""
+
+    def score(self, inputs, outputs, xp=np):
+        if xp is not np:
+            return xp.mean(inputs, axis=(1, 2, 3))
+        return np.abs(inputs * 255 - np.round(inputs * 255)).max(axis=(1, 2, 3)) * 1000
+
+    def screen_cut(self, rate):
+        return 10.0
+
+
+@pytest.mark.parametrize("attack", [replace(ATTACK, epochs=4), PGD(epsilon=0.15, steps=10, restarts=1)])
+def test_screens_that_look_for_values_no_8_bit_image_holds_are_passed(plain, attack_data, attack):
+    asked, screen = [], EightBit()
+
+    def ask(inputs):
+        asked.append(inputs)
+        return behind(screen, plain)(inputs)
+
+    data = AttackData(craft=eight_bit(attack_data.craft), test=eight_bit(attack_data.test))
+    naive = run(attack, plain, data, oracle=ask, profile=screen)
+    knowing = run(attack.adaptive(POLICY), plain, data, oracle=ask, profile=screen)
+    assert naive.outcome.mean() < 0.05
+    assert knowing.outcome.mean() > 0.5
+    assert knowing.queries == sum(len(inputs) for inputs in asked) - naive.queries
+    assert all(inputs.min() >= 0 and inputs.max() <= 1 for inputs in asked)
+
+
+def eight_bit(split):
+    return replace(split, inputs=(np.round(split.inputs * 255) / 255).astype(np.float32))
 
 
 def test_nobody_left_to_win_is_said_and_bad_settings_are_refused(plain, attack_data):

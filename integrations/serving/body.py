@@ -1,0 +1,53 @@
+"""A JSON body: read up to a bound, refused on its structure before it is parsed, then parsed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fastapi import HTTPException, Request
+from pydantic import ValidationError
+
+from guard.errors import MedwardError
+from guard.types import ModelSpec
+from integrations.serving.limits import Limits
+from integrations.serving.problems import sentence
+
+VALUE_BYTES = 32  # a float64 in full has 24 characters; the rest is for spaces
+LEAST_BYTES = 64 * 1024
+ENVELOPE = 1024  # values, lists and keys a body may hold besides its rows
+
+
+async def read_json(request: Request, spec: ModelSpec, limits: Limits) -> bytes:
+    """The body, or 413 once it is longer than `limits.rows` rows of `spec` can be."""
+    values = limits.rows * math.prod(spec.shape)
+    most = min(limits.body_bytes, max(LEAST_BYTES, VALUE_BYTES * values))
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            detail = f"a JSON body may hold at most {most} bytes; send fewer rows per request"
+            raise HTTPException(413, detail, {"Connection": "close"})
+    return bytes(body)
+
+
+def parse(body: bytes, body_type: Any, spec: ModelSpec, rows: int) -> Any:
+    """`body` as a pydantic `body_type`; text that is not JSON is a 400, a wrong value a 422.
+
+    A parsed value takes up to a hundred times the memory of its text, so a body with more values, lists or
+    keys than `rows` rows of `spec` need is refused unparsed, by counting the characters that make them.
+    """
+    values = rows * math.prod(spec.shape)
+    lists = rows * sum(math.prod(spec.shape[:depth]) for depth in range(len(spec.shape)))
+    for mark, most in ((b",", values), (b"[", lists), (b":", 0), (b"{", 0)):
+        if body.count(mark) > most + ENVELOPE:
+            raise MedwardError(
+                f"the body holds more than {rows} rows of shape {spec.shape} need; at most {rows} rows per request"
+            )
+    try:
+        return body_type.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        if first["type"] == "json_invalid":
+            raise HTTPException(400, f"the body is not JSON: {sentence(first)}") from None
+        raise MedwardError(sentence(first)) from None

@@ -1,0 +1,293 @@
+"""The command line: its journeys with a small model, and every mistake of a user as one sentence and exit 3."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+import attacks.suite
+from attacks.finding import Status
+from attacks.report import Report
+from guard import bundle as bundles
+from guard.audit import AuditLog, verify
+from guard.stores import SQLiteStore
+from integrations.cli import main
+from integrations.serving import load_app
+
+CODE = """
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+rows = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+clinic = LogisticRegression().fit(rows, (rows[:, 0] > 0).astype(int))
+number = 7
+
+
+def scores(rows):
+    return np.stack([rows[:, 0], -rows[:, 0]], axis=1)
+"""
+MODEL = "site_models_for_cli:clinic"
+PROTECT = ("protect", MODEL, "--data", "benign.npz")
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """A folder with a model's module, data sets good and bad, a policy with a wrong key, and a bundle."""
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / "site_models_for_cli.py").write_text(CODE)
+    rng = np.random.default_rng(1)
+
+    def normal(n):
+        return rng.normal(size=(n, 4)).astype(np.float32)
+
+    test = normal(60)
+    labels = (test[:, 0] > 0).astype(int)
+    np.savez(folder / "benign.npz", inputs=normal(300))
+    np.savez(folder / "test.npz", test_inputs=test, test_labels=labels)
+    np.savez(folder / "wide.npz", test_inputs=np.zeros((20, 5), np.float32), test_labels=np.zeros(20, int))
+    np.savez(folder / "high_labels.npz", test_inputs=test, test_labels=labels + 9)
+    np.savez(folder / "word_labels.npz", test_inputs=test, test_labels=np.array(["no"] * 60))
+    np.savez(folder / "few.npz", inputs=normal(3))
+    np.savez(folder / "nan.npz", inputs=np.full((300, 4), np.nan, np.float32))
+    np.savez(folder / "words.npz", inputs=np.full((300, 4), "a"))
+    np.savez(folder / "pickled.npz", inputs=np.array([{}], object))
+    (folder / "garbage.npz").write_bytes(b"PK\x03\x04garbage")
+    (folder / "policy.toml").write_text('on_error = "withhold"\n[screen]\nrat = 0.1\n')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(str(folder))
+        with pytest.raises(SystemExit) as done:
+            main([*PROTECT, "--on-error", "withhold", "-o", "bundle"])
+    assert done.value.code == 0
+    return folder
+
+
+@pytest.fixture
+def medward(desk, tmp_path, monkeypatch, capsys):
+    """Run the command in a copy of the desk; returns its exit code, stdout and stderr."""
+    work = Path(shutil.copytree(desk, tmp_path / "desk"))
+    monkeypatch.chdir(work)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(work)])
+
+    def run(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as done:
+            main(list(arguments))
+        printed = capsys.readouterr()
+        return done.value.code, printed.out, printed.err
+
+    return run
+
+
+# Journeys
+
+
+def test_protect_says_what_it_guarantees_and_writes_a_bundle_that_loads(medward):
+    code, out, err = medward(*PROTECT, "--on-error", "flag", "-o", "b", "--classes", "no, yes", "--name", "clinic")
+    assert (code, err) == (0, "")
+    loaded = bundles.load("b")
+    assert loaded.digest in out
+    assert "P(ever withhold a benign account) <= 0.0001 + 0.001" in out
+    assert (loaded.policy.on_error, loaded.model.spec.classes) == ("flag", ("no", "yes"))
+    assert medward(*PROTECT, "--on-error", "withhold", "-o", "b", "--overwrite")[0] == 0
+    assert bundles.load("b").policy.on_error == "withhold"
+
+
+def test_validate_writes_the_report_and_its_exit_code_is_the_verdict(medward):
+    code, out, _ = medward("validate", "bundle", "--data", "test.npz", "-o", "report", "--attacks", "uap")
+    report = Report.load(Path("report/report.json"))
+    assert [finding.attack for finding in report.findings] == ["uap"]
+    assert code == report.exit_code
+    assert report.verdict.value in out
+    assert f"report: {Path('report/report.html')}" in out
+    assert Path("report/report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        ((Status.HELD, Status.HELD), 0),
+        ((Status.HELD, Status.BROKEN), 1),
+        ((Status.HELD, Status.INCONCLUSIVE), 2),
+        ((Status.NOT_APPLICABLE,), 2),
+    ],
+)
+def test_every_verdict_keeps_its_exit_code(medward, monkeypatch, statuses, expected):
+    arguments = ("validate", "bundle", "--data", "test.npz", "-o", "report", "--attacks", "membership-loss")
+    medward(*arguments)
+    report = Report.load(Path("report/report.json"))
+    findings = tuple(report.findings[0].model_copy(update={"status": status}) for status in statuses)
+    changed = report.model_copy(update={"findings": findings})
+    monkeypatch.setattr(attacks.suite, "validate_bundle", lambda *_, **__: changed)
+    assert medward(*arguments)[0] == expected
+
+
+def test_an_edited_policy_is_refused_until_it_is_sealed(medward):
+    policy = Path("bundle/policy.toml")
+    policy.write_text(policy.read_text().replace('on_error = "withhold"', 'on_error = "flag"'))
+    serve = ("serve", "bundle", "--no-keys", "--host", "127.0.0.1", "--state", "state")
+    code, _, err = medward(*serve)
+    assert code == 3
+    assert "policy.toml" in err
+    assert medward("seal", "bundle")[0] == 0
+    assert bundles.load("bundle").policy.on_error == "flag"
+
+
+def test_keys_are_shown_once_listed_without_their_secret_and_revoked(medward):
+    code, token, _ = medward("keys", "add", "hospital-a/radiology/key-1", "--state", "state", "--days", "30")
+    assert code == 0
+    token = token.strip()
+    _, listed, _ = medward("keys", "list", "--state", "state")
+    key = listed.split()[0]
+    assert token.startswith(f"mw_{key}_")
+    assert "hospital-a/radiology/key-1" in listed
+    assert "expires" in listed
+    assert token.removeprefix(f"mw_{key}_") not in listed
+    assert medward("keys", "revoke", key, "--state", "state")[0] == 0
+    assert "revoked" in medward("keys", "list", "--state", "state")[1]
+
+
+def test_audit_verify_counts_the_records_and_names_a_broken_one(medward):
+    log = AuditLog("audit.jsonl")
+    for number in range(3):
+        log.append({"query": f"q{number}"})
+    code, out, _ = medward("audit", "verify", "audit.jsonl")
+    assert code == 0
+    assert "3 records, chain whole" in out
+    assert verify("audit.jsonl").head in out
+    assert medward("audit", "verify", "audit.jsonl", "--head", "0" * 63 + "1")[0] == 3
+    path = Path("audit.jsonl")
+    path.write_bytes(path.read_bytes().replace(b'"q1"', b'"q9"'))
+    assert "record 2 (line 2)" in mistake(medward("audit", "verify", "audit.jsonl"))
+
+
+def test_a_reset_forgets_one_account(medward):
+    with TestClient(load_app(Path("bundle"), state=Path("state"), anonymous=True)) as client:
+        client.post("/v1/predict", json={"inputs": [[0.0] * 4]}).raise_for_status()
+    code, out, _ = medward("accounts", "reset", "anonymous", "--state", "state")
+    assert (code, out) == (0, "anonymous: starts afresh\n")
+    store = SQLiteStore("state/accounts.db")
+    assert store.get("anonymous") is None
+    store.close()
+
+
+@pytest.mark.parametrize("command", [(), ("keys",), ("audit",), ("accounts",), ("protect", "--help")])
+def test_help_is_printed(medward, command):
+    _, out, err = medward(*command)
+    assert "Usage" in out
+    assert "Traceback" not in err
+
+
+# Mistakes
+
+
+def mistake(done):
+    """The one sentence of a refused command."""
+    code, out, err = done
+    assert code == 3, (out, err)
+    assert out == ""
+    assert err.startswith("medward: ")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1, err
+    return err
+
+
+def protecting(*arguments, model=MODEL, data="benign.npz", on_error=("--on-error", "withhold")):
+    return ("protect", model, "--data", data, *on_error, "-o", "out", *arguments)
+
+
+def validating(*arguments, bundle="bundle", data="test.npz"):
+    return ("validate", bundle, "--data", data, "-o", "report", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (protecting(model="missing.onnx"), "missing.onnx: cannot read the model"),
+        (protecting(model="missing_module:net"), "No module named 'missing_module'"),
+        (protecting(model="site_models_for_cli:nothing"), "no attribute 'nothing'"),
+        (protecting(model="site_models_for_cli:number"), "int is no torch module"),
+        (protecting(model="site_models_for_cli:scores"), 'say output = "logits"'),
+        (
+            protecting("--output", "probabilities", "--classes", "a,b", model="site_models_for_cli:scores"),
+            "claims probabilities",
+        ),
+        (protecting(data="missing.npz"), "missing.npz"),
+        (protecting(data="."), "not a readable npz"),
+        (protecting(data="garbage.npz"), "garbage.npz: not a readable npz"),
+        (protecting(data="pickled.npz"), "without pickled objects"),
+        (protecting(data="nan.npz"), "finite"),
+        (protecting(data="few.npz"), "3 benign rows are too few; give at least 100"),
+        (protecting(data="words.npz"), "expected numbers"),
+        (protecting("--split", "val"), "there is no split 'val'; it has data"),
+        (protecting(data="test.npz"), "name the benign split with --split; it has test"),
+        (protecting(on_error=()), "on_error must be chosen"),
+        (protecting(on_error=("--on-error", "maybe")), "'withhold', 'flag'"),
+        (protecting("--policy", "policy.toml"), "not both"),
+        (protecting(on_error=("--policy", "policy.toml")), "policy.toml: screen.rat = 0.1 is not a known key"),
+        (protecting(on_error=("--policy", "missing.toml")), "missing.toml: cannot read the policy"),
+        (protecting("--low", "3", "--high", "1"), "low must be below high, got low = 3 and high = 1"),
+        (protecting("--low", "nan"), "bounds must be finite"),
+        (protecting("--classes", "a,b,c"), "one column per class"),
+        (protecting("--seed", "-1"), "--seed"),
+        ((*PROTECT, "--on-error", "withhold", "-o", "bundle"), "not empty"),
+        ((*PROTECT, "--on-error", "withhold", "-o", "policy.toml"), "not a folder"),
+        (validating(bundle="missing"), "missing: is not a bundle folder"),
+        (validating(bundle="."), "card.json: cannot be read"),
+        (validating(data="missing.npz"), "missing.npz"),
+        (validating(data="wide.npz"), "expected shape (n >= 1, 4), got (20, 5)"),
+        (validating(data="high_labels.npz"), "split test: labels must be 0 to 1, got 9 to 10"),
+        (validating(data="word_labels.npz"), "labels must be"),
+        (validating(data="few.npz"), 'needs a split "test" of at least 10 rows, got'),
+        (validating("--attacks", "uapp"), "there is no 'uapp'; there are uap"),
+        (validating("--attacks", ""), "there is no ''"),
+        (validating("--expect", "0" * 64), "expected 000000000000"),
+        (validating("--seed", "-1"), "--seed"),
+        (("validate", "bundle", "--data", "test.npz", "-o", "policy.toml"), "policy.toml"),
+        (("validate", "bundle"), "Missing option '--data'"),
+        (("validate",), "Missing argument 'BUNDLE'"),
+        (("protect",), "Missing argument"),
+        (("frobnicate",), "No such command 'frobnicate'"),
+        (("demo", "-o", "policy.toml", "--seed", "no"), "--seed"),
+        (("seal", "missing"), "missing: is not a bundle folder"),
+        (("keys", "add", "a//b"), "1 to 128 printable characters"),
+        (("keys", "add", "a", "--days", "0"), "--days"),
+        (("keys", "add", "a", "--state", "policy.toml"), "policy.toml"),
+        (("keys", "revoke", "1234"), "key '1234' does not exist"),
+        (("audit", "verify", "missing.jsonl"), "there is no such audit log"),
+        (("audit", "verify", "policy.toml"), "record 1 (line 1): not JSON"),
+        (("accounts", "reset", "hospital-a"), "there is no such file; give the server's --state folder"),
+        (("serve", "missing"), "missing: is not a bundle folder"),
+        (("serve", "bundle", "--no-keys", "--host", "0.0.0.0"), "must stay on 127.0.0.1"),
+        (("serve", "bundle", "--port", "99999"), "--port"),
+        (("serve", "bundle", "--state", "policy.toml"), "cannot hold the server's state"),
+        (("serve", "bundle", "--certificate", "c.pem"), "both or neither"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else "",
+)
+def test_a_mistake_is_one_sentence_and_exit_3(medward, arguments, says):
+    assert says in mistake(medward(*arguments))
+
+
+@pytest.mark.parametrize("file", ["card.json", "policy.toml", "profile.npz", "model.onnx"])
+def test_a_damaged_bundle_file_is_named(medward, file):
+    path = Path("bundle") / file
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    assert f"medward: {file}: " in mistake(medward(*validating()))
+
+
+def test_a_bundle_of_code_needs_allow_code(medward):
+    options = ("--output", "logits", "--classes", "no,yes")
+    assert medward(*protecting(*options, model="site_models_for_cli:scores"))[0] == 0
+    assert "allow" in mistake(medward(*validating(bundle="out")))
+
+
+def test_a_missing_library_says_what_to_install(medward, monkeypatch):
+    monkeypatch.setitem(sys.modules, "integrations.keys", None)
+    assert "pip install 'medward[all]'" in mistake(medward("keys", "list"))
