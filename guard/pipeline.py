@@ -218,9 +218,7 @@ def eprocess_for(policy: Policy, levels: tuple[float, ...], depth: int, calibrat
     return EProcess(levels=levels, ladder=ladder, calibration=calibration)
 
 
-def watch(
-    monitor: EProcess, observations: list[Observation], state: Any
-) -> tuple[Any, tuple[Action, Verdict]]:
+def watch(monitor: EProcess, observations: list[Observation], state: Any) -> tuple[Any, tuple[Action, Verdict]]:
     """`fold`, and the action that stood before: what rises is news to a person."""
     before = monitor.verdict(monitor.resume(state)).action
     state, verdict = fold(monitor, state, observations)

@@ -42,9 +42,7 @@ class Profile:
     thresholds: Thresholds
 
     @classmethod
-    def fit(
-        cls, model: Model, inputs: Array, *, risk: float, patients: Ints | None = None, seed: int = 0
-    ) -> Profile:
+    def fit(cls, model: Model, inputs: Array, *, risk: float, patients: Ints | None = None, seed: int = 0) -> Profile:
         """Learn from benign `inputs` that the model was not trained on; `patients (n,)` says whose they are.
 
         Raises `MedwardError` when there are too few rows for any guarantee at `risk`.

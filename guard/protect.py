@@ -36,10 +36,10 @@ def protect(
 ) -> bundle.Bundle:
     """Wrap `model`, calibrate a profile on `benign` rows it was not trained on, and write the bundle to `out`.
 
-    `benign` should come from the site that will be served, with ordinary cases in their ordinary proportions;
-    every bound the guard states is relative to it, and counts every row (where patients are known, every patient) as
-    one independent draw: leave copies in that real traffic holds, and keep augmented ones out. uint8 images mean a range of [0, 1] unless `low`, `high` say
-    otherwise. `features` names the layer or ONNX output that monitors watch.
+    `benign` should come from the site that will be served, with ordinary cases in their ordinary proportions; every
+    bound the guard states is relative to it, and counts every row (where patients are known, every patient) as one
+    independent draw: leave copies in that real traffic holds, and keep augmented ones out. uint8 images mean a range
+    of [0, 1] unless `low`, `high` say otherwise. `features` names the layer or ONNX output that monitors watch.
     """
     inputs = benign.inputs
     if inputs.dtype == np.uint8 and inputs.ndim >= 3:

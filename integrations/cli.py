@@ -34,34 +34,22 @@ Expect = Annotated[str | None, typer.Option("--expect", help="the bundle digest 
 
 @app.command()
 def protect(
-    model: Annotated[
-        str, typer.Argument(help="model.onnx, or package.module:attribute of a model or function")
-    ],
+    model: Annotated[str, typer.Argument(help="model.onnx, or package.module:attribute of a model or function")],
     data: Annotated[Path, typer.Option(help="npz of benign inputs the model was not trained on")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the bundle")],
     on_error: Annotated[
         Literal["withhold", "flag"] | None,
         typer.Option(help="when a defense fails (no default; or use --policy)"),
     ] = None,
-    policy: Annotated[
-        Path | None, typer.Option(help="policy.toml; default: our defaults with --on-error")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="which split of the npz; default: calibration, val or data")
-    ] = None,
+    policy: Annotated[Path | None, typer.Option(help="policy.toml; default: our defaults with --on-error")] = None,
+    split: Annotated[str | None, typer.Option(help="which split of the npz; default: calibration, val or data")] = None,
     name: Annotated[str, typer.Option(help="the model's name, also in its URL")] = "model",
-    modality: Annotated[
-        Literal["image", "tabular"] | None, typer.Option(help="default: by the inputs' shape")
-    ] = None,
+    modality: Annotated[Literal["image", "tabular"] | None, typer.Option(help="default: by the inputs' shape")] = None,
     classes: Annotated[str | None, typer.Option(help="class names in score order, comma-separated")] = None,
-    output: Annotated[
-        Literal["logits", "probabilities"] | None, typer.Option(help="what the scores are")
-    ] = None,
+    output: Annotated[Literal["logits", "probabilities"] | None, typer.Option(help="what the scores are")] = None,
     low: Annotated[float | None, typer.Option(help="smallest valid input value")] = None,
     high: Annotated[float | None, typer.Option(help="largest valid input value")] = None,
-    features: Annotated[
-        str | None, typer.Option(help="torch layer or ONNX output that monitors watch")
-    ] = None,
+    features: Annotated[str | None, typer.Option(help="torch layer or ONNX output that monitors watch")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an existing bundle")] = False,
 ) -> None:
@@ -71,9 +59,7 @@ def protect(
     from guard.protect import protect as build
 
     if policy is None and on_error is None:
-        raise MedwardError(
-            "on_error must be chosen: --on-error withhold, or --on-error flag, or a --policy file"
-        )
+        raise MedwardError("on_error must be chosen: --on-error withhold, or --on-error flag, or a --policy file")
     if policy is not None and on_error is not None:
         raise MedwardError("give --policy or --on-error, not both")
     chosen = Policy(on_error=on_error) if policy is None else Policy.load(policy)  # type: ignore[arg-type]
@@ -99,15 +85,9 @@ def protect(
 @app.command()
 def validate(
     bundle: BundlePath,
-    data: Annotated[
-        Path, typer.Option(help='npz with a "test" split; "train" and "holdout" add membership tests')
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="folder for the report; finished runs are kept there")
-    ],
-    attacks: Annotated[
-        str | None, typer.Option(help="comma-separated names; default: all that apply")
-    ] = None,
+    data: Annotated[Path, typer.Option(help='npz with a "test" split; "train" and "holdout" add membership tests')],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the report; finished runs are kept there")],
+    attacks: Annotated[str | None, typer.Option(help="comma-separated names; default: all that apply")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     restart: Annotated[bool, typer.Option("--restart", help="run everything again")] = False,
     allow_code: AllowCode = False,
@@ -141,9 +121,7 @@ def serve(
     host: str = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     no_keys: Annotated[bool, typer.Option("--no-keys", help="answer anyone; only on this machine")] = False,
-    resize: Annotated[
-        bool, typer.Option("--resize", help="resize uploaded images to the model's size")
-    ] = False,
+    resize: Annotated[bool, typer.Option("--resize", help="resize uploaded images to the model's size")] = False,
     allow_code: AllowCode = False,
     expect: Expect = None,
     certificate: Annotated[Path | None, typer.Option(help="PEM; with --private-key serves TLS")] = None,
@@ -170,9 +148,7 @@ def serve(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder for model, bundle and report")] = Path(
-        "demo"
-    ),
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for model, bundle and report")] = Path("demo"),
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Protect and validate a real classifier of breast tumours (WDBC, 569 patients); no download."""
@@ -228,9 +204,7 @@ def keys_revoke(key_id: Annotated[str, typer.Argument(metavar="ID")], state: Sta
 @audit_app.command("verify")
 def audit_verify(
     log: Annotated[Path, typer.Argument(help="audit.jsonl")],
-    head: Annotated[
-        str | None, typer.Option(help="the head you kept elsewhere; finds a cut or rewritten log")
-    ] = None,
+    head: Annotated[str | None, typer.Option(help="the head you kept elsewhere; finds a cut or rewritten log")] = None,
 ) -> None:
     """Check the hash chain; names the first broken record."""
     from guard.audit import verify
@@ -250,9 +224,7 @@ def accounts_reset(
     from guard.stores import SQLiteStore
 
     if not (state / "accounts.db").exists():
-        raise MedwardError(
-            f"{state / 'accounts.db'}: there is no such file; give the server's --state folder"
-        )
+        raise MedwardError(f"{state / 'accounts.db'}: there is no such file; give the server's --state folder")
     store = SQLiteStore(state / "accounts.db")
     if store.get(principal) is None:
         raise MedwardError(f"{principal}: no account of that name has asked anything")
@@ -303,9 +275,7 @@ def _describe(bundle: Any) -> None:
     """Say what was written and what it guarantees, and what the calibration set was too small for."""
     thresholds, policy = bundle.profile.thresholds, bundle.policy
     console.print(f"bundle: {bundle.path}  digest {bundle.digest}", markup=False)
-    console.print(
-        f"calibrated on {thresholds.n} benign rows; p-value levels {', '.join(map(str, thresholds.levels))}"
-    )
+    console.print(f"calibrated on {thresholds.n} benign rows; p-value levels {', '.join(map(str, thresholds.levels))}")
     for rung in policy.monitor.ladder:
         console.print(
             f"P(ever {rung.action} a benign account) <= {rung.false_alarm:g} + {policy.monitor.calibration_risk:g}"

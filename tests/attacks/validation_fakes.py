@@ -47,9 +47,7 @@ class Deployment:
         policy = self.policy
         if self.abstains:
             ladder = (policy.monitor.ladder[0].model_copy(update={"false_alarm": 1.0, "action": "withhold"}),)
-            policy = policy.model_copy(
-                update={"monitor": policy.monitor.model_copy(update={"ladder": ladder})}
-            )
+            policy = policy.model_copy(update={"monitor": policy.monitor.model_copy(update={"ladder": ladder})})
         return Guard(model=self.model, policy=policy, profile=self.profile, store=store)
 
 

@@ -48,7 +48,8 @@ def measure() -> Iterator[Claim]:
         here = [bool(queries_to_flag(monitor, benign, strange, 0.0, QUERIES, rng)) for _ in range(ACCOUNTS)]
         worst = max(worst, sum(here) / ACCOUNTS)
         alarmed += here
-        ordinary = np.searchsorted(-profile.reference[::-1], -profile.strangeness(traffic, forward(model, traffic)), "right")
+        strangeness = profile.strangeness(traffic, forward(model, traffic))
+        ordinary = np.searchsorted(-profile.reference[::-1], -strangeness, "right")
         marginal = (1 + ordinary) / (1 + len(profile.reference))
         naive += [bool(queries_to_flag(monitor, marginal, strange, 0.0, QUERIES, rng)) for _ in range(ACCOUNTS // 5)]
         drifted += [bool(queries_to_flag(monitor, test, strange, 0.0, QUERIES, rng)) for _ in range(ACCOUNTS // 5)]

@@ -263,7 +263,7 @@ def test_a_model_that_gives_nan_is_not_answered(make_guard, linear_model):
             return Outputs(np.full((len(inputs), 3), np.nan))
 
     audit = Log()
-    with pytest.raises(ModelError, match="could not answer this input$"):
+    with pytest.raises(ModelError, match=r"could not answer this input$"):
         ask(make_guard(model=Broken(), audit=audit), BENIGN[:1])
     assert audit.records[0]["event"] == "model failed"
     assert audit.records[0]["principal"] == "/".join(WHO)

@@ -79,9 +79,8 @@ def test_round_trip_through_arrays(linear_model, linear_profile, tmp_path):
     np.savez(tmp_path / "p.npz", allow_pickle=False, **linear_profile.to_arrays())
     again = Profile.from_arrays(np.load(tmp_path / "p.npz", allow_pickle=False))
     rows = benign(50, 9)
-    assert (
-        again.strangeness(rows, forward(linear_model, rows)) == linear_profile.strangeness(rows, forward(linear_model, rows))
-    ).all()
+    outputs = forward(linear_model, rows)
+    assert (again.strangeness(rows, outputs) == linear_profile.strangeness(rows, outputs)).all()
     assert again.thresholds == linear_profile.thresholds
 
 

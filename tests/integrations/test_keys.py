@@ -84,9 +84,7 @@ def test_revoking_a_key_that_is_not_there_says_so(store):
 
 def test_writers_at_once_lose_no_key(store):
     tokens = []
-    threads = [
-        threading.Thread(target=lambda: tokens.append(KeyStore(store.path).add(WHO))) for _ in range(12)
-    ]
+    threads = [threading.Thread(target=lambda: tokens.append(KeyStore(store.path).add(WHO))) for _ in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
