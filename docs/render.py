@@ -50,6 +50,19 @@ def findings(name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def session() -> str:
+    """What `medward demo` printed when it was measured, without the intervals and reasons."""
+    printed = json.loads((RESULTS / "demo.json").read_text())["details"]["printed"].splitlines()
+    table = [line.rstrip() for line in printed if "%" in line or "undefended" in line or "INCONCLUSIVE" in line]
+    rows = [line for line in table if line.startswith(" ") and not re.match(r"\s+[\d.]+[–-]", line)]
+    ends = [
+        line
+        for line in printed
+        if line.startswith(("model:", "bundle:", "BROKEN:", "HELD:", "INCONCLUSIVE:", "report:"))
+    ]
+    return "\n".join(["```console", "$ medward demo", *ends[:2], *rows, *ends[2:], "```"]) + "\n"
+
+
 def interval(value: dict[str, Any] | None) -> str:
     """A point with its interval."""
     if value is None:
@@ -62,7 +75,12 @@ def number(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.4g}"
 
 
-TABLES = {"claims": claims, "findings": lambda: findings("pneumonia_validate"), "demo": lambda: findings("demo")}
+TABLES = {
+    "session": session,
+    "claims": claims,
+    "findings": lambda: findings("pneumonia_validate"),
+    "demo": lambda: findings("demo"),
+}
 
 
 def main(arguments: list[str]) -> int:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from datetime import UTC, datetime, timedelta
@@ -79,7 +80,7 @@ def protect(
         seed=seed,
         overwrite=overwrite,
     )
-    _describe(bundle)
+    _describe(bundle, out)
 
 
 @app.command()
@@ -101,6 +102,7 @@ def validate(
 
     if allow_code:
         _see_working_directory()
+    _expect_alarms()
     report = validate_bundle(
         load(bundle, allow_code=allow_code, expect=expect),
         load_npz(data),
@@ -154,6 +156,7 @@ def demo(
     """Protect and validate a real classifier of breast tumours (WDBC, 569 patients); no download."""
     from integrations.demo import run
 
+    _expect_alarms()
     run(out, seed=seed, console=console)
 
 
@@ -256,6 +259,11 @@ def _fail(sentence: str) -> None:
     sys.exit(3)
 
 
+def _expect_alarms() -> None:
+    """Keep the guard's alarms off the screen while attacks raise them on purpose; the report has them."""
+    logging.getLogger("medward").setLevel(logging.ERROR)
+
+
 def _see_working_directory() -> None:
     """Let ``package.module:attribute`` name code in the current folder, as ``python -m`` does."""
     if (here := os.getcwd()) not in sys.path:
@@ -271,10 +279,10 @@ def _pick(splits: dict[str, Any], wanted: str | None, source: Path) -> Any:
     raise MedwardError(f"{source}: name the benign split with --split; it has {', '.join(splits)}")
 
 
-def _describe(bundle: Any) -> None:
+def _describe(bundle: Any, out: Path) -> None:
     """Say what was written and what it guarantees, and what the calibration set was too small for."""
     thresholds, policy = bundle.profile.thresholds, bundle.policy
-    console.print(f"bundle: {bundle.path}  digest {bundle.digest}", markup=False)
+    console.print(f"bundle: {out}  digest {bundle.digest}", markup=False)
     console.print(f"calibrated on {thresholds.n} benign rows; p-value levels {', '.join(map(str, thresholds.levels))}")
     for rung in policy.monitor.ladder:
         console.print(

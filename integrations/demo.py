@@ -33,7 +33,7 @@ def run(out: Path, *, seed: int, console: Console) -> None:
         seed=seed,
         overwrite=True,
     )
-    console.print(f"bundle: {bundle.path} (digest {bundle.digest[:12]})", markup=False)
+    console.print(f"bundle: {out / 'bundle'} (digest {bundle.digest[:12]})", markup=False)
     report = validate_bundle(bundle, task.splits, out / "report", seed=seed)
     print_findings(report, console)
     console.print(f"report: {out / 'report' / 'report.html'}", markup=False)

@@ -9,6 +9,8 @@ from tempfile import TemporaryDirectory
 from claim import Claim
 from support.arrows import PLANTS, caught, copy, lint
 
+CLAIMS = ("planted_import",)
+
 
 def measure() -> Iterator[Claim]:
     """How many of the planted imports pass unnoticed."""

@@ -13,6 +13,8 @@ from subjects import SEED, findings, medward
 from attacks.intervals import clopper_pearson
 from attacks.report import Report
 
+CLAIMS = ("demo", "demo_accuracy")
+
 SECONDS, ACCURACY = 240, 0.95
 MODEL = re.compile(r"model: accuracy ([\d.]+) on (\d+) held-out patients")
 
@@ -34,7 +36,12 @@ def measure() -> Iterator[Claim]:
         met=seconds <= SECONDS,
         n=1,
         seed=SEED,
-        details={"accuracy": correct.value, "findings": findings(report), "verdict": report.verdict.value},
+        details={
+            "accuracy": correct.value,
+            "findings": findings(report),
+            "verdict": report.verdict.value,
+            "printed": printed,
+        },
     )
     yield Claim(
         claim="demo_accuracy",

@@ -18,6 +18,15 @@ from guard.monitor import EProcess
 from guard.profile import Profile, forward
 from guard.types import Action, Observation
 
+CLAIMS = (
+    "benign_accounts_ever_alarmed",
+    "benign_accounts_ever_alarmed_with_ordinary_p_values",
+    "drift_accounts_ever_alarmed",
+    "thief_flagged_pure",
+    "thief_flagged_at_10_percent",
+    "thief_flagged_at_5_percent",
+)
+
 ALPHA, RISK = 0.01, 0.001
 DRAWS, ACCOUNTS, QUERIES = 20, 100, 5000
 THIEVES, PATIENCE = 25, 5000
@@ -98,10 +107,10 @@ def measure() -> Iterator[Claim]:
         seed=0,
         details={"mean_rate_at_strictest_level": float(np.mean(drift)), "level": profile.thresholds.levels[0]},
     )
-    for share, bound in ((1.0, 8), (0.1, 120), (0.05, None)):
+    for name, share, bound in (("pure", 1.0, 8), ("at_10_percent", 0.1, 120), ("at_5_percent", 0.05, None)):
         counts = np.array(flagged[share])
         yield Claim(
-            claim=f"thief_flagged_after_{share:g}".replace(".", "p"),
+            claim=f"thief_flagged_{name}",
             value=float(np.median(counts)),
             interval=median_interval(counts),
             target=f"median <= {bound} queries" if bound else "reported",

@@ -20,8 +20,10 @@ from attacks.finding import Finding, Status
 from attacks.matrix import validate
 from guard.data import Split
 
+CLAIMS = ("planted_fakes_held",)
+
 SEED, SIDE = 0, 32
-SIZES = {"train": 1000, "selection": 200, "holdout": 150, "test": 150}
+SIZES = {"train": 1000, "selection": 200, "holdout": 100, "test": 100}
 EPSILON = 10 / 255
 NEAR = 0.01  # squared distance to a known row; a perturbation of full strength lies 1.6 away
 UAP = UniversalPerturbation(epsilon=EPSILON)
@@ -77,7 +79,7 @@ def measure() -> Iterator[Claim]:
 
 
 def drawn() -> Task:
-    """1,500 phantoms at 32x32."""
+    """1,400 phantoms at 32x32."""
     splits = partition(Split(*phantoms(sum(SIZES.values()), size=SIDE, seed=SEED)), SIZES, seed=SEED)
     return Task(
         name=f"phantom-{SIDE}",

@@ -17,6 +17,8 @@ from attacks.suite import IMAGE_EPSILON
 from guard.policy import Policy
 from guard.protect import protect
 
+CLAIMS = ("pneumonia_accuracy", "pneumonia_validate", "uap_fooling")
+
 ACCURACY, SECONDS, FOOLED = 0.85, 720, 0.60
 
 

@@ -1,7 +1,7 @@
-"""Run the measured claims: ``run.py`` runs all of them, ``run.py NAME`` one, ``run.py --list`` lists them.
+"""Run the measured claims: ``run.py`` lists and runs them all, ``run.py NAME`` one claim or one module of claims.
 
-Each module beside this one that has a ``measure()`` yields one or more `Claim`s. Every claim is printed as one JSON
-line and kept in ``docs/results/<claim>.json``, from which the README's tables are rendered.
+Each module beside this one names its `CLAIMS` and has a ``measure()`` that yields them. Every claim is printed as one
+JSON line and kept in ``docs/results/<claim>.json``, from which the README's tables are rendered.
 """
 
 from __future__ import annotations
@@ -23,22 +23,26 @@ def names() -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Exit 0 when every claim that ran was met."""
-    if arguments == ["--list"]:
-        for name in names():
-            print(f"{name}: {(importlib.import_module(name).__doc__ or '').splitlines()[0]}")
-        return 0
-    chosen = arguments or names()
-    if unknown := set(chosen) - set(names()):
-        print(f"no benchmark named {', '.join(sorted(unknown))}; there are: {', '.join(names())}", file=sys.stderr)
+    modules = {name: importlib.import_module(name) for name in names()}
+    homes = {claim: name for name, module in modules.items() for claim in module.CLAIMS}
+    if not arguments or arguments == ["--list"]:
+        for name, module in modules.items():
+            print(f"{name}: {module.__doc__.splitlines()[0]} ({', '.join(module.CLAIMS)})", flush=True)
+        if arguments:
+            return 0
+    if unknown := [each for each in arguments if each not in homes and each not in modules]:
+        print(f"no claim named {unknown[0]!r}; there are: {', '.join(sorted(homes))}", file=sys.stderr)
         return 2
     RESULTS.mkdir(parents=True, exist_ok=True)
     met = True
-    for name in chosen:
-        for claim in importlib.import_module(name).measure():
+    for wanted in arguments or modules:
+        for claim in modules[homes.get(wanted, wanted)].measure():
             line = claim.line()
             print(json.dumps(line), flush=True)
             (RESULTS / f"{claim.claim}.json").write_text(json.dumps(line, indent=1) + "\n")
             met &= claim.met
+            if claim.claim == wanted and wanted not in modules:
+                break
     return 0 if met else 1
 
 

@@ -28,6 +28,8 @@ from guard.release.levels import ReleaseLevels, winners
 from guard.types import Array, Level
 from integrations.serving import load_app
 
+CLAIMS = ("argmax_preserved", "tamper", "fuzz", "kill")
+
 SEED = 0
 CLASSES, DECIMALS = (2, 3, 10), range(1, 7)
 ROWS_EACH = 4000  # per number of classes, kind of score and spread

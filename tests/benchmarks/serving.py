@@ -12,6 +12,8 @@ from claim import Claim
 from support.journeys import HEAVY, KINDS, ROWS, Protected, from_onnx, heavy_modules
 from support.processes import serving
 
+CLAIMS = ("no_torch", "served_answers")
+
 BATCH = 50
 TOLERANCE = 1e-5
 
