@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -102,15 +104,15 @@ def validate(
 
     if allow_code:
         _see_working_directory()
-    _expect_alarms()
-    report = validate_bundle(
-        load(bundle, allow_code=allow_code, expect=expect),
-        load_npz(data),
-        out,
-        names=None if attacks is None else tuple(each.strip() for each in attacks.split(",")),
-        seed=seed,
-        resume=not restart,
-    )
+    with _alarms_expected():
+        report = validate_bundle(
+            load(bundle, allow_code=allow_code, expect=expect),
+            load_npz(data),
+            out,
+            names=None if attacks is None else tuple(each.strip() for each in attacks.split(",")),
+            seed=seed,
+            resume=not restart,
+        )
     print_findings(report, console)
     console.print(f"report: {out / 'report.html'}")
     return report.exit_code
@@ -156,8 +158,8 @@ def demo(
     """Protect and validate a real classifier of breast tumours (WDBC, 569 patients); no download."""
     from integrations.demo import run
 
-    _expect_alarms()
-    run(out, seed=seed, console=console)
+    with _alarms_expected():
+        run(out, seed=seed, console=console)
 
 
 @app.command()
@@ -259,9 +261,16 @@ def _fail(sentence: str) -> None:
     sys.exit(3)
 
 
-def _expect_alarms() -> None:
+@contextlib.contextmanager
+def _alarms_expected() -> Iterator[None]:
     """Keep the guard's alarms off the screen while attacks raise them on purpose; the report has them."""
-    logging.getLogger("medward").setLevel(logging.ERROR)
+    log = logging.getLogger("medward")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _see_working_directory() -> None:

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-import torch
 from sklearn.datasets import load_digits
-from torch import nn
+from support.planted import Faulty, TorchVictim
 
 from attacks.base import AttackData
 from attacks.surrogate import fit_classifier
 from attacks.target import Response, Target, open_oracle
 from guard.data import Split
 from guard.profile import Profile
-from guard.types import ModelSpec, Outputs
+from guard.types import ModelSpec
 
 SPEC = ModelSpec(
     name="digits",
@@ -29,33 +28,11 @@ SPEC = ModelSpec(
 )
 
 
-class Victim(nn.Module):
-    """The trained network; `scale` inflates its logits, `levels` quantises its input."""
-
-    def __init__(self, body: nn.Sequential, scale: float = 1.0, levels: int = 0) -> None:
-        super().__init__()
-        self.body, self.scale, self.levels = body, scale, levels
-
-    def both(self, x):
-        x = torch.round(x * self.levels) / self.levels if self.levels else x
-        features = self.body[:-1](x)
-        return self.body[-1](features) * self.scale, features
-
-    def forward(self, x):
-        return self.both(x)[0]
-
-
 @dataclass(frozen=True)
-class Deployed:
-    """A victim behind the model protocol."""
+class Deployed(TorchVictim):
+    """A victim on digits that can be asked as an attack would ask it."""
 
-    network: nn.Module
     spec: ModelSpec = SPEC
-
-    def predict(self, inputs):
-        with torch.no_grad():
-            scores, features = self.network.both(torch.as_tensor(inputs))
-        return Outputs(scores.numpy(), features.numpy())
 
     def target(self, threat, oracle=None, **parts):
         """White-box, undefended unless told otherwise."""
@@ -96,17 +73,17 @@ def body(digits):
 
 @pytest.fixture(scope="session")
 def plain(body):
-    return Deployed(Victim(body))
+    return Deployed(Faulty(body))
 
 
 @pytest.fixture(scope="session")
 def inflated(body):
-    return Deployed(Victim(body, scale=200.0))
+    return Deployed(Faulty(body, scale=200.0))
 
 
 @pytest.fixture(scope="session")
 def quantised(body):
-    return Deployed(Victim(body, levels=15))
+    return Deployed(Faulty(body, levels=15))
 
 
 @pytest.fixture(scope="session")

@@ -4,60 +4,18 @@ The guard beside them is an ideal one that knows every benign row, so that nothi
 between the cell and HELD; without a fault the same cell is HELD.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+from support.planted import Deployment, Ideal
 
 from attacks.evasion import PGD
 from attacks.finding import Status
 from attacks.matrix import validate
-from guard.pipeline import Guard
-from guard.policy import Policy
-from guard.screen import Thresholds
 
 ATTACK = PGD(epsilon=0.15, steps=12, restarts=1)
 NEAR = 0.06
-
-
-@dataclass(frozen=True)
-class Ideal:
-    """A profile that knows all benign rows: strange is what lies farther than `NEAR` (squared) from all."""
-
-    known: np.ndarray
-    refuses: bool = False
-
-    @property
-    def thresholds(self):
-        return Thresholds(levels=(0.01,), cuts=(NEAR,), risk=0.001, n=1000)
-
-    def score(self, inputs, outputs, xp=np):
-        known = torch.as_tensor(self.known) if xp is torch else self.known
-        rows = inputs.reshape(len(inputs), -1)
-        squares = (rows * rows).sum(-1)[:, None] - 2 * rows @ known.T + (known * known).sum(-1)
-        distance = xp.amin(squares, axis=1)
-        return distance + 1.0 if self.refuses else distance
-
-    def strangeness(self, inputs, outputs):
-        return np.asarray(self.score(inputs, outputs), np.float64)
-
-    def screen_cut(self, rate):
-        return NEAR
-
-
-@dataclass(frozen=True)
-class Deployment:
-    model: object
-    profile: Ideal
-    digest: str = "cd" * 32
-
-    @property
-    def policy(self):
-        return Policy(on_error="withhold")
-
-    def guard(self, *, store):
-        return Guard(model=self.model, policy=self.policy, profile=self.profile, store=store)
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +37,7 @@ def judged(splits, tmp_path):
     known = np.concatenate([split.inputs for split in splits.values()]).reshape(460, -1)
 
     def judge(model, attack=ATTACK, **settings):
-        bundle = Deployment(model=model, profile=Ideal(known=known, **settings))
+        bundle = Deployment(model=model, profile=Ideal(known=known, near=NEAR, **settings))
         report = validate(
             bundle, splits, tmp_path, attacks=[attack], network=model.network, progress=False, resume=False
         )

@@ -23,10 +23,11 @@ from guard.data import Split
 CLAIMS = ("planted_fakes_held",)
 
 SEED, SIDE = 0, 32
-SIZES = {"train": 1000, "selection": 200, "holdout": 100, "test": 100}
-EPSILON = 10 / 255
-NEAR = 0.01  # squared distance to a known row; a perturbation of full strength lies 1.6 away
-UAP = UniversalPerturbation(epsilon=EPSILON)
+SIZES = {"train": 1000, "selection": 200, "holdout": 100, "test": 150}
+EPSILON = 16 / 255
+NEAR = 0.01  # squared distance to a known row; a perturbation of full strength lies 4 away
+HOLES, FAR = 16, 5.0  # every 16th row is let through at any strength
+UAP = UniversalPerturbation(epsilon=EPSILON, target_class=0)
 PIXELWISE = PGD(epsilon=EPSILON, steps=12, restarts=1)
 ATTACKS: tuple[Attack, ...] = (UAP, PIXELWISE)
 POWERLESS: tuple[Attack, ...] = (replace(UAP, epochs=0), replace(PIXELWISE, steps=0))
@@ -36,9 +37,8 @@ CONTROL = "no fault (control)"
 def measure() -> Iterator[Claim]:
     """Status and first reason of every fake under every attack, on drawn chest radiographs.
 
-    HELD must stay within reach, so one cell of the control has to be; the other may be too good to tell a guard that
-    lets nothing through from an attacker who does not work. The guard is an ideal one that knows every benign row, so
-    that nothing but the fault stands between the cell and HELD.
+    The guard is a nearly ideal one that knows every benign row, so that nothing but the fault stands between
+    the cell and HELD. It has holes, for an attacker who knows the guard and wins nothing may just be broken.
     """
     task = drawn()
     test = task.splits["test"]
@@ -48,7 +48,7 @@ def measure() -> Iterator[Claim]:
 
     def judged(attacks: tuple[Attack, ...], *, refuses: bool = False, **fault: float) -> dict[str, Finding]:
         model = TorchVictim(Faulty(body, **fault), spec)
-        bundle = Deployment(model, Ideal(known, NEAR, refuses))
+        bundle = Deployment(model, Ideal(known, NEAR, HOLES, FAR, refuses))
         with TemporaryDirectory() as out:
             report = validate(
                 bundle, splits, Path(out), attacks=attacks, network=model.network, seed=SEED, progress=False
@@ -68,8 +68,8 @@ def measure() -> Iterator[Claim]:
     yield Claim(
         claim="planted_fakes_held",
         value=held,
-        target="0 cells HELD, while a cell without a fault can be",
-        met=held == 0 and any(finding.status is Status.HELD for finding in found[CONTROL].values()),
+        target="0 cells HELD, while the same cells without a fault are",
+        met=held == 0 and all(finding.status is Status.HELD for finding in found[CONTROL].values()),
         n=len(cells),
         seed=SEED,
         details={
@@ -80,7 +80,7 @@ def measure() -> Iterator[Claim]:
 
 
 def drawn() -> Task:
-    """1,400 phantoms at 32x32."""
+    """1,450 phantoms at 32x32."""
     splits = partition(Split(*phantoms(sum(SIZES.values()), size=SIDE, seed=SEED)), SIZES, seed=SEED)
     return Task(
         name=f"phantom-{SIDE}",

@@ -49,29 +49,36 @@ class TorchVictim:
 class Ideal:
     """A profile that knows all benign rows: strange is what lies farther than `near` (squared) from all.
 
-    With `refuses` it calls every row strange, as a detector that always abstains would.
+    Every `holes`-th row has a neighbourhood of ``far`` instead, so that an attacker who knows the guard wins
+    a few rows: one who wins none could be a failed attack. With `refuses` every row is strange, as for a
+    detector that always abstains.
     """
 
     known: np.ndarray
     near: float
+    holes: int = 0
+    far: float = 0.0
     refuses: bool = False
 
     @property
     def thresholds(self):
-        return Thresholds(levels=(0.01,), cuts=(self.near,), risk=0.001, n=1000)
+        return Thresholds(levels=(0.01,), cuts=(1.0,), risk=0.001, n=1000)
 
     def score(self, inputs, outputs, xp=np):
-        known = torch.as_tensor(self.known) if xp is torch else self.known
+        reach = np.full(len(self.known), self.near, np.float32)
+        if self.holes:
+            reach[:: self.holes] = self.far
+        known, reach = (torch.as_tensor(each) if xp is torch else each for each in (self.known, reach))
         rows = inputs.reshape(len(inputs), -1)
         squares = (rows * rows).sum(-1)[:, None] - 2 * rows @ known.T + (known * known).sum(-1)
-        distance = xp.amin(squares, axis=1)
-        return distance + 1.0 if self.refuses else distance
+        relative = xp.amin(squares / reach, axis=1)
+        return relative + 2.0 if self.refuses else relative
 
     def strangeness(self, inputs, outputs):
         return np.asarray(self.score(inputs, outputs), np.float64)
 
     def screen_cut(self, rate):
-        return self.near
+        return 1.0
 
 
 @dataclass(frozen=True)
