@@ -52,15 +52,11 @@ def findings(name: str) -> str:
 
 def session() -> str:
     """What `medward demo` printed when it was measured, without the intervals and reasons."""
-    printed = json.loads((RESULTS / "demo.json").read_text())["details"]["printed"].splitlines()
+    printed = json.loads((RESULTS / "demo_seconds.json").read_text())["details"]["printed"].splitlines()
     table = [line.rstrip() for line in printed if "%" in line or "undefended" in line or "INCONCLUSIVE" in line]
     rows = [line for line in table if line.startswith(" ") and not re.match(r"\s+[\d.]+[–-]", line)]
-    ends = [
-        line
-        for line in printed
-        if line.startswith(("model:", "bundle:", "BROKEN:", "HELD:", "INCONCLUSIVE:", "report:"))
-    ]
-    return "\n".join(["```console", "$ medward demo", *ends[:2], *rows, *ends[2:], "```"]) + "\n"
+    ends = [line for line in printed if line.startswith(("model:", "BROKEN:", "HELD:", "INCONCLUSIVE:", "report:"))]
+    return "\n".join(["```console", "$ medward demo", *ends[:1], *rows, *ends[1:], "```"]) + "\n"
 
 
 def interval(value: dict[str, Any] | None) -> str:
@@ -78,8 +74,8 @@ def number(value: float | str) -> str:
 TABLES = {
     "session": session,
     "claims": claims,
-    "findings": lambda: findings("pneumonia_validate"),
-    "demo": lambda: findings("demo"),
+    "findings": lambda: findings("pneumonia_validate_seconds"),
+    "demo": lambda: findings("demo_seconds"),
 }
 
 

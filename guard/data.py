@@ -43,6 +43,8 @@ class Split:
 
 def load_npz(path: Path) -> dict[str, Split]:
     """Read every split of an npz, raw: nothing is scaled until `conform` knows the model."""
+    if not path.exists():
+        raise MedwardError(f"{path}: there is no such file")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}

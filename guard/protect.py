@@ -10,6 +10,7 @@ import numpy as np
 
 from guard import bundle
 from guard.data import Split, digest, image_batch
+from guard.errors import MedwardError
 from guard.models import infer_spec, wrap
 from guard.policy import Policy
 from guard.profile import Profile
@@ -49,6 +50,11 @@ def protect(
         model, sample=inputs[:SAMPLE], name=name, modality=modality, classes=classes, output=output, low=low, high=high
     )
     inputs = spec.check(inputs)
+    distinct = len(np.unique(inputs.reshape(len(inputs), -1), axis=0))
+    if distinct < len(inputs) / 2:
+        raise MedwardError(
+            f"calibration: only {distinct} of {len(inputs)} rows are distinct; the bounds need independent rows"
+        )
     wrapped = wrap(model, spec=spec, sample=inputs[:SAMPLE], features=features)
     profile = Profile.fit(wrapped, inputs, risk=policy.monitor.calibration_risk, patients=benign.patients, seed=seed)
     return bundle.save(
@@ -59,7 +65,7 @@ def protect(
         data_digest=digest(benign),
         sizes={
             "benign": len(inputs),
-            "distinct": len(np.unique(inputs.reshape(len(inputs), -1), axis=0)),
+            "distinct": distinct,
             "reference": len(profile.reference),
         },
         overwrite=overwrite,

@@ -167,8 +167,8 @@ def seal(bundle: BundlePath) -> None:
     """After editing policy.toml: check it and put its new digest on the card."""
     from guard.bundle import seal as reseal
 
-    reseal(bundle)
-    console.print(f"{bundle}: sealed with the edited policy")
+    digest = reseal(bundle)
+    console.print(f"{bundle}: sealed with the edited policy, digest {digest}; restart servers of it", markup=False)
 
 
 @keys_app.command("add")
@@ -208,12 +208,13 @@ def keys_revoke(key_id: Annotated[str, typer.Argument(metavar="ID")], state: Sta
 
 @audit_app.command("verify")
 def audit_verify(
-    log: Annotated[Path, typer.Argument(help="audit.jsonl")],
+    log: Annotated[Path, typer.Argument(help="audit.jsonl, or the state folder it is in")] = Path("state"),
     head: Annotated[str | None, typer.Option(help="the head you kept elsewhere; finds a cut or rewritten log")] = None,
 ) -> None:
     """Check the hash chain; names the first broken record."""
     from guard.audit import verify
 
+    log = log / "audit.jsonl" if log.is_dir() else log
     result = verify(log, head=head)
     console.print(f"{log}: {result.records} records, chain whole, head {result.head}", markup=False)
 

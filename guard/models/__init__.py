@@ -84,15 +84,15 @@ def infer_spec(
     shape = np.asarray(sample).shape[1:]
     kind: OutputKind | None = output or known.get("output")
     if kind is None:
-        raise MedwardError(f'{name}: say output = "logits" or output = "probabilities"; the model does not')
+        raise MedwardError(f"{name}: say what its scores are, --output logits or --output probabilities")
     if isinstance(classes, str):
         raise MedwardError(f"{name}: classes must be a list of names, got the string {classes!r}")
     names = tuple(classes) if classes is not None else known.get("classes")
     if names is None:
-        raise MedwardError(f"{name}: give the names of the classes in score order; the model has none")
+        raise MedwardError(f"{name}: name the classes in score order with --classes; the model has no names")
     spec = ModelSpec(
         name=name,
-        modality=modality or ("image" if len(shape) == 3 else "tabular"),
+        modality=modality or ("image" if len(shape) > 1 else "tabular"),
         shape=shape,
         classes=names,
         output=kind,

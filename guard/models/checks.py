@@ -21,7 +21,8 @@ def check_spec(spec: ModelSpec) -> None:
     axes = 3 if spec.modality == "image" else 1
     if len(spec.shape) != axes or min(spec.shape) < 1:
         wanted = "(C, H, W)" if axes == 3 else "(D,)"
-        raise MedwardError(f"spec: the shape of {spec.modality} inputs is {wanted}, got {spec.shape}")
+        hint = "; add the channel axis: reshape to (n, 1, H, W)" if axes == 3 and len(spec.shape) == 2 else ""
+        raise MedwardError(f"spec: the shape of {spec.modality} inputs is {wanted}, got {spec.shape}{hint}")
     if len(spec.classes) < 2 or len(set(spec.classes)) != len(spec.classes):
         raise MedwardError(f"spec: classes must be two or more different names, got {list(spec.classes)}")
     if not all(np.isfinite(bound) for bound in (spec.low, spec.high) if bound is not None):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 import ssl
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def serve(
     elif host not in LOOPBACK:
         log.warning("keys and patients' data travel in clear text on %s: give a certificate or put TLS in front", host)
     limits = limits or Limits()
+    _check_free(host, port)
     app = load_app(
         bundle,
         state=state,
@@ -116,6 +118,15 @@ def serve(
         ssl_certfile=certificate,
         ssl_keyfile=private_key,
     )
+
+
+def _check_free(host: str, port: int) -> None:
+    """Refuse an address that cannot be listened on, before anything is loaded."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise MedwardError(f"{host}:{port}: cannot listen there ({error.strerror}); choose another --port") from None
 
 
 def read_salt(path: Path) -> bytes:

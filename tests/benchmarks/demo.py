@@ -13,7 +13,7 @@ from subjects import SEED, findings, medward
 from attacks.intervals import clopper_pearson
 from attacks.report import Report
 
-CLAIMS = ("demo", "demo_accuracy")
+CLAIMS = ("demo_seconds", "demo_accuracy")
 
 SECONDS, ACCURACY = 240, 0.95
 MODEL = re.compile(r"model: accuracy ([\d.]+) on (\d+) held-out patients")
@@ -30,7 +30,7 @@ def measure() -> Iterator[Claim]:
     n = int(said[2])
     correct = clopper_pearson(round(float(said[1]) * n), n)
     yield Claim(
-        claim="demo",
+        claim="demo_seconds",
         value=seconds,
         target=f"<= {SECONDS} s on 2 cores",
         met=seconds <= SECONDS,

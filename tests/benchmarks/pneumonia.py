@@ -17,7 +17,7 @@ from attacks.suite import IMAGE_EPSILON
 from guard.policy import Policy
 from guard.protect import protect
 
-CLAIMS = ("pneumonia_accuracy", "pneumonia_validate", "uap_fooling")
+CLAIMS = ("pneumonia_accuracy", "pneumonia_validate_seconds", "uap_fooling")
 
 ACCURACY, SECONDS, FOOLED = 0.85, 720, 0.60
 
@@ -38,7 +38,7 @@ def measure() -> Iterator[Claim]:
     )
     seconds, code, report = validated(victim, task)
     yield Claim(
-        claim="pneumonia_validate",
+        claim="pneumonia_validate_seconds",
         value=seconds,
         target=f"<= {SECONDS} s on 2 cores",
         met=seconds <= SECONDS,
