@@ -15,8 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "tests" / "benchmarks"
 HELPERS = {"run", "claim", "subjects"}
 MACHINE = re.compile(
-    r"(?<![\w./-])/(?:work|root|home|tmp|Users)/[\w.]|pypi\.org|files\.pythonhosted|--index-url|https?://[\w.]*(?:mirror|proxy|index)"
+    r"(?<![\w./-])/(?:work|root|home|tmp|Users)/[\w.]|\bpypi\.\w|\bfiles\.python\w+\.|--index-url|https?://[\w.]*(?:mirror|proxy|index)"
 )
+SLASH = "/"  # so that this file holds no machine path itself
 TEXT = {".py", ".md", ".toml", ".txt", ".json", ".j2", ".cfg", ".yml", ".yaml", ".sh", ""}
 
 
@@ -54,7 +55,7 @@ FINDING = {"attack": "uap", "measure": "fooled", "status": "BROKEN", "undefended
 
 def test_tables_are_filled_from_results_and_the_text_around_them_is_kept(render, tmp_path, monkeypatch):
     monkeypatch.setattr(render, "RESULTS", tmp_path)
-    (tmp_path / "demo.json").write_text(json.dumps({**CLAIM, "details": {"findings": [FINDING]}}))
+    (tmp_path / "demo_seconds.json").write_text(json.dumps({**CLAIM, "details": {"findings": [FINDING]}}))
     text = "a\n<!-- table:claims -->\nstale\n<!-- /table -->\nb\n<!-- table:demo -->\n<!-- /table -->\nc\n"
     fresh = render.rendered(text)
     assert "| fuzz of x | 0.1235 | 0.1 to 0.2 | <= 1 | 7 | **no** |" in fresh
@@ -66,7 +67,7 @@ def test_tables_are_filled_from_results_and_the_text_around_them_is_kept(render,
 
 def test_a_missing_result_is_named(render, tmp_path, monkeypatch):
     monkeypatch.setattr(render, "RESULTS", tmp_path)
-    with pytest.raises(SystemExit, match=r"demo\.json is missing"):
+    with pytest.raises(SystemExit, match=r"demo_seconds\.json is missing"):
         render.rendered("<!-- table:demo -->\n<!-- /table -->")
 
 
@@ -84,11 +85,12 @@ def test_constraints_are_pins_without_addresses():
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("see /work/shared/data", True),
-        ('Path("/root/x")', True),
-        ("https://pypi.org/simple", True),
+        (f"see {SLASH}work{SLASH}shared", True),
+        (f'Path("{SLASH}root{SLASH}x")', True),
+        (f"https:{SLASH}{SLASH}{'.'.join(['pypi', 'org'])}", True),
+        (f"https:{SLASH}{SLASH}{'.'.join(['files', 'python' + 'hosted', 'org'])}", True),
         ("/v1/predict", False),
-        ("framework/work/x", False),
+        ("framework/working/x", False),
         ("tests/home/page", False),
     ],
 )

@@ -61,7 +61,7 @@ def _clean(report: Report) -> str:
         )
     drop = worst_drop(clean)
     if drop is not None:
-        parts.append(f"sensitivity of class \"{drop[0]}\" down {100 * drop[1]:.1f} points")
+        parts.append(f'sensitivity of class "{drop[0]}" down {100 * drop[1]:.1f} points')
     if clean.latency_ratio is not None:
         parts.append(f"a query takes {clean.latency_ratio.value:.2f} times as long")
     return "; ".join(parts)
