@@ -139,8 +139,8 @@ def too_weak(family: Family, measured: Measured) -> tuple[str, ...]:
         if seen.low > MEMBERSHIP_AUC:
             return ()
         return (
-            f"The undefended model does not leak enough to test a defense: its AUC may be as near chance as {seen.low:.3g}, "
-            f"more than {MEMBERSHIP_AUC:g} is needed.",
+            "The undefended model does not leak enough to test a defense: "
+            f"its AUC may be as near chance as {seen.low:.3g}, more than {MEMBERSHIP_AUC:g} is needed.",
         )
     reasons = []
     if seen.low < EVASION_SUCCESS:

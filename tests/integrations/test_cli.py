@@ -212,7 +212,7 @@ def validating(*arguments, bundle="bundle", data="test.npz"):
         (protecting(model="missing_module:net"), "No module named 'missing_module'"),
         (protecting(model="site_models_for_cli:nothing"), "no attribute 'nothing'"),
         (protecting(model="site_models_for_cli:number"), "int is no torch module"),
-        (protecting(model="site_models_for_cli:scores"), 'say output = "logits"'),
+        (protecting(model="site_models_for_cli:scores"), "say what its scores are"),
         (
             protecting("--output", "probabilities", "--classes", "a,b", model="site_models_for_cli:scores"),
             "claims probabilities",

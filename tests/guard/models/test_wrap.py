@@ -80,9 +80,9 @@ def test_infer_scikit_learn_needs_nothing():
 
 
 def test_infer_never_guesses_logits_or_probabilities():
-    with pytest.raises(MedwardError, match='say output = "logits" or'):
+    with pytest.raises(MedwardError, match="say what its scores are"):
         models.infer_spec(nn.Linear(3, 2), sample=X, classes=("a", "b"))
-    with pytest.raises(MedwardError, match="names of the classes"):
+    with pytest.raises(MedwardError, match="name the classes in score order"):
         models.infer_spec(nn.Linear(3, 2), sample=X, output="logits")
     spec = models.infer_spec(nn.Linear(3, 2), sample=X, output="logits", classes=["a", "b"], low=-9, high=9)
     assert spec == replace(SPEC, name="model", low=-9, high=9)
