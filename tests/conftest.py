@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 from support.models import LinearModel, benign_rows
 
 from guard.pipeline import Guard
 from guard.policy import Policy
 from guard.profile import Profile
+
+settings.register_profile("medward", settings(), deadline=None)  # nothing is timed in a test
+settings.load_profile("medward")
 
 
 @pytest.fixture(scope="session")
