@@ -61,11 +61,14 @@ def protect(
     from guard.policy import Policy
     from guard.protect import protect as build
 
-    if policy is None and on_error is None:
-        raise MedwardError("on_error must be chosen: --on-error withhold, or --on-error flag, or a --policy file")
     if policy is not None and on_error is not None:
         raise MedwardError("give --policy or --on-error, not both")
-    chosen = Policy(on_error=on_error) if policy is None else Policy.load(policy)  # type: ignore[arg-type]
+    if policy is not None:
+        chosen = Policy.load(policy)
+    elif on_error is not None:
+        chosen = Policy(on_error=on_error)
+    else:
+        raise MedwardError("on_error must be chosen: --on-error withhold, or --on-error flag, or a --policy file")
     _see_working_directory()
     bundle = build(
         model,
