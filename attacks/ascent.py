@@ -1,4 +1,4 @@
-"""Projected sign-gradient ascent on the input: the losses, the ball and the steps evasion attacks share.
+"""Projected gradient ascent on the input: the losses and the steps that evasion attacks share.
 
 Cross-entropy and margin are both here because either alone can be fooled: cross-entropy has no gradient
 left on a model with inflated logits, the margin none on a flat one. The margin is defined for two classes
@@ -13,13 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attacks.adaptive import Detector
-from guard.types import Array, ModelSpec
+from attacks.ball import Ball
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 BATCH = 128
@@ -38,59 +37,6 @@ def margin(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, Loss] = {"cross-entropy": cross_entropy, "margin": margin}
-
-
-@dataclass(frozen=True, slots=True)
-class Ball:
-    """An L-infinity ball within the valid range: `radius` broadcasts over one input, in input units."""
-
-    radius: Tensor
-    low: float | None = None
-    high: float | None = None
-
-    @classmethod
-    def of(cls, spec: ModelSpec, craft: Array, epsilon: float) -> Ball:
-        """The ball of `epsilon`: input units for images, each feature's spread over `craft` for tables."""
-        scale = (
-            np.asarray(craft, np.float64).std(axis=0) if spec.modality == "tabular" else np.ones((1,) * len(spec.shape))
-        )
-        low, high = spec.low, spec.high
-        # Bounds as float32 holds them, rounded inwards, so that no clipped input is refused as out of range.
-        low = None if low is None else _inwards(low, np.inf)
-        high = None if high is None else _inwards(high, -np.inf)
-        return cls(torch.as_tensor(epsilon * scale, dtype=torch.float32), low, high)
-
-    @property
-    def empty(self) -> bool:
-        """Whether no perturbation is allowed at all."""
-        return not bool((self.radius > 0).any())
-
-    def scaled(self, factor: float) -> Ball:
-        """The ball of `factor` times the radius."""
-        return Ball(self.radius * factor, self.low, self.high)
-
-    def to(self, device: torch.device) -> Ball:
-        """The same ball on another device."""
-        return Ball(self.radius.to(device), self.low, self.high)
-
-    def clip(self, x: Tensor) -> Tensor:
-        """`x` brought back to the valid range of inputs."""
-        return x if self.low is None and self.high is None else x.clamp(self.low, self.high)
-
-    def project(self, adversarial: Tensor, x: Tensor) -> Tensor:
-        """The nearest point of the ball around `x` that is a valid input."""
-        return self.clip(torch.maximum(torch.minimum(adversarial, x + self.radius), x - self.radius))
-
-    def signs(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Random corners of the ball: the strongest noise of this norm."""
-        coin = torch.randint(0, 2, shape, generator=generator).float() * 2 - 1
-        return coin.to(self.radius.device) * self.radius
-
-
-def _inwards(bound: float, direction: float) -> float:
-    rounded = np.float32(bound)
-    outside = float(rounded) < bound if direction > 0 else float(rounded) > bound
-    return float(np.nextafter(rounded, np.float32(direction)) if outside else rounded)
 
 
 def stepwise(adversarial: Tensor, x: Tensor, step: float) -> Tensor:
@@ -189,8 +135,8 @@ def _ascend(
     detector: Detector | None,
     stop: bool,
 ) -> Ascent:
-    noise = (torch.rand(x.shape, generator=generator) * 2 - 1).to(x.device)
-    current = ball.project(x + ball.radius * noise, x) if random_start else x.clone()
+    noise = ball.inside(tuple(x.shape), generator)
+    current = ball.project(x + noise, x) if random_start else x.clone()
     best, best_value = x.clone(), torch.full((len(x),), -torch.inf, device=x.device)
     won = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     weight = torch.ones(len(x), device=x.device)
@@ -198,7 +144,7 @@ def _ascend(
     for step in range(steps + 1):
         rows = torch.nonzero(~won)[:, 0] if stop else torch.arange(len(x), device=x.device)
         if len(rows):
-            point = current[rows].requires_grad_(True)
+            point = ball.usable(current[rows], x[rows]).requires_grad_(True)
             scores, features = both(network, point)
             objective, value = loss(scores, y[rows]), margin(scores, y[rows]).detach()
             win = value > 0
@@ -220,7 +166,7 @@ def _ascend(
             if step < steps:
                 slope = gradient(objective, point)
                 spent += len(rows)
-                current[rows] = ball.project(point.detach() + 2.5 / steps * ball.radius * slope.sign(), x[rows])
+                current[rows] = ball.project(current[rows] + 2.5 / steps * ball.step(slope), x[rows])
         if step:
             history.append(float(won.float().mean()))
     return Ascent(best, won, spent, history)

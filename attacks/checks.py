@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from attacks.adaptive import Detector
-from attacks.ascent import LOSSES, Ball, Loss, ascend, both, decide, gradient
+from attacks.ascent import LOSSES, Loss, ascend, both, decide, gradient
+from attacks.ball import Ball
 from attacks.surrogate import fit_classifier
 from guard.types import Modality
 
@@ -116,7 +117,7 @@ def dead_screens(
     """
     if ball.empty or not len(x):
         return ()
-    point = ball.clip(x + ball.signs(tuple(x.shape), generator)).requires_grad_(True)
+    point = ball.clip(x + ball.surface(tuple(x.shape), generator)).requires_grad_(True)
     before = detector.strangeness(point, *both(network, point))
     slope = gradient(before, point) * ball.radius
     steepest = slope.abs().flatten(1).amax(dim=1).view(-1, *[1] * (x.ndim - 1))

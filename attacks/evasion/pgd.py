@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from attacks.adaptive import Detector
-from attacks.ascent import LOSSES, Ascent, Ball, ascend, decide, margin
+from attacks.ascent import LOSSES, Ascent, ascend, decide, margin
+from attacks.ball import Ball
 from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
 from attacks.checks import found_nothing, run_flags
 from attacks.evasion.scene import CURVE_ROWS, NO_ROWS, Scene, curve, knowledge
@@ -71,7 +72,7 @@ class PGD:
             return AttackResult(outcome=np.zeros(0, np.bool_), queries=target.queries, flags=(NO_ROWS,))
         generator = torch.Generator().manual_seed(seed)
         found = self._attack(scene, x, y, scene.ball, self.steps, self.restarts, generator)
-        noisy = scene.ball.clip(x + scene.ball.signs(tuple(x.shape), generator))
+        noisy = scene.ball.clip(x + scene.ball.surface(tuple(x.shape), generator))
         outcome, baseline = scene.fooled(target, x, found.adversarial, y), scene.fooled(target, x, noisy, y)
         some, theirs = x[:CURVE_ROWS], y[:CURVE_ROWS]
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attacks.adaptive import Detector
-from attacks.ascent import Ball, both, decide, stepwise
+from attacks.ascent import both, decide, stepwise
+from attacks.ball import Ball
 from attacks.base import Access, AttackData
 from attacks.checks import ROWS, dead_screens, evasion_flags
 from attacks.surrogate import answered, fit_classifier
@@ -65,8 +66,6 @@ class Scene:
 
         Raises `MedwardError` for a radius that is negative or not finite.
         """
-        if not 0 <= epsilon < np.inf:
-            raise MedwardError(f"epsilon: must be a finite number >= 0, got {epsilon:g}")
         x = np.asarray(data.craft.inputs, np.float32)
         craft = torch.as_tensor(x, device=device)
         network, labels, transfer = _gradients(target, data.craft, device, seed)

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from attacks.adaptive import Detector
-from attacks.ascent import BATCH, LOSSES, Ball, both, decide, gradient
+from attacks.ascent import BATCH, LOSSES, both, decide, gradient
+from attacks.ball import Ball
 from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
 from attacks.checks import found_nothing, run_flags
 from attacks.evasion.scene import CURVE_ROWS, NO_ROWS, Bools, Scene, curve, knowledge
@@ -101,7 +102,7 @@ class UniversalPerturbation:
             )
 
         crafted = crafting(scene.detector)
-        noise = scene.ball.signs((1, *target.spec.shape), generator)
+        noise = scene.ball.surface((1, *target.spec.shape), generator)
 
         def fooled(delta: Tensor, rows: int) -> Bools:
             return scene.fooled(target, x[:rows], scene.ball.clip(x[:rows] + delta), y[:rows], goal)
@@ -164,7 +165,7 @@ def craft(
     spent = 0
     for restart in range(restarts if len(x) and epochs > 0 and not ball.empty else 0):
         loss = list(LOSSES)[restart % len(LOSSES)]
-        start = torch.zeros_like(x[:1]) if restart < len(LOSSES) else ball.signs(tuple(x[:1].shape), generator)
+        start = torch.zeros_like(x[:1]) if restart < len(LOSSES) else ball.surface(tuple(x[:1].shape), generator)
         found = _climb(network, x, y, ball, start, loss, goal, epochs, batch, detector, generator)
         spent += found.gradients
         if found.success > best.success or not best.history:

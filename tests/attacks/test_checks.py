@@ -7,7 +7,8 @@ from hypothesis.extra import numpy as hnp
 
 from attacks import checks
 from attacks.adaptive import Detector
-from attacks.ascent import Ball, decide, margin, stepwise
+from attacks.ascent import decide, margin, stepwise
+from attacks.ball import Ball
 from attacks.evasion import PGD, UniversalPerturbation
 from guard.types import ModelSpec
 

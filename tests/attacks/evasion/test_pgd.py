@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.ascent import LOSSES, Ball, ascend, decide
+from attacks.ascent import LOSSES, ascend, decide
+from attacks.ball import Ball
 from attacks.evasion import PGD
 from attacks.evasion.pgd import strongest
 from guard.policy import Policy
