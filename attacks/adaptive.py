@@ -1,11 +1,15 @@
-"""What an attacker who knows the defense adds to its loss: the strangeness the deployed screens would see.
+"""What an attacker who knows the defense does: follow the screens, see through steps, average over noise.
 
-The penalty differentiates the deployed screens themselves (their arithmetic runs under torch as it stands),
-so no copy of the defense can drift from it.
+`Detector` is the strangeness the deployed screens would see, as a penalty. It differentiates the screens
+themselves (their arithmetic runs under torch as it stands), so no copy of the defense can drift from it.
+`StraightThrough` (BPDA) gives a forward pass without useful gradients those of a smooth stand-in.
+`ExpectedOverRandomness` (EOT) averages a random forward pass over draws. `differentiable` applies the last
+two to a network that declares what it needs: ``differentiable_surrogate()`` returns a torch module of the
+same scores that can be differentiated, ``randomness()`` the number of draws that average its noise out.
 
 Reference: Tramer, Carlini, Brendel, Madry, "On adaptive attacks to adversarial example defenses", NeurIPS
-2020; Carlini and Wagner, "Adversarial examples are not easily detected", AISec 2017, sec. 2.5 (one loss for
-both).
+2020; Athalye, Carlini, Wagner, "Obfuscated gradients give a false sense of security", ICML 2018, sec. 4;
+Carlini and Wagner, "Adversarial examples are not easily detected", AISec 2017, sec. 2.5 (one loss for both).
 """
 
 from __future__ import annotations
@@ -13,8 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from attacks.ascent import both
+from guard.errors import MedwardError
 from guard.profile import Profile
 from guard.types import Outputs
 
@@ -46,3 +52,66 @@ class Detector:
     def released(self, strangeness: Tensor) -> Tensor:
         """Which rows ``(n,)`` the screens let through."""
         return strangeness <= self.cut
+
+
+class StraightThrough(nn.Module):
+    """Forward exactly as `exact`, backward through `smooth`; without one, through the identity.
+
+    The identity suits a front end that returns an image much like the one it was given.
+    """
+
+    def __init__(self, exact: nn.Module, smooth: nn.Module | None = None) -> None:
+        super().__init__()
+        self.exact, self.smooth = exact, smooth
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scores and features, where the networks show them."""
+        with torch.no_grad():
+            value, features = both(self.exact, x)
+        if not torch.is_grad_enabled():
+            return value, features
+        guide, guide_features = (x, None) if self.smooth is None else both(self.smooth, x)
+        if features is not None and guide_features is not None:
+            features = _replaced(guide_features, features)
+        return _replaced(guide, value), features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map as `exact` does."""
+        return self.both(x)[0]
+
+
+class ExpectedOverRandomness(nn.Module):
+    """The mean scores and features of `draws` forward passes, each with noise of its own."""
+
+    def __init__(self, network: nn.Module, draws: int) -> None:
+        super().__init__()
+        if draws < 1:
+            raise MedwardError(f"randomness: a network must declare at least 1 draw, got {draws}")
+        self.network, self.draws = network, draws
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scores and, where the network shows them, features."""
+        drawn = [both(self.network, x) for _ in range(self.draws)]
+        features = [each for _, each in drawn if each is not None]
+        return torch.stack([scores for scores, _ in drawn]).mean(0), torch.stack(features).mean(0) if features else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The mean scores."""
+        return self.both(x)[0]
+
+
+def differentiable(network: nn.Module) -> nn.Module:
+    """`network` as a gradient attack should see it: BPDA and EOT applied where it declares that it needs them."""
+    surrogate, randomness = (getattr(network, name, None) for name in ("differentiable_surrogate", "randomness"))
+    seen = network if surrogate is None else StraightThrough(network, surrogate())
+    return seen if randomness is None else ExpectedOverRandomness(seen, randomness())
+
+
+def passes(network: nn.Module) -> int:
+    """How many passes through the deployed network one pass through `network` stands for."""
+    return network.draws if isinstance(network, ExpectedOverRandomness) else 1
+
+
+def _replaced(guide: Tensor, value: Tensor) -> Tensor:
+    """`value` to the last bit, with the gradient of `guide`: what is added is exactly zero."""
+    return value + (guide - guide.detach())

@@ -1,4 +1,4 @@
-"""Projected gradient ascent on the input: the losses and the steps that evasion attacks share.
+"""Projected gradient ascent on the input: the losses, the look at a batch and the steps that attacks share.
 
 Cross-entropy and margin are both here because either alone can be fooled: cross-entropy has no gradient
 left on a model with inflated logits, the margin none on a flat one. The margin is defined for two classes
@@ -11,17 +11,22 @@ Reference: Madry et al., "Towards deep learning models resistant to adversarial 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks.adaptive import Detector
 from attacks.ball import Ball
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+if TYPE_CHECKING:
+    from attacks.adaptive import Detector
+
+Loss = Callable[..., Tensor]
+"""Scores ``(n, K)`` and labels ``(n,)``, and goals ``(n,)`` for a loss that has them, to a value per row."""
 BATCH = 128
+NOTICED = 1e3  # what a row loses in the ranking of iterates when the detector stops it
 
 
 def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
@@ -68,12 +73,79 @@ def decide(network: nn.Module, x: Tensor) -> Tensor:
 
 @dataclass(slots=True)
 class Ascent:
-    """Best iterates ``(n, *shape)``, which of them won, row gradients spent, and the share won per step."""
+    """What a search found: best iterates ``(n, *shape)``, which of them won, and the share won per step.
+
+    `value` ranks a row's iterates, higher is nearer to winning. `gradients` counts row gradients, `queries` rows
+    asked of a target that shows only answers.
+    """
 
     adversarial: Tensor
     won: Tensor
-    gradients: int
-    history: list[float]
+    value: Tensor
+    gradients: int = 0
+    history: list[float] = field(default_factory=list)
+    queries: int = 0
+
+    @classmethod
+    def nothing(cls, x: Tensor) -> Ascent:
+        """No row won, no change made, nothing spent."""
+        worst = torch.full((len(x),), -torch.inf, device=x.device)
+        return cls(x.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device), worst)
+
+
+@dataclass(slots=True)
+class Look:
+    """What one pass over rows shows, ``(n,)`` each: `loss`, `penalty` of the detector, `margin`, `released`.
+
+    `slope (n, *shape)` is that of the loss less `weight` times the penalty; zeros when none was asked for.
+    """
+
+    slope: Tensor
+    loss: Tensor
+    penalty: Tensor
+    margin: Tensor
+    released: Tensor
+
+    @property
+    def win(self) -> Tensor:
+        """Which rows are decided otherwise and would be released."""
+        return (self.margin > 0) & self.released
+
+    @property
+    def value(self) -> Tensor:
+        """What ranks the iterates of a row that has not won."""
+        return self.margin - NOTICED * (~self.released).float() - self.penalty
+
+
+def look(
+    network: nn.Module,
+    points: Tensor,
+    y: Tensor,
+    *,
+    loss: Loss,
+    goals: Tensor | None = None,
+    detector: Detector | None = None,
+    weight: Tensor | None = None,
+    climb: bool = True,
+) -> Look:
+    """One forward pass over rows `points (n, *shape)` decided as `y (n,)` and, to `climb`, one backward."""
+    parts: list[tuple[Tensor, ...]] = []
+    for first in range(0, len(points), BATCH):
+        some = slice(first, first + BATCH)
+        point = points[some].detach().requires_grad_(climb)
+        with torch.set_grad_enabled(climb):
+            scores, features = both(network, point)
+            value = loss(scores, y[some]) if goals is None else loss(scores, y[some], goals[some])
+            penalty, released = torch.zeros_like(value), torch.ones_like(y[some], dtype=torch.bool)
+            objective = value
+            if detector is not None:
+                strange = detector.strangeness(point, scores, features)
+                penalty, released = detector.penalty(strange), detector.released(strange.detach())
+                objective = value - (1.0 if weight is None else weight[some]) * penalty
+        slope = gradient(objective, point) if climb else torch.zeros_like(point)
+        with torch.no_grad():
+            parts.append((slope, value.detach(), penalty.detach(), margin(scores.detach(), y[some]), released))
+    return Look(*parts[0]) if len(parts) == 1 else Look(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def ascend(
@@ -96,77 +168,28 @@ def ascend(
     of largest margin (less the detector's penalty). Without `stop` the largest margin counts throughout
     (for transfer).
     """
-    parts = [
-        _ascend(
-            network,
-            x[i : i + BATCH],
-            y[i : i + BATCH],
-            ball,
-            loss,
-            steps,
-            generator,
-            random_start,
-            detector,
-            stop,
-        )
-        for i in range(0, len(x), BATCH)
-    ]
-    sizes = [len(part.won) for part in parts]
-    return Ascent(
-        torch.cat([part.adversarial for part in parts]),
-        torch.cat([part.won for part in parts]),
-        sum(part.gradients for part in parts),
-        [
-            sum(part.history[k] * size for part, size in zip(parts, sizes, strict=True)) / sum(sizes)
-            for k in range(steps)
-        ],
-    )
-
-
-def _ascend(
-    network: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    ball: Ball,
-    loss: Loss,
-    steps: int,
-    generator: torch.Generator,
-    random_start: bool,
-    detector: Detector | None,
-    stop: bool,
-) -> Ascent:
-    noise = ball.inside(tuple(x.shape), generator)
-    current = ball.project(x + noise, x) if random_start else x.clone()
-    best, best_value = x.clone(), torch.full((len(x),), -torch.inf, device=x.device)
-    won = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    current = ball.project(x + ball.inside(tuple(x.shape), generator), x) if random_start else x.clone()
+    found = Ascent.nothing(x)
     weight = torch.ones(len(x), device=x.device)
-    spent, history = 0, []
+    rows = torch.arange(len(x), device=x.device)
     for step in range(steps + 1):
-        rows = torch.nonzero(~won)[:, 0] if stop else torch.arange(len(x), device=x.device)
         if len(rows):
-            point = ball.usable(current[rows], x[rows]).requires_grad_(True)
-            scores, features = both(network, point)
-            objective, value = loss(scores, y[rows]), margin(scores, y[rows]).detach()
-            win = value > 0
+            mine, last = x[rows], step == steps
+            point = ball.usable(current[rows], mine)
+            seen = look(network, point, y[rows], loss=loss, detector=detector, weight=weight[rows], climb=not last)
+            better = (seen.value > found.value[rows]) | (seen.win & ~found.won[rows])
+            found.adversarial[rows[better]], found.value[rows[better]] = point[better], seen.value[better]
+            found.won[rows] |= seen.win
+            if not last:
+                found.gradients += len(rows)
+                current[rows] = ball.project(current[rows] + 2.5 / steps * ball.step(seen.slope), mine)
             if detector is not None:
-                strange = detector.strangeness(point, scores, features)
-                penalty = detector.penalty(strange)
-                objective = objective - weight[rows] * penalty
-                free = detector.released(strange.detach())
                 # A row that fools but is noticed cares more for the detector; one that does not fool, less.
-                weight[rows] = (weight[rows] * torch.where(win & ~free, 1.25, torch.where(win, 1.0, 0.9))).clamp(
-                    1e-2, 1e3
-                )
-                value = value - 1e3 * (~free).float() - penalty.detach()
-                win = win & free
-            better = (value > best_value[rows]) | (win & ~won[rows])
-            best[rows[better]] = point.detach()[better]
-            best_value[rows[better]] = value[better]
-            won[rows] |= win
-            if step < steps:
-                slope = gradient(objective, point)
-                spent += len(rows)
-                current[rows] = ball.project(current[rows] + 2.5 / steps * ball.step(slope), x[rows])
+                fools = seen.margin > 0
+                factor = torch.where(fools & ~seen.released, 1.25, torch.where(fools, 1.0, 0.9))
+                weight[rows] = (weight[rows] * factor).clamp(1e-2, 1e3)
+            if stop:
+                rows = rows[~seen.win]
         if step:
-            history.append(float(won.float().mean()))
-    return Ascent(best, won, spent, history)
+            found.history.append(float(found.won.float().mean()))
+    return found

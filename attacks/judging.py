@@ -17,6 +17,7 @@ from guard.policy import Policy
 
 CURVE_POINTS = 200
 """Points kept of a curve; a plot shows no more."""
+TWIN = "The undefended run is on the model as it was before hardening."
 
 
 def finding(
@@ -28,8 +29,10 @@ def finding(
     seed: int,
     adaptive_name: str = "",
     no_network: str = "",
+    twin: bool = False,
 ) -> Finding:
     """Judge one attack. `no_network` says why an evasion attack had to transfer from a surrogate, if so.
+    With `twin` the undefended run of evasion was on the model as it was before hardening.
 
     An arm whose run could not be done has an empty outcome and says so in its flags.
     """
@@ -52,6 +55,8 @@ def finding(
             flags=flags,
         )
         status, reasons = judge(attack.family, evidence, policy.gate)
+    if twin and attack.family == "evasion":
+        reasons = (*reasons, TWIN)
     threat, controls = attack.threat, CONTROLS[attack.family]
     if attack.family == "evasion" and no_network:
         known = f"attacks by transfer from a surrogate, not white-box: {no_network}"

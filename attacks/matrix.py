@@ -3,13 +3,17 @@
 Each run is kept on disk as soon as it is done, so a validation that was killed goes on where it stopped. The
 guard starts every run with an empty memory. Evasion is judged with a new account for every row: only what
 the guard sees in a single input can help it there.
+
+A model that was hardened is meant to withstand evasion without any guard, so that attack proves itself on the model's
+`Twin`: the model as it was before. Extraction and membership do not: hardening defends against neither (and tends to
+make membership worse), so what they take from the deployed model itself is what its guard must keep.
 """
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +24,7 @@ import numpy as np
 from attacks.base import Attack, AttackData, AttackResult
 from attacks.clean import ask_all, measure
 from attacks.finding import ARMS, Arm, CleanCost, Status
+from attacks.intervals import rate
 from attacks.journal import (
     Journal,
     code_version,
@@ -31,17 +36,17 @@ from attacks.journal import (
 )
 from attacks.judging import blank, finding, headline
 from attacks.progress import Progress
-from attacks.report import Provenance, Report
+from attacks.report import Provenance, Report, TwinFacts
 from attacks.samples import attack_data, conformed
 from attacks.target import AccessDeniedError, BudgetSpentError, Target, guarded_oracle, open_oracle
 from guard.data import Split
 from guard.errors import MedwardError
 from guard.pipeline import Guard
 from guard.policy import Policy
-from guard.profile import Profile
+from guard.profile import Profile, forward
 from guard.protocols import Model, Store
 from guard.stores import MemoryStore
-from guard.types import Array, ModelSpec
+from guard.types import Array, Ints, ModelSpec
 
 if TYPE_CHECKING:
     import torch
@@ -81,6 +86,19 @@ class Deployed(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Twin:
+    """The model as it was before it was hardened: `model` under the bundle's specification, and its SHA-256.
+
+    `network` is the same model as a torch module in eval mode, None for `no_network`'s reason.
+    """
+
+    model: Model
+    digest: str
+    network: torch.nn.Module | None = None
+    no_network: str = "no differentiable form of it was given"
+
+
 def validate(
     bundle: Deployed,
     splits: Mapping[str, Split],
@@ -89,6 +107,7 @@ def validate(
     attacks: Sequence[Attack],
     network: torch.nn.Module | None = None,
     no_network: str = "no differentiable form of the model was given",
+    undefended: Twin | None = None,
     seed: int = 0,
     resume: bool = True,
     progress: bool = True,
@@ -97,8 +116,9 @@ def validate(
 
     `splits` is raw data as ``guard.data.load_npz`` reads it and needs "test"; "train" and "holdout" let
     membership be tested. `network` is the deployed model as a torch module in eval mode for white-box
-    attacks; without one they transfer from a surrogate and the findings say `no_network`. The same seed gives the same
-    findings, resumed or not. Raises `MedwardError` for data that does not fit the model.
+    attacks; without one they transfer from a surrogate and the findings say `no_network`. With `undefended` the
+    undefended run of evasion attacks that twin, on its own gradients; everything else is about the bundle's model.
+    The same seed gives the same findings, resumed or not. Raises `MedwardError` for data that does not fit the model.
     """
     model, policy = bundle.model, bundle.policy
     fitted = conformed(splits, model.spec)
@@ -113,6 +133,8 @@ def validate(
         "seed": seed,
     }
     names = {**common, "network": network_digest(network, data.test.inputs[:SAMPLE])}
+    deployed = _Bare(model, network, data, names)
+    before = deployed if undefended is None else _before(undefended, data, names)
     findings = []
     with Progress(total=1 + len(ARMS) * len(attacks), shown=progress) as bar:
         kept, recalled = journal.once({**names, "run": "clean"}, partial(_clean, bundle, fitted, data, seed))
@@ -129,8 +151,9 @@ def validate(
                 if runner is None:
                     bar.done(f"{attack.name}, {arm}", "no attacker who knows the guard")
                     continue
-                settings = {**names, "run": arm, "attack": settings_of(runner)}
-                packed, recalled = journal.once(settings, partial(_run, runner, arm, bundle, data, network, seed))
+                bare = before if arm == "undefended" and attack.family == "evasion" else deployed
+                settings = {**bare.names, "run": arm, "attack": settings_of(runner)}
+                packed, recalled = journal.once(settings, partial(_run, runner, arm, bundle, bare, seed))
                 results[arm] = unpack_result(packed)
                 achieved = headline(attack, results[arm], seed)
                 outcome = "judged on no row" if achieved is None else str(achieved)
@@ -143,7 +166,8 @@ def validate(
                     clean=clean,
                     seed=seed,
                     adaptive_name="" if adaptive is None else adaptive.name,
-                    no_network=no_network if network is None else "",
+                    no_network=no_network if network is None else _without_network(undefended),
+                    twin=undefended is not None,
                 )
             )
     report = Report(
@@ -152,27 +176,68 @@ def validate(
         accounts=kept["accounts"],
         alarms={rung.action: rung.false_alarm for rung in policy.monitor.ladder},
         gate=policy.gate,
-        provenance=_provenance(model.spec, splits, white_box=network is not None, **common),
+        provenance=_provenance(
+            model.spec,
+            splits,
+            white_box=network is not None,
+            twin=None if undefended is None else _compared(undefended, model, data),
+            **common,
+        ),
     )
     report.save(out)
     return report
 
 
-def _run(
-    attack: Attack, arm: Arm, bundle: Deployed, data: AttackData, network: torch.nn.Module | None, seed: int
-) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Bare:
+    """A model without its guard, its network, the attacker's data with its decisions, and what names runs on it."""
+
+    model: Model
+    network: torch.nn.Module | None
+    data: AttackData
+    names: Mapping[str, Any]
+
+
+def _before(twin: Twin, data: AttackData, names: Mapping[str, Any]) -> _Bare:
+    """The twin in the place of the deployed model: the same rows, its own decisions."""
+    own = {"twin": twin.digest, "network": network_digest(twin.network, data.test.inputs[:SAMPLE])}
+    return _Bare(twin.model, twin.network, replace(data, reference=_decided(twin.model, data)), {**names, **own})
+
+
+def _decided(model: Model, data: AttackData) -> Ints:
+    return np.asarray(np.argmax(forward(model, data.test.inputs).scores, axis=1), np.int64)
+
+
+def _compared(twin: Twin, model: Model, data: AttackData) -> TwinFacts:
+    """What the report says of the twin: how alike the two decide, and what hardening cost."""
+    theirs, own, truth = _decided(twin.model, data), _decided(model, data), data.test.labels
+    return TwinFacts(
+        digest=twin.digest,
+        white_box=twin.network is not None,
+        agreement=rate(theirs == own),
+        accuracy=None if truth is None else rate(theirs == truth),
+        deployed_accuracy=None if truth is None else rate(own == truth),
+    )
+
+
+def _without_network(twin: Twin | None) -> str:
+    return "" if twin is None or twin.network is not None else f"on the model before hardening: {twin.no_network}"
+
+
+def _run(attack: Attack, arm: Arm, bundle: Deployed, bare: _Bare, seed: int) -> Any:
     """One arm of one attack, packed for the journal. An attack that cannot run is a flag, not a crash."""
+    data, spec = bare.data, bare.model.spec
     if arm == "undefended":
-        oracle, profile = open_oracle(bundle.model), None
+        oracle, profile = open_oracle(bare.model), None
     else:
         guard = bundle.guard(store=MemoryStore())
         oracle, profile = guarded_oracle(guard, fresh=attack.threat.accounts is None), bundle.profile
-    target = Target(bundle.model.spec, oracle, attack.threat, network=network, profile=profile)
+    target = Target(spec, oracle, attack.threat, network=bare.network, profile=profile)
     try:
         result = _checked(attack.run(target, data, seed=seed), arm)
     except (MedwardError, AccessDeniedError, BudgetSpentError) as error:
         result = AttackResult(outcome=np.zeros(0, bool), flags=(f"the {arm} run could not be done: {error}",))
-    images = {**result.images, **_example(result, data.test.inputs, bundle.model.spec)}
+    images = {**result.images, **_example(result, data.test.inputs, spec)}
     return pack_result(replace(result, queries=max(result.queries, target.queries), images=images))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +13,15 @@ import torch
 from attacks.base import Attack
 from attacks.evasion import PGD, UniversalPerturbation
 from attacks.extraction import Knockoff
-from attacks.matrix import validate
+from attacks.matrix import Twin, validate
 from attacks.membership import LossThreshold, OfflineLiRA
 from attacks.onnx_torch import white_box
 from attacks.report import Report
 from guard.bundle import Bundle
 from guard.data import Split, conform
 from guard.errors import MedwardError
-from guard.types import ModelSpec
+from guard.models import wrap
+from guard.types import Array, ModelSpec
 
 IMAGE_EPSILON = 10 / 255  # of the input range; about zeta = 4 % in Hirano et al. 2021
 TABULAR_EPSILON = 1.0  # of each feature's standard deviation
@@ -52,11 +55,15 @@ def validate_bundle(
     out: Path,
     *,
     names: Sequence[str] | None = None,
+    undefended: object = None,
     seed: int = 0,
     resume: bool = True,
     progress: bool = True,
 ) -> Report:
-    """Run the default suite, or the attacks called `names`, against a bundle; white-box where its file allows."""
+    """Run the default suite, or the attacks called `names`, against a bundle; white-box where its file allows.
+
+    `undefended` is the model as it was before hardening, or a path or name of it: evasion must fool that one.
+    """
     attacks = default_attacks(bundle.model.spec)
     if names is not None:
         known = {attack.name: attack for attack in attacks}
@@ -71,10 +78,32 @@ def validate_bundle(
         attacks=attacks,
         network=network,
         no_network=reason,
+        undefended=None if undefended is None else twin_of(undefended, bundle, splits),
         seed=seed,
         resume=resume,
         progress=progress,
     )
+
+
+def twin_of(model: object, bundle: Bundle, splits: Mapping[str, Split]) -> Twin:
+    """The model before hardening, under the specification of `bundle`.
+
+    Raises `MedwardError` when it takes other inputs, scores other classes or cannot be read.
+    """
+    spec = bundle.model.spec
+    sample = _sample(bundle, splits)
+    try:
+        wrapped = wrap(model, spec=spec, sample=sample)
+    except MedwardError as error:
+        raise MedwardError(f"undefended: must be of the bundle's shape, classes and range: {error}") from None
+    with tempfile.TemporaryDirectory() as folder:
+        exported = wrapped.export(Path(folder))
+        file = Path(folder) / exported.file
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        if file.name != "model.onnx":
+            return Twin(model=wrapped, digest=digest, no_network="it is no ONNX file")
+        network, reason = white_box(file, wrapped.predict, sample)
+        return Twin(model=wrapped, digest=digest, network=network, no_network=reason)
 
 
 def _network(bundle: Bundle, splits: Mapping[str, Split]) -> tuple[torch.nn.Module | None, str]:
@@ -82,5 +111,8 @@ def _network(bundle: Bundle, splits: Mapping[str, Split]) -> tuple[torch.nn.Modu
     file = bundle.path / "model.onnx"
     if not file.exists():
         return None, "the bundle holds no ONNX file"
-    sample = conform(next(iter(splits.values())).inputs[:SAMPLE], bundle.model.spec)
-    return white_box(file, bundle.model.predict, sample)
+    return white_box(file, bundle.model.predict, _sample(bundle, splits))
+
+
+def _sample(bundle: Bundle, splits: Mapping[str, Split]) -> Array:
+    return conform(next(iter(splits.values())).inputs[:SAMPLE], bundle.model.spec)

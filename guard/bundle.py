@@ -285,14 +285,19 @@ def _text(data: bytes) -> str:
 
 
 def _profile(data: bytes, policy: Policy) -> Profile:
-    """The profile, its thresholds at the policy's calibration risk."""
+    """The profile, its thresholds at the calibration risk the policy leaves to each monitor."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays: dict[str, Array] = {key: archive[key] for key in archive.files}
         profile = Profile.from_arrays(arrays)
     except Exception as error:
         raise MedwardError(f"{PROFILE}: cannot be read: {first_line(error)}") from error
-    risk = policy.monitor.calibration_risk
+    if policy.monitor.shared and profile.residuals is None:
+        raise MedwardError(
+            f"{PROFILE}: is older than the shared-perturbation monitor; protect the model again, or set shared = false "
+            f"under [monitor] in {POLICY} and run `medward seal`"
+        )
+    risk = policy.monitor.risk
     return profile if profile.thresholds.risk == risk else profile.at_risk(risk)
 
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from guard.errors import MedwardError, ModelError, UnavailableError
-from guard.monitor import EProcess
+from guard.monitor import EProcess, Residuals, SharedPerturbation, Sighting
 from guard.policy import Policy
 from guard.profile import Profile
 from guard.protocols import Model, Store
@@ -27,6 +27,8 @@ from guard.stores import MemoryStore
 from guard.types import Action, Answer, Array, Level, Observation, Outputs, Principal, Query, Verdict
 
 log = logging.getLogger("medward")
+MAX_DEPTH = 8  # levels of a principal
+SHARED, DIRECTION = "shared", "direction"  # the second e-process, and what its p-values come from
 
 
 class AuditSink(Protocol):
@@ -52,6 +54,13 @@ class Guard:
     audit: AuditSink | None = None
     salt: bytes = b""
 
+    def __post_init__(self) -> None:
+        """Refuse a profile that lacks what the policy asks for."""
+        if self.policy.monitor.shared and self.profile.residuals is None:
+            raise MedwardError(
+                "profile: has no residuals for the shared-perturbation monitor; set monitor.shared = false"
+            )
+
     def answer(self, query: Query) -> Answer:
         """Answer one query, or raise `MedwardError` for input outside the model's specification.
 
@@ -63,10 +72,10 @@ class Guard:
         inputs = self.model.spec.check(query.inputs)
         digests = self._digests(inputs)
         outputs = self._forward(principal, inputs, digests)
-        p_values, row_actions, verdicts = self._judge(principal, inputs, outputs, digests)
+        p_values, shared, row_actions, verdicts = self._judge(principal, inputs, outputs, digests)
         levels = tuple(self._level(action) for action in row_actions)
         answer = self._release(query.id or uuid.uuid4().hex, outputs, levels, verdicts)
-        self._record(principal, answer, digests, p_values)
+        self._record(principal, answer, digests, p_values, shared)
         return answer
 
     def reset(self, principal: Principal) -> None:
@@ -87,8 +96,8 @@ class Guard:
 
     def _judge(
         self, principal: Principal, inputs: Array, outputs: Outputs, digests: list[str]
-    ) -> tuple[Array, list[Action], tuple[Verdict, ...]]:
-        """p-values ``(n,)``, the strictest action per row, and every verdict.
+    ) -> tuple[Array, dict[str, list[float]], list[Action], tuple[Verdict, ...]]:
+        """p-values ``(n,)``, the shared monitor's per account, the strictest action per row, and every verdict.
 
         A part that fails adds the action the site chose; it takes nothing away from what the others concluded.
         """
@@ -102,9 +111,22 @@ class Guard:
         except Exception as error:
             summary = self._failed("screen", error)
             p_values, screened = np.full(len(inputs), np.nan), [summary.action] * len(inputs)
-        monitored = self._monitor(principal, observations)
-        strictest = max(verdict.action for verdict in monitored)
-        return p_values, [max(action, strictest) for action in screened], (summary, *monitored)
+        sightings, failed = self._sight(inputs, digests)
+        monitored, shared = self._monitor(principal, observations, sightings)
+        strictest = max(verdict.action for verdict in (*failed, *monitored))
+        verdicts = (summary, *failed, *monitored)
+        return p_values, shared, [max(action, strictest) for action in screened], verdicts
+
+    def _sight(self, inputs: Array, digests: list[str]) -> tuple[list[Sighting], list[Verdict]]:
+        """What the shared-perturbation monitor sees, and a verdict if that failed."""
+        residuals = self.profile.residuals
+        if not self.policy.monitor.shared or residuals is None:
+            return [], []
+        try:
+            seen = zip(residuals.vectors(inputs), residuals.codes(inputs), digests, strict=True)
+            return [Sighting(*each) for each in seen], []
+        except Exception as error:
+            return [], [self._failed("residuals", error)]
 
     def _failed(self, part: str, error: Exception) -> Verdict:
         log.error("%s failed; on_error = %s", part, self.policy.on_error, exc_info=error)
@@ -121,28 +143,33 @@ class Guard:
         strange = sum(action > Action.ALLOW for action in screened)
         return Verdict(source="screen", action=max(screened), evidence={"strange": float(strange)})
 
-    def _monitor(self, principal: Principal, observations: list[Observation]) -> list[Verdict]:
-        """Step the state of the account and of each of its parents; alpha is split over the levels."""
+    def _monitor(
+        self, principal: Principal, observations: list[Observation], sightings: list[Sighting]
+    ) -> tuple[list[Verdict], dict[str, list[float]]]:
+        """Step the state of the account and of each of its parents; alpha is split over the levels and monitors."""
         parents = Action[self.policy.monitor.parents.upper()]
-        thresholds = self.profile.thresholds
-        monitor = eprocess_for(self.policy, thresholds.levels, len(principal), thresholds.fingerprint)
-        verdicts = []
+        monitors = Monitors.of(self.policy, self.profile, len(principal))
+        verdicts, shared = [], {}
         for depth in range(1, len(principal) + 1):
             key = "/".join(principal[:depth])
             try:
-                before, verdict = self.store.transact(
+                before, found, p_values = self.store.transact(
                     key,
-                    partial(watch, monitor, observations),
+                    partial(monitors.watch, observations, sightings),
                     ttl=self.policy.monitor.ttl_days * 86400,
                 )
             except Exception as error:
-                verdicts.append(self._failed(f"{monitor.name}:{key}", error))
+                verdicts.append(self._failed(f"account:{key}", error))
                 continue
-            if verdict.action > before:
-                log.warning("account %s: alarm, %s; %s", key, verdict.action.label, dict(verdict.evidence))
-            action = verdict.action if depth == len(principal) else min(verdict.action, parents)
-            verdicts.append(Verdict(source=f"{monitor.name}:{key}", action=action, evidence=verdict.evidence))
-        return verdicts
+            if p_values:
+                shared[key] = p_values
+            worst = max(found, key=lambda verdict: verdict.action)
+            if worst.action > before:
+                log.warning("account %s: alarm, %s; %s %s", key, worst.action.label, worst.source, dict(worst.evidence))
+            for verdict in found:
+                action = verdict.action if depth == len(principal) else min(verdict.action, parents)
+                verdicts.append(Verdict(source=f"{verdict.source}:{key}", action=action, evidence=verdict.evidence))
+        return verdicts, shared
 
     def _level(self, action: Action) -> Level:
         if action is Action.WITHHOLD:
@@ -171,13 +198,21 @@ class Guard:
             verdicts=verdicts,
         )
 
-    def _record(self, principal: Principal, answer: Answer, digests: list[str], p_values: Array) -> None:
+    def _record(
+        self,
+        principal: Principal,
+        answer: Answer,
+        digests: list[str],
+        p_values: Array,
+        shared: dict[str, list[float]],
+    ) -> None:
         record = {
             "query": answer.id,
             "principal": "/".join(principal),
             "policy": self.policy.fingerprint,
             "inputs": digests,
             "p_values": [None if np.isnan(p) else float(p) for p in p_values],
+            "shared": shared,
             "levels": [level.label for level in answer.levels],
             "verdicts": [
                 {"source": v.source, "action": v.action.label, "evidence": dict(v.evidence)} for v in answer.verdicts
@@ -212,17 +247,76 @@ def reset(store: Store, principal: Principal, audit: AuditSink | None) -> None:
     store.delete(key)
 
 
-def eprocess_for(policy: Policy, levels: tuple[float, ...], depth: int, calibration: str = "") -> EProcess:
-    """The monitor of each of `depth` accounts on one path: every rung's alpha is split evenly over them."""
-    ladder = tuple((rung.false_alarm / depth, Action[rung.action.upper()]) for rung in policy.monitor.ladder)
-    return EProcess(levels=levels, ladder=ladder, calibration=calibration)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Monitors:
+    """The monitors of one account: `strange` bets on the screens' p-values, `bettor` on those of `shared`."""
+
+    strange: EProcess
+    shared: SharedPerturbation | None = None
+    bettor: EProcess | None = None
+
+    @classmethod
+    def of(cls, policy: Policy, profile: Profile, depth: int) -> Monitors:
+        """For each of `depth` accounts on one path."""
+        thresholds = profile.thresholds
+        strange = eprocess_for(policy, thresholds.levels, depth, thresholds.fingerprint)
+        if not policy.monitor.shared or profile.residuals is None:
+            return cls(strange=strange)
+        shared = shared_for(policy, profile.residuals)
+        return cls(
+            strange=strange,
+            shared=shared,
+            bettor=eprocess_for(policy, shared.levels, depth, shared.calibration, SHARED),
+        )
+
+    def watch(
+        self, observations: list[Observation], sightings: list[Sighting], state: Any
+    ) -> tuple[Any, tuple[Action, list[Verdict], list[float]]]:
+        """Step them all through a batch: the action that stood before, the verdicts, the p-values of `shared`.
+
+        What rises above the action before is news to a person.
+        """
+        if state is None or "hits" in state:  # as written by medward 0.1
+            state = {} if state is None else {self.strange.name: state}
+        state = dict(state)
+        p_values: list[float] = []
+        bets = [(self.strange, observations)]
+        if self.shared is not None and self.bettor is not None:
+            state[DIRECTION], p_values = self.shared.judge(self.shared.resume(state.get(DIRECTION)), sightings)
+            seen = [Observation(p, each.digest) for p, each in zip(p_values, sightings, strict=True)]
+            bets.append((self.bettor, seen))
+        before, verdicts = Action.ALLOW, []
+        for monitor, batch in bets:
+            standing = monitor.resume(state.get(monitor.name))
+            before = max(before, monitor.verdict(standing).action)
+            state[monitor.name], verdict = fold(monitor, standing, batch)
+            verdicts.append(verdict)
+        return state, (before, verdicts, p_values)
 
 
-def watch(monitor: EProcess, observations: list[Observation], state: Any) -> tuple[Any, tuple[Action, Verdict]]:
-    """`fold`, and the action that stood before: what rises is news to a person."""
-    before = monitor.verdict(monitor.resume(state)).action
-    state, verdict = fold(monitor, state, observations)
-    return state, (before, verdict)
+def shared_for(policy: Policy, residuals: Residuals) -> SharedPerturbation:
+    """The direction watched in each account of a path.
+
+    The e-process's thresholds are one event of the calibration draw, whoever asks. Directions are each account's own,
+    so their part of the calibration risk is split over a path, evenly over the longest there can be: accounts below
+    a parent may lie at different depths, and the parent's thresholds must not change with who asks.
+    """
+    risk = policy.monitor.risk / MAX_DEPTH
+    return SharedPerturbation(
+        reference=residuals.reference,
+        risk=risk,
+        radius=int(residuals.radius),
+        calibration=f"{residuals.fingerprint}:{risk:g}",
+    )
+
+
+def eprocess_for(
+    policy: Policy, levels: tuple[float, ...], depth: int, calibration: str = "", name: str = "e-process"
+) -> EProcess:
+    """A monitor of each of `depth` accounts on one path: every rung's alpha is split evenly over all of them."""
+    share = depth * policy.monitor.count
+    ladder = tuple((rung.false_alarm / share, Action[rung.action.upper()]) for rung in policy.monitor.ladder)
+    return EProcess(levels=levels, ladder=ladder, calibration=calibration, name=name)
 
 
 def fold(monitor: EProcess, state: Any, observations: list[Observation]) -> tuple[Any, Verdict]:
@@ -236,8 +330,8 @@ def fold(monitor: EProcess, state: Any, observations: list[Observation]) -> tupl
 
 def checked_principal(principal: Principal) -> Principal:
     """Refuse an empty path, and names that could be mistaken for one another once joined."""
-    if not principal or len(principal) > 8:
-        raise MedwardError(f"principal: needs 1 to 8 levels, got {len(principal)}")
+    if not principal or len(principal) > MAX_DEPTH:
+        raise MedwardError(f"principal: needs 1 to {MAX_DEPTH} levels, got {len(principal)}")
     for name in principal:
         if not name or "/" in name or len(name) > 128 or not name.isprintable():
             raise MedwardError(f"principal: a level is 1 to 128 printable characters without '/', got {name!r}")

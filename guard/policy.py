@@ -54,7 +54,9 @@ class MonitorPolicy(_Section):
     """One account over time.
 
     `calibration_risk` is delta: the chance, over the draw of the calibration data, that the false-alarm bounds
-    do not hold. `parents` is the action when an organisation alarms rather than the account that asks.
+    do not hold. `parents` is the action when an organisation alarms rather than the account that asks. `shared` also
+    watches for one perturbation that many of an account's inputs share; the monitors then halve alpha and delta
+    between them, so that the bounds are for both together.
     """
 
     ladder: tuple[Rung, ...] = (
@@ -63,7 +65,18 @@ class MonitorPolicy(_Section):
     )
     calibration_risk: float = Field(default=0.001, gt=0, le=0.1)
     parents: ActionName = "flag"
+    shared: bool = True
     ttl_days: float = Field(default=365, gt=0, le=3650)
+
+    @property
+    def count(self) -> int:
+        """How many monitors share alpha and delta."""
+        return 1 + self.shared
+
+    @property
+    def risk(self) -> float:
+        """The part of `calibration_risk` that each monitor may spend."""
+        return self.calibration_risk / self.count
 
     @field_validator("ladder")
     @classmethod
@@ -118,6 +131,7 @@ class Policy(_Section):
         """The policy with every key spelled out; `from_toml` reads it back equal."""
         return _TEMPLATE.format(
             p=self,
+            shared=str(self.monitor.shared).lower(),
             rungs="\n".join(
                 f'[[monitor.ladder]]\nfalse_alarm = {rung.false_alarm!r}\naction = "{rung.action}"\n'
                 for rung in self.monitor.ladder
@@ -145,6 +159,7 @@ action = "{p.screen.action}"
 [monitor]                    # one account: calibration_risk is the chance that calibration misled us
 calibration_risk = {p.monitor.calibration_risk!r}
 parents = "{p.monitor.parents}"
+shared = {shared}               # also watch for one perturbation shared by many inputs
 ttl_days = {p.monitor.ttl_days!r}
 
 # P(ever taking the action on a benign account) <= false_alarm + calibration_risk

@@ -8,6 +8,7 @@ so that every screen's benign 95th percentile lies at 1: strange to one screen i
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guard.errors import MedwardError
+from guard.monitor.residual import PARTS as RESIDUAL_PARTS
+from guard.monitor.residual import Residuals
 from guard.protocols import Model
 from guard.screen import Mahalanobis, Thresholds
 from guard.screen.mahalanobis import PARTS
@@ -32,7 +35,8 @@ class Profile:
     """Screens with benign ``centers (S,)`` and ``scales (S,)``; ``reference (n,)`` benign fused scores, ascending.
 
     `thresholds` are calibration-conditional, for monitors that judge thousands of queries; `screen_cut` is the
-    ordinary conformal threshold, for a decision on one input.
+    ordinary conformal threshold, for a decision on one input. `residuals` is what the shared-perturbation monitor
+    compares with; None in profiles older than that monitor.
     """
 
     screens: tuple[Mahalanobis, ...]
@@ -40,11 +44,23 @@ class Profile:
     scales: Array
     reference: Array
     thresholds: Thresholds
+    residuals: Residuals | None = None
 
     @classmethod
-    def fit(cls, model: Model, inputs: Array, *, risk: float, patients: Ints | None = None, seed: int = 0) -> Profile:
+    def fit(
+        cls,
+        model: Model,
+        inputs: Array,
+        *,
+        risk: float,
+        patients: Ints | None = None,
+        seed: int = 0,
+        secret: int | None = None,
+    ) -> Profile:
         """Learn from benign `inputs` that the model was not trained on; `patients (n,)` says whose they are.
 
+        `secret` seeds the sketch of the residuals; without it the system's randomness does, and only that is safe
+        against an attacker who knows everything else.
         Raises `MedwardError` when there are too few rows for any guarantee at `risk`.
         """
         outputs = forward(model, inputs)
@@ -59,6 +75,9 @@ class Profile:
             scales=np.array([scale for _, _, scale in fitted]),
             reference=np.zeros(0),
             thresholds=Thresholds((), (), risk, 0),
+            residuals=Residuals.fit(
+                inputs[fit], inputs[reference], seed=secrets.randbits(64) if secret is None else secret
+            ),
         )
         scores = np.sort(profile.strangeness(*take(inputs, outputs, reference)))
         return replace(profile, reference=scores).at_risk(risk)
@@ -112,6 +131,8 @@ class Profile:
         }
         for screen in self.screens:
             arrays.update({f"{screen.name}.{key}": value for key, value in screen.arrays().items()})
+        if self.residuals is not None:
+            arrays.update({f"residuals.{key}": value for key, value in self.residuals.arrays().items()})
         return arrays
 
     @classmethod
@@ -122,12 +143,16 @@ class Profile:
                 Mahalanobis.from_arrays(name, {part: arrays[f"{name}.{part}"] for part in PARTS})
                 for name in map(str, arrays["screens"])
             )
+            residuals = None
+            if any(key.startswith("residuals.") for key in arrays):
+                residuals = Residuals.from_arrays({part: arrays[f"residuals.{part}"] for part in RESIDUAL_PARTS})
             return cls(
                 screens=screens,
                 centers=arrays["centers"],
                 scales=arrays["scales"],
                 reference=arrays["reference"],
                 thresholds=Thresholds.calibrate(arrays["reference"], risk=float(arrays["risk"])),
+                residuals=residuals,
             )
         except KeyError as error:
             raise MedwardError(f"profile: array {error} is missing; protect the model again") from None

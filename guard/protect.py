@@ -56,7 +56,7 @@ def protect(
             f"calibration: only {distinct} of {len(inputs)} rows are distinct; the bounds need independent rows"
         )
     wrapped = wrap(model, spec=spec, sample=inputs[:SAMPLE], features=features)
-    profile = Profile.fit(wrapped, inputs, risk=policy.monitor.calibration_risk, patients=benign.patients, seed=seed)
+    profile = Profile.fit(wrapped, inputs, risk=policy.monitor.risk, patients=benign.patients, seed=seed)
     return bundle.save(
         out,
         wrapped,

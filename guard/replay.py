@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from guard.errors import IntegrityError, MedwardError
-from guard.monitor import EProcess
+from guard.monitor import EProcess, Residuals
 from guard.monitor.eprocess import EState
-from guard.pipeline import eprocess_for, fold
+from guard.pipeline import SHARED, eprocess_for, fold, shared_for
 from guard.policy import Policy
 from guard.types import Action, Observation, Verdict
 
@@ -25,17 +25,24 @@ class Replay:
     restarts: Mapping[str, Sequence[int]]
 
 
-def replay(records: Iterable[Mapping[str, Any]], policies: Iterable[Policy], levels: tuple[float, ...]) -> Replay:
-    """Re-run every account's e-process from the recorded p-values and digests.
+def replay(
+    records: Iterable[Mapping[str, Any]],
+    policies: Iterable[Policy],
+    levels: tuple[float, ...],
+    residuals: Residuals | None = None,
+) -> Replay:
+    """Re-run every account's e-processes from the recorded p-values and digests.
 
-    `policies` are those the records were made under, `levels` the one p-value grid of the profile. Raises
+    `policies` are those the records were made under, `levels` the one p-value grid of the profile, `residuals` its
+    residuals where a policy watches for shared perturbations. Raises
     `IntegrityError` naming the first record with an action or evidence that does not follow from its
     account's records, `MedwardError` for a record made under another policy.
 
     Concurrent queries are logged out of order: a record may lie up to `WINDOW` of its account's records
     behind one that follows from it; the count of inputs in the evidence restores the order.
 
-    Limits. The p-value of a repeated input is not used, so not checked. The screen's verdict and the release
+    Limits. The p-value of a repeated input is not used, so not checked. The p-values themselves are taken from the
+    log: what they follow from (inputs, an account's direction) is not in it. The screen's verdict and the release
     levels need scores that are not recorded. A record that follows from an empty account is taken for a new
     start and listed in `restarts`, to be compared with the resets and expiries one knows of. A query that
     moved a state but left no complete record (killed in between, a store or log that failed, a log that
@@ -46,13 +53,17 @@ def replay(records: Iterable[Mapping[str, Any]], policies: Iterable[Policy], lev
     accounts: dict[str, _Account] = {}
     verdicts = 0
     for record in records:
-        for claim in _claims(record, known, levels):
-            accounts.setdefault(claim.key, _Account()).add(claim)
+        for claim in _claims(record, known, levels, residuals):
+            accounts.setdefault(f"{claim.monitor.name}:{claim.key}", _Account(claim.key)).add(claim)
             verdicts += 1
     wrong = [failed for account in accounts.values() if (failed := account.settle())]
     if wrong:
         raise IntegrityError(min(wrong)[1])
-    return Replay(verdicts=verdicts, restarts={k: a.restarts for k, a in accounts.items() if a.restarts})
+    restarts: dict[str, set[int]] = {}
+    for account in accounts.values():
+        if account.restarts:
+            restarts.setdefault(account.key, set()).update(account.restarts)
+    return Replay(verdicts=verdicts, restarts={key: sorted(found) for key, found in restarts.items()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +92,9 @@ class _Claim:
 
 @dataclass(slots=True)
 class _Account:
-    """One account as it is re-run: its state, the claims not yet placed, and the first that cannot be."""
+    """One monitor of the account `key` as it is re-run: its state, the claims to place, the first that cannot be."""
 
+    key: str
     state: EState | None = None
     waiting: list[_Claim] = field(default_factory=list)
     restarts: list[int] = field(default_factory=list)
@@ -126,39 +138,58 @@ class _Account:
         self.waiting.clear()
 
 
-def _claims(record: Mapping[str, Any], policies: Mapping[str, Policy], levels: tuple[float, ...]) -> Iterator[_Claim]:
-    """One claim per account whose state moved; none when the screen failed or the record is not of a query."""
+def _claims(
+    record: Mapping[str, Any], policies: Mapping[str, Policy], levels: tuple[float, ...], residuals: Residuals | None
+) -> Iterator[_Claim]:
+    """One claim per account and monitor whose state moved; none when the record is not of a query."""
     if "verdicts" not in record:
         return
     where = f"record {record.get('seq')}"
     try:
         verdicts = {verdict["source"]: verdict for verdict in record["verdicts"]}
-        if any(source.startswith("error:screen:") for source in verdicts):
-            return
+        failed = {part for part in ("screen", "residuals") if any(s.startswith(f"error:{part}:") for s in verdicts)}
         if (policy := policies.get(record["policy"])) is None:
+            if "screen" in failed:
+                return
             raise MedwardError(f"{where}: made under policy {record['policy']}; give that policy too")
-        if strays := [p for p in record["p_values"] if p not in (*levels, 1.0)]:
-            raise IntegrityError(f"{where}: the p-value {strays[0]!r} is not on the grid {levels}")
-        observations = list(map(Observation, record["p_values"], record["inputs"]))
-        if not observations or len(record["p_values"]) != len(record["inputs"]):
-            raise IntegrityError(f"{where}: needs as many p-values as inputs, and at least one")
+        if policy.monitor.shared and residuals is None:
+            raise MedwardError(f"{where}: its policy watches for shared perturbations; give the profile's residuals")
         names = record["principal"].split("/")
-        monitor = eprocess_for(policy, levels, len(names))
-        for depth in range(1, len(names) + 1):
-            source = f"{monitor.name}:{(key := '/'.join(names[:depth]))}"
-            if any(each.startswith(f"error:{source}:") for each in verdicts):
-                continue
-            verdict = verdicts[source]
-            yield _Claim(
-                seq=record["seq"],
-                key=key,
-                monitor=monitor,
-                most=Action.WITHHOLD if depth == len(names) else Action[policy.monitor.parents.upper()],
-                observations=observations,
-                action=verdict["action"],
-                evidence={name: float(value) for name, value in verdict["evidence"].items()},
-            )
+        bets = []
+        if "screen" not in failed:
+            monitor = eprocess_for(policy, levels, len(names))
+            bets.append((monitor, dict.fromkeys(_keys(names), record["p_values"])))
+        if policy.monitor.shared and residuals is not None and "residuals" not in failed:
+            watched = shared_for(policy, residuals).levels
+            bets.append((eprocess_for(policy, watched, len(names), name=SHARED), record["shared"]))
+        for monitor, p_values in bets:
+            for key in _keys(names):
+                if any(each.startswith(f"error:account:{key}:") for each in verdicts):
+                    continue
+                verdict = verdicts[f"{monitor.name}:{key}"]
+                yield _Claim(
+                    seq=record["seq"],
+                    key=key,
+                    monitor=monitor,
+                    most=Action.WITHHOLD if key == record["principal"] else Action[policy.monitor.parents.upper()],
+                    observations=_observed(where, p_values[key], record["inputs"], monitor.levels),
+                    action=verdict["action"],
+                    evidence={name: float(value) for name, value in verdict["evidence"].items()},
+                )
     except MedwardError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise IntegrityError(f"{where}: not the record of a query: {error!r}") from None
+
+
+def _keys(names: Sequence[str]) -> list[str]:
+    """The accounts on a path, from the organisation down."""
+    return ["/".join(names[:depth]) for depth in range(1, len(names) + 1)]
+
+
+def _observed(where: str, p_values: Any, digests: Any, levels: tuple[float, ...]) -> list[Observation]:
+    if strays := [p for p in p_values if p not in (*levels, 1.0)]:
+        raise IntegrityError(f"{where}: the p-value {strays[0]!r} is not on the grid {levels}")
+    if not p_values or len(p_values) != len(digests):
+        raise IntegrityError(f"{where}: needs as many p-values as inputs, and at least one")
+    return list(map(Observation, p_values, digests))

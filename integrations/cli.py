@@ -24,9 +24,11 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 keys_app = typer.Typer(no_args_is_help=True, help="API keys of a serving host.")
 audit_app = typer.Typer(no_args_is_help=True, help="The audit log of a serving host.")
 accounts_app = typer.Typer(no_args_is_help=True, help="What the monitors know of an account.")
+bench_app = typer.Typer(no_args_is_help=True, help="Experiments on known tasks.")
 app.add_typer(keys_app, name="keys")
 app.add_typer(audit_app, name="audit")
 app.add_typer(accounts_app, name="accounts")
+app.add_typer(bench_app, name="bench")
 
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 100)
 State = Annotated[Path, typer.Option("--state", help="the serving host's state folder")]
@@ -89,11 +91,48 @@ def protect(
 
 
 @app.command()
+def harden(
+    model: Annotated[str, typer.Argument(help="package.module:attribute of a trained torch module")],
+    data: Annotated[Path, typer.Option(help='npz with labelled "train" rows; "selection" or "val" choose the epoch')],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the hardened model")],
+    method: Annotated[
+        Literal["uat", "pgd", "trades", "retraining"],
+        typer.Option(help="uat: shared changes; pgd, trades: any change; retraining: for comparison only"),
+    ] = "uat",
+    epsilon: Annotated[
+        str | None,
+        typer.Option(help="radius, as 0.04 or 10/255; images: input units, tables: standard deviations"),
+    ] = None,
+    low: Annotated[float | None, typer.Option(help="smallest valid input value")] = None,
+    high: Annotated[float | None, typer.Option(help="largest valid input value")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="default: the method's own")] = None,
+    rate: Annotated[float | None, typer.Option(help="largest learning rate; default: the method's own")] = None,
+    augment: Annotated[bool, typer.Option(help="shift, mirror and relight training images")] = True,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0")] = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier result")] = False,
+) -> None:
+    """Train a copy of a torch model to withstand small changes: MODEL + labelled data -> hardened model."""
+    from guard.data import load_npz
+    from integrations.hardening import chosen, radius, run
+
+    splits = load_npz(data)
+    size = radius(epsilon, splits, low, high)
+    settings = chosen(method, epsilon=size, epochs=epochs, rate=rate, augment=augment, device=device)
+    _see_working_directory()
+    run(model, splits, out, settings, low=low, high=high, seed=seed, overwrite=overwrite, console=console)
+
+
+@app.command()
 def validate(
     bundle: BundlePath,
     data: Annotated[Path, typer.Option(help='npz with a "test" split; "train" and "holdout" add membership tests')],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the report; finished runs are kept there")],
     attacks: Annotated[str | None, typer.Option(help="comma-separated names; default: all that apply")] = None,
+    undefended: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="the model before hardening, which evasion must fool: original.onnx"),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     restart: Annotated[bool, typer.Option("--restart", help="run everything again")] = False,
     allow_code: AllowCode = False,
@@ -105,7 +144,7 @@ def validate(
     from guard.bundle import load
     from guard.data import load_npz
 
-    if allow_code:
+    if allow_code or undefended is not None:
         _see_working_directory()
     with _alarms_expected():
         report = validate_bundle(
@@ -113,6 +152,7 @@ def validate(
             load_npz(data),
             out,
             names=None if attacks is None else tuple(each.strip() for each in attacks.split(",")),
+            undefended=undefended,
             seed=seed,
             resume=not restart,
         )
@@ -242,6 +282,39 @@ def accounts_reset(
     console.print(f"{principal}: starts afresh", markup=False)
 
 
+@bench_app.command("uap")
+def bench_uap(
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the table; finished cells are kept there")],
+    tasks: Annotated[str | None, typer.Option(help="comma-separated; default: the profile's")] = None,
+    architectures: Annotated[str | None, typer.Option(help="comma-separated; default: the profile's")] = None,
+    defenses: Annotated[str | None, typer.Option(help="comma-separated; default: all")] = None,
+    zetas: Annotated[str | None, typer.Option(help="radii in percent of the mean image norm; default: 1,2,4")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="how many; each has its own splits, training and crafting")] = 3,
+    profile: Annotated[Literal["cpu", "gpu"], typer.Option(help="small networks, or full-size ones at 128 px")] = "cpu",
+    size: Annotated[int | None, typer.Option(help="pixels a side; default: the profile's")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="of training; default: 24")] = None,
+    hardening: Annotated[int | None, typer.Option(min=1, help="epochs; default: the method's own")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:0; default: the profile's")] = None,
+) -> None:
+    """Universal perturbations against tasks x architectures x defenses; a killed run goes on where it stopped."""
+    from attacks.benchmarks.uap_table import planned, run
+
+    plan = planned(
+        profile,
+        tasks=_names(tasks),
+        architectures=_names(architectures),
+        defenses=_names(defenses),
+        zetas=_names(zetas),
+        seeds=seeds,
+        size=size,
+        epochs=epochs,
+        hardening=hardening,
+        device=device,
+    )
+    run(plan, out, console=console)
+    console.print(f"table: {out / 'table.md'}", markup=False)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: run a command and exit with its code."""
     try:
@@ -281,6 +354,11 @@ def _see_working_directory() -> None:
     """Let ``package.module:attribute`` name code in the current folder, as ``python -m`` does."""
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)
+
+
+def _names(listed: str | None) -> tuple[str, ...] | None:
+    """A comma-separated option as its parts."""
+    return None if listed is None else tuple(each.strip() for each in listed.split(",") if each.strip())
 
 
 def _pick(splits: dict[str, Any], wanted: str | None, source: Path) -> Any:

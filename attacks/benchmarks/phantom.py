@@ -11,9 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from attacks.benchmarks.base import Task, partition
+from attacks.benchmarks.drawing import Draws, blur, soft
 from guard.data import Split
 from guard.types import Array, Ints
 
@@ -21,9 +21,9 @@ SIZES = {"train": 1200, "selection": 300, "calibration": 400, "holdout": 600, "t
 CHUNK = 64
 
 
-def load_phantom(seed: int, _root: Path | None = None) -> Task:
-    """3,000 phantoms at 64x64, half of them with an opacity, split by chance."""
-    images, labels = phantoms(sum(SIZES.values()), seed=seed)
+def load_phantom(seed: int, _root: Path | None = None, size: int = 64) -> Task:
+    """3,000 phantoms, `size` pixels a side, half of them with an opacity, split by chance."""
+    images, labels = phantoms(sum(SIZES.values()), size=size, seed=seed)
     return Task(
         name="phantom",
         modality="image",
@@ -44,27 +44,9 @@ def phantoms(n: int, *, size: int = 64, seed: int = 0) -> tuple[Array, Ints]:
     return np.concatenate(chunks)[:, None], labels
 
 
-class _Draws:
-    """Random numbers, one per image, shaped to broadcast over pixels."""
-
-    def __init__(self, n: int, rng: np.random.Generator) -> None:
-        self.n, self.rng = n, rng
-
-    def between(self, low: float, high: float) -> Array:
-        return self.rng.uniform(low, high, (self.n, 1, 1)).astype(np.float32)
-
-    def normal(self, size: int) -> Array:
-        return self.rng.standard_normal((self.n, size, size), np.float32)
-
-    def texture(self, size: int, grain: float) -> Array:
-        """Smooth noise of unit spread; `grain` is its length as a fraction of the image."""
-        noise = _blur(self.normal(size), grain * size)
-        return np.asarray(noise / noise.std(axis=(1, 2), keepdims=True), np.float32)
-
-
 def _draw(labels: Ints, size: int, rng: np.random.Generator) -> Array:
     """Images ``(n, size, size)`` for `labels`."""
-    draw = _Draws(len(labels), rng)
+    draw = Draws(len(labels), rng)
     x, y = _pose(size, draw)
     torso, thickness = _torso(x, y, draw)
     lungs = _lungs(x, y, draw)
@@ -77,7 +59,7 @@ def _draw(labels: Ints, size: int, rng: np.random.Generator) -> Array:
     return _acquire(attenuation * torso, draw)
 
 
-def _pose(size: int, draw: _Draws) -> tuple[Array, Array]:
+def _pose(size: int, draw: Draws) -> tuple[Array, Array]:
     """Body coordinates of each pixel: x from the patient's right to left, y from neck to abdomen."""
     line = np.linspace(-1, 1, size, dtype=np.float32)
     tilt = draw.between(-0.07, 0.07)
@@ -87,19 +69,19 @@ def _pose(size: int, draw: _Draws) -> tuple[Array, Array]:
     return x, y
 
 
-def _torso(x: Array, y: Array, draw: _Draws) -> tuple[Array, Array]:
+def _torso(x: Array, y: Array, draw: Draws) -> tuple[Array, Array]:
     """Where the body is, and how much tissue the beam meets there, in [0, 1]."""
     trunk = draw.between(0.90, 1.02) + 0.05 * y
-    shoulder = 0.55 * _soft(-0.62 - y, 0.18) + trunk  # arms and shoulders fill the upper corners
+    shoulder = 0.55 * soft(-0.62 - y, 0.18) + trunk  # arms and shoulders fill the upper corners
     neck = 0.32 + 1.05 * np.sqrt(np.clip(y + draw.between(0.98, 1.10), 0, None))
     half = np.minimum(shoulder, neck)
-    inside = _soft(half - np.abs(x), 0.03)
+    inside = soft(half - np.abs(x), 0.03)
     depth = np.sqrt(np.clip(1 - (x / (half + 0.12)) ** 2, 0.05, None))
-    abdomen = 0.30 * _soft(y - 0.60, 0.12)
+    abdomen = 0.30 * soft(y - 0.60, 0.12)
     return inside, depth * 0.82 + abdomen + draw.between(-0.05, 0.05) * y
 
 
-def _lungs(x: Array, y: Array, draw: _Draws) -> Array:
+def _lungs(x: Array, y: Array, draw: Draws) -> Array:
     """Air along the beam, in [0, 1]: two fields, narrow at the apex, cut below by the diaphragm's domes."""
     breath = draw.between(-0.08, 0.10)
     air = np.zeros(np.broadcast_shapes(x.shape, y.shape), np.float32)
@@ -112,38 +94,38 @@ def _lungs(x: Array, y: Array, draw: _Draws) -> Array:
         outer = draw.between(0.70, 0.78) * np.sqrt(1 - (1 - down) ** 2.2 * 0.999) * (0.93 + 0.07 * down)
         inner = 0.13 + 0.04 * down
         edge = np.minimum(np.minimum(outer - across, across - inner), dome - y)
-        air += _soft(edge, 0.025) * np.clip(0.55 + 1.6 * edge, 0, 1) * _soft(y - top, 0.03)
+        air += soft(edge, 0.025) * np.clip(0.55 + 1.6 * edge, 0, 1) * soft(y - top, 0.03)
     return air
 
 
-def _skeleton(x: Array, y: Array, lungs: Array, draw: _Draws) -> Array:
+def _skeleton(x: Array, y: Array, lungs: Array, draw: Draws) -> Array:
     """Posterior ribs falling sideways, fainter anterior ribs rising, clavicles, vertebrae."""
     across = np.abs(x)
-    cage = _soft(0.84 - 0.25 * np.clip(-y - 0.2, 0, None) - across, 0.03) * _soft(0.75 - y, 0.08) * _soft(y + 0.9, 0.05)
+    cage = soft(0.84 - 0.25 * np.clip(-y - 0.2, 0, None) - across, 0.03) * soft(0.75 - y, 0.08) * soft(y + 0.9, 0.05)
     rate, start = draw.between(22, 26), draw.between(0, 2 * np.pi)
     back = np.sin(rate * (y + 0.55 * (across - 0.35) ** 2 - 0.10 * across) + start)
     front = np.sin(rate * 0.9 * (y - 0.75 * across) + 2.0 * start)
-    ribs = draw.between(0.09, 0.17) * _soft(back - 0.25, 0.15) * _soft(across - 0.08, 0.02)
-    ribs += draw.between(0.03, 0.07) * _soft(front - 0.35, 0.15) * _soft(across - 0.25, 0.06) * lungs
+    ribs = draw.between(0.09, 0.17) * soft(back - 0.25, 0.15) * soft(across - 0.08, 0.02)
+    ribs += draw.between(0.03, 0.07) * soft(front - 0.35, 0.15) * soft(across - 0.25, 0.06) * lungs
     height = draw.between(-0.80, -0.70) - 0.18 * (across - 0.1)
-    clavicles = np.exp(-(((y - height) / 0.035) ** 2)) * _soft(across - 0.10, 0.03) * _soft(0.72 - across, 0.05)
+    clavicles = np.exp(-(((y - height) / 0.035) ** 2)) * soft(across - 0.10, 0.03) * soft(0.72 - across, 0.05)
     spine = np.exp(-((x / 0.10) ** 4)) * (0.16 + 0.05 * np.sin(draw.between(20, 24) * y + start))
     return np.asarray(ribs * cage + draw.between(0.12, 0.20) * clavicles + spine, np.float32)
 
 
-def _mediastinum(x: Array, y: Array, draw: _Draws) -> Array:
+def _mediastinum(x: Array, y: Array, draw: Draws) -> Array:
     """Heart, leaning to the patient's left, with the great vessels above it."""
     size = draw.between(0.88, 1.18)
     u, v = x - draw.between(0.08, 0.15), y - draw.between(0.28, 0.36)
     along, athwart = 0.85 * u + 0.53 * v, 0.85 * v - 0.53 * u
     radius = np.sqrt((along / (0.40 * size)) ** 2 + (athwart / (0.29 * size)) ** 2)
-    heart = _soft(1 - radius, 0.06) * np.sqrt(np.clip(1.6 - radius**2, 0, None)) * _soft(0.58 - y, 0.12)
-    column = np.exp(-((x / draw.between(0.15, 0.20)) ** 4)) * _soft(0.4 - y, 0.1)
+    heart = soft(1 - radius, 0.06) * np.sqrt(np.clip(1.6 - radius**2, 0, None)) * soft(0.58 - y, 0.12)
+    column = np.exp(-((x / draw.between(0.15, 0.20)) ** 4)) * soft(0.4 - y, 0.1)
     knob = np.exp(-(((x - 0.17) / 0.10) ** 2) - ((y + 0.36) / 0.11) ** 2)
     return np.asarray(draw.between(0.30, 0.45) * heart + 0.20 * column + 0.18 * knob, np.float32)
 
 
-def _vessels(x: Array, y: Array, size: int, draw: _Draws) -> Array:
+def _vessels(x: Array, y: Array, size: int, draw: Draws) -> Array:
     """Hilar markings: bright at the roots of the lungs, branching and fading outward."""
     distance = np.sqrt((np.abs(x) - 0.20) ** 2 + (y + 0.02) ** 2)
     branches = np.abs(draw.texture(size, 0.025)) * np.exp(-distance / 0.35)
@@ -151,7 +133,7 @@ def _vessels(x: Array, y: Array, size: int, draw: _Draws) -> Array:
     return np.asarray(draw.between(0.10, 0.20) * (roots + 0.6 * branches), np.float32)
 
 
-def _opacities(x: Array, y: Array, lungs: Array, size: int, draw: _Draws) -> Array:
+def _opacities(x: Array, y: Array, lungs: Array, size: int, draw: Draws) -> Array:
     """One opacity in either lung and, half of the time, another: uneven patches inside the lung's border."""
     total = np.zeros_like(lungs)
     for present in (1.0, draw.rng.integers(0, 2, (draw.n, 1, 1)).astype(np.float32)):
@@ -159,25 +141,16 @@ def _opacities(x: Array, y: Array, lungs: Array, size: int, draw: _Draws) -> Arr
         u, v = x - side * draw.between(0.28, 0.60), y - draw.between(-0.45, 0.45)
         stretch, width = draw.between(0.7, 1.4), draw.between(0.11, 0.24)
         radius = np.sqrt((u / stretch) ** 2 + (v * stretch) ** 2) / width
-        patch = _soft(1 - radius + 0.25 * draw.texture(size, 0.05), 0.25) * (1 + 0.2 * draw.texture(size, 0.03))
+        patch = soft(1 - radius + 0.25 * draw.texture(size, 0.05), 0.25) * (1 + 0.2 * draw.texture(size, 0.03))
         total += present * draw.between(0.22, 0.55) * patch
     return np.asarray(total * np.clip(1.4 * lungs, 0, 1), np.float32)
 
 
-def _acquire(attenuation: Array, draw: _Draws) -> Array:
+def _acquire(attenuation: Array, draw: Draws) -> Array:
     """What the detector and the site make of it: blur, scatter, film response, noise, window, gamma."""
-    image = _blur(attenuation, 0.010 * attenuation.shape[-1])
-    image = image + draw.between(0.02, 0.10) * _blur(attenuation, 0.15 * attenuation.shape[-1])
+    image = blur(attenuation, 0.010 * attenuation.shape[-1])
+    image = image + draw.between(0.02, 0.10) * blur(attenuation, 0.15 * attenuation.shape[-1])
     image = 1.06 * (1 - np.exp(-draw.between(1.0, 1.5) * image))
     image += draw.between(0.01, 0.035) * draw.normal(image.shape[-1])
     image = draw.between(0.85, 1.12) * image + draw.between(-0.08, 0.06)
     return np.clip(image, 0, 1).astype(np.float32) ** draw.between(0.85, 1.25)
-
-
-def _soft(signed: Array, width: float) -> Array:
-    """A step from 0 to 1 where `signed` turns positive, `width` wide."""
-    return np.asarray(0.5 * (1 + np.tanh(signed / width)), np.float32)
-
-
-def _blur(images: Array, sigma: float) -> Array:
-    return np.asarray(gaussian_filter(images, (0, sigma, sigma), truncate=2.5, mode="nearest"))

@@ -1,5 +1,6 @@
 """What an evasion run needs before it starts: gradients to follow, a ball to stay in, rows and decisions.
 
+A network that declares it needs them is seen through BPDA and EOT (`attacks.adaptive.differentiable`).
 Without white-box access the gradients come from a surrogate trained on the target's answers to the craft
 rows. Success is always judged by asking the target: a row counts when it is answered with another class
 than the model gives the clean row (or with the attacker's class), never when it is withheld. An attacker
@@ -17,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attacks.adaptive import Detector
+from attacks.adaptive import Detector, differentiable
 from attacks.ascent import both, decide, stepwise
-from attacks.ball import Ball
+from attacks.ball import Ball, FeatureRules, Norm
 from attacks.base import Access, AttackData
 from attacks.checks import ROWS, dead_screens, evasion_flags
 from attacks.surrogate import answered, fit_classifier
@@ -33,6 +34,7 @@ FACTORS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3, 1.6)
 SURROGATE_EPOCHS = {"image": 15, "tabular": 60}
 CURVE_ROWS = 200  # test rows asked again at every radius of a curve
 NO_ROWS = "no rows: there is no test row this attack could win on"
+SMALLEST = 1e-12  # a probability of zero, on a logarithmic scale
 LEVELS = 255  # steps of an 8-bit image
 TRANSFER = "transfer: gradients come from a surrogate trained on the target's answers"
 
@@ -59,12 +61,21 @@ class Scene:
 
     @classmethod
     def set(
-        cls, target: Target, data: AttackData, *, epsilon: float, rate: float | None, device: str, seed: int
+        cls,
+        target: Target,
+        data: AttackData,
+        *,
+        epsilon: float,
+        rate: float | None,
+        device: str,
+        seed: int,
+        norm: Norm = "inf",
+        rules: FeatureRules | None = None,
     ) -> Scene:
         """Ask about the clean rows and find gradients; with `rate`, know the detector too, where there is
         one.
 
-        Raises `MedwardError` for a radius that is negative or not finite.
+        Raises `MedwardError` for a radius that is negative or not finite, and for a rule on no feature.
         """
         x = np.asarray(data.craft.inputs, np.float32)
         craft = torch.as_tensor(x, device=device)
@@ -77,7 +88,7 @@ class Scene:
             detector=detector,
             blind=blind,
             step=None if detector is None else _step(target.spec),
-            ball=Ball.of(target.spec, x, epsilon).to(craft.device),
+            ball=Ball.of(target.spec, x, epsilon, norm=norm, rules=rules).to(craft.device),
             craft=craft,
             craft_labels=labels,
             test=torch.as_tensor(np.asarray(data.test.inputs, np.float32), device=device),
@@ -85,8 +96,20 @@ class Scene:
             withheld=withheld,
         )
 
-    def flags(self, target: Target, seed: int) -> tuple[str, ...]:
-        """What is wrong with the gradients at hand, the model's and the screens'."""
+    def flags(
+        self,
+        target: Target,
+        seed: int,
+        *,
+        adversarial: Tensor | None = None,
+        universal: bool = False,
+        steps: int | None = None,
+    ) -> tuple[str, ...]:
+        """What is wrong with the gradients at hand, the model's and the screens', and with what a run made of them.
+
+        `adversarial (n, *shape)` are the test rows as a run of so many `steps` changed them, `universal` when by one
+        change for all.
+        """
         flags = [f"the attacker could not use the screens: {self.blind}"] if self.blind else []
         if self.detector is not None:
             generator = torch.Generator().manual_seed(seed)
@@ -104,6 +127,9 @@ class Scene:
             modality=target.spec.modality,
             seed=seed,
             thorough=self.detector is None,
+            adversarial=adversarial,
+            universal=universal,
+            steps=steps,
         )
 
     def fooled(self, target: Target, x: Tensor, adversarial: Tensor, labels: Tensor, goal: int | None = None) -> Bools:
@@ -111,11 +137,11 @@ class Scene:
 
         With a `step` the rows that do not win are asked again with their change from `x` in whole steps.
         """
-        won = _asked(target, adversarial, labels, goal)
+        won = fooled(target, adversarial, labels, goal)
         rest = torch.as_tensor(~won, device=x.device)
         if self.step is not None and rest.any():
             again = stepwise(adversarial[rest], x[rest], self.step)
-            won[~won] = _asked(target, again, labels[rest], goal)
+            won[~won] = fooled(target, again, labels[rest], goal)
         return won
 
 
@@ -130,10 +156,27 @@ def curve(success: Callable[[float], float], epsilon: float) -> tuple[list[float
     return [factor * epsilon for factor in FACTORS], [success(factor) for factor in FACTORS]
 
 
-def _asked(target: Target, inputs: Tensor, labels: Tensor, goal: int | None) -> Bools:
-    answers = target.query(inputs.cpu().numpy()).labels
-    wrong = answers != labels.cpu().numpy() if goal is None else answers == goal
-    return np.asarray((answers >= 0) & wrong)
+def fooled(target: Target, inputs: Tensor, labels: Tensor, goal: int | None = None) -> Bools:
+    """Ask the target once: which rows are answered with another class than `labels`, or with `goal`."""
+    given = target.query(inputs.cpu().numpy()).labels
+    wrong = given != labels.cpu().numpy() if goal is None else given == goal
+    return np.asarray((given >= 0) & wrong)
+
+
+def answers(target: Target) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """The target as a black-box search asks it: scores ``(n, K)`` and labels ``(n,)``, NaN and -1 where withheld.
+
+    Probabilities come as their logarithms, which tell small ones apart.
+    """
+
+    def ask(x: Tensor) -> tuple[Tensor, Tensor]:
+        response = target.query(x.cpu().numpy())
+        scores = torch.as_tensor(np.asarray(response.scores, np.float32), device=x.device)
+        if response.output == "probabilities":
+            scores = scores.clamp_min(SMALLEST).log()
+        return scores, torch.as_tensor(response.labels, device=x.device)
+
+    return ask
 
 
 def _step(spec: ModelSpec) -> float | None:
@@ -147,7 +190,7 @@ def _gradients(target: Target, craft: Split, device: str, seed: int) -> tuple[nn
     """A network, the decisions ``(n,)`` on the craft rows, and whether the network is a surrogate."""
     x = torch.as_tensor(np.asarray(craft.inputs, np.float32), device=device)
     try:
-        network = target.network.to(device)
+        network = differentiable(target.network.to(device))
         return network, decide(network, x), False
     except AccessDeniedError:
         spec = target.spec

@@ -46,6 +46,7 @@ def render(report: Report) -> str:
         clean=report.clean,
         headline=words.headline(report),
         drop=words.worst_drop(report.clean),
+        twin=words.twin(report),
         icons=words.ICONS,
         statuses=[
             (status, sum(finding.status is status for finding in report.findings))

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from attacks.finding import CleanCost, Curve, Finding, Status
 from attacks.gate import exit_code
+from attacks.intervals import Interval
 from attacks.journal import write_atomically
 from attacks.report.html import render
 from attacks.report.junit import junit
@@ -18,6 +19,22 @@ from attacks.report.table import print_findings
 from guard.errors import MedwardError
 from guard.policy import GatePolicy
 from guard.types import Modality
+
+
+class TwinFacts(BaseModel):
+    """The model as it was before hardening, which the undefended run of evasion was on.
+
+    `agreement` is the share of the judged rows that both models decide alike; the accuracies, of the twin and of the
+    deployed model without its guard, say what hardening cost.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    digest: str
+    white_box: bool
+    agreement: Interval
+    accuracy: Interval | None = None
+    deployed_accuracy: Interval | None = None
 
 
 class Provenance(BaseModel):
@@ -38,6 +55,7 @@ class Provenance(BaseModel):
     seed: int
     code: str
     white_box: bool
+    twin: TwinFacts | None = None
     versions: dict[str, str]
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from attacks.finding import Finding, Status
 from attacks.intervals import Interval
-from attacks.report.words import ICONS, estimate, headline, is_share, limits, worst_drop
+from attacks.report.words import ICONS, estimate, headline, is_share, limits, twin, worst_drop
 
 if TYPE_CHECKING:
     from attacks.report.record import Report
@@ -39,6 +39,8 @@ def print_findings(report: Report, console: Console) -> None:
     for finding in report.findings:
         if finding.status is not Status.HELD:
             console.print(Text.assemble((finding.attack, "bold"), ": ", " ".join(finding.reasons)))
+    if said := twin(report):
+        console.print(Text(f"undefended (evasion): {said}"))
     console.print(Text(f"clean cost: {_clean(report)}"))
     console.print(Text(f"{report.verdict.value}: {headline(report)}", STYLES[report.verdict]))
 

@@ -62,6 +62,18 @@ def threat(finding: Finding, modality: Modality) -> str:
     return "; ".join(parts)
 
 
+def twin(report: Report) -> str:
+    """What the undefended run of evasion was on, and what hardening cost; empty without a twin."""
+    facts = report.provenance.twin
+    if facts is None:
+        return ""
+    said = f"the model before hardening, which decides {estimate(facts.agreement, share=True)} of rows alike"
+    if facts.accuracy is None or facts.deployed_accuracy is None:
+        return said
+    before, after = estimate(facts.accuracy, share=True), estimate(facts.deployed_accuracy, share=True)
+    return f"{said}; accuracy {before} before, {after} after, n = {facts.accuracy.n}"
+
+
 def headline(report: Report) -> str:
     """The verdict in one sentence."""
     count = {status: sum(finding.status is status for finding in report.findings) for status in Status}

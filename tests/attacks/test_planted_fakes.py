@@ -1,4 +1,4 @@
-"""Four ways to look safe without being so, through the whole validation: none may come out HELD.
+"""Ways to look safe without being so, through the whole validation: none may come out HELD, each is named.
 
 The guard beside them is an ideal one that knows every benign row, so that nothing but the fault stands
 between the cell and HELD; without a fault the same cell is HELD.
@@ -8,8 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.planted import Deployment, Ideal
+import torch
+from support.planted import Deployment, Faulty, Ideal
 
+from attacks.checks import named
 from attacks.evasion import PGD
 from attacks.finding import Status
 from attacks.matrix import validate
@@ -19,8 +21,9 @@ NEAR = 0.06
 
 
 @pytest.fixture(autouse=True)
-def _short_accounts(monkeypatch):
-    monkeypatch.setattr("attacks.clean.QUERIES", 20)
+def _short(monkeypatch):
+    monkeypatch.setattr("attacks.clean.QUERIES", 5)
+    monkeypatch.setattr("attacks.evasion.scene.FACTORS", (0.0, 1.0))
 
 
 @pytest.fixture(scope="module")
@@ -50,19 +53,30 @@ def test_without_a_fault_the_cell_is_held(judged, plain):
     finding = judged(plain)
     assert finding.status is Status.HELD, finding.reasons
     assert finding.undefended.low > 0.5
+    assert named(finding.flags) == ()
 
 
-@pytest.mark.parametrize("fault", ["inflated", "quantised"])
-def test_masked_gradients_are_inconclusive(request, judged, fault):
-    finding = judged(request.getfixturevalue(fault))
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [
+        ({"levels": 15}, "quantiser"),
+        ({"backward": "flipped"}, "gradient killer"),
+        ({"noise": 0.05}, "random front end"),
+    ],
+)
+def test_a_fake_is_inconclusive_and_named(judged, plain, fault, name):
+    torch.manual_seed(0)
+    finding = judged(replace(plain, network=Faulty(plain.network.body, **fault)))
     assert finding.status is Status.INCONCLUSIVE
-    assert "masked gradients" in " ".join(finding.reasons)
+    assert named(finding.flags) == (name,)
+    assert name in " ".join(finding.reasons)
 
 
 def test_a_detector_that_always_abstains_is_broken(judged, plain):
     finding = judged(plain, refuses=True)
     assert finding.status is Status.BROKEN
     assert "refuses benign rows: at least 98" in " ".join(finding.reasons)
+    assert named(finding.flags) == ("always abstains",)
 
 
 def test_an_attack_with_zero_steps_is_inconclusive(judged, plain):
@@ -70,3 +84,4 @@ def test_an_attack_with_zero_steps_is_inconclusive(judged, plain):
     assert finding.status is Status.INCONCLUSIVE
     assert finding.undefended.value == 0
     assert "too weak" in " ".join(finding.reasons)
+    assert named(finding.flags) == ("zero steps",)

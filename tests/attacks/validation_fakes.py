@@ -46,7 +46,8 @@ class Deployment:
     def guard(self, *, store: Store) -> Guard:
         policy = self.policy
         if self.abstains:
-            ladder = (policy.monitor.ladder[0].model_copy(update={"false_alarm": 1.0, "action": "withhold"}),)
+            alpha = float(policy.monitor.count)  # alpha 1 for each monitor: all of them alarm at once
+            ladder = (policy.monitor.ladder[0].model_copy(update={"false_alarm": alpha, "action": "withhold"}),)
             policy = policy.model_copy(update={"monitor": policy.monitor.model_copy(update={"ladder": ladder})})
         return Guard(model=self.model, policy=policy, profile=self.profile, store=store)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -48,7 +49,7 @@ def score(batch):
 
 def make(path, x, spec=SPEC, **options):
     model = models.wrap(x, spec=spec, sample=X[:16])
-    profile = Profile.fit(model, X, risk=POLICY.monitor.calibration_risk)
+    profile = Profile.fit(model, X, risk=POLICY.monitor.risk, secret=0)
     return bundle.save(path, model, POLICY, profile, data_digest="d" * 64, sizes={"benign": len(X)}, **options)
 
 
@@ -244,10 +245,22 @@ def test_an_edited_calibration_risk_moves_the_thresholds_or_is_refused(copy):
     text = (copy / "policy.toml").read_text()
     (copy / "policy.toml").write_text(text.replace("calibration_risk = 0.001", "calibration_risk = 0.05"))
     bundle.seal(copy)
-    assert bundle.load(copy).profile.thresholds.risk == 0.05
+    assert bundle.load(copy).profile.thresholds.risk == 0.05 / 2  # two monitors share it
     (copy / "policy.toml").write_text(text.replace("calibration_risk = 0.001", "calibration_risk = 1e-300"))
     with pytest.raises(MedwardError, match="cannot support risk"):
         bundle.seal(copy)
+
+
+def test_a_profile_from_before_the_shared_monitor_is_refused_until_that_is_switched_off(tmp_path, source):
+    model = models.wrap(source, spec=SPEC, sample=X[:16])
+    old = dataclasses.replace(Profile.fit(model, X, risk=0.001), residuals=None)
+    parts = {"data_digest": "d" * 64, "sizes": {}}
+    with pytest.raises(MedwardError, match="protect the model again, or set shared = false"):
+        bundle.save(tmp_path / "on", model, POLICY, old, **parts)
+    off = Policy.model_validate({**POLICY.model_dump(), "monitor": {"shared": False}})
+    built = bundle.save(tmp_path / "off", model, off, old, **parts)
+    verdicts = built.guard().answer(Query(principal=("key",), inputs=X[:2])).verdicts
+    assert [verdict.source for verdict in verdicts] == ["screen", "e-process:key"]
 
 
 def test_only_a_bundle_is_overwritten_and_only_on_request(copy, source, tmp_path):

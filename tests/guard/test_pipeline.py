@@ -118,7 +118,7 @@ def test_accounts_that_share_an_attack_meet_at_their_parent(make_guard):
     assert ask(guard, BENIGN[:1], ("elsewhere", "fresh-key")).levels == (Level.ROUNDED,)
 
 
-def test_alpha_is_split_over_the_levels_of_a_path(make_guard):
+def test_alpha_is_split_over_the_levels_of_a_path_and_over_monitors(make_guard):
     guard = make_guard(policy(screen={"action": "flag"}))
     rng = np.random.default_rng(0)
     rows = [ODD + rng.normal(size=(1, 3)).astype(np.float32) for _ in range(40)]
@@ -129,7 +129,7 @@ def test_alpha_is_split_over_the_levels_of_a_path(make_guard):
     assert 0 < asked[0] < asked[1] < len(rows)
     for depth in (1, 3):
         rungs = eprocess_for(guard.policy, (0.1,), depth).ladder
-        assert [alpha * depth for alpha, _ in rungs] == [
+        assert [alpha * depth * 2 for alpha, _ in rungs] == [
             pytest.approx(rung.false_alarm) for rung in guard.policy.monitor.ladder
         ]
 
@@ -163,7 +163,7 @@ def test_a_reset_is_on_record_before_the_account_is_forgotten(make_guard):
 def test_a_failing_defense_is_handled_as_the_site_chose(make_guard, on_error, level):
     guard = make_guard(Policy(on_error=on_error), store=BrokenStore(), audit=(audit := Log()))
     assert ask(guard, BENIGN[:2]).levels == (level, level)
-    assert audit.records[0]["verdicts"][-1]["source"].startswith("error:e-process:")
+    assert audit.records[0]["verdicts"][-1]["source"].startswith("error:account:")
 
 
 def test_a_failing_store_does_not_switch_off_the_screen(make_guard):
@@ -192,6 +192,7 @@ def test_a_failing_parent_does_not_clear_an_accounts_alarm(make_guard):
 def test_a_failing_screen_leaves_standing_alarms_standing(make_guard, linear_profile):
     class NoScreen:
         thresholds = linear_profile.thresholds
+        residuals = linear_profile.residuals
 
         def strangeness(self, inputs, outputs):
             raise RuntimeError("no screen today")
@@ -203,6 +204,82 @@ def test_a_failing_screen_leaves_standing_alarms_standing(make_guard, linear_pro
     guard = make_guard(Policy(on_error="flag"), store=store, profile=NoScreen())
     assert ask(guard, BENIGN[:1]).levels == (Level.WITHHELD,)
     assert ask(guard, BENIGN[:1], ("someone", "else")).levels == (Level.ROUNDED,)
+
+
+def pushed(n, seed=3):
+    """Ordinary rows that all carry one perturbation."""
+    return (np.random.default_rng(seed).normal(size=(n, 3)) * 0.3 + [9, 0, 0]).astype(np.float32)
+
+
+@pytest.fixture
+def idle_screens(linear_profile):
+    """The profile with screens that find nothing strange."""
+    thresholds = dataclasses.replace(linear_profile.thresholds, cuts=(1e9,) * len(linear_profile.thresholds.cuts))
+    return dataclasses.replace(linear_profile, thresholds=thresholds)
+
+
+def sources(answer, action):
+    return {verdict.source for verdict in answer.verdicts if verdict.action.label == action}
+
+
+def test_a_perturbation_shared_by_an_accounts_requests_is_noticed_and_a_reset_clears_it(make_guard, idle_screens):
+    guard = make_guard(policy(screen={"action": "allow"}), profile=idle_screens)
+    levels = [ask(guard, row[None], ("key",)).levels[0] for row in pushed(30)]
+    assert levels[0] is Level.ROUNDED
+    assert levels == sorted(levels)
+    assert sources(ask(guard, BENIGN[:1], ("key",)), "withhold") == {"shared:key"}
+    guard.reset(("key",))
+    assert ask(guard, BENIGN[:1], ("key",)).levels == (Level.ROUNDED,)
+    off = make_guard(policy(screen={"action": "allow"}, monitor={"shared": False}), profile=idle_screens)
+    assert {ask(off, row[None], ("key",)).levels[0] for row in pushed(30)} == {Level.ROUNDED}
+
+
+def test_a_batch_is_watched_as_single_queries_are(make_guard, idle_screens):
+    states = []
+    for size in (1, 6):
+        store = MemoryStore()
+        guard = make_guard(profile=idle_screens, store=store)
+        for batch in np.split(pushed(12), 12 // size):
+            ask(guard, batch)
+        states.append([store.get("/".join(WHO[:depth]))["shared"]["hits"] for depth in (1, 2, 3)])
+    assert states[0] == states[1]
+    assert states[0][0][0] > 0
+
+
+def test_switching_the_shared_monitor_off_and_on_clears_no_alarm(make_guard, idle_screens):
+    store, quiet = MemoryStore(), {"screen": {"action": "allow"}}
+    on = make_guard(policy(**quiet), profile=idle_screens, store=store)
+    off = make_guard(policy(**quiet, monitor={"shared": False}), profile=idle_screens, store=store)
+    ask(on, pushed(30), ("key",))
+    assert ask(off, BENIGN[:1], ("key",)).levels == (Level.ROUNDED,)
+    assert ask(on, BENIGN[:1], ("key",)).levels == (Level.WITHHELD,)
+
+
+def test_a_state_of_medward_0_1_keeps_its_alarm(make_guard):
+    store = MemoryStore()
+    guard = make_guard(store=store)
+    ask(guard, ODD + np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32), ("key",))
+    store.transact("key", lambda state: (state["e-process"], None))
+    assert ask(guard, BENIGN[:1], ("key",)).levels == (Level.WITHHELD,)
+
+
+def test_failing_residuals_take_nothing_away_from_the_others(make_guard, linear_profile):
+    class Broken:
+        reference, radius, fingerprint = linear_profile.residuals.reference, 0, "x"
+
+        def vectors(self, inputs):
+            raise RuntimeError("no residuals today")
+
+    profile = dataclasses.replace(linear_profile, residuals=Broken())
+    answer = ask(make_guard(Policy(on_error="flag"), profile=profile), np.concatenate([BENIGN[:1], ODD]))
+    assert answer.levels == (Level.ROUNDED, Level.WITHHELD)
+    assert sources(answer, "flag") == {"error:residuals:RuntimeError"}
+    assert ask(make_guard(profile=profile), BENIGN[:1]).levels == (Level.WITHHELD,)
+
+
+def test_a_profile_without_residuals_is_refused_where_the_policy_needs_them(make_guard, linear_profile):
+    with pytest.raises(MedwardError, match=r"monitor\.shared = false"):
+        make_guard(profile=dataclasses.replace(linear_profile, residuals=None))
 
 
 def test_states_are_kept_as_long_as_the_policy_says(make_guard):

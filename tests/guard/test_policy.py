@@ -18,14 +18,15 @@ def test_defaults_round_trip_through_toml():
     decimals=st.integers(1, 6),
     rate=st.floats(1e-6, 0.49),
     alpha=st.floats(1e-9, 0.99),
+    shared=st.booleans(),
 )
-def test_any_valid_policy_round_trips(level, decimals, rate, alpha):
+def test_any_valid_policy_round_trips(level, decimals, rate, alpha, shared):
     policy = Policy.model_validate(
         {
             "on_error": "flag",
             "release": {"level": level, "decimals": decimals},
             "screen": {"rate": rate},
-            "monitor": {"ladder": [{"false_alarm": alpha, "action": "coarsen"}]},
+            "monitor": {"ladder": [{"false_alarm": alpha, "action": "coarsen"}], "shared": shared},
         }
     )
     again = Policy.from_toml(policy.to_toml())
@@ -65,6 +66,12 @@ def test_a_ladder_that_gets_milder_is_refused():
     )
     with pytest.raises(MedwardError, match=r"monitor\.ladder"):
         Policy.from_toml(toml)
+
+
+@pytest.mark.parametrize(("shared", "count"), [(True, 2), (False, 1)])
+def test_the_calibration_risk_is_shared_by_the_monitors(shared, count):
+    monitor = Policy.model_validate({"on_error": "flag", "monitor": {"shared": shared}}).monitor
+    assert monitor.risk * count == monitor.calibration_risk
 
 
 def test_fingerprint_changes_with_any_choice():

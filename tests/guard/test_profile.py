@@ -98,6 +98,14 @@ def test_too_few_rows_are_refused(linear_model):
         Profile.fit(linear_model, benign(50, 0), risk=0.001)
 
 
+def test_the_sketch_is_a_secret_unless_one_is_given(linear_model):
+    rows = np.random.default_rng(0).normal(size=(100, 300)).astype(np.float32)
+    model = dataclasses.replace(linear_model, weights=np.ones((300, 3), np.float32))
+    orders = [Profile.fit(model, rows, risk=0.01, secret=s).residuals.order.tolist() for s in (None, None, 7, 7)]
+    assert orders[0] != orders[1]
+    assert orders[2] == orders[3]
+
+
 def test_embeddings_follow_what_the_model_shows():
     spec = {"name": "m", "classes": ("a", "b"), "output": "logits"}
     assert embeddings_for(ModelSpec(modality="tabular", shape=(3,), **spec)) == ("rows",)

@@ -13,6 +13,7 @@ from support.logs import content, write
 
 from guard.audit import AuditLog, read, verify
 from guard.errors import IntegrityError, MedwardError
+from guard.monitor import Residuals
 from guard.pipeline import Guard
 from guard.policy import Policy
 from guard.replay import replay
@@ -31,10 +32,15 @@ class FirstColumn:
         return Outputs(inputs)
 
 
+SEEN = np.random.default_rng(0).normal(size=(200, 2)) * [2, 4] + [1, 5]
+RESIDUALS = Residuals.fit(SEEN[:80], SEEN[80:])
+
+
 @dataclass
 class FirstColumnProfile:
     levels: tuple[float, ...] = GRID
     fingerprint: str = "fixed"
+    residuals: Residuals = RESIDUALS
 
     @property
     def thresholds(self):
@@ -79,7 +85,7 @@ def answered(count, audit, *, seed=0):
 def test_replay_reproduces_the_verdicts_of_a_log(tmp_path):
     path = tmp_path / "audit.jsonl"
     answered(120, AuditLog(path))
-    found = replay(read(path), [POLICY], GRID)
+    found = replay(read(path), [POLICY], GRID, RESIDUALS)
     assert found.verdicts == sum(len(record["verdicts"]) - 1 for record in read(path))
     assert found.restarts == {}
     actions = {verdict["action"] for record in read(path) for verdict in record["verdicts"]}
@@ -94,7 +100,7 @@ def test_replay_finds_the_order_of_records_that_were_logged_out_of_order(seed):
     windows = [records[i : i + 6] for i in range(0, len(records), 6)]
     shuffled = [record for window in windows for record in rng.sample(window, len(window))]
     assert shuffled != records
-    assert replay(shuffled, [POLICY], GRID).restarts == {}
+    assert replay(shuffled, [POLICY], GRID, RESIDUALS).restarts == {}
 
 
 def test_replay_of_a_guard_asked_from_eight_threads(tmp_path):
@@ -109,7 +115,7 @@ def test_replay_of_a_guard_asked_from_eight_threads(tmp_path):
     for thread in threads:
         thread.join()
     assert len(list(read(path))) == 200
-    assert replay(read(path), [POLICY], GRID).restarts == {}
+    assert replay(read(path), [POLICY], GRID, RESIDUALS).restarts == {}
 
 
 def bet_on(records):
@@ -131,11 +137,29 @@ def test_any_p_value_that_was_bet_on_cannot_change_even_in_a_rehashed_chain(tmp_
         was = tampered[number]["p_values"][row]
         tampered[number]["p_values"][row] = 1.0 if was < 1.0 else 0.005
         with pytest.raises(IntegrityError, match=rf"record {number + 1}: "):
-            replay(tampered, [POLICY], GRID)
+            replay(tampered, [POLICY], GRID, RESIDUALS)
     path = write(tmp_path / "forged.jsonl", [content(record) for record in tampered])
     assert verify(path).records == 40
     with pytest.raises(IntegrityError, match=rf"record {number + 1}: account '.*': recorded .* replayed "):
-        replay(read(path), [POLICY], GRID)
+        replay(read(path), [POLICY], GRID, RESIDUALS)
+
+
+def test_a_shared_perturbation_replays_and_its_p_values_cannot_change():
+    records, rng = Records(), np.random.default_rng(2)
+    guard_ = guarded(records)
+    for _ in range(40):
+        guard_.answer(Query(principal=KEYS[2], inputs=rng.normal(size=(1, 2)) * [0.1, 4] + [-30, 5]))
+    verdicts = [v for record in records for v in record["verdicts"] if v["source"].startswith("shared:")]
+    assert {v["action"] for v in verdicts} == {"allow", "flag", "coarsen", "withhold"}
+    assert replay(records, [POLICY], GRID, RESIDUALS).verdicts == 40 * 4
+    strange = next(i for i, record in enumerate(records) if record["shared"]["hospital"][0] < 1)
+    for key in ("hospital", "hospital/lab"):
+        tampered = json.loads(json.dumps(records))
+        tampered[strange]["shared"][key] = [1.0]
+        with pytest.raises(IntegrityError, match=rf"record {strange + 1}: account '{key}'"):
+            replay(tampered, [POLICY], GRID, RESIDUALS)
+    with pytest.raises(MedwardError, match=r"record 1: .* give the profile's residuals"):
+        replay(records, [POLICY], GRID)
 
 
 def test_a_changed_action_or_evidence_or_a_removed_record_is_named():
@@ -146,13 +170,13 @@ def test_a_changed_action_or_evidence_or_a_removed_record_is_named():
         tampered = json.loads(json.dumps(records))
         change(tampered)
         with pytest.raises(IntegrityError, match=says):
-            replay(tampered, [POLICY], GRID)
+            replay(tampered, [POLICY], GRID, RESIDUALS)
 
-    for level in (1, 2):
+    for level in (1, 2, 3):
         named(lambda log, v=level: log[20]["verdicts"][v].update(action="withhold"), "record 21: ")
         named(lambda log, v=level: log[20]["verdicts"][v]["evidence"].update(peak=9.0), "record 21: ")
         named(lambda log, v=level: log[20]["verdicts"][v]["evidence"].pop("peak"), "record 21: ")
-        named(lambda log, v=level: log[20]["verdicts"].pop(v), "record 21: not the record .*e-process")
+        named(lambda log, v=level: log[20]["verdicts"].pop(v), "record 21: not the record .*(e-process|shared)")
     named(lambda log: log[20]["p_values"].__setitem__(0, 0.3), r"record 21: the p-value 0\.3 is not on")
     named(lambda log: log[20]["p_values"].append(1.0), "record 21: needs as many p-values as inputs")
     removed = next(number for number, _ in bet_on(records) if number >= 20)
@@ -167,7 +191,7 @@ def test_a_reset_is_reported_as_a_new_start_and_not_refused():
     for query in traffic(20, seed=1):
         guard_.answer(query)
     assert [record["seq"] for record in records if record.get("event") == "reset"] == [61]
-    assert replay(records, [POLICY], GRID).restarts == {"hospital/ward": [62]}
+    assert replay(records, [POLICY], GRID, RESIDUALS).restarts == {"hospital/ward": [62]}
 
 
 def test_a_record_under_an_unknown_policy_is_named_and_known_policies_may_mix():
@@ -178,8 +202,8 @@ def test_a_record_under_an_unknown_policy_is_named_and_known_policies_may_mix():
     for query in traffic(20, seed=1):
         later.answer(query)
     with pytest.raises(MedwardError, match=f"record 21: made under policy {stricter.fingerprint}"):
-        replay(records, [POLICY], GRID)
-    assert replay(records, [POLICY, stricter], GRID).verdicts > 0
+        replay(records, [POLICY], GRID, RESIDUALS)
+    assert replay(records, [POLICY, stricter], GRID, RESIDUALS).verdicts > 0
 
 
 def test_records_without_monitor_verdicts_are_passed_over():
@@ -189,4 +213,4 @@ def test_records_without_monitor_verdicts_are_passed_over():
     guard_.store.close()
     guard_.answer(Query(principal=KEYS[0], inputs=[(0.0, 1)]))
     assert all(verdict["source"].startswith(("screen", "error:")) for verdict in records[-1]["verdicts"])
-    assert replay(records, [POLICY], GRID).verdicts == 0
+    assert replay(records, [POLICY], GRID, RESIDUALS).verdicts == 0

@@ -61,7 +61,7 @@ def test_a_restart_remembers_accounts_keys_and_salt(bundle, tmp_path):
     first, second = read(state / "audit.jsonl")
     assert first["inputs"] == second["inputs"]
     store = SQLiteStore(state / "accounts.db")
-    assert store.get("anonymous")["n"] == 10
+    assert store.get("anonymous")["e-process"]["n"] == 10
     store.close()
     assert state.stat().st_mode & 0o777 == 0o700
     assert (state / "salt").stat().st_mode & 0o777 == 0o600

@@ -1,30 +1,59 @@
-"""Four ways to look safe without being so, and an ideal guard that leaves nothing but the fault to blame."""
+"""Ways to look safe without being so, and an ideal guard that leaves nothing but the fault to blame."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import nn
 
 from guard.pipeline import Guard
-from guard.policy import Policy
+from guard.policy import GatePolicy, MonitorPolicy, Policy
 from guard.protocols import Store
 from guard.screen import Thresholds
 from guard.types import ModelSpec, Outputs
 
 
-class Faulty(nn.Module):
-    """A trained network; `scale` inflates its logits, `levels` quantises its input. Both mask gradients."""
+class Backward(torch.autograd.Function):
+    """The identity, with a gradient that is no slope of it."""
 
-    def __init__(self, body: nn.Sequential, scale: float = 1.0, levels: int = 0) -> None:
+    @staticmethod
+    def forward(ctx, x, kind):
+        ctx.kind = kind
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, slope):
+        order = torch.randperm(slope[0].numel(), generator=torch.Generator().manual_seed(1))
+        wrong = {
+            "zero": torch.zeros_like(slope),
+            "nan": slope * torch.nan,
+            "flipped": -slope,
+            "shuffled": slope.flatten(1)[:, order].view_as(slope),
+            "smaller": slope * 1e-3,  # the one that is honest: its direction is right
+        }
+        return wrong[ctx.kind], None
+
+
+class Faulty(nn.Module):
+    """A trained network with a fault.
+
+    `scale` inflates its logits, `levels` quantises its input, `backward` kills or bends the gradient at the input,
+    `noise` is the spread of what a random front end adds.
+    """
+
+    def __init__(
+        self, body: nn.Sequential, *, scale: float = 1.0, levels: int = 0, backward: str = "", noise: float = 0.0
+    ) -> None:
         super().__init__()
-        self.body, self.scale, self.levels = body, scale, levels
+        self.body, self.scale, self.levels, self.backward_kind, self.noise = body, scale, levels, backward, noise
 
     def both(self, x):
         """Scores and features."""
+        x = x + self.noise * torch.randn_like(x) if self.noise else x
         x = torch.round(x * self.levels) / self.levels if self.levels else x
+        x = Backward.apply(x, self.backward_kind) if self.backward_kind else x
         features = self.body[:-1](x)
         return self.body[-1](features) * self.scale, features
 
@@ -59,6 +88,7 @@ class Ideal:
     holes: int = 0
     far: float = 0.0
     refuses: bool = False
+    residuals: None = None
 
     @property
     def thresholds(self):
@@ -88,10 +118,11 @@ class Deployment:
     model: TorchVictim
     profile: Ideal
     digest: str = "cd" * 32
+    gate: GatePolicy = field(default_factory=GatePolicy)
 
     @property
     def policy(self) -> Policy:
-        return Policy(on_error="withhold")
+        return Policy(on_error="withhold", gate=self.gate, monitor=MonitorPolicy(shared=False))
 
     def guard(self, *, store: Store) -> Guard:
         return Guard(model=self.model, policy=self.policy, profile=self.profile, store=store)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attacks.benchmarks import base, nih_cxr, phantom, pneumoniamnist
+from attacks.benchmarks import base, lesion, nih_cxr, phantom, pneumoniamnist, tasks
 from attacks.benchmarks.base import first_seen, partition, read_known
 from attacks.benchmarks.tasks import TASKS, data_root, load, to_npz
 from guard.data import Split, load_npz
@@ -20,14 +20,16 @@ needs_data = pytest.mark.skipif("MEDWARD_DATA" not in os.environ, reason="MEDWAR
 NAMES = [
     "wdbc",
     "phantom",
+    "lesion",
     pytest.param("pneumoniamnist", marks=[pytest.mark.data, needs_data]),
     pytest.param("nih-cxr", marks=[pytest.mark.data, needs_data]),
 ]
 
 
 @pytest.fixture(autouse=True)
-def _few_phantoms(monkeypatch):
-    monkeypatch.setattr(phantom, "SIZES", {name: size // 10 for name, size in phantom.SIZES.items()})
+def _few_drawings(monkeypatch):
+    for drawn in (phantom, lesion):
+        monkeypatch.setattr(drawn, "SIZES", {name: size // 10 for name, size in drawn.SIZES.items()})
 
 
 def leaks(splits):
@@ -89,6 +91,33 @@ def test_the_written_npz_reads_back_equal(tmp_path):
     task = load("wdbc")
     to_npz(task, tmp_path / "wdbc.npz")
     assert dataclasses.replace(task, splits=load_npz(tmp_path / "wdbc.npz")).digest == task.digest
+
+
+@pytest.mark.parametrize("name", ["phantom", "lesion"])
+def test_a_drawn_task_is_drawn_at_the_size_asked_for(name):
+    task = load(name, seed=1, size=32)
+    assert task.shape[1:] == (32, 32)
+    assert "resized" not in task.source
+    assert task.digest != load(name, seed=1).digest
+
+
+def test_a_real_task_is_resized_and_says_so(monkeypatch):
+    monkeypatch.delitem(tasks.DRAWN, "phantom")  # now it counts as real
+    plain, large = load("phantom", seed=1), load("phantom", seed=1, size=96)
+    assert large.shape == (1, 96, 96)
+    assert "resized from 64x64" in large.source
+    for name, split in large.splits.items():
+        assert np.array_equal(split.labels, plain.splits[name].labels)
+        assert np.allclose(split.inputs.mean((1, 2, 3)), plain.splits[name].inputs.mean((1, 2, 3)), atol=0.01)
+        assert 0 <= split.inputs.min() <= split.inputs.max() <= 1
+    assert load("phantom", seed=1, size=64).digest == plain.digest
+
+
+def test_a_size_that_makes_no_sense_is_refused():
+    with pytest.raises(MedwardError, match="from 16 to 512 pixels a side, got 4"):
+        load("phantom", size=4)
+    with pytest.raises(MedwardError, match="tabular task wdbc has no images"):
+        load("wdbc", size=64)
 
 
 def test_an_unknown_task_is_answered_with_the_known_ones():

@@ -6,6 +6,7 @@ import torch
 
 from attacks.ascent import LOSSES, ascend, decide
 from attacks.ball import Ball
+from attacks.base import AttackData
 from attacks.evasion import PGD
 from attacks.evasion.pgd import strongest
 from guard.policy import Policy
@@ -16,6 +17,11 @@ ATTACK = PGD(epsilon=0.12, steps=15, restarts=1)
 
 def run(attack, deployed, data, *, seed=0, **parts):
     return attack.run(deployed.target(attack.threat, **parts), data, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def few(attack_data):
+    return AttackData(craft=attack_data.craft.take(slice(0, 120)), test=attack_data.test.take(slice(0, 60)))
 
 
 @pytest.fixture(scope="module")
@@ -76,22 +82,17 @@ def test_leaving_won_rows_alone_saves_gradients(plain, rows):
     assert found.gradients < 0.7 * len(rows[0]) * 15
 
 
-def test_same_seed_same_result(plain, attack_data, result):
-    again = run(ATTACK, plain, attack_data)
-    assert np.array_equal(again.outcome, result.outcome)
-    assert again.curves == result.curves
+def test_same_seed_same_result(plain, few):
+    first, again = (run(replace(ATTACK, steps=5), plain, few) for _ in range(2))
+    assert np.array_equal(again.outcome, first.outcome)
+    assert again.curves == first.curves
 
 
-def test_the_attacker_who_knows_the_screen_gets_past_it(plain, attack_data, screened, margins):
+def test_the_attacker_who_knows_the_screen_gets_past_it(plain, few, screened, margins):
     parts = {"oracle": screened, "profile": margins}
-    naive = run(ATTACK, plain, attack_data, **parts)
-    knowing = run(ATTACK.adaptive(POLICY), plain, attack_data, **parts)
+    naive = run(ATTACK, plain, few, **parts)
+    knowing = run(ATTACK.adaptive(POLICY), plain, few, **parts)
     assert knowing.outcome.mean() > naive.outcome.mean() + 0.1
-
-
-def test_zero_steps_are_flagged(plain, attack_data):
-    flags = run(replace(ATTACK, steps=0), plain, attack_data).flags
-    assert any(flag.startswith("zero steps") for flag in flags)
 
 
 def test_two_classes_are_enough(linear_model):

@@ -1,0 +1,1 @@
+"""Families of image classifiers, one file each, from scratch; `attacks.benchmarks.architectures` gives their sizes."""

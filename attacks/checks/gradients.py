@@ -1,0 +1,180 @@
+"""Is the gradient the slope of the scores? Automatic differentiation against finite differences (C1, C2).
+
+Defenses that hide their gradient look alike to an attack and differ under small steps, so that each can be named:
+logit scaling leaves the margin its gradient, a quantiser answers exactly alike under tiny steps and not under
+larger ones, a gradient killer's scores move where its gradient says that they do not, or otherwise than it says.
+A gradient that is right at any step up to the radius is good enough to attack with, as a declared stand-in's (BPDA).
+
+Reference: Athalye, Carlini, Wagner, "Obfuscated gradients give a false sense of security", ICML 2018, sec. 3;
+Croce and Hein, "Reliable evaluation of adversarial robustness", ICML 2020 (scaling of logits and the loss).
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from attacks.adaptive import ExpectedOverRandomness
+from attacks.ascent import LOSSES, both, gradient, margin
+from attacks.ball import Ball
+
+PROBED = 32  # rows that are compared with finite differences
+DIRECTIONS = 8
+STEPS = {torch.float64: (1e-6, 1e-3, 0.1, 1.0), torch.float32: (1e-5, 1e-2, 0.1, 1.0)}  # in radii
+ZERO_SHARE = 0.01
+MISLED = 0.2  # the share of rows with a wrong gradient that gives a gradient killer away
+AGREES = 0.5  # the cosine from which a gradient counts as right
+GAP = 50.0  # between the two top scores; exp(-50) is nothing beside 1 in single precision
+TOLERANCE = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """What small steps show of rows ``(n,)``.
+
+    `still`: the smallest step changes no score at all; `moves`: a step of one radius changes some. `cosine` is that
+    between the slopes by the gradient and by central differences along random directions, at the step where they
+    agree best; NaN where either is zero throughout.
+    """
+
+    still: Tensor
+    moves: Tensor
+    cosine: Tensor
+
+
+def gradient_flags(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> tuple[str, ...]:
+    """What is wrong with the gradient on rows `x (n, *shape)` decided as `y (n,)`: C1 and C2.
+
+    A random network is not probed: differences of its scores are noise, even of their means over draws.
+    """
+    if flag := unstable(network, x):
+        return (flag,)
+    dead = {name: dead_rows(network, x, y, name) for name in LOSSES}
+    blurred = ball.empty or isinstance(network, ExpectedOverRandomness)
+    seen = None if blurred else probe(network, x[:PROBED], y[:PROBED], ball, generator)
+    flags = [hidden(dead["margin"], seen), misleading(dead["margin"], seen)]
+    return tuple(flag for flag in (*flags, inflated(network, x, y, dead)) if flag)
+
+
+def unstable(network: nn.Module, x: Tensor) -> str | None:
+    """C2: the same input gives different scores twice; where that is averaged over draws (EOT), other decisions."""
+    with torch.no_grad():
+        first, second = network(x), network(x)
+    if not isinstance(network, ExpectedOverRandomness):
+        if torch.equal(first, second) or not bool(torch.isfinite(first).all()):
+            return None
+        return "random front end: the same input gives different scores; average over draws (EOT)"
+    differ = float((first.argmax(dim=1) != second.argmax(dim=1)).float().mean())
+    if differ <= TOLERANCE:
+        return None
+    return f"random front end: averages over {network.draws} draws decide {differ:.0%} of rows otherwise the next time"
+
+
+def dead_rows(network: nn.Module, x: Tensor, y: Tensor, loss: str) -> Tensor:
+    """Rows ``(n,)`` whose whole input gradient is zero or not finite under the loss of that name."""
+    slope = _slope(network, x, y, loss).flatten(1)
+    return (~torch.isfinite(slope).all(dim=1)) | (slope.abs().amax(dim=1) == 0)
+
+
+def probe(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Probe:
+    """Compare the margin's gradient with central differences, in double precision where the network allows it.
+
+    The points are a little off `x (n, *shape)`, so that no value sits on a kink, as black borders may.
+    """
+    near = ball.clip(x + 0.1 * ball.inside(tuple(x.shape), generator))
+    network, near, dtype = _precise(network, near)
+    lines = [ball.surface(tuple(x.shape), generator).to(dtype) for _ in range(DIRECTIONS)]
+    slope = torch.nan_to_num(_slope(network, near, y, "margin"), 0.0, 0.0, 0.0)
+    told = torch.stack([(slope * line).flatten(1).sum(dim=1) for line in lines], dim=1)
+    still = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    moves, best = ~still, torch.full((len(x),), torch.nan, dtype=dtype, device=x.device)
+    with torch.no_grad():
+        here = network(near)
+        for index, step in enumerate(STEPS[dtype]):
+            found = torch.zeros_like(told)
+            for column, line in enumerate(lines):
+                ahead, behind = network(near + step * line), network(near - step * line)
+                found[:, column] = (margin(ahead, y) - margin(behind, y)) / (2 * step)
+                same = (ahead == here).all(dim=1) & (behind == here).all(dim=1)
+                if index == 0:
+                    still &= same
+                moves |= ~same
+            best = torch.fmax(best, _cosine(told, found))
+    return Probe(still=still, moves=moves, cosine=best)
+
+
+def hidden(dead: Tensor, seen: Probe | None) -> str | None:
+    """C1: rows without a margin gradient, named by what finite differences show instead."""
+    if not _many(dead):
+        return None
+    share = f"{float(dead.float().mean()):.0%} of rows have a zero or non-finite margin gradient"
+    if seen is not None:
+        rows = dead[: len(seen.still)]
+        moving, stepped = rows & ~seen.still, rows & seen.still & seen.moves
+        if moving.sum() > stepped.sum():
+            return f"masked gradients (gradient killer): {share}, yet the smallest steps change their scores"
+        if stepped.any():
+            return (
+                f"masked gradients (quantiser): {share}; tiny steps leave their scores exactly alike, "
+                "steps of one radius do not (so do trees); differentiate a smooth stand-in instead (BPDA)"
+            )
+    return f"masked gradients: {share}"
+
+
+def misleading(dead: Tensor, seen: Probe | None) -> str | None:
+    """C1: rows whose margin gradient is there and is not the slope of the margin at any step."""
+    if seen is None:
+        return None
+    alive = ~dead[: len(seen.still)] & ~seen.cosine.isnan()
+    wrong = alive & (seen.cosine < AGREES)
+    share = float(wrong.float().mean())
+    if share <= MISLED:
+        return None
+    return (
+        f"masked gradients (gradient killer): on {share:.0%} of rows the gradient is not the slope that finite "
+        f"differences find (median cosine {float(seen.cosine[alive].median()):.2f}, 1 expected)"
+    )
+
+
+def inflated(network: nn.Module, x: Tensor, y: Tensor, dead: dict[str, Tensor]) -> str | None:
+    """C1: cross-entropy is flat because the scores lie too far apart; the margin still has its gradient."""
+    flat = dead["cross-entropy"] & ~dead["margin"]
+    with torch.no_grad():
+        gap = float(margin(network(x), y).abs().median())
+    if not _many(flat) and (gap <= GAP or _many(dead["margin"])):
+        return None
+    return (
+        f"masked gradients (logit scaling): {float(flat.float().mean()):.0%} of rows have a zero or non-finite "
+        f"cross-entropy gradient but one of the margin; the two top scores lie {gap:.3g} apart at the median"
+    )
+
+
+def _many(rows: Tensor) -> bool:
+    """More than a share of `ZERO_SHARE`, and more than one: a single flat spot hides nothing."""
+    return int(rows.sum()) > max(1.0, ZERO_SHARE * len(rows))
+
+
+def _slope(network: nn.Module, x: Tensor, y: Tensor, loss: str) -> Tensor:
+    point = x.clone().requires_grad_(True)
+    return gradient(LOSSES[loss](both(network, point)[0], y), point)
+
+
+def _precise(network: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor, torch.dtype]:
+    """The network and rows in double precision, or as they are where some part of it cannot follow."""
+    try:
+        double, point = copy.deepcopy(network).double(), x.double().requires_grad_(True)
+        scores = double(point)
+        gradient(scores, point)
+    except (RuntimeError, TypeError, ValueError):
+        return network, x, torch.float32
+    return (double, x.double(), torch.float64) if scores.dtype is torch.float64 else (network, x, torch.float32)
+
+
+def _cosine(first: Tensor, second: Tensor) -> Tensor:
+    """Of rows ``(n, k)``; NaN where one is zero or not finite."""
+    lengths = first.norm(dim=1) * second.norm(dim=1)
+    cosine = (first * second).sum(dim=1) / lengths
+    return torch.where((lengths > 0) & torch.isfinite(cosine), cosine, torch.nan)

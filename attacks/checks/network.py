@@ -1,0 +1,69 @@
+"""What is wrong with a network as something to attack by gradients, and with what an attack made of its rows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from attacks.ascent import decide
+from attacks.ball import Ball
+from attacks.checks.gradients import gradient_flags
+from attacks.checks.runs import lost_when_stored, one_answer, out_of_bounds
+from attacks.checks.searches import search_flags
+from guard.types import Modality
+
+ROWS = 96  # rows each network check looks at
+
+
+def evasion_flags(
+    network: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    ball: Ball,
+    craft: Tensor,
+    modality: Modality,
+    seed: int,
+    thorough: bool = True,
+    adversarial: Tensor | None = None,
+    universal: bool = False,
+    steps: int | None = None,
+) -> tuple[str, ...]:
+    """C1 to C6, C8, C9, C12 and C13, as far as they need the network.
+
+    `x (n, *shape)` are rows the network decides as `y (n,)`; `craft` are other rows, for the transfer surrogate.
+    `adversarial` is what a run of so many `steps` made of the same rows, `universal` when one change serves them all.
+    Without `thorough` only the checks that cost a few passes are made (C1, C2, C9, C13).
+    """
+    x, y = x[:ROWS], y[:ROWS]
+    generator = torch.Generator().manual_seed(seed)
+    flags = [*gradient_flags(network, x, y, ball, generator), probabilities(network, x)]
+    flags.append(one_answer(torch.cat([y, decide(network, craft[:ROWS])]) if len(craft) else y))
+    if adversarial is not None:
+        adversarial = adversarial[:ROWS]
+        flags.append(out_of_bounds(adversarial, x, ball))
+        if modality == "image" and ball.low is not None and ball.high is not None:
+            flags.append(lost_when_stored(network, adversarial, y, ball.low, ball.high))
+    if thorough:
+        flags += search_flags(
+            network,
+            x,
+            y,
+            ball=ball,
+            craft=craft,
+            modality=modality,
+            seed=seed,
+            generator=generator,
+            adversarial=adversarial,
+            universal=universal,
+            steps=steps,
+        )
+    return tuple(flag for flag in flags if flag)
+
+
+def probabilities(network: nn.Module, x: Tensor) -> str | None:
+    """C9: scores that are probabilities; attacks need logits or log-probabilities."""
+    with torch.no_grad():
+        scores = network(x)
+    sums_to_one = torch.allclose(scores.sum(dim=1), torch.ones(len(x), device=x.device), atol=1e-3)
+    return "the network returns probabilities, not logits" if sums_to_one and bool((scores >= 0).all()) else None

@@ -1,0 +1,257 @@
+"""Does the search do what a search must? Short searches on a few rows, compared row by row (C3 to C6, C8, C12).
+
+Reference: Carlini et al., "On evaluating adversarial robustness", 2019, sec. 5; Andriushchenko, Croce, Flammarion,
+Hein, "Square attack", ECCV 2020 (the search without gradients, cut to a few queries).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from attacks.adaptive import ExpectedOverRandomness
+from attacks.ascent import LOSSES, ascend, decide, margin
+from attacks.ball import Ball
+from attacks.surrogate import fit_classifier
+from guard.types import Modality
+
+ROWS = 64  # rows that each search is run on
+STEPS = 20
+QUERIES = 60  # of each row by the search without gradients
+PATCH = 0.3  # side of a changed square, or share of changed features
+SURROGATE_ROWS = 256
+SEEDS = 3
+SEED_ROWS = 32
+TOLERANCE = 0.05
+
+
+def weaker_than(white: Tensor, other: Tensor, name: str) -> str | None:
+    """C5, C8: on the same rows ``(n,)`` a search that must not be stronger wins more often (paired, two sigma)."""
+    if not _ahead(other, white):
+        return None
+    rates = f"{float(white.float().mean()):.0%} against {float(other.float().mean()):.0%}"
+    return f"weaker than {name}: the white-box attack wins on {rates} of rows; its gradients lead it astray"
+
+
+def beyond_per_image(universal: Tensor, white: Tensor) -> str | None:
+    """C8: one change shared by all rows wins where a search for each row, in the same ball, does not."""
+    if not _ahead(universal, white):
+        return None
+    rates = f"{float(universal.float().mean()):.0%} against {float(white.float().mean()):.0%}"
+    return f"per-image search weaker than the universal one: it wins on {rates} of rows at the same radius"
+
+
+def not_doubled(once: Tensor, twice: Tensor) -> str | None:
+    """C4: the same search with twice the steps wins clearly more of the same rows ``(n,)``."""
+    if not _ahead(twice, once):
+        return None
+    rates = f"{float(once.float().mean()):.0%} to {float(twice.float().mean()):.0%}"
+    return f"not converged: twice the steps raise success from {rates}; give it more steps"
+
+
+def forgotten(won: Tensor, kept: Tensor) -> str | None:
+    """C3: rows ``(n,)`` that were won on the way and are not when their examples are decided again."""
+    lost = int((won & ~kept).sum())
+    if lost <= max(1.0, TOLERANCE * int(won.sum())):
+        return None
+    return (
+        f"lost examples: {lost} of {int(won.sum())} rows that the search won are decided as before when asked again; "
+        "keep the best iterate, and let no row's answer depend on its batch"
+    )
+
+
+def survives_anything(rate: float) -> str | None:
+    """C6: with an unbounded perturbation every model must fall."""
+    if rate >= 1 - TOLERANCE:
+        return None
+    return f"unbounded perturbations fool only {rate:.0%} of rows, all expected; the attack is not working"
+
+
+def seed_dependent(rates: Sequence[float], n: int) -> str | None:
+    """C12: the same search on the same `n` rows wins far more with one seed than with another."""
+    worst, best = min(rates), max(rates)
+    if best - worst <= max(2 * TOLERANCE, 2 * math.sqrt(0.5 / max(n, 1))):
+        return None
+    return f"depends on its seed: {worst:.0%} to {best:.0%} over {len(rates)} seeds; give it more restarts"
+
+
+def search_flags(
+    network: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    ball: Ball,
+    craft: Tensor,
+    modality: Modality,
+    seed: int,
+    generator: torch.Generator,
+    adversarial: Tensor | None = None,
+    universal: bool = False,
+    steps: int | None = None,
+) -> tuple[str, ...]:
+    """C3 to C6, C8 and C12 on the first `ROWS` rows.
+
+    With `adversarial`, what a run made of the same rows, that run is what others must not outdo; if `universal`, it
+    must not outdo a search for each row. With its `steps` a search of twice as many is made.
+    """
+    x, y = x[:ROWS], y[:ROWS]
+    flags = [survives_anything(float(_unbounded(network, x, y, ball, craft, generator).float().mean()))]
+    if not ball.empty:
+        white, examples = climbed(network, x, y, ball, STEPS, generator)
+        if not isinstance(network, ExpectedOverRandomness):  # its next draws decide examples on the edge anew
+            flags.append(forgotten(white, decide(network, examples.flip(0)).flip(0) != y))
+        made = None if adversarial is None else decide(network, adversarial[:ROWS]) != y
+        if made is not None and universal:
+            flags.append(beyond_per_image(made, white))
+        elif made is not None:
+            if steps:
+                twice = made.clone()
+                twice[~made] = climbed(network, x[~made], y[~made], ball, 2 * steps, generator)[0]
+                flags.append(not_doubled(made, twice))
+            white = made
+        flags += [
+            weaker_than(white, others, name)
+            for name, others in {
+                "random noise": decide(network, ball.clip(x + ball.surface(tuple(x.shape), generator))) != y,
+                "a single step": climbed(network, x, y, ball, 1, generator, anew=False)[0],
+                "a search without gradients": blind(network, x, y, ball, generator),
+                "transfer": _transferred(network, x, y, ball, craft, modality, generator, seed),
+            }.items()
+        ]
+        flags.append(seed_dependent(_by_seed(network, x, y, ball, seed), min(len(x), SEED_ROWS)))
+    return tuple(flag for flag in flags if flag)
+
+
+def climbed(
+    network: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    steps: int,
+    generator: torch.Generator,
+    *,
+    anew: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """Which rows ``(n,)`` fall to an ascent on cross-entropy or on the margin, and the examples ``(n, *shape)``.
+
+    Each starts at the row itself and then, to start `anew`, from a random point of the ball.
+    """
+    won, examples = torch.zeros(len(x), dtype=torch.bool, device=x.device), x.clone()
+    for random_start, loss in itertools.product((False, True)[: 1 + anew], LOSSES.values()):
+        rest = torch.nonzero(~won)[:, 0]
+        if len(rest):
+            mine = x[rest], y[rest], ball
+            found = ascend(network, *mine, loss=loss, steps=steps, generator=generator, random_start=random_start)
+            won[rest], examples[rest] = found.won, found.adversarial
+    return won, examples
+
+
+@torch.no_grad()
+def blind(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Tensor:
+    """Which rows ``(n,)`` fall to `QUERIES` random changes of a patch each, kept where they raise the margin."""
+    current = ball.project(x + ball.surface(tuple(x.shape), generator), x)
+    best = margin(network(current), y)
+    for _ in range(QUERIES):
+        rows = torch.nonzero(best <= 0)[:, 0]
+        if not len(rows):
+            break
+        clean = x[rows]
+        change = torch.where(_patch(clean, generator), _flat(clean, ball, generator), current[rows] - clean)
+        tried = ball.usable(ball.project(clean + change, clean), clean)
+        value = margin(network(tried), y[rows])
+        better = value > best[rows]
+        current[rows[better]], best[rows[better]] = tried[better], value[better]
+    return best > 0
+
+
+def _patch(x: Tensor, generator: torch.Generator) -> Tensor:
+    """A random square of every image, or random features of every row, as booleans that broadcast to `x`."""
+    if x.ndim < 4:
+        return (torch.rand(tuple(x.shape), generator=generator) < PATCH).to(x.device)
+    corners = torch.rand((len(x), 2), generator=generator) * (1 - PATCH)
+    inside = [
+        (places >= corner[:, None]) & (places <= corner[:, None] + PATCH)
+        for corner, places in zip(corners.T, [torch.linspace(0, 1, size)[None] for size in x.shape[2:]], strict=True)
+    ]
+    square: Tensor = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+    return square.to(x.device)
+
+
+def _flat(x: Tensor, ball: Ball, generator: torch.Generator) -> Tensor:
+    """One value for all pixels of an image's channel, each feature of a row its own; as large as the ball allows."""
+    shape = (*x.shape[:2], *[1] * (x.ndim - 2))
+    return ball.surface(shape, generator).expand_as(x) if x.ndim == 4 else ball.surface(shape, generator)
+
+
+def _transferred(
+    network: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    craft: Tensor,
+    modality: Modality,
+    generator: torch.Generator,
+    seed: int,
+) -> Tensor:
+    """Which rows fall to examples crafted on a surrogate that learned `network`'s decisions on `craft`."""
+    craft = craft[:SURROGATE_ROWS]
+    with torch.no_grad():
+        classes = network(x[:1]).shape[1]
+    surrogate = fit_classifier(
+        craft.cpu().numpy(),
+        decide(network, craft).cpu().numpy(),
+        classes=classes,
+        modality=modality,
+        shape=tuple(x.shape[1:]),
+        epochs=8 if modality == "image" else 30,
+        seed=seed,
+        device=str(x.device),
+    )
+    loss = LOSSES["margin"]
+    found = ascend(surrogate, x, y, ball, loss=loss, steps=STEPS, generator=generator, random_start=False, stop=False)
+    return decide(network, found.adversarial) != y
+
+
+def _by_seed(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, seed: int) -> list[float]:
+    """Success of the margin's ascent from random starts, by seed."""
+    x, y = x[:SEED_ROWS], y[:SEED_ROWS]
+    generators = [torch.Generator().manual_seed(seed + each) for each in range(SEEDS)]
+    loss = LOSSES["margin"]
+    return [
+        float(ascend(network, x, y, ball, loss=loss, steps=STEPS, generator=each).won.float().mean())
+        for each in generators
+    ]
+
+
+def _unbounded(
+    network: nn.Module, x: Tensor, y: Tensor, ball: Ball, craft: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Which rows fall to an ascent in a ball that holds every valid input, or in a half or an eighth of it.
+
+    It starts at the row itself: a random point so far away is another input, not an example.
+    """
+    won, everything = torch.zeros(len(x), dtype=torch.bool, device=x.device), _everything(ball, craft)
+    for factor in (1.0, 0.5, 0.125):
+        if not won.all():
+            won[~won] = climbed(network, x[~won], y[~won], everything.scaled(factor), STEPS, generator, anew=False)[0]
+    return won
+
+
+def _everything(ball: Ball, craft: Tensor) -> Ball:
+    """A ball that holds every valid input; for an unbounded range, ten times the spread of `craft`."""
+    if ball.low is not None and ball.high is not None:
+        return replace(ball, norm="inf", radius=torch.full_like(ball.radius, ball.high - ball.low))
+    spread = (craft.amax(dim=0) - craft.amin(dim=0)).amax() if len(craft) else torch.ones((), device=ball.radius.device)
+    return replace(ball, norm="inf", radius=torch.full_like(ball.radius, 10 * float(spread)))
+
+
+def _ahead(first: Tensor, second: Tensor) -> bool:
+    """Whether `first` wins clearly more of the same rows ``(n,)`` than `second`: by 5 % of them and two sigma."""
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    gap = only_first - only_second
+    return gap > TOLERANCE * len(first) and gap > 2 * math.sqrt(only_first + only_second)

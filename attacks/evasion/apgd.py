@@ -1,0 +1,278 @@
+"""Auto-PGD: gradient ascent with momentum that sets its own step size, so there is nothing to tune.
+
+The step starts at two radii and halves, going back to the best iterate, at checkpoints where the loss rose in too
+few steps or nothing was gained since the last one.
+
+Reference: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
+parameter-free attacks", ICML 2020, alg. 1, eq. 3 (conditions), eq. 6 and 7 (margin ratio).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from attacks.adaptive import Detector
+from attacks.ascent import BATCH, Ascent, Loss, cross_entropy, look
+from attacks.ball import TINY, Ball
+from attacks.evasion.per_image import Tally, WhiteBox
+from attacks.evasion.scene import Scene
+
+MOMENTUM = 0.75  # the share of the new step; the rest is the last one's
+RISES = 0.75  # rho: the share of steps that must gain for the step size to stay
+FIRST, LEAST, SHORTER = 0.22, 0.06, 0.03  # checkpoints: the first interval, the least, and what each one loses
+TARGETS = 9  # the classes with the highest scores that are tried as goals
+CURVE_STEPS = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class APGD(WhiteBox):
+    """The attack: cross-entropy, then the margin ratio on what still stands, towards every goal in turn."""
+
+    steps: int = 100
+    restarts: int = 1
+    targets: int = TARGETS
+
+    @property
+    def name(self) -> str:
+        """``apgd``."""
+        return "apgd"
+
+    @property
+    def effort(self) -> int:
+        """Steps per run."""
+        return self.steps
+
+    def quick(self) -> Self:
+        """One restart of at most `CURVE_STEPS` steps, towards one goal."""
+        return replace(self, steps=min(self.steps, CURVE_STEPS), restarts=1, targets=1)
+
+    def search(self, scene: Scene, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
+        """The worst case per row."""
+        return hardest(
+            scene.network,
+            x,
+            y,
+            ball,
+            steps=self.steps,
+            restarts=self.restarts,
+            targets=self.targets,
+            generator=generator,
+            detector=scene.detector,
+            stop=not scene.transfer,
+        )
+
+
+def margin_ratio(scores: Tensor, labels: Tensor, goals: Tensor | None = None) -> Tensor:
+    """The margin (towards `goals`, where given) over the spread of the scores: ``(n,)``, positive where it wins.
+
+    The spread is z1 - z3 of the sorted scores, and for goals among four classes and up z1 - (z3 + z4) / 2. With
+    two classes any such spread is the margin itself, so there the plain margin is returned: Auto-PGD follows only
+    the slope's direction and compares losses, which no scale of the scores changes.
+    """
+    own = scores.gather(1, labels[:, None])[:, 0]
+    if goals is None:
+        other = scores.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
+    else:
+        other = scores.gather(1, goals[:, None])[:, 0]
+    if scores.shape[1] < 3:
+        return other - own
+    ordered = scores.sort(dim=1, descending=True).values
+    third = ordered[:, 2] if goals is None or scores.shape[1] < 4 else ordered[:, 2:4].mean(dim=1)
+    return (other - own) / (ordered[:, 0] - third + TINY)
+
+
+def hardest(
+    network: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    *,
+    steps: int,
+    restarts: int,
+    targets: int,
+    generator: torch.Generator,
+    detector: Detector | None = None,
+    stop: bool = True,
+) -> Ascent:
+    """The worst case per row over cross-entropy and the margin ratio.
+
+    The margin ratio is tried towards each of the `targets` best other classes of the clean row; with two classes
+    there is one, and no goal is needed.
+    """
+    tally = Tally(x, stop=stop)
+    if ball.empty or steps <= 0 or not len(x):
+        return tally.best
+    with torch.no_grad():
+        clean = torch.cat([network(x[i : i + BATCH]) for i in range(0, len(x), BATCH)])
+    others = clean.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)[:, : clean.shape[1] - 1]
+    goals: list[Tensor | None] = [others[:, i] for i in range(min(targets, others.shape[1]))]
+    runs: list[tuple[Loss, Tensor | None]] = [(cross_entropy, None)]
+    runs += [(margin_ratio, goal) for goal in (goals if len(goals) > 1 else [None])]
+    for loss, goal in runs * restarts:
+        rows = tally.standing
+        if not len(rows):
+            break
+        found = apgd(
+            network,
+            x[rows],
+            y[rows],
+            ball,
+            loss=loss,
+            goals=None if goal is None else goal[rows],
+            steps=steps,
+            generator=generator,
+            detector=detector,
+            stop=stop,
+        )
+        tally.add(rows, found)
+    return tally.best
+
+
+@dataclass(slots=True)
+class _State:
+    """What is kept of each row that is still climbed: tensors of length n, cut together when rows win."""
+
+    rows: Tensor
+    x: Tensor
+    y: Tensor
+    current: Tensor
+    previous: Tensor
+    slope: Tensor
+    peak: Tensor  # the iterate of highest objective, with its slope, loss and penalty
+    peak_slope: Tensor
+    peak_loss: Tensor
+    peak_penalty: Tensor
+    last: Tensor  # the objective of the last iterate
+    mark: Tensor  # the best objective at the last checkpoint
+    rises: Tensor
+    halved: Tensor
+    size: Tensor  # of the step, in radii
+    weight: Tensor
+
+    def keep(self, kept: Tensor) -> _State:
+        """The rows of the mask `kept`."""
+        return _State(*(getattr(self, part.name)[kept] for part in fields(self)))
+
+
+def apgd(
+    network: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    *,
+    generator: torch.Generator,
+    loss: Loss = cross_entropy,
+    goals: Tensor | None = None,
+    steps: int = 100,
+    detector: Detector | None = None,
+    stop: bool = True,
+) -> Ascent:
+    """Climb `loss` from a random start near rows `x (n, *shape)` decided as `y (n,)`.
+
+    A row wins at its first iterate that is decided as anything but `y` and, with a `detector`, would be
+    released; with `stop` it then costs nothing more. A row that never wins keeps its iterate of largest margin.
+    """
+    found = Ascent.nothing(x)
+    if ball.empty or steps <= 0 or not len(x):
+        return found
+    state = _start(x, y, ball, generator)
+    interval = max(int(FIRST * steps), 1)
+    since = 0
+    for step in range(steps + 1):
+        point = ball.usable(state.current, state.x)
+        seen = look(
+            network,
+            point,
+            state.y,
+            loss=loss,
+            goals=None if goals is None else goals[state.rows],
+            detector=detector,
+            weight=state.weight,
+            climb=step < steps,
+        )
+        rows = state.rows
+        better = (seen.value > found.value[rows]) | (seen.win & ~found.won[rows])
+        found.adversarial[rows[better]], found.value[rows[better]] = point[better], seen.value[better]
+        found.won[rows] |= seen.win
+        if step:
+            found.history.append(float(found.won.float().mean()))
+        if step == steps:
+            break
+        found.gradients += len(rows)
+        objective = seen.loss - state.weight * seen.penalty
+        _note(state, seen.slope, seen.loss, seen.penalty, objective, first=step == 0)
+        since += step > 0
+        if since == interval:
+            _check(state, interval, detector)
+            interval, since = max(interval - max(int(SHORTER * steps), 1), max(int(LEAST * steps), 1)), 0
+        if stop and bool(seen.win.any()):
+            state = state.keep(~seen.win)
+            if not len(state.rows):
+                found.history += [1.0] * (steps - len(found.history))
+                break
+        _step(state, ball, first=step == 0)
+    return found
+
+
+def _start(x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> _State:
+    start = ball.project(x + ball.inside(tuple(x.shape), generator), x)
+    zeros = torch.zeros(len(x), device=x.device)
+    return _State(
+        rows=torch.arange(len(x), device=x.device),
+        x=x,
+        y=y,
+        current=start,
+        previous=start,
+        slope=torch.zeros_like(x),
+        peak=start.clone(),
+        peak_slope=torch.zeros_like(x),
+        peak_loss=zeros.clone(),
+        peak_penalty=zeros.clone(),
+        last=zeros.clone(),
+        mark=zeros.clone(),
+        rises=zeros.clone(),
+        halved=torch.ones(len(x), dtype=torch.bool, device=x.device),
+        size=torch.full((len(x), *[1] * (x.ndim - 1)), 2.0, device=x.device),
+        weight=torch.ones(len(x), device=x.device),
+    )
+
+
+def _note(state: _State, slope: Tensor, loss: Tensor, penalty: Tensor, objective: Tensor, *, first: bool) -> None:
+    """Take up what the last look has shown."""
+    state.slope = slope
+    if first:
+        higher = torch.ones_like(state.halved)
+        state.mark = objective.clone()
+    else:
+        higher = objective > state.peak_loss - state.weight * state.peak_penalty
+        state.rises += objective > state.last
+    state.last = objective
+    state.peak[higher], state.peak_slope[higher] = state.current[higher], slope[higher]
+    state.peak_loss[higher], state.peak_penalty[higher] = loss[higher], penalty[higher]
+
+
+def _check(state: _State, interval: int, detector: Detector | None) -> None:
+    """A checkpoint: halve the step of rows that oscillate or stand still and send them back to their peak."""
+    top = state.peak_loss - state.weight * state.peak_penalty
+    halve = (state.rises <= RISES * interval) | (~state.halved & (state.mark >= top))
+    state.size[halve] /= 2
+    state.current = state.current.clone()
+    state.current[halve], state.slope[halve] = state.peak[halve], state.peak_slope[halve]
+    state.halved, state.rises = halve, torch.zeros_like(state.rises)
+    if detector is not None:
+        # The peak of a row that is noticed must become quieter; a quiet one may care less.
+        state.weight = (state.weight * torch.where(state.peak_penalty > 0, 2.0, 0.7)).clamp(1e-2, 1e3)
+    state.mark = state.peak_loss - state.weight * state.peak_penalty
+
+
+def _step(state: _State, ball: Ball, *, first: bool) -> None:
+    """Alg. 1, lines 7 and 8: a step, then a blend with the last move."""
+    ahead = ball.project(state.current + state.size * ball.step(state.slope), state.x)
+    if not first:
+        blend = MOMENTUM * (ahead - state.current) + (1 - MOMENTUM) * (state.current - state.previous)
+        ahead = ball.project(state.current + blend, state.x)
+    state.previous, state.current = state.current, ahead

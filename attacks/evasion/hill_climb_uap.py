@@ -1,0 +1,184 @@
+"""Universal perturbation by hill climbing: no gradients, only the scores the target gives.
+
+One direction at a time, drawn without replacement from the pixels or from the cosine waves of the image up to half
+its highest frequency. It is kept, forwards or backwards, when the mean loss over one batch of craft rows
+falls. A withheld row counts as the worst there is.
+
+Reference: Koga, Takemoto, "Simple black-box universal adversarial attacks on deep neural networks for medical image
+classification", Algorithms 2022, alg. 1; after Guo et al., "Simple black-box adversarial attacks", ICML 2019.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attacks.ascent import margin
+from attacks.ball import Ball
+from attacks.base import Access, AttackData, AttackResult, ThreatModel
+from attacks.checks import abstains, not_alive, weaker_than_noise
+from attacks.evasion.per_image import Ask
+from attacks.evasion.scene import CURVE_ROWS, NO_ROWS, Bools, answers, curve, fooled
+from attacks.evasion.uap import CLAMP, flip
+from attacks.evasion.universal import Goal, Universal, UniversalAttack, applied, others, wins
+from attacks.target import Target
+from guard.errors import MedwardError
+from guard.policy import Policy
+
+Basis = Literal["waves", "pixels"]
+LOWEST = 0.5  # the share of frequencies, along each side, that the waves are taken from
+STEP = 0.5  # radii that a direction moves its strongest coordinate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HillClimb(UniversalAttack):
+    """The attack: `queries` rows are asked in crafting, `batch` at a time; judging asks more."""
+
+    queries: int = 20_000
+    batch: int = 50
+    basis: Basis = "waves"
+
+    @property
+    def technique(self) -> str:
+        """``hill-climb-uap``."""
+        return "hill-climb-uap"
+
+    @property
+    def threat(self) -> ThreatModel:
+        """What the attacker may do."""
+        words = self.known(f"black-box: {self.queries} questions to craft with, answered with scores")
+        return ThreatModel(access=Access.SCORES, epsilon=self.epsilon, accounts=None, knowledge=words)
+
+    def adaptive(self, policy: Policy) -> HillClimb:  # noqa: ARG002  # it asks the guard itself, whatever its policy
+        """The same attacker: what it asks is answered by the guard, and it follows those answers."""
+        return self
+
+    def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
+        """Climb on `batch` craft rows, then judge on ``data.test``; `queries` of the result counts both.
+
+        `outcome`, `baseline` and the curves are those of every universal attack. Raises `MedwardError` for a class
+        that is not there, for "all", and for a batch below 1.
+        """
+        if self.target_class == "all":
+            raise MedwardError("target_class: this attack is for one class or none, got all; run it once per class")
+        if self.batch < 1:
+            raise MedwardError(f"batch: must be at least 1, got {self.batch}")
+        (goal,) = self.goals(len(target.spec.classes))
+        held = self.held(data)
+        ball = Ball.of(target.spec, held.craft.inputs, self.epsilon, norm=self.norm, rules=self.rules).to(
+            torch.device(self.device)
+        )
+        generator = torch.Generator().manual_seed(seed)
+        ask = answers(target)
+        test = torch.as_tensor(np.asarray(data.test.inputs, np.float32), device=self.device)
+        clean = ask(test)[1] if len(test) else torch.zeros(0, dtype=torch.int64, device=self.device)
+        withheld = float((clean < 0).float().mean()) if len(test) else 0.0
+        x, y = others(test, _known(clean, data.reference, data.test.labels), goal)
+        if not len(x):
+            return AttackResult(outcome=np.zeros(0, np.bool_), queries=target.queries, flags=(NO_ROWS,))
+        rows = torch.randperm(len(held.craft), generator=generator)[: self.batch].numpy()
+        some = torch.as_tensor(np.asarray(held.craft.inputs[rows], np.float32), device=self.device)
+        labels = None if held.craft.labels is None else held.craft.labels[rows]
+        craft, own = others(some, _known(ask(some)[1], None, labels), goal)
+        crafted = hill_climb(
+            ask, craft, own, ball, goal=goal, queries=self.queries, basis=self.basis, generator=generator
+        )
+        noise = ball.surface((1, *target.spec.shape), generator)
+
+        def asked(delta: Tensor, count: int) -> Bools:
+            return fooled(target, applied(ball, x[:count], delta), y[:count], goal)
+
+        outcome, baseline = asked(crafted.delta, len(x)), asked(noise, len(x))
+        flags = (
+            not_alive(self.queries, crafted.delta),
+            weaker_than_noise(float(outcome.mean()), float(baseline.mean()), len(x)),
+            abstains(withheld),
+        )
+        return AttackResult(
+            outcome=outcome,
+            baseline=baseline,
+            flags=tuple(flag for flag in flags if flag),
+            curves={
+                self.name: curve(lambda k: float(asked(crafted.delta * k, CURVE_ROWS).mean()), self.epsilon),
+                "random noise": curve(lambda k: float(asked(noise * k, CURVE_ROWS).mean()), self.epsilon),
+            },
+            images={"perturbation": crafted.delta[0].cpu().numpy()},
+            queries=target.queries,
+        )
+
+
+def hill_climb(
+    ask: Ask, x: Tensor, y: Tensor, ball: Ball, *, goal: Goal, queries: int, basis: Basis, generator: torch.Generator
+) -> Universal:
+    """Climb on rows `x (n, *shape)` answered with `y (n,)`, asking about at most `queries` rows through `ask`."""
+    nothing = Universal.nothing(x)
+    if not len(x) or ball.empty or queries < len(x):
+        return nothing
+    delta = nothing.delta
+    history: list[float] = []
+    value, won = _merit(ask, x, y, ball, delta, goal)
+    left = queries - len(x)
+    for direction in _directions(tuple(x.shape[1:]), basis, generator):
+        step = STEP * ball.radius * direction.to(x.device)
+        if not bool((step != 0).any()):
+            continue
+        for move in (step, -step):
+            if left < len(x):
+                return Universal(delta, won, history, 0)
+            left -= len(x)
+            tried = ball.shrink(delta + move)
+            better, fallen = _merit(ask, x, y, ball, tried, goal)
+            if better > value:
+                delta, value, won = tried, better, fallen
+                break
+        history.append(won)
+    return Universal(delta, won, history, 0)
+
+
+def _merit(ask: Ask, x: Tensor, y: Tensor, ball: Ball, delta: Tensor, goal: Goal) -> tuple[float, float]:
+    """The mean of what the climb raises, and the share of rows that win."""
+    scores, labels = ask(applied(ball, x, delta))
+    shown = torch.isfinite(scores).all(dim=1) & (labels >= 0)
+    scores = torch.where(shown[:, None], scores, 0.0)
+    gain = flip(scores, y) if goal is None else -margin(scores, torch.full_like(y, goal)).clamp_min(-1.0)
+    gain = torch.where(shown, gain.clamp_min(-CLAMP), -CLAMP)
+    return float(gain.mean()), float((wins(scores, y, goal) & shown).float().mean())
+
+
+def _directions(shape: tuple[int, ...], basis: Basis, generator: torch.Generator) -> Iterator[Tensor]:
+    """Directions ``(1, *shape)`` of largest coordinate 1, in random order, again and again.
+
+    Tables and "pixels" take one coordinate at a time; "waves" a cosine wave in one channel.
+    """
+    spread = basis == "waves" and len(shape) == 3
+    sides = [max(1, math.ceil(LOWEST * side)) for side in shape[1:]] if spread else list(shape[1:])
+    count = shape[0] * math.prod(sides)
+    while True:
+        for index in torch.randperm(count, generator=generator).tolist():
+            place = np.unravel_index(index, (shape[0], *sides))
+            direction = torch.zeros((1, *shape))
+            if spread:
+                wave = torch.outer(*(_wave(int(k), side) for k, side in zip(place[1:], shape[1:], strict=True)))
+                direction[0, int(place[0])] = wave / wave.abs().max()
+            else:
+                direction[(0, *map(int, place))] = 1.0
+            yield direction
+
+
+def _wave(k: int, side: int) -> Tensor:
+    """The k-th cosine of the DCT-II, ``(side,)``."""
+    return torch.cos(math.pi * k * (torch.arange(side) + 0.5) / side)
+
+
+def _known(labels: Tensor, reference: np.ndarray | None, own: np.ndarray | None) -> Tensor:
+    """The target's answers; where it withholds, the model's `reference` or the data's `own` labels."""
+    fallback = reference if reference is not None else own
+    if fallback is None:
+        return labels
+    return torch.where(labels < 0, torch.as_tensor(fallback, device=labels.device), labels)

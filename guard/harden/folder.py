@@ -1,0 +1,170 @@
+"""From a trained torch model and its data to a folder with the hardened model, ready for ``medward protect``.
+
+`MODEL` is the hardened model and `ORIGINAL` the model as it was (for ``medward validate --undefended``), both ONNX;
+`WEIGHTS` is the hardened state dict, for the user's own code; `CERTIFICATE` says what was done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from guard.data import Split, image_batch
+from guard.errors import MedwardError
+from guard.harden.base import Certificate, Hardener
+from guard.harden.subject import BATCH, subject
+from guard.models import callable_model, wrap
+from guard.types import Array, ModelSpec
+
+MODEL, ORIGINAL, WEIGHTS, CERTIFICATE = "model.onnx", "original.onnx", "weights.pt", "certificate.json"
+SELECTION = ("selection", "val")
+SHARE = 5  # without a selection split, one patient (or row) in so many of each class is set apart
+
+
+def harden(
+    model: object,
+    splits: Mapping[str, Split],
+    out: Path,
+    method: Hardener,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> tuple[Certificate, str]:
+    """Harden `model`, a torch module or its name ``"package.module:attribute"``, and write the folder `out`.
+
+    `splits` needs "train", with labels; epochs are chosen on "selection" or "val", else on a fifth of train. Returns
+    the certificate, and in one sentence which rows were chosen on. uint8 images mean a range of [0, 1] unless `low`,
+    `high` say otherwise. The folder is built beside `out` and renamed: a kill leaves no half-written one, and the
+    training starts anew. Raises `MedwardError`.
+    """
+    network = module(model)
+    train, selection, chosen_on = divided(splits, seed)
+    if train.inputs.dtype == np.uint8 and train.inputs.ndim >= 3:
+        low, high = (0.0 if low is None else low), (1.0 if high is None else high)
+    train, selection = (_floats(split, low, high) for split in (train, selection))
+    with replaced(out, overwrite=overwrite) as build:
+        hardened = method.harden(network, train, selection, low=low, high=high, seed=seed)
+        sample = np.asarray(train.inputs[:BATCH], np.float32)
+        for net, file in ((network, ORIGINAL), (hardened.network, MODEL)):
+            _export(net, sample, build / file, hardened.certificate)
+        torch.save({name: value.cpu() for name, value in hardened.network.state_dict().items()}, build / WEIGHTS)
+        files = {name: hashlib.sha256((build / name).read_bytes()).hexdigest() for name in (MODEL, ORIGINAL, WEIGHTS)}
+        certificate = hardened.certificate.model_copy(update={"files": files})
+        (build / CERTIFICATE).write_text(certificate.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return certificate, chosen_on
+
+
+def module(model: object) -> nn.Module:
+    """The torch module that `model` is or names."""
+    found = callable_model.resolve(model) if isinstance(model, str) and ":" in model else model
+    if not isinstance(found, nn.Module):
+        raise MedwardError(
+            f'model: only torch modules can be hardened, given as "package.module:attribute", got {_kind(model, found)}'
+        )
+    return found
+
+
+def divided(splits: Mapping[str, Split], seed: int) -> tuple[Split, Split, str]:
+    """Rows to train on, rows to choose the epoch on, and where the latter are from.
+
+    Without a selection split a part of train is set apart, by patient where patients are known, stratified by class.
+    """
+    train = splits.get("train", splits.get("data"))
+    if train is None:
+        raise MedwardError(f'hardening needs a split "train"; the data has {", ".join(splits)}')
+    for name in SELECTION:
+        if name in splits:
+            return train, splits[name], f'epochs are chosen on the {len(splits[name])} rows of "{name}"'
+    if train.labels is None:
+        raise MedwardError("train: hardening needs labels; add train_labels to the data")
+    patients = np.arange(len(train)) if train.patients is None else train.patients
+    rng, apart = np.random.default_rng(seed), []
+    whose, first = np.unique(patients, return_index=True)
+    for label in np.unique(train.labels[first]):
+        group = rng.permutation(whose[train.labels[first] == label])
+        apart.append(group[: -(-len(group) // SHARE)])
+    chosen = np.isin(patients, np.concatenate(apart)) if apart else np.zeros(0, bool)
+    unit = "rows" if train.patients is None else f"rows ({len(np.concatenate(apart))} patients)"
+    told = f'the data has no split "selection" or "val": {int(chosen.sum())} {unit} of train are set apart for it'
+    return train.take(np.flatnonzero(~chosen)), train.take(np.flatnonzero(chosen)), told
+
+
+@contextmanager
+def replaced(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A folder to build in that becomes `path` when the block ends well, and is gone when it does not.
+
+    A `path` that is not empty is refused, unless `overwrite` is set and it is an earlier result.
+    """
+    path = path.absolute()
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise MedwardError(f"{path}: exists and is not a folder; choose another place for the hardened model")
+    names = {each.name for each in path.iterdir()} if path.exists() else set()
+    if names and not overwrite:
+        raise MedwardError(f"{path}: is not empty; choose another folder or pass overwrite=True (--overwrite)")
+    if names and not (CERTIFICATE in names and names <= {MODEL, ORIGINAL, WEIGHTS, CERTIFICATE}):
+        raise MedwardError(f"{path}: is not a hardened model and is not overwritten; choose another folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    build = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    old = build.with_suffix(".old")
+    try:
+        yield build
+        build.chmod(0o755)
+        for each in (*build.iterdir(), build):
+            _sync(each)
+        if path.exists():
+            path.rename(old)
+        build.rename(path)
+        _sync(path.parent)
+    finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(build, ignore_errors=True)
+
+
+def _export(network: nn.Module, sample: Array, file: Path, of: Certificate) -> None:
+    """Write `network` as the ONNX `file`, checked to answer on `sample` as the network does."""
+    spec = ModelSpec(
+        name="model",
+        modality="image" if sample.ndim == 4 else "tabular",
+        shape=sample.shape[1:],
+        classes=tuple(map(str, range(of.classes))),
+        output="probabilities" if subject(network, torch.from_numpy(sample), "cpu").logarithm else "logits",
+        low=of.low,
+        high=of.high,
+    )
+    written = wrap(network, spec=spec, sample=sample).export(file.parent)
+    (file.parent / written.file).rename(file)
+
+
+def _floats(split: Split, low: float | None, high: float | None) -> Split:
+    """8-bit images as float32 in ``[low, high]``; anything else as it is."""
+    if split.inputs.dtype != np.uint8 or split.inputs.ndim < 3 or low is None or high is None:
+        return split
+    return Split(image_batch(split.inputs, low=low, high=high), split.labels, split.patients)
+
+
+def _kind(model: object, found: object) -> str:
+    if isinstance(found, str):
+        return repr(found)
+    return f"{type(found).__name__} for {model!r}" if isinstance(model, str) else type(found).__name__
+
+
+def _sync(path: Path) -> None:
+    """Force a file or folder to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

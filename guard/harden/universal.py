@@ -1,0 +1,109 @@
+"""Universal adversarial training: the network learns against a bank of shared changes that learn against it.
+
+Each step, every row is seen as it is and with one change of the bank added; the changes take a signed step up their
+own objective from the same forward pass. One change pushes away from the label, one towards each class, and so on in
+turn. A change is drawn anew now and then, so that the bank does not settle where the network no longer looks.
+The loss is perturbed cross-entropy, ``clean`` times that of the rows as they are and ``beta`` times the divergence of
+perturbed from clean answers, all with class weights; ``distill`` keeps both near the answers of the network as it
+came.
+
+Reference: Shafahi, Najibi, Xu, Dickerson, Davis, Goldstein, "Universal adversarial training", AAAI 2020, alg. 3
+(simultaneous updates); the bank, the targeted goals and the divergence are ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from guard.data import Split
+from guard.harden.base import Hardened
+from guard.harden.course import Lesson, run
+from guard.harden.inner import towards
+from guard.harden.training import Objective, Training
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UniversalTraining:
+    """The method.
+
+    It trains at `margin` times `epsilon`. `bank` is how many changes there are, at least one per goal; `step` is
+    theirs, in radii; every `refresh` steps one is drawn anew (0: never).
+    """
+
+    epsilon: float = 10 / 255
+    margin: float = 1.2
+    bank: int = 9
+    step: float = 0.25
+    refresh: int = 20
+    clean: float = 0.5
+    beta: float = 6.0
+    distill: float = 1.0
+    training: Training = field(default_factory=Training)
+
+    @property
+    def name(self) -> str:
+        """``uat``."""
+        return "uat"
+
+    def harden(
+        self, network: nn.Module, train: Split, selection: Split, *, low: float | None, high: float | None, seed: int
+    ) -> Hardened:
+        """See `guard.harden.base.Hardener`; the epoch is chosen under fresh universal changes."""
+        return run(
+            self, self.objective, network, train, selection, low=low, high=high, seed=seed, chosen_by="universal"
+        )
+
+    def objective(self, lesson: Lesson) -> Objective:
+        """The loss, with its bank ``(B, *shape)`` inside."""
+        ball, teacher, generator = lesson.ball.scaled(self.margin), lesson.teacher, lesson.generator
+        goals = [None, *range(lesson.classes)]
+        size = max(self.bank, len(goals))
+        goal_of = [goals[i % len(goals)] for i in range(size)]
+        bank = torch.zeros(size, *lesson.rows.x.shape[1:], device=ball.radius.device)
+        steps = 0
+
+        def loss(network: nn.Module, x: Tensor, y: Tensor, progress: float) -> Tensor:
+            nonlocal bank, steps
+            now = ball.scaled(lesson.training.grown(progress))
+            turn = torch.arange(len(x), device=x.device) % size
+            deltas = now.project(bank).requires_grad_(True)
+            clean, moved = network(torch.cat([x, now.clip(x + deltas[turn])])).chunk(2)
+            (slope,) = torch.autograd.grad(gains(moved, y, turn, goal_of), deltas, retain_graph=True)
+            bank = now.project(deltas.detach() + self.step * now.radius * slope.sign())
+            steps += 1
+            if self.refresh and steps % self.refresh == 0:
+                i = int(torch.randint(size, (1,), generator=generator))
+                signs = torch.randint(0, 2, bank[i].shape, generator=generator) * 2 - 1
+                bank[i] = signs.to(x.device) * now.radius * float(torch.rand(1, generator=generator))
+            total = self.clean * balanced(clean, y, lesson.weight) + balanced(moved, y, lesson.weight)
+            if self.beta:
+                total = total + self.beta * divergence(clean, moved, lesson.weight[y])
+            if self.distill:
+                with torch.no_grad():
+                    taught = teacher(x)
+                total = total + self.distill * (divergence(taught, clean) + divergence(taught, moved))
+            return total
+
+        return loss
+
+
+def gains(scores: Tensor, y: Tensor, turn: Tensor, goal_of: list[int | None]) -> Tensor:
+    """The sum of what each row's change gains by `scores (n, K)`; `turn (n,)` says whose row it is."""
+    parts = [towards(scores[turn == i], y[turn == i], goal).sum() for i, goal in enumerate(goal_of)]
+    return torch.stack(parts).sum()
+
+
+def balanced(scores: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    """Mean cross-entropy with class weights, not normalised by those that a batch happens to hold."""
+    return F.cross_entropy(scores, y, weight=weight, reduction="sum") / len(y)
+
+
+def divergence(from_scores: Tensor, to_scores: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean Kullback-Leibler divergence KL(from || to) of two batches of logits, rows weighted by `weight (n,)`."""
+    log_p, log_q = F.log_softmax(from_scores, dim=1), F.log_softmax(to_scores, dim=1)
+    per_row = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1)
+    return (per_row if weight is None else per_row * weight).mean()

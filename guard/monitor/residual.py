@@ -1,0 +1,164 @@
+"""What a perturbation leaves in an input: the fine detail, in benign standard deviations, as a short vector.
+
+Images (first area-averaged to at most `MAX_SIDE` pixels a side) lose their 3 x 3 binomial blur; every pixel is divided
+by its benign spread; a count-sketch (each pixel added, with a random sign, to one of k <= `WIDTH` buckets) shortens the
+vector; the benign mean and a shrunk benign covariance whiten it. Table rows are standardised instead. All of this is
+linear, so a change shared by many inputs is a shift shared by their vectors. Last, a vector longer than sqrt(k) +
+`REACH` is cut to that length: the nearest point of a ball, so no two vectors move apart, and no outlier outweighs many
+inputs.
+
+The sketch is a secret. Who knows it can hide a perturbation in the directions it drops, who does not must keep all of
+the perturbation's detail small. So `Profile.fit` draws its seed from the system, and the bundle is to be kept private.
+
+Reference: Charikar, Chen, Farach-Colton, "Finding frequent items in data streams", ICALP 2002 (count-sketch);
+Fridrich, Goljan, Lukas, "Digital camera identification from sensor pattern noise", IEEE TIFS 2006 (a pattern shared by
+images stands out from the mean of their residuals).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from guard.errors import MedwardError
+from guard.screen.embeddings import pooling, smoothing, thumbnail
+from guard.screen.mahalanobis import shrunk_covariance
+from guard.types import Array, Outputs
+
+WIDTH = 256  # buckets of the sketch
+MAX_SIDE = 64  # pixels
+REACH = 4.0  # standard deviations
+FLOOR = 0.1  # the least spread of a pixel, of the median one
+BITS = 64  # of a content code
+PAIRS = 0.002  # of benign pairs that may pass for near-duplicates
+ROWS = 4000  # calibration rows kept at most
+BLOCK = 256  # rows mapped at a time
+PARTS = ("order", "weights", "center", "whitening", "planes", "radius", "reference")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Residuals:
+    """The fitted map and the calibration rows seen through it.
+
+    ``order (b k,)`` and ``weights (b k,)`` sketch a flat input of d values into k buckets, b values each;
+    ``center (k,)`` and ``whitening (k, k)`` whiten; ``reference (n, k)`` are calibration rows. ``planes (BITS,
+    cells + 1)`` cut the space of thumbnails (empty for tables): near-duplicates lie on the same side of all but
+    `radius` of them. `fingerprint` names the map and its calibration rows in the states of monitors.
+    """
+
+    order: Array
+    weights: Array
+    center: Array
+    whitening: Array
+    planes: Array
+    radius: Array
+    reference: Array
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        name = hashlib.blake2b(self.reference.tobytes() + self.whitening.tobytes(), digest_size=6).hexdigest()
+        object.__setattr__(self, "fingerprint", name)
+
+    @classmethod
+    def fit(cls, fit: Array, reference: Array, *, seed: int = 0) -> Residuals:
+        """Fit the map to benign inputs `fit (m, *shape)`; the rows `reference (n, *shape)` take no part in that."""
+        rng = np.random.default_rng(seed)
+        rows = detail(np.asarray(fit, np.float64), np)
+        d = rows.shape[1]
+        k = min(WIDTH, d)
+        spread = rows.std(axis=0)
+        known = spread[spread > 0]
+        spread = np.maximum(spread, FLOOR * float(np.median(known)) if len(known) else 1.0)
+        padding = -d % k
+        order = np.concatenate([rng.permutation(d) if d > k else np.arange(d), np.zeros(padding, np.int64)])
+        weights = np.concatenate([rng.choice((-1.0, 1.0), d) / spread[order[:d]], np.zeros(padding)])
+        sketch = (rows[:, order] * weights).reshape(len(rows), -1, k).sum(axis=1)
+        center = sketch.mean(axis=0)
+        values, vectors = np.linalg.eigh(shrunk_covariance(sketch - center))
+        planes, radius = _planes(fit, rng) if fit.ndim == 4 else (np.zeros((0, 0)), 0)
+        fitted = cls(
+            order=order,
+            weights=weights.astype(np.float32),
+            center=center.astype(np.float32),
+            whitening=(vectors / np.sqrt(values)).astype(np.float32),
+            planes=planes.astype(np.float32),
+            radius=np.array(radius),
+            reference=np.zeros((0, k), np.float32),
+        )
+        kept = np.asarray(reference)[np.sort(rng.permutation(len(reference))[:ROWS])]
+        blocks = [fitted.vectors(kept[i : i + BLOCK].astype(np.float32)) for i in range(0, len(kept), BLOCK)]
+        return replace(fitted, reference=np.concatenate([fitted.reference, *blocks]))
+
+    def vectors(self, inputs: Any, xp: Any = np) -> Any:
+        """Whitened residuals ``(n, k)`` within the ball; differentiable when `xp` is torch."""
+        z = self.whitened(inputs, xp)
+        length = xp.sqrt(xp.sum(z * z, axis=1) + 1e-12)[:, None]
+        return z * xp.clip((len(self.center) ** 0.5 + REACH) / length, None, 1.0)
+
+    def whitened(self, inputs: Any, xp: Any = np) -> Any:
+        """The linear part ``(n, k)``."""
+        rows = detail(inputs, xp)[:, self.order] * _like(self.weights, inputs, xp)
+        sketch = xp.sum(rows.reshape(len(inputs), -1, len(self.center)), axis=1)
+        return (sketch - _like(self.center, inputs, xp)) @ _like(self.whitening, inputs, xp)
+
+    def codes(self, inputs: Array) -> list[str]:
+        """Sixteen hex digits per image that near-duplicates nearly share; empty for tables.
+
+        They come from a coarse thumbnail without its brightness and contrast, which no small fine change moves.
+        """
+        if not self.planes.size:
+            return [""] * len(inputs)
+        cells = _cells(inputs)
+        bits = cells @ self.planes[:, :-1].T > self.planes[:, -1]
+        return [row.tobytes().hex() for row in np.packbits(bits, axis=1)]
+
+    def arrays(self) -> dict[str, Array]:
+        """What was fitted, by name."""
+        return {part: getattr(self, part) for part in PARTS}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> Residuals:
+        """Read back what `arrays` gave; raises `MedwardError` when the parts do not fit one another."""
+        fitted = cls(**{part: arrays[part] for part in PARTS})
+        if fitted.reference.shape[1:] != fitted.center.shape or fitted.order.shape != fitted.weights.shape:
+            raise MedwardError("profile: the arrays of residuals do not fit one another; protect the model again")
+        return fitted
+
+
+def detail(inputs: Any, xp: Any) -> Any:
+    """Images ``(n, C, H, W)`` less their blur, table rows ``(n, d)`` as they are; flat ``(n, d)``. Linear."""
+    if len(inputs.shape) != 4:
+        return inputs.reshape(len(inputs), -1)
+    height, width = inputs.shape[2:]
+    if max(height, width) > MAX_SIDE:
+        down, across = pooling(height, min(MAX_SIDE, height)), pooling(width, min(MAX_SIDE, width))
+        inputs = _like(down, inputs, xp) @ inputs @ _like(across, inputs, xp).T
+        height, width = inputs.shape[2:]
+    blurred = _like(smoothing(height, 1), inputs, xp) @ inputs @ _like(smoothing(width, 1), inputs, xp).T
+    return (inputs - blurred).reshape(len(inputs), -1)
+
+
+def _planes(fit: Array, rng: np.random.Generator) -> tuple[Array, int]:
+    """Random planes through the mean of benign thumbnails, and how many of them near-duplicates may be apart."""
+    cells = _cells(fit)
+    normals = rng.normal(size=(BITS, cells.shape[1])) / (cells.std(axis=0) + 1e-6)
+    offsets = normals @ cells.mean(axis=0)
+    some = cells[: min(len(cells), 500)]
+    bits = some @ normals.T > offsets
+    apart = (bits[:, None] != bits[None]).sum(axis=2)[np.triu_indices(len(some), 1)]
+    return np.column_stack([normals, offsets]), int(np.quantile(apart, PAIRS))
+
+
+def _cells(images: Array) -> Array:
+    """Thumbnails ``(n, cells)`` with mean 0 and spread 1 each."""
+    cells = np.asarray(thumbnail(np.asarray(images, np.float64), Outputs(np.zeros(0))), np.float64)
+    centred = cells - cells.mean(axis=1, keepdims=True)
+    return np.asarray(centred / (centred.std(axis=1, keepdims=True) + 1e-6))
+
+
+def _like(array: Array, like: Any, xp: Any) -> Any:
+    return array.astype(like.dtype) if xp is np else xp.as_tensor(array, dtype=like.dtype, device=like.device)

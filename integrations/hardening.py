@@ -1,0 +1,104 @@
+"""``medward harden``: from the words of a command line to a method, and from its progress to lines on the screen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+from rich.console import Console
+
+from guard.data import Split
+from guard.errors import MedwardError
+from guard.harden import HARDENERS, Certificate, Hardener
+from guard.harden.folder import MODEL, ORIGINAL, harden
+
+
+def chosen(
+    method: str, *, epsilon: float, epochs: int | None, rate: float | None, augment: bool, device: str
+) -> Hardener:
+    """The method called `method` with what was said about it."""
+    hardener = HARDENERS[method]
+    training = replace(hardener.training, device=device)
+    if epochs is not None:
+        training = replace(training, epochs=epochs)
+    if rate is not None:
+        training = replace(training, rate=rate)
+    if not augment:
+        training = replace(training, augment=None)
+    return replace(hardener, epsilon=epsilon, training=training)
+
+
+def radius(text: str | None, splits: Mapping[str, Split], low: float | None, high: float | None) -> float:
+    """What was said, else the radius that `medward validate` attacks with."""
+    if text is not None:
+        return number(text)
+    if next(iter(splits.values())).inputs.ndim == 2:
+        return 1.0
+    return 10 / 255 * ((1.0 if high is None else high) - (0.0 if low is None else low))
+
+
+def number(text: str) -> float:
+    """``"0.04"`` or ``"10/255"`` as a number."""
+    try:
+        return float(Fraction(text.replace(" ", "")))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise MedwardError(f"epsilon: expected a number or a fraction as 10/255, got {text!r}") from None
+
+
+def run(
+    model: str,
+    splits: Mapping[str, Split],
+    out: Path,
+    method: Hardener,
+    *,
+    low: float | None,
+    high: float | None,
+    seed: int,
+    overwrite: bool,
+    console: Console,
+) -> None:
+    """Harden, with a line per epoch, and say what came of it."""
+    log, handler = logging.getLogger("medward.harden"), _Lines(console)
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        certificate, chosen_on = harden(model, splits, out, method, low=low, high=high, seed=seed, overwrite=overwrite)
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
+    console.print(chosen_on, markup=False)
+    describe(certificate, out, console)
+
+
+def describe(certificate: Certificate, out: Path, console: Console) -> None:
+    """Balanced accuracies before and after, what they are worth, and what to do next."""
+    c = certificate
+    console.print(
+        f"{c.method}, radius {c.epsilon:.4g} {c.unit}, epoch {c.best_epoch} of {c.epochs} kept; balanced accuracy:"
+    )
+    for what, key in (("clean", "clean"), ("one change for all rows", "universal"), ("a change per row", "per_input")):
+        before, after = getattr(c.before, key), getattr(c.after, key)
+        console.print(f"  {what:<24} {before:.3f} -> {after:.3f}")
+    if c.note:
+        console.print(f"note: {c.note}")
+    console.print(
+        f"{c.guarantee}: estimates by the defense itself, on the rows that chose the epoch. Protect {out / MODEL}, "
+        f"then check it: medward validate BUNDLE --undefended {out / ORIGINAL}",
+        markup=False,
+    )
+
+
+class _Lines(logging.Handler):
+    """Log records as lines of a console."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message."""
+        self.console.print(record.getMessage(), markup=False)

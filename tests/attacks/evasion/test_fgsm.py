@@ -1,0 +1,18 @@
+import torch
+
+from attacks.ascent import decide
+from attacks.ball import Ball
+from attacks.evasion.fgsm import fgsm
+
+
+def test_on_a_linear_model_the_one_step_is_the_best_there_is():
+    torch.manual_seed(0)
+    network = torch.nn.Linear(6, 2).requires_grad_(False)
+    x = torch.randn(200, 6)
+    y = decide(network, x)
+    weights = network.weight[0] - network.weight[1]
+    gap = (network(x)[:, 0] - network(x)[:, 1]).abs()
+    for norm, dual in (("inf", weights.abs().sum()), ("2", weights.norm())):
+        found = fgsm(network, x, y, Ball(torch.full((6,), 0.3), norm=norm), generator=torch.Generator())
+        assert torch.equal(found.won, gap < 0.3 * dual)
+        assert found.gradients == len(x)

@@ -1,0 +1,57 @@
+import torch
+
+from attacks.ascent import decide
+from attacks.ball import Ball
+from attacks.evasion.apgd import hardest
+from attacks.evasion.pgd import strongest
+from attacks.evasion.standard import standard
+
+
+def seeded():
+    return torch.Generator().manual_seed(0)
+
+
+def setting(deployed, attack_data, epsilon=0.1):
+    x = torch.as_tensor(attack_data.test.inputs[:60])
+    return x, decide(deployed.network, x), Ball.of(deployed.spec, x.numpy(), epsilon)
+
+
+def test_it_is_at_least_as_strong_as_each_gradient_attack(plain, attack_data):
+    x, y, ball = setting(plain, attack_data)
+    network = plain.network
+    found = standard(network, x, y, ball, seeded(), steps=20, targets=4, queries=20)
+    assert found.won.sum() >= strongest(network, x, y, ball, steps=20, restarts=1, generator=seeded()).won.sum()
+    assert (
+        found.won.sum() >= hardest(network, x, y, ball, steps=20, restarts=1, targets=4, generator=seeded()).won.sum()
+    )
+
+
+def test_masked_gradients_do_not_stop_it(quantised, attack_data):
+    x, y, ball = setting(quantised, attack_data, epsilon=0.15)
+    network = quantised.network
+    blind = standard(network, x, y, ball, seeded(), steps=10, restarts=1, queries=0)
+    found = standard(network, x, y, ball, seeded(), steps=10, restarts=1, queries=200)
+    assert found.won.float().mean() > blind.won.float().mean() + 0.1
+
+
+def test_a_row_already_wrong_is_won_as_it_is(plain, attack_data):
+    x, y, ball = setting(plain, attack_data)
+    labels = torch.where(torch.arange(len(y)) < 20, (y + 1) % 10, y)
+    found = standard(plain.network, x, labels, ball, seeded(), steps=5, queries=0)
+    assert found.won[:20].all()
+    assert torch.equal(found.adversarial[:20], x[:20])
+
+
+def test_all_rows_won_at_once_need_no_step(plain, attack_data):
+    x, y, ball = setting(plain, attack_data)
+    found = standard(plain.network, x, (y + 1) % 10, ball, seeded())
+    assert found.won.all()
+    assert found.gradients == found.queries == 0
+
+
+def test_two_classes_are_enough():
+    torch.manual_seed(0)
+    network = torch.nn.Linear(3, 2).requires_grad_(False)
+    x = torch.randn(50, 3)
+    found = standard(network, x, decide(network, x), Ball(torch.full((3,), 5.0)), seeded(), steps=10, queries=10)
+    assert found.won.all()

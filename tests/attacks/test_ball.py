@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attacks.ball import Ball, FeatureRules
+from guard.errors import MedwardError
+from guard.types import ModelSpec
+
+TABLE = ModelSpec(name="t", modality="tabular", shape=(4,), classes=("a", "b"), output="logits")
+IMAGE = ModelSpec(name="i", modality="image", shape=(1, 3, 3), classes=("a", "b"), output="logits", low=0, high=1)
+ROWS = np.random.default_rng(0).normal(size=(50, 4)) * [1, 2, 3, 4]
+NORMS = st.sampled_from(["inf", "2"])
+SEEDS = st.integers(0, 1000)
+
+
+def table(norm, epsilon=1.5, **rules):
+    return Ball.of(TABLE, ROWS, epsilon, norm=norm, rules=FeatureRules(**rules))
+
+
+def drawn(seed, ball, n=6, shape=(4,)):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn((n, *shape), generator=generator), 9 * torch.randn((n, *shape), generator=generator), generator
+
+
+@given(SEEDS, NORMS)
+def test_what_is_projected_is_inside_and_stays_where_it_is(seed, norm):
+    ball = table(norm)
+    x, change, _ = drawn(seed, ball)
+    once = ball.project(x + change, x)
+    assert (ball.size(once - x) <= 1 + 1e-5).all()
+    assert torch.allclose(ball.project(once, x), once, atol=1e-5)
+
+
+@given(SEEDS, NORMS)
+def test_an_image_that_is_projected_is_valid_and_inside(seed, norm):
+    ball = Ball.of(IMAGE, np.zeros((1, 1, 3, 3)), 0.4, norm=norm)
+    x, change, _ = drawn(seed, ball, shape=(1, 3, 3))
+    found = ball.project(x.sigmoid() + change, x.sigmoid())
+    assert 0 <= found.min() <= found.max() <= 1
+    assert (ball.size(found - x.sigmoid()) <= 1 + 1e-5).all()
+
+
+@given(SEEDS, NORMS)
+def test_random_starts_are_inside_and_the_strongest_noise_is_at_the_edge(seed, norm):
+    ball = table(norm)
+    *_, generator = drawn(seed, ball)
+    assert (ball.size(ball.inside((20, 4), generator)) <= 1 + 1e-5).all()
+    assert torch.allclose(ball.size(ball.surface((20, 4), generator)), torch.ones(20, 1), atol=1e-5)
+
+
+@given(SEEDS, NORMS)
+def test_no_step_of_one_radius_climbs_higher_than_the_steepest(seed, norm):
+    ball = table(norm)
+    slope, _, generator = drawn(seed, ball)
+    gained = (slope * ball.step(slope)).sum(dim=1)
+    other = (slope * ball.surface(tuple(slope.shape), generator)).sum(dim=1)
+    assert torch.allclose(ball.size(ball.step(slope)), torch.ones(6, 1), atol=1e-4)
+    assert (gained >= other - 1e-4).all()
+
+
+@given(SEEDS, NORMS)
+def test_immutable_features_stay_and_integer_ones_stay_whole(seed, norm):
+    ball = table(norm, immutable=(0,), integer=(3,))
+    x, change, generator = drawn(seed, ball)
+    x[:, 3] = x[:, 3].round()
+    for moved in (x + change, x + ball.surface((6, 4), generator), x + ball.step(change)):
+        handed_in = ball.usable(ball.project(moved, x), x)
+        assert torch.equal(handed_in[:, 0], x[:, 0])
+        assert torch.equal(handed_in[:, 3], handed_in[:, 3].round())
+        assert (ball.size(handed_in - x) <= 1 + 1e-5).all()
+
+
+def test_a_zero_slope_moves_nothing():
+    for norm in ("inf", "2"):
+        assert not table(norm).step(torch.zeros(2, 4)).any()
+
+
+@pytest.mark.parametrize(
+    ("spec", "settings", "message"),
+    [
+        (TABLE, {"epsilon": float("inf")}, "epsilon: must be a finite number >= 0, got inf"),
+        (TABLE, {"epsilon": 1.0, "rules": FeatureRules(integer=(4,))}, "feature 4 is not there; .* 0 to 3"),
+        (IMAGE, {"epsilon": 1.0, "rules": FeatureRules(immutable=(0,))}, "are for tables, not for images"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_sentence(spec, settings, message):
+    with pytest.raises(MedwardError, match=message):
+        Ball.of(spec, np.zeros((3, *spec.shape)), **settings)

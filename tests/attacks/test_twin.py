@@ -1,0 +1,155 @@
+"""The model before hardening: evasion must fool it, everything else is about the deployed model."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from validation_fakes import SPEC, SPLITS, WEIGHTS, Scripted, deployment
+
+from attacks.finding import Status
+from attacks.matrix import Twin, validate
+from attacks.report import Report
+from attacks.suite import twin_of
+from guard.bundle import load
+from guard.data import Split
+from guard.errors import MedwardError
+from guard.policy import Policy
+from guard.protect import protect
+from guard.types import Outputs
+
+RUNS = []
+
+
+class Flipped:
+    """The same two logits the other way round: it decides everything as the deployed model does not."""
+
+    spec = SPEC
+
+    def predict(self, inputs):
+        return Outputs(-inputs @ WEIGHTS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe(Scripted):
+    """Keeps what it was given; as strong on the twin as `free`, on the deployed model as `bare`."""
+
+    bare: float = 0.02
+
+    def run(self, target, data, *, seed):
+        labels = target.query(data.test.inputs[:20]).labels
+        own = (data.test.inputs[:20] @ WEIGHTS).argmax(1)
+        deployed = bool((labels == own)[labels >= 0].all())
+        RUNS.append((self.family, target._profile is not None, deployed, target._network, data.reference[:20], labels))
+        result = super().run(target, data, seed=seed)
+        if self.family != "evasion":
+            return result
+        power = self.free if not deployed else self.bare
+        return replace(result, outcome=np.arange(len(data.test)) < power * len(data.test))
+
+
+def network(sign):
+    module = torch.nn.Linear(6, 2, bias=False)
+    with torch.no_grad():
+        module.weight.copy_(torch.from_numpy(sign * WEIGHTS.T))
+    return module.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return deployment()
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch):
+    monkeypatch.setattr("attacks.clean.QUERIES", 20)
+    RUNS.clear()
+
+
+TWIN = Twin(model=Flipped(), digest="cd" * 32, network=network(-1))
+
+
+def run(bundle, out, *attacks, undefended=TWIN, **settings):
+    settings = {"network": network(1)} | settings
+    return validate(bundle, SPLITS, out, attacks=attacks, undefended=undefended, progress=False, **settings)
+
+
+def test_a_hardened_model_can_be_held_only_because_its_twin_was_fooled(bundle, tmp_path):
+    attack = Probe()
+    alone = run(bundle, tmp_path / "alone", attack, undefended=None).findings[0]
+    assert alone.status is Status.INCONCLUSIVE
+    assert "too weak" in " ".join(alone.reasons)
+    finding = run(bundle, tmp_path / "twin", attack).findings[0]
+    assert finding.status is Status.HELD
+    assert finding.undefended.value == pytest.approx(0.95)
+    assert finding.guarded.value == finding.adaptive.value == pytest.approx(0.02)
+    assert finding.reasons[-1] == "The undefended run is on the model as it was before hardening."
+
+
+def test_each_run_gets_its_own_models_answers_decisions_and_gradients(bundle, tmp_path):
+    mine = network(1)
+    run(bundle, tmp_path, Probe(), network=mine)
+    assert [(guarded, deployed) for _, guarded, deployed, *_ in RUNS] == [(False, False), (True, True), (True, True)]
+    for _, _, deployed, given, reference, labels in RUNS:
+        assert given is (mine if deployed else TWIN.network)
+        np.testing.assert_array_equal(reference[labels >= 0], labels[labels >= 0])
+
+
+@pytest.mark.parametrize("family", ["extraction", "membership"])
+def test_hardening_defends_against_evasion_only(family, bundle, tmp_path):
+    report = run(bundle, tmp_path, Scripted(family=family), Probe(family=family, name="probe"))
+    assert all(deployed for _, _, deployed, *_ in RUNS)
+    assert not any("before hardening" in " ".join(finding.reasons) for finding in report.findings)
+
+
+def test_a_kept_run_belongs_to_its_twin(bundle, tmp_path):
+    attack = Probe()
+    run(bundle, tmp_path, attack)
+    run(bundle, tmp_path, attack)
+    assert len(RUNS) == 3
+    run(bundle, tmp_path, attack, undefended=replace(TWIN, digest="ef" * 32))
+    assert len(RUNS) == 4, "only the undefended run is another"
+    run(bundle, tmp_path, attack, undefended=replace(TWIN, network=None))
+    assert len(RUNS) == 5
+    run(bundle, tmp_path, attack, undefended=None)
+    assert len(RUNS) == 6
+
+
+def test_the_report_names_the_twin_and_what_hardening_cost(bundle, tmp_path):
+    report = run(bundle, tmp_path, Probe())
+    facts = Report.load(tmp_path / "report.json").provenance.twin
+    assert facts == report.provenance.twin
+    assert facts.digest == TWIN.digest
+    assert facts.white_box
+    assert (facts.agreement.value, facts.accuracy.value, facts.deployed_accuracy.value) == (0, 0, 1)
+    page = (tmp_path / "report.html").read_text()
+    assert TWIN.digest in page
+    assert "the model before hardening, which decides 0.0% of rows alike; accuracy 0.0% before, 100.0% after" in page
+    run(bundle, tmp_path / "alone", Probe(), undefended=None)
+    assert "before hardening" not in (tmp_path / "alone" / "report.html").read_text()
+
+
+def test_a_twin_without_gradients_says_so(bundle, tmp_path):
+    blind = replace(TWIN, network=None, no_network="operator Foo")
+    finding = run(bundle, tmp_path, Probe(), undefended=blind).findings[0]
+    assert "on the model before hardening: operator Foo" in finding.threat.knowledge
+
+
+def test_a_twin_is_read_under_the_bundles_specification(tmp_path):
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(400, 6)).astype(np.float32)
+    protect(
+        network(1), Split(inputs), Policy(on_error="withhold"), tmp_path / "bundle", classes=("a", "b"), output="logits"
+    )
+    bundle = load(tmp_path / "bundle")
+    twin = twin_of(str(tmp_path / "bundle" / "model.onnx"), bundle, SPLITS)
+    assert twin.digest == bundle.card.files["model.onnx"]
+    assert twin.network is not None
+    np.testing.assert_allclose(twin.model.predict(inputs).scores, inputs @ WEIGHTS, atol=1e-5)
+    for other, sentence in (
+        (torch.nn.Linear(5, 2), "undefended: must be of the bundle's shape, classes and range"),
+        (torch.nn.Linear(6, 3), "one column per class"),
+        ("absent.onnx", "absent.onnx: cannot read the model"),
+    ):
+        with pytest.raises(MedwardError, match=sentence):
+            twin_of(other, bundle, SPLITS)

@@ -1,0 +1,144 @@
+"""The folder: complete or not there, what it holds is what was trained, and who chooses the epoch."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from support.faint import EPSILON, images, net
+from support.journeys import importable
+
+from guard.data import Split
+from guard.errors import MedwardError
+from guard.harden import HARDENERS, Certificate
+from guard.harden.folder import divided, harden, replaced
+
+METHOD = replace(
+    HARDENERS["pgd"], epsilon=EPSILON, training=replace(HARDENERS["pgd"].training, epochs=1, batch=32, rate=0.02)
+)
+FILES = {"model.onnx", "original.onnx", "weights.pt", "certificate.json"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, victim, data):
+    out = tmp_path_factory.mktemp("hardening") / "hardened"
+    certificate, chosen_on = harden(victim, {"train": data[0], "val": data[1]}, out, METHOD, low=0.0, high=1.0)
+    return out, certificate, chosen_on
+
+
+def scores(path, x):
+    return onnxruntime.InferenceSession(path).run(["scores"], {"input": x})[0]
+
+
+def test_both_models_answer_as_they_should(made, victim, data):
+    out, certificate, chosen_on = made
+    assert {path.name for path in out.iterdir()} == FILES
+    x = data[1].inputs
+    weights = torch.load(out / "weights.pt", weights_only=True)
+    fresh = net()
+    fresh.load_state_dict(weights)
+    with torch.no_grad():
+        hardened, original = (network.eval()(torch.from_numpy(x)).numpy() for network in (fresh, victim))
+    np.testing.assert_allclose(scores(out / "model.onnx", x), hardened, atol=1e-4)
+    np.testing.assert_allclose(scores(out / "original.onnx", x), original, atol=1e-4)
+    assert np.abs(hardened - original).max() > 0.05
+    assert Certificate.model_validate_json((out / "certificate.json").read_text()) == certificate
+    assert set(certificate.files) == FILES - {"certificate.json"}
+    for name, digest in certificate.files.items():
+        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
+    assert chosen_on == 'epochs are chosen on the 80 rows of "val"'
+    assert [path.name for path in out.parent.iterdir()] == ["hardened"]
+
+
+def test_an_existing_folder_is_only_replaced_when_asked_and_only_an_earlier_result(tmp_path):
+    out = tmp_path / "out"
+    for round_ in (1, 2):
+        with replaced(out, overwrite=round_ == 2) as build:
+            (build / "certificate.json").write_text(str(round_))
+    assert (out / "certificate.json").read_text() == "2"
+    with pytest.raises(MedwardError, match=r"is not empty; .*--overwrite"), replaced(out, overwrite=False):
+        pytest.fail("nothing is trained before the folder is known to be free")
+    (out / "thesis.tex").write_text("")
+    with (
+        pytest.raises(MedwardError, match="not a hardened model and is not overwritten"),
+        replaced(out, overwrite=True),
+    ):
+        pytest.fail("nothing is trained")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_training_that_ends_badly_leaves_what_was_there(tmp_path):
+    out = tmp_path / "out"
+    for text in ("first", None):
+        try:
+            with replaced(out, overwrite=True) as build:
+                (build / "certificate.json").write_text(text or "second")
+                if text is None:
+                    raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            assert (out / "certificate.json").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_without_a_selection_split_no_patient_is_on_both_sides(data):
+    train = images(100, 3)
+    clinic = Split(train.inputs, np.repeat(np.arange(20) % 2, 5), np.repeat(np.arange(20), 5))
+    fit, chosen, told = divided({"train": clinic, "test": clinic}, seed=0)
+    assert not set(fit.patients) & set(chosen.patients)
+    assert (len(fit), len(chosen)) == (80, 20)
+    assert set(chosen.labels) == set(fit.labels) == {0, 1}
+    assert told == ('the data has no split "selection" or "val": 20 rows (4 patients) of train are set apart for it')
+    rare = Split(train.inputs, (np.arange(100) >= 95).astype(np.int64))
+    fit, chosen, told = divided({"data": rare}, seed=1)
+    assert [np.bincount(part.labels).tolist() for part in (fit, chosen)] == [[76, 4], [19, 1]]
+    assert "20 rows of train" in told
+    again = divided({"data": rare}, seed=1)[1]
+    np.testing.assert_array_equal(chosen.inputs, again.inputs)
+
+
+@pytest.mark.parametrize(
+    ("splits", "sentence"),
+    [
+        ({"test": images(30, 0)}, 'needs a split "train"; the data has test'),
+        ({"train": Split(np.ones((30, 2)))}, "labels"),
+    ],
+)
+def test_data_that_cannot_be_divided_is_refused(splits, sentence):
+    with pytest.raises(MedwardError, match=sentence):
+        divided(splits, seed=0)
+
+
+def test_8_bit_images_are_scaled(tmp_path, monkeypatch, victim, data):
+    seen = {}
+
+    class Spy:
+        name = "spy"
+
+        def harden(self, network, train, selection, *, low, high, seed):
+            seen.update(train=train, selection=selection, low=low, high=high)
+            raise MedwardError("enough")
+
+    raw = [Split((part.inputs[:, 0] * 255).round().astype(np.uint8), part.labels) for part in data]
+    with pytest.raises(MedwardError, match="enough"):
+        harden(victim, {"train": raw[0], "selection": raw[1]}, tmp_path / "out", Spy())
+    assert (seen["low"], seen["high"]) == (0, 1)
+    np.testing.assert_allclose(seen["train"].inputs, data[0].inputs, atol=1 / 255)
+    assert seen["selection"].inputs.shape == (80, 1, 8, 8)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("model.onnx", "only torch modules can be hardened, .*got 'model.onnx'"),
+        ("site_for_hardening:number", "got int for 'site_for_hardening:number'"),
+        ("site_for_hardening:absent", "cannot import it"),
+    ],
+)
+def test_only_a_torch_module_can_be_named(name, sentence, tmp_path, data):
+    Path(tmp_path / "site_for_hardening.py").write_text("number = 7\n")
+    with importable(tmp_path), pytest.raises(MedwardError, match=sentence):
+        harden(name, {"train": data[0]}, tmp_path / "out", METHOD)

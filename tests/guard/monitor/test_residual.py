@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guard.errors import MedwardError
+from guard.monitor import Residuals
+
+
+def images(n, seed, shape=(1, 24, 24)):
+    """Blocks of grey with grain."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.uniform(0.2, 0.8, (n, shape[0], 4, 4))
+    scene = blocks.repeat(-(-shape[1] // 4), axis=2).repeat(-(-shape[2] // 4), axis=3)[:, :, : shape[1], : shape[2]]
+    return np.clip(scene + 0.02 * rng.normal(size=(n, *shape)), 0, 1).astype(np.float32)
+
+
+def alike(a, b):
+    """The share of pairs that pass for near-duplicates."""
+    pairs = zip(FITTED.codes(a), FITTED.codes(b), strict=True)
+    return np.mean([(int(one, 16) ^ int(other, 16)).bit_count() <= FITTED.radius for one, other in pairs])
+
+
+FITTED = Residuals.fit(images(200, 0), images(150, 1))
+TABLE = np.random.default_rng(0).normal(size=(300, 4)) * [1, 10, 100, 0.1]
+
+
+@given(st.integers(0, 99), st.floats(-0.1, 0.1))
+def test_a_shared_change_is_a_shared_shift(seed, size):
+    change = np.random.default_rng(seed).choice([-1, 1], (1, 24, 24)) * size
+    rows = images(8, seed).astype(np.float64)
+    shifts = FITTED.whitened(rows + change) - FITTED.whitened(rows)
+    assert np.allclose(shifts, shifts[0], atol=1e-8)
+
+
+def test_the_residual_sees_grain_and_not_brightness():
+    rows = images(50, 5)
+    grain = np.random.default_rng(0).choice([-0.03, 0.03], rows.shape[1:]).astype(np.float32)
+    before, grainy, brighter = (FITTED.whitened(rows + change) for change in (0, grain, np.float32(0.03)))
+    assert np.linalg.norm(grainy - before, axis=1).mean() > 20 * np.linalg.norm(brighter - before, axis=1).mean()
+
+
+def test_benign_rows_are_white_and_no_vector_is_longer_than_its_ball():
+    z = FITTED.whitened(images(2000, 7))
+    assert z.shape == (2000, 256)
+    assert 0.7 < z.var() < 1.5
+    assert np.linalg.norm(FITTED.vectors(images(50, 8) * 3), axis=1).max() <= 20.001
+
+
+def test_no_two_vectors_move_apart_when_cut_to_the_ball():
+    a, b = images(100, 3) * 1.5, images(100, 4)
+    before = np.linalg.norm(FITTED.whitened(a) - FITTED.whitened(b), axis=1)
+    assert (np.linalg.norm(FITTED.vectors(a) - FITTED.vectors(b), axis=1) <= before + 1e-4).all()
+
+
+def test_large_images_are_reduced_and_sketched_and_tables_standardised():
+    large = Residuals.fit(images(60, 0, (3, 80, 70)), images(40, 1, (3, 80, 70)))
+    assert large.reference.shape == (40, 256)
+    table = Residuals.fit(TABLE[:150], TABLE[150:])
+    assert table.reference.shape == (150, 4)
+    assert table.codes(TABLE[:2]) == ["", ""]
+    assert np.allclose(table.reference.var(axis=0), 1, atol=0.5)
+
+
+def test_the_deployed_map_is_differentiable_under_torch():
+    rows = images(4, 2)
+    x = torch.tensor(rows, requires_grad=True)
+    z = FITTED.vectors(x, torch)
+    assert np.allclose(z.detach().numpy(), FITTED.vectors(rows), atol=1e-4)
+    z[:, 0].sum().backward()
+    assert float(x.grad.abs().sum()) > 0
+
+
+def test_codes_survive_a_perturbation_and_a_new_exposure_and_tell_images_apart():
+    rows = images(100, 9)
+    grain = np.random.default_rng(0).choice([-0.03, 0.03], rows.shape[1:]).astype(np.float32)
+    assert alike(rows, rows + grain) > 0.9
+    assert alike(rows, rows * 0.9 + 0.05) > 0.99
+    assert alike(rows, rows[::-1]) < 0.1
+
+
+def test_calibration_rows_take_no_part_in_the_fit():
+    other = Residuals.fit(images(200, 0), images(150, 2))
+    assert (other.whitening == FITTED.whitening).all()
+    assert other.fingerprint != FITTED.fingerprint
+
+
+def test_round_trip_and_a_missing_fit_is_refused():
+    again = Residuals.from_arrays(FITTED.arrays())
+    assert again.fingerprint == FITTED.fingerprint
+    assert (again.vectors(images(3, 3)) == FITTED.vectors(images(3, 3))).all()
+    with pytest.raises(MedwardError, match="do not fit"):
+        Residuals.from_arrays({**FITTED.arrays(), "reference": np.zeros((3, 2), np.float32)})
+
+
+def test_flat_images_and_constant_columns_are_no_trap():
+    flat = Residuals.fit(np.full((30, 1, 6, 6), 0.5, np.float32), np.full((30, 1, 6, 6), 0.5, np.float32))
+    assert np.isfinite(flat.vectors(images(3, 0, (1, 6, 6)))).all()
+    table = np.column_stack([TABLE[:, :2], np.zeros(300)])
+    assert np.isfinite(Residuals.fit(table[:100], table[100:]).reference).all()

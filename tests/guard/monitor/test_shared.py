@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guard.monitor import EProcess, SharedPerturbation, Sighting
+from guard.monitor.shared import HORIZON, MEMORY, SLACK, epoch_risk, shared_levels
+from guard.types import Action, Observation
+
+WIDTH = 16
+REFERENCE = np.random.default_rng(0).normal(size=(500, WIDTH)).astype(np.float32)
+PUSH = np.eye(1, WIDTH)[0] * 8
+
+
+def watching(reference=REFERENCE, risk=0.001, radius=2):
+    return SharedPerturbation(reference=reference, risk=risk, radius=radius, calibration="c")
+
+
+def sightings(vectors, codes=None):
+    codes = [""] * len(vectors) if codes is None else codes
+    rows = np.asarray(vectors, np.float32)
+    return [Sighting(row, code, str(i)) for i, (row, code) in enumerate(zip(rows, codes, strict=True))]
+
+
+def p_values(vectors, monitor=None, codes=None):
+    monitor = monitor or watching()
+    return np.array(monitor.judge(monitor.start(), sightings(vectors, codes))[1])
+
+
+def alarmed(p, levels, alpha):
+    bettor = EProcess(levels=levels, ladder=((alpha, Action.FLAG),))
+    state = bettor.start()
+    for i, each in enumerate(p):
+        state, verdict = bettor.step(state, Observation(float(each), str(i)))
+    return verdict.action is Action.FLAG
+
+
+def normal(n, seed):
+    return np.random.default_rng(seed).normal(size=(n, WIDTH))
+
+
+def test_epochs_spend_no_more_than_the_risk():
+    assert sum(epoch_risk(0.01, j) for j in range(10_000)) <= 0.01
+
+
+@given(st.integers(1, 5000), st.floats(1e-6, 0.1))
+def test_levels_are_a_grid_the_calibration_rows_can_bound_up_to_the_horizon(n, risk):
+    levels = shared_levels(n, risk)
+    assert list(levels) == sorted(set(levels))
+    assert levels[0] > 0
+    assert levels[-1] <= 0.5
+    if levels != (0.5,):
+        assert (1 - levels[0]) ** n <= epoch_risk(risk, HORIZON) / 3
+
+
+def test_benign_accounts_ever_alarm_no_more_than_alpha_plus_delta():
+    # A new calibration draw for every account, as the bound is stated; no slack could hide a break in heavy tails.
+    alpha, risk, accounts = 0.1, 0.05, 150
+    hits = 0
+    for seed in range(accounts):
+        rng = np.random.default_rng(seed)
+        rows = rng.standard_t(3, size=(700, WIDTH)) * 4
+        monitor = watching(rows[:100].astype(np.float32), risk=risk)
+        hits += alarmed(p_values(rows[100:], monitor), monitor.levels, alpha)
+    assert hits / accounts <= alpha + risk + 3 * math.sqrt(0.13 / accounts)
+
+
+def test_the_share_of_small_p_values_is_at_most_their_level():
+    rng = np.random.default_rng(1)
+    shares = []
+    for _ in range(20):
+        rows = rng.normal(size=(1500, WIDTH)) * 10  # the slack is small beside this spread
+        monitor = watching(rows[:500].astype(np.float32))
+        p = p_values(rows[500:], monitor)
+        shares.append([(p <= level).mean() for level in monitor.levels])
+    assert (np.mean(shares, axis=0) <= monitor.levels).all()
+    assert np.mean(shares) > 0.003, "a test of p-values that are never small says nothing"
+
+
+def test_a_direction_taken_from_the_query_it_judges_would_break_the_levels():
+    # Negative control: the same cuts, but the mean already holds the query.
+    level, n = 0.1, 8
+    hits = []
+    for seed in range(400):
+        rows = normal(n, seed)
+        own = rows.mean(axis=0) / np.linalg.norm(rows.mean(axis=0))
+        hits.append(rows[-1] @ own > np.quantile(REFERENCE @ own, 1 - level))
+    assert np.mean(hits) > 2 * level
+
+
+def test_a_shared_push_alarms_in_a_handful_of_queries():
+    monitor = watching()
+    p = p_values(normal(30, 3) + PUSH, monitor)
+    assert alarmed(p[:8], monitor.levels, 0.01)
+    assert not alarmed(p_values(normal(1000, 4), monitor), monitor.levels, 0.01)
+
+
+def test_a_diluted_push_alarms_later():
+    monitor, rng = watching(), np.random.default_rng(5)
+    attacked = rng.random(400) < 0.2
+    p = p_values(normal(400, 6) + attacked[:, None] * PUSH, monitor)
+    assert alarmed(p, monitor.levels, 0.01)
+    assert np.median(p[100:][attacked[100:]]) < np.median(p[100:][~attacked[100:]])
+
+
+def test_drift_within_the_slack_is_forgiven_and_without_it_would_not_be(monkeypatch):
+    drift = np.eye(1, WIDTH)[0] * SLACK
+    rows = normal(3000, 7) + drift
+    monitor = watching()
+    assert not alarmed(p_values(rows, monitor), monitor.levels, 0.01)
+    monkeypatch.setattr("guard.monitor.shared.SLACK", 0.0)
+    assert alarmed(p_values(rows, monitor), monitor.levels, 0.01)
+
+
+def series(count, length, seed):
+    """Accounts that send series of near-duplicates: the same vector but for a little."""
+    rng = np.random.default_rng(seed)
+    vectors = np.repeat(rng.normal(size=(count, WIDTH)) * 4, length, axis=0)
+    return vectors + 0.1 * rng.normal(size=vectors.shape), np.repeat(
+        [f"{c:016x}" for c in rng.integers(2**63, size=count)], length
+    )
+
+
+def test_a_series_of_near_duplicates_counts_about_once():
+    wide = watching((REFERENCE * 4).astype(np.float32))
+    known = unknown = 0
+    for seed in range(40):
+        vectors, codes = series(20, 10, seed)
+        known += alarmed(p_values(vectors, wide, codes), wide.levels, 0.01)
+        unknown += alarmed(p_values(vectors, wide), wide.levels, 0.01)
+    assert known == 0
+    assert unknown > 10, "the series must be able to alarm, or nothing was shown"
+
+
+def test_sending_each_image_first_without_the_push_hides_nothing():
+    rows, codes = normal(60, 8), [f"{c:016x}" for c in np.random.default_rng(0).integers(2**63, size=60)]
+    pairs = np.stack([rows, rows + PUSH], axis=1).reshape(-1, WIDTH)
+    monitor = watching()
+    assert alarmed(p_values(pairs, monitor, np.repeat(codes, 2)), monitor.levels, 0.01)
+
+
+def test_queries_in_a_batch_are_judged_as_one_by_one():
+    monitor, rows = watching(), sightings(normal(40, 9) + PUSH / 4, [f"{i % 7:016x}" for i in range(40)])
+    together, p = monitor.judge(monitor.start(), rows)
+    state, one_by_one = monitor.start(), []
+    for row in rows:
+        state, found = monitor.judge(json.loads(json.dumps(state)), [row])
+        one_by_one += found
+    assert one_by_one == p
+    assert json.dumps(state) == json.dumps(together)
+
+
+@pytest.mark.parametrize("width", [3, 256])
+def test_state_is_small_json_whatever_the_history(width):
+    rng = np.random.default_rng(0)
+    monitor = watching(rng.normal(size=(100, width)).astype(np.float32))
+    codes = [f"{c:016x}" for c in rng.integers(2**63, size=3000)]
+    early, _ = monitor.judge(monitor.start(), sightings(rng.normal(size=(MEMORY, width)), codes[:MEMORY]))
+    late, _ = monitor.judge(monitor.start(), sightings(rng.normal(size=(3000, width)), codes))
+    assert json.loads(json.dumps(late, allow_nan=False)).keys() == late.keys()
+    assert len(json.dumps(late)) < len(json.dumps(early)) + 200 < 3200
+
+
+def test_a_new_calibration_starts_anew():
+    monitor = watching()
+    state, _ = monitor.judge(monitor.start(), sightings(normal(20, 0)))
+    assert monitor.resume(state) == state
+    assert SharedPerturbation(reference=REFERENCE, risk=0.001, calibration="d").resume(state)["n"] == 0
+    assert monitor.resume(None) == monitor.start()
+
+
+def test_too_few_calibration_rows_make_it_idle_and_not_wrong():
+    monitor = watching(REFERENCE[:5])
+    assert (p_values(normal(200, 0) + PUSH, monitor) == 1).all()
+
+
+def test_identical_and_zero_vectors_are_no_trap():
+    assert (p_values(np.zeros((20, WIDTH))) == 1).all()
+    assert np.isin(p_values(np.ones((20, WIDTH)) * 3), [*watching().levels, 1.0]).all()

@@ -1,0 +1,130 @@
+"""``medward harden``: what it prints and writes, and every mistake as one sentence and exit 3."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from guard.harden import Certificate
+from integrations.cli import main
+
+CODE = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+with torch.no_grad():
+    model[1].weight[1] = 1.0
+    model[1].weight[0] = 0.0
+    model[1].bias[:] = torch.tensor([0.0, -32.0])
+number = 7
+"""
+HARDEN = ("harden", "site_models_for_harden:model", "--data", "mine.npz", "-o", "hardened", "--low", "0", "--high", "1")
+
+
+@pytest.fixture
+def medward(tmp_path, monkeypatch, capsys):
+    """Run the command in a folder with a model's module and data; returns its exit code, stdout and stderr."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % 2
+    images = rng.uniform(0, 1, size=(120, 1, 8, 8)) * 0.4 + 0.25 + 0.1 * labels[:, None, None, None]
+    np.savez(tmp_path / "mine.npz", train_inputs=images.astype(np.float32), train_labels=labels)
+    np.savez(tmp_path / "unlabelled.npz", train_inputs=images.astype(np.float32))
+    np.savez(tmp_path / "table.npz", train_inputs=images.reshape(120, 64).astype(np.float32), train_labels=labels)
+    (tmp_path / "site_models_for_harden.py").write_text(CODE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "site_models_for_harden", raising=False)
+
+    def run(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as done:
+            main(list(arguments))
+        printed = capsys.readouterr()
+        return done.value.code, printed.out, printed.err
+
+    return run
+
+
+def test_it_says_what_it_did_and_what_to_do_next(medward):
+    code, out, err = medward(*HARDEN, "--epsilon", "12/255", "--epochs", "2", "--rate", "0.001", "--no-augment")
+    assert (code, err) == (0, "")
+    certificate = Certificate.model_validate_json(Path("hardened/certificate.json").read_text())
+    assert certificate.method == "uat"
+    assert certificate.epsilon == pytest.approx(12 / 255)
+    training = certificate.settings["training"]
+    assert (training["epochs"], training["rate"], training["augment"]) == (2, 0.001, None)
+    assert {path.name for path in Path("hardened").iterdir()} == {"certificate.json", *certificate.files}
+    assert torch.load("hardened/weights.pt", weights_only=True)["1.weight"].shape == (2, 64)
+    assert [line.split(":")[0] for line in out.splitlines()[:2]] == ["epoch 1/2", "epoch 2/2"]
+    assert "24 rows of train are set apart" in out
+    assert f"{certificate.before.universal:.3f} -> {certificate.after.universal:.3f}" in out
+    assert "empirical, not certified: estimates by the defense itself" in out
+    assert "--undefended hardened/original.onnx" in out
+    code, _, err = medward(*HARDEN, "--epochs", "1")
+    assert code == 3
+    assert "is not empty" in err
+
+
+@pytest.mark.parametrize(
+    ("data", "bounds", "epsilon"),
+    [("mine.npz", (), 10 / 255), ("mine.npz", ("--high", "3"), 30 / 255), ("table.npz", (), 1.0)],
+)
+def test_without_a_radius_it_is_the_one_that_validate_attacks_with(medward, monkeypatch, data, bounds, epsilon):
+    seen = []
+    monkeypatch.setattr("integrations.hardening.run", lambda model, splits, out, method, **_: seen.append(method))
+    assert medward(*HARDEN, "--data", data, *bounds, "--method", "trades")[0] == 0
+    assert seen[0].name == "trades"
+    assert seen[0].epsilon == pytest.approx(epsilon)
+
+
+WRONG = {
+    "no labels": (("--data", "unlabelled.npz"), "train: hardening needs labels"),
+    "range": (("--high", "0.5"), "set --low and --high"),
+    "negative": (("--epsilon", "-0.1"), "epsilon: must be a finite number above 0, got -0.1"),
+    "no number": (("--epsilon", "ten"), "epsilon: expected a number or a fraction as 10/255, got 'ten'"),
+    "by zero": (("--epsilon", "1/0"), "epsilon: expected a number"),
+    "method": (("--method", "magic"), "magic"),
+    "file": (("--data", "absent.npz"), "absent.npz: there is no such file"),
+    "device": (("--device", "nowhere"), "device 'nowhere'"),
+    "rate": (("--rate", "0"), "rate: must be a finite number above 0"),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG)
+def test_a_mistake_is_one_sentence_and_leaves_nothing(medward, mistake):
+    arguments, sentence = WRONG[mistake]
+    code, _, err = medward(*HARDEN, *arguments)
+    assert code == 3
+    assert sentence in err
+    assert "Traceback" not in err
+    assert not [path for path in Path().iterdir() if "hardened" in path.name]
+
+
+@pytest.mark.parametrize("name", ["number", "absent"])
+def test_what_is_no_torch_module_is_refused(medward, name):
+    code, _, err = medward("harden", f"site_models_for_harden:{name}", "--data", "mine.npz", "-o", "hardened")
+    assert code == 3
+    assert "site_models_for_harden" in err
+    assert err.startswith("medward: ")
+
+
+def test_validate_refuses_a_twin_of_another_shape(medward):
+    assert medward(*HARDEN, "--epochs", "1", "--method", "pgd", "--no-augment")[0] == 0
+    shutil.copytree("hardened", "other")
+    benign = np.random.default_rng(1).uniform(0.2, 0.8, size=(300, 1, 8, 8)).astype(np.float32)
+    np.savez("benign.npz", inputs=benign)
+    np.savez("test.npz", test_inputs=benign[:60])
+    protect = ("protect", "hardened/model.onnx", "--data", "benign.npz", "--on-error", "withhold", "--low", "0")
+    assert medward(*protect, "--high", "1", "--output", "logits", "--classes", "a,b", "-o", "bundle")[0] == 0
+    check = ("validate", "bundle", "--data", "test.npz", "-o", "report", "--undefended")
+    code, _, err = medward(*check, "absent.onnx")
+    assert code == 3
+    assert "undefended: must be of the bundle's shape, classes and range: absent.onnx" in err
+    code, _, err = medward(*check, "site_models_for_harden:number")
+    assert code == 3
+    assert err.count("\n") == 1
