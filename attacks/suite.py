@@ -10,8 +10,22 @@ from pathlib import Path
 
 import torch
 
+from attacks.ball import FeatureRules
 from attacks.base import Attack
-from attacks.evasion import PGD, UniversalPerturbation
+from attacks.evasion import (
+    APGD,
+    FGSM,
+    PGD,
+    DataFree,
+    HillClimb,
+    HopSkipJump,
+    IterativeFGSM,
+    Square,
+    Standard,
+    UniversalPerturbation,
+)
+from attacks.evasion.per_image import PerImage
+from attacks.evasion.universal import UniversalAttack
 from attacks.extraction import Knockoff
 from attacks.matrix import Twin, validate
 from attacks.membership import LossThreshold, OfflineLiRA
@@ -30,12 +44,10 @@ SAMPLE = 64  # rows on which the torch form of the model must equal the deployed
 
 def default_attacks(spec: ModelSpec) -> tuple[Attack, ...]:
     """One attack per technique, at budgets that let a small model be validated in minutes."""
+    epsilon = _radius(spec)
     if spec.modality == "image":
-        span = (1.0 if spec.high is None else spec.high) - (0.0 if spec.low is None else spec.low)
-        epsilon = IMAGE_EPSILON * span
         thief, lira = Knockoff(epochs=8, points=4), OfflineLiRA(shadows=8, epochs=10)
     else:
-        epsilon = TABULAR_EPSILON
         thief, lira = Knockoff(), OfflineLiRA()
     return (
         UniversalPerturbation(epsilon=epsilon),
@@ -49,12 +61,60 @@ def default_attacks(spec: ModelSpec) -> tuple[Attack, ...]:
     )
 
 
+def more_attacks(spec: ModelSpec) -> tuple[Attack, ...]:
+    """What is run when asked for by name: slower, weaker, or for attackers who hold less."""
+    epsilon = _radius(spec)
+    found: tuple[Attack, ...] = (
+        UniversalPerturbation(epsilon=epsilon, target_class="all", restarts=5),
+        UniversalPerturbation(epsilon=epsilon, craft_on="pool"),
+        UniversalPerturbation(epsilon=epsilon, target_class=0, craft_on="pool"),
+        IterativeFGSM(epsilon=epsilon),
+        HillClimb(epsilon=epsilon),
+        DataFree(epsilon=epsilon),
+        FGSM(epsilon=epsilon),
+        APGD(epsilon=epsilon),
+        Square(epsilon=epsilon, queries=500),
+        HopSkipJump(epsilon=epsilon, queries=500),
+        Standard(epsilon=epsilon),
+    )
+    if spec.low is not None and spec.high is not None:
+        found = (*found, IterativeFGSM(epsilon=epsilon, faithful=True))
+    return found
+
+
+def chosen_attacks(
+    spec: ModelSpec, names: Sequence[str] | None = None, rules: FeatureRules | None = None
+) -> tuple[Attack, ...]:
+    """The default suite, or the attacks called `names`; evasion keeps to `rules`.
+
+    Raises `MedwardError` for a name that is not there.
+    """
+    attacks = default_attacks(spec)
+    if names is not None:
+        known = {attack.name: attack for attack in (*attacks, *more_attacks(spec))}
+        if unknown := [name for name in names if name not in known]:
+            raise MedwardError(f"attacks: there is no {unknown[0]!r}; there are {', '.join(known)}")
+        attacks = tuple(known[name] for name in names)
+    if rules is None:
+        return attacks
+    return tuple(
+        replace(attack, rules=rules) if isinstance(attack, PerImage | UniversalAttack) else attack for attack in attacks
+    )
+
+
+def _radius(spec: ModelSpec) -> float:
+    if spec.modality != "image":
+        return TABULAR_EPSILON
+    return IMAGE_EPSILON * ((1.0 if spec.high is None else spec.high) - (0.0 if spec.low is None else spec.low))
+
+
 def validate_bundle(
     bundle: Bundle,
     splits: Mapping[str, Split],
     out: Path,
     *,
     names: Sequence[str] | None = None,
+    rules: FeatureRules | None = None,
     undefended: object = None,
     seed: int = 0,
     resume: bool = True,
@@ -62,14 +122,10 @@ def validate_bundle(
 ) -> Report:
     """Run the default suite, or the attacks called `names`, against a bundle; white-box where its file allows.
 
-    `undefended` is the model as it was before hardening, or a path or name of it: evasion must fool that one.
+    `rules` say which features of a table take whole numbers and which nobody can change. `undefended` is the model as
+    it was before hardening, or a path or name of it: evasion must fool that one.
     """
-    attacks = default_attacks(bundle.model.spec)
-    if names is not None:
-        known = {attack.name: attack for attack in attacks}
-        if unknown := [name for name in names if name not in known]:
-            raise MedwardError(f"attacks: there is no {unknown[0]!r}; there are {', '.join(known)}")
-        attacks = tuple(known[name] for name in names)
+    attacks = chosen_attacks(bundle.model.spec, names, rules)
     network, reason = _network(bundle, splits)
     return validate(
         bundle,

@@ -128,17 +128,22 @@ def validate(
     bundle: BundlePath,
     data: Annotated[Path, typer.Option(help='npz with a "test" split; "train" and "holdout" add membership tests')],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the report; finished runs are kept there")],
-    attacks: Annotated[str | None, typer.Option(help="comma-separated names; default: all that apply")] = None,
+    attacks: Annotated[
+        str | None, typer.Option(help="comma-separated names; default: the standard suite (a wrong name lists all)")
+    ] = None,
     undefended: Annotated[
         str | None,
         typer.Option(metavar="MODEL", help="the model before hardening, which evasion must fool: original.onnx"),
     ] = None,
+    integer: Annotated[str | None, typer.Option(help="a table's features that take whole numbers: 0,3")] = None,
+    immutable: Annotated[str | None, typer.Option(help="a table's features that nobody can change: 1,2")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     restart: Annotated[bool, typer.Option("--restart", help="run everything again")] = False,
     allow_code: AllowCode = False,
     expect: Expect = None,
 ) -> int:
     """Attack a bundle undefended, guarded and knowingly; write report.html, report.json and junit.xml."""
+    from attacks.ball import FeatureRules
     from attacks.report.table import print_findings
     from attacks.suite import validate_bundle
     from guard.bundle import load
@@ -152,6 +157,9 @@ def validate(
             load_npz(data),
             out,
             names=None if attacks is None else tuple(each.strip() for each in attacks.split(",")),
+            rules=FeatureRules(integer=_indices("integer", integer), immutable=_indices("immutable", immutable))
+            if integer or immutable
+            else None,
             undefended=undefended,
             seed=seed,
             resume=not restart,
@@ -368,6 +376,14 @@ def _pick(splits: dict[str, Any], wanted: str | None, source: Path) -> Any:
         if name in splits:
             return splits[name]
     raise MedwardError(f"{source}: name the benign split with --split; it has {', '.join(splits)}")
+
+
+def _indices(option: str, text: str | None) -> tuple[int, ...]:
+    """Feature numbers, counted from 0."""
+    try:
+        return tuple(int(each) for each in (text or "").split(",") if each.strip())
+    except ValueError:
+        raise MedwardError(f"--{option}: feature numbers such as 0,3 are needed, got {text!r}") from None
 
 
 def _describe(bundle: Any, out: Path) -> None:

@@ -23,7 +23,7 @@ from attacks.adaptive import Detector
 from attacks.ascent import both, gradient
 from attacks.ball import TINY, Ball
 from attacks.evasion.scene import Scene
-from attacks.evasion.uap import UniversalPerturbation
+from attacks.evasion.uap import UniversalPerturbation, following
 from attacks.evasion.universal import Goal, Universal, WhiteBoxUniversal, shares
 from guard.errors import MedwardError
 from guard.policy import Policy
@@ -55,9 +55,7 @@ class DataFree(WhiteBoxUniversal):
 
     def adaptive(self, policy: Policy) -> UniversalPerturbation:
         """An attacker who knows the screens has images to try: the ascent that follows them, at the same radius."""
-        return UniversalPerturbation(
-            epsilon=self.epsilon, norm=self.norm, device=self.device, access=self.access, rate=policy.screen.rate
-        )
+        return following(self, policy)
 
     def craft(
         self, scene: Scene, x: Tensor, y: Tensor, goal: Goal, detector: Detector | None, generator: torch.Generator

@@ -24,7 +24,7 @@ from attacks.adaptive import Detector
 from attacks.ascent import both, cross_entropy, gradient
 from attacks.ball import Ball, Norm
 from attacks.evasion.scene import Scene
-from attacks.evasion.uap import UniversalPerturbation
+from attacks.evasion.uap import UniversalPerturbation, following
 from attacks.evasion.universal import Goal, Universal, WhiteBoxUniversal, applied, shares, wins
 from guard.errors import MedwardError
 from guard.policy import Policy
@@ -55,16 +55,7 @@ class IterativeFGSM(WhiteBoxUniversal):
 
     def adaptive(self, policy: Policy) -> UniversalPerturbation:
         """The ascent that can follow the screens' gradient, at the same radius; this loop cannot."""
-        return UniversalPerturbation(
-            epsilon=self.epsilon,
-            norm=self.norm,
-            rules=self.rules,
-            target_class=self.target_class,
-            craft_on=self.craft_on,
-            device=self.device,
-            access=self.access,
-            rate=policy.screen.rate,
-        )
+        return following(self, policy)
 
     def craft(
         self, scene: Scene, x: Tensor, y: Tensor, goal: Goal, detector: Detector | None, generator: torch.Generator

@@ -72,6 +72,20 @@ class UniversalPerturbation(WhiteBoxUniversal):
         )
 
 
+def following(attack: WhiteBoxUniversal, policy: Policy) -> UniversalPerturbation:
+    """What an attacker whose technique cannot follow the screens' gradient does instead: the ascent, all else equal."""
+    return UniversalPerturbation(
+        epsilon=attack.epsilon,
+        norm=attack.norm,
+        rules=attack.rules,
+        target_class=attack.target_class,
+        craft_on=attack.craft_on,
+        device=attack.device,
+        access=attack.access,
+        rate=policy.screen.rate,
+    )
+
+
 def craft(
     network: nn.Module,
     x: Tensor,
