@@ -103,6 +103,10 @@ def harden(
         str | None,
         typer.Option(help="radius, as 0.04 or 10/255; images: input units, tables: standard deviations"),
     ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(min=1.0, max=4.0, help="uat: train at so many radii; less costs less clean accuracy [1.4]"),
+    ] = None,
     low: Annotated[float | None, typer.Option(help="smallest valid input value")] = None,
     high: Annotated[float | None, typer.Option(help="largest valid input value")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="default: the method's own")] = None,
@@ -118,7 +122,7 @@ def harden(
 
     splits = load_npz(data)
     size = radius(epsilon, splits, low, high)
-    settings = chosen(method, epsilon=size, epochs=epochs, rate=rate, augment=augment, device=device)
+    settings = chosen(method, epsilon=size, margin=margin, epochs=epochs, rate=rate, augment=augment, device=device)
     _see_working_directory()
     run(model, splits, out, settings, low=low, high=high, seed=seed, overwrite=overwrite, console=console)
 

@@ -14,13 +14,25 @@ from guard.data import Split
 from guard.errors import MedwardError
 from guard.harden import HARDENERS, Certificate, Hardener
 from guard.harden.folder import MODEL, ORIGINAL, harden
+from guard.harden.universal import UniversalTraining
 
 
 def chosen(
-    method: str, *, epsilon: float, epochs: int | None, rate: float | None, augment: bool, device: str
+    method: str,
+    *,
+    epsilon: float,
+    margin: float | None,
+    epochs: int | None,
+    rate: float | None,
+    augment: bool,
+    device: str,
 ) -> Hardener:
     """The method called `method` with what was said about it."""
     hardener = HARDENERS[method]
+    if margin is not None:
+        if not isinstance(hardener, UniversalTraining):
+            raise MedwardError(f"--margin: only uat trains at more than its radius, not {method}; leave it out")
+        hardener = replace(hardener, margin=margin)
     training = replace(hardener.training, device=device)
     if epochs is not None:
         training = replace(training, epochs=epochs)

@@ -35,7 +35,7 @@ class UniversalTraining:
     """
 
     epsilon: float = 10 / 255
-    margin: float = 1.2
+    margin: float = 1.4
     bank: int = 9
     step: float = 0.25
     refresh: int = 20

@@ -70,6 +70,16 @@ def test_it_says_what_it_did_and_what_to_do_next(medward):
     assert "is not empty" in err
 
 
+def test_a_margin_is_for_uat_alone(medward, monkeypatch):
+    seen = []
+    monkeypatch.setattr("integrations.hardening.run", lambda model, splits, out, method, **_: seen.append(method))
+    assert medward(*HARDEN, "--margin", "1.2")[0] == 0
+    assert seen[0].margin == 1.2
+    code, _, err = medward(*HARDEN, "--method", "pgd", "--margin", "1.2")
+    assert code == 3
+    assert "only uat trains at more than its radius" in err
+
+
 @pytest.mark.parametrize(
     ("data", "bounds", "epsilon"),
     [("mine.npz", (), 10 / 255), ("mine.npz", ("--high", "3"), 30 / 255), ("table.npz", (), 1.0)],
