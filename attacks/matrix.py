@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
 THIEF_TRACE = 200
 """Queries of the pure thief whose e-value the report draws."""
+ALIKE, WORSE = 0.7, 0.1
+"""How much a twin must decide like the deployed model, and how much less accurate it may be."""
 SAMPLE = 16
 """Rows whose outputs help to name the network."""
 LIBRARIES = ("medward", "numpy", "scipy", "torch", "onnxruntime", "scikit-learn")
@@ -135,6 +137,8 @@ def validate(
     names = {**common, "network": network_digest(network, data.test.inputs[:SAMPLE])}
     deployed = _Bare(model, network, data, names)
     before = deployed if undefended is None else _before(undefended, data, names)
+    twin = None if undefended is None else _compared(undefended, model, data)
+    doubt = "" if twin is None else _doubtful(twin)
     findings = []
     with Progress(total=1 + len(ARMS) * len(attacks), shown=progress) as bar:
         kept, recalled = journal.once({**names, "run": "clean"}, partial(_clean, bundle, fitted, data, seed))
@@ -155,6 +159,8 @@ def validate(
                 settings = {**bare.names, "run": arm, "attack": settings_of(runner)}
                 packed, recalled = journal.once(settings, partial(_run, runner, arm, bundle, bare, seed))
                 results[arm] = unpack_result(packed)
+                if doubt and attack.family == "evasion":
+                    results[arm] = replace(results[arm], flags=(*results[arm].flags, doubt))
                 achieved = headline(attack, results[arm], seed)
                 outcome = "judged on no row" if achieved is None else str(achieved)
                 bar.done(f"{attack.name}, {arm}", outcome, recalled=recalled)
@@ -180,7 +186,7 @@ def validate(
             model.spec,
             splits,
             white_box=network is not None,
-            twin=None if undefended is None else _compared(undefended, model, data),
+            twin=twin,
             **common,
         ),
     )
@@ -218,6 +224,16 @@ def _compared(twin: Twin, model: Model, data: AttackData) -> TwinFacts:
         accuracy=None if truth is None else rate(theirs == truth),
         deployed_accuracy=None if truth is None else rate(own == truth),
     )
+
+
+def _doubtful(twin: TwinFacts) -> str:
+    """Why the twin cannot have been this model before hardening, if so: a weaker one would lend its weakness."""
+    if twin.agreement.value < ALIKE:
+        return f"not the model before hardening: it decides only {twin.agreement.value:.0%} of rows as the deployed one"
+    before, after = twin.accuracy, twin.deployed_accuracy
+    if before is not None and after is not None and before.value < after.value - WORSE:
+        return f"not the model before hardening: accuracy {before.value:.0%}, the deployed one {after.value:.0%}"
+    return ""
 
 
 def _without_network(twin: Twin | None) -> str:

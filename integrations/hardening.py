@@ -44,12 +44,22 @@ def chosen(
 
 
 def radius(text: str | None, splits: Mapping[str, Split], low: float | None, high: float | None) -> float:
-    """What was said, else the radius that `medward validate` attacks with."""
-    if text is not None:
-        return number(text)
+    """What was said, else the radius that `medward validate` attacks with.
+
+    Raises `MedwardError` for images whose range was not said, and for a radius of more than half of it.
+    """
     if next(iter(splits.values())).inputs.ndim == 2:
-        return 1.0
-    return 10 / 255 * ((1.0 if high is None else high) - (0.0 if low is None else low))
+        return 1.0 if text is None else number(text)
+    if low is None or high is None:
+        raise MedwardError(
+            "--low and --high: say the range of the images, as --low 0 --high 1; a radius is a share of it"
+        )
+    if not low < high:
+        raise MedwardError(f"--low must be below --high, got {low:g} and {high:g}")
+    size = 10 / 255 * (high - low) if text is None else number(text)
+    if size > (high - low) / 2:
+        raise MedwardError(f"--epsilon: {size:g} is more than half of the range {low:g} to {high:g}; 10/255 is usual")
+    return size
 
 
 def number(text: str) -> float:

@@ -23,6 +23,7 @@ from attacks.ball import Ball
 
 PROBED = 32  # rows that are compared with finite differences
 DIRECTIONS = 8
+USED = 0.1  # in radii: from this step on attacks use the gradient, and it must be right there
 STEPS = {torch.float64: (1e-6, 1e-3, 0.1, 1.0), torch.float32: (1e-5, 1e-2, 0.1, 1.0)}  # in radii
 ZERO_SHARE = 0.01
 MISLED = 0.2  # the share of rows with a wrong gradient that gives a gradient killer away
@@ -36,8 +37,9 @@ class Probe:
     """What small steps show of rows ``(n,)``.
 
     `still`: the smallest step changes no score at all; `moves`: a step of one radius changes some. `cosine` is that
-    between the slopes by the gradient and by central differences along random directions, at the step where they
-    agree best; NaN where either is zero throughout.
+    between the slopes by the gradient and by central differences along random directions, at the one of the steps
+    that attacks take where they agree best; NaN where either is zero throughout. A gradient that is right only for far
+    smaller steps (shattered, Athalye et al. 2018, sec. 4) leads an attack nowhere.
     """
 
     still: Tensor
@@ -53,7 +55,7 @@ def gradient_flags(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, generat
     if flag := unstable(network, x):
         return (flag,)
     dead = {name: dead_rows(network, x, y, name) for name in LOSSES}
-    blurred = ball.empty or isinstance(network, ExpectedOverRandomness)
+    blurred = ball.empty or (isinstance(network, ExpectedOverRandomness) and _random(network, x[:PROBED]))
     seen = None if blurred else probe(network, x[:PROBED], y[:PROBED], ball, generator)
     flags = [hidden(dead["margin"], seen), misleading(dead["margin"], seen)]
     return tuple(flag for flag in (*flags, inflated(network, x, y, dead)) if flag)
@@ -71,6 +73,12 @@ def unstable(network: nn.Module, x: Tensor) -> str | None:
     if differ <= TOLERANCE:
         return None
     return f"random front end: averages over {network.draws} draws decide {differ:.0%} of rows otherwise the next time"
+
+
+def _random(network: nn.Module, x: Tensor) -> bool:
+    """Whether the same rows get other scores the next time."""
+    with torch.no_grad():
+        return not torch.equal(network(x), network(x))
 
 
 def dead_rows(network: nn.Module, x: Tensor, y: Tensor, loss: str) -> Tensor:
@@ -102,7 +110,8 @@ def probe(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, generator: torch
                 if index == 0:
                     still &= same
                 moves |= ~same
-            best = torch.fmax(best, _cosine(told, found))
+            if step >= USED:
+                best = torch.fmax(best, _cosine(told, found))
     return Probe(still=still, moves=moves, cosine=best)
 
 

@@ -46,7 +46,8 @@ def found_nothing(plain: float, ball: Ball | None = None, search: Callable[[Ball
     """C11: a detector-aware search that won no row, where the same search without the detector wins `plain`.
 
     That may be a broken search, or a model and screens that hold. `search`, the share the same detector-aware search
-    wins in another ball, tells them apart: one that wins at a few radii works, and its zero in `ball` counts. Balls
+    wins in another ball beyond what noise wins there, tells them apart: one that wins half of `plain` at a few radii
+    works, and its zero in `ball` counts. Balls
     that reach over more than a quarter of the range are left out: there any image can be turned into another.
     """
     if plain == 0:
@@ -54,6 +55,6 @@ def found_nothing(plain: float, ball: Ball | None = None, search: Callable[[Ball
     if ball is not None and search is not None:
         balls = [ball.scaled(factor) for factor in LARGER]
         span = math.inf if ball.low is None or ball.high is None else ball.high - ball.low
-        if any(search(each) > 0 for each in balls if float(each.radius.max()) <= span / 4):
+        if any(search(each) >= plain / 2 for each in balls if float(each.radius.max()) <= span / 4):
             return ()
     return (f"the detector-aware attacker found nothing, where without the screens {plain:.0%} of rows fall",)

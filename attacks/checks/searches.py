@@ -114,10 +114,11 @@ def search_flags(
                 twice[~made] = climbed(network, x[~made], y[~made], ball, 2 * steps, generator)[0]
                 flags.append(not_doubled(made, twice))
             white = made
+        noisy = ball.usable(ball.clip(x + ball.surface(tuple(x.shape), generator)), x)
         flags += [
             weaker_than(white, others, name)
             for name, others in {
-                "random noise": decide(network, ball.clip(x + ball.surface(tuple(x.shape), generator))) != y,
+                "random noise": decide(network, noisy) != y,
                 "a single step": climbed(network, x, y, ball, 1, generator, anew=False)[0],
                 "a search without gradients": blind(network, x, y, ball, generator),
                 "transfer": _transferred(network, x, y, ball, craft, modality, generator, seed),

@@ -25,6 +25,7 @@ from attacks.ball import Ball, FeatureRules, Norm
 from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
 from attacks.checks import found_nothing, run_flags
 from attacks.evasion.scene import CURVE_ROWS, NO_ROWS, Scene, answers, curve, fooled, knowledge
+from attacks.evasion.universal import shares
 from attacks.target import Target
 from guard.errors import MedwardError
 from guard.policy import Policy
@@ -140,11 +141,13 @@ class WhiteBox(PerImage):
         )
         if scene.detector is not None and not found.won.any():
             plain = self.search(replace(scene, detector=None), x, y, ball, generator)
-            flags += found_nothing(
-                float(plain.won.float().mean()),
-                ball,
-                lambda larger: float(self.search(scene, some, theirs, larger, generator).won.float().mean()),
-            )
+
+            def beyond_noise(larger: Ball) -> float:
+                noise = larger.surface((1, *x.shape[1:]), generator)
+                won = float(self.search(scene, some, theirs, larger, generator).won.float().mean())
+                return won - shares(scene.network, some, theirs, larger, noise, None, scene.detector)[0]
+
+            flags += found_nothing(float(plain.won.float().mean()), ball, beyond_noise)
         return AttackResult(
             outcome=outcome,
             baseline=baseline,

@@ -186,11 +186,16 @@ class WhiteBoxUniversal(UniversalAttack):
             craft=crafted.success if scene.detector is None and judged is None else None,
         )
         if scene.detector is not None and crafted.success == 0:
-            flags += found_nothing(
-                max(self._craft(scene, goal, None, generator).success for goal in goals),
-                ball,
-                lambda larger: self._craft(replace(scene, ball=larger), goals[0], scene.detector, generator).success,
-            )
+
+            def beyond_noise(larger: Ball) -> float:
+                delta = larger.surface((1, *target.spec.shape), generator)
+                won = max(
+                    self._craft(replace(scene, ball=larger), goal, scene.detector, generator).success for goal in goals
+                )
+                return won - shares(scene.network, x, y, larger, delta, judged, scene.detector)[0]
+
+            plain = max(self._craft(scene, goal, None, generator).success for goal in goals)
+            flags += found_nothing(plain, ball, beyond_noise)
         return AttackResult(
             outcome=outcome,
             baseline=baseline,

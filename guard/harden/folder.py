@@ -107,6 +107,9 @@ def replaced(path: Path, *, overwrite: bool) -> Iterator[Path]:
     A `path` that is not empty is refused, unless `overwrite` is set and it is an earlier result.
     """
     path = path.absolute()
+    for orphan in path.parent.glob(f".{path.name}.*.old"):  # a run was killed between its two last steps
+        if not path.exists():
+            orphan.rename(path)
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise MedwardError(f"{path}: exists and is not a folder; choose another place for the hardened model")
     names = {each.name for each in path.iterdir()} if path.exists() else set()

@@ -30,6 +30,7 @@ from guard.screen.mahalanobis import shrunk_covariance
 from guard.types import Array, Outputs
 
 WIDTH = 256  # buckets of the sketch
+FOLDED = 4  # values of an input to one number at least, so that no row can be computed back
 MAX_SIDE = 64  # pixels
 REACH = 4.0  # standard deviations
 FLOOR = 0.1  # the least spread of a pixel, of the median one
@@ -69,7 +70,7 @@ class Residuals:
         rng = np.random.default_rng(seed)
         rows = detail(np.asarray(fit, np.float64), np)
         d = rows.shape[1]
-        k = min(WIDTH, d)
+        k = max(1, min(WIDTH, d // FOLDED))
         spread = rows.std(axis=0)
         known = spread[spread > 0]
         spread = np.maximum(spread, FLOOR * float(np.median(known)) if len(known) else 1.0)

@@ -93,6 +93,9 @@ def test_without_a_radius_it_is_the_one_that_validate_attacks_with(medward, monk
 
 
 WRONG = {
+    "no range": ((), "--low and --high"),
+    "range upside down": (("--low", "2"), "--low must be below --high, got 2 and 1"),
+    "radius of everything": (("--epsilon", "10"), "--epsilon: 10 is more than half of the range 0 to 1"),
     "no labels": (("--data", "unlabelled.npz"), "train: hardening needs labels"),
     "range": (("--high", "0.5"), "set --low and --high"),
     "negative": (("--epsilon", "-0.1"), "epsilon: must be a finite number above 0, got -0.1"),
@@ -108,7 +111,7 @@ WRONG = {
 @pytest.mark.parametrize("mistake", WRONG)
 def test_a_mistake_is_one_sentence_and_leaves_nothing(medward, mistake):
     arguments, sentence = WRONG[mistake]
-    code, _, err = medward(*HARDEN, *arguments)
+    code, _, err = medward(*(HARDEN[:6] if mistake == "no range" else HARDEN), *arguments)
     assert code == 3
     assert sentence in err
     assert "Traceback" not in err
@@ -117,7 +120,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(medward, mistake):
 
 @pytest.mark.parametrize("name", ["number", "absent"])
 def test_what_is_no_torch_module_is_refused(medward, name):
-    code, _, err = medward("harden", f"site_models_for_harden:{name}", "--data", "mine.npz", "-o", "hardened")
+    code, _, err = medward("harden", f"site_models_for_harden:{name}", *HARDEN[2:])
     assert code == 3
     assert "site_models_for_harden" in err
     assert err.startswith("medward: ")
