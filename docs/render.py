@@ -50,6 +50,24 @@ def findings(name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def hardening() -> str:
+    """Both data sets, all methods: clean, and under the worst universal perturbation; mean over the seeds."""
+    lines = [
+        "| data | model | balanced accuracy | worst UAP fools | reaches a new class | balanced under it |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in ("uat_pneumoniamnist", "uat_nih_cxr"):
+        seeds = list(json.loads((RESULTS / f"{name}.json").read_text())["details"]["seeds"].values())
+        for method in seeds[0]:
+            runs = [seed[method] for seed in seeds]
+            reached = [max(run["targeted"].values()) for run in runs]
+            columns = [[run["clean"] for run in runs], [run["fooled"] for run in runs], reached]
+            columns.append([run["balanced_accuracy_under_the_worst"] for run in runs])
+            cells = " | ".join(f"{sum(column) / len(column):.2f}" for column in columns)
+            lines.append(f"| {name.removeprefix('uat_').replace('_', '-')} | {method} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
 def session() -> str:
     """What `medward demo` printed when it was measured, without the intervals and reasons."""
     printed = json.loads((RESULTS / "demo_seconds.json").read_text())["details"]["printed"].splitlines()
@@ -74,6 +92,7 @@ def number(value: float | str) -> str:
 TABLES = {
     "session": session,
     "claims": claims,
+    "hardening": hardening,
     "findings": lambda: findings("pneumonia_validate_seconds"),
     "demo": lambda: findings("demo_seconds"),
 }

@@ -237,3 +237,26 @@ def test_the_planted_gradients_leave_the_scores_alone(body, digits):
     for kind in ("zero", "nan", "flipped", "shuffled", "smaller"):
         assert torch.equal(Backward.apply(x, kind), x)
         np.testing.assert_array_equal(Faulty(body, backward=kind)(x), body(x))
+
+
+class Shattered(nn.Module):
+    """A ripple too small to see in front of a network: its gradient is exact, and useless beyond a tiny step."""
+
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, x):
+        return self.body(x + 0.001 * torch.sin(2e4 * x))
+
+
+def test_a_gradient_that_is_right_only_for_steps_nobody_takes_is_named(body, digits):
+    x = torch.as_tensor(digits.inputs[1400:1460])
+    network = Shattered(body)
+    assert (decide(network, x) == decide(body, x)).float().mean() > 0.95
+    assert named(flags_of(network, digits)) == ("gradient killer",)
+
+
+def test_declared_randomness_that_is_none_hides_nothing(body, digits):
+    turned = Faulty(body, backward="flipped")
+    assert named(flags_of(ExpectedOverRandomness(turned, 2), digits)) == ("gradient killer",)
