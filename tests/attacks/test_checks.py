@@ -128,7 +128,10 @@ def test_a_zero_is_a_result_once_the_same_search_wins_at_a_larger_radius():
     assert "60% of rows fall" in checks.found_nothing(0.6)[0]
     ball = Ball(torch.full((1,), 0.03), 0.0, 1.0)
     assert checks.found_nothing(0.6, ball, lambda larger: 0.0)
-    assert checks.found_nothing(0.6, ball, lambda larger: 0.1 * float(larger.radius > 0.1)) == ()
+    assert checks.found_nothing(0.6, ball, lambda larger: 0.1 * float(larger.radius > 0.1)), (
+        "a row or two prove nothing"
+    )
+    assert checks.found_nothing(0.6, ball, lambda larger: 0.4 * float(larger.radius > 0.1)) == ()
 
 
 def test_winning_where_any_image_can_become_another_proves_nothing():
