@@ -310,7 +310,7 @@ def _check_target(path: Path, overwrite: bool) -> None:
     if not names:
         return
     if not overwrite:
-        raise MedwardError(f"{path}: is not empty; choose another folder or pass overwrite=True (--overwrite)")
+        raise MedwardError(f"{path}: is not empty; choose another folder, or replace it with --overwrite")
     if CARD not in names or not names <= {CARD, POLICY, PROFILE, *models.FILES}:
         raise MedwardError(f"{path}: is not a bundle and is not overwritten; choose another folder")
 

@@ -49,6 +49,8 @@ def load_npz(path: Path) -> dict[str, Split]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except Exception as error:  # a damaged file can make NumPy and zipfile raise nearly anything
+        if "pickle" in str(error):
+            error = ValueError("it is another kind of file or has pickled objects in it")
         raise MedwardError(f"{path}: not a readable npz without pickled objects: {error}") from None
     splits = {}
     for key, values in arrays.items():
@@ -70,7 +72,8 @@ def load_npz(path: Path) -> dict[str, Split]:
             None if patients is None else patients.reshape(-1).astype(np.int64),
         )
     if not splits:
-        raise MedwardError(f"{path}: no array named inputs, images, <split>_inputs or <split>_images")
+        found = ", ".join(arrays) or "none"
+        raise MedwardError(f"{path}: no array named inputs, images, <split>_inputs or <split>_images; it has {found}")
     return splits
 
 

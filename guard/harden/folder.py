@@ -114,7 +114,7 @@ def replaced(path: Path, *, overwrite: bool) -> Iterator[Path]:
         raise MedwardError(f"{path}: exists and is not a folder; choose another place for the hardened model")
     names = {each.name for each in path.iterdir()} if path.exists() else set()
     if names and not overwrite:
-        raise MedwardError(f"{path}: is not empty; choose another folder or pass overwrite=True (--overwrite)")
+        raise MedwardError(f"{path}: is not empty; choose another folder, or replace it with --overwrite")
     if names and not (CERTIFICATE in names and names <= {MODEL, ORIGINAL, WEIGHTS, CERTIFICATE}):
         raise MedwardError(f"{path}: is not a hardened model and is not overwritten; choose another folder")
     path.parent.mkdir(parents=True, exist_ok=True)
