@@ -20,7 +20,10 @@ SETTINGS = Training(epochs=6, batch=16, ramp=0.34, augment=None)
 def train(merit, settings=SETTINGS, objective=None, split=None, bounds=(0.0, 1.0)):
     torch.manual_seed(0)
     rows = Rows.of(split or images(64, 0), "train", None, None)
-    plain = lambda network, x, y, progress: F.cross_entropy(network(x), y)  # noqa: E731 (an objective is a function)
+
+    def plain(network, x, y, progress):
+        return F.cross_entropy(network(x), y)
+
     generator = torch.Generator().manual_seed(0)
     return fit(net(), rows, objective or plain, merit, settings, bounds=bounds, generator=generator)
 
