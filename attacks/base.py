@@ -15,9 +15,11 @@ from guard.data import Split
 from guard.policy import Policy
 from guard.types import Array, Ints
 
-__all__ = ["Access", "Attack", "AttackData", "AttackResult", "Family", "ThreatModel"]
+__all__ = ["PER_CLASS", "Access", "Attack", "AttackData", "AttackResult", "Family", "ThreatModel"]
 
 Family = Literal["evasion", "extraction", "membership"]
+PER_CLASS = " to class "
+"""In the name of a curve: what one class of many attains at full size, at its last point."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +48,15 @@ class AttackResult:
     `outcome (n,)` is per row: evasion, was this held-out row fooled; extraction, does the clone agree with the
     model on it; membership, the score of each candidate (larger says member), with `truth (n,)` the members.
     `baseline` is the same quantity without the attack (random noise of the same norm; a no-victim clone).
-    `curves` maps a name to (x, y) points for the report, `images` a name to an array worth looking at.
+    `one_answer` is the share of rows that answering all of them with their most frequent class would fool; only
+    untargeted universal attacks give it. `curves` maps a name to (x, y) points for the report, `images` a name to an
+    array worth looking at.
     """
 
     outcome: NDArray[np.generic]
     baseline: NDArray[np.generic] | None = None
     truth: NDArray[np.bool_] | None = None
+    one_answer: float | None = None
     queries: int = 0
     gradients: int = 0
     flags: tuple[str, ...] = ()

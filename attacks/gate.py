@@ -21,6 +21,8 @@ EVASION_SUCCESS = 0.5
 EXTRACTION_GAIN = 0.05
 MEMBERSHIP_AUC = 0.55
 """What the lower end must exceed on the undefended model before a cell counts."""
+COLLAPSED, CLEAR = 0.9, 2.0
+"""Of what gathering all rows in one class fools, and in multiples of the bound, what counts as a collapse."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +30,8 @@ class Measured:
     """What the gate needs of one cell.
 
     `undefended` is what shows that the attack works: the share fooled, the gain over a clone that never saw
-    the victim, or the AUC. `noise` is random noise's share fooled (evasion only). `guarded` and `adaptive`
+    the victim, or the AUC. `one_answer` is the share that gathering all rows in the most frequent class fools
+    (untargeted universal attacks only). `noise` is random noise's share fooled (evasion only). `guarded` and `adaptive`
     are on the scale of the gate's bound. `false_refusal` is the rate at which single benign rows of the
     calibrated site are refused. `accounts` is the share of benign accounts there that the monitor ever acts
     on: its lower end can break a cell, but its upper end is not asked to hold, as that would take hundreds of
@@ -40,6 +43,7 @@ class Measured:
     adaptive: Interval | None
     false_refusal: Interval | None
     accounts: Interval | None = None
+    one_answer: float | None = None
     noise: Interval | None = None
     flags: tuple[str, ...] = ()
 
@@ -64,10 +68,10 @@ def judge(family: Family, measured: Measured, gate: GatePolicy) -> tuple[Status,
             adaptive=measured.adaptive and leak(measured.adaptive),
         )
     flags = tuple(f"The evaluation is flagged: {flag}." for flag in measured.flags)
-    weak = too_weak(family, measured)
+    limit, refusal = bound(family, gate), measured.false_refusal
+    weak = too_weak(family, measured, limit)
     if weak:
         return Status.INCONCLUSIVE, (*weak, *flags)
-    limit, refusal = bound(family, gate), measured.false_refusal
     held = f"the bound is {say(family, limit)}"
     attackers = {"The attack": measured.guarded, "The attacker who knows the guard": measured.adaptive}
     run = {who: arm for who, arm in attackers.items() if arm is not None}
@@ -125,8 +129,24 @@ def say(family: Family, value: float) -> str:
     return words[family]
 
 
-def too_weak(family: Family, measured: Measured) -> tuple[str, ...]:
-    """Why the attack proves nothing: it did not break the undefended model. Empty when it did."""
+def collapsed(fooled: Interval, one_answer: float, limit: float) -> bool:
+    """Whether an untargeted universal attack left next to nothing of a model, though it `fooled` less than half.
+
+    A perturbation that gathers all rows in one class cannot fool those that are there already, `one_answer` the rest:
+    on two balanced classes no more than one half, however strong it is. The attacker cannot choose the class that
+    gradients lead to, so gathering in the most frequent one counts as well. `one_answer` is counted on the very rows
+    that were attacked, so the value is compared with it. What chance may have done is left to the lower end, which must
+    be `CLEAR` times the `limit` that a guard is held to; where `one_answer` itself is nearer, nothing is a collapse.
+    """
+    nearly = COLLAPSED * one_answer
+    return fooled.value >= nearly and min(nearly, fooled.low) >= CLEAR * limit
+
+
+def too_weak(family: Family, measured: Measured, limit: float) -> tuple[str, ...]:
+    """Why the attack proves nothing: it did not break the undefended model. Empty when it did.
+
+    `limit` is what the guard is held to.
+    """
     seen = measured.undefended
     if family == "extraction":
         if seen.low > EXTRACTION_GAIN:
@@ -143,7 +163,8 @@ def too_weak(family: Family, measured: Measured) -> tuple[str, ...]:
             f"its AUC may be as near chance as {seen.low:.3g}, more than {MEMBERSHIP_AUC:g} is needed.",
         )
     reasons = []
-    if seen.low < EVASION_SUCCESS:
+    one = measured.one_answer
+    if seen.low < EVASION_SUCCESS and not (one is not None and collapsed(seen, one, limit)):
         reasons.append(
             f"The attack is too weak: it fools {seen.low:.1%} of rows at least on the undefended model, "
             f"{EVASION_SUCCESS:.0%} is needed."

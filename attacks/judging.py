@@ -51,6 +51,7 @@ def finding(
             adaptive=judged["adaptive"],
             false_refusal=clean.site.false_refusal,
             accounts=clean.site.accounts,
+            one_answer=results["undefended"].one_answer,
             noise=baseline if attack.family == "evasion" else None,
             flags=flags,
         )

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from attacks.base import Attack, AttackData, AttackResult
+from attacks.benchmarks.victims import accuracy
 from attacks.clean import ask_all, measure
 from attacks.finding import ARMS, Arm, CleanCost, Status
 from attacks.intervals import rate
@@ -36,7 +37,7 @@ from attacks.journal import (
 )
 from attacks.judging import blank, finding, headline
 from attacks.progress import Progress
-from attacks.report import Provenance, Report, TwinFacts
+from attacks.report import Provenance, Report, TwinFacts, save
 from attacks.samples import attack_data, conformed
 from attacks.target import AccessDeniedError, BudgetSpentError, Target, guarded_oracle, open_oracle
 from guard.data import Split
@@ -53,8 +54,9 @@ if TYPE_CHECKING:
 
 THIEF_TRACE = 200
 """Queries of the pure thief whose e-value the report draws."""
-ALIKE, WORSE = 0.7, 0.1
-"""How much a twin must decide like the deployed model, and how much less accurate it may be."""
+ALIKE, WORSE, CHANCE = 0.7, 0.1, 0.1
+"""How much a twin must decide like the deployed model, how much less accurate it may be, how much better than chance
+it must be in balanced accuracy."""
 SAMPLE = 16
 """Rows whose outputs help to name the network."""
 LIBRARIES = ("medward", "numpy", "scipy", "torch", "onnxruntime", "scikit-learn")
@@ -138,7 +140,7 @@ def validate(
     deployed = _Bare(model, network, data, names)
     before = deployed if undefended is None else _before(undefended, data, names)
     twin = None if undefended is None else _compared(undefended, model, data)
-    doubt = "" if twin is None else _doubtful(twin)
+    doubt = "" if twin is None else _doubtful(twin, data)
     findings = []
     with Progress(total=1 + len(ARMS) * len(attacks), shown=progress) as bar:
         kept, recalled = journal.once({**names, "run": "clean"}, partial(_clean, bundle, fitted, data, seed))
@@ -157,7 +159,10 @@ def validate(
                     continue
                 bare = before if arm == "undefended" and attack.family == "evasion" else deployed
                 settings = {**bare.names, "run": arm, "attack": settings_of(runner)}
-                packed, recalled = journal.once(settings, partial(_run, runner, arm, bundle, bare, seed))
+                source = before.network if arm == "guarded" and attack.family == "evasion" and undefended else None
+                if source is not None:
+                    settings["source"] = before.names["network"]
+                packed, recalled = journal.once(settings, partial(_run, runner, arm, bundle, bare, source, seed))
                 results[arm] = unpack_result(packed)
                 if doubt and attack.family == "evasion":
                     results[arm] = replace(results[arm], flags=(*results[arm].flags, doubt))
@@ -190,7 +195,7 @@ def validate(
             **common,
         ),
     )
-    report.save(out)
+    save(report, out)
     return report
 
 
@@ -222,17 +227,24 @@ def _compared(twin: Twin, model: Model, data: AttackData) -> TwinFacts:
         white_box=twin.network is not None,
         agreement=rate(theirs == own),
         accuracy=None if truth is None else rate(theirs == truth),
+        balanced=None if truth is None else accuracy(truth, theirs)[1],
         deployed_accuracy=None if truth is None else rate(own == truth),
     )
 
 
-def _doubtful(twin: TwinFacts) -> str:
-    """Why the twin cannot have been this model before hardening, if so: a weaker one would lend its weakness."""
+def _doubtful(twin: TwinFacts, data: AttackData) -> str:
+    """Why fooling the twin shows nothing, if so: a weaker model would lend its weakness, one at chance falls to all."""
     if twin.agreement.value < ALIKE:
         return f"not the model before hardening: it decides only {twin.agreement.value:.0%} of rows as the deployed one"
     before, after = twin.accuracy, twin.deployed_accuracy
     if before is not None and after is not None and before.value < after.value - WORSE:
         return f"not the model before hardening: accuracy {before.value:.0%}, the deployed one {after.value:.0%}"
+    chance = 1 / max(2, len(np.unique(data.test.labels if data.test.labels is not None else ())))
+    if twin.balanced is not None and twin.balanced <= chance + CHANCE:
+        return (
+            f"the model before hardening is at chance: balanced accuracy {twin.balanced:.0%}, more than "
+            f"{chance + CHANCE:.0%} is needed before fooling it shows anything"
+        )
     return ""
 
 
@@ -240,15 +252,18 @@ def _without_network(twin: Twin | None) -> str:
     return "" if twin is None or twin.network is not None else f"on the model before hardening: {twin.no_network}"
 
 
-def _run(attack: Attack, arm: Arm, bundle: Deployed, bare: _Bare, seed: int) -> Any:
-    """One arm of one attack, packed for the journal. An attack that cannot run is a flag, not a crash."""
+def _run(attack: Attack, arm: Arm, bundle: Deployed, bare: _Bare, source: torch.nn.Module | None, seed: int) -> Any:
+    """One arm of one attack, packed for the journal. An attack that cannot run is a flag, not a crash.
+
+    `source` is the network before hardening, whose examples must not transfer better than those of `bare` itself.
+    """
     data, spec = bare.data, bare.model.spec
     if arm == "undefended":
         oracle, profile = open_oracle(bare.model), None
     else:
         guard = bundle.guard(store=MemoryStore())
         oracle, profile = guarded_oracle(guard, fresh=attack.threat.accounts is None), bundle.profile
-    target = Target(spec, oracle, attack.threat, network=bare.network, profile=profile)
+    target = Target(spec, oracle, attack.threat, network=bare.network, profile=profile, twin=source)
     try:
         result = _checked(attack.run(target, data, seed=seed), arm)
     except (MedwardError, AccessDeniedError, BudgetSpentError) as error:

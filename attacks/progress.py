@@ -10,13 +10,15 @@ from rich.progress import Progress as Bar
 
 
 class Progress:
-    """A bar over `total` runs; silent unless `shown`."""
+    """A bar over `total` runs, which says what it is `doing`; silent unless `shown`."""
 
-    def __init__(self, *, total: int, shown: bool = True, console: Console | None = None) -> None:
+    def __init__(
+        self, *, total: int, shown: bool = True, doing: str = "validating", console: Console | None = None
+    ) -> None:
         self._console = console or Console(stderr=True, quiet=not shown, highlight=False)
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         self._bar = Bar(*columns, console=self._console, disable=not (shown and self._console.is_terminal))
-        self._task = self._bar.add_task("validating", total=total)
+        self._task = self._bar.add_task(doing, total=total)
 
     def __enter__(self) -> Progress:
         self._bar.start()

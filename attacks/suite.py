@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,7 +36,7 @@ from attacks.report import Report
 from guard.bundle import Bundle
 from guard.data import Split, conform
 from guard.errors import MedwardError
-from guard.models import wrap
+from guard.models import described, wrap
 from guard.types import Array, ModelSpec
 
 IMAGE_EPSILON = 10 / 255  # of the input range; about zeta = 4 % in Hirano et al. 2021
@@ -51,7 +53,7 @@ def default_attacks(spec: ModelSpec) -> tuple[Attack, ...]:
         thief, lira = Knockoff(), OfflineLiRA()
     return (
         UniversalPerturbation(epsilon=epsilon),
-        UniversalPerturbation(epsilon=epsilon, target_class=0),
+        UniversalPerturbation(epsilon=epsilon, target_class="worst"),
         PGD(epsilon=epsilon),
         thief,
         replace(thief, labels="hard"),
@@ -67,7 +69,7 @@ def more_attacks(spec: ModelSpec) -> tuple[Attack, ...]:
     found: tuple[Attack, ...] = (
         UniversalPerturbation(epsilon=epsilon, target_class="all", restarts=5),
         UniversalPerturbation(epsilon=epsilon, craft_on="pool"),
-        UniversalPerturbation(epsilon=epsilon, target_class=0, craft_on="pool"),
+        UniversalPerturbation(epsilon=epsilon, target_class="worst", craft_on="pool"),
         IterativeFGSM(epsilon=epsilon),
         HillClimb(epsilon=epsilon),
         DataFree(epsilon=epsilon),
@@ -149,9 +151,18 @@ def twin_of(model: object, bundle: Bundle, splits: Mapping[str, Split]) -> Twin:
     spec = bundle.model.spec
     sample = _sample(bundle, splits)
     try:
+        known = described(model)
+    except MedwardError as error:
+        raise MedwardError(f"undefended: {error}") from None
+    if unlike := _unlike(known, spec):
+        raise MedwardError(f"undefended: {unlike}; give the model that was hardened, as it was before")
+    try:
         wrapped = wrap(model, spec=spec, sample=sample)
     except MedwardError as error:
-        raise MedwardError(f"undefended: must be of the bundle's shape, classes and range: {error}") from None
+        raise MedwardError(
+            f"undefended: does not work as the bundle's model, which takes inputs of shape {spec.shape} and scores "
+            f"{len(spec.classes)} classes as {spec.output}: {error}"
+        ) from None
     with tempfile.TemporaryDirectory() as folder:
         exported = wrapped.export(Path(folder))
         file = Path(folder) / exported.file
@@ -160,6 +171,20 @@ def twin_of(model: object, bundle: Bundle, splits: Mapping[str, Split]) -> Twin:
             return Twin(model=wrapped, digest=digest, no_network="it is no ONNX file")
         network, reason = white_box(file, wrapped.predict, sample)
         return Twin(model=wrapped, digest=digest, network=network, no_network=reason)
+
+
+def _unlike(known: Mapping[str, Any], spec: ModelSpec) -> str:
+    """How a model that is `known` so far differs from `spec`, if it does; None in a shape stands for any size."""
+    shape, classes = known.get("shape"), known.get("classes")
+    wanted = (math.prod(spec.shape),) if shape is not None and len(shape) == 1 else spec.shape
+    if shape is not None and (
+        len(shape) != len(wanted) or any(a not in (None, b) for a, b in zip(shape, wanted, strict=True))
+    ):
+        said = tuple("any" if size is None else size for size in shape)
+        return f"takes inputs of shape {said}, the bundle's model takes {spec.shape}"
+    if classes is not None and len(classes) != len(spec.classes):
+        return f"scores {len(classes)} classes, the bundle's model scores {len(spec.classes)}"
+    return ""
 
 
 def _network(bundle: Bundle, splits: Mapping[str, Split]) -> tuple[torch.nn.Module | None, str]:

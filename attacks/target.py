@@ -91,7 +91,8 @@ class Target:
     """What an attack is given.
 
     `network` is a torch module computing the model's scores (white-box), `profile` the defense's fitted screens for
-    detector-aware attacks; both are handed out only under GRADIENTS access.
+    detector-aware attacks, `twin` the network as it was before hardening, if known; all are handed out only under
+    GRADIENTS access.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Target:
         *,
         network: torch.nn.Module | None = None,
         profile: Profile | None = None,
+        twin: torch.nn.Module | None = None,
         batch: int = 256,
     ) -> None:
         self.spec = spec
@@ -111,6 +113,7 @@ class Target:
         self._oracle = oracle
         self._network = network
         self._profile = profile
+        self._twin = twin
         self._batch = batch
 
     def query(self, inputs: Array) -> Response:
@@ -136,6 +139,11 @@ class Target:
     def profile(self) -> Profile:
         """The defense's fitted screens. Needs GRADIENTS access."""
         return self._white_box(self._profile, "the defense's profile")
+
+    @property
+    def twin(self) -> torch.nn.Module | None:
+        """The network as it was before hardening; None where there is none, or below GRADIENTS access."""
+        return self._twin if self.threat.access >= Access.GRADIENTS else None
 
     def _white_box(self, part: T | None, what: str) -> T:
         if self.threat.access < Access.GRADIENTS or part is None:

@@ -84,7 +84,7 @@ def main() -> None:
             progress=False,
         )
         (uap,) = report.findings
-        print(f"one perturbation turns into 'opacity': {uap.undefended} before, {uap.adaptive} hardened and guarded")
+        print(f"one perturbation brings into its class: {uap.undefended} before, {uap.adaptive} hardened and guarded")
         print(f"verdict: {uap.status.value}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
@@ -13,6 +14,7 @@ from rich.console import Console
 from guard.data import Split
 from guard.errors import MedwardError
 from guard.harden import HARDENERS, Certificate, Hardener
+from guard.harden.course import WORDS
 from guard.harden.folder import MODEL, ORIGINAL, harden
 from guard.harden.universal import UniversalTraining
 
@@ -97,16 +99,16 @@ def run(
 
 
 def describe(certificate: Certificate, out: Path, console: Console) -> None:
-    """Balanced accuracies before and after, what they are worth, and what to do next."""
+    """Balanced accuracies before and after, what they are worth, and what to do next; warnings go to stderr."""
     c = certificate
     console.print(
         f"{c.method}, radius {c.epsilon:.4g} {c.unit}, epoch {c.best_epoch} of {c.epochs} kept; balanced accuracy:"
     )
-    for what, key in (("clean", "clean"), ("one change for all rows", "universal"), ("a change per row", "per_input")):
+    for key, what in (("clean", "clean"), *WORDS.items()):
         before, after = getattr(c.before, key), getattr(c.after, key)
         console.print(f"  {what:<24} {before:.3f} -> {after:.3f}")
-    if c.note:
-        console.print(f"note: {c.note}")
+    for note in c.notes:
+        sys.stderr.write(f"medward: warning: {note}\n")
     console.print(
         f"{c.guarantee}: estimates by the defense itself, on the rows that chose the epoch. Protect {out / MODEL}, "
         f"then check it: medward validate BUNDLE --undefended {out / ORIGINAL}",

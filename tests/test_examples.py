@@ -34,7 +34,7 @@ def test_hardening_holds_off_a_perturbation_that_the_original_falls_for(capsys):
     printed = output("03_harden_a_classifier.py", capsys)
     (_, universal) = re.findall(r"balanced accuracy, \w+: ([\d.]+) -> ([\d.]+)", printed)
     assert float(universal[1]) > float(universal[0]) + 0.1
-    before, after = re.search(r"'opacity': ([\d.]+) .*before, ([\d.]+) ", printed).groups()
+    before, after = re.search(r"into its class: ([\d.]+) .*before, ([\d.]+) ", printed).groups()
     assert float(before) > 0.5
     assert float(after) < float(before) - 0.2
     assert "empirical, not certified" in printed

@@ -23,6 +23,7 @@ from attacks.ball import Ball
 from attacks.benchmarks.architectures import ARCHITECTURES
 from attacks.benchmarks.base import Task
 from attacks.benchmarks.victims import accuracy
+from attacks.evasion.ifgsm_uap import zeta_radius
 from attacks.evasion.uap import craft
 from guard.data import Split
 from guard.errors import MedwardError
@@ -30,13 +31,8 @@ from guard.harden import HARDENERS
 from guard.types import Ints
 
 Attack = Literal["nontargeted", "targeted"]
-DEFENSES: dict[str, str | None] = {  # our name for it, and its name in HARDENERS
-    "undefended": None,
-    "paper-retraining": "retraining",
-    "uat": "uat",
-    "pgd-at": "pgd",
-    "trades": "trades",
-}
+UNDEFENDED = "undefended"
+DEFENSES = (UNDEFENDED, *HARDENERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +83,7 @@ class Measured:
 
 def radius(task: Task, zeta: float) -> float:
     """`zeta` percent of the mean over "train" of the largest value of an image, above `low`; in input units."""
-    images = task.splits["train"].inputs.reshape(len(task.splits["train"]), -1)
-    return float(zeta / 100 * (images.max(axis=1).astype(np.float64).mean() - (task.low or 0.0)))
+    return zeta_radius(task.splits["train"].inputs, zeta / 100, low=task.low or 0.0)
 
 
 def hardened(
@@ -98,10 +93,9 @@ def hardened(
 
     `epochs` None is the method's own. The rate is at most what the architecture trains at.
     """
-    name = DEFENSES[defense]
-    if name is None:
+    if defense == UNDEFENDED:
         return network
-    method = HARDENERS[name]
+    method = HARDENERS[defense]
     training = replace(
         method.training,
         rate=min(method.training.rate, ARCHITECTURES[architecture].rate),

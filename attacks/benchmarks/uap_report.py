@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from scipy import special
 
-from attacks.benchmarks.uap_cells import Attack, Judged, Measured
+from attacks.benchmarks.uap_cells import UNDEFENDED, Attack, Judged, Measured
 from attacks.intervals import LEVEL, Interval, clopper_pearson
 
 NOTE = (
@@ -22,7 +22,12 @@ NOTE = (
     "taken for it. At the largest radius, random: the same for random signs of this norm; acc.: the lowest balanced "
     "accuracy under a perturbation. worst: the largest share of decisions that any perturbation of any seed changed."
 )
-
+CHANCE = 0.1  # balanced accuracy that is no more than so far above one class for all is no classifier's
+MARK = "†"
+MARKED = (
+    f"{MARK} The undefended network is at chance level (clean balanced accuracy at most 1 / classes + {CHANCE:g}) with "
+    "at least one seed: that it is fooled, or no longer is, says nothing there."
+)
 
 SYMBOLS: dict[Attack, str] = {"nontargeted": "Rf", "targeted": "Rs"}  # as the paper names them
 
@@ -114,6 +119,7 @@ class Entry:
     """One setting over all its seeds.
 
     `worst` is the largest rate of a seed and class, with its exact interval; None where no row could be won.
+    `chance` says that the undefended network is at chance level with a seed; None where it was not measured.
     """
 
     task: str
@@ -129,7 +135,13 @@ class Entry:
     balanced: Summary
     worst: Interval | None
     worst_fooled: Interval
+    chance: bool | None
     seeds: tuple[dict[str, Any], ...]
+
+    @property
+    def network(self) -> str:
+        """The architecture, marked where the undefended network is at chance level."""
+        return f"{self.architecture} {MARK}" if self.chance else self.architecture
 
     def json(self) -> dict[str, Any]:
         """As plain values."""
@@ -149,12 +161,16 @@ def summary(values: Sequence[float]) -> Summary:
 def aggregate(cells: Iterable[Cell]) -> list[Entry]:
     """One entry per task, defense, architecture, radius and attack, in the order they first came."""
     groups: dict[tuple[object, ...], list[Cell]] = {}
+    chance: dict[tuple[str, str], bool] = {}
     for cell in cells:
         groups.setdefault((cell.task, cell.defense, cell.architecture, cell.zeta, cell.attack), []).append(cell)
-    return [_entry(group) for group in groups.values()]
+        if cell.defense == UNDEFENDED:
+            bare = cell.task, cell.architecture
+            chance[bare] = chance.get(bare, False) or cell.measured.clean <= 1 / len(cell.classes) + CHANCE
+    return [_entry(group, chance.get((group[0].task, group[0].architecture))) for group in groups.values()]
 
 
-def _entry(cells: Sequence[Cell]) -> Entry:
+def _entry(cells: Sequence[Cell], chance: bool | None) -> Entry:
     first = cells[0]
     judged = [each for cell in cells for each in cell.open]
     epsilon = _mean([cell.measured.epsilon for cell in cells])
@@ -174,6 +190,7 @@ def _entry(cells: Sequence[Cell]) -> Entry:
         balanced=summary([cell.balanced for cell in cells]),
         worst=None if won is None else clopper_pearson(won.won, won.rows),
         worst_fooled=clopper_pearson(fooled.fooled, fooled.total),
+        chance=chance,
         seeds=tuple(cell.json() for cell in cells),
     )
 
@@ -205,7 +222,7 @@ def _sheet(task: str, defense: str, entries: list[Entry]) -> Sheet:
     rows = []
     for architecture in dict.fromkeys(entry.architecture for entry in entries):
         mine = [entry for entry in entries if entry.architecture == architecture]
-        row = [(architecture, ""), _shown(mine[0].clean)]
+        row = [(mine[0].network, ""), _shown(mine[0].clean)]
         for kind in kinds:
             row += [_shown(found[architecture, kind, zeta].rate) for zeta in zetas]
             last = found[architecture, kind, zetas[-1]]
@@ -235,12 +252,12 @@ def print_table(entries: Sequence[Entry], console: Console) -> None:
         for row in sheet.rows:
             table.add_row(*(Text.assemble(value, (f"\n{spread}", "dim") if spread else "") for value, spread in row))
         console.print(table)
-    console.print(Text(NOTE, "dim"))
+    console.print(Text(_note(entries), "dim"))
 
 
 def markdown(entries: Sequence[Entry], left_out: dict[str, str]) -> str:
     """The same tables, then every setting on a line with its t interval over seeds."""
-    lines = ["# Universal perturbations", "", NOTE, ""]
+    lines = ["# Universal perturbations", "", _note(entries), ""]
     for sheet in sheets(entries):
         lines += [f"## {sheet.title}", ""]
         lines += _grid(sheet.heads, [[f"{a} ({b})" if b else a for a, b in row] for row in sheet.rows])
@@ -250,7 +267,7 @@ def markdown(entries: Sequence[Entry], left_out: dict[str, str]) -> str:
         [
             entry.task,
             entry.defense,
-            entry.architecture,
+            entry.network,
             entry.attack,
             f"{entry.zeta:g} % = {entry.epsilon_255:.1f}/255",
             _plain(entry.rate),
@@ -263,6 +280,10 @@ def markdown(entries: Sequence[Entry], left_out: dict[str, str]) -> str:
         for entry in entries
     ]
     return "\n".join([*lines, "## Every setting", "", *_grid((*heads, "balanced under it", "worst rate"), rows)])
+
+
+def _note(entries: Iterable[Entry]) -> str:
+    return f"{NOTE} {MARKED}" if any(entry.chance for entry in entries) else NOTE
 
 
 def _plain(values: Summary) -> str:

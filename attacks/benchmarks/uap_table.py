@@ -29,7 +29,7 @@ import attacks
 import guard
 from attacks.benchmarks.architectures import ARCHITECTURES, FULL, SMALL, build
 from attacks.benchmarks.tasks import TASKS, Task, load
-from attacks.benchmarks.uap_cells import DEFENSES, Attack, Effort, Measured, hardened, measure, radius
+from attacks.benchmarks.uap_cells import DEFENSES, UNDEFENDED, Attack, Effort, Measured, hardened, measure, radius
 from attacks.benchmarks.uap_report import Cell, Entry, aggregate, markdown, print_table
 from attacks.benchmarks.victims import train_victim
 from attacks.journal import Journal, name_of, write_atomically
@@ -40,6 +40,7 @@ DECIDES = (  # the sources a cell depends on; a change of any other keeps what i
     "attacks/ascent.py",
     "attacks/ball.py",
     "attacks/benchmarks",
+    "attacks/evasion/ifgsm_uap.py",
     "attacks/evasion/uap.py",
     "attacks/evasion/universal.py",
     "guard/harden",
@@ -56,7 +57,7 @@ class Plan:
     tasks: tuple[str, ...]
     architectures: tuple[str, ...]
     effort: Effort
-    defenses: tuple[str, ...] = tuple(DEFENSES)
+    defenses: tuple[str, ...] = DEFENSES
     attacks: tuple[Attack, ...] = get_args(Attack)
     zetas: tuple[float, ...] = (1.0, 2.0, 4.0)
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -154,7 +155,7 @@ class Networks:
         path = self._path(defense)
         if path.exists():
             return self._read(path)
-        if defense == "undefended":
+        if defense == UNDEFENDED:
             network = train_victim(
                 self.task,
                 architecture=self.architecture,
@@ -164,7 +165,7 @@ class Networks:
             )
         else:
             network = hardened(
-                self.get("undefended"),
+                self.get(UNDEFENDED),
                 defense,
                 self.task,
                 architecture=self.architecture,
@@ -180,7 +181,7 @@ class Networks:
 
     def settings(self, defense: str) -> dict[str, Any]:
         """What the weights depend on."""
-        bare = defense == "undefended"
+        bare = defense == UNDEFENDED
         return {
             "task": self.task.name,
             "data": self.data,
@@ -220,7 +221,7 @@ def run(plan: Plan, out: Path, *, console: Console, shown: bool = True) -> list[
     plan.check()
     journal, cells, skipped = Journal(out / "cells"), [], {}
     per_task = len(plan.architectures) * len(plan.defenses) * len(plan.zetas) * len(plan.attacks) * len(plan.seeds)
-    with Progress(total=len(plan.tasks) * per_task, shown=shown) as progress:
+    with Progress(total=len(plan.tasks) * per_task, shown=shown, doing="training and attacking") as progress:
         for seed in plan.seeds:
             for name in plan.tasks:
                 if name in skipped:

@@ -11,7 +11,8 @@ names the fake (`FAKES`). Honest networks are not accused.
 | C3 silent success | what was won is still won when asked again | `forgotten` | search |
 | C4 converged | no gain late in the run | `not_converged` | run |
 | C4 converged | no gain by twice the steps | `not_doubled` | search |
-| C5 transfer | a surrogate's examples win no more | `weaker_than` | search |
+| C5 transfer | examples of a surrogate, and of the model before hardening, win no more | `weaker_than` | search |
+| C5 transfer | a perturbation of the model before hardening wins no more | `weaker_than` | attack |
 | C6 unbounded | without a radius every row falls | `survives_anything` | search |
 | C7 monotone | success grows with the radius, from 0 at 0 | `not_monotone` | run |
 | C8 ordering | noise, one step, a search without gradients win no more | `weaker_than` | search |
@@ -39,10 +40,12 @@ attack failure", NeurIPS 2022.
 from attacks.checks.network import ROWS, evasion_flags
 from attacks.checks.runs import abstains, not_alive, not_monotone, run_flags, weaker_than_noise
 from attacks.checks.screens import dead_screens, found_nothing
+from attacks.checks.searches import TWIN, weaker_than
 
 __all__ = [
     "FAKES",
     "ROWS",
+    "TWIN",
     "abstains",
     "dead_screens",
     "evasion_flags",
@@ -51,6 +54,7 @@ __all__ = [
     "not_alive",
     "not_monotone",
     "run_flags",
+    "weaker_than",
     "weaker_than_noise",
 ]
 

@@ -25,13 +25,15 @@ def evasion_flags(
     modality: Modality,
     seed: int,
     thorough: bool = True,
+    twin: nn.Module | None = None,
     adversarial: Tensor | None = None,
     universal: bool = False,
     steps: int | None = None,
 ) -> tuple[str, ...]:
     """C1 to C6, C8, C9, C12 and C13, as far as they need the network.
 
-    `x (n, *shape)` are rows the network decides as `y (n,)`; `craft` are other rows, for the transfer surrogate.
+    `x (n, *shape)` are rows the network decides as `y (n,)`; `craft` are other rows, for the transfer surrogate;
+    `twin` is the network before hardening, another source of transfer.
     `adversarial` is what a run of so many `steps` made of the same rows, `universal` when one change serves them all.
     Without `thorough` only the checks that cost a few passes are made (C1, C2, C9, C13).
     """
@@ -54,6 +56,7 @@ def evasion_flags(
             modality=modality,
             seed=seed,
             generator=generator,
+            twin=twin,
             adversarial=adversarial,
             universal=universal,
             steps=steps,

@@ -27,6 +27,7 @@ PATCH = 0.3  # side of a changed square, or share of changed features
 SURROGATE_ROWS = 256
 SEEDS = 3
 SEED_ROWS = 32
+TWIN = "transfer from the model before hardening"
 TOLERANCE = 0.05
 
 
@@ -90,12 +91,14 @@ def search_flags(
     modality: Modality,
     seed: int,
     generator: torch.Generator,
+    twin: nn.Module | None = None,
     adversarial: Tensor | None = None,
     universal: bool = False,
     steps: int | None = None,
 ) -> tuple[str, ...]:
     """C3 to C6, C8 and C12 on the first `ROWS` rows.
 
+    Examples are transferred from a surrogate and, where there is one, from the `twin`: the network before hardening.
     With `adversarial`, what a run made of the same rows, that run is what others must not outdo; if `universal`, it
     must not outdo a search for each row. With its `steps` a search of twice as many is made.
     """
@@ -115,15 +118,15 @@ def search_flags(
                 flags.append(not_doubled(made, twice))
             white = made
         noisy = ball.usable(ball.clip(x + ball.surface(tuple(x.shape), generator)), x)
-        flags += [
-            weaker_than(white, others, name)
-            for name, others in {
-                "random noise": decide(network, noisy) != y,
-                "a single step": climbed(network, x, y, ball, 1, generator, anew=False)[0],
-                "a search without gradients": blind(network, x, y, ball, generator),
-                "transfer": _transferred(network, x, y, ball, craft, modality, generator, seed),
-            }.items()
-        ]
+        others = {
+            "random noise": decide(network, noisy) != y,
+            "a single step": climbed(network, x, y, ball, 1, generator, anew=False)[0],
+            "a search without gradients": blind(network, x, y, ball, generator),
+            "transfer": _transferred(_surrogate(network, craft, modality, seed), network, x, y, ball, generator),
+        }
+        if twin is not None:
+            others[TWIN] = _transferred(twin, network, x, y, ball, generator)
+        flags += [weaker_than(white, won, name) for name, won in others.items()]
         flags.append(seed_dependent(_by_seed(network, x, y, ball, seed), min(len(x), SEED_ROWS)))
     return tuple(flag for flag in flags if flag)
 
@@ -189,32 +192,29 @@ def _flat(x: Tensor, ball: Ball, generator: torch.Generator) -> Tensor:
     return ball.surface(shape, generator).expand_as(x) if x.ndim == 4 else ball.surface(shape, generator)
 
 
-def _transferred(
-    network: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    ball: Ball,
-    craft: Tensor,
-    modality: Modality,
-    generator: torch.Generator,
-    seed: int,
-) -> Tensor:
-    """Which rows fall to examples crafted on a surrogate that learned `network`'s decisions on `craft`."""
+def _surrogate(network: nn.Module, craft: Tensor, modality: Modality, seed: int) -> nn.Module:
+    """A small network that learned the decisions of `network` on rows `craft (n, *shape)`."""
     craft = craft[:SURROGATE_ROWS]
     with torch.no_grad():
-        classes = network(x[:1]).shape[1]
-    surrogate = fit_classifier(
+        classes = network(craft[:1]).shape[1]
+    return fit_classifier(
         craft.cpu().numpy(),
         decide(network, craft).cpu().numpy(),
         classes=classes,
         modality=modality,
-        shape=tuple(x.shape[1:]),
+        shape=tuple(craft.shape[1:]),
         epochs=8 if modality == "image" else 30,
         seed=seed,
-        device=str(x.device),
+        device=str(craft.device),
     )
+
+
+def _transferred(
+    source: nn.Module, network: nn.Module, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator
+) -> Tensor:
+    """Which rows ``(n,)`` of `network` fall to examples that were crafted on `source`."""
     loss = LOSSES["margin"]
-    found = ascend(surrogate, x, y, ball, loss=loss, steps=STEPS, generator=generator, random_start=False, stop=False)
+    found = ascend(source, x, y, ball, loss=loss, steps=STEPS, generator=generator, random_start=False, stop=False)
     return decide(network, found.adversarial) != y
 
 

@@ -26,7 +26,7 @@ from attacks.checks import abstains, not_alive, weaker_than_noise
 from attacks.evasion.per_image import Ask
 from attacks.evasion.scene import CURVE_ROWS, NO_ROWS, Bools, answers, curve, fooled
 from attacks.evasion.uap import CLAMP, flip
-from attacks.evasion.universal import Goal, Universal, UniversalAttack, applied, others, wins
+from attacks.evasion.universal import Goal, Universal, UniversalAttack, applied, one_answer, others, wins
 from attacks.target import Target
 from guard.errors import MedwardError
 from guard.policy import Policy
@@ -63,10 +63,12 @@ class HillClimb(UniversalAttack):
         """Climb on `batch` craft rows, then judge on ``data.test``; `queries` of the result counts both.
 
         `outcome`, `baseline` and the curves are those of every universal attack. Raises `MedwardError` for a class
-        that is not there, for "all", and for a batch below 1.
+        that is not there, for "worst" and "all", and for a batch below 1.
         """
-        if self.target_class == "all":
-            raise MedwardError("target_class: this attack is for one class or none, got all; run it once per class")
+        if isinstance(self.target_class, str):
+            raise MedwardError(
+                f"target_class: this attack is for one class or none, got {self.target_class}; run it once per class"
+            )
         if self.batch < 1:
             raise MedwardError(f"batch: must be at least 1, got {self.batch}")
         (goal,) = self.goals(len(target.spec.classes))
@@ -79,7 +81,9 @@ class HillClimb(UniversalAttack):
         test = torch.as_tensor(np.asarray(data.test.inputs, np.float32), device=self.device)
         clean = ask(test)[1] if len(test) else torch.zeros(0, dtype=torch.int64, device=self.device)
         withheld = float((clean < 0).float().mean()) if len(test) else 0.0
-        x, y = others(test, _known(clean, data.reference, data.test.labels), goal)
+        truth = None if data.test.labels is None else torch.as_tensor(data.test.labels, device=self.device)
+        own_answers = _known(clean, data.reference, data.test.labels)
+        x, y = others(test, own_answers, goal, truth)
         if not len(x):
             return AttackResult(outcome=np.zeros(0, np.bool_), queries=target.queries, flags=(NO_ROWS,))
         rows = torch.randperm(len(held.craft), generator=generator)[: self.batch].numpy()
@@ -103,6 +107,7 @@ class HillClimb(UniversalAttack):
         return AttackResult(
             outcome=outcome,
             baseline=baseline,
+            one_answer=one_answer(own_answers) if goal is None else None,
             flags=tuple(flag for flag in flags if flag),
             curves={
                 self.name: curve(lambda k: float(asked(crafted.delta * k, CURVE_ROWS).mean()), self.epsilon),

@@ -11,9 +11,9 @@ under the norm "2" it is the length of the change in these units.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -63,6 +63,9 @@ class PerImage(ABC):
 class WhiteBox(PerImage):
     """An attack by gradients. `rate` makes it detector-aware, `access` below GRADIENTS a transfer attack."""
 
+    short: ClassVar[Mapping[str, int]] = {}
+    """The settings that the curve's many runs cut, and to what."""
+
     rate: float | None = None
     access: Access = Access.GRADIENTS
 
@@ -87,7 +90,7 @@ class WhiteBox(PerImage):
 
     def quick(self) -> Self:
         """A cheaper form of the attack, for the curve."""
-        return self
+        return replace(self, **{name: min(getattr(self, name), most) for name, most in self.short.items()})
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
         """Attack every row of ``data.test``; judged by asking the target.

@@ -9,8 +9,8 @@ attacks", ICLR 2018, sec. 2.1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +21,12 @@ from attacks.ball import Ball
 from attacks.evasion.per_image import Tally, WhiteBox
 from attacks.evasion.scene import Scene
 
-CURVE_STEPS = 20
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PGD(WhiteBox):
     """The attack: `restarts` times `steps` steps with either loss."""
+
+    short: ClassVar = {"steps": 20, "restarts": 1}
 
     steps: int = 40
     restarts: int = 2
@@ -40,10 +40,6 @@ class PGD(WhiteBox):
     def effort(self) -> int:
         """Steps per restart."""
         return self.steps
-
-    def quick(self) -> Self:
-        """One restart of at most `CURVE_STEPS` steps."""
-        return replace(self, steps=min(self.steps, CURVE_STEPS), restarts=1)
 
     def search(self, scene: Scene, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
         """The worst case per row."""

@@ -43,8 +43,9 @@ TRANSFER = "transfer: gradients come from a surrogate trained on the target's an
 class Scene:
     """Rows ``(n, *shape)`` and the decisions on them ``(n,)``; `withheld` is the share of clean test rows.
 
-    `blind` says why an attacker who should know the screens has no `detector`; `step` is what 8-bit images
-    differ by, for one who has.
+    `truth (n,)` is what the test rows are labelled, where that is known; for judging only. `twin` is the network
+    before hardening, where there is one. `blind` says why an attacker who should know the screens has no `detector`;
+    `step` is what 8-bit images differ by, for one who has.
     """
 
     network: nn.Module
@@ -57,6 +58,8 @@ class Scene:
     craft_labels: Tensor
     test: Tensor
     test_labels: Tensor
+    truth: Tensor | None
+    twin: nn.Module | None
     withheld: float
 
     @classmethod
@@ -81,6 +84,7 @@ class Scene:
         craft = torch.as_tensor(x, device=device)
         network, labels, transfer = _gradients(target, data.craft, device, seed)
         test_labels, withheld = _decisions(target, network, data, device)
+        truth, twin = data.test.labels, target.twin
         detector, blind = (None, "") if rate is None else _detector(target, network, craft[:2], rate)
         return cls(
             network=network,
@@ -93,6 +97,8 @@ class Scene:
             craft_labels=labels,
             test=torch.as_tensor(np.asarray(data.test.inputs, np.float32), device=device),
             test_labels=test_labels,
+            truth=None if truth is None else torch.as_tensor(truth, device=device),
+            twin=None if twin is None else differentiable(twin.to(device)),
             withheld=withheld,
         )
 
@@ -127,6 +133,7 @@ class Scene:
             modality=target.spec.modality,
             seed=seed,
             thorough=self.detector is None,
+            twin=self.twin,
             adversarial=adversarial,
             universal=universal,
             steps=steps,

@@ -9,8 +9,8 @@ parameter-free attacks", ICML 2020, sec. 5 (AutoAttack; the minimal-norm attack 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from attacks.adaptive import Detector
 from attacks.ascent import Ascent, look, margin
 from attacks.ball import Ball
-from attacks.evasion.apgd import CURVE_STEPS, TARGETS, hardest
+from attacks.evasion.apgd import SHORT, TARGETS, hardest
 from attacks.evasion.per_image import Tally, WhiteBox, asking
 from attacks.evasion.scene import Scene
 from attacks.evasion.square import square
@@ -27,6 +27,8 @@ from attacks.evasion.square import square
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standard(WhiteBox):
     """The attack: `steps` and `restarts` of Auto-PGD, `queries` of Square for each row, on the network."""
+
+    short: ClassVar = {**SHORT, "queries": 0}
 
     steps: int = 100
     restarts: int = 2
@@ -42,10 +44,6 @@ class Standard(WhiteBox):
     def effort(self) -> int:
         """Steps per run of Auto-PGD."""
         return self.steps
-
-    def quick(self) -> Self:
-        """Auto-PGD with one restart of at most `CURVE_STEPS` steps towards one goal, without Square."""
-        return replace(self, steps=min(self.steps, CURVE_STEPS), restarts=1, targets=1, queries=0)
 
     def search(self, scene: Scene, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
         """The worst case per row."""

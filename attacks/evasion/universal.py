@@ -22,17 +22,19 @@ import torch
 from torch import Tensor, nn
 
 from attacks.adaptive import Detector, passes
-from attacks.ascent import BATCH, both
+from attacks.ascent import BATCH, both, decide
 from attacks.ball import Ball, FeatureRules, Norm
-from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
-from attacks.checks import found_nothing, run_flags
+from attacks.base import PER_CLASS, Access, AttackData, AttackResult, Family, ThreatModel
+from attacks.checks import TWIN, found_nothing, run_flags, weaker_than
 from attacks.evasion.scene import CURVE_ROWS, NO_ROWS, Bools, Scene, curve, knowledge
+from attacks.intervals import rate
 from attacks.target import Target
 from guard.data import Split
 from guard.errors import MedwardError
 
 Goal = int | None
 """The class to reach, None for any other than before."""
+CHOICE_ROWS = 1000  # craft rows, at most, that the target is asked about to choose among perturbations
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +56,15 @@ class Universal:
 class UniversalAttack(ABC):
     """Settings of every universal attack; `rules` say what holds for features of a table.
 
-    With a `target_class` success is being answered that class, on rows that were not before. `craft_on` "pool" crafts
-    on the pool of natural images: no medical data is seen.
+    With a `target_class` success is being answered that class, on rows that are neither decided nor labelled so; with
+    "worst" it is the class that can be reached most, and with "all" success is any other answer than before, whatever
+    the perturbation was crafted for. `craft_on` "pool" crafts on the pool of natural images: no medical data is seen.
     """
 
     epsilon: float
     norm: Norm = "inf"
     rules: FeatureRules | None = None
-    target_class: int | Literal["all"] | None = None
+    target_class: int | Literal["worst", "all"] | None = None
     craft_on: Literal["craft", "pool"] = "craft"
     device: str = "cpu"
 
@@ -81,10 +84,16 @@ class UniversalAttack(ABC):
         """Evasion."""
         return "evasion"
 
+    @property
+    def targeted(self) -> bool:
+        """Whether success is one class's."""
+        return self.target_class not in (None, "all")
+
     def goals(self, classes: int) -> tuple[Goal, ...]:
         """What to craft for. Raises `MedwardError` for a class that is not there."""
-        if self.target_class == "all":
-            return (None, *range(classes))
+        if isinstance(self.target_class, str):
+            every: tuple[Goal, ...] = tuple(range(classes))
+            return every if self.targeted else (None, *every)
         if self.target_class is not None and not 0 <= self.target_class < classes:
             raise MedwardError(f"target_class: must be a class from 0 to {classes - 1}, got {self.target_class}")
         return (self.target_class,)
@@ -107,8 +116,9 @@ class UniversalAttack(ABC):
 class WhiteBoxUniversal(UniversalAttack):
     """An attack by gradients. `rate` makes it detector-aware, `access` below GRADIENTS a transfer attack.
 
-    With `target_class` "all" one perturbation is crafted without a target and one for each class, and the one that
-    changes the decision on the most craft rows is judged.
+    With `target_class` "worst" one perturbation is crafted for each class, and with "all" one more without a target,
+    from the same random numbers, so that no verdict depends on the order of the classes. Craft rows decide which is
+    judged. Time grows with the number of classes: none is left out, and none is sought less hard.
     """
 
     rate: float | None = None
@@ -134,11 +144,11 @@ class WhiteBoxUniversal(UniversalAttack):
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
         """Craft, then judge on ``data.test`` by asking the target.
 
-        `outcome` has one entry per test row (targeted: per test row the model does not already give that class).
+        `outcome` has one entry per test row (targeted: per test row neither decided nor labelled as that class).
         `baseline` is one random vector of the same norm, drawn from `seed` and added to every row. The curves scale
         the crafted and the random vector, on the first `CURVE_ROWS` rows; the crafting is not repeated for each
-        radius. With "all" there is also a curve per class: the share of rows its own perturbation brings there.
-        Raises `MedwardError` for a class that is not there, and where there is no pool to craft on.
+        radius. With several classes there is also a curve for each: the share of test rows its own perturbation brings
+        there. Raises `MedwardError` for a class that is not there, and where there is no pool to craft on.
         """
         goals = self.goals(len(target.spec.classes))
         scene = Scene.set(
@@ -151,15 +161,17 @@ class WhiteBoxUniversal(UniversalAttack):
             norm=self.norm,
             rules=self.rules,
         )
-        judged = self.target_class if isinstance(self.target_class, int) else None
-        x, y = others(scene.test, scene.test_labels, judged)
-        if not len(x):
+        goals = tuple(goal for goal in goals if len(_open(scene, goal)[0]))
+        if not goals:
             return AttackResult(outcome=np.zeros(0, np.bool_), queries=target.queries, flags=(NO_ROWS,))
+        found = {goal: self._craft(scene, goal, scene.detector, seed) for goal in goals}
+        best = self._strongest(target, scene, found)
+        crafted, ball, judged = found[best], scene.ball, best if self.targeted else None
+        x, y = _open(scene, judged)
+        if judged != best:  # crafted for a class, judged on any other answer
+            mine = scene.craft, scene.craft_labels, ball, crafted.delta
+            crafted = replace(crafted, success=shares(scene.network, *mine, None, scene.detector)[0])
         generator = torch.Generator().manual_seed(seed)
-        with torch.random.fork_rng(devices=[]):  # a random network draws from torch's generator
-            torch.manual_seed(seed)
-            found = {goal: self._craft(scene, goal, scene.detector, generator) for goal in goals}
-        crafted, ball = _strongest(scene, found), scene.ball
         noise = ball.surface((1, *target.spec.shape), generator)
 
         def asked(delta: Tensor, rows: int) -> Bools:
@@ -172,7 +184,7 @@ class WhiteBoxUniversal(UniversalAttack):
         attacked = curve(lambda k: float(asked(crafted.delta * k, CURVE_ROWS).mean()), self.epsilon)
         random = curve(lambda k: float(asked(noise * k, CURVE_ROWS).mean()), self.epsilon)
         curves = {self.name: attacked, "random signs" if self.norm == "inf" else "random noise": random}
-        if self.target_class == "all":
+        if len(found) > 1:
             curves |= self._reached(target, scene, found)
         flags = run_flags(
             steps=self.effort,
@@ -185,20 +197,23 @@ class WhiteBoxUniversal(UniversalAttack):
             withheld=scene.withheld,
             craft=crafted.success if scene.detector is None and judged is None else None,
         )
-        if scene.detector is not None and crafted.success == 0:
+        if scene.detector is not None and not any(each.success for each in found.values()):
 
             def beyond_noise(larger: Ball) -> float:
-                delta = larger.surface((1, *target.spec.shape), generator)
-                won = max(
-                    self._craft(replace(scene, ball=larger), goal, scene.detector, generator).success for goal in goals
+                noise, there = larger.surface((1, *target.spec.shape), generator), replace(scene, ball=larger)
+                return max(
+                    self._craft(there, goal, scene.detector, seed).success
+                    - shares(scene.network, *_open(scene, goal), larger, noise, goal, scene.detector)[0]
+                    for goal in goals
                 )
-                return won - shares(scene.network, x, y, larger, delta, judged, scene.detector)[0]
 
-            plain = max(self._craft(scene, goal, None, generator).success for goal in goals)
+            plain = max(self._craft(scene, goal, None, seed).success for goal in goals)
             flags += found_nothing(plain, ball, beyond_noise)
+        flags += self._borrowed(scene, best, crafted.delta, judged, seed)
         return AttackResult(
             outcome=outcome,
             baseline=baseline,
+            one_answer=one_answer(scene.test_labels) if judged is None else None,
             queries=target.queries,
             gradients=sum(each.gradients for each in found.values()) * passes(scene.network),
             flags=(
@@ -209,27 +224,77 @@ class WhiteBoxUniversal(UniversalAttack):
             images={"perturbation": crafted.delta[0].cpu().numpy()},
         )
 
-    def _craft(self, scene: Scene, goal: Goal, detector: Detector | None, generator: torch.Generator) -> Universal:
-        return self.craft(scene, *others(scene.craft, scene.craft_labels, goal), goal, detector, generator)
+    def _craft(self, scene: Scene, goal: Goal, detector: Detector | None, seed: int) -> Universal:
+        """One perturbation; a random network draws from torch's generator, seeded here too."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            rows = others(scene.craft, scene.craft_labels, goal)
+            return self.craft(scene, *rows, goal, detector, torch.Generator().manual_seed(seed))
+
+    def _strongest(self, target: Target, scene: Scene, found: Mapping[Goal, Universal]) -> Goal:
+        """The goal whose perturbation wins most craft rows, as the target itself answers them.
+
+        Shares are compared by the lower end of their intervals, so that a class with a handful of rows to win on is not
+        taken for the worst by chance. Ties, as where a guard withholds everything, go by the share won in crafting.
+        """
+        if len(found) == 1:
+            return next(iter(found))
+
+        def won(goal: Goal) -> tuple[float, float]:
+            aim = goal if self.targeted else None
+            x, y = others(scene.craft[:CHOICE_ROWS], scene.craft_labels[:CHOICE_ROWS], aim)
+            if not len(x):
+                return 0.0, 0.0
+            return rate(scene.fooled(target, x, applied(scene.ball, x, found[goal].delta), y, aim)).low, found[
+                goal
+            ].success
+
+        return max(found, key=won)
+
+    def _borrowed(self, scene: Scene, goal: Goal, delta: Tensor, judged: Goal, seed: int) -> tuple[str, ...]:
+        """C5: the same attack on the model before hardening finds what wins clearly more test rows than `delta`."""
+        if scene.twin is None or scene.transfer or scene.detector is not None:
+            return ()
+        before = replace(scene, network=scene.twin, craft_labels=decide(scene.twin, scene.craft))
+        theirs = self._craft(before, goal, None, seed).delta
+        x, y = _open(scene, judged)
+
+        def won(change: Tensor) -> Tensor:
+            answers = decide(scene.network, applied(scene.ball, x, change))
+            return answers != y if judged is None else answers == judged
+
+        flag = weaker_than(won(delta), won(theirs), TWIN)
+        return (flag,) if flag else ()
 
     def _reached(
         self, target: Target, scene: Scene, found: Mapping[Goal, Universal]
     ) -> dict[str, tuple[list[float], list[float]]]:
-        """Per class, the share of test rows not there before that its own perturbation brings there."""
+        """Per class, the share of test rows neither decided nor labelled so that its own perturbation brings there."""
         reached = {}
         for goal, crafted in found.items():
-            x, y = others(scene.test, scene.test_labels, goal)
-            if goal is not None and len(x):
+            if goal is not None:
+                x, y = _open(scene, goal)
                 hit = scene.fooled(target, x, applied(scene.ball, x, crafted.delta), y, goal)
-                reached[f"{self.name} to class {goal}"] = ([0.0, self.epsilon], [0.0, float(hit.mean())])
+                name = f"{self.name}{PER_CLASS}{target.spec.classes[goal]}"
+                reached[name] = ([0.0, self.epsilon], [0.0, float(hit.mean())])
         return reached
 
 
-def others(x: Tensor, y: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
-    """The rows a targeted attack has something to win on: those not already in class `goal`."""
+def one_answer(decisions: Tensor) -> float:
+    """The share of rows decided as `decisions (n,)` that answering all with their most frequent class would fool.
+
+    A perturbation that gathers every row in one class leaves nothing of the model, and fools no more than this where
+    that class is the most frequent. On two balanced classes it is one half.
+    """
+    return 1 - float(torch.bincount(decisions).max()) / len(decisions)
+
+
+def others(x: Tensor, y: Tensor, goal: Goal, truth: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The rows a targeted attack has something to win on: neither decided nor, where that is known, labelled `goal`."""
     if goal is None:
         return x, y
-    return x[y != goal], y[y != goal]
+    rest = y != goal if truth is None else (y != goal) & (truth != goal)
+    return x[rest], y[rest]
 
 
 def applied(ball: Ball, x: Tensor, delta: Tensor) -> Tensor:
@@ -262,14 +327,6 @@ def wins(scores: Tensor, y: Tensor, goal: Goal) -> Tensor:
     return labels != y if goal is None else labels == goal
 
 
-def _strongest(scene: Scene, found: Mapping[Goal, Universal]) -> Universal:
-    """The perturbation that changes the decision on the most craft rows, whatever it was crafted for."""
-    if len(found) == 1:
-        return next(iter(found.values()))
-    x, y, ball = scene.craft, scene.craft_labels, scene.ball
-
-    def changed(crafted: Universal) -> float:
-        return shares(scene.network, x, y, ball, crafted.delta, None, scene.detector)[0]
-
-    best = max(found.values(), key=changed)
-    return replace(best, success=changed(best))
+def _open(scene: Scene, goal: Goal) -> tuple[Tensor, Tensor]:
+    """The test rows that are judged, and the decisions on them."""
+    return others(scene.test, scene.test_labels, goal, scene.truth)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -11,9 +9,7 @@ from attacks.finding import ARMS, Finding, Status
 from attacks.intervals import Interval
 from attacks.report import words
 from attacks.report.plots import plots
-
-if TYPE_CHECKING:
-    from attacks.report.record import Report
+from attacks.report.record import Report
 
 LIMITS = (
     "Poisoned or backdoored training data, and tampering with the model before it was put into the bundle.",

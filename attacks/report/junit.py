@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from typing import TYPE_CHECKING
 
 from attacks.finding import Status
-
-if TYPE_CHECKING:
-    from attacks.report.record import Report
+from attacks.report.record import Report
 
 OUTCOMES = {Status.BROKEN: "failure", Status.INCONCLUSIVE: "error", Status.NOT_APPLICABLE: "skipped"}
 

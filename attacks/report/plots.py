@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -22,11 +22,11 @@ from matplotlib import image as pictures
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from attacks.base import PER_CLASS
 from attacks.finding import ARMS, Arm, Finding, Utility
 from attacks.intervals import Interval
-
-if TYPE_CHECKING:
-    from attacks.report.record import Report
+from attacks.report.record import Report
+from attacks.report.words import number
 
 INK, MUTED, GRID, BASELINE, BOUND = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05"
 VARIABLES = {
@@ -138,7 +138,20 @@ def success(finding: Finding, report: Report) -> Plot:
     axes.set(ylim=(-0.02, 1.02), xlabel=label, ylabel="rows fooled")
     _legend(figure, axes)
     title = f"{finding.attack}: success over perturbation size"
-    return Plot(title, "Higher is worse. Random noise of the same size stands beside the attack.", _svg(figure, title))
+    caption = f"Higher is worse. Random noise of the same size stands beside the attack.{_by_class(finding)}"
+    return Plot(title, caption, _svg(figure, title))
+
+
+def _by_class(finding: Finding) -> str:
+    """What the perturbation of each class attains at full size, arm by arm, in one sentence."""
+    arms = []
+    for arm in ARMS:
+        found = finding.curves.get(arm, {}).items()
+        shares = [
+            f"{name.split(PER_CLASS)[1]} {number(ys[-1], share=True)}" for name, (_, ys) in found if PER_CLASS in name
+        ]
+        arms += [f"{arm}: {', '.join(shares)}"] if shares else []
+    return f" Each class on its own, {'; '.join(arms)}." if arms else ""
 
 
 def theft(finding: Finding, report: Report) -> Plot:  # noqa: ARG001 (one signature for all families)
@@ -256,6 +269,8 @@ def _draw(axes: Any, finding: Finding, *, scale: float = 1.0, floor: float = 0.0
     for arm in ARMS:
         for name, (xs, ys) in finding.curves.get(arm, {}).items():
             own = not _is_baseline(name)
+            if PER_CLASS in name:
+                continue
             if not own and arm != "undefended":
                 continue
             style = dict(STYLES[arm if own else "baseline"])

@@ -7,15 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from rich.console import Console
 
 from attacks.finding import CleanCost, Curve, Finding, Status
 from attacks.gate import exit_code
 from attacks.intervals import Interval
-from attacks.journal import write_atomically
-from attacks.report.html import render
-from attacks.report.junit import junit
-from attacks.report.table import print_findings
 from guard.errors import MedwardError
 from guard.policy import GatePolicy
 from guard.types import Modality
@@ -25,7 +20,7 @@ class TwinFacts(BaseModel):
     """The model as it was before hardening, which the undefended run of evasion was on.
 
     `agreement` is the share of the judged rows that both models decide alike; the accuracies, of the twin and of the
-    deployed model without its guard, say what hardening cost.
+    deployed model without its guard, say what hardening cost; `balanced` is the twin's mean recall over classes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +29,7 @@ class TwinFacts(BaseModel):
     white_box: bool
     agreement: Interval
     accuracy: Interval | None = None
+    balanced: float | None = None
     deployed_accuracy: Interval | None = None
 
 
@@ -86,17 +82,6 @@ class Report(BaseModel):
     def verdict(self) -> Status:
         """The exit code as a word."""
         return (Status.HELD, Status.BROKEN, Status.INCONCLUSIVE)[self.exit_code]
-
-    def print(self, console: Console) -> None:
-        """Print the findings as a table, with the verdict last."""
-        print_findings(self, console)
-
-    def save(self, out: Path) -> None:
-        """Write ``report.json``, ``junit.xml`` and ``report.html`` into the folder `out`."""
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / "report.json", self.model_dump_json(indent=1).encode())
-        write_atomically(out / "junit.xml", junit(self))
-        write_atomically(out / "report.html", render(self).encode())
 
     @classmethod
     def load(cls, path: Path) -> Report:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -11,10 +9,8 @@ from rich.text import Text
 
 from attacks.finding import Finding, Status
 from attacks.intervals import Interval
+from attacks.report.record import Report
 from attacks.report.words import ICONS, estimate, headline, is_share, limits, twin, worst_drop
-
-if TYPE_CHECKING:
-    from attacks.report.record import Report
 
 STYLES = {
     Status.HELD: "bold green",

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from attacks.base import Access
 from attacks.finding import CleanCost, Finding, Status
 from attacks.intervals import Interval
+from attacks.report.record import Report
 from guard.types import Modality
-
-if TYPE_CHECKING:
-    from attacks.report.record import Report
 
 ICONS = {Status.HELD: "✓", Status.BROKEN: "✕", Status.INCONCLUSIVE: "?", Status.NOT_APPLICABLE: "–"}
 SEES = {

@@ -37,11 +37,12 @@ class Certificate(_Record):
     `before` and `after` are measured on the rows that also chose the epoch, so `after` is a little flattering.
     `epsilon` is the radius asked for, in `unit`; methods may train at a larger one (see `settings`). `original` and
     `hardened` are digests of the weights, `data` of the rows (both splits), `files` of what was written beside this.
+    `notes` are what a reader must know besides, such as that nothing was gained.
     """
 
     method: str
     guarantee: Literal["empirical, not certified"] = "empirical, not certified"
-    note: str = ""
+    notes: tuple[str, ...] = ()
     settings: dict[str, JsonValue]
     epsilon: float
     unit: Literal["input units", "standard deviations of each feature"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import JsonValue
@@ -16,31 +16,16 @@ from guard.data import Split
 from guard.data import digest as data_digest
 from guard.errors import MedwardError
 from guard.harden import estimate
-from guard.harden.base import Certificate, Hardened, versions
+from guard.harden.base import Accuracy, Certificate, Hardened, versions
 from guard.harden.inner import Ball
 from guard.harden.subject import BATCH, Rows, Scoring, check_labels, digest, subject
 from guard.harden.training import Objective, Training, fit
 
+Kind = Literal["universal", "per_input"]
+"""What a method defends against, as a field of `Accuracy`."""
+WORDS: dict[Kind, str] = {"universal": "one change for all rows", "per_input": "a change per row"}
+CHANCE, GAIN = 0.1, 0.02  # above chance, and above what it was: less is not told from nothing
 UNIVERSAL_SEED, REPORT_SEED = 101, 202  # added to the user's seed: choosing and reporting draw different changes
-
-
-class Method(Protocol):
-    """What a method's dataclass has in common with the others."""
-
-    @property
-    def name(self) -> str:
-        """The method."""
-        ...
-
-    @property
-    def epsilon(self) -> float:
-        """The radius asked for."""
-        ...
-
-    @property
-    def training(self) -> Training:
-        """Settings of the loop."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,96 +44,122 @@ class Lesson:
     generator: torch.Generator
 
 
-def run(
-    method: Method,
-    objective: Callable[[Lesson], Objective],
-    network: nn.Module,
-    train: Split,
-    selection: Split,
-    *,
-    low: float | None,
-    high: float | None,
-    seed: int,
-    chosen_by: Literal["universal", "per_input"],
-    note: str = "",
-) -> Hardened:
-    """Harden a copy of `network` by the loss that `objective` makes; `chosen_by` is what the epoch is chosen by.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method(ABC):
+    """What every method is: a radius, settings of the loop, and the objective that it brings.
 
-    Random numbers of the caller's process are left as they were.
+    `chosen_by` is the kind of change that the epoch is chosen under; `notes` go into every certificate.
     """
-    if not 0 < method.epsilon < math.inf:
-        raise MedwardError(f"epsilon: must be a finite number above 0, got {method.epsilon:g}")
-    if low is not None and high is not None and not low < high:
-        raise MedwardError(f"low: must be below high, got low = {low:g} and high = {high:g}")
-    method.training.check()
-    rows, held = Rows.of(train, "train", low, high), Rows.of(selection, "selection", low, high)
-    if rows.x.shape[1:] != held.x.shape[1:]:
-        raise MedwardError(
-            f"selection: shape {tuple(held.x.shape[1:])} is not that of train, {tuple(rows.x.shape[1:])}"
-        )
-    student = subject(network, rows.x[:BATCH], method.training.device)
-    teacher = subject(network, rows.x[:BATCH], method.training.device).eval().requires_grad_(False)
-    classes = _width(teacher, rows)
-    for each, what in ((rows, "train"), (held, "selection")):
-        check_labels(each, classes, what)
-    ball = Ball.around(rows.x, method.epsilon, low, high)
-    ball = dataclasses.replace(ball, radius=ball.radius.to(method.training.device))
-    bounds = (float(rows.x.min()) if low is None else low, float(rows.x.max()) if high is None else high)
 
-    def merit(candidate: nn.Module) -> tuple[float, float]:
-        if chosen_by == "universal":
-            robust = estimate.universal(candidate, rows, held, ball, seed=seed + UNIVERSAL_SEED)
-        else:
-            robust = estimate.per_input(candidate, held, ball, seed=seed + UNIVERSAL_SEED)
-        return robust, estimate.clean(candidate, held, ball)
+    name: ClassVar[str]
+    chosen_by: ClassVar[Kind]
+    notes: ClassVar[tuple[str, ...]] = ()
 
-    cuda = [torch.cuda.current_device()] if ball.radius.is_cuda else []
-    with torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(seed)  # dropout draws from the global generator
-        generator = torch.Generator().manual_seed(seed)
-        lesson = Lesson(
-            rows=rows,
+    epsilon: float = 10 / 255
+    training: Training = field(default_factory=Training)
+
+    @abstractmethod
+    def objective(self, lesson: Lesson) -> Objective:
+        """The loss that this method trains on."""
+
+    def harden(
+        self, network: nn.Module, train: Split, selection: Split, *, low: float | None, high: float | None, seed: int
+    ) -> Hardened:
+        """See `guard.harden.base.Hardener`. Random numbers of the caller's process are left as they were."""
+        if not 0 < self.epsilon < math.inf:
+            raise MedwardError(f"epsilon: must be a finite number above 0, got {self.epsilon:g}")
+        if low is not None and high is not None and not low < high:
+            raise MedwardError(f"low: must be below high, got low = {low:g} and high = {high:g}")
+        self.training.check()
+        rows, held = Rows.of(train, "train", low, high), Rows.of(selection, "selection", low, high)
+        if rows.x.shape[1:] != held.x.shape[1:]:
+            raise MedwardError(
+                f"selection: shape {tuple(held.x.shape[1:])} is not that of train, {tuple(rows.x.shape[1:])}"
+            )
+        student = subject(network, rows.x[:BATCH], self.training.device)
+        teacher = subject(network, rows.x[:BATCH], self.training.device).eval().requires_grad_(False)
+        classes = _width(teacher, rows)
+        for each, what in ((rows, "train"), (held, "selection")):
+            check_labels(each, classes, what)
+        ball = Ball.around(rows.x, self.epsilon, low, high)
+        ball = dataclasses.replace(ball, radius=ball.radius.to(self.training.device))
+        bounds = (float(rows.x.min()) if low is None else low, float(rows.x.max()) if high is None else high)
+
+        def merit(candidate: nn.Module) -> tuple[float, float]:
+            if self.chosen_by == "universal":
+                robust = estimate.universal(candidate, rows, held, ball, seed=seed + UNIVERSAL_SEED)
+            else:
+                robust = estimate.per_input(candidate, held, ball, seed=seed + UNIVERSAL_SEED)
+            return robust, estimate.clean(candidate, held, ball)
+
+        cuda = [torch.cuda.current_device()] if ball.radius.is_cuda else []
+        with torch.random.fork_rng(devices=cuda):
+            torch.manual_seed(seed)  # dropout draws from the global generator
+            generator = torch.Generator().manual_seed(seed)
+            lesson = Lesson(
+                rows=rows,
+                classes=classes,
+                weight=len(rows) / (classes * torch.bincount(rows.y, minlength=classes).float().to(ball.radius.device)),
+                teacher=teacher,
+                ball=ball,
+                training=self.training,
+                generator=generator,
+            )
+            trained = fit(
+                student, rows, self.objective(lesson), merit, self.training, bounds=bounds, generator=generator
+            )
+        assert isinstance(trained.network, Scoring)  # it is a copy of what was handed in
+        net = trained.network.net.eval().requires_grad_(False)
+        before = estimate.accuracy(teacher, rows, held, ball, seed=seed + REPORT_SEED)
+        after = estimate.accuracy(trained.network, rows, held, ball, seed=seed + REPORT_SEED)
+        certificate = Certificate(
+            method=self.name,
+            notes=(*self.notes, *doubts(before, after, classes, self.chosen_by)),
+            settings=settings(self),
+            epsilon=self.epsilon,
+            unit="input units" if rows.x.ndim == 4 else "standard deviations of each feature",
+            low=low,
+            high=high,
+            seed=seed,
             classes=classes,
-            weight=len(rows) / (classes * torch.bincount(rows.y, minlength=classes).float().to(ball.radius.device)),
-            teacher=teacher,
-            ball=ball,
-            training=method.training,
-            generator=generator,
+            rows={"train": len(rows), "selection": len(held)},
+            data=data_digest(train, selection),
+            original=digest(teacher.net),
+            hardened=digest(net),
+            before=before,
+            after=after,
+            epochs=trained.epochs,
+            best_epoch=trained.best_epoch,
+            versions=versions(),
         )
-        trained = fit(student, rows, objective(lesson), merit, method.training, bounds=bounds, generator=generator)
-    assert isinstance(trained.network, Scoring)  # it is a copy of what was handed in
-    net = trained.network.net.eval().requires_grad_(False)
-    certificate = Certificate(
-        method=method.name,
-        note=note,
-        settings=settings(method),
-        epsilon=method.epsilon,
-        unit="input units" if rows.x.ndim == 4 else "standard deviations of each feature",
-        low=low,
-        high=high,
-        seed=seed,
-        classes=classes,
-        rows={"train": len(rows), "selection": len(held)},
-        data=data_digest(train, selection),
-        original=digest(teacher.net),
-        hardened=digest(net),
-        before=estimate.accuracy(teacher, rows, held, ball, seed=seed + REPORT_SEED),
-        after=estimate.accuracy(trained.network, rows, held, ball, seed=seed + REPORT_SEED),
-        epochs=trained.epochs,
-        best_epoch=trained.best_epoch,
-        versions=versions(),
-    )
-    return Hardened(net, certificate)
+        return Hardened(net, certificate)
+
+
+def doubts(before: Accuracy, after: Accuracy, classes: int, kind: Kind) -> tuple[str, ...]:
+    """What a reader of these estimates must be told, a sentence each; nothing where the method did what it is for."""
+    told = []
+    if before.clean <= 1 / classes + CHANCE:
+        told.append(
+            f"the original is hardly better than chance on the selection rows (balanced accuracy {before.clean:.3f} of "
+            f"{classes} classes): give a trained model, and labels in the order of its scores"
+        )
+    was, became = getattr(before, kind), getattr(after, kind)
+    if became <= was + GAIN:
+        told.append(
+            f"hardening achieved nothing: balanced accuracy under {WORDS[kind]} was {was:.3f} and is {became:.3f}; try "
+            "more --epochs, another --method, or another --epsilon"
+        )
+    return tuple(told)
 
 
 def settings(method: Method) -> dict[str, JsonValue]:
     """A method's settings as plain data; a function is named by where it can be imported from."""
-    return {field.name: _plain(getattr(method, field.name)) for field in dataclasses.fields(method)}  # type: ignore[arg-type]  # a dataclass
+    return {each.name: _plain(getattr(method, each.name)) for each in dataclasses.fields(method)}
 
 
 def _plain(value: object) -> JsonValue:
     if isinstance(value, Training):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
     if callable(value):
         return f"{getattr(value, '__module__', '')}:{getattr(value, '__qualname__', type(value).__qualname__)}"
     return value if isinstance(value, bool | int | float | str | None) else str(value)

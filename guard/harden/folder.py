@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,9 +107,52 @@ def replaced(path: Path, *, overwrite: bool) -> Iterator[Path]:
     A `path` that is not empty is refused, unless `overwrite` is set and it is an earlier result.
     """
     path = path.absolute()
-    for orphan in path.parent.glob(f".{path.name}.*.old"):  # a run was killed between its two last steps
-        if not path.exists():
-            orphan.rename(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    build, old = (path.with_name(f".{path.name}.{kind}") for kind in ("tmp", "old"))
+    with _alone(build, path):
+        try:
+            if old.exists() and not path.exists():  # a run was killed between its two last steps
+                old.rename(path)
+            _check(path, overwrite)
+            yield build
+            build.chmod(0o755)
+            for each in (*build.iterdir(), build):
+                _sync(each)
+            shutil.rmtree(old, ignore_errors=True)
+            if path.exists():
+                path.rename(old)
+            build.rename(path)
+            _sync(path.parent)
+        except BaseException:
+            if old.exists() and not path.exists():
+                old.rename(path)
+            shutil.rmtree(build, ignore_errors=True)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _alone(build: Path, path: Path) -> Iterator[None]:
+    """Make the folder `build`, empty and locked: what a killed run left there is gone, a run at work is left alone."""
+    build.mkdir(mode=0o700, exist_ok=True)
+    handle = os.open(build, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = os.path.samestat(os.fstat(handle), build.stat())  # not one that a run has just made a result of
+        except (BlockingIOError, FileNotFoundError):
+            free = False
+        if not free:
+            raise MedwardError(f"{path}: another run is hardening into it; wait for it, or choose another folder")
+        for each in build.iterdir():
+            shutil.rmtree(each) if each.is_dir() else each.unlink()
+        yield
+    finally:
+        os.close(handle)
+
+
+def _check(path: Path, overwrite: bool) -> None:
+    """Refuse a `path` that holds anything but, with `overwrite`, an earlier result."""
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise MedwardError(f"{path}: exists and is not a folder; choose another place for the hardened model")
     names = {each.name for each in path.iterdir()} if path.exists() else set()
@@ -117,23 +160,6 @@ def replaced(path: Path, *, overwrite: bool) -> Iterator[Path]:
         raise MedwardError(f"{path}: is not empty; choose another folder, or replace it with --overwrite")
     if names and not (CERTIFICATE in names and names <= {MODEL, ORIGINAL, WEIGHTS, CERTIFICATE}):
         raise MedwardError(f"{path}: is not a hardened model and is not overwritten; choose another folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    build = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    old = build.with_suffix(".old")
-    try:
-        yield build
-        build.chmod(0o755)
-        for each in (*build.iterdir(), build):
-            _sync(each)
-        if path.exists():
-            path.rename(old)
-        build.rename(path)
-        _sync(path.parent)
-    finally:
-        if old.exists() and not path.exists():
-            old.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
-        shutil.rmtree(build, ignore_errors=True)
 
 
 def _export(network: nn.Module, sample: Array, file: Path, of: Certificate) -> None:

@@ -9,39 +9,26 @@ ICLR 2018, eq. 2.1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from guard.data import Split
-from guard.harden.base import Hardened
-from guard.harden.course import Lesson, run
+from guard.harden.course import Kind, Lesson, Method
 from guard.harden.inner import climb
-from guard.harden.training import Objective, Training
+from guard.harden.training import Objective
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdversarialTraining:
+class AdversarialTraining(Method):
     """The method: `steps` signed steps of `step` radii from a random start, then cross-entropy at what they found."""
 
-    epsilon: float = 10 / 255
+    name: ClassVar = "pgd"
+    chosen_by: ClassVar[Kind] = "per_input"
+
     steps: int = 7
     step: float = 0.25
-    training: Training = field(default_factory=Training)
-
-    @property
-    def name(self) -> str:
-        """``pgd``."""
-        return "pgd"
-
-    def harden(
-        self, network: nn.Module, train: Split, selection: Split, *, low: float | None, high: float | None, seed: int
-    ) -> Hardened:
-        """See `guard.harden.base.Hardener`; the epoch is chosen under per-input changes."""
-        return run(
-            self, self.objective, network, train, selection, low=low, high=high, seed=seed, chosen_by="per_input"
-        )
 
     def objective(self, lesson: Lesson) -> Objective:
         """Class-weighted cross-entropy at the inner maximum."""

@@ -14,14 +14,13 @@ classification", BMC Medical Imaging 2021, "adversarial retraining".
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from guard.data import Split
-from guard.harden.base import Hardened
-from guard.harden.course import Lesson, run
+from guard.harden.course import Kind, Lesson, Method
 from guard.harden.inner import Ball, still
 from guard.harden.training import Objective, Training
 
@@ -29,37 +28,18 @@ NOTE = "for comparison only: a fresh universal perturbation is expected to fool 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retraining:
+class Retraining(Method):
     """The method: `rounds` rounds, each with `pool` new perturbations; ``training.epochs`` spans all rounds."""
 
-    epsilon: float = 10 / 255
+    name: ClassVar = "retraining"
+    chosen_by: ClassVar[Kind] = "universal"
+    notes: ClassVar = (NOTE,)
+
     rounds: int = 5
     pool: int = 10
     craft_rows: int = 200
     step: float = 0.5
     training: Training = field(default_factory=lambda: Training(epochs=25, ramp=0.0, patience=25))
-
-    @property
-    def name(self) -> str:
-        """``retraining``."""
-        return "retraining"
-
-    def harden(
-        self, network: nn.Module, train: Split, selection: Split, *, low: float | None, high: float | None, seed: int
-    ) -> Hardened:
-        """See `guard.harden.base.Hardener`; the epoch is chosen under fresh universal changes."""
-        return run(
-            self,
-            self.objective,
-            network,
-            train,
-            selection,
-            low=low,
-            high=high,
-            seed=seed,
-            chosen_by="universal",
-            note=NOTE,
-        )
 
     def objective(self, lesson: Lesson) -> Objective:
         """Class-weighted cross-entropy on rows of which every other one carries a perturbation of the round."""

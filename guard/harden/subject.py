@@ -93,17 +93,13 @@ def subject(network: nn.Module, sample: Tensor, device: str) -> Scoring:
     if not any(parameter.numel() for parameter in network.parameters()):
         raise MedwardError("model: has no weights to train")
     try:
-        place = torch.device(device)
-        net = copy.deepcopy(network).float().to(place)
-        if not any(parameter.requires_grad for parameter in net.parameters()):
-            net.requires_grad_(True)
-        made = Scoring(net)
-        with still(made), torch.no_grad():
-            scores = made(sample.to(place))
-    except MedwardError:
-        raise
+        net = copy.deepcopy(network).float().to(torch.device(device))
     except Exception as error:  # a user's network, or a device that is not there, can raise nearly anything
-        raise MedwardError(f"model: cannot be copied and run on device {device!r}: {first_line(error)}") from error
+        raise MedwardError(f"model: cannot be copied to device {device!r}: {first_line(error)}") from error
+    if not any(parameter.requires_grad for parameter in net.parameters()):
+        net.requires_grad_(True)
+    made = Scoring(net)
+    scores = _tried(made, sample.to(device))
     if not torch.isfinite(scores).all():
         raise MedwardError("model: its scores on the data hold NaN or infinity")
     if scores.shape[1] < 2:
@@ -111,6 +107,37 @@ def subject(network: nn.Module, sample: Tensor, device: str) -> Scoring:
     sums = scores.sum(dim=1)
     made.logarithm = bool((scores >= 0).all() and (sums - 1).abs().max() < 1e-3)
     return made
+
+
+@torch.no_grad()
+def _tried(network: Scoring, sample: Tensor) -> Tensor:
+    """The scores of the rows `sample`. Raises `MedwardError` that names the layer they do not fit."""
+    inside: list[str] = []  # the innermost layer that began and has not ended
+
+    def enter(layer: nn.Module, given: tuple[object, ...]) -> None:
+        inside[:] = [f" its layer {layer} got {', '.join(str(tuple(x.shape)) for x in given if isinstance(x, Tensor))}"]
+
+    def leave(*_: object) -> None:
+        inside.clear()
+
+    layers = [layer for layer in network.net.modules() if not any(layer.children())]
+    hooks = [
+        hook for each in layers for hook in (each.register_forward_pre_hook(enter), each.register_forward_hook(leave))
+    ]
+    try:
+        with still(network):
+            scores: Tensor = network(sample)
+    except MedwardError:
+        raise
+    except Exception as error:  # a user's network can raise nearly anything
+        raise MedwardError(
+            f"model: fails on the data's rows, which are {tuple(sample.shape[1:])}:{''.join(inside)} "
+            f"({first_line(error)}); give rows of the shape it was trained on, or a module that reshapes them"
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return scores
 
 
 def check_labels(rows: Rows, classes: int, what: str) -> None:

@@ -6,44 +6,31 @@ accuracy", ICML 2019, eq. 5 and alg. 1 (`beta` is 1 / lambda; the inner maximum 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from guard.data import Split
-from guard.harden.base import Hardened
-from guard.harden.course import Lesson, run
+from guard.harden.course import Kind, Lesson, Method
 from guard.harden.inner import climb, still
-from guard.harden.training import Objective, Training
+from guard.harden.training import Objective
 from guard.harden.universal import divergence
 
 START = 0.03  # of the radius: where clean and changed agree the divergence has no slope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trades:
+class Trades(Method):
     """The method: `steps` signed steps of `step` radii up the divergence from the clean answers."""
 
-    epsilon: float = 10 / 255
+    name: ClassVar = "trades"
+    chosen_by: ClassVar[Kind] = "per_input"
+
     beta: float = 6.0
     steps: int = 7
     step: float = 0.25
-    training: Training = field(default_factory=Training)
-
-    @property
-    def name(self) -> str:
-        """``trades``."""
-        return "trades"
-
-    def harden(
-        self, network: nn.Module, train: Split, selection: Split, *, low: float | None, high: float | None, seed: int
-    ) -> Hardened:
-        """See `guard.harden.base.Hardener`; the epoch is chosen under per-input changes."""
-        return run(
-            self, self.objective, network, train, selection, low=low, high=high, seed=seed, chosen_by="per_input"
-        )
 
     def objective(self, lesson: Lesson) -> Objective:
         """Class-weighted clean cross-entropy plus `beta` times the divergence at its inner maximum."""

@@ -28,7 +28,7 @@ Objective = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
 """Network in training mode, inputs ``(n, *shape)``, labels ``(n,)`` and the share of training done -> a loss."""
 Merit = Callable[[nn.Module], tuple[float, float]]
 """Balanced accuracy under attack, and clean."""
-USUAL, STEPS = 40, 500  # epochs, and the steps there are at least
+USUAL, STEPS = 40, 1500  # epochs, and the steps there are at least
 JUDGEMENTS = 12  # about how many epochs are judged at most: judging costs as much as training
 
 

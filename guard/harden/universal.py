@@ -13,28 +13,29 @@ Reference: Shafahi, Najibi, Xu, Dickerson, Davis, Goldstein, "Universal adversar
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from guard.data import Split
-from guard.harden.base import Hardened
-from guard.harden.course import Lesson, run
+from guard.harden.course import Kind, Lesson, Method
 from guard.harden.inner import towards
-from guard.harden.training import Objective, Training
+from guard.harden.training import Objective
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UniversalTraining:
+class UniversalTraining(Method):
     """The method.
 
     It trains at `margin` times `epsilon`. `bank` is how many changes there are, at least one per goal; `step` is
     theirs, in radii; every `refresh` steps one is drawn anew (0: never).
     """
 
-    epsilon: float = 10 / 255
+    name: ClassVar = "uat"
+    chosen_by: ClassVar[Kind] = "universal"
+
     margin: float = 1.4
     bank: int = 9
     step: float = 0.25
@@ -42,20 +43,6 @@ class UniversalTraining:
     clean: float = 0.5
     beta: float = 6.0
     distill: float = 1.0
-    training: Training = field(default_factory=Training)
-
-    @property
-    def name(self) -> str:
-        """``uat``."""
-        return "uat"
-
-    def harden(
-        self, network: nn.Module, train: Split, selection: Split, *, low: float | None, high: float | None, seed: int
-    ) -> Hardened:
-        """See `guard.harden.base.Hardener`; the epoch is chosen under fresh universal changes."""
-        return run(
-            self, self.objective, network, train, selection, low=low, high=high, seed=seed, chosen_by="universal"
-        )
 
     def objective(self, lesson: Lesson) -> Objective:
         """The loss, with its bank ``(B, *shape)`` inside."""

@@ -20,7 +20,7 @@ from guard.models.base import Exported, WrappedModel, first_line, read
 from guard.models.checks import check_scores, check_spec
 from guard.types import Modality, ModelSpec, OutputKind
 
-__all__ = ["FILES", "Exported", "WrappedModel", "check_scores", "infer_spec", "load", "wrap"]
+__all__ = ["FILES", "Exported", "WrappedModel", "check_scores", "described", "infer_spec", "load", "wrap"]
 
 BASES = {
     "transformers.modeling_utils.PreTrainedModel": "huggingface_model",
@@ -79,8 +79,7 @@ def infer_spec(
     or an ONNX output's width. scikit-learn gives probabilities and Hugging Face gives logits; for torch, ONNX
     and callables `output` must be given, for it cannot be seen from outside. Bounds are never guessed.
     """
-    adapter, x = _adapter(x)
-    known = adapter.describe(x)
+    known = described(x)
     shape = np.asarray(sample).shape[1:]
     kind: OutputKind | None = output or known.get("output")
     if kind is None:
@@ -101,6 +100,16 @@ def infer_spec(
     )
     check_spec(spec)
     return spec
+
+
+def described(x: object) -> dict[str, Any]:
+    """What can be known of `x` without running it: "classes", "output", and "shape" of one input, None for any size.
+
+    Raises `MedwardError` when it cannot be read or is no model.
+    """
+    adapter, x = _adapter(x)
+    known: dict[str, Any] = adapter.describe(x)
+    return known
 
 
 def load(file: str, data: bytes, *, spec: ModelSpec, options: Mapping[str, str], allow_code: bool) -> WrappedModel:

@@ -75,11 +75,14 @@ def adapt(x: object, spec: ModelSpec, _sample: Array, features: str | None) -> O
 
 
 def describe(x: object) -> dict[str, Any]:
-    """Class numbers, when the width of the score output is written in the graph."""
+    """The shape of one input, and class numbers when the width of the score output is written in the graph."""
     session = open_session(read(Path(str(x))), str(x))
+    _only_input(session, str(x))
     outputs = {node.name: node for node in session.get_outputs()}
     width = outputs[_scores(outputs, "features", str(x))].shape[-1]
-    return {"classes": tuple(str(k) for k in range(width))} if isinstance(width, int) else {}
+    shape = tuple(size if isinstance(size, int) else None for size in session.get_inputs()[0].shape[1:])
+    known: dict[str, Any] = {"shape": shape}
+    return known | ({"classes": tuple(str(k) for k in range(width))} if isinstance(width, int) else {})
 
 
 def load(data: bytes, spec: ModelSpec, options: Mapping[str, str]) -> OnnxModel:

@@ -48,6 +48,13 @@ def test_a_fake_is_named_by_its_own_name(body, digits, fault, name, epsilon):
     assert named(flags_of(Faulty(body, **fault), digits, epsilon)) == (name,)
 
 
+def test_examples_of_the_model_before_hardening_win_no_more_on_an_honest_network(body, digits):
+    name = "weaker than transfer from the model before hardening"
+    masked = flags_of(Faulty(body, backward="flipped"), digits, thorough=True, twin=Faulty(body))
+    assert any(flag.startswith(name) for flag in masked)
+    assert flags_of(Faulty(body), digits, thorough=True, twin=Faulty(body)) == ()
+
+
 class InSinglePrecision(nn.Module):
     """A network that double precision cannot enter."""
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attacks.finding import Finding, Status
-from attacks.gate import Measured, bound, exit_code, judge, leak, rows_needed
+from attacks.gate import Measured, bound, collapsed, exit_code, judge, leak, rows_needed
 from attacks.intervals import Interval, clopper_pearson
 from guard.policy import GatePolicy
 
@@ -155,6 +155,36 @@ def test_held_means_every_bad_end_is_within_its_bound(undefended, noise, guarded
         and not flags
     )
     assert (status is Status.HELD) == fine
+
+
+BALANCED = {"undefended": share(0.5), "one_answer": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "weak"),
+    [
+        (BALANCED, False),
+        (BALANCED | {"one_answer": None}, True),  # a targeted attack, or one image at a time
+        (BALANCED | {"undefended": share(0.44)}, True),  # not all rows are gathered
+        (BALANCED | {"undefended": share(0.5, 60)}, True),  # too few rows to tell from the bound
+        (BALANCED | {"noise": share(0.45)}, True),
+        ({"undefended": share(0.45), "one_answer": 0.45}, False),
+        ({"undefended": share(0.26), "one_answer": 0.26}, True),  # so near the bound, holding would mean nothing
+        ({"undefended": share(0.45), "one_answer": 0.26}, True),  # one class of 74 %: this is no collapse
+        ({"undefended": share(0.45), "one_answer": 0.67}, True),  # three balanced classes
+    ],
+)
+def test_a_model_gathered_in_one_class_is_a_strong_attack(change, weak):
+    status, reasons = judge("evasion", replace(FAIR["evasion"], **change), GATE)
+    assert status is (Status.INCONCLUSIVE if weak else Status.HELD)
+    assert ("The attack is" in " ".join(reasons)) == weak
+
+
+@given(fooled=rates, one_answer=st.floats(0, 1), limit=st.floats(0.01, 0.5))
+def test_a_collapse_is_always_well_above_what_a_guard_is_held_to(fooled, one_answer, limit):
+    if collapsed(fooled, one_answer, limit):
+        assert fooled.low >= 2 * limit
+        assert fooled.value >= 0.9 * one_answer >= 2 * limit
 
 
 def test_the_rows_it_asks_for_decide():

@@ -9,12 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support.planted import Deployment, Faulty, Ideal
+from support.planted import Deployment, Faulty, Ideal, TorchVictim
 
 from attacks.checks import named
-from attacks.evasion import PGD
+from attacks.evasion import PGD, UniversalPerturbation
 from attacks.finding import Status
 from attacks.matrix import validate
+from guard.data import Split
+from guard.types import ModelSpec
 
 ATTACK = PGD(epsilon=0.15, steps=12, restarts=1)
 NEAR = 0.06
@@ -70,6 +72,43 @@ def test_a_fake_is_inconclusive_and_named(judged, plain, fault, name):
     assert finding.status is Status.INCONCLUSIVE
     assert named(finding.flags) == (name,)
     assert name in " ".join(finding.reasons)
+
+
+@pytest.fixture
+def gathered(tmp_path):
+    """Validate an untargeted universal attack on two balanced classes, which a shift gathers in one."""
+    rng = np.random.default_rng(0)
+    weights = torch.as_tensor(rng.normal(size=64), dtype=torch.float32)
+    inputs = rng.normal(size=(700, 64)).astype(np.float32)
+    parts = {"train": slice(0, 200), "holdout": slice(200, 400), "test": slice(400, 700)}
+    splits = {
+        name: Split(inputs[part], (inputs[part] @ weights.numpy() > 0).astype(np.int64)) for name, part in parts.items()
+    }
+    spec = ModelSpec(name="line", modality="tabular", shape=(64,), classes=("0", "1"), output="logits", features=64)
+    layer = torch.nn.Linear(64, 2, bias=False).requires_grad_(False)
+    layer.weight.copy_(torch.stack([-weights, weights]))
+
+    def judge(attack, **fault):
+        network = Faulty(torch.nn.Sequential(torch.nn.Identity(), layer), **fault).eval()
+        bundle = Deployment(model=TorchVictim(network, spec), profile=Ideal(known=inputs, near=0.04))
+        return validate(
+            bundle, splits, tmp_path, attacks=[attack], network=network, progress=False, resume=False
+        ).findings[0]
+
+    return judge
+
+
+def test_a_shift_that_gathers_balanced_classes_in_one_is_not_too_weak(gathered):
+    attack = UniversalPerturbation(epsilon=0.5, epochs=4)
+    finding = gathered(attack)
+    assert finding.undefended.low < 0.5
+    assert "too weak" not in " ".join(finding.reasons)
+    assert finding.status is Status.HELD, finding.reasons
+    weak = gathered(replace(attack, epochs=1, epsilon=0.03))
+    assert "too weak" in " ".join(weak.reasons)
+    fake = gathered(attack, backward="flipped")
+    assert fake.status is Status.INCONCLUSIVE
+    assert "gradient killer" in named(fake.flags)
 
 
 def test_a_detector_that_always_abstains_is_broken(judged, plain):

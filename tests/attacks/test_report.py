@@ -9,9 +9,12 @@ import pytest
 from rich.console import Console
 from validation_fakes import SPLITS, Scripted, deployment
 
+from attacks.base import PER_CLASS
 from attacks.finding import ARMS, Status
 from attacks.matrix import validate
-from attacks.report import Report
+from attacks.report import Report, save
+from attacks.report.plots import plots
+from attacks.report.table import print_findings
 from attacks.report.words import ICONS
 from guard.errors import MedwardError
 
@@ -62,7 +65,7 @@ def report(tmp_path_factory) -> Report:
 @pytest.fixture(scope="module")
 def folder(report, tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
-    report.save(folder)
+    save(report, folder)
     return folder
 
 
@@ -176,7 +179,7 @@ def test_the_page_says_what_was_found_and_what_was_not_tested(page, report):
 
 def test_the_terminal_table_names_every_attack_and_the_verdict(report):
     console = Console(width=80, record=True, file=io.StringIO())
-    report.print(console)
+    print_findings(report, console)
     text = console.export_text()
     assert all(finding.attack.split("&")[0] in text for finding in report.findings)
     assert "BROKEN: 1 of 4 attacks broke the guard." in text
@@ -192,7 +195,7 @@ def test_no_status_and_no_number_is_cut_short_in_the_terminal(report, width):
         for finding, name, status in zip(report.findings, names, statuses, strict=False)
     )
     console = Console(width=width, record=True, file=io.StringIO())
-    report.model_copy(update={"findings": findings}).print(console)
+    print_findings(report.model_copy(update={"findings": findings}), console)
     text = console.export_text()
     assert all(f"{ICONS[status]} {status.value}" in text for status in statuses)
     assert "…" not in text
@@ -200,9 +203,22 @@ def test_no_status_and_no_number_is_cut_short_in_the_terminal(report, width):
     assert "of 20 benign accounts ever coarsened or withheld" in " ".join(text.split())
 
 
+def test_what_each_class_attains_is_said_below_the_plot_and_is_no_line_of_it(report, tmp_path):
+    def drawn(classes):
+        curves = {arm: {"pgd": ((0.0, 1.0), (0.0, 0.9)), **classes} for arm in ARMS}
+        finding = report.findings[0].model_copy(update={"curves": curves})
+        (plot,) = [p for p in plots(report.model_copy(update={"findings": (finding,)})) if "success over" in p.title]
+        return plot
+
+    some = {f"pgd{PER_CLASS}{name}": ((0.0, 1.0), (0.0, share)) for name, share in (("benign", 0.25), ("b", 0.875))}
+    assert "Each class on its own" not in drawn({}).caption
+    assert "undefended: benign 25.0%, b 87.5%" in drawn(some).caption
+    assert drawn(some).svg == drawn({}).svg
+
+
 def test_a_missing_picture_or_curve_is_simply_not_drawn(report, tmp_path):
     bare = [finding.model_copy(update={"curves": {}, "images": {}}) for finding in report.findings]
-    report.model_copy(update={"findings": tuple(bare), "accounts": {}}).save(tmp_path)
+    save(report.model_copy(update={"findings": tuple(bare), "accounts": {}}), tmp_path)
     assert Page((tmp_path / "report.html").read_text()).open == []
-    report.model_copy(update={"findings": ()}).save(tmp_path)
+    save(report.model_copy(update={"findings": ()}), tmp_path)
     assert "Nothing could be tested" in (tmp_path / "report.html").read_text()

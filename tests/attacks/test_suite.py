@@ -38,3 +38,11 @@ def test_rules_reach_every_evasion_attack_and_what_it_becomes_when_it_knows_the_
             assert attack.adaptive(Policy(on_error="flag")).rules == rules
         else:
             assert attack.family != "evasion"
+
+
+@pytest.mark.parametrize("spec", [IMAGE, TABLE])
+def test_every_targeted_row_tries_every_class(spec):
+    universal = [each for each in (*default_attacks(spec), *more_attacks(spec)) if isinstance(each, UniversalAttack)]
+    targeted = [each for each in universal if "targeted" in each.name]
+    assert {each.name for each in targeted} == {"uap-targeted", "uap-targeted-natural"}
+    assert all(each.goals(5) == (0, 1, 2, 3, 4) for each in targeted)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from validation_fakes import SPEC, SPLITS, WEIGHTS, Scripted, deployment
 
 from attacks.finding import Status
@@ -18,7 +19,7 @@ from guard.policy import Policy
 from guard.protect import protect
 from guard.types import Outputs
 
-RUNS = []
+RUNS, SOURCES = [], []
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Probe(Scripted):
         own = (data.test.inputs[:20] @ WEIGHTS).argmax(1)
         deployed = bool((labels == own)[labels >= 0].all())
         RUNS.append((self.family, target._profile is not None, deployed, target._network, data.reference[:20], labels))
+        SOURCES.append(target.twin)
         result = super().run(target, data, seed=seed)
         if self.family != "evasion":
             return result
@@ -66,14 +68,15 @@ def bundle():
 def _short(monkeypatch):
     monkeypatch.setattr("attacks.clean.QUERIES", 20)
     RUNS.clear()
+    SOURCES.clear()
 
 
 TWIN = Twin(model=Flipped(), digest="cd" * 32, network=network(-1))
 
 
-def run(bundle, out, *attacks, undefended=TWIN, **settings):
+def run(bundle, out, *attacks, undefended=TWIN, splits=SPLITS, **settings):
     settings = {"network": network(1)} | settings
-    return validate(bundle, SPLITS, out, attacks=attacks, undefended=undefended, progress=False, **settings)
+    return validate(bundle, splits, out, attacks=attacks, undefended=undefended, progress=False, **settings)
 
 
 def test_a_hardened_model_can_be_held_only_because_its_twin_was_fooled(bundle, tmp_path):
@@ -95,10 +98,24 @@ def test_a_model_that_is_no_twin_lends_no_weakness(bundle, tmp_path):
     assert any("not the model before hardening" in flag for flag in finding.flags)
 
 
+def test_a_twin_at_chance_proves_nothing(bundle, tmp_path):
+    drawn = np.random.default_rng(0).integers(0, 2, len(SPLITS["test"]))
+    splits = {**SPLITS, "test": replace(SPLITS["test"], labels=drawn)}
+    report = run(bundle, tmp_path, Probe(), Probe(family="extraction", name="thief"), splits=splits)
+    finding, other = report.findings
+    assert report.provenance.twin.balanced < 0.6
+    assert finding.status is Status.INCONCLUSIVE
+    assert any(flag.startswith("the model before hardening is at chance: balanced") for flag in finding.flags)
+    assert not any("chance" in flag for flag in other.flags)
+
+
 def test_each_run_gets_its_own_models_answers_decisions_and_gradients(bundle, tmp_path):
     mine = network(1)
     run(bundle, tmp_path, Probe(), network=mine)
     assert [(guarded, deployed) for _, guarded, deployed, *_ in RUNS] == [(False, False), (True, True), (True, True)]
+    plain, guarded, adaptive = SOURCES
+    assert plain is adaptive is None
+    assert guarded is TWIN.network, "what transfers from it is compared with the plain attack"
     for _, _, deployed, given, reference, labels in RUNS:
         assert given is (mine if deployed else TWIN.network)
         np.testing.assert_array_equal(reference[labels >= 0], labels[labels >= 0])
@@ -108,6 +125,7 @@ def test_each_run_gets_its_own_models_answers_decisions_and_gradients(bundle, tm
 def test_hardening_defends_against_evasion_only(family, bundle, tmp_path):
     report = run(bundle, tmp_path, Scripted(family=family), Probe(family=family, name="probe"))
     assert all(deployed for _, _, deployed, *_ in RUNS)
+    assert not any(SOURCES)
     assert not any("before hardening" in " ".join(finding.reasons) for finding in report.findings)
 
 
@@ -119,9 +137,9 @@ def test_a_kept_run_belongs_to_its_twin(bundle, tmp_path):
     run(bundle, tmp_path, attack, undefended=replace(TWIN, digest="ef" * 32))
     assert len(RUNS) == 4, "only the undefended run is another"
     run(bundle, tmp_path, attack, undefended=replace(TWIN, network=None))
-    assert len(RUNS) == 5
+    assert len(RUNS) == 6, "nothing can be transferred from it"
     run(bundle, tmp_path, attack, undefended=None)
-    assert len(RUNS) == 6
+    assert len(RUNS) == 7
 
 
 def test_the_report_names_the_twin_and_what_hardening_cost(bundle, tmp_path):
@@ -156,10 +174,34 @@ def test_a_twin_is_read_under_the_bundles_specification(tmp_path):
     assert twin.digest == bundle.card.files["model.onnx"]
     assert twin.network is not None
     np.testing.assert_allclose(twin.model.predict(inputs).scores, inputs @ WEIGHTS, atol=1e-5)
+    remedy = "; give the model that was hardened, as it was before"
     for other, sentence in (
-        (torch.nn.Linear(5, 2), "undefended: must be of the bundle's shape, classes and range"),
+        (exported(tmp_path, 5, 2), r"takes inputs of shape \(5,\), the bundle's model takes \(6,\)" + remedy),
+        (exported(tmp_path, 6, 3), "scores 3 classes, the bundle's model scores 2" + remedy),
+        (
+            torch.nn.Linear(5, 2),
+            r"does not work as the bundle's model, which takes inputs of shape \(6,\) and scores 2",
+        ),
         (torch.nn.Linear(6, 3), "one column per class"),
-        ("absent.onnx", "absent.onnx: cannot read the model"),
+        (tmp_path / "absent.onnx", ".*absent.onnx: cannot read the model: No such file or directory"),
+        ("absent.pt", "absent.pt: expected a path"),
     ):
-        with pytest.raises(MedwardError, match=sentence):
+        with pytest.raises(MedwardError, match=f"^undefended: .*{sentence}") as caught:
             twin_of(other, bundle, SPLITS)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(MedwardError, match=r"^undefended: (?!.*shape).*cannot read"):
+        twin_of("absent.onnx", bundle, SPLITS)
+
+
+def exported(folder, width, classes):
+    """The path of a linear model as ONNX."""
+    path = folder / f"{width}-{classes}.onnx"
+    weights = numpy_helper.from_array(np.ones((width, classes), np.float32), "w")
+    rows, scores = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size])
+        for name, size in (("x", width), ("y", classes))
+    )
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "line", [rows], [scores], [weights])
+    opset = [helper.make_opsetid("", 18)]
+    path.write_bytes(helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString())
+    return path

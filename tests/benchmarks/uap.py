@@ -2,8 +2,9 @@
 
 Every perturbation is crafted anew for its radius, on all labelled rows the victim's owner has (as in Hirano et al.
 2021) with the victim's own decisions, and judged on the test split. Success in a class leaves out rows that are in it
-or are taken for it. Two architectures, because on two classes a perturbation that gathers all images in one class
+or are taken for it. Several architectures, because on two classes a perturbation that gathers all images in one class
 fools no more than the share of the other: whether both can be turned into each other depends on the architecture.
+Which of them stands in front is chosen on the holdout split.
 """
 
 from __future__ import annotations
@@ -24,14 +25,16 @@ from attacks.benchmarks.tasks import load
 from attacks.benchmarks.victims import accuracy, train_victim
 from attacks.evasion.uap import craft
 from attacks.evasion.universal import Goal, others
+from guard.data import Split
 
 CLAIMS = ("uap_curve",)
 
-TASKS, ARCHITECTURES, SEEDS = ("pneumoniamnist", "nih-cxr"), ("cnn", "vit"), (0, 1, 2)
+TASKS, ARCHITECTURES, SEEDS = ("pneumoniamnist", "nih-cxr"), ("cnn", "vit", "efficientnet"), (0, 1, 2)
 LEVELS = (2, 4, 6, 8, 10, 12, 16)
 HELD = ("train", "selection", "calibration")
 ROWS, EPOCHS, RESTARTS, BATCH = 800, 16, 2, 50
 FOOLED, RESAMPLES = 0.80, 1000
+UNSEEN = "uap, on holdout"
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def measure() -> Iterator[Claim]:
     """One claim: the largest fooling on the worse of two sets, and targeted success in the worst class."""
     table = {name: {kind: curve(name, kind) for kind in ARCHITECTURES} for name in TASKS}
     top = str(LEVELS[-1])
-    best = {name: max(kinds, key=lambda kind: kinds[kind]["uap"][top]["value"]) for name, kinds in table.items()}
+    best = {name: max(kinds, key=lambda kind: kinds[kind][UNSEEN][top]["value"]) for name, kinds in table.items()}
     fooled = {name: table[name][best[name]]["uap"][top] for name in TASKS}
     goals = [what for what in table[TASKS[0]][ARCHITECTURES[0]] if what.startswith("to ")]
     targeted = {name: min(table[name][best[name]][goal][top]["value"] for goal in goals) for name in TASKS}
@@ -58,7 +61,7 @@ def measure() -> Iterator[Claim]:
         value=worst["value"],
         interval=tuple(worst["interval"]),
         target=f">= {FOOLED} of held-out images fooled at <= {top}/255 on both sets (nontargeted, the architecture "
-        f"that falls furthest), and >= {FOOLED} reach each class",
+        f"that falls furthest on holdout rows), and >= {FOOLED} reach each class",
         met=worst["value"] >= FOOLED and min(targeted.values()) >= FOOLED,
         n=worst["n"],
         seed=SEEDS[0],
@@ -116,20 +119,24 @@ def attacked(victim: nn.Module, task: Task, level: int, seed: int) -> dict[str, 
     for what, goal in goals.items():
         x, y = others(rows, decided, goal)
         settings = {"epochs": EPOCHS, "restarts": RESTARTS, "batch": BATCH, "detector": None, "generator": generator}
-        found[what] = judge(victim, task, ball, craft(victim, x, y, ball, goal=goal, **settings).delta, goal)
+        delta = craft(victim, x, y, ball, goal=goal, **settings).delta
+        found[what] = judge(victim, task.splits["test"], ball, delta, goal)
+        if goal is None:
+            found[UNSEEN] = judge(victim, task.splits["holdout"], ball, delta, goal)
     signs = ball.surface((1, *task.shape), generator)
-    return found | {f"random, {what}": judge(victim, task, ball, signs, goal) for what, goal in goals.items()}
+    return found | {
+        f"random, {what}": judge(victim, task.splits["test"], ball, signs, goal) for what, goal in goals.items()
+    }
 
 
-def judge(victim: nn.Module, task: Task, ball: Ball, delta: Tensor, goal: Goal) -> Judged:
-    """One perturbation on the test split."""
-    test = task.splits["test"]
-    x, labels = torch.from_numpy(test.inputs), np.asarray(test.labels)
+def judge(victim: nn.Module, split: Split, ball: Ball, delta: Tensor, goal: Goal) -> Judged:
+    """One perturbation on rows it was not crafted on."""
+    x, labels = torch.from_numpy(split.inputs), np.asarray(split.labels)
     before, after = decide(victim, x).numpy(), decide(victim, ball.clip(x + delta)).numpy()
-    patients = np.arange(len(x)) if test.patients is None else np.asarray(test.patients)
+    patients = np.arange(len(x)) if split.patients is None else np.asarray(split.patients)
     open_rows = np.ones(len(x), bool) if goal is None else (before != goal) & (labels != goal)
     won = before != after if goal is None else after == goal
-    per_class = tuple(round(float((before != after)[before == c].mean()), 3) for c in range(len(task.classes)))
+    per_class = tuple(round(float((before != after)[before == c].mean()), 3) for c in range(len(np.unique(labels))))
     return Judged(won[open_rows], patients[open_rows], accuracy(labels, after)[1], per_class)
 
 

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-import torch
 from claim import Claim
-from uat import EPSILON, SEEDS, crafted, hit
+from uat import EPSILON, SEEDS, crafted, hit, unseen
 
 from attacks.ascent import decide
 from attacks.benchmarks.tasks import load
@@ -17,16 +16,16 @@ from guard.harden import HARDENERS
 
 CLAIMS = ("uat_tradeoff_nih_cxr",)
 
-MARGINS = (0.4, 0.8, 1.2)
+MARGINS = (0.3, 0.6, 1.0, 1.4)
 
 
 def measure() -> Iterator[Claim]:
     """Per margin and seed: clean balanced accuracy, and fooling by the worst fresh perturbation at 10/255."""
     points: dict[str, list[dict[str, float]]] = {f"{margin:g}": [] for margin in MARGINS}
-    for seed in SEEDS:
+    for seed in SEEDS["nih-cxr"]:
         task = load("nih-cxr", seed=seed)
         splits, twin = task.splits, train_victim(task, seed=seed)
-        x, labels = torch.from_numpy(splits["test"].inputs), np.asarray(splits["test"].labels)
+        x, labels = unseen(task)
         before = accuracy(labels, decide(twin, x).numpy())[1]
         for margin in MARGINS:
             network = (
@@ -58,6 +57,6 @@ def measure() -> Iterator[Claim]:
         value=min(cheap.values()) if cheap else 1.0,
         target="reported: the least fooling (mean of seeds) among margins that cost <= 0.02 of clean balanced accuracy",
         met=bool(cheap),
-        n=len(SEEDS),
+        n=len(SEEDS["nih-cxr"]),
         details={"margins": means, "seeds": points},
     )

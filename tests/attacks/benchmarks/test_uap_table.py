@@ -11,8 +11,8 @@ from torch import nn
 
 from attacks.benchmarks import uap_cells, uap_table
 from attacks.benchmarks.base import Task
-from attacks.benchmarks.uap_cells import Effort, hardened, measure, radius
-from attacks.benchmarks.uap_report import aggregate, markdown, summary
+from attacks.benchmarks.uap_cells import Effort, Judged, Measured, hardened, measure, radius
+from attacks.benchmarks.uap_report import Cell, aggregate, markdown, summary
 from attacks.benchmarks.uap_table import Plan, planned, run
 from guard.data import Split
 from guard.errors import MedwardError
@@ -204,10 +204,6 @@ def test_a_defense_is_asked_for_the_radius_the_table_has_at_a_rate_the_network_b
     assert hardened(network, "undefended", task, architecture="vit", epsilon=0.036, epochs=7, seed=5) is network
 
 
-def test_every_defense_of_the_table_exists():
-    assert {name for name in uap_cells.DEFENSES.values() if name} == set(uap_cells.HARDENERS)
-
-
 def test_the_interval_over_seeds_is_students():
     over = summary([0.5, 0.6, 0.7])
     assert (over.mean, over.least, over.most) == pytest.approx((0.6, 0.5, 0.7))
@@ -218,8 +214,33 @@ def test_the_interval_over_seeds_is_students():
 
 def test_a_task_that_is_half_done_can_be_shown(small, tmp_path):
     entries = run(replace(PLAN, seeds=(0,)), tmp_path, console=QUIET, shown=False)
-    assert "| cnn |" in markdown(entries, {})
+    assert "| cnn † |" in markdown(entries, {})  # no training has taken place
     assert aggregate([]) == []
+
+
+def cell(defense, clean, seed=0, architecture="cnn", classes=("a", "b")):
+    one = Judged(goal=None, rows=9, won=9, noise=0, fooled=9, total=9, balanced=0.5)
+    measured = Measured(epsilon=0.04, clean=clean, under_noise=clean, judged=(one,))
+    where = {"task": "light", "span": 1.0, "zeta": 4.0, "attack": "nontargeted", "classes": classes}
+    return Cell(architecture=architecture, defense=defense, seed=seed, measured=measured, **where)
+
+
+def test_a_network_at_chance_level_is_marked_whatever_its_defense_and_its_other_seeds():
+    bad = [cell("undefended", 0.9), cell("undefended", 0.6, seed=1), cell("uat", 0.9)]
+    good = [cell("undefended", 0.61, architecture="vit"), cell("uat", 0.5, architecture="vit")]
+    entries = aggregate(bad + good)
+    assert [(entry.network, entry.chance) for entry in entries] == [
+        ("cnn †", True),
+        ("cnn †", True),
+        ("vit", False),
+        ("vit", False),
+    ]
+    assert "† The undefended network is at chance level" in markdown(entries, {})
+    assert "†" not in markdown(aggregate(good), {})
+    assert [entry.chance for entry in aggregate([cell("undefended", 0.6, classes="abc"), cell("pgd", 0.2)])] == [
+        False
+    ] * 2
+    assert aggregate([cell("uat", 0.5)])[0].chance is None
 
 
 @pytest.mark.parametrize(
@@ -228,7 +249,7 @@ def test_a_task_that_is_half_done_can_be_shown(small, tmp_path):
         ({"tasks": ("mnist",)}, "task 'mnist' is not known; there are wdbc"),
         ({"architectures": ("alexnet",)}, "architecture 'alexnet' is not known"),
         ({"architectures": ()}, "architecture: name at least one"),
-        ({"defenses": ("hope",)}, "defense 'hope' is not known; there are undefended, paper-retraining"),
+        ({"defenses": ("hope",)}, "defense 'hope' is not known; there are undefended, uat, pgd, trades, retraining"),
         ({"zetas": ("0",)}, "percentages above 0"),
         ({"zetas": ("nan",)}, "percentages above 0"),
         ({"zetas": ("few",)}, "percentages are needed, such as 1,2,4, got few"),

@@ -83,6 +83,34 @@ def test_a_training_that_ends_badly_leaves_what_was_there(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_what_a_killed_run_left_is_cleared_and_a_result_it_was_replacing_is_put_back(tmp_path):
+    out, left, old = (tmp_path / name for name in ("out.v1", ".out.v1.tmp", ".out.v1.old"))
+    (left / "parts").mkdir(parents=True)
+    (left / "model.onnx").write_text("half")
+    old.mkdir()
+    (old / "certificate.json").write_text("first")
+    with pytest.raises(MedwardError, match="is not empty"), replaced(out, overwrite=False):
+        pytest.fail("the earlier result is back, and is not overwritten unasked")
+    assert (out / "certificate.json").read_text() == "first"
+    left.mkdir()
+    (left / "model.onnx").write_text("half")
+    with replaced(out, overwrite=True) as build:
+        assert not list(build.iterdir())
+        (build / "certificate.json").write_text("second")
+    assert (out / "certificate.json").read_text() == "second"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_run_at_work_is_left_alone(tmp_path):
+    out = tmp_path / "out"
+    with replaced(out, overwrite=False) as build:
+        (build / "certificate.json").write_text("first")
+        with pytest.raises(MedwardError, match="another run is hardening into it"), replaced(out, overwrite=True):
+            pytest.fail("two runs would write one folder")
+        assert (build / "certificate.json").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_without_a_selection_split_no_patient_is_on_both_sides(data):
     train = images(100, 3)
     clinic = Split(train.inputs, np.repeat(np.arange(20) % 2, 5), np.repeat(np.arange(20), 5))

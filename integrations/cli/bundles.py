@@ -1,0 +1,96 @@
+"""``medward protect`` and ``medward seal``: making a bundle, and sealing it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from guard.errors import MedwardError
+from integrations.cli.options import BundlePath, console, parts, see_working_directory
+
+
+def protect(
+    model: Annotated[str, typer.Argument(help="model.onnx, or package.module:attribute of a model or function")],
+    data: Annotated[Path, typer.Option(help="npz of benign inputs the model was not trained on")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the bundle")],
+    on_error: Annotated[
+        Literal["withhold", "flag"] | None,
+        typer.Option(help="when a defense fails (no default; or use --policy)"),
+    ] = None,
+    policy: Annotated[Path | None, typer.Option(help="policy.toml; default: our defaults with --on-error")] = None,
+    split: Annotated[str | None, typer.Option(help="which split of the npz; default: calibration, val or data")] = None,
+    name: Annotated[str, typer.Option(help="the model's name, also in its URL")] = "model",
+    modality: Annotated[Literal["image", "tabular"] | None, typer.Option(help="default: by the inputs' shape")] = None,
+    classes: Annotated[str | None, typer.Option(help="class names in score order, comma-separated")] = None,
+    output: Annotated[Literal["logits", "probabilities"] | None, typer.Option(help="what the scores are")] = None,
+    low: Annotated[float | None, typer.Option(help="smallest valid input value")] = None,
+    high: Annotated[float | None, typer.Option(help="largest valid input value")] = None,
+    features: Annotated[str | None, typer.Option(help="torch layer or ONNX output that monitors watch")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an existing bundle")] = False,
+) -> None:
+    """Wrap a trained model and calibrate its guard on benign data: MODEL + data -> bundle."""
+    from guard.data import load_npz
+    from guard.policy import Policy
+    from guard.protect import protect as build
+
+    if policy is not None and on_error is not None:
+        raise MedwardError("give --policy or --on-error, not both")
+    if policy is not None:
+        chosen = Policy.load(policy)
+    elif on_error is not None:
+        chosen = Policy(on_error=on_error)
+    else:
+        raise MedwardError("on_error must be chosen: --on-error withhold, or --on-error flag, or a --policy file")
+    see_working_directory()
+    bundle = build(
+        model,
+        _pick(load_npz(data), split, data),
+        chosen,
+        out,
+        name=name,
+        modality=modality,
+        classes=parts(classes),
+        output=output,
+        low=low,
+        high=high,
+        features=features,
+        seed=seed,
+        overwrite=overwrite,
+    )
+    _describe(bundle, out)
+
+
+def seal(bundle: BundlePath) -> None:
+    """After editing policy.toml: check it and put its new digest on the card."""
+    from guard.bundle import seal as reseal
+
+    digest = reseal(bundle)
+    console.print(f"{bundle}: sealed with the edited policy, digest {digest}; restart servers of it", markup=False)
+
+
+def _pick(splits: dict[str, Any], wanted: str | None, source: Path) -> Any:
+    if wanted is not None and wanted not in splits:
+        raise MedwardError(f"{source}: there is no split {wanted!r}; it has {', '.join(splits)}")
+    for name in (wanted, "calibration", "val", "data"):
+        if name in splits:
+            return splits[name]
+    raise MedwardError(f"{source}: name the benign split with --split; it has {', '.join(splits)}")
+
+
+def _describe(bundle: Any, out: Path) -> None:
+    """Say what was written and what it guarantees, and what the calibration set was too small for."""
+    thresholds, policy = bundle.profile.thresholds, bundle.policy
+    console.print(f"bundle: {out}  digest {bundle.digest}", markup=False)
+    console.print(f"calibrated on {thresholds.n} benign rows; p-value levels {', '.join(map(str, thresholds.levels))}")
+    for rung in policy.monitor.ladder:
+        console.print(
+            f"P(ever {rung.action} a benign account) <= {rung.false_alarm:g} + {policy.monitor.calibration_risk:g}"
+        )
+    if bundle.profile.screen_cut(policy.screen.rate) == float("inf"):
+        need = int(1 / policy.screen.rate)
+        console.print(
+            f"note: the screen is idle: a rate of {policy.screen.rate:g} needs at least {need} calibration rows"
+        )

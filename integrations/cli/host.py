@@ -1,0 +1,117 @@
+"""A serving host: ``medward serve``, and its keys, audit log and accounts."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from guard.errors import MedwardError
+from integrations.cli.options import AllowCode, BundlePath, Expect, console, see_working_directory
+
+keys = typer.Typer(no_args_is_help=True, help="API keys of a serving host.")
+audit = typer.Typer(no_args_is_help=True, help="The audit log of a serving host.")
+accounts = typer.Typer(no_args_is_help=True, help="What the monitors know of an account.")
+State = Annotated[Path, typer.Option("--state", help="the serving host's state folder")]
+
+
+def serve(
+    bundle: BundlePath,
+    state: State = Path("state"),
+    host: str = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    no_keys: Annotated[bool, typer.Option("--no-keys", help="answer anyone; only on this machine")] = False,
+    resize: Annotated[bool, typer.Option("--resize", help="resize uploaded images to the model's size")] = False,
+    allow_code: AllowCode = False,
+    expect: Expect = None,
+    certificate: Annotated[Path | None, typer.Option(help="PEM; with --private-key serves TLS")] = None,
+    private_key: Annotated[Path | None, typer.Option(help="PEM")] = None,
+) -> None:
+    """Serve a bundle behind its guard over HTTP."""
+    from integrations.serving import serve as run
+
+    if allow_code:
+        see_working_directory()
+    run(
+        bundle,
+        state=state,
+        host=host,
+        port=port,
+        anonymous=no_keys,
+        resize=resize,
+        allow_code=allow_code,
+        expect=expect,
+        certificate=certificate,
+        private_key=private_key,
+    )
+
+
+@keys.command("add")
+def keys_add(
+    principal: Annotated[str, typer.Argument(help="who holds it, as a path: hospital-a/radiology/key-17")],
+    state: State = Path("state"),
+    days: Annotated[int | None, typer.Option(min=1, max=3650, help="valid for so many days")] = None,
+    scope: Annotated[Literal["predict", "metrics"], typer.Option(help="what the key opens")] = "predict",
+) -> None:
+    """Make a key and print its token, once."""
+    from integrations.keys import KeyStore
+
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
+    token = KeyStore(state / "keys.json").add(tuple(principal.split("/")), expires=expires, scope=scope)
+    sys.stdout.write(token + "\n")
+
+
+@keys.command("list")
+def keys_list(state: State = Path("state")) -> None:
+    """Show who holds keys; never the keys."""
+    from integrations.keys import KeyStore
+
+    for key in KeyStore(state / "keys.json").list():
+        end = "revoked" if key.revoked else f"expires {key.expires:%Y-%m-%d}" if key.expires else "no end"
+        console.print(f"{key.id}  {'/'.join(key.principal)}  {key.scope}  {end}", markup=False)
+
+
+@keys.command("revoke")
+def keys_revoke(key_id: Annotated[str, typer.Argument(metavar="ID")], state: State = Path("state")) -> None:
+    """Refuse a key from now on, running servers included."""
+    from integrations.keys import KeyStore
+
+    KeyStore(state / "keys.json").revoke(key_id)
+    console.print(f"{key_id}: revoked")
+
+
+@audit.command("verify")
+def audit_verify(
+    log: Annotated[Path, typer.Argument(help="audit.jsonl, or the state folder it is in")] = Path("state"),
+    head: Annotated[str | None, typer.Option(help="the head you kept elsewhere; finds a cut or rewritten log")] = None,
+) -> None:
+    """Check the hash chain; names the first broken record."""
+    from guard.audit import verify
+
+    log = log / "audit.jsonl" if log.is_dir() else log
+    result = verify(log, head=head)
+    console.print(f"{log}: {result.records} records, chain whole, head {result.head}", markup=False)
+
+
+@accounts.command("reset")
+def accounts_reset(
+    principal: Annotated[str, typer.Argument(help="hospital-a/radiology/key-17, or one of its parents")],
+    state: State = Path("state"),
+) -> None:
+    """Forget an account's alarm after a person has looked into it."""
+    from guard.audit import AuditLog
+    from guard.pipeline import reset
+    from guard.stores import SQLiteStore
+
+    if not (state / "accounts.db").exists():
+        raise MedwardError(f"{state / 'accounts.db'}: there is no such file; give the server's --state folder")
+    store = SQLiteStore(state / "accounts.db")
+    if store.get(principal) is None:
+        raise MedwardError(f"{principal}: no account of that name has asked anything")
+    reset(store, tuple(principal.split("/")), AuditLog(state / "audit.jsonl", fsync=True))
+    store.close()
+    console.print(f"{principal}: starts afresh", markup=False)

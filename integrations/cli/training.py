@@ -1,0 +1,46 @@
+"""``medward harden``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from integrations.cli.options import console, see_working_directory
+
+
+def harden(
+    model: Annotated[str, typer.Argument(help="package.module:attribute of a trained torch module")],
+    data: Annotated[Path, typer.Option(help='npz with labelled "train" rows; "selection" or "val" choose the epoch')],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the hardened model")],
+    method: Annotated[
+        Literal["uat", "pgd", "trades", "retraining"],
+        typer.Option(help="uat: shared changes; pgd, trades: any change; retraining: for comparison only"),
+    ] = "uat",
+    epsilon: Annotated[
+        str | None,
+        typer.Option(help="radius, as 0.04 or 10/255; images: input units, tables: standard deviations"),
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(min=1.0, max=4.0, help="uat: train at so many radii; less costs less clean accuracy [1.4]"),
+    ] = None,
+    low: Annotated[float | None, typer.Option(help="smallest valid input value")] = None,
+    high: Annotated[float | None, typer.Option(help="largest valid input value")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="default: the method's own")] = None,
+    rate: Annotated[float | None, typer.Option(help="largest learning rate; default: the method's own")] = None,
+    augment: Annotated[bool, typer.Option(help="shift, mirror and relight training images")] = True,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0")] = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier result")] = False,
+) -> None:
+    """Train a copy of a torch model to withstand small changes: MODEL + labelled data -> hardened model."""
+    from guard.data import load_npz
+    from integrations.hardening import chosen, radius, run
+
+    splits = load_npz(data)
+    size = radius(epsilon, splits, low, high)
+    settings = chosen(method, epsilon=size, margin=margin, epochs=epochs, rate=rate, augment=augment, device=device)
+    see_working_directory()
+    run(model, splits, out, settings, low=low, high=high, seed=seed, overwrite=overwrite, console=console)
