@@ -1,14 +1,16 @@
 """Universal adversarial perturbation: one small change that, added to any input, changes the decision.
 
-Minibatch ascent along the steepest direction of the norm, with a step that shrinks to a small one. Restarts take
-turns with two losses, because what wins depends on the radius: a clamped cross-entropy follows the rows that are about
-to fall, gathers them in one class and so needs the smaller radius; the `flip` loss follows the rows that still stand,
-and only it turns both classes of two into each other. A batch's own decisions estimate the success of an epoch, so
-that all rows are asked only about the few perturbations worth keeping.
+Minibatch ascent along the steepest direction of the norm, with momentum, so that a step follows the rows of earlier
+batches too, and a step that shrinks to a small one. Restarts take turns with two losses, because what wins depends on
+the radius: a clamped cross-entropy follows the rows that are about to fall, gathers them in one class and so needs the
+smaller radius; the `flip` loss follows the rows that still stand, and only it turns both classes of two into each
+other. A batch's own decisions estimate the success of an epoch, so that all rows are asked only about the few
+perturbations worth keeping.
 
 Reference: Shafahi, Najibi, Xu, Dickerson, Davis, Goldstein, "Universal adversarial training", AAAI 2020,
-alg. 1 and eq. 4 (clamped cross-entropy); Hirano, Minagi, Takemoto, "Universal adversarial attacks on deep
-neural networks for medical image classification", BMC Medical Imaging 2021.
+alg. 1 and eq. 4 (clamped cross-entropy); Dong, Liao, Pang, Su, Zhu, Hu, Li, "Boosting adversarial attacks with
+momentum", CVPR 2018, eq. 6 (momentum of normalised slopes); Hirano, Minagi, Takemoto, "Universal adversarial attacks
+on deep neural networks for medical image classification", BMC Medical Imaging 2021.
 """
 
 from __future__ import annotations
@@ -21,13 +23,14 @@ from torch.nn import functional as F
 
 from attacks.adaptive import Detector
 from attacks.ascent import both, cross_entropy, gradient, margin
-from attacks.ball import Ball
+from attacks.ball import TINY, Ball
 from attacks.evasion.scene import Scene
 from attacks.evasion.universal import Goal, Universal, WhiteBoxUniversal, applied, shares, wins
 from guard.policy import Policy
 
 CLAMP = 9.0  # beta of eq. 4: a row this far beyond the boundary pulls no more
 FIRST, LAST, SHRINKS = 0.8, 0.03, 0.7  # the step in radii, at first and in the end, and the share of epochs between
+MOMENTUM = 0.9  # what stays of the direction of earlier batches
 CLEARLY = 0.02  # what an earlier epoch must have on the last to be looked at again
 SCALES = (1.0, 0.7, 0.4)  # a detector-aware attacker also tries its perturbation turned down
 
@@ -103,8 +106,21 @@ def craft(
     best, spent = Universal.nothing(x), 0
     for restart in range(restarts if len(x) and epochs > 0 and not ball.empty else 0):
         start = torch.zeros_like(x[:1]) if restart < 2 else ball.surface(tuple(x[:1].shape), generator)
-        found = _climb(network, x, y, ball, start, restart % 2, goal, epochs, batch, detector, generator)
-        spent += found.gradients
+        kept, seen = climb(
+            network,
+            x,
+            y,
+            ball,
+            start,
+            loss=restart % 2,
+            goal=goal,
+            epochs=epochs,
+            batch=batch,
+            detector=detector,
+            generator=generator,
+        )
+        spent += len(x) * len(seen)
+        found = _best(network, x, y, ball, seen, kept, goal, detector)
         if found.success > best.success or not best.history:
             best = found
         if best.success == 1.0:
@@ -112,20 +128,28 @@ def craft(
     return replace(best, gradients=spent)
 
 
-def _climb(
+def climb(
     network: nn.Module,
     x: Tensor,
     y: Tensor,
     ball: Ball,
-    delta: Tensor,
+    start: Tensor,
+    *,
     loss: int,
     goal: Goal,
     epochs: int,
     batch: int,
     detector: Detector | None,
     generator: torch.Generator,
-) -> Universal:
-    seen, kept, spent, weight = [], [], 0, 1.0
+) -> tuple[list[Tensor], list[float]]:
+    """One start of the ascent: the perturbation ``(1, *shape)`` after each epoch, and the success its batches met.
+
+    `loss` 0 is the clamped cross-entropy, 1 the one that follows rows still standing. It ends early after an epoch
+    whose every row was won.
+    """
+    kept, seen, weight = [], [], 1.0
+    delta, course = start, torch.zeros_like(start)
+    momentum = MOMENTUM if detector is None else 0.0  # the weight of the penalty changes, so old slopes mislead
     for epoch in range(epochs):
         size = FIRST * (LAST / FIRST) ** min(1.0, epoch / max(SHRINKS * (epochs - 1), 1))
         won = free = torch.zeros((), dtype=torch.int64, device=x.device)
@@ -138,14 +162,15 @@ def _climb(
                 strange = detector.strangeness(inputs, scores, features)
                 objective, released = objective - weight * detector.penalty(strange), detector.released(strange)
             won, free = won + (wins(scores, y[rows], goal) & released).sum(), free + released.sum()
-            delta = ball.shrink(delta + size * ball.step(gradient(objective, shared)))
-        spent += len(x)
+            slope = gradient(objective, shared)
+            course = momentum * course + slope / slope.abs().mean().clamp_min(TINY)
+            delta = ball.shrink(delta + size * ball.step(course))
         weight *= 1.5 if int(free) < 0.9 * len(x) else 0.9
-        seen.append(int(won) / len(x))
         kept.append(delta)
+        seen.append(int(won) / len(x))
         if seen[-1] == 1.0:
             break
-    return _best(network, x, y, ball, seen, kept, goal, detector, spent)
+    return kept, seen
 
 
 def _best(
@@ -157,7 +182,6 @@ def _best(
     kept: list[Tensor],
     goal: Goal,
     detector: Detector | None,
-    spent: int,
 ) -> Universal:
     """The last perturbation, or that of an epoch that was clearly better, whichever wins more rows.
 
@@ -172,7 +196,7 @@ def _best(
             value = shares(network, x, y, ball, kept[epoch] * scale, goal, detector)
             if value > best_value:
                 best, best_value = kept[epoch] * scale, value
-    return Universal(best, best_value[0], seen, spent)
+    return Universal(best, best_value[0], seen, 0)
 
 
 def _objective(scores: Tensor, y: Tensor, loss: int, goal: Goal) -> Tensor:

@@ -1,29 +1,35 @@
 """A perturbation shared by an account's requests, noticed by its direction: a universal attack is constant over them.
 
-The mean of an account's residual vectors (`Residuals`) points along whatever its inputs share, the more clearly the
-more there were. So the account's past gives a direction, and its next inputs are judged by how far they lie along it.
+Two means of an account's residual vectors (`Residuals`) point along what its inputs share. The mean of all of them
+finds what a few of many inputs carry. A mean that forgets (half of it is from the last `HALF_LIFE` inputs), each vector
+first turned to its side, finds what began late, and what comes with either sign: it is one step per input of the power
+iteration for the direction of the largest second moment. The past gives both directions, and the next input is judged
+by its score, the larger of how far it lies along the first and along the second, on either side.
 
-Guarantee. At queries 1, 2, 4, 8, ... the direction u is set anew to the mean so far and then kept for an epoch. If the
-account's inputs are i.i.d. as the calibration rows and independent of them, then given its past, u is fixed and the
-calibration scores <c_i, u> are i.i.d. draws of what the epoch's scores <x, u> are drawn from. So `Thresholds` hold in
-epoch j with probability 1 - delta_j over the calibration draw, delta_j = 6 delta / (pi^2 (j + 1)^2), which sum to
-delta. While they hold, every query has P(p <= tau | the past, the calibration rows) <= tau, which is all that
-`EProcess` asks for: a bettor that stops at the first epoch whose thresholds fail is a supermartingale, and by Ville's
-inequality P(an account is ever alarmed) <= alpha + delta. The probability is over the calibration draw and the
-account's own queries; it is not a bound for all accounts of one calibration set at once.
+Guarantee. At query n = 1, 2, ..., `EPOCH` and every multiple of it the directions are set anew and then kept. If the
+account's inputs are i.i.d. as the calibration rows and independent of them, then given its past the score is a fixed
+function, and the calibration rows' scores are i.i.d. draws of what the epoch's inputs score. So the cuts (`Thresholds`)
+hold in epoch j with probability 1 - delta_j over the calibration draw, delta_j = delta H / ((j + H) (j + H + 1)), which
+telescope to delta; a new epoch costs little, for a cut grows with log(1 / delta_j) alone. While they hold, every query
+has P(p <= tau | the past, the calibration rows) <= tau, which is all that `EProcess` asks for: a bettor that stops at
+the first epoch whose cuts fail is a supermartingale, and by Ville's inequality P(an account is ever alarmed)
+<= alpha + delta. The probability is over the calibration draw and the account's own queries; it is not a bound for all
+accounts of one calibration set at once.
 
 The bound also holds for drift: where an input's vector is at most `SLACK` away from one that is i.i.d. as the
-calibration rows, its score is at most `SLACK` higher (u has length 1), and a score must exceed its threshold by that
-much. A new scanner that shifts every residual is so forgiven, up to `SLACK` benign standard deviations.
+calibration rows, its score is at most `SLACK` higher (directions are no longer than 1), and a score must exceed its
+cut by that much. A new scanner that shifts every residual is so forgiven, up to `SLACK` benign standard deviations.
 
-A near-duplicate of a recent input (a patient's series, a resent image) is judged by what its score gains over that
-input's, or not at all when that one was judged along an older direction. Both only raise p-values, so the bound stands
-for i.i.d. inputs, and a series counts about once. Of an attacker who sends each image first without and then with the
-perturbation, the difference is the evidence.
+A near-duplicate of a recent input (a patient's series, a resent image) is judged by its change since the first of its
+chain where that scores less, and only the change is learnt. That only raises p-values, so the bound stands for i.i.d.
+inputs, and a series counts about once. Of an attacker who sends an image clean and then fades the perturbation in,
+however slowly, the change since the clean one is the evidence.
 
-Dilution is covered by the bettors of `EProcess`: stake w on p <= tau pays as if a share w of the inputs were attacked.
+Dilution is covered by the bettors of `EProcess` (stake w on p <= tau pays as if a share w of the inputs were attacked),
+a late onset by their starting times.
 
-Reference: Bates et al. 2023, sec. 3, for the thresholds; Ville 1939. The epochs are ours.
+Reference: Bates et al. 2023, sec. 3, for the cuts; Ville 1939; Oja, "A simplified neuron model as a principal component
+analyzer", J. Math. Biology 15, 1982, of which the turned mean is the form with a fixed rate. The epochs are ours.
 """
 
 from __future__ import annotations
@@ -32,7 +38,7 @@ import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import TypedDict
 
 import numpy as np
@@ -41,27 +47,35 @@ from guard.screen.conformal import tolerance_rank
 from guard.types import Array
 
 SLACK = 1.5  # benign standard deviations along any one direction
-MEMORY = 16  # recent inputs a near-duplicate is looked for among
+EPOCH = 16  # queries that directions are kept for
+HALF_LIFE = 32  # queries
+CHAINS = 8  # of near-duplicates that are known
+CODES = 4  # a chain is known by
 STEPS = (1.0, 2.0, 4.0)  # the grid of p-values, in multiples of the smallest tail that calibration can bound
-HORIZON = 16  # epochs, 2^16 queries, in which the smallest tail stays bounded; later the larger ones carry on
+HORIZON = 1024  # epochs in which the smallest tail stays bounded; later the larger ones carry on
 DECIMALS = 4  # of levels and scores
+GRAIN = 1 / 6  # of a vector kept for its near-duplicates
 
-_rank = cache(tolerance_rank)
+_rank = lru_cache(4096)(tolerance_rank)
+
+
+Chain = tuple[list[str], str]
 
 
 class SharedState(TypedDict):
-    """One account: its calibration, queries so far, their mean vector, and of the epoch the direction and cuts.
+    """One account: its calibration, queries so far, both means, the epoch's directions and cuts, the latest chains.
 
-    Vectors are little-endian floats in base64: the mean in 32 bits, the direction in 16. A cut is None where
-    calibration bounds no such tail. `recent` holds content codes and scores, None from before this epoch.
+    ``means (2, k)`` and ``directions (2, k)`` are 16-bit floats in base64. A cut is None where calibration bounds no
+    such tail. A chain is the content codes of its latest inputs and the vector of its first, in steps of `GRAIN`, as
+    bytes in base64. Vectors and codes tell of the inputs to whoever also has the bundle: keep this as private.
     """
 
     calibration: str
     n: int
-    mean: str
-    direction: str
+    means: str
+    directions: str
     cuts: list[float | None]
-    recent: list[tuple[str, float | None]]
+    chains: list[Chain]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +89,7 @@ class Sighting:
 
 def epoch_risk(risk: float, epoch: int) -> float:
     """The share of `risk` that epoch 0, 1, 2, ... spends; all of them sum to `risk`."""
-    return risk * 6 / math.pi**2 / (epoch + 1) ** 2
+    return risk * HORIZON / ((epoch + HORIZON) * (epoch + HORIZON + 1))
 
 
 def shared_levels(n: int, risk: float) -> tuple[float, ...]:
@@ -105,75 +119,107 @@ class SharedPerturbation:
 
     def start(self) -> SharedState:
         """An account that has asked nothing."""
-        mean = _packed(np.zeros(self.reference.shape[1]), "<f4")
-        return SharedState(calibration=self.calibration, n=0, mean=mean, direction="", cuts=[], recent=[])
+        nothing = _packed(np.zeros((2, self.reference.shape[1])))
+        return SharedState(
+            calibration=self.calibration,
+            n=0,
+            means=nothing,
+            directions=nothing,
+            cuts=[None] * len(self.levels),
+            chains=[],
+        )
 
     def resume(self, state: SharedState | None) -> SharedState:
-        """`state` if it was kept under this calibration, else a new one."""
-        return state if state is not None and state["calibration"] == self.calibration else self.start()
+        """`state` if it was kept under this calibration and in this form, else a new one."""
+        new = self.start()
+        if state is None or state.keys() != new.keys() or state["calibration"] != self.calibration:
+            return new
+        return state
 
     def judge(self, state: SharedState, sightings: Sequence[Sighting]) -> tuple[SharedState, list[float]]:
         """The state after `sightings`, in order, and a p-value for each: on the grid, or 1."""
-        n, cuts, recent = state["n"], state["cuts"], list(state["recent"])
-        mean, direction = _unpacked(state["mean"], "<f4"), _unpacked(state["direction"], "<f2")
+        n, cuts, chains = state["n"], state["cuts"], [(codes, first) for codes, first in state["chains"]]
+        means, directions = _unpacked(state["means"]), _unpacked(state["directions"])
         p_values = []
         for sighting in sightings:
-            if n and n & (n - 1) == 0:
-                direction = _direction(mean)
-                cuts = self._cuts(direction, epoch=n.bit_length() - 1)
-                recent = [(code, None) for code, _ in recent]
-            score = round(float(sighting.vector @ direction), DECIMALS) if n else None
-            p_values.append(self._p_value(score, sighting.code, cuts, recent))
-            recent = [*recent, (sighting.code, score)][-MEMORY:]
+            if n and (n < EPOCH or n % EPOCH == 0):
+                directions = unit(means)
+                cuts = self._cuts(directions, epoch=n - 1 if n < EPOCH else EPOCH - 2 + n // EPOCH)
+            change, chains = self._change(sighting, chains)
+            p_values.append(self._p_value(scores(np.stack([sighting.vector, change]), directions).min(), cuts))
             n += 1
-            mean = mean + (sighting.vector - mean) / n
+            means = learnt(means, change, n)
         state = SharedState(
             calibration=state["calibration"],
             n=n,
-            mean=_packed(mean, "<f4"),
-            direction=_packed(direction, "<f2"),
+            means=_packed(means),
+            directions=_packed(directions),
             cuts=cuts,
-            recent=recent,
+            chains=chains,
         )
         return state, p_values
 
-    def _cuts(self, direction: Array, epoch: int) -> list[float | None]:
+    def _cuts(self, directions: Array, epoch: int) -> list[float | None]:
         """Per level the score that benign inputs exceed no more often: `Thresholds`, with its ranks remembered."""
         levels = self.levels
         ranks = [_rank(len(self.reference), tau, epoch_risk(self.risk, epoch) / len(levels)) for tau in levels]
-        scores = np.sort(self.reference @ direction)[::-1]
-        return [round(float(scores[rank - 1]), DECIMALS) if rank else None for rank in ranks]
+        ordered = np.sort(scores(self.reference, directions))[::-1]
+        return [round(float(ordered[rank - 1]), DECIMALS) if rank else None for rank in ranks]
 
-    def _p_value(
-        self, score: float | None, code: str, cuts: list[float | None], recent: list[tuple[str, float | None]]
-    ) -> float:
+    def _p_value(self, score: float, cuts: list[float | None]) -> float:
         """The smallest level whose cut the score exceeds by more than `SLACK`, else 1."""
-        if score is None:
-            return 1.0
-        if alike := [before for other, before in recent if self._alike(code, other)]:
-            known = [before for before in alike if before is not None]
-            if not known:
-                return 1.0
-            score -= max(0.0, *known)
         for level, cut in zip(self.levels, cuts, strict=True):
-            if cut is not None and score > cut + SLACK:
+            if cut is not None and round(float(score), DECIMALS) > cut + SLACK:
                 return level
         return 1.0
 
-    def _alike(self, code: str, other: str) -> bool:
-        return bool(code) and (int(code, 16) ^ int(other, 16)).bit_count() <= self.radius
+    def _change(self, sighting: Sighting, chains: list[Chain]) -> tuple[Array, list[Chain]]:
+        """The vector ``(k,)`` less that of the first of its chain, and the chains, latest last."""
+        if not sighting.code:
+            return sighting.vector, chains
+        for chain in reversed(chains):
+            codes, first = chain
+            if self._alike(sighting.code, codes):
+                others = [each for each in chains if each is not chain]
+                codes = [*(code for code in codes if code != sighting.code), sighting.code][-CODES:]
+                steps = np.frombuffer(base64.b64decode(first), np.int8)
+                return sighting.vector - steps * np.float32(GRAIN), [*others, (codes, first)]
+        steps = np.clip(np.rint(sighting.vector / GRAIN), -127, 127).astype(np.int8)
+        return sighting.vector, [*chains, ([sighting.code], _text(steps))][-CHAINS:]
+
+    def _alike(self, code: str, codes: list[str]) -> bool:
+        bits = int(code, 16)
+        return any((bits ^ int(other, 16)).bit_count() <= self.radius for other in codes)
 
 
-def _direction(mean: Array) -> Array:
-    """`mean` at length 1, rounded as a state keeps it; no longer than 1, for the slack rests on that."""
-    length = float(np.linalg.norm(mean))
-    unit = mean / length if length > 0 else np.zeros_like(mean)
-    return (unit * (1 - 1e-3)).astype(np.float16).astype(np.float32)
+def scores(vectors: Array, directions: Array) -> Array:
+    """How far each of ``vectors (n, k)`` lies along the first of ``directions (2, k)``, or either way the second."""
+    first, second = directions @ vectors.T
+    return np.asarray(np.maximum(first, np.abs(second)))
 
 
-def _packed(vector: Array, kind: str) -> str:
-    return base64.b64encode(np.asarray(vector, kind).tobytes()).decode()
+def learnt(means: Array, vector: Array, n: int) -> Array:
+    """Both ``means (2, k)`` after the `n`-th vector ``(k,)``, rounded as a state keeps them."""
+    side = -1 if vector @ means[1] < 0 else 1
+    rate = max(1 / n, 1 - 0.5 ** (1 / HALF_LIFE))
+    every, recent = means[0] + (vector - means[0]) / n, means[1] + rate * (side * vector - means[1])
+    return np.stack([every, recent]).astype(np.float16).astype(np.float32)
 
 
-def _unpacked(text: str, kind: str) -> Array:
-    return np.frombuffer(base64.b64decode(text), kind).astype(np.float32)
+def unit(means: Array) -> Array:
+    """Each row at length 1, rounded as a state keeps it; no longer than 1, for the slack rests on that."""
+    lengths = np.linalg.norm(means, axis=1, keepdims=True)
+    rows = means / np.where(lengths > 0, lengths, 1)
+    return np.asarray(rows * (1 - 1e-3), np.float16).astype(np.float32)
+
+
+def _packed(pair: Array) -> str:
+    return _text(np.asarray(pair, "<f2"))
+
+
+def _unpacked(text: str) -> Array:
+    return np.frombuffer(base64.b64decode(text), "<f2").reshape(2, -1).astype(np.float32)
+
+
+def _text(array: Array) -> str:
+    return base64.b64encode(array.tobytes()).decode()

@@ -2,13 +2,14 @@
 
 One victim per task. The rows it never saw (same site) are divided anew for every calibration draw; no row, and no
 patient, is on two sides. Every account is run through the product's own `SharedPerturbation` and `EProcess`, query by
-query. The slack, the epochs, the grid and the ball were chosen on these tasks with an earlier draw, so that the counts
+query, at the share of alpha and delta that the default policy leaves this monitor of an account without parents. The
+slack, the epochs, the half-life, the grid and the ball were chosen on these tasks with other draws, so that the counts
 of requests are somewhat optimistic; the false-alarm bound holds for any choice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
@@ -24,11 +25,13 @@ from attacks.benchmarks.base import Task
 from attacks.benchmarks.tasks import load
 from attacks.benchmarks.victims import train_victim
 from attacks.evasion.uap import craft
-from guard.monitor import EProcess, Residuals, SharedPerturbation, Sighting
+from guard.monitor import Residuals, SharedPerturbation, Sighting
 from guard.monitor import shared as monitor_module
-from guard.pipeline import MAX_DEPTH
+from guard.monitor.shared import EPOCH, learnt, scores, unit
+from guard.pipeline import MAX_DEPTH, SHARED, eprocess_for, shared_for
+from guard.policy import Policy
 from guard.profile import split
-from guard.types import Action, Observation
+from guard.types import Observation
 
 TASKS = ("pneumoniamnist", "nih-cxr")
 ATTACKS = tuple(
@@ -44,10 +47,14 @@ CLAIMS = (
     *ATTACKS,
 )
 
-ALPHA, STRICT, RISK = 0.01, 0.001, 0.001
-DRAWS, ACCOUNTS, QUERIES = 40, 5, 5000
+POLICY = Policy(on_error="withhold")
+ALPHA, STRICT = (rung.false_alarm / POLICY.monitor.count for rung in POLICY.monitor.ladder)
+DRAWS, ACCOUNTS, QUERIES = 40, 50, 500
 PATIENCE, THIEVES = 1000, 40
-CONTROL_ROWS = 100
+CONTROL_ROWS, CONTROLS, LONG = 100, 40, 5000
+
+Plan = Callable[[int, np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
+"""The requests of account number i: which of n rows ``(q,)``, and what is added to each ``(q, *shape)``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +69,8 @@ class Scene:
 
     @property
     def monitor(self) -> SharedPerturbation:
-        """As `guard.pipeline` makes it under the default policy."""
-        residuals = self.residuals
-        return SharedPerturbation(
-            reference=residuals.reference, risk=RISK / 2 / MAX_DEPTH, radius=int(residuals.radius), calibration="bench"
-        )
+        """As the default policy makes it."""
+        return shared_for(POLICY, self.residuals)
 
 
 def measure() -> Iterator[Claim]:
@@ -83,71 +87,75 @@ def measure() -> Iterator[Claim]:
 
 
 def benign(name: str, task: Task, victim: Any) -> Claim:
-    """Accounts that draw 5,000 times from the unseen rows, with repeats: a finite pool is itself a little drift."""
+    """Accounts that draw from the unseen rows, with repeats: a finite pool is itself a little drift."""
     hits = []
     for seed in range(DRAWS):
         scene, rng = draw(task, victim, seed), np.random.default_rng(seed)
         seen = sight(scene, scene.traffic)
-        hits += [
-            alarm(scene.monitor, pick(seen, rng.integers(len(seen[0]), size=QUERIES))) > 0 for _ in range(ACCOUNTS)
-        ]
+        hits.append([alarmed(scene.monitor, pick(seen, rng, QUERIES)) for _ in range(ACCOUNTS)])
     return rate(
         f"shared_benign_accounts_ever_alarmed_{name}",
-        hits,
-        f"<= alpha + delta = {ALPHA + RISK / 2} within sampling error",
-        bound=ALPHA + RISK / 2,
+        np.ravel(hits),
+        **bounded(scene.monitor),
         queries=QUERIES,
         rows=len(seen[0]),
         calibration_rows=len(scene.residuals.reference),
         levels=scene.monitor.levels,
+        draws=DRAWS,
+        draws_with_an_alarm=int(np.any(hits, axis=1).sum()),
+        interval_assumes="independent accounts; those of one draw share its calibration rows",
     )
 
 
 def controls() -> Iterator[Claim]:
     """Without the slack the bound itself is tested, on invented vectors: of these there are always fresh ones."""
     honest, ordinary, own = [], [], []
-    for seed in range(DRAWS):
-        rng = np.random.default_rng(seed)
-        tails = rng.chisquare(5, size=(CONTROL_ROWS + QUERIES, 1)) / 5
-        rows = (rng.normal(size=(len(tails), 64)) / np.sqrt(tails)).astype(np.float32)
-        monitor = SharedPerturbation(reference=rows[:CONTROL_ROWS], risk=RISK / 2 / MAX_DEPTH, calibration="bench")
-        vectors = rows[CONTROL_ROWS:]
-        account = [Sighting(vector, "", str(i)) for i, vector in enumerate(vectors)]
-        with patch.object(monitor_module, "SLACK", 0.0):
-            honest.append(alarm(monitor, account) > 0)
-            ordinary.append(bet(monitor, account, marginal(monitor, vectors)))
-            own.append(bet(monitor, account, circular(monitor, vectors)))
-    bound, target = ALPHA + RISK / 2, "without slack, <= alpha + delta within sampling error"
-    details = {"queries": QUERIES, "calibration_rows": CONTROL_ROWS, "rows": "64 columns, Student t with 5 degrees"}
-    yield rate("shared_benign_accounts_without_slack", honest, target, bound=bound, **details)
-    control = "negative control, without slack: {} should break alpha"
+    with patch.object(monitor_module, "SLACK", 0.0):
+        for seed in range(DRAWS * ACCOUNTS):
+            monitor, vectors = invented(seed, QUERIES)
+            honest.append(alarmed(monitor, [Sighting(vector, "", str(i)) for i, vector in enumerate(vectors)]))
+        for seed in range(CONTROLS):
+            monitor, vectors = invented(seed, LONG)
+            ordinary.append(bet(monitor, marginal(monitor, vectors)))
+            own.append(bet(monitor, circular(monitor, vectors)))
+    details = {"calibration_rows": CONTROL_ROWS, "rows": "64 columns, Student t with 5 degrees"}
+    each = {"queries": QUERIES, **details, "interval_assumes": "independent accounts: each has its calibration rows"}
+    yield rate("shared_benign_accounts_without_slack", honest, **bounded(monitor), **each)
     for name, hits, what in (
         ("shared_ordinary_p_values", ordinary, "p-values valid only on average over calibration draws"),
-        ("shared_direction_from_the_judged_query", own, "a direction that holds the queries it judges"),
+        ("shared_direction_from_the_judged_query", own, "directions that hold the queries they judge"),
     ):
-        claim = rate(name, hits, control.format(what), bound=1, **details)
+        target = f"negative control, without slack: {what} should break alpha = {ALPHA}"
+        claim = rate(name, hits, target, queries=LONG, **details)
         yield replace(claim, met=clopper_pearson(sum(hits), len(hits))[0] > ALPHA)
+
+
+def invented(seed: int, queries: int) -> tuple[SharedPerturbation, np.ndarray]:
+    """A monitor on heavy-tailed calibration rows, and as heavy-tailed vectors to judge."""
+    rng = np.random.default_rng(seed)
+    tails = rng.chisquare(5, size=(CONTROL_ROWS + queries, 1)) / 5
+    rows = (rng.normal(size=(len(tails), 64)) / np.sqrt(tails)).astype(np.float32)
+    risk = POLICY.monitor.risk / MAX_DEPTH
+    return SharedPerturbation(reference=rows[:CONTROL_ROWS], risk=risk), rows[CONTROL_ROWS:]
 
 
 def unruly(task: Task, victim: Any) -> Iterator[Claim]:
     """What the bound does not cover, or only by its slack: drift, and series of near-duplicates."""
     drift, bare, known, unknown = [], [], [], []
-    for seed in range(DRAWS // 2):
+    for seed in range(DRAWS):
         scene, rng = draw(task, victim, seed), np.random.default_rng(seed)
-        test = sight(scene, task.splits["test"].inputs)
-        account = pick(test, rng.integers(len(test[0]), size=QUERIES))
-        drift.append(alarm(scene.monitor, account) > 0)
+        account = pick(sight(scene, task.splits["test"].inputs), rng, LONG)
+        drift.append(alarmed(scene.monitor, account))
         with patch.object(monitor_module, "SLACK", 0.0):
-            bare.append(alarm(scene.monitor, account) > 0)
-        account = pick(sight(scene, series(scene.traffic[rng.permutation(len(scene.traffic))[:200]], rng)))
-        known.append(alarm(scene.monitor, account) > 0)
-        unknown.append(alarm(scene.monitor, [replace(each, code="") for each in account]) > 0)
+            bare.append(alarmed(scene.monitor, account))
+        account = every(sight(scene, series(scene.traffic[rng.permutation(len(scene.traffic))[:200]], rng)))
+        known.append(alarmed(scene.monitor, account))
+        unknown.append(alarmed(scene.monitor, [replace(each, code="") for each in account]))
     yield rate(
         "shared_drift_accounts_ever_alarmed",
         drift,
         "reported: PneumoniaMNIST's official test split is from elsewhere; covered while the drift is within the slack",
-        bound=1,
-        queries=QUERIES,
+        queries=LONG,
         without_slack=float(np.mean(bare)),
         slack=monitor_module.SLACK,
     )
@@ -155,7 +163,6 @@ def unruly(task: Task, victim: Any) -> Iterator[Claim]:
         "shared_series_accounts_ever_alarmed",
         known,
         "reported, not bounded: series of 1 to 10 near-duplicates (shift <= 1 pixel, contrast and brightness +-10 %)",
-        bound=1,
         queries=len(account),
         without_the_near_duplicate_rule=float(np.mean(unknown)),
     )
@@ -163,18 +170,18 @@ def unruly(task: Task, victim: Any) -> Iterator[Claim]:
 
 def detection(name: str, task: Task, victim: Any) -> Iterator[Claim]:
     """Requests until the alarm, for perturbations crafted on training rows and used on unseen ones."""
-    crafted = {radius: [perturbation(task, victim, radius, goal, 0) for goal in (None, 0, 1)] for radius in (8, 4)}
-    for radius, deltas in crafted.items():
+    for radius in (8, 4):
+        deltas = [perturbation(task, victim, radius, goal, 0) for goal in (None, 0, 1)]
         for kind, share in (("pure", 1.0), ("diluted", 0.2)):
-            counts = {alpha: attacked(task, victim, [[d] for d in deltas], share, alpha) for alpha in (ALPHA, STRICT)}
+            counts, strict = attacked(task, victim, drawn([[d] for d in deltas], share))
             yield requests(
                 f"shared_uap_{name}_{radius}_{kind}",
-                counts[ALPHA],
+                counts,
                 "reported",
                 alpha=ALPHA,
                 share_of_attacked_requests=share,
                 fooling=[fooling(victim, task, d) for d in deltas],
-                strict={"alpha": STRICT, **summary(counts[STRICT])},
+                strict={"alpha": STRICT, **summary(strict)},
             )
 
 
@@ -199,64 +206,76 @@ def sight(scene: Scene, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
     return np.concatenate(blocks), scene.residuals.codes(rows)
 
 
-def pick(seen: tuple[np.ndarray, list[str]], rows: Sequence[int] | np.ndarray | None = None) -> list[Sighting]:
-    """The requests of an account, by row; all in order without `rows`."""
-    vectors, codes = seen
-    return [Sighting(vectors[i], codes[i], str(i)) for i in (range(len(codes)) if rows is None else rows)]
+def every(seen: tuple[np.ndarray, list[str]]) -> list[Sighting]:
+    """The requests of an account that sends all rows in order."""
+    return [Sighting(vector, code, str(i)) for i, (vector, code) in enumerate(zip(*seen, strict=True))]
 
 
-def alarm(monitor: SharedPerturbation, account: list[Sighting], alpha: float = ALPHA) -> int:
-    """Requests until the alarm, 0 if there is none."""
-    state, first = monitor.start(), 0
-    bettor = EProcess(levels=monitor.levels, ladder=((alpha, Action.FLAG),))
-    wealth = bettor.start()
-    for start in range(0, len(account), 50):
-        batch = account[start : start + 50]
+def pick(seen: tuple[np.ndarray, list[str]], rng: np.random.Generator, queries: int) -> list[Sighting]:
+    """The requests of an account that draws from the rows, with repeats."""
+    rows = every(seen)
+    return [rows[i] for i in rng.integers(len(rows), size=queries)]
+
+
+def alarms(monitor: SharedPerturbation, batches: Iterable[list[Sighting]]) -> list[int]:
+    """Requests until each rung of the default policy, 0 where it is not reached."""
+    bettor = eprocess_for(POLICY, monitor.levels, 1, name=SHARED)
+    state, wealth, n, first = monitor.start(), bettor.start(), 0, [0] * len(bettor.ladder)
+    for batch in batches:
         state, p_values = monitor.judge(state, batch)
         for each, p_value in zip(batch, p_values, strict=True):
             wealth, verdict = bettor.step(wealth, Observation(p_value, each.digest))
-            first += 1
-            if verdict.action > Action.ALLOW:
-                return first
-    return 0
+            n += 1
+            first = [at or n * (verdict.action >= action) for at, (_, action) in zip(first, bettor.ladder, strict=True)]
+        if all(first):
+            break
+    return first
 
 
-def bet(monitor: SharedPerturbation, account: list[Sighting], p_values: np.ndarray) -> bool:
-    """Whether an e-process on these p-values ever alarms."""
-    bettor = EProcess(levels=monitor.levels, ladder=((ALPHA, Action.FLAG),))
+def alarmed(monitor: SharedPerturbation, account: list[Sighting]) -> bool:
+    """Whether the account ever reaches the first rung."""
+    return alarms(monitor, [account])[0] > 0
+
+
+def bet(monitor: SharedPerturbation, p_values: np.ndarray) -> bool:
+    """Whether an e-process on these p-values ever reaches the first rung."""
+    bettor = eprocess_for(POLICY, monitor.levels, 1, name=SHARED)
     state = bettor.start()
-    for each, p_value in zip(account, p_values, strict=True):
-        state, verdict = bettor.step(state, Observation(float(p_value), each.digest))
-    return verdict.action > Action.ALLOW
+    for i, p_value in enumerate(p_values):
+        state, _ = bettor.step(state, Observation(float(p_value), str(i)))
+    return bettor.verdict(state).action >= bettor.ladder[0][1]
 
 
 def marginal(monitor: SharedPerturbation, vectors: np.ndarray) -> np.ndarray:
     """Ordinary conformal p-values along the monitor's own directions."""
     p = np.ones(len(vectors))
-    for start in epochs(vectors):
-        direction = vectors[:start].mean(axis=0)
-        ordered = np.sort(monitor.reference @ direction)
-        above = len(ordered) - np.searchsorted(ordered, vectors[start : 2 * start] @ direction, "left")
-        p[start : 2 * start] = (1 + above) / (1 + len(ordered))
+    for start, stop, before, _ in epochs(vectors):
+        ordered = np.sort(scores(monitor.reference, before))
+        above = len(ordered) - np.searchsorted(ordered, scores(vectors[start:stop], before), "left")
+        p[start:stop] = (1 + above) / (1 + len(ordered))
     return p
 
 
 def circular(monitor: SharedPerturbation, vectors: np.ndarray) -> np.ndarray:
-    """The monitor's own judgement, but along a mean that already holds the epoch it judges."""
+    """The monitor's own judgement, but along directions that already hold the epoch they judge."""
     p = np.ones(len(vectors))
-    for start in epochs(vectors):
-        direction = monitor_module._direction(vectors[: 2 * start].mean(axis=0))
-        cuts = monitor._cuts(direction, start.bit_length() - 1)
-        scores = vectors[start : 2 * start] @ direction
-        for level, cut in reversed(list(zip(monitor.levels, cuts, strict=True))):
+    for number, (start, stop, _, after) in enumerate(epochs(vectors)):
+        found = scores(vectors[start:stop], after)
+        for level, cut in reversed(list(zip(monitor.levels, monitor._cuts(after, number), strict=True))):
             if cut is not None:
-                p[start : 2 * start][scores > cut] = level
+                p[start:stop][found > cut] = level
     return p
 
 
-def epochs(vectors: np.ndarray) -> list[int]:
-    """Where the monitor sets its direction anew: 1, 2, 4, ..."""
-    return [2**j for j in range(len(vectors).bit_length()) if 2**j < len(vectors)]
+def epochs(vectors: np.ndarray) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
+    """Start and end of each epoch as the monitor has them, its directions, and those it would have had at its end."""
+    starts = [*range(1, EPOCH), *range(EPOCH, len(vectors), EPOCH)]
+    means = learnt(np.zeros((2, vectors.shape[1]), np.float32), vectors[0], 1)
+    for start, stop in zip(starts, [*starts[1:], len(vectors)], strict=True):
+        before = unit(means)
+        for n in range(start, stop):
+            means = learnt(means, vectors[n], n + 1)
+        yield start, stop, before, unit(means)
 
 
 def series(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -271,33 +290,47 @@ def series(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.stack(out)
 
 
+def drawn(pools: list[list[np.ndarray]], share: float = 1.0, after: int = 0) -> Plan:
+    """Accounts take turns with `pools`; a `share` of their requests beyond the first `after` draws from the pool."""
+
+    def plan(number: int, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+        pool = np.stack(pools[number % len(pools)])
+        chosen = pool[rng.integers(len(pool), size=after + PATIENCE)]
+        chosen[rng.random(len(chosen)) >= share] = 0
+        chosen[:after] = 0
+        return rng.integers(n, size=len(chosen)), chosen
+
+    return plan
+
+
+def faded(delta: np.ndarray, steps: int) -> Plan:
+    """Each image is sent `steps` times, first as it is, last with all of `delta`."""
+
+    def plan(number: int, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+        shares = np.resize(np.linspace(0, 1, steps, dtype=np.float32), PATIENCE)
+        return rng.integers(n, size=PATIENCE)[np.arange(PATIENCE) // steps], shares[:, None, None, None] * delta
+
+    return plan
+
+
 def attacked(
-    task: Task,
-    victim: Any,
-    pools: list[list[np.ndarray]],
-    share: float,
-    alpha: float,
-    *,
-    clean_first: bool = False,
-    accounts: int = THIEVES,
-    draws: int = 4,
-) -> np.ndarray:
-    """Requests until the alarm ``(accounts,)``; accounts take turns with `pools`, requests draw from a pool."""
+    task: Task, victim: Any, plan: Plan, *, after: int = 0, accounts: int = THIEVES, draws: int = 4
+) -> list[np.ndarray]:
+    """Requests beyond the first `after` until each rung ``(accounts,)``; `PATIENCE` where it is never reached."""
     counts = []
     for seed in range(draws):
         scene, rng = draw(task, victim, 1000 + seed), np.random.default_rng(seed)
-        clean = sight(scene, scene.traffic)
-        moved = [[sight(scene, np.clip(scene.traffic + delta, 0, 1)) for delta in pool] for pool in pools]
         for number in range(accounts // draws):
-            pool = moved[number % len(pools)]
-            account = []
-            for i, row in enumerate(rng.integers(len(scene.traffic), size=PATIENCE)):
-                source = pool[rng.integers(len(pool))] if rng.random() < share else clean
-                if clean_first:
-                    account.append(Sighting(clean[0][row], clean[1][row], f"clean {row}"))
-                account.append(Sighting(source[0][row], source[1][row], f"{i} {row}"))
-            counts.append(alarm(scene.monitor, account[:PATIENCE], alpha) or PATIENCE)
-    return np.array(counts)
+            first = alarms(scene.monitor, sent(scene, *plan(number, rng, len(scene.traffic))))
+            counts.append([at - after if at else PATIENCE for at in first])
+    return list(np.array(counts).T)
+
+
+def sent(scene: Scene, rows: np.ndarray, added: np.ndarray, size: int = 50) -> Iterator[list[Sighting]]:
+    """An account's requests, `size` at a time."""
+    for start in range(0, len(rows), size):
+        images = np.clip(scene.traffic[rows[start : start + size]] + added[start : start + size], 0, 1)
+        yield [replace(each, digest=f"{start} {each.digest}") for each in every(sight(scene, images))]
 
 
 def perturbation(task: Task, victim: Any, radius: int, goal: int | None, seed: int) -> np.ndarray:
@@ -318,15 +351,21 @@ def fooling(victim: Any, task: Task, delta: np.ndarray) -> float:
     return float((decide(victim, (x + torch.from_numpy(delta)).clamp(0, 1)) != decide(victim, x)).float().mean())
 
 
-def rate(name: str, hits: Sequence[bool], target: str, *, bound: float, **details: Any) -> Claim:
-    """A claim about a share of accounts; met while its interval reaches down to `bound`."""
-    low, high = clopper_pearson(sum(hits), len(hits))
+def bounded(monitor: SharedPerturbation) -> dict[str, Any]:
+    """The target of `rate`: what one account is promised."""
+    bound = ALPHA + monitor.risk
+    return {"target": f"<= alpha + delta = {bound:.5f} within sampling error, interval below 3 x that", "bound": bound}
+
+
+def rate(name: str, hits: Sequence[bool], target: str, *, bound: float | None = None, **details: Any) -> Claim:
+    """A claim about a share of accounts; met while its interval reaches down to `bound` and not above 3 x `bound`."""
+    low, high = clopper_pearson(int(sum(hits)), len(hits))
     return Claim(
         claim=name,
         value=float(np.mean(hits)),
         interval=(low, high),
         target=target,
-        met=low <= bound,
+        met=bound is None or (low <= bound and high <= 3 * bound),
         n=len(hits),
         seed=0,
         details={"interval_assumes": "independent accounts", **details},

@@ -1,7 +1,8 @@
 """The shared-perturbation monitor on PneumoniaMNIST against attackers who know it, at 8/255.
 
-They use many perturbations, send each image clean first, or craft one perturbation whose residual stays short: on the
-deployed map itself, or on maps made of the very rows that was fitted on, but with another sketch or with none.
+They use many perturbations, either sign of one or of many, begin late, send each image clean first or fade the
+perturbation in on copies of it, or craft one whose residual stays short: on the deployed map itself, or on maps made of
+the very rows that was fitted on, but with another sketch or with none.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import numpy as np
 import torch
 from claim import Claim
 from shared import (
-    ALPHA,
     PATIENCE,
     Scene,
     attacked,
     draw,
+    drawn,
+    faded,
     fooling,
     perturbation,
     requests,
@@ -31,11 +33,18 @@ from guard.monitor import residual as residual_module
 
 CLAIMS = (
     "shared_adaptive_pool",
+    "shared_adaptive_alternating",
+    "shared_adaptive_alternating_pool",
+    "shared_adaptive_late",
+    "shared_adaptive_late_alternating",
     "shared_adaptive_clean_first",
+    "shared_adaptive_fading",
+    "shared_adaptive_fading_on_one_image",
     "shared_adaptive_quiet",
     "shared_adaptive_quiet_knows_the_sketch",
 )
 POOLS = (2, 8, 32)
+LATE = 1000
 WEIGHTS = (0.02, 0.05, 0.1, 0.2, 0.3)
 
 
@@ -43,7 +52,7 @@ def measure() -> Iterator[Claim]:
     """Requests until each attacker is noticed, and what the quiet ones keep."""
     victim, task = pneumonia_victim()
     pool = [perturbation(task, victim, 8, (None, 0, 1)[i % 3], i) for i in range(max(POOLS))]
-    found = {size: attacked(task, victim, [pool[:size]], 1.0, ALPHA) for size in POOLS}
+    found = {size: attacked(task, victim, drawn([pool[:size]]))[0] for size in POOLS}
     yield requests(
         "shared_adaptive_pool",
         found[max(POOLS)],
@@ -51,11 +60,20 @@ def measure() -> Iterator[Claim]:
         pools={str(size): summary(counts) for size, counts in found.items()},
         fooling=float(np.mean([fooling(victim, task, delta) for delta in pool])),
     )
-    yield requests(
-        "shared_adaptive_clean_first",
-        attacked(task, victim, [[pool[0]]], 1.0, ALPHA, clean_first=True),
-        "reported: every image is first sent clean, then with the perturbation at 8/255",
-    )
+    one, either = pool[:1], [pool[0], -pool[0]]
+    signs = [sign * delta for delta in pool for sign in (1, -1)]
+    for name, plan, after, what in (
+        ("alternating", drawn([either]), 0, "one perturbation at 8/255, either sign at random"),
+        ("alternating_pool", drawn([signs]), 0, f"{len(pool)} perturbations at 8/255, either sign, at random"),
+        ("late", drawn([one], after=LATE), LATE, f"{LATE} clean requests first, which are not counted"),
+        ("late_alternating", drawn([either], after=LATE), LATE, f"{LATE} clean requests first, then either sign"),
+        ("clean_first", faded(pool[0], 2), 0, "every image is first sent clean, then with the perturbation at 8/255"),
+        ("fading", faded(pool[0], 5), 0, "every image is sent 5 times, the perturbation fading in to 8/255"),
+        ("fading_on_one_image", faded(pool[0], 200), 0, "an image is sent 200 times, fading in to 8/255"),
+    ):
+        counts, strict = attacked(task, victim, plan, after=after)
+        details = {"fooling_of_the_other_sign": fooling(victim, task, -pool[0])} if "alternating" in name else {}
+        yield requests(f"shared_adaptive_{name}", counts, f"reported: {what}", strict=summary(strict), **details)
     scene = draw(task, victim, 1000)
     known = {
         "the map": scene.residuals,
@@ -66,7 +84,7 @@ def measure() -> Iterator[Claim]:
     for what, residuals in known.items():
         for weight in WEIGHTS:
             delta = quietest(scene, residuals, 8, weight)
-            counts = attacked(task, victim, [[delta]], 1.0, ALPHA, accounts=6, draws=1)
+            counts, _ = attacked(task, victim, drawn([[delta]]), accounts=6, draws=1)
             found.append({"knows": what, "weight": weight, "fooling": fooling(victim, task, delta), **summary(counts)})
     for name, knows in (("quiet", list(known)[1:]), ("quiet_knows_the_sketch", list(known)[:1])):
         tried = [each for each in found if each["knows"] in knows]

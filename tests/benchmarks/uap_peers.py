@@ -6,6 +6,7 @@ is searched after everything else.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import statistics
@@ -26,26 +27,31 @@ from attacks.ball import Ball
 from attacks.benchmarks.base import Task
 from attacks.benchmarks.tasks import load
 from attacks.benchmarks.victims import train_victim
-from attacks.evasion.uap import UniversalPerturbation, craft
+from attacks.evasion.uap import UniversalPerturbation, climb, craft
 from attacks.evasion.universal import Goal, others
 
 CLAIMS = ("uap_efficiency", "uap_against_art")
 
 LEVEL, ROWS, EFFICIENT, CHEAPER = 10, 500, 0.9, 20
-PASSES = 15  # of ART over the images, as in Hirano et al. 2021
-TRIES: tuple[tuple[str, float, int], ...] = (
-    ("fgsm", 2, PASSES),
-    ("fgsm", 4, PASSES),
-    ("fgsm", 8, PASSES),
-    ("fgsm", 0.0012 * 255, PASSES),  # the paper's own inner step, 0.0024 of the range [-1, 1]
-    ("fgsm", 2, 3),
-    ("pgd", 4, 3),
+FEWER = (50, 100, 250, ROWS)  # how many of the rows either side may craft on
+ART = (
+    *itertools.product(("fgsm 2/255", "fgsm 4/255", "fgsm 8/255"), FEWER, (1, 3)),
+    ("fgsm 2/255", ROWS, 15),  # 15 passes as in Hirano et al. 2021
+    ("fgsm 4/255", ROWS, 15),
+    ("fgsm 0.306/255", ROWS, 15),  # the paper's own inner step, 0.0024 of the range [-1, 1]
 )
+UNTARGETED = (("pgd 4/255", 100, 1), ("pgd 4/255", ROWS, 3), ("deepfool", 100, 1))
+OURS = tuple(itertools.product(("batches of 10", "batches of 20", "batches of 50"), FEWER, (1, 2, 4)))
+LOOSE = 0.005  # what the success of ART's cheapest setting may lack of that of its best
+REPEATS = 5
 MISSING = (
     "uap_peers: {error}; install ART with `pip install --no-deps --target DIR adversarial-robustness-toolbox==1.20.1 "
     "six` and set MEDWARD_PEERS to that folder"
 )
-LADDER = (1, 2, 4, 8, 16)  # our epochs; the first that reaches what ART does counts
+
+Setting = tuple[str, int, int]
+"""How a step is made, the number of rows, and of passes over them."""
+Craft = Callable[[Setting], Tensor]
 
 
 def measure() -> Iterator[Claim]:
@@ -101,7 +107,7 @@ def efficiency(victim: nn.Module, task: Task, repeats: int = 7) -> Claim:
 
 
 def against_art(attack_by_art: Callable[..., Tensor]) -> Claim:
-    """Without a target and for two classes: ART's best setting, and what it costs us to do as well."""
+    """Without a target and for two classes: what each side's cheapest good setting costs, and how it does on test."""
     drawn = load("lesion", seed=SEED, size=32)
     victims = {
         "pneumoniamnist": pneumonia_victim(),
@@ -110,75 +116,157 @@ def against_art(attack_by_art: Callable[..., Tensor]) -> Claim:
     table: dict[str, Any] = {}
     for name, (victim, task) in victims.items():
         victim.requires_grad_(False)
-        rows = torch.from_numpy(task.splits["calibration"].inputs)[:ROWS]
         for goal in (None, 0, 1):
-            table[f"{name}, {'nontargeted' if goal is None else f'to class {goal}'}"] = compared(
-                victim, task, rows, goal, attack_by_art
-            )
+            row = f"{name}, {'nontargeted' if goal is None else f'to class {goal}'}"
+            table[row] = compared(victim, task, goal, attack_by_art)
     ratios = [each["cpu_ratio"] for each in table.values()]
-    ahead = [each["ours"]["held_out"] - each["art_best"]["held_out"] for each in table.values()]
+    gains = [each["gain_on_test"] for each in table.values()]
     return Claim(
         claim="uap_against_art",
         value=min(ratios),
-        target=f">= {CHEAPER} times less CPU time than ART's best setting, at equal or higher held-out success",
-        met=min(ratios) >= CHEAPER and min(ahead) >= 0,
+        target=f">= {CHEAPER} times less CPU time in every row than ART's cheapest good setting, at equal or higher "
+        "success on test rows than that and ART's best; settings are chosen on other rows",
+        met=min(ratios) >= CHEAPER and min(gains) >= 0,
         n=len(table),
         seed=SEED,
         details={
             "epsilon": f"{LEVEL}/255",
-            "craft_rows": ROWS,
+            "craft_rows": f"at most {ROWS}",
             "art": "1.20.1",
-            "least_gain": min(ahead),
+            "cpu_ratio": {
+                "least": min(ratios),
+                "median": statistics.median(ratios),
+                "geometric_mean": round(statistics.geometric_mean(ratios), 1),
+            },
+            "least_gain": min(gains),
             "rows": table,
         },
     )
 
 
-def compared(
-    victim: nn.Module, task: Task, rows: Tensor, goal: Goal, attack_by_art: Callable[..., Tensor]
-) -> dict[str, Any]:
-    """Both attacks on one victim: ART's best setting on held-out rows, and our shortest run that does as well."""
-    ball, decided = radius(task), decide(victim, rows)
-    x, y = others(rows, decided, goal)
-    tries = {}
-    for attacker, level, passes in TRIES:
-        if attacker != "fgsm" and goal is not None:
-            continue  # ART's targeted loop has only FGSM inside
-        cpu, theirs = seconds(
-            lambda a=attacker, e=level, p=passes: attack_by_art(victim, task, rows, decided, goal, a, e / 255, p)
-        )
-        tries[f"{attacker} {level:.3g}/255, {passes} passes"] = {
-            "cpu_seconds": round(cpu, 2),
-            "held_out": held_out(victim, task, ball, theirs, goal),
+def compared(victim: nn.Module, task: Task, goal: Goal, attack_by_art: Callable[..., Tensor]) -> dict[str, Any]:
+    """Both attacks on one victim.
+
+    Settings are chosen on "holdout": ART's best, its cheapest that is as good but for `LOOSE`, and our cheapest that
+    is as good as ART's best (or, where none is, our best). Only these are judged, once, on "test".
+    """
+    ball = radius(task)
+    x, y = asked(victim, task, "calibration", goal)
+    valid, test = asked(victim, task, "holdout", goal), asked(victim, task, "test", goal)
+
+    def theirs(setting: Setting) -> Tensor:
+        inner, rows, passes = setting
+        return attack_by_art(victim, task, x[:rows], y[:rows], goal, inner, passes)
+
+    def mine(setting: Setting) -> Tensor:
+        return ours(victim, x, y, ball, goal, setting)
+
+    def on_holdout(delta: Tensor) -> float:
+        return float(won(victim, ball, *valid, delta, goal).mean())
+
+    by_art = ladder(theirs, ART + (UNTARGETED if goal is None else ()), on_holdout)
+    by_us = ladder(mine, OURS, on_holdout)
+    level, reach = (max(success for _, success, _ in tries.values()) for tries in (by_art, by_us))
+    best = cheapest(by_art, level)
+    cheap = cheapest(by_art, level - LOOSE)
+    chosen = cheapest(by_us, min(level, reach))
+    cost = {
+        name: repeated(lambda c=craft, s=each: c(s))
+        for name, craft, each in (("art", theirs, cheap), ("ours", mine, chosen))
+    }
+    judged = {
+        name: won(victim, ball, *test, tries[each][2], goal)
+        for name, tries, each in (("best", by_art, best), ("cheap", by_art, cheap), ("ours", by_us, chosen))
+    }
+    gains = {name: judged["ours"] - judged[name] for name in ("best", "cheap")}
+    close = min(gains, key=lambda name: float(gains[name].mean()))
+
+    def shown(setting: Setting, cpu: float, valid_success: float, name: str) -> dict[str, Any]:
+        return {
+            "setting": worded(setting),
+            "cpu_seconds": round(cpu, 4),
+            "success_on_holdout": round(valid_success, 4),
+            "success_on_test": round(float(judged[name].mean()), 4),
         }
-    best = max(tries.values(), key=lambda each: (each["held_out"], -each["cpu_seconds"]))
-    mine: dict[str, float] = {}
-    for epochs in LADDER:
-        cpu, delta = seconds(lambda e=epochs: ours(victim, x, y, ball, goal, e))
-        mine = {"epochs": epochs, "cpu_seconds": round(cpu, 3), "held_out": held_out(victim, task, ball, delta, goal)}
-        if mine["held_out"] >= best["held_out"]:
-            break
+
     return {
-        "ours": mine,
-        "art_best": best,
-        "cpu_ratio": round(best["cpu_seconds"] / mine["cpu_seconds"], 1),
-        "art": tries,
+        "ours": shown(chosen, cost["ours"], by_us[chosen][1], "ours"),
+        "art_cheapest": shown(cheap, cost["art"], by_art[cheap][1], "cheap"),
+        "art_best": shown(best, by_art[best][0], level, "best"),
+        "cpu_ratio": round(cost["art"] / cost["ours"], 1),
+        "cpu_ratio_to_art_best": round(by_art[best][0] / cost["ours"], 1),
+        "gain_on_test": round(float(gains[close].mean()), 4),
+        "gain_interval": paired(gains[close]),
+        "test_rows": len(test[0]),
+        "tries": {
+            name: {worded(each): [round(cpu, 4), round(success, 4)] for each, (cpu, success, _) in tries.items()}
+            for name, tries in (("art", by_art), ("ours", by_us))
+        },
     }
 
 
-def ours(victim: nn.Module, x: Tensor, y: Tensor, ball: Ball, goal: Goal, epochs: int) -> Tensor:
-    """One start of the ascent."""
-    generator = torch.Generator().manual_seed(SEED)
-    settings: dict[str, Any] = {"epochs": epochs, "restarts": 1, "batch": 50, "detector": None}
-    return craft(victim, x, y, ball, goal=goal, generator=generator, **settings).delta
+def ladder(
+    craft: Craft, settings: tuple[Setting, ...], success: Callable[[Tensor], float]
+) -> dict[Setting, tuple[float, float, Tensor]]:
+    """What each setting took in CPU seconds, its success, and the perturbation."""
+    craft(settings[0])  # what a first call sets up is no one's cost
+    tries = {}
+    for setting in settings:
+        cpu, delta = seconds(lambda s=setting: craft(s))
+        tries[setting] = (cpu, success(delta), delta)
+    return tries
 
 
-def held_out(victim: nn.Module, task: Task, ball: Ball, delta: Tensor, goal: Goal) -> float:
-    """Success on the test split, of rows not there before."""
-    x = torch.from_numpy(task.splits["test"].inputs)
-    x, y = others(x, decide(victim, x), goal)
+def cheapest(tries: dict[Setting, tuple[float, float, Tensor]], level: float) -> Setting:
+    """The setting that took least CPU time among those whose success on "holdout" is at least `level`."""
+    return min((each for each in tries if tries[each][1] >= level), key=lambda each: tries[each][0])
+
+
+def worded(setting: Setting) -> str:
+    """A setting as it stands in the results."""
+    return f"{setting[0]}, {setting[1]} rows, {setting[2]} passes"
+
+
+def ours(victim: nn.Module, x: Tensor, y: Tensor, ball: Ball, goal: Goal, setting: Setting) -> Tensor:
+    """One start of the ascent, its last perturbation."""
+    batches, rows, epochs = setting
+    return climb(
+        victim,
+        x[:rows],
+        y[:rows],
+        ball,
+        torch.zeros_like(x[:1]),
+        loss=0,
+        goal=goal,
+        epochs=epochs,
+        batch=int(batches.split()[-1]),
+        detector=None,
+        generator=torch.Generator().manual_seed(SEED),
+    )[0][-1]
+
+
+def asked(victim: nn.Module, task: Task, split: str, goal: Goal) -> tuple[Tensor, Tensor]:
+    """Rows of a split that are not at the goal before, and the victim's decisions; at most `ROWS` to craft on."""
+    x = torch.from_numpy(task.splits[split].inputs)
+    x = x[:ROWS] if split == "calibration" else x
+    return others(x, decide(victim, x), goal)
+
+
+def won(victim: nn.Module, ball: Ball, x: Tensor, y: Tensor, delta: Tensor, goal: Goal) -> Tensor:
+    """Which rows the perturbation wins, 0 or 1 each."""
     moved = decide(victim, ball.clip(x + delta))
-    return round(float((moved != y if goal is None else moved == goal).float().mean()), 4)
+    return (moved != y if goal is None else moved == goal).double()
+
+
+def paired(difference: Tensor) -> tuple[float, float]:
+    """The 95 % interval of a mean over rows that both sides were judged on."""
+    middle, half = float(difference.mean()), 1.96 * float(difference.std()) / len(difference) ** 0.5
+    return round(middle - half, 4), round(middle + half, 4)
+
+
+def repeated(work: Callable[[], Any]) -> float:
+    """CPU seconds, the median of `REPEATS`."""
+    return statistics.median(seconds(work)[0] for _ in range(REPEATS))
 
 
 def art() -> Callable[..., Tensor]:
@@ -192,21 +280,31 @@ def art() -> Callable[..., Tensor]:
         print(MISSING.format(error=error), file=sys.stderr)
         raise SystemExit(2) from None
 
-    def attack(
-        victim: nn.Module, task: Task, x: Tensor, y: Tensor, goal: Goal, attacker: str, step: float, passes: int
-    ) -> Tensor:
+    def attack(victim: nn.Module, task: Task, x: Tensor, y: Tensor, goal: Goal, inner: str, passes: int) -> Tensor:
         random.seed(SEED)
         np.random.seed(SEED)  # noqa: NPY002  # ART draws from NumPy's global state
         classes = len(task.classes)
         estimator = PyTorchClassifier(
             victim, nn.CrossEntropyLoss(), task.shape, classes, clip_values=(task.low, task.high), device_type="cpu"
         )
-        inner = {"eps": step} | ({"eps_step": step / 4, "max_iter": 10, "verbose": False} if attacker == "pgd" else {})
-        settings = {"attacker_params": inner, "delta": 1e-6, "max_iter": passes, "eps": LEVEL / 255, "norm": np.inf}
+        attacker, _, step = inner.partition(" ")
+        size = float(step.split("/")[0]) / 255 if step else 0.0
+        parameters: dict[str, Any] = {
+            "fgsm": {"eps": size},
+            "pgd": {"eps": size, "eps_step": size / 4, "max_iter": 10, "verbose": False},
+            "deepfool": {"max_iter": 10, "verbose": False},
+        }[attacker]
+        settings = {
+            "attacker_params": parameters,
+            "delta": 1e-6,
+            "max_iter": passes,
+            "eps": LEVEL / 255,
+            "norm": np.inf,
+        }
         if goal is None:
             loop, labels = Nontargeted(estimator, attacker, verbose=False, **settings), np.eye(classes)[y.numpy()]
         else:
-            inner["targeted"] = True
+            parameters["targeted"] = True
             loop = TargetedUniversalPerturbation(estimator, attacker, **settings)
             labels = np.tile(np.eye(classes)[goal], (len(x), 1))
         loop.generate(x.numpy(), labels.astype(np.float32))

@@ -1,22 +1,25 @@
+import itertools
 import re
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
+from support.planted import Faulty
 
 from attacks.ascent import decide
 from attacks.ball import Ball, FeatureRules
-from attacks.base import Access, AttackData
+from attacks.base import PER_CLASS, Access, AttackData
 from attacks.benchmarks.natural import natural_images
 from attacks.evasion import PGD, UniversalPerturbation
 from attacks.evasion.scene import Scene
-from attacks.evasion.uap import craft, flip
+from attacks.evasion.uap import climb, craft, flip
 from attacks.evasion.universal import others
 from attacks.target import Response, Target, open_oracle
 from guard.data import Split
 from guard.errors import MedwardError
 from guard.policy import Policy, ScreenPolicy
+from guard.types import ModelSpec, Outputs
 
 POLICY = Policy(on_error="flag")
 ATTACK = UniversalPerturbation(epsilon=0.3, epochs=6)
@@ -62,7 +65,7 @@ def test_targeted_reaches_its_class_and_judges_only_rows_not_there_before(plain,
     result = run(attack, plain, attack_data)
     clean = plain.predict(attack_data.test.inputs).scores.argmax(axis=1)
     assert attack.name == "uap-targeted"
-    assert len(result.outcome) == (clean != 8).sum()
+    assert len(result.outcome) == ((clean != 8) & (attack_data.test.labels != 8)).sum()
     assert result.outcome.mean() > result.baseline.mean() + 0.3
 
 
@@ -273,6 +276,35 @@ def test_the_success_it_states_is_that_of_the_perturbation_it_returns(plain, row
         assert found.gradients <= len(x) * 6 * 2
 
 
+def climbed(plain, x, y, ball, **settings):
+    settings = {"loss": 0, "goal": None, "epochs": 1, "batch": 5, "detector": None, "seed": 0} | settings
+    generator = torch.Generator().manual_seed(settings.pop("seed"))
+    return climb(plain.network, x, y, ball, torch.zeros_like(x[:1]), generator=generator, **settings)
+
+
+def test_one_start_gives_the_perturbation_of_each_epoch_and_the_last_is_what_a_run_of_one_start_returns(plain, rows):
+    ball = Ball(torch.full((1, 1, 1), 0.2), 0.0, 1.0)
+    kept, seen = climbed(plain, *rows[0], ball, epochs=3, batch=50)
+    assert len(kept) == len(seen) == 3
+    assert seen[0] < seen[-1]
+    assert all(float(delta.abs().max()) <= np.float32(0.2) for delta in kept)
+    assert torch.equal(kept[-1], crafted(plain, rows, ball, epochs=3, restarts=1).delta)
+
+
+def test_small_batches_follow_the_rows_before_them(plain, rows, monkeypatch):
+    ball = Ball(torch.full((1, 1, 1), 0.2), 0.0, 1.0)
+    (x, y), (others_x, others_y) = rows
+
+    def fooled():
+        found = [climbed(plain, x[:50], y[:50], ball, seed=seed)[0][-1] for seed in range(5)]
+        moved = [decide(plain.network, (others_x + delta).clamp(0, 1)) != others_y for delta in found]
+        return float(torch.stack(moved).float().mean())
+
+    kept = fooled()
+    monkeypatch.setattr("attacks.evasion.uap.MOMENTUM", 0.0)
+    assert kept > fooled() + 0.02
+
+
 def test_l2_beats_noise_of_the_same_length_and_stays_in_the_ball(plain, rows):
     ball = Ball(torch.full((1, 1, 1), 1.5), 0.0, 1.0, "2")
     found = crafted(plain, rows, ball)
@@ -327,6 +359,98 @@ def test_all_targets_at_once_judges_the_goal_that_fools_most_craft_rows_and_repo
     )
     alone = crafted(plain, rows, Ball(torch.full((1, 1, 1), 0.3), 0.0, 1.0), epochs=3, restarts=1)
     assert share >= alone.success - 1e-6
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """Three classes that a shift reaches unlike easily, in an order of choice."""
+
+    order: tuple[int, ...]
+
+    @property
+    def spec(self):
+        names = tuple("abc"[k] for k in self.order)
+        return ModelSpec(name="toy", modality="tabular", shape=(2,), classes=names, output="logits")
+
+    @property
+    def network(self):
+        layer = torch.nn.Linear(2, 3)
+        weights, bias = torch.tensor([[1.0, 0.0], [-1.0, 0.5], [0.0, -1.0]]), torch.tensor([0.0, 0.3, -0.8])
+        with torch.no_grad():
+            layer.weight.copy_(weights[list(self.order)])
+            layer.bias.copy_(bias[list(self.order)])
+        return layer.eval().requires_grad_(False)
+
+    def predict(self, inputs):
+        with torch.no_grad():
+            return Outputs(self.network(torch.as_tensor(inputs)).numpy())
+
+
+def test_the_worst_class_is_judged_whatever_the_order_of_the_classes(unchecked):
+    rows = np.random.default_rng(0).normal(size=(600, 2)).astype(np.float32)
+    attack = replace(ATTACK, epsilon=1.2, target_class="worst")
+    found = []
+    for order in itertools.permutations(range(3)):
+        model = Ordered(order)
+        labels = np.asarray([order.index(k) for k in Ordered((0, 1, 2)).predict(rows).scores.argmax(1)])
+        data = AttackData(craft=Split(rows[:300]), test=Split(rows[300:], labels[300:]))
+        result = attack.run(Target(model.spec, open_oracle(model), attack.threat, network=model.network), data, seed=0)
+        reached = {name[-1]: ys[-1] for name, (_, ys) in result.curves.items() if PER_CLASS in name}
+        found.append((sorted(reached.items()), result.outcome.tolist()))
+    assert attack.name == "uap-targeted"
+    assert [name for name, _ in found[0][0]] == ["a", "b", "c"]
+    assert all(each == found[0] for each in found)
+    share = np.mean(found[0][1])
+    assert share == max(reached.values()) > min(reached.values()) + 0.1
+    assert result.one_answer is None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A screen that stops every answer of one class."""
+
+    label: int
+
+    def score(self, inputs, outputs, xp=np):
+        return (outputs.scores.argmax(1) == self.label).astype(float)
+
+    def screen_cut(self, rate):
+        return 0.5
+
+
+def test_the_class_a_guard_lets_through_is_the_worst_however_well_others_are_reached(unchecked, plain, attack_data):
+    attack = replace(ATTACK, epochs=3, restarts=1, target_class="worst")
+    free = run(attack, plain, attack_data)
+    shown = {name.split(PER_CLASS)[1]: ys[-1] for name, (_, ys) in free.curves.items() if PER_CLASS in name}
+    best = max(shown, key=shown.get)
+    result = run(attack, plain, attack_data, oracle=behind(Refused(int(best)), plain))
+    reached = {name.split(PER_CLASS)[1]: ys[-1] for name, (_, ys) in result.curves.items() if PER_CLASS in name}
+    assert reached[best] == 0
+    assert result.outcome.mean() > max(reached.values()) - 0.1
+
+
+def test_a_perturbation_of_the_model_before_hardening_that_wins_more_gives_masked_gradients_away(
+    unchecked, plain, attack_data
+):
+    name = "weaker than transfer from the model before hardening"
+    masked = replace(plain, network=Faulty(plain.network.body, backward="flipped"))
+    for attack in (replace(ATTACK, epochs=3), replace(ATTACK, epochs=3, target_class=8)):
+        assert any(flag.startswith(name) for flag in run(attack, masked, attack_data, twin=plain.network).flags)
+        assert not any(flag.startswith("weaker") for flag in run(attack, plain, attack_data, twin=plain.network).flags)
+    knowing = replace(ATTACK, epochs=3, access=Access.SCORES)
+    assert run(knowing, masked, attack_data, twin=plain.network).flags == ()
+
+
+def test_rows_without_labels_are_judged_by_the_decision_alone(unchecked, plain, attack_data):
+    clean = plain.predict(attack_data.test.inputs).scores.argmax(axis=1)
+    unlabelled = replace(attack_data, test=Split(attack_data.test.inputs))
+    result = run(replace(ATTACK, epochs=1, target_class=8), plain, unlabelled)
+    assert len(result.outcome) == (clean != 8).sum()
+
+
+def test_what_one_answer_for_all_rows_would_fool_is_told_of_untargeted_runs(result, plain, attack_data):
+    clean = plain.predict(attack_data.test.inputs).scores.argmax(axis=1)
+    assert result.one_answer == pytest.approx(1 - np.bincount(clean).max() / len(clean))
 
 
 def test_crafted_on_natural_images_alone_it_touches_no_medical_row(unchecked, plain, attack_data):

@@ -4,6 +4,7 @@ import json
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,8 +15,8 @@ from guard.types import Action, Observation
 LADDER = ((0.01, Action.COARSEN), (0.0001, Action.WITHHOLD))
 
 
-def run(p_values, *, levels=GRID, ladder=LADDER):
-    monitor = EProcess(levels=levels, ladder=ladder)
+def run(p_values, *, levels=GRID, ladder=LADDER, late=False):
+    monitor = EProcess(levels=levels, ladder=ladder, late=late)
     state, verdicts = monitor.start(), []
     for i, p in enumerate(p_values):
         state, verdict = monitor.step(state, Observation(float(p), str(i)))
@@ -31,13 +32,43 @@ def test_wealth_is_the_average_of_the_bettors_products(p_values):
     assert math.isclose(math.exp(log_wealth(state["n"], state["hits"], GRID)), np.mean(products), rel_tol=1e-9)
 
 
-def test_benign_accounts_ever_alarm_no_more_than_alpha():
+@given(st.lists(st.sampled_from([*GRID, 1.0]), min_size=1, max_size=40))
+def test_late_wealth_is_the_average_over_bettors_and_starting_times(p_values):
+    parts = [
+        math.prod((1 - w) + w * (p <= tau) / tau for p in p_values[start:]) / ((start + 1) * (start + 2))
+        for w in STAKES
+        for tau in GRID
+        for start in range(len(p_values))
+    ]
+    _, verdicts = run(p_values, late=True)
+    wealth = math.fsum(parts) / len(STAKES) / len(GRID)
+    assert math.isclose(math.exp(verdicts[-1].evidence["log_e"]), wealth, rel_tol=1e-9)
+
+
+def test_an_account_that_turns_bad_is_noticed_by_late_bettors_only():
+    p_values = [1.0] * 2000 + [0.01] * 12
+    assert run(p_values, late=True)[1][-1].action >= Action.COARSEN
+    assert run(p_values)[1][-1].action is Action.ALLOW
+    pure, late = (sum(v.action is Action.ALLOW for v in run([0.01] * 20, late=each)[1]) for each in (False, True))
+    assert late <= pure + 1, "who is bad from the start gains a query at most"
+
+
+def test_a_state_kept_without_starting_times_starts_anew_with_them_and_keeps_its_alarm():
+    bad, _ = run([0.005] * 10)
+    resumed = EProcess(levels=GRID, ladder=LADDER, late=True).resume(bad)
+    assert resumed["n"] == 0
+    assert resumed["peak"] == bad["peak"] > 0
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_benign_accounts_ever_alarm_no_more_than_alpha(late):
     # p-values exactly at their levels: the worst benign case the guarantee allows.
     rng = np.random.default_rng(0)
-    alpha, accounts, queries = 0.1, 300, 400
+    alpha, accounts, queries = 0.1, 200, 300
     cells = np.searchsorted(GRID, rng.random((accounts, queries)))
     p_values = np.array([*GRID, 1.0])[cells]
-    alarmed = sum(run(row, ladder=((alpha, Action.FLAG),))[1][-1].action is Action.FLAG for row in p_values)
+    ladder = ((alpha, Action.FLAG),)
+    alarmed = sum(run(row, ladder=ladder, late=late)[1][-1].action is Action.FLAG for row in p_values)
     assert alarmed / accounts <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / accounts)
 
 

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guard.monitor import EProcess, SharedPerturbation, Sighting
-from guard.monitor.shared import HORIZON, MEMORY, SLACK, epoch_risk, shared_levels
+from guard.monitor.shared import CHAINS, CODES, HORIZON, SLACK, epoch_risk, learnt, scores, shared_levels, unit
+from guard.pipeline import SHARED, eprocess_for
+from guard.policy import Policy
 from guard.types import Action, Observation
 
 WIDTH = 16
@@ -33,19 +35,27 @@ def p_values(vectors, monitor=None, codes=None):
 
 
 def alarmed(p, levels, alpha):
-    bettor = EProcess(levels=levels, ladder=((alpha, Action.FLAG),))
+    return requests(p, levels, alpha) < len(p)
+
+
+def requests(p, levels, alpha=0.01):
+    """How many queries pass before the alarm; all of them if there is none."""
+    bettor = EProcess(levels=levels, ladder=((alpha, Action.FLAG),), late=True)
     state = bettor.start()
     for i, each in enumerate(p):
         state, verdict = bettor.step(state, Observation(float(each), str(i)))
-    return verdict.action is Action.FLAG
+        if verdict.action is Action.FLAG:
+            return i
+    return len(p)
 
 
 def normal(n, seed):
     return np.random.default_rng(seed).normal(size=(n, WIDTH))
 
 
-def test_epochs_spend_no_more_than_the_risk():
-    assert sum(epoch_risk(0.01, j) for j in range(10_000)) <= 0.01
+def test_epochs_spend_the_risk_and_no_more():
+    spent = sum(epoch_risk(0.01, j) for j in range(100_000))
+    assert 0.0098 < spent <= 0.01
 
 
 @given(st.integers(1, 5000), st.floats(1e-6, 0.1))
@@ -60,7 +70,7 @@ def test_levels_are_a_grid_the_calibration_rows_can_bound_up_to_the_horizon(n, r
 
 def test_benign_accounts_ever_alarm_no_more_than_alpha_plus_delta():
     # A new calibration draw for every account, as the bound is stated; no slack could hide a break in heavy tails.
-    alpha, risk, accounts = 0.1, 0.05, 150
+    alpha, risk, accounts = 0.1, 0.05, 120
     hits = 0
     for seed in range(accounts):
         rng = np.random.default_rng(seed)
@@ -98,6 +108,54 @@ def test_a_shared_push_alarms_in_a_handful_of_queries():
     p = p_values(normal(30, 3) + PUSH, monitor)
     assert alarmed(p[:8], monitor.levels, 0.01)
     assert not alarmed(p_values(normal(1000, 4), monitor), monitor.levels, 0.01)
+
+
+def test_a_push_of_either_sign_alarms_as_soon():
+    monitor, signs = watching(), np.random.default_rng(0).choice([-1, 1], (100, 1))
+    assert requests(p_values(normal(100, 3) + signs * PUSH, monitor), monitor.levels) < 10
+    evenly = np.resize([-1, 1], (100, 1))
+    assert requests(p_values(normal(100, 3) + evenly * PUSH, monitor), monitor.levels) < 10
+
+
+@pytest.mark.parametrize("signs", [1, [[1], [-1]]])
+def test_a_long_good_past_buys_an_attacker_few_requests(signs):
+    monitor = watching()
+    attacked = normal(100, 11) + np.resize(signs, (100, 1)) * PUSH
+    p = p_values(np.concatenate([normal(1000, 10), attacked]), monitor)
+    assert 1000 < requests(p, monitor.levels) < 1030
+    never_late = EProcess(levels=monitor.levels, ladder=((0.01, Action.FLAG),))
+    state = never_late.start()
+    for i, each in enumerate(p[:1030]):
+        state, verdict = never_late.step(state, Observation(float(each), str(i)))
+    assert verdict.action is Action.ALLOW, "spread starting times must be what notices it"
+
+
+def test_the_guard_bets_on_it_with_spread_starting_times():
+    monitor = eprocess_for(Policy(on_error="flag"), (0.01,), 1, name=SHARED)
+    assert monitor.late
+    assert not eprocess_for(Policy(on_error="flag"), (0.01,), 1).late
+
+
+def test_each_of_the_two_means_finds_what_the_other_cannot():
+    # Of inputs with a weak push the mean of all finds it; of signs that alternate only the turned one does.
+    rows = normal(4000, 12)
+    weak, either = rows + PUSH / 16, rows + np.resize([-1, 1], (4000, 1)) * PUSH / 2
+    for attacked, finder in ((weak, 0), (either, 1)):
+        means = np.zeros((2, WIDTH))
+        for n, row in enumerate(attacked, 1):
+            means = learnt(means, row, n)
+        along = abs(unit(means)[:, 0])
+        assert along[finder] > 0.9 > along[1 - finder]
+
+
+@given(st.integers(0, 999), st.floats(0, 5))
+def test_a_score_moves_no_more_than_the_input(seed, size):
+    rng = np.random.default_rng(seed)
+    directions = unit(rng.normal(size=(2, WIDTH)) * 10 ** rng.uniform(-3, 3))
+    rows = rng.normal(size=(20, WIDTH))
+    moves = np.concatenate([directions, -directions, rng.normal(size=(16, WIDTH))])
+    moves *= size / np.linalg.norm(moves, axis=1, keepdims=True)
+    assert (abs(scores(rows + moves, directions) - scores(rows, directions)) <= size + 1e-6).all()
 
 
 def test_a_diluted_push_alarms_later():
@@ -144,6 +202,50 @@ def test_sending_each_image_first_without_the_push_hides_nothing():
     assert alarmed(p_values(pairs, monitor, np.repeat(codes, 2)), monitor.levels, 0.01)
 
 
+def fading(steps, images, spread=1):
+    """Near-copies of each image, with the push faded in."""
+    rows, codes = (
+        normal(images, 8) * spread,
+        [f"{c:016x}" for c in np.random.default_rng(0).integers(2**63, size=images)],
+    )
+    shares = np.linspace(0, 1, steps)[:, None]
+    return (rows[:, None] + shares * PUSH).reshape(-1, WIDTH), np.repeat(codes, steps)
+
+
+@pytest.mark.parametrize(("steps", "images"), [(120, 1), (30, 4), (6, 20)])
+def test_a_push_faded_in_on_near_copies_is_noticed(steps, images):
+    monitor = watching()
+    vectors, codes = fading(steps, images)
+    assert alarmed(p_values(vectors, monitor, codes), monitor.levels, 0.01)
+
+
+def test_of_near_copies_only_the_change_is_learnt():
+    monitor = watching((REFERENCE * 4).astype(np.float32))
+    vectors, codes = fading(100, 1, spread=4)
+    state, _ = monitor.judge(monitor.start(), sightings(vectors, codes))
+    _, p = monitor.judge(state, sightings(normal(10, 1) + 3 * PUSH))
+    assert (np.array(p) < 1).all()
+
+
+def test_near_copies_are_known_while_few_other_images_came_between():
+    rows = np.concatenate([normal(1, 0) + PUSH, normal(CHAINS, 1)])
+    codes = [f"{c:016x}" for c in np.random.default_rng(0).integers(2**63, size=CHAINS + 1)]
+    monitor = watching()
+    for between, kept in ((CHAINS - 1, True), (CHAINS, False)):
+        state, _ = monitor.judge(monitor.start(), sightings(rows[: between + 1], codes[: between + 1]))
+        assert ([codes[0]] in [known for known, _ in state["chains"]]) is kept
+
+
+def test_a_chain_is_known_by_its_latest_inputs_and_judged_against_its_first():
+    monitor = watching(radius=1)
+    codes = [f"{2**i - 1:016x}" for i in range(8)]  # each one bit from the last, and soon far from the first
+    rows = np.repeat(normal(1, 0), 8, axis=0) + np.linspace(0, 1, 8)[:, None] * PUSH
+    state, _ = monitor.judge(monitor.start(), sightings(rows, codes))
+    [(known, first)] = state["chains"]
+    assert known == codes[-CODES:]
+    assert first == monitor.judge(monitor.start(), sightings(rows[:1], codes[:1]))[0]["chains"][0][1]
+
+
 def test_queries_in_a_batch_are_judged_as_one_by_one():
     monitor, rows = watching(), sightings(normal(40, 9) + PUSH / 4, [f"{i % 7:016x}" for i in range(40)])
     together, p = monitor.judge(monitor.start(), rows)
@@ -160,10 +262,10 @@ def test_state_is_small_json_whatever_the_history(width):
     rng = np.random.default_rng(0)
     monitor = watching(rng.normal(size=(100, width)).astype(np.float32))
     codes = [f"{c:016x}" for c in rng.integers(2**63, size=3000)]
-    early, _ = monitor.judge(monitor.start(), sightings(rng.normal(size=(MEMORY, width)), codes[:MEMORY]))
+    early, _ = monitor.judge(monitor.start(), sightings(rng.normal(size=(CHAINS, width)), codes[:CHAINS]))
     late, _ = monitor.judge(monitor.start(), sightings(rng.normal(size=(3000, width)), codes))
     assert json.loads(json.dumps(late, allow_nan=False)).keys() == late.keys()
-    assert len(json.dumps(late)) < len(json.dumps(early)) + 200 < 3200
+    assert len(json.dumps(late)) < len(json.dumps(early)) + 200 < 6400
 
 
 def test_a_new_calibration_starts_anew():
@@ -172,6 +274,7 @@ def test_a_new_calibration_starts_anew():
     assert monitor.resume(state) == state
     assert SharedPerturbation(reference=REFERENCE, risk=0.001, calibration="d").resume(state)["n"] == 0
     assert monitor.resume(None) == monitor.start()
+    assert monitor.resume({"calibration": "c", "n": 5, "mean": ""})["n"] == 0, "a state of another form"
 
 
 def test_too_few_calibration_rows_make_it_idle_and_not_wrong():
