@@ -316,7 +316,7 @@ def eprocess_for(
     """A monitor of each of `depth` accounts on one path: every rung's alpha is split evenly over all of them."""
     share = depth * policy.monitor.count
     ladder = tuple((rung.false_alarm / share, Action[rung.action.upper()]) for rung in policy.monitor.ladder)
-    return EProcess(levels=levels, ladder=ladder, calibration=calibration, name=name)
+    return EProcess(levels=levels, ladder=ladder, calibration=calibration, name=name, late=name == SHARED)
 
 
 def fold(monitor: EProcess, state: Any, observations: list[Observation]) -> tuple[Any, Verdict]:
