@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -18,16 +19,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from guard.errors import MedwardError, ModelError, UnavailableError
-from guard.monitor import EProcess, Residuals, SharedPerturbation, Sighting
+from guard.monitor import Ask, EProcess, Residuals, SharedPerturbation, Sighting, budgets_for, charge, utc_day
 from guard.policy import Policy
 from guard.profile import Profile
 from guard.protocols import Model, Store
 from guard.release import ReleaseLevels
-from guard.stores import MemoryStore
+from guard.stores import CorruptStateError, MemoryStore
 from guard.types import Action, Answer, Array, Level, Observation, Outputs, Principal, Query, Verdict
 
 log = logging.getLogger("medward")
 MAX_DEPTH = 8  # levels of a principal
+Seen = tuple[Action, list[Verdict], list[float]]
+"""Of one account: the action that stood before, the verdicts, the p-values of `shared`."""
 SHARED, DIRECTION = "shared", "direction"  # the second e-process, and what its p-values come from
 
 
@@ -44,7 +47,8 @@ class Guard:
     """A model behind its defenses. Same kind of thing as the model: a batch in, an answer out.
 
     Guarantees: no answer names a class the model did not; an answer that leaves is in the audit log first.
-    `salt` keys the input digests; keep it with the state, not with the log.
+    `salt` keys the input digests; keep it with the state, not with the log. `clock` (Unix seconds) tells the leakage
+    budget its day.
     """
 
     model: Model
@@ -53,9 +57,12 @@ class Guard:
     store: Store = field(default_factory=MemoryStore)
     audit: AuditSink | None = None
     salt: bytes = b""
+    clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
         """Refuse a profile that lacks what the policy asks for."""
+        if self.policy.release.default is Level.CODES and self.profile.codebook is None:
+            raise MedwardError("profile: has no codebook; protect the model again, or set another release.level")
         if self.policy.monitor.shared and self.profile.residuals is None:
             raise MedwardError(
                 "profile: has no residuals for the shared-perturbation monitor; set monitor.shared = false"
@@ -74,7 +81,8 @@ class Guard:
         outputs = self._forward(principal, inputs, digests)
         p_values, shared, row_actions, verdicts = self._judge(principal, inputs, outputs, digests)
         levels = tuple(self._level(action) for action in row_actions)
-        answer = self._release(query.id or uuid.uuid4().hex, outputs, levels, verdicts)
+        levels, charged = self._charge(principal, outputs, digests, levels)
+        answer = self._release(query.id or uuid.uuid4().hex, outputs, levels, (*verdicts, *charged))
         self._record(principal, answer, digests, p_values, shared)
         return answer
 
@@ -149,27 +157,43 @@ class Guard:
         """Step the state of the account and of each of its parents; alpha is split over the levels and monitors."""
         parents = Action[self.policy.monitor.parents.upper()]
         monitors = Monitors.of(self.policy, self.profile, len(principal))
+        keys = ["/".join(principal[:depth]) for depth in range(1, len(principal) + 1)]
         verdicts, shared = [], {}
-        for depth in range(1, len(principal) + 1):
-            key = "/".join(principal[:depth])
-            try:
-                before, found, p_values = self.store.transact(
-                    key,
-                    partial(monitors.watch, observations, sightings),
-                    ttl=self.policy.monitor.ttl_days * 86400,
-                )
-            except Exception as error:
-                verdicts.append(self._failed(f"account:{key}", error))
+        for key, seen in zip(keys, self._step(keys, partial(monitors.watch, observations, sightings)), strict=True):
+            if isinstance(seen, Exception):
+                verdicts.append(self._failed(f"account:{key}", seen))
                 continue
+            before, found, p_values = seen
             if p_values:
                 shared[key] = p_values
             worst = max(found, key=lambda verdict: verdict.action)
             if worst.action > before:
                 log.warning("account %s: alarm, %s; %s %s", key, worst.action.label, worst.source, dict(worst.evidence))
             for verdict in found:
-                action = verdict.action if depth == len(principal) else min(verdict.action, parents)
+                action = verdict.action if key == keys[-1] else min(verdict.action, parents)
                 verdicts.append(Verdict(source=f"{verdict.source}:{key}", action=action, evidence=verdict.evidence))
         return verdicts, shared
+
+    def _step(self, keys: list[str], watch: Callable[[Any], tuple[Any, Seen]]) -> list[Seen | Exception]:
+        """Step every state of a path in one transaction. One that fails is kept, and takes nothing from the others."""
+
+        def step(states: list[Any]) -> tuple[list[Any], list[Seen | Exception]]:
+            stepped = list(states)
+            seen: list[Seen | Exception] = []
+            for i, state in enumerate(states):
+                try:
+                    stepped[i], found = watch(state)
+                    seen.append(found)
+                except Exception as error:
+                    seen.append(error)
+            return stepped, seen
+
+        try:
+            return self.store.transact_all(keys, step, ttl=self.policy.monitor.ttl_days * 86400)
+        except CorruptStateError as error:
+            return [error] if len(keys) == 1 else [each for key in keys for each in self._step([key], watch)]
+        except Exception as error:
+            return [error] * len(keys)
 
     def _level(self, action: Action) -> Level:
         if action is Action.WITHHOLD:
@@ -178,11 +202,40 @@ class Guard:
             return Level.LABEL
         return self.policy.release.default
 
+    def _charge(
+        self, principal: Principal, outputs: Outputs, digests: list[str], levels: tuple[Level, ...]
+    ) -> tuple[tuple[Level, ...], list[Verdict]]:
+        """The levels that fit the budgets of the account and its parents, who have then paid for them."""
+        name = f"{self.profile.thresholds.fingerprint}:{self.policy.fingerprint}"
+        budgets = budgets_for(self.policy.budget, principal, name)
+        if not budgets:
+            return levels, []
+        try:
+            offers = {level: self._filter.offers(outputs.scores, level) for level in set(levels)}
+            asks = [Ask(digest, offers[level]) for digest, level in zip(digests, levels, strict=True)]
+            step = partial(charge, list(budgets.values()), utc_day(self.clock()), asks)
+            fitting, verdicts = self.store.transact_all(list(budgets), step)
+        except Exception as error:
+            failed = self._failed("budget", error)
+            withheld = failed.action is Action.WITHHOLD
+            return (Level.WITHHELD,) * len(levels) if withheld else levels, [failed]
+        return tuple(fitting), verdicts
+
+    @property
+    def _filter(self) -> ReleaseLevels:
+        chosen = self.policy.release
+        return ReleaseLevels(
+            output=self.model.spec.output,
+            decimals=chosen.decimals,
+            top=chosen.top,
+            temperature=chosen.temperature,
+            codebook=self.profile.codebook,
+        )
+
     def _release(
         self, query_id: str, outputs: Outputs, levels: tuple[Level, ...], verdicts: tuple[Verdict, ...]
     ) -> Answer:
-        spec = self.model.spec
-        release = ReleaseLevels(output=spec.output, decimals=self.policy.release.decimals)
+        spec, release = self.model.spec, self._filter
         labels = release.labels(outputs.scores)
         scores = np.full(outputs.scores.shape, np.nan)
         for level in set(levels):

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from guard.errors import MedwardError
 from guard.types import Action, Level
 
 ActionName = Literal["allow", "flag", "coarsen", "withhold"]
-LevelName = Literal["full", "rounded", "label"]
+LevelName = Literal["full", "rounded", "top", "codes", "label"]
 
 
 class _Section(BaseModel):
@@ -25,10 +26,18 @@ class _Section(BaseModel):
 
 
 class ReleasePolicy(_Section):
-    """How much of every ordinary answer leaves."""
+    """How much of every ordinary answer leaves.
+
+    `decimals` round the probabilities of levels rounded and top, of which top shows the `top` largest. `codes` is how
+    many typical answers per class `protect` fits for the level codes. `temperature` softens (above 1) or sharpens what
+    the coarse levels start from; it repairs calibration and defends little.
+    """
 
     level: LevelName = "rounded"
     decimals: int = Field(default=2, ge=1, le=6)
+    top: int = Field(default=3, ge=1, le=100)
+    codes: int = Field(default=8, ge=1, le=64)
+    temperature: float = Field(default=1.0, ge=0.05, le=20)
 
     @property
     def default(self) -> Level:
@@ -84,8 +93,35 @@ class MonitorPolicy(_Section):
         rates = [rung.false_alarm for rung in ladder]
         actions = [Action[rung.action.upper()] for rung in ladder]
         if not ladder or rates != sorted(rates, reverse=True) or actions != sorted(actions):
-            raise ValueError("rungs must go from frequent and mild to rare and strict, and there must be one")
+            raise PydanticCustomError(
+                "ladder", "rungs must go from frequent and mild to rare and strict, and there must be one"
+            )
         return ladder
+
+
+class BudgetPolicy(_Section):
+    """How many bits an account may be told; 0 is no limit. See `guard.monitor.leakage`.
+
+    `parents` is the limit of an organisation in limits of one of its accounts, 0 for none. `label_share` of each limit
+    is kept for answers that are labels only.
+    """
+
+    daily_bits: float = Field(default=0.0, ge=0, le=1e12)
+    total_bits: float = Field(default=0.0, ge=0, le=1e12)
+    parents: float = Field(default=10.0, ge=0, le=1e6)
+    label_share: float = Field(default=0.5, ge=0, lt=1)
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is anything to count."""
+        return self.daily_bits > 0 or self.total_bits > 0
+
+    @field_validator("parents")
+    @classmethod
+    def _at_least_one(cls, parents: float) -> float:
+        if 0 < parents < 1:
+            raise PydanticCustomError("parents", "must be 0 for no limit, or at least 1 account's limit")
+        return parents
 
 
 class GatePolicy(_Section):
@@ -107,6 +143,7 @@ class Policy(_Section):
     release: ReleasePolicy = ReleasePolicy()
     screen: ScreenPolicy = ScreenPolicy()
     monitor: MonitorPolicy = MonitorPolicy()
+    budget: BudgetPolicy = BudgetPolicy()
     gate: GatePolicy = GatePolicy()
 
     @classmethod
@@ -148,9 +185,12 @@ _TEMPLATE = """\
 # When a defense itself fails: "withhold" the answer, or answer and "flag" it.
 on_error = "{p.on_error}"
 
-[release]                    # how much of an ordinary answer leaves: full, rounded or label
+[release]                    # how much of an ordinary answer leaves: full, rounded, top, codes or label
 level = "{p.release.level}"
-decimals = {p.release.decimals}
+decimals = {p.release.decimals}                 # of rounded and top
+top = {p.release.top}                      # classes shown at level top
+codes = {p.release.codes}                    # typical answers per class at level codes; fitted by `medward protect`
+temperature = {p.release.temperature!r}            # 1 leaves the probabilities as they are
 
 [screen]                     # one input: act on inputs stranger than all but `rate` of benign ones
 rate = {p.screen.rate!r}
@@ -164,6 +204,14 @@ ttl_days = {p.monitor.ttl_days!r}
 
 # P(ever taking the action on a benign account) <= false_alarm + calibration_risk
 {rungs}
+# What an account may be told before it gets labels only, then nothing; 0 = no limit. Think of a limit in answers: one
+# label among K classes is log2 K bits, so 10000 labels among 14 classes are 38080 (thousandths are rounded up).
+[budget]
+daily_bits = {p.budget.daily_bits!r}
+total_bits = {p.budget.total_bits!r}
+parents = {p.budget.parents!r}               # an organisation's limit, in limits of one account; 0 = no limit
+label_share = {p.budget.label_share!r}            # of each limit, kept for answers that are labels only
+
 [gate]                       # what `medward validate` holds the guard to
 evasion_success = {p.gate.evasion_success!r}
 extraction_gain = {p.gate.extraction_gain!r}

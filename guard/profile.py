@@ -20,6 +20,9 @@ from guard.errors import MedwardError
 from guard.monitor.residual import PARTS as RESIDUAL_PARTS
 from guard.monitor.residual import Residuals
 from guard.protocols import Model
+from guard.release.quantise import PARTS as CODE_PARTS
+from guard.release.quantise import Codebook
+from guard.release.temperature import tempered
 from guard.screen import Mahalanobis, Thresholds
 from guard.screen.mahalanobis import PARTS
 from guard.types import Array, Ints, ModelSpec, Outputs
@@ -36,7 +39,7 @@ class Profile:
 
     `thresholds` are calibration-conditional, for monitors that judge thousands of queries; `screen_cut` is the
     ordinary conformal threshold, for a decision on one input. `residuals` is what the shared-perturbation monitor
-    compares with; None in profiles older than that monitor.
+    compares with, `codebook` what the release level codes chooses from; each None in profiles older than it.
     """
 
     screens: tuple[Mahalanobis, ...]
@@ -45,6 +48,7 @@ class Profile:
     reference: Array
     thresholds: Thresholds
     residuals: Residuals | None = None
+    codebook: Codebook | None = None
 
     @classmethod
     def fit(
@@ -56,11 +60,13 @@ class Profile:
         patients: Ints | None = None,
         seed: int = 0,
         secret: int | None = None,
+        codes: int = 8,
+        temperature: float = 1.0,
     ) -> Profile:
         """Learn from benign `inputs` that the model was not trained on; `patients (n,)` says whose they are.
 
         `secret` seeds the sketch of the residuals; without it the system's randomness does, and only that is safe
-        against an attacker who knows everything else.
+        against an attacker who knows everything else. `codes` typical answers per class are learned, at `temperature`.
         Raises `MedwardError` when there are too few rows for any guarantee at `risk`.
         """
         outputs = forward(model, inputs)
@@ -78,6 +84,7 @@ class Profile:
             residuals=Residuals.fit(
                 inputs[fit], inputs[reference], seed=secrets.randbits(64) if secret is None else secret
             ),
+            codebook=Codebook.fit(tempered(outputs.scores[fit], model.spec.output, temperature), codes),
         )
         scores = np.sort(profile.strangeness(*take(inputs, outputs, reference)))
         return replace(profile, reference=scores).at_risk(risk)
@@ -133,6 +140,8 @@ class Profile:
             arrays.update({f"{screen.name}.{key}": value for key, value in screen.arrays().items()})
         if self.residuals is not None:
             arrays.update({f"residuals.{key}": value for key, value in self.residuals.arrays().items()})
+        if self.codebook is not None:
+            arrays.update({f"codebook.{key}": value for key, value in self.codebook.arrays().items()})
         return arrays
 
     @classmethod
@@ -146,6 +155,9 @@ class Profile:
             residuals = None
             if any(key.startswith("residuals.") for key in arrays):
                 residuals = Residuals.from_arrays({part: arrays[f"residuals.{part}"] for part in RESIDUAL_PARTS})
+            codebook = None
+            if any(key.startswith("codebook.") for key in arrays):
+                codebook = Codebook.from_arrays({part: arrays[f"codebook.{part}"] for part in CODE_PARTS})
             return cls(
                 screens=screens,
                 centers=arrays["centers"],
@@ -153,6 +165,7 @@ class Profile:
                 reference=arrays["reference"],
                 thresholds=Thresholds.calibrate(arrays["reference"], risk=float(arrays["risk"])),
                 residuals=residuals,
+                codebook=codebook,
             )
         except KeyError as error:
             raise MedwardError(f"profile: array {error} is missing; protect the model again") from None

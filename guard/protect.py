@@ -56,7 +56,15 @@ def protect(
             f"calibration: only {distinct} of {len(inputs)} rows are distinct; the bounds need independent rows"
         )
     wrapped = wrap(model, spec=spec, sample=inputs[:SAMPLE], features=features)
-    profile = Profile.fit(wrapped, inputs, risk=policy.monitor.risk, patients=benign.patients, seed=seed)
+    profile = Profile.fit(
+        wrapped,
+        inputs,
+        risk=policy.monitor.risk,
+        patients=benign.patients,
+        seed=seed,
+        codes=policy.release.codes,
+        temperature=policy.release.temperature,
+    )
     return bundle.save(
         out,
         wrapped,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from guard.types import Array, Level, ModelSpec, Observation, Outputs, Verdict
@@ -85,6 +85,15 @@ class Store(Protocol):
 
         Returns ``step(state)[1]``. `step` must be pure: it may run again when two writers collide. `ttl` is
         in seconds from this write; None keeps the state for ever. Raises `UnavailableError`.
+        """
+        ...
+
+    def transact_all(
+        self, keys: Sequence[str], step: Callable[[list[Json]], tuple[list[Json], R]], *, ttl: float | None = None
+    ) -> R:
+        """Like `transact` over several distinct keys: the states of all are replaced together, or none is.
+
+        `step` takes the states in the order of `keys` and returns as many. Raises `MedwardError` when it does not.
         """
         ...
 

@@ -1,4 +1,7 @@
-"""Where monitors keep an account's state: in memory for one process, in a SQLite file for several."""
+"""Where monitors keep accounts' states: in memory for one process, in a SQLite file for several.
+
+Replicas on several hosts share `integrations.redis_store.RedisStore`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from os import PathLike
 from typing import TypeVar
@@ -16,17 +20,26 @@ from guard.protocols import Json
 
 R = TypeVar("R")
 Step = Callable[[Json], tuple[Json, R]]
+StepAll = Callable[[list[Json]], tuple[list[Json], R]]
 
 PURGE_EVERY = 256  # writes between two sweeps of expired rows
 PURGE_ROWS = 1024  # rows one sweep may delete, so that no single write waits long
 
+PAGE = 1024  # bytes; a state takes a few whole pages, so small ones waste little
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS states (key TEXT PRIMARY KEY, state TEXT NOT NULL, expires REAL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS states (key TEXT PRIMARY KEY, state BLOB NOT NULL, expires REAL);
 CREATE INDEX IF NOT EXISTS states_expires ON states (expires) WHERE expires IS NOT NULL;
 """
-WRITE = "INSERT OR REPLACE INTO states (key, state, expires) VALUES (?, ?, ?)"
+WRITE = """
+INSERT INTO states (key, state, expires) VALUES (?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET state = excluded.state, expires = excluded.expires
+"""
 READ = "SELECT state FROM states WHERE key = ? AND (expires IS NULL OR expires > ?)"
 PURGE = "DELETE FROM states WHERE key IN (SELECT key FROM states WHERE expires <= ? LIMIT ?)"
+
+
+class CorruptStateError(UnavailableError):
+    """The state under one key cannot be read; other keys can."""
 
 
 class MemoryStore:
@@ -44,10 +57,15 @@ class MemoryStore:
 
     def transact(self, key: str, step: Step[R], *, ttl: float | None = None) -> R:
         """Atomically replace the state under `key`; see `guard.protocols.Store`."""
+        return self.transact_all((key,), of_one(step), ttl=ttl)
+
+    def transact_all(self, keys: Sequence[str], step: StepAll[R], *, ttl: float | None = None) -> R:
+        """Atomically replace the states under all `keys`; see `guard.protocols.Store`."""
         with self._lock:
-            state, result = step(self._read(key))
-            self._states[key] = (_encode(key, state), None if ttl is None else self._clock() + ttl)
-            self._writes += 1
+            states, result = step([self._read(key) for key in keys])
+            expires = None if ttl is None else self._clock() + ttl
+            self._states.update((key, (text, expires)) for key, text in zip(keys, encoded(keys, states), strict=True))
+            self._writes += len(keys)
             if self._writes > max(PURGE_EVERY, len(self._states)):  # a sweep costs O(1) per write
                 self._purge()
             return result
@@ -108,12 +126,16 @@ class SQLiteStore:
 
     def transact(self, key: str, step: Step[R], *, ttl: float | None = None) -> R:
         """Atomically replace the state under `key`; see `guard.protocols.Store`."""
+        return self.transact_all((key,), of_one(step), ttl=ttl)
+
+    def transact_all(self, keys: Sequence[str], step: StepAll[R], *, ttl: float | None = None) -> R:
+        """Atomically replace the states under all `keys`; see `guard.protocols.Store`."""
         with self._transaction():
-            state, result = step(self._read(key))
+            states, result = step([self._read(key) for key in keys])
             expires = None if ttl is None else self._clock() + ttl
-            text = _encode(key, state)
+            rows = [(key, packed(text), expires) for key, text in zip(keys, encoded(keys, states), strict=True)]
             with self._available():
-                self._connection.execute(WRITE, (key, text, expires))
+                self._connection.executemany(WRITE, rows)
                 if self._writes % PURGE_EVERY == 0:
                     self._connection.execute(PURGE, (self._clock(), PURGE_ROWS))
             self._writes += 1
@@ -137,7 +159,7 @@ class SQLiteStore:
     def _read(self, key: str) -> Json:
         with self._available():
             row = self._connection.execute(READ, (key, self._clock())).fetchone()
-            return None if row is None else json.loads(row[0])
+        return None if row is None else decoded(key, row[0])
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -158,7 +180,7 @@ class SQLiteStore:
     def _available(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, json.JSONDecodeError) as error:
+        except sqlite3.Error as error:
             raise UnavailableError(f"store {self.path}: {error}") from error
 
 
@@ -168,6 +190,7 @@ def _open(path: str | PathLike[str], timeout: float) -> sqlite3.Connection:
     while True:
         connection = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
         try:
+            connection.execute(f"PRAGMA page_size = {PAGE}")  # of a new file
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.executescript(SCHEMA)
@@ -178,6 +201,36 @@ def _open(path: str | PathLike[str], timeout: float) -> sqlite3.Connection:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
         time.sleep(0.01)
+
+
+def of_one(step: Step[R]) -> StepAll[R]:
+    """The step over a single key as a step over a list of one."""
+
+    def step_all(states: list[Json]) -> tuple[list[Json], R]:
+        state, result = step(states[0])
+        return [state], result
+
+    return step_all
+
+
+def encoded(keys: Sequence[str], states: Sequence[Json]) -> list[str]:
+    """What is kept under each key: compact JSON. Raises `MedwardError`, before anything is written."""
+    if len(set(keys)) != len(keys) or len(states) != len(keys):
+        raise MedwardError(f"store: needs distinct keys and one state for each, got {keys} and {len(states)} states")
+    return [_encode(key, state) for key, state in zip(keys, states, strict=True)]
+
+
+def packed(text: str) -> bytes:
+    """What `encoded` wrote, compressed for the disk or the network."""
+    return zlib.compress(text.encode(), 1)
+
+
+def decoded(key: str, kept: str | bytes) -> Json:
+    """The state that `encoded` wrote, `packed` if bytes; or `CorruptStateError`."""
+    try:
+        return json.loads(kept if isinstance(kept, str) else zlib.decompress(kept))
+    except (ValueError, zlib.error) as error:
+        raise CorruptStateError(f"store: the state of {key!r} is corrupt: {error}") from None
 
 
 def _encode(key: str, state: Json) -> str:

@@ -40,8 +40,10 @@ class Level(IntEnum):
 
     FULL = 0
     ROUNDED = 1
-    LABEL = 2
-    WITHHELD = 3
+    TOP = 2  # the largest of the rounded probabilities
+    CODES = 3  # the nearest of a few typical answers
+    LABEL = 4
+    WITHHELD = 5
 
     @property
     def label(self) -> str:
@@ -134,8 +136,9 @@ class Answer:
     """What leaves, row by row.
 
     ``labels (n,)`` holds class indices, -1 where withheld; ``scores (n, classes)`` holds NaN where only the
-    label or nothing left; ``levels (n,)`` says which. `output` names what the scores are: the model's own kind
-    at level full, probabilities once rounded. `verdicts` are for the operator, never for the client.
+    label or nothing left, and at level top for every class not shown; ``levels (n,)`` says which. `output` names
+    what the scores are: the model's own kind at level full, probabilities once rounded. `verdicts` are for the
+    operator, never for the client.
     """
 
     id: str

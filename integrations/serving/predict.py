@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from guard.errors import MedwardError
-from guard.types import Answer, ModelSpec, Principal
+from guard.types import Answer, Array, ModelSpec, Principal
 from integrations.serving.body import parse, read_json
 from integrations.serving.images import image_shape, read_images
 from integrations.serving.problems import responses
@@ -24,16 +24,17 @@ FIELDS = ("image", "file")
 class Prediction(BaseModel):
     """One answer, row by row. What a defense concluded is in the audit log and never here.
 
-    `levels` says how much of the model's answer left: at "label" the row of `scores` is null, at "withheld"
-    the label is null too. `score_kind` says what the scores are.
+    `levels` says how much of the model's answer left: at "top" the scores of all but the largest classes are null, at
+    "codes" the row is the nearest typical answer (null where none fits), at "label" the row of `scores` is null, at
+    "withheld" the label is null too. `score_kind` says what the scores are.
     """
 
     id: str
     model: str
     labels: list[str | None]
     indices: list[int | None]
-    scores: list[list[float] | None]
-    levels: list[Literal["full", "rounded", "label", "withheld"]]
+    scores: list[list[float | None] | None]
+    levels: list[Literal["full", "rounded", "top", "codes", "label", "withheld"]]
     score_kind: Literal["logits", "probabilities"]
 
     @classmethod
@@ -46,11 +47,16 @@ class Prediction(BaseModel):
                 "model": spec.name,
                 "labels": [None if index is None else spec.classes[index] for index in indices],
                 "indices": indices,
-                "scores": [None if np.isnan(row).any() else row.tolist() for row in answer.scores],
+                "scores": [_scores(row) for row in answer.scores],
                 "levels": [level.label for level in answer.levels],
                 "score_kind": answer.output,
             }
         )
+
+
+def _scores(row: Array) -> list[float | None] | None:
+    """None for a class that is not shown, and for the row when none is."""
+    return None if np.isnan(row).all() else [None if np.isnan(score) else float(score) for score in row]
 
 
 def router(service: Service, caller: Callable[..., Awaitable[Principal]], *, resize: bool) -> APIRouter:

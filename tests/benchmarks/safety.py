@@ -25,6 +25,7 @@ from support.processes import (
 from support.tamper import unnoticed_in_bundle, unnoticed_in_log
 
 from guard.release.levels import ReleaseLevels, winners
+from guard.release.quantise import Codebook
 from guard.types import Array, Level
 from integrations.serving import load_app
 
@@ -32,6 +33,7 @@ CLAIMS = ("argmax_preserved", "tamper", "fuzz", "kill")
 
 SEED = 0
 CLASSES, DECIMALS = (2, 3, 10), range(1, 7)
+TOP, CODES = 2, 8
 ROWS_EACH = 4000  # per number of classes, kind of score and spread
 FLIPS = 3000  # per file, where it is longer
 EXAMPLES = 150  # per operation and mode
@@ -59,9 +61,10 @@ def argmax_preserved() -> Claim:
         likely = powers / powers.sum(axis=1, keepdims=True)
         for decimals in DECIMALS:
             plain += int((winners(np.round(likely, decimals)) != winners(likely)).any(axis=1).sum())
+        codebook = Codebook.fit(likely, CODES)
         for output, scores in (("logits", logits), ("probabilities", likely)):
             for decimals, level in product(DECIMALS, Level):
-                filter_ = ReleaseLevels(output=output, decimals=decimals)
+                filter_ = ReleaseLevels(output=output, decimals=decimals, top=TOP, codebook=codebook)
                 n += len(scores)
                 changed[level.label] += int(violations(filter_, scores, level).sum())
     total = sum(changed.values())
@@ -93,10 +96,14 @@ def tied(scores: Array, rng: np.random.Generator) -> Array:
 
 
 def violations(filter_: ReleaseLevels, scores: Array, level: Level) -> np.ndarray:
-    """Per row: other winners or, at levels without scores, another label or any score at all?"""
+    """Per row: other winners or, at levels without scores, another label or any score at all?
+
+    Codes may leave a row without scores: its classes tie, or there is no code for its class.
+    """
     released = filter_.release(scores, level)
-    if level in (Level.FULL, Level.ROUNDED):
-        return (winners(released) != winners(scores)).any(axis=1)
+    if level < Level.LABEL:
+        moved = (winners(np.nan_to_num(released, nan=-np.inf)) != winners(scores)).any(axis=1)
+        return moved & ~np.isnan(released).all(axis=1) if level is Level.CODES else moved
     return ~np.isnan(released).all(axis=1) | ~winners(scores)[np.arange(len(scores)), filter_.labels(scores)]
 
 

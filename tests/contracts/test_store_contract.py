@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import ExitStack
+from functools import cache
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.redis_server import running
 
 from guard.errors import MedwardError, UnavailableError
 from guard.stores import PURGE_EVERY, MemoryStore, SQLiteStore
+from integrations.redis_store import RedisStore
+
+
+def redis_store(folder, clock, server):
+    client = server().client()
+    client.flushall()
+    clock.keeper = client
+    return RedisStore(server().url, timeout=30)  # a busy machine is not what is tested
+
 
 STORES = {
-    "memory": lambda folder, clock: MemoryStore(clock=clock),
-    "sqlite": lambda folder, clock: SQLiteStore(folder / "state.db", clock=clock),
+    "memory": lambda folder, clock, server: MemoryStore(clock=clock),
+    "sqlite": lambda folder, clock, server: SQLiteStore(folder / "state.db", clock=clock),
+    "redis": redis_store,
 }
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -24,21 +37,40 @@ JSON = st.recursive(
 
 
 class Clock:
+    """The stores' time; Redis keeps its own, so there time passes for its keys instead."""
+
     def __init__(self):
         self.now = 1000.0
+        self.keeper = None
 
     def __call__(self):
         return self.now
 
+    def advance(self, seconds):
+        self.now += seconds
+        for key in self.keeper.keys() if self.keeper else ():
+            if (left := self.keeper.pttl(key)) > 0:
+                self.keeper.pexpire(key, int(left - 1000 * seconds))
+
 
 @pytest.fixture
 def clock():
-    return Clock()
+    clock = Clock()
+    yield clock
+    if clock.keeper:
+        clock.keeper.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Starts Redis when first asked for it, so that the other rows run where there is none."""
+    with ExitStack() as stack:
+        yield cache(lambda: stack.enter_context(running(tmp_path_factory.mktemp("redis"))))
 
 
 @pytest.fixture(params=STORES)
-def store(request, tmp_path, clock):
-    store = STORES[request.param](tmp_path, clock)
+def store(request, tmp_path, clock, server):
+    store = STORES[request.param](tmp_path, clock, server)
     yield store
     store.close()
 
@@ -107,14 +139,14 @@ def test_no_caller_can_change_a_state_it_holds_on_to(store):
 
 def test_ttl_runs_from_the_last_write(store, clock):
     put(store, "a", 1, ttl=10)
-    clock.now += 9
+    clock.advance(9)
     assert store.transact("a", increment, ttl=10) == 1
-    clock.now += 9
+    clock.advance(9)
     assert store.get("a") == 2
-    clock.now += 1
+    clock.advance(1)
     assert store.get("a") is None
     assert store.transact("a", increment) is None
-    clock.now += 1e9
+    clock.advance(1e9)
     assert store.get("a") == 1
 
 
@@ -123,10 +155,10 @@ def test_expired_states_are_purged_and_live_ones_are_not(store, clock):
         put(store, f"old-{i}", i, ttl=1)
     put(store, "live", "x", ttl=1000)
     put(store, "forever", "y")
-    clock.now += 2
+    clock.advance(2)
     for _ in range(2 * PURGE_EVERY):
         store.transact("n", increment)
-    clock.now -= 2  # back in time an unpurged state would be visible again
+    clock.advance(-2)  # back in time an unpurged state would be visible again
     assert [store.get(f"old-{i}") for i in range(50)] == [None] * 50
     assert (store.get("live"), store.get("forever"), store.get("n")) == ("x", "y", 2 * PURGE_EVERY)
 
@@ -148,18 +180,70 @@ def test_eight_threads_lose_no_increment(store):
     assert store.get("a") == 800
 
 
+def increment_all(states):
+    return [(state or 0) + 1 for state in states], states
+
+
+def test_all_keys_of_a_path_are_stepped_together_in_their_order(store):
+    put(store, "a/b", 5)
+    assert store.transact_all(("a", "a/b", "all"), increment_all) == [None, 5, None]
+    assert store.transact_all(("all", "a/b"), increment_all) == [1, 6]
+    assert [store.get(key) for key in ("a", "a/b", "all")] == [1, 7, 2]
+    assert store.transact("a/b", increment) == 7
+
+
+def test_a_failing_step_over_many_keys_changes_none_of_them(store):
+    store.transact_all(("a", "b"), increment_all)
+    for states in ([9, float("nan")], [9], [9, 9, 9]):
+        with pytest.raises(MedwardError):
+            store.transact_all(("a", "b"), lambda _, states=states: (states, None))
+    with pytest.raises(MedwardError, match="distinct"):
+        store.transact_all(("a", "a"), increment_all)
+    assert (store.get("a"), store.get("b")) == (1, 1)
+
+
+def test_ttl_runs_for_all_keys(store, clock):
+    store.transact_all(("a", "b"), increment_all, ttl=10)
+    clock.advance(5)
+    store.transact_all(("b", "c"), increment_all, ttl=10)
+    clock.advance(6)
+    assert [store.get(key) for key in "abc"] == [None, 2, 1]
+    assert store.transact_all(("a", "b"), increment_all) == [None, 2]
+
+
+def test_threads_that_share_one_parent_lose_no_update_of_either_key(store):
+    def work(key):
+        for _ in range(25):
+            store.transact_all((key, "all") if key < "c" else ("all", key), increment_all)
+
+    threads = [threading.Thread(target=work, args=(key,)) for key in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [store.get(key) for key in ("a", "b", "c", "d", "all")] == [25, 25, 25, 25, 100]
+
+
 def test_a_closed_store_is_unavailable(store):
     store.close()
     store.close()
-    for call in (lambda: store.get("a"), lambda: store.delete("a"), lambda: store.transact("a", increment)):
+    for call in (
+        lambda: store.get("a"),
+        lambda: store.delete("a"),
+        lambda: store.transact("a", increment),
+        lambda: store.transact_all(("a", "b"), increment_all),
+    ):
         with pytest.raises(UnavailableError):
             call()
 
 
 @pytest.mark.parametrize("name", STORES)
 @given(state=JSON)
-def test_json_comes_back_equal(name, tmp_path_factory, state):
-    store = STORES[name](tmp_path_factory.getbasetemp(), Clock())
+def test_json_comes_back_equal(name, tmp_path_factory, server, state):
+    clock = Clock()
+    store = STORES[name](tmp_path_factory.getbasetemp(), clock, server)
     put(store, "a", state)
     assert store.get("a") == state
     store.close()
+    if clock.keeper:
+        clock.keeper.close()

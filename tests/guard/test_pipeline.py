@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from guard.errors import MedwardError, ModelError, UnavailableError
 from guard.pipeline import Guard, checked_principal, eprocess_for, reset
 from guard.policy import Policy
-from guard.stores import MemoryStore
+from guard.stores import CorruptStateError, MemoryStore
 from guard.types import Level, ModelSpec, Outputs, Query
 
 WHO = ("hospital-a", "radiology", "key-17")
@@ -39,7 +39,7 @@ class Log:
 
 
 class BrokenStore(MemoryStore):
-    def transact(self, key, step, *, ttl=None):
+    def transact_all(self, keys, step, *, ttl=None):
         raise UnavailableError("store is away")
 
 
@@ -175,10 +175,10 @@ def test_a_failing_parent_does_not_clear_an_accounts_alarm(make_guard):
     class HalfBroken(MemoryStore):
         broken = False
 
-        def transact(self, key, step, *, ttl=None):
-            if self.broken and "/" not in key:
-                raise UnavailableError("that row is corrupt")
-            return super().transact(key, step, ttl=ttl)
+        def transact_all(self, keys, step, *, ttl=None):
+            if self.broken and WHO[0] in keys:
+                raise CorruptStateError("that row is corrupt")
+            return super().transact_all(keys, step, ttl=ttl)
 
     store = HalfBroken()
     guard = make_guard(Policy(on_error="flag", screen={"action": "flag"}), store=store)
@@ -193,6 +193,7 @@ def test_a_failing_screen_leaves_standing_alarms_standing(make_guard, linear_pro
     class NoScreen:
         thresholds = linear_profile.thresholds
         residuals = linear_profile.residuals
+        codebook = linear_profile.codebook
 
         def strangeness(self, inputs, outputs):
             raise RuntimeError("no screen today")
@@ -286,12 +287,12 @@ def test_states_are_kept_as_long_as_the_policy_says(make_guard):
     kept = []
 
     class Spy(MemoryStore):
-        def transact(self, key, step, *, ttl=None):
-            kept.append(ttl)
-            return super().transact(key, step, ttl=ttl)
+        def transact_all(self, keys, step, *, ttl=None):
+            kept.append((len(keys), ttl))
+            return super().transact_all(keys, step, ttl=ttl)
 
     ask(make_guard(policy(monitor={"ttl_days": 2}), store=Spy()), BENIGN[:1])
-    assert kept == [2 * 86400] * 3
+    assert kept == [(3, 2 * 86400)]
 
 
 def test_an_answer_leaves_only_after_it_is_on_record(make_guard):

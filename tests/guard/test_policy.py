@@ -14,17 +14,21 @@ def test_defaults_round_trip_through_toml():
 
 
 @given(
-    level=st.sampled_from(["full", "rounded", "label"]),
+    level=st.sampled_from(["full", "rounded", "top", "codes", "label"]),
     decimals=st.integers(1, 6),
+    bits=st.floats(0, 1e12),
+    parents=st.just(0.0) | st.floats(1, 1e6),
+    temperature=st.floats(0.05, 20),
     rate=st.floats(1e-6, 0.49),
     alpha=st.floats(1e-9, 0.99),
     shared=st.booleans(),
 )
-def test_any_valid_policy_round_trips(level, decimals, rate, alpha, shared):
+def test_any_valid_policy_round_trips(level, decimals, bits, parents, temperature, rate, alpha, shared):
     policy = Policy.model_validate(
         {
             "on_error": "flag",
-            "release": {"level": level, "decimals": decimals},
+            "release": {"level": level, "decimals": decimals, "temperature": temperature},
+            "budget": {"daily_bits": bits, "total_bits": bits / 3, "parents": parents, "label_share": 0.25},
             "screen": {"rate": rate},
             "monitor": {"ladder": [{"false_alarm": alpha, "action": "coarsen"}], "shared": shared},
         }
@@ -45,6 +49,11 @@ def test_on_error_must_be_chosen():
         ('on_error = "shrug"', ["on_error", "shrug", "withhold"]),
         ('on_error = "flag"\ncolour = 3', ["colour", "3", "not a known key"]),
         ('on_error = "flag"\n[release]\ndecimals = 9', ["release.decimals", "9", "6"]),
+        ('on_error = "flag"\n[release]\nlevel = "all"', ["release.level", "all", "'codes'"]),
+        ('on_error = "flag"\n[release]\ntemperature = 0.0', ["release.temperature", "0.0", "0.05"]),
+        ('on_error = "flag"\n[budget]\ntotal_bits = -1', ["budget.total_bits", "-1", "0"]),
+        ('on_error = "flag"\n[budget]\nparents = 0.5', ["budget.parents", "0.5", "at least 1"]),
+        ('on_error = "flag"\n[budget]\nlabel_share = 1.0', ["budget.label_share", "1.0", "less than 1"]),
         ('on_error = "flag"\n[screen]\nrate = 0.0', ["screen.rate", "0.0", "greater than 0"]),
         ('on_error = "flag"\n[monitor]\nladdr = 1', ["monitor.laddr", "not a known key"]),
         ('on_error = "flag"\n[gate]\nevasion_success = 0.51', ["gate.evasion_success", "0.51", "0.5"]),
@@ -64,7 +73,7 @@ def test_a_ladder_that_gets_milder_is_refused():
     toml = 'on_error = "flag"\n' + "".join(
         f'[[monitor.ladder]]\nfalse_alarm = {a}\naction = "{b}"\n' for a, b in [(0.01, "withhold"), (0.001, "flag")]
     )
-    with pytest.raises(MedwardError, match=r"monitor\.ladder"):
+    with pytest.raises(MedwardError, match=r"monitor\.ladder = .*\]: rungs must go from frequent and mild"):
         Policy.from_toml(toml)
 
 
@@ -76,3 +85,14 @@ def test_the_calibration_risk_is_shared_by_the_monitors(shared, count):
 
 def test_fingerprint_changes_with_any_choice():
     assert Policy(on_error="flag").fingerprint != Policy(on_error="withhold").fingerprint
+
+
+def test_nothing_is_counted_unless_a_site_sets_a_limit():
+    budget = {"default": {}, "daily": {"daily_bits": 5}, "total": {"total_bits": 5}}
+    limited = {name: Policy.model_validate({"on_error": "flag", "budget": keys}) for name, keys in budget.items()}
+    assert {name: policy.budget.limited for name, policy in limited.items()} == {
+        "default": False,
+        "daily": True,
+        "total": True,
+    }
+    assert len({policy.fingerprint for policy in limited.values()}) == 3

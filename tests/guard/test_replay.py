@@ -41,6 +41,7 @@ class FirstColumnProfile:
     levels: tuple[float, ...] = GRID
     fingerprint: str = "fixed"
     residuals: Residuals = RESIDUALS
+    codebook: None = None
 
     @property
     def thresholds(self):

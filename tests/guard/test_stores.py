@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 
 import pytest
 from support.host import files_no_larger_than, killed, start
+from support.replicas import count
 
 from guard.errors import UnavailableError
-from guard.stores import SQLiteStore
+from guard.stores import CorruptStateError, SQLiteStore
 
 WORKER = """
 import sys
@@ -56,6 +58,13 @@ def test_kill_9_loses_no_acknowledged_update(tmp_path):
         store.close()
 
 
+def test_kill_9_of_some_workers_loses_no_acknowledged_update_and_counts_none_twice(tmp_path):
+    counted = count("sqlite", tmp_path / "state.db", workers=4, kill=2, after=15, updates=30)
+    store = SQLiteStore(tmp_path / "state.db")
+    assert (counted.lost(store), counted.surplus(store)) == (0, 0)
+    store.close()
+
+
 def test_state_survives_reopening(tmp_path):
     store = SQLiteStore(tmp_path / "state.db")
     store.transact("a", increment)
@@ -95,7 +104,7 @@ def test_a_full_disk_is_unavailable_and_keeps_the_state(tmp_path):
     store.transact("a", increment)
     size = max(path.stat().st_size for path in tmp_path.iterdir())
     with files_no_larger_than(size), pytest.raises(UnavailableError):
-        store.transact("a", lambda state: ("x" * 100_000, None))
+        store.transact("a", lambda state: (os.urandom(100_000).hex(), None))
     assert store.get("a") == 1
     assert store.transact("a", increment) == 2
     store.close()
@@ -119,8 +128,9 @@ def test_a_corrupt_state_is_unavailable(tmp_path):
     with other:
         other.execute("UPDATE states SET state = '{'")
     other.close()
-    with pytest.raises(UnavailableError):
+    with pytest.raises(CorruptStateError, match="'a' is corrupt"):
         store.get("a")
-    with pytest.raises(UnavailableError):
-        store.transact("a", increment)
+    with pytest.raises(CorruptStateError):
+        store.transact_all(("b", "a"), lambda states: (states, None))
+    assert store.transact("b", increment) == 1
     store.close()

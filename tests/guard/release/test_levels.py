@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from guard.release.levels import ReleaseLevels, winners
+from guard.release.quantise import Codebook
 from guard.types import Level
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=12)
@@ -49,3 +50,19 @@ def test_naive_rounding_would_lose_the_diagnosis():
 @pytest.mark.parametrize("level", [Level.LABEL, Level.WITHHELD])
 def test_coarse_levels_release_no_score(level):
     assert np.isnan(ReleaseLevels(output="logits").release(np.ones((3, 2)), level)).all()
+
+
+@pytest.mark.parametrize(
+    ("level", "offered"),
+    [
+        (Level.ROUNDED, [Level.ROUNDED, Level.LABEL]),
+        (Level.CODES, [Level.CODES, Level.LABEL]),
+        (Level.LABEL, [Level.LABEL]),
+        (Level.WITHHELD, []),
+    ],
+)
+def test_a_budget_is_offered_the_level_and_the_label_with_falling_bits(level, offered):
+    book = Codebook(np.eye(3))
+    offers = ReleaseLevels(output="logits", codebook=book).offers(np.zeros((1, 3)), level)
+    assert [each for each, _ in offers] == offered
+    assert [bits for _, bits in offers] == sorted((bits for _, bits in offers), reverse=True)

@@ -1,0 +1,56 @@
+"""Temperature: probabilities made softer or sharper, in the same order.
+
+A calibration tool more than a defense: whoever knows T, or guesses it, undoes it by taking the power T. It hides
+something only before a coarse release, since rounding then cuts elsewhere.
+
+Reference: Guo, Pleiss, Sun, Weinberger, "On calibration of modern neural networks", ICML 2017, sec. 4.2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from guard.errors import MedwardError
+from guard.release.scores import probabilities, winners
+from guard.types import Array, Ints, OutputKind
+
+LOWEST, HIGHEST = 0.05, 20.0
+STEPS = 60  # of the bisection
+
+
+def tempered(scores: Array, output: OutputKind, temperature: float = 1.0) -> Array:
+    """Scores ``(n, K)`` as float64 probabilities at `temperature`: proportional to p^(1 / T), each row summing to 1.
+
+    Guarantee: the winners of each row are those of `scores`, also where floating point can no longer tell them
+    from the next class.
+    """
+    best = winners(scores)
+    if output == "logits":
+        powers = probabilities(np.asarray(scores, np.float64) / temperature, output)
+    else:
+        powers = np.power(np.clip(np.asarray(scores, np.float64), 0.0, None), 1 / temperature)
+    likely = powers / powers.sum(axis=1, keepdims=True)
+    top = np.where(best, likely, -np.inf).max(axis=1, keepdims=True)
+    return np.asarray(np.where(best, top, np.minimum(likely, np.nextafter(top, -np.inf))))
+
+
+def fit_temperature(scores: Array, labels: Ints, output: OutputKind) -> float:
+    """The T between `LOWEST` and `HIGHEST` under which ``labels (n,)`` are likeliest given ``scores (n, K)``.
+
+    The negative log-likelihood is convex in 1 / T, so its slope, E[z] - z_y on average with z the logits, has one
+    sign change and bisection finds it. Raises `MedwardError` without rows, or for a label that is no class.
+    """
+    n, classes = scores.shape
+    if n == 0 or len(labels) != n or labels.min() < 0 or labels.max() >= classes:
+        raise MedwardError(f"temperature: needs rows, each with a label from 0 to {classes - 1}, got {n} rows")
+    likely = np.clip(probabilities(scores, output), 1e-30, None)
+    logits = np.log(likely) if output == "probabilities" else np.asarray(scores, np.float64)
+    low, high = 1 / HIGHEST, 1 / LOWEST
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        expected = (probabilities(logits * middle, "logits") * logits).sum(axis=1)
+        if float((expected - logits[np.arange(n), labels]).mean()) > 0:
+            high = middle
+        else:
+            low = middle
+    return 2 / (low + high)

@@ -1,0 +1,36 @@
+"""Only the k largest rounded probabilities leave; NaN, null over HTTP, stands for every other class.
+
+A share of the rest would read like something the model said of that class. Null cannot be misread. Ties for the first
+place all leave, be they more than k; of classes that tie for the last place, the first ones in the model's order do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from guard.release.scores import NDArrayBool
+from guard.types import Array
+
+
+def keep_top(values: Array, best: NDArrayBool, k: int) -> Array:
+    """`values (n, K)` where they are among a row's k largest or in the mask `best (n, K)`; NaN elsewhere.
+
+    `best` must hold a row's largest values. What leaves depends on `values` alone.
+    """
+    order = np.argsort(-values, axis=1, kind="stable")
+    places = np.argsort(order, axis=1, kind="stable")
+    return np.asarray(np.where((places < k) | best, values, np.nan))
+
+
+def spread_rest(scores: Array) -> Array:
+    """A client's best guess ``(n, K)`` at rows of which only some classes left: the others share the rest of 1 evenly.
+
+    No share is larger than the smallest value shown, since none of the true ones was. Other rows stay as they are,
+    those of which nothing left too.
+    """
+    hidden = np.isnan(scores)
+    part = hidden.any(axis=1, keepdims=True) & ~hidden.all(axis=1, keepdims=True)
+    shown = np.where(hidden, 0.0, scores)
+    rest = np.clip(1 - shown.sum(axis=1, keepdims=True), 0.0, None) / np.maximum(hidden.sum(axis=1, keepdims=True), 1)
+    least = np.where(hidden, np.inf, scores).min(axis=1, keepdims=True)
+    return np.asarray(np.where(hidden & part, np.minimum(rest, least), scores))

@@ -1,0 +1,222 @@
+"""The stores: round trips per query, updates lost to kill -9, and what a million principals take.
+
+States are those of the product's own monitors on 28 x 28 images, at every level of a path of depth three.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from statistics import mean, median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import redis
+from claim import Claim
+from support.host import start
+from support.models import MeanModel
+from support.redis_server import DURABLE, RedisServer, Wire, running
+from support.replicas import count
+
+from guard.monitor import Sighting
+from guard.pipeline import Monitors
+from guard.policy import Policy
+from guard.profile import Profile
+from guard.protocols import Json, Store
+from guard.stores import SQLiteStore, encoded
+from guard.types import Observation
+from integrations.redis_store import RedisStore
+
+CLAIMS = ("redis_round_trips", "stores_kill", "redis_bytes_per_principal", "sqlite_bytes_per_principal")
+
+DEPTH, QUERIES, SEED = 3, 500, 0
+REPLICAS, EACH = (2, 8), 200
+FORWARD = 0.05  # seconds of model between two queries of a replica, where it is not asked without a pause
+ROUNDS, KILLED, AFTER = 5, 4, 50
+PRINCIPALS, BATCH = 100_000, 100
+FRESH, FULL = 2, 100  # queries an account has asked
+BUDGET = 4000  # bytes
+REPLICA = """
+import sys
+sys.path[:0] = ["tests", "tests/benchmarks"]
+import stores
+stores.replica(*sys.argv[1:])
+"""
+
+
+def measure() -> Iterator[Claim]:
+    """Round trips first, then crashes, then size."""
+    with TemporaryDirectory() as name, running(Path(name)) as server:
+        yield round_trips(server, Path(name))
+    yield kills()
+    for kind, bytes_of in (("redis", redis_bytes), ("sqlite", sqlite_bytes)):
+        each = {}
+        for asked in (FRESH, FULL):
+            with TemporaryDirectory() as name:
+                each[asked] = bytes_of(Path(name), asked) / PRINCIPALS
+        yield Claim(
+            claim=f"{kind}_bytes_per_principal",
+            value=each[FULL],
+            target=f"<= {BUDGET}: 1,000,000 principals in 4 GB, each with every list of its state full",
+            met=each[FULL] <= BUDGET,
+            n=PRINCIPALS,
+            seed=SEED,
+            details={
+                f"after {FRESH} queries": each[FRESH],
+                **{
+                    f"JSON of one state after {asked} queries": len(encoded(["a"], [state(asked)])[0]) for asked in each
+                },
+            },
+        )
+
+
+def round_trips(server: RedisServer, folder: Path) -> Claim:
+    """Counted on the wire for one replica; from the server's own statistics for several that share a parent."""
+    wire, spent = Wire(server, folder), []
+    store = RedisStore(wire.url)
+    for query in range(QUERIES + 1):
+        before = wire.round_trips
+        ask(store, "account", query)
+        spent.append(wire.round_trips - before)
+    store.close()
+    wire.close()
+    warm = spent[1:]  # the first query of a process also loads the script
+    return Claim(
+        claim="redis_round_trips",
+        value=mean(warm),
+        target=f"<= 1 round trip per query at depth {DEPTH}, one replica",
+        met=max(warm) <= 1,
+        n=len(warm),
+        details={
+            "median": median(warm),
+            "most": max(warm),
+            **{
+                f"mean of {replicas} replicas, {label}": contended(server, replicas, pause)
+                for replicas in REPLICAS
+                for label, pause in (
+                    ("asked without a pause", 0.0),
+                    (f"{FORWARD * 1000:g} ms between queries", FORWARD),
+                )
+            },
+        },
+    )
+
+
+def ask(store: Store, account: str, query: int) -> None:
+    """One query: every level of the path steps its monitors."""
+    monitors, observations, sightings = subject()
+    row = query % len(observations)
+
+    def step(states: list[Json]) -> tuple[list[Json], None]:
+        return [monitors.watch([observations[row]], [sightings[row]], state)[0] for state in states], None
+
+    store.transact_all(("hospital", "hospital/radiology", f"hospital/radiology/{account}"), step, ttl=86400)
+
+
+def contended(server: RedisServer, replicas: int, pause: float) -> float:
+    """Mean round trips of `replicas` processes at once, each with an account of its own below one parent."""
+    workers = [start(REPLICA, server.url, f"key-{i}", pause) for i in range(replicas)]
+    with server.client() as client:
+        for worker in workers:
+            worker.stdout.readline()
+        client.config_resetstat()
+        assert client.publish("go", "") == replicas
+        for worker in workers:
+            worker.communicate(timeout=300)
+        assert not any(worker.returncode for worker in workers)
+        calls = client.info("commandstats")
+    asked = sum(stat["calls"] for name, stat in calls.items() if re.fullmatch("cmdstat_(evalsha|mget)", name))
+    return asked / (replicas * EACH)
+
+
+def replica(url: str, account: str, pause: str) -> None:
+    """What each process of `contended` runs."""
+    store = RedisStore(url)
+    ask(store, account, 0)
+    channel = redis.Redis.from_url(url).pubsub()
+    channel.subscribe("go")
+    channel.get_message(timeout=60)
+    print("ready", flush=True)
+    while channel.get_message(timeout=60) is None:
+        pass
+    for query in range(EACH):
+        if float(pause):
+            time.sleep(random.uniform(0.5, 1.5) * float(pause))
+        ask(store, account, query)
+    store.close()
+
+
+def kills() -> Claim:
+    """Eight workers count in one store and half of them are killed."""
+    lost, surplus, acknowledged = 0, 0, 0
+    for _ in range(ROUNDS):
+        for kind in ("sqlite", "redis"):
+            with TemporaryDirectory() as name, running(Path(name), *DURABLE) as server:
+                where = server.url if kind == "redis" else str(Path(name) / "state.db")
+                counted = count(kind, where, workers=8, kill=KILLED, after=AFTER, updates=2 * AFTER)
+                store = RedisStore(where) if kind == "redis" else SQLiteStore(where)
+                lost += counted.lost(store)
+                surplus += counted.surplus(store)
+                acknowledged += sum(counted.acknowledged)
+                store.close()
+    return Claim(
+        claim="stores_kill",
+        value=lost,
+        target="8 workers x kill -9: 0 acknowledged updates lost, 0 counted twice",
+        met=lost == surplus == 0,
+        n=acknowledged,
+        details={"workers killed": 2 * ROUNDS * KILLED, "counted twice or torn": surplus, "stores": "SQLite and Redis"},
+    )
+
+
+@cache
+def subject() -> tuple[Monitors, list[Observation], list[Sighting]]:
+    """The monitors of the default policy, and what they see of noise images."""
+    rows = np.random.default_rng(SEED).uniform(size=(800, 1, 28, 28)).astype(np.float32)
+    model = MeanModel(shape=(1, 28, 28))
+    profile = Profile.fit(model, rows, risk=0.001)
+    monitors = Monitors.of(Policy(on_error="withhold"), profile, DEPTH)
+    digests = [f"{i:016x}" for i in range(len(rows))]
+    p_values = profile.thresholds.p_values(profile.strangeness(rows, model.predict(rows)))
+    residuals = profile.residuals
+    seen = zip(residuals.vectors(rows), residuals.codes(rows), digests, strict=True)
+    observations = [Observation(float(p), digest) for p, digest in zip(p_values, digests, strict=True)]
+    return monitors, observations, [Sighting(*each) for each in seen]
+
+
+@cache
+def state(asked: int) -> Json:
+    """An account that asked so many queries."""
+    monitors, observations, sightings = subject()
+    state: Json = None
+    for observation, sighting in zip(observations[:asked], sightings[:asked], strict=True):
+        state, _ = monitors.watch([observation], [sighting], state)
+    return state
+
+
+def fill(store: Store, asked: int) -> None:
+    """`PRINCIPALS` accounts in random order, as they would come."""
+    batch = [state(asked)] * BATCH
+    order = np.random.default_rng(SEED).permutation(PRINCIPALS)
+    for first in range(0, PRINCIPALS, BATCH):
+        keys = [f"hospital-{i % 97}/radiology/key-{i}" for i in order[first : first + BATCH].tolist()]
+        store.transact_all(keys, lambda _: (batch, None), ttl=365 * 86400)
+    store.close()
+
+
+def redis_bytes(folder: Path, asked: int) -> int:
+    """Memory that Redis uses for them, above an empty one."""
+    with running(folder) as server, server.client() as client:
+        empty = client.info("memory")["used_memory"]
+        fill(RedisStore(server.url, timeout=60), asked)
+        return client.info("memory")["used_memory"] - empty
+
+
+def sqlite_bytes(folder: Path, asked: int) -> int:
+    """Bytes on the disk once the log is folded in."""
+    fill(SQLiteStore(folder / "state.db"), asked)
+    return sum(path.stat().st_size for path in folder.iterdir())
