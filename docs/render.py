@@ -82,6 +82,19 @@ def transforms() -> str:
     return "\n".join(lines) + "\n"
 
 
+def tradeoff() -> str:
+    """Clean accuracy against fooling, by margin; mean over the seeds."""
+    margins = json.loads((RESULTS / "uat_tradeoff_nih_cxr.json").read_text())["details"]["margins"]
+    lines = [
+        "| margin | balanced accuracy | lost | worst UAP fools | balanced under it |",
+        "|---|---|---|---|---|",
+    ]
+    for margin, mean in margins.items():
+        keys = ("clean", "lost", "fooled", "balanced_accuracy_under_the_worst")
+        lines.append(f"| {margin} | {' | '.join(f'{mean[key]:.3f}' for key in keys)} |")
+    return "\n".join(lines) + "\n"
+
+
 def session() -> str:
     """What `medward demo` printed when it was measured, without the intervals and reasons."""
     printed = json.loads((RESULTS / "demo_seconds.json").read_text())["details"]["printed"].splitlines()
@@ -107,6 +120,7 @@ TABLES = {
     "session": session,
     "claims": claims,
     "hardening": hardening,
+    "tradeoff": tradeoff,
     "transforms": transforms,
     "findings": lambda: findings("pneumonia_validate_seconds"),
     "demo": lambda: findings("demo_seconds"),

@@ -33,15 +33,17 @@ from attacks.evasion.universal import Goal, others
 CLAIMS = ("uap_efficiency", "uap_against_art")
 
 LEVEL, ROWS, EFFICIENT, CHEAPER = 10, 500, 0.9, 20
-FEWER = (50, 100, 250, ROWS)  # how many of the rows either side may craft on
+VICTIMS = 7  # the seed of the victims beside ART: while the rule below took shape, others were attacked
+FEWER = (100, 250, ROWS)  # how many of the rows either side may craft on
+PASSES = (1, 2, 3, 4)
 ART = (
-    *itertools.product(("fgsm 2/255", "fgsm 4/255", "fgsm 8/255"), FEWER, (1, 3)),
+    *itertools.product(("fgsm 1/255", "fgsm 2/255", "fgsm 4/255", "fgsm 8/255"), FEWER, PASSES),
+    ("fgsm 1/255", ROWS, 15),
     ("fgsm 2/255", ROWS, 15),  # 15 passes as in Hirano et al. 2021
-    ("fgsm 4/255", ROWS, 15),
     ("fgsm 0.306/255", ROWS, 15),  # the paper's own inner step, 0.0024 of the range [-1, 1]
 )
 UNTARGETED = (("pgd 4/255", 100, 1), ("pgd 4/255", ROWS, 3), ("deepfool", 100, 1))
-OURS = tuple(itertools.product(("batches of 10", "batches of 20", "batches of 50"), FEWER, (1, 2, 4)))
+OURS = tuple(itertools.product(("batches of 20", "batches of 50"), FEWER, PASSES))
 LOOSE = 0.005  # what the success of ART's cheapest setting may lack of that of its best
 REPEATS = 5
 MISSING = (
@@ -56,6 +58,7 @@ Craft = Callable[[Setting], Tensor]
 
 def measure() -> Iterator[Claim]:
     """The ascent's overhead; then, where ART is installed, fooling and CPU time of both."""
+    torch.set_num_threads(1)
     victim, task = pneumonia_victim()
     yield efficiency(victim.requires_grad_(False), task)
     yield against_art(art())
@@ -108,10 +111,11 @@ def efficiency(victim: nn.Module, task: Task, repeats: int = 7) -> Claim:
 
 def against_art(attack_by_art: Callable[..., Tensor]) -> Claim:
     """Without a target and for two classes: what each side's cheapest good setting costs, and how it does on test."""
-    drawn = load("lesion", seed=SEED, size=32)
+    drawn = load("lesion", seed=VICTIMS, size=32)
+    xrays = load("pneumoniamnist", seed=VICTIMS)
     victims = {
-        "pneumoniamnist": pneumonia_victim(),
-        "lesion": (train_victim(drawn, epochs=10, seed=SEED), drawn),
+        "pneumoniamnist": (train_victim(xrays, seed=VICTIMS), xrays),
+        "lesion": (train_victim(drawn, epochs=10, seed=VICTIMS), drawn),
     }
     table: dict[str, Any] = {}
     for name, (victim, task) in victims.items():
@@ -128,7 +132,7 @@ def against_art(attack_by_art: Callable[..., Tensor]) -> Claim:
         "success on test rows than that and ART's best; settings are chosen on other rows",
         met=min(ratios) >= CHEAPER and min(gains) >= 0,
         n=len(table),
-        seed=SEED,
+        seed=VICTIMS,
         details={
             "epsilon": f"{LEVEL}/255",
             "craft_rows": f"at most {ROWS}",
@@ -218,8 +222,12 @@ def ladder(
 
 
 def cheapest(tries: dict[Setting, tuple[float, float, Tensor]], level: float) -> Setting:
-    """The setting that took least CPU time among those whose success on "holdout" is at least `level`."""
-    return min((each for each in tries if tries[each][1] >= level), key=lambda each: tries[each][0])
+    """Of the settings whose success on "holdout" is at least `level`: fewest rows times passes, then most success.
+
+    CPU time would let chance choose among equals.
+    """
+    able = [each for each in tries if tries[each][1] >= level]
+    return min(able, key=lambda each: (each[1] * each[2], -tries[each][1]))
 
 
 def worded(setting: Setting) -> str:
