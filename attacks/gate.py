@@ -21,8 +21,9 @@ EVASION_SUCCESS = 0.5
 EXTRACTION_GAIN = 0.05
 MEMBERSHIP_AUC = 0.55
 """What the lower end must exceed on the undefended model before a cell counts."""
-COLLAPSED, CLEAR = 0.9, 2.0
-"""Of what gathering all rows in one class fools, and in multiples of the bound, what counts as a collapse."""
+COLLAPSED, CLEAR, BALANCED = 0.9, 2.0, 0.4
+"""What counts as a collapse: of what gathering all rows in one class fools, in multiples of the bound, and the share of
+rows outside the most frequent class from which there is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,9 +138,10 @@ def collapsed(fooled: Interval, one_answer: float, limit: float) -> bool:
     gradients lead to, so gathering in the most frequent one counts as well. `one_answer` is counted on the very rows
     that were attacked, so the value is compared with it. What chance may have done is left to the lower end, which must
     be `CLEAR` times the `limit` that a guard is held to; where `one_answer` itself is nearer, nothing is a collapse.
+    Nor is it where one class has more than 1 - `BALANCED` of the decisions: gathering the few is no strong attack.
     """
     nearly = COLLAPSED * one_answer
-    return fooled.value >= nearly and min(nearly, fooled.low) >= CLEAR * limit
+    return one_answer >= BALANCED and fooled.value >= nearly and min(nearly, fooled.low) >= CLEAR * limit
 
 
 def too_weak(family: Family, measured: Measured, limit: float) -> tuple[str, ...]:

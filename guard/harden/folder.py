@@ -26,6 +26,7 @@ from guard.models import callable_model, wrap
 from guard.types import Array, ModelSpec
 
 MODEL, ORIGINAL, WEIGHTS, CERTIFICATE = "model.onnx", "original.onnx", "weights.pt", "certificate.json"
+WRITTEN = (MODEL, ORIGINAL, WEIGHTS, CERTIFICATE)
 SELECTION = ("selection", "val")
 SHARE = 5  # without a selection split, one patient (or row) in so many of each class is set apart
 
@@ -111,6 +112,8 @@ def replaced(path: Path, *, overwrite: bool) -> Iterator[Path]:
     build, old = (path.with_name(f".{path.name}.{kind}") for kind in ("tmp", "old"))
     with _alone(build, path):
         try:
+            if old.exists() and not _ours(old):
+                raise MedwardError(f"{old}: is in the way and not from a hardening; move it away")
             if old.exists() and not path.exists():  # a run was killed between its two last steps
                 old.rename(path)
             _check(path, overwrite)
@@ -134,21 +137,35 @@ def replaced(path: Path, *, overwrite: bool) -> Iterator[Path]:
 @contextmanager
 def _alone(build: Path, path: Path) -> Iterator[None]:
     """Make the folder `build`, empty and locked: what a killed run left there is gone, a run at work is left alone."""
-    build.mkdir(mode=0o700, exist_ok=True)
-    handle = os.open(build, os.O_RDONLY)
+    try:
+        build.mkdir(mode=0o700, exist_ok=True)
+        handle = os.open(build, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise MedwardError(f"{build}: cannot build there: {error.strerror}; move it away") from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             free = os.path.samestat(os.fstat(handle), build.stat())  # not one that a run has just made a result of
         except (BlockingIOError, FileNotFoundError):
             free = False
+        except OSError as error:
+            raise MedwardError(f"{build}: cannot be locked: {error.strerror}; choose a local folder") from None
         if not free:
             raise MedwardError(f"{path}: another run is hardening into it; wait for it, or choose another folder")
+        if not _ours(build):
+            raise MedwardError(f"{build}: is in the way and not from a hardening; move it away")
         for each in build.iterdir():
-            shutil.rmtree(each) if each.is_dir() else each.unlink()
+            each.unlink()
         yield
     finally:
         os.close(handle)
+
+
+def _ours(folder: Path) -> bool:
+    """Whether all that `folder` holds are files that a hardening writes."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    return all(each.name in WRITTEN and each.is_file() and not each.is_symlink() for each in folder.iterdir())
 
 
 def _check(path: Path, overwrite: bool) -> None:
@@ -158,7 +175,7 @@ def _check(path: Path, overwrite: bool) -> None:
     names = {each.name for each in path.iterdir()} if path.exists() else set()
     if names and not overwrite:
         raise MedwardError(f"{path}: is not empty; choose another folder, or replace it with --overwrite")
-    if names and not (CERTIFICATE in names and names <= {MODEL, ORIGINAL, WEIGHTS, CERTIFICATE}):
+    if names and not (CERTIFICATE in names and _ours(path)):
         raise MedwardError(f"{path}: is not a hardened model and is not overwritten; choose another folder")
 
 

@@ -33,6 +33,7 @@ WIDTH = 256  # buckets of the sketch
 FOLDED = 4  # values of an input to one number at least, so that no row can be computed back
 MAX_SIDE = 64  # pixels
 REACH = 4.0  # standard deviations
+FAR = 1e6  # standard deviations: beyond it one input could blind the means of an account for good
 FLOOR = 0.1  # the least spread of a pixel, of the median one
 BITS = 64  # of a content code
 PAIRS = 0.002  # of benign pairs that may pass for near-duplicates
@@ -101,8 +102,10 @@ class Residuals:
         return z * xp.clip((len(self.center) ** 0.5 + REACH) / length, None, 1.0)
 
     def whitened(self, inputs: Any, xp: Any = np) -> Any:
-        """The linear part ``(n, k)``."""
-        rows = detail(inputs, xp)[:, self.order] * _like(self.weights, inputs, xp)
+        """The linear part ``(n, k)``, linear up to `FAR` standard deviations of every value."""
+        with np.errstate(over="ignore", invalid="ignore"):  # values near the largest float are finite inputs too
+            rows = detail(inputs, xp)[:, self.order] * _like(self.weights, inputs, xp)
+        rows = xp.clip(xp.nan_to_num(rows, nan=0.0, posinf=FAR, neginf=-FAR), -FAR, FAR)
         sketch = xp.sum(rows.reshape(len(inputs), -1, len(self.center)), axis=1)
         return (sketch - _like(self.center, inputs, xp)) @ _like(self.whitening, inputs, xp)
 

@@ -185,6 +185,14 @@ def test_a_collapse_is_always_well_above_what_a_guard_is_held_to(fooled, one_ans
     if collapsed(fooled, one_answer, limit):
         assert fooled.low >= 2 * limit
         assert fooled.value >= 0.9 * one_answer >= 2 * limit
+        assert one_answer >= 0.4
+
+
+def test_a_tight_bound_does_not_make_a_small_class_a_collapse():
+    fooled = clopper_pearson(130, 1000)
+    assert not collapsed(fooled, 0.13, 0.05)
+    assert not collapsed(clopper_pearson(58, 1000), 0.058, 0.02)
+    assert collapsed(clopper_pearson(480, 1000), 0.48, 0.05)
 
 
 def test_the_rows_it_asks_for_decide():

@@ -123,25 +123,35 @@ def against_art(attack_by_art: Callable[..., Tensor]) -> Claim:
         for goal in (None, 0, 1):
             row = f"{name}, {'nontargeted' if goal is None else f'to class {goal}'}"
             table[row] = compared(victim, task, goal, attack_by_art)
-    ratios = [each["cpu_ratio"] for each in table.values()]
+    return claimed(table)
+
+
+def claimed(table: dict[str, Any]) -> Claim:
+    """From all rows: the least ratio of CPU times, and the least gain in success."""
+    ratios = {name: [each[name] for each in table.values()] for name in ("cpu_ratio_to_art_best", "cpu_ratio")}
     gains = [each["gain_on_test"] for each in table.values()]
+    least = min(ratios["cpu_ratio_to_art_best"])
     return Claim(
         claim="uap_against_art",
-        value=min(ratios),
-        target=f">= {CHEAPER} times less CPU time in every row than ART's cheapest good setting, at equal or higher "
-        "success on test rows than that and ART's best; settings are chosen on other rows",
-        met=min(ratios) >= CHEAPER and min(gains) >= 0,
+        value=least,
+        target=f">= {CHEAPER} times less CPU time than ART's best setting in every row, at equal or higher success on "
+        "test rows; all settings are chosen on other rows",
+        met=least >= CHEAPER and min(gains) >= 0,
         n=len(table),
         seed=VICTIMS,
         details={
             "epsilon": f"{LEVEL}/255",
             "craft_rows": f"at most {ROWS}",
             "art": "1.20.1",
-            "cpu_ratio": {
-                "least": min(ratios),
-                "median": statistics.median(ratios),
-                "geometric_mean": round(statistics.geometric_mean(ratios), 1),
+            **{
+                name: {
+                    "least": min(each),
+                    "median": statistics.median(each),
+                    "geometric_mean": round(statistics.geometric_mean(each), 1),
+                }
+                for name, each in ratios.items()
             },
+            "cpu_ratio_is": f"to ART's cheapest setting whose success lacks at most {LOOSE} of its best's",
             "least_gain": min(gains),
             "rows": table,
         },

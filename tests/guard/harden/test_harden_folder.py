@@ -85,7 +85,7 @@ def test_a_training_that_ends_badly_leaves_what_was_there(tmp_path):
 
 def test_what_a_killed_run_left_is_cleared_and_a_result_it_was_replacing_is_put_back(tmp_path):
     out, left, old = (tmp_path / name for name in ("out.v1", ".out.v1.tmp", ".out.v1.old"))
-    (left / "parts").mkdir(parents=True)
+    left.mkdir()
     (left / "model.onnx").write_text("half")
     old.mkdir()
     (old / "certificate.json").write_text("first")
@@ -170,3 +170,23 @@ def test_only_a_torch_module_can_be_named(name, sentence, tmp_path, data):
     Path(tmp_path / "site_for_hardening.py").write_text("number = 7\n")
     with importable(tmp_path), pytest.raises(MedwardError, match=sentence):
         harden(name, {"train": data[0]}, tmp_path / "out", METHOD)
+
+
+def test_folders_that_are_not_its_own_are_left_alone(tmp_path):
+    out, other = tmp_path / "out", tmp_path / "other"
+    other.mkdir()
+    (other / "kept").write_text("mine")
+    (tmp_path / ".out.tmp").symlink_to(other)
+    with pytest.raises(MedwardError, match=r"\.out\.tmp: cannot build there"), replaced(out, overwrite=False):
+        pass
+    (tmp_path / ".out.tmp").unlink()
+    (tmp_path / ".out.tmp").write_text("a file")
+    with pytest.raises(MedwardError, match="move it away"), replaced(out, overwrite=False):
+        pass
+    (tmp_path / ".out.tmp").unlink()
+    for name in (".out.tmp", ".out.old"):
+        other.rename(tmp_path / name)
+        with pytest.raises(MedwardError, match="not from a hardening"), replaced(out, overwrite=False):
+            pass
+        (tmp_path / name).rename(other)
+    assert (other / "kept").read_text() == "mine"

@@ -101,3 +101,15 @@ def test_flat_images_and_constant_columns_are_no_trap():
     assert np.isfinite(flat.vectors(images(3, 0, (1, 6, 6)))).all()
     table = np.column_stack([TABLE[:, :2], np.zeros(300)])
     assert np.isfinite(Residuals.fit(table[:100], table[100:]).reference).all()
+
+
+@pytest.mark.parametrize("size", [3e38, -3e38, 1e20])
+def test_the_largest_floats_leave_a_finite_vector(size):
+    rng = np.random.default_rng(0)
+    fitted = Residuals.fit(TABLE[:150], TABLE[150:])
+    rows = TABLE[:3].astype(np.float32)
+    rows[1] = size * rng.choice([-1, 1], 4)
+    vectors = fitted.vectors(rows)
+    assert np.isfinite(vectors).all()
+    assert np.array_equal(vectors[[0, 2]], fitted.vectors(rows[[0, 2]]))
+    assert torch.isfinite(fitted.vectors(torch.as_tensor(rows), torch)).all()
