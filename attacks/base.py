@@ -15,11 +15,13 @@ from guard.data import Split
 from guard.policy import Policy
 from guard.types import Array, Ints
 
-__all__ = ["PER_CLASS", "Access", "Attack", "AttackData", "AttackResult", "Family", "ThreatModel"]
+__all__ = ["ACCURACY", "PER_CLASS", "Access", "Attack", "AttackData", "AttackResult", "Family", "ThreatModel"]
 
 Family = Literal["evasion", "extraction", "membership"]
 PER_CLASS = " to class "
 """In the name of a curve: what one class of many attains at full size, at its last point."""
+ACCURACY = ", accuracy"
+"""Ends the name of a curve of accuracy on true labels, which stands beside one of agreement and is not drawn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ make membership worse), so what they take from the deployed model itself is what
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -39,7 +39,7 @@ from attacks.judging import blank, finding, headline
 from attacks.progress import Progress
 from attacks.report import Provenance, Report, TwinFacts, save
 from attacks.samples import attack_data, conformed
-from attacks.target import AccessDeniedError, BudgetSpentError, Target, guarded_oracle, open_oracle
+from attacks.target import AccessDeniedError, BudgetSpentError, Clock, Target, guarded_oracle, open_oracle
 from guard.data import Split
 from guard.errors import MedwardError
 from guard.pipeline import Guard
@@ -85,8 +85,8 @@ class Deployed(Protocol):
         """Names the bundle in findings and kept runs."""
         ...
 
-    def guard(self, *, store: Store) -> Guard:
-        """The guarded model with `store` as its memory."""
+    def guard(self, *, store: Store, clock: Callable[[], float] = ...) -> Guard:
+        """The guarded model with `store` as its memory, which tells the time by `clock`."""
         ...
 
 
@@ -261,8 +261,12 @@ def _run(attack: Attack, arm: Arm, bundle: Deployed, bare: _Bare, source: torch.
     if arm == "undefended":
         oracle, profile = open_oracle(bare.model), None
     else:
-        guard = bundle.guard(store=MemoryStore())
-        oracle, profile = guarded_oracle(guard, fresh=attack.threat.accounts is None), bundle.profile
+        clock, accounts = Clock(), attack.threat.accounts
+        guard = bundle.guard(store=MemoryStore(clock=clock), clock=clock)
+        oracle = guarded_oracle(
+            guard, fresh=accounts is None, accounts=accounts or 1, clock=clock, per_day=attack.threat.per_day
+        )
+        profile = bundle.profile
     target = Target(spec, oracle, attack.threat, network=bare.network, profile=profile, twin=source)
     try:
         result = _checked(attack.run(target, data, seed=seed), arm)

@@ -18,7 +18,7 @@ from guard.errors import MedwardError
 from guard.pipeline import Guard
 from guard.profile import Profile
 from guard.protocols import Model
-from guard.release import probabilities
+from guard.release import probabilities, spread_rest
 from guard.types import Array, Ints, ModelSpec, OutputKind, Principal, Query
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+DAY = 86400.0
 
 
 class AccessDeniedError(RuntimeError):
@@ -46,8 +47,8 @@ class Response:
 
     @property
     def probabilities(self) -> Array:
-        """The scores as probabilities ``(n, K)``, whatever left the target; NaN stays NaN."""
-        return probabilities(self.scores, self.output)
+        """The scores as probabilities ``(n, K)``; what a row hides is spread evenly, a row of NaN stays."""
+        return spread_rest(probabilities(self.scores, self.output))
 
 
 Oracle = Callable[[Array], Response]
@@ -63,18 +64,48 @@ def open_oracle(model: Model) -> Oracle:
     return ask
 
 
-def guarded_oracle(guard: Guard, principal: Principal = ("attacker",), *, fresh: bool = False) -> Oracle:
+class Clock:
+    """Seconds since 1970, moved only by an attacker's patience; give it to the guard and its store."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now
+
+
+def guarded_oracle(
+    guard: Guard,
+    principal: Principal = ("attacker",),
+    *,
+    fresh: bool = False,
+    accounts: int = 1,
+    clock: Clock | None = None,
+    per_day: float | None = None,
+) -> Oracle:
     """The deployed path: every row is one query of `principal`, since a batch only helps the guard.
 
-    With `fresh` every row comes from an account of its own, so that no account's history helps the guard either.
+    With `accounts` above 1 so many accounts below `principal` take turns. With `fresh` every row comes from an account
+    of its own that shares no parent with others, so that no account's history helps the guard either. With `per_day`
+    the rows are that far apart on `clock`, which must be the guard's.
     """
-    accounts = itertools.count()
+    if accounts < 1 or (per_day is not None and (clock is None or not per_day > 0)):
+        raise MedwardError("oracle: needs at least 1 account, and with per_day above 0 the guard's clock")
+    count = itertools.count()
+
+    def asker(turn: int) -> Principal:
+        if fresh:
+            return (*principal[:-1], f"{principal[-1]}-{turn}")
+        return (*principal, f"key-{turn % accounts}") if accounts > 1 else principal
 
     def ask(inputs: Array) -> Response:
         answers = []
         for row in range(len(inputs)):
-            asker = (*principal[:-1], f"{principal[-1]}-{next(accounts)}") if fresh else principal
-            answer = guard.answer(Query(principal=asker, inputs=inputs[row : row + 1]))
+            turn = next(count)
+            if clock is not None and per_day is not None and turn:
+                clock.now += DAY / per_day
+            answer = guard.answer(Query(principal=asker(turn), inputs=inputs[row : row + 1]))
             if failed := [verdict.source for verdict in answer.verdicts if verdict.source.startswith("error:")]:
                 raise MedwardError(f"the guard itself failed ({failed[0]}); a failure is no defense, so mend it first")
             answers.append(answer)

@@ -18,11 +18,13 @@ class Access(IntEnum):
 class ThreatModel:
     """What the attacker may do. `epsilon` is an L-infinity radius in input units; `queries` a budget in rows.
 
-    `accounts` is how many accounts the attacker asks from; None is a new one for every row.
+    `accounts` is how many accounts the attacker asks from in turn; None is a new one for every row. `per_day` is how
+    many rows it asks a day, spread evenly; None is all at once.
     """
 
     access: Access
     epsilon: float | None = None
     queries: int | None = None
     accounts: int | None = 1
+    per_day: float | None = None
     knowledge: str = ""

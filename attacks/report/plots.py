@@ -22,7 +22,7 @@ from matplotlib import image as pictures
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from attacks.base import PER_CLASS
+from attacks.base import ACCURACY, PER_CLASS
 from attacks.finding import ARMS, Arm, Finding, Utility
 from attacks.intervals import Interval
 from attacks.report.record import Report
@@ -269,7 +269,7 @@ def _draw(axes: Any, finding: Finding, *, scale: float = 1.0, floor: float = 0.0
     for arm in ARMS:
         for name, (xs, ys) in finding.curves.get(arm, {}).items():
             own = not _is_baseline(name)
-            if PER_CLASS in name:
+            if PER_CLASS in name or name.endswith(ACCURACY):
                 continue
             if not own and arm != "undefended":
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -43,13 +44,13 @@ class Deployment:
     digest: str = "ab" * 32
     abstains: bool = False
 
-    def guard(self, *, store: Store) -> Guard:
+    def guard(self, *, store: Store, clock: Callable[[], float] = time.time) -> Guard:
         policy = self.policy
         if self.abstains:
             alpha = float(policy.monitor.count)  # alpha 1 for each monitor: all of them alarm at once
             ladder = (policy.monitor.ladder[0].model_copy(update={"false_alarm": alpha, "action": "withhold"}),)
             policy = policy.model_copy(update={"monitor": policy.monitor.model_copy(update={"ladder": ladder})})
-        return Guard(model=self.model, policy=policy, profile=self.profile, store=store)
+        return Guard(model=self.model, policy=policy, profile=self.profile, store=store, clock=clock)
 
 
 @dataclass(frozen=True, kw_only=True)

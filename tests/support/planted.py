@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -89,6 +91,7 @@ class Ideal:
     far: float = 0.0
     refuses: bool = False
     residuals: None = None
+    codebook: None = None
 
     @property
     def thresholds(self):
@@ -124,5 +127,5 @@ class Deployment:
     def policy(self) -> Policy:
         return Policy(on_error="withhold", gate=self.gate, monitor=MonitorPolicy(shared=False))
 
-    def guard(self, *, store: Store) -> Guard:
-        return Guard(model=self.model, policy=self.policy, profile=self.profile, store=store)
+    def guard(self, *, store: Store, clock: Callable[[], float] = time.time) -> Guard:
+        return Guard(model=self.model, policy=self.policy, profile=self.profile, store=store, clock=clock)

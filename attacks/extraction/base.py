@@ -1,0 +1,130 @@
+"""The thieves' contracts: what was learned so far, who chooses what to ask next, and how a clone comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from attacks.base import AttackData
+from attacks.surrogate import answered, fit_classifier
+from guard.types import Array, Ints, ModelSpec
+
+__all__ = ["Asker", "Distiller", "Loot", "Strategy", "decide", "distil"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loot:
+    """Inputs ``(n, *shape)`` in the order they were asked; targets ``(n, K)`` say what was learned of each.
+
+    A target is the released probabilities, a label's one-hot row, or NaN where nothing left.
+    """
+
+    inputs: Array
+    targets: Array
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def take(self, index: Ints | NDArray[np.bool_] | slice) -> Loot:
+        """The rows at `index`."""
+        return Loot(self.inputs[index], self.targets[index])
+
+    @property
+    def known(self) -> Loot:
+        """The rows that were answered."""
+        return self.take(answered(self.targets))
+
+
+class Asker(Protocol):
+    """One theft in progress. It sees answers only as `loot`, and may keep whatever it likes of its own."""
+
+    def ask(self, count: int, loot: Loot, clone: nn.Module | None) -> Array:
+        """The next `count` inputs ``(<= count, *shape)``; fewer mean that nothing is left to ask.
+
+        `loot` holds exactly what it asked before, row by row in that order. `clone` is the one trained at the last
+        checkpoint, None before the first.
+        """
+        ...
+
+    def learn(self, loot: Loot, *, epochs: int, seed: int) -> nn.Module | None:
+        """A clone from inputs to logits ``(n, K)``, in eval mode; None when `loot` holds no answer.
+
+        `loot` is what was asked, and after it other rows with answers, such as the cover traffic. `epochs` is the
+        effort the thief's settings allow. Called anew at each checkpoint.
+        """
+        ...
+
+
+class Strategy(Protocol):
+    """How a thief chooses what to ask. Settings only; the same seed asks the same of the same victim.
+
+    One file and one citation each; a frozen dataclass with a field that tells it from all others, for kept runs.
+    """
+
+    @property
+    def name(self) -> str:
+        """What reports, journals and ``--attacks`` call it."""
+        ...
+
+    @property
+    def knowledge(self) -> str:
+        """What the thief holds, in a few words for the report."""
+        ...
+
+    @property
+    def step(self) -> int | None:
+        """Inputs chosen between two looks at the answers; None chooses all up to the next checkpoint at once."""
+        ...
+
+    def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> Asker:
+        """Begin a theft with what `data` says the thief holds: `craft` (labels only if it knows them) and `pool`.
+
+        Raises `MedwardError` when that lacks what the strategy needs.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class Distiller:
+    """What most askers do to learn: `distil`. Subclasses choose what to ask."""
+
+    spec: ModelSpec
+
+    def learn(self, loot: Loot, *, epochs: int, seed: int) -> nn.Module | None:
+        """A clone of everything answered."""
+        return distil(self.spec, loot, epochs=epochs, seed=seed)
+
+
+def distil(spec: ModelSpec, loot: Loot, *, epochs: int, seed: int) -> nn.Module | None:
+    """A clone trained on the answered rows by soft cross-entropy; None when there are none."""
+    known = loot.known
+    if len(known) == 0:
+        return None
+    return fit_classifier(
+        known.inputs,
+        known.targets,
+        classes=len(spec.classes),
+        modality=spec.modality,
+        shape=spec.shape,
+        epochs=epochs,
+        seed=seed,
+        normalised=False,
+    )
+
+
+def decide(clone: nn.Module, inputs: Array) -> Ints:
+    """The clone's labels ``(n,)``."""
+    return np.asarray(posteriors(clone, inputs).argmax(axis=1), np.int64)
+
+
+def posteriors(clone: nn.Module, inputs: Array, batch: int = 512) -> Array:
+    """The clone's probabilities ``(n, K)``."""
+    x = torch.as_tensor(np.asarray(inputs, np.float32))
+    with torch.no_grad():
+        parts = [torch.softmax(clone(rows).double(), dim=1) for rows in torch.split(x, batch)]
+    return np.asarray(torch.cat(parts).numpy())

@@ -1,0 +1,51 @@
+"""CopyCat: hard labels of images that have nothing to do with the problem, each class equally often.
+
+Few natural images look like the rarer classes, so those are repeated until every class weighs the same.
+
+Reference: Correia-Silva et al., "Copycat CNN: stealing knowledge by persuading confession with random non-labeled
+data", IJCNN 2018 (the non-problem-domain data alone).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from attacks.base import AttackData
+from attacks.extraction.base import Loot, distil
+from attacks.extraction.pool import KNOWLEDGE, PoolAsker
+from guard.types import Ints, ModelSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyCat:
+    """Rows of the pool in random order; only the largest class of an answer is used, whatever else leaves."""
+
+    name: str = "copycat"
+    knowledge: str = KNOWLEDGE
+    step: int | None = None
+
+    def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> PoolAsker:
+        """Begin a theft; see `Strategy`."""
+        return _CopyCat(data, spec, seed)
+
+
+class _CopyCat(PoolAsker):
+    def choose(self, free: Ints, count: int, loot: Loot, clone: nn.Module | None) -> Ints:  # noqa: ARG002
+        return self.rng.permutation(free)[:count]
+
+    def learn(self, loot: Loot, *, epochs: int, seed: int) -> nn.Module | None:
+        known = loot.known
+        if len(known) == 0:
+            return None
+        labels = known.targets.argmax(axis=1)
+        hard = Loot(known.inputs, np.eye(known.targets.shape[1])[labels])
+        return distil(self.spec, hard.take(balanced(labels)), epochs=epochs, seed=seed)
+
+
+def balanced(labels: Ints) -> Ints:
+    """Row numbers in which every label of ``(n,)`` comes as often as the most common one; all rows at least once."""
+    most = int(np.bincount(labels).max())
+    return np.concatenate([np.resize(np.flatnonzero(labels == each), most) for each in np.unique(labels)])

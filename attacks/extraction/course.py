@@ -1,0 +1,121 @@
+"""The course of one theft: what was asked in which order, and what came back."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from attacks.extraction.answers import averaged, clone_targets, views_of
+from attacks.extraction.base import Asker, Loot
+from attacks.target import Response, Target
+from guard.data import Split
+from guard.types import Array
+
+
+class Course:
+    """Meters one theft. The queries where `turns` is true are the asker's, the others cover rows from `own`.
+
+    An input takes `views` of the asker's turns. Cover rows are learned from the first time only: a guard's ladder
+    climbs, so no later answer says more. `spent` is the rows asked, `ended` whether the asker had nothing left.
+    """
+
+    def __init__(
+        self, target: Target, asker: Asker, own: Split, turns: NDArray[np.bool_], *, views: int, seed: int
+    ) -> None:
+        self.spent, self.ended = 0, False
+        self._target, self._asker, self._own, self._turns, self._views = target, asker, own, turns, views
+        self._rng = np.random.default_rng(seed)
+        self._order = self._rng.permutation(len(own))
+        self._covered = 0
+        self._mine = _Rows(len(turns) // views, target)
+        self._cover = _Rows(len(own), target)
+
+    @property
+    def loot(self) -> Loot:
+        """What the asker asked, then the cover rows."""
+        mine, cover = self._mine.loot, self._cover.loot
+        return Loot(np.concatenate([mine.inputs, cover.inputs]), np.concatenate([mine.targets, cover.targets]))
+
+    @property
+    def released(self) -> Array:
+        """The probabilities as they left ``(n, K)``, row by row of `loot`; NaN for every class that did not."""
+        return np.concatenate([self._mine.released, self._cover.released])
+
+    @property
+    def public(self) -> Loot:
+        """The same inputs with what the thief knew of them without asking: the labels of its own rows, else NaN."""
+        loot, classes = self.loot, len(self._target.spec.classes)
+        if self._own.labels is None:
+            return loot.take(slice(0, 0))
+        known = {row.tobytes(): label for row, label in zip(_single(self._own.inputs), self._own.labels, strict=True)}
+        labels = np.array([known.get(row.tobytes(), -1) for row in _single(loot.inputs)], np.int64)
+        targets = np.full((len(loot), classes), np.nan)
+        targets[labels >= 0] = np.eye(classes)[labels[labels >= 0]]
+        return Loot(loot.inputs, targets)
+
+    def ask_until(self, stop: int, clone: nn.Module | None, *, step: int | None) -> None:
+        """Spend up to `stop` rows in all; the asker chooses at most `step` inputs at a time, and knows `clone`."""
+        while self.spent < stop and not self.ended:
+            room = stop - self.spent
+            if step is not None:
+                room = min(room, math.ceil(step * self._views * len(self._turns) / self._turns.sum()))
+            if self._ask(self._turns[self.spent : self.spent + room], clone) == 0:
+                return
+
+    def _ask(self, turns: NDArray[np.bool_], clone: nn.Module | None) -> int:
+        """Ask one batch that takes `turns`, or as many of them as there are whole inputs for; returns its rows."""
+        wanted = int(turns.sum()) // self._views
+        inputs = self._asker.ask(wanted, self._mine.loot, clone)[:wanted] if wanted else self._mine.loot.inputs[:0]
+        mine = len(inputs) * self._views
+        self.ended = len(inputs) < wanted
+        used = np.cumsum(turns) <= mine
+        batch_turns = turns[used] if self.ended else turns[used | ~turns]
+        cover = np.arange(self._covered, self._covered + int((~batch_turns).sum()))
+        self._covered += len(cover)
+        batch = np.empty((len(batch_turns), *self._target.spec.shape), np.float32)
+        batch[batch_turns] = views_of(inputs, self._views, self._target.spec, self._rng)
+        if len(cover):
+            batch[~batch_turns] = self._own.inputs[self._order[cover % len(self._order)]]
+        if len(batch) == 0:
+            return 0
+        response = self._target.query(batch)
+        self.spent += len(batch)
+        self._mine.add(inputs, response, batch_turns, self._views)
+        first = np.zeros(len(batch), bool)
+        first[np.flatnonzero(~batch_turns)[cover < len(self._order)]] = True
+        self._cover.add(batch[first], response, first, 1)
+        return len(batch)
+
+
+class _Rows:
+    """Inputs, targets and released probabilities, appended in place."""
+
+    def __init__(self, most: int, target: Target) -> None:
+        classes = len(target.spec.classes)
+        self._inputs = np.empty((most, *target.spec.shape), np.float32)
+        self._targets, self._released = np.empty((most, classes)), np.empty((most, classes))
+        self._count = 0
+
+    @property
+    def loot(self) -> Loot:
+        return Loot(self._inputs[: self._count], self._targets[: self._count])
+
+    @property
+    def released(self) -> Array:
+        return self._released[: self._count]
+
+    def add(self, inputs: Array, response: Response, rows: NDArray[np.bool_], views: int) -> None:
+        """Append `inputs`, of which the answers are those `rows` of `response`, `views` successive ones for each."""
+        own = Response(response.labels[rows], response.scores[rows], response.output)
+        new = slice(self._count, self._count + len(inputs))
+        self._inputs[new] = inputs
+        self._targets[new] = averaged(clone_targets(own), views)
+        self._released[new] = averaged(own.probabilities, views) if views > 1 else own.probabilities
+        self._count += len(inputs)
+
+
+def _single(inputs: Array) -> Array:
+    return np.ascontiguousarray(inputs, np.float32)
