@@ -111,9 +111,10 @@ def replaced(path: Path, *, overwrite: bool) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     build, old = (path.with_name(f".{path.name}.{kind}") for kind in ("tmp", "old"))
     with _alone(build, path):
+        if old.exists() and not _ours(old):
+            build.rmdir()
+            raise MedwardError(f"{old}: is in the way and not from a hardening; move it away")
         try:
-            if old.exists() and not _ours(old):
-                raise MedwardError(f"{old}: is in the way and not from a hardening; move it away")
             if old.exists() and not path.exists():  # a run was killed between its two last steps
                 old.rename(path)
             _check(path, overwrite)
