@@ -134,7 +134,7 @@ class SharedPerturbation:
         new = self.start()
         if state is None or state.keys() != new.keys() or state["calibration"] != self.calibration:
             return new
-        return state
+        return state if len(state["cuts"]) == len(new["cuts"]) else new
 
     def judge(self, state: SharedState, sightings: Sequence[Sighting]) -> tuple[SharedState, list[float]]:
         """The state after `sightings`, in order, and a p-value for each: on the grid, or 1."""

@@ -12,6 +12,7 @@ from guard.monitor import EProcess, SharedPerturbation, Sighting
 from guard.monitor.shared import CHAINS, CODES, HORIZON, SLACK, epoch_risk, learnt, scores, shared_levels, unit
 from guard.pipeline import SHARED, eprocess_for
 from guard.policy import Policy
+from guard.screen import Thresholds
 from guard.types import Action, Observation
 
 WIDTH = 16
@@ -66,6 +67,39 @@ def test_levels_are_a_grid_the_calibration_rows_can_bound_up_to_the_horizon(n, r
     assert levels[-1] <= 0.5
     if levels != (0.5,):
         assert (1 - levels[0]) ** n <= epoch_risk(risk, HORIZON) / 3
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 15, 1024])
+def test_cuts_are_thresholds_at_the_risk_of_their_epoch(epoch):
+    monitor = watching(risk=0.01)
+    directions = unit(np.random.default_rng(epoch).normal(size=(2, WIDTH)))
+    seen, levels = scores(REFERENCE, directions), monitor.levels
+    right = Thresholds.calibrate(seen, risk=epoch_risk(0.01, epoch), grid=levels)
+    cuts = dict(zip(levels, monitor._cuts(directions, epoch), strict=True))
+    assert {level: cut for level, cut in cuts.items() if cut is not None} == pytest.approx(
+        dict(zip(right.levels, right.cuts, strict=True)), abs=1e-4
+    )
+    careless = Thresholds.calibrate(seen, risk=0.01 * len(levels), grid=levels)  # all of it, at every level
+    assert careless.cuts[0] < right.cuts[0]
+
+
+def test_every_direction_spends_the_risk_of_its_own_epoch(monkeypatch):
+    asked, cuts = [], SharedPerturbation._cuts
+
+    def noted(self, directions, epoch):
+        asked.append(epoch)
+        return cuts(self, directions, epoch)
+
+    monkeypatch.setattr(SharedPerturbation, "_cuts", noted)
+    p_values(normal(50, 1))
+    assert asked == [*range(15), 15, 16, 17]  # queries 1 to 15, then 16, 32, 48
+
+
+def test_a_state_of_another_grid_starts_anew():
+    monitor = watching()
+    state, _ = monitor.judge(monitor.start(), sightings(normal(3, 0)))
+    assert monitor.resume(state) == state
+    assert monitor.resume({**state, "cuts": [*state["cuts"], None]}) == monitor.start()
 
 
 def test_benign_accounts_ever_alarm_no_more_than_alpha_plus_delta():
