@@ -28,7 +28,17 @@ from attacks.evasion import (
 )
 from attacks.evasion.per_image import PerImage
 from attacks.evasion.universal import UniversalAttack
-from attacks.extraction import Knockoff
+from attacks.extraction import (
+    DFME,
+    ActiveThief,
+    AdaptivePool,
+    Alignment,
+    CopyCat,
+    Disagreement,
+    Jacobian,
+    Knockoff,
+    SemiSupervised,
+)
 from attacks.matrix import Twin, validate
 from attacks.membership import LossThreshold, OfflineLiRA
 from attacks.onnx_torch import white_box
@@ -81,7 +91,18 @@ def more_attacks(spec: ModelSpec) -> tuple[Attack, ...]:
     )
     if spec.low is not None and spec.high is not None:
         found = (*found, IterativeFGSM(epsilon=epsilon, faithful=True))
-    return found
+    thief = Knockoff(epochs=8) if spec.modality == "image" else Knockoff()
+    return (
+        *found,
+        replace(thief, strategy=AdaptivePool()),
+        replace(thief, strategy=CopyCat(), labels="hard"),
+        *(replace(thief, strategy=ActiveThief(by=by)) for by in ("entropy", "k-center", "dfal")),
+        replace(thief, strategy=Jacobian()),
+        replace(thief, strategy=Alignment()),
+        replace(thief, strategy=SemiSupervised(), labels="hard"),
+        replace(thief, strategy=DFME(), queries=5000),
+        replace(thief, strategy=Disagreement(), queries=5000),
+    )
 
 
 def chosen_attacks(
@@ -167,6 +188,9 @@ def twin_of(model: object, bundle: Bundle, splits: Mapping[str, Split]) -> Twin:
         exported = wrapped.export(Path(folder))
         file = Path(folder) / exported.file
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        deployed = bundle.path / exported.file
+        if deployed.exists() and hashlib.sha256(deployed.read_bytes()).hexdigest() == digest:
+            raise MedwardError("undefended: is the bundle's own model; give the model as it was before hardening")
         if file.name != "model.onnx":
             return Twin(model=wrapped, digest=digest, no_network="it is no ONNX file")
         network, reason = white_box(file, wrapped.predict, sample)

@@ -48,7 +48,8 @@ def chosen(
 def radius(text: str | None, splits: Mapping[str, Split], low: float | None, high: float | None) -> float:
     """What was said, else the radius that `medward validate` attacks with.
 
-    Raises `MedwardError` for images whose range was not said, and for a radius of more than half of it.
+    Raises `MedwardError` for images whose range was not said, for a radius of more than half of it, and for one of
+    less than half a grey level of 255.
     """
     if next(iter(splits.values())).inputs.ndim == 2:
         return 1.0 if text is None else number(text)
@@ -61,6 +62,11 @@ def radius(text: str | None, splits: Mapping[str, Split], low: float | None, hig
     size = 10 / 255 * (high - low) if text is None else number(text)
     if size > (high - low) / 2:
         raise MedwardError(f"--epsilon: {size:g} is more than half of the range {low:g} to {high:g}; 10/255 is usual")
+    if 0 < size < (grey := (high - low) / 255) / 2:
+        raise MedwardError(
+            f"--epsilon: {size:.3g} is next to nothing in the range {low:g} to {high:g}, a grey level is {grey:.3g}; "
+            f"it is in input units: what 10/255 is to a range of 1 is {10 * grey:.3g} here"
+        )
     return size
 
 

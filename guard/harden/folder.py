@@ -177,7 +177,8 @@ def _check(path: Path, overwrite: bool) -> None:
     if names and not overwrite:
         raise MedwardError(f"{path}: is not empty; choose another folder, or replace it with --overwrite")
     if names and not (CERTIFICATE in names and _ours(path)):
-        raise MedwardError(f"{path}: is not a hardened model and is not overwritten; choose another folder")
+        other = ", ".join(sorted(names - set(WRITTEN))) or "folders or links"
+        raise MedwardError(f"{path}: holds more than a hardened model ({other}) and is not overwritten; choose another")
 
 
 def _export(network: nn.Module, sample: Array, file: Path, of: Certificate) -> None:

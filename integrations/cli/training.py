@@ -24,7 +24,7 @@ def harden(
     ] = None,
     margin: Annotated[
         float | None,
-        typer.Option(min=1.0, max=4.0, help="uat: train at so many radii; less costs less clean accuracy [1.4]"),
+        typer.Option(min=0.1, max=4.0, help="uat: train at so many radii; less costs less clean accuracy [1.4]"),
     ] = None,
     low: Annotated[float | None, typer.Option(help="smallest valid input value")] = None,
     high: Annotated[float | None, typer.Option(help="largest valid input value")] = None,

@@ -170,10 +170,14 @@ def test_a_twin_is_read_under_the_bundles_specification(tmp_path):
         network(1), Split(inputs), Policy(on_error="withhold"), tmp_path / "bundle", classes=("a", "b"), output="logits"
     )
     bundle = load(tmp_path / "bundle")
-    twin = twin_of(str(tmp_path / "bundle" / "model.onnx"), bundle, SPLITS)
-    assert twin.digest == bundle.card.files["model.onnx"]
+    twin = twin_of(network(2), bundle, SPLITS)
+    assert twin.digest != bundle.card.files["model.onnx"]
     assert twin.network is not None
-    np.testing.assert_allclose(twin.model.predict(inputs).scores, inputs @ WEIGHTS, atol=1e-5)
+    with torch.no_grad():
+        own = network(2)(torch.as_tensor(inputs)).numpy()
+    np.testing.assert_allclose(twin.model.predict(inputs).scores, own, atol=1e-5)
+    with pytest.raises(MedwardError, match="is the bundle's own model; give the model as it was before"):
+        twin_of(str(tmp_path / "bundle" / "model.onnx"), bundle, SPLITS)
     remedy = "; give the model that was hardened, as it was before"
     for other, sentence in (
         (exported(tmp_path, 5, 2), r"takes inputs of shape \(5,\), the bundle's model takes \(6,\)" + remedy),

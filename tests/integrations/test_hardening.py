@@ -98,6 +98,7 @@ WRONG = {
     "no range": ((), "--low and --high"),
     "range upside down": (("--low", "2"), "--low must be below --high, got 2 and 1"),
     "radius of everything": (("--epsilon", "10"), "--epsilon: 10 is more than half of the range 0 to 1"),
+    "radius of nothing": (("--epsilon", "0.001"), "--epsilon: 0.001 is next to nothing in the range 0 to 1"),
     "no labels": (("--data", "unlabelled.npz"), "train: hardening needs labels"),
     "range": (("--high", "0.5"), "set --low and --high"),
     "negative": (("--epsilon", "-0.1"), "epsilon: must be a finite number above 0, got -0.1"),
