@@ -63,7 +63,7 @@ def test_an_existing_folder_is_only_replaced_when_asked_and_only_an_earlier_resu
         pytest.fail("nothing is trained before the folder is known to be free")
     (out / "thesis.tex").write_text("")
     with (
-        pytest.raises(MedwardError, match="holds more than a hardened model .* and is not overwritten"),
+        pytest.raises(MedwardError, match=r"holds more than a hardened model .* and is not overwritten"),
         replaced(out, overwrite=True),
     ):
         pytest.fail("nothing is trained")
