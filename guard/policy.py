@@ -220,6 +220,15 @@ false_refusal = {p.gate.false_refusal!r}
 """
 
 
+def _keys(place: tuple[str | int, ...]) -> list[str]:
+    """The keys of a section, or of the whole policy."""
+    section: Any = Policy
+    for part in place:
+        if isinstance(part, str):
+            section = section.model_fields[part].annotation
+    return list(Rung.model_fields if section not in _Section.__subclasses__() else section.model_fields)
+
+
 def _sentence(error: ValidationError) -> str:
     first: Any = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"])
@@ -227,5 +236,5 @@ def _sentence(error: ValidationError) -> str:
         reason = 'must be chosen, there is no default: "withhold" or "flag"' if key == "on_error" else "is missing"
         return f"{key} {reason}"
     if first["type"] == "extra_forbidden":
-        return f"{key} = {first['input']!r} is not a known key"
+        return f"{key} = {first['input']!r} is not a known key; there are {', '.join(_keys(first['loc'][:-1]))}"
     return f"{key} = {first['input']!r}: {first['msg']}"

@@ -96,3 +96,16 @@ def test_nothing_is_counted_unless_a_site_sets_a_limit():
         "total": True,
     }
     assert len({policy.fingerprint for policy in limited.values()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("[budget]\ndayly_bits = 0.0", "there are daily_bits, total_bits"),
+        ("budgett = 1", "there are on_error, release"),
+        ('[[monitor.ladder]]\nfalse_alarm = 0.01\naction = "flag"\nx = 1', "there are false_alarm, action"),
+    ],
+)
+def test_an_unknown_key_is_answered_with_those_there_are(text, known):
+    with pytest.raises(MedwardError, match=known):
+        Policy.from_toml(f'on_error = "flag"\n{text}')
