@@ -55,7 +55,7 @@ class HillClimb(UniversalAttack):
         words = self.known(f"black-box: {self.queries} questions to craft with, answered with scores")
         return ThreatModel(access=Access.SCORES, epsilon=self.epsilon, accounts=None, knowledge=words)
 
-    def adaptive(self, policy: Policy) -> HillClimb:  # noqa: ARG002  # it asks the guard itself, whatever its policy
+    def adaptive(self, policy: Policy) -> HillClimb:
         """The same attacker: what it asks is answered by the guard, and it follows those answers."""
         return self
 

@@ -195,7 +195,7 @@ class BlackBox(PerImage):
             knowledge=self._known(f"black-box: {self.queries} questions for each input, answered with {shown}"),
         )
 
-    def adaptive(self, policy: Policy) -> Self:  # noqa: ARG002  # it asks the guard itself, whatever its policy
+    def adaptive(self, policy: Policy) -> Self:
         """The same attacker: what it asks is answered by the guard, and it follows those answers."""
         return self
 

@@ -55,7 +55,7 @@ class _Aligned(PoolAsker):
         goals = self.rng.choice(len(self.spec.classes), size=len(rows), p=wanted(loot.known.targets))
         return steered(clone, rows, goals, self._ball, steps=self._steps, generator=self._noise)
 
-    def choose(self, free: Ints, count: int, loot: Loot, clone: nn.Module | None) -> Ints:  # noqa: ARG002
+    def choose(self, free: Ints, count: int, loot: Loot, clone: nn.Module | None) -> Ints:
         return self.rng.permutation(free)[:count]
 
 

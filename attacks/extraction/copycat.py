@@ -33,7 +33,7 @@ class CopyCat:
 
 
 class _CopyCat(PoolAsker):
-    def choose(self, free: Ints, count: int, loot: Loot, clone: nn.Module | None) -> Ints:  # noqa: ARG002
+    def choose(self, free: Ints, count: int, loot: Loot, clone: nn.Module | None) -> Ints:
         return self.rng.permutation(free)[:count]
 
     def learn(self, loot: Loot, *, epochs: int, seed: int) -> nn.Module | None:

@@ -48,7 +48,7 @@ class _Two(GeneratorAsker):
         super().__init__(data, spec, clones=2, batch=settings.batch, seed=seed)
         self._settings = settings
 
-    def improve(self, block: Block, answers: Loot) -> None:  # noqa: ARG002
+    def improve(self, block: Block, answers: Loot) -> None:
         """Climb the spread of the clones' probabilities, and the entropy of their mean over the batch."""
         for _ in range(self._settings.climbs):
             latent = torch.randn(self._settings.batch, LATENT, generator=self.noise)

@@ -91,7 +91,7 @@ class GeneratorAsker(Distiller):
         self._due = np.zeros((0, *spec.shape), np.float32)
         self._blocks: list[Block] = []
 
-    def ask(self, count: int, loot: Loot, clone: nn.Module | None) -> Array:  # noqa: ARG002
+    def ask(self, count: int, loot: Loot, clone: nn.Module | None) -> Array:
         """The rest of the blocks drawn, and new ones as far as they are needed."""
         while self._blocks and self._blocks[0].start + self._blocks[0].size <= len(loot):
             block = self._blocks.pop(0)

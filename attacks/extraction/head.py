@@ -73,10 +73,10 @@ class _Algebra(PoolAsker):
         super().__init__(data, spec, seed)
         self._encoder = nn.Sequential(copy.deepcopy(encoder), nn.Flatten()).eval()
 
-    def choose(self, free: Ints, count: int, loot: Loot, clone: nn.Module | None) -> Ints:  # noqa: ARG002
+    def choose(self, free: Ints, count: int, loot: Loot, clone: nn.Module | None) -> Ints:
         return free[:count]
 
-    def learn(self, loot: Loot, *, epochs: int, seed: int) -> nn.Module | None:  # noqa: ARG002
+    def learn(self, loot: Loot, *, epochs: int, seed: int) -> nn.Module | None:
         """The encoder with the recovered head; None where no answer holds odds."""
         known = loot.known
         if len(known) == 0 or not (known.targets.max(axis=1) < 1).any():

@@ -60,7 +60,7 @@ class _Rounds(Distiller):
         self._due = rows[self._rng.permutation(len(rows))[: settings.seeds]]
         self._base = self._due
 
-    def ask(self, count: int, loot: Loot, clone: nn.Module | None) -> Array:  # noqa: ARG002
+    def ask(self, count: int, loot: Loot, clone: nn.Module | None) -> Array:
         """The rest of this round's rows; the next round starts when they are used up."""
         while len(self._due) < count:
             self._due = np.concatenate([self._due, self._next_round(loot)])

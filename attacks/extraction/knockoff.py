@@ -35,5 +35,5 @@ Knockoff = partial(Theft, strategy=RandomPool())
 
 
 class _Random(PoolAsker):
-    def choose(self, free: Ints, count: int, loot: Loot, clone: nn.Module | None) -> Ints:  # noqa: ARG002
+    def choose(self, free: Ints, count: int, loot: Loot, clone: nn.Module | None) -> Ints:
         return self.rng.permutation(free)[:count]

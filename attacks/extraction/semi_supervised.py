@@ -52,7 +52,7 @@ class _Student(PoolAsker):
         super().__init__(data, spec, seed)
         self._sure = sure
 
-    def choose(self, free: Ints, count: int, loot: Loot, clone: nn.Module | None) -> Ints:  # noqa: ARG002
+    def choose(self, free: Ints, count: int, loot: Loot, clone: nn.Module | None) -> Ints:
         return self.rng.permutation(free)[:count]
 
     def learn(self, loot: Loot, *, epochs: int, seed: int) -> nn.Module | None:

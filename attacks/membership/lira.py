@@ -70,7 +70,7 @@ class OfflineLiRA:
             knowledge="each candidate's input and true label, and labelled rows of the same source",
         )
 
-    def adaptive(self, policy: Policy) -> OfflineLiRA:  # noqa: ARG002
+    def adaptive(self, policy: Policy) -> OfflineLiRA:
         """The attacker that knows answers are coarse: it averages over noisy copies, like `LossThreshold`."""
         return replace(self, copies=16)
 

@@ -44,7 +44,7 @@ class LossThreshold:
         """Scores, and the candidates' true labels."""
         return ThreatModel(access=Access.SCORES, knowledge="each candidate's input and true label")
 
-    def adaptive(self, policy: Policy) -> LossThreshold:  # noqa: ARG002
+    def adaptive(self, policy: Policy) -> LossThreshold:
         """The attacker that knows answers are coarse: averaging over noisy copies wins back confidence.
 
         From labels alone the average is how often noise leaves the label right, a distance to the boundary
