@@ -18,20 +18,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from guard.account import MAX_DEPTH, STRANGE, Monitors, Seen, Sight, Values, look, sources
 from guard.errors import MedwardError, ModelError, UnavailableError
-from guard.monitor import Ask, EProcess, Residuals, SharedPerturbation, Sighting, budgets_for, charge, utc_day
+from guard.monitor import Ask, budgets_for, charge, utc_day
 from guard.policy import Policy
 from guard.profile import Profile
 from guard.protocols import Model, Store
 from guard.release import ReleaseLevels
 from guard.stores import CorruptStateError, MemoryStore
-from guard.types import Action, Answer, Array, Level, Observation, Outputs, Principal, Query, Verdict
+from guard.types import Action, Answer, Array, Level, Outputs, Principal, Query, Verdict
 
 log = logging.getLogger("medward")
-MAX_DEPTH = 8  # levels of a principal
-Seen = tuple[Action, list[Verdict], list[float]]
-"""Of one account: the action that stood before, the verdicts, the p-values of `shared`."""
-SHARED, DIRECTION = "shared", "direction"  # the second e-process, and what its p-values come from
 
 
 class AuditSink(Protocol):
@@ -79,11 +76,11 @@ class Guard:
         inputs = self.model.spec.check(query.inputs)
         digests = self._digests(inputs)
         outputs = self._forward(principal, inputs, digests)
-        p_values, shared, row_actions, verdicts = self._judge(principal, inputs, outputs, digests)
+        p_values, values, row_actions, verdicts = self._judge(principal, inputs, outputs, digests)
         levels = tuple(self._level(action) for action in row_actions)
         levels, charged = self._charge(principal, outputs, digests, levels)
         answer = self._release(query.id or uuid.uuid4().hex, outputs, levels, (*verdicts, *charged))
-        self._record(principal, answer, digests, p_values, shared)
+        self._record(principal, answer, digests, p_values, values)
         return answer
 
     def reset(self, principal: Principal) -> None:
@@ -104,37 +101,36 @@ class Guard:
 
     def _judge(
         self, principal: Principal, inputs: Array, outputs: Outputs, digests: list[str]
-    ) -> tuple[Array, dict[str, list[float]], list[Action], tuple[Verdict, ...]]:
-        """p-values ``(n,)``, the shared monitor's per account, the strictest action per row, and every verdict.
+    ) -> tuple[Array, dict[str, Values], list[Action], tuple[Verdict, ...]]:
+        """p-values ``(n,)``, what was bet on per account, the strictest action per row, and every verdict.
 
         A part that fails adds the action the site chose; it takes nothing away from what the others concluded.
         """
-        observations: list[Observation] = []
+        sight, failed = self._sight(inputs, outputs)
         try:
             scores = self.profile.strangeness(inputs, outputs)
             p_values = self.profile.thresholds.p_values(scores)
             screened = self._screen(scores)
             summary = self._summary(screened)
-            observations = [Observation(float(p), d) for p, d in zip(p_values, digests, strict=True)]
+            sight = {**sight, STRANGE: p_values}
         except Exception as error:
             summary = self._failed("screen", error)
             p_values, screened = np.full(len(inputs), np.nan), [summary.action] * len(inputs)
-        sightings, failed = self._sight(inputs, digests)
-        monitored, shared = self._monitor(principal, observations, sightings)
+        monitored, values = self._monitor(principal, digests, sight)
         strictest = max(verdict.action for verdict in (*failed, *monitored))
         verdicts = (summary, *failed, *monitored)
-        return p_values, shared, [max(action, strictest) for action in screened], verdicts
+        return p_values, values, [max(action, strictest) for action in screened], verdicts
 
-    def _sight(self, inputs: Array, digests: list[str]) -> tuple[list[Sighting], list[Verdict]]:
-        """What the shared-perturbation monitor sees, and a verdict if that failed."""
-        residuals = self.profile.residuals
-        if not self.policy.monitor.shared or residuals is None:
-            return [], []
-        try:
-            seen = zip(residuals.vectors(inputs), residuals.codes(inputs), digests, strict=True)
-            return [Sighting(*each) for each in seen], []
-        except Exception as error:
-            return [], [self._failed("residuals", error)]
+    def _sight(self, inputs: Array, outputs: Outputs) -> tuple[Sight, list[Verdict]]:
+        """What the monitors see beside the screens' p-values, and a verdict for each that failed."""
+        sight: dict[str, Any] = {}
+        failed = []
+        for source in sources(self.policy, self.profile):
+            try:
+                sight.update(look(source, self.profile, inputs, outputs))
+            except Exception as error:
+                failed.append(self._failed(source, error))
+        return sight, failed
 
     def _failed(self, part: str, error: Exception) -> Verdict:
         log.error("%s failed; on_error = %s", part, self.policy.on_error, exc_info=error)
@@ -152,27 +148,23 @@ class Guard:
         return Verdict(source="screen", action=max(screened), evidence={"strange": float(strange)})
 
     def _monitor(
-        self, principal: Principal, observations: list[Observation], sightings: list[Sighting]
-    ) -> tuple[list[Verdict], dict[str, list[float]]]:
-        """Step the state of the account and of each of its parents; alpha is split over the levels and monitors."""
+        self, principal: Principal, digests: list[str], sight: Sight
+    ) -> tuple[list[Verdict], dict[str, Values]]:
+        """Step the state of the account and of each of its parents; alpha is split over these."""
         parents = Action[self.policy.monitor.parents.upper()]
         monitors = Monitors.of(self.policy, self.profile, len(principal))
         keys = ["/".join(principal[:depth]) for depth in range(1, len(principal) + 1)]
-        verdicts, shared = [], {}
-        for key, seen in zip(keys, self._step(keys, partial(monitors.watch, observations, sightings)), strict=True):
+        verdicts, values = [], {}
+        for key, seen in zip(keys, self._step(keys, partial(monitors.watch, digests, sight)), strict=True):
             if isinstance(seen, Exception):
                 verdicts.append(self._failed(f"account:{key}", seen))
                 continue
-            before, found, p_values = seen
-            if p_values:
-                shared[key] = p_values
-            worst = max(found, key=lambda verdict: verdict.action)
-            if worst.action > before:
-                log.warning("account %s: alarm, %s; %s %s", key, worst.action.label, worst.source, dict(worst.evidence))
-            for verdict in found:
-                action = verdict.action if key == keys[-1] else min(verdict.action, parents)
-                verdicts.append(Verdict(source=f"{verdict.source}:{key}", action=action, evidence=verdict.evidence))
-        return verdicts, shared
+            before, verdict, values[key] = seen
+            if verdict.action > before:
+                log.warning("account %s: alarm, %s; %s", key, verdict.action.label, dict(verdict.evidence))
+            action = verdict.action if key == keys[-1] else min(verdict.action, parents)
+            verdicts.append(Verdict(source=f"{verdict.source}:{key}", action=action, evidence=verdict.evidence))
+        return verdicts, values
 
     def _step(self, keys: list[str], watch: Callable[[Any], tuple[Any, Seen]]) -> list[Seen | Exception]:
         """Step every state of a path in one transaction. One that fails is kept, and takes nothing from the others."""
@@ -257,7 +249,7 @@ class Guard:
         answer: Answer,
         digests: list[str],
         p_values: Array,
-        shared: dict[str, list[float]],
+        values: dict[str, Values],
     ) -> None:
         record = {
             "query": answer.id,
@@ -265,7 +257,7 @@ class Guard:
             "policy": self.policy.fingerprint,
             "inputs": digests,
             "p_values": [None if np.isnan(p) else float(p) for p in p_values],
-            "shared": shared,
+            "bets": values,
             "levels": [level.label for level in answer.levels],
             "verdicts": [
                 {"source": v.source, "action": v.action.label, "evidence": dict(v.evidence)} for v in answer.verdicts
@@ -298,87 +290,6 @@ def reset(store: Store, principal: Principal, audit: AuditSink | None) -> None:
     if audit is not None:
         audit.append({"event": "reset", "principal": key})
     store.delete(key)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Monitors:
-    """The monitors of one account: `strange` bets on the screens' p-values, `bettor` on those of `shared`."""
-
-    strange: EProcess
-    shared: SharedPerturbation | None = None
-    bettor: EProcess | None = None
-
-    @classmethod
-    def of(cls, policy: Policy, profile: Profile, depth: int) -> Monitors:
-        """For each of `depth` accounts on one path."""
-        thresholds = profile.thresholds
-        strange = eprocess_for(policy, thresholds.levels, depth, thresholds.fingerprint)
-        if not policy.monitor.shared or profile.residuals is None:
-            return cls(strange=strange)
-        shared = shared_for(policy, profile.residuals)
-        return cls(
-            strange=strange,
-            shared=shared,
-            bettor=eprocess_for(policy, shared.levels, depth, shared.calibration, SHARED),
-        )
-
-    def watch(
-        self, observations: list[Observation], sightings: list[Sighting], state: Any
-    ) -> tuple[Any, tuple[Action, list[Verdict], list[float]]]:
-        """Step them all through a batch: the action that stood before, the verdicts, the p-values of `shared`.
-
-        What rises above the action before is news to a person.
-        """
-        if state is None or "hits" in state:  # as written by medward 0.1
-            state = {} if state is None else {self.strange.name: state}
-        state = dict(state)
-        p_values: list[float] = []
-        bets = [(self.strange, observations)]
-        if self.shared is not None and self.bettor is not None:
-            state[DIRECTION], p_values = self.shared.judge(self.shared.resume(state.get(DIRECTION)), sightings)
-            seen = [Observation(p, each.digest) for p, each in zip(p_values, sightings, strict=True)]
-            bets.append((self.bettor, seen))
-        before, verdicts = Action.ALLOW, []
-        for monitor, batch in bets:
-            standing = monitor.resume(state.get(monitor.name))
-            before = max(before, monitor.verdict(standing).action)
-            state[monitor.name], verdict = fold(monitor, standing, batch)
-            verdicts.append(verdict)
-        return state, (before, verdicts, p_values)
-
-
-def shared_for(policy: Policy, residuals: Residuals) -> SharedPerturbation:
-    """The direction watched in each account of a path.
-
-    The e-process's thresholds are one event of the calibration draw, whoever asks. Directions are each account's own,
-    so their part of the calibration risk is split over a path, evenly over the longest there can be: accounts below
-    a parent may lie at different depths, and the parent's thresholds must not change with who asks.
-    """
-    risk = policy.monitor.risk / MAX_DEPTH
-    return SharedPerturbation(
-        reference=residuals.reference,
-        risk=risk,
-        radius=int(residuals.radius),
-        calibration=f"{residuals.fingerprint}:{risk:g}",
-    )
-
-
-def eprocess_for(
-    policy: Policy, levels: tuple[float, ...], depth: int, calibration: str = "", name: str = "e-process"
-) -> EProcess:
-    """A monitor of each of `depth` accounts on one path: every rung's alpha is split evenly over all of them."""
-    share = depth * policy.monitor.count
-    ladder = tuple((rung.false_alarm / share, Action[rung.action.upper()]) for rung in policy.monitor.ladder)
-    return EProcess(levels=levels, ladder=ladder, calibration=calibration, name=name, late=name == SHARED)
-
-
-def fold(monitor: EProcess, state: Any, observations: list[Observation]) -> tuple[Any, Verdict]:
-    """Step through `observations` in order; the last verdict stands for the batch, alarms being sticky."""
-    state = monitor.resume(state)
-    verdict = monitor.verdict(state)
-    for observation in observations:
-        state, verdict = monitor.step(state, observation)
-    return state, verdict
 
 
 def checked_principal(principal: Principal) -> Principal:

@@ -64,8 +64,9 @@ class MonitorPolicy(_Section):
 
     `calibration_risk` is delta: the chance, over the draw of the calibration data, that the false-alarm bounds
     do not hold. `parents` is the action when an organisation alarms rather than the account that asks. `shared` also
-    watches for one perturbation that many of an account's inputs share; the monitors then halve alpha and delta
-    between them, so that the bounds are for both together.
+    watches for one perturbation that many of an account's inputs share. All monitors of an account are one test with
+    one alpha, and have equal parts of delta. `contamination` is the share of a benign account's inputs that may be
+    anything at all: a little of it forgives drift, and makes a thief who hides among so many invisible.
     """
 
     ladder: tuple[Rung, ...] = (
@@ -75,12 +76,13 @@ class MonitorPolicy(_Section):
     calibration_risk: float = Field(default=0.001, gt=0, le=0.1)
     parents: ActionName = "flag"
     shared: bool = True
+    contamination: float = Field(default=0.0, ge=0, le=0.1)
     ttl_days: float = Field(default=365, gt=0, le=3650)
 
     @property
     def count(self) -> int:
-        """How many monitors share alpha and delta."""
-        return 1 + self.shared
+        """How many monitors share delta."""
+        return 4 + self.shared
 
     @property
     def risk(self) -> float:
@@ -200,6 +202,7 @@ action = "{p.screen.action}"
 calibration_risk = {p.monitor.calibration_risk!r}
 parents = "{p.monitor.parents}"
 shared = {shared}               # also watch for one perturbation shared by many inputs
+contamination = {p.monitor.contamination!r}          # share of a benign account's inputs that may be anything
 ttl_days = {p.monitor.ttl_days!r}
 
 # P(ever taking the action on a benign account) <= false_alarm + calibration_risk

@@ -17,6 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guard.errors import MedwardError
+from guard.monitor.embedding import PARTS as EMBEDDING_PARTS
+from guard.monitor.embedding import Embedding
+from guard.monitor.probing import closeness
 from guard.monitor.residual import PARTS as RESIDUAL_PARTS
 from guard.monitor.residual import Residuals
 from guard.protocols import Model
@@ -24,6 +27,7 @@ from guard.release.quantise import PARTS as CODE_PARTS
 from guard.release.quantise import Codebook
 from guard.release.temperature import tempered
 from guard.screen import Mahalanobis, Thresholds
+from guard.screen.conformal import GRID, grid_for
 from guard.screen.mahalanobis import PARTS
 from guard.types import Array, Ints, ModelSpec, Outputs
 
@@ -39,7 +43,8 @@ class Profile:
 
     `thresholds` are calibration-conditional, for monitors that judge thousands of queries; `screen_cut` is the
     ordinary conformal threshold, for a decision on one input. `residuals` is what the shared-perturbation monitor
-    compares with, `codebook` what the release level codes chooses from; each None in profiles older than it.
+    compares with, `embedding` what those of distribution and coverage do, `margins` (with thresholds `probing`) that of
+    boundary probing, `codebook` what the release level codes chooses from; each None in profiles older than it.
     """
 
     screens: tuple[Mahalanobis, ...]
@@ -49,6 +54,9 @@ class Profile:
     thresholds: Thresholds
     residuals: Residuals | None = None
     codebook: Codebook | None = None
+    embedding: Embedding | None = None
+    margins: Array | None = None
+    probing: Thresholds | None = None
 
     @classmethod
     def fit(
@@ -65,7 +73,7 @@ class Profile:
     ) -> Profile:
         """Learn from benign `inputs` that the model was not trained on; `patients (n,)` says whose they are.
 
-        `secret` seeds the sketch of the residuals; without it the system's randomness does, and only that is safe
+        `secret` seeds the maps of the monitors; without it the system's randomness does, and only that is safe
         against an attacker who knows everything else. `codes` typical answers per class are learned, at `temperature`.
         Raises `MedwardError` when there are too few rows for any guarantee at `risk`.
         """
@@ -74,6 +82,7 @@ class Profile:
         if len(fit) < 2 * FOLDS:
             raise MedwardError(f"calibration: {len(inputs)} benign rows are too few; give at least 100")
         names = embeddings_for(model.spec)
+        secret = secrets.randbits(64) if secret is None else secret
         fitted = [cls._fit_screen(name, take(inputs, outputs, fit)) for name in names]
         profile = cls(
             screens=tuple(screen for screen, _, _ in fitted),
@@ -81,9 +90,11 @@ class Profile:
             scales=np.array([scale for _, _, scale in fitted]),
             reference=np.zeros(0),
             thresholds=Thresholds((), (), risk, 0),
-            residuals=Residuals.fit(
-                inputs[fit], inputs[reference], seed=secrets.randbits(64) if secret is None else secret
+            residuals=Residuals.fit(inputs[fit], inputs[reference], seed=secret),
+            embedding=Embedding.fit(
+                fitted[0][0], take(inputs, outputs, fit), take(inputs, outputs, reference), seed=secret
             ),
+            margins=np.sort(closeness(outputs.scores[reference])),
             codebook=Codebook.fit(tempered(outputs.scores[fit], model.spec.output, temperature), codes),
         )
         scores = np.sort(profile.strangeness(*take(inputs, outputs, reference)))
@@ -102,7 +113,8 @@ class Profile:
 
     def at_risk(self, risk: float) -> Profile:
         """The same profile with thresholds for another calibration risk."""
-        return replace(self, thresholds=Thresholds.calibrate(self.reference, risk=risk))
+        probing = None if self.margins is None else thresholds_for(self.margins, risk)
+        return replace(self, thresholds=thresholds_for(self.reference, risk), probing=probing)
 
     def score(self, inputs: Any, outputs: Any, xp: Any = np) -> Any:
         """Fused strangeness ``(n,)``; differentiable when `xp` is torch."""
@@ -140,6 +152,10 @@ class Profile:
             arrays.update({f"{screen.name}.{key}": value for key, value in screen.arrays().items()})
         if self.residuals is not None:
             arrays.update({f"residuals.{key}": value for key, value in self.residuals.arrays().items()})
+        if self.embedding is not None:
+            arrays.update({f"embedding.{key}": value for key, value in self.embedding.arrays().items()})
+        if self.margins is not None:
+            arrays["margins"] = self.margins
         if self.codebook is not None:
             arrays.update({f"codebook.{key}": value for key, value in self.codebook.arrays().items()})
         return arrays
@@ -155,6 +171,9 @@ class Profile:
             residuals = None
             if any(key.startswith("residuals.") for key in arrays):
                 residuals = Residuals.from_arrays({part: arrays[f"residuals.{part}"] for part in RESIDUAL_PARTS})
+            embedding = None
+            if any(key.startswith("embedding.") for key in arrays):
+                embedding = Embedding.from_arrays({part: arrays[f"embedding.{part}"] for part in EMBEDDING_PARTS})
             codebook = None
             if any(key.startswith("codebook.") for key in arrays):
                 codebook = Codebook.from_arrays({part: arrays[f"codebook.{part}"] for part in CODE_PARTS})
@@ -163,12 +182,19 @@ class Profile:
                 centers=arrays["centers"],
                 scales=arrays["scales"],
                 reference=arrays["reference"],
-                thresholds=Thresholds.calibrate(arrays["reference"], risk=float(arrays["risk"])),
+                thresholds=Thresholds((), (), 1.0, 0),
                 residuals=residuals,
                 codebook=codebook,
-            )
+                embedding=embedding,
+                margins=arrays.get("margins"),
+            ).at_risk(float(arrays["risk"]))
         except KeyError as error:
             raise MedwardError(f"profile: array {error} is missing; protect the model again") from None
+
+
+def thresholds_for(reference: Array, risk: float) -> Thresholds:
+    """Thresholds on the finest grid that benign scores ``reference (n,)`` support."""
+    return Thresholds.calibrate(reference, risk=risk, grid=grid_for(len(reference), risk) or GRID)
 
 
 def split(patients: Ints, seed: int) -> tuple[Ints, Ints]:

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from guard.account import STRANGE, Monitors, Values, fold, sources
 from guard.errors import IntegrityError, MedwardError
-from guard.monitor import EProcess, Residuals
-from guard.monitor.eprocess import EState
-from guard.pipeline import SHARED, eprocess_for, fold, shared_for
+from guard.monitor import Combined
+from guard.monitor.combine import CombinedState, Part
 from guard.policy import Policy
-from guard.types import Action, Observation, Verdict
+from guard.profile import Profile
+from guard.types import Action, Verdict
 
 WINDOW = 256  # how many of an account's records one may lie behind another that follows from it
 
@@ -28,23 +29,21 @@ class Replay:
 def replay(
     records: Iterable[Mapping[str, Any]],
     policies: Iterable[Policy],
-    levels: tuple[float, ...],
-    residuals: Residuals | None = None,
+    profile: Profile,
 ) -> Replay:
-    """Re-run every account's e-processes from the recorded p-values and digests.
+    """Re-run every account's e-processes from what they bet on.
 
-    `policies` are those the records were made under, `levels` the one p-value grid of the profile, `residuals` its
-    residuals where a policy watches for shared perturbations. Raises
+    `policies` are those the records were made under, `profile` what the guard was calibrated with. Raises
     `IntegrityError` naming the first record with an action or evidence that does not follow from its
     account's records, `MedwardError` for a record made under another policy.
 
     Concurrent queries are logged out of order: a record may lie up to `WINDOW` of its account's records
     behind one that follows from it; the count of inputs in the evidence restores the order.
 
-    Limits. The p-value of a repeated input is not used, so not checked. The p-values themselves are taken from the
-    log: what they follow from (inputs, an account's direction) is not in it. The screen's verdict and the release
-    levels need scores that are not recorded. A record that follows from an empty account is taken for a new
-    start and listed in `restarts`, to be compared with the resets and expiries one knows of. A query that
+    Limits. The p-value of a repeated input is not used, so not checked. What was bet on, p-values and cells, is taken
+    from the log: what it follows from (inputs, an account's direction and repeats) is not in it. The screen's verdict
+    and the release levels need scores that are not recorded. A record that follows from an empty account is taken for
+    a new start and listed in `restarts`, to be compared with the resets and expiries one knows of. A query that
     moved a state but left no complete record (killed in between, a store or log that failed, a log that
     starts later) is a gap: the account's next record is named. Whoever can rewrite the log can make it
     consistent; see `guard.audit.verify`.
@@ -53,17 +52,14 @@ def replay(
     accounts: dict[str, _Account] = {}
     verdicts = 0
     for record in records:
-        for claim in _claims(record, known, levels, residuals):
-            accounts.setdefault(f"{claim.monitor.name}:{claim.key}", _Account(claim.key)).add(claim)
+        for claim in _claims(record, known, profile):
+            accounts.setdefault(claim.key, _Account(claim.key)).add(claim)
             verdicts += 1
     wrong = [failed for account in accounts.values() if (failed := account.settle())]
     if wrong:
         raise IntegrityError(min(wrong)[1])
-    restarts: dict[str, set[int]] = {}
-    for account in accounts.values():
-        if account.restarts:
-            restarts.setdefault(account.key, set()).update(account.restarts)
-    return Replay(verdicts=verdicts, restarts={key: sorted(found) for key, found in restarts.items()})
+    restarts = {account.key: sorted(account.restarts) for account in accounts.values() if account.restarts}
+    return Replay(verdicts=verdicts, restarts=restarts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +68,10 @@ class _Claim:
 
     seq: int
     key: str
-    monitor: EProcess
+    monitor: Combined
     most: Action
-    observations: list[Observation]
+    values: Values
+    count: int
     action: str
     evidence: Mapping[str, float]
 
@@ -92,10 +89,10 @@ class _Claim:
 
 @dataclass(slots=True)
 class _Account:
-    """One monitor of the account `key` as it is re-run: its state, the claims to place, the first that cannot be."""
+    """The account `key` as it is re-run: its state, the claims to place, the first that cannot be."""
 
     key: str
-    state: EState | None = None
+    state: CombinedState | None = None
     waiting: list[_Claim] = field(default_factory=list)
     restarts: list[int] = field(default_factory=list)
     failed: tuple[int, str] | None = None
@@ -115,12 +112,12 @@ class _Account:
 
     def _place(self) -> None:
         """Step by the earliest claim that continues the account or, failing that, that starts it anew."""
-        queues: list[tuple[EState | None, list[_Claim]]] = [(None, self.waiting)]
+        queues: list[tuple[CombinedState | None, list[_Claim]]] = [(None, self.waiting)]
         if self.state is not None:
             queues.insert(0, (self.state, sorted(self.waiting, key=lambda claim: claim.evidence.get("n", 0))))
         for before, claims in queues:
             for claim in claims:
-                state, verdict = fold(claim.monitor, before, claim.observations)
+                state, verdict = fold(claim.monitor, before, claim.values, claim.count)
                 if claim.agrees(verdict):
                     if before is None and self.state is not None:
                         self.restarts.append(claim.seq)
@@ -128,7 +125,7 @@ class _Account:
                     self.waiting.remove(claim)
                     return
         claim = min(self.waiting, key=lambda claim: claim.seq)
-        _, verdict = fold(claim.monitor, self.state, claim.observations)
+        _, verdict = fold(claim.monitor, self.state, claim.values, claim.count)
         reason = (
             f"record {claim.seq}: account {claim.key!r}: recorded {claim.action} {dict(claim.evidence)}, "
             f"replayed {verdict.action.label} {dict(verdict.evidence)}; "
@@ -138,48 +135,55 @@ class _Account:
         self.waiting.clear()
 
 
-def _claims(
-    record: Mapping[str, Any], policies: Mapping[str, Policy], levels: tuple[float, ...], residuals: Residuals | None
-) -> Iterator[_Claim]:
-    """One claim per account and monitor whose state moved; none when the record is not of a query."""
+def _claims(record: Mapping[str, Any], policies: Mapping[str, Policy], profile: Profile) -> Iterator[_Claim]:
+    """One claim per account whose state moved; none when the record is not of a query."""
     if "verdicts" not in record:
         return
     where = f"record {record.get('seq')}"
     try:
         verdicts = {verdict["source"]: verdict for verdict in record["verdicts"]}
-        failed = {part for part in ("screen", "residuals") if any(s.startswith(f"error:{part}:") for s in verdicts)}
         if (policy := policies.get(record["policy"])) is None:
-            if "screen" in failed:
+            if any(source.startswith("error:screen:") for source in verdicts):
                 return
             raise MedwardError(f"{where}: made under policy {record['policy']}; give that policy too")
-        if policy.monitor.shared and residuals is None:
-            raise MedwardError(f"{where}: its policy watches for shared perturbations; give the profile's residuals")
+        if policy.monitor.shared and profile.residuals is None:
+            raise MedwardError(
+                f"{where}: its policy watches for shared perturbations; give the profile it was made with"
+            )
         names = record["principal"].split("/")
-        bets = []
-        if "screen" not in failed:
-            monitor = eprocess_for(policy, levels, len(names))
-            bets.append((monitor, dict.fromkeys(_keys(names), record["p_values"])))
-        if policy.monitor.shared and residuals is not None and "residuals" not in failed:
-            watched = shared_for(policy, residuals).levels
-            bets.append((eprocess_for(policy, watched, len(names), name=SHARED), record["shared"]))
-        for monitor, p_values in bets:
-            for key in _keys(names):
-                if any(each.startswith(f"error:account:{key}:") for each in verdicts):
-                    continue
-                verdict = verdicts[f"{monitor.name}:{key}"]
-                yield _Claim(
-                    seq=record["seq"],
-                    key=key,
-                    monitor=monitor,
-                    most=Action.WITHHOLD if key == record["principal"] else Action[policy.monitor.parents.upper()],
-                    observations=_observed(where, p_values[key], record["inputs"], monitor.levels),
-                    action=verdict["action"],
-                    evidence={name: float(value) for name, value in verdict["evidence"].items()},
-                )
+        monitor = Monitors.of(policy, profile, len(names)).combined
+        failed = _failed(verdicts, policy, profile)
+        parts = [part for part in monitor.parts if part.name not in failed]
+        for key in _keys(names):
+            if any(each.startswith(f"error:account:{key}:") for each in verdicts):
+                continue
+            verdict, values = verdicts[f"{monitor.name}:{key}"], record["bets"][key]
+            _check(where, parts, values, record)
+            yield _Claim(
+                seq=record["seq"],
+                key=key,
+                monitor=monitor,
+                most=Action.WITHHOLD if key == record["principal"] else Action[policy.monitor.parents.upper()],
+                values=values,
+                count=len(record["inputs"]),
+                action=verdict["action"],
+                evidence={name: float(value) for name, value in verdict["evidence"].items()},
+            )
     except MedwardError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise IntegrityError(f"{where}: not the record of a query: {error!r}") from None
+
+
+def _failed(verdicts: Mapping[str, Any], policy: Policy, profile: Profile) -> set[str]:
+    """The parts that saw nothing, by the errors on record."""
+    behind = {"screen": (STRANGE,), **sources(policy, profile)}
+    return {
+        part
+        for source, parts in behind.items()
+        if any(each.startswith(f"error:{source}:") for each in verdicts)
+        for part in parts
+    }
 
 
 def _keys(names: Sequence[str]) -> list[str]:
@@ -187,9 +191,17 @@ def _keys(names: Sequence[str]) -> list[str]:
     return ["/".join(names[:depth]) for depth in range(1, len(names) + 1)]
 
 
-def _observed(where: str, p_values: Any, digests: Any, levels: tuple[float, ...]) -> list[Observation]:
-    if strays := [p for p in p_values if p not in (*levels, 1.0)]:
-        raise IntegrityError(f"{where}: the p-value {strays[0]!r} is not on the grid {levels}")
-    if not p_values or len(p_values) != len(digests):
-        raise IntegrityError(f"{where}: needs as many p-values as inputs, and at least one")
-    return list(map(Observation, p_values, digests))
+def _check(where: str, parts: Sequence[Part], values: Any, record: Mapping[str, Any]) -> None:
+    """Refuse bets that no guard makes: other parts, another count, values that are not on the grid or of the input."""
+    if values.keys() != {part.name for part in parts}:
+        raise IntegrityError(f"{where}: bets by {sorted(values)}, needs them by {sorted(part.name for part in parts)}")
+    for part in parts:
+        column = values[part.name]
+        if not column or len(column) != len(record["inputs"]):
+            raise IntegrityError(f"{where}: needs as many values of {part.name} as inputs, and at least one")
+        if strays := [value for value in column if not part.knows(value)]:
+            raise IntegrityError(f"{where}: {part.name} knows no value {strays[0]!r}")
+        if part.name == STRANGE and any(
+            value not in (p, 1.0) for value, p in zip(column, record["p_values"], strict=True)
+        ):
+            raise IntegrityError(f"{where}: bets on other p-values than it records")

@@ -116,10 +116,9 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a monitor learns of one input: its conformal p-value and a keyed digest of its bytes."""
+    """What a monitor learns of one input, by part: a conformal p-value or a cell; nothing where the part failed."""
 
-    p_value: float
-    digest: str
+    values: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

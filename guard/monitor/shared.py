@@ -35,7 +35,6 @@ analyzer", J. Math. Biology 15, 1982, of which the turned mean is the form with 
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,7 +42,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from guard.screen.conformal import tolerance_rank
+from guard.screen.conformal import grid_for, tolerance_rank
 from guard.types import Array
 
 SLACK = 1.5  # benign standard deviations along any one direction
@@ -53,7 +52,7 @@ CHAINS = 8  # of near-duplicates that are known
 CODES = 4  # a chain is known by
 STEPS = (1.0, 2.0, 4.0)  # the grid of p-values, in multiples of the smallest tail that calibration can bound
 HORIZON = 1024  # epochs in which the smallest tail stays bounded; later the larger ones carry on
-DECIMALS = 4  # of levels and scores
+DECIMALS = 4  # of scores
 GRAIN = 1 / 6  # of a vector kept for its near-duplicates
 
 _rank = lru_cache(4096)(tolerance_rank)
@@ -94,9 +93,7 @@ def epoch_risk(risk: float, epoch: int) -> float:
 
 def shared_levels(n: int, risk: float) -> tuple[float, ...]:
     """The p-value grid for `n` calibration rows at `risk`, ascending; 0.5 alone when nothing can be bounded."""
-    smallest = -math.expm1(math.log(epoch_risk(risk, HORIZON) / len(STEPS)) / max(n, 1))
-    rounded = math.ceil(smallest * 10**DECIMALS) / 10**DECIMALS
-    return tuple(round(step * rounded, DECIMALS) for step in STEPS if step * rounded <= 0.5) or (0.5,)
+    return grid_for(n, epoch_risk(risk, HORIZON), STEPS, most=0.5) or (0.5,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +101,13 @@ class SharedPerturbation:
     """Turns an account's inputs into p-values for an `EProcess`; pure: state in, state out.
 
     ``reference (n, k)`` are the calibration rows' vectors, `risk` is delta, `radius` how many bits the codes of
-    near-duplicates may differ in, `calibration` the name of all this in a state.
+    near-duplicates may differ in, `slack` what drift is forgiven, `calibration` the name of all this in a state.
     """
 
     reference: Array
     risk: float
     radius: int = 0
+    slack: float = SLACK
     calibration: str = ""
 
     @property
@@ -167,9 +165,9 @@ class SharedPerturbation:
         return [round(float(ordered[rank - 1]), DECIMALS) if rank else None for rank in ranks]
 
     def _p_value(self, score: float, cuts: list[float | None]) -> float:
-        """The smallest level whose cut the score exceeds by more than `SLACK`, else 1."""
+        """The smallest level whose cut the score exceeds by more than `slack`, else 1."""
         for level, cut in zip(self.levels, cuts, strict=True):
-            if cut is not None and round(float(score), DECIMALS) > cut + SLACK:
+            if cut is not None and round(float(score), DECIMALS) > cut + self.slack:
                 return level
         return 1.0
 

@@ -26,6 +26,15 @@ from guard.errors import MedwardError
 from guard.types import Array
 
 GRID = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+STEPS = (1.0, 2.0, 4.0, 8.0)
+LEVEL_DECIMALS = 4
+
+
+def grid_for(n: int, risk: float, steps: tuple[float, ...] = STEPS, most: float = 0.2) -> tuple[float, ...]:
+    """The smallest tail that `n` rows can bound at `risk` for each of `steps`, and its multiples, up to `most`."""
+    smallest = -math.expm1(math.log(risk / len(steps)) / max(n, 1))
+    rounded = math.ceil(smallest * 10**LEVEL_DECIMALS) / 10**LEVEL_DECIMALS
+    return tuple(round(step * rounded, LEVEL_DECIMALS) for step in steps if step * rounded <= most)
 
 
 def tolerance_rank(n: int, tau: float, risk: float) -> int:

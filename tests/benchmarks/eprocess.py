@@ -1,7 +1,7 @@
 """The e-process on PneumoniaMNIST: benign accounts that ever alarm, drift, and how soon a thief is flagged.
 
 One model; 20 draws split the rows it never saw (same site) into calibration and benign traffic. Every account is run
-through the product's own `EProcess.step`, query by query.
+through the product's own `Combined.step`, query by query.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scipy import stats
 from subjects import pneumonia
 
 from attacks.benchmarks.natural import natural_images
-from guard.monitor import EProcess
+from guard.monitor import Combined, EProcess
 from guard.profile import Profile, forward
 from guard.types import Action, Observation
 
@@ -53,7 +53,8 @@ def measure() -> Iterator[Claim]:
             return profile.thresholds.p_values(profile.strangeness(rows, forward(model, rows)))
 
         benign, strange, test = judge(traffic), judge(natural), judge(task.splits["test"].inputs)
-        monitor = EProcess(levels=profile.thresholds.levels, ladder=((ALPHA, Action.FLAG),))
+        part = EProcess(name="strange", levels=profile.thresholds.levels)
+        monitor = Combined(parts=(part,), weights=(1.0,), ladder=((ALPHA, Action.FLAG),))
         here = [bool(queries_to_flag(monitor, benign, strange, 0.0, QUERIES, rng)) for _ in range(ACCOUNTS)]
         worst = max(worst, sum(here) / ACCOUNTS)
         alarmed += here
@@ -126,7 +127,7 @@ def measure() -> Iterator[Claim]:
 
 
 def queries_to_flag(
-    monitor: EProcess, benign: np.ndarray, strange: np.ndarray, share: float, limit: int, rng: np.random.Generator
+    monitor: Combined, benign: np.ndarray, strange: np.ndarray, share: float, limit: int, rng: np.random.Generator
 ) -> int:
     """Queries until the first alarm of one account, 0 if none within `limit`."""
     state = monitor.start()
@@ -134,7 +135,7 @@ def queries_to_flag(
     rows = np.where(stolen, rng.integers(len(strange), size=limit), rng.integers(len(benign), size=limit))
     p_values = np.where(stolen, strange[np.where(stolen, rows, 0)], benign[np.where(stolen, 0, rows)])
     for i in range(limit):
-        state, verdict = monitor.step(state, Observation(float(p_values[i]), f"{stolen[i]}{rows[i]}"))
+        state, verdict = monitor.step(state, Observation({"strange": float(p_values[i])}))
         if verdict.action > Action.ALLOW:
             return i + 1
     return 0

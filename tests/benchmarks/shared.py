@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -25,13 +24,12 @@ from attacks.benchmarks.base import Task
 from attacks.benchmarks.tasks import load
 from attacks.benchmarks.victims import train_victim
 from attacks.evasion.uap import craft
-from guard.monitor import Residuals, SharedPerturbation, Sighting
-from guard.monitor import shared as monitor_module
-from guard.monitor.shared import EPOCH, learnt, scores, unit
-from guard.pipeline import MAX_DEPTH, SHARED, eprocess_for, shared_for
+from guard.account import MAX_DEPTH, SHARED, WEIGHTS, watching
+from guard.monitor import Combined, EProcess, Residuals, SharedPerturbation, Sighting
+from guard.monitor.shared import EPOCH, SLACK, learnt, scores, unit
 from guard.policy import Policy
 from guard.profile import split
-from guard.types import Observation
+from guard.types import Action, Observation
 
 TASKS = ("pneumoniamnist", "nih-cxr")
 ATTACKS = tuple(
@@ -48,7 +46,7 @@ CLAIMS = (
 )
 
 POLICY = Policy(on_error="withhold")
-ALPHA, STRICT = (rung.false_alarm / POLICY.monitor.count for rung in POLICY.monitor.ladder)
+ALPHA, STRICT = (rung.false_alarm * WEIGHTS[SHARED] for rung in POLICY.monitor.ladder)
 DRAWS, ACCOUNTS, QUERIES = 40, 50, 500
 PATIENCE, THIEVES = 1000, 40
 CONTROL_ROWS, CONTROLS, LONG = 100, 40, 5000
@@ -70,7 +68,7 @@ class Scene:
     @property
     def monitor(self) -> SharedPerturbation:
         """As the default policy makes it."""
-        return shared_for(POLICY, self.residuals)
+        return watching(self.residuals, POLICY.monitor.risk, radius=int(self.residuals.radius))
 
 
 def measure() -> Iterator[Claim]:
@@ -110,14 +108,13 @@ def benign(name: str, task: Task, victim: Any) -> Claim:
 def controls() -> Iterator[Claim]:
     """Without the slack the bound itself is tested, on invented vectors: of these there are always fresh ones."""
     honest, ordinary, own = [], [], []
-    with patch.object(monitor_module, "SLACK", 0.0):
-        for seed in range(DRAWS * ACCOUNTS):
-            monitor, vectors = invented(seed, QUERIES)
-            honest.append(alarmed(monitor, [Sighting(vector, "", str(i)) for i, vector in enumerate(vectors)]))
-        for seed in range(CONTROLS):
-            monitor, vectors = invented(seed, LONG)
-            ordinary.append(bet(monitor, marginal(monitor, vectors)))
-            own.append(bet(monitor, circular(monitor, vectors)))
+    for seed in range(DRAWS * ACCOUNTS):
+        monitor, vectors = invented(seed, QUERIES)
+        honest.append(alarmed(monitor, [Sighting(vector, "", str(i)) for i, vector in enumerate(vectors)]))
+    for seed in range(CONTROLS):
+        monitor, vectors = invented(seed, LONG)
+        ordinary.append(bet(monitor, marginal(monitor, vectors)))
+        own.append(bet(monitor, circular(monitor, vectors)))
     details = {"calibration_rows": CONTROL_ROWS, "rows": "64 columns, Student t with 5 degrees"}
     each = {"queries": QUERIES, **details, "interval_assumes": "independent accounts: each has its calibration rows"}
     yield rate("shared_benign_accounts_without_slack", honest, **bounded(monitor), **each)
@@ -136,7 +133,7 @@ def invented(seed: int, queries: int) -> tuple[SharedPerturbation, np.ndarray]:
     tails = rng.chisquare(5, size=(CONTROL_ROWS + queries, 1)) / 5
     rows = (rng.normal(size=(len(tails), 64)) / np.sqrt(tails)).astype(np.float32)
     risk = POLICY.monitor.risk / MAX_DEPTH
-    return SharedPerturbation(reference=rows[:CONTROL_ROWS], risk=risk), rows[CONTROL_ROWS:]
+    return SharedPerturbation(reference=rows[:CONTROL_ROWS], risk=risk, slack=0.0), rows[CONTROL_ROWS:]
 
 
 def unruly(task: Task, victim: Any) -> Iterator[Claim]:
@@ -146,8 +143,7 @@ def unruly(task: Task, victim: Any) -> Iterator[Claim]:
         scene, rng = draw(task, victim, seed), np.random.default_rng(seed)
         account = pick(sight(scene, task.splits["test"].inputs), rng, LONG)
         drift.append(alarmed(scene.monitor, account))
-        with patch.object(monitor_module, "SLACK", 0.0):
-            bare.append(alarmed(scene.monitor, account))
+        bare.append(alarmed(replace(scene.monitor, slack=0.0), account))
         account = every(sight(scene, series(scene.traffic[rng.permutation(len(scene.traffic))[:200]], rng)))
         known.append(alarmed(scene.monitor, account))
         unknown.append(alarmed(scene.monitor, [replace(each, code="") for each in account]))
@@ -157,7 +153,7 @@ def unruly(task: Task, victim: Any) -> Iterator[Claim]:
         "reported: PneumoniaMNIST's official test split is from elsewhere; covered while the drift is within the slack",
         queries=LONG,
         without_slack=float(np.mean(bare)),
-        slack=monitor_module.SLACK,
+        slack=SLACK,
     )
     yield rate(
         "shared_series_accounts_ever_alarmed",
@@ -219,12 +215,12 @@ def pick(seen: tuple[np.ndarray, list[str]], rng: np.random.Generator, queries: 
 
 def alarms(monitor: SharedPerturbation, batches: Iterable[list[Sighting]]) -> list[int]:
     """Requests until each rung of the default policy, 0 where it is not reached."""
-    bettor = eprocess_for(POLICY, monitor.levels, 1, name=SHARED)
+    bettor = betting(monitor)
     state, wealth, n, first = monitor.start(), bettor.start(), 0, [0] * len(bettor.ladder)
     for batch in batches:
         state, p_values = monitor.judge(state, batch)
-        for each, p_value in zip(batch, p_values, strict=True):
-            wealth, verdict = bettor.step(wealth, Observation(p_value, each.digest))
+        for p_value in p_values:
+            wealth, verdict = bettor.step(wealth, Observation({SHARED: p_value}))
             n += 1
             first = [at or n * (verdict.action >= action) for at, (_, action) in zip(first, bettor.ladder, strict=True)]
         if all(first):
@@ -237,12 +233,19 @@ def alarmed(monitor: SharedPerturbation, account: list[Sighting]) -> bool:
     return alarms(monitor, [account])[0] > 0
 
 
+def betting(monitor: SharedPerturbation) -> Combined:
+    """This monitor alone, at its weight in the default policy's test."""
+    actions = [Action[rung.action.upper()] for rung in POLICY.monitor.ladder]
+    ladder = tuple(zip((ALPHA, STRICT), actions, strict=True))
+    return Combined(parts=(EProcess(name=SHARED, levels=monitor.levels),), weights=(1.0,), ladder=ladder)
+
+
 def bet(monitor: SharedPerturbation, p_values: np.ndarray) -> bool:
     """Whether an e-process on these p-values ever reaches the first rung."""
-    bettor = eprocess_for(POLICY, monitor.levels, 1, name=SHARED)
+    bettor = betting(monitor)
     state = bettor.start()
-    for i, p_value in enumerate(p_values):
-        state, _ = bettor.step(state, Observation(float(p_value), str(i)))
+    for p_value in p_values:
+        state, _ = bettor.step(state, Observation({SHARED: float(p_value)}))
     return bettor.verdict(state).action >= bettor.ladder[0][1]
 
 

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from statistics import mean, median
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import redis
@@ -22,13 +23,11 @@ from support.models import MeanModel
 from support.redis_server import DURABLE, RedisServer, Wire, running
 from support.replicas import count
 
-from guard.monitor import Sighting
-from guard.pipeline import Monitors
+from guard.account import STRANGE, Monitors, Sight, look, sources
 from guard.policy import Policy
 from guard.profile import Profile
 from guard.protocols import Json, Store
 from guard.stores import SQLiteStore, encoded
-from guard.types import Observation
 from integrations.redis_store import RedisStore
 
 CLAIMS = ("redis_round_trips", "stores_kill", "redis_bytes_per_principal", "sqlite_bytes_per_principal")
@@ -108,11 +107,14 @@ def round_trips(server: RedisServer, folder: Path) -> Claim:
 
 def ask(store: Store, account: str, query: int) -> None:
     """One query: every level of the path steps its monitors."""
-    monitors, observations, sightings = subject()
-    row = query % len(observations)
+    monitors, digests, sight = subject()
+    row = query % len(digests)
 
     def step(states: list[Json]) -> tuple[list[Json], None]:
-        return [monitors.watch([observations[row]], [sightings[row]], state)[0] for state in states], None
+        return [
+            monitors.watch([digests[row]], {part: column[row : row + 1] for part, column in sight.items()}, state)[0]
+            for state in states
+        ], None
 
     store.transact_all(("hospital", "hospital/radiology", f"hospital/radiology/{account}"), step, ttl=86400)
 
@@ -174,28 +176,24 @@ def kills() -> Claim:
 
 
 @cache
-def subject() -> tuple[Monitors, list[Observation], list[Sighting]]:
+def subject() -> tuple[Monitors, list[str], Sight]:
     """The monitors of the default policy, and what they see of noise images."""
     rows = np.random.default_rng(SEED).uniform(size=(800, 1, 28, 28)).astype(np.float32)
-    model = MeanModel(shape=(1, 28, 28))
+    model, policy = MeanModel(shape=(1, 28, 28)), Policy(on_error="withhold")
     profile = Profile.fit(model, rows, risk=0.001)
-    monitors = Monitors.of(Policy(on_error="withhold"), profile, DEPTH)
-    digests = [f"{i:016x}" for i in range(len(rows))]
-    p_values = profile.thresholds.p_values(profile.strangeness(rows, model.predict(rows)))
-    residuals = profile.residuals
-    seen = zip(residuals.vectors(rows), residuals.codes(rows), digests, strict=True)
-    observations = [Observation(float(p), digest) for p, digest in zip(p_values, digests, strict=True)]
-    return monitors, observations, [Sighting(*each) for each in seen]
+    outputs = model.predict(rows)
+    sight: dict[str, Any] = {STRANGE: profile.thresholds.p_values(profile.strangeness(rows, outputs))}
+    for source in sources(policy, profile):
+        sight.update(look(source, profile, rows, outputs))
+    return Monitors.of(policy, profile, DEPTH), [f"{i:016x}" for i in range(len(rows))], sight
 
 
 @cache
 def state(asked: int) -> Json:
     """An account that asked so many queries."""
-    monitors, observations, sightings = subject()
-    state: Json = None
-    for observation, sighting in zip(observations[:asked], sightings[:asked], strict=True):
-        state, _ = monitors.watch([observation], [sighting], state)
-    return state
+    monitors, digests, sight = subject()
+    after, _ = monitors.watch(digests[:asked], {part: column[:asked] for part, column in sight.items()}, None)
+    return after
 
 
 def fill(store: Store, asked: int) -> None:

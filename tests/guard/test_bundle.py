@@ -245,7 +245,7 @@ def test_an_edited_calibration_risk_moves_the_thresholds_or_is_refused(copy):
     text = (copy / "policy.toml").read_text()
     (copy / "policy.toml").write_text(text.replace("calibration_risk = 0.001", "calibration_risk = 0.05"))
     bundle.seal(copy)
-    assert bundle.load(copy).profile.thresholds.risk == 0.05 / 2  # two monitors share it
+    assert bundle.load(copy).profile.thresholds.risk == 0.05 / 5  # five monitors share it
     (copy / "policy.toml").write_text(text.replace("calibration_risk = 0.001", "calibration_risk = 1e-300"))
     with pytest.raises(MedwardError, match="cannot support risk"):
         bundle.seal(copy)

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 from support.logs import content, write
 
+from guard.account import Monitors
 from guard.audit import AuditLog, read, verify
 from guard.errors import IntegrityError, MedwardError
-from guard.monitor import Residuals
+from guard.monitor import Embedding, Residuals
 from guard.pipeline import Guard
 from guard.policy import Policy
 from guard.replay import replay
-from guard.screen.conformal import GRID
+from guard.screen import Mahalanobis
+from guard.screen.conformal import GRID, Thresholds
 from guard.types import ModelSpec, Outputs, Query
 
 POLICY = Policy(on_error="withhold")
@@ -34,6 +36,9 @@ class FirstColumn:
 
 SEEN = np.random.default_rng(0).normal(size=(200, 2)) * [2, 4] + [1, 5]
 RESIDUALS = Residuals.fit(SEEN[:80], SEEN[80:])
+FIT = SEEN[:80], Outputs(SEEN[:80])
+EMBEDDING = Embedding.fit(Mahalanobis.fit("rows", *FIT), FIT, (SEEN[80:], Outputs(SEEN[80:])))
+PROBING = Thresholds(levels=(0.1, 0.2), cuts=(-0.1, -0.3), risk=0.01, n=100)
 
 
 @dataclass
@@ -42,6 +47,8 @@ class FirstColumnProfile:
     fingerprint: str = "fixed"
     residuals: Residuals = RESIDUALS
     codebook: None = None
+    embedding: Embedding = EMBEDDING
+    probing: Thresholds = PROBING
 
     @property
     def thresholds(self):
@@ -57,6 +64,9 @@ class FirstColumnProfile:
         return np.inf
 
 
+PROFILE = FirstColumnProfile()
+
+
 class Records(list):
     """An audit sink in memory, numbered as the log would."""
 
@@ -65,7 +75,7 @@ class Records(list):
 
 
 def guarded(audit):
-    return Guard(model=FirstColumn(), policy=POLICY, profile=FirstColumnProfile(), audit=audit)
+    return Guard(model=FirstColumn(), policy=POLICY, profile=PROFILE, audit=audit)
 
 
 def traffic(count, *, seed=0):
@@ -86,7 +96,7 @@ def answered(count, audit, *, seed=0):
 def test_replay_reproduces_the_verdicts_of_a_log(tmp_path):
     path = tmp_path / "audit.jsonl"
     answered(120, AuditLog(path))
-    found = replay(read(path), [POLICY], GRID, RESIDUALS)
+    found = replay(read(path), [POLICY], PROFILE)
     assert found.verdicts == sum(len(record["verdicts"]) - 1 for record in read(path))
     assert found.restarts == {}
     actions = {verdict["action"] for record in read(path) for verdict in record["verdicts"]}
@@ -101,7 +111,7 @@ def test_replay_finds_the_order_of_records_that_were_logged_out_of_order(seed):
     windows = [records[i : i + 6] for i in range(0, len(records), 6)]
     shuffled = [record for window in windows for record in rng.sample(window, len(window))]
     assert shuffled != records
-    assert replay(shuffled, [POLICY], GRID, RESIDUALS).restarts == {}
+    assert replay(shuffled, [POLICY], PROFILE).restarts == {}
 
 
 def test_replay_of_a_guard_asked_from_eight_threads(tmp_path):
@@ -116,33 +126,37 @@ def test_replay_of_a_guard_asked_from_eight_threads(tmp_path):
     for thread in threads:
         thread.join()
     assert len(list(read(path))) == 200
-    assert replay(read(path), [POLICY], GRID, RESIDUALS).restarts == {}
+    assert replay(read(path), [POLICY], PROFILE).restarts == {}
 
 
 def bet_on(records):
-    """(record, row) of every p-value that moved the state of its key."""
-    recent = {}
+    """(record, key, part, row) of every value in the log."""
     for number, record in enumerate(records):
-        digests = recent.setdefault(record["principal"], [])
-        for row, digest in enumerate(record["inputs"]):
-            if digest not in digests:
-                digests[:] = [*digests, digest][-16:]
-                yield number, row
+        for key, values in record["bets"].items():
+            for part, column in values.items():
+                for row in range(len(column)):
+                    yield number, key, part, row
 
 
-def test_any_p_value_that_was_bet_on_cannot_change_even_in_a_rehashed_chain(tmp_path):
+def test_no_value_that_was_bet_on_can_change_even_in_a_rehashed_chain(tmp_path):
     records = Records()
-    answered(40, records)
-    for number, row in bet_on(records):
+    answered(12, records)
+    for number, key, part, row in bet_on(records):
         tampered = json.loads(json.dumps(records))
-        was = tampered[number]["p_values"][row]
-        tampered[number]["p_values"][row] = 1.0 if was < 1.0 else 0.005
+        column = tampered[number]["bets"][key][part]
+        if part == "strange":
+            column[row] = tampered[number]["p_values"][row] = 1.0 if column[row] < 1.0 else 0.005
+        elif part == "coverage":
+            continue  # cells may pay alike
+        else:
+            least = next(p for p in Monitors.of(POLICY, PROFILE, 1).combined.parts if p.name == part).levels[0]
+            column[row] = 1.0 if column[row] < 1.0 else least
         with pytest.raises(IntegrityError, match=rf"record {number + 1}: "):
-            replay(tampered, [POLICY], GRID, RESIDUALS)
+            replay(tampered, [POLICY], PROFILE)
     path = write(tmp_path / "forged.jsonl", [content(record) for record in tampered])
-    assert verify(path).records == 40
+    assert verify(path).records == 12
     with pytest.raises(IntegrityError, match=rf"record {number + 1}: account '.*': recorded .* replayed "):
-        replay(read(path), [POLICY], GRID, RESIDUALS)
+        replay(read(path), [POLICY], PROFILE)
 
 
 def test_a_shared_perturbation_replays_and_its_p_values_cannot_change():
@@ -150,17 +164,28 @@ def test_a_shared_perturbation_replays_and_its_p_values_cannot_change():
     guard_ = guarded(records)
     for _ in range(40):
         guard_.answer(Query(principal=KEYS[2], inputs=rng.normal(size=(1, 2)) * [0.1, 4] + [-30, 5]))
-    verdicts = [v for record in records for v in record["verdicts"] if v["source"].startswith("shared:")]
+    verdicts = [v for record in records for v in record["verdicts"] if v["source"].startswith("e-process:")]
     assert {v["action"] for v in verdicts} == {"allow", "flag", "coarsen", "withhold"}
-    assert replay(records, [POLICY], GRID, RESIDUALS).verdicts == 40 * 4
-    strange = next(i for i, record in enumerate(records) if record["shared"]["hospital"][0] < 1)
+    assert replay(records, [POLICY], PROFILE).verdicts == 40 * 2
+    strange = next(i for i, record in enumerate(records) if record["bets"]["hospital"]["shared"][0] < 1)
     for key in ("hospital", "hospital/lab"):
         tampered = json.loads(json.dumps(records))
-        tampered[strange]["shared"][key] = [1.0]
+        tampered[strange]["bets"][key]["shared"] = [1.0]
         with pytest.raises(IntegrityError, match=rf"record {strange + 1}: account '{key}'"):
-            replay(tampered, [POLICY], GRID, RESIDUALS)
-    with pytest.raises(MedwardError, match=r"record 1: .* give the profile's residuals"):
-        replay(records, [POLICY], GRID)
+            replay(tampered, [POLICY], PROFILE)
+    with pytest.raises(MedwardError, match=r"record 1: .* give the profile it was made with"):
+        replay(records, [POLICY], FirstColumnProfile(residuals=None))
+
+
+def test_parts_that_failed_are_missing_from_the_record_and_it_replays():
+    class Broken(FirstColumnProfile):
+        def strangeness(self, inputs, outputs):
+            raise RuntimeError("no screen today")
+
+    records = Records()
+    Guard(model=FirstColumn(), policy=POLICY, profile=Broken(), audit=records).answer(next(traffic(1)))
+    assert all("strange" not in values and "shared" in values for values in records[0]["bets"].values())
+    assert replay(records, [POLICY], PROFILE).verdicts == len(records[0]["bets"])
 
 
 def test_a_changed_action_or_evidence_or_a_removed_record_is_named():
@@ -171,17 +196,20 @@ def test_a_changed_action_or_evidence_or_a_removed_record_is_named():
         tampered = json.loads(json.dumps(records))
         change(tampered)
         with pytest.raises(IntegrityError, match=says):
-            replay(tampered, [POLICY], GRID, RESIDUALS)
+            replay(tampered, [POLICY], PROFILE)
 
-    for level in (1, 2, 3):
+    for level in (1, 2):
         named(lambda log, v=level: log[20]["verdicts"][v].update(action="withhold"), "record 21: ")
         named(lambda log, v=level: log[20]["verdicts"][v]["evidence"].update(peak=9.0), "record 21: ")
         named(lambda log, v=level: log[20]["verdicts"][v]["evidence"].pop("peak"), "record 21: ")
-        named(lambda log, v=level: log[20]["verdicts"].pop(v), "record 21: not the record .*(e-process|shared)")
-    named(lambda log: log[20]["p_values"].__setitem__(0, 0.3), r"record 21: the p-value 0\.3 is not on")
-    named(lambda log: log[20]["p_values"].append(1.0), "record 21: needs as many p-values as inputs")
-    removed = next(number for number, _ in bet_on(records) if number >= 20)
-    named(lambda log: log.pop(removed), "a record before it is missing")
+        named(lambda log, v=level: log[20]["verdicts"].pop(v), "record 21: not the record .*e-process")
+    key = records[20]["principal"]
+    strange = records[20]["bets"][key]["strange"]
+    named(lambda log: log[20]["bets"][key]["strange"].__setitem__(0, 0.3), r"record 21: strange knows no value 0\.3")
+    named(lambda log: log[20]["bets"][key].pop("shared"), "record 21: bets by .* needs them by")
+    named(lambda log: log[20]["bets"][key]["strange"].append(1.0), "record 21: needs as many values of strange")
+    named(lambda log: log[20]["p_values"].__setitem__(0, 0.123), "record 21: bets on other") if strange[0] < 1 else None
+    named(lambda log: log.pop(20), "a record before it is missing")
 
 
 def test_a_reset_is_reported_as_a_new_start_and_not_refused():
@@ -192,7 +220,7 @@ def test_a_reset_is_reported_as_a_new_start_and_not_refused():
     for query in traffic(20, seed=1):
         guard_.answer(query)
     assert [record["seq"] for record in records if record.get("event") == "reset"] == [61]
-    assert replay(records, [POLICY], GRID, RESIDUALS).restarts == {"hospital/ward": [62]}
+    assert replay(records, [POLICY], PROFILE).restarts == {"hospital/ward": [62]}
 
 
 def test_a_record_under_an_unknown_policy_is_named_and_known_policies_may_mix():
@@ -203,8 +231,8 @@ def test_a_record_under_an_unknown_policy_is_named_and_known_policies_may_mix():
     for query in traffic(20, seed=1):
         later.answer(query)
     with pytest.raises(MedwardError, match=f"record 21: made under policy {stricter.fingerprint}"):
-        replay(records, [POLICY], GRID, RESIDUALS)
-    assert replay(records, [POLICY, stricter], GRID, RESIDUALS).verdicts > 0
+        replay(records, [POLICY], PROFILE)
+    assert replay(records, [POLICY, stricter], PROFILE).verdicts > 0
 
 
 def test_records_without_monitor_verdicts_are_passed_over():
@@ -214,4 +242,4 @@ def test_records_without_monitor_verdicts_are_passed_over():
     guard_.store.close()
     guard_.answer(Query(principal=KEYS[0], inputs=[(0.0, 1)]))
     assert all(verdict["source"].startswith(("screen", "error:")) for verdict in records[-1]["verdicts"])
-    assert replay(records, [POLICY], GRID, RESIDUALS).verdicts == 0
+    assert replay(records, [POLICY], PROFILE).verdicts == 0

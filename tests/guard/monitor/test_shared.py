@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.monitor import EProcess, SharedPerturbation, Sighting
+from guard.monitor import Combined, EProcess, SharedPerturbation, Sighting
+from guard.monitor.eprocess import STAKES
 from guard.monitor.shared import CHAINS, CODES, HORIZON, SLACK, epoch_risk, learnt, scores, shared_levels, unit
-from guard.pipeline import SHARED, eprocess_for
-from guard.policy import Policy
 from guard.screen import Thresholds
 from guard.types import Action, Observation
 
@@ -41,10 +41,10 @@ def alarmed(p, levels, alpha):
 
 def requests(p, levels, alpha=0.01):
     """How many queries pass before the alarm; all of them if there is none."""
-    bettor = EProcess(levels=levels, ladder=((alpha, Action.FLAG),), late=True)
-    state = bettor.start()
+    monitor = Combined(parts=(EProcess(name="p", levels=levels),), weights=(1.0,), ladder=((alpha, Action.FLAG),))
+    state = monitor.start()
     for i, each in enumerate(p):
-        state, verdict = bettor.step(state, Observation(float(each), str(i)))
+        state, verdict = monitor.step(state, Observation({"p": float(each)}))
         if verdict.action is Action.FLAG:
             return i
     return len(p)
@@ -157,17 +157,12 @@ def test_a_long_good_past_buys_an_attacker_few_requests(signs):
     attacked = normal(100, 11) + np.resize(signs, (100, 1)) * PUSH
     p = p_values(np.concatenate([normal(1000, 10), attacked]), monitor)
     assert 1000 < requests(p, monitor.levels) < 1030
-    never_late = EProcess(levels=monitor.levels, ladder=((0.01, Action.FLAG),))
-    state = never_late.start()
-    for i, each in enumerate(p[:1030]):
-        state, verdict = never_late.step(state, Observation(float(each), str(i)))
-    assert verdict.action is Action.ALLOW, "spread starting times must be what notices it"
-
-
-def test_the_guard_bets_on_it_with_spread_starting_times():
-    monitor = eprocess_for(Policy(on_error="flag"), (0.01,), 1, name=SHARED)
-    assert monitor.late
-    assert not eprocess_for(Policy(on_error="flag"), (0.01,), 1).late
+    wealth = [
+        sum(math.log(1 - stake + stake / level * (each <= level)) for each in p[:1030])
+        for level in monitor.levels
+        for stake in STAKES
+    ]
+    assert max(wealth) < math.log(100), "spread starting times must be what notices it"
 
 
 def test_each_of_the_two_means_finds_what_the_other_cannot():
@@ -200,13 +195,13 @@ def test_a_diluted_push_alarms_later():
     assert np.median(p[100:][attacked[100:]]) < np.median(p[100:][~attacked[100:]])
 
 
-def test_drift_within_the_slack_is_forgiven_and_without_it_would_not_be(monkeypatch):
+def test_drift_within_the_slack_is_forgiven_and_without_it_would_not_be():
     drift = np.eye(1, WIDTH)[0] * SLACK
     rows = normal(3000, 7) + drift
     monitor = watching()
     assert not alarmed(p_values(rows, monitor), monitor.levels, 0.01)
-    monkeypatch.setattr("guard.monitor.shared.SLACK", 0.0)
-    assert alarmed(p_values(rows, monitor), monitor.levels, 0.01)
+    strict = replace(monitor, slack=0.0)
+    assert alarmed(p_values(rows, strict), strict.levels, 0.01)
 
 
 def series(count, length, seed):

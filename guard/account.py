@@ -1,0 +1,147 @@
+"""The monitors of one account: what each sees of a batch, and the step of all of them through it.
+
+Every part bets on what its own calibration bounds, each with an equal share of delta; `Combined` tests them as one, so
+that alpha is split over the accounts of a path only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from guard.monitor import Combined, Coverage, EProcess, SharedPerturbation, Sighting
+from guard.monitor.combine import Part
+from guard.monitor.coverage import REPEATED, tally
+from guard.monitor.probing import closeness
+from guard.monitor.series import repeats
+from guard.policy import Policy
+from guard.profile import Profile
+from guard.types import Action, Array, Observation, Outputs, Verdict
+
+MAX_DEPTH = 8  # levels of a principal
+STRANGE, SHARED, EMBEDDING, COVERAGE, PROBING = "strange", "shared", "embedding", "coverage", "probing"
+WEIGHTS = {STRANGE: 0.4, SHARED: 0.2, EMBEDDING: 0.2, COVERAGE: 0.1, PROBING: 0.1}
+"""How the capital is divided; where a part is missing the others share its own in proportion."""
+CODES, RECENT = "codes", "recent"
+
+Values = Mapping[str, Sequence[float]]
+"""Per part what it bet on, row by row: p-values, or cells."""
+Seen = tuple[Action, Verdict, Values]
+"""Of one account: the action that stood before, the verdict, and what was bet on."""
+Sight = Mapping[str, Any]
+"""Per part what it sees of a batch, row by row: vectors, p-values or cells. A part that is off or failed is missing."""
+
+
+def sources(policy: Policy, profile: Profile) -> dict[str, tuple[str, ...]]:
+    """Where parts other than the screens' get what they see: the name a failure is reported under, and whose it is."""
+    found: dict[str, tuple[str, ...]] = {}
+    if policy.monitor.shared and profile.residuals is not None:
+        found["residuals"] = (SHARED,)
+    if profile.embedding is not None:
+        found[EMBEDDING] = (EMBEDDING, COVERAGE)
+    if profile.probing is not None:
+        found[PROBING] = (PROBING,)
+    return found
+
+
+def look(source: str, profile: Profile, inputs: Array, outputs: Outputs) -> Sight:
+    """What the parts behind one of `sources` see of a batch."""
+    if source == "residuals" and profile.residuals is not None:
+        return {SHARED: profile.residuals.vectors(inputs), CODES: profile.residuals.codes(inputs)}
+    if source == EMBEDDING and profile.embedding is not None:
+        vectors, cells = profile.embedding.see(inputs, outputs)
+        return {EMBEDDING: vectors, COVERAGE: cells}
+    assert profile.probing is not None
+    return {PROBING: profile.probing.p_values(closeness(outputs.scores))}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Monitors:
+    """`watched` turn an account's vectors into p-values by what it asked before; `combined` bets on everything."""
+
+    combined: Combined
+    watched: Mapping[str, SharedPerturbation]
+    radius: int = 0
+
+    @classmethod
+    def of(cls, policy: Policy, profile: Profile, depth: int) -> Monitors:
+        """For each of `depth` accounts on one path: every rung's alpha is split evenly over all of them.
+
+        Thresholds and bounds are one event of the calibration draw, whoever asks. Directions are each account's own,
+        so their part of delta is split over a path, evenly over the longest there can be: accounts below a parent may
+        lie at different depths, and the parent's thresholds must not change with who asks.
+        """
+        risk, slack = policy.monitor.risk, policy.monitor.contamination
+        watched, parts = {}, [_bettor(STRANGE, profile.thresholds, slack)]
+        if (residuals := profile.residuals) is not None and policy.monitor.shared:
+            watched[SHARED] = watching(residuals, risk, radius=int(residuals.radius))
+        if (embedding := profile.embedding) is not None:
+            watched[EMBEDDING] = watching(embedding, risk, slack=0.0)
+        parts += [_bettor(name, each, slack) for name, each in watched.items()]
+        if embedding is not None:
+            counts = tally(embedding.reference_cells.tolist(), embedding.count)
+            name = f"{embedding.fingerprint}:{risk:g}"
+            parts.append(Coverage(name=COVERAGE, counts=counts, risk=risk, calibration=name, contamination=slack))
+        if profile.probing is not None:
+            parts.append(_bettor(PROBING, profile.probing, slack))
+        total = sum(WEIGHTS[part.name] for part in parts)
+        combined = Combined(
+            parts=tuple(parts),
+            weights=tuple(WEIGHTS[part.name] / total for part in parts),
+            ladder=tuple((rung.false_alarm / depth, Action[rung.action.upper()]) for rung in policy.monitor.ladder),
+        )
+        return cls(combined=combined, watched=watched, radius=watched[SHARED].radius if SHARED in watched else 0)
+
+    def watch(self, digests: Sequence[str], sight: Sight, state: Any) -> tuple[Any, Seen]:
+        """Step through a batch. What the verdict asks beyond the action before is news to a person."""
+        state = _migrated(state, self.combined.name)
+        codes = sight.get(CODES, [""] * len(digests))
+        state[RECENT], repeated = repeats(state.get(RECENT, []), digests, codes, self.radius)
+        values: dict[str, list[float]] = {}
+        for name in (part.name for part in self.combined.parts if part.name in sight):
+            values[name] = list(map(float, sight[name])) if name not in self.watched else []
+            if name in self.watched:
+                monitor, own = self.watched[name], codes if name == SHARED else [""] * len(digests)
+                sightings = [Sighting(*each) for each in zip(sight[name], own, digests, strict=True)]
+                state[name], values[name] = monitor.judge(monitor.resume(state.get(name)), sightings)
+            ignored = ("exact",) if name == SHARED else ("exact", "near")
+            nothing = REPEATED if name == COVERAGE else 1.0
+            values[name] = [
+                nothing if how in ignored else value for value, how in zip(values[name], repeated, strict=True)
+            ]
+        standing = self.combined.resume(state.get(self.combined.name))
+        before = self.combined.verdict(standing).action
+        state[self.combined.name], verdict = fold(self.combined, standing, values, len(digests))
+        return state, (before, verdict, values)
+
+
+def fold(monitor: Combined, state: Any, values: Values, count: int) -> tuple[Any, Verdict]:
+    """Step through the `count` rows of `values` in order; the last verdict stands for all, alarms being sticky."""
+    state = monitor.resume(state)
+    verdict = monitor.verdict(state)
+    for row in range(count):
+        state, verdict = monitor.step(state, Observation({name: column[row] for name, column in values.items()}))
+    return state, verdict
+
+
+def _bettor(name: str, source: Any, contamination: float) -> Part:
+    """On the p-values of `source`: thresholds, or a direction."""
+    calibration = getattr(source, "calibration", None) or source.fingerprint
+    return EProcess(name=name, levels=source.levels, calibration=calibration, contamination=contamination)
+
+
+def watching(fitted: Any, risk: float, **settings: Any) -> SharedPerturbation:
+    """The directions of an account in the vectors of `fitted`."""
+    risk = risk / MAX_DEPTH
+    return SharedPerturbation(
+        reference=fitted.reference, risk=risk, calibration=f"{fitted.fingerprint}:{risk:g}", **settings
+    )
+
+
+def _migrated(state: Any, name: str) -> dict[str, Any]:
+    """A copy of `state`; of one written by medward 0.1, a bet or two of them, the largest peak."""
+    if state is None:
+        return {}
+    bets = [state] if "hits" in state else [each for each in state.values() if "hits" in each]
+    return {name: max(bets, key=lambda each: each["peak"])} if bets else dict(state)

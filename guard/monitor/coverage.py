@@ -1,0 +1,138 @@
+"""Where an account's inputs lie among benign ones: a bet on the cell of the next input, by likelihood ratio.
+
+The space of embeddings is cut into K cells (`Embedding.cells`). A systematic sweep visits them more evenly than
+patients do, a narrow theft a few of them more often, inputs from elsewhere those that are rare. The bettor's forecast r
+is the account's own past, smoothed towards what is usual. Benign cell probabilities p are not known; from the
+calibration rows, which took no part in choosing the cells, come upper bounds u with P(p <= u in every cell) >= 1 -
+delta (Clopper and Pearson, delta / K each). The bet on cell c pays
+
+    e_c = max(s, r_c / u_c),   s = min over sets A of cells with u(A) < 1 of (1 - r(A)) / (1 - u(A)),
+
+A empty included, so that s <= 1. While p <= u its mean is at most 1: with A the cells where r_c > s u_c,
+
+    sum_c p_c e_c = s + sum_A p_c (r_c / u_c - s) <= s + sum_A u_c (r_c / u_c - s) = s + r(A) - s u(A) <= 1,
+
+the last by the choice of s (or by r(A) <= 1 where u(A) >= 1). It is the best bet on r there is against all such p
+together, r over its reverse information projection; where the account's past is within the bounds, s = 1 and nothing
+is staked, so that an ordinary account does not pay for its noise. The smallest s is at a set of the cells with the
+largest r_c / u_c. The forecast knows the past only, so the wealth is a supermartingale; starting times are spread as in
+`EProcess`. A near-duplicate of an input before pays s, the least, which keeps the bound, and is not learnt.
+
+With `contamination` eps a share eps of an account's queries may be anything: then p <= (1 - eps) u + eps is used.
+
+Reference: Clopper and Pearson, Biometrika 26, 1934; Grunwald, de Heide, Koolen, "Safe testing", JRSS-B 2024, thm. 1.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypedDict
+
+import numpy as np
+
+from guard.monitor.eprocess import late_logs, log_mean
+from guard.types import Array
+
+SMOOTHING = (8.0, 64.0)  # queries' worth of the usual, one bettor each
+LENGTH = 1024  # queries that an account's past is remembered for
+REPEATED = -1  # the cell of what repeats an input before
+BISECTIONS = 40
+
+
+class CoverageState(TypedDict):
+    """One account: log wealth per bettor, queries learnt, the shares of its cells as 16-bit floats in base64."""
+
+    logs: list[float]
+    n: int
+    shares: str
+
+
+@lru_cache(64)
+def upper_bounds(counts: tuple[int, ...], risk: float) -> Array:
+    """Bounds ``(K,)`` above all K probabilities at once, with probability 1 - `risk` over multinomial `counts`."""
+    n, c = sum(counts), np.array(counts)
+    known = np.array([math.lgamma(i + 1) for i in range(n + 1)])
+    binomials = known[n] - known - known[::-1]
+    low, high = np.zeros(len(c)), np.ones(len(c))
+    i = np.arange(n + 1)
+    for _ in range(BISECTIONS):
+        p = np.clip((low + high) / 2, 1e-12, 1 - 1e-12)
+        terms = np.exp(binomials + i * np.log(p)[:, None] + (n - i) * np.log1p(-p)[:, None])
+        below = np.where(i <= c[:, None], terms, 0).sum(axis=1)
+        low, high = np.where(below > risk / len(c), p, low), np.where(below > risk / len(c), high, p)
+    return np.where(c == n, 1.0, high)
+
+
+def bet(forecast: Array, bounds: Array) -> tuple[Array, float]:
+    """What each cell pays ``(K,)`` for ``forecast (K,)`` against `bounds (K,)`, and the least of it."""
+    order = np.argsort(-forecast / bounds)
+    mass, bound = np.cumsum(forecast[order]), np.cumsum(bounds[order])
+    some = bound < 1
+    least = min(1.0, float(((1 - mass[some]) / (1 - bound[some])).min(initial=1.0)))
+    return np.maximum(least, forecast / bounds), least
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """The part of `Combined`: `counts (K,)` are the calibration rows in each cell, `risk` is delta."""
+
+    counts: tuple[int, ...]
+    risk: float
+    calibration: str = ""
+    contamination: float = 0.0
+    name: str = "coverage"
+
+    @property
+    def bounds(self) -> Array:
+        """What benign probabilities ``(K,)`` are at most."""
+        return (1 - self.contamination) * upper_bounds(self.counts, self.risk) + self.contamination
+
+    @property
+    def usual(self) -> Array:
+        """What they are thought to be ``(K,)``."""
+        counts = np.array(self.counts) + 0.5
+        return np.asarray(counts / counts.sum())
+
+    def start(self) -> CoverageState:
+        """An account that has asked nothing."""
+        return CoverageState(logs=[], n=0, shares=_packed(np.zeros(len(self.counts))))
+
+    def step(self, state: CoverageState, n: int, value: float) -> CoverageState:
+        """Bet on query number `n`, in cell `value` or `REPEATED`, then learn it."""
+        cell, shares, known = int(value), _unpacked(state["shares"]), min(state["n"], LENGTH)
+        factors, usual, bounds = [], self.usual, self.bounds
+        for smoothing in SMOOTHING:
+            pays, least = bet((known * shares + smoothing * usual) / (known + smoothing), bounds)
+            factors.append(math.log(least if cell == REPEATED else pays[cell]))
+        logs = late_logs(state["logs"], n, factors)
+        if cell == REPEATED:
+            return CoverageState(logs=logs, n=state["n"], shares=state["shares"])
+        shares += (np.eye(1, len(shares), cell)[0] - shares) / min(state["n"] + 1, LENGTH)
+        return CoverageState(logs=logs, n=state["n"] + 1, shares=_packed(shares))
+
+    def log_e(self, state: CoverageState) -> float:
+        """Log wealth of the bettors together."""
+        return log_mean(state["logs"]) if state["logs"] else 0.0
+
+    def knows(self, value: float) -> bool:
+        """Whether `value` is a cell, or `REPEATED`."""
+        return value in range(REPEATED, len(self.counts))
+
+
+def tally(cells: Sequence[int], count: int) -> tuple[int, ...]:
+    """How many of `cells` are 0, 1, ..., `count` - 1."""
+    return tuple(int(each) for each in np.bincount(np.asarray(cells, np.int64), minlength=count))
+
+
+def _packed(shares: Array) -> str:
+    return base64.b64encode(np.asarray(shares, "<f2").tobytes()).decode()
+
+
+def _unpacked(text: str) -> Array:
+    """Shares that sum to 1 again, for the bound rests on that, or zeros."""
+    shares = np.frombuffer(base64.b64decode(text), "<f2").astype(np.float64)
+    return np.asarray(shares / (shares.sum() or 1.0))

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from support.models import LinearModel, benign_rows
+
+from guard.account import COVERAGE, EMBEDDING, PROBING, SHARED, STRANGE, WEIGHTS, Monitors, look, sources
+from guard.monitor.coverage import REPEATED
+from guard.policy import Policy
+from guard.types import Outputs
+
+POLICY = Policy(on_error="flag")
+ROWS = benign_rows(LinearModel)[:20].astype(np.float32)
+
+
+def seen(profile, rows=ROWS, policy=POLICY):
+    outputs = Outputs(LinearModel().predict(rows).scores)
+    sight = {STRANGE: profile.thresholds.p_values(profile.strangeness(rows, outputs))}
+    for source in sources(policy, profile):
+        sight.update(look(source, profile, rows, outputs))
+    return sight
+
+
+def test_every_part_has_its_weight_and_missing_ones_leave_theirs_to_the_others(linear_profile):
+    def weights(policy, profile):
+        combined = Monitors.of(policy, profile, 1).combined
+        return dict(zip([part.name for part in combined.parts], combined.weights, strict=True))
+
+    assert weights(POLICY, linear_profile) == pytest.approx(WEIGHTS)
+    bare = dataclasses.replace(linear_profile, embedding=None, probing=None)
+    assert weights(POLICY, bare) == pytest.approx({STRANGE: 2 / 3, SHARED: 1 / 3})
+    off = Policy.model_validate({"on_error": "flag", "monitor": {"shared": False}})
+    assert weights(off, bare) == {STRANGE: 1.0}
+
+
+def test_what_repeats_is_unremarkable_to_every_part(linear_profile):
+    rows = np.full((3, 3), 60, np.float32)
+    sight = seen(linear_profile, rows)
+    _, (_, _, first) = Monitors.of(POLICY, linear_profile, 1).watch(["a", "b", "c"], sight, None)
+    _, (_, _, again) = Monitors.of(POLICY, linear_profile, 1).watch(["a"] * 3, sight, None)
+    assert set(first) == {STRANGE, SHARED, EMBEDDING, COVERAGE, PROBING}
+    assert first[STRANGE][1] < 1
+    assert [again[part][1:] for part in (STRANGE, SHARED, EMBEDDING, PROBING)] == [[1.0, 1.0]] * 4
+    assert again[COVERAGE][1:] == [REPEATED] * 2
+
+
+def test_near_duplicates_are_left_to_the_shared_monitor(linear_profile):
+    sight = {**seen(linear_profile, np.full((2, 3), 60, np.float32)), "codes": ["f" * 16] * 2}
+    monitors = dataclasses.replace(Monitors.of(POLICY, linear_profile, 1), radius=1)
+    _, (_, _, values) = monitors.watch(["a", "b"], sight, None)
+    assert values[STRANGE][0] < 1 == values[STRANGE][1]
+    assert values[COVERAGE][1] == REPEATED
+
+
+def test_contamination_reaches_every_bet(linear_profile):
+    slack = Policy.model_validate({"on_error": "flag", "monitor": {"contamination": 0.02}})
+    parts = Monitors.of(slack, linear_profile, 1).combined.parts
+    assert {part.contamination for part in parts} == {0.02}
