@@ -1,6 +1,6 @@
 """The monitors of one account: what each sees of a batch, and the step of all of them through it.
 
-Every part bets on what its own calibration bounds, each with an equal share of delta; `Combined` tests them as one, so
+Every part bets on what its own calibration bounds, each with its share of delta; `Combined` tests them as one, so
 that alpha is split over the accounts of a path only.
 """
 
@@ -11,18 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from guard.monitor import Combined, Coverage, EProcess, SharedPerturbation, Sighting
-from guard.monitor.combine import Part
+from guard.monitor.combine import COVERAGE, EMBEDDING, PROBING, SHARED, SHARES, STRANGE, Part
 from guard.monitor.coverage import REPEATED, tally
 from guard.monitor.probing import closeness
 from guard.monitor.series import repeats
+from guard.monitor.shared import SLACK
 from guard.policy import Policy
 from guard.profile import Profile
 from guard.types import Action, Array, Observation, Outputs, Verdict
 
 MAX_DEPTH = 8  # levels of a principal
-STRANGE, SHARED, EMBEDDING, COVERAGE, PROBING = "strange", "shared", "embedding", "coverage", "probing"
-WEIGHTS = {STRANGE: 0.4, SHARED: 0.2, EMBEDDING: 0.2, COVERAGE: 0.1, PROBING: 0.1}
-"""How the capital is divided; where a part is missing the others share its own in proportion."""
+RATIO = 3.0  # at drift 1 a kind of input may be 1 + RATIO times as frequent as in the calibration data
 CODES, RECENT = "codes", "recent"
 
 Values = Mapping[str, Sequence[float]]
@@ -72,23 +71,26 @@ class Monitors:
         so their part of delta is split over a path, evenly over the longest there can be: accounts below a parent may
         lie at different depths, and the parent's thresholds must not change with who asks.
         """
-        risk, slack = policy.monitor.risk, policy.monitor.contamination
-        watched, parts = {}, [_bettor(STRANGE, profile.thresholds, slack)]
+        risks = {name: share * policy.monitor.calibration_risk for name, share in SHARES.items()}
+        slack = SLACK * policy.monitor.drift
+        spread = {"contamination": policy.monitor.contamination, "ratio": 1 + RATIO * policy.monitor.drift}
+        alike = {**spread, "ratio": 1.0}
+        watched, parts = {}, [_bettor(STRANGE, profile.thresholds, alike)]
         if (residuals := profile.residuals) is not None and policy.monitor.shared:
-            watched[SHARED] = watching(residuals, risk, radius=int(residuals.radius))
+            watched[SHARED] = watching(residuals, risks[SHARED], slack, radius=int(residuals.radius))
         if (embedding := profile.embedding) is not None:
-            watched[EMBEDDING] = watching(embedding, risk, slack=0.0)
-        parts += [_bettor(name, each, slack) for name, each in watched.items()]
+            watched[EMBEDDING] = watching(embedding, risks[EMBEDDING], slack)
+        parts += [_bettor(name, each, alike) for name, each in watched.items()]
         if embedding is not None:
             counts = tally(embedding.reference_cells.tolist(), embedding.count)
-            name = f"{embedding.fingerprint}:{risk:g}"
-            parts.append(Coverage(name=COVERAGE, counts=counts, risk=risk, calibration=name, contamination=slack))
+            name = f"{embedding.fingerprint}:{risks[COVERAGE]:g}"
+            parts.append(Coverage(name=COVERAGE, counts=counts, risk=risks[COVERAGE], calibration=name, **spread))
         if profile.probing is not None:
-            parts.append(_bettor(PROBING, profile.probing, slack))
-        total = sum(WEIGHTS[part.name] for part in parts)
+            parts.append(_bettor(PROBING, profile.probing, spread))
+        total = sum(SHARES[part.name] for part in parts)
         combined = Combined(
             parts=tuple(parts),
-            weights=tuple(WEIGHTS[part.name] / total for part in parts),
+            weights=tuple(SHARES[part.name] / total for part in parts),
             ladder=tuple((rung.false_alarm / depth, Action[rung.action.upper()]) for rung in policy.monitor.ladder),
         )
         return cls(combined=combined, watched=watched, radius=watched[SHARED].radius if SHARED in watched else 0)
@@ -111,31 +113,34 @@ class Monitors:
                 nothing if how in ignored else value for value, how in zip(values[name], repeated, strict=True)
             ]
         standing = self.combined.resume(state.get(self.combined.name))
-        before = self.combined.verdict(standing).action
+        before = self.combined.action(standing["peak"])
         state[self.combined.name], verdict = fold(self.combined, standing, values, len(digests))
         return state, (before, verdict, values)
 
 
 def fold(monitor: Combined, state: Any, values: Values, count: int) -> tuple[Any, Verdict]:
-    """Step through the `count` rows of `values` in order; the last verdict stands for all, alarms being sticky."""
+    """Step through the `count` >= 1 rows of `values` in order; the last verdict stands for all, alarms being sticky."""
     state = monitor.resume(state)
-    verdict = monitor.verdict(state)
     for row in range(count):
         state, verdict = monitor.step(state, Observation({name: column[row] for name, column in values.items()}))
     return state, verdict
 
 
-def _bettor(name: str, source: Any, contamination: float) -> Part:
+def _bettor(name: str, source: Any, drift: Mapping[str, float]) -> Part:
     """On the p-values of `source`: thresholds, or a direction."""
     calibration = getattr(source, "calibration", None) or source.fingerprint
-    return EProcess(name=name, levels=source.levels, calibration=calibration, contamination=contamination)
+    return EProcess(name=name, levels=source.levels, calibration=calibration, **drift)
 
 
-def watching(fitted: Any, risk: float, **settings: Any) -> SharedPerturbation:
-    """The directions of an account in the vectors of `fitted`."""
+def watching(fitted: Any, risk: float, slack: float, *, radius: int = 0) -> SharedPerturbation:
+    """The directions of an account in the vectors of `fitted`, at its part of `risk`."""
     risk = risk / MAX_DEPTH
     return SharedPerturbation(
-        reference=fitted.reference, risk=risk, calibration=f"{fitted.fingerprint}:{risk:g}", **settings
+        reference=fitted.reference,
+        risk=risk,
+        slack=slack,
+        radius=radius,
+        calibration=f"{fitted.fingerprint}:{risk:g}:{slack:g}",
     )
 
 

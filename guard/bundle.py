@@ -285,7 +285,7 @@ def _text(data: bytes) -> str:
 
 
 def _profile(data: bytes, policy: Policy) -> Profile:
-    """The profile, its thresholds at the calibration risk the policy leaves to each monitor."""
+    """The profile, its thresholds at the calibration risk of the policy."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays: dict[str, Array] = {key: archive[key] for key in archive.files}
@@ -297,8 +297,8 @@ def _profile(data: bytes, policy: Policy) -> Profile:
             f"{PROFILE}: is older than the shared-perturbation monitor; protect the model again, or set shared = false "
             f"under [monitor] in {POLICY} and run `medward seal`"
         )
-    risk = policy.monitor.risk
-    return profile if profile.thresholds.risk == risk else profile.at_risk(risk)
+    risk = policy.monitor.calibration_risk
+    return profile if profile.risk == risk else profile.at_risk(risk)
 
 
 def _check_target(path: Path, overwrite: bool) -> None:

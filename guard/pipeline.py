@@ -18,9 +18,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from guard.account import MAX_DEPTH, STRANGE, Monitors, Seen, Sight, Values, look, sources
+from guard.account import MAX_DEPTH, Monitors, Seen, Sight, Values, look, sources
 from guard.errors import MedwardError, ModelError, UnavailableError
 from guard.monitor import Ask, budgets_for, charge, utc_day
+from guard.monitor.combine import STRANGE
 from guard.policy import Policy
 from guard.profile import Profile
 from guard.protocols import Model, Store

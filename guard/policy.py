@@ -65,8 +65,9 @@ class MonitorPolicy(_Section):
     `calibration_risk` is delta: the chance, over the draw of the calibration data, that the false-alarm bounds
     do not hold. `parents` is the action when an organisation alarms rather than the account that asks. `shared` also
     watches for one perturbation that many of an account's inputs share. All monitors of an account are one test with
-    one alpha, and have equal parts of delta. `contamination` is the share of a benign account's inputs that may be
-    anything at all: a little of it forgives drift, and makes a thief who hides among so many invisible.
+    one alpha, and divide delta. `drift` is how far a site may move away from its calibration data
+    (see `guard.account`), 0 for not at all. `contamination` is the share of a benign account's inputs that may be
+    anything at all: it makes a thief who hides among so many invisible.
     """
 
     ladder: tuple[Rung, ...] = (
@@ -76,18 +77,9 @@ class MonitorPolicy(_Section):
     calibration_risk: float = Field(default=0.001, gt=0, le=0.1)
     parents: ActionName = "flag"
     shared: bool = True
+    drift: float = Field(default=1.0, ge=0, le=3)
     contamination: float = Field(default=0.0, ge=0, le=0.1)
     ttl_days: float = Field(default=365, gt=0, le=3650)
-
-    @property
-    def count(self) -> int:
-        """How many monitors share delta."""
-        return 4 + self.shared
-
-    @property
-    def risk(self) -> float:
-        """The part of `calibration_risk` that each monitor may spend."""
-        return self.calibration_risk / self.count
 
     @field_validator("ladder")
     @classmethod
@@ -202,6 +194,7 @@ action = "{p.screen.action}"
 calibration_risk = {p.monitor.calibration_risk!r}
 parents = "{p.monitor.parents}"
 shared = {shared}               # also watch for one perturbation shared by many inputs
+drift = {p.monitor.drift!r}                  # how far benign inputs may move from the calibration data; 0 = not at all
 contamination = {p.monitor.contamination!r}          # share of a benign account's inputs that may be anything
 ttl_days = {p.monitor.ttl_days!r}
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guard.errors import MedwardError
+from guard.monitor.combine import PROBING, SHARES, STRANGE
 from guard.monitor.embedding import PARTS as EMBEDDING_PARTS
 from guard.monitor.embedding import Embedding
 from guard.monitor.probing import closeness
@@ -27,11 +28,11 @@ from guard.release.quantise import PARTS as CODE_PARTS
 from guard.release.quantise import Codebook
 from guard.release.temperature import tempered
 from guard.screen import Mahalanobis, Thresholds
-from guard.screen.conformal import GRID, grid_for
 from guard.screen.mahalanobis import PARTS
 from guard.types import Array, Ints, ModelSpec, Outputs
 
 FIT_SHARE = 0.4
+FIT_ROWS = 500  # at most, about: more rows hardly improve the fits, each reference row narrows the tail one can bound
 FOLDS = 5
 SHARPNESS = 3.0  # of the soft maximum
 DECIMALS = 5
@@ -45,6 +46,7 @@ class Profile:
     ordinary conformal threshold, for a decision on one input. `residuals` is what the shared-perturbation monitor
     compares with, `embedding` what those of distribution and coverage do, `margins` (with thresholds `probing`) that of
     boundary probing, `codebook` what the release level codes chooses from; each None in profiles older than it.
+    `risk` is the calibration risk of all monitors together.
     """
 
     screens: tuple[Mahalanobis, ...]
@@ -57,6 +59,7 @@ class Profile:
     embedding: Embedding | None = None
     margins: Array | None = None
     probing: Thresholds | None = None
+    risk: float = 1.0
 
     @classmethod
     def fit(
@@ -113,8 +116,9 @@ class Profile:
 
     def at_risk(self, risk: float) -> Profile:
         """The same profile with thresholds for another calibration risk."""
-        probing = None if self.margins is None else thresholds_for(self.margins, risk)
-        return replace(self, thresholds=thresholds_for(self.reference, risk), probing=probing)
+        probing = None if self.margins is None else Thresholds.calibrate(self.margins, risk=risk * SHARES[PROBING])
+        thresholds = Thresholds.calibrate(self.reference, risk=risk * SHARES[STRANGE])
+        return replace(self, thresholds=thresholds, probing=probing, risk=risk)
 
     def score(self, inputs: Any, outputs: Any, xp: Any = np) -> Any:
         """Fused strangeness ``(n,)``; differentiable when `xp` is torch."""
@@ -146,7 +150,7 @@ class Profile:
             "centers": self.centers,
             "scales": self.scales,
             "reference": self.reference,
-            "risk": np.array(self.thresholds.risk),
+            "risk": np.array(self.risk),
         }
         for screen in self.screens:
             arrays.update({f"{screen.name}.{key}": value for key, value in screen.arrays().items()})
@@ -192,17 +196,13 @@ class Profile:
             raise MedwardError(f"profile: array {error} is missing; protect the model again") from None
 
 
-def thresholds_for(reference: Array, risk: float) -> Thresholds:
-    """Thresholds on the finest grid that benign scores ``reference (n,)`` support."""
-    return Thresholds.calibrate(reference, risk=risk, grid=grid_for(len(reference), risk) or GRID)
-
-
 def split(patients: Ints, seed: int) -> tuple[Ints, Ints]:
     """Rows to fit on and rows for the reference; a patient is on one side only, with one row in the reference."""
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(patients))
     known = rng.permutation(np.unique(patients))
-    fitted = np.isin(patients[rows], known[: int(FIT_SHARE * len(known))])
+    share = min(FIT_SHARE, FIT_ROWS / len(rows))
+    fitted = np.isin(patients[rows], known[: int(share * len(known))])
     rest = rows[~fitted]
     return rows[fitted], rest[np.unique(patients[rest], return_index=True)[1]]
 
@@ -210,7 +210,7 @@ def split(patients: Ints, seed: int) -> tuple[Ints, Ints]:
 def embeddings_for(spec: ModelSpec) -> tuple[str, ...]:
     """Which embeddings suit a model: its features if it shows them, and its input space."""
     own = ("features",) if spec.features else ()
-    return (*own, "thumbnail", "texture") if spec.modality == "image" else (*own, "rows")
+    return (*own, "layout", "texture") if spec.modality == "image" else (*own, "rows")
 
 
 def forward(model: Model, inputs: Array, batch: int = 256) -> Outputs:

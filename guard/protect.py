@@ -59,7 +59,7 @@ def protect(
     profile = Profile.fit(
         wrapped,
         inputs,
-        risk=policy.monitor.risk,
+        risk=policy.monitor.calibration_risk,
         patients=benign.patients,
         seed=seed,
         codes=policy.release.codes,

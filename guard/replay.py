@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from guard.account import STRANGE, Monitors, Values, fold, sources
+from guard.account import Monitors, Values, fold, sources
 from guard.errors import IntegrityError, MedwardError
 from guard.monitor import Combined
-from guard.monitor.combine import CombinedState, Part
+from guard.monitor.combine import STRANGE, CombinedState, Part
 from guard.policy import Policy
 from guard.profile import Profile
 from guard.types import Action, Verdict

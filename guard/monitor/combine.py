@@ -23,11 +23,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict
 
 from guard.types import Action, Observation, Verdict
 
+STRANGE, SHARED, EMBEDDING, COVERAGE, PROBING = "strange", "shared", "embedding", "coverage", "probing"
+SHARES = {STRANGE: 0.5, SHARED: 0.2, EMBEDDING: 0.1, COVERAGE: 0.1, PROBING: 0.1}
+"""How the capital, and the calibration risk, is divided; a missing part leaves its capital to the others."""
 Rungs = tuple[tuple[float, Action], ...]
 
 
@@ -78,12 +81,12 @@ class Combined:
     weights: tuple[float, ...]
     ladder: Rungs
     name: str = "e-process"
+    calibration: str = field(init=False)
+    """Names the calibration of all parts."""
 
-    @property
-    def calibration(self) -> str:
-        """Names the calibration of all parts."""
+    def __post_init__(self) -> None:
         names = repr([(part.name, part.calibration, weight) for part, weight in self._weighted()])
-        return hashlib.blake2b(names.encode(), digest_size=6).hexdigest()
+        object.__setattr__(self, "calibration", hashlib.blake2b(names.encode(), digest_size=6).hexdigest())
 
     def start(self) -> CombinedState:
         """An account that has asked nothing."""
@@ -111,9 +114,12 @@ class Combined:
         """What the ladder asks for at this state."""
         log_e, shares = self._wealth(state)
         peak = max(state["peak"], log_e)
-        reached = [action for alpha, action in self.ladder if peak >= -math.log(alpha)]
         evidence = {"log_e": log_e, "peak": peak, "n": float(state["n"]), **shares}
-        return Verdict(source=self.name, action=max(reached, default=Action.ALLOW), evidence=evidence)
+        return Verdict(source=self.name, action=self.action(peak), evidence=evidence)
+
+    def action(self, peak: float) -> Action:
+        """What the ladder asks for once the log wealth has been as large as `peak`."""
+        return max((action for alpha, action in self.ladder if peak >= -math.log(alpha)), default=Action.ALLOW)
 
     def _wealth(self, state: CombinedState) -> tuple[float, Mapping[str, float]]:
         """Log of the combined wealth, and the share of each part in it."""

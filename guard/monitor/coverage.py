@@ -18,7 +18,9 @@ is staked, so that an ordinary account does not pay for its noise. The smallest 
 largest r_c / u_c. The forecast knows the past only, so the wealth is a supermartingale; starting times are spread as in
 `EProcess`. A near-duplicate of an input before pays s, the least, which keeps the bound, and is not learnt.
 
-With `contamination` eps a share eps of an account's queries may be anything: then p <= (1 - eps) u + eps is used.
+Drift is forgiven as in `EProcess`: with `contamination` eps and `ratio` k, (1 - eps) k u + eps takes the place of u. A
+clinic that sees one class of patients only is no thief: their cells are more frequent by what that class is rarer in
+the calibration data.
 
 Reference: Clopper and Pearson, Biometrika 26, 1934; Grunwald, de Heide, Koolen, "Safe testing", JRSS-B 2024, thm. 1.
 """
@@ -34,7 +36,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from guard.monitor.eprocess import late_logs, log_mean
+from guard.monitor.eprocess import drifted, late, log_mean, packed, unpacked
 from guard.types import Array
 
 SMOOTHING = (8.0, 64.0)  # queries' worth of the usual, one bettor each
@@ -44,9 +46,9 @@ BISECTIONS = 40
 
 
 class CoverageState(TypedDict):
-    """One account: log wealth per bettor, queries learnt, the shares of its cells as 16-bit floats in base64."""
+    """One account: wealth per bettor, queries learnt, the shares of its cells as 16-bit floats in base64."""
 
-    logs: list[float]
+    wealth: str
     n: int
     shares: str
 
@@ -67,13 +69,28 @@ def upper_bounds(counts: tuple[int, ...], risk: float) -> Array:
     return np.where(c == n, 1.0, high)
 
 
-def bet(forecast: Array, bounds: Array) -> tuple[Array, float]:
-    """What each cell pays ``(K,)`` for ``forecast (K,)`` against `bounds (K,)`, and the least of it."""
-    order = np.argsort(-forecast / bounds)
-    mass, bound = np.cumsum(forecast[order]), np.cumsum(bounds[order])
-    some = bound < 1
-    least = min(1.0, float(((1 - mass[some]) / (1 - bound[some])).min(initial=1.0)))
-    return np.maximum(least, forecast / bounds), least
+@lru_cache(64)
+def limits(counts: tuple[int, ...], risk: float, contamination: float, ratio: float) -> Array:
+    """What benign probabilities ``(K,)`` are at most, drift included."""
+    return np.array([drifted(bound, contamination, ratio) for bound in upper_bounds(counts, risk)])
+
+
+@lru_cache(64)
+def usual(counts: tuple[int, ...]) -> Array:
+    """What benign probabilities ``(K,)`` are thought to be."""
+    smoothed = np.array(counts) + 0.5
+    return np.asarray(smoothed / smoothed.sum())
+
+
+def bet(forecasts: Array, bounds: Array) -> tuple[Array, Array]:
+    """What each cell pays ``(..., K)`` for ``forecasts (..., K)`` against ``bounds (K,)``, and the least ``(...)``."""
+    ratios = forecasts / bounds
+    order = np.argsort(-ratios, axis=-1)
+    mass = np.cumsum(np.take_along_axis(forecasts, order, -1), axis=-1)
+    bound = np.cumsum(bounds[order], axis=-1)
+    rest = np.where(bound < 1, (1 - mass) / np.maximum(1 - bound, 1e-300), 1.0)
+    least = np.minimum(1.0, rest.min(axis=-1))
+    return np.maximum(least[..., None], ratios), least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,43 +101,44 @@ class Coverage:
     risk: float
     calibration: str = ""
     contamination: float = 0.0
+    ratio: float = 1.0
     name: str = "coverage"
 
     @property
     def bounds(self) -> Array:
         """What benign probabilities ``(K,)`` are at most."""
-        return (1 - self.contamination) * upper_bounds(self.counts, self.risk) + self.contamination
-
-    @property
-    def usual(self) -> Array:
-        """What they are thought to be ``(K,)``."""
-        counts = np.array(self.counts) + 0.5
-        return np.asarray(counts / counts.sum())
+        return limits(self.counts, self.risk, self.contamination, self.ratio)
 
     def start(self) -> CoverageState:
         """An account that has asked nothing."""
-        return CoverageState(logs=[], n=0, shares=_packed(np.zeros(len(self.counts))))
+        return CoverageState(wealth="", n=0, shares=_packed(np.zeros(len(self.counts))))
 
     def step(self, state: CoverageState, n: int, value: float) -> CoverageState:
         """Bet on query number `n`, in cell `value` or `REPEATED`, then learn it."""
         cell, shares, known = int(value), _unpacked(state["shares"]), min(state["n"], LENGTH)
-        factors, usual, bounds = [], self.usual, self.bounds
-        for smoothing in SMOOTHING:
-            pays, least = bet((known * shares + smoothing * usual) / (known + smoothing), bounds)
-            factors.append(math.log(least if cell == REPEATED else pays[cell]))
-        logs = late_logs(state["logs"], n, factors)
+        pays, least = bet(forecasts(shares, known, usual(self.counts)), self.bounds)
+        factors = least if cell == REPEATED else pays[:, cell]
+        wealth = packed(late(unpacked(state["wealth"]), n, factors.tolist()))
         if cell == REPEATED:
-            return CoverageState(logs=logs, n=state["n"], shares=state["shares"])
-        shares += (np.eye(1, len(shares), cell)[0] - shares) / min(state["n"] + 1, LENGTH)
-        return CoverageState(logs=logs, n=state["n"] + 1, shares=_packed(shares))
+            return CoverageState(wealth=wealth, n=state["n"], shares=state["shares"])
+        rate = 1 / min(state["n"] + 1, LENGTH)
+        shares *= 1 - rate
+        shares[cell] += rate
+        return CoverageState(wealth=wealth, n=state["n"] + 1, shares=_packed(shares))
 
     def log_e(self, state: CoverageState) -> float:
         """Log wealth of the bettors together."""
-        return log_mean(state["logs"]) if state["logs"] else 0.0
+        return log_mean(state["wealth"])
 
     def knows(self, value: float) -> bool:
         """Whether `value` is a cell, or `REPEATED`."""
         return value in range(REPEATED, len(self.counts))
+
+
+def forecasts(shares: Array, known: int, usual: Array) -> Array:
+    """Each bettor's forecast ``(bettors, K)`` after `known` queries with ``shares (K,)``."""
+    weights = np.array(SMOOTHING)[:, None]
+    return np.asarray((known * shares + weights * usual) / (known + weights))
 
 
 def tally(cells: Sequence[int], count: int) -> tuple[int, ...]:

@@ -6,8 +6,9 @@ one too, and by Ville's inequality P(sup wealth >= 1 / alpha) <= alpha, whatever
 whenever one looks. Given p-values that are valid with probability 1 - delta over the calibration draw, the
 bound held is alpha + delta. `Combined` looks, at several such wealths together.
 
-With `contamination` eps a share eps of an account's queries may be anything (Huber 1965): then P(p <= tau) <=
-(1 - eps) tau + eps, and the bet is made, and paid, at that level.
+Drift. With `contamination` eps a share eps of an account's queries may be anything (Huber 1965), and with `ratio` k any
+kind of input may be k times as frequent as in the calibration data. Then P(p <= tau) <= (1 - eps) k tau + eps, and the
+bet is made, and paid, at that level.
 
 Late onset. An account that behaves for long and then turns bad would by then have lost the bettors' stakes. So each
 bettor spreads its capital over starting times: the part w_t = 1 / (t (t + 1)) is first bet at query t; these sum to 1.
@@ -18,7 +19,7 @@ With b_t the factor of query t, what has been bet by query n is worth
 one number per bettor. Each part is a supermartingale, constant until it starts, so M_n + sum_{t > n} w_t is one that
 starts at 1; M_n is below it, and Ville's bound is the same. An onset at query t costs log(t (t + 1)) of log wealth, one
 at the start log 2. It is the Shiryaev-Roberts recursion, of CUSUM's kind, with weights that bound *ever* alarming.
-Logs are rounded down, which only lowers wealth.
+Wealth is capped and rounded down, which only lowers it.
 
 Reference: Ville 1939; Shafer, "Testing by betting", JRSS-A 2021; Waudby-Smith and Ramdas, JRSS-B 2024, sec. 4;
 Shin, Ramdas, Rinaldo, "E-detectors", NEJSDS 2024, for sums over starting times.
@@ -26,60 +27,85 @@ Shin, Ramdas, Rinaldo, "E-detectors", NEJSDS 2024, for sums over starting times.
 
 from __future__ import annotations
 
+import base64
 import math
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 STAKES = (0.03, 0.1, 0.3)
-DECIMALS = 6  # of a log wealth
+CAP = 1e30  # of a wealth
+DOWN = 1 - 2**-23  # so that rounding to 32 bits never rounds up
 
 
-def late_logs(logs: list[float], n: int, factors: list[float]) -> list[float]:
-    """Per bettor log M_n from log M_{n-1} (`logs`, empty before the first bet) and the log of the factor of query `n`.
+def drifted(level: float, contamination: float, ratio: float) -> float:
+    """How likely an event may become that was no likelier than `level`."""
+    return min(1.0, (1 - contamination) * ratio * level + contamination)
+
+
+def late(wealth: Sequence[float], n: int, factors: Sequence[float]) -> list[float]:
+    """Per bettor M_n from M_{n-1} (`wealth`, empty before the first bet) and the factor of query `n`.
 
     A query that was not bet on may be left out: its part of the capital is then never bet.
     """
-    start = -math.log(n * (n + 1))
-    after = [
-        factor + max(log, start) + math.log1p(math.exp(-abs(log - start)))
-        for factor, log in zip(factors, logs or [-math.inf] * len(factors), strict=True)
-    ]
-    return [math.floor(log * 10**DECIMALS) / 10**DECIMALS for log in after]
+    start = 1 / (n * (n + 1))
+    before = wealth or [0.0] * len(factors)
+    return [min(factor * (each + start), CAP) * DOWN for factor, each in zip(factors, before, strict=True)]
 
 
-def log_mean(logs: list[float]) -> float:
-    """Log of the mean of what `logs` are the logs of."""
-    top = max(logs)
-    return top + math.log(math.fsum(math.exp(log - top) for log in logs) / len(logs))
+def packed(wealth: Sequence[float]) -> str:
+    """As a state keeps it: 32-bit floats in base64."""
+    return base64.b64encode(struct.pack(f"<{len(wealth)}f", *wealth)).decode()
+
+
+def unpacked(text: str) -> tuple[float, ...]:
+    """What `packed` made a text of."""
+    raw = base64.b64decode(text)
+    return struct.unpack(f"<{len(raw) // 4}f", raw)
+
+
+def log_mean(text: str) -> float:
+    """Log of the mean wealth of the bettors in a state; 0 where nothing was bet yet."""
+    wealth = unpacked(text)
+    return math.log(math.fsum(wealth) / len(wealth)) if wealth else 0.0
+
+
+@lru_cache(1024)
+def payoffs(value: float, levels: tuple[float, ...], contamination: float, ratio: float) -> tuple[float, ...]:
+    """The factor of every bettor, level by level, for a p-value."""
+    return tuple(
+        1 - stake + (stake / drifted(level, contamination, ratio) if value <= level else 0.0)
+        for level in levels
+        for stake in STAKES
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EProcess:
     """A part of `Combined` that bets on p-values on the grid `levels`; `calibration` names where they come from.
 
-    Its state is the log wealth of each bettor, empty before the first query. A p-value of 1 is unremarkable; that, too,
-    is bet on, for what is left without the unremarkable would be strange too often.
+    Its state is the wealth of each bettor. A p-value of 1 is unremarkable; that, too, is bet on, for what is left
+    without the unremarkable would be strange too often.
     """
 
     name: str
     levels: tuple[float, ...]
     calibration: str = ""
     contamination: float = 0.0
+    ratio: float = 1.0
 
-    def start(self) -> list[float]:
+    def start(self) -> str:
         """Nothing was bet."""
-        return []
+        return ""
 
-    def step(self, state: list[float], n: int, value: float) -> list[float]:
+    def step(self, state: str, n: int, value: float) -> str:
         """Bet on the p-value `value` of query number `n`."""
-        factors = []
-        for level in self.levels:
-            pays = 1 / ((1 - self.contamination) * level + self.contamination) if value <= level else 0.0
-            factors += [math.log(1 - stake + stake * pays) for stake in STAKES]
-        return late_logs(state, n, factors)
+        return packed(late(unpacked(state), n, payoffs(value, self.levels, self.contamination, self.ratio)))
 
-    def log_e(self, state: list[float]) -> float:
+    def log_e(self, state: str) -> float:
         """Log wealth of the bettors together."""
-        return log_mean(state) if state else 0.0
+        return log_mean(state)
 
     def knows(self, value: float) -> bool:
         """Whether `value` is on the grid, or 1."""

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from guard.errors import MedwardError
-from guard.screen.embeddings import pooling, smoothing, thumbnail
+from guard.screen.embeddings import layout, pooling, smoothing
 from guard.screen.mahalanobis import shrunk_covariance
 from guard.types import Array, Outputs
 
@@ -158,10 +158,8 @@ def _planes(fit: Array, rng: np.random.Generator) -> tuple[Array, int]:
 
 
 def _cells(images: Array) -> Array:
-    """Thumbnails ``(n, cells)`` with mean 0 and spread 1 each."""
-    cells = np.asarray(thumbnail(np.asarray(images, np.float64), Outputs(np.zeros(0))), np.float64)
-    centred = cells - cells.mean(axis=1, keepdims=True)
-    return np.asarray(centred / (centred.std(axis=1, keepdims=True) + 1e-6))
+    """Layouts ``(n, cells)``."""
+    return np.asarray(layout(np.asarray(images, np.float64), Outputs(np.zeros(0))), np.float64)
 
 
 def _like(array: Array, like: Any, xp: Any) -> Any:

@@ -42,18 +42,20 @@ from typing import TypedDict
 
 import numpy as np
 
-from guard.screen.conformal import grid_for, tolerance_rank
+from guard.screen.conformal import grid_for, risks, tolerance_rank
 from guard.types import Array
 
 SLACK = 1.5  # benign standard deviations along any one direction
 EPOCH = 16  # queries that directions are kept for
 HALF_LIFE = 32  # queries
-CHAINS = 8  # of near-duplicates that are known
+CHAINS = 6  # of near-duplicates that are known
 CODES = 4  # a chain is known by
 STEPS = (1.0, 2.0, 4.0)  # the grid of p-values, in multiples of the smallest tail that calibration can bound
 HORIZON = 1024  # epochs in which the smallest tail stays bounded; later the larger ones carry on
 DECIMALS = 4  # of scores
-GRAIN = 1 / 6  # of a vector kept for its near-duplicates
+GRAIN = 0.5  # standard deviations, of a vector kept for its near-duplicates
+SIDE = 45  # steps to either side of zero in a text
+ZERO = 80  # its character
 
 _rank = lru_cache(4096)(tolerance_rank)
 
@@ -64,9 +66,10 @@ Chain = tuple[list[str], str]
 class SharedState(TypedDict):
     """One account: its calibration, queries so far, both means, the epoch's directions and cuts, the latest chains.
 
-    ``means (2, k)`` and ``directions (2, k)`` are 16-bit floats in base64. A cut is None where calibration bounds no
-    such tail. A chain is the content codes of its latest inputs and the vector of its first, in steps of `GRAIN`, as
-    bytes in base64. Vectors and codes tell of the inputs to whoever also has the bundle: keep this as private.
+    ``means (2, k)`` are 16-bit floats in base64, ``directions (2, k)`` a character for each whole step. A cut is None
+    where calibration bounds no such tail. A chain is the content codes of its latest inputs and the vector of its
+    first, a character for each step of `GRAIN`. Vectors and codes tell of the inputs to whoever also has the bundle:
+    keep this as private.
     """
 
     calibration: str
@@ -91,6 +94,7 @@ def epoch_risk(risk: float, epoch: int) -> float:
     return risk * HORIZON / ((epoch + HORIZON) * (epoch + HORIZON + 1))
 
 
+@lru_cache(64)
 def shared_levels(n: int, risk: float) -> tuple[float, ...]:
     """The p-value grid for `n` calibration rows at `risk`, ascending; 0.5 alone when nothing can be bounded."""
     return grid_for(n, epoch_risk(risk, HORIZON), STEPS, most=0.5) or (0.5,)
@@ -117,41 +121,46 @@ class SharedPerturbation:
 
     def start(self) -> SharedState:
         """An account that has asked nothing."""
-        nothing = _packed(np.zeros((2, self.reference.shape[1])))
+        nothing = np.zeros((2, self.reference.shape[1]))
         return SharedState(
             calibration=self.calibration,
             n=0,
-            means=nothing,
-            directions=nothing,
+            means=_packed(nothing),
+            directions=_text(nothing),
             cuts=[None] * len(self.levels),
             chains=[],
         )
 
     def resume(self, state: SharedState | None) -> SharedState:
         """`state` if it was kept under this calibration and in this form, else a new one."""
-        new = self.start()
-        if state is None or state.keys() != new.keys() or state["calibration"] != self.calibration:
-            return new
-        return state if len(state["cuts"]) == len(new["cuts"]) else new
+        if state is None or state.keys() != SharedState.__annotations__.keys():
+            return self.start()
+        same = state["calibration"] == self.calibration and len(state["cuts"]) == len(self.levels)
+        return state if same else self.start()
 
     def judge(self, state: SharedState, sightings: Sequence[Sighting]) -> tuple[SharedState, list[float]]:
         """The state after `sightings`, in order, and a p-value for each: on the grid, or 1."""
         n, cuts, chains = state["n"], state["cuts"], [(codes, first) for codes, first in state["chains"]]
-        means, directions = _unpacked(state["means"]), _unpacked(state["directions"])
+        means, kept = _unpacked(state["means"]), state["directions"]
+        directions = _directions(kept)
         p_values = []
         for sighting in sightings:
             if n and (n < EPOCH or n % EPOCH == 0):
-                directions = unit(means)
+                kept = _coarse(means)
+                directions = _directions(kept)
                 cuts = self._cuts(directions, epoch=n - 1 if n < EPOCH else EPOCH - 2 + n // EPOCH)
             change, chains = self._change(sighting, chains)
-            p_values.append(self._p_value(scores(np.stack([sighting.vector, change]), directions).min(), cuts))
+            score = float(scores(change, directions))
+            if change is not sighting.vector:
+                score = min(score, float(scores(sighting.vector, directions)))
+            p_values.append(self._p_value(score, cuts))
             n += 1
             means = learnt(means, change, n)
         state = SharedState(
             calibration=state["calibration"],
             n=n,
             means=_packed(means),
-            directions=_packed(directions),
+            directions=kept,
             cuts=cuts,
             chains=chains,
         )
@@ -160,14 +169,16 @@ class SharedPerturbation:
     def _cuts(self, directions: Array, epoch: int) -> list[float | None]:
         """Per level the score that benign inputs exceed no more often: `Thresholds`, with its ranks remembered."""
         levels = self.levels
-        ranks = [_rank(len(self.reference), tau, epoch_risk(self.risk, epoch) / len(levels)) for tau in levels]
-        ordered = np.sort(scores(self.reference, directions))[::-1]
-        return [round(float(ordered[rank - 1]), DECIMALS) if rank else None for rank in ranks]
+        spent = risks(epoch_risk(self.risk, epoch), len(levels))
+        n = len(self.reference)
+        ranks = [_rank(n, tau, part) for tau, part in zip(levels, spent, strict=True)]
+        ordered = np.partition(scores(self.reference, directions), [n - rank for rank in ranks if rank] or [0])
+        return [round(float(ordered[n - rank]), DECIMALS) if rank else None for rank in ranks]
 
     def _p_value(self, score: float, cuts: list[float | None]) -> float:
         """The smallest level whose cut the score exceeds by more than `slack`, else 1."""
         for level, cut in zip(self.levels, cuts, strict=True):
-            if cut is not None and round(float(score), DECIMALS) > cut + self.slack:
+            if cut is not None and round(score, DECIMALS) > cut + self.slack:
                 return level
         return 1.0
 
@@ -180,10 +191,8 @@ class SharedPerturbation:
             if self._alike(sighting.code, codes):
                 others = [each for each in chains if each is not chain]
                 codes = [*(code for code in codes if code != sighting.code), sighting.code][-CODES:]
-                steps = np.frombuffer(base64.b64decode(first), np.int8)
-                return sighting.vector - steps * np.float32(GRAIN), [*others, (codes, first)]
-        steps = np.clip(np.rint(sighting.vector / GRAIN), -127, 127).astype(np.int8)
-        return sighting.vector, [*chains, ([sighting.code], _text(steps))][-CHAINS:]
+                return sighting.vector - _steps(first) * np.float32(GRAIN), [*others, (codes, first)]
+        return sighting.vector, [*chains, ([sighting.code], _text(sighting.vector / GRAIN))][-CHAINS:]
 
     def _alike(self, code: str, codes: list[str]) -> bool:
         bits = int(code, 16)
@@ -191,7 +200,7 @@ class SharedPerturbation:
 
 
 def scores(vectors: Array, directions: Array) -> Array:
-    """How far each of ``vectors (n, k)`` lies along the first of ``directions (2, k)``, or either way the second."""
+    """How far ``vectors (..., k)`` lie along the first of ``directions (2, k)``, or either way the second."""
     first, second = directions @ vectors.T
     return np.asarray(np.maximum(first, np.abs(second)))
 
@@ -205,19 +214,34 @@ def learnt(means: Array, vector: Array, n: int) -> Array:
 
 
 def unit(means: Array) -> Array:
-    """Each row at length 1, rounded as a state keeps it; no longer than 1, for the slack rests on that."""
-    lengths = np.linalg.norm(means, axis=1, keepdims=True)
-    rows = means / np.where(lengths > 0, lengths, 1)
-    return np.asarray(rows * (1 - 1e-3), np.float16).astype(np.float32)
+    """The directions ``(2, k)`` of both rows, as a state keeps them."""
+    return _directions(_coarse(means))
+
+
+def _coarse(means: Array) -> str:
+    """Each row in whole steps, `SIDE` of them for its largest value."""
+    most = np.abs(means).max(axis=1, keepdims=True)
+    return _text(means * (SIDE / np.where(most > 0, most, 1)))
+
+
+def _directions(text: str) -> Array:
+    """The two rows ``(2, k)`` at length 1; no longer, for the slack rests on that."""
+    steps = _steps(text).reshape(2, -1)
+    lengths = np.sqrt((steps * steps).sum(axis=1, keepdims=True))
+    return (steps * ((1 - 1e-6) / np.where(lengths > 0, lengths, 1))).astype(np.float32)
 
 
 def _packed(pair: Array) -> str:
-    return _text(np.asarray(pair, "<f2"))
+    return base64.b64encode(np.asarray(pair, "<f2").tobytes()).decode()
 
 
 def _unpacked(text: str) -> Array:
     return np.frombuffer(base64.b64decode(text), "<f2").reshape(2, -1).astype(np.float32)
 
 
-def _text(array: Array) -> str:
-    return base64.b64encode(array.tobytes()).decode()
+def _text(steps: Array) -> str:
+    return bytes(np.clip(np.rint(steps) + ZERO, ZERO - SIDE, ZERO + SIDE).astype(np.uint8).ravel()).decode("ascii")
+
+
+def _steps(text: str) -> Array:
+    return np.frombuffer(text.encode("ascii"), np.uint8).astype(np.float32) - ZERO

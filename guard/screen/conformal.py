@@ -7,7 +7,7 @@ The p-value of a score is the smallest tau whose threshold it exceeds, else 1.
 
 The threshold is an order statistic: the mass strictly above the k-th largest of n i.i.d. scores is stochastically
 at most Beta(k, n - k + 1), ties or not, so k is the largest with
-P(Beta(k, n - k + 1) > tau) = P(Bin(n, tau) < k) <= delta / J.
+P(Beta(k, n - k + 1) > tau) = P(Bin(n, tau) < k) <= delta_j, the delta_j summing to delta.
 
 Reference: Bates, Candes, Lei, Romano, Sesia, "Testing for outliers with conformal p-values", Annals of
 Statistics 51(1), 2023, sec. 3 (calibration-conditional validity); Wilks 1941 for the order-statistic bound.
@@ -25,16 +25,22 @@ import numpy as np
 from guard.errors import MedwardError
 from guard.types import Array
 
-GRID = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+FIRST = 0.7  # of the risk goes to the smallest level, the others share the rest: what is far out decides soonest
+MOST = 0.2  # the largest level
 STEPS = (1.0, 2.0, 4.0, 8.0)
 LEVEL_DECIMALS = 4
 
 
-def grid_for(n: int, risk: float, steps: tuple[float, ...] = STEPS, most: float = 0.2) -> tuple[float, ...]:
-    """The smallest tail that `n` rows can bound at `risk` for each of `steps`, and its multiples, up to `most`."""
-    smallest = -math.expm1(math.log(risk / len(steps)) / max(n, 1))
+def grid_for(n: int, risk: float, steps: tuple[float, ...] = STEPS, most: float = MOST) -> tuple[float, ...]:
+    """The smallest tail that `n` rows can bound at its part of `risk`, and its multiples, up to `most`."""
+    smallest = -math.expm1(math.log(risks(risk, len(steps))[0]) / max(n, 1))
     rounded = math.ceil(smallest * 10**LEVEL_DECIMALS) / 10**LEVEL_DECIMALS
     return tuple(round(step * rounded, LEVEL_DECIMALS) for step in steps if step * rounded <= most)
+
+
+def risks(risk: float, count: int) -> tuple[float, ...]:
+    """The part of `risk` that each of `count` levels may spend, from the smallest level on."""
+    return (risk,) if count == 1 else (FIRST * risk, *[(1 - FIRST) * risk / (count - 1)] * (count - 1))
 
 
 def tolerance_rank(n: int, tau: float, risk: float) -> int:
@@ -63,8 +69,8 @@ class Thresholds:
     n: int
 
     @classmethod
-    def calibrate(cls, scores: Array, *, risk: float, grid: tuple[float, ...] = GRID) -> Thresholds:
-        """Learn thresholds from benign `scores (n,)`; levels that n cannot support are dropped.
+    def calibrate(cls, scores: Array, *, risk: float, grid: tuple[float, ...] = ()) -> Thresholds:
+        """Learn thresholds from benign `scores (n,)` on `grid`, else on the finest that n supports.
 
         Raises `MedwardError` when n supports no level at all.
         """
@@ -72,10 +78,12 @@ class Thresholds:
         ordered = np.sort(np.asarray(scores, np.float64))[::-1]
         if not np.isfinite(ordered).all():
             raise MedwardError("calibration: screen scores must be finite, got NaN or infinity")
-        ranks = {tau: tolerance_rank(n, tau, risk / len(grid)) for tau in grid}
+        grid = grid or grid_for(n, risk)
+        spent = risks(risk, len(grid)) if grid else ()
+        ranks = {tau: tolerance_rank(n, tau, part) for tau, part in zip(grid, spent, strict=True)}
         usable = {tau: rank for tau, rank in ranks.items() if rank > 0}
         if not usable:
-            need = math.ceil(math.log(risk / len(grid)) / math.log1p(-max(grid)))
+            need = math.ceil(math.log(risks(risk, len(STEPS))[0]) / math.log1p(-MOST))
             raise MedwardError(f"calibration: {n} benign rows cannot support risk {risk:g}; give at least {need}")
         return cls(
             levels=tuple(usable),

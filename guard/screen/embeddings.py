@@ -6,6 +6,7 @@ differentiable as it stands (`xp` is ``numpy`` or ``torch``).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,13 @@ def thumbnail(inputs: Any, outputs: Any, xp: Any = np) -> Any:
     down = _like(pooling(height, min(GRID, height)), inputs, xp)
     across = _like(pooling(width, min(GRID, width)), inputs, xp)
     return (down @ inputs @ across.T).reshape(len(inputs), -1)
+
+
+def layout(inputs: Any, outputs: Any, xp: Any = np) -> Any:
+    """The thumbnail without its brightness and contrast: what lies where, whatever exposure and gain."""
+    cells = thumbnail(inputs, outputs, xp)
+    cells = cells - xp.mean(cells, axis=1, keepdims=True)
+    return cells / xp.sqrt(xp.mean(cells * cells, axis=1, keepdims=True) + FLOOR)
 
 
 def texture(inputs: Any, outputs: Any, xp: Any = np) -> Any:
@@ -73,6 +81,7 @@ def _like(matrix: np.ndarray[tuple[int, ...], np.dtype[np.float64]], inputs: Any
     return xp.as_tensor(matrix, dtype=inputs.dtype, device=inputs.device)
 
 
+@lru_cache(64)
 def pooling(size: int, cells: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """The matrix ``(cells, size)`` that averages `size` samples into `cells` equal parts."""
     edges = np.linspace(0, size, cells + 1)
@@ -82,6 +91,7 @@ def pooling(size: int, cells: int) -> np.ndarray[tuple[int, ...], np.dtype[np.fl
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
+@lru_cache(64)
 def smoothing(size: int, radius: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """The matrix ``(size, size)`` of a binomial blur of half-width `radius`, renormalised at the borders."""
     kernel = np.array([1.0])

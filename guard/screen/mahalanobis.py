@@ -25,6 +25,7 @@ from guard.types import Array, Outputs
 EMBEDDINGS: dict[str, Callable[..., Any]] = {
     "features": embeddings.features,
     "rows": embeddings.rows,
+    "layout": embeddings.layout,
     "thumbnail": embeddings.thumbnail,
     "texture": embeddings.texture,
 }

@@ -47,7 +47,7 @@ class Deployment:
     def guard(self, *, store: Store, clock: Callable[[], float] = time.time) -> Guard:
         policy = self.policy
         if self.abstains:
-            alpha = float(policy.monitor.count)  # alpha 1 for each monitor: all of them alarm at once
+            alpha = 100.0  # reached by an account that asked nothing
             ladder = (policy.monitor.ladder[0].model_copy(update={"false_alarm": alpha, "action": "withhold"}),)
             policy = policy.model_copy(update={"monitor": policy.monitor.model_copy(update={"ladder": ladder})})
         return Guard(model=self.model, policy=policy, profile=self.profile, store=store, clock=clock)

@@ -24,8 +24,9 @@ from attacks.benchmarks.base import Task
 from attacks.benchmarks.tasks import load
 from attacks.benchmarks.victims import train_victim
 from attacks.evasion.uap import craft
-from guard.account import MAX_DEPTH, SHARED, WEIGHTS, watching
+from guard.account import MAX_DEPTH, watching
 from guard.monitor import Combined, EProcess, Residuals, SharedPerturbation, Sighting
+from guard.monitor.combine import SHARED, SHARES
 from guard.monitor.shared import EPOCH, SLACK, learnt, scores, unit
 from guard.policy import Policy
 from guard.profile import split
@@ -46,7 +47,8 @@ CLAIMS = (
 )
 
 POLICY = Policy(on_error="withhold")
-ALPHA, STRICT = (rung.false_alarm * WEIGHTS[SHARED] for rung in POLICY.monitor.ladder)
+ALPHA, STRICT = (rung.false_alarm * SHARES[SHARED] for rung in POLICY.monitor.ladder)
+RISK = POLICY.monitor.calibration_risk * SHARES[SHARED]
 DRAWS, ACCOUNTS, QUERIES = 40, 50, 500
 PATIENCE, THIEVES = 1000, 40
 CONTROL_ROWS, CONTROLS, LONG = 100, 40, 5000
@@ -68,7 +70,7 @@ class Scene:
     @property
     def monitor(self) -> SharedPerturbation:
         """As the default policy makes it."""
-        return watching(self.residuals, POLICY.monitor.risk, radius=int(self.residuals.radius))
+        return watching(self.residuals, RISK, SLACK, radius=int(self.residuals.radius))
 
 
 def measure() -> Iterator[Claim]:
@@ -132,7 +134,7 @@ def invented(seed: int, queries: int) -> tuple[SharedPerturbation, np.ndarray]:
     rng = np.random.default_rng(seed)
     tails = rng.chisquare(5, size=(CONTROL_ROWS + queries, 1)) / 5
     rows = (rng.normal(size=(len(tails), 64)) / np.sqrt(tails)).astype(np.float32)
-    risk = POLICY.monitor.risk / MAX_DEPTH
+    risk = RISK / MAX_DEPTH
     return SharedPerturbation(reference=rows[:CONTROL_ROWS], risk=risk, slack=0.0), rows[CONTROL_ROWS:]
 
 

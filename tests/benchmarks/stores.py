@@ -23,7 +23,8 @@ from support.models import MeanModel
 from support.redis_server import DURABLE, RedisServer, Wire, running
 from support.replicas import count
 
-from guard.account import STRANGE, Monitors, Sight, look, sources
+from guard.account import Monitors, Sight, look, sources
+from guard.monitor.combine import STRANGE
 from guard.policy import Policy
 from guard.profile import Profile
 from guard.protocols import Json, Store

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from support.models import LinearModel, benign_rows
 
-from guard.account import COVERAGE, EMBEDDING, PROBING, SHARED, STRANGE, WEIGHTS, Monitors, look, sources
+from guard.account import MAX_DEPTH, RATIO, Monitors, look, sources
+from guard.monitor.combine import COVERAGE, EMBEDDING, PROBING, SHARED, SHARES, STRANGE
 from guard.monitor.coverage import REPEATED
+from guard.monitor.shared import SLACK
 from guard.policy import Policy
 from guard.types import Outputs
 
@@ -28,9 +30,9 @@ def test_every_part_has_its_weight_and_missing_ones_leave_theirs_to_the_others(l
         combined = Monitors.of(policy, profile, 1).combined
         return dict(zip([part.name for part in combined.parts], combined.weights, strict=True))
 
-    assert weights(POLICY, linear_profile) == pytest.approx(WEIGHTS)
+    assert weights(POLICY, linear_profile) == pytest.approx(SHARES)
     bare = dataclasses.replace(linear_profile, embedding=None, probing=None)
-    assert weights(POLICY, bare) == pytest.approx({STRANGE: 2 / 3, SHARED: 1 / 3})
+    assert weights(POLICY, bare) == pytest.approx({STRANGE: 5 / 7, SHARED: 2 / 7})
     off = Policy.model_validate({"on_error": "flag", "monitor": {"shared": False}})
     assert weights(off, bare) == {STRANGE: 1.0}
 
@@ -54,7 +56,28 @@ def test_near_duplicates_are_left_to_the_shared_monitor(linear_profile):
     assert values[COVERAGE][1] == REPEATED
 
 
+def parts_of(profile, **monitor):
+    policy = Policy.model_validate({"on_error": "flag", "monitor": monitor})
+    monitors = Monitors.of(policy, profile, 1)
+    return {part.name: part for part in monitors.combined.parts}, monitors.watched
+
+
 def test_contamination_reaches_every_bet(linear_profile):
-    slack = Policy.model_validate({"on_error": "flag", "monitor": {"contamination": 0.02}})
-    parts = Monitors.of(slack, linear_profile, 1).combined.parts
-    assert {part.contamination for part in parts} == {0.02}
+    parts, _ = parts_of(linear_profile, contamination=0.02)
+    assert {part.contamination for part in parts.values()} == {0.02}
+
+
+@pytest.mark.parametrize("drift", [0.0, 1.0, 2.0])
+def test_drift_is_forgiven_where_a_site_may_move(linear_profile, drift):
+    parts, watched = parts_of(linear_profile, drift=drift)
+    assert {name: part.ratio for name, part in parts.items()} == {
+        STRANGE: 1, SHARED: 1, EMBEDDING: 1, COVERAGE: 1 + RATIO * drift, PROBING: 1 + RATIO * drift
+    }  # fmt: skip
+    assert {each.slack for each in watched.values()} == {SLACK * drift}
+
+
+def test_the_parts_spend_the_calibration_risk_and_no_more(linear_profile):
+    parts, watched = parts_of(linear_profile, calibration_risk=0.01)
+    profile = linear_profile.at_risk(0.01)
+    spent = profile.thresholds.risk + profile.probing.risk + parts[COVERAGE].risk
+    assert spent + MAX_DEPTH * sum(each.risk for each in watched.values()) == pytest.approx(0.01)

@@ -18,6 +18,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from guard import bundle, models
 from guard.errors import IntegrityError, MedwardError
+from guard.monitor.combine import PROBING, SHARES, STRANGE
 from guard.policy import Policy
 from guard.profile import Profile
 from guard.types import ModelSpec, Query
@@ -49,7 +50,7 @@ def score(batch):
 
 def make(path, x, spec=SPEC, **options):
     model = models.wrap(x, spec=spec, sample=X[:16])
-    profile = Profile.fit(model, X, risk=POLICY.monitor.risk, secret=0)
+    profile = Profile.fit(model, X, risk=POLICY.monitor.calibration_risk, secret=0)
     return bundle.save(path, model, POLICY, profile, data_digest="d" * 64, sizes={"benign": len(X)}, **options)
 
 
@@ -245,7 +246,10 @@ def test_an_edited_calibration_risk_moves_the_thresholds_or_is_refused(copy):
     text = (copy / "policy.toml").read_text()
     (copy / "policy.toml").write_text(text.replace("calibration_risk = 0.001", "calibration_risk = 0.05"))
     bundle.seal(copy)
-    assert bundle.load(copy).profile.thresholds.risk == 0.05 / 5  # five monitors share it
+    loaded = bundle.load(copy).profile
+    assert loaded.risk == 0.05
+    assert loaded.thresholds.risk == 0.05 * SHARES[STRANGE]
+    assert loaded.probing.risk == 0.05 * SHARES[PROBING]
     (copy / "policy.toml").write_text(text.replace("calibration_risk = 0.001", "calibration_risk = 1e-300"))
     with pytest.raises(MedwardError, match="cannot support risk"):
         bundle.seal(copy)

@@ -77,12 +77,6 @@ def test_a_ladder_that_gets_milder_is_refused():
         Policy.from_toml(toml)
 
 
-@pytest.mark.parametrize(("shared", "count"), [(True, 5), (False, 4)])
-def test_the_calibration_risk_is_shared_by_the_monitors(shared, count):
-    monitor = Policy.model_validate({"on_error": "flag", "monitor": {"shared": shared}}).monitor
-    assert monitor.risk * count == pytest.approx(monitor.calibration_risk)
-
-
 def test_fingerprint_changes_with_any_choice():
     assert Policy(on_error="flag").fingerprint != Policy(on_error="withhold").fingerprint
 

@@ -111,7 +111,7 @@ def test_embeddings_follow_what_the_model_shows():
     assert embeddings_for(ModelSpec(modality="tabular", shape=(3,), **spec)) == ("rows",)
     assert embeddings_for(ModelSpec(modality="image", shape=(1, 8, 8), features=4, **spec)) == (
         "features",
-        "thumbnail",
+        "layout",
         "texture",
     )
 

@@ -19,10 +19,11 @@ from guard.pipeline import Guard
 from guard.policy import Policy
 from guard.replay import replay
 from guard.screen import Mahalanobis
-from guard.screen.conformal import GRID, Thresholds
+from guard.screen.conformal import Thresholds
 from guard.types import ModelSpec, Outputs, Query
 
 POLICY = Policy(on_error="withhold")
+GRID = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 KEYS = [("hospital", "ward", "key-1"), ("hospital", "ward", "key-2"), ("hospital", "lab")]
 CUTS = dict(zip(GRID, (6.0, 5.0, 4.0, 3.0, 2.0, 1.0), strict=True))
 

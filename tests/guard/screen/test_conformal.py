@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from guard.errors import MedwardError
-from guard.screen.conformal import GRID, Thresholds, tolerance_rank
+from guard.screen.conformal import Thresholds, risks, tolerance_rank
+
+GRID = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 @given(n=st.integers(1, 2000), tau=st.sampled_from(GRID), risk=st.sampled_from([1e-5, 1e-3, 0.05]))
@@ -18,6 +20,14 @@ def test_tolerance_rank_is_the_largest_that_bounds_the_tail(n, tau, risk):
         assert stats.beta.sf(tau, k, n - k + 1) <= risk * (1 + 1e-9)
     if k < n:
         assert stats.beta.sf(tau, k + 1, n - k) > risk * (1 - 1e-9)
+
+
+@given(st.floats(1e-9, 0.5), st.integers(1, 9))
+def test_the_levels_spend_the_risk_and_no_more(risk, count):
+    parts = risks(risk, count)
+    assert len(parts) == count
+    assert sum(parts) == pytest.approx(risk)
+    assert min(parts) > 0
 
 
 def test_thresholds_hold_at_every_level_at_once_with_the_stated_risk():
@@ -56,7 +66,7 @@ def test_p_values_are_the_smallest_level_exceeded():
 
 
 def test_too_few_rows_are_refused_with_the_number_needed():
-    with pytest.raises(MedwardError, match="give at least 39") as caught:
-        Thresholds.calibrate(np.arange(38.0), risk=0.001)
-    assert "38 benign rows" in str(caught.value)
-    Thresholds.calibrate(np.arange(39.0), risk=0.001)
+    with pytest.raises(MedwardError, match="give at least 33") as caught:
+        Thresholds.calibrate(np.arange(32.0), risk=0.001)
+    assert "32 benign rows" in str(caught.value)
+    Thresholds.calibrate(np.arange(33.0), risk=0.001)
