@@ -6,6 +6,7 @@ also measures drift. Patients are not known, so images of one child may lie on b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,8 @@ SIZES = {"train": 2000, "calibration": 1100, "holdout": 1580}
 SOURCE = "PneumoniaMNIST of MedMNIST v2 (Yang et al. 2023, images Kermany et al. 2018), CC BY 4.0"
 
 
-def load_pneumoniamnist(seed: int, root: Path | None = None) -> Task:
-    """Official train makes train, calibration and holdout; val is "selection", test is "test"."""
+def load_pneumoniamnist(seed: int, root: Path | None = None, sizes: Mapping[str, int] = SIZES) -> Task:
+    """Official train makes train, calibration and holdout, about of `sizes`; val is "selection", test is "test"."""
     arrays = read_known(root, FILE, DIGESTS, REMEDY)
     official = [_split(arrays, name) for name in ("test", "val", "train")]
     (test, val, train), duplicates = first_seen(*official)
@@ -35,7 +36,7 @@ def load_pneumoniamnist(seed: int, root: Path | None = None) -> Task:
         low=0.0,
         high=1.0,
         classes=("normal", "pneumonia"),
-        splits={**partition(train, SIZES, seed=seed), "selection": val, "test": test},
+        splits={**partition(train, sizes, seed=seed), "selection": val, "test": test},
         source=SOURCE,
         duplicates=duplicates,
     )

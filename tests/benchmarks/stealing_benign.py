@@ -1,187 +1,180 @@
-"""All monitors of an account as one test on PneumoniaMNIST: benign accounts that ever alarm, and thieves noticed.
+"""Benign accounts that ever alarm over 10,000 queries: bursts, series of near-duplicates, scanners that drift.
 
-One victim. The rows it never saw (same site) are divided anew for every draw into calibration and traffic. What each
-monitor sees of a row is computed once; accounts then go through the product's own `Monitors.watch`, query by query. No
-row is remembered as a repeat, for an account draws from a finite pool, which is itself a little drift.
+The rows a victim never saw (same site) are divided anew for every draw into calibration and traffic. Accounts go
+through the arithmetic of the product's own `Monitors` (`stealing.fleet`); some go through the deployed step as well,
+and must come to the same. Simulated, not measured: which classes a burst brings, how the images of a series and of a
+scanner differ (see `burst`, `again`, `scanned`).
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from claim import Claim
-from eprocess import clopper_pearson, median_interval
-from subjects import pneumonia
+from eprocess import clopper_pearson
+from scipy.ndimage import gaussian_filter
+from stealing.fleet import Pool, peaks
+from stealing.watched import TASKS, divided, victim
 
-from attacks.benchmarks.natural import natural_images
-from guard.account import CODES, STRANGE, WEIGHTS, Monitors, look, sources
+from guard.account import CODES, Monitors, look, sources
+from guard.monitor.combine import STRANGE
 from guard.policy import Policy
 from guard.profile import Profile, forward
+from guard.types import Array
 
-SHARES = (1.0, 0.1, 0.05)
-TARGETS = {1.0: 5, 0.1: 60, 0.05: 150}
-CLAIMS = (
-    "stealing_benign_accounts_ever_alarmed",
-    "stealing_drift_accounts_ever_alarmed",
-    *(f"stealing_thief_flagged_{share:g}" for share in SHARES),
-    "stealing_monitors_per_query",
-)
-ALPHAS, STRICT = (1e-2, 1e-3), 1e-3
+CLAIMS = tuple(f"stealing_benign_{task}" for task in TASKS)
+ALPHAS = (1e-2, 1e-3)
 POLICY = Policy(on_error="withhold")
-DRAWS, ACCOUNTS, QUERIES, DRIFTED = 8, 4, 10_000, 8
-THIEVES, PATIENCE = 6, 1500
-CALIBRATION = 0.6  # of the unseen rows
-TIMED = 400
+DRAWS, ACCOUNTS, QUERIES = 5, 1000, 10_000
+KINDS = ("steady", "bursty", "series", "scanner")
+BURST, SERIES = 20, 4  # mean lengths
+AGAIN, SCANNERS = 6, 20  # versions of a row in a series; scanners a draw
+CHECKED, SHORT = 2, 600  # accounts of each kind and draw that also go through the deployed step, for so many queries
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """One draw: the monitors of an account without parents, and what they see of pools of rows."""
+class Draw:
+    """One calibration, what its monitors see of every row that can be asked, and which rows those are."""
 
     monitors: Monitors
-    pools: dict[str, dict[str, Any]]
-    size: int
+    pool: Pool
+    labels: np.ndarray
+    calibration_rows: int
 
 
 def measure() -> Iterator[Claim]:
-    """Benign false alarms, drift, detection by each part alone and all together, cost."""
-    peaks, drift, counts = [], [], {share: [] for share in SHARES}
-    for number in range(DRAWS):
-        scene, rng = draw(number), np.random.default_rng(number)
-        peaks += [peak(scene, "benign", rng) for _ in range(ACCOUNTS)]
-        drift += [peak(scene, "test", rng) for _ in range(DRIFTED // DRAWS)]
-        for share, found in counts.items():
-            found += [flagged(scene, share, rng) for _ in range(THIEVES)]
-    yield rate("stealing_benign_accounts_ever_alarmed", peaks, POLICY.monitor.calibration_risk, size=scene.size)
-    yield rate("stealing_drift_accounts_ever_alarmed", drift, None, size=scene.size)
-    for share, found in counts.items():
-        yield noticed(share, found)
-    yield cost(scene)
+    """One claim for each victim."""
+    for task in TASKS:
+        found: dict[str, list[float]] = {kind: [] for kind in KINDS}
+        checked = 0
+        for number in range(DRAWS):
+            scene, rng = draw(task, number), np.random.default_rng(number)
+            for kind in KINDS:
+                rows = np.stack([asked(kind, scene.labels, rng) for _ in range(ACCOUNTS // len(KINDS))])
+                found[kind] += peaks(scene.monitors, scene.pool, rows).tolist()
+                checked += agree(scene, rows[:CHECKED, :SHORT])
+            rows_known = scene.calibration_rows
+        yield claimed(task, found, checked, rows_known)
 
 
-def draw(number: int) -> Scene:
-    """Divide the unseen rows, calibrate, and look at every pool once."""
-    model, task = pneumonia()
-    unseen = np.concatenate([task.splits[name].inputs for name in ("calibration", "holdout")])
-    order = np.random.default_rng(number).permutation(len(unseen))
-    cut = int(CALIBRATION * len(unseen))
-    profile = Profile.fit(model, unseen[order[:cut]], risk=POLICY.monitor.risk, seed=number, secret=number)
-    inputs = {
-        "benign": unseen[order[cut:]],
-        "test": task.splits["test"].inputs,
-        "natural": natural_images(2000, task.shape, seed=1),
-    }
-    pools = {}
-    for name, rows in inputs.items():
-        outputs = forward(model, rows)
-        sight: dict[str, Any] = {STRANGE: profile.thresholds.p_values(profile.strangeness(rows, outputs))}
-        for source in sources(POLICY, profile):
-            sight.update(look(source, profile, rows, outputs))
-        pools[name] = {part: np.asarray(column) for part, column in sight.items()}
-    return Scene(Monitors.of(POLICY, profile, 1), pools, len(profile.reference))
+def draw(task: str, number: int) -> Draw:
+    """Calibrate, and look once at every row and every version of it: as it is, `AGAIN` times again, by each scanner."""
+    model, _ = victim(task)
+    calibration, traffic = divided(task, number)
+    profile = Profile.fit(
+        model,
+        calibration.inputs,
+        risk=POLICY.monitor.calibration_risk,
+        patients=calibration.patients,
+        seed=number,
+        secret=number,
+    )
+    rng = np.random.default_rng(1000 + number)
+    versions = [again(traffic.inputs, rng) for _ in range(AGAIN)] + [
+        scanned(traffic.inputs, rng) for _ in range(SCANNERS)
+    ]
+    inputs = np.concatenate([traffic.inputs, *versions])
+    outputs = forward(model, inputs)
+    sight: dict[str, Any] = {STRANGE: profile.thresholds.p_values(profile.strangeness(inputs, outputs))}
+    for source in sources(POLICY, profile):
+        sight.update(look(source, profile, inputs, outputs))
+    pool = {part: np.asarray(column) for part, column in sight.items() if part != CODES}
+    pool[CODES] = np.array([int(code, 16) for code in sight[CODES]], np.uint64)
+    assert traffic.labels is not None
+    return Draw(Monitors.of(POLICY, profile, 1), pool, traffic.labels, len(profile.reference))
 
 
-def peak(scene: Scene, pool: str, rng: np.random.Generator) -> float:
-    """The largest log wealth of an account that draws from `pool`."""
-    state, columns = None, scene.pools[pool]
-    rows = rng.integers(len(columns[STRANGE]), size=QUERIES)
-    for start in range(0, QUERIES, 500):
-        some = rows[start : start + 500]
-        sight = {part: column[some] for part, column in columns.items()}
-        state, (_, verdict, _) = scene.monitors.watch([f"{start + i}" for i in range(len(some))], sight, state)
-    return verdict.evidence["peak"]
+def asked(kind: str, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Which rows of a pool one account asks, one after the other ``(QUERIES,)``."""
+    n = len(labels)
+    if kind == "bursty":
+        return burst(labels, rng)
+    if kind == "series":
+        lengths = rng.geometric(1 / SERIES, QUERIES)
+        rows = np.repeat(rng.integers(n, size=QUERIES), lengths)[:QUERIES]
+        first = np.concatenate([[True], rows[1:] != rows[:-1]])
+        return rows + n * np.where(first, 0, rng.integers(1, 1 + AGAIN, QUERIES))
+    rows = rng.integers(n, size=QUERIES)
+    return rows + n * (1 + AGAIN + rng.integers(SCANNERS)) if kind == "scanner" else rows
 
 
-def flagged(scene: Scene, share: float, rng: np.random.Generator) -> dict[str, int]:
-    """Queries until `STRICT` by every part alone and by all together; `PATIENCE` where it is never reached."""
-    state, first = None, dict.fromkeys(["together", *WEIGHTS], PATIENCE)
-    for n in range(1, PATIENCE + 1):
-        columns = scene.pools["natural" if rng.random() < share else "benign"]
-        row = int(rng.integers(len(columns[STRANGE])))
-        sight = {part: column[row : row + 1] for part, column in columns.items()}
-        state, (_, verdict, _) = scene.monitors.watch([str(n)], sight, state)
-        evidence = verdict.evidence
-        logs = {part: evidence["log_e"] + math.log(evidence[f"share:{part}"] / WEIGHTS[part]) for part in WEIGHTS}
-        for name, log in {"together": evidence["log_e"], **logs}.items():
-            if log >= -math.log(STRICT):
-                first[name] = min(first[name], n)
-        if first["together"] < n / 2:
-            break
-    return first
+def burst(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Rows that come in runs of one class, as from one ward after the other; classes are as frequent as ever."""
+    of_class = {label: np.flatnonzero(labels == label) for label in np.unique(labels).tolist()}
+    rows: list[int] = []
+    while len(rows) < QUERIES:
+        rows += rng.choice(of_class[int(rng.choice(labels))], rng.geometric(1 / BURST)).tolist()
+    return np.array(rows[:QUERIES])
 
 
-def rate(name: str, peaks: list[float], risk: float | None, **details: Any) -> Claim:
-    """How many accounts ever reached each alpha; met while the interval reaches down to what is promised."""
-    hits = {alpha: sum(peak >= -math.log(alpha) for peak in peaks) for alpha in ALPHAS}
-    intervals = {alpha: clopper_pearson(found, len(peaks)) for alpha, found in hits.items()}
+def again(images: Array, rng: np.random.Generator) -> Array:
+    """The next image of each patient: moved by up to a pixel, 2 % brighter or darker, 1 % noise."""
+    padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+    high, wide = images.shape[2:]
+    starts = rng.integers(0, 3, (len(images), 2))
+    moved = np.stack([each[:, i : i + high, j : j + wide] for each, (i, j) in zip(padded, starts, strict=True)])
+    gain = rng.uniform(0.98, 1.02, (len(images), 1, 1, 1))
+    return np.clip(moved * gain + 0.01 * rng.normal(size=moved.shape), 0, 1).astype(np.float32)
+
+
+def scanned(images: Array, rng: np.random.Generator) -> Array:
+    """The images of another scanner: gain 5 %, offset 2 %, gamma 8 %, blur up to 0.4 pixels, noise up to 1 %."""
+    gain, offset, gamma = rng.uniform(0.95, 1.05), rng.uniform(-0.02, 0.02), rng.uniform(0.92, 1.08)
+    width, noise = rng.uniform(0, 0.4), rng.uniform(0, 0.01)
+    blurred = gaussian_filter(images**gamma * gain + offset, (0, 0, width, width))
+    return np.clip(blurred + noise * rng.normal(size=images.shape), 0, 1).astype(np.float32)
+
+
+def agree(scene: Draw, rows: np.ndarray) -> int:
+    """How many accounts were compared; raises where the deployed step comes to another wealth."""
+    for account, here in zip(rows, peaks(scene.monitors, scene.pool, rows), strict=True):
+        sight = {part: column[account] for part, column in scene.pool.items()}
+        sight[CODES] = [f"{code:016x}" for code in sight[CODES]]
+        digests, state, most = [str(row) for row in account], None, 0.0
+        for start in range(len(account)):
+            one = {part: column[start : start + 1] for part, column in sight.items()}
+            state, (_, verdict, _) = scene.monitors.watch(digests[start : start + 1], one, state)
+            most = verdict.evidence["peak"]
+        if not math.isclose(most, here, rel_tol=1e-6, abs_tol=1e-6):
+            raise AssertionError(f"the fleet says {here}, the deployed step {most}")
+    return len(rows)
+
+
+def claimed(task: str, found: dict[str, list[float]], checked: int, calibration_rows: int) -> Claim:
+    """How many accounts ever reached each alpha; met while each interval reaches down to what is promised."""
+    every = np.concatenate([np.array(each) for each in found.values()])
+    bound = {alpha: alpha + POLICY.monitor.calibration_risk for alpha in ALPHAS}
+
+    def rates(logs: np.ndarray) -> dict[str, Any]:
+        hits = {alpha: int((logs >= -math.log(alpha)).sum()) for alpha in ALPHAS}
+        return {
+            f"{alpha:g}": {"alarmed": hits[alpha], "of": len(logs), "interval": clopper_pearson(hits[alpha], len(logs))}
+            for alpha in ALPHAS
+        }
+
+    said = rates(every)
     return Claim(
-        claim=name,
-        value=hits[ALPHAS[0]] / len(peaks),
-        interval=intervals[ALPHAS[0]],
-        target="reported: the official test split is from elsewhere" if risk is None else "<= alpha + delta each",
-        met=risk is None or all(intervals[alpha][0] <= alpha + risk for alpha in ALPHAS),
-        n=len(peaks),
+        claim=f"stealing_benign_{task}",
+        value=said["0.01"]["alarmed"] / len(every),
+        interval=said["0.01"]["interval"],
+        target="<= alpha at 0.01 and at 0.001 within sampling error; the bound held is alpha + delta",
+        met=all(said[f"{alpha:g}"]["interval"][0] <= alpha for alpha in bound),
+        n=len(every),
         seed=0,
         details={
-            "alarmed": {str(alpha): found for alpha, found in hits.items()},
-            "intervals": {str(alpha): interval for alpha, interval in intervals.items()},
+            "all": said,
+            **{kind: rates(np.array(logs)) for kind, logs in found.items()},
+            "largest_log_wealth": float(every.max()),
             "queries_per_account": QUERIES,
-            "calibration_rows": details["size"],
             "draws": DRAWS,
-            "largest_log_wealth": max(peaks),
-            "contamination": POLICY.monitor.contamination,
+            "calibration_rows": calibration_rows,
+            "checked_against_the_deployed_step": f"{checked} accounts, {SHORT} queries each",
+            "delta": POLICY.monitor.calibration_risk,
+            "drift": POLICY.monitor.drift,
             "interval_assumes": "independent accounts; those of one draw share its calibration rows",
         },
-    )
-
-
-def noticed(share: float, found: list[dict[str, int]]) -> Claim:
-    """Queries of a natural-image thief of which a `share` is theft."""
-    counts = {name: np.array([each[name] for each in found]) for name in found[0]}
-    together = counts["together"]
-    return Claim(
-        claim=f"stealing_thief_flagged_{share:g}",
-        value=float(np.median(together)),
-        interval=median_interval(together),
-        target=f"median <= {TARGETS[share]} queries at alpha {STRICT}",
-        met=float(np.median(together)) <= TARGETS[share],
-        n=len(together),
-        seed=0,
-        details={
-            "p90": float(np.quantile(together, 0.9)),
-            "never_within_patience": int((together == PATIENCE).sum()),
-            "alone_median_p90": {
-                name: [float(np.median(each)), float(np.quantile(each, 0.9))] for name, each in counts.items()
-            },
-            "alone_is": f"counted until twice the alarm of all together, else {PATIENCE}",
-        },
-    )
-
-
-def cost(scene: Scene) -> Claim:
-    """CPU time of all monitors for one account, as a ratio to one forward pass of the CNN."""
-    model, task = pneumonia()
-    columns, state = scene.pools["benign"], None
-    start = time.process_time()
-    for n in range(TIMED):
-        sight = {part: column[n : n + 1] for part, column in columns.items()}
-        state, _ = scene.monitors.watch([str(n)], sight, state)
-    monitors = (time.process_time() - start) / TIMED
-    start = time.process_time()
-    for n in range(TIMED):
-        model.predict(task.splits["holdout"].inputs[n : n + 1])
-    passes = (time.process_time() - start) / TIMED
-    return Claim(
-        claim="stealing_monitors_per_query",
-        value=monitors / passes,
-        target="reported: all monitors of one account over one forward pass of the CNN; 150 microseconds are wanted",
-        met=monitors <= 150e-6,
-        n=TIMED,
-        seed=0,
-        details={"microseconds": monitors * 1e6, "forward_microseconds": passes * 1e6, "codes": CODES in columns},
     )

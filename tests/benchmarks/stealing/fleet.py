@@ -1,0 +1,248 @@
+"""Thousands of accounts through the monitors at once: the arithmetic of `Monitors.watch`, account by account.
+
+Every operation is the deployed one with a leading axis for the accounts; nothing is approximated. `peaks` is compared
+with the deployed step on some accounts of every run (see `stealing_benign`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from guard.account import CODES, Monitors
+from guard.monitor import Coverage, EProcess, SharedPerturbation
+from guard.monitor.combine import COVERAGE, SHARED
+from guard.monitor.coverage import LENGTH, SMOOTHING, bet, usual
+from guard.monitor.eprocess import CAP, DOWN, payoffs
+from guard.monitor.series import MEMORY, NEAR
+from guard.monitor.shared import (
+    CHAINS,
+    DECIMALS,
+    EPOCH,
+    GRAIN,
+    HALF_LIFE,
+    SIDE,
+    epoch_risk,
+)
+from guard.monitor.shared import CODES as KNOWN
+from guard.screen.conformal import risks, tolerance_rank
+
+Pool = Mapping[str, np.ndarray]
+"""What each part sees of every row that can be asked, and "codes" as unsigned integers."""
+BLOCK = 250  # accounts whose calibration scores are sorted at a time
+
+
+def peaks(monitors: Monitors, pool: Pool, rows: np.ndarray) -> np.ndarray:
+    """The largest log wealth ``(accounts,)`` of accounts that ask ``rows (accounts, queries)`` of `pool`."""
+    accounts, queries = rows.shape
+    repeats = _Repeats(accounts, monitors.radius)
+    watched = {name: _Watched(each, accounts) for name, each in monitors.watched.items()}
+    bettors = {part.name: _bettor(part, accounts) for part in monitors.combined.parts}
+    most = np.zeros(accounts)
+    for n in range(1, queries + 1):
+        row = rows[:, n - 1]
+        codes = pool[CODES][row] if CODES in pool else None
+        exact, near = repeats.step(row, codes)
+        wealth = np.zeros(accounts)
+        for part, weight in zip(monitors.combined.parts, monitors.combined.weights, strict=True):
+            value = pool[part.name][row]
+            if part.name in watched:
+                value = watched[part.name].step(value, codes if part.name == SHARED else None)
+            ignored = exact if part.name == SHARED else exact | near
+            wealth += weight * bettors[part.name].step(n, value, ignored)
+        most = np.maximum(most, np.log(wealth))
+    return most
+
+
+def _bettor(part: Any, accounts: int) -> _Bets | _Cells:
+    return _Cells(part, accounts) if part.name == COVERAGE else _Bets(part, accounts)
+
+
+def _late(wealth: np.ndarray, n: int, factors: np.ndarray) -> np.ndarray:
+    return (np.minimum(factors * (wealth + 1 / (n * (n + 1))), CAP) * DOWN).astype(np.float32).astype(np.float64)
+
+
+@dataclass(slots=True)
+class _Bets:
+    """`EProcess`."""
+
+    part: EProcess
+    accounts: int
+    table: np.ndarray = field(init=False)
+    wealth: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        drift = self.part.contamination, self.part.ratio
+        self.table = np.array([payoffs(value, self.part.levels, *drift) for value in (*self.part.levels, 1.0)])
+        self.wealth = np.zeros((self.accounts, self.table.shape[1]))
+
+    def step(self, n: int, value: np.ndarray, ignored: np.ndarray) -> np.ndarray:
+        which = np.searchsorted((*self.part.levels, 1.0), np.where(ignored, 1.0, value))
+        self.wealth = _late(self.wealth, n, self.table[which])
+        return self.wealth.mean(axis=1)
+
+
+@dataclass(slots=True)
+class _Cells:
+    """`Coverage`."""
+
+    part: Coverage
+    accounts: int
+    wealth: np.ndarray = field(init=False)
+    shares: np.ndarray = field(init=False)
+    known: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.wealth = np.zeros((self.accounts, len(SMOOTHING)))
+        self.shares = np.zeros((self.accounts, len(self.part.counts)))
+        self.known = np.zeros(self.accounts, np.int64)
+
+    def step(self, n: int, value: np.ndarray, ignored: np.ndarray) -> np.ndarray:
+        total = self.shares.sum(axis=1, keepdims=True)
+        shares = self.shares / np.where(total > 0, total, 1)
+        known = np.minimum(self.known, LENGTH)[:, None, None]
+        weights = np.array(SMOOTHING)[None, :, None]
+        pays, least = bet(
+            (known * shares[:, None] + weights * usual(self.part.counts)) / (known + weights), self.bounds
+        )
+        cell = np.where(ignored, 0, value).astype(np.int64)
+        own = np.take_along_axis(pays, cell[:, None, None], axis=2)[:, :, 0]
+        self.wealth = _late(self.wealth, n, np.where(ignored[:, None], least, own))
+        rate = 1 / np.minimum(self.known + 1, LENGTH)
+        shares *= (1 - rate)[:, None]
+        shares[np.arange(self.accounts), cell] += rate
+        learnt = shares.astype(np.float16).astype(np.float64)
+        self.shares = np.where(ignored[:, None], self.shares, learnt)
+        self.known += ~ignored
+        return self.wealth.mean(axis=1)
+
+    @property
+    def bounds(self) -> np.ndarray:
+        return self.part.bounds
+
+
+@dataclass(slots=True)
+class _Watched:
+    """`SharedPerturbation`."""
+
+    part: SharedPerturbation
+    accounts: int
+    n: int = 0
+    means: np.ndarray = field(init=False)
+    directions: np.ndarray = field(init=False)
+    cuts: np.ndarray = field(init=False)
+    codes: np.ndarray = field(init=False)
+    used: np.ndarray = field(init=False)
+    last: np.ndarray = field(init=False)
+    first: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        width = self.part.reference.shape[1]
+        self.means = np.zeros((self.accounts, 2, width), np.float32)
+        self.directions = np.zeros_like(self.means)
+        self.cuts = np.full((self.accounts, len(self.part.levels)), np.inf)
+        self.codes = np.zeros((self.accounts, CHAINS, KNOWN), np.uint64)
+        self.used = np.full((self.accounts, CHAINS, KNOWN), -1)  # when each code was last seen, -1 for no code
+        self.last = np.full((self.accounts, CHAINS), -1)
+        self.first = np.zeros((self.accounts, CHAINS, width), np.int8)
+
+    def step(self, vectors: np.ndarray, codes: np.ndarray | None) -> np.ndarray:
+        if self.n and (self.n < EPOCH or self.n % EPOCH == 0):
+            self.directions = _unit(self.means)
+            self.cuts = self._cuts(epoch=self.n - 1 if self.n < EPOCH else EPOCH - 2 + self.n // EPOCH)
+        change = vectors if codes is None else self._change(vectors, codes)
+        score = self._scores(change)
+        if codes is not None:
+            score = np.minimum(score, self._scores(vectors))
+        above = np.round(score.astype(np.float64), DECIMALS)[:, None] > self.cuts + self.part.slack
+        values = np.array([*self.part.levels, 1.0])
+        p_values = values[np.where(above.any(axis=1), above.argmax(axis=1), len(values) - 1)]
+        self.n += 1
+        self._learn(change)
+        return np.asarray(p_values)
+
+    def _scores(self, vectors: np.ndarray) -> np.ndarray:
+        along = np.einsum("aik,ak->ia", self.directions, vectors)
+        return np.asarray(np.maximum(along[0], np.abs(along[1])))
+
+    def _learn(self, change: np.ndarray) -> None:
+        side = np.where(np.einsum("ak,ak->a", change, self.means[:, 1]) < 0, -1, 1).astype(np.float32)[:, None]
+        rate = max(1 / self.n, 1 - 0.5 ** (1 / HALF_LIFE))
+        every = self.means[:, 0] + (change - self.means[:, 0]) / self.n
+        recent = self.means[:, 1] + rate * (side * change - self.means[:, 1])
+        self.means = np.stack([every, recent], axis=1).astype(np.float16).astype(np.float32)
+
+    def _cuts(self, epoch: int) -> np.ndarray:
+        n, levels = len(self.part.reference), self.part.levels
+        spent = risks(epoch_risk(self.part.risk, epoch), len(levels))
+        ranks = [tolerance_rank(n, tau, part) for tau, part in zip(levels, spent, strict=True)]
+        cuts = np.full((self.accounts, len(levels)), np.inf)
+        wanted = [n - rank for rank in ranks if rank]
+        for start in range(0, self.accounts, BLOCK) if wanted else ():
+            some = self.directions[start : start + BLOCK]
+            along = (some.reshape(-1, some.shape[2]) @ self.part.reference.T).reshape(len(some), 2, n)
+            ordered = np.partition(np.maximum(along[:, 0], np.abs(along[:, 1])), wanted, axis=1)
+            for j, rank in enumerate(ranks):
+                if rank:
+                    cuts[start : start + BLOCK, j] = np.round(ordered[:, n - rank].astype(np.float64), DECIMALS)
+        return cuts
+
+    def _change(self, vectors: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        everyone = np.arange(self.accounts)
+        apart = np.bitwise_count(self.codes ^ codes[:, None, None])
+        alike = ((apart <= self.part.radius) & (self.used >= 0)).any(axis=2)
+        hit = alike.any(axis=1)
+        chain = np.where(hit, np.where(alike, self.last, -2).argmax(axis=1), self.last.argmin(axis=1))
+        first = self.first[everyone, chain].astype(np.float32)
+        change = np.where(hit[:, None], vectors - first * np.float32(GRAIN), vectors)
+        fresh = ~hit
+        self.used[everyone[fresh], chain[fresh]] = -1
+        self.first[everyone[fresh], chain[fresh]] = np.clip(np.rint(vectors[fresh] / GRAIN), -SIDE, SIDE)
+        known = (self.codes[everyone, chain] == codes[:, None]) & (self.used[everyone, chain] >= 0)
+        slot = np.where(known.any(axis=1), known.argmax(axis=1), self.used[everyone, chain].argmin(axis=1))
+        self.codes[everyone, chain, slot] = codes
+        self.used[everyone, chain, slot] = self.n
+        self.last[everyone, chain] = self.n
+        return change
+
+
+@dataclass(slots=True)
+class _Repeats:
+    """`guard.monitor.series.repeats`, a row standing for its digest."""
+
+    accounts: int
+    radius: int
+    n: int = 0
+    rows: np.ndarray = field(init=False)
+    codes: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rows = np.full((self.accounts, MEMORY), -1)
+        self.codes = np.zeros((self.accounts, NEAR), np.uint64)
+
+    def step(self, rows: np.ndarray, codes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        exact = (self.rows == rows[:, None]).any(axis=1)
+        near = np.zeros(self.accounts, bool)
+        if codes is not None:
+            some = min(self.n, NEAR)
+            near = (np.bitwise_count(self.codes[:, :some] ^ codes[:, None]) <= self.radius).any(axis=1) & ~exact
+            self.codes[:, self.n % NEAR] = codes
+        self.rows[:, self.n % MEMORY] = rows
+        self.n += 1
+        return exact, near
+
+
+def _unit(means: np.ndarray) -> np.ndarray:
+    most = np.abs(means).max(axis=2, keepdims=True)
+    steps = np.clip(np.rint(means * (SIDE / np.where(most > 0, most, 1))), -SIDE, SIDE)
+    lengths = np.sqrt((steps * steps).sum(axis=2, keepdims=True))
+    return np.asarray((steps * ((1 - 1e-6) / np.where(lengths > 0, lengths, 1))).astype(np.float32))
+
+
+def log_alpha(alpha: float) -> float:
+    """The log wealth at which a ladder of `alpha` acts."""
+    return -math.log(alpha)
