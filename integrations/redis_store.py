@@ -117,7 +117,7 @@ class RedisStore:
             raise MedwardError(f"RedisStore: needs timeout > 0 and cached >= 1, got {timeout} and {cached}")
         if not name or set(name) & set("{}"):
             raise MedwardError(f"RedisStore: needs a name without braces, got {name!r}")
-        self._where = url.rpartition("@")[2]  # never a password in a message
+        self._where = url.rpartition("@")[2].partition("?")[0]  # never a password in a message
         self._prefix = f"{{{name}}}"
         self._timeout = timeout
         self._cached = cached
@@ -129,8 +129,8 @@ class RedisStore:
             self._redis = redis.Redis.from_url(
                 url, socket_timeout=wait, socket_connect_timeout=wait, retry=Retry(NoBackoff(), 0)
             )
-        except ValueError as error:
-            raise MedwardError(f"store: {self._where}: not a Redis address: {error}") from None
+        except ValueError:
+            raise MedwardError(f"store: {self._where}: not a Redis address") from None
         self._script = self._redis.register_script(WRITE)
         self._warn(self._ask(self._info, self._deadline()))
 

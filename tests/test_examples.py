@@ -38,3 +38,17 @@ def test_hardening_holds_off_a_perturbation_that_the_original_falls_for(capsys):
     assert float(before) > 0.5
     assert float(after) < float(before) - 0.2
     assert "empirical, not certified" in printed
+
+
+def test_the_thieves_are_caught_alone_and_at_their_organisation_and_the_clinic_is_not(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    printed = output("04_catch_a_thief.py", capsys)
+    summary = dict(re.findall(r"=> ([\w ]+): (.*)", printed))
+    assert summary.pop("clinic") == "no alarm; answers got: 500 rounded"
+    caught = {
+        who: int(re.search(r"withhold at query (\d+); .* \d+ withheld$", line)[1]) for who, line in summary.items()
+    }
+    assert caught["thief"] <= 10 < caught["hidden thief"]
+    assert caught["organisation"] <= 2 * caught["hidden thief"]
+    assert re.search(r"^ *\d+  thief .* withhold  strange \d+%", printed, re.MULTILINE)
+    assert (tmp_path / "out" / "catch_a_thief.png").read_bytes().startswith(b"\x89PNG")

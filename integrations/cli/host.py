@@ -16,11 +16,20 @@ keys = typer.Typer(no_args_is_help=True, help="API keys of a serving host.")
 audit = typer.Typer(no_args_is_help=True, help="The audit log of a serving host.")
 accounts = typer.Typer(no_args_is_help=True, help="What the monitors know of an account.")
 State = Annotated[Path, typer.Option("--state", help="the serving host's state folder")]
+Shared = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        envvar="MEDWARD_STORE",
+        help="where accounts are kept: redis://host:6379/0, one for all replicas of a bundle; default: in --state",
+    ),
+]
 
 
 def serve(
     bundle: BundlePath,
     state: State = Path("state"),
+    store: Shared = None,
     host: str = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     no_keys: Annotated[bool, typer.Option("--no-keys", help="answer anyone; only on this machine")] = False,
@@ -38,6 +47,7 @@ def serve(
     run(
         bundle,
         state=state,
+        store=store,
         host=host,
         port=port,
         anonymous=no_keys,
@@ -101,17 +111,18 @@ def audit_verify(
 def accounts_reset(
     principal: Annotated[str, typer.Argument(help="hospital-a/radiology/key-17, or one of its parents")],
     state: State = Path("state"),
+    store: Shared = None,
 ) -> None:
     """Forget an account's alarm after a person has looked into it."""
     from guard.audit import AuditLog
     from guard.pipeline import reset
-    from guard.stores import SQLiteStore
+    from integrations.store import open_store
 
-    if not (state / "accounts.db").exists():
-        raise MedwardError(f"{state / 'accounts.db'}: there is no such file; give the server's --state folder")
-    store = SQLiteStore(state / "accounts.db")
-    if store.get(principal) is None:
-        raise MedwardError(f"{principal}: no account of that name has asked anything")
-    reset(store, tuple(principal.split("/")), AuditLog(state / "audit.jsonl", fsync=True))
-    store.close()
+    opened = open_store(store or state / "accounts.db", existing=True)
+    try:
+        if opened.get(principal) is None:
+            raise MedwardError(f"{principal}: no account of that name has asked anything")
+        reset(opened, tuple(principal.split("/")), AuditLog(state / "audit.jsonl", fsync=True))
+    finally:
+        opened.close()
     console.print(f"{principal}: starts afresh", markup=False)

@@ -15,11 +15,11 @@ from fastapi import FastAPI
 from guard import bundle as bundles
 from guard.audit import AuditLog
 from guard.errors import IntegrityError, MedwardError
-from guard.stores import SQLiteStore
 from integrations.keys import KeyStore
 from integrations.serving.app import create_app
 from integrations.serving.connections import Connection
 from integrations.serving.limits import Limits
+from integrations.store import open_store, shared_salt
 
 log = logging.getLogger("medward")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -29,6 +29,7 @@ def load_app(
     bundle: Path,
     *,
     state: Path,
+    store: str | None = None,
     anonymous: bool = False,
     limits: Limits | None = None,
     resize: bool = False,
@@ -39,7 +40,9 @@ def load_app(
 
     `state` is created when missing, for its owner only, and holds what outlives a restart: ``accounts.db``
     (what the monitors know), ``audit.jsonl``, ``keys.json`` and ``salt``. An answer leaves once its audit
-    record is on the disk. `allow_code` and `expect` are those of `guard.bundle.load`.
+    record is on the disk. `store` (see `open_store`) names another place for what the monitors know: replicas of one
+    bundle that share it share its accounts and its salt, each with a folder, a log and keys of its own.
+    `allow_code` and `expect` are those of `guard.bundle.load`.
     """
     loaded = bundles.load(bundle, allow_code=allow_code, expect=expect)
     try:
@@ -48,7 +51,10 @@ def load_app(
     except OSError as error:
         raise MedwardError(f"{state}: cannot hold the server's state: {error.strerror}") from None
     audit = AuditLog(state / "audit.jsonl", fsync=True)
-    guard = loaded.guard(store=SQLiteStore(state / "accounts.db"), audit=audit, salt=salt)
+    accounts = open_store(store or state / "accounts.db")
+    if store:
+        salt = shared_salt(accounts, salt)
+    guard = loaded.guard(store=accounts, audit=audit, salt=salt)
     keys = KeyStore(state / "keys.json")
     if not anonymous and not keys.list():
         log.warning("%s holds no key yet: every request is refused until one is added", keys.path)
@@ -60,6 +66,7 @@ def serve(
     bundle: Path,
     *,
     state: Path,
+    store: str | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
     anonymous: bool = False,
@@ -95,6 +102,7 @@ def serve(
     app = load_app(
         bundle,
         state=state,
+        store=store,
         anonymous=anonymous,
         limits=limits,
         resize=resize,
