@@ -46,7 +46,8 @@ class Guard:
 
     Guarantees: no answer names a class the model did not; an answer that leaves is in the audit log first.
     `salt` keys the input digests; keep it with the state, not with the log. `clock` (Unix seconds) tells the leakage
-    budget its day.
+    budget its day. `sites` holds the calibrations of organisations (the first level of a principal) that have their
+    own: their inputs and accounts are judged by it, the others by `profile`. What leaves is chosen by `profile` alone.
     """
 
     model: Model
@@ -56,15 +57,21 @@ class Guard:
     audit: AuditSink | None = None
     salt: bytes = b""
     clock: Callable[[], float] = time.time
+    sites: Mapping[str, Profile] = field(default_factory=dict)
+    _monitors: dict[tuple[str, int], Monitors] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse a profile that lacks what the policy asks for."""
+        """Refuse a profile that lacks what the policy asks for, and a site that is no organisation."""
+        for site in self.sites:
+            checked_principal((site,))
         if self.policy.release.default is Level.CODES and self.profile.codebook is None:
             raise MedwardError("profile: has no codebook; protect the model again, or set another release.level")
-        if self.policy.monitor.shared and self.profile.residuals is None:
-            raise MedwardError(
-                "profile: has no residuals for the shared-perturbation monitor; set monitor.shared = false"
-            )
+        profiles = {"profile": self.profile, **{f"site {site!r}": each for site, each in self.sites.items()}}
+        for name, profile in profiles.items():
+            if self.policy.monitor.shared and profile.residuals is None:
+                raise MedwardError(
+                    f"{name}: has no residuals for the shared-perturbation monitor; set monitor.shared = false"
+                )
 
     def answer(self, query: Query) -> Answer:
         """Answer one query, or raise `MedwardError` for input outside the model's specification.
@@ -107,11 +114,12 @@ class Guard:
 
         A part that fails adds the action the site chose; it takes nothing away from what the others concluded.
         """
-        sight, failed = self._sight(inputs, outputs)
+        profile = self.sites.get(principal[0], self.profile)
+        sight, failed = self._sight(profile, inputs, outputs)
         try:
-            scores = self.profile.strangeness(inputs, outputs)
-            p_values = self.profile.thresholds.p_values(scores)
-            screened = self._screen(scores)
+            scores = profile.strangeness(inputs, outputs)
+            p_values = profile.thresholds.p_values(scores)
+            screened = self._screen(profile, scores)
             summary = self._summary(screened)
             sight = {**sight, STRANGE: p_values}
         except Exception as error:
@@ -122,13 +130,13 @@ class Guard:
         verdicts = (summary, *failed, *monitored)
         return p_values, values, [max(action, strictest) for action in screened], verdicts
 
-    def _sight(self, inputs: Array, outputs: Outputs) -> tuple[Sight, list[Verdict]]:
+    def _sight(self, profile: Profile, inputs: Array, outputs: Outputs) -> tuple[Sight, list[Verdict]]:
         """What the monitors see beside the screens' p-values, and a verdict for each that failed."""
         sight: dict[str, Any] = {}
         failed = []
-        for source in sources(self.policy, self.profile):
+        for source in sources(self.policy, profile):
             try:
-                sight.update(look(source, self.profile, inputs, outputs))
+                sight.update(look(source, profile, inputs, outputs))
             except Exception as error:
                 failed.append(self._failed(source, error))
         return sight, failed
@@ -138,10 +146,10 @@ class Guard:
         action = Action.WITHHOLD if self.policy.on_error == "withhold" else Action.FLAG
         return Verdict(source=f"error:{part}:{type(error).__name__}", action=action)
 
-    def _screen(self, scores: Array) -> list[Action]:
+    def _screen(self, profile: Profile, scores: Array) -> list[Action]:
         """The screen's action where an input is too strange; NaN is."""
         action = Action[self.policy.screen.action.upper()]
-        passed = scores <= self.profile.screen_cut(self.policy.screen.rate)
+        passed = scores <= profile.screen_cut(self.policy.screen.rate)
         return [Action.ALLOW if ok else action for ok in passed]
 
     def _summary(self, screened: list[Action]) -> Verdict:
@@ -153,7 +161,7 @@ class Guard:
     ) -> tuple[list[Verdict], dict[str, Values]]:
         """Step the state of the account and of each of its parents; alpha is split over these."""
         parents = Action[self.policy.monitor.parents.upper()]
-        monitors = Monitors.of(self.policy, self.profile, len(principal))
+        monitors = self._monitors_of(principal)
         keys = ["/".join(principal[:depth]) for depth in range(1, len(principal) + 1)]
         verdicts, values = [], {}
         for key, seen in zip(keys, self._step(keys, partial(monitors.watch, digests, sight)), strict=True):
@@ -166,6 +174,13 @@ class Guard:
             action = verdict.action if key == keys[-1] else min(verdict.action, parents)
             verdicts.append(Verdict(source=f"{verdict.source}:{key}", action=action, evidence=verdict.evidence))
         return verdicts, values
+
+    def _monitors_of(self, principal: Principal) -> Monitors:
+        """Those of the principal's site and depth, built once."""
+        site, depth = principal[0] if principal[0] in self.sites else "", len(principal)
+        if (site, depth) not in self._monitors:
+            self._monitors[site, depth] = Monitors.of(self.policy, self.sites.get(site, self.profile), depth)
+        return self._monitors[site, depth]
 
     def _step(self, keys: list[str], watch: Callable[[Any], tuple[Any, Seen]]) -> list[Seen | Exception]:
         """Step every state of a path in one transaction. One that fails is kept, and takes nothing from the others."""

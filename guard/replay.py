@@ -30,11 +30,12 @@ def replay(
     records: Iterable[Mapping[str, Any]],
     policies: Iterable[Policy],
     profile: Profile,
+    sites: Mapping[str, Profile] | None = None,
 ) -> Replay:
     """Re-run every account's e-processes from what they bet on.
 
-    `policies` are those the records were made under, `profile` what the guard was calibrated with. Raises
-    `IntegrityError` naming the first record with an action or evidence that does not follow from its
+    `policies` are those the records were made under, `profile` and `sites` what the guard was calibrated with: a
+    site's records replay with its own calibration, where it has one. Raises `IntegrityError` naming the first record with an action or evidence that does not follow from its
     account's records, `MedwardError` for a record made under another policy.
 
     Concurrent queries are logged out of order: a record may lie up to `WINDOW` of its account's records
@@ -52,7 +53,7 @@ def replay(
     accounts: dict[str, _Account] = {}
     verdicts = 0
     for record in records:
-        for claim in _claims(record, known, profile):
+        for claim in _claims(record, known, profile, sites or {}):
             accounts.setdefault(claim.key, _Account(claim.key)).add(claim)
             verdicts += 1
     wrong = [failed for account in accounts.values() if (failed := account.settle())]
@@ -135,7 +136,9 @@ class _Account:
         self.waiting.clear()
 
 
-def _claims(record: Mapping[str, Any], policies: Mapping[str, Policy], profile: Profile) -> Iterator[_Claim]:
+def _claims(
+    record: Mapping[str, Any], policies: Mapping[str, Policy], profile: Profile, sites: Mapping[str, Profile]
+) -> Iterator[_Claim]:
     """One claim per account whose state moved; none when the record is not of a query."""
     if "verdicts" not in record:
         return
@@ -146,11 +149,12 @@ def _claims(record: Mapping[str, Any], policies: Mapping[str, Policy], profile: 
             if any(source.startswith("error:screen:") for source in verdicts):
                 return
             raise MedwardError(f"{where}: made under policy {record['policy']}; give that policy too")
+        names = record["principal"].split("/")
+        profile = sites.get(names[0], profile)
         if policy.monitor.shared and profile.residuals is None:
             raise MedwardError(
                 f"{where}: its policy watches for shared perturbations; give the profile it was made with"
             )
-        names = record["principal"].split("/")
         monitor = Monitors.of(policy, profile, len(names)).combined
         failed = _failed(verdicts, policy, profile)
         parts = [part for part in monitor.parts if part.name not in failed]

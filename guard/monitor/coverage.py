@@ -27,8 +27,8 @@ Reference: Clopper and Pearson, Biometrika 26, 1934; Grunwald, de Heide, Koolen,
 
 from __future__ import annotations
 
-import base64
 import math
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -85,6 +85,8 @@ def usual(counts: tuple[int, ...]) -> Array:
 def bet(forecasts: Array, bounds: Array) -> tuple[Array, Array]:
     """What each cell pays ``(..., K)`` for ``forecasts (..., K)`` against ``bounds (K,)``, and the least ``(...)``."""
     ratios = forecasts / bounds
+    if ratios.max() <= 1:
+        return np.ones_like(ratios), np.ones(ratios.shape[:-1])
     order = np.argsort(-ratios, axis=-1)
     mass = np.cumsum(np.take_along_axis(forecasts, order, -1), axis=-1)
     bound = np.cumsum(bounds[order], axis=-1)
@@ -147,10 +149,10 @@ def tally(cells: Sequence[int], count: int) -> tuple[int, ...]:
 
 
 def _packed(shares: Array) -> str:
-    return base64.b64encode(np.asarray(shares, "<f2").tobytes()).decode()
+    return b2a_base64(np.asarray(shares, "<f2").tobytes(), newline=False).decode()
 
 
 def _unpacked(text: str) -> Array:
     """Shares that sum to 1 again, for the bound rests on that, or zeros."""
-    shares = np.frombuffer(base64.b64decode(text), "<f2").astype(np.float64)
+    shares = np.frombuffer(a2b_base64(text), "<f2").astype(np.float64)
     return np.asarray(shares / (shares.sum() or 1.0))

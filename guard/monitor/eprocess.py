@@ -27,9 +27,9 @@ Shin, Ramdas, Rinaldo, "E-detectors", NEJSDS 2024, for sums over starting times.
 
 from __future__ import annotations
 
-import base64
 import math
 import struct
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -51,17 +51,18 @@ def late(wealth: Sequence[float], n: int, factors: Sequence[float]) -> list[floa
     """
     start = 1 / (n * (n + 1))
     before = wealth or [0.0] * len(factors)
-    return [min(factor * (each + start), CAP) * DOWN for factor, each in zip(factors, before, strict=True)]
+    after = [factor * (each + start) * DOWN for factor, each in zip(factors, before, strict=True)]
+    return after if max(after) < CAP else [min(each, CAP) for each in after]
 
 
 def packed(wealth: Sequence[float]) -> str:
     """As a state keeps it: 32-bit floats in base64."""
-    return base64.b64encode(struct.pack(f"<{len(wealth)}f", *wealth)).decode()
+    return b2a_base64(struct.pack(f"<{len(wealth)}f", *wealth), newline=False).decode()
 
 
 def unpacked(text: str) -> tuple[float, ...]:
     """What `packed` made a text of."""
-    raw = base64.b64decode(text)
+    raw = a2b_base64(text)
     return struct.unpack(f"<{len(raw) // 4}f", raw)
 
 

@@ -105,7 +105,7 @@ class Residuals:
         """The linear part ``(n, k)``, linear up to `FAR` standard deviations of every value."""
         with np.errstate(over="ignore", invalid="ignore"):  # values near the largest float are finite inputs too
             rows = detail(inputs, xp)[:, self.order] * _like(self.weights, inputs, xp)
-        rows = xp.clip(xp.nan_to_num(rows, nan=0.0, posinf=FAR, neginf=-FAR), -FAR, FAR)
+        rows = xp.clip(xp.where(xp.isnan(rows), 0.0, rows), -FAR, FAR)
         sketch = xp.sum(rows.reshape(len(inputs), -1, len(self.center)), axis=1)
         return (sketch - _like(self.center, inputs, xp)) @ _like(self.whitening, inputs, xp)
 

@@ -34,7 +34,7 @@ analyzer", J. Math. Biology 15, 1982, of which the turned mean is the form with 
 
 from __future__ import annotations
 
-import base64
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -48,6 +48,7 @@ from guard.types import Array
 SLACK = 1.5  # benign standard deviations along any one direction
 EPOCH = 16  # queries that directions are kept for
 HALF_LIFE = 32  # queries
+RECENT = 1 - 0.5 ** (1 / HALF_LIFE)  # the weight of the latest query
 CHAINS = 6  # of near-duplicates that are known
 CODES = 4  # a chain is known by
 STEPS = (1.0, 2.0, 4.0)  # the grid of p-values, in multiples of the smallest tail that calibration can bound
@@ -208,9 +209,9 @@ def scores(vectors: Array, directions: Array) -> Array:
 def learnt(means: Array, vector: Array, n: int) -> Array:
     """Both ``means (2, k)`` after the `n`-th vector ``(k,)``, rounded as a state keeps them."""
     side = -1 if vector @ means[1] < 0 else 1
-    rate = max(1 / n, 1 - 0.5 ** (1 / HALF_LIFE))
-    every, recent = means[0] + (vector - means[0]) / n, means[1] + rate * (side * vector - means[1])
-    return np.stack([every, recent]).astype(np.float16).astype(np.float32)
+    rates = np.array([[1 / n], [max(1 / n, RECENT)]], np.float32)
+    turned = np.array([[1], [side]], np.float32) * vector
+    return np.asarray((means + rates * (turned - means)).astype(np.float16).astype(np.float32))
 
 
 def unit(means: Array) -> Array:
@@ -232,11 +233,11 @@ def _directions(text: str) -> Array:
 
 
 def _packed(pair: Array) -> str:
-    return base64.b64encode(np.asarray(pair, "<f2").tobytes()).decode()
+    return b2a_base64(np.asarray(pair, "<f2").tobytes(), newline=False).decode()
 
 
 def _unpacked(text: str) -> Array:
-    return np.frombuffer(base64.b64decode(text), "<f2").reshape(2, -1).astype(np.float32)
+    return np.frombuffer(a2b_base64(text), "<f2").reshape(2, -1).astype(np.float32)
 
 
 def _text(steps: Array) -> str:

@@ -24,7 +24,7 @@ from guard.monitor.shared import (
     DECIMALS,
     EPOCH,
     GRAIN,
-    HALF_LIFE,
+    RECENT,
     SIDE,
     epoch_risk,
 )
@@ -171,10 +171,9 @@ class _Watched:
 
     def _learn(self, change: np.ndarray) -> None:
         side = np.where(np.einsum("ak,ak->a", change, self.means[:, 1]) < 0, -1, 1).astype(np.float32)[:, None]
-        rate = max(1 / self.n, 1 - 0.5 ** (1 / HALF_LIFE))
-        every = self.means[:, 0] + (change - self.means[:, 0]) / self.n
-        recent = self.means[:, 1] + rate * (side * change - self.means[:, 1])
-        self.means = np.stack([every, recent], axis=1).astype(np.float16).astype(np.float32)
+        rates = np.array([[1 / self.n], [max(1 / self.n, RECENT)]], np.float32)
+        turned = np.stack([change, side * change], axis=1)
+        self.means = (self.means + rates * (turned - self.means)).astype(np.float16).astype(np.float32)
 
     def _cuts(self, epoch: int) -> np.ndarray:
         n, levels = len(self.part.reference), self.part.levels
