@@ -13,6 +13,7 @@ from typing import Any
 from guard.monitor import Combined, Coverage, EProcess, SharedPerturbation, Sighting
 from guard.monitor.combine import COVERAGE, EMBEDDING, PROBING, SHARED, SHARES, STRANGE, Part
 from guard.monitor.coverage import REPEATED, tally
+from guard.monitor.duplicates import Found, Insistence
 from guard.monitor.probing import closeness
 from guard.monitor.series import repeats
 from guard.monitor.shared import SLACK
@@ -22,7 +23,7 @@ from guard.types import Action, Array, Observation, Outputs, Verdict
 
 MAX_DEPTH = 8  # levels of a principal
 RATIO = 3.0  # at drift 1 a kind of input may be 1 + RATIO times as frequent as in the calibration data
-CODES, RECENT = "codes", "recent"
+CODES, RECENT, DUPLICATES = "codes", "recent", "duplicates"
 
 Values = Mapping[str, Sequence[float]]
 """Per part what it bet on, row by row: p-values, or cells."""
@@ -124,6 +125,15 @@ def fold(monitor: Combined, state: Any, values: Values, count: int) -> tuple[Any
     for row in range(count):
         state, verdict = monitor.step(state, Observation({name: column[row] for name, column in values.items()}))
     return state, verdict
+
+
+def insist(monitor: Insistence, found: Sequence[Found], state: Any) -> tuple[Any, tuple[Action, Verdict]]:
+    """Count a batch of near-duplicates: the state, the action that stood before, and the verdict."""
+    count = (state or {}).get(DUPLICATES) or monitor.start()
+    before = monitor.verdict(count).action
+    for each in found:
+        count, verdict = monitor.step(count, each)
+    return {**(state or {}), DUPLICATES: count}, (before, verdict)
 
 
 def _bettor(name: str, source: Any, drift: Mapping[str, float]) -> Part:

@@ -18,10 +18,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from guard.account import MAX_DEPTH, Monitors, Seen, Sight, Values, look, sources
+from guard.account import MAX_DEPTH, Monitors, Seen, Sight, Values, insist, look, sources
 from guard.errors import MedwardError, ModelError, UnavailableError
 from guard.monitor import Ask, budgets_for, charge, utc_day
 from guard.monitor.combine import STRANGE
+from guard.monitor.duplicates import Arrival, Duplicates, Insistence
 from guard.policy import Policy
 from guard.profile import Profile
 from guard.protocols import Model, Store
@@ -84,7 +85,7 @@ class Guard:
         inputs = self.model.spec.check(query.inputs)
         digests = self._digests(inputs)
         outputs = self._forward(principal, inputs, digests)
-        p_values, values, row_actions, verdicts = self._judge(principal, inputs, outputs, digests)
+        p_values, values, row_actions, verdicts = self._judge(principal, inputs, outputs, digests, query.study)
         levels = tuple(self._level(action) for action in row_actions)
         levels, charged = self._charge(principal, outputs, digests, levels)
         answer = self._release(query.id or uuid.uuid4().hex, outputs, levels, (*verdicts, *charged))
@@ -108,7 +109,7 @@ class Guard:
         return outputs
 
     def _judge(
-        self, principal: Principal, inputs: Array, outputs: Outputs, digests: list[str]
+        self, principal: Principal, inputs: Array, outputs: Outputs, digests: list[str], study: str
     ) -> tuple[Array, dict[str, Values], list[Action], tuple[Verdict, ...]]:
         """p-values ``(n,)``, what was bet on per account, the strictest action per row, and every verdict.
 
@@ -125,7 +126,9 @@ class Guard:
         except Exception as error:
             summary = self._failed("screen", error)
             p_values, screened = np.full(len(inputs), np.nan), [summary.action] * len(inputs)
-        monitored, values = self._monitor(principal, digests, sight)
+        arrivals, unseen = self._arrivals(principal, inputs, outputs, digests, study)
+        failed += unseen
+        monitored, values = self._monitor(principal, digests, sight, arrivals)
         strictest = max(verdict.action for verdict in (*failed, *monitored))
         verdicts = (summary, *failed, *monitored)
         return p_values, values, [max(action, strictest) for action in screened], verdicts
@@ -140,6 +143,22 @@ class Guard:
             except Exception as error:
                 failed.append(self._failed(source, error))
         return sight, failed
+
+    def _arrivals(
+        self, principal: Principal, inputs: Array, outputs: Outputs, digests: list[str], study: str
+    ) -> tuple[list[Arrival], list[Verdict]]:
+        """What the index of near-duplicates sees of a batch, and a verdict if that failed.
+
+        One map serves all sites, for an attacker may have accounts at several. Only the clients of one organisation
+        vouch for one another's studies.
+        """
+        if (contents := self.profile.contents) is None or not self.policy.duplicates.watch:
+            return [], []
+        try:
+            seen = zip(*contents.see(inputs), digests, np.argmax(outputs.scores, axis=1).tolist(), strict=True)
+            return [Arrival(*each, study and f"{principal[0]}/{study}") for each in seen], []
+        except Exception as error:
+            return [], [self._failed("duplicates", error)]
 
     def _failed(self, part: str, error: Exception) -> Verdict:
         log.error("%s failed; on_error = %s", part, self.policy.on_error, exc_info=error)
@@ -157,14 +176,15 @@ class Guard:
         return Verdict(source="screen", action=max(screened), evidence={"strange": float(strange)})
 
     def _monitor(
-        self, principal: Principal, digests: list[str], sight: Sight
+        self, principal: Principal, digests: list[str], sight: Sight, arrivals: list[Arrival]
     ) -> tuple[list[Verdict], dict[str, Values]]:
         """Step the state of the account and of each of its parents; alpha is split over these."""
         parents = Action[self.policy.monitor.parents.upper()]
         monitors = self._monitors_of(principal)
         keys = ["/".join(principal[:depth]) for depth in range(1, len(principal) + 1)]
         verdicts, values = [], {}
-        for key, seen in zip(keys, self._step(keys, partial(monitors.watch, digests, sight)), strict=True):
+        path, counted = self._step(keys, partial(monitors.watch, digests, sight), arrivals)
+        for key, seen in zip(keys, path, strict=True):
             if isinstance(seen, Exception):
                 verdicts.append(self._failed(f"account:{key}", seen))
                 continue
@@ -173,6 +193,13 @@ class Guard:
                 log.warning("account %s: alarm, %s; %s", key, verdict.action.label, dict(verdict.evidence))
             action = verdict.action if key == keys[-1] else min(verdict.action, parents)
             verdicts.append(Verdict(source=f"{verdict.source}:{key}", action=action, evidence=verdict.evidence))
+        if isinstance(counted, Exception):
+            verdicts.append(self._failed("duplicates", counted))
+        elif counted is not None:
+            before, verdict = counted
+            if verdict.action > before:
+                log.warning("account %s: near-duplicates, %s; %s", keys[-1], verdict.action.label, verdict.evidence)
+            verdicts.append(Verdict(source=f"duplicates:{keys[-1]}", action=verdict.action, evidence=verdict.evidence))
         return verdicts, values
 
     def _monitors_of(self, principal: Principal) -> Monitors:
@@ -182,26 +209,62 @@ class Guard:
             self._monitors[site, depth] = Monitors.of(self.policy, self.sites.get(site, self.profile), depth)
         return self._monitors[site, depth]
 
-    def _step(self, keys: list[str], watch: Callable[[Any], tuple[Any, Seen]]) -> list[Seen | Exception]:
-        """Step every state of a path in one transaction. One that fails is kept, and takes nothing from the others."""
+    def _step(
+        self, keys: list[str], watch: Callable[[Any], tuple[Any, Seen]], arrivals: list[Arrival]
+    ) -> tuple[list[Seen | Exception], tuple[Action, Verdict] | Exception | None]:
+        """Step every state of a path, and the lists of near-duplicates, in one transaction.
 
-        def step(states: list[Any]) -> tuple[list[Any], list[Seen | Exception]]:
+        One that fails is kept, and takes nothing from the others. Near-duplicates count for the account itself only:
+        the lists are common to all accounts as they are.
+        """
+        index, monitor = self._index, self._insistence
+        lists = index.keys([each.code for each in arrivals])
+
+        def step(states: list[Any]) -> tuple[list[Any], tuple[list[Seen | Exception], Any]]:
             stepped = list(states)
             seen: list[Seen | Exception] = []
-            for i, state in enumerate(states):
+            counted: tuple[Action, Verdict] | Exception | None = None
+            for i, state in enumerate(states[: len(keys)]):
                 try:
-                    stepped[i], found = watch(state)
-                    seen.append(found)
+                    stepped[i], each = watch(state)
+                    seen.append(each)
                 except Exception as error:
                     seen.append(error)
-            return stepped, seen
+            if arrivals:
+                try:
+                    known = dict(zip(lists, states[len(keys) :], strict=True))
+                    after, found = index.step(known, arrivals, self.clock())
+                    account, counted = insist(monitor, found, stepped[len(keys) - 1])
+                    stepped[len(keys) - 1 :] = [account, *(after[name] for name in lists)]
+                except Exception as error:
+                    counted = error
+            return stepped, (seen, counted)
 
         try:
-            return self.store.transact_all(keys, step, ttl=self.policy.monitor.ttl_days * 86400)
+            return self.store.transact_all([*keys, *lists], step, ttl=self.policy.monitor.ttl_days * 86400)
         except CorruptStateError as error:
-            return [error] if len(keys) == 1 else [each for key in keys for each in self._step([key], watch)]
+            if arrivals:
+                return self._step(keys, watch, [])[0], error
+            if len(keys) == 1:
+                return [error], None
+            return [each for key in keys for each in self._step([key], watch, [])[0]], None
         except Exception as error:
-            return [error] * len(keys)
+            return [error] * len(keys), None
+
+    @property
+    def _index(self) -> Duplicates:
+        chosen, contents = self.policy.duplicates, self.profile.contents
+        return Duplicates(
+            salt=self.salt,
+            calibration="" if contents is None else contents.fingerprint,
+            slices=chosen.slices,
+            ttl=chosen.ttl_days * 86400,
+        )
+
+    @property
+    def _insistence(self) -> Insistence:
+        ladder = self.policy.duplicates.ladder
+        return Insistence(ladder=tuple((limit.count, Action[limit.action.upper()]) for limit in ladder))
 
     def _level(self, action: Action) -> Level:
         if action is Action.WITHHOLD:

@@ -93,6 +93,41 @@ class MonitorPolicy(_Section):
         return ladder
 
 
+class Limit(_Section):
+    """One step of a count's ladder: `action` once the count has reached `count`."""
+
+    count: float = Field(gt=0, le=1e6)
+    action: ActionName
+
+
+class DuplicatesPolicy(_Section):
+    """Changed near-duplicates of one image, across accounts; see `guard.monitor.duplicates`. Images only.
+
+    The ladder is a count with limits, not a test with a rate of false alarms. `slices` images of one declared study do
+    not count; an image that nobody asks about is forgotten after `ttl_days`.
+    """
+
+    watch: bool = True
+    ladder: tuple[Limit, ...] = (
+        Limit(count=30, action="flag"),
+        Limit(count=60, action="coarsen"),
+        Limit(count=120, action="withhold"),
+    )
+    slices: int = Field(default=64, ge=0, le=10_000)
+    ttl_days: float = Field(default=30, gt=0, le=3650)
+
+    @field_validator("ladder")
+    @classmethod
+    def _ordered(cls, ladder: tuple[Limit, ...]) -> tuple[Limit, ...]:
+        counts = [limit.count for limit in ladder]
+        actions = [Action[limit.action.upper()] for limit in ladder]
+        if not ladder or counts != sorted(counts) or actions != sorted(actions):
+            raise PydanticCustomError(
+                "ladder", "limits must go from small and mild to large and strict, and there must be one"
+            )
+        return ladder
+
+
 class BudgetPolicy(_Section):
     """How many bits an account may be told; 0 is no limit. See `guard.monitor.leakage`.
 
@@ -137,6 +172,7 @@ class Policy(_Section):
     release: ReleasePolicy = ReleasePolicy()
     screen: ScreenPolicy = ScreenPolicy()
     monitor: MonitorPolicy = MonitorPolicy()
+    duplicates: DuplicatesPolicy = DuplicatesPolicy()
     budget: BudgetPolicy = BudgetPolicy()
     gate: GatePolicy = GatePolicy()
 
@@ -163,6 +199,11 @@ class Policy(_Section):
         return _TEMPLATE.format(
             p=self,
             shared=str(self.monitor.shared).lower(),
+            watch=str(self.duplicates.watch).lower(),
+            limits="\n".join(
+                f'[[duplicates.ladder]]\ncount = {limit.count!r}\naction = "{limit.action}"\n'
+                for limit in self.duplicates.ladder
+            ),
             rungs="\n".join(
                 f'[[monitor.ladder]]\nfalse_alarm = {rung.false_alarm!r}\naction = "{rung.action}"\n'
                 for rung in self.monitor.ladder
@@ -200,6 +241,13 @@ ttl_days = {p.monitor.ttl_days!r}
 
 # P(ever taking the action on a benign account) <= false_alarm + calibration_risk
 {rungs}
+# Slightly changed copies of one image, whoever sends them: a count with limits. Those of a declared study are free.
+[duplicates]
+watch = {watch}
+slices = {p.duplicates.slices}                  # at most so many of one study
+ttl_days = {p.duplicates.ttl_days!r}
+
+{limits}
 # What an account may be told before it gets labels only, then nothing; 0 = no limit. Think of a limit in answers: one
 # label among K classes is log2 K bits, so 10000 labels among 14 classes are 38080 (thousandths are rounded up).
 [budget]

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from guard.errors import MedwardError
 from guard.monitor.combine import PROBING, SHARES, STRANGE
+from guard.monitor.contents import PARTS as CONTENT_PARTS
+from guard.monitor.contents import Contents
 from guard.monitor.embedding import PARTS as EMBEDDING_PARTS
 from guard.monitor.embedding import Embedding
 from guard.monitor.probing import closeness
@@ -45,7 +47,8 @@ class Profile:
     `thresholds` are calibration-conditional, for monitors that judge thousands of queries; `screen_cut` is the
     ordinary conformal threshold, for a decision on one input. `residuals` is what the shared-perturbation monitor
     compares with, `embedding` what those of distribution and coverage do, `margins` (with thresholds `probing`) that of
-    boundary probing, `codebook` what the release level codes chooses from; each None in profiles older than it.
+    boundary probing, `codebook` what the release level codes chooses from, `contents` by what near-duplicates are
+    known (images only); each None in profiles older than it.
     `risk` is the calibration risk of all monitors together.
     """
 
@@ -59,6 +62,7 @@ class Profile:
     embedding: Embedding | None = None
     margins: Array | None = None
     probing: Thresholds | None = None
+    contents: Contents | None = None
     risk: float = 1.0
 
     @classmethod
@@ -98,6 +102,7 @@ class Profile:
                 fitted[0][0], take(inputs, outputs, fit), take(inputs, outputs, reference), seed=secret
             ),
             margins=np.sort(closeness(outputs.scores[reference])),
+            contents=Contents.fit(inputs[fit], seed=secret) if model.spec.modality == "image" else None,
             codebook=Codebook.fit(tempered(outputs.scores[fit], model.spec.output, temperature), codes),
         )
         scores = np.sort(profile.strangeness(*take(inputs, outputs, reference)))
@@ -160,6 +165,8 @@ class Profile:
             arrays.update({f"embedding.{key}": value for key, value in self.embedding.arrays().items()})
         if self.margins is not None:
             arrays["margins"] = self.margins
+        if self.contents is not None:
+            arrays.update({f"contents.{key}": value for key, value in self.contents.arrays().items()})
         if self.codebook is not None:
             arrays.update({f"codebook.{key}": value for key, value in self.codebook.arrays().items()})
         return arrays
@@ -178,6 +185,9 @@ class Profile:
             embedding = None
             if any(key.startswith("embedding.") for key in arrays):
                 embedding = Embedding.from_arrays({part: arrays[f"embedding.{part}"] for part in EMBEDDING_PARTS})
+            contents = None
+            if any(key.startswith("contents.") for key in arrays):
+                contents = Contents.from_arrays({part: arrays[f"contents.{part}"] for part in CONTENT_PARTS})
             codebook = None
             if any(key.startswith("codebook.") for key in arrays):
                 codebook = Codebook.from_arrays({part: arrays[f"codebook.{part}"] for part in CODE_PARTS})
@@ -189,6 +199,7 @@ class Profile:
                 thresholds=Thresholds((), (), 1.0, 0),
                 residuals=residuals,
                 codebook=codebook,
+                contents=contents,
                 embedding=embedding,
                 margins=arrays.get("margins"),
             ).at_risk(float(arrays["risk"]))

@@ -107,11 +107,15 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """One request: a batch from one principal."""
+    """One request: a batch from one principal.
+
+    `study` is what all its images belong to, a DICOM StudyInstanceUID say: slices of one study look alike.
+    """
 
     principal: Principal
     inputs: object
     id: str = ""
+    study: str = ""
 
 
 @dataclass(frozen=True, slots=True)

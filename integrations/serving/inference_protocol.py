@@ -22,7 +22,7 @@ from guard.errors import MedwardError
 from guard.types import Answer, Array, ModelSpec, Principal
 from integrations.serving.body import parse, read_json
 from integrations.serving.problems import responses
-from integrations.serving.service import Service, model_name
+from integrations.serving.service import Service, Study, model_name
 
 DTYPES = {
     "FP32": np.float32, "FP64": np.float64,
@@ -185,7 +185,9 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]]) -> API
         responses=responses(400, 401, 403, 404, 408, 413, 415, 422, 500, 503),
         openapi_extra={"requestBody": {"required": True, "content": {"application/json": body}}},
     )
-    async def infer(request: Request, name: str = path_name, principal: Principal = asking) -> InferResponse:
+    async def infer(
+        request: Request, name: str = path_name, principal: Principal = asking, study: Study = ""
+    ) -> InferResponse:
         named(name)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise HTTPException(415, "send application/json; the binary tensor extension is not offered")
@@ -198,7 +200,7 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]]) -> API
 
         with service.pool.slot():
             raw = await read_json(request, spec, limits)
-            answer = await service.answer(principal, read)
+            answer = await service.answer(principal, read, study)
         assert asked is not None
         wanted = [output.name for output in asked.outputs] if asked.outputs else ["scores", "labels", "levels"]
         return InferResponse(

@@ -16,7 +16,7 @@ from guard.types import Answer, Array, ModelSpec, Principal
 from integrations.serving.body import parse, read_json
 from integrations.serving.images import image_shape, read_images
 from integrations.serving.problems import responses
-from integrations.serving.service import Service
+from integrations.serving.service import Service, Study
 
 FIELDS = ("image", "file")
 
@@ -72,9 +72,9 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]], *, res
         responses=responses(400, 401, 403, 408, 413, 415, 422, 500, 503),
         openapi_extra={"requestBody": {"required": True, "content": _content(spec, limits.rows)}},
     )
-    async def predict(request: Request, principal: Principal = asking) -> Prediction:
+    async def predict(request: Request, principal: Principal = asking, study: Study = "") -> Prediction:
         with service.pool.slot():
-            answer = await service.answer(principal, await received(request))
+            answer = await service.answer(principal, await received(request), study)
         return Prediction.of(answer, spec)
 
     async def received(request: Request) -> Callable[[], Sized]:

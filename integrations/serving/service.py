@@ -6,7 +6,7 @@ from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import HTTPException, Path, Security
+from fastapi import Header, HTTPException, Path, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from guard.errors import MedwardError
@@ -17,6 +17,14 @@ from integrations.serving.limits import Limits, Pool
 from integrations.serving.metrics import Metrics
 
 bearer = HTTPBearer(auto_error=False, description="A key made by `medward keys add`.")
+Study = Annotated[
+    str,
+    Header(
+        alias="Medward-Study",
+        max_length=128,
+        description="What all images of the request belong to, as a StudyInstanceUID: slices of one study look alike.",
+    ),
+]
 header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key, without a scheme.")
 
 
@@ -30,8 +38,8 @@ class Service:
     metrics: Metrics
     version: str
 
-    async def answer(self, principal: Principal, read: Callable[[], Sized]) -> Answer:
-        """Read the inputs and answer them in a worker thread; `read` may raise `MedwardError`.
+    async def answer(self, principal: Principal, read: Callable[[], Sized], study: str = "") -> Answer:
+        """Read the inputs, of one `study`, and answer them in a worker thread; `read` may raise `MedwardError`.
 
         The caller holds a slot of the pool.
         """
@@ -40,7 +48,7 @@ class Service:
             inputs = read()
             if len(inputs) > self.limits.rows:
                 raise MedwardError(f"inputs: at most {self.limits.rows} rows per request, got {len(inputs)}")
-            return self.guard.answer(Query(principal=principal, inputs=inputs))
+            return self.guard.answer(Query(principal=principal, inputs=inputs, study=study))
 
         answer = await self.pool.run(job)
         self.metrics.answer(answer)

@@ -197,6 +197,7 @@ def test_a_failing_screen_leaves_standing_alarms_standing(make_guard, linear_pro
         codebook = linear_profile.codebook
         embedding = linear_profile.embedding
         probing = linear_profile.probing
+        contents = linear_profile.contents
 
         def strangeness(self, inputs, outputs):
             raise RuntimeError("no screen today")

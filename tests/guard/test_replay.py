@@ -48,6 +48,7 @@ class FirstColumnProfile:
     fingerprint: str = "fixed"
     residuals: Residuals = RESIDUALS
     codebook: None = None
+    contents: None = None
     embedding: Embedding = EMBEDDING
     probing: Thresholds = PROBING
 
@@ -102,6 +103,27 @@ def test_replay_reproduces_the_verdicts_of_a_log(tmp_path):
     assert found.restarts == {}
     actions = {verdict["action"] for record in read(path) for verdict in record["verdicts"]}
     assert actions >= {"allow", "flag", "coarsen"}  # the log has something to reproduce
+
+
+def test_the_records_of_a_site_replay_with_its_own_calibration_and_no_other(tmp_path):
+    own = FirstColumnProfile(residuals=Residuals.fit(SEEN[120:], SEEN[:120]), probing=None)
+    guard_ = Guard(
+        model=FirstColumn(), policy=POLICY, profile=PROFILE, sites={"clinic": own}, audit=AuditLog(tmp_path / "log")
+    )
+    for query in traffic(60):
+        guard_.answer(query)
+        guard_.answer(Query(principal=("clinic", *query.principal[1:]), inputs=query.inputs))
+    records = list(read(tmp_path / "log"))
+    assert replay(records, [POLICY], PROFILE, {"clinic": own}).restarts == {}
+    clinics = replay(records[1::2], [POLICY], own)  # the clinic's accounts know of no other profile
+    others = replay(records[::2], [POLICY], PROFILE)
+    assert clinics.verdicts == others.verdicts > 120
+    for profile, sites in ((PROFILE, {}), (own, {}), (PROFILE, {"hospital": own})):
+        with pytest.raises(IntegrityError, match=r"record [12]: "):
+            replay(records, [POLICY], profile, sites)
+    shared = FirstColumnProfile(residuals=None)
+    with pytest.raises(MedwardError, match=r"record 2: .* give the profile it was made with"):
+        replay(records, [POLICY], PROFILE, {"clinic": shared})
 
 
 @pytest.mark.parametrize("seed", range(5))

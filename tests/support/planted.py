@@ -92,6 +92,9 @@ class Ideal:
     refuses: bool = False
     residuals: None = None
     codebook: None = None
+    embedding: None = None
+    probing: None = None
+    contents: None = None
 
     @property
     def thresholds(self):

@@ -1,0 +1,125 @@
+"""What the monitors of one account cost per query, and whether that grows with its past.
+
+CPU time of the step that a store's transaction runs, in turn over other inputs, beside the look at the input (its
+residual, embedding and margin) that all accounts of a path share. A past of 10,000,000 queries is set, not asked: the
+counters in the state are raised, and nothing else in it grows.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from statistics import median
+from typing import Any
+
+import numpy as np
+from claim import Claim
+from stealing.watched import divided, victim
+
+from guard.account import Monitors, look, sources
+from guard.monitor.combine import STRANGE
+from guard.policy import Policy
+from guard.profile import Profile, forward
+from guard.types import Outputs
+
+CLAIMS = ("stealing_monitors_per_query", "stealing_monitors_flat")
+POLICY = Policy(on_error="withhold")
+PASTS = (10**3, 10**5, 10**7)  # queries; the last is set
+ASKED, ROUNDS, TIMED = 10**5, 9, 200
+BUDGET = 150e-6  # seconds
+GROWTH = 1.1
+
+
+def measure() -> Iterator[Claim]:
+    """The cost after each past, then what that is together."""
+    model, _ = victim("pneumoniamnist")
+    calibration, traffic = divided("pneumoniamnist", 0)
+    profile = Profile.fit(model, calibration.inputs, risk=POLICY.monitor.calibration_risk, secret=0)
+    outputs = forward(model, traffic.inputs)
+    sights = [seen(profile, traffic.inputs, outputs, i) for i in range(len(traffic))]
+    monitors = Monitors.of(POLICY, profile, 1)
+    state, states = None, {}
+    for n in range(ASKED):
+        state, _ = monitors.watch([str(n)], sights[n % len(sights)], state)
+        if n + 1 in PASTS:
+            states[n + 1] = json.dumps(state)
+    states[PASTS[-1]] = json.dumps(aged(state, PASTS[-1] - ASKED))
+    steps = {past: stepped(monitors, sights, json.loads(kept)) for past, kept in states.items()}
+    costs: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):  # in turn, so that whatever else the machine does falls on all alike
+        for name, run in {
+            **{f"step after {past}": step for past, step in steps.items()},
+            "look": lambda i: seen(profile, traffic.inputs, outputs, i, screens=False),
+            "screens": lambda i: seen(profile, traffic.inputs, outputs, i, others=False),
+            "forward pass": lambda i: model.predict(traffic.inputs[i : i + 1]),
+        }.items():
+            costs.setdefault(name, []).append(seconds(run))
+    found = {name: median(each) for name, each in costs.items()}
+    together = found[f"step after {PASTS[0]}"] + found["look"]
+    yield Claim(
+        claim="stealing_monitors_per_query",
+        value=together * 1e6,
+        target=f"<= {BUDGET * 1e6:g} microseconds of CPU: look and step of one account, {PASTS[0]} queries past",
+        met=together <= BUDGET,
+        n=ROUNDS * TIMED,
+        seed=0,
+        details={
+            "microseconds": {name: each * 1e6 for name, each in found.items()},
+            "over_a_forward_pass": together / found["forward pass"],
+            "calibration_rows": len(profile.reference),
+            "width_of_residuals_and_embedding": [
+                profile.residuals.reference.shape[1],
+                profile.embedding.reference.shape[1],
+            ],
+        },
+    )
+    ratio = found[f"step after {PASTS[-1]}"] / found[f"step after {PASTS[0]}"]
+    yield Claim(
+        claim="stealing_monitors_flat",
+        value=ratio,
+        target=f"<= {GROWTH:g}: the step after {PASTS[-1]} queries to that after {PASTS[0]}",
+        met=ratio <= GROWTH,
+        n=ROUNDS * TIMED,
+        seed=0,
+        details={"microseconds": {str(past): found[f"step after {past}"] * 1e6 for past in PASTS},
+                 "bytes_of_state": {str(past): len(kept) for past, kept in states.items()}},
+    )  # fmt: skip
+
+
+def seen(
+    profile: Profile, inputs: np.ndarray, outputs: Outputs, i: int, *, screens: bool = True, others: bool = True
+) -> Any:
+    """What the parts see of row `i`: the screens' p-value, and what the `others` see."""
+    row = inputs[i : i + 1]
+    out = Outputs(outputs.scores[i : i + 1], None if outputs.features is None else outputs.features[i : i + 1])
+    sight = {STRANGE: profile.thresholds.p_values(profile.strangeness(row, out))} if screens else {}
+    for source in sources(POLICY, profile) if others else ():
+        sight.update(look(source, profile, row, out))
+    return sight
+
+
+def aged(state: Any, queries: int) -> Any:
+    """`state` with all its counters raised."""
+    if isinstance(state, dict):
+        return {key: each + queries if key == "n" else aged(each, queries) for key, each in state.items()}
+    return [aged(each, queries) for each in state] if isinstance(state, list) else state
+
+
+def stepped(monitors: Monitors, sights: list[Any], state: Any) -> Callable[[int], None]:
+    """One query after the other, from `state` on."""
+    held = [state, 0]
+
+    def step(i: int) -> None:
+        held[0], _ = monitors.watch([f"new {held[1]}"], sights[i], held[0])
+        held[1] += 1
+
+    return step
+
+
+def seconds(run: Callable[[int], Any]) -> float:
+    """CPU seconds of one call."""
+    start = time.process_time()
+    for i in range(TIMED):
+        run(i)
+    return (time.process_time() - start) / TIMED

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.models import MeanModel
+
+from guard.pipeline import Guard
+from guard.policy import Policy
+from guard.profile import Profile
+from guard.stores import CorruptStateError, MemoryStore
+from guard.types import Action, Level, Query
+
+SHAPE = (1, 16, 16)
+POLICY = Policy.model_validate({"on_error": "withhold", "screen": {"action": "flag"}})
+
+
+def pictures(n, seed):
+    """Smooth random fields, no two alike."""
+    coarse = np.random.default_rng(seed).uniform(size=(n, 1, 4, 4))
+    return np.kron(coarse, np.ones((4, 4))).astype(np.float32) * 0.8 + 0.1
+
+
+@pytest.fixture(scope="module")
+def profile():
+    return Profile.fit(MeanModel(shape=SHAPE), pictures(300, 0), risk=0.001, secret=0)
+
+
+@pytest.fixture
+def guard(profile):
+    return Guard(model=MeanModel(shape=SHAPE), policy=POLICY, profile=profile, store=MemoryStore(), salt=b"s")
+
+
+def ask(guard, image, who=("clinic", "a"), study=""):
+    return guard.answer(Query(principal=who, inputs=image[None], study=study))
+
+
+def changed(n, seed=1):
+    """One picture and small changes of it."""
+    image = pictures(1, 99)[0]
+    return image + 0.004 * np.random.default_rng(seed).normal(size=(n, *SHAPE)).astype(np.float32)
+
+
+def counted(answer):
+    [verdict] = [each for each in answer.verdicts if each.source.startswith("duplicates:")]
+    return verdict
+
+
+def test_who_asks_about_small_changes_of_one_image_is_acted_upon_for_good(guard):
+    answers = [ask(guard, image) for image in changed(25)]
+    actions = [counted(answer).action for answer in answers]
+    assert actions == sorted(actions)
+    assert actions[0] is Action.ALLOW
+    assert actions[-1] is Action.WITHHOLD
+    assert answers[-1].levels == (Level.WITHHELD,)
+    other = pictures(1, 7)[0]
+    assert ask(guard, other).levels == (Level.WITHHELD,), "the account, not the query"
+    assert ask(guard, other, ("clinic", "b")).levels == (Level.ROUNDED,), "nobody else"
+
+
+def test_a_fresh_account_takes_over_what_the_image_has_seen(guard):
+    for image in changed(12):
+        ask(guard, image)
+    fresh = [counted(ask(guard, image, ("elsewhere", "b"))).evidence["count"] for image in changed(3, seed=2)]
+    assert fresh[0] > 5
+
+
+def test_patients_repeats_and_slices_of_a_study_count_nothing(guard):
+    for image in pictures(60, 5):
+        assert counted(ask(guard, image)).evidence["peak"] < 10
+    for _ in range(30):
+        resent = ask(guard, pictures(1, 6)[0], ("clinic", "b"))
+    slices = [ask(guard, image, ("clinic", "c"), study="1.2.3") for image in changed(30)]
+    assert counted(resent).evidence["peak"] == 0
+    assert counted(slices[-1]).evidence["peak"] == 0
+    assert counted(ask(guard, changed(1, seed=9)[0], ("other", "d"), study="1.2.3")).evidence["count"] > 0, "not theirs"
+
+
+def test_it_is_off_where_a_site_says_so(profile):
+    policy = Policy.model_validate({**POLICY.model_dump(), "duplicates": {"watch": False}})
+    guard = Guard(model=MeanModel(shape=SHAPE), policy=policy, profile=profile)
+    answers = [ask(guard, image) for image in changed(25)]
+    assert not [each for each in answers[-1].verdicts if each.source.startswith("duplicates:")]
+
+
+def test_one_transaction_takes_it_all_and_a_corrupt_list_is_a_failure_on_record(guard, monkeypatch):
+    calls, whole = [], MemoryStore.transact_all
+
+    def transact_all(self, keys, step, *, ttl=None):
+        calls.append(list(keys))
+        if any(key.startswith("//near/") for key in keys) and len(calls) > 1:
+            raise CorruptStateError("a list is torn")
+        return whole(self, keys, step, ttl=ttl)
+
+    monkeypatch.setattr(MemoryStore, "transact_all", transact_all)
+    ask(guard, pictures(1, 3)[0])
+    assert len(calls) == 1
+    assert calls[0][:2] == ["clinic", "clinic/a"]
+    answer = ask(guard, pictures(1, 4)[0])
+    assert "error:duplicates:CorruptStateError" in {verdict.source for verdict in answer.verdicts}
+    assert answer.levels == (Level.WITHHELD,)
+    assert [verdict for verdict in answer.verdicts if verdict.source == "e-process:clinic/a"]
+
+
+def test_the_map_comes_back_with_the_profile(profile):
+    again = Profile.from_arrays(profile.to_arrays())
+    assert again.contents.fingerprint == profile.contents.fingerprint
+    images = changed(4)
+    assert (again.contents.see(images)[0] == profile.contents.see(images)[0]).all()
