@@ -35,7 +35,7 @@ check: $(STAMP)  ## format, lint, types, import arrows
 bench: $(STAMP)  ## every measured claim, or one: make bench NAME=<claim>
 	$(BIN)/python tests/benchmarks/run.py $(NAME)
 
-readme: $(STAMP) ## render the README's tables from docs/results
+readme: $(STAMP) ## render the documents' tables from docs/results
 	$(BIN)/python docs/render.py
 
 clean:           ## remove everything that make made

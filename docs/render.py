@@ -1,4 +1,4 @@
-"""Render the README's tables from ``docs/results/*.json``: ``render.py`` writes them, ``render.py --check`` compares.
+"""Render the documents' tables from ``docs/results/*.json``: ``render.py`` writes them, ``render.py --check`` compares.
 
 A table stands between ``<!-- table:NAME -->`` and ``<!-- /table -->``.
 """
@@ -13,6 +13,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
+DOCUMENTS = ("README.md", "docs/measured.md")
 BLOCK = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -128,16 +129,18 @@ TABLES = {
 
 
 def main(arguments: list[str]) -> int:
-    """Exit 1 under ``--check`` when the README is stale."""
-    path = ROOT / "README.md"
-    text = path.read_text()
-    fresh = rendered(text)
-    if "--check" in arguments:
-        if fresh != text:
-            print("README.md is stale: run `make readme`", file=sys.stderr)
-        return int(fresh != text)
-    path.write_text(fresh)
-    return 0
+    """Exit 1 under ``--check`` when a document is stale."""
+    stale = []
+    for name in DOCUMENTS:
+        path = ROOT / name
+        text = path.read_text()
+        if (fresh := rendered(text)) != text:
+            stale.append(name)
+            if "--check" not in arguments:
+                path.write_text(fresh)
+    if "--check" in arguments and stale:
+        print(f"{', '.join(stale)}: stale, run `make readme`", file=sys.stderr)
+    return int("--check" in arguments and bool(stale))
 
 
 if __name__ == "__main__":
