@@ -22,6 +22,7 @@ from guard.profile import Profile
 from guard.types import Action, Array, Observation, Outputs, Verdict
 
 MAX_DEPTH = 8  # levels of a principal
+OFFSET = 0.1  # how much stranger an input may look, at drift 1; benign median and 95th percentile are 1 apart
 RATIO = 3.0  # at drift 1 a kind of input may be 1 + RATIO times as frequent as in the calibration data
 CODES, RECENT, DUPLICATES = "codes", "recent", "duplicates"
 
@@ -56,6 +57,11 @@ def look(source: str, profile: Profile, inputs: Array, outputs: Outputs) -> Sigh
     return {PROBING: profile.probing.p_values(closeness(outputs.scores))}
 
 
+def strange(policy: Policy, profile: Profile, scores: Array) -> Array:
+    """What *strange* bets on: p-values ``(n,)`` of strangeness ``(n,)``, of which drift may have made a part."""
+    return profile.thresholds.p_values(scores - OFFSET * policy.monitor.drift)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Monitors:
     """`watched` turn an account's vectors into p-values by what it asked before; `combined` bets on everything."""
@@ -76,7 +82,9 @@ class Monitors:
         slack = SLACK * policy.monitor.drift
         spread = {"contamination": policy.monitor.contamination, "ratio": 1 + RATIO * policy.monitor.drift}
         alike = {**spread, "ratio": 1.0}
-        watched, parts = {}, [_bettor(STRANGE, profile.thresholds, alike)]
+        screened = f"{profile.thresholds.fingerprint}:{OFFSET * policy.monitor.drift:g}"
+        parts: list[Part] = [EProcess(name=STRANGE, levels=profile.thresholds.levels, calibration=screened, **alike)]
+        watched: dict[str, SharedPerturbation] = {}
         if (residuals := profile.residuals) is not None and policy.monitor.shared:
             watched[SHARED] = watching(residuals, risks[SHARED], slack, radius=int(residuals.radius))
         if (embedding := profile.embedding) is not None:

@@ -1,106 +1,35 @@
 """The deployable folder: a model file, ``policy.toml``, ``profile.npz`` and ``card.json``. No pickle inside.
 
-The card holds the SHA-256 of every other file and of itself. Digests are compared before anything is parsed,
-and the bytes that were digested are the bytes that are parsed. They detect corruption and careless edits.
-Whoever can rewrite the whole folder can rewrite the digests too; only `expect`, a digest kept elsewhere,
-detects that.
+An organisation with a calibration of its own (a site) adds a file: a profile, as ``profile.npz`` is. The card holds the
+SHA-256 of every other file and of itself. Digests are compared before anything is parsed, and the bytes that were
+digested are the bytes that are parsed. They detect corruption and careless edits. Whoever can rewrite the whole folder
+can rewrite the digests too; only `expect`, a digest kept elsewhere, detects that.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import importlib.metadata
 import io
-import json
 import os
-import platform
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from guard import models
+from guard.card import CARD, FORMAT, POLICY, PROFILE, SITE, Card, Site, sha256, site_file, versions
 from guard.errors import IntegrityError, MedwardError
 from guard.models.base import WrappedModel, first_line
-from guard.models.checks import check_spec
-from guard.pipeline import AuditSink, Guard
+from guard.pipeline import AuditSink, Guard, checked_principal
 from guard.policy import Policy
 from guard.profile import Profile
 from guard.protocols import Store
 from guard.stores import MemoryStore
-from guard.types import Array, ModelSpec
-
-FORMAT = 1
-CARD, POLICY, PROFILE = "card.json", "policy.toml", "profile.npz"
-LIBRARIES = (
-    "medward",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "scikit-learn",
-    "skl2onnx",
-    "skops",
-    "torch",
-    "transformers",
-)
-
-
-class Card(BaseModel):
-    """What a bundle is: written once, read by people and by `load`.
-
-    `options` are what loading the model file needs (names of inputs and outputs). `files` are SHA-256
-    digests; `digest` is that of the card itself without this field, and so stands for the whole bundle.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    format: int
-    spec: ModelSpec
-    model: str
-    options: dict[str, str]
-    files: dict[str, str]
-    data_digest: str
-    sizes: dict[str, int]
-    versions: dict[str, str]
-    digest: str = ""
-
-    def sealed(self) -> Card:
-        """The same card with its own digest."""
-        content = self.model_dump(mode="json", exclude={"digest"})
-        return self.model_copy(update={"digest": sha256(canonical(content))})
-
-    def to_bytes(self) -> bytes:
-        """The one serialisation of this card."""
-        return canonical(self.model_dump(mode="json"))
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Card:
-        """Check the card's own digest, then its format, then read it."""
-        try:
-            content = json.loads(data)
-            digest = content.pop("digest")
-        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-            raise IntegrityError(f"{CARD}: not a bundle's card, or damaged") from None
-        if canonical({**content, "digest": digest}) != data or sha256(canonical(content)) != digest:
-            raise IntegrityError(f"{CARD}: does not match its own digest; restore the bundle from its source")
-        if content.get("format") != FORMAT:
-            found = content.get("format")
-            raise MedwardError(f"{CARD}: format {found!r}, this medward reads format {FORMAT}; upgrade medward")
-        try:
-            card = cls.model_validate_json(data)
-        except ValidationError as error:
-            first: Any = error.errors(include_url=False)[0]
-            raise IntegrityError(f"{CARD}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        if card.model not in models.FILES or set(card.files) != {card.model, POLICY, PROFILE}:
-            raise IntegrityError(f"{CARD}: names the files {sorted({card.model, *card.files})}, not a bundle's")
-        check_spec(card.spec)
-        return card
+from guard.types import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +41,7 @@ class Bundle:
     model: WrappedModel
     policy: Policy
     profile: Profile
+    sites: Mapping[str, Profile] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -134,6 +64,7 @@ class Bundle:
             store=MemoryStore() if store is None else store,
             audit=audit,
             salt=salt,
+            sites=self.sites,
             **settings,
         )
 
@@ -151,20 +82,18 @@ def save(
     """Export `model` and write a bundle to `path`; returns it as `load` read it back.
 
     The folder is built beside `path` and renamed, so a kill leaves no half bundle under the final name. An
-    existing folder is refused unless it is empty, or is a bundle and `overwrite` is set. `data_digest` names
-    the calibration data, `sizes` says how many rows it had.
+    existing folder is refused unless it is empty, or is a bundle and `overwrite` is set; calibrations of sites go
+    with the model they were made with. `data_digest` names the calibration data, `sizes` says how many rows it had.
     """
     path = Path(path).absolute()
     if not hasattr(model, "export"):
         raise MedwardError(f"model: {type(model).__name__} cannot be exported; make it with guard.models.wrap")
     _check_target(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
-    build = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    try:
+    with _built(path) as build:
         exported = model.export(build)
         (build / POLICY).write_text(policy.to_toml(), encoding="utf-8")
-        arrays: dict[str, Any] = dict(profile.to_arrays())
-        np.savez(build / PROFILE, allow_pickle=False, **arrays)
+        (build / PROFILE).write_bytes(_npz(profile))
         card = Card(
             format=FORMAT,
             spec=model.spec,
@@ -178,11 +107,6 @@ def save(
         (build / CARD).write_bytes(card.to_bytes())
         built = load(build, allow_code=True, expect=card.digest)
         build.chmod(0o755)
-        for each in (*build.iterdir(), build):
-            _sync(each)
-        _put(build, path)
-    finally:
-        shutil.rmtree(build, ignore_errors=True)
     return replace(built, path=path)
 
 
@@ -198,9 +122,33 @@ def load(path: Path | str, *, allow_code: bool = False, expect: str | None = Non
         raise IntegrityError(f"{path}: is bundle {card.digest[:12]}, expected {expect[:12]}")
     parts = _verified(path, card, skip=())
     policy = Policy.from_toml(_text(parts[POLICY]), source=POLICY)
-    profile = _profile(parts[PROFILE], policy)
+    profile = _profile(PROFILE, parts, policy)
+    sites = {site: _profile(site_file(site), parts, policy) for site in card.sites}
     model = models.load(card.model, parts[card.model], spec=card.spec, options=card.options, allow_code=allow_code)
-    return Bundle(path=path, card=card, model=model, policy=policy, profile=profile)
+    return Bundle(path=path, card=card, model=model, policy=policy, profile=profile, sites=sites)
+
+
+def add_site(bundle: Bundle, site: str, profile: Profile, *, data_digest: str, sizes: Mapping[str, int]) -> Bundle:
+    """Write the calibration of `site` into the folder of `bundle`, replacing one of that name; the new bundle.
+
+    `site` is the first level of a principal. The folder is built anew from verified bytes and renamed, as `save` does.
+    Raises `MedwardError` when the folder is no longer what was loaded.
+    """
+    checked_principal((site,))
+    path, file = bundle.path.resolve(), site_file(site)
+    if _card(path).digest != bundle.digest:
+        raise MedwardError(f"{path}: was changed since it was loaded; try again")
+    parts = {**_verified(path, bundle.card, skip=()), file: _npz(profile)}
+    read = _profile(file, parts, bundle.policy)
+    described = Site(data_digest=data_digest, sizes=dict(sizes))
+    files = {**bundle.card.files, file: sha256(parts[file])}
+    card = bundle.card.model_copy(update={"files": files, "sites": {**bundle.card.sites, site: described}}).sealed()
+    with _built(path) as build:
+        for name, data in {**parts, CARD: card.to_bytes()}.items():
+            (build / name).write_bytes(data)
+            shutil.copymode(path / (PROFILE if name == file else name), build / name)
+        shutil.copymode(path, build)
+    return replace(bundle, card=card, sites={**bundle.sites, site: read})
 
 
 def seal(path: Path | str) -> str:
@@ -211,7 +159,9 @@ def seal(path: Path | str) -> str:
     path = Path(path)
     card = _card(path)
     parts = _verified(path, card, skip=(POLICY,))
-    _profile(parts[PROFILE], Policy.from_toml(_text(parts[POLICY]), source=POLICY))
+    policy = Policy.from_toml(_text(parts[POLICY]), source=POLICY)
+    for calibration in (PROFILE, *map(site_file, card.sites)):
+        _profile(calibration, parts, policy)
     new = card.model_copy(update={"files": {**card.files, POLICY: sha256(parts[POLICY])}}).sealed()
     # Built beside the folder: a kill must not leave a file inside that `load` would refuse.
     handle, name = tempfile.mkstemp(prefix=f".{path.resolve().name}.", suffix=".tmp", dir=path.resolve().parent)
@@ -226,25 +176,6 @@ def seal(path: Path | str) -> str:
     finally:
         temporary.unlink(missing_ok=True)
     return new.digest
-
-
-def canonical(content: Mapping[str, Any]) -> bytes:
-    """JSON with sorted keys and one layout, so that equal content has equal bytes."""
-    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
-
-
-def sha256(data: bytes) -> str:
-    """Hexadecimal SHA-256."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Of Python and the libraries that can shape a bundle, those installed."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
 
 
 def _card(path: Path) -> Card:
@@ -284,21 +215,31 @@ def _text(data: bytes) -> str:
         raise MedwardError(f"{POLICY}: not valid UTF-8") from None
 
 
-def _profile(data: bytes, policy: Policy) -> Profile:
-    """The profile, its thresholds at the calibration risk of the policy."""
+def _npz(profile: Profile) -> bytes:
+    arrays: dict[str, Any] = dict(profile.to_arrays())
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _profile(file: str, parts: Mapping[str, bytes], policy: Policy) -> Profile:
+    """The profile in `file`, its thresholds at the calibration risk of the policy."""
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        with np.load(io.BytesIO(parts[file]), allow_pickle=False) as archive:
             arrays: dict[str, Array] = {key: archive[key] for key in archive.files}
         profile = Profile.from_arrays(arrays)
     except Exception as error:
-        raise MedwardError(f"{PROFILE}: cannot be read: {first_line(error)}") from error
+        raise MedwardError(f"{file}: cannot be read: {first_line(error)}") from error
     if policy.monitor.shared and profile.residuals is None:
         raise MedwardError(
-            f"{PROFILE}: is older than the shared-perturbation monitor; protect the model again, or set shared = false "
+            f"{file}: is older than the shared-perturbation monitor; protect the model again, or set shared = false "
             f"under [monitor] in {POLICY} and run `medward seal`"
         )
     risk = policy.monitor.calibration_risk
-    return profile if profile.risk == risk else profile.at_risk(risk)
+    try:
+        return profile if profile.risk == risk else profile.at_risk(risk)
+    except MedwardError as error:
+        raise MedwardError(f"{file}: {error}") from None
 
 
 def _check_target(path: Path, overwrite: bool) -> None:
@@ -311,8 +252,22 @@ def _check_target(path: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise MedwardError(f"{path}: is not empty; choose another folder, or replace it with --overwrite")
-    if CARD not in names or not names <= {CARD, POLICY, PROFILE, *models.FILES}:
+    sites = {name for name in names if SITE.fullmatch(name)}
+    if CARD not in names or not names <= {CARD, POLICY, PROFILE, *models.FILES, *sites}:
         raise MedwardError(f"{path}: is not a bundle and is not overwritten; choose another folder")
+
+
+@contextlib.contextmanager
+def _built(path: Path) -> Iterator[Path]:
+    """A new folder beside `path` to fill; it takes the place of `path` once all of it is on disk, or is deleted."""
+    build = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        yield build
+        for each in (*build.iterdir(), build):
+            _sync(each)
+        _put(build, path)
+    finally:
+        shutil.rmtree(build, ignore_errors=True)
 
 
 def _put(build: Path, path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from guard.account import MAX_DEPTH, Monitors, Seen, Sight, Values, insist, look, sources
+from guard.account import MAX_DEPTH, Monitors, Seen, Sight, Values, insist, look, sources, strange
 from guard.errors import MedwardError, ModelError, UnavailableError
 from guard.monitor import Ask, budgets_for, charge, utc_day
 from guard.monitor.combine import STRANGE
@@ -119,7 +119,7 @@ class Guard:
         sight, failed = self._sight(profile, inputs, outputs)
         try:
             scores = profile.strangeness(inputs, outputs)
-            p_values = profile.thresholds.p_values(scores)
+            p_values = strange(self.policy, profile, scores)
             screened = self._screen(profile, scores)
             summary = self._summary(screened)
             sight = {**sight, STRANGE: p_values}

@@ -113,7 +113,7 @@ class DuplicatesPolicy(_Section):
         Limit(count=60, action="coarsen"),
         Limit(count=120, action="withhold"),
     )
-    slices: int = Field(default=64, ge=0, le=10_000)
+    slices: int = Field(default=16, ge=0, le=10_000)
     ttl_days: float = Field(default=30, gt=0, le=3650)
 
     @field_validator("ladder")

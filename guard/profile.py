@@ -36,7 +36,7 @@ from guard.types import Array, Ints, ModelSpec, Outputs
 FIT_SHARE = 0.4
 FIT_ROWS = 500  # at most, about: more rows hardly improve the fits, each reference row narrows the tail one can bound
 FOLDS = 5
-SHARPNESS = 3.0  # of the soft maximum
+SHARPNESS = 1.0  # of the soft maximum
 DECIMALS = 5
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from guard import bundle
+from guard.calibrate import learn
 from guard.data import Split, digest, image_batch
-from guard.errors import MedwardError
 from guard.models import infer_spec, wrap
 from guard.policy import Policy
-from guard.profile import Profile
 from guard.types import Modality, OutputKind
 
 SAMPLE = 256  # rows on which the model's claims and its exported form are checked
@@ -50,32 +50,15 @@ def protect(
         model, sample=inputs[:SAMPLE], name=name, modality=modality, classes=classes, output=output, low=low, high=high
     )
     inputs = spec.check(inputs)
-    distinct = len(np.unique(inputs.reshape(len(inputs), -1), axis=0))
-    if distinct < len(inputs) / 2:
-        raise MedwardError(
-            f"calibration: only {distinct} of {len(inputs)} rows are distinct; the bounds need independent rows"
-        )
     wrapped = wrap(model, spec=spec, sample=inputs[:SAMPLE], features=features)
-    profile = Profile.fit(
-        wrapped,
-        inputs,
-        risk=policy.monitor.calibration_risk,
-        patients=benign.patients,
-        seed=seed,
-        codes=policy.release.codes,
-        temperature=policy.release.temperature,
-    )
+    profile, sizes = learn(wrapped, replace(benign, inputs=inputs), policy, seed=seed)
     return bundle.save(
         out,
         wrapped,
         policy,
         profile,
         data_digest=digest(benign),
-        sizes={
-            "benign": len(inputs),
-            "distinct": distinct,
-            "reference": len(profile.reference),
-        },
+        sizes=sizes,
         overwrite=overwrite,
     )
 

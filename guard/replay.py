@@ -34,9 +34,9 @@ def replay(
 ) -> Replay:
     """Re-run every account's e-processes from what they bet on.
 
-    `policies` are those the records were made under, `profile` and `sites` what the guard was calibrated with: a
-    site's records replay with its own calibration, where it has one. Raises `IntegrityError` naming the first record with an action or evidence that does not follow from its
-    account's records, `MedwardError` for a record made under another policy.
+    `policies` are those the records were made under, `profile` and `sites` what the guard was calibrated with, by
+    organisation as in `Guard`. Raises `IntegrityError` naming the first record with an action or evidence that does not
+    follow from its account's records, `MedwardError` for a record made under another policy.
 
     Concurrent queries are logged out of order: a record may lie up to `WINDOW` of its account's records
     behind one that follows from it; the count of inputs in the evidence restores the order.
@@ -46,8 +46,8 @@ def replay(
     and the release levels need scores that are not recorded. A record that follows from an empty account is taken for
     a new start and listed in `restarts`, to be compared with the resets and expiries one knows of. A query that
     moved a state but left no complete record (killed in between, a store or log that failed, a log that
-    starts later) is a gap: the account's next record is named. Whoever can rewrite the log can make it
-    consistent; see `guard.audit.verify`.
+    starts later) is a gap: the account's next record is named. A log replays up to a change of
+    calibration and not across it. Whoever can rewrite the log can make it consistent; see `guard.audit.verify`.
     """
     known = {policy.fingerprint: policy for policy in policies}
     accounts: dict[str, _Account] = {}

@@ -6,6 +6,7 @@ from attacks.evasion.gd_uap import DataFree
 from attacks.evasion.hill_climb_uap import HillClimb
 from attacks.evasion.hopskipjump import HopSkipJump
 from attacks.evasion.ifgsm_uap import IterativeFGSM
+from attacks.evasion.oars import OARS
 from attacks.evasion.pgd import PGD
 from attacks.evasion.square import Square
 from attacks.evasion.standard import Standard
@@ -14,6 +15,7 @@ from attacks.evasion.uap import UniversalPerturbation
 __all__ = [
     "APGD",
     "FGSM",
+    "OARS",
     "PGD",
     "DataFree",
     "HillClimb",

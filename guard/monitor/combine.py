@@ -29,7 +29,7 @@ from typing import Any, Protocol, TypedDict
 from guard.types import Action, Observation, Verdict
 
 STRANGE, SHARED, EMBEDDING, COVERAGE, PROBING = "strange", "shared", "embedding", "coverage", "probing"
-SHARES = {STRANGE: 0.5, SHARED: 0.2, EMBEDDING: 0.1, COVERAGE: 0.1, PROBING: 0.1}
+SHARES = {STRANGE: 0.6, SHARED: 0.2, EMBEDDING: 0.08, COVERAGE: 0.06, PROBING: 0.06}
 """How the capital, and the calibration risk, is divided; a missing part leaves its capital to the others."""
 Rungs = tuple[tuple[float, Action], ...]
 

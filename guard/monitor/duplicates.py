@@ -20,6 +20,7 @@ limit / `most` of them, so with `most` the first limit a single one can bring th
 where others searched already; and one that sends no more than second copies alarms only if over some stretch of n
 queries there were limit + `allowance` (n - 1) of them. A series of slices sent without a study looks like a search.
 Who fills a list with searches of their own, on record, can shorten its memory.
+Not seen here, but strange to the screens: questions kept farther apart than near-duplicates are, on a map of one's own.
 
 The response is to the account, never to the query: refusing single queries would show an attacker which steps are seen.
 

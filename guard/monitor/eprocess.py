@@ -1,9 +1,13 @@
 """A bet on conformal p-values: wealth that benign queries can hardly ever make large, whenever one looks.
 
-A bettor with stake w on "p <= tau" multiplies its wealth by (1 - w) + w 1[p <= tau] / tau per query. While
-P(p <= tau) <= tau that factor has mean <= 1, so wealth is a supermartingale, an average over bettors (w, tau) is
-one too, and by Ville's inequality P(sup wealth >= 1 / alpha) <= alpha, whatever the number of queries and
-whenever one looks. Given p-values that are valid with probability 1 - delta over the calibration draw, the
+A bettor with stake w, of which the share v_j is on "p <= tau_j", multiplies its wealth per query by
+
+    (1 - w) + w sum_j v_j 1[p <= tau_j] / tau_j,   sum_j v_j = 1.
+
+While P(p <= tau_j) <= tau_j for all j that factor has mean <= 1, so wealth is a supermartingale, so is an average over
+bettors, and by Ville's inequality P(sup wealth >= 1 / alpha) <= alpha, whatever the number of queries and whenever one
+looks. Some bettors lean to the smallest levels (inputs from elsewhere are far out), some to the largest (a slight push
+moves many inputs a little). Given p-values that are valid with probability 1 - delta over the calibration draw, the
 bound held is alpha + delta. `Combined` looks, at several such wealths together.
 
 Drift. With `contamination` eps a share eps of an account's queries may be anything (Huber 1965), and with `ratio` k any
@@ -34,7 +38,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-STAKES = (0.03, 0.1, 0.3)
+BETTORS = ((0.5, 0.015), (0.5, 0.05), (0.5, 0.2), (2.0, 0.1), (2.0, 0.3))
+"""Of each how its stake grows from one level to the next larger one, and the stake."""
 CAP = 1e30  # of a wealth
 DOWN = 1 - 2**-23  # so that rounding to 32 bits never rounds up
 
@@ -74,12 +79,14 @@ def log_mean(text: str) -> float:
 
 @lru_cache(1024)
 def payoffs(value: float, levels: tuple[float, ...], contamination: float, ratio: float) -> tuple[float, ...]:
-    """The factor of every bettor, level by level, for a p-value."""
-    return tuple(
-        1 - stake + (stake / drifted(level, contamination, ratio) if value <= level else 0.0)
-        for level in levels
-        for stake in STAKES
-    )
+    """The factor of every bettor for a p-value."""
+    pays = [1 / drifted(level, contamination, ratio) if value <= level else 0.0 for level in levels]
+    factors = []
+    for lean, stake in BETTORS:
+        parts = [lean**j for j in range(len(levels))]
+        paid = sum(part * each for part, each in zip(parts, pays, strict=True)) / sum(parts)
+        factors.append(1 - stake + stake * paid)
+    return tuple(factors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

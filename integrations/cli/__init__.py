@@ -11,16 +11,17 @@ import typer
 from typer.exceptions import TyperException
 
 from guard.errors import MedwardError, UnavailableError
-from integrations.cli.bundles import protect, seal
+from integrations.cli.bundles import calibrate, protect, seal
 from integrations.cli.experiments import bench
 from integrations.cli.host import accounts, audit, keys, serve
 from integrations.cli.judging import demo, validate
 from integrations.cli.training import harden
+from integrations.cli.watching import drift
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-for command in (protect, harden, validate, serve, demo, seal):
+for command in (protect, calibrate, harden, validate, serve, drift, demo, seal):
     app.command()(command)
 for name, group in {"keys": keys, "audit": audit, "accounts": accounts, "bench": bench}.items():
     app.add_typer(group, name=name)

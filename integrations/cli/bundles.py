@@ -1,4 +1,4 @@
-"""``medward protect`` and ``medward seal``: making a bundle, and sealing it again."""
+"""``medward protect``, ``calibrate`` and ``seal``: making a bundle, a site's own calibration, sealing it again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from guard.errors import MedwardError
-from integrations.cli.options import BundlePath, console, parts, see_working_directory
+from integrations.cli.options import AllowCode, BundlePath, Expect, console, parts, see_working_directory
+
+SplitName = Annotated[str | None, typer.Option(help="which split of the npz; default: calibration, val or data")]
 
 
 def protect(
@@ -20,7 +22,7 @@ def protect(
         typer.Option(help="when a defense fails (no default; or use --policy)"),
     ] = None,
     policy: Annotated[Path | None, typer.Option(help="policy.toml; default: our defaults with --on-error")] = None,
-    split: Annotated[str | None, typer.Option(help="which split of the npz; default: calibration, val or data")] = None,
+    split: SplitName = None,
     name: Annotated[str, typer.Option(help="the model's name, also in its URL")] = "model",
     modality: Annotated[Literal["image", "tabular"] | None, typer.Option(help="default: by the inputs' shape")] = None,
     classes: Annotated[str | None, typer.Option(help="class names in score order, comma-separated")] = None,
@@ -63,6 +65,38 @@ def protect(
     _describe(bundle, out)
 
 
+def calibrate(
+    bundle: BundlePath,
+    data: Annotated[Path, typer.Argument(help="npz of benign inputs of that site, which the model was not trained on")],
+    site: Annotated[str, typer.Option(help="the organisation: the first level of its keys' principals")],
+    split: SplitName = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    allow_code: AllowCode = False,
+    expect: Expect = None,
+) -> None:
+    """Judge one organisation's inputs and accounts against its own benign data, and no longer the bundle's."""
+    from guard.calibrate import calibrate as learn
+    from guard.data import load_npz
+
+    if allow_code:
+        see_working_directory()
+    benign = _pick(load_npz(data), split, data)
+    made = learn(bundle, benign, site, seed=seed, allow_code=allow_code, expect=expect)
+    own, shared = made.sites[site].thresholds, made.profile.thresholds
+    rows = made.card.sites[site].sizes["benign"]
+    console.print(f"{site}: calibrated on {rows} benign rows, {own.n} of them as reference", markup=False)
+    console.print(
+        f"smallest tail it bounds: {own.levels[0]:g} of benign inputs; the bundle's own: {shared.levels[0]:g}"
+    )
+    if own.levels[0] > shared.levels[0]:
+        console.print(
+            "note: fewer rows bound only a larger tail: no more false alarms, but a thief is noticed later; "
+            "add rows for a smaller one"
+        )
+    _note_idle_screen(made.sites[site], made.policy)
+    console.print(f"bundle: {bundle}  digest {made.digest}; restart servers of it", markup=False)
+
+
 def seal(bundle: BundlePath) -> None:
     """After editing policy.toml: check it and put its new digest on the card."""
     from guard.bundle import seal as reseal
@@ -89,7 +123,11 @@ def _describe(bundle: Any, out: Path) -> None:
         console.print(
             f"P(ever {rung.action} a benign account) <= {rung.false_alarm:g} + {policy.monitor.calibration_risk:g}"
         )
-    if bundle.profile.screen_cut(policy.screen.rate) == float("inf"):
+    _note_idle_screen(bundle.profile, policy)
+
+
+def _note_idle_screen(profile: Any, policy: Any) -> None:
+    if profile.screen_cut(policy.screen.rate) == float("inf"):
         need = int(1 / policy.screen.rate)
         console.print(
             f"note: the screen is idle: a rate of {policy.screen.rate:g} needs at least {need} calibration rows"

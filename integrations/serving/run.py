@@ -58,6 +58,8 @@ def load_app(
     keys = KeyStore(state / "keys.json")
     if not anonymous and not keys.list():
         log.warning("%s holds no key yet: every request is refused until one is added", keys.path)
+    for site in sorted(loaded.sites.keys() - {key.principal[0] for key in keys.list()}):
+        log.warning("site %r has a calibration of its own, but no key begins with that name", site)
     version = loaded.digest[:12]
     return create_app(guard, keys=None if anonymous else keys, limits=limits, resize=resize, version=version)
 

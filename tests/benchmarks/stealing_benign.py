@@ -19,9 +19,9 @@ from eprocess import clopper_pearson
 from scipy.ndimage import gaussian_filter
 from stealing.fleet import Pool, peaks
 from stealing.watched import TASKS, divided, victim
+from support.sights import sight_of
 
-from guard.account import CODES, Monitors, look, sources
-from guard.monitor.combine import STRANGE
+from guard.account import CODES, Monitors
 from guard.policy import Policy
 from guard.profile import Profile, forward
 from guard.types import Array
@@ -78,10 +78,7 @@ def draw(task: str, number: int) -> Draw:
         scanned(traffic.inputs, rng) for _ in range(SCANNERS)
     ]
     inputs = np.concatenate([traffic.inputs, *versions])
-    outputs = forward(model, inputs)
-    sight: dict[str, Any] = {STRANGE: profile.thresholds.p_values(profile.strangeness(inputs, outputs))}
-    for source in sources(POLICY, profile):
-        sight.update(look(source, profile, inputs, outputs))
+    sight = sight_of(POLICY, profile, inputs, forward(model, inputs))
     pool = {part: np.asarray(column) for part, column in sight.items() if part != CODES}
     pool[CODES] = np.array([int(code, 16) for code in sight[CODES]], np.uint64)
     assert traffic.labels is not None

@@ -17,7 +17,7 @@ import numpy as np
 from claim import Claim
 from stealing.watched import divided, victim
 
-from guard.account import Monitors, look, sources
+from guard.account import Monitors, look, sources, strange
 from guard.monitor.combine import STRANGE
 from guard.policy import Policy
 from guard.profile import Profile, forward
@@ -93,7 +93,7 @@ def seen(
     """What the parts see of row `i`: the screens' p-value, and what the `others` see."""
     row = inputs[i : i + 1]
     out = Outputs(outputs.scores[i : i + 1], None if outputs.features is None else outputs.features[i : i + 1])
-    sight = {STRANGE: profile.thresholds.p_values(profile.strangeness(row, out))} if screens else {}
+    sight = {STRANGE: strange(POLICY, profile, profile.strangeness(row, out))} if screens else {}
     for source in sources(POLICY, profile) if others else ():
         sight.update(look(source, profile, row, out))
     return sight

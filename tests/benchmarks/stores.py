@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from statistics import mean, median
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import redis
@@ -22,9 +21,9 @@ from support.host import start
 from support.models import MeanModel
 from support.redis_server import DURABLE, RedisServer, Wire, running
 from support.replicas import count
+from support.sights import sight_of
 
-from guard.account import Monitors, Sight, look, sources
-from guard.monitor.combine import STRANGE
+from guard.account import Monitors, Sight
 from guard.policy import Policy
 from guard.profile import Profile
 from guard.protocols import Json, Store
@@ -183,9 +182,7 @@ def subject() -> tuple[Monitors, list[str], Sight]:
     model, policy = MeanModel(shape=(1, 28, 28)), Policy(on_error="withhold")
     profile = Profile.fit(model, rows, risk=0.001)
     outputs = model.predict(rows)
-    sight: dict[str, Any] = {STRANGE: profile.thresholds.p_values(profile.strangeness(rows, outputs))}
-    for source in sources(policy, profile):
-        sight.update(look(source, profile, rows, outputs))
+    sight = sight_of(policy, profile, rows, outputs)
     return Monitors.of(policy, profile, DEPTH), [f"{i:016x}" for i in range(len(rows))], sight
 
 

@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 from support.models import LinearModel, benign_rows
+from support.sights import sight_of
 
-from guard.account import MAX_DEPTH, RATIO, Monitors, look, sources
+from guard.account import MAX_DEPTH, OFFSET, RATIO, Monitors, strange
 from guard.monitor.combine import COVERAGE, EMBEDDING, PROBING, SHARED, SHARES, STRANGE
 from guard.monitor.coverage import REPEATED
 from guard.monitor.shared import SLACK
@@ -19,10 +20,7 @@ ROWS = benign_rows(LinearModel)[:20].astype(np.float32)
 
 def seen(profile, rows=ROWS, policy=POLICY):
     outputs = Outputs(LinearModel().predict(rows).scores)
-    sight = {STRANGE: profile.thresholds.p_values(profile.strangeness(rows, outputs))}
-    for source in sources(policy, profile):
-        sight.update(look(source, profile, rows, outputs))
-    return sight
+    return sight_of(policy, profile, rows, outputs)
 
 
 def test_every_part_has_its_weight_and_missing_ones_leave_theirs_to_the_others(linear_profile):
@@ -32,7 +30,7 @@ def test_every_part_has_its_weight_and_missing_ones_leave_theirs_to_the_others(l
 
     assert weights(POLICY, linear_profile) == pytest.approx(SHARES)
     bare = dataclasses.replace(linear_profile, embedding=None, probing=None)
-    assert weights(POLICY, bare) == pytest.approx({STRANGE: 5 / 7, SHARED: 2 / 7})
+    assert weights(POLICY, bare) == pytest.approx({STRANGE: 0.75, SHARED: 0.25})
     off = Policy.model_validate({"on_error": "flag", "monitor": {"shared": False}})
     assert weights(off, bare) == {STRANGE: 1.0}
 
@@ -81,3 +79,11 @@ def test_the_parts_spend_the_calibration_risk_and_no_more(linear_profile):
     profile = linear_profile.at_risk(0.01)
     spent = profile.thresholds.risk + profile.probing.risk + parts[COVERAGE].risk
     assert spent + MAX_DEPTH * sum(each.risk for each in watched.values()) == pytest.approx(0.01)
+
+
+def test_drift_forgives_a_little_strangeness(linear_profile):
+    cut = linear_profile.thresholds.cuts[0]
+    scores = np.array([cut + OFFSET / 2, cut + 2 * OFFSET])
+    none = Policy.model_validate({"on_error": "flag", "monitor": {"drift": 0.0}})
+    assert (strange(none, linear_profile, scores) == linear_profile.thresholds.levels[0]).all()
+    assert strange(POLICY, linear_profile, scores)[0] > strange(POLICY, linear_profile, scores)[1]

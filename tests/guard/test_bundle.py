@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from guard import bundle, models
+from guard.card import canonical, sha256, site_file
 from guard.errors import IntegrityError, MedwardError
 from guard.monitor.combine import PROBING, SHARES, STRANGE
 from guard.policy import Policy
@@ -54,6 +56,11 @@ def make(path, x, spec=SPEC, **options):
     return bundle.save(path, model, POLICY, profile, data_digest="d" * 64, sizes={"benign": len(X)}, **options)
 
 
+def with_site(to, site="Hospital A", rows=X + 9, sizes=None):
+    profile = Profile.fit(to.model, rows, risk=POLICY.monitor.calibration_risk, secret=1)
+    return bundle.add_site(to, site, profile, data_digest="e" * 64, sizes=sizes or {"benign": len(rows)})
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     path = tmp_path_factory.mktemp("source") / "m.onnx"
@@ -71,12 +78,21 @@ def masters(tmp_path_factory, source):
         "model.onnx": make(folder / "onnx", source),
         "model.skops": make(folder / "skops", estimator, probabilities),
         "entrypoint.json": make(folder / "code", score),
+        "sites": with_site(make(folder / "sites", source)),
     }
 
 
 @pytest.fixture
 def copy(masters, tmp_path):
     return Path(shutil.copytree(masters["model.onnx"].path, tmp_path / "bundle"))
+
+
+@pytest.fixture
+def sited(masters, tmp_path):
+    return Path(shutil.copytree(masters["sites"].path, tmp_path / "sited"))
+
+
+SITE = site_file("Hospital A")
 
 
 @pytest.mark.parametrize("file", models.FILES)
@@ -132,8 +148,9 @@ def test_a_flipped_byte_anywhere_is_named_and_refused(masters, data):
     bundle.load(folder, allow_code=True)
 
 
-@pytest.mark.parametrize("file", ["card.json", "policy.toml", "profile.npz", "model.onnx"])
-def test_missing_cut_linked_or_replaced_files_are_named(copy, file):
+@pytest.mark.parametrize("file", ["card.json", "policy.toml", "profile.npz", "model.onnx", SITE])
+def test_missing_cut_linked_or_replaced_files_are_named(sited, file):
+    copy = sited
     good = (copy / file).read_bytes()
     (copy / file).write_bytes(good[:-1])
     with pytest.raises(IntegrityError, match=f"^{file}: "):
@@ -172,8 +189,8 @@ def rewrite(folder, **changes):
     """What someone with write access can do: change the card and seal it again."""
     content = json.loads((folder / "card.json").read_bytes()) | changes
     content.pop("digest")
-    digest = bundle.sha256(bundle.canonical(content))
-    (folder / "card.json").write_bytes(bundle.canonical({**content, "digest": digest}))
+    digest = sha256(canonical(content))
+    (folder / "card.json").write_bytes(canonical({**content, "digest": digest}))
 
 
 def test_only_expect_detects_a_full_rewrite(copy):
@@ -211,7 +228,7 @@ def test_a_card_that_is_no_card_is_refused(copy, text):
 def test_a_corrupt_model_with_a_matching_card_is_one_sentence(copy):
     (copy / "model.onnx").write_bytes(b"garbage")
     files = json.loads((copy / "card.json").read_bytes())["files"]
-    rewrite(copy, files={**files, "model.onnx": bundle.sha256(b"garbage")})
+    rewrite(copy, files={**files, "model.onnx": sha256(b"garbage")})
     with pytest.raises(MedwardError, match=r"model\.onnx: onnxruntime cannot load"):
         bundle.load(copy)
 
@@ -292,6 +309,103 @@ def test_a_failing_export_leaves_nothing_behind(tmp_path):
         bundle.save(tmp_path / "out", object(), POLICY, profile, data_digest="", sizes={})
 
 
+def test_a_site_s_calibration_is_loaded_beside_the_bundle_s_own(masters):
+    added = masters["sites"]
+    assert {each.name for each in added.path.iterdir()} == {
+        "card.json",
+        "policy.toml",
+        "profile.npz",
+        "model.onnx",
+        "site-Hospital-A-" + sha256(b"Hospital A")[:12] + ".npz",
+    }
+    loaded = bundle.load(added.path, expect=added.digest)
+    assert loaded.card == added.card
+    assert loaded.card.sites["Hospital A"].model_dump() == {"data_digest": "e" * 64, "sizes": {"benign": 400}}
+    assert loaded.guard().sites.keys() == {"Hospital A"}
+    own, shared = loaded.sites["Hospital A"], masters["model.onnx"].profile
+    outputs = added.model.predict(X)
+    assert np.median(own.strangeness(X, outputs)) > 4 > 1 > np.median(shared.strangeness(X, outputs))
+    np.testing.assert_array_equal(loaded.profile.reference, shared.reference)
+    for profile in (own, added.sites["Hospital A"]):
+        refit = Profile.fit(added.model, X + 9, risk=0.001, secret=1)
+        np.testing.assert_array_equal(profile.reference, refit.reference)
+
+
+def test_a_site_is_replaced_and_added_to_others_and_nothing_else_changes(masters, sited):
+    (sited / "profile.npz").chmod(0o600)
+    sited.chmod(0o750)
+    before = {each.name: each.read_bytes() for each in sited.iterdir()}
+    again = with_site(bundle.load(sited), rows=X[:200] + 5)
+    both = with_site(again, "hospital a", rows=X[:300])
+    loaded = bundle.load(sited, expect=both.digest)
+    assert {site: each.sizes["benign"] for site, each in loaded.card.sites.items()} == {
+        "Hospital A": 200,
+        "hospital a": 300,
+    }
+    after = {each.name: each.read_bytes() for each in sited.iterdir()}
+    assert {name for name in before if before[name] != after[name]} == {"card.json", SITE}
+    assert (sited / site_file("hospital a")).stat().st_mode & 0o777 == 0o600  # as private as the bundle's own
+    assert sited.stat().st_mode & 0o777 == 0o750
+    assert [each.name for each in sited.parent.iterdir()] == ["sited"]
+
+
+def test_a_site_is_not_added_to_a_bundle_that_changed_or_under_a_name_that_is_no_organisation(sited):
+    loaded = bundle.load(sited)
+    with_site(loaded, "other")
+    with pytest.raises(MedwardError, match="was changed since it was loaded"):
+        with_site(loaded, "third")
+    assert bundle.load(sited).sites.keys() == {"Hospital A", "other"}
+    for name in ("", "a/b", "a\n", "a" * 129):
+        with pytest.raises(MedwardError, match="1 to 128 printable characters"):
+            with_site(bundle.load(sited), name)
+
+
+@settings(max_examples=200, deadline=None)
+@given(names=st.sets(st.text(min_size=1, max_size=128), min_size=2, max_size=8))
+def test_every_site_has_a_file_of_its_own_whatever_its_name(names):
+    files = {site_file(name).lower() for name in names}
+    assert len(files) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9-]{1,75}\.npz", file) for file in files)
+
+
+def test_a_site_s_file_that_the_card_does_not_know_or_lacks_is_refused(copy, sited):
+    shutil.copy(sited / SITE, copy)
+    with pytest.raises(IntegrityError, match=f"^{SITE}: is not part of the bundle"):
+        bundle.load(copy)
+    card = json.loads((sited / "card.json").read_bytes())
+    for sites in ({}, {"Hospital B": card["sites"]["Hospital A"]}, {**card["sites"], "x": card["sites"]["Hospital A"]}):
+        rewrite(sited, sites=sites)
+        with pytest.raises(IntegrityError, match="names the files"):
+            bundle.load(sited)
+
+
+def test_a_bundle_from_before_there_were_sites_still_loads(copy):
+    content = json.loads((copy / "card.json").read_bytes())
+    del content["sites"], content["digest"]
+    (copy / "card.json").write_bytes(canonical({**content, "digest": sha256(canonical(content))}))
+    assert bundle.load(copy).sites == {}
+    assert with_site(bundle.load(copy), "new").digest == bundle.load(copy).digest
+
+
+def test_sealing_keeps_the_sites_and_names_one_that_the_edited_policy_is_too_strict_for(sited):
+    text = (sited / "policy.toml").read_text()
+    mild = text.replace("calibration_risk = 0.001", "calibration_risk = 0.05")
+    (sited / "policy.toml").write_text(mild)
+    bundle.seal(sited)
+    assert bundle.load(sited).sites["Hospital A"].risk == 0.05
+    few = with_site(bundle.load(sited), rows=X[:150])
+    (sited / "policy.toml").write_text(text.replace("calibration_risk = 0.001", "calibration_risk = 1e-15"))
+    with pytest.raises(MedwardError, match=f"^{SITE}: calibration: 90 benign rows cannot support risk"):
+        bundle.seal(sited)
+    (sited / "policy.toml").write_text(mild)
+    assert bundle.seal(sited) == few.digest
+
+
+def test_overwriting_a_bundle_drops_the_sites_of_the_old_model(sited, source):
+    assert make(sited, source, overwrite=True).sites == {}
+    assert not (sited / SITE).exists()
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -307,26 +421,40 @@ def counted(real):
         return real(*args)
     return step
 bundle._sync, Path.rename = counted(bundle._sync), counted(Path.rename)
-bundle.save(sys.argv[1], old.model, old.policy, old.profile, data_digest="new", sizes={}, overwrite=True)
+if sys.argv[3] == "save":
+    bundle.save(sys.argv[1], old.model, old.policy, old.profile, data_digest="new", sizes={}, overwrite=True)
+else:
+    bundle.add_site(old, "new", old.profile, data_digest="", sizes={})
 """
 
 
 @pytest.mark.parametrize(("step", "left"), [(1, "old"), (5, "old"), (6, "old"), (7, "none"), (8, "new")])
 def test_a_kill_leaves_the_old_bundle_or_the_new_or_none_but_never_half(copy, step, left):
-    done = subprocess.run([sys.executable, "-c", KILLED, str(copy), str(step)], capture_output=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    killed(copy, step, "save")
     if left == "none":
         assert not copy.exists()
     else:
         assert bundle.load(copy).card.data_digest == {"old": "d" * 64, "new": "new"}[left]
 
 
-def test_serving_an_onnx_bundle_loads_no_torch(masters):
+@pytest.mark.parametrize(("step", "left"), [(1, set()), (7, set()), (9, {"new"})])
+def test_a_kill_while_a_site_is_added_leaves_the_old_bundle_or_the_new(copy, step, left):
+    killed(copy, step, "site")
+    assert bundle.load(copy).sites.keys() == left
+
+
+def killed(folder, step, what):
+    done = subprocess.run([sys.executable, "-c", KILLED, str(folder), str(step), what], capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+
+
+@pytest.mark.parametrize("kind", ["model.onnx", "sites"])
+def test_serving_an_onnx_bundle_loads_no_torch(masters, kind):
     code = (
         "import sys, numpy as np, guard.bundle as b; from guard.types import Query; "
-        "g = b.load(sys.argv[1]).guard(); g.answer(Query(principal=('a',), inputs=np.zeros((2, 4)))); "
+        "g = b.load(sys.argv[1]).guard(); g.answer(Query(principal=('Hospital A',), inputs=np.zeros((2, 4)))); "
         "print(sorted({'torch', 'sklearn', 'onnx', 'transformers', 'skops', 'scipy'} & set(sys.modules)))"
     )
-    run = [sys.executable, "-c", code, str(masters["model.onnx"].path)]
+    run = [sys.executable, "-c", code, str(masters[kind].path)]
     done = subprocess.run(run, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "error"})
     assert (done.stdout.strip(), done.stderr) == ("[]", "")

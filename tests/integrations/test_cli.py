@@ -53,6 +53,7 @@ def desk(tmp_path_factory):
     np.savez(folder / "high_labels.npz", test_inputs=test, test_labels=labels + 9)
     np.savez(folder / "word_labels.npz", test_inputs=test, test_labels=np.array(["no"] * 60))
     np.savez(folder / "few.npz", inputs=normal(3))
+    np.savez(folder / "clinic.npz", inputs=normal(150) + np.float32(9))
     np.savez(folder / "nan.npz", inputs=np.full((300, 4), np.nan, np.float32))
     np.savez(folder / "words.npz", inputs=np.full((300, 4), "a"))
     np.savez(folder / "pickled.npz", inputs=np.array([{}], object))
@@ -138,6 +139,49 @@ def test_an_edited_policy_is_refused_until_it_is_sealed(medward):
     assert bundles.load("bundle").policy.on_error == "flag"
 
 
+def test_a_site_gets_a_calibration_of_its_own_and_is_served_by_it(medward):
+    code, out, err = medward("calibrate", "bundle", "clinic.npz", "--site", "clinic")
+    assert (code, err) == (0, "")
+    made = bundles.load("bundle")
+    own, shared = made.sites["clinic"].thresholds, made.profile.thresholds
+    assert out.splitlines() == [
+        "clinic: calibrated on 150 benign rows, 90 of them as reference",
+        f"smallest tail it bounds: {own.levels[0]:g} of benign inputs; the bundle's own: {shared.levels[0]:g}",
+        "note: fewer rows bound only a larger tail: no more false alarms, but a thief is noticed later; "
+        "add rows for a smaller one",
+        "note: the screen is idle: a rate of 0.01 needs at least 100 calibration rows",
+        f"bundle: bundle  digest {made.digest}; restart servers of it",
+    ]
+    assert own.levels[0] > shared.levels[0]
+
+    tokens = {site: medward("keys", "add", f"{site}/key", "--state", "state")[1].strip() for site in ("clinic", "ward")}
+    found = {}
+    with TestClient(load_app(Path("bundle"), state=Path("state"))) as client:
+        for site, token in tokens.items():
+            rows = np.load("clinic.npz")["inputs"][:40]
+            reply = client.post("/v1/predict", json={"inputs": rows.tolist()}, headers={"X-API-Key": token})
+            found[site] = set(reply.raise_for_status().json()["levels"])
+    assert found == {"clinic": {"rounded"}, "ward": {"withheld"}}
+
+    replaced = medward("calibrate", "bundle", "benign.npz", "--site", "clinic")[1]
+    assert "clinic: calibrated on 300 benign rows" in replaced
+    assert "note:" not in replaced
+    assert bundles.load("bundle").digest in replaced
+
+
+def test_a_site_without_a_key_is_named_when_the_bundle_is_served(medward, caplog):
+    medward("calibrate", "bundle", "clinic.npz", "--site", "clinik")
+    medward("keys", "add", "clinic/key", "--state", "state")
+    with TestClient(load_app(Path("bundle"), state=Path("state"))):
+        pass  # closes what it opened
+    assert "site 'clinik' has a calibration of its own, but no key begins with that name" in caplog.text
+    caplog.clear()
+    medward("keys", "add", "clinik/key", "--state", "state")
+    with TestClient(load_app(Path("bundle"), state=Path("state"))):
+        pass  # closes what it opened
+    assert "clinik" not in caplog.text
+
+
 def test_keys_are_shown_once_listed_without_their_secret_and_revoked(medward):
     code, token, _ = medward("keys", "add", "hospital-a/radiology/key-1", "--state", "state", "--days", "30")
     assert code == 0
@@ -201,6 +245,10 @@ def protecting(*arguments, model=MODEL, data="benign.npz", on_error=("--on-error
     return ("protect", model, "--data", data, *on_error, "-o", "out", *arguments)
 
 
+def calibrating(*arguments, bundle="bundle", data="clinic.npz", site="clinic"):
+    return ("calibrate", bundle, data, "--site", site, *arguments)
+
+
 def validating(*arguments, bundle="bundle", data="test.npz"):
     return ("validate", bundle, "--data", data, "-o", "report", *arguments)
 
@@ -237,6 +285,17 @@ def validating(*arguments, bundle="bundle", data="test.npz"):
         (protecting("--seed", "-1"), "--seed"),
         ((*PROTECT, "--on-error", "withhold", "-o", "bundle"), "not empty"),
         ((*PROTECT, "--on-error", "withhold", "-o", "policy.toml"), "not a folder"),
+        (calibrating(site="clinic/ward"), "a level is 1 to 128 printable characters without '/', got 'clinic/ward'"),
+        (calibrating(site=""), "1 to 128 printable characters"),
+        (calibrating(bundle="missing"), "missing: is not a bundle folder"),
+        (calibrating(data="missing.npz"), "missing.npz"),
+        (calibrating(data="few.npz"), "3 benign rows are too few; give at least 100"),
+        (calibrating(data="nan.npz"), "finite"),
+        (calibrating("--split", "test", data="wide.npz"), "expected shape (n >= 1, 4), got (20, 5)"),
+        (calibrating("--split", "val"), "there is no split 'val'; it has data"),
+        (calibrating("--expect", "0" * 64), "expected 000000000000"),
+        (calibrating("--seed", "-1"), "--seed"),
+        (("calibrate", "bundle", "clinic.npz"), "Missing option '--site'"),
         (validating(bundle="missing"), "missing: is not a bundle folder"),
         (validating(bundle="."), "card.json: cannot be read"),
         (validating(data="missing.npz"), "missing.npz"),
@@ -286,10 +345,20 @@ def test_a_damaged_bundle_file_is_named(medward, file):
     assert f"medward: {file}: " in mistake(medward(*validating()))
 
 
+def test_a_damaged_calibration_of_a_site_is_named(medward):
+    medward(*calibrating())
+    (file,) = Path("bundle").glob("site-*")
+    file.write_bytes(file.read_bytes()[:-1])
+    for command in (validating(), calibrating(), ("seal", "bundle"), ("serve", "bundle", "--no-keys")):
+        assert f"medward: {file.name}: " in mistake(medward(*command))
+
+
 def test_a_bundle_of_code_needs_allow_code(medward):
     options = ("--output", "logits", "--classes", "no,yes")
     assert medward(*protecting(*options, model="site_models_for_cli:scores"))[0] == 0
     assert "allow" in mistake(medward(*validating(bundle="out")))
+    assert "allow" in mistake(medward(*calibrating(bundle="out")))
+    assert medward(*calibrating("--allow-code", bundle="out"))[0] == 0
 
 
 def test_a_missing_library_says_what_to_install(medward, monkeypatch):

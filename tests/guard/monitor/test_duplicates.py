@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guard.monitor.contents import RADIUS, WIDTH
+from attacks.benchmarks.tasks import load
+from guard.monitor.contents import RADIUS, WIDTH, Contents
 from guard.monitor.duplicates import ROOM, TABLES, Arrival, Duplicates, Found, Insistence
 from guard.stores import MemoryStore
 from guard.types import Action
@@ -231,3 +233,18 @@ def test_accounts_and_lists_are_one_transaction_of_a_store():
     actions = [query(f"a/{i % 4}", arrival, float(i)) for i, arrival in enumerate(shaken(24))]
     assert Action.COARSEN in actions
     assert actions[:8] == [Action.ALLOW] * 8
+
+
+@pytest.mark.data
+@pytest.mark.skipif("MEDWARD_DATA" not in os.environ, reason="MEDWARD_DATA is not set")
+def test_patients_are_told_apart_and_copies_of_a_radiograph_are_found():
+    task = load("pneumoniamnist", seed=0)
+    contents = Contents.fit(task.splits["calibration"].inputs, seed=0)
+    images = task.splits["holdout"].inputs
+    copies = np.clip(images[-200:] * 0.95 + np.random.default_rng(0).normal(size=images[-200:].shape) * 0.01, 0, 1)
+    arrivals = [Arrival(*each, str(i), 0) for i, each in enumerate(zip(*contents.see(images), strict=True))]
+    lists, found = ask(arrivals)
+    assert sum(each.kind != "new" for each in found) <= 0.003 * len(images)
+    arrivals = [Arrival(*each, f"copy {i}", 0) for i, each in enumerate(zip(*contents.see(copies), strict=True))]
+    _, found = ask(arrivals, lists=lists, now=1.0)
+    assert sum(each.kind == "changed" for each in found) >= 190

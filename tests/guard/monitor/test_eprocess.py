@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guard.monitor.combine import Combined
-from guard.monitor.eprocess import STAKES, EProcess
+from guard.monitor.eprocess import BETTORS, EProcess
 from guard.types import Action, Observation
 
 GRID = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
@@ -28,14 +28,15 @@ def run(p_values, *, levels=GRID, ladder=LADDER, contamination=0.0, ratio=1.0):
 
 @given(st.lists(st.sampled_from([*GRID, 1.0]), min_size=1, max_size=40))
 def test_wealth_is_the_average_over_bettors_and_starting_times(p_values):
+    shares = [np.array([lean**j for j in range(len(GRID))]) for lean, _ in BETTORS]
     parts = [
-        math.prod((1 - w) + w * (p <= tau) / tau for p in p_values[start:]) / ((start + 1) * (start + 2))
-        for w in STAKES
-        for tau in GRID
+        math.prod(1 - w + w * ((p <= np.array(GRID)) / GRID @ v) / v.sum() for p in p_values[start:])
+        / ((start + 1) * (start + 2))
+        for v, (_, w) in zip(shares, BETTORS, strict=True)
         for start in range(len(p_values))
     ]
     _, verdicts = run(p_values)
-    wealth = math.log(math.fsum(parts) / len(STAKES) / len(GRID))
+    wealth = math.log(math.fsum(parts) / len(BETTORS))
     log_e = verdicts[-1].evidence["log_e"]
     assert wealth - 3e-7 * len(p_values) - 1e-9 <= log_e <= wealth + 1e-9, "rounded down, never up"
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guard.monitor import Combined, EProcess, SharedPerturbation, Sighting
-from guard.monitor.eprocess import STAKES
+from guard.monitor.eprocess import payoffs
 from guard.monitor.shared import CHAINS, CODES, HORIZON, SLACK, epoch_risk, learnt, scores, shared_levels, unit
 from guard.screen import Thresholds
 from guard.screen.conformal import risks
@@ -158,11 +158,7 @@ def test_a_long_good_past_buys_an_attacker_few_requests(signs):
     attacked = normal(100, 11) + np.resize(signs, (100, 1)) * PUSH
     p = p_values(np.concatenate([normal(1000, 10), attacked]), monitor)
     assert 1000 < requests(p, monitor.levels) < 1030
-    wealth = [
-        sum(math.log(1 - stake + stake / level * (each <= level)) for each in p[:1030])
-        for level in monitor.levels
-        for stake in STAKES
-    ]
+    wealth = np.log([payoffs(each, monitor.levels, 0.0, 1.0) for each in p[:1030]]).sum(axis=0)
     assert max(wealth) < math.log(100), "spread starting times must be what notices it"
 
 

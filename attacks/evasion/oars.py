@@ -1,0 +1,177 @@
+"""OARS: where a defense refuses near-duplicates, ask only about what it does not take for one.
+
+Around a search by random noise: the answers to an input plus noise tell, by their correlation with it, in which
+direction another class lies, and a step of one radius that way is the candidate. Questions need not lie within the
+radius, only the candidate does. So a refusal that shows is an oracle: the least strength of noise that is not refused
+is found by bisection, and refused noise is drawn anew. Noise comes in blocks, since fine noise leaves an image what it
+was to whoever looks for near-duplicates. `foresee` is the attacker's own copy of the defense, fitted on data like its
+owner's but without its secrets: noise that it would refuse is drawn anew without asking, so that no refusal need show,
+and a candidate that it would refuse is kept unasked.
+
+Reference: Feng, Hooda, Mangaokar, Fawaz, Jha, Prakash, "Stateful defenses for machine learning models are not yet
+secure against black-box attacks", CCS 2023 (step sizes by bisection, refused directions drawn anew); Ilyas, Engstrom,
+Athalye, Lin, "Black-box adversarial attacks with limited queries and information", ICML 2018 (the search, which here
+stays at the input, so that all its questions count at every step).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from attacks.ascent import Ascent, margin
+from attacks.ball import Ball
+from attacks.base import Access
+from attacks.evasion.per_image import Ask, BlackBox
+
+CELLS = 14  # blocks of noise along an image's side
+EVERY = 25  # answers between two candidates
+STRONGEST = 32.0  # noise, in radii
+PROBES = 4  # questions at each strength that is tried
+BISECTIONS = 5  # of the strength, on a logarithmic scale
+PATIENCE = 5  # refusals in a row before the strength is looked for anew
+TRIES = 20  # draws of noise at most until one is foreseen to pass
+
+Foresee = Callable[[Tensor], bool]
+"""Whether the attacker expects the point ``(1, *shape)`` to be refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OARS(BlackBox):
+    """The attack."""
+
+    @property
+    def name(self) -> str:
+        """``oars``."""
+        return "oars"
+
+    @property
+    def access(self) -> Access:
+        """It is shown scores."""
+        return Access.SCORES
+
+    def search(self, ask: Ask, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
+        """The search on every row, one after the other."""
+        return oars(ask, x, y, ball, queries=self.queries, generator=generator)
+
+
+def oars(
+    ask: Ask,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    *,
+    generator: torch.Generator,
+    queries: int = 1000,
+    foresee: Foresee | None = None,
+) -> Ascent:
+    """Search from rows `x (n, *shape)` answered with `y (n,)`, at most `queries` questions each; a refusal counts.
+
+    A row wins, and is done, when a candidate is answered with another class; one that never does keeps its latest.
+    Where scores are hidden the labels take their place.
+    """
+    found = Ascent.nothing(x)
+    if ball.empty or queries < 1:
+        return found
+    for row in range(len(x)):
+        search = _Search(ask, x[row : row + 1], y[row : row + 1], ball, queries, generator, foresee)
+        search.run()
+        found.adversarial[row], found.won[row] = search.candidate[0], search.won
+        found.value[row] = search.value
+        found.queries += search.asked
+    return found
+
+
+class _Search:
+    """One row: what noise was answered how, the candidate it points to, and the strength of noise in radii."""
+
+    def __init__(
+        self,
+        ask: Ask,
+        x: Tensor,
+        y: Tensor,
+        ball: Ball,
+        queries: int,
+        generator: torch.Generator,
+        foresee: Foresee | None,
+    ) -> None:
+        self._ask, self._x, self._y, self._ball, self._queries = ask, x, y, ball, queries
+        self._generator, self._foresee = generator, foresee
+        self._changes: list[Tensor] = []
+        self._values: list[float] = []
+        self._strength = 1.0
+        self.candidate, self.value, self.won, self.asked = x.clone(), -torch.inf, False, 0
+
+    def run(self) -> None:
+        """Ask about noise, and every so often about the candidate."""
+        refused = 0
+        while self._left and not self.won:
+            refused = 0 if self._probe(self._strength) else refused + 1
+            if refused == PATIENCE:
+                before, refused = self.asked, 0
+                self._strength = self._bisected()
+                if self.asked == before:
+                    break  # whatever could be asked is foreseen to fail
+            elif not refused and len(self._values) % EVERY == 0:
+                self._step()
+
+    @property
+    def _left(self) -> int:
+        return self._queries - self.asked
+
+    def _bisected(self) -> float:
+        """The least strength, from the present one, at which at least half of the noise passes."""
+        low, high = self._strength, STRONGEST
+        for _ in range(BISECTIONS):
+            middle = float((low * high) ** 0.5)
+            passed = sum(self._probe(middle) for _ in range(PROBES))
+            low, high = (low, middle) if passed >= PROBES / 2 else (middle, high)
+        return high
+
+    def _probe(self, strength: float) -> bool:
+        """Ask about noise of this strength, if any is foreseen to pass; whether it was answered."""
+        for _ in range(TRIES):
+            point = self._ball.usable(self._ball.clip(self._x + strength * self._noise()), self._x)
+            if self._foresee is None or not self._foresee(point):
+                break
+        else:
+            return False
+        value, label = self._answer(point)
+        if label >= 0:
+            self._changes.append(point - self._x)
+            self._values.append(value)
+        return label >= 0
+
+    def _step(self) -> None:
+        """Take the point a radius away in the direction that all answers so far point to, and ask if that is wise."""
+        values = torch.tensor(self._values, device=self._x.device)
+        weights = (values - values.mean()).view(-1, *[1] * (self._x.ndim - 1))
+        slope = (weights * torch.cat(self._changes)).mean(dim=0, keepdim=True)
+        self.candidate = self._ball.usable(self._ball.clip(self._x + self._ball.step(slope)), self._x)
+        if self._foresee is not None and self._foresee(self.candidate):
+            return
+        self.value, label = self._answer(self.candidate)
+        self.won = label >= 0 and label != int(self._y[0])
+
+    def _answer(self, point: Tensor) -> tuple[float, int]:
+        """How far the answer leans to another class, and the label; -1 where refused or nothing is left to ask."""
+        if self._left < 1:
+            return -torch.inf, -1
+        self.asked += 1
+        scores, labels = self._ask(point)
+        value, label = float(margin(scores, self._y)[0]), int(labels[0])
+        if label >= 0 and value != value:  # hidden
+            value = 1.0 if label != int(self._y[0]) else -1.0
+        return value, label
+
+    def _noise(self) -> Tensor:
+        shape = tuple(self._x.shape)
+        if len(shape) != 4:
+            return self._ball.surface(shape, self._generator)
+        cells = tuple(min(CELLS, side) for side in shape[2:])
+        blocks = torch.randint(0, 2, (*shape[:2], *cells), generator=self._generator).float() * 2 - 1
+        return self._ball.step(F.interpolate(blocks.to(self._x.device), size=shape[2:]))

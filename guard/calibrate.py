@@ -1,0 +1,67 @@
+"""From benign rows to a profile: the bundle's own when a model is protected, and a site's own, later.
+
+A site is an organisation, the first level of a principal: all accounts below it are judged against one calibration, its
+own or else the bundle's, for the evidence of a path must be of one kind. The bounds are then relative to that site's
+ordinary inputs, which another site's scanners and patients need not resemble.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from guard import bundle
+from guard.data import Split, conform, digest
+from guard.errors import MedwardError
+from guard.pipeline import checked_principal
+from guard.policy import Policy
+from guard.profile import Profile
+from guard.protocols import Model
+
+
+def learn(model: Model, benign: Split, policy: Policy, *, seed: int = 0) -> tuple[Profile, dict[str, int]]:
+    """A profile of `benign`, whose inputs `model` takes as they are, and how many rows it had and used.
+
+    Raises `MedwardError` for too few rows, and for copies where the bounds need independent rows.
+    """
+    inputs = benign.inputs
+    distinct = len(np.unique(inputs.reshape(len(inputs), -1), axis=0))
+    if distinct < len(inputs) / 2:
+        raise MedwardError(
+            f"calibration: only {distinct} of {len(inputs)} rows are distinct; the bounds need independent rows"
+        )
+    profile = Profile.fit(
+        model,
+        inputs,
+        risk=policy.monitor.calibration_risk,
+        patients=benign.patients,
+        seed=seed,
+        codes=policy.release.codes,
+        temperature=policy.release.temperature,
+    )
+    return profile, {"benign": len(inputs), "distinct": distinct, "reference": len(profile.reference)}
+
+
+def calibrate(
+    path: Path,
+    benign: Split,
+    site: str,
+    *,
+    seed: int = 0,
+    allow_code: bool = False,
+    expect: str | None = None,
+) -> bundle.Bundle:
+    """Give `site` a calibration of its own in the bundle at `path`, or replace the one it has; the new bundle.
+
+    `benign` are ordinary cases of that site, as for `guard.protect`. What answers look like, what they cost a budget,
+    and which images are near-duplicates stay the same for all sites. `allow_code` and `expect` are those of
+    `guard.bundle.load`.
+    """
+    checked_principal((site,))
+    loaded = bundle.load(path, allow_code=allow_code, expect=expect)
+    rows = replace(benign, inputs=conform(benign.inputs, loaded.model.spec))
+    profile, sizes = learn(loaded.model, rows, loaded.policy, seed=seed)
+    own = replace(profile, codebook=None, contents=None)
+    return bundle.add_site(loaded, site, own, data_digest=digest(benign), sizes=sizes)

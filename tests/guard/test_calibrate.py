@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from guard import bundle
+from guard.calibrate import calibrate
+from guard.data import Split, digest
+from guard.errors import IntegrityError, MedwardError
+from guard.policy import Policy
+from guard.protect import protect
+from guard.types import Level, Query
+
+POLICY = Policy(on_error="withhold")
+rng = np.random.default_rng(5)
+ROWS = rng.normal(size=(400, 4)).astype(np.float32)
+SITE = (rng.normal(size=(300, 4)) * [1, 1, 0.1, 0.1] + [0, 0, 7, -7]).astype(np.float32)
+
+
+def bright(batch):
+    """Says whether an image is bright; named in a bundle, which imports it."""
+    mean = batch.mean(axis=(1, 2, 3))
+    return np.stack([0.5 - mean, mean - 0.5], axis=1)
+
+
+@pytest.fixture(scope="module")
+def master(tmp_path_factory):
+    model = LogisticRegression().fit(ROWS, ROWS[:, 0] > 0)
+    path = tmp_path_factory.mktemp("master") / "bundle"
+    return protect(model, Split(ROWS), POLICY, path, classes=("no", "yes"))
+
+
+@pytest.fixture
+def path(master, tmp_path):
+    return Path(shutil.copytree(master.path, tmp_path / "bundle"))
+
+
+def withheld(guard, principal, rows):
+    """The share of rows that is refused."""
+    levels = guard.answer(Query(principal=principal, inputs=rows)).levels
+    return np.mean([level is Level.WITHHELD for level in levels])
+
+
+def test_a_site_is_judged_by_the_rows_it_was_calibrated_on(path):
+    made = calibrate(path, Split(SITE[:200]), "clinic")
+    guard = bundle.load(path, expect=made.digest).guard()
+    assert withheld(guard, ("clinic", "key"), SITE[200:]) < 0.1
+    assert withheld(guard, ("other", "key"), SITE[200:]) == 1
+    assert withheld(guard, ("clinic", "key"), ROWS[:50]) > 0.9
+
+
+def test_the_card_says_what_a_site_was_learned_from_and_the_answers_stay_the_bundle_s(path):
+    made = calibrate(path, Split(SITE), "clinic")
+    described = made.card.sites["clinic"]
+    assert described.data_digest == digest(Split(SITE))
+    assert described.sizes == {"benign": 300, "distinct": 300, "reference": len(made.sites["clinic"].reference)}
+    assert made.sites["clinic"].codebook is None
+    assert made.profile.codebook is not None
+
+
+def test_images_are_scaled_as_the_model_s_are_and_near_duplicates_are_known_by_one_map(tmp_path):
+    scans = rng.integers(0, 120, (300, 8, 8)).astype(np.uint8)
+    spec = {"output": "logits", "classes": ("dark", "bright")}
+    protect(bright, Split(scans), POLICY, tmp_path / "images", **spec)
+    made = calibrate(tmp_path / "images", Split(scans[:200] + np.uint8(120)), "clinic", allow_code=True)
+    assert made.profile.contents is not None
+    assert made.sites["clinic"].contents is None
+    shares = [withheld(made.guard(), (site, "key"), scans[200:, None] / 255 + 120 / 255) for site in ("clinic", "ward")]
+    assert shares[0] < 0.1
+    assert shares[1] == 1
+
+
+def test_another_secret_and_the_policy_s_risk(path):
+    text = (path / "policy.toml").read_text()
+    (path / "policy.toml").write_text(text.replace("calibration_risk = 0.001", "calibration_risk = 0.05"))
+    bundle.seal(path)
+    made = calibrate(path, Split(ROWS), "clinic")
+    again = calibrate(path, Split(ROWS), "clinic")
+    assert made.sites["clinic"].risk == made.profile.risk == 0.05
+    secrets = [each.embedding.fingerprint for each in (made.profile, made.sites["clinic"], again.sites["clinic"])]
+    assert len(set(secrets)) == 3  # who learns one site's maps knows no other's
+
+
+def test_patients_count_once(path):
+    patients = np.repeat(np.arange(100), 3)
+    made = calibrate(path, Split(SITE, patients=patients), "clinic")
+    assert len(made.sites["clinic"].reference) <= 100
+    assert len(calibrate(path, Split(SITE), "clinic").sites["clinic"].reference) > 100
+
+
+@pytest.mark.parametrize(
+    ("benign", "site", "says"),
+    [
+        (Split(SITE), "clinic/ward", "1 to 128 printable characters"),
+        (Split(SITE), "", "1 to 128 printable characters"),
+        (Split(SITE[:20]), "clinic", "20 benign rows are too few; give at least 100"),
+        (Split(SITE[:40]), "clinic", "24 benign rows cannot support risk .*; give at least"),
+        (Split(SITE, patients=np.repeat(np.arange(30), 10)), "clinic", "18 benign rows cannot support risk"),
+        (Split(np.tile(SITE[:30], (10, 1))), "clinic", "only 30 of 300 rows are distinct"),
+        (Split(SITE[:, :3]), "clinic", r"expected shape \(n >= 1, 4\), got \(300, 3\)"),
+        (Split(SITE * np.nan), "clinic", "finite"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_one_sentence_and_leaves_the_bundle_as_it_was(path, master, benign, site, says):
+    with pytest.raises(MedwardError, match=says):
+        calibrate(path, benign, site)
+    assert bundle.load(path, expect=master.digest).sites == {}
+    assert [each.name for each in path.parent.iterdir()] == ["bundle"]
+
+
+def test_a_damaged_or_unexpected_bundle_is_not_calibrated(path, master):
+    with pytest.raises(IntegrityError, match="expected 000000000000"):
+        calibrate(path, Split(SITE), "clinic", expect="0" * 64)
+    (path / "profile.npz").write_bytes(b"")
+    with pytest.raises(IntegrityError, match=r"^profile\.npz: "):
+        calibrate(path, Split(SITE), "clinic", expect=master.digest)
