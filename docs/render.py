@@ -96,6 +96,43 @@ def tradeoff() -> str:
     return "\n".join(lines) + "\n"
 
 
+def detection() -> str:
+    """Queries until each thief is flagged, by the share of its queries that is theft; one account, then a hundred."""
+    details = json.loads((RESULTS / "stealing_detection_table.json").read_text())["details"]
+    shares = list(next(iter(details["thieves"].values())))
+    lines = [
+        "| thief | accounts | " + " | ".join(f"{float(share):.0%} theft" for share in shares) + " |",
+        "|---|---|" + "---|" * len(shares),
+    ]
+    for thief, cells in details["thieves"].items():
+        for accounts in dict.fromkeys(each for cell in cells.values() for each in cell):
+            found = [cells[share].get(accounts) for share in shares]
+            texts = ["" if each is None else f"{_count(each['median'])} ({_count(each['p90'])})" for each in found]
+            lines.append(f"| {thief} | {accounts} | {' | '.join(texts)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _count(value: float | None) -> str:
+    return "never" if value is None else f"{value:.0f}"
+
+
+def stolen() -> str:
+    """What a clone gained over a thief without a victim: bare, in full; then what was left of it at the flag."""
+    lines = [
+        "| thief | gain from the bare model | flagged at query | left, guarded | left, monitors alone |",
+        "|---|---|---|---|---|",
+    ]
+    for path in sorted(RESULTS.glob("stealing_gain_at_flag_*.json")):
+        details = json.loads(path.read_text())["details"]
+        alone = details["queries_to_flag"]["monitors alone"]
+        flagged = ", ".join("never" if each is None else str(each) for each in alone)
+        left = [details["share_at_flag"][arm]["mean"] for arm in ("guarded", "monitors alone")]
+        cells = ["no theft" if each is None else f"{each:.0%}" for each in left]
+        name = path.stem.removeprefix("stealing_gain_at_flag_").replace("_", " ")
+        lines.append(f"| {name} | {details['undefended_gain'][0]:+.3f} | {flagged} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def session() -> str:
     """What `medward demo` printed when it was measured, without the intervals and reasons."""
     printed = json.loads((RESULTS / "demo_seconds.json").read_text())["details"]["printed"].splitlines()
@@ -122,6 +159,8 @@ TABLES = {
     "claims": claims,
     "hardening": hardening,
     "tradeoff": tradeoff,
+    "detection": detection,
+    "stolen": stolen,
     "transforms": transforms,
     "findings": lambda: findings("pneumonia_validate_seconds"),
     "demo": lambda: findings("demo_seconds"),

@@ -1,0 +1,59 @@
+"""One calibration of the monitors, and benign traffic that it does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from stealing.watched import divided, victim
+from support.sights import sight_of
+
+from guard.policy import MonitorPolicy, Policy, Rung
+from guard.profile import Profile, forward
+from guard.protocols import Model
+from guard.types import Array
+
+TASK = "pneumoniamnist"
+ALPHA = 1e-3
+POLICY = Policy(on_error="withhold", monitor=MonitorPolicy(ladder=(Rung(false_alarm=ALPHA, action="flag"),)))
+
+Columns = Mapping[str, Array]
+"""Per part what it sees of some rows, row by row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One calibration: the profile, the rows it knows, benign traffic it does not, and what the parts see of that."""
+
+    number: int
+    model: Model
+    profile: Profile
+    calibration: Array
+    traffic: Array
+    benign: Columns
+
+    def see(self, rows: Array) -> Columns:
+        """What the parts see of `rows`."""
+        return seen(self.model, self.profile, rows)
+
+
+def scene(number: int) -> Draw:
+    """Divide the rows the victim never saw into calibration and traffic, and calibrate."""
+    model, _ = victim(TASK)
+    calibration, traffic = divided(TASK, number)
+    profile = Profile.fit(
+        model,
+        calibration.inputs,
+        risk=POLICY.monitor.calibration_risk,
+        patients=calibration.patients,
+        seed=number,
+        secret=number,
+    )
+    return Draw(number, model, profile, calibration.inputs, traffic.inputs, seen(model, profile, traffic.inputs))
+
+
+def seen(model: Model, profile: Profile, rows: Array) -> Columns:
+    """What the monitors' parts see of `rows`."""
+    sight = sight_of(POLICY, profile, rows, forward(model, rows))
+    return {part: np.asarray(column) for part, column in sight.items()}
