@@ -244,12 +244,23 @@ class Guard:
             return self.store.transact_all([*keys, *lists], step, ttl=self.policy.monitor.ttl_days * 86400)
         except CorruptStateError as error:
             if arrivals:
-                return self._step(keys, watch, [])[0], error
+                return self._step(keys, watch, [])[0], self._mended(lists) or error
             if len(keys) == 1:
                 return [error], None
             return [each for key in keys for each in self._step([key], watch, [])[0]], None
         except Exception as error:
             return [error] * len(keys), None
+
+    def _mended(self, lists: list[str]) -> Exception | None:
+        """Forget the lists of near-duplicates that cannot be read; unlike an account's state, none is worth a stop."""
+        found = None
+        for name in lists:
+            try:
+                self.store.get(name)
+            except CorruptStateError as error:
+                found = error
+                self.store.delete(name)
+        return found
 
     @property
     def _index(self) -> Duplicates:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from support.models import MeanModel
@@ -99,6 +101,35 @@ def test_one_transaction_takes_it_all_and_a_corrupt_list_is_a_failure_on_record(
     assert "error:duplicates:CorruptStateError" in {verdict.source for verdict in answer.verdicts}
     assert answer.levels == (Level.WITHHELD,)
     assert [verdict for verdict in answer.verdicts if verdict.source == "e-process:clinic/a"]
+
+
+class TornStore(MemoryStore):
+    """One list cannot be read until it is deleted."""
+
+    torn = None
+
+    def transact_all(self, keys, step, *, ttl=None):
+        self.get(self.torn) if self.torn in keys else None
+        return super().transact_all(keys, step, ttl=ttl)
+
+    def get(self, key):
+        if key == self.torn:
+            raise CorruptStateError(f"the state of {key!r} is corrupt")
+        return super().get(key)
+
+    def delete(self, key):
+        self.torn = None if key == self.torn else self.torn
+        super().delete(key)
+
+
+def test_a_list_that_cannot_be_read_is_forgotten_and_the_next_query_is_answered(guard):
+    image, store = pictures(1, 3)[0], TornStore()
+    guard = dataclasses.replace(guard, store=store)
+    ask(guard, image)
+    store.torn = next(key for key in store._states if key.startswith("//near/"))
+    failed = ask(guard, image)
+    assert "error:duplicates:CorruptStateError" in {verdict.source for verdict in failed.verdicts}
+    assert ask(guard, image).levels == (Level.ROUNDED,)
 
 
 def test_the_map_comes_back_with_the_profile(profile):
