@@ -18,16 +18,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from guard.account import MAX_DEPTH, Monitors, Seen, Sight, Values, insist, look, sources, strange
+from guard.account import MAX_DEPTH, Monitors, Sight, Values, look, sources, strange
 from guard.errors import MedwardError, ModelError, UnavailableError
 from guard.monitor import Ask, budgets_for, charge, utc_day
 from guard.monitor.combine import STRANGE
 from guard.monitor.duplicates import Arrival, Duplicates, Insistence
+from guard.path import Near, step_path
 from guard.policy import Policy
 from guard.profile import Profile
 from guard.protocols import Model, Store
 from guard.release import ReleaseLevels
-from guard.stores import CorruptStateError, MemoryStore
+from guard.stores import MemoryStore
 from guard.types import Action, Answer, Array, Level, Outputs, Principal, Query, Verdict
 
 log = logging.getLogger("medward")
@@ -126,9 +127,9 @@ class Guard:
         except Exception as error:
             summary = self._failed("screen", error)
             p_values, screened = np.full(len(inputs), np.nan), [summary.action] * len(inputs)
-        arrivals, unseen = self._arrivals(principal, inputs, outputs, digests, study)
+        near, unseen = self._near(principal, inputs, outputs, digests, study)
         failed += unseen
-        monitored, values = self._monitor(principal, digests, sight, arrivals)
+        monitored, values = self._monitor(principal, digests, sight, near)
         strictest = max(verdict.action for verdict in (*failed, *monitored))
         verdicts = (summary, *failed, *monitored)
         return p_values, values, [max(action, strictest) for action in screened], verdicts
@@ -144,21 +145,29 @@ class Guard:
                 failed.append(self._failed(source, error))
         return sight, failed
 
-    def _arrivals(
+    def _near(
         self, principal: Principal, inputs: Array, outputs: Outputs, digests: list[str], study: str
-    ) -> tuple[list[Arrival], list[Verdict]]:
+    ) -> tuple[Near | None, list[Verdict]]:
         """What the index of near-duplicates sees of a batch, and a verdict if that failed.
 
         One map serves all sites, for an attacker may have accounts at several. Only the clients of one organisation
         vouch for one another's studies.
         """
-        if (contents := self.profile.contents) is None or not self.policy.duplicates.watch:
-            return [], []
+        chosen, contents = self.policy.duplicates, self.profile.contents
+        if contents is None or not chosen.watch:
+            return None, []
         try:
             seen = zip(*contents.see(inputs), digests, np.argmax(outputs.scores, axis=1).tolist(), strict=True)
-            return [Arrival(*each, study and f"{principal[0]}/{study}") for each in seen], []
+            arrivals = [Arrival(*each, study and f"{principal[0]}/{study}") for each in seen]
         except Exception as error:
-            return [], [self._failed("duplicates", error)]
+            return None, [self._failed("duplicates", error)]
+        ttl, ladder = chosen.ttl_days * 86400, [(limit.count, Action[limit.action.upper()]) for limit in chosen.ladder]
+        return Near(
+            index=Duplicates(salt=self.salt, calibration=contents.fingerprint, slices=chosen.slices, ttl=ttl),
+            monitor=Insistence(ladder=tuple(ladder)),
+            arrivals=arrivals,
+            now=self.clock(),
+        ), []
 
     def _failed(self, part: str, error: Exception) -> Verdict:
         log.error("%s failed; on_error = %s", part, self.policy.on_error, exc_info=error)
@@ -176,14 +185,15 @@ class Guard:
         return Verdict(source="screen", action=max(screened), evidence={"strange": float(strange)})
 
     def _monitor(
-        self, principal: Principal, digests: list[str], sight: Sight, arrivals: list[Arrival]
+        self, principal: Principal, digests: list[str], sight: Sight, near: Near | None
     ) -> tuple[list[Verdict], dict[str, Values]]:
         """Step the state of the account and of each of its parents; alpha is split over these."""
         parents = Action[self.policy.monitor.parents.upper()]
         monitors = self._monitors_of(principal)
         keys = ["/".join(principal[:depth]) for depth in range(1, len(principal) + 1)]
         verdicts, values = [], {}
-        path, counted = self._step(keys, partial(monitors.watch, digests, sight), arrivals)
+        watch, ttl = partial(monitors.watch, digests, sight), self.policy.monitor.ttl_days * 86400
+        path, counted = step_path(self.store, keys, watch, near, ttl=ttl)
         for key, seen in zip(keys, path, strict=True):
             if isinstance(seen, Exception):
                 verdicts.append(self._failed(f"account:{key}", seen))
@@ -208,74 +218,6 @@ class Guard:
         if (site, depth) not in self._monitors:
             self._monitors[site, depth] = Monitors.of(self.policy, self.sites.get(site, self.profile), depth)
         return self._monitors[site, depth]
-
-    def _step(
-        self, keys: list[str], watch: Callable[[Any], tuple[Any, Seen]], arrivals: list[Arrival]
-    ) -> tuple[list[Seen | Exception], tuple[Action, Verdict] | Exception | None]:
-        """Step every state of a path, and the lists of near-duplicates, in one transaction.
-
-        One that fails is kept, and takes nothing from the others. Near-duplicates count for the account itself only:
-        the lists are common to all accounts as they are.
-        """
-        index, monitor = self._index, self._insistence
-        lists = index.keys([each.code for each in arrivals])
-
-        def step(states: list[Any]) -> tuple[list[Any], tuple[list[Seen | Exception], Any]]:
-            stepped = list(states)
-            seen: list[Seen | Exception] = []
-            counted: tuple[Action, Verdict] | Exception | None = None
-            for i, state in enumerate(states[: len(keys)]):
-                try:
-                    stepped[i], each = watch(state)
-                    seen.append(each)
-                except Exception as error:
-                    seen.append(error)
-            if arrivals:
-                try:
-                    known = dict(zip(lists, states[len(keys) :], strict=True))
-                    after, found = index.step(known, arrivals, self.clock())
-                    account, counted = insist(monitor, found, stepped[len(keys) - 1])
-                    stepped[len(keys) - 1 :] = [account, *(after[name] for name in lists)]
-                except Exception as error:
-                    counted = error
-            return stepped, (seen, counted)
-
-        try:
-            return self.store.transact_all([*keys, *lists], step, ttl=self.policy.monitor.ttl_days * 86400)
-        except CorruptStateError as error:
-            if arrivals:
-                return self._step(keys, watch, [])[0], self._mended(lists) or error
-            if len(keys) == 1:
-                return [error], None
-            return [each for key in keys for each in self._step([key], watch, [])[0]], None
-        except Exception as error:
-            return [error] * len(keys), None
-
-    def _mended(self, lists: list[str]) -> Exception | None:
-        """Forget the lists of near-duplicates that cannot be read; unlike an account's state, none is worth a stop."""
-        found = None
-        for name in lists:
-            try:
-                self.store.get(name)
-            except CorruptStateError as error:
-                found = error
-                self.store.delete(name)
-        return found
-
-    @property
-    def _index(self) -> Duplicates:
-        chosen, contents = self.policy.duplicates, self.profile.contents
-        return Duplicates(
-            salt=self.salt,
-            calibration="" if contents is None else contents.fingerprint,
-            slices=chosen.slices,
-            ttl=chosen.ttl_days * 86400,
-        )
-
-    @property
-    def _insistence(self) -> Insistence:
-        ladder = self.policy.duplicates.ladder
-        return Insistence(ladder=tuple((limit.count, Action[limit.action.upper()]) for limit in ladder))
 
     def _level(self, action: Action) -> Level:
         if action is Action.WITHHOLD:

@@ -1,0 +1,91 @@
+"""The states that one query moves: those of its principal's path and of the index of near-duplicates, together.
+
+One transaction takes them all: a query counts everywhere or nowhere, and costs one round trip to where they are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from guard.account import Seen, insist
+from guard.monitor.duplicates import Arrival, Duplicates, Insistence
+from guard.protocols import Store
+from guard.stores import CorruptStateError
+from guard.types import Action, Verdict
+
+Watch = Callable[[Any], tuple[Any, Seen]]
+"""The step of one account's monitors: `Monitors.watch` of a batch."""
+Counted = tuple[Action, Verdict]
+"""Of the account itself: the action its near-duplicates asked for before, and the verdict."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Near:
+    """A batch as the index of near-duplicates sees it at Unix time `now`, and who counts what it finds."""
+
+    index: Duplicates
+    monitor: Insistence
+    arrivals: Sequence[Arrival]
+    now: float
+
+    @property
+    def keys(self) -> list[str]:
+        """Of the lists that the batch touches."""
+        return self.index.keys([each.code for each in self.arrivals])
+
+
+def step_path(
+    store: Store, keys: list[str], watch: Watch, near: Near | None, *, ttl: float
+) -> tuple[list[Seen | Exception], Counted | Exception | None]:
+    """Step every state of a path, and the lists of near-duplicates; what each found, or why it failed.
+
+    One that fails is kept, and takes nothing from the others. Near-duplicates count for the account itself only: the
+    lists are common to all accounts as they are. A list that cannot be read is forgotten; unlike an account's state,
+    none is worth refusing queries for good.
+    """
+    lists = near.keys if near else []
+
+    def step(states: list[Any]) -> tuple[list[Any], tuple[list[Seen | Exception], Counted | Exception | None]]:
+        stepped = list(states)
+        seen: list[Seen | Exception] = []
+        counted: Counted | Exception | None = None
+        for i, state in enumerate(states[: len(keys)]):
+            try:
+                stepped[i], each = watch(state)
+                seen.append(each)
+            except Exception as error:
+                seen.append(error)
+        if near:
+            try:
+                known = dict(zip(lists, states[len(keys) :], strict=True))
+                after, found = near.index.step(known, near.arrivals, near.now)
+                account, counted = insist(near.monitor, found, stepped[len(keys) - 1])
+                stepped[len(keys) - 1 :] = [account, *(after[name] for name in lists)]
+            except Exception as error:
+                counted = error
+        return stepped, (seen, counted)
+
+    try:
+        return store.transact_all([*keys, *lists], step, ttl=ttl)
+    except CorruptStateError as error:
+        if near:
+            return step_path(store, keys, watch, None, ttl=ttl)[0], _forgotten(store, lists) or error
+        if len(keys) == 1:
+            return [error], None
+        return [each for key in keys for each in step_path(store, [key], watch, None, ttl=ttl)[0]], None
+    except Exception as error:
+        return [error] * len(keys), None
+
+
+def _forgotten(store: Store, lists: list[str]) -> Exception | None:
+    """Delete those of `lists` that cannot be read; the last reason why."""
+    found = None
+    for name in lists:
+        try:
+            store.get(name)
+        except CorruptStateError as error:
+            found = error
+            store.delete(name)
+    return found
