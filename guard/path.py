@@ -42,8 +42,8 @@ def step_path(
     """Step every state of a path, and the lists of near-duplicates; what each found, or why it failed.
 
     One that fails is kept, and takes nothing from the others. Near-duplicates count for the account itself only: the
-    lists are common to all accounts as they are. A list that cannot be read is forgotten; unlike an account's state,
-    none is worth refusing queries for good.
+    lists are common to all accounts as they are. Lists that cannot be read or used are forgotten; unlike an account's
+    state, none is worth refusing queries for good.
     """
     lists = near.keys if near else []
 
@@ -65,6 +65,7 @@ def step_path(
                 stepped[len(keys) - 1 :] = [account, *(after[name] for name in lists)]
             except Exception as error:
                 counted = error
+                stepped[len(keys) :] = [None] * len(lists)
         return stepped, (seen, counted)
 
     try:

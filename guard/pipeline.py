@@ -103,6 +103,8 @@ class Guard:
             outputs = self.model.predict(inputs)
             if not np.isfinite(outputs.scores).all():
                 raise MedwardError("a score is not finite")
+            if outputs.features is not None and not np.isfinite(outputs.features).all():
+                raise MedwardError("a feature is not finite")
         except Exception as error:
             log.exception("the model failed")
             self._append({"event": "model failed", "principal": "/".join(principal), "inputs": digests})
@@ -158,7 +160,7 @@ class Guard:
             return None, []
         try:
             seen = zip(*contents.see(inputs), digests, np.argmax(outputs.scores, axis=1).tolist(), strict=True)
-            arrivals = [Arrival(*each, study and f"{principal[0]}/{study}") for each in seen]
+            arrivals = [Arrival(*each, principal[0], study) for each in seen]
         except Exception as error:
             return None, [self._failed("duplicates", error)]
         ttl, ladder = chosen.ttl_days * 86400, [(limit.count, Action[limit.action.upper()]) for limit in chosen.ladder]

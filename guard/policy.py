@@ -103,17 +103,15 @@ class Limit(_Section):
 class DuplicatesPolicy(_Section):
     """Changed near-duplicates of one image, across accounts; see `guard.monitor.duplicates`. Images only.
 
-    The ladder is a count with limits, not a test with a rate of false alarms. `slices` images of one declared study do
-    not count; an image that nobody asks about is forgotten after `ttl_days`.
+    The ladder is a count with limits, not a test with a rate of false alarms: series sent without their study reach any
+    limit. So by default it only tells a person; a site whose clients declare studies may add rungs that coarsen or
+    withhold. Of images that look alike `slices` of a declared study do not count (raise it for volumes); an image that
+    nobody asks about is forgotten after `ttl_days`.
     """
 
     watch: bool = True
-    ladder: tuple[Limit, ...] = (
-        Limit(count=30, action="flag"),
-        Limit(count=60, action="coarsen"),
-        Limit(count=120, action="withhold"),
-    )
-    slices: int = Field(default=16, ge=0, le=10_000)
+    ladder: tuple[Limit, ...] = (Limit(count=30, action="flag"),)
+    slices: int = Field(default=64, ge=0, le=10_000)
     ttl_days: float = Field(default=30, gt=0, le=3650)
 
     @field_validator("ladder")
@@ -241,10 +239,10 @@ ttl_days = {p.monitor.ttl_days!r}
 
 # P(ever taking the action on a benign account) <= false_alarm + calibration_risk
 {rungs}
-# Slightly changed copies of one image, whoever sends them: a count with limits. Those of a declared study are free.
+# Slightly changed copies of one image, whoever sends them: a count with limits, not a test.
 [duplicates]
 watch = {watch}
-slices = {p.duplicates.slices}                  # at most so many of one study
+slices = {p.duplicates.slices}                  # look-alikes of one declared study that do not count; more for volumes
 ttl_days = {p.duplicates.ttl_days!r}
 
 {limits}

@@ -1,4 +1,4 @@
-"""Re-runs the monitors over an audit log, to show that every verdict in it follows from what was observed."""
+"""Re-runs the monitors over an audit log, to show that every e-process in it follows from what was observed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def replay(
 
     Limits. The p-value of a repeated input is not used, so not checked. What was bet on, p-values and cells, is taken
     from the log: what it follows from (inputs, an account's direction and repeats) is not in it. The screen's verdict
-    and the release levels need scores that are not recorded. A record that follows from an empty account is taken for
+    and the release levels need scores that are not recorded; verdicts of the budget and of near-duplicates are passed
+    over, for they rest on other accounts too. A record that follows from an empty account is taken for
     a new start and listed in `restarts`, to be compared with the resets and expiries one knows of. A query that
     moved a state but left no complete record (killed in between, a store or log that failed, a log that
     starts later) is a gap: the account's next record is named. A log replays up to a change of
@@ -175,7 +176,7 @@ def _claims(
             )
     except MedwardError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise IntegrityError(f"{where}: not the record of a query: {error!r}") from None
 
 

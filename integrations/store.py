@@ -10,10 +10,11 @@ from guard.errors import MedwardError
 from guard.protocols import Store
 from guard.stores import SQLiteStore
 
-USER, REST = r"(?:[^/?#@]*@)?", r"(?:\?[^#]*)?"
+USER = r"(?:[^/?#@]*@)?"
+FILE = r"ssl_(?:ca_certs|certfile|keyfile)=[^&#]+"
 ADDRESSES = {
-    "redis://:password@host:6379/0": rf"rediss?://{USER}(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d+)?(?:/\d*)?{REST}",
-    "unix://:password@/path": rf"unix://{USER}/[^?#]+{REST}",
+    "redis://:password@host:6379/0": rf"rediss?://{USER}(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d+)?(?:/\d*)?(?:\?{FILE}(?:&{FILE})*)?",
+    "unix://:password@/path": rf"unix://{USER}/[^?#]+",
 }
 SALT = "//salt"  # no principal has an empty level, so none is mistaken for this key
 
@@ -36,22 +37,22 @@ def shared_salt(store: Store, own: bytes) -> bytes:
 
     Only with one salt are their digests of an input the same, so that each knows what was asked of the others.
     """
-    return bytes.fromhex(store.transact(SALT, lambda held: (held or own.hex(),) * 2))
+    held = store.transact(SALT, lambda held: (held or own.hex(),) * 2)
+    try:
+        return bytes.fromhex(held)
+    except (TypeError, ValueError):
+        raise MedwardError(f"store: what is kept under {SALT} is no salt; is it another program's store?") from None
 
 
 def _open_redis(address: str) -> Store:
     if not any(re.fullmatch(form, address, re.ASCII) for form in ADDRESSES.values()):
         raise MedwardError(
             f"store: give a file's name without a colon, or {' or '.join(ADDRESSES)}; "
-            "rediss:// is with TLS; in a password write / ? # @ as %2F %3F %23 %40"
+            "rediss:// is with TLS, and takes ssl_ca_certs, ssl_certfile and ssl_keyfile after a '?'; "
+            "in a password write / ? # @ as %2F %3F %23 %40"
         )
-    if "password=" in address:
-        raise MedwardError("store: give the password before the host, as in redis://:password@host, not after a '?'")
     if find_spec("redis") is None:
         raise MedwardError("store: Redis needs the package redis: pip install 'medward[redis]'")
     from integrations.redis_store import RedisStore
 
-    try:
-        return RedisStore(address)
-    except TypeError:
-        raise MedwardError("store: the address has a setting after '?' that the redis client does not know") from None
+    return RedisStore(address)

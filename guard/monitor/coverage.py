@@ -72,14 +72,18 @@ def upper_bounds(counts: tuple[int, ...], risk: float) -> Array:
 @lru_cache(64)
 def limits(counts: tuple[int, ...], risk: float, contamination: float, ratio: float) -> Array:
     """What benign probabilities ``(K,)`` are at most, drift included."""
-    return np.array([drifted(bound, contamination, ratio) for bound in upper_bounds(counts, risk)])
+    found = np.array([drifted(bound, contamination, ratio) for bound in upper_bounds(counts, risk)])
+    found.flags.writeable = False
+    return found
 
 
 @lru_cache(64)
 def usual(counts: tuple[int, ...]) -> Array:
     """What benign probabilities ``(K,)`` are thought to be."""
     smoothed = np.array(counts) + 0.5
-    return np.asarray(smoothed / smoothed.sum())
+    found = np.asarray(smoothed / smoothed.sum())
+    found.flags.writeable = False
+    return found
 
 
 def bet(forecasts: Array, bounds: Array) -> tuple[Array, Array]:

@@ -2,22 +2,23 @@
 
 Query-based evasion, hill climbing and Jacobian augmentation ask about many small variations of an image; radiologists
 do not. Images that look alike (`Contents`) form a cluster, whoever sends them. A cluster counts its changed members.
-Identical bytes never count, nor do images of the study that the cluster saw last, up to `slices` in all: a study is
-what a client says it is, so a thief may call everything one. Bits of the code, chosen by a secret salt, are the keys of
-`TABLES` small lists of clusters, so a look-up costs the same however many images were seen, and the index is bounded:
-at most `TABLES` x 2^`TAKEN` lists of `ROOM` clusters. A full list forgets the cluster with the fewest changed members,
-the oldest of several; a cluster not seen for `ttl` seconds is forgotten everywhere.
+A resend of one of its latest members never counts, nor do images of the study that the cluster saw last, up to `slices`
+in all: a study is what a client says it is, so a thief may call everything one. Bits of the code, chosen by a secret
+salt, are the keys of `TABLES` small lists of clusters, so a look-up costs the same however many images were seen, and
+the index is bounded: at most `TABLES` x 2^`TAKEN` lists of `ROOM` clusters. A full list forgets the cluster with the
+fewest changed members, the oldest of several; a cluster not seen for `ttl` seconds is forgotten everywhere.
 
-What a changed member weighs is how many its cluster has by then, twice that once their labels or their direction speak
-of a search, and at most `most`. The cluster carries that count, so fresh accounts that take turns on one image start
-where the others stopped. `Insistence` adds the weights up for an account and takes `allowance` off with every query:
+What a changed member weighs is how many of its cluster its organisation has sent by then, twice that once their labels
+or their direction speak of a search, and up to `OTHERS` for what other organisations sent; at most `most` in all. The
+cluster carries the count, so fresh accounts of one organisation that take turns on one image start where the others
+stopped, and nobody can make a picture that all look at cost another organisation more than `OTHERS` a query.
+`Insistence` adds the weights up for an account and takes `allowance` off with every query:
 
     count <- max(0, count - allowance) + weight,   an alarm, for good, where count >= limit.
 
 Guarantee. This is a count with a limit, as a rate limit is, not a calibrated test, and no rate of false alarms follows
 from it. What does: an account that sends no changed near-duplicate never alarms; none reaches a limit by fewer than
-limit / `most` of them, so with `most` the first limit a single one can bring the first rung and no other, and only
-where others searched already; and one that sends no more than second copies alarms only if over some stretch of n
+limit / `most` of them; and one that sends no more than second copies alarms only if over some stretch of n
 queries there were limit + `allowance` (n - 1) of them. A series of slices sent without a study looks like a search.
 Who fills a list with searches of their own, on record, can shorten its memory.
 Not seen here, but strange to the screens: questions kept farther apart than near-duplicates are, on a map of one's own.
@@ -51,13 +52,16 @@ KNOWN = 8  # digests of latest members that a cluster remembers
 SHORT = 6  # hex digits of each
 STEPS = 4  # changed members from which on their direction speaks
 ALIGNED = 0.8  # resultant length of their steps
+OTHERS = 3  # that the changed members of other organisations may weigh
+SENDERS = 4  # organisations that a cluster tells apart
 
 
 class Cluster(TypedDict):
     """Images that look alike. Contents tell of the images to whoever also has the bundle: keep this as private.
 
     `first` and `last` are contents, and `way` the sum of the steps from the first, in base64, the latter two empty
-    while there is one member only; `known` are digests, oldest first; `seen` is the Unix time.
+    while there is one member only; `known` are digests, oldest first; `senders` are organisations by salted hash, with
+    their changed members; `seen` is the Unix time.
     """
 
     id: str
@@ -70,6 +74,7 @@ class Cluster(TypedDict):
     label: int
     study: str
     slices: int
+    senders: dict[str, int]
     seen: int
 
 
@@ -78,15 +83,16 @@ Clusters = list[Cluster]
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One input: content ``(WIDTH,)`` and code (`Contents.see`), digest, the model's label, and the study it is of.
+    """One input: content ``(WIDTH,)`` and code (`Contents.see`), digest, the model's label, who sent it, of what study.
 
-    `study` must name the organisation too, since only its own clients may vouch for one another; "" when not declared.
+    A study is its organisation's own: only its clients vouch for one another. "" when it is not declared.
     """
 
     content: Array
     code: str
     digest: str
     label: int
+    organisation: str = ""
     study: str = ""
 
 
@@ -141,7 +147,8 @@ class Duplicates:
 
     def _joined(self, cluster: Cluster | None, arrival: Arrival, now: int) -> tuple[Cluster, Found]:
         """The cluster once `arrival` is its latest member, and what that means."""
-        digest, study = self._hash(arrival.digest), self._hash(arrival.study) if arrival.study else ""
+        digest, sender = self._hash(arrival.digest), self._hash(arrival.organisation)
+        study = self._hash(f"{arrival.organisation}/{arrival.study}") if arrival.study else ""
         content = packed(arrival.content)
         if cluster is None:
             alone = Cluster(
@@ -155,6 +162,7 @@ class Duplicates:
                 label=arrival.label,
                 study=study,
                 slices=0,
+                senders={},
                 seen=now,
             )
             return alone, Found("new")
@@ -175,7 +183,10 @@ class Duplicates:
         after["flips"] += arrival.label != cluster["label"]
         aligned = min(1.0, float(np.linalg.norm(way)) / after["members"])
         searching = after["flips"] > 1 or (after["members"] >= STEPS and aligned > ALIGNED)
-        weight = min(self.most, float(after["members"] * (1 + searching)))
+        own = cluster["senders"].get(sender, 0) + 1
+        senders = sorted({**cluster["senders"], sender: own}.items(), key=lambda each: each[1])
+        after["senders"] = dict(senders[-SENDERS:])
+        weight = min(self.most, float(own * (1 + searching) + min(after["members"] - own, OTHERS)))
         return after, Found("changed", after["members"], after["flips"], aligned, weight)
 
     def _keys(self, code: str) -> list[str]:

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from guard.errors import MedwardError
+from guard.monitor.residual import FAR as BEYOND
 from guard.monitor.residual import REACH, ROWS
 from guard.screen.mahalanobis import EMBEDDINGS, Mahalanobis, squash
 from guard.types import Array, Ints, Outputs
@@ -107,8 +108,10 @@ class Embedding:
 
     def see(self, inputs: Array, outputs: Outputs) -> tuple[Array, Ints]:
         """Vectors ``(n, k)``, none longer than sqrt(k) + `REACH`, and cells ``(n,)``."""
-        rows = np.asarray(EMBEDDINGS[str(self.kind)](inputs, outputs, np), np.float32)
-        rows = squash(str(self.kind), (rows - self.spread[0]) / self.spread[1], np)
+        with np.errstate(over="ignore", invalid="ignore"):  # values near the largest float are finite inputs too
+            rows = np.asarray(EMBEDDINGS[str(self.kind)](inputs, outputs, np), np.float32)
+            rows = squash(str(self.kind), (rows - self.spread[0]) / self.spread[1], np)
+        rows = np.clip(np.where(np.isnan(rows), BEYOND, rows), -BEYOND, BEYOND)
         rows = (rows - self.whitening[-1]) @ self.whitening[:-1]
         z = (_waves(rows, self.frequencies) - self.sphering[-1]) @ self.sphering[:-1]
         lengths = np.linalg.norm(z, axis=1, keepdims=True)

@@ -40,12 +40,14 @@ CLAIMS = ("oars_refused_queries", "oars_accounts_acted_upon", "oars_benign_accou
 IMAGES, QUERIES, EPSILON = 30, 1000, 8 / 255
 BENIGN = 1000  # images the index has seen
 POLICY = Policy(on_error="withhold")
-LADDER = tuple((limit.count, Action[limit.action.upper()]) for limit in POLICY.duplicates.ladder)
+LADDER = ((30.0, Action.FLAG), (60.0, Action.COARSEN), (120.0, Action.WITHHOLD))
+"""Of a site that lets the count act; by default its first rung tells a person, and that is all."""
 LADDERS = {"account": LADDER, "account at half the limits": tuple((limit / 2, action) for limit, action in LADDER)}
 ACCOUNTS = (1, 10, 100)
 CARES = (1.2, 2.0)  # how much farther apart than near-duplicates the attacker keeps what it asks, on its own map
 AFTER = (10, 30, 100, 300, 1000)  # questions
-TRAFFIC = 40  # benign accounts
+TRAFFIC, SERIES = 40, 20  # benign accounts; those that send series without their study
+LENGTH = 4  # mean of those series
 ASKED = 200  # first questions that the screens are asked about
 RATE = 0.01  # of benign images that the screens act on
 FORESEES = "oars that foresees"
@@ -63,12 +65,15 @@ class Site:
     accounts: dict[str, Any] = field(default_factory=dict)
     count: int = 0
 
-    def see(self, image: np.ndarray, label: int, account: str, *, study: str = "") -> tuple[Found, Action]:
-        """One image of one account."""
+    def see(
+        self, image: np.ndarray, label: int, account: str, *, organisation: str = "", study: str = ""
+    ) -> tuple[Found, Action]:
+        """One image of one account, which is an organisation of its own unless one is named."""
         self.count += 1
         (content,), (code,) = self.contents.see(image[None])
         keys = self.index.keys([code])
-        arrival = Arrival(content, code, hashlib.blake2b(image.tobytes()).hexdigest(), label, study)
+        digest = hashlib.blake2b(image.tobytes()).hexdigest()
+        arrival = Arrival(content, code, digest, label, organisation or account, study)
         after, (found,) = self.index.step({key: self.lists.get(key) for key in keys}, [arrival], self.count)
         self.lists.update(after)
         self.accounts[account], verdict = self.monitor.step(self.accounts.get(account, self.monitor.start()), found)
@@ -84,10 +89,11 @@ class Arm:
     accounts: int = 1
     study: bool = False
     care: float = 0.0
+    apart: bool = False
 
     @property
     def name(self) -> str:
-        study = ", all one study" if self.study else ""
+        study = (", all one study" if self.study else "") + (", each an organisation" if self.apart else "")
         accounts = f", {self.accounts} accounts an image" if self.response in LADDERS else ""
         care = f" with care {self.care:g}" if self.care else ""
         return f"{self.attacker}{care} / {self.response}{accounts}{study}"
@@ -99,6 +105,7 @@ ARMS = (
     *(Arm("oars", "account at half the limits", accounts) for accounts in ACCOUNTS),
     *(Arm(FORESEES, "account", care=care) for care in CARES),
     Arm("square", "account", study=True),
+    Arm("oars", "account", 10, apart=True),
 )
 
 
@@ -107,7 +114,9 @@ def measure() -> Iterator[Claim]:
     victim, task = pneumonia_victim()
     site = opened(victim, task)
     model, _ = pneumonia()
-    profile = Profile.fit(model, task.splits["calibration"].inputs, risk=POLICY.monitor.risk, seed=0, secret=0)
+    profile = Profile.fit(
+        model, task.splits["calibration"].inputs, risk=POLICY.monitor.calibration_risk, seed=0, secret=0
+    )
     table = {arm.name: attacked(arm, site, victim, task, profile) for arm in ARMS}
     for name, response in (("oars_refused_queries", "refuse"), ("oars_accounts_acted_upon", "account")):
         yield compared(name, response, table)
@@ -207,7 +216,9 @@ class Asker:
             return Action.WITHHOLD
         self.points.append(image)
         study = self._name if self._arm.study else ""
-        found, action = self._site.see(image, label, f"{self._name}-{self._account}", study=study)
+        account = f"{self._name}-{self._account}"
+        organisation = "" if self._arm.apart else "thieves"
+        found, action = self._site.see(image, label, account, organisation=organisation, study=study)
         if action > Action.ALLOW and not self.first_alarm:
             self.first_alarm = len(self.points)
         if self._arm.response == "refuse":
@@ -282,6 +293,7 @@ def benign(site: Site, victim: torch.nn.Module, task: Task) -> Claim:
         site.monitor.verdict(state) for name, state in site.accounts.items() if name.startswith(("benign", "client"))
     ]
     alarmed = sum(verdict.action > Action.ALLOW for verdict in verdicts[-TRAFFIC:])
+    loose = [in_series(site, f"series-{number}", pool, own, rng) for number in range(SERIES)]
     return Claim(
         claim="oars_benign_accounts_alarmed",
         value=alarmed / TRAFFIC,
@@ -295,8 +307,25 @@ def benign(site: Site, victim: torch.nn.Module, task: Task) -> Claim:
             "counted": {kind: int((np.array(each) > 0).sum()) for kind, each in weights.items()},
             "largest_count": max(verdict.evidence["peak"] for verdict in verdicts[-TRAFFIC:]),
             "limit": LADDER[0][0],
+            "accounts_that_send_series_without_a_study": {
+                "of": SERIES,
+                "queries_each": QUERIES,
+                **{action.label: sum(each >= action for each in loose) for _, action in LADDER},
+            },
         },
     )
+
+
+def in_series(site: Site, account: str, pool: np.ndarray, own: np.ndarray, rng: np.random.Generator) -> Action:
+    """What an account comes to that sends a few images of each patient and never says so."""
+    action, sent = Action.ALLOW, 0
+    for row in rng.permutation(len(pool)):
+        for _ in range(rng.geometric(1 / LENGTH)):
+            _, action = site.see(copied(pool[row], rng), int(own[row]), account)
+            sent += 1
+        if sent >= QUERIES:
+            break
+    return action
 
 
 def copied(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

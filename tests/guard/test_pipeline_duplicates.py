@@ -13,7 +13,8 @@ from guard.stores import CorruptStateError, MemoryStore
 from guard.types import Action, Level, Query
 
 SHAPE = (1, 16, 16)
-POLICY = Policy.model_validate({"on_error": "withhold", "screen": {"action": "flag"}})
+LADDER = [{"count": 30, "action": "flag"}, {"count": 60, "action": "coarsen"}, {"count": 120, "action": "withhold"}]
+POLICY = Policy.model_validate({"on_error": "withhold", "screen": {"action": "flag"}, "duplicates": {"ladder": LADDER}})
 
 
 def pictures(n, seed):
@@ -62,8 +63,10 @@ def test_who_asks_about_small_changes_of_one_image_is_acted_upon_for_good(guard)
 def test_a_fresh_account_takes_over_what_the_image_has_seen(guard):
     for image in changed(12):
         ask(guard, image)
-    fresh = [counted(ask(guard, image, ("elsewhere", "b"))).evidence["count"] for image in changed(3, seed=2)]
-    assert fresh[0] > 5
+    fresh = counted(ask(guard, changed(1, seed=2)[0], ("clinic", "b"))).evidence["count"]
+    elsewhere = counted(ask(guard, changed(1, seed=3)[0], ("elsewhere", "b"))).evidence["count"]
+    assert fresh > 10
+    assert elsewhere < 5, "what others do costs an organisation little"
 
 
 def test_patients_repeats_and_slices_of_a_study_count_nothing(guard):
@@ -75,6 +78,13 @@ def test_patients_repeats_and_slices_of_a_study_count_nothing(guard):
     assert counted(resent).evidence["peak"] == 0
     assert counted(slices[-1]).evidence["peak"] == 0
     assert counted(ask(guard, changed(1, seed=9)[0], ("other", "d"), study="1.2.3")).evidence["count"] > 0, "not theirs"
+
+
+def test_by_default_it_tells_a_person_and_no_more(profile):
+    policy = Policy.model_validate({**POLICY.model_dump(), "duplicates": {}})
+    guard = Guard(model=MeanModel(shape=SHAPE), policy=policy, profile=profile)
+    answers = [ask(guard, image) for image in changed(40)]
+    assert {counted(answer).action for answer in answers} == {Action.ALLOW, Action.FLAG}
 
 
 def test_it_is_off_where_a_site_says_so(profile):

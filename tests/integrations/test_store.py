@@ -53,8 +53,8 @@ def test_an_address_is_a_redis_and_its_password_opens_it(tmp_path):
         (f"redis://:{SECRET}@host/chest", "redis://:password@host:6379/0"),
         (f"redis://:{SECRET}@host:6379000/0", "not a Redis address"),
         (f"unix://:{SECRET}@redis.sock", "unix://:password@/path"),
-        (f"unix:///redis.sock?password={SECRET}", "before the host"),
-        (f"redis://:{SECRET}@127.0.0.1:1/0?timeouts=1", "does not know"),
+        (f"unix:///redis.sock?password={SECRET}", "redis://:password@host"),
+        (f"redis://:{SECRET}@127.0.0.1:1/0?timeouts=1", "after a '?'"),
     ],
 )
 def test_an_address_that_cannot_be_is_refused_without_its_password(address, says):

@@ -1,12 +1,11 @@
 """Thousands of accounts through the monitors at once: the arithmetic of `Monitors.watch`, account by account.
 
-Every operation is the deployed one with a leading axis for the accounts; nothing is approximated. `peaks` is compared
-with the deployed step on some accounts of every run (see `stealing_benign`).
+Every operation is the deployed one with a leading axis for the accounts. `peaks` is compared with the deployed step on
+the first queries of some accounts of every run (see `stealing_benign`). The index of near-duplicates is not part of it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -240,8 +239,3 @@ def _unit(means: np.ndarray) -> np.ndarray:
     steps = np.clip(np.rint(means * (SIDE / np.where(most > 0, most, 1))), -SIDE, SIDE)
     lengths = np.sqrt((steps * steps).sum(axis=2, keepdims=True))
     return np.asarray((steps * ((1 - 1e-6) / np.where(lengths > 0, lengths, 1))).astype(np.float32))
-
-
-def log_alpha(alpha: float) -> float:
-    """The log wealth at which a ladder of `alpha` acts."""
-    return -math.log(alpha)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from attacks.benchmarks.tasks import load
 from guard.monitor.contents import RADIUS, WIDTH, Contents
-from guard.monitor.duplicates import ROOM, TABLES, Arrival, Duplicates, Found, Insistence
+from guard.monitor.duplicates import OTHERS, ROOM, TABLES, Arrival, Duplicates, Found, Insistence
 from guard.stores import MemoryStore
 from guard.types import Action
 
@@ -23,10 +23,11 @@ FAR = int(RADIUS) * 10
 LADDER = ((30.0, Action.COARSEN), (60.0, Action.WITHHOLD))
 
 
-def image(number, shift=0, *, digest=None, label=0, study="", code=CODE):
+def image(number, shift=0, *, digest=None, label=0, study="", code=CODE, sender="clinic"):
     content = np.full(WIDTH, number * FAR, np.int16)
     content[: WIDTH // 2] += shift
-    return Arrival(content, code, digest or f"{number}:{shift}", label, study)
+    organisation, _, study = study.rpartition("/")
+    return Arrival(content, code, digest or f"{number}:{shift}", label, organisation or sender, study)
 
 
 def ask(arrivals, index=INDEX, lists=None, now=0.0):
@@ -54,6 +55,15 @@ def test_changed_copies_count_and_identical_bytes_and_other_images_do_not():
         "new",
     ]
     assert all(found.weight == 0 for found in ask([image(0)] * 20)[1])
+
+
+def test_what_other_organisations_do_costs_little_and_ones_own_accounts_all_count():
+    theirs = [image(0, i, sender=f"other {i % 6}") for i in range(1, 25)]
+    found = ask([image(0), *theirs, image(0, 30), image(0, 31)])[1]
+    assert max(each.weight for each in found[:25]) >= 2
+    assert found[-2].weight <= 2 + OTHERS
+    assert found[-1].weight > found[-2].weight
+    assert ask([image(0), *(image(0, i) for i in range(1, 13))])[1][-1].weight == MOST
 
 
 def test_the_first_image_is_known_for_good():

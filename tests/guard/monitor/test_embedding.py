@@ -99,3 +99,15 @@ def test_round_trip_and_parts_that_do_not_fit():
     other = Embedding.fit(Mahalanobis.fit("rows", *FIT), FIT, REFERENCE, seed=1)
     assert other.fingerprint != EMBEDDING.fingerprint
     assert dataclasses.replace(EMBEDDING).fingerprint == EMBEDDING.fingerprint
+
+
+def test_a_value_near_the_largest_float_blinds_no_account():
+    rows = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    rows[:, 0] *= 0.01
+    outputs = Outputs(rows)
+    fit, reference = (rows[:100], Outputs(rows[:100])), (rows[100:], Outputs(rows[100:]))
+    embedding = Embedding.fit(Mahalanobis.fit("rows", *fit), fit, reference)
+    for value in (3.4e38, -3.4e38):
+        vectors, cells = embedding.see(np.array([[value, 0, 0]], np.float32), outputs)
+        assert np.isfinite(vectors).all()
+        assert 0 <= cells[0] < embedding.count
