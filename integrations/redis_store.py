@@ -28,6 +28,7 @@ from guard.stores import Step, StepAll, decoded, encoded, of_one, packed
 R = TypeVar("R")
 log = logging.getLogger("medward")
 
+CACHED = 32_768  # states; the index of near-duplicates alone has up to 16,384 lists
 VERSION = 16  # bytes before the state in a stored value; random, so no two writes share one
 REMEMBERED = 10  # times `timeout` that Redis remembers a write, so that it recognises one that is sent again
 TURN = 0.25  # seconds that others wait at most for one that collided, was given the turn and died
@@ -112,7 +113,7 @@ class RedisStore:
     Reference: Kung & Robinson, "On Optimistic Methods for Concurrency Control", ACM TODS 6(2), 1981.
     """
 
-    def __init__(self, url: str, *, name: str = "medward", timeout: float = 2.0, cached: int = 4096) -> None:
+    def __init__(self, url: str, *, name: str = "medward", timeout: float = 2.0, cached: int = CACHED) -> None:
         if timeout <= 0 or cached < 1:
             raise MedwardError(f"RedisStore: needs timeout > 0 and cached >= 1, got {timeout} and {cached}")
         if not name or set(name) & set("{}"):

@@ -21,6 +21,7 @@ from stealing.fleet import Pool, peaks
 from stealing.watched import TASKS, divided, victim
 from support.sights import sight_of
 
+from attacks.benchmarks.natural import natural_images
 from guard.account import CODES, Monitors
 from guard.policy import Policy
 from guard.profile import Profile, forward
@@ -32,7 +33,13 @@ POLICY = Policy(on_error="withhold")
 DRAWS, ACCOUNTS, QUERIES = 5, 1000, 10_000
 KINDS = ("steady", "bursty", "series", "scanner")
 BURST, SERIES = 20, 4  # mean lengths
+NATURAL = 500
 AGAIN, SCANNERS = 6, 20  # versions of a row in a series; scanners a draw
+THIEVES, PATIENCE = (
+    8,
+    1500,
+)  # of natural images, a draw and share of theft
+SHARES = (1.0, 0.1)
 CHECKED, SHORT = 2, 600  # accounts of each kind and draw that also go through the deployed step, for so many queries
 
 
@@ -50,15 +57,18 @@ def measure() -> Iterator[Claim]:
     """One claim for each victim."""
     for task in TASKS:
         found: dict[str, list[float]] = {kind: [] for kind in KINDS}
-        checked = 0
+        checked, thieves = 0, dict[float, list[int]]()
         for number in range(DRAWS):
             scene, rng = draw(task, number), np.random.default_rng(number)
             for kind in KINDS:
                 rows = np.stack([asked(kind, scene.labels, rng) for _ in range(ACCOUNTS // len(KINDS))])
                 found[kind] += peaks(scene.monitors, scene.pool, rows).tolist()
                 checked += agree(scene, rows[:CHECKED, :SHORT])
+            for share_stolen in SHARES:
+                counts = [flagged(scene, share_stolen, rng) for _ in range(THIEVES)]
+                thieves[share_stolen] = thieves.get(share_stolen, []) + counts
             rows_known = scene.calibration_rows
-        yield claimed(task, found, checked, rows_known)
+        yield claimed(task, found, thieves, checked, rows_known)
 
 
 def draw(task: str, number: int) -> Draw:
@@ -73,11 +83,12 @@ def draw(task: str, number: int) -> Draw:
         seed=number,
         secret=number,
     )
-    rng = np.random.default_rng(1000 + number)
+    rng = np.random.default_rng(9000 + number)
     versions = [again(traffic.inputs, rng) for _ in range(AGAIN)] + [
         scanned(traffic.inputs, rng) for _ in range(SCANNERS)
     ]
-    inputs = np.concatenate([traffic.inputs, *versions])
+    natural = natural_images(NATURAL, traffic.inputs.shape[1:], seed=1)
+    inputs = np.concatenate([traffic.inputs, *versions, natural])
     sight = sight_of(POLICY, profile, inputs, forward(model, inputs))
     pool = {part: np.asarray(column) for part, column in sight.items() if part != CODES}
     pool[CODES] = np.array([int(code, 16) for code in sight[CODES]], np.uint64)
@@ -126,6 +137,19 @@ def scanned(images: Array, rng: np.random.Generator) -> Array:
     return np.clip(blurred + noise * rng.normal(size=images.shape), 0, 1).astype(np.float32)
 
 
+def flagged(scene: Draw, share: float, rng: np.random.Generator) -> int:
+    """Queries until a thief of natural images is at 1e-3, a `share` of which is theft; `PATIENCE` where it never is."""
+    n, state = len(scene.labels), None
+    for query in range(1, PATIENCE):
+        row = n * (1 + AGAIN + SCANNERS) + int(rng.integers(NATURAL)) if rng.random() < share else int(rng.integers(n))
+        sight = {part: column[row : row + 1] for part, column in scene.pool.items()}
+        sight[CODES] = [f"{code:016x}" for code in sight[CODES]]
+        state, (_, verdict, _) = scene.monitors.watch([str(query)], sight, state)
+        if verdict.evidence["peak"] >= -math.log(ALPHAS[1]):
+            return query
+    return PATIENCE
+
+
 def agree(scene: Draw, rows: np.ndarray) -> int:
     """How many accounts were compared; raises where the deployed step comes to another wealth."""
     for account, here in zip(rows, peaks(scene.monitors, scene.pool, rows), strict=True):
@@ -141,7 +165,9 @@ def agree(scene: Draw, rows: np.ndarray) -> int:
     return len(rows)
 
 
-def claimed(task: str, found: dict[str, list[float]], checked: int, calibration_rows: int) -> Claim:
+def claimed(
+    task: str, found: dict[str, list[float]], thieves: dict[float, list[int]], checked: int, calibration_rows: int
+) -> Claim:
     """How many accounts ever reached each alpha; met while each interval reaches down to what is promised."""
     every = np.concatenate([np.array(each) for each in found.values()])
     bound = {alpha: alpha + POLICY.monitor.calibration_risk for alpha in ALPHAS}
@@ -172,6 +198,11 @@ def claimed(task: str, found: dict[str, list[float]], checked: int, calibration_
             "checked_against_the_deployed_step": f"{checked} accounts, {SHORT} queries each",
             "delta": POLICY.monitor.calibration_risk,
             "drift": POLICY.monitor.drift,
-            "interval_assumes": "independent accounts; those of one draw share its calibration rows",
+            "thieves_of_natural_images": {
+                f"{share:g}": {"n": len(counts), "median": float(np.median(counts)), "never": counts.count(PATIENCE)}
+                for share, counts in thieves.items()
+            },
+            "not_counted": "the index of near-duplicates, a count with limits: see oars_benign_accounts_alarmed",
+            "interval_assumes": "independent accounts; those of a draw share calibration rows and pool of traffic",
         },
     )

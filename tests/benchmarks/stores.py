@@ -9,7 +9,7 @@ import random
 import re
 import time
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from statistics import mean, median
 from tempfile import TemporaryDirectory
@@ -24,15 +24,19 @@ from support.replicas import count
 from support.sights import sight_of
 
 from guard.account import Monitors, Sight
+from guard.monitor.contents import WIDTH
+from guard.monitor.duplicates import Arrival, Duplicates, Insistence
+from guard.path import Near, step_path
 from guard.policy import Policy
 from guard.profile import Profile
 from guard.protocols import Json, Store
 from guard.stores import SQLiteStore, encoded
+from guard.types import Action
 from integrations.redis_store import RedisStore
 
 CLAIMS = ("redis_round_trips", "stores_kill", "redis_bytes_per_principal", "sqlite_bytes_per_principal")
 
-DEPTH, QUERIES, SEED = 3, 500, 0
+DEPTH, WARM, QUERIES, SEED = 3, 6000, 500, 0
 REPLICAS, EACH = (2, 8), 200
 FORWARD = 0.05  # seconds of model between two queries of a replica, where it is not asked without a pause
 ROUNDS, KILLED, AFTER = 5, 4, 50
@@ -77,22 +81,23 @@ def round_trips(server: RedisServer, folder: Path) -> Claim:
     """Counted on the wire for one replica; from the server's own statistics for several that share a parent."""
     wire, spent = Wire(server, folder), []
     store = RedisStore(wire.url)
-    for query in range(QUERIES + 1):
+    for query in range(WARM + QUERIES):
         before = wire.round_trips
         ask(store, "account", query)
         spent.append(wire.round_trips - before)
     store.close()
     wire.close()
-    warm = spent[1:]  # the first query of a process also loads the script
+    first, warm = spent[1:WARM], spent[WARM:]  # the first query of a process also loads the script
     return Claim(
         claim="redis_round_trips",
         value=mean(warm),
-        target=f"<= 1 round trip per query at depth {DEPTH}, one replica",
+        target=f"<= 1 round trip per query at depth {DEPTH}, index of near-duplicates included, one replica",
         met=max(warm) <= 1,
         n=len(warm),
         details={
             "median": median(warm),
             "most": max(warm),
+            f"mean of the first {WARM}": mean(first),
             **{
                 f"mean of {replicas} replicas, {label}": contended(server, replicas, pause)
                 for replicas in REPLICAS
@@ -106,17 +111,21 @@ def round_trips(server: RedisServer, folder: Path) -> Claim:
 
 
 def ask(store: Store, account: str, query: int) -> None:
-    """One query: every level of the path steps its monitors."""
+    """One query: every level of the path steps its monitors, and the index of near-duplicates takes one more image."""
     monitors, digests, sight = subject()
     row = query % len(digests)
-
-    def step(states: list[Json]) -> tuple[list[Json], None]:
-        return [
-            monitors.watch([digests[row]], {part: column[row : row + 1] for part, column in sight.items()}, state)[0]
-            for state in states
-        ], None
-
-    store.transact_all(("hospital", "hospital/radiology", f"hospital/radiology/{account}"), step, ttl=86400)
+    seen = {part: column[row : row + 1] for part, column in sight.items()}
+    images = np.random.default_rng(query).integers(-9999, 9999, (1, WIDTH)).astype(np.int16)
+    code = np.random.default_rng(query).bytes(8).hex()  # no two images alike, so lists fill as slowly as they ever do
+    near = Near(
+        index=Duplicates(salt=b"salt", calibration="c"),
+        monitor=Insistence(ladder=((30.0, Action.FLAG),)),
+        arrivals=[Arrival(images[0], code, f"{account} {query}", 0, "hospital")],
+        now=float(query),
+    )
+    keys = ["hospital", "hospital/radiology", f"hospital/radiology/{account}"]
+    path, counted = step_path(store, keys, partial(monitors.watch, [f"{query}"], seen), near, ttl=86400)
+    assert not [each for each in (*path, counted) if isinstance(each, Exception)]
 
 
 def contended(server: RedisServer, replicas: int, pause: float) -> float:
