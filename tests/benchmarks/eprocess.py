@@ -1,144 +1,93 @@
-"""The e-process on PneumoniaMNIST: benign accounts that ever alarm, drift, and how soon a thief is flagged.
+"""Two controls of the monitors on PneumoniaMNIST: p-values that hold on average only, and traffic from elsewhere.
 
-One model; 20 draws split the rows it never saw (same site) into calibration and benign traffic. Every account is run
-through the product's own `Combined.step`, query by query.
+One model; each draw divides the rows it never saw (same site) anew into calibration and benign traffic.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 from claim import Claim
 from scipy import stats
-from subjects import pneumonia
+from stealing.fleet import peaks
+from stealing.watched import divided, victim
+from support.sights import sight_of
 
-from attacks.benchmarks.natural import natural_images
-from guard.monitor import Combined, EProcess
+from guard.account import CODES, Monitors
+from guard.monitor.combine import STRANGE
+from guard.monitor.eprocess import BETTORS
+from guard.policy import Policy
 from guard.profile import Profile, forward
-from guard.types import Action, Observation
+from guard.types import Array
 
-CLAIMS = (
-    "benign_accounts_ever_alarmed",
-    "benign_accounts_ever_alarmed_with_ordinary_p_values",
-    "drift_accounts_ever_alarmed",
-    "thief_flagged_pure",
-    "thief_flagged_at_10_percent",
-    "thief_flagged_at_5_percent",
-)
-
-ALPHA, RISK = 0.01, 0.001
-DRAWS, ACCOUNTS, QUERIES = 20, 100, 5000
-THIEVES, PATIENCE = 25, 5000
+CLAIMS = ("benign_accounts_ever_alarmed_with_ordinary_p_values", "drift_accounts_ever_alarmed")
+POLICY = Policy(on_error="withhold")
+ALPHA, STRICT = 0.01, 0.001
+DRAWS, ACCOUNTS, QUERIES = 10, 40, 5000
+TASK = "pneumoniamnist"
 
 
 def measure() -> Iterator[Claim]:
-    """Benign false alarms, drift, and detection of a natural-image thief, pure and diluted."""
-    model, task = pneumonia()
-    unseen = np.concatenate([task.splits["calibration"].inputs, task.splits["holdout"].inputs])
-    natural = natural_images(2000, task.shape, low=0.0, high=1.0, seed=1)
-    alarmed: list[bool] = []
-    naive: list[bool] = []
-    worst = 0.0
-    drifted: list[bool] = []
-    drift: list[float] = []
-    flagged: dict[float, list[int]] = {1.0: [], 0.1: [], 0.05: []}
+    """Ordinary conformal p-values on benign traffic, then the monitors as they are on the official test split."""
+    naive, drifted = [], []
     for draw in range(DRAWS):
         rng = np.random.default_rng(draw)
-        order = rng.permutation(len(unseen))
-        calibration, traffic = np.array_split(unseen[order], 2)
-        profile = Profile.fit(model, calibration, risk=RISK, seed=draw)
-
-        def judge(rows: np.ndarray, profile: Profile = profile) -> np.ndarray:
-            return profile.thresholds.p_values(profile.strangeness(rows, forward(model, rows)))
-
-        benign, strange, test = judge(traffic), judge(natural), judge(task.splits["test"].inputs)
-        part = EProcess(name="strange", levels=profile.thresholds.levels)
-        monitor = Combined(parts=(part,), weights=(1.0,), ladder=((ALPHA, Action.FLAG),))
-        here = [bool(queries_to_flag(monitor, benign, strange, 0.0, QUERIES, rng)) for _ in range(ACCOUNTS)]
-        worst = max(worst, sum(here) / ACCOUNTS)
-        alarmed += here
-        strangeness = profile.strangeness(traffic, forward(model, traffic))
-        ordinary = np.searchsorted(-profile.reference[::-1], -strangeness, "right")
-        marginal = (1 + ordinary) / (1 + len(profile.reference))
-        naive += [bool(queries_to_flag(monitor, marginal, strange, 0.0, QUERIES, rng)) for _ in range(ACCOUNTS // 5)]
-        drifted += [bool(queries_to_flag(monitor, test, strange, 0.0, QUERIES, rng)) for _ in range(ACCOUNTS // 5)]
-        drift.append(float((test <= profile.thresholds.levels[0]).mean()))
-        for share, found in flagged.items():
-            found += [
-                queries_to_flag(monitor, benign, strange, share, PATIENCE, rng) or PATIENCE for _ in range(THIEVES)
-            ]
-    n, hits = len(alarmed), sum(alarmed)
-    low, high = clopper_pearson(hits, n)
+        model, task = victim(TASK)
+        calibration, traffic = divided(TASK, draw)
+        risk = POLICY.monitor.calibration_risk
+        profile = Profile.fit(model, calibration.inputs, risk=risk, seed=draw, secret=draw)
+        strangeness = profile.strangeness(traffic.inputs, forward(model, traffic.inputs))
+        ranks = np.searchsorted(-profile.reference[::-1], -strangeness, "right")
+        ordinary = (1 + ranks) / (1 + len(profile.reference))
+        naive += [ordinary_peak(ordinary, profile.thresholds.levels, rng) for _ in range(ACCOUNTS)]
+        test = task.splits["test"].inputs
+        sight = sight_of(POLICY, profile, test, forward(model, test))
+        pool = {part: np.asarray(column) for part, column in sight.items() if part != CODES}
+        pool[CODES] = np.array([int(code, 16) for code in sight[CODES]], np.uint64)
+        rows = rng.integers(len(test), size=(ACCOUNTS, QUERIES))
+        drifted += peaks(Monitors.of(POLICY, profile, 1), pool, rows).tolist()
+    hits = sum(peak >= -math.log(ALPHA) for peak in naive)
+    low, high = clopper_pearson(hits, len(naive))
     yield Claim(
-        claim="benign_accounts_ever_alarmed",
-        value=hits / n,
-        interval=(low, high),
-        target=f"<= alpha = {ALPHA} within sampling error; bound held alpha + delta = {ALPHA + RISK}",
-        met=low <= ALPHA,
-        n=n,
-        seed=0,
-        details={
-            "queries_per_account": QUERIES,
-            "calibration_draws": DRAWS,
-            "worst_draw": worst,
-            "levels": profile.thresholds.levels,
-            "interval_assumes": "independent accounts; those of one draw share its calibration set",
-        },
-    )
-    low, high = clopper_pearson(sum(naive), len(naive))
-    yield Claim(
-        claim="benign_accounts_ever_alarmed_with_ordinary_p_values",
-        value=sum(naive) / len(naive),
+        claim=CLAIMS[0],
+        value=hits / len(naive),
         interval=(low, high),
         target="negative control: p-values valid only on average over calibration sets should break alpha",
         met=low > ALPHA,
         n=len(naive),
         seed=0,
-        details={"queries_per_account": QUERIES, "calibration_draws": DRAWS},
+        details={"queries_per_account": QUERIES, "calibration_draws": DRAWS, "alpha": ALPHA, "part": STRANGE},
     )
-    low, high = clopper_pearson(sum(drifted), len(drifted))
+    hits = sum(peak >= -math.log(ALPHA) for peak in drifted)
     yield Claim(
-        claim="drift_accounts_ever_alarmed",
-        value=sum(drifted) / len(drifted),
-        interval=(low, high),
+        claim=CLAIMS[1],
+        value=hits / len(drifted),
+        interval=clopper_pearson(hits, len(drifted)),
         target="reported, not bounded: PneumoniaMNIST's official test split comes from elsewhere than its train split",
         met=True,
         n=len(drifted),
         seed=0,
-        details={"mean_rate_at_strictest_level": float(np.mean(drift)), "level": profile.thresholds.levels[0]},
+        details={
+            "queries_per_account": QUERIES,
+            "calibration_draws": DRAWS,
+            "drift": POLICY.monitor.drift,
+            "at_0.001": sum(peak >= -math.log(STRICT) for peak in drifted),
+            "largest_log_wealth": max(drifted),
+        },
     )
-    for name, share, bound in (("pure", 1.0, 8), ("at_10_percent", 0.1, 120), ("at_5_percent", 0.05, None)):
-        counts = np.array(flagged[share])
-        yield Claim(
-            claim=f"thief_flagged_{name}",
-            value=float(np.median(counts)),
-            interval=median_interval(counts),
-            target=f"median <= {bound} queries" if bound else "reported",
-            met=bound is None or float(np.median(counts)) <= bound,
-            n=len(counts),
-            seed=0,
-            details={
-                "share_of_natural_images": share,
-                "p90": float(np.quantile(counts, 0.9)),
-                "never_within_patience": int((counts == PATIENCE).sum()),
-            },
-        )
 
 
-def queries_to_flag(
-    monitor: Combined, benign: np.ndarray, strange: np.ndarray, share: float, limit: int, rng: np.random.Generator
-) -> int:
-    """Queries until the first alarm of one account, 0 if none within `limit`."""
-    state = monitor.start()
-    stolen = rng.random(limit) < share
-    rows = np.where(stolen, rng.integers(len(strange), size=limit), rng.integers(len(benign), size=limit))
-    p_values = np.where(stolen, strange[np.where(stolen, rows, 0)], benign[np.where(stolen, 0, rows)])
-    for i in range(limit):
-        state, verdict = monitor.step(state, Observation({"strange": float(p_values[i])}))
-        if verdict.action > Action.ALLOW:
-            return i + 1
-    return 0
+def ordinary_peak(p_values: Array, levels: tuple[float, ...], rng: np.random.Generator) -> float:
+    """The largest log wealth of an account, were the bets of *strange* placed on ordinary p-values at `levels`."""
+    asked = rng.choice(p_values, QUERIES)
+    pays = np.where(asked[:, None] <= levels, 1 / np.array(levels), 0.0)
+    most = []
+    for lean, stake in BETTORS:
+        parts = lean ** np.arange(len(levels))
+        most.append(np.cumsum(np.log(1 - stake + stake * (pays @ parts) / parts.sum())))
+    return float(np.logaddexp.reduce(most, axis=0).max() - math.log(len(BETTORS)))
 
 
 def median_interval(counts: np.ndarray) -> tuple[float, float]:
