@@ -117,19 +117,22 @@ def _count(value: float | None) -> str:
 
 
 def stolen() -> str:
-    """What a clone gained over a thief without a victim: bare, in full; then what was left of it at the flag."""
+    """What a clone gained over a thief without a victim: bare, in full; what was left at the flag; in the end."""
     lines = [
-        "| thief | gain from the bare model | flagged at query | left, guarded | left, monitors alone |",
-        "|---|---|---|---|---|",
+        "| thief | gain from the bare model | flagged at query | left, guarded | left, monitors alone "
+        "| 100 accounts in the end, guarded | the same, monitors alone | the same, parents withhold |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for path in sorted(RESULTS.glob("stealing_gain_at_flag_*.json")):
         details = json.loads(path.read_text())["details"]
-        alone = details["queries_to_flag"]["monitors alone"]
-        flagged = ", ".join("never" if each is None else str(each) for each in alone)
+        flagged = {"never" if each is None else str(each) for each in details["queries_to_flag"]["monitors alone"]}
         left = [details["share_at_flag"][arm]["mean"] for arm in ("guarded", "monitors alone")]
-        cells = ["no theft" if each is None else f"{each:.0%}" for each in left]
+        many = ("guarded, accounts", "monitors alone, accounts", "monitors alone, accounts, parents act")
+        left += [details["share_at_full_budget"][arm]["mean"] for arm in many]
+        cells = ["no theft" if each is None else "nothing" if each <= 0 else f"{each:.0%}" for each in left]
         name = path.stem.removeprefix("stealing_gain_at_flag_").replace("_", " ")
-        lines.append(f"| {name} | {details['undefended_gain'][0]:+.3f} | {flagged} | {' | '.join(cells)} |")
+        gain = f"{details['undefended_gain'][0]:+.3f}"
+        lines.append(f"| {name} | {gain} | {', '.join(sorted(flagged))} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
