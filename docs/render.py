@@ -30,9 +30,14 @@ def claims() -> str:
         interval = "" if claim["interval"] is None else " to ".join(number(each) for each in claim["interval"])
         lines.append(
             f"| {claim['claim'].replace('_', ' ')} | {number(claim['value'])} | {interval} | {claim['target']} "
-            f"| {claim['n']} | {'yes' if claim['met'] else '**no**'} |"
+            f"| {claim['n']} | {met(claim)} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def met(claim: dict[str, Any]) -> str:
+    """Whether a claim met its target; a figure that is only reported has none."""
+    return "-" if claim["target"].startswith("reported") else "yes" if claim["met"] else "**no**"
 
 
 def findings(name: str) -> str:
@@ -123,7 +128,10 @@ def stolen() -> str:
         "| 100 accounts in the end, guarded | the same, monitors alone | the same, parents withhold |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for path in sorted(RESULTS.glob("stealing_gain_at_flag_*.json")):
+    paths = sorted(RESULTS.glob("stealing_gain_at_flag_*.json"))
+    if not paths:
+        sys.exit("docs/results/stealing_gain_at_flag_*.json are missing: run `make bench` first")
+    for path in paths:
         details = json.loads(path.read_text())["details"]
         flagged = {"never" if each is None else str(each) for each in details["queries_to_flag"]["monitors alone"]}
         left = [details["share_at_flag"][arm]["mean"] for arm in ("guarded", "monitors alone")]

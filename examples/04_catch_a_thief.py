@@ -1,4 +1,8 @@
-"""Watch thieves being caught: the e-values of a clinic, of a Knockoff thief, and of two who hide among patients."""
+"""Watch thieves being caught: the e-values of a clinic, of a Knockoff thief, and of one who hides among patients.
+
+Last the hidden thief asks from a hundred keys, and its organisation is caught instead: alpha is split over the levels
+of a path, so each rung is twice as high there.
+"""
 
 import logging
 import math

@@ -172,7 +172,8 @@ class Guard:
         ), []
 
     def _failed(self, part: str, error: Exception) -> Verdict:
-        log.error("%s failed; on_error = %s", part, self.policy.on_error, exc_info=error)
+        away = isinstance(error, UnavailableError)  # whose sentence says it all, for every query of an outage
+        log.error("%s failed; on_error = %s; %s", part, self.policy.on_error, error, exc_info=None if away else error)
         action = Action.WITHHOLD if self.policy.on_error == "withhold" else Action.FLAG
         return Verdict(source=f"error:{part}:{type(error).__name__}", action=action)
 
@@ -201,9 +202,10 @@ class Guard:
                 verdicts.append(self._failed(f"account:{key}", seen))
                 continue
             before, verdict, values[key] = seen
+            most = Action.WITHHOLD if key == keys[-1] else parents
+            action = min(verdict.action, most)
             if verdict.action > before:
-                log.warning("account %s: alarm, %s; %s", key, verdict.action.label, dict(verdict.evidence))
-            action = verdict.action if key == keys[-1] else min(verdict.action, parents)
+                log.warning("account %s: alarm, %s; %s", key, action.label, dict(verdict.evidence))
             verdicts.append(Verdict(source=f"{verdict.source}:{key}", action=action, evidence=verdict.evidence))
         if isinstance(counted, Exception):
             verdicts.append(self._failed("duplicates", counted))

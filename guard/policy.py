@@ -233,13 +233,14 @@ action = "{p.screen.action}"
 calibration_risk = {p.monitor.calibration_risk!r}
 parents = "{p.monitor.parents}"
 shared = {shared}               # also watch for one perturbation shared by many inputs
-drift = {p.monitor.drift!r}                  # how far benign inputs may move from the calibration data; 0 = not at all
+drift = {p.monitor.drift!r}                  # 0 to 3: how far benign inputs may move; 1 is a mild change of scanner
 contamination = {p.monitor.contamination!r}          # share of a benign account's inputs that may be anything
 ttl_days = {p.monitor.ttl_days!r}
 
 # P(ever taking the action on a benign account) <= false_alarm + calibration_risk
 {rungs}
-# Slightly changed copies of one image, whoever sends them: a count with limits, not a test.
+# Slightly changed copies of one image, whoever sends them: a count with limits, not a test. Copy number n of an
+# image weighs n, so eight copies in a row reach 30; one that weighs much counts against the account for all images.
 [duplicates]
 watch = {watch}
 slices = {p.duplicates.slices}                  # look-alikes of one declared study that do not count; more for volumes

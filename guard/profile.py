@@ -8,6 +8,7 @@ so that every screen's benign 95th percentile lies at 1: strange to one screen i
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from guard.release.quantise import PARTS as CODE_PARTS
 from guard.release.quantise import Codebook
 from guard.release.temperature import tempered
 from guard.screen import Mahalanobis, Thresholds
+from guard.screen.conformal import rows_needed
 from guard.screen.mahalanobis import PARTS
 from guard.types import Array, Ints, ModelSpec, Outputs
 
@@ -86,8 +88,14 @@ class Profile:
         """
         outputs = forward(model, inputs)
         fit, reference = split(np.arange(len(inputs)) if patients is None else patients, seed)
-        if len(fit) < 2 * FOLDS:
-            raise MedwardError(f"calibration: {len(inputs)} benign rows are too few; give at least 100")
+        known = len(inputs) if patients is None else len(np.unique(patients))
+        least = math.ceil(max(rows_needed(risk * min(SHARES.values())) / (1 - FIT_SHARE), 2 * FOLDS / FIT_SHARE))
+        if known < least:
+            what = "benign rows" if patients is None else "patients"
+            raise MedwardError(
+                f"calibration: {known} {what} are too few for calibration_risk {risk:g}; give at least {least}, "
+                "and far more to notice a thief soon"
+            )
         names = embeddings_for(model.spec)
         secret = secrets.randbits(64) if secret is None else secret
         fitted = [cls._fit_screen(name, take(inputs, outputs, fit)) for name in names]

@@ -43,6 +43,11 @@ def risks(risk: float, count: int) -> tuple[float, ...]:
     return (risk,) if count == 1 else (FIRST * risk, *[(1 - FIRST) * risk / (count - 1)] * (count - 1))
 
 
+def rows_needed(risk: float) -> int:
+    """How few rows can bound a tail of `MOST` at `risk`."""
+    return math.ceil(math.log(risks(risk, len(STEPS))[0]) / math.log1p(-MOST))
+
+
 def tolerance_rank(n: int, tau: float, risk: float) -> int:
     """The largest k with P(Bin(n, tau) < k) <= risk; 0 when even the largest score cannot bound the tail."""
     below, k = 0.0, 0
@@ -83,7 +88,7 @@ class Thresholds:
         ranks = {tau: tolerance_rank(n, tau, part) for tau, part in zip(grid, spent, strict=True)}
         usable = {tau: rank for tau, rank in ranks.items() if rank > 0}
         if not usable:
-            need = math.ceil(math.log(risks(risk, len(STEPS))[0]) / math.log1p(-MOST))
+            need = rows_needed(risk)
             raise MedwardError(f"calibration: {n} benign rows cannot support risk {risk:g}; give at least {need}")
         return cls(
             levels=tuple(usable),

@@ -94,6 +94,7 @@ def calibrate(
             "add rows for a smaller one"
         )
     _note_idle_screen(made.sites[site], made.policy)
+    console.print("alarms that stand are kept: `medward accounts reset` clears them, account by account")
     console.print(f"bundle: {bundle}  digest {made.digest}; restart servers of it", markup=False)
 
 
@@ -118,7 +119,7 @@ def _describe(bundle: Any, out: Path) -> None:
     """Say what was written and what it guarantees, and what the calibration set was too small for."""
     thresholds, policy = bundle.profile.thresholds, bundle.policy
     console.print(f"bundle: {out}  digest {bundle.digest}", markup=False)
-    console.print(f"calibrated on {thresholds.n} benign rows; p-value levels {', '.join(map(str, thresholds.levels))}")
+    console.print(f"{thresholds.n} benign rows as reference; p-value levels {', '.join(map(str, thresholds.levels))}")
     for rung in policy.monitor.ladder:
         console.print(
             f"P(ever {rung.action} a benign account) <= {rung.false_alarm:g} + {policy.monitor.calibration_risk:g}"

@@ -125,4 +125,7 @@ def accounts_reset(
         reset(opened, tuple(principal.split("/")), AuditLog(state / "audit.jsonl", fsync=True))
     finally:
         opened.close()
-    console.print(f"{principal}: starts afresh", markup=False)
+    console.print(
+        f"{principal}: its monitors start afresh; accounts above and below it, and what it was told, stand",
+        markup=False,
+    )

@@ -180,17 +180,18 @@ def claimed(
         }
 
     said = rates(every)
+    kinds = {kind: rates(np.array(logs)) for kind, logs in found.items()}
     return Claim(
         claim=f"stealing_benign_{task}",
         value=said["0.01"]["alarmed"] / len(every),
         interval=said["0.01"]["interval"],
-        target="<= alpha at 0.01 and at 0.001 within sampling error; the bound held is alpha + delta",
-        met=all(said[f"{alpha:g}"]["interval"][0] <= alpha for alpha in bound),
+        target="<= alpha within sampling error, at 0.01 (the value) and at 0.001, of all accounts and of each kind",
+        met=all(each[f"{alpha:g}"]["interval"][0] <= alpha for alpha in bound for each in (said, *kinds.values())),
         n=len(every),
         seed=0,
         details={
             "all": said,
-            **{kind: rates(np.array(logs)) for kind, logs in found.items()},
+            **kinds,
             "largest_log_wealth": float(every.max()),
             "queries_per_account": QUERIES,
             "draws": DRAWS,

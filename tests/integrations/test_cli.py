@@ -150,6 +150,7 @@ def test_a_site_gets_a_calibration_of_its_own_and_is_served_by_it(medward):
         "note: fewer rows bound only a larger tail: no more false alarms, but a thief is noticed later; "
         "add rows for a smaller one",
         "note: the screen is idle: a rate of 0.01 needs at least 100 calibration rows",
+        "alarms that stand are kept: `medward accounts reset` clears them, account by account",
         f"bundle: bundle  digest {made.digest}; restart servers of it",
     ]
     assert own.levels[0] > shared.levels[0]
@@ -214,7 +215,10 @@ def test_a_reset_forgets_one_account(medward):
     with TestClient(load_app(Path("bundle"), state=Path("state"), anonymous=True)) as client:
         client.post("/v1/predict", json={"inputs": [[0.0] * 4]}).raise_for_status()
     code, out, _ = medward("accounts", "reset", "anonymous", "--state", "state")
-    assert (code, out) == (0, "anonymous: starts afresh\n")
+    assert (code, out) == (
+        0,
+        "anonymous: its monitors start afresh; accounts above and below it, and what it was told, stand\n",
+    )
     store = SQLiteStore("state/accounts.db")
     assert store.get("anonymous") is None
     store.close()
@@ -270,7 +274,7 @@ def validating(*arguments, bundle="bundle", data="test.npz"):
         (protecting(data="garbage.npz"), "garbage.npz: not a readable npz"),
         (protecting(data="pickled.npz"), "without pickled objects"),
         (protecting(data="nan.npz"), "finite"),
-        (protecting(data="few.npz"), "3 benign rows are too few; give at least 100"),
+        (protecting(data="few.npz"), "3 benign rows are too few for calibration_risk 0.001; give at least 77"),
         (protecting(data="words.npz"), "expected numbers"),
         (protecting("--split", "val"), "there is no split 'val'; it has data"),
         (protecting(data="test.npz"), "name the benign split with --split; it has test"),
@@ -289,7 +293,7 @@ def validating(*arguments, bundle="bundle", data="test.npz"):
         (calibrating(site=""), "1 to 128 printable characters"),
         (calibrating(bundle="missing"), "missing: is not a bundle folder"),
         (calibrating(data="missing.npz"), "missing.npz"),
-        (calibrating(data="few.npz"), "3 benign rows are too few; give at least 100"),
+        (calibrating(data="few.npz"), "3 benign rows are too few for calibration_risk 0.001; give at least 77"),
         (calibrating(data="nan.npz"), "finite"),
         (calibrating("--split", "test", data="wide.npz"), "expected shape (n >= 1, 4), got (20, 5)"),
         (calibrating("--split", "val"), "there is no split 'val'; it has data"),

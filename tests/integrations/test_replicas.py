@@ -105,7 +105,10 @@ def test_a_reset_reaches_the_replicas_through_their_store(bundle, redis, tmp_pat
         monkeypatch.setenv("MEDWARD_STORE", redis.url)
         with pytest.raises(SystemExit) as done:
             main(reset)
-        assert (done.value.code, capsys.readouterr().out) == (0, "anonymous: starts afresh\n")
+        assert (done.value.code, capsys.readouterr().out) == (
+            0,
+            "anonymous: its monitors start afresh; accounts above and below it, and what it was told, stand\n",
+        )
         client.post("/v1/predict", json={"inputs": BENIGN[:1].tolist()}).raise_for_status()
     *_, before, last = read(tmp_path / "state/audit.jsonl")
     assert before["event"] == "reset"
