@@ -144,6 +144,38 @@ def stolen() -> str:
     return "\n".join(lines) + "\n"
 
 
+def budget() -> str:
+    """What a leakage budget in all leaves of each thief's gain, by how many labels it is worth."""
+    details = json.loads((RESULTS / "stealing_budget_effect.json").read_text())["details"]
+    limits = list(dict.fromkeys(row["labels"] for row in details["users"]))
+    lines = [
+        "| thief | bare model | no victim | answers | " + " | ".join(f"left at {limit}" for limit in limits) + " |",
+        "|---|---|---|---|" + "---|" * len(limits),
+    ]
+    for thief, arms in details["thieves"].items():
+        ends = [sum(arms["undefended"][each]) / len(arms["undefended"][each]) for each in ("agreement", "no_victim")]
+        for release in dict.fromkeys(row["release"] for row in details["users"]):
+            left = [arms[f"{release}, {limit} in all"]["mean"] for limit in limits]
+            cells = ["no theft" if each is None else f"{each:.0%}" for each in left]
+            lines.append(f"| {thief} | {ends[0]:.3f} | {ends[1]:.3f} | {release} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def clinic() -> str:
+    """How many legitimate users a leakage budget ever refuses within a year, by what they ask a day."""
+    users = json.loads((RESULTS / "stealing_budget_effect.json").read_text())["details"]["users"]
+    means = list(users[0]["users"])
+    lines = [
+        "| limit, in labels | answers | fine ones | all | " + " | ".join(f"{mean} a day" for mean in means) + " |",
+        "|---|---|---|---|" + "---|" * len(means),
+    ]
+    for row in users:
+        cells = " | ".join(f"{row['users'][mean]['refused']:.1%}" for mean in means)
+        limit = f"{row['labels']} {'a day' if row['per'] == 'day' else 'in all'}"
+        lines.append(f"| {limit} | {row['release']} | {row['fine']} | {row['answers']} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
 def session() -> str:
     """What `medward demo` printed when it was measured, without the intervals and reasons."""
     printed = json.loads((RESULTS / "demo_seconds.json").read_text())["details"]["printed"].splitlines()
@@ -172,6 +204,8 @@ TABLES = {
     "tradeoff": tradeoff,
     "detection": lambda: detection("1", "100"),
     "stolen": stolen,
+    "budget": budget,
+    "clinic": clinic,
     "transforms": transforms,
     "findings": lambda: findings("pneumonia_validate_seconds"),
     "demo": lambda: findings("demo_seconds"),
