@@ -176,6 +176,23 @@ def clinic() -> str:
     return "\n".join(lines) + "\n"
 
 
+def baselines() -> str:
+    """The detectors that were published before: benign accounts that ever alarm, and queries until thieves are flagged."""
+    detectors = json.loads((RESULTS / "stealing_baselines.json").read_text())["details"]["detectors"]
+    shown = [(thief, share) for thief in ("knockoff", "activethief", "dfme", "jbda") for share in ("1", "0.1")]
+    lines = [
+        "| detector | benign ever alarmed | "
+        + " | ".join(f"{thief} {float(share):.0%}" for thief, share in shown)
+        + " |",
+        "|---|---|" + "---|" * len(shown),
+    ]
+    for name, row in detectors.items():
+        of = "" if row.get("n") is None else f" of {row['n']}"
+        cells = [_count(row["thieves"][thief][share]["median"]) if "thieves" in row else "" for thief, share in shown]
+        lines.append(f"| {name} | {row['benign_ever_alarmed']:.1%}{of} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def session() -> str:
     """What `medward demo` printed when it was measured, without the intervals and reasons."""
     printed = json.loads((RESULTS / "demo_seconds.json").read_text())["details"]["printed"].splitlines()
@@ -204,6 +221,7 @@ TABLES = {
     "tradeoff": tradeoff,
     "detection": lambda: detection("1", "100"),
     "stolen": stolen,
+    "baselines": baselines,
     "budget": budget,
     "clinic": clinic,
     "transforms": transforms,
