@@ -177,7 +177,7 @@ def clinic() -> str:
 
 
 def baselines() -> str:
-    """The detectors that were published before: benign accounts that ever alarm, and queries until thieves are flagged."""
+    """Detectors that were published before: benign accounts that ever alarm, and queries until thieves are flagged."""
     detectors = json.loads((RESULTS / "stealing_baselines.json").read_text())["details"]["detectors"]
     shown = [(thief, share) for thief in ("knockoff", "activethief", "dfme", "jbda") for share in ("1", "0.1")]
     lines = [
