@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from guard.monitor import Combined, Coverage, EProcess, SharedPerturbation, Sighting
+from guard.monitor import Combined, Coverage, Embedding, EProcess, Residuals, SharedPerturbation, Sighting
 from guard.monitor.combine import COVERAGE, EMBEDDING, PROBING, SHARED, SHARES, STRANGE, Part
 from guard.monitor.coverage import REPEATED, tally
 from guard.monitor.duplicates import Found, Insistence
@@ -89,13 +89,14 @@ class Monitors:
             watched[SHARED] = watching(residuals, risks[SHARED], slack, radius=int(residuals.radius))
         if (embedding := profile.embedding) is not None:
             watched[EMBEDDING] = watching(embedding, risks[EMBEDDING], slack)
-        parts += [_bettor(name, each, alike) for name, each in watched.items()]
+        for name, each in watched.items():
+            parts.append(EProcess(name=name, levels=each.levels, calibration=each.calibration, **alike))
         if embedding is not None:
             counts = tally(embedding.reference_cells.tolist(), embedding.count)
             name = f"{embedding.fingerprint}:{risks[COVERAGE]:g}"
             parts.append(Coverage(name=COVERAGE, counts=counts, risk=risks[COVERAGE], calibration=name, **spread))
-        if profile.probing is not None:
-            parts.append(_bettor(PROBING, profile.probing, spread))
+        if (margins := profile.probing) is not None:
+            parts.append(EProcess(name=PROBING, levels=margins.levels, calibration=margins.fingerprint, **spread))
         total = sum(SHARES[part.name] for part in parts)
         combined = Combined(
             parts=tuple(parts),
@@ -114,7 +115,7 @@ class Monitors:
             values[name] = list(map(float, sight[name])) if name not in self.watched else []
             if name in self.watched:
                 monitor, own = self.watched[name], codes if name == SHARED else [""] * len(digests)
-                sightings = [Sighting(*each) for each in zip(sight[name], own, digests, strict=True)]
+                sightings = [Sighting(*each) for each in zip(sight[name], own, strict=True)]
                 state[name], values[name] = monitor.judge(monitor.resume(state.get(name)), sightings)
             ignored = ("exact",) if name == SHARED else ("exact", "near")
             nothing = REPEATED if name == COVERAGE else 1.0
@@ -144,13 +145,7 @@ def insist(monitor: Insistence, found: Sequence[Found], state: Any) -> tuple[Any
     return {**(state or {}), DUPLICATES: count}, (before, verdict)
 
 
-def _bettor(name: str, source: Any, drift: Mapping[str, float]) -> Part:
-    """On the p-values of `source`: thresholds, or a direction."""
-    calibration = getattr(source, "calibration", None) or source.fingerprint
-    return EProcess(name=name, levels=source.levels, calibration=calibration, **drift)
-
-
-def watching(fitted: Any, risk: float, slack: float, *, radius: int = 0) -> SharedPerturbation:
+def watching(fitted: Residuals | Embedding, risk: float, slack: float, *, radius: int = 0) -> SharedPerturbation:
     """The directions of an account in the vectors of `fitted`, at its part of `risk`."""
     risk = risk / MAX_DEPTH
     return SharedPerturbation(

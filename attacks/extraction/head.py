@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -138,7 +139,8 @@ def _likeliest(rows: Array, p: Array, start: Array) -> Array:
         torch.autograd.backward(value)
         return value
 
-    search.step(loss)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    step: Callable[[Callable[[], torch.Tensor]], object] = search.step
+    step(loss)
     return np.asarray(head.detach().numpy())
 
 

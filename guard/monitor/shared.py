@@ -83,11 +83,10 @@ class SharedState(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What the monitor sees of one input: residual ``(k,)``, content code, and digest (see `Observation`)."""
+    """What the monitor sees of one input: residual ``(k,)`` and content code."""
 
     vector: Array
     code: str
-    digest: str
 
 
 def epoch_risk(risk: float, epoch: int) -> float:

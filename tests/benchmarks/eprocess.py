@@ -12,14 +12,14 @@ import numpy as np
 from claim import Claim
 from scipy import stats
 from stealing.fleet import peaks
-from stealing.watched import divided, victim
+from stealing.watched import calibrated, victim
 from support.sights import sight_of
 
 from guard.account import CODES, Monitors
+from guard.monitor import EProcess
 from guard.monitor.combine import STRANGE
-from guard.monitor.eprocess import BETTORS
 from guard.policy import Policy
-from guard.profile import Profile, forward
+from guard.profile import forward
 from guard.types import Array
 
 CLAIMS = ("benign_accounts_ever_alarmed_with_ordinary_p_values", "drift_accounts_ever_alarmed")
@@ -34,15 +34,12 @@ def measure() -> Iterator[Claim]:
     naive, drifted = [], []
     for draw in range(DRAWS):
         rng = np.random.default_rng(draw)
-        model, task = victim(TASK)
-        calibration, traffic = divided(TASK, draw)
-        risk = POLICY.monitor.calibration_risk
-        profile = Profile.fit(model, calibration.inputs, risk=risk, seed=draw, secret=draw)
+        model, profile, traffic = calibrated(TASK, draw, POLICY.monitor.calibration_risk)
         strangeness = profile.strangeness(traffic.inputs, forward(model, traffic.inputs))
         ranks = np.searchsorted(-profile.reference[::-1], -strangeness, "right")
         ordinary = (1 + ranks) / (1 + len(profile.reference))
         naive += [ordinary_peak(ordinary, profile.thresholds.levels, rng) for _ in range(ACCOUNTS)]
-        test = task.splits["test"].inputs
+        test = victim(TASK)[1].splits["test"].inputs
         sight = sight_of(POLICY, profile, test, forward(model, test))
         pool = {part: np.asarray(column) for part, column in sight.items() if part != CODES}
         pool[CODES] = np.array([int(code, 16) for code in sight[CODES]], np.uint64)
@@ -81,13 +78,13 @@ def measure() -> Iterator[Claim]:
 
 def ordinary_peak(p_values: Array, levels: tuple[float, ...], rng: np.random.Generator) -> float:
     """The largest log wealth of an account, were the bets of *strange* placed on ordinary p-values at `levels`."""
-    asked = rng.choice(p_values, QUERIES)
-    pays = np.where(asked[:, None] <= levels, 1 / np.array(levels), 0.0)
-    most = []
-    for lean, stake in BETTORS:
-        parts = lean ** np.arange(len(levels))
-        most.append(np.cumsum(np.log(1 - stake + stake * (pays @ parts) / parts.sum())))
-    return float(np.logaddexp.reduce(most, axis=0).max() - math.log(len(BETTORS)))
+    part = EProcess(name=STRANGE, levels=levels)
+    state, most = part.start(), 0.0
+    grid = np.array([*levels, 1.0])
+    for n, value in enumerate(grid[np.searchsorted(levels, rng.choice(p_values, QUERIES))].tolist(), 1):
+        state = part.step(state, n, value)
+        most = max(most, part.log_e(state))
+    return most
 
 
 def median_interval(counts: np.ndarray) -> tuple[float, float]:

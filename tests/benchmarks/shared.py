@@ -112,7 +112,7 @@ def controls() -> Iterator[Claim]:
     honest, ordinary, own = [], [], []
     for seed in range(DRAWS * ACCOUNTS):
         monitor, vectors = invented(seed, QUERIES)
-        honest.append(alarmed(monitor, [Sighting(vector, "", str(i)) for i, vector in enumerate(vectors)]))
+        honest.append(alarmed(monitor, [Sighting(vector, "") for vector in vectors]))
     for seed in range(CONTROLS):
         monitor, vectors = invented(seed, LONG)
         ordinary.append(bet(monitor, marginal(monitor, vectors)))
@@ -206,7 +206,7 @@ def sight(scene: Scene, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
 
 def every(seen: tuple[np.ndarray, list[str]]) -> list[Sighting]:
     """The requests of an account that sends all rows in order."""
-    return [Sighting(vector, code, str(i)) for i, (vector, code) in enumerate(zip(*seen, strict=True))]
+    return [Sighting(*each) for each in zip(*seen, strict=True)]
 
 
 def pick(seen: tuple[np.ndarray, list[str]], rng: np.random.Generator, queries: int) -> list[Sighting]:

@@ -18,13 +18,13 @@ from claim import Claim
 from eprocess import clopper_pearson
 from scipy.ndimage import gaussian_filter
 from stealing.fleet import Pool, peaks
-from stealing.watched import TASKS, divided, victim
+from stealing.watched import TASKS, calibrated
 from support.sights import sight_of
 
 from attacks.benchmarks.natural import natural_images
 from guard.account import CODES, Monitors
 from guard.policy import Policy
-from guard.profile import Profile, forward
+from guard.profile import forward
 from guard.types import Array
 
 CLAIMS = tuple(f"stealing_benign_{task}" for task in TASKS)
@@ -73,16 +73,7 @@ def measure() -> Iterator[Claim]:
 
 def draw(task: str, number: int) -> Draw:
     """Calibrate, and look once at every row and every version of it: as it is, `AGAIN` times again, by each scanner."""
-    model, _ = victim(task)
-    calibration, traffic = divided(task, number)
-    profile = Profile.fit(
-        model,
-        calibration.inputs,
-        risk=POLICY.monitor.calibration_risk,
-        patients=calibration.patients,
-        seed=number,
-        secret=number,
-    )
+    model, profile, traffic = calibrated(task, number, POLICY.monitor.calibration_risk)
     rng = np.random.default_rng(9000 + number)
     versions = [again(traffic.inputs, rng) for _ in range(AGAIN)] + [
         scanned(traffic.inputs, rng) for _ in range(SCANNERS)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from claim import Claim
-from stealing.watched import divided, victim
+from stealing.watched import calibrated
 
 from guard.account import Monitors, look, sources, strange
 from guard.monitor.combine import STRANGE
@@ -34,9 +34,7 @@ GROWTH = 1.1
 
 def measure() -> Iterator[Claim]:
     """The cost after each past, then what that is together."""
-    model, _ = victim("pneumoniamnist")
-    calibration, traffic = divided("pneumoniamnist", 0)
-    profile = Profile.fit(model, calibration.inputs, risk=POLICY.monitor.calibration_risk, secret=0)
+    model, profile, traffic = calibrated("pneumoniamnist", 0, POLICY.monitor.calibration_risk)
     outputs = forward(model, traffic.inputs)
     sights = [seen(profile, traffic.inputs, outputs, i) for i in range(len(traffic))]
     monitors = Monitors.of(POLICY, profile, 1)

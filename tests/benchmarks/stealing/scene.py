@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from stealing.watched import divided, victim
+from stealing.watched import calibrated, divided
 from support.sights import sight_of
 
 from guard.policy import MonitorPolicy, Policy, Rung
@@ -40,17 +40,9 @@ class Draw:
 
 def scene(number: int) -> Draw:
     """Divide the rows the victim never saw into calibration and traffic, and calibrate."""
-    model, _ = victim(TASK)
-    calibration, traffic = divided(TASK, number)
-    profile = Profile.fit(
-        model,
-        calibration.inputs,
-        risk=POLICY.monitor.calibration_risk,
-        patients=calibration.patients,
-        seed=number,
-        secret=number,
-    )
-    return Draw(number, model, profile, calibration.inputs, traffic.inputs, seen(model, profile, traffic.inputs))
+    model, profile, traffic = calibrated(TASK, number, POLICY.monitor.calibration_risk)
+    known = divided(TASK, number)[0].inputs
+    return Draw(number, model, profile, known, traffic.inputs, seen(model, profile, traffic.inputs))
 
 
 def seen(model: Model, profile: Profile, rows: Array) -> Columns:

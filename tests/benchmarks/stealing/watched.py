@@ -16,6 +16,7 @@ from attacks.benchmarks.tasks import load
 from attacks.benchmarks.victims import classifier_spec, train_victim
 from guard.data import Split
 from guard.models import wrap
+from guard.profile import Profile
 from guard.protocols import Model
 
 TASKS = ("pneumoniamnist", "nih-cxr")
@@ -30,6 +31,15 @@ def victim(name: str) -> tuple[Model, Task]:
     task = load_pneumoniamnist(0, sizes=SIZES) if name == "pneumoniamnist" else load(name)
     trained = train_victim(task, seed=0)
     return wrap(trained, spec=classifier_spec(task, "logits"), sample=task.splits["calibration"].inputs[:32]), task
+
+
+def calibrated(name: str, number: int, risk: float) -> tuple[Model, Profile, Split]:
+    """The victim, its profile after draw `number` at calibration `risk`, and the traffic that knows nothing of it."""
+    model, _ = victim(name)
+    calibration, traffic = divided(name, number)
+    patients = calibration.patients
+    profile = Profile.fit(model, calibration.inputs, risk=risk, patients=patients, seed=number, secret=number)
+    return model, profile, traffic
 
 
 def divided(name: str, number: int) -> tuple[Split, Split]:

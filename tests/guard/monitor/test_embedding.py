@@ -32,7 +32,7 @@ def requests(inputs):
     """Until the alarm at alpha 0.01 of the witness alone; one more than all if there is none."""
     monitor = SharedPerturbation(reference=EMBEDDING.reference, risk=0.001, slack=0.0)
     vectors, _ = EMBEDDING.see(*as_input(inputs))
-    _, p = monitor.judge(monitor.start(), [Sighting(vector, "", "") for vector in vectors])
+    _, p = monitor.judge(monitor.start(), [Sighting(vector, "") for vector in vectors])
     test = Combined(parts=(EProcess(name="p", levels=monitor.levels),), weights=(1.0,), ladder=((0.01, Action.FLAG),))
     state = test.start()
     for i, each in enumerate(p, 1):

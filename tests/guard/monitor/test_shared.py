@@ -28,7 +28,7 @@ def watching(reference=REFERENCE, risk=0.001, radius=2):
 def sightings(vectors, codes=None):
     codes = [""] * len(vectors) if codes is None else codes
     rows = np.asarray(vectors, np.float32)
-    return [Sighting(row, code, str(i)) for i, (row, code) in enumerate(zip(rows, codes, strict=True))]
+    return [Sighting(row, code) for row, code in zip(rows, codes, strict=True)]
 
 
 def p_values(vectors, monitor=None, codes=None):
