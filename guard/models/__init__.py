@@ -70,8 +70,7 @@ def wrap(
     """
     kinds.check_task(spec.name, task)
     check_spec(spec)
-    raw = np.array(sample)[:SAMPLE_ROWS]
-    probe = spec.check(raw)
+    probe, raw = spec.check(sample)[:SAMPLE_ROWS], np.asarray(sample)[:SAMPLE_ROWS]
     adapter, x = _adapter(x)
     known = adapter.describe(x)
     check_names(spec.name, spec.classes, known.get("classes"))
