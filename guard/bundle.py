@@ -28,6 +28,7 @@ from guard.pipeline import AuditSink, Guard, checked_principal
 from guard.policy import Policy
 from guard.profile import Profile
 from guard.protocols import Store
+from guard.quality import Quality
 from guard.stores import MemoryStore
 from guard.types import Array
 
@@ -77,13 +78,15 @@ def save(
     *,
     data_digest: str,
     sizes: Mapping[str, int],
+    quality: Quality | None = None,
     overwrite: bool = False,
 ) -> Bundle:
     """Export `model` and write a bundle to `path`; returns it as `load` read it back.
 
     The folder is built beside `path` and renamed, so a kill leaves no half bundle under the final name. An
     existing folder is refused unless it is empty, or is a bundle and `overwrite` is set; calibrations of sites go
-    with the model they were made with. `data_digest` names the calibration data, `sizes` says how many rows it had.
+    with the model they were made with. `data_digest` names the calibration data, `sizes` says how many rows it had,
+    `quality` how well the model did on them.
     """
     path = Path(path).absolute()
     if not hasattr(model, "export"):
@@ -102,6 +105,7 @@ def save(
             files={name: sha256((build / name).read_bytes()) for name in (exported.file, POLICY, PROFILE)},
             data_digest=data_digest,
             sizes=dict(sizes),
+            quality=quality,
             versions=versions(),
         ).sealed()
         (build / CARD).write_bytes(card.to_bytes())

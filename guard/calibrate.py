@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from guard import bundle
-from guard.data import Split, conform, digest
+from guard.data import Split, checked, conformed_split, digest, log
 from guard.errors import MedwardError
 from guard.pipeline import checked_principal
 from guard.policy import Policy
-from guard.profile import Profile
+from guard.profile import Profile, forward
 from guard.protocols import Model
+from guard.quality import Quality, quality
 
 
 def learn(model: Model, benign: Split, policy: Policy, *, seed: int = 0) -> tuple[Profile, dict[str, int]]:
@@ -44,6 +45,22 @@ def learn(model: Model, benign: Split, policy: Policy, *, seed: int = 0) -> tupl
     return profile, {"benign": len(inputs), "distinct": distinct, "reference": len(profile.reference)}
 
 
+def judged(model: Model, rows: Split) -> Quality | None:
+    """How well `model` decides on labelled `rows`, logged, or None without labels.
+
+    Raises `MedwardError` when the class names look exchanged.
+    """
+    if rows.labels is None:
+        return None
+    scores = forward(model, rows.inputs).scores
+    decided = np.asarray(scores.argmax(axis=1), np.int64)
+    found = quality(scores, decided, rows.labels, model.spec, rows.patients)
+    log.info("%s", found)
+    if found.doubt:
+        log.warning("%s", found.doubt)
+    return found
+
+
 def calibrate(
     path: Path,
     benign: Split,
@@ -56,12 +73,14 @@ def calibrate(
     """Give `site` a calibration of its own in the bundle at `path`, or replace the one it has; the new bundle.
 
     `benign` are ordinary cases of that site, as for `guard.protect`. What answers look like, what they cost a budget,
-    and which images are near-duplicates stay the same for all sites. `allow_code` and `expect` are those of
-    `guard.bundle.load`.
+    and which images are near-duplicates stay the same for all sites. Labels, where known, say how well the model does
+    there. `allow_code` and `expect` are those of `guard.bundle.load`.
     """
     checked_principal((site,))
+    raw = checked(benign)
     loaded = bundle.load(path, allow_code=allow_code, expect=expect)
-    rows = replace(benign, inputs=conform(benign.inputs, loaded.model.spec))
+    rows = conformed_split(raw, loaded.model.spec)
+    judged(loaded.model, rows)
     profile, sizes = learn(loaded.model, rows, loaded.policy, seed=seed)
     own = replace(profile, codebook=None, contents=None)
-    return bundle.add_site(loaded, site, own, data_digest=digest(benign), sizes=sizes)
+    return bundle.add_site(loaded, site, own, data_digest=digest(raw), sizes=sizes)

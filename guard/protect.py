@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from guard import bundle
-from guard.calibrate import learn
-from guard.data import Split, digest, image_batch
-from guard.models import infer_spec, wrap
+from guard.calibrate import judged, learn
+from guard.data import Split, checked, digest, labelled, tell
+from guard.errors import MedwardError
+from guard.models import callable_model, described, infer_spec, wrap
+from guard.pixels import batch_of, check_shape
 from guard.policy import Policy
-from guard.types import Modality, OutputKind
+from guard.types import Layout, Modality, OutputKind
 
 SAMPLE = 256  # rows on which the model's claims and its exported form are checked
 
@@ -31,6 +31,8 @@ def protect(
     output: OutputKind | None = None,
     low: float | None = None,
     high: float | None = None,
+    layout: Layout | None = None,
+    bits: int | None = None,
     features: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
@@ -39,26 +41,32 @@ def protect(
 
     `benign` should come from the site that will be served, with ordinary cases in their ordinary proportions; every
     bound the guard states is relative to it, and counts every row (where patients are known, every patient) as one
-    independent draw: leave copies in that real traffic holds, and keep augmented ones out. uint8 images mean a range
-    of [0, 1] unless `low`, `high` say otherwise. `features` names the layer or ONNX output that monitors watch.
+    independent draw: leave copies in that real traffic holds, and keep augmented ones out. Whole-number images need
+    `low` and `high`, and `layout` and `bits` where these do not show; see `guard.pixels`. Labels, where known, say how
+    well the model does: the card keeps it, and names that look exchanged are refused. `features` names the layer or
+    ONNX output that monitors watch. What was understood of the data is logged before work begins.
     """
-    inputs = benign.inputs
-    if inputs.dtype == np.uint8 and inputs.ndim >= 3:
-        low, high = (0.0 if low is None else low), (1.0 if high is None else high)
-        inputs = image_batch(inputs, low=low, high=high)
+    raw = checked(benign, _columns(model))
+    inputs, layout, bits = batch_of(raw.inputs, low=low, high=high, layout=layout, bits=bits)
+    if layout is not None:
+        check_shape(inputs.shape[1:], described(model).get("shape"))
     spec = infer_spec(
         model, sample=inputs[:SAMPLE], name=name, modality=modality, classes=classes, output=output, low=low, high=high
     )
-    inputs = spec.check(inputs)
+    spec = replace(spec, layout=layout, bits=bits)
+    rows = labelled(replace(raw, inputs=spec.check(inputs)), spec.classes)
+    tell(rows, spec.classes, low=spec.low, high=spec.high, layout=spec.layout, bits=spec.bits)
     wrapped = wrap(model, spec=spec, sample=inputs[:SAMPLE], features=features)
-    profile, sizes = learn(wrapped, replace(benign, inputs=inputs), policy, seed=seed)
+    quality = judged(wrapped, rows)
+    profile, sizes = learn(wrapped, rows, policy, seed=seed)
     return bundle.save(
         out,
         wrapped,
         policy,
         profile,
-        data_digest=digest(benign),
+        data_digest=digest(raw),
         sizes=sizes,
+        quality=quality,
         overwrite=overwrite,
     )
 
@@ -66,3 +74,14 @@ def protect(
 def version() -> str:
     """The installed version of Medward."""
     return importlib.metadata.version("medward")
+
+
+def _columns(model: object) -> list[str] | None:
+    """The names of the columns that `model` was fitted on, where it knows them."""
+    if isinstance(model, str) and ":" in model:
+        try:
+            model = callable_model.resolve(model)
+        except MedwardError:
+            return None  # `infer_spec` says what is wrong with it
+    names = getattr(model, "feature_names_in_", None)
+    return None if names is None else [str(each) for each in names]

@@ -20,13 +20,16 @@ ENVELOPE = 1024  # values, lists and keys a body may hold besides its rows
 
 async def read_json(request: Request, spec: ModelSpec, limits: Limits) -> bytes:
     """The body, or 413 once it is longer than `limits.rows` rows of `spec` can be."""
-    values = limits.rows * math.prod(spec.shape)
-    most = min(limits.body_bytes, max(LEAST_BYTES, VALUE_BYTES * values))
+    row = VALUE_BYTES * math.prod(spec.shape)
+    most = min(limits.body_bytes, max(LEAST_BYTES, limits.rows * row))
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > most:
-            detail = f"a JSON body may hold at most {most} bytes; send fewer rows per request"
+            remedy = "send fewer rows per request"
+            if row > most:
+                remedy = "one row in full precision is longer: send it as a PNG file, or its values with fewer digits"
+            detail = f"a JSON body may hold at most {most} bytes; {remedy}"
             raise HTTPException(413, detail, {"Connection": "close"})
     return bytes(body)
 

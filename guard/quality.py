@@ -1,0 +1,165 @@
+"""How well a model does on the labelled rows it is calibrated on, and whether its class names look exchanged.
+
+Two claims are tested, each on one row per patient. *Better than chance*: balanced accuracy beside that of the same
+decisions in random orders, an exact permutation test (Davison and Hinkley 1997, sec. 4.3); without that, a warning.
+*Exchanged names*: for two classes an area under the ROC curve clearly below 1/2 (Mann and Whitney 1947, normal
+approximation); for more, every class's rows are decided as one class, no two as the same, and where that is not their
+own, clearly more often than their own (exact sign test). No honest model, however weak, does either: that is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pydantic import BaseModel, ConfigDict
+
+from guard.errors import MedwardError
+from guard.release.scores import probabilities
+from guard.types import Array, Ints, ModelSpec
+
+CERTAIN = 0.0005  # how rarely chance alone may lead to a refusal
+DOUBT = 0.05  # how often chance alone may do as well before a person is warned
+ORDERS = 999
+NORMAL_TAIL = -3.29  # standard deviations that leave CERTAIN in one tail
+
+
+class Quality(BaseModel):
+    """What a model decided on labelled calibration rows, beside the truth.
+
+    `balanced_accuracy` is the mean recall of the `classes` that the labels hold, `auc` the area under the ROC curve: of
+    the second class for two, else the mean of one class against the rest. `chance` is how often decisions in a random
+    order would do as well. `auc` and `chance` are None when the labels hold one class only.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    rows: int
+    classes: int
+    accuracy: float
+    balanced_accuracy: float
+    auc: float | None
+    chance: float | None
+
+    def __str__(self) -> str:
+        area = "" if self.auc is None else f", AUC {self.auc:.3f}"
+        return (
+            f"on {self.rows} labelled calibration rows: accuracy {self.accuracy:.3f}, "
+            f"balanced accuracy {self.balanced_accuracy:.3f}{area}"
+        )
+
+    @property
+    def doubt(self) -> str:
+        """What a person should look into, or nothing."""
+        if self.chance is None or self.chance <= DOUBT:
+            return ""
+        return (
+            f"the decisions are no better than chance on these labels: balanced accuracy {self.balanced_accuracy:.3f}, "
+            f"chance gives {1 / self.classes:.3f}; check the order of the classes, the range and layout of the data, "
+            "and whether the labels are the model's"
+        )
+
+
+def quality(scores: Array, decided: Ints, labels: Ints, spec: ModelSpec, patients: Ints | None = None) -> Quality:
+    """The quality of the decisions `decided (n,)` and `scores (n, K)` of a model on rows of known `labels`.
+
+    Raises `MedwardError` when the class names look exchanged.
+    """
+    once = np.arange(len(labels)) if patients is None else np.unique(patients, return_index=True)[1]
+    _check_names(scores[once], decided[once], labels[once], spec.classes)
+    present = np.unique(labels)
+    alone = len(present) < 2
+    return Quality(
+        rows=len(labels),
+        classes=len(present),
+        accuracy=float((decided == labels).mean()),
+        balanced_accuracy=balanced_accuracy(decided, labels),
+        auc=None if alone else mean_auc(probabilities(scores, spec.output), labels),
+        chance=None if alone else by_chance(decided[once], labels[once]),
+    )
+
+
+def balanced_accuracy(decided: Ints, labels: Ints) -> float:
+    """Mean recall over the classes that `labels` hold."""
+    return float(np.mean([(decided[labels == each] == each).mean() for each in np.unique(labels)]))
+
+
+def auc(scores: ArrayLike, truth: ArrayLike) -> float:
+    """Chance that a member outscores a non-member, ties counting half; 0.5 when one kind is missing."""
+    values, members = np.asarray(scores, np.float64), np.asarray(truth, bool)
+    if members.all() or not members.any():
+        return 0.5
+    inside, outside = values[members], np.sort(values[~members])
+    below = np.searchsorted(outside, inside, "left") + np.searchsorted(outside, inside, "right")
+    return float(below.mean() / 2 / len(outside))
+
+
+def mean_auc(scores: Array, labels: Ints) -> float:
+    """AUC of the second of two classes, else the mean over the classes that `labels` hold of one against the rest."""
+    judged = [1] if scores.shape[1] == 2 else np.unique(labels).tolist()
+    return float(np.mean([auc(scores[:, each], labels == each) for each in judged]))
+
+
+def by_chance(decided: Ints, labels: Ints, orders: int = ORDERS, seed: int = 0) -> float:
+    """How often `decided` in a random order has at least the balanced accuracy it has: an exact p-value."""
+    rng = np.random.default_rng(seed)
+    weight = (1 / np.bincount(labels).clip(1))[labels]
+    own = weight @ (decided == labels)
+    as_good = sum(bool(weight @ (rng.permutation(decided) == labels) >= own - 1e-9) for _ in range(orders))
+    return (1 + as_good) / (1 + orders)
+
+
+def exchanged(decided: Ints, labels: Ints, classes: int) -> Ints | None:
+    """For each class the one that its rows are decided as, when that clearly is another permutation of the classes."""
+    seen = np.bincount(labels * classes + decided, minlength=classes**2).reshape(classes, classes)
+    present = np.flatnonzero(seen.sum(axis=1))
+    most = np.asarray(seen.argmax(axis=1), np.int64)
+    moved = [each for each in present.tolist() if most[each] != each]
+    if not moved or len(np.unique(most[present])) < len(present):
+        return None
+    for each in moved:
+        other, own = int(seen[each, most[each]]), int(seen[each, each])
+        if sign_test(other, own) > CERTAIN / len(moved):
+            return None
+    return np.where(seen.sum(axis=1) > 0, most, np.arange(classes))
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """How likely a fair coin shows at least `wins` heads in ``wins + losses`` throws."""
+    n = wins + losses
+    logs = (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(wins, n + 1))
+    return min(1.0, sum(math.exp(each - n * math.log(2)) for each in logs))
+
+
+def below_half(area: float, members: int, others: int) -> bool:
+    """Whether an AUC of `area` over so many `members` and `others` is clearly below 1/2."""
+    if not members or not others:
+        return False
+    deviation = math.sqrt((members + others + 1) / (12 * members * others))
+    return (area - 0.5) / deviation <= NORMAL_TAIL
+
+
+def _check_names(scores: Array, decided: Ints, labels: Ints, classes: Sequence[str]) -> None:
+    k = len(classes)
+    if k == 2:
+        area, members = auc(scores[:, 1] - scores[:, 0], labels == 1), int((labels == 1).sum())
+        if not below_half(area, members, len(labels) - members):
+            return
+        said = f"{classes[1]!r} gets lower scores where the labels say it than where they do not: AUC {area:.3f}"
+        told = f"with {classes[0]} and {classes[1]} exchanged it would be {1 - area:.3f}"
+    else:
+        order = exchanged(decided, labels, k)
+        if order is None:
+            return
+        moved = np.flatnonzero(order != np.arange(k))
+        said = "rows labelled " + ", ".join(
+            f"{classes[each]!r} are decided as {classes[order[each]]!r}" for each in moved[:6]
+        )
+        shares = [float((each == decided).mean()) for each in (order[labels], labels)]
+        told = f"with these exchanged the accuracy would be {shares[0]:.3f}, not {shares[1]:.3f}"
+    raise MedwardError(
+        f"classes: the names look exchanged: {said}; {told}; give --classes in the order of the scores, or correct the "
+        "labels"
+    )
