@@ -28,7 +28,7 @@ def conformed(splits: Mapping[str, Split], spec: ModelSpec) -> dict[str, Split]:
     fitted = {}
     for name, split in splits.items():
         try:
-            fitted[name] = conformed_split(split, spec, name)
+            fitted[name] = conformed_split(split, spec)
         except MedwardError as error:
             raise MedwardError(f"split {name}: {error}") from None
     if "test" not in fitted and len(fitted) == 1:

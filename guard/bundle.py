@@ -91,7 +91,7 @@ def save(
     path = Path(path).absolute()
     if not hasattr(model, "export"):
         raise MedwardError(f"model: {type(model).__name__} cannot be exported; make it with guard.models.wrap")
-    _check_target(path, overwrite)
+    check_target(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _built(path) as build:
         exported = model.export(build)
@@ -112,6 +112,22 @@ def save(
         built = load(build, allow_code=True, expect=card.digest)
         build.chmod(0o755)
     return replace(built, path=path)
+
+
+def check_target(path: Path, overwrite: bool) -> None:
+    """Refuse to write a bundle to `path` unless nothing is there, or with `overwrite` a bundle."""
+    if not path.exists() and not path.is_symlink():
+        return
+    if not path.is_dir() or path.is_symlink():
+        raise MedwardError(f"{path}: exists and is not a folder; choose another place for the bundle")
+    names = {each.name for each in path.iterdir()}
+    if not names:
+        return
+    if not overwrite:
+        raise MedwardError(f"{path}: is not empty; choose another folder, or replace it with --overwrite")
+    sites = {name for name in names if SITE.fullmatch(name)}
+    if CARD not in names or not names <= {CARD, POLICY, PROFILE, *models.FILES, *sites}:
+        raise MedwardError(f"{path}: is not a bundle and is not overwritten; choose another folder")
 
 
 def load(path: Path | str, *, allow_code: bool = False, expect: str | None = None) -> Bundle:
@@ -244,21 +260,6 @@ def _profile(file: str, parts: Mapping[str, bytes], policy: Policy) -> Profile:
         return profile if profile.risk == risk else profile.at_risk(risk)
     except MedwardError as error:
         raise MedwardError(f"{file}: {error}") from None
-
-
-def _check_target(path: Path, overwrite: bool) -> None:
-    if not path.exists() and not path.is_symlink():
-        return
-    if not path.is_dir() or path.is_symlink():
-        raise MedwardError(f"{path}: exists and is not a folder; choose another place for the bundle")
-    names = {each.name for each in path.iterdir()}
-    if not names:
-        return
-    if not overwrite:
-        raise MedwardError(f"{path}: is not empty; choose another folder, or replace it with --overwrite")
-    sites = {name for name in names if SITE.fullmatch(name)}
-    if CARD not in names or not names <= {CARD, POLICY, PROFILE, *models.FILES, *sites}:
-        raise MedwardError(f"{path}: is not a bundle and is not overwritten; choose another folder")
 
 
 @contextlib.contextmanager

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from guard import bundle
-from guard.data import Split, checked, conformed_split, digest, log
+from guard.data import Split, checked, conformed_split, digest, tell
 from guard.errors import MedwardError
 from guard.pipeline import checked_principal
+from guard.pixels import fitting_layout
 from guard.policy import Policy
-from guard.profile import Profile, forward
+from guard.profile import Profile, check_enough, forward
 from guard.protocols import Model
 from guard.quality import Quality, quality
 
@@ -46,19 +47,14 @@ def learn(model: Model, benign: Split, policy: Policy, *, seed: int = 0) -> tupl
 
 
 def judged(model: Model, rows: Split) -> Quality | None:
-    """How well `model` decides on labelled `rows`, logged, or None without labels.
+    """How well `model` decides on labelled `rows`, None without labels.
 
     Raises `MedwardError` when the class names look exchanged.
     """
     if rows.labels is None:
         return None
     scores = forward(model, rows.inputs).scores
-    decided = np.asarray(scores.argmax(axis=1), np.int64)
-    found = quality(scores, decided, rows.labels, model.spec, rows.patients)
-    log.info("%s", found)
-    if found.doubt:
-        log.warning("%s", found.doubt)
-    return found
+    return quality(scores, np.asarray(scores.argmax(axis=1), np.int64), rows.labels, model.spec, rows.patients)
 
 
 def calibrate(
@@ -79,8 +75,12 @@ def calibrate(
     checked_principal((site,))
     raw = checked(benign)
     loaded = bundle.load(path, allow_code=allow_code, expect=expect)
-    rows = conformed_split(raw, loaded.model.spec)
-    judged(loaded.model, rows)
+    spec = loaded.model.spec
+    rows = conformed_split(raw, spec)
+    check_enough(len(rows), rows.patients, loaded.policy.monitor.calibration_risk)
+    layout = fitting_layout(raw.inputs, spec) if spec.modality == "image" else None
+    found = judged(loaded.model, rows)
+    tell({site: rows}, spec.classes, low=spec.low, high=spec.high, layout=layout, quality=found)
     profile, sizes = learn(loaded.model, rows, loaded.policy, seed=seed)
     own = replace(profile, codebook=None, contents=None)
     return bundle.add_site(loaded, site, own, data_digest=digest(raw), sizes=sizes)

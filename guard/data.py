@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from guard.errors import MedwardError
 from guard.foreign import check_npz, refuse_object
 from guard.labels import Names, class_numbers, patient_numbers, read_labels
-from guard.pixels import WORDS, check_span, conformed_images, fitting_layout
+from guard.pixels import WORDS, check_span, conformed_images
+from guard.quality import Quality
 from guard.types import Array, Ints, Layout, ModelSpec
 
 log = logging.getLogger("medward.data")
@@ -136,35 +137,35 @@ def conform(inputs: Array, spec: ModelSpec) -> Array:
     return spec.check(conformed_images(x, spec) if spec.modality == "image" and x.dtype.kind in "iubf" else x)
 
 
-def conformed_split(split: object, spec: ModelSpec, name: str = "") -> Split:
-    """A raw `split` as the batch and the class numbers of the model of `spec`; what was understood of it is logged."""
+def conformed_split(split: object, spec: ModelSpec) -> Split:
+    """A raw `split` as the batch and the class numbers of the model of `spec`."""
     raw = checked(split)
-    rows = labelled(replace(raw, inputs=conform(raw.inputs, spec)), spec.classes)
-    layout = fitting_layout(raw.inputs, spec) if spec.modality == "image" else None
-    bits = (spec.bits or 8) if layout and raw.inputs.dtype.kind in "iub" else None
-    tell(rows, spec.classes, low=spec.low, high=spec.high, layout=layout, bits=bits, name=name)
-    return rows
+    return labelled(replace(raw, inputs=conform(raw.inputs, spec)), spec.classes)
 
 
 def tell(
-    split: Split,
+    splits: Mapping[str, Split],
     classes: Sequence[str] | None,
     *,
     low: float | None,
     high: float | None,
     layout: Layout | None = None,
     bits: int | None = None,
-    name: str = "",
+    quality: Quality | None = None,
 ) -> None:
-    """Log what was understood of `split`, whose inputs are a model's batch, in one line, and what is odd about it.
+    """Log one line of what was understood of each of `splits`, batches of one model, then what looks odd about them.
 
     Raises `MedwardError` for images that cannot be in the range that was said.
     """
-    odd = check_span(split.inputs, low, high) if split.inputs.ndim > 2 else ""
-    prefix = f"{name}: " if name else ""
-    log.info("%s%s", prefix, understood(split, classes, layout=layout, bits=bits))
-    if odd:
-        log.warning("%s%s", prefix, odd)
+    odd = {name: check_span(split.inputs, low, high) for name, split in splits.items() if split.inputs.ndim > 2}
+    for name, split in splits.items():
+        log.info("%s: %s", name, understood(split, classes, layout=layout, bits=bits))
+    if quality is not None:
+        log.info("model: %s", quality)
+        odd["model"] = quality.doubt
+    for name, words in odd.items():
+        if words:
+            log.warning("%s: %s", name, words)
 
 
 def understood(

@@ -84,7 +84,7 @@ def check_npz(path: Path) -> None:
     if path.is_dir():
         held, remedy = KINDS.get(kind, ("", EXPORTED))
         inside = f" of {kind} files" if held else ""
-        raise MedwardError(f"{path}: is a folder{inside}; this release reads one npz: {remedy}")
+        raise MedwardError(f"{path}: is a folder{inside}, not a readable npz; this release reads one npz: {remedy}")
     if kind in KINDS:
         found, remedy = KINDS[kind]
         raise MedwardError(f"{path}: is {found}, not a readable npz; this release reads one npz: {remedy}")

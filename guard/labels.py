@@ -140,7 +140,9 @@ def _looked_up(names: Names, classes: Sequence[str], what: str) -> Ints:
     places = {name: place for place, name in enumerate(classes)}
     known, which = np.unique(names, return_inverse=True)
     if strange := [str(each) for each in known if str(each) not in places]:
-        raise MedwardError(f"{what}: {strange[0]!r} is no class of the model; its classes are {_listed(classes)}")
+        raise MedwardError(
+            f"{what} must be names of the classes {_listed(classes)}, or their places; got {strange[0]!r}"
+        )
     return np.array([places[str(each)] for each in known], np.int64)[which.reshape(-1)]
 
 

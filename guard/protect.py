@@ -14,6 +14,7 @@ from guard.errors import MedwardError
 from guard.models import callable_model, described, infer_spec, wrap
 from guard.pixels import batch_of, check_shape
 from guard.policy import Policy
+from guard.profile import check_enough
 from guard.types import Layout, Modality, OutputKind
 
 SAMPLE = 256  # rows on which the model's claims and its exported form are checked
@@ -55,9 +56,11 @@ def protect(
     )
     spec = replace(spec, layout=layout, bits=bits)
     rows = labelled(replace(raw, inputs=spec.check(inputs)), spec.classes)
-    tell(rows, spec.classes, low=spec.low, high=spec.high, layout=spec.layout, bits=spec.bits)
     wrapped = wrap(model, spec=spec, sample=inputs[:SAMPLE], features=features)
+    bundle.check_target(out, overwrite)
+    check_enough(len(rows), rows.patients, policy.monitor.calibration_risk)
     quality = judged(wrapped, rows)
+    tell({"data": rows}, spec.classes, low=low, high=high, layout=layout, bits=bits, quality=quality)
     profile, sizes = learn(wrapped, rows, policy, seed=seed)
     return bundle.save(
         out,

@@ -60,8 +60,7 @@ def harden(
         replace(split, inputs=batch_of(split.inputs, low=low, high=high, layout=layout, bits=bits)[0])
         for split in (train, selection)
     )
-    for name, split in (("train", train), ("selection", selection)):
-        tell(split, None, low=low, high=high, name=name)
+    tell({"train": train, "selection": selection}, None, low=low, high=high)
     with replaced(out, overwrite=overwrite) as build:
         hardened = method.harden(network, train, selection, low=low, high=high, seed=seed)
         sample = np.asarray(train.inputs[:BATCH], np.float32)

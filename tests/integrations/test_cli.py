@@ -144,7 +144,8 @@ def test_a_site_gets_a_calibration_of_its_own_and_is_served_by_it(medward):
     assert (code, err) == (0, "")
     made = bundles.load("bundle")
     own, shared = made.sites["clinic"].thresholds, made.profile.thresholds
-    assert out.splitlines() == [
+    assert out.splitlines()[0].startswith("clinic: 150 rows; 4 columns, values ")
+    assert out.splitlines()[1:] == [
         "clinic: calibrated on 150 benign rows, 90 of them as reference",
         f"smallest tail it bounds: {own.levels[0]:g} of benign inputs; the bundle's own: {shared.levels[0]:g}",
         "note: fewer rows bound only a larger tail: no more false alarms, but a thief is noticed later; "
