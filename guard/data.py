@@ -66,8 +66,8 @@ def load_npz(path: Path) -> dict[str, Split]:
             for key in archive.files:
                 arrays[key] = archive[key]
     except Exception as error:  # a damaged file can make NumPy and zipfile raise nearly anything
-        why = str(error)
-        if "pickle" in why or "Object arrays" in why:
+        why = str(error) if key else "it is empty, damaged or another kind of file"
+        if key and ("pickle" in why or "Object arrays" in why):
             why = f"{key} holds Python objects; save numbers or texts, {key}.astype('float32') or {key}.astype(str)"
         raise MedwardError(f"{path}: not a readable npz without pickled objects: {why}") from None
     splits, used = {}, set()
@@ -120,7 +120,7 @@ def checked(split: object, columns: Sequence[str] | None = None) -> Split:
     if columns is not None and hasattr(inputs, "columns") and hasattr(inputs, "to_numpy"):
         inputs = _table(inputs, columns)
     if not isinstance(inputs, np.ndarray):
-        refuse_object(inputs)
+        refuse_object(inputs, inputs=True)
     read = _read(inputs, split.labels, split.patients, split.names)
     _check_numbers(read.inputs)
     return read

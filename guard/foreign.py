@@ -6,7 +6,6 @@ A file is known by its first bytes or else by its name, an object by the library
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import NoReturn
@@ -20,6 +19,10 @@ DICOM = (
     "x = np.stack([pydicom.dcmread(f).pixel_array.astype('float32') for f in files])[:, None]; bring it to the values "
     "the model takes (rescale, window, invert MONOCHROME1); np.savez('data.npz', images=x, labels=y, patients=ids)"
 )
+HUGGING_FACE = (
+    "rows = datasets.load_from_disk(folder); np.savez('data.npz', images=np.stack([np.asarray(row['image']) for row in "
+    "rows]), labels=np.array(rows['label']))"
+)
 EXPORTED = "read it in Python and save arrays: np.savez('data.npz', inputs=x, labels=y)"
 
 KINDS: dict[str, tuple[str, str]] = {
@@ -30,15 +33,13 @@ KINDS: dict[str, tuple[str, str]] = {
     "npy": ("a single array (.npy)", SAVE.format("np.load(path)")),
     "dcm": ("a DICOM file", DICOM),
     "png": ("one image file", IMAGES),
-    "h5": ("an HDF5 file", f"{EXPORTED}, with x = h5py.File(path)[name][:]"),
-    "nii": ("a NIfTI volume", "volumes are not in this release; " + SAVE.format("slices as (n, 1, H, W)")),
+    "h5": ("an HDF5 file", SAVE.format("h5py.File(path)[name][:]")),
+    "nii": ("a NIfTI volume", "save slices (n, 1, H, W): np.savez('data.npz', images=slices, labels=labels)"),
     "pt": ("a torch file", SAVE.format("torch.load(path)[name].numpy()")),
-    "pkl": ("a pickle, which could run code and is not read", EXPORTED),
+    "pkl": ("a pickle (it could run code)", EXPORTED),
     "json": ("a JSON file", EXPORTED),
-    "arrow": (
-        "an Arrow table or a saved Hugging Face dataset",
-        f"frame = datasets.load_from_disk(path).to_pandas(); {TABLE}",
-    ),
+    "arrow": ("an Arrow file, as saved Hugging Face datasets are made of", HUGGING_FACE),
+    "zip": ("a zip that holds no arrays", f"unpack it, then {EXPORTED}"),
     "gz": ("a compressed file", f"unpack it, then {EXPORTED}"),
 }
 """By the end of a name: what the file is, and how to make an npz of it."""
@@ -56,24 +57,21 @@ MAGIC = {
 FILES_LOOKED_AT = 1000  # of a folder
 
 OBJECTS: tuple[tuple[str, str, str], ...] = (
-    ("pandas.", "a pandas {}", "Split(frame[columns].to_numpy('float32'), labels)"),
-    ("polars.", "a polars {}", "Split(frame.select(columns).to_numpy().astype('float32'), labels)"),
-    ("torch.utils.data.", "a torch {}", "x, y = zip(*dataset); Split(torch.stack(x).numpy(), np.array(y))"),
-    ("torch.", "a torch {}", "Split(tensor.numpy(), labels)"),
-    (
-        "datasets.",
-        "a Hugging Face {}",
-        "Split(np.stack([np.asarray(row['image']) for row in dataset]), np.array(dataset['label']))",
-    ),
-    ("tensorflow.", "a TensorFlow {}", "Split(np.stack(list(inputs.as_numpy_iterator())), labels)"),
-    ("numpy.", "a NumPy {}", "Split(array, labels)"),
-    ("pathlib.", "a path ({})", "load_npz(path)['calibration'], of guard.data"),
-    ("builtins.str", "a path or name ({})", "load_npz(Path(path))['calibration'], of guard.data"),
-    ("builtins.list", "a {} of Python objects", "Split(np.stack(rows), np.array(labels))"),
-    ("builtins.tuple", "a {}", "Split(inputs, labels), of guard.data"),
-    ("builtins.dict", "a {}", "one split of it, as splits['calibration']"),
+    ("pandas.", "a pandas {}", "frame[columns].to_numpy('float32')"),
+    ("polars.", "a polars {}", "frame.select(columns).to_numpy().astype('float32')"),
+    ("torch.utils.data.dataloader.", "a torch {}", "torch.cat([x for x, _ in loader]).numpy()"),
+    ("torch.utils.data.", "a torch {}", "torch.stack([x for x, _ in dataset]).numpy()"),
+    ("torch.", "a torch {}", "tensor.numpy()"),
+    ("datasets.", "a Hugging Face {}", "np.stack([np.asarray(row['image']) for row in dataset])"),
+    ("tensorflow.", "a TensorFlow {}", "np.stack([x.numpy() for x, _ in dataset])"),
+    ("numpy.", "a NumPy {}", "array"),
+    ("builtins.list", "a {} of Python objects", "np.stack(rows)"),
+    ("builtins.tuple", "a {}", "np.stack(rows)"),
+    ("builtins.dict", "a {}", "splits['calibration'].inputs"),
+    ("builtins.str", "a {} (a path?)", "load_npz(Path(path))['calibration'].inputs"),
+    ("pathlib.", "a path ({})", "load_npz(path)['calibration'].inputs"),
 )
-"""By the beginning of a class's full name: what the object is, and how to make a split of it."""
+"""By a class's full name, or the library it is in: what the object is, and the array of inputs that it holds."""
 
 
 def check_npz(path: Path) -> None:
@@ -101,7 +99,7 @@ def file_kind(path: Path) -> str:
         return "dcm"
     named = _by_name(path)
     if start.startswith(b"PK"):
-        return "" if _holds_arrays(path) else named
+        return "" if _holds_arrays(path) else named or "zip"
     known = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), "")
     if known == "gz" and named == "nii":
         return named
@@ -115,16 +113,23 @@ def folder_kind(folder: Path) -> str:
     return max(sorted(set(kinds)), key=kinds.count, default="")
 
 
-def refuse_object(found: object, what: str = "data") -> NoReturn:
-    """Refuse an object that is no `Split` and no array, by its kind."""
+def refuse_object(found: object, *, inputs: bool = False) -> NoReturn:
+    """Refuse an object that is no `Split`, or as `inputs` of one no array, by its kind."""
+    name, array = type(found).__name__, "inputs"
     for base in type(found).__mro__:
         full = f"{base.__module__}.{base.__qualname__}"
-        for start, kind, remedy in OBJECTS:
-            if full.startswith(start):
-                raise MedwardError(f"{what}: got {kind.format(type(found).__name__)}, a Split is needed: {remedy}")
-    if isinstance(found, Mapping):
-        raise MedwardError(f"{what}: got a {type(found).__name__}, a Split is needed: one split of it")
-    raise MedwardError(f"{what}: got {type(found).__name__}, a Split is needed: Split(inputs, labels), of guard.data")
+        known = next(((kind, how) for start, kind, how in OBJECTS if full == start or _within(full, start)), None)
+        if known is not None:
+            name, array = known[0].format(name), known[1]
+            break
+    if inputs:
+        raise MedwardError(f"inputs: got {name}, a NumPy array is needed: {array}")
+    made = array.removesuffix(".inputs") if array.endswith(".inputs") else f"Split({array}, labels)"
+    raise MedwardError(f"data: got {name}, a guard.data.Split is needed: {made}")
+
+
+def _within(full: str, library: str) -> bool:
+    return library.endswith(".") and full.startswith(library)
 
 
 def _by_name(path: Path) -> str:
@@ -134,8 +139,9 @@ def _by_name(path: Path) -> str:
 
 
 def _holds_arrays(path: Path) -> bool:
+    """Whether a file that begins as a zip does holds arrays; a damaged one is left to NumPy to name."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith(".npy") for name in archive.namelist())
     except (OSError, zipfile.BadZipFile):
-        return False
+        return True

@@ -129,11 +129,19 @@ def _outside(numbers: Ints, classes: int) -> list[int]:
 
 
 def _numbered(numbers: Ints, classes: Sequence[str]) -> Ints | None:
-    """The places of classes whose names are `numbers`, if all are."""
-    places = {name: place for place, name in enumerate(classes)}
+    """The places of classes whose names are `numbers`, if all are: 2 is the class "2" or "2.0", 1 the class "True"."""
+    places = {_value(name): place for place, name in enumerate(classes)}
     known, which = np.unique(numbers, return_inverse=True)
-    found = [places.get(str(each)) for each in known.tolist()]
+    found = [places.get(float(each)) for each in known.tolist()]
     return None if None in found else np.array(found, np.int64)[which.reshape(-1)]
+
+
+def _value(name: str) -> float | None:
+    """The number that a class name writes, if it does."""
+    try:
+        return float(name == "True") if name in ("False", "True") else float(name)
+    except ValueError:
+        return None
 
 
 def _looked_up(names: Names, classes: Sequence[str], what: str) -> Ints:

@@ -161,6 +161,12 @@ def test_8_bit_images_are_scaled(tmp_path, monkeypatch, victim, data):
     assert not list(tmp_path.iterdir())
 
 
+def test_labels_that_are_names_are_refused_for_a_network_has_none(tmp_path, victim, data):
+    named = Split(data[0].inputs, np.array(["well", "sick"])[data[0].labels])
+    with pytest.raises(MedwardError, match="train: labels are names, and a network's scores have none"):
+        harden(victim, {"train": named}, tmp_path / "out", HARDENERS["uat"], low=0, high=1)
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
