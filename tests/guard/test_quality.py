@@ -98,6 +98,14 @@ def test_labels_counted_from_one_are_found_though_a_class_is_absent():
         judge(scores[kept], labels[kept] + 1, FIVE)
 
 
+def test_an_exchange_on_too_few_rows_is_only_told():
+    scores, labels = several(4.0, [1, 0, 2, 3, 4], n=40)
+    assert judge(scores, labels, FIVE).doubt.startswith(
+        "the class names may be exchanged: rows labelled 'a' are decided as 'b', 'b' are decided as 'a'; give --classes"
+    )
+    assert judge(*several(4.0, n=40), FIVE).doubt == ""
+
+
 def test_two_classes_that_a_model_confuses_are_no_exchange():
     """Naive: "another class is answered most" refuses a model that calls every e a d."""
     scores, labels = several(4.0, [0, 1, 2, 3, 3])
