@@ -40,7 +40,7 @@ from attacks.progress import Progress
 from attacks.report import Provenance, Report, TwinFacts, save
 from attacks.samples import attack_data, conformed
 from attacks.target import AccessDeniedError, BudgetSpentError, Clock, Target, guarded_oracle, open_oracle
-from guard.data import Split
+from guard.data import Split, tell
 from guard.errors import MedwardError
 from guard.pipeline import Guard
 from guard.policy import Policy
@@ -128,6 +128,8 @@ def validate(
     fitted = conformed(splits, model.spec)
     data, missing = attack_data(model, fitted, seed=seed)
     journal = Journal(out / "cells", resume)
+    out.mkdir(parents=True, exist_ok=True)
+    tell(fitted, model.spec.classes, low=model.spec.low, high=model.spec.high)
     common = {
         "bundle": bundle.digest,
         "policy": policy.fingerprint,

@@ -9,7 +9,7 @@ import numpy as np
 
 from attacks.base import AttackData, Family
 from attacks.benchmarks.natural import pool_for
-from guard.data import Split, conform
+from guard.data import Split, conformed_split
 from guard.errors import MedwardError
 from guard.profile import forward
 from guard.protocols import Model
@@ -28,15 +28,9 @@ def conformed(splits: Mapping[str, Split], spec: ModelSpec) -> dict[str, Split]:
     fitted = {}
     for name, split in splits.items():
         try:
-            inputs = conform(split.inputs, spec)
+            fitted[name] = conformed_split(split, spec)
         except MedwardError as error:
             raise MedwardError(f"split {name}: {error}") from None
-        labels = split.labels
-        if labels is not None and labels.size and (labels.min() < 0 or labels.max() >= len(spec.classes)):
-            raise MedwardError(
-                f"split {name}: labels must be 0 to {len(spec.classes) - 1}, got {labels.min()} to {labels.max()}"
-            )
-        fitted[name] = Split(inputs, labels, split.patients)
     if "test" not in fitted and len(fitted) == 1:
         fitted["test"] = fitted.pop(next(iter(fitted)))
     if len(fitted.get("test", ())) < FEWEST:

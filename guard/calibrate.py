@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from guard import bundle
-from guard.data import Split, conform, digest
+from guard.data import Split, checked, conformed_split, digest, tell
 from guard.errors import MedwardError
 from guard.pipeline import checked_principal
+from guard.pixels import fitting_layout
 from guard.policy import Policy
-from guard.profile import Profile
+from guard.profile import Profile, check_enough, forward
 from guard.protocols import Model
+from guard.quality import Quality, quality
 
 
 def learn(model: Model, benign: Split, policy: Policy, *, seed: int = 0) -> tuple[Profile, dict[str, int]]:
@@ -44,6 +46,17 @@ def learn(model: Model, benign: Split, policy: Policy, *, seed: int = 0) -> tupl
     return profile, {"benign": len(inputs), "distinct": distinct, "reference": len(profile.reference)}
 
 
+def judged(model: Model, rows: Split) -> Quality | None:
+    """How well `model` decides on labelled `rows`, None without labels.
+
+    Raises `MedwardError` when the class names look exchanged.
+    """
+    if rows.labels is None:
+        return None
+    scores = forward(model, rows.inputs).scores
+    return quality(scores, np.asarray(scores.argmax(axis=1), np.int64), rows.labels, model.spec, rows.patients)
+
+
 def calibrate(
     path: Path,
     benign: Split,
@@ -56,12 +69,18 @@ def calibrate(
     """Give `site` a calibration of its own in the bundle at `path`, or replace the one it has; the new bundle.
 
     `benign` are ordinary cases of that site, as for `guard.protect`. What answers look like, what they cost a budget,
-    and which images are near-duplicates stay the same for all sites. `allow_code` and `expect` are those of
-    `guard.bundle.load`.
+    and which images are near-duplicates stay the same for all sites. Labels, where known, say how well the model does
+    there. `allow_code` and `expect` are those of `guard.bundle.load`.
     """
     checked_principal((site,))
+    raw = checked(benign)
     loaded = bundle.load(path, allow_code=allow_code, expect=expect)
-    rows = replace(benign, inputs=conform(benign.inputs, loaded.model.spec))
+    spec = loaded.model.spec
+    rows = conformed_split(raw, spec)
+    check_enough(len(rows), rows.patients, loaded.policy.monitor.calibration_risk)
+    layout = fitting_layout(raw.inputs, spec) if spec.modality == "image" else None
+    found = judged(loaded.model, rows)
+    tell({site: rows}, spec.classes, low=spec.low, high=spec.high, layout=layout, quality=found)
     profile, sizes = learn(loaded.model, rows, loaded.policy, seed=seed)
     own = replace(profile, codebook=None, contents=None)
-    return bundle.add_site(loaded, site, own, data_digest=digest(benign), sizes=sizes)
+    return bundle.add_site(loaded, site, own, data_digest=digest(raw), sizes=sizes)

@@ -19,6 +19,8 @@ Principal = tuple[str, ...]
 
 OutputKind = Literal["logits", "probabilities"]
 Modality = Literal["image", "tabular"]
+Layout = Literal["NHW", "NHWC", "NCHW"]
+"""Which axis of an array of images is which: rows, height, width, channels."""
 
 
 class Action(IntEnum):
@@ -57,7 +59,8 @@ class ModelSpec:
 
     ``shape`` excludes the batch axis: ``(C, H, W)`` for images, ``(D,)`` for tables. ``low`` and ``high``
     bound every input value. ``output`` says what a row of scores means; logits and probabilities are never
-    confused. ``features`` is the width of the feature output, 0 when the model has none.
+    confused. ``features`` is the width of the feature output, 0 when the model has none. ``layout`` is that of the
+    image arrays the model was protected on, ``bits`` how many their whole-number pixels have (None: they were floats).
     """
 
     name: str
@@ -68,6 +71,8 @@ class ModelSpec:
     low: float | None = None
     high: float | None = None
     features: int = 0
+    layout: Layout | None = None
+    bits: int | None = None
 
     def check(self, inputs: object) -> Array:
         """Return `inputs` as a finite float32 batch ``(n, *shape)`` or say in one sentence what is wrong."""

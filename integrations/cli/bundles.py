@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from guard.errors import MedwardError
-from integrations.cli.options import AllowCode, BundlePath, Expect, console, parts, see_working_directory
+from integrations.cli.options import AllowCode, Bits, BundlePath, Expect, Pixels, console, parts, see_working_directory
+from integrations.lines import printed
 
 SplitName = Annotated[str | None, typer.Option(help="which split of the npz; default: calibration, val or data")]
 
@@ -32,6 +33,8 @@ def protect(
     ] = None,
     low: Annotated[float | None, typer.Option(help="smallest valid input value")] = None,
     high: Annotated[float | None, typer.Option(help="largest valid input value")] = None,
+    layout: Pixels = None,
+    bits: Bits = None,
     features: Annotated[str | None, typer.Option(help="torch layer or ONNX output that monitors watch")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an existing bundle")] = False,
@@ -50,22 +53,25 @@ def protect(
     else:
         raise MedwardError("on_error must be chosen: --on-error withhold, or --on-error flag, or a --policy file")
     see_working_directory()
-    bundle = build(
-        model,
-        _pick(load_npz(data), split, data),
-        chosen,
-        out,
-        name=name,
-        modality=modality,
-        classes=parts(classes),
-        output=output,
-        task=task,
-        low=low,
-        high=high,
-        features=features,
-        seed=seed,
-        overwrite=overwrite,
-    )
+    with printed(console, "medward.data"):
+        bundle = build(
+            model,
+            _pick(load_npz(data), split, data),
+            chosen,
+            out,
+            name=name,
+            modality=modality,
+            classes=parts(classes),
+            output=output,
+            task=task,
+            low=low,
+            high=high,
+            layout=layout,
+            bits=bits,
+            features=features,
+            seed=seed,
+            overwrite=overwrite,
+        )
     _describe(bundle, out)
 
 
@@ -84,8 +90,9 @@ def calibrate(
 
     if allow_code:
         see_working_directory()
-    benign = _pick(load_npz(data), split, data)
-    made = learn(bundle, benign, site, seed=seed, allow_code=allow_code, expect=expect)
+    with printed(console, "medward.data"):
+        benign = _pick(load_npz(data), split, data)
+        made = learn(bundle, benign, site, seed=seed, allow_code=allow_code, expect=expect)
     own, shared = made.sites[site].thresholds, made.profile.thresholds
     rows = made.card.sites[site].sizes["benign"]
     console.print(f"{site}: calibrated on {rows} benign rows, {own.n} of them as reference", markup=False)

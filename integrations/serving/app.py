@@ -80,5 +80,5 @@ def create_app(
         return JSONResponse(app.openapi())
 
     problems.install(app)
-    app.add_middleware(Edge, limits=limits, metrics=metrics)
+    app.add_middleware(Edge, spec=guard.model.spec, limits=limits, metrics=metrics)
     return app

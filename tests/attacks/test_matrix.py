@@ -201,6 +201,19 @@ def test_no_patient_is_on_both_sides_of_a_cut():
         attack_data(model, conformed({"test": one["test"]}, SPEC), seed=0)
 
 
+def test_named_labels_are_the_classes_they_name_in_every_split():
+    names = np.array(SPEC.classes)
+    last = SPLITS["test"].take(np.flatnonzero(SPLITS["test"].labels == len(names) - 1))
+    splits = {**SPLITS, "test": last}
+    named = {name: Split(s.inputs, names=names[s.labels], patients=s.patients) for name, s in splits.items()}
+    for name, split in conformed(named, SPEC).items():
+        np.testing.assert_array_equal(split.labels, splits[name].labels)
+    turned = conformed(named, replace(SPEC, classes=SPEC.classes[::-1]))
+    assert set(turned["test"].labels.tolist()) == {0}
+    with pytest.raises(MedwardError, match="split test: labels must be names of the classes"):
+        conformed({"test": Split(last.inputs, np.full(len(last), "benign?"))}, SPEC)
+
+
 def test_benign_accounts_ask_rows_of_their_own_where_there_are_enough():
     many = np.array(visits(ACCOUNTS * QUERIES + 5, seed=0))
     assert many.shape == (ACCOUNTS, QUERIES)

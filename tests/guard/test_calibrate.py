@@ -64,7 +64,7 @@ def test_the_card_says_what_a_site_was_learned_from_and_the_answers_stay_the_bun
 
 def test_images_are_scaled_as_the_model_s_are_and_near_duplicates_are_known_by_one_map(tmp_path):
     scans = rng.integers(0, 120, (300, 8, 8)).astype(np.uint8)
-    spec = {"output": "logits", "classes": ("dark", "bright")}
+    spec = {"output": "logits", "classes": ("dark", "bright"), "low": 0, "high": 1}
     protect(bright, Split(scans), POLICY, tmp_path / "images", **spec)
     made = calibrate(tmp_path / "images", Split(scans[:200] + np.uint8(120)), "clinic", allow_code=True)
     assert made.profile.contents is not None

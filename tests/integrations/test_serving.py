@@ -1,6 +1,7 @@
 import json
 import logging
 import threading
+from dataclasses import replace
 
 import anyio
 import httpx
@@ -216,6 +217,27 @@ def test_json_is_bounded_by_what_the_rows_can_need(client, image_client):
     made = image_client(limits=Limits(rows=rows))
     assert_problem(made.post("/v1/predict", content=b" " * (rows * 24 * 32), headers=headers), 400)
     assert_problem(made.post("/v1/predict", content=b" " * (rows * 24 * 32 + 1), headers=headers), 413)
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_one_row_that_is_too_long_is_not_told_to_be_fewer_rows(
+    client, image_client, image_profile, mean_model, declared
+):
+    """A 1024 x 1024 image in full precision, and a row of a million columns; several rows still are."""
+    limits = Limits(body_bytes=700)  # one image of 24 pixels may take 768
+    content = b" " * 701
+    headers = {"Content-Type": "application/json"}
+
+    def detail(made):
+        return assert_problem(
+            made.post("/v1/predict", content=content if declared else iter([content]), headers=headers), 413
+        )
+
+    assert "send one image per request, as a PNG file or with fewer digits" in detail(image_client(limits=limits))
+    mean_model.spec = replace(mean_model.spec, low=-0.5)  # no scaling of pixels, so no files
+    made = client(limits=limits, guard_parts={"model": mean_model, "profile": image_profile})
+    assert "one row per request, its values with fewer digits" in detail(made)
+    assert "send fewer rows" in detail(client(limits=limits))
 
 
 def test_only_the_first_wrong_value_is_looked_for(linear_model):

@@ -150,12 +150,21 @@ def test_8_bit_images_are_scaled(tmp_path, monkeypatch, victim, data):
             raise MedwardError("enough")
 
     raw = [Split((part.inputs[:, 0] * 255).round().astype(np.uint8), part.labels) for part in data]
+    splits = {"train": raw[0], "selection": raw[1]}
+    with pytest.raises(MedwardError, match="say --low 0 --high 1"):
+        harden(victim, splits, tmp_path / "out", Spy())
     with pytest.raises(MedwardError, match="enough"):
-        harden(victim, {"train": raw[0], "selection": raw[1]}, tmp_path / "out", Spy())
+        harden(victim, splits, tmp_path / "out", Spy(), low=0, high=1)
     assert (seen["low"], seen["high"]) == (0, 1)
     np.testing.assert_allclose(seen["train"].inputs, data[0].inputs, atol=1 / 255)
     assert seen["selection"].inputs.shape == (80, 1, 8, 8)
     assert not list(tmp_path.iterdir())
+
+
+def test_labels_that_are_names_are_refused_for_a_network_has_none(tmp_path, victim, data):
+    named = Split(data[0].inputs, np.array(["well", "sick"])[data[0].labels])
+    with pytest.raises(MedwardError, match="train: labels are names, and a network's scores have none"):
+        harden(victim, {"train": named}, tmp_path / "out", HARDENERS["uat"], low=0, high=1)
 
 
 @pytest.mark.parametrize(
