@@ -86,7 +86,8 @@ class Profile:
         against an attacker who knows everything else. `codes` typical answers per class are learned, at `temperature`.
         Raises `MedwardError` when there are too few rows for any guarantee at `risk`.
         """
-        outputs = forward(model, inputs)
+        raw = forward(model, inputs)
+        outputs = model.spec.judged(raw)
         fit, reference = split(np.arange(len(inputs)) if patients is None else patients, seed)
         known = len(inputs) if patients is None else len(np.unique(patients))
         least = math.ceil(max(rows_needed(risk * min(SHARES.values())) / (1 - FIT_SHARE), 2 * FOLDS / FIT_SHARE))
@@ -111,7 +112,11 @@ class Profile:
             ),
             margins=np.sort(closeness(outputs.scores[reference])),
             contents=Contents.fit(inputs[fit], seed=secret) if model.spec.modality == "image" else None,
-            codebook=Codebook.fit(tempered(outputs.scores[fit], model.spec.output, temperature), codes),
+            codebook=Codebook.fit(
+                tempered(raw.scores[fit], model.spec.output, temperature, model.spec.threshold),
+                codes,
+                model.spec.threshold,
+            ),
         )
         scores = np.sort(profile.strangeness(*take(inputs, outputs, reference)))
         return replace(profile, reference=scores).at_risk(risk)

@@ -32,6 +32,7 @@ def protect(
     low: float | None = None,
     high: float | None = None,
     features: str | None = None,
+    threshold: float | None = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> bundle.Bundle:
@@ -41,6 +42,7 @@ def protect(
     bound the guard states is relative to it, and counts every row (where patients are known, every patient) as one
     independent draw: leave copies in that real traffic holds, and keep augmented ones out. uint8 images mean a range
     of [0, 1] unless `low`, `high` say otherwise. `features` names the layer or ONNX output that monitors watch.
+    `threshold` is the operating point of a model of two classes: the second one is decided from that probability on.
     """
     inputs = benign.inputs
     if inputs.dtype == np.uint8 and inputs.ndim >= 3:
@@ -49,6 +51,7 @@ def protect(
     spec = infer_spec(
         model, sample=inputs[:SAMPLE], name=name, modality=modality, classes=classes, output=output, low=low, high=high
     )
+    spec = replace(spec, threshold=threshold)
     inputs = spec.check(inputs)
     wrapped = wrap(model, spec=spec, sample=inputs[:SAMPLE], features=features)
     profile, sizes = learn(wrapped, replace(benign, inputs=inputs), policy, seed=seed)

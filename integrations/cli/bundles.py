@@ -30,6 +30,9 @@ def protect(
     low: Annotated[float | None, typer.Option(help="smallest valid input value")] = None,
     high: Annotated[float | None, typer.Option(help="largest valid input value")] = None,
     features: Annotated[str | None, typer.Option(help="torch layer or ONNX output that monitors watch")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="two classes: the second is decided from this probability on")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an existing bundle")] = False,
 ) -> None:
@@ -59,6 +62,7 @@ def protect(
         low=low,
         high=high,
         features=features,
+        threshold=threshold,
         seed=seed,
         overwrite=overwrite,
     )
@@ -119,6 +123,8 @@ def _describe(bundle: Any, out: Path) -> None:
     """Say what was written and what it guarantees, and what the calibration set was too small for."""
     thresholds, policy = bundle.profile.thresholds, bundle.policy
     console.print(f"bundle: {out}  digest {bundle.digest}", markup=False)
+    if bundle.model.spec.threshold is not None:
+        console.print(f"{bundle.model.spec.name}: {bundle.model.spec.rule}", markup=False)
     console.print(f"{thresholds.n} benign rows as reference; p-value levels {', '.join(map(str, thresholds.levels))}")
     for rung in policy.monitor.ladder:
         console.print(
