@@ -39,6 +39,7 @@ def harden(
     *,
     low: float | None = None,
     high: float | None = None,
+    threshold: float | None = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> tuple[Certificate, str]:
@@ -46,8 +47,8 @@ def harden(
 
     `splits` needs "train", with labels; epochs are chosen on "selection" or "val", else on a fifth of train. Returns
     the certificate, and in one sentence which rows were chosen on. uint8 images mean a range of [0, 1] unless `low`,
-    `high` say otherwise. The folder is built beside `out` and renamed: a kill leaves no half-written one, and the
-    training starts anew. Raises `MedwardError`.
+    `high` say otherwise. `threshold` is the operating point of a model of two classes. The folder is built beside
+    `out` and renamed: a kill leaves no half-written one, and the training starts anew. Raises `MedwardError`.
     """
     network = module(model)
     train, selection, chosen_on = divided(splits, seed)
@@ -55,7 +56,7 @@ def harden(
         low, high = (0.0 if low is None else low), (1.0 if high is None else high)
     train, selection = (_floats(split, low, high) for split in (train, selection))
     with replaced(out, overwrite=overwrite) as build:
-        hardened = method.harden(network, train, selection, low=low, high=high, seed=seed)
+        hardened = method.harden(network, train, selection, low=low, high=high, seed=seed, threshold=threshold)
         sample = np.asarray(train.inputs[:BATCH], np.float32)
         for net, file in ((network, ORIGINAL), (hardened.network, MODEL)):
             _export(net, sample, build / file, hardened.certificate)

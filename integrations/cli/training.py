@@ -28,6 +28,9 @@ def harden(
     ] = None,
     low: Annotated[float | None, typer.Option(help="smallest valid input value")] = None,
     high: Annotated[float | None, typer.Option(help="largest valid input value")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="two classes: the second is decided from this probability on")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="default: the method's own")] = None,
     rate: Annotated[float | None, typer.Option(help="largest learning rate; default: the method's own")] = None,
     augment: Annotated[bool, typer.Option(help="shift, mirror and relight training images")] = True,
@@ -43,4 +46,15 @@ def harden(
     size = radius(epsilon, splits, low, high)
     settings = chosen(method, epsilon=size, margin=margin, epochs=epochs, rate=rate, augment=augment, device=device)
     see_working_directory()
-    run(model, splits, out, settings, low=low, high=high, seed=seed, overwrite=overwrite, console=console)
+    run(
+        model,
+        splits,
+        out,
+        settings,
+        low=low,
+        high=high,
+        threshold=threshold,
+        seed=seed,
+        overwrite=overwrite,
+        console=console,
+    )
