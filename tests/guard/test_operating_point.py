@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from support.models import MeanModel, benign_rows
+from support.screening import PRIOR, THRESHOLD, rows, screening
 
 from guard import bundle as bundles
 from guard.card import canonical, sha256
@@ -22,41 +23,19 @@ from guard.pipeline import Guard
 from guard.policy import Policy
 from guard.profile import Profile, forward
 from guard.protect import protect
-from guard.release import probabilities
 from guard.release.capacity import label_bits, side_bits
 from guard.stores import MemoryStore
-from guard.types import Level, ModelSpec, Outputs, Query
+from guard.types import Level, Query
 
 WHO = ("hospital-a", "key-17")
-THRESHOLD = 0.02
-SPEC = ModelSpec(
-    name="triage", modality="tabular", shape=(3,), classes=("no effusion", "effusion"), output="logits", features=3
-)
-RNG = np.random.default_rng(0)
-BENIGN, ROWS = RNG.normal(size=(800, 3)).astype(np.float32), RNG.normal(size=(300, 3)).astype(np.float32)
-
-
-@dataclasses.dataclass
-class Screening:
-    """Log odds x1 - 3.9, so a risk of a few per cent, as logits or probabilities; features are the input."""
-
-    spec: ModelSpec
-
-    def predict(self, inputs):
-        odds = inputs[:, 0] - np.float32(3.9)
-        scores = np.stack([np.zeros_like(odds), odds], axis=1)
-        return Outputs(probabilities(scores, "logits") if self.spec.output == "probabilities" else scores, inputs)
-
-
-def model(threshold=THRESHOLD, output="logits"):
-    return Screening(dataclasses.replace(SPEC, threshold=threshold, output=output))
+BENIGN, ROWS = rows(800, 0), rows(300, 1)
 
 
 @pytest.fixture(scope="module")
 def profiles():
     return {
         (threshold, output, temperature): Profile.fit(
-            model(threshold, output), BENIGN, risk=0.001, secret=1, temperature=temperature, codes=3
+            screening(threshold, output), BENIGN, risk=0.001, secret=1, temperature=temperature, codes=3
         )
         for threshold in (THRESHOLD, None)
         for output in ("logits", "probabilities")
@@ -72,7 +51,7 @@ def make(profiles):
             {"on_error": "withhold", "screen": {"action": "allow"}, "release": release, **sections}
         )
         return Guard(
-            model=model(threshold, output),
+            model=screening(threshold, output),
             policy=policy,
             profile=profiles[threshold, output, temperature],
             store=store or MemoryStore(),
@@ -85,8 +64,8 @@ def ask(guard, rows=ROWS):
     return guard.answer(Query(principal=WHO, inputs=rows))
 
 
-def own_decisions(rows=ROWS):
-    return (rows[:, 0] - np.float32(3.9) >= np.log(THRESHOLD / (1 - THRESHOLD))).astype(int)
+def own_decisions():
+    return (ROWS[:, 0] - np.float32(PRIOR) >= np.log(THRESHOLD / (1 - THRESHOLD))).astype(int)
 
 
 REASONS = {
@@ -132,7 +111,7 @@ def test_without_the_threshold_the_same_guard_finds_nobody(make, reason):
     decimals=st.integers(1, 4),
 )
 def test_the_law_holds_through_the_whole_pipeline(profiles, threshold, gap, level, decimals):
-    served = model(threshold)
+    served = screening(threshold)
     policy = Policy.model_validate(
         {"on_error": "withhold", "screen": {"action": "allow"}, "release": {"level": level, "decimals": decimals}}
     )
@@ -156,7 +135,7 @@ def test_the_budget_pays_for_one_step_and_for_one_label(make):
 def test_an_answer_at_another_threshold_is_no_repeat(make):
     store, policy = MemoryStore(), {"budget": {"total_bits": 1000}}
     first = make(store=store, **policy)
-    moved = dataclasses.replace(first, model=model(0.3))
+    moved = dataclasses.replace(first, model=screening(0.3))
 
     def told(guard):
         return next(each for each in ask(guard, ROWS[:1]).verdicts if "bits_total" in each.evidence).evidence[
@@ -177,7 +156,7 @@ def test_screens_know_the_rows_by_what_is_decided_at_the_threshold(profiles):
 
 @pytest.mark.parametrize("output", ["logits", "probabilities"])
 def test_probing_is_strange_near_the_threshold_and_not_near_one_half(profiles, output):
-    served, profile = model(output=output), profiles[THRESHOLD, output, 1.0]
+    served, profile = screening(output=output), profiles[THRESHOLD, output, 1.0]
     rows = np.zeros((2, 3), np.float32)
     rows[:, 0] = 0.0083, 3.9  # log odds of the threshold, and of one half
     at, half = closeness(served.spec.judged(forward(served, rows)).scores)
@@ -229,7 +208,7 @@ SAID = {"name": "triage", "classes": ("no effusion", "effusion"), "output": "pro
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    labels = RNG.random(len(BENIGN)) < triage(BENIGN)[:, 1] * 4
+    labels = np.random.default_rng(2).random(len(BENIGN)) < triage(BENIGN)[:, 1] * 4
     estimator = LogisticRegression().fit(BENIGN, labels.astype(int))
     out = tmp_path_factory.mktemp("operated") / "bundle"
     return protect(estimator, Split(ROWS), Policy(on_error="withhold"), out, threshold=0.07), estimator
