@@ -218,7 +218,7 @@ def _before(twin: Twin, data: AttackData, names: Mapping[str, Any]) -> _Bare:
 
 
 def _decided(model: Model, data: AttackData) -> Ints:
-    return np.asarray(np.argmax(forward(model, data.test.inputs).scores, axis=1), np.int64)
+    return model.spec.decide(forward(model, data.test.inputs).scores)
 
 
 def _compared(twin: Twin, model: Model, data: AttackData) -> TwinFacts:
@@ -329,6 +329,7 @@ def _provenance(spec: ModelSpec, splits: Mapping[str, Split], **facts: Any) -> P
         shape=spec.shape,
         low=spec.low,
         high=spec.high,
+        threshold=spec.threshold,
         rows={name: len(split) for name, split in sorted(splits.items())},
         **facts,
     )

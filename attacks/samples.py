@@ -114,4 +114,4 @@ def _whose(split: Split) -> Ints:
 
 
 def _decisions(model: Model, inputs: Array) -> Ints:
-    return np.asarray(np.argmax(forward(model, inputs).scores, axis=1), np.int64)
+    return model.spec.decide(forward(model, inputs).scores)

@@ -46,7 +46,7 @@ def learn(model: Model, benign: Split, policy: Policy, *, seed: int = 0) -> tupl
     return profile, {"benign": len(inputs), "distinct": distinct, "reference": len(profile.reference)}
 
 
-def judged(model: Model, rows: Split) -> Quality | None:
+def quality_on(model: Model, rows: Split) -> Quality | None:
     """How well `model` decides on labelled `rows`, None without labels.
 
     Raises `MedwardError` when the class names look exchanged.
@@ -54,7 +54,7 @@ def judged(model: Model, rows: Split) -> Quality | None:
     if rows.labels is None:
         return None
     scores = forward(model, rows.inputs).scores
-    return quality(scores, np.asarray(scores.argmax(axis=1), np.int64), rows.labels, model.spec, rows.patients)
+    return quality(scores, model.spec.decide(scores), rows.labels, model.spec, rows.patients)
 
 
 def calibrate(
@@ -79,7 +79,7 @@ def calibrate(
     rows = conformed_split(raw, spec)
     check_enough(len(rows), rows.patients, loaded.policy.monitor.calibration_risk)
     layout = fitting_layout(raw.inputs, spec) if spec.modality == "image" else None
-    found = judged(loaded.model, rows)
+    found = quality_on(loaded.model, rows)
     tell({site: rows}, spec.classes, low=spec.low, high=spec.high, layout=layout, quality=found)
     profile, sizes = learn(loaded.model, rows, loaded.policy, seed=seed)
     own = replace(profile, codebook=None, contents=None)

@@ -46,7 +46,7 @@ class AuditSink(Protocol):
 class Guard:
     """A model behind its defenses. Same kind of thing as the model: a batch in, an answer out.
 
-    Guarantees: no answer names a class the model did not; an answer that leaves is in the audit log first.
+    Guarantees: no answer says a decision the model did not make; an answer that leaves is in the audit log first.
     `salt` keys the input digests; keep it with the state, not with the log. `clock` (Unix seconds) tells the leakage
     budget its day. `sites` holds the calibrations of organisations (the first level of a principal) that have their
     own: their inputs and accounts are judged by it, the others by `profile`. What leaves is chosen by `profile` alone.
@@ -119,9 +119,10 @@ class Guard:
         A part that fails adds the action the site chose; it takes nothing away from what the others concluded.
         """
         profile = self.sites.get(principal[0], self.profile)
-        sight, failed = self._sight(profile, inputs, outputs)
+        judged = self.model.spec.judged(outputs)
+        sight, failed = self._sight(profile, inputs, judged)
         try:
-            scores = profile.strangeness(inputs, outputs)
+            scores = profile.strangeness(inputs, judged)
             p_values = strange(self.policy, profile, scores)
             screened = self._screen(profile, scores)
             summary = self._summary(screened)
@@ -159,7 +160,7 @@ class Guard:
         if contents is None or not chosen.watch:
             return None, []
         try:
-            seen = zip(*contents.see(inputs), digests, np.argmax(outputs.scores, axis=1).tolist(), strict=True)
+            seen = zip(*contents.see(inputs), digests, self.model.spec.decide(outputs.scores).tolist(), strict=True)
             arrivals = [Arrival(*each, principal[0], study) for each in seen]
         except Exception as error:
             return None, [self._failed("duplicates", error)]
@@ -235,6 +236,8 @@ class Guard:
     ) -> tuple[tuple[Level, ...], list[Verdict]]:
         """The levels that fit the budgets of the account and its parents, who have then paid for them."""
         name = f"{self.profile.thresholds.fingerprint}:{self.policy.fingerprint}"
+        if (threshold := self.model.spec.threshold) is not None:
+            name = f"{name}:{threshold}"  # at another one the same bytes are answered otherwise
         budgets = budgets_for(self.policy.budget, principal, name)
         if not budgets:
             return levels, []
@@ -258,6 +261,7 @@ class Guard:
             top=chosen.top,
             temperature=chosen.temperature,
             codebook=self.profile.codebook,
+            threshold=self.model.spec.threshold,
         )
 
     def _release(

@@ -87,7 +87,8 @@ class Profile:
         Raises `MedwardError` when there are too few rows for any guarantee at `risk`.
         """
         check_enough(len(inputs), patients, risk)
-        outputs = forward(model, inputs)
+        raw = forward(model, inputs)
+        outputs = model.spec.judged(raw)
         fit, reference = split(np.arange(len(inputs)) if patients is None else patients, seed)
         names = embeddings_for(model.spec)
         secret = secrets.randbits(64) if secret is None else secret
@@ -104,7 +105,11 @@ class Profile:
             ),
             margins=np.sort(closeness(outputs.scores[reference])),
             contents=Contents.fit(inputs[fit], seed=secret) if model.spec.modality == "image" else None,
-            codebook=Codebook.fit(tempered(outputs.scores[fit], model.spec.output, temperature), codes),
+            codebook=Codebook.fit(
+                tempered(raw.scores[fit], model.spec.output, temperature, model.spec.threshold),
+                codes,
+                model.spec.threshold,
+            ),
         )
         scores = np.sort(profile.strangeness(*take(inputs, outputs, reference)))
         return replace(profile, reference=scores).at_risk(risk)

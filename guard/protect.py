@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from guard import bundle
-from guard.calibrate import judged, learn
+from guard.calibrate import learn, quality_on
 from guard.data import Split, checked, digest, labelled, tell
 from guard.errors import MedwardError
 from guard.models import as_served, callable_model, described, infer_spec, wrap
@@ -37,6 +37,7 @@ def protect(
     layout: Layout | None = None,
     bits: int | None = None,
     features: str | None = None,
+    threshold: float | None = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> bundle.Bundle:
@@ -47,7 +48,8 @@ def protect(
     independent draw: leave copies in that real traffic holds, and keep augmented ones out. Whole-number images need
     `low` and `high`, and `layout` and `bits` where these do not show; see `guard.pixels`. Labels, where known, say how
     well the model does: the card keeps it, and names that look exchanged are refused. `features` names the layer or
-    ONNX output that monitors watch. `task` says what the model answers, where that cannot be seen: only
+    ONNX output that monitors watch. `threshold` is the operating point of a model of two classes: the second one is
+    decided from that probability on. `task` says what the model answers, where that cannot be seen: only
     "classification", one right class of several, is guarded. What was understood of the data is logged before work
     begins. What is calibrated and written is the exported model, whose decisions on all rows are the given one's own.
     """
@@ -66,7 +68,7 @@ def protect(
         high=high,
         task=task,
     )
-    spec = replace(spec, layout=layout, bits=bits)
+    spec = replace(spec, layout=layout, bits=bits, threshold=threshold)
     rows = labelled(replace(raw, inputs=spec.check(inputs)), spec.classes)
     exclusive = rows.labels is not None
     given = wrap(model, spec=spec, sample=inputs[:SAMPLE], features=features, task=task, exclusive=exclusive)
@@ -74,7 +76,7 @@ def protect(
     check_own(served.spec, served.predict(rows.inputs).scores, given.own_decisions(inputs))
     bundle.check_target(out, overwrite)
     check_enough(len(rows), rows.patients, policy.monitor.calibration_risk)
-    quality = judged(served, rows)
+    quality = quality_on(served, rows)
     tell({"data": rows}, spec.classes, low=low, high=high, layout=layout, bits=bits, quality=quality)
     profile, sizes = learn(served, rows, policy, seed=seed)
     return bundle.save(

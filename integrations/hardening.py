@@ -89,6 +89,7 @@ def run(
     high: float | None,
     layout: Layout | None,
     bits: int | None,
+    threshold: float | None,
     seed: int,
     overwrite: bool,
     console: Console,
@@ -104,6 +105,7 @@ def run(
             high=high,
             layout=layout,
             bits=bits,
+            threshold=threshold,
             seed=seed,
             overwrite=overwrite,
         )
@@ -115,15 +117,17 @@ def describe(certificate: Certificate, out: Path, console: Console) -> None:
     """Balanced accuracies before and after, what they are worth, and what to do next; warnings go to stderr."""
     c = certificate
     console.print(
-        f"{c.method}, radius {c.epsilon:.4g} {c.unit}, epoch {c.best_epoch} of {c.epochs} kept; balanced accuracy:"
+        f"{c.method}, radius {c.epsilon:.4g} {c.unit}, epoch {c.best_epoch} of {c.epochs} kept; balanced accuracy"
+        f"{'' if c.threshold is None else f' at the threshold {c.threshold}'}:"
     )
     for key, what in (("clean", "clean"), *WORDS.items()):
         before, after = getattr(c.before, key), getattr(c.after, key)
         console.print(f"  {what:<24} {before:.3f} -> {after:.3f}")
     for note in c.notes:
         sys.stderr.write(f"medward: warning: {note}\n")
+    operated = "" if c.threshold is None else f" with --threshold {c.threshold}"
     console.print(
-        f"{c.guarantee}: estimates by the defense itself, on the rows that chose the epoch. Protect {out / MODEL}, "
-        f"then check it: medward validate BUNDLE --undefended {out / ORIGINAL}",
+        f"{c.guarantee}: estimates by the defense itself, on the rows that chose the epoch. Protect {out / MODEL}"
+        f"{operated}, then check it: medward validate BUNDLE --undefended {out / ORIGINAL}",
         markup=False,
     )

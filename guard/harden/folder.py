@@ -43,15 +43,16 @@ def harden(
     high: float | None = None,
     layout: Layout | None = None,
     bits: int | None = None,
+    threshold: float | None = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> tuple[Certificate, str]:
     """Harden `model`, a torch module or its name ``"package.module:attribute"``, and write the folder `out`.
 
     `splits` needs "train", with labels; epochs are chosen on "selection" or "val", else on a fifth of train. Returns
-    the certificate, and in one sentence which rows were chosen on. `layout` and `bits` are those of `guard.protect`.
-    The folder is built beside `out` and renamed: a kill leaves no half-written one, and the training starts anew.
-    Raises `MedwardError`.
+    the certificate, and in one sentence which rows were chosen on. `layout` and `bits` are those of `guard.protect`,
+    `threshold` is the operating point of a model of two classes. The folder is built beside `out` and renamed: a kill
+    leaves no half-written one, and the training starts anew. Raises `MedwardError`.
     """
     network = module(model)
     used = {name: _numbered(name, splits[name]) for name in (*TRAINING, *SELECTION) if name in splits}
@@ -62,7 +63,7 @@ def harden(
     )
     tell({"train": train, "selection": selection}, None, low=low, high=high)
     with replaced(out, overwrite=overwrite) as build:
-        hardened = method.harden(network, train, selection, low=low, high=high, seed=seed)
+        hardened = method.harden(network, train, selection, low=low, high=high, seed=seed, threshold=threshold)
         sample = np.asarray(train.inputs[:BATCH], np.float32)
         for net, file in ((network, ORIGINAL), (hardened.network, MODEL)):
             _export(net, sample, build / file, hardened.certificate)

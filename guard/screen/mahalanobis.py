@@ -4,7 +4,7 @@ Coordinates are centred and scaled robustly; those of tables then pass through a
 skewed and a few benign outliers would set the scale of everything. The covariance is pooled over classes and shrunk
 to its diagonal by the weight under which rows left out are likeliest, for what gives a perturbation away are the
 directions in which benign data hardly vary, and too much shrinkage hides them. The class of a row is the model's own
-decision.
+decision: scores come as `ModelSpec.judged` gives them, the largest being what is decided.
 
 Reference: Lee, Lee, Lee, Shin, "A simple unified framework for detecting out-of-distribution samples and
 adversarial attacks", NeurIPS 2018, eq. 1-2; Friedman, "Regularized discriminant analysis", JASA 1989, for choosing

@@ -36,6 +36,9 @@ def protect(
     layout: Pixels = None,
     bits: Bits = None,
     features: Annotated[str | None, typer.Option(help="torch layer or ONNX output that monitors watch")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="two classes: the second is decided from this probability on")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an existing bundle")] = False,
 ) -> None:
@@ -69,6 +72,7 @@ def protect(
             layout=layout,
             bits=bits,
             features=features,
+            threshold=threshold,
             seed=seed,
             overwrite=overwrite,
         )
@@ -130,6 +134,8 @@ def _describe(bundle: Any, out: Path) -> None:
     """Say what was written and what it guarantees, and what the calibration set was too small for."""
     thresholds, policy = bundle.profile.thresholds, bundle.policy
     console.print(f"bundle: {out}  digest {bundle.digest}", markup=False)
+    if bundle.model.spec.threshold is not None:
+        console.print(f"{bundle.model.spec.name}: {bundle.model.spec.rule}", markup=False)
     console.print(f"{thresholds.n} benign rows as reference; p-value levels {', '.join(map(str, thresholds.levels))}")
     for rung in policy.monitor.ladder:
         console.print(

@@ -31,6 +31,9 @@ def harden(
     high: Annotated[float | None, typer.Option(help="largest valid input value")] = None,
     layout: Pixels = None,
     bits: Bits = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="two classes: the second is decided from this probability on")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="default: the method's own")] = None,
     rate: Annotated[float | None, typer.Option(help="largest learning rate; default: the method's own")] = None,
     augment: Annotated[bool, typer.Option(help="shift, mirror and relight training images")] = True,
@@ -56,6 +59,7 @@ def harden(
         high=high,
         layout=layout,
         bits=bits,
+        threshold=threshold,
         seed=seed,
         overwrite=overwrite,
         console=console,

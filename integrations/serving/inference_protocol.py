@@ -167,6 +167,8 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]]) -> API
     async def metadata(name: str = path_name) -> ModelMetadata:
         named(name)
         k = len(spec.classes)
+        # Clients who apply the threshold to the scores themselves decide as the labels do.
+        operated: Parameters = {"threshold": spec.threshold, "positive": spec.classes[1]} if spec.threshold else {}
         return ModelMetadata(
             name=spec.name,
             versions=[service.version],
@@ -174,7 +176,9 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]]) -> API
             inputs=[TensorMetadata(name="inputs", datatype="FP32", shape=[-1, *spec.shape])],
             outputs=[
                 TensorMetadata(name="scores", datatype="FP64", shape=[-1, k]),
-                TensorMetadata(name="labels", datatype="INT64", shape=[-1], parameters={"classes": [*spec.classes]}),
+                TensorMetadata(
+                    name="labels", datatype="INT64", shape=[-1], parameters={"classes": [*spec.classes], **operated}
+                ),
                 TensorMetadata(name="levels", datatype="BYTES", shape=[-1]),
             ],
         )
