@@ -112,7 +112,7 @@ def open_session(data: bytes, source: str) -> Any:
             raise MedwardError(
                 f"{source}: weights lie outside the file; put them inside: onnx.save(onnx.load(path), path)"
             ) from None
-        raise MedwardError(f"{source}: onnxruntime cannot load the model: {first_line(error)}") from None
+        raise MedwardError(f"{source}: onnxruntime cannot load the model: {_cause(error)}") from None
     return session
 
 
@@ -199,7 +199,7 @@ def _cause(error: Exception) -> str:
     text = re.sub(
         r"Non-zero status code returned while running (\w+) node\. Name:'[^']*' Status Message: ", r"\1: ", text
     )
-    text = re.sub(r"/\S+\.(?:h|cc|cpp):\d+ .*? was false\. ", "", text)
+    text = re.sub(r"/\S+\.(?:h|cc|cpp):\d+ .*?(?: was false\. |\) (?=[A-Z]))", "", text)
     return first_line(ValueError(text)).removeprefix("ValueError: ").rstrip(".")
 
 
