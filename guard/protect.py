@@ -12,7 +12,8 @@ import numpy as np
 from guard import bundle
 from guard.calibrate import learn
 from guard.data import Split, digest, image_batch
-from guard.models import infer_spec, wrap
+from guard.models import as_served, infer_spec, wrap
+from guard.models.fidelity import check_own
 from guard.policy import Policy
 from guard.types import Modality, OutputKind
 
@@ -29,6 +30,7 @@ def protect(
     modality: Modality | None = None,
     classes: Sequence[str] | None = None,
     output: OutputKind | None = None,
+    task: str | None = None,
     low: float | None = None,
     high: float | None = None,
     features: str | None = None,
@@ -47,14 +49,25 @@ def protect(
         low, high = (0.0 if low is None else low), (1.0 if high is None else high)
         inputs = image_batch(inputs, low=low, high=high)
     spec = infer_spec(
-        model, sample=inputs[:SAMPLE], name=name, modality=modality, classes=classes, output=output, low=low, high=high
+        model,
+        sample=inputs[:SAMPLE],
+        name=name,
+        modality=modality,
+        classes=classes,
+        output=output,
+        low=low,
+        high=high,
+        task=task,
     )
-    inputs = spec.check(inputs)
-    wrapped = wrap(model, spec=spec, sample=inputs[:SAMPLE], features=features)
-    profile, sizes = learn(wrapped, replace(benign, inputs=inputs), policy, seed=seed)
+    checked = spec.check(inputs)
+    labelled = benign.labels is not None
+    given = wrap(model, spec=spec, sample=inputs[:SAMPLE], features=features, task=task, exclusive=labelled)
+    served = as_served(given)
+    check_own(served.spec, served.predict(checked).scores, given.own_decisions(inputs))
+    profile, sizes = learn(served, replace(benign, inputs=checked), policy, seed=seed)
     return bundle.save(
         out,
-        wrapped,
+        served,
         policy,
         profile,
         data_digest=digest(benign),

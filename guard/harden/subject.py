@@ -34,7 +34,7 @@ class Scoring(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Inputs ``(n, *shape)`` to logits ``(n, K)``."""
-        found = self.net(x)
+        found = self.net(x.clone())  # a net that works in place changes a copy
         scores = getattr(found, "logits", found)
         if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(x):
             kind = tuple(scores.shape) if isinstance(scores, Tensor) else type(found).__name__

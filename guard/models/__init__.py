@@ -11,16 +11,18 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
 
 from guard.errors import MedwardError
+from guard.models import fidelity, kinds
 from guard.models.base import Exported, WrappedModel, first_line, read
-from guard.models.checks import check_scores, check_spec
+from guard.models.checks import check_names, check_scores, check_spec
 from guard.types import Modality, ModelSpec, OutputKind
 
-__all__ = ["FILES", "Exported", "WrappedModel", "check_scores", "described", "infer_spec", "load", "wrap"]
+__all__ = ["FILES", "Exported", "WrappedModel", "as_served", "check_scores", "described", "infer_spec", "load", "wrap"]
 
 BASES = {
     "transformers.modeling_utils.PreTrainedModel": "huggingface_model",
@@ -33,20 +35,46 @@ FILES = {"model.onnx": "onnx_model", "model.skops": "sklearn_model", "entrypoint
 """The files a bundle may hold its model in, and the adapter that loads each."""
 
 SAMPLE_ROWS = 256
+REMEDIES = {
+    (".pt", ".pth", ".ckpt", ".bin", ".safetensors"): "weights need their code: write a module mine.py with "
+    "net = Net(); net.load_state_dict(torch.load(path)), and give mine:net",
+    (".pkl", ".pickle", ".joblib"): "a pickle runs code when it is read: if you trust it, write a module mine.py with "
+    "model = joblib.load(path), and give mine:model; or save it with skops as *.skops",
+    (".h5", ".keras", ".pb", ".tflite"): "convert it with tf2onnx (python -m tf2onnx.convert ... --output model.onnx)",
+    (".bst", ".ubj", ".xgb", ".lgb", ".cbm"): "convert it with onnxmltools, or write a module mine.py that loads its "
+    "scikit-learn form (XGBClassifier, LGBMClassifier), and give mine:model",
+    (".mlmodel", ".mar", ".engine", ".plan", ".trt"): "export the model it was made from to ONNX",
+    (".npz", ".npy", ".csv", ".parquet"): "that is data; it goes to --data",
+}
+"""What to do with files that hold a model in a form that is not read, by how their names end."""
 
 
-def wrap(x: object, *, spec: ModelSpec, sample: object, features: str | None = None) -> WrappedModel:
-    """Wrap a trained classifier; `spec` is checked on `sample`, a few benign inputs ``(n, *shape)``.
+def wrap(
+    x: object,
+    *,
+    spec: ModelSpec,
+    sample: object,
+    features: str | None = None,
+    task: str | None = None,
+    exclusive: bool = False,
+) -> WrappedModel:
+    """Wrap a trained classifier; `spec` is checked on `sample`, benign inputs ``(n, *shape)`` as the caller has them.
 
     `x` is a module, an estimator, a callable on batches, a path ``*.onnx`` or ``*.skops``, or the name
     ``"package.module:attribute"`` of any of these. `features` names the layer (torch: its output) or ONNX
     output that monitors watch; default: the input of the last ``nn.Linear``, the ONNX output "features", else
-    none. The returned model's ``spec.features`` is the width found.
-    Raises `MedwardError` when the scores are not what `spec` claims.
+    none. The returned model's ``spec.features`` is the width found. `task` is what the model answers (`kinds.TASKS`),
+    where it was said; `exclusive` says that labels show one right class for each input.
+    Raises `MedwardError` when the scores are not what `spec` claims, when the model is of a kind that is not guarded,
+    and when it fails the fidelity gate (`guard.models.fidelity`).
     """
+    kinds.check_task(spec.name, task)
     check_spec(spec)
-    probe = spec.check(sample)[:SAMPLE_ROWS]
+    raw = np.array(sample)[:SAMPLE_ROWS]
+    probe = spec.check(raw)
     adapter, x = _adapter(x)
+    known = adapter.describe(x)
+    check_names(spec.name, spec.classes, known.get("classes"))
     try:
         model: Any = adapter.adapt(x, spec, probe, features)
         outputs = model.predict(probe)
@@ -55,8 +83,8 @@ def wrap(x: object, *, spec: ModelSpec, sample: object, features: str | None = N
     except Exception as error:
         raise MedwardError(f"{spec.name}: the model fails on the sample: {first_line(error)}") from error
     check_scores(outputs.scores, spec)
-    if len(outputs.scores) != len(probe):
-        raise MedwardError(f"{spec.name}: {len(probe)} inputs gave {len(outputs.scores)} rows of scores")
+    kinds.check_values(outputs.scores, spec, task, exclusive=exclusive or "output" in known)
+    fidelity.check_fidelity(model, probe, raw)
     width = 0 if outputs.features is None else outputs.features.shape[1]
     wrapped: WrappedModel = replace(model, spec=replace(spec, features=width))
     return wrapped
@@ -72,6 +100,7 @@ def infer_spec(
     output: Literal["logits", "probabilities"] | None = None,
     low: float | None = None,
     high: float | None = None,
+    task: str | None = None,
 ) -> ModelSpec:
     """The specification of `x` with as little said as possible; what cannot be known must be said.
 
@@ -79,6 +108,7 @@ def infer_spec(
     or an ONNX output's width. scikit-learn gives probabilities and Hugging Face gives logits; for torch, ONNX
     and callables `output` must be given, for it cannot be seen from outside. Bounds are never guessed.
     """
+    kinds.check_task(name, task)
     known = described(x)
     shape = np.asarray(sample).shape[1:]
     kind: OutputKind | None = output or known.get("output")
@@ -87,6 +117,7 @@ def infer_spec(
     if isinstance(classes, str):
         raise MedwardError(f"{name}: classes must be a list of names, got the string {classes!r}")
     names = tuple(classes) if classes is not None else known.get("classes")
+    check_names(name, names or (), known.get("classes"))
     if names is None:
         raise MedwardError(f"{name}: name the classes in score order with --classes; the model has no names")
     spec = ModelSpec(
@@ -110,6 +141,29 @@ def described(x: object) -> dict[str, Any]:
     adapter, x = _adapter(x)
     known: dict[str, Any] = adapter.describe(x)
     return known
+
+
+def as_served(model: WrappedModel) -> WrappedModel:
+    """The model that a bundle of `model` would serve: written to a file and read back."""
+    with TemporaryDirectory() as folder:
+        exported = model.export(Path(folder))
+        data = (Path(folder) / exported.file).read_bytes()
+        return load(exported.file, data, spec=model.spec, options=exported.options, allow_code=True)
+
+
+def refuse_file(path: str | Path) -> None:
+    """Refuse a path that is no ONNX file, with what to do for the kind that its name tells."""
+    text = str(path)
+    if text.endswith(".onnx"):
+        return
+    known = next((words for ends, words in REMEDIES.items() if text.lower().endswith(ends)), None)
+    if known is None and Path(text).is_dir():
+        known = (
+            "a folder: if it is a Hugging Face one, write a module mine.py with net = "
+            "AutoModelForImageClassification.from_pretrained(folder), and give mine:net"
+        )
+    wanted = f'{path}: expected a path *.onnx or *.skops, or a name "package.module:attribute"'
+    raise MedwardError(f"{wanted}; {known}" if known else wanted)
 
 
 def load(file: str, data: bytes, *, spec: ModelSpec, options: Mapping[str, str], allow_code: bool) -> WrappedModel:
@@ -136,11 +190,35 @@ def _adapter(x: object) -> tuple[Any, object]:
     bases = {f"{base.__module__}.{base.__qualname__}" for base in type(found).__mro__}
     kind = next((adapter for base, adapter in BASES.items() if base in bases), None)
     if isinstance(found, str | Path):
-        if not str(found).endswith(".onnx"):
-            raise MedwardError(f'{found}: expected a path *.onnx or *.skops, or a name "package.module:attribute"')
+        refuse_file(found)
         kind = "onnx_model"
+    elif isinstance(found, type):
+        raise MedwardError(f"model: {found.__name__} is a class, not a model; give an instance of it: {_instance(x)}")
     elif kind is None:
         if not callable(found):
-            raise MedwardError(f"model: {type(found).__name__} is no torch module, classifier, ONNX path or callable")
+            raise MedwardError(_no_model(found))
         kind, found = "callable_model", x
     return importlib.import_module(f"guard.models.{kind}"), found
+
+
+def _instance(x: object) -> str:
+    """How a class, given itself or by the name of where it is, becomes a model that can be given."""
+    name, said = (x.rpartition(":")[2], True) if isinstance(x, str) else (getattr(x, "__name__", "Model"), False)
+    made = f"net = {name}(); net.load_state_dict(torch.load(path))"
+    return f"write {made} in that module and name :net" if said else made
+
+
+def _no_model(found: object) -> str:
+    """Why `found` is no model, by what it is."""
+    kind = f"{type(found).__module__.partition('.')[0]}.{type(found).__name__}"
+    if isinstance(found, Mapping):
+        return (
+            f"model: a {type(found).__name__} is no model; if it is a state dict, load it: "
+            "net = Net(); net.load_state_dict(state)"
+        )
+    if kind in ("xgboost.Booster", "lightgbm.Booster"):
+        return (
+            f"model: {kind} is no classifier by itself; give its scikit-learn form (XGBClassifier, LGBMClassifier), or "
+            "an ONNX file made with onnxmltools"
+        )
+    return f"model: {type(found).__name__} is no torch module, classifier, ONNX path or callable"

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from guard.errors import MedwardError
-from guard.types import Array, ModelSpec, Outputs
+from guard.types import Array, Ints, ModelSpec, Outputs
 
 MOST = 300  # letters of another library's message that an error shows
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours of a terminal
@@ -36,6 +39,10 @@ class WrappedModel(Protocol):
 
     def predict(self, inputs: Array) -> Outputs:
         """Map ``(n, *shape)`` float32 to scores ``(n, classes)``."""
+        ...
+
+    def own_decisions(self, rows: NDArray[np.generic]) -> Ints | None:
+        """The model's own decisions on the caller's rows, as class indices; None where it has none but its scores."""
         ...
 
     def export(self, folder: Path) -> Exported:

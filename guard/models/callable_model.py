@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from guard.errors import IntegrityError, MedwardError
 from guard.models import checks
 from guard.models.base import Exported, first_line
-from guard.types import Array, ModelSpec, Outputs
+from guard.types import Array, Ints, ModelSpec, Outputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +31,14 @@ class CallableModel:
 
     def predict(self, inputs: Array) -> Outputs:
         """Map ``(n, *shape)`` float32 to scores ``(n, classes)``; there are no features."""
-        return checks.outputs(self.function(inputs), None, self.spec)
+        return checks.outputs(self.function(np.array(inputs, np.float32)), None, self.spec)
+
+    def own_decisions(self, rows: NDArray[np.generic]) -> Ints | None:
+        """What the function decides on float64 rows that are given so; else there is nothing but its scores."""
+        if rows.dtype != np.float64:
+            return None
+        scores = checks.outputs(self.function(np.array(rows)), None, self.spec).scores
+        return np.asarray(np.argmax(scores, axis=1), np.int64)
 
     def export(self, folder: Path) -> Exported:
         """Write ``entrypoint.json``: the function's importable name and the SHA-256 of its source file."""
@@ -37,13 +48,14 @@ class CallableModel:
         return Exported("entrypoint.json")
 
 
-def adapt(x: Any, spec: ModelSpec, _sample: Array, features: str | None) -> CallableModel:
+def adapt(x: Any, spec: ModelSpec, sample: Array, features: str | None) -> CallableModel:
     """Wrap a function, or the one that an entry point names."""
     if features is not None:
         raise MedwardError(f"features: a callable shows none, got features = {features!r}")
-    if isinstance(x, str):
-        return CallableModel(spec=spec, function=_callable(x), entrypoint=x)
-    return CallableModel(spec=spec, function=x)
+    function = _callable(x) if isinstance(x, str) else x
+    made = CallableModel(spec=spec, function=function, entrypoint=x if isinstance(x, str) else None)
+    _check_no_factory(made, sample[:1])
+    return made
 
 
 def describe(_: object) -> dict[str, Any]:
@@ -107,3 +119,18 @@ def _callable(entrypoint: str) -> Callable[[Array], Any]:
     if not callable(found):
         raise MedwardError(f"{entrypoint}: {type(found).__name__} is not callable")
     return found
+
+
+def _check_no_factory(model: CallableModel, row: Array) -> None:
+    """Refuse a function that takes no batch, or makes a model of one instead of scores."""
+    name = str(model.entrypoint or getattr(model.function, "__name__", type(model.function).__name__))
+    remedy = f"if it makes the model, write net = {name.rpartition(':')[2]}() in its module and give that"
+    try:
+        inspect.signature(model.function).bind(row)
+    except TypeError as error:
+        raise MedwardError(f"{name}: is no function of one batch ({error}); {remedy}") from None
+    except ValueError:  # built in, with no signature to look at
+        return
+    found = model.function(np.array(row))
+    if callable(found) or hasattr(found, "predict"):
+        raise MedwardError(f"{name}: gives a {type(found).__name__} for a batch, not its scores; {remedy}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from guard.errors import MedwardError
+from guard.models.kinds import check_shape
 from guard.types import Array, ModelSpec, Outputs
 
 TOLERANCE = 1e-3  # how far a row of probabilities may sum from 1
@@ -23,12 +25,36 @@ def check_spec(spec: ModelSpec) -> None:
         wanted = "(C, H, W)" if axes == 3 else "(D,)"
         hint = "; add the channel axis: reshape to (n, 1, H, W)" if axes == 3 and len(spec.shape) == 2 else ""
         raise MedwardError(f"spec: the shape of {spec.modality} inputs is {wanted}, got {spec.shape}{hint}")
-    if len(spec.classes) < 2 or len(set(spec.classes)) != len(spec.classes):
-        raise MedwardError(f"spec: classes must be two or more different names, got {list(spec.classes)}")
+    if len(spec.classes) < 2 or len({folded(each) for each in spec.classes}) != len(spec.classes):
+        raise MedwardError(
+            f"spec: classes must be two or more names that a reader can tell apart, got {list(spec.classes)}"
+        )
     if not all(np.isfinite(bound) for bound in (spec.low, spec.high) if bound is not None):
         raise MedwardError(f"spec: bounds must be finite or None, got low = {spec.low}, high = {spec.high}")
     if spec.low is not None and spec.high is not None and not spec.low < spec.high:
         raise MedwardError(f"spec: low must be below high, got low = {spec.low:g} and high = {spec.high:g}")
+
+
+def check_names(name: str, said: Sequence[str], known: Sequence[str] | None) -> None:
+    """Refuse class names that are the model's own in another order, which would swap every answer.
+
+    Names are compared as a reader sees them: without case, spaces around and Unicode forms. Numbers may be given anew
+    (classes 0, 1, 2 may be called grades 1, 2, 3), but not the same numbers in another order.
+    """
+    if known is None or len(said) != len(known):
+        return
+    own, new = [folded(str(each)) for each in known], [folded(str(each)) for each in said]
+    moved = [said[i] for i, each in enumerate(new) if each in own and each != own[i]]
+    if moved and (set(own) == set(new) or not all(str(each).strip().isdigit() for each in moved)):
+        raise MedwardError(
+            f"{name}: the model itself calls its classes {', '.join(map(str, known))}, in this order, and the names "
+            f"given put {moved[0]!r} in another place; leave --classes out, or give new names in the model's own order"
+        )
+
+
+def folded(name: str) -> str:
+    """A class name as a reader tells it from others."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def check_scores(scores: object, spec: ModelSpec) -> None:
@@ -98,11 +124,9 @@ def in_batches(forward: Callable[[Array], list[Array]], inputs: Array, size: int
 
 def _matrix(scores: object, spec: ModelSpec) -> Array:
     s = np.asarray(scores)
+    check_shape(spec.name, s, len(spec.classes))
     if s.dtype.kind not in "fiub":
         raise MedwardError(f"scores: expected numbers of shape (n, {len(spec.classes)}), got dtype {s.dtype}")
     if s.ndim != 2 or s.shape[1] != len(spec.classes):
-        hint = "; a single column is one class's score, return a column per class" if s.shape[1:] in ((), (1,)) else ""
-        raise MedwardError(
-            f"scores: expected one column per class, shape (n, {len(spec.classes)}), got {s.shape}{hint}"
-        )
+        raise MedwardError(f"scores: expected one column per class, shape (n, {len(spec.classes)}), got {s.shape}")
     return s if s.dtype in (np.float32, np.float64) else s.astype(np.float32)

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from guard.errors import MedwardError
+from guard.models.kinds import by_class_name, refuse
 from guard.models.torch_model import TorchModel, headed
 from guard.types import Array, ModelSpec
 
@@ -36,6 +37,26 @@ def adapt(x: nn.Module, spec: ModelSpec, sample: Array, features: str | None) ->
 
 
 def describe(x: Any) -> dict[str, Any]:
-    """The classes, from the configuration; transformers classifiers give logits."""
-    labels = x.config.id2label
+    """The classes, from the configuration; a transformers classifier of one label gives logits of exclusive classes.
+
+    Raises `MedwardError` for a model of another kind, by its class and ``problem_type``, and for one whose ``id2label``
+    and ``label2id`` contradict each other.
+    """
+    kind, config = type(x).__name__, x.config
+    by_class_name("model", kind)
+    if getattr(x, "main_input_name", "pixel_values") in ("input_ids", "decoder_input_ids"):
+        refuse("model", "text", f"{kind} takes {x.main_input_name}")
+    problem = getattr(config, "problem_type", None)
+    if problem == "multi_label_classification":
+        refuse("model", "multi-label", f"its problem_type is {problem}")
+    labels = config.id2label
+    if problem == "regression" or len(labels) == 1:
+        seen = f"its problem_type is {problem}" if problem == "regression" else "it has one label"
+        refuse("model", "regression", seen)
+    numbered = getattr(config, "label2id", None) or {}
+    swapped = [name for index, name in labels.items() if numbered.get(name, index) != index]
+    if swapped:
+        raise MedwardError(
+            f"model: its id2label and label2id disagree about {swapped[0]!r}; put the right one into both"
+        )
     return {"output": "logits", "classes": tuple(labels[index] for index in sorted(labels))}

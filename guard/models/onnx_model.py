@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from guard.errors import MedwardError
 from guard.models import checks
 from guard.models.base import Exported, first_line, read, require
 from guard.models.onnx_outputs import FLOATS, choose_outputs, count_classes
-from guard.types import Array, ModelSpec, Outputs
+from guard.types import Array, Ints, ModelSpec, Outputs
 
 BATCH = 256
+LABELS = ("tensor(int64)", "tensor(int32)", "tensor(string)")
 DTYPES = dict(zip(FLOATS, (np.float32, np.float64, np.float16), strict=True))
 CHANNELS_LAST = (1, 2, 0)
 
@@ -39,22 +41,34 @@ class OnnxModel:
 
     def predict(self, inputs: Array) -> Outputs:
         """Map ``(n, *shape)`` float32 to scores ``(n, classes)`` and features ``(n, d)``."""
-        arrays = self.run(inputs)
+        names = [self.scores] if self.features is None else [self.scores, self.features]
+        arrays = self.run(inputs, names)
         return checks.outputs(arrays[0], arrays[1] if len(arrays) > 1 else None, self.spec)
 
-    def run(self, inputs: Array) -> list[Array]:
-        """The arrays that the file itself gives for rows in the layout it takes: scores, and features if any."""
+    def run(self, inputs: NDArray[Any], names: list[str]) -> list[NDArray[Any]]:
+        """The outputs called `names` as the file itself gives them, for rows in the layout it takes."""
         node = self.session.get_inputs()[0]
         fixed = node.shape[0] if isinstance(node.shape[0], int) else None
         x = inputs.reshape(len(inputs), -1) if len(node.shape) == 2 else inputs
-        x = np.ascontiguousarray(x, DTYPES[node.type])
-        names = [self.scores] if self.features is None else [self.scores, self.features]
         return checks.in_batches(
             lambda batch: self.session.run(names, {self.input: batch}),
-            x,
+            np.array(x, DTYPES[node.type]),
             fixed or BATCH,
             pad=fixed is not None,
         )
+
+    def own_decisions(self, rows: NDArray[Any]) -> Ints | None:
+        """What the file's own label output says, as class indices, or its scores in double precision where it has that.
+
+        Labels that are names must be the class names; numbers must be class indices, or else go with one class each.
+        """
+        label = next((each.name for each in self.session.get_outputs() if _holds_labels(each)), None)
+        if label is None and self.session.get_inputs()[0].type != "tensor(double)":
+            return None
+        found = self.run(rows, [label or self.scores])[0]
+        if label is None:
+            return np.asarray(np.argmax(found, axis=1), np.int64)
+        return class_indices(found.reshape(-1), self.predict(rows.astype(np.float32)).scores, self.spec)
 
     def export(self, folder: Path) -> Exported:
         """Write the very bytes that were loaded."""
@@ -94,6 +108,31 @@ def load(data: bytes, spec: ModelSpec, options: Mapping[str, str]) -> OnnxModel:
         session.get_outputs(), "model.onnx", recorded=options, classes=len(spec.classes), output=spec.output
     )
     return OnnxModel(spec=spec, session=session, data=data, input=given.name, scores=scores, features=features)
+
+
+def class_indices(labels: NDArray[np.generic], scores: Array, spec: ModelSpec) -> Ints | None:
+    """`labels (n,)` of a file as class indices; None for names and numbers that are of another vocabulary.
+
+    Such a vocabulary still has one label for a class: where rows of one label have different largest `scores (n, K)`,
+    the rows that are not as most are get -1, an index that no score decides.
+    """
+    own = [str(each) for each in labels.tolist()]
+    if set(own) <= set(spec.classes):
+        return np.array([spec.classes.index(each) for each in own], np.int64)
+    if set(own) <= {str(k) for k in range(len(spec.classes))}:
+        return np.array([int(each) for each in own], np.int64)
+    decided = np.argmax(scores, axis=1)
+    found = np.array(decided, np.int64)
+    for each in set(own):
+        rows = np.array([label == each for label in own])
+        found[rows & (decided != np.bincount(decided[rows]).argmax())] = -1
+    return found
+
+
+def _holds_labels(node: Any) -> bool:
+    """Whether an output is what converters call the label: one whole number or name a row, under a usual name."""
+    named = any(word in node.name.lower() for word in ("label", "class"))
+    return named and node.type in LABELS and (len(node.shape) == 1 or node.shape[1:] == [1])
 
 
 def open_session(data: bytes, source: str) -> Any:
@@ -187,7 +226,7 @@ def _check_runs(model: OnnxModel, sample: Array, source: str) -> None:
 def _answer(model: OnnxModel, rows: Array) -> Array | str:
     """The scores of `rows`, or why onnxruntime gives none."""
     try:
-        return model.run(rows)[0]
+        return model.run(rows, [model.scores])[0]
     except Exception as error:  # onnxruntime raises types of its own
         return _cause(error)
 

@@ -15,11 +15,14 @@ from typing import Any
 
 import numpy as np
 import sklearn
+import sklearn.base
+from numpy.typing import NDArray
 
 from guard.errors import MedwardError
 from guard.models import checks, onnx_model, skops_file
 from guard.models.base import Exported, first_line, require
-from guard.types import Array, ModelSpec, Outputs
+from guard.models.kinds import refuse
+from guard.types import Array, Ints, ModelSpec, Outputs
 
 NAMES = {"input": "input", "scores": "probabilities"}
 _warnings = threading.Lock()  # warnings.catch_warnings changes the whole process
@@ -27,21 +30,33 @@ _warnings = threading.Lock()  # warnings.catch_warnings changes the whole proces
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SklearnModel:
-    """A fitted classifier; `data` holds the skops bytes it came from, if it came from a bundle."""
+    """A fitted classifier; `data` holds the skops bytes it came from, if it came from a bundle, and why it did."""
 
     spec: ModelSpec
     estimator: Any
     sample: Array
     data: bytes | None = None
+    not_onnx_because: str = ""
 
     def predict(self, inputs: Array) -> Outputs:
         """Map ``(n, *shape)`` float32 to probabilities ``(n, classes)``; there are no features."""
-        table = np.asarray(inputs, np.float32).reshape(len(inputs), -1)
+        table = np.array(inputs, np.float32).reshape(len(inputs), -1)
+        return checks.outputs(self._asked("predict_proba", table), None, self.spec)
+
+    def own_decisions(self, rows: NDArray[np.generic]) -> Ints | None:
+        """What ``predict`` says of rows ``(n, *shape)`` of any dtype, as indices of ``classes_``."""
+        if not hasattr(self.estimator, "predict"):
+            return None
+        order = {each: index for index, each in enumerate(self.estimator.classes_.tolist())}
+        labels = np.asarray(self._asked("predict", np.array(rows).reshape(len(rows), -1)))
+        return np.array([order.get(each, -1) for each in labels.tolist()], np.int64)
+
+    def _asked(self, method: str, table: NDArray[np.generic]) -> Any:
         if not hasattr(self.estimator, "feature_names_in_"):
-            return checks.outputs(self.estimator.predict_proba(table), None, self.spec)
+            return getattr(self.estimator, method)(table)
         with _warnings, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
-            return checks.outputs(self.estimator.predict_proba(table), None, self.spec)
+            return getattr(self.estimator, method)(table)
 
     def export(self, folder: Path) -> Exported:
         """Write ``model.onnx``, or ``model.skops`` when skl2onnx fails or disagrees on the sample."""
@@ -56,7 +71,7 @@ class SklearnModel:
                 (folder / "model.onnx").write_bytes(data)
                 return Exported("model.onnx", NAMES)
         else:
-            reason = "it was loaded from skops"
+            reason = self.not_onnx_because
         data = self.data or skops_file.dump(self.estimator)
         (folder / "model.skops").write_bytes(data)
         again = load(data, self.spec, {"scikit-learn": sklearn.__version__})
@@ -68,6 +83,7 @@ class SklearnModel:
 def adapt(x: Any, spec: ModelSpec, sample: Array, features: str | None) -> SklearnModel:
     """Wrap a fitted classifier; refuses one without ``predict_proba``."""
     kind = type(x).__name__
+    _check_kind(x, spec.name)
     if features is not None:
         raise MedwardError(f"features: {kind} shows none, got features = {features!r}")
     if not hasattr(x, "predict_proba"):
@@ -80,9 +96,42 @@ def adapt(x: Any, spec: ModelSpec, sample: Array, features: str | None) -> Sklea
 
 def describe(x: Any) -> dict[str, Any]:
     """The fitted classes; ``predict_proba`` gives probabilities."""
+    _check_kind(x, "model")
     classes = getattr(x, "classes_", None)
     known = {} if classes is None else {"classes": tuple(str(each) for each in classes)}
     return {"output": "probabilities", **known}
+
+
+def _check_kind(x: Any, name: str) -> None:
+    """Refuse estimators that are no classifiers of one class each, by their kind."""
+    kind = type(x).__name__
+    if sklearn.base.is_regressor(x):
+        refuse(name, "regression", f"{kind} is a scikit-learn regressor")
+    if sklearn.base.is_outlier_detector(x):
+        refuse(name, "outlier", f"{kind} is a scikit-learn outlier detector")
+    if sklearn.base.is_clusterer(x):
+        refuse(name, "clustering", f"{kind} is a scikit-learn clusterer")
+    classes, last = getattr(x, "classes_", None), _last(x)
+    binarizer = getattr(last, "_label_binarizer", None)
+    if (
+        isinstance(classes, list)
+        or getattr(last, "multilabel_", False)
+        or str(getattr(binarizer, "y_type_", "")).startswith("multilabel")
+    ):
+        refuse(name, "multi-label", f"{kind} was fitted to several labels a row")
+    if classes is not None and len(classes) < 2:
+        raise MedwardError(
+            f"{name}: {kind} was fitted to one class only, {list(classes)}; fit it on rows of two or more"
+        )
+
+
+def _last(x: Any) -> Any:
+    """The estimator that decides, in pipelines and searches."""
+    while True:
+        inner = x.steps[-1][1] if hasattr(x, "steps") else getattr(x, "best_estimator_", None)
+        if inner is None:
+            return x
+        x = inner
 
 
 def load(data: bytes, spec: ModelSpec, options: Mapping[str, str]) -> SklearnModel:
@@ -90,7 +139,13 @@ def load(data: bytes, spec: ModelSpec, options: Mapping[str, str]) -> SklearnMod
     theirs, ours = options.get("scikit-learn", ""), sklearn.__version__
     if theirs.split(".")[:2] != ours.split(".")[:2]:
         raise MedwardError(f"model.skops was written by scikit-learn {theirs}, this is {ours}; install {theirs}")
-    return SklearnModel(spec=spec, estimator=skops_file.load(data), sample=np.zeros((0, *spec.shape)), data=data)
+    return SklearnModel(
+        spec=spec,
+        estimator=skops_file.load(data),
+        sample=np.zeros((0, *spec.shape)),
+        data=data,
+        not_onnx_because=options.get("not_onnx_because", ""),
+    )
 
 
 def to_onnx(estimator: Any, sample: Array) -> bytes:

@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from guard.errors import MedwardError
 from guard.models import checks, onnx_model
 from guard.models.base import Exported, first_line, require
-from guard.types import Array, ModelSpec, Outputs
+from guard.models.kinds import check_shape
+from guard.types import Array, Ints, ModelSpec, Outputs
 
 BATCH = 256
 QUIET = "torch.onnx._internal.exporter._registration"  # says at each export that torchvision is not installed
@@ -30,6 +32,7 @@ QUIET = "torch.onnx._internal.exporter._registration"  # says at each export tha
 class Headed(nn.Module):
     """A module that returns its scores and, flattened to ``(n, d)``, what a hook sees at `layer`.
 
+    The module gets a copy of its input, so that one that works in place changes nothing but that.
     The layer's output, or its input when `before`. The hook lives only during one forward pass.
     """
 
@@ -43,13 +46,13 @@ class Headed(nn.Module):
         """Scores and, when there is a layer, features."""
         seen: list[Any] = []
         if self.layer is None:
-            return (self.net(x),)
+            return (self.net(x.clone()),)
         if self.before:
             handle = self.layer.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
         else:
             handle = self.layer.register_forward_hook(lambda *call: seen.append(call[-1]))
         try:
-            scores = self.net(x)
+            scores = self.net(x.clone())
         finally:
             handle.remove()
         if not seen or not isinstance(seen[-1], Tensor) or seen[-1].shape[0] != x.shape[0]:
@@ -75,13 +78,21 @@ class TorchModel:
             arrays = checks.in_batches(self._forward, inputs, BATCH)
         return checks.outputs(arrays[0], arrays[1] if len(arrays) > 1 else None, self.spec)
 
+    def own_decisions(self, _: NDArray[np.generic]) -> Ints | None:
+        """None: a module has nothing but its scores."""
+        return None
+
     def _forward(self, batch: Array) -> list[Array]:
         like = next(self.module.parameters(), None)
-        x = torch.from_numpy(np.ascontiguousarray(batch, np.float32))
+        x = torch.from_numpy(np.array(batch, np.float32))
         results = self.module(x if like is None else x.to(like.device))
         if not isinstance(results[0], Tensor):
+            check_shape(self.spec.name, results[0], len(self.spec.classes))
             kind = type(results[0]).__name__
-            raise MedwardError(f"{self.spec.name}: the module must return a tensor (n, classes), got {kind}")
+            raise MedwardError(
+                f"{self.spec.name}: the module must return a tensor (n, classes), got {kind}; "
+                "wrap it in a module whose forward returns the scores alone"
+            )
         return [result.float().cpu().numpy() for result in results]
 
     def export(self, folder: Path) -> Exported:
@@ -137,7 +148,7 @@ def to_onnx(module: nn.Module, sample: Array, path: Path) -> None:
     require("onnxscript", "torch")
     like = next(module.parameters(), None)
     rows = np.concatenate([sample, sample])[:2]  # torch.export would fix a batch of one row
-    x = torch.from_numpy(np.ascontiguousarray(rows, np.float32))
+    x = torch.from_numpy(np.array(rows, np.float32))
     names = ["scores", "features"]
     log = logging.getLogger(QUIET)
     level = log.level

@@ -27,6 +27,9 @@ def protect(
     modality: Annotated[Literal["image", "tabular"] | None, typer.Option(help="default: by the inputs' shape")] = None,
     classes: Annotated[str | None, typer.Option(help="class names in score order, comma-separated")] = None,
     output: Annotated[Literal["logits", "probabilities"] | None, typer.Option(help="what the scores are")] = None,
+    task: Annotated[
+        str | None, typer.Option(help='what the scores answer, where it cannot be seen: "classification"')
+    ] = None,
     low: Annotated[float | None, typer.Option(help="smallest valid input value")] = None,
     high: Annotated[float | None, typer.Option(help="largest valid input value")] = None,
     features: Annotated[str | None, typer.Option(help="torch layer or ONNX output that monitors watch")] = None,
@@ -56,6 +59,7 @@ def protect(
         modality=modality,
         classes=parts(classes),
         output=output,
+        task=task,
         low=low,
         high=high,
         features=features,

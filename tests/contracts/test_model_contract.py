@@ -151,7 +151,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("case")
     x, spec, features, file, width = CASES[request.param](folder)
     sample = IMAGES if spec.modality == "image" else TABLE[:ROWS]
-    model = models.wrap(x, spec=spec, sample=sample, features=features)
+    model = models.wrap(x, spec=spec, sample=sample, features=features, task="classification")
     out = folder / "out"
     out.mkdir()
     exported = model.export(out)

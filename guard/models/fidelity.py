@@ -1,0 +1,119 @@
+"""The fidelity gate: what is served decides as the model itself does, row by row, and touches nobody's arrays.
+
+Checked on benign rows: the decisions equal those of the model's own ``predict`` on the rows as the caller has them,
+before the guard made float32 of them; a row has the same answer alone, beside others, in another order and repeated;
+asked twice the model says the same twice; and it leaves its input as it was. Adapters hand copies to a model, so one
+that works in place passes. What differs is refused in one sentence that says how much and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from guard.errors import MedwardError
+from guard.models.base import first_line
+from guard.types import Array, Ints, ModelSpec, Outputs
+
+ROWS = 24  # asked one by one
+TOLERANCE = 2e-3
+"""How far a row's scores may differ from batch to batch, relative to its scores above 1: half precision rounds so."""
+
+
+class Predicts(Protocol):
+    """What the gate asks of a wrapped model."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model takes and gives."""
+        ...
+
+    def predict(self, inputs: Array) -> Outputs:
+        """Map ``(n, *shape)`` float32 to scores ``(n, classes)``."""
+        ...
+
+    def own_decisions(self, rows: NDArray[np.generic]) -> Ints | None:
+        """The model's own decisions on the caller's rows, as class indices; None where it has none but its scores."""
+        ...
+
+
+def check_fidelity(model: Predicts, probe: Array, raw: NDArray[np.generic]) -> None:
+    """Refuse a `model` whose answers to a row of `probe (n, *shape)` depend on anything but the row.
+
+    `raw` are the same rows as the caller has them. Raises `MedwardError`.
+    """
+    scores = model.predict(probe).scores
+    if len(scores) != len(probe):
+        raise MedwardError(f"{model.spec.name}: {len(probe)} inputs gave {len(scores)} rows of scores")
+    check_own(model.spec, scores, _own(model, raw))
+    same(model.spec, "asked again", scores, _predicted(model, probe, "asked again"))
+    few = np.unique(np.linspace(0, len(probe) - 1, min(ROWS, len(probe))).astype(int))
+    alone = np.concatenate([_predicted(model, probe[[i]], "alone") for i in few])
+    same(model.spec, "asked alone", scores[few], alone)
+    order = np.random.default_rng(0).permutation(len(probe))
+    same(model.spec, "asked in another order", scores[order], _predicted(model, probe[order], "shuffled"))
+    repeated = np.repeat(few, 3)
+    same(model.spec, "asked three times in one batch", scores[repeated], _predicted(model, probe[repeated], "3x"))
+
+
+def check_own(spec: ModelSpec, scores: Array, own: Ints | None) -> None:
+    """Refuse `scores (n, K)` whose decisions are not the model's `own (n,)`; None has nothing to compare."""
+    if own is None:
+        return
+    differ = int((decided(scores) != own).sum())
+    if differ:
+        raise MedwardError(
+            f"{spec.name}: {differ} of {len(own)} decisions differ from the model's own predict on these rows; it "
+            "decides by more than its largest score (a threshold of its own, another rule), or in float64 what float32 "
+            "cannot tell apart: guard the estimator inside (model.estimator_), or calibrate it "
+            "(CalibratedClassifierCV), or fit it on X.astype(numpy.float32)"
+        )
+
+
+def same(spec: ModelSpec, how: str, first: Array, again: Array) -> None:
+    """Refuse a model whose scores for the same rows were `first (n, K)` and are now `again (n, K)`."""
+    if first.shape != again.shape:
+        raise MedwardError(f"{spec.name}: {len(first)} inputs gave {len(again)} rows of scores when {how}")
+    apart = np.abs(first - again).max(axis=1)
+    if not (apart <= TOLERANCE * np.maximum(1.0, np.abs(first).max(axis=1))).all():
+        differ = int((decided(first) != decided(again)).sum())
+        because = (
+            "it draws random numbers or remembers what it was asked; switch that off (dropout, a counter, a cache)"
+            if how == "asked again"
+            else "one patient's answer would rest on another's input; make each row's answer its own (batch "
+            "normalisation with running statistics in eval mode, no mean or attention over the batch axis)"
+        )
+        raise MedwardError(
+            f"{spec.name}: the same rows {how} get other scores, {differ} of {len(first)} decisions differ and scores "
+            f"by up to {float(apart.max()):.3g}: {because}"
+        )
+
+
+def decided(scores: Array) -> Ints:
+    """The class ``(n,)`` of each row's largest score."""
+    return np.asarray(np.argmax(scores, axis=1), np.int64)
+
+
+def _predicted(model: Predicts, rows: Array, how: str) -> Array:
+    try:
+        return model.predict(rows).scores
+    except MedwardError:
+        raise
+    except Exception as error:
+        raise MedwardError(
+            f"{model.spec.name}: the model answers {len(rows)} rows together, but fails when they are asked {how}: "
+            f"{first_line(error)}; each row must be answered whatever else is in the batch"
+        ) from error
+
+
+def _own(model: Predicts, raw: NDArray[np.generic]) -> Ints | None:
+    try:
+        return model.own_decisions(raw)
+    except MedwardError:
+        raise
+    except Exception as error:
+        raise MedwardError(
+            f"{model.spec.name}: the model's own predict fails on the rows given: {first_line(error)}"
+        ) from error
