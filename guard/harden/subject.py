@@ -14,6 +14,7 @@ from guard.data import Split
 from guard.errors import MedwardError
 from guard.harden.inner import still
 from guard.models.base import first_line
+from guard.models.torch_model import refuse_script
 
 FEWEST = 20
 """Rows a split needs at least: fewer cannot tell one epoch from another."""
@@ -90,6 +91,7 @@ def subject(network: nn.Module, sample: Tensor, device: str) -> Scoring:
     """
     if not isinstance(network, nn.Module):
         raise MedwardError(f"model: only torch modules can be hardened, got {type(network).__name__}")
+    refuse_script(network)
     if not any(parameter.numel() for parameter in network.parameters()):
         raise MedwardError("model: has no weights to train")
     try:
