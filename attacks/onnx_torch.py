@@ -3,41 +3,45 @@
 `white_box` is the way in: it interprets the file with torch, compares scores and features with the deployed
 runtime on sample rows, and hands out a network only when the two agree.
 
-Attacks need scores that keep their gradient when the model is sure of itself. A file that ends in
-probabilities is therefore evaluated in the log domain (log-softmax and log-sigmoid in place of softmax and
-sigmoid): cross-entropy and margins of log-probabilities are those of the logits, and nothing saturates.
+Everything is computed in the type of the input, whatever the file computes in: double, half and quantised numbers are
+followed up to their own precision. What attacks are given is unsaturated (`attacks.onnx_logarithm`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from attacks.onnx_ops import OPS, UnsupportedOpError, linear_scores
+from attacks.onnx_logarithm import Unsaturated
+from attacks.onnx_ops import OPS, Node, UnsupportedOpError
 from guard.errors import MedwardError
+from guard.models.base import first_line, read
+from guard.models.onnx_outputs import choose_outputs
 from guard.types import Array, Outputs
 
-MIN_OPSET = 13
-TINY = 1e-30
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One step of the graph; an empty input name is an optional input left out."""
-
-    op: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: dict[str, Any]
+MIN_OPSET = 7  # onnxruntime promises no less
+PRECISION = 1e-4
+"""How far torch's scores may be from the deployed ones, relative to scores above 1: a file in 32 or 64 bits,"""
+HALF, QUANTISED = 1e-2, 5e-2
+"""one that computes in 16 bits, and one that rounds to 8."""
+TIE = 1e-6
+FLOATING = {
+    onnx.TensorProto.FLOAT: "tensor(float)",
+    onnx.TensorProto.DOUBLE: "tensor(double)",
+    onnx.TensorProto.FLOAT16: "tensor(float16)",
+    onnx.TensorProto.BFLOAT16: "tensor(bfloat16)",
+}
+"""Floating-point types, and what onnxruntime calls them."""
+ROUNDING = {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"}
 
 
 class OnnxNetwork(nn.Module):
@@ -49,7 +53,7 @@ class OnnxNetwork(nn.Module):
     depend on (labels, say) are left out.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, scores: str, features: str | None) -> None:
         super().__init__()
         version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), MIN_OPSET)
         if version < MIN_OPSET:
@@ -61,89 +65,64 @@ class OnnxNetwork(nn.Module):
         given = next(i for i in graph.input if i.name not in weights)
         self.input = given.name
         self.batch: int | None = given.type.tensor_type.shape.dim[0].dim_value or None
-        self.scores, self.features = _outputs(graph)
-        self.nodes = _needed(graph, [name for name in (self.scores, self.features) if name])
+        self.scores, self.features = scores, features
+        self.nodes = _needed(graph, [name for name in (scores, features) if name], version)
         self.producers = {name: node for node in self.nodes for name in node.outputs}
-        used = {name for node in self.nodes for name in node.inputs} & weights.keys()
-        self.weights = {name: f"weight_{i}" for i, name in enumerate(sorted(used))}
+        used = {name for node in self.nodes for name in node.inputs} | {scores, features}
+        self.weights = {name: f"weight_{i}" for i, name in enumerate(sorted(used & weights.keys()))}
         for name, buffer in self.weights.items():
-            self.register_buffer(buffer, torch.from_numpy(numpy_helper.to_array(weights[name]).copy()))
+            self.register_buffer(buffer, _tensor(weights[name]))
+        self.precision = _precision(model, self.nodes)
         self.eval()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Map ``(n, *shape)`` to the file's scores ``(n, K)`` and features ``(n, d)``."""
-        return self.both(x, log=False)
+        return self.both(x)
 
-    def both(self, x: Tensor, *, log: bool) -> tuple[Tensor, Tensor | None]:
-        """Scores, or their logarithms, and features; the last batch is filled up with its own last row."""
+    def both(self, x: Tensor, *, log: bool = False, exact: bool = True) -> tuple[Tensor, Tensor | None]:
+        """Scores, or their logarithms, and features; without `exact` the scores do not saturate.
+
+        The last batch is filled up with its own last row.
+        """
         if self.batch is None:
-            return self._both(x, log=log)
+            return self._both(x, log=log, exact=exact)
         parts = []
         for rows in torch.split(x, self.batch):
             filling = rows[-1:].expand(self.batch - len(rows), *rows.shape[1:])
-            scores, features = self._both(torch.cat([rows, filling]), log=log)
+            scores, features = self._both(torch.cat([rows, filling]), log=log, exact=exact)
             parts.append((scores[: len(rows)], None if features is None else features[: len(rows)]))
         scores = torch.cat([part[0] for part in parts])
         return scores, torch.cat([f for _, f in parts if f is not None]) if self.features else None
 
-    def _both(self, x: Tensor, *, log: bool) -> tuple[Tensor, Tensor | None]:
+    def _both(self, x: Tensor, *, log: bool, exact: bool) -> tuple[Tensor, Tensor | None]:
         values = self.run(x)
-        scores: Tensor = self.log(self.scores, values) if log else values[self.scores]
+        again = Unsaturated(values, self.producers, exact=exact)
+        scores = again.log(self.scores) if log else again.score(self.scores)
         return scores, values[self.features].flatten(1) if self.features else None
 
     def run(self, x: Tensor) -> dict[str, Any]:
         """Every value of the graph, by name."""
-        values: dict[str, Any] = {name: self.get_buffer(buffer) for name, buffer in self.weights.items()}
+        values: dict[str, Any] = {name: _like(x, self.get_buffer(buffer)) for name, buffer in self.weights.items()}
         values[self.input] = x
         for node in self.nodes:
             inputs = [values[name] if name else None for name in node.inputs]
             result = OPS[node.op](inputs, node.attributes)
             results = result if isinstance(result, tuple) else (result,)
-            values.update(zip(node.outputs, (_on(x, r) for r in results), strict=False))
+            values.update(zip(node.outputs, (_like(x, r) for r in results), strict=False))
         return values
-
-    def log(self, name: str, values: dict[str, Any]) -> Tensor:
-        """The logarithm of one value, computed from what it was made of, so that it does not saturate."""
-        node = self.producers.get(name)
-        value: Tensor = values[name]
-        if node is None or not node.inputs:
-            return value.clamp_min(TINY).log()
-        first = node.inputs[0]
-        match node.op:
-            case "Identity" | "Cast":
-                return self.log(first, values)
-            case "Softmax":
-                axis: int = node.attributes.get("axis", -1)
-                return F.log_softmax(values[first], dim=axis)
-            case "Sigmoid":
-                return F.logsigmoid(values[first])
-            case "Sub" if self._is_complement(node, values):
-                return F.logsigmoid(-values[self.producers[node.inputs[1]].inputs[0]])
-            case "Concat":
-                return torch.cat([self.log(part, values) for part in node.inputs], dim=node.attributes["axis"])
-            case "Normalizer" if node.attributes.get("norm") == "L1":
-                return F.log_softmax(self.log(first, values), dim=-1)
-            case "LinearClassifier" if name == node.outputs[1]:
-                raw = linear_scores([values[first]], node.attributes)
-                transforms = {"SOFTMAX": lambda s: F.log_softmax(s, dim=1), "LOGISTIC": F.logsigmoid}
-                transform = transforms.get(node.attributes.get("post_transform", "NONE"))
-                return value.clamp_min(TINY).log() if transform is None else transform(raw)
-            case _:
-                return value.clamp_min(TINY).log()
-
-    def _is_complement(self, node: Node, values: dict[str, Any]) -> bool:
-        """Whether a Sub is 1 - sigmoid(s)."""
-        maker = self.producers.get(node.inputs[1])
-        return maker is not None and maker.op == "Sigmoid" and bool((values[node.inputs[0]] == 1).all())
 
 
 class Network(nn.Module):
-    """What attacks differentiate: logits, or log-probabilities when the file ends in probabilities."""
+    """What attacks differentiate: logits, or log-probabilities when the file ends in probabilities.
 
-    def __init__(self, graph: OnnxNetwork, *, probabilities: bool) -> None:
+    They do not saturate: `exact` alone keeps a Clip or a rounding at the end, for scores that need it to decide.
+    """
+
+    def __init__(self, graph: OnnxNetwork, *, probabilities: bool, exact: bool = False) -> None:
         super().__init__()
         self.graph = graph
         self.probabilities = probabilities
+        self.exact = exact
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(n, *shape)`` to logit-like scores ``(n, K)``."""
@@ -155,40 +134,53 @@ class Network(nn.Module):
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Scores and features of one forward pass."""
-        return self.graph.both(x, log=self.probabilities)
+        return self.graph.both(x, log=self.probabilities, exact=self.exact)
 
 
-def to_torch(source: Path | str | bytes) -> OnnxNetwork:
-    """Read an ONNX file (or its bytes) as a torch module; raises `MedwardError` when that cannot be done."""
+def to_torch(source: Path | str | bytes, options: Mapping[str, str] | None = None) -> OnnxNetwork:
+    """Read an ONNX file (or its bytes) as a torch module; raises `MedwardError` when that cannot be done.
+
+    `options` are the names of scores and features that a bundle's card recorded; without them they are chosen as the
+    guard chooses.
+    """
+    what = "the bytes" if isinstance(source, bytes) else str(source)
+    data = source if isinstance(source, bytes) else read(Path(source))
     try:
-        model = onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(str(source))
+        model = onnx.load_from_string(data)
     except Exception as error:  # onnx and protobuf raise types of their own for a broken file
-        what = "the bytes" if isinstance(source, bytes) else str(source)
-        raise MedwardError(f"{what}: not a readable ONNX model: {error}") from None
-    return OnnxNetwork(model)
+        raise MedwardError(f"{what}: not a readable ONNX model: {first_line(error)}") from None
+    scores, features = choose_outputs([_output(each) for each in model.graph.output], what, recorded=options)
+    return OnnxNetwork(onnx.inliner.inline_local_functions(model), scores, features)
 
 
 def white_box(
-    source: Path | str | bytes, reference: Callable[[Array], Outputs], sample: Array, *, tolerance: float = 1e-4
+    source: Path | str | bytes,
+    reference: Callable[[Array], Outputs],
+    sample: Array,
+    options: Mapping[str, str] | None = None,
+    *,
+    tolerance: float = PRECISION,
 ) -> tuple[Network | None, str]:
     """A network for gradient attacks on the file, or None and the reason why there is none.
 
-    `reference` maps `sample (n, *shape)` to the deployed scores ``(n, K)`` and features; those of torch must
-    match them within `tolerance`, features relative to their largest. Scores that are nonnegative and sum to
-    1 on every row are taken as probabilities; their log-domain form must give the same probabilities. A file
-    with a fixed batch size is run in batches of that size, unless it gives the same without.
+    `reference` maps `sample (n, *shape)` to the deployed scores ``(n, K)`` and features; `options` name them as in
+    `to_torch`. Those of torch must match within `tolerance`, or what the file's own precision allows, relative to the
+    largest above 1. Scores that are nonnegative and sum to 1 on every row are taken as probabilities; their
+    logarithms must give the same probabilities, and unsaturated the same decisions. A file with a fixed batch size is
+    run in batches of that size, unless it gives the same without.
     """
     try:
-        graph = to_torch(source)
+        graph = to_torch(source, options)
     except MedwardError as error:
         return None, str(error)
     expected = reference(sample)
     scores = np.asarray(expected.scores, np.float64)
     probabilities = bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3))
     network = Network(graph, probabilities=probabilities)
+    allowed = max(tolerance, graph.precision)
     for size in dict.fromkeys((None, graph.batch)):
         graph.batch = size
-        reason = _disagreement(network, expected, sample, tolerance)
+        reason = _disagreement(network, expected, sample, allowed)
         if not reason:
             return network, ""
     return None, reason
@@ -198,24 +190,30 @@ def _disagreement(network: Network, expected: Outputs, sample: Array, tolerance:
     """How the outputs differ from those expected, on all rows or without the first; "" if they do not."""
     for start in range(min(2, len(sample))):  # two sizes, for a graph may run on one batch size only
         x = torch.as_tensor(sample[start:], dtype=torch.float32)
-        wanted = expected.scores[start:]
+        wanted = np.asarray(expected.scores[start:], np.float64)
         try:
             with torch.no_grad():
                 scores, features = network.graph(x)
-                attacked = network(x)
-        except (MedwardError, RuntimeError, IndexError, KeyError, TypeError, ValueError) as error:
-            return f"torch cannot run this graph: {error}"
+                logarithm = network.graph.both(x, log=True)[0] if network.probabilities else None
+                attacked = network.graph.both(x, log=network.probabilities, exact=False)[0]
+        except Exception as error:  # a graph that torch cannot follow can raise nearly anything
+            return f"torch cannot run this graph: {first_line(error)}"
         reason = _difference("scores", scores, wanted, tolerance)
-        if not reason and network.probabilities:
+        if not reason and logarithm is not None:
             total = wanted.sum(axis=1, keepdims=True)
-            reason = _difference("log-domain scores", attacked.softmax(dim=1), wanted / total, tolerance)
+            reason = _difference("log-domain scores", logarithm.softmax(dim=1), wanted / total, tolerance)
         if not reason and expected.features is not None:
-            shown = expected.features[start:]
-            scale = max(1.0, float(np.abs(shown).max(initial=0.0)))
-            reason = _difference("features", features, shown, tolerance * scale)
+            reason = _difference("features", features, expected.features[start:], tolerance)
         if reason:
             return reason
+        network.exact |= not _decides(attacked, wanted)
     return ""
+
+
+def _decides(scores: Tensor, deployed: Array) -> bool:
+    """Whether every row's largest of `scores` is a largest of the deployed scores, which may hold ties."""
+    best = np.take_along_axis(deployed, scores.numpy().argmax(axis=1)[:, None], axis=1)
+    return bool((best >= deployed.max(axis=1, keepdims=True) - TIE).all())
 
 
 def _difference(what: str, mine: Tensor | None, deployed: Array, tolerance: float) -> str:
@@ -224,26 +222,37 @@ def _difference(what: str, mine: Tensor | None, deployed: Array, tolerance: floa
     if tuple(mine.shape) != deployed.shape:
         return f"torch gives {what} of shape {tuple(mine.shape)}, the deployed model {deployed.shape}"
     worst = float(np.abs(mine.numpy() - np.asarray(deployed, np.float64)).max())
-    if worst <= tolerance:
+    bound = tolerance * max(1.0, float(np.abs(deployed).max(initial=0.0)))
+    if worst <= bound:
         return ""
-    return f"{what} of torch and the deployed model differ by {worst:.2g}, more than {tolerance:g}"
+    return f"{what} of torch and the deployed model differ by {worst:.2g}, more than {bound:g}"
 
 
-def _on(x: Tensor, value: Any) -> Any:
-    return value.to(x.device) if isinstance(value, Tensor) else value
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """An output as onnxruntime describes it; no axes where none are declared."""
+
+    name: str
+    type: str
+    shape: list[int | str | None]
 
 
-def _outputs(graph: onnx.GraphProto) -> tuple[str, str]:
-    """The names of the scores and of the features ("" when there are none)."""
-    floats = [o.name for o in graph.output if o.type.tensor_type.elem_type in (1, 10, 11, 16)]
-    features = "features" if "features" in floats else ""
-    candidates = [name for name in floats if name != features]
-    if not candidates:
-        raise MedwardError("ONNX: the model has no output of floating-point scores")
-    return ("scores" if "scores" in candidates else candidates[0]), features
+def _output(declared: onnx.ValueInfoProto) -> _Output:
+    if not declared.type.HasField("tensor_type"):
+        return _Output(declared.name, "seq", [])
+    tensor = declared.type.tensor_type
+    kind = FLOATING.get(tensor.elem_type, onnx.TensorProto.DataType.Name(tensor.elem_type).lower())
+    return _Output(declared.name, kind, [axis.dim_value or axis.dim_param or None for axis in tensor.shape.dim])
 
 
-def _needed(graph: onnx.GraphProto, wanted: list[str]) -> tuple[Node, ...]:
+def _like(x: Tensor, value: Any) -> Any:
+    """`value` on the device of `x`, floating-point numbers in its type."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.to(x.device, x.dtype) if value.is_floating_point() else value.to(x.device)
+
+
+def _needed(graph: onnx.GraphProto, wanted: list[str], opset: int) -> tuple[Node, ...]:
     """The steps that `wanted` depend on, in order; `UnsupportedOpError` names those without a torch form."""
     names, steps = set(wanted), []
     for proto in reversed(graph.node):
@@ -255,16 +264,38 @@ def _needed(graph: onnx.GraphProto, wanted: list[str]) -> tuple[Node, ...]:
         raise UnsupportedOpError(
             f"this model cannot be attacked white-box: no gradient for ONNX operators {', '.join(unknown)}"
         )
-    return tuple(_node(proto) for proto in reversed(steps))
+    return tuple(_node(proto, opset) for proto in reversed(steps))
 
 
-def _node(proto: onnx.NodeProto) -> Node:
+def _node(proto: onnx.NodeProto, opset: int) -> Node:
     attributes = {a.name: _attribute(a) for a in proto.attribute}
-    return Node(proto.op_type, tuple(proto.input), tuple(proto.output), {**attributes, "outputs": len(proto.output)})
+    added = {"outputs": len(proto.output), "opset": opset}
+    return Node(proto.op_type, tuple(proto.input), tuple(proto.output), attributes | added)
 
 
 def _attribute(attribute: onnx.AttributeProto) -> Any:
     value = onnx.helper.get_attribute_value(attribute)
     if isinstance(value, onnx.TensorProto):
-        return torch.from_numpy(numpy_helper.to_array(value).copy())
+        return _tensor(value)
     return value.decode() if isinstance(value, bytes) else value
+
+
+def _tensor(stored: onnx.TensorProto) -> Tensor:
+    """A stored tensor; floating-point numbers of any length are kept in 32 bits."""
+    array = numpy_helper.to_array(stored)
+    if stored.data_type in FLOATING:
+        return torch.from_numpy(array.astype(np.float32))
+    if array.dtype.kind not in "biu":
+        kind = onnx.TensorProto.DataType.Name(stored.data_type)
+        raise UnsupportedOpError(f"this model cannot be attacked white-box: {stored.name} holds {kind}, not numbers")
+    return torch.from_numpy(array.copy())
+
+
+def _precision(model: onnx.ModelProto, nodes: tuple[Node, ...]) -> float:
+    """How exactly the deployed runtime and torch can agree on this file."""
+    if any(node.op in ROUNDING for node in nodes):
+        return QUANTISED
+    half = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
+    kinds = {w.data_type for w in model.graph.initializer} | {node.attributes.get("to") for node in nodes}
+    kinds |= {i.type.tensor_type.elem_type for i in model.graph.input}
+    return HALF if kinds & half else PRECISION

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attacks.onnx_ops.base import Attributes, Inputs, Op, UnsupportedOpError, as_list, call
+from attacks.onnx_ops.base import Attributes, Inputs, Op, UnsupportedOpError, as_list, call, optional, rounded
 
 DTYPES = {
     1: torch.float32,
@@ -28,7 +28,7 @@ DTYPES = {
 
 def _axes(inputs: Inputs, attributes: Attributes) -> list[int] | None:
     """Axes, from the second input (opset 13/18 and later) or from the attribute (before)."""
-    given = inputs[1] if len(inputs) > 1 and inputs[1] is not None else attributes.get("axes")
+    given = attributes.get("axes") if optional(inputs, 1) is None else inputs[1]
     return None if given is None else as_list(given)
 
 
@@ -37,7 +37,7 @@ def _divide(a: Tensor, b: Tensor) -> Tensor:
     return torch.div(a, b, rounding_mode="trunc") if whole else a / b
 
 
-def _extreme(function: Callable[[Tensor, Tensor], Tensor]) -> Op:
+def _folded(function: Callable[[Tensor, Tensor], Tensor]) -> Op:
     def apply(inputs: Inputs, _: Attributes) -> Any:
         result = inputs[0]
         for other in inputs[1:]:
@@ -65,15 +65,27 @@ def _product(x: Tensor, axes: list[int], keep: bool) -> Tensor:
     return x
 
 
-def _clip(inputs: Inputs, _: Attributes) -> Any:
-    low, high = (inputs[i] if len(inputs) > i else None for i in (1, 2))
+def _order_norm(order: int) -> Op:
+    return _reduce(lambda x, axes, keep: torch.linalg.vector_norm(x, order, dim=axes, keepdim=keep))
+
+
+def _mean(inputs: Inputs, _: Attributes) -> Any:
+    return _folded(torch.add)(inputs, {}) / len(inputs)
+
+
+def _clip(inputs: Inputs, attributes: Attributes) -> Any:
+    low, high = optional(inputs, 1), optional(inputs, 2)
+    if attributes["opset"] < 11:
+        low, high = attributes.get("min"), attributes.get("max")
     return inputs[0] if low is None and high is None else torch.clamp(inputs[0], low, high)
 
 
 def _cast(inputs: Inputs, attributes: Attributes) -> Any:
+    """Between kinds of floating-point numbers nothing is done: all are computed in one."""
     if attributes["to"] not in DTYPES:
         raise UnsupportedOpError(f"Cast: to = {attributes['to']} is not a numeric type torch has")
-    return inputs[0].to(DTYPES[attributes["to"]])
+    dtype = DTYPES[attributes["to"]]
+    return inputs[0] if dtype.is_floating_point and inputs[0].is_floating_point() else inputs[0].to(dtype)
 
 
 def _reshape(inputs: Inputs, attributes: Attributes) -> Any:
@@ -94,15 +106,19 @@ def _transpose(inputs: Inputs, attributes: Attributes) -> Any:
 
 def _split(inputs: Inputs, attributes: Attributes) -> Any:
     axis, x = attributes.get("axis", 0), inputs[0]
-    if len(inputs) > 1 and inputs[1] is not None:
-        return torch.split(x, as_list(inputs[1]), dim=axis)
+    sizes = attributes.get("split") if optional(inputs, 1) is None else inputs[1]
+    if sizes is not None:
+        return torch.split(x, as_list(sizes), dim=axis)
     return torch.split(x, math.ceil(x.shape[axis] / attributes["outputs"]), dim=axis)
 
 
-def _slice(inputs: Inputs, _: Attributes) -> Any:
-    x, starts, ends = inputs[0], as_list(inputs[1]), as_list(inputs[2])
-    axes = as_list(inputs[3]) if len(inputs) > 3 and inputs[3] is not None else list(range(len(starts)))
-    steps = as_list(inputs[4]) if len(inputs) > 4 and inputs[4] is not None else [1] * len(starts)
+def _slice(inputs: Inputs, attributes: Attributes) -> Any:
+    x, *given = inputs
+    if attributes["opset"] < 10:
+        given = [attributes["starts"], attributes["ends"], attributes.get("axes")]
+    starts, ends = as_list(given[0]), as_list(given[1])
+    axes = list(range(len(starts))) if optional(given, 2) is None else as_list(given[2])
+    steps = [1] * len(starts) if optional(given, 3) is None else as_list(given[3])
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         rows = range(x.shape[axis])[start:end:step]
         x = torch.index_select(x, axis, torch.tensor(list(rows), dtype=torch.int64, device=x.device))
@@ -150,15 +166,19 @@ def _constant_of_shape(inputs: Inputs, attributes: Attributes) -> Any:
 
 
 def _expand(inputs: Inputs, _: Attributes) -> Any:
-    return inputs[0] * torch.ones(as_list(inputs[1]), dtype=inputs[0].dtype, device=inputs[0].device)
+    x, sizes = inputs[0], as_list(inputs[1])
+    return x.expand(torch.broadcast_shapes(x.shape, sizes))
 
 
 def _pad(inputs: Inputs, attributes: Attributes) -> Any:
-    x, pads = inputs[0], as_list(inputs[1])
-    value = float(inputs[2]) if len(inputs) > 2 and inputs[2] is not None else 0.0
-    given = as_list(inputs[3]) if len(inputs) > 3 and inputs[3] is not None else range(x.ndim)
+    x, *given = inputs
+    if attributes["opset"] < 11:
+        given = [attributes["pads"], attributes.get("value", 0.0)]
+    pads = as_list(given[0])
+    value = 0.0 if optional(given, 1) is None else float(given[1])
+    axes = range(x.ndim) if optional(given, 2) is None else as_list(given[2])
     both = [(0, 0)] * x.ndim
-    for i, axis in enumerate(given):
+    for i, axis in enumerate(axes):
         both[axis] = (pads[i], pads[len(pads) // 2 + i])
     mode = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}.get(attributes.get("mode", "constant"))
     if mode is None:
@@ -167,6 +187,71 @@ def _pad(inputs: Inputs, attributes: Attributes) -> Any:
         both.pop(0)
     flat = [end for pair in reversed(both) for end in pair]
     return F.pad(x, flat, mode=mode, value=value) if mode == "constant" else F.pad(x, flat, mode=mode)
+
+
+def _places(index: Tensor, sizes: torch.Size) -> tuple[Tensor, ...]:
+    """The last axis of `index` as one tensor of places for each of the first axes of `sizes`."""
+    return tuple(torch.where(i < 0, i + size, i) for i, size in zip(index.long().unbind(-1), sizes, strict=False))
+
+
+def _gather_nd(inputs: Inputs, attributes: Attributes) -> Any:
+    x, index, shared = inputs[0], inputs[1], attributes.get("batch_dims", 0)
+    rows = x.reshape(math.prod(x.shape[:shared]), *x.shape[shared:])
+    places = _places(index.reshape(len(rows), *index.shape[shared:]), rows.shape[1:])
+    row = torch.arange(len(rows), device=x.device).reshape(-1, *[1] * (places[0].ndim - 1)).expand(places[0].shape)
+    return rows[(row, *places)].reshape(*index.shape[:-1], *x.shape[shared + index.shape[-1] :])
+
+
+def _gather_elements(inputs: Inputs, attributes: Attributes) -> Any:
+    x, index, axis = inputs[0], inputs[1].long(), attributes.get("axis", 0)
+    return torch.gather(x, axis, torch.where(index < 0, index + x.shape[axis], index))
+
+
+def _scatter_nd(inputs: Inputs, attributes: Attributes) -> Any:
+    x, index, updates = inputs
+    return x.index_put(_places(index, x.shape), updates, accumulate=_adds("ScatterND", attributes))
+
+
+def _scatter_elements(inputs: Inputs, attributes: Attributes) -> Any:
+    x, index, updates = inputs
+    axis = attributes.get("axis", 0)
+    places = torch.where(index < 0, index + x.shape[axis], index).long()
+    adds = _adds("ScatterElements", attributes)
+    return x.scatter_add(axis, places, updates) if adds else x.scatter(axis, places, updates)
+
+
+def _adds(op: str, attributes: Attributes) -> bool:
+    reduction = attributes.get("reduction", "none")
+    if reduction not in ("none", "add"):
+        raise UnsupportedOpError(f"{op}: reduction = {reduction} is not supported, only none and add")
+    return bool(reduction == "add")
+
+
+def _cum_sum(inputs: Inputs, attributes: Attributes) -> Any:
+    x, axis = inputs[0], int(inputs[1])
+    backward = bool(attributes.get("reverse", 0))
+    x = x.flip(axis) if backward else x
+    total = x.cumsum(axis) - x if attributes.get("exclusive", 0) else x.cumsum(axis)
+    return total.flip(axis) if backward else total
+
+
+def _top_k(inputs: Inputs, attributes: Attributes) -> Any:
+    count = attributes["k"] if attributes["opset"] < 10 else int(inputs[1])
+    return tuple(torch.topk(inputs[0], count, attributes.get("axis", -1), bool(attributes.get("largest", 1))))
+
+
+def _trilu(inputs: Inputs, attributes: Attributes) -> Any:
+    shift = 0 if optional(inputs, 1) is None else int(inputs[1])
+    return torch.triu(inputs[0], shift) if attributes.get("upper", 1) else torch.tril(inputs[0], shift)
+
+
+def _mod(inputs: Inputs, attributes: Attributes) -> Any:
+    return (torch.fmod if attributes.get("fmod", 0) else torch.remainder)(*inputs)
+
+
+def _lp_normalization(inputs: Inputs, attributes: Attributes) -> Any:
+    axis, order = attributes.get("axis", -1), attributes.get("p", 2)
+    return inputs[0] / torch.linalg.vector_norm(inputs[0], order, dim=axis, keepdim=True)
 
 
 def _arg_max(inputs: Inputs, attributes: Attributes) -> Any:
@@ -185,7 +270,9 @@ OPS: dict[str, Op] = {
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,
     "Cos": call(torch.cos),
+    "CumSum": _cum_sum,
     "Div": call(_divide),
+    "Einsum": lambda inputs, attributes: torch.einsum(attributes["equation"], *inputs),
     "Equal": call(torch.eq),
     "Erf": call(torch.erf),
     "Exp": call(torch.exp),
@@ -193,41 +280,60 @@ OPS: dict[str, Op] = {
     "Flatten": _flatten,
     "Floor": call(torch.floor),
     "Gather": _gather,
+    "GatherElements": _gather_elements,
+    "GatherND": _gather_nd,
     "Greater": call(torch.gt),
     "GreaterOrEqual": call(torch.ge),
     "Identity": call(lambda x: x),
+    "IsInf": call(torch.isinf),
     "IsNaN": call(torch.isnan),
     "Less": call(torch.lt),
     "LessOrEqual": call(torch.le),
     "Log": call(torch.log),
+    "LpNormalization": _lp_normalization,
     "MatMul": call(torch.matmul),
-    "Max": _extreme(torch.maximum),
-    "Min": _extreme(torch.minimum),
+    "Max": _folded(torch.maximum),
+    "Mean": _mean,
+    "Min": _folded(torch.minimum),
+    "Mod": _mod,
     "Mul": call(torch.mul),
     "Neg": call(torch.neg),
+    "NonZero": call(lambda x: torch.nonzero(x).T),
     "Not": call(torch.logical_not),
     "Or": call(torch.logical_or),
     "Pad": _pad,
     "Pow": call(torch.pow),
+    "Range": call(lambda start, limit, step: torch.arange(start.item(), limit.item(), step.item())),
     "Reciprocal": call(torch.reciprocal),
-    "ReduceL2": _reduce(lambda x, axes, keep: torch.linalg.vector_norm(x, dim=axes, keepdim=keep)),
+    "ReduceL1": _order_norm(1),
+    "ReduceL2": _order_norm(2),
+    "ReduceLogSum": _reduce(lambda x, axes, keep: x.sum(dim=axes, keepdim=keep).log()),
+    "ReduceLogSumExp": _reduce(lambda x, axes, keep: x.logsumexp(dim=axes, keepdim=keep)),
     "ReduceMax": _reduce(lambda x, axes, keep: x.amax(dim=axes, keepdim=keep)),
     "ReduceMean": _reduce(lambda x, axes, keep: x.mean(dim=axes, keepdim=keep)),
     "ReduceMin": _reduce(lambda x, axes, keep: x.amin(dim=axes, keepdim=keep)),
     "ReduceProd": _reduce(_product),
     "ReduceSum": _reduce(lambda x, axes, keep: x.sum(dim=axes, keepdim=keep)),
+    "ReduceSumSquare": _reduce(lambda x, axes, keep: x.square().sum(dim=axes, keepdim=keep)),
     "Reshape": _reshape,
-    "Round": call(torch.round),
+    "Round": call(rounded),
+    "ScatterElements": _scatter_elements,
+    "ScatterND": _scatter_nd,
     "Shape": _shape,
     "Sign": call(torch.sign),
     "Sin": call(torch.sin),
+    "Size": call(lambda x: torch.tensor(x.numel())),
     "Slice": _slice,
     "Split": _split,
     "Sqrt": call(torch.sqrt),
     "Squeeze": _squeeze,
     "Sub": call(torch.sub),
+    "Sum": _folded(torch.add),
     "Tile": lambda inputs, _: inputs[0].tile(as_list(inputs[1])),
+    "TopK": _top_k,
     "Transpose": _transpose,
+    "Trilu": _trilu,
     "Unsqueeze": _unsqueeze,
     "Where": call(torch.where),
+    "Xor": call(torch.logical_xor),
 }

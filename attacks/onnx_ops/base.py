@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +13,16 @@ from guard.errors import MedwardError
 Inputs = Sequence[Any]
 Attributes = Mapping[str, Any]
 Op = Callable[[Inputs, Attributes], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One step of a graph; an empty input name is an optional input left out."""
+
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Any]
 
 
 class UnsupportedOpError(MedwardError):
@@ -26,3 +37,13 @@ def call(function: Callable[..., Any]) -> Op:
 def as_list(value: Any) -> list[int]:
     """Sizes, axes or pads, from an attribute or from a tensor."""
     return [int(v) for v in (value.tolist() if isinstance(value, Tensor) else value)]
+
+
+def rounded(x: Tensor) -> Tensor:
+    """The nearest whole numbers, halves to even; the gradient passes as if nothing had been rounded."""
+    return x + (x.round() - x).detach()
+
+
+def optional(inputs: Inputs, which: int) -> Any:
+    """The input at place `which`, None where it is left out."""
+    return inputs[which] if len(inputs) > which else None

@@ -15,6 +15,7 @@ from guard.decision import checked_threshold, threshold_odds
 from guard.errors import MedwardError
 from guard.harden.inner import still
 from guard.models.base import first_line
+from guard.models.torch_model import refuse_script
 
 FEWEST = 20
 """Rows a split needs at least: fewer cannot tell one epoch from another."""
@@ -94,6 +95,7 @@ def subject(network: nn.Module, sample: Tensor, device: str, threshold: float | 
     """
     if not isinstance(network, nn.Module):
         raise MedwardError(f"model: only torch modules can be hardened, got {type(network).__name__}")
+    refuse_script(network)
     if not any(parameter.numel() for parameter in network.parameters()):
         raise MedwardError("model: has no weights to train")
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import re
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,10 @@ from numpy.typing import NDArray
 
 from guard.errors import MedwardError
 from guard.types import Array, Ints, ModelSpec, Outputs
+
+MOST = 300  # letters of another library's message that an error shows
+ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours of a terminal
+PLACE = re.compile(r'File "([^"]+)", line (\d+), in [^\n]*\n\s*([^\n]+)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,21 @@ def read(path: Path) -> bytes:
 
 
 def first_line(error: BaseException) -> str:
-    """An exception as a short clause for an error message."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+    """An exception as a short clause for an error message, without escape codes and not cut within a word."""
+    lines = ESCAPES.sub("", str(error)).strip().splitlines()
+    return f"{type(error).__name__}: {_shortened(lines[0])}" if lines else type(error).__name__
+
+
+def root_cause(error: BaseException) -> str:
+    """What went wrong first, as a short clause: the exception behind all others, with the line of code it names."""
+    while (before := error.__cause__ or (None if error.__suppress_context__ else error.__context__)) is not None:
+        error = before
+    places = PLACE.findall(ESCAPES.sub("", str(error)))
+    if not places:
+        return first_line(error)
+    file, line, code = places[-1]
+    return f"{first_line(error).rstrip('.')} ({Path(file).name}, line {line}: {_shortened(code)})"
+
+
+def _shortened(text: str) -> str:
+    return textwrap.shorten(text, MOST, placeholder=" ...") if len(text) > MOST else text

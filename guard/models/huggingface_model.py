@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from guard.errors import MedwardError
 from guard.models.kinds import by_class_name, refuse
-from guard.models.torch_model import TorchModel, headed
+from guard.models.torch_model import TorchModel, as_torch_model
 from guard.types import Array, ModelSpec
 
 
@@ -33,7 +33,7 @@ class Logits(nn.Module):
 
 def adapt(x: nn.Module, spec: ModelSpec, sample: Array, features: str | None) -> TorchModel:
     """Wrap the classifier; `features` names a layer, default the input of the last ``nn.Linear``."""
-    return TorchModel(spec=spec, module=headed(Logits(x), x, features), sample=sample)
+    return as_torch_model(x, Logits, spec, sample, features)
 
 
 def describe(x: Any) -> dict[str, Any]:

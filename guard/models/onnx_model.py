@@ -5,7 +5,9 @@ The graph is read from bytes with external data switched off, so what was digest
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +19,13 @@ from numpy.typing import NDArray
 from guard.errors import MedwardError
 from guard.models import checks
 from guard.models.base import Exported, first_line, read, require
+from guard.models.onnx_outputs import FLOATS, choose_outputs, count_classes
 from guard.types import Array, Ints, ModelSpec, Outputs
 
 BATCH = 256
-SCORES = ("scores", "probabilities", "logits")
 LABELS = ("tensor(int64)", "tensor(int32)", "tensor(string)")
-DTYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
+DTYPES = dict(zip(FLOATS, (np.float32, np.float64, np.float16), strict=True))
+CHANNELS_LAST = (1, 2, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,35 +41,31 @@ class OnnxModel:
 
     def predict(self, inputs: Array) -> Outputs:
         """Map ``(n, *shape)`` float32 to scores ``(n, classes)`` and features ``(n, d)``."""
+        names = [self.scores] if self.features is None else [self.scores, self.features]
+        arrays = self.run(inputs, names)
+        return checks.outputs(arrays[0], arrays[1] if len(arrays) > 1 else None, self.spec)
+
+    def run(self, inputs: NDArray[Any], names: list[str]) -> list[NDArray[Any]]:
+        """The outputs called `names` as the file itself gives them, for rows in the layout it takes."""
         node = self.session.get_inputs()[0]
         fixed = node.shape[0] if isinstance(node.shape[0], int) else None
         x = inputs.reshape(len(inputs), -1) if len(node.shape) == 2 else inputs
-        x = np.ascontiguousarray(x, DTYPES[node.type])
-        names = [self.scores] if self.features is None else [self.scores, self.features]
-        arrays = checks.in_batches(
+        return checks.in_batches(
             lambda batch: self.session.run(names, {self.input: batch}),
-            x,
+            np.array(x, DTYPES[node.type]),
             fixed or BATCH,
             pad=fixed is not None,
         )
-        return checks.outputs(arrays[0], arrays[1] if len(arrays) > 1 else None, self.spec)
 
     def own_decisions(self, rows: NDArray[Any]) -> Ints | None:
         """What the file's own label output says, as class indices, or its scores in double precision where it has that.
 
         Labels that are names must be the class names; numbers must be class indices, or else go with one class each.
         """
-        node = self.session.get_inputs()[0]
         label = next((each.name for each in self.session.get_outputs() if _holds_labels(each)), None)
-        if label is None and node.type != "tensor(double)":
+        if label is None and self.session.get_inputs()[0].type != "tensor(double)":
             return None
-        fixed = node.shape[0] if isinstance(node.shape[0], int) else None
-        x = rows.reshape(len(rows), -1) if len(node.shape) == 2 else rows
-        x = np.array(x, DTYPES[node.type])
-        names = [label or self.scores]
-        found = checks.in_batches(
-            lambda batch: self.session.run(names, {self.input: batch}), x, fixed or BATCH, pad=fixed is not None
-        )[0]
+        found = self.run(rows, [label or self.scores])[0]
         if label is None:
             return np.asarray(np.argmax(found, axis=1), np.int64)
         return class_indices(found.reshape(-1), self.predict(rows.astype(np.float32)).scores, self.spec)
@@ -78,56 +77,37 @@ class OnnxModel:
         return Exported("model.onnx", names | ({"features": self.features} if self.features else {}))
 
 
-def adapt(x: object, spec: ModelSpec, _sample: Array, features: str | None) -> OnnxModel:
+def adapt(x: object, spec: ModelSpec, sample: Array, features: str | None) -> OnnxModel:
     """Open an ONNX file; its feature output is called `features`, default "features" if there is one."""
-    data = read(Path(str(x)))
-    session = open_session(data, str(x))
-    outputs = {node.name: node for node in session.get_outputs()}
-    if features is not None and features not in outputs:
-        raise MedwardError(f"{x}: no output named {features!r}; the outputs are {list(outputs)}")
-    features = features or ("features" if "features" in outputs else None)
-    return OnnxModel(
-        spec=spec,
-        session=session,
-        data=data,
-        input=_only_input(session, str(x)),
-        scores=_scores(outputs, features, str(x)),
-        features=features,
+    data, source = read(Path(str(x))), str(x)
+    session = open_session(data, source)
+    given = _only_input(session, source)
+    _check_rows(given, spec, source)
+    scores, shown = choose_outputs(
+        session.get_outputs(), source, classes=len(spec.classes), output=spec.output, features=features
     )
+    model = OnnxModel(spec=spec, session=session, data=data, input=given.name, scores=scores, features=shown)
+    _check_runs(model, sample, source)
+    return model
 
 
 def describe(x: object) -> dict[str, Any]:
     """The shape of one input, and class numbers when the width of the score output is written in the graph."""
     session = open_session(read(Path(str(x))), str(x))
-    _only_input(session, str(x))
-    outputs = {node.name: node for node in session.get_outputs()}
-    width = outputs[_scores(outputs, "features", str(x))].shape[-1]
-    shape = tuple(size if isinstance(size, int) else None for size in session.get_inputs()[0].shape[1:])
+    shape = tuple(size if isinstance(size, int) else None for size in _only_input(session, str(x)).shape[1:])
+    width = count_classes(session.get_outputs(), str(x))
     known: dict[str, Any] = {"shape": shape}
-    return known | ({"classes": tuple(str(k) for k in range(width))} if isinstance(width, int) else {})
+    return known | ({} if width is None else {"classes": tuple(str(k) for k in range(width))})
 
 
 def load(data: bytes, spec: ModelSpec, options: Mapping[str, str]) -> OnnxModel:
     """Open verified bytes; `options` holds the names that `export` recorded."""
     session = open_session(data, "model.onnx")
-    _only_input(session, "model.onnx")
-    names = {
-        "input": options.get("input"),
-        "scores": options.get("scores"),
-        "features": options.get("features"),
-    }
-    outputs = {node.name for node in session.get_outputs()}
-    for name in (names["scores"], names["features"] or names["scores"]):
-        if name not in outputs:
-            raise MedwardError(f"model.onnx: no output named {name!r}; the outputs are {sorted(outputs)}")
-    return OnnxModel(
-        spec=spec,
-        session=session,
-        data=data,
-        input=str(names["input"]),
-        scores=str(names["scores"]),
-        features=names["features"],
+    given = _only_input(session, "model.onnx")
+    scores, features = choose_outputs(
+        session.get_outputs(), "model.onnx", recorded=options, classes=len(spec.classes), output=spec.output
     )
+    return OnnxModel(spec=spec, session=session, data=data, input=given.name, scores=scores, features=features)
 
 
 def class_indices(labels: NDArray[np.generic], scores: Array, spec: ModelSpec) -> Ints | None:
@@ -171,26 +151,112 @@ def open_session(data: bytes, source: str) -> Any:
             raise MedwardError(
                 f"{source}: weights lie outside the file; put them inside: onnx.save(onnx.load(path), path)"
             ) from None
-        raise MedwardError(f"{source}: onnxruntime cannot load the model: {first_line(error)}") from None
+        raise MedwardError(f"{source}: onnxruntime cannot load the model: {_cause(error)}") from None
     return session
 
 
-def _only_input(session: Any, source: str) -> str:
+def _only_input(session: Any, source: str) -> Any:
+    """The description of the one floating-point input with a batch axis."""
     nodes = session.get_inputs()
-    if len(nodes) != 1 or nodes[0].type not in DTYPES or len(nodes[0].shape) < 2:
-        found = ", ".join(f"{node.name}: {node.type} {node.shape}" for node in nodes)
-        raise MedwardError(f"{source}: needs exactly one floating-point input with a batch axis, got {found}")
-    return str(nodes[0].name)
+    found = ", ".join(f"{node.name}: {node.type} {node.shape}" for node in nodes)
+    needs = "needs exactly one floating-point input with a batch axis"
+    if len(nodes) != 1:
+        raise MedwardError(
+            f"{source}: {needs}, got {found}; make the others constants of the file, or wrap the model in a function "
+            'and give its name, "package.module:function"'
+        )
+    if nodes[0].type not in DTYPES:
+        raise MedwardError(
+            f"{source}: {needs}, got {found}; export it with a float32 input and a Cast to "
+            f"{nodes[0].type.removeprefix('tensor(').removesuffix(')')} inside"
+        )
+    if len(nodes[0].shape) < 2:
+        raise MedwardError(f"{source}: {needs}, got {found}; export it with the axes of its input declared")
+    return nodes[0]
 
 
-def _scores(outputs: Mapping[str, Any], features: str | None, source: str) -> str:
-    """The score output: the only floating-point matrix besides the features, else one with a usual name."""
-    matrices = [
-        name for name, node in outputs.items() if name != features and node.type in DTYPES and len(node.shape) == 2
-    ]
-    named = [name for name in SCORES if name in matrices]
-    if len(matrices) == 1 or named:
-        return named[0] if named else matrices[0]
-    if any(node.type.startswith("seq") for node in outputs.values()):
-        raise MedwardError(f"{source}: scores are a list of dictionaries; convert the model with zipmap=False")
-    raise MedwardError(f"{source}: name the score output one of {list(SCORES)}; the outputs are {list(outputs)}")
+def _check_rows(node: Any, spec: ModelSpec, source: str) -> None:
+    """Refuse data whose rows are not of the shape that the file declares."""
+    declared = tuple(size if isinstance(size, int) else None for size in node.shape[1:])
+    given = (math.prod(spec.shape),) if len(declared) == 1 else spec.shape
+    if _fits(given, declared):
+        return
+    takes = tuple("any" if size is None else size for size in declared)
+    raise MedwardError(
+        f"{source}: input {node.name!r} takes rows of shape {_words(takes)}, the data's are {_words(given)}; "
+        + (_channels_last(node) if _fits(_last(spec.shape), declared) else "give rows of the shape it was trained on")
+    )
+
+
+def _check_runs(model: OnnxModel, sample: Array, source: str) -> None:
+    """Refuse a file that does not run on one row and on two, or that takes images in another layout.
+
+    A file that declares sizes for neither layout is asked in both. Where only channels-last images run, or the answers
+    differ, nothing says which layout it takes.
+    """
+    node, spec = model.session.get_inputs()[0], model.spec
+    declared = tuple(size if isinstance(size, int) else None for size in node.shape[1:])
+    row, turned = sample[:1], None
+    if len(declared) == 3 and _last(spec.shape) != spec.shape and _fits(_last(spec.shape), declared):
+        turned = _answer(model, row.transpose(0, *(axis + 1 for axis in CHANNELS_LAST)))
+    scores = _answer(model, row)
+    takes = f"{source}: input {node.name!r} declares {node.shape}"
+    if isinstance(scores, str) and not (turned is None or isinstance(turned, str)):
+        raise MedwardError(
+            f"{takes} and runs on rows of shape {_words(_last(spec.shape))} only, the data's are {_words(spec.shape)}; "
+            + _channels_last(node)
+        )
+    if isinstance(scores, str):
+        raise MedwardError(f"{takes} and does not run on rows of shape {_words(spec.shape)}: {scores}")
+    if isinstance(turned, np.ndarray) and (turned.shape != scores.shape or not np.allclose(turned, scores, atol=1e-5)):
+        sizes = ",".join(str(size) for size in (1, *spec.shape))
+        raise MedwardError(
+            f"{takes} and runs on {_words(spec.shape)} and on {_words(_last(spec.shape))} alike, with other answers; "
+            f"declare its sizes: python -m onnxruntime.tools.make_dynamic_shape_fixed --input_name {node.name} "
+            f"--input_shape {sizes} IN OUT"
+        )
+    two = _answer(model, np.concatenate([row, row]))
+    if isinstance(two, str):
+        raise MedwardError(
+            f"{takes} and runs on one row but not on two: {two}; export it with a dynamic batch axis, or declare a "
+            "batch of 1"
+        )
+
+
+def _answer(model: OnnxModel, rows: Array) -> Array | str:
+    """The scores of `rows`, or why onnxruntime gives none."""
+    try:
+        return model.run(rows, [model.scores])[0]
+    except Exception as error:  # onnxruntime raises types of its own
+        return _cause(error)
+
+
+def _cause(error: Exception) -> str:
+    """What onnxruntime says of a node that failed, less its own file names and codes."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(
+        r"Non-zero status code returned while running (\w+) node\. Name:'[^']*' Status Message: ", r"\1: ", text
+    )
+    text = re.sub(r"/\S+\.(?:h|cc|cpp):\d+ .*?(?: was false\. |\) (?=[A-Z]))", "", text)
+    return first_line(ValueError(text)).removeprefix("ValueError: ").rstrip(".")
+
+
+def _last(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape ``(C, H, W)`` as ``(H, W, C)``."""
+    return tuple(shape[axis] for axis in CHANNELS_LAST) if len(shape) == 3 else shape
+
+
+def _channels_last(node: Any) -> str:
+    return (
+        "it takes channels last: put a Transpose with perm = [0, 2, 3, 1] first in the file (tf2onnx: "
+        f"--inputs-as-nchw {node.name}:0)"
+    )
+
+
+def _fits(shape: tuple[int, ...], declared: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(declared) and all(b in (None, a) for a, b in zip(shape, declared, strict=True))
+
+
+def _words(shape: tuple[object, ...]) -> str:
+    return f"({', '.join(str(size) for size in shape)})"

@@ -6,10 +6,11 @@ The caller's module is only borrowed: its training flags are put back after ever
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,16 @@ from torch import Tensor, nn
 
 from guard.errors import MedwardError
 from guard.models import checks, onnx_model
-from guard.models.base import Exported, first_line, require
+from guard.models.base import Exported, first_line, require, root_cause
 from guard.models.kinds import check_shape
 from guard.types import Array, Ints, ModelSpec, Outputs
 
 BATCH = 256
-QUIET = "torch.onnx._internal.exporter._registration"  # says at each export that torchvision is not installed
+ROUNDINGS = 8  # of one score, by which a module of half precision may be off
+QUIET = (  # says at each export that torchvision is not installed; prints the graph of one that failed
+    "torch.onnx._internal.exporter._registration",
+    "torch.fx.experimental.symbolic_shapes",
+)
 
 
 class Headed(nn.Module):
@@ -64,12 +69,14 @@ class Headed(nn.Module):
 class TorchModel:
     """Scores and features of a torch module, float32, on the device its parameters are on.
 
+    `original` is the caller's module where that computes in another precision and `module` holds a float32 copy.
     Calls from several threads take turns, because hooks and training flags belong to the module.
     """
 
     spec: ModelSpec
     module: Headed
     sample: Array
+    original: nn.Module | None = None
     lock: Any = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def predict(self, inputs: Array) -> Outputs:
@@ -78,14 +85,27 @@ class TorchModel:
             arrays = checks.in_batches(self._forward, inputs, BATCH)
         return checks.outputs(arrays[0], arrays[1] if len(arrays) > 1 else None, self.spec)
 
-    def own_decisions(self, _: NDArray[np.generic]) -> Ints | None:
-        """None: a module has nothing but its scores."""
-        return None
+    def own_decisions(self, rows: NDArray[Any]) -> Ints | None:
+        """What a module of double or half precision decides in its own; None where there is nothing but the scores.
+
+        Classes whose scores are closer than that precision can tell apart are decided as in float32.
+        """
+        if self.original is None:
+            return None
+        dtype = precision(self.original)
+        with self.lock, evaluating(self.original):
+            found = checks.in_batches(lambda batch: self._scored(self.original, batch, dtype), rows, BATCH)[0]
+        clear = margins(found) > ROUNDINGS * torch.finfo(dtype).eps * np.abs(found).max(axis=1)
+        single = self.predict(np.asarray(rows, np.float32)).scores
+        return np.asarray(np.where(clear, found.argmax(axis=1), single.argmax(axis=1)), np.int64)
+
+    def _scored(self, module: nn.Module, batch: Array, dtype: torch.dtype) -> list[Array]:
+        like = next(module.parameters(), None)
+        x = torch.from_numpy(np.array(batch, np.float64)).to(dtype)
+        return [module(x if like is None else x.to(like.device)).double().cpu().numpy()]
 
     def _forward(self, batch: Array) -> list[Array]:
-        like = next(self.module.parameters(), None)
-        x = torch.from_numpy(np.array(batch, np.float32))
-        results = self.module(x if like is None else x.to(like.device))
+        results = self.module(_rows(self.module, batch))
         if not isinstance(results[0], Tensor):
             check_shape(self.spec.name, results[0], len(self.spec.classes))
             kind = type(results[0]).__name__
@@ -109,8 +129,23 @@ class TorchModel:
 
 
 def adapt(x: nn.Module, spec: ModelSpec, sample: Array, features: str | None) -> TorchModel:
-    """Wrap a module; `features` names a layer, default the input of the last ``nn.Linear``."""
-    return TorchModel(spec=spec, module=headed(x, x, features), sample=sample)
+    """Wrap a module; `features` names a layer, default the input of the last ``nn.Linear`` to run."""
+    return as_torch_model(x, lambda net: net, spec, sample, features)
+
+
+def as_torch_model(
+    x: nn.Module, called: Callable[[nn.Module], nn.Module], spec: ModelSpec, sample: Array, features: str | None
+) -> TorchModel:
+    """`x` as a model, `called` as a module that gives scores; its layers are looked up in `x` by name."""
+    refuse_script(x)
+    net, original = x, None
+    if precision(x) != torch.float32:
+        try:
+            net, original = copy.deepcopy(x).float(), called(x)
+        except Exception as error:  # a user's module can raise nearly anything
+            raise MedwardError(f"{spec.name}: cannot be copied to float32: {first_line(error)}") from error
+    module = headed(called(net), net, features, sample)
+    return TorchModel(spec=spec, module=module, sample=sample, original=original)
 
 
 def describe(_: nn.Module) -> dict[str, Any]:
@@ -118,8 +153,33 @@ def describe(_: nn.Module) -> dict[str, Any]:
     return {}
 
 
-def headed(net: nn.Module, named: nn.Module, features: str | None) -> Headed:
-    """`net` with its feature layer, which is looked up by name in `named`."""
+def refuse_script(x: object) -> None:
+    """Refuse TorchScript, which can be neither trained nor exported as a module can."""
+    if isinstance(x, torch.jit.ScriptModule):
+        raise MedwardError(
+            "model: is TorchScript; load it as the nn.Module that it was made from, or protect a file: "
+            "torch.onnx.export(model, (rows,), 'model.onnx', dynamo=False, input_names=['input'], "
+            "output_names=['scores'], dynamic_axes={'input': {0: 'batch'}, 'scores': {0: 'batch'}})"
+        )
+
+
+def precision(module: nn.Module) -> torch.dtype:
+    """The floating-point type of a module's weights, and so of its inputs: the first that is not float32, if any."""
+    kinds = [each.dtype for each in module.parameters() if each.is_floating_point()]
+    return next((kind for kind in kinds if kind != torch.float32), torch.float32)
+
+
+def margins(scores: Array) -> Array:
+    """How far the largest score of each row is above the next."""
+    ordered = np.sort(scores, axis=1)
+    return np.asarray(ordered[:, -1] - ordered[:, -2])
+
+
+def headed(net: nn.Module, named: nn.Module, features: str | None, sample: Array) -> Headed:
+    """`net` with its feature layer, which is looked up by name in `named`.
+
+    Default is the input of the last ``nn.Linear`` that runs on `sample` and is given one row per input, if any does.
+    """
     if features is not None:
         try:
             return Headed(net, named.get_submodule(features), before=False)
@@ -127,7 +187,33 @@ def headed(net: nn.Module, named: nn.Module, features: str | None) -> Headed:
             near = [name for name, _ in named.named_modules() if name][-8:]
             raise MedwardError(f"features: no layer named {features!r}; the last layers are {near}") from None
     linear = [module for module in named.modules() if isinstance(module, nn.Linear)]
-    return Headed(net, linear[-1] if linear else None, before=True)
+    return Headed(net, _last_to_run(net, linear, sample) if linear else None, before=True)
+
+
+def _last_to_run(net: nn.Module, layers: Sequence[nn.Module], sample: Array) -> nn.Module | None:
+    """Of `layers` the last that runs and is given one row per input, for two inputs and for three."""
+    found: list[tuple[nn.Module, int]] = []
+    handles = [
+        layer.register_forward_pre_hook(lambda layer, args: found.append((layer, args[0].shape[0]))) for layer in layers
+    ]
+    try:
+        with evaluating(net):
+            fits = []
+            for n in (2, 3):
+                found.clear()
+                net(_rows(net, np.concatenate([sample] * n)[:n]))
+                fits.append({id(layer): size == n for layer, size in found})
+    finally:
+        for handle in handles:
+            handle.remove()
+    return next((layer for layer, _ in reversed(found) if all(each.get(id(layer)) for each in fits)), None)
+
+
+def _rows(module: nn.Module, rows: Array) -> Tensor:
+    """A copy of `rows` in float32, where the weights of `module` are."""
+    like = next(module.parameters(), None)
+    x = torch.from_numpy(np.array(rows, np.float32))
+    return x if like is None else x.to(like.device)
 
 
 @contextlib.contextmanager
@@ -146,19 +232,18 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 def to_onnx(module: nn.Module, sample: Array, path: Path) -> None:
     """Export a module in eval mode with ``torch.onnx``; only torch's own notices are kept quiet."""
     require("onnxscript", "torch")
-    like = next(module.parameters(), None)
     rows = np.concatenate([sample, sample])[:2]  # torch.export would fix a batch of one row
-    x = torch.from_numpy(np.array(rows, np.float32))
     names = ["scores", "features"]
-    log = logging.getLogger(QUIET)
-    level = log.level
-    log.setLevel(logging.ERROR)
+    logs = [logging.getLogger(name) for name in QUIET]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
             program = torch.onnx.export(
                 module,
-                (x if like is None else x.to(like.device),),
+                (_rows(module, rows),),
                 input_names=["input"],
                 output_names=names if getattr(module, "layer", None) is not None else names[:1],
                 dynamo=True,
@@ -171,6 +256,7 @@ def to_onnx(module: nn.Module, sample: Array, path: Path) -> None:
     except MedwardError:
         raise
     except Exception as error:
-        raise MedwardError(f"{path.name}: torch.onnx cannot export this module: {first_line(error)}") from error
+        raise MedwardError(f"{path.name}: torch.onnx cannot export this module: {root_cause(error)}") from error
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+import warnings
+
 import numpy as np
 import onnx
 import pytest
@@ -8,6 +11,8 @@ from torch import nn
 
 from guard import models
 from guard.errors import MedwardError
+from guard.harden.subject import subject
+from guard.models.torch_model import to_onnx
 from guard.types import ModelSpec
 
 SPEC = ModelSpec(name="m", modality="tabular", shape=(3,), classes=("a", "b"), output="logits")
@@ -56,20 +61,9 @@ def test_an_unknown_layer_is_named_with_what_there_is():
         models.wrap(net(), spec=SPEC, sample=X, features="fc")
 
 
-def test_a_layer_that_does_not_run_is_refused():
-    module = net()
-    module.spare = nn.Identity()
-
-    class Skips(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.used, self.spare = net(), nn.Linear(3, 2)
-
-        def forward(self, x):
-            return self.used(x)
-
+def test_a_named_layer_that_does_not_run_is_refused():
     with pytest.raises(MedwardError, match="the layer must run"):
-        models.wrap(Skips(), spec=SPEC, sample=X)
+        models.wrap(Spare(nn.Linear(4, 2)), spec=SPEC, sample=X, features="spare")
 
 
 def test_a_module_that_returns_a_tuple_is_refused():
@@ -161,3 +155,133 @@ def test_a_hugging_face_model_without_logits_is_refused():
     spec = ModelSpec(name="m", modality="image", shape=(1, 16, 16), classes=("a", "b"), output="logits")
     with pytest.raises(MedwardError, match="ResNetModel gives no logits"):
         models.wrap(body, spec=spec, sample=np.zeros((2, 1, 16, 16), np.float32))
+
+
+class Spare(nn.Module):
+    """The classifier is defined first; a Linear that never runs, or runs on other rows, comes after it."""
+
+    def __init__(self, spare):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.head, self.spare = nn.Linear(3, 4), nn.Linear(4, 2), spare
+
+    def forward(self, x):
+        return self.head(torch.relu(self.body(x)))
+
+
+class Attends(Spare):
+    def __init__(self):
+        super().__init__(nn.MultiheadAttention(4, 2, batch_first=True))
+
+    def forward(self, x):
+        tokens = torch.relu(self.body(x))[:, None]
+        return self.head(self.spare(tokens, tokens, tokens, need_weights=False)[0][:, 0])
+
+
+class Prompted(Spare):
+    """A Linear on the rows of a table of its own, not on the inputs, runs last."""
+
+    def forward(self, x):
+        scores = super().forward(x)
+        return scores + self.spare(torch.ones(5, 3)).sum() * 0
+
+
+@pytest.mark.parametrize("module", [Spare(nn.Linear(4, 2)), Attends(), Prompted(nn.Linear(3, 2))])
+def test_default_features_are_the_input_of_the_last_linear_that_ran_on_the_rows(module):
+    seen = []
+    module.head.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    model = models.wrap(module, spec=SPEC, sample=X)
+    seen.clear()
+    np.testing.assert_array_equal(model.predict(X).features, seen[-1].numpy())
+
+
+def test_a_module_whose_only_linear_never_runs_has_no_features():
+    class Skips(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.spare = nn.Conv1d(1, 2, 3), nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.used(x[:, None]).flatten(1)
+
+    model = models.wrap(Skips(), spec=SPEC, sample=X)
+    assert (model.predict(X).features, model.spec.features) == (None, 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_a_module_of_another_precision_is_served_in_float32_and_left_as_it_was(dtype, tmp_path):
+    module = net().to(dtype)
+    model = models.wrap(module, spec=SPEC, sample=X)
+    model.export(tmp_path)
+    assert {each.dtype for each in module.parameters()} == {dtype}
+    with torch.no_grad():
+        own = module.eval()(torch.from_numpy(X).to(dtype)).double().numpy()
+    np.testing.assert_allclose(model.predict(X).scores, own, atol=20 * torch.finfo(dtype).eps + 1e-6)
+    assert model.predict(X).scores.dtype == np.float32
+
+
+def test_a_module_that_only_double_precision_decides_so_is_refused():
+    class Fine(nn.Module):
+        """Its scores differ by what float32 cannot hold."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor([[1.0, 1 + 1e-9]] * 3, dtype=torch.float64))
+
+        def forward(self, x):
+            return (1 + x.abs()) @ self.weight
+
+    with pytest.raises(MedwardError, match="8 of 8 decisions differ"):
+        models.wrap(Fine(), spec=SPEC, sample=X)
+
+
+def test_a_hugging_face_model_in_half_precision_is_served_in_float32():
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    torch.manual_seed(0)
+    config = ResNetConfig(num_channels=1, embedding_size=4, hidden_sizes=[4], depths=[1], layer_type="basic")
+    classifier = ResNetForImageClassification(config).half()
+    images = np.random.default_rng(0).random((3, 1, 16, 16), dtype=np.float32)
+    spec = models.infer_spec(classifier, sample=images, low=0, high=1)
+    assert models.wrap(classifier, spec=spec, sample=images).predict(images).features.shape == (3, 4)
+    assert classifier.dtype == torch.float16
+
+
+def test_torchscript_is_refused_with_a_command_that_makes_a_file_of_it(tmp_path, monkeypatch):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch deprecates TorchScript
+        script = torch.jit.script(net().eval())
+        with pytest.raises(MedwardError, match="is TorchScript") as refusal:
+            models.wrap(script, spec=SPEC, sample=X)
+        with pytest.raises(MedwardError, match="is TorchScript"):
+            subject(script, torch.from_numpy(X), "cpu")
+        command = re.search(r"torch\.onnx\.export\(.*\)$", str(refusal.value)).group()
+        monkeypatch.chdir(tmp_path)
+        eval(command, {"torch": torch, "model": script, "rows": torch.from_numpy(X)})
+        with torch.no_grad():
+            own = script(torch.from_numpy(X)).numpy()
+    np.testing.assert_allclose(models.wrap("model.onnx", spec=SPEC, sample=X).predict(X).scores, own, atol=1e-5)
+
+
+class Branches(nn.Module):
+    def forward(self, x):
+        return x[:, :2] if x.sum() > 0 else x[:, 1:]
+
+
+class Turns(nn.Module):
+    def forward(self, x):
+        return torch.linalg.eigvals(torch.stack([x[:, :2], x[:, 1:]], 1) + 2 * torch.eye(2)).real
+
+
+@pytest.mark.parametrize(
+    ("module", "cause"),
+    [(Branches(), r"data-dependent.*line \d+: return x\[:, :2\] if x\.sum\(\) > 0"), (Turns(), r"aten\.linalg_eig")],
+)
+def test_a_failed_export_says_what_failed_in_plain_text(module, cause, tmp_path):
+    path = tmp_path / "model.onnx"
+    with pytest.raises(MedwardError, match=cause) as refusal:
+        to_onnx(module.eval(), X, path)
+    assert "\x1b" not in str(refusal.value)
+    assert "step" not in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert not path.exists()
