@@ -62,8 +62,8 @@ class ModelSpec:
     bound every input value. ``output`` says what a row of scores means; logits and probabilities are never
     confused. ``features`` is the width of the feature output, 0 when the model has none. ``layout`` is that of the
     image arrays the model was protected on, ``bits`` how many their whole-number pixels have (None: they were floats).
-    ``threshold`` is the operating point of a model of two classes: the second one is decided where its probability is at
-    least that.
+    ``threshold`` is the operating point of a model of two classes: the second one is decided where its probability is
+    at least that.
     """
 
     name: str
