@@ -71,7 +71,7 @@ def protect(
     spec = replace(spec, layout=layout, bits=bits, threshold=threshold)
     rows = labelled(replace(raw, inputs=spec.check(inputs)), spec.classes)
     exclusive = rows.labels is not None
-    given = wrap(model, spec=spec, sample=inputs[:SAMPLE], features=features, task=task, exclusive=exclusive)
+    given = wrap(model, spec=spec, sample=inputs, features=features, task=task, exclusive=exclusive)
     served = as_served(given)
     check_own(served.spec, served.predict(rows.inputs).scores, given.own_decisions(inputs))
     bundle.check_target(out, overwrite)

@@ -107,6 +107,13 @@ def check_agreement(original: Outputs, exported: Outputs, what: str) -> None:
             raise MedwardError(f"{what}: {name} differ from the model's own by {difference:.3g}, bound {bound:.3g}")
 
 
+def check_decisions(original: Outputs, exported: Outputs, spec: ModelSpec, what: str) -> None:
+    """Refuse an exported model that decides any row otherwise: equal probabilities of a forest round to either side."""
+    differ = int((spec.decide(original.scores) != spec.decide(exported.scores)).sum())
+    if differ:
+        raise MedwardError(f"{what}: {differ} of {len(original.scores)} decisions differ from the model's own")
+
+
 def in_batches(forward: Callable[[Array], list[Array]], inputs: Array, size: int, *, pad: bool = False) -> list[Array]:
     """Apply `forward` to at most `size` rows at a time and join each of its arrays again.
 
