@@ -181,7 +181,9 @@ def budgets_for(policy: BudgetPolicy, principal: Principal, release: str) -> dic
 
 
 def utc_day(seconds: float) -> int:
-    """The number of the UTC day at `seconds` of Unix time."""
+    """The number of the UTC day at `seconds` of Unix time. Raises `MedwardError` for a clock that says no number."""
+    if not math.isfinite(seconds):
+        raise MedwardError(f"clock: expected a finite number of Unix seconds, got {seconds}")
     return math.floor(seconds / DAY)
 
 

@@ -115,14 +115,15 @@ def accounts_reset(
 ) -> None:
     """Forget an account's alarm after a person has looked into it."""
     from guard.audit import AuditLog
-    from guard.pipeline import reset
+    from guard.pipeline import checked_principal, reset
     from integrations.store import open_store
 
+    account = checked_principal(tuple(principal.split("/")))
     opened = open_store(store or state / "accounts.db", existing=True)
     try:
-        if opened.get(principal) is None:
+        if opened.get("/".join(account)) is None:
             raise MedwardError(f"{principal}: no account of that name has asked anything")
-        reset(opened, tuple(principal.split("/")), AuditLog(state / "audit.jsonl", fsync=True))
+        reset(opened, account, AuditLog(state / "audit.jsonl", fsync=True))
     finally:
         opened.close()
     console.print(
