@@ -34,6 +34,7 @@ from guard.stores import MemoryStore
 from guard.types import Action, Answer, Array, Level, Outputs, Principal, Query, Verdict
 
 log = logging.getLogger("medward")
+READINESS, READINESS_TTL = "//readiness", 60.0  # a key that no principal can have, and seconds it is kept
 MAX_NAME = 128  # characters of a level of a principal
 
 
@@ -42,6 +43,10 @@ class AuditSink(Protocol):
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add `record`, or raise `UnavailableError`."""
+        ...
+
+    def check_writable(self) -> None:
+        """Raise `UnavailableError` unless a record could be added now."""
         ...
 
 
@@ -102,6 +107,12 @@ class Guard:
     def reset(self, principal: Principal) -> None:
         """Forget what the monitors know of `principal` itself, after a person has looked into an alarm."""
         reset(self.store, principal, self.audit)
+
+    def check_ready(self) -> None:
+        """Write to the store, and try the audit log: raise `UnavailableError` unless a query could be answered now."""
+        self.store.transact(READINESS, lambda _: (True, None), ttl=READINESS_TTL)
+        if self.audit is not None:
+            self.audit.check_writable()
 
     def _forward(self, principal: Principal, inputs: Array, digests: list[str]) -> Outputs:
         """One forward pass; a model that fails is on record, and its reasons stay with the operator."""

@@ -105,6 +105,8 @@ def audit_verify(
     log = log / "audit.jsonl" if log.is_dir() else log
     result = verify(log, head=head)
     console.print(f"{log}: {result.records} records, chain whole, head {result.head}", markup=False)
+    if result.back:
+        console.print(f"the clock went back {result.back} times; the records stand in the order they were written in")
 
 
 @accounts.command("reset")
