@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from guard import bundle
 from guard.data import Split, conform, digest
 from guard.errors import MedwardError
+from guard.overlap import distinct_rows, repeats_by_nature
 from guard.pipeline import checked_principal
 from guard.policy import Policy
 from guard.profile import Profile
@@ -24,13 +23,16 @@ from guard.protocols import Model
 def learn(model: Model, benign: Split, policy: Policy, *, seed: int = 0) -> tuple[Profile, dict[str, int]]:
     """A profile of `benign`, whose inputs `model` takes as they are, and how many rows it had and used.
 
-    Raises `MedwardError` for too few rows, and for copies where the bounds need independent rows.
+    Raises `MedwardError` for too few rows, and for copies where the bounds need independent rows; rows of a few answers
+    that repeat by nature (`guard.overlap`) are none.
     """
     inputs = benign.inputs
-    distinct = len(np.unique(inputs.reshape(len(inputs), -1), axis=0))
-    if distinct < len(inputs) / 2:
+    first, counts = distinct_rows(inputs, benign.patients)
+    distinct = len(first)
+    if 2 * distinct <= counts.sum() and not repeats_by_nature(inputs[first], counts):
         raise MedwardError(
-            f"calibration: only {distinct} of {len(inputs)} rows are distinct; the bounds need independent rows"
+            f"calibration: only {distinct} of {len(inputs)} rows are distinct; the bounds need independent rows, "
+            "so leave out copies and augmented rows"
         )
     profile = Profile.fit(
         model,
