@@ -7,6 +7,7 @@ ordinary inputs, which another site's scanners and patients need not resemble.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from guard.pipeline import checked_principal
 from guard.policy import Policy
 from guard.profile import Profile
 from guard.protocols import Model
+from guard.screen.embeddings import GRID
+
+FEWEST_CELLS = 3  # of a thumbnail: once brightness and contrast are taken away, fewer tell nothing apart
 
 
 def learn(model: Model, benign: Split, policy: Policy, *, seed: int = 0) -> tuple[Profile, dict[str, int]]:
@@ -26,7 +30,12 @@ def learn(model: Model, benign: Split, policy: Policy, *, seed: int = 0) -> tupl
     Raises `MedwardError` for too few rows, and for copies where the bounds need independent rows; rows of a few answers
     that repeat by nature (`guard.overlap`) are none.
     """
-    inputs = benign.inputs
+    inputs, shape = benign.inputs, model.spec.shape
+    if model.spec.modality == "image" and shape[0] * min(shape[1], GRID) * min(shape[2], GRID) < FEWEST_CELLS:
+        raise MedwardError(
+            f"calibration: images of shape {shape} are too small to have a layout; "
+            f"give their values as rows of a table, of shape ({math.prod(shape)},)"
+        )
     first, counts = distinct_rows(inputs, benign.patients)
     distinct = len(first)
     if 2 * distinct <= counts.sum() and not repeats_by_nature(inputs[first], counts):
