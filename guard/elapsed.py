@@ -2,9 +2,9 @@
 
 Clocks jump: to 1970 until the first answer of a time server, by years after an empty battery. What expires by such a
 clock is lost at the first query, alarms among it, and what was written at a wrong time may never expire. So expiry goes
-by a time of its own. It moves as the clock does, never back, and never more than `LONGEST` from one use to the next: a clock
-that jumps to and fro would have to do so once for every day. A deployment that is not used for longer than `LONGEST`
-keeps what it knows for longer.
+by a time of its own. It moves as the clock does, never back, and never more than `LONGEST` from one use to the next: a
+clock that jumps to and fro would have to do so once for every day. A deployment that is not used for longer than
+`LONGEST` keeps what it knows for longer.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from guard.errors import MedwardError
 
 T = TypeVar("T")
 
-# Printable to Python and yet blank or joined to their neighbour on a screen (Default_Ignorable_Code_Point, Braille blank).
+# Printable to Python and yet not seen on a screen: Default_Ignorable_Code_Point, and the Braille blank.
 UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 
 

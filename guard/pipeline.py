@@ -56,8 +56,9 @@ class Guard:
 
     Guarantees: no answer names a class the model did not; an answer that leaves is in the audit log first.
     `salt` keys the input digests; keep it with the state, not with the log. `clock` (Unix seconds) tells the leakage
-    budget its day and, without its jumps (`guard.elapsed`), when a near-duplicate is forgotten. `sites` holds the calibrations of organisations (the first level of a principal) that have their
-    own: their inputs and accounts are judged by it, the others by `profile`. What leaves is chosen by `profile` alone.
+    budget its day and, without its jumps (`guard.elapsed`), when a near-duplicate is forgotten. `sites` holds
+    the calibrations of organisations (the first level of a principal) that have their own: their inputs and accounts
+    are judged by it, the others by `profile`. What leaves is chosen by `profile` alone.
     """
 
     model: Model

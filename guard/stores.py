@@ -117,8 +117,9 @@ class SQLiteStore:
     An update that `transact` returned from survives the death of the process (kill -9). A power cut may lose
     the newest updates (synchronous = NORMAL). Open the store after forking, and not on a network file system.
     `timeout` is how many seconds a write waits for other processes before `UnavailableError`, which is also
-    raised when the file cannot be opened, read or written, was deleted or replaced under the store, or was closed. After
-    a failure the file is opened anew. States expire by `clock` without its jumps (`guard.elapsed`), also across restarts.
+    raised when the file cannot be opened, read or written, was deleted or replaced under the store, or was closed.
+    After a failure the file is opened anew. States expire by `clock` without its jumps (`guard.elapsed`), also across
+    restarts.
 
     Reference: https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html#pragma_synchronous.
     """
@@ -220,7 +221,9 @@ class SQLiteStore:
                 self._connection.close()
                 self._open()
         if _identity(self.path) != self._file:
-            raise UnavailableError(f"store {self.path}: the file was deleted or replaced while in use; restart the server")
+            raise UnavailableError(
+                f"store {self.path}: the file was deleted or replaced while in use; restart the server"
+            )
 
     def _open(self) -> None:
         self._connection = _open(self.path, self._timeout)

@@ -119,11 +119,12 @@ class RedisStore:
     take half as long again. `UnavailableError` is also raised when Redis cannot be reached at the start.
 
     Failover: where the server says that it is a replica now, is loading or has lost its primary, and where the line is
-    cut, the address is looked up and connected to anew until `timeout`; every connection is renewed after `KEPT` seconds.
+    cut, the address is looked up and connected to anew until `timeout`. Connections are renewed after `KEPT` seconds.
 
     What Redis itself keeps is for its configuration to say: ``appendonly yes`` (with ``appendfsync everysec`` a
     crash of Redis loses up to a second), ``maxmemory-policy noeviction`` (or a full Redis forgets alarms), no
-    writes to lagging replicas. States expire by the clock of Redis. A warning is logged where Redis says that the first two are not so.
+    writes to lagging replicas. A warning is logged where Redis says that the first two are not so. States expire by
+    the clock of Redis.
 
     Reference: Kung & Robinson, "On Optimistic Methods for Concurrency Control", ACM TODS 6(2), 1981.
     """

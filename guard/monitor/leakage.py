@@ -72,7 +72,7 @@ class Leakage:
     """The budget of one account; pure, state in, state out.
 
     `daily` and `total` are limits in bits, 0 for none. `release` names the model, its calibration and the release
-    settings. Guarantee: the bits charged never exceed a limit, ever and on any UTC day (for the last `DAYS` days the clock
+    settings. Guarantee: the bits charged never exceed a limit, ever and on any UTC day (of the last `DAYS` the clock
     has said), and no bit is given back.
     """
 
@@ -194,10 +194,12 @@ def _action(ask: Ask, level: Level) -> Action:
 
 
 def _turned(state: LeakState, day: int) -> LeakState:
-    """`state` on another `day`: what was spent on it, nothing on a later one, on an earlier one what the last one had."""
+    """`state` on another `day`, with what was spent on it; else nothing on a later, the last day's on an earlier."""
     spent = {each: bits for each, bits in [*state.get("others", []), [state["day"], state["today"]]] if bits}
     today = spent.pop(day, 0 if day > state["day"] else state["today"])
-    return LeakState({**state, "day": day, "today": today, "others": [list(each) for each in spent.items()][-(DAYS - 1) :]})
+    return LeakState(
+        {**state, "day": day, "today": today, "others": [list(each) for each in spent.items()][-(DAYS - 1) :]}
+    )
 
 
 def _told(state: LeakState, digest: str) -> str | None:

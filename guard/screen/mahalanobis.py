@@ -121,7 +121,7 @@ def whitening_matrix(centred: Array) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class WideCovariance:
-    """The covariance `blend` of rows ``(n, d)`` with d > n, never written out: ``diag(D) + a X^T X`` with a = (1 - weight) / n.
+    """The covariance `blend` of rows X ``(n, d)``, d > n, never written out: diag(D) + a X^T X, a = (1 - weight) / n.
 
     With V = D^-1/2 X^T everything is said by V V^T, whose eigenvectors follow from those of the small matrix V^T V.
     `gram` is V^T V ``(n, n)`` of the columns that lack no variance, at weight 1: there D is proportional to the weight.

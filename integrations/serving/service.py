@@ -54,7 +54,9 @@ class Service:
 
         answer = await self.pool.run(job)
         self.metrics.answer(answer)
-        away = [each.source for each in answer.verdicts if each.source.endswith(AWAY) and each.action is Action.WITHHOLD]
+        away = [
+            each.source for each in answer.verdicts if each.source.endswith(AWAY) and each.action is Action.WITHHOLD
+        ]
         if away:
             raise UnavailableError(f"withheld: {', '.join(away)}")
         return answer

@@ -35,7 +35,9 @@ def test_different_names_stay_different():
     assert alike(("a", "b", "a")) == ("a", "a")
 
 
-@pytest.mark.parametrize("name", ["a\u200bb", "a\u200d", "\ufeffa", "a\u034f", "a\u3164", "a\ufe0f", "a\tb", "a\x00", "a\u202eb"])
+@pytest.mark.parametrize(
+    "name", ["a\u200bb", "a\u200d", "\ufeffa", "a\u034f", "a\u3164", "a\ufe0f", "a\tb", "a\x00", "a\u202eb"]
+)
 def test_what_cannot_be_seen_is_told(name):
     assert hides(name)
     assert not hides(folded("Ärzte 名前"))

@@ -131,8 +131,6 @@ def coded_again(x):
     return np.round(x * 60) / np.float32(60)
 
 
-
-
 @pytest.mark.parametrize("change", [greyer, coded_again])
 def test_images_that_were_encoded_again_are_near_copies(change):
     train, fresh = images(400), images(300, seed=1)
@@ -146,6 +144,8 @@ def test_images_that_were_encoded_again_are_near_copies(change):
 def test_patients_in_two_splits_are_counted_where_they_are_known():
     one, other = Split(measured(100), None, np.arange(100)), Split(measured(50, 1), None, np.arange(90, 140))
     assert overlap(one, other) == Overlap(patients=0.2)
-    assert overlap(one, other).sentence("train", "test") == "20% of the rows of test are of patients who are also in train"
+    assert (
+        overlap(one, other).sentence("train", "test") == "20% of the rows of test are of patients who are also in train"
+    )
     assert overlap(one, Split(measured(50, 1))) == Overlap()
     assert Overlap().sentence("train", "test") == ""

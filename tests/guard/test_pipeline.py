@@ -368,7 +368,19 @@ def test_bounds_that_float32_cannot_hold_are_still_legal_values():
 
 @pytest.mark.parametrize(
     "who",
-    [(), ("",), ("a/b",), ("a",) * 9, ("x" * 129,), ("a\n",), "abc", (" ",), ("a\u200bb",), ("a\u3164",), ("a\uff0fb",)],
+    [
+        (),
+        ("",),
+        ("a/b",),
+        ("a",) * 9,
+        ("x" * 129,),
+        ("a\n",),
+        "abc",
+        (" ",),
+        ("a\u200bb",),
+        ("a\u3164",),
+        ("a\uff0fb",),
+    ],
 )
 def test_principals_that_could_be_confused_are_refused(who):
     with pytest.raises(MedwardError, match="principal"):
@@ -390,7 +402,9 @@ def test_names_that_print_alike_are_one_account(make_guard):
     assert noticed(SPELLINGS) == noticed(SPELLINGS[:1])
     assert noticed(SPELLINGS)[-1] is Level.WITHHELD
     assert {checked_principal((name,)) for name in SPELLINGS} == {("clinic a",)}
-    assert checked_principal(("klinik-ä",)) == checked_principal(("klinik-a\u0308",)) != checked_principal(("klinik-a",))
+    assert (
+        checked_principal(("klinik-ä",)) == checked_principal(("klinik-a\u0308",)) != checked_principal(("klinik-a",))
+    )
 
 
 def test_a_reset_finds_the_account_under_any_spelling(make_guard):

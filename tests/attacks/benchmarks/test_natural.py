@@ -13,7 +13,17 @@ from guard.types import ModelSpec
 
 @pytest.mark.parametrize(
     "shape",
-    [(1, 28, 28), (3, 40, 24), (1, 300, 400), (2, 8, 8), (4, 16, 16), (16, 8, 8), (12, 1, 250), (1, 250, 1), (1, 1, 64)],
+    [
+        (1, 28, 28),
+        (3, 40, 24),
+        (1, 300, 400),
+        (2, 8, 8),
+        (4, 16, 16),
+        (16, 8, 8),
+        (12, 1, 250),
+        (1, 250, 1),
+        (1, 1, 64),
+    ],
 )
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-2.0, 3.0)])
 def test_images_have_the_shape_and_the_range(shape, low, high):
@@ -26,7 +36,9 @@ def test_images_have_the_shape_and_the_range(shape, low, high):
 
 def test_one_cut_fills_three_channels_and_no_more():
     images = natural_images(40, (5, 16, 16), seed=1)
-    alike = [abs(np.corrcoef(image[a].ravel(), image[b].ravel())[0, 1]) for image in images for a, b in ((0, 2), (2, 3))]
+    alike = [
+        abs(np.corrcoef(image[a].ravel(), image[b].ravel())[0, 1]) for image in images for a, b in ((0, 2), (2, 3))
+    ]
     assert np.mean(alike[::2]) > 0.6 > 0.4 > np.mean(alike[1::2])
 
 
