@@ -38,7 +38,7 @@ from attacks.journal import (
 from attacks.judging import blank, finding, headline
 from attacks.progress import Progress
 from attacks.report import Provenance, Report, TwinFacts, save
-from attacks.samples import attack_data, conformed
+from attacks.samples import attack_data, conformed, overlaps
 from attacks.target import AccessDeniedError, BudgetSpentError, Clock, Target, guarded_oracle, open_oracle
 from guard.data import Split, tell
 from guard.errors import MedwardError
@@ -122,11 +122,13 @@ def validate(
     membership be tested. `network` is the deployed model as a torch module in eval mode for white-box
     attacks; without one they transfer from a surrogate and the findings say `no_network`. With `undefended` the
     undefended run of evasion attacks that twin, on its own gradients; everything else is about the bundle's model.
-    The same seed gives the same findings, resumed or not. Raises `MedwardError` for data that does not fit the model.
+    The same seed gives the same findings, resumed or not. Splits that share rows or patients flag every finding that
+    takes them for apart. Raises `MedwardError` for data that does not fit the model.
     """
     model, policy = bundle.model, bundle.policy
     fitted = conformed(splits, model.spec)
     data, missing = attack_data(model, fitted, seed=seed)
+    shared = overlaps(fitted, data)
     journal = Journal(out / "cells", resume)
     out.mkdir(parents=True, exist_ok=True)
     tell(fitted, model.spec.classes, low=model.spec.low, high=model.spec.high)
@@ -168,6 +170,7 @@ def validate(
                 results[arm] = unpack_result(packed)
                 if doubt and attack.family == "evasion":
                     results[arm] = replace(results[arm], flags=(*results[arm].flags, doubt))
+                results[arm] = replace(results[arm], flags=(*results[arm].flags, *shared[attack.family]))
                 achieved = headline(attack, results[arm], seed)
                 outcome = "judged on no row" if achieved is None else str(achieved)
                 bar.done(f"{attack.name}, {arm}", outcome, recalled=recalled)

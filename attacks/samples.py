@@ -11,6 +11,7 @@ from attacks.base import AttackData, Family
 from attacks.benchmarks.natural import pool_for
 from guard.data import Split, conformed_split
 from guard.errors import MedwardError
+from guard.overlap import overlap
 from guard.profile import forward
 from guard.protocols import Model
 from guard.types import Array, Ints, ModelSpec
@@ -74,6 +75,24 @@ def attack_data(model: Model, splits: Mapping[str, Split], *, seed: int) -> tupl
         nonmembers=nonmembers,
         shadow=splits["holdout"].take(np.sort(second)),
     ), {}
+
+
+def overlaps(splits: Mapping[str, Split], data: AttackData) -> dict[Family, tuple[str, ...]]:
+    """Per family the flags of splits that share rows or patients: what was measured on one is then no measure of it.
+
+    All families read what benign users pay from "holdout"; membership does not read "test".
+    """
+    train, holdout = splits.get("train"), splits.get("holdout")
+    if train is None:
+        judged = overlap(data.craft, data.test).sentence(
+            'the half of "test" that attacks are crafted on', "the other half"
+        )
+    else:
+        judged = overlap(train, splits["test"]).sentence('"train"', '"test"')
+    held = "" if train is None or holdout is None else overlap(train, holdout).sentence('"train"', '"holdout"')
+    common = (held,) if held else ()
+    tested = (*common, judged) if judged else common
+    return {"evasion": tested, "extraction": tested, "membership": common}
 
 
 def _no_membership(splits: Mapping[str, Split]) -> str:

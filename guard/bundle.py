@@ -24,6 +24,7 @@ from guard import models
 from guard.card import CARD, FORMAT, POLICY, PROFILE, SITE, Card, Site, sha256, site_file, versions
 from guard.errors import IntegrityError, MedwardError
 from guard.models.base import WrappedModel, first_line
+from guard.names import alike
 from guard.pipeline import AuditSink, Guard, checked_principal
 from guard.policy import Policy
 from guard.profile import Profile
@@ -151,10 +152,12 @@ def load(path: Path | str, *, allow_code: bool = False, expect: str | None = Non
 def add_site(bundle: Bundle, site: str, profile: Profile, *, data_digest: str, sizes: Mapping[str, int]) -> Bundle:
     """Write the calibration of `site` into the folder of `bundle`, replacing one of that name; the new bundle.
 
-    `site` is the first level of a principal. The folder is built anew from verified bytes and renamed, as `save` does.
+    `site` is the first level of a principal; names that print alike are one. The folder is built anew from
+    verified bytes and renamed, as `save` does.
     Raises `MedwardError` when the folder is no longer what was loaded.
     """
     checked_principal((site,))
+    site = next((known for known in bundle.sites if alike((known, site))), site)
     path, file = bundle.path.resolve(), site_file(site)
     if _card(path).digest != bundle.digest:
         raise MedwardError(f"{path}: was changed since it was loaded; try again")

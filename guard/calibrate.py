@@ -7,32 +7,43 @@ ordinary inputs, which another site's scanners and patients need not resemble.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from guard import bundle
 from guard.data import Split, checked, conformed_split, digest, tell
 from guard.errors import MedwardError
+from guard.overlap import distinct_rows, repeats_by_nature
 from guard.pipeline import checked_principal
 from guard.pixels import fitting_layout
 from guard.policy import Policy
 from guard.profile import Profile, check_enough, forward
 from guard.protocols import Model
 from guard.quality import Quality, quality
+from guard.screen.embeddings import GRID
+
+FEWEST_CELLS = 3  # of a thumbnail: once brightness and contrast are taken away, fewer tell nothing apart
 
 
 def learn(model: Model, benign: Split, policy: Policy, *, seed: int = 0) -> tuple[Profile, dict[str, int]]:
     """A profile of `benign`, whose inputs `model` takes as they are, and how many rows it had and used.
 
-    Raises `MedwardError` for too few rows, and for copies where the bounds need independent rows.
+    Raises `MedwardError` for too few rows, and for copies where the bounds need independent rows; rows of a few answers
+    that repeat by nature (`guard.overlap`) are none.
     """
-    inputs = benign.inputs
-    distinct = len(np.unique(inputs.reshape(len(inputs), -1), axis=0))
-    if distinct < len(inputs) / 2:
+    inputs, shape = benign.inputs, model.spec.shape
+    if model.spec.modality == "image" and shape[0] * min(shape[1], GRID) * min(shape[2], GRID) < FEWEST_CELLS:
         raise MedwardError(
-            f"calibration: only {distinct} of {len(inputs)} rows are distinct; the bounds need independent rows"
+            f"calibration: images of shape {shape} are too small to have a layout; "
+            f"give their values as rows of a table, of shape ({math.prod(shape)},)"
+        )
+    first, counts = distinct_rows(inputs, benign.patients)
+    distinct = len(first)
+    if 2 * distinct <= counts.sum() and not repeats_by_nature(inputs[first], counts):
+        raise MedwardError(
+            f"calibration: only {distinct} of {len(inputs)} rows are distinct; the bounds need independent rows, "
+            "so leave out copies and augmented rows"
         )
     profile = Profile.fit(
         model,

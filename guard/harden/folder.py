@@ -24,6 +24,7 @@ from guard.errors import MedwardError
 from guard.harden.base import Certificate, Hardener
 from guard.harden.subject import BATCH, subject
 from guard.models import callable_model, wrap
+from guard.overlap import overlap
 from guard.pixels import batch_of
 from guard.types import Array, Layout, ModelSpec
 
@@ -51,8 +52,9 @@ def harden(
 
     `splits` needs "train", with labels; epochs are chosen on "selection" or "val", else on a fifth of train. Returns
     the certificate, and in one sentence which rows were chosen on. `layout` and `bits` are those of `guard.protect`,
-    `threshold` is the operating point of a model of two classes. The folder is built beside `out` and renamed: a kill
-    leaves no half-written one, and the training starts anew. Raises `MedwardError`.
+    `threshold` is the operating point of a model of two classes. Copies and patients that are on both sides are a note
+    of the certificate. The folder is built beside `out` and renamed: a kill leaves no half-written one, and the training
+    starts anew. Raises `MedwardError`.
     """
     network = module(model)
     used = {name: _numbered(name, splits[name]) for name in (*TRAINING, *SELECTION) if name in splits}
@@ -69,7 +71,9 @@ def harden(
             _export(net, sample, build / file, hardened.certificate)
         torch.save({name: value.cpu() for name, value in hardened.network.state_dict().items()}, build / WEIGHTS)
         files = {name: hashlib.sha256((build / name).read_bytes()).hexdigest() for name in (MODEL, ORIGINAL, WEIGHTS)}
-        certificate = hardened.certificate.model_copy(update={"files": files})
+        shared = overlap(train, selection).sentence("train", "the rows that epochs are chosen on")
+        notes = (*hardened.certificate.notes, *([shared] if shared else []))
+        certificate = hardened.certificate.model_copy(update={"files": files, "notes": notes})
         (build / CERTIFICATE).write_text(certificate.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return certificate, chosen_on
 

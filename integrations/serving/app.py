@@ -58,7 +58,7 @@ def create_app(
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    app.include_router(health.router(service))
+    app.include_router(health.router(service, keys))
     app.include_router(predict.router(service, asking, resize=resize))
     app.include_router(inference_protocol.router(service, asking))
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, JsonValue
 
 from guard.errors import MedwardError
 from guard.types import Answer, Array, ModelSpec, Principal
-from integrations.serving.body import parse, read_json
+from integrations.serving.body import media_type, parse, read_json
 from integrations.serving.problems import responses
 from integrations.serving.service import Service, Study, model_name
 
@@ -193,7 +193,7 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]]) -> API
         request: Request, name: str = path_name, principal: Principal = asking, study: Study = ""
     ) -> InferResponse:
         named(name)
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        if media_type(request) != "application/json":
             raise HTTPException(415, "send application/json; the binary tensor extension is not offered")
         asked: InferRequest | None = None
 

@@ -1,3 +1,4 @@
+import gzip
 import json
 import logging
 import threading
@@ -7,9 +8,12 @@ import anyio
 import httpx
 import numpy as np
 import pytest
+from support.host import files_no_larger_than
 
+from guard.audit import AuditLog, verify
 from guard.errors import MedwardError, UnavailableError
 from guard.policy import Policy
+from guard.stores import MemoryStore
 from guard.types import Outputs
 from integrations.keys import KeyStore
 from integrations.serving import Limits, create_app
@@ -175,6 +179,25 @@ def test_errors_of_the_router_are_problems_too(client):
     assert response.headers["allow"] == "POST"
     assert_problem(made.post("/v1/predict", content=b"1,2,3", headers={"Content-Type": "text/csv"}), 415)
     assert_problem(made.post("/v1/predict"), 415)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "zstd", "GZIP", "identity, gzip", "x"])
+@pytest.mark.parametrize(
+    ("route", "kind"),
+    [
+        ("/v1/predict", "application/json"),
+        ("/v1/predict", "multipart/form-data; boundary=x"),
+        ("/v2/models/linear/infer", "application/json"),
+    ],
+)
+def test_a_compressed_body_is_an_unsupported_media_type_whatever_it_holds(client, encoding, route, kind):
+    headers = {"Content-Type": kind, "Content-Encoding": encoding}
+    made = client()
+    response = made.post(route, content=gzip.compress(b'{"inputs": [[0, 0, 0]]}'), headers=headers)
+    assert "Content-Encoding" in assert_problem(response, 415)
+    assert response.headers["accept-encoding"] == "identity"
+    plain = made.post("/v1/predict", json={"inputs": ROWS}, headers={"Content-Encoding": "identity"})
+    assert plain.status_code == 200
 
 
 def test_every_response_carries_modest_security_headers(client):
@@ -426,16 +449,61 @@ def test_an_audit_log_that_is_away_means_503_and_no_answer(client):
     assert int(response.headers["retry-after"]) >= 1
 
 
-class DeadStore:
-    def get(self, key):
+class ReadOnlyStore(MemoryStore):
+    """One that failed over to a replica: it can be read and not written to."""
+
+    def transact_all(self, keys, step, *, ttl=None):
         raise UnavailableError("gone")
 
 
-def test_readiness_follows_the_store_and_liveness_does_not(client):
-    made = client(guard_parts={"store": DeadStore()})
+READY = ("/readyz", "/v2/health/ready", "/v2/models/linear/ready")
+
+
+def test_readiness_writes_to_the_store_and_liveness_does_not(client):
+    made = client(guard_parts={"store": ReadOnlyStore()})
     assert made.get("/healthz").json() == {"status": "ok"}
+    assert made.get("/v2/health/live").json() == {"live": True}
+    for route in READY:
+        assert_problem(made.get(route), 503)
+    store = MemoryStore()
+    made = client(guard_parts={"store": store})
+    for route in READY:
+        assert made.get(route).status_code == 200
+    assert len(store._states) == 1, "what a probe leaves behind"
+
+
+def test_readiness_follows_the_disk_of_the_audit_log(client, tmp_path):
+    made = client(guard_parts={"audit": AuditLog(tmp_path / "audit.jsonl")})
+    made.post("/v1/predict", json={"inputs": ROWS}).raise_for_status()
+    assert made.get("/readyz").status_code == 200
+    with files_no_larger_than((tmp_path / "audit.jsonl").stat().st_size):
+        assert_problem(made.get("/readyz"), 503)
+        assert made.get("/healthz").status_code == 200
+    assert made.get("/readyz").status_code == 200
+    assert verify(tmp_path / "audit.jsonl").records == 1
+
+
+def test_readiness_follows_the_keys(client, tmp_path):
+    keys = KeyStore(tmp_path / "keys.json")
+    keys.add(("hospital-a",))
+    made = client(keys=keys)
+    assert made.get("/readyz").status_code == 200
+    (tmp_path / "keys.json").write_text("{")
     assert_problem(made.get("/readyz"), 503)
-    assert client().get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("budget", [{}, {"daily_bits": 100}])
+def test_a_store_that_is_away_is_to_be_asked_again_and_no_verdict(client, budget):
+    """Unless the site chose to answer flagged; what left, or did not, is on record either way."""
+    for on_error, status in (("withhold", 503), ("flag", 200)):
+        audit, policy = List(), Policy.model_validate({"on_error": on_error, "budget": budget})
+        made = client(policy, guard_parts={"audit": audit, "store": ReadOnlyStore()})
+        response = made.post("/v1/predict", json={"inputs": ROWS})
+        assert response.status_code == status
+        assert audit[0]["levels"] == (["withheld"] if status == 503 else ["rounded"]) * 2
+        if status == 503:
+            assert "gone" not in assert_problem(response, 503)
+            assert int(response.headers["retry-after"]) >= 1
 
 
 # Metrics

@@ -199,3 +199,14 @@ def test_folders_that_are_not_its_own_are_left_alone(tmp_path):
             pass
         (tmp_path / name).rename(other)
     assert (other / "kept").read_text() == "mine"
+
+
+def test_copies_among_the_rows_that_choose_the_epoch_are_a_note(tmp_path, victim, data):
+    train, selection = data
+    inputs = selection.inputs.copy()
+    inputs[:40] = train.inputs[:40]
+    method = replace(METHOD, training=replace(METHOD.training, epochs=1))
+    for rows, noted in ((selection.inputs, False), (inputs, True)):
+        splits = {"train": train, "val": Split(rows, selection.labels)}
+        certificate, _ = harden(victim, splits, tmp_path / str(noted), method, low=0.0, high=1.0)
+        assert any("50% of the rows of" in note and "also in train" in note for note in certificate.notes) is noted
