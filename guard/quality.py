@@ -33,8 +33,8 @@ class Quality(BaseModel):
 
     `balanced_accuracy` is the mean recall of the `classes` that the labels hold; `auc` the area under the ROC curve, of
     the second class for two, else the mean of one class against the rest; `chance` how often decisions in a random
-    order would do as well. `auc` and `chance` are None when the labels hold one class only. `exchanged` are classes that may
-    have each other's names, on too few rows to refuse them.
+    order would do as well. `auc` and `chance` are None when the labels hold one class only. `exchanged` are classes
+    that may have each other's names, on too few rows to refuse them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

@@ -53,8 +53,8 @@ def harden(
     `splits` needs "train", with labels; epochs are chosen on "selection" or "val", else on a fifth of train. Returns
     the certificate, and in one sentence which rows were chosen on. `layout` and `bits` are those of `guard.protect`,
     `threshold` is the operating point of a model of two classes. Copies and patients that are on both sides are a note
-    of the certificate. The folder is built beside `out` and renamed: a kill leaves no half-written one, and the training
-    starts anew. Raises `MedwardError`.
+    of the certificate. The folder is built beside `out` and renamed: a kill leaves no half-written one, and the
+    training starts anew. Raises `MedwardError`.
     """
     network = module(model)
     used = {name: _numbered(name, splits[name]) for name in (*TRAINING, *SELECTION) if name in splits}
