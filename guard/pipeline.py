@@ -70,13 +70,14 @@ class Guard:
     clock: Callable[[], float] = time.time
     sites: Mapping[str, Profile] = field(default_factory=dict)
     _monitors: dict[tuple[str, int], Monitors] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _own: Mapping[str, Profile] = field(init=False, repr=False, compare=False)  # `sites` as principals spell them
     _steady: SteadyClock = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse a profile that lacks what the policy asks for, and a site that is no organisation."""
         for site in self.sites:
             checked_principal((site,))
-        object.__setattr__(self, "sites", by_folded(self.sites, "sites"))
+        object.__setattr__(self, "_own", by_folded(self.sites, "sites"))
         object.__setattr__(self, "_steady", SteadyClock(self.clock))
         if self.policy.release.default is Level.CODES and self.profile.codebook is None:
             raise MedwardError("profile: has no codebook; protect the model again, or set another release.level")
@@ -136,7 +137,7 @@ class Guard:
 
         A part that fails adds the action the site chose; it takes nothing away from what the others concluded.
         """
-        profile = self.sites.get(principal[0], self.profile)
+        profile = self._own.get(principal[0], self.profile)
         judged = self.model.spec.judged(outputs)
         sight, failed = self._sight(profile, inputs, judged)
         try:
@@ -238,9 +239,9 @@ class Guard:
 
     def _monitors_of(self, principal: Principal) -> Monitors:
         """Those of the principal's site and depth, built once."""
-        site, depth = principal[0] if principal[0] in self.sites else "", len(principal)
+        site, depth = principal[0] if principal[0] in self._own else "", len(principal)
         if (site, depth) not in self._monitors:
-            self._monitors[site, depth] = Monitors.of(self.policy, self.sites.get(site, self.profile), depth)
+            self._monitors[site, depth] = Monitors.of(self.policy, self._own.get(site, self.profile), depth)
         return self._monitors[site, depth]
 
     def _level(self, action: Action) -> Level:

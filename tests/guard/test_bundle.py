@@ -336,15 +336,15 @@ def test_a_site_is_replaced_and_added_to_others_and_nothing_else_changes(masters
     sited.chmod(0o750)
     before = {each.name: each.read_bytes() for each in sited.iterdir()}
     again = with_site(bundle.load(sited), rows=X[:200] + 5)
-    both = with_site(again, "hospital a", rows=X[:300])
+    both = with_site(with_site(again, "hospital b", rows=X[:100] + 5), "Hospital  B", rows=X[:300])  # prints alike
     loaded = bundle.load(sited, expect=both.digest)
     assert {site: each.sizes["benign"] for site, each in loaded.card.sites.items()} == {
         "Hospital A": 200,
-        "hospital a": 300,
+        "hospital b": 300,
     }
     after = {each.name: each.read_bytes() for each in sited.iterdir()}
     assert {name for name in before if before[name] != after[name]} == {"card.json", SITE}
-    assert (sited / site_file("hospital a")).stat().st_mode & 0o777 == 0o600  # as private as the bundle's own
+    assert (sited / site_file("hospital b")).stat().st_mode & 0o777 == 0o600  # as private as the bundle's own
     assert sited.stat().st_mode & 0o777 == 0o750
     assert [each.name for each in sited.parent.iterdir()] == ["sited"]
 
