@@ -31,7 +31,14 @@ ROUNDINGS = 8  # of one score, by which a module of half precision may be off
 QUIET = (  # says at each export that torchvision is not installed; prints the graph of one that failed
     "torch.onnx._internal.exporter._registration",
     "torch.fx.experimental.symbolic_shapes",
+    "torch.export._trace",
 )
+NOTICES = (
+    (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning),
+    (r"The tensor attributes self\.\S*_flat_weights", UserWarning),  # of recurrent layers, which do so themselves
+    (r"The \.grad attribute of a Tensor that is not a leaf", UserWarning),
+)
+"""Warnings that torch gives of its own doing when it exports."""
 
 
 class Headed(nn.Module):
@@ -240,7 +247,8 @@ def to_onnx(module: nn.Module, sample: Array, path: Path) -> None:
         log.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+            for notice, kind in NOTICES:
+                warnings.filterwarnings("ignore", notice, kind)
             program = torch.onnx.export(
                 module,
                 (_rows(module, rows),),
