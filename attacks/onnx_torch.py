@@ -33,7 +33,6 @@ PRECISION = 1e-4
 """How far torch's scores may be from the deployed ones, relative to scores above 1: a file in 32 or 64 bits,"""
 HALF, QUANTISED = 1e-2, 5e-2
 """one that computes in 16 bits, and one that rounds to 8."""
-TIE = 1e-6
 FLOATING = {
     onnx.TensorProto.FLOAT: "tensor(float)",
     onnx.TensorProto.DOUBLE: "tensor(double)",
@@ -115,7 +114,8 @@ class OnnxNetwork(nn.Module):
 class Network(nn.Module):
     """What attacks differentiate: logits, or log-probabilities when the file ends in probabilities.
 
-    They do not saturate: `exact` alone keeps a Clip or a rounding at the end, for scores that need it to decide.
+    They do not saturate. With `exact` their values are the file's own, where ties that a Clip or a rounding makes
+    decide, and only their gradient is that of the scores beneath.
     """
 
     def __init__(self, graph: OnnxNetwork, *, probabilities: bool, exact: bool = False) -> None:
@@ -134,7 +134,10 @@ class Network(nn.Module):
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Scores and features of one forward pass."""
-        return self.graph.both(x, log=self.probabilities, exact=self.exact)
+        scores, features = self.graph.both(x, log=self.probabilities, exact=False)
+        if self.exact:
+            scores = scores + (self.graph.both(x, log=self.probabilities)[0] - scores).detach()
+        return scores, features
 
 
 def to_torch(source: Path | str | bytes, options: Mapping[str, str] | None = None) -> OnnxNetwork:
@@ -211,9 +214,8 @@ def _disagreement(network: Network, expected: Outputs, sample: Array, tolerance:
 
 
 def _decides(scores: Tensor, deployed: Array) -> bool:
-    """Whether every row's largest of `scores` is a largest of the deployed scores, which may hold ties."""
-    best = np.take_along_axis(deployed, scores.numpy().argmax(axis=1)[:, None], axis=1)
-    return bool((best >= deployed.max(axis=1, keepdims=True) - TIE).all())
+    """Whether every row of `scores` decides as the deployed scores do, which take the first of equals."""
+    return bool((scores.numpy().argmax(axis=1) == deployed.argmax(axis=1)).all())
 
 
 def _difference(what: str, mine: Tensor | None, deployed: Array, tolerance: float) -> str:
