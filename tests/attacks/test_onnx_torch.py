@@ -417,9 +417,61 @@ FOUR = np.linspace(0.5, 2, 4).astype(np.float32)
         ("Selu", {}, ()),
         ("PRelu", {}, (FOUR.reshape(4, 1, 1),)),
         ("LogSoftmax", {"axis": 1}, ()),
+        ("GatherND", {"batch_dims": 1}, (ints(3, -6, 0, 1).reshape(2, 1, 2),)),
+        ("GatherElements", {"axis": 2}, (np.array([6, -7, 3] * 16, np.int64).reshape(2, 4, 3, 2),)),
+        ("ScatterND", {"reduction": "add"}, (ints(1, 2, -1).reshape(1, 3), FOUR[:1, None].repeat(6, 1))),
+        ("ScatterElements", {"axis": 1}, (ints(-1, 2).reshape(1, 2, 1, 1), FOUR[:2].reshape(1, 2, 1, 1))),
+        ("CumSum", {"exclusive": 1, "reverse": 1}, (np.int64(2),)),
+        ("Trilu", {"upper": 0}, (np.int64(1),)),
+        ("Mod", {"fmod": 1}, (np.float32(0.7),)),
+        ("Einsum", {"equation": "nchw->nwc"}, ()),
+        ("LpNormalization", {"p": 1, "axis": 1}, ()),
+        ("ReduceL1", {}, (ints(1, 2),)),
+        ("ReduceLogSumExp", {"keepdims": 0}, (ints(1),)),
+        ("ReduceSumSquare", {}, (ints(3),)),
+        ("Sum", {}, (FOUR.reshape(4, 1, 1), np.float32(3))),
+        ("Mean", {}, (FOUR.reshape(4, 1, 1), np.float32(3))),
+        ("Celu", {"alpha": 0.5}, ()),
+        ("Softsign", {}, ()),
+        ("ThresholdedRelu", {"alpha": 0.3}, ()),
+        ("LRN", {"size": 3, "bias": 2.0}, ()),
+        ("DepthToSpace", {"blocksize": 2}, ()),
+        ("DepthToSpace", {"blocksize": 2, "mode": "CRD"}, ()),
+        ("ConvTranspose", {"strides": [2, 2], "output_padding": [1, 0]}, (KERNEL[:4],)),
+        ("Resize", {}, (None, np.array([1, 1, 1.5, 0.5], np.float32))),
+        ("Resize", {"mode": "linear", "axes": [3]}, (None, None, ints(9))),
+        (
+            "Resize",
+            {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+            (None, None, ints(2, 4, 3, 11)),
+        ),
     ],
 )
 def test_each_operator_equals_the_deployed_runtime(op, attributes, constants):
     source = single(op, IMAGE, attributes, constants)
+    mine = to_torch(source).run(torch.as_tensor(IMAGE))["scores"]
+    np.testing.assert_allclose(mine, deployed(source, "scores", IMAGE), atol=2e-6, rtol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("op", "opset", "attributes", "constants"),
+    [
+        ("Softmax", 11, {}, ()),
+        ("Softmax", 12, {"axis": 2}, ()),
+        ("LogSoftmax", 9, {"axis": 3}, ()),
+        ("Clip", 10, {"max": 0.5}, ()),
+        ("Pad", 10, {"pads": [0, 0, 1, 2, 0, 0, 0, 1], "value": 2.0}, ()),
+        ("Slice", 9, {"axes": [2, 3], "starts": [1, -4], "ends": [100, -1]}, ()),
+        ("Squeeze", 11, {}, ()),
+        ("Unsqueeze", 11, {"axes": [0, 5]}, ()),
+        ("ReduceSum", 12, {"axes": [1, 3]}, ()),
+        ("Upsample", 9, {"mode": "nearest"}, (np.array([1, 1, 2, 3], np.float32),)),
+        ("Upsample", 7, {"mode": "linear", "scales": [1.0, 1.0, 2.0, 2.0]}, ()),
+        ("Resize", 10, {"mode": "linear"}, (np.array([1, 1, 2, 1.5], np.float32),)),
+        ("BatchNormalization", 8, {}, (FOUR, FOUR, -FOUR, FOUR)),
+    ],
+)
+def test_each_old_form_of_an_operator_equals_the_deployed_runtime(op, opset, attributes, constants):
+    source = single(op, IMAGE, attributes, constants, opset)
     mine = to_torch(source).run(torch.as_tensor(IMAGE))["scores"]
     np.testing.assert_allclose(mine, deployed(source, "scores", IMAGE), atol=2e-6, rtol=2e-6)
