@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -60,7 +61,7 @@ class Unsaturated:
         """The logarithm of a value that is not negative."""
         node = self.producers.get(name)
         found = None if node is None or not node.inputs else self._log(node, name)
-        return self.values[name].clamp_min(TINY).log() if found is None else found
+        return floored_log(self.values[name]) if found is None else found
 
     def _log(self, node: Node, name: str) -> Tensor | None:
         first = node.inputs[0]
@@ -73,7 +74,8 @@ class Unsaturated:
                 found: Tensor = self.values[first]
                 return found
             case "Softmax":
-                return self._applied("LogSoftmax", node, [self.values[first]])
+                softmax: Tensor = OPS["LogSoftmax"]([self.values[first]], node.attributes)
+                return softmax
             case "Sigmoid":
                 return F.logsigmoid(self.values[first])
             case "Sub" if self._is_one(first):
@@ -98,7 +100,8 @@ class Unsaturated:
             case "Div":
                 return self.log(first) - self.log(node.inputs[1])
             case "Pow":
-                return self.log(first) * self.values[node.inputs[1]]
+                powered: Tensor = self.log(first) * self.values[node.inputs[1]]
+                return powered
             case "Add" | "ReduceSum" | "Sum" | "ReduceMean" | "Mean" | "GlobalAveragePool":
                 return self._sum(node, [self.log(each) for each in self._moved(node)])
         return None
@@ -117,7 +120,7 @@ class Unsaturated:
                 return F.logsigmoid(-self.values[node.inputs[0]])
             if node.op == "Sub" and self._is_one(node.inputs[0]):
                 return self.log(node.inputs[1])
-        return (1 - self.values[name]).clamp_min(TINY).log()
+        return floored_log(1 - self.values[name])
 
     def _beneath(self, node: Node) -> str | None:
         """What a step was given that only clips, rounds or adds one number to all; None for other steps."""
@@ -160,24 +163,17 @@ class Unsaturated:
         Where every member is sure of itself, for whichever class, that has no gradient; so the gradient of the mean of
         the logarithms is added, which any member gives.
         """
+        floored = [each.clamp_min(LEAST) for each in logs]
         if node.op in ("Add", "Sum", "Mean"):
-            parts = torch.stack(torch.broadcast_tensors(*logs))
-            total, middle = parts.logsumexp(dim=0), parts.clamp_min(LEAST).mean(dim=0)
-        elif node.op == "GlobalAveragePool":
-            over = tuple(range(2, logs[0].ndim))
-            parts = logs[0]
-            total, middle = parts.logsumexp(over, keepdim=True), parts.clamp_min(LEAST).mean(over, keepdim=True)
+            total, middle, count = reduce(torch.logaddexp, logs), reduce(torch.add, floored) / len(logs), len(logs)
         else:
             rest = [self.values[each] if each else None for each in node.inputs[1:]]
-            parts = logs[0]
-            total = self._applied("ReduceLogSumExp", node, [parts, *rest])
-            middle = self._applied("ReduceMean", node, [parts.clamp_min(LEAST), *rest])
-        if node.op in AVERAGES:
-            total = total - math.log(parts.numel() // total.numel())
-        return total + (middle - middle.detach())
-
-    def _applied(self, op: str, node: Node, inputs: list[Any]) -> Tensor:
-        found: Tensor = OPS[op](inputs, node.attributes)
+            axes = {"axes": range(2, logs[0].ndim)} if node.op == "GlobalAveragePool" else node.attributes
+            total = OPS["ReduceLogSumExp"]([logs[0], *rest], axes)
+            middle = OPS["ReduceMean"]([floored[0], *rest], axes)
+            count = logs[0].numel() // total.numel()
+        total = total - math.log(count) if node.op in AVERAGES else total
+        found: Tensor = total + (middle - middle.detach())
         return found
 
     def _is_one(self, name: str) -> bool:
@@ -186,3 +182,8 @@ class Unsaturated:
     def _is_float(self, name: str) -> bool:
         value = self.values.get(name)
         return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def floored_log(value: Tensor) -> Tensor:
+    """The logarithm of a value that is not negative, that of `TINY` for zero."""
+    return value.clamp_min(TINY).log()

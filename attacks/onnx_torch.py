@@ -65,10 +65,11 @@ class OnnxNetwork(nn.Module):
         self.input = given.name
         self.batch: int | None = given.type.tensor_type.shape.dim[0].dim_value or None
         self.scores, self.features = scores, features
-        self.nodes = _needed(graph, [name for name in (scores, features) if name], version)
+        shown = {name for name in (scores, features) if name}
+        self.nodes = _needed(graph, shown, version)
         self.producers = {name: node for node in self.nodes for name in node.outputs}
-        used = {name for node in self.nodes for name in node.inputs} | {scores, features}
-        self.weights = {name: f"weight_{i}" for i, name in enumerate(sorted(used & weights.keys()))}
+        used = (shown | {name for node in self.nodes for name in node.inputs}) & weights.keys()
+        self.weights = {name: f"weight_{i}" for i, name in enumerate(sorted(used))}
         for name, buffer in self.weights.items():
             self.register_buffer(buffer, _tensor(weights[name]))
         self.precision = _precision(model, self.nodes)
@@ -153,7 +154,7 @@ def to_torch(source: Path | str | bytes, options: Mapping[str, str] | None = Non
     except Exception as error:  # onnx and protobuf raise types of their own for a broken file
         raise MedwardError(f"{what}: not a readable ONNX model: {first_line(error)}") from None
     scores, features = choose_outputs([_output(each) for each in model.graph.output], what, recorded=options)
-    return OnnxNetwork(onnx.inliner.inline_local_functions(model), scores, features)
+    return OnnxNetwork(onnx.inliner.inline_local_functions(model) if model.functions else model, scores, features)
 
 
 def white_box(
@@ -254,7 +255,7 @@ def _like(x: Tensor, value: Any) -> Any:
     return value.to(x.device, x.dtype) if value.is_floating_point() else value.to(x.device)
 
 
-def _needed(graph: onnx.GraphProto, wanted: list[str], opset: int) -> tuple[Node, ...]:
+def _needed(graph: onnx.GraphProto, wanted: set[str], opset: int) -> tuple[Node, ...]:
     """The steps that `wanted` depend on, in order; `UnsupportedOpError` names those without a torch form."""
     names, steps = set(wanted), []
     for proto in reversed(graph.node):
@@ -284,6 +285,8 @@ def _attribute(attribute: onnx.AttributeProto) -> Any:
 
 def _tensor(stored: onnx.TensorProto) -> Tensor:
     """A stored tensor; floating-point numbers of any length are kept in 32 bits."""
+    if stored.data_location == onnx.TensorProto.EXTERNAL:
+        raise MedwardError("weights lie outside the file; put them inside: onnx.save(onnx.load(path), path)")
     array = numpy_helper.to_array(stored)
     if stored.data_type in FLOATING:
         return torch.from_numpy(array.astype(np.float32))

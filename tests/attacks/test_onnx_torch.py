@@ -356,6 +356,35 @@ def test_broken_and_old_files_are_refused_in_one_sentence(tmp_path):
         to_torch(model.SerializeToString())
 
 
+def test_weights_outside_the_file_are_no_network(tmp_path):
+    _, source = fixed_batch(3, (-1, 4))
+    path = tmp_path / "m.onnx"
+    onnx.save(onnx.load_from_string(source), path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    network, reason = white_box(path, lambda x: Outputs(np.zeros((len(x), 3))), np.zeros((3, 1, 2, 2), np.float32))
+    assert network is None
+    assert "weights lie outside the file" in reason
+
+
+def test_functions_inside_a_file_are_opened():
+    weights = np.random.default_rng(2).normal(size=(4, 3)).astype(np.float32)
+    twice = helper.make_function(
+        "mine", "Twice", ["a"], ["b"], [helper.make_node("Add", ["a", "a"], ["b"])], [helper.make_opsetid("", 18)]
+    )
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node("Twice", ["z"], ["scores"], domain="mine")],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", 3])],
+        [onnx.numpy_helper.from_array(weights, "w")],
+    )
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("mine", 1)]
+    source = helper.make_model(graph, opset_imports=opsets, functions=[twice], ir_version=9).SerializeToString()
+    rows = np.random.default_rng(3).normal(size=(5, 4)).astype(np.float32)
+    network, reason = white_box(source, lambda x: Outputs(deployed(source, "scores", x)), rows)
+    assert reason == ""
+    np.testing.assert_allclose(network(torch.as_tensor(rows)), 2 * rows @ weights, atol=1e-5)
+
+
 def single(op, inputs, attributes, constants=(), opset=18):
     """A graph of one node on `inputs`; further inputs are constants."""
     names = ["x", *(f"c{i}" if c is not None else "" for i, c in enumerate(constants))]
