@@ -35,6 +35,7 @@ QUIET = (  # says at each export that torchvision is not installed; prints the g
 )
 NOTICES = (
     (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning),
+    (r"_check_is_size will be removed", FutureWarning),
     (r"The tensor attributes self\.\S*_flat_weights", UserWarning),  # of recurrent layers, which do so themselves
     (r"The \.grad attribute of a Tensor that is not a leaf", UserWarning),
 )

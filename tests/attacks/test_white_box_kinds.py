@@ -348,6 +348,7 @@ class Masked(nn.Module):
         return torch.where(above, normed, scores - 1)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")  # of torch, about itself
 @pytest.mark.parametrize(
     "module", [Pooled(), Recurrent(nn.LSTM), Recurrent(nn.GRU), Masked()], ids=["pool", "lstm", "gru", "masked"]
 )
