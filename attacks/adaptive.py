@@ -10,6 +10,9 @@ same scores that can be differentiated, ``randomness()`` the number of draws tha
 Reference: Tramer, Carlini, Brendel, Madry, "On adaptive attacks to adversarial example defenses", NeurIPS
 2020; Athalye, Carlini, Wagner, "Obfuscated gradients give a false sense of security", ICML 2018, sec. 4;
 Carlini and Wagner, "Adversarial examples are not easily detected", AISec 2017, sec. 2.5 (one loss for both).
+
+A model with an operating point is seen through `AtThreshold`: its scores are moved so that the largest is the decision.
+Losses, margins and screens then pull at the border where decisions change, wherever a threshold has put it.
 """
 
 from __future__ import annotations
@@ -20,10 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from attacks.ascent import both
+from guard.decision import SMALLEST
 from guard.errors import MedwardError
 from guard.profile import Profile
-from guard.types import Outputs
+from guard.types import ModelSpec, Outputs
 
+SUM = 1e-3  # how far a row of probabilities may sum from 1
 SLACK = 0.1  # how far below the cut to aim, in units of the profile's score
 
 
@@ -100,11 +105,39 @@ class ExpectedOverRandomness(nn.Module):
         return self.both(x)[0]
 
 
-def differentiable(network: nn.Module) -> nn.Module:
-    """`network` as a gradient attack should see it: BPDA and EOT applied where it declares that it needs them."""
+class AtThreshold(nn.Module):
+    """Two scores as logits, the second lowered by `border`, the log odds from which it is decided.
+
+    Scores that are probabilities are taken by their logarithms.
+    """
+
+    def __init__(self, network: nn.Module, border: float) -> None:
+        super().__init__()
+        self.network, self.border = network, border
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scores and, where the network shows them, features."""
+        scores, features = both(self.network, x)
+        if bool((scores >= 0).all()) and torch.allclose(scores.sum(dim=1), torch.ones_like(scores[:, 0]), atol=SUM):
+            scores = scores.clamp_min(SMALLEST).log()
+        return scores - scores.new_tensor([0.0, self.border]), features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The scores."""
+        return self.both(x)[0]
+
+
+def differentiable(network: nn.Module, spec: ModelSpec | None = None) -> nn.Module:
+    """`network` as a gradient attack should see it: BPDA and EOT where it declares them, at the threshold of `spec`."""
     surrogate, randomness = (getattr(network, name, None) for name in ("differentiable_surrogate", "randomness"))
     seen = network if surrogate is None else StraightThrough(network, surrogate())
+    seen = seen if spec is None else decided_by(seen, spec)
     return seen if randomness is None else ExpectedOverRandomness(seen, randomness())
+
+
+def decided_by(network: nn.Module, spec: ModelSpec) -> nn.Module:
+    """`network`, whose scores are those of a model of `spec`, with scores whose largest is what `spec` decides."""
+    return network if spec.threshold is None else AtThreshold(network, spec.border)
 
 
 def passes(network: nn.Module) -> int:

@@ -124,7 +124,7 @@ def measure(
         told = guarded_oracle(guard, ("visitor",), fresh=True)(split.inputs).labels
         drawn = visits(len(split), seed)
         accounts = [ask_all(guard, split.inputs[rows], f"clinic-{i}") for i, rows in enumerate(drawn)]
-        plain = np.argmax(forward(model, split.inputs).scores, axis=1)
+        plain = model.spec.decide(forward(model, split.inputs).scores)
         curves[name] = accounts[0].curve
         utilities.append(utility(name, split, plain, told, accounts, model.spec.classes))
     cost = CleanCost(

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from guard.quality import auc
+
 Floats = NDArray[np.float64]
 
 LEVEL = 0.95
@@ -58,16 +60,6 @@ def rate(outcomes: ArrayLike) -> Interval:
     """Share of true rows in `outcomes (n,)`. Raises ValueError for NaN and infinities, which are neither."""
     rows = _finite(outcomes) != 0
     return clopper_pearson(int(rows.sum()), rows.size)
-
-
-def auc(scores: ArrayLike, truth: ArrayLike) -> float:
-    """Chance that a member outscores a non-member, ties counting half; 0.5 when one kind is missing."""
-    values, members = np.asarray(scores, np.float64), np.asarray(truth, bool)
-    if members.all() or not members.any():
-        return 0.5
-    inside, outside = values[members], np.sort(values[~members])
-    below = np.searchsorted(outside, inside, "left") + np.searchsorted(outside, inside, "right")
-    return float(below.mean() / 2 / len(outside))
 
 
 def auc_interval(scores: ArrayLike, truth: ArrayLike, *, seed: int, resamples: int = RESAMPLES) -> Interval:

@@ -87,7 +87,8 @@ def data_digest(splits: Mapping[str, Split]) -> str:
     sha = hashlib.sha256()
     for name, split in sorted(splits.items()):
         sha.update(_canonical(["split", name]))
-        for kind, array in (("inputs", split.inputs), ("labels", split.labels), ("patients", split.patients)):
+        for kind in ("inputs", "labels", "patients", "names"):
+            array = getattr(split, kind)
             if array is not None:
                 _update(sha, kind, array)
     return sha.hexdigest()

@@ -38,9 +38,9 @@ from attacks.journal import (
 from attacks.judging import blank, finding, headline
 from attacks.progress import Progress
 from attacks.report import Provenance, Report, TwinFacts, save
-from attacks.samples import attack_data, conformed
+from attacks.samples import attack_data, conformed, overlaps
 from attacks.target import AccessDeniedError, BudgetSpentError, Clock, Target, guarded_oracle, open_oracle
-from guard.data import Split
+from guard.data import Split, tell
 from guard.errors import MedwardError
 from guard.pipeline import Guard
 from guard.policy import Policy
@@ -122,12 +122,16 @@ def validate(
     membership be tested. `network` is the deployed model as a torch module in eval mode for white-box
     attacks; without one they transfer from a surrogate and the findings say `no_network`. With `undefended` the
     undefended run of evasion attacks that twin, on its own gradients; everything else is about the bundle's model.
-    The same seed gives the same findings, resumed or not. Raises `MedwardError` for data that does not fit the model.
+    The same seed gives the same findings, resumed or not. Splits that share rows or patients flag every finding that
+    takes them for apart. Raises `MedwardError` for data that does not fit the model.
     """
     model, policy = bundle.model, bundle.policy
     fitted = conformed(splits, model.spec)
     data, missing = attack_data(model, fitted, seed=seed)
+    shared = overlaps(fitted, data)
     journal = Journal(out / "cells", resume)
+    out.mkdir(parents=True, exist_ok=True)
+    tell(fitted, model.spec.classes, low=model.spec.low, high=model.spec.high)
     common = {
         "bundle": bundle.digest,
         "policy": policy.fingerprint,
@@ -166,6 +170,7 @@ def validate(
                 results[arm] = unpack_result(packed)
                 if doubt and attack.family == "evasion":
                     results[arm] = replace(results[arm], flags=(*results[arm].flags, doubt))
+                results[arm] = replace(results[arm], flags=(*results[arm].flags, *shared[attack.family]))
                 achieved = headline(attack, results[arm], seed)
                 outcome = "judged on no row" if achieved is None else str(achieved)
                 bar.done(f"{attack.name}, {arm}", outcome, recalled=recalled)
@@ -216,7 +221,7 @@ def _before(twin: Twin, data: AttackData, names: Mapping[str, Any]) -> _Bare:
 
 
 def _decided(model: Model, data: AttackData) -> Ints:
-    return np.asarray(np.argmax(forward(model, data.test.inputs).scores, axis=1), np.int64)
+    return model.spec.decide(forward(model, data.test.inputs).scores)
 
 
 def _compared(twin: Twin, model: Model, data: AttackData) -> TwinFacts:
@@ -327,6 +332,7 @@ def _provenance(spec: ModelSpec, splits: Mapping[str, Split], **facts: Any) -> P
         shape=spec.shape,
         low=spec.low,
         high=spec.high,
+        threshold=spec.threshold,
         rows={name: len(split) for name, split in sorted(splits.items())},
         **facts,
     )

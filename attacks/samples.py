@@ -9,8 +9,9 @@ import numpy as np
 
 from attacks.base import AttackData, Family
 from attacks.benchmarks.natural import pool_for
-from guard.data import Split, conform
+from guard.data import Split, conformed_split
 from guard.errors import MedwardError
+from guard.overlap import overlap
 from guard.profile import forward
 from guard.protocols import Model
 from guard.types import Array, Ints, ModelSpec
@@ -28,15 +29,9 @@ def conformed(splits: Mapping[str, Split], spec: ModelSpec) -> dict[str, Split]:
     fitted = {}
     for name, split in splits.items():
         try:
-            inputs = conform(split.inputs, spec)
+            fitted[name] = conformed_split(split, spec)
         except MedwardError as error:
             raise MedwardError(f"split {name}: {error}") from None
-        labels = split.labels
-        if labels is not None and labels.size and (labels.min() < 0 or labels.max() >= len(spec.classes)):
-            raise MedwardError(
-                f"split {name}: labels must be 0 to {len(spec.classes) - 1}, got {labels.min()} to {labels.max()}"
-            )
-        fitted[name] = Split(inputs, labels, split.patients)
     if "test" not in fitted and len(fitted) == 1:
         fitted["test"] = fitted.pop(next(iter(fitted)))
     if len(fitted.get("test", ())) < FEWEST:
@@ -82,6 +77,24 @@ def attack_data(model: Model, splits: Mapping[str, Split], *, seed: int) -> tupl
     ), {}
 
 
+def overlaps(splits: Mapping[str, Split], data: AttackData) -> dict[Family, tuple[str, ...]]:
+    """Per family the flags of splits that share rows or patients: what was measured on one is then no measure of it.
+
+    All families read what benign users pay from "holdout"; membership does not read "test".
+    """
+    train, holdout = splits.get("train"), splits.get("holdout")
+    if train is None:
+        judged = overlap(data.craft, data.test).sentence(
+            'the half of "test" that attacks are crafted on', "the other half"
+        )
+    else:
+        judged = overlap(train, splits["test"]).sentence('"train"', '"test"')
+    held = "" if train is None or holdout is None else overlap(train, holdout).sentence('"train"', '"holdout"')
+    common = (held,) if held else ()
+    tested = (*common, judged) if judged else common
+    return {"evasion": tested, "extraction": tested, "membership": common}
+
+
 def _no_membership(splits: Mapping[str, Split]) -> str:
     for name, what in (
         ("train", "rows the model was trained on"),
@@ -120,4 +133,4 @@ def _whose(split: Split) -> Ints:
 
 
 def _decisions(model: Model, inputs: Array) -> Ints:
-    return np.asarray(np.argmax(forward(model, inputs).scores, axis=1), np.int64)
+    return model.spec.decide(forward(model, inputs).scores)

@@ -15,8 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from guard.decision import at_threshold, positive_odds
 from guard.errors import MedwardError
-from guard.types import Array, Modality
+from guard.release import probabilities as softmax
+from guard.types import Array, Modality, ModelSpec
 
 
 class Standardise(nn.Module):
@@ -71,6 +73,24 @@ def answered(targets: NDArray[np.generic]) -> NDArray[np.bool_]:
     if values.ndim == 1:
         return np.asarray(values >= 0)
     return np.asarray(np.isfinite(np.asarray(values, np.float64)).all(axis=1))
+
+
+def deciding(probabilities: Array, spec: ModelSpec) -> Array:
+    """Probabilities ``(n, K)`` of a model of `spec`, moved so that a row's largest is what the model decides.
+
+    What is trained on them decides by its largest score, as what is trained on labels does. Where `spec` has no
+    threshold they are left alone; NaN stays.
+    """
+    if spec.threshold is None:
+        return probabilities
+    return softmax(at_threshold(probabilities, "probabilities", spec.threshold), "logits")
+
+
+def as_scored(probabilities: Array, spec: ModelSpec) -> Array:
+    """The inverse of `deciding`: the model's own probabilities ``(n, K)``, but for zeros and ties."""
+    if spec.threshold is None:
+        return probabilities
+    return softmax(positive_odds(probabilities, "probabilities")[:, None] * [0.0, 1.0] + [0.0, spec.border], "logits")
 
 
 def _soft(targets: NDArray[np.generic], classes: int) -> Tensor:

@@ -59,7 +59,7 @@ def open_oracle(model: Model) -> Oracle:
 
     def ask(inputs: Array) -> Response:
         scores = model.predict(model.spec.check(inputs)).scores
-        return Response(np.argmax(scores, axis=1).astype(np.int64), scores, model.spec.output)
+        return Response(model.spec.decide(scores), scores, model.spec.output)
 
     return ask
 
@@ -121,9 +121,9 @@ def guarded_oracle(
 class Target:
     """What an attack is given.
 
-    `network` is a torch module computing the model's scores (white-box), `profile` the defense's fitted screens for
-    detector-aware attacks, `twin` the network as it was before hardening, if known; all are handed out only under
-    GRADIENTS access.
+    `network` is a torch module computing the model's scores, which do not know its threshold (white-box), `profile`
+    the defense's fitted screens for detector-aware attacks, `twin` the network as it was before hardening, if known;
+    all are handed out only under GRADIENTS access.
     """
 
     def __init__(

@@ -32,6 +32,7 @@ from guard.errors import IntegrityError, MedwardError, UnavailableError
 StrPath = str | PathLike[str]
 
 GENESIS = "0" * 64
+ROOM = 4096  # bytes that must fit for the log to be writable
 CHAIN = ("seq", "time", "prev", "hash")
 
 
@@ -61,6 +62,19 @@ class AuditLog:
                 raise UnavailableError(str(error)) from error
             self._write(file, _sealed(record, seq + 1, prev))
 
+    def check_writable(self) -> None:
+        """Raise `UnavailableError` unless a record could be added now; the log stays as it is."""
+        with self._locked() as file:
+            try:
+                self._mend(file)
+            except IntegrityError as error:
+                raise UnavailableError(str(error)) from error
+            size = os.fstat(file).st_size
+            try:
+                self._write(file, b" " * ROOM)
+            finally:
+                os.ftruncate(file, size)
+
     @contextmanager
     def _locked(self) -> Iterator[int]:
         """The file, held by this thread alone; opened anew each time, so forks and rotation do no harm."""
@@ -82,8 +96,9 @@ class AuditLog:
         line, torn = _tail(file)
         if torn:
             _check_torn(torn, f"{self.path}: the last line")
-            with open(f"{self.path}.torn", "ab") as aside:
-                aside.write(torn + b"\n")
+            if torn.strip():  # blanks are what a process left that was killed while it checked
+                with open(f"{self.path}.torn", "ab") as aside:
+                    aside.write(torn + b"\n")
             os.ftruncate(file, os.fstat(file).st_size - len(torn))
         if line is None:
             return 0, GENESIS
@@ -101,11 +116,15 @@ class AuditLog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """A log that holds: its number of records, the last one's hash, the bytes of an unfinished last line."""
+    """A log that holds: its number of records, the last one's hash, the bytes of an unfinished last line.
+
+    `back` counts the records dated before the one before them: the clock went back. Their order is that of `seq`.
+    """
 
     records: int
     head: str
     torn: int
+    back: int = 0
 
 
 def verify(path: StrPath, *, head: str | None = None) -> Verification:
@@ -117,16 +136,19 @@ def verify(path: StrPath, *, head: str | None = None) -> Verification:
     acknowledged, or the file lost its end, which again only `head` tells.
     """
     last, records, torn, seen = GENESIS, 0, 0, head in (None, GENESIS)
+    time, back = "", 0
     for record, unfinished in _walk(path):
         torn = len(unfinished)
         if record is not None:
             records, last = record["seq"], record["hash"]
             seen = seen or last == head
+            back += str(record["time"]) < time
+            time = str(record["time"])
     if not seen:
         raise IntegrityError(
             f"{path}: none of {records} records has the hash {head}: the log was cut short or rewritten since"
         )
-    return Verification(records=records, head=last, torn=torn)
+    return Verification(records=records, head=last, torn=torn, back=back)
 
 
 def read(path: StrPath) -> Iterator[dict[str, Any]]:

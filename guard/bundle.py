@@ -24,10 +24,12 @@ from guard import models
 from guard.card import CARD, FORMAT, POLICY, PROFILE, SITE, Card, Site, sha256, site_file, versions
 from guard.errors import IntegrityError, MedwardError
 from guard.models.base import WrappedModel, first_line
+from guard.names import alike
 from guard.pipeline import AuditSink, Guard, checked_principal
 from guard.policy import Policy
 from guard.profile import Profile
 from guard.protocols import Store
+from guard.quality import Quality
 from guard.stores import MemoryStore
 from guard.types import Array
 
@@ -77,18 +79,20 @@ def save(
     *,
     data_digest: str,
     sizes: Mapping[str, int],
+    quality: Quality | None = None,
     overwrite: bool = False,
 ) -> Bundle:
     """Export `model` and write a bundle to `path`; returns it as `load` read it back.
 
     The folder is built beside `path` and renamed, so a kill leaves no half bundle under the final name. An
     existing folder is refused unless it is empty, or is a bundle and `overwrite` is set; calibrations of sites go
-    with the model they were made with. `data_digest` names the calibration data, `sizes` says how many rows it had.
+    with the model they were made with. `data_digest` names the calibration data, `sizes` says how many rows it had,
+    `quality` how well the model did on them.
     """
     path = Path(path).absolute()
     if not hasattr(model, "export"):
         raise MedwardError(f"model: {type(model).__name__} cannot be exported; make it with guard.models.wrap")
-    _check_target(path, overwrite)
+    check_target(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _built(path) as build:
         exported = model.export(build)
@@ -102,12 +106,29 @@ def save(
             files={name: sha256((build / name).read_bytes()) for name in (exported.file, POLICY, PROFILE)},
             data_digest=data_digest,
             sizes=dict(sizes),
+            quality=quality,
             versions=versions(),
         ).sealed()
         (build / CARD).write_bytes(card.to_bytes())
         built = load(build, allow_code=True, expect=card.digest)
         build.chmod(0o755)
     return replace(built, path=path)
+
+
+def check_target(path: Path, overwrite: bool) -> None:
+    """Refuse to write a bundle to `path` unless nothing is there, or with `overwrite` a bundle."""
+    if not path.exists() and not path.is_symlink():
+        return
+    if not path.is_dir() or path.is_symlink():
+        raise MedwardError(f"{path}: exists and is not a folder; choose another place for the bundle")
+    names = {each.name for each in path.iterdir()}
+    if not names:
+        return
+    if not overwrite:
+        raise MedwardError(f"{path}: is not empty; choose another folder, or replace it with --overwrite")
+    sites = {name for name in names if SITE.fullmatch(name)}
+    if CARD not in names or not names <= {CARD, POLICY, PROFILE, *models.FILES, *sites}:
+        raise MedwardError(f"{path}: is not a bundle and is not overwritten; choose another folder")
 
 
 def load(path: Path | str, *, allow_code: bool = False, expect: str | None = None) -> Bundle:
@@ -131,10 +152,12 @@ def load(path: Path | str, *, allow_code: bool = False, expect: str | None = Non
 def add_site(bundle: Bundle, site: str, profile: Profile, *, data_digest: str, sizes: Mapping[str, int]) -> Bundle:
     """Write the calibration of `site` into the folder of `bundle`, replacing one of that name; the new bundle.
 
-    `site` is the first level of a principal. The folder is built anew from verified bytes and renamed, as `save` does.
+    `site` is the first level of a principal; names that print alike are one. The folder is built anew from
+    verified bytes and renamed, as `save` does.
     Raises `MedwardError` when the folder is no longer what was loaded.
     """
     checked_principal((site,))
+    site = next((known for known in bundle.sites if alike((known, site))), site)
     path, file = bundle.path.resolve(), site_file(site)
     if _card(path).digest != bundle.digest:
         raise MedwardError(f"{path}: was changed since it was loaded; try again")
@@ -240,21 +263,6 @@ def _profile(file: str, parts: Mapping[str, bytes], policy: Policy) -> Profile:
         return profile if profile.risk == risk else profile.at_risk(risk)
     except MedwardError as error:
         raise MedwardError(f"{file}: {error}") from None
-
-
-def _check_target(path: Path, overwrite: bool) -> None:
-    if not path.exists() and not path.is_symlink():
-        return
-    if not path.is_dir() or path.is_symlink():
-        raise MedwardError(f"{path}: exists and is not a folder; choose another place for the bundle")
-    names = {each.name for each in path.iterdir()}
-    if not names:
-        return
-    if not overwrite:
-        raise MedwardError(f"{path}: is not empty; choose another folder, or replace it with --overwrite")
-    sites = {name for name in names if SITE.fullmatch(name)}
-    if CARD not in names or not names <= {CARD, POLICY, PROFILE, *models.FILES, *sites}:
-        raise MedwardError(f"{path}: is not a bundle and is not overwritten; choose another folder")
 
 
 @contextlib.contextmanager

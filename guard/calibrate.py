@@ -7,30 +7,43 @@ ordinary inputs, which another site's scanners and patients need not resemble.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from guard import bundle
-from guard.data import Split, conform, digest
+from guard.data import Split, checked, conformed_split, digest, tell
 from guard.errors import MedwardError
+from guard.overlap import distinct_rows, repeats_by_nature
 from guard.pipeline import checked_principal
+from guard.pixels import fitting_layout
 from guard.policy import Policy
-from guard.profile import Profile
+from guard.profile import Profile, check_enough, forward
 from guard.protocols import Model
+from guard.quality import Quality, quality
+from guard.screen.embeddings import GRID
+
+FEWEST_CELLS = 3  # of a thumbnail: once brightness and contrast are taken away, fewer tell nothing apart
 
 
 def learn(model: Model, benign: Split, policy: Policy, *, seed: int = 0) -> tuple[Profile, dict[str, int]]:
     """A profile of `benign`, whose inputs `model` takes as they are, and how many rows it had and used.
 
-    Raises `MedwardError` for too few rows, and for copies where the bounds need independent rows.
+    Raises `MedwardError` for too few rows, and for copies where the bounds need independent rows; rows of a few answers
+    that repeat by nature (`guard.overlap`) are none.
     """
-    inputs = benign.inputs
-    distinct = len(np.unique(inputs.reshape(len(inputs), -1), axis=0))
-    if distinct < len(inputs) / 2:
+    inputs, shape = benign.inputs, model.spec.shape
+    if model.spec.modality == "image" and shape[0] * min(shape[1], GRID) * min(shape[2], GRID) < FEWEST_CELLS:
         raise MedwardError(
-            f"calibration: only {distinct} of {len(inputs)} rows are distinct; the bounds need independent rows"
+            f"calibration: images of shape {shape} are too small to have a layout; "
+            f"give their values as rows of a table, of shape ({math.prod(shape)},)"
+        )
+    first, counts = distinct_rows(inputs, benign.patients)
+    distinct = len(first)
+    if 2 * distinct <= counts.sum() and not repeats_by_nature(inputs[first], counts):
+        raise MedwardError(
+            f"calibration: only {distinct} of {len(inputs)} rows are distinct; the bounds need independent rows, "
+            "so leave out copies and augmented rows"
         )
     profile = Profile.fit(
         model,
@@ -42,6 +55,17 @@ def learn(model: Model, benign: Split, policy: Policy, *, seed: int = 0) -> tupl
         temperature=policy.release.temperature,
     )
     return profile, {"benign": len(inputs), "distinct": distinct, "reference": len(profile.reference)}
+
+
+def quality_on(model: Model, rows: Split) -> Quality | None:
+    """How well `model` decides on labelled `rows`, None without labels.
+
+    Raises `MedwardError` when the class names look exchanged.
+    """
+    if rows.labels is None:
+        return None
+    scores = forward(model, rows.inputs).scores
+    return quality(scores, model.spec.decide(scores), rows.labels, model.spec, rows.patients)
 
 
 def calibrate(
@@ -56,12 +80,18 @@ def calibrate(
     """Give `site` a calibration of its own in the bundle at `path`, or replace the one it has; the new bundle.
 
     `benign` are ordinary cases of that site, as for `guard.protect`. What answers look like, what they cost a budget,
-    and which images are near-duplicates stay the same for all sites. `allow_code` and `expect` are those of
-    `guard.bundle.load`.
+    and which images are near-duplicates stay the same for all sites. Labels, where known, say how well the model does
+    there. `allow_code` and `expect` are those of `guard.bundle.load`.
     """
     checked_principal((site,))
+    raw = checked(benign)
     loaded = bundle.load(path, allow_code=allow_code, expect=expect)
-    rows = replace(benign, inputs=conform(benign.inputs, loaded.model.spec))
+    spec = loaded.model.spec
+    rows = conformed_split(raw, spec)
+    check_enough(len(rows), rows.patients, loaded.policy.monitor.calibration_risk)
+    layout = fitting_layout(raw.inputs, spec) if spec.modality == "image" else None
+    found = quality_on(loaded.model, rows)
+    tell({site: rows}, spec.classes, low=spec.low, high=spec.high, layout=layout, quality=found)
     profile, sizes = learn(loaded.model, rows, loaded.policy, seed=seed)
     own = replace(profile, codebook=None, contents=None)
-    return bundle.add_site(loaded, site, own, data_digest=digest(benign), sizes=sizes)
+    return bundle.add_site(loaded, site, own, data_digest=digest(raw), sizes=sizes)

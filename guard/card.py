@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from guard import models
 from guard.errors import IntegrityError, MedwardError
 from guard.models.checks import check_spec
+from guard.quality import Quality
 from guard.types import ModelSpec
 
 FORMAT = 1
@@ -48,7 +49,8 @@ class Card(BaseModel):
 
     `options` are what loading the model file needs (names of inputs and outputs). `files` are SHA-256
     digests; `digest` is that of the card itself without this field, and so stands for the whole bundle.
-    `sites` are the organisations with a calibration of their own, in the files that `site_file` names.
+    `sites` are the organisations with a calibration of their own, in the files that `site_file` names. `quality` is how
+    well the model did on the calibration rows, None where they had no labels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -62,6 +64,7 @@ class Card(BaseModel):
     sizes: dict[str, int]
     versions: dict[str, str]
     sites: dict[str, Site] = {}
+    quality: Quality | None = None
     digest: str = ""
 
     def sealed(self) -> Card:

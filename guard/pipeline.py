@@ -19,10 +19,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from guard.account import MAX_DEPTH, Monitors, Sight, Values, look, sources, strange
+from guard.elapsed import SteadyClock
 from guard.errors import MedwardError, ModelError, UnavailableError
 from guard.monitor import Ask, budgets_for, charge, utc_day
 from guard.monitor.combine import STRANGE
 from guard.monitor.duplicates import Arrival, Duplicates, Insistence
+from guard.names import by_folded, folded, hides
 from guard.path import Near, step_path
 from guard.policy import Policy
 from guard.profile import Profile
@@ -32,6 +34,8 @@ from guard.stores import MemoryStore
 from guard.types import Action, Answer, Array, Level, Outputs, Principal, Query, Verdict
 
 log = logging.getLogger("medward")
+READINESS, READINESS_TTL = "//readiness", 60.0  # a key that no principal can have, and seconds it is kept
+MAX_NAME = 128  # characters of a level of a principal
 
 
 class AuditSink(Protocol):
@@ -41,15 +45,20 @@ class AuditSink(Protocol):
         """Add `record`, or raise `UnavailableError`."""
         ...
 
+    def check_writable(self) -> None:
+        """Raise `UnavailableError` unless a record could be added now."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
     """A model behind its defenses. Same kind of thing as the model: a batch in, an answer out.
 
-    Guarantees: no answer names a class the model did not; an answer that leaves is in the audit log first.
+    Guarantees: no answer says a decision the model did not make; an answer that leaves is in the audit log first.
     `salt` keys the input digests; keep it with the state, not with the log. `clock` (Unix seconds) tells the leakage
-    budget its day. `sites` holds the calibrations of organisations (the first level of a principal) that have their
-    own: their inputs and accounts are judged by it, the others by `profile`. What leaves is chosen by `profile` alone.
+    budget its day and, without its jumps (`guard.elapsed`), when a near-duplicate is forgotten. `sites` holds
+    the calibrations of organisations (the first level of a principal) that have their own: their inputs and accounts
+    are judged by it, the others by `profile`. What leaves is chosen by `profile` alone.
     """
 
     model: Model
@@ -61,11 +70,14 @@ class Guard:
     clock: Callable[[], float] = time.time
     sites: Mapping[str, Profile] = field(default_factory=dict)
     _monitors: dict[tuple[str, int], Monitors] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _steady: SteadyClock = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse a profile that lacks what the policy asks for, and a site that is no organisation."""
         for site in self.sites:
             checked_principal((site,))
+        object.__setattr__(self, "sites", by_folded(self.sites, "sites"))
+        object.__setattr__(self, "_steady", SteadyClock(self.clock))
         if self.policy.release.default is Level.CODES and self.profile.codebook is None:
             raise MedwardError("profile: has no codebook; protect the model again, or set another release.level")
         profiles = {"profile": self.profile, **{f"site {site!r}": each for site, each in self.sites.items()}}
@@ -97,6 +109,12 @@ class Guard:
         """Forget what the monitors know of `principal` itself, after a person has looked into an alarm."""
         reset(self.store, principal, self.audit)
 
+    def check_ready(self) -> None:
+        """Write to the store, and try the audit log: raise `UnavailableError` unless a query could be answered now."""
+        self.store.transact(READINESS, lambda _: (True, None), ttl=READINESS_TTL)
+        if self.audit is not None:
+            self.audit.check_writable()
+
     def _forward(self, principal: Principal, inputs: Array, digests: list[str]) -> Outputs:
         """One forward pass; a model that fails is on record, and its reasons stay with the operator."""
         try:
@@ -119,9 +137,10 @@ class Guard:
         A part that fails adds the action the site chose; it takes nothing away from what the others concluded.
         """
         profile = self.sites.get(principal[0], self.profile)
-        sight, failed = self._sight(profile, inputs, outputs)
+        judged = self.model.spec.judged(outputs)
+        sight, failed = self._sight(profile, inputs, judged)
         try:
-            scores = profile.strangeness(inputs, outputs)
+            scores = profile.strangeness(inputs, judged)
             p_values = strange(self.policy, profile, scores)
             screened = self._screen(profile, scores)
             summary = self._summary(screened)
@@ -159,8 +178,9 @@ class Guard:
         if contents is None or not chosen.watch:
             return None, []
         try:
-            seen = zip(*contents.see(inputs), digests, np.argmax(outputs.scores, axis=1).tolist(), strict=True)
+            seen = zip(*contents.see(inputs), digests, self.model.spec.decide(outputs.scores).tolist(), strict=True)
             arrivals = [Arrival(*each, principal[0], study) for each in seen]
+            now = self._steady()
         except Exception as error:
             return None, [self._failed("duplicates", error)]
         ttl, ladder = chosen.ttl_days * 86400, [(limit.count, Action[limit.action.upper()]) for limit in chosen.ladder]
@@ -168,7 +188,7 @@ class Guard:
             index=Duplicates(salt=self.salt, calibration=contents.fingerprint, slices=chosen.slices, ttl=ttl),
             monitor=Insistence(ladder=tuple(ladder)),
             arrivals=arrivals,
-            now=self.clock(),
+            now=now,
         ), []
 
     def _failed(self, part: str, error: Exception) -> Verdict:
@@ -235,6 +255,8 @@ class Guard:
     ) -> tuple[tuple[Level, ...], list[Verdict]]:
         """The levels that fit the budgets of the account and its parents, who have then paid for them."""
         name = f"{self.profile.thresholds.fingerprint}:{self.policy.fingerprint}"
+        if (threshold := self.model.spec.threshold) is not None:
+            name = f"{name}:{threshold}"  # at another one the same bytes are answered otherwise
         budgets = budgets_for(self.policy.budget, principal, name)
         if not budgets:
             return levels, []
@@ -258,6 +280,7 @@ class Guard:
             top=chosen.top,
             temperature=chosen.temperature,
             codebook=self.profile.codebook,
+            threshold=self.model.spec.threshold,
         )
 
     def _release(
@@ -329,10 +352,22 @@ def reset(store: Store, principal: Principal, audit: AuditSink | None) -> None:
 
 
 def checked_principal(principal: Principal) -> Principal:
-    """Refuse an empty path, and names that could be mistaken for one another once joined."""
+    """The account of `principal`: every level in the one spelling of all names that print like it.
+
+    Refuses an empty path, and names that could be mistaken for one another once joined or hide a character.
+    """
+    if isinstance(principal, str):
+        raise MedwardError(f"principal: a path is a tuple of names, got the text {principal!r}; give ({principal!r},)")
     if not principal or len(principal) > MAX_DEPTH:
         raise MedwardError(f"principal: needs 1 to {MAX_DEPTH} levels, got {len(principal)}")
-    for name in principal:
-        if not name or "/" in name or len(name) > 128 or not name.isprintable():
-            raise MedwardError(f"principal: a level is 1 to 128 printable characters without '/', got {name!r}")
-    return principal
+    return tuple(_checked_level(name) for name in principal)
+
+
+def _checked_level(name: str) -> str:
+    if len(name) <= MAX_NAME and not hides(name):
+        spelled = folded(name)
+        if spelled and "/" not in spelled and len(spelled) <= MAX_NAME:
+            return spelled
+    raise MedwardError(
+        f"principal: a level is 1 to {MAX_NAME} printable characters without '/', got {name[: MAX_NAME + 1]!r}"
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
@@ -264,12 +264,11 @@ false_refusal = {p.gate.false_refusal!r}
 
 
 def _keys(place: tuple[str | int, ...]) -> list[str]:
-    """The keys of a section, or of the whole policy."""
-    section: Any = Policy
+    """The keys of the table at `place`: of the policy, a section, or an entry of a list of tables."""
+    table: Any = Policy
     for part in place:
-        if isinstance(part, str):
-            section = section.model_fields[part].annotation
-    return list(Rung.model_fields if section not in _Section.__subclasses__() else section.model_fields)
+        table = table.model_fields[part].annotation if isinstance(part, str) else get_args(table)[0]
+    return list(table.model_fields)
 
 
 def _sentence(error: ValidationError) -> str:

@@ -86,16 +86,10 @@ class Profile:
         against an attacker who knows everything else. `codes` typical answers per class are learned, at `temperature`.
         Raises `MedwardError` when there are too few rows for any guarantee at `risk`.
         """
-        outputs = forward(model, inputs)
+        check_enough(len(inputs), patients, risk)
+        raw = forward(model, inputs)
+        outputs = model.spec.judged(raw)
         fit, reference = split(np.arange(len(inputs)) if patients is None else patients, seed)
-        known = len(inputs) if patients is None else len(np.unique(patients))
-        least = math.ceil(max(rows_needed(risk * min(SHARES.values())) / (1 - FIT_SHARE), 2 * FOLDS / FIT_SHARE))
-        if known < least:
-            what = "benign rows" if patients is None else "patients"
-            raise MedwardError(
-                f"calibration: {known} {what} are too few for calibration_risk {risk:g}; give at least {least}, "
-                "and far more to notice a thief soon"
-            )
         names = embeddings_for(model.spec)
         secret = secrets.randbits(64) if secret is None else secret
         fitted = [cls._fit_screen(name, take(inputs, outputs, fit)) for name in names]
@@ -111,7 +105,11 @@ class Profile:
             ),
             margins=np.sort(closeness(outputs.scores[reference])),
             contents=Contents.fit(inputs[fit], seed=secret) if model.spec.modality == "image" else None,
-            codebook=Codebook.fit(tempered(outputs.scores[fit], model.spec.output, temperature), codes),
+            codebook=Codebook.fit(
+                tempered(raw.scores[fit], model.spec.output, temperature, model.spec.threshold),
+                codes,
+                model.spec.threshold,
+            ),
         )
         scores = np.sort(profile.strangeness(*take(inputs, outputs, reference)))
         return replace(profile, reference=scores).at_risk(risk)
@@ -213,6 +211,18 @@ class Profile:
             ).at_risk(float(arrays["risk"]))
         except KeyError as error:
             raise MedwardError(f"profile: array {error} is missing; protect the model again") from None
+
+
+def check_enough(rows: int, patients: Ints | None, risk: float) -> None:
+    """Refuse so few benign `rows`, or `patients (n,)` where known, that they bound nothing at `risk`."""
+    known = rows if patients is None else len(np.unique(patients))
+    least = math.ceil(max(rows_needed(risk * min(SHARES.values())) / (1 - FIT_SHARE), 2 * FOLDS / FIT_SHARE))
+    if known < least:
+        what = "benign rows" if patients is None else "patients"
+        raise MedwardError(
+            f"calibration: {known} {what} are too few for calibration_risk {risk:g}; give at least {least}, "
+            "and far more to notice a thief soon"
+        )
 
 
 def split(patients: Ints, seed: int) -> tuple[Ints, Ints]:

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from guard import bundle
-from guard.calibrate import learn
-from guard.data import Split, digest, image_batch
-from guard.models import as_served, infer_spec, wrap
+from guard.calibrate import learn, quality_on
+from guard.data import Split, checked, digest, labelled, tell
+from guard.errors import MedwardError
+from guard.models import as_served, callable_model, described, infer_spec, wrap
 from guard.models.fidelity import check_own
+from guard.pixels import batch_of, check_shape
 from guard.policy import Policy
-from guard.types import Modality, OutputKind
+from guard.profile import check_enough
+from guard.types import Layout, Modality, OutputKind
 
 SAMPLE = 256  # rows on which the model's claims and its exported form are checked
 
@@ -33,7 +34,10 @@ def protect(
     task: str | None = None,
     low: float | None = None,
     high: float | None = None,
+    layout: Layout | None = None,
+    bits: int | None = None,
     features: str | None = None,
+    threshold: float | None = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> bundle.Bundle:
@@ -41,13 +45,18 @@ def protect(
 
     `benign` should come from the site that will be served, with ordinary cases in their ordinary proportions; every
     bound the guard states is relative to it, and counts every row (where patients are known, every patient) as one
-    independent draw: leave copies in that real traffic holds, and keep augmented ones out. uint8 images mean a range
-    of [0, 1] unless `low`, `high` say otherwise. `features` names the layer or ONNX output that monitors watch.
+    independent draw: leave copies in that real traffic holds, and keep augmented ones out. Whole-number images need
+    `low` and `high`, and `layout` and `bits` where these do not show; see `guard.pixels`. Labels, where known, say how
+    well the model does: the card keeps it, and names that look exchanged are refused. `features` names the layer or
+    ONNX output that monitors watch. `threshold` is the operating point of a model of two classes: the second one is
+    decided from that probability on. `task` says what the model answers, where that cannot be seen: only
+    "classification", one right class of several, is guarded. What was understood of the data is logged before work
+    begins. What is calibrated and written is the exported model, whose decisions on all rows are the given one's own.
     """
-    inputs = benign.inputs
-    if inputs.dtype == np.uint8 and inputs.ndim >= 3:
-        low, high = (0.0 if low is None else low), (1.0 if high is None else high)
-        inputs = image_batch(inputs, low=low, high=high)
+    raw = checked(benign, _columns(model))
+    inputs, layout, bits = batch_of(raw.inputs, low=low, high=high, layout=layout, bits=bits)
+    if layout is not None:
+        check_shape(inputs.shape[1:], described(model).get("shape"))
     spec = infer_spec(
         model,
         sample=inputs[:SAMPLE],
@@ -59,19 +68,25 @@ def protect(
         high=high,
         task=task,
     )
-    checked = spec.check(inputs)
-    labelled = benign.labels is not None
-    given = wrap(model, spec=spec, sample=inputs[:SAMPLE], features=features, task=task, exclusive=labelled)
+    spec = replace(spec, layout=layout, bits=bits, threshold=threshold)
+    rows = labelled(replace(raw, inputs=spec.check(inputs)), spec.classes)
+    exclusive = rows.labels is not None
+    given = wrap(model, spec=spec, sample=inputs, features=features, task=task, exclusive=exclusive)
     served = as_served(given)
-    check_own(served.spec, served.predict(checked).scores, given.own_decisions(inputs))
-    profile, sizes = learn(served, replace(benign, inputs=checked), policy, seed=seed)
+    check_own(served.spec, served.predict(rows.inputs).scores, given.own_decisions(inputs))
+    bundle.check_target(out, overwrite)
+    check_enough(len(rows), rows.patients, policy.monitor.calibration_risk)
+    quality = quality_on(served, rows)
+    tell({"data": rows}, spec.classes, low=low, high=high, layout=layout, bits=bits, quality=quality)
+    profile, sizes = learn(served, rows, policy, seed=seed)
     return bundle.save(
         out,
         served,
         policy,
         profile,
-        data_digest=digest(benign),
+        data_digest=digest(raw),
         sizes=sizes,
+        quality=quality,
         overwrite=overwrite,
     )
 
@@ -79,3 +94,14 @@ def protect(
 def version() -> str:
     """The installed version of Medward."""
     return importlib.metadata.version("medward")
+
+
+def _columns(model: object) -> list[str] | None:
+    """The names of the columns that `model` was fitted on, where it knows them."""
+    if isinstance(model, str) and ":" in model:
+        try:
+            model = callable_model.resolve(model)
+        except MedwardError:
+            return None  # `infer_spec` says what is wrong with it
+    names = getattr(model, "feature_names_in_", None)
+    return None if names is None else [str(each) for each in names]

@@ -35,7 +35,7 @@ class Screen(Protocol):
         ...
 
     def score(self, inputs: Any, outputs: Any, xp: Any = ...) -> Any:
-        """Map a batch and its outputs to ``(n,)``; larger is stranger.
+        """Map a batch and its outputs, as `ModelSpec.judged` gives them, to ``(n,)``; larger is stranger.
 
         The mathematics uses only operations that NumPy and torch share under the namespace `xp`, so that a
         detector-aware attack differentiates the deployed code itself and not a copy of it.
@@ -65,7 +65,7 @@ class Monitor(Protocol[S]):
 
 
 class OutputFilter(Protocol):
-    """What leaves. Never changes which class is largest."""
+    """What leaves. Never changes the decision."""
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ from guard.account import Monitors, Values, fold, sources
 from guard.errors import IntegrityError, MedwardError
 from guard.monitor import Combined
 from guard.monitor.combine import STRANGE, CombinedState, Part
+from guard.names import by_folded, folded
 from guard.policy import Policy
 from guard.profile import Profile
 from guard.types import Action, Verdict
@@ -54,7 +55,7 @@ def replay(
     accounts: dict[str, _Account] = {}
     verdicts = 0
     for record in records:
-        for claim in _claims(record, known, profile, sites or {}):
+        for claim in _claims(record, known, profile, by_folded(sites or {}, "sites")):
             accounts.setdefault(claim.key, _Account(claim.key)).add(claim)
             verdicts += 1
     wrong = [failed for account in accounts.values() if (failed := account.settle())]
@@ -151,7 +152,7 @@ def _claims(
                 return
             raise MedwardError(f"{where}: made under policy {record['policy']}; give that policy too")
         names = record["principal"].split("/")
-        profile = sites.get(names[0], profile)
+        profile = sites.get(folded(names[0]), profile)
         if policy.monitor.shared and profile.residuals is None:
             raise MedwardError(
                 f"{where}: its policy watches for shared perturbations; give the profile it was made with"

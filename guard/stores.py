@@ -6,6 +6,7 @@ Replicas on several hosts share `integrations.redis_store.RedisStore`.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
 import time
@@ -15,6 +16,7 @@ from contextlib import contextmanager, suppress
 from os import PathLike
 from typing import TypeVar
 
+from guard.elapsed import Elapsed, SteadyClock, elapsed
 from guard.errors import MedwardError, UnavailableError
 from guard.protocols import Json
 
@@ -29,12 +31,16 @@ PAGE = 1024  # bytes; a state takes a few whole pages, so small ones waste littl
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS states (key TEXT PRIMARY KEY, state BLOB NOT NULL, expires REAL);
 CREATE INDEX IF NOT EXISTS states_expires ON states (expires) WHERE expires IS NOT NULL;
+CREATE TABLE IF NOT EXISTS elapsed (id INTEGER PRIMARY KEY CHECK (id = 0), time REAL NOT NULL, clock REAL NOT NULL);
 """
 WRITE = """
 INSERT INTO states (key, state, expires) VALUES (?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET state = excluded.state, expires = excluded.expires
 """
 READ = "SELECT state FROM states WHERE key = ? AND (expires IS NULL OR expires > ?)"
+TIME = "SELECT time, clock FROM elapsed"
+KEEP_TIME = "INSERT OR REPLACE INTO elapsed (id, time, clock) VALUES (0, ?, ?)"
+TICK = 60.0  # seconds of the clock between two times that are kept
 PURGE = "DELETE FROM states WHERE key IN (SELECT key FROM states WHERE expires <= ? LIMIT ?)"
 
 
@@ -45,11 +51,12 @@ class CorruptStateError(UnavailableError):
 class MemoryStore:
     """A store that lives and dies with its process; safe to use from many threads.
 
-    States are kept as JSON text, so no caller can change one by holding on to it.
+    States are kept as JSON text, so no caller can change one by holding on to it. They expire by `clock` without its
+    jumps (`guard.elapsed`).
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
+        self._clock = SteadyClock(clock)
         self._lock = threading.Lock()
         self._states: dict[str, tuple[str, float | None]] = {}
         self._writes = 0
@@ -62,18 +69,19 @@ class MemoryStore:
     def transact_all(self, keys: Sequence[str], step: StepAll[R], *, ttl: float | None = None) -> R:
         """Atomically replace the states under all `keys`; see `guard.protocols.Store`."""
         with self._lock:
-            states, result = step([self._read(key) for key in keys])
-            expires = None if ttl is None else self._clock() + ttl
+            now = self._clock()
+            states, result = step([self._read(key, now) for key in keys])
+            expires = None if ttl is None else now + ttl
             self._states.update((key, (text, expires)) for key, text in zip(keys, encoded(keys, states), strict=True))
             self._writes += len(keys)
             if self._writes > max(PURGE_EVERY, len(self._states)):  # a sweep costs O(1) per write
-                self._purge()
+                self._purge(now)
             return result
 
     def get(self, key: str) -> Json:
         """The state under `key`, None when absent or expired."""
         with self._lock:
-            return self._read(key)
+            return self._read(key, self._clock())
 
     def delete(self, key: str) -> None:
         """Forget `key`; no error when it is absent."""
@@ -91,13 +99,13 @@ class MemoryStore:
         if self._closed:
             raise UnavailableError("store: closed")
 
-    def _read(self, key: str) -> Json:
+    def _read(self, key: str, now: float) -> Json:
         self._check_open()
         text, expires = self._states.get(key, ("null", None))
-        return None if expires is not None and expires <= self._clock() else json.loads(text)
+        return None if expires is not None and expires <= now else json.loads(text)
 
-    def _purge(self) -> None:
-        now, self._writes = self._clock(), 0
+    def _purge(self, now: float) -> None:
+        self._writes = 0
         self._states = {
             key: (text, expires) for key, (text, expires) in self._states.items() if expires is None or expires > now
         }
@@ -109,7 +117,9 @@ class SQLiteStore:
     An update that `transact` returned from survives the death of the process (kill -9). A power cut may lose
     the newest updates (synchronous = NORMAL). Open the store after forking, and not on a network file system.
     `timeout` is how many seconds a write waits for other processes before `UnavailableError`, which is also
-    raised when the file cannot be opened, read or written, or was closed.
+    raised when the file cannot be opened, read or written, was deleted or replaced under the store, or was closed.
+    After a failure the file is opened anew. States expire by `clock` without its jumps (`guard.elapsed`), also across
+    restarts.
 
     Reference: https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html#pragma_synchronous.
     """
@@ -118,11 +128,13 @@ class SQLiteStore:
         self, path: str | PathLike[str], *, timeout: float = 5.0, clock: Callable[[], float] = time.time
     ) -> None:
         self.path = path
+        self._timeout = timeout
         self._clock = clock
         self._lock = threading.Lock()
         self._writes = 0
+        self._failed = self._closed = False
         with self._available():
-            self._connection = _open(path, timeout)
+            self._open()
 
     def transact(self, key: str, step: Step[R], *, ttl: float | None = None) -> R:
         """Atomically replace the state under `key`; see `guard.protocols.Store`."""
@@ -131,40 +143,56 @@ class SQLiteStore:
     def transact_all(self, keys: Sequence[str], step: StepAll[R], *, ttl: float | None = None) -> R:
         """Atomically replace the states under all `keys`; see `guard.protocols.Store`."""
         with self._transaction():
-            states, result = step([self._read(key) for key in keys])
-            expires = None if ttl is None else self._clock() + ttl
+            now = self._time(keep=True)
+            states, result = step([self._read(key, now) for key in keys])
+            expires = None if ttl is None else now + ttl
             rows = [(key, packed(text), expires) for key, text in zip(keys, encoded(keys, states), strict=True)]
             with self._available():
                 self._connection.executemany(WRITE, rows)
                 if self._writes % PURGE_EVERY == 0:
-                    self._connection.execute(PURGE, (self._clock(), PURGE_ROWS))
+                    self._connection.execute(PURGE, (now, PURGE_ROWS))
             self._writes += 1
         return result
 
     def get(self, key: str) -> Json:
         """The state under `key`, None when absent or expired."""
         with self._lock:
-            return self._read(key)
+            self._ready()
+            return self._read(key, self._time())
 
     def delete(self, key: str) -> None:
         """Forget `key`; no error when it is absent."""
-        with self._lock, self._available():
-            self._connection.execute("DELETE FROM states WHERE key = ?", (key,))
+        with self._lock:
+            self._ready()
+            with self._available():
+                self._connection.execute("DELETE FROM states WHERE key = ?", (key,))
 
     def close(self) -> None:
         """Close the file; later calls raise `UnavailableError`."""
         with self._lock:
+            self._closed = True
             self._connection.close()
 
-    def _read(self, key: str) -> Json:
+    def _read(self, key: str, now: float) -> Json:
         with self._available():
-            row = self._connection.execute(READ, (key, self._clock())).fetchone()
+            row = self._connection.execute(READ, (key, now)).fetchone()
         return None if row is None else decoded(key, row[0])
+
+    def _time(self, *, keep: bool = False) -> float:
+        """The time that counts for what expires; `keep` writes it down, so that other processes go on from it."""
+        with self._available():
+            row = self._connection.execute(TIME).fetchone()
+            before = None if row is None else Elapsed(*row)
+            after = elapsed(before, self._clock())
+            if keep and after is not None and (before is None or abs(after.clock - before.clock) >= TICK):
+                self._connection.execute(KEEP_TIME, after)
+        return 0.0 if after is None else after.time
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """Hold the file's write lock from before the read; what raises inside leaves the file as it was."""
         with self._lock:
+            self._ready()
             with self._available():
                 self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -181,7 +209,34 @@ class SQLiteStore:
         try:
             yield
         except sqlite3.Error as error:
+            self._failed |= getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY
             raise UnavailableError(f"store {self.path}: {error}") from error
+
+    def _ready(self) -> None:
+        """Open the file anew after a failure, and refuse one that is no longer where it was."""
+        if self._closed:
+            raise UnavailableError("store: closed")
+        if self._failed:
+            with self._available():
+                self._connection.close()
+                self._open()
+        if _identity(self.path) != self._file:
+            raise UnavailableError(
+                f"store {self.path}: the file was deleted or replaced while in use; restart the server"
+            )
+
+    def _open(self) -> None:
+        self._connection = _open(self.path, self._timeout)
+        self._failed, self._file = False, _identity(self.path)
+
+
+def _identity(path: str | PathLike[str]) -> tuple[int, int] | None:
+    """What the file at `path` is, whatever its content; None when there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _open(path: str | PathLike[str], timeout: float) -> sqlite3.Connection:

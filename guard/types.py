@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from guard.decision import at_threshold, checked_threshold, decisions, threshold_odds
 from guard.errors import MedwardError
 
 Array = NDArray[np.floating]
@@ -19,6 +20,8 @@ Principal = tuple[str, ...]
 
 OutputKind = Literal["logits", "probabilities"]
 Modality = Literal["image", "tabular"]
+Layout = Literal["NHW", "NHWC", "NCHW"]
+"""Which axis of an array of images is which: rows, height, width, channels."""
 
 
 class Action(IntEnum):
@@ -57,7 +60,10 @@ class ModelSpec:
 
     ``shape`` excludes the batch axis: ``(C, H, W)`` for images, ``(D,)`` for tables. ``low`` and ``high``
     bound every input value. ``output`` says what a row of scores means; logits and probabilities are never
-    confused. ``features`` is the width of the feature output, 0 when the model has none.
+    confused. ``features`` is the width of the feature output, 0 when the model has none. ``layout`` is that of the
+    image arrays the model was protected on, ``bits`` how many their whole-number pixels have (None: they were floats).
+    ``threshold`` is the operating point of a model of two classes: the second one is decided where its probability is
+    at least that.
     """
 
     name: str
@@ -68,6 +74,36 @@ class ModelSpec:
     low: float | None = None
     high: float | None = None
     features: int = 0
+    layout: Layout | None = None
+    bits: int | None = None
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an operating point that is no probability strictly between 0 and 1, or of more than two classes."""
+        object.__setattr__(self, "threshold", checked_threshold(self.threshold, len(self.classes)))
+
+    @property
+    def rule(self) -> str:
+        """How the model decides, in words."""
+        if self.threshold is None:
+            return "decides the class with the largest score"
+        negative, positive = self.classes
+        return f"decides {positive} when its probability is at least {self.threshold}, else {negative}"
+
+    @property
+    def border(self) -> float:
+        """The log odds of the positive class from which it is decided; 0 without an operating point."""
+        return 0.0 if self.threshold is None else threshold_odds(self.threshold)
+
+    def decide(self, scores: Array) -> Ints:
+        """The class index ``(n,)`` the model decides by its own ``scores (n, K)``."""
+        return decisions(scores, self.output, self.threshold)
+
+    def judged(self, outputs: Outputs) -> Outputs:
+        """The model's outputs as defenses judge them: the largest score of a row is the decision."""
+        if self.threshold is None:
+            return outputs
+        return Outputs(at_threshold(outputs.scores, self.output, self.threshold), outputs.features)
 
     def check(self, inputs: object) -> Array:
         """Return `inputs` as a finite float32 batch ``(n, *shape)`` or say in one sentence what is wrong."""

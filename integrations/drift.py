@@ -19,6 +19,7 @@ from guard.account import DUPLICATES, Monitors
 from guard.errors import IntegrityError, MedwardError
 from guard.monitor import Combined
 from guard.monitor.drift import RISK, Event, Kind, Spread, count, events, limits, log_tail, read
+from guard.names import by_folded, folded
 from guard.policy import Policy
 from guard.profile import Profile
 from guard.types import Ints
@@ -93,15 +94,16 @@ def drift_reports(
     begin after the last one. Raises `IntegrityError` for a record that no guard writes.
     """
     found: dict[str, _Organisation] = {}
+    sites = by_folded(sites or {}, "sites")
     for record in records:
         if "verdicts" not in record:
             continue
         try:
             time = datetime.fromisoformat(record["time"])
             if (since is None or time >= since) and (until is None or time < until):
-                name = record["principal"].split("/")[0]
+                name = folded(record["principal"].split("/")[0])
                 if name not in found:
-                    found[name] = _Organisation(name, policy, (sites or {}).get(name, profile))
+                    found[name] = _Organisation(name, policy, sites.get(name, profile))
                 found[name].add(record)
         except MedwardError:
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,6 +16,8 @@ from guard.harden import HARDENERS, Certificate, Hardener
 from guard.harden.course import WORDS
 from guard.harden.folder import MODEL, ORIGINAL, harden
 from guard.harden.universal import UniversalTraining
+from guard.types import Layout
+from integrations.lines import printed
 
 
 def chosen(
@@ -86,20 +87,28 @@ def run(
     *,
     low: float | None,
     high: float | None,
+    layout: Layout | None,
+    bits: int | None,
+    threshold: float | None,
     seed: int,
     overwrite: bool,
     console: Console,
 ) -> None:
     """Harden, with a line per epoch, and say what came of it."""
-    log, handler = logging.getLogger("medward.harden"), _Lines(console)
-    level = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        certificate, chosen_on = harden(model, splits, out, method, low=low, high=high, seed=seed, overwrite=overwrite)
-    finally:
-        log.setLevel(level)
-        log.removeHandler(handler)
+    with printed(console, "medward.data"), printed(console, "medward.harden"):
+        certificate, chosen_on = harden(
+            model,
+            splits,
+            out,
+            method,
+            low=low,
+            high=high,
+            layout=layout,
+            bits=bits,
+            threshold=threshold,
+            seed=seed,
+            overwrite=overwrite,
+        )
     console.print(chosen_on, markup=False)
     describe(certificate, out, console)
 
@@ -108,27 +117,17 @@ def describe(certificate: Certificate, out: Path, console: Console) -> None:
     """Balanced accuracies before and after, what they are worth, and what to do next; warnings go to stderr."""
     c = certificate
     console.print(
-        f"{c.method}, radius {c.epsilon:.4g} {c.unit}, epoch {c.best_epoch} of {c.epochs} kept; balanced accuracy:"
+        f"{c.method}, radius {c.epsilon:.4g} {c.unit}, epoch {c.best_epoch} of {c.epochs} kept; balanced accuracy"
+        f"{'' if c.threshold is None else f' at the threshold {c.threshold}'}:"
     )
     for key, what in (("clean", "clean"), *WORDS.items()):
         before, after = getattr(c.before, key), getattr(c.after, key)
         console.print(f"  {what:<24} {before:.3f} -> {after:.3f}")
     for note in c.notes:
         sys.stderr.write(f"medward: warning: {note}\n")
+    operated = "" if c.threshold is None else f" with --threshold {c.threshold}"
     console.print(
-        f"{c.guarantee}: estimates by the defense itself, on the rows that chose the epoch. Protect {out / MODEL}, "
-        f"then check it: medward validate BUNDLE --undefended {out / ORIGINAL}",
+        f"{c.guarantee}: estimates by the defense itself, on the rows that chose the epoch. Protect {out / MODEL}"
+        f"{operated}, then check it: medward validate BUNDLE --undefended {out / ORIGINAL}",
         markup=False,
     )
-
-
-class _Lines(logging.Handler):
-    """Log records as lines of a console."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__()
-        self.console = console
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print the message."""
-        self.console.print(record.getMessage(), markup=False)

@@ -16,17 +16,19 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from guard.errors import IntegrityError, MedwardError
+from guard.names import folded
 from guard.pipeline import checked_principal
 from guard.types import Principal
 
 Scope = Literal["predict", "metrics"]
+SLACK = timedelta(days=1)  # by which the clock may be behind the one a key was made by
 TOKEN = re.compile(r"mw_([0-9a-f]{8})_[0-9a-f]{64}")
 
 
@@ -44,8 +46,8 @@ class Key(BaseModel):
     revoked: datetime | None = None
 
     def valid(self, now: datetime) -> bool:
-        """Neither revoked nor past its end."""
-        return self.revoked is None and (self.expires is None or now < self.expires)
+        """Neither revoked nor past its end; by a clock from before it was made, no end can be told."""
+        return self.revoked is None and (self.expires is None or self.created - SLACK <= now < self.expires)
 
 
 class _File(BaseModel):
@@ -91,6 +93,7 @@ class KeyStore:
 
     def revoke(self, key_id: str) -> None:
         """End a key now. It stays listed, so that audit records keep their meaning."""
+        key_id = folded(key_id)
 
         def end(keys: dict[str, Key]) -> dict[str, Key]:
             if key_id not in keys:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import secrets
 import threading
 import time
@@ -33,6 +34,17 @@ VERSION = 16  # bytes before the state in a stored value; random, so no two writ
 REMEMBERED = 10  # times `timeout` that Redis remembers a write, so that it recognises one that is sent again
 TURN = 0.25  # seconds that others wait at most for one that collided, was given the turn and died
 POLL, RECONNECT = 0.005, 0.05  # seconds, the longest wait before asking for a turn, or for a connection, again
+KEPT = 60.0  # seconds that a connection is used, so that an address repointed to another server is followed
+ELSEWHERE = re.compile(r"\b(READONLY|NOREPLICAS|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK)\b")
+"""What a Redis says that is not, or not yet, the one to write to; scripts of older versions quote it in a sentence."""
+MOVED_ON = (
+    redis.ConnectionError,  # refused, reset, loading, and a password it does not know yet
+    redis.TimeoutError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.TryAgainError,
+    redis.exceptions.AskError,
+)
 
 # KEYS: a marker of this write, then n states, then the n turns at them. ARGV: this call's version; in ms the life of
 # the marker, of a turn and of the states (0: for ever); then for each state the version expected ("" for none) and the
@@ -106,9 +118,13 @@ class RedisStore:
     bounds one call in seconds, waiting for other threads, collisions and reconnecting included; a silent Redis may
     take half as long again. `UnavailableError` is also raised when Redis cannot be reached at the start.
 
+    Failover: where the server says that it is a replica now, is loading or has lost its primary, and where the line is
+    cut, the address is looked up and connected to anew until `timeout`. Connections are renewed after `KEPT` seconds.
+
     What Redis itself keeps is for its configuration to say: ``appendonly yes`` (with ``appendfsync everysec`` a
     crash of Redis loses up to a second), ``maxmemory-policy noeviction`` (or a full Redis forgets alarms), no
-    writes to lagging replicas. A warning is logged where Redis says that the first two are not so.
+    writes to lagging replicas. A warning is logged where Redis says that the first two are not so. States expire by
+    the clock of Redis.
 
     Reference: Kung & Robinson, "On Optimistic Methods for Concurrency Control", ACM TODS 6(2), 1981.
     """
@@ -125,6 +141,7 @@ class RedisStore:
         self._seen: OrderedDict[str, Held] = OrderedDict()
         self._lock = threading.Lock()  # threads of one process wait for one another instead of colliding
         self._closed = False
+        self._connected = time.monotonic()
         wait = timeout / 4
         try:
             self._redis = redis.Redis.from_url(
@@ -222,13 +239,19 @@ class RedisStore:
         while True:
             if self._closed:
                 raise UnavailableError("store: closed")
+            if time.monotonic() - self._connected > KEPT:
+                self._reconnect()
             try:
                 return command()
-            except (redis.ConnectionError, redis.TimeoutError) as error:
-                if not _paused(next(pauses), deadline):
-                    raise UnavailableError(f"store {self._where}: {error}") from error
             except redis.RedisError as error:
-                raise UnavailableError(f"store {self._where}: {error}") from error
+                if not _moved_on(error) or not _paused(next(pauses), deadline):
+                    raise UnavailableError(f"store {self._where}: {error}") from error
+                self._reconnect()
+
+    def _reconnect(self) -> None:
+        """Drop the connections nobody is using, so that the next ones go to where the address points by then."""
+        self._redis.connection_pool.disconnect(inuse_connections=False)
+        self._connected = time.monotonic()
 
     def _info(self) -> dict[str, Any]:
         try:
@@ -254,6 +277,11 @@ def _pauses(longest: float) -> Iterator[float]:
     while True:
         yield random.uniform(0, bound)
         bound = min(2 * bound, longest)
+
+
+def _moved_on(error: redis.RedisError) -> bool:
+    """Whether another connection may find what this one did not: a server that can be reached and written to."""
+    return isinstance(error, MOVED_ON) or ELSEWHERE.search(str(error)) is not None
 
 
 def _milliseconds(seconds: float) -> int:

@@ -7,6 +7,7 @@ Source of the idea: Orekondy, Schiele, Fritz, "Knockoff Nets", CVPR 2019.
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,18 +54,21 @@ def pool_for(spec: ModelSpec, reference: Array, n: int, seed: int) -> Array:
 def natural_images(n: int, shape: tuple[int, ...], *, low: float = 0.0, high: float = 1.0, seed: int = 0) -> Array:
     """Random cuts of random photographs, scaled and mirrored: float32 ``(n, *shape)`` in ``[low, high]``.
 
-    `shape` is ``(1, H, W)`` for greyscale or ``(3, H, W)`` for RGB.
+    `shape` is ``(C, H, W)``: greyscale for one channel, RGB for three, and otherwise the channels of as many cuts as
+    it takes.
     """
-    if len(shape) != 3 or shape[0] not in (1, 3):
-        raise MedwardError(f"natural images have shape (1, H, W) or (3, H, W), got {shape}")
+    if len(shape) != 3 or min(shape) < 1:
+        raise MedwardError(f"natural images have shape (C, H, W), got {shape}")
     channels, height, width = shape
-    photographs = _photographs("L" if channels == 1 else "RGB")
+    own = 1 if channels == 1 else 3  # channels of a cut
+    photographs = _photographs("L" if own == 1 else "RGB")
     rng = np.random.default_rng(seed)
-    images = np.empty((n, height, width, channels), np.uint8)
-    for i, choice in enumerate(rng.integers(len(photographs), size=n)):
+    cuts = np.empty((n * math.ceil(channels / own), height, width, own), np.uint8)
+    for i, choice in enumerate(rng.integers(len(photographs), size=len(cuts))):
         cut = _cut(photographs[choice], height, width, rng)
-        images[i] = cut.reshape(height, width, channels)[:: rng.choice((1, -1)), :: rng.choice((1, -1))]
-    unit = np.moveaxis(images, -1, 1).astype(np.float32) / np.float32(255)
+        cuts[i] = cut.reshape(height, width, own)[:: rng.choice((1, -1)), :: rng.choice((1, -1))]
+    images = np.moveaxis(cuts, -1, 1).reshape(n, -1, height, width)[:, :channels]
+    unit = images.astype(np.float32) / np.float32(255)
     return np.ascontiguousarray(unit * np.float32(high - low) + np.float32(low)).clip(low, high)
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from attacks.benchmarks.base import Task, first_seen, partition, read_known
-from guard.data import Split, image_batch
+from guard.data import Split
+from guard.pixels import image_batch
 
 FILE = "nih_cxr/nih_cxr_64.npz"
 DIGESTS = ("sha256:4997eee82d4d6fb747458e5d4bd967f62d3a7b715e776b3b2ebf49b71ae05b3f",)

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from attacks.benchmarks.base import Task, first_seen, partition, read_known
-from guard.data import Split, image_batch
+from guard.data import Split
+from guard.pixels import image_batch
 
 FILE = "pneumoniamnist/pneumoniamnist.npz"
 DIGESTS = (

@@ -23,9 +23,10 @@ from attacks.ascent import both, decide, stepwise
 from attacks.ball import Ball, FeatureRules, Norm
 from attacks.base import Access, AttackData
 from attacks.checks import ROWS, dead_screens, evasion_flags
-from attacks.surrogate import answered, fit_classifier
+from attacks.surrogate import answered, deciding, fit_classifier
 from attacks.target import AccessDeniedError, Target
 from guard.data import Split
+from guard.decision import at_threshold
 from guard.errors import MedwardError
 from guard.types import Array, ModelSpec
 
@@ -98,7 +99,7 @@ class Scene:
             test=torch.as_tensor(np.asarray(data.test.inputs, np.float32), device=device),
             test_labels=test_labels,
             truth=None if truth is None else torch.as_tensor(truth, device=device),
-            twin=None if twin is None else differentiable(twin.to(device)),
+            twin=None if twin is None else differentiable(twin.to(device), target.spec),
             withheld=withheld,
         )
 
@@ -173,14 +174,18 @@ def fooled(target: Target, inputs: Tensor, labels: Tensor, goal: int | None = No
 def answers(target: Target) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """The target as a black-box search asks it: scores ``(n, K)`` and labels ``(n,)``, NaN and -1 where withheld.
 
-    Probabilities come as their logarithms, which tell small ones apart.
+    Probabilities come as their logarithms, which tell small ones apart; with a threshold the largest is the decision.
     """
+    spec = target.spec
 
     def ask(x: Tensor) -> tuple[Tensor, Tensor]:
         response = target.query(x.cpu().numpy())
-        scores = torch.as_tensor(np.asarray(response.scores, np.float32), device=x.device)
-        if response.output == "probabilities":
-            scores = scores.clamp_min(SMALLEST).log()
+        if spec.threshold is not None:
+            moved = at_threshold(response.scores, response.output, spec.threshold)
+            scores = torch.as_tensor(moved, dtype=torch.float32, device=x.device)
+        else:
+            scores = torch.as_tensor(np.asarray(response.scores, np.float32), device=x.device)
+            scores = scores.clamp_min(SMALLEST).log() if response.output == "probabilities" else scores
         return scores, torch.as_tensor(response.labels, device=x.device)
 
     return ask
@@ -197,7 +202,7 @@ def _gradients(target: Target, craft: Split, device: str, seed: int) -> tuple[nn
     """A network, the decisions ``(n,)`` on the craft rows, and whether the network is a surrogate."""
     x = torch.as_tensor(np.asarray(craft.inputs, np.float32), device=device)
     try:
-        network = differentiable(target.network.to(device))
+        network = differentiable(target.network.to(device), target.spec)
         return network, decide(network, x), False
     except AccessDeniedError:
         spec = target.spec
@@ -221,12 +226,15 @@ def _gradients(target: Target, craft: Split, device: str, seed: int) -> tuple[nn
 
 
 def _taught(target: Target, craft: Split) -> Array:
-    """What the target says of the craft rows as probabilities ``(n, K)``; own labels where it is silent."""
+    """What the target says of the craft rows as probabilities ``(n, K)``; own labels where it is silent.
+
+    The largest is the decision (`deciding`), so that the surrogate's is too.
+    """
     response = target.query(np.asarray(craft.inputs, np.float32))
     labels = response.labels if craft.labels is None else np.where(response.labels < 0, craft.labels, response.labels)
     taught = np.where((labels >= 0)[:, None], np.eye(len(target.spec.classes))[labels], np.nan)
     scored = np.isfinite(response.scores).all(axis=1)
-    taught[scored] = response.probabilities[scored]
+    taught[scored] = deciding(response.probabilities[scored], target.spec)
     return taught
 
 

@@ -21,7 +21,9 @@ __all__ = ["Asker", "Distiller", "Loot", "Strategy", "decide", "distil"]
 class Loot:
     """Inputs ``(n, *shape)`` in the order they were asked; targets ``(n, K)`` say what was learned of each.
 
-    A target is the released probabilities, a label's one-hot row, or NaN where nothing left.
+    A target is the released probabilities, a label's one-hot row, or NaN where nothing left. Where the victim has a
+    threshold, probabilities are moved so that the largest is its decision (`attacks.surrogate.deciding`): a clone's is
+    then the decision it learned, from scores and labels alike.
     """
 
     inputs: Array

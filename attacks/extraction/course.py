@@ -10,9 +10,10 @@ from torch import nn
 
 from attacks.extraction.answers import averaged, clone_targets, views_of
 from attacks.extraction.base import Asker, Loot
+from attacks.surrogate import deciding
 from attacks.target import Response, Target
 from guard.data import Split
-from guard.types import Array
+from guard.types import Array, ModelSpec
 
 
 class Course:
@@ -32,6 +33,11 @@ class Course:
         self._covered = 0
         self._mine = _Rows(len(turns) // views, target)
         self._cover = _Rows(len(own), target)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the victim takes and gives."""
+        return self._target.spec
 
     @property
     def loot(self) -> Loot:
@@ -95,6 +101,7 @@ class _Rows:
 
     def __init__(self, most: int, target: Target) -> None:
         classes = len(target.spec.classes)
+        self._spec = target.spec
         self._inputs = np.empty((most, *target.spec.shape), np.float32)
         self._targets, self._released = np.empty((most, classes)), np.empty((most, classes))
         self._count = 0
@@ -112,7 +119,7 @@ class _Rows:
         own = Response(response.labels[rows], response.scores[rows], response.output)
         new = slice(self._count, self._count + len(inputs))
         self._inputs[new] = inputs
-        self._targets[new] = averaged(clone_targets(own), views)
+        self._targets[new] = averaged(deciding(clone_targets(own), self._spec), views)
         self._released[new] = averaged(own.probabilities, views) if views > 1 else own.probabilities
         self._count += len(inputs)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from attacks.extraction.bayes import posterior_mean
 from attacks.extraction.denoise import denoised
+from guard.decision import decisions, kept_side
 from guard.errors import MedwardError
 from guard.policy import ReleasePolicy
 from guard.release import ReleaseLevels
@@ -38,6 +39,7 @@ class Recovery:
     decimals: int = 2
     top: int = 3
     temperature: float = 1.0
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -57,7 +59,8 @@ class Recovery:
     def recover(self, released: Array, targets: Array, shadow: Array, *, seed: int) -> Array:
         """`targets (n, K)` with an estimate where scores were `released (n, K)`, from the thief's `shadow (m, K)`.
 
-        Rows of which no score left, or every one of which left in full, stay. The largest class stays the largest.
+        Rows of which no score left, or every one of which left in full, stay. The largest class stays the largest, or
+        with a `threshold` the second class on its side of it.
         """
         rows = np.isfinite(released).any(axis=1)
         if self.level is Level.FULL or not rows.any():
@@ -72,9 +75,13 @@ class Recovery:
             found = posterior_mean(spread_rest(seen), known, clean)
         else:
             found = denoised(spread_rest(seen), known, clean, seed=seed)
-        kept = winners(np.nan_to_num(seen, nan=-1.0))
         recovered = targets.copy()
-        recovered[rows] = _keep_winners(found, kept)
+        if self.threshold is None:
+            recovered[rows] = _keep_winners(found, winners(np.nan_to_num(seen, nan=-1.0)))
+        else:
+            positive = decisions(spread_rest(seen), "probabilities", self.threshold) == 1
+            likely = kept_side(found[:, 1], positive, self.threshold)
+            recovered[rows] = np.stack([1 - likely, likely], axis=1)
         return recovered
 
     def simulate(self, clean: Array, seen: Array) -> Array:
@@ -87,6 +94,7 @@ class Recovery:
             top=self.top,
             temperature=self.temperature,
             codebook=book,
+            threshold=self.threshold,
         )
         return release.release(clean, self.level)
 

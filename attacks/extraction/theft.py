@@ -13,12 +13,14 @@ from typing import ClassVar, Literal
 import numpy as np
 from torch import nn
 
+from attacks.adaptive import decided_by
 from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
 from attacks.extraction.answers import own_turns, pulled
 from attacks.extraction.base import Asker, Loot, Strategy, decide, posteriors
 from attacks.extraction.course import Course
 from attacks.extraction.judge import Judge
 from attacks.extraction.recovery import Recovery
+from attacks.surrogate import as_scored, deciding
 from attacks.target import Target
 from guard.errors import MedwardError
 from guard.policy import Policy
@@ -124,7 +126,7 @@ class Theft:
         for stop in sorted({max(1, self.queries >> halvings) for halvings in range(self.points)}):
             course.ask_until(stop, clone, step=self.strategy.step)
             clone = self._learned(asker, course, seed)
-            naive = self._naive(asker, course.public, seed) if self.labelled else None
+            naive = self._naive(asker, course, seed) if self.labelled else None
             judge.note(min(stop, course.spent) if course.ended else stop, clone, naive)
             if course.ended:
                 break
@@ -148,12 +150,16 @@ class Theft:
         clone = asker.learn(loot, epochs=self._effort(loot), seed=seed)
         if clone is None or self.recovery is None:
             return clone
-        targets = self.recovery.recover(course.released, loot.targets, posteriors(clone, loot.inputs), seed=seed)
+        spec = course.spec
+        scored, shadow = (as_scored(each, spec) for each in (loot.targets, posteriors(clone, loot.inputs)))
+        recovery = replace(self.recovery, threshold=spec.threshold)
+        targets = deciding(recovery.recover(course.released, scored, shadow, seed=seed), spec)
         return asker.learn(Loot(loot.inputs, targets), epochs=self._effort(loot), seed=seed)
 
-    def _naive(self, asker: Asker, public: Loot, seed: int) -> nn.Module | None:
-        """What the same code learns from the same inputs without the target."""
-        return asker.learn(public, epochs=self._effort(public), seed=seed)
+    def _naive(self, asker: Asker, course: Course, seed: int) -> nn.Module | None:
+        """What the same code learns from the same inputs without the target; it decides at the public threshold."""
+        learned = asker.learn(course.public, epochs=self._effort(course.public), seed=seed)
+        return None if learned is None else decided_by(learned, course.spec)
 
     def _effort(self, loot: Loot) -> int:
         """Epochs for a clone of so many answers."""

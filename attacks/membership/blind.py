@@ -61,7 +61,7 @@ def statistics(rows: Split) -> Array:
     if x.ndim == 4:
         flat = x.reshape(len(x), -1)
         moments = [flat.mean(axis=1), flat.std(axis=1), flat.min(axis=1), flat.max(axis=1)]
-        moments += [np.abs(np.diff(x, axis=axis)).mean(axis=(1, 2, 3)) for axis in (2, 3)]
+        moments += [np.abs(np.diff(x, axis=axis)).mean(axis=(1, 2, 3)) for axis in (2, 3) if x.shape[axis] > 1]
         quantiles = np.quantile(flat, [0.05, 0.25, 0.5, 0.75, 0.95], axis=1)
         x = np.column_stack([thumbnail(x.mean(axis=1)), *moments, *quantiles])
     return x if rows.labels is None else np.column_stack([x, rows.labels])

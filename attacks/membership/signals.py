@@ -16,6 +16,7 @@ from sklearn.metrics import roc_curve
 from attacks.base import AttackData
 from attacks.target import Response, Target
 from guard.data import Split
+from guard.decision import decisions
 from guard.errors import MedwardError
 from guard.types import Array, Ints, ModelSpec
 
@@ -29,26 +30,29 @@ Mask = NDArray[np.bool_]
 class Channel:
     """How the answers came; all rows ``(copies, n)``, the first copy being the candidate itself.
 
-    `decimals` is how far released probabilities are rounded, None when they are exact.
+    `decimals` is how far released probabilities are rounded, None when they are exact; `threshold` is the operating
+    point that labels are decided at.
     """
 
     decimals: int | None
     released: Mask
     answered: Mask
+    threshold: float | None = None
 
     @classmethod
-    def of(cls, response: Response, copies: int) -> Channel:
+    def of(cls, response: Response, copies: int, threshold: float | None = None) -> Channel:
         """Read it off the answers ``(copies * n,)``, as any client could."""
         released = np.isfinite(response.scores).all(axis=1)
         return cls(
             rounded_to(response.probabilities[released]),
             released.reshape(copies, -1),
             (response.labels >= 0).reshape(copies, -1),
+            threshold,
         )
 
     def coarsen(self, probabilities: Array) -> Array:
         """Exact probabilities ``(..., copies, n, K)`` as this channel would have shown them."""
-        labels = one_hot(probabilities.argmax(axis=-1), probabilities.shape[-1])
+        labels = one_hot(decisions(probabilities, "probabilities", self.threshold), probabilities.shape[-1])
         shown = probabilities if self.decimals is None else probabilities.round(self.decimals)
         return np.where(self.released[..., None], shown, labels)
 
@@ -132,7 +136,7 @@ def ask(target: Target, inputs: Array, seed: int) -> tuple[Channel, Array]:
         if copy == 0:
             rows = rows[np.isnan(answer.scores).any(axis=1)]
     response = Response(labels.reshape(-1), scores.reshape(-1, classes), answer.output)
-    channel = Channel.of(response, copies)
+    channel = Channel.of(response, copies, target.spec.threshold)
     shown = response.probabilities.reshape(scores.shape)
     return channel, np.where(channel.released[..., None], shown, one_hot(labels, classes))
 

@@ -44,6 +44,7 @@ class Provenance(BaseModel):
     shape: tuple[int, ...]
     low: float | None
     high: float | None
+    threshold: float | None = None
     bundle: str
     policy: str
     data: str

@@ -37,7 +37,8 @@ class Certificate(_Record):
     `before` and `after` are measured on the rows that also chose the epoch, so `after` is a little flattering.
     `epsilon` is the radius asked for, in `unit`; methods may train at a larger one (see `settings`). `original` and
     `hardened` are digests of the weights, `data` of the rows (both splits), `files` of what was written beside this.
-    `notes` are what a reader must know besides, such as that nothing was gained.
+    `notes` are what a reader must know besides, such as that nothing was gained. `threshold` is the operating point
+    that decisions were made at in training and measuring, None for the largest class.
     """
 
     method: str
@@ -48,6 +49,7 @@ class Certificate(_Record):
     unit: Literal["input units", "standard deviations of each feature"]
     low: float | None
     high: float | None
+    threshold: float | None = None
     seed: int
     classes: int
     rows: dict[str, int]
@@ -87,11 +89,13 @@ class Hardener(Protocol):
         low: float | None,
         high: float | None,
         seed: int,
+        threshold: float | None = None,
     ) -> Hardened:
         """Train a copy of `network` on `train`, keep the epoch that does best on `selection`.
 
         Inputs are float ``(n, *shape)`` within ``[low, high]`` (None: no bound); both splits need labels.
-        `network` itself is not touched. Raises `MedwardError` for data that does not fit.
+        With a `threshold` (two classes) what is defended is the decision at it. `network` itself is not touched.
+        Raises `MedwardError` for data that does not fit.
         """
         ...
 

@@ -63,7 +63,15 @@ class Method(ABC):
         """The loss that this method trains on."""
 
     def harden(
-        self, network: nn.Module, train: Split, selection: Split, *, low: float | None, high: float | None, seed: int
+        self,
+        network: nn.Module,
+        train: Split,
+        selection: Split,
+        *,
+        low: float | None,
+        high: float | None,
+        seed: int,
+        threshold: float | None = None,
     ) -> Hardened:
         """See `guard.harden.base.Hardener`. Random numbers of the caller's process are left as they were."""
         if not 0 < self.epsilon < math.inf:
@@ -76,8 +84,8 @@ class Method(ABC):
             raise MedwardError(
                 f"selection: shape {tuple(held.x.shape[1:])} is not that of train, {tuple(rows.x.shape[1:])}"
             )
-        student = subject(network, rows.x[:BATCH], self.training.device)
-        teacher = subject(network, rows.x[:BATCH], self.training.device).eval().requires_grad_(False)
+        student = subject(network, rows.x[:BATCH], self.training.device, threshold)
+        teacher = subject(network, rows.x[:BATCH], self.training.device, threshold).eval().requires_grad_(False)
         classes = _width(teacher, rows)
         for each, what in ((rows, "train"), (held, "selection")):
             check_labels(each, classes, what)
@@ -120,6 +128,7 @@ class Method(ABC):
             unit="input units" if rows.x.ndim == 4 else "standard deviations of each feature",
             low=low,
             high=high,
+            threshold=threshold,
             seed=seed,
             classes=classes,
             rows={"train": len(rows), "selection": len(held)},

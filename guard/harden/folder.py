@@ -12,22 +12,25 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from guard.data import Split, image_batch
+from guard.data import Split, checked, tell
 from guard.errors import MedwardError
 from guard.harden.base import Certificate, Hardener
 from guard.harden.subject import BATCH, subject
 from guard.models import callable_model, wrap
-from guard.types import Array, ModelSpec
+from guard.overlap import overlap
+from guard.pixels import batch_of
+from guard.types import Array, Layout, ModelSpec
 
 MODEL, ORIGINAL, WEIGHTS, CERTIFICATE = "model.onnx", "original.onnx", "weights.pt", "certificate.json"
 WRITTEN = (MODEL, ORIGINAL, WEIGHTS, CERTIFICATE)
-SELECTION = ("selection", "val")
+TRAINING, SELECTION = ("train", "data"), ("selection", "val")
 SHARE = 5  # without a selection split, one patient (or row) in so many of each class is set apart
 
 
@@ -39,29 +42,38 @@ def harden(
     *,
     low: float | None = None,
     high: float | None = None,
+    layout: Layout | None = None,
+    bits: int | None = None,
+    threshold: float | None = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> tuple[Certificate, str]:
     """Harden `model`, a torch module or its name ``"package.module:attribute"``, and write the folder `out`.
 
     `splits` needs "train", with labels; epochs are chosen on "selection" or "val", else on a fifth of train. Returns
-    the certificate, and in one sentence which rows were chosen on. uint8 images mean a range of [0, 1] unless `low`,
-    `high` say otherwise. The folder is built beside `out` and renamed: a kill leaves no half-written one, and the
+    the certificate, and in one sentence which rows were chosen on. `layout` and `bits` are those of `guard.protect`,
+    `threshold` is the operating point of a model of two classes. Copies and patients that are on both sides are a note
+    of the certificate. The folder is built beside `out` and renamed: a kill leaves no half-written one, and the
     training starts anew. Raises `MedwardError`.
     """
     network = module(model)
-    train, selection, chosen_on = divided(splits, seed)
-    if train.inputs.dtype == np.uint8 and train.inputs.ndim >= 3:
-        low, high = (0.0 if low is None else low), (1.0 if high is None else high)
-    train, selection = (_floats(split, low, high) for split in (train, selection))
+    used = {name: _numbered(name, splits[name]) for name in (*TRAINING, *SELECTION) if name in splits}
+    train, selection, chosen_on = divided({**splits, **used}, seed)
+    train, selection = (
+        replace(split, inputs=batch_of(split.inputs, low=low, high=high, layout=layout, bits=bits)[0])
+        for split in (train, selection)
+    )
+    tell({"train": train, "selection": selection}, None, low=low, high=high)
     with replaced(out, overwrite=overwrite) as build:
-        hardened = method.harden(network, train, selection, low=low, high=high, seed=seed)
+        hardened = method.harden(network, train, selection, low=low, high=high, seed=seed, threshold=threshold)
         sample = np.asarray(train.inputs[:BATCH], np.float32)
         for net, file in ((network, ORIGINAL), (hardened.network, MODEL)):
             _export(net, sample, build / file, hardened.certificate)
         torch.save({name: value.cpu() for name, value in hardened.network.state_dict().items()}, build / WEIGHTS)
         files = {name: hashlib.sha256((build / name).read_bytes()).hexdigest() for name in (MODEL, ORIGINAL, WEIGHTS)}
-        certificate = hardened.certificate.model_copy(update={"files": files})
+        shared = overlap(train, selection).sentence("train", "the rows that epochs are chosen on")
+        notes = (*hardened.certificate.notes, *([shared] if shared else []))
+        certificate = hardened.certificate.model_copy(update={"files": files, "notes": notes})
         (build / CERTIFICATE).write_text(certificate.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return certificate, chosen_on
 
@@ -81,7 +93,7 @@ def divided(splits: Mapping[str, Split], seed: int) -> tuple[Split, Split, str]:
 
     Without a selection split a part of train is set apart, by patient where patients are known, stratified by class.
     """
-    train = splits.get("train", splits.get("data"))
+    train = next((splits[name] for name in TRAINING if name in splits), None)
     if train is None:
         raise MedwardError(f'hardening needs a split "train"; the data has {", ".join(splits)}')
     for name in SELECTION:
@@ -196,11 +208,17 @@ def _export(network: nn.Module, sample: Array, file: Path, of: Certificate) -> N
     (file.parent / written.file).rename(file)
 
 
-def _floats(split: Split, low: float | None, high: float | None) -> Split:
-    """8-bit images as float32 in ``[low, high]``; anything else as it is."""
-    if split.inputs.dtype != np.uint8 or split.inputs.ndim < 3 or low is None or high is None:
-        return split
-    return Split(image_batch(split.inputs, low=low, high=high), split.labels, split.patients)
+def _numbered(name: str, split: object) -> Split:
+    """`split` with labels that are class numbers: a network has no names."""
+    try:
+        rows = checked(split)
+        if rows.names is not None:
+            raise MedwardError(
+                "labels are names, and a network's scores have none; give the number of each one's score, from 0"
+            )
+    except MedwardError as error:
+        raise MedwardError(f"{name}: {error}") from None
+    return rows
 
 
 def _kind(model: object, found: object) -> str:

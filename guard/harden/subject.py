@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from guard.data import Split
+from guard.decision import checked_threshold, threshold_odds
 from guard.errors import MedwardError
 from guard.harden.inner import still
 from guard.models.base import first_line
@@ -25,13 +26,15 @@ BATCH = 256
 class Scoring(nn.Module):
     """Any classifier as a module from inputs to logits ``(n, K)``.
 
-    Hugging Face outputs are opened; with `logarithm` the net gives probabilities, whose logarithms are logits.
+    Hugging Face outputs are opened; with `logarithm` the net gives probabilities, whose logarithms are logits. The
+    second of two logits is lowered by `border`, the log odds of an operating point: the largest is the decision.
     """
 
-    def __init__(self, net: nn.Module, *, logarithm: bool = False) -> None:
+    def __init__(self, net: nn.Module, *, logarithm: bool = False, border: float = 0.0) -> None:
         super().__init__()
         self.net = net
         self.logarithm = logarithm
+        self.border = border
 
     def forward(self, x: Tensor) -> Tensor:
         """Inputs ``(n, *shape)`` to logits ``(n, K)``."""
@@ -40,7 +43,8 @@ class Scoring(nn.Module):
         if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(x):
             kind = tuple(scores.shape) if isinstance(scores, Tensor) else type(found).__name__
             raise MedwardError(f"model: must return a tensor (n, classes), or something with .logits, got {kind}")
-        return scores.clamp_min(TINY).log() if self.logarithm else scores
+        logits = scores.clamp_min(TINY).log() if self.logarithm else scores
+        return logits - logits.new_tensor([0.0, self.border]) if self.border else logits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +87,8 @@ class Rows:
         return Rows(x=self.x[index], y=self.y[index])
 
 
-def subject(network: nn.Module, sample: Tensor, device: str) -> Scoring:
-    """A trainable copy of `network` on `device`, tried on the rows `sample`.
+def subject(network: nn.Module, sample: Tensor, device: str, threshold: float | None = None) -> Scoring:
+    """A trainable copy of `network` on `device`, tried on the rows `sample`; `threshold` is its operating point.
 
     Weights that are frozen stay so, unless all are: then all are trained. Scores that are non-negative with rows
     that sum to one are taken for probabilities. Raises `MedwardError` when the copy cannot be made or run.
@@ -108,6 +112,8 @@ def subject(network: nn.Module, sample: Tensor, device: str) -> Scoring:
         raise MedwardError(f"model: needs a score for each of two or more classes, got {scores.shape[1]}")
     sums = scores.sum(dim=1)
     made.logarithm = bool((scores >= 0).all() and (sums - 1).abs().max() < 1e-3)
+    chosen = checked_threshold(threshold, scores.shape[1])
+    made.border = 0.0 if chosen is None else threshold_odds(chosen)
     return made
 
 

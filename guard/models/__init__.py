@@ -60,6 +60,8 @@ def wrap(
 ) -> WrappedModel:
     """Wrap a trained classifier; `spec` is checked on `sample`, benign inputs ``(n, *shape)`` as the caller has them.
 
+    Models are run on the first `SAMPLE_ROWS` of them; the exported form of an estimator is compared on all.
+
     `x` is a module, an estimator, a callable on batches, a path ``*.onnx`` or ``*.skops``, or the name
     ``"package.module:attribute"`` of any of these. `features` names the layer (torch: its output) or ONNX
     output that monitors watch; default: the input of the last ``nn.Linear``, the ONNX output "features", else
@@ -70,13 +72,13 @@ def wrap(
     """
     kinds.check_task(spec.name, task)
     check_spec(spec)
-    raw = np.array(sample)[:SAMPLE_ROWS]
-    probe = spec.check(raw)
+    rows = spec.check(sample)
+    probe, raw = rows[:SAMPLE_ROWS], np.asarray(sample)[:SAMPLE_ROWS]
     adapter, x = _adapter(x)
     known = adapter.describe(x)
     check_names(spec.name, spec.classes, known.get("classes"))
     try:
-        model: Any = adapter.adapt(x, spec, probe, features)
+        model: Any = adapter.adapt(x, spec, rows, features)
         outputs = model.predict(probe)
     except MedwardError:
         raise

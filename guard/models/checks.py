@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from guard.errors import MedwardError
 from guard.models.kinds import check_shape
+from guard.names import alike, folded
 from guard.types import Array, ModelSpec, Outputs
 
 TOLERANCE = 1e-3  # how far a row of probabilities may sum from 1
@@ -25,7 +25,7 @@ def check_spec(spec: ModelSpec) -> None:
         wanted = "(C, H, W)" if axes == 3 else "(D,)"
         hint = "; add the channel axis: reshape to (n, 1, H, W)" if axes == 3 and len(spec.shape) == 2 else ""
         raise MedwardError(f"spec: the shape of {spec.modality} inputs is {wanted}, got {spec.shape}{hint}")
-    if len(spec.classes) < 2 or len({folded(each) for each in spec.classes}) != len(spec.classes):
+    if len(spec.classes) < 2 or alike(spec.classes):
         raise MedwardError(
             f"spec: classes must be two or more names that a reader can tell apart, got {list(spec.classes)}"
         )
@@ -50,11 +50,6 @@ def check_names(name: str, said: Sequence[str], known: Sequence[str] | None) -> 
             f"{name}: the model itself calls its classes {', '.join(map(str, known))}, in this order, and the names "
             f"given put {moved[0]!r} in another place; leave --classes out, or give new names in the model's own order"
         )
-
-
-def folded(name: str) -> str:
-    """A class name as a reader tells it from others."""
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def check_scores(scores: object, spec: ModelSpec) -> None:
@@ -105,6 +100,13 @@ def check_agreement(original: Outputs, exported: Outputs, what: str) -> None:
         difference = float(np.abs(a - b).max()) if a.shape == b.shape else np.inf
         if not difference <= bound:
             raise MedwardError(f"{what}: {name} differ from the model's own by {difference:.3g}, bound {bound:.3g}")
+
+
+def check_decisions(original: Outputs, exported: Outputs, spec: ModelSpec, what: str) -> None:
+    """Refuse an exported model that decides any row otherwise: equal probabilities of a forest round to either side."""
+    differ = int((spec.decide(original.scores) != spec.decide(exported.scores)).sum())
+    if differ:
+        raise MedwardError(f"{what}: {differ} of {len(original.scores)} decisions differ from the model's own")
 
 
 def in_batches(forward: Callable[[Array], list[Array]], inputs: Array, size: int, *, pad: bool = False) -> list[Array]:

@@ -59,16 +59,20 @@ def check_fidelity(model: Predicts, probe: Array, raw: NDArray[np.generic]) -> N
 
 
 def check_own(spec: ModelSpec, scores: Array, own: Ints | None) -> None:
-    """Refuse `scores (n, K)` whose decisions are not the model's `own (n,)`; None has nothing to compare."""
+    """Refuse `scores (n, K)` whose decisions are not the model's `own (n,)`; None has nothing to compare.
+
+    Where an operating point is said the model may decide by that already, or by its largest score as libraries do.
+    """
     if own is None:
         return
-    differ = int((decided(scores) != own).sum())
-    if differ:
+    by_score = np.argmax(scores, axis=1)
+    differ = int((by_score != own).sum())
+    if differ and (spec.threshold is None or (spec.decide(scores) != own).any()):
         raise MedwardError(
             f"{spec.name}: {differ} of {len(own)} decisions differ from the model's own predict on these rows; it "
             "decides by more than its largest score (a threshold of its own, another rule), or in float64 what float32 "
-            "cannot tell apart: guard the estimator inside (model.estimator_), or calibrate it "
-            "(CalibratedClassifierCV), or fit it on X.astype(numpy.float32)"
+            "cannot tell apart: say its threshold (--threshold), guard the estimator inside (model.estimator_), "
+            "calibrate it (CalibratedClassifierCV), or fit it on X.astype(numpy.float32)"
         )
 
 
@@ -78,7 +82,7 @@ def same(spec: ModelSpec, how: str, first: Array, again: Array) -> None:
         raise MedwardError(f"{spec.name}: {len(first)} inputs gave {len(again)} rows of scores when {how}")
     apart = np.abs(first - again).max(axis=1)
     if not (apart <= TOLERANCE * np.maximum(1.0, np.abs(first).max(axis=1))).all():
-        differ = int((decided(first) != decided(again)).sum())
+        differ = int((spec.decide(first) != spec.decide(again)).sum())
         because = (
             "it draws random numbers or remembers what it was asked; switch that off (dropout, a counter, a cache)"
             if how == "asked again"
@@ -89,11 +93,6 @@ def same(spec: ModelSpec, how: str, first: Array, again: Array) -> None:
             f"{spec.name}: the same rows {how} get other scores, {differ} of {len(first)} decisions differ and scores "
             f"by up to {float(apart.max()):.3g}: {because}"
         )
-
-
-def decided(scores: Array) -> Ints:
-    """The class ``(n,)`` of each row's largest score."""
-    return np.asarray(np.argmax(scores, axis=1), np.int64)
 
 
 def _predicted(model: Predicts, rows: Array, how: str) -> Array:

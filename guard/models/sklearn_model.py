@@ -64,7 +64,9 @@ class SklearnModel:
             try:
                 data = to_onnx(self.estimator, self.sample)
                 written = onnx_model.load(data, self.spec, NAMES)
-                checks.check_agreement(self.predict(self.sample), written.predict(self.sample), "model.onnx")
+                original, exported = self.predict(self.sample), written.predict(self.sample)
+                checks.check_agreement(original, exported, "model.onnx")
+                checks.check_decisions(original, exported, self.spec, "model.onnx")
             except MedwardError as error:
                 reason = str(error)
             else:

@@ -148,6 +148,7 @@ def as_torch_model(
             net, original = copy.deepcopy(x).float(), called(x)
         except Exception as error:  # a user's module can raise nearly anything
             raise MedwardError(f"{spec.name}: cannot be copied to float32: {first_line(error)}") from error
+    sample = sample[:BATCH]
     module = headed(called(net), net, features, sample)
     return TorchModel(spec=spec, module=module, sample=sample, original=original)
 

@@ -165,5 +165,5 @@ def _waves(rows: Array, frequencies: Array) -> Array:
 
 def _median_distance(rows: Array, most: int = 300) -> float:
     some = rows[:most]
-    squares = ((some[:, None] - some[None]) ** 2).sum(axis=2)[np.triu_indices(len(some), 1)]
+    squares = np.concatenate([((some[i] - some[i + 1 :]) ** 2).sum(axis=1) for i in range(len(some))])
     return max(float(np.sqrt(np.median(squares))) if len(squares) else 1.0, 1e-6)

@@ -14,8 +14,11 @@ bytes, model and release give the same answer, and a finer answer names the labe
 calibration or release forgets what may be repeated; it gives back no bit.
 
 Charged is what is released. What others withhold costs nothing, and that the budget withholds follows from its own
-count and tells nothing of the input. Counts are whole thousandths of a bit, rounded up, so that sums are exact. Days
-are UTC days of the clock handed in; one that runs backwards gives nothing back.
+count and tells nothing of the input. Counts are whole thousandths of a bit, rounded up, so that sums are exact.
+
+Days are UTC days of the clock handed in, and clocks jump. Each of the last `DAYS` days that were spent on keeps its own
+count, so a clock that jumps to and fro finds on either side what was spent there, and a wrong one locks nobody out once
+it is right again. Going back to a day without a count gives nothing back: it takes over the count of the day left.
 """
 
 from __future__ import annotations
@@ -23,13 +26,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from guard.errors import MedwardError
 from guard.policy import BudgetPolicy
 from guard.types import Action, Level, Principal, Verdict
 
 MEMORY = 16
+DAYS = 8
 UNIT = 1000  # thousandths of a bit
 DAY = 86400.0
 Offers = tuple[tuple[Level, float], ...]
@@ -37,13 +41,17 @@ Offers = tuple[tuple[Level, float], ...]
 
 
 class LeakState(TypedDict):
-    """One account: what released its answers, the last day, thousandths of bits on it and ever, the last answers."""
+    """One account: what released its answers, its day, thousandths of bits on it and ever, the last answers.
+
+    `others` are the days before it that something was spent on, latest last, each with what was spent.
+    """
 
     release: str
     day: int
     today: int
     total: int
     recent: list[list[str]]
+    others: NotRequired[list[list[int]]]  # missing in states that older versions wrote
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,8 @@ class Leakage:
     """The budget of one account; pure, state in, state out.
 
     `daily` and `total` are limits in bits, 0 for none. `release` names the model, its calibration and the release
-    settings. Guarantee: the bits charged never exceed a limit, on any UTC day and ever, and no bit is given back.
+    settings. Guarantee: the bits charged never exceed a limit, ever and on any UTC day (of the last `DAYS` the clock
+    has said), and no bit is given back.
     """
 
     daily: float = 0.0
@@ -75,14 +84,14 @@ class Leakage:
 
     def start(self) -> LeakState:
         """An account that was told nothing."""
-        return LeakState(release=self.release, day=0, today=0, total=0, recent=[])
+        return LeakState(release=self.release, day=0, today=0, total=0, recent=[], others=[])
 
     def resume(self, state: LeakState | None, day: int) -> LeakState:
         """`state` on `day`; under another release it keeps what was spent and forgets what may be repeated."""
         state = self.start() if state is None else state
         if state["release"] != self.release:
             state = LeakState({**state, "release": self.release, "recent": []})
-        return LeakState({**state, "day": day, "today": 0}) if day > state["day"] else state
+        return state if day == state["day"] else _turned(state, day)
 
     def allowed(self, state: LeakState, ask: Ask) -> Level:
         """The finest of the offers that still fits."""
@@ -100,11 +109,12 @@ class Leakage:
         told = level.label if cost else _told(state, ask.digest) or level.label
         recent = [each for each in state["recent"] if each[0] != ask.digest]
         return LeakState(
-            release=state["release"],
-            day=state["day"],
-            today=state["today"] + cost,
-            total=state["total"] + cost,
-            recent=[*recent, [ask.digest, told]][-MEMORY:],
+            {
+                **state,
+                "today": state["today"] + cost,
+                "total": state["total"] + cost,
+                "recent": [*recent, [ask.digest, told]][-MEMORY:],
+            }
         )
 
     def step(self, state: LeakState | None, day: int, asks: Sequence[Ask]) -> tuple[LeakState, list[Level]]:
@@ -171,7 +181,9 @@ def budgets_for(policy: BudgetPolicy, principal: Principal, release: str) -> dic
 
 
 def utc_day(seconds: float) -> int:
-    """The number of the UTC day at `seconds` of Unix time."""
+    """The number of the UTC day at `seconds` of Unix time. Raises `MedwardError` for a clock that says no number."""
+    if not math.isfinite(seconds):
+        raise MedwardError(f"clock: expected a finite number of Unix seconds, got {seconds}")
     return math.floor(seconds / DAY)
 
 
@@ -179,6 +191,15 @@ def _action(ask: Ask, level: Level) -> Action:
     if level <= ask.finest:
         return Action.ALLOW
     return Action.WITHHOLD if level is Level.WITHHELD else Action.COARSEN
+
+
+def _turned(state: LeakState, day: int) -> LeakState:
+    """`state` on another `day`, with what was spent on it; else nothing on a later, the last day's on an earlier."""
+    spent = {each: bits for each, bits in [*state.get("others", []), [state["day"], state["today"]]] if bits}
+    today = spent.pop(day, 0 if day > state["day"] else state["today"])
+    return LeakState(
+        {**state, "day": day, "today": today, "others": [list(each) for each in spent.items()][-(DAYS - 1) :]}
+    )
 
 
 def _told(state: LeakState, digest: str) -> str | None:

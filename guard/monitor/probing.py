@@ -1,5 +1,8 @@
 """Boundary probing: how near a model's two best classes are to each other, small being strange.
 
+A model with an operating point is undecided at its threshold, so there scores are log odds from the threshold
+(`ModelSpec.judged`), and the gap is the distance to it.
+
 Query-based evasion and active thieves ask where the model is undecided, far more often than patients are. The margin of
 one answer is a fixed function of the input, so its calibration-conditional p-values (`Thresholds` of minus the margin)
 are bet on as the screens' are, with the same guarantee. Who asks about undecided patients alone looks the same.

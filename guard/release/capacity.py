@@ -87,6 +87,15 @@ def top_bits(classes: int, decimals: int, top: int) -> float:
     return min(log2(ordinary + tied), rounded_bits(classes, decimals))
 
 
+def side_bits(decimals: int) -> float:
+    """log2 (10^decimals + 1): ``round_keeping_side`` releases one step of the second class, which says all the rest.
+
+    The first class is what is missing to 1, the label the side of the threshold, and which classes are among the
+    largest and so shown at level top follows from the step too.
+    """
+    return log2(10**decimals + 1)
+
+
 def code_bits(classes: int, codes: int) -> float:
     """log2 (m + K): one of m codes, each of which has one winner, or a label alone."""
     return log2(codes + classes)

@@ -1,4 +1,4 @@
-"""Release levels, from the model's own scores to nothing. Wherever scores leave, the same classes are largest."""
+"""Release levels, from the model's own scores to nothing. Whatever leaves says the same decision."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from guard.decision import decisions
 from guard.errors import MedwardError
 from guard.release import capacity
 from guard.release.quantise import Codebook
-from guard.release.rounding import round_keeping_winners
-from guard.release.scores import probabilities, winners
+from guard.release.rounding import round_keeping_side, round_keeping_winners
+from guard.release.scores import NDArrayBool, probabilities, winners
 from guard.release.temperature import tempered
 from guard.release.topk import keep_top
 from guard.types import Array, Ints, Level, OutputKind
@@ -23,7 +24,9 @@ class ReleaseLevels:
     """The output filter; deterministic, so an input asked again gets the same answer again.
 
     Guarantee: `winners` of what is released equals `winners` of the model's scores, NaN aside. `decimals` is for the
-    levels rounded and top, `top` for top, `codebook` for codes, and `temperature` for every level but full.
+    levels rounded and top, `top` for top, `codebook` for codes, and `temperature` for every level but full. With a
+    `threshold` (two classes) the guarantee is instead that a client who compares the second class with it decides as
+    the model does; at top that class may be hidden where it is not decided.
     """
 
     output: OutputKind
@@ -31,11 +34,12 @@ class ReleaseLevels:
     top: int = 3
     temperature: float = 1.0
     codebook: Codebook | None = None
+    threshold: float | None = None
     name: str = "release"
 
     def labels(self, scores: Array) -> Ints:
-        """The model's own decision ``(n,)``: the first largest class."""
-        return np.asarray(np.argmax(scores, axis=1), np.int64)
+        """The model's own decision ``(n,)``: the first largest class, or the side of the threshold."""
+        return decisions(scores, self.output, self.threshold)
 
     def release(self, scores: Array, level: Level) -> Array:
         """Scores at `level`: the model's own, coarse probabilities, or NaN.
@@ -47,11 +51,14 @@ class ReleaseLevels:
             return scores
         if level >= Level.LABEL:
             return np.full(np.shape(scores), np.nan)
-        best = winners(scores)
-        likely = tempered(scores, self.output, self.temperature)
+        best = self._best(scores)
+        likely = tempered(scores, self.output, self.temperature, self.threshold)
         if level is Level.CODES:
-            return self._codes.nearest(likely, best)
-        rounded = round_keeping_winners(likely, best, self.decimals)
+            return self._codes.nearest(likely, best, self.threshold)
+        if self.threshold is None:
+            rounded = round_keeping_winners(likely, best, self.decimals)
+        else:
+            rounded = round_keeping_side(likely, best[:, 1], self.threshold, self.decimals)
         return rounded if level is Level.ROUNDED else keep_top(rounded, best, self.top)
 
     def bits(self, scores: Array, level: Level) -> float:
@@ -59,6 +66,8 @@ class ReleaseLevels:
         classes = scores.shape[1]
         if level is Level.FULL:
             return capacity.full_bits(classes, 8 * scores.dtype.itemsize)
+        if self.threshold is not None and level in (Level.ROUNDED, Level.TOP):
+            return capacity.side_bits(self.decimals)
         if level is Level.ROUNDED:
             return capacity.rounded_bits(classes, self.decimals)
         if level is Level.TOP:
@@ -71,6 +80,12 @@ class ReleaseLevels:
         """What a row may leave as, finest first, with bits: `level` or, when a budget asks for less, its label."""
         levels = (each for each in sorted({level, Level.LABEL}) if level <= each < Level.WITHHELD)
         return tuple((each, self.bits(scores, each)) for each in levels)
+
+    def _best(self, scores: Array) -> NDArrayBool:
+        """The classes ``(n, K)`` that must stay what they are: the largest, or with a threshold the one decided."""
+        if self.threshold is None:
+            return winners(scores)
+        return np.asarray(self.labels(scores)[:, None] == np.arange(np.shape(scores)[1]))
 
     @property
     def _codes(self) -> Codebook:

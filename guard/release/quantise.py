@@ -6,7 +6,8 @@ copies fall to either side of the border between two codes.
 
 Codes are found class by class in increments: the group with the largest squared error is split in half along its
 widest coordinate, and Lloyd's steps then settle them. Every code averages `LEAST` rows or more: it tells of no single
-patient. Where the model ties, or a class had too few rows for a code, only the label leaves.
+patient. Where the model ties, or a class had too few rows for a code, only the label leaves. With a threshold a row's
+class is the decision, and so is a code's.
 
 Reference: in the spirit of ModelGuard-S: Tang et al., "ModelGuard: information-theoretic defense against model
 extraction attacks", USENIX Security 2024, sec. 5.
@@ -19,8 +20,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from guard.decision import decisions
 from guard.errors import MedwardError
-from guard.release.rounding import round_keeping_winners
+from guard.release.rounding import round_keeping_side, round_keeping_winners
 from guard.release.scores import NDArrayBool, winners
 from guard.types import Array, Ints
 
@@ -37,23 +39,31 @@ class Codebook:
     codes: Array
 
     @classmethod
-    def fit(cls, outputs: Array, size: int) -> Codebook:
+    def fit(cls, outputs: Array, size: int, threshold: float | None = None) -> Codebook:
         """At most `size` codes per class for benign probabilities ``outputs (n, K)``; no randomness."""
         rows = np.asarray(outputs, np.float64)
-        best = winners(rows)
-        alone, labels = best.sum(axis=1) == 1, best.argmax(axis=1)
+        labels = decisions(rows, "probabilities", threshold)
+        alone = winners(rows).sum(axis=1) == 1 if threshold is None else np.ones(len(rows), bool)
         found = []
         for each in range(rows.shape[1]):
             mine = rows[alone & (labels == each)]
             if len(mine) >= LEAST:
                 means = _centroids(mine, size)
                 own = np.broadcast_to(np.arange(rows.shape[1]) == each, means.shape)
-                found.append(np.unique(round_keeping_winners(means, own, DECIMALS), axis=0))
-        return cls(np.concatenate([np.zeros((0, rows.shape[1])), *found]))
+                if threshold is None:
+                    means = round_keeping_winners(means, own, DECIMALS)
+                else:
+                    means = round_keeping_side(means, own[:, 1], threshold, DECIMALS)
+                found.append(np.unique(means, axis=0))
+        codes = np.concatenate([np.zeros((0, rows.shape[1])), *found])
+        return cls(codes[winners(codes).sum(axis=1) == 1])
 
-    def nearest(self, values: Array, best: NDArrayBool) -> Array:
-        """The code ``(n, K)`` next to each row of probabilities `values` with the same largest class, else NaN."""
-        owners, labels = self.codes.argmax(axis=1), best.argmax(axis=1)
+    def nearest(self, values: Array, best: NDArrayBool, threshold: float | None = None) -> Array:
+        """The code ``(n, K)`` next to each row of probabilities `values` that decides the same class, else NaN.
+
+        `best (n, K)` masks the classes of a row; one with several has no code.
+        """
+        owners, labels = decisions(self.codes, "probabilities", threshold), best.argmax(axis=1)
         alone = best.sum(axis=1) == 1
         released = np.full(values.shape, np.nan)
         for each in np.unique(labels[alone]):

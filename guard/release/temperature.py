@@ -1,7 +1,8 @@
 """Temperature: probabilities made softer or sharper, in the same order.
 
 A calibration tool more than a defense: whoever knows T, or guesses it, undoes it by taking the power T. It hides
-something only before a coarse release, since rounding then cuts elsewhere.
+something only before a coarse release, since rounding then cuts elsewhere. With a threshold it is the distance from
+the threshold, in log odds, that is divided by T, so that no row changes sides.
 
 Reference: Guo, Pleiss, Sun, Weinberger, "On calibration of modern neural networks", ICML 2017, sec. 4.2.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from guard.decision import decisions, kept_side, positive_odds, threshold_odds
 from guard.errors import MedwardError
 from guard.release.scores import probabilities, winners
 from guard.types import Array, Ints, OutputKind
@@ -18,12 +20,15 @@ LOWEST, HIGHEST = 0.05, 20.0
 STEPS = 60  # of the bisection
 
 
-def tempered(scores: Array, output: OutputKind, temperature: float = 1.0) -> Array:
+def tempered(scores: Array, output: OutputKind, temperature: float = 1.0, threshold: float | None = None) -> Array:
     """Scores ``(n, K)`` as float64 probabilities at `temperature`: proportional to p^(1 / T), each row summing to 1.
 
     Guarantee: the winners of each row are those of `scores`, also where floating point can no longer tell them
-    from the next class.
+    from the next class. With a `threshold` what is kept is the decision instead: the second class reads as at least
+    `threshold` where that is decided, and only there.
     """
+    if threshold is not None:
+        return _tempered_about(threshold, scores, output, temperature)
     best = winners(scores)
     if output == "logits":
         powers = probabilities(np.asarray(scores, np.float64) / temperature, output)
@@ -34,21 +39,34 @@ def tempered(scores: Array, output: OutputKind, temperature: float = 1.0) -> Arr
     return np.asarray(np.where(best, top, np.minimum(likely, np.nextafter(top, -np.inf))))
 
 
-def fit_temperature(scores: Array, labels: Ints, output: OutputKind) -> float:
+def _tempered_about(threshold: float, scores: Array, output: OutputKind, temperature: float) -> Array:
+    """Probabilities ``(n, 2)`` whose log odds lie 1 / T times as far from the threshold's, on the same side."""
+    border = threshold_odds(threshold)
+    odds = border + (positive_odds(scores, output) - border) / temperature
+    likely = kept_side(np.exp(-np.logaddexp(0.0, -odds)), decisions(scores, output, threshold) == 1, threshold)
+    return np.stack([1 - likely, likely], axis=1)
+
+
+def fit_temperature(scores: Array, labels: Ints, output: OutputKind, threshold: float | None = None) -> float:
     """The T between `LOWEST` and `HIGHEST` under which ``labels (n,)`` are likeliest given ``scores (n, K)``.
 
-    The negative log-likelihood is convex in 1 / T, so its slope, E[z] - z_y on average with z the logits, has one
-    sign change and bisection finds it. Raises `MedwardError` without rows, or for a label that is no class.
+    The negative log-likelihood is convex in 1 / T, so its slope, E[z] - z_y on average with z what T divides (the
+    logits, or with a `threshold` their distance from it), has one sign change and bisection finds it.
+    Raises `MedwardError` without rows, or for a label that is no class.
     """
     n, classes = scores.shape
     if n == 0 or len(labels) != n or labels.min() < 0 or labels.max() >= classes:
         raise MedwardError(f"temperature: needs rows, each with a label from 0 to {classes - 1}, got {n} rows")
     likely = np.clip(probabilities(scores, output), 1e-30, None)
     logits = np.log(likely) if output == "probabilities" else np.asarray(scores, np.float64)
+    border = np.zeros(classes)
+    if threshold is not None:
+        border[1] = threshold_odds(threshold)
+    logits = logits - border
     low, high = 1 / HIGHEST, 1 / LOWEST
     for _ in range(STEPS):
         middle = (low + high) / 2
-        expected = (probabilities(logits * middle, "logits") * logits).sum(axis=1)
+        expected = (probabilities(logits * middle + border, "logits") * logits).sum(axis=1)
         if float((expected - logits[np.arange(n), labels]).mean()) > 0:
             high = middle
         else:

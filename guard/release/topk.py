@@ -15,7 +15,7 @@ from guard.types import Array
 def keep_top(values: Array, best: NDArrayBool, k: int) -> Array:
     """`values (n, K)` where they are among a row's k largest or in the mask `best (n, K)`; NaN elsewhere.
 
-    `best` must hold a row's largest values. What leaves depends on `values` alone.
+    `best` must hold a row's largest values, or the class it decides. What leaves depends on `values` and `best` alone.
     """
     order = np.argsort(-values, axis=1, kind="stable")
     places = np.argsort(order, axis=1, kind="stable")

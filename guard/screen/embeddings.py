@@ -48,7 +48,8 @@ def texture(inputs: Any, outputs: Any, xp: Any = np) -> Any:
     """Log energies ``(n, C * 3 * (1 + bands))`` of what finer and finer blurs leave out, in three statistics.
 
     Per channel and band: mean square, mean absolute value, and mean square of the neighbour difference, which
-    separates grain (a perturbation, sensor noise) from edges (anatomy).
+    separates grain (a perturbation, sensor noise) from edges (anatomy). Neighbours are above one another, in images of
+    one line beside one another; a single pixel has none.
     """
     parts = []
     smooth = inputs
@@ -61,7 +62,8 @@ def texture(inputs: Any, outputs: Any, xp: Any = np) -> Any:
 
 
 def _energies(band: Any, xp: Any) -> list[Any]:
-    step = band[:, :, 1:, :] - band[:, :, :-1, :]
+    lines = band if band.shape[2] > 1 else band.swapaxes(2, 3)
+    step = lines[:, :, 1:, :] - lines[:, :, :-1, :] if lines.shape[2] > 1 else lines
     return [
         xp.log(xp.mean(band * band, axis=(2, 3)) + FLOOR),
         xp.log(xp.mean(xp.abs(band), axis=(2, 3)) + FLOOR**0.5),

@@ -4,7 +4,7 @@ Coordinates are centred and scaled robustly; those of tables then pass through a
 skewed and a few benign outliers would set the scale of everything. The covariance is pooled over classes and shrunk
 to its diagonal by the weight under which rows left out are likeliest, for what gives a perturbation away are the
 directions in which benign data hardly vary, and too much shrinkage hides them. The class of a row is the model's own
-decision.
+decision: scores come as `ModelSpec.judged` gives them, the largest being what is decided.
 
 Reference: Lee, Lee, Lee, Shin, "A simple unified framework for detecting out-of-distribution samples and
 adversarial attacks", NeurIPS 2018, eq. 1-2; Friedman, "Regularized discriminant analysis", JASA 1989, for choosing
@@ -61,8 +61,7 @@ class Mahalanobis:
             for label in range(classes):
                 if (decided == label).sum() >= MIN_CLASS_ROWS:
                     means[label] = z[decided == label].mean(axis=0)
-        values, vectors = np.linalg.eigh(shrunk_covariance(z - means[decided]))
-        return cls(name=name, center=center, spread=spread, means=means, whitening=vectors / np.sqrt(values))
+        return cls(name=name, center=center, spread=spread, means=means, whitening=whitening_matrix(z - means[decided]))
 
     def score(self, inputs: Any, outputs: Any, xp: Any = np) -> Any:
         """Log distance ``(n,)`` from the mean of the decided class."""
@@ -101,6 +100,74 @@ def robust_scale(name: str, z: Array) -> tuple[Array, Array]:
     spread = np.maximum((high - low) / 1.349, z.std(axis=0) / 10)
     floor = 1e-6 * (1 + np.abs(center)) if name == "rows" else max(0.1 * float(np.median(spread)), 1e-6)
     return center, np.maximum(spread, floor)
+
+
+def whitening_matrix(centred: Array) -> Array:
+    """W ``(d, d)`` with W W^T the inverse of the shrunk covariance of centred rows ``(n, d)``.
+
+    Where there are more columns than rows, the covariance is a diagonal and a few directions, and costs as much.
+    """
+    if centred.shape[1] <= len(centred):
+        values, vectors = np.linalg.eigh(shrunk_covariance(centred))
+        return np.asarray(vectors / np.sqrt(values))
+    folds = [
+        (np.delete(centred, fold, axis=0), centred[fold])
+        for fold in np.array_split(np.arange(len(centred)), min(FOLDS, len(centred)))
+    ]
+    fitted = [(WideCovariance.of(rest), rows) for rest, rows in folds]
+    best = max(SHRINKAGE, key=lambda weight: sum(wide.likelihood(rows, weight) for wide, rows in fitted))
+    return WideCovariance.of(centred).whitening(best)
+
+
+@dataclass(frozen=True, slots=True)
+class WideCovariance:
+    """The covariance `blend` of rows X ``(n, d)``, d > n, never written out: diag(D) + a X^T X, a = (1 - weight) / n.
+
+    With V = D^-1/2 X^T everything is said by V V^T, whose eigenvectors follow from those of the small matrix V^T V.
+    `gram` is V^T V ``(n, n)`` of the columns that lack no variance, at weight 1: there D is proportional to the weight.
+    Reference: Woodbury, "Inverting modified matrices", 1950; the determinant by Sylvester's identity.
+    """
+
+    rows: Array
+    variances: Array
+    missing: Array
+    gram: Array
+
+    @classmethod
+    def of(cls, centred: Array) -> WideCovariance:
+        """The parts that no weight changes."""
+        variances = np.mean(centred * centred, axis=0)
+        missing = np.maximum(MIN_VARIANCE - variances, 0)
+        plain = np.where(missing > 0, 0.0, 1 / np.maximum(variances, MIN_VARIANCE))
+        return cls(centred, variances, missing, (centred * plain) @ centred.T)
+
+    def likelihood(self, rows: Array, weight: float) -> float:
+        """Twice the Gaussian log likelihood of `rows`, up to a constant."""
+        diagonal, values, vectors = self._spectrum(weight)
+        scaled = rows / diagonal
+        along = (scaled @ self.rows.T) @ vectors
+        inside = (1 - weight) / len(self.rows)
+        squares = (scaled * rows).sum() - inside * (along**2 / (1 + inside * values)).sum()
+        volume = np.log(diagonal).sum() + np.log1p(inside * values).sum()
+        return -float(squares) - len(rows) * float(volume)
+
+    def whitening(self, weight: float) -> Array:
+        """``D^-1/2 (I + a V V^T)^-1/2``."""
+        diagonal, values, vectors = self._spectrum(weight)
+        kept = values > values.max(initial=0.0) * 1e-12
+        values, vectors = values[kept], vectors[:, kept]
+        root = np.sqrt(diagonal)
+        turned = (self.rows / root).T @ vectors / np.sqrt(values)
+        shrink = 1 / np.sqrt(1 + (1 - weight) / len(self.rows) * values) - 1
+        return np.asarray((np.eye(len(root)) + (turned * shrink) @ turned.T) / root[:, None])
+
+    def _spectrum(self, weight: float) -> tuple[Array, Array, Array]:
+        """D ``(d,)``, and the eigenvalues and eigenvectors of V^T V."""
+        diagonal = weight * self.variances + self.missing
+        lacking = self.missing > 0
+        some = self.rows[:, lacking]
+        values, vectors = np.linalg.eigh(self.gram / weight + (some / diagonal[lacking]) @ some.T)
+        return diagonal, np.maximum(values, 0), vectors
 
 
 def shrunk_covariance(centred: Array) -> Array:

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from guard.errors import MedwardError
-from integrations.cli.options import AllowCode, BundlePath, Expect, console, parts, see_working_directory
+from integrations.cli.options import AllowCode, Bits, BundlePath, Expect, Pixels, console, parts, see_working_directory
+from integrations.lines import printed
 
 SplitName = Annotated[str | None, typer.Option(help="which split of the npz; default: calibration, val or data")]
 
@@ -32,7 +33,12 @@ def protect(
     ] = None,
     low: Annotated[float | None, typer.Option(help="smallest valid input value")] = None,
     high: Annotated[float | None, typer.Option(help="largest valid input value")] = None,
+    layout: Pixels = None,
+    bits: Bits = None,
     features: Annotated[str | None, typer.Option(help="torch layer or ONNX output that monitors watch")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="two classes: the second is decided from this probability on")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an existing bundle")] = False,
 ) -> None:
@@ -50,22 +56,26 @@ def protect(
     else:
         raise MedwardError("on_error must be chosen: --on-error withhold, or --on-error flag, or a --policy file")
     see_working_directory()
-    bundle = build(
-        model,
-        _pick(load_npz(data), split, data),
-        chosen,
-        out,
-        name=name,
-        modality=modality,
-        classes=parts(classes),
-        output=output,
-        task=task,
-        low=low,
-        high=high,
-        features=features,
-        seed=seed,
-        overwrite=overwrite,
-    )
+    with printed(console, "medward.data"):
+        bundle = build(
+            model,
+            _pick(load_npz(data), split, data),
+            chosen,
+            out,
+            name=name,
+            modality=modality,
+            classes=parts(classes),
+            output=output,
+            task=task,
+            low=low,
+            high=high,
+            layout=layout,
+            bits=bits,
+            features=features,
+            threshold=threshold,
+            seed=seed,
+            overwrite=overwrite,
+        )
     _describe(bundle, out)
 
 
@@ -84,8 +94,9 @@ def calibrate(
 
     if allow_code:
         see_working_directory()
-    benign = _pick(load_npz(data), split, data)
-    made = learn(bundle, benign, site, seed=seed, allow_code=allow_code, expect=expect)
+    with printed(console, "medward.data"):
+        benign = _pick(load_npz(data), split, data)
+        made = learn(bundle, benign, site, seed=seed, allow_code=allow_code, expect=expect)
     own, shared = made.sites[site].thresholds, made.profile.thresholds
     rows = made.card.sites[site].sizes["benign"]
     console.print(f"{site}: calibrated on {rows} benign rows, {own.n} of them as reference", markup=False)
@@ -123,6 +134,8 @@ def _describe(bundle: Any, out: Path) -> None:
     """Say what was written and what it guarantees, and what the calibration set was too small for."""
     thresholds, policy = bundle.profile.thresholds, bundle.policy
     console.print(f"bundle: {out}  digest {bundle.digest}", markup=False)
+    if bundle.model.spec.threshold is not None:
+        console.print(f"{bundle.model.spec.name}: {bundle.model.spec.rule}", markup=False)
     console.print(f"{thresholds.n} benign rows as reference; p-value levels {', '.join(map(str, thresholds.levels))}")
     for rung in policy.monitor.ladder:
         console.print(

@@ -105,6 +105,8 @@ def audit_verify(
     log = log / "audit.jsonl" if log.is_dir() else log
     result = verify(log, head=head)
     console.print(f"{log}: {result.records} records, chain whole, head {result.head}", markup=False)
+    if result.back:
+        console.print(f"the clock went back {result.back} times; the records stand in the order they were written in")
 
 
 @accounts.command("reset")
@@ -115,14 +117,15 @@ def accounts_reset(
 ) -> None:
     """Forget an account's alarm after a person has looked into it."""
     from guard.audit import AuditLog
-    from guard.pipeline import reset
+    from guard.pipeline import checked_principal, reset
     from integrations.store import open_store
 
+    account = checked_principal(tuple(principal.split("/")))
     opened = open_store(store or state / "accounts.db", existing=True)
     try:
-        if opened.get(principal) is None:
+        if opened.get("/".join(account)) is None:
             raise MedwardError(f"{principal}: no account of that name has asked anything")
-        reset(opened, tuple(principal.split("/")), AuditLog(state / "audit.jsonl", fsync=True))
+        reset(opened, account, AuditLog(state / "audit.jsonl", fsync=True))
     finally:
         opened.close()
     console.print(

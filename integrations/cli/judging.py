@@ -12,6 +12,7 @@ import typer
 
 from guard.errors import MedwardError
 from integrations.cli.options import AllowCode, BundlePath, Expect, console, parts, see_working_directory
+from integrations.lines import printed
 
 
 def validate(
@@ -41,7 +42,7 @@ def validate(
 
     if allow_code or undefended is not None:
         see_working_directory()
-    with _alarms_expected():
+    with _alarms_expected(), printed(console, "medward.data"):
         report = validate_bundle(
             load(bundle, allow_code=allow_code, expect=expect),
             load_npz(data),

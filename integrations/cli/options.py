@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -14,6 +14,15 @@ console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isat
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="the folder that `medward protect` wrote")]
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="let a callable bundle import its code")]
 Expect = Annotated[str | None, typer.Option("--expect", help="the bundle digest you kept elsewhere")]
+Pixels = Annotated[
+    Literal["NHW", "NHWC", "NCHW"] | None,
+    typer.Option(
+        "--layout", help="image axes: rows, height, width, channels; default: as the array shows, else refused"
+    ),
+]
+Bits = Annotated[
+    int | None, typer.Option(min=8, max=16, help="of whole-number pixels: 12 for 0 to 4095; default: 8 for uint8")
+]
 
 
 def see_working_directory() -> None:

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from integrations.cli.options import console, see_working_directory
+from integrations.cli.options import Bits, Pixels, console, see_working_directory
+from integrations.lines import printed
 
 
 def harden(
@@ -28,6 +29,11 @@ def harden(
     ] = None,
     low: Annotated[float | None, typer.Option(help="smallest valid input value")] = None,
     high: Annotated[float | None, typer.Option(help="largest valid input value")] = None,
+    layout: Pixels = None,
+    bits: Bits = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="two classes: the second is decided from this probability on")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="default: the method's own")] = None,
     rate: Annotated[float | None, typer.Option(help="largest learning rate; default: the method's own")] = None,
     augment: Annotated[bool, typer.Option(help="shift, mirror and relight training images")] = True,
@@ -39,8 +45,22 @@ def harden(
     from guard.data import load_npz
     from integrations.hardening import chosen, radius, run
 
-    splits = load_npz(data)
+    with printed(console, "medward.data"):
+        splits = load_npz(data)
     size = radius(epsilon, splits, low, high)
     settings = chosen(method, epsilon=size, margin=margin, epochs=epochs, rate=rate, augment=augment, device=device)
     see_working_directory()
-    run(model, splits, out, settings, low=low, high=high, seed=seed, overwrite=overwrite, console=console)
+    run(
+        model,
+        splits,
+        out,
+        settings,
+        low=low,
+        high=high,
+        layout=layout,
+        bits=bits,
+        threshold=threshold,
+        seed=seed,
+        overwrite=overwrite,
+        console=console,
+    )

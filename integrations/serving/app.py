@@ -58,7 +58,7 @@ def create_app(
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    app.include_router(health.router(service))
+    app.include_router(health.router(service, keys))
     app.include_router(predict.router(service, asking, resize=resize))
     app.include_router(inference_protocol.router(service, asking))
 
@@ -80,5 +80,5 @@ def create_app(
         return JSONResponse(app.openapi())
 
     problems.install(app)
-    app.add_middleware(Edge, limits=limits, metrics=metrics)
+    app.add_middleware(Edge, spec=guard.model.spec, limits=limits, metrics=metrics)
     return app

@@ -10,12 +10,22 @@ from pydantic import ValidationError
 
 from guard.errors import MedwardError
 from guard.types import ModelSpec
+from integrations.serving.images import image_shape
 from integrations.serving.limits import Limits
 from integrations.serving.problems import sentence
 
 VALUE_BYTES = 32  # a float64 in full has 24 characters; the rest is for spaces
 LEAST_BYTES = 64 * 1024
+CLOSE = {"Connection": "close"}
 ENVELOPE = 1024  # values, lists and keys a body may hold besides its rows
+
+
+def media_type(request: Request) -> str:
+    """What the body is, in lower case; 415 when it is compressed, which would hide its size."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise HTTPException(415, "send the body as it is, without Content-Encoding", {"Accept-Encoding": "identity"})
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def read_json(request: Request, spec: ModelSpec, limits: Limits) -> bytes:
@@ -26,9 +36,19 @@ async def read_json(request: Request, spec: ModelSpec, limits: Limits) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > most:
-            detail = f"a JSON body may hold at most {most} bytes; send fewer rows per request"
-            raise HTTPException(413, detail, {"Connection": "close"})
+            raise HTTPException(413, f"a JSON body may hold at most {most} bytes; {shorter(spec, most)}", CLOSE)
     return bytes(body)
+
+
+def shorter(spec: ModelSpec, most: int) -> str:
+    """How a body for the model of `spec` can be kept to `most` bytes; one row may be longer than that."""
+    if VALUE_BYTES * math.prod(spec.shape) <= most:
+        return "send fewer rows per request"
+    try:
+        image_shape(spec)
+    except MedwardError:
+        return "send one row per request, its values with fewer digits"
+    return "send one image per request, as a PNG file or with fewer digits"
 
 
 def parse(body: bytes, body_type: Any, spec: ModelSpec, rows: int) -> Any:

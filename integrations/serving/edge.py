@@ -13,6 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from guard.types import ModelSpec
+from integrations.serving.body import shorter
 from integrations.serving.limits import Limits
 from integrations.serving.metrics import Metrics
 from integrations.serving.problems import problem
@@ -30,8 +32,9 @@ HEADERS = {
 class Edge:
     """ASGI middleware. A body is metered as it streams in, whether or not it declares a length."""
 
-    def __init__(self, app: ASGIApp, *, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, spec: ModelSpec, limits: Limits, metrics: Metrics) -> None:
         self.app = app
+        self.spec = spec
         self.limits = limits
         self.metrics = metrics
 
@@ -83,7 +86,8 @@ class Edge:
 
     @property
     def _too_large(self) -> str:
-        return f"the body may hold at most {self.limits.body_bytes} bytes; send fewer rows per request"
+        most = self.limits.body_bytes
+        return f"the body may hold at most {most} bytes; {shorter(self.spec, most)}"
 
     def _metered(self, receive: Receive) -> Receive:
         """`receive`, but it raises 413 past the size limit and 408 past the time limit."""

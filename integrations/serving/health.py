@@ -8,6 +8,7 @@ import anyio.to_thread
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel
 
+from integrations.keys import KeyStore
 from integrations.serving.problems import responses
 from integrations.serving.service import Service, model_name
 
@@ -30,13 +31,18 @@ class Ready(BaseModel):
     ready: Literal[True] = True
 
 
-def router(service: Service) -> APIRouter:
-    """Liveness asks nothing of anybody; readiness reads once from the store."""
+def router(service: Service, keys: KeyStore | None) -> APIRouter:
+    """Liveness asks nothing of anybody; readiness writes to the store and the log's disk, and reads the keys."""
     routes = APIRouter()
     path_name = model_name(service.guard.model.spec)
 
+    def check() -> None:
+        service.guard.check_ready()
+        if keys is not None:
+            keys.list()
+
     async def reachable() -> None:
-        await anyio.to_thread.run_sync(service.guard.store.get, "readiness")
+        await anyio.to_thread.run_sync(check)
 
     @routes.get("/healthz", summary="Alive")
     async def alive() -> Health:

@@ -1,10 +1,10 @@
 """Uploaded PNG and JPEG files as a model's input batch.
 
-The header is read first: kind, size and channel count are refused before a pixel is decoded. 16-bit
-greyscale is scaled from its full range (0 to 65535) to the 256 levels that calibration saw. A size other
-than the model's is refused unless resizing is switched on, because resampling is part of what was
-validated; then Pillow's bilinear filter with antialiasing is used, which also blunts image-scaling attacks
-(Quiring et al., USENIX Security 2020).
+The header is read first: kind, size, depth and channel count are refused before a pixel is decoded. Pixels are scaled
+as those were that the model was protected on, so a file of another depth is refused: 12-bit content in a 16-bit file
+would otherwise arrive as black. A size other than the model's is refused unless resizing is switched on, because
+resampling is part of what was validated; then Pillow's bilinear filter with antialiasing is used, which also blunts
+image-scaling attacks (Quiring et al., USENIX Security 2020).
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from guard.data import image_batch
 from guard.errors import MedwardError
+from guard.pixels import channels_first, pixel_range, scaled
 from guard.types import Array, ModelSpec
 
 MODES = {1: "L", 3: "RGB"}
+PNG, DEPTH_AT = b"\x89PNG\r\n\x1a\n", 24  # a PNG says there how many bits each of its channels has
 BILINEAR = Image.Resampling.BILINEAR
 ORIENTATION = 0x0112
 UPRIGHT = {
@@ -37,6 +39,8 @@ BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 def read_images(files: Sequence[bytes], spec: ModelSpec, *, pixels: int, resize: bool = False) -> Array:
     """Decode `files` of at most `pixels` each to ``(n, C, H, W)`` float32 in the range of `spec`."""
     channels, height, width = image_shape(spec)
+    low, high = pixel_range(spec)
+    bits = spec.bits or 8
     decoded = []
     for index, file in enumerate(files):
         try:
@@ -44,24 +48,26 @@ def read_images(files: Sequence[bytes], spec: ModelSpec, *, pixels: int, resize:
             wrong = f"is {image.width} x {image.height} (width x height), the model takes {width} x {height}"
             if not resize and sorted(image.size) != sorted((width, height)):
                 raise MedwardError(wrong)
+            _check_depth(image, file, bits)
             image = _upright(image)
             if not resize and image.size != (width, height):
                 raise MedwardError(wrong)
-            decoded.append(np.asarray(_eight_bit(image, MODES[channels]).resize((width, height), BILINEAR)))
+            read = _deep(image, bits) if bits > 8 else _eight_bit(image, MODES[channels])
+            decoded.append(_channels(np.asarray(read.resize((width, height), BILINEAR)), channels))
         except MedwardError as error:
             raise MedwardError(f"image {index}: {error}") from None
         except BOMBS:
             raise MedwardError(f"image {index}: has more than {pixels} pixels") from None
         except Exception as error:  # a decoder fed a broken file raises anything, struct.error for one
             raise MedwardError(f"image {index}: not a readable PNG or JPEG ({type(error).__name__})") from None
-    low, high = 0.0 if spec.low is None else spec.low, 1.0 if spec.high is None else spec.high
-    return image_batch(np.stack(decoded), low=low, high=high)
+    return scaled(np.stack(decoded), low=low, high=high, bits=bits)
 
 
 def image_shape(spec: ModelSpec) -> tuple[int, int, int]:
     """Channels, height and width of `spec`, or why files cannot be uploaded to this model."""
     if spec.modality != "image" or len(spec.shape) != 3 or spec.shape[0] not in MODES:
         raise MedwardError(f"{spec.name} takes {spec.modality} input of shape {spec.shape}, not PNG or JPEG files")
+    pixel_range(spec)
     channels, height, width = spec.shape
     return channels, height, width
 
@@ -82,13 +88,38 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
+def _check_depth(image: Image.Image, file: bytes, bits: int) -> None:
+    """Refuse a file whose channels have another depth than the pixels that the model was protected on."""
+    deep = file.startswith(PNG) and file[DEPTH_AT] == 16
+    if deep and bits == 8:
+        raise MedwardError(
+            "has 16 bits a channel, the model was protected on 8-bit pixels; bring it to 8 bits as those were, or "
+            "protect the model on such images and say their --bits"
+        )
+    if bits > 8 and not (deep and image.mode.startswith("I")):
+        raise MedwardError(
+            f"the model was protected on {bits}-bit pixels; send 16-bit greyscale PNG with values up to {2**bits - 1}"
+        )
+
+
+def _deep(image: Image.Image, bits: int) -> Image.Image:
+    """16-bit greyscale as floats."""
+    values = np.asarray(image).astype(np.float32)
+    if values.max() > 2**bits - 1:
+        raise MedwardError(f"has values up to {values.max():g}, the model was protected on {bits}-bit pixels")
+    return Image.fromarray(values)
+
+
 def _eight_bit(image: Image.Image, mode: str) -> Image.Image:
-    """`image` as 8-bit greyscale or RGB. 16-bit v becomes round(v / 257), exact for widened 8-bit values."""
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert(mode)
+    """`image` as 8-bit greyscale or RGB."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema() != (255, 255):
             raise MedwardError("has transparent pixels; flatten it first")
     return image.convert(mode)
+
+
+def _channels(pixels: NDArray[np.generic], channels: int) -> NDArray[np.generic]:
+    """Decoded `pixels` ``(H, W)`` or ``(H, W, C)`` as ``(C, H, W)``; grey is repeated for each channel."""
+    x = channels_first(pixels[None], "NHW" if pixels.ndim == 2 else "NHWC")[0]
+    return np.broadcast_to(x, (channels, *x.shape[1:]))

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, JsonValue
 
 from guard.errors import MedwardError
 from guard.types import Answer, Array, ModelSpec, Principal
-from integrations.serving.body import parse, read_json
+from integrations.serving.body import media_type, parse, read_json
 from integrations.serving.problems import responses
 from integrations.serving.service import Service, Study, model_name
 
@@ -167,6 +167,8 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]]) -> API
     async def metadata(name: str = path_name) -> ModelMetadata:
         named(name)
         k = len(spec.classes)
+        # Clients who apply the threshold to the scores themselves decide as the labels do.
+        operated: Parameters = {"threshold": spec.threshold, "positive": spec.classes[1]} if spec.threshold else {}
         return ModelMetadata(
             name=spec.name,
             versions=[service.version],
@@ -174,7 +176,9 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]]) -> API
             inputs=[TensorMetadata(name="inputs", datatype="FP32", shape=[-1, *spec.shape])],
             outputs=[
                 TensorMetadata(name="scores", datatype="FP64", shape=[-1, k]),
-                TensorMetadata(name="labels", datatype="INT64", shape=[-1], parameters={"classes": [*spec.classes]}),
+                TensorMetadata(
+                    name="labels", datatype="INT64", shape=[-1], parameters={"classes": [*spec.classes], **operated}
+                ),
                 TensorMetadata(name="levels", datatype="BYTES", shape=[-1]),
             ],
         )
@@ -189,7 +193,7 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]]) -> API
         request: Request, name: str = path_name, principal: Principal = asking, study: Study = ""
     ) -> InferResponse:
         named(name)
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        if media_type(request) != "application/json":
             raise HTTPException(415, "send application/json; the binary tensor extension is not offered")
         asked: InferRequest | None = None
 

@@ -13,7 +13,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from guard.errors import MedwardError
 from guard.types import Answer, Array, ModelSpec, Principal
-from integrations.serving.body import parse, read_json
+from integrations.serving.body import media_type, parse, read_json
 from integrations.serving.images import image_shape, read_images
 from integrations.serving.problems import responses
 from integrations.serving.service import Service, Study
@@ -79,7 +79,7 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]], *, res
 
     async def received(request: Request) -> Callable[[], Sized]:
         """Take in the body; what is returned decodes it."""
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        kind = media_type(request)
         if kind == "application/json":
             body = await read_json(request, spec, limits)
             return lambda: parse(body, body_type, spec, limits.rows).inputs

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from guard import bundle as bundles
 from guard.audit import AuditLog
 from guard.errors import IntegrityError, MedwardError
+from guard.names import folded
 from integrations.keys import KeyStore
 from integrations.serving.app import create_app
 from integrations.serving.connections import Connection
@@ -58,7 +59,8 @@ def load_app(
     keys = KeyStore(state / "keys.json")
     if not anonymous and not keys.list():
         log.warning("%s holds no key yet: every request is refused until one is added", keys.path)
-    for site in sorted(loaded.sites.keys() - {key.principal[0] for key in keys.list()}):
+    known = {folded(key.principal[0]) for key in keys.list()}
+    for site in sorted(site for site in loaded.sites if folded(site) not in known):
         log.warning("site %r has a calibration of its own, but no key begins with that name", site)
     version = loaded.digest[:12]
     return create_app(guard, keys=None if anonymous else keys, limits=limits, resize=resize, version=version)

@@ -9,13 +9,14 @@ from typing import Annotated, Any
 from fastapi import Header, HTTPException, Path, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from guard.errors import MedwardError
+from guard.errors import MedwardError, UnavailableError
 from guard.pipeline import Guard
-from guard.types import Answer, ModelSpec, Principal, Query
+from guard.types import Action, Answer, ModelSpec, Principal, Query
 from integrations.keys import KeyStore, Scope
 from integrations.serving.limits import Limits, Pool
 from integrations.serving.metrics import Metrics
 
+AWAY = f":{UnavailableError.__name__}"  # how the verdict of a part ends that could not be reached
 bearer = HTTPBearer(auto_error=False, description="A key made by `medward keys add`.")
 Study = Annotated[
     str,
@@ -41,7 +42,8 @@ class Service:
     async def answer(self, principal: Principal, read: Callable[[], Sized], study: str = "") -> Answer:
         """Read the inputs, of one `study`, and answer them in a worker thread; `read` may raise `MedwardError`.
 
-        The caller holds a slot of the pool.
+        The caller holds a slot of the pool. An answer that is withheld because a part does not answer raises
+        `UnavailableError`: the client is to ask again, not to take it for a verdict. It stays on record as it is.
         """
 
         def job() -> Answer:
@@ -52,6 +54,11 @@ class Service:
 
         answer = await self.pool.run(job)
         self.metrics.answer(answer)
+        away = [
+            each.source for each in answer.verdicts if each.source.endswith(AWAY) and each.action is Action.WITHHOLD
+        ]
+        if away:
+            raise UnavailableError(f"withheld: {', '.join(away)}")
         return answer
 
 

@@ -201,6 +201,19 @@ def test_no_patient_is_on_both_sides_of_a_cut():
         attack_data(model, conformed({"test": one["test"]}, SPEC), seed=0)
 
 
+def test_named_labels_are_the_classes_they_name_in_every_split():
+    names = np.array(SPEC.classes)
+    last = SPLITS["test"].take(np.flatnonzero(SPLITS["test"].labels == len(names) - 1))
+    splits = {**SPLITS, "test": last}
+    named = {name: Split(s.inputs, names=names[s.labels], patients=s.patients) for name, s in splits.items()}
+    for name, split in conformed(named, SPEC).items():
+        np.testing.assert_array_equal(split.labels, splits[name].labels)
+    turned = conformed(named, replace(SPEC, classes=SPEC.classes[::-1]))
+    assert set(turned["test"].labels.tolist()) == {0}
+    with pytest.raises(MedwardError, match="split test: labels must be names of the classes"):
+        conformed({"test": Split(last.inputs, np.full(len(last), "benign?"))}, SPEC)
+
+
 def test_benign_accounts_ask_rows_of_their_own_where_there_are_enough():
     many = np.array(visits(ACCOUNTS * QUERIES + 5, seed=0))
     assert many.shape == (ACCOUNTS, QUERIES)
@@ -250,3 +263,38 @@ def test_the_attacker_who_knows_the_guard_is_told_the_policys_rate(tmp_path):
     policy = Policy(on_error="withhold", screen=ScreenPolicy(rate=0.03))
     run(deployment(policy=policy), tmp_path, Recording())
     assert RATES == [None, None, 0.03]
+
+
+def copied(split, name, share=0.7):
+    """SPLITS with so much of `name` copied from `split`."""
+    rows, own = SPLITS[split], SPLITS[name]
+    k = int(share * len(own))
+    inputs = own.inputs.copy()
+    inputs[:k] = rows.inputs[np.random.default_rng(0).integers(0, len(rows), k)]
+    return {**SPLITS, name: Split(inputs, own.labels, own.patients)}
+
+
+@pytest.mark.parametrize(
+    ("name", "flagged"), [("holdout", {"evasion", "extraction", "membership"}), ("test", {"evasion", "extraction"})]
+)
+def test_a_split_that_copies_train_is_named_and_holds_nothing(bundle, tmp_path, name, flagged):
+    attacks = [Scripted(name=family, family=family, behind=behind) for family, behind in HELD.items()]
+    report = run(bundle, tmp_path, *attacks, Scripted(name="strong", behind=0.7), splits=copied("train", name))
+    *held, strong = report.findings
+    for finding in held:
+        said = f'70% of the rows of "{name}" are copies of rows that are also in "train"' in " ".join(finding.reasons)
+        assert said is (finding.family in flagged)
+        assert finding.status is (Status.INCONCLUSIVE if said else Status.HELD)
+    assert strong.status is Status.BROKEN
+
+
+HELD = {"evasion": 0.0, "extraction": 0.08, "membership": -0.05}
+
+
+def test_without_train_the_halves_of_test_are_compared(bundle, tmp_path):
+    test = SPLITS["test"]
+    twice = Split(np.repeat(test.inputs, 2, axis=0), np.repeat(test.labels, 2))
+    attack = Scripted(name="good")
+    assert run(bundle, tmp_path / "a", attack, splits={"test": test}).findings[0].flags == ()
+    (flag,) = run(bundle, tmp_path / "b", attack, splits={"test": twice}).findings[0].flags
+    assert "also in the half" in flag

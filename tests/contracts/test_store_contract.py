@@ -29,6 +29,7 @@ STORES = {
     "sqlite": lambda folder, clock, server: SQLiteStore(folder / "state.db", clock=clock),
     "redis": redis_store,
 }
+DAY = 86400.0
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -161,6 +162,25 @@ def test_expired_states_are_purged_and_live_ones_are_not(store, clock):
     clock.advance(-2)  # back in time an unpurged state would be visible again
     assert [store.get(f"old-{i}") for i in range(50)] == [None] * 50
     assert (store.get("live"), store.get("forever"), store.get("n")) == ("x", "y", 2 * PURGE_EVERY)
+
+
+@pytest.mark.parametrize("name", ["memory", "sqlite"])  # Redis goes by a clock of its own
+@pytest.mark.parametrize("wrong", [1000.0 + 3650 * DAY, -1e9, float("nan"), float("inf")])
+def test_one_use_at_a_wrong_time_expires_nothing_and_keeps_nothing_for_ever(name, tmp_path, clock, wrong):
+    store = STORES[name](tmp_path, clock, None)
+    put(store, "a", 1, ttl=30 * DAY)
+    right, clock.now = clock.now, wrong
+    assert store.transact("a", increment, ttl=30 * DAY) == 1
+    put(store, "b", 1, ttl=30 * DAY)
+    for _ in range(PURGE_EVERY + 1):
+        store.transact("c", increment)
+    clock.now = right
+    assert (store.get("a"), store.get("b")) == (2, 1)
+    for _ in range(31):
+        clock.now += DAY
+        put(store, "d", 1)
+    assert (store.get("a"), store.get("b")) == (None, None)
+    store.close()
 
 
 def test_eight_threads_lose_no_increment(store):

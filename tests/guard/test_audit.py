@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 import threading
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -282,6 +283,38 @@ def test_a_full_disk_is_unavailable_and_the_log_stays_whole(tmp_path, room):
     assert path.read_bytes() == before
     AuditLog(path, fsync=True).append({"query": "q2"})
     assert verify(path).records == 2
+
+
+def test_whether_a_record_would_fit_is_known_beforehand_and_leaves_no_trace(tmp_path):
+    log = AuditLog(tmp_path / "audit.jsonl")
+    log.append({"i": 0})
+    before = (tmp_path / "audit.jsonl").read_bytes()
+    log.check_writable()
+    for room in (0, 10, 400):
+        with files_no_larger_than(len(before) + room), pytest.raises(UnavailableError, match="cannot write"):
+            log.check_writable()
+    (tmp_path / "audit.jsonl").write_bytes(before[:-9] + b"damaged}\n")
+    with pytest.raises(UnavailableError, match="last record"):
+        log.check_writable()
+    (tmp_path / "audit.jsonl").write_bytes(before + b"  ")  # killed while it checked
+    log.append({"i": 1})
+    assert [content(record) for record in read(tmp_path / "audit.jsonl")] == [{"i": 0}, {"i": 1}]
+    assert [each.name for each in tmp_path.iterdir()] == ["audit.jsonl"]
+
+
+def test_a_clock_that_went_back_is_counted_and_breaks_no_chain(tmp_path, monkeypatch):
+    log, days = AuditLog(tmp_path / "audit.jsonl"), iter((10, 3650, 11, 12, 0, 13))
+
+    class Jumping(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(2026, 1, 1, tzinfo=tz) + timedelta(days=next(days))
+
+    monkeypatch.setattr("guard.audit.datetime", Jumping)
+    for i in range(6):
+        log.append({"i": i})
+    found = verify(tmp_path / "audit.jsonl")
+    assert (found.records, found.back) == (6, 2)
 
 
 def test_a_log_that_cannot_be_written_or_read_is_unavailable(tmp_path):

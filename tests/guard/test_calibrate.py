@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from guard.data import Split, digest
 from guard.errors import IntegrityError, MedwardError
 from guard.policy import Policy
 from guard.protect import protect
-from guard.types import Level, Query
+from guard.types import Level, Outputs, Query
 
 POLICY = Policy(on_error="withhold")
 rng = np.random.default_rng(5)
@@ -64,7 +65,7 @@ def test_the_card_says_what_a_site_was_learned_from_and_the_answers_stay_the_bun
 
 def test_images_are_scaled_as_the_model_s_are_and_near_duplicates_are_known_by_one_map(tmp_path):
     scans = rng.integers(0, 120, (300, 8, 8)).astype(np.uint8)
-    spec = {"output": "logits", "classes": ("dark", "bright")}
+    spec = {"output": "logits", "classes": ("dark", "bright"), "low": 0, "high": 1}
     protect(bright, Split(scans), POLICY, tmp_path / "images", **spec)
     made = calibrate(tmp_path / "images", Split(scans[:200] + np.uint8(120)), "clinic", allow_code=True)
     assert made.profile.contents is not None
@@ -118,3 +119,57 @@ def test_a_damaged_or_unexpected_bundle_is_not_calibrated(path, master):
     (path / "profile.npz").write_bytes(b"")
     with pytest.raises(IntegrityError, match=r"^profile\.npz: "):
         calibrate(path, Split(SITE), "clinic", expect=master.digest)
+
+
+ANSWERS = (np.random.default_rng(0).random((400, 5)) < 0.5).astype(np.float32)
+
+
+def protected(tmp_path, rows, **parts):
+    model = LogisticRegression().fit(ROWS[:, :1].repeat(rows.shape[1], axis=1), ROWS[:, 0] > 0)
+    return protect(model, Split(rows, **parts), POLICY, tmp_path / "bundle", classes=("no", "yes"))
+
+
+def test_patients_described_by_a_few_answers_repeat_by_nature_and_are_served(tmp_path):
+    made = protected(tmp_path, ANSWERS)
+    assert made.card.sizes["distinct"] == 32
+    answer = made.guard().answer(Query(principal=("clinic",), inputs=ANSWERS[:100]))
+    assert not any(verdict.source.startswith("error:") for verdict in answer.verdicts)
+    assert sum(level is Level.WITHHELD for level in answer.levels) < 10
+
+
+@pytest.mark.parametrize(
+    "rows", [np.repeat(ROWS[:200], 2, axis=0), np.repeat(ROWS[:134], 3, axis=0), np.repeat(ANSWERS[:134], 3, axis=0)]
+)
+def test_copies_are_refused_in_the_bounds_name(tmp_path, rows):
+    with pytest.raises(MedwardError, match=r"only \d+ of 40[02] rows are distinct"):
+        protected(tmp_path, rows)
+
+
+def test_bounds_hold_where_scores_tie(tmp_path):
+    """Most patients give the same answers, so nearly all scores are one value: too high a rank would refuse them."""
+    rows = (np.random.default_rng(1).random((4400, 6)) < 0.04).astype(np.float32)
+    profile = protected(tmp_path, rows[:400]).profile
+    outputs = Outputs(np.zeros((4000, 2), np.float32))
+    scores = profile.strangeness(rows[400:], outputs)
+    assert len(np.unique(profile.reference)) < len(profile.reference) / 4
+    for level in profile.thresholds.levels:
+        assert (profile.thresholds.p_values(scores) <= level).mean() <= level
+    assert (scores > profile.screen_cut(0.05)).mean() <= 0.05 + 3 * (0.05 / len(profile.reference)) ** 0.5
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 2, 1), (2, 1, 1)])
+def test_an_image_without_a_layout_is_named_by_its_shape(tmp_path, shape):
+    images = np.random.default_rng(0).random((400, *shape)).astype(np.float32)
+    name = f"{__name__}:bright"
+    with pytest.raises(MedwardError, match=re.escape(f"images of shape {shape}")):
+        protect(name, Split(images), POLICY, tmp_path / "bundle", classes=("dark", "light"), output="logits")
+
+
+@pytest.mark.parametrize("shape", [(12, 1, 250), (1, 250, 1), (1, 1, 64), (3, 1, 1), (16, 8, 8)])
+def test_images_of_any_shape_else_are_protected_and_answered(tmp_path, shape):
+    images = np.random.default_rng(0).random((400, *shape)).astype(np.float32)
+    name = f"{__name__}:bright"
+    made = protect(name, Split(images), POLICY, tmp_path / "bundle", classes=("dark", "light"), output="logits")
+    answer = made.guard().answer(Query(principal=("clinic",), inputs=images[:10]))
+    assert not any(verdict.source.startswith("error:") for verdict in answer.verdicts)
+    assert (answer.labels >= 0).sum() >= 8

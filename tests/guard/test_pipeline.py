@@ -366,10 +366,53 @@ def test_bounds_that_float32_cannot_hold_are_still_legal_values():
             spec.check(np.array([[low, high + 0.001]]))
 
 
-@pytest.mark.parametrize("who", [(), ("",), ("a/b",), ("a",) * 9, ("x" * 129,), ("a\n",)])
+@pytest.mark.parametrize(
+    "who",
+    [
+        (),
+        ("",),
+        ("a/b",),
+        ("a",) * 9,
+        ("x" * 129,),
+        ("a\n",),
+        "abc",
+        (" ",),
+        ("a\u200bb",),
+        ("a\u3164",),
+        ("a\uff0fb",),
+    ],
+)
 def test_principals_that_could_be_confused_are_refused(who):
     with pytest.raises(MedwardError, match="principal"):
         checked_principal(who)
+
+
+SPELLINGS = ("Clinic A", "clinic a", " clinic  a ", "CLINIC\u00a0A", "\uff23linic A")
+
+
+def test_names_that_print_alike_are_one_account(make_guard):
+    """Taking turns under five spellings must be noticed as soon as asking under one."""
+    rows = np.random.default_rng(0).normal(size=(20, 1, 3)).astype(np.float32) + np.float32([30, -30, 30])
+
+    def noticed(spellings):
+        guard = make_guard(Policy(on_error="withhold", screen={"action": "flag"}))
+        asked = [(spellings[i % len(spellings)], "key") for i in range(len(rows))]
+        return [guard.answer(Query(principal=who, inputs=row)).levels[0] for who, row in zip(asked, rows, strict=True)]
+
+    assert noticed(SPELLINGS) == noticed(SPELLINGS[:1])
+    assert noticed(SPELLINGS)[-1] is Level.WITHHELD
+    assert {checked_principal((name,)) for name in SPELLINGS} == {("clinic a",)}
+    assert (
+        checked_principal(("klinik-ä",)) == checked_principal(("klinik-a\u0308",)) != checked_principal(("klinik-a",))
+    )
+
+
+def test_a_reset_finds_the_account_under_any_spelling(make_guard):
+    store = MemoryStore()
+    make_guard(store=store).answer(Query(principal=("clinic a",), inputs=np.zeros((1, 3), np.float32)))
+    assert store.get("clinic a") is not None
+    reset(store, ("Clinic  A",), None)
+    assert store.get("clinic a") is None
 
 
 def test_guard_is_frozen(make_guard):

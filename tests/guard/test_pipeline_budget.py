@@ -45,6 +45,19 @@ def test_each_day_begins_anew_and_a_reset_does_not(make_guard):
     assert ask(guard, ROWS[-1:]).levels == (Level.ROUNDED,)
 
 
+@pytest.mark.parametrize("wrong", [3660.0, 0.0, float("nan"), float("inf"), -1e9])
+def test_one_query_at_a_wrong_time_locks_no_account_out(make_guard, wrong):
+    day = [10.0]
+    guard = dataclasses.replace(make_guard(policy(budget={"daily_bits": 60})), clock=lambda: day[0] * 86400)
+    told = []
+    for now in (10.0, wrong, 11.0, 12.0, 13.0):
+        day[0] = now
+        rows = ROWS[:1] if now is wrong else ROWS
+        told.append(sum(level is not Level.WITHHELD for level in ask(guard, rows).levels))
+    assert told[0] > 5
+    assert told[3:] == [told[0]] * 2
+
+
 def test_a_retry_is_answered_though_the_budget_is_spent(make_guard):
     guard = make_guard(policy(budget={"total_bits": 16}))
     first = ask(guard, ROWS[:1])

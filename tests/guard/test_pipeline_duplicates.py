@@ -60,6 +60,21 @@ def test_who_asks_about_small_changes_of_one_image_is_acted_upon_for_good(guard)
     assert ask(guard, other, ("clinic", "b")).levels == (Level.ROUNDED,), "nobody else"
 
 
+@pytest.mark.parametrize("wrong", [1.79e9 + 3650 * 86400, 0.0, float("nan"), float("inf"), -1e12])
+def test_a_clock_that_jumps_loses_no_near_duplicate_and_keeps_none_for_ever(guard, wrong):
+    now = [1.79e9]
+    guard = dataclasses.replace(guard, clock=lambda: now[0])
+    images = changed(15)
+    for i, image in enumerate(images):
+        now[0] = wrong if i in (7, 9) else 1.79e9 + i
+        last = counted(ask(guard, image))
+    assert last.evidence["members"] == len(images) - 1  # beside the first
+    for day in range(1, 34):
+        now[0] = 1.79e9 + day * 86400
+        ask(guard, pictures(1, day)[0])
+    assert counted(ask(guard, images[0])).evidence["members"] == 0
+
+
 def test_a_fresh_account_takes_over_what_the_image_has_seen(guard):
     for image in changed(12):
         ask(guard, image)

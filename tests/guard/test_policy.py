@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+import tomllib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,3 +106,19 @@ def test_nothing_is_counted_unless_a_site_sets_a_limit():
 def test_an_unknown_key_is_answered_with_those_there_are(text, known):
     with pytest.raises(MedwardError, match=known):
         Policy.from_toml(f'on_error = "flag"\n{text}')
+
+
+TABLES = re.findall(r"^\[+([a-z.]+)\]+", Policy(on_error="flag").to_toml(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("table", [*dict.fromkeys(TABLES), ""])
+def test_an_unknown_key_of_any_table_is_answered_with_the_keys_that_table_has(table):
+    text = Policy(on_error="flag").to_toml()
+    document = tomllib.loads(text)
+    for name in filter(None, table.split(".")):
+        document = document[name]
+        document = document[0] if isinstance(document, list) else document
+    at = re.search(rf"^\[+{re.escape(table)}\]+.*\n", text, re.MULTILINE).end() if table else 0
+    with pytest.raises(MedwardError, match="not a known key") as caught:
+        Policy.from_toml(f"{text[:at]}colour = 3\n{text[at:]}")
+    assert set(str(caught.value).partition("there are ")[2].split(", ")) == set(document)

@@ -70,9 +70,17 @@ def test_a_guard_of_several_sites_answers_as_one_guard_for_each_would(linear_mod
         seed, shift = data.draw(st.integers(0, 9)), data.draw(st.sampled_from([0.0, SHIFT]))
         query = Query(principal=principal, inputs=rows(8, seed=seed, shift=shift), id="same")
         answer = whole.answer(query)
-        expected = apart["clinic" if principal[0] == "clinic" else ""].answer(query)
+        expected = apart["clinic" if principal[0].casefold() == "clinic" else ""].answer(query)
         assert (answer.levels, answer.verdicts) == (expected.levels, expected.verdicts)
         np.testing.assert_array_equal(answer.scores, expected.scores)
+
+
+def test_a_site_is_that_of_every_name_that_prints_like_it_and_two_such_sites_are_refused(make_guard, clinic):
+    guard = make_guard(POLICY, sites={"Clinic": clinic})
+    for principal in (("clinic",), ("CLINIC ",), ("ｃｌｉｎｉｃ", "ward")):
+        assert Level.WITHHELD not in guard.answer(Query(principal=principal, inputs=rows(5, shift=SHIFT))).levels
+    with pytest.raises(MedwardError, match="'Clinic' and 'clinic ' print alike"):
+        make_guard(POLICY, sites={"Clinic": clinic, "clinic ": clinic})
 
 
 def test_what_leaves_and_what_it_costs_is_the_bundle_s_whatever_the_site(make_guard, clinic):

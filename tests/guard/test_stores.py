@@ -110,6 +110,44 @@ def test_a_full_disk_is_unavailable_and_keeps_the_state(tmp_path):
     store.close()
 
 
+def test_a_wrong_clock_of_one_process_expires_nothing_in_the_next(tmp_path):
+    times = iter((1e9, 1e9 + 1e8))
+    for _ in range(2):
+        now = next(times)
+        store = SQLiteStore(tmp_path / "state.db", clock=lambda now=now: now)
+        store.transact("a", increment, ttl=1e6)
+        store.close()
+    store = SQLiteStore(tmp_path / "state.db", clock=lambda: 1e9 + 60)
+    assert store.get("a") == 2
+    store.close()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_was_deleted_or_replaced_under_the_store_is_said_and_not_written_to(tmp_path, replaced):
+    path = tmp_path / "state.db"
+    store = SQLiteStore(path)
+    store.transact("a", increment)
+    away = path.rename(tmp_path / "away.db")
+    if replaced:
+        path.write_bytes(b"")
+    for call in (lambda: store.transact("a", increment), lambda: store.get("a"), lambda: store.delete("a")):
+        with pytest.raises(UnavailableError, match="deleted or replaced"):
+            call()
+    away.replace(path)
+    assert store.transact("a", increment) == 2
+    store.close()
+
+
+def test_a_store_whose_connection_broke_opens_the_file_anew(tmp_path):
+    store = SQLiteStore(tmp_path / "state.db")
+    store.transact("a", increment)
+    store._connection.close()  # as after an input/output error that could not be rolled back
+    with pytest.raises(UnavailableError):
+        store.transact("a", increment)
+    assert store.transact("a", increment) == 2
+    store.close()
+
+
 def test_a_path_that_cannot_be_opened_is_unavailable(tmp_path):
     with pytest.raises(UnavailableError, match=r"state\.db"):
         SQLiteStore(tmp_path / "missing" / "state.db")

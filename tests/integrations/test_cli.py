@@ -30,6 +30,11 @@ number = 7
 
 def scores(rows):
     return np.stack([rows[:, 0], -rows[:, 0]], axis=1)
+
+
+def first(images):
+    mean = images[:, 0].mean(axis=(1, 2))
+    return np.stack([mean, 1 - mean], axis=1)
 """
 MODEL = "site_models_for_cli:clinic"
 PROTECT = ("protect", MODEL, "--data", "benign.npz")
@@ -57,6 +62,12 @@ def desk(tmp_path_factory):
     np.savez(folder / "nan.npz", inputs=np.full((300, 4), np.nan, np.float32))
     np.savez(folder / "words.npz", inputs=np.full((300, 4), "a"))
     np.savez(folder / "pickled.npz", inputs=np.array([{}], object))
+    benign = normal(300)
+    yes = np.where(benign[:, 0] > 0, "yes", "no")
+    np.savez(folder / "labelled.npz", inputs=benign, labels=yes, patients=np.arange(300).astype(str), notes=yes)
+    np.savez(folder / "swapped.npz", inputs=benign, labels=np.where(yes == "yes", "no", "yes"))
+    np.savez(folder / "scans.npz", images=rng.integers(0, 256, (300, 3, 8, 8)).astype(np.uint8))
+    (folder / "table.csv").write_text("age,sex\n40,f\n")
     (folder / "garbage.npz").write_bytes(b"PK\x03\x04garbage")
     (folder / "policy.toml").write_text('on_error = "withhold"\n[screen]\nrat = 0.1\n')
     with pytest.MonkeyPatch.context() as patch:
@@ -99,8 +110,31 @@ def test_protect_says_what_it_guarantees_and_writes_a_bundle_that_loads(medward)
     assert bundles.load("b").policy.on_error == "withhold"
 
 
+def test_protect_says_what_it_understood_and_how_well_the_model_does(medward):
+    arguments = ("protect", MODEL, "--data", "labelled.npz", "--on-error", "withhold", "-o", "b", "--classes", "no,yes")
+    code, out, err = medward(*arguments)
+    assert (code, err) == (0, "")
+    quality = bundles.load("b").card.quality
+    unread, understood, model, *_ = out.splitlines()
+    assert unread == "warning: labelled.npz: not read, for no split has these names: notes"
+    assert understood.startswith("data: 300 rows of 300 patients; 4 columns, values -")
+    assert "; classes no 1" in understood
+    assert model == f"model: {quality}"
+    assert quality.accuracy > 0.9
+
+
+def test_layout_and_bits_are_said_on_the_command_line(medward):
+    scans = ("protect", "site_models_for_cli:first", "--data", "scans.npz", "--on-error", "withhold", "-o", "b")
+    said = ("--classes", "a,b", "--output", "probabilities", "--low", "0", "--high", "1")
+    assert "say --layout NCHW" in mistake(medward(*scans, *said))
+    code, out, _ = medward(*scans, *said, "--layout", "NCHW", "--bits", "8")
+    assert code == 0
+    assert out.startswith("data: 300 rows; images 3 x 8 x 8, values 0 to 1; no labels; 8-bit pixels, channels first\n")
+
+
 def test_validate_writes_the_report_and_its_exit_code_is_the_verdict(medward):
     code, out, _ = medward("validate", "bundle", "--data", "test.npz", "-o", "report", "--attacks", "uap")
+    assert out.startswith("test: 60 rows; 4 columns, values -")
     report = Report.load(Path("report/report.json"))
     assert [finding.attack for finding in report.findings] == ["uap"]
     assert code == report.exit_code
@@ -144,7 +178,8 @@ def test_a_site_gets_a_calibration_of_its_own_and_is_served_by_it(medward):
     assert (code, err) == (0, "")
     made = bundles.load("bundle")
     own, shared = made.sites["clinic"].thresholds, made.profile.thresholds
-    assert out.splitlines() == [
+    assert out.splitlines()[0].startswith("clinic: 150 rows; 4 columns, values ")
+    assert out.splitlines()[1:] == [
         "clinic: calibrated on 150 benign rows, 90 of them as reference",
         f"smallest tail it bounds: {own.levels[0]:g} of benign inputs; the bundle's own: {shared.levels[0]:g}",
         "note: fewer rows bound only a larger tail: no more false alarms, but a thief is noticed later; "
@@ -271,6 +306,15 @@ def validating(*arguments, bundle="bundle", data="test.npz"):
         ),
         (protecting(data="missing.npz"), "missing.npz"),
         (protecting(data="."), "not a readable npz"),
+        (
+            protecting(data="table.csv"),
+            "is a CSV table, not a readable npz; this release reads one npz: frame = pandas.",
+        ),
+        (protecting("--classes", "no,yes", data="swapped.npz"), "classes: the names look exchanged"),
+        (protecting(data="swapped.npz"), "must be names of the classes 0, 1, or their places; got 'no'"),
+        (protecting("--layout", "HWC"), "'NHW', 'NHWC', 'NCHW'"),
+        (protecting("--layout", "NHWC"), "layout and bits are for images, got a table"),
+        (protecting("--bits", "40"), "--bits"),
         (protecting(data="garbage.npz"), "garbage.npz: not a readable npz"),
         (protecting(data="pickled.npz"), "without pickled objects"),
         (protecting(data="nan.npz"), "finite"),

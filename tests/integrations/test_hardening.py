@@ -62,7 +62,9 @@ def test_it_says_what_it_did_and_what_to_do_next(medward):
     assert (training["epochs"], training["rate"], training["augment"]) == (2, 0.001, None)
     assert {path.name for path in Path("hardened").iterdir()} == {"certificate.json", *certificate.files}
     assert torch.load("hardened/weights.pt", weights_only=True)["1.weight"].shape == (2, 64)
-    assert [line.split(":")[0] for line in out.splitlines()[:2]] == ["epoch 1/2", "epoch 2/2"]
+    said = [line.split(":")[0] for line in out.splitlines()]
+    assert said[:2] == ["train", "selection"]
+    assert [each for each in said if each.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
     assert "24 rows of train are set apart" in out
     assert f"{certificate.before.universal:.3f} -> {certificate.after.universal:.3f}" in out
     assert "empirical, not certified: estimates by the defense itself" in out

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from guard.errors import IntegrityError, MedwardError
+from guard.pipeline import checked_principal
 from integrations.keys import KeyStore
 
 WHO = ("hospital-a", "radiology", "key-17")
@@ -41,6 +42,26 @@ def test_a_wrong_secret_a_wrong_id_and_other_text_open_nothing(store):
     for wrong in (flipped, swapped, unknown, "", "mw_", token + "\n", token.upper(), "é" * 40):
         assert store.authenticate(wrong) is None
     assert store.authenticate(token) is not None
+
+
+def test_every_spelling_of_a_name_is_one_account_also_in_a_file_that_holds_two(store):
+    token, other = store.add(("Hospital-A ", "Ward")), store.add(("hospital-a", "ward"))
+    assert store.authenticate(token).principal == store.authenticate(other).principal == ("hospital-a", "ward")
+    text = store.path.read_text().replace("hospital-a", "HOSPITAL-A", 1)
+    store.path.write_text(text)
+    accounts = {checked_principal(key.principal) for key in store.list()}
+    assert accounts == {("hospital-a", "ward")}
+    store.revoke(f" {store.list()[0].id.upper()} ")
+    assert [key.revoked is None for key in store.list()] == [False, True]
+
+
+def test_a_clock_from_before_a_key_was_made_opens_no_key_that_has_an_end(store):
+    now = datetime.now(UTC)
+    for expires, valid in ((now + timedelta(days=30), False), (None, True)):
+        store.add(WHO, expires=expires)
+        key = store.list()[-1]
+        assert key.valid(now)
+        assert key.valid(datetime(1970, 1, 2, tzinfo=UTC)) is valid
 
 
 def test_another_process_s_change_counts_at_once(store):

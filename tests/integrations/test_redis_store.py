@@ -254,6 +254,80 @@ def test_a_redis_that_may_forget_is_warned_about(tmp_path, open_store, caplog):
     assert not caplog.records
 
 
+@pytest.fixture
+def pair(tmp_path):
+    """An old server, a new one, and an address of ours that points to the old."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "new").mkdir()
+    with running(tmp_path / "old") as old, running(tmp_path / "new") as new:
+        address = tmp_path / "address.sock"
+        address.symlink_to(old.socket)
+        yield old, new, address
+
+
+def repoint(address, server):
+    address.unlink()
+    address.symlink_to(server.socket)
+
+
+def become_replica(client):
+    client.replicaof("127.0.0.1", 1)
+
+
+def become_silent_replica(client):
+    client.config_set("replica-serve-stale-data", "no")
+    client.replicaof("127.0.0.1", 1)
+
+
+def lose_replicas(client):
+    client.config_set("min-replicas-to-write", 1)
+
+
+def cut_and_ask_for_a_password(client):
+    client.config_set("requirepass", "new")
+    client.client_kill_filter(_type="normal", skipme=True)
+
+
+@pytest.mark.parametrize(
+    "failed_over", [become_replica, become_silent_replica, lose_replicas, cut_and_ask_for_a_password]
+)
+def test_a_store_that_failed_over_is_followed_to_where_its_address_points(pair, open_store, failed_over):
+    old, new, address = pair
+    store = open_store(f"unix://{address}", timeout=0.4)
+    store.transact_all(PATH, increment)
+    with old.client() as client:
+        failed_over(client)
+    with pytest.raises(UnavailableError):
+        store.transact_all(PATH, increment)
+    with pytest.raises(UnavailableError):
+        store.delete(PATH[0])
+    repoint(address, new)
+    assert store.transact_all(PATH, increment) == [None] * 3
+    assert open_store(new.url).get(PATH[0]) == 1
+
+
+def test_a_query_that_meets_the_failover_waits_for_it(pair, open_store):
+    old, new, address = pair
+    store = open_store(f"unix://{address}")
+    store.transact_all(PATH, increment)
+    with old.client() as client:
+        become_replica(client)
+    moved = threading.Timer(0.3, repoint, (address, new))
+    moved.start()
+    assert store.transact_all(PATH, increment) == [None] * 3
+    moved.join()
+
+
+@pytest.mark.parametrize(("kept", "follows"), [(60.0, False), (0.0, True)])
+def test_an_address_is_followed_though_the_old_server_still_answers(pair, open_store, monkeypatch, kept, follows):
+    _, new, address = pair
+    store = open_store(f"unix://{address}")
+    store.transact_all(PATH, increment)
+    repoint(address, new)
+    monkeypatch.setattr("integrations.redis_store.KEPT", kept)
+    assert store.transact_all(PATH, increment) == [None if follows else 1] * 3
+
+
 def test_deployments_of_different_names_share_nothing(server, open_store):
     one, other = open_store(server.url), open_store(server.url, name="chest")
     one.transact_all(PATH, increment)

@@ -1,14 +1,19 @@
+import gzip
 import json
 import logging
 import threading
+from dataclasses import replace
 
 import anyio
 import httpx
 import numpy as np
 import pytest
+from support.host import files_no_larger_than
 
+from guard.audit import AuditLog, verify
 from guard.errors import MedwardError, UnavailableError
 from guard.policy import Policy
+from guard.stores import MemoryStore
 from guard.types import Outputs
 from integrations.keys import KeyStore
 from integrations.serving import Limits, create_app
@@ -176,6 +181,25 @@ def test_errors_of_the_router_are_problems_too(client):
     assert_problem(made.post("/v1/predict"), 415)
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "zstd", "GZIP", "identity, gzip", "x"])
+@pytest.mark.parametrize(
+    ("route", "kind"),
+    [
+        ("/v1/predict", "application/json"),
+        ("/v1/predict", "multipart/form-data; boundary=x"),
+        ("/v2/models/linear/infer", "application/json"),
+    ],
+)
+def test_a_compressed_body_is_an_unsupported_media_type_whatever_it_holds(client, encoding, route, kind):
+    headers = {"Content-Type": kind, "Content-Encoding": encoding}
+    made = client()
+    response = made.post(route, content=gzip.compress(b'{"inputs": [[0, 0, 0]]}'), headers=headers)
+    assert "Content-Encoding" in assert_problem(response, 415)
+    assert response.headers["accept-encoding"] == "identity"
+    plain = made.post("/v1/predict", json={"inputs": ROWS}, headers={"Content-Encoding": "identity"})
+    assert plain.status_code == 200
+
+
 def test_every_response_carries_modest_security_headers(client):
     made = client()
     for response in (made.get("/healthz"), made.get("/nowhere"), made.post("/v1/predict", content=b"x")):
@@ -216,6 +240,27 @@ def test_json_is_bounded_by_what_the_rows_can_need(client, image_client):
     made = image_client(limits=Limits(rows=rows))
     assert_problem(made.post("/v1/predict", content=b" " * (rows * 24 * 32), headers=headers), 400)
     assert_problem(made.post("/v1/predict", content=b" " * (rows * 24 * 32 + 1), headers=headers), 413)
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_one_row_that_is_too_long_is_not_told_to_be_fewer_rows(
+    client, image_client, image_profile, mean_model, declared
+):
+    """A 1024 x 1024 image in full precision, and a row of a million columns; several rows still are."""
+    limits = Limits(body_bytes=700)  # one image of 24 pixels may take 768
+    content = b" " * 701
+    headers = {"Content-Type": "application/json"}
+
+    def detail(made):
+        return assert_problem(
+            made.post("/v1/predict", content=content if declared else iter([content]), headers=headers), 413
+        )
+
+    assert "send one image per request, as a PNG file or with fewer digits" in detail(image_client(limits=limits))
+    mean_model.spec = replace(mean_model.spec, low=-0.5)  # no scaling of pixels, so no files
+    made = client(limits=limits, guard_parts={"model": mean_model, "profile": image_profile})
+    assert "one row per request, its values with fewer digits" in detail(made)
+    assert "send fewer rows" in detail(client(limits=limits))
 
 
 def test_only_the_first_wrong_value_is_looked_for(linear_model):
@@ -404,16 +449,61 @@ def test_an_audit_log_that_is_away_means_503_and_no_answer(client):
     assert int(response.headers["retry-after"]) >= 1
 
 
-class DeadStore:
-    def get(self, key):
+class ReadOnlyStore(MemoryStore):
+    """One that failed over to a replica: it can be read and not written to."""
+
+    def transact_all(self, keys, step, *, ttl=None):
         raise UnavailableError("gone")
 
 
-def test_readiness_follows_the_store_and_liveness_does_not(client):
-    made = client(guard_parts={"store": DeadStore()})
+READY = ("/readyz", "/v2/health/ready", "/v2/models/linear/ready")
+
+
+def test_readiness_writes_to_the_store_and_liveness_does_not(client):
+    made = client(guard_parts={"store": ReadOnlyStore()})
     assert made.get("/healthz").json() == {"status": "ok"}
+    assert made.get("/v2/health/live").json() == {"live": True}
+    for route in READY:
+        assert_problem(made.get(route), 503)
+    store = MemoryStore()
+    made = client(guard_parts={"store": store})
+    for route in READY:
+        assert made.get(route).status_code == 200
+    assert len(store._states) == 1, "what a probe leaves behind"
+
+
+def test_readiness_follows_the_disk_of_the_audit_log(client, tmp_path):
+    made = client(guard_parts={"audit": AuditLog(tmp_path / "audit.jsonl")})
+    made.post("/v1/predict", json={"inputs": ROWS}).raise_for_status()
+    assert made.get("/readyz").status_code == 200
+    with files_no_larger_than((tmp_path / "audit.jsonl").stat().st_size):
+        assert_problem(made.get("/readyz"), 503)
+        assert made.get("/healthz").status_code == 200
+    assert made.get("/readyz").status_code == 200
+    assert verify(tmp_path / "audit.jsonl").records == 1
+
+
+def test_readiness_follows_the_keys(client, tmp_path):
+    keys = KeyStore(tmp_path / "keys.json")
+    keys.add(("hospital-a",))
+    made = client(keys=keys)
+    assert made.get("/readyz").status_code == 200
+    (tmp_path / "keys.json").write_text("{")
     assert_problem(made.get("/readyz"), 503)
-    assert client().get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("budget", [{}, {"daily_bits": 100}])
+def test_a_store_that_is_away_is_to_be_asked_again_and_no_verdict(client, budget):
+    """Unless the site chose to answer flagged; what left, or did not, is on record either way."""
+    for on_error, status in (("withhold", 503), ("flag", 200)):
+        audit, policy = List(), Policy.model_validate({"on_error": on_error, "budget": budget})
+        made = client(policy, guard_parts={"audit": audit, "store": ReadOnlyStore()})
+        response = made.post("/v1/predict", json={"inputs": ROWS})
+        assert response.status_code == status
+        assert audit[0]["levels"] == (["withheld"] if status == 503 else ["rounded"]) * 2
+        if status == 503:
+            assert "gone" not in assert_problem(response, 503)
+            assert int(response.headers["retry-after"]) >= 1
 
 
 # Metrics

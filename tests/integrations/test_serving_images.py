@@ -3,13 +3,14 @@ import struct
 import time
 import zlib
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 from guard.errors import MedwardError
-from guard.types import Level, ModelSpec
+from guard.types import Level
 from integrations.serving import Limits
 from integrations.serving.images import read_images
 
@@ -53,7 +54,7 @@ def test_an_upload_equals_the_json_of_the_same_pixels(image_client, png):
 
 
 def test_the_range_of_the_spec_is_used(mean_model, png):
-    spec = type(mean_model)(low=-1.0, high=3.0).spec
+    spec = replace(type(mean_model)(low=-1.0, high=3.0).spec, bits=8)
     batch = read_images([png(GREY)], spec, pixels=100)
     np.testing.assert_allclose(batch[0, 0], GREY / 255 * 4 - 1, atol=1e-6)
 
@@ -75,22 +76,65 @@ def test_colour_becomes_what_the_model_takes(mean_model, png):
     )
 
 
-def test_sixteen_bits_are_scaled_from_their_full_range(mean_model, png):
-    spec = spec_of(mean_model, 1)
-    same = read_images([png(GREY.astype(np.uint16) * 257)], spec, pixels=100)
-    np.testing.assert_array_equal(same, read_images([png(GREY)], spec, pixels=100))
-    deep = RNG.integers(0, 65536, (4, 6), dtype=np.uint16)
-    np.testing.assert_allclose(read_images([png(deep)], spec, pixels=100)[0, 0], deep / 65535, atol=0.51 / 255)
+def test_a_range_that_was_never_said_or_is_no_scaling_of_pixels_takes_no_files(mean_model, client, image_profile, png):
+    """A PNG for a model of ImageNet-normalised floats arrived as another image, or was withheld without a reason."""
+    spec = spec_of(mean_model, 3)
+    for low, high, words in [(None, None, "never said"), (0, None, "never said"), (-2.1, 2.6, "no plain scaling")]:
+        with pytest.raises(MedwardError, match=words):
+            read_images([png(RGB)], replace(spec, low=low, high=high), pixels=100)
+    for low, high in [(0, 1), (0, 255), (-1, 1)]:
+        batch = read_images([png(RGB)], replace(spec, low=low, high=high), pixels=100)
+        np.testing.assert_allclose(batch[0], np.moveaxis(RGB, -1, 0) / 255 * (high - low) + low, atol=1e-4)
+    mean_model.spec = replace(mean_model.spec, low=-2.1, high=2.6)
+    served = client(guard_parts={"model": mean_model, "profile": image_profile})
+    assert "put the normalisation into the model" in detail(send(served, png(GREY)), 415)
+    assert "multipart/form-data" not in served.get("/openapi.json").text
 
 
-def test_jpeg_is_read_and_its_orientation_applied(image_client, png):
+def test_a_deep_file_is_scaled_by_the_bits_that_were_said(mean_model, png):
+    spec = replace(spec_of(mean_model, 1), bits=12)
+    deep = RNG.integers(0, 4096, (4, 6), dtype=np.uint16)
+    np.testing.assert_allclose(read_images([png(deep)], spec, pixels=100)[0, 0], deep / 4095, atol=1e-6)
+    full = replace(spec, bits=16)
+    np.testing.assert_allclose(read_images([png(deep)], full, pixels=100)[0, 0], deep / 65535, atol=1e-6)
+    large = read_images([png(np.kron(deep, np.ones((5, 5), np.uint16)))], spec, pixels=1000, resize=True)
+    np.testing.assert_allclose(large.mean(), (deep / 4095).mean(), atol=0.02)
+    three = replace(spec_of(mean_model, 3), bits=12)
+    np.testing.assert_allclose(read_images([png(deep)], three, pixels=100)[0, 2], deep / 4095, atol=1e-6)
+
+
+def deep_colour(pixels):
+    """A 16-bit RGB PNG, which Pillow reads as 8-bit."""
+    height, width, _ = pixels.shape
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_a_file_of_another_depth_is_refused(mean_model, png):
+    """12-bit content in a 16-bit file arrived as 16 of 255."""
+    grey, colour = RNG.integers(0, 4096, (4, 6), dtype=np.uint16), RNG.integers(0, 4096, (4, 6, 3), dtype=np.uint16)
+    shallow = spec_of(mean_model, 1)
+    for spec in (shallow, replace(shallow, bits=8), spec_of(mean_model, 3)):
+        for file in (png(grey), deep_colour(colour)):
+            with pytest.raises(MedwardError, match="16 bits a channel"):
+                read_images([file], spec, pixels=100)
+    deep = replace(shallow, bits=12)
+    for file in (png(GREY), png(GREY, "JPEG"), deep_colour(colour)):
+        with pytest.raises(MedwardError, match="send 16-bit greyscale PNG with values up to 4095"):
+            read_images([file], deep, pixels=100)
+    with pytest.raises(MedwardError, match="values up to 60000, the model was protected on 12-bit"):
+        read_images([png(np.full((4, 6), 60000, np.uint16))], deep, pixels=100)
+
+
+def test_jpeg_is_read_and_its_orientation_applied(image_client, mean_model, png):
     flat = np.full((4, 6), 200, np.uint8)
     response = send(image_client(), png(flat, "JPEG"))
     assert response.json()["scores"][0][1] == pytest.approx(200 / 255, abs=0.01)
     turned = Image.fromarray(np.ascontiguousarray(np.rot90(GREY)))
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate by 270 degrees counter-clockwise to show it upright
-    spec = ModelSpec(name="m", modality="image", shape=(1, 4, 6), classes=("a", "b"), output="logits")
+    spec = spec_of(mean_model, 1)
     batch = read_images([png(turned, exif=exif)], spec, pixels=100)
     np.testing.assert_allclose(batch[0, 0], GREY / 255, atol=1e-6)
 

@@ -11,7 +11,20 @@ from guard.errors import MedwardError
 from guard.types import ModelSpec
 
 
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 40, 24), (1, 300, 400)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (1, 28, 28),
+        (3, 40, 24),
+        (1, 300, 400),
+        (2, 8, 8),
+        (4, 16, 16),
+        (16, 8, 8),
+        (12, 1, 250),
+        (1, 250, 1),
+        (1, 1, 64),
+    ],
+)
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-2.0, 3.0)])
 def test_images_have_the_shape_and_the_range(shape, low, high):
     images = natural_images(12, shape, low=low, high=high, seed=1)
@@ -19,6 +32,14 @@ def test_images_have_the_shape_and_the_range(shape, low, high):
     assert images.dtype == np.float32
     assert low <= images.min() < images.max() <= high
     assert (images.max() - images.min()) > 0.5 * (high - low)
+
+
+def test_one_cut_fills_three_channels_and_no_more():
+    images = natural_images(40, (5, 16, 16), seed=1)
+    alike = [
+        abs(np.corrcoef(image[a].ravel(), image[b].ravel())[0, 1]) for image in images for a, b in ((0, 2), (2, 3))
+    ]
+    assert np.mean(alike[::2]) > 0.6 > 0.4 > np.mean(alike[1::2])
 
 
 def test_the_seed_decides_the_images_and_no_two_are_alike():
@@ -48,7 +69,7 @@ def test_a_missing_photograph_is_named(monkeypatch):
     natural._photographs.cache_clear()
 
 
-@pytest.mark.parametrize("shape", [(2, 8, 8), (8, 8), (30,)])
+@pytest.mark.parametrize("shape", [(0, 8, 8), (8, 8), (30,)])
 def test_a_shape_that_is_no_image_is_refused(shape):
     with pytest.raises(MedwardError, match="natural images have shape"):
         natural_images(1, shape)

@@ -92,3 +92,11 @@ def test_an_attack_carries_the_flag_and_the_blind_scores(coin_flip, target_of):
     assert auc(result.outcome, result.truth) == 0.5
     assert auc(result.baseline, result.truth) > 0.8
     assert any("differ without the model" in flag for flag in result.flags)
+
+
+def test_an_axis_of_length_one_has_no_neighbours_along_it():
+    for shape in ((12, 1, 50), (1, 50, 1), (3, 1, 1)):
+        images = np.random.default_rng(0).random((60, *shape)).astype(np.float32)
+        seen = statistics(Split(images))
+        assert np.isfinite(seen).all()
+        assert seen.std(axis=0).max() > 0

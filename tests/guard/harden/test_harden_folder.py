@@ -150,12 +150,21 @@ def test_8_bit_images_are_scaled(tmp_path, monkeypatch, victim, data):
             raise MedwardError("enough")
 
     raw = [Split((part.inputs[:, 0] * 255).round().astype(np.uint8), part.labels) for part in data]
+    splits = {"train": raw[0], "selection": raw[1]}
+    with pytest.raises(MedwardError, match="say --low 0 --high 1"):
+        harden(victim, splits, tmp_path / "out", Spy())
     with pytest.raises(MedwardError, match="enough"):
-        harden(victim, {"train": raw[0], "selection": raw[1]}, tmp_path / "out", Spy())
+        harden(victim, splits, tmp_path / "out", Spy(), low=0, high=1)
     assert (seen["low"], seen["high"]) == (0, 1)
     np.testing.assert_allclose(seen["train"].inputs, data[0].inputs, atol=1 / 255)
     assert seen["selection"].inputs.shape == (80, 1, 8, 8)
     assert not list(tmp_path.iterdir())
+
+
+def test_labels_that_are_names_are_refused_for_a_network_has_none(tmp_path, victim, data):
+    named = Split(data[0].inputs, np.array(["well", "sick"])[data[0].labels])
+    with pytest.raises(MedwardError, match="train: labels are names, and a network's scores have none"):
+        harden(victim, {"train": named}, tmp_path / "out", HARDENERS["uat"], low=0, high=1)
 
 
 @pytest.mark.parametrize(
@@ -190,3 +199,14 @@ def test_folders_that_are_not_its_own_are_left_alone(tmp_path):
             pass
         (tmp_path / name).rename(other)
     assert (other / "kept").read_text() == "mine"
+
+
+def test_copies_among_the_rows_that_choose_the_epoch_are_a_note(tmp_path, victim, data):
+    train, selection = data
+    inputs = selection.inputs.copy()
+    inputs[:40] = train.inputs[:40]
+    method = replace(METHOD, training=replace(METHOD.training, epochs=1))
+    for rows, noted in ((selection.inputs, False), (inputs, True)):
+        splits = {"train": train, "val": Split(rows, selection.labels)}
+        certificate, _ = harden(victim, splits, tmp_path / str(noted), method, low=0.0, high=1.0)
+        assert any("50% of the rows of" in note and "also in train" in note for note in certificate.notes) is noted

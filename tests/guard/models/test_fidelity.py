@@ -1,4 +1,4 @@
-"""The fidelity gate: each kind of model that would be served otherwise than it decides is refused, its mended twin not."""
+"""The fidelity gate: each kind of model that would be served otherwise than it decides is refused."""
 
 from __future__ import annotations
 

@@ -91,6 +91,27 @@ def test_a_new_day_gives_a_new_daily_limit_and_a_clock_that_runs_backwards_none(
     assert answered == [2, 0, 0, 2, 1]
 
 
+@pytest.mark.parametrize("wrong", [10 + 3650, 0, -5, 11])
+def test_a_query_on_a_wrong_day_locks_nobody_out_and_gives_nothing_back(wrong):
+    """Told on day 10, on the wrong one, on 10 and the wrong one again, then on the days that follow."""
+    budget = Leakage(daily=4)
+    days = (10, wrong, 10, wrong, 12, 13, 14)
+    state, told = None, []
+    for i, day in enumerate(days):
+        state, levels = budget.step(json.loads(json.dumps(state)), day, fresh(5, COARSE, start=100 * i))
+        told.append(sum(level is Level.LABEL for level in levels))
+    assert told[0] == 4
+    assert told[1] in (0, 4)  # a later day may be tomorrow, an earlier one never comes
+    assert told[2:4] == [0, 0]
+    assert told[5:] == [4, 4]
+
+
+def test_a_state_of_an_older_version_goes_on():
+    state = {"release": "", "day": 10, "today": 2000, "total": 2000, "recent": []}
+    after, levels = Leakage(daily=4).step(state, 10, fresh(3, COARSE))
+    assert (levels.count(Level.LABEL), after["today"]) == (2, 4000)
+
+
 def test_a_repeat_is_free_at_its_level_and_as_a_label_but_not_at_a_finer_one():
     budget = Leakage(total=100)
     state, _ = budget.step(None, 0, [Ask("a", FINE), Ask("b", COARSE)])

@@ -96,3 +96,25 @@ def test_texts_up_to_a_length_are_all_counted_within_a_bit(tokens, vocabulary):
     texts = sum(vocabulary**length for length in range(tokens + 1))
     assert log2(texts) <= text_bits(tokens, vocabulary) + 1e-9
     assert text_bits(tokens, vocabulary) <= log2(texts) + 1
+
+
+@pytest.mark.parametrize("threshold", [0.003, 0.02, 0.0205, 0.5, 0.97])
+@pytest.mark.parametrize(("decimals", "cells"), [(1, 2000), (2, 20000)])
+@pytest.mark.parametrize(("level", "top"), [(Level.ROUNDED, 3), (Level.TOP, 1), (Level.TOP, 2)])
+def test_at_a_threshold_exactly_as_many_answers_leave_as_are_counted(threshold, decimals, cells, level, top):
+    rows = lattice(2, cells)
+    release = ReleaseLevels(output="probabilities", decimals=decimals, top=top, threshold=threshold)
+    released = np.nan_to_num(release.release(rows, level), nan=-1)
+    answers = np.unique(np.column_stack([release.labels(rows), released]), axis=0)  # a label leaves beside the scores
+    assert log2(len(answers)) == pytest.approx(release.bits(rows, level))
+
+
+def test_at_a_threshold_codes_and_labels_are_no_more_than_counted():
+    rows = lattice(2, 4000)
+    book = Codebook.fit(rows, 4, 0.02)
+    release = ReleaseLevels(output="probabilities", codebook=book, threshold=0.02)
+    for level in (Level.CODES, Level.LABEL):
+        released = np.nan_to_num(release.release(rows, level), nan=-1)
+        answers = np.unique(np.column_stack([release.labels(rows), released]), axis=0)
+        assert 1 < len(answers) <= 2 ** release.bits(rows, level)
+    assert set(np.unique(book.codes[:, 1] >= 0.02)) == {False, True}

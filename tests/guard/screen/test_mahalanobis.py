@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.covariance import ledoit_wolf
 
 from guard.screen.embeddings import pooling, smoothing
-from guard.screen.mahalanobis import EMBEDDINGS, Mahalanobis, shrunk_covariance
+from guard.screen.mahalanobis import EMBEDDINGS, Mahalanobis, shrunk_covariance, whitening_matrix
 from guard.types import Outputs
 
 
@@ -73,6 +73,38 @@ def test_with_fewer_rows_than_dimensions_the_covariance_is_invertible_and_mostly
     assert np.linalg.eigvalsh(covariance).min() > 0.01
     off = ~np.eye(50, dtype=bool)
     assert np.abs(covariance[off]).sum() < 0.5 * np.abs(np.cov(noise.T)[off]).sum()
+
+
+@pytest.mark.parametrize(("n", "d"), [(30, 31), (40, 200), (60, 60)])
+def test_however_wide_the_rows_whitening_is_that_of_the_shrunk_covariance(n, d):
+    """With more columns than rows it is found without the covariance; constant columns included."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(n, d)) * rng.uniform(0.01, 2, d)
+    rows[:, :4], rows[:, 4:8] = 0, rows[:, 8:12]
+    rows -= rows.mean(axis=0)
+    root = whitening_matrix(rows)
+    assert np.allclose(root @ root.T @ shrunk_covariance(rows), np.eye(d), atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["layout", "texture", "thumbnail"])
+@pytest.mark.parametrize("shape", [(12, 1, 250), (1, 250, 1), (1, 1, 64), (3, 1, 1), (16, 8, 8)])
+def test_an_axis_of_length_one_is_an_axis(name, shape):
+    rng = np.random.default_rng(0)
+    images = rng.random((80, *shape)).astype(np.float32)
+    outputs = Outputs(rng.normal(size=(80, 2)).astype(np.float32))
+    screen = Mahalanobis.fit(name, images, outputs)
+    own = screen.score(images, outputs)
+    x = torch.from_numpy(images)
+    assert np.isfinite(own).all()
+    assert np.allclose(screen.score(x, Outputs(torch.from_numpy(outputs.scores)), torch).numpy(), own, atol=1e-3)
+
+
+def test_a_line_is_as_rough_lying_as_standing():
+    lines = np.random.default_rng(0).random((5, 2, 1, 40)).astype(np.float32)
+    lying, standing = (EMBEDDINGS["texture"](each, None) for each in (lines, lines.swapaxes(2, 3)))
+    assert np.allclose(lying, standing, atol=1e-5)
+    rough = EMBEDDINGS["texture"](np.sort(lines, axis=3), None)
+    assert (rough[:, 4:6] < lying[:, 4:6]).all()  # neighbours of a sorted line differ less
 
 
 def test_a_constant_column_makes_any_departure_strange():

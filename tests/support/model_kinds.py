@@ -1,0 +1,546 @@
+"""The kinds of model that hospitals deploy, small: each with what must come of protecting it.
+
+An attempt either serves the model's own decisions, or is refused in one sentence that names the kind and a remedy.
+`own` gives the user's own scores ``(n, K)`` on the rows as the user has them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from scipy.ndimage import gaussian_filter
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import (
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    StackingClassifier,
+    VotingClassifier,
+)
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from torch import nn
+
+from attacks.suite import validate_bundle
+from guard.data import Split
+from guard.errors import MedwardError
+from guard.policy import Policy
+from guard.protect import protect
+from guard.release.scores import probabilities
+from guard.types import Level, Query
+
+ROWS = 400
+TWO = {"classes": ["absent", "present"], "output": "logits"}
+IMAGE = {**TWO, "low": 0, "high": 1}
+FINDINGS = [f"finding {k}" for k in range(14)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """What the user has: a model, benign rows, options of `protect`, and scores of his own to compare with."""
+
+    model: object
+    split: Split
+    options: Mapping[str, Any] = field(default_factory=dict)
+    own: Callable[[np.ndarray], np.ndarray] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """`refused` holds words that the one sentence must have; "" where the model must be served as it decides.
+
+    `white_box` says that an attacker with the file must be able to follow its gradients.
+    """
+
+    attempt: Callable[[Path], Attempt]
+    refused: str = ""
+    white_box: bool = False
+
+
+def images(shape: tuple[int, ...] = (1, 16, 16), n: int = ROWS, seed: int = 0) -> np.ndarray:
+    """Smooth images in [0, 1]."""
+    rng = np.random.default_rng(seed)
+    x = gaussian_filter(rng.normal(size=(n, *shape)), (0, *[0] * (len(shape) - 2), 1.5, 1.5))
+    return ((x - x.min()) / np.ptp(x)).astype(np.float32)
+
+
+def table(n: int = ROWS, width: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """Rows in float64 and labels of two classes."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(n, width))
+    return x, (x[:, 0] + x[:, 1] + rng.normal(size=n) > 0).astype(int)
+
+
+def cnn(channels: int = 1, classes: int = 2, *last: nn.Module) -> nn.Module:
+    """Convolution, pooling, a linear layer, and `last` ones."""
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(channels, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    net = nn.Sequential(*body, nn.Linear(32, classes))
+    with torch.no_grad():  # near-equal scores of an untrained net would tell nothing
+        net[-1].weight *= 20
+        net[-1].bias -= net(torch.from_numpy(images((channels, 16, 16), 64))).mean(0)
+    return nn.Sequential(*net, *last)
+
+
+def forward(net: nn.Module, dtype: torch.dtype = torch.float32) -> Callable[[np.ndarray], np.ndarray]:
+    """The user's own call of a module."""
+
+    def own(rows: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return net.eval()(torch.tensor(rows, dtype=dtype)).float().numpy()
+
+    return own
+
+
+def torch_kind(net: Callable[[], nn.Module], refused: str = "", *, channels: int = 1, **options: Any) -> Kind:
+    """A module on images."""
+
+    def attempt(_: Path) -> Attempt:
+        built = net()
+        return Attempt(
+            model=built, split=Split(images((channels, 16, 16))), options={**IMAGE, **options}, own=forward(built)
+        )
+
+    return Kind(attempt=attempt, refused=refused, white_box=not refused)
+
+
+def estimator(build: Callable[[], Any], refused: str = "", labels: Callable[[np.ndarray], Any] | None = None) -> Kind:
+    """A fitted scikit-learn estimator on a table in float64, as pandas and NumPy have it."""
+
+    def attempt(_: Path) -> Attempt:
+        x, y = table(ROWS + 200)
+        fitted = build().fit(x[:200], y[:200] if labels is None else labels(x[:200]))
+        return Attempt(model=fitted, split=Split(x[200:]), own=getattr(fitted, "predict_proba", None))
+
+    return Kind(attempt=attempt, refused=refused)
+
+
+def graph_kind(
+    make: Callable[[], onnx.ModelProto],
+    rows: Callable[[], np.ndarray] = lambda: table()[0].astype(np.float32),
+    refused: str = "",
+    own: Callable[[np.ndarray], np.ndarray] | None = None,
+    **options: Any,
+) -> Kind:
+    """An ONNX file."""
+
+    def attempt(folder: Path) -> Attempt:
+        path = folder / "model.onnx"
+        path.write_bytes(make().SerializeToString())
+        return Attempt(model=str(path), split=Split(rows()), options={**TWO, **options}, own=own)
+
+    return Kind(attempt=attempt, refused=refused, white_box=not refused)
+
+
+W1 = np.random.default_rng(2).normal(size=(6, 4)).astype(np.float32)
+W2 = np.random.default_rng(3).normal(size=(4, 2)).astype(np.float32)
+
+
+def dense_scores(rows: np.ndarray) -> np.ndarray:
+    """The scores of `dense`."""
+    return np.maximum(rows.astype(np.float32) @ W1, 0) @ W2
+
+
+def dense(
+    outputs: tuple[str, ...] = ("scores",),
+    kind: int = TensorProto.FLOAT,
+    opset: int = 17,
+    batch: int | str = "n",
+    rename: str = "",
+) -> onnx.ModelProto:
+    """Two layers as a graph; outputs among hidden, scores, probabilities and label."""
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    nodes = [
+        helper.make_node("MatMul", ["x", "W1"], ["pre"]),
+        helper.make_node("Relu", ["pre"], ["hidden"]),
+        helper.make_node("MatMul", ["hidden", "W2"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["probabilities"], axis=1),
+        helper.make_node("ArgMax", ["scores"], ["label"], axis=1, keepdims=0),
+    ]
+    shapes = {"hidden": [batch, 4], "scores": [batch, 2], "probabilities": [batch, 2], "label": [batch]}
+    made = [
+        helper.make_tensor_value_info(name, TensorProto.INT64 if name == "label" else kind, shapes[name])
+        for name in outputs
+    ]
+    weights = [numpy_helper.from_array(each.astype(dtype), name) for name, each in (("W1", W1), ("W2", W2))]
+    given = [helper.make_tensor_value_info("x", kind, [batch, 6])]
+    graph = helper.make_graph(nodes, "g", given, made, weights)
+    if rename:
+        for node in graph.node:
+            node.output[:] = [rename if each == "scores" else each for each in node.output]
+            node.input[:] = [rename if each == "scores" else each for each in node.input]
+        for each in graph.output:
+            each.name = rename if each.name == "scores" else each.name
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=7)
+
+
+def strange_input(kind: int, shape: list[Any]) -> onnx.ModelProto:
+    """A graph whose input is of another type or rank."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["f"], ["flat"], axis=1),
+        helper.make_node("ReduceMean", ["flat"], ["m"], axes=[1], keepdims=1),
+        helper.make_node("Concat", ["m", "m"], ["scores"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", 2])],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def two_inputs() -> onnx.ModelProto:
+    """An image, age and sex."""
+    nodes = [helper.make_node("MatMul", ["x", "W"], ["a"]), helper.make_node("Add", ["a", "meta"], ["scores"])]
+    given = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 6]),
+        helper.make_tensor_value_info("meta", TensorProto.FLOAT, ["n", 2]),
+    ]
+    out = [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", 2])]
+    graph = helper.make_graph(nodes, "g", given, out, [numpy_helper.from_array(np.ones((6, 2), np.float32), "W")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def transformers_kind(build: Callable[[Any], Any], refused: str = "") -> Kind:
+    """A Hugging Face model from a small configuration."""
+
+    def attempt(_: Path) -> Attempt:
+        torch.manual_seed(0)
+        net = build(importlib.import_module("transformers")).eval()
+        with torch.no_grad():
+            if hasattr(net, "classifier") and isinstance(net.classifier, nn.Linear):
+                net.classifier.weight *= 30
+
+        def own(rows: np.ndarray) -> np.ndarray:
+            with torch.no_grad():
+                return net(pixel_values=torch.tensor(rows)).logits.numpy()
+
+        return Attempt(model=net, split=Split(images()), options={"low": 0, "high": 1}, own=own)
+
+    return Kind(attempt=attempt, refused=refused, white_box=not refused)
+
+
+def vit(library: Any, **config: Any) -> Any:
+    """A tiny vision transformer."""
+    small = {"image_size": 16, "patch_size": 8, "num_channels": 1, "hidden_size": 16, "num_hidden_layers": 1}
+    chosen = {**small, "num_attention_heads": 2, "intermediate_size": 16, **config}
+    return library.ViTForImageClassification(library.ViTConfig(**chosen))
+
+
+def report_writer(library: Any) -> Any:
+    """An encoder of images and a decoder of text."""
+    encoder = {"image_size": 16, "patch_size": 8, "num_channels": 1, "hidden_size": 16, "num_hidden_layers": 1}
+    vision = library.ViTConfig(**encoder, num_attention_heads=2, intermediate_size=16)
+    words = library.GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=30, add_cross_attention=True)
+    return library.VisionEncoderDecoderModel(
+        library.VisionEncoderDecoderConfig.from_encoder_decoder_configs(vision, words)
+    )
+
+
+def bert(library: Any) -> Any:
+    """A tiny classifier of text."""
+    small = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return library.BertForSequenceClassification(library.BertConfig(**small, intermediate_size=16))
+
+
+class OpNorm(nn.Module):
+    """Sigmoids around thresholds of their own, as torchxrayvision gives them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = cnn(1, 14)
+        self.register_buffer("thresholds", torch.linspace(0.1, 0.6, 14))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Values in [0, 1], 0.5 at each threshold."""
+        p, t = torch.sigmoid(self.net(x)), self.thresholds
+        return torch.where(p < t, p / (2 * t), 1 - (1 - p) / (2 * (1 - t)))
+
+
+class Named(nn.Module):
+    """Returns something else than a tensor."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.net, self.kind = cnn(), kind
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """A dict, a tuple or a list."""
+        z = self.net(x)
+        return {"dict": {"logits": z}, "tuple": (z, z), "list": [z, z]}[self.kind]
+
+
+class Cumulative(nn.Module):
+    """CORAL: P(level > k), or quantiles of a number, in order on every row."""
+
+    def __init__(self, columns: int) -> None:
+        super().__init__()
+        self.net, self.columns = cnn(1, 1), columns
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """One number and `columns` offsets that go down."""
+        return self.net(x) - torch.arange(self.columns)
+
+
+class OneLogit(nn.Module):
+    """A binary classifier's single logit, as two columns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = cnn(1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, 2)."""
+        z = self.net(x)
+        return torch.cat([0 * z, z], 1)
+
+
+class Volume(nn.Module):
+    """A head on something that is no image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(1, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, 2) of any input."""
+        return self.head(x.flatten(1).mean(1, keepdim=True))
+
+
+def of_rows(net: Callable[[], object], rows: Callable[[], np.ndarray], refused: str, **options: Any) -> Kind:
+    """Any module on rows of another rank."""
+    return Kind(
+        attempt=lambda _: Attempt(model=net(), split=Split(rows()), options={**TWO, **options}), refused=refused
+    )
+
+
+def named_code(source: str, attribute: str, refused: str) -> Kind:
+    """Something in a module of the user's own, given by its name."""
+
+    def attempt(folder: Path) -> Attempt:
+        name = f"kinds_{abs(hash((str(folder), attribute))) % 10**9}"
+        (folder / f"{name}.py").write_text(source)
+        sys.path.insert(0, str(folder))
+        importlib.invalidate_caches()
+        return Attempt(model=f"{name}:{attribute}", split=Split(table()[0].astype(np.float32)), options=TWO)
+
+    return Kind(attempt=attempt, refused=refused)
+
+
+CODE = (
+    "import numpy as np\nfrom torch import nn\nclass Net(nn.Module):\n    def __init__(self, width):\n"
+    "        super().__init__()\ndef build():\n    return nn.Linear(6, 2)\ndef build_any(pretrained=False):\n"
+    "    return nn.Linear(6, 2)\ndef report(batch):\n    return np.array(['no acute finding'] * len(batch))\n"
+    "def codes(batch):\n    z = batch @ np.arange(6.0)\n    return np.stack([-z, z], 1)\n"
+)
+
+
+def booster(_: Path) -> Attempt:
+    """A fitted XGBoost-like wrapper: a scikit-learn estimator that skops does not trust."""
+
+    class Boosted(LogisticRegression):
+        """Of another library."""
+
+    x, y = table(ROWS + 200)
+    fitted = Boosted().fit(x[:200], y[:200])
+    return Attempt(model=fitted, split=Split(x[200:]), own=fitted.predict_proba)
+
+
+def with_nan() -> np.ndarray:
+    """A table with a missing value."""
+    rows = table()[0].astype(np.float32)
+    rows[3, 2] = np.nan
+    return rows
+
+
+KINDS: dict[str, Kind] = {
+    "1a multi-label, sigmoids as probabilities": torch_kind(
+        lambda: cnn(1, 14, nn.Sigmoid()), "sums to", classes=FINDINGS, output="probabilities"
+    ),
+    "1b multi-label, sigmoids as logits": torch_kind(lambda: cnn(1, 14, nn.Sigmoid()), "multi-label", classes=FINDINGS),
+    "1c multi-label, 14 logits": torch_kind(lambda: cnn(1, 14), "14 findings", classes=FINDINGS),
+    "1d Hugging Face multi-label": transformers_kind(
+        lambda t: vit(t, num_labels=4, problem_type="multi_label_classification"), "multi-label"
+    ),
+    "1e torchxrayvision style": torch_kind(OpNorm, "multi-label", classes=FINDINGS),
+    "1f labels of several findings": Kind(
+        attempt=lambda _: Attempt(
+            model=cnn(1, 14), split=Split(images(), np.zeros((ROWS, 14), int)), options={**IMAGE, "classes": FINDINGS}
+        ),
+        refused="finding",
+    ),
+    "1g MultiOutputClassifier": estimator(
+        lambda: MultiOutputClassifier(LogisticRegression()), "multi-label", lambda x: (x[:, :3] > 0).astype(int)
+    ),
+    "1g OneVsRest, several labels": estimator(
+        lambda: OneVsRestClassifier(LogisticRegression()), "multi-label", lambda x: (x[:, :3] > 0).astype(int)
+    ),
+    "2a one logit": torch_kind(lambda: cnn(1, 1), "single-output"),
+    "2a one sigmoid": torch_kind(
+        lambda: cnn(1, 1, nn.Sigmoid(), nn.Flatten(0)), "single-output", output="probabilities"
+    ),
+    "2b ONNX output of one axis": graph_kind(lambda: one_axis(), refused="column"),
+    "2c one logit as two columns": torch_kind(OneLogit),
+    "2d an operating point of its own": estimator(
+        lambda: FixedThresholdClassifier(LogisticRegression(), threshold=0.05), "decisions differ"
+    ),
+    "3a logistic pipeline": estimator(lambda: make_pipeline(StandardScaler(), LogisticRegression())),
+    "3a grid search": estimator(lambda: GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=3)),
+    "3a names as labels": estimator(
+        lambda: LogisticRegression(), labels=lambda x: np.where(x[:, 0] > 0, "malignant", "benign")
+    ),
+    "3a network": estimator(
+        lambda: make_pipeline(StandardScaler(), MLPClassifier((4,), max_iter=3000, random_state=0))
+    ),
+    "3a forest": estimator(lambda: RandomForestClassifier(20, random_state=0)),
+    "3a stacking": estimator(
+        lambda: StackingClassifier([("f", RandomForestClassifier(5, random_state=0)), ("n", GaussianNB())], cv=3)
+    ),
+    "3b boosting": estimator(lambda: HistGradientBoostingClassifier(max_iter=20)),
+    "3b calibrated": estimator(lambda: CalibratedClassifierCV(GaussianNB(), cv=3)),
+    "3b soft voting": estimator(
+        lambda: VotingClassifier([("f", RandomForestClassifier(5, random_state=0)), ("n", GaussianNB())], voting="soft")
+    ),
+    "3c missing values": of_rows(lambda: nn.Linear(6, 2), with_nan, "finite"),
+    "3d strings in a table": of_rows(lambda: nn.Linear(6, 2), lambda: np.array([["f", "1.0"]] * ROWS), "numbers"),
+    "3f regressor": estimator(lambda: GradientBoostingRegressor(n_estimators=3), "regression", lambda x: x[:, 0]),
+    "3g SVC without probabilities": estimator(lambda: SVC(), "predict_proba"),
+    "4a estimator of another library": Kind(attempt=booster, refused="not trusted"),
+    "5a ONNX": graph_kind(dense, own=dense_scores),
+    "5a ONNX, fixed batch": graph_kind(lambda: dense(batch=1), own=dense_scores),
+    "5a ONNX, opset 11": graph_kind(lambda: dense(opset=11), own=dense_scores),
+    "5a ONNX, half precision": graph_kind(lambda: dense(kind=TensorProto.FLOAT16), own=dense_scores),
+    "5a ONNX, double precision": graph_kind(lambda: dense(kind=TensorProto.DOUBLE), own=dense_scores),
+    "5b ONNX, bytes in": graph_kind(lambda: strange_input(TensorProto.UINT8, ["n", 6]), refused="uint8"),
+    "5c ONNX, channels last": graph_kind(
+        lambda: strange_input(TensorProto.FLOAT, ["n", 16, 16, 3]), lambda: images((3, 16, 16)), refused="16, 16, 3"
+    ),
+    "5d ONNX, two inputs": graph_kind(two_inputs, refused="one"),
+    "5e ONNX, hidden state first": graph_kind(lambda: dense(("hidden", "scores")), own=dense_scores),
+    "5e ONNX, three outputs": graph_kind(lambda: dense(("scores", "probabilities", "label")), own=dense_scores),
+    "5e ONNX, scores and an embedding": graph_kind(
+        lambda: dense(("hidden", "scores"), rename="output"), own=dense_scores
+    ),
+    "6a left in training mode": torch_kind(lambda: nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(0.3), cnn()).train()),
+    "6b range not said": torch_kind(cnn, "", low=None, high=None),
+    "6b bytes whose range is not said": Kind(
+        attempt=lambda _: Attempt(model=cnn(), split=Split((images()[:, 0] * 255).astype(np.uint8)), options=TWO),
+        refused="--low",
+    ),
+    "6c TorchScript": torch_kind(lambda: torch.jit.trace(cnn().eval(), torch.zeros(1, 1, 16, 16)), "TorchScript"),
+    "6d a dict": torch_kind(lambda: Named("dict"), "tensor"),
+    "6d a tuple": torch_kind(lambda: Named("tuple"), "tensor"),
+    "6d a list": torch_kind(lambda: Named("list"), "tensor"),
+    "6e half precision": Kind(
+        attempt=lambda _: Attempt(model=cnn().half(), split=Split(images()), options=IMAGE, own=forward(cnn()))
+    ),
+    "6e double precision": Kind(
+        attempt=lambda _: Attempt(
+            model=cnn().double(), split=Split(images()), options=IMAGE, own=forward(cnn().double(), torch.float64)
+        ),
+        white_box=True,
+    ),
+    "6f Hugging Face": transformers_kind(lambda t: vit(t, num_labels=2)),
+    "6h four channels": torch_kind(lambda: cnn(4), channels=4),
+    "6h sixteen slices as channels": torch_kind(lambda: cnn(16), channels=16),
+    "6i volumes": of_rows(Volume, lambda: images((1, 4, 8, 8)), "(C, H, W)"),
+    "6j segmentation": torch_kind(lambda: nn.Conv2d(1, 2, 3, padding=1), "segmentation"),
+    "6k bone age": torch_kind(lambda: cnn(1, 1), "single-output", classes=["young", "old"]),
+    "6l quantiles": torch_kind(lambda: Cumulative(3), "in order on every row", classes=["p10", "p50", "p90"]),
+    "6l hazards": torch_kind(lambda: cnn(1, 6, nn.Sigmoid()), "[0, 1]", classes=[f"year {k}" for k in range(6)]),
+    "6l ordinal": torch_kind(lambda: Cumulative(4), "in order on every row", classes=list("abcd")),
+    "7 ECG": of_rows(Volume, lambda: images((12, 50))[:, :, :], "(C, H, W)"),
+    "7 ECG as an image of one row": of_rows(Volume, lambda: images((1, 12, 50)), "", low=0, high=1),
+    "8 mean of three networks": torch_kind(lambda: Mean3()),
+    "9 text classifier": transformers_kind(bert, "text"),
+    "9 report writer": transformers_kind(report_writer, "text"),
+    "9 function that writes": named_code(CODE, "report", "text"),
+    "3e function over codes": named_code(CODE, "codes", ""),
+    "10 weights alone": of_rows(lambda: "model.pt", lambda: table()[0].astype(np.float32), "torch.load"),
+    "10 Keras": of_rows(lambda: "model.keras", lambda: table()[0].astype(np.float32), "tf2onnx"),
+    "10 joblib": of_rows(lambda: "risk.joblib", lambda: table()[0].astype(np.float32), "joblib.load"),
+    "11 a class": named_code(CODE, "Net", "is a class"),
+    "11 a factory": named_code(CODE, "build", "build()"),
+    "11 a factory with a default": named_code(CODE, "build_any", "build_any()"),
+}
+
+
+class Mean3(nn.Module):
+    """The mean of three networks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList([cnn(), cnn(), cnn()])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, 2)."""
+        return torch.stack([net(x) for net in self.nets]).mean(0)
+
+
+def one_axis() -> onnx.ModelProto:
+    """An ONNX file whose only output, called scores, has one axis."""
+    nodes = [helper.make_node("ReduceMean", ["x"], ["scores"], axes=[1], keepdims=0)]
+    given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 6])]
+    out = [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n"])]
+    return helper.make_model(
+        helper.make_graph(nodes, "g", given, out), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+
+
+def tried(kind: Kind, folder: Path) -> str:
+    """What came of protecting one `kind`: "served", "refused", or WRONG or BAD with the reason."""
+    attempt = kind.attempt(folder)
+    before = attempt.split.inputs.copy()
+    try:
+        made = protect(attempt.model, attempt.split, Policy(on_error="flag"), folder / "bundle", **attempt.options)
+    except MedwardError as error:
+        said = str(error)
+        odd = len(said) > 600 or "\n" in said or "\x1b" in said or "Traceback" in said
+        if odd or not kind.refused or kind.refused not in said:
+            return f"BAD: {said}"
+        return "refused"
+    except Exception as error:
+        return f"BAD: traceback {type(error).__name__}: {error}"
+    if kind.refused:
+        return "WRONG: accepted"
+    if before.tobytes() != attempt.split.inputs.tobytes():
+        return "WRONG: the caller's rows were changed"
+    if attempt.own is None:
+        return "served"
+    rows, guard = attempt.split.inputs[:40], made.guard()
+    scores = np.asarray(attempt.own(rows))
+    for i, row in enumerate(rows):
+        answer = guard.answer(Query(principal=(f"clinic {i}",), inputs=row[None]))
+        if answer.levels[0] is Level.WITHHELD:
+            continue
+        likely = probabilities(scores[i : i + 1], made.card.spec.output)
+        if answer.labels[0] != scores[i].argmax() or np.abs(answer.scores - likely).max() > 0.0101:
+            return f"WRONG: own {likely.round(3).tolist()}, served {answer.scores.tolist()}"
+    return "served"
+
+
+def attacked(kind: Kind, folder: Path) -> str:
+    """How an attacker with the file knows the model: "white-box", or what else the report says."""
+    attempt = kind.attempt(folder)
+    made = protect(attempt.model, attempt.split, Policy(on_error="flag"), folder / "bundle", **attempt.options)
+    test = {"test": attempt.split.take(slice(0, 40))}
+    report = validate_bundle(made, test, folder / "report", names=["fgsm"], progress=False)
+    return str(report.findings[0].threat.knowledge)
