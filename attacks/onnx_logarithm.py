@@ -2,9 +2,9 @@
 
 A file that ends in probabilities gives an attacker nothing once softmax rounds to 0 and 1, and a Clip behind it cuts
 the gradient by design. Here the end of the graph is evaluated again in the log domain, from the steps that made it:
-log-softmax for softmax, a sum of logarithms for a product, log-sum-exp for a mean over members. What can only make
-two classes equal, a Clip or a rounding, is left out. Cross-entropy and margins of log-probabilities are those of the
-logits.
+log-softmax for softmax, a sum of logarithms for a product, log-sum-exp for a mean over members. What keeps the order of
+the classes or makes two equal (a Clip, a rounding, a number added to all) is left out. Cross-entropy and margins of
+log-probabilities are those of the logits.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from attacks.onnx_ops import OPS, Node, linear_scores
 
 TINY = 1e-30
+LEAST = -1e6  # a logarithm of zero, finite
 
 MOVES = {"ArrayFeatureExtractor", "Cast", "Concat", "Dropout", "Expand", "Flatten", "Gather", "GatherElements"}
 MOVES |= {"GatherND", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where"}
@@ -58,7 +61,7 @@ class Unsaturated:
         """The logarithm of a value that is not negative."""
         node = self.producers.get(name)
         found = None if node is None or not node.inputs else self._log(node, name)
-        return self.values[name].clamp_min(TINY).log() if found is None else found
+        return floored_log(self.values[name]) if found is None else found
 
     def _log(self, node: Node, name: str) -> Tensor | None:
         first = node.inputs[0]
@@ -71,7 +74,8 @@ class Unsaturated:
                 found: Tensor = self.values[first]
                 return found
             case "Softmax":
-                return self._applied("LogSoftmax", node, [self.values[first]])
+                softmax: Tensor = OPS["LogSoftmax"]([self.values[first]], node.attributes)
+                return softmax
             case "Sigmoid":
                 return F.logsigmoid(self.values[first])
             case "Sub" if self._is_one(first):
@@ -96,11 +100,10 @@ class Unsaturated:
             case "Div":
                 return self.log(first) - self.log(node.inputs[1])
             case "Pow":
-                return self.log(first) * self.values[node.inputs[1]]
-            case "Add":
-                return self.log(first).logaddexp(self.log(node.inputs[1]))
-            case "ReduceSum" | "Sum" | "ReduceMean" | "Mean" | "GlobalAveragePool":
-                return self._sum(node, name, [self.log(each) for each in self._moved(node)])
+                powered: Tensor = self.log(first) * self.values[node.inputs[1]]
+                return powered
+            case "Add" | "ReduceSum" | "Sum" | "ReduceMean" | "Mean" | "GlobalAveragePool":
+                return self._sum(node, [self.log(each) for each in self._moved(node)])
         return None
 
     def log_complement(self, name: str) -> Tensor:
@@ -112,15 +115,15 @@ class Unsaturated:
             if self._moves(node):
                 return self._again(node, name, {each: self.log_complement(each) for each in self._moved(node)})
             if node.op in AVERAGES:
-                return self._sum(node, name, [self.log_complement(each) for each in self._moved(node)])
+                return self._sum(node, [self.log_complement(each) for each in self._moved(node)])
             if node.op == "Sigmoid":
                 return F.logsigmoid(-self.values[node.inputs[0]])
             if node.op == "Sub" and self._is_one(node.inputs[0]):
                 return self.log(node.inputs[1])
-        return (1 - self.values[name]).clamp_min(TINY).log()
+        return floored_log(1 - self.values[name])
 
     def _beneath(self, node: Node) -> str | None:
-        """What a step was given that only clips or rounds; None for other steps."""
+        """What a step was given that only clips, rounds or adds one number to all; None for other steps."""
         if self.exact:
             return None
         if node.op in ("Clip", "Round"):
@@ -128,10 +131,15 @@ class Unsaturated:
         if node.op == "DequantizeLinear":
             maker = self.producers.get(node.inputs[0])
             return maker.inputs[0] if maker is not None and maker.op == "QuantizeLinear" else None
-        if node.op in ("Max", "Min") and len(node.inputs) == 2:
-            moving = [each for each in node.inputs if self.values[each].numel() > 1]
+        if node.op in ("Add", "Max", "Min") and len(node.inputs) == 2:
+            moving = [each for each in node.inputs if not self._is_number(each)]
             return moving[0] if len(moving) == 1 else None
         return None
+
+    def _is_number(self, name: str) -> bool:
+        """Whether a value is one number, the same for every input."""
+        maker = self.producers.get(name)
+        return self.values[name].numel() == 1 and (maker is None or maker.op == "Constant")
 
     def _moves(self, node: Node) -> bool:
         return node.op in MOVES and self._is_float(self._moved(node)[0])
@@ -149,24 +157,23 @@ class Unsaturated:
         found: Tensor = result[node.outputs.index(name)] if isinstance(result, tuple) else result
         return found
 
-    def _sum(self, node: Node, name: str, logs: list[Tensor]) -> Tensor:
-        """The logarithm of a sum or mean of values whose logarithms are `logs`."""
-        if node.op in ("Sum", "Mean"):
-            total, rest = logs[0], logs[1:]
-            for each in rest:
-                total = total.logaddexp(each)
-            count = len(logs)
-        elif node.op == "GlobalAveragePool":
-            total = logs[0].logsumexp(dim=tuple(range(2, logs[0].ndim)), keepdim=True)
-            count = logs[0].numel() // total.numel()
+    def _sum(self, node: Node, logs: list[Tensor]) -> Tensor:
+        """The logarithm of a sum or mean of values whose logarithms are `logs`.
+
+        Where every member is sure of itself, for whichever class, that has no gradient; so the gradient of the mean of
+        the logarithms is added, which any member gives.
+        """
+        floored = [each.clamp_min(LEAST) for each in logs]
+        if node.op in ("Add", "Sum", "Mean"):
+            total, middle, count = reduce(torch.logaddexp, logs), reduce(torch.add, floored) / len(logs), len(logs)
         else:
             rest = [self.values[each] if each else None for each in node.inputs[1:]]
-            total = self._applied("ReduceLogSumExp", node, [logs[0], *rest])
+            axes = {"axes": range(2, logs[0].ndim)} if node.op == "GlobalAveragePool" else node.attributes
+            total = OPS["ReduceLogSumExp"]([logs[0], *rest], axes)
+            middle = OPS["ReduceMean"]([floored[0], *rest], axes)
             count = logs[0].numel() // total.numel()
-        return total - math.log(count) if node.op in AVERAGES else total
-
-    def _applied(self, op: str, node: Node, inputs: list[Any]) -> Tensor:
-        found: Tensor = OPS[op](inputs, node.attributes)
+        total = total - math.log(count) if node.op in AVERAGES else total
+        found: Tensor = total + (middle - middle.detach())
         return found
 
     def _is_one(self, name: str) -> bool:
@@ -175,3 +182,8 @@ class Unsaturated:
     def _is_float(self, name: str) -> bool:
         value = self.values.get(name)
         return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def floored_log(value: Tensor) -> Tensor:
+    """The logarithm of a value that is not negative, that of `TINY` for zero."""
+    return value.clamp_min(TINY).log()

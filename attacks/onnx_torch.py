@@ -33,7 +33,6 @@ PRECISION = 1e-4
 """How far torch's scores may be from the deployed ones, relative to scores above 1: a file in 32 or 64 bits,"""
 HALF, QUANTISED = 1e-2, 5e-2
 """one that computes in 16 bits, and one that rounds to 8."""
-TIE = 1e-6
 FLOATING = {
     onnx.TensorProto.FLOAT: "tensor(float)",
     onnx.TensorProto.DOUBLE: "tensor(double)",
@@ -66,10 +65,11 @@ class OnnxNetwork(nn.Module):
         self.input = given.name
         self.batch: int | None = given.type.tensor_type.shape.dim[0].dim_value or None
         self.scores, self.features = scores, features
-        self.nodes = _needed(graph, [name for name in (scores, features) if name], version)
+        shown = {name for name in (scores, features) if name}
+        self.nodes = _needed(graph, shown, version)
         self.producers = {name: node for node in self.nodes for name in node.outputs}
-        used = {name for node in self.nodes for name in node.inputs} | {scores, features}
-        self.weights = {name: f"weight_{i}" for i, name in enumerate(sorted(used & weights.keys()))}
+        used = (shown | {name for node in self.nodes for name in node.inputs}) & weights.keys()
+        self.weights = {name: f"weight_{i}" for i, name in enumerate(sorted(used))}
         for name, buffer in self.weights.items():
             self.register_buffer(buffer, _tensor(weights[name]))
         self.precision = _precision(model, self.nodes)
@@ -115,7 +115,8 @@ class OnnxNetwork(nn.Module):
 class Network(nn.Module):
     """What attacks differentiate: logits, or log-probabilities when the file ends in probabilities.
 
-    They do not saturate: `exact` alone keeps a Clip or a rounding at the end, for scores that need it to decide.
+    They do not saturate. With `exact` their values are the file's own, where ties that a Clip or a rounding makes
+    decide, and only their gradient is that of the scores beneath.
     """
 
     def __init__(self, graph: OnnxNetwork, *, probabilities: bool, exact: bool = False) -> None:
@@ -134,7 +135,10 @@ class Network(nn.Module):
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Scores and features of one forward pass."""
-        return self.graph.both(x, log=self.probabilities, exact=self.exact)
+        scores, features = self.graph.both(x, log=self.probabilities, exact=False)
+        if self.exact:
+            scores = scores + (self.graph.both(x, log=self.probabilities)[0] - scores).detach()
+        return scores, features
 
 
 def to_torch(source: Path | str | bytes, options: Mapping[str, str] | None = None) -> OnnxNetwork:
@@ -150,7 +154,7 @@ def to_torch(source: Path | str | bytes, options: Mapping[str, str] | None = Non
     except Exception as error:  # onnx and protobuf raise types of their own for a broken file
         raise MedwardError(f"{what}: not a readable ONNX model: {first_line(error)}") from None
     scores, features = choose_outputs([_output(each) for each in model.graph.output], what, recorded=options)
-    return OnnxNetwork(onnx.inliner.inline_local_functions(model), scores, features)
+    return OnnxNetwork(onnx.inliner.inline_local_functions(model) if model.functions else model, scores, features)
 
 
 def white_box(
@@ -211,9 +215,8 @@ def _disagreement(network: Network, expected: Outputs, sample: Array, tolerance:
 
 
 def _decides(scores: Tensor, deployed: Array) -> bool:
-    """Whether every row's largest of `scores` is a largest of the deployed scores, which may hold ties."""
-    best = np.take_along_axis(deployed, scores.numpy().argmax(axis=1)[:, None], axis=1)
-    return bool((best >= deployed.max(axis=1, keepdims=True) - TIE).all())
+    """Whether every row of `scores` decides as the deployed scores do, which take the first of equals."""
+    return bool((scores.numpy().argmax(axis=1) == deployed.argmax(axis=1)).all())
 
 
 def _difference(what: str, mine: Tensor | None, deployed: Array, tolerance: float) -> str:
@@ -252,7 +255,7 @@ def _like(x: Tensor, value: Any) -> Any:
     return value.to(x.device, x.dtype) if value.is_floating_point() else value.to(x.device)
 
 
-def _needed(graph: onnx.GraphProto, wanted: list[str], opset: int) -> tuple[Node, ...]:
+def _needed(graph: onnx.GraphProto, wanted: set[str], opset: int) -> tuple[Node, ...]:
     """The steps that `wanted` depend on, in order; `UnsupportedOpError` names those without a torch form."""
     names, steps = set(wanted), []
     for proto in reversed(graph.node):
@@ -282,6 +285,8 @@ def _attribute(attribute: onnx.AttributeProto) -> Any:
 
 def _tensor(stored: onnx.TensorProto) -> Tensor:
     """A stored tensor; floating-point numbers of any length are kept in 32 bits."""
+    if stored.data_location == onnx.TensorProto.EXTERNAL:
+        raise MedwardError("weights lie outside the file; put them inside: onnx.save(onnx.load(path), path)")
     array = numpy_helper.to_array(stored)
     if stored.data_type in FLOATING:
         return torch.from_numpy(array.astype(np.float32))

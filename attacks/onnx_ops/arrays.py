@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -167,7 +168,7 @@ def _constant_of_shape(inputs: Inputs, attributes: Attributes) -> Any:
 
 def _expand(inputs: Inputs, _: Attributes) -> Any:
     x, sizes = inputs[0], as_list(inputs[1])
-    return x.expand(torch.broadcast_shapes(x.shape, sizes))
+    return x.expand(np.broadcast_shapes(tuple(x.shape), tuple(sizes)))
 
 
 def _pad(inputs: Inputs, attributes: Attributes) -> Any:

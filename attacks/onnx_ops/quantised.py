@@ -63,7 +63,8 @@ def _dynamic_quantise_linear(inputs: Inputs, _: Attributes) -> Any:
 
 def _shifted(inputs: Inputs, which: int, like: torch.dtype, axis: int) -> Tensor:
     """The operand `which` of two less its zero point, the operand `which` + 2."""
-    x, zero = inputs[which].to(like), optional(inputs, which + 2)
+    x: Tensor = inputs[which].to(like)
+    zero = optional(inputs, which + 2)
     return x if zero is None else x - _along(zero, x, axis).to(like)
 
 
@@ -78,12 +79,12 @@ def _conv_integer(inputs: Inputs, attributes: Attributes) -> Any:
 
 
 def _q_linear_mat_mul(inputs: Inputs, _: Attributes) -> Any:
-    a, b = _dequantise(*inputs[:3], axis=-2), _dequantise(*inputs[3:6], axis=-1)
+    a, b = _dequantise(inputs[0], inputs[1], inputs[2], -2), _dequantise(inputs[3], inputs[4], inputs[5], -1)
     return _quantise(a @ b, inputs[6], inputs[7])
 
 
 def _q_linear_conv(inputs: Inputs, attributes: Attributes) -> Any:
-    x, weight = _dequantise(*inputs[:3]), _dequantise(*inputs[3:6], axis=0)
+    x, weight = _dequantise(inputs[0], inputs[1], inputs[2]), _dequantise(inputs[3], inputs[4], inputs[5], 0)
     bias = optional(inputs, 8)
     wide = None if bias is None else bias.to(x.dtype) * (inputs[1] * inputs[4]).reshape(-1)
     return _quantise(LAYERS["Conv"]([x, weight, wide], attributes), inputs[6], inputs[7])

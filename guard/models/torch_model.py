@@ -31,7 +31,15 @@ ROUNDINGS = 8  # of one score, by which a module of half precision may be off
 QUIET = (  # says at each export that torchvision is not installed; prints the graph of one that failed
     "torch.onnx._internal.exporter._registration",
     "torch.fx.experimental.symbolic_shapes",
+    "torch.export._trace",
 )
+NOTICES = (
+    (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning),
+    (r"_check_is_size will be removed", FutureWarning),
+    (r"The tensor attributes self\.\S*_flat_weights", UserWarning),  # of recurrent layers, which do so themselves
+    (r"The \.grad attribute of a Tensor that is not a leaf", UserWarning),
+)
+"""Warnings that torch gives of its own doing when it exports."""
 
 
 class Headed(nn.Module):
@@ -90,19 +98,15 @@ class TorchModel:
 
         Classes whose scores are closer than that precision can tell apart are decided as in float32.
         """
-        if self.original is None:
+        original = self.original
+        if original is None:
             return None
-        dtype = precision(self.original)
-        with self.lock, evaluating(self.original):
-            found = checks.in_batches(lambda batch: self._scored(self.original, batch, dtype), rows, BATCH)[0]
+        dtype = precision(original)
+        with self.lock, evaluating(original):
+            found = checks.in_batches(lambda batch: [_scored(original, batch, dtype)], rows, BATCH)[0]
         clear = margins(found) > ROUNDINGS * torch.finfo(dtype).eps * np.abs(found).max(axis=1)
         single = self.predict(np.asarray(rows, np.float32)).scores
         return np.asarray(np.where(clear, found.argmax(axis=1), single.argmax(axis=1)), np.int64)
-
-    def _scored(self, module: nn.Module, batch: Array, dtype: torch.dtype) -> list[Array]:
-        like = next(module.parameters(), None)
-        x = torch.from_numpy(np.array(batch, np.float64)).to(dtype)
-        return [module(x if like is None else x.to(like.device)).double().cpu().numpy()]
 
     def _forward(self, batch: Array) -> list[Array]:
         results = self.module(_rows(self.module, batch))
@@ -210,6 +214,13 @@ def _last_to_run(net: nn.Module, layers: Sequence[nn.Module], sample: Array) -> 
     return next((layer for layer, _ in reversed(found) if all(each.get(id(layer)) for each in fits)), None)
 
 
+def _scored(module: nn.Module, rows: Array, dtype: torch.dtype) -> Array:
+    like = next(module.parameters(), None)
+    x = torch.from_numpy(np.array(rows, np.float64)).to(dtype)
+    scores: Tensor = module(x if like is None else x.to(like.device))
+    return np.asarray(scores.double().cpu().numpy())
+
+
 def _rows(module: nn.Module, rows: Array) -> Tensor:
     """A copy of `rows` in float32, where the weights of `module` are."""
     like = next(module.parameters(), None)
@@ -241,7 +252,8 @@ def to_onnx(module: nn.Module, sample: Array, path: Path) -> None:
         log.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+            for notice, kind in NOTICES:
+                warnings.filterwarnings("ignore", notice, kind)
             program = torch.onnx.export(
                 module,
                 (_rows(module, rows),),

@@ -356,6 +356,35 @@ def test_broken_and_old_files_are_refused_in_one_sentence(tmp_path):
         to_torch(model.SerializeToString())
 
 
+def test_weights_outside_the_file_are_no_network(tmp_path):
+    _, source = fixed_batch(3, (-1, 4))
+    path = tmp_path / "m.onnx"
+    onnx.save(onnx.load_from_string(source), path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    network, reason = white_box(path, lambda x: Outputs(np.zeros((len(x), 3))), np.zeros((3, 1, 2, 2), np.float32))
+    assert network is None
+    assert "weights lie outside the file" in reason
+
+
+def test_functions_inside_a_file_are_opened():
+    weights = np.random.default_rng(2).normal(size=(4, 3)).astype(np.float32)
+    twice = helper.make_function(
+        "mine", "Twice", ["a"], ["b"], [helper.make_node("Add", ["a", "a"], ["b"])], [helper.make_opsetid("", 18)]
+    )
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node("Twice", ["z"], ["scores"], domain="mine")],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", 3])],
+        [onnx.numpy_helper.from_array(weights, "w")],
+    )
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("mine", 1)]
+    source = helper.make_model(graph, opset_imports=opsets, functions=[twice], ir_version=9).SerializeToString()
+    rows = np.random.default_rng(3).normal(size=(5, 4)).astype(np.float32)
+    network, reason = white_box(source, lambda x: Outputs(deployed(source, "scores", x)), rows)
+    assert reason == ""
+    np.testing.assert_allclose(network(torch.as_tensor(rows)), 2 * rows @ weights, atol=1e-5)
+
+
 def single(op, inputs, attributes, constants=(), opset=18):
     """A graph of one node on `inputs`; further inputs are constants."""
     names = ["x", *(f"c{i}" if c is not None else "" for i, c in enumerate(constants))]
@@ -417,9 +446,61 @@ FOUR = np.linspace(0.5, 2, 4).astype(np.float32)
         ("Selu", {}, ()),
         ("PRelu", {}, (FOUR.reshape(4, 1, 1),)),
         ("LogSoftmax", {"axis": 1}, ()),
+        ("GatherND", {"batch_dims": 1}, (ints(3, -6, 0, 1).reshape(2, 1, 2),)),
+        ("GatherElements", {"axis": 2}, (np.array([6, -7, 3] * 16, np.int64).reshape(2, 4, 3, 2),)),
+        ("ScatterND", {"reduction": "add"}, (ints(1, 2, -1).reshape(1, 3), FOUR[:1, None].repeat(6, 1))),
+        ("ScatterElements", {"axis": 1}, (ints(-1, 2).reshape(1, 2, 1, 1), FOUR[:2].reshape(1, 2, 1, 1))),
+        ("CumSum", {"exclusive": 1, "reverse": 1}, (np.int64(2),)),
+        ("Trilu", {"upper": 0}, (np.int64(1),)),
+        ("Mod", {"fmod": 1}, (np.float32(0.7),)),
+        ("Einsum", {"equation": "nchw->nwc"}, ()),
+        ("LpNormalization", {"p": 1, "axis": 1}, ()),
+        ("ReduceL1", {}, (ints(1, 2),)),
+        ("ReduceLogSumExp", {"keepdims": 0}, (ints(1),)),
+        ("ReduceSumSquare", {}, (ints(3),)),
+        ("Sum", {}, (FOUR.reshape(4, 1, 1), np.float32(3))),
+        ("Mean", {}, (FOUR.reshape(4, 1, 1), np.float32(3))),
+        ("Celu", {"alpha": 0.5}, ()),
+        ("Softsign", {}, ()),
+        ("ThresholdedRelu", {"alpha": 0.3}, ()),
+        ("LRN", {"size": 3, "bias": 2.0}, ()),
+        ("DepthToSpace", {"blocksize": 2}, ()),
+        ("DepthToSpace", {"blocksize": 2, "mode": "CRD"}, ()),
+        ("ConvTranspose", {"strides": [2, 2], "output_padding": [1, 0]}, (KERNEL[:4],)),
+        ("Resize", {}, (None, np.array([1, 1, 1.5, 0.5], np.float32))),
+        ("Resize", {"mode": "linear", "axes": [3]}, (None, None, ints(9))),
+        (
+            "Resize",
+            {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+            (None, None, ints(2, 4, 3, 11)),
+        ),
     ],
 )
 def test_each_operator_equals_the_deployed_runtime(op, attributes, constants):
     source = single(op, IMAGE, attributes, constants)
+    mine = to_torch(source).run(torch.as_tensor(IMAGE))["scores"]
+    np.testing.assert_allclose(mine, deployed(source, "scores", IMAGE), atol=2e-6, rtol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("op", "opset", "attributes", "constants"),
+    [
+        ("Softmax", 11, {}, ()),
+        ("Softmax", 12, {"axis": 2}, ()),
+        ("LogSoftmax", 9, {"axis": 3}, ()),
+        ("Clip", 10, {"max": 0.5}, ()),
+        ("Pad", 10, {"pads": [0, 0, 1, 2, 0, 0, 0, 1], "value": 2.0}, ()),
+        ("Slice", 9, {"axes": [2, 3], "starts": [1, -4], "ends": [100, -1]}, ()),
+        ("Squeeze", 11, {}, ()),
+        ("Unsqueeze", 11, {"axes": [0, 5]}, ()),
+        ("ReduceSum", 12, {"axes": [1, 3]}, ()),
+        ("Upsample", 9, {"mode": "nearest"}, (np.array([1, 1, 2, 3], np.float32),)),
+        ("Upsample", 7, {"mode": "linear", "scales": [1.0, 1.0, 2.0, 2.0]}, ()),
+        ("Resize", 10, {"mode": "linear"}, (np.array([1, 1, 2, 1.5], np.float32),)),
+        ("BatchNormalization", 8, {}, (FOUR, FOUR, -FOUR, FOUR)),
+    ],
+)
+def test_each_old_form_of_an_operator_equals_the_deployed_runtime(op, opset, attributes, constants):
+    source = single(op, IMAGE, attributes, constants, opset)
     mine = to_torch(source).run(torch.as_tensor(IMAGE))["scores"]
     np.testing.assert_allclose(mine, deployed(source, "scores", IMAGE), atol=2e-6, rtol=2e-6)
