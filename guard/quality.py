@@ -31,10 +31,10 @@ NORMAL_TAIL = -3.29  # standard deviations that leave CERTAIN in one tail
 class Quality(BaseModel):
     """What a model decided on labelled calibration rows, beside the truth.
 
-    `balanced_accuracy` is the mean recall of the `classes` that the labels hold; `auc` the area under the ROC curve, of
-    the second class for two, else the mean of one class against the rest; `chance` how often decisions in a random order
-    would do as well. `auc` and `chance` are None when the labels hold one class only. `exchanged` are classes that may
-    have each other's names, on too few rows to refuse them.
+    `balanced_accuracy` is the mean recall of the `classes` that the labels hold. `auc` is the area under the ROC
+    curve: for two classes of the second, else the mean of one class against the rest. `chance` is how often decisions
+    in a random order would do as well. `auc` and `chance` are None when the labels hold one class only. `exchanged` are
+    classes that may have each other's names, on too few rows to refuse them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

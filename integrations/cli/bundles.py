@@ -28,8 +28,12 @@ def protect(
     modality: Annotated[Literal["image", "tabular"] | None, typer.Option(help="default: by the inputs' shape")] = None,
     classes: Annotated[str | None, typer.Option(help="class names in score order, comma-separated")] = None,
     output: Annotated[Literal["logits", "probabilities"] | None, typer.Option(help="what the scores are")] = None,
-    low: Annotated[float | None, typer.Option(help="smallest valid input value")] = None,
-    high: Annotated[float | None, typer.Option(help="largest valid input value")] = None,
+    low: Annotated[
+        float | None, typer.Option(help="smallest value the model takes; of whole-number images what 0 is")
+    ] = None,
+    high: Annotated[
+        float | None, typer.Option(help="largest value the model takes; of whole-number images what white is")
+    ] = None,
     layout: Pixels = None,
     bits: Bits = None,
     features: Annotated[str | None, typer.Option(help="torch layer or ONNX output that monitors watch")] = None,
