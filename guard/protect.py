@@ -46,7 +46,8 @@ def protect(
     `benign` should come from the site that will be served, with ordinary cases in their ordinary proportions; every
     bound the guard states is relative to it, and counts every row (where patients are known, every patient) as one
     independent draw: leave copies in that real traffic holds, and keep augmented ones out. Whole-number images need
-    `low` and `high`, and `layout` and `bits` where these do not show; see `guard.pixels`. Labels, where known, say how
+    `low` and `high`, and `layout` and `bits` where these do not show; see `guard.pixels`. A DataFrame may be the inputs
+    where the model knows the names of its columns: they must be the same, in order. Labels, where known, say how
     well the model does: the card keeps it, and names that look exchanged are refused. `features` names the layer or
     ONNX output that monitors watch. `threshold` is the operating point of a model of two classes: the second one is
     decided from that probability on. `task` says what the model answers, where that cannot be seen: only

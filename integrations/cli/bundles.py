@@ -31,8 +31,12 @@ def protect(
     task: Annotated[
         str | None, typer.Option(help='what the scores answer, where it cannot be seen: "classification"')
     ] = None,
-    low: Annotated[float | None, typer.Option(help="smallest valid input value")] = None,
-    high: Annotated[float | None, typer.Option(help="largest valid input value")] = None,
+    low: Annotated[
+        float | None, typer.Option(help="smallest value the model takes; of whole-number images what 0 is")
+    ] = None,
+    high: Annotated[
+        float | None, typer.Option(help="largest value the model takes; of whole-number images what white is")
+    ] = None,
     layout: Pixels = None,
     bits: Bits = None,
     features: Annotated[str | None, typer.Option(help="torch layer or ONNX output that monitors watch")] = None,

@@ -27,8 +27,12 @@ def harden(
         float | None,
         typer.Option(min=0.1, max=4.0, help="uat: train at so many radii; less costs less clean accuracy [1.4]"),
     ] = None,
-    low: Annotated[float | None, typer.Option(help="smallest valid input value")] = None,
-    high: Annotated[float | None, typer.Option(help="largest valid input value")] = None,
+    low: Annotated[
+        float | None, typer.Option(help="smallest value the model takes; of whole-number images what 0 is")
+    ] = None,
+    high: Annotated[
+        float | None, typer.Option(help="largest value the model takes; of whole-number images what white is")
+    ] = None,
     layout: Pixels = None,
     bits: Bits = None,
     threshold: Annotated[

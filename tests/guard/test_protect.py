@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from guard import bundle
 from guard.calibrate import calibrate
+from guard.card import canonical, sha256
 from guard.data import Split, conform, load_npz
 from guard.errors import MedwardError
 from guard.policy import Policy
@@ -121,6 +124,19 @@ def test_names_that_look_exchanged_are_refused_and_a_doubt_is_only_told(tmp_path
     made = protect(bright, Split(scans, coin), POLICY, tmp_path / "b", classes=("dark", "bright"), **options)
     assert made.card.quality.chance > 0.05
     assert "no better than chance" in told()[-1]
+
+
+def test_a_bundle_made_before_layouts_were_kept_is_read_and_guesses_nothing(tmp_path, model):
+    path = protect(model, Split(ROWS, TRUTH), POLICY, tmp_path / "b").path / "card.json"
+    content = json.loads(path.read_bytes())
+    for field in ("layout", "bits"):
+        del content["spec"][field]
+    del content["quality"], content["digest"]
+    path.write_bytes(canonical({**content, "digest": sha256(canonical(content))}))
+    old = bundle.load(tmp_path / "b").card
+    assert (old.quality, old.spec.layout, old.spec.bits) == (None, None, None)
+    with pytest.raises(MedwardError, match="does not show which axis"):
+        conform(CUBES, replace(old.spec, modality="image", shape=(6, 6, 6), low=0.0, high=1.0))
 
 
 def test_a_place_that_is_taken_is_refused_before_the_work(tmp_path, model, told):

@@ -158,6 +158,13 @@ def test_8_bit_images_are_scaled(tmp_path, monkeypatch, victim, data):
     assert (seen["low"], seen["high"]) == (0, 1)
     np.testing.assert_allclose(seen["train"].inputs, data[0].inputs, atol=1 / 255)
     assert seen["selection"].inputs.shape == (80, 1, 8, 8)
+    first = {name: replace(split, inputs=split.inputs[:, None]) for name, split in splits.items()}
+    with pytest.raises(MedwardError, match="say --layout NCHW"):
+        harden(victim, first, tmp_path / "out", Spy(), low=0, high=1)
+    seen.clear()
+    with pytest.raises(MedwardError, match="enough"):
+        harden(victim, first, tmp_path / "out", Spy(), low=0, high=1, layout="NCHW")
+    np.testing.assert_allclose(seen["train"].inputs, data[0].inputs, atol=1 / 255)
     assert not list(tmp_path.iterdir())
 
 
