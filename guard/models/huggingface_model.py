@@ -37,7 +37,7 @@ def adapt(x: nn.Module, spec: ModelSpec, sample: Array, features: str | None) ->
 
 
 def describe(x: Any) -> dict[str, Any]:
-    """The classes, from the configuration; a transformers classifier of one label gives logits of exclusive classes.
+    """The classes and the channels of an image, from the configuration; a classifier of one label gives logits.
 
     Raises `MedwardError` for a model of another kind, by its class and ``problem_type``, and for one whose ``id2label``
     and ``label2id`` contradict each other.
@@ -59,4 +59,6 @@ def describe(x: Any) -> dict[str, Any]:
         raise MedwardError(
             f"model: its id2label and label2id disagree about {swapped[0]!r}; put the right one into both"
         )
-    return {"output": "logits", "classes": tuple(labels[index] for index in sorted(labels))}
+    channels = getattr(config, "num_channels", None)  # image_size binds some models only
+    known = {"output": "logits", "classes": tuple(labels[index] for index in sorted(labels))}
+    return known | ({"shape": (channels, None, None)} if isinstance(channels, int) else {})

@@ -61,9 +61,10 @@ def protect(
         raise MedwardError("on_error must be chosen: --on-error withhold, or --on-error flag, or a --policy file")
     see_working_directory()
     with printed(console, "medward.data"):
+        splits = load_npz(data)
         bundle = build(
             model,
-            _pick(load_npz(data), split, data),
+            _pick(splits, split, data),
             chosen,
             out,
             name=name,
@@ -81,6 +82,7 @@ def protect(
             overwrite=overwrite,
         )
     _describe(bundle, out)
+    _note_trained_rows(splits, _pick(splits, split, data), bundle.card.spec)
 
 
 def calibrate(
@@ -123,6 +125,18 @@ def seal(bundle: BundlePath) -> None:
 
     digest = reseal(bundle)
     console.print(f"{bundle}: sealed with the edited policy, digest {digest}; restart servers of it", markup=False)
+
+
+def _note_trained_rows(splits: dict[str, Any], benign: Any, spec: Any) -> None:
+    """Say which calibration rows are also in train, where the file has one: the bounds need rows the model never saw."""
+    from guard.data import conformed_split
+    from guard.overlap import overlap
+
+    if "train" not in splits or splits["train"] is benign:
+        return
+    shared = overlap(conformed_split(splits["train"], spec), conformed_split(benign, spec))
+    if said := shared.sentence("train", "the calibration data"):
+        console.print(f"note: {said}; the bounds need rows that the model was not trained on", markup=False)
 
 
 def _pick(splits: dict[str, Any], wanted: str | None, source: Path) -> Any:

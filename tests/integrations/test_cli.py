@@ -412,3 +412,13 @@ def test_a_bundle_of_code_needs_allow_code(medward):
 def test_a_missing_library_says_what_to_install(medward, monkeypatch):
     monkeypatch.setitem(sys.modules, "integrations.keys", None)
     assert "pip install 'medward[all]'" in mistake(medward("keys", "list"))
+
+
+def test_protect_says_which_calibration_rows_the_model_was_trained_on(medward, desk):
+    rows = np.random.default_rng(5).normal(size=(600, 4)).astype(np.float32)
+    np.savez(desk / "seen.npz", train_inputs=rows[:300], calibration_inputs=np.concatenate([rows[200:300], rows[300:500]]))
+    np.savez(desk / "apart.npz", train_inputs=rows[:300], calibration_inputs=rows[300:])
+    for name, told in (("seen", True), ("apart", False)):
+        done = medward("protect", MODEL, "--data", f"{name}.npz", "--on-error", "flag", "-o", f"b-{name}")
+        assert done.code == 0, done.err
+        assert ("of the rows of the calibration data are copies of rows that are also in train" in done.out) == told
