@@ -99,6 +99,17 @@ def test_protect_says_what_it_guarantees_and_writes_a_bundle_that_loads(medward)
     assert bundles.load("b").policy.on_error == "withhold"
 
 
+def test_protect_says_what_an_operating_point_means_and_the_bundle_keeps_it(medward):
+    code, out, err = medward(*PROTECT, "--on-error", "flag", "-o", "b", "--threshold", "0.02")
+    assert (code, err) == (0, "")
+    assert "decides 1 when its probability is at least 0.02, else 0\n" in out
+    assert bundles.load("b").model.spec.threshold == 0.02
+    for wrong in ("0", "1", "nan", "-0.1"):
+        code, _, err = medward(*PROTECT, "--on-error", "flag", "-o", "c", "--threshold", wrong)
+        assert (code, err.count("\n")) == (3, 1), err
+        assert "threshold: must be a probability above 0 and below 1" in err
+
+
 def test_validate_writes_the_report_and_its_exit_code_is_the_verdict(medward):
     code, out, _ = medward("validate", "bundle", "--data", "test.npz", "-o", "report", "--attacks", "uap")
     report = Report.load(Path("report/report.json"))
