@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from attacks.ascent import both
-from guard.decision import SMALLEST
+from guard.decision import LEAST_LIKELY
 from guard.errors import MedwardError
 from guard.profile import Profile
 from guard.types import ModelSpec, Outputs
@@ -118,7 +118,7 @@ class AtThreshold(nn.Module):
         """Scores and, where the network shows them, features."""
         scores, features = both(self.network, x)
         if self.likely and bool((scores >= 0).all()):
-            scores = scores.clamp_min(SMALLEST).log()
+            scores = scores.clamp_min(LEAST_LIKELY).log()
         return scores - scores.new_tensor([0.0, self.border]), features
 
     def forward(self, x: Tensor) -> Tensor:
