@@ -23,12 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from attacks.ascent import both
-from guard.decision import SMALLEST
+from guard.decision import LEAST_LIKELY
 from guard.errors import MedwardError
 from guard.profile import Profile
 from guard.types import ModelSpec, Outputs
 
-SUM = 1e-3  # how far a row of probabilities may sum from 1
 SLACK = 0.1  # how far below the cut to aim, in units of the profile's score
 
 
@@ -108,18 +107,18 @@ class ExpectedOverRandomness(nn.Module):
 class AtThreshold(nn.Module):
     """Two scores as logits, the second lowered by `border`, the log odds from which it is decided.
 
-    Scores that are probabilities are taken by their logarithms.
+    With `likely` the network gives probabilities or their logarithms, told apart by their sign.
     """
 
-    def __init__(self, network: nn.Module, border: float) -> None:
+    def __init__(self, network: nn.Module, border: float, *, likely: bool = False) -> None:
         super().__init__()
-        self.network, self.border = network, border
+        self.network, self.border, self.likely = network, border, likely
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Scores and, where the network shows them, features."""
         scores, features = both(self.network, x)
-        if bool((scores >= 0).all()) and torch.allclose(scores.sum(dim=1), torch.ones_like(scores[:, 0]), atol=SUM):
-            scores = scores.clamp_min(SMALLEST).log()
+        if self.likely and bool((scores >= 0).all()):
+            scores = scores.clamp_min(LEAST_LIKELY).log()
         return scores - scores.new_tensor([0.0, self.border]), features
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,7 +136,9 @@ def differentiable(network: nn.Module, spec: ModelSpec | None = None) -> nn.Modu
 
 def decided_by(network: nn.Module, spec: ModelSpec) -> nn.Module:
     """`network`, whose scores are those of a model of `spec`, with scores whose largest is what `spec` decides."""
-    return network if spec.threshold is None else AtThreshold(network, spec.border)
+    return (
+        network if spec.threshold is None else AtThreshold(network, spec.border, likely=spec.output == "probabilities")
+    )
 
 
 def passes(network: nn.Module) -> int:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from guard.errors import MedwardError
 
-Floats = NDArray[np.floating]
-SMALLEST = 1e-30  # a probability of zero, on a logarithmic scale
+Scores = NDArray[np.floating]
+LEAST_LIKELY = 1e-30  # a probability of zero, on a logarithmic scale
 TIE = 1e-6  # how far log odds at the threshold itself are moved to the side they are decided for
 
 
@@ -42,7 +42,7 @@ def checked_threshold(threshold: object, classes: int) -> float | None:
 
 
 def decisions(
-    scores: Floats, output: Literal["logits", "probabilities"], threshold: float | None = None
+    scores: Scores, output: Literal["logits", "probabilities"], threshold: float | None = None
 ) -> NDArray[np.int64]:
     """The class index ``(...)`` that each row of ``scores (..., K)`` decides, compared in double precision."""
     if threshold is None:
@@ -58,15 +58,15 @@ def threshold_odds(threshold: float) -> float:
     return math.log(threshold) - math.log1p(-threshold)
 
 
-def positive_odds(scores: Floats, output: Literal["logits", "probabilities"]) -> Floats:
+def positive_odds(scores: Scores, output: Literal["logits", "probabilities"]) -> Scores:
     """The log odds ``(...)`` of the second of two classes; finite also where a probability is zero."""
     values = np.asarray(scores, np.float64)
     if output == "probabilities":
-        values = np.log(np.maximum(values, SMALLEST))
+        values = np.log(np.maximum(values, LEAST_LIKELY))
     return np.asarray(values[..., 1] - values[..., 0])
 
 
-def at_threshold(scores: Floats, output: Literal["logits", "probabilities"], threshold: float) -> Floats:
+def at_threshold(scores: Scores, output: Literal["logits", "probabilities"], threshold: float) -> Scores:
     """Logits ``(..., 2)`` moved so that the larger one is the decision: zero, and the log odds less the threshold's.
 
     Guarantee: their largest is what `decisions` says of `scores`, also at the threshold itself. NaN stays NaN.
@@ -77,7 +77,7 @@ def at_threshold(scores: Floats, output: Literal["logits", "probabilities"], thr
     return np.stack([np.where(np.isnan(beyond), np.nan, 0.0), beyond], axis=-1)
 
 
-def kept_side(positive_probability: Floats, positive: NDArray[np.bool_], threshold: float) -> Floats:
+def kept_side(positive_probability: Scores, positive: NDArray[np.bool_], threshold: float) -> Scores:
     """Probabilities ``(...)`` of the positive class, those on the wrong side of the threshold moved just across it."""
     below = math.nextafter(threshold, 0.0)
     return np.asarray(

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from torch import nn
 
-from attacks.adaptive import decided_by
+from attacks.adaptive import AtThreshold
 from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
 from attacks.extraction.answers import own_turns, pulled
 from attacks.extraction.base import Asker, Loot, Strategy, decide, posteriors
@@ -159,7 +159,9 @@ class Theft:
     def _naive(self, asker: Asker, course: Course, seed: int) -> nn.Module | None:
         """What the same code learns from the same inputs without the target; it decides at the public threshold."""
         learned = asker.learn(course.public, epochs=self._effort(course.public), seed=seed)
-        return None if learned is None else decided_by(learned, course.spec)
+        if learned is None or course.spec.threshold is None:
+            return learned
+        return AtThreshold(learned, course.spec.border)
 
     def _effort(self, loot: Loot) -> int:
         """Epochs for a clone of so many answers."""

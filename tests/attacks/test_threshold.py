@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from support.screening import Risk, rows, screening
 from torch import nn
 
@@ -22,6 +23,7 @@ from attacks.extraction.base import decide as clone_decides
 from attacks.extraction.recovery import Recovery
 from attacks.matrix import validate
 from attacks.membership.signals import Channel
+from attacks.onnx_torch import white_box
 from attacks.samples import attack_data
 from attacks.surrogate import as_scored, deciding
 from attacks.target import Response, Target, guarded_oracle, open_oracle
@@ -29,6 +31,7 @@ from guard.data import Split
 from guard.pipeline import Guard
 from guard.policy import Policy
 from guard.profile import Profile
+from guard.protect import protect
 from guard.stores import MemoryStore
 from guard.types import Level
 
@@ -91,7 +94,7 @@ class Declared(Risk):
 
 @pytest.mark.parametrize("network", [Risk(), Certain(), Declared()], ids=["logits", "probabilities", "declared"])
 def test_the_largest_score_an_attack_sees_is_the_decision(network):
-    model = screening()
+    model = screening(output="probabilities" if isinstance(network, Certain) else "logits")
     seen = differentiable(network, model.spec)
     own = model.spec.decide(model.predict(TEST).scores)
     assert (decide(seen, torch.as_tensor(TEST)).numpy() == own).all()
@@ -100,6 +103,21 @@ def test_the_largest_score_an_attack_sees_is_the_decision(network):
     (slope,) = torch.autograd.grad(seen(x)[0, 1] - seen(x)[0, 0], x)
     assert slope.abs().sum() > 0.5
     assert passes(seen) == (2 if isinstance(network, Declared) else 1)
+
+
+def test_a_deployed_file_of_probabilities_is_attacked_at_its_threshold(tmp_path):
+    x = rows(400, 8)
+    labels = (np.random.default_rng(0).random(400) < 1 / (1 + np.exp(2 - x[:, 0]))).astype(int)
+    estimator = LogisticRegression().fit(x, labels)
+    bundle = protect(estimator, Split(rows(300, 9)), OPEN, tmp_path / "bundle", threshold=0.1)
+    network, reason = white_box(bundle.path / "model.onnx", bundle.model.predict, TEST)
+    assert not reason
+    own = estimator.predict_proba(TEST)[:, 1] >= 0.1
+    assert 0.2 < own.mean() < 0.8
+    assert (decide(differentiable(network, bundle.model.spec), torch.as_tensor(TEST)).numpy() == own).all()
+    attack = ATTACKS["pgd"]
+    target = Target(bundle.model.spec, open_oracle(bundle.model), attack.threat, network=network)
+    assert attack.run(target, AttackData(craft=Split(CRAFT), test=Split(TEST)), seed=0).outcome.mean() > 0.5
 
 
 def test_without_a_threshold_a_network_is_left_alone():

@@ -37,11 +37,11 @@ CLAIMS = ("sensitivity_at_every_level", "hidden_findings_counted")
 
 CLASSES = ("no effusion", "effusion")
 SIZES = {"train": 440, "selection": 60, "calibration": 250, "test": 250}
-EPOCHS = 12
+EPOCHS = 48
 SENSITIVITY = 0.9  # on calibration rows
 EPSILON = 4 / 255
 ATTACK = PGD(epsilon=EPSILON, steps=20, restarts=1)
-ATTACKED = 150  # test rows, at most
+ATTACKED = 100  # test rows: every effusion, and others
 TEMPERATURE = 3.0
 SAMPLE = 64
 STRANGE = 300  # noise images at most, until an account is alarmed
@@ -59,9 +59,9 @@ SETTINGS: Mapping[str, dict[str, Any]] = {
 
 
 def measure() -> Iterator[Claim]:
-    """Sensitivity as served, then an attack that hides findings."""
-    yield sensitivity_at_every_level()
+    """An attack that hides findings, then sensitivity as served."""
     yield hidden_findings_counted()
+    yield sensitivity_at_every_level()
 
 
 @dataclass(frozen=True)
@@ -242,9 +242,11 @@ def auc(risks: Array, labels: Ints) -> float:
 def hidden_findings_counted() -> Claim:
     """PGD by `validate`, at the operating point and by the largest class, and what it did to the same rows."""
     subject = screening()
-    splits = {name: subject.task.splits[name].take(slice(0, ATTACKED)) for name in ("train", "test")}
-    test = splits["test"]
+    whole = subject.task.splits["test"]
+    assert whole.labels is not None
+    test = whole.take(np.sort(np.argsort(-whole.labels, kind="stable")[:ATTACKED]))
     assert test.labels is not None
+    splits = {"train": subject.task.splits["train"].take(slice(0, ATTACKED)), "test": test}
     with TemporaryDirectory() as name:
         bundle = subject.protect(Path(name) / "bundle", subject.threshold)
         network, reason = white_box(bundle.path / "model.onnx", bundle.model.predict, test.inputs[:SAMPLE])
@@ -258,21 +260,26 @@ def hidden_findings_counted() -> Claim:
     if fooled is None:
         raise RuntimeError(f"the attack was not judged: {' '.join(finding.reasons)}")
     before, after = (float((risks[ill] >= subject.threshold).mean()) for risks in (clean, changed))
-    argmax = rate((clean >= 0.5) != (changed >= 0.5))
+    argmax, hidden = (
+        rate((clean >= 0.5) != (changed >= 0.5)),
+        rate(changed[clean >= subject.threshold] < subject.threshold),
+    )
     return Claim(
         claim="hidden_findings_counted",
         value=fooled.value,
         interval=(fooled.low, fooled.high),
-        target="share fooled as `validate` counts it, clearly above the share whose largest class moved",
-        met=fooled.low > argmax.high and after < before / 2,
+        target="share fooled as `validate` counts it, and share of findings hidden, clearly above that whose largest "
+        "class moved; sensitivity falls",
+        met=min(fooled.low, hidden.low) > argmax.high and after < before,
         n=fooled.n,
         seed=SEED,
         details={
             "epsilon": EPSILON,
+            "effusions": int(ill.sum()),
             "largest_class_moved": plain(argmax),
             "sensitivity_before": before,
             "sensitivity_after": after,
-            "positives_hidden": plain(rate((changed < subject.threshold)[clean >= subject.threshold])),
+            "positives_hidden": plain(hidden),
             "negatives_raised": plain(rate((changed >= subject.threshold)[clean < subject.threshold])),
             "largest_class_moved_by_an_attack_on_it": plain(rate((clean >= 0.5) != (missed >= 0.5))),
             "status": finding.status.value,

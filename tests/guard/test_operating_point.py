@@ -14,6 +14,7 @@ from support.models import MeanModel, benign_rows
 from support.screening import PRIOR, THRESHOLD, rows, screening
 
 from guard import bundle as bundles
+from guard.account import strange
 from guard.card import canonical, sha256
 from guard.data import Split
 from guard.errors import IntegrityError, MedwardError
@@ -163,6 +164,26 @@ def test_probing_is_strange_near_the_threshold_and_not_near_one_half(profiles, o
     assert abs(at) < 0.01 < 3 < abs(half)
     p_at, p_half = profile.probing.p_values(np.array([at, half]))
     assert p_at == profile.probing.levels[0] < p_half
+
+
+def test_the_guard_judges_each_row_beside_its_decision_at_the_threshold(make):
+    class Log(list):
+        def append(self, record):
+            super().append(dict(record))
+
+    guard, log = make(), Log()
+    ask(dataclasses.replace(guard, audit=log))
+    outputs = guard.model.predict(ROWS)
+    judged = guard.model.spec.judged(outputs)
+
+    def p_values(seen):
+        return strange(guard.policy, guard.profile, guard.profile.strangeness(ROWS, seen))
+
+    assert log[0]["p_values"] == p_values(judged).tolist() != p_values(outputs).tolist()
+    bets = np.array(log[0]["bets"]["/".join(WHO)]["probing"])
+    told = guard.profile.probing.p_values(closeness(judged.scores))
+    assert ((bets == told) | (bets == 1)).all(), "p = 1 stands for a repeat"
+    assert (told < 1).any()
 
 
 def test_near_duplicates_are_told_apart_by_the_decision(image_guard):

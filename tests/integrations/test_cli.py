@@ -132,6 +132,17 @@ def test_layout_and_bits_are_said_on_the_command_line(medward):
     assert out.startswith("data: 300 rows; images 3 x 8 x 8, values 0 to 1; no labels; 8-bit pixels, channels first\n")
 
 
+def test_protect_says_what_an_operating_point_means_and_the_bundle_keeps_it(medward):
+    code, out, err = medward(*PROTECT, "--on-error", "flag", "-o", "b", "--threshold", "0.02")
+    assert (code, err) == (0, "")
+    assert "decides 1 when its probability is at least 0.02, else 0\n" in out
+    assert bundles.load("b").model.spec.threshold == 0.02
+    for wrong in ("0", "1", "nan", "-0.1"):
+        code, _, err = medward(*PROTECT, "--on-error", "flag", "-o", "c", "--threshold", wrong)
+        assert (code, err.count("\n")) == (3, 1), err
+        assert "threshold: must be a probability above 0 and below 1" in err
+
+
 def test_validate_writes_the_report_and_its_exit_code_is_the_verdict(medward):
     code, out, _ = medward("validate", "bundle", "--data", "test.npz", "-o", "report", "--attacks", "uap")
     assert out.startswith("test: 60 rows; 4 columns, values -")
@@ -414,11 +425,11 @@ def test_a_missing_library_says_what_to_install(medward, monkeypatch):
     assert "pip install 'medward[all]'" in mistake(medward("keys", "list"))
 
 
-def test_protect_says_which_calibration_rows_the_model_was_trained_on(medward, desk):
+def test_protect_says_which_calibration_rows_the_model_was_trained_on(medward):
     rows = np.random.default_rng(5).normal(size=(600, 4)).astype(np.float32)
-    np.savez(desk / "seen.npz", train_inputs=rows[:300], calibration_inputs=np.concatenate([rows[200:300], rows[300:500]]))
-    np.savez(desk / "apart.npz", train_inputs=rows[:300], calibration_inputs=rows[300:])
+    np.savez("seen.npz", train_inputs=rows[:300], calibration_inputs=np.concatenate([rows[200:300], rows[300:500]]))
+    np.savez("apart.npz", train_inputs=rows[:300], calibration_inputs=rows[300:])
     for name, told in (("seen", True), ("apart", False)):
-        done = medward("protect", MODEL, "--data", f"{name}.npz", "--on-error", "flag", "-o", f"b-{name}")
-        assert done.code == 0, done.err
-        assert ("of the rows of the calibration data are copies of rows that are also in train" in done.out) == told
+        code, out, err = medward("protect", MODEL, "--data", f"{name}.npz", "--on-error", "flag", "-o", f"b-{name}")
+        assert (code, err) == (0, "")
+        assert ("of the rows of the calibration data are copies of rows that are also in train" in out) == told

@@ -74,6 +74,17 @@ def test_it_says_what_it_did_and_what_to_do_next(medward):
     assert "is not empty" in err
 
 
+def test_an_operating_point_is_defended_and_handed_on_to_protect(medward):
+    code, out, _ = medward(*HARDEN, "--epsilon", "12/255", "--epochs", "1", "--no-augment", "--threshold", "0.3")
+    assert code == 0
+    assert Certificate.model_validate_json(Path("hardened/certificate.json").read_text()).threshold == 0.3
+    assert "balanced accuracy at the threshold 0.3:" in out
+    assert "Protect hardened/model.onnx with --threshold 0.3, then check it" in out
+    code, _, err = medward(*HARDEN, "--epochs", "1", "--threshold", "1", "--overwrite")
+    assert (code, err.count("\n")) == (3, 1)
+    assert "threshold: must be a probability above 0 and below 1, got 1.0" in err
+
+
 def test_a_margin_is_for_uat_alone(medward, monkeypatch):
     seen = []
     monkeypatch.setattr("integrations.hardening.run", lambda model, splits, out, method, **_: seen.append(method))

@@ -3,9 +3,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from support.screening import rows, screening
 
 from guard.errors import MedwardError
 from guard.policy import Policy
+from guard.profile import Profile
 from integrations.keys import KeyStore
 from integrations.serving.body import parse
 from integrations.serving.inference_protocol import InferRequest
@@ -157,6 +159,29 @@ def test_health_is_open_and_the_rest_needs_a_key(client, tmp_path):
         assert made.get(path).status_code == 401
         assert made.get(path, headers={"X-API-Key": token}).status_code == 200
     assert made.post(INFER, json=tensor(ROWS)).status_code == 401
+
+
+def test_the_metadata_say_the_operating_point_and_answers_keep_it(client):
+    made = client(
+        Policy(on_error="withhold", screen={"action": "allow"}),
+        guard_parts={"model": screening(), "profile": Profile.fit(screening(), rows(400, 0), risk=0.001)},
+    )
+    given = {each["name"]: each for each in made.get("/v2/models/triage").json()["outputs"]}
+    said = given["labels"]["parameters"]
+    assert (said["threshold"], said["positive"]) == (0.02, "effusion")
+    batch = rows(40, 1)
+    answered = outputs(made.post("/v2/models/triage/infer", json=tensor(batch.tolist())))
+    risks = np.array(answered["scores"]["data"]).reshape(-1, 2)[:, 1]
+    labels = np.array(answered["labels"]["data"])
+    assert (labels == screening().spec.decide(screening().predict(batch).scores)).all()
+    assert (said["classes"].index(said["positive"]) * (risks >= said["threshold"]) == labels).all()
+    v1 = made.post("/v1/predict", json={"inputs": batch.tolist()}).json()
+    assert v1["labels"] == [said["classes"][label] for label in labels]
+
+
+def test_without_an_operating_point_the_metadata_are_as_they_were(client):
+    given = {each["name"]: each for each in client().get("/v2/models/linear").json()["outputs"]}
+    assert given["labels"]["parameters"] == {"classes": ["a", "b", "c"]}
 
 
 def test_the_example_in_the_schema_is_answered(client):

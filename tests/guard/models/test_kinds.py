@@ -277,5 +277,7 @@ def test_every_kind_says_what_to_do():
 
 def test_a_hugging_face_model_says_how_many_channels_it_takes(tmp_path):
     color = np.stack([IMAGES[:, 0]] * 3, axis=1)
-    with pytest.raises(MedwardError, match=r"read as \(channels, height, width\) = \(3, 16, 16\), the model takes \(1,"):
+    with pytest.raises(
+        MedwardError, match=r"read as \(channels, height, width\) = \(3, 16, 16\), the model takes \(1,"
+    ):
         protect(vit(num_labels=2), Split(color), Policy(on_error="flag"), tmp_path / "b", low=0, high=1, layout="NCHW")

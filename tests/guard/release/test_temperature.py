@@ -54,3 +54,14 @@ def test_rows_off_by_the_tolerance_are_made_whole():
 def test_labels_that_name_no_class_are_refused(labels):
     with pytest.raises(MedwardError, match="from 0 to 2"):
         fit_temperature(np.zeros((len(labels), 3)), np.array(labels, np.int64), "logits")
+
+
+def test_a_temperature_about_a_threshold_is_found_again():
+    rng = np.random.default_rng(0)
+    odds, border = rng.normal(-3, 2, 20_000), np.log(0.02 / 0.98)
+    likely = 1 / (1 + np.exp(-(border + (odds - border) / 2.5)))
+    labels = (rng.random(20_000) < likely).astype(np.int64)
+    scores = np.stack([np.zeros_like(odds), odds], axis=1)
+    assert fit_temperature(scores, labels, "logits", 0.02) == pytest.approx(2.5, rel=0.1)
+    assert abs(fit_temperature(scores, labels, "logits") - 2.5) > 0.5, "the ordinary one divides other distances"
+    np.testing.assert_allclose(tempered(scores, "logits", 2.5, 0.02)[:, 1], likely, atol=1e-9)
