@@ -15,7 +15,17 @@ from guard.data import Split
 from guard.policy import Policy
 from guard.types import Array, Ints
 
-__all__ = ["ACCURACY", "PER_CLASS", "Access", "Attack", "AttackData", "AttackResult", "Family", "ThreatModel"]
+__all__ = [
+    "ACCURACY",
+    "PER_CLASS",
+    "Access",
+    "Attack",
+    "AttackData",
+    "AttackResult",
+    "Attempt",
+    "Family",
+    "ThreatModel",
+]
 
 Family = Literal["evasion", "extraction", "membership"]
 PER_CLASS = " to class "
@@ -44,21 +54,36 @@ class AttackData:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """An evasion attack within one radius, judged on all of its rows.
+
+    `fooled (n,)` are the rows whose decision changed, `noisy (n,)` those that random noise of that radius changed,
+    `decided (n,)` the classes the rows were decided as before. Attempts of a targeted attack may differ in their rows:
+    those of the class it aims at are left out.
+    """
+
+    radius: float
+    fooled: NDArray[np.bool_]
+    noisy: NDArray[np.bool_]
+    decided: Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttackResult:
     """What came of one run.
 
     `outcome (n,)` is per row: evasion, was this held-out row fooled; extraction, does the clone agree with the
     model on it; membership, the score of each candidate (larger says member), with `truth (n,)` the members.
     `baseline` is the same quantity without the attack (random noise of the same norm; a no-victim clone).
-    `one_answer` is the share of rows that answering all of them with their most frequent class would fool; only
-    untargeted universal attacks give it. `curves` maps a name to (x, y) points for the report, `images` a name to an
-    array worth looking at.
+    `attempts` are what evasion is judged by, one for each radius that the attacker chose one change for; `outcome` and
+    `baseline` are then those of the attempt that fooled most. `curves` maps a name to (x, y) points for the report,
+    `images` a name to an array worth looking at.
     """
 
     outcome: NDArray[np.generic]
     baseline: NDArray[np.generic] | None = None
     truth: NDArray[np.bool_] | None = None
-    one_answer: float | None = None
+    attempts: tuple[Attempt, ...] = ()
     queries: int = 0
     gradients: int = 0
     flags: tuple[str, ...] = ()

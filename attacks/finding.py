@@ -77,7 +77,8 @@ class Finding(_Record):
     """One attack against one defense.
 
     `undefended`, `guarded`, `adaptive` and `baseline` are on the attack's own scale, named by `measure`. The
-    gate compares `judged_guarded` and `judged_adaptive`, on the scale named by `judged_as`, with `bound`.
+    gate compares `judged_guarded` and `judged_adaptive`, on the scale named by `judged_as`, with `bound`. Evasion is
+    measured at its worst radius. `adaptive_name` and `adaptive_threat` are of the attacker who knows the guard.
     `curves` and `images` are what the report draws: arm -> name -> points, name -> rows of pixels (C, H, W)
     or values (D,).
     """
@@ -98,6 +99,7 @@ class Finding(_Record):
     judged_guarded: Interval | None = None
     judged_adaptive: Interval | None = None
     adaptive_name: str = ""
+    adaptive_threat: ThreatModel | None = None
     clean_cost: CleanCost | None = None
     n: int = 0
     seed: int = 0

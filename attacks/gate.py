@@ -1,19 +1,24 @@
 """From measurements to a status. Pure functions; the bounds come from the policy's gate.
 
-A cell counts only if the attack broke the undefended model. A flagged attack can show that a guard is broken
-but never that it held. HELD needs the bad end of both the guarded and the adaptive interval within the
-bound, an adaptive attacker, and benign users who still get their answers. An AUC below one half leaks as much
-as its mirror image, so membership is judged on max(AUC, 1 - AUC).
+The arms are looked at first: where the good end of an interval shows that an attacker passes the guard, the cell is
+BROKEN, however weak or flagged the attack was on the undefended model. Only HELD rests on the attack: it must break
+the undefended model and carry no flag. HELD also needs the bad end of both the guarded and the adaptive interval
+within the bound, an adaptive attacker, and benign users who still get their answers. An AUC below one half leaks as
+much as its mirror image, so membership is judged on max(AUC, 1 - AUC).
+
+An attack that leaves nothing of one class breaks a model however rare that class is, so evasion is judged on the rows
+of each class too: emptying one is a strong attack on the undefended model, and behind the guard it is BROKEN. An
+attack that owes its strength to one class must also be held on that class.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from attacks.base import Family
-from attacks.finding import Finding, Status
+from attacks.finding import Arm, Finding, Status
 from attacks.intervals import Interval
 from guard.policy import GatePolicy
 
@@ -21,9 +26,12 @@ EVASION_SUCCESS = 0.5
 EXTRACTION_GAIN = 0.05
 MEMBERSHIP_AUC = 0.55
 """What the lower end must exceed on the undefended model before a cell counts."""
-COLLAPSED, CLEAR, BALANCED = 0.9, 2.0, 0.4
-"""What counts as a collapse: of what gathering all rows in one class fools, in multiples of the bound, and the share of
-rows outside the most frequent class from which there is one."""
+EMPTIED, SURELY = 0.9, 0.75
+"""The share of a class's rows that must be fooled, and the least that its lower end must say, before it is emptied."""
+ATTACKERS: dict[Arm, str] = {"guarded": "The attack", "adaptive": "The attacker who knows the guard"}
+
+Classes = Mapping[str, Interval]
+"""The share fooled of the rows of each class, the lower ends corrected for how many classes there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,22 +39,31 @@ class Measured:
     """What the gate needs of one cell.
 
     `undefended` is what shows that the attack works: the share fooled, the gain over a clone that never saw
-    the victim, or the AUC. `one_answer` is the share that gathering all rows in the most frequent class fools
-    (untargeted universal attacks only). `noise` is random noise's share fooled (evasion only). `guarded` and `adaptive`
-    are on the scale of the gate's bound. `false_refusal` is the rate at which single benign rows of the
+    the victim, or the AUC; None where it was judged on no row. `noise` is random noise's share fooled (evasion only).
+    `guarded` and `adaptive` are on the scale of the gate's bound. `classes` gives the arms of evasion, and
+    `noise_classes` its noise, class by class; `gains` the agreement that a clone behind the guard gained over one that
+    never saw the victim (extraction only). `false_refusal` is the rate at which single benign rows of the
     calibrated site are refused. `accounts` is the share of benign accounts there that the monitor ever acts
     on: its lower end can break a cell, but its upper end is not asked to hold, as that would take hundreds of
     accounts; what bounds it is the e-process.
     """
 
-    undefended: Interval
+    undefended: Interval | None
     guarded: Interval | None
     adaptive: Interval | None
     false_refusal: Interval | None
     accounts: Interval | None = None
-    one_answer: float | None = None
     noise: Interval | None = None
+    classes: Mapping[Arm, Classes] = field(default_factory=dict)
+    noise_classes: Classes = field(default_factory=dict)
+    gains: Mapping[Arm, Interval] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
+
+    @property
+    def run(self) -> dict[Arm, Interval]:
+        """The arms behind the guard that were judged."""
+        arms: dict[Arm, Interval | None] = {"guarded": self.guarded, "adaptive": self.adaptive}
+        return {arm: interval for arm, interval in arms.items() if interval is not None}
 
 
 def bound(family: Family, gate: GatePolicy) -> float:
@@ -64,44 +81,96 @@ def judge(family: Family, measured: Measured, gate: GatePolicy) -> tuple[Status,
     if family == "membership":
         measured = replace(
             measured,
-            undefended=leak(measured.undefended),
+            undefended=measured.undefended and leak(measured.undefended),
             guarded=measured.guarded and leak(measured.guarded),
             adaptive=measured.adaptive and leak(measured.adaptive),
         )
     flags = tuple(f"The evaluation is flagged: {flag}." for flag in measured.flags)
-    limit, refusal = bound(family, gate), measured.false_refusal
-    weak = too_weak(family, measured, limit)
+    limit, weak = bound(family, gate), too_weak(family, measured)
+    if broken := (*passed(family, measured, limit, weak=bool(weak)), *_harm(measured, gate)):
+        return Status.BROKEN, (*broken, *weak, *flags)
     if weak:
         return Status.INCONCLUSIVE, (*weak, *flags)
+    if doubts := (*flags, *_doubts(family, measured, gate)):
+        return Status.INCONCLUSIVE, doubts
+    worst = max(arm.high for arm in measured.run.values())
+    alone = "".join(
+        f', and of class "{name}", which is emptied unguarded, at most '
+        f"{max(measured.classes[arm][name].high for arm in measured.run):.1%}"
+        for name in _judged_alone(family, measured)
+    )
+    return Status.HELD, (f"Behind the guard at most {say(family, worst)}{alone}, the bound is {say(family, limit)}.",)
+
+
+def passed(family: Family, measured: Measured, limit: float, *, weak: bool) -> tuple[str, ...]:
+    """What shows that an attacker passes the guard, one sentence each; empty where nothing does.
+
+    A class that is emptied shows it too, though the share of all rows may stay within the `limit`. What survives of a
+    stolen gain is a ratio, and without a gain worth the name on the undefended model (`weak`) a ratio of noise: then
+    the gain behind the guard must itself be one, and its lower end exceed the limit's share of all that the undefended
+    gain may be.
+    """
     held = f"the bound is {say(family, limit)}"
-    attackers = {"The attack": measured.guarded, "The attacker who knows the guard": measured.adaptive}
-    run = {who: arm for who, arm in attackers.items() if arm is not None}
-    broken = [
-        f"{who} passes the guard: at least {say(family, arm.low)}, {held}."
-        for who, arm in run.items()
-        if arm.low > limit
-    ]
+    if family == "extraction" and weak:
+        most = 0.0 if measured.undefended is None else max(0.0, measured.undefended.high)
+        return tuple(
+            f"{ATTACKERS[arm]} passes the guard: the clone gains at least {gain.low:.1%} of agreement behind it, at "
+            f"most {most:.1%} without it; {held}."
+            for arm, gain in measured.gains.items()
+            if gain.low > max(EXTRACTION_GAIN, limit * most)
+        )
+    reasons = []
+    for arm, interval in measured.run.items():
+        if interval.low > limit:
+            reasons.append(f"{ATTACKERS[arm]} passes the guard: at least {say(family, interval.low)}, {held}.")
+            continue
+        reasons += [
+            f"{ATTACKERS[arm]} passes the guard: {_of_class(name, share)}, though the share of all rows may be within "
+            f"the bound of {limit:.1%}."
+            for name, share in measured.classes.get(arm, {}).items()
+            if emptied(share) and share.low > limit
+        ]
+    return tuple(reasons)
+
+
+def _harm(measured: Measured, gate: GatePolicy) -> tuple[str, ...]:
+    """What shows that the guard turns on benign users, one sentence each."""
+    refusal, accounts, reasons = measured.false_refusal, measured.accounts, []
     if refusal is not None and refusal.low > gate.false_refusal:
-        broken.append(
+        reasons.append(
             f"The guard refuses benign rows: at least {refusal.low:.1%} of them, the bound is {gate.false_refusal:.1%}."
         )
-    if measured.accounts is not None and measured.accounts.low > gate.false_refusal:
-        broken.append(
-            f"The guard turns on benign accounts: at least {measured.accounts.low:.1%} of them are coarsened or "
+    if accounts is not None and accounts.low > gate.false_refusal:
+        reasons.append(
+            f"The guard turns on benign accounts: at least {accounts.low:.1%} of them are coarsened or "
             f"withheld, the bound is {gate.false_refusal:.1%}."
         )
-    if broken:
-        return Status.BROKEN, (*broken, *flags)
-    doubts = [*flags]
+    return tuple(reasons)
+
+
+def _doubts(family: Family, measured: Measured, gate: GatePolicy) -> tuple[str, ...]:
+    """Why a cell that is not broken, and whose attack is strong, does not hold either; empty when it does."""
+    limit, refusal, doubts = bound(family, gate), measured.false_refusal, []
+    held = f"the bound is {say(family, limit)}"
     if measured.guarded is None:
         doubts.append("The attack was not run against the guard.")
     if measured.adaptive is None:
         doubts.append("No attacker who knows the guard was run, so the guard is not validated.")
-    doubts += [
-        f"{who}: {say(family, arm.low)} to {say(family, arm.high)}, {held}; {_more(arm, limit)}."
-        for who, arm in run.items()
-        if arm.high > limit
-    ]
+    for arm, interval in measured.run.items():
+        if interval.high > limit:
+            doubts.append(
+                f"{ATTACKERS[arm]}: {say(family, interval.low)} to {say(family, interval.high)}, {held}; "
+                f"{_more(interval, limit)}."
+            )
+        for name in _judged_alone(family, measured):
+            share = measured.classes.get(arm, {}).get(name)
+            if share is None:
+                doubts.append(f'{ATTACKERS[arm]} was judged on no row of class "{name}", which it empties unguarded.')
+            elif share.high > limit:
+                doubts.append(
+                    f'{ATTACKERS[arm]}, on class "{name}" alone, which it empties unguarded: {max(0.0, share.low):.1%} '
+                    f"to {share.high:.1%} of its rows, {held}; {_more(share, limit)}."
+                )
     if refusal is None:
         doubts.append("The cost to benign users was not measured.")
     elif refusal.high > gate.false_refusal:
@@ -109,10 +178,7 @@ def judge(family: Family, measured: Measured, gate: GatePolicy) -> tuple[Status,
             f"Refused benign rows: {refusal.low:.1%} to {refusal.high:.1%}, "
             f"the bound is {gate.false_refusal:.1%}; {_more(refusal, gate.false_refusal)}."
         )
-    if doubts:
-        return Status.INCONCLUSIVE, tuple(doubts)
-    worst = max(arm.high for arm in run.values())
-    return Status.HELD, (f"Behind the guard at most {say(family, worst)}, {held}.",)
+    return tuple(doubts)
 
 
 def leak(auc: Interval) -> Interval:
@@ -130,26 +196,30 @@ def say(family: Family, value: float) -> str:
     return words[family]
 
 
-def collapsed(fooled: Interval, one_answer: float, limit: float) -> bool:
-    """Whether an untargeted universal attack left next to nothing of a model, though it `fooled` less than half.
+def emptied(share: Interval) -> bool:
+    """Whether an attack leaves next to nothing of a class, `share` of whose rows it fools.
 
-    A perturbation that gathers all rows in one class cannot fool those that are there already, `one_answer` the rest:
-    on two balanced classes no more than one half, however strong it is. The attacker cannot choose the class that
-    gradients lead to, so gathering in the most frequent one counts as well. `one_answer` is counted on the very rows
-    that were attacked, so the value is compared with it. What chance may have done is left to the lower end, which must
-    be `CLEAR` times the `limit` that a guard is held to; where `one_answer` itself is nearer, nothing is a collapse.
-    Nor is it where one class has more than 1 - `BALANCED` of the decisions: gathering the few is no strong attack.
+    What chance may have done is left to the lower end, which a handful of rows cannot bring that far: it takes about
+    twenty, all of them fooled.
     """
-    nearly = COLLAPSED * one_answer
-    return one_answer >= BALANCED and fooled.value >= nearly and min(nearly, fooled.low) >= CLEAR * limit
+    return share.value >= EMPTIED and share.low >= SURELY
 
 
-def too_weak(family: Family, measured: Measured, limit: float) -> tuple[str, ...]:
-    """Why the attack proves nothing: it did not break the undefended model. Empty when it did.
+def proven(measured: Measured) -> tuple[str, ...]:
+    """The classes that the attack empties on the undefended model, and random noise of the same size does not."""
+    noise = measured.noise_classes
+    return tuple(
+        name
+        for name, share in measured.classes.get("undefended", {}).items()
+        if emptied(share) and name in noise and share.low > noise[name].high
+    )
 
-    `limit` is what the guard is held to.
-    """
+
+def too_weak(family: Family, measured: Measured) -> tuple[str, ...]:
+    """Why the attack proves nothing: it did not break the undefended model. Empty when it did."""
     seen = measured.undefended
+    if seen is None:
+        return ("There is no row this attack could be judged on.",)
     if family == "extraction":
         if seen.low > EXTRACTION_GAIN:
             return ()
@@ -164,12 +234,13 @@ def too_weak(family: Family, measured: Measured, limit: float) -> tuple[str, ...
             "The undefended model does not leak enough to test a defense: "
             f"its AUC may be as near chance as {seen.low:.3g}, more than {MEMBERSHIP_AUC:g} is needed.",
         )
+    if _breaks(measured) or proven(measured):
+        return ()
     reasons = []
-    one = measured.one_answer
-    if seen.low < EVASION_SUCCESS and not (one is not None and collapsed(seen, one, limit)):
+    if seen.low < EVASION_SUCCESS:
         reasons.append(
             f"The attack is too weak: it fools {seen.low:.1%} of rows at least on the undefended model, "
-            f"{EVASION_SUCCESS:.0%} is needed."
+            f"{EVASION_SUCCESS:.0%} is needed, or nearly all rows of one class."
         )
     if measured.noise is None:
         reasons.append("There is no random noise beside the attack to compare with.")
@@ -201,6 +272,24 @@ def exit_code(findings: Iterable[Finding]) -> int:
     if Status.BROKEN in statuses:
         return 1
     return 0 if statuses == {Status.HELD} else 2
+
+
+def _breaks(measured: Measured) -> bool:
+    """Whether evasion fools half of all rows of the undefended model, and more than random noise does."""
+    seen, noise = measured.undefended, measured.noise
+    return seen is not None and noise is not None and seen.low >= EVASION_SUCCESS and seen.low > noise.high
+
+
+def _judged_alone(family: Family, measured: Measured) -> tuple[str, ...]:
+    """The classes that an attack owes its strength to, and so must be held on."""
+    return () if family != "evasion" or _breaks(measured) else proven(measured)
+
+
+def _of_class(name: str, share: Interval) -> str:
+    """How much of a class is fooled, in words."""
+    fooled = "every row" if share.value == 1 else f"{share.value:.1%} of the rows"
+    verb = "is" if share.value == 1 else "are"
+    return f'{fooled} of class "{name}" {verb} decided otherwise ({share.n} rows, so at least {share.low:.1%})'
 
 
 def _more(interval: Interval, limit: float) -> str:

@@ -11,6 +11,7 @@ References: Clopper and Pearson, Biometrika 1934; Efron and Tibshirani, "An intr
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +63,26 @@ def rate(outcomes: ArrayLike) -> Interval:
     return clopper_pearson(int(rows.sum()), rows.size)
 
 
+def worst_rate(outcomes: Sequence[ArrayLike], *, among: int = 1) -> Interval:
+    """The largest of several rates has an interval of its own; each of `outcomes` is the rows ``(n,)`` of one rate.
+
+    It is for a worst case that is picked after the fact, as an attacker picks the radius. The upper end is the largest
+    of the plain upper ends: it fails only if the interval of the truly largest rate does, so it needs no correction.
+    The lower end is the largest of lower ends that are corrected for the choice (Bonferroni): each misses its own rate
+    with a chance of 2.5 % over the number of rates, so that all together exceed the largest rate with at most 2.5 %.
+    That holds however the rates depend on each other. `among` is how many such worst cases are looked at together, as
+    one for each class; the lower end is corrected for these too. The value is the largest rate seen, which leans
+    upwards. With one rate this is `rate`.
+
+    Raises ValueError without outcomes, and for NaN and infinities.
+    """
+    plain = [rate(rows) for rows in outcomes]
+    level = 1 - (1 - LEVEL) / (len(plain) * among)
+    low = max(clopper_pearson(round(each.value * each.n), each.n, level).low for each in plain)
+    top = max(plain, key=lambda each: each.value)
+    return Interval(top.value, low, max(each.high for each in plain), top.n)
+
+
 def auc_interval(scores: ArrayLike, truth: ArrayLike, *, seed: int, resamples: int = RESAMPLES) -> Interval:
     """AUC with a percentile bootstrap that draws members and non-members apart, widened by what neither shows.
 
@@ -101,17 +122,18 @@ def surviving_share(
 ) -> Interval | None:
     """Mean of `gain (n,)` over mean of `of (n,)`, rows resampled together: the share of a gain that survives.
 
-    None when the mean of `of` is not positive, as nothing was gained. A resample without gain counts as
-    `ceiling`, so noise in the denominator can only widen the interval.
+    None when the mean of `of` is not positive, as nothing was gained. Of a resample without gain the share can be
+    anything: it counts as minus `ceiling` at the lower end and as `ceiling` at the upper one, so noise in the
+    denominator can only widen the interval.
     """
     top, bottom = np.asarray(gain, np.float64), np.asarray(of, np.float64)
     if bottom.mean() <= 0:
         return None
     value = float(np.clip(top.mean() / bottom.mean(), -ceiling, ceiling))
     tops, bottoms = _means(np.stack([top, bottom]), seed, resamples)
-    ratios = np.full(resamples, ceiling)
-    np.divide(tops, bottoms, out=ratios, where=bottoms > 0)
-    low, high = _limits(np.clip(ratios, -ceiling, ceiling))
+    ratios = np.clip(np.divide(tops, bottoms, out=np.zeros(resamples), where=bottoms > 0), -ceiling, ceiling)
+    low, _ = _limits(np.where(bottoms > 0, ratios, -ceiling))
+    _, high = _limits(np.where(bottoms > 0, ratios, ceiling))
     slack = _slack(top) / float(bottom.mean())
     return Interval(value, min(low, value - slack), max(high, value + slack), len(top))
 

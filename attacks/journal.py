@@ -21,7 +21,7 @@ import numpy as np
 
 import attacks
 import guard
-from attacks.base import AttackResult
+from attacks.base import AttackResult, Attempt
 from guard.data import Split
 from guard.types import Array
 
@@ -153,7 +153,15 @@ def pack_result(result: AttackResult) -> Json:
         "outcome": _pack(result.outcome),
         "baseline": None if result.baseline is None else _pack(result.baseline),
         "truth": None if result.truth is None else _pack(result.truth),
-        "one_answer": None if result.one_answer is None else float(result.one_answer),
+        "attempts": [
+            {
+                "radius": float(each.radius),
+                "fooled": _pack(each.fooled),
+                "noisy": _pack(each.noisy),
+                "decided": _pack(each.decided),
+            }
+            for each in result.attempts
+        ],
         "queries": int(result.queries),
         "gradients": int(result.gradients),
         "flags": list(result.flags),
@@ -168,7 +176,15 @@ def unpack_result(packed: Json) -> AttackResult:
         outcome=_unpack(packed["outcome"]),
         baseline=None if packed["baseline"] is None else _unpack(packed["baseline"]),
         truth=None if packed["truth"] is None else _unpack(packed["truth"]),
-        one_answer=packed["one_answer"],
+        attempts=tuple(
+            Attempt(
+                radius=each["radius"],
+                fooled=_unpack(each["fooled"]),
+                noisy=_unpack(each["noisy"]),
+                decided=_unpack(each["decided"]),
+            )
+            for each in packed["attempts"]
+        ),
         queries=packed["queries"],
         gradients=packed["gradients"],
         flags=tuple(packed["flags"]),

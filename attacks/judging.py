@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attacks.base import Access, Attack, AttackResult
+from attacks.base import Access, Attack, AttackResult, Attempt
 from attacks.finding import CONTROLS, MEASURES, TRANSFER, Arm, CleanCost, Curve, Finding, Status
 from attacks.gate import Measured, bound, judge
-from attacks.intervals import Interval, auc_interval, paired_difference, rate, surviving_share
+from attacks.intervals import Interval, auc_interval, paired_difference, rate, surviving_share, worst_rate
 from guard.policy import Policy
 
 CURVE_POINTS = 200
 """Points kept of a curve; a plot shows no more."""
+BEHIND: tuple[Arm, ...] = ("guarded", "adaptive")
 TWIN = "The undefended run is on the model as it was before hardening."
 
 
@@ -27,42 +28,40 @@ def finding(
     policy: Policy,
     clean: CleanCost,
     seed: int,
-    adaptive_name: str = "",
+    classes: Sequence[str],
+    adaptive: Attack | None = None,
     no_network: str = "",
     twin: bool = False,
 ) -> Finding:
-    """Judge one attack. `no_network` says why an evasion attack had to transfer from a surrogate, if so.
-    With `twin` the undefended run of evasion was on the model as it was before hardening.
+    """Judge one attack on a model of these `classes`. `no_network` says why an evasion attack had to transfer from a
+    surrogate, if so. With `twin` the undefended run of evasion was on the model as it was before hardening.
 
     An arm whose run could not be done has an empty outcome and says so in its flags.
     """
     measured = {arm: headline(attack, result, seed) for arm, result in results.items()}
-    judged = {arm: _judged(attack, arm, results, measured, seed) for arm in ("guarded", "adaptive")}
+    judged = {arm: _judged(attack, arm, results, measured, seed) for arm in BEHIND}
     baseline = _baseline(attack, results["undefended"], seed)
     flags = tuple(dict.fromkeys(flag for result in results.values() for flag in result.flags))
-    works = _works(attack, results["undefended"], measured["undefended"], seed)
-    if works is None:
-        status = Status.INCONCLUSIVE
-        reasons = ("There is no row this attack could be judged on.", *(f"{flag}." for flag in flags))
-    else:
-        evidence = Measured(
-            undefended=works,
-            guarded=judged["guarded"],
-            adaptive=judged["adaptive"],
-            false_refusal=clean.site.false_refusal,
-            accounts=clean.site.accounts,
-            one_answer=results["undefended"].one_answer,
-            noise=baseline if attack.family == "evasion" else None,
-            flags=flags,
-        )
-        status, reasons = judge(attack.family, evidence, policy.gate)
+    evidence = Measured(
+        undefended=_works(attack, results["undefended"], measured["undefended"], seed),
+        guarded=judged["guarded"],
+        adaptive=judged["adaptive"],
+        false_refusal=clean.site.false_refusal,
+        accounts=clean.site.accounts,
+        noise=baseline if attack.family == "evasion" else None,
+        classes={arm: by_class(result.attempts, classes) for arm, result in results.items()},
+        noise_classes=by_class(results["undefended"].attempts, classes, noise=True),
+        gains=_gains(attack, results, seed),
+        flags=flags,
+    )
+    status, reasons = judge(attack.family, evidence, policy.gate)
     if twin and attack.family == "evasion":
         reasons = (*reasons, TWIN)
     threat, controls = attack.threat, CONTROLS[attack.family]
-    if attack.family == "evasion" and no_network:
+    if attack.family == "evasion" and no_network and threat.access >= Access.GRADIENTS:
         known = f"attacks by transfer from a surrogate, not white-box: {no_network}"
         threat, controls = (
-            replace(threat, access=min(threat.access, Access.SCORES), knowledge=known),
+            replace(threat, access=Access.SCORES, knowledge=known),
             TRANSFER,
         )
     return blank(attack, policy, seed).model_copy(
@@ -77,7 +76,8 @@ def finding(
             "baseline": baseline,
             "judged_guarded": judged["guarded"],
             "judged_adaptive": judged["adaptive"],
-            "adaptive_name": adaptive_name,
+            "adaptive_name": "" if adaptive is None else adaptive.name,
+            "adaptive_threat": None if adaptive is None else adaptive.threat,
             "clean_cost": clean,
             "n": len(results["undefended"].outcome),
             "queries": {arm: result.queries for arm, result in results.items()},
@@ -113,11 +113,28 @@ def blank(
 
 
 def headline(attack: Attack, result: AttackResult, seed: int) -> Interval | None:
-    """What one run achieved, on the attack's own scale; None when it was judged on no row."""
+    """What one run achieved, on the attack's own scale, at its worst radius; None when it was judged on no row."""
+    if result.attempts:
+        return worst_rate([attempt.fooled for attempt in result.attempts])
     return _interval(attack, result.outcome, result.truth, seed)
 
 
+def by_class(attempts: Sequence[Attempt], classes: Sequence[str], *, noise: bool = False) -> dict[str, Interval]:
+    """The share fooled of the rows decided as each class, at its worst radius; by random noise with `noise`.
+
+    Lower ends are corrected for the number of classes that are there, as they are for radii.
+    """
+    there = sorted({int(label) for attempt in attempts for label in np.unique(attempt.decided)})
+    found = {}
+    for label in there:
+        rows = [(each.noisy if noise else each.fooled)[each.decided == label] for each in attempts]
+        found[classes[label]] = worst_rate([some for some in rows if len(some)], among=len(there))
+    return found
+
+
 def _baseline(attack: Attack, result: AttackResult, seed: int) -> Interval | None:
+    if result.attempts:
+        return worst_rate([attempt.noisy for attempt in result.attempts])
     return None if result.baseline is None else _interval(attack, result.baseline, result.truth, seed)
 
 
@@ -152,6 +169,17 @@ def _judged(
     if mine is None or free is None or len(mine) != len(free):
         return None
     return surviving_share(mine, free, seed=seed)
+
+
+def _gains(attack: Attack, results: Mapping[Arm, AttackResult], seed: int) -> dict[Arm, Interval]:
+    """What a thief behind the guard gained over its own twin without a victim."""
+    if attack.family != "extraction":
+        return {}
+    return {
+        arm: paired_difference(results[arm].outcome, baseline, seed=seed)
+        for arm in BEHIND
+        if arm in results and (baseline := results[arm].baseline) is not None and len(baseline)
+    }
 
 
 def _gain(result: AttackResult) -> NDArray[np.float64] | None:

@@ -181,7 +181,8 @@ def validate(
                     policy=policy,
                     clean=clean,
                     seed=seed,
-                    adaptive_name="" if adaptive is None else adaptive.name,
+                    classes=model.spec.classes,
+                    adaptive=adaptive,
                     no_network=no_network if network is None else _without_network(undefended),
                     twin=undefended is not None,
                 )

@@ -106,19 +106,19 @@ def run_flags(
     success: float,
     noise: float,
     n: int,
-    history: Sequence[float],
+    histories: Sequence[Sequence[float]],
     curve: tuple[Sequence[float], Sequence[float]],
     withheld: float,
     craft: float | None = None,
 ) -> tuple[str, ...]:
     """What is wrong with one run: C4, C7, C8, C10 and C13.
 
-    `withheld` is the share of clean rows that the target withholds; `craft` what a perturbation for all rows wins
-    of the rows it was crafted on.
+    `histories` are the shares won per step, one for each radius. `withheld` is the share of clean rows that the target
+    withholds; `craft` what a perturbation for all rows wins of the rows it was crafted on.
     """
     flags = [
         not_alive(steps, delta),
-        not_converged(history),
+        next((flag for history in histories if (flag := not_converged(history))), None),
         not_monotone(*curve, n),
         weaker_than_noise(success, noise, n),
         None if craft is None else better_unseen(success, craft, n),

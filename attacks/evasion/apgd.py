@@ -10,7 +10,6 @@ parameter-free attacks", ICML 2020, alg. 1, eq. 3 (conditions), eq. 6 and 7 (mar
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,14 +24,11 @@ MOMENTUM = 0.75  # the share of the new step; the rest is the last one's
 RISES = 0.75  # rho: the share of steps that must gain for the step size to stay
 FIRST, LEAST, SHORTER = 0.22, 0.06, 0.03  # checkpoints: the first interval, the least, and what each one loses
 TARGETS = 9  # the classes with the highest scores that are tried as goals
-SHORT = {"steps": 30, "restarts": 1, "targets": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class APGD(WhiteBox):
     """The attack: cross-entropy, then the margin ratio on what still stands, towards every goal in turn."""
-
-    short: ClassVar = SHORT
 
     steps: int = 100
     restarts: int = 1

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from attacks.ascent import margin
 from attacks.ball import Ball
-from attacks.base import Access, AttackData, AttackResult, ThreatModel
+from attacks.base import Access, AttackData, AttackResult, Attempt, ThreatModel
 from attacks.checks import abstains, not_alive, weaker_than_noise
 from attacks.evasion.per_image import Ask
-from attacks.evasion.scene import CURVE_ROWS, NO_ROWS, Bools, answers, curve, fooled
+from attacks.evasion.scene import NO_ROWS, Bools, answers, curve, fooled, within
 from attacks.evasion.uap import CLAMP, flip
-from attacks.evasion.universal import Goal, Universal, UniversalAttack, applied, one_answer, others, wins
+from attacks.evasion.universal import Goal, Tried, Universal, UniversalAttack, applied, others, strongest, wins
 from attacks.target import Target
 from guard.errors import MedwardError
 from guard.policy import Policy
@@ -38,7 +38,7 @@ STEP = 0.5  # radii that a direction moves its strongest coordinate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HillClimb(UniversalAttack):
-    """The attack: `queries` rows are asked in crafting, `batch` at a time; judging asks more."""
+    """The attack: `queries` rows are asked in crafting for each radius, `batch` at a time; judging asks more."""
 
     queries: int = 20_000
     batch: int = 50
@@ -52,7 +52,7 @@ class HillClimb(UniversalAttack):
     @property
     def threat(self) -> ThreatModel:
         """What the attacker may do."""
-        words = self.known(f"black-box: {self.queries} questions to craft with, answered with scores")
+        words = self.known(f"black-box: {self.queries} questions to craft with at each size, answered with scores")
         return ThreatModel(access=Access.SCORES, epsilon=self.epsilon, accounts=None, knowledge=words)
 
     def adaptive(self, policy: Policy) -> HillClimb:
@@ -60,9 +60,9 @@ class HillClimb(UniversalAttack):
         return self
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
-        """Climb on `batch` craft rows, then judge on ``data.test``; `queries` of the result counts both.
+        """Climb on `batch` craft rows within each of several radii, then judge on ``data.test``; `queries` counts both.
 
-        `outcome`, `baseline` and the curves are those of every universal attack. Raises `MedwardError` for a class
+        `attempts` and the curves are those of every universal attack. Raises `MedwardError` for a class
         that is not there, for "worst" and "all", and for a batch below 1.
         """
         if isinstance(self.target_class, str):
@@ -90,30 +90,40 @@ class HillClimb(UniversalAttack):
         some = torch.as_tensor(np.asarray(held.craft.inputs[rows], np.float32), device=self.device)
         labels = None if held.craft.labels is None else held.craft.labels[rows]
         craft, own = others(some, _known(ask(some)[1], None, labels), goal)
-        crafted = hill_climb(
-            ask, craft, own, ball, goal=goal, queries=self.queries, basis=self.basis, generator=generator
-        )
-        noise = ball.surface((1, *target.spec.shape), generator)
 
-        def asked(delta: Tensor, count: int) -> Bools:
-            return fooled(target, applied(ball, x[:count], delta), y[:count], goal)
+        def asked(ball: Ball, delta: Tensor) -> Bools:
+            return fooled(target, applied(ball, x, delta), y, goal)
 
-        outcome, baseline = asked(crafted.delta, len(x)), asked(noise, len(x))
+        tries = []
+        for factor, smaller in within(ball):
+            climbed = hill_climb(
+                ask, craft, own, smaller, goal=goal, queries=self.queries, basis=self.basis, generator=generator
+            )
+            noise = smaller.surface((1, *target.spec.shape), generator)
+            attempt = Attempt(
+                radius=factor * self.epsilon,
+                fooled=asked(smaller, climbed.delta),
+                noisy=asked(smaller, noise),
+                decided=y.cpu().numpy(),
+            )
+            tries.append(Tried({goal: climbed}, goal, goal, noise, attempt))
+        full, best = tries[-1], strongest(tries)
         flags = (
-            not_alive(self.queries, crafted.delta),
-            weaker_than_noise(float(outcome.mean()), float(baseline.mean()), len(x)),
+            not_alive(self.queries, full.crafted.delta),
+            weaker_than_noise(float(full.attempt.fooled.mean()), float(full.attempt.noisy.mean()), len(x)),
             abstains(withheld),
         )
+        start, radii = float(fooled(target, x, y, goal).mean()), [each.attempt.radius for each in tries]
         return AttackResult(
-            outcome=outcome,
-            baseline=baseline,
-            one_answer=one_answer(own_answers) if goal is None else None,
+            outcome=best.attempt.fooled,
+            baseline=best.attempt.noisy,
+            attempts=tuple(each.attempt for each in tries),
             flags=tuple(flag for flag in flags if flag),
             curves={
-                self.name: curve(lambda k: float(asked(crafted.delta * k, CURVE_ROWS).mean()), self.epsilon),
-                "random noise": curve(lambda k: float(asked(noise * k, CURVE_ROWS).mean()), self.epsilon),
+                self.name: curve(radii, [each.attempt.fooled for each in tries], start),
+                "random noise": curve(radii, [each.attempt.noisy for each in tries], start),
             },
-            images={"perturbation": crafted.delta[0].cpu().numpy()},
+            images={"perturbation": best.crafted.delta[0].cpu().numpy()},
             queries=target.queries,
         )
 

@@ -6,14 +6,18 @@ Without (`BlackBox`) the search only asks the target, and every row it asks coun
 
 For images `epsilon` is in input units, for tables in standard deviations of each feature over the craft rows;
 under the norm "2" it is the length of the change in these units.
+
+Each row is attacked within several radii up to `epsilon` and is fooled if any of them fools it: who changes one input
+can see how far that input lets him go, on a model he holds as behind a guard whose refusals show, and a large change
+is seen where a small one is not. Noise gets as many tries. So a run is one verdict per row, and needs no correction.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -22,9 +26,9 @@ from torch import Tensor, nn
 from attacks.adaptive import Detector, passes
 from attacks.ascent import BATCH, Ascent, both, decide
 from attacks.ball import Ball, FeatureRules, Norm
-from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
+from attacks.base import Access, AttackData, AttackResult, Attempt, Family, ThreatModel
 from attacks.checks import found_nothing, run_flags
-from attacks.evasion.scene import CURVE_ROWS, NO_ROWS, Scene, answers, curve, fooled, knowledge
+from attacks.evasion.scene import FACTORS, NO_ROWS, Bools, Scene, answers, fooled, knowledge, within
 from attacks.evasion.universal import shares
 from attacks.target import Target
 from guard.errors import MedwardError
@@ -32,7 +36,7 @@ from guard.policy import Policy
 
 Ask = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Rows ``(n, *shape)`` to scores ``(n, K)``, NaN where withheld, and labels ``(n,)``, -1 where withheld."""
-REPEATS = 3  # rows asked besides the search, for each attacked row: as it is, with noise, and what was found
+REPEATS = 2  # rows asked besides the search, for each attacked row and radius: with noise, and what was found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +59,15 @@ class PerImage(ABC):
             torch.device(self.device)
         )
 
+    @property
+    def _noise(self) -> str:
+        return "random signs" if self.norm == "inf" else "random noise"
+
+    def _attempt(self, attacked: Envelope, random: Envelope, y: Tensor) -> Attempt:
+        return Attempt(
+            radius=self.epsilon, fooled=attacked.fooled, noisy=random.fooled, decided=np.asarray(y.cpu().numpy())
+        )
+
     def _known(self, words: str) -> str:
         return words if self.norm == "inf" else f"{words}; the radius is an L2 norm"
 
@@ -62,9 +75,6 @@ class PerImage(ABC):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhiteBox(PerImage):
     """An attack by gradients. `rate` makes it detector-aware, `access` below GRADIENTS a transfer attack."""
-
-    short: ClassVar[Mapping[str, int]] = {}
-    """The settings that the curve's many runs cut, and to what."""
 
     rate: float | None = None
     access: Access = Access.GRADIENTS
@@ -88,15 +98,11 @@ class WhiteBox(PerImage):
     def search(self, scene: Scene, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
         """The attack on rows `x (n, *shape)` decided as `y (n,)`, on the scene's network."""
 
-    def quick(self) -> Self:
-        """A cheaper form of the attack, for the curve."""
-        return replace(self, **{name: min(getattr(self, name), most) for name, most in self.short.items()})
-
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
-        """Attack every row of ``data.test``; judged by asking the target.
+        """Attack every row of ``data.test`` within each radius; judged by asking the target.
 
-        `baseline` is one random vector of the same norm per row. The curves attack the first `CURVE_ROWS` rows anew
-        at each radius, with the cheaper form of the attack. A random network draws from torch's generator,
+        `outcome` are the rows that any radius fools, `baseline` those that random noise does, one vector per row and
+        radius; the curves are the shares that radii up to each fool. A random network draws from torch's generator,
         seeded here.
         """
         with torch.random.fork_rng(devices=[]):
@@ -118,46 +124,45 @@ class WhiteBox(PerImage):
         if not len(x):
             return AttackResult(outcome=np.zeros(0, np.bool_), queries=target.queries, flags=(NO_ROWS,))
         generator = torch.Generator().manual_seed(seed)
-        found = self.search(scene, x, y, ball, generator)
-        noise = ball.surface(tuple(x.shape), generator)
-        noisy = _noisy(ball, x, noise)
-        outcome, baseline = scene.fooled(target, x, found.adversarial, y), scene.fooled(target, x, noisy, y)
-        some, theirs = x[:CURVE_ROWS], y[:CURVE_ROWS]
-
-        def at(factor: float) -> float:
-            weaker = self.quick().search(scene, some, theirs, ball.scaled(factor), generator)
-            return float(scene.fooled(target, some, weaker.adversarial, theirs).mean())
-
-        def noise_at(factor: float) -> float:
-            return float(scene.fooled(target, some, _noisy(ball, some, noise[:CURVE_ROWS] * factor), theirs).mean())
-
-        attacked, random = curve(at, self.epsilon), curve(noise_at, self.epsilon)
+        start = float(scene.fooled(target, x, x, y).mean())
+        attacked, random, searches, on_network = Envelope(x), Envelope(x), [], []
+        for factor, smaller in within(ball):
+            found = self.search(scene, x, y, smaller, generator)
+            noisy = _noisy(smaller, x, smaller.surface(tuple(x.shape), generator))
+            for envelope, points in ((attacked, found.adversarial), (random, noisy)):
+                rows = envelope.standing
+                envelope.add(factor * self.epsilon, scene.fooled(target, x[rows], points[rows], y[rows]))
+            searches.append(found)
+            on_network.append(_changed(scene, found.adversarial, y))
+        adversarial = searches[-1].adversarial
         flags = run_flags(
             steps=self.effort,
-            delta=found.adversarial - x,
-            success=float((decide(scene.network, found.adversarial) != y).float().mean()),
-            noise=float((decide(scene.network, noisy) != y).float().mean()) if scene.detector is None else 0.0,
+            delta=adversarial - x,
+            success=on_network[-1],
+            noise=_changed(scene, noisy, y) if scene.detector is None else 0.0,
             n=len(x),
-            history=found.history,
-            curve=attacked if target.withheld == 0 else ([], []),
+            histories=[each.history for each in searches],
+            # On the network, since what a smaller radius fooled is not asked about again.
+            curve=([0.0, *attacked.radii], [start, *on_network]) if scene.detector is None else ([], []),
             withheld=scene.withheld,
         )
-        if scene.detector is not None and not found.won.any():
+        if scene.detector is not None and not any(each.won.any() for each in searches):
             plain = self.search(replace(scene, detector=None), x, y, ball, generator)
 
             def beyond_noise(larger: Ball) -> float:
                 noise = larger.surface((1, *x.shape[1:]), generator)
-                won = float(self.search(scene, some, theirs, larger, generator).won.float().mean())
-                return won - shares(scene.network, some, theirs, larger, noise, None, scene.detector)[0]
+                won = float(self.search(scene, x, y, larger, generator).won.float().mean())
+                return won - shares(scene.network, x, y, larger, noise, None, scene.detector)[0]
 
             flags += found_nothing(float(plain.won.float().mean()), ball, beyond_noise)
         return AttackResult(
-            outcome=outcome,
-            baseline=baseline,
+            outcome=attacked.fooled,
+            baseline=random.fooled,
+            attempts=(self._attempt(attacked, random, y),),
             queries=target.queries,
-            gradients=found.gradients * passes(scene.network),
-            flags=(*flags, *scene.flags(target, seed, adversarial=found.adversarial, steps=self.effort)),
-            curves={self.name: attacked, "random signs" if self.norm == "inf" else "random noise": random},
+            gradients=sum(each.gradients for each in searches) * passes(scene.network),
+            flags=(*flags, *scene.flags(target, seed, adversarial=adversarial, steps=self.effort)),
+            curves={self.name: attacked.curve(start), self._noise: random.curve(start)},
         )
 
     @property
@@ -168,7 +173,11 @@ class WhiteBox(PerImage):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlackBox(PerImage):
-    """An attack by questions: `queries` for each of the first `rows` test rows."""
+    """An attack by questions: `queries` for each of the first `rows` test rows, and for each radius it is tried at.
+
+    The full radius comes first, and smaller ones only for rows that still stand, since every try costs all the
+    questions again.
+    """
 
     queries: int = 1000
     rows: int = 100
@@ -187,12 +196,13 @@ class BlackBox(PerImage):
     def threat(self) -> ThreatModel:
         """What the attacker may do; the budget covers the judging too."""
         shown = "scores" if self.access >= Access.SCORES else "labels"
+        asked = f"{self.queries} questions for each input and size"
         return ThreatModel(
             access=self.access,
             epsilon=self.epsilon,
-            queries=self.rows * (max(self.queries, 0) + REPEATS + 1),
+            queries=self.rows * (len(FACTORS) * (max(self.queries, 0) + REPEATS) + REPEATS),
             accounts=None,
-            knowledge=self._known(f"black-box: {self.queries} questions for each input, answered with {shown}"),
+            knowledge=self._known(f"black-box: {asked}, answered with {shown}"),
         )
 
     def adaptive(self, policy: Policy) -> Self:
@@ -204,11 +214,11 @@ class BlackBox(PerImage):
         """The attack on rows `x (n, *shape)` answered with `y (n,)`, by what `ask` says."""
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
-        """Attack the first `rows` of ``data.test``; what the search found is asked once more, and that is judged.
+        """Attack the first `rows` of ``data.test``; what each search found is asked once more, and that is judged.
 
-        `baseline` is one random vector of the same norm per row. A row withheld as it is keeps its label in
-        ``data.reference``, else in the data. No surrogate is trained and no gradient is used. The curve has two
-        points, since each would cost all the questions again.
+        `outcome` are the rows that any radius fools, `baseline` those that random noise does, one vector per row and
+        radius. A row withheld as it is keeps its label in ``data.reference``, else in the data. No surrogate is
+        trained and no gradient is used. The curve has two points, nothing and everything up to the full radius.
         """
         if self.rows < 1:
             raise MedwardError(f"rows: must be at least 1, got {self.rows}")
@@ -224,34 +234,68 @@ class BlackBox(PerImage):
             clean = np.where(clean < 0, own[: self.rows], clean)
         y = torch.as_tensor(clean, device=self.device)
         generator = torch.Generator().manual_seed(seed)
-        found = self.search(answers(target), x, y, ball, generator)
-        noisy = _noisy(ball, x, ball.surface(tuple(x.shape), generator))
-        again, baseline = fooled(target, x, y), fooled(target, noisy, y)
-        outcome = fooled(target, found.adversarial, y)
-        points = ([0.0, self.epsilon], [float(again.mean()), float(outcome.mean())])
+        start = float(fooled(target, x, y).mean())
+        attacked, random, made = Envelope(x), Envelope(x), x.clone()
+        for factor, smaller in reversed(within(ball)):
+            rows = attacked.standing
+            found = self.search(answers(target), x[rows], y[rows], smaller, generator)
+            if factor == 1.0:
+                made = found.adversarial
+            attacked.add(factor * self.epsilon, fooled(target, found.adversarial, y[rows]))
+            rows = random.standing
+            noisy = _noisy(smaller, x[rows], smaller.surface(tuple(x[rows].shape), generator))
+            random.add(factor * self.epsilon, fooled(target, noisy, y[rows]))
+        success, noise = float(attacked.fooled.mean()), float(random.fooled.mean())
         flags = run_flags(
             steps=self.queries,
-            delta=found.adversarial - x,
-            success=float(outcome.mean()),
-            noise=float(baseline.mean()),
+            delta=made - x,
+            success=success,
+            noise=noise,
             n=len(x),
-            history=(),  # how far it gets is its budget's doing, and the budget is part of the threat
-            curve=points if target.withheld == 0 else ([], []),
+            histories=(),  # how far it gets is its budget's doing, and the budget is part of the threat
+            curve=([0.0, self.epsilon], [start, success]) if target.withheld == 0 else ([], []),
             withheld=withheld,
         )
         return AttackResult(
-            outcome=outcome,
-            baseline=baseline,
+            outcome=attacked.fooled,
+            baseline=random.fooled,
+            attempts=(self._attempt(attacked, random, y),),
             queries=target.queries,
             flags=flags,
             curves={
-                self.name: points,
-                "random signs" if self.norm == "inf" else "random noise": (
-                    [0.0, self.epsilon],
-                    [points[1][0], float(baseline.mean())],
-                ),
+                self.name: ([0.0, self.epsilon], [start, success]),
+                self._noise: ([0.0, self.epsilon], [start, noise]),
             },
         )
+
+
+class Envelope:
+    """Which rows each radius in turn, or one before it, fools; rows still `standing` are all that need be asked."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.radii: list[float] = []
+        self._shares: list[float] = []
+        self._fooled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+
+    @property
+    def standing(self) -> Tensor:
+        """The rows that nothing has fooled yet, as indices."""
+        return torch.nonzero(~self._fooled)[:, 0]
+
+    @property
+    def fooled(self) -> Bools:
+        """The rows ``(n,)`` that any radius so far fools."""
+        return np.asarray(self._fooled.cpu().numpy())
+
+    def add(self, radius: float, fooled: Bools) -> None:
+        """Take up which of the standing rows `radius` fools."""
+        self._fooled[self.standing] = torch.as_tensor(fooled, device=self._fooled.device)
+        self.radii.append(radius)
+        self._shares.append(float(self.fooled.mean()))
+
+    def curve(self, start: float) -> tuple[list[float], list[float]]:
+        """The share fooled by radii up to each, from `start` at a radius of zero."""
+        return [0.0, *self.radii], [start, *self._shares]
 
 
 class Tally:
@@ -298,6 +342,11 @@ def asking(network: nn.Module, detector: Detector | None = None) -> Ask:
         return scores.masked_fill(stopped[:, None], torch.nan), labels.masked_fill(stopped, -1)
 
     return ask
+
+
+def _changed(scene: Scene, points: Tensor, y: Tensor) -> float:
+    """The share of rows that the scene's network decides otherwise than `y (n,)`."""
+    return float((decide(scene.network, points) != y).float().mean())
 
 
 def _noisy(ball: Ball, x: Tensor, noise: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ attacks", ICLR 2018, sec. 2.1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +24,6 @@ from attacks.evasion.scene import Scene
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PGD(WhiteBox):
     """The attack: `restarts` times `steps` steps with either loss."""
-
-    short: ClassVar = {"steps": 20, "restarts": 1}
 
     steps: int = 40
     restarts: int = 2

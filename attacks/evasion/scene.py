@@ -10,7 +10,7 @@ for values that no benign image file holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,9 +31,9 @@ from guard.errors import MedwardError
 from guard.types import Array, ModelSpec
 
 Bools = NDArray[np.bool_]
-FACTORS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3, 1.6)
+FACTORS = (0.2, 0.4, 0.6, 0.8, 1.0)
+"""Of the radius: how far an attacker goes. Screens see a small change less, so the largest may not be the worst."""
 SURROGATE_EPOCHS = {"image": 15, "tabular": 60}
-CURVE_ROWS = 200  # test rows asked again at every radius of a curve
 NO_ROWS = "no rows: there is no test row this attack could win on"
 SMALLEST = 1e-12  # a probability of zero, on a logarithmic scale
 LEVELS = 255  # steps of an 8-bit image
@@ -159,13 +159,20 @@ def knowledge(access: Access, rate: float | None) -> str:
     return what if rate is None else f"{what}; knows the screens and their threshold at rate {rate:g}"
 
 
-def curve(success: Callable[[float], float], epsilon: float) -> tuple[list[float], list[float]]:
-    """Success at each of `FACTORS` times `epsilon`."""
-    return [factor * epsilon for factor in FACTORS], [success(factor) for factor in FACTORS]
+def within(ball: Ball) -> tuple[tuple[float, Ball], ...]:
+    """The balls that are tried, the smallest first, each with its share of the radius; the last is `ball` itself."""
+    return tuple((factor, ball.scaled(factor)) for factor in FACTORS)
+
+
+def curve(radii: Sequence[float], runs: Sequence[Bools], start: float = 0.0) -> tuple[list[float], list[float]]:
+    """The share of rows fooled by each of the judged `runs` over its radius, from `start` at a radius of zero."""
+    return [0.0, *radii], [start, *(float(run.mean()) for run in runs)]
 
 
 def fooled(target: Target, inputs: Tensor, labels: Tensor, goal: int | None = None) -> Bools:
     """Ask the target once: which rows are answered with another class than `labels`, or with `goal`."""
+    if not len(inputs):
+        return np.zeros(0, np.bool_)
     given = target.query(inputs.cpu().numpy()).labels
     wrong = given != labels.cpu().numpy() if goal is None else given == goal
     return np.asarray((given >= 0) & wrong)

@@ -10,7 +10,6 @@ parameter-free attacks", ICML 2020, sec. 5 (AutoAttack; the minimal-norm attack 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from attacks.adaptive import Detector
 from attacks.ascent import Ascent, look, margin
 from attacks.ball import Ball
-from attacks.evasion.apgd import SHORT, TARGETS, hardest
+from attacks.evasion.apgd import TARGETS, hardest
 from attacks.evasion.per_image import Tally, WhiteBox, asking
 from attacks.evasion.scene import Scene
 from attacks.evasion.square import square
@@ -27,8 +26,6 @@ from attacks.evasion.square import square
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standard(WhiteBox):
     """The attack: `steps` and `restarts` of Auto-PGD, `queries` of Square for each row, on the network."""
-
-    short: ClassVar = {**SHORT, "queries": 0}
 
     steps: int = 100
     restarts: int = 2

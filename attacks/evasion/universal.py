@@ -13,7 +13,7 @@ classification using deep neural networks with transfer learning", Journal of Im
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from attacks.adaptive import Detector, passes
 from attacks.ascent import BATCH, both, decide
 from attacks.ball import Ball, FeatureRules, Norm
-from attacks.base import PER_CLASS, Access, AttackData, AttackResult, Family, ThreatModel
+from attacks.base import PER_CLASS, Access, AttackData, AttackResult, Attempt, Family, ThreatModel
 from attacks.checks import TWIN, found_nothing, run_flags, weaker_than
-from attacks.evasion.scene import CURVE_ROWS, NO_ROWS, Bools, Scene, curve, knowledge
+from attacks.evasion.scene import NO_ROWS, Scene, curve, knowledge, within
 from attacks.intervals import rate
 from attacks.target import Target
 from guard.data import Split
@@ -50,6 +50,35 @@ class Universal:
     def nothing(cls, x: Tensor) -> Universal:
         """No change to rows like `x (n, *shape)`, nothing spent."""
         return cls(torch.zeros_like(x[:1]) if len(x) else x.new_zeros((1, *x.shape[1:])), 0.0, [], 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One radius: the perturbation `found` for each goal, the `goal` whose one was taken, what it was `judged` on.
+
+    `noise` is a random vector ``(1, *shape)`` of the same norm, `attempt` what the target answered to either.
+    """
+
+    found: Mapping[Goal, Universal]
+    goal: Goal
+    judged: Goal
+    noise: Tensor
+    attempt: Attempt
+
+    @property
+    def crafted(self) -> Universal:
+        """The perturbation that was judged."""
+        return self.found[self.goal]
+
+    @property
+    def gradients(self) -> int:
+        """What all goals cost, in row gradients."""
+        return sum(each.gradients for each in self.found.values())
+
+
+def strongest(tries: Sequence[Tried]) -> Tried:
+    """The radius at which most rows were fooled, by the lower end of its interval; of equal ones the largest."""
+    return max(tries, key=lambda tried: (rate(tried.attempt.fooled).low, tried.attempt.radius))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,13 +171,14 @@ class WhiteBoxUniversal(UniversalAttack):
         return ThreatModel(access=self.access, epsilon=self.epsilon, accounts=None, knowledge=words)
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
-        """Craft, then judge on ``data.test`` by asking the target.
+        """Craft within each of several radii, then judge on ``data.test`` by asking the target.
 
-        `outcome` has one entry per test row (targeted: per test row neither decided nor labelled as that class).
-        `baseline` is one random vector of the same norm, drawn from `seed` and added to every row. The curves scale
-        the crafted and the random vector, on the first `CURVE_ROWS` rows; the crafting is not repeated for each
-        radius. With several classes there is also a curve for each: the share of test rows its own perturbation brings
-        there. Raises `MedwardError` for a class that is not there, and where there is no pool to craft on.
+        A larger perturbation is not always the worse one, since screens see it better: the attacker takes the radius
+        that serves best. Each of `attempts` is a perturbation crafted anew, judged on every test row (targeted: every
+        test row neither decided nor labelled as the class), and a random vector of the same norm added to the same
+        rows; the curves are their shares. `outcome` and the perturbation are those of the attempt that fooled most.
+        With several classes there is also a curve for each: the share of test rows its own perturbation of full size
+        brings there. Raises `MedwardError` for a class that is not there, and where there is no pool to craft on.
         """
         goals = self.goals(len(target.spec.classes))
         scene = Scene.set(
@@ -164,65 +194,109 @@ class WhiteBoxUniversal(UniversalAttack):
         goals = tuple(goal for goal in goals if len(_open(scene, goal)[0]))
         if not goals:
             return AttackResult(outcome=np.zeros(0, np.bool_), queries=target.queries, flags=(NO_ROWS,))
-        found = {goal: self._craft(scene, goal, scene.detector, seed) for goal in goals}
-        best = self._strongest(target, scene, found)
-        crafted, ball, judged = found[best], scene.ball, best if self.targeted else None
-        x, y = _open(scene, judged)
-        if judged != best:  # crafted for a class, judged on any other answer
-            mine = scene.craft, scene.craft_labels, ball, crafted.delta
-            crafted = replace(crafted, success=shares(scene.network, *mine, None, scene.detector)[0])
         generator = torch.Generator().manual_seed(seed)
-        noise = ball.surface((1, *target.spec.shape), generator)
-
-        def asked(delta: Tensor, rows: int) -> Bools:
-            return scene.fooled(target, x[:rows], applied(ball, x[:rows], delta), y[:rows], judged)
-
-        def won(delta: Tensor) -> float:
-            return shares(scene.network, x, y, ball, delta, judged, None)[0]
-
-        outcome, baseline = asked(crafted.delta, len(x)), asked(noise, len(x))
-        attacked = curve(lambda k: float(asked(crafted.delta * k, CURVE_ROWS).mean()), self.epsilon)
-        random = curve(lambda k: float(asked(noise * k, CURVE_ROWS).mean()), self.epsilon)
+        tries = [
+            self._tried(target, replace(scene, ball=ball), goals, factor, generator, seed)
+            for factor, ball in within(scene.ball)
+        ]
+        full, best = tries[-1], strongest(tries)
+        x, y = _open(scene, full.judged)
+        start = float(scene.fooled(target, x, x, y, full.judged).mean())
+        radii = [each.attempt.radius for each in tries]
+        attacked = curve(radii, [each.attempt.fooled for each in tries], start)
+        random = curve(radii, [each.attempt.noisy for each in tries], start)
         curves = {self.name: attacked, "random signs" if self.norm == "inf" else "random noise": random}
-        if len(found) > 1:
-            curves |= self._reached(target, scene, found)
-        flags = run_flags(
-            steps=self.effort,
-            delta=crafted.delta,
-            success=won(crafted.delta),
-            noise=won(noise) if scene.detector is None else 0.0,
-            n=min(len(x), CURVE_ROWS),
-            history=crafted.history,
-            curve=attacked if target.withheld == 0 else ([], []),
-            withheld=scene.withheld,
-            craft=crafted.success if scene.detector is None and judged is None else None,
-        )
-        if scene.detector is not None and not any(each.success for each in found.values()):
-
-            def beyond_noise(larger: Ball) -> float:
-                noise, there = larger.surface((1, *target.spec.shape), generator), replace(scene, ball=larger)
-                return max(
-                    self._craft(there, goal, scene.detector, seed).success
-                    - shares(scene.network, *_open(scene, goal), larger, noise, goal, scene.detector)[0]
-                    for goal in goals
-                )
-
-            plain = max(self._craft(scene, goal, None, seed).success for goal in goals)
-            flags += found_nothing(plain, ball, beyond_noise)
-        flags += self._borrowed(scene, best, crafted.delta, judged, seed)
+        if len(full.found) > 1:
+            curves |= self._reached(target, scene, full.found)
         return AttackResult(
-            outcome=outcome,
-            baseline=baseline,
-            one_answer=one_answer(scene.test_labels) if judged is None else None,
+            outcome=best.attempt.fooled,
+            baseline=best.attempt.noisy,
+            attempts=tuple(each.attempt for each in tries),
             queries=target.queries,
-            gradients=sum(each.gradients for each in found.values()) * passes(scene.network),
+            gradients=sum(each.gradients for each in tries) * passes(scene.network),
             flags=(
-                *flags,
-                *scene.flags(target, seed, adversarial=applied(ball, scene.test, crafted.delta), universal=True),
+                *self._run_flags(target, scene, tries, attacked, seed),
+                *self._nothing_found(scene, tries, goals, generator, seed),
+                *self._borrowed(scene, full.goal, full.crafted.delta, full.judged, seed),
+                *scene.flags(
+                    target, seed, adversarial=applied(scene.ball, scene.test, full.crafted.delta), universal=True
+                ),
             ),
             curves=curves,
-            images={"perturbation": crafted.delta[0].cpu().numpy()},
+            images={"perturbation": best.crafted.delta[0].cpu().numpy()},
         )
+
+    def _tried(
+        self,
+        target: Target,
+        scene: Scene,
+        goals: tuple[Goal, ...],
+        factor: float,
+        generator: torch.Generator,
+        seed: int,
+    ) -> Tried:
+        """A perturbation for each of the `goals` within the scene's ball, and the strongest judged on the test rows."""
+        found = {goal: self._craft(scene, goal, scene.detector, seed) for goal in goals}
+        goal = self._strongest(target, scene, found)
+        judged, ball = goal if self.targeted else None, scene.ball
+        crafted, (x, y) = found[goal], _open(scene, judged)
+        noise = ball.surface((1, *target.spec.shape), generator)
+        attempt = Attempt(
+            radius=factor * self.epsilon,
+            fooled=scene.fooled(target, x, applied(ball, x, crafted.delta), y, judged),
+            noisy=scene.fooled(target, x, applied(ball, x, noise), y, judged),
+            decided=y.cpu().numpy(),
+        )
+        return Tried(found, goal, judged, noise, attempt)
+
+    def _run_flags(
+        self,
+        target: Target,
+        scene: Scene,
+        tries: Sequence[Tried],
+        attacked: tuple[list[float], list[float]],
+        seed: int,
+    ) -> tuple[str, ...]:
+        """What is wrong with the run: at its full radius, and with the climb within any."""
+        full = tries[-1]
+        x, y = _open(scene, full.judged)
+
+        def won(delta: Tensor) -> float:
+            return shares(scene.network, x, y, scene.ball, delta, full.judged, None)[0]
+
+        craft = None
+        if scene.detector is None and full.judged is None:  # what was crafted for a class is judged on any other answer
+            rows = scene.craft, scene.craft_labels
+            craft = shares(scene.network, *rows, scene.ball, full.crafted.delta, None, None)[0]
+        return run_flags(
+            steps=self.effort,
+            delta=full.crafted.delta,
+            success=won(full.crafted.delta),
+            noise=won(full.noise) if scene.detector is None else 0.0,
+            n=len(x),
+            histories=[each.crafted.history for each in tries],
+            curve=attacked if target.withheld == 0 else ([], []),
+            withheld=scene.withheld,
+            craft=craft,
+        )
+
+    def _nothing_found(
+        self, scene: Scene, tries: Sequence[Tried], goals: tuple[Goal, ...], generator: torch.Generator, seed: int
+    ) -> tuple[str, ...]:
+        """C11: a search that knows the screens and wins no craft row within any radius may just be broken."""
+        if scene.detector is None or any(each.success for tried in tries for each in tried.found.values()):
+            return ()
+
+        def beyond_noise(larger: Ball) -> float:
+            noise, there = larger.surface((1, *scene.test.shape[1:]), generator), replace(scene, ball=larger)
+            return max(
+                self._craft(there, goal, scene.detector, seed).success
+                - shares(scene.network, *_open(scene, goal), larger, noise, goal, scene.detector)[0]
+                for goal in goals
+            )
+
+        plain = max(self._craft(scene, goal, None, seed).success for goal in goals)
+        return found_nothing(plain, scene.ball, beyond_noise)
 
     def _craft(self, scene: Scene, goal: Goal, detector: Detector | None, seed: int) -> Universal:
         """One perturbation; a random network draws from torch's generator, seeded here too."""
@@ -245,9 +319,8 @@ class WhiteBoxUniversal(UniversalAttack):
             x, y = others(scene.craft[:CHOICE_ROWS], scene.craft_labels[:CHOICE_ROWS], aim)
             if not len(x):
                 return 0.0, 0.0
-            return rate(scene.fooled(target, x, applied(scene.ball, x, found[goal].delta), y, aim)).low, found[
-                goal
-            ].success
+            hit = scene.fooled(target, x, applied(scene.ball, x, found[goal].delta), y, aim)
+            return rate(hit).low, found[goal].success
 
         return max(found, key=won)
 
@@ -278,15 +351,6 @@ class WhiteBoxUniversal(UniversalAttack):
                 name = f"{self.name}{PER_CLASS}{target.spec.classes[goal]}"
                 reached[name] = ([0.0, self.epsilon], [0.0, float(hit.mean())])
         return reached
-
-
-def one_answer(decisions: Tensor) -> float:
-    """The share of rows decided as `decisions (n,)` that answering all with their most frequent class would fool.
-
-    A perturbation that gathers every row in one class leaves nothing of the model, and fools no more than this where
-    that class is the most frequent. On two balanced classes it is one half.
-    """
-    return 1 - float(torch.bincount(decisions).max()) / len(decisions)
 
 
 def others(x: Tensor, y: Tensor, goal: Goal, truth: Tensor | None = None) -> tuple[Tensor, Tensor]:

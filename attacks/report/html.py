@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from attacks.base import Access, Family, ThreatModel
 from attacks.finding import ARMS, Finding, Status
 from attacks.intervals import Interval
 from attacks.report import words
@@ -13,14 +16,21 @@ from attacks.report.record import Report
 
 LIMITS = (
     "Poisoned or backdoored training data, and tampering with the model before it was put into the bundle.",
-    "Reconstruction of training images from the model, and guesses at what the training set holds.",
+    "Reconstruction of training images from the model, and guesses at what its training set as a whole is like.",
     "Report writers, prompts and other text.",
     "Changes to the patient or the print rather than to the digital image, and attacks on the scanner.",
-    "Several accounts that work together, and a thief who only ever sends ordinary cases, slowly.",
     "Attacks on the service itself: floods of queries, stolen keys, the network.",
     "How well the model diagnoses. Accuracy is shown only to tell what the guard costs.",
 )
 """What no validation of this kind covers, whatever the findings say."""
+FAMILIES: dict[Family, str] = {
+    "evasion": "Inputs changed so that the model decides otherwise.",
+    "extraction": "Theft of the model by its answers.",
+    "membership": "Guesses at whose records trained the model.",
+}
+"""Family -> what a validation without any attack of it did not test."""
+ORDINARY = "semi-supervised"
+"""How the name of a theft begins whose thief asks about nothing but rows like the model's own."""
 
 
 def render(report: Report) -> str:
@@ -60,16 +70,47 @@ def render(report: Report) -> str:
 
 def untested(report: Report) -> tuple[str, ...]:
     """What this validation did not test, the particular before the general."""
-    skipped = [f for f in report.findings if f.status is Status.NOT_APPLICABLE or f.undefended is None]
+    skipped = [f for f in report.findings if f.status is Status.NOT_APPLICABLE or not any(_arms(f))]
+    ran = [f for f in report.findings if f not in skipped]
     found = [f"{f.attack}: {' '.join(f.reasons)}" for f in skipped]
     found += [
-        f"{f.attack}: no attacker who knows the guard."
-        for f in report.findings
-        if f not in skipped and f.adaptive is None
+        f"{f.attack}: the attacker who knows the guard was judged on no row."
+        if f.adaptive_name
+        else f"{f.attack}: no attacker who knows the guard."
+        for f in ran
+        if f.adaptive is None
     ]
-    if not report.provenance.white_box:
-        found.append("Attackers who hold the model itself: evasion was judged by transfer from a surrogate.")
+    families = {f.family for f in ran}
+    found += [what for family, what in FAMILIES.items() if family not in families | {f.family for f in skipped}]
+    evasion = [f.threat.access for f in ran if f.family == "evasion"]
+    if evasion and max(evasion) < Access.GRADIENTS:
+        how = "only asked questions" if report.provenance.white_box else "was judged by transfer from a surrogate"
+        found.append(f"Attackers who hold the model itself: evasion {how}.")
+    if "extraction" in families:
+        found += _thieves([f for f in ran if f.family == "extraction"])
     return (*found, *LIMITS)
+
+
+def _thieves(thefts: Sequence[Finding]) -> list[str]:
+    """The thieves that none of the `thefts` was by."""
+    absent, threats = [], [threat for theft in thefts for threat in _threats(theft)]
+    if not any(theft.attack.startswith(ORDINARY) for theft in thefts):
+        absent.append("A thief who only ever sends ordinary cases.")
+    if all(threat.accounts == 1 for threat in threats):
+        absent.append("Thieves with several accounts that work together.")
+    if all(threat.per_day is None for threat in threats):
+        absent.append("Thieves who spread their queries over days.")
+    return absent
+
+
+def _threats(finding: Finding) -> list[ThreatModel]:
+    """Whom the finding's arms were judged with."""
+    knowing = [] if finding.adaptive is None or finding.adaptive_threat is None else [finding.adaptive_threat]
+    return [finding.threat, *knowing]
+
+
+def _arms(finding: Finding) -> tuple[Interval | None, ...]:
+    return finding.undefended, finding.guarded, finding.adaptive
 
 
 def _cell(finding: Finding, column: str) -> dict[str, object] | None:

@@ -125,7 +125,7 @@ def glance(findings: Sequence[Finding]) -> Plot | None:
 
 
 def success(finding: Finding, report: Report) -> Plot:
-    """Evasion: rows fooled over the size of the perturbation, random noise beside."""
+    """Evasion: rows fooled over the size of the perturbation, as they were judged, random noise beside."""
     facts = report.provenance
     grey = facts.modality == "image" and facts.high is not None and facts.low is not None
     unit = 255 / (facts.high - facts.low) if facts.high is not None and facts.low is not None and grey else 1.0
@@ -133,12 +133,15 @@ def success(finding: Finding, report: Report) -> Plot:
     _draw(axes, finding, scale=unit)
     axes.axhline(finding.bound, color=BOUND, linestyle=(0, (1, 1)), label="bound")
     if finding.threat.epsilon is not None:
-        axes.axvline(finding.threat.epsilon * unit, color=MUTED, linewidth=0.8, label="judged here")
+        axes.axvline(finding.threat.epsilon * unit, color=MUTED, linewidth=0.8, label="largest allowed")
     label = "size of the change, in grey levels of 255" if grey else "size of the change, in spreads of each feature"
     axes.set(ylim=(-0.02, 1.02), xlabel=label, ylabel="rows fooled")
     _legend(figure, axes)
     title = f"{finding.attack}: success over perturbation size"
-    caption = f"Higher is worse. Random noise of the same size stands beside the attack.{_by_class(finding)}"
+    caption = (
+        "Higher is worse. Every point is a judged run, and the verdict is about the worst size up to the largest "
+        f"allowed. Random noise of the same size stands beside the attack.{_by_class(finding)}"
+    )
     return Plot(title, caption, _svg(figure, title))
 
 

@@ -24,7 +24,7 @@ from guard.types import ModelSpec
     ],
 )
 def test_no_fault_passes_an_attack_in_silence(request, monkeypatch, attack, fault, name, attack_data):
-    monkeypatch.setattr("attacks.evasion.scene.FACTORS", (0.0, 1.0))
+    monkeypatch.setattr("attacks.evasion.scene.FACTORS", (1.0,))
     deployed, few = request.getfixturevalue(fault), replace(attack_data, test=attack_data.test.take(slice(0, 30)))
     flags = attack.run(deployed.target(attack.threat), few, seed=0).flags
     assert checks.named(flags) == (name,)
@@ -65,7 +65,7 @@ RUN = {
     "success": 0.9,
     "noise": 0.1,
     "n": 200,
-    "history": [0.5, 0.9, 0.9, 0.9],
+    "histories": ([], [0.5, 0.9, 0.9, 0.9]),
     "curve": ([0, 1], [0.0, 0.9]),
     "withheld": 0.0,
     "craft": 0.95,
@@ -77,7 +77,7 @@ RUN = {
     [
         ({"steps": 0}, "zero steps"),
         ({"success": 0.6, "noise": 0.8}, "weaker than noise"),
-        ({"history": CLIMB}, "not converged"),
+        ({"histories": (CLIMB, [0.5, 0.9, 0.9, 0.9])}, "not converged"),
         ({"curve": ([0, 1], [0.2, 0.9])}, "at radius 0"),
         ({"withheld": 1.0}, "always abstains"),
         ({"craft": 0.5}, "held-out"),
@@ -173,7 +173,7 @@ def test_screens_without_a_usable_gradient_are_named_and_others_not(request, pla
 
 
 def test_an_attack_on_screens_without_a_gradient_is_flagged(monkeypatch, plain, attack_data, screened, margins):
-    monkeypatch.setattr("attacks.evasion.scene.FACTORS", (0.0, 1.0))
+    monkeypatch.setattr("attacks.evasion.scene.FACTORS", (1.0,))
     attack = PGD(epsilon=0.1, steps=3, restarts=1, rate=0.05)
     for profile, accused in ((margins, False), (Rounded(margins), True)):
         target = plain.target(attack.threat, oracle=screened, profile=profile)

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attacks.finding import Finding, Status
-from attacks.gate import Measured, bound, collapsed, exit_code, judge, leak, rows_needed
-from attacks.intervals import Interval, clopper_pearson
+from attacks.gate import EMPTIED, Measured, bound, emptied, exit_code, judge, leak, rows_needed
+from attacks.intervals import Interval, clopper_pearson, worst_rate
 from guard.policy import GatePolicy
 
 GATE = GatePolicy()
@@ -157,42 +157,129 @@ def test_held_means_every_bad_end_is_within_its_bound(undefended, noise, guarded
     assert (status is Status.HELD) == fine
 
 
-BALANCED = {"undefended": share(0.5), "one_answer": 0.5}
+WEAK = {
+    # The first three are of models and guards that the first release called inconclusive.
+    "half of the patients": (
+        {"undefended": share(0.487), "guarded": share(0.473), "adaptive": share(0.48)},
+        "too weak",
+    ),
+    "better than unguarded": ({"undefended": share(0.268), "adaptive": share(0.462)}, "too weak"),
+    "noise breaks the model too": ({"noise": share(0.958), "adaptive": share(0.958)}, "no better than random noise"),
+    "no noise": ({"noise": None, "adaptive": share(0.3)}, "no random noise"),
+    "flagged": ({"flags": ("not converged",), "adaptive": share(0.3)}, "not converged"),
+    "no row unguarded": ({"undefended": None, "adaptive": share(0.3)}, "no row"),
+}
+
+
+@pytest.mark.parametrize("case", WEAK)
+def test_a_weak_attack_that_passes_the_guard_is_broken_and_its_weakness_is_said_beside(case):
+    change, weakness = WEAK[case]
+    status, reasons = judge("evasion", replace(FAIR["evasion"], **change), GATE)
+    assert status is Status.BROKEN
+    assert "passes the guard" in reasons[0]
+    assert weakness in " ".join(reasons[1:])
+    harmless = change | {"guarded": share(0.02), "adaptive": share(0.1)}
+    status, reasons = judge("evasion", replace(FAIR["evasion"], **harmless), GATE)
+    assert status is Status.INCONCLUSIVE, "a guard that holds under a weak attack is not shown to hold"
+    assert weakness in " ".join(reasons)
+
+
+@given(undefended=rates, noise=rates, guarded=rates, adaptive=rates, flags=st.sampled_from([(), ("odd",)]))
+def test_no_weakness_of_the_attack_hides_a_guard_that_is_passed(undefended, noise, guarded, adaptive, flags):
+    measured = replace(
+        FAIR["evasion"], undefended=undefended, noise=noise, guarded=guarded, adaptive=adaptive, flags=flags
+    )
+    status, _ = judge("evasion", measured, GATE)
+    assert (status is Status.BROKEN) == (max(guarded.low, adaptive.low) > GATE.evasion_success)
+
+
+def test_a_weak_attack_on_membership_that_leaks_behind_the_guard_is_broken():
+    weak = replace(FAIR["membership"], undefended=around(0.52))
+    assert judge("membership", weak, GATE)[0] is Status.INCONCLUSIVE
+    status, reasons = judge("membership", replace(weak, adaptive=around(0.7)), GATE)
+    assert status is Status.BROKEN
+    assert "does not leak enough" in " ".join(reasons)
+
+
+STOLEN = [
+    # gain without the guard, gain behind it, whether the guard is shown to be passed
+    (around(0.02), around(0.02), False),  # the ratio is 1, of noise
+    (around(0.02), around(0.3), True),
+    (around(-0.02), around(0.3), True),
+    (around(0.02), around(0.07), False),  # hardly a gain
+    (Interval(0.2, 0.01, 0.39, 20), around(0.12), False),  # too few rows to say how much there is to steal
+    (Interval(0.2, 0.01, 0.39, 20), around(0.14), True),
+    (None, around(0.3), True),
+]
+
+
+@pytest.mark.parametrize(("free", "behind", "passed"), STOLEN)
+def test_a_theft_too_weak_to_count_is_judged_by_what_is_gained_behind_the_guard(free, behind, passed):
+    ratio = around(behind.value / free.value if free and free.value else 9.0)
+    measured = replace(FAIR["extraction"], undefended=free, guarded=ratio, adaptive=ratio, gains={"adaptive": behind})
+    status, reasons = judge("extraction", measured, GATE)
+    assert status is (Status.BROKEN if passed else Status.INCONCLUSIVE)
+    assert ("gains at least" in " ".join(reasons)) == passed
+    assert "gains too little" in " ".join(reasons) or free is None
+
+
+def of_class(fooled: int, n: int, *, radii: int = 5, classes: int = 2) -> Interval:
+    rows = [True] * fooled + [False] * (n - fooled)
+    return worst_rate([rows] * radii, among=classes)
+
+
+RARE = {"undefended": share(0.2), "noise_classes": {"ill": of_class(3, 31), "well": of_class(2, 125)}}
+EMPTY, FULL = {"ill": of_class(31, 31), "well": of_class(0, 125)}, {"ill": of_class(1, 31), "well": of_class(0, 125)}
+HELD_ON_IT = {"ill": of_class(0, 31), "well": of_class(9, 125)}
 
 
 @pytest.mark.parametrize(
-    ("change", "weak"),
+    ("classes", "change", "status", "words"),
     [
-        (BALANCED, False),
-        (BALANCED | {"one_answer": None}, True),  # a targeted attack, or one image at a time
-        (BALANCED | {"undefended": share(0.44)}, True),  # not all rows are gathered
-        (BALANCED | {"undefended": share(0.5, 60)}, True),  # too few rows to tell from the bound
-        (BALANCED | {"noise": share(0.45)}, True),
-        ({"undefended": share(0.45), "one_answer": 0.45}, False),
-        ({"undefended": share(0.26), "one_answer": 0.26}, True),  # so near the bound, holding would mean nothing
-        ({"undefended": share(0.45), "one_answer": 0.26}, True),  # one class of 74 %: this is no collapse
-        ({"undefended": share(0.45), "one_answer": 0.67}, True),  # three balanced classes
+        ({"undefended": EMPTY, "guarded": HELD_ON_IT, "adaptive": HELD_ON_IT}, {}, Status.HELD, 'of class "ill"'),
+        ({"undefended": FULL, "guarded": HELD_ON_IT, "adaptive": HELD_ON_IT}, {}, Status.INCONCLUSIVE, "too weak"),
+        ({}, {}, Status.INCONCLUSIVE, "too weak"),
+        (  # noise of the same size empties it too
+            {"undefended": EMPTY, "guarded": HELD_ON_IT, "adaptive": HELD_ON_IT},
+            {"noise_classes": EMPTY},
+            Status.INCONCLUSIVE,
+            "too weak",
+        ),
+        (  # a handful of rows
+            {"undefended": {"ill": of_class(8, 8), "well": of_class(0, 148)}, "guarded": HELD_ON_IT},
+            {},
+            Status.INCONCLUSIVE,
+            "too weak",
+        ),
+        (  # the share of all rows is within the bound, that of the class which the attack empties is not
+            {"undefended": EMPTY, "guarded": HELD_ON_IT, "adaptive": {"ill": of_class(15, 31)}},
+            {},
+            Status.INCONCLUSIVE,
+            'on class "ill" alone',
+        ),
+        ({"undefended": EMPTY, "guarded": HELD_ON_IT, "adaptive": {}}, {}, Status.INCONCLUSIVE, "judged on no row"),
+        ({"undefended": EMPTY, "adaptive": EMPTY}, {}, Status.BROKEN, 'every row of class "ill" is decided otherwise'),
+        ({"guarded": EMPTY}, {"undefended": share(0.9)}, Status.BROKEN, "(31 rows, so at least 82.4%)"),
+        (  # a strong attack that leaves one row of a rare class through its screen, and it is the only one there
+            {"undefended": EMPTY, "guarded": {"ill": of_class(1, 1)}, "adaptive": {"ill": of_class(3, 3)}},
+            {"undefended": share(0.9)},
+            Status.HELD,
+            "at most",
+        ),
     ],
 )
-def test_a_model_gathered_in_one_class_is_a_strong_attack(change, weak):
-    status, reasons = judge("evasion", replace(FAIR["evasion"], **change), GATE)
-    assert status is (Status.INCONCLUSIVE if weak else Status.HELD)
-    assert ("The attack is" in " ".join(reasons)) == weak
+def test_a_class_that_is_emptied_counts_however_rare_it_is(classes, change, status, words):
+    got, reasons = judge("evasion", replace(FAIR["evasion"], **(RARE | {"classes": classes} | change)), GATE)
+    assert got is status, reasons
+    assert words in " ".join(reasons)
 
 
-@given(fooled=rates, one_answer=st.floats(0, 1), limit=st.floats(0.01, 0.5))
-def test_a_collapse_is_always_well_above_what_a_guard_is_held_to(fooled, one_answer, limit):
-    if collapsed(fooled, one_answer, limit):
-        assert fooled.low >= 2 * limit
-        assert fooled.value >= 0.9 * one_answer >= 2 * limit
-        assert one_answer >= 0.4
-
-
-def test_a_tight_bound_does_not_make_a_small_class_a_collapse():
-    fooled = clopper_pearson(130, 1000)
-    assert not collapsed(fooled, 0.13, 0.05)
-    assert not collapsed(clopper_pearson(58, 1000), 0.058, 0.02)
-    assert collapsed(clopper_pearson(480, 1000), 0.48, 0.05)
+@given(fooled=st.integers(0, 60), rest=st.integers(0, 60), radii=st.integers(1, 5), classes=st.integers(1, 12))
+def test_no_class_of_a_handful_of_rows_is_ever_emptied(fooled, rest, radii, classes):
+    n = fooled + rest
+    if n:
+        found = emptied(of_class(fooled, n, radii=radii, classes=classes))
+        assert not found or (n >= 13 and fooled >= EMPTIED * n)
 
 
 def test_the_rows_it_asks_for_decide():

@@ -14,6 +14,7 @@ from attacks.intervals import (
     paired_difference,
     rate,
     surviving_share,
+    worst_rate,
 )
 
 
@@ -148,6 +149,43 @@ def test_the_surviving_share_is_a_ratio_of_means_with_honest_edges():
     nothing = surviving_share(np.zeros(5), full[:5], seed=0)
     assert nothing.value == 0
     assert nothing.high > 0.25, "five rows without gain do not show that no gain is left"
+
+
+def test_a_share_of_a_gain_that_may_be_none_can_be_anything():
+    """Noise over noise: the naive ratio, which counts a resample without gain as a large share, says "at least"."""
+    rng = np.random.default_rng(5)
+    for seed in range(20):
+        free = rng.choice([-1.0, 0.0, 1.0], size=200, p=[0.1, 0.78, 0.12])
+        mine = np.where(rng.random(200) < 0.9, free, 0.0)
+        share = surviving_share(mine, free, seed=seed)
+        if share is not None and paired_difference(free, np.zeros(200), seed=seed).low < 0:
+            assert share.low < 0
+            assert share.high == 10
+
+
+def test_the_worst_of_several_rates_is_covered_however_alike_they_are():
+    rng = np.random.default_rng(6)
+    for rates, shared in (([0.3] * 5, False), ([0.3] * 5, True), ([0.1, 0.3, 0.2], False), ([0.0, 0.0, 0.3], True)):
+        below = above = naive = 0
+        for _ in range(400):
+            draws = [rng.random(80)] * len(rates) if shared else rng.random((len(rates), 80))
+            outcomes = [draw < each for draw, each in zip(draws, rates, strict=True)]
+            worst = worst_rate(outcomes)
+            below, above = below + (worst.high < 0.3), above + (worst.low > 0.3)
+            naive += max(rate(each).low for each in outcomes) > 0.3
+        assert below <= 18, "2.5 % of 400, and three standard errors"
+        assert above <= 18
+        if rates == [0.3] * 5 and not shared:
+            assert naive > 25, "without the correction the best of five draws is taken for the truth"
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=1, max_size=40), min_size=1, max_size=5), st.integers(1, 9))
+def test_the_worst_rate_is_no_narrower_than_any_of_them_and_one_alone_is_itself(outcomes, among):
+    worst, each = worst_rate(outcomes, among=among), [rate(rows) for rows in outcomes]
+    assert worst.value == max(one.value for one in each)
+    assert worst.high == max(one.high for one in each)
+    assert worst.low <= max(one.low for one in each) + 1e-12
+    assert worst_rate(outcomes[:1]) == each[0]
 
 
 @settings(max_examples=30)

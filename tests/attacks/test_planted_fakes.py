@@ -25,7 +25,7 @@ NEAR = 0.06
 @pytest.fixture(autouse=True)
 def _short(monkeypatch):
     monkeypatch.setattr("attacks.clean.QUERIES", 5)
-    monkeypatch.setattr("attacks.evasion.scene.FACTORS", (0.0, 1.0))
+    monkeypatch.setattr("attacks.evasion.scene.FACTORS", (1.0,))
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@ import io
 import json
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 from rich.console import Console
 from validation_fakes import SPLITS, Scripted, deployment
 
-from attacks.base import PER_CLASS
-from attacks.finding import ARMS, Status
+from attacks.base import PER_CLASS, Access, ThreatModel
+from attacks.finding import ARMS, Finding, Status
+from attacks.intervals import Interval
 from attacks.matrix import validate
 from attacks.report import Report, save
+from attacks.report.html import untested
 from attacks.report.plots import plots
 from attacks.report.table import print_findings
 from attacks.report.words import ICONS
@@ -214,6 +217,67 @@ def test_what_each_class_attains_is_said_below_the_plot_and_is_no_line_of_it(rep
     assert "Each class on its own" not in drawn({}).caption
     assert "undefended: benign 25.0%, b 87.5%" in drawn(some).caption
     assert drawn(some).svg == drawn({}).svg
+
+
+ALONE = ThreatModel(access=Access.SCORES, queries=10)
+
+
+def judged(name, family, threat=ALONE, knowing=ALONE):
+    """A finding as `untested` reads it."""
+    arm = Interval(0.9, 0.8, 1.0, 50)
+    return Finding.model_construct(
+        attack=name,
+        family=family,
+        threat=threat,
+        status=Status.BROKEN,
+        reasons=(),
+        undefended=arm,
+        adaptive=arm,
+        adaptive_name=f"{name}+",
+        adaptive_threat=knowing,
+    )
+
+
+@pytest.mark.parametrize(
+    ("sentence", "tested", "not_tested"),
+    [
+        (
+            "several accounts that work together",
+            {"knowing": replace(ALONE, accounts=None)},
+            {"knowing": replace(ALONE, accounts=1)},
+        ),
+        ("spread their queries over days", {"threat": replace(ALONE, per_day=20.0)}, {"threat": ALONE}),
+        ("only ever sends ordinary cases", {"name": "semi-supervised-hard"}, {"name": "knockoff-soft"}),
+    ],
+)
+def test_a_thief_who_was_tried_is_not_listed_as_untested(report, sentence, tested, not_tested):
+    def listed(name="knockoff-soft", threat=ALONE, knowing=ALONE):
+        found = judged(name, "extraction", threat, knowing)
+        return " ".join(untested(report.model_copy(update={"findings": (found,)})))
+
+    assert sentence not in listed(**tested)
+    assert sentence in listed(**not_tested)
+
+
+def test_what_no_attack_was_run_for_is_listed_and_what_was_is_not(report):
+    every = untested(report)
+    only = untested(report.model_copy(update={"findings": report.findings[:1]}))
+    for what in ("Inputs changed", "Theft of the model"):
+        assert not any(what in line for line in every)
+    assert any("Theft of the model" in line for line in only)
+    assert any("records trained the model" in line for line in only)
+    assert not any("thief" in line.lower() for line in only), "said once, as a whole"
+    stolen = untested(report.model_copy(update={"findings": report.findings[2:3]}))
+    assert any("Inputs changed" in line for line in stolen)
+    assert not any("Attackers who hold the model" in line for line in stolen)
+
+
+def test_an_attacker_who_knows_the_guard_and_could_not_be_judged_is_not_said_to_be_absent(report):
+    named = judged("pgd", "evasion").model_copy(update={"adaptive": None})
+    nameless = judged("square", "evasion").model_copy(update={"adaptive": None, "adaptive_name": ""})
+    lines = untested(report.model_copy(update={"findings": (named, nameless)}))
+    assert "pgd: the attacker who knows the guard was judged on no row." in lines
+    assert "square: no attacker who knows the guard." in lines
 
 
 def test_a_missing_picture_or_curve_is_simply_not_drawn(report, tmp_path):

@@ -427,7 +427,8 @@ def test_a_missing_library_says_what_to_install(medward, monkeypatch):
 
 def test_protect_says_which_calibration_rows_the_model_was_trained_on(medward):
     rows = np.random.default_rng(5).normal(size=(600, 4)).astype(np.float32)
-    np.savez("seen.npz", train_inputs=rows[:300], calibration_inputs=np.concatenate([rows[200:300], rows[300:500]]))
+    half_seen = np.concatenate([rows[200:300], rows[300:500]])
+    np.savez("seen.npz", train_inputs=rows[:300], calibration_inputs=half_seen)
     np.savez("apart.npz", train_inputs=rows[:300], calibration_inputs=rows[300:])
     for name, told in (("seen", True), ("apart", False)):
         code, out, err = medward("protect", MODEL, "--data", f"{name}.npz", "--on-error", "flag", "-o", f"b-{name}")

@@ -1,0 +1,143 @@
+"""Evasion is judged at its worst radius: a screen may see the largest change and miss a smaller one."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from support.planted import Faulty
+
+from attacks.evasion import PGD, HillClimb, Square, UniversalPerturbation
+from attacks.evasion.scene import FACTORS, Scene
+from attacks.judging import headline
+from attacks.target import Response
+
+EPSILON = 0.5
+UAP = UniversalPerturbation(epsilon=EPSILON, epochs=4, restarts=1)
+ATTACKS = (
+    UAP,
+    replace(UAP, target_class="worst", epochs=2),
+    HillClimb(epsilon=EPSILON, queries=6000, batch=40),
+    PGD(epsilon=EPSILON, steps=6, restarts=1),
+    Square(epsilon=EPSILON, queries=60, rows=40),
+)
+
+
+@dataclass
+class Tripwire:
+    """An oracle that withholds every row which lies farther than `most` from all rows it knows, and counts rows."""
+
+    model: object
+    known: np.ndarray
+    most: float
+    asked: int = 0
+
+    def __call__(self, inputs):
+        self.asked += len(inputs)
+        far = np.abs(inputs.reshape(len(inputs), 1, -1) - self.known).max(axis=2).min(axis=1)
+        scores, seen = self.model.predict(inputs).scores, far > self.most
+        labels = np.where(seen, -1, scores.argmax(axis=1))
+        return Response(labels, np.where(seen[:, None], np.nan, scores), "logits")
+
+
+@pytest.fixture(autouse=True)
+def unchecked(monkeypatch):
+    monkeypatch.setattr(Scene, "flags", lambda *_, **__: ())
+
+
+@pytest.fixture(scope="module")
+def few(attack_data):
+    return replace(attack_data, craft=attack_data.craft.take(slice(0, 150)), test=attack_data.test.take(slice(0, 100)))
+
+
+def run(attack, deployed, data, most=np.inf):
+    known = np.concatenate([data.craft.inputs, data.test.inputs]).reshape(-1, 64)
+    oracle = Tripwire(deployed, known, most)
+    return attack.run(deployed.target(attack.threat, oracle=oracle), data, seed=0), oracle
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_a_guard_that_sees_only_large_changes_is_passed_by_smaller_ones(plain, few, attack, monkeypatch):
+    result, oracle = run(attack, plain, few, most=0.7 * EPSILON)
+    assert headline(attack, result, 0).value == result.outcome.mean() > 0.2
+    assert result.queries == oracle.asked
+    monkeypatch.setattr("attacks.evasion.scene.FACTORS", (1.0,))
+    assert run(attack, plain, few, most=0.7 * EPSILON)[0].outcome.mean() < 0.05, "the largest change alone says HELD"
+
+
+@pytest.mark.parametrize("attack", [UAP, PGD(epsilon=EPSILON, steps=6, restarts=1)], ids=lambda attack: attack.name)
+@pytest.mark.parametrize("most", [np.inf, 0.7 * EPSILON])
+def test_the_curves_are_the_judged_runs(plain, few, attack, most):
+    result, _ = run(attack, plain, few, most)
+    radii, shares = result.curves[attack.name]
+    assert radii == pytest.approx([0.0, *(factor * EPSILON for factor in FACTORS)])
+    assert shares[0] == 0
+    assert result.outcome.mean() == max(shares)
+    if attack is UAP:
+        assert [each.radius for each in result.attempts] == radii[1:]
+        assert [each.fooled.mean() for each in result.attempts] == shares[1:]
+        assert [each.noisy.mean() for each in result.attempts] == result.curves["random signs"][1][1:]
+    else:
+        assert shares == sorted(shares)
+        (attempt,) = result.attempts
+        assert attempt.fooled.mean() == shares[-1]
+        assert attempt.noisy.mean() == result.curves["random signs"][1][-1]
+
+
+def test_each_radius_has_a_perturbation_of_its_own(plain, few, monkeypatch):
+    """A vector of full size turned down is no attack on a smaller radius."""
+    result, _ = run(UAP, plain, few)
+    factor = FACTORS[1]
+    monkeypatch.setattr("attacks.evasion.scene.FACTORS", (1.0,))
+    there = run(replace(UAP, epsilon=factor * EPSILON), plain, few)[0].outcome
+    full = run(UAP, plain, few)[0].images["perturbation"]
+    x = few.test.inputs
+    clean, scaled = (
+        plain.predict(each).scores.argmax(axis=1) for each in (x, np.clip(x + factor * full, 0, 1).astype(np.float32))
+    )
+    assert np.array_equal(result.attempts[1].fooled, there)
+    assert not np.array_equal(there, scaled != clean)
+
+
+def test_the_perturbation_that_is_shown_is_the_one_that_fooled_most(plain, few):
+    result, _ = run(UAP, plain, few, most=0.7 * EPSILON)
+    assert np.abs(result.images["perturbation"]).max() == pytest.approx(0.6 * EPSILON, rel=1e-4)
+    x = few.test.inputs
+    clean, moved = (
+        plain.predict(each).scores.argmax(axis=1) for each in (x, np.clip(x + result.images["perturbation"], 0, 1))
+    )
+    assert np.array_equal(result.outcome, moved != clean)
+
+
+def test_a_row_that_fell_is_not_asked_about_again(plain, few):
+    attack = PGD(epsilon=EPSILON, steps=6, restarts=1)
+    result, oracle = run(attack, plain, few)
+    assert result.outcome.mean() > 0.9
+    assert oracle.asked < len(few.test) * (2 + 2 * len(FACTORS) - 2)
+
+
+def test_every_attempt_says_what_its_rows_were_decided_as(plain, few):
+    clean = plain.predict(few.test.inputs).scores.argmax(axis=1)
+    result, _ = run(UAP, plain, few)
+    assert all(np.array_equal(each.decided, clean) for each in result.attempts)
+    aimed, _ = run(replace(UAP, target_class=3, epochs=1), plain, few)
+    assert all((each.decided != 3).all() and len(each.fooled) == len(each.decided) for each in aimed.attempts)
+
+
+def test_a_search_that_has_not_converged_at_some_radius_is_flagged(plain, few, monkeypatch):
+    slow = replace(UAP, epochs=4)
+    craft = UniversalPerturbation.craft
+
+    def rising(self, scene, *rest):
+        found = craft(self, scene, *rest)
+        size = float(scene.ball.radius.max()) / EPSILON
+        return replace(found, history=[0.1, 0.2, 0.3, 0.4]) if abs(size - 0.6) < 0.01 else found
+
+    assert not any("not converged" in flag for flag in run(slow, plain, few)[0].flags)
+    monkeypatch.setattr(UniversalPerturbation, "craft", rising)
+    assert any("not converged" in flag for flag in run(slow, plain, few)[0].flags)
+
+
+def test_a_gradient_killer_is_not_made_strong_by_more_tries(plain, few):
+    killed = replace(plain, network=Faulty(plain.network.body, backward="zero"))
+    result, _ = run(replace(UAP, epsilon=0.1), killed, few)
+    assert not result.outcome.any()

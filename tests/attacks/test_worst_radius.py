@@ -1,0 +1,71 @@
+"""The demo's bundle and a universal perturbation of natural images: seen at its largest radius, missed at smaller ones.
+
+The first release judged the largest radius alone and said HELD.
+"""
+
+import pytest
+
+from attacks.benchmarks.tasks import load
+from attacks.benchmarks.victims import train_victim
+from attacks.evasion import UniversalPerturbation
+from attacks.evasion.scene import Scene
+from attacks.gate import Measured, judge
+from attacks.intervals import clopper_pearson
+from attacks.judging import by_class, headline
+from attacks.onnx_torch import white_box
+from attacks.samples import attack_data
+from attacks.target import Target, guarded_oracle
+from guard.policy import Policy
+from guard.protect import protect
+from guard.stores import MemoryStore
+
+POLICY = Policy(on_error="withhold")
+ATTACK = UniversalPerturbation(epsilon=0.8, craft_on="pool").adaptive(POLICY)
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """Judge the attacker who knows the guard, all else being as it must be to hold."""
+    task, folder = load("wdbc"), tmp_path_factory.mktemp("demo")
+    bundle = protect(
+        train_victim(task),
+        task.splits["calibration"],
+        POLICY,
+        folder / "bundle",
+        name=task.name,
+        classes=task.classes,
+        seed=0,
+    )
+    network, reason = white_box(
+        folder / "bundle/model.onnx", bundle.model.predict, task.splits["calibration"].inputs[:32]
+    )
+    assert network is not None, reason
+    data, _ = attack_data(bundle.model, task.splits, seed=0)
+
+    def judge_adaptive():
+        oracle = guarded_oracle(bundle.guard(store=MemoryStore()), fresh=True)
+        target = Target(bundle.model.spec, oracle, ATTACK.threat, network=network, profile=bundle.profile)
+        result = ATTACK.run(target, data, seed=0)
+        adaptive = headline(ATTACK, result, 0)
+        measured = Measured(
+            undefended=clopper_pearson(90, 100),
+            noise=clopper_pearson(1, 100),
+            guarded=clopper_pearson(0, 100),
+            adaptive=adaptive,
+            classes={"adaptive": by_class(result.attempts, task.classes)},
+            false_refusal=clopper_pearson(0, 400),
+        )
+        return adaptive, judge("evasion", measured, POLICY.gate)[0].value
+
+    return judge_adaptive
+
+
+def test_a_smaller_radius_inside_the_ball_passes_the_guard_that_sees_the_largest(judged, monkeypatch):
+    monkeypatch.setattr(Scene, "flags", lambda *_, **__: ())
+    adaptive, status = judged()
+    assert status == "BROKEN"
+    assert adaptive.value > 0.35
+    monkeypatch.setattr("attacks.evasion.scene.FACTORS", (1.0,))
+    adaptive, status = judged()
+    assert status == "HELD", "the control: the largest radius alone flatters"
+    assert adaptive.high < 0.2
