@@ -1,4 +1,4 @@
-"""Is it alive, can it answer? Open to everybody, as probes carry no keys; says nothing else."""
+"""Is it alive, can it answer, and what does it lack? Open to everybody, as probes carry no keys; says nothing else."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
+class Readiness(Health):
+    """Ready to answer; `notes` say what is not protected as the policy says, and are left out where there are none."""
+
+    notes: list[str] | None = None
+
+
 class Live(BaseModel):
     """Open Inference Protocol: the server runs."""
 
@@ -33,7 +39,7 @@ class Ready(BaseModel):
 def router(service: Service) -> APIRouter:
     """Liveness asks nothing of anybody; readiness reads once from the store."""
     routes = APIRouter()
-    path_name = model_name(service.guard.model.spec)
+    path_name, notes = model_name(service.guard.model.spec), list(service.guard.notes)
 
     async def reachable() -> None:
         await anyio.to_thread.run_sync(service.guard.store.get, "readiness")
@@ -42,10 +48,10 @@ def router(service: Service) -> APIRouter:
     async def alive() -> Health:
         return Health()
 
-    @routes.get("/readyz", summary="Ready", responses=responses(503))
-    async def ready() -> Health:
+    @routes.get("/readyz", summary="Ready", responses=responses(503), response_model_exclude_none=True)
+    async def ready() -> Readiness:
         await reachable()
-        return Health()
+        return Readiness(notes=notes or None)
 
     @routes.get("/v2/health/live", summary="Alive")
     async def live() -> Live:
