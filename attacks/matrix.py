@@ -44,7 +44,7 @@ from guard.data import Split, tell
 from guard.errors import MedwardError
 from guard.pipeline import Guard
 from guard.policy import Policy
-from guard.profile import Profile, forward
+from guard.profile import Profile, forward, idle_screen
 from guard.protocols import Model, Store
 from guard.stores import MemoryStore
 from guard.types import Array, Ints, ModelSpec
@@ -193,6 +193,7 @@ def validate(
         accounts=kept["accounts"],
         alarms={rung.action: rung.false_alarm for rung in policy.monitor.ladder},
         gate=policy.gate,
+        notes=tuple(filter(None, [idle_screen(bundle.profile, policy.screen.rate)])),
         provenance=_provenance(
             model.spec,
             splits,

@@ -17,9 +17,10 @@ from guard.monitor.duplicates import Found, Insistence
 from guard.monitor.probing import closeness
 from guard.monitor.series import repeats
 from guard.monitor.shared import SLACK
+from guard.monitor.strata import STRATUM
 from guard.policy import Policy
 from guard.profile import Profile
-from guard.types import Action, Array, Observation, Outputs, Verdict
+from guard.types import Action, Array, Ints, Observation, Outputs, Verdict
 
 MAX_DEPTH = 8  # levels of a principal
 OFFSET = 0.1  # how much stranger an input may look, at drift 1; benign median and 95th percentile are 1 apart
@@ -31,7 +32,10 @@ Values = Mapping[str, Sequence[float]]
 Seen = tuple[Action, Verdict, Values]
 """Of one account: the action that stood before, the verdict, and what was bet on."""
 Sight = Mapping[str, Any]
-"""Per part what it sees of a batch, row by row: vectors, p-values or cells. A part that is off or failed is missing."""
+"""Per part what it sees of a batch, row by row: vectors, p-values or cells. A part that is off or failed is missing.
+
+Also the `CODES` of images, and the `STRATUM` of each row where the profile has strata.
+"""
 
 
 def sources(policy: Policy, profile: Profile) -> dict[str, tuple[str, ...]]:
@@ -46,6 +50,11 @@ def sources(policy: Policy, profile: Profile) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def strata_of(profile: Profile, outputs: Outputs) -> Ints | None:
+    """The stratum ``(n,)`` of each row; None where no class is rare."""
+    return None if profile.strata is None else profile.strata.of(outputs)
+
+
 def look(source: str, profile: Profile, inputs: Array, outputs: Outputs) -> Sight:
     """What the parts behind one of `sources` see of a batch."""
     if source == "residuals" and profile.residuals is not None:
@@ -54,12 +63,12 @@ def look(source: str, profile: Profile, inputs: Array, outputs: Outputs) -> Sigh
         vectors, cells = profile.embedding.see(inputs, outputs)
         return {EMBEDDING: vectors, COVERAGE: cells}
     assert profile.probing is not None
-    return {PROBING: profile.probing.p_values(closeness(outputs.scores))}
+    return {PROBING: profile.probing.p_values(closeness(outputs.scores), strata_of(profile, outputs))}
 
 
-def strange(policy: Policy, profile: Profile, scores: Array) -> Array:
+def strange(policy: Policy, profile: Profile, scores: Array, strata: Ints | None = None) -> Array:
     """What *strange* bets on: p-values ``(n,)`` of strangeness ``(n,)``, of which drift may have made a part."""
-    return profile.thresholds.p_values(scores - OFFSET * policy.monitor.drift)
+    return profile.thresholds.p_values(scores - OFFSET * policy.monitor.drift, strata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,18 +92,28 @@ class Monitors:
         spread = {"contamination": policy.monitor.contamination, "ratio": 1 + RATIO * policy.monitor.drift}
         alike = {**spread, "ratio": 1.0}
         screened = f"{profile.thresholds.fingerprint}:{OFFSET * policy.monitor.drift:g}"
+        count = 1 if profile.strata is None else profile.strata.count
         parts: list[Part] = [EProcess(name=STRANGE, levels=profile.thresholds.levels, calibration=screened, **alike)]
         watched: dict[str, SharedPerturbation] = {}
         if (residuals := profile.residuals) is not None and policy.monitor.shared:
-            watched[SHARED] = watching(residuals, risks[SHARED], slack, radius=int(residuals.radius))
+            watched[SHARED] = watching(residuals, risks[SHARED], slack, count=count, radius=int(residuals.radius))
         if (embedding := profile.embedding) is not None:
-            watched[EMBEDDING] = watching(embedding, risks[EMBEDDING], slack)
+            watched[EMBEDDING] = watching(embedding, risks[EMBEDDING], slack, count=count)
         for name, each in watched.items():
             parts.append(EProcess(name=name, levels=each.levels, calibration=each.calibration, **alike))
         if embedding is not None:
-            counts = tally(embedding.reference_cells.tolist(), embedding.count)
-            name = f"{embedding.fingerprint}:{risks[COVERAGE]:g}"
-            parts.append(Coverage(name=COVERAGE, counts=counts, risk=risks[COVERAGE], calibration=name, **spread))
+            cells, strata = embedding.reference_cells, embedding.reference_strata
+            rare = [cells[strata == stratum] for stratum in range(1, count)]
+            parts.append(
+                Coverage(
+                    name=COVERAGE,
+                    counts=tally(cells.tolist(), embedding.count),
+                    rare=tuple(tally(each.tolist(), embedding.count) for each in rare),
+                    risk=risks[COVERAGE],
+                    calibration=f"{embedding.fingerprint}:{risks[COVERAGE]:g}",
+                    **spread,
+                )
+            )
         if (margins := profile.probing) is not None:
             parts.append(EProcess(name=PROBING, levels=margins.levels, calibration=margins.fingerprint, **spread))
         total = sum(SHARES[part.name] for part in parts)
@@ -111,11 +130,12 @@ class Monitors:
         codes = sight.get(CODES, [""] * len(digests))
         state[RECENT], repeated = repeats(state.get(RECENT, []), digests, codes, self.radius)
         values: dict[str, list[float]] = {}
+        strata = [int(each) for each in sight.get(STRATUM, [0] * len(digests))]
         for name in (part.name for part in self.combined.parts if part.name in sight):
             values[name] = list(map(float, sight[name])) if name not in self.watched else []
             if name in self.watched:
                 monitor, own = self.watched[name], codes if name == SHARED else [""] * len(digests)
-                sightings = [Sighting(*each) for each in zip(sight[name], own, strict=True)]
+                sightings = [Sighting(*each) for each in zip(sight[name], own, strata, strict=True)]
                 state[name], values[name] = monitor.judge(monitor.resume(state.get(name)), sightings)
             ignored = ("exact",) if name == SHARED else ("exact", "near")
             nothing = REPEATED if name == COVERAGE else 1.0
@@ -145,11 +165,15 @@ def insist(monitor: Insistence, found: Sequence[Found], state: Any) -> tuple[Any
     return {**(state or {}), DUPLICATES: count}, (before, verdict)
 
 
-def watching(fitted: Residuals | Embedding, risk: float, slack: float, *, radius: int = 0) -> SharedPerturbation:
-    """The directions of an account in the vectors of `fitted`, at its part of `risk`."""
+def watching(
+    fitted: Residuals | Embedding, risk: float, slack: float, *, count: int = 1, radius: int = 0
+) -> SharedPerturbation:
+    """The directions of an account in the vectors of `fitted`, of `count` strata, at its part of `risk`."""
     risk = risk / MAX_DEPTH
     return SharedPerturbation(
         reference=fitted.reference,
+        strata=fitted.reference_strata,
+        count=count,
         risk=risk,
         slack=slack,
         radius=radius,

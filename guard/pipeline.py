@@ -18,16 +18,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from guard.account import MAX_DEPTH, Monitors, Sight, Values, look, sources, strange
+from guard.account import MAX_DEPTH, Monitors, Sight, Values, look, sources, strange, strata_of
 from guard.elapsed import SteadyClock
 from guard.errors import MedwardError, ModelError, UnavailableError
 from guard.monitor import Ask, budgets_for, charge, utc_day
 from guard.monitor.combine import STRANGE
 from guard.monitor.duplicates import Arrival, Duplicates, Insistence
+from guard.monitor.strata import STRATUM
 from guard.names import by_folded, folded, hides
 from guard.path import Near, step_path
 from guard.policy import Policy
-from guard.profile import Profile
+from guard.profile import Profile, idle_screen
 from guard.protocols import Model, Store
 from guard.release import ReleaseLevels
 from guard.stores import MemoryStore
@@ -106,6 +107,15 @@ class Guard:
         self._record(principal, answer, digests, p_values, values)
         return answer
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is not protected as the policy says, a sentence each: screens that are idle."""
+        found = [idle_screen(self.profile, self.policy.screen.rate)]
+        for site, profile in self.sites.items():
+            if idle := idle_screen(profile, self.policy.screen.rate):
+                found.append(f"site {site!r}: {idle}; until then the bundle's own screen judges its inputs")
+        return tuple(filter(None, found))
+
     def reset(self, principal: Principal) -> None:
         """Forget what the monitors know of `principal` itself, after a person has looked into an alarm."""
         reset(self.store, principal, self.audit)
@@ -142,8 +152,8 @@ class Guard:
         sight, failed = self._sight(profile, inputs, judged)
         try:
             scores = profile.strangeness(inputs, judged)
-            p_values = strange(self.policy, profile, scores)
-            screened = self._screen(profile, scores)
+            p_values = strange(self.policy, profile, scores, strata_of(profile, judged))
+            screened = self._screen(*self._screening(profile, scores, inputs, judged))
             summary = self._summary(screened)
             sight = {**sight, STRANGE: p_values}
         except Exception as error:
@@ -160,6 +170,8 @@ class Guard:
         """What the monitors see beside the screens' p-values, and a verdict for each that failed."""
         sight: dict[str, Any] = {}
         failed = []
+        if (strata := strata_of(profile, outputs)) is not None:
+            sight[STRATUM] = strata
         for source in sources(self.policy, profile):
             try:
                 sight.update(look(source, profile, inputs, outputs))
@@ -198,10 +210,17 @@ class Guard:
         action = Action.WITHHOLD if self.policy.on_error == "withhold" else Action.FLAG
         return Verdict(source=f"error:{part}:{type(error).__name__}", action=action)
 
-    def _screen(self, profile: Profile, scores: Array) -> list[Action]:
+    def _screening(self, profile: Profile, scores: Array, inputs: Array, outputs: Outputs) -> tuple[Array, float]:
+        """Strangeness and its cut: the site's, or the bundle's where the site has too few rows for any."""
+        cut = profile.screen_cut(self.policy.screen.rate)
+        if profile is self.profile or np.isfinite(cut):
+            return scores, cut
+        return self.profile.strangeness(inputs, outputs), self.profile.screen_cut(self.policy.screen.rate)
+
+    def _screen(self, scores: Array, cut: float) -> list[Action]:
         """The screen's action where an input is too strange; NaN is."""
         action = Action[self.policy.screen.action.upper()]
-        passed = scores <= profile.screen_cut(self.policy.screen.rate)
+        passed = scores <= cut
         return [Action.ALLOW if ok else action for ok in passed]
 
     def _summary(self, screened: list[Action]) -> Verdict:

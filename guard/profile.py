@@ -4,6 +4,7 @@ Part of the benign rows fit the screens, the rest are the reference that thresho
 where patients are known, no patient, and the reference has one row of each: rows of one patient are not independent.
 The fused score of an input is the soft maximum of its screens' scores, each centred on its benign median and scaled
 so that every screen's benign 95th percentile lies at 1: strange to one screen is strange, and more so to several.
+Inputs of classes that are rare in the reference are judged beside those of their class too (`guard.monitor.strata`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from guard.monitor.embedding import Embedding
 from guard.monitor.probing import closeness
 from guard.monitor.residual import PARTS as RESIDUAL_PARTS
 from guard.monitor.residual import Residuals
+from guard.monitor.strata import PARTS as STRATA_PARTS
+from guard.monitor.strata import Strata, decided
 from guard.protocols import Model
 from guard.release.quantise import PARTS as CODE_PARTS
 from guard.release.quantise import Codebook
@@ -50,8 +53,9 @@ class Profile:
     ordinary conformal threshold, for a decision on one input. `residuals` is what the shared-perturbation monitor
     compares with, `embedding` what those of distribution and coverage do, `margins` (with thresholds `probing`) that of
     boundary probing, `codebook` what the release level codes chooses from, `contents` by what near-duplicates are
-    known (images only); each None in profiles older than it.
-    `risk` is the calibration risk of all monitors together.
+    known (images only); each None where there is no such thing. `strata` are the rare classes,
+    ``reference_strata (n,)`` and ``margin_strata (n,)`` those of the rows behind `reference` and `margins`.
+    `risk` is the calibration risk of all monitors together, `rows` and `patients` (0 where unknown) what was given.
     """
 
     screens: tuple[Mahalanobis, ...]
@@ -65,7 +69,12 @@ class Profile:
     margins: Array | None = None
     probing: Thresholds | None = None
     contents: Contents | None = None
+    strata: Strata | None = None
+    reference_strata: Ints | None = None
+    margin_strata: Ints | None = None
     risk: float = 1.0
+    rows: int = 0
+    patients: int = 0
 
     @classmethod
     def fit(
@@ -93,26 +102,34 @@ class Profile:
         names = embeddings_for(model.spec)
         secret = secrets.randbits(64) if secret is None else secret
         fitted = [cls._fit_screen(name, take(inputs, outputs, fit)) for name in names]
+        classes, margins = decided(outputs)[reference], closeness(outputs.scores[reference])
+        strata = Strata.fit(classes, outputs.scores.shape[1])
+        own = np.zeros(len(reference), np.int64) if strata is None else strata.members[classes]
         profile = cls(
             screens=tuple(screen for screen, _, _ in fitted),
             centers=np.array([center for _, center, _ in fitted]),
             scales=np.array([scale for _, _, scale in fitted]),
             reference=np.zeros(0),
             thresholds=Thresholds((), (), risk, 0),
-            residuals=Residuals.fit(inputs[fit], inputs[reference], seed=secret),
+            residuals=Residuals.fit(inputs[fit], inputs[reference], strata=own, seed=secret),
             embedding=Embedding.fit(
-                fitted[0][0], take(inputs, outputs, fit), take(inputs, outputs, reference), seed=secret
+                fitted[0][0], take(inputs, outputs, fit), take(inputs, outputs, reference), strata=own, seed=secret
             ),
-            margins=np.sort(closeness(outputs.scores[reference])),
+            margins=np.sort(margins),
+            strata=strata,
+            margin_strata=own[np.argsort(margins, kind="stable")],
             contents=Contents.fit(inputs[fit], seed=secret) if model.spec.modality == "image" else None,
             codebook=Codebook.fit(
                 tempered(raw.scores[fit], model.spec.output, temperature, model.spec.threshold),
                 codes,
                 model.spec.threshold,
             ),
+            rows=len(inputs),
+            patients=0 if patients is None else len(np.unique(patients)),
         )
-        scores = np.sort(profile.strangeness(*take(inputs, outputs, reference)))
-        return replace(profile, reference=scores).at_risk(risk)
+        scores = profile.strangeness(*take(inputs, outputs, reference))
+        order = np.argsort(scores, kind="stable")
+        return replace(profile, reference=scores[order], reference_strata=own[order]).at_risk(risk)
 
     @staticmethod
     def _fit_screen(name: str, rows: tuple[Array, Outputs]) -> tuple[Mahalanobis, float, float]:
@@ -127,9 +144,16 @@ class Profile:
 
     def at_risk(self, risk: float) -> Profile:
         """The same profile with thresholds for another calibration risk."""
-        probing = None if self.margins is None else Thresholds.calibrate(self.margins, risk=risk * SHARES[PROBING])
-        thresholds = Thresholds.calibrate(self.reference, risk=risk * SHARES[STRANGE])
+        probing = None
+        if self.margins is not None:
+            probing = self._thresholds(self.margins, self.margin_strata, risk * SHARES[PROBING])
+        thresholds = self._thresholds(self.reference, self.reference_strata, risk * SHARES[STRANGE])
         return replace(self, thresholds=thresholds, probing=probing, risk=risk)
+
+    def _thresholds(self, scores: Array, strata: Ints | None, risk: float) -> Thresholds:
+        if self.strata is None or strata is None:
+            return Thresholds.calibrate(scores, risk=risk)
+        return Thresholds.stratified(scores, strata, self.strata.count, risk=risk)
 
     def score(self, inputs: Any, outputs: Any, xp: Any = np) -> Any:
         """Fused strangeness ``(n,)``; differentiable when `xp` is torch."""
@@ -154,14 +178,16 @@ class Profile:
         k = int(rate * (len(self.reference) + 1) + 1e-9)
         return float(self.reference[-k]) if k > 0 else float("inf")
 
-    def to_arrays(self) -> dict[str, Array]:
+    def to_arrays(self) -> dict[str, Any]:
         """Plain arrays for an npz; no objects."""
-        arrays: dict[str, Array] = {
+        arrays: dict[str, Any] = {
             "screens": np.array([screen.name for screen in self.screens]),
             "centers": self.centers,
             "scales": self.scales,
             "reference": self.reference,
             "risk": np.array(self.risk),
+            "rows": np.array(self.rows),
+            "patients": np.array(self.patients),
         }
         for screen in self.screens:
             arrays.update({f"{screen.name}.{key}": value for key, value in screen.arrays().items()})
@@ -169,8 +195,11 @@ class Profile:
             arrays.update({f"residuals.{key}": value for key, value in self.residuals.arrays().items()})
         if self.embedding is not None:
             arrays.update({f"embedding.{key}": value for key, value in self.embedding.arrays().items()})
-        if self.margins is not None:
-            arrays["margins"] = self.margins
+        if self.strata is not None:
+            arrays.update({f"strata.{key}": value for key, value in self.strata.arrays().items()})
+        for part in ("margins", "reference_strata", "margin_strata"):
+            if (value := getattr(self, part)) is not None:
+                arrays[part] = value
         if self.contents is not None:
             arrays.update({f"contents.{key}": value for key, value in self.contents.arrays().items()})
         if self.codebook is not None:
@@ -194,6 +223,9 @@ class Profile:
             contents = None
             if any(key.startswith("contents.") for key in arrays):
                 contents = Contents.from_arrays({part: arrays[f"contents.{part}"] for part in CONTENT_PARTS})
+            strata = None
+            if any(key.startswith("strata.") for key in arrays):
+                strata = Strata.from_arrays({part: arrays[f"strata.{part}"] for part in STRATA_PARTS})
             codebook = None
             if any(key.startswith("codebook.") for key in arrays):
                 codebook = Codebook.from_arrays({part: arrays[f"codebook.{part}"] for part in CODE_PARTS})
@@ -208,6 +240,11 @@ class Profile:
                 contents=contents,
                 embedding=embedding,
                 margins=arrays.get("margins"),
+                strata=strata,
+                reference_strata=arrays.get("reference_strata"),
+                margin_strata=arrays.get("margin_strata"),
+                rows=int(arrays["rows"]),
+                patients=int(arrays["patients"]),
             ).at_risk(float(arrays["risk"]))
         except KeyError as error:
             raise MedwardError(f"profile: array {error} is missing; protect the model again") from None
@@ -230,10 +267,29 @@ def split(patients: Ints, seed: int) -> tuple[Ints, Ints]:
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(patients))
     known = rng.permutation(np.unique(patients))
-    share = min(FIT_SHARE, FIT_ROWS / len(rows))
-    fitted = np.isin(patients[rows], known[: int(share * len(known))])
+    fitted = np.isin(patients[rows], known[: fitting(len(known), len(rows))])
     rest = rows[~fitted]
     return rows[fitted], rest[np.unique(patients[rest], return_index=True)[1]]
+
+
+def fitting(known: int, rows: int) -> int:
+    """How many of `known` patients, who have `rows` rows, are fitted on; the others are the reference."""
+    return int(min(FIT_SHARE, FIT_ROWS / rows) * known)
+
+
+def idle_screen(profile: Profile, rate: float) -> str:
+    """Why no input is refused at `rate`, and how many calibration rows or patients would do; "" where some are."""
+    if math.isfinite(profile.screen_cut(rate)):
+        return ""
+    known, what = (profile.patients, "patients") if profile.patients else (profile.rows, "rows")
+    wanted = math.ceil((1 - 1e-9) / rate) - 1
+    least = known
+    while least - fitting(least, max(profile.rows * least // known, 1)) < wanted:
+        least += 1
+    return (
+        f"the screen is idle: {known} calibration {what} leave {len(profile.reference)} for comparison, and refusing "
+        f"a share of {rate:g} needs {wanted}; give at least {least} {what}"
+    )
 
 
 def embeddings_for(spec: ModelSpec) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ class Report(BaseModel):
     """The outcome of one validation.
 
     `accounts` maps an account's name to its log e-value over queries, `alarms` an action of the monitor to
-    the false-alarm rate it is set to.
+    the false-alarm rate it is set to. `notes` say what is not protected as the policy says.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,6 +72,7 @@ class Report(BaseModel):
     accounts: dict[str, Curve]
     alarms: dict[str, float]
     gate: GatePolicy
+    notes: tuple[str, ...] = ()
     provenance: Provenance
 
     @property

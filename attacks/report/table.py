@@ -38,6 +38,8 @@ def print_findings(report: Report, console: Console) -> None:
     if said := twin(report):
         console.print(Text(f"undefended (evasion): {said}"))
     console.print(Text(f"clean cost: {_clean(report)}"))
+    for note in report.notes:
+        console.print(Text(f"note: {note}", "bold yellow"))
     console.print(Text(f"{report.verdict.value}: {headline(report)}", STYLES[report.verdict]))
 
 

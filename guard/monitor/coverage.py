@@ -20,7 +20,9 @@ largest r_c / u_c. The forecast knows the past only, so the wealth is a supermar
 
 Drift is forgiven as in `EProcess`: with `contamination` eps and `ratio` k, (1 - eps) k u + eps takes the place of u. A
 clinic that sees one class of patients only is no thief: their cells are more frequent by what that class is rarer in
-the calibration data.
+the calibration data. The ratio covers classes a few times as frequent; for rare ones (`guard.monitor.strata`) a bound
+is no lower than c (h + 1) / (m + 1) for any of them, h > 0 of whose m calibration rows lie in the cell and c is
+`CAUTION`. Whatever the mix of classes, a cell is no likelier than in the class where it is likeliest.
 
 Reference: Clopper and Pearson, Biometrika 26, 1934; Grunwald, de Heide, Koolen, "Safe testing", JRSS-B 2024, thm. 1.
 """
@@ -37,6 +39,7 @@ from typing import TypedDict
 import numpy as np
 
 from guard.monitor.eprocess import drifted, late, log_mean, packed, unpacked
+from guard.screen.conformal import CAUTION
 from guard.types import Array
 
 SMOOTHING = (8.0, 64.0)  # queries' worth of the usual, one bettor each
@@ -70,9 +73,14 @@ def upper_bounds(counts: tuple[int, ...], risk: float) -> Array:
 
 
 @lru_cache(64)
-def limits(counts: tuple[int, ...], risk: float, contamination: float, ratio: float) -> Array:
-    """What benign probabilities ``(K,)`` are at most, drift included."""
+def limits(
+    counts: tuple[int, ...], rare: tuple[tuple[int, ...], ...], risk: float, contamination: float, ratio: float
+) -> Array:
+    """What benign probabilities ``(K,)`` are at most, drift and rare classes included."""
     found = np.array([drifted(bound, contamination, ratio) for bound in upper_bounds(counts, risk)])
+    for own in rare:
+        held = np.array(own)
+        found = np.maximum(found, np.where(held > 0, np.minimum(1, CAUTION * (held + 1) / (sum(own) + 1)), 0))
     found.flags.writeable = False
     return found
 
@@ -101,10 +109,14 @@ def bet(forecasts: Array, bounds: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """The part of `Combined`: `counts (K,)` are the calibration rows in each cell, `risk` is delta."""
+    """The part of `Combined`: `counts (K,)` are the calibration rows in each cell, `risk` is delta.
+
+    `rare` are those counts for each rare stratum.
+    """
 
     counts: tuple[int, ...]
     risk: float
+    rare: tuple[tuple[int, ...], ...] = ()
     calibration: str = ""
     contamination: float = 0.0
     ratio: float = 1.0
@@ -113,7 +125,7 @@ class Coverage:
     @property
     def bounds(self) -> Array:
         """What benign probabilities ``(K,)`` are at most."""
-        return limits(self.counts, self.risk, self.contamination, self.ratio)
+        return limits(self.counts, self.rare, self.risk, self.contamination, self.ratio)
 
     def start(self) -> CoverageState:
         """An account that has asked nothing."""

@@ -90,13 +90,13 @@ def events(parts: Sequence[Part]) -> tuple[Event, ...]:
     found = []
     for part in parts:
         if isinstance(part, Coverage):
-            levels = [(float(cell), bound) for cell, bound in enumerate(upper_bounds(part.counts, part.risk).tolist())]
+            bounds = upper_bounds(part.counts, part.risk).tolist()
+            levels = list(zip(map(float, range(len(bounds))), bounds, part.bounds.tolist(), strict=True))
         elif isinstance(part, EProcess):
-            levels = [(level, level) for level in part.levels]
+            levels = [(level, level, drifted(level, part.contamination, part.ratio)) for level in part.levels]
         else:
             continue
-        for at, level in levels:
-            allowed = drifted(level, part.contamination, part.ratio)
+        for at, level, allowed in levels:
             found.append(Event(part=part.name, at=at, cell=isinstance(part, Coverage), level=level, allowed=allowed))
     return tuple(found)
 

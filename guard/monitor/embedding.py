@@ -39,7 +39,18 @@ ROWS_PER_CELL = 16  # benign rows at least, on average
 FAR = 0.1
 LLOYD = 20
 DECIMALS = 5
-PARTS = ("kind", "spread", "whitening", "frequencies", "sphering", "anchors", "radii", "reference", "reference_cells")
+PARTS = (
+    "kind",
+    "spread",
+    "whitening",
+    "frequencies",
+    "sphering",
+    "anchors",
+    "radii",
+    "reference",
+    "reference_cells",
+    "reference_strata",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +59,8 @@ class Embedding:
 
     `kind` names the embedding, of width d; ``spread (2, d)`` centres and scales it, ``whitening (d + 1, d)`` (last row:
     the mean) whitens it, ``frequencies (d, m)`` and ``sphering (2 m + 1, k)`` make the vectors; ``anchors (a, d)`` and
-    ``radii (a,)`` the 2 a cells. ``reference (n, k)`` and ``reference_cells (n,)`` are calibration rows.
+    ``radii (a,)`` the 2 a cells. ``reference (n, k)`` and ``reference_cells (n,)`` are calibration rows, of the strata
+    ``reference_strata (n,)``.
     """
 
     kind: Array
@@ -60,6 +72,7 @@ class Embedding:
     radii: Array
     reference: Array
     reference_cells: Ints
+    reference_strata: Ints
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,11 +81,17 @@ class Embedding:
 
     @classmethod
     def fit(
-        cls, screen: Mahalanobis, fit: tuple[Array, Outputs], reference: tuple[Array, Outputs], *, seed: int = 0
+        cls,
+        screen: Mahalanobis,
+        fit: tuple[Array, Outputs],
+        reference: tuple[Array, Outputs],
+        *,
+        strata: Ints | None = None,
+        seed: int = 0,
     ) -> Embedding:
         """Fit the map to benign rows `fit`, in the coordinates of `screen`, which may be fitted to them.
 
-        The rows `reference` take no part in that.
+        The rows `reference` take no part in that; `strata (n,)` are theirs, all 0 by default.
         """
         rng = np.random.default_rng(seed)
         rows = squash(screen.name, (EMBEDDINGS[screen.name](*fit, np) - screen.center) / screen.spread, np)
@@ -96,10 +115,12 @@ class Embedding:
             radii=np.array(radii, np.float32),
             reference=np.zeros((0, 2 * FREQUENCIES), np.float32),
             reference_cells=np.zeros(0, np.int64),
+            reference_strata=np.zeros(0, np.int64),
         )
         vectors, cells = fitted.see(*reference)
+        strata = np.zeros(len(vectors), np.int64) if strata is None else strata
         kept = np.sort(rng.permutation(len(vectors))[:ROWS])
-        return replace(fitted, reference=vectors[kept], reference_cells=cells[kept])
+        return replace(fitted, reference=vectors[kept], reference_cells=cells[kept], reference_strata=strata[kept])
 
     @property
     def count(self) -> int:
@@ -133,7 +154,7 @@ class Embedding:
             str(fitted.kind) not in EMBEDDINGS
             or fitted.sphering.shape != (2 * fitted.frequencies.shape[1] + 1, fitted.reference.shape[1])
             or fitted.radii.shape != fitted.anchors.shape[:1]
-            or len(cells) != len(fitted.reference)
+            or not len(cells) == len(fitted.reference) == len(fitted.reference_strata)
             or (len(cells) and not 0 <= cells.min() <= cells.max() < fitted.count)
         ):
             raise MedwardError("profile: the arrays of embedding do not fit one another; protect the model again")

@@ -7,12 +7,18 @@ linear, so a change shared by many inputs is a shift shared by their vectors. La
 `REACH` is cut to that length: the nearest point of a ball, so no two vectors move apart, and no outlier outweighs many
 inputs.
 
+Near-duplicates are known by a code: thumbnails are cut into stripes by random directions, and a bit says whether a
+thumbnail lies in an odd stripe. Sides of planes would not do: whatever lies beyond the benign images, as inverted ones
+do, is on the same side of nearly all of them and would pass for copies of one another. In how many bits two codes
+differ rests on how far two images are apart, wherever they lie.
+
 The sketch is a secret. Who knows it can hide a perturbation in the directions it drops, who does not must keep all of
 the perturbation's detail small. So `Profile.fit` draws its seed from the system, and the bundle is to be kept private.
 
 Reference: Charikar, Chen, Farach-Colton, "Finding frequent items in data streams", ICALP 2002 (count-sketch);
 Fridrich, Goljan, Lukas, "Digital camera identification from sensor pattern noise", IEEE TIFS 2006 (a pattern shared by
-images stands out from the mean of their residuals).
+images stands out from the mean of their residuals); Raginsky, Lazebnik, "Locality-sensitive binary codes from
+shift-invariant kernels", NIPS 2009 (the code).
 """
 
 from __future__ import annotations
@@ -23,11 +29,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from guard.errors import MedwardError
 from guard.screen.embeddings import layout, pooling, smoothing
 from guard.screen.mahalanobis import shrunk_covariance
-from guard.types import Array, Outputs
+from guard.types import Array, Ints, Outputs
 
 WIDTH = 256  # buckets of the sketch
 FOLDED = 4  # values of an input to one number at least, so that no row can be computed back
@@ -36,10 +43,11 @@ REACH = 4.0  # standard deviations
 FAR = 1e6  # standard deviations: beyond it one input could blind the means of an account for good
 FLOOR = 0.1  # the least spread of a pixel, of the median one
 BITS = 64  # of a content code
+STRIPE = 2.0  # its width, in benign standard deviations along its direction
 PAIRS = 0.002  # of benign pairs that may pass for near-duplicates
 ROWS = 4000  # calibration rows kept at most
 BLOCK = 256  # rows mapped at a time
-PARTS = ("order", "weights", "center", "whitening", "planes", "radius", "reference")
+PARTS = ("order", "weights", "center", "whitening", "stripes", "radius", "reference", "reference_strata")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,18 +55,20 @@ class Residuals:
     """The fitted map and the calibration rows seen through it.
 
     ``order (b k,)`` and ``weights (b k,)`` sketch a flat input of d values into k buckets, b values each;
-    ``center (k,)`` and ``whitening (k, k)`` whiten; ``reference (n, k)`` are calibration rows. ``planes (BITS,
-    cells + 1)`` cut the space of thumbnails (empty for tables): near-duplicates lie on the same side of all but
-    `radius` of them. `fingerprint` names the map and its calibration rows in the states of monitors.
+    ``center (k,)`` and ``whitening (k, k)`` whiten; ``reference (n, k)`` are calibration rows, of the strata
+    ``reference_strata (n,)``. ``stripes (BITS, cells + 1)`` are the directions that cut the space of thumbnails, one
+    stripe long, and where they begin (empty for tables): near-duplicates agree in all but `radius` bits.
+    `fingerprint` names the map and its calibration rows in the states of monitors.
     """
 
     order: Array
     weights: Array
     center: Array
     whitening: Array
-    planes: Array
+    stripes: Array
     radius: Array
     reference: Array
+    reference_strata: Ints
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,8 +76,11 @@ class Residuals:
         object.__setattr__(self, "fingerprint", name)
 
     @classmethod
-    def fit(cls, fit: Array, reference: Array, *, seed: int = 0) -> Residuals:
-        """Fit the map to benign inputs `fit (m, *shape)`; the rows `reference (n, *shape)` take no part in that."""
+    def fit(cls, fit: Array, reference: Array, *, strata: Ints | None = None, seed: int = 0) -> Residuals:
+        """Fit the map to benign inputs `fit (m, *shape)`; the rows `reference (n, *shape)` take no part in that.
+
+        `strata (n,)` are those of `reference`, all 0 by default.
+        """
         rng = np.random.default_rng(seed)
         rows = detail(np.asarray(fit, np.float64), np)
         d = rows.shape[1]
@@ -81,19 +94,21 @@ class Residuals:
         sketch = (rows[:, order] * weights).reshape(len(rows), -1, k).sum(axis=1)
         center = sketch.mean(axis=0)
         values, vectors = np.linalg.eigh(shrunk_covariance(sketch - center))
-        planes, radius = _planes(fit, rng) if fit.ndim == 4 else (np.zeros((0, 0)), 0)
+        stripes, radius = _stripes(fit, rng) if fit.ndim == 4 else (np.zeros((0, 0)), 0)
         fitted = cls(
             order=order,
             weights=weights.astype(np.float32),
             center=center.astype(np.float32),
             whitening=(vectors / np.sqrt(values)).astype(np.float32),
-            planes=planes.astype(np.float32),
+            stripes=stripes.astype(np.float32),
             radius=np.array(radius),
             reference=np.zeros((0, k), np.float32),
+            reference_strata=np.zeros(0, np.int64),
         )
-        kept = np.asarray(reference)[np.sort(rng.permutation(len(reference))[:ROWS])]
+        index = np.sort(rng.permutation(len(reference))[:ROWS])
+        kept, strata = np.asarray(reference)[index], np.zeros(len(reference), np.int64) if strata is None else strata
         blocks = [fitted.vectors(kept[i : i + BLOCK].astype(np.float32)) for i in range(0, len(kept), BLOCK)]
-        return replace(fitted, reference=np.concatenate([fitted.reference, *blocks]))
+        return replace(fitted, reference=np.concatenate([fitted.reference, *blocks]), reference_strata=strata[index])
 
     def vectors(self, inputs: Any, xp: Any = np) -> Any:
         """Whitened residuals ``(n, k)`` within the ball; differentiable when `xp` is torch."""
@@ -114,10 +129,9 @@ class Residuals:
 
         They come from a coarse thumbnail without its brightness and contrast, which no small fine change moves.
         """
-        if not self.planes.size:
+        if not self.stripes.size:
             return [""] * len(inputs)
-        cells = _cells(inputs)
-        bits = cells @ self.planes[:, :-1].T > self.planes[:, -1]
+        bits = _odd(_cells(inputs), self.stripes)
         return [row.tobytes().hex() for row in np.packbits(bits, axis=1)]
 
     def arrays(self) -> dict[str, Array]:
@@ -127,8 +141,13 @@ class Residuals:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> Residuals:
         """Read back what `arrays` gave; raises `MedwardError` when the parts do not fit one another."""
-        fitted = cls(**{part: arrays[part] for part in PARTS})
-        if fitted.reference.shape[1:] != fitted.center.shape or fitted.order.shape != fitted.weights.shape:
+        parts: dict[str, Any] = {part: arrays[part] for part in PARTS}
+        fitted = cls(**parts)
+        if (
+            fitted.reference.shape[1:] != fitted.center.shape
+            or fitted.order.shape != fitted.weights.shape
+            or len(fitted.reference_strata) != len(fitted.reference)
+        ):
             raise MedwardError("profile: the arrays of residuals do not fit one another; protect the model again")
         return fitted
 
@@ -146,15 +165,20 @@ def detail(inputs: Any, xp: Any) -> Any:
     return (inputs - blurred).reshape(len(inputs), -1)
 
 
-def _planes(fit: Array, rng: np.random.Generator) -> tuple[Array, int]:
-    """Random planes through the mean of benign thumbnails, and how many of them near-duplicates may be apart."""
+def _stripes(fit: Array, rng: np.random.Generator) -> tuple[Array, int]:
+    """Random stripes of benign thumbnails, and in how many bits near-duplicates may differ."""
     cells = _cells(fit)
     normals = rng.normal(size=(BITS, cells.shape[1])) / (cells.std(axis=0) + 1e-6)
-    offsets = normals @ cells.mean(axis=0)
-    some = cells[: min(len(cells), 500)]
-    bits = some @ normals.T > offsets
-    apart = (bits[:, None] != bits[None]).sum(axis=2)[np.triu_indices(len(some), 1)]
-    return np.column_stack([normals, offsets]), int(np.quantile(apart, PAIRS))
+    normals /= STRIPE * (cells @ normals.T).std(axis=0)[:, None] + 1e-6
+    stripes = np.column_stack([normals, 2 * rng.random(BITS)])
+    bits = _odd(cells[:500], stripes)
+    apart = (bits[:, None] != bits[None]).sum(axis=2)[np.triu_indices(len(bits), 1)]
+    return stripes, int(np.quantile(apart, PAIRS))
+
+
+def _odd(cells: Array, stripes: Array) -> NDArray[np.bool_]:
+    """Whether thumbnails ``(n, cells)`` lie in an odd stripe of each direction ``(n, BITS)``."""
+    return np.asarray(np.floor(cells @ stripes[:, :-1].T - stripes[:, -1]) % 2 == 1)
 
 
 def _cells(images: Array) -> Array:

@@ -16,6 +16,9 @@ the first epoch whose cuts fail is a supermartingale, and by Ville's inequality 
 <= alpha + delta. The probability is over the calibration draw and the account's own queries; it is not a bound for all
 accounts of one calibration set at once.
 
+In a rare class (`guard.monitor.strata`) a cut is no lower than what cuts off its level of the calibration rows of that
+class, which raises p-values and nothing else.
+
 The bound also holds for drift: where an input's vector is at most `SLACK` away from one that is i.i.d. as the
 calibration rows, its score is at most `SLACK` higher (directions are no longer than 1), and a score must exceed its
 cut by that much. A new scanner that shifts every residual is so forgiven, up to `SLACK` benign standard deviations.
@@ -34,6 +37,7 @@ analyzer", J. Math. Biology 15, 1982, of which the turned mean is the form with 
 
 from __future__ import annotations
 
+import math
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,8 +46,8 @@ from typing import TypedDict
 
 import numpy as np
 
-from guard.screen.conformal import grid_for, risks, tolerance_rank
-from guard.types import Array
+from guard.screen.conformal import grid_for, raised, risks, tolerance_rank
+from guard.types import Array, Ints
 
 SLACK = 1.5  # benign standard deviations along any one direction
 EPOCH = 16  # queries that directions are kept for
@@ -87,6 +91,7 @@ class Sighting:
 
     vector: Array
     code: str
+    stratum: int = 0
 
 
 def epoch_risk(risk: float, epoch: int) -> float:
@@ -106,10 +111,13 @@ class SharedPerturbation:
 
     ``reference (n, k)`` are the calibration rows' vectors, `risk` is delta, `radius` how many bits the codes of
     near-duplicates may differ in, `slack` what drift is forgiven, `calibration` the name of all this in a state.
+    ``strata (n,)`` are those of the calibration rows, all 0 by default, and there are `count` of them.
     """
 
     reference: Array
     risk: float
+    strata: Ints | None = None
+    count: int = 1
     radius: int = 0
     slack: float = SLACK
     calibration: str = ""
@@ -127,7 +135,7 @@ class SharedPerturbation:
             n=0,
             means=_packed(nothing),
             directions=_text(nothing),
-            cuts=[None] * len(self.levels),
+            cuts=[None] * (len(self.levels) * self.count),
             chains=[],
         )
 
@@ -135,7 +143,7 @@ class SharedPerturbation:
         """`state` if it was kept under this calibration and in this form, else a new one."""
         if state is None or state.keys() != SharedState.__annotations__.keys():
             return self.start()
-        same = state["calibration"] == self.calibration and len(state["cuts"]) == len(self.levels)
+        same = state["calibration"] == self.calibration and len(state["cuts"]) == len(self.levels) * self.count
         return state if same else self.start()
 
     def judge(self, state: SharedState, sightings: Sequence[Sighting]) -> tuple[SharedState, list[float]]:
@@ -153,7 +161,7 @@ class SharedPerturbation:
             score = float(scores(change, directions))
             if change is not sighting.vector:
                 score = min(score, float(scores(sighting.vector, directions)))
-            p_values.append(self._p_value(score, cuts))
+            p_values.append(self._p_value(score, cuts, sighting.stratum))
             n += 1
             means = learnt(means, change, n)
         state = SharedState(
@@ -167,17 +175,25 @@ class SharedPerturbation:
         return state, p_values
 
     def _cuts(self, directions: Array, epoch: int) -> list[float | None]:
-        """Per level the score that benign inputs exceed no more often: `Thresholds`, with its ranks remembered."""
+        """Per level the score that benign inputs exceed no more often: `Thresholds`, with its ranks remembered.
+
+        First of all inputs, then of the strata 1, 2, ...
+        """
         levels = self.levels
         spent = risks(epoch_risk(self.risk, epoch), len(levels))
         n = len(self.reference)
         ranks = [_rank(n, tau, part) for tau, part in zip(levels, spent, strict=True)]
-        ordered = np.partition(scores(self.reference, directions), [n - rank for rank in ranks if rank] or [0])
-        return [round(float(ordered[n - rank]), DECIMALS) if rank else None for rank in ranks]
+        known = scores(self.reference, directions)
+        ordered = np.partition(known, [n - rank for rank in ranks if rank] or [0])
+        cuts = [float(ordered[n - rank]) if rank else math.inf for rank in ranks]
+        own = [known[self.strata == stratum] for stratum in range(1, self.count)]
+        every = [cuts, *([raised(cut, each, level) for level, cut in zip(levels, cuts, strict=True)] for each in own)]
+        return [round(cut, DECIMALS) if math.isfinite(cut) else None for some in every for cut in some]
 
-    def _p_value(self, score: float, cuts: list[float | None]) -> float:
-        """The smallest level whose cut the score exceeds by more than `slack`, else 1."""
-        for level, cut in zip(self.levels, cuts, strict=True):
+    def _p_value(self, score: float, cuts: list[float | None], stratum: int) -> float:
+        """The smallest level whose cut in `stratum` the score exceeds by more than `slack`, else 1."""
+        own = cuts[stratum * len(self.levels) :][: len(self.levels)]
+        for level, cut in zip(self.levels, own, strict=True):
             if cut is not None and round(score, DECIMALS) > cut + self.slack:
                 return level
         return 1.0

@@ -18,17 +18,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from guard.errors import MedwardError
-from guard.types import Array
+from guard.types import Array, Ints
 
 FIRST = 0.7  # of the risk goes to the smallest level, the others share the rest: what is far out decides soonest
 MOST = 0.2  # the largest level
 STEPS = (1.0, 2.0, 4.0, 8.0)
 LEVEL_DECIMALS = 4
+CAUTION = 1.5  # a level within a rare class is held to that much less
+LARGEST = 0.25  # level within a class that is added for the class where there is none as large
 
 
 def grid_for(n: int, risk: float, steps: tuple[float, ...] = STEPS, most: float = MOST) -> tuple[float, ...]:
@@ -60,18 +62,30 @@ def tolerance_rank(n: int, tau: float, risk: float) -> int:
     return k
 
 
+def rank_within(n: int, level: float) -> int:
+    """Which of the `n` largest scores of one class cuts off `level` of it, with `CAUTION`; 0 when none does."""
+    return int(level * (n + 1) / CAUTION + 1e-9)
+
+
+def raised(cut: float, known: Array, level: float) -> float:
+    """`cut`, or what cuts off `level` of one class, whose scores are ``known (n,)``, where that is higher."""
+    place = len(known) - rank_within(len(known), level)
+    return max(cut, float(np.partition(known, place)[place])) if place < len(known) else math.inf
+
+
 @dataclass(frozen=True, slots=True)
 class Thresholds:
     """Score thresholds, one per usable grid level, strictest (smallest tau) first.
 
     `levels (J,)` ascending, `cuts (J,)` non-increasing. With probability >= 1 - `risk` over the calibration draw,
-    P(score > cuts[j]) <= levels[j] for every j.
+    P(score > cuts[j]) <= levels[j] for every j. `rare` are the cuts, no lower, in the strata 1, 2, ... of a profile.
     """
 
     levels: tuple[float, ...]
     cuts: tuple[float, ...]
     risk: float
     n: int
+    rare: tuple[tuple[float, ...], ...] = ()
 
     @classmethod
     def calibrate(cls, scores: Array, *, risk: float, grid: tuple[float, ...] = ()) -> Thresholds:
@@ -97,14 +111,29 @@ class Thresholds:
             n=n,
         )
 
+    @classmethod
+    def stratified(cls, scores: Array, strata: Ints, count: int, *, risk: float) -> Thresholds:
+        """`calibrate`, and raise the cuts of the `count` `strata (n,)` of benign `scores (n,)` to what their rows ask.
+
+        Stratum 0 has the cuts of all rows. A level is added where the others are too small for the rarest stratum.
+        """
+        own = [scores[strata == stratum] for stratum in range(1, count)]
+        grid = grid_for(len(scores), risk)
+        least = math.ceil(CAUTION / (1 + min(map(len, own))) * 10**LEVEL_DECIMALS) / 10**LEVEL_DECIMALS
+        found = cls.calibrate(scores, risk=risk, grid=(*grid, least) if grid and grid[-1] < least else grid)
+        pairs = list(zip(found.levels, found.cuts, strict=True))
+        return replace(found, rare=tuple(tuple(raised(cut, each, level) for level, cut in pairs) for each in own))
+
     @property
     def fingerprint(self) -> str:
         """Names these thresholds in the states of the monitors that bet on them."""
-        return hashlib.blake2b(repr((self.levels, self.cuts)).encode(), digest_size=6).hexdigest()
+        what = (self.levels, self.cuts, *([self.rare] if self.rare else []))
+        return hashlib.blake2b(repr(what).encode(), digest_size=6).hexdigest()
 
-    def p_values(self, scores: Array) -> Array:
-        """Map scores ``(n,)`` to p-values on the grid; NaN is as strange as can be."""
-        p = np.ones(len(scores))
-        for level, cut in zip(reversed(self.levels), reversed(self.cuts), strict=True):
-            p[~(np.asarray(scores, np.float64) <= cut)] = level
+    def p_values(self, scores: Array, strata: Ints | None = None) -> Array:
+        """Map scores ``(n,)`` of `strata (n,)`, 0 by default, to p-values on the grid; NaN is as strange as can be."""
+        p, scores = np.ones(len(scores)), np.asarray(scores, np.float64)
+        cuts = np.array([self.cuts, *self.rare])[0 if strata is None else strata].reshape(-1, len(self.cuts))
+        for level, cut in zip(reversed(self.levels), reversed(cuts.T), strict=True):
+            p[~(scores <= cut)] = level
         return p

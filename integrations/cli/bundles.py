@@ -114,7 +114,7 @@ def calibrate(
             "note: fewer rows bound only a larger tail: no more false alarms, but a thief is noticed later; "
             "add rows for a smaller one"
         )
-    _note_idle_screen(made.sites[site], made.policy)
+    _note(made)
     console.print("alarms that stand are kept: `medward accounts reset` clears them, account by account")
     console.print(f"bundle: {bundle}  digest {made.digest}; restart servers of it", markup=False)
 
@@ -159,12 +159,9 @@ def _describe(bundle: Any, out: Path) -> None:
         console.print(
             f"P(ever {rung.action} a benign account) <= {rung.false_alarm:g} + {policy.monitor.calibration_risk:g}"
         )
-    _note_idle_screen(bundle.profile, policy)
+    _note(bundle)
 
 
-def _note_idle_screen(profile: Any, policy: Any) -> None:
-    if profile.screen_cut(policy.screen.rate) == float("inf"):
-        need = int(1 / policy.screen.rate)
-        console.print(
-            f"note: the screen is idle: a rate of {policy.screen.rate:g} needs at least {need} calibration rows"
-        )
+def _note(bundle: Any) -> None:
+    for note in bundle.guard().notes:
+        console.print(f"note: {note}", markup=False)

@@ -1,4 +1,4 @@
-"""Is it alive, can it answer? Open to everybody, as probes carry no keys; says nothing else."""
+"""Is it alive, can it answer, and what does it lack? Open to everybody, as probes carry no keys; says nothing else."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
+class Readiness(Health):
+    """Ready to answer; `notes` say what is not protected as the policy says, and are left out where there are none."""
+
+    notes: list[str] | None = None
+
+
 class Live(BaseModel):
     """Open Inference Protocol: the server runs."""
 
@@ -34,7 +40,7 @@ class Ready(BaseModel):
 def router(service: Service, keys: KeyStore | None) -> APIRouter:
     """Liveness asks nothing of anybody; readiness writes to the store and the log's disk, and reads the keys."""
     routes = APIRouter()
-    path_name = model_name(service.guard.model.spec)
+    path_name, notes = model_name(service.guard.model.spec), list(service.guard.notes)
 
     def check() -> None:
         service.guard.check_ready()
@@ -48,10 +54,10 @@ def router(service: Service, keys: KeyStore | None) -> APIRouter:
     async def alive() -> Health:
         return Health()
 
-    @routes.get("/readyz", summary="Ready", responses=responses(503))
-    async def ready() -> Health:
+    @routes.get("/readyz", summary="Ready", responses=responses(503), response_model_exclude_none=True)
+    async def ready() -> Readiness:
         await reachable()
-        return Health()
+        return Readiness(notes=notes or None)
 
     @routes.get("/v2/health/live", summary="Alive")
     async def live() -> Live:

@@ -13,6 +13,7 @@ from attacks.target import guarded_oracle
 from guard.data import Split
 from guard.errors import MedwardError
 from guard.policy import Policy, ScreenPolicy
+from guard.profile import Profile
 from guard.stores import MemoryStore
 
 QUERIES = 50
@@ -73,6 +74,15 @@ def test_a_detector_that_always_abstains_is_broken(tmp_path):
     assert report.clean.site.false_refusal.value == 1
     assert report.clean.site.accuracy.guarded.value == 0
     assert report.clean.site.accuracy.undefended.value == 1
+
+
+def test_a_screen_that_refuses_nothing_is_said_and_is_no_good_news(bundle, tmp_path):
+    few = Profile.fit(Linear(), rows(120, 1).inputs, risk=0.01)
+    report = run(replace(bundle, profile=few), tmp_path, Scripted())
+    (note,) = report.notes
+    assert note.startswith("the screen is idle: 120 calibration rows leave 72 for comparison")
+    assert note in (tmp_path / "report.html").read_text()
+    assert run(bundle, tmp_path / "ample", Scripted()).notes == ()
 
 
 def test_a_guard_that_tires_of_honest_users_shows_it(tmp_path):

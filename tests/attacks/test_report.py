@@ -189,6 +189,15 @@ def test_the_terminal_table_names_every_attack_and_the_verdict(report):
     assert "95.0%" in text
 
 
+def test_what_is_not_protected_is_said_in_the_terminal_and_on_the_page(report, tmp_path):
+    noted = report.model_copy(update={"notes": ("the screen is idle",)})
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_findings(noted, console)
+    assert "note: the screen is idle" in console.export_text()
+    save(noted, tmp_path)
+    assert "Note: the screen is idle." in (tmp_path / "report.html").read_text()
+
+
 @pytest.mark.parametrize("width", [80, 100])
 def test_no_status_and_no_number_is_cut_short_in_the_terminal(report, width):
     names = ["universal perturbation to class 0 (knows the guard)", "knockoff-nets/10 % of the pool", "lira"]

@@ -12,7 +12,8 @@ claims. Benign rows are a finite pool, in a new order whenever it is used up, an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -60,41 +61,50 @@ CODE = (Path(__file__).read_bytes(), *(sources_of(package) for package in (attac
 
 def measure() -> Iterator[Claim]:
     """The natural-image thief by dilution, spread over accounts, then the table of all."""
-    cells = table()
+    cells = table((NATURAL,), (1,))
     for name, (share, most) in TARGETS.items():
         yield noticed(name, cells[NATURAL, share, 1], most)
+    cells = table()
     yield sybil(cells)
     yield whole(cells)
 
 
-def table() -> dict[tuple[str, float, int], list[dict[str, int | None]]]:
+def table(
+    thieves: Sequence[str] = tuple(THIEVES), accounts: Sequence[int] = ACCOUNTS
+) -> dict[tuple[str, float, int], list[dict[str, int | None]]]:
     """Per thief, share and number of accounts what came of every draw that tried it."""
     cells: dict[tuple[str, float, int], list[dict[str, int | None]]] = {}
     for number in range(DRAWS):
-        for line in _tried(number):
-            cells.setdefault((line["thief"], line["share"], line["accounts"]), []).append(line["found"])
+        for thief in thieves:
+            for many in accounts:
+                if number < FEWER or (many < max(ACCOUNTS) and thief not in INSIDE):
+                    for line in _tried(number, thief, many):
+                        cells.setdefault((thief, line["share"], many), []).append(line["found"])
     return cells
 
 
-def _tried(number: int) -> list[dict[str, Any]]:
-    """All cells in draw `number`."""
-    settings = (POLICY, THIEVES, SEEDS, BUDGET, POINTS, EPOCHS, POOL, SHARES, ACCOUNTS, PATIENCE)
-    name = f"cells-{number}{'' if number < FEWER else '-fewer'}"
-    found: list[dict[str, Any]] = finished(name, named(repr(settings), *CODE), lambda: list(_try(scene(number))))
+def _tried(number: int, thief: str, accounts: int) -> list[dict[str, Any]]:
+    """What came of `thief` over so many accounts in draw `number`, by share."""
+    settings = (POLICY, THIEVES, SEEDS, BUDGET, POINTS, EPOCHS, POOL, SHARES, PATIENCE)
+    name = f"cells-{number}-{thief}-{accounts}"
+    found: list[dict[str, Any]] = finished(
+        name, named(repr(settings), *CODE), lambda: list(_try(_scene(number), thief, accounts))
+    )
     return found
 
 
-def _try(draw: Draw) -> Iterator[dict[str, Any]]:
-    for kind, thief in enumerate(THIEVES):
-        asked = recorded(thief, draw.number)
-        mixed, digests = mixture(draw, asked)
-        for shown, share in enumerate(SHARES):
-            for accounts in ACCOUNTS:
-                if draw.number < FEWER or (accounts < max(ACCOUNTS) and thief not in INSIDE):
-                    rng = np.random.default_rng((draw.number, kind, shown, accounts))
-                    rows = stream(thief, len(draw.traffic), len(asked), share, rng)
-                    found = flagged(draw.profile, mixed, digests, rows, accounts)
-                    yield {"thief": thief, "share": share, "accounts": accounts, "found": found}
+@lru_cache(1)
+def _scene(number: int) -> Draw:
+    return scene(number)
+
+
+def _try(draw: Draw, thief: str, accounts: int) -> Iterator[dict[str, Any]]:
+    asked = recorded(thief, draw.number)
+    mixed, digests = mixture(draw, asked)
+    for shown, share in enumerate(SHARES):
+        rng = np.random.default_rng((draw.number, list(THIEVES).index(thief), shown, accounts))
+        rows = stream(thief, len(draw.traffic), len(asked), share, rng)
+        yield {"share": share, "found": flagged(draw.profile, mixed, digests, rows, accounts)}
 
 
 def mixture(draw: Draw, asked: Array) -> tuple[Columns, list[str]]:

@@ -198,6 +198,7 @@ def test_a_failing_screen_leaves_standing_alarms_standing(make_guard, linear_pro
         embedding = linear_profile.embedding
         probing = linear_profile.probing
         contents = linear_profile.contents
+        strata = linear_profile.strata
 
         def strangeness(self, inputs, outputs):
             raise RuntimeError("no screen today")
@@ -276,6 +277,7 @@ def test_a_state_of_medward_0_1_keeps_its_alarm(make_guard):
 def test_failing_residuals_take_nothing_away_from_the_others(make_guard, linear_profile):
     class Broken:
         reference, radius, fingerprint = linear_profile.residuals.reference, 0, "x"
+        reference_strata = linear_profile.residuals.reference_strata
 
         def vectors(self, inputs):
             raise RuntimeError("no residuals today")

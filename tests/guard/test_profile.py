@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from guard.errors import MedwardError
-from guard.profile import Profile, embeddings_for, forward, split
+from guard.profile import Profile, embeddings_for, fitting, forward, idle_screen, split
 from guard.screen import Mahalanobis
 from guard.types import ModelSpec, Outputs
 
@@ -120,3 +120,48 @@ def test_forward_batches_without_changing_anything(linear_model):
     rows = benign(17, 0)
     assert isinstance(forward(linear_model, rows, batch=4), Outputs)
     assert (forward(linear_model, rows, batch=4).scores == linear_model.predict(rows).scores).all()
+
+
+@pytest.mark.parametrize("rows", [100, 110, 150])
+def test_an_idle_screen_says_what_was_given_and_the_least_that_would_do(linear_model, rows):
+    profile = Profile.fit(linear_model, benign(rows, 0), risk=0.001)
+    left = rows - int(0.4 * rows)
+    assert idle_screen(profile, 0.01) == (
+        f"the screen is idle: {rows} calibration rows leave {left} for comparison, and refusing a share of 0.01 "
+        "needs 99; give at least 164 rows"
+    )
+    enough, short = (Profile.fit(linear_model, benign(n, 0), risk=0.001) for n in (164, 163))
+    assert idle_screen(enough, 0.01) == ""
+    assert idle_screen(short, 0.01)
+    assert idle_screen(profile, 0.05) == ""
+
+
+def test_where_patients_are_known_an_idle_screen_counts_those(linear_model):
+    def fitted(patients):
+        return Profile.fit(linear_model, benign(4 * patients, 0), risk=0.001, patients=np.arange(4 * patients) // 4)
+
+    said = idle_screen(fitted(140), 0.01)
+    assert said.startswith("the screen is idle: 140 calibration patients leave 84 for comparison")
+    assert said.endswith("give at least 164 patients")
+    assert idle_screen(fitted(163), 0.01)
+    assert idle_screen(fitted(164), 0.01) == ""
+
+
+def test_many_rows_of_few_patients_leave_more_patients_for_comparison():
+    assert fitting(100, 100) == 40
+    assert fitting(100, 5000) == 10
+
+
+def test_strata_survive_the_round_trip_and_a_first_release_profile_is_refused_in_a_sentence(linear_model):
+    rows = benign(600, 0)
+    rows[:540, 0] += 4
+    profile = Profile.fit(linear_model, rows, risk=0.001)
+    assert profile.strata is not None
+    arrays = {key: np.asarray(value) for key, value in profile.to_arrays().items()}
+    again = Profile.from_arrays(arrays)
+    assert (again.strata.members == profile.strata.members).all()
+    assert again.thresholds == profile.thresholds
+    assert again.probing == profile.probing
+    old = {key: value for key, value in arrays.items() if not key.endswith("strata") and "stripes" not in key}
+    with pytest.raises(MedwardError, match="is missing; protect the model again"):
+        Profile.from_arrays(old)

@@ -49,6 +49,7 @@ class FirstColumnProfile:
     residuals: Residuals = RESIDUALS
     codebook: None = None
     contents: None = None
+    strata: None = None
     embedding: Embedding = EMBEDDING
     probing: Thresholds = PROBING
 
@@ -59,7 +60,7 @@ class FirstColumnProfile:
     def strangeness(self, inputs, outputs):
         return inputs[:, 0]
 
-    def p_values(self, scores):
+    def p_values(self, scores, strata):
         return np.array([min([tau for tau, cut in CUTS.items() if s >= cut], default=1.0) for s in scores])
 
     def screen_cut(self, rate):

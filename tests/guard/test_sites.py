@@ -141,3 +141,39 @@ def test_a_site_that_no_principal_can_be_of_is_refused(make_guard, clinic, site)
 def test_a_site_s_profile_without_residuals_is_named(make_guard, clinic):
     with pytest.raises(MedwardError, match=r"^site 'clinic': has no residuals"):
         make_guard(sites={"clinic": dataclasses.replace(clinic, residuals=None)})
+
+
+@pytest.fixture(scope="module")
+def ward(linear_model):
+    """A site with too few rows for a screen of its own."""
+    return Profile.fit(linear_model, benign_rows(LinearModel)[:150], risk=0.001)
+
+
+def test_a_site_too_small_for_a_screen_is_screened_by_the_bundle_s(make_guard, ward, linear_profile):
+    assert np.isinf(ward.screen_cut(POLICY.screen.rate))
+    guard = make_guard(POLICY, sites={"ward": ward})
+    for asker in ("ward", "hospital"):
+        levels = [
+            guard.answer(Query(principal=(asker, f"key-{i}"), inputs=rows(1, seed=i, shift=shift))).levels
+            for shift in (0.0, 30.0)
+            for i in range(5)
+        ]
+        assert levels == [(Level.ROUNDED,)] * 5 + [(Level.WITHHELD,)] * 5
+    alone = Guard(model=guard.model, policy=POLICY, profile=ward)
+    odd = Query(principal=("ward", "key"), inputs=rows(1, shift=30.0))
+    assert alone.answer(odd).levels == (Level.ROUNDED,), "what it would be with its own screen only"
+
+
+def test_the_monitors_of_such_a_site_stay_its_own(make_guard, ward):
+    guard = make_guard(POLICY, sites={"ward": ward})
+    answer = guard.answer(Query(principal=("ward",), inputs=rows(3)))
+    assert len(answer.verdicts) > 1
+    assert guard._monitors_of(("ward",)).combined.calibration == Monitors.of(POLICY, ward, 1).combined.calibration
+
+
+def test_idle_screens_are_named_with_their_site(make_guard, guarded, ward):
+    assert guarded().notes == ()
+    (said,) = make_guard(POLICY, sites={"ward": ward}).notes
+    assert said.startswith("site 'ward': the screen is idle: 150 calibration rows leave 90 for comparison")
+    assert said.endswith("the bundle's own screen judges its inputs")
+    assert [each[:13] for each in make_guard(POLICY, profile=ward).notes] == ["the screen is"]

@@ -9,10 +9,12 @@ import httpx
 import numpy as np
 import pytest
 from support.host import files_no_larger_than
+from support.models import LinearModel, benign_rows
 
 from guard.audit import AuditLog, verify
 from guard.errors import MedwardError, UnavailableError
 from guard.policy import Policy
+from guard.profile import Profile
 from guard.stores import MemoryStore
 from guard.types import Outputs
 from integrations.keys import KeyStore
@@ -539,3 +541,12 @@ def test_an_account_cannot_read_the_verdict_counts(client, tmp_path):
     assert_problem(made.get("/metrics"), 401)
     assert_problem(made.get("/metrics", headers={"X-API-Key": token}), 403)
     assert_problem(made.post("/v1/predict", json={"inputs": ROWS}, headers={"X-API-Key": watcher}), 403)
+
+
+def test_readiness_says_that_a_screen_is_idle_and_nothing_where_none_is(client, linear_model):
+    few = Profile.fit(linear_model, benign_rows(LinearModel)[:150], risk=0.001)
+    assert client().get("/readyz").json() == {"status": "ok"}
+    answer = client(guard_parts={"profile": few}).get("/readyz")
+    assert answer.status_code == 200
+    (note,) = answer.json()["notes"]
+    assert note.startswith("the screen is idle: 150 calibration rows")

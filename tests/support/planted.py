@@ -95,6 +95,7 @@ class Ideal:
     embedding: None = None
     probing: None = None
     contents: None = None
+    strata: None = None
 
     @property
     def thresholds(self):

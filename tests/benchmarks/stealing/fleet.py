@@ -14,7 +14,7 @@ import numpy as np
 
 from guard.account import CODES, Monitors
 from guard.monitor import Coverage, EProcess, SharedPerturbation
-from guard.monitor.combine import COVERAGE, SHARED
+from guard.monitor.combine import COVERAGE, SHARED, STRANGE
 from guard.monitor.coverage import LENGTH, SMOOTHING, bet, usual
 from guard.monitor.eprocess import CAP, DOWN, payoffs
 from guard.monitor.series import MEMORY, NEAR
@@ -28,10 +28,11 @@ from guard.monitor.shared import (
     epoch_risk,
 )
 from guard.monitor.shared import CODES as KNOWN
-from guard.screen.conformal import risks, tolerance_rank
+from guard.monitor.strata import STRATUM
+from guard.screen.conformal import rank_within, risks, tolerance_rank
 
 Pool = Mapping[str, np.ndarray]
-"""What each part sees of every row that can be asked, and "codes" as unsigned integers."""
+"""What each part sees of every row that can be asked, "codes" as unsigned integers, and the strata if there are any."""
 BLOCK = 250  # accounts whose calibration scores are sorted at a time
 
 
@@ -41,6 +42,7 @@ def peaks(monitors: Monitors, pool: Pool, rows: np.ndarray) -> np.ndarray:
     repeats = _Repeats(accounts, monitors.radius)
     watched = {name: _Watched(each, accounts) for name, each in monitors.watched.items()}
     bettors = {part.name: _bettor(part, accounts) for part in monitors.combined.parts}
+    strata = pool.get(STRATUM, np.zeros(len(pool[STRANGE]), np.int64))
     most = np.zeros(accounts)
     for n in range(1, queries + 1):
         row = rows[:, n - 1]
@@ -50,7 +52,7 @@ def peaks(monitors: Monitors, pool: Pool, rows: np.ndarray) -> np.ndarray:
         for part, weight in zip(monitors.combined.parts, monitors.combined.weights, strict=True):
             value = pool[part.name][row]
             if part.name in watched:
-                value = watched[part.name].step(value, codes if part.name == SHARED else None)
+                value = watched[part.name].step(value, codes if part.name == SHARED else None, strata[row])
             ignored = exact if part.name == SHARED else exact | near
             wealth += weight * bettors[part.name].step(n, value, ignored)
         most = np.maximum(most, np.log(wealth))
@@ -143,13 +145,13 @@ class _Watched:
         width = self.part.reference.shape[1]
         self.means = np.zeros((self.accounts, 2, width), np.float32)
         self.directions = np.zeros_like(self.means)
-        self.cuts = np.full((self.accounts, len(self.part.levels)), np.inf)
+        self.cuts = np.full((self.accounts, self.part.count, len(self.part.levels)), np.inf)
         self.codes = np.zeros((self.accounts, CHAINS, KNOWN), np.uint64)
         self.used = np.full((self.accounts, CHAINS, KNOWN), -1)  # when each code was last seen, -1 for no code
         self.last = np.full((self.accounts, CHAINS), -1)
         self.first = np.zeros((self.accounts, CHAINS, width), np.int8)
 
-    def step(self, vectors: np.ndarray, codes: np.ndarray | None) -> np.ndarray:
+    def step(self, vectors: np.ndarray, codes: np.ndarray | None, stratum: np.ndarray) -> np.ndarray:
         if self.n and (self.n < EPOCH or self.n % EPOCH == 0):
             self.directions = _unit(self.means)
             self.cuts = self._cuts(epoch=self.n - 1 if self.n < EPOCH else EPOCH - 2 + self.n // EPOCH)
@@ -157,7 +159,8 @@ class _Watched:
         score = self._scores(change)
         if codes is not None:
             score = np.minimum(score, self._scores(vectors))
-        above = np.round(score.astype(np.float64), DECIMALS)[:, None] > self.cuts + self.part.slack
+        own = self.cuts[np.arange(self.accounts), stratum]
+        above = np.round(score.astype(np.float64), DECIMALS)[:, None] > own + self.part.slack
         values = np.array([*self.part.levels, 1.0])
         p_values = values[np.where(above.any(axis=1), above.argmax(axis=1), len(values) - 1)]
         self.n += 1
@@ -178,16 +181,23 @@ class _Watched:
         n, levels = len(self.part.reference), self.part.levels
         spent = risks(epoch_risk(self.part.risk, epoch), len(levels))
         ranks = [tolerance_rank(n, tau, part) for tau, part in zip(levels, spent, strict=True)]
-        cuts = np.full((self.accounts, len(levels)), np.inf)
+        cuts = np.full((self.accounts, self.part.count, len(levels)), np.inf)
         wanted = [n - rank for rank in ranks if rank]
         for start in range(0, self.accounts, BLOCK) if wanted else ():
             some = self.directions[start : start + BLOCK]
             along = (some.reshape(-1, some.shape[2]) @ self.part.reference.T).reshape(len(some), 2, n)
-            ordered = np.partition(np.maximum(along[:, 0], np.abs(along[:, 1])), wanted, axis=1)
+            known = np.maximum(along[:, 0], np.abs(along[:, 1]))
+            ordered = np.partition(known, wanted, axis=1)
             for j, rank in enumerate(ranks):
                 if rank:
-                    cuts[start : start + BLOCK, j] = np.round(ordered[:, n - rank].astype(np.float64), DECIMALS)
-        return cuts
+                    cuts[start : start + BLOCK, :, j] = ordered[:, n - rank, None]
+            for stratum in range(1, self.part.count):
+                mine = np.sort(known[:, self.part.strata == stratum], axis=1)
+                for j, level in enumerate(levels):
+                    rank = rank_within(mine.shape[1], level)
+                    own = mine[:, -rank] if rank else np.inf
+                    cuts[start : start + BLOCK, stratum, j] = np.maximum(cuts[start : start + BLOCK, stratum, j], own)
+        return np.round(cuts, DECIMALS)
 
     def _change(self, vectors: np.ndarray, codes: np.ndarray) -> np.ndarray:
         everyone = np.arange(self.accounts)

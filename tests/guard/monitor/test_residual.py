@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from guard.errors import MedwardError
 from guard.monitor import Residuals
+from guard.monitor.residual import _cells
 
 
 def images(n, seed, shape=(1, 24, 24)):
@@ -113,3 +114,45 @@ def test_the_largest_floats_leave_a_finite_vector(size):
     assert np.isfinite(vectors).all()
     assert np.array_equal(vectors[[0, 2]], fitted.vectors(rows[[0, 2]]))
     assert torch.isfinite(fitted.vectors(torch.as_tensor(rows), torch)).all()
+
+
+def anatomy(n, seed):
+    """Images that resemble one another as radiographs do: one layout, and what is each one's own."""
+    layout = images(1, 10_000)
+    return (0.6 * layout + 0.4 * images(n, seed)).astype(np.float32)
+
+
+BEYOND = {
+    "inverted": lambda x: 1 - x,
+    "brighter": lambda x: np.clip(x + 0.3, 0, 1),
+    "steeper": lambda x: np.clip(3 * (x - 0.5) + 0.5, 0, 1),
+    "upside down": lambda x: x[:, :, ::-1],
+}
+
+
+def near(codes, others, radius):
+    """The share of pairs of codes that pass for near-duplicates."""
+    return np.mean([(int(a, 16) ^ int(b, 16)).bit_count() <= radius for a, b in zip(codes, others, strict=True)])
+
+
+@pytest.mark.parametrize("change", BEYOND)
+def test_different_images_are_no_copies_however_far_from_benign_and_copies_are(change):
+    fitted = Residuals.fit(anatomy(200, 0), anatomy(100, 1))
+    rows = np.ascontiguousarray(BEYOND[change](anatomy(200, 2))).astype(np.float32)
+    codes, radius = fitted.codes(rows), int(fitted.radius)
+    assert near(codes[1:], codes[:-1], radius) < 0.02
+    again = np.clip(np.roll(rows, 1, axis=3) * 1.02, 0, 1).astype(np.float32)
+    again[:, :, :, 0] = rows[:, :, :, 0]
+    grain = np.random.default_rng(0).normal(size=rows.shape) * 0.01
+    assert near(codes, fitted.codes(again), radius) > 0.5
+    assert near(codes, fitted.codes((rows + grain).astype(np.float32)), radius) > 0.9
+
+
+def test_sides_of_planes_take_all_inverted_images_for_copies_of_one_another():
+    """The negative control: what the codes were made of before."""
+    rng = np.random.default_rng(0)
+    fit, rows = _cells(anatomy(200, 0)), _cells(1 - anatomy(200, 2))
+    normals = rng.normal(size=(64, fit.shape[1])) / fit.std(axis=0)
+    sides = [each @ normals.T > normals @ fit.mean(axis=0) for each in (fit, rows)]
+    radius = np.quantile((sides[0][1:] != sides[0][:-1]).sum(axis=1), 0.02)
+    assert np.mean((sides[1][1:] != sides[1][:-1]).sum(axis=1) <= radius) > 0.5

@@ -1,0 +1,79 @@
+"""Strata: the classes that are rare in benign inputs, each judged beside its own calibration rows too.
+
+A laboratory that sends platelets only is no thief. What it sends is as benign platelets are, but beside all benign
+inputs they are strange together: all of one kind, and often a little odd. So an input of a rare class (by the model's
+decision) counts as strange only where it is so among all calibration rows *and* among those of its class.
+
+Guarantee. That only raises p-values and bounds, so the bound on false alarms of i.i.d. benign accounts stands as it is,
+whatever the classes, and so it does while an attacker chooses the class of what it asks. For an account that asks
+about one rare class, or mixes classes in any way, each benign in itself, P(p <= tau) <= tau / `CAUTION` given the class
+(ordinary conformal p-values within classes). That holds on average over calibration draws and not, as for i.i.d.
+accounts, for all but delta of them: a rare class has too few rows for that, and a part that waited for them would be
+blind to everything that the model takes for that class. How often such accounts alarm is measured
+(`specialist_accounts_withheld`).
+
+A class is rare below `RARE`; above it what is forgiven as drift, and how conservative the bounds are, was enough on
+every data set tried. Classes with too few rows for a level of `LARGEST` are judged with the next rarest; where all
+rare ones together have too few, beside all rows only: they are no hole, and a clinic of such a class may be noticed.
+
+Reference: Vovk, Lindsay, Nouretdinov, Gammerman, "Mondrian confidence machine", Royal Holloway 2003 (conformal
+prediction within categories).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from guard.screen.conformal import LARGEST, rank_within
+from guard.types import Ints, Outputs
+
+RARE = 0.25  # of the calibration rows
+PARTS = ("members",)
+STRATUM = "stratum"
+"""The key of the rows' strata beside what the parts see."""
+
+
+def decided(outputs: Outputs) -> Ints:
+    """The class ``(n,)`` that the model decides for each row."""
+    return np.asarray(np.argmax(outputs.scores, axis=1))
+
+
+@dataclass(frozen=True, slots=True)
+class Strata:
+    """The stratum of every class, ``members (K,)``: 0 for what is judged beside all rows only, else 1, 2, ..."""
+
+    members: Ints
+
+    @classmethod
+    def fit(cls, classes: Ints, count: int) -> Strata | None:
+        """Strata of `count` classes from the decisions on calibration rows `classes (n,)`; None where none is rare."""
+        rows, members = np.bincount(classes, minlength=count), np.zeros(count, np.int64)
+        rare = [each for each in np.argsort(rows, kind="stable") if rows[each] < RARE * len(classes)]
+        together: list[int] = []
+        for each in rare:
+            together.append(each)
+            if rank_within(int(rows[together].sum()), LARGEST):
+                members[together] = members.max() + 1
+                together = []
+        return cls(members) if members.any() else None
+
+    @property
+    def count(self) -> int:
+        """How many there are, stratum 0 included."""
+        return int(self.members.max()) + 1
+
+    def of(self, outputs: Outputs) -> Ints:
+        """The stratum ``(n,)`` of each row."""
+        return np.asarray(self.members[decided(outputs)])
+
+    def arrays(self) -> dict[str, Ints]:
+        """What was fitted, by name."""
+        return {part: getattr(self, part) for part in PARTS}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Ints]) -> Strata:
+        """Read back what `arrays` gave."""
+        return cls(**{part: arrays[part] for part in PARTS})

@@ -1,0 +1,247 @@
+"""Accounts that send one rare class only, and streams of images that are changed alike but differ from one another.
+
+The first are laboratories and no thieves; the second, say inverted radiographs, are no copies of one another and are to
+be noticed. Blood cells have two rare classes. Cells of one account are all different: a cell, or a cell turned over.
+Accounts are counted at the default policy's alarms, thieves at 1e-3 as in the other claims.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import stealing
+from claim import Claim
+from eprocess import clopper_pearson
+from stealing import blood
+from stealing.asked import finished, named, sources_of
+from stealing.fleet import Pool, peaks
+from stealing.watched import calibrated
+from stealing_benign import again
+from support.sights import sight_of
+
+import guard
+from attacks.benchmarks.natural import natural_images
+from guard.account import CODES, Monitors
+from guard.monitor.series import repeats
+from guard.policy import Policy
+from guard.profile import Profile, forward
+from guard.types import Array
+
+CLAIMS = ("specialist_accounts_withheld", "inverted_streams_alarmed")
+POLICY = Policy(on_error="withhold")
+COARSEN, WITHHOLD = (rung.false_alarm for rung in POLICY.monitor.ladder)
+ALPHA = 1e-3  # for thieves
+ROWS, DRAWS = (200, 500, 1000), 10
+ACCOUNTS, QUERIES = 4, 400  # of each kind and draw
+THIEVES, PATIENCE, PHOTOGRAPHS = 2, 1500, 1000
+MOST, SOON = 0.05, 20
+BEFORE = Path(__file__).with_name("specialists_before.json")
+"""What `specialists` found at commit b5618f6."""
+STREAMS, LONG, FEW = 10, 100, 3  # streams of each kind and draw, their length, draws
+TASKS = ("nih-cxr", "pneumoniamnist", "blood")
+CHANGES: dict[str, Callable[[Array], Array]] = {
+    "inverted": lambda x: 1 - x,
+    "offset +0.3": lambda x: np.clip(x + np.float32(0.3), 0, 1),
+    "offset -0.3": lambda x: np.clip(x - np.float32(0.3), 0, 1),
+    "contrast x 3": lambda x: np.clip(3 * (x - np.float32(0.5)) + np.float32(0.5), 0, 1),
+}
+CODE = (Path(__file__).read_bytes(), *(sources_of(package) for package in (guard, stealing)))
+
+
+def measure() -> Iterator[Claim]:
+    """Laboratories of one class, then streams that are changed alike."""
+    yield specialists()
+    yield inverted()
+
+
+def specialists() -> Claim:
+    """The share of laboratories of one class that are ever withheld, where it is largest."""
+    found = {
+        rows: together([kept("specialists", rows, number, _specialists) for number in range(DRAWS)]) for rows in ROWS
+    }
+    alone = [each for row in found.values() for each in row["accounts"].values() if each["alone"]]
+    worst = max(alone, key=lambda each: each["withheld"] / each["n"])
+    return Claim(
+        claim=CLAIMS[0],
+        value=worst["withheld"] / worst["n"],
+        interval=clopper_pearson(worst["withheld"], worst["n"]),
+        target=f"<= {MOST:g} of the accounts of any class alone, at any number of calibration rows, ever withheld",
+        met=all(each["withheld"] <= MOST * each["n"] for each in alone),
+        n=sum(each["n"] for each in alone),
+        seed=0,
+        details={
+            "by_calibration_rows": found,
+            "queries_per_account": QUERIES,
+            "draws": DRAWS,
+            "policy": {"coarsen": COARSEN, "withhold": WITHHOLD},
+            "before": json.loads(BEFORE.read_text()) if BEFORE.exists() else None,
+            "interval_assumes": "independent accounts; those of a draw share calibration rows and pool of traffic",
+        },
+    )
+
+
+def _specialists(rows: int, number: int) -> dict[str, Any]:
+    """One draw: the largest log wealth of accounts by kind, queries to flag thieves, refused shares by class."""
+    model, profile, traffic = blood.calibrated(rows, number, POLICY.monitor.calibration_risk)
+    classes, rng, n = victim_classes(), np.random.default_rng(1000 + number), len(traffic)
+    rare = traffic.take(np.flatnonzero(traffic.labels))
+    turned, photographs = blood.turned(rare.inputs), natural_images(PHOTOGRAPHS, traffic.inputs.shape[1:], seed=number)
+    inputs = np.concatenate([traffic.inputs, *turned, photographs])
+    labels = np.concatenate([traffic.labels, *[rare.labels] * len(turned), np.full(PHOTOGRAPHS, -1)])
+    outputs = forward(model, inputs)
+    monitors, pool = Monitors.of(POLICY, profile, 1), pooled(profile, inputs, outputs)
+    kinds = {name: labels == label for label, name in enumerate(classes)}
+    kinds["both rare classes"] = labels > 0
+    accounts = {}
+    for name, mine in kinds.items():
+        asked = [rng.permutation(np.flatnonzero(mine))[:QUERIES] for _ in range(ACCOUNTS)]
+        accounts[name] = peaks(monitors, pool, np.stack(asked)).tolist()
+    half = [
+        [rng.permutation(np.flatnonzero(kinds[name]))[: QUERIES // 2] for name in classes[:2]] for _ in range(ACCOUNTS)
+    ]
+    asked = [rng.permutation(np.concatenate(each)) for each in half]
+    accounts["half white cells"] = peaks(monitors, pool, np.stack(asked)).tolist()
+    accounts["all classes"] = peaks(monitors, pool, rng.integers(n, size=(ACCOUNTS, QUERIES))).tolist()
+    photos = len(inputs) - PHOTOGRAPHS + np.arange(PHOTOGRAPHS)
+    taken = np.argmax(outputs.scores[photos], axis=1)
+    thieves = {
+        "photographs": (1.0, photos),
+        "photographs, 10 %": (0.1, photos),
+        **{f"photographs taken for {name}": (1.0, photos[taken == label]) for label, name in enumerate(classes)},
+    }
+    flags = {
+        name: [flagged(monitors, pool, mixed(share, n, own, rng), ALPHA) for _ in range(THIEVES)]
+        for name, (share, own) in thieves.items()
+        if len(own)
+    }
+    strange = profile.strangeness(inputs[:n], forward(model, inputs[:n])) > profile.screen_cut(POLICY.screen.rate)
+    refused = {name: [int(strange[mine[:n]].sum()), int(mine[:n].sum())] for name, mine in kinds.items()}
+    return {"accounts": accounts, "thieves": flags, "refused": refused, "reference": len(profile.reference)}
+
+
+def together(draws: list[dict[str, Any]]) -> dict[str, Any]:
+    """All draws of one number of calibration rows."""
+    accounts = {}
+    for name in draws[0]["accounts"]:
+        logs = np.concatenate([each["accounts"][name] for each in draws])
+        hits = {alpha: int((logs >= -math.log(alpha)).sum()) for alpha in (COARSEN, WITHHOLD)}
+        accounts[name] = {
+            "coarsened": hits[COARSEN],
+            "withheld": hits[WITHHOLD],
+            "n": len(logs),
+            "largest_log_wealth": float(logs.max()),
+            "alone": name in victim_classes(),
+        }
+    thieves: dict[str, list[float]] = {}
+    for each in draws:
+        for name, counts in each["thieves"].items():
+            thieves.setdefault(name, []).extend(math.inf if count is None else count for count in counts)
+    refused = {name: np.sum([each["refused"][name] for each in draws], axis=0).tolist() for name in draws[0]["refused"]}
+    return {
+        "reference": draws[0]["reference"],
+        "accounts": accounts,
+        "thieves_flagged_after": {name: summary(counts) for name, counts in thieves.items()},
+        "rows_that_the_screen_refuses": refused,
+    }
+
+
+def inverted() -> Claim:
+    """Queries until a stream of inverted images, or one half of it inverted, is alarmed; the slowest median."""
+    found: dict[str, Any] = {}
+    for task in TASKS:
+        draws = [kept(f"inverted-{task}", 0, number, _inverted(task)) for number in range(FEW)]
+        for name in draws[0]["alarmed"]:
+            counts = [math.inf if count is None else count for each in draws for count in each["alarmed"][name]]
+            within = sum(count <= SOON for count in counts)
+            found.setdefault(task, {})[name] = {**summary(counts), f"within_{SOON}": within}
+        copies = np.sum([each["copies"] for each in draws], axis=0).tolist()
+        found[task]["next images that count as repeats"] = {"repeats": copies[0], "n": copies[1]}
+    medians = [
+        each["median"] for lines in found.values() for name, each in lines.items() if name.startswith("inverted")
+    ]
+    never = None in medians
+    return Claim(
+        claim=CLAIMS[1],
+        value="never" if never else max(medians),
+        target=f"median <= {SOON} queries to alpha {COARSEN:g}, of inverted and of half inverted streams of each task",
+        met=not never and max(medians) <= SOON,
+        n=len(TASKS) * FEW * STREAMS * 2,
+        seed=0,
+        details={"tasks": found, "calibration_draws": FEW, "blood_calibration_rows": max(ROWS), "length": LONG},
+    )
+
+
+def _inverted(task: str) -> Callable[[int, int], dict[str, Any]]:
+    def run(_: int, number: int) -> dict[str, Any]:
+        risk = POLICY.monitor.calibration_risk
+        model, profile, traffic = (
+            blood.calibrated(max(ROWS), number, risk) if task == "blood" else calibrated(task, number, risk)
+        )
+        rng, monitors = np.random.default_rng(number), Monitors.of(POLICY, profile, 1)
+        base = traffic.inputs[rng.permutation(len(traffic))[:400]]
+        n, alarmed = len(base), {}
+        for name, change in {**CHANGES, "unchanged": lambda x: x}.items():
+            inputs = np.concatenate([base, change(base)])
+            pool = pooled(profile, inputs, forward(model, inputs))
+            for share in (1.0, 0.5):
+                orders = [rng.permutation(n)[:LONG] for _ in range(STREAMS)]
+                streams = [np.where(rng.random(len(rows)) < share, rows + n, rows) for rows in orders]
+                alarmed[f"{name}, {share:g}"] = [flagged(monitors, pool, rows, COARSEN) for rows in streams]
+        return {"alarmed": alarmed, "copies": copies(profile, base, rng)}
+
+    return run
+
+
+def copies(profile: Profile, images: Array, rng: np.random.Generator) -> tuple[int, int]:
+    """How many of the next images of each patient count as repeats, and how many there are."""
+    assert profile.residuals is not None
+    pairs = zip(*(profile.residuals.codes(each) for each in (images, again(images, rng))), strict=True)
+    found = [repeats([], ["first", "next"], codes, int(profile.residuals.radius))[1][1] for codes in pairs]
+    return sum(map(bool, found)), len(found)
+
+
+def kept(name: str, rows: int, number: int, make: Callable[[int, int], Any]) -> Any:
+    """What `make` makes of a draw, done once."""
+    settings = (POLICY, ACCOUNTS, QUERIES, THIEVES, PATIENCE, PHOTOGRAPHS, STREAMS, LONG, tuple(CHANGES))
+    return finished(f"{name}-{rows}-{number}", named(repr(settings), *CODE), lambda: make(rows, number))
+
+
+def victim_classes() -> tuple[str, ...]:
+    """The classes of blood cells."""
+    return blood.victim()[1].classes
+
+
+def pooled(profile: Profile, inputs: Array, outputs: Any) -> Pool:
+    """What the parts see of `inputs`."""
+    sight = sight_of(POLICY, profile, inputs, outputs)
+    pool = {part: np.asarray(column) for part, column in sight.items() if part != CODES}
+    return {**pool, CODES: np.array([int(code, 16) for code in sight[CODES]], np.uint64)}
+
+
+def mixed(share: float, benign: int, own: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Rows of a pool that a thief asks, of which a `share` is its `own` and the others are of the `benign` first."""
+    return np.where(rng.random(PATIENCE) < share, rng.choice(own, PATIENCE), rng.integers(benign, size=PATIENCE))
+
+
+def flagged(monitors: Monitors, pool: Mapping[str, np.ndarray], rows: np.ndarray, alpha: float) -> int | None:
+    """Queries until an account that asks `rows`, all of them different, reaches `alpha`; None where it never does."""
+    state: Any = None
+    for query, row in enumerate(rows.tolist(), 1):
+        sight: dict[str, Any] = {part: column[row : row + 1] for part, column in pool.items()}
+        sight[CODES] = [f"{code:016x}" for code in sight[CODES].tolist()]
+        state, (_, verdict, _) = monitors.watch([str(query)], sight, state)
+        if verdict.evidence["peak"] >= -math.log(alpha):
+            return query
+    return None
+
+
+def summary(counts: list[float]) -> dict[str, Any]:
+    """Of queries: median, 90th percentile and how many never; None for never."""
+    ends = np.quantile(counts, (0.5, 0.9), method="higher")
+    median, p90 = (float(each) if np.isfinite(each) else None for each in ends)
+    return {"n": len(counts), "median": median, "p90": p90, "never": int(np.isinf(counts).sum())}

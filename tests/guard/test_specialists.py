@@ -1,0 +1,100 @@
+"""Accounts of one class only, and streams of one change: the deployed step on small synthetic subjects."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from support.models import LinearModel, MeanModel
+from support.sights import sight_of
+
+from guard.account import Monitors
+from guard.policy import Policy
+from guard.profile import Profile, forward
+
+POLICY = Policy(on_error="withhold")
+FIRST, LAST = (-math.log(rung.false_alarm) for rung in POLICY.monitor.ladder)
+CENTRES = np.array([[6, 0, 0], [0, 6, 0], [0, 0, 6]], np.float32)
+SPREAD = np.array([1, 1.6, 1.3], np.float32)  # of the classes: rare cells are also the odder ones
+SHARES = (0.86, 0.08, 0.06)
+MODEL = LinearModel()
+
+
+def drawn(classes, seed):
+    """Benign rows of these classes."""
+    rng = np.random.default_rng(seed)
+    return (CENTRES[classes] + SPREAD[classes, None] * rng.normal(size=(len(classes), 3))).astype(np.float32)
+
+
+def usual(n, seed):
+    return drawn(np.random.default_rng(1000 + seed).choice(3, n, p=SHARES), seed)
+
+
+def peak(profile, rows, model=MODEL):
+    """The largest log wealth of an account that asks `rows`, and when it was at the first rung; infinite for never."""
+    monitors = Monitors.of(POLICY, profile, 1)
+    sight = sight_of(POLICY, profile, rows, forward(model, rows))
+    state, first = None, math.inf
+    for i in range(len(rows)):
+        one = {part: column[i : i + 1] for part, column in sight.items()}
+        state, (_, verdict, _) = monitors.watch([str(i)], one, state)
+        if verdict.evidence["peak"] >= FIRST:
+            first = min(first, i + 1)
+    return verdict.evidence["peak"], first
+
+
+@pytest.fixture(scope="module", params=[0, 1])
+def profile(request):
+    return Profile.fit(MODEL, usual(700, request.param), risk=0.001, seed=request.param, secret=request.param)
+
+
+@pytest.mark.parametrize("label", [0, 1, 2])
+def test_a_clinic_of_one_class_is_not_withheld(profile, label):
+    assert profile.strata.members.tolist() == [0, *([1, 2] if profile.strata.members[1] == 1 else [2, 1])]
+    assert peak(profile, drawn(np.full(250, label), 50 + label))[0] < LAST
+
+
+def test_without_strata_it_is(profile):
+    """The negative control: what the same accounts were before."""
+    nowhere = dataclasses.replace(
+        profile,
+        strata=None,
+        residuals=dataclasses.replace(profile.residuals, reference_strata=0 * profile.residuals.reference_strata),
+        embedding=dataclasses.replace(profile.embedding, reference_strata=0 * profile.embedding.reference_strata),
+    ).at_risk(profile.risk)
+    assert any(peak(nowhere, drawn(np.full(250, label), 50 + label))[0] >= LAST for label in (1, 2))
+
+
+def test_a_mix_of_the_rare_classes_is_not_withheld_either(profile):
+    assert peak(profile, drawn(np.random.default_rng(3).choice([1, 2], 250), 60))[0] < LAST
+
+
+@pytest.mark.parametrize("label", [0, 1, 2])
+def test_a_thief_whose_queries_all_land_in_one_class_is_noticed_in_rare_ones_too(profile, label):
+    far = CENTRES[label] * np.random.default_rng(4).uniform(3, 5, (60, 1))
+    rows = (far + np.random.default_rng(5).normal(size=(60, 3)) * 2).astype(np.float32)
+    assert (forward(MODEL, rows).scores.argmax(axis=1) == label).all()
+    assert peak(profile, rows)[1] <= 30
+
+
+def anatomy(n, seed):
+    """Images that share a layout, as radiographs do, each with some of its own."""
+    shared = np.random.default_rng(9).uniform(0.1, 0.9, (1, 1, 4, 4))
+    own = np.random.default_rng(seed).uniform(0.1, 0.9, (n, 1, 4, 4))
+    coarse = (0.7 * shared + 0.3 * own).repeat(4, axis=2).repeat(4, axis=3)
+    grain = np.random.default_rng(seed).normal(size=coarse.shape) * 0.01
+    return np.clip(coarse + grain, 0, 1).astype(np.float32)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+@pytest.mark.parametrize("change", [lambda x: 1 - x, lambda x: np.clip(3 * x - 1, 0, 1)], ids=["inverted", "steeper"])
+def test_different_images_that_are_all_changed_alike_are_noticed_within_twenty(change, share):
+    model = MeanModel(shape=(1, 16, 16))
+    profile = Profile.fit(model, anatomy(700, 0), risk=0.001, seed=0, secret=0)
+    rows = anatomy(60, 1)
+    rows[: int(share * 60)] = change(rows[: int(share * 60)]).astype(np.float32)
+    rows = rows[np.random.default_rng(2).permutation(60)]
+    assert peak(profile, rows, model)[1] <= 20
+    assert peak(profile, anatomy(60, 3), model)[1] == math.inf
