@@ -128,7 +128,7 @@ def seal(bundle: BundlePath) -> None:
 
 
 def _note_trained_rows(splits: dict[str, Any], benign: Any, spec: Any) -> None:
-    """Say which calibration rows are also in train, where the file has one; the bounds need rows unseen by the model."""
+    """Say which calibration rows are also in train, where the file has one; the bounds need unseen ones."""
     from guard.data import conformed_split
     from guard.overlap import overlap
 
