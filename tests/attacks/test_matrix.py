@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from validation_fakes import SPEC, SPLITS, Linear, Scripted, deployment, rows
 
-from attacks.base import AttackResult
+from attacks.base import AttackResult, Attempt
 from attacks.clean import ACCOUNTS, measure, visits
 from attacks.finding import Status
 from attacks.matrix import validate
@@ -12,7 +12,7 @@ from attacks.samples import attack_data, conformed
 from attacks.target import guarded_oracle
 from guard.data import Split
 from guard.errors import MedwardError
-from guard.policy import Policy, ScreenPolicy
+from guard.policy import GatePolicy, Policy, ScreenPolicy
 from guard.profile import Profile
 from guard.stores import MemoryStore
 
@@ -124,6 +124,47 @@ def test_an_attack_that_cannot_run_is_inconclusive_not_a_crash(bundle, tmp_path)
     assert [finding.status for finding in report.findings] == [Status.INCONCLUSIVE] * 2
     assert "the guard answered nothing" in " ".join(report.findings[0].reasons)
     assert "no row" in report.findings[1].reasons[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Emptying(Scripted):
+    """It fools every row decided malignant and none decided benign, within one radius of two; behind the guard so many.
+
+    Rows are drawn so that malignant ones are few.
+    """
+
+    through: int = 0
+
+    def run(self, target, data, *, seed):
+        ill = np.flatnonzero(data.reference == 1)[:40]
+        rows = np.sort(np.r_[ill, np.flatnonzero(data.reference == 0)[:80]])
+        decided = data.reference[rows]
+        fooled = decided == 1
+        if target._profile is not None:
+            fooled = np.isin(rows, ill[: self.through])
+        none = np.zeros(len(rows), bool)
+        tries = tuple(
+            Attempt(radius=radius, fooled=each, noisy=none, decided=decided)
+            for radius, each in ((0.1, fooled), (0.5, none))
+        )
+        return AttackResult(outcome=fooled, baseline=none, attempts=tries)
+
+
+@pytest.mark.parametrize(
+    ("through", "status", "words"),
+    [
+        (0, Status.HELD, 'of class "malignant", which is emptied unguarded, at most'),
+        (16, Status.INCONCLUSIVE, 'on class "malignant" alone'),
+        (40, Status.BROKEN, 'every row of class "malignant" is decided otherwise'),
+    ],
+)
+def test_an_attack_that_empties_a_rare_class_is_judged_on_that_class(bundle, tmp_path, through, status, words):
+    policy = Policy(on_error="withhold", gate=GatePolicy(evasion_success=0.45))
+    (finding,) = run(replace(bundle, policy=policy), tmp_path, Emptying(through=through)).findings
+    assert finding.undefended.value == pytest.approx(1 / 3), "at its worst radius"
+    assert finding.judged_adaptive.high < 0.45, "within the bound on all rows"
+    assert finding.status is status, finding.reasons
+    assert words in " ".join(finding.reasons)
 
 
 @dataclass(frozen=True, kw_only=True)
