@@ -132,7 +132,7 @@ class Guard:
         sight, failed = self._sight(profile, inputs, outputs)
         try:
             scores = profile.strangeness(inputs, outputs)
-            p_values = strange(self.policy, profile, scores, strata_of(profile, outputs))
+            p_values = strange(self.policy, profile, scores)
             screened = self._screen(*self._screening(profile, scores, inputs, outputs))
             summary = self._summary(screened)
             sight = {**sight, STRANGE: p_values}
