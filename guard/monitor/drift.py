@@ -94,8 +94,9 @@ def events(parts: Sequence[Part]) -> tuple[Event, ...]:
             levels = list(zip(map(float, range(len(bounds))), bounds, part.bounds.tolist(), strict=True))
         elif isinstance(part, EProcess):
             levels = [
-                (level, level, max(drifted(level, part.contamination, part.ratio), *within))
-                for level, *within in zip(part.levels, part.levels, *part.rare, strict=True)
+                (level, level, max(drifted(level, part.contamination, part.ratio), *own))
+                for level, *within in zip(part.levels, *part.rare, strict=True)
+                for own in ([drifted(each, part.contamination, 1.0) for each in (level, *within)],)
             ]
         else:
             continue

@@ -93,7 +93,8 @@ def payoffs(
     """The factor of every bettor for a p-value of a stratum where levels are `within`, by default as they say."""
     bounds = [drifted(level, contamination, ratio) for level in levels]
     pays = [1 / bound if value <= level else 0.0 for level, bound in zip(levels, bounds, strict=True)]
-    costs = [max(1.0, each / bound) for each, bound in zip(within or bounds, bounds, strict=True)]
+    own = [drifted(level, contamination, 1.0) for level in within or levels]
+    costs = [max(1.0, each / bound) for each, bound in zip(own, bounds, strict=True)]
     factors = []
     for lean, stake in BETTORS:
         parts = [lean**j for j in range(len(levels))]
