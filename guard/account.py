@@ -28,7 +28,7 @@ RATIO = 3.0  # at drift 1 a kind of input may be 1 + RATIO times as frequent as 
 CODES, RECENT, DUPLICATES = "codes", "recent", "duplicates"
 
 Values = Mapping[str, Sequence[float]]
-"""Per part what it bet on, row by row: p-values, or cells."""
+"""Per part what it bet on, row by row: p-values, or cells; and where a profile has strata, those of the rows."""
 Seen = tuple[Action, Verdict, Values]
 """Of one account: the action that stood before, the verdict, and what was bet on."""
 Sight = Mapping[str, Any]
@@ -63,12 +63,12 @@ def look(source: str, profile: Profile, inputs: Array, outputs: Outputs) -> Sigh
         vectors, cells = profile.embedding.see(inputs, outputs)
         return {EMBEDDING: vectors, COVERAGE: cells}
     assert profile.probing is not None
-    return {PROBING: profile.probing.p_values(closeness(outputs.scores), strata_of(profile, outputs))}
+    return {PROBING: profile.probing.p_values(closeness(outputs.scores))}
 
 
-def strange(policy: Policy, profile: Profile, scores: Array, strata: Ints | None = None) -> Array:
+def strange(policy: Policy, profile: Profile, scores: Array) -> Array:
     """What *strange* bets on: p-values ``(n,)`` of strangeness ``(n,)``, of which drift may have made a part."""
-    return profile.thresholds.p_values(scores - OFFSET * policy.monitor.drift, strata)
+    return profile.thresholds.p_values(scores - OFFSET * policy.monitor.drift)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,14 +93,14 @@ class Monitors:
         alike = {**spread, "ratio": 1.0}
         screened = f"{profile.thresholds.fingerprint}:{OFFSET * policy.monitor.drift:g}"
         count = 1 if profile.strata is None else profile.strata.count
-        parts: list[Part] = [EProcess(name=STRANGE, levels=profile.thresholds.levels, calibration=screened, **alike)]
+        parts: list[Part] = [_betting(STRANGE, profile.thresholds.levels, profile.thresholds.rare, screened, alike)]
         watched: dict[str, SharedPerturbation] = {}
         if (residuals := profile.residuals) is not None and policy.monitor.shared:
             watched[SHARED] = watching(residuals, risks[SHARED], slack, count=count, radius=int(residuals.radius))
         if (embedding := profile.embedding) is not None:
             watched[EMBEDDING] = watching(embedding, risks[EMBEDDING], slack, count=count)
         for name, each in watched.items():
-            parts.append(EProcess(name=name, levels=each.levels, calibration=each.calibration, **alike))
+            parts.append(_betting(name, each.levels, (), each.calibration, alike))
         if embedding is not None:
             cells, strata = embedding.reference_cells, embedding.reference_strata
             rare = [cells[strata == stratum] for stratum in range(1, count)]
@@ -115,12 +115,13 @@ class Monitors:
                 )
             )
         if (margins := profile.probing) is not None:
-            parts.append(EProcess(name=PROBING, levels=margins.levels, calibration=margins.fingerprint, **spread))
+            parts.append(_betting(PROBING, margins.levels, margins.rare, margins.fingerprint, spread))
         total = sum(SHARES[part.name] for part in parts)
         combined = Combined(
             parts=tuple(parts),
             weights=tuple(SHARES[part.name] / total for part in parts),
             ladder=tuple((rung.false_alarm / depth, Action[rung.action.upper()]) for rung in policy.monitor.ladder),
+            strata=count,
         )
         return cls(combined=combined, watched=watched, radius=watched[SHARED].radius if SHARED in watched else 0)
 
@@ -131,6 +132,8 @@ class Monitors:
         state[RECENT], repeated = repeats(state.get(RECENT, []), digests, codes, self.radius)
         values: dict[str, list[float]] = {}
         strata = [int(each) for each in sight.get(STRATUM, [0] * len(digests))]
+        if STRATUM in sight:
+            values[STRATUM] = [*strata]
         for name in (part.name for part in self.combined.parts if part.name in sight):
             values[name] = list(map(float, sight[name])) if name not in self.watched else []
             if name in self.watched:
@@ -179,6 +182,14 @@ def watching(
         radius=radius,
         calibration=f"{fitted.fingerprint}:{risk:g}:{slack:g}",
     )
+
+
+Levels = tuple[float, ...]
+
+
+def _betting(name: str, levels: Levels, rare: tuple[Levels, ...], named: str, drift: Mapping[str, float]) -> EProcess:
+    contamination, ratio = drift["contamination"], drift["ratio"]
+    return EProcess(name=name, levels=levels, rare=rare, calibration=named, contamination=contamination, ratio=ratio)
 
 
 def _migrated(state: Any, name: str) -> dict[str, Any]:

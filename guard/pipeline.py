@@ -110,11 +110,10 @@ class Guard:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is not protected as the policy says, a sentence each: screens that are idle."""
-        found = [idle_screen(self.profile, self.policy.screen.rate)]
-        for site, profile in self.sites.items():
-            if idle := idle_screen(profile, self.policy.screen.rate):
-                found.append(f"site {site!r}: {idle}; until then the bundle's own screen judges its inputs")
-        return tuple(filter(None, found))
+        own = idle_screen(self.profile, self.policy.screen.rate)
+        instead = "" if own else "; until then the bundle's own screen judges its inputs"
+        idle = {site: idle_screen(profile, self.policy.screen.rate) for site, profile in self.sites.items()}
+        return (*filter(None, [own]), *(f"site {site!r}: {said}{instead}" for site, said in idle.items() if said))
 
     def reset(self, principal: Principal) -> None:
         """Forget what the monitors know of `principal` itself, after a person has looked into an alarm."""
@@ -152,7 +151,7 @@ class Guard:
         sight, failed = self._sight(profile, inputs, judged)
         try:
             scores = profile.strangeness(inputs, judged)
-            p_values = strange(self.policy, profile, scores, strata_of(profile, judged))
+            p_values = strange(self.policy, profile, scores)
             screened = self._screen(*self._screening(profile, scores, inputs, judged))
             summary = self._summary(screened)
             sight = {**sight, STRANGE: p_values}

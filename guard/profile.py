@@ -283,8 +283,8 @@ def idle_screen(profile: Profile, rate: float) -> str:
         return ""
     known, what = (profile.patients, "patients") if profile.patients else (profile.rows, "rows")
     wanted = math.ceil((1 - 1e-9) / rate) - 1
-    least = known
-    while least - fitting(least, max(profile.rows * least // known, 1)) < wanted:
+    least, each = max(known, 1), max(profile.rows, 1) / max(known, 1)
+    while least - fitting(least, round(least * each)) < wanted:
         least += 1
     return (
         f"the screen is idle: {known} calibration {what} leave {len(profile.reference)} for comparison, and refusing "

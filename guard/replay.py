@@ -11,6 +11,7 @@ from guard.account import Monitors, Values, fold, sources
 from guard.errors import IntegrityError, MedwardError
 from guard.monitor import Combined
 from guard.monitor.combine import STRANGE, CombinedState, Part
+from guard.monitor.strata import STRATUM
 from guard.names import by_folded, folded
 from guard.policy import Policy
 from guard.profile import Profile
@@ -164,7 +165,7 @@ def _claims(
             if any(each.startswith(f"error:account:{key}:") for each in verdicts):
                 continue
             verdict, values = verdicts[f"{monitor.name}:{key}"], record["bets"][key]
-            _check(where, parts, values, record)
+            _check(where, monitor.strata, parts, values, record)
             yield _Claim(
                 seq=record["seq"],
                 key=key,
@@ -197,10 +198,14 @@ def _keys(names: Sequence[str]) -> list[str]:
     return ["/".join(names[:depth]) for depth in range(1, len(names) + 1)]
 
 
-def _check(where: str, parts: Sequence[Part], values: Any, record: Mapping[str, Any]) -> None:
+def _check(where: str, strata: int, parts: Sequence[Part], values: Any, record: Mapping[str, Any]) -> None:
     """Refuse bets that no guard makes: other parts, another count, values that are not on the grid or of the input."""
-    if values.keys() != {part.name for part in parts}:
-        raise IntegrityError(f"{where}: bets by {sorted(values)}, needs them by {sorted(part.name for part in parts)}")
+    names = {part.name for part in parts} | ({STRATUM} if strata > 1 else set())
+    if values.keys() != names:
+        raise IntegrityError(f"{where}: bets by {sorted(values)}, needs them by {sorted(names)}")
+    own = values.get(STRATUM, [0] * len(record["inputs"]))
+    if len(own) != len(record["inputs"]) or any(each not in range(strata) for each in own):
+        raise IntegrityError(f"{where}: needs for each input which of {strata} strata it is of")
     for part in parts:
         column = values[part.name]
         if not column or len(column) != len(record["inputs"]):

@@ -19,6 +19,7 @@ from guard.account import DUPLICATES, Monitors
 from guard.errors import IntegrityError, MedwardError
 from guard.monitor import Combined
 from guard.monitor.drift import RISK, Event, Kind, Spread, count, events, limits, log_tail, read
+from guard.monitor.strata import STRATUM
 from guard.names import by_folded, folded
 from guard.policy import Policy
 from guard.profile import Profile
@@ -148,7 +149,9 @@ class _Organisation:
         monitor = self.monitors[depth]
         values = record.get("bets", {}).get(key, {})
         parts = {part.name: part for part in monitor.parts}
-        known = all(name in parts and all(map(parts[name].knows, column)) for name, column in values.items())
+        bets = {name: column for name, column in values.items() if name != STRATUM}
+        known = all(name in parts and all(map(parts[name].knows, column)) for name, column in bets.items())
+        known &= all(each in range(monitor.strata) for each in values.get(STRATUM, ()))
         if record["policy"] != self.policy.fingerprint or not known:
             self.left_out += rows
             return

@@ -26,6 +26,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict
 
+from guard.monitor.strata import STRATUM
 from guard.types import Action, Observation, Verdict
 
 STRANGE, SHARED, EMBEDDING, COVERAGE, PROBING = "strange", "shared", "embedding", "coverage", "probing"
@@ -51,8 +52,8 @@ class Part(Protocol):
         """The state before the first query; JSON."""
         ...
 
-    def step(self, state: Any, n: int, value: float) -> Any:
-        """The state after query number `n`, counted from 1, in which the part saw `value`."""
+    def step(self, state: Any, n: int, value: float, stratum: int = ...) -> Any:
+        """The state after query number `n`, counted from 1, in which the part saw `value` of `stratum`."""
         ...
 
     def log_e(self, state: Any) -> float:
@@ -75,11 +76,15 @@ class CombinedState(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Combined:
-    """The monitor. `ladder` holds (alpha, action), mild to strict; `weights` sum to 1, one for each of `parts`."""
+    """The monitor. `ladder` holds (alpha, action), mild to strict; `weights` sum to 1, one for each of `parts`.
+
+    Where there are several `strata`, an observation says which its input is of.
+    """
 
     parts: tuple[Part, ...]
     weights: tuple[float, ...]
     ladder: Rungs
+    strata: int = 1
     name: str = "e-process"
     calibration: str = field(init=False)
     """Names the calibration of all parts."""
@@ -102,10 +107,10 @@ class Combined:
 
     def step(self, state: CombinedState, observation: Observation) -> tuple[CombinedState, Verdict]:
         """Bet on one more query."""
-        n, parts = state["n"] + 1, dict(state["parts"])
+        n, parts, stratum = state["n"] + 1, dict(state["parts"]), int(observation.values.get(STRATUM, 0))
         for part in self.parts:
             if part.name in observation.values:
-                parts[part.name] = part.step(parts[part.name], n, observation.values[part.name])
+                parts[part.name] = part.step(parts[part.name], n, observation.values[part.name], stratum)
         verdict = self.verdict(CombinedState(calibration=state["calibration"], n=n, peak=state["peak"], parts=parts))
         peak = verdict.evidence["peak"]
         return CombinedState(calibration=state["calibration"], n=n, peak=peak, parts=parts), verdict

@@ -131,8 +131,8 @@ class Coverage:
         """An account that has asked nothing."""
         return CoverageState(wealth="", n=0, shares=_packed(np.zeros(len(self.counts))))
 
-    def step(self, state: CoverageState, n: int, value: float) -> CoverageState:
-        """Bet on query number `n`, in cell `value` or `REPEATED`, then learn it."""
+    def step(self, state: CoverageState, n: int, value: float, stratum: int = 0) -> CoverageState:  # noqa: ARG002
+        """Bet on query number `n`, in cell `value` or `REPEATED`, then learn it; the bounds hold in every stratum."""
         cell, shares, known = int(value), _unpacked(state["shares"]), min(state["n"], LENGTH)
         pays, least = bet(forecasts(shares, known, usual(self.counts)), self.bounds)
         factors = least if cell == REPEATED else pays[:, cell]

@@ -93,7 +93,11 @@ def events(parts: Sequence[Part]) -> tuple[Event, ...]:
             bounds = upper_bounds(part.counts, part.risk).tolist()
             levels = list(zip(map(float, range(len(bounds))), bounds, part.bounds.tolist(), strict=True))
         elif isinstance(part, EProcess):
-            levels = [(level, level, drifted(level, part.contamination, part.ratio)) for level in part.levels]
+            levels = [
+                (level, level, max(drifted(level, part.contamination, part.ratio), *own))
+                for level, *within in zip(part.levels, *part.rare, strict=True)
+                for own in ([drifted(each, part.contamination, 1.0) for each in (level, *within)],)
+            ]
         else:
             continue
         for at, level, allowed in levels:

@@ -14,6 +14,14 @@ Drift. With `contamination` eps a share eps of an account's queries may be anyth
 kind of input may be k times as frequent as in the calibration data. Then P(p <= tau) <= (1 - eps) k tau + eps, and the
 bet is made, and paid, at that level.
 
+Rare classes. In a stratum (`guard.monitor.strata`) where the event p <= tau_j may be as likely as l_j > tau_j, a bettor
+stakes l_j / tau_j times as much on it for the same pay-off,
+
+    1 - w sum_j v_j max(1, l_j / tau_j) + w sum_j v_j 1[p <= tau_j] / tau_j,
+
+with a smaller w where the stakes would come to more than `WHOLE`. That is nowhere more than the factor above, so every
+bound stands, and its mean is at most 1 given the stratum too: a clinic of that class earns nothing by being one.
+
 Late onset. An account that behaves for long and then turns bad would by then have lost the bettors' stakes. So each
 bettor spreads its capital over starting times: the part w_t = 1 / (t (t + 1)) is first bet at query t; these sum to 1.
 With b_t the factor of query t, what has been bet by query n is worth
@@ -40,6 +48,7 @@ from functools import lru_cache
 
 BETTORS = ((0.5, 0.015), (0.5, 0.05), (0.5, 0.2), (2.0, 0.1), (2.0, 0.3))
 """Of each how its stake grows from one level to the next larger one, and the stake."""
+WHOLE = 0.9  # of a bettor's capital, staked on one query at most
 CAP = 1e30  # of a wealth
 DOWN = 1 - 2**-23  # so that rounding to 32 bits never rounds up
 
@@ -78,14 +87,21 @@ def log_mean(text: str) -> float:
 
 
 @lru_cache(1024)
-def payoffs(value: float, levels: tuple[float, ...], contamination: float, ratio: float) -> tuple[float, ...]:
-    """The factor of every bettor for a p-value."""
-    pays = [1 / drifted(level, contamination, ratio) if value <= level else 0.0 for level in levels]
+def payoffs(
+    value: float, levels: tuple[float, ...], contamination: float, ratio: float, within: tuple[float, ...] = ()
+) -> tuple[float, ...]:
+    """The factor of every bettor for a p-value of a stratum where levels are `within`, by default as they say."""
+    bounds = [drifted(level, contamination, ratio) for level in levels]
+    pays = [1 / bound if value <= level else 0.0 for level, bound in zip(levels, bounds, strict=True)]
+    own = [drifted(level, contamination, 1.0) for level in within or levels]
+    costs = [max(1.0, each / bound) for each, bound in zip(own, bounds, strict=True)]
     factors = []
     for lean, stake in BETTORS:
         parts = [lean**j for j in range(len(levels))]
         paid = sum(part * each for part, each in zip(parts, pays, strict=True)) / sum(parts)
-        factors.append(1 - stake + stake * paid)
+        cost = sum(part * each for part, each in zip(parts, costs, strict=True)) / sum(parts)
+        stake = min(stake, WHOLE / cost)
+        factors.append(1 - stake * cost + stake * paid)
     return tuple(factors)
 
 
@@ -93,12 +109,13 @@ def payoffs(value: float, levels: tuple[float, ...], contamination: float, ratio
 class EProcess:
     """A part of `Combined` that bets on p-values on the grid `levels`; `calibration` names where they come from.
 
-    Its state is the wealth of each bettor. A p-value of 1 is unremarkable; that, too, is bet on, for what is left
-    without the unremarkable would be strange too often.
+    `rare` are what the levels are within the strata 1, 2, ... Its state is the wealth of each bettor. A p-value of 1 is
+    unremarkable; that, too, is bet on, for what is left without the unremarkable would be strange too often.
     """
 
     name: str
     levels: tuple[float, ...]
+    rare: tuple[tuple[float, ...], ...] = ()
     calibration: str = ""
     contamination: float = 0.0
     ratio: float = 1.0
@@ -107,9 +124,14 @@ class EProcess:
         """Nothing was bet."""
         return ""
 
-    def step(self, state: str, n: int, value: float) -> str:
-        """Bet on the p-value `value` of query number `n`."""
-        return packed(late(unpacked(state), n, payoffs(value, self.levels, self.contamination, self.ratio)))
+    def step(self, state: str, n: int, value: float, stratum: int = 0) -> str:
+        """Bet on the p-value `value` of query number `n`, an input of `stratum`."""
+        return packed(late(unpacked(state), n, self.factors(value, stratum)))
+
+    def factors(self, value: float, stratum: int) -> tuple[float, ...]:
+        """What a p-value makes of each bettor's wealth."""
+        within = self.rare[stratum - 1] if stratum and self.rare else ()
+        return payoffs(value, self.levels, self.contamination, self.ratio, within)
 
     def log_e(self, state: str) -> float:
         """Log wealth of the bettors together."""

@@ -30,7 +30,7 @@ MOST = 0.2  # the largest level
 STEPS = (1.0, 2.0, 4.0, 8.0)
 LEVEL_DECIMALS = 4
 CAUTION = 1.5  # a level within a rare class is held to that much less
-LARGEST = 0.25  # level within a class that is added for the class where there is none as large
+LARGEST = 0.25  # level within a class that its rows must be able to bound
 
 
 def grid_for(n: int, risk: float, steps: tuple[float, ...] = STEPS, most: float = MOST) -> tuple[float, ...]:
@@ -78,7 +78,7 @@ class Thresholds:
     """Score thresholds, one per usable grid level, strictest (smallest tau) first.
 
     `levels (J,)` ascending, `cuts (J,)` non-increasing. With probability >= 1 - `risk` over the calibration draw,
-    P(score > cuts[j]) <= levels[j] for every j. `rare` are the cuts, no lower, in the strata 1, 2, ... of a profile.
+    P(score > cuts[j]) <= levels[j] for every j. `rare` are what the levels are in the strata 1, 2, ...
     """
 
     levels: tuple[float, ...]
@@ -113,16 +113,18 @@ class Thresholds:
 
     @classmethod
     def stratified(cls, scores: Array, strata: Ints, count: int, *, risk: float) -> Thresholds:
-        """`calibrate`, and raise the cuts of the `count` `strata (n,)` of benign `scores (n,)` to what their rows ask.
+        """`calibrate`, and in each of the `count` `strata (n,)` of benign `scores (n,)` how likely a cut is exceeded.
 
-        Stratum 0 has the cuts of all rows. A level is added where the others are too small for the rarest stratum.
+        That is c (h + 1) / (m + 1) where h of its m rows exceed it and c is `CAUTION`: on average over calibration
+        draws a benign input of the stratum exceeds it 1 / c as often.
         """
         own = [scores[strata == stratum] for stratum in range(1, count)]
-        grid = grid_for(len(scores), risk)
-        least = math.ceil(CAUTION / (1 + min(map(len, own))) * 10**LEVEL_DECIMALS) / 10**LEVEL_DECIMALS
-        found = cls.calibrate(scores, risk=risk, grid=(*grid, least) if grid and grid[-1] < least else grid)
-        pairs = list(zip(found.levels, found.cuts, strict=True))
-        return replace(found, rare=tuple(tuple(raised(cut, each, level) for level, cut in pairs) for each in own))
+        found = cls.calibrate(scores, risk=risk)
+        rare = tuple(
+            tuple(min(1.0, CAUTION * (int((each > cut).sum()) + 1) / (len(each) + 1)) for cut in found.cuts)
+            for each in own
+        )
+        return replace(found, rare=rare)
 
     @property
     def fingerprint(self) -> str:
@@ -130,10 +132,9 @@ class Thresholds:
         what = (self.levels, self.cuts, *([self.rare] if self.rare else []))
         return hashlib.blake2b(repr(what).encode(), digest_size=6).hexdigest()
 
-    def p_values(self, scores: Array, strata: Ints | None = None) -> Array:
-        """Map scores ``(n,)`` of `strata (n,)`, 0 by default, to p-values on the grid; NaN is as strange as can be."""
-        p, scores = np.ones(len(scores)), np.asarray(scores, np.float64)
-        cuts = np.array([self.cuts, *self.rare])[0 if strata is None else strata].reshape(-1, len(self.cuts))
-        for level, cut in zip(reversed(self.levels), reversed(cuts.T), strict=True):
-            p[~(scores <= cut)] = level
+    def p_values(self, scores: Array) -> Array:
+        """Map scores ``(n,)`` to p-values on the grid; NaN is as strange as can be."""
+        p = np.ones(len(scores))
+        for level, cut in zip(reversed(self.levels), reversed(self.cuts), strict=True):
+            p[~(np.asarray(scores, np.float64) <= cut)] = level
         return p

@@ -36,7 +36,7 @@ CLAIMS = ("specialist_accounts_withheld", "inverted_streams_alarmed")
 POLICY = Policy(on_error="withhold")
 COARSEN, WITHHOLD = (rung.false_alarm for rung in POLICY.monitor.ladder)
 ALPHA = 1e-3  # for thieves
-ROWS, DRAWS = (200, 500, 1000), 10
+ROWS, DRAWS = (200, 500, 1000), 6
 ACCOUNTS, QUERIES = 4, 400  # of each kind and draw
 THIEVES, PATIENCE, PHOTOGRAPHS = 2, 1500, 1000
 MOST, SOON = 0.05, 20
@@ -61,9 +61,9 @@ def measure() -> Iterator[Claim]:
 
 def specialists() -> Claim:
     """The share of laboratories of one class that are ever withheld, where it is largest."""
-    found = {
-        rows: together([kept("specialists", rows, number, _specialists) for number in range(DRAWS)]) for rows in ROWS
-    }
+    turns = [(number, rows) for number in range(DRAWS) for rows in ROWS]  # so that a run that was stopped has all sizes
+    draws = {turn: kept("specialists", turn[1], turn[0], _specialists) for turn in turns}
+    found = {rows: together([draws[number, rows] for number in range(DRAWS)]) for rows in ROWS}
     alone = [each for row in found.values() for each in row["accounts"].values() if each["alone"]]
     worst = max(alone, key=lambda each: each["withheld"] / each["n"])
     return Claim(

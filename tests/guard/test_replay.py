@@ -52,6 +52,7 @@ class FirstColumnProfile:
     strata: None = None
     embedding: Embedding = EMBEDDING
     probing: Thresholds = PROBING
+    rare: tuple[()] = ()
 
     @property
     def thresholds(self):
@@ -60,7 +61,7 @@ class FirstColumnProfile:
     def strangeness(self, inputs, outputs):
         return inputs[:, 0]
 
-    def p_values(self, scores, strata):
+    def p_values(self, scores):
         return np.array([min([tau for tau, cut in CUTS.items() if s >= cut], default=1.0) for s in scores])
 
     def screen_cut(self, rate):

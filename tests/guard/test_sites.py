@@ -154,8 +154,8 @@ def test_a_site_too_small_for_a_screen_is_screened_by_the_bundle_s(make_guard, w
     guard = make_guard(POLICY, sites={"ward": ward})
     for asker in ("ward", "hospital"):
         levels = [
-            guard.answer(Query(principal=(asker, f"key-{i}"), inputs=rows(1, seed=i, shift=shift))).levels
-            for shift in (0.0, 30.0)
+            guard.answer(Query(principal=(asker, f"key-{i}"), inputs=rows(1, seed=i) / 2 + shift)).levels
+            for shift in np.float32([0, 30])
             for i in range(5)
         ]
         assert levels == [(Level.ROUNDED,)] * 5 + [(Level.WITHHELD,)] * 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -11,8 +12,14 @@ from support.models import LinearModel, MeanModel
 from support.sights import sight_of
 
 from guard.account import Monitors
+from guard.errors import IntegrityError
+from guard.monitor.strata import STRATUM
+from guard.pipeline import Guard
 from guard.policy import Policy
 from guard.profile import Profile, forward
+from guard.replay import replay
+from guard.types import Query
+from integrations.drift import drift_reports
 
 POLICY = Policy(on_error="withhold")
 FIRST, LAST = (-math.log(rung.false_alarm) for rung in POLICY.monitor.ladder)
@@ -98,3 +105,45 @@ def test_different_images_that_are_all_changed_alike_are_noticed_within_twenty(c
     rows = rows[np.random.default_rng(2).permutation(60)]
     assert peak(profile, rows, model)[1] <= 20
     assert peak(profile, anatomy(60, 3), model)[1] == math.inf
+
+
+class Records(list):
+    """An audit sink in memory, numbered as the log would."""
+
+    def append(self, record):
+        super().append({**json.loads(json.dumps(record)), "seq": len(self) + 1, "time": "2026-01-31T08:00:00+00:00"})
+
+
+@pytest.fixture(scope="module")
+def records(profile):
+    found = Records()
+    guard = Guard(model=MODEL, policy=POLICY, profile=profile, audit=found)
+    for row in usual(60, 7):
+        guard.answer(Query(principal=("clinic", "key"), inputs=row[None]))
+    return found
+
+
+def test_a_log_of_rare_classes_replays_and_its_strata_cannot_change(profile, records):
+    assert replay(records, [POLICY], profile).verdicts == 120
+    strata = [record["bets"]["clinic"][STRATUM][0] for record in records]
+    assert set(strata) == {0, 1, 2}
+    hit = next(i for i, stratum in enumerate(strata) if stratum)
+    for wrong in ([0], [3], [], None):
+        changed = json.loads(json.dumps(records))
+        for values in changed[hit]["bets"].values():
+            values.pop(STRATUM) if wrong is None else values.update({STRATUM: wrong})
+        with pytest.raises(IntegrityError, match=f"record {hit + 1}: "):
+            replay(changed, [POLICY], profile)
+
+
+def test_a_drift_report_reads_such_a_log_and_a_clinic_of_one_class_is_nothing_to_report(profile, records):
+    (report,) = drift_reports(records, POLICY, profile)
+    assert (report.queries, report.left_out) == (60, 0)
+    found = Records()
+    guard = Guard(model=MODEL, policy=POLICY, profile=profile, audit=found)
+    for i, label in enumerate((0, 0, 1)):
+        for row in drawn(np.full(150, label), 80 + i):
+            guard.answer(Query(principal=("hospital", f"key-{i}"), inputs=row[None]))
+    (report,) = drift_reports(found, POLICY, profile)
+    assert "strange" not in report.moved
+    assert report.alarms == {}

@@ -208,10 +208,11 @@ def test_a_site_gets_a_calibration_of_its_own_and_is_served_by_it(medward):
     found = {}
     with TestClient(load_app(Path("bundle"), state=Path("state"))) as client:
         for site, token in tokens.items():
-            rows = np.load("clinic.npz")["inputs"][:40]
+            rows = np.load("ample.npz")["inputs"][:40]
             reply = client.post("/v1/predict", json={"inputs": rows.tolist()}, headers={"X-API-Key": token})
-            found[site] = set(reply.raise_for_status().json()["levels"])
-    assert found == {"clinic": {"rounded"}, "ward": {"withheld"}}
+            found[site] = reply.raise_for_status().json()["levels"].count("withheld")
+    assert found["clinic"] < 4  # the screen's rate is 1 %
+    assert found["ward"] == 40
 
     replaced = medward("calibrate", "bundle", "benign.npz", "--site", "clinic")[1]
     assert "clinic: calibrated on 300 benign rows" in replaced

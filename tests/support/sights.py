@@ -15,7 +15,7 @@ from guard.types import Array, Outputs
 def sight_of(policy: Policy, profile: Profile, inputs: Array, outputs: Outputs) -> dict[str, Any]:
     """By part, row by row, as the guard looks at a batch."""
     strata = strata_of(profile, outputs)
-    sight: dict[str, Any] = {STRANGE: strange(policy, profile, profile.strangeness(inputs, outputs), strata)}
+    sight: dict[str, Any] = {STRANGE: strange(policy, profile, profile.strangeness(inputs, outputs))}
     if strata is not None:
         sight[STRATUM] = strata
     for source in sources(policy, profile):

@@ -16,7 +16,7 @@ from guard.account import CODES, Monitors
 from guard.monitor import Coverage, EProcess, SharedPerturbation
 from guard.monitor.combine import COVERAGE, SHARED, STRANGE
 from guard.monitor.coverage import LENGTH, SMOOTHING, bet, usual
-from guard.monitor.eprocess import CAP, DOWN, payoffs
+from guard.monitor.eprocess import CAP, DOWN
 from guard.monitor.series import MEMORY, NEAR
 from guard.monitor.shared import (
     CHAINS,
@@ -54,7 +54,7 @@ def peaks(monitors: Monitors, pool: Pool, rows: np.ndarray) -> np.ndarray:
             if part.name in watched:
                 value = watched[part.name].step(value, codes if part.name == SHARED else None, strata[row])
             ignored = exact if part.name == SHARED else exact | near
-            wealth += weight * bettors[part.name].step(n, value, ignored)
+            wealth += weight * bettors[part.name].step(n, value, ignored, strata[row])
         most = np.maximum(most, np.log(wealth))
     return most
 
@@ -77,13 +77,14 @@ class _Bets:
     wealth: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        drift = self.part.contamination, self.part.ratio
-        self.table = np.array([payoffs(value, self.part.levels, *drift) for value in (*self.part.levels, 1.0)])
-        self.wealth = np.zeros((self.accounts, self.table.shape[1]))
+        values = (*self.part.levels, 1.0)
+        strata = range(1 + len(self.part.rare))
+        self.table = np.array([[self.part.factors(value, stratum) for value in values] for stratum in strata])
+        self.wealth = np.zeros((self.accounts, self.table.shape[2]))
 
-    def step(self, n: int, value: np.ndarray, ignored: np.ndarray) -> np.ndarray:
+    def step(self, n: int, value: np.ndarray, ignored: np.ndarray, stratum: np.ndarray) -> np.ndarray:
         which = np.searchsorted((*self.part.levels, 1.0), np.where(ignored, 1.0, value))
-        self.wealth = _late(self.wealth, n, self.table[which])
+        self.wealth = _late(self.wealth, n, self.table[stratum if self.part.rare else 0, which])
         return self.wealth.mean(axis=1)
 
 
@@ -102,7 +103,7 @@ class _Cells:
         self.shares = np.zeros((self.accounts, len(self.part.counts)))
         self.known = np.zeros(self.accounts, np.int64)
 
-    def step(self, n: int, value: np.ndarray, ignored: np.ndarray) -> np.ndarray:
+    def step(self, n: int, value: np.ndarray, ignored: np.ndarray, stratum: np.ndarray) -> np.ndarray:
         total = self.shares.sum(axis=1, keepdims=True)
         shares = self.shares / np.where(total > 0, total, 1)
         known = np.minimum(self.known, LENGTH)[:, None, None]

@@ -1,4 +1,4 @@
-"""Rare classes: which are judged on their own, and that being so judged only ever raises a p-value."""
+"""Rare classes: which are judged on their own, and that being so judged only ever lowers what a query pays."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.monitor import Coverage, SharedPerturbation, Sighting
+from guard.monitor import Coverage, EProcess, SharedPerturbation, Sighting
 from guard.monitor.coverage import upper_bounds
 from guard.monitor.strata import RARE, Strata, decided
 from guard.screen.conformal import CAUTION, LARGEST, Thresholds, rank_within
@@ -49,33 +49,42 @@ def test_the_class_of_a_row_is_the_model_s_decision():
 
 
 @given(st.integers(0, 99), st.integers(5, 60))
-def test_a_stratum_only_raises_p_values_and_always_has_some(seed, rare):
+def test_a_bet_pays_no_more_within_a_stratum_and_never_costs_all(seed, rare):
     rng = np.random.default_rng(seed)
     known, strata = rng.normal(size=400) + (np.arange(400) < rare), (np.arange(400) < rare).astype(int)
-    judged = Thresholds.stratified(known, strata, 2, risk=0.001)
-    plain = Thresholds(judged.levels, judged.cuts, 0.001, 400)
-    scores = rng.normal(size=50) * 3
-    own = judged.p_values(scores, np.ones(50, int))
-    assert (own >= plain.p_values(scores)).all()
-    assert (judged.p_values(scores, np.zeros(50, int)) == plain.p_values(scores)).all()
-    assert set(own) <= {*plain.levels, 1.0}
-    assert judged.p_values(np.full(1, 99.0), np.ones(1, int))[0] <= LARGEST
+    found = Thresholds.stratified(known, strata, 2, risk=0.001)
+    part = EProcess(name="p", levels=found.levels, rare=found.rare)
+    for value in (*found.levels, 1.0):
+        own, plain = np.array(part.factors(value, 1)), np.array(part.factors(value, 0))
+        assert (own <= plain + 1e-12).all()
+        assert (own > 0.09).all()
+    assert max(part.factors(found.levels[0], 1)) > 1.1, "and strange inputs of the class are evidence still"
 
 
-def test_within_a_class_a_level_holds_on_average_over_calibration_draws_and_without_strata_it_does_not():
-    """The rare class is stranger than the others; none of the three levels may be hit more often than it says."""
-    own, bare, levels = [], [], ()
+@given(st.lists(st.floats(0.001, 1), min_size=3, max_size=3).map(sorted), st.floats(1, 4))
+def test_who_hits_every_level_as_often_as_the_class_does_earns_nothing(within, ratio):
+    levels = (0.01, 0.02, 0.04)
+    part = EProcess(name="p", levels=levels, rare=(tuple(within),), ratio=ratio)
+    chances = np.diff([0.0, *np.maximum(within, np.array(levels) * ratio), 1.0])
+    mean = sum(
+        max(chance, 0) * np.array(part.factors(value, 1)) for chance, value in zip(chances, (*levels, 1.0), strict=True)
+    )
+    assert chances.min() < 0 or (mean <= 1 + 1e-9).all()
+
+
+def test_within_a_class_a_level_holds_on_average_over_calibration_draws_and_that_of_all_rows_does_not():
+    """The rare class is stranger than the others."""
+    hits, within, levels = [], [], ()
     for seed in range(300):
         rng = np.random.default_rng(seed)
         strata = (np.arange(400) < 32).astype(int)
-        known, fresh = rng.normal(size=400) + 2 * strata, rng.normal(size=100) + 2
-        plain = Thresholds.calibrate(known, risk=0.001)
-        levels = plain.levels
-        judged = Thresholds.stratified(known, strata, 2, risk=0.001).p_values(fresh, np.ones(100, int))
-        own.append([(judged <= level).mean() for level in levels])
-        bare.append([(plain.p_values(fresh) <= level).mean() for level in levels])
-    assert (np.mean(own, axis=0) <= np.array(levels) / CAUTION * 1.1).all()
-    assert (np.mean(bare, axis=0) > np.array(levels)).any()
+        known, fresh = rng.normal(size=400) + 2 * strata, rng.normal(size=200) + 2
+        found = Thresholds.stratified(known, strata, 2, risk=0.001)
+        levels = found.levels
+        hits.append([(fresh > cut).mean() for cut in found.cuts])
+        within.append(found.rare[0])
+    assert (np.mean(hits, axis=0) <= np.mean(within, axis=0) / CAUTION * 1.1).all()
+    assert (np.mean(hits, axis=0) > np.array(levels)).all()
 
 
 def test_a_direction_that_is_a_rare_class_s_own_is_no_evidence_against_it():

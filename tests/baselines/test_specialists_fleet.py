@@ -1,0 +1,29 @@
+"""The fleet's arithmetic is the deployed step's, where classes are rare too."""
+
+from __future__ import annotations
+
+import numpy as np
+import specialists as bench
+import stealing_benign
+from support.models import LinearModel
+
+from guard.account import CODES, Monitors
+from guard.profile import Profile, forward
+
+
+def test_the_fleet_agrees_with_the_deployed_step_on_rare_classes():
+    rng = np.random.default_rng(0)
+    labels = rng.choice(3, 500, p=[0.84, 0.09, 0.07])
+    rows = (6 * np.eye(3)[labels] + rng.normal(size=(500, 3)) * (1 + 0.5 * labels[:, None])).astype(np.float32)
+    profile = Profile.fit(LinearModel(), rows[:400], risk=0.001, secret=0)
+    assert profile.strata is not None
+    sight = {**bench.sight_of(bench.POLICY, profile, rows, forward(LinearModel(), rows)), CODES: ["0"] * 500}
+    pool = {**{part: np.asarray(column) for part, column in sight.items()}, CODES: np.arange(500).astype(np.uint64)}
+    pool[CODES] = pool[CODES] * np.uint64(0x9E3779B97F4A7C15)
+    scene = stealing_benign.Draw(Monitors.of(bench.POLICY, profile, 1), pool, labels, 240)
+    asked = np.stack([rng.permutation(500)[:120], rng.permutation(np.flatnonzero(labels))[:60].repeat(2)])
+    assert stealing_benign.agree(scene, asked) == 2
+
+
+def test_summaries_say_never_where_it_is_never():
+    assert bench.summary([3, 5, np.inf]) == {"n": 3, "median": 5, "p90": None, "never": 1}
