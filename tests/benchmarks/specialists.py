@@ -36,13 +36,13 @@ CLAIMS = ("specialist_accounts_withheld", "inverted_streams_alarmed")
 POLICY = Policy(on_error="withhold")
 COARSEN, WITHHOLD = (rung.false_alarm for rung in POLICY.monitor.ladder)
 ALPHA = 1e-3  # for thieves
-ROWS, DRAWS = (200, 500, 1000), 6
+ROWS, DRAWS = (200, 500, 1000), 10
 ACCOUNTS, QUERIES = 4, 400  # of each kind and draw
 THIEVES, PATIENCE, PHOTOGRAPHS = 2, 1500, 1000
 MOST, SOON = 0.05, 20
 BEFORE = Path(__file__).with_name("specialists_before.json")
 """What `specialists` found at commit b5618f6."""
-STREAMS, LONG, FEW = 10, 100, 3  # streams of each kind and draw, their length, draws
+STREAMS, LONG, FEW = 10, 100, 2  # streams of each kind and draw, their length, draws
 TASKS = ("nih-cxr", "pneumoniamnist", "blood")
 CHANGES: dict[str, Callable[[Array], Array]] = {
     "inverted": lambda x: 1 - x,

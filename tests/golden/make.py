@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from starlette.testclient import TestClient
 
 HERE = Path(__file__).parent
-ATTACKS = ("uap", "pgd", "knockoff-hard", "membership-loss")
+ATTACKS = ("uap", "knockoff-hard", "membership-loss")
 SALT = b"golden"
 
 
