@@ -31,7 +31,7 @@ def rows(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def findings(bundle: Any) -> str:
-    """What validating the bundle finds, without the pictures."""
+    """What validating the bundle finds, without the pictures and what a clock measured."""
     from attacks.suite import validate_bundle
     from guard.data import Split
 
@@ -40,7 +40,8 @@ def findings(bundle: Any) -> str:
     }
     with TemporaryDirectory() as folder:
         report = validate_bundle(bundle, splits, Path(folder), names=ATTACKS, seed=3, progress=False)
-    found = [finding.model_dump(mode="json", exclude={"images"}) for finding in report.findings]
+    unlike = {"images": True, "clean_cost": {"latency_ratio"}}
+    found = [finding.model_dump(mode="json", exclude=unlike) for finding in report.findings]
     return json.dumps(_rounded(found), indent=1, sort_keys=True) + "\n"
 
 
@@ -86,8 +87,11 @@ def _plain(scores: np.ndarray) -> list[list[float | None]]:
     return [[None if np.isnan(each) else float(each) for each in row] for row in scores]
 
 
-def _without_id(answer: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in answer.items() if name != "id"}
+def _without_id(value: Any) -> Any:
+    """JSON without the identifiers that every answer has of its own."""
+    if isinstance(value, dict):
+        return {name: _without_id(each) for name, each in value.items() if name not in ("id", "answer")}
+    return [_without_id(each) for each in value] if isinstance(value, list) else value
 
 
 def _rounded(value: Any) -> Any:
