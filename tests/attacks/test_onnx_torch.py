@@ -190,7 +190,7 @@ def plain_cnn():
 def test_a_protected_cnn_is_attacked_as_the_file_that_is_served_at_any_batch_size(tmp_path):
     images = np.random.default_rng(0).random((5, 1, 8, 8), np.float32)
     spec = ModelSpec(name="m", modality="image", shape=(1, 8, 8), classes=("a", "b", "c"), output="logits")
-    models.wrap(plain_cnn(), spec=spec, sample=images).export(tmp_path)
+    models.wrap(plain_cnn(), spec=spec, sample=images, task="classification").export(tmp_path)
     file = str(tmp_path / "model.onnx")
     network, reason = white_box(file, served(file), images)
     assert reason == ""

@@ -27,8 +27,9 @@ from attacks.matrix import validate
 from attacks.onnx_torch import white_box
 from attacks.target import Target, open_oracle
 from guard.bundle import Bundle
-from guard.data import Split, image_batch
+from guard.data import Split
 from guard.pipeline import Guard
+from guard.pixels import image_batch
 from guard.policy import Policy
 from guard.protect import protect
 from guard.types import Action, Array, Ints, Level, ModelSpec, Query

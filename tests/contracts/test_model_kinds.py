@@ -7,6 +7,7 @@ from support.model_kinds import KINDS, attacked, tried
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("name", KINDS)
 def test_a_kind_is_served_as_it_decides_or_refused_by_name(name, tmp_path):
     assert tried(KINDS[name], tmp_path) == ("refused" if KINDS[name].refused else "served")

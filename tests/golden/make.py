@@ -61,7 +61,7 @@ def schemas(folder: Path) -> str:
                 "predict": _without_id(client.post("/v1/predict", json={"inputs": one}).json()),
                 "infer": _without_id(client.post("/v2/models/golden/infer", json={"inputs": [tensor]}).json()),
                 "model": client.get("/v2/models/golden").json(),
-                "refused": client.post("/v1/predict", json={"inputs": [[1, 2]]}).json(),
+                "refused": _without_id(client.post("/v1/predict", json={"inputs": [[1, 2]]}).json()),
             }
     return json.dumps(_rounded(said), indent=1, sort_keys=True) + "\n"
 
@@ -90,7 +90,7 @@ def _plain(scores: np.ndarray) -> list[list[float | None]]:
 def _without_id(value: Any) -> Any:
     """JSON without the identifiers that every answer has of its own."""
     if isinstance(value, dict):
-        return {name: _without_id(each) for name, each in value.items() if name not in ("id", "answer")}
+        return {name: _without_id(each) for name, each in value.items() if name not in ("id", "answer", "instance")}
     return [_without_id(each) for each in value] if isinstance(value, list) else value
 
 

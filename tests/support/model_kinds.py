@@ -319,6 +319,9 @@ class Volume(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.head = nn.Linear(1, 2)
+        with torch.no_grad():  # scores of an untrained net would all lie in [0, 1], as sigmoids do
+            self.head.weight[:] = torch.tensor([[-40.0], [40.0]])
+            self.head.bias[:] = torch.tensor([20.0, -20.0])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, 2) of any input."""
@@ -461,13 +464,13 @@ KINDS: dict[str, Kind] = {
     "6f Hugging Face": transformers_kind(lambda t: vit(t, num_labels=2)),
     "6h four channels": torch_kind(lambda: cnn(4), channels=4),
     "6h sixteen slices as channels": torch_kind(lambda: cnn(16), channels=16),
-    "6i volumes": of_rows(Volume, lambda: images((1, 4, 8, 8)), "(C, H, W)"),
+    "6i volumes": of_rows(Volume, lambda: images((1, 4, 8, 8)), "no volumes"),
     "6j segmentation": torch_kind(lambda: nn.Conv2d(1, 2, 3, padding=1), "segmentation"),
     "6k bone age": torch_kind(lambda: cnn(1, 1), "single-output", classes=["young", "old"]),
     "6l quantiles": torch_kind(lambda: Cumulative(3), "in order on every row", classes=["p10", "p50", "p90"]),
     "6l hazards": torch_kind(lambda: cnn(1, 6, nn.Sigmoid()), "[0, 1]", classes=[f"year {k}" for k in range(6)]),
     "6l ordinal": torch_kind(lambda: Cumulative(4), "in order on every row", classes=list("abcd")),
-    "7 ECG": of_rows(Volume, lambda: images((12, 50))[:, :, :], "(C, H, W)"),
+    "7 ECG": of_rows(Volume, lambda: images((12, 50)), "signals"),
     "7 ECG as an image of one row": of_rows(Volume, lambda: images((1, 12, 50)), "", low=0, high=1),
     "8 mean of three networks": torch_kind(lambda: Mean3()),
     "9 text classifier": transformers_kind(bert, "text"),

@@ -8,8 +8,9 @@ import numpy as np
 
 from attacks.benchmarks.base import Task, first_seen, read_known
 from attacks.benchmarks.victims import classifier_spec, train_victim
-from guard.data import Split, image_batch
+from guard.data import Split
 from guard.models import wrap
+from guard.pixels import image_batch
 from guard.profile import Profile
 from guard.protocols import Model
 from guard.types import Array

@@ -145,7 +145,7 @@ def test_8_bit_images_are_scaled(tmp_path, monkeypatch, victim, data):
     class Spy:
         name = "spy"
 
-        def harden(self, network, train, selection, *, low, high, seed):
+        def harden(self, network, train, selection, *, low, high, seed, threshold):
             seen.update(train=train, selection=selection, low=low, high=high)
             raise MedwardError("enough")
 
