@@ -162,6 +162,11 @@ def _doubts(family: Family, measured: Measured, gate: GatePolicy) -> tuple[str, 
                 f"{ATTACKERS[arm]}: {say(family, interval.low)} to {say(family, interval.high)}, {held}; "
                 f"{_more(interval, limit)}."
             )
+        doubts += [
+            f'{ATTACKERS[arm]} fools {lost.value:.1%} of the {lost.n} rows of class "{name}", at least {lost.low:.1%}; '
+            "give more rows of it to tell whether it leaves anything of it."
+            for name, lost in _nearly_emptied(family, measured, arm, limit).items()
+        ]
         for name in _judged_alone(family, measured):
             share = measured.classes.get(arm, {}).get(name)
             if share is None:
@@ -283,6 +288,17 @@ def _breaks(measured: Measured) -> bool:
 def _judged_alone(family: Family, measured: Measured) -> tuple[str, ...]:
     """The classes that an attack owes its strength to, and so must be held on."""
     return () if family != "evasion" or _breaks(measured) else proven(measured)
+
+
+def _nearly_emptied(family: Family, measured: Measured, arm: Arm, limit: float) -> Mapping[str, Interval]:
+    """Classes that lost nearly every row in an arm, surely more than the limit, on too few rows to call it broken."""
+    alone = _judged_alone(family, measured)
+    shares = measured.classes.get(arm, {}) if family == "evasion" else {}
+    return {
+        name: share
+        for name, share in shares.items()
+        if share.value >= EMPTIED and share.low > limit and name not in alone
+    }
 
 
 def _of_class(name: str, share: Interval) -> str:

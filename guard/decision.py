@@ -44,12 +44,18 @@ def checked_threshold(threshold: object, classes: int) -> float | None:
 def decisions(
     scores: Scores, output: Literal["logits", "probabilities"], threshold: float | None = None
 ) -> NDArray[np.int64]:
-    """The class index ``(...)`` that each row of ``scores (..., K)`` decides, compared in double precision."""
+    """The class index ``(...)`` that each row of ``scores (..., K)`` decides, compared in double precision.
+
+    Probabilities in single precision are compared with the threshold in single precision, as torch and NumPy do: 0.7
+    there is at least 0.7.
+    """
     if threshold is None:
         return np.asarray(np.argmax(scores, axis=-1), np.int64)
-    values = np.asarray(scores, np.float64)
+    given = np.asarray(scores)
+    values = given.astype(np.float64)
     if output == "probabilities":
-        return np.asarray(values[..., 1] >= threshold, np.int64)
+        least = float(np.asarray(threshold, given.dtype)) if given.dtype == np.float32 else threshold
+        return np.asarray(values[..., 1] >= least, np.int64)
     return np.asarray(values[..., 1] - values[..., 0] >= threshold_odds(threshold), np.int64)
 
 

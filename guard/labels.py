@@ -83,9 +83,12 @@ def _column(column: ArrayLike, rows: int, what: str) -> NDArray[Any]:
 
 def _texts(values: NDArray[Any], what: str) -> NDArray[Any]:
     """Python objects or bytes as an array of numbers or texts; whole numbers and texts are not mixed."""
-    kinds = {type(each) for each in values.reshape(-1)[:10_000].tolist()}
+    kinds = {type(each.item() if isinstance(each, np.generic) else each) for each in values.reshape(-1).tolist()}
     if kinds == {bytes}:
-        return np.char.decode(values.astype("S"), "utf-8")
+        try:
+            return np.char.decode(values.astype("S"), "utf-8")
+        except UnicodeDecodeError:
+            raise MedwardError(f"{what}: bytes that are not UTF-8; give texts, values.astype(str) say") from None
     if kinds == {str}:
         return values.astype(str)
     if kinds and kinds <= {int, bool, float}:

@@ -12,10 +12,11 @@ from guard.calibrate import learn, quality_on
 from guard.data import Split, checked, digest, labelled, tell
 from guard.errors import MedwardError
 from guard.models import as_served, callable_model, described, infer_spec, wrap
+from guard.models.checks import check_decisions
 from guard.models.fidelity import check_own
 from guard.pixels import batch_of, check_shape
 from guard.policy import Policy
-from guard.profile import check_enough
+from guard.profile import check_enough, forward
 from guard.types import Layout, Modality, OutputKind
 
 SAMPLE = 256  # rows on which the model's claims and its exported form are checked
@@ -74,7 +75,9 @@ def protect(
     exclusive = rows.labels is not None
     given = wrap(model, spec=spec, sample=inputs, features=features, task=task, exclusive=exclusive)
     served = as_served(given)
-    check_own(served.spec, served.predict(rows.inputs).scores, given.own_decisions(inputs))
+    answered = forward(served, rows.inputs)
+    check_own(given, answered.scores, inputs)
+    check_decisions(forward(given, rows.inputs), answered, spec, "the exported model")
     bundle.check_target(out, overwrite)
     check_enough(len(rows), rows.patients, policy.monitor.calibration_risk)
     quality = quality_on(served, rows)

@@ -76,7 +76,7 @@ def wrap(
     probe, raw = rows[:SAMPLE_ROWS], np.asarray(sample)[:SAMPLE_ROWS]
     adapter, x = _adapter(x)
     known = adapter.describe(x)
-    check_names(spec.name, spec.classes, known.get("classes"))
+    check_names(spec.name, spec.classes, _own_names(known))
     try:
         model: Any = adapter.adapt(x, spec, rows, features)
         outputs = model.predict(probe)
@@ -119,7 +119,7 @@ def infer_spec(
     if isinstance(classes, str):
         raise MedwardError(f"{name}: classes must be a list of names, got the string {classes!r}")
     names = tuple(classes) if classes is not None else known.get("classes")
-    check_names(name, names or (), known.get("classes"))
+    check_names(name, names or (), _own_names(known))
     if names is None:
         raise MedwardError(f"{name}: name the classes in score order with --classes; the model has no names")
     spec = ModelSpec(
@@ -133,6 +133,11 @@ def infer_spec(
     )
     check_spec(spec)
     return spec
+
+
+def _own_names(known: Mapping[str, Any]) -> Sequence[str] | None:
+    """The class names of the model itself; numbers of the columns of an ONNX file are none."""
+    return known.get("classes") if "output" in known else None
 
 
 def described(x: object) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from guard.models import checks
 from guard.models.base import Exported, first_line
 from guard.types import Array, Ints, ModelSpec, Outputs
 
+BATCH = 256
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallableModel:
@@ -33,12 +35,15 @@ class CallableModel:
         """Map ``(n, *shape)`` float32 to scores ``(n, classes)``; there are no features."""
         return checks.outputs(self.function(np.array(inputs, np.float32)), None, self.spec)
 
-    def own_decisions(self, rows: NDArray[np.generic]) -> Ints | None:
-        """What the function decides on float64 rows that are given so; else there is nothing but its scores."""
+    def own_decisions(self, rows: NDArray[Any]) -> Ints | None:
+        """What the function decides on float64 rows that are given so; None where it takes float32 only, as it may."""
         if rows.dtype != np.float64:
             return None
-        scores = checks.outputs(self.function(np.array(rows)), None, self.spec).scores
-        return np.asarray(np.argmax(scores, axis=1), np.int64)
+        try:
+            scores = checks.in_batches(lambda batch: [np.asarray(self.function(np.array(batch)))], rows, BATCH)[0]
+        except Exception:
+            return None
+        return np.asarray(np.argmax(checks.outputs(scores, None, self.spec).scores, axis=1), np.int64)
 
     def export(self, folder: Path) -> Exported:
         """Write ``entrypoint.json``: the function's importable name and the SHA-256 of its source file."""

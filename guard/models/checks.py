@@ -106,7 +106,10 @@ def check_decisions(original: Outputs, exported: Outputs, spec: ModelSpec, what:
     """Refuse an exported model that decides any row otherwise: equal probabilities of a forest round to either side."""
     differ = int((spec.decide(original.scores) != spec.decide(exported.scores)).sum())
     if differ:
-        raise MedwardError(f"{what}: {differ} of {len(original.scores)} decisions differ from the model's own")
+        raise MedwardError(
+            f"{what}: {differ} of {len(original.scores)} decisions differ from the model's own, where its scores tie "
+            "but for rounding; break ties in the model (a little more for one class), or guard it as a function"
+        )
 
 
 def in_batches(forward: Callable[[Array], list[Array]], inputs: Array, size: int, *, pad: bool = False) -> list[Array]:

@@ -18,8 +18,11 @@ from guard.models.base import first_line
 from guard.types import Array, Ints, ModelSpec, Outputs
 
 ROWS = 24  # asked one by one
-TOLERANCE = 2e-3
-"""How far a row's scores may differ from batch to batch, relative to its scores above 1: half precision rounds so."""
+TOLERANCE, ROUNDING = 5e-4, 1e-5
+"""How far a row's scores may differ from batch to batch, relative to its scores above 1, and how far where its decision
+differs too, relative to its largest score."""
+HALF = 2e-3
+"""What half precision rounds by, and so what takes the place of both where all scores are of it."""
 
 
 class Predicts(Protocol):
@@ -47,7 +50,7 @@ def check_fidelity(model: Predicts, probe: Array, raw: NDArray[np.generic]) -> N
     scores = model.predict(probe).scores
     if len(scores) != len(probe):
         raise MedwardError(f"{model.spec.name}: {len(probe)} inputs gave {len(scores)} rows of scores")
-    check_own(model.spec, scores, _own(model, raw))
+    check_own(model, scores, raw)
     same(model.spec, "asked again", scores, _predicted(model, probe, "asked again"))
     few = np.unique(np.linspace(0, len(probe) - 1, min(ROWS, len(probe))).astype(int))
     alone = np.concatenate([_predicted(model, probe[[i]], "alone") for i in few])
@@ -58,31 +61,44 @@ def check_fidelity(model: Predicts, probe: Array, raw: NDArray[np.generic]) -> N
     same(model.spec, "asked three times in one batch", scores[repeated], _predicted(model, probe[repeated], "3x"))
 
 
-def check_own(spec: ModelSpec, scores: Array, own: Ints | None) -> None:
-    """Refuse `scores (n, K)` whose decisions are not the model's `own (n,)`; None has nothing to compare.
+def check_own(model: Predicts, scores: Array, raw: NDArray[np.generic]) -> None:
+    """Refuse `scores (n, K)` whose decisions are not the own ones of `model` on the caller's rows `raw (n, *shape)`.
 
     Where an operating point is said the model may decide by that already, or by its largest score as libraries do.
     """
+    spec, own = model.spec, _own(model, raw)
     if own is None:
         return
     by_score = np.argmax(scores, axis=1)
     differ = int((by_score != own).sum())
-    if differ and (spec.threshold is None or (spec.decide(scores) != own).any()):
-        raise MedwardError(
-            f"{spec.name}: {differ} of {len(own)} decisions differ from the model's own predict on these rows; it "
-            "decides by more than its largest score (a threshold of its own, another rule), or in float64 what float32 "
-            "cannot tell apart: say its threshold (--threshold), guard the estimator inside (model.estimator_), "
-            "calibrate it (CalibratedClassifierCV), or fit it on X.astype(numpy.float32)"
+    if not differ or (spec.threshold is not None and (spec.decide(scores) == own).all()):
+        return
+    rounded = _own(model, raw.astype(np.float32)) if raw.dtype == np.float64 else None
+    if rounded is not None and (by_score == rounded).all():
+        because = (
+            "in float64 it tells rows apart that are one and the same in float32, which the guard takes: "
+            "fit it on X.astype(numpy.float32)"
         )
+    else:
+        because = (
+            "it decides by more than its largest score (a threshold of its own, another rule): say its threshold "
+            "(--threshold), guard the estimator inside (model.estimator_), or calibrate it (CalibratedClassifierCV)"
+        )
+    raise MedwardError(
+        f"{spec.name}: {differ} of {len(own)} decisions differ from the model's own predict on these rows; {because}"
+    )
 
 
 def same(spec: ModelSpec, how: str, first: Array, again: Array) -> None:
     """Refuse a model whose scores for the same rows were `first (n, K)` and are now `again (n, K)`."""
     if first.shape != again.shape:
         raise MedwardError(f"{spec.name}: {len(first)} inputs gave {len(again)} rows of scores when {how}")
-    apart = np.abs(first - again).max(axis=1)
-    if not (apart <= TOLERANCE * np.maximum(1.0, np.abs(first).max(axis=1))).all():
-        differ = int((spec.decide(first) != spec.decide(again)).sum())
+    apart, size = np.abs(first - again).max(axis=1), np.abs(first).max(axis=1)
+    half = bool((first.astype(np.float16) == first).all())
+    tolerance, rounding = (HALF, HALF) if half else (TOLERANCE, ROUNDING)
+    moved = spec.decide(first) != spec.decide(again)
+    if not ((apart <= tolerance * np.maximum(1.0, size)) & ~(moved & (apart > rounding * size))).all():
+        differ = int(moved.sum())
         because = (
             "it draws random numbers or remembers what it was asked; switch that off (dropout, a counter, a cache)"
             if how == "asked again"

@@ -122,7 +122,7 @@ def check_values(scores: Array, spec: ModelSpec, task: str | None, *, exclusive:
             f"say {said} if they are logits of classes of which one is right all the same",
         )
     steps = np.diff(scores, axis=1)
-    if k > 2 and n >= FEWEST and ((steps >= 0).all() or (steps <= 0).all()):
+    if k > 2 and not exclusive and n >= FEWEST and ((steps >= 0).all() or (steps <= 0).all()):
         refuse(
             spec.name,
             "quantile",

@@ -110,18 +110,24 @@ def load(data: bytes, spec: ModelSpec, options: Mapping[str, str]) -> OnnxModel:
     return OnnxModel(spec=spec, session=session, data=data, input=given.name, scores=scores, features=features)
 
 
-def class_indices(labels: NDArray[np.generic], scores: Array, spec: ModelSpec) -> Ints | None:
-    """`labels (n,)` of a file as class indices; None for names and numbers that are of another vocabulary.
+def class_indices(labels: NDArray[np.generic], scores: Array, spec: ModelSpec) -> Ints:
+    """The class ``(n,)`` that each of a file's own `labels (n,)` stands for.
 
-    Such a vocabulary still has one label for a class: where rows of one label have different largest `scores (n, K)`,
-    the rows that are not as most are get -1, an index that no score decides.
+    Labels are class names, or places in their order. Numbers that may be both, as grades 1 to 4 over places 0 to 3, are
+    read as what agrees better with the largest `scores (n, K)`, but never as places where the names are the places in
+    another order. Labels of another vocabulary still have one label for a class: where rows of one label have
+    different largest scores, the rows that are not as most are get -1, an index that no score decides.
     """
     own = [str(each) for each in labels.tolist()]
-    if set(own) <= set(spec.classes):
-        return np.array([spec.classes.index(each) for each in own], np.int64)
-    if set(own) <= {str(k) for k in range(len(spec.classes))}:
-        return np.array([int(each) for each in own], np.int64)
+    places = {str(k) for k in range(len(spec.classes))}
     decided = np.argmax(scores, axis=1)
+    readings = []
+    if set(own) <= set(spec.classes):
+        readings.append(np.array([spec.classes.index(each) for each in own], np.int64))
+    if set(own) <= places and set(spec.classes) != places:
+        readings.append(np.array([int(each) for each in own], np.int64))
+    if readings:
+        return max(readings, key=lambda reading: int((reading == decided).sum()))
     found = np.array(decided, np.int64)
     for each in set(own):
         rows = np.array([label == each for label in own])

@@ -128,7 +128,9 @@ class TorchModel:
         written = onnx_model.load(path.read_bytes(), self.spec, names)
         for n in {1, len(self.sample)}:  # one row and several, however the batch axis was traced
             rows = self.sample[:n]
-            checks.check_agreement(self.predict(rows), written.predict(rows), path.name)
+            original, exported = self.predict(rows), written.predict(rows)
+            checks.check_agreement(original, exported, path.name)
+            checks.check_decisions(original, exported, self.spec, path.name)
         return Exported(path.name, names)
 
 

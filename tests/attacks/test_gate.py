@@ -266,6 +266,12 @@ HELD_ON_IT = {"ill": of_class(0, 31), "well": of_class(9, 125)}
             Status.HELD,
             "at most",
         ),
+        (  # every row of a rare class passes its screen, on too few rows to call that BROKEN
+            {"undefended": EMPTY, "guarded": {"ill": of_class(16, 16)}, "adaptive": {"ill": of_class(16, 16)}},
+            {"undefended": share(0.9)},
+            Status.INCONCLUSIVE,
+            'fools 100.0% of the 16 rows of class "ill"',
+        ),
     ],
 )
 def test_a_class_that_is_emptied_counts_however_rare_it_is(classes, change, status, words):

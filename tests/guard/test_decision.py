@@ -116,3 +116,10 @@ def test_probabilities_move_no_farther_than_across_the_threshold(likely, positiv
     assert (kept[right] == likely[right]).all()
     assume(not right.all())
     assert np.abs(kept[~right] - threshold).max() <= np.spacing(threshold)
+
+
+def test_single_precision_meets_a_threshold_as_libraries_compare_it():
+    seven_tenths = np.array([[0.3, 0.7]], np.float32)
+    assert (seven_tenths[:, 1] >= 0.7).all()
+    assert decisions(seven_tenths, "probabilities", 0.7).tolist() == [1]
+    assert decisions(seven_tenths.astype(np.float64), "probabilities", 0.7).tolist() == [0]

@@ -127,3 +127,20 @@ def test_a_patient_s_number_may_be_written_as_text_but_007_is_another():
 def test_unknown_patients_are_refused(column, says):
     with pytest.raises(MedwardError, match=says):
         patient_numbers(column, 2, "patients")
+
+
+def test_bytes_that_are_not_utf8_are_one_sentence():
+    with pytest.raises(MedwardError, match="bytes that are not UTF-8"):
+        read(np.array(["m\xe9lanome".encode("latin-1"), b"mass"]))
+
+
+def test_python_objects_are_looked_at_to_the_last():
+    column = np.array([*["p1"] * 10_001, None], object)
+    with pytest.raises(MedwardError, match="Python objects of type NoneType, str"):
+        patient_numbers(column, len(column), "patients")
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8])
+def test_numpy_scalars_as_python_objects_are_numbers(kind):
+    assert read(np.array([kind(2), kind(0)], object)) == [2, 0]
+    assert read(np.array([np.str_("mass"), np.str_("normal")], object)) == [1, 0]

@@ -23,7 +23,7 @@ from torch import nn
 from guard import models
 from guard.data import Split
 from guard.errors import MedwardError
-from guard.models import fidelity
+from guard.models import fidelity, onnx_model
 from guard.policy import Policy
 from guard.protect import protect
 from guard.types import ModelSpec, Outputs
@@ -298,3 +298,72 @@ def test_the_gate_needs_the_same_number_of_rows():
 
     with pytest.raises(MedwardError, match="64 inputs gave 63 rows of scores"):
         fidelity.check_fidelity(Loses(), X, X)
+
+
+def test_decisions_that_move_by_less_than_scores_usually_round_are_refused_too():
+    def at_a_low_threshold(batch):
+        p = 0.001 / (1 + np.exp(-batch[:, 0])) + 0.001 * (batch[:, 1].mean() > 0)
+        return np.stack([1 - p, p], axis=1)
+
+    def large_logits(batch):
+        z = 500 + 0.4 * batch[:, 0] + 0.4 * np.sign(batch[:, 1].mean())
+        return np.stack([np.full(len(batch), 500.0), z], axis=1)
+
+    with pytest.raises(MedwardError, match="the same rows asked alone"):
+        wrapped(at_a_low_threshold, output="probabilities", threshold=0.00125)
+    with pytest.raises(MedwardError, match="the same rows asked alone"):
+        wrapped(large_logits)
+
+
+def test_a_function_that_takes_float32_only_is_accepted_on_float64_rows():
+    net = nn.Linear(6, 2)
+
+    def scores(batch):
+        with torch.no_grad():
+            return net(torch.from_numpy(batch)).numpy()
+
+    wrapped(scores, X.astype(np.float64))
+
+
+def test_a_file_that_breaks_ties_otherwise_than_its_module_is_refused(tmp_path):
+    class Votes(nn.Module):
+        """Twenty members with a vote each; ten to ten is a tie, which rounding breaks."""
+
+        def __init__(self):
+            super().__init__()
+            self.cuts = nn.Parameter(torch.linspace(-1, 1, 20), requires_grad=False)
+
+        def forward(self, x):
+            p = ((x[:, :1] > self.cuts).float() * (1 / 20)).sum(1)
+            p = p + 1e-7 * (1 if torch.compiler.is_compiling() else -1)
+            return torch.stack([1 - p, p], 1)
+
+    rows = np.random.default_rng(0).uniform(-1, 1, size=(400, 6)).astype(np.float32)
+    said = {"classes": ["a", "b"], "output": "probabilities"}
+    with pytest.raises(MedwardError, match=r"of \d+ decisions differ from the model's own, where its scores tie"):
+        protect(Votes(), Split(rows), Policy(on_error="flag"), tmp_path / "b", **said)
+
+
+def test_the_words_of_a_refusal_name_float32_where_that_is_the_cause():
+    table = 1e9 + np.arange(120.0)[:, None] * np.ones(6)
+    model = HistGradientBoostingClassifier(max_iter=5, min_samples_leaf=1).fit(table, np.arange(120) % 2)
+    with pytest.raises(MedwardError, match="one and the same in float32"):
+        wrapped(model, table, output="probabilities")
+    strict = FixedThresholdClassifier(LogisticRegression(), threshold=0.9).fit(X, X[:, 0] > 0)
+    with pytest.raises(MedwardError, match="a threshold of its own"):
+        wrapped(strict, X.astype(np.float64), output="probabilities")
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "scores", "places"),
+    [
+        ([1, 2, 2, 1], ("1", "2", "3", "4"), [1, 2, 2, 1], [1, 2, 2, 1]),  # grades, and places of classes
+        ([1, 2, 2, 1], ("1", "2", "3", "4"), [0, 1, 1, 0], [0, 1, 1, 0]),  # grades as names
+        ([0, 1, 1, 0], ("1", "0"), [0, 1, 1, 0], [1, 0, 0, 1]),  # names in another order are never read as places
+        ([7, 9, 9, 7], ("a", "b"), [0, 1, 1, 1], [0, 1, 1, -1]),  # another vocabulary
+    ],
+)
+def test_labels_of_a_file_are_read_as_what_they_stand_for(labels, classes, scores, places):
+    spec = ModelSpec(name="m", modality="tabular", shape=(2,), classes=classes, output="logits")
+    found = onnx_model.class_indices(np.array(labels), np.eye(len(classes))[scores], spec)
+    assert found.tolist() == places

@@ -130,7 +130,14 @@ def test_sigmoids_are_not_taken_for_probabilities():
 @pytest.mark.parametrize("order", [1, -1])
 def test_scores_in_order_on_every_row_are_quantiles_or_thresholds(order):
     with pytest.raises(MedwardError, match="in order on every row"):
-        models.wrap(lambda batch: quantiles(batch)[:, ::order], spec=spec(3), sample=X, exclusive=True)
+        models.wrap(lambda batch: quantiles(batch)[:, ::order], spec=spec(3), sample=X)
+
+
+def test_benign_rows_that_are_all_clearly_of_the_first_class_are_no_quantiles_where_one_class_is_known_to_be_right():
+    def grades(batch):
+        return 0.1 * batch[:, :3] + np.array([6.0, 0.0, -6.0])
+
+    assert models.wrap(grades, spec=spec(3), sample=X, exclusive=True)
 
 
 def test_more_than_two_logits_need_a_word_or_labels(tmp_path):
