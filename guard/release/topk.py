@@ -25,7 +25,7 @@ def keep_top(values: Array, best: NDArrayBool, k: int) -> Array:
 def spread_rest(scores: Array) -> Array:
     """A client's best guess ``(n, K)`` at rows of which only some classes left: the others share the rest of 1 evenly.
 
-    No share is larger than the smallest value shown, since none of the true ones was. Other rows stay as they are,
+    Every share is below the smallest value shown, so that the largest classes stay what they are. Other rows stay as they are,
     those of which nothing left too.
     """
     hidden = np.isnan(scores)
@@ -33,4 +33,4 @@ def spread_rest(scores: Array) -> Array:
     shown = np.where(hidden, 0.0, scores)
     rest = np.clip(1 - shown.sum(axis=1, keepdims=True), 0.0, None) / np.maximum(hidden.sum(axis=1, keepdims=True), 1)
     least = np.where(hidden, np.inf, scores).min(axis=1, keepdims=True)
-    return np.asarray(np.where(hidden & part, np.minimum(rest, least), scores))
+    return np.asarray(np.where(hidden & part, np.minimum(rest, np.nextafter(least, -np.inf)), scores))

@@ -56,3 +56,8 @@ def test_a_guess_adds_nothing_to_rows_that_are_whole_or_empty():
     rows = np.array([[0.6, 0.4], [NAN, NAN]])
     np.testing.assert_array_equal(spread_rest(rows), rows)
     np.testing.assert_allclose(spread_rest(np.array([[0.6, NAN, NAN]])), [[0.6, 0.2, 0.2]])
+
+
+def test_a_guess_never_ties_with_what_was_shown():
+    ten_tie = np.array([[NAN, *[0.09] * 10]])
+    assert spread_rest(ten_tie).argmax(axis=1) == [1]
