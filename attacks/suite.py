@@ -47,6 +47,7 @@ from guard.bundle import Bundle
 from guard.data import Split, conform
 from guard.errors import MedwardError
 from guard.models import described, wrap
+from guard.models.kinds import CLASSIFICATION
 from guard.types import Array, ModelSpec
 
 IMAGE_EPSILON = 10 / 255  # of the input range; about zeta = 4 % in Hirano et al. 2021
@@ -178,7 +179,7 @@ def twin_of(model: object, bundle: Bundle, splits: Mapping[str, Split]) -> Twin:
     if unlike := _unlike(known, spec):
         raise MedwardError(f"undefended: {unlike}; give the model that was hardened, as it was before")
     try:
-        wrapped = wrap(model, spec=spec, sample=sample)
+        wrapped = wrap(model, spec=spec, sample=sample, task=CLASSIFICATION)  # as the bundle's own model is
     except MedwardError as error:
         raise MedwardError(
             f"undefended: does not work as the bundle's model, which takes inputs of shape {spec.shape} and scores "

@@ -90,6 +90,7 @@ def run(
     layout: Layout | None,
     bits: int | None,
     threshold: float | None,
+    task: str | None,
     seed: int,
     overwrite: bool,
     console: Console,
@@ -106,6 +107,7 @@ def run(
             layout=layout,
             bits=bits,
             threshold=threshold,
+            task=task,
             seed=seed,
             overwrite=overwrite,
         )

@@ -22,11 +22,12 @@ from torch import nn
 from guard.data import Split, checked, tell
 from guard.errors import MedwardError
 from guard.harden.base import Certificate, Hardener
+from guard.harden.inner import still
 from guard.harden.subject import BATCH, subject
-from guard.models import callable_model, wrap
+from guard.models import callable_model, described, kinds, wrap
 from guard.overlap import overlap
 from guard.pixels import batch_of
-from guard.types import Array, Layout, ModelSpec
+from guard.types import Array, Layout, ModelSpec, OutputKind
 
 MODEL, ORIGINAL, WEIGHTS, CERTIFICATE = "model.onnx", "original.onnx", "weights.pt", "certificate.json"
 WRITTEN = (MODEL, ORIGINAL, WEIGHTS, CERTIFICATE)
@@ -45,6 +46,7 @@ def harden(
     layout: Layout | None = None,
     bits: int | None = None,
     threshold: float | None = None,
+    task: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> tuple[Certificate, str]:
@@ -53,8 +55,9 @@ def harden(
     `splits` needs "train", with labels; epochs are chosen on "selection" or "val", else on a fifth of train. Returns
     the certificate, and in one sentence which rows were chosen on. `layout` and `bits` are those of `guard.protect`,
     `threshold` is the operating point of a model of two classes. Copies and patients that are on both sides are a note
-    of the certificate. The folder is built beside `out` and renamed: a kill leaves no half-written one, and the
-    training starts anew. Raises `MedwardError`.
+    of the certificate. Models of other kinds than one class of several are refused before they are trained; `task`
+    "classification" says that it is none of them where its scores look so. The folder is built beside `out` and
+    renamed: a kill leaves no half-written one, and the training starts anew. Raises `MedwardError`.
     """
     network = module(model)
     used = {name: _numbered(name, splits[name]) for name in (*TRAINING, *SELECTION) if name in splits}
@@ -64,6 +67,7 @@ def harden(
         for split in (train, selection)
     )
     tell({"train": train, "selection": selection}, None, low=low, high=high)
+    _refuse_other_kinds(network, train, task)
     with replaced(out, overwrite=overwrite) as build:
         hardened = method.harden(network, train, selection, low=low, high=high, seed=seed, threshold=threshold)
         sample = np.asarray(train.inputs[:BATCH], np.float32)
@@ -86,6 +90,21 @@ def module(model: object) -> nn.Module:
             f'model: only torch modules can be hardened, given as "package.module:attribute", got {_kind(model, found)}'
         )
     return found
+
+
+def _refuse_other_kinds(network: nn.Module, train: Split, task: str | None) -> None:
+    """Refuse a network not made to choose one class of several; rows it cannot take are the method's to name."""
+    kinds.check_task("model", task)
+    described(network)
+    inputs = torch.from_numpy(np.asarray(train.inputs[:BATCH], np.float32))
+    try:
+        scoring = subject(network, inputs, "cpu")
+        with torch.no_grad(), still(scoring):
+            scores = scoring.scores(inputs).numpy()
+    except MedwardError:
+        return
+    if not scoring.logarithm:
+        kinds.check_values(scores, _spec(scores.shape[1], train.inputs, "logits", None, None), task, exclusive=True)
 
 
 def divided(splits: Mapping[str, Split], seed: int) -> tuple[Split, Split, str]:
@@ -195,17 +214,22 @@ def _check(path: Path, overwrite: bool) -> None:
 
 def _export(network: nn.Module, sample: Array, file: Path, of: Certificate) -> None:
     """Write `network` as the ONNX `file`, checked to answer on `sample` as the network does."""
-    spec = ModelSpec(
+    output: OutputKind = "probabilities" if subject(network, torch.from_numpy(sample), "cpu").logarithm else "logits"
+    spec = _spec(of.classes, sample, output, of.low, of.high)
+    written = wrap(network, spec=spec, sample=sample, task=kinds.CLASSIFICATION).export(file.parent)
+    (file.parent / written.file).rename(file)
+
+
+def _spec(classes: int, sample: Array, output: OutputKind, low: float | None, high: float | None) -> ModelSpec:
+    return ModelSpec(
         name="model",
         modality="image" if sample.ndim == 4 else "tabular",
         shape=sample.shape[1:],
-        classes=tuple(map(str, range(of.classes))),
-        output="probabilities" if subject(network, torch.from_numpy(sample), "cpu").logarithm else "logits",
-        low=of.low,
-        high=of.high,
+        classes=tuple(map(str, range(classes))),
+        output=output,
+        low=low,
+        high=high,
     )
-    written = wrap(network, spec=spec, sample=sample).export(file.parent)
-    (file.parent / written.file).rename(file)
 
 
 def _numbered(name: str, split: object) -> Split:

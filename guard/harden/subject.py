@@ -38,13 +38,18 @@ class Scoring(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Inputs ``(n, *shape)`` to logits ``(n, K)``."""
+        scores = self.scores(x)
+        logits = scores.clamp_min(TINY).log() if self.logarithm else scores
+        return logits - logits.new_tensor([0.0, self.border]) if self.border else logits
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Inputs ``(n, *shape)`` to the net's own scores ``(n, K)``."""
         found = self.net(x.clone())  # a net that works in place changes a copy
         scores = getattr(found, "logits", found)
         if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(x):
             kind = tuple(scores.shape) if isinstance(scores, Tensor) else type(found).__name__
             raise MedwardError(f"model: must return a tensor (n, classes), or something with .logits, got {kind}")
-        logits = scores.clamp_min(TINY).log() if self.logarithm else scores
-        return logits - logits.new_tensor([0.0, self.border]) if self.border else logits
+        return scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

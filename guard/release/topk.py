@@ -25,8 +25,8 @@ def keep_top(values: Array, best: NDArrayBool, k: int) -> Array:
 def spread_rest(scores: Array) -> Array:
     """A client's best guess ``(n, K)`` at rows of which only some classes left: the others share the rest of 1 evenly.
 
-    Every share is below the smallest value shown, so that the largest classes stay what they are. Other rows stay as they are,
-    those of which nothing left too.
+    Every share is below the smallest value shown, so that the largest classes stay what they are. Other rows stay as
+    they are, those of which nothing left too.
     """
     hidden = np.isnan(scores)
     part = hidden.any(axis=1, keepdims=True) & ~hidden.all(axis=1, keepdims=True)

@@ -38,6 +38,9 @@ def harden(
     threshold: Annotated[
         float | None, typer.Option(help="two classes: the second is decided from this probability on")
     ] = None,
+    task: Annotated[
+        str | None, typer.Option(help='what the model answers, where that cannot be seen: only "classification"')
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="default: the method's own")] = None,
     rate: Annotated[float | None, typer.Option(help="largest learning rate; default: the method's own")] = None,
     augment: Annotated[bool, typer.Option(help="shift, mirror and relight training images")] = True,
@@ -64,6 +67,7 @@ def harden(
         layout=layout,
         bits=bits,
         threshold=threshold,
+        task=task,
         seed=seed,
         overwrite=overwrite,
         console=console,

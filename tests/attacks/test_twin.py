@@ -197,6 +197,18 @@ def test_a_twin_is_read_under_the_bundles_specification(tmp_path):
         twin_of("absent.onnx", bundle, SPLITS)
 
 
+def test_a_twin_of_three_classes_of_logits_needs_nothing_said(tmp_path):
+    inputs = np.random.default_rng(0).normal(size=(400, 6)).astype(np.float32)
+    torch.manual_seed(0)
+    classes, policy = ("a", "b", "c"), Policy(on_error="withhold")
+    hardened, before = (torch.nn.Linear(6, 3).eval().requires_grad_(False) for _ in range(2))
+    bundle = protect(
+        hardened, Split(inputs), policy, tmp_path / "b", classes=classes, output="logits", task="classification"
+    )
+    twin = twin_of(before, bundle, {"test": Split(inputs)})
+    assert twin.network is not None
+
+
 def exported(folder, width, classes):
     """The path of a linear model as ONNX."""
     path = folder / f"{width}-{classes}.onnx"

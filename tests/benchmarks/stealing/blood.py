@@ -48,7 +48,9 @@ def victim() -> tuple[Model, Task]:
         duplicates=duplicates,
     )
     trained = train_victim(task, seed=0)
-    return wrap(trained, spec=classifier_spec(task, "logits"), sample=splits["unseen"].inputs[:32]), task
+    return wrap(
+        trained, spec=classifier_spec(task, "logits"), sample=splits["unseen"].inputs[:32], task="classification"
+    ), task
 
 
 def calibrated(rows: int, number: int, risk: float) -> tuple[Model, Profile, Split]:

@@ -188,6 +188,35 @@ def test_only_a_torch_module_can_be_named(name, sentence, tmp_path, data):
         harden(name, {"train": data[0]}, tmp_path / "out", METHOD)
 
 
+@pytest.mark.parametrize("head", [[], [torch.nn.Softmax(1)]], ids=["logits", "probabilities"])
+def test_a_network_of_three_classes_is_hardened_with_nothing_more_said(head, tmp_path):
+    network, rows = three_classes(*head)
+    certificate, _ = harden(network, {"train": rows}, tmp_path / "out", METHOD, low=0.0, high=1.0)
+    assert certificate.classes == 3
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+
+
+def test_a_network_of_another_kind_is_refused_before_it_is_trained(tmp_path):
+    network, rows = three_classes(torch.nn.Sigmoid())
+    none = replace(METHOD, training=None)  # whoever trains with it fails otherwise
+    with pytest.raises(MedwardError, match=r"this is a multi-label model .*--task classification"):
+        harden(network, {"train": rows}, tmp_path / "out", none, low=0.0, high=1.0)
+    with pytest.raises(MedwardError, match="this is a survival model"):
+        harden(network, {"train": rows}, tmp_path / "out", none, low=0.0, high=1.0, task="survival")
+    assert not (tmp_path / "out").exists()
+    made = harden(network, {"train": rows}, tmp_path / "out", METHOD, low=0.0, high=1.0, task="classification")
+    assert made[0].classes == 3
+
+
+def three_classes(*head):
+    """A network whose scores end in `head`, and rows whose brightness tells their class."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=200)
+    inputs = (0.2 + 0.25 * labels[:, None, None, None] + rng.uniform(0, 0.1, (200, 1, 8, 8))).astype(np.float32)
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3), *head), Split(inputs, labels)
+
+
 def test_folders_that_are_not_its_own_are_left_alone(tmp_path):
     out, other = tmp_path / "out", tmp_path / "other"
     other.mkdir()
