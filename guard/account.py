@@ -73,7 +73,10 @@ def strange(policy: Policy, profile: Profile, scores: Array) -> Array:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Monitors:
-    """`watched` turn an account's vectors into p-values by what it asked before; `combined` bets on everything."""
+    """`watched` turn an account's vectors into p-values by what it asked before; `combined` bets on everything.
+
+    An input repeats one just before when their codes differ in at most `radius` bits.
+    """
 
     combined: Combined
     watched: Mapping[str, SharedPerturbation]
@@ -100,7 +103,7 @@ class Monitors:
         if (embedding := profile.embedding) is not None:
             watched[EMBEDDING] = watching(embedding, risks[EMBEDDING], slack, count=count)
         for name, each in watched.items():
-            parts.append(_betting(name, each.levels, (), each.calibration, alike))
+            parts.append(_betting(name, each.levels, each.rare, each.calibration, alike))
         if embedding is not None:
             cells, strata = embedding.reference_cells, embedding.reference_strata
             rare = [cells[strata == stratum] for stratum in range(1, count)]
@@ -123,7 +126,8 @@ class Monitors:
             ladder=tuple((rung.false_alarm / depth, Action[rung.action.upper()]) for rung in policy.monitor.ladder),
             strata=count,
         )
-        return cls(combined=combined, watched=watched, radius=watched[SHARED].radius if SHARED in watched else 0)
+        radius = int(residuals.repeat_radius) if residuals is not None and SHARED in watched else 0
+        return cls(combined=combined, watched=watched, radius=radius)
 
     def watch(self, digests: Sequence[str], sight: Sight, state: Any) -> tuple[Any, Seen]:
         """Step through a batch. What the verdict asks beyond the action before is news to a person."""

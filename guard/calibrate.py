@@ -11,8 +11,10 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from guard import bundle
-from guard.data import Split, checked, conformed_split, digest, tell
+from guard.data import Split, checked, conformed_split, digest, log, tell
 from guard.errors import MedwardError
 from guard.overlap import distinct_rows, repeats_by_nature
 from guard.pipeline import checked_principal
@@ -29,8 +31,8 @@ FEWEST_CELLS = 3  # of a thumbnail: once brightness and contrast are taken away,
 def learn(model: Model, benign: Split, policy: Policy, *, seed: int = 0) -> tuple[Profile, dict[str, int]]:
     """A profile of `benign`, whose inputs `model` takes as they are, and how many rows it had and used.
 
-    Raises `MedwardError` for too few rows, and for copies where the bounds need independent rows; rows of a few answers
-    that repeat by nature (`guard.overlap`) are none.
+    Of copies one is used, and that is said, for the bounds need independent rows; rows of a few answers that repeat by
+    nature (`guard.overlap`) are none. Raises `MedwardError` for too few rows, and where half of them are copies.
     """
     inputs, shape = benign.inputs, model.spec.shape
     if model.spec.modality == "image" and shape[0] * min(shape[1], GRID) * min(shape[2], GRID) < FEWEST_CELLS:
@@ -39,12 +41,20 @@ def learn(model: Model, benign: Split, policy: Policy, *, seed: int = 0) -> tupl
             f"give their values as rows of a table, of shape ({math.prod(shape)},)"
         )
     first, counts = distinct_rows(inputs, benign.patients)
-    distinct = len(first)
-    if 2 * distinct <= counts.sum() and not repeats_by_nature(inputs[first], counts):
-        raise MedwardError(
-            f"calibration: only {distinct} of {len(inputs)} rows are distinct; the bounds need independent rows, "
-            "so leave out copies and augmented rows"
+    distinct, given = len(first), len(inputs)
+    if distinct < counts.sum() and not repeats_by_nature(inputs[first], counts):
+        if 2 * distinct <= counts.sum():
+            raise MedwardError(
+                f"calibration: only {distinct} of {given} rows are distinct; the bounds need independent rows, "
+                "so leave out copies and augmented rows"
+            )
+        log.warning(
+            "calibration: %d of %d rows are copies of others and are left out; the bounds need independent rows",
+            given - distinct,
+            given,
         )
+        benign = benign.take(np.sort(first))
+        inputs = benign.inputs
     profile = Profile.fit(
         model,
         inputs,
@@ -54,7 +64,7 @@ def learn(model: Model, benign: Split, policy: Policy, *, seed: int = 0) -> tupl
         codes=policy.release.codes,
         temperature=policy.release.temperature,
     )
-    return profile, {"benign": len(inputs), "distinct": distinct, "reference": len(profile.reference)}
+    return profile, {"benign": given, "distinct": distinct, "reference": len(profile.reference)}
 
 
 def quality_on(model: Model, rows: Split) -> Quality | None:

@@ -8,8 +8,11 @@ among as many, so whatever two splits share beyond that is copied.
 
 Copies that were made within a split would hide there, so repeats count as natural only where two things hold of
 independent draws that do not hold of copies. Each half of the columns alone must agree between rows that differ in the
-other half; rows with a continuous column, and images, never do. And no more than one in k of the rows seen at all may
-be seen a multiple of k times, as a Poisson count is, whatever its mean; of rows that were all doubled every one is.
+other half; rows with a continuous column, and images, never do. And no number of times may stand out. No more than one
+in k of the rows seen at all may be seen a multiple of k times, as a Poisson count is, whatever its mean; of rows that
+were all doubled every one is. And that a row is drawn v times has probability p_v = E[r^v exp(-r)] / v! for rows of any
+mix of rates r, so by the Cauchy-Schwarz inequality p_v^2 <= (1 + 1 / v) p_(v-1) p_(v+1): of rows of which some were
+oversampled nine times, there are too many that are seen just so often.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ HALVES, AGREE = 8, 0.25  # halvings of the columns that are tried, and the share
 MOST = 4000  # different rows that are compared, at most
 MULTIPLES = {2: 1 / 2, 3: 1 / 3, 5: 0.21, 7: 0.16, 11: 0.13, 13: 0.12}
 """How often, at most, a Poisson count that is not zero is a multiple of these; the last four found numerically."""
-CHANCE = 1e-4  # of taking independent draws for multiples
+CHANCE = 1e-4  # of taking independent draws for copies by how often rows are seen, in each of the two ways
 BLOCK = 512  # rows compared at a time
 
 
@@ -91,14 +94,27 @@ def repeats_by_nature(inputs: Array, counts: Ints) -> bool:
     for k, most in MULTIPLES.items():
         if log_tail(int((counts % k == 0).sum()), len(counts), most) < math.log(CHANCE):
             return False
-    return len(inputs) <= FEW or _columns_vary(inputs.reshape(len(inputs), -1)[:MOST])
+    seen = Counter(counts.tolist())
+    for times, rows in seen.items():
+        about = rows + seen[times - 1] + seen[times + 1]
+        if times > 1 and log_tail(rows, about, _most(times)) < math.log(CHANCE / len(seen)):
+            return False
+    return _columns_vary(inputs.reshape(len(inputs), -1)[:MOST])
+
+
+def _most(times: int) -> float:
+    """Of rows seen about `times` times, one more or less, the largest share that is seen just so often."""
+    root = math.sqrt(1 + 1 / times)
+    return root / (2 + root)
 
 
 def _columns_vary(rows: Array) -> bool:
     """Whether rows ``(m, d)`` that differ often agree in a half of the columns, and in its other half."""
     d, rng = rows.shape[1], np.random.default_rng(0)
-    if d == 1:
-        return True  # nothing to halve
+    if d == 1 or len(rows) < 3:
+        return True  # nothing to halve, or to tell by it
+    if len(rows) <= FEW:  # too few to agree in halves: in single columns
+        return any(len(np.unique(column)) < len(rows) for column in rows.T)
     for _ in range(HALVES):
         order = rng.permutation(d)
         if min(_agreeing(rows[:, order[: d // 2]]), _agreeing(rows[:, order[d // 2 :]])) >= AGREE:

@@ -45,9 +45,22 @@ FLOOR = 0.1  # the least spread of a pixel, of the median one
 BITS = 64  # of a content code
 STRIPE = 2.0  # its width, in benign standard deviations along its direction
 PAIRS = 0.002  # of benign pairs that may pass for near-duplicates
+REPEATS = (
+    0.02  # of them that may pass for a repeat, where one follows the other; that costs no more than their evidence
+)
 ROWS = 4000  # calibration rows kept at most
 BLOCK = 256  # rows mapped at a time
-PARTS = ("order", "weights", "center", "whitening", "stripes", "radius", "reference", "reference_strata")
+PARTS = (
+    "order",
+    "weights",
+    "center",
+    "whitening",
+    "stripes",
+    "radius",
+    "repeat_radius",
+    "reference",
+    "reference_strata",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +70,8 @@ class Residuals:
     ``order (b k,)`` and ``weights (b k,)`` sketch a flat input of d values into k buckets, b values each;
     ``center (k,)`` and ``whitening (k, k)`` whiten; ``reference (n, k)`` are calibration rows, of the strata
     ``reference_strata (n,)``. ``stripes (BITS, cells + 1)`` are the directions that cut the space of thumbnails, one
-    stripe long, and where they begin (empty for tables): near-duplicates agree in all but `radius` bits.
+    stripe long, and where they begin (empty for tables): near-duplicates agree in all but `radius` bits, an image and
+    the next one of its series in all but `repeat_radius`.
     `fingerprint` names the map and its calibration rows in the states of monitors.
     """
 
@@ -67,6 +81,7 @@ class Residuals:
     whitening: Array
     stripes: Array
     radius: Array
+    repeat_radius: Array
     reference: Array
     reference_strata: Ints
     fingerprint: str = field(init=False)
@@ -94,14 +109,15 @@ class Residuals:
         sketch = (rows[:, order] * weights).reshape(len(rows), -1, k).sum(axis=1)
         center = sketch.mean(axis=0)
         values, vectors = np.linalg.eigh(shrunk_covariance(sketch - center))
-        stripes, radius = _stripes(fit, rng) if fit.ndim == 4 else (np.zeros((0, 0)), 0)
+        stripes, radii = _stripes(fit, rng) if fit.ndim == 4 else (np.zeros((0, 0)), (0, 0))
         fitted = cls(
             order=order,
             weights=weights.astype(np.float32),
             center=center.astype(np.float32),
             whitening=(vectors / np.sqrt(values)).astype(np.float32),
             stripes=stripes.astype(np.float32),
-            radius=np.array(radius),
+            radius=np.array(radii[0]),
+            repeat_radius=np.array(radii[1]),
             reference=np.zeros((0, k), np.float32),
             reference_strata=np.zeros(0, np.int64),
         )
@@ -165,15 +181,15 @@ def detail(inputs: Any, xp: Any) -> Any:
     return (inputs - blurred).reshape(len(inputs), -1)
 
 
-def _stripes(fit: Array, rng: np.random.Generator) -> tuple[Array, int]:
-    """Random stripes of benign thumbnails, and in how many bits near-duplicates may differ."""
+def _stripes(fit: Array, rng: np.random.Generator) -> tuple[Array, tuple[int, int]]:
+    """Random stripes of benign thumbnails, and in how many bits near-duplicates may differ, and repeats."""
     cells = _cells(fit)
     normals = rng.normal(size=(BITS, cells.shape[1])) / (cells.std(axis=0) + 1e-6)
     normals /= STRIPE * (cells @ normals.T).std(axis=0)[:, None] + 1e-6
     stripes = np.column_stack([normals, 2 * rng.random(BITS)])
     bits = _odd(cells[:500], stripes)
     apart = (bits[:, None] != bits[None]).sum(axis=2)[np.triu_indices(len(bits), 1)]
-    return stripes, int(np.quantile(apart, PAIRS))
+    return stripes, (int(np.quantile(apart, PAIRS)), int(np.quantile(apart, REPEATS)))
 
 
 def _odd(cells: Array, stripes: Array) -> NDArray[np.bool_]:

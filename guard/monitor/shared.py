@@ -17,7 +17,9 @@ the first epoch whose cuts fail is a supermartingale, and by Ville's inequality 
 accounts of one calibration set at once.
 
 In a rare class (`guard.monitor.strata`) a cut is no lower than what cuts off its level of the calibration rows of that
-class, which raises p-values and nothing else.
+class, which raises p-values and nothing else. Where those are too few for the level it is no lower than the largest of
+their scores, and the bet is made at the level that this cuts off (`level_within`): a class of few rows is no place to
+hide in.
 
 The bound also holds for drift: where an input's vector is at most `SLACK` away from one that is i.i.d. as the
 calibration rows, its score is at most `SLACK` higher (directions are no longer than 1), and a score must exceed its
@@ -46,7 +48,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from guard.screen.conformal import grid_for, raised, risks, tolerance_rank
+from guard.screen.conformal import grid_for, level_within, raised, risks, tolerance_rank
 from guard.types import Array, Ints
 
 SLACK = 1.5  # benign standard deviations along any one direction
@@ -126,6 +128,14 @@ class SharedPerturbation:
     def levels(self) -> tuple[float, ...]:
         """The p-values below 1 that `judge` gives."""
         return shared_levels(len(self.reference), self.risk)
+
+    @property
+    def rare(self) -> tuple[tuple[float, ...], ...]:
+        """What the levels are within the strata 1, 2, ...: no less than their few rows can cut off."""
+        if self.strata is None:
+            return ()
+        rows = [int((self.strata == stratum).sum()) for stratum in range(1, self.count)]
+        return tuple(tuple(level_within(n, level) for level in self.levels) for n in rows)
 
     def start(self) -> SharedState:
         """An account that has asked nothing."""

@@ -11,7 +11,8 @@ is, whatever the classes, and so it does while an attacker chooses the class of 
 about one rare class, or mixes classes in any way, each benign in itself, an event that is taken to have level l in a
 class has probability at most l / `CAUTION` there (ordinary conformal p-values within classes). That holds on average
 over calibration draws and not, as for i.i.d. accounts, for all but delta of them: a rare class has too few rows for
-that, and a part that waited for them would be blind to whatever the model takes for that class. How often such accounts
+that, and a part that waited for them would be blind to whatever the model takes for that class. For the same reason a
+level that a class has too few rows for is held to what its rows can show and not left out. How often such accounts
 alarm is measured (`specialist_accounts_withheld`).
 
 A class is rare below `RARE`; above it what is forgiven as drift, and how conservative the bounds are, was enough on

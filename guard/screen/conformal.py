@@ -68,9 +68,19 @@ def rank_within(n: int, level: float) -> int:
 
 
 def raised(cut: float, known: Array, level: float) -> float:
-    """`cut`, or what cuts off `level` of one class, whose scores are ``known (n,)``, where that is higher."""
-    place = len(known) - rank_within(len(known), level)
-    return max(cut, float(np.partition(known, place)[place])) if place < len(known) else math.inf
+    """`cut`, or what cuts off `level` of one class, whose scores are ``known (n,)``, where that is higher.
+
+    Where the class has too few rows for the level it is the largest of its scores, which cuts off `level_within`.
+    """
+    if not len(known):
+        return cut
+    place = len(known) - max(1, rank_within(len(known), level))
+    return max(cut, float(np.partition(known, place)[place]))
+
+
+def level_within(n: int, level: float) -> float:
+    """How often, `CAUTION` times, an input of a class of `n` rows exceeds a cut that is `raised` for `level`."""
+    return level if rank_within(n, level) else min(1.0, CAUTION / (n + 1))
 
 
 @dataclass(frozen=True, slots=True)

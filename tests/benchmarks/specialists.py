@@ -201,7 +201,7 @@ def copies(profile: Profile, images: Array, rng: np.random.Generator) -> tuple[i
     """How many of the next images of each patient count as repeats, and how many there are."""
     assert profile.residuals is not None
     pairs = zip(*(profile.residuals.codes(each) for each in (images, again(images, rng))), strict=True)
-    found = [repeats([], ["first", "next"], codes, int(profile.residuals.radius))[1][1] for codes in pairs]
+    found = [repeats([], ["first", "next"], codes, int(profile.residuals.repeat_radius))[1][1] for codes in pairs]
     return sum(map(bool, found)), len(found)
 
 

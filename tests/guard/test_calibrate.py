@@ -137,6 +137,18 @@ def test_patients_described_by_a_few_answers_repeat_by_nature_and_are_served(tmp
     assert sum(level is Level.WITHHELD for level in answer.levels) < 10
 
 
+def test_some_copies_are_left_out_and_said(tmp_path, caplog):
+    """Resampled rows would be counted as draws; what is learned is what the different ones teach."""
+    rows = np.concatenate([ROWS[:300], ROWS[:120]])
+    with caplog.at_level("WARNING", "medward.data"):
+        made = protected(tmp_path / "copied", rows)
+    assert "120 of 420 rows are copies of others and are left out" in caplog.text
+    plain = protected(tmp_path / "plain", ROWS[:300])
+    assert made.card.sizes == {**plain.card.sizes, "benign": 420}
+    assert len(made.profile.reference) == len(plain.profile.reference)
+    assert "copies" not in caplog.text.split("left out")[1]
+
+
 @pytest.mark.parametrize(
     "rows", [np.repeat(ROWS[:200], 2, axis=0), np.repeat(ROWS[:134], 3, axis=0), np.repeat(ANSWERS[:134], 3, axis=0)]
 )

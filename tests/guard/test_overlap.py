@@ -65,6 +65,9 @@ COPIED = {
     "five answers thrice": np.repeat(yes_no(133, 5), 3, axis=0),
     "eight answers twice": np.repeat(yes_no(266, 8), 2, axis=0),
     "ages thrice": np.repeat(DISCRETE["ages"][:266], 3, axis=0),
+    "seventeen times": np.repeat(one_hot(60, 5, 4), 17, axis=0),
+    "some of them nine times": np.concatenate([one_hot(200, 6, 4), np.repeat(one_hot(100, 6, 4, seed=1), 9, axis=0)]),
+    "nine measured, drawn again": drawn(measured(9), 500),
 }
 
 

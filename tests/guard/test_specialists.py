@@ -18,7 +18,7 @@ from guard.pipeline import Guard
 from guard.policy import Policy
 from guard.profile import Profile, forward
 from guard.replay import replay
-from guard.types import Query
+from guard.types import ModelSpec, Outputs, Query
 from integrations.drift import drift_reports
 
 POLICY = Policy(on_error="withhold")
@@ -84,6 +84,58 @@ def test_a_thief_whose_queries_all_land_in_one_class_is_noticed_in_rare_ones_too
     rows = (far + np.random.default_rng(5).normal(size=(60, 3)) * 2).astype(np.float32)
     assert (forward(MODEL, rows).scores.argmax(axis=1) == label).all()
     assert peak(profile, rows)[1] <= 30
+
+
+class Listening:
+    """A model of images whose third class, one in a hundred, is told by a fine pattern alone."""
+
+    PATTERN = np.random.default_rng(8).choice([-1, 1], (12, 12)).astype(np.float32)
+    spec = ModelSpec(
+        name="listening",
+        modality="image",
+        shape=(1, 12, 12),
+        classes=("a", "b", "rare"),
+        output="logits",
+        low=0.0,
+        high=1.0,
+    )
+
+    def predict(self, inputs):
+        tilt = inputs[:, 0, :, :6].mean(axis=(1, 2)) - inputs[:, 0, :, 6:].mean(axis=(1, 2))
+        heard = (inputs[:, 0] * self.PATTERN).sum(axis=(1, 2))
+        scores = np.stack([tilt, -tilt, np.abs(tilt) + heard + 7], axis=1)
+        return Outputs(20 * scores.astype(np.float32))
+
+
+def waves(n, seed):
+    """Smooth images, each with grain."""
+    rng = np.random.default_rng(seed)
+    across, down, phase = rng.random((3, n, 1, 1))
+    high, wide = np.mgrid[:12, :12] / 12
+    smooth = 0.5 + 0.2 * np.sin(6 * (wide * across + high * down) + 6 * phase)
+    return np.clip(smooth + 0.05 * rng.standard_normal((n, 12, 12)), 0, 1)[:, None].astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def listening():
+    model = Listening()
+    return model, Profile.fit(model, waves(3000, 0), risk=0.001, seed=0, secret=1)
+
+
+def test_one_change_that_makes_all_images_a_class_of_few_rows_is_noticed(listening):
+    model, profile = listening
+    assert 5 <= (profile.residuals.reference_strata == 1).sum() < 57  # what the largest level of *shared* would need
+    rows = np.clip(waves(60, 9) + 0.05 * model.PATTERN, 0, 1).astype(np.float32)
+    assert (forward(model, rows).scores.argmax(axis=1) == 2).mean() > 0.95
+    assert peak(profile, rows, model)[1] <= 30
+
+
+def test_a_clinic_of_a_class_of_few_rows_is_not_withheld(listening):
+    model, profile = listening
+    rows = waves(40000, 10)
+    rows = rows[forward(model, rows).scores.argmax(axis=1) == 2][:250]
+    assert len(rows) == 250
+    assert peak(profile, rows, model)[0] < LAST
 
 
 def anatomy(n, seed):

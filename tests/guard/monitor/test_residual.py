@@ -148,6 +148,18 @@ def test_different_images_are_no_copies_however_far_from_benign_and_copies_are(c
     assert near(codes, fitted.codes((rows + grain).astype(np.float32)), radius) > 0.9
 
 
+def test_the_next_image_of_a_series_is_a_repeat_and_that_of_another_patient_is_not():
+    fitted = Residuals.fit(anatomy(200, 0), anatomy(100, 1))
+    rows, rng = anatomy(200, 2), np.random.default_rng(1)
+    moved = np.clip(np.roll(rows, 1, axis=2) + 0.01 * rng.normal(size=rows.shape), 0, 1).astype(np.float32)
+    moved[:, :, 0] = rows[:, :, 0]
+    radius, tight = int(fitted.repeat_radius), int(fitted.radius)
+    assert near(fitted.codes(rows), fitted.codes(moved), radius) > near(fitted.codes(rows), fitted.codes(moved), tight)
+    assert near(fitted.codes(rows), fitted.codes(moved), radius) > 0.9
+    for images in (rows, 1 - rows):
+        assert near(fitted.codes(images[1:]), fitted.codes(images[:-1]), radius) < 0.05
+
+
 def test_sides_of_planes_take_all_inverted_images_for_copies_of_one_another():
     """The negative control: what the codes were made of before."""
     rng = np.random.default_rng(0)
