@@ -19,7 +19,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from guard.account import MAX_DEPTH, Monitors, Sight, Values, look, sources, strange, strata_of
-from guard.elapsed import SteadyClock
 from guard.errors import MedwardError, ModelError, UnavailableError
 from guard.monitor import Ask, budgets_for, charge, utc_day
 from guard.monitor.combine import STRANGE
@@ -57,7 +56,7 @@ class Guard:
 
     Guarantees: no answer says a decision the model did not make; an answer that leaves is in the audit log first.
     `salt` keys the input digests; keep it with the state, not with the log. `clock` (Unix seconds) tells the leakage
-    budget its day and, without its jumps (`guard.elapsed`), when a near-duplicate is forgotten. `sites` holds
+    budget its day and nothing else: near-duplicates are dated by the store's time. `sites` holds
     the calibrations of organisations (the first level of a principal) that have their own: their inputs and accounts
     are judged by it, the others by `profile`. What leaves is chosen by `profile` alone.
     """
@@ -72,14 +71,12 @@ class Guard:
     sites: Mapping[str, Profile] = field(default_factory=dict)
     _monitors: dict[tuple[str, int], Monitors] = field(default_factory=dict, init=False, repr=False, compare=False)
     _own: Mapping[str, Profile] = field(init=False, repr=False, compare=False)  # `sites` as principals spell them
-    _steady: SteadyClock = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse a profile that lacks what the policy asks for, and a site that is no organisation."""
         for site in self.sites:
             checked_principal((site,))
         object.__setattr__(self, "_own", by_folded(self.sites, "sites"))
-        object.__setattr__(self, "_steady", SteadyClock(self.clock))
         if self.policy.release.default is Level.CODES and self.profile.codebook is None:
             raise MedwardError("profile: has no codebook; protect the model again, or set another release.level")
         profiles = {"profile": self.profile, **{f"site {site!r}": each for site, each in self.sites.items()}}
@@ -192,7 +189,6 @@ class Guard:
         try:
             seen = zip(*contents.see(inputs), digests, self.model.spec.decide(outputs.scores).tolist(), strict=True)
             arrivals = [Arrival(*each, principal[0], study) for each in seen]
-            now = self._steady()
         except Exception as error:
             return None, [self._failed("duplicates", error)]
         ttl, ladder = chosen.ttl_days * 86400, [(limit.count, Action[limit.action.upper()]) for limit in chosen.ladder]
@@ -200,7 +196,6 @@ class Guard:
             index=Duplicates(salt=self.salt, calibration=contents.fingerprint, slices=chosen.slices, ttl=ttl),
             monitor=Insistence(ladder=tuple(ladder)),
             arrivals=arrivals,
-            now=now,
         ), []
 
     def _failed(self, part: str, error: Exception) -> Verdict:
