@@ -35,6 +35,8 @@ from guard.types import Action, Answer, Array, Level, Outputs, Principal, Query,
 
 log = logging.getLogger("medward")
 READINESS, READINESS_TTL = "//readiness", 60.0  # a key that no principal can have, and seconds it is kept
+STORE_AWAY = "the store of accounts does not answer; until it does, answers leave without its monitors and budgets"
+AUDIT_AWAY = "the audit log cannot be written; until it can, answers leave unrecorded"
 MAX_NAME = 128  # characters of a level of a principal
 
 
@@ -116,11 +118,30 @@ class Guard:
         """Forget what the monitors know of `principal` itself, after a person has looked into an alarm."""
         reset(self.store, principal, self.audit)
 
-    def check_ready(self) -> None:
-        """Write to the store, and try the audit log: raise `UnavailableError` unless a query could be answered now."""
+    def check_ready(self) -> tuple[str, ...]:
+        """Write to the store, and try the audit log: what is away, a sentence each, while queries are answered.
+
+        Raises `UnavailableError` where a query could not be answered now: with ``on_error = "withhold"``, if any is.
+        """
+        return tuple(filter(None, [self._lack(STORE_AWAY, self._try_store), self._lack(AUDIT_AWAY, self._try_audit)]))
+
+    def _try_store(self) -> None:
         self.store.transact(READINESS, lambda _: (True, None), ttl=READINESS_TTL)
+
+    def _try_audit(self) -> None:
         if self.audit is not None:
             self.audit.check_writable()
+
+    def _lack(self, said: str, part: Callable[[], None]) -> str:
+        """`said` if `part` is away and queries are answered without it; its own reason is for the operator."""
+        try:
+            part()
+        except UnavailableError as error:
+            if self.policy.on_error == "withhold":
+                raise
+            log.error("%s; on_error = flag; %s", said, error)
+            return said
+        return ""
 
     def _forward(self, principal: Principal, inputs: Array, digests: list[str]) -> Outputs:
         """One forward pass; a model that fails is on record, and its reasons stay with the operator."""
@@ -366,7 +387,7 @@ def reset(store: Store, principal: Principal, audit: AuditSink | None) -> None:
 
 
 def checked_principal(principal: Principal) -> Principal:
-    """The account of `principal`: every level in the one spelling of all names that print like it.
+    """The account of `principal`: every level in its one spelling (`guard.names`).
 
     Refuses an empty path, and names that could be mistaken for one another once joined or hide a character.
     """
