@@ -20,6 +20,7 @@ import fcntl
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ StrPath = str | PathLike[str]
 
 GENESIS = "0" * 64
 ROOM = 4096  # bytes that must fit for the log to be writable
+NO_SCRATCH = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV)  # no file can be made beside the log, on its disk
 CHAIN = ("seq", "time", "prev", "hash")
 
 
@@ -63,17 +65,33 @@ class AuditLog:
             self._write(file, _sealed(record, seq + 1, prev))
 
     def check_writable(self) -> None:
-        """Raise `UnavailableError` unless a record could be added now; the log stays as it is."""
+        """Raise `UnavailableError` unless a record could be added now; the log stays as it is.
+
+        What reads the log never sees it grow and shrink: a nameless file on the same disk, as long as the log but
+        without its content, takes the room of a record. Where none can be made, its folder being another disk or not to
+        be written to, the disk's own count of free bytes tells.
+        """
         with self._locked() as file:
             try:
                 self._mend(file)
             except IntegrityError as error:
                 raise UnavailableError(str(error)) from error
-            size = os.fstat(file).st_size
-            try:
-                self._write(file, b" " * ROOM)
-            finally:
-                os.ftruncate(file, size)
+            log, disk = os.fstat(file), os.fstatvfs(file)
+        folder = os.path.dirname(os.path.realpath(self.path))
+        try:
+            if os.stat(folder).st_dev != log.st_dev:
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+            with tempfile.TemporaryFile(dir=folder) as scratch:
+                os.lseek(scratch.fileno(), log.st_size, os.SEEK_SET)
+                self._write(scratch.fileno(), b" " * ROOM)
+        except OSError as error:
+            if error.errno not in NO_SCRATCH:
+                raise self._away(error) from error
+            if disk.f_bavail * disk.f_frsize < ROOM:
+                raise self._away(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from None
+
+    def _away(self, error: OSError) -> UnavailableError:
+        return UnavailableError(f"{self.path}: cannot write the audit log: {error.strerror}")
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
@@ -89,14 +107,14 @@ class AuditLog:
             finally:
                 os.close(file)
         except OSError as error:
-            raise UnavailableError(f"{self.path}: cannot write the audit log: {error.strerror}") from error
+            raise self._away(error) from error
 
     def _mend(self, file: int) -> tuple[int, str]:
         """Move a torn last line aside; return `seq` and `hash` of the last record."""
         line, torn = _tail(file)
         if torn:
             _check_torn(torn, f"{self.path}: the last line")
-            if torn.strip():  # blanks are what a process left that was killed while it checked
+            if torn.strip():  # blanks are what an older release left that was killed while it checked
                 with open(f"{self.path}.torn", "ab") as aside:
                     aside.write(torn + b"\n")
             os.ftruncate(file, os.fstat(file).st_size - len(torn))

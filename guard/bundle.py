@@ -152,7 +152,7 @@ def load(path: Path | str, *, allow_code: bool = False, expect: str | None = Non
 def add_site(bundle: Bundle, site: str, profile: Profile, *, data_digest: str, sizes: Mapping[str, int]) -> Bundle:
     """Write the calibration of `site` into the folder of `bundle`, replacing one of that name; the new bundle.
 
-    `site` is the first level of a principal; names that print alike are one. The folder is built anew from
+    `site` is the first level of a principal; names that differ in spelling only are one. The folder is built anew from
     verified bytes and renamed, as `save` does.
     Raises `MedwardError` when the folder is no longer what was loaded.
     """

@@ -6,6 +6,7 @@ A file is known by its first bytes or else by its name, an object by the library
 from __future__ import annotations
 
 import zipfile
+import zlib
 from itertools import islice
 from pathlib import Path
 from typing import NoReturn
@@ -139,9 +140,9 @@ def _by_name(path: Path) -> str:
 
 
 def _holds_arrays(path: Path) -> bool:
-    """Whether a file that begins as a zip does holds arrays; a damaged one is left to NumPy to name."""
+    """Whether a file that begins as a zip does holds arrays; a damaged or odd one is left to `load_npz` to refuse."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith(".npy") for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, RuntimeError, zlib.error):
         return True

@@ -1,4 +1,7 @@
-"""Names that print alike are one name: a person who reads ``Clinic-A`` and ``clinic-a`` on a screen sees one account.
+"""Names that differ in spelling only are one name: ``Clinic-A`` and ``clinic-a`` are one account.
+
+What is folded: compatible forms (NFKC), letter case, kinds of dashes, and spaces at the ends and in a row. What is not:
+letters that look alike. A Latin "a" and a Cyrillic one are two letters, so names that differ in them are two names.
 
 Reference: Unicode Standard Annex 15 (NFKC) and Standard, sec. 3.13 (caseless matching).
 """
@@ -17,13 +20,14 @@ T = TypeVar("T")
 # Printable to Python and yet not seen on a screen: Default_Ignorable_Code_Point, and the Braille blank.
 UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 
+# Hyphen; figure, en and em dash; bar; hyphen bullet; minus sign. NFKC maps other forms of dashes to these.
+DASHES = str.maketrans(dict.fromkeys("\u2010\u2012\u2013\u2014\u2015\u2043\u2212", "-"))
+
 
 def folded(name: str) -> str:
-    """The one spelling of all names that print like `name`: compatible letters alike, lower case, single spaces."""
-    text = name
-    for _ in range(3):  # case folding can undo what normalising did, and the other way round
-        text = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(unicodedata.normalize("NFKC", text).split())
+    """`name` in the one spelling of its compatible forms: lower case, "-" for every dash, single spaces."""
+    text = unicodedata.normalize("NFKC", name).casefold()
+    return " ".join(unicodedata.normalize("NFKC", text).translate(DASHES).split())
 
 
 def hides(name: str) -> bool:
@@ -33,7 +37,7 @@ def hides(name: str) -> bool:
 
 
 def alike(names: Iterable[str]) -> tuple[str, str] | None:
-    """The first two of `names` that print alike, if any do."""
+    """The first two of `names` with one spelling, if any have."""
     known: dict[str, str] = {}
     for name in names:
         if folded(name) in known:
@@ -43,7 +47,7 @@ def alike(names: Iterable[str]) -> tuple[str, str] | None:
 
 
 def by_folded(named: Mapping[str, T], what: str) -> dict[str, T]:
-    """`named` under the one spelling of each name; raises `MedwardError` for two of `what` that print alike."""
+    """`named` under the one spelling of each name; raises `MedwardError` for two of `what` that have the same."""
     if two := alike(named):
         raise MedwardError(f"{what}: {two[0]!r} and {two[1]!r} print alike and are one name; keep one of them")
     return {folded(name): each for name, each in named.items()}

@@ -23,12 +23,11 @@ Counted = tuple[Action, Verdict]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Near:
-    """A batch as the index of near-duplicates sees it at Unix time `now`, and who counts what it finds."""
+    """A batch as the index of near-duplicates sees it, and who counts what it finds."""
 
     index: Duplicates
     monitor: Insistence
     arrivals: Sequence[Arrival]
-    now: float
 
     @property
     def keys(self) -> list[str]:
@@ -43,9 +42,10 @@ def step_path(
 
     One that fails is kept, and takes nothing from the others. Near-duplicates count for the account itself only: the
     lists are common to all accounts as they are. Lists that cannot be read or used are forgotten; unlike an account's
-    state, none is worth refusing queries for good.
+    state, none is worth refusing queries for good. They are dated by the store's time: replicas share it as they share
+    the lists, so no clock of one of them tells which lists are old.
     """
-    lists = near.keys if near else []
+    lists, now = near.keys if near else [], 0.0
 
     def step(states: list[Any]) -> tuple[list[Any], tuple[list[Seen | Exception], Counted | Exception | None]]:
         stepped = list(states)
@@ -60,7 +60,7 @@ def step_path(
         if near:
             try:
                 known = dict(zip(lists, states[len(keys) :], strict=True))
-                after, found = near.index.step(known, near.arrivals, near.now)
+                after, found = near.index.step(known, near.arrivals, now)
                 account, counted = insist(near.monitor, found, stepped[len(keys) - 1])
                 stepped[len(keys) - 1 :] = [account, *(after[name] for name in lists)]
             except Exception as error:
@@ -69,6 +69,8 @@ def step_path(
         return stepped, (seen, counted)
 
     try:
+        if near:
+            now = store.now()
         return store.transact_all([*keys, *lists], step, ttl=ttl)
     except CorruptStateError as error:
         if near:

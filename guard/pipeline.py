@@ -19,7 +19,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from guard.account import MAX_DEPTH, Monitors, Sight, Values, look, sources, strange, strata_of
-from guard.elapsed import SteadyClock
 from guard.errors import MedwardError, ModelError, UnavailableError
 from guard.monitor import Ask, budgets_for, charge, utc_day
 from guard.monitor.combine import STRANGE
@@ -36,6 +35,8 @@ from guard.types import Action, Answer, Array, Level, Outputs, Principal, Query,
 
 log = logging.getLogger("medward")
 READINESS, READINESS_TTL = "//readiness", 60.0  # a key that no principal can have, and seconds it is kept
+STORE_AWAY = "the store of accounts does not answer; until it does, answers leave without its monitors and budgets"
+AUDIT_AWAY = "the audit log cannot be written; until it can, answers leave unrecorded"
 MAX_NAME = 128  # characters of a level of a principal
 
 
@@ -57,7 +58,7 @@ class Guard:
 
     Guarantees: no answer says a decision the model did not make; an answer that leaves is in the audit log first.
     `salt` keys the input digests; keep it with the state, not with the log. `clock` (Unix seconds) tells the leakage
-    budget its day and, without its jumps (`guard.elapsed`), when a near-duplicate is forgotten. `sites` holds
+    budget its day and nothing else: near-duplicates are dated by the store's time. `sites` holds
     the calibrations of organisations (the first level of a principal) that have their own: their inputs and accounts
     are judged by it, the others by `profile`. What leaves is chosen by `profile` alone.
     """
@@ -72,14 +73,12 @@ class Guard:
     sites: Mapping[str, Profile] = field(default_factory=dict)
     _monitors: dict[tuple[str, int], Monitors] = field(default_factory=dict, init=False, repr=False, compare=False)
     _own: Mapping[str, Profile] = field(init=False, repr=False, compare=False)  # `sites` as principals spell them
-    _steady: SteadyClock = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse a profile that lacks what the policy asks for, and a site that is no organisation."""
         for site in self.sites:
             checked_principal((site,))
         object.__setattr__(self, "_own", by_folded(self.sites, "sites"))
-        object.__setattr__(self, "_steady", SteadyClock(self.clock))
         if self.policy.release.default is Level.CODES and self.profile.codebook is None:
             raise MedwardError("profile: has no codebook; protect the model again, or set another release.level")
         profiles = {"profile": self.profile, **{f"site {site!r}": each for site, each in self.sites.items()}}
@@ -119,11 +118,30 @@ class Guard:
         """Forget what the monitors know of `principal` itself, after a person has looked into an alarm."""
         reset(self.store, principal, self.audit)
 
-    def check_ready(self) -> None:
-        """Write to the store, and try the audit log: raise `UnavailableError` unless a query could be answered now."""
+    def check_ready(self) -> tuple[str, ...]:
+        """Write to the store, and try the audit log: what is away, a sentence each, while queries are answered.
+
+        Raises `UnavailableError` where a query could not be answered now: with ``on_error = "withhold"``, if any is.
+        """
+        return tuple(filter(None, [self._lack(STORE_AWAY, self._try_store), self._lack(AUDIT_AWAY, self._try_audit)]))
+
+    def _try_store(self) -> None:
         self.store.transact(READINESS, lambda _: (True, None), ttl=READINESS_TTL)
+
+    def _try_audit(self) -> None:
         if self.audit is not None:
             self.audit.check_writable()
+
+    def _lack(self, said: str, part: Callable[[], None]) -> str:
+        """`said` if `part` is away and queries are answered without it; its own reason is for the operator."""
+        try:
+            part()
+        except UnavailableError as error:
+            if self.policy.on_error == "withhold":
+                raise
+            log.error("%s; on_error = flag; %s", said, error)
+            return said
+        return ""
 
     def _forward(self, principal: Principal, inputs: Array, digests: list[str]) -> Outputs:
         """One forward pass; a model that fails is on record, and its reasons stay with the operator."""
@@ -192,7 +210,6 @@ class Guard:
         try:
             seen = zip(*contents.see(inputs), digests, self.model.spec.decide(outputs.scores).tolist(), strict=True)
             arrivals = [Arrival(*each, principal[0], study) for each in seen]
-            now = self._steady()
         except Exception as error:
             return None, [self._failed("duplicates", error)]
         ttl, ladder = chosen.ttl_days * 86400, [(limit.count, Action[limit.action.upper()]) for limit in chosen.ladder]
@@ -200,7 +217,6 @@ class Guard:
             index=Duplicates(salt=self.salt, calibration=contents.fingerprint, slices=chosen.slices, ttl=ttl),
             monitor=Insistence(ladder=tuple(ladder)),
             arrivals=arrivals,
-            now=now,
         ), []
 
     def _failed(self, part: str, error: Exception) -> Verdict:
@@ -371,7 +387,7 @@ def reset(store: Store, principal: Principal, audit: AuditSink | None) -> None:
 
 
 def checked_principal(principal: Principal) -> Principal:
-    """The account of `principal`: every level in the one spelling of all names that print like it.
+    """The account of `principal`: every level in its one spelling (`guard.names`).
 
     Refuses an empty path, and names that could be mistaken for one another once joined or hide a character.
     """

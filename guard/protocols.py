@@ -101,6 +101,13 @@ class Store(Protocol):
         """The state under `key`, None when absent or expired."""
         ...
 
+    def now(self) -> float:
+        """Seconds as all who share the states count them, whatever this process's clock says; what a state is dated by.
+
+        Raises `UnavailableError`.
+        """
+        ...
+
     def delete(self, key: str) -> None:
         """Forget `key`; no error when it is absent."""
         ...

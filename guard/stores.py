@@ -83,6 +83,12 @@ class MemoryStore:
         with self._lock:
             return self._read(key, self._clock())
 
+    def now(self) -> float:
+        """The time that counts for what expires; see `guard.protocols.Store`."""
+        with self._lock:
+            self._check_open()
+            return self._clock()
+
     def delete(self, key: str) -> None:
         """Forget `key`; no error when it is absent."""
         with self._lock:
@@ -159,6 +165,12 @@ class SQLiteStore:
         with self._lock:
             self._ready()
             return self._read(key, self._time())
+
+    def now(self) -> float:
+        """The time that counts for what expires, as the file keeps it; see `guard.protocols.Store`."""
+        with self._lock:
+            self._ready()
+            return self._time()
 
     def delete(self, key: str) -> None:
         """Forget `key`; no error when it is absent."""

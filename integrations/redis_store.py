@@ -49,17 +49,18 @@ MOVED_ON = (
 # KEYS: a marker of this write, then n states, then the n turns at them. ARGV: this call's version; in ms the life of
 # the marker, of a turn and of the states (0: for ever); then for each state the version expected ("" for none) and the
 # new state. Says "done" once the write stands and "wait" while it is another's turn; else grants the turn to this call
-# and says "stale" and what the states are.
+# and says "stale" and, third and on, what the states are. Every answer has the Unix seconds of Redis second.
 WRITE = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return {'done'} end
+local now = redis.call('TIME')[1]
+if redis.call('EXISTS', KEYS[1]) == 1 then return {'done', now} end
 local n = (#KEYS - 1) / 2
-local held, same, mine = {'stale'}, true, false
+local held, same, mine = {'stale', now}, true, false
 for i = 1, n do
   local turn = redis.call('GET', KEYS[1 + n + i])
-  if turn and turn ~= ARGV[1] then return {'wait'} end
+  if turn and turn ~= ARGV[1] then return {'wait', now} end
   mine = mine or turn
-  held[1 + i] = redis.call('GET', KEYS[1 + i]) or ''
-  same = same and string.sub(held[1 + i], 1, 16) == ARGV[3 + 2 * i]
+  held[2 + i] = redis.call('GET', KEYS[1 + i]) or ''
+  same = same and string.sub(held[2 + i], 1, 16) == ARGV[3 + 2 * i]
 end
 for i = 1, n do
   if not same then
@@ -73,8 +74,15 @@ for i = 1, n do
 end
 if not same then return held end
 redis.call('SET', KEYS[1], '', 'PX', ARGV[2])
-return {'done'}
+return {'done', now}
 """
+
+
+class Reading(NamedTuple):
+    """The Unix seconds that Redis said, and this process's monotonic clock then."""
+
+    time: float
+    at: float
 
 
 class Held(NamedTuple):
@@ -123,8 +131,8 @@ class RedisStore:
 
     What Redis itself keeps is for its configuration to say: ``appendonly yes`` (with ``appendfsync everysec`` a
     crash of Redis loses up to a second), ``maxmemory-policy noeviction`` (or a full Redis forgets alarms), no
-    writes to lagging replicas. A warning is logged where Redis says that the first two are not so. States expire by
-    the clock of Redis.
+    writes to lagging replicas. A warning is logged where Redis says that the first two are not so. States expire by,
+    and are dated by (`now`), Redis's own clock, jumps of it included; the clocks of the replicas play no part.
 
     Reference: Kung & Robinson, "On Optimistic Methods for Concurrency Control", ACM TODS 6(2), 1981.
     """
@@ -151,6 +159,7 @@ class RedisStore:
             raise MedwardError(f"store: {self._where}: not a Redis address") from None
         self._script = self._redis.register_script(WRITE)
         self._warn(self._ask(self._info, self._deadline()))
+        self._reading = Reading(self._ask(self._redis.time, self._deadline())[0], time.monotonic())
 
     def transact(self, key: str, step: Step[R], *, ttl: float | None = None) -> R:
         """Atomically replace the state under `key`; see `guard.protocols.Store`."""
@@ -185,6 +194,13 @@ class RedisStore:
         """The state under `key`, None when absent or expired."""
         return decoded(key, self._read((self._key(key),), self._deadline())[0].state)
 
+    def now(self) -> float:
+        """Unix seconds by Redis's own clock: what its last answer said, and the time since; costs no round trip."""
+        if self._closed:
+            raise UnavailableError("store: closed")
+        said = self._reading
+        return said.time + time.monotonic() - said.at
+
     def delete(self, key: str) -> None:
         """Forget `key`; no error when it is absent."""
         self._ask(lambda: self._redis.delete(self._key(key)), self._deadline())
@@ -217,9 +233,10 @@ class RedisStore:
             arguments += [each.version, part]
         keys, pauses = [write.marker, *write.states, *write.turns], _pauses(POLL)
         while time.monotonic() < deadline:
-            said: list[bytes] = self._ask(lambda: self._script(keys=keys, args=arguments), deadline)
-            if said[0] != b"wait":
-                return said
+            said, now, *found = self._ask(lambda: self._script(keys=keys, args=arguments), deadline)
+            self._reading = Reading(float(now), time.monotonic())
+            if said != b"wait":
+                return [said, *found]
             time.sleep(next(pauses))
         raise UnavailableError(f"store {self._where}: other writers left no turn for {self._timeout:g} s")
 

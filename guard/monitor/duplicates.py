@@ -6,7 +6,8 @@ A resend of one of its latest members never counts, nor do images of the study t
 in all: a study is what a client says it is, so a thief may call everything one. Bits of the code, chosen by a secret
 salt, are the keys of `TABLES` small lists of clusters, so a look-up costs the same however many images were seen, and
 the index is bounded: at most `TABLES` x 2^`TAKEN` lists of `ROOM` clusters. A full list forgets the cluster with the
-fewest changed members, the oldest of several; a cluster not seen for `ttl` seconds is forgotten everywhere.
+fewest changed members, the oldest of several; a cluster not seen for `ttl` seconds of the store's time is forgotten
+everywhere.
 
 What a changed member weighs is how many of its cluster its organisation has sent by then, twice that once their labels
 or their direction speak of a search, and up to `OTHERS` for what other organisations sent; at most `most` in all. The
@@ -61,7 +62,7 @@ class Cluster(TypedDict):
 
     `first` and `last` are contents, and `way` the sum of the steps from the first, in base64, the latter two empty
     while there is one member only; `known` are digests, oldest first; `senders` are organisations by salted hash, with
-    their changed members; `seen` is the Unix time.
+    their changed members; `seen` is the store's time.
     """
 
     id: str
@@ -130,9 +131,17 @@ class Duplicates:
     def step(
         self, lists: Mapping[str, Clusters | None], arrivals: Sequence[Arrival], now: float
     ) -> tuple[dict[str, Clusters], list[Found]]:
-        """The lists after `arrivals`, in order, and what was found; `lists` holds all `keys` of their codes."""
+        """The lists after `arrivals`, in order, and what was found; `lists` holds all `keys` of their codes.
+
+        A cluster dated later than `now` counts as seen now: no wrong date keeps it for ever.
+        """
         after = {
-            key: [each for each in clusters or [] if each["seen"] + self.ttl > now] for key, clusters in lists.items()
+            key: [
+                Cluster({**each, "seen": min(each["seen"], int(now))})
+                for each in clusters or []
+                if each["seen"] + self.ttl > now
+            ]
+            for key, clusters in lists.items()
         }
         found = []
         for arrival in arrivals:

@@ -25,12 +25,13 @@ def keep_top(values: Array, best: NDArrayBool, k: int) -> Array:
 def spread_rest(scores: Array) -> Array:
     """A client's best guess ``(n, K)`` at rows of which only some classes left: the others share the rest of 1 evenly.
 
-    Every share is below the smallest value shown, so that the largest classes stay what they are. Other rows stay as
-    they are, those of which nothing left too.
+    Every share is below the smallest value shown, or 0 where that is 0, so that the largest classes stay what they are.
+    Other rows stay as they are, those of which nothing left too.
     """
     hidden = np.isnan(scores)
     part = hidden.any(axis=1, keepdims=True) & ~hidden.all(axis=1, keepdims=True)
     shown = np.where(hidden, 0.0, scores)
     rest = np.clip(1 - shown.sum(axis=1, keepdims=True), 0.0, None) / np.maximum(hidden.sum(axis=1, keepdims=True), 1)
     least = np.where(hidden, np.inf, scores).min(axis=1, keepdims=True)
-    return np.asarray(np.where(hidden & part, np.minimum(rest, np.nextafter(least, -np.inf)), scores))
+    share = np.maximum(0.0, np.minimum(rest, np.nextafter(least, -np.inf)))
+    return np.asarray(np.where(hidden & part, share, scores))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Literal
 
+import anyio
 import anyio.to_thread
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel
 
+from guard.errors import IntegrityError, UnavailableError
 from integrations.keys import KeyStore
 from integrations.serving.problems import responses
 from integrations.serving.service import Service, model_name
+
+KEPT = 1.0  # seconds that a finding serves other probes: they carry no keys, and must not wear out the disk
 
 
 class Health(BaseModel):
@@ -37,18 +44,44 @@ class Ready(BaseModel):
     ready: Literal[True] = True
 
 
-def router(service: Service, keys: KeyStore | None) -> APIRouter:
-    """Liveness asks nothing of anybody; readiness writes to the store and the log's disk, and reads the keys."""
-    routes = APIRouter()
-    path_name, notes = model_name(service.guard.model.spec), list(service.guard.notes)
+@dataclass(slots=True)
+class Probe:
+    """Asks `check` once at a time and at most once in `KEPT` seconds, however many want to know."""
 
-    def check() -> None:
-        service.guard.check_ready()
+    check: Callable[[], tuple[str, ...]]
+    _lock: anyio.Lock = field(default_factory=anyio.Lock)
+    _found: tuple[str, ...] | str = ()  # a text says why it is not ready
+    _until: float = 0.0
+
+    async def __call__(self) -> tuple[str, ...]:
+        """What `check` returned, or `UnavailableError` as it said."""
+        async with self._lock:
+            if time.monotonic() >= self._until:
+                try:
+                    self._found = await anyio.to_thread.run_sync(self.check)
+                except (UnavailableError, IntegrityError) as error:
+                    self._found = str(error)
+                self._until = time.monotonic() + KEPT
+            found = self._found
+        if isinstance(found, str):
+            raise UnavailableError(found)
+        return found
+
+
+def router(service: Service, keys: KeyStore | None) -> APIRouter:
+    """Liveness asks nothing of anybody; readiness writes to the store and the log's disk, and reads the keys.
+
+    A part that is away leaves the server ready where it answers without it (``on_error = "flag"``), as a note says.
+    """
+    routes = APIRouter()
+    path_name, notes = model_name(service.guard.model.spec), service.guard.notes
+
+    def check() -> tuple[str, ...]:
         if keys is not None:
             keys.list()
+        return service.guard.check_ready()
 
-    async def reachable() -> None:
-        await anyio.to_thread.run_sync(check)
+    reachable = Probe(check)
 
     @routes.get("/healthz", summary="Alive")
     async def alive() -> Health:
@@ -56,8 +89,7 @@ def router(service: Service, keys: KeyStore | None) -> APIRouter:
 
     @routes.get("/readyz", summary="Ready", responses=responses(503), response_model_exclude_none=True)
     async def ready() -> Readiness:
-        await reachable()
-        return Readiness(notes=notes or None)
+        return Readiness(notes=[*notes, *await reachable()] or None)
 
     @routes.get("/v2/health/live", summary="Alive")
     async def live() -> Live:

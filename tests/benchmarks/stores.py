@@ -121,7 +121,6 @@ def ask(store: Store, account: str, query: int) -> None:
         index=Duplicates(salt=b"salt", calibration="c"),
         monitor=Insistence(ladder=((30.0, Action.FLAG),)),
         arrivals=[Arrival(images[0], code, f"{account} {query}", 0, "hospital")],
-        now=float(query),
     )
     keys = ["hospital", "hospital/radiology", f"hospital/radiology/{account}"]
     path, counted = step_path(store, keys, partial(monitors.watch, [f"{query}"], seen), near, ttl=86400)

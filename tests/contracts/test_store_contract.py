@@ -183,6 +183,36 @@ def test_one_use_at_a_wrong_time_expires_nothing_and_keeps_nothing_for_ever(name
     store.close()
 
 
+@pytest.mark.parametrize("wrong", [0.0, 4.07e9, float("nan")], ids=["1970", "2099", "no number"])
+def test_now_goes_on_whatever_the_clock_of_a_process_says(store, clock, monkeypatch, wrong):
+    put(store, "a", 1)
+    before, right = store.now(), clock.now
+    clock.now = wrong
+    monkeypatch.setattr(time, "time", lambda: wrong)
+    put(store, "b", 1)
+    assert -1 <= store.now() - before <= DAY + 60
+    clock.now = right
+    put(store, "b", 1)
+    assert -1 <= store.now() - before <= DAY + 60
+
+
+@pytest.mark.parametrize("wrong", [0.0, 4.07e9], ids=["1970", "2099"])
+@pytest.mark.parametrize("name", ["sqlite", "redis"])
+def test_now_is_one_time_for_all_who_share_the_states(name, wrong, tmp_path, clock, server, monkeypatch):
+    store = STORES[name](tmp_path, clock, server)
+    put(store, "a", 1)
+    late = Clock()
+    late.now = wrong
+    monkeypatch.setattr(time, "time", late)
+    other = RedisStore(server().url, timeout=30) if name == "redis" else SQLiteStore(store.path, clock=late)
+    put(other, "b", 1)
+    assert abs(other.now() - store.now()) <= DAY + 60
+    put(store, "c", 1)
+    assert abs(other.now() - store.now()) <= DAY + 60
+    other.close()
+    store.close()
+
+
 def test_eight_threads_lose_no_increment(store):
     def step(state):
         time.sleep(0)  # let another thread in
@@ -249,6 +279,7 @@ def test_a_closed_store_is_unavailable(store):
     store.close()
     for call in (
         lambda: store.get("a"),
+        lambda: store.now(),
         lambda: store.delete("a"),
         lambda: store.transact("a", increment),
         lambda: store.transact_all(("a", "b"), increment_all),

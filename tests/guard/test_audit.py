@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -7,6 +8,7 @@ import tempfile
 import threading
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from support.host import files_no_larger_than, killed, start
 from support.logs import content, write
 
-from guard.audit import CHAIN, GENESIS, AuditLog, Verification, read, verify
+from guard.audit import CHAIN, GENESIS, ROOM, AuditLog, Verification, read, verify
 from guard.errors import IntegrityError, MedwardError, UnavailableError
 
 WORKER = """
@@ -293,6 +295,7 @@ def test_whether_a_record_would_fit_is_known_beforehand_and_leaves_no_trace(tmp_
     for room in (0, 10, 400):
         with files_no_larger_than(len(before) + room), pytest.raises(UnavailableError, match="cannot write"):
             log.check_writable()
+    assert (tmp_path / "audit.jsonl").read_bytes() == before
     (tmp_path / "audit.jsonl").write_bytes(before[:-9] + b"damaged}\n")
     with pytest.raises(UnavailableError, match="last record"):
         log.check_writable()
@@ -300,6 +303,36 @@ def test_whether_a_record_would_fit_is_known_beforehand_and_leaves_no_trace(tmp_
     log.append({"i": 1})
     assert [content(record) for record in read(tmp_path / "audit.jsonl")] == [{"i": 0}, {"i": 1}]
     assert [each.name for each in tmp_path.iterdir()] == ["audit.jsonl"]
+
+
+def test_a_reader_never_sees_the_log_grow_while_its_disk_is_tried(tmp_path, monkeypatch):
+    log, seen, fsync = AuditLog(tmp_path / "audit.jsonl", fsync=True), [], os.fsync
+    log.append({"i": 0})
+    size = (tmp_path / "audit.jsonl").stat().st_size
+
+    def watched(file):
+        seen.append(((tmp_path / "audit.jsonl").stat().st_size, os.fstat(file).st_size))
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    log.check_writable()
+    assert seen == [(size, size + ROOM)]
+    assert [each.name for each in tmp_path.iterdir()] == ["audit.jsonl"]
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_where_no_file_can_be_made_beside_the_log_the_disk_itself_is_asked(tmp_path, monkeypatch, code):
+    log, disk = AuditLog(tmp_path / "audit.jsonl"), os.statvfs(tmp_path)
+
+    def refused(**_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    log.check_writable()
+    full = SimpleNamespace(f_bavail=0, f_frsize=disk.f_frsize)
+    monkeypatch.setattr(os, "fstatvfs", lambda _: full)
+    with pytest.raises(UnavailableError, match="No space left"):
+        log.check_writable()
 
 
 def test_a_clock_that_went_back_is_counted_and_breaks_no_chain(tmp_path, monkeypatch):

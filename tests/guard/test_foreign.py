@@ -155,3 +155,37 @@ def test_a_bare_array_is_told_how_to_become_a_split():
 def test_inputs_that_are_no_finite_numbers_are_refused(inputs, says):
     with pytest.raises(MedwardError, match=says):
         checked(Split(inputs))
+
+
+def with_version(data, version):
+    """A zip whose directory asks for this format version of whoever reads it."""
+    at = data.index(b"PK\x01\x02")
+    return data[: at + 6] + bytes([version]) + data[at + 7 :]
+
+
+def with_flag(data, flag):
+    """A zip whose entries carry this general purpose bit: 1 is encryption."""
+    for sign, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = data.index(sign) + offset
+        data = data[:at] + bytes([data[at] | flag]) + data[at + 1 :]
+    return data
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda data: with_version(data, 99),
+        lambda data: with_flag(data, 1),
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:90] + b"\xff" * 60 + data[150:],
+    ],
+    ids=["a later version", "encrypted", "cut", "damaged"],
+)
+@pytest.mark.parametrize("pack", [np.savez, np.savez_compressed])
+def test_a_damaged_or_odd_zip_is_refused_in_one_sentence(tmp_path, pack, spoil):
+    path = tmp_path / "a.npz"
+    pack(path, inputs=np.arange(600.0).reshape(200, 3))
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(MedwardError, match="not a readable npz") as refused:
+        load_npz(path)
+    assert "\n" not in str(refused.value)

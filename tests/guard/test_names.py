@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,12 +23,30 @@ def test_folding_is_done_once_and_forgets_case_and_outer_space(name):
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("Müller", "Mu\u0308ller"), ("ﬁbrosis", "fibrosis"), ("no  finding", "No finding "), ("STRASSE", "straße")],
+    [
+        ("Müller", "Mu\u0308ller"),
+        ("ﬁbrosis", "fibrosis"),
+        ("no  finding", "No finding "),
+        ("STRASSE", "straße"),
+        *((f"clinic{dash}a", "Clinic-A") for dash in "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"),
+    ],
 )
 def test_two_spellings_are_found_alike(one, other):
     assert alike(("effusion", one, other)) == (one, other)
     with pytest.raises(MedwardError, match="print alike"):
         by_folded({one: 1, other: 2}, "sites")
+
+
+def test_no_character_needs_a_second_folding():
+    """Alone, or before an accent or the one mark whose lower case is a letter (U+0345)."""
+    for code in (*range(0xD800), *range(0xE000, sys.maxunicode + 1)):
+        if not unicodedata.is_normalized("NFKC", (char := chr(code))) or char.casefold() != char:
+            for name in (char, f"{char}\u0301", f"{char}\u0345", f"{char}\u0345\u0308", f"a{char}"):
+                assert folded(folded(name)) == folded(name), ascii(name)
+
+
+def test_letters_of_two_scripts_are_two_names_though_they_print_alike():
+    assert alike(("clinic-a", "clinic-\u0430")) is None
 
 
 def test_different_names_stay_different():

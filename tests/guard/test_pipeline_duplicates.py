@@ -9,7 +9,7 @@ from support.models import MeanModel
 from guard.pipeline import Guard
 from guard.policy import Policy
 from guard.profile import Profile
-from guard.stores import CorruptStateError, MemoryStore
+from guard.stores import CorruptStateError, MemoryStore, SQLiteStore
 from guard.types import Action, Level, Query
 
 SHAPE = (1, 16, 16)
@@ -63,7 +63,7 @@ def test_who_asks_about_small_changes_of_one_image_is_acted_upon_for_good(guard)
 @pytest.mark.parametrize("wrong", [1.79e9 + 3650 * 86400, 0.0, float("nan"), float("inf"), -1e12])
 def test_a_clock_that_jumps_loses_no_near_duplicate_and_keeps_none_for_ever(guard, wrong):
     now = [1.79e9]
-    guard = dataclasses.replace(guard, clock=lambda: now[0])
+    guard = dataclasses.replace(guard, store=MemoryStore(clock=lambda: now[0]))
     images = changed(15)
     for i, image in enumerate(images):
         now[0] = wrong if i in (7, 9) else 1.79e9 + i
@@ -73,6 +73,33 @@ def test_a_clock_that_jumps_loses_no_near_duplicate_and_keeps_none_for_ever(guar
         now[0] = 1.79e9 + day * 86400
         ask(guard, pictures(1, day)[0])
     assert counted(ask(guard, images[0])).evidence["members"] == 0
+
+
+@pytest.mark.parametrize("wrong", [0.0, 4.07e9], ids=["1970", "2099"])
+@pytest.mark.parametrize("whose", ["guard", "host"])
+def test_a_process_started_at_a_wrong_time_loses_nothing_that_others_share(guard, tmp_path, wrong, whose):
+    """Clocks are set right soon after a start: of the process alone, or of the host, the store's clock with it."""
+    now = [1.79e9]
+
+    def started(clock):
+        store = SQLiteStore(tmp_path / "state.db", clock=clock if whose == "host" else lambda: 1.79e9)
+        return dataclasses.replace(guard, clock=clock, store=store)
+
+    images, others = changed(12), pictures(3, 5)
+    right = started(lambda: 1.79e9)
+    for image in images[:6]:
+        ask(right, image)
+    now[0] = wrong
+    late = started(lambda: now[0])
+    ask(late, others[0])
+    ask(late, images[6])
+    now[0] = 1.79e9 + 5
+    ask(late, others[1])
+    for asked, image in zip((late, right, late, right), images[7:], strict=False):
+        last = ask(asked, image)
+    assert counted(last).evidence["members"] == 10  # beside the first
+    again = started(lambda: 1.79e9 + 60)
+    assert counted(ask(again, images[11])).evidence["members"] == 11
 
 
 def test_a_fresh_account_takes_over_what_the_image_has_seen(guard):

@@ -77,6 +77,17 @@ def test_a_query_costs_one_round_trip_and_one_more_when_a_replica_wrote_in_betwe
     assert [store.get(key) for key in PATH] == [9, 8, 8]
 
 
+def test_now_follows_the_clock_of_redis_and_costs_no_round_trip(wire, server, open_store):
+    store = open_store(wire.url)
+    assert trips(wire, store.now) == 0
+    with server.client() as client:
+        seconds, rest = client.time()
+        assert abs(store.now() - seconds - rest / 1e6) < 2
+    store._reading = store._reading._replace(time=1.0)  # the clock of Redis, or the server, was another one until now
+    store.transact_all(PATH, increment)
+    assert abs(store.now() - seconds) < 60
+
+
 def test_states_of_other_replicas_are_seen_though_both_hold_copies(server, open_store):
     one, other = open_store(server.url), open_store(server.url)
     seen = [(one, other)[i % 2].transact_all(PATH, increment)[0] for i in range(6)]

@@ -19,7 +19,7 @@ from guard.protect import protect
 from guard.stores import SQLiteStore
 from integrations.cli import main
 from integrations.keys import KeyStore
-from integrations.serving import load_app
+from integrations.serving import health, load_app
 from integrations.store import open_store
 
 RNG = np.random.default_rng(7)
@@ -86,7 +86,8 @@ def asked(bundle, folder, url, *, times=1):
     return client
 
 
-def test_a_server_whose_redis_is_away_is_alive_and_not_ready(bundle, tmp_path):
+def test_a_server_whose_redis_is_away_is_alive_and_not_ready(bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr(health, "KEPT", 0.0)
     with running(tmp_path, *DURABLE) as server, asked(bundle, tmp_path / "state", server.url) as client:
         assert client.get("/readyz").status_code == 200
         server.stop()

@@ -2,6 +2,7 @@ import gzip
 import json
 import logging
 import threading
+import time
 from dataclasses import replace
 
 import anyio
@@ -18,7 +19,7 @@ from guard.profile import Profile
 from guard.stores import MemoryStore
 from guard.types import Outputs
 from integrations.keys import KeyStore
-from integrations.serving import Limits, create_app
+from integrations.serving import Limits, create_app, health
 from integrations.serving.body import parse
 from integrations.serving.predict import request_type
 
@@ -461,6 +462,55 @@ class ReadOnlyStore(MemoryStore):
 READY = ("/readyz", "/v2/health/ready", "/v2/models/linear/ready")
 
 
+@pytest.fixture
+def fresh(monkeypatch):
+    """Every probe asks anew."""
+    monkeypatch.setattr(health, "KEPT", 0.0)
+
+
+def test_a_flood_of_probes_asks_once(client, monkeypatch):
+    class Counted(MemoryStore):
+        asked = 0
+
+        def transact_all(self, keys, step, *, ttl=None):
+            self.asked += 1
+            raise UnavailableError("gone")
+
+    made = client(guard_parts={"store": (store := Counted())})
+    for route in READY * 5:
+        assert_problem(made.get(route), 503)
+    assert store.asked == 1
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 1.1)
+    assert_problem(made.get("/readyz"), 503)
+    assert store.asked == 2
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_site_that_answers_without_a_part_is_ready_and_says_what_is_away(client, tmp_path, caplog):
+    audit = AuditLog(tmp_path / "audit.jsonl")
+    made = client(Policy(on_error="flag"), guard_parts={"store": ReadOnlyStore(), "audit": audit})
+    made.post("/v1/predict", json={"inputs": ROWS}).raise_for_status()
+    for route in READY:
+        assert made.get(route).status_code == 200
+    (said,) = made.get("/readyz").json()["notes"]
+    assert said.startswith("the store of accounts does not answer")
+    assert "gone" not in said
+    assert "gone" in caplog.text
+    with files_no_larger_than((tmp_path / "audit.jsonl").stat().st_size):
+        made.post("/v1/predict", json={"inputs": ROWS}).raise_for_status()
+        store, log = made.get("/readyz").json()["notes"]
+    assert log.startswith("the audit log cannot be written")
+    assert made.get("/readyz").json()["notes"] == [store]
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_site_that_answers_without_a_part_is_not_ready_without_its_keys(client, tmp_path):
+    (tmp_path / "keys.json").write_text("{")
+    made = client(Policy(on_error="flag"), keys=KeyStore(tmp_path / "keys.json"))
+    assert_problem(made.get("/readyz"), 503)
+
+
 def test_readiness_writes_to_the_store_and_liveness_does_not(client):
     made = client(guard_parts={"store": ReadOnlyStore()})
     assert made.get("/healthz").json() == {"status": "ok"}
@@ -474,6 +524,7 @@ def test_readiness_writes_to_the_store_and_liveness_does_not(client):
     assert len(store._states) == 1, "what a probe leaves behind"
 
 
+@pytest.mark.usefixtures("fresh")
 def test_readiness_follows_the_disk_of_the_audit_log(client, tmp_path):
     made = client(guard_parts={"audit": AuditLog(tmp_path / "audit.jsonl")})
     made.post("/v1/predict", json={"inputs": ROWS}).raise_for_status()
@@ -485,6 +536,7 @@ def test_readiness_follows_the_disk_of_the_audit_log(client, tmp_path):
     assert verify(tmp_path / "audit.jsonl").records == 1
 
 
+@pytest.mark.usefixtures("fresh")
 def test_readiness_follows_the_keys(client, tmp_path):
     keys = KeyStore(tmp_path / "keys.json")
     keys.add(("hospital-a",))

@@ -227,6 +227,12 @@ def test_the_count_is_the_largest_excess_over_the_allowance_of_any_stretch(weigh
     assert actions == sorted(actions)
 
 
+def test_a_cluster_dated_later_than_now_is_kept_as_if_seen_now():
+    lists, _ = INDEX.step(ask(shaken(3), now=4e9)[0], [], 1000.0)
+    assert ask(shaken(1, seed=1), lists=lists, now=999.0 + INDEX.ttl)[1][0].members == 3
+    assert ask(shaken(1, seed=1), lists=lists, now=1001.0 + INDEX.ttl)[1][0].kind == "new"
+
+
 def test_accounts_and_lists_are_one_transaction_of_a_store():
     store, monitor = MemoryStore(), Insistence(ladder=LADDER)
 

@@ -58,6 +58,12 @@ def test_a_guess_adds_nothing_to_rows_that_are_whole_or_empty():
     np.testing.assert_allclose(spread_rest(np.array([[0.6, NAN, NAN]])), [[0.6, 0.2, 0.2]])
 
 
+def test_a_guess_is_never_below_nothing_and_a_sure_class_stays_the_largest():
+    guess = spread_rest(np.array([[1.0, 0.0, 0.0, NAN], [NAN, 0.0, 0.0, 1.0]]))
+    np.testing.assert_array_equal(guess, [[1, 0, 0, 0], [0, 0, 0, 1]])
+    assert not np.signbit(guess).any()
+
+
 def test_a_guess_never_ties_with_what_was_shown():
     ten_tie = np.array([[NAN, *[0.09] * 10]])
     assert spread_rest(ten_tie).argmax(axis=1) == [1]
