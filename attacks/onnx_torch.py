@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from attacks.onnx_logarithm import Unsaturated
 from attacks.onnx_ops import OPS, Node, UnsupportedOpError
+from guard.decision import positive_odds, threshold_odds
 from guard.errors import MedwardError
 from guard.models.base import first_line, read
 from guard.models.onnx_outputs import choose_outputs
@@ -40,6 +41,7 @@ FLOATING = {
     onnx.TensorProto.BFLOAT16: "tensor(bfloat16)",
 }
 """Floating-point types, and what onnxruntime calls them."""
+SURE, ODDS = 9.0, 1e-2  # log odds that saturate, where they are not compared, and how far others may be apart
 ROUNDING = {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"}
 
 
@@ -163,6 +165,7 @@ def white_box(
     sample: Array,
     options: Mapping[str, str] | None = None,
     *,
+    threshold: float | None = None,
     tolerance: float = PRECISION,
 ) -> tuple[Network | None, str]:
     """A network for gradient attacks on the file, or None and the reason why there is none.
@@ -170,7 +173,8 @@ def white_box(
     `reference` maps `sample (n, *shape)` to the deployed scores ``(n, K)`` and features; `options` name them as in
     `to_torch`. Those of torch must match within `tolerance`, or what the file's own precision allows, relative to the
     largest above 1. Scores that are nonnegative and sum to 1 on every row are taken as probabilities; their
-    logarithms must give the same probabilities, and unsaturated the same decisions. A file with a fixed batch size is
+    logarithms must give the same probabilities, and unsaturated the same decisions; at an operating point `threshold`
+    the same odds, since what is added to all of the scores moves these. A file with a fixed batch size is
     run in batches of that size, unless it gives the same without.
     """
     try:
@@ -184,13 +188,13 @@ def white_box(
     allowed = max(tolerance, graph.precision)
     for size in dict.fromkeys((None, graph.batch)):
         graph.batch = size
-        reason = _disagreement(network, expected, sample, allowed)
+        reason = _disagreement(network, expected, sample, allowed, threshold)
         if not reason:
             return network, ""
     return None, reason
 
 
-def _disagreement(network: Network, expected: Outputs, sample: Array, tolerance: float) -> str:
+def _disagreement(network: Network, expected: Outputs, sample: Array, tolerance: float, threshold: float | None) -> str:
     """How the outputs differ from those expected, on all rows or without the first; "" if they do not."""
     for start in range(min(2, len(sample))):  # two sizes, for a graph may run on one batch size only
         x = torch.as_tensor(sample[start:], dtype=torch.float32)
@@ -210,13 +214,23 @@ def _disagreement(network: Network, expected: Outputs, sample: Array, tolerance:
             reason = _difference("features", features, expected.features[start:], tolerance)
         if reason:
             return reason
-        network.exact |= not _decides(attacked, wanted)
+        network.exact |= not _decides(attacked, wanted, network.probabilities, threshold)
     return ""
 
 
-def _decides(scores: Tensor, deployed: Array) -> bool:
-    """Whether every row of `scores` decides as the deployed scores do, which take the first of equals."""
-    return bool((scores.numpy().argmax(axis=1) == deployed.argmax(axis=1)).all())
+def _decides(scores: Tensor, deployed: Array, probabilities: bool, threshold: float | None) -> bool:
+    """Whether every row of `scores` decides as the deployed scores do, which take the first of equals.
+
+    With a `threshold` its odds must be theirs too where they are not sure: other rows would be decided otherwise.
+    """
+    mine = scores.double().numpy()
+    if threshold is None:
+        return bool((mine.argmax(axis=1) == deployed.argmax(axis=1)).all())
+    odds, own = positive_odds(deployed, "probabilities" if probabilities else "logits"), mine[:, 1] - mine[:, 0]
+    unsure = np.abs(odds) < SURE
+    return bool(((odds >= threshold_odds(threshold)) == (own >= threshold_odds(threshold))).all()) and bool(
+        (np.abs(odds - own)[unsure] <= ODDS * np.maximum(1, np.abs(odds[unsure]))).all()
+    )
 
 
 def _difference(what: str, mine: Tensor | None, deployed: Array, tolerance: float) -> str:
@@ -267,11 +281,20 @@ def _needed(graph: onnx.GraphProto, wanted: set[str], opset: int) -> tuple[Node,
         raise UnsupportedOpError(
             f"this model cannot be attacked white-box: no gradient for ONNX operators {', '.join(unknown)}"
         )
-    return tuple(_node(proto, opset) for proto in reversed(steps))
+    floats = {name for each in steps if each.op_type == "Cast" and _casts_to_float(each) for name in each.input}
+    others = wanted | {
+        name for each in steps if each.op_type != "Cast" or not _casts_to_float(each) for name in each.input
+    }
+    return tuple(_node(proto, opset, back=proto.output[0] in floats - others) for proto in reversed(steps))
 
 
-def _node(proto: onnx.NodeProto, opset: int) -> Node:
-    attributes = {a.name: _attribute(a) for a in proto.attribute}
+def _casts_to_float(proto: onnx.NodeProto) -> bool:
+    return any(a.name == "to" and a.i in FLOATING for a in proto.attribute)
+
+
+def _node(proto: onnx.NodeProto, opset: int, *, back: bool) -> Node:
+    """A step; `back` says that what it makes is only used as floating-point numbers again."""
+    attributes: dict[str, Any] = {a.name: _attribute(a) for a in proto.attribute} | {"back": back}
     added = {"outputs": len(proto.output), "opset": opset}
     return Node(proto.op_type, tuple(proto.input), tuple(proto.output), attributes | added)
 

@@ -1,8 +1,8 @@
 """What a membership attacker sees of its candidates, and the one signal that is read from it.
 
 The signal is phi = log p_y - log sum_{c != y} p_c at the true label y (Carlini et al., S&P 2022, sec. V).
-Answers come exact, rounded, as a label only or not at all, row by row. A `Channel` remembers which, so that
-shadow models can be looked at just as coarsely as the target was.
+Answers come exact, rounded, of a few classes, as a label only or not at all, row by row. A `Channel` remembers which,
+so that shadow models can be looked at just as coarsely as the target was.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from attacks.target import Response, Target
 from guard.data import Split
 from guard.decision import decisions
 from guard.errors import MedwardError
+from guard.release.scores import winners
+from guard.release.topk import keep_top, spread_rest
 from guard.types import Array, Ints, ModelSpec
 
 TINY = 1e-30  # the smallest probability told from 0 when answers are exact
@@ -30,31 +32,42 @@ Mask = NDArray[np.bool_]
 class Channel:
     """How the answers came; all rows ``(copies, n)``, the first copy being the candidate itself.
 
-    `decimals` is how far released probabilities are rounded, None when they are exact; `threshold` is the operating
-    point that labels are decided at.
+    `shown` is of how many classes a row told the probability, 0 for a label alone. `decimals` is how far released
+    probabilities are rounded, None when they are exact; `threshold` is the operating point that labels are decided at.
     """
 
     decimals: int | None
-    released: Mask
+    shown: Ints
     answered: Mask
     threshold: float | None = None
 
     @classmethod
     def of(cls, response: Response, copies: int, threshold: float | None = None) -> Channel:
         """Read it off the answers ``(copies * n,)``, as any client could."""
-        released = np.isfinite(response.scores).all(axis=1)
+        told = np.isfinite(response.scores)
         return cls(
-            rounded_to(response.probabilities[released]),
-            released.reshape(copies, -1),
+            rounded_to(response.probabilities[told]),
+            told.sum(axis=1).reshape(copies, -1),
             (response.labels >= 0).reshape(copies, -1),
             threshold,
         )
 
+    @property
+    def released(self) -> Mask:
+        """Which rows told a probability."""
+        return self.shown > 0
+
     def coarsen(self, probabilities: Array) -> Array:
-        """Exact probabilities ``(..., copies, n, K)`` as this channel would have shown them."""
-        labels = one_hot(decisions(probabilities, "probabilities", self.threshold), probabilities.shape[-1])
-        shown = probabilities if self.decimals is None else probabilities.round(self.decimals)
-        return np.where(self.released[..., None], shown, labels)
+        """Exact probabilities ``(..., copies, n, K)`` as a client of this channel would have read its answers."""
+        classes = probabilities.shape[-1]
+        found = one_hot(decisions(probabilities, "probabilities", self.threshold), classes)
+        rounded = probabilities if self.decimals is None else probabilities.round(self.decimals)
+        for count in np.unique(self.shown[self.released]):
+            rows = self.shown == count
+            values = rounded[..., rows, :].reshape(-1, classes)
+            kept = values if count == classes else spread_rest(keep_top(values, winners(values), int(count)))
+            found[..., rows, :] = kept.reshape(found[..., rows, :].shape)
+        return found
 
     def phi(self, shown: Array, labels: Ints) -> Array:
         """The signal ``(..., n)`` of what was shown ``(..., copies, n, K)``, averaged over copies first.
@@ -134,10 +147,10 @@ def ask(target: Target, inputs: Array, seed: int) -> tuple[Channel, Array]:
             answer = target.query(inputs[copy, rows])
             labels[copy, rows], scores[copy, rows] = answer.labels, answer.scores
         if copy == 0:
-            rows = rows[np.isnan(answer.scores).any(axis=1)]
+            rows = rows[np.isnan(answer.scores).all(axis=1)]
     response = Response(labels.reshape(-1), scores.reshape(-1, classes), answer.output)
     channel = Channel.of(response, copies, target.spec.threshold)
-    shown = response.probabilities.reshape(scores.shape)
+    shown = spread_rest(response.probabilities).reshape(scores.shape)
     return channel, np.where(channel.released[..., None], shown, one_hot(labels, classes))
 
 

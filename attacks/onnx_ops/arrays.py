@@ -11,7 +11,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attacks.onnx_ops.base import Attributes, Inputs, Op, UnsupportedOpError, as_list, call, optional, rounded
+from attacks.onnx_ops.base import (
+    Attributes,
+    Inputs,
+    Op,
+    UnsupportedOpError,
+    as_list,
+    call,
+    optional,
+    rounded,
+    straight_through,
+)
 
 DTYPES = {
     1: torch.float32,
@@ -82,10 +92,15 @@ def _clip(inputs: Inputs, attributes: Attributes) -> Any:
 
 
 def _cast(inputs: Inputs, attributes: Attributes) -> Any:
-    """Between kinds of floating-point numbers nothing is done: all are computed in one."""
+    """Between kinds of floating-point numbers nothing is done: all are computed in one.
+
+    On the way to whole numbers and back, "back", the gradient passes as if nothing had been cut off.
+    """
     if attributes["to"] not in DTYPES:
         raise UnsupportedOpError(f"Cast: to = {attributes['to']} is not a numeric type torch has")
     dtype = DTYPES[attributes["to"]]
+    if attributes.get("back") and inputs[0].is_floating_point():
+        return straight_through(torch.trunc)(inputs, attributes)
     return inputs[0] if dtype.is_floating_point and inputs[0].is_floating_point() else inputs[0].to(dtype)
 
 
@@ -265,7 +280,7 @@ OPS: dict[str, Op] = {
     "And": call(torch.logical_and),
     "ArgMax": _arg_max,
     "Cast": _cast,
-    "Ceil": call(torch.ceil),
+    "Ceil": straight_through(torch.ceil),
     "Clip": _clip,
     "Concat": lambda inputs, attributes: torch.cat(list(inputs), dim=attributes["axis"]),
     "Constant": _constant,
@@ -279,7 +294,7 @@ OPS: dict[str, Op] = {
     "Exp": call(torch.exp),
     "Expand": _expand,
     "Flatten": _flatten,
-    "Floor": call(torch.floor),
+    "Floor": straight_through(torch.floor),
     "Gather": _gather,
     "GatherElements": _gather_elements,
     "GatherND": _gather_nd,

@@ -44,6 +44,11 @@ def rounded(x: Tensor) -> Tensor:
     return x + (x.round() - x).detach()
 
 
+def straight_through(function: Callable[[Tensor], Tensor]) -> Op:
+    """`function`, which makes whole numbers; the gradient passes as if it did nothing."""
+    return lambda inputs, _: inputs[0] + (function(inputs[0]) - inputs[0]).detach()
+
+
 def optional(inputs: Inputs, which: int) -> Any:
     """The input at place `which`, None where it is left out."""
     return inputs[which] if len(inputs) > which else None

@@ -14,6 +14,7 @@ from torch import nn
 from attacks.ball import Ball
 from attacks.evasion.pgd import strongest
 from attacks.onnx_torch import to_torch, white_box
+from guard.decision import decisions
 from guard.types import Outputs
 
 rng = np.random.default_rng(0)
@@ -313,6 +314,76 @@ def test_eight_bit_files_are_attacked_white_box(form, tmp_path, caplog):
     reached, wanted = fooled(source, white(source)), fooled(exact.read_bytes(), white(exact.read_bytes()))
     assert reached >= wanted - 0.1
     assert wanted > 0.5
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        [node("Mul", "x grey", "m"), node("Floor", "m", "f"), node("Div", "f grey", "seen")],
+        [node("Mul", "x grey", "m"), node("Ceil", "m", "f"), node("Div", "f grey", "seen")],
+        [
+            node("Mul", "x grey", "m"),
+            node("Cast", "m", "whole", to=TensorProto.INT32),
+            node("Cast", "whole", "f", to=TensorProto.FLOAT),
+            node("Div", "f grey", "seen"),
+        ],
+    ],
+    ids=["floor", "ceil", "cast"],
+)
+def test_a_front_end_that_cuts_off_decimals_lets_the_gradient_through(front):
+    ends = [node("MatMul", "seen W1", "pre"), node("Relu", "pre", "hidden"), node("MatMul", "hidden W2", "scores")]
+    source = net(body=[*front, *ends], weights={"grey": scalar(50)})
+    network = white(source)
+    x = torch.tensor(X, requires_grad=True)
+    (slope,) = torch.autograd.grad(network(x)[:, 0].sum(), x)
+    assert (slope.abs().amax(dim=1) > 0).all()
+    np.testing.assert_allclose(network(x).detach(), served(source)(X).scores, rtol=1e-3, atol=1e-2)
+
+
+def test_whole_numbers_that_choose_rows_stay_whole():
+    """A cast whose result is a place, and no number again, is not touched."""
+    ends = [
+        node("Cast", "places", "which", to=TensorProto.INT64),
+        node("Gather", "z which", "scores", axis=1),
+    ]
+    source = net(*ends, weights={"places": np.array([2, 0, 1], np.float32)})
+    np.testing.assert_allclose(white(source)(torch.as_tensor(X)), served(source)(X).scores, rtol=1e-4)
+
+
+AT = 0.06  # an operating point
+
+
+def screening(*ends, weights=None):
+    """Two classes, the second of them rare; `ends` make the scores of softmax p."""
+    two = {"W2": W2[:, :2] * 0.5, "b": np.array([1.5, -1.5], np.float32), **(weights or {})}
+    body = [node("MatMul", "x W1", "pre"), node("Relu", "pre", "hidden"), node("MatMul", "hidden W2", "raw")]
+    body = [*body, node("Add", "raw b", "z"), node("Softmax", "z", "p", axis=-1)]
+    model = onnx.load_from_string(net(*ends, body=body, weights=two))
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 2
+    return model.SerializeToString()
+
+
+def test_an_operating_point_is_attacked_where_the_file_has_it():
+    """What is added to all probabilities leaves their order and moves their odds, so who is positive."""
+    source = screening(
+        node("Mul", "p most", "q"), node("Add", "q rest", "scores"), weights={"most": scalar(0.9), "rest": scalar(0.05)}
+    )
+    deployed = served(source)(X).scores
+    own = decisions(deployed, "probabilities", AT)
+    assert 0.1 < own.mean() < 0.9
+    network, reason = white_box(source, served(source), X, threshold=AT)
+    assert reason == ""
+    scores = network(torch.as_tensor(X)).detach().double().numpy()
+    np.testing.assert_array_equal(decisions(scores, "logits", AT), own)
+    blind, _ = white_box(source, served(source), X)  # the control: the largest class alone
+    elsewhere = decisions(blind(torch.as_tensor(X)).detach().double().numpy(), "logits", AT)
+    assert (elsewhere != own).mean() > 0.05
+
+
+def test_an_operating_point_of_a_plain_softmax_needs_no_other_scores():
+    source = screening(node("Identity", "p", "scores"))
+    network, reason = white_box(source, served(source), X, threshold=AT)
+    assert (reason, network.exact) == ("", False)
 
 
 class Pooled(nn.Module):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
-from attacks.membership.signals import Channel, log_odds, noisy, rounded_to
+from attacks.membership.signals import Channel, ask, log_odds, noisy, rounded_to
 from attacks.target import Response
-from guard.types import ModelSpec
+from guard.release import ReleaseLevels
+from guard.types import Level, ModelSpec
 
 NAN = np.nan
 LABELS = np.array([0, 1])
@@ -41,6 +45,35 @@ def test_shadows_are_seen_as_coarsely_as_the_target_row_by_row():
     channel = channel_of([0, 1, 0], [[0.97, 0.03], [NAN, NAN], [0.6, 0.4]], 1)
     shadow = np.array([[[0.9949, 0.0051], [0.51, 0.49], [0.123, 0.877]]])
     np.testing.assert_allclose(channel.coarsen(shadow), [[[0.99, 0.01], [1, 0], [0.12, 0.88]]])
+
+
+def test_shadows_show_as_many_classes_as_the_target_did():
+    channel = channel_of([0, 1, 0], [[0.9, NAN, 0.06, NAN], [NAN] * 4, [0.4, 0.3, 0.2, 0.1]], 1)
+    shadow = np.array([[[0.52, 0.28, 0.15, 0.05]] * 3])
+    wanted = [[[0.52, 0.28, 0.10, 0.10], [1, 0, 0, 0], [0.52, 0.28, 0.15, 0.05]]]
+    np.testing.assert_allclose(channel.coarsen(shadow), wanted, atol=1e-9)
+
+
+def test_probabilities_of_a_few_classes_tell_members_as_all_of_them_do():
+    """A row of which some classes stay hidden is no label alone, and so no privacy."""
+    rng = np.random.default_rng(0)
+    member, labels = np.arange(600) < 300, rng.integers(8, size=600)
+    logits = rng.normal(size=(600, 8))
+    logits[np.arange(600), labels] += np.where(member, 5.5, 4.0)
+    found = {}
+    for level in (Level.ROUNDED, Level.TOP, Level.LABEL):
+        scores = ReleaseLevels(output="logits", decimals=2, top=3).release(logits, level)
+        spec = ModelSpec(name="m", modality="tabular", shape=(1,), classes=tuple("abcdefgh"), output="logits")
+        response = Response(logits.argmax(axis=1), scores, "probabilities")
+        target = SimpleNamespace(spec=spec, query=lambda x, response=response: _rows(response, x[:, 0].astype(int)))
+        channel, shown = ask(target, np.arange(600.0)[None, :, None], 0)
+        found[level] = roc_auc_score(member, channel.phi(shown, labels))
+    assert found[Level.TOP] > found[Level.ROUNDED] - 0.02 > 0.8
+    assert found[Level.LABEL] < 0.6
+
+
+def _rows(response, index):
+    return Response(response.labels[index], response.scores[index], response.output)
 
 
 def test_no_confidence_counts_as_less_than_half_its_unit():
