@@ -276,7 +276,7 @@ def test_a_state_of_medward_0_1_keeps_its_alarm(make_guard):
 
 def test_failing_residuals_take_nothing_away_from_the_others(make_guard, linear_profile):
     class Broken:
-        reference, radius, fingerprint = linear_profile.residuals.reference, 0, "x"
+        reference, radius, repeat_radius, fingerprint = linear_profile.residuals.reference, 0, 0, "x"
         reference_strata = linear_profile.residuals.reference_strata
 
         def vectors(self, inputs):
