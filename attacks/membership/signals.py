@@ -1,8 +1,9 @@
 """What a membership attacker sees of its candidates, and the one signal that is read from it.
 
 The signal is phi = log p_y - log sum_{c != y} p_c at the true label y (Carlini et al., S&P 2022, sec. V).
-Answers come exact, rounded, as a label only or not at all, row by row. A `Channel` remembers which, so that
-shadow models can be looked at just as coarsely as the target was.
+Answers come exact, rounded, for the largest classes only, as a label only or not at all, row by row. A `Channel`
+remembers which, so that shadow models can be looked at just as coarsely as the target was. What a row hides is guessed
+as any client would: the hidden classes share the rest evenly.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from attacks.target import Response, Target
 from guard.data import Split
 from guard.decision import decisions
 from guard.errors import MedwardError
+from guard.release import spread_rest
+from guard.release.scores import winners
+from guard.release.topk import keep_top
 from guard.types import Array, Ints, ModelSpec
 
 TINY = 1e-30  # the smallest probability told from 0 when answers are exact
@@ -30,30 +34,42 @@ Mask = NDArray[np.bool_]
 class Channel:
     """How the answers came; all rows ``(copies, n)``, the first copy being the candidate itself.
 
-    `decimals` is how far released probabilities are rounded, None when they are exact; `threshold` is the operating
-    point that labels are decided at.
+    `released` are the rows of which some probability was, and `partly` those of which some class was hidden. `decimals`
+    is how far released probabilities are rounded, None when they are exact; `top` how many classes a row shows that
+    hides some; `threshold` is the operating point that labels are decided at.
     """
 
     decimals: int | None
     released: Mask
+    partly: Mask
+    top: int
     answered: Mask
     threshold: float | None = None
 
     @classmethod
     def of(cls, response: Response, copies: int, threshold: float | None = None) -> Channel:
         """Read it off the answers ``(copies * n,)``, as any client could."""
-        released = np.isfinite(response.scores).all(axis=1)
+        likely = response.probabilities
+        released, shown = np.isfinite(likely).all(axis=1), np.isfinite(response.scores)
+        partly = released & ~shown.all(axis=1)
         return cls(
-            rounded_to(response.probabilities[released]),
+            rounded_to(likely[shown & released[:, None]]),
             released.reshape(copies, -1),
+            partly.reshape(copies, -1),
+            int(shown[partly].sum(axis=1).min(initial=shown.shape[1])),  # more leave where classes tie for the first
             (response.labels >= 0).reshape(copies, -1),
             threshold,
         )
 
     def coarsen(self, probabilities: Array) -> Array:
         """Exact probabilities ``(..., copies, n, K)`` as this channel would have shown them."""
-        labels = one_hot(decisions(probabilities, "probabilities", self.threshold), probabilities.shape[-1])
+        classes = probabilities.shape[-1]
+        labels = one_hot(decisions(probabilities, "probabilities", self.threshold), classes)
         shown = probabilities if self.decimals is None else probabilities.round(self.decimals)
+        if self.partly.any():
+            best = winners(probabilities.reshape(-1, classes)) if self.threshold is None else labels > 0
+            top = spread_rest(keep_top(shown.reshape(-1, classes), best.reshape(-1, classes), self.top))
+            shown = np.where(self.partly[..., None], top.reshape(shown.shape), shown)
         return np.where(self.released[..., None], shown, labels)
 
     def phi(self, shown: Array, labels: Ints) -> Array:
@@ -134,7 +150,7 @@ def ask(target: Target, inputs: Array, seed: int) -> tuple[Channel, Array]:
             answer = target.query(inputs[copy, rows])
             labels[copy, rows], scores[copy, rows] = answer.labels, answer.scores
         if copy == 0:
-            rows = rows[np.isnan(answer.scores).any(axis=1)]
+            rows = rows[np.isnan(answer.probabilities).any(axis=1)]
     response = Response(labels.reshape(-1), scores.reshape(-1, classes), answer.output)
     channel = Channel.of(response, copies, target.spec.threshold)
     shown = response.probabilities.reshape(scores.shape)
