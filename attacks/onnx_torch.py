@@ -23,10 +23,11 @@ from torch import Tensor, nn
 
 from attacks.onnx_logarithm import Unsaturated
 from attacks.onnx_ops import OPS, Node, UnsupportedOpError
+from guard.decision import positive_odds
 from guard.errors import MedwardError
 from guard.models.base import first_line, read
 from guard.models.onnx_outputs import choose_outputs
-from guard.types import Array, Outputs
+from guard.types import Array, ModelSpec, Outputs
 
 MIN_OPSET = 7  # onnxruntime promises no less
 PRECISION = 1e-4
@@ -40,6 +41,8 @@ FLOATING = {
     onnx.TensorProto.BFLOAT16: "tensor(bfloat16)",
 }
 """Floating-point types, and what onnxruntime calls them."""
+CLOSE, SURE = 1e-2, 9.0
+"""How far log odds may be from the deployed ones with a threshold, and from where on those count as saturated."""
 ROUNDING = {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"}
 
 
@@ -163,6 +166,7 @@ def white_box(
     sample: Array,
     options: Mapping[str, str] | None = None,
     *,
+    spec: ModelSpec | None = None,
     tolerance: float = PRECISION,
 ) -> tuple[Network | None, str]:
     """A network for gradient attacks on the file, or None and the reason why there is none.
@@ -170,8 +174,9 @@ def white_box(
     `reference` maps `sample (n, *shape)` to the deployed scores ``(n, K)`` and features; `options` name them as in
     `to_torch`. Those of torch must match within `tolerance`, or what the file's own precision allows, relative to the
     largest above 1. Scores that are nonnegative and sum to 1 on every row are taken as probabilities; their
-    logarithms must give the same probabilities, and unsaturated the same decisions. A file with a fixed batch size is
-    run in batches of that size, unless it gives the same without.
+    logarithms must give the same probabilities, and unsaturated the same decisions, those of `spec` where it has a
+    threshold; else the network is exact. A file with a fixed batch size is run in batches of that size, unless it gives
+    the same without.
     """
     try:
         graph = to_torch(source, options)
@@ -184,13 +189,13 @@ def white_box(
     allowed = max(tolerance, graph.precision)
     for size in dict.fromkeys((None, graph.batch)):
         graph.batch = size
-        reason = _disagreement(network, expected, sample, allowed)
+        reason = _disagreement(network, expected, sample, allowed, spec)
         if not reason:
             return network, ""
     return None, reason
 
 
-def _disagreement(network: Network, expected: Outputs, sample: Array, tolerance: float) -> str:
+def _disagreement(network: Network, expected: Outputs, sample: Array, tolerance: float, spec: ModelSpec | None) -> str:
     """How the outputs differ from those expected, on all rows or without the first; "" if they do not."""
     for start in range(min(2, len(sample))):  # two sizes, for a graph may run on one batch size only
         x = torch.as_tensor(sample[start:], dtype=torch.float32)
@@ -210,13 +215,21 @@ def _disagreement(network: Network, expected: Outputs, sample: Array, tolerance:
             reason = _difference("features", features, expected.features[start:], tolerance)
         if reason:
             return reason
-        network.exact |= not _decides(attacked, wanted)
+        network.exact |= not _decides(attacked, expected.scores[start:], spec)
     return ""
 
 
-def _decides(scores: Tensor, deployed: Array) -> bool:
-    """Whether every row of `scores` decides as the deployed scores do, which take the first of equals."""
-    return bool((scores.numpy().argmax(axis=1) == deployed.argmax(axis=1)).all())
+def _decides(scores: Tensor, deployed: Array, spec: ModelSpec | None) -> bool:
+    """Whether every row of `scores` decides as the deployed scores do, which take the first of equals.
+
+    With a threshold their log odds must agree too where the deployed ones are not saturated: a sample may have no row
+    between two borders.
+    """
+    if spec is None or spec.threshold is None:
+        return bool((scores.numpy().argmax(axis=1) == deployed.argmax(axis=1)).all())
+    mine, own = positive_odds(scores.numpy(), "logits"), positive_odds(deployed, spec.output)
+    same = (mine >= spec.border) == (spec.decide(deployed) == 1)
+    return bool((same & ((np.abs(mine - own) < CLOSE) | (np.abs(own) > SURE))).all())
 
 
 def _difference(what: str, mine: Tensor | None, deployed: Array, tolerance: float) -> str:

@@ -279,7 +279,9 @@ def hidden(subject: Screening) -> dict[str, Any]:
     splits = {"train": subject.task.splits["train"].take(slice(0, ATTACKED)), "test": test}
     with TemporaryDirectory() as name:
         bundle = subject.protect(Path(name) / "bundle", subject.threshold)
-        network, reason = white_box(bundle.path / "model.onnx", bundle.model.predict, test.inputs[:SAMPLE])
+        network, reason = white_box(
+            bundle.path / "model.onnx", bundle.model.predict, test.inputs[:SAMPLE], spec=bundle.model.spec
+        )
         (finding,) = validate(
             bundle, splits, Path(name) / "report", attacks=[ATTACK], network=network, no_network=reason
         ).findings
