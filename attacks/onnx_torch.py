@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from attacks.onnx_logarithm import Unsaturated
 from attacks.onnx_ops import OPS, Node, UnsupportedOpError
+from attacks.onnx_ops.arrays import WHOLE
 from guard.decision import positive_odds
 from guard.errors import MedwardError
 from guard.models.base import first_line, read
@@ -44,6 +45,13 @@ FLOATING = {
 CLOSE, SURE = 1e-2, 9.0
 """How far log odds may be from the deployed ones with a threshold, and from where on those count as saturated."""
 ROUNDING = {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"}
+SAME = {"Abs", "Add", "Clip", "Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Max"}
+SAME |= {"Min", "Mul", "Neg", "Pad", "ReduceMax", "ReduceMin", "ReduceSum", "Reshape", "Slice", "Split", "Squeeze"}
+SAME |= {"Sub", "Sum", "Tile", "Transpose", "Unsqueeze", "Where"}
+"""Operators that give whole numbers the same result in either type; division, say, does not."""
+READS = {"ArgMax", "Cast", "ConvInteger", "DequantizeLinear", "Equal", "Greater", "GreaterOrEqual", "Less"}
+READS |= {"LessOrEqual", "MatMulInteger", "QLinearConv", "QLinearMatMul", "Shape", "Size"}
+"""Operators that read whole numbers of either type, and give one of their own."""
 
 
 class OnnxNetwork(nn.Module):
@@ -189,7 +197,7 @@ def white_box(
     allowed = max(tolerance, graph.precision)
     for size in dict.fromkeys((None, graph.batch)):
         graph.batch = size
-        reason = _disagreement(network, expected, sample, allowed, spec)
+        reason = _disagreement(network, expected, sample, allowed, spec) or _dead_end(graph, sample)
         if not reason:
             return network, ""
     return None, reason
@@ -217,6 +225,19 @@ def _disagreement(network: Network, expected: Outputs, sample: Array, tolerance:
             return reason
         network.exact |= not _decides(attacked, expected.scores[start:], spec)
     return ""
+
+
+def _dead_end(graph: OnnxNetwork, sample: Array) -> str:
+    """The operators that no gradient passes, where scores have none at all; "" where they have one."""
+    x = torch.as_tensor(sample[:2], dtype=torch.float32)
+    x = x.clone() if graph.batch is None else x[:1].repeat(graph.batch, *[1] * (x.ndim - 1))
+    values = graph.run(x.requires_grad_())
+    if values[graph.scores].requires_grad:
+        return ""
+    slopes = {name for name, value in values.items() if isinstance(value, Tensor) and value.requires_grad}
+    ends = {node.op for node in graph.nodes if slopes & set(node.inputs) and not slopes & set(node.outputs)}
+    named = ", ".join("Cast to whole numbers" if op == "Cast" else op for op in sorted(ends - {"Shape", "Size"}))
+    return f"this model cannot be attacked white-box: no gradient passes {named or 'from its input to its scores'}"
 
 
 def _decides(scores: Tensor, deployed: Array, spec: ModelSpec | None) -> bool:
@@ -280,7 +301,23 @@ def _needed(graph: onnx.GraphProto, wanted: set[str], opset: int) -> tuple[Node,
         raise UnsupportedOpError(
             f"this model cannot be attacked white-box: no gradient for ONNX operators {', '.join(unknown)}"
         )
-    return tuple(_node(proto, opset) for proto in reversed(steps))
+    return _carried([_node(proto, opset) for proto in reversed(steps)], wanted)
+
+
+def _carried(nodes: list[Node], shown: set[str]) -> tuple[Node, ...]:
+    """`nodes`, with casts to whole numbers marked that are carried as floating-point ones, so that a gradient passes.
+
+    Those are read by arithmetic alone, up to where the file has floating-point numbers again; indices, sizes and what
+    is shown are not.
+    """
+    typed = set(shown)  # values whose type counts
+    for node in reversed(nodes):
+        if node.op not in READS and (node.op not in SAME or typed & set(node.outputs)):
+            typed |= set(node.inputs)
+    for node in nodes:
+        if node.op == "Cast" and node.attributes["to"] in WHOLE and node.outputs[0] not in typed:
+            node.attributes["carried"] = True
+    return tuple(nodes)
 
 
 def _node(proto: onnx.NodeProto, opset: int) -> Node:

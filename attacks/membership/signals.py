@@ -50,7 +50,7 @@ class Channel:
     def of(cls, response: Response, copies: int, threshold: float | None = None) -> Channel:
         """Read it off the answers ``(copies * n,)``, as any client could."""
         likely = response.probabilities
-        released, shown = np.isfinite(likely).all(axis=1), np.isfinite(response.scores)
+        released, shown = np.asarray(np.isfinite(likely).all(axis=1)), np.isfinite(response.scores)
         partly = released & ~shown.all(axis=1)
         return cls(
             rounded_to(likely[shown & released[:, None]]),

@@ -143,6 +143,23 @@ SATURATED = {
         node("Div", "r hundred", "scores"),
         weights={"hundred": scalar(100)},
     ),
+    "softmax, cut to hundredths, renormalised": net(
+        SOFTMAX,
+        node("Mul", "p hundred", "q"),
+        node("Floor", "q", "r"),
+        node("ReduceSum", "r last", "total", keepdims=1),
+        node("Div", "r total", "scores"),
+        weights={"hundred": scalar(100), **TOTAL},
+    ),
+    "softmax, whole hundredths, renormalised": net(
+        SOFTMAX,
+        node("Mul", "p hundred", "q"),
+        node("Cast", "q", "i", to=TensorProto.INT32),
+        node("Cast", "i", "r", to=TensorProto.FLOAT),
+        node("ReduceSum", "r last", "total", keepdims=1),
+        node("Div", "r total", "scores"),
+        weights={"hundred": scalar(100), **TOTAL},
+    ),
     "softmax, quantised": net(
         SOFTMAX,
         node("QuantizeLinear", "p step zero", "q"),
@@ -313,6 +330,119 @@ def test_eight_bit_files_are_attacked_white_box(form, tmp_path, caplog):
     reached, wanted = fooled(source, white(source)), fooled(exact.read_bytes(), white(exact.read_bytes()))
     assert reached >= wanted - 0.1
     assert wanted > 0.5
+
+
+def stepped(*steps, kept="w", **weights):
+    """The plain net on inputs in steps of 1 / 32: `steps` make whole numbers, `w`, of y = 32 x."""
+    body = [node("Mul", "x grid", "y"), *steps, node("Div", f"{kept} grid", "v"), node("MatMul", "v W1", "pre")]
+    body += [node("Relu", "pre", "hidden"), node("MatMul", "hidden W2", "scores")]
+    return net(body=body, weights={"grid": scalar(32), **weights})
+
+
+def whole(given, shown, to=TensorProto.INT32):
+    return node("Cast", given, shown, to=to)
+
+
+def real(given, shown):
+    return whole(given, shown, TensorProto.FLOAT)
+
+
+STEPPED = {
+    "Floor": stepped(node("Floor", "y", "w")),
+    "Ceil": stepped(node("Ceil", "y", "w")),
+    "Round": stepped(node("Round", "y", "w")),
+    "Cast": stepped(whole("y", "i"), real("i", "w")),
+    "Cast twice": stepped(whole("y", "i", TensorProto.INT16), whole("i", "j", TensorProto.INT64), real("j", "w")),
+    "Cast, arithmetic of whole numbers": stepped(
+        whole("y", "i"),
+        node("Add", "i three", "j"),
+        node("Clip", "j low high", "k"),
+        node("Sub", "k three", "l"),
+        node("Unsqueeze", "l first", "m"),
+        node("Concat", "m m", "n", axis=0),
+        node("ReduceMax", "n", "o", axes=[0], keepdims=0),
+        real("o", "w"),
+        three=np.array(3, np.int32),
+        low=np.array(-500, np.int32),
+        high=np.array(500, np.int32),
+        first=ints(0),
+    ),
+    "Cast, dequantised": stepped(
+        whole("y", "i", TensorProto.INT8),
+        node("DequantizeLinear", "i one zero", "w"),
+        one=scalar(1),
+        zero=np.array(0, np.int8),
+    ),
+    "Cast, also compared": stepped(
+        whole("y", "i"),
+        node("Less", "i none", "below"),
+        node("Neg", "i", "negative"),
+        node("Where", "below negative i", "size"),
+        node("Where", "below size i", "again"),
+        node("Neg", "again", "negated"),
+        node("Where", "below negated again", "back"),
+        real("back", "w"),
+        none=np.array(0, np.int32),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STEPPED)
+def test_inputs_in_whole_steps_are_followed_as_if_they_were_not(name):
+    source, smooth = STEPPED[name], white(stepped(node("Identity", "y", "w")))
+    network = white(source)
+    x = torch.tensor(X, requires_grad=True)
+    scores, cast = network(x), network.graph.run(x)["v"]
+    np.testing.assert_allclose(scores.detach(), served(source)(X).scores, rtol=1e-4, atol=1e-3)
+    at = cast.detach().requires_grad_(True)  # the smooth net where the steps have put the input
+    (mine,) = torch.autograd.grad(scores[:, 0].sum(), x)
+    (wanted,) = torch.autograd.grad(smooth(at)[:, 0].sum(), at)
+    torch.testing.assert_close(mine, wanted, rtol=1e-4, atol=1e-3)
+    assert fooled(source, network) >= fooled(stepped(node("Identity", "y", "w")), smooth) - 0.1
+
+
+def test_whole_numbers_that_are_indices_or_sizes_stay_whole():
+    """The row of a table that a feature names, which is read as a number too, and sizes worked out of the input's."""
+    source = stepped(
+        node("Slice", "x start end last", "named"),
+        node("Abs", "named", "size"),
+        node("Clip", "size low high", "bounded"),
+        whole("bounded", "index", TensorProto.INT64),
+        node("Gather", "table index", "picked", axis=0),
+        node("Squeeze", "picked last", "row"),
+        real("index", "as_number"),
+        node("Shape", "x", "sizes"),
+        real("sizes", "real_sizes"),
+        node("Mul", "real_sizes half", "halves"),
+        node("Floor", "halves", "whole_halves"),
+        node("Add", "whole_halves whole_halves", "doubled"),
+        whole("doubled", "even", TensorProto.INT64),
+        node("Reshape", "y even", "shaped"),
+        node("Add", "shaped row", "added"),
+        node("Add", "added as_number", "w"),
+        start=ints(0),
+        end=ints(1),
+        last=ints(1),
+        low=scalar(0),
+        high=scalar(2),
+        half=scalar(0.5),
+        table=W1.T[:3].copy(),
+    )
+    even = X[: N - N % 2]
+    network, reason = white_box(source, served(source), even[:2])
+    assert reason == ""
+    np.testing.assert_allclose(
+        network(torch.as_tensor(even[:2])), served(source)(even[:2]).scores, rtol=1e-4, atol=1e-3
+    )
+    values = network.graph.run(torch.tensor(even[:2], requires_grad=True))
+    assert values["index"].dtype == values["even"].dtype == torch.int64
+
+
+def test_a_file_that_no_gradient_passes_is_refused_by_the_name_of_what_stops_it():
+    source = stepped(whole("y", "i"), node("Div", "i three", "j"), real("j", "w"), three=np.array(3, np.int32))
+    network, reason = white_box(source, served(source), X)
+    assert network is None
+    assert reason == "this model cannot be attacked white-box: no gradient passes Cast to whole numbers"
 
 
 class Pooled(nn.Module):
