@@ -126,7 +126,7 @@ class Unsaturated:
         """What a step was given that only clips, rounds or adds one number to all; None for other steps."""
         if self.exact:
             return None
-        if node.op in ("Clip", "Round"):
+        if node.op in ("Ceil", "Clip", "Floor", "Round") or node.attributes.get("carried", False):
             return node.inputs[0]
         if node.op == "DequantizeLinear":
             maker = self.producers.get(node.inputs[0])
@@ -142,7 +142,8 @@ class Unsaturated:
         return self.values[name].numel() == 1 and (maker is None or maker.op == "Constant")
 
     def _moves(self, node: Node) -> bool:
-        return node.op in MOVES and self._is_float(self._moved(node)[0])
+        rounds = node.attributes.get("carried", False)
+        return node.op in MOVES and not rounds and self._is_float(self._moved(node)[0])
 
     def _moved(self, node: Node) -> tuple[str, ...]:
         """The inputs that hold values, not sizes or places."""

@@ -23,11 +23,12 @@ from torch import Tensor, nn
 
 from attacks.onnx_logarithm import Unsaturated
 from attacks.onnx_ops import OPS, Node, UnsupportedOpError
-from guard.decision import positive_odds, threshold_odds
+from attacks.onnx_ops.arrays import WHOLE
+from guard.decision import positive_odds
 from guard.errors import MedwardError
 from guard.models.base import first_line, read
 from guard.models.onnx_outputs import choose_outputs
-from guard.types import Array, Outputs
+from guard.types import Array, ModelSpec, Outputs
 
 MIN_OPSET = 7  # onnxruntime promises no less
 PRECISION = 1e-4
@@ -41,8 +42,16 @@ FLOATING = {
     onnx.TensorProto.BFLOAT16: "tensor(bfloat16)",
 }
 """Floating-point types, and what onnxruntime calls them."""
-SURE, ODDS = 9.0, 1e-2  # log odds that saturate, where they are not compared, and how far others may be apart
+CLOSE, SURE = 1e-2, 9.0
+"""How far log odds may be from the deployed ones with a threshold, and from where on those count as saturated."""
 ROUNDING = {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"}
+SAME = {"Abs", "Add", "Clip", "Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Max"}
+SAME |= {"Min", "Mul", "Neg", "Pad", "ReduceMax", "ReduceMin", "ReduceSum", "Reshape", "Slice", "Split", "Squeeze"}
+SAME |= {"Sub", "Sum", "Tile", "Transpose", "Unsqueeze", "Where"}
+"""Operators that give whole numbers the same result in either type; division, say, does not."""
+READS = {"ArgMax", "Cast", "ConvInteger", "DequantizeLinear", "Equal", "Greater", "GreaterOrEqual", "Less"}
+READS |= {"LessOrEqual", "MatMulInteger", "QLinearConv", "QLinearMatMul", "Shape", "Size"}
+"""Operators that read whole numbers of either type, and give one of their own."""
 
 
 class OnnxNetwork(nn.Module):
@@ -165,7 +174,7 @@ def white_box(
     sample: Array,
     options: Mapping[str, str] | None = None,
     *,
-    threshold: float | None = None,
+    spec: ModelSpec | None = None,
     tolerance: float = PRECISION,
 ) -> tuple[Network | None, str]:
     """A network for gradient attacks on the file, or None and the reason why there is none.
@@ -173,9 +182,9 @@ def white_box(
     `reference` maps `sample (n, *shape)` to the deployed scores ``(n, K)`` and features; `options` name them as in
     `to_torch`. Those of torch must match within `tolerance`, or what the file's own precision allows, relative to the
     largest above 1. Scores that are nonnegative and sum to 1 on every row are taken as probabilities; their
-    logarithms must give the same probabilities, and unsaturated the same decisions; at an operating point `threshold`
-    the same odds, since what is added to all of the scores moves these. A file with a fixed batch size is
-    run in batches of that size, unless it gives the same without.
+    logarithms must give the same probabilities, and unsaturated the same decisions, those of `spec` where it has a
+    threshold; else the network is exact. A file with a fixed batch size is run in batches of that size, unless it gives
+    the same without.
     """
     try:
         graph = to_torch(source, options)
@@ -188,13 +197,13 @@ def white_box(
     allowed = max(tolerance, graph.precision)
     for size in dict.fromkeys((None, graph.batch)):
         graph.batch = size
-        reason = _disagreement(network, expected, sample, allowed, threshold)
+        reason = _disagreement(network, expected, sample, allowed, spec) or _dead_end(graph, sample)
         if not reason:
             return network, ""
     return None, reason
 
 
-def _disagreement(network: Network, expected: Outputs, sample: Array, tolerance: float, threshold: float | None) -> str:
+def _disagreement(network: Network, expected: Outputs, sample: Array, tolerance: float, spec: ModelSpec | None) -> str:
     """How the outputs differ from those expected, on all rows or without the first; "" if they do not."""
     for start in range(min(2, len(sample))):  # two sizes, for a graph may run on one batch size only
         x = torch.as_tensor(sample[start:], dtype=torch.float32)
@@ -214,23 +223,34 @@ def _disagreement(network: Network, expected: Outputs, sample: Array, tolerance:
             reason = _difference("features", features, expected.features[start:], tolerance)
         if reason:
             return reason
-        network.exact |= not _decides(attacked, wanted, network.probabilities, threshold)
+        network.exact |= not _decides(attacked, expected.scores[start:], spec)
     return ""
 
 
-def _decides(scores: Tensor, deployed: Array, probabilities: bool, threshold: float | None) -> bool:
+def _dead_end(graph: OnnxNetwork, sample: Array) -> str:
+    """The operators that no gradient passes, where scores have none at all; "" where they have one."""
+    x = torch.as_tensor(sample[:2], dtype=torch.float32)
+    x = x.clone() if graph.batch is None else x[:1].repeat(graph.batch, *[1] * (x.ndim - 1))
+    values = graph.run(x.requires_grad_())
+    if values[graph.scores].requires_grad:
+        return ""
+    slopes = {name for name, value in values.items() if isinstance(value, Tensor) and value.requires_grad}
+    ends = {node.op for node in graph.nodes if slopes & set(node.inputs) and not slopes & set(node.outputs)}
+    named = ", ".join("Cast to whole numbers" if op == "Cast" else op for op in sorted(ends - {"Shape", "Size"}))
+    return f"this model cannot be attacked white-box: no gradient passes {named or 'from its input to its scores'}"
+
+
+def _decides(scores: Tensor, deployed: Array, spec: ModelSpec | None) -> bool:
     """Whether every row of `scores` decides as the deployed scores do, which take the first of equals.
 
-    With a `threshold` its odds must be theirs too where they are not sure: other rows would be decided otherwise.
+    With a threshold their log odds must agree too where the deployed ones are not saturated: a sample may have no row
+    between two borders.
     """
-    mine = scores.double().numpy()
-    if threshold is None:
-        return bool((mine.argmax(axis=1) == deployed.argmax(axis=1)).all())
-    odds, own = positive_odds(deployed, "probabilities" if probabilities else "logits"), mine[:, 1] - mine[:, 0]
-    unsure = np.abs(odds) < SURE
-    return bool(((odds >= threshold_odds(threshold)) == (own >= threshold_odds(threshold))).all()) and bool(
-        (np.abs(odds - own)[unsure] <= ODDS * np.maximum(1, np.abs(odds[unsure]))).all()
-    )
+    if spec is None or spec.threshold is None:
+        return bool((scores.numpy().argmax(axis=1) == deployed.argmax(axis=1)).all())
+    mine, own = positive_odds(scores.numpy(), "logits"), positive_odds(deployed, spec.output)
+    same = (mine >= spec.border) == (spec.decide(deployed) == 1)
+    return bool((same & ((np.abs(mine - own) < CLOSE) | (np.abs(own) > SURE))).all())
 
 
 def _difference(what: str, mine: Tensor | None, deployed: Array, tolerance: float) -> str:
@@ -281,20 +301,27 @@ def _needed(graph: onnx.GraphProto, wanted: set[str], opset: int) -> tuple[Node,
         raise UnsupportedOpError(
             f"this model cannot be attacked white-box: no gradient for ONNX operators {', '.join(unknown)}"
         )
-    floats = {name for each in steps if each.op_type == "Cast" and _casts_to_float(each) for name in each.input}
-    others = wanted | {
-        name for each in steps if each.op_type != "Cast" or not _casts_to_float(each) for name in each.input
-    }
-    return tuple(_node(proto, opset, back=proto.output[0] in floats - others) for proto in reversed(steps))
+    return _carried([_node(proto, opset) for proto in reversed(steps)], wanted)
 
 
-def _casts_to_float(proto: onnx.NodeProto) -> bool:
-    return any(a.name == "to" and a.i in FLOATING for a in proto.attribute)
+def _carried(nodes: list[Node], shown: set[str]) -> tuple[Node, ...]:
+    """`nodes`, with casts to whole numbers marked that are carried as floating-point ones, so that a gradient passes.
+
+    Those are read by arithmetic alone, up to where the file has floating-point numbers again; indices, sizes and what
+    is shown are not.
+    """
+    typed = set(shown)  # values whose type counts
+    for node in reversed(nodes):
+        if node.op not in READS and (node.op not in SAME or typed & set(node.outputs)):
+            typed |= set(node.inputs)
+    for node in nodes:
+        if node.op == "Cast" and node.attributes["to"] in WHOLE and node.outputs[0] not in typed:
+            node.attributes["carried"] = True
+    return tuple(nodes)
 
 
-def _node(proto: onnx.NodeProto, opset: int, *, back: bool) -> Node:
-    """A step; `back` says that what it makes is only used as floating-point numbers again."""
-    attributes: dict[str, Any] = {a.name: _attribute(a) for a in proto.attribute} | {"back": back}
+def _node(proto: onnx.NodeProto, opset: int) -> Node:
+    attributes = {a.name: _attribute(a) for a in proto.attribute}
     added = {"outputs": len(proto.output), "opset": opset}
     return Node(proto.op_type, tuple(proto.input), tuple(proto.output), attributes | added)
 

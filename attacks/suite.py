@@ -194,7 +194,7 @@ def twin_of(model: object, bundle: Bundle, splits: Mapping[str, Split]) -> Twin:
             raise MedwardError("undefended: is the bundle's own model; give the model as it was before hardening")
         if file.name != "model.onnx":
             return Twin(model=wrapped, digest=digest, no_network="it is no ONNX file")
-        network, reason = white_box(file, wrapped.predict, sample, exported.options, threshold=spec.threshold)
+        network, reason = white_box(file, wrapped.predict, sample, exported.options, spec=spec)
         return Twin(model=wrapped, digest=digest, network=network, no_network=reason)
 
 
@@ -217,13 +217,8 @@ def _network(bundle: Bundle, splits: Mapping[str, Split]) -> tuple[torch.nn.Modu
     file = bundle.path / "model.onnx"
     if not file.exists():
         return None, "the bundle holds no ONNX file"
-    return white_box(
-        file,
-        bundle.model.predict,
-        _sample(bundle, splits),
-        bundle.card.options,
-        threshold=bundle.model.spec.threshold,
-    )
+    model = bundle.model
+    return white_box(file, model.predict, _sample(bundle, splits), bundle.card.options, spec=model.spec)
 
 
 def _sample(bundle: Bundle, splits: Mapping[str, Split]) -> Array:

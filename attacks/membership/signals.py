@@ -1,8 +1,9 @@
 """What a membership attacker sees of its candidates, and the one signal that is read from it.
 
 The signal is phi = log p_y - log sum_{c != y} p_c at the true label y (Carlini et al., S&P 2022, sec. V).
-Answers come exact, rounded, of a few classes, as a label only or not at all, row by row. A `Channel` remembers which,
-so that shadow models can be looked at just as coarsely as the target was.
+Answers come exact, rounded, for the largest classes only, as a label only or not at all, row by row. A `Channel`
+remembers which, so that shadow models can be looked at just as coarsely as the target was. What a row hides is guessed
+as any client would: the hidden classes share the rest evenly.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from attacks.target import Response, Target
 from guard.data import Split
 from guard.decision import decisions
 from guard.errors import MedwardError
+from guard.release import spread_rest
 from guard.release.scores import winners
-from guard.release.topk import keep_top, spread_rest
+from guard.release.topk import keep_top
 from guard.types import Array, Ints, ModelSpec
 
 TINY = 1e-30  # the smallest probability told from 0 when answers are exact
@@ -32,42 +34,43 @@ Mask = NDArray[np.bool_]
 class Channel:
     """How the answers came; all rows ``(copies, n)``, the first copy being the candidate itself.
 
-    `shown` is of how many classes a row told the probability, 0 for a label alone. `decimals` is how far released
-    probabilities are rounded, None when they are exact; `threshold` is the operating point that labels are decided at.
+    `released` are the rows of which some probability was, and `partly` those of which some class was hidden. `decimals`
+    is how far released probabilities are rounded, None when they are exact; `top` how many classes a row shows that
+    hides some; `threshold` is the operating point that labels are decided at.
     """
 
     decimals: int | None
-    shown: Ints
+    released: Mask
+    partly: Mask
+    top: int
     answered: Mask
     threshold: float | None = None
 
     @classmethod
     def of(cls, response: Response, copies: int, threshold: float | None = None) -> Channel:
         """Read it off the answers ``(copies * n,)``, as any client could."""
-        told = np.isfinite(response.scores)
+        likely = response.probabilities
+        released, shown = np.asarray(np.isfinite(likely).all(axis=1)), np.isfinite(response.scores)
+        partly = released & ~shown.all(axis=1)
         return cls(
-            rounded_to(response.probabilities[told]),
-            told.sum(axis=1).reshape(copies, -1),
+            rounded_to(likely[shown & released[:, None]]),
+            released.reshape(copies, -1),
+            partly.reshape(copies, -1),
+            int(shown[partly].sum(axis=1).min(initial=shown.shape[1])),  # more leave where classes tie for the first
             (response.labels >= 0).reshape(copies, -1),
             threshold,
         )
 
-    @property
-    def released(self) -> Mask:
-        """Which rows told a probability."""
-        return self.shown > 0
-
     def coarsen(self, probabilities: Array) -> Array:
-        """Exact probabilities ``(..., copies, n, K)`` as a client of this channel would have read its answers."""
+        """Exact probabilities ``(..., copies, n, K)`` as this channel would have shown them."""
         classes = probabilities.shape[-1]
-        found = one_hot(decisions(probabilities, "probabilities", self.threshold), classes)
-        rounded = probabilities if self.decimals is None else probabilities.round(self.decimals)
-        for count in np.unique(self.shown[self.released]):
-            rows = self.shown == count
-            values = rounded[..., rows, :].reshape(-1, classes)
-            kept = values if count == classes else spread_rest(keep_top(values, winners(values), int(count)))
-            found[..., rows, :] = kept.reshape(found[..., rows, :].shape)
-        return found
+        labels = one_hot(decisions(probabilities, "probabilities", self.threshold), classes)
+        shown = probabilities if self.decimals is None else probabilities.round(self.decimals)
+        if self.partly.any():
+            best = winners(probabilities.reshape(-1, classes)) if self.threshold is None else labels > 0
+            top = spread_rest(keep_top(shown.reshape(-1, classes), best.reshape(-1, classes), self.top))
+            shown = np.where(self.partly[..., None], top.reshape(shown.shape), shown)
+        return np.where(self.released[..., None], shown, labels)
 
     def phi(self, shown: Array, labels: Ints) -> Array:
         """The signal ``(..., n)`` of what was shown ``(..., copies, n, K)``, averaged over copies first.
@@ -147,10 +150,10 @@ def ask(target: Target, inputs: Array, seed: int) -> tuple[Channel, Array]:
             answer = target.query(inputs[copy, rows])
             labels[copy, rows], scores[copy, rows] = answer.labels, answer.scores
         if copy == 0:
-            rows = rows[np.isnan(answer.scores).all(axis=1)]
+            rows = rows[np.isnan(answer.probabilities).any(axis=1)]
     response = Response(labels.reshape(-1), scores.reshape(-1, classes), answer.output)
     channel = Channel.of(response, copies, target.spec.threshold)
-    shown = spread_rest(response.probabilities).reshape(scores.shape)
+    shown = response.probabilities.reshape(scores.shape)
     return channel, np.where(channel.released[..., None], shown, one_hot(labels, classes))
 
 

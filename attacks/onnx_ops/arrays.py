@@ -11,17 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attacks.onnx_ops.base import (
-    Attributes,
-    Inputs,
-    Op,
-    UnsupportedOpError,
-    as_list,
-    call,
-    optional,
-    rounded,
-    straight_through,
-)
+from attacks.onnx_ops.base import Attributes, Inputs, Op, UnsupportedOpError, as_list, call, optional, passing, rounded
 
 DTYPES = {
     1: torch.float32,
@@ -35,6 +25,8 @@ DTYPES = {
     11: torch.float64,
     16: torch.bfloat16,
 }
+WHOLE = {number for number, dtype in DTYPES.items() if not (dtype.is_floating_point or dtype is torch.bool)}
+"""The types of whole numbers."""
 
 
 def _axes(inputs: Inputs, attributes: Attributes) -> list[int] | None:
@@ -94,14 +86,15 @@ def _clip(inputs: Inputs, attributes: Attributes) -> Any:
 def _cast(inputs: Inputs, attributes: Attributes) -> Any:
     """Between kinds of floating-point numbers nothing is done: all are computed in one.
 
-    On the way to whole numbers and back, "back", the gradient passes as if nothing had been cut off.
+    What is `carried`, whole numbers that only arithmetic reads, stays floating-point so that the gradient passes.
     """
     if attributes["to"] not in DTYPES:
         raise UnsupportedOpError(f"Cast: to = {attributes['to']} is not a numeric type torch has")
     dtype = DTYPES[attributes["to"]]
-    if attributes.get("back") and inputs[0].is_floating_point():
-        return straight_through(torch.trunc)(inputs, attributes)
-    return inputs[0] if dtype.is_floating_point and inputs[0].is_floating_point() else inputs[0].to(dtype)
+    x = inputs[0]
+    if x.is_floating_point() and attributes.get("carried", False):
+        return passing(x, x.to(dtype).to(x.dtype))
+    return x if dtype.is_floating_point and x.is_floating_point() else x.to(dtype)
 
 
 def _reshape(inputs: Inputs, attributes: Attributes) -> Any:
@@ -280,7 +273,7 @@ OPS: dict[str, Op] = {
     "And": call(torch.logical_and),
     "ArgMax": _arg_max,
     "Cast": _cast,
-    "Ceil": straight_through(torch.ceil),
+    "Ceil": call(lambda x: passing(x, x.ceil())),
     "Clip": _clip,
     "Concat": lambda inputs, attributes: torch.cat(list(inputs), dim=attributes["axis"]),
     "Constant": _constant,
@@ -294,7 +287,7 @@ OPS: dict[str, Op] = {
     "Exp": call(torch.exp),
     "Expand": _expand,
     "Flatten": _flatten,
-    "Floor": straight_through(torch.floor),
+    "Floor": call(lambda x: passing(x, x.floor())),
     "Gather": _gather,
     "GatherElements": _gather_elements,
     "GatherND": _gather_nd,

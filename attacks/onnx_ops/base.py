@@ -39,14 +39,14 @@ def as_list(value: Any) -> list[int]:
     return [int(v) for v in (value.tolist() if isinstance(value, Tensor) else value)]
 
 
+def passing(x: Tensor, value: Tensor) -> Tensor:
+    """`value` to the last bit; the gradient passes to `x` as if nothing had been rounded."""
+    return value.detach() + (x - x.detach())
+
+
 def rounded(x: Tensor) -> Tensor:
-    """The nearest whole numbers, halves to even; the gradient passes as if nothing had been rounded."""
-    return x + (x.round() - x).detach()
-
-
-def straight_through(function: Callable[[Tensor], Tensor]) -> Op:
-    """`function`, which makes whole numbers; the gradient passes as if it did nothing."""
-    return lambda inputs, _: inputs[0] + (function(inputs[0]) - inputs[0]).detach()
+    """The nearest whole numbers, halves to even, with the gradient of `x`."""
+    return passing(x, x.round())
 
 
 def optional(inputs: Inputs, which: int) -> Any:

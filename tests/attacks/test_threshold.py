@@ -14,9 +14,11 @@ from torch import nn
 
 from attacks.adaptive import decided_by, differentiable, passes
 from attacks.ascent import decide
+from attacks.ball import Ball
 from attacks.base import Access, AttackData
 from attacks.clean import measure
 from attacks.evasion import PGD, HopSkipJump, Square, UniversalPerturbation
+from attacks.evasion.pgd import strongest
 from attacks.extraction import ActiveThief, Knockoff
 from attacks.extraction.base import Loot, distil
 from attacks.extraction.base import decide as clone_decides
@@ -25,6 +27,7 @@ from attacks.matrix import validate
 from attacks.membership.signals import Channel
 from attacks.onnx_torch import white_box
 from attacks.samples import attack_data
+from attacks.suite import validate_bundle
 from attacks.surrogate import as_scored, deciding
 from attacks.target import Response, Target, guarded_oracle, open_oracle
 from guard.data import Split
@@ -110,7 +113,7 @@ def test_a_deployed_file_of_probabilities_is_attacked_at_its_threshold(tmp_path)
     labels = (np.random.default_rng(0).random(400) < 1 / (1 + np.exp(2 - x[:, 0]))).astype(int)
     estimator = LogisticRegression().fit(x, labels)
     bundle = protect(estimator, Split(rows(300, 9)), OPEN, tmp_path / "bundle", threshold=0.1)
-    network, reason = white_box(bundle.path / "model.onnx", bundle.model.predict, TEST)
+    network, reason = white_box(bundle.path / "model.onnx", bundle.model.predict, TEST, spec=bundle.model.spec)
     assert not reason
     own = estimator.predict_proba(TEST)[:, 1] >= 0.1
     assert 0.2 < own.mean() < 0.8
@@ -118,6 +121,77 @@ def test_a_deployed_file_of_probabilities_is_attacked_at_its_threshold(tmp_path)
     attack = ATTACKS["pgd"]
     target = Target(bundle.model.spec, open_oracle(bundle.model), attack.threat, network=network)
     assert attack.run(target, AttackData(craft=Split(CRAFT), test=Split(TEST)), seed=0).outcome.mean() > 0.5
+
+
+class Moved(nn.Module):
+    """Probabilities that a last step has moved: it keeps the larger of two, and changes who reaches a threshold."""
+
+    def __init__(self, step, seed=0):
+        super().__init__()
+        self.step = step
+        torch.manual_seed(seed)
+        self.body = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 2))
+        nn.init.constant_(self.body[2].bias[0], 0.45)
+        nn.init.constant_(self.body[2].bias[1], -0.45)
+
+    def forward(self, x):
+        return self.step(torch.softmax(6 * self.body(x), 1))
+
+
+AT = {"threshold": 0.06, "output": "probabilities", "classes": ("no", "yes")}
+WIDE = np.random.default_rng(0).normal(size=(400, 16)).astype(np.float32)
+MOVED = {
+    "drawn to the middle": lambda p: p * 0.9 + 0.05,
+    "rounded": lambda p: torch.round(p * 100) / 100,
+    "clipped": lambda p: torch.clamp(p, 0.05, 0.95),
+}
+
+
+def hidden(network, model, spec):
+    """The share of its positives that the model decides otherwise after an attack on `network`."""
+    own = spec.decide(model.predict(WIDE).scores)
+    found = strongest(
+        differentiable(network, spec),
+        torch.as_tensor(WIDE),
+        torch.as_tensor(own),
+        Ball(torch.full((16,), 0.4)),
+        steps=30,
+        restarts=2,
+        generator=torch.Generator().manual_seed(0),
+    )
+    return float((spec.decide(model.predict(found.adversarial.numpy()).scores)[own == 1] != 1).mean())
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_a_last_step_that_moves_probabilities_across_the_threshold_stays_in_the_network(name, tmp_path, monkeypatch):
+    bundle = protect(Moved(MOVED[name]).eval(), Split(WIDE), OPEN, tmp_path / "bundle", **AT)
+    model, spec = bundle.model, bundle.model.spec
+    monkeypatch.setattr("attacks.suite.validate", lambda *_, **given: given)
+    before = Moved(MOVED[name], seed=1).eval()
+    given = validate_bundle(bundle, {"test": Split(WIDE)}, tmp_path, undefended=before)
+    assert not given["no_network"]
+    network, twin = given["network"], given["undefended"].network
+    assert network.exact
+    assert twin.exact
+    own = spec.decide(model.predict(WIDE).scores)
+    seen = decide(differentiable(network, spec), torch.as_tensor(WIDE)).numpy()
+    at_it = model.predict(WIDE).scores[:, 1] == np.float32(0.06)
+    assert (seen == own)[~at_it].all()
+    assert at_it.mean() < 0.02
+    found = hidden(network, model, spec)
+    network.exact = True
+    assert found >= hidden(network, model, spec) - 0.02 > 0.9
+
+
+def test_a_sample_without_a_row_between_two_borders_does_not_hide_that_there_are_two(tmp_path):
+    bundle = protect(Moved(MOVED["rounded"]).eval(), Split(WIDE), OPEN, tmp_path / "bundle", **AT)
+    model = bundle.model
+    likely = model.predict(WIDE).scores[:, 1]
+    far = WIDE[np.abs(likely - 0.06) > 0.012]
+    for spec, exact in ((model.spec, True), (replace(model.spec, threshold=None), False)):
+        network, reason = white_box(bundle.path / "model.onnx", model.predict, far, spec=spec)
+        assert not reason
+        assert network.exact is exact
 
 
 def test_without_a_threshold_a_network_is_left_alone():

@@ -14,7 +14,6 @@ from torch import nn
 from attacks.ball import Ball
 from attacks.evasion.pgd import strongest
 from attacks.onnx_torch import to_torch, white_box
-from guard.decision import decisions
 from guard.types import Outputs
 
 rng = np.random.default_rng(0)
@@ -143,6 +142,23 @@ SATURATED = {
         node("Round", "q", "r"),
         node("Div", "r hundred", "scores"),
         weights={"hundred": scalar(100)},
+    ),
+    "softmax, cut to hundredths, renormalised": net(
+        SOFTMAX,
+        node("Mul", "p hundred", "q"),
+        node("Floor", "q", "r"),
+        node("ReduceSum", "r last", "total", keepdims=1),
+        node("Div", "r total", "scores"),
+        weights={"hundred": scalar(100), **TOTAL},
+    ),
+    "softmax, whole hundredths, renormalised": net(
+        SOFTMAX,
+        node("Mul", "p hundred", "q"),
+        node("Cast", "q", "i", to=TensorProto.INT32),
+        node("Cast", "i", "r", to=TensorProto.FLOAT),
+        node("ReduceSum", "r last", "total", keepdims=1),
+        node("Div", "r total", "scores"),
+        weights={"hundred": scalar(100), **TOTAL},
     ),
     "softmax, quantised": net(
         SOFTMAX,
@@ -316,74 +332,117 @@ def test_eight_bit_files_are_attacked_white_box(form, tmp_path, caplog):
     assert wanted > 0.5
 
 
-@pytest.mark.parametrize(
-    "front",
-    [
-        [node("Mul", "x grey", "m"), node("Floor", "m", "f"), node("Div", "f grey", "seen")],
-        [node("Mul", "x grey", "m"), node("Ceil", "m", "f"), node("Div", "f grey", "seen")],
-        [
-            node("Mul", "x grey", "m"),
-            node("Cast", "m", "whole", to=TensorProto.INT32),
-            node("Cast", "whole", "f", to=TensorProto.FLOAT),
-            node("Div", "f grey", "seen"),
-        ],
-    ],
-    ids=["floor", "ceil", "cast"],
-)
-def test_a_front_end_that_cuts_off_decimals_lets_the_gradient_through(front):
-    ends = [node("MatMul", "seen W1", "pre"), node("Relu", "pre", "hidden"), node("MatMul", "hidden W2", "scores")]
-    source = net(body=[*front, *ends], weights={"grey": scalar(50)})
+def stepped(*steps, kept="w", **weights):
+    """The plain net on inputs in steps of 1 / 32: `steps` make whole numbers, `w`, of y = 32 x."""
+    body = [node("Mul", "x grid", "y"), *steps, node("Div", f"{kept} grid", "v"), node("MatMul", "v W1", "pre")]
+    body += [node("Relu", "pre", "hidden"), node("MatMul", "hidden W2", "scores")]
+    return net(body=body, weights={"grid": scalar(32), **weights})
+
+
+def whole(given, shown, to=TensorProto.INT32):
+    return node("Cast", given, shown, to=to)
+
+
+def real(given, shown):
+    return whole(given, shown, TensorProto.FLOAT)
+
+
+STEPPED = {
+    "Floor": stepped(node("Floor", "y", "w")),
+    "Ceil": stepped(node("Ceil", "y", "w")),
+    "Round": stepped(node("Round", "y", "w")),
+    "Cast": stepped(whole("y", "i"), real("i", "w")),
+    "Cast twice": stepped(whole("y", "i", TensorProto.INT16), whole("i", "j", TensorProto.INT64), real("j", "w")),
+    "Cast, arithmetic of whole numbers": stepped(
+        whole("y", "i"),
+        node("Add", "i three", "j"),
+        node("Clip", "j low high", "k"),
+        node("Sub", "k three", "l"),
+        node("Unsqueeze", "l first", "m"),
+        node("Concat", "m m", "n", axis=0),
+        node("ReduceMax", "n", "o", axes=[0], keepdims=0),
+        real("o", "w"),
+        three=np.array(3, np.int32),
+        low=np.array(-500, np.int32),
+        high=np.array(500, np.int32),
+        first=ints(0),
+    ),
+    "Cast, dequantised": stepped(
+        whole("y", "i", TensorProto.INT8),
+        node("DequantizeLinear", "i one zero", "w"),
+        one=scalar(1),
+        zero=np.array(0, np.int8),
+    ),
+    "Cast, also compared": stepped(
+        whole("y", "i"),
+        node("Less", "i none", "below"),
+        node("Neg", "i", "negative"),
+        node("Where", "below negative i", "size"),
+        node("Where", "below size i", "again"),
+        node("Neg", "again", "negated"),
+        node("Where", "below negated again", "back"),
+        real("back", "w"),
+        none=np.array(0, np.int32),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STEPPED)
+def test_inputs_in_whole_steps_are_followed_as_if_they_were_not(name):
+    source, smooth = STEPPED[name], white(stepped(node("Identity", "y", "w")))
     network = white(source)
     x = torch.tensor(X, requires_grad=True)
-    (slope,) = torch.autograd.grad(network(x)[:, 0].sum(), x)
-    assert (slope.abs().amax(dim=1) > 0).all()
-    np.testing.assert_allclose(network(x).detach(), served(source)(X).scores, rtol=1e-3, atol=1e-2)
+    scores, cast = network(x), network.graph.run(x)["v"]
+    np.testing.assert_allclose(scores.detach(), served(source)(X).scores, rtol=1e-4, atol=1e-3)
+    at = cast.detach().requires_grad_(True)  # the smooth net where the steps have put the input
+    (mine,) = torch.autograd.grad(scores[:, 0].sum(), x)
+    (wanted,) = torch.autograd.grad(smooth(at)[:, 0].sum(), at)
+    torch.testing.assert_close(mine, wanted, rtol=1e-4, atol=1e-3)
+    assert fooled(source, network) >= fooled(stepped(node("Identity", "y", "w")), smooth) - 0.1
 
 
-def test_whole_numbers_that_choose_rows_stay_whole():
-    """A cast whose result is a place, and no number again, is not touched."""
-    ends = [
-        node("Cast", "places", "which", to=TensorProto.INT64),
-        node("Gather", "z which", "scores", axis=1),
-    ]
-    source = net(*ends, weights={"places": np.array([2, 0, 1], np.float32)})
-    np.testing.assert_allclose(white(source)(torch.as_tensor(X)), served(source)(X).scores, rtol=1e-4)
-
-
-AT = 0.06  # an operating point
-
-
-def screening(*ends, weights=None):
-    """Two classes, the second of them rare; `ends` make the scores of softmax p."""
-    two = {"W2": W2[:, :2] * 0.5, "b": np.array([1.5, -1.5], np.float32), **(weights or {})}
-    body = [node("MatMul", "x W1", "pre"), node("Relu", "pre", "hidden"), node("MatMul", "hidden W2", "raw")]
-    body = [*body, node("Add", "raw b", "z"), node("Softmax", "z", "p", axis=-1)]
-    model = onnx.load_from_string(net(*ends, body=body, weights=two))
-    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 2
-    return model.SerializeToString()
-
-
-def test_an_operating_point_is_attacked_where_the_file_has_it():
-    """What is added to all probabilities leaves their order and moves their odds, so who is positive."""
-    source = screening(
-        node("Mul", "p most", "q"), node("Add", "q rest", "scores"), weights={"most": scalar(0.9), "rest": scalar(0.05)}
+def test_whole_numbers_that_are_indices_or_sizes_stay_whole():
+    """The row of a table that a feature names, which is read as a number too, and sizes worked out of the input's."""
+    source = stepped(
+        node("Slice", "x start end last", "named"),
+        node("Abs", "named", "size"),
+        node("Clip", "size low high", "bounded"),
+        whole("bounded", "index", TensorProto.INT64),
+        node("Gather", "table index", "picked", axis=0),
+        node("Squeeze", "picked last", "row"),
+        real("index", "as_number"),
+        node("Shape", "x", "sizes"),
+        real("sizes", "real_sizes"),
+        node("Mul", "real_sizes half", "halves"),
+        node("Floor", "halves", "whole_halves"),
+        node("Add", "whole_halves whole_halves", "doubled"),
+        whole("doubled", "even", TensorProto.INT64),
+        node("Reshape", "y even", "shaped"),
+        node("Add", "shaped row", "added"),
+        node("Add", "added as_number", "w"),
+        start=ints(0),
+        end=ints(1),
+        last=ints(1),
+        low=scalar(0),
+        high=scalar(2),
+        half=scalar(0.5),
+        table=W1.T[:3].copy(),
     )
-    deployed = served(source)(X).scores
-    own = decisions(deployed, "probabilities", AT)
-    assert 0.1 < own.mean() < 0.9
-    network, reason = white_box(source, served(source), X, threshold=AT)
+    even = X[: N - N % 2]
+    network, reason = white_box(source, served(source), even[:2])
     assert reason == ""
-    scores = network(torch.as_tensor(X)).detach().double().numpy()
-    np.testing.assert_array_equal(decisions(scores, "logits", AT), own)
-    blind, _ = white_box(source, served(source), X)  # the control: the largest class alone
-    elsewhere = decisions(blind(torch.as_tensor(X)).detach().double().numpy(), "logits", AT)
-    assert (elsewhere != own).mean() > 0.05
+    np.testing.assert_allclose(
+        network(torch.as_tensor(even[:2])), served(source)(even[:2]).scores, rtol=1e-4, atol=1e-3
+    )
+    values = network.graph.run(torch.tensor(even[:2], requires_grad=True))
+    assert values["index"].dtype == values["even"].dtype == torch.int64
 
 
-def test_an_operating_point_of_a_plain_softmax_needs_no_other_scores():
-    source = screening(node("Identity", "p", "scores"))
-    network, reason = white_box(source, served(source), X, threshold=AT)
-    assert (reason, network.exact) == ("", False)
+def test_a_file_that_no_gradient_passes_is_refused_by_the_name_of_what_stops_it():
+    source = stepped(whole("y", "i"), node("Div", "i three", "j"), real("j", "w"), three=np.array(3, np.int32))
+    network, reason = white_box(source, served(source), X)
+    assert network is None
+    assert reason == "this model cannot be attacked white-box: no gradient passes Cast to whole numbers"
 
 
 class Pooled(nn.Module):

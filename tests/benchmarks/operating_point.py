@@ -280,7 +280,7 @@ def hidden(subject: Screening) -> dict[str, Any]:
     with TemporaryDirectory() as name:
         bundle = subject.protect(Path(name) / "bundle", subject.threshold)
         network, reason = white_box(
-            bundle.path / "model.onnx", bundle.model.predict, test.inputs[:SAMPLE], threshold=subject.threshold
+            bundle.path / "model.onnx", bundle.model.predict, test.inputs[:SAMPLE], spec=bundle.model.spec
         )
         (finding,) = validate(
             bundle, splits, Path(name) / "report", attacks=[ATTACK], network=network, no_network=reason

@@ -9,7 +9,8 @@ from sklearn.datasets import load_digits
 from attacks.base import Access, AttackData, ThreatModel
 from attacks.target import Response, Target
 from guard.data import Split
-from guard.types import ModelSpec
+from guard.release import ReleaseLevels
+from guard.types import Level, ModelSpec
 
 SPEC = ModelSpec(
     name="digits",
@@ -20,6 +21,7 @@ SPEC = ModelSpec(
     low=0,
     high=16,
 )
+RELEASE = ReleaseLevels(output="logits", decimals=2, top=3)
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +38,7 @@ def coin_flip():
 
 @pytest.fixture
 def target_of():
-    """A target on a network. `kind`: exact, rounded, label, withheld, or tiring (exact, then labels only)."""
+    """A target on a network. `kind`: exact, rounded, top, label, withheld, or tiring (exact, then labels only)."""
 
     def build(network, kind="exact"):
         asked = 0
@@ -49,6 +51,8 @@ def target_of():
             nothing = np.full(scores.shape, np.nan)
             if kind == "rounded":
                 return Response(response.labels, response.probabilities.round(2), "probabilities")
+            if kind == "top":
+                return Response(response.labels, RELEASE.release(scores, Level.TOP), "probabilities")
             if kind == "withheld":
                 return Response(np.full(len(inputs), -1), nothing, "probabilities")
             if kind == "label" or (kind == "tiring" and asked > 300):

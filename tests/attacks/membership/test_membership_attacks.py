@@ -64,6 +64,22 @@ def test_two_decimals_still_leak(coin_flip, overfitted, target_of, attack):
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_the_three_largest_of_ten_classes_leak_nearly_as_much_as_all(coin_flip, overfitted, target_of, attack):
+    label, top, rounded = (
+        attacked(attack, target_of(overfitted, kind), coin_flip) for kind in ("label", "top", "rounded")
+    )
+    assert top > label + 0.03
+    assert top > rounded - 0.02
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_copies_are_not_asked_about_where_the_largest_classes_came(coin_flip, overfitted, target_of, attack):
+    target = target_of(overfitted, "top")
+    attack.adaptive(POLICY).run(target, coin_flip, seed=0)
+    assert target.queries == 600
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_labels_alone_leak_the_gap_and_averaging_wins_more_back(coin_flip, overfitted, target_of, attack):
     gap = attacked(attack, target_of(overfitted, "label"), coin_flip)
     assert gap > 0.7
@@ -93,6 +109,13 @@ def test_copies_are_asked_about_only_where_no_scores_came(coin_flip, overfitted,
 def test_a_silent_target_gives_one_score_for_all(coin_flip, target_of, attack):
     target = target_of(lambda inputs: np.zeros((len(inputs), 10)), "withheld")
     assert attacked(attack, target, coin_flip) == 0.5
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_the_three_largest_classes_of_a_model_that_saw_no_candidate_give_nothing_away(
+    coin_flip, stranger, target_of, attack
+):
+    assert attacked(attack, target_of(stranger, "top"), coin_flip) == pytest.approx(0.5, abs=0.07)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
 
+from attacks.intervals import auc
 from attacks.membership.signals import Channel, ask, log_odds, noisy, rounded_to
-from attacks.target import Response
+from attacks.target import Response, Target
+from attacks.threat import Access, ThreatModel
 from guard.release import ReleaseLevels
 from guard.types import Level, ModelSpec
 
@@ -47,33 +46,39 @@ def test_shadows_are_seen_as_coarsely_as_the_target_row_by_row():
     np.testing.assert_allclose(channel.coarsen(shadow), [[[0.99, 0.01], [1, 0], [0.12, 0.88]]])
 
 
-def test_shadows_show_as_many_classes_as_the_target_did():
-    channel = channel_of([0, 1, 0], [[0.9, NAN, 0.06, NAN], [NAN] * 4, [0.4, 0.3, 0.2, 0.1]], 1)
-    shadow = np.array([[[0.52, 0.28, 0.15, 0.05]] * 3])
-    wanted = [[[0.52, 0.28, 0.10, 0.10], [1, 0, 0, 0], [0.52, 0.28, 0.15, 0.05]]]
-    np.testing.assert_allclose(channel.coarsen(shadow), wanted, atol=1e-9)
+def test_of_hidden_classes_an_even_share_is_guessed_for_target_and_shadows_alike():
+    scores = [[0.7, 0.2, NAN, NAN], [0.97, 0.01, 0.01, 0.01], [NAN] * 4]
+    channel = channel_of([0, 0, 1], scores, 1)
+    assert channel.released.tolist() == [[True, True, False]]
+    assert (channel.top, channel.decimals) == (2, 2)
+    shadow = np.array([[[0.111, 0.6, 0.2, 0.089]] * 3])
+    np.testing.assert_allclose(channel.coarsen(shadow), [[[0.1, 0.6, 0.2, 0.1], [0.11, 0.6, 0.2, 0.09], [0, 1, 0, 0]]])
 
 
-def test_probabilities_of_a_few_classes_tell_members_as_all_of_them_do():
-    """A row of which some classes stay hidden is no label alone, and so no privacy."""
+def test_a_tie_for_the_first_place_does_not_widen_what_shadows_show():
+    channel = channel_of([0, 0], [[0.3, 0.3, 0.3, NAN], [0.6, 0.3, NAN, NAN]], 1)
+    assert channel.top == 2
+
+
+@pytest.mark.parametrize("level", [Level.ROUNDED, Level.TOP])
+def test_right_answers_of_members_that_are_surer_are_told_apart_by_what_three_of_eight_classes_show(level):
     rng = np.random.default_rng(0)
-    member, labels = np.arange(600) < 300, rng.integers(8, size=600)
-    logits = rng.normal(size=(600, 8))
-    logits[np.arange(600), labels] += np.where(member, 5.5, 4.0)
-    found = {}
-    for level in (Level.ROUNDED, Level.TOP, Level.LABEL):
-        scores = ReleaseLevels(output="logits", decimals=2, top=3).release(logits, level)
-        spec = ModelSpec(name="m", modality="tabular", shape=(1,), classes=tuple("abcdefgh"), output="logits")
-        response = Response(logits.argmax(axis=1), scores, "probabilities")
-        target = SimpleNamespace(spec=spec, query=lambda x, response=response: _rows(response, x[:, 0].astype(int)))
-        channel, shown = ask(target, np.arange(600.0)[None, :, None], 0)
-        found[level] = roc_auc_score(member, channel.phi(shown, labels))
-    assert found[Level.TOP] > found[Level.ROUNDED] - 0.02 > 0.8
-    assert found[Level.LABEL] < 0.6
+    n, classes = 600, 8
+    truth, labels = np.arange(n) < n // 2, rng.integers(classes, size=n)
+    scores = rng.normal(size=(n, classes))
+    scores[np.arange(n), labels] += np.where(truth, 5.5, 4.0)
+    decided = scores.argmax(axis=1)
+    left = ReleaseLevels(output="logits", decimals=2, top=3).release(scores, level)
 
+    def oracle(rows):
+        asked = rows[:, 0].astype(int)
+        return Response(decided[asked], left[asked], "probabilities")
 
-def _rows(response, index):
-    return Response(response.labels[index], response.scores[index], response.output)
+    spec = ModelSpec(name="d", modality="tabular", shape=(1,), classes=tuple("01234567"), output="logits")
+    target = Target(spec, oracle, ThreatModel(access=Access.SCORES))
+    channel, shown = ask(target, np.arange(n, dtype=np.float32).reshape(1, n, 1), 0)
+    assert auc(channel.phi(shown, labels), truth) > 0.8
+    assert auc((decided == labels).astype(float), truth) < 0.55
 
 
 def test_no_confidence_counts_as_less_than_half_its_unit():
