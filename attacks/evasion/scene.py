@@ -28,6 +28,7 @@ from attacks.target import AccessDeniedError, Target
 from guard.data import Split
 from guard.decision import at_threshold
 from guard.errors import MedwardError
+from guard.release import spread_rest
 from guard.types import Array, ModelSpec
 
 Bools = NDArray[np.bool_]
@@ -181,17 +182,19 @@ def fooled(target: Target, inputs: Tensor, labels: Tensor, goal: int | None = No
 def answers(target: Target) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """The target as a black-box search asks it: scores ``(n, K)`` and labels ``(n,)``, NaN and -1 where withheld.
 
-    Probabilities come as their logarithms, which tell small ones apart; with a threshold the largest is the decision.
+    Probabilities come as their logarithms, which tell small ones apart; what a row hides counts as an even share of the
+    rest. With a threshold the largest is the decision.
     """
     spec = target.spec
 
     def ask(x: Tensor) -> tuple[Tensor, Tensor]:
         response = target.query(x.cpu().numpy())
+        told = spread_rest(response.scores) if response.output == "probabilities" else response.scores
         if spec.threshold is not None:
-            moved = at_threshold(response.scores, response.output, spec.threshold)
+            moved = at_threshold(told, response.output, spec.threshold)
             scores = torch.as_tensor(moved, dtype=torch.float32, device=x.device)
         else:
-            scores = torch.as_tensor(np.asarray(response.scores, np.float32), device=x.device)
+            scores = torch.as_tensor(np.asarray(told, np.float32), device=x.device)
             scores = scores.clamp_min(SMALLEST).log() if response.output == "probabilities" else scores
         return scores, torch.as_tensor(response.labels, device=x.device)
 
@@ -240,7 +243,7 @@ def _taught(target: Target, craft: Split) -> Array:
     response = target.query(np.asarray(craft.inputs, np.float32))
     labels = response.labels if craft.labels is None else np.where(response.labels < 0, craft.labels, response.labels)
     taught = np.where((labels >= 0)[:, None], np.eye(len(target.spec.classes))[labels], np.nan)
-    scored = np.isfinite(response.scores).all(axis=1)
+    scored = np.isfinite(response.probabilities).all(axis=1)
     taught[scored] = deciding(response.probabilities[scored], target.spec)
     return taught
 

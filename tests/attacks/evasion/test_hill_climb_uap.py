@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,9 +8,11 @@ import torch
 from attacks.ball import FeatureRules
 from attacks.base import Access, AttackData
 from attacks.evasion import HillClimb
-from attacks.target import Target, open_oracle
+from attacks.evasion.scene import answers
+from attacks.target import Response, Target, open_oracle
 from guard.data import Split
 from guard.errors import MedwardError
+from guard.types import ModelSpec
 
 ATTACK = HillClimb(epsilon=0.35, queries=6000, batch=40)
 
@@ -80,3 +83,14 @@ def test_settings_it_cannot_use_are_refused(plain, attack_data):
     for wrong, why in (({"target_class": "all"}, "one class or none"), ({"batch": 0}, "batch: must be at least 1")):
         with pytest.raises(MedwardError, match=why):
             run(replace(ATTACK, **wrong), plain, attack_data)
+
+
+def test_answers_of_a_few_classes_are_answers():
+    """A row that shows its largest classes only is no refusal: a search by scores goes on with what it shows."""
+    spec = ModelSpec(name="m", modality="tabular", shape=(1,), classes=tuple("abcd"), output="logits")
+    shown = np.array([[0.7, np.nan, 0.1, np.nan], [np.nan] * 4])
+    target = SimpleNamespace(spec=spec, query=lambda x: Response(np.array([0, -1]), shown, "probabilities"))
+    scores, labels = answers(target)(torch.zeros(2, 1))
+    np.testing.assert_allclose(scores[0].exp(), [0.7, 0.1, 0.1, 0.1], atol=1e-6)
+    assert torch.isnan(scores[1]).all()
+    assert labels.tolist() == [0, -1]
