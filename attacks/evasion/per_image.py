@@ -28,6 +28,7 @@ from attacks.ascent import BATCH, Ascent, both, decide
 from attacks.ball import Ball, FeatureRules, Norm
 from attacks.base import Access, AttackData, AttackResult, Attempt, Family, ThreatModel
 from attacks.checks import found_nothing, run_flags
+from attacks.evasion.memory import remembered
 from attacks.evasion.scene import FACTORS, NO_ROWS, Bools, Scene, answers, fooled, knowledge, within
 from attacks.evasion.universal import shares
 from attacks.target import Target
@@ -127,7 +128,7 @@ class WhiteBox(PerImage):
         start = float(scene.fooled(target, x, x, y).mean())
         attacked, random, searches, on_network = Envelope(x), Envelope(x), [], []
         for factor, smaller in within(ball):
-            found = self.search(scene, x, y, smaller, generator)
+            found = self._searched(scene, x, y, smaller, generator)
             noisy = _noisy(smaller, x, smaller.surface(tuple(x.shape), generator))
             for envelope, points in ((attacked, found.adversarial), (random, noisy)):
                 rows = envelope.standing
@@ -164,6 +165,16 @@ class WhiteBox(PerImage):
             flags=(*flags, *scene.flags(target, seed, adversarial=adversarial, steps=self.effort)),
             curves={self.name: attacked.curve(start), self._noise: random.curve(start)},
         )
+
+    def _searched(self, scene: Scene, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
+        """`search`, once for the bare and the guarded model; an attacker who knows the screens searches anew."""
+
+        def search() -> Ascent:
+            return self.search(scene, x, y, ball, generator)
+
+        if scene.detector is not None:
+            return search()
+        return remembered(scene.network, search, self, x, y, ball, generator=generator)
 
     @property
     @abstractmethod

@@ -26,6 +26,7 @@ from attacks.ascent import BATCH, both, decide
 from attacks.ball import Ball, FeatureRules, Norm
 from attacks.base import PER_CLASS, Access, AttackData, AttackResult, Attempt, Family, ThreatModel
 from attacks.checks import TWIN, found_nothing, run_flags, weaker_than
+from attacks.evasion.memory import remembered
 from attacks.evasion.scene import NO_ROWS, Scene, curve, knowledge, within
 from attacks.intervals import rate
 from attacks.target import Target
@@ -300,10 +301,16 @@ class WhiteBoxUniversal(UniversalAttack):
 
     def _craft(self, scene: Scene, goal: Goal, detector: Detector | None, seed: int) -> Universal:
         """One perturbation; a random network draws from torch's generator, seeded here too."""
+        rows = others(scene.craft, scene.craft_labels, goal)
+
+        def crafted() -> Universal:
+            return self.craft(scene, *rows, goal, detector, torch.Generator().manual_seed(seed))
+
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            rows = others(scene.craft, scene.craft_labels, goal)
-            return self.craft(scene, *rows, goal, detector, torch.Generator().manual_seed(seed))
+            if detector is not None:
+                return crafted()
+            return remembered(scene.network, crafted, self, scene.ball, scene.craft, scene.craft_labels, goal, seed)
 
     def _strongest(self, target: Target, scene: Scene, found: Mapping[Goal, Universal]) -> Goal:
         """The goal whose perturbation wins most craft rows, as the target itself answers them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from sklearn.datasets import load_digits
 from support.planted import Faulty, TorchVictim
 
 from attacks.base import AttackData
+from attacks.evasion import memory
 from attacks.surrogate import fit_classifier
 from attacks.target import Response, Target, open_oracle
 from guard.data import Split
@@ -124,3 +126,9 @@ def digit_profile(plain, digits):
 @pytest.fixture(scope="session")
 def abstaining(plain):
     return withholding(plain, lambda inputs, outputs: np.ones(len(inputs), bool))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered(monkeypatch):
+    """No search is known from an earlier test, which may have patched it."""
+    monkeypatch.setattr(memory, "_kept", OrderedDict())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.planted import Faulty
 
-from attacks.evasion import PGD, HillClimb, Square, UniversalPerturbation
+from attacks.evasion import PGD, HillClimb, Square, UniversalPerturbation, memory
 from attacks.evasion.scene import FACTORS, Scene
 from attacks.judging import headline
 from attacks.target import Response
@@ -134,6 +134,7 @@ def test_a_search_that_has_not_converged_at_some_radius_is_flagged(plain, few, m
 
     assert not any("not converged" in flag for flag in run(slow, plain, few)[0].flags)
     monkeypatch.setattr(UniversalPerturbation, "craft", rising)
+    memory._kept.clear()
     assert any("not converged" in flag for flag in run(slow, plain, few)[0].flags)
 
 
