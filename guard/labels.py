@@ -121,7 +121,10 @@ def _whole(values: NDArray[Any], what: str) -> Ints:
         with np.errstate(invalid="ignore"):
             odd = values[~(np.mod(values, 1) == 0)]
         if len(odd):
-            raise MedwardError(f"{what} must be whole numbers or names, got {odd[0]:g}; leave such rows out")
+            remedy = "leave such rows out"
+            if len(odd) > len(values) / 2:
+                remedy = "a model that gives such numbers is a regression model, which is not guarded in this release"
+            raise MedwardError(f"{what} must be whole numbers or names, got {odd[0]:g}; {remedy}")
     return values.astype(np.int64)
 
 

@@ -392,7 +392,9 @@ def checked_principal(principal: Principal) -> Principal:
     Refuses an empty path, and names that could be mistaken for one another once joined or hide a character.
     """
     if isinstance(principal, str):
-        raise MedwardError(f"principal: a path is a tuple of names, got the text {principal!r}; give ({principal!r},)")
+        raise MedwardError(
+            f"principal: a path is a tuple of names, got the text {principal!r}; give {tuple(principal.split('/'))!r}"
+        )
     if not principal or len(principal) > MAX_DEPTH:
         raise MedwardError(f"principal: needs 1 to {MAX_DEPTH} levels, got {len(principal)}")
     return tuple(_checked_level(name) for name in principal)

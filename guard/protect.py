@@ -26,7 +26,7 @@ def protect(
     model: object,
     benign: Split,
     policy: Policy,
-    out: Path,
+    out: Path | str,
     *,
     name: str = "model",
     modality: Modality | None = None,
@@ -55,6 +55,7 @@ def protect(
     "classification", one right class of several, is guarded. What was understood of the data is logged before work
     begins. What is calibrated and written is the exported model, whose decisions on all rows are the given one's own.
     """
+    out = Path(out)
     raw = checked(benign, _columns(model))
     inputs, layout, bits = batch_of(raw.inputs, low=low, high=high, layout=layout, bits=bits)
     if layout is not None:

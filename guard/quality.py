@@ -25,6 +25,7 @@ CERTAIN = 0.0005  # how rarely chance alone may lead to a refusal
 DOUBT = 0.05  # how often chance alone may do as well before a person is warned
 REMEDY = "give --classes in the order of the scores, or correct the labels"
 ORDERS = 999
+CLEARLY = 0.02  # of balanced accuracy
 NORMAL_TAIL = -3.29  # standard deviations that leave CERTAIN in one tail
 
 
@@ -34,7 +35,8 @@ class Quality(BaseModel):
     `balanced_accuracy` is the mean recall of the `classes` that the labels hold; `auc` the area under the ROC curve, of
     the second class for two, else the mean of one class against the rest; `chance` how often decisions in a random
     order would do as well. `auc` and `chance` are None when the labels hold one class only. `exchanged` are classes
-    that may have each other's names, on too few rows to refuse them.
+    that may have each other's names, on too few rows to refuse them; `other_way` is said of an operating point that
+    would do better for the first class.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -46,6 +48,7 @@ class Quality(BaseModel):
     auc: float | None
     chance: float | None
     exchanged: dict[str, str] = {}
+    other_way: str = ""
 
     def __str__(self) -> str:
         area = "" if self.auc is None else f", AUC {self.auc:.3f}"
@@ -59,6 +62,8 @@ class Quality(BaseModel):
         """What a person should look into, or nothing."""
         if self.exchanged:
             return f"the class names may be exchanged: {_told(self.exchanged)}; {REMEDY}"
+        if self.other_way:
+            return self.other_way
         if self.chance is None or self.chance <= DOUBT:
             return ""
         return (
@@ -89,6 +94,25 @@ def quality(scores: Array, decided: Ints, labels: Ints, spec: ModelSpec, patient
         auc=None if alone else mean_auc(probabilities(scores, spec.output), labels),
         chance=None if alone else by_chance(decided[once], labels[once]),
         exchanged=moved,
+        other_way="" if spec.threshold is None else _other_way(scores, decided, labels, spec, spec.threshold),
+    )
+
+
+def _other_way(scores: Array, decided: Ints, labels: Ints, spec: ModelSpec, threshold: float) -> str:
+    """What to say of a threshold that fits the first of two classes clearly better than the second; "" elsewhere.
+
+    scikit-learn sorts the names of classes, so that of event and no-event it is the latter that comes second.
+    """
+    first, second = spec.classes
+    turned = np.where(probabilities(scores, spec.output)[:, 0] >= threshold, 0, 1)
+    own, other = balanced_accuracy(decided, labels), balanced_accuracy(turned, labels)
+    if other <= own + CLEARLY:
+        return ""
+    return (
+        f"the threshold {threshold:g} is that of {second!r}, the second class: {second!r} is decided from that "
+        f"probability on, with a balanced accuracy of {own:.3f}; were {first!r} decided from it on, it would be "
+        f"{other:.3f}; if {first!r} is the finding, give --threshold {1 - threshold:.12g}, or a model "
+        "that has it second"
     )
 
 

@@ -88,6 +88,7 @@ def module(model: object) -> nn.Module:
     if not isinstance(found, nn.Module):
         raise MedwardError(
             f'model: only torch modules can be hardened, given as "package.module:attribute", got {_kind(model, found)}'
+            + ("; that is a class: write net = Net() in that module and give net" if isinstance(found, type) else "")
         )
     return found
 

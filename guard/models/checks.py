@@ -79,7 +79,10 @@ def check_probabilities(scores: Array) -> None:
     sums = scores.sum(axis=1)
     if not (np.abs(sums - 1) <= TOLERANCE).all():
         worst = sums[np.argmax(np.abs(sums - 1))]
-        raise MedwardError(f"scores: the spec claims probabilities, but a row sums to {worst:.4g}, not 1")
+        raise MedwardError(
+            f"scores: the spec claims probabilities, but a row sums to {worst:.4g}, not 1; a multi-label model finds "
+            "several things at once: guard each finding as a model of its own, with the columns [1 - p, p]"
+        )
 
 
 def outputs(scores: object, features: Array | None, spec: ModelSpec) -> Outputs:

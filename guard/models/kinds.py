@@ -74,7 +74,10 @@ def check_task(name: str, task: str | None) -> None:
     if task is None or task == CLASSIFICATION:
         return
     if task not in KINDS:
-        raise MedwardError(f"{name}: task must be one of {', '.join(TASKS)}, got {task!r}")
+        raise MedwardError(
+            f"{name}: task must be {CLASSIFICATION!r}, the one that is guarded, got {task!r}; models of other kinds "
+            f"are refused by name: {', '.join(KINDS)}"
+        )
     refuse(name, task, "as the task says")
 
 

@@ -152,3 +152,19 @@ def test_pure_parts():
     labels = np.array([0, 0, 0, 2])
     assert balanced_accuracy(np.array([0, 0, 1, 2]), labels) == pytest.approx((2 / 3 + 1) / 2)
     assert mean_auc(np.eye(3)[labels], labels) == 1
+
+
+@pytest.mark.parametrize(("classes", "said"), [(("event", "no-event"), True), (("no-event", "event"), False)])
+def test_a_threshold_that_is_meant_for_the_first_class_is_told(classes, said):
+    """scikit-learn sorts names: of event and no-event the second is no finding."""
+    scores, labels = two(2.0, n=1000, share=0.18, shift=1.0)  # the second class is the rare finding
+    if said:
+        scores, labels = scores[:, ::-1], 1 - labels
+    spec = replace(SPEC, classes=classes, threshold=0.1)
+    found = quality(scores, spec.decide(scores), labels, spec)
+    assert bool(found.other_way) is said
+    if said:
+        assert "'no-event' is decided from that probability on" in found.doubt
+        assert "if 'event' is the finding, give --threshold 0.9" in found.doubt
+        turned = replace(spec, threshold=0.9)
+        assert quality(scores, turned.decide(scores), labels, turned).other_way == ""
