@@ -1,1 +1,3 @@
-"""Medward's attack suite. An attack sees a `Target`; the matrix in ``attacks.matrix`` judges what it achieved."""
+"""Medward's attack suite. An attack sees a `Target`; the matrix in ``attacks.validation.run`` judges what it
+achieved.
+"""

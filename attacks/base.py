@@ -9,11 +9,11 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from attacks.target import Target
-from attacks.threat import Access, ThreatModel
-from guard.data import Split
-from guard.policy import Policy
-from guard.types import Array, Ints
+from medward.attacks.target import Target
+from medward.attacks.threat import Access, ThreatModel
+from medward.guard.data.split import Split
+from medward.guard.policy import Policy
+from medward.guard.types import Array, Ints
 
 __all__ = [
     "ACCURACY",
@@ -70,7 +70,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttackResult:
-    """What came of one run.
+    """An attack result holds what came of one run.
 
     `outcome (n,)` is per row: evasion, was this held-out row fooled; extraction, does the clone agree with the
     model on it; membership, the score of each candidate (larger says member), with `truth (n,)` the members.

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from guard.quality import auc
+from medward.guard.data.quality import auc
 
 Floats = NDArray[np.float64]
 
@@ -57,7 +57,7 @@ def clopper_pearson(successes: int, n: int, level: float = LEVEL) -> Interval:
     return Interval(successes / n, low, high, n)
 
 
-def rate(outcomes: ArrayLike) -> Interval:
+def rate_interval(outcomes: ArrayLike) -> Interval:
     """Share of true rows in `outcomes (n,)`. Raises ValueError for NaN and infinities, which are neither."""
     rows = _finite(outcomes) != 0
     return clopper_pearson(int(rows.sum()), rows.size)
@@ -72,11 +72,11 @@ def worst_rate(outcomes: Sequence[ArrayLike], *, among: int = 1) -> Interval:
     with a chance of 2.5 % over the number of rates, so that all together exceed the largest rate with at most 2.5 %.
     That holds however the rates depend on each other. `among` is how many such worst cases are looked at together, as
     one for each class; the lower end is corrected for these too. The value is the largest rate seen, which leans
-    upwards. With one rate this is `rate`.
+    upwards. With one rate this is `rate_interval`.
 
     Raises ValueError without outcomes, and for NaN and infinities.
     """
-    plain = [rate(rows) for rows in outcomes]
+    plain = [rate_interval(rows) for rows in outcomes]
     level = 1 - (1 - LEVEL) / (len(plain) * among)
     low = max(clopper_pearson(round(each.value * each.n), each.n, level).low for each in plain)
     top = max(plain, key=lambda each: each.value)

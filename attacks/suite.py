@@ -1,20 +1,12 @@
-"""The default suite: which attacks a model of a given kind must withstand, and how `medward validate` runs them."""
+"""The default suite: which attacks a model of a given kind must withstand, and which others there are by name."""
 
 from __future__ import annotations
 
-import hashlib
-import math
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-import torch
-
-from attacks.ball import FeatureRules
-from attacks.base import Attack
-from attacks.evasion import (
+from medward.attacks.base import Attack
+from medward.attacks.evasion import (
     APGD,
     FGSM,
     PGD,
@@ -26,9 +18,9 @@ from attacks.evasion import (
     Standard,
     UniversalPerturbation,
 )
-from attacks.evasion.per_image import PerImage
-from attacks.evasion.universal import UniversalAttack
-from attacks.extraction import (
+from medward.attacks.evasion.per_image import PerImage
+from medward.attacks.evasion.universal import UniversalAttack
+from medward.attacks.extraction import (
     DFME,
     ActiveThief,
     AdaptivePool,
@@ -39,20 +31,13 @@ from attacks.extraction import (
     Knockoff,
     SemiSupervised,
 )
-from attacks.matrix import Twin, validate
-from attacks.membership import LossThreshold, OfflineLiRA
-from attacks.onnx_torch import white_box
-from attacks.report import Report
-from guard.bundle import Bundle
-from guard.data import Split, conform
-from guard.errors import MedwardError
-from guard.models import described, wrap
-from guard.models.kinds import CLASSIFICATION
-from guard.types import Array, ModelSpec
+from medward.attacks.membership import LossThreshold, OfflineLiRA
+from medward.attacks.whitebox.ball import FeatureRules
+from medward.guard.errors import MedwardError
+from medward.guard.types import ModelSpec
 
 IMAGE_EPSILON = 10 / 255  # of the input range; about zeta = 4 % in Hirano et al. 2021
 TABULAR_EPSILON = 1.0  # of each feature's standard deviation
-SAMPLE = 64  # rows on which the torch form of the model must equal the deployed one
 
 
 def default_attacks(spec: ModelSpec) -> tuple[Attack, ...]:
@@ -130,96 +115,3 @@ def _radius(spec: ModelSpec) -> float:
     if spec.modality != "image":
         return TABULAR_EPSILON
     return IMAGE_EPSILON * ((1.0 if spec.high is None else spec.high) - (0.0 if spec.low is None else spec.low))
-
-
-def validate_bundle(
-    bundle: Bundle,
-    splits: Mapping[str, Split],
-    out: Path,
-    *,
-    names: Sequence[str] | None = None,
-    rules: FeatureRules | None = None,
-    undefended: object = None,
-    seed: int = 0,
-    resume: bool = True,
-    progress: bool = True,
-) -> Report:
-    """Run the default suite, or the attacks called `names`, against a bundle; white-box where its file allows.
-
-    `rules` say which features of a table take whole numbers and which nobody can change. `undefended` is the model as
-    it was before hardening, or a path or name of it: evasion must fool that one.
-    """
-    attacks = chosen_attacks(bundle.model.spec, names, rules)
-    network, reason = _network(bundle, splits)
-    return validate(
-        bundle,
-        splits,
-        out,
-        attacks=attacks,
-        network=network,
-        no_network=reason,
-        undefended=None if undefended is None else twin_of(undefended, bundle, splits),
-        seed=seed,
-        resume=resume,
-        progress=progress,
-    )
-
-
-def twin_of(model: object, bundle: Bundle, splits: Mapping[str, Split]) -> Twin:
-    """The model before hardening, under the specification of `bundle`.
-
-    Raises `MedwardError` when it takes other inputs, scores other classes or cannot be read.
-    """
-    spec = bundle.model.spec
-    sample = _sample(bundle, splits)
-    try:
-        known = described(model)
-    except MedwardError as error:
-        raise MedwardError(f"undefended: {error}") from None
-    if unlike := _unlike(known, spec):
-        raise MedwardError(f"undefended: {unlike}; give the model that was hardened, as it was before")
-    try:
-        wrapped = wrap(model, spec=spec, sample=sample, task=CLASSIFICATION)  # as the bundle's own model is
-    except MedwardError as error:
-        raise MedwardError(
-            f"undefended: does not work as the bundle's model, which takes inputs of shape {spec.shape} and scores "
-            f"{len(spec.classes)} classes as {spec.output}: {error}"
-        ) from None
-    with tempfile.TemporaryDirectory() as folder:
-        exported = wrapped.export(Path(folder))
-        file = Path(folder) / exported.file
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        deployed = bundle.path / exported.file
-        if deployed.exists() and hashlib.sha256(deployed.read_bytes()).hexdigest() == digest:
-            raise MedwardError("undefended: is the bundle's own model; give the model as it was before hardening")
-        if file.name != "model.onnx":
-            return Twin(model=wrapped, digest=digest, no_network="it is no ONNX file")
-        network, reason = white_box(file, wrapped.predict, sample, exported.options, spec=spec)
-        return Twin(model=wrapped, digest=digest, network=network, no_network=reason)
-
-
-def _unlike(known: Mapping[str, Any], spec: ModelSpec) -> str:
-    """How a model that is `known` so far differs from `spec`, if it does; None in a shape stands for any size."""
-    shape, classes = known.get("shape"), known.get("classes")
-    wanted = (math.prod(spec.shape),) if shape is not None and len(shape) == 1 else spec.shape
-    if shape is not None and (
-        len(shape) != len(wanted) or any(a not in (None, b) for a, b in zip(shape, wanted, strict=True))
-    ):
-        said = tuple("any" if size is None else size for size in shape)
-        return f"takes inputs of shape {said}, the bundle's model takes {spec.shape}"
-    if classes is not None and len(classes) != len(spec.classes):
-        return f"scores {len(classes)} classes, the bundle's model scores {len(spec.classes)}"
-    return ""
-
-
-def _network(bundle: Bundle, splits: Mapping[str, Split]) -> tuple[torch.nn.Module | None, str]:
-    """The deployed file as a torch network, or the reason why there is none."""
-    file = bundle.path / "model.onnx"
-    if not file.exists():
-        return None, "the bundle holds no ONNX file"
-    model = bundle.model
-    return white_box(file, model.predict, _sample(bundle, splits), bundle.card.options, spec=model.spec)
-
-
-def _sample(bundle: Bundle, splits: Mapping[str, Split]) -> Array:
-    return conform(next(iter(splits.values())).inputs[:SAMPLE], bundle.model.spec)

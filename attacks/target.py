@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from attacks.threat import Access, ThreatModel
-from guard.errors import MedwardError
-from guard.pipeline import Guard
-from guard.profile import Profile
-from guard.protocols import Model
-from guard.release import probabilities, spread_rest
-from guard.types import Array, Ints, ModelSpec, OutputKind, Principal, Query
+from medward.attacks.threat import Access, ThreatModel
+from medward.guard.errors import MedwardError
+from medward.guard.models.base import Model
+from medward.guard.pipeline import Guard
+from medward.guard.profile import Profile
+from medward.guard.release import probabilities, spread_rest
+from medward.guard.types import Array, Ints, ModelSpec, OutputKind, Principal, Query
 
 if TYPE_CHECKING:
     import torch
 
 
-T = TypeVar("T")
-DAY = 86400.0
+_T = TypeVar("_T")
+_DAY = 86400.0
 
 
 class AccessDeniedError(RuntimeError):
@@ -104,9 +104,9 @@ def guarded_oracle(
         for row in range(len(inputs)):
             turn = next(count)
             if clock is not None and per_day is not None and turn:
-                clock.now += DAY / per_day
+                clock.now += _DAY / per_day
             answer = guard.answer(Query(principal=asker(turn), inputs=inputs[row : row + 1]))
-            if failed := [verdict.source for verdict in answer.verdicts if verdict.source.startswith("error:")]:
+            if failed := [verdict.source for verdict in answer.verdicts if verdict.error]:
                 raise MedwardError(f"the guard itself failed ({failed[0]}); a failure is no defense, so mend it first")
             answers.append(answer)
         return Response(
@@ -119,7 +119,7 @@ def guarded_oracle(
 
 
 class Target:
-    """What an attack is given.
+    """A target is what an attack is given: a model with declared, metered access.
 
     `network` is a torch module computing the model's scores, which do not know its threshold (white-box), `profile`
     the defense's fitted screens for detector-aware attacks, `twin` the network as it was before hardening, if known;
@@ -176,7 +176,7 @@ class Target:
         """The network as it was before hardening; None where there is none, or below GRADIENTS access."""
         return self._twin if self.threat.access >= Access.GRADIENTS else None
 
-    def _white_box(self, part: T | None, what: str) -> T:
+    def _white_box(self, part: _T | None, what: str) -> _T:
         if self.threat.access < Access.GRADIENTS or part is None:
             raise AccessDeniedError(f"{what} is not part of this threat model ({self.threat.access.name} access)")
         return part

@@ -3,16 +3,16 @@
 import tempfile
 from pathlib import Path
 
-from attacks.benchmarks.natural import tabular_pool
-from attacks.benchmarks.tasks import load
-from attacks.benchmarks.victims import train_victim
-from guard.policy import Policy
-from guard.protect import protect
-from guard.types import Query
+from medward.attacks.benchmarks.datasets.natural import tabular_pool
+from medward.attacks.benchmarks.tasks import load_task
+from medward.attacks.benchmarks.victims import train_victim
+from medward.guard.bundle.make import protect
+from medward.guard.policy import Policy
+from medward.guard.types import Query
 
 
 def main() -> None:
-    task = load("wdbc")
+    task = load_task("wdbc")
     model = train_victim(task)
     with tempfile.TemporaryDirectory() as folder:
         bundle = protect(

@@ -1,17 +1,19 @@
 """Fool an unguarded radiograph classifier with one perturbation for all images, beside random noise."""
 
-from attacks.base import AttackData
-from attacks.benchmarks.base import Task, partition
-from attacks.benchmarks.phantom import phantoms
-from attacks.benchmarks.victims import accuracy, classifier_spec, predict_labels, train_victim
-from attacks.evasion.uap import UniversalPerturbation
-from attacks.target import Target, open_oracle
-from guard.data import Split
-from guard.models import wrap
+from medward.attacks.base import AttackData
+from medward.attacks.benchmarks.base import Task, stratified_partition
+from medward.attacks.benchmarks.datasets.phantom import draw_phantoms
+from medward.attacks.benchmarks.victims import accuracy, classifier_spec, predict_labels, train_victim
+from medward.attacks.evasion.uap import UniversalPerturbation
+from medward.attacks.target import Target, open_oracle
+from medward.guard.data.split import Split
+from medward.guard.models import wrap
 
 
 def main() -> None:
-    splits = partition(Split(*phantoms(1100, size=32)), {"train": 700, "selection": 200, "test": 200}, seed=0)
+    splits = stratified_partition(
+        Split(*draw_phantoms(1100, size=32)), {"train": 700, "selection": 200, "test": 200}, seed=0
+    )
     task = Task(
         name="phantom-32",
         modality="image",

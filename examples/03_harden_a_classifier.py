@@ -8,24 +8,24 @@ import numpy as np
 import torch
 from torch import nn
 
-from attacks.benchmarks.base import partition
-from attacks.benchmarks.phantom import phantoms
-from attacks.suite import validate_bundle
-from guard.data import Split, load_npz, save_npz
-from guard.harden import HARDENERS
-from guard.harden.augment import augment
-from guard.harden.folder import harden
-from guard.policy import Policy
-from guard.protect import protect
+from medward.attacks.benchmarks.base import stratified_partition
+from medward.attacks.benchmarks.datasets.phantom import draw_phantoms
+from medward.attacks.validate import validate
+from medward.guard.bundle.make import protect
+from medward.guard.data.split import Split, load_npz, save_npz
+from medward.guard.harden import HARDENERS
+from medward.guard.harden.folder import harden
+from medward.guard.harden.robust.augment import augment_images
+from medward.guard.policy import Policy
 
 SIZES = {"train": 1200, "selection": 250, "calibration": 250, "test": 320}
 
 
 def my_images(path: Path) -> None:
     """What you bring: labelled images, windowed as for reading lungs."""
-    images, labels = phantoms(sum(SIZES.values()), size=32)
+    images, labels = draw_phantoms(sum(SIZES.values()), size=32)
     window = np.clip(2.5 * (images - images.mean()) + 0.5, 0, 1)
-    save_npz(path, partition(Split(window, 1 - labels), SIZES, seed=0))
+    save_npz(path, stratified_partition(Split(window, 1 - labels), SIZES, seed=0))
 
 
 def my_model(train: Split) -> nn.Module:
@@ -45,7 +45,7 @@ def my_model(train: Split) -> nn.Module:
     for _ in range(24):
         for rows in torch.randperm(len(x)).split(50):
             optimiser.zero_grad()
-            nn.functional.cross_entropy(network(augment(x[rows], generator)), y[rows]).backward()
+            nn.functional.cross_entropy(network(augment_images(x[rows], generator)), y[rows]).backward()
             optimiser.step()
             rate.step()
     return network.eval()
@@ -75,7 +75,7 @@ def main() -> None:
             high=1.0,
         )
         # As `medward validate bundle --data mine.npz --undefended hardened/original.onnx -o report`:
-        report = validate_bundle(
+        report = validate(
             bundle,
             {name: splits[name] for name in ("train", "test")},
             work / "report",

@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from attacks.benchmarks.base import Task, partition
-from attacks.benchmarks.natural import natural_images
-from attacks.benchmarks.phantom import phantoms
-from attacks.benchmarks.victims import train_victim
-from guard.data import Split
-from guard.pipeline import Guard
-from guard.policy import Policy
-from guard.protect import protect
-from guard.types import Action, Query
+from medward.attacks.benchmarks.base import Task, stratified_partition
+from medward.attacks.benchmarks.datasets.natural import natural_images
+from medward.attacks.benchmarks.datasets.phantom import draw_phantoms
+from medward.attacks.benchmarks.victims import train_victim
+from medward.guard.bundle.make import protect
+from medward.guard.data.split import Split
+from medward.guard.pipeline import Guard
+from medward.guard.policy import Policy
+from medward.guard.types import Action, Query
 
 QUERIES, PATIENCE = 500, 20  # what an account asks, unless it was refused so many times in a row
 SIZES = {"train": 700, "selection": 200, "calibration": 1500, "test": 1200}
@@ -39,7 +39,7 @@ def my_task() -> Task:
         low=0.0,
         high=1.0,
         classes=("clear", "opacity"),
-        splits=partition(Split(*phantoms(sum(SIZES.values()), size=32)), SIZES, seed=0),
+        splits=stratified_partition(Split(*draw_phantoms(sum(SIZES.values()), size=32)), SIZES, seed=0),
         source="drawn",
     )
 

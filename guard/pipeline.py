@@ -12,28 +12,37 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
-from guard.account import MAX_DEPTH, Monitors, Sight, Values, look, sources, strange, strata_of
-from guard.errors import MedwardError, ModelError, UnavailableError
-from guard.monitor import Ask, budgets_for, charge, utc_day
-from guard.monitor.combine import STRANGE
-from guard.monitor.duplicates import Arrival, Duplicates, Insistence
-from guard.monitor.strata import STRATUM
-from guard.names import by_folded, folded, hides
-from guard.path import Near, step_path
-from guard.policy import Policy
-from guard.profile import Profile, idle_screen
-from guard.protocols import Model, Store
-from guard.release import ReleaseLevels
-from guard.stores import MemoryStore
-from guard.types import Action, Answer, Array, Level, Outputs, Principal, Query, Verdict
+from medward.guard.accounts.budget import PriceRequest, budgets_for, charge_accounts, utc_day
+from medward.guard.accounts.monitors import (
+    MAX_DEPTH,
+    AccountMonitors,
+    BetValues,
+    Observations,
+    observation_sources,
+    observe,
+    strangeness_p_values,
+    strata_of,
+)
+from medward.guard.accounts.names import by_folded, folded_name, hides_character
+from medward.guard.accounts.stores import MemoryStore, Store
+from medward.guard.accounts.transaction import NearDuplicateBatch, step_accounts
+from medward.guard.errors import MedwardError, ModelError, UnavailableError
+from medward.guard.models.base import Model
+from medward.guard.monitors.near_duplicates import DuplicateCount, ImageSeen, NearDuplicateIndex
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile, idle_screen
+from medward.guard.release import ReleaseLevels
+from medward.guard.statistics.combined_eprocess import STRANGE
+from medward.guard.statistics.strata import STRATUM
+from medward.guard.types import Action, Answer, Array, Level, Outputs, Principal, Query, Verdict
 
-log = logging.getLogger("medward")
+_log = logging.getLogger("medward")
 READINESS, READINESS_TTL = "//readiness", 60.0  # a key that no principal can have, and seconds it is kept
 STORE_AWAY = "the store of accounts does not answer; until it does, answers leave without its monitors and budgets"
 AUDIT_AWAY = "the audit log cannot be written; until it can, answers leave unrecorded"
@@ -71,7 +80,9 @@ class Guard:
     salt: bytes = b""
     clock: Callable[[], float] = time.time
     sites: Mapping[str, Profile] = field(default_factory=dict)
-    _monitors: dict[tuple[str, int], Monitors] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _monitors: dict[tuple[str, int], AccountMonitors] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
     _own: Mapping[str, Profile] = field(init=False, repr=False, compare=False)  # `sites` as principals spell them
 
     def __post_init__(self) -> None:
@@ -116,7 +127,7 @@ class Guard:
 
     def reset(self, principal: Principal) -> None:
         """Forget what the monitors know of `principal` itself, after a person has looked into an alarm."""
-        reset(self.store, principal, self.audit)
+        reset_account(self.store, principal, self.audit)
 
     def check_ready(self) -> tuple[str, ...]:
         """Write to the store, and try the audit log: what is away, a sentence each, while queries are answered.
@@ -139,7 +150,7 @@ class Guard:
         except UnavailableError as error:
             if self.policy.on_error == "withhold":
                 raise
-            log.error("%s; on_error = flag; %s", said, error)
+            _log.error("%s; on_error = flag; %s", said, error)
             return said
         return ""
 
@@ -152,14 +163,14 @@ class Guard:
             if outputs.features is not None and not np.isfinite(outputs.features).all():
                 raise MedwardError("a feature is not finite")
         except Exception as error:
-            log.exception("the model failed")
+            _log.exception("the model failed")
             self._append({"event": "model failed", "principal": "/".join(principal), "inputs": digests})
             raise ModelError("the model could not answer this input") from error
         return outputs
 
     def _judge(
         self, principal: Principal, inputs: Array, outputs: Outputs, digests: list[str], study: str
-    ) -> tuple[Array, dict[str, Values], list[Action], tuple[Verdict, ...]]:
+    ) -> tuple[Array, dict[str, BetValues], list[Action], tuple[Verdict, ...]]:
         """p-values ``(n,)``, what was bet on per account, the strictest action per row, and every verdict.
 
         A part that fails adds the action the site chose; it takes nothing away from what the others concluded.
@@ -169,7 +180,7 @@ class Guard:
         sight, failed = self._sight(profile, inputs, judged)
         try:
             scores = profile.strangeness(inputs, judged)
-            p_values = strange(self.policy, profile, scores)
+            p_values = strangeness_p_values(self.policy, profile, scores)
             screened = self._screen(*self._screening(profile, scores, inputs, judged))
             summary = self._summary(screened)
             sight = {**sight, STRANGE: p_values}
@@ -183,22 +194,22 @@ class Guard:
         verdicts = (summary, *failed, *monitored)
         return p_values, values, [max(action, strictest) for action in screened], verdicts
 
-    def _sight(self, profile: Profile, inputs: Array, outputs: Outputs) -> tuple[Sight, list[Verdict]]:
+    def _sight(self, profile: Profile, inputs: Array, outputs: Outputs) -> tuple[Observations, list[Verdict]]:
         """What the monitors see beside the screens' p-values, and a verdict for each that failed."""
         sight: dict[str, Any] = {}
         failed = []
         if (strata := strata_of(profile, outputs)) is not None:
             sight[STRATUM] = strata
-        for source in sources(self.policy, profile):
+        for source in observation_sources(self.policy, profile):
             try:
-                sight.update(look(source, profile, inputs, outputs))
+                sight.update(observe(source, profile, inputs, outputs))
             except Exception as error:
                 failed.append(self._failed(source, error))
         return sight, failed
 
     def _near(
         self, principal: Principal, inputs: Array, outputs: Outputs, digests: list[str], study: str
-    ) -> tuple[Near | None, list[Verdict]]:
+    ) -> tuple[NearDuplicateBatch | None, list[Verdict]]:
         """What the index of near-duplicates sees of a batch, and a verdict if that failed.
 
         One map serves all sites, for an attacker may have accounts at several. Only the clients of one organisation
@@ -209,21 +220,22 @@ class Guard:
             return None, []
         try:
             seen = zip(*contents.see(inputs), digests, self.model.spec.decide(outputs.scores).tolist(), strict=True)
-            arrivals = [Arrival(*each, principal[0], study) for each in seen]
+            arrivals = [ImageSeen(*each, principal[0], study) for each in seen]
         except Exception as error:
             return None, [self._failed("duplicates", error)]
         ttl, ladder = chosen.ttl_days * 86400, [(limit.count, Action[limit.action.upper()]) for limit in chosen.ladder]
-        return Near(
-            index=Duplicates(salt=self.salt, calibration=contents.fingerprint, slices=chosen.slices, ttl=ttl),
-            monitor=Insistence(ladder=tuple(ladder)),
+        return NearDuplicateBatch(
+            index=NearDuplicateIndex(salt=self.salt, calibration=contents.fingerprint, slices=chosen.slices, ttl=ttl),
+            monitor=DuplicateCount(ladder=tuple(ladder)),
             arrivals=arrivals,
         ), []
 
-    def _failed(self, part: str, error: Exception) -> Verdict:
+    def _failed(self, part: str, error: Exception, account: str = "") -> Verdict:
         away = isinstance(error, UnavailableError)  # whose sentence says it all, for every query of an outage
-        log.error("%s failed; on_error = %s; %s", part, self.policy.on_error, error, exc_info=None if away else error)
+        said = f"{part}:{account}" if account else part
+        _log.error("%s failed; on_error = %s; %s", said, self.policy.on_error, error, exc_info=None if away else error)
         action = Action.WITHHOLD if self.policy.on_error == "withhold" else Action.FLAG
-        return Verdict(source=f"error:{part}:{type(error).__name__}", action=action)
+        return Verdict(part=part, action=action, account=account, error=type(error).__name__)
 
     def _screening(self, profile: Profile, scores: Array, inputs: Array, outputs: Outputs) -> tuple[Array, float]:
         """Strangeness and its cut: the site's, or the bundle's where the site has too few rows for any."""
@@ -240,42 +252,42 @@ class Guard:
 
     def _summary(self, screened: list[Action]) -> Verdict:
         strange = sum(action > Action.ALLOW for action in screened)
-        return Verdict(source="screen", action=max(screened), evidence={"strange": float(strange)})
+        return Verdict(part="screen", action=max(screened), evidence={"strange": float(strange)})
 
     def _monitor(
-        self, principal: Principal, digests: list[str], sight: Sight, near: Near | None
-    ) -> tuple[list[Verdict], dict[str, Values]]:
+        self, principal: Principal, digests: list[str], sight: Observations, near: NearDuplicateBatch | None
+    ) -> tuple[list[Verdict], dict[str, BetValues]]:
         """Step the state of the account and of each of its parents; alpha is split over these."""
         parents = Action[self.policy.monitor.parents.upper()]
         monitors = self._monitors_of(principal)
         keys = ["/".join(principal[:depth]) for depth in range(1, len(principal) + 1)]
         verdicts, values = [], {}
         watch, ttl = partial(monitors.watch, digests, sight), self.policy.monitor.ttl_days * 86400
-        path, counted = step_path(self.store, keys, watch, near, ttl=ttl)
+        path, counted = step_accounts(self.store, keys, watch, near, ttl=ttl)
         for key, seen in zip(keys, path, strict=True):
             if isinstance(seen, Exception):
-                verdicts.append(self._failed(f"account:{key}", seen))
+                verdicts.append(self._failed("account", seen, key))
                 continue
             before, verdict, values[key] = seen
             most = Action.WITHHOLD if key == keys[-1] else parents
             action = min(verdict.action, most)
             if verdict.action > before:
-                log.warning("account %s: alarm, %s; %s", key, action.label, dict(verdict.evidence))
-            verdicts.append(Verdict(source=f"{verdict.source}:{key}", action=action, evidence=verdict.evidence))
+                _log.warning("account %s: alarm, %s; %s", key, action.label, dict(verdict.evidence))
+            verdicts.append(replace(verdict, account=key, action=action))
         if isinstance(counted, Exception):
             verdicts.append(self._failed("duplicates", counted))
         elif counted is not None:
             before, verdict = counted
             if verdict.action > before:
-                log.warning("account %s: near-duplicates, %s; %s", keys[-1], verdict.action.label, verdict.evidence)
-            verdicts.append(Verdict(source=f"duplicates:{keys[-1]}", action=verdict.action, evidence=verdict.evidence))
+                _log.warning("account %s: near-duplicates, %s; %s", keys[-1], verdict.action.label, verdict.evidence)
+            verdicts.append(replace(verdict, part="duplicates", account=keys[-1]))
         return verdicts, values
 
-    def _monitors_of(self, principal: Principal) -> Monitors:
+    def _monitors_of(self, principal: Principal) -> AccountMonitors:
         """Those of the principal's site and depth, built once."""
         site, depth = principal[0] if principal[0] in self._own else "", len(principal)
         if (site, depth) not in self._monitors:
-            self._monitors[site, depth] = Monitors.of(self.policy, self._own.get(site, self.profile), depth)
+            self._monitors[site, depth] = AccountMonitors.of(self.policy, self._own.get(site, self.profile), depth)
         return self._monitors[site, depth]
 
     def _level(self, action: Action) -> Level:
@@ -297,8 +309,8 @@ class Guard:
             return levels, []
         try:
             offers = {level: self._filter.offers(outputs.scores, level) for level in set(levels)}
-            asks = [Ask(digest, offers[level]) for digest, level in zip(digests, levels, strict=True)]
-            step = partial(charge, list(budgets.values()), utc_day(self.clock()), asks)
+            asks = [PriceRequest(digest, offers[level]) for digest, level in zip(digests, levels, strict=True)]
+            step = partial(charge_accounts, list(budgets.values()), utc_day(self.clock()), asks)
             fitting, verdicts = self.store.transact_all(list(budgets), step)
         except Exception as error:
             failed = self._failed("budget", error)
@@ -343,7 +355,7 @@ class Guard:
         answer: Answer,
         digests: list[str],
         p_values: Array,
-        values: dict[str, Values],
+        values: dict[str, BetValues],
     ) -> None:
         record = {
             "query": answer.id,
@@ -353,9 +365,7 @@ class Guard:
             "p_values": [None if np.isnan(p) else float(p) for p in p_values],
             "bets": values,
             "levels": [level.label for level in answer.levels],
-            "verdicts": [
-                {"source": v.source, "action": v.action.label, "evidence": dict(v.evidence)} for v in answer.verdicts
-            ],
+            "verdicts": [verdict.content for verdict in answer.verdicts],
         }
         self._append(record)
 
@@ -366,7 +376,7 @@ class Guard:
         except UnavailableError:
             if self.policy.on_error == "withhold":
                 raise
-            log.exception("the audit log is away; on_error = flag, so the answer leaves unrecorded")
+            _log.exception("the audit log is away; on_error = flag, so the answer leaves unrecorded")
 
     def _digests(self, inputs: Array) -> list[str]:
         return [
@@ -375,7 +385,7 @@ class Guard:
         ]
 
 
-def reset(store: Store, principal: Principal, audit: AuditSink | None) -> None:
+def reset_account(store: Store, principal: Principal, audit: AuditSink | None) -> None:
     """Forget the account `principal`, not its parents or children; with an audit log, on record first.
 
     Raises `UnavailableError`, the account being kept, when the log or the store is away.
@@ -387,7 +397,7 @@ def reset(store: Store, principal: Principal, audit: AuditSink | None) -> None:
 
 
 def checked_principal(principal: Principal) -> Principal:
-    """The account of `principal`: every level in its one spelling (`guard.names`).
+    """The account of `principal`: every level in its one spelling (`guard.accounts.names`).
 
     Refuses an empty path, and names that could be mistaken for one another once joined or hide a character.
     """
@@ -401,8 +411,8 @@ def checked_principal(principal: Principal) -> Principal:
 
 
 def _checked_level(name: str) -> str:
-    if len(name) <= MAX_NAME and not hides(name):
-        spelled = folded(name)
+    if len(name) <= MAX_NAME and not hides_character(name):
+        spelled = folded_name(name)
         if spelled and "/" not in spelled and len(spelled) <= MAX_NAME:
             return spelled
     raise MedwardError(

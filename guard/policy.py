@@ -14,8 +14,8 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from guard.errors import MedwardError
-from guard.types import Action, Level
+from medward.guard.errors import MedwardError
+from medward.guard.types import Action, Level
 
 ActionName = Literal["allow", "flag", "coarsen", "withhold"]
 LevelName = Literal["full", "rounded", "top", "codes", "label"]
@@ -60,14 +60,14 @@ class Rung(_Section):
 
 
 class MonitorPolicy(_Section):
-    """One account over time.
+    """Monitor policy: how one account is watched over time.
 
     `calibration_risk` is delta: the chance, over the draw of the calibration data, that the false-alarm bounds
     do not hold. `parents` is the action when an organisation alarms rather than the account that asks. `shared` also
     watches for one perturbation that many of an account's inputs share. All monitors of an account are one test with
     one alpha, and divide delta. `drift` is how far a site may move away from its calibration data
-    (see `guard.account`), 0 for not at all. `contamination` is the share of a benign account's inputs that may be
-    anything at all: it makes a thief who hides among so many invisible.
+    (see `guard.accounts.monitors`), 0 for not at all. `contamination` is the share of a benign account's inputs that
+    may be anything at all: it makes a thief who hides among so many invisible.
     """
 
     ladder: tuple[Rung, ...] = (
@@ -101,7 +101,7 @@ class Limit(_Section):
 
 
 class DuplicatesPolicy(_Section):
-    """Changed near-duplicates of one image, across accounts; see `guard.monitor.duplicates`. Images only.
+    """Changed near-duplicates of one image, across accounts; see `guard.monitors.near_duplicates`. Images only.
 
     The ladder is a count with limits, not a test with a rate of false alarms: series sent without their study reach any
     limit. So by default it only tells a person; a site whose clients declare studies may add rungs that coarsen or
@@ -127,7 +127,7 @@ class DuplicatesPolicy(_Section):
 
 
 class BudgetPolicy(_Section):
-    """How many bits an account may be told; 0 is no limit. See `guard.monitor.leakage`.
+    """How many bits an account may be told; 0 is no limit. See `guard.accounts.budget`.
 
     `parents` is the limit of an organisation in limits of one of its accounts, 0 for none. `label_share` of each limit
     is kept for answers that are labels only.
@@ -164,7 +164,7 @@ class GatePolicy(_Section):
 
 
 class Policy(_Section):
-    """Everything a deployment chooses."""
+    """A policy holds everything that a deployment chooses."""
 
     on_error: Literal["withhold", "flag"]
     release: ReleasePolicy = ReleasePolicy()

@@ -4,7 +4,7 @@ Part of the benign rows fit the screens, the rest are the reference that thresho
 where patients are known, no patient, and the reference has one row of each: rows of one patient are not independent.
 The fused score of an input is the soft maximum of its screens' scores, each centred on its benign median and scaled
 so that every screen's benign 95th percentile lies at 1: strange to one screen is strange, and more so to several.
-Inputs of classes that are rare in the reference are judged beside those of their class too (`guard.monitor.strata`).
+Inputs of classes that are rare in the reference are judged beside those of their class too (`guard.statistics.strata`).
 """
 
 from __future__ import annotations
@@ -18,31 +18,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from guard.errors import MedwardError
-from guard.monitor.combine import PROBING, SHARES, STRANGE
-from guard.monitor.contents import PARTS as CONTENT_PARTS
-from guard.monitor.contents import Contents
-from guard.monitor.embedding import PARTS as EMBEDDING_PARTS
-from guard.monitor.embedding import Embedding
-from guard.monitor.probing import closeness
-from guard.monitor.residual import PARTS as RESIDUAL_PARTS
-from guard.monitor.residual import Residuals
-from guard.monitor.strata import PARTS as STRATA_PARTS
-from guard.monitor.strata import Strata, decided
-from guard.protocols import Model
-from guard.release.quantise import PARTS as CODE_PARTS
-from guard.release.quantise import Codebook
-from guard.release.temperature import tempered
-from guard.screen import Mahalanobis, Thresholds
-from guard.screen.conformal import rows_needed
-from guard.screen.mahalanobis import PARTS
-from guard.types import Array, Ints, ModelSpec, Outputs
+from medward.guard.errors import MedwardError
+from medward.guard.models.base import Model
+from medward.guard.monitors.boundary_probing import closeness
+from medward.guard.monitors.content_hash import CONTENT_PARTS as CONTENT_PARTS
+from medward.guard.monitors.content_hash import ContentHash
+from medward.guard.monitors.kernel_features import KERNEL_PARTS as EMBEDDING_PARTS
+from medward.guard.monitors.kernel_features import KernelFeatures
+from medward.guard.monitors.noise_residuals import RESIDUAL_PARTS as RESIDUAL_PARTS
+from medward.guard.monitors.noise_residuals import NoiseResiduals
+from medward.guard.release.quantise import PROTOTYPE_PARTS as CODE_PARTS
+from medward.guard.release.quantise import Prototypes
+from medward.guard.release.temperature import temper_scores
+from medward.guard.screens.mahalanobis import MAHALANOBIS_PARTS, Mahalanobis
+from medward.guard.statistics.combined_eprocess import PROBING, SHARES, STRANGE
+from medward.guard.statistics.conformal import Thresholds, rows_needed
+from medward.guard.statistics.strata import STRATA_PARTS as STRATA_PARTS
+from medward.guard.statistics.strata import Strata, decided_classes
+from medward.guard.types import Array, Ints, ModelSpec, Outputs
 
 FIT_SHARE = 0.4
 FIT_ROWS = 500  # at most, about: more rows hardly improve the fits, each reference row narrows the tail one can bound
-FOLDS = 5
+_FOLDS = 5
 SHARPNESS = 1.0  # of the soft maximum
-DECIMALS = 5
+_DECIMALS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +62,12 @@ class Profile:
     scales: Array
     reference: Array
     thresholds: Thresholds
-    residuals: Residuals | None = None
-    codebook: Codebook | None = None
-    embedding: Embedding | None = None
+    residuals: NoiseResiduals | None = None
+    codebook: Prototypes | None = None
+    embedding: KernelFeatures | None = None
     margins: Array | None = None
     probing: Thresholds | None = None
-    contents: Contents | None = None
+    contents: ContentHash | None = None
     strata: Strata | None = None
     reference_strata: Ints | None = None
     margin_strata: Ints | None = None
@@ -96,13 +95,13 @@ class Profile:
         Raises `MedwardError` when there are too few rows for any guarantee at `risk`.
         """
         check_enough(len(inputs), patients, risk)
-        raw = forward(model, inputs)
+        raw = forward_batches(model, inputs)
         outputs = model.spec.judged(raw)
-        fit, reference = split(np.arange(len(inputs)) if patients is None else patients, seed)
+        fit, reference = split_rows(np.arange(len(inputs)) if patients is None else patients, seed)
         names = embeddings_for(model.spec)
         secret = secrets.randbits(64) if secret is None else secret
-        fitted = [cls._fit_screen(name, take(inputs, outputs, fit)) for name in names]
-        classes, margins = decided(outputs)[reference], closeness(outputs.scores[reference])
+        fitted = [cls._fit_screen(name, take_rows(inputs, outputs, fit)) for name in names]
+        classes, margins = decided_classes(outputs)[reference], closeness(outputs.scores[reference])
         strata = Strata.fit(classes, outputs.scores.shape[1])
         own = np.zeros(len(reference), np.int64) if strata is None else strata.members[classes]
         profile = cls(
@@ -111,34 +110,38 @@ class Profile:
             scales=np.array([scale for _, _, scale in fitted]),
             reference=np.zeros(0),
             thresholds=Thresholds((), (), risk, 0),
-            residuals=Residuals.fit(inputs[fit], inputs[reference], strata=own, seed=secret),
-            embedding=Embedding.fit(
-                fitted[0][0], take(inputs, outputs, fit), take(inputs, outputs, reference), strata=own, seed=secret
+            residuals=NoiseResiduals.fit(inputs[fit], inputs[reference], strata=own, seed=secret),
+            embedding=KernelFeatures.fit(
+                fitted[0][0],
+                take_rows(inputs, outputs, fit),
+                take_rows(inputs, outputs, reference),
+                strata=own,
+                seed=secret,
             ),
             margins=np.sort(margins),
             strata=strata,
             margin_strata=own[np.argsort(margins, kind="stable")],
-            contents=Contents.fit(inputs[fit], seed=secret) if model.spec.modality == "image" else None,
-            codebook=Codebook.fit(
-                tempered(raw.scores[fit], model.spec.output, temperature, model.spec.threshold),
+            contents=ContentHash.fit(inputs[fit], seed=secret) if model.spec.modality == "image" else None,
+            codebook=Prototypes.fit(
+                temper_scores(raw.scores[fit], model.spec.output, temperature, model.spec.threshold),
                 codes,
                 model.spec.threshold,
             ),
             rows=len(inputs),
             patients=0 if patients is None else len(np.unique(patients)),
         )
-        scores = profile.strangeness(*take(inputs, outputs, reference))
+        scores = profile.strangeness(*take_rows(inputs, outputs, reference))
         order = np.argsort(scores, kind="stable")
         return replace(profile, reference=scores[order], reference_strata=own[order]).at_risk(risk)
 
     @staticmethod
     def _fit_screen(name: str, rows: tuple[Array, Outputs]) -> tuple[Mahalanobis, float, float]:
         """A screen fitted to all of `rows`; its centre and scale from scores of rows left out of the fit."""
-        folds = np.array_split(np.arange(len(rows[0])), FOLDS)
+        folds = np.array_split(np.arange(len(rows[0])), _FOLDS)
         left_out = []
         for fold in folds:
             rest = np.setdiff1d(np.arange(len(rows[0])), fold)
-            left_out.append(Mahalanobis.fit(name, *take(*rows, rest)).score(*take(*rows, fold)))
+            left_out.append(Mahalanobis.fit(name, *take_rows(*rows, rest)).score(*take_rows(*rows, fold)))
         center, high = np.quantile(np.concatenate(left_out), [0.5, 0.95])
         return Mahalanobis.fit(name, *rows), float(center), max(float(high - center), 1e-6)
 
@@ -167,7 +170,7 @@ class Profile:
 
     def strangeness(self, inputs: Array, outputs: Outputs) -> Array:
         """`score`, rounded, so that an input gets the same value alone and in a batch."""
-        return np.round(np.asarray(self.score(inputs, outputs), np.float64), DECIMALS)
+        return np.round(np.asarray(self.score(inputs, outputs), np.float64), _DECIMALS)
 
     def screen_cut(self, rate: float) -> float:
         """What strangeness must exceed to be refused: P(refusing a benign input) <= rate, on average over draws.
@@ -211,24 +214,24 @@ class Profile:
         """Read back what `to_arrays` gave; raises `MedwardError` naming what is missing."""
         try:
             screens = tuple(
-                Mahalanobis.from_arrays(name, {part: arrays[f"{name}.{part}"] for part in PARTS})
+                Mahalanobis.from_arrays(name, {part: arrays[f"{name}.{part}"] for part in MAHALANOBIS_PARTS})
                 for name in map(str, arrays["screens"])
             )
             residuals = None
             if any(key.startswith("residuals.") for key in arrays):
-                residuals = Residuals.from_arrays({part: arrays[f"residuals.{part}"] for part in RESIDUAL_PARTS})
+                residuals = NoiseResiduals.from_arrays({part: arrays[f"residuals.{part}"] for part in RESIDUAL_PARTS})
             embedding = None
             if any(key.startswith("embedding.") for key in arrays):
-                embedding = Embedding.from_arrays({part: arrays[f"embedding.{part}"] for part in EMBEDDING_PARTS})
+                embedding = KernelFeatures.from_arrays({part: arrays[f"embedding.{part}"] for part in EMBEDDING_PARTS})
             contents = None
             if any(key.startswith("contents.") for key in arrays):
-                contents = Contents.from_arrays({part: arrays[f"contents.{part}"] for part in CONTENT_PARTS})
+                contents = ContentHash.from_arrays({part: arrays[f"contents.{part}"] for part in CONTENT_PARTS})
             strata = None
             if any(key.startswith("strata.") for key in arrays):
                 strata = Strata.from_arrays({part: arrays[f"strata.{part}"] for part in STRATA_PARTS})
             codebook = None
             if any(key.startswith("codebook.") for key in arrays):
-                codebook = Codebook.from_arrays({part: arrays[f"codebook.{part}"] for part in CODE_PARTS})
+                codebook = Prototypes.from_arrays({part: arrays[f"codebook.{part}"] for part in CODE_PARTS})
             return cls(
                 screens=screens,
                 centers=arrays["centers"],
@@ -253,7 +256,7 @@ class Profile:
 def check_enough(rows: int, patients: Ints | None, risk: float) -> None:
     """Refuse so few benign `rows`, or `patients (n,)` where known, that they bound nothing at `risk`."""
     known = rows if patients is None else len(np.unique(patients))
-    least = math.ceil(max(rows_needed(risk * min(SHARES.values())) / (1 - FIT_SHARE), 2 * FOLDS / FIT_SHARE))
+    least = math.ceil(max(rows_needed(risk * min(SHARES.values())) / (1 - FIT_SHARE), 2 * _FOLDS / FIT_SHARE))
     if known < least:
         what = "benign rows" if patients is None else "patients"
         raise MedwardError(
@@ -262,17 +265,17 @@ def check_enough(rows: int, patients: Ints | None, risk: float) -> None:
         )
 
 
-def split(patients: Ints, seed: int) -> tuple[Ints, Ints]:
+def split_rows(patients: Ints, seed: int) -> tuple[Ints, Ints]:
     """Rows to fit on and rows for the reference; a patient is on one side only, with one row in the reference."""
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(patients))
     known = rng.permutation(np.unique(patients))
-    fitted = np.isin(patients[rows], known[: fitting(len(known), len(rows))])
+    fitted = np.isin(patients[rows], known[: fitted_count(len(known), len(rows))])
     rest = rows[~fitted]
     return rows[fitted], rest[np.unique(patients[rest], return_index=True)[1]]
 
 
-def fitting(known: int, rows: int) -> int:
+def fitted_count(known: int, rows: int) -> int:
     """How many of `known` patients, who have `rows` rows, are fitted on; the others are the reference."""
     return int(min(FIT_SHARE, FIT_ROWS / rows) * known)
 
@@ -284,7 +287,7 @@ def idle_screen(profile: Profile, rate: float) -> str:
     known, what = (profile.patients, "patients") if profile.patients else (profile.rows, "rows")
     wanted = math.ceil((1 - 1e-9) / rate) - 1
     least, each = max(known, 1), max(profile.rows, 1) / max(known, 1)
-    while least - fitting(least, round(least * each)) < wanted:
+    while least - fitted_count(least, round(least * each)) < wanted:
         least += 1
     return (
         f"the screen is idle: {known} calibration {what} leave {len(profile.reference)} for comparison, and refusing "
@@ -298,14 +301,14 @@ def embeddings_for(spec: ModelSpec) -> tuple[str, ...]:
     return (*own, "layout", "texture") if spec.modality == "image" else (*own, "rows")
 
 
-def forward(model: Model, inputs: Array, batch: int = 256) -> Outputs:
+def forward_batches(model: Model, inputs: Array, batch: int = 256) -> Outputs:
     """The model's outputs for all `inputs`, in batches."""
     parts = [model.predict(inputs[i : i + batch]) for i in range(0, len(inputs), batch)]
     features = [part.features for part in parts if part.features is not None]
     return Outputs(np.concatenate([part.scores for part in parts]), np.concatenate(features) if features else None)
 
 
-def take(inputs: Array, outputs: Outputs, index: NDArray[np.integer]) -> tuple[Array, Outputs]:
+def take_rows(inputs: Array, outputs: Outputs, index: NDArray[np.integer]) -> tuple[Array, Outputs]:
     """The same rows of inputs and outputs."""
     features = None if outputs.features is None else outputs.features[index]
     return inputs[index], Outputs(outputs.scores[index], features)

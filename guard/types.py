@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from guard.decision import at_threshold, checked_threshold, decisions, threshold_odds
-from guard.errors import MedwardError
+from medward.guard.errors import MedwardError
+from medward.guard.tasks.decision import at_threshold, checked_threshold, decisions, threshold_odds
 
 Array = NDArray[np.floating]
 Ints = NDArray[np.int64]
@@ -163,16 +163,44 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What one defense concluded, and the evidence a person or an auditor can check."""
+    """A verdict is what one part of the guard concluded, with the evidence that a person or an auditor can check.
 
-    source: str
+    `part` names the screen, monitor, index or budget, `account` the account that it speaks of, where it does, and
+    `error` the type of the exception that kept it from concluding anything.
+    """
+
+    part: str
     action: Action
+    account: str = ""
+    error: str = ""
     evidence: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def source(self) -> str:
+        """Part, account and error as one text, as logs have it: ``e-process:clinic/key``, ``error:screen:KeyError``."""
+        return ":".join(filter(None, ("error" if self.error else "", self.part, self.account, self.error)))
+
+    @classmethod
+    def recorded(cls, content: Mapping[str, Any]) -> Verdict:
+        """Read a verdict back from a log. Raises KeyError, TypeError or ValueError for what is none."""
+        kind, _, rest = str(content["source"]).partition(":")
+        part, account, error = kind, rest, ""
+        if kind == "error":
+            part, _, rest = rest.partition(":")
+            account, _, error = rest.rpartition(":")
+        evidence = {name: float(value) for name, value in content["evidence"].items()}
+        action = Action[str(content["action"]).upper()]
+        return cls(part=part, action=action, account=account, error=error, evidence=evidence)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The verdict as a log keeps it."""
+        return {"source": self.source, "action": self.action.label, "evidence": dict(self.evidence)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What leaves, row by row.
+    """An answer is what leaves the guard, row by row.
 
     ``labels (n,)`` holds class indices, -1 where withheld; ``scores (n, classes)`` holds NaN where only the
     label or nothing left, and at level top for every class not shown; ``levels (n,)`` says which. `output` names

@@ -22,19 +22,26 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from guard.errors import MedwardError, UnavailableError
-from guard.protocols import Json
-from guard.stores import Step, StepAll, decoded, encoded, of_one, packed
+from medward.guard.accounts.stores import (
+    JsonValue,
+    StepAll,
+    StoreStep,
+    compress_state,
+    decode_state,
+    encode_states,
+    of_one,
+)
+from medward.guard.errors import MedwardError, UnavailableError
 
-R = TypeVar("R")
-log = logging.getLogger("medward")
+_R = TypeVar("_R")
+_log = logging.getLogger("medward")
 
 CACHED = 32_768  # states; the index of near-duplicates alone has up to 16,384 lists
 VERSION = 16  # bytes before the state in a stored value; random, so no two writes share one
 REMEMBERED = 10  # times `timeout` that Redis remembers a write, so that it recognises one that is sent again
 TURN = 0.25  # seconds that others wait at most for one that collided, was given the turn and died
 POLL, RECONNECT = 0.005, 0.05  # seconds, the longest wait before asking for a turn, or for a connection, again
-KEPT = 60.0  # seconds that a connection is used, so that an address repointed to another server is followed
+STATES_KEPT = 60.0  # seconds that a connection is used, so that an address repointed to another server is followed
 ELSEWHERE = re.compile(r"\b(READONLY|NOREPLICAS|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK)\b")
 """What a Redis says that is not, or not yet, the one to write to; scripts of older versions quote it in a sentence."""
 MOVED_ON = (
@@ -50,7 +57,7 @@ MOVED_ON = (
 # the marker, of a turn and of the states (0: for ever); then for each state the version expected ("" for none) and the
 # new state. Says "done" once the write stands and "wait" while it is another's turn; else grants the turn to this call
 # and says "stale" and, third and on, what the states are. Every answer has the Unix seconds of Redis second.
-WRITE = """
+_WRITE = """
 local now = redis.call('TIME')[1]
 if redis.call('EXISTS', KEYS[1]) == 1 then return {'done', now} end
 local n = (#KEYS - 1) / 2
@@ -89,7 +96,7 @@ class Held(NamedTuple):
     """What Redis holds under one key: a version and a packed state; no version when it holds nothing."""
 
     version: bytes = b""
-    state: bytes = packed("null")
+    state: bytes = compress_state("null")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +134,8 @@ class RedisStore:
     take half as long again. `UnavailableError` is also raised when Redis cannot be reached at the start.
 
     Failover: where the server says that it is a replica now, is loading or has lost its primary, and where the line is
-    cut, the address is looked up and connected to anew until `timeout`. Connections are renewed after `KEPT` seconds.
+    cut, the address is looked up and connected to anew until `timeout`. Connections are renewed after `STATES_KEPT`
+    seconds.
 
     What Redis itself keeps is for its configuration to say: ``appendonly yes`` (with ``appendfsync everysec`` a
     crash of Redis loses up to a second), ``maxmemory-policy noeviction`` (or a full Redis forgets alarms), no
@@ -157,24 +165,24 @@ class RedisStore:
             )
         except ValueError:
             raise MedwardError(f"store: {self._where}: not a Redis address") from None
-        self._script = self._redis.register_script(WRITE)
+        self._script = self._redis.register_script(_WRITE)
         self._warn(self._ask(self._info, self._deadline()))
         self._reading = Reading(self._ask(self._redis.time, self._deadline())[0], time.monotonic())
 
-    def transact(self, key: str, step: Step[R], *, ttl: float | None = None) -> R:
-        """Atomically replace the state under `key`; see `guard.protocols.Store`."""
+    def transact(self, key: str, step: StoreStep[_R], *, ttl: float | None = None) -> _R:
+        """Atomically replace the state under `key`; see `guard.accounts.stores.Store`."""
         return self.transact_all((key,), of_one(step), ttl=ttl)
 
-    def transact_all(self, keys: Sequence[str], step: StepAll[R], *, ttl: float | None = None) -> R:
-        """Atomically replace the states under all `keys`; see `guard.protocols.Store`."""
+    def transact_all(self, keys: Sequence[str], step: StepAll[_R], *, ttl: float | None = None) -> _R:
+        """Atomically replace the states under all `keys`; see `guard.accounts.stores.Store`."""
         write = _Write.of(self._prefix, keys, ttl, self._timeout)
         deadline = self._deadline()
         with self._alone(deadline):
             held, sure, granted = [self._seen.get(key, Held()) for key in keys], False, False
             while True:
                 try:
-                    states, result = step([decoded(key, each.state) for key, each in zip(keys, held, strict=True)])
-                    parts = [packed(text) for text in encoded(keys, states)]
+                    states, result = step([decode_state(key, each.state) for key, each in zip(keys, held, strict=True)])
+                    parts = [compress_state(text) for text in encode_states(keys, states)]
                 except Exception:
                     if granted:
                         with suppress(UnavailableError):  # then the turn passes by itself
@@ -190,9 +198,9 @@ class RedisStore:
                     return result
                 held, sure, granted = [_parsed(value) for value in found], True, True
 
-    def get(self, key: str) -> Json:
+    def get(self, key: str) -> JsonValue:
         """The state under `key`, None when absent or expired."""
-        return decoded(key, self._read((self._key(key),), self._deadline())[0].state)
+        return decode_state(key, self._read((self._key(key),), self._deadline())[0].state)
 
     def now(self) -> float:
         """Unix seconds by Redis's own clock: what its last answer said, and the time since; costs no round trip."""
@@ -227,7 +235,7 @@ class RedisStore:
             self._lock.release()
 
     def _send(self, write: _Write, held: list[Held], parts: list[bytes], deadline: float) -> list[bytes]:
-        """What `WRITE` says but "wait"; one round trip, and safe to send again."""
+        """What `_WRITE` says but "wait"; one round trip, and safe to send again."""
         arguments: list[Any] = [write.version, *write.lives]
         for each, part in zip(held, parts, strict=True):
             arguments += [each.version, part]
@@ -256,7 +264,7 @@ class RedisStore:
         while True:
             if self._closed:
                 raise UnavailableError("store: closed")
-            if time.monotonic() - self._connected > KEPT:
+            if time.monotonic() - self._connected > STATES_KEPT:
                 self._reconnect()
             try:
                 return command()
@@ -279,11 +287,11 @@ class RedisStore:
     def _warn(self, info: dict[str, Any]) -> None:
         if info.get("maxmemory_policy", "noeviction") != "noeviction":
             policy = info["maxmemory_policy"]
-            log.warning(
+            _log.warning(
                 "redis %s: maxmemory-policy is %s, so a full Redis forgets alarms; set noeviction", self._where, policy
             )
         if info.get("aof_enabled", 1) == 0:
-            log.warning(
+            _log.warning(
                 "redis %s: appendonly is off, so a restart of Redis forgets alarms; set appendonly yes", self._where
             )
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import settings
 from support.models import LinearModel, benign_rows
 
-from guard.pipeline import Guard
-from guard.policy import Policy
-from guard.profile import Profile
+from medward.guard.pipeline import Guard
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile
 
 settings.register_profile("medward", settings(), deadline=None)  # nothing is timed in a test
 settings.load_profile("medward")

@@ -22,4 +22,4 @@ def test_a_planted_import_is_caught(packages, file):
 
 
 def test_an_allowed_import_is_not_caught(packages):
-    assert not caught(packages, "integrations/keys.py", "import attacks.gate")
+    assert not caught(packages, "integrations/serving/keys.py", "import medward.attacks.validation.gate")

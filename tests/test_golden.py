@@ -9,9 +9,9 @@ import json
 
 from golden import make
 
-from guard import bundle
-from guard.audit import read, verify
-from guard.replay import replay
+from medward.guard.audit.log import read_log, verify_log
+from medward.guard.audit.replay import replay_log
+from medward.guard.bundle import folder as bundle
 
 
 def golden(name: str) -> str:
@@ -19,7 +19,7 @@ def golden(name: str) -> str:
 
 
 def test_a_bundle_on_disk_loads_and_answers_as_it_did(tmp_path):
-    loaded = bundle.load(make.HERE / "bundle")
+    loaded = bundle.load_bundle(make.HERE / "bundle")
     assert make.asked(loaded, tmp_path / "audit.jsonl") == golden("answers.json")
     levels = [each["level"] for each in json.loads(golden("answers.json"))]
     assert levels[:40].count("rounded") > 35  # the clinic
@@ -27,7 +27,7 @@ def test_a_bundle_on_disk_loads_and_answers_as_it_did(tmp_path):
 
 
 def test_findings_are_the_same_byte_for_byte():
-    assert make.findings(bundle.load(make.HERE / "bundle")) == golden("findings.json")
+    assert make.findings(bundle.load_bundle(make.HERE / "bundle")) == golden("findings.json")
 
 
 def test_http_schemas_and_answers_are_the_same():
@@ -35,8 +35,8 @@ def test_http_schemas_and_answers_are_the_same():
 
 
 def test_a_log_on_disk_is_whole_and_replays():
-    loaded = bundle.load(make.HERE / "bundle")
+    loaded = bundle.load_bundle(make.HERE / "bundle")
     log = make.HERE / "audit.jsonl"
-    assert (verify(log).records, verify(log).torn) == (80, 0)
-    found = replay(read(log), [loaded.policy], loaded.profile)
+    assert (verify_log(log).records, verify_log(log).torn) == (80, 0)
+    found = replay_log(read_log(log), [loaded.policy], loaded.profile)
     assert (found.verdicts, found.restarts) == (160, {})

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from guard.data import Split, digest, save_npz
-from guard.errors import MedwardError
-from guard.types import Array, Ints, Modality
+from medward.guard.data.split import Split, save_npz, split_digest
+from medward.guard.errors import MedwardError
+from medward.guard.types import Array, Ints, Modality
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -42,7 +42,7 @@ class Task:
     @property
     def digest(self) -> str:
         """SHA-256 over the rows and labels of every split, in order: names this task at this seed."""
-        return digest(*self.splits.values())
+        return split_digest(*self.splits.values())
 
 
 def to_npz(task: Task, path: Path) -> None:
@@ -97,7 +97,7 @@ def first_seen(*parts: Split) -> tuple[list[Split], int]:
     return kept, sum(map(len, parts)) - sum(map(len, kept))
 
 
-def partition(data: Split, sizes: Mapping[str, int], *, seed: int) -> dict[str, Split]:
+def stratified_partition(data: Split, sizes: Mapping[str, int], *, seed: int) -> dict[str, Split]:
     """Divide labelled rows by chance into splits of about `sizes`, stratified by label, patients kept whole.
 
     Groups (a patient's rows, or a single row where patients are unknown) are visited in a random order; each

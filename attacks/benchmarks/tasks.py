@@ -9,19 +9,19 @@ from pathlib import Path
 import torch
 from torch.nn.functional import interpolate
 
-from attacks.benchmarks.base import Task, data_root, to_npz
-from attacks.benchmarks.lesion import load_lesion
-from attacks.benchmarks.nih_cxr import load_nih_cxr
-from attacks.benchmarks.phantom import load_phantom
-from attacks.benchmarks.pneumoniamnist import load_pneumoniamnist
-from attacks.benchmarks.wdbc import load_wdbc
-from guard.errors import MedwardError
-from guard.types import Array
+from medward.attacks.benchmarks.base import Task, data_root, to_npz
+from medward.attacks.benchmarks.datasets.lesion import load_lesion
+from medward.attacks.benchmarks.datasets.nih_cxr import load_nih_cxr
+from medward.attacks.benchmarks.datasets.phantom import load_phantom
+from medward.attacks.benchmarks.datasets.pneumoniamnist import load_pneumoniamnist
+from medward.attacks.benchmarks.datasets.wdbc import load_wdbc
+from medward.guard.errors import MedwardError
+from medward.guard.types import Array
 
-__all__ = ["TASKS", "Task", "data_root", "load", "to_npz"]
+__all__ = ["BENCHMARK_TASKS", "Task", "data_root", "load_task", "to_npz"]
 
 DRAWN: dict[str, Callable[[int, Path | None, int], Task]] = {"phantom": load_phantom, "lesion": load_lesion}
-TASKS: dict[str, Callable[[int, Path | None], Task]] = {
+BENCHMARK_TASKS: dict[str, Callable[[int, Path | None], Task]] = {
     "wdbc": load_wdbc,
     "pneumoniamnist": load_pneumoniamnist,
     "nih-cxr": load_nih_cxr,
@@ -30,19 +30,19 @@ TASKS: dict[str, Callable[[int, Path | None], Task]] = {
 }
 
 
-def load(name: str, *, seed: int = 0, root: Path | None = None, size: int | None = None) -> Task:
+def load_task(name: str, *, seed: int = 0, root: Path | None = None, size: int | None = None) -> Task:
     """The task called `name`, split by `seed`; `root` overrides where its data file is looked for.
 
     `size` asks for images of so many pixels a side: drawn ones are drawn so, real ones are enlarged or reduced,
     which adds no detail, and `source` then says so.
     """
-    if name not in TASKS:
-        raise MedwardError(f"task {name!r} is not known; there are {', '.join(TASKS)}")
+    if name not in BENCHMARK_TASKS:
+        raise MedwardError(f"task {name!r} is not known; there are {', '.join(BENCHMARK_TASKS)}")
     if size is None:
-        return TASKS[name](seed, root)
+        return BENCHMARK_TASKS[name](seed, root)
     if not 16 <= size <= 512:
         raise MedwardError(f"size: must be from 16 to 512 pixels a side, got {size}")
-    return DRAWN[name](seed, root, size) if name in DRAWN else _resized(TASKS[name](seed, root), size)
+    return DRAWN[name](seed, root, size) if name in DRAWN else _resized(BENCHMARK_TASKS[name](seed, root), size)
 
 
 def _resized(task: Task, size: int) -> Task:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks.adaptive import StraightThrough
-from attacks.ascent import both
-from guard.errors import MedwardError
+from medward.attacks.whitebox.ascent import scores_and_features
+from medward.attacks.whitebox.network import StraightThrough
+from medward.guard.errors import MedwardError
 
 
 class FewerLevels(nn.Module):
@@ -74,7 +74,7 @@ class Transformed(nn.Module):
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Scores and, where the network shows them, features."""
-        return both(self.network, self.front(x))
+        return scores_and_features(self.network, self.front(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """The scores."""

@@ -12,14 +12,14 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from attacks.benchmarks.architectures import ARCHITECTURES, build
-from attacks.benchmarks.base import Task
-from guard.data import Split
-from guard.errors import MedwardError
-from guard.harden.augment import augment
-from guard.types import Array, Ints, ModelSpec, OutputKind
+from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.networks.architectures import ARCHITECTURES, build_network
+from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
+from medward.guard.harden.robust.augment import augment_images
+from medward.guard.types import Array, Ints, ModelSpec, OutputKind
 
-HIDDEN = 64
+_HIDDEN = 64
 EVALUATED = 512  # rows at a time where nothing is learned
 
 
@@ -71,7 +71,7 @@ def predict_labels(victim: Any, inputs: Array) -> Ints:
 
 
 def _fit_mlp(train: Split, epochs: int, seed: int) -> Pipeline:
-    network = MLPClassifier((HIDDEN,), alpha=3.0, solver="lbfgs", max_iter=epochs, random_state=seed)
+    network = MLPClassifier((_HIDDEN,), alpha=3.0, solver="lbfgs", max_iter=epochs, random_state=seed)
     return make_pipeline(StandardScaler(), network).fit(train.inputs, train.labels)
 
 
@@ -80,7 +80,7 @@ def _fit_network(task: Task, architecture: str, epochs: int, seed: int, device: 
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = build(architecture, task.shape, len(task.classes)).to(device)
+        network = build_network(architecture, task.shape, len(task.classes)).to(device)
     x, y = (part.to(device) for part in _tensors(task.splits["train"]))
     loss = nn.CrossEntropyLoss(weight=len(y) / (len(task.classes) * torch.bincount(y).float()))
     batch, peak = 64, ARCHITECTURES[architecture].rate
@@ -92,7 +92,7 @@ def _fit_network(task: Task, architecture: str, epochs: int, seed: int, device: 
         order = torch.randperm(len(x), generator=generator)[: len(x) // batch * batch].to(device)
         for rows in torch.split(order, batch):
             optimiser.zero_grad()
-            loss(network(augment(x[rows], generator)), y[rows]).backward()
+            loss(network(augment_images(x[rows], generator)), y[rows]).backward()
             optimiser.step()
             rate.step()
         if (merit := _merit(network, task.splits["selection"], loss)) > best:

@@ -22,13 +22,13 @@ names the fake (`FAKES`). Honest networks are not accused.
 | C9 numerics | logits, not probabilities | `probabilities` | network |
 | C9 numerics | the deployed model itself is asked, in its own precision | `Scene.fooled` | attack |
 | C10 alive | steps were taken, something changed | `not_alive` | run |
-| C10 alive | the undefended model or twin falls, beyond noise | `attacks.gate.too_weak` | gate |
+| C10 alive | the undefended model or twin falls, beyond noise | `attacks.validation.gate.too_weak` | gate |
 | C11 adaptive | the screens can be followed, and got past | `dead_screens`, `found_nothing` | attack |
-| C11 adaptive | no attacker who knows the guard, nothing held | `attacks.gate.judge` | gate |
+| C11 adaptive | no attacker who knows the guard, nothing held | `attacks.validation.gate.judge` | gate |
 | C12 statistics | another seed, the same success | `seed_dependent` | search |
-| C12 statistics | the interval's bad end decides; rows it needs | `attacks.gate.rows_needed` | gate |
-| C13 utility | it answers, and not always the same | `abstains`, `one_answer` | run, network |
-| C13 utility | benign users are not refused | `attacks.gate.judge` | gate |
+| C12 statistics | the interval's bad end decides; rows it needs | `attacks.validation.gate.rows_needed` | gate |
+| C13 utility | it answers, and not always the same | `always_abstains`, `one_answer` | run, network |
+| C13 utility | benign users are not refused | `attacks.validation.gate.judge` | gate |
 
 "network" and "search" run in `evasion_flags` (searches only where `thorough`), "run" in `run_flags`.
 
@@ -37,20 +37,20 @@ Reference: Carlini et al., "On evaluating adversarial robustness", 2019, sec. 5;
 attack failure", NeurIPS 2022.
 """
 
-from attacks.checks.network import ROWS, evasion_flags
-from attacks.checks.runs import abstains, not_alive, not_monotone, run_flags, weaker_than_noise
-from attacks.checks.screens import dead_screens, found_nothing
-from attacks.checks.searches import TWIN, weaker_than
+from medward.attacks.checks.network import CHECKED_ROWS, evasion_flags
+from medward.attacks.checks.runs import always_abstains, not_alive, not_monotone, run_flags, weaker_than_noise
+from medward.attacks.checks.screens import dead_screens, found_nothing
+from medward.attacks.checks.searches import TWIN_CHECK, weaker_than
 
 __all__ = [
+    "CHECKED_ROWS",
     "FAKES",
-    "ROWS",
-    "TWIN",
-    "abstains",
+    "TWIN_CHECK",
+    "always_abstains",
     "dead_screens",
     "evasion_flags",
     "found_nothing",
-    "named",
+    "named_fakes",
     "not_alive",
     "not_monotone",
     "run_flags",
@@ -62,6 +62,6 @@ FAKES = ("logit scaling", "quantiser", "gradient killer", "random front end", "a
 """What looks robust without being so, by the names that flags use."""
 
 
-def named(flags: tuple[str, ...]) -> tuple[str, ...]:
+def named_fakes(flags: tuple[str, ...]) -> tuple[str, ...]:
     """The fakes that `flags` name."""
     return tuple(fake for fake in FAKES if any(fake in flag for flag in flags))

@@ -17,19 +17,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from attacks.adaptive import ExpectedOverRandomness
-from attacks.ascent import LOSSES, both, gradient, margin
-from attacks.ball import Ball
+from medward.attacks.whitebox.ascent import LOSSES, input_gradient, margin_loss, scores_and_features
+from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.network import ExpectedOverRandomness
 
 PROBED = 32  # rows that are compared with finite differences
 DIRECTIONS = 8
 USED = 0.1  # in radii: from this step on attacks use the gradient, and it must be right there
-STEPS = {torch.float64: (1e-6, 1e-3, 0.1, 1.0), torch.float32: (1e-5, 1e-2, 0.1, 1.0)}  # in radii
+_STEPS = {torch.float64: (1e-6, 1e-3, 0.1, 1.0), torch.float32: (1e-5, 1e-2, 0.1, 1.0)}  # in radii
 ZERO_SHARE = 0.01
 MISLED = 0.2  # the share of rows with a wrong gradient that gives a gradient killer away
 AGREES = 0.5  # the cosine from which a gradient counts as right
 GAP = 50.0  # between the two top scores; exp(-50) is nothing beside 1 in single precision
-TOLERANCE = 0.05
+_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,16 +52,16 @@ def gradient_flags(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, generat
 
     A random network is not probed: differences of its scores are noise, even of their means over draws.
     """
-    if flag := unstable(network, x):
+    if flag := unstable_scores(network, x):
         return (flag,)
     dead = {name: dead_rows(network, x, y, name) for name in LOSSES}
     blurred = ball.empty or (isinstance(network, ExpectedOverRandomness) and _random(network, x[:PROBED]))
-    seen = None if blurred else probe(network, x[:PROBED], y[:PROBED], ball, generator)
-    flags = [hidden(dead["margin"], seen), misleading(dead["margin"], seen)]
-    return tuple(flag for flag in (*flags, inflated(network, x, y, dead)) if flag)
+    seen = None if blurred else probe_gradients(network, x[:PROBED], y[:PROBED], ball, generator)
+    flags = [hidden_gradients(dead["margin"], seen), misleading_gradients(dead["margin"], seen)]
+    return tuple(flag for flag in (*flags, inflated_logits(network, x, y, dead)) if flag)
 
 
-def unstable(network: nn.Module, x: Tensor) -> str | None:
+def unstable_scores(network: nn.Module, x: Tensor) -> str | None:
     """C2: the same input gives different scores twice; where that is averaged over draws (EOT), other decisions."""
     with torch.no_grad():
         first, second = network(x), network(x)
@@ -70,7 +70,7 @@ def unstable(network: nn.Module, x: Tensor) -> str | None:
             return None
         return "random front end: the same input gives different scores; average over draws (EOT)"
     differ = float((first.argmax(dim=1) != second.argmax(dim=1)).float().mean())
-    if differ <= TOLERANCE:
+    if differ <= _TOLERANCE:
         return None
     return f"random front end: averages over {network.draws} draws decide {differ:.0%} of rows otherwise the next time"
 
@@ -87,7 +87,7 @@ def dead_rows(network: nn.Module, x: Tensor, y: Tensor, loss: str) -> Tensor:
     return (~torch.isfinite(slope).all(dim=1)) | (slope.abs().amax(dim=1) == 0)
 
 
-def probe(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Probe:
+def probe_gradients(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Probe:
     """Compare the margin's gradient with central differences, in double precision where the network allows it.
 
     The points are a little off `x (n, *shape)`, so that no value sits on a kink, as black borders may.
@@ -101,11 +101,11 @@ def probe(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, generator: torch
     moves, best = ~still, torch.full((len(x),), torch.nan, dtype=dtype, device=x.device)
     with torch.no_grad():
         here = network(near)
-        for index, step in enumerate(STEPS[dtype]):
+        for index, step in enumerate(_STEPS[dtype]):
             found = torch.zeros_like(told)
             for column, line in enumerate(lines):
                 ahead, behind = network(near + step * line), network(near - step * line)
-                found[:, column] = (margin(ahead, y) - margin(behind, y)) / (2 * step)
+                found[:, column] = (margin_loss(ahead, y) - margin_loss(behind, y)) / (2 * step)
                 same = (ahead == here).all(dim=1) & (behind == here).all(dim=1)
                 if index == 0:
                     still &= same
@@ -115,7 +115,7 @@ def probe(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, generator: torch
     return Probe(still=still, moves=moves, cosine=best)
 
 
-def hidden(dead: Tensor, seen: Probe | None) -> str | None:
+def hidden_gradients(dead: Tensor, seen: Probe | None) -> str | None:
     """C1: rows without a margin gradient, named by what finite differences show instead."""
     if not _many(dead):
         return None
@@ -133,7 +133,7 @@ def hidden(dead: Tensor, seen: Probe | None) -> str | None:
     return f"masked gradients: {share}"
 
 
-def misleading(dead: Tensor, seen: Probe | None) -> str | None:
+def misleading_gradients(dead: Tensor, seen: Probe | None) -> str | None:
     """C1: rows whose margin gradient is there and is not the slope of the margin at any step."""
     if seen is None:
         return None
@@ -148,11 +148,11 @@ def misleading(dead: Tensor, seen: Probe | None) -> str | None:
     )
 
 
-def inflated(network: nn.Module, x: Tensor, y: Tensor, dead: dict[str, Tensor]) -> str | None:
+def inflated_logits(network: nn.Module, x: Tensor, y: Tensor, dead: dict[str, Tensor]) -> str | None:
     """C1: cross-entropy is flat because the scores lie too far apart; the margin still has its gradient."""
     flat = dead["cross-entropy"] & ~dead["margin"]
     with torch.no_grad():
-        gap = float(margin(network(x), y).abs().median())
+        gap = float(margin_loss(network(x), y).abs().median())
     if not _many(flat) and (gap <= GAP or _many(dead["margin"])):
         return None
     return (
@@ -168,7 +168,7 @@ def _many(rows: Tensor) -> bool:
 
 def _slope(network: nn.Module, x: Tensor, y: Tensor, loss: str) -> Tensor:
     point = x.clone().requires_grad_(True)
-    return gradient(LOSSES[loss](both(network, point)[0], y), point)
+    return input_gradient(LOSSES[loss](scores_and_features(network, point)[0], y), point)
 
 
 def _precise(network: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor, torch.dtype]:
@@ -176,7 +176,7 @@ def _precise(network: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor, torch.dt
     try:
         double, point = copy.deepcopy(network).double(), x.double().requires_grad_(True)
         scores = double(point)
-        gradient(scores, point)
+        input_gradient(scores, point)
     except (RuntimeError, TypeError, ValueError):
         return network, x, torch.float32
     return (double, x.double(), torch.float64) if scores.dtype is torch.float64 else (network, x, torch.float32)

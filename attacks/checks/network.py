@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attacks.ascent import decide
-from attacks.ball import Ball
-from attacks.checks.gradients import gradient_flags
-from attacks.checks.runs import lost_when_stored, one_answer, out_of_bounds
-from attacks.checks.searches import search_flags
-from guard.types import Modality
+from medward.attacks.checks.gradients import gradient_flags
+from medward.attacks.checks.runs import lost_when_stored, one_answer, out_of_bounds
+from medward.attacks.checks.searches import search_flags
+from medward.attacks.whitebox.ascent import network_decisions
+from medward.attacks.whitebox.ball import Ball
+from medward.guard.types import Modality
 
-ROWS = 96  # rows each network check looks at
+CHECKED_ROWS = 96  # rows each network check looks at
 
 
 def evasion_flags(
@@ -37,12 +37,12 @@ def evasion_flags(
     `adversarial` is what a run of so many `steps` made of the same rows, `universal` when one change serves them all.
     Without `thorough` only the checks that cost a few passes are made (C1, C2, C9, C13).
     """
-    x, y = x[:ROWS], y[:ROWS]
+    x, y = x[:CHECKED_ROWS], y[:CHECKED_ROWS]
     generator = torch.Generator().manual_seed(seed)
-    flags = [*gradient_flags(network, x, y, ball, generator), probabilities(network, x)]
-    flags.append(one_answer(torch.cat([y, decide(network, craft[:ROWS])]) if len(craft) else y))
+    flags = [*gradient_flags(network, x, y, ball, generator), scores_are_probabilities(network, x)]
+    flags.append(one_answer(torch.cat([y, network_decisions(network, craft[:CHECKED_ROWS])]) if len(craft) else y))
     if adversarial is not None:
-        adversarial = adversarial[:ROWS]
+        adversarial = adversarial[:CHECKED_ROWS]
         flags.append(out_of_bounds(adversarial, x, ball))
         if modality == "image" and ball.low is not None and ball.high is not None:
             flags.append(lost_when_stored(network, adversarial, y, ball.low, ball.high))
@@ -64,7 +64,7 @@ def evasion_flags(
     return tuple(flag for flag in flags if flag)
 
 
-def probabilities(network: nn.Module, x: Tensor) -> str | None:
+def scores_are_probabilities(network: nn.Module, x: Tensor) -> str | None:
     """C9: scores that are probabilities; attacks need logits or log-probabilities."""
     with torch.no_grad():
         scores = network(x)

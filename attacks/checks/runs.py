@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attacks.ascent import decide
-from attacks.ball import Ball
+from medward.attacks.whitebox.ascent import network_decisions
+from medward.attacks.whitebox.ball import Ball
 
-TOLERANCE = 0.05
-LEVELS = 255  # steps of an 8-bit image
+_TOLERANCE = 0.05
+_LEVELS = 255  # steps of an 8-bit image
 VANISHED = 0.2  # the share of examples that an 8-bit file may undo
 
 
@@ -24,7 +24,7 @@ def not_converged(history: Sequence[float]) -> str | None:
         return None
     best = np.maximum.accumulate(history)
     gain = float(best[-1] - best[-1 - len(best) // 4])
-    if gain <= TOLERANCE or best[-1] >= 1 - TOLERANCE:
+    if gain <= _TOLERANCE or best[-1] >= 1 - _TOLERANCE:
         return None
     return f"not converged: success rose by {gain:.0%} in the last quarter of the steps; give it more steps"
 
@@ -69,9 +69,9 @@ def out_of_bounds(adversarial: Tensor, x: Tensor, ball: Ball) -> str | None:
 
 def lost_when_stored(network: nn.Module, adversarial: Tensor, y: Tensor, low: float, high: float) -> str | None:
     """C9: examples ``(n, *shape)`` that win as they are and not once an 8-bit file has held them."""
-    step = (high - low) / LEVELS
+    step = (high - low) / _LEVELS
     stored = (low + torch.round((adversarial - low) / step) * step).clamp(low, high)
-    won, kept = decide(network, adversarial) != y, decide(network, stored) != y
+    won, kept = network_decisions(network, adversarial) != y, network_decisions(network, stored) != y
     lost, wins = int((won & ~kept).sum()), int(won.sum())
     if lost <= max(2.0, VANISHED * wins):
         return None
@@ -87,7 +87,7 @@ def not_alive(steps: int, delta: Tensor) -> str | None:
     return None
 
 
-def abstains(withheld: float) -> str | None:
+def always_abstains(withheld: float) -> str | None:
     """C13: a target that refuses ordinary inputs is not robust, it is off."""
     return f"always abstains: {withheld:.0%} of clean rows are withheld" if withheld > 0.5 else None
 
@@ -122,11 +122,11 @@ def run_flags(
         not_monotone(*curve, n),
         weaker_than_noise(success, noise, n),
         None if craft is None else better_unseen(success, craft, n),
-        abstains(withheld),
+        always_abstains(withheld),
     ]
     return tuple(flag for flag in flags if flag)
 
 
 def _slack(n: int) -> float:
     """How far two rates over `n` rows may differ by chance."""
-    return max(TOLERANCE, 2 * math.sqrt(0.5 / max(n, 1)))
+    return max(_TOLERANCE, 2 * math.sqrt(0.5 / max(n, 1)))

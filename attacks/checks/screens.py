@@ -11,17 +11,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from attacks.adaptive import Detector
-from attacks.ascent import both, gradient
-from attacks.ball import Ball
+from medward.attacks.whitebox.ascent import input_gradient, scores_and_features
+from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.network import Detector
 
-Flags = tuple[str, ...]
+_Flags = tuple[str, ...]
 PROBE = 0.01  # of the radius: the step that must lower strangeness
 LOWERED = 0.8  # the share of rows on which it must
 LARGER = (2.0, 4.0, 8.0)  # radii at which a search that found nothing must find something
 
 
-def dead_screens(network: nn.Module, detector: Detector, x: Tensor, ball: Ball, generator: torch.Generator) -> Flags:
+def dead_screens(network: nn.Module, detector: Detector, x: Tensor, ball: Ball, generator: torch.Generator) -> _Flags:
     """C11: from noisy rows, a small step against the gradient of strangeness does not lower it.
 
     A detector-aware attack on such screens is the plain attack with a useless term.
@@ -29,12 +29,12 @@ def dead_screens(network: nn.Module, detector: Detector, x: Tensor, ball: Ball, 
     if ball.empty or not len(x):
         return ()
     point = ball.clip(x + ball.surface(tuple(x.shape), generator)).requires_grad_(True)
-    before = detector.strangeness(point, *both(network, point))
-    slope = gradient(before, point) * ball.radius
+    before = detector.strangeness(point, *scores_and_features(network, point))
+    slope = input_gradient(before, point) * ball.radius
     steepest = slope.abs().flatten(1).amax(dim=1).view(-1, *[1] * (x.ndim - 1))
     with torch.no_grad():
         moved = ball.clip(point - PROBE * ball.radius * slope / steepest)
-        after = detector.strangeness(moved, *both(network, moved))
+        after = detector.strangeness(moved, *scores_and_features(network, moved))
     alive = torch.isfinite(steepest.flatten()) & (steepest.flatten() > 0)
     share = float((alive & (after < before)).float().mean())
     if share >= LOWERED:
@@ -42,7 +42,7 @@ def dead_screens(network: nn.Module, detector: Detector, x: Tensor, ball: Ball, 
     return (f"the screens' gradient leads nowhere: a step against it lowers strangeness on {share:.0%} of rows",)
 
 
-def found_nothing(plain: float, ball: Ball | None = None, search: Callable[[Ball], float] | None = None) -> Flags:
+def found_nothing(plain: float, ball: Ball | None = None, search: Callable[[Ball], float] | None = None) -> _Flags:
     """C11: a detector-aware search that won no row, where the same search without the detector wins `plain`.
 
     That may be a broken search, or a model and screens that hold. `search`, the share the same detector-aware search

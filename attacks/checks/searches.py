@@ -14,21 +14,21 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from attacks.adaptive import ExpectedOverRandomness
-from attacks.ascent import LOSSES, ascend, decide, margin
-from attacks.ball import Ball
-from attacks.surrogate import fit_classifier
-from guard.types import Modality
+from medward.attacks.whitebox.ascent import LOSSES, margin_loss, network_decisions, projected_ascent
+from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.network import ExpectedOverRandomness
+from medward.attacks.whitebox.surrogate import fit_classifier
+from medward.guard.types import Modality
 
-ROWS = 64  # rows that each search is run on
-STEPS = 20
+_ROWS = 64  # rows that each search is run on
+_STEPS = 20
 QUERIES = 60  # of each row by the search without gradients
 PATCH = 0.3  # side of a changed square, or share of changed features
 SURROGATE_ROWS = 256
 SEEDS = 3
 SEED_ROWS = 32
-TWIN = "transfer from the model before hardening"
-TOLERANCE = 0.05
+TWIN_CHECK = "transfer from the model before hardening"
+_TOLERANCE = 0.05
 
 
 def weaker_than(white: Tensor, other: Tensor, name: str) -> str | None:
@@ -55,10 +55,10 @@ def not_doubled(once: Tensor, twice: Tensor) -> str | None:
     return f"not converged: twice the steps raise success from {rates}; give it more steps"
 
 
-def forgotten(won: Tensor, kept: Tensor) -> str | None:
+def forgotten_successes(won: Tensor, kept: Tensor) -> str | None:
     """C3: rows ``(n,)`` that were won on the way and are not when their examples are decided again."""
     lost = int((won & ~kept).sum())
-    if lost <= max(1.0, TOLERANCE * int(won.sum())):
+    if lost <= max(1.0, _TOLERANCE * int(won.sum())):
         return None
     return (
         f"lost examples: {lost} of {int(won.sum())} rows that the search won are decided as before when asked again; "
@@ -68,7 +68,7 @@ def forgotten(won: Tensor, kept: Tensor) -> str | None:
 
 def survives_anything(rate: float) -> str | None:
     """C6: with an unbounded perturbation every model must fall."""
-    if rate >= 1 - TOLERANCE:
+    if rate >= 1 - _TOLERANCE:
         return None
     return f"unbounded perturbations fool only {rate:.0%} of rows, all expected; the attack is not working"
 
@@ -76,7 +76,7 @@ def survives_anything(rate: float) -> str | None:
 def seed_dependent(rates: Sequence[float], n: int) -> str | None:
     """C12: the same search on the same `n` rows wins far more with one seed than with another."""
     worst, best = min(rates), max(rates)
-    if best - worst <= max(2 * TOLERANCE, 2 * math.sqrt(0.5 / max(n, 1))):
+    if best - worst <= max(2 * _TOLERANCE, 2 * math.sqrt(0.5 / max(n, 1))):
         return None
     return f"depends on its seed: {worst:.0%} to {best:.0%} over {len(rates)} seeds; give it more restarts"
 
@@ -96,42 +96,42 @@ def search_flags(
     universal: bool = False,
     steps: int | None = None,
 ) -> tuple[str, ...]:
-    """C3 to C6, C8 and C12 on the first `ROWS` rows.
+    """C3 to C6, C8 and C12 on the first `_ROWS` rows.
 
     Examples are transferred from a surrogate and, where there is one, from the `twin`: the network before hardening.
     With `adversarial`, what a run made of the same rows, that run is what others must not outdo; if `universal`, it
     must not outdo a search for each row. With its `steps` a search of twice as many is made.
     """
-    x, y = x[:ROWS], y[:ROWS]
+    x, y = x[:_ROWS], y[:_ROWS]
     flags = [survives_anything(float(_unbounded(network, x, y, ball, craft, generator).float().mean()))]
     if not ball.empty:
-        white, examples = climbed(network, x, y, ball, STEPS, generator)
+        white, examples = rows_won_by_ascent(network, x, y, ball, _STEPS, generator)
         if not isinstance(network, ExpectedOverRandomness):  # its next draws decide examples on the edge anew
-            flags.append(forgotten(white, decide(network, examples.flip(0)).flip(0) != y))
-        made = None if adversarial is None else decide(network, adversarial[:ROWS]) != y
+            flags.append(forgotten_successes(white, network_decisions(network, examples.flip(0)).flip(0) != y))
+        made = None if adversarial is None else network_decisions(network, adversarial[:_ROWS]) != y
         if made is not None and universal:
             flags.append(beyond_per_image(made, white))
         elif made is not None:
             if steps:
                 twice = made.clone()
-                twice[~made] = climbed(network, x[~made], y[~made], ball, 2 * steps, generator)[0]
+                twice[~made] = rows_won_by_ascent(network, x[~made], y[~made], ball, 2 * steps, generator)[0]
                 flags.append(not_doubled(made, twice))
             white = made
         noisy = ball.usable(ball.clip(x + ball.surface(tuple(x.shape), generator)), x)
         others = {
-            "random noise": decide(network, noisy) != y,
-            "a single step": climbed(network, x, y, ball, 1, generator, anew=False)[0],
-            "a search without gradients": blind(network, x, y, ball, generator),
+            "random noise": network_decisions(network, noisy) != y,
+            "a single step": rows_won_by_ascent(network, x, y, ball, 1, generator, anew=False)[0],
+            "a search without gradients": rows_won_blindly(network, x, y, ball, generator),
             "transfer": _transferred(_surrogate(network, craft, modality, seed), network, x, y, ball, generator),
         }
         if twin is not None:
-            others[TWIN] = _transferred(twin, network, x, y, ball, generator)
+            others[TWIN_CHECK] = _transferred(twin, network, x, y, ball, generator)
         flags += [weaker_than(white, won, name) for name, won in others.items()]
         flags.append(seed_dependent(_by_seed(network, x, y, ball, seed), min(len(x), SEED_ROWS)))
     return tuple(flag for flag in flags if flag)
 
 
-def climbed(
+def rows_won_by_ascent(
     network: nn.Module,
     x: Tensor,
     y: Tensor,
@@ -150,16 +150,18 @@ def climbed(
         rest = torch.nonzero(~won)[:, 0]
         if len(rest):
             mine = x[rest], y[rest], ball
-            found = ascend(network, *mine, loss=loss, steps=steps, generator=generator, random_start=random_start)
+            found = projected_ascent(
+                network, *mine, loss=loss, steps=steps, generator=generator, random_start=random_start
+            )
             won[rest], examples[rest] = found.won, found.adversarial
     return won, examples
 
 
 @torch.no_grad()
-def blind(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Tensor:
+def rows_won_blindly(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Tensor:
     """Which rows ``(n,)`` fall to `QUERIES` random changes of a patch each, kept where they raise the margin."""
     current = ball.project(x + ball.surface(tuple(x.shape), generator), x)
-    best = margin(network(current), y)
+    best = margin_loss(network(current), y)
     for _ in range(QUERIES):
         rows = torch.nonzero(best <= 0)[:, 0]
         if not len(rows):
@@ -167,7 +169,7 @@ def blind(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, generator: torch
         clean = x[rows]
         change = torch.where(_patch(clean, generator), _flat(clean, ball, generator), current[rows] - clean)
         tried = ball.usable(ball.project(clean + change, clean), clean)
-        value = margin(network(tried), y[rows])
+        value = margin_loss(network(tried), y[rows])
         better = value > best[rows]
         current[rows[better]], best[rows[better]] = tried[better], value[better]
     return best > 0
@@ -199,7 +201,7 @@ def _surrogate(network: nn.Module, craft: Tensor, modality: Modality, seed: int)
         classes = network(craft[:1]).shape[1]
     return fit_classifier(
         craft.cpu().numpy(),
-        decide(network, craft).cpu().numpy(),
+        network_decisions(network, craft).cpu().numpy(),
         classes=classes,
         modality=modality,
         shape=tuple(craft.shape[1:]),
@@ -214,8 +216,10 @@ def _transferred(
 ) -> Tensor:
     """Which rows ``(n,)`` of `network` fall to examples that were crafted on `source`."""
     loss = LOSSES["margin"]
-    found = ascend(source, x, y, ball, loss=loss, steps=STEPS, generator=generator, random_start=False, stop=False)
-    return decide(network, found.adversarial) != y
+    found = projected_ascent(
+        source, x, y, ball, loss=loss, steps=_STEPS, generator=generator, random_start=False, stop=False
+    )
+    return network_decisions(network, found.adversarial) != y
 
 
 def _by_seed(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, seed: int) -> list[float]:
@@ -224,7 +228,7 @@ def _by_seed(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, seed: int) ->
     generators = [torch.Generator().manual_seed(seed + each) for each in range(SEEDS)]
     loss = LOSSES["margin"]
     return [
-        float(ascend(network, x, y, ball, loss=loss, steps=STEPS, generator=each).won.float().mean())
+        float(projected_ascent(network, x, y, ball, loss=loss, steps=_STEPS, generator=each).won.float().mean())
         for each in generators
     ]
 
@@ -239,7 +243,9 @@ def _unbounded(
     won, everything = torch.zeros(len(x), dtype=torch.bool, device=x.device), _everything(ball, craft)
     for factor in (1.0, 0.5, 0.125):
         if not won.all():
-            won[~won] = climbed(network, x[~won], y[~won], everything.scaled(factor), STEPS, generator, anew=False)[0]
+            won[~won] = rows_won_by_ascent(
+                network, x[~won], y[~won], everything.scaled(factor), _STEPS, generator, anew=False
+            )[0]
     return won
 
 
@@ -255,4 +261,4 @@ def _ahead(first: Tensor, second: Tensor) -> bool:
     """Whether `first` wins clearly more of the same rows ``(n,)`` than `second`: by 5 % of them and two sigma."""
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     gap = only_first - only_second
-    return gap > TOLERANCE * len(first) and gap > 2 * math.sqrt(only_first + only_second)
+    return gap > _TOLERANCE * len(first) and gap > 2 * math.sqrt(only_first + only_second)

@@ -14,11 +14,11 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from attacks.adaptive import Detector
-from attacks.ascent import BATCH, Ascent, Loss, cross_entropy, look
-from attacks.ball import TINY, Ball
-from attacks.evasion.per_image import Tally, WhiteBox
-from attacks.evasion.scene import Scene
+from medward.attacks.evasion.per_image import Tally, WhiteBox
+from medward.attacks.evasion.setup import EvasionSetup
+from medward.attacks.whitebox.ascent import ROWS_PER_PASS, Ascent, LossFunction, cross_entropy, loss_and_gradient
+from medward.attacks.whitebox.ball import SMALLEST_RADIUS, Ball
+from medward.attacks.whitebox.network import Detector
 
 MOMENTUM = 0.75  # the share of the new step; the rest is the last one's
 RISES = 0.75  # rho: the share of steps that must gain for the step size to stay
@@ -44,9 +44,9 @@ class APGD(WhiteBox):
         """Steps per run."""
         return self.steps
 
-    def search(self, scene: Scene, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
+    def search(self, scene: EvasionSetup, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
         """The worst case per row."""
-        return hardest(
+        return worst_case_apgd(
             scene.network,
             x,
             y,
@@ -76,10 +76,10 @@ def margin_ratio(scores: Tensor, labels: Tensor, goals: Tensor | None = None) ->
         return other - own
     ordered = scores.sort(dim=1, descending=True).values
     third = ordered[:, 2] if goals is None or scores.shape[1] < 4 else ordered[:, 2:4].mean(dim=1)
-    return (other - own) / (ordered[:, 0] - third + TINY)
+    return (other - own) / (ordered[:, 0] - third + SMALLEST_RADIUS)
 
 
-def hardest(
+def worst_case_apgd(
     network: nn.Module,
     x: Tensor,
     y: Tensor,
@@ -101,10 +101,10 @@ def hardest(
     if ball.empty or steps <= 0 or not len(x):
         return tally.best
     with torch.no_grad():
-        clean = torch.cat([network(x[i : i + BATCH]) for i in range(0, len(x), BATCH)])
+        clean = torch.cat([network(x[i : i + ROWS_PER_PASS]) for i in range(0, len(x), ROWS_PER_PASS)])
     others = clean.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)[:, : clean.shape[1] - 1]
     goals: list[Tensor | None] = [others[:, i] for i in range(min(targets, others.shape[1]))]
-    runs: list[tuple[Loss, Tensor | None]] = [(cross_entropy, None)]
+    runs: list[tuple[LossFunction, Tensor | None]] = [(cross_entropy, None)]
     runs += [(margin_ratio, goal) for goal in (goals if len(goals) > 1 else [None])]
     for loss, goal in runs * restarts:
         rows = tally.standing
@@ -159,7 +159,7 @@ def apgd(
     ball: Ball,
     *,
     generator: torch.Generator,
-    loss: Loss = cross_entropy,
+    loss: LossFunction = cross_entropy,
     goals: Tensor | None = None,
     steps: int = 100,
     detector: Detector | None = None,
@@ -178,7 +178,7 @@ def apgd(
     since = 0
     for step in range(steps + 1):
         point = ball.usable(state.current, state.x)
-        seen = look(
+        seen = loss_and_gradient(
             network,
             point,
             state.y,

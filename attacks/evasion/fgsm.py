@@ -13,16 +13,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from attacks.adaptive import Detector
-from attacks.ascent import Ascent, Loss, ascend, cross_entropy
-from attacks.ball import Ball
-from attacks.evasion.per_image import WhiteBox
-from attacks.evasion.scene import Scene
+from medward.attacks.evasion.per_image import WhiteBox
+from medward.attacks.evasion.setup import EvasionSetup
+from medward.attacks.whitebox.ascent import Ascent, LossFunction, cross_entropy, projected_ascent
+from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.network import Detector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FGSM(WhiteBox):
-    """The attack."""
+    """Fast gradient sign method: one signed step of the full radius."""
 
     @property
     def name(self) -> str:
@@ -34,7 +34,7 @@ class FGSM(WhiteBox):
         """One step."""
         return 1
 
-    def search(self, scene: Scene, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
+    def search(self, scene: EvasionSetup, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
         """One step from every row."""
         return fgsm(scene.network, x, y, ball, generator=generator, detector=scene.detector, stop=not scene.transfer)
 
@@ -46,13 +46,13 @@ def fgsm(
     ball: Ball,
     *,
     generator: torch.Generator,
-    loss: Loss = cross_entropy,
+    loss: LossFunction = cross_entropy,
     detector: Detector | None = None,
     stop: bool = True,
 ) -> Ascent:
     """One step up `loss` from rows `x (n, *shape)` decided as `y (n,)`, clipped to `ball`."""
     if ball.empty:
         return Ascent.nothing(x)
-    return ascend(
+    return projected_ascent(
         network, x, y, ball, loss=loss, steps=1, generator=generator, random_start=False, detector=detector, stop=stop
     )

@@ -19,19 +19,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from attacks.adaptive import Detector
-from attacks.ascent import both, gradient
-from attacks.ball import TINY, Ball
-from attacks.evasion.scene import Scene
-from attacks.evasion.uap import UniversalPerturbation, following
-from attacks.evasion.universal import Goal, Universal, WhiteBoxUniversal, shares
-from guard.errors import MedwardError
-from guard.policy import Policy
+from medward.attacks.evasion.setup import EvasionSetup
+from medward.attacks.evasion.uap import UniversalPerturbation, attack_knowing_screens
+from medward.attacks.evasion.universal import Goal, Universal, WhiteBoxUniversal, shares_won
+from medward.attacks.whitebox.ascent import input_gradient, scores_and_features
+from medward.attacks.whitebox.ball import SMALLEST_RADIUS, Ball
+from medward.attacks.whitebox.network import Detector
+from medward.guard.errors import MedwardError
+from medward.guard.policy import Policy
 
 Prior = Literal["none", "range"]
 RATE, BETAS = 0.1, (0.9, 0.999)  # Adam, in radii
 SPREAD = 1 / 6  # of the range: one standard deviation of the prior's noise
-IMAGES = 8  # noise images a step sees
+RANGE_IMAGES = 8  # noise images a step sees
 FULL, STILL = 0.5, 1e-3  # halve when more than this share is at the edge and it changed by less than that
 LAYERS = (torch.conv2d, F.conv2d, F.linear)
 
@@ -55,17 +55,23 @@ class DataFree(WhiteBoxUniversal):
 
     def adaptive(self, policy: Policy) -> UniversalPerturbation:
         """An attacker who knows the screens has images to try: the ascent that follows them, at the same radius."""
-        return following(self, policy)
+        return attack_knowing_screens(self, policy)
 
     def craft(
-        self, scene: Scene, x: Tensor, y: Tensor, goal: Goal, detector: Detector | None, generator: torch.Generator
+        self,
+        scene: EvasionSetup,
+        x: Tensor,
+        y: Tensor,
+        goal: Goal,
+        detector: Detector | None,
+        generator: torch.Generator,
     ) -> Universal:
         """The ascent; the rows `x` only tell how well it did."""
         if goal is not None:
             raise MedwardError("target_class: without data there is no class to aim at; leave it unset")
         shape, ball = tuple(x.shape[1:]), scene.ball
         found = gd_uap(scene.network, shape, ball, steps=self.steps, prior=self.prior, generator=generator)
-        return replace(found, success=shares(scene.network, x, y, ball, found.delta, None, detector)[0])
+        return replace(found, success=shares_won(scene.network, x, y, ball, found.delta, None, detector)[0])
 
 
 def gd_uap(
@@ -85,15 +91,15 @@ def gd_uap(
     for step in range(0 if ball.empty else steps):
         image = torch.full((1, *shape), middle, device=device)
         if prior == "range":
-            image = middle + SPREAD * span * torch.randn((IMAGES, *shape), generator=generator).to(device)
+            image = middle + SPREAD * span * torch.randn((RANGE_IMAGES, *shape), generator=generator).to(device)
         shared = delta.clone().requires_grad_(True)
-        slope = gradient(_firing(network, ball.clip(image + shared)), shared)
+        slope = input_gradient(_firing(network, ball.clip(image + shared)), shared)
         spent += len(image)
         # Adam, written out: torch's own is bound to the number of its parameter's steps, which halving leaves alone.
         momentum = BETAS[0] * momentum + (1 - BETAS[0]) * slope
         energy = BETAS[1] * energy + (1 - BETAS[1]) * slope.square()
         unbiased = momentum / (1 - BETAS[0] ** (step + 1))
-        scale = (energy / (1 - BETAS[1] ** (step + 1))).sqrt() + TINY
+        scale = (energy / (1 - BETAS[1] ** (step + 1))).sqrt() + SMALLEST_RADIUS
         delta = ball.shrink(delta + RATE * ball.radius * unbiased / scale)
         edge = float((delta.abs() >= ball.radius * (1 - 1e-6)).float().mean())
         if edge > FULL and abs(edge - before) < STILL and step < steps - 1:
@@ -105,11 +111,11 @@ def gd_uap(
 def _firing(network: nn.Module, x: Tensor) -> Tensor:
     """The sum over layers of the log of how strongly they fire, eq. 5."""
     with _Layers() as layers:
-        both(network, x)
+        scores_and_features(network, x)
     seen = layers.outputs[:-1] or layers.outputs  # the last layer holds the scores
     if not seen:
         raise MedwardError("gd-uap: no convolution or linear layer of this network can be seen")
-    return torch.stack([F.relu(each).square().sum().clamp_min(TINY).log() / 2 for each in seen]).sum()
+    return torch.stack([F.relu(each).square().sum().clamp_min(SMALLEST_RADIUS).log() / 2 for each in seen]).sum()
 
 
 class _Layers(TorchFunctionMode):

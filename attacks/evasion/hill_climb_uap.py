@@ -19,17 +19,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attacks.ascent import margin
-from attacks.ball import Ball
-from attacks.base import Access, AttackData, AttackResult, Attempt, ThreatModel
-from attacks.checks import abstains, not_alive, weaker_than_noise
-from attacks.evasion.per_image import Ask
-from attacks.evasion.scene import NO_ROWS, Bools, answers, curve, fooled, within
-from attacks.evasion.uap import CLAMP, flip
-from attacks.evasion.universal import Goal, Tried, Universal, UniversalAttack, applied, others, strongest, wins
-from attacks.target import Target
-from guard.errors import MedwardError
-from guard.policy import Policy
+from medward.attacks.base import Access, AttackData, AttackResult, Attempt, ThreatModel
+from medward.attacks.checks import always_abstains, not_alive, weaker_than_noise
+from medward.attacks.evasion.per_image import ScoreQuery
+from medward.attacks.evasion.setup import NO_ROWS, Bools, balls_within, black_box_answers, fooled_rows, success_curve
+from medward.attacks.evasion.uap import MARGIN_CLAMP, flip_loss
+from medward.attacks.evasion.universal import (
+    Goal,
+    Tried,
+    Universal,
+    UniversalAttack,
+    apply_perturbation,
+    rows_to_win,
+    rows_won,
+    strongest_radius,
+)
+from medward.attacks.target import Target
+from medward.attacks.whitebox.ascent import margin_loss
+from medward.attacks.whitebox.ball import Ball
+from medward.guard.errors import MedwardError
+from medward.guard.policy import Policy
 
 Basis = Literal["waves", "pixels"]
 LOWEST = 0.5  # the share of frequencies, along each side, that the waves are taken from
@@ -77,25 +86,25 @@ class HillClimb(UniversalAttack):
             torch.device(self.device)
         )
         generator = torch.Generator().manual_seed(seed)
-        ask = answers(target)
+        ask = black_box_answers(target)
         test = torch.as_tensor(np.asarray(data.test.inputs, np.float32), device=self.device)
         clean = ask(test)[1] if len(test) else torch.zeros(0, dtype=torch.int64, device=self.device)
         withheld = float((clean < 0).float().mean()) if len(test) else 0.0
         truth = None if data.test.labels is None else torch.as_tensor(data.test.labels, device=self.device)
         own_answers = _known(clean, data.reference, data.test.labels)
-        x, y = others(test, own_answers, goal, truth)
+        x, y = rows_to_win(test, own_answers, goal, truth)
         if not len(x):
             return AttackResult(outcome=np.zeros(0, np.bool_), queries=target.queries, flags=(NO_ROWS,))
         rows = torch.randperm(len(held.craft), generator=generator)[: self.batch].numpy()
         some = torch.as_tensor(np.asarray(held.craft.inputs[rows], np.float32), device=self.device)
         labels = None if held.craft.labels is None else held.craft.labels[rows]
-        craft, own = others(some, _known(ask(some)[1], None, labels), goal)
+        craft, own = rows_to_win(some, _known(ask(some)[1], None, labels), goal)
 
         def asked(ball: Ball, delta: Tensor) -> Bools:
-            return fooled(target, applied(ball, x, delta), y, goal)
+            return fooled_rows(target, apply_perturbation(ball, x, delta), y, goal)
 
         tries = []
-        for factor, smaller in within(ball):
+        for factor, smaller in balls_within(ball):
             climbed = hill_climb(
                 ask, craft, own, smaller, goal=goal, queries=self.queries, basis=self.basis, generator=generator
             )
@@ -107,21 +116,21 @@ class HillClimb(UniversalAttack):
                 decided=y.cpu().numpy(),
             )
             tries.append(Tried({goal: climbed}, goal, goal, noise, attempt))
-        full, best = tries[-1], strongest(tries)
+        full, best = tries[-1], strongest_radius(tries)
         flags = (
             not_alive(self.queries, full.crafted.delta),
             weaker_than_noise(float(full.attempt.fooled.mean()), float(full.attempt.noisy.mean()), len(x)),
-            abstains(withheld),
+            always_abstains(withheld),
         )
-        start, radii = float(fooled(target, x, y, goal).mean()), [each.attempt.radius for each in tries]
+        start, radii = float(fooled_rows(target, x, y, goal).mean()), [each.attempt.radius for each in tries]
         return AttackResult(
             outcome=best.attempt.fooled,
             baseline=best.attempt.noisy,
             attempts=tuple(each.attempt for each in tries),
             flags=tuple(flag for flag in flags if flag),
             curves={
-                self.name: curve(radii, [each.attempt.fooled for each in tries], start),
-                "random noise": curve(radii, [each.attempt.noisy for each in tries], start),
+                self.name: success_curve(radii, [each.attempt.fooled for each in tries], start),
+                "random noise": success_curve(radii, [each.attempt.noisy for each in tries], start),
             },
             images={"perturbation": best.crafted.delta[0].cpu().numpy()},
             queries=target.queries,
@@ -129,7 +138,15 @@ class HillClimb(UniversalAttack):
 
 
 def hill_climb(
-    ask: Ask, x: Tensor, y: Tensor, ball: Ball, *, goal: Goal, queries: int, basis: Basis, generator: torch.Generator
+    ask: ScoreQuery,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    *,
+    goal: Goal,
+    queries: int,
+    basis: Basis,
+    generator: torch.Generator,
 ) -> Universal:
     """Climb on rows `x (n, *shape)` answered with `y (n,)`, asking about at most `queries` rows through `ask`."""
     nothing = Universal.nothing(x)
@@ -156,14 +173,14 @@ def hill_climb(
     return Universal(delta, won, history, 0)
 
 
-def _merit(ask: Ask, x: Tensor, y: Tensor, ball: Ball, delta: Tensor, goal: Goal) -> tuple[float, float]:
+def _merit(ask: ScoreQuery, x: Tensor, y: Tensor, ball: Ball, delta: Tensor, goal: Goal) -> tuple[float, float]:
     """The mean of what the climb raises, and the share of rows that win."""
-    scores, labels = ask(applied(ball, x, delta))
+    scores, labels = ask(apply_perturbation(ball, x, delta))
     shown = torch.isfinite(scores).all(dim=1) & (labels >= 0)
     scores = torch.where(shown[:, None], scores, 0.0)
-    gain = flip(scores, y) if goal is None else -margin(scores, torch.full_like(y, goal)).clamp_min(-1.0)
-    gain = torch.where(shown, gain.clamp_min(-CLAMP), -CLAMP)
-    return float(gain.mean()), float((wins(scores, y, goal) & shown).float().mean())
+    gain = flip_loss(scores, y) if goal is None else -margin_loss(scores, torch.full_like(y, goal)).clamp_min(-1.0)
+    gain = torch.where(shown, gain.clamp_min(-MARGIN_CLAMP), -MARGIN_CLAMP)
+    return float(gain.mean()), float((rows_won(scores, y, goal) & shown).float().mean())
 
 
 def _directions(shape: tuple[int, ...], basis: Basis, generator: torch.Generator) -> Iterator[Tensor]:

@@ -17,20 +17,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attacks.ascent import Ascent
-from attacks.ball import Ball
-from attacks.base import Access
-from attacks.evasion.per_image import Ask, BlackBox
+from medward.attacks.base import Access
+from medward.attacks.evasion.per_image import BlackBox, ScoreQuery
+from medward.attacks.whitebox.ascent import Ascent
+from medward.attacks.whitebox.ball import Ball
 
-PROBES = 30  # questions of the first slope; the t-th takes sqrt(t) times as many
+_PROBES = 30  # questions of the first slope; the t-th takes sqrt(t) times as many
 STARTS = 12  # tries, each with noise twice as strong, to find another class at all
-BISECTIONS = 10  # they place a point to a thousandth of the way
+_BISECTIONS = 10  # they place a point to a thousandth of the way
 JUMPS = 8  # a jump is halved so often before the row stays where it was
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HopSkipJump(BlackBox):
-    """The attack."""
+    """HopSkipJump attack: walks along the decision boundary by labels alone."""
 
     @property
     def name(self) -> str:
@@ -42,7 +42,7 @@ class HopSkipJump(BlackBox):
         """It is shown labels."""
         return Access.LABELS
 
-    def search(self, ask: Ask, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
+    def search(self, ask: ScoreQuery, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
         """The walk from every row."""
         return hopskipjump(lambda points: ask(points)[1], x, y, ball, queries=self.queries, generator=generator)
 
@@ -99,7 +99,7 @@ def hopskipjump(
     turn = 1
     while len(rows):
         here = z[rows]
-        direction = _slope(asker, rows, here, math.ceil(PROBES * math.sqrt(turn)), turn, generator)
+        direction = _slope(asker, rows, here, math.ceil(_PROBES * math.sqrt(turn)), turn, generator)
         z[rows] = _jump(asker, rows, here, direction, turn)
         z[rows] = _bisected(asker, rows, z[rows])
         rows = _settle(asker, found, rows, z)
@@ -143,7 +143,7 @@ def _bisected(asker: _Asker, rows: Tensor, z: Tensor) -> Tensor:
     high = _lengths(z, norm)
     low = torch.zeros_like(high)
     best, full = z.clone(), high.clone()
-    for _ in range(BISECTIONS):
+    for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         tried = (
             z * (middle / full.clamp_min(1e-12)) if norm == "2" else torch.maximum(torch.minimum(z, middle), -middle)

@@ -20,18 +20,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attacks.adaptive import Detector
-from attacks.ascent import both, cross_entropy, gradient
-from attacks.ball import Ball, Norm
-from attacks.evasion.scene import Scene
-from attacks.evasion.uap import UniversalPerturbation, following
-from attacks.evasion.universal import Goal, Universal, WhiteBoxUniversal, applied, shares, wins
-from guard.errors import MedwardError
-from guard.policy import Policy
-from guard.types import Array
+from medward.attacks.evasion.setup import EvasionSetup
+from medward.attacks.evasion.uap import UniversalPerturbation, attack_knowing_screens
+from medward.attacks.evasion.universal import (
+    Goal,
+    Universal,
+    WhiteBoxUniversal,
+    apply_perturbation,
+    rows_won,
+    shares_won,
+)
+from medward.attacks.whitebox.ascent import cross_entropy, input_gradient, scores_and_features
+from medward.attacks.whitebox.ball import Ball, Norm
+from medward.attacks.whitebox.network import Detector
+from medward.guard.errors import MedwardError
+from medward.guard.policy import Policy
+from medward.guard.types import Array
 
 PASSES = 15
-ENOUGH = 1 - 1e-6  # success at which the published loop stops
+_ENOUGH = 1 - 1e-6  # success at which the published loop stops
 INNER = 0.0024 / 2  # its step, of the range of images
 STEP, STEPS = 0.03, 3  # the mended form: radii per step, and steps per image at most
 
@@ -55,22 +62,28 @@ class IterativeFGSM(WhiteBoxUniversal):
 
     def adaptive(self, policy: Policy) -> UniversalPerturbation:
         """The ascent that can follow the screens' gradient, at the same radius; this loop cannot."""
-        return following(self, policy)
+        return attack_knowing_screens(self, policy)
 
     def craft(
-        self, scene: Scene, x: Tensor, y: Tensor, goal: Goal, detector: Detector | None, generator: torch.Generator
+        self,
+        scene: EvasionSetup,
+        x: Tensor,
+        y: Tensor,
+        goal: Goal,
+        detector: Detector | None,
+        generator: torch.Generator,
     ) -> Universal:
         """The loop over the craft rows; as published, over those in the target class too. No screen is known to it."""
         if detector is not None:
             raise MedwardError("rate: this loop cannot follow a screen; use adaptive(policy), which can")
         ball = scene.ball
         if not self.faithful:
-            return mended(scene.network, x, y, ball, goal=goal, passes=self.passes, generator=generator)
+            return mended_ifgsm(scene.network, x, y, ball, goal=goal, passes=self.passes, generator=generator)
         if ball.low is None or ball.high is None:
             raise MedwardError("faithful: the published step is a share of the range of images, and this has no bounds")
         step = INNER * (ball.high - ball.low)
         x, y = scene.craft, scene.craft_labels
-        return published(scene.network, x, y, ball, goal=goal, step=step, passes=self.passes, generator=generator)
+        return published_ifgsm(scene.network, x, y, ball, goal=goal, step=step, passes=self.passes, generator=generator)
 
 
 def zeta_radius(
@@ -86,7 +99,7 @@ def zeta_radius(
     return float(zeta * norms.mean())
 
 
-def published(
+def published_ifgsm(
     network: nn.Module,
     x: Tensor,
     y: Tensor,
@@ -103,7 +116,7 @@ def published(
     """
     free = replace(ball, low=None, high=None)
     delta, history, spent = Universal.nothing(x).delta, [0.0], 0
-    while len(history) <= passes and len(x) and history[-1] < ENOUGH:
+    while len(history) <= passes and len(x) and history[-1] < _ENOUGH:
         for row in torch.randperm(len(x), generator=generator).tolist():
             own, point = y[row : row + 1], x[row : row + 1] + delta
             slope, there = _slope(network, point, own, goal)
@@ -113,11 +126,11 @@ def published(
             moved = point + step * slope.sign()
             if _won(network, moved, own, goal):
                 delta = free.shrink(moved - x[row : row + 1])
-        history.append(shares(network, x, y, free, delta, goal, None)[0])
+        history.append(shares_won(network, x, y, free, delta, goal, None)[0])
     return Universal(delta, history[-1], history[1:], spent)
 
 
-def mended(
+def mended_ifgsm(
     network: nn.Module, x: Tensor, y: Tensor, ball: Ball, *, goal: Goal, passes: int, generator: torch.Generator
 ) -> Universal:
     """The mended loop on rows `x (n, *shape)` decided as `y (n,)`, none of them in class `goal`."""
@@ -127,12 +140,12 @@ def mended(
         for row in torch.randperm(len(x), generator=generator).tolist():
             own, image = y[row : row + 1], x[row : row + 1]
             for _ in range(STEPS):
-                slope, there = _slope(network, applied(ball, image, delta), own, goal)
+                slope, there = _slope(network, apply_perturbation(ball, image, delta), own, goal)
                 if there:
                     break
                 spent += 1
                 delta = ball.shrink(delta + STEP * ball.step(slope))
-        history.append(shares(network, x, y, ball, delta, goal, None)[0])
+        history.append(shares_won(network, x, y, ball, delta, goal, None)[0])
         if history[-1] > best.success:
             best = Universal(delta, history[-1], [], 0)
         if history[-1] == 1.0:
@@ -143,13 +156,13 @@ def mended(
 def _slope(network: nn.Module, point: Tensor, own: Tensor, goal: Goal) -> tuple[Tensor, bool]:
     """Where one row's loss rises (the target's falls), and whether the row has won already."""
     point = point.detach().requires_grad_(True)
-    scores, _ = both(network, point)
-    if bool(wins(scores, own, goal)):
+    scores, _ = scores_and_features(network, point)
+    if bool(rows_won(scores, own, goal)):
         return torch.zeros_like(point), True
     loss = cross_entropy(scores, own) if goal is None else -cross_entropy(scores, torch.full_like(own, goal))
-    return gradient(loss, point), False
+    return input_gradient(loss, point), False
 
 
 @torch.no_grad()
 def _won(network: nn.Module, point: Tensor, own: Tensor, goal: Goal) -> bool:
-    return bool(wins(both(network, point)[0], own, goal))
+    return bool(rows_won(scores_and_features(network, point)[0], own, goal))

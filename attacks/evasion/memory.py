@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-T = TypeVar("T")
-ROOM = 1 << 29  # bytes of tensors that are kept, of the latest searches
+_T = TypeVar("_T")
+MEMORY_ROOM = 1 << 29  # bytes of tensors that are kept, of the latest searches
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ _kept: OrderedDict[str, Kept] = OrderedDict()
 
 
 def remembered(
-    network: nn.Module, make: Callable[[], T], *parts: object, generator: torch.Generator | None = None
-) -> T:
+    network: nn.Module, make: Callable[[], _T], *parts: object, generator: torch.Generator | None = None
+) -> _T:
     """What `make` finds on `network`; from memory, as a copy, where it was asked for with equal `parts` before.
 
     `make` must rest on nothing else but random numbers of `generator` and of torch's own. Where it is not run again
@@ -51,13 +51,13 @@ def remembered(
         found = make()
         state = None if generator is None else generator.get_state()
         _kept[key] = Kept(weakref.ref(network), copy.deepcopy(found), state, torch.get_rng_state(), _size(found))
-        while sum(each.size for each in _kept.values()) > ROOM:
+        while sum(each.size for each in _kept.values()) > MEMORY_ROOM:
             _kept.popitem(last=False)
         return found
     if generator is not None and known.state is not None:
         generator.set_state(known.state)
     torch.set_rng_state(known.common)
-    again: T = copy.deepcopy(known.found)
+    again: _T = copy.deepcopy(known.found)
     return again
 
 

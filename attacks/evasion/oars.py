@@ -23,16 +23,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attacks.ascent import Ascent, margin
-from attacks.ball import Ball
-from attacks.base import Access
-from attacks.evasion.per_image import Ask, BlackBox
+from medward.attacks.base import Access
+from medward.attacks.evasion.per_image import BlackBox, ScoreQuery
+from medward.attacks.whitebox.ascent import Ascent, margin_loss
+from medward.attacks.whitebox.ball import Ball
 
 CELLS = 14  # blocks of noise along an image's side
 EVERY = 25  # answers between two candidates
 STRONGEST = 32.0  # noise, in radii
-PROBES = 4  # questions at each strength that is tried
-BISECTIONS = 5  # of the strength, on a logarithmic scale
+_PROBES = 4  # questions at each strength that is tried
+_BISECTIONS = 5  # of the strength, on a logarithmic scale
 PATIENCE = 5  # refusals in a row before the strength is looked for anew
 TRIES = 20  # draws of noise at most until one is foreseen to pass
 
@@ -42,7 +42,7 @@ Foresee = Callable[[Tensor], bool]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OARS(BlackBox):
-    """The attack."""
+    """OARS attack: asks only about what a near-duplicate index does not know again."""
 
     @property
     def name(self) -> str:
@@ -54,13 +54,13 @@ class OARS(BlackBox):
         """It is shown scores."""
         return Access.SCORES
 
-    def search(self, ask: Ask, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
+    def search(self, ask: ScoreQuery, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
         """The search on every row, one after the other."""
         return oars(ask, x, y, ball, queries=self.queries, generator=generator)
 
 
 def oars(
-    ask: Ask,
+    ask: ScoreQuery,
     x: Tensor,
     y: Tensor,
     ball: Ball,
@@ -91,7 +91,7 @@ class _Search:
 
     def __init__(
         self,
-        ask: Ask,
+        ask: ScoreQuery,
         x: Tensor,
         y: Tensor,
         ball: Ball,
@@ -126,10 +126,10 @@ class _Search:
     def _bisected(self) -> float:
         """The least strength, from the present one, at which at least half of the noise passes."""
         low, high = self._strength, STRONGEST
-        for _ in range(BISECTIONS):
+        for _ in range(_BISECTIONS):
             middle = float((low * high) ** 0.5)
-            passed = sum(self._probe(middle) for _ in range(PROBES))
-            low, high = (low, middle) if passed >= PROBES / 2 else (middle, high)
+            passed = sum(self._probe(middle) for _ in range(_PROBES))
+            low, high = (low, middle) if passed >= _PROBES / 2 else (middle, high)
         return high
 
     def _probe(self, strength: float) -> bool:
@@ -163,7 +163,7 @@ class _Search:
             return -torch.inf, -1
         self.asked += 1
         scores, labels = self._ask(point)
-        value, label = float(margin(scores, self._y)[0]), int(labels[0])
+        value, label = float(margin_loss(scores, self._y)[0]), int(labels[0])
         if label >= 0 and value != value:  # hidden
             value = 1.0 if label != int(self._y[0]) else -1.0
         return value, label

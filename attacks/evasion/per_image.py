@@ -23,21 +23,30 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attacks.adaptive import Detector, passes
-from attacks.ascent import BATCH, Ascent, both, decide
-from attacks.ball import Ball, FeatureRules, Norm
-from attacks.base import Access, AttackData, AttackResult, Attempt, Family, ThreatModel
-from attacks.checks import found_nothing, run_flags
-from attacks.evasion.memory import remembered
-from attacks.evasion.scene import FACTORS, NO_ROWS, Bools, Scene, answers, fooled, knowledge, within
-from attacks.evasion.universal import shares
-from attacks.target import Target
-from guard.errors import MedwardError
-from guard.policy import Policy
+from medward.attacks.base import Access, AttackData, AttackResult, Attempt, Family, ThreatModel
+from medward.attacks.checks import found_nothing, run_flags
+from medward.attacks.evasion.memory import remembered
+from medward.attacks.evasion.setup import (
+    FACTORS,
+    NO_ROWS,
+    Bools,
+    EvasionSetup,
+    balls_within,
+    black_box_answers,
+    fooled_rows,
+    knowledge_words,
+)
+from medward.attacks.evasion.universal import shares_won
+from medward.attacks.target import Target
+from medward.attacks.whitebox.ascent import ROWS_PER_PASS, Ascent, network_decisions, scores_and_features
+from medward.attacks.whitebox.ball import Ball, FeatureRules, Norm
+from medward.attacks.whitebox.network import Detector, passes_per_call
+from medward.guard.errors import MedwardError
+from medward.guard.policy import Policy
 
-Ask = Callable[[Tensor], tuple[Tensor, Tensor]]
+ScoreQuery = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Rows ``(n, *shape)`` to scores ``(n, K)``, NaN where withheld, and labels ``(n,)``, -1 where withheld."""
-REPEATS = 2  # rows asked besides the search, for each attacked row and radius: with noise, and what was found
+_REPEATS = 2  # rows asked besides the search, for each attacked row and radius: with noise, and what was found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +92,7 @@ class WhiteBox(PerImage):
     @property
     def threat(self) -> ThreatModel:
         """What the attacker may do."""
-        words = self._known(knowledge(self.access, self.rate))
+        words = self._known(knowledge_words(self.access, self.rate))
         return ThreatModel(access=self.access, epsilon=self.epsilon, accounts=None, knowledge=words)
 
     def adaptive(self, policy: Policy) -> Self:
@@ -96,7 +105,7 @@ class WhiteBox(PerImage):
         """How many steps a run takes; 0 means it never ran."""
 
     @abstractmethod
-    def search(self, scene: Scene, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
+    def search(self, scene: EvasionSetup, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
         """The attack on rows `x (n, *shape)` decided as `y (n,)`, on the scene's network."""
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
@@ -111,7 +120,7 @@ class WhiteBox(PerImage):
             return self._run(target, data, seed)
 
     def _run(self, target: Target, data: AttackData, seed: int) -> AttackResult:
-        scene = Scene.set(
+        scene = EvasionSetup.set(
             target,
             data,
             epsilon=self.epsilon,
@@ -127,7 +136,7 @@ class WhiteBox(PerImage):
         generator = torch.Generator().manual_seed(seed)
         start = float(scene.fooled(target, x, x, y).mean())
         attacked, random, searches, on_network = Envelope(x), Envelope(x), [], []
-        for factor, smaller in within(ball):
+        for factor, smaller in balls_within(ball):
             found = self._searched(scene, x, y, smaller, generator)
             noisy = _noisy(smaller, x, smaller.surface(tuple(x.shape), generator))
             for envelope, points in ((attacked, found.adversarial), (random, noisy)):
@@ -153,7 +162,7 @@ class WhiteBox(PerImage):
             def beyond_noise(larger: Ball) -> float:
                 noise = larger.surface((1, *x.shape[1:]), generator)
                 won = float(self.search(scene, x, y, larger, generator).won.float().mean())
-                return won - shares(scene.network, x, y, larger, noise, None, scene.detector)[0]
+                return won - shares_won(scene.network, x, y, larger, noise, None, scene.detector)[0]
 
             flags += found_nothing(float(plain.won.float().mean()), ball, beyond_noise)
         return AttackResult(
@@ -161,12 +170,12 @@ class WhiteBox(PerImage):
             baseline=random.fooled,
             attempts=(self._attempt(attacked, random, y),),
             queries=target.queries,
-            gradients=sum(each.gradients for each in searches) * passes(scene.network),
+            gradients=sum(each.gradients for each in searches) * passes_per_call(scene.network),
             flags=(*flags, *scene.flags(target, seed, adversarial=adversarial, steps=self.effort)),
             curves={self.name: attacked.curve(start), self._noise: random.curve(start)},
         )
 
-    def _searched(self, scene: Scene, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
+    def _searched(self, scene: EvasionSetup, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
         """`search`, once for the bare and the guarded model; an attacker who knows the screens searches anew."""
 
         def search() -> Ascent:
@@ -211,7 +220,7 @@ class BlackBox(PerImage):
         return ThreatModel(
             access=self.access,
             epsilon=self.epsilon,
-            queries=self.rows * (len(FACTORS) * (max(self.queries, 0) + REPEATS) + REPEATS),
+            queries=self.rows * (len(FACTORS) * (max(self.queries, 0) + _REPEATS) + _REPEATS),
             accounts=None,
             knowledge=self._known(f"black-box: {asked}, answered with {shown}"),
         )
@@ -221,7 +230,7 @@ class BlackBox(PerImage):
         return self
 
     @abstractmethod
-    def search(self, ask: Ask, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
+    def search(self, ask: ScoreQuery, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
         """The attack on rows `x (n, *shape)` answered with `y (n,)`, by what `ask` says."""
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
@@ -245,17 +254,17 @@ class BlackBox(PerImage):
             clean = np.where(clean < 0, own[: self.rows], clean)
         y = torch.as_tensor(clean, device=self.device)
         generator = torch.Generator().manual_seed(seed)
-        start = float(fooled(target, x, y).mean())
+        start = float(fooled_rows(target, x, y).mean())
         attacked, random, made = Envelope(x), Envelope(x), x.clone()
-        for factor, smaller in reversed(within(ball)):
+        for factor, smaller in reversed(balls_within(ball)):
             rows = attacked.standing
-            found = self.search(answers(target), x[rows], y[rows], smaller, generator)
+            found = self.search(black_box_answers(target), x[rows], y[rows], smaller, generator)
             if factor == 1.0:
                 made = found.adversarial
-            attacked.add(factor * self.epsilon, fooled(target, found.adversarial, y[rows]))
+            attacked.add(factor * self.epsilon, fooled_rows(target, found.adversarial, y[rows]))
             rows = random.standing
             noisy = _noisy(smaller, x[rows], smaller.surface(tuple(x[rows].shape), generator))
-            random.add(factor * self.epsilon, fooled(target, noisy, y[rows]))
+            random.add(factor * self.epsilon, fooled_rows(target, noisy, y[rows]))
         success, noise = float(attacked.fooled.mean()), float(random.fooled.mean())
         flags = run_flags(
             steps=self.queries,
@@ -338,12 +347,12 @@ class Tally:
         best.history.extend((already + share * len(rows)) / len(best.won) for share in found.history)
 
 
-def asking(network: nn.Module, detector: Detector | None = None) -> Ask:
+def score_query(network: nn.Module, detector: Detector | None = None) -> ScoreQuery:
     """A network's answers, for a black-box search on a network at hand; what `detector` stops is withheld."""
 
     @torch.no_grad()
     def ask(x: Tensor) -> tuple[Tensor, Tensor]:
-        parts = [both(network, x[i : i + BATCH]) for i in range(0, len(x), BATCH)]
+        parts = [scores_and_features(network, x[i : i + ROWS_PER_PASS]) for i in range(0, len(x), ROWS_PER_PASS)]
         scores = torch.cat([part for part, _ in parts])
         labels = scores.argmax(dim=1)
         if detector is None:
@@ -355,9 +364,9 @@ def asking(network: nn.Module, detector: Detector | None = None) -> Ask:
     return ask
 
 
-def _changed(scene: Scene, points: Tensor, y: Tensor) -> float:
+def _changed(scene: EvasionSetup, points: Tensor, y: Tensor) -> float:
     """The share of rows that the scene's network decides otherwise than `y (n,)`."""
-    return float((decide(scene.network, points) != y).float().mean())
+    return float((network_decisions(scene.network, points) != y).float().mean())
 
 
 def _noisy(ball: Ball, x: Tensor, noise: Tensor) -> Tensor:

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from attacks.adaptive import Detector
-from attacks.ascent import LOSSES, Ascent, ascend
-from attacks.ball import Ball
-from attacks.evasion.per_image import Tally, WhiteBox
-from attacks.evasion.scene import Scene
+from medward.attacks.evasion.per_image import Tally, WhiteBox
+from medward.attacks.evasion.setup import EvasionSetup
+from medward.attacks.whitebox.ascent import LOSSES, Ascent, projected_ascent
+from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.network import Detector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +38,9 @@ class PGD(WhiteBox):
         """Steps per restart."""
         return self.steps
 
-    def search(self, scene: Scene, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
+    def search(self, scene: EvasionSetup, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
         """The worst case per row."""
-        return strongest(
+        return worst_case_pgd(
             scene.network,
             x,
             y,
@@ -53,7 +53,7 @@ class PGD(WhiteBox):
         )
 
 
-def strongest(
+def worst_case_pgd(
     network: nn.Module,
     x: Tensor,
     y: Tensor,
@@ -74,7 +74,7 @@ def strongest(
         rows = tally.standing
         if not len(rows):
             break
-        found = ascend(
+        found = projected_ascent(
             network,
             x[rows],
             y[rows],

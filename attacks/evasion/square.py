@@ -16,18 +16,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attacks.ascent import Ascent, margin
-from attacks.ball import Ball
-from attacks.base import Access
-from attacks.evasion.per_image import Ask, BlackBox
+from medward.attacks.base import Access
+from medward.attacks.evasion.per_image import BlackBox, ScoreQuery
+from medward.attacks.whitebox.ascent import Ascent, margin_loss
+from medward.attacks.whitebox.ball import Ball
 
-FIRST = 0.8  # the share of the input that the first squares cover
+_FIRST = 0.8  # the share of the input that the first squares cover
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # questions, of 10,000, after which the share halves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Square(BlackBox):
-    """The attack."""
+    """Square attack: random search with squares of change, by scores alone."""
 
     @property
     def name(self) -> str:
@@ -39,13 +39,13 @@ class Square(BlackBox):
         """It is shown scores."""
         return Access.SCORES
 
-    def search(self, ask: Ask, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
+    def search(self, ask: ScoreQuery, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
         """Random search on every row."""
         return square(ask, x, y, ball, queries=self.queries, generator=generator)
 
 
 def square(
-    ask: Ask,
+    ask: ScoreQuery,
     x: Tensor,
     y: Tensor,
     ball: Ball,
@@ -69,12 +69,12 @@ def square(
         if query == 0:
             proposed = _first(ball, tuple(mine.shape), generator)
         else:
-            share = FIRST / 2 ** sum(query * (10000 / queries if rescale else 1) > after for after in HALVINGS)
+            share = _FIRST / 2 ** sum(query * (10000 / queries if rescale else 1) > after for after in HALVINGS)
             proposed = _next(ball, change[rows], share, generator)
         point = ball.usable(ball.project(mine + proposed, mine), mine)
         scores, labels = ask(point)
         found.queries += len(rows)
-        value = margin(scores, y[rows])
+        value = margin_loss(scores, y[rows])
         value = torch.where((labels >= 0) & torch.isfinite(value), value, -torch.inf)
         win = (labels >= 0) & (labels != y[rows])
         better = (value >= found.value[rows]) | win

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from attacks.adaptive import Detector
-from attacks.ascent import Ascent, look, margin
-from attacks.ball import Ball
-from attacks.evasion.apgd import TARGETS, hardest
-from attacks.evasion.per_image import Tally, WhiteBox, asking
-from attacks.evasion.scene import Scene
-from attacks.evasion.square import square
+from medward.attacks.evasion.apgd import TARGETS, worst_case_apgd
+from medward.attacks.evasion.per_image import Tally, WhiteBox, score_query
+from medward.attacks.evasion.setup import EvasionSetup
+from medward.attacks.evasion.square import square
+from medward.attacks.whitebox.ascent import Ascent, loss_and_gradient, margin_loss
+from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.network import Detector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +42,9 @@ class Standard(WhiteBox):
         """Steps per run of Auto-PGD."""
         return self.steps
 
-    def search(self, scene: Scene, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
+    def search(self, scene: EvasionSetup, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
         """The worst case per row."""
-        return standard(
+        return worst_case_standard(
             scene.network,
             x,
             y,
@@ -59,7 +59,7 @@ class Standard(WhiteBox):
         )
 
 
-def standard(
+def worst_case_standard(
     network: nn.Module,
     x: Tensor,
     y: Tensor,
@@ -80,10 +80,10 @@ def standard(
     tally = Tally(x, stop=stop)
     if ball.empty or not len(x):
         return tally.best
-    seen = look(network, x, y, loss=margin, detector=detector, climb=False)
+    seen = loss_and_gradient(network, x, y, loss=margin_loss, detector=detector, climb=False)
     tally.add(tally.standing, Ascent(x, seen.win, seen.value))
     if steps > 0 and len(rows := tally.standing):
-        climbed = hardest(
+        climbed = worst_case_apgd(
             network,
             x[rows],
             y[rows],
@@ -97,6 +97,6 @@ def standard(
         )
         tally.add(rows, climbed)
     if queries > 0 and len(rows := tally.standing):
-        ask = asking(network, detector)
+        ask = score_query(network, detector)
         tally.add(rows, square(ask, x[rows], y[rows], ball, queries=queries, rescale=False, generator=generator))
     return tally.best

@@ -3,7 +3,7 @@
 Minibatch ascent along the steepest direction of the norm, with momentum, so that a step follows the rows of earlier
 batches too, and a step that shrinks to a small one. Restarts take turns with two losses, because what wins depends on
 the radius: a clamped cross-entropy follows the rows that are about to fall, gathers them in one class and so needs the
-smaller radius; the `flip` loss follows the rows that still stand, and only it turns both classes of two into each
+smaller radius; the `flip_loss` loss follows the rows that still stand, and only it turns both classes of two into each
 other. A batch's own decisions estimate the success of an epoch, so that all rows are asked only about the few
 perturbations worth keeping.
 
@@ -21,23 +21,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks.adaptive import Detector
-from attacks.ascent import both, cross_entropy, gradient, margin
-from attacks.ball import TINY, Ball
-from attacks.evasion.scene import Scene
-from attacks.evasion.universal import Goal, Universal, WhiteBoxUniversal, applied, shares, wins
-from guard.policy import Policy
+from medward.attacks.evasion.setup import EvasionSetup
+from medward.attacks.evasion.universal import (
+    Goal,
+    Universal,
+    WhiteBoxUniversal,
+    apply_perturbation,
+    rows_won,
+    shares_won,
+)
+from medward.attacks.whitebox.ascent import cross_entropy, input_gradient, margin_loss, scores_and_features
+from medward.attacks.whitebox.ball import SMALLEST_RADIUS, Ball
+from medward.attacks.whitebox.network import Detector
+from medward.guard.policy import Policy
 
-CLAMP = 9.0  # beta of eq. 4: a row this far beyond the boundary pulls no more
+MARGIN_CLAMP = 9.0  # beta of eq. 4: a row this far beyond the boundary pulls no more
 FIRST, LAST, SHRINKS = 0.8, 0.03, 0.7  # the step in radii, at first and in the end, and the share of epochs between
-MOMENTUM = 0.9  # what stays of the direction of earlier batches
-CLEARLY = 0.02  # what an earlier epoch must have on the last to be looked at again
+UAP_MOMENTUM = 0.9  # what stays of the direction of earlier batches
+_CLEARLY = 0.02  # what an earlier epoch must have on the last to be looked at again
 SCALES = (1.0, 0.7, 0.4)  # a detector-aware attacker also tries its perturbation turned down
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UniversalPerturbation(WhiteBoxUniversal):
-    """The attack."""
+    """Universal perturbation attack: one small change for all inputs, by gradient ascent."""
 
     epochs: int = 12
     restarts: int = 2
@@ -58,10 +65,16 @@ class UniversalPerturbation(WhiteBoxUniversal):
         return replace(self, rate=policy.screen.rate)
 
     def craft(
-        self, scene: Scene, x: Tensor, y: Tensor, goal: Goal, detector: Detector | None, generator: torch.Generator
+        self,
+        scene: EvasionSetup,
+        x: Tensor,
+        y: Tensor,
+        goal: Goal,
+        detector: Detector | None,
+        generator: torch.Generator,
     ) -> Universal:
         """The ascent from every start."""
-        return craft(
+        return craft_universal(
             scene.network,
             x,
             y,
@@ -75,7 +88,7 @@ class UniversalPerturbation(WhiteBoxUniversal):
         )
 
 
-def following(attack: WhiteBoxUniversal, policy: Policy) -> UniversalPerturbation:
+def attack_knowing_screens(attack: WhiteBoxUniversal, policy: Policy) -> UniversalPerturbation:
     """What an attacker whose technique cannot follow the screens' gradient does instead: the ascent, all else equal."""
     return UniversalPerturbation(
         epsilon=attack.epsilon,
@@ -89,7 +102,7 @@ def following(attack: WhiteBoxUniversal, policy: Policy) -> UniversalPerturbatio
     )
 
 
-def craft(
+def craft_universal(
     network: nn.Module,
     x: Tensor,
     y: Tensor,
@@ -106,7 +119,7 @@ def craft(
     best, spent = Universal.nothing(x), 0
     for restart in range(restarts if len(x) and epochs > 0 and not ball.empty else 0):
         start = torch.zeros_like(x[:1]) if restart < 2 else ball.surface(tuple(x[:1].shape), generator)
-        kept, seen = climb(
+        kept, seen = ascend_universal(
             network,
             x,
             y,
@@ -128,7 +141,7 @@ def craft(
     return replace(best, gradients=spent)
 
 
-def climb(
+def ascend_universal(
     network: nn.Module,
     x: Tensor,
     y: Tensor,
@@ -149,21 +162,21 @@ def climb(
     """
     kept, seen, weight = [], [], 1.0
     delta, course = start, torch.zeros_like(start)
-    momentum = MOMENTUM if detector is None else 0.0  # the weight of the penalty changes, so old slopes mislead
+    momentum = UAP_MOMENTUM if detector is None else 0.0  # the weight of the penalty changes, so old slopes mislead
     for epoch in range(epochs):
         size = FIRST * (LAST / FIRST) ** min(1.0, epoch / max(SHRINKS * (epochs - 1), 1))
         won = free = torch.zeros((), dtype=torch.int64, device=x.device)
         for rows in torch.split(torch.randperm(len(x), generator=generator).to(x.device), batch):
             shared = delta.clone().requires_grad_(True)
-            inputs = applied(ball, x[rows], shared)
-            scores, features = both(network, inputs)
+            inputs = apply_perturbation(ball, x[rows], shared)
+            scores, features = scores_and_features(network, inputs)
             objective, released = _objective(scores, y[rows], loss, goal), torch.ones_like(rows, dtype=torch.bool)
             if detector is not None:
                 strange = detector.strangeness(inputs, scores, features)
                 objective, released = objective - weight * detector.penalty(strange), detector.released(strange)
-            won, free = won + (wins(scores, y[rows], goal) & released).sum(), free + released.sum()
-            slope = gradient(objective, shared)
-            course = momentum * course + slope / slope.abs().mean().clamp_min(TINY)
+            won, free = won + (rows_won(scores, y[rows], goal) & released).sum(), free + released.sum()
+            slope = input_gradient(objective, shared)
+            course = momentum * course + slope / slope.abs().mean().clamp_min(SMALLEST_RADIUS)
             delta = ball.shrink(delta + size * ball.step(course))
         weight *= 1.5 if int(free) < 0.9 * len(x) else 0.9
         kept.append(delta)
@@ -188,12 +201,12 @@ def _best(
     `seen` is the success of each epoch as its batches met it, `kept` the perturbation at its end.
     """
     promising = {len(seen) - 1}
-    if max(seen) > seen[-1] + CLEARLY or detector is not None:
+    if max(seen) > seen[-1] + _CLEARLY or detector is not None:
         promising.add(max(range(len(seen)), key=lambda epoch: seen[epoch]))
     best, best_value = kept[-1], (-1.0, 0.0)
     for epoch in sorted(promising):
         for scale in SCALES if detector is not None else (1.0,):
-            value = shares(network, x, y, ball, kept[epoch] * scale, goal, detector)
+            value = shares_won(network, x, y, ball, kept[epoch] * scale, goal, detector)
             if value > best_value:
                 best, best_value = kept[epoch] * scale, value
     return Universal(best, best_value[0], seen, 0)
@@ -202,14 +215,14 @@ def _best(
 def _objective(scores: Tensor, y: Tensor, loss: int, goal: Goal) -> Tensor:
     """What one row adds to the ascent, ``(n,)``."""
     if goal is None:
-        return flip(scores, y) if loss else cross_entropy(scores, y).clamp(max=CLAMP)
+        return flip_loss(scores, y) if loss else cross_entropy(scores, y).clamp(max=MARGIN_CLAMP)
     aim = torch.full_like(y, goal)
-    return (-(margin if loss else cross_entropy)(scores, aim)).clamp(max=CLAMP)
+    return (-(margin_loss if loss else cross_entropy)(scores, aim)).clamp(max=MARGIN_CLAMP)
 
 
-def flip(scores: Tensor, labels: Tensor) -> Tensor:
+def flip_loss(scores: Tensor, labels: Tensor) -> Tensor:
     """-log(1 + exp(-margin)) per row ``(n,)``: log of the chance of the best other class against the label.
 
     Its slope is full on rows far from falling and none on rows far beyond; inflated logits do not end it.
     """
-    return -F.softplus(-margin(scores, labels))
+    return -F.softplus(-margin_loss(scores, labels))

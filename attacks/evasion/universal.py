@@ -21,17 +21,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attacks.adaptive import Detector, passes
-from attacks.ascent import BATCH, both, decide
-from attacks.ball import Ball, FeatureRules, Norm
-from attacks.base import PER_CLASS, Access, AttackData, AttackResult, Attempt, Family, ThreatModel
-from attacks.checks import TWIN, found_nothing, run_flags, weaker_than
-from attacks.evasion.memory import remembered
-from attacks.evasion.scene import NO_ROWS, Scene, curve, knowledge, within
-from attacks.intervals import rate
-from attacks.target import Target
-from guard.data import Split
-from guard.errors import MedwardError
+from medward.attacks.base import PER_CLASS, Access, AttackData, AttackResult, Attempt, Family, ThreatModel
+from medward.attacks.checks import TWIN_CHECK, found_nothing, run_flags, weaker_than
+from medward.attacks.evasion.memory import remembered
+from medward.attacks.evasion.setup import NO_ROWS, EvasionSetup, balls_within, knowledge_words, success_curve
+from medward.attacks.intervals import rate_interval
+from medward.attacks.target import Target
+from medward.attacks.whitebox.ascent import ROWS_PER_PASS, network_decisions, scores_and_features
+from medward.attacks.whitebox.ball import Ball, FeatureRules, Norm
+from medward.attacks.whitebox.network import Detector, passes_per_call
+from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
 
 Goal = int | None
 """The class to reach, None for any other than before."""
@@ -77,9 +77,9 @@ class Tried:
         return sum(each.gradients for each in self.found.values())
 
 
-def strongest(tries: Sequence[Tried]) -> Tried:
+def strongest_radius(tries: Sequence[Tried]) -> Tried:
     """The radius at which most rows were fooled, by the lower end of its interval; of equal ones the largest."""
-    return max(tries, key=lambda tried: (rate(tried.attempt.fooled).low, tried.attempt.radius))
+    return max(tries, key=lambda tried: (rate_interval(tried.attempt.fooled).low, tried.attempt.radius))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +144,7 @@ class UniversalAttack(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhiteBoxUniversal(UniversalAttack):
-    """An attack by gradients. `rate` makes it detector-aware, `access` below GRADIENTS a transfer attack.
+    """An attack by gradients. `rate_interval` makes it detector-aware, `access` below GRADIENTS a transfer attack.
 
     With `target_class` "worst" one perturbation is crafted for each class, and with "all" one more without a target,
     from the same random numbers, so that no verdict depends on the order of the classes. Craft rows decide which is
@@ -161,14 +161,20 @@ class WhiteBoxUniversal(UniversalAttack):
 
     @abstractmethod
     def craft(
-        self, scene: Scene, x: Tensor, y: Tensor, goal: Goal, detector: Detector | None, generator: torch.Generator
+        self,
+        scene: EvasionSetup,
+        x: Tensor,
+        y: Tensor,
+        goal: Goal,
+        detector: Detector | None,
+        generator: torch.Generator,
     ) -> Universal:
         """One perturbation for rows `x (n, *shape)` decided as `y (n,)`, on the scene's network, in its ball."""
 
     @property
     def threat(self) -> ThreatModel:
         """What the attacker may do."""
-        words = self.known(knowledge(self.access, self.rate))
+        words = self.known(knowledge_words(self.access, self.rate))
         return ThreatModel(access=self.access, epsilon=self.epsilon, accounts=None, knowledge=words)
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
@@ -182,7 +188,7 @@ class WhiteBoxUniversal(UniversalAttack):
         brings there. Raises `MedwardError` for a class that is not there, and where there is no pool to craft on.
         """
         goals = self.goals(len(target.spec.classes))
-        scene = Scene.set(
+        scene = EvasionSetup.set(
             target,
             self.held(data),
             epsilon=self.epsilon,
@@ -198,14 +204,14 @@ class WhiteBoxUniversal(UniversalAttack):
         generator = torch.Generator().manual_seed(seed)
         tries = [
             self._tried(target, replace(scene, ball=ball), goals, factor, generator, seed)
-            for factor, ball in within(scene.ball)
+            for factor, ball in balls_within(scene.ball)
         ]
-        full, best = tries[-1], strongest(tries)
+        full, best = tries[-1], strongest_radius(tries)
         x, y = _open(scene, full.judged)
         start = float(scene.fooled(target, x, x, y, full.judged).mean())
         radii = [each.attempt.radius for each in tries]
-        attacked = curve(radii, [each.attempt.fooled for each in tries], start)
-        random = curve(radii, [each.attempt.noisy for each in tries], start)
+        attacked = success_curve(radii, [each.attempt.fooled for each in tries], start)
+        random = success_curve(radii, [each.attempt.noisy for each in tries], start)
         curves = {self.name: attacked, "random signs" if self.norm == "inf" else "random noise": random}
         if len(full.found) > 1:
             curves |= self._reached(target, scene, full.found)
@@ -214,13 +220,16 @@ class WhiteBoxUniversal(UniversalAttack):
             baseline=best.attempt.noisy,
             attempts=tuple(each.attempt for each in tries),
             queries=target.queries,
-            gradients=sum(each.gradients for each in tries) * passes(scene.network),
+            gradients=sum(each.gradients for each in tries) * passes_per_call(scene.network),
             flags=(
                 *self._run_flags(target, scene, tries, attacked, seed),
                 *self._nothing_found(scene, tries, goals, generator, seed),
                 *self._borrowed(scene, full.goal, full.crafted.delta, full.judged, seed),
                 *scene.flags(
-                    target, seed, adversarial=applied(scene.ball, scene.test, full.crafted.delta), universal=True
+                    target,
+                    seed,
+                    adversarial=apply_perturbation(scene.ball, scene.test, full.crafted.delta),
+                    universal=True,
                 ),
             ),
             curves=curves,
@@ -230,7 +239,7 @@ class WhiteBoxUniversal(UniversalAttack):
     def _tried(
         self,
         target: Target,
-        scene: Scene,
+        scene: EvasionSetup,
         goals: tuple[Goal, ...],
         factor: float,
         generator: torch.Generator,
@@ -244,8 +253,8 @@ class WhiteBoxUniversal(UniversalAttack):
         noise = ball.surface((1, *target.spec.shape), generator)
         attempt = Attempt(
             radius=factor * self.epsilon,
-            fooled=scene.fooled(target, x, applied(ball, x, crafted.delta), y, judged),
-            noisy=scene.fooled(target, x, applied(ball, x, noise), y, judged),
+            fooled=scene.fooled(target, x, apply_perturbation(ball, x, crafted.delta), y, judged),
+            noisy=scene.fooled(target, x, apply_perturbation(ball, x, noise), y, judged),
             decided=y.cpu().numpy(),
         )
         return Tried(found, goal, judged, noise, attempt)
@@ -253,7 +262,7 @@ class WhiteBoxUniversal(UniversalAttack):
     def _run_flags(
         self,
         target: Target,
-        scene: Scene,
+        scene: EvasionSetup,
         tries: Sequence[Tried],
         attacked: tuple[list[float], list[float]],
         seed: int,
@@ -263,12 +272,12 @@ class WhiteBoxUniversal(UniversalAttack):
         x, y = _open(scene, full.judged)
 
         def won(delta: Tensor) -> float:
-            return shares(scene.network, x, y, scene.ball, delta, full.judged, None)[0]
+            return shares_won(scene.network, x, y, scene.ball, delta, full.judged, None)[0]
 
         craft = None
         if scene.detector is None and full.judged is None:  # what was crafted for a class is judged on any other answer
             rows = scene.craft, scene.craft_labels
-            craft = shares(scene.network, *rows, scene.ball, full.crafted.delta, None, None)[0]
+            craft = shares_won(scene.network, *rows, scene.ball, full.crafted.delta, None, None)[0]
         return run_flags(
             steps=self.effort,
             delta=full.crafted.delta,
@@ -282,7 +291,12 @@ class WhiteBoxUniversal(UniversalAttack):
         )
 
     def _nothing_found(
-        self, scene: Scene, tries: Sequence[Tried], goals: tuple[Goal, ...], generator: torch.Generator, seed: int
+        self,
+        scene: EvasionSetup,
+        tries: Sequence[Tried],
+        goals: tuple[Goal, ...],
+        generator: torch.Generator,
+        seed: int,
     ) -> tuple[str, ...]:
         """C11: a search that knows the screens and wins no craft row within any radius may just be broken."""
         if scene.detector is None or any(each.success for tried in tries for each in tried.found.values()):
@@ -292,16 +306,16 @@ class WhiteBoxUniversal(UniversalAttack):
             noise, there = larger.surface((1, *scene.test.shape[1:]), generator), replace(scene, ball=larger)
             return max(
                 self._craft(there, goal, scene.detector, seed).success
-                - shares(scene.network, *_open(scene, goal), larger, noise, goal, scene.detector)[0]
+                - shares_won(scene.network, *_open(scene, goal), larger, noise, goal, scene.detector)[0]
                 for goal in goals
             )
 
         plain = max(self._craft(scene, goal, None, seed).success for goal in goals)
         return found_nothing(plain, scene.ball, beyond_noise)
 
-    def _craft(self, scene: Scene, goal: Goal, detector: Detector | None, seed: int) -> Universal:
+    def _craft(self, scene: EvasionSetup, goal: Goal, detector: Detector | None, seed: int) -> Universal:
         """One perturbation; a random network draws from torch's generator, seeded here too."""
-        rows = others(scene.craft, scene.craft_labels, goal)
+        rows = rows_to_win(scene.craft, scene.craft_labels, goal)
 
         def crafted() -> Universal:
             return self.craft(scene, *rows, goal, detector, torch.Generator().manual_seed(seed))
@@ -312,7 +326,7 @@ class WhiteBoxUniversal(UniversalAttack):
                 return crafted()
             return remembered(scene.network, crafted, self, scene.ball, scene.craft, scene.craft_labels, goal, seed)
 
-    def _strongest(self, target: Target, scene: Scene, found: Mapping[Goal, Universal]) -> Goal:
+    def _strongest(self, target: Target, scene: EvasionSetup, found: Mapping[Goal, Universal]) -> Goal:
         """The goal whose perturbation wins most craft rows, as the target itself answers them.
 
         Shares are compared by the lower end of their intervals, so that a class with a handful of rows to win on is not
@@ -323,44 +337,44 @@ class WhiteBoxUniversal(UniversalAttack):
 
         def won(goal: Goal) -> tuple[float, float]:
             aim = goal if self.targeted else None
-            x, y = others(scene.craft[:CHOICE_ROWS], scene.craft_labels[:CHOICE_ROWS], aim)
+            x, y = rows_to_win(scene.craft[:CHOICE_ROWS], scene.craft_labels[:CHOICE_ROWS], aim)
             if not len(x):
                 return 0.0, 0.0
-            hit = scene.fooled(target, x, applied(scene.ball, x, found[goal].delta), y, aim)
-            return rate(hit).low, found[goal].success
+            hit = scene.fooled(target, x, apply_perturbation(scene.ball, x, found[goal].delta), y, aim)
+            return rate_interval(hit).low, found[goal].success
 
         return max(found, key=won)
 
-    def _borrowed(self, scene: Scene, goal: Goal, delta: Tensor, judged: Goal, seed: int) -> tuple[str, ...]:
+    def _borrowed(self, scene: EvasionSetup, goal: Goal, delta: Tensor, judged: Goal, seed: int) -> tuple[str, ...]:
         """C5: the same attack on the model before hardening finds what wins clearly more test rows than `delta`."""
         if scene.twin is None or scene.transfer or scene.detector is not None:
             return ()
-        before = replace(scene, network=scene.twin, craft_labels=decide(scene.twin, scene.craft))
+        before = replace(scene, network=scene.twin, craft_labels=network_decisions(scene.twin, scene.craft))
         theirs = self._craft(before, goal, None, seed).delta
         x, y = _open(scene, judged)
 
         def won(change: Tensor) -> Tensor:
-            answers = decide(scene.network, applied(scene.ball, x, change))
+            answers = network_decisions(scene.network, apply_perturbation(scene.ball, x, change))
             return answers != y if judged is None else answers == judged
 
-        flag = weaker_than(won(delta), won(theirs), TWIN)
+        flag = weaker_than(won(delta), won(theirs), TWIN_CHECK)
         return (flag,) if flag else ()
 
     def _reached(
-        self, target: Target, scene: Scene, found: Mapping[Goal, Universal]
+        self, target: Target, scene: EvasionSetup, found: Mapping[Goal, Universal]
     ) -> dict[str, tuple[list[float], list[float]]]:
         """Per class, the share of test rows neither decided nor labelled so that its own perturbation brings there."""
         reached = {}
         for goal, crafted in found.items():
             if goal is not None:
                 x, y = _open(scene, goal)
-                hit = scene.fooled(target, x, applied(scene.ball, x, crafted.delta), y, goal)
+                hit = scene.fooled(target, x, apply_perturbation(scene.ball, x, crafted.delta), y, goal)
                 name = f"{self.name}{PER_CLASS}{target.spec.classes[goal]}"
                 reached[name] = ([0.0, self.epsilon], [0.0, float(hit.mean())])
         return reached
 
 
-def others(x: Tensor, y: Tensor, goal: Goal, truth: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def rows_to_win(x: Tensor, y: Tensor, goal: Goal, truth: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The rows a targeted attack has something to win on: neither decided nor, where that is known, labelled `goal`."""
     if goal is None:
         return x, y
@@ -368,36 +382,36 @@ def others(x: Tensor, y: Tensor, goal: Goal, truth: Tensor | None = None) -> tup
     return x[rest], y[rest]
 
 
-def applied(ball: Ball, x: Tensor, delta: Tensor) -> Tensor:
+def apply_perturbation(ball: Ball, x: Tensor, delta: Tensor) -> Tensor:
     """Rows `x (n, *shape)` with `delta` as they can be handed in; the slope in `delta` is that of the clipping."""
     moved = ball.clip(x + delta)
     return moved if ball.whole is None else moved + (ball.usable(moved, x) - moved).detach()
 
 
 @torch.no_grad()
-def shares(
+def shares_won(
     network: nn.Module, x: Tensor, y: Tensor, ball: Ball, delta: Tensor, goal: Goal, detector: Detector | None
 ) -> tuple[float, float]:
     """The share of rows that win, and the share the detector would release."""
     won = free = 0
-    for first in range(0, len(x), BATCH):
-        some = slice(first, first + BATCH)
-        inputs = applied(ball, x[some], delta)
-        scores, features = both(network, inputs)
+    for first in range(0, len(x), ROWS_PER_PASS):
+        some = slice(first, first + ROWS_PER_PASS)
+        inputs = apply_perturbation(ball, x[some], delta)
+        scores, features = scores_and_features(network, inputs)
         released = torch.ones_like(y[some], dtype=torch.bool)
         if detector is not None:
             released = detector.released(detector.strangeness(inputs, scores, features))
-        won += int((wins(scores, y[some], goal) & released).sum())
+        won += int((rows_won(scores, y[some], goal) & released).sum())
         free += int(released.sum())
     return (won / len(x), free / len(x)) if len(x) else (0.0, 0.0)
 
 
-def wins(scores: Tensor, y: Tensor, goal: Goal) -> Tensor:
+def rows_won(scores: Tensor, y: Tensor, goal: Goal) -> Tensor:
     """Which rows ``(n,)`` of `scores (n, K)` are decided otherwise than `y (n,)`, or as `goal`."""
     labels = scores.detach().argmax(dim=1)
     return labels != y if goal is None else labels == goal
 
 
-def _open(scene: Scene, goal: Goal) -> tuple[Tensor, Tensor]:
+def _open(scene: EvasionSetup, goal: Goal) -> tuple[Tensor, Tensor]:
     """The test rows that are judged, and the decisions on them."""
-    return others(scene.test, scene.test_labels, goal, scene.truth)
+    return rows_to_win(scene.test, scene.test_labels, goal, scene.truth)

@@ -1,35 +1,35 @@
 """Stealing a model: a clone trained on what the target answers. `Theft` runs any `Strategy`."""
 
-from attacks.extraction.active import ActiveThief
-from attacks.extraction.adaptive_pool import AdaptivePool
-from attacks.extraction.alignment import Alignment
-from attacks.extraction.base import Asker, Loot, Strategy
-from attacks.extraction.copycat import CopyCat
-from attacks.extraction.dfme import DFME
-from attacks.extraction.disagreement import Disagreement
-from attacks.extraction.head import Head, HeadAlgebra, recover_head
-from attacks.extraction.jacobian import Jacobian
-from attacks.extraction.knockoff import Knockoff, RandomPool
-from attacks.extraction.recovery import Recovery
-from attacks.extraction.semi_supervised import SemiSupervised
-from attacks.extraction.theft import Theft
+from medward.attacks.extraction.active import ActiveThief
+from medward.attacks.extraction.adaptive_pool import AdaptivePool
+from medward.attacks.extraction.alignment import Alignment
+from medward.attacks.extraction.base import QueryChooser, StolenAnswers, Strategy
+from medward.attacks.extraction.copycat import CopyCat
+from medward.attacks.extraction.dfme import DFME
+from medward.attacks.extraction.disagreement import Disagreement
+from medward.attacks.extraction.head import Head, HeadAlgebra, recover_head
+from medward.attacks.extraction.jacobian import Jacobian
+from medward.attacks.extraction.knockoff import Knockoff, RandomPool
+from medward.attacks.extraction.recovery import Recovery
+from medward.attacks.extraction.semi_supervised import SemiSupervised
+from medward.attacks.extraction.theft import Theft
 
 __all__ = [
     "DFME",
     "ActiveThief",
     "AdaptivePool",
     "Alignment",
-    "Asker",
     "CopyCat",
     "Disagreement",
     "Head",
     "HeadAlgebra",
     "Jacobian",
     "Knockoff",
-    "Loot",
+    "QueryChooser",
     "RandomPool",
     "Recovery",
     "SemiSupervised",
+    "StolenAnswers",
     "Strategy",
     "Theft",
     "recover_head",

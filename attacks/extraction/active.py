@@ -15,15 +15,15 @@ from typing import Literal
 import numpy as np
 from torch import nn
 
-from attacks.base import AttackData
-from attacks.extraction.base import Loot, posteriors
-from attacks.extraction.deepfool import boundary_distance
-from attacks.extraction.pool import KNOWLEDGE, PoolAsker
-from guard.errors import MedwardError
-from guard.types import Array, Ints, ModelSpec
+from medward.attacks.base import AttackData
+from medward.attacks.extraction.base import StolenAnswers, clone_probabilities
+from medward.attacks.extraction.deepfool import boundary_distance
+from medward.attacks.extraction.pool import POOL_KNOWLEDGE, PoolChooser
+from medward.guard.errors import MedwardError
+from medward.guard.types import Array, Ints, ModelSpec
 
 CHOICES = ("entropy", "k-center", "dfal", "dfal-k-center")
-NEAREST = 3  # times as many rows as wanted, of which dfal-k-center takes the centers
+_NEAREST = 3  # times as many rows as wanted, of which dfal-k-center takes the centers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class ActiveThief:
     """Rows of the pool chosen by the clone. `considered` caps the rows whose distance to the boundary is computed."""
 
     by: Literal["entropy", "k-center", "dfal", "dfal-k-center"] = "k-center"
-    knowledge: str = KNOWLEDGE
+    knowledge: str = POOL_KNOWLEDGE
     step: int | None = None
     considered: int = 1500
 
@@ -44,32 +44,32 @@ class ActiveThief:
         """``activethief-`` and how it chooses."""
         return f"activethief-{self.by}"
 
-    def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> PoolAsker:
+    def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> PoolChooser:
         """Begin a theft; see `Strategy`."""
         return _Active(self, data, spec, seed)
 
 
-class _Active(PoolAsker):
+class _Active(PoolChooser):
     def __init__(self, settings: ActiveThief, data: AttackData, spec: ModelSpec, seed: int) -> None:
         super().__init__(data, spec, seed)
         self._settings = settings
 
-    def choose(self, free: Ints, count: int, loot: Loot, clone: nn.Module | None) -> Ints:
+    def choose(self, free: Ints, count: int, loot: StolenAnswers, clone: nn.Module | None) -> Ints:
         if clone is None:
             return self.rng.permutation(free)[:count]
         by = self._settings.by
         if by == "entropy":
-            return _largest(free, entropy(posteriors(clone, self.pool[free])), count)
+            return _largest(free, entropy(clone_probabilities(clone, self.pool[free])), count)
         if by == "k-center":
             return self._centers(free, count, loot, clone)
         free = self.rng.permutation(free)[: max(count, self._settings.considered)]
         near = -boundary_distance(clone, self.pool[free])
         if by == "dfal":
             return _largest(free, near, count)
-        return self._centers(_largest(free, near, NEAREST * count), count, loot, clone)
+        return self._centers(_largest(free, near, _NEAREST * count), count, loot, clone)
 
-    def _centers(self, free: Ints, count: int, loot: Loot, clone: nn.Module) -> Ints:
-        new, old = posteriors(clone, self.pool[free]), posteriors(clone, loot.inputs)
+    def _centers(self, free: Ints, count: int, loot: StolenAnswers, clone: nn.Module) -> Ints:
+        new, old = clone_probabilities(clone, self.pool[free]), clone_probabilities(clone, loot.inputs)
         return free[k_centers(new, old, count)]
 
 

@@ -16,13 +16,13 @@ import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 from torch import nn
 
-from attacks.base import AttackData
-from attacks.extraction.base import Loot, posteriors
-from attacks.extraction.pool import KNOWLEDGE, PoolAsker
-from attacks.surrogate import answered
-from guard.types import Array, Ints, ModelSpec
+from medward.attacks.base import AttackData
+from medward.attacks.extraction.base import StolenAnswers, clone_probabilities
+from medward.attacks.extraction.pool import POOL_KNOWLEDGE, PoolChooser
+from medward.attacks.whitebox.surrogate import answered_rows
+from medward.guard.types import Array, Ints, ModelSpec
 
-WINDOW = 256  # recent answers that diversity is measured against
+_WINDOW = 256  # recent answers that diversity is measured against
 REWARDS = 3
 
 
@@ -31,17 +31,17 @@ class AdaptivePool:
     """Rows of the pool from the clusters that have paid. `rate` is the bandit's step, `step` how often it learns."""
 
     name: str = "knockoff-adaptive"
-    knowledge: str = KNOWLEDGE
+    knowledge: str = POOL_KNOWLEDGE
     step: int | None = 16
     clusters: int = 16
     rate: float = 1.0
 
-    def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> PoolAsker:
+    def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> PoolChooser:
         """Begin a theft; see `Strategy`."""
         return _Bandit(self, data, spec, seed)
 
 
-class _Bandit(PoolAsker):
+class _Bandit(PoolChooser):
     def __init__(self, settings: AdaptivePool, data: AttackData, spec: ModelSpec, seed: int) -> None:
         super().__init__(data, spec, seed)
         rows = self.pool.reshape(len(self.pool), -1)
@@ -53,7 +53,7 @@ class _Bandit(PoolAsker):
         self._range = np.tile([np.inf, -np.inf], (REWARDS, 1))
         self._mean, self._learned = 0.0, 0
 
-    def choose(self, free: Ints, count: int, loot: Loot, clone: nn.Module | None) -> Ints:
+    def choose(self, free: Ints, count: int, loot: StolenAnswers, clone: nn.Module | None) -> Ints:
         """Learn from the answers to what was asked last, then draw an arm for each input and a row of the arm."""
         self._reinforce(loot, clone)
         arms = [list(self.rng.permutation(free[self._arm[free] == arm])) for arm in range(len(self._preference))]
@@ -64,10 +64,10 @@ class _Bandit(PoolAsker):
             rows.append(arms[self.rng.choice(len(arms), p=share)].pop())
         return np.array(rows, np.int64)
 
-    def _reinforce(self, loot: Loot, clone: nn.Module | None) -> None:
+    def _reinforce(self, loot: StolenAnswers, clone: nn.Module | None) -> None:
         """One step of the gradient bandit for each answer since the last."""
         new = slice(self._learned, len(loot))
-        recent = loot.take(slice(max(0, self._learned - WINDOW), self._learned)).known.targets
+        recent = loot.take(slice(max(0, self._learned - _WINDOW), self._learned)).known.targets
         for reward, row in zip(self._rewards(loot.take(new), recent, clone), self.asked[new], strict=True):
             self._learned += 1
             self._mean += (reward - self._mean) / self._learned
@@ -76,9 +76,9 @@ class _Bandit(PoolAsker):
             self._preference -= gain * share
             self._preference[self._arm[row]] += gain
 
-    def _rewards(self, loot: Loot, recent: Array, clone: nn.Module | None) -> Array:
+    def _rewards(self, loot: StolenAnswers, recent: Array, clone: nn.Module | None) -> Array:
         """The mean of the scaled rewards ``(n,)`` of new answers, against `recent (m, K)` ones."""
-        known = answered(loot.targets)
+        known = answered_rows(loot.targets)
         found = np.zeros((len(loot), REWARDS))
         if not known.any():
             return np.zeros(len(loot))
@@ -88,7 +88,7 @@ class _Bandit(PoolAsker):
         if len(recent):
             found[known, 1] = np.maximum(0, answers - recent.mean(axis=0)).sum(axis=1)
         if clone is not None:
-            guesses = posteriors(clone, loot.inputs[known])
+            guesses = clone_probabilities(clone, loot.inputs[known])
             found[known, 2] = -(answers * np.log(guesses.clip(1e-6))).sum(axis=1)
         self._range[:, 0] = np.minimum(self._range[:, 0], found[known].min(axis=0))
         self._range[:, 1] = np.maximum(self._range[:, 1], found[known].max(axis=0))

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from attacks.ball import Ball
-from attacks.base import AttackData
-from attacks.extraction.base import Loot
-from attacks.extraction.pool import KNOWLEDGE, PoolAsker
-from attacks.extraction.steering import steered
-from guard.types import Array, Ints, ModelSpec
+from medward.attacks.base import AttackData
+from medward.attacks.extraction.base import StolenAnswers
+from medward.attacks.extraction.pool import POOL_KNOWLEDGE, PoolChooser
+from medward.attacks.extraction.steering import steer_towards
+from medward.attacks.whitebox.ball import Ball
+from medward.guard.types import Array, Ints, ModelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,35 +31,35 @@ class Alignment:
     """
 
     name: str = "alignment"
-    knowledge: str = KNOWLEDGE
+    knowledge: str = POOL_KNOWLEDGE
     step: int | None = 50
     epsilon: float = 16 / 255
     steps: int = 10
 
-    def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> PoolAsker:
+    def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> PoolChooser:
         """Begin a theft; see `Strategy`."""
         return _Aligned(self, data, spec, seed)
 
 
-class _Aligned(PoolAsker):
+class _Aligned(PoolChooser):
     def __init__(self, settings: Alignment, data: AttackData, spec: ModelSpec, seed: int) -> None:
         super().__init__(data, spec, seed)
         self._steps = settings.steps
         self._ball = Ball.of(spec, self.pool, settings.epsilon)
         self._noise = torch.Generator().manual_seed(seed)
 
-    def ask(self, count: int, loot: Loot, clone: nn.Module | None) -> Array:
+    def ask(self, count: int, loot: StolenAnswers, clone: nn.Module | None) -> Array:
         rows = super().ask(count, loot, clone)
         if clone is None:
             return rows
-        goals = self.rng.choice(len(self.spec.classes), size=len(rows), p=wanted(loot.known.targets))
-        return steered(clone, rows, goals, self._ball, steps=self._steps, generator=self._noise)
+        goals = self.rng.choice(len(self.spec.classes), size=len(rows), p=wanted_classes(loot.known.targets))
+        return steer_towards(clone, rows, goals, self._ball, steps=self._steps, generator=self._noise)
 
-    def choose(self, free: Ints, count: int, loot: Loot, clone: nn.Module | None) -> Ints:
+    def choose(self, free: Ints, count: int, loot: StolenAnswers, clone: nn.Module | None) -> Ints:
         return self.rng.permutation(free)[:count]
 
 
-def wanted(answers: Array) -> Array:
+def wanted_classes(answers: Array) -> Array:
     """How often each class ``(K,)`` shall be a goal: the rarer it is in answers ``(n, K)``, the more; sums to 1."""
     counts = np.bincount(answers.argmax(axis=1), minlength=answers.shape[1]) if len(answers) else np.zeros(1)
     share = 1.0 / (1.0 + np.broadcast_to(counts, answers.shape[1]))

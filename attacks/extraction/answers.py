@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from attacks.surrogate import answered
-from attacks.target import Response
-from guard.types import Array, ModelSpec
+from medward.attacks.target import Response
+from medward.attacks.whitebox.surrogate import answered_rows
+from medward.guard.types import Array, ModelSpec
 
 JITTER = 0.02  # noise of a view, in standard deviations of the batch
-SHIFT = 1  # pixels an image's view is moved at most
+_SHIFT = 1  # pixels an image's view is moved at most
 
 
 def clone_targets(response: Response) -> Array:
@@ -18,12 +18,12 @@ def clone_targets(response: Response) -> Array:
     Where only some classes left, the others share the rest evenly.
     """
     targets = response.probabilities
-    hard = ~answered(targets) & (response.labels >= 0)
+    hard = ~answered_rows(targets) & (response.labels >= 0)
     targets[hard] = np.eye(targets.shape[1])[response.labels[hard]]
     return targets
 
 
-def averaged(targets: Array, views: int) -> Array:
+def average_views(targets: Array, views: int) -> Array:
     """The mean of each `views` successive rows of ``(n * views, K)`` over those that were answered; else NaN."""
     grouped = targets.reshape(-1, views, targets.shape[1])
     known = np.isfinite(grouped).all(axis=2, keepdims=True)
@@ -43,7 +43,7 @@ def views_of(inputs: Array, views: int, spec: ModelSpec, rng: np.random.Generato
     moved = np.arange(len(many)) % views > 0
     if spec.modality == "image":
         for row in np.flatnonzero(moved):
-            many[row] = _shifted(many[row], *rng.integers(-SHIFT, SHIFT + 1, size=2))
+            many[row] = _shifted(many[row], *rng.integers(-_SHIFT, _SHIFT + 1, size=2))
     spread = inputs.std() if spec.modality == "image" else inputs.std(axis=0)
     noise = rng.normal(size=many.shape) * JITTER * spread
     many = many + np.where(moved.reshape(-1, *[1] * (many.ndim - 1)), noise, 0.0)
@@ -52,10 +52,10 @@ def views_of(inputs: Array, views: int, spec: ModelSpec, rng: np.random.Generato
 
 
 def _shifted(image: Array, down: int, right: int) -> Array:
-    """``(C, H, W)`` moved by up to `SHIFT` pixels, its border repeated."""
-    wide = np.pad(image, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT)), mode="edge")
+    """``(C, H, W)`` moved by up to `_SHIFT` pixels, its border repeated."""
+    wide = np.pad(image, ((0, 0), (_SHIFT, _SHIFT), (_SHIFT, _SHIFT)), mode="edge")
     height, width = image.shape[1:]
-    return wide[:, SHIFT - down : SHIFT - down + height, SHIFT - right : SHIFT - right + width]
+    return wide[:, _SHIFT - down : _SHIFT - down + height, _SHIFT - right : _SHIFT - right + width]
 
 
 def own_turns(queries: int, pool_share: float) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
@@ -64,7 +64,7 @@ def own_turns(queries: int, pool_share: float) -> np.ndarray[tuple[int, ...], np
     return np.asarray(np.diff(due) > 0)
 
 
-def pulled(pool: Array, pulls: tuple[float, ...]) -> Array:
+def pull_to_mean(pool: Array, pulls: tuple[float, ...]) -> Array:
     """Pool rows ``(n, *shape)`` at the share of their distance from the mean that `pulls` says, taken in turn."""
     if pulls == (1.0,):
         return pool

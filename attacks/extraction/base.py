@@ -10,20 +10,20 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from attacks.base import AttackData
-from attacks.surrogate import answered, fit_classifier
-from guard.types import Array, Ints, ModelSpec
+from medward.attacks.base import AttackData
+from medward.attacks.whitebox.surrogate import answered_rows, fit_classifier
+from medward.guard.types import Array, Ints, ModelSpec
 
-__all__ = ["Asker", "Distiller", "Loot", "Strategy", "decide", "distil"]
+__all__ = ["Distiller", "QueryChooser", "StolenAnswers", "Strategy", "clone_decisions", "distil_clone"]
 
 
 @dataclass(frozen=True, slots=True)
-class Loot:
+class StolenAnswers:
     """Inputs ``(n, *shape)`` in the order they were asked; targets ``(n, K)`` say what was learned of each.
 
     A target is the released probabilities, a label's one-hot row, or NaN where nothing left. Where the victim has a
-    threshold, probabilities are moved so that the largest is its decision (`attacks.surrogate.deciding`): a clone's is
-    then the decision it learned, from scores and labels alike.
+    threshold, probabilities are moved so that the largest is its decision (`attacks.whitebox.surrogate.deciding`): a
+    clone's is then the decision it learned, from scores and labels alike.
     """
 
     inputs: Array
@@ -32,20 +32,20 @@ class Loot:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def take(self, index: Ints | NDArray[np.bool_] | slice) -> Loot:
+    def take(self, index: Ints | NDArray[np.bool_] | slice) -> StolenAnswers:
         """The rows at `index`."""
-        return Loot(self.inputs[index], self.targets[index])
+        return StolenAnswers(self.inputs[index], self.targets[index])
 
     @property
-    def known(self) -> Loot:
+    def known(self) -> StolenAnswers:
         """The rows that were answered."""
-        return self.take(answered(self.targets))
+        return self.take(answered_rows(self.targets))
 
 
-class Asker(Protocol):
+class QueryChooser(Protocol):
     """One theft in progress. It sees answers only as `loot`, and may keep whatever it likes of its own."""
 
-    def ask(self, count: int, loot: Loot, clone: nn.Module | None) -> Array:
+    def ask(self, count: int, loot: StolenAnswers, clone: nn.Module | None) -> Array:
         """The next `count` inputs ``(<= count, *shape)``; fewer mean that nothing is left to ask.
 
         `loot` holds exactly what it asked before, row by row in that order. `clone` is the one trained at the last
@@ -53,7 +53,7 @@ class Asker(Protocol):
         """
         ...
 
-    def learn(self, loot: Loot, *, epochs: int, seed: int) -> nn.Module | None:
+    def learn(self, loot: StolenAnswers, *, epochs: int, seed: int) -> nn.Module | None:
         """A clone from inputs to logits ``(n, K)``, in eval mode; None when `loot` holds no answer.
 
         `loot` is what was asked, and after it other rows with answers, such as the cover traffic. `epochs` is the
@@ -83,7 +83,7 @@ class Strategy(Protocol):
         """Inputs chosen between two looks at the answers; None chooses all up to the next checkpoint at once."""
         ...
 
-    def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> Asker:
+    def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> QueryChooser:
         """Begin a theft with what `data` says the thief holds: `craft` (labels only if it knows them) and `pool`.
 
         Raises `MedwardError` when that lacks what the strategy needs.
@@ -93,16 +93,16 @@ class Strategy(Protocol):
 
 @dataclass(slots=True)
 class Distiller:
-    """What most askers do to learn: `distil`. Subclasses choose what to ask."""
+    """What most askers do to learn: `distil_clone`. Subclasses choose what to ask."""
 
     spec: ModelSpec
 
-    def learn(self, loot: Loot, *, epochs: int, seed: int) -> nn.Module | None:
+    def learn(self, loot: StolenAnswers, *, epochs: int, seed: int) -> nn.Module | None:
         """A clone of everything answered."""
-        return distil(self.spec, loot, epochs=epochs, seed=seed)
+        return distil_clone(self.spec, loot, epochs=epochs, seed=seed)
 
 
-def distil(spec: ModelSpec, loot: Loot, *, epochs: int, seed: int) -> nn.Module | None:
+def distil_clone(spec: ModelSpec, loot: StolenAnswers, *, epochs: int, seed: int) -> nn.Module | None:
     """A clone trained on the answered rows by soft cross-entropy; None when there are none."""
     known = loot.known
     if len(known) == 0:
@@ -119,12 +119,12 @@ def distil(spec: ModelSpec, loot: Loot, *, epochs: int, seed: int) -> nn.Module 
     )
 
 
-def decide(clone: nn.Module, inputs: Array) -> Ints:
+def clone_decisions(clone: nn.Module, inputs: Array) -> Ints:
     """The clone's labels ``(n,)``."""
-    return np.asarray(posteriors(clone, inputs).argmax(axis=1), np.int64)
+    return np.asarray(clone_probabilities(clone, inputs).argmax(axis=1), np.int64)
 
 
-def posteriors(clone: nn.Module, inputs: Array, batch: int = 512) -> Array:
+def clone_probabilities(clone: nn.Module, inputs: Array, batch: int = 512) -> Array:
     """The clone's probabilities ``(n, K)``."""
     x = torch.as_tensor(np.asarray(inputs, np.float32))
     with torch.no_grad():

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from guard.types import Array
+from medward.guard.types import Array
 
 NEIGHBOURS = 16
-SAME = 1e-9
+_SAME = 1e-9
 
 
 def posterior_mean(seen: Array, released: Array, clean: Array) -> Array:
@@ -23,7 +23,7 @@ def posterior_mean(seen: Array, released: Array, clean: Array) -> Array:
     if distance is None:
         halves = np.array_split(np.arange(len(seen)), 1 + len(seen) * len(released) // 10**6)
         return np.concatenate([posterior_mean(seen[half], released, clean) for half in halves])
-    exact = distance < SAME
+    exact = distance < _SAME
     near = min(NEIGHBOURS, len(released)) - 1
     close = distance <= np.partition(distance, near, axis=1)[:, near, None]
     weight = np.where(exact.sum(axis=1, keepdims=True) >= NEIGHBOURS, exact, close).astype(float)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from attacks.base import AttackData
-from attacks.extraction.base import Loot, distil
-from attacks.extraction.pool import KNOWLEDGE, PoolAsker
-from guard.types import Ints, ModelSpec
+from medward.attacks.base import AttackData
+from medward.attacks.extraction.base import StolenAnswers, distil_clone
+from medward.attacks.extraction.pool import POOL_KNOWLEDGE, PoolChooser
+from medward.guard.types import Ints, ModelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,28 +24,28 @@ class CopyCat:
     """Rows of the pool in random order; only the largest class of an answer is used, whatever else leaves."""
 
     name: str = "copycat"
-    knowledge: str = KNOWLEDGE
+    knowledge: str = POOL_KNOWLEDGE
     step: int | None = None
 
-    def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> PoolAsker:
+    def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> PoolChooser:
         """Begin a theft; see `Strategy`."""
         return _CopyCat(data, spec, seed)
 
 
-class _CopyCat(PoolAsker):
-    def choose(self, free: Ints, count: int, loot: Loot, clone: nn.Module | None) -> Ints:
+class _CopyCat(PoolChooser):
+    def choose(self, free: Ints, count: int, loot: StolenAnswers, clone: nn.Module | None) -> Ints:
         return self.rng.permutation(free)[:count]
 
-    def learn(self, loot: Loot, *, epochs: int, seed: int) -> nn.Module | None:
+    def learn(self, loot: StolenAnswers, *, epochs: int, seed: int) -> nn.Module | None:
         known = loot.known
         if len(known) == 0:
             return None
         labels = known.targets.argmax(axis=1)
-        hard = Loot(known.inputs, np.eye(known.targets.shape[1])[labels])
-        return distil(self.spec, hard.take(balanced(labels)), epochs=epochs, seed=seed)
+        hard = StolenAnswers(known.inputs, np.eye(known.targets.shape[1])[labels])
+        return distil_clone(self.spec, hard.take(balanced_rows(labels)), epochs=epochs, seed=seed)
 
 
-def balanced(labels: Ints) -> Ints:
+def balanced_rows(labels: Ints) -> Ints:
     """Row numbers in which every label of ``(n,)`` comes as often as the most common one; all rows at least once."""
     most = int(np.bincount(labels).max())
     return np.concatenate([np.resize(np.flatnonzero(labels == each), most) for each in np.unique(labels)])

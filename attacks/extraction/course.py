@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from attacks.extraction.answers import averaged, clone_targets, views_of
-from attacks.extraction.base import Asker, Loot
-from attacks.surrogate import deciding
-from attacks.target import Response, Target
-from guard.data import Split
-from guard.types import Array, ModelSpec
+from medward.attacks.extraction.answers import average_views, clone_targets, views_of
+from medward.attacks.extraction.base import QueryChooser, StolenAnswers
+from medward.attacks.target import Response, Target
+from medward.attacks.whitebox.surrogate import deciding_probabilities
+from medward.guard.data.split import Split
+from medward.guard.types import Array, ModelSpec
 
 
-class Course:
+class TheftSession:
     """Meters one theft. The queries where `turns` is true are the asker's, the others cover rows from `own`.
 
     An input takes `views` of the asker's turns. Cover rows are learned from the first time only: a guard's ladder
@@ -24,7 +24,7 @@ class Course:
     """
 
     def __init__(
-        self, target: Target, asker: Asker, own: Split, turns: NDArray[np.bool_], *, views: int, seed: int
+        self, target: Target, asker: QueryChooser, own: Split, turns: NDArray[np.bool_], *, views: int, seed: int
     ) -> None:
         self.spent, self.ended = 0, False
         self._target, self._asker, self._own, self._turns, self._views = target, asker, own, turns, views
@@ -40,10 +40,10 @@ class Course:
         return self._target.spec
 
     @property
-    def loot(self) -> Loot:
+    def loot(self) -> StolenAnswers:
         """What the asker asked, then the cover rows."""
         mine, cover = self._mine.loot, self._cover.loot
-        return Loot(np.concatenate([mine.inputs, cover.inputs]), np.concatenate([mine.targets, cover.targets]))
+        return StolenAnswers(np.concatenate([mine.inputs, cover.inputs]), np.concatenate([mine.targets, cover.targets]))
 
     @property
     def released(self) -> Array:
@@ -51,7 +51,7 @@ class Course:
         return np.concatenate([self._mine.released, self._cover.released])
 
     @property
-    def public(self) -> Loot:
+    def public(self) -> StolenAnswers:
         """The same inputs with what the thief knew of them without asking: the labels of its own rows, else NaN."""
         loot, classes = self.loot, len(self._target.spec.classes)
         if self._own.labels is None:
@@ -60,7 +60,7 @@ class Course:
         labels = np.array([known.get(row.tobytes(), -1) for row in _single(loot.inputs)], np.int64)
         targets = np.full((len(loot), classes), np.nan)
         targets[labels >= 0] = np.eye(classes)[labels[labels >= 0]]
-        return Loot(loot.inputs, targets)
+        return StolenAnswers(loot.inputs, targets)
 
     def ask_until(self, stop: int, clone: nn.Module | None, *, step: int | None) -> None:
         """Spend up to `stop` rows in all; the asker chooses at most `step` inputs at a time, and knows `clone`."""
@@ -107,8 +107,8 @@ class _Rows:
         self._count = 0
 
     @property
-    def loot(self) -> Loot:
-        return Loot(self._inputs[: self._count], self._targets[: self._count])
+    def loot(self) -> StolenAnswers:
+        return StolenAnswers(self._inputs[: self._count], self._targets[: self._count])
 
     @property
     def released(self) -> Array:
@@ -119,8 +119,8 @@ class _Rows:
         own = Response(response.labels[rows], response.scores[rows], response.output)
         new = slice(self._count, self._count + len(inputs))
         self._inputs[new] = inputs
-        self._targets[new] = averaged(deciding(clone_targets(own), self._spec), views)
-        self._released[new] = averaged(own.probabilities, views) if views > 1 else own.probabilities
+        self._targets[new] = average_views(deciding_probabilities(clone_targets(own), self._spec), views)
+        self._released[new] = average_views(own.probabilities, views) if views > 1 else own.probabilities
         self._count += len(inputs)
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from guard.types import Array
+from medward.guard.types import Array
 
-STEPS = 3
+_STEPS = 3
 RIVALS = 3  # classes beside its own that a row may be moved to
 OVERSHOOT = 0.02
 
@@ -20,7 +20,7 @@ OVERSHOOT = 0.02
 def boundary_distance(network: nn.Module, inputs: Array, batch: int = 512) -> Array:
     """L2 length ``(n,)`` of a perturbation that changes the decision on each of ``(n, *shape)``.
 
-    After `STEPS` linear steps towards the nearest of the `RIVALS` likeliest other classes; a row whose decision still
+    After `_STEPS` linear steps towards the nearest of the `RIVALS` likeliest other classes; a row whose decision still
     stands then gets the length so far, which is an estimate from below.
     """
     x = torch.as_tensor(np.asarray(inputs, np.float32))
@@ -33,7 +33,7 @@ def _moved(network: nn.Module, x: Tensor) -> Tensor:
     own, rivals = order[:, :1], order[:, 1 : 1 + RIVALS]
     moved = torch.zeros_like(x)
     open_rows = torch.arange(len(x))
-    for _ in range(STEPS):
+    for _ in range(_STEPS):
         step, held = _step(network, (x + (1 + OVERSHOOT) * moved)[open_rows], own[open_rows], rivals[open_rows])
         open_rows = open_rows[held]
         if len(open_rows) == 0:

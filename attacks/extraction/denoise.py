@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from guard.types import Array
+from medward.guard.types import Array
 
-HIDDEN = 64
-STEPS = 200
-RATE = 5e-3
+_HIDDEN = 64
+_STEPS = 200
+_RATE = 5e-3
 DECAY = 0.1
-SMALLEST = 1e-4  # a probability below this reads as this
+_SMALLEST = 1e-4  # a probability below this reads as this
 
 
-def denoised(seen: Array, released: Array, clean: Array, *, seed: int) -> Array:
+def denoised_probabilities(seen: Array, released: Array, clean: Array, *, seed: int) -> Array:
     """Probabilities ``(n, K)`` behind `seen (n, K)`, by a network trained on `released (m, K)` to `clean (m, K)`.
 
     It adds to the logarithms it is given, and so starts as the identity. The same seed gives the same network.
@@ -28,12 +28,12 @@ def denoised(seen: Array, released: Array, clean: Array, *, seed: int) -> Array:
     x, y = (torch.as_tensor(np.asarray(each, np.float32)) for each in (released, clean))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        last = nn.Linear(HIDDEN, classes)
+        last = nn.Linear(_HIDDEN, classes)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
-        net = nn.Sequential(nn.Linear(2 * classes, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), last)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
-    for _ in range(STEPS):
+        net = nn.Sequential(nn.Linear(2 * classes, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, _HIDDEN), nn.ReLU(), last)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=_RATE, weight_decay=DECAY)
+    for _ in range(_STEPS):
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(nn.functional.cross_entropy(_logits(net, x), y))
         optimizer.step()
@@ -43,6 +43,6 @@ def denoised(seen: Array, released: Array, clean: Array, *, seed: int) -> Array:
 
 
 def _logits(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    logs = x.clamp_min(SMALLEST).log()
+    logs = x.clamp_min(_SMALLEST).log()
     logits: torch.Tensor = logs + net(torch.cat([x, logs / 4], dim=1))
     return logits

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attacks.base import AttackData
-from attacks.extraction.base import Loot
-from attacks.extraction.generator import KNOWLEDGE, Block, GeneratorAsker
-from attacks.surrogate import answered
-from guard.errors import MedwardError
-from guard.types import ModelSpec
+from medward.attacks.base import AttackData
+from medward.attacks.extraction.base import StolenAnswers
+from medward.attacks.extraction.generator import DATA_FREE_KNOWLEDGE, Block, GeneratorChooser
+from medward.attacks.whitebox.surrogate import answered_rows
+from medward.guard.errors import MedwardError
+from medward.guard.types import ModelSpec
 
-LEAST = 1e-6  # a released probability is taken for at least this
+_LEAST = 1e-6  # a released probability is taken for at least this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class DFME:
     """
 
     name: str = "dfme"
-    knowledge: str = KNOWLEDGE
+    knowledge: str = DATA_FREE_KNOWLEDGE
     batch: int = 60
     probed: int = 20
     directions: int = 1
@@ -46,12 +46,12 @@ class DFME:
         """A block."""
         return self.batch + self.probed * self.directions
 
-    def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> GeneratorAsker:
+    def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> GeneratorChooser:
         """Begin a theft; see `Strategy`."""
         return _Differences(self, data, spec, seed)
 
 
-class _Differences(GeneratorAsker):
+class _Differences(GeneratorChooser):
     def __init__(self, settings: DFME, data: AttackData, spec: ModelSpec, seed: int) -> None:
         super().__init__(data, spec, clones=1, batch=settings.batch, seed=seed)
         self._settings = settings
@@ -64,7 +64,7 @@ class _Differences(GeneratorAsker):
         probes: Tensor = settings.reach * way / length
         return probes
 
-    def improve(self, block: Block, answers: Loot) -> None:
+    def improve(self, block: Block, answers: StolenAnswers) -> None:
         """One step up the estimated slope of the gap, through the generator."""
         gap = self._gap(answers)
         directions, probed = block.probes.shape[:2]
@@ -77,12 +77,12 @@ class _Differences(GeneratorAsker):
         self.climber.step()
 
     @torch.no_grad()
-    def _gap(self, answers: Loot) -> Tensor:
+    def _gap(self, answers: StolenAnswers) -> Tensor:
         """The mean absolute difference ``(n,)`` between centred log-probabilities; NaN where nothing was answered."""
-        theirs = torch.as_tensor(answers.targets).clamp_min(LEAST).log()
+        theirs = torch.as_tensor(answers.targets).clamp_min(_LEAST).log()
         mine = torch.log_softmax(self.clones[0](torch.as_tensor(answers.inputs)).double(), dim=1)
         gap = (_centred(theirs) - _centred(mine)).abs().mean(dim=1)
-        gap[torch.as_tensor(~answered(answers.targets))] = torch.nan
+        gap[torch.as_tensor(~answered_rows(answers.targets))] = torch.nan
         return gap.float()
 
 

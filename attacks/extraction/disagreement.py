@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import torch
 
-from attacks.base import AttackData
-from attacks.extraction.base import Loot
-from attacks.extraction.generator import KNOWLEDGE, LATENT, Block, GeneratorAsker
-from guard.errors import MedwardError
-from guard.types import ModelSpec
+from medward.attacks.base import AttackData
+from medward.attacks.extraction.base import StolenAnswers
+from medward.attacks.extraction.generator import DATA_FREE_KNOWLEDGE, LATENT, Block, GeneratorChooser
+from medward.guard.errors import MedwardError
+from medward.guard.types import ModelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Disagreement:
     """Blocks of `batch` drawn inputs; `climbs` steps of the generator between two, `diversity` weighs its classes."""
 
     name: str = "disagreement"
-    knowledge: str = KNOWLEDGE
+    knowledge: str = DATA_FREE_KNOWLEDGE
     batch: int = 60
     climbs: int = 3
     diversity: float = 0.2
@@ -38,17 +38,17 @@ class Disagreement:
         """A block."""
         return self.batch
 
-    def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> GeneratorAsker:
+    def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> GeneratorChooser:
         """Begin a theft; see `Strategy`."""
         return _Two(self, data, spec, seed)
 
 
-class _Two(GeneratorAsker):
+class _Two(GeneratorChooser):
     def __init__(self, settings: Disagreement, data: AttackData, spec: ModelSpec, seed: int) -> None:
         super().__init__(data, spec, clones=2, batch=settings.batch, seed=seed)
         self._settings = settings
 
-    def improve(self, block: Block, answers: Loot) -> None:
+    def improve(self, block: Block, answers: StolenAnswers) -> None:
         """Climb the spread of the clones' probabilities, and the entropy of their mean over the batch."""
         for _ in range(self._settings.climbs):
             latent = torch.randn(self._settings.batch, LATENT, generator=self.noise)

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks.base import AttackData
-from attacks.extraction.base import Distiller, Loot
-from attacks.surrogate import answered, fit_classifier
-from guard.errors import MedwardError
-from guard.types import Array, ModelSpec
+from medward.attacks.base import AttackData
+from medward.attacks.extraction.base import Distiller, StolenAnswers
+from medward.attacks.whitebox.surrogate import answered_rows, fit_classifier
+from medward.guard.errors import MedwardError
+from medward.guard.types import Array, ModelSpec
 
-KNOWLEDGE = "the shape and range of an input, no data"
+DATA_FREE_KNOWLEDGE = "the shape and range of an input, no data"
 LATENT = 64
 WIDTH = 32
 REACH = 3.0  # spreads around the mean in which rows of unbounded features lie
-RATE = 1e-3
+_RATE = 1e-3
 REPLAYED = 64  # earlier answers in each step of an online clone
 
 
@@ -69,7 +69,7 @@ class Block:
     size: int
 
 
-class GeneratorAsker(Distiller):
+class GeneratorChooser(Distiller):
     """Asks what its generator draws, block by block. An answered block teaches the online clones and the generator.
 
     Online clones only steer; the clone that counts is distilled from every answer. Features without bounds are drawn
@@ -86,12 +86,12 @@ class GeneratorAsker(Distiller):
             self.generator = Generator(spec.shape, low, high).train()
         drawn = self.draw(torch.randn(256, LATENT, generator=self.noise))
         self.clones = [_untrained(spec, drawn, 1000 * seed + k) for k in range(clones)]
-        self.climber = torch.optim.Adam(self.generator.parameters(), lr=RATE)
-        self._learners = [torch.optim.Adam(clone.parameters(), lr=RATE) for clone in self.clones]
+        self.climber = torch.optim.Adam(self.generator.parameters(), lr=_RATE)
+        self._learners = [torch.optim.Adam(clone.parameters(), lr=_RATE) for clone in self.clones]
         self._due = np.zeros((0, *spec.shape), np.float32)
         self._blocks: list[Block] = []
 
-    def ask(self, count: int, loot: Loot, clone: nn.Module | None) -> Array:
+    def ask(self, count: int, loot: StolenAnswers, clone: nn.Module | None) -> Array:
         """The rest of the blocks drawn, and new ones as far as they are needed."""
         while self._blocks and self._blocks[0].start + self._blocks[0].size <= len(loot):
             block = self._blocks.pop(0)
@@ -105,7 +105,7 @@ class GeneratorAsker(Distiller):
         return asked
 
     @abstractmethod
-    def improve(self, block: Block, answers: Loot) -> None:
+    def improve(self, block: Block, answers: StolenAnswers) -> None:
         """Teach the generator from an answered block."""
 
     def probes(self) -> Tensor:
@@ -125,9 +125,9 @@ class GeneratorAsker(Distiller):
         self._blocks.append(Block(self._asked + len(self._due), latent, probes, len(rows)))
         return rows
 
-    def _train_clones(self, new: Loot, loot: Loot) -> None:
+    def _train_clones(self, new: StolenAnswers, loot: StolenAnswers) -> None:
         """One step of each online clone on the new answers and on as many earlier ones as `REPLAYED`."""
-        fresh, known = new.known, np.flatnonzero(answered(loot.targets))
+        fresh, known = new.known, np.flatnonzero(answered_rows(loot.targets))
         if len(known) == 0:
             return
         for clone, learner in zip(self.clones, self._learners, strict=True):

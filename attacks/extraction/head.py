@@ -19,16 +19,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from attacks.base import AttackData
-from attacks.extraction.base import Loot
-from attacks.extraction.pool import PoolAsker
-from guard.errors import MedwardError
-from guard.types import Array, Ints, ModelSpec
+from medward.attacks.base import AttackData
+from medward.attacks.extraction.base import StolenAnswers
+from medward.attacks.extraction.pool import PoolChooser
+from medward.guard.errors import MedwardError
+from medward.guard.types import Array, Ints, ModelSpec
 
 FINEST = 6  # decimals above which answers count as unrounded
-PRECISION = 1e-7  # relative, of answers that are not rounded
+_PRECISION = 1e-7  # relative, of answers that are not rounded
 EXACT = 1e-6  # error up to which the linear system has been solved
-BATCH = 512
+_BATCH = 512
 ITERATIONS, RIDGE = 300, 1e-5
 
 
@@ -62,28 +62,28 @@ class HeadAlgebra:
             sha.update(key.encode() + np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
         object.__setattr__(self, "weights", sha.hexdigest())
 
-    def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> PoolAsker:
+    def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> PoolChooser:
         """Begin a theft; see `Strategy`."""
         rng = np.random.default_rng(seed)
         parts = [rows[rng.permutation(len(rows))] for rows in (data.craft.inputs, data.pool) if rows is not None]
         return _Algebra(self.encoder, replace(data, pool=np.concatenate(parts)), spec, seed)
 
 
-class _Algebra(PoolAsker):
+class _Algebra(PoolChooser):
     def __init__(self, encoder: nn.Module, data: AttackData, spec: ModelSpec, seed: int) -> None:
         super().__init__(data, spec, seed)
         self._encoder = nn.Sequential(copy.deepcopy(encoder), nn.Flatten()).eval()
 
-    def choose(self, free: Ints, count: int, loot: Loot, clone: nn.Module | None) -> Ints:
+    def choose(self, free: Ints, count: int, loot: StolenAnswers, clone: nn.Module | None) -> Ints:
         return free[:count]
 
-    def learn(self, loot: Loot, *, epochs: int, seed: int) -> nn.Module | None:
+    def learn(self, loot: StolenAnswers, *, epochs: int, seed: int) -> nn.Module | None:
         """The encoder with the recovered head; None where no answer holds odds."""
         known = loot.known
         if len(known) == 0 or not (known.targets.max(axis=1) < 1).any():
             return None
         with torch.no_grad():
-            rows = torch.split(torch.as_tensor(np.array(known.inputs, np.float32)), BATCH)
+            rows = torch.split(torch.as_tensor(np.array(known.inputs, np.float32)), _BATCH)
             features = torch.cat([self._encoder(some) for some in rows]).double().numpy()
         head = recover_head(features, known.targets)
         last = nn.Linear(features.shape[1], known.targets.shape[1])
@@ -110,8 +110,8 @@ def recover_head(features: Array, probabilities: Array) -> Head:
     solved = np.zeros((p.shape[1], rows.shape[1]))
     for k in range(p.shape[1]):
         if k != known:
-            doubt = PRECISION**2 + (unit / clipped[:, k]) ** 2 + (unit / clipped[:, known]) ** 2
-            weight = (PRECISION / np.sqrt(doubt))[:, None]
+            doubt = _PRECISION**2 + (unit / clipped[:, k]) ** 2 + (unit / clipped[:, known]) ** 2
+            weight = (_PRECISION / np.sqrt(doubt))[:, None]
             odds = np.log(clipped[:, [k]] / clipped[:, [known]])
             solved[k] = np.linalg.lstsq(weight * rows, (weight * odds)[:, 0], rcond=None)[0]
     found = [solved, _likeliest(rows, p, solved)] if _error(rows, solved, p) > EXACT else [solved]

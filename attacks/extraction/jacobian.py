@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from attacks.ball import Ball
-from attacks.base import AttackData
-from attacks.extraction.base import Distiller, Loot, decide
-from attacks.extraction.steering import steered
-from guard.errors import MedwardError
-from guard.types import Array, Ints, ModelSpec
+from medward.attacks.base import AttackData
+from medward.attacks.extraction.base import Distiller, StolenAnswers, clone_decisions
+from medward.attacks.extraction.steering import steer_towards
+from medward.attacks.whitebox.ball import Ball
+from medward.guard.errors import MedwardError
+from medward.guard.types import Array, Ints, ModelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,26 +60,26 @@ class _Rounds(Distiller):
         self._due = rows[self._rng.permutation(len(rows))[: settings.seeds]]
         self._base = self._due
 
-    def ask(self, count: int, loot: Loot, clone: nn.Module | None) -> Array:
+    def ask(self, count: int, loot: StolenAnswers, clone: nn.Module | None) -> Array:
         """The rest of this round's rows; the next round starts when they are used up."""
         while len(self._due) < count:
             self._due = np.concatenate([self._due, self._next_round(loot)])
         asked, self._due = self._due[:count], self._due[count:]
         return asked
 
-    def _next_round(self, loot: Loot) -> Array:
+    def _next_round(self, loot: StolenAnswers) -> Array:
         """Every row asked so far, moved, in random order; of the seeds, moved at random, before any answer."""
         base = loot.inputs if len(loot) else self._base
         clone = self.learn(loot, epochs=self._settings.epochs, seed=self._seed)
-        goals = np.zeros(len(base), np.int64) if clone is None else self._others(decide(clone, base))
+        goals = np.zeros(len(base), np.int64) if clone is None else self._others(clone_decisions(clone, base))
         moved = self._steered(clone, base, goals)
-        moved = moved[unlike(moved, np.concatenate([base, self._due]))]
+        moved = moved[distinct_from(moved, np.concatenate([base, self._due]))]
         if len(moved) == 0:
             moved = self._steered(None, base, goals)
         return moved[self._rng.permutation(len(moved))]
 
     def _steered(self, clone: nn.Module | None, base: Array, goals: Ints) -> Array:
-        return steered(clone, base, goals, self._ball, steps=self._settings.steps, generator=self._noise)
+        return steer_towards(clone, base, goals, self._ball, steps=self._settings.steps, generator=self._noise)
 
     def _others(self, labels: Ints) -> Ints:
         """A random class other than each label's."""
@@ -87,7 +87,7 @@ class _Rounds(Distiller):
         return (labels + self._rng.integers(1, classes, size=len(labels))) % classes
 
 
-def unlike(rows: Array, others: Array) -> Ints:
+def distinct_from(rows: Array, others: Array) -> Ints:
     """The numbers of the `rows (n, *shape)` that equal none of `others (m, *shape)` and no earlier row.
 
     To four decimals: a row that was moved across a boundary often moves straight back.

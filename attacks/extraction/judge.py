@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from attacks.base import ACCURACY, PER_CLASS
-from attacks.extraction.base import decide
-from guard.data import Split
-from guard.types import Ints
+from medward.attacks.base import ACCURACY, PER_CLASS
+from medward.attacks.extraction.base import clone_decisions
+from medward.guard.data.split import Split
+from medward.guard.types import Ints
 
 CLONE, NO_VICTIM = "clone", "no victim"
 
 
-class Judge:
+class CloneJudge:
     """Notes clones along a theft. `reference (n,)` is the undefended model's decision on each row of `test`.
 
     A thief who learned nothing gives the best constant answer, the most common of `reference`.
@@ -40,10 +40,10 @@ class Judge:
 
     def note(self, queries: int, clone: nn.Module | None, naive: nn.Module | None) -> None:
         """One point of the curves: after `queries` rows, the `clone` and one learned without a victim."""
-        naive_labels = self._constant if naive is None else decide(naive, self._test.inputs)
+        naive_labels = self._constant if naive is None else clone_decisions(naive, self._test.inputs)
         self._points.append(float(queries))
         self._answers[NO_VICTIM].append(naive_labels)
-        self._answers[CLONE].append(naive_labels if clone is None else decide(clone, self._test.inputs))
+        self._answers[CLONE].append(naive_labels if clone is None else clone_decisions(clone, self._test.inputs))
 
     def curves(self) -> dict[str, tuple[list[float], list[float]]]:
         """Over the rows asked: each thief's agreement, in all and per class, and accuracy where labels are known."""

@@ -10,11 +10,11 @@ from functools import partial
 
 from torch import nn
 
-from attacks.base import AttackData
-from attacks.extraction.base import Loot
-from attacks.extraction.pool import KNOWLEDGE, PoolAsker
-from attacks.extraction.theft import Theft
-from guard.types import Ints, ModelSpec
+from medward.attacks.base import AttackData
+from medward.attacks.extraction.base import StolenAnswers
+from medward.attacks.extraction.pool import POOL_KNOWLEDGE, PoolChooser
+from medward.attacks.extraction.theft import Theft
+from medward.guard.types import Ints, ModelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,10 +22,10 @@ class RandomPool:
     """Rows of the pool in random order."""
 
     name: str = "knockoff"
-    knowledge: str = KNOWLEDGE
+    knowledge: str = POOL_KNOWLEDGE
     step: int | None = None
 
-    def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> PoolAsker:
+    def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> PoolChooser:
         """Begin a theft; see `Strategy`."""
         return _Random(data, spec, seed)
 
@@ -34,6 +34,6 @@ Knockoff = partial(Theft, strategy=RandomPool())
 """A `Theft` by `RandomPool`, with the theft's other settings."""
 
 
-class _Random(PoolAsker):
-    def choose(self, free: Ints, count: int, loot: Loot, clone: nn.Module | None) -> Ints:
+class _Random(PoolChooser):
+    def choose(self, free: Ints, count: int, loot: StolenAnswers, clone: nn.Module | None) -> Ints:
         return self.rng.permutation(free)[:count]

@@ -7,15 +7,15 @@ from abc import abstractmethod
 import numpy as np
 from torch import nn
 
-from attacks.base import AttackData
-from attacks.extraction.base import Distiller, Loot
-from guard.errors import MedwardError
-from guard.types import Array, Ints, ModelSpec
+from medward.attacks.base import AttackData
+from medward.attacks.extraction.base import Distiller, StolenAnswers
+from medward.guard.errors import MedwardError
+from medward.guard.types import Array, Ints, ModelSpec
 
-KNOWLEDGE = "a public pool that is not the model's own data"
+POOL_KNOWLEDGE = "a public pool that is not the model's own data"
 
 
-class PoolAsker(Distiller):
+class PoolChooser(Distiller):
     """Asks about rows of the pool that it has not asked about; subclasses say which."""
 
     def __init__(self, data: AttackData, spec: ModelSpec, seed: int) -> None:
@@ -27,7 +27,7 @@ class PoolAsker(Distiller):
         self.free = np.ones(len(self.pool), bool)
         self.asked = np.zeros(0, np.int64)
 
-    def ask(self, count: int, loot: Loot, clone: nn.Module | None) -> Array:
+    def ask(self, count: int, loot: StolenAnswers, clone: nn.Module | None) -> Array:
         """The chosen rows, at most as many as are free."""
         free = np.flatnonzero(self.free)
         count = min(count, len(free))
@@ -37,5 +37,5 @@ class PoolAsker(Distiller):
         return self.pool[rows]
 
     @abstractmethod
-    def choose(self, free: Ints, count: int, loot: Loot, clone: nn.Module | None) -> Ints:
+    def choose(self, free: Ints, count: int, loot: StolenAnswers, clone: nn.Module | None) -> Ints:
         """`count` different rows of `free (>= count,)`; row i of `loot` is the answer to the pool's ``asked[i]``."""

@@ -14,16 +14,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from attacks.extraction.bayes import posterior_mean
-from attacks.extraction.denoise import denoised
-from guard.decision import decisions, kept_side
-from guard.errors import MedwardError
-from guard.policy import ReleasePolicy
-from guard.release import ReleaseLevels
-from guard.release.quantise import Codebook
-from guard.release.scores import winners
-from guard.release.topk import spread_rest
-from guard.types import Array, Level
+from medward.attacks.extraction.bayes import posterior_mean
+from medward.attacks.extraction.denoise import denoised_probabilities
+from medward.guard.errors import MedwardError
+from medward.guard.policy import ReleasePolicy
+from medward.guard.release import ReleaseLevels
+from medward.guard.release.quantise import Prototypes
+from medward.guard.release.scores import largest_classes
+from medward.guard.release.topk import spread_rest
+from medward.guard.tasks.decision import decisions, kept_side
+from medward.guard.types import Array, Level
 
 METHODS = ("bayes", "denoise")
 MARGIN = 1e-6
@@ -74,10 +74,10 @@ class Recovery:
         if self.method == "bayes":
             found = posterior_mean(spread_rest(seen), known, clean)
         else:
-            found = denoised(spread_rest(seen), known, clean, seed=seed)
+            found = denoised_probabilities(spread_rest(seen), known, clean, seed=seed)
         recovered = targets.copy()
         if self.threshold is None:
-            recovered[rows] = _keep_winners(found, winners(np.nan_to_num(seen, nan=-1.0)))
+            recovered[rows] = _keep_winners(found, largest_classes(np.nan_to_num(seen, nan=-1.0)))
         else:
             positive = decisions(spread_rest(seen), "probabilities", self.threshold) == 1
             likely = kept_side(found[:, 1], positive, self.threshold)
@@ -87,7 +87,7 @@ class Recovery:
     def simulate(self, clean: Array, seen: Array) -> Array:
         """What the release leaves of probabilities `clean (m, K)`; the codes are those that were `seen (n, K)`."""
         whole = seen[np.isfinite(seen).all(axis=1)]
-        book = Codebook(np.unique(whole, axis=0)) if self.level is Level.CODES else None
+        book = Prototypes(np.unique(whole, axis=0)) if self.level is Level.CODES else None
         release = ReleaseLevels(
             output="probabilities",
             decimals=self.decimals,

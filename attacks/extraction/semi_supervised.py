@@ -18,15 +18,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks.base import AttackData
-from attacks.extraction.base import Loot, distil
-from attacks.extraction.pool import PoolAsker
-from guard.errors import MedwardError
-from guard.types import Array, Ints, ModelSpec
+from medward.attacks.base import AttackData
+from medward.attacks.extraction.base import StolenAnswers, distil_clone
+from medward.attacks.extraction.pool import PoolChooser
+from medward.guard.errors import MedwardError
+from medward.guard.types import Array, Ints, ModelSpec
 
-BATCH = 64
-RATE = 1e-3
-SHIFT = 2  # pixels
+_BATCH = 64
+_RATE = 1e-3
+_SHIFT = 2  # pixels
 WEAK, STRONG = 0.02, 0.15  # noise in standard deviations of all rows
 COVERED = 0.2  # of each side of an image, by one patch of its mean
 
@@ -40,24 +40,24 @@ class SemiSupervised:
     step: int | None = None
     sure: float = 0.95
 
-    def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> PoolAsker:
+    def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> PoolChooser:
         """Begin a theft; see `Strategy`."""
         if len(data.craft) == 0:
             raise MedwardError("extraction: semi-supervised needs in-distribution rows, craft has none")
         return _Student(self.sure, replace(data, pool=data.craft.inputs), spec, seed)
 
 
-class _Student(PoolAsker):
+class _Student(PoolChooser):
     def __init__(self, sure: float, data: AttackData, spec: ModelSpec, seed: int) -> None:
         super().__init__(data, spec, seed)
         self._sure = sure
 
-    def choose(self, free: Ints, count: int, loot: Loot, clone: nn.Module | None) -> Ints:
+    def choose(self, free: Ints, count: int, loot: StolenAnswers, clone: nn.Module | None) -> Ints:
         return self.rng.permutation(free)[:count]
 
-    def learn(self, loot: Loot, *, epochs: int, seed: int) -> nn.Module | None:
+    def learn(self, loot: StolenAnswers, *, epochs: int, seed: int) -> nn.Module | None:
         """A clone of the answers, trained on with all rows; nothing is kept between calls, so none sees another's."""
-        teacher = distil(self.spec, loot, epochs=epochs, seed=seed)
+        teacher = distil_clone(self.spec, loot, epochs=epochs, seed=seed)
         if teacher is None:
             return None
         known = loot.known
@@ -67,7 +67,7 @@ class _Student(PoolAsker):
 
 
 def fix_match(
-    teacher: nn.Module, known: Loot, others: Array, spec: ModelSpec, *, sure: float, epochs: int, seed: int
+    teacher: nn.Module, known: StolenAnswers, others: Array, spec: ModelSpec, *, sure: float, epochs: int, seed: int
 ) -> nn.Module:
     """`teacher` trained further on the answers in `known` and the unlabelled `others (m, *shape)`.
 
@@ -79,8 +79,8 @@ def fix_match(
     x, y = torch.as_tensor(np.array(known.inputs)), torch.as_tensor(np.array(known.targets, np.float32))
     rest = torch.as_tensor(np.array(others))
     views = _Views(spec, rest, torch.Generator().manual_seed(seed))
-    steps = epochs * -(-max(len(x), len(rest)) // BATCH)
-    optimiser = torch.optim.AdamW(student.parameters(), lr=RATE, weight_decay=1e-3)
+    steps = epochs * -(-max(len(x), len(rest)) // _BATCH)
+    optimiser = torch.optim.AdamW(student.parameters(), lr=_RATE, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
         some, free = views.pick(len(x)), rest[views.pick(len(rest))]
@@ -103,7 +103,7 @@ class _Views:
         self._spread = rows.std() if self._image else rows.std(dim=0, correction=0)
 
     def pick(self, n: int) -> Tensor:
-        return torch.randint(n, (BATCH,), generator=self._generator)
+        return torch.randint(n, (_BATCH,), generator=self._generator)
 
     def weak(self, x: Tensor) -> Tensor:
         return self._noisy(self._shifted(x) if self._image else x, WEAK)
@@ -120,8 +120,8 @@ class _Views:
         return changed
 
     def _shifted(self, x: Tensor) -> Tensor:
-        wide = F.pad(x, (SHIFT,) * 4, mode="replicate")
-        top, left = self._upto(2 * SHIFT), self._upto(2 * SHIFT)
+        wide = F.pad(x, (_SHIFT,) * 4, mode="replicate")
+        top, left = self._upto(2 * _SHIFT), self._upto(2 * _SHIFT)
         return wide[:, :, top : top + x.shape[2], left : left + x.shape[3]]
 
     def _noisy(self, x: Tensor, size: float) -> Tensor:

@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attacks.ascent import cross_entropy, gradient
-from attacks.ball import Ball
-from guard.types import Array, Ints
+from medward.attacks.whitebox.ascent import cross_entropy, input_gradient
+from medward.attacks.whitebox.ball import Ball
+from medward.guard.types import Array, Ints
 
-BATCH = 512
+_BATCH = 512
 
 
-def steered(
+def steer_towards(
     clone: nn.Module | None, inputs: Array, goals: Ints, ball: Ball, *, steps: int, generator: torch.Generator
 ) -> Array:
     """Inputs of the `ball` around each of ``(n, *shape)`` that `clone` takes for `goals (n,)`, as far as it reaches.
@@ -25,7 +25,7 @@ def steered(
     if clone is None:
         corner = ball.project(x + ball.surface(tuple(x.shape), generator), x)
         return np.asarray(corner.numpy())
-    pairs = zip(torch.split(x, BATCH), torch.split(torch.as_tensor(goals), BATCH), strict=True)
+    pairs = zip(torch.split(x, _BATCH), torch.split(torch.as_tensor(goals), _BATCH), strict=True)
     moved = [_descended(clone, rows, wanted, ball, steps) for rows, wanted in pairs]
     return np.asarray(torch.cat(moved).numpy()) if len(x) else np.asarray(x.numpy())
 
@@ -34,6 +34,6 @@ def _descended(clone: nn.Module, x: Tensor, goals: Tensor, ball: Ball, steps: in
     current = x
     for _ in range(steps):
         point = current.detach().requires_grad_(True)
-        slope = gradient(-cross_entropy(clone(point), goals), point)
+        slope = input_gradient(-cross_entropy(clone(point), goals), point)
         current = ball.project(current + min(1.0, 2.5 / steps) * ball.step(slope), x)
     return current.detach()

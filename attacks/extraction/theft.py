@@ -13,20 +13,20 @@ from typing import ClassVar, Literal
 import numpy as np
 from torch import nn
 
-from attacks.adaptive import AtThreshold
-from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
-from attacks.extraction.answers import own_turns, pulled
-from attacks.extraction.base import Asker, Loot, Strategy, decide, posteriors
-from attacks.extraction.course import Course
-from attacks.extraction.judge import Judge
-from attacks.extraction.recovery import Recovery
-from attacks.surrogate import as_scored, deciding
-from attacks.target import Target
-from guard.errors import MedwardError
-from guard.policy import Policy
+from medward.attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
+from medward.attacks.extraction.answers import own_turns, pull_to_mean
+from medward.attacks.extraction.base import QueryChooser, StolenAnswers, Strategy, clone_decisions, clone_probabilities
+from medward.attacks.extraction.course import TheftSession
+from medward.attacks.extraction.judge import CloneJudge
+from medward.attacks.extraction.recovery import Recovery
+from medward.attacks.target import Target
+from medward.attacks.whitebox.network import AtThreshold
+from medward.attacks.whitebox.surrogate import as_scored, deciding_probabilities
+from medward.guard.errors import MedwardError
+from medward.guard.policy import Policy
 
 PULLS = (1.0, 0.5, 0.25, 0.1)  # what an adaptive thief tries
-ENOUGH = 32  # answers from which a clone must at least learn their most common label
+_ENOUGH = 32  # answers from which a clone must at least learn their most common label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,10 +118,10 @@ class Theft:
             raise MedwardError("extraction: a diluted thief needs rows to hide its pool among, craft has none")
         held = self._held(data)
         asker = self.strategy.open(held, target.spec, seed=seed)
-        course = Course(
+        course = TheftSession(
             target, asker, held.craft, own_turns(self.queries, self.pool_share), views=self.views, seed=seed
         )
-        judge = Judge(data.test, data.reference, target.spec.classes)
+        judge = CloneJudge(data.test, data.reference, target.spec.classes)
         clone = None
         for stop in sorted({max(1, self.queries >> halvings) for halvings in range(self.points)}):
             course.ask_until(stop, clone, step=self.strategy.step)
@@ -141,40 +141,40 @@ class Theft:
     def _held(self, data: AttackData) -> AttackData:
         """What the thief itself holds of `data`; nothing that it is judged by."""
         craft = data.craft if self.labelled else replace(data.craft, labels=None)
-        pool = None if data.pool is None else pulled(data.pool, self.pulls).astype(np.float32)
+        pool = None if data.pool is None else pull_to_mean(data.pool, self.pulls).astype(np.float32)
         return AttackData(craft=craft, test=data.test.take(slice(0, 0)), pool=pool)
 
-    def _learned(self, asker: Asker, course: Course, seed: int) -> nn.Module | None:
+    def _learned(self, asker: QueryChooser, course: TheftSession, seed: int) -> nn.Module | None:
         """A clone of all that was learned so far; with `recovery` a second one, of what the first helped to recover."""
         loot = course.loot
         clone = asker.learn(loot, epochs=self._effort(loot), seed=seed)
         if clone is None or self.recovery is None:
             return clone
         spec = course.spec
-        scored, shadow = (as_scored(each, spec) for each in (loot.targets, posteriors(clone, loot.inputs)))
+        scored, shadow = (as_scored(each, spec) for each in (loot.targets, clone_probabilities(clone, loot.inputs)))
         recovery = replace(self.recovery, threshold=spec.threshold)
-        targets = deciding(recovery.recover(course.released, scored, shadow, seed=seed), spec)
-        return asker.learn(Loot(loot.inputs, targets), epochs=self._effort(loot), seed=seed)
+        targets = deciding_probabilities(recovery.recover(course.released, scored, shadow, seed=seed), spec)
+        return asker.learn(StolenAnswers(loot.inputs, targets), epochs=self._effort(loot), seed=seed)
 
-    def _naive(self, asker: Asker, course: Course, seed: int) -> nn.Module | None:
+    def _naive(self, asker: QueryChooser, course: TheftSession, seed: int) -> nn.Module | None:
         """What the same code learns from the same inputs without the target; it decides at the public threshold."""
         learned = asker.learn(course.public, epochs=self._effort(course.public), seed=seed)
         if learned is None or course.spec.threshold is None:
             return learned
         return AtThreshold(learned, course.spec.border)
 
-    def _effort(self, loot: Loot) -> int:
+    def _effort(self, loot: StolenAnswers) -> int:
         """Epochs for a clone of so many answers."""
         return round(self.epochs * min(4.0, max(1.0, self.queries / max(1, len(loot.known)))))
 
-    def _flags(self, course: Course, clone: nn.Module | None) -> tuple[str, ...]:
+    def _flags(self, course: TheftSession, clone: nn.Module | None) -> tuple[str, ...]:
         flags = []
         if course.ended:
             flags.append(f"the pool ended after {course.spent} of {self.queries} queries")
         known = course.loot.known
-        if clone is not None and len(known) >= ENOUGH:
+        if clone is not None and len(known) >= _ENOUGH:
             labels = known.targets.argmax(axis=1)
-            fit = float(np.mean(decide(clone, known.inputs) == labels))
+            fit = float(np.mean(clone_decisions(clone, known.inputs) == labels))
             if fit < np.bincount(labels).max() / len(labels):
                 flags.append(f"the clone failed to learn: it agrees with {fit:.0%} of its own {len(known)} answers")
         return tuple(flags)

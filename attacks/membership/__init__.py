@@ -1,6 +1,6 @@
 """Membership inference: was this patient's record in the training set?"""
 
-from attacks.membership.lira import OfflineLiRA
-from attacks.membership.loss import LossThreshold
+from medward.attacks.membership.lira import OfflineLiRA
+from medward.attacks.membership.loss import LossThreshold
 
 __all__ = ["LossThreshold", "OfflineLiRA"]

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from attacks.intervals import auc_interval
-from guard.data import Split
-from guard.types import Array
+from medward.attacks.intervals import auc_interval
+from medward.guard.data.split import Split
+from medward.guard.types import Array
 
-FOLDS = 5
+_FOLDS = 5
 TREES = 100
 GRID = 6
 
@@ -26,15 +26,15 @@ GRID = 6
 def blind_scores(rows: Split, truth: NDArray[np.bool_], *, seed: int) -> Array:
     """Scores ``(n,)`` of candidates by a cross-validated random forest on inputs and labels alone.
 
-    Where patients are known, no patient is on both sides of a fold. All zero with fewer than `FOLDS` members
+    Where patients are known, no patient is on both sides of a fold. All zero with fewer than `_FOLDS` members
     or non-members.
     """
     scores = np.zeros(len(rows))
-    if min(truth.sum(), (~truth).sum()) < FOLDS:
+    if min(truth.sum(), (~truth).sum()) < _FOLDS:
         return scores
-    x = statistics(rows)
+    x = row_statistics(rows)
     kind = StratifiedKFold if rows.patients is None else StratifiedGroupKFold
-    for train, test in kind(FOLDS, shuffle=True, random_state=seed).split(x, truth, rows.patients):
+    for train, test in kind(_FOLDS, shuffle=True, random_state=seed).split(x, truth, rows.patients):
         forest = RandomForestClassifier(TREES, min_samples_leaf=3, random_state=seed)
         scores[test] = forest.fit(x[train], truth[train]).predict_proba(x[test])[:, 1]
     return scores
@@ -55,7 +55,7 @@ def blind_flags(scores: Array, rows: Split, truth: NDArray[np.bool_], *, seed: i
     return (f"members and non-members differ without the model (blind AUC {interval})",)
 
 
-def statistics(rows: Split) -> Array:
+def row_statistics(rows: Split) -> Array:
     """Features ``(n, d)`` of inputs and labels: table rows as they are, images as thumbnail and moments."""
     x = np.asarray(rows.inputs, np.float64)
     if x.ndim == 4:
@@ -63,16 +63,18 @@ def statistics(rows: Split) -> Array:
         moments = [flat.mean(axis=1), flat.std(axis=1), flat.min(axis=1), flat.max(axis=1)]
         moments += [np.abs(np.diff(x, axis=axis)).mean(axis=(1, 2, 3)) for axis in (2, 3) if x.shape[axis] > 1]
         quantiles = np.quantile(flat, [0.05, 0.25, 0.5, 0.75, 0.95], axis=1)
-        x = np.column_stack([thumbnail(x.mean(axis=1)), *moments, *quantiles])
+        x = np.column_stack([grid_means(x.mean(axis=1)), *moments, *quantiles])
     return x if rows.labels is None else np.column_stack([x, rows.labels])
 
 
-def thumbnail(images: Array) -> Array:
+def grid_means(images: Array) -> Array:
     """Means over a `GRID` x `GRID` grid of ``(n, H, W)``, flattened."""
-    return np.asarray(cells(images.shape[1]) @ images @ cells(images.shape[2]).T).reshape(len(images), -1)
+    return np.asarray(averaging_matrix(images.shape[1]) @ images @ averaging_matrix(images.shape[2]).T).reshape(
+        len(images), -1
+    )
 
 
-def cells(length: int) -> Array:
+def averaging_matrix(length: int) -> Array:
     """The matrix ``(GRID, length)`` that averages over `GRID` runs of about equal length."""
     inside = np.arange(length) * GRID // length == np.arange(GRID)[:, None]
     return np.asarray(inside / np.maximum(inside.sum(axis=1, keepdims=True), 1))

@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr
 from torch import nn
 
-from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
-from attacks.membership.blind import blind_flags, blind_scores
-from attacks.membership.signals import ask, candidates, check_copies, noisy, roc
-from attacks.surrogate import fit_classifier
-from attacks.target import Target
-from guard.data import Split, digest
-from guard.errors import MedwardError
-from guard.policy import Policy
-from guard.types import Array, Ints, ModelSpec
+from medward.attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
+from medward.attacks.membership.blind import blind_flags, blind_scores
+from medward.attacks.membership.signals import ask_confidences, candidate_rows, check_copies, noisy_copies, roc_points
+from medward.attacks.target import Target
+from medward.attacks.whitebox.surrogate import fit_classifier
+from medward.guard.data.split import Split, split_digest
+from medward.guard.errors import MedwardError
+from medward.guard.policy import Policy
+from medward.guard.types import Array, Ints, ModelSpec
 
-FEW = 32  # with fewer shadows than this a variance per candidate is too noisy
+_FEW = 32  # with fewer shadows than this a variance per candidate is too noisy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,16 +76,16 @@ class OfflineLiRA:
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
         """Score every candidate; raises `MedwardError` without candidates or labelled shadow rows."""
-        rows, labels, truth = candidates(data)
+        rows, labels, truth = candidate_rows(data)
         recipe = self._recipe(target.spec, data.shadow, seed)
-        inputs = noisy(rows.inputs, self.copies, self.noise, target.spec, seed)
-        channel, shown = ask(target, inputs, seed)
+        inputs = noisy_copies(rows.inputs, self.copies, self.noise, target.spec, seed)
+        channel, shown = ask_confidences(target, inputs, seed)
         scores = np.full(len(rows), np.log(2.0))
         if channel.answered.any():
-            seen = views(train(recipe), inputs, channel.answered, shown.shape[-1])
+            seen = shadow_probabilities(train_shadows(recipe), inputs, channel.answered, shown.shape[-1])
             phi, expected = channel.phi(shown, labels), channel.phi(channel.coarsen(seen), labels)
             known = np.isfinite(phi)
-            scores[known] = tail(phi[known], expected[:, known])
+            scores[known] = gaussian_tail(phi[known], expected[:, known])
         blind = blind_scores(rows, truth, seed=seed)
         return AttackResult(
             outcome=scores,
@@ -93,13 +93,13 @@ class OfflineLiRA:
             truth=truth,
             queries=target.queries,
             flags=blind_flags(blind, rows, truth, seed=seed),
-            curves={"roc": roc(scores, truth)},
+            curves={"roc": roc_points(scores, truth)},
         )
 
     def _recipe(self, spec: ModelSpec, rows: Split | None, seed: int) -> Recipe:
         if rows is None or rows.labels is None or len(rows) == 0:
             raise MedwardError("lira: needs labelled shadow rows, and data has none")
-        return Recipe(digest(rows), rows.inputs, rows.labels, spec, self.shadows, self.epochs, self.share, seed)
+        return Recipe(split_digest(rows), rows.inputs, rows.labels, spec, self.shadows, self.epochs, self.share, seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Recipe:
 
 
 @lru_cache(maxsize=1)
-def train(recipe: Recipe) -> tuple[nn.Module, ...]:
+def train_shadows(recipe: Recipe) -> tuple[nn.Module, ...]:
     """Models of random shares of the shadow rows; kept, as every arm of an evaluation needs the same ones."""
     n, spec = len(recipe.inputs), recipe.spec
     rng = np.random.default_rng(recipe.seed)
@@ -136,7 +136,9 @@ def train(recipe: Recipe) -> tuple[nn.Module, ...]:
     )
 
 
-def views(shadows: Sequence[nn.Module], inputs: Array, answered: NDArray[np.bool_], classes: int) -> Array:
+def shadow_probabilities(
+    shadows: Sequence[nn.Module], inputs: Array, answered: NDArray[np.bool_], classes: int
+) -> Array:
     """Probabilities ``(shadows, copies, n, classes)`` of the answered rows of `inputs`, 0 elsewhere."""
     seen = np.zeros((len(shadows), *answered.shape, classes))
     x = torch.as_tensor(inputs[answered])
@@ -147,10 +149,10 @@ def views(shadows: Sequence[nn.Module], inputs: Array, answered: NDArray[np.bool
     return seen
 
 
-def tail(phi: Array, expected: Array) -> Array:
+def gaussian_tail(phi: Array, expected: Array) -> Array:
     """-log Pr[N(mean, variance) > phi] ``(n,)`` under Gaussians fitted to `expected (shadows, n)`."""
     variance = expected.var(axis=0, ddof=1)
-    if len(expected) < FEW:
+    if len(expected) < _FEW:
         variance = np.full_like(variance, variance.mean())
     z = (phi - expected.mean(axis=0)) / np.sqrt(np.maximum(variance, 1e-6))
     return np.asarray(-log_ndtr(-z))

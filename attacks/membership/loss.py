@@ -12,11 +12,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
-from attacks.membership.blind import blind_flags, blind_scores
-from attacks.membership.signals import ask, candidates, check_copies, noisy, roc
-from attacks.target import Target
-from guard.policy import Policy
+from medward.attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
+from medward.attacks.membership.blind import blind_flags, blind_scores
+from medward.attacks.membership.signals import ask_confidences, candidate_rows, check_copies, noisy_copies, roc_points
+from medward.attacks.target import Target
+from medward.guard.policy import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +54,10 @@ class LossThreshold:
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
         """Score every candidate; raises `MedwardError` without labelled members and non-members."""
-        rows, labels, truth = candidates(data)
-        channel, shown = ask(target, noisy(rows.inputs, self.copies, self.noise, target.spec, seed), seed)
+        rows, labels, truth = candidate_rows(data)
+        channel, shown = ask_confidences(
+            target, noisy_copies(rows.inputs, self.copies, self.noise, target.spec, seed), seed
+        )
         phi = np.nan_to_num(channel.phi(shown, labels), nan=0.0)
         scores = -np.logaddexp(0.0, -phi)
         blind = blind_scores(rows, truth, seed=seed)
@@ -65,5 +67,5 @@ class LossThreshold:
             truth=truth,
             queries=target.queries,
             flags=blind_flags(blind, rows, truth, seed=seed),
-            curves={"roc": roc(scores, truth)},
+            curves={"roc": roc_points(scores, truth)},
         )

@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from attacks.base import AttackData
-from attacks.target import Response, Target
-from guard.data import Split
-from guard.decision import decisions
-from guard.errors import MedwardError
-from guard.release import spread_rest
-from guard.release.scores import winners
-from guard.release.topk import keep_top
-from guard.types import Array, Ints, ModelSpec
+from medward.attacks.base import AttackData
+from medward.attacks.target import Response, Target
+from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
+from medward.guard.release import spread_rest
+from medward.guard.release.scores import largest_classes
+from medward.guard.release.topk import keep_top
+from medward.guard.tasks.decision import decisions
+from medward.guard.types import Array, Ints, ModelSpec
 
-TINY = 1e-30  # the smallest probability told from 0 when answers are exact
+_TINY = 1e-30  # the smallest probability told from 0 when answers are exact
 MAX_DECIMALS = 6
 
 Mask = NDArray[np.bool_]
@@ -67,7 +67,7 @@ class Channel:
         labels = one_hot(decisions(probabilities, "probabilities", self.threshold), classes)
         shown = probabilities if self.decimals is None else probabilities.round(self.decimals)
         if self.partly.any():
-            best = winners(probabilities.reshape(-1, classes)) if self.threshold is None else labels > 0
+            best = largest_classes(probabilities.reshape(-1, classes)) if self.threshold is None else labels > 0
             top = spread_rest(keep_top(shown.reshape(-1, classes), best.reshape(-1, classes), self.top))
             shown = np.where(self.partly[..., None], top.reshape(shown.shape), shown)
         return np.where(self.released[..., None], shown, labels)
@@ -83,7 +83,7 @@ class Channel:
         unit = 0.0 if self.decimals is None else 10.0**-self.decimals
         units = np.where(self.released, unit, 1.0) * self.answered
         floor = units.max(axis=0) / 2 / count
-        return np.where(self.answered.any(axis=0), log_odds(mean, labels, np.maximum(floor, TINY)), np.nan)
+        return np.where(self.answered.any(axis=0), log_odds(mean, labels, np.maximum(floor, _TINY)), np.nan)
 
 
 def log_odds(probabilities: Array, labels: Ints, floor: Array) -> Array:
@@ -107,7 +107,7 @@ def one_hot(labels: Ints, classes: int) -> Array:
     return np.asarray(np.eye(classes)[labels])
 
 
-def candidates(data: AttackData) -> tuple[Split, Ints, Mask]:
+def candidate_rows(data: AttackData) -> tuple[Split, Ints, Mask]:
     """Rows ``(n, ...)`` whose membership is in question, members first; their labels; the truth.
 
     Raises `MedwardError` when either kind is missing or has no labels.
@@ -122,7 +122,7 @@ def candidates(data: AttackData) -> tuple[Split, Ints, Mask]:
     return rows, labels, np.arange(len(rows)) < len(members)
 
 
-def noisy(inputs: Array, copies: int, noise: float, spec: ModelSpec, seed: int) -> Array:
+def noisy_copies(inputs: Array, copies: int, noise: float, spec: ModelSpec, seed: int) -> Array:
     """`inputs (n, ...)` and ``copies - 1`` noisy copies: ``(copies, n, ...)``, within the model's bounds.
 
     The noise is Gaussian, `noise` times as wide as each value's spread over the rows.
@@ -134,7 +134,7 @@ def noisy(inputs: Array, copies: int, noise: float, spec: ModelSpec, seed: int) 
     return np.asarray(np.clip(np.stack([inputs, *moved]), *bounds), np.float32)
 
 
-def ask(target: Target, inputs: Array, seed: int) -> tuple[Channel, Array]:
+def ask_confidences(target: Target, inputs: Array, seed: int) -> tuple[Channel, Array]:
     """Query ``(copies, n, ...)``; return how the answers came and the confidences shown ``(copies, n, K)``.
 
     Noisy copies are asked about only where the candidate itself was not answered with scores. Candidates come
@@ -163,7 +163,7 @@ def check_copies(copies: int, noise: float) -> None:
         raise MedwardError(f"membership: needs copies >= 1 and noise > 0, got {copies} and {noise}")
 
 
-def roc(scores: Array, truth: Mask) -> tuple[list[float], list[float]]:
+def roc_points(scores: Array, truth: Mask) -> tuple[list[float], list[float]]:
     """Points of the ROC curve: false and true positive rates, threshold falling."""
     false, true, _ = roc_curve(truth, scores)
     return false.tolist(), true.tolist()

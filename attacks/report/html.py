@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from attacks.base import Access, Family, ThreatModel
-from attacks.finding import ARMS, Finding, Status
-from attacks.intervals import Interval
-from attacks.report import words
-from attacks.report.plots import plots
-from attacks.report.record import Report
+from medward.attacks.base import Access, Family, ThreatModel
+from medward.attacks.intervals import Interval
+from medward.attacks.report import words
+from medward.attacks.report.plots import report_plots
+from medward.attacks.validation.finding import ARMS, Finding, Status
+from medward.attacks.validation.record import Report
 
 LIMITS = (
     "Poisoned or backdoored training data, and tampering with the model before it was put into the bundle.",
@@ -33,10 +33,10 @@ ORDINARY = "semi-supervised"
 """How the name of a theft begins whose thief asks about nothing but rows like the model's own."""
 
 
-def render(report: Report) -> str:
+def render_html(report: Report) -> str:
     """The page. Every text from outside is escaped."""
     environment = Environment(
-        loader=PackageLoader("attacks.report", "."),
+        loader=PackageLoader("medward.attacks.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -44,31 +44,31 @@ def render(report: Report) -> str:
     )
     figures = [
         {"title": plot.title, "caption": plot.caption, "svg": Markup(plot.svg), "pictures": plot.pictures}  # noqa: S704 (matplotlib escaped the texts in it)
-        for plot in plots(report)
+        for plot in report_plots(report)
     ]
     return environment.get_template("report.html.j2").render(
         report=report,
         facts=report.provenance,
         clean=report.clean,
-        headline=words.headline(report),
+        headline=words.report_headline(report),
         drop=words.worst_drop(report.clean),
-        twin=words.twin(report),
+        twin=words.twin_text(report),
         icons=words.ICONS,
         statuses=[
             (status, sum(finding.status is status for finding in report.findings))
             for status in (Status.BROKEN, Status.INCONCLUSIVE, Status.HELD, Status.NOT_APPLICABLE)
         ],
         figures=figures,
-        untested=untested(report),
+        untested=untested_sentences(report),
         columns=(*ARMS, "baseline"),
         cell=_cell,
         share=_share,
-        limits=lambda interval: words.limits(interval, share=True),
-        threat=words.threat,
+        limits=lambda interval: words.limits_text(interval, share=True),
+        threat=words.threat_text,
     )
 
 
-def untested(report: Report) -> tuple[str, ...]:
+def untested_sentences(report: Report) -> tuple[str, ...]:
     """What this validation did not test, the particular before the general."""
     skipped = [f for f in report.findings if f.status is Status.NOT_APPLICABLE or not any(_arms(f))]
     ran = [f for f in report.findings if f not in skipped]
@@ -123,8 +123,8 @@ def _cell(finding: Finding, column: str) -> dict[str, object] | None:
     judged: Interval | None = getattr(finding, f"judged_{column}", None)
     low, high = max(0.0, interval.low), min(1.0, interval.high)
     return {
-        "value": words.estimate(interval, share=share),
-        "limits": words.limits(interval, share=share),
+        "value": words.estimate_text(interval, share=share),
+        "limits": words.limits_text(interval, share=share),
         "start": round(100 * low, 2),
         "width": round(max(100 * (high - low), 1.0), 2),
         "bound": round(100 * finding.bound, 2) if on_scale else None,
@@ -133,4 +133,4 @@ def _cell(finding: Finding, column: str) -> dict[str, object] | None:
 
 
 def _share(interval: Interval | None) -> str:
-    return words.estimate(interval, share=True)
+    return words.estimate_text(interval, share=True)

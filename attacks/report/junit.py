@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from attacks.finding import Status
-from attacks.report.record import Report
+from medward.attacks.validation.finding import Status
+from medward.attacks.validation.record import Report
 
 OUTCOMES = {Status.BROKEN: "failure", Status.INCONCLUSIVE: "error", Status.NOT_APPLICABLE: "skipped"}
 
 
-def junit(report: Report) -> bytes:
+def render_junit(report: Report) -> bytes:
     """One testcase per finding, its reasons as the message."""
     suite = ET.Element("testsuite", name="medward validate", tests=str(len(report.findings)))
     suite.set("timestamp", report.created)

@@ -22,11 +22,11 @@ from matplotlib import image as pictures
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from attacks.base import ACCURACY, PER_CLASS
-from attacks.finding import ARMS, Arm, Finding, Utility
-from attacks.intervals import Interval
-from attacks.report.record import Report
-from attacks.report.words import number
+from medward.attacks.base import ACCURACY, PER_CLASS
+from medward.attacks.intervals import Interval
+from medward.attacks.report.words import number_text
+from medward.attacks.validation.finding import ARMS, Arm, Finding, Utility
+from medward.attacks.validation.record import Report
 
 INK, MUTED, GRID, BASELINE, BOUND = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05"
 VARIABLES = {
@@ -39,7 +39,7 @@ VARIABLES = {
     "#0a0b12": "var(--guarded)",
     "#0a0b13": "var(--adaptive)",
 }
-STYLES: dict[str, dict[str, Any]] = {
+_STYLES: dict[str, dict[str, Any]] = {
     "undefended": {"color": "#0a0b11", "marker": "o", "linestyle": "-"},
     "guarded": {"color": "#0a0b12", "marker": "s", "linestyle": "--"},
     "adaptive": {"color": "#0a0b13", "marker": "^", "linestyle": "-."},
@@ -80,20 +80,22 @@ class Plot:
     pictures: tuple[tuple[str, str], ...] = ()
 
 
-def plots(report: Report) -> list[Plot]:
+def report_plots(report: Report) -> list[Plot]:
     """Every plot the findings support, in the order a reader wants them."""
     with matplotlib.rc_context(RC):
-        drawn = [glance(report.findings)]
+        drawn = [glance_plot(report.findings)]
         drawn += [by_family[f.family](f, report) for f in report.findings if _drawable(f)]
         drawn += [
-            perturbation(f) for f in report.findings if "perturbation" in f.images and len(report.provenance.shape) == 3
+            perturbation_plot(f)
+            for f in report.findings
+            if "perturbation" in f.images and len(report.provenance.shape) == 3
         ]
-        drawn += [accounts(report)] if report.accounts else []
-        drawn += [utility(part) for part in (report.clean.site, report.clean.drift) if part and part.accuracy]
+        drawn += [accounts_plot(report)] if report.accounts else []
+        drawn += [utility_plot(part) for part in (report.clean.site, report.clean.drift) if part and part.accuracy]
     return [plot for plot in drawn if plot is not None]
 
 
-def glance(findings: Sequence[Finding]) -> Plot | None:
+def glance_plot(findings: Sequence[Finding]) -> Plot | None:
     """Every attack's three arms and baseline with their intervals, one line per attack."""
     shown = [finding for finding in findings if finding.undefended is not None]
     if not shown:
@@ -104,7 +106,7 @@ def glance(findings: Sequence[Finding]) -> Plot | None:
             interval: Interval | None = getattr(finding, name)
             if interval is None:
                 continue
-            style = STYLES[name]
+            style = _STYLES[name]
             axes.errorbar(
                 interval.value,
                 row + 0.17 * (step - 1.5),
@@ -124,7 +126,7 @@ def glance(findings: Sequence[Finding]) -> Plot | None:
     return Plot("At a glance", caption, _svg(figure, "At a glance"))
 
 
-def success(finding: Finding, report: Report) -> Plot:
+def success_plot(finding: Finding, report: Report) -> Plot:
     """Evasion: rows fooled over the size of the perturbation, as they were judged, random noise beside."""
     facts = report.provenance
     grey = facts.modality == "image" and facts.high is not None and facts.low is not None
@@ -151,13 +153,15 @@ def _by_class(finding: Finding) -> str:
     for arm in ARMS:
         found = finding.curves.get(arm, {}).items()
         shares = [
-            f"{name.split(PER_CLASS)[1]} {number(ys[-1], share=True)}" for name, (_, ys) in found if PER_CLASS in name
+            f"{name.split(PER_CLASS)[1]} {number_text(ys[-1], share=True)}"
+            for name, (_, ys) in found
+            if PER_CLASS in name
         ]
         arms += [f"{arm}: {', '.join(shares)}"] if shares else []
     return f" Each class on its own, {'; '.join(arms)}." if arms else ""
 
 
-def theft(finding: Finding, report: Report) -> Plot:  # noqa: ARG001 (one signature for all families)
+def theft_plot(finding: Finding, report: Report) -> Plot:  # noqa: ARG001 (one signature for all families)
     """Extraction: the clone's agreement with the model over what it asked."""
     figure, axes = _axes()
     _draw(axes, finding)
@@ -170,7 +174,7 @@ def theft(finding: Finding, report: Report) -> Plot:  # noqa: ARG001 (one signat
     return Plot(title, "Higher is worse. What lies above the thief without a victim was stolen.", _svg(figure, title))
 
 
-def roc(finding: Finding, report: Report) -> Plot:  # noqa: ARG001 (one signature for all families)
+def roc_plot(finding: Finding, report: Report) -> Plot:  # noqa: ARG001 (one signature for all families)
     """Membership: the ROC on logarithmic axes, where the few certain identifications show."""
     figure, axes = _axes()
     floor = 1 / max(finding.n, 10)
@@ -190,10 +194,10 @@ def roc(finding: Finding, report: Report) -> Plot:  # noqa: ARG001 (one signatur
     )
 
 
-by_family = {"evasion": success, "extraction": theft, "membership": roc}
+by_family = {"evasion": success_plot, "extraction": theft_plot, "membership": roc_plot}
 
 
-def perturbation(finding: Finding) -> Plot:
+def perturbation_plot(finding: Finding) -> Plot:
     """The perturbation as an image, and an example with and without it."""
     shown = []
     labels = {
@@ -208,13 +212,13 @@ def perturbation(finding: Finding) -> Plot:
     return Plot(f"{finding.attack}: the perturbation", caption, pictures=tuple(shown))
 
 
-def accounts(report: Report) -> Plot:
+def accounts_plot(report: Report) -> Plot:
     """The monitor's evidence against benign accounts and a thief, and where it alarms."""
     figure, axes = _axes()
     styles = {"thief": "undefended", "holdout": "guarded", "test": "adaptive"}
     names = {"holdout": "benign account, same site", "test": "benign account, test split", "thief": "thief"}
     for name, (queries, log_e) in report.accounts.items():
-        style = {**STYLES[styles.get(name, "baseline")], "marker": ""}
+        style = {**_STYLES[styles.get(name, "baseline")], "marker": ""}
         decades = np.clip(np.asarray(log_e) / math.log(10), -E_VALUE_SHOWN, E_VALUE_SHOWN)
         axes.plot(queries, decades, label=names.get(name, name), **style)
     for action, rate in report.alarms.items():
@@ -231,7 +235,7 @@ def accounts(report: Report) -> Plot:
     return Plot("Evidence against an account over its queries", caption, _svg(figure, "Evidence over queries"))
 
 
-def utility(part: Utility) -> Plot:
+def utility_plot(part: Utility) -> Plot:
     """Accuracy and per-class sensitivity and specificity with and without the guard."""
     pairs = {"accuracy": part.accuracy}
     pairs |= {f"sensitivity\n{_short(name)}": pair for name, pair in list(part.sensitivity.items())[:6]}
@@ -244,8 +248,8 @@ def utility(part: Utility) -> Plot:
             [each.value for each in values],
             width=0.36,
             yerr=[[each.value - each.low for each in values], [each.high - each.value for each in values]],
-            facecolor="none" if hatch else STYLES[arm]["color"],
-            edgecolor=STYLES[arm]["color"],
+            facecolor="none" if hatch else _STYLES[arm]["color"],
+            edgecolor=_STYLES[arm]["color"],
             hatch=hatch,
             ecolor=INK,
             capsize=3,
@@ -276,7 +280,7 @@ def _draw(axes: Any, finding: Finding, *, scale: float = 1.0, floor: float = 0.0
                 continue
             if not own and arm != "undefended":
                 continue
-            style = dict(STYLES[arm if own else "baseline"])
+            style = dict(_STYLES[arm if own else "baseline"])
             if len(xs) > 20:
                 style["marker"] = ""
             axes.plot(

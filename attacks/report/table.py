@@ -7,12 +7,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from attacks.finding import Finding, Status
-from attacks.intervals import Interval
-from attacks.report.record import Report
-from attacks.report.words import ICONS, estimate, headline, is_share, limits, twin, worst_drop
+from medward.attacks.intervals import Interval
+from medward.attacks.report.words import (
+    ICONS,
+    estimate_text,
+    is_share,
+    limits_text,
+    report_headline,
+    twin_text,
+    worst_drop,
+)
+from medward.attacks.validation.finding import Finding, Status
+from medward.attacks.validation.record import Report
 
-STYLES = {
+_STYLES = {
     Status.HELD: "bold green",
     Status.BROKEN: "bold red",
     Status.INCONCLUSIVE: "bold yellow",
@@ -28,36 +36,37 @@ def print_findings(report: Report, console: Console) -> None:
         table.add_column(name, justify="left" if left else "right", no_wrap=name != "attack", overflow="fold")
     for finding in report.findings:
         cells = [_cell(finding, arm) for arm in ("undefended", "guarded", "adaptive", "baseline")]
-        status = Text(f"{ICONS[finding.status]} {finding.status.value}", STYLES[finding.status])
+        status = Text(f"{ICONS[finding.status]} {finding.status.value}", _STYLES[finding.status])
         table.add_row(Text(finding.attack), *cells, status)
     console.print(table)
     console.print(Text("fooled rows (evasion), agreement (extraction), AUC (membership)", "dim"))
     for finding in report.findings:
         if finding.status is not Status.HELD:
             console.print(Text.assemble((finding.attack, "bold"), ": ", " ".join(finding.reasons)))
-    if said := twin(report):
+    if said := twin_text(report):
         console.print(Text(f"undefended (evasion): {said}"))
     console.print(Text(f"clean cost: {_clean(report)}"))
     for note in report.notes:
         console.print(Text(f"note: {note}", "bold yellow"))
-    console.print(Text(f"{report.verdict.value}: {headline(report)}", STYLES[report.verdict]))
+    console.print(Text(f"{report.verdict.value}: {report_headline(report)}", _STYLES[report.verdict]))
 
 
 def _cell(finding: Finding, arm: str) -> Text:
     interval: Interval | None = getattr(finding, arm)
     share = is_share(finding)
-    ends = limits(interval, share=share, between="–")
-    return Text.assemble(estimate(interval, share=share), (f"\n{ends}", "dim"))
+    ends = limits_text(interval, share=share, between="–")
+    return Text.assemble(estimate_text(interval, share=share), (f"\n{ends}", "dim"))
 
 
 def _clean(report: Report) -> str:
     clean = report.clean
     refused = clean.site.false_refusal
-    parts = [f"{estimate(refused, share=True)} of benign rows refused ({limits(refused, share=True)}, n = {refused.n})"]
+    shown = limits_text(refused, share=True)
+    parts = [f"{estimate_text(refused, share=True)} of benign rows refused ({shown}, n = {refused.n})"]
     if clean.site.accounts is not None:
         parts.append(
-            f"{estimate(clean.site.accounts, share=True)} of {clean.site.accounts.n} benign accounts ever "
-            f"coarsened or withheld ({limits(clean.site.accounts, share=True)})"
+            f"{estimate_text(clean.site.accounts, share=True)} of {clean.site.accounts.n} benign accounts ever "
+            f"coarsened or withheld ({limits_text(clean.site.accounts, share=True)})"
         )
     drop = worst_drop(clean)
     if drop is not None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from attacks.base import Access
-from attacks.finding import CleanCost, Finding, Status
-from attacks.intervals import Interval
-from attacks.report.record import Report
-from guard.types import Modality
+from medward.attacks.base import Access
+from medward.attacks.intervals import Interval
+from medward.attacks.validation.finding import CleanCost, Finding, Status
+from medward.attacks.validation.record import Report
+from medward.guard.types import Modality
 
 ICONS = {Status.HELD: "✓", Status.BROKEN: "✕", Status.INCONCLUSIVE: "?", Status.NOT_APPLICABLE: "–"}
 SEES = {
@@ -16,21 +16,21 @@ SEES = {
 }
 
 
-def number(value: float, *, share: bool) -> str:
+def number_text(value: float, *, share: bool) -> str:
     """A share as a percentage, anything else to two decimals."""
     return f"{100 * value:.1f}%" if share else f"{value:.2f}"
 
 
-def estimate(interval: Interval | None, *, share: bool) -> str:
+def estimate_text(interval: Interval | None, *, share: bool) -> str:
     """The value alone; a dash when not measured."""
-    return "–" if interval is None else number(interval.value, share=share)
+    return "–" if interval is None else number_text(interval.value, share=share)
 
 
-def limits(interval: Interval | None, *, share: bool, between: str = " to ") -> str:
+def limits_text(interval: Interval | None, *, share: bool, between: str = " to ") -> str:
     """The limits alone, as ``low to high``, without the unit."""
     if interval is None:
         return ""
-    ends = (number(end, share=share).removesuffix("%") for end in (interval.low, interval.high))
+    ends = (number_text(end, share=share).removesuffix("%") for end in (interval.low, interval.high))
     return between.join(ends)
 
 
@@ -45,7 +45,7 @@ def worst_drop(clean: CleanCost) -> tuple[str, float] | None:
     return max(drops.items(), key=lambda item: item[1]) if drops else None
 
 
-def threat(finding: Finding, modality: Modality) -> str:
+def threat_text(finding: Finding, modality: Modality) -> str:
     """What the attacker may do, in one line."""
     parts = [f"sees {SEES[finding.threat.access]}"]
     if finding.threat.epsilon is not None:
@@ -58,19 +58,19 @@ def threat(finding: Finding, modality: Modality) -> str:
     return "; ".join(parts)
 
 
-def twin(report: Report) -> str:
+def twin_text(report: Report) -> str:
     """What the undefended run of evasion was on, and what hardening cost; empty without a twin."""
     facts = report.provenance.twin
     if facts is None:
         return ""
-    said = f"the model before hardening, which decides {estimate(facts.agreement, share=True)} of rows alike"
+    said = f"the model before hardening, which decides {estimate_text(facts.agreement, share=True)} of rows alike"
     if facts.accuracy is None or facts.deployed_accuracy is None:
         return said
-    before, after = estimate(facts.accuracy, share=True), estimate(facts.deployed_accuracy, share=True)
+    before, after = estimate_text(facts.accuracy, share=True), estimate_text(facts.deployed_accuracy, share=True)
     return f"{said}; accuracy {before} before, {after} after, n = {facts.accuracy.n}"
 
 
-def headline(report: Report) -> str:
+def report_headline(report: Report) -> str:
     """The verdict in one sentence."""
     count = {status: sum(finding.status is status for finding in report.findings) for status in Status}
     tested = len(report.findings) - count[Status.NOT_APPLICABLE]

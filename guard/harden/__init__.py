@@ -1,16 +1,16 @@
 """Training that makes a classifier harder to fool. Needs torch; never used on the serving path, knows no attack."""
 
-from guard.harden.base import Accuracy, Certificate, Hardened, Hardener
-from guard.harden.course import Method
-from guard.harden.pgd import AdversarialTraining
-from guard.harden.retraining import Retraining
-from guard.harden.trades import Trades
-from guard.harden.training import Training
-from guard.harden.universal import UniversalTraining
+from medward.guard.harden.certificate import Accuracy, Certificate, Hardened, Hardener
+from medward.guard.harden.method import HardeningMethod
+from medward.guard.harden.robust.pgd import AdversarialTraining
+from medward.guard.harden.robust.retraining import Retraining
+from medward.guard.harden.robust.trades import Trades
+from medward.guard.harden.robust.training import Training
+from medward.guard.harden.robust.universal import UniversalTraining
 
 __all__ = ["HARDENERS", "Accuracy", "Certificate", "Hardened", "Hardener", "Training"]
 
-HARDENERS: dict[str, Method] = {
+HARDENERS: dict[str, HardeningMethod] = {
     method.name: method for method in (UniversalTraining(), AdversarialTraining(), Trades(), Retraining())
 }
 """Every method by name, at its default settings; ``dataclasses.replace`` gives it others."""

@@ -19,15 +19,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from guard.data import Split, checked, tell
-from guard.errors import MedwardError
-from guard.harden.base import Certificate, Hardener
-from guard.harden.inner import still
-from guard.harden.subject import BATCH, subject
-from guard.models import callable_model, described, kinds, wrap
-from guard.overlap import overlap
-from guard.pixels import batch_of
-from guard.types import Array, Layout, ModelSpec, OutputKind
+from medward.guard.data.overlap import measure_overlap
+from medward.guard.data.pixels import batch_of
+from medward.guard.data.split import Split, check_split, tell_understanding
+from medward.guard.errors import MedwardError
+from medward.guard.files import sync_to_disk
+from medward.guard.harden.certificate import Certificate, Hardener
+from medward.guard.harden.network import ROWS_PER_BATCH, trainable_copy
+from medward.guard.harden.robust.inner import frozen_statistics
+from medward.guard.models import callable_model, describe_model, kinds, wrap
+from medward.guard.types import Array, Layout, ModelSpec, OutputKind
 
 MODEL, ORIGINAL, WEIGHTS, CERTIFICATE = "model.onnx", "original.onnx", "weights.pt", "certificate.json"
 WRITTEN = (MODEL, ORIGINAL, WEIGHTS, CERTIFICATE)
@@ -53,38 +54,38 @@ def harden(
     """Harden `model`, a torch module or its name ``"package.module:attribute"``, and write the folder `out`.
 
     `splits` needs "train", with labels; epochs are chosen on "selection" or "val", else on a fifth of train. Returns
-    the certificate, and in one sentence which rows were chosen on. `layout` and `bits` are those of `guard.protect`,
-    `threshold` is the operating point of a model of two classes. Copies and patients that are on both sides are a note
-    of the certificate. Models of other kinds than one class of several are refused before they are trained; `task`
-    "classification" says that it is none of them where its scores look so. The folder is built beside `out` and
-    renamed: a kill leaves no half-written one, and the training starts anew. Raises `MedwardError`.
+    the certificate, and in one sentence which rows were chosen on. `layout` and `bits` are those of
+    `guard.bundle.make`, `threshold` is the operating point of a model of two classes. Copies and patients that are on
+    both sides are a note of the certificate. Models of other kinds than one class of several are refused before they
+    are trained; `task` "classification" says that it is none of them where its scores look so. The folder is built
+    beside `out` and renamed: a kill leaves no half-written one, and the training starts anew. Raises `MedwardError`.
     """
-    network = module(model)
+    network = resolve_module(model)
     used = {name: _numbered(name, splits[name]) for name in (*TRAINING, *SELECTION) if name in splits}
-    train, selection, chosen_on = divided({**splits, **used}, seed)
+    train, selection, chosen_on = divide_splits({**splits, **used}, seed)
     train, selection = (
         replace(split, inputs=batch_of(split.inputs, low=low, high=high, layout=layout, bits=bits)[0])
         for split in (train, selection)
     )
-    tell({"train": train, "selection": selection}, None, low=low, high=high)
+    tell_understanding({"train": train, "selection": selection}, None, low=low, high=high)
     _refuse_other_kinds(network, train, task)
-    with replaced(out, overwrite=overwrite) as build:
+    with replaced_folder(out, overwrite=overwrite) as build:
         hardened = method.harden(network, train, selection, low=low, high=high, seed=seed, threshold=threshold)
-        sample = np.asarray(train.inputs[:BATCH], np.float32)
+        sample = np.asarray(train.inputs[:ROWS_PER_BATCH], np.float32)
         for net, file in ((network, ORIGINAL), (hardened.network, MODEL)):
             _export(net, sample, build / file, hardened.certificate)
         torch.save({name: value.cpu() for name, value in hardened.network.state_dict().items()}, build / WEIGHTS)
         files = {name: hashlib.sha256((build / name).read_bytes()).hexdigest() for name in (MODEL, ORIGINAL, WEIGHTS)}
-        shared = overlap(train, selection).sentence("train", "the rows that epochs are chosen on")
+        shared = measure_overlap(train, selection).sentence("train", "the rows that epochs are chosen on")
         notes = (*hardened.certificate.notes, *([shared] if shared else []))
         certificate = hardened.certificate.model_copy(update={"files": files, "notes": notes})
         (build / CERTIFICATE).write_text(certificate.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return certificate, chosen_on
 
 
-def module(model: object) -> nn.Module:
+def resolve_module(model: object) -> nn.Module:
     """The torch module that `model` is or names."""
-    found = callable_model.resolve(model) if isinstance(model, str) and ":" in model else model
+    found = callable_model.resolve_entrypoint(model) if isinstance(model, str) and ":" in model else model
     if not isinstance(found, nn.Module):
         raise MedwardError(
             f'model: only torch modules can be hardened, given as "package.module:attribute", got {_kind(model, found)}'
@@ -96,11 +97,11 @@ def module(model: object) -> nn.Module:
 def _refuse_other_kinds(network: nn.Module, train: Split, task: str | None) -> None:
     """Refuse a network not made to choose one class of several; rows it cannot take are the method's to name."""
     kinds.check_task("model", task)
-    described(network)
-    inputs = torch.from_numpy(np.asarray(train.inputs[:BATCH], np.float32))
+    describe_model(network)
+    inputs = torch.from_numpy(np.asarray(train.inputs[:ROWS_PER_BATCH], np.float32))
     try:
-        scoring = subject(network, inputs, "cpu")
-        with torch.no_grad(), still(scoring):
+        scoring = trainable_copy(network, inputs, "cpu")
+        with torch.no_grad(), frozen_statistics(scoring):
             scores = scoring.scores(inputs).numpy()
     except MedwardError:
         return
@@ -108,7 +109,7 @@ def _refuse_other_kinds(network: nn.Module, train: Split, task: str | None) -> N
         kinds.check_values(scores, _spec(scores.shape[1], train.inputs, "logits", None, None), task, exclusive=True)
 
 
-def divided(splits: Mapping[str, Split], seed: int) -> tuple[Split, Split, str]:
+def divide_splits(splits: Mapping[str, Split], seed: int) -> tuple[Split, Split, str]:
     """Rows to train on, rows to choose the epoch on, and where the latter are from.
 
     Without a selection split a part of train is set apart, by patient where patients are known, stratified by class.
@@ -134,7 +135,7 @@ def divided(splits: Mapping[str, Split], seed: int) -> tuple[Split, Split, str]:
 
 
 @contextmanager
-def replaced(path: Path, *, overwrite: bool) -> Iterator[Path]:
+def replaced_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """A folder to build in that becomes `path` when the block ends well, and is gone when it does not.
 
     A `path` that is not empty is refused, unless `overwrite` is set and it is an earlier result.
@@ -153,12 +154,12 @@ def replaced(path: Path, *, overwrite: bool) -> Iterator[Path]:
             yield build
             build.chmod(0o755)
             for each in (*build.iterdir(), build):
-                _sync(each)
+                sync_to_disk(each)
             shutil.rmtree(old, ignore_errors=True)
             if path.exists():
                 path.rename(old)
             build.rename(path)
-            _sync(path.parent)
+            sync_to_disk(path.parent)
         except BaseException:
             if old.exists() and not path.exists():
                 old.rename(path)
@@ -215,7 +216,9 @@ def _check(path: Path, overwrite: bool) -> None:
 
 def _export(network: nn.Module, sample: Array, file: Path, of: Certificate) -> None:
     """Write `network` as the ONNX `file`, checked to answer on `sample` as the network does."""
-    output: OutputKind = "probabilities" if subject(network, torch.from_numpy(sample), "cpu").logarithm else "logits"
+    output: OutputKind = (
+        "probabilities" if trainable_copy(network, torch.from_numpy(sample), "cpu").logarithm else "logits"
+    )
     spec = _spec(of.classes, sample, output, of.low, of.high)
     written = wrap(network, spec=spec, sample=sample, task=kinds.CLASSIFICATION).export(file.parent)
     (file.parent / written.file).rename(file)
@@ -236,7 +239,7 @@ def _spec(classes: int, sample: Array, output: OutputKind, low: float | None, hi
 def _numbered(name: str, split: object) -> Split:
     """`split` with labels that are class numbers: a network has no names."""
     try:
-        rows = checked(split)
+        rows = check_split(split)
         if rows.names is not None:
             raise MedwardError(
                 "labels are names, and a network's scores have none; give the number of each one's score, from 0"
@@ -250,12 +253,3 @@ def _kind(model: object, found: object) -> str:
     if isinstance(found, str):
         return repr(found)
     return f"{type(found).__name__} for {model!r}" if isinstance(model, str) else type(found).__name__
-
-
-def _sync(path: Path) -> None:
-    """Force a file or folder to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,8 +1,7 @@
 """One contract for every kind of trained classifier; importing this loads none of their libraries.
 
 `wrap` turns a torch module, a Hugging Face image classifier, a scikit-learn classifier, an ONNX file or any
-callable into a `guard.protocols.Model`. One file per kind; each offers ``adapt``, ``describe`` and, for what
-a bundle can hold, ``load``.
+callable into a `guard.models.base.Model`. One file per kind; each offers an `Adapter`.
 """
 
 from __future__ import annotations
@@ -16,22 +15,36 @@ from typing import Any, Literal
 
 import numpy as np
 
-from guard.errors import MedwardError
-from guard.models import fidelity, kinds
-from guard.models.base import Exported, WrappedModel, first_line, read
-from guard.models.checks import check_names, check_scores, check_spec
-from guard.types import Modality, ModelSpec, OutputKind
+from medward.guard.errors import MedwardError
+from medward.guard.models import fidelity, kinds
+from medward.guard.models.base import Adapter, Exported, WrappedModel, first_line, read_model_file
+from medward.guard.models.checks import check_names, check_scores, check_spec
+from medward.guard.types import Modality, ModelSpec, OutputKind
 
-__all__ = ["FILES", "Exported", "WrappedModel", "as_served", "check_scores", "described", "infer_spec", "load", "wrap"]
+__all__ = [
+    "FILES",
+    "Exported",
+    "WrappedModel",
+    "as_served",
+    "check_scores",
+    "describe_model",
+    "infer_spec",
+    "load_model",
+    "wrap",
+]
 
 BASES = {
-    "transformers.modeling_utils.PreTrainedModel": "huggingface_model",
-    "torch.nn.modules.module.Module": "torch_model",
-    "sklearn.base.BaseEstimator": "sklearn_model",
+    "transformers.modeling_utils.PreTrainedModel": "huggingface_model.HUGGINGFACE_ADAPTER",
+    "torch.nn.modules.module.Module": "torch_model.TORCH_ADAPTER",
+    "sklearn.base.BaseEstimator": "sklearn_model.SKLEARN_ADAPTER",
 }
 """Base classes by full name, most specific first, and the adapter that takes their instances."""
 
-FILES = {"model.onnx": "onnx_model", "model.skops": "sklearn_model", "entrypoint.json": "callable_model"}
+FILES = {
+    "model.onnx": "onnx_model.ONNX_ADAPTER",
+    "model.skops": "sklearn_model.SKLEARN_ADAPTER",
+    "entrypoint.json": "callable_model.CALLABLE_ADAPTER",
+}
 """The files a bundle may hold its model in, and the adapter that loads each."""
 
 SAMPLE_ROWS = 256
@@ -111,7 +124,7 @@ def infer_spec(
     and callables `output` must be given, for it cannot be seen from outside. Bounds are never guessed.
     """
     kinds.check_task(name, task)
-    known = described(x)
+    known = describe_model(x)
     shape = np.asarray(sample).shape[1:]
     kind: OutputKind | None = output or known.get("output")
     if kind is None:
@@ -140,7 +153,7 @@ def _own_names(known: Mapping[str, Any]) -> Sequence[str] | None:
     return known.get("classes") if "output" in known else None
 
 
-def described(x: object) -> dict[str, Any]:
+def describe_model(x: object) -> dict[str, Any]:
     """What can be known of `x` without running it: "classes", "output", and "shape" of one input, None for any size.
 
     Raises `MedwardError` when it cannot be read or is no model.
@@ -155,7 +168,7 @@ def as_served(model: WrappedModel) -> WrappedModel:
     with TemporaryDirectory() as folder:
         exported = model.export(Path(folder))
         data = (Path(folder) / exported.file).read_bytes()
-        return load(exported.file, data, spec=model.spec, options=exported.options, allow_code=True)
+        return load_model(exported.file, data, spec=model.spec, options=exported.options, allow_code=True)
 
 
 def refuse_file(path: str | Path) -> None:
@@ -173,7 +186,9 @@ def refuse_file(path: str | Path) -> None:
     raise MedwardError(f"{wanted}; {known}" if known else wanted)
 
 
-def load(file: str, data: bytes, *, spec: ModelSpec, options: Mapping[str, str], allow_code: bool) -> WrappedModel:
+def load_model(
+    file: str, data: bytes, *, spec: ModelSpec, options: Mapping[str, str], allow_code: bool
+) -> WrappedModel:
     """The model that `export` wrote to `file`; `data` are the file's bytes, already verified by the caller.
 
     Only ``entrypoint.json`` runs code; it is refused unless `allow_code`.
@@ -182,30 +197,39 @@ def load(file: str, data: bytes, *, spec: ModelSpec, options: Mapping[str, str],
         raise MedwardError(
             f"{file}: this bundle imports code; pass allow_code=True (--allow-code) if you trust its source"
         )
-    adapter = importlib.import_module(f"guard.models.{FILES[file]}")
+    adapter = _found(FILES[file])
+    if adapter.load is None:
+        raise MedwardError(f"{file}: no bundle holds a model so")
     model: WrappedModel = adapter.load(data, spec, options)
     return model
 
 
-def _adapter(x: object) -> tuple[Any, object]:
-    """The adapter module for `x`, and what to give it: entry points are resolved unless of a function."""
+def _found(name: str) -> Adapter:
+    """The adapter of ``module.NAME``, whose library is loaded only now."""
+    module, _, attribute = name.partition(".")
+    adapter: Adapter = getattr(importlib.import_module(f"medward.guard.models.{module}"), attribute)
+    return adapter
+
+
+def _adapter(x: object) -> tuple[Adapter, object]:
+    """The adapter for `x`, and what to give it: entry points are resolved unless of a function."""
     found = x
     if isinstance(x, str | Path) and str(x).endswith(".skops"):
-        found = importlib.import_module("guard.models.skops_file").load(read(Path(x)))
+        found = importlib.import_module("medward.guard.models.skops_file").load_skops(read_model_file(Path(x)))
     elif isinstance(x, str) and ":" in x and not x.endswith(".onnx"):
-        found = importlib.import_module("guard.models.callable_model").resolve(x)
+        found = importlib.import_module("medward.guard.models.callable_model").resolve_entrypoint(x)
     bases = {f"{base.__module__}.{base.__qualname__}" for base in type(found).__mro__}
     kind = next((adapter for base, adapter in BASES.items() if base in bases), None)
     if isinstance(found, str | Path):
         refuse_file(found)
-        kind = "onnx_model"
+        kind = "onnx_model.ONNX_ADAPTER"
     elif isinstance(found, type):
         raise MedwardError(f"model: {found.__name__} is a class, not a model; give an instance of it: {_instance(x)}")
     elif kind is None:
         if not callable(found):
             raise MedwardError(_no_model(found))
-        kind, found = "callable_model", x
-    return importlib.import_module(f"guard.models.{kind}"), found
+        kind, found = "callable_model.CALLABLE_ADAPTER", x
+    return _found(kind), found
 
 
 def _instance(x: object) -> str:

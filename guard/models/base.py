@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from guard.errors import MedwardError
-from guard.types import Array, Ints, ModelSpec, Outputs
+from medward.guard.errors import MedwardError
+from medward.guard.types import Array, Ints, ModelSpec, Outputs
 
-MOST = 300  # letters of another library's message that an error shows
+_MOST = 300  # letters of another library's message that an error shows
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours of a terminal
 PLACE = re.compile(r'File "([^"]+)", line (\d+), in [^\n]*\n\s*([^\n]+)')
 
@@ -30,7 +30,7 @@ class Exported:
 
 
 class WrappedModel(Protocol):
-    """A `guard.protocols.Model` that can be written to a bundle without pickle."""
+    """A `guard.models.base.Model` that can be written to a bundle without pickle."""
 
     @property
     def spec(self) -> ModelSpec:
@@ -53,7 +53,33 @@ class WrappedModel(Protocol):
         ...
 
 
-def require(module: str, extra: str) -> Any:
+class Model(Protocol):
+    """Something that turns a checked batch into scores."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What inputs it takes and what its scores are."""
+        ...
+
+    def predict(self, inputs: Array) -> Outputs:
+        """Map ``(n, *shape)`` float32 to scores ``(n, classes)`` in one forward pass."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An adapter turns models of one library into a `WrappedModel`.
+
+    `adapt` wraps one under a specification, a sample and a feature layer; `describe` says what is known of it without
+    running it; `load` reads the bytes that a bundle holds, None where bundles hold no such file.
+    """
+
+    adapt: Callable[[Any, ModelSpec, Array, str | None], Any]
+    describe: Callable[[Any], dict[str, Any]]
+    load: Callable[[bytes, ModelSpec, Mapping[str, str]], Any] | None = None
+
+
+def require_extra(module: str, extra: str) -> Any:
     """Import an optional dependency, or say which extra brings it."""
     try:
         return importlib.import_module(module)
@@ -61,7 +87,7 @@ def require(module: str, extra: str) -> Any:
         raise MedwardError(f"this model needs {error.name}: pip install 'medward[{extra}]'") from None
 
 
-def read(path: Path) -> bytes:
+def read_model_file(path: Path) -> bytes:
     """The file's bytes."""
     try:
         return path.read_bytes()
@@ -87,4 +113,4 @@ def root_cause(error: BaseException) -> str:
 
 
 def _shortened(text: str) -> str:
-    return textwrap.shorten(text, MOST, placeholder=" ...") if len(text) > MOST else text
+    return textwrap.shorten(text, _MOST, placeholder=" ...") if len(text) > _MOST else text

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from guard.errors import IntegrityError, MedwardError
-from guard.models import checks
-from guard.models.base import Exported, first_line
-from guard.types import Array, Ints, ModelSpec, Outputs
+from medward.guard.errors import IntegrityError, MedwardError
+from medward.guard.models import checks
+from medward.guard.models.base import Adapter, Exported, first_line
+from medward.guard.types import Array, Ints, ModelSpec, Outputs
 
-BATCH = 256
+_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,27 +33,27 @@ class CallableModel:
 
     def predict(self, inputs: Array) -> Outputs:
         """Map ``(n, *shape)`` float32 to scores ``(n, classes)``; there are no features."""
-        return checks.outputs(self.function(np.array(inputs, np.float32)), None, self.spec)
+        return checks.checked_outputs(self.function(np.array(inputs, np.float32)), None, self.spec)
 
     def own_decisions(self, rows: NDArray[Any]) -> Ints | None:
         """What the function decides on float64 rows that are given so; None where it takes float32 only, as it may."""
         if rows.dtype != np.float64:
             return None
         try:
-            scores = checks.in_batches(lambda batch: [np.asarray(self.function(np.array(batch)))], rows, BATCH)[0]
+            scores = checks.in_batches(lambda batch: [np.asarray(self.function(np.array(batch)))], rows, _BATCH)[0]
         except Exception:
             return None
-        return np.asarray(np.argmax(checks.outputs(scores, None, self.spec).scores, axis=1), np.int64)
+        return np.asarray(np.argmax(checks.checked_outputs(scores, None, self.spec).scores, axis=1), np.int64)
 
     def export(self, folder: Path) -> Exported:
         """Write ``entrypoint.json``: the function's importable name and the SHA-256 of its source file."""
-        entrypoint = self.entrypoint or name_of(self.function)
+        entrypoint = self.entrypoint or entrypoint_name(self.function)
         content = {"entrypoint": entrypoint, "source_sha256": source_digest(entrypoint)}
         (folder / "entrypoint.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         return Exported("entrypoint.json")
 
 
-def adapt(x: Any, spec: ModelSpec, sample: Array, features: str | None) -> CallableModel:
+def adapt_function(x: Any, spec: ModelSpec, sample: Array, features: str | None) -> CallableModel:
     """Wrap a function, or the one that an entry point names."""
     if features is not None:
         raise MedwardError(f"features: a callable shows none, got features = {features!r}")
@@ -63,12 +63,12 @@ def adapt(x: Any, spec: ModelSpec, sample: Array, features: str | None) -> Calla
     return made
 
 
-def describe(_: object) -> dict[str, Any]:
+def describe_function(_: object) -> dict[str, Any]:
     """Nothing can be known of a function without running it."""
     return {}
 
 
-def load(data: bytes, spec: ModelSpec, _options: Mapping[str, str]) -> CallableModel:
+def load_function(data: bytes, spec: ModelSpec, _options: Mapping[str, str]) -> CallableModel:
     """Import the named function, after its module's source file was found unchanged.
 
     Only that one file is compared, not what it imports. The caller has decided to trust the code.
@@ -84,7 +84,7 @@ def load(data: bytes, spec: ModelSpec, _options: Mapping[str, str]) -> CallableM
     return CallableModel(spec=spec, function=_callable(entrypoint), entrypoint=entrypoint)
 
 
-def resolve(entrypoint: str) -> object:
+def resolve_entrypoint(entrypoint: str) -> object:
     """The object that ``"package.module:attribute"`` names; imports the module."""
     module, _, path = entrypoint.partition(":")
     try:
@@ -96,11 +96,11 @@ def resolve(entrypoint: str) -> object:
     return found
 
 
-def name_of(function: Any) -> str:
+def entrypoint_name(function: Any) -> str:
     """``"package.module:attribute"`` of `function`; refuses lambdas, local functions and the main script."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     entrypoint = f"{module}:{name}"
-    if module in (None, "__main__") or name is None or "<" in name or resolve(entrypoint) is not function:
+    if module in (None, "__main__") or name is None or "<" in name or resolve_entrypoint(entrypoint) is not function:
         raise MedwardError(
             f"{entrypoint}: a bundle can only name a callable of an importable module; "
             'wrap it by its name, "package.module:attribute"'
@@ -120,7 +120,7 @@ def source_digest(entrypoint: str) -> str:
 
 
 def _callable(entrypoint: str) -> Callable[[Array], Any]:
-    found = resolve(entrypoint)
+    found = resolve_entrypoint(entrypoint)
     if not callable(found):
         raise MedwardError(f"{entrypoint}: {type(found).__name__} is not callable")
     return found
@@ -139,3 +139,6 @@ def _check_no_factory(model: CallableModel, row: Array) -> None:
     found = model.function(np.array(row))
     if callable(found) or hasattr(found, "predict"):
         raise MedwardError(f"{name}: gives a {type(found).__name__} for a batch, not its scores; {remedy}")
+
+
+CALLABLE_ADAPTER = Adapter(adapt_function, describe_function, load_function)

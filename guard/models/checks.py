@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from guard.errors import MedwardError
-from guard.models.kinds import check_shape
-from guard.names import alike, folded
-from guard.types import Array, ModelSpec, Outputs
+from medward.guard.accounts.names import first_alike, folded_name
+from medward.guard.errors import MedwardError
+from medward.guard.models.kinds import check_output_shape
+from medward.guard.types import Array, ModelSpec, Outputs
 
-TOLERANCE = 1e-3  # how far a row of probabilities may sum from 1
+_TOLERANCE = 1e-3  # how far a row of probabilities may sum from 1
 AGREEMENT = 1e-5  # how far an exported model may be from the original, relative to scores above 1
 
 
@@ -25,7 +25,7 @@ def check_spec(spec: ModelSpec) -> None:
         wanted = "(C, H, W)" if axes == 3 else "(D,)"
         hint = "; add the channel axis: reshape to (n, 1, H, W)" if axes == 3 and len(spec.shape) == 2 else ""
         raise MedwardError(f"spec: the shape of {spec.modality} inputs is {wanted}, got {spec.shape}{hint}")
-    if len(spec.classes) < 2 or alike(spec.classes):
+    if len(spec.classes) < 2 or first_alike(spec.classes):
         raise MedwardError(
             f"spec: classes must be two or more names that a reader can tell apart, got {list(spec.classes)}"
         )
@@ -43,7 +43,7 @@ def check_names(name: str, said: Sequence[str], known: Sequence[str] | None) -> 
     """
     if known is None or len(said) != len(known):
         return
-    own, new = [folded(str(each)) for each in known], [folded(str(each)) for each in said]
+    own, new = [folded_name(str(each)) for each in known], [folded_name(str(each)) for each in said]
     moved = [said[i] for i, each in enumerate(new) if each in own and each != own[i]]
     if moved and (set(own) == set(new) or not all(str(each).strip().isdigit() for each in moved)):
         raise MedwardError(
@@ -55,7 +55,7 @@ def check_names(name: str, said: Sequence[str], known: Sequence[str] | None) -> 
 def check_scores(scores: object, spec: ModelSpec) -> None:
     """Refuse `scores` of a probe batch that are not what `spec` claims.
 
-    Probabilities lie in [0, 1] and each row sums to 1 within `TOLERANCE`. Logits for which every row does so
+    Probabilities lie in [0, 1] and each row sums to 1 within `_TOLERANCE`. Logits for which every row does so
     too are refused: they are probabilities, and taking their softmax would flatten every answer.
     """
     s = _matrix(scores, spec)
@@ -63,7 +63,7 @@ def check_scores(scores: object, spec: ModelSpec) -> None:
         raise MedwardError("scores: every value must be finite, got NaN or infinity on the sample")
     if spec.output == "probabilities":
         check_probabilities(s)
-    elif (s >= 0).all() and (np.abs(s.sum(axis=1) - 1) <= TOLERANCE).all():
+    elif (s >= 0).all() and (np.abs(s.sum(axis=1) - 1) <= _TOLERANCE).all():
         raise MedwardError(
             "scores: the spec claims logits, but every row of the sample is non-negative and sums to 1; "
             'use output = "probabilities"'
@@ -72,12 +72,12 @@ def check_scores(scores: object, spec: ModelSpec) -> None:
 
 def check_probabilities(scores: Array) -> None:
     """Refuse `scores (n, K)` unless every row is a probability distribution; NaN is refused too."""
-    inside = (scores >= -TOLERANCE) & (scores <= 1 + TOLERANCE)
+    inside = (scores >= -_TOLERANCE) & (scores <= 1 + _TOLERANCE)
     if not inside.all():
         worst = scores[~inside][0]
         raise MedwardError(f'scores: the spec claims probabilities, got {worst:g}; use output = "logits"')
     sums = scores.sum(axis=1)
-    if not (np.abs(sums - 1) <= TOLERANCE).all():
+    if not (np.abs(sums - 1) <= _TOLERANCE).all():
         worst = sums[np.argmax(np.abs(sums - 1))]
         raise MedwardError(
             f"scores: the spec claims probabilities, but a row sums to {worst:.4g}, not 1; a multi-label model finds "
@@ -85,7 +85,7 @@ def check_probabilities(scores: Array) -> None:
         )
 
 
-def outputs(scores: object, features: Array | None, spec: ModelSpec) -> Outputs:
+def checked_outputs(scores: object, features: Array | None, spec: ModelSpec) -> Outputs:
     """What `predict` returns: the shape, and for probabilities the sums, are checked each time."""
     s = _matrix(scores, spec)
     if spec.output == "probabilities":
@@ -132,7 +132,7 @@ def in_batches(forward: Callable[[Array], list[Array]], inputs: Array, size: int
 
 def _matrix(scores: object, spec: ModelSpec) -> Array:
     s = np.asarray(scores)
-    check_shape(spec.name, s, len(spec.classes))
+    check_output_shape(spec.name, s, len(spec.classes))
     if s.dtype.kind not in "fiub":
         raise MedwardError(f"scores: expected numbers of shape (n, {len(spec.classes)}), got dtype {s.dtype}")
     if s.ndim != 2 or s.shape[1] != len(spec.classes):

@@ -13,11 +13,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from guard.errors import MedwardError
-from guard.models.base import first_line
-from guard.types import Array, Ints, ModelSpec, Outputs
+from medward.guard.errors import MedwardError
+from medward.guard.models.base import first_line
+from medward.guard.types import Array, Ints, ModelSpec, Outputs
 
-ROWS = 24  # asked one by one
+_ROWS = 24  # asked one by one
 TOLERANCE, ROUNDING = 5e-4, 1e-5
 """How far a row's scores may differ from batch to batch, relative to its scores above 1, and how far where its decision
 differs too, relative to its largest score."""
@@ -51,14 +51,14 @@ def check_fidelity(model: Predicts, probe: Array, raw: NDArray[np.generic]) -> N
     if len(scores) != len(probe):
         raise MedwardError(f"{model.spec.name}: {len(probe)} inputs gave {len(scores)} rows of scores")
     check_own(model, scores, raw)
-    same(model.spec, "asked again", scores, _predicted(model, probe, "asked again"))
-    few = np.unique(np.linspace(0, len(probe) - 1, min(ROWS, len(probe))).astype(int))
+    check_same(model.spec, "asked again", scores, _predicted(model, probe, "asked again"))
+    few = np.unique(np.linspace(0, len(probe) - 1, min(_ROWS, len(probe))).astype(int))
     alone = np.concatenate([_predicted(model, probe[[i]], "alone") for i in few])
-    same(model.spec, "asked alone", scores[few], alone)
+    check_same(model.spec, "asked alone", scores[few], alone)
     order = np.random.default_rng(0).permutation(len(probe))
-    same(model.spec, "asked in another order", scores[order], _predicted(model, probe[order], "shuffled"))
+    check_same(model.spec, "asked in another order", scores[order], _predicted(model, probe[order], "shuffled"))
     repeated = np.repeat(few, 3)
-    same(model.spec, "asked three times in one batch", scores[repeated], _predicted(model, probe[repeated], "3x"))
+    check_same(model.spec, "asked three times in one batch", scores[repeated], _predicted(model, probe[repeated], "3x"))
 
 
 def check_own(model: Predicts, scores: Array, raw: NDArray[np.generic]) -> None:
@@ -89,7 +89,7 @@ def check_own(model: Predicts, scores: Array, raw: NDArray[np.generic]) -> None:
     )
 
 
-def same(spec: ModelSpec, how: str, first: Array, again: Array) -> None:
+def check_same(spec: ModelSpec, how: str, first: Array, again: Array) -> None:
     """Refuse a model whose scores for the same rows were `first (n, K)` and are now `again (n, K)`."""
     if first.shape != again.shape:
         raise MedwardError(f"{spec.name}: {len(first)} inputs gave {len(again)} rows of scores when {how}")

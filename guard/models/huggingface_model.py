@@ -10,10 +10,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from guard.errors import MedwardError
-from guard.models.kinds import by_class_name, refuse
-from guard.models.torch_model import TorchModel, as_torch_model
-from guard.types import Array, ModelSpec
+from medward.guard.errors import MedwardError
+from medward.guard.models.base import Adapter
+from medward.guard.models.kinds import by_class_name, refuse_kind
+from medward.guard.models.torch_model import TorchModel, as_torch_model
+from medward.guard.types import Array, ModelSpec
 
 
 class Logits(nn.Module):
@@ -31,12 +32,12 @@ class Logits(nn.Module):
         return logits
 
 
-def adapt(x: nn.Module, spec: ModelSpec, sample: Array, features: str | None) -> TorchModel:
+def adapt_huggingface(x: nn.Module, spec: ModelSpec, sample: Array, features: str | None) -> TorchModel:
     """Wrap the classifier; `features` names a layer, default the input of the last ``nn.Linear``."""
     return as_torch_model(x, Logits, spec, sample, features)
 
 
-def describe(x: Any) -> dict[str, Any]:
+def describe_huggingface(x: Any) -> dict[str, Any]:
     """The classes and the channels of an image, from the configuration; a classifier of one label gives logits.
 
     Raises `MedwardError` for a model of another kind, by its class and ``problem_type``, and for one whose ``id2label``
@@ -45,14 +46,14 @@ def describe(x: Any) -> dict[str, Any]:
     kind, config = type(x).__name__, x.config
     by_class_name("model", kind)
     if getattr(x, "main_input_name", "pixel_values") in ("input_ids", "decoder_input_ids"):
-        refuse("model", "text", f"{kind} takes {x.main_input_name}")
+        refuse_kind("model", "text", f"{kind} takes {x.main_input_name}")
     problem = getattr(config, "problem_type", None)
     if problem == "multi_label_classification":
-        refuse("model", "multi-label", f"its problem_type is {problem}")
+        refuse_kind("model", "multi-label", f"its problem_type is {problem}")
     labels = config.id2label
     if problem == "regression" or len(labels) == 1:
         seen = f"its problem_type is {problem}" if problem == "regression" else "it has one label"
-        refuse("model", "regression", seen)
+        refuse_kind("model", "regression", seen)
     numbered = getattr(config, "label2id", None) or {}
     swapped = [name for index, name in labels.items() if numbered.get(name, index) != index]
     if swapped:
@@ -62,3 +63,6 @@ def describe(x: Any) -> dict[str, Any]:
     channels = getattr(config, "num_channels", None)  # image_size binds some models only
     known = {"output": "logits", "classes": tuple(labels[index] for index in sorted(labels))}
     return known | ({"shape": (channels, None, None)} if isinstance(channels, int) else {})
+
+
+HUGGINGFACE_ADAPTER = Adapter(adapt_huggingface, describe_huggingface)

@@ -12,13 +12,13 @@ from typing import NoReturn
 
 import numpy as np
 
-from guard.errors import MedwardError
-from guard.types import Array, ModelSpec
+from medward.guard.errors import MedwardError
+from medward.guard.types import Array, ModelSpec
 
 CLASSIFICATION = "classification"
 COLUMNS = "return a column per class: for one logit z of the second class torch.cat([0 * z, z], 1) as logits, for its"
 ONE_NUMBER = f"{COLUMNS} probability p torch.cat([1 - p, p], 1) as probabilities, each (n, 1)"
-KINDS = {
+UNGUARDED_KINDS = {
     "multi-label": "finds several things at once, and softmax would turn its findings into rivals; "
     "guard each finding as a model of its own, with the columns [1 - p, p] as probabilities",
     "single-output": f"gives one number for an input; if that is a binary classifier's score, {ONE_NUMBER}",
@@ -38,10 +38,10 @@ KINDS = {
     "outlier": "tells usual from unusual inputs, it was not taught classes; guard a classifier fitted to its decisions",
 }
 """Why a kind is not guarded, and what can be done, by its name."""
-TASKS = (CLASSIFICATION, *KINDS)
+TASK_NAMES = (CLASSIFICATION, *UNGUARDED_KINDS)
 """What can be said with ``--task``; only the first is guarded."""
 
-FEWEST = 20  # rows of scores from which their order or range is taken for a sign
+_FEWEST = 20  # rows of scores from which their order or range is taken for a sign
 HEADS = (
     ("MultiLabel", "multi-label"),
     ("SemanticSegmentation", "segmentation"),
@@ -63,47 +63,47 @@ HEADS = (
 """What transformers call a head, as a part of the class's name, and the kind it makes of a model."""
 
 
-def refuse(name: str, kind: str, seen: str) -> NoReturn:
-    """Refuse the model called `name` as one of `KINDS`; `seen` says what showed it."""
+def refuse_kind(name: str, kind: str, seen: str) -> NoReturn:
+    """Refuse the model called `name` as one of `UNGUARDED_KINDS`; `seen` says what showed it."""
     article = "an" if kind[0] in "aeiou" else "a"
-    raise MedwardError(f"{name}: this is {article} {kind} model ({seen}): it {KINDS[kind]}")
+    raise MedwardError(f"{name}: this is {article} {kind} model ({seen}): it {UNGUARDED_KINDS[kind]}")
 
 
 def check_task(name: str, task: str | None) -> None:
     """Refuse a `task` that is not classification, by its name."""
     if task is None or task == CLASSIFICATION:
         return
-    if task not in KINDS:
+    if task not in UNGUARDED_KINDS:
         raise MedwardError(
             f"{name}: task must be {CLASSIFICATION!r}, the one that is guarded, got {task!r}; models of other kinds "
-            f"are refused by name: {', '.join(KINDS)}"
+            f"are refused by name: {', '.join(UNGUARDED_KINDS)}"
         )
-    refuse(name, task, "as the task says")
+    refuse_kind(name, task, "as the task says")
 
 
 def by_class_name(name: str, class_name: str) -> None:
     """Refuse a transformers model whose class is called after a head of another kind."""
     for part, kind in HEADS:
         if part in class_name:
-            refuse(name, kind, class_name)
+            refuse_kind(name, kind, class_name)
 
 
-def check_shape(name: str, scores: object, classes: int) -> None:
+def check_output_shape(name: str, scores: object, classes: int) -> None:
     """Refuse raw `scores` whose type or axes are those of another kind of model; a list is left to who reads it."""
     if isinstance(scores, dict):
         kinds = {"boxes": "detection", "masks": "segmentation"}
         for key in map(str, scores):
             if key in kinds:
-                refuse(name, kinds[key], f"it returns {', '.join(map(str, scores))}")
+                refuse_kind(name, kinds[key], f"it returns {', '.join(map(str, scores))}")
     if isinstance(scores, tuple | list | dict):
         return
     found = np.asarray(scores)
     if found.dtype.kind in "US" or (found.dtype.kind == "O" and isinstance(next(iter(found.flat), None), str)):
-        refuse(name, "text", f"it returns strings, such as {str(next(iter(found.flat)))[:40]!r}")
+        refuse_kind(name, "text", f"it returns strings, such as {str(next(iter(found.flat)))[:40]!r}")
     if found.ndim >= 4:
-        refuse(name, "segmentation", f"its output has shape {found.shape}, axes beyond a score for each class")
+        refuse_kind(name, "segmentation", f"its output has shape {found.shape}, axes beyond a score for each class")
     if found.dtype.kind in "fiub" and (found.ndim == 1 or found.shape[1:] == (1,)):
-        refuse(name, "single-output", f"its output has shape {found.shape}, for {classes} classes")
+        refuse_kind(name, "single-output", f"its output has shape {found.shape}, for {classes} classes")
 
 
 def check_values(scores: Array, spec: ModelSpec, task: str | None, *, exclusive: bool) -> None:
@@ -117,16 +117,16 @@ def check_values(scores: Array, spec: ModelSpec, task: str | None, *, exclusive:
         return
     n, k = scores.shape
     said = f"--task {CLASSIFICATION} (task = {CLASSIFICATION!r})"
-    if n >= FEWEST and (scores >= 0).all() and (scores <= 1).all():
-        refuse(
+    if n >= _FEWEST and (scores >= 0).all() and (scores <= 1).all():
+        refuse_kind(
             spec.name,
             "multi-label",
             f"all its {k} scores lie in [0, 1] and a row sums to {float(scores[0].sum()):.3g}, as sigmoids do; "
             f"say {said} if they are logits of classes of which one is right all the same",
         )
     steps = np.diff(scores, axis=1)
-    if k > 2 and not exclusive and n >= FEWEST and ((steps >= 0).all() or (steps <= 0).all()):
-        refuse(
+    if k > 2 and not exclusive and n >= _FEWEST and ((steps >= 0).all() or (steps <= 0).all()):
+        refuse_kind(
             spec.name,
             "quantile",
             f"its {k} scores are in order on every row, as quantiles or ordinal thresholds are; "

@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from guard.errors import MedwardError
-from guard.models import checks
-from guard.models.base import Exported, first_line, read, require
-from guard.models.onnx_outputs import FLOATS, choose_outputs, count_classes
-from guard.types import Array, Ints, ModelSpec, Outputs
+from medward.guard.errors import MedwardError
+from medward.guard.models import checks
+from medward.guard.models.base import Adapter, Exported, first_line, read_model_file, require_extra
+from medward.guard.models.onnx_outputs import FLOATS, choose_outputs, count_classes
+from medward.guard.types import Array, Ints, ModelSpec, Outputs
 
-BATCH = 256
+_BATCH = 256
 LABELS = ("tensor(int64)", "tensor(int32)", "tensor(string)")
-DTYPES = dict(zip(FLOATS, (np.float32, np.float64, np.float16), strict=True))
+_DTYPES = dict(zip(FLOATS, (np.float32, np.float64, np.float16), strict=True))
 CHANNELS_LAST = (1, 2, 0)
 
 
@@ -43,7 +43,7 @@ class OnnxModel:
         """Map ``(n, *shape)`` float32 to scores ``(n, classes)`` and features ``(n, d)``."""
         names = [self.scores] if self.features is None else [self.scores, self.features]
         arrays = self.run(inputs, names)
-        return checks.outputs(arrays[0], arrays[1] if len(arrays) > 1 else None, self.spec)
+        return checks.checked_outputs(arrays[0], arrays[1] if len(arrays) > 1 else None, self.spec)
 
     def run(self, inputs: NDArray[Any], names: list[str]) -> list[NDArray[Any]]:
         """The outputs called `names` as the file itself gives them, for rows in the layout it takes."""
@@ -52,8 +52,8 @@ class OnnxModel:
         x = inputs.reshape(len(inputs), -1) if len(node.shape) == 2 else inputs
         return checks.in_batches(
             lambda batch: self.session.run(names, {self.input: batch}),
-            np.array(x, DTYPES[node.type]),
-            fixed or BATCH,
+            np.array(x, _DTYPES[node.type]),
+            fixed or _BATCH,
             pad=fixed is not None,
         )
 
@@ -77,9 +77,9 @@ class OnnxModel:
         return Exported("model.onnx", names | ({"features": self.features} if self.features else {}))
 
 
-def adapt(x: object, spec: ModelSpec, sample: Array, features: str | None) -> OnnxModel:
+def adapt_onnx(x: object, spec: ModelSpec, sample: Array, features: str | None) -> OnnxModel:
     """Open an ONNX file; its feature output is called `features`, default "features" if there is one."""
-    data, source = read(Path(str(x))), str(x)
+    data, source = read_model_file(Path(str(x))), str(x)
     session = open_session(data, source)
     given = _only_input(session, source)
     _check_rows(given, spec, source)
@@ -91,16 +91,16 @@ def adapt(x: object, spec: ModelSpec, sample: Array, features: str | None) -> On
     return model
 
 
-def describe(x: object) -> dict[str, Any]:
+def describe_onnx(x: object) -> dict[str, Any]:
     """The shape of one input, and class numbers when the width of the score output is written in the graph."""
-    session = open_session(read(Path(str(x))), str(x))
+    session = open_session(read_model_file(Path(str(x))), str(x))
     shape = tuple(size if isinstance(size, int) else None for size in _only_input(session, str(x)).shape[1:])
     width = count_classes(session.get_outputs(), str(x))
     known: dict[str, Any] = {"shape": shape}
     return known | ({} if width is None else {"classes": tuple(str(k) for k in range(width))})
 
 
-def load(data: bytes, spec: ModelSpec, options: Mapping[str, str]) -> OnnxModel:
+def load_onnx(data: bytes, spec: ModelSpec, options: Mapping[str, str]) -> OnnxModel:
     """Open verified bytes; `options` holds the names that `export` recorded."""
     session = open_session(data, "model.onnx")
     given = _only_input(session, "model.onnx")
@@ -143,7 +143,7 @@ def _holds_labels(node: Any) -> bool:
 
 def open_session(data: bytes, source: str) -> Any:
     """An onnxruntime session on the CPU with one thread per call; requests run side by side instead."""
-    ort = require("onnxruntime", "serve")
+    ort = require_extra("onnxruntime", "serve")
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -171,7 +171,7 @@ def _only_input(session: Any, source: str) -> Any:
             f"{source}: {needs}, got {found}; make the others constants of the file, or wrap the model in a function "
             'and give its name, "package.module:function"'
         )
-    if nodes[0].type not in DTYPES:
+    if nodes[0].type not in _DTYPES:
         raise MedwardError(
             f"{source}: {needs}, got {found}; export it with a float32 input and a Cast to "
             f"{nodes[0].type.removeprefix('tensor(').removesuffix(')')} inside"
@@ -266,3 +266,6 @@ def _fits(shape: tuple[int, ...], declared: tuple[int | None, ...]) -> bool:
 
 def _words(shape: tuple[object, ...]) -> str:
     return f"({', '.join(str(size) for size in shape)})"
+
+
+ONNX_ADAPTER = Adapter(adapt_onnx, describe_onnx, load_onnx)

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from guard.errors import MedwardError
-from guard.types import OutputKind
+from medward.guard.errors import MedwardError
+from medward.guard.types import OutputKind
 
 FLOATS = ("tensor(float)", "tensor(double)", "tensor(float16)")
 SCORES = ("scores", "probabilities", "logits")
 USUAL = {"logits": ("logits", "scores"), "probabilities": ("probabilities", "scores")}
 """What the scores are usually called, by what they are claimed to be."""
-FEATURES = "features"
+_FEATURES = "features"
 
 
 def choose_outputs(
@@ -64,7 +64,7 @@ def count_classes(outputs: Sequence[Any], source: str) -> int | None:
 
 def _features(names: Mapping[str, Any], said: str | None, source: str) -> str | None:
     if said is None:
-        return FEATURES if FEATURES in names and names[FEATURES].type in FLOATS else None
+        return _FEATURES if _FEATURES in names and names[_FEATURES].type in FLOATS else None
     _check_name(said, names, source)
     if names[said].type not in FLOATS:
         raise MedwardError(f"{source}: features must be floating-point numbers, output {said!r} is {names[said].type}")

@@ -18,11 +18,11 @@ import sklearn
 import sklearn.base
 from numpy.typing import NDArray
 
-from guard.errors import MedwardError
-from guard.models import checks, onnx_model, skops_file
-from guard.models.base import Exported, first_line, require
-from guard.models.kinds import refuse
-from guard.types import Array, Ints, ModelSpec, Outputs
+from medward.guard.errors import MedwardError
+from medward.guard.models import checks, onnx_model, skops_file
+from medward.guard.models.base import Adapter, Exported, first_line, require_extra
+from medward.guard.models.kinds import refuse_kind
+from medward.guard.types import Array, Ints, ModelSpec, Outputs
 
 NAMES = {"input": "input", "scores": "probabilities"}
 _warnings = threading.Lock()  # warnings.catch_warnings changes the whole process
@@ -41,7 +41,7 @@ class SklearnModel:
     def predict(self, inputs: Array) -> Outputs:
         """Map ``(n, *shape)`` float32 to probabilities ``(n, classes)``; there are no features."""
         table = np.array(inputs, np.float32).reshape(len(inputs), -1)
-        return checks.outputs(self._asked("predict_proba", table), None, self.spec)
+        return checks.checked_outputs(self._asked("predict_proba", table), None, self.spec)
 
     def own_decisions(self, rows: NDArray[np.generic]) -> Ints | None:
         """What ``predict`` says of rows ``(n, *shape)`` of any dtype, as indices of ``classes_``."""
@@ -62,8 +62,8 @@ class SklearnModel:
         """Write ``model.onnx``, or ``model.skops`` when skl2onnx fails or disagrees on the sample."""
         if self.data is None:
             try:
-                data = to_onnx(self.estimator, self.sample)
-                written = onnx_model.load(data, self.spec, NAMES)
+                data = estimator_to_onnx(self.estimator, self.sample)
+                written = onnx_model.load_onnx(data, self.spec, NAMES)
                 original, exported = self.predict(self.sample), written.predict(self.sample)
                 checks.check_agreement(original, exported, "model.onnx")
                 checks.check_decisions(original, exported, self.spec, "model.onnx")
@@ -74,15 +74,15 @@ class SklearnModel:
                 return Exported("model.onnx", NAMES)
         else:
             reason = self.not_onnx_because
-        data = self.data or skops_file.dump(self.estimator)
+        data = self.data or skops_file.dump_skops(self.estimator)
         (folder / "model.skops").write_bytes(data)
-        again = load(data, self.spec, {"scikit-learn": sklearn.__version__})
+        again = load_estimator(data, self.spec, {"scikit-learn": sklearn.__version__})
         if self.data is None:
             checks.check_agreement(self.predict(self.sample), again.predict(self.sample), "model.skops")
         return Exported("model.skops", {"scikit-learn": sklearn.__version__, "not_onnx_because": reason})
 
 
-def adapt(x: Any, spec: ModelSpec, sample: Array, features: str | None) -> SklearnModel:
+def adapt_estimator(x: Any, spec: ModelSpec, sample: Array, features: str | None) -> SklearnModel:
     """Wrap a fitted classifier; refuses one without ``predict_proba``."""
     kind = type(x).__name__
     _check_kind(x, spec.name)
@@ -96,7 +96,7 @@ def adapt(x: Any, spec: ModelSpec, sample: Array, features: str | None) -> Sklea
     return SklearnModel(spec=spec, estimator=x, sample=sample)
 
 
-def describe(x: Any) -> dict[str, Any]:
+def describe_estimator(x: Any) -> dict[str, Any]:
     """The fitted classes; ``predict_proba`` gives probabilities."""
     _check_kind(x, "model")
     classes = getattr(x, "classes_", None)
@@ -108,11 +108,11 @@ def _check_kind(x: Any, name: str) -> None:
     """Refuse estimators that are no classifiers of one class each, by their kind."""
     kind = type(x).__name__
     if sklearn.base.is_regressor(x):
-        refuse(name, "regression", f"{kind} is a scikit-learn regressor")
+        refuse_kind(name, "regression", f"{kind} is a scikit-learn regressor")
     if sklearn.base.is_outlier_detector(x):
-        refuse(name, "outlier", f"{kind} is a scikit-learn outlier detector")
+        refuse_kind(name, "outlier", f"{kind} is a scikit-learn outlier detector")
     if sklearn.base.is_clusterer(x):
-        refuse(name, "clustering", f"{kind} is a scikit-learn clusterer")
+        refuse_kind(name, "clustering", f"{kind} is a scikit-learn clusterer")
     classes, last = getattr(x, "classes_", None), _last(x)
     binarizer = getattr(last, "_label_binarizer", None)
     if (
@@ -120,7 +120,7 @@ def _check_kind(x: Any, name: str) -> None:
         or getattr(last, "multilabel_", False)
         or str(getattr(binarizer, "y_type_", "")).startswith("multilabel")
     ):
-        refuse(name, "multi-label", f"{kind} was fitted to several labels a row")
+        refuse_kind(name, "multi-label", f"{kind} was fitted to several labels a row")
     if classes is not None and len(classes) < 2:
         raise MedwardError(
             f"{name}: {kind} was fitted to one class only, {list(classes)}; fit it on rows of two or more"
@@ -136,24 +136,24 @@ def _last(x: Any) -> Any:
         x = inner
 
 
-def load(data: bytes, spec: ModelSpec, options: Mapping[str, str]) -> SklearnModel:
+def load_estimator(data: bytes, spec: ModelSpec, options: Mapping[str, str]) -> SklearnModel:
     """The estimator in verified skops bytes; its scikit-learn must be this one up to the patch level."""
     theirs, ours = options.get("scikit-learn", ""), sklearn.__version__
     if theirs.split(".")[:2] != ours.split(".")[:2]:
         raise MedwardError(f"model.skops was written by scikit-learn {theirs}, this is {ours}; install {theirs}")
     return SklearnModel(
         spec=spec,
-        estimator=skops_file.load(data),
+        estimator=skops_file.load_skops(data),
         sample=np.zeros((0, *spec.shape)),
         data=data,
         not_onnx_because=options.get("not_onnx_because", ""),
     )
 
 
-def to_onnx(estimator: Any, sample: Array) -> bytes:
+def estimator_to_onnx(estimator: Any, sample: Array) -> bytes:
     """Convert with skl2onnx: float32 table in, "label" and "probabilities" out."""
-    skl2onnx = require("skl2onnx", "sklearn")
-    kinds = require("skl2onnx.common.data_types", "sklearn")
+    skl2onnx = require_extra("skl2onnx", "sklearn")
+    kinds = require_extra("skl2onnx.common.data_types", "sklearn")
     width = int(np.prod(sample.shape[1:]))
     try:
         graph = skl2onnx.convert_sklearn(
@@ -165,3 +165,6 @@ def to_onnx(estimator: Any, sample: Array) -> bytes:
     except Exception as error:
         raise MedwardError(f"skl2onnx cannot convert {type(estimator).__name__}: {first_line(error)}") from error
     return data
+
+
+SKLEARN_ADAPTER = Adapter(adapt_estimator, describe_estimator, load_estimator)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from guard.errors import MedwardError
-from guard.models.base import first_line, require
+from medward.guard.errors import MedwardError
+from medward.guard.models.base import first_line, require_extra
 
 TRUSTED = frozenset(
     {
@@ -35,9 +35,9 @@ TRUSTED = frozenset(
 )
 
 
-def dump(estimator: Any) -> bytes:
-    """The estimator as skops bytes; refuses one that `load` would refuse."""
-    io = require("skops.io", "sklearn")
+def dump_skops(estimator: Any) -> bytes:
+    """The estimator as skops bytes; refuses one that `load_skops` would refuse."""
+    io = require_extra("skops.io", "sklearn")
     try:
         data: bytes = io.dumps(estimator)
     except Exception as error:
@@ -46,9 +46,9 @@ def dump(estimator: Any) -> bytes:
     return data
 
 
-def load(data: bytes) -> Any:
+def load_skops(data: bytes) -> Any:
     """The estimator in `data`; raises `MedwardError` naming any type outside the list, before it is built."""
-    io = require("skops.io", "sklearn")
+    io = require_extra("skops.io", "sklearn")
     try:
         estimator = io.loads(data, trusted=trusted_types(io, data))
         check_trees(estimator)

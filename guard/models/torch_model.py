@@ -20,13 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from guard.errors import MedwardError
-from guard.models import checks, onnx_model
-from guard.models.base import Exported, first_line, require, root_cause
-from guard.models.kinds import check_shape
-from guard.types import Array, Ints, ModelSpec, Outputs
+from medward.guard.errors import MedwardError
+from medward.guard.models import checks, onnx_model
+from medward.guard.models.base import Adapter, Exported, first_line, require_extra, root_cause
+from medward.guard.models.kinds import check_output_shape
+from medward.guard.types import Array, Ints, ModelSpec, Outputs
 
-BATCH = 256
+_BATCH = 256
 ROUNDINGS = 8  # of one score, by which a module of half precision may be off
 QUIET = (  # says at each export that torchvision is not installed; prints the graph of one that failed
     "torch.onnx._internal.exporter._registration",
@@ -89,9 +89,9 @@ class TorchModel:
 
     def predict(self, inputs: Array) -> Outputs:
         """Map ``(n, *shape)`` float32 to scores ``(n, classes)`` and features ``(n, d)``."""
-        with self.lock, evaluating(self.module):
-            arrays = checks.in_batches(self._forward, inputs, BATCH)
-        return checks.outputs(arrays[0], arrays[1] if len(arrays) > 1 else None, self.spec)
+        with self.lock, evaluation_mode(self.module):
+            arrays = checks.in_batches(self._forward, inputs, _BATCH)
+        return checks.checked_outputs(arrays[0], arrays[1] if len(arrays) > 1 else None, self.spec)
 
     def own_decisions(self, rows: NDArray[Any]) -> Ints | None:
         """What a module of double or half precision decides in its own; None where there is nothing but the scores.
@@ -101,17 +101,17 @@ class TorchModel:
         original = self.original
         if original is None:
             return None
-        dtype = precision(original)
-        with self.lock, evaluating(original):
-            found = checks.in_batches(lambda batch: [_scored(original, batch, dtype)], rows, BATCH)[0]
-        clear = margins(found) > ROUNDINGS * torch.finfo(dtype).eps * np.abs(found).max(axis=1)
+        dtype = module_precision(original)
+        with self.lock, evaluation_mode(original):
+            found = checks.in_batches(lambda batch: [_scored(original, batch, dtype)], rows, _BATCH)[0]
+        clear = top_margins(found) > ROUNDINGS * torch.finfo(dtype).eps * np.abs(found).max(axis=1)
         single = self.predict(np.asarray(rows, np.float32)).scores
         return np.asarray(np.where(clear, found.argmax(axis=1), single.argmax(axis=1)), np.int64)
 
     def _forward(self, batch: Array) -> list[Array]:
         results = self.module(_rows(self.module, batch))
         if not isinstance(results[0], Tensor):
-            check_shape(self.spec.name, results[0], len(self.spec.classes))
+            check_output_shape(self.spec.name, results[0], len(self.spec.classes))
             kind = type(results[0]).__name__
             raise MedwardError(
                 f"{self.spec.name}: the module must return a tensor (n, classes), got {kind}; "
@@ -122,10 +122,10 @@ class TorchModel:
     def export(self, folder: Path) -> Exported:
         """Write ``model.onnx`` with outputs "scores" and "features" and a dynamic batch axis."""
         path = folder / "model.onnx"
-        with self.lock, evaluating(self.module):
-            to_onnx(self.module, self.sample, path)
+        with self.lock, evaluation_mode(self.module):
+            module_to_onnx(self.module, self.sample, path)
         names = {"input": "input", "scores": "scores"} | ({"features": "features"} if self.module.layer else {})
-        written = onnx_model.load(path.read_bytes(), self.spec, names)
+        written = onnx_model.load_onnx(path.read_bytes(), self.spec, names)
         for n in {1, len(self.sample)}:  # one row and several, however the batch axis was traced
             rows = self.sample[:n]
             original, exported = self.predict(rows), written.predict(rows)
@@ -134,7 +134,7 @@ class TorchModel:
         return Exported(path.name, names)
 
 
-def adapt(x: nn.Module, spec: ModelSpec, sample: Array, features: str | None) -> TorchModel:
+def adapt_module(x: nn.Module, spec: ModelSpec, sample: Array, features: str | None) -> TorchModel:
     """Wrap a module; `features` names a layer, default the input of the last ``nn.Linear`` to run."""
     return as_torch_model(x, lambda net: net, spec, sample, features)
 
@@ -145,17 +145,17 @@ def as_torch_model(
     """`x` as a model, `called` as a module that gives scores; its layers are looked up in `x` by name."""
     refuse_script(x)
     net, original = x, None
-    if precision(x) != torch.float32:
+    if module_precision(x) != torch.float32:
         try:
             net, original = copy.deepcopy(x).float(), called(x)
         except Exception as error:  # a user's module can raise nearly anything
             raise MedwardError(f"{spec.name}: cannot be copied to float32: {first_line(error)}") from error
-    sample = sample[:BATCH]
-    module = headed(called(net), net, features, sample)
+    sample = sample[:_BATCH]
+    module = with_features(called(net), net, features, sample)
     return TorchModel(spec=spec, module=module, sample=sample, original=original)
 
 
-def describe(_: nn.Module) -> dict[str, Any]:
+def describe_module(_: nn.Module) -> dict[str, Any]:
     """Nothing can be known of a bare module without running it."""
     return {}
 
@@ -170,19 +170,19 @@ def refuse_script(x: object) -> None:
         )
 
 
-def precision(module: nn.Module) -> torch.dtype:
+def module_precision(module: nn.Module) -> torch.dtype:
     """The floating-point type of a module's weights, and so of its inputs: the first that is not float32, if any."""
     kinds = [each.dtype for each in module.parameters() if each.is_floating_point()]
     return next((kind for kind in kinds if kind != torch.float32), torch.float32)
 
 
-def margins(scores: Array) -> Array:
+def top_margins(scores: Array) -> Array:
     """How far the largest score of each row is above the next."""
     ordered = np.sort(scores, axis=1)
     return np.asarray(ordered[:, -1] - ordered[:, -2])
 
 
-def headed(net: nn.Module, named: nn.Module, features: str | None, sample: Array) -> Headed:
+def with_features(net: nn.Module, named: nn.Module, features: str | None, sample: Array) -> Headed:
     """`net` with its feature layer, which is looked up by name in `named`.
 
     Default is the input of the last ``nn.Linear`` that runs on `sample` and is given one row per input, if any does.
@@ -204,7 +204,7 @@ def _last_to_run(net: nn.Module, layers: Sequence[nn.Module], sample: Array) -> 
         layer.register_forward_pre_hook(lambda layer, args: found.append((layer, args[0].shape[0]))) for layer in layers
     ]
     try:
-        with evaluating(net):
+        with evaluation_mode(net):
             fits = []
             for n in (2, 3):
                 found.clear()
@@ -231,7 +231,7 @@ def _rows(module: nn.Module, rows: Array) -> Tensor:
 
 
 @contextlib.contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Eval mode without gradients; every submodule's own training flag is put back."""
     flags = [(each, each.training) for each in module.modules()]
     try:
@@ -243,9 +243,9 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             each.training = training
 
 
-def to_onnx(module: nn.Module, sample: Array, path: Path) -> None:
+def module_to_onnx(module: nn.Module, sample: Array, path: Path) -> None:
     """Export a module in eval mode with ``torch.onnx``; only torch's own notices are kept quiet."""
-    require("onnxscript", "torch")
+    require_extra("onnxscript", "torch")
     rows = np.concatenate([sample, sample])[:2]  # torch.export would fix a batch of one row
     names = ["scores", "features"]
     logs = [logging.getLogger(name) for name in QUIET]
@@ -275,3 +275,6 @@ def to_onnx(module: nn.Module, sample: Array, path: Path) -> None:
     finally:
         for log, level in zip(logs, levels, strict=True):
             log.setLevel(level)
+
+
+TORCH_ADAPTER = Adapter(adapt_module, describe_module)

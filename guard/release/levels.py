@@ -6,34 +6,34 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from guard.decision import decisions
-from guard.errors import MedwardError
-from guard.release import capacity
-from guard.release.quantise import Codebook
-from guard.release.rounding import round_keeping_side, round_keeping_winners
-from guard.release.scores import NDArrayBool, probabilities, winners
-from guard.release.temperature import tempered
-from guard.release.topk import keep_top
-from guard.types import Array, Ints, Level, OutputKind
+from medward.guard.errors import MedwardError
+from medward.guard.release import capacity
+from medward.guard.release.quantise import Prototypes
+from medward.guard.release.rounding import round_keeping_side, round_keeping_winners
+from medward.guard.release.scores import NDArrayBool, largest_classes, probabilities
+from medward.guard.release.temperature import temper_scores
+from medward.guard.release.topk import keep_top
+from medward.guard.tasks.decision import decisions
+from medward.guard.types import Array, Ints, Level, OutputKind
 
-__all__ = ["ReleaseLevels", "probabilities", "winners"]
+__all__ = ["ReleaseLevels", "largest_classes", "probabilities"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReleaseLevels:
     """The output filter; deterministic, so an input asked again gets the same answer again.
 
-    Guarantee: `winners` of what is released equals `winners` of the model's scores, NaN aside. `decimals` is for the
-    levels rounded and top, `top` for top, `codebook` for codes, and `temperature` for every level but full. With a
-    `threshold` (two classes) the guarantee is instead that a client who compares the second class with it decides as
-    the model does; at top that class may be hidden where it is not decided.
+    Guarantee: `largest_classes` of what is released equals `largest_classes` of the model's scores, NaN aside.
+    `decimals` is for the levels rounded and top, `top` for top, `codebook` for codes, and `temperature` for every level
+    but full. With a `threshold` (two classes) the guarantee is instead that a client who compares the second class with
+    it decides as the model does; at top that class may be hidden where it is not decided.
     """
 
     output: OutputKind
     decimals: int = 2
     top: int = 3
     temperature: float = 1.0
-    codebook: Codebook | None = None
+    codebook: Prototypes | None = None
     threshold: float | None = None
     name: str = "release"
 
@@ -52,7 +52,7 @@ class ReleaseLevels:
         if level >= Level.LABEL:
             return np.full(np.shape(scores), np.nan)
         best = self._best(scores)
-        likely = tempered(scores, self.output, self.temperature, self.threshold)
+        likely = temper_scores(scores, self.output, self.temperature, self.threshold)
         if level is Level.CODES:
             return self._codes.nearest(likely, best, self.threshold)
         if self.threshold is None:
@@ -84,11 +84,11 @@ class ReleaseLevels:
     def _best(self, scores: Array) -> NDArrayBool:
         """The classes ``(n, K)`` that must stay what they are: the largest, or with a threshold the one decided."""
         if self.threshold is None:
-            return winners(scores)
+            return largest_classes(scores)
         return np.asarray(self.labels(scores)[:, None] == np.arange(np.shape(scores)[1]))
 
     @property
-    def _codes(self) -> Codebook:
+    def _codes(self) -> Prototypes:
         if self.codebook is None:
             raise MedwardError(
                 'release.level = "codes": the profile has no codebook; protect the model again, or choose another level'

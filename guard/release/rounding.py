@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from guard.release.scores import NDArrayBool
-from guard.types import Array
+from medward.guard.release.scores import NDArrayBool
+from medward.guard.types import Array
 
 
 def round_keeping_winners(values: Array, best: NDArrayBool, decimals: int) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from guard.types import Array, OutputKind
+from medward.guard.types import Array, OutputKind
 
 NDArrayBool = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
@@ -18,6 +18,6 @@ def probabilities(scores: Array, output: OutputKind) -> Array:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def winners(scores: Array) -> NDArrayBool:
+def largest_classes(scores: Array) -> NDArrayBool:
     """Which classes are largest, ties included: a mask ``(n, K)``."""
     return np.asarray(scores == scores.max(axis=1, keepdims=True))

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from guard.decision import decisions, kept_side, positive_odds, threshold_odds
-from guard.errors import MedwardError
-from guard.release.scores import probabilities, winners
-from guard.types import Array, Ints, OutputKind
+from medward.guard.errors import MedwardError
+from medward.guard.release.scores import largest_classes, probabilities
+from medward.guard.tasks.decision import decisions, kept_side, positive_odds, threshold_odds
+from medward.guard.types import Array, Ints, OutputKind
 
 LOWEST, HIGHEST = 0.05, 20.0
-STEPS = 60  # of the bisection
+_STEPS = 60  # of the bisection
 
 
-def tempered(scores: Array, output: OutputKind, temperature: float = 1.0, threshold: float | None = None) -> Array:
+def temper_scores(scores: Array, output: OutputKind, temperature: float = 1.0, threshold: float | None = None) -> Array:
     """Scores ``(n, K)`` as float64 probabilities at `temperature`: proportional to p^(1 / T), each row summing to 1.
 
     Guarantee: the winners of each row are those of `scores`, also where floating point can no longer tell them
@@ -29,7 +29,7 @@ def tempered(scores: Array, output: OutputKind, temperature: float = 1.0, thresh
     """
     if threshold is not None:
         return _tempered_about(threshold, scores, output, temperature)
-    best = winners(scores)
+    best = largest_classes(scores)
     if output == "logits":
         powers = probabilities(np.asarray(scores, np.float64) / temperature, output)
     else:
@@ -64,7 +64,7 @@ def fit_temperature(scores: Array, labels: Ints, output: OutputKind, threshold: 
         border[1] = threshold_odds(threshold)
     logits = logits - border
     low, high = 1 / HIGHEST, 1 / LOWEST
-    for _ in range(STEPS):
+    for _ in range(_STEPS):
         middle = (low + high) / 2
         expected = (probabilities(logits * middle + border, "logits") * logits).sum(axis=1)
         if float((expected - logits[np.arange(n), labels]).mean()) > 0:

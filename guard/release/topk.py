@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from guard.release.scores import NDArrayBool
-from guard.types import Array
+from medward.guard.release.scores import NDArrayBool
+from medward.guard.types import Array
 
 
 def keep_top(values: Array, best: NDArrayBool, k: int) -> Array:

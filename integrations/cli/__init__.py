@@ -10,20 +10,29 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from guard.errors import MedwardError, UnavailableError
-from integrations.cli.bundles import calibrate, protect, seal
-from integrations.cli.experiments import bench
-from integrations.cli.host import accounts, audit, keys, serve
-from integrations.cli.judging import demo, validate
-from integrations.cli.training import harden
-from integrations.cli.watching import drift
+from medward.guard.errors import MedwardError, UnavailableError
+from medward.integrations.cli.bench import bench_app
+from medward.integrations.cli.drift import drift_command
+from medward.integrations.cli.harden import harden_command
+from medward.integrations.cli.protect import calibrate_command, protect_command, seal_command
+from medward.integrations.cli.serve import accounts_app, audit_app, keys_app, serve_command
+from medward.integrations.cli.validate import demo_command, validate_command
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-for command in (protect, calibrate, harden, validate, serve, drift, demo, seal):
-    app.command()(command)
-for name, group in {"keys": keys, "audit": audit, "accounts": accounts, "bench": bench}.items():
+for command in (
+    protect_command,
+    calibrate_command,
+    harden_command,
+    validate_command,
+    serve_command,
+    drift_command,
+    demo_command,
+    seal_command,
+):
+    app.command(command.__name__.removesuffix("_command"))(command)
+for name, group in {"keys": keys_app, "audit": audit_app, "accounts": accounts_app, "bench": bench_app}.items():
     app.add_typer(group, name=name)
 
 

@@ -31,6 +31,6 @@ def see_working_directory() -> None:
         sys.path.append(here)
 
 
-def parts(listed: str | None) -> tuple[str, ...] | None:
+def comma_parts(listed: str | None) -> tuple[str, ...] | None:
     """A comma-separated option as its parts."""
     return None if listed is None else tuple(each.strip() for each in listed.split(","))

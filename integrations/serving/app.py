@@ -9,16 +9,16 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI, Response
 from fastapi.responses import JSONResponse
 
-from guard.pipeline import Guard
-from guard.types import Principal
-from integrations.keys import KeyStore
-from integrations.serving import health, inference_protocol, predict, problems
-from integrations.serving.edge import Edge
-from integrations.serving.limits import Limits, Pool
-from integrations.serving.metrics import Metrics
-from integrations.serving.service import Caller, Service, anonymous
+from medward.guard.pipeline import Guard
+from medward.guard.types import Principal
+from medward.integrations.serving import health, inference_protocol, predict, problems
+from medward.integrations.serving.edge import Edge
+from medward.integrations.serving.keys import KeyStore
+from medward.integrations.serving.limits import Limits, Pool
+from medward.integrations.serving.metrics import Metrics
+from medward.integrations.serving.service import Caller, Service, anonymous
 
-log = logging.getLogger("medward")
+_log = logging.getLogger("medward")
 
 
 def create_app(
@@ -40,7 +40,7 @@ def create_app(
     metrics = Metrics(lambda: pool.jobs)
     service = Service(guard=guard, limits=limits, pool=pool, metrics=metrics, version=version)
     if keys is None:
-        log.warning("no keys are asked for: everybody who can reach this server is one anonymous principal")
+        _log.warning("no keys are asked for: everybody who can reach this server is one anonymous principal")
     asking: Callable[..., Awaitable[Principal]] = anonymous if keys is None else Caller(keys, "predict")
     watching: Callable[..., Awaitable[Principal]] = anonymous if keys is None else Caller(keys, "metrics")
 
@@ -58,9 +58,9 @@ def create_app(
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    app.include_router(health.router(service, keys))
-    app.include_router(predict.router(service, asking, resize=resize))
-    app.include_router(inference_protocol.router(service, asking))
+    app.include_router(health.health_router(service, keys))
+    app.include_router(predict.predict_router(service, asking, resize=resize))
+    app.include_router(inference_protocol.inference_router(service, asking))
 
     @app.get(
         "/metrics",
@@ -68,7 +68,7 @@ def create_app(
         response_class=Response,
         responses={
             200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
-            **problems.responses(401, 403),
+            **problems.problem_responses(401, 403),
         },
         dependencies=[Depends(watching)],
     )
@@ -79,6 +79,6 @@ def create_app(
     async def schema() -> JSONResponse:
         return JSONResponse(app.openapi())
 
-    problems.install(app)
+    problems.install_handlers(app)
     app.add_middleware(Edge, spec=guard.model.spec, limits=limits, metrics=metrics)
     return app

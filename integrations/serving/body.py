@@ -8,11 +8,11 @@ from typing import Any
 from fastapi import HTTPException, Request
 from pydantic import ValidationError
 
-from guard.errors import MedwardError
-from guard.types import ModelSpec
-from integrations.serving.images import image_shape
-from integrations.serving.limits import Limits
-from integrations.serving.problems import sentence
+from medward.guard.errors import MedwardError
+from medward.guard.types import ModelSpec
+from medward.integrations.serving.images import image_shape
+from medward.integrations.serving.limits import Limits
+from medward.integrations.serving.problems import mistake_sentence
 
 VALUE_BYTES = 32  # a float64 in full has 24 characters; the rest is for spaces
 LEAST_BYTES = 64 * 1024
@@ -36,11 +36,11 @@ async def read_json(request: Request, spec: ModelSpec, limits: Limits) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > most:
-            raise HTTPException(413, f"a JSON body may hold at most {most} bytes; {shorter(spec, most)}", CLOSE)
+            raise HTTPException(413, f"a JSON body may hold at most {most} bytes; {shorter_body(spec, most)}", CLOSE)
     return bytes(body)
 
 
-def shorter(spec: ModelSpec, most: int) -> str:
+def shorter_body(spec: ModelSpec, most: int) -> str:
     """How a body for the model of `spec` can be kept to `most` bytes; one row may be longer than that."""
     if VALUE_BYTES * math.prod(spec.shape) <= most:
         return "send fewer rows per request"
@@ -51,7 +51,7 @@ def shorter(spec: ModelSpec, most: int) -> str:
     return "send one image per request, as a PNG file or with fewer digits"
 
 
-def parse(body: bytes, body_type: Any, spec: ModelSpec, rows: int) -> Any:
+def parse_body(body: bytes, body_type: Any, spec: ModelSpec, rows: int) -> Any:
     """`body` as a pydantic `body_type`; text that is not JSON is a 400, a wrong value a 422.
 
     A parsed value takes up to a hundred times the memory of its text, so a body with more values, lists or
@@ -69,5 +69,5 @@ def parse(body: bytes, body_type: Any, spec: ModelSpec, rows: int) -> Any:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         if first["type"] == "json_invalid":
-            raise HTTPException(400, f"the body is not JSON: {sentence(first)}") from None
-        raise MedwardError(sentence(first)) from None
+            raise HTTPException(400, f"the body is not JSON: {mistake_sentence(first)}") from None
+        raise MedwardError(mistake_sentence(first)) from None

@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from integrations.serving.problems import problem
+from medward.integrations.serving.problems import problem_response
 
-log = logging.getLogger("medward")
+_log = logging.getLogger("medward")
 
 
 class Connection(H11Protocol):
@@ -65,8 +65,8 @@ class Connection(H11Protocol):
 
 async def busy(scope: Scope, receive: Receive, send: Send) -> None:
     """What a request on one connection too many is answered."""
-    log.warning("a request came on one of too many connections; it is answered 503")
+    _log.warning("a request came on one of too many connections; it is answered 503")
     request = Request(scope)
     request.state.request_id = uuid.uuid4().hex
     headers = {"Retry-After": "1", "Connection": "close"}
-    await problem(request, 503, "too many connections are open", headers)(scope, receive, send)
+    await problem_response(request, 503, "too many connections are open", headers)(scope, receive, send)

@@ -13,13 +13,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from guard.types import ModelSpec
-from integrations.serving.body import shorter
-from integrations.serving.limits import Limits
-from integrations.serving.metrics import Metrics
-from integrations.serving.problems import problem
+from medward.guard.types import ModelSpec
+from medward.integrations.serving.body import shorter_body
+from medward.integrations.serving.limits import Limits
+from medward.integrations.serving.metrics import Metrics
+from medward.integrations.serving.problems import problem_response
 
-log = logging.getLogger("medward")
+_log = logging.getLogger("medward")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 HEADERS = {
     "Cache-Control": "no-store",
@@ -62,16 +62,16 @@ class Edge:
         try:
             refusal = self._refusal(request)
             if refusal:
-                await problem(request, *refusal, {"Connection": "close"})(scope, receive, dressed)
+                await problem_response(request, *refusal, {"Connection": "close"})(scope, receive, dressed)
             else:
                 await self.app(scope, self._metered(receive), dressed)
         except ClientDisconnect:
-            log.info("request %s: the client left", request.state.request_id)
+            _log.info("request %s: the client left", request.state.request_id)
         except Exception:
-            log.exception("request %s failed", request.state.request_id)
+            _log.exception("request %s failed", request.state.request_id)
             if status:
                 raise
-            await problem(request, 500, "the server failed; the log has the details")(scope, receive, dressed)
+            await problem_response(request, 500, "the server failed; the log has the details")(scope, receive, dressed)
         finally:
             self.metrics.request(scope, status, time.perf_counter() - started)
 
@@ -87,7 +87,7 @@ class Edge:
     @property
     def _too_large(self) -> str:
         most = self.limits.body_bytes
-        return f"the body may hold at most {most} bytes; {shorter(self.spec, most)}"
+        return f"the body may hold at most {most} bytes; {shorter_body(self.spec, most)}"
 
     def _metered(self, receive: Receive) -> Receive:
         """`receive`, but it raises 413 past the size limit and 408 past the time limit."""

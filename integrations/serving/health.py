@@ -12,12 +12,12 @@ import anyio.to_thread
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel
 
-from guard.errors import IntegrityError, UnavailableError
-from integrations.keys import KeyStore
-from integrations.serving.problems import responses
-from integrations.serving.service import Service, model_name
+from medward.guard.errors import IntegrityError, UnavailableError
+from medward.integrations.serving.keys import KeyStore
+from medward.integrations.serving.problems import problem_responses
+from medward.integrations.serving.service import Service, model_name
 
-KEPT = 1.0  # seconds that a finding serves other probes: they carry no keys, and must not wear out the disk
+SECONDS_KEPT = 1.0  # seconds that a finding serves other probes: they carry no keys, and must not wear out the disk
 
 
 class Health(BaseModel):
@@ -45,8 +45,8 @@ class Ready(BaseModel):
 
 
 @dataclass(slots=True)
-class Probe:
-    """Asks `check` once at a time and at most once in `KEPT` seconds, however many want to know."""
+class ReadinessProbe:
+    """Asks `check` once at a time and at most once in `SECONDS_KEPT` seconds, however many want to know."""
 
     check: Callable[[], tuple[str, ...]]
     _lock: anyio.Lock = field(default_factory=anyio.Lock)
@@ -61,14 +61,14 @@ class Probe:
                     self._found = await anyio.to_thread.run_sync(self.check)
                 except (UnavailableError, IntegrityError) as error:
                     self._found = str(error)
-                self._until = time.monotonic() + KEPT
+                self._until = time.monotonic() + SECONDS_KEPT
             found = self._found
         if isinstance(found, str):
             raise UnavailableError(found)
         return found
 
 
-def router(service: Service, keys: KeyStore | None) -> APIRouter:
+def health_router(service: Service, keys: KeyStore | None) -> APIRouter:
     """Liveness asks nothing of anybody; readiness writes to the store and the log's disk, and reads the keys.
 
     A part that is away leaves the server ready where it answers without it (``on_error = "flag"``), as a note says.
@@ -81,13 +81,13 @@ def router(service: Service, keys: KeyStore | None) -> APIRouter:
             keys.list()
         return service.guard.check_ready()
 
-    reachable = Probe(check)
+    reachable = ReadinessProbe(check)
 
     @routes.get("/healthz", summary="Alive")
     async def alive() -> Health:
         return Health()
 
-    @routes.get("/readyz", summary="Ready", responses=responses(503), response_model_exclude_none=True)
+    @routes.get("/readyz", summary="Ready", responses=problem_responses(503), response_model_exclude_none=True)
     async def ready() -> Readiness:
         return Readiness(notes=[*notes, *await reachable()] or None)
 
@@ -95,12 +95,12 @@ def router(service: Service, keys: KeyStore | None) -> APIRouter:
     async def live() -> Live:
         return Live()
 
-    @routes.get("/v2/health/ready", summary="Ready", responses=responses(503))
+    @routes.get("/v2/health/ready", summary="Ready", responses=problem_responses(503))
     async def server_ready() -> Ready:
         await reachable()
         return Ready()
 
-    @routes.get("/v2/models/{name}/ready", summary="Model ready", responses=responses(404, 422, 503))
+    @routes.get("/v2/models/{name}/ready", summary="Model ready", responses=problem_responses(404, 422, 503))
     async def model_ready(name: str = path_name) -> Ready:
         if name != service.guard.model.spec.name:
             raise HTTPException(404, "no model of that name is served here")

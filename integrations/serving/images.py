@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from guard.errors import MedwardError
-from guard.pixels import channels_first, pixel_range, scaled
-from guard.types import Array, ModelSpec
+from medward.guard.data.pixels import channels_first, pixel_range, scale_pixels
+from medward.guard.errors import MedwardError
+from medward.guard.types import Array, ModelSpec
 
 MODES = {1: "L", 3: "RGB"}
 PNG, DEPTH_AT = b"\x89PNG\r\n\x1a\n", 24  # a PNG says there how many bits each of its channels has
@@ -60,7 +60,7 @@ def read_images(files: Sequence[bytes], spec: ModelSpec, *, pixels: int, resize:
             raise MedwardError(f"image {index}: has more than {pixels} pixels") from None
         except Exception as error:  # a decoder fed a broken file raises anything, struct.error for one
             raise MedwardError(f"image {index}: not a readable PNG or JPEG ({type(error).__name__})") from None
-    return scaled(np.stack(decoded), low=low, high=high, bits=bits)
+    return scale_pixels(np.stack(decoded), low=low, high=high, bits=bits)
 
 
 def image_shape(spec: ModelSpec) -> tuple[int, int, int]:

@@ -18,13 +18,13 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, JsonValue
 
-from guard.errors import MedwardError
-from guard.types import Answer, Array, ModelSpec, Principal
-from integrations.serving.body import media_type, parse, read_json
-from integrations.serving.problems import responses
-from integrations.serving.service import Service, Study, model_name
+from medward.guard.errors import MedwardError
+from medward.guard.types import Answer, Array, ModelSpec, Principal
+from medward.integrations.serving.body import media_type, parse_body, read_json
+from medward.integrations.serving.problems import problem_responses
+from medward.integrations.serving.service import Service, Study, model_name
 
-DTYPES = {
+_DTYPES = {
     "FP32": np.float32, "FP64": np.float64,
     "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64, "UINT8": np.uint8,
 }  # fmt: skip
@@ -52,7 +52,7 @@ class InputTensor(BaseModel):
         if self.shape[0] > rows:
             raise MedwardError(f"inputs: at most {rows} rows per request, got {self.shape[0]}")
         values = self._flat()
-        dtype = np.dtype(DTYPES[self.datatype])
+        dtype = np.dtype(_DTYPES[self.datatype])
         kinds = {int, float} if dtype.kind == "f" else {int}
         if foreign := {*map(type, values)} - kinds:
             names = ", ".join(sorted(kind.__name__ for kind in foreign))
@@ -140,7 +140,7 @@ class ServerMetadata(BaseModel):
     extensions: list[str]
 
 
-def router(service: Service, caller: Callable[..., Awaitable[Principal]]) -> APIRouter:
+def inference_router(service: Service, caller: Callable[..., Awaitable[Principal]]) -> APIRouter:
     """The routes that need a key; health is `health.router`."""
     routes = APIRouter(prefix="/v2")
     spec, limits = service.guard.model.spec, service.limits
@@ -148,20 +148,20 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]]) -> API
     path_name = model_name(spec)
     example = {"name": "inputs", "shape": [1, *spec.shape], "datatype": "FP32"}
     example["data"] = [spec.low or 0.0] * math.prod(spec.shape)
-    body = {"schema": inline(InferRequest.model_json_schema()), "example": {"inputs": [example]}}
+    body = {"schema": inline_schema(InferRequest.model_json_schema()), "example": {"inputs": [example]}}
 
     def named(name: str) -> None:
         if name != spec.name:
             raise HTTPException(404, "no model of that name is served here")
 
-    @routes.get("", summary="Server metadata", responses=responses(401, 403), dependencies=[asking])
+    @routes.get("", summary="Server metadata", responses=problem_responses(401, 403), dependencies=[asking])
     async def server() -> ServerMetadata:
         return ServerMetadata(name="medward", version=service.version, extensions=[])
 
     @routes.get(
         "/models/{name}",
         summary="Model metadata",
-        responses=responses(401, 403, 404, 422),
+        responses=problem_responses(401, 403, 404, 422),
         dependencies=[asking],
     )
     async def metadata(name: str = path_name) -> ModelMetadata:
@@ -186,7 +186,7 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]]) -> API
     @routes.post(
         "/models/{name}/infer",
         summary="Classify one tensor",
-        responses=responses(400, 401, 403, 404, 408, 413, 415, 422, 500, 503),
+        responses=problem_responses(400, 401, 403, 404, 408, 413, 415, 422, 500, 503),
         openapi_extra={"requestBody": {"required": True, "content": {"application/json": body}}},
     )
     async def infer(
@@ -199,7 +199,7 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]]) -> API
 
         def read() -> Array:
             nonlocal asked
-            asked = parse(raw, InferRequest, spec, limits.rows)
+            asked = parse_body(raw, InferRequest, spec, limits.rows)
             return asked.inputs[0].array(spec, limits.rows)
 
         with service.pool.slot():
@@ -212,13 +212,13 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]]) -> API
             model_version=service.version,
             id=answer.id if asked.id is None else asked.id,
             parameters={"answer": answer.id, "score_kind": answer.output},
-            outputs=[tensors(answer)[each] for each in wanted],
+            outputs=[answer_tensors(answer)[each] for each in wanted],
         )
 
     return routes
 
 
-def tensors(answer: Answer) -> dict[str, OutputTensor]:
+def answer_tensors(answer: Answer) -> dict[str, OutputTensor]:
     """Every output tensor of `answer`, by name."""
     n, k = answer.scores.shape
     scores = [None if math.isnan(score) else score for score in answer.scores.ravel().tolist()]
@@ -229,7 +229,7 @@ def tensors(answer: Answer) -> dict[str, OutputTensor]:
     }
 
 
-def inline(schema: dict[str, Any]) -> dict[str, Any]:
+def inline_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """A JSON schema without ``$defs``, each reference replaced by what it names, for use inside OpenAPI."""
     definitions = schema.get("$defs", {})
 

@@ -11,9 +11,9 @@ import anyio
 import anyio.to_thread
 from fastapi import HTTPException
 
-from guard.errors import MedwardError
+from medward.guard.errors import MedwardError
 
-R = TypeVar("R")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +69,6 @@ class Pool:
         finally:
             self.jobs -= 1
 
-    async def run(self, job: Callable[[], R]) -> R:
+    async def run(self, job: Callable[[], _R]) -> _R:
         """Run `job` in a thread and return what it returns; the caller holds a slot."""
         return await anyio.to_thread.run_sync(job, limiter=self._limiter)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import Scope
 
-from guard.types import Answer
+from medward.guard.types import Answer
 
 
 class Metrics:
@@ -39,11 +39,11 @@ class Metrics:
             self._errors.labels(route, str(status)).inc()
 
     def answer(self, answer: Answer) -> None:
-        """Count levels and verdicts. A source is cut at ":", after which it names a principal."""
+        """Count levels and verdicts; of a verdict the part and never the account."""
         for level in answer.levels:
             self._rows.labels(level.label).inc()
         for verdict in answer.verdicts:
-            self._verdicts.labels(verdict.source.partition(":")[0], verdict.action.label).inc()
+            self._verdicts.labels("error" if verdict.error else verdict.part, verdict.action.label).inc()
 
     def text(self) -> bytes:
         """The exposition format."""

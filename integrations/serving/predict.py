@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from guard.errors import MedwardError
-from guard.types import Answer, Array, ModelSpec, Principal
-from integrations.serving.body import media_type, parse, read_json
-from integrations.serving.images import image_shape, read_images
-from integrations.serving.problems import responses
-from integrations.serving.service import Service, Study
+from medward.guard.errors import MedwardError
+from medward.guard.types import Answer, Array, ModelSpec, Principal
+from medward.integrations.serving.body import media_type, parse_body, read_json
+from medward.integrations.serving.images import image_shape, read_images
+from medward.integrations.serving.problems import problem_responses
+from medward.integrations.serving.service import Service, Study
 
 FIELDS = ("image", "file")
 
@@ -59,7 +59,7 @@ def _scores(row: Array) -> list[float | None] | None:
     return None if np.isnan(row).all() else [None if np.isnan(score) else float(score) for score in row]
 
 
-def router(service: Service, caller: Callable[..., Awaitable[Principal]], *, resize: bool) -> APIRouter:
+def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]], *, resize: bool) -> APIRouter:
     """The route, for the model and limits of `service`; `caller` says who asks."""
     routes = APIRouter()
     spec, limits = service.guard.model.spec, service.limits
@@ -69,7 +69,7 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]], *, res
     @routes.post(
         "/v1/predict",
         summary="Classify rows or images",
-        responses=responses(400, 401, 403, 408, 413, 415, 422, 500, 503),
+        responses=problem_responses(400, 401, 403, 408, 413, 415, 422, 500, 503),
         openapi_extra={"requestBody": {"required": True, "content": _content(spec, limits.rows)}},
     )
     async def predict(request: Request, principal: Principal = asking, study: Study = "") -> Prediction:
@@ -82,7 +82,7 @@ def router(service: Service, caller: Callable[..., Awaitable[Principal]], *, res
         kind = media_type(request)
         if kind == "application/json":
             body = await read_json(request, spec, limits)
-            return lambda: parse(body, body_type, spec, limits.rows).inputs
+            return lambda: parse_body(body, body_type, spec, limits.rows).inputs
         if kind == "multipart/form-data":
             _images_or_415(spec)
             files = await _files(request, limits.rows, limits.body_bytes)

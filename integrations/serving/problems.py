@@ -19,11 +19,11 @@ from fastapi.responses import JSONResponse
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 
-from guard.errors import IntegrityError, MedwardError, ModelError, UnavailableError
+from medward.guard.errors import IntegrityError, MedwardError, ModelError, UnavailableError
 
-log = logging.getLogger("medward")
+_log = logging.getLogger("medward")
 MEDIA = "application/problem+json"
-SCHEMA = {
+_SCHEMA = {
     "type": "object",
     "required": ["type", "title", "status", "detail", "instance"],
     "additionalProperties": False,
@@ -37,7 +37,9 @@ SCHEMA = {
 }
 
 
-def problem(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def problem_response(
+    request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
     """The response for one error."""
     body = {
         "type": "about:blank",
@@ -49,42 +51,42 @@ def problem(request: Request, status: int, detail: str, headers: Mapping[str, st
     return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA)
 
 
-def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI entry of each of `statuses`."""
     return {
-        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA: {"schema": SCHEMA}}}
+        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA: {"schema": _SCHEMA}}}
         for status in statuses
     }
 
 
-def sentence(mistake: ErrorDetails) -> str:
+def mistake_sentence(mistake: ErrorDetails) -> str:
     """A mistake pydantic found: where and what, never the value."""
     where = ".".join(str(part) for part in mistake["loc"])
     return f"{where}: {mistake['msg']}" if where else mistake["msg"]
 
 
-def install(app: FastAPI) -> None:
+def install_handlers(app: FastAPI) -> None:
     """Make every exception a route or the router can raise a problem. The rest is `Edge`'s last resort."""
 
     def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        return problem(request, error.status_code, str(error.detail), error.headers)
+        return problem_response(request, error.status_code, str(error.detail), error.headers)
 
     def refused(request: Request, error: Exception) -> JSONResponse:
-        return problem(request, 422, str(error))
+        return problem_response(request, 422, str(error))
 
     def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        return problem(request, 422, sentence(error.errors()[0]))
+        return problem_response(request, 422, mistake_sentence(error.errors()[0]))
 
     def unanswerable(request: Request, error: Exception) -> JSONResponse:
-        log.error("request %s: %s", request.state.request_id, error, exc_info=error)
-        return problem(request, 503, "the model could not answer this input")
+        _log.error("request %s: %s", request.state.request_id, error, exc_info=error)
+        return problem_response(request, 503, "the model could not answer this input")
 
     def unavailable(request: Request, error: Exception) -> JSONResponse:
-        log.error("request %s: %s", request.state.request_id, error)
+        _log.error("request %s: %s", request.state.request_id, error)
         detail = "a part the guard depends on does not answer; no prediction left"
-        return problem(request, 503, detail, {"Retry-After": "5"})
+        return problem_response(request, 503, detail, {"Retry-After": "5"})
 
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)

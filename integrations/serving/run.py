@@ -12,17 +12,17 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
-from guard import bundle as bundles
-from guard.audit import AuditLog
-from guard.errors import IntegrityError, MedwardError
-from guard.names import folded
-from integrations.keys import KeyStore
-from integrations.serving.app import create_app
-from integrations.serving.connections import Connection
-from integrations.serving.limits import Limits
-from integrations.store import open_store, shared_salt
+from medward.guard.accounts.names import folded_name
+from medward.guard.audit.log import AuditLog
+from medward.guard.bundle import folder as bundles
+from medward.guard.errors import IntegrityError, MedwardError
+from medward.integrations.serving.app import create_app
+from medward.integrations.serving.connections import Connection
+from medward.integrations.serving.keys import KeyStore
+from medward.integrations.serving.limits import Limits
+from medward.integrations.serving.store import open_store, shared_salt
 
-log = logging.getLogger("medward")
+_log = logging.getLogger("medward")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -43,9 +43,9 @@ def load_app(
     (what the monitors know), ``audit.jsonl``, ``keys.json`` and ``salt``. An answer leaves once its audit
     record is on the disk. `store` (see `open_store`) names another place for what the monitors know: replicas of one
     bundle that share it share its accounts and its salt, each with a folder, a log and keys of its own.
-    `allow_code` and `expect` are those of `guard.bundle.load`.
+    `allow_code` and `expect` are those of `guard.bundle.folder.load`.
     """
-    loaded = bundles.load(bundle, allow_code=allow_code, expect=expect)
+    loaded = bundles.load_bundle(bundle, allow_code=allow_code, expect=expect)
     try:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         salt = read_salt(state / "salt")
@@ -58,15 +58,15 @@ def load_app(
     guard = loaded.guard(store=accounts, audit=audit, salt=salt)
     keys = KeyStore(state / "keys.json")
     if not anonymous and not keys.list():
-        log.warning("%s holds no key yet: every request is refused until one is added", keys.path)
-    known = {folded(key.principal[0]) for key in keys.list()}
-    for site in sorted(site for site in loaded.sites if folded(site) not in known):
-        log.warning("site %r has a calibration of its own, but no key begins with that name", site)
+        _log.warning("%s holds no key yet: every request is refused until one is added", keys.path)
+    known = {folded_name(key.principal[0]) for key in keys.list()}
+    for site in sorted(site for site in loaded.sites if folded_name(site) not in known):
+        _log.warning("site %r has a calibration of its own, but no key begins with that name", site)
     version = loaded.digest[:12]
     return create_app(guard, keys=None if anonymous else keys, limits=limits, resize=resize, version=version)
 
 
-def serve(
+def serve_bundle(
     bundle: Path,
     *,
     state: Path,
@@ -100,7 +100,7 @@ def serve(
             reason = error.strerror or error
             raise MedwardError(f"{certificate}, {private_key}: not a usable key pair: {reason}") from None
     elif host not in LOOPBACK:
-        log.warning("keys and patients' data travel in clear text on %s: give a certificate or put TLS in front", host)
+        _log.warning("keys and patients' data travel in clear text on %s: give a certificate or put TLS in front", host)
     limits = limits or Limits()
     _check_free(host, port)
     app = load_app(
@@ -153,7 +153,7 @@ def read_salt(path: Path) -> bytes:
         try:
             os.link(scratch, path)
         except FileExistsError:
-            log.info("another process made %s first", path)
+            _log.info("another process made %s first", path)
         scratch.unlink()
     salt = path.read_bytes()
     if len(salt) != 32:

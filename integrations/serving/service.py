@@ -9,14 +9,14 @@ from typing import Annotated, Any
 from fastapi import Header, HTTPException, Path, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from guard.errors import MedwardError, UnavailableError
-from guard.pipeline import Guard
-from guard.types import Action, Answer, ModelSpec, Principal, Query
-from integrations.keys import KeyStore, Scope
-from integrations.serving.limits import Limits, Pool
-from integrations.serving.metrics import Metrics
+from medward.guard.errors import MedwardError, UnavailableError
+from medward.guard.pipeline import Guard
+from medward.guard.types import Action, Answer, ModelSpec, Principal, Query
+from medward.integrations.serving.keys import KeyStore, Scope
+from medward.integrations.serving.limits import Limits, Pool
+from medward.integrations.serving.metrics import Metrics
 
-AWAY = f":{UnavailableError.__name__}"  # how the verdict of a part ends that could not be reached
+AWAY = UnavailableError.__name__  # the error in the verdict of a part that could not be reached
 bearer = HTTPBearer(auto_error=False, description="A key made by `medward keys add`.")
 Study = Annotated[
     str,
@@ -54,9 +54,7 @@ class Service:
 
         answer = await self.pool.run(job)
         self.metrics.answer(answer)
-        away = [
-            each.source for each in answer.verdicts if each.source.endswith(AWAY) and each.action is Action.WITHHOLD
-        ]
+        away = [each.source for each in answer.verdicts if each.error == AWAY and each.action is Action.WITHHOLD]
         if away:
             raise UnavailableError(f"withheld: {', '.join(away)}")
         return answer

@@ -10,13 +10,13 @@ import pytest
 from sklearn.datasets import load_digits
 from support.planted import Faulty, TorchVictim
 
-from attacks.base import AttackData
-from attacks.evasion import memory
-from attacks.surrogate import fit_classifier
-from attacks.target import Response, Target, open_oracle
-from guard.data import Split
-from guard.profile import Profile
-from guard.types import ModelSpec
+from medward.attacks.base import AttackData
+from medward.attacks.evasion import memory
+from medward.attacks.target import Response, Target, open_oracle
+from medward.attacks.whitebox.surrogate import fit_classifier
+from medward.guard.data.split import Split
+from medward.guard.profile import Profile
+from medward.guard.types import ModelSpec
 
 SPEC = ModelSpec(
     name="digits",

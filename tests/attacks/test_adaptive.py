@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from attacks.adaptive import ExpectedOverRandomness, StraightThrough, differentiable, passes
-from attacks.ascent import both, decide, gradient
-from attacks.ball import Ball
-from attacks.base import AttackData
-from attacks.evasion import FGSM
-from attacks.evasion.pgd import strongest
-from guard.errors import MedwardError
+from medward.attacks.base import AttackData
+from medward.attacks.evasion import FGSM
+from medward.attacks.evasion.pgd import worst_case_pgd
+from medward.attacks.whitebox.ascent import input_gradient, network_decisions, scores_and_features
+from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.network import ExpectedOverRandomness, StraightThrough, as_attacker_sees, passes_per_call
+from medward.guard.errors import MedwardError
 
 
 class Steps(torch.nn.Module):
@@ -49,29 +49,29 @@ class Random(Front):
 @pytest.fixture(scope="module")
 def rows(plain, attack_data):
     x = torch.as_tensor(attack_data.test.inputs[:40])
-    return x, decide(plain.network, x)
+    return x, network_decisions(plain.network, x)
 
 
 def won(network, rows, epsilon):
     """What PGD finds on `network`."""
     ball = Ball(torch.full((1, 1, 1), epsilon), 0.0, 1.0)
     generator = torch.Generator().manual_seed(0)
-    return strongest(network, *rows, ball, steps=10, restarts=1, generator=generator)
+    return worst_case_pgd(network, *rows, ball, steps=10, restarts=1, generator=generator)
 
 
 def test_without_bpda_nothing_is_found_on_a_quantiser_and_with_it_the_attack_wins(plain, rows):
     network = Stepped(Steps(), plain.network)
-    blind, seeing = (won(each, rows, 0.15) for each in (network, differentiable(network)))
+    blind, seeing = (won(each, rows, 0.15) for each in (network, as_attacker_sees(network)))
     assert blind.won.float().mean() < 0.1
     assert seeing.won.float().mean() > 0.6
-    assert torch.equal(decide(network, seeing.adversarial) != rows[1], seeing.won)
+    assert torch.equal(network_decisions(network, seeing.adversarial) != rows[1], seeing.won)
 
 
 def test_without_eot_little_is_found_behind_noise_and_with_it_the_attack_wins(plain, rows):
     network = Random(Shaken(), plain.network)
     torch.manual_seed(0)
-    blind, seeing = (won(each, rows, 0.2).adversarial for each in (network, differentiable(network)))
-    blind, seeing = ((decide(network, each) != rows[1]).float().mean() for each in (blind, seeing))
+    blind, seeing = (won(each, rows, 0.2).adversarial for each in (network, as_attacker_sees(network)))
+    blind, seeing = ((network_decisions(network, each) != rows[1]).float().mean() for each in (blind, seeing))
     assert seeing > blind + 0.3
 
 
@@ -93,7 +93,7 @@ def test_straight_through_is_exact_forward_and_smooth_backward(plain, rows):
         guide = x if smooth is None else smooth(x)
         weights = torch.arange(guide.numel()).view(guide.shape).float()
         assert torch.equal(network(x), exact(x))
-        assert torch.allclose(gradient((network(x) * weights), x), gradient(guide * weights, x))
+        assert torch.allclose(input_gradient((network(x) * weights), x), input_gradient(guide * weights, x))
 
 
 def test_features_pass_through_the_wrappers(plain, rows):
@@ -114,13 +114,13 @@ def test_the_mean_over_draws_has_less_noise(rows):
 
 
 def test_a_network_that_declares_nothing_is_left_alone(plain):
-    assert differentiable(plain.network) is plain.network
-    assert passes(plain.network) == 1
+    assert as_attacker_sees(plain.network) is plain.network
+    assert passes_per_call(plain.network) == 1
 
 
 def test_draws_are_counted_and_none_is_refused(plain, rows):
     network = Random(Shaken(), plain.network)
-    assert passes(differentiable(network)) == 20
-    assert both(differentiable(network), rows[0])[1] is not None
+    assert passes_per_call(as_attacker_sees(network)) == 20
+    assert scores_and_features(as_attacker_sees(network), rows[0])[1] is not None
     with pytest.raises(MedwardError, match="at least 1 draw, got 0"):
         ExpectedOverRandomness(network, 0)

@@ -4,9 +4,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attacks.ball import Ball, FeatureRules
-from guard.errors import MedwardError
-from guard.types import ModelSpec
+from medward.attacks.whitebox.ball import Ball, FeatureRules
+from medward.guard.errors import MedwardError
+from medward.guard.types import ModelSpec
 
 TABLE = ModelSpec(name="t", modality="tabular", shape=(4,), classes=("a", "b"), output="logits")
 IMAGE = ModelSpec(name="i", modality="image", shape=(1, 3, 3), classes=("a", "b"), output="logits", low=0, high=1)

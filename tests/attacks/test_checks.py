@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from attacks import checks
-from attacks.adaptive import Detector
-from attacks.ascent import margin, stepwise
-from attacks.ball import Ball
-from attacks.checks import runs, searches
-from attacks.evasion import PGD, UniversalPerturbation
-from guard.types import ModelSpec
+from medward.attacks import checks
+from medward.attacks.checks import runs, searches
+from medward.attacks.evasion import PGD, UniversalPerturbation
+from medward.attacks.whitebox.ascent import cut_to_steps, margin_loss
+from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.network import Detector
+from medward.guard.types import ModelSpec
 
 
 @pytest.mark.parametrize(
@@ -24,10 +24,10 @@ from guard.types import ModelSpec
     ],
 )
 def test_no_fault_passes_an_attack_in_silence(request, monkeypatch, attack, fault, name, attack_data):
-    monkeypatch.setattr("attacks.evasion.scene.FACTORS", (1.0,))
+    monkeypatch.setattr("medward.attacks.evasion.setup.FACTORS", (1.0,))
     deployed, few = request.getfixturevalue(fault), replace(attack_data, test=attack_data.test.take(slice(0, 30)))
     flags = attack.run(deployed.target(attack.threat), few, seed=0).flags
-    assert checks.named(flags) == (name,)
+    assert checks.named_fakes(flags) == (name,)
 
 
 CLIMB = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
@@ -43,13 +43,13 @@ HALF = torch.arange(100) < 50
         (runs.not_monotone, ([0, 1], [0.1, 0.2], 200), ([0, 1], [0.0, 0.2], 200)),
         (runs.weaker_than_noise, (0.1, 0.5, 200), (0.5, 0.1, 200)),
         (runs.better_unseen, (0.8, 0.5, 200), (0.5, 0.8, 200)),
-        (runs.abstains, (0.51,), (0.01,)),
+        (runs.always_abstains, (0.51,), (0.01,)),
         (runs.one_answer, (torch.zeros(9),), (torch.arange(9) % 2,)),
         (runs.not_alive, (0, torch.ones(1)), (1, torch.ones(1))),
         (runs.not_alive, (5, torch.zeros(1)), (5, torch.ones(1))),
         (searches.survives_anything, (0.5,), (1.0,)),
         (searches.not_doubled, (HALF & ~HALF, HALF), (HALF, HALF)),
-        (searches.forgotten, (HALF, ~HALF), (HALF, HALF)),
+        (searches.forgotten_successes, (HALF, ~HALF), (HALF, HALF)),
         (searches.beyond_per_image, (HALF, HALF & ~HALF), (HALF, HALF)),
         (searches.seed_dependent, ([0.2, 0.9, 0.5], 200), ([0.5, 0.52, 0.49], 200)),
     ],
@@ -173,7 +173,7 @@ def test_screens_without_a_usable_gradient_are_named_and_others_not(request, pla
 
 
 def test_an_attack_on_screens_without_a_gradient_is_flagged(monkeypatch, plain, attack_data, screened, margins):
-    monkeypatch.setattr("attacks.evasion.scene.FACTORS", (1.0,))
+    monkeypatch.setattr("medward.attacks.evasion.setup.FACTORS", (1.0,))
     attack = PGD(epsilon=0.1, steps=3, restarts=1, rate=0.05)
     for profile, accused in ((margins, False), (Rounded(margins), True)):
         target = plain.target(attack.threat, oracle=screened, profile=profile)
@@ -190,12 +190,12 @@ def test_a_change_in_whole_steps_is_never_larger_and_stays_on_the_grid(x, point,
     clean = torch.as_tensor(x / np.float32(255))
     radius = steps / 255
     point = torch.as_tensor(point).clamp(clean - radius, clean + radius)
-    landed = stepwise(point, clean, 1 / 255)
+    landed = cut_to_steps(point, clean, 1 / 255)
     assert ((landed - clean).abs() <= (point - clean).abs() + 1e-7).all()
     assert (landed * 255 - torch.round(landed * 255)).abs().max() < 2e-3
     assert ((landed - point).abs() < 1 / 255 + 1e-6).all()
     whole = torch.round(point * 255) / 255
-    torch.testing.assert_close(stepwise(whole, clean, 1 / 255), whole, atol=1e-6, rtol=0)
+    torch.testing.assert_close(cut_to_steps(whole, clean, 1 / 255), whole, atol=1e-6, rtol=0)
 
 
 finite = st.floats(-3, 3, width=32)
@@ -223,4 +223,4 @@ def test_projection_lands_in_the_ball_and_in_the_range_the_model_accepts(x, poin
 def test_the_margin_is_positive_exactly_where_another_class_wins(scores, label):
     labels = torch.full((len(scores),), label)
     others = np.delete(scores, label, axis=1).max(axis=1)
-    assert np.array_equal(margin(torch.as_tensor(scores), labels).numpy() > 0, others > scores[:, label])
+    assert np.array_equal(margin_loss(torch.as_tensor(scores), labels).numpy() > 0, others > scores[:, label])

@@ -11,11 +11,11 @@ from support.planted import Backward, Faulty
 from torch import nn
 from torch.nn import functional as F
 
-from attacks.adaptive import ExpectedOverRandomness, StraightThrough
-from attacks.ascent import decide
-from attacks.ball import Ball
-from attacks.checks import evasion_flags, named, searches
-from attacks.onnx_torch import Network, to_torch
+from medward.attacks.checks import evasion_flags, named_fakes, searches
+from medward.attacks.whitebox.ascent import network_decisions
+from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.network import ExpectedOverRandomness, StraightThrough
+from medward.attacks.whitebox.onnx.to_torch import Network, to_torch
 
 EPSILON = 0.15
 
@@ -24,7 +24,7 @@ def flags_of(network, digits, epsilon=EPSILON, norm="inf", thorough=False, seed=
     x, craft = torch.as_tensor(digits.inputs[1400:1496]), torch.as_tensor(digits.inputs[:200])
     ball = Ball(torch.full((1, 1, 1), epsilon), 0.0, 1.0, norm)
     shared = {"ball": ball, "craft": craft, "modality": "image", "seed": seed, "thorough": thorough}
-    return evasion_flags(network, x, decide(network, x), **shared, **made)
+    return evasion_flags(network, x, network_decisions(network, x), **shared, **made)
 
 
 FAKES = {
@@ -45,7 +45,7 @@ FAKES = {
 @pytest.mark.parametrize("epsilon", [0.02, EPSILON])
 def test_a_fake_is_named_by_its_own_name(body, digits, fault, name, epsilon):
     torch.manual_seed(0)
-    assert named(flags_of(Faulty(body, **fault), digits, epsilon)) == (name,)
+    assert named_fakes(flags_of(Faulty(body, **fault), digits, epsilon)) == (name,)
 
 
 def test_examples_of_the_model_before_hardening_win_no_more_on_an_honest_network(body, digits):
@@ -69,7 +69,7 @@ class InSinglePrecision(nn.Module):
 @pytest.mark.parametrize("label", ["no gradient", "flipped", "4 bits", "logits x 200"])
 def test_a_fake_is_named_in_single_precision_too(body, digits, label):
     fault, name = FAKES[label]
-    assert named(flags_of(InSinglePrecision(Faulty(body, **fault)), digits)) == (name,)
+    assert named_fakes(flags_of(InSinglePrecision(Faulty(body, **fault)), digits)) == (name,)
     assert flags_of(InSinglePrecision(Faulty(body)), digits) == ()
 
 
@@ -150,7 +150,7 @@ def test_draws_enough_are_not_accused_and_too_few_are(body, digits):
     torch.manual_seed(0)
     noisy = Faulty(body, noise=0.3)
     assert flags_of(ExpectedOverRandomness(Faulty(body, noise=0.02), 16), digits) == ()
-    assert named(flags_of(ExpectedOverRandomness(noisy, 1), digits)) == ("random front end",)
+    assert named_fakes(flags_of(ExpectedOverRandomness(noisy, 1), digits)) == ("random front end",)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -167,7 +167,9 @@ def test_a_tiny_network_on_a_table_is_not_accused(seed):
         optimiser.step()
     network.requires_grad_(False)
     rows, craft, ball = x[:96], x[96:400], Ball(spread)
-    flags = evasion_flags(network, rows, decide(network, rows), ball=ball, craft=craft, modality="tabular", seed=seed)
+    flags = evasion_flags(
+        network, rows, network_decisions(network, rows), ball=ball, craft=craft, modality="tabular", seed=seed
+    )
     assert flags == ()
 
 
@@ -214,7 +216,9 @@ def rows(digits):
 @pytest.fixture(scope="module")
 def found(plain, rows):
     ball, generator = Ball(torch.full((1, 1, 1), EPSILON), 0.0, 1.0), torch.Generator().manual_seed(0)
-    return searches.climbed(plain.network, rows, decide(plain.network, rows), ball, 20, generator)[1]
+    return searches.rows_won_by_ascent(
+        plain.network, rows, network_decisions(plain.network, rows), ball, 20, generator
+    )[1]
 
 
 def test_a_good_run_is_not_accused(plain, digits, found):
@@ -260,10 +264,10 @@ class Shattered(nn.Module):
 def test_a_gradient_that_is_right_only_for_steps_nobody_takes_is_named(body, digits):
     x = torch.as_tensor(digits.inputs[1400:1460])
     network = Shattered(body)
-    assert (decide(network, x) == decide(body, x)).float().mean() > 0.95
-    assert named(flags_of(network, digits)) == ("gradient killer",)
+    assert (network_decisions(network, x) == network_decisions(body, x)).float().mean() > 0.95
+    assert named_fakes(flags_of(network, digits)) == ("gradient killer",)
 
 
 def test_declared_randomness_that_is_none_hides_nothing(body, digits):
     turned = Faulty(body, backward="flipped")
-    assert named(flags_of(ExpectedOverRandomness(turned, 2), digits)) == ("gradient killer",)
+    assert named_fakes(flags_of(ExpectedOverRandomness(turned, 2), digits)) == ("gradient killer",)

@@ -4,10 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attacks.finding import Finding, Status
-from attacks.gate import EMPTIED, Measured, bound, emptied, exit_code, judge, leak, rows_needed
-from attacks.intervals import Interval, clopper_pearson, worst_rate
-from guard.policy import GatePolicy
+from medward.attacks.intervals import Interval, clopper_pearson, worst_rate
+from medward.attacks.validation.finding import Finding, Status
+from medward.attacks.validation.gate import (
+    EMPTIED,
+    CellIntervals,
+    empties_class,
+    exit_code,
+    gate_bound,
+    judge_cell,
+    leak_interval,
+    rows_to_prove,
+)
+from medward.guard.policy import GatePolicy
 
 GATE = GatePolicy()
 N = 400
@@ -22,17 +31,17 @@ def around(value: float, half: float = 0.03) -> Interval:
 
 
 FAIR = {
-    "evasion": Measured(
+    "evasion": CellIntervals(
         undefended=share(0.9),
         noise=share(0.05),
         guarded=share(0.02),
         adaptive=share(0.1),
         false_refusal=share(0.01),
     ),
-    "extraction": Measured(
+    "extraction": CellIntervals(
         undefended=around(0.4), guarded=around(0.05), adaptive=around(0.15), false_refusal=share(0.01)
     ),
-    "membership": Measured(
+    "membership": CellIntervals(
         undefended=around(0.8), guarded=around(0.52), adaptive=around(0.55), false_refusal=share(0.01)
     ),
 }
@@ -40,7 +49,7 @@ FAIR = {
 
 @pytest.mark.parametrize("family", FAIR)
 def test_a_fair_case_is_held(family):
-    status, reasons = judge(family, FAIR[family], GATE)
+    status, reasons = judge_cell(family, FAIR[family], GATE)
     assert status is Status.HELD
     assert len(reasons) == 1
 
@@ -80,7 +89,7 @@ CASES = [
 
 @pytest.mark.parametrize(("family", "change", "status", "word"), CASES)
 def test_each_reason_not_to_hold(family, change, status, word):
-    got, reasons = judge(family, replace(FAIR[family], **change), GATE)
+    got, reasons = judge_cell(family, replace(FAIR[family], **change), GATE)
     assert got is status
     assert word in " ".join(reasons)
     assert all(reason.endswith(".") for reason in reasons)
@@ -120,7 +129,7 @@ FAKES = {
 
 @pytest.mark.parametrize("name", FAKES)
 def test_no_planted_fake_is_held(name):
-    status, reasons = judge("evasion", replace(FAIR["evasion"], **FAKES[name]), GATE)
+    status, reasons = judge_cell("evasion", replace(FAIR["evasion"], **FAKES[name]), GATE)
     assert status in (Status.BROKEN, Status.INCONCLUSIVE)
     assert reasons
 
@@ -137,7 +146,7 @@ rates = st.integers(0, N).map(lambda k: clopper_pearson(k, N))
     flags=st.sampled_from([(), ("odd",)]),
 )
 def test_held_means_every_bad_end_is_within_its_bound(undefended, noise, guarded, adaptive, refusal, flags):
-    measured = Measured(
+    measured = CellIntervals(
         undefended=undefended,
         noise=noise,
         guarded=guarded,
@@ -145,7 +154,7 @@ def test_held_means_every_bad_end_is_within_its_bound(undefended, noise, guarded
         false_refusal=refusal,
         flags=flags,
     )
-    status, _ = judge("evasion", measured, GATE)
+    status, _ = judge_cell("evasion", measured, GATE)
     fine = (
         undefended.low >= 0.5
         and undefended.low > noise.high
@@ -174,12 +183,12 @@ WEAK = {
 @pytest.mark.parametrize("case", WEAK)
 def test_a_weak_attack_that_passes_the_guard_is_broken_and_its_weakness_is_said_beside(case):
     change, weakness = WEAK[case]
-    status, reasons = judge("evasion", replace(FAIR["evasion"], **change), GATE)
+    status, reasons = judge_cell("evasion", replace(FAIR["evasion"], **change), GATE)
     assert status is Status.BROKEN
     assert "passes the guard" in reasons[0]
     assert weakness in " ".join(reasons[1:])
     harmless = change | {"guarded": share(0.02), "adaptive": share(0.1)}
-    status, reasons = judge("evasion", replace(FAIR["evasion"], **harmless), GATE)
+    status, reasons = judge_cell("evasion", replace(FAIR["evasion"], **harmless), GATE)
     assert status is Status.INCONCLUSIVE, "a guard that holds under a weak attack is not shown to hold"
     assert weakness in " ".join(reasons)
 
@@ -189,14 +198,14 @@ def test_no_weakness_of_the_attack_hides_a_guard_that_is_passed(undefended, nois
     measured = replace(
         FAIR["evasion"], undefended=undefended, noise=noise, guarded=guarded, adaptive=adaptive, flags=flags
     )
-    status, _ = judge("evasion", measured, GATE)
+    status, _ = judge_cell("evasion", measured, GATE)
     assert (status is Status.BROKEN) == (max(guarded.low, adaptive.low) > GATE.evasion_success)
 
 
 def test_a_weak_attack_on_membership_that_leaks_behind_the_guard_is_broken():
     weak = replace(FAIR["membership"], undefended=around(0.52))
-    assert judge("membership", weak, GATE)[0] is Status.INCONCLUSIVE
-    status, reasons = judge("membership", replace(weak, adaptive=around(0.7)), GATE)
+    assert judge_cell("membership", weak, GATE)[0] is Status.INCONCLUSIVE
+    status, reasons = judge_cell("membership", replace(weak, adaptive=around(0.7)), GATE)
     assert status is Status.BROKEN
     assert "does not leak enough" in " ".join(reasons)
 
@@ -217,7 +226,7 @@ STOLEN = [
 def test_a_theft_too_weak_to_count_is_judged_by_what_is_gained_behind_the_guard(free, behind, passed):
     ratio = around(behind.value / free.value if free and free.value else 9.0)
     measured = replace(FAIR["extraction"], undefended=free, guarded=ratio, adaptive=ratio, gains={"adaptive": behind})
-    status, reasons = judge("extraction", measured, GATE)
+    status, reasons = judge_cell("extraction", measured, GATE)
     assert status is (Status.BROKEN if passed else Status.INCONCLUSIVE)
     assert ("gains at least" in " ".join(reasons)) == passed
     assert "gains too little" in " ".join(reasons) or free is None
@@ -275,7 +284,7 @@ HELD_ON_IT = {"ill": of_class(0, 31), "well": of_class(9, 125)}
     ],
 )
 def test_a_class_that_is_emptied_counts_however_rare_it_is(classes, change, status, words):
-    got, reasons = judge("evasion", replace(FAIR["evasion"], **(RARE | {"classes": classes} | change)), GATE)
+    got, reasons = judge_cell("evasion", replace(FAIR["evasion"], **(RARE | {"classes": classes} | change)), GATE)
     assert got is status, reasons
     assert words in " ".join(reasons)
 
@@ -284,22 +293,22 @@ def test_a_class_that_is_emptied_counts_however_rare_it_is(classes, change, stat
 def test_no_class_of_a_handful_of_rows_is_ever_emptied(fooled, rest, radii, classes):
     n = fooled + rest
     if n:
-        found = emptied(of_class(fooled, n, radii=radii, classes=classes))
+        found = empties_class(of_class(fooled, n, radii=radii, classes=classes))
         assert not found or (n >= 13 and fooled >= EMPTIED * n)
 
 
 def test_the_rows_it_asks_for_decide():
     few = clopper_pearson(1, 40)
-    need = rows_needed(few, 0.05)
+    need = rows_to_prove(few, 0.05)
     assert need > 40
     assert clopper_pearson(need // 40, need).high < 0.05 * 1.15
-    assert rows_needed(Interval(0.05, 0.01, 0.2, 40), 0.05) is None
+    assert rows_to_prove(Interval(0.05, 0.01, 0.2, 40), 0.05) is None
 
 
 def test_the_bounds_are_the_policys():
     gate = GatePolicy(evasion_success=0.01, extraction_gain=0.02, membership_auc=0.51)
-    assert [bound(family, gate) for family in FAIR] == [0.01, 0.02, 0.51]
-    assert all(judge(family, FAIR[family], gate)[0] is not Status.HELD for family in FAIR)
+    assert [gate_bound(family, gate) for family in FAIR] == [0.01, 0.02, 0.51]
+    assert all(judge_cell(family, FAIR[family], gate)[0] is not Status.HELD for family in FAIR)
 
 
 @given(st.floats(0, 1), st.floats(0, 0.2))
@@ -307,11 +316,11 @@ def test_a_signal_and_its_mirror_image_are_judged_alike(value, half):
     low, high = max(0.0, value - half), min(1.0, value + half)
     arm, mirrored = Interval(value, low, high, N), Interval(1 - value, 1 - high, 1 - low, N)
     limit = GATE.membership_auc
-    status, _ = judge("membership", replace(FAIR["membership"], guarded=arm, adaptive=arm), GATE)
+    status, _ = judge_cell("membership", replace(FAIR["membership"], guarded=arm, adaptive=arm), GATE)
     for each in (arm, mirrored):
-        again, _ = judge("membership", replace(FAIR["membership"], guarded=arm, adaptive=each), GATE)
+        again, _ = judge_cell("membership", replace(FAIR["membership"], guarded=arm, adaptive=each), GATE)
         assert again is status
-    assert (status is Status.HELD) == (leak(arm).high <= limit)
+    assert (status is Status.HELD) == (leak_interval(arm).high <= limit)
     assert (status is Status.BROKEN) == (arm.low > limit or 1 - arm.high > limit)
 
 

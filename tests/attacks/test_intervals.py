@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attacks.intervals import (
+from medward.attacks.intervals import (
     Interval,
     auc,
     auc_interval,
     clopper_pearson,
     median_ratio,
     paired_difference,
-    rate,
+    rate_interval,
     surviving_share,
     worst_rate,
 )
@@ -114,7 +114,7 @@ def test_the_auc_of_nearly_tied_scores_covers_the_truth(rare):
 def test_outcomes_that_are_no_numbers_are_refused(odd):
     rows = np.r_[odd, np.zeros(9)]
     with pytest.raises(ValueError, match="1 of 10 outcomes are not finite"):
-        rate(rows)
+        rate_interval(rows)
     with pytest.raises(ValueError, match="1 of 10 outcomes are not finite"):
         auc_interval(rows, np.arange(10) % 2 == 0, seed=0)
 
@@ -172,7 +172,7 @@ def test_the_worst_of_several_rates_is_covered_however_alike_they_are():
             outcomes = [draw < each for draw, each in zip(draws, rates, strict=True)]
             worst = worst_rate(outcomes)
             below, above = below + (worst.high < 0.3), above + (worst.low > 0.3)
-            naive += max(rate(each).low for each in outcomes) > 0.3
+            naive += max(rate_interval(each).low for each in outcomes) > 0.3
         assert below <= 18, "2.5 % of 400, and three standard errors"
         assert above <= 18
         if rates == [0.3] * 5 and not shared:
@@ -181,7 +181,7 @@ def test_the_worst_of_several_rates_is_covered_however_alike_they_are():
 
 @given(st.lists(st.lists(st.booleans(), min_size=1, max_size=40), min_size=1, max_size=5), st.integers(1, 9))
 def test_the_worst_rate_is_no_narrower_than_any_of_them_and_one_alone_is_itself(outcomes, among):
-    worst, each = worst_rate(outcomes, among=among), [rate(rows) for rows in outcomes]
+    worst, each = worst_rate(outcomes, among=among), [rate_interval(rows) for rows in outcomes]
     assert worst.value == max(one.value for one in each)
     assert worst.high == max(one.high for one in each)
     assert worst.low <= max(one.low for one in each) + 1e-12
@@ -209,4 +209,4 @@ def test_the_bootstrap_is_vectorised():
 
 
 def test_rate_reads_booleans():
-    assert rate([True, False, True, True]).value == 0.75
+    assert rate_interval([True, False, True, True]).value == 0.75

@@ -7,21 +7,21 @@ import torch
 from support.processes import kill_validation, runs_begun, start_validation
 from validation_fakes import SPLITS, WEIGHTS, Scripted, deployment
 
-from attacks.base import AttackResult
-from attacks.journal import (
+from medward.attacks.base import AttackResult
+from medward.attacks.validation.journal import (
     Journal,
     code_version,
     data_digest,
-    name_of,
     network_digest,
     pack_result,
+    run_name,
     settings_of,
     unpack_result,
 )
-from attacks.matrix import validate
-from attacks.report import Report
-from guard.data import Split
-from guard.policy import Policy
+from medward.attacks.validation.record import Report
+from medward.attacks.validation.run import run_validation
+from medward.guard.data.split import Split
+from medward.guard.policy import Policy
 
 
 def test_a_finished_run_is_recalled_and_not_run_again(tmp_path):
@@ -48,7 +48,7 @@ def test_any_other_setting_is_another_run(tmp_path):
 def test_a_torn_or_altered_file_is_run_again(tmp_path, damage):
     journal = Journal(tmp_path)
     journal.once({"a": 1}, lambda: {"rate": 0.25})
-    file = tmp_path / f"{name_of({'a': 1})}.json"
+    file = tmp_path / f"{run_name({'a': 1})}.json"
     file.write_bytes(damage(file.read_bytes()))
     outcome, recalled = journal.once({"a": 1}, lambda: {"rate": 0.5})
     assert not recalled
@@ -58,7 +58,7 @@ def test_a_torn_or_altered_file_is_run_again(tmp_path, damage):
 
 def test_no_flipped_bit_of_a_kept_run_is_believed(tmp_path):
     settings, outcome = {"seed": 3}, {"outcome": [1, 2, 3], "name": "x"}
-    journal, key = Journal(tmp_path), name_of(settings)
+    journal, key = Journal(tmp_path), run_name(settings)
     journal.keep(key, settings, outcome)
     file = tmp_path / f"{key}.json"
     raw = file.read_bytes()
@@ -72,8 +72,8 @@ def test_no_flipped_bit_of_a_kept_run_is_believed(tmp_path):
 def test_a_file_under_another_name_is_not_believed(tmp_path):
     journal = Journal(tmp_path)
     journal.once({"a": 1}, lambda: 1)
-    (tmp_path / f"{name_of({'a': 1})}.json").rename(tmp_path / f"{name_of({'a': 2})}.json")
-    assert journal.recall(name_of({"a": 2})) is None
+    (tmp_path / f"{run_name({'a': 1})}.json").rename(tmp_path / f"{run_name({'a': 2})}.json")
+    assert journal.recall(run_name({"a": 2})) is None
 
 
 def test_results_survive_the_disk_unchanged():
@@ -150,7 +150,7 @@ OTHER = {
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
     """Validate in one folder with some settings changed; gives the attack's runs and the kept runs so far."""
-    monkeypatch.setattr("attacks.clean.QUERIES", 5)
+    monkeypatch.setattr("medward.attacks.validation.clean_cost.CLEAN_QUERIES", 5)
     bundle = deployment()
 
     def validated(**change):
@@ -158,8 +158,8 @@ def runs(tmp_path, monkeypatch):
         attack = replace(used["attack"], counter=str(tmp_path / "count"))
         with monkeypatch.context() as patched:
             for name in {"code_version", "version"} & change.keys():
-                patched.setattr(f"attacks.matrix.{name}", change[name])
-            validate(
+                patched.setattr(f"medward.attacks.validation.run.{name}", change[name])
+            run_validation(
                 replace(bundle, policy=used["policy"], digest=change.get("digest", bundle.digest)),
                 used["splits"],
                 tmp_path / "out",

@@ -4,24 +4,24 @@ import numpy as np
 import pytest
 from validation_fakes import SPEC, SPLITS, Linear, Scripted, deployment, rows
 
-from attacks.base import AttackResult, Attempt
-from attacks.clean import ACCOUNTS, measure, visits
-from attacks.finding import Status
-from attacks.matrix import validate
-from attacks.samples import attack_data, conformed
-from attacks.target import guarded_oracle
-from guard.data import Split
-from guard.errors import MedwardError
-from guard.policy import GatePolicy, Policy, ScreenPolicy
-from guard.profile import Profile
-from guard.stores import MemoryStore
+from medward.attacks.base import AttackResult, Attempt
+from medward.attacks.target import guarded_oracle
+from medward.attacks.validation.clean_cost import ACCOUNTS, account_visits, measure_clean_cost
+from medward.attacks.validation.finding import Status
+from medward.attacks.validation.run import run_validation
+from medward.attacks.validation.splits import attack_data, conform_splits
+from medward.guard.accounts.stores import MemoryStore
+from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
+from medward.guard.policy import GatePolicy, Policy, ScreenPolicy
+from medward.guard.profile import Profile
 
 QUERIES = 50
 
 
 @pytest.fixture(autouse=True)
 def _short_accounts(monkeypatch):
-    monkeypatch.setattr("attacks.clean.QUERIES", QUERIES)
+    monkeypatch.setattr("medward.attacks.validation.clean_cost.CLEAN_QUERIES", QUERIES)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def bundle():
 
 
 def run(bundle, out, *attacks, splits=SPLITS, **settings):
-    return validate(bundle, splits, out, attacks=attacks, progress=False, **settings)
+    return run_validation(bundle, splits, out, attacks=attacks, progress=False, **settings)
 
 
 def test_each_attack_becomes_one_finding_with_three_arms(bundle, tmp_path):
@@ -203,11 +203,11 @@ def test_a_second_validation_runs_nothing_and_finds_the_same(bundle, tmp_path):
 
 
 def test_one_line_per_finished_run_where_there_is_no_terminal(bundle, tmp_path, capsys):
-    validate(bundle, SPLITS, tmp_path, attacks=[Scripted()], progress=True)
+    run_validation(bundle, SPLITS, tmp_path, attacks=[Scripted()], progress=True)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4
     assert lines[1].startswith("scripted, undefended: 0.95")
-    validate(bundle, SPLITS, tmp_path, attacks=[Scripted()], progress=False)
+    run_validation(bundle, SPLITS, tmp_path, attacks=[Scripted()], progress=False)
     assert capsys.readouterr().err == ""
 
 
@@ -224,12 +224,12 @@ def test_a_fresh_account_per_row_leaves_only_the_screen(bundle):
 
 def test_the_attackers_rows_never_meet_the_rows_it_is_judged_on():
     model = Linear()
-    data, missing = attack_data(model, conformed(SPLITS, SPEC), seed=0)
+    data, missing = attack_data(model, conform_splits(SPLITS, SPEC), seed=0)
     assert not missing
     parts = [data.members, data.nonmembers, data.shadow, data.test]
     seen = [{row.tobytes() for row in part.inputs} for part in parts]
     assert sum(map(len, seen)) == len(set().union(*seen)) == sum(map(len, parts))
-    alone, missing = attack_data(model, conformed({"data": SPLITS["test"]}, SPEC), seed=0)
+    alone, missing = attack_data(model, conform_splits({"data": SPLITS["test"]}, SPEC), seed=0)
     assert set(missing) == {"membership"}
     assert not {row.tobytes() for row in alone.craft.inputs} & {row.tobytes() for row in alone.test.inputs}
     np.testing.assert_array_equal(alone.reference, model.predict(alone.test.inputs).scores.argmax(axis=1))
@@ -238,18 +238,18 @@ def test_the_attackers_rows_never_meet_the_rows_it_is_judged_on():
 def test_no_patient_is_on_both_sides_of_a_cut():
     model = Linear()
     clinics = {name: Split(s.inputs, s.labels, np.arange(len(s)) // 4) for name, s in SPLITS.items()}
-    data, missing = attack_data(model, conformed(clinics, SPEC), seed=0)
+    data, missing = attack_data(model, conform_splits(clinics, SPEC), seed=0)
     assert not missing
     assert not set(data.nonmembers.patients) & set(data.shadow.patients)
     assert abs(len(data.nonmembers) - len(data.shadow)) <= 4
-    alone, _ = attack_data(model, conformed({"test": clinics["test"]}, SPEC), seed=0)
+    alone, _ = attack_data(model, conform_splits({"test": clinics["test"]}, SPEC), seed=0)
     assert len(alone.craft) + len(alone.test) == len(clinics["test"])
     assert not set(alone.craft.patients) & set(alone.test.patients)
     one = {name: Split(s.inputs, s.labels, np.zeros(len(s), np.int64)) for name, s in SPLITS.items()}
-    _, missing = attack_data(model, conformed(one, SPEC), seed=0)
+    _, missing = attack_data(model, conform_splits(one, SPEC), seed=0)
     assert 'at least 20 patients in "train", got 1' in missing["membership"]
     with pytest.raises(MedwardError, match="several patients"):
-        attack_data(model, conformed({"test": one["test"]}, SPEC), seed=0)
+        attack_data(model, conform_splits({"test": one["test"]}, SPEC), seed=0)
 
 
 def test_named_labels_are_the_classes_they_name_in_every_split():
@@ -257,19 +257,19 @@ def test_named_labels_are_the_classes_they_name_in_every_split():
     last = SPLITS["test"].take(np.flatnonzero(SPLITS["test"].labels == len(names) - 1))
     splits = {**SPLITS, "test": last}
     named = {name: Split(s.inputs, names=names[s.labels], patients=s.patients) for name, s in splits.items()}
-    for name, split in conformed(named, SPEC).items():
+    for name, split in conform_splits(named, SPEC).items():
         np.testing.assert_array_equal(split.labels, splits[name].labels)
-    turned = conformed(named, replace(SPEC, classes=SPEC.classes[::-1]))
+    turned = conform_splits(named, replace(SPEC, classes=SPEC.classes[::-1]))
     assert set(turned["test"].labels.tolist()) == {0}
     with pytest.raises(MedwardError, match="split test: labels must be names of the classes"):
-        conformed({"test": Split(last.inputs, np.full(len(last), "benign?"))}, SPEC)
+        conform_splits({"test": Split(last.inputs, np.full(len(last), "benign?"))}, SPEC)
 
 
 def test_benign_accounts_ask_rows_of_their_own_where_there_are_enough():
-    many = np.array(visits(ACCOUNTS * QUERIES + 5, seed=0))
+    many = np.array(account_visits(ACCOUNTS * QUERIES + 5, seed=0))
     assert many.shape == (ACCOUNTS, QUERIES)
     assert len(np.unique(many)) == many.size
-    few = np.array(visits(30, seed=0))
+    few = np.array(account_visits(30, seed=0))
     assert few.shape == (ACCOUNTS, 30)
     assert few.max() < 30
     assert len({tuple(rows) for rows in few.tolist()}) == ACCOUNTS
@@ -280,7 +280,9 @@ def test_a_monitor_that_turns_on_accounts_shows_though_no_single_row_is_refused(
     policy = Policy(on_error="withhold", screen=ScreenPolicy(action="flag"))
     tired = replace(bundle, policy=policy)
     odd = Split(SPLITS["holdout"].inputs * 1.6, SPLITS["holdout"].labels)
-    cost, curves = measure(tired.model, lambda: tired.guard(store=MemoryStore()), ("holdout", odd), None, seed=0)
+    cost, curves = measure_clean_cost(
+        tired.model, lambda: tired.guard(store=MemoryStore()), ("holdout", odd), None, seed=0
+    )
     assert cost.site.false_refusal.value == 0
     assert cost.site.accounts.n == ACCOUNTS
     assert cost.site.accounts.low > 0.5

@@ -17,12 +17,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler
 from torch import nn
 
-from attacks.onnx_logarithm import Unsaturated
-from attacks.onnx_ops import UnsupportedOpError
-from attacks.onnx_torch import Network, to_torch, white_box
-from guard import models
-from guard.errors import MedwardError
-from guard.types import ModelSpec, Outputs
+from medward.attacks.whitebox.onnx.logarithm import Unsaturated
+from medward.attacks.whitebox.onnx.operators import UnsupportedOpError
+from medward.attacks.whitebox.onnx.to_torch import Network, to_torch, white_box
+from medward.guard import models
+from medward.guard.errors import MedwardError
+from medward.guard.types import ModelSpec, Outputs
 
 
 class WithFeatures(nn.Module):

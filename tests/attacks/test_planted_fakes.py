@@ -11,12 +11,12 @@ import pytest
 import torch
 from support.planted import Deployment, Faulty, Ideal, TorchVictim
 
-from attacks.checks import named
-from attacks.evasion import PGD, UniversalPerturbation
-from attacks.finding import Status
-from attacks.matrix import validate
-from guard.data import Split
-from guard.types import ModelSpec
+from medward.attacks.checks import named_fakes
+from medward.attacks.evasion import PGD, UniversalPerturbation
+from medward.attacks.validation.finding import Status
+from medward.attacks.validation.run import run_validation
+from medward.guard.data.split import Split
+from medward.guard.types import ModelSpec
 
 ATTACK = PGD(epsilon=0.15, steps=12, restarts=1)
 NEAR = 0.06
@@ -24,8 +24,8 @@ NEAR = 0.06
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch):
-    monkeypatch.setattr("attacks.clean.QUERIES", 5)
-    monkeypatch.setattr("attacks.evasion.scene.FACTORS", (1.0,))
+    monkeypatch.setattr("medward.attacks.validation.clean_cost.CLEAN_QUERIES", 5)
+    monkeypatch.setattr("medward.attacks.evasion.setup.FACTORS", (1.0,))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def judged(splits, tmp_path):
 
     def judge(model, attack=ATTACK, **settings):
         bundle = Deployment(model=model, profile=Ideal(known=known, near=NEAR, **settings))
-        report = validate(
+        report = run_validation(
             bundle, splits, tmp_path, attacks=[attack], network=model.network, progress=False, resume=False
         )
         return report.findings[0]
@@ -55,7 +55,7 @@ def test_without_a_fault_the_cell_is_held(judged, plain):
     finding = judged(plain)
     assert finding.status is Status.HELD, finding.reasons
     assert finding.undefended.low > 0.5
-    assert named(finding.flags) == ()
+    assert named_fakes(finding.flags) == ()
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_fake_is_inconclusive_and_named(judged, plain, fault, name):
     torch.manual_seed(0)
     finding = judged(replace(plain, network=Faulty(plain.network.body, **fault)))
     assert finding.status is Status.INCONCLUSIVE
-    assert named(finding.flags) == (name,)
+    assert named_fakes(finding.flags) == (name,)
     assert name in " ".join(finding.reasons)
 
 
@@ -91,7 +91,7 @@ def gathered(tmp_path):
     def judge(attack, **fault):
         network = Faulty(torch.nn.Sequential(torch.nn.Identity(), layer), **fault).eval()
         bundle = Deployment(model=TorchVictim(network, spec), profile=Ideal(known=inputs, near=0.04))
-        return validate(
+        return run_validation(
             bundle, splits, tmp_path, attacks=[attack], network=network, progress=False, resume=False
         ).findings[0]
 
@@ -108,14 +108,14 @@ def test_a_shift_that_gathers_balanced_classes_in_one_is_not_too_weak(gathered):
     assert "too weak" in " ".join(weak.reasons)
     fake = gathered(attack, backward="flipped")
     assert fake.status is Status.INCONCLUSIVE
-    assert "gradient killer" in named(fake.flags)
+    assert "gradient killer" in named_fakes(fake.flags)
 
 
 def test_a_detector_that_always_abstains_is_broken(judged, plain):
     finding = judged(plain, refuses=True)
     assert finding.status is Status.BROKEN
     assert "refuses benign rows: at least 98" in " ".join(finding.reasons)
-    assert named(finding.flags) == ("always abstains",)
+    assert named_fakes(finding.flags) == ("always abstains",)
 
 
 def test_an_attack_with_zero_steps_is_inconclusive(judged, plain):
@@ -123,4 +123,4 @@ def test_an_attack_with_zero_steps_is_inconclusive(judged, plain):
     assert finding.status is Status.INCONCLUSIVE
     assert finding.undefended.value == 0
     assert "too weak" in " ".join(finding.reasons)
-    assert named(finding.flags) == ("zero steps",)
+    assert named_fakes(finding.flags) == ("zero steps",)

@@ -10,16 +10,17 @@ import pytest
 from rich.console import Console
 from validation_fakes import SPLITS, Scripted, deployment
 
-from attacks.base import PER_CLASS, Access, ThreatModel
-from attacks.finding import ARMS, Finding, Status
-from attacks.intervals import Interval
-from attacks.matrix import validate
-from attacks.report import Report, save
-from attacks.report.html import untested
-from attacks.report.plots import plots
-from attacks.report.table import print_findings
-from attacks.report.words import ICONS
-from guard.errors import MedwardError
+from medward.attacks.base import PER_CLASS, Access, ThreatModel
+from medward.attacks.intervals import Interval
+from medward.attacks.report.files import save_report
+from medward.attacks.report.html import untested_sentences
+from medward.attacks.report.plots import report_plots
+from medward.attacks.report.table import print_findings
+from medward.attacks.report.words import ICONS
+from medward.attacks.validation.finding import ARMS, Finding, Status
+from medward.attacks.validation.record import Report
+from medward.attacks.validation.run import run_validation
+from medward.guard.errors import MedwardError
 
 HOSTILE = '<script>alert("x")</script>&$\\frac{1}{2}$'
 
@@ -33,7 +34,7 @@ def report(tmp_path_factory) -> Report:
         Scripted(name="weak", free=0.2),
         Scripted(name="lira", family="membership"),
     )
-    report = validate(deployment(), SPLITS, tmp_path_factory.mktemp("plain"), attacks=attacks, progress=False)
+    report = run_validation(deployment(), SPLITS, tmp_path_factory.mktemp("plain"), attacks=attacks, progress=False)
     findings = list(report.findings)
     delta = np.random.default_rng(0).normal(size=(1, 8, 8))
     pictures = {
@@ -68,7 +69,7 @@ def report(tmp_path_factory) -> Report:
 @pytest.fixture(scope="module")
 def folder(report, tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
-    save(report, folder)
+    save_report(report, folder)
     return folder
 
 
@@ -194,7 +195,7 @@ def test_what_is_not_protected_is_said_in_the_terminal_and_on_the_page(report, t
     console = Console(width=80, record=True, file=io.StringIO())
     print_findings(noted, console)
     assert "note: the screen is idle" in console.export_text()
-    save(noted, tmp_path)
+    save_report(noted, tmp_path)
     assert "Note: the screen is idle." in (tmp_path / "report.html").read_text()
 
 
@@ -219,7 +220,9 @@ def test_what_each_class_attains_is_said_below_the_plot_and_is_no_line_of_it(rep
     def drawn(classes):
         curves = {arm: {"pgd": ((0.0, 1.0), (0.0, 0.9)), **classes} for arm in ARMS}
         finding = report.findings[0].model_copy(update={"curves": curves})
-        (plot,) = [p for p in plots(report.model_copy(update={"findings": (finding,)})) if "success over" in p.title]
+        (plot,) = [
+            p for p in report_plots(report.model_copy(update={"findings": (finding,)})) if "success over" in p.title
+        ]
         return plot
 
     some = {f"pgd{PER_CLASS}{name}": ((0.0, 1.0), (0.0, share)) for name, share in (("benign", 0.25), ("b", 0.875))}
@@ -232,7 +235,7 @@ ALONE = ThreatModel(access=Access.SCORES, queries=10)
 
 
 def judged(name, family, threat=ALONE, knowing=ALONE):
-    """A finding as `untested` reads it."""
+    """A finding as `untested_sentences` reads it."""
     arm = Interval(0.9, 0.8, 1.0, 50)
     return Finding.model_construct(
         attack=name,
@@ -262,21 +265,21 @@ def judged(name, family, threat=ALONE, knowing=ALONE):
 def test_a_thief_who_was_tried_is_not_listed_as_untested(report, sentence, tested, not_tested):
     def listed(name="knockoff-soft", threat=ALONE, knowing=ALONE):
         found = judged(name, "extraction", threat, knowing)
-        return " ".join(untested(report.model_copy(update={"findings": (found,)})))
+        return " ".join(untested_sentences(report.model_copy(update={"findings": (found,)})))
 
     assert sentence not in listed(**tested)
     assert sentence in listed(**not_tested)
 
 
 def test_what_no_attack_was_run_for_is_listed_and_what_was_is_not(report):
-    every = untested(report)
-    only = untested(report.model_copy(update={"findings": report.findings[:1]}))
+    every = untested_sentences(report)
+    only = untested_sentences(report.model_copy(update={"findings": report.findings[:1]}))
     for what in ("Inputs changed", "Theft of the model"):
         assert not any(what in line for line in every)
     assert any("Theft of the model" in line for line in only)
     assert any("records trained the model" in line for line in only)
     assert not any("thief" in line.lower() for line in only), "said once, as a whole"
-    stolen = untested(report.model_copy(update={"findings": report.findings[2:3]}))
+    stolen = untested_sentences(report.model_copy(update={"findings": report.findings[2:3]}))
     assert any("Inputs changed" in line for line in stolen)
     assert not any("Attackers who hold the model" in line for line in stolen)
 
@@ -284,14 +287,14 @@ def test_what_no_attack_was_run_for_is_listed_and_what_was_is_not(report):
 def test_an_attacker_who_knows_the_guard_and_could_not_be_judged_is_not_said_to_be_absent(report):
     named = judged("pgd", "evasion").model_copy(update={"adaptive": None})
     nameless = judged("square", "evasion").model_copy(update={"adaptive": None, "adaptive_name": ""})
-    lines = untested(report.model_copy(update={"findings": (named, nameless)}))
+    lines = untested_sentences(report.model_copy(update={"findings": (named, nameless)}))
     assert "pgd: the attacker who knows the guard was judged on no row." in lines
     assert "square: no attacker who knows the guard." in lines
 
 
 def test_a_missing_picture_or_curve_is_simply_not_drawn(report, tmp_path):
     bare = [finding.model_copy(update={"curves": {}, "images": {}}) for finding in report.findings]
-    save(report.model_copy(update={"findings": tuple(bare), "accounts": {}}), tmp_path)
+    save_report(report.model_copy(update={"findings": tuple(bare), "accounts": {}}), tmp_path)
     assert Page((tmp_path / "report.html").read_text()).open == []
-    save(report.model_copy(update={"findings": ()}), tmp_path)
+    save_report(report.model_copy(update={"findings": ()}), tmp_path)
     assert "Nothing could be tested" in (tmp_path / "report.html").read_text()

@@ -1,12 +1,12 @@
 import pytest
 
-from attacks.ball import FeatureRules
-from attacks.evasion.per_image import PerImage
-from attacks.evasion.universal import UniversalAttack
-from attacks.suite import chosen_attacks, default_attacks, more_attacks
-from guard.errors import MedwardError
-from guard.policy import Policy
-from guard.types import ModelSpec
+from medward.attacks.evasion.per_image import PerImage
+from medward.attacks.evasion.universal import UniversalAttack
+from medward.attacks.suite import chosen_attacks, default_attacks, more_attacks
+from medward.attacks.whitebox.ball import FeatureRules
+from medward.guard.errors import MedwardError
+from medward.guard.policy import Policy
+from medward.guard.types import ModelSpec
 
 IMAGE = ModelSpec(
     name="x", modality="image", shape=(1, 8, 8), classes=("0", "1"), output="logits", low=0.0, high=1.0, features=2

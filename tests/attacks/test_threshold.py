@@ -12,31 +12,31 @@ from sklearn.linear_model import LogisticRegression
 from support.screening import Risk, rows, screening
 from torch import nn
 
-from attacks.adaptive import decided_by, differentiable, passes
-from attacks.ascent import decide
-from attacks.ball import Ball
-from attacks.base import Access, AttackData
-from attacks.clean import measure
-from attacks.evasion import PGD, HopSkipJump, Square, UniversalPerturbation
-from attacks.evasion.pgd import strongest
-from attacks.extraction import ActiveThief, Knockoff
-from attacks.extraction.base import Loot, distil
-from attacks.extraction.base import decide as clone_decides
-from attacks.extraction.recovery import Recovery
-from attacks.matrix import validate
-from attacks.membership.signals import Channel
-from attacks.onnx_torch import white_box
-from attacks.samples import attack_data
-from attacks.suite import validate_bundle
-from attacks.surrogate import as_scored, deciding
-from attacks.target import Response, Target, guarded_oracle, open_oracle
-from guard.data import Split
-from guard.pipeline import Guard
-from guard.policy import Policy
-from guard.profile import Profile
-from guard.protect import protect
-from guard.stores import MemoryStore
-from guard.types import Level
+from medward.attacks.base import Access, AttackData
+from medward.attacks.evasion import PGD, HopSkipJump, Square, UniversalPerturbation
+from medward.attacks.evasion.pgd import worst_case_pgd
+from medward.attacks.extraction import ActiveThief, Knockoff
+from medward.attacks.extraction.base import StolenAnswers, distil_clone
+from medward.attacks.extraction.base import clone_decisions as clone_decides
+from medward.attacks.extraction.recovery import Recovery
+from medward.attacks.membership.signals import Channel
+from medward.attacks.target import Response, Target, guarded_oracle, open_oracle
+from medward.attacks.validate import validate
+from medward.attacks.validation.clean_cost import measure_clean_cost
+from medward.attacks.validation.run import run_validation
+from medward.attacks.validation.splits import attack_data
+from medward.attacks.whitebox.ascent import network_decisions
+from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.network import as_attacker_sees, decided_by, passes_per_call
+from medward.attacks.whitebox.onnx.to_torch import white_box
+from medward.attacks.whitebox.surrogate import as_scored, deciding_probabilities
+from medward.guard.accounts.stores import MemoryStore
+from medward.guard.bundle.make import protect
+from medward.guard.data.split import Split
+from medward.guard.pipeline import Guard
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile
+from medward.guard.types import Level
 
 TEST, CRAFT = rows(120, 1), rows(200, 2)
 OPEN = Policy.model_validate({"on_error": "withhold", "screen": {"action": "flag"}, "monitor": {"parents": "flag"}})
@@ -98,14 +98,14 @@ class Declared(Risk):
 @pytest.mark.parametrize("network", [Risk(), Certain(), Declared()], ids=["logits", "probabilities", "declared"])
 def test_the_largest_score_an_attack_sees_is_the_decision(network):
     model = screening(output="probabilities" if isinstance(network, Certain) else "logits")
-    seen = differentiable(network, model.spec)
+    seen = as_attacker_sees(network, model.spec)
     own = model.spec.decide(model.predict(TEST).scores)
-    assert (decide(seen, torch.as_tensor(TEST)).numpy() == own).all()
-    assert not (decide(network, torch.as_tensor(TEST)).numpy() == own).all()
+    assert (network_decisions(seen, torch.as_tensor(TEST)).numpy() == own).all()
+    assert not (network_decisions(network, torch.as_tensor(TEST)).numpy() == own).all()
     x = torch.zeros(1, 3, requires_grad=True)
     (slope,) = torch.autograd.grad(seen(x)[0, 1] - seen(x)[0, 0], x)
     assert slope.abs().sum() > 0.5
-    assert passes(seen) == (2 if isinstance(network, Declared) else 1)
+    assert passes_per_call(seen) == (2 if isinstance(network, Declared) else 1)
 
 
 def test_a_deployed_file_of_probabilities_is_attacked_at_its_threshold(tmp_path):
@@ -117,7 +117,7 @@ def test_a_deployed_file_of_probabilities_is_attacked_at_its_threshold(tmp_path)
     assert not reason
     own = estimator.predict_proba(TEST)[:, 1] >= 0.1
     assert 0.2 < own.mean() < 0.8
-    assert (decide(differentiable(network, bundle.model.spec), torch.as_tensor(TEST)).numpy() == own).all()
+    assert (network_decisions(as_attacker_sees(network, bundle.model.spec), torch.as_tensor(TEST)).numpy() == own).all()
     attack = ATTACKS["pgd"]
     target = Target(bundle.model.spec, open_oracle(bundle.model), attack.threat, network=network)
     assert attack.run(target, AttackData(craft=Split(CRAFT), test=Split(TEST)), seed=0).outcome.mean() > 0.5
@@ -150,8 +150,8 @@ MOVED = {
 def hidden(network, model, spec):
     """The share of its positives that the model decides otherwise after an attack on `network`."""
     own = spec.decide(model.predict(WIDE).scores)
-    found = strongest(
-        differentiable(network, spec),
+    found = worst_case_pgd(
+        as_attacker_sees(network, spec),
         torch.as_tensor(WIDE),
         torch.as_tensor(own),
         Ball(torch.full((16,), 0.4)),
@@ -166,15 +166,15 @@ def hidden(network, model, spec):
 def test_a_last_step_that_moves_probabilities_across_the_threshold_stays_in_the_network(name, tmp_path, monkeypatch):
     bundle = protect(Moved(MOVED[name]).eval(), Split(WIDE), OPEN, tmp_path / "bundle", **AT)
     model, spec = bundle.model, bundle.model.spec
-    monkeypatch.setattr("attacks.suite.validate", lambda *_, **given: given)
+    monkeypatch.setattr("medward.attacks.validate.run_validation", lambda *_, **given: given)
     before = Moved(MOVED[name], seed=1).eval()
-    given = validate_bundle(bundle, {"test": Split(WIDE)}, tmp_path, undefended=before)
+    given = validate(bundle, {"test": Split(WIDE)}, tmp_path, undefended=before)
     assert not given["no_network"]
     network, twin = given["network"], given["undefended"].network
     assert network.exact
     assert twin.exact
     own = spec.decide(model.predict(WIDE).scores)
-    seen = decide(differentiable(network, spec), torch.as_tensor(WIDE)).numpy()
+    seen = network_decisions(as_attacker_sees(network, spec), torch.as_tensor(WIDE)).numpy()
     at_it = model.predict(WIDE).scores[:, 1] == np.float32(0.06)
     assert (seen == own)[~at_it].all()
     assert at_it.mean() < 0.02
@@ -196,19 +196,19 @@ def test_a_sample_without_a_row_between_two_borders_does_not_hide_that_there_are
 
 def test_without_a_threshold_a_network_is_left_alone():
     network = Risk()
-    assert differentiable(network, screening(threshold=None).spec) is network
+    assert as_attacker_sees(network, screening(threshold=None).spec) is network
     assert decided_by(network, screening(threshold=None).spec) is network
 
 
 def test_probabilities_made_for_deciding_decide_and_go_back():
     spec, likely = screening().spec, np.linspace(0.001, 0.9, 200)
     both = np.stack([1 - likely, likely], axis=1)
-    moved = deciding(both, spec)
+    moved = deciding_probabilities(both, spec)
     assert (moved.argmax(axis=1) == (likely >= 0.02)).all()
     np.testing.assert_allclose(as_scored(moved, spec), both, atol=1e-6)
-    np.testing.assert_array_equal(deciding(np.eye(2), spec).round(9), np.eye(2))
-    assert np.isnan(deciding(np.full((1, 2), np.nan), spec)).all()
-    assert deciding(both, screening(threshold=None).spec) is both
+    np.testing.assert_array_equal(deciding_probabilities(np.eye(2), spec).round(9), np.eye(2))
+    assert np.isnan(deciding_probabilities(np.full((1, 2), np.nan), spec)).all()
+    assert deciding_probabilities(both, screening(threshold=None).spec) is both
 
 
 # Thieves
@@ -286,7 +286,9 @@ def test_a_thief_recovers_one_decimal_and_its_clone_decides_as_the_model_does(pr
 def test_targets_that_are_labels_alone_teach_the_same_border():
     model = screening()
     labels = model.spec.decide(model.predict(CRAFT).scores)
-    clone = distil(model.spec, Loot(CRAFT, deciding(np.eye(2)[labels], model.spec)), epochs=60, seed=0)
+    clone = distil_clone(
+        model.spec, StolenAnswers(CRAFT, deciding_probabilities(np.eye(2)[labels], model.spec)), epochs=60, seed=0
+    )
     assert (clone_decides(clone, TEST) == data_of(model).reference).mean() > 0.85
 
 
@@ -311,21 +313,21 @@ def test_what_attackers_and_judges_are_told_are_the_models_decisions():
 
 
 def test_benign_users_keep_the_sensitivity_of_the_operating_point(profile, monkeypatch):
-    monkeypatch.setattr("attacks.clean.QUERIES", 5)
-    monkeypatch.setattr("attacks.clean.LATENCY_PAIRS", 2)
+    monkeypatch.setattr("medward.attacks.validation.clean_cost.CLEAN_QUERIES", 5)
+    monkeypatch.setattr("medward.attacks.validation.clean_cost.LATENCY_PAIRS", 2)
     policy = OPEN.model_copy(update={"release": OPEN.release.model_copy(update={"level": "label"})})
 
     def fresh_guard():
         return Guard(model=screening(), policy=policy, profile=profile, store=MemoryStore())
 
     truth = data_of(screening()).reference
-    cost, _ = measure(screening(), fresh_guard, ("test", Split(TEST, truth)), None, seed=0)
+    cost, _ = measure_clean_cost(screening(), fresh_guard, ("test", Split(TEST, truth)), None, seed=0)
     found = cost.site.sensitivity["effusion"]
     assert found.undefended.value == found.guarded.value == 1.0
 
 
 class Operated:
-    """A bundle of the screening model, as `validate` needs it."""
+    """A bundle of the screening model, as `run_validation` needs it."""
 
     def __init__(self, profile):
         self.model, self.profile, self.policy, self.digest = screening(), profile, OPEN, "ab" * 32
@@ -335,9 +337,11 @@ class Operated:
 
 
 def test_validate_counts_hidden_findings_and_the_report_says_the_operating_point(profile, tmp_path, monkeypatch):
-    monkeypatch.setattr("attacks.clean.QUERIES", 5)
+    monkeypatch.setattr("medward.attacks.validation.clean_cost.CLEAN_QUERIES", 5)
     splits = {"train": Split(CRAFT), "test": Split(TEST[:60])}
-    report = validate(Operated(profile), splits, tmp_path, attacks=[ATTACKS["pgd"]], network=Risk(), progress=False)
+    report = run_validation(
+        Operated(profile), splits, tmp_path, attacks=[ATTACKS["pgd"]], network=Risk(), progress=False
+    )
     (finding,) = report.findings
     assert finding.undefended.value > 0.5
     assert finding.guarded.value > 0.5

@@ -8,16 +8,16 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from validation_fakes import SPEC, SPLITS, WEIGHTS, Scripted, deployment
 
-from attacks.finding import Status
-from attacks.matrix import Twin, validate
-from attacks.report import Report
-from attacks.suite import twin_of
-from guard.bundle import load
-from guard.data import Split
-from guard.errors import MedwardError
-from guard.policy import Policy
-from guard.protect import protect
-from guard.types import Outputs
+from medward.attacks.validate import twin_of
+from medward.attacks.validation.finding import Status
+from medward.attacks.validation.record import Report
+from medward.attacks.validation.run import Twin, run_validation
+from medward.guard.bundle.folder import load_bundle
+from medward.guard.bundle.make import protect
+from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
+from medward.guard.policy import Policy
+from medward.guard.types import Outputs
 
 RUNS, SOURCES = [], []
 
@@ -66,7 +66,7 @@ def bundle():
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch):
-    monkeypatch.setattr("attacks.clean.QUERIES", 20)
+    monkeypatch.setattr("medward.attacks.validation.clean_cost.CLEAN_QUERIES", 20)
     RUNS.clear()
     SOURCES.clear()
 
@@ -76,7 +76,7 @@ TWIN = Twin(model=Flipped(), digest="cd" * 32, network=network(-1))
 
 def run(bundle, out, *attacks, undefended=TWIN, splits=SPLITS, **settings):
     settings = {"network": network(1)} | settings
-    return validate(bundle, splits, out, attacks=attacks, undefended=undefended, progress=False, **settings)
+    return run_validation(bundle, splits, out, attacks=attacks, undefended=undefended, progress=False, **settings)
 
 
 def test_a_hardened_model_can_be_held_only_because_its_twin_was_fooled(bundle, tmp_path):
@@ -169,7 +169,7 @@ def test_a_twin_is_read_under_the_bundles_specification(tmp_path):
     protect(
         network(1), Split(inputs), Policy(on_error="withhold"), tmp_path / "bundle", classes=("a", "b"), output="logits"
     )
-    bundle = load(tmp_path / "bundle")
+    bundle = load_bundle(tmp_path / "bundle")
     twin = twin_of(network(2), bundle, SPLITS)
     assert twin.digest != bundle.card.files["model.onnx"]
     assert twin.network is not None

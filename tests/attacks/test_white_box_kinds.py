@@ -11,10 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
 from torch import nn
 
-from attacks.ball import Ball
-from attacks.evasion.pgd import strongest
-from attacks.onnx_torch import to_torch, white_box
-from guard.types import Outputs
+from medward.attacks.evasion.pgd import worst_case_pgd
+from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.onnx.to_torch import to_torch, white_box
+from medward.guard.types import Outputs
 
 rng = np.random.default_rng(0)
 D, H, K, N = 8, 16, 3, 40
@@ -63,7 +63,7 @@ def fooled(source, network, epsilon=0.3):
     """The share of rows that the deployed file decides otherwise after an attack on `network`."""
     x = torch.as_tensor(X)
     own = served(source)(X).scores.argmax(1)
-    found = strongest(
+    found = worst_case_pgd(
         network,
         x,
         torch.as_tensor(own),
@@ -483,11 +483,11 @@ class Masked(nn.Module):
     "module", [Pooled(), Recurrent(nn.LSTM), Recurrent(nn.GRU), Masked()], ids=["pool", "lstm", "gru", "masked"]
 )
 def test_what_torch_exports_is_differentiated(module, tmp_path):
-    from guard.models.torch_model import to_onnx
+    from medward.guard.models.torch_model import module_to_onnx
 
     images = rng.random((5, 1, 8, 8), dtype=np.float32)
     path = tmp_path / "model.onnx"
-    to_onnx(module.eval(), images, path)
+    module_to_onnx(module.eval(), images, path)
     network = white(path.read_bytes(), images)
     x, theirs = (torch.tensor(images, requires_grad=True) for _ in range(2))
     (mine,) = torch.autograd.grad(network(x)[:, 0].sum(), x)

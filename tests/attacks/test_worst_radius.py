@@ -5,19 +5,19 @@ The first release judged the largest radius alone and said HELD.
 
 import pytest
 
-from attacks.benchmarks.tasks import load
-from attacks.benchmarks.victims import train_victim
-from attacks.evasion import UniversalPerturbation
-from attacks.evasion.scene import Scene
-from attacks.gate import Measured, judge
-from attacks.intervals import clopper_pearson
-from attacks.judging import by_class, headline
-from attacks.onnx_torch import white_box
-from attacks.samples import attack_data
-from attacks.target import Target, guarded_oracle
-from guard.policy import Policy
-from guard.protect import protect
-from guard.stores import MemoryStore
+from medward.attacks.benchmarks.tasks import load_task
+from medward.attacks.benchmarks.victims import train_victim
+from medward.attacks.evasion import UniversalPerturbation
+from medward.attacks.evasion.setup import EvasionSetup
+from medward.attacks.intervals import clopper_pearson
+from medward.attacks.target import Target, guarded_oracle
+from medward.attacks.validation.gate import CellIntervals, judge_cell
+from medward.attacks.validation.judging import by_class, headline_number
+from medward.attacks.validation.splits import attack_data
+from medward.attacks.whitebox.onnx.to_torch import white_box
+from medward.guard.accounts.stores import MemoryStore
+from medward.guard.bundle.make import protect
+from medward.guard.policy import Policy
 
 POLICY = Policy(on_error="withhold")
 ATTACK = UniversalPerturbation(epsilon=0.8, craft_on="pool").adaptive(POLICY)
@@ -26,7 +26,7 @@ ATTACK = UniversalPerturbation(epsilon=0.8, craft_on="pool").adaptive(POLICY)
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory):
     """Judge the attacker who knows the guard, all else being as it must be to hold."""
-    task, folder = load("wdbc"), tmp_path_factory.mktemp("demo")
+    task, folder = load_task("wdbc"), tmp_path_factory.mktemp("demo")
     bundle = protect(
         train_victim(task),
         task.splits["calibration"],
@@ -46,8 +46,8 @@ def judged(tmp_path_factory):
         oracle = guarded_oracle(bundle.guard(store=MemoryStore()), fresh=True)
         target = Target(bundle.model.spec, oracle, ATTACK.threat, network=network, profile=bundle.profile)
         result = ATTACK.run(target, data, seed=0)
-        adaptive = headline(ATTACK, result, 0)
-        measured = Measured(
+        adaptive = headline_number(ATTACK, result, 0)
+        measured = CellIntervals(
             undefended=clopper_pearson(90, 100),
             noise=clopper_pearson(1, 100),
             guarded=clopper_pearson(0, 100),
@@ -55,17 +55,17 @@ def judged(tmp_path_factory):
             classes={"adaptive": by_class(result.attempts, task.classes)},
             false_refusal=clopper_pearson(0, 400),
         )
-        return adaptive, judge("evasion", measured, POLICY.gate)[0].value
+        return adaptive, judge_cell("evasion", measured, POLICY.gate)[0].value
 
     return judge_adaptive
 
 
 def test_a_smaller_radius_inside_the_ball_passes_the_guard_that_sees_the_largest(judged, monkeypatch):
-    monkeypatch.setattr(Scene, "flags", lambda *_, **__: ())
+    monkeypatch.setattr(EvasionSetup, "flags", lambda *_, **__: ())
     adaptive, status = judged()
     assert status == "BROKEN"
     assert adaptive.value > 0.35
-    monkeypatch.setattr("attacks.evasion.scene.FACTORS", (1.0,))
+    monkeypatch.setattr("medward.attacks.evasion.setup.FACTORS", (1.0,))
     adaptive, status = judged()
     assert status == "HELD", "the control: the largest radius alone flatters"
     assert adaptive.high < 0.2

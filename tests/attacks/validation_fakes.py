@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
-from attacks.matrix import validate
-from attacks.target import Target
-from guard.data import Split
-from guard.pipeline import Guard
-from guard.policy import Policy
-from guard.profile import Profile
-from guard.protocols import Store
-from guard.types import Array, ModelSpec, Outputs
+from medward.attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
+from medward.attacks.target import Target
+from medward.attacks.validation.run import run_validation
+from medward.guard.accounts.stores import Store
+from medward.guard.data.split import Split
+from medward.guard.pipeline import Guard
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile
+from medward.guard.types import Array, ModelSpec, Outputs
 
 SPEC = ModelSpec(name="toy", modality="tabular", shape=(6,), classes=("benign", "malignant"), output="logits")
 POLICY = Policy(on_error="withhold")
@@ -36,7 +36,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Deployment:
-    """What `validate` needs of a bundle; `abstains` refuses every query, as a broken detector would."""
+    """What `run_validation` needs of a bundle; `abstains` refuses every query, as a broken detector would."""
 
     profile: Profile
     policy: Policy = POLICY
@@ -120,5 +120,5 @@ SPLITS = {"train": rows(100, 2), "holdout": rows(400, 3), "test": rows(200, 4)}
 if __name__ == "__main__":
     out, counter, seconds = sys.argv[1:]
     slow = [Scripted(name=f"slow-{i}", counter=counter, seconds=float(seconds)) for i in range(3)]
-    validate(deployment(), SPLITS, Path(out), attacks=slow, progress=False)
+    run_validation(deployment(), SPLITS, Path(out), attacks=slow, progress=False)
     print("done", flush=True)

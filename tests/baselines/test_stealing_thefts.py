@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from stealing.thefts import Watched, share
 
-from attacks.base import Access
-from guard.types import Answer, Level, Query, Verdict
+from medward.attacks.base import Access
+from medward.guard.types import Answer, Level, Query, Verdict
 
 
 @dataclass
@@ -18,14 +18,14 @@ class Rising:
 
     def answer(self, query):
         self.wealth += 1
-        top = Verdict(source=f"e-process:{query.principal[0]}", action=0, evidence={"peak": self.wealth})
+        top = Verdict(part="e-process", account=query.principal[0], action=0, evidence={"peak": self.wealth})
         return Answer(
             id="",
             labels=np.array([1]),
             scores=np.array([[0.25, 0.75]]),
             levels=(Level.ROUNDED,),
             output="probabilities",
-            verdicts=(Verdict(source="screen", action=0), top),
+            verdicts=(Verdict(part="screen", action=0), top),
         )
 
 

@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 from claim import Claim
 from subjects import SEED, findings, medward
 
-from attacks.intervals import clopper_pearson
-from attacks.report import Report
+from medward.attacks.intervals import clopper_pearson
+from medward.attacks.validation.record import Report
 
 CLAIMS = ("demo_seconds", "demo_accuracy")
 

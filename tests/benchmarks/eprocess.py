@@ -15,12 +15,12 @@ from stealing.fleet import peaks
 from stealing.watched import calibrated, victim
 from support.sights import sight_of
 
-from guard.account import CODES, Monitors
-from guard.monitor import EProcess
-from guard.monitor.combine import STRANGE
-from guard.policy import Policy
-from guard.profile import forward
-from guard.types import Array
+from medward.guard.accounts.monitors import CODES, AccountMonitors
+from medward.guard.policy import Policy
+from medward.guard.profile import forward_batches
+from medward.guard.statistics.combined_eprocess import STRANGE
+from medward.guard.statistics.eprocess import EProcess
+from medward.guard.types import Array
 
 CLAIMS = ("benign_accounts_ever_alarmed_with_ordinary_p_values", "drift_accounts_ever_alarmed")
 POLICY = Policy(on_error="withhold")
@@ -35,16 +35,16 @@ def measure() -> Iterator[Claim]:
     for draw in range(DRAWS):
         rng = np.random.default_rng(draw)
         model, profile, traffic = calibrated(TASK, draw, POLICY.monitor.calibration_risk)
-        strangeness = profile.strangeness(traffic.inputs, forward(model, traffic.inputs))
+        strangeness = profile.strangeness(traffic.inputs, forward_batches(model, traffic.inputs))
         ranks = np.searchsorted(-profile.reference[::-1], -strangeness, "right")
         ordinary = (1 + ranks) / (1 + len(profile.reference))
         naive += [ordinary_peak(ordinary, profile.thresholds.levels, rng) for _ in range(ACCOUNTS)]
         test = victim(TASK)[1].splits["test"].inputs
-        sight = sight_of(POLICY, profile, test, forward(model, test))
+        sight = sight_of(POLICY, profile, test, forward_batches(model, test))
         pool = {part: np.asarray(column) for part, column in sight.items() if part != CODES}
         pool[CODES] = np.array([int(code, 16) for code in sight[CODES]], np.uint64)
         rows = rng.integers(len(test), size=(ACCOUNTS, QUERIES))
-        drifted += peaks(Monitors.of(POLICY, profile, 1), pool, rows).tolist()
+        drifted += peaks(AccountMonitors.of(POLICY, profile, 1), pool, rows).tolist()
     hits = sum(peak >= -math.log(ALPHA) for peak in naive)
     low, high = clopper_pearson(hits, len(naive))
     yield Claim(

@@ -15,18 +15,18 @@ import torch
 from claim import Claim
 from support.planted import Deployment, Faulty, Ideal, TorchVictim
 
-from attacks.base import Attack
-from attacks.benchmarks.base import Task, partition
-from attacks.benchmarks.phantom import phantoms
-from attacks.benchmarks.victims import accuracy, classifier_spec, predict_labels, train_victim
-from attacks.checks import FAKES, named
-from attacks.evasion import PGD, UniversalPerturbation
-from attacks.finding import Finding, Status
-from attacks.matrix import Twin, validate
-from guard.data import Split
-from guard.harden import HARDENERS, Training
-from guard.policy import GatePolicy
-from guard.types import ModelSpec
+from medward.attacks.base import Attack
+from medward.attacks.benchmarks.base import Task, stratified_partition
+from medward.attacks.benchmarks.datasets.phantom import draw_phantoms
+from medward.attacks.benchmarks.victims import accuracy, classifier_spec, predict_labels, train_victim
+from medward.attacks.checks import FAKES, named_fakes
+from medward.attacks.evasion import PGD, UniversalPerturbation
+from medward.attacks.validation.finding import Finding, Status
+from medward.attacks.validation.run import Twin, run_validation
+from medward.guard.data.split import Split
+from medward.guard.harden import HARDENERS, Training
+from medward.guard.policy import GatePolicy
+from medward.guard.types import ModelSpec
 
 CLAIMS = ("planted_fakes_held", "named_fakes", "robust_on_merits")
 
@@ -44,7 +44,10 @@ EPOCHS = 20  # of adversarial training
 BOUND = 0.3  # of rows fooled, for the robust model: 150 rows cannot show much less
 ON_MERIT: tuple[Attack, ...] = (replace(PIXELWISE, epsilon=WITHIN), PIXELWISE, UAP)
 HARMLESS = 1e3  # squared distance that no perturbation reaches: a guard that stops nothing
-SHORT = {"attacks.clean.QUERIES": 20, "attacks.evasion.scene.FACTORS": (0.5, 1.0)}  # for speed
+SHORT = {
+    "medward.attacks.validation.clean_cost.CLEAN_QUERIES": 20,
+    "medward.attacks.evasion.setup.FACTORS": (0.5, 1.0),
+}  # for speed
 CONTROL = "no fault (control)"
 FAULTS = {
     "logits x 200": ({"scale": 200.0}, "logit scaling"),
@@ -103,8 +106,8 @@ def measure() -> Iterator[Claim]:
         )
     ]
     honest = [*found[CONTROL][1], *merits]
-    right = sum(named(finding.flags) == (name,) for name, row in found.values() if name for finding in row)
-    accused = sum(bool(named(finding.flags)) for finding in honest)
+    right = sum(named_fakes(finding.flags) == (name,) for name, row in found.values() if name for finding in row)
+    accused = sum(bool(named_fakes(finding.flags)) for finding in honest)
     yield Claim(
         claim="named_fakes",
         value=right,
@@ -113,7 +116,7 @@ def measure() -> Iterator[Claim]:
         n=len(cells) + len(honest),
         seed=SEED,
         details={
-            "names": {fake: {each.attack: named(each.flags) for each in row} for fake, (_, row) in found.items()},
+            "names": {fake: {each.attack: named_fakes(each.flags) for each in row} for fake, (_, row) in found.items()},
             "honest cells": len(honest),
             "honest cells named": accused,
         },
@@ -156,7 +159,7 @@ def validated(
         stack.enter_context(torch.random.fork_rng())
         torch.manual_seed(SEED)  # a random front end draws from it
         bundle = Deployment(TorchVictim(network, spec), profile, gate=gate or GatePolicy())
-        report = validate(
+        report = run_validation(
             bundle,
             splits,
             Path(out),
@@ -182,7 +185,7 @@ def hardened(task: Task, body: torch.nn.Module) -> tuple[torch.nn.Module, dict[s
 
 def drawn() -> Task:
     """1,450 phantoms at 24x24."""
-    splits = partition(Split(*phantoms(sum(SIZES.values()), size=SIDE, seed=SEED)), SIZES, seed=SEED)
+    splits = stratified_partition(Split(*draw_phantoms(sum(SIZES.values()), size=SIDE, seed=SEED)), SIZES, seed=SEED)
     return Task(
         name=f"phantom-{SIDE}",
         modality="image",

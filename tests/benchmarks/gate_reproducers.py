@@ -9,15 +9,15 @@ from tempfile import TemporaryDirectory
 from claim import Claim
 from subjects import SEED, plain
 
-from attacks.base import Attack
-from attacks.benchmarks.tasks import load
-from attacks.benchmarks.victims import train_victim
-from attacks.evasion import UniversalPerturbation
-from attacks.finding import Finding, Status
-from attacks.matrix import validate
-from attacks.onnx_torch import white_box
-from guard.policy import Policy
-from guard.protect import protect
+from medward.attacks.base import Attack
+from medward.attacks.benchmarks.tasks import load_task
+from medward.attacks.benchmarks.victims import train_victim
+from medward.attacks.evasion import UniversalPerturbation
+from medward.attacks.validation.finding import Finding, Status
+from medward.attacks.validation.run import run_validation
+from medward.attacks.whitebox.onnx.to_torch import white_box
+from medward.guard.bundle.make import protect
+from medward.guard.policy import Policy
 
 CLAIMS = ("gate_reproducers",)
 
@@ -44,7 +44,7 @@ def measure() -> Iterator[Claim]:
 
 def judged(attack: Attack) -> Finding:
     """One attack on the bundle of ``medward demo``."""
-    task = load("wdbc", seed=SEED)
+    task = load_task("wdbc", seed=SEED)
     with TemporaryDirectory() as name:
         folder = Path(name)
         bundle = protect(
@@ -57,7 +57,7 @@ def judged(attack: Attack) -> Finding:
             seed=SEED,
         )
         network, _ = white_box(folder / "bundle/model.onnx", bundle.model.predict, task.splits["calibration"].inputs)
-        report = validate(
+        report = run_validation(
             bundle, task.splits, folder / "report", attacks=[attack], network=network, seed=SEED, progress=False
         )
     return report.findings[0]

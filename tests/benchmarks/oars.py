@@ -23,18 +23,18 @@ from eprocess import clopper_pearson
 from subjects import pneumonia, pneumonia_victim
 from torch import Tensor
 
-from attacks.ascent import decide
-from attacks.ball import Ball
-from attacks.benchmarks.base import Task
-from attacks.evasion.hopskipjump import hopskipjump
-from attacks.evasion.oars import oars
-from attacks.evasion.per_image import asking
-from attacks.evasion.square import square
-from guard.monitor.contents import RADIUS, Contents
-from guard.monitor.duplicates import Arrival, Duplicates, Found, Insistence
-from guard.policy import Policy
-from guard.profile import Profile, forward
-from guard.types import Action
+from medward.attacks.benchmarks.base import Task
+from medward.attacks.evasion.hopskipjump import hopskipjump
+from medward.attacks.evasion.oars import oars
+from medward.attacks.evasion.per_image import score_query
+from medward.attacks.evasion.square import square
+from medward.attacks.whitebox.ascent import network_decisions
+from medward.attacks.whitebox.ball import Ball
+from medward.guard.monitors.content_hash import RADIUS, ContentHash
+from medward.guard.monitors.near_duplicates import ClusterMatch, DuplicateCount, ImageSeen, NearDuplicateIndex
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile, forward_batches
+from medward.guard.types import Action
 
 CLAIMS = ("oars_refused_queries", "oars_accounts_acted_upon", "oars_benign_accounts_alarmed")
 IMAGES, QUERIES, EPSILON = 30, 1000, 8 / 255
@@ -58,22 +58,22 @@ Ask = Callable[[Tensor], tuple[Tensor, Tensor]]
 class Site:
     """A deployment: the index, its accounts, and what it does. `count` numbers the inputs, which stands for time."""
 
-    contents: Contents
-    index: Duplicates
-    monitor: Insistence
+    contents: ContentHash
+    index: NearDuplicateIndex
+    monitor: DuplicateCount
     lists: dict[str, Any] = field(default_factory=dict)
     accounts: dict[str, Any] = field(default_factory=dict)
     count: int = 0
 
     def see(
         self, image: np.ndarray, label: int, account: str, *, organisation: str = "", study: str = ""
-    ) -> tuple[Found, Action]:
+    ) -> tuple[ClusterMatch, Action]:
         """One image of one account, which is an organisation of its own unless one is named."""
         self.count += 1
         (content,), (code,) = self.contents.see(image[None])
         keys = self.index.keys([code])
         digest = hashlib.blake2b(image.tobytes()).hexdigest()
-        arrival = Arrival(content, code, digest, label, organisation or account, study)
+        arrival = ImageSeen(content, code, digest, label, organisation or account, study)
         after, (found,) = self.index.step({key: self.lists.get(key) for key in keys}, [arrival], self.count)
         self.lists.update(after)
         self.accounts[account], verdict = self.monitor.step(self.accounts.get(account, self.monitor.start()), found)
@@ -125,9 +125,9 @@ def measure() -> Iterator[Claim]:
 
 def opened(victim: torch.nn.Module, task: Task) -> Site:
     """A site that has seen benign images, one account each."""
-    contents = Contents.fit(task.splits["calibration"].inputs, seed=0)
-    index = Duplicates(salt=b"the site's", calibration=contents.fingerprint, slices=POLICY.duplicates.slices)
-    site = Site(contents, index, Insistence(ladder=LADDER))
+    contents = ContentHash.fit(task.splits["calibration"].inputs, seed=0)
+    index = NearDuplicateIndex(salt=b"the site's", calibration=contents.fingerprint, slices=POLICY.duplicates.slices)
+    site = Site(contents, index, DuplicateCount(ladder=LADDER))
     seen = task.splits["holdout"].inputs[:BENIGN]
     for i, (image, label) in enumerate(zip(seen, labels(victim, seen), strict=True)):
         site.see(image, label, f"client-{i}")
@@ -137,16 +137,16 @@ def opened(victim: torch.nn.Module, task: Task) -> Site:
 def attacked(arm: Arm, site: Site, victim: torch.nn.Module, task: Task, profile: Profile) -> dict[str, Any]:
     """One arm, image by image."""
     site, split = copy.deepcopy(site), task.splits["test"]
-    site.monitor = Insistence(ladder=LADDERS.get(arm.response, LADDER))
+    site.monitor = DuplicateCount(ladder=LADDERS.get(arm.response, LADDER))
     own = labels(victim, split.inputs)
     rows = np.flatnonzero(own == split.labels)[:IMAGES]
     ball = Ball(torch.full((1, 1, 1), EPSILON), 0.0, 1.0)
-    theirs = Contents.fit(task.splits["train"].inputs, seed=99)
+    theirs = ContentHash.fit(task.splits["train"].inputs, seed=99)
     won, asked, alarms, strange = [], [], [], []
     for row in rows:
         image = split.inputs[row]
         site.see(image, int(own[row]), "the hospital")
-        asker = Asker(arm, site, asking(victim), f"thief-{row}")
+        asker = Asker(arm, site, score_query(victim), f"thief-{row}")
         x, y = torch.as_tensor(image[None]), torch.as_tensor(own[row : row + 1])
         generator = torch.Generator().manual_seed(int(row))
         if arm.attacker == "square":
@@ -156,13 +156,13 @@ def attacked(arm: Arm, site: Site, victim: torch.nn.Module, task: Task, profile:
         else:
             foresee = Copy(theirs, asker, image, arm.care) if arm.attacker == FORESEES else None
             found = oars(asker, x, y, ball, queries=QUERIES, generator=generator, foresee=foresee)
-        fooled = int(decide(victim, found.adversarial)[0]) != int(own[row])
+        fooled = int(network_decisions(victim, found.adversarial)[0]) != int(own[row])
         won.append(fooled)
         asked.append(len(asker.points))
         alarms.append(asker.first_alarm)
         if asker.points:
             questions = np.stack(asker.points[:ASKED])
-            scores = profile.strangeness(questions, forward(pneumonia()[0], questions))
+            scores = profile.strangeness(questions, forward_batches(pneumonia()[0], questions))
             strange.append(float((scores > profile.screen_cut(RATE)).mean()))
     noticed = [each for each in alarms if each]
     return {
@@ -233,7 +233,7 @@ class Asker:
 class Copy:
     """The attacker's own map, fitted on other rows with other planes, and what it has asked."""
 
-    def __init__(self, contents: Contents, asker: Asker, image: np.ndarray, care: float) -> None:
+    def __init__(self, contents: ContentHash, asker: Asker, image: np.ndarray, care: float) -> None:
         self._contents, self._asker, self._care = contents, asker, care
         self._seen = [contents.see(image[None])[0][0].astype(np.float64)]
 
@@ -336,4 +336,4 @@ def copied(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def labels(victim: torch.nn.Module, images: np.ndarray) -> np.ndarray:
     """What the model answers."""
-    return decide(victim, torch.as_tensor(images)).numpy()
+    return network_decisions(victim, torch.as_tensor(images)).numpy()

@@ -16,23 +16,23 @@ import torch
 from claim import Claim
 from subjects import plain
 
-from attacks.base import AttackData
-from attacks.benchmarks.base import Task, data_root, first_seen, partition, read_known
-from attacks.benchmarks.nih_cxr import DIGESTS, FILE, REMEDY, SOURCE
-from attacks.benchmarks.victims import train_victim
-from attacks.evasion import PGD
-from attacks.evasion.scene import Scene
-from attacks.intervals import rate
-from attacks.matrix import validate
-from attacks.onnx_torch import white_box
-from attacks.target import Target, open_oracle
-from guard.bundle import Bundle
-from guard.data import Split
-from guard.pipeline import Guard
-from guard.pixels import image_batch
-from guard.policy import Policy
-from guard.protect import protect
-from guard.types import Action, Array, Ints, Level, ModelSpec, Query
+from medward.attacks.base import AttackData
+from medward.attacks.benchmarks.base import Task, data_root, first_seen, read_known, stratified_partition
+from medward.attacks.benchmarks.datasets.nih_cxr import NIH_DIGESTS, NIH_FILE, NIH_REMEDY, NIH_SOURCE
+from medward.attacks.benchmarks.victims import train_victim
+from medward.attacks.evasion import PGD
+from medward.attacks.evasion.setup import EvasionSetup
+from medward.attacks.intervals import rate_interval
+from medward.attacks.target import Target, open_oracle
+from medward.attacks.validation.run import run_validation
+from medward.attacks.whitebox.onnx.to_torch import white_box
+from medward.guard.bundle.folder import Bundle
+from medward.guard.bundle.make import protect
+from medward.guard.data.pixels import image_batch
+from medward.guard.data.split import Split
+from medward.guard.pipeline import Guard
+from medward.guard.policy import Policy
+from medward.guard.types import Action, Array, Ints, Level, ModelSpec, Query
 
 CLAIMS = ("sensitivity_at_every_level", "hidden_findings_counted")
 
@@ -120,7 +120,7 @@ class Screening:
 @cache
 def screening(seed: int) -> Screening:
     """Train a small CNN as a triage product is: its risks are calibrated and hardly ever above one half."""
-    arrays = read_known(None, FILE, DIGESTS, REMEDY)
+    arrays = read_known(None, NIH_FILE, NIH_DIGESTS, NIH_REMEDY)
     with (data_root() / "nih_cxr/labels.csv").open(newline="") as file:
         effusion = {row["Image Index"]: "Effusion" in row["Finding Labels"].split("|") for row in csv.DictReader(file)}
     rows = Split(
@@ -136,8 +136,8 @@ def screening(seed: int) -> Screening:
         low=0.0,
         high=1.0,
         classes=CLASSES,
-        splits=partition(rows, SIZES, seed=seed),
-        source=SOURCE,
+        splits=stratified_partition(rows, SIZES, seed=seed),
+        source=NIH_SOURCE,
         duplicates=duplicates,
     )
     network = train_victim(task, epochs=EPOCHS, seed=seed)
@@ -250,7 +250,7 @@ def auc(risks: Array, labels: Ints) -> float:
 
 
 def hidden_findings_counted() -> Claim:
-    """PGD by `validate`, at the operating point and by the largest class, and what it did to the same rows.
+    """PGD by `run_validation`, at the operating point and by the largest class, and what it did to the same rows.
 
     Sensitivity is reported and no part of the target: the attack turns every decision it can, so it finds effusions
     that the model missed while it hides those that it found (on seed 11 as many).
@@ -271,7 +271,7 @@ def hidden_findings_counted() -> Claim:
 
 
 def hidden(subject: Screening) -> dict[str, Any]:
-    """What the attack does to one model, and what of it `validate` counts."""
+    """What the attack does to one model, and what of it `run_validation` counts."""
     whole = subject.task.splits["test"]
     assert whole.labels is not None
     test = whole.take(np.sort(np.argsort(-whole.labels, kind="stable")[:ATTACKED]))
@@ -282,7 +282,7 @@ def hidden(subject: Screening) -> dict[str, Any]:
         network, reason = white_box(
             bundle.path / "model.onnx", bundle.model.predict, test.inputs[:SAMPLE], spec=bundle.model.spec
         )
-        (finding,) = validate(
+        (finding,) = run_validation(
             bundle, splits, Path(name) / "report", attacks=[ATTACK], network=network, no_network=reason
         ).findings
     operated, blind = bundle.model.spec, replace(bundle.model.spec, threshold=None)
@@ -294,8 +294,8 @@ def hidden(subject: Screening) -> dict[str, Any]:
     if fooled is None:
         raise RuntimeError(f"the attack was not judged: {' '.join(finding.reasons)}")
     before, after = (float((risks[ill] >= subject.threshold).mean()) for risks in (clean, changed))
-    argmax = rate((clean >= 0.5) != (changed >= 0.5))
-    lost = rate(changed[clean >= subject.threshold] < subject.threshold)
+    argmax = rate_interval((clean >= 0.5) != (changed >= 0.5))
+    lost = rate_interval(changed[clean >= subject.threshold] < subject.threshold)
     return {
         "met": min(fooled.low, lost.low) > argmax.high,
         "fooled": plain(fooled),
@@ -304,8 +304,8 @@ def hidden(subject: Screening) -> dict[str, Any]:
         "sensitivity_before": before,
         "sensitivity_after": after,
         "positives_hidden": plain(lost),
-        "negatives_raised": plain(rate((changed >= subject.threshold)[clean < subject.threshold])),
-        "largest_class_moved_by_an_attack_on_it": plain(rate((clean >= 0.5) != (missed >= 0.5))),
+        "negatives_raised": plain(rate_interval((changed >= subject.threshold)[clean < subject.threshold])),
+        "largest_class_moved_by_an_attack_on_it": plain(rate_interval((clean >= 0.5) != (missed >= 0.5))),
         "status": finding.status.value,
         "guarded": plain(finding.guarded),
         "adaptive": plain(finding.adaptive),
@@ -319,7 +319,7 @@ def attacked(
     """The test rows as the attack leaves them on the bare model, aimed at the decisions of `spec`."""
     target = Target(spec, open_oracle(replace(bundle.model, spec=spec)), ATTACK.threat, network=network)
     data = AttackData(craft=splits["train"], test=splits["test"])
-    scene = Scene.set(target, data, epsilon=EPSILON, rate=None, device="cpu", seed=seed)
+    scene = EvasionSetup.set(target, data, epsilon=EPSILON, rate=None, device="cpu", seed=seed)
     generator = torch.Generator().manual_seed(seed)
     found = ATTACK.search(scene, scene.test, scene.test_labels, scene.ball, generator)
     return np.asarray(found.adversarial.numpy())

@@ -23,14 +23,14 @@ from subjects import SEED
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from attacks.ascent import decide
-from attacks.ball import Ball
-from attacks.benchmarks.base import Task
-from attacks.benchmarks.tasks import load
-from attacks.benchmarks.victims import train_victim
-from attacks.evasion.pgd import strongest
-from attacks.evasion.standard import standard
-from guard.data import Split
+from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.tasks import load_task
+from medward.attacks.benchmarks.victims import train_victim
+from medward.attacks.evasion.pgd import worst_case_pgd
+from medward.attacks.evasion.standard import worst_case_standard
+from medward.attacks.whitebox.ascent import network_decisions
+from medward.attacks.whitebox.ball import Ball
+from medward.guard.data.split import Split
 
 CLAIMS = ("pgd_efficiency", "per_image_robust_accuracy")
 
@@ -67,7 +67,7 @@ def measure() -> Iterator[Claim]:
 
 def models() -> Iterator[Subject]:
     """A PneumoniaMNIST CNN as it is and trained against PGD (2 classes), and a robust one on drawn lesions (7)."""
-    chest, skin = load("pneumoniamnist", seed=SEED), load("lesion", seed=SEED, size=32)
+    chest, skin = load_task("pneumoniamnist", seed=SEED), load_task("lesion", seed=SEED, size=32)
     for task, epochs, radius, kept in ((chest, 10, 6 / 255, True), (skin, 10, 4 / 255, False)):
         victim = train_victim(task, epochs=epochs, seed=SEED)
         if kept:
@@ -81,7 +81,7 @@ def subject(name: str, network: nn.Module, task: Task) -> Subject:
     x, y = tensors(task.splits["test"], seed=SEED)
     for levels in range(1, 33):
         ball = Ball(torch.full((1, 1, 1), levels / 255), 0.0, 1.0)
-        found = strongest(network, x, y, ball, steps=20, restarts=1, generator=torch.Generator().manual_seed(SEED))
+        found = worst_case_pgd(network, x, y, ball, steps=20, restarts=1, generator=torch.Generator().manual_seed(SEED))
         if not found.won.float().mean() < 0.5:
             break
     return Subject(name, network, x, y, len(task.classes), levels / 255)
@@ -118,7 +118,7 @@ def hardened(victim: nn.Module, task: Task, epsilon: float, *, epochs: int) -> n
 def efficiency(subject: Subject, repeats: int = 7, batch: int = 128, steps: int = 20) -> Claim:
     """The share of PGD's CPU time that its forward and backward passes would take alone, in interleaved repeats."""
     network, x = subject.network, subject.x.repeat(batch // ROWS + 1, 1, 1, 1)[:batch]
-    y = decide(network, x)
+    y = network_decisions(network, x)
     ball = Ball(torch.full((1, 1, 1), subject.epsilon), 0.0, 1.0)
 
     def bare() -> None:
@@ -128,7 +128,7 @@ def efficiency(subject: Subject, repeats: int = 7, batch: int = 128, steps: int 
 
     def attack() -> int:
         generator = torch.Generator().manual_seed(SEED)
-        return strongest(network, x, y, ball, steps=steps, restarts=1, generator=generator, stop=False).gradients
+        return worst_case_pgd(network, x, y, ball, steps=steps, restarts=1, generator=generator, stop=False).gradients
 
     bare(), attack()
     shares = []
@@ -159,15 +159,15 @@ def strength(subjects: list[Subject], attackers: dict[str, Attacked]) -> Claim:
             inside = (found - each.x).abs().amax() <= each.epsilon + 1e-5 and 0 <= found.min() <= found.max() <= 1
             if not inside:
                 raise RuntimeError(f"{name} left the ball")
-            robust = float((decide(each.network, found) == each.y).float().mean())
+            robust = float((network_decisions(each.network, found) == each.y).float().mean())
             rows[name] = {"robust_accuracy": robust, "cpu_seconds": round(spent, 2)}
-            broken[name] = decide(each.network, found) != each.y
+            broken[name] = network_decisions(each.network, found) != each.y
         mine = rows["medward standard"]
         for name in attackers:
             rows[name]["times_our_cpu"] = round(rows[name]["cpu_seconds"] / mine["cpu_seconds"], 2)
             rows[name]["broken_by_it_alone"] = int((broken[name] & ~broken["medward standard"]).sum())
             excess = max(excess, mine["robust_accuracy"] - rows[name]["robust_accuracy"])
-        clean = float((decide(each.network, each.x) == each.y).float().mean())
+        clean = float((network_decisions(each.network, each.x) == each.y).float().mean())
         table[each.name] = {"epsilon": each.epsilon, "classes": each.classes, "clean_accuracy": clean, "attacks": rows}
     return Claim(
         claim="per_image_robust_accuracy",
@@ -184,7 +184,7 @@ def strength(subjects: list[Subject], attackers: dict[str, Attacked]) -> Claim:
 def ours(network: nn.Module, x: Tensor, y: Tensor, epsilon: float, classes: int) -> Tensor:
     """Our ensemble with its own settings."""
     ball = Ball(torch.full((1, 1, 1), epsilon), 0.0, 1.0)
-    return standard(network, x, y, ball, torch.Generator().manual_seed(SEED), queries=QUERIES).adversarial
+    return worst_case_standard(network, x, y, ball, torch.Generator().manual_seed(SEED), queries=QUERIES).adversarial
 
 
 def peers() -> dict[str, Attacked]:
@@ -241,7 +241,7 @@ def worst(network: nn.Module, y: Tensor, found: list[Tensor], x: Tensor) -> Tens
     """Per row the first of `found` that is decided otherwise."""
     out = x.clone()
     for each in reversed(found):
-        wrong = decide(network, each) != y
+        wrong = network_decisions(network, each) != y
         out[wrong] = each.detach()[wrong]
     return out
 

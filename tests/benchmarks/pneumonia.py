@@ -9,13 +9,13 @@ from tempfile import TemporaryDirectory
 from claim import Claim
 from subjects import SEED, VERDICTS, findings, medward, plain, pneumonia_victim
 
-from attacks.benchmarks.base import Task, to_npz
-from attacks.benchmarks.victims import predict_labels
-from attacks.intervals import rate
-from attacks.report import Report
-from attacks.suite import IMAGE_EPSILON
-from guard.policy import Policy
-from guard.protect import protect
+from medward.attacks.benchmarks.base import Task, to_npz
+from medward.attacks.benchmarks.victims import predict_labels
+from medward.attacks.intervals import rate_interval
+from medward.attacks.suite import IMAGE_EPSILON
+from medward.attacks.validation.record import Report
+from medward.guard.bundle.make import protect
+from medward.guard.policy import Policy
 
 CLAIMS = ("pneumonia_accuracy", "pneumonia_validate_seconds", "uap_fooling")
 
@@ -26,7 +26,7 @@ def measure() -> Iterator[Claim]:
     """Accuracy, wall time with the findings, share of held-out images fooled."""
     victim, task = pneumonia_victim()
     test = task.splits["test"]
-    correct = rate(predict_labels(victim, test.inputs) == test.labels)
+    correct = rate_interval(predict_labels(victim, test.inputs) == test.labels)
     yield Claim(
         claim="pneumonia_accuracy",
         value=correct.value,

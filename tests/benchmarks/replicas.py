@@ -20,12 +20,12 @@ from claim import Claim
 from subjects import SEED, pneumonia_victim
 from support.redis_server import running
 
-from attacks.benchmarks.natural import natural_images
-from guard import bundle as bundles
-from guard.policy import Policy
-from guard.protect import protect
-from guard.types import Action, Array, Query
-from integrations.store import open_store
+from medward.attacks.benchmarks.datasets.natural import natural_images
+from medward.guard.bundle import folder as bundles
+from medward.guard.bundle.make import protect
+from medward.guard.policy import Policy
+from medward.guard.types import Action, Array, Query
+from medward.integrations.serving.store import open_store
 
 CLAIMS = ("replicas_flag_as_one",)
 
@@ -117,7 +117,7 @@ def answer(bundle: Path, store: str, asked: Connection) -> None:
     """What each process runs."""
     logging.getLogger("medward").setLevel(logging.ERROR)  # alarms are what is counted here
     opened = open_store(store)
-    guard = bundles.load(bundle).guard(store=opened)
+    guard = bundles.load_bundle(bundle).guard(store=opened)
     while (query := asked.recv()) is not None:
         principal, row = query
         given = guard.answer(Query(principal=principal, inputs=row))

@@ -24,10 +24,10 @@ from support.processes import (
 )
 from support.tamper import unnoticed_in_bundle, unnoticed_in_log
 
-from guard.release.levels import ReleaseLevels, winners
-from guard.release.quantise import Codebook
-from guard.types import Array, Level
-from integrations.serving import load_app
+from medward.guard.release.levels import ReleaseLevels, largest_classes
+from medward.guard.release.quantise import Prototypes
+from medward.guard.types import Array, Level
+from medward.integrations.serving import load_app
 
 CLAIMS = ("argmax_preserved", "tamper", "fuzz", "kill")
 
@@ -60,8 +60,8 @@ def argmax_preserved() -> Claim:
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         likely = powers / powers.sum(axis=1, keepdims=True)
         for decimals in DECIMALS:
-            plain += int((winners(np.round(likely, decimals)) != winners(likely)).any(axis=1).sum())
-        codebook = Codebook.fit(likely, CODES)
+            plain += int((largest_classes(np.round(likely, decimals)) != largest_classes(likely)).any(axis=1).sum())
+        codebook = Prototypes.fit(likely, CODES)
         for output, scores in (("logits", logits), ("probabilities", likely)):
             for decimals, level in product(DECIMALS, Level):
                 filter_ = ReleaseLevels(output=output, decimals=decimals, top=TOP, codebook=codebook)
@@ -102,9 +102,9 @@ def violations(filter_: ReleaseLevels, scores: Array, level: Level) -> np.ndarra
     """
     released = filter_.release(scores, level)
     if level < Level.LABEL:
-        moved = (winners(np.nan_to_num(released, nan=-np.inf)) != winners(scores)).any(axis=1)
+        moved = (largest_classes(np.nan_to_num(released, nan=-np.inf)) != largest_classes(scores)).any(axis=1)
         return moved & ~np.isnan(released).all(axis=1) if level is Level.CODES else moved
-    return ~np.isnan(released).all(axis=1) | ~winners(scores)[np.arange(len(scores)), filter_.labels(scores)]
+    return ~np.isnan(released).all(axis=1) | ~largest_classes(scores)[np.arange(len(scores)), filter_.labels(scores)]
 
 
 def tamper() -> Claim:

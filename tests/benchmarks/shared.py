@@ -18,19 +18,28 @@ import torch
 from claim import Claim
 from eprocess import clopper_pearson, median_interval
 
-from attacks.ascent import decide
-from attacks.ball import Ball
-from attacks.benchmarks.base import Task
-from attacks.benchmarks.tasks import load
-from attacks.benchmarks.victims import train_victim
-from attacks.evasion.uap import craft
-from guard.account import MAX_DEPTH, watching
-from guard.monitor import Combined, EProcess, Residuals, SharedPerturbation, Sighting
-from guard.monitor.combine import SHARED, SHARES
-from guard.monitor.shared import EPOCH, SLACK, learnt, scores, unit
-from guard.policy import Policy
-from guard.profile import split
-from guard.types import Action, Observation
+from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.tasks import load_task
+from medward.attacks.benchmarks.victims import train_victim
+from medward.attacks.evasion.uap import craft_universal
+from medward.attacks.whitebox.ascent import network_decisions
+from medward.attacks.whitebox.ball import Ball
+from medward.guard.accounts.monitors import MAX_DEPTH, direction_monitor
+from medward.guard.monitors.noise_residuals import NoiseResiduals
+from medward.guard.monitors.shared_perturbation import (
+    DRIFT_SLACK,
+    EPOCH,
+    SharedPerturbation,
+    VectorSeen,
+    direction_scores,
+    learn_means,
+    unit_directions,
+)
+from medward.guard.policy import Policy
+from medward.guard.profile import split_rows
+from medward.guard.statistics.combined_eprocess import SHARED, SHARES, CombinedEProcess
+from medward.guard.statistics.eprocess import EProcess
+from medward.guard.types import Action, Observation
 
 TASKS = ("pneumoniamnist", "nih-cxr")
 ATTACKS = tuple(
@@ -63,21 +72,21 @@ class Scene:
 
     task: Task
     victim: Any
-    residuals: Residuals
+    residuals: NoiseResiduals
     fitted_on: np.ndarray
     traffic: np.ndarray
 
     @property
     def monitor(self) -> SharedPerturbation:
         """As the default policy makes it."""
-        return watching(self.residuals, RISK, SLACK, radius=int(self.residuals.radius))
+        return direction_monitor(self.residuals, RISK, DRIFT_SLACK, radius=int(self.residuals.radius))
 
 
 def measure() -> Iterator[Claim]:
     """Benign false alarms with their negative controls, then detection."""
     victims = {}
     for name in TASKS:
-        task = load(name, seed=0)
+        task = load_task(name, seed=0)
         victims[name] = (task, train_victim(task, seed=0))
         yield benign(name, *victims[name])
     yield from controls()
@@ -112,7 +121,7 @@ def controls() -> Iterator[Claim]:
     honest, ordinary, own = [], [], []
     for seed in range(DRAWS * ACCOUNTS):
         monitor, vectors = invented(seed, QUERIES)
-        honest.append(alarmed(monitor, [Sighting(vector, "") for vector in vectors]))
+        honest.append(alarmed(monitor, [VectorSeen(vector, "") for vector in vectors]))
     for seed in range(CONTROLS):
         monitor, vectors = invented(seed, LONG)
         ordinary.append(bet(monitor, marginal(monitor, vectors)))
@@ -155,7 +164,7 @@ def unruly(task: Task, victim: Any) -> Iterator[Claim]:
         "reported: PneumoniaMNIST's official test split is from elsewhere; covered while the drift is within the slack",
         queries=LONG,
         without_slack=float(np.mean(bare)),
-        slack=SLACK,
+        slack=DRIFT_SLACK,
     )
     yield rate(
         "shared_series_accounts_ever_alarmed",
@@ -192,8 +201,8 @@ def draw(task: Task, victim: Any, seed: int) -> Scene:
         patients = np.concatenate([part.patients for part in parts])
     known = np.random.default_rng(seed).permutation(np.unique(patients))
     mine = np.isin(patients, known[: int(0.6 * len(known))])
-    fit, reference = split(patients[mine], seed)
-    residuals = Residuals.fit(rows[mine][fit], rows[mine][reference], seed=seed)
+    fit, reference = split_rows(patients[mine], seed)
+    residuals = NoiseResiduals.fit(rows[mine][fit], rows[mine][reference], seed=seed)
     return Scene(task=task, victim=victim, residuals=residuals, fitted_on=rows[mine][fit], traffic=rows[~mine])
 
 
@@ -204,18 +213,18 @@ def sight(scene: Scene, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
     return np.concatenate(blocks), scene.residuals.codes(rows)
 
 
-def every(seen: tuple[np.ndarray, list[str]]) -> list[Sighting]:
+def every(seen: tuple[np.ndarray, list[str]]) -> list[VectorSeen]:
     """The requests of an account that sends all rows in order."""
-    return [Sighting(*each) for each in zip(*seen, strict=True)]
+    return [VectorSeen(*each) for each in zip(*seen, strict=True)]
 
 
-def pick(seen: tuple[np.ndarray, list[str]], rng: np.random.Generator, queries: int) -> list[Sighting]:
+def pick(seen: tuple[np.ndarray, list[str]], rng: np.random.Generator, queries: int) -> list[VectorSeen]:
     """The requests of an account that draws from the rows, with repeats."""
     rows = every(seen)
     return [rows[i] for i in rng.integers(len(rows), size=queries)]
 
 
-def alarms(monitor: SharedPerturbation, batches: Iterable[list[Sighting]]) -> list[int]:
+def alarms(monitor: SharedPerturbation, batches: Iterable[list[VectorSeen]]) -> list[int]:
     """Requests until each rung of the default policy, 0 where it is not reached."""
     bettor = betting(monitor)
     state, wealth, n, first = monitor.start(), bettor.start(), 0, [0] * len(bettor.ladder)
@@ -230,16 +239,16 @@ def alarms(monitor: SharedPerturbation, batches: Iterable[list[Sighting]]) -> li
     return first
 
 
-def alarmed(monitor: SharedPerturbation, account: list[Sighting]) -> bool:
+def alarmed(monitor: SharedPerturbation, account: list[VectorSeen]) -> bool:
     """Whether the account ever reaches the first rung."""
     return alarms(monitor, [account])[0] > 0
 
 
-def betting(monitor: SharedPerturbation) -> Combined:
+def betting(monitor: SharedPerturbation) -> CombinedEProcess:
     """This monitor alone, at its weight in the default policy's test."""
     actions = [Action[rung.action.upper()] for rung in POLICY.monitor.ladder]
     ladder = tuple(zip((ALPHA, STRICT), actions, strict=True))
-    return Combined(parts=(EProcess(name=SHARED, levels=monitor.levels),), weights=(1.0,), ladder=ladder)
+    return CombinedEProcess(parts=(EProcess(name=SHARED, levels=monitor.levels),), weights=(1.0,), ladder=ladder)
 
 
 def bet(monitor: SharedPerturbation, p_values: np.ndarray) -> bool:
@@ -255,8 +264,8 @@ def marginal(monitor: SharedPerturbation, vectors: np.ndarray) -> np.ndarray:
     """Ordinary conformal p-values along the monitor's own directions."""
     p = np.ones(len(vectors))
     for start, stop, before, _ in epochs(vectors):
-        ordered = np.sort(scores(monitor.reference, before))
-        above = len(ordered) - np.searchsorted(ordered, scores(vectors[start:stop], before), "left")
+        ordered = np.sort(direction_scores(monitor.reference, before))
+        above = len(ordered) - np.searchsorted(ordered, direction_scores(vectors[start:stop], before), "left")
         p[start:stop] = (1 + above) / (1 + len(ordered))
     return p
 
@@ -265,7 +274,7 @@ def circular(monitor: SharedPerturbation, vectors: np.ndarray) -> np.ndarray:
     """The monitor's own judgement, but along directions that already hold the epoch they judge."""
     p = np.ones(len(vectors))
     for number, (start, stop, _, after) in enumerate(epochs(vectors)):
-        found = scores(vectors[start:stop], after)
+        found = direction_scores(vectors[start:stop], after)
         for level, cut in reversed(list(zip(monitor.levels, monitor._cuts(after, number), strict=True))):
             if cut is not None:
                 p[start:stop][found > cut] = level
@@ -275,12 +284,12 @@ def circular(monitor: SharedPerturbation, vectors: np.ndarray) -> np.ndarray:
 def epochs(vectors: np.ndarray) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
     """Start and end of each epoch as the monitor has them, its directions, and those it would have had at its end."""
     starts = [*range(1, EPOCH), *range(EPOCH, len(vectors), EPOCH)]
-    means = learnt(np.zeros((2, vectors.shape[1]), np.float32), vectors[0], 1)
+    means = learn_means(np.zeros((2, vectors.shape[1]), np.float32), vectors[0], 1)
     for start, stop in zip(starts, [*starts[1:], len(vectors)], strict=True):
-        before = unit(means)
+        before = unit_directions(means)
         for n in range(start, stop):
-            means = learnt(means, vectors[n], n + 1)
-        yield start, stop, before, unit(means)
+            means = learn_means(means, vectors[n], n + 1)
+        yield start, stop, before, unit_directions(means)
 
 
 def series(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -331,7 +340,7 @@ def attacked(
     return list(np.array(counts).T)
 
 
-def sent(scene: Scene, rows: np.ndarray, added: np.ndarray, size: int = 50) -> Iterator[list[Sighting]]:
+def sent(scene: Scene, rows: np.ndarray, added: np.ndarray, size: int = 50) -> Iterator[list[VectorSeen]]:
     """An account's requests, `size` at a time."""
     for start in range(0, len(rows), size):
         images = np.clip(scene.traffic[rows[start : start + size]] + added[start : start + size], 0, 1)
@@ -343,17 +352,23 @@ def perturbation(task: Task, victim: Any, radius: int, goal: int | None, seed: i
     generator = torch.Generator().manual_seed(seed)
     rows = task.splits["train"].inputs
     x = torch.from_numpy(rows[np.random.default_rng(seed).permutation(len(rows))[: min(len(rows) // 2, 400)]])
-    y = decide(victim, x)
+    y = network_decisions(victim, x)
     x, y = (x, y) if goal is None else (x[y != goal], y[y != goal])
     ball = Ball(radius=torch.full((1, 1, 1), radius / 255), low=0.0, high=1.0)
-    found = craft(victim, x, y, ball, goal=goal, epochs=6, restarts=1, batch=50, detector=None, generator=generator)
+    found = craft_universal(
+        victim, x, y, ball, goal=goal, epochs=6, restarts=1, batch=50, detector=None, generator=generator
+    )
     return found.delta[0].numpy()
 
 
 def fooling(victim: Any, task: Task, delta: np.ndarray) -> float:
     """The share of held-out rows answered otherwise."""
     x = torch.from_numpy(task.splits["holdout"].inputs)
-    return float((decide(victim, (x + torch.from_numpy(delta)).clamp(0, 1)) != decide(victim, x)).float().mean())
+    return float(
+        (network_decisions(victim, (x + torch.from_numpy(delta)).clamp(0, 1)) != network_decisions(victim, x))
+        .float()
+        .mean()
+    )
 
 
 def bounded(monitor: SharedPerturbation) -> dict[str, Any]:

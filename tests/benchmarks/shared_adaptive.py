@@ -27,9 +27,9 @@ from shared import (
 )
 from subjects import pneumonia_victim
 
-from attacks.ascent import cross_entropy, decide
-from guard.monitor import Residuals
-from guard.monitor import residual as residual_module
+from medward.attacks.whitebox.ascent import cross_entropy, network_decisions
+from medward.guard.monitors import noise_residuals as residual_module
+from medward.guard.monitors.noise_residuals import NoiseResiduals
 
 CLAIMS = (
     "shared_adaptive_pool",
@@ -99,17 +99,17 @@ def measure() -> Iterator[Claim]:
         )
 
 
-def refit(scene: Scene, *, seed: int, width: int = residual_module.WIDTH) -> Residuals:
+def refit(scene: Scene, *, seed: int, width: int = residual_module.SKETCH_WIDTH) -> NoiseResiduals:
     """The map an attacker makes who has the very rows it was fitted on, but not the seed."""
-    with patch.object(residual_module, "WIDTH", width):
-        return Residuals.fit(scene.fitted_on, scene.fitted_on[:1], seed=seed)
+    with patch.object(residual_module, "SKETCH_WIDTH", width):
+        return NoiseResiduals.fit(scene.fitted_on, scene.fitted_on[:1], seed=seed)
 
 
-def quietest(scene: Scene, residuals: Residuals, radius: int, weight: float, steps: int = 300) -> np.ndarray:
+def quietest(scene: Scene, residuals: NoiseResiduals, radius: int, weight: float, steps: int = 300) -> np.ndarray:
     """A perturbation that also keeps the shift of the monitor's vectors short: Adam on the deployed map itself."""
     generator = torch.Generator().manual_seed(0)
     x = torch.from_numpy(scene.task.splits["train"].inputs)
-    y = decide(scene.victim, x)
+    y = network_decisions(scene.victim, x)
     delta = torch.zeros((1, *scene.task.shape), requires_grad=True)
     optimizer = torch.optim.Adam([delta], lr=radius / 255 / 10)
     for _ in range(steps):

@@ -24,13 +24,13 @@ from stealing.watched import calibrated
 from stealing_benign import again
 from support.sights import sight_of
 
-import guard
-from attacks.benchmarks.natural import natural_images
-from guard.account import CODES, Monitors
-from guard.monitor.series import repeats
-from guard.policy import Policy
-from guard.profile import Profile, forward
-from guard.types import Array
+from medward import guard
+from medward.attacks.benchmarks.datasets.natural import natural_images
+from medward.guard.accounts.monitors import CODES, AccountMonitors
+from medward.guard.monitors.repeats import find_repeats
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile, forward_batches
+from medward.guard.types import Array
 
 CLAIMS = ("specialist_accounts_withheld", "inverted_streams_alarmed")
 POLICY = Policy(on_error="withhold")
@@ -93,8 +93,8 @@ def _specialists(rows: int, number: int) -> dict[str, Any]:
     turned, photographs = blood.turned(rare.inputs), natural_images(PHOTOGRAPHS, traffic.inputs.shape[1:], seed=number)
     inputs = np.concatenate([traffic.inputs, *turned, photographs])
     labels = np.concatenate([traffic.labels, *[rare.labels] * len(turned), np.full(PHOTOGRAPHS, -1)])
-    outputs = forward(model, inputs)
-    monitors, pool = Monitors.of(POLICY, profile, 1), pooled(profile, inputs, outputs)
+    outputs = forward_batches(model, inputs)
+    monitors, pool = AccountMonitors.of(POLICY, profile, 1), pooled(profile, inputs, outputs)
     kinds = {name: labels == label for label, name in enumerate(classes)}
     kinds["both rare classes"] = labels > 0
     accounts = {}
@@ -119,7 +119,9 @@ def _specialists(rows: int, number: int) -> dict[str, Any]:
         for name, (share, own) in thieves.items()
         if len(own)
     }
-    strange = profile.strangeness(inputs[:n], forward(model, inputs[:n])) > profile.screen_cut(POLICY.screen.rate)
+    strange = profile.strangeness(inputs[:n], forward_batches(model, inputs[:n])) > profile.screen_cut(
+        POLICY.screen.rate
+    )
     refused = {name: [int(strange[mine[:n]].sum()), int(mine[:n].sum())] for name, mine in kinds.items()}
     return {"accounts": accounts, "thieves": flags, "refused": refused, "reference": len(profile.reference)}
 
@@ -182,12 +184,12 @@ def _inverted(task: str) -> Callable[[int, int], dict[str, Any]]:
         model, profile, traffic = (
             blood.calibrated(max(ROWS), number, risk) if task == "blood" else calibrated(task, number, risk)
         )
-        rng, monitors = np.random.default_rng(number), Monitors.of(POLICY, profile, 1)
+        rng, monitors = np.random.default_rng(number), AccountMonitors.of(POLICY, profile, 1)
         base = traffic.inputs[rng.permutation(len(traffic))[:400]]
         n, alarmed = len(base), {}
         for name, change in {**CHANGES, "unchanged": lambda x: x}.items():
             inputs = np.concatenate([base, change(base)])
-            pool = pooled(profile, inputs, forward(model, inputs))
+            pool = pooled(profile, inputs, forward_batches(model, inputs))
             for share in (1.0, 0.5):
                 orders = [rng.permutation(n)[:LONG] for _ in range(STREAMS)]
                 streams = [np.where(rng.random(len(rows)) < share, rows + n, rows) for rows in orders]
@@ -201,7 +203,7 @@ def copies(profile: Profile, images: Array, rng: np.random.Generator) -> tuple[i
     """How many of the next images of each patient count as repeats, and how many there are."""
     assert profile.residuals is not None
     pairs = zip(*(profile.residuals.codes(each) for each in (images, again(images, rng))), strict=True)
-    found = [repeats([], ["first", "next"], codes, int(profile.residuals.repeat_radius))[1][1] for codes in pairs]
+    found = [find_repeats([], ["first", "next"], codes, int(profile.residuals.repeat_radius))[1][1] for codes in pairs]
     return sum(map(bool, found)), len(found)
 
 
@@ -228,7 +230,7 @@ def mixed(share: float, benign: int, own: np.ndarray, rng: np.random.Generator) 
     return np.where(rng.random(PATIENCE) < share, rng.choice(own, PATIENCE), rng.integers(benign, size=PATIENCE))
 
 
-def flagged(monitors: Monitors, pool: Mapping[str, np.ndarray], rows: np.ndarray, alpha: float) -> int | None:
+def flagged(monitors: AccountMonitors, pool: Mapping[str, np.ndarray], rows: np.ndarray, alpha: float) -> int | None:
     """Queries until an account that asks `rows`, all of them different, reaches `alpha`; None where it never does."""
     state: Any = None
     for query, row in enumerate(rows.tolist(), 1):

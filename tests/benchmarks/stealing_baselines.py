@@ -28,8 +28,8 @@ from stealing.asked import NATURAL, THIEVES, finished, named, recorded, sources_
 from stealing.scene import ALPHA, Draw, scene
 from stealing_detection import CODE, PATIENCE, cycled, either, stream, summary, table
 
-from guard.profile import forward
-from guard.types import Array
+from medward.guard.profile import forward_batches
+from medward.guard.types import Array
 
 CLAIMS = ("stealing_against_mmd", "stealing_baselines")
 DRAWS = 8
@@ -65,7 +65,7 @@ def mmd(draw: Draw) -> dict[str, Any]:
 
 def embedded(draw: Draw, name: str, rows: Array) -> Array:
     """The model's penultimate features at length 1, as the paper's embeddings are, or the guard's own vectors."""
-    outputs = forward(draw.model, rows)
+    outputs = forward_batches(draw.model, rows)
     if name == "guard":
         assert draw.profile.embedding is not None
         return draw.profile.embedding.see(rows, outputs)[0]
@@ -138,7 +138,7 @@ def compared(draw: Draw) -> dict[str, Any]:
 
 def alarms(draw: Draw, rows: Array) -> dict[str, int | None]:
     """Queries until each detector's first alarm over `rows`, None for never."""
-    labels = forward(draw.model, rows).scores.argmax(axis=1)
+    labels = forward_batches(draw.model, rows).scores.argmax(axis=1)
     first: dict[str, int | None] = {f"prada {delta:g}": None for delta in DELTAS} | {"blacklight": None}
     prada, state = Prada(delta=min(DELTAS)), Prada().start()
     for n, (row, label) in enumerate(zip(rows, labels, strict=True), start=1):

@@ -1,9 +1,9 @@
 """Benign accounts that ever alarm over 10,000 queries: bursts, series of near-duplicates, scanners that drift.
 
 The rows a victim never saw (same site) are divided anew for every draw into calibration and traffic. Accounts go
-through the arithmetic of the product's own `Monitors` (`stealing.fleet`); some go through the deployed step as well,
-and must come to the same. Simulated, not measured: which classes a burst brings, how the images of a series and of a
-scanner differ (see `burst`, `again`, `scanned`).
+through the arithmetic of the product's own `AccountMonitors` (`stealing.fleet`); some go through the deployed step as
+well, and must come to the same. Simulated, not measured: which classes a burst brings, how the images of a series and
+of a scanner differ (see `burst`, `again`, `scanned`).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from stealing.fleet import Pool, peaks
 from stealing.watched import TASKS, calibrated
 from support.sights import sight_of
 
-from attacks.benchmarks.natural import natural_images
-from guard.account import CODES, Monitors
-from guard.policy import Policy
-from guard.profile import forward
-from guard.types import Array
+from medward.attacks.benchmarks.datasets.natural import natural_images
+from medward.guard.accounts.monitors import CODES, AccountMonitors
+from medward.guard.policy import Policy
+from medward.guard.profile import forward_batches
+from medward.guard.types import Array
 
 CLAIMS = tuple(f"stealing_benign_{task}" for task in TASKS)
 ALPHAS = (1e-2, 1e-3)
@@ -47,7 +47,7 @@ CHECKED, SHORT = 2, 600  # accounts of each kind and draw that also go through t
 class Draw:
     """One calibration, what its monitors see of every row that can be asked, and which rows those are."""
 
-    monitors: Monitors
+    monitors: AccountMonitors
     pool: Pool
     labels: np.ndarray
     calibration_rows: int
@@ -80,11 +80,11 @@ def draw(task: str, number: int) -> Draw:
     ]
     natural = natural_images(NATURAL, traffic.inputs.shape[1:], seed=1)
     inputs = np.concatenate([traffic.inputs, *versions, natural])
-    sight = sight_of(POLICY, profile, inputs, forward(model, inputs))
+    sight = sight_of(POLICY, profile, inputs, forward_batches(model, inputs))
     pool = {part: np.asarray(column) for part, column in sight.items() if part != CODES}
     pool[CODES] = np.array([int(code, 16) for code in sight[CODES]], np.uint64)
     assert traffic.labels is not None
-    return Draw(Monitors.of(POLICY, profile, 1), pool, traffic.labels, len(profile.reference))
+    return Draw(AccountMonitors.of(POLICY, profile, 1), pool, traffic.labels, len(profile.reference))
 
 
 def asked(kind: str, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

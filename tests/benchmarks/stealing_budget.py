@@ -19,11 +19,11 @@ from stealing.thefts import POLICY, TASK, Plan, curves, gain, kept, notes, share
 from stealing.watched import victim
 from torch import nn
 
-from attacks.extraction import HeadAlgebra, Jacobian, RandomPool, SemiSupervised, Theft
-from guard.monitor.leakage import Ask, Leakage
-from guard.policy import BudgetPolicy, LevelName, Policy, ReleasePolicy
-from guard.release import ReleaseLevels
-from guard.types import Ints, Level
+from medward.attacks.extraction import HeadAlgebra, Jacobian, RandomPool, SemiSupervised, Theft
+from medward.guard.accounts.budget import Leakage, PriceRequest
+from medward.guard.policy import BudgetPolicy, LevelName, Policy, ReleasePolicy
+from medward.guard.release import ReleaseLevels
+from medward.guard.types import Ints, Level
 
 CLAIMS = ("stealing_budget_effect",)
 LIMITS = (250, 500, 1000, 2000)  # in labels
@@ -95,7 +95,7 @@ def answers(release: LevelName, limit: int) -> tuple[int, int]:
     levels = ReleaseLevels(output=spec.output, decimals=policy.release.decimals)
     offers = levels.offers(np.zeros((1, len(spec.classes)), np.float32), policy.release.default)
     budget = Leakage(daily=policy.budget.daily_bits, label_share=policy.budget.label_share)
-    _, got = budget.step(None, 0, [Ask(str(i), offers) for i in range(limit + 1)])
+    _, got = budget.step(None, 0, [PriceRequest(str(i), offers) for i in range(limit + 1)])
     return got.count(policy.release.default), sum(level < Level.WITHHELD for level in got)
 
 

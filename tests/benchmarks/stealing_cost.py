@@ -17,12 +17,12 @@ import numpy as np
 from claim import Claim
 from stealing.watched import calibrated
 
-from guard.account import Monitors, look, sources, strange
-from guard.monitor.combine import STRANGE
-from guard.monitor.duplicates import Arrival, Duplicates
-from guard.policy import Policy
-from guard.profile import Profile, forward
-from guard.types import Outputs
+from medward.guard.accounts.monitors import AccountMonitors, observation_sources, observe, strangeness_p_values
+from medward.guard.monitors.near_duplicates import ImageSeen, NearDuplicateIndex
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile, forward_batches
+from medward.guard.statistics.combined_eprocess import STRANGE
+from medward.guard.types import Outputs
 
 CLAIMS = ("stealing_monitors_per_query", "stealing_monitors_flat")
 POLICY = Policy(on_error="withhold")
@@ -35,9 +35,9 @@ GROWTH = 1.1
 def measure() -> Iterator[Claim]:
     """The cost after each past, then what that is together."""
     model, profile, traffic = calibrated("pneumoniamnist", 0, POLICY.monitor.calibration_risk)
-    outputs = forward(model, traffic.inputs)
+    outputs = forward_batches(model, traffic.inputs)
     sights = [seen(profile, traffic.inputs, outputs, i) for i in range(len(traffic))]
-    monitors = Monitors.of(POLICY, profile, 1)
+    monitors = AccountMonitors.of(POLICY, profile, 1)
     state, states = None, {}
     for n in range(ASKED):
         state, _ = monitors.watch([str(n)], sights[n % len(sights)], state)
@@ -93,21 +93,21 @@ def seen(
     """What the parts see of row `i`: the screens' p-value, and what the `others` see."""
     row = inputs[i : i + 1]
     out = Outputs(outputs.scores[i : i + 1], None if outputs.features is None else outputs.features[i : i + 1])
-    sight = {STRANGE: strange(POLICY, profile, profile.strangeness(row, out))} if screens else {}
-    for source in sources(POLICY, profile) if others else ():
-        sight.update(look(source, profile, row, out))
+    sight = {STRANGE: strangeness_p_values(POLICY, profile, profile.strangeness(row, out))} if screens else {}
+    for source in observation_sources(POLICY, profile) if others else ():
+        sight.update(observe(source, profile, row, out))
     return sight
 
 
 def indexed(profile: Profile, inputs: np.ndarray, outputs: Outputs) -> Callable[[int], None]:
     """One image after the other through the index, its lists at hand."""
-    index, lists = Duplicates(salt=b"salt", calibration="c"), dict[str, Any]()
+    index, lists = NearDuplicateIndex(salt=b"salt", calibration="c"), dict[str, Any]()
     counted = [0]
 
     def step(i: int) -> None:
         counted[0] += 1
         contents, (code,) = profile.contents.see(inputs[i : i + 1])
-        arrival = Arrival(contents[0], code, f"{counted[0]}", int(outputs.scores[i].argmax()), "clinic")
+        arrival = ImageSeen(contents[0], code, f"{counted[0]}", int(outputs.scores[i].argmax()), "clinic")
         keys = index.keys([code])
         lists.update(index.step({key: lists.get(key) for key in keys}, [arrival], counted[0])[0])
 
@@ -121,7 +121,7 @@ def aged(state: Any, queries: int) -> Any:
     return [aged(each, queries) for each in state] if isinstance(state, list) else state
 
 
-def stepped(monitors: Monitors, sights: list[Any], state: Any) -> Callable[[int], None]:
+def stepped(monitors: AccountMonitors, sights: list[Any], state: Any) -> Callable[[int], None]:
     """One query after the other, from `state` on."""
     held = [state, 0]
 

@@ -16,7 +16,7 @@ import numpy as np
 from claim import Claim
 from stealing.thefts import ALPHA, POLICY, Plan, curves, gain, kept, notes, share
 
-from attacks.extraction import (
+from medward.attacks.extraction import (
     DFME,
     ActiveThief,
     AdaptivePool,
@@ -27,8 +27,8 @@ from attacks.extraction import (
     RandomPool,
     Theft,
 )
-from attacks.intervals import paired_difference
-from guard.policy import Policy, ScreenPolicy
+from medward.attacks.intervals import paired_difference
+from medward.guard.policy import Policy, ScreenPolicy
 
 THIEVES: dict[str, Theft] = {
     "knockoff": Theft(strategy=RandomPool()),

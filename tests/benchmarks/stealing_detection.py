@@ -38,11 +38,11 @@ from stealing.asked import (
 )
 from stealing.scene import ALPHA, POLICY, Columns, Draw, scene
 
-import attacks.extraction
-import guard
-from guard.account import Monitors
-from guard.profile import Profile
-from guard.types import Action, Array
+from medward import guard
+from medward.attacks import extraction
+from medward.guard.accounts.monitors import AccountMonitors
+from medward.guard.profile import Profile
+from medward.guard.types import Action, Array
 
 TARGETS = {"pure": (1.0, 5), "10": (0.1, 60), "5": (0.05, 150)}
 CLAIMS = (
@@ -55,7 +55,7 @@ ACCOUNTS = (1, 10, 100)
 PATIENCE, BLOCK = 5000, 50  # queries
 DRAWS, FEWER = 40, 15  # calibration draws; those in which many accounts, and thieves not expected to show, are tried
 SLOWER = 2.0  # what many accounts may cost the guard
-CODE = (Path(__file__).read_bytes(), *(sources_of(package) for package in (attacks.extraction, guard, stealing)))
+CODE = (Path(__file__).read_bytes(), *(sources_of(package) for package in (extraction, guard, stealing)))
 """As it was when it was loaded."""
 
 
@@ -140,7 +140,7 @@ def flagged(
 
     The parent of one account is that account. Blocks only save time: one that alarms is gone through query by query.
     """
-    monitors = Monitors.of(POLICY, profile, 1 if accounts == 1 else 2)
+    monitors = AccountMonitors.of(POLICY, profile, 1 if accounts == 1 else 2)
     first: dict[str, int | None] = {"parent": None, "account": None}
     states: dict[int, Any] = {}
 

@@ -23,16 +23,15 @@ from support.redis_server import DURABLE, RedisServer, Wire, running
 from support.replicas import count
 from support.sights import sight_of
 
-from guard.account import Monitors, Sight
-from guard.monitor.contents import WIDTH
-from guard.monitor.duplicates import Arrival, Duplicates, Insistence
-from guard.path import Near, step_path
-from guard.policy import Policy
-from guard.profile import Profile
-from guard.protocols import Json, Store
-from guard.stores import SQLiteStore, encoded
-from guard.types import Action
-from integrations.redis_store import RedisStore
+from medward.guard.accounts.monitors import AccountMonitors, Observations
+from medward.guard.accounts.stores import JsonValue, SQLiteStore, Store, encode_states
+from medward.guard.accounts.transaction import NearDuplicateBatch, step_accounts
+from medward.guard.monitors.content_hash import CONTENT_WIDTH
+from medward.guard.monitors.near_duplicates import DuplicateCount, ImageSeen, NearDuplicateIndex
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile
+from medward.guard.types import Action
+from medward.integrations.redis_store import RedisStore
 
 CLAIMS = ("redis_round_trips", "stores_kill", "redis_bytes_per_principal", "sqlite_bytes_per_principal")
 
@@ -71,7 +70,8 @@ def measure() -> Iterator[Claim]:
             details={
                 f"after {FRESH} queries": each[FRESH],
                 **{
-                    f"JSON of one state after {asked} queries": len(encoded(["a"], [state(asked)])[0]) for asked in each
+                    f"JSON of one state after {asked} queries": len(encode_states(["a"], [state(asked)])[0])
+                    for asked in each
                 },
             },
         )
@@ -115,15 +115,15 @@ def ask(store: Store, account: str, query: int) -> None:
     monitors, digests, sight = subject()
     row = query % len(digests)
     seen = {part: column[row : row + 1] for part, column in sight.items()}
-    images = np.random.default_rng(query).integers(-9999, 9999, (1, WIDTH)).astype(np.int16)
+    images = np.random.default_rng(query).integers(-9999, 9999, (1, CONTENT_WIDTH)).astype(np.int16)
     code = np.random.default_rng(query).bytes(8).hex()  # no two images alike, so lists fill as slowly as they ever do
-    near = Near(
-        index=Duplicates(salt=b"salt", calibration="c"),
-        monitor=Insistence(ladder=((30.0, Action.FLAG),)),
-        arrivals=[Arrival(images[0], code, f"{account} {query}", 0, "hospital")],
+    near = NearDuplicateBatch(
+        index=NearDuplicateIndex(salt=b"salt", calibration="c"),
+        monitor=DuplicateCount(ladder=((30.0, Action.FLAG),)),
+        arrivals=[ImageSeen(images[0], code, f"{account} {query}", 0, "hospital")],
     )
     keys = ["hospital", "hospital/radiology", f"hospital/radiology/{account}"]
-    path, counted = step_path(store, keys, partial(monitors.watch, [f"{query}"], seen), near, ttl=86400)
+    path, counted = step_accounts(store, keys, partial(monitors.watch, [f"{query}"], seen), near, ttl=86400)
     assert not [each for each in (*path, counted) if isinstance(each, Exception)]
 
 
@@ -184,18 +184,18 @@ def kills() -> Claim:
 
 
 @cache
-def subject() -> tuple[Monitors, list[str], Sight]:
+def subject() -> tuple[AccountMonitors, list[str], Observations]:
     """The monitors of the default policy, and what they see of noise images."""
     rows = np.random.default_rng(SEED).uniform(size=(800, 1, 28, 28)).astype(np.float32)
     model, policy = MeanModel(shape=(1, 28, 28)), Policy(on_error="withhold")
     profile = Profile.fit(model, rows, risk=0.001)
     outputs = model.predict(rows)
     sight = sight_of(policy, profile, rows, outputs)
-    return Monitors.of(policy, profile, DEPTH), [f"{i:016x}" for i in range(len(rows))], sight
+    return AccountMonitors.of(policy, profile, DEPTH), [f"{i:016x}" for i in range(len(rows))], sight
 
 
 @cache
-def state(asked: int) -> Json:
+def state(asked: int) -> JsonValue:
     """An account that asked so many queries."""
     monitors, digests, sight = subject()
     after, _ = monitors.watch(digests[:asked], {part: column[:asked] for part, column in sight.items()}, None)

@@ -11,12 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from attacks.benchmarks.base import Task
-from attacks.benchmarks.tasks import load
-from attacks.benchmarks.victims import classifier_spec, train_victim
-from attacks.intervals import Interval
-from attacks.report import Report
-from guard.models import wrap
+from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.tasks import load_task
+from medward.attacks.benchmarks.victims import classifier_spec, train_victim
+from medward.attacks.intervals import Interval
+from medward.attacks.validation.record import Report
+from medward.guard.models import wrap
 
 SEED = 0
 ARMS = ("undefended", "baseline", "guarded", "adaptive")
@@ -27,7 +27,7 @@ VERDICTS = (0, 1, 2)
 @cache
 def pneumonia_victim() -> tuple[Any, Task]:
     """The trained CNN and its task; needs MEDWARD_DATA."""
-    task = load("pneumoniamnist", seed=SEED)
+    task = load_task("pneumoniamnist", seed=SEED)
     return train_victim(task, seed=SEED), task
 
 
@@ -43,7 +43,7 @@ def medward(*arguments: str, folder: Path, exits: tuple[int, ...] = (0,)) -> tup
     """Run ``medward`` in `folder`: wall seconds, exit code, what it printed. Raises when it exits otherwise."""
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "integrations.cli", *arguments],
+        [sys.executable, "-m", "medward", *arguments],
         cwd=folder,
         env={"OMP_NUM_THREADS": "1", **os.environ},
         stdout=subprocess.PIPE,

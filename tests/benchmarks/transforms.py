@@ -17,17 +17,17 @@ import torch
 from claim import Claim
 from torch import Tensor, nn
 
-from attacks.adaptive import StraightThrough, differentiable
-from attacks.ascent import decide
-from attacks.ball import Ball
-from attacks.benchmarks.base import Task
-from attacks.benchmarks.tasks import load
-from attacks.benchmarks.transforms import Transformed
-from attacks.benchmarks.victims import accuracy, train_victim
-from attacks.evasion.pgd import strongest
-from attacks.evasion.uap import craft
-from attacks.intervals import rate, surviving_share
-from guard.data import Split
+from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.tasks import load_task
+from medward.attacks.benchmarks.transforms import Transformed
+from medward.attacks.benchmarks.victims import accuracy, train_victim
+from medward.attacks.evasion.pgd import worst_case_pgd
+from medward.attacks.evasion.uap import craft_universal
+from medward.attacks.intervals import rate_interval, surviving_share
+from medward.attacks.whitebox.ascent import network_decisions
+from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.network import StraightThrough, as_attacker_sees
+from medward.guard.data.split import Split
 
 CLAIMS = ("transforms_bpda",)
 
@@ -79,7 +79,7 @@ def studies() -> tuple[dict[tuple[str, str, str], np.ndarray], dict[str, list[fl
     won: dict[tuple[str, str, str], list[np.ndarray]] = {}
     clean: dict[str, list[float]] = {}
     for seed in SEEDS:
-        task = load(TASK, seed=seed)
+        task = load_task(TASK, seed=seed)
         victim = train_victim(task, seed=seed).requires_grad_(False)
         drawn = np.random.default_rng(seed).permutation(len(task.splits["test"]))
         judged = task.splits["test"].take(np.sort(drawn[:ROWS]))
@@ -87,7 +87,9 @@ def studies() -> tuple[dict[tuple[str, str, str], np.ndarray], dict[str, list[fl
         fronts |= {name: Transformed(victim, **settings).eval() for name, settings in FRONTS.items()}
         for name, network in fronts.items():
             test = task.splits["test"]
-            clean.setdefault(name, []).append(accuracy(test.labels, decide(network, tensor(test)).numpy())[1])
+            clean.setdefault(name, []).append(
+                accuracy(test.labels, network_decisions(network, tensor(test)).numpy())[1]
+            )
             for attacker, seen in (("blind", [network]), ("bpda", views(network))):
                 for what, rows in attacked(network, seen, task, judged, seed).items():
                     won.setdefault((name, what, attacker), []).append(rows)
@@ -97,26 +99,26 @@ def studies() -> tuple[dict[tuple[str, str, str], np.ndarray], dict[str, list[fl
 def views(network: nn.Module) -> list[nn.Module]:
     """`network` as one who knows the transformation sees it: with the declared slope, and with the filter's own."""
     if not isinstance(network, Transformed) or network.side == 1:
-        return [differentiable(network)]
+        return [as_attacker_sees(network)]
     levels, median = network.front
     own = Transformed(network.network, side=network.side).eval()
     own.front = nn.Sequential(StraightThrough(levels), median)
-    return [differentiable(network), own]
+    return [as_attacker_sees(network), own]
 
 
 def attacked(network: nn.Module, seen: list[nn.Module], task: Task, judged: Split, seed: int) -> dict[str, np.ndarray]:
     """Which rows `network` decides otherwise under what an attacker found who sees it as `seen`; and under noise."""
     ball = Ball(torch.full((1,) * len(task.shape), EPSILON), task.low, task.high)
     x, made = tensor(judged), tensor(task.splits["calibration"])[:CRAFTED]
-    own = decide(network, x)
+    own = network_decisions(network, x)
 
     def moved(inputs: Tensor) -> np.ndarray:
-        return (decide(network, inputs) != own).numpy()
+        return (network_decisions(network, inputs) != own).numpy()
 
     generator = torch.Generator().manual_seed(seed)
-    alone = [strongest(each, x, own, ball, steps=STEPS, restarts=1, generator=generator) for each in seen]
+    alone = [worst_case_pgd(each, x, own, ball, steps=STEPS, restarts=1, generator=generator) for each in seen]
     settings = {"goal": None, "epochs": EPOCHS, "restarts": 2, "batch": 50, "detector": None, "generator": generator}
-    shared = [craft(each, made, decide(network, made), ball, **settings) for each in seen]
+    shared = [craft_universal(each, made, network_decisions(network, made), ball, **settings) for each in seen]
     best = max(shared, key=lambda each: each.success).delta
     noise = ball.surface((1, *task.shape), torch.Generator().manual_seed(seed))
     return {
@@ -130,11 +132,11 @@ def row(won: dict[tuple[str, str, str], np.ndarray], clean: dict[str, list[float
     """One transformation in the table."""
     found: dict[str, Any] = {
         "clean_balanced_accuracy": {"value": float(np.mean(clean[front])), "seeds": clean[front]},
-        "random_signs": plain(rate(won[front, "random", "blind"])),
+        "random_signs": plain(rate_interval(won[front, "random", "blind"])),
     }
     for what in ("pgd", "uap"):
         bare = won[NONE, what, "blind"]
-        found[what] = {who: plain(rate(won[front, what, who])) for who in ("blind", "bpda")}
+        found[what] = {who: plain(rate_interval(won[front, what, who])) for who in ("blind", "bpda")}
         found[what] |= {
             f"{who}_of_undefended": plain(surviving_share(won[front, what, who], bare, seed=0))
             for who in ("blind", "bpda")

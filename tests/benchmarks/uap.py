@@ -18,14 +18,14 @@ import torch
 from claim import Claim
 from torch import Tensor, nn
 
-from attacks.ascent import decide
-from attacks.ball import Ball
-from attacks.benchmarks.base import Task
-from attacks.benchmarks.tasks import load
-from attacks.benchmarks.victims import accuracy, train_victim
-from attacks.evasion.uap import craft
-from attacks.evasion.universal import Goal, others
-from guard.data import Split
+from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.tasks import load_task
+from medward.attacks.benchmarks.victims import accuracy, train_victim
+from medward.attacks.evasion.uap import craft_universal
+from medward.attacks.evasion.universal import Goal, rows_to_win
+from medward.attacks.whitebox.ascent import network_decisions
+from medward.attacks.whitebox.ball import Ball
+from medward.guard.data.split import Split
 
 CLAIMS = ("uap_curve",)
 
@@ -84,7 +84,7 @@ def curve(name: str, kind: str) -> dict[str, Any]:
     judged: dict[tuple[str, int], list[Judged]] = {}
     victims = []
     for seed in SEEDS:
-        task = load(name, seed=seed)
+        task = load_task(name, seed=seed)
         victim = train_victim(task, architecture=kind, seed=seed).requires_grad_(False)
         victims.append(about(victim, task))
         for level in LEVELS:
@@ -98,7 +98,7 @@ def curve(name: str, kind: str) -> dict[str, Any]:
 def about(victim: nn.Module, task: Task) -> dict[str, float]:
     """Accuracy as is, and the share of test rows that gathering all images in one class can fool at most."""
     x, labels = torch.from_numpy(task.splits["test"].inputs), task.splits["test"].labels
-    decided = decide(victim, x).numpy()
+    decided = network_decisions(victim, x).numpy()
     plain, balanced = accuracy(labels, decided)
     return {
         "accuracy": round(plain, 4),
@@ -113,13 +113,13 @@ def attacked(victim: nn.Module, task: Task, level: int, seed: int) -> dict[str, 
     ball = Ball(torch.full((1,) * len(task.shape), level / 255), task.low, task.high)
     rows = torch.cat([torch.from_numpy(task.splits[name].inputs) for name in HELD])
     rows = rows[torch.randperm(len(rows), generator=generator)[:ROWS]]
-    decided = decide(victim, rows)
+    decided = network_decisions(victim, rows)
     goals: dict[str, Goal] = {"uap": None, **{f"to {c}": c for c in range(len(task.classes))}}
     found = {}
     for what, goal in goals.items():
-        x, y = others(rows, decided, goal)
+        x, y = rows_to_win(rows, decided, goal)
         settings = {"epochs": EPOCHS, "restarts": RESTARTS, "batch": BATCH, "detector": None, "generator": generator}
-        delta = craft(victim, x, y, ball, goal=goal, **settings).delta
+        delta = craft_universal(victim, x, y, ball, goal=goal, **settings).delta
         found[what] = judge(victim, task.splits["test"], ball, delta, goal)
         if goal is None:
             found[UNSEEN] = judge(victim, task.splits["holdout"], ball, delta, goal)
@@ -132,7 +132,7 @@ def attacked(victim: nn.Module, task: Task, level: int, seed: int) -> dict[str, 
 def judge(victim: nn.Module, split: Split, ball: Ball, delta: Tensor, goal: Goal) -> Judged:
     """One perturbation on rows it was not crafted on."""
     x, labels = torch.from_numpy(split.inputs), np.asarray(split.labels)
-    before, after = decide(victim, x).numpy(), decide(victim, ball.clip(x + delta)).numpy()
+    before, after = network_decisions(victim, x).numpy(), network_decisions(victim, ball.clip(x + delta)).numpy()
     patients = np.arange(len(x)) if split.patients is None else np.asarray(split.patients)
     open_rows = np.ones(len(x), bool) if goal is None else (before != goal) & (labels != goal)
     won = before != after if goal is None else after == goal

@@ -22,13 +22,13 @@ from subjects import SEED, pneumonia_victim
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from attacks.ascent import decide
-from attacks.ball import Ball
-from attacks.benchmarks.base import Task
-from attacks.benchmarks.tasks import load
-from attacks.benchmarks.victims import train_victim
-from attacks.evasion.uap import UniversalPerturbation, climb, craft
-from attacks.evasion.universal import Goal, others
+from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.tasks import load_task
+from medward.attacks.benchmarks.victims import train_victim
+from medward.attacks.evasion.uap import UniversalPerturbation, ascend_universal, craft_universal
+from medward.attacks.evasion.universal import Goal, rows_to_win
+from medward.attacks.whitebox.ascent import network_decisions
+from medward.attacks.whitebox.ball import Ball
 
 CLAIMS = ("uap_efficiency", "uap_against_art")
 
@@ -67,7 +67,7 @@ def measure() -> Iterator[Claim]:
 def efficiency(victim: nn.Module, task: Task, repeats: int = 21) -> Claim:
     """The share of the attack's CPU time that its gradients would take alone, at the fastest batch size."""
     x = torch.from_numpy(task.splits["calibration"].inputs)[:ROWS]
-    y, ball = decide(victim, x), radius(task)
+    y, ball = network_decisions(victim, x), radius(task)
     settings = UniversalPerturbation(epsilon=0.1, batch=100)
 
     def bare(batch: int) -> int:
@@ -78,7 +78,7 @@ def efficiency(victim: nn.Module, task: Task, repeats: int = 21) -> Claim:
 
     def attack() -> int:
         generator = torch.Generator().manual_seed(SEED)
-        return craft(
+        return craft_universal(
             victim,
             x,
             y,
@@ -111,8 +111,8 @@ def efficiency(victim: nn.Module, task: Task, repeats: int = 21) -> Claim:
 
 def against_art(attack_by_art: Callable[..., Tensor]) -> Claim:
     """Without a target and for two classes: what each side's cheapest good setting costs, and how it does on test."""
-    drawn = load("lesion", seed=VICTIMS, size=32)
-    xrays = load("pneumoniamnist", seed=VICTIMS)
+    drawn = load_task("lesion", seed=VICTIMS, size=32)
+    xrays = load_task("pneumoniamnist", seed=VICTIMS)
     victims = {
         "pneumoniamnist": (train_victim(xrays, seed=VICTIMS), xrays),
         "lesion": (train_victim(drawn, epochs=10, seed=VICTIMS), drawn),
@@ -248,7 +248,7 @@ def worded(setting: Setting) -> str:
 def ours(victim: nn.Module, x: Tensor, y: Tensor, ball: Ball, goal: Goal, setting: Setting) -> Tensor:
     """One start of the ascent, its last perturbation."""
     batches, rows, epochs = setting
-    return climb(
+    return ascend_universal(
         victim,
         x[:rows],
         y[:rows],
@@ -267,12 +267,12 @@ def asked(victim: nn.Module, task: Task, split: str, goal: Goal) -> tuple[Tensor
     """Rows of a split that are not at the goal before, and the victim's decisions; at most `ROWS` to craft on."""
     x = torch.from_numpy(task.splits[split].inputs)
     x = x[:ROWS] if split == "calibration" else x
-    return others(x, decide(victim, x), goal)
+    return rows_to_win(x, network_decisions(victim, x), goal)
 
 
 def won(victim: nn.Module, ball: Ball, x: Tensor, y: Tensor, delta: Tensor, goal: Goal) -> Tensor:
     """Which rows the perturbation wins, 0 or 1 each."""
-    moved = decide(victim, ball.clip(x + delta))
+    moved = network_decisions(victim, ball.clip(x + delta))
     return (moved != y if goal is None else moved == goal).double()
 
 

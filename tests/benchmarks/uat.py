@@ -11,14 +11,14 @@ import torch
 from claim import Claim
 from torch import Tensor, nn
 
-from attacks.ascent import decide
-from attacks.ball import Ball
-from attacks.benchmarks.base import Task
-from attacks.benchmarks.tasks import load
-from attacks.benchmarks.victims import accuracy, classifier_spec, train_victim
-from attacks.evasion.uap import craft
-from attacks.intervals import rate
-from guard.harden import HARDENERS
+from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.tasks import load_task
+from medward.attacks.benchmarks.victims import accuracy, classifier_spec, train_victim
+from medward.attacks.evasion.uap import craft_universal
+from medward.attacks.intervals import rate_interval
+from medward.attacks.whitebox.ascent import network_decisions
+from medward.attacks.whitebox.ball import Ball
+from medward.guard.harden import HARDENERS
 
 CLAIMS = ("uat_pneumoniamnist", "uat_nih_cxr")
 
@@ -74,7 +74,7 @@ def claimed(name: str, task: str, runs: dict[str, Any]) -> Claim:
 
 def study(name: str, seed: int) -> dict[str, Any]:
     """All methods on one split; what they were trained on is not what they are attacked or judged with."""
-    task = load(name, seed=seed)
+    task = load_task(name, seed=seed)
     twin = train_victim(task, seed=seed)
     foreign = {"the undefended twin": crafted(twin, task, EPSILON, seed)}
     foreign |= {
@@ -109,13 +109,13 @@ def unseen(task: Task) -> tuple[Tensor, np.ndarray]:
 def crafted(network: nn.Module, task: Task, epsilon: float, seed: int, restarts: int = RESTARTS) -> dict[str, Tensor]:
     """The best perturbation for each goal, on rows that no training has seen."""
     x = torch.from_numpy(task.splits["calibration"].inputs[:ROWS])
-    y = decide(network, x)
+    y = network_decisions(network, x)
     ball = Ball.of(classifier_spec(task, "logits"), x.numpy(), epsilon)
     generator = torch.Generator().manual_seed(1000 + seed)
     found = {}
     for goal in (None, *range(len(task.classes))):
         rows = torch.ones(len(x), dtype=torch.bool) if goal is None else y != goal
-        found["nontargeted" if goal is None else f"to class {goal}"] = craft(
+        found["nontargeted" if goal is None else f"to class {goal}"] = craft_universal(
             network,
             x[rows],
             y[rows],
@@ -135,7 +135,7 @@ def judged(
 ) -> dict[str, Any]:
     """Everything thrown at one model; the worst of it stands in front."""
     x, labels = unseen(task)
-    own = decide(network, x)
+    own = network_decisions(network, x)
     fresh = {"fresh": crafted(network, task, EPSILON, seed)}
     hits = [
         hit(network, f"{origin}, {goal}", delta, x, own, labels)
@@ -143,7 +143,7 @@ def judged(
         for goal, delta in deltas.items()
     ]
     worst = max(hits, key=lambda each: each.fooled.mean())
-    interval = rate(worst.fooled)
+    interval = rate_interval(worst.fooled)
     noise = Ball.of(classifier_spec(task, "logits"), x.numpy(), EPSILON).surface(
         (1, *task.shape), torch.Generator().manual_seed(seed)
     )
@@ -179,7 +179,7 @@ def point(
 
 def hit(network: nn.Module, origin: str, delta: Tensor, x: Tensor, own: Tensor, labels: np.ndarray) -> Hit:
     """`own` are the decisions on the clean rows; a class counts as reached only from rows not already in it."""
-    decided = decide(network, (x + delta).clamp(0, 1))
+    decided = network_decisions(network, (x + delta).clamp(0, 1))
     reached = {
         k: float((decided[own != k] == k).float().mean()) if (own != k).any() else 0.0
         for k in range(int(labels.max()) + 1)

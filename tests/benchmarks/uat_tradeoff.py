@@ -9,10 +9,10 @@ import numpy as np
 from claim import Claim
 from uat import EPSILON, SEEDS, crafted, hit, unseen
 
-from attacks.ascent import decide
-from attacks.benchmarks.tasks import load
-from attacks.benchmarks.victims import accuracy, train_victim
-from guard.harden import HARDENERS
+from medward.attacks.benchmarks.tasks import load_task
+from medward.attacks.benchmarks.victims import accuracy, train_victim
+from medward.attacks.whitebox.ascent import network_decisions
+from medward.guard.harden import HARDENERS
 
 CLAIMS = ("uat_tradeoff_nih_cxr",)
 
@@ -23,17 +23,17 @@ def measure() -> Iterator[Claim]:
     """Per margin and seed: clean balanced accuracy, and fooling by the worst fresh perturbation at 10/255."""
     points: dict[str, list[dict[str, float]]] = {f"{margin:g}": [] for margin in MARGINS}
     for seed in SEEDS["nih-cxr"]:
-        task = load("nih-cxr", seed=seed)
+        task = load_task("nih-cxr", seed=seed)
         splits, twin = task.splits, train_victim(task, seed=seed)
         x, labels = unseen(task)
-        before = accuracy(labels, decide(twin, x).numpy())[1]
+        before = accuracy(labels, network_decisions(twin, x).numpy())[1]
         for margin in MARGINS:
             network = (
                 replace(HARDENERS["uat"], epsilon=EPSILON, margin=margin)
                 .harden(twin, splits["train"], splits["selection"], low=task.low, high=task.high, seed=seed)
                 .network
             )
-            own = decide(network, x)
+            own = network_decisions(network, x)
             hits = [
                 hit(network, goal, delta, x, own, labels)
                 for goal, delta in crafted(network, task, EPSILON, seed).items()

@@ -16,8 +16,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification
 
-from guard import models
-from guard.types import ModelSpec
+from medward.guard import models
+from medward.guard.types import ModelSpec
 
 ROWS = 12
 rng = np.random.default_rng(0)
@@ -158,7 +158,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     assert [each.name for each in out.iterdir()] == [exported.file]
     assert exported.file == file
     data = (out / exported.file).read_bytes()
-    written = models.load(exported.file, data, spec=model.spec, options=exported.options, allow_code=True)
+    written = models.load_model(exported.file, data, spec=model.spec, options=exported.options, allow_code=True)
     return Wrapped(model, written, file, sample, width)
 
 
@@ -208,7 +208,7 @@ def test_export_equals_the_original(case: Wrapped) -> None:
 def test_what_was_loaded_can_be_exported_again(case: Wrapped, tmp_path: Path) -> None:
     again = case.written.export(tmp_path)
     data = (tmp_path / again.file).read_bytes()
-    model = models.load(again.file, data, spec=case.model.spec, options=again.options, allow_code=True)
+    model = models.load_model(again.file, data, spec=case.model.spec, options=again.options, allow_code=True)
     np.testing.assert_array_equal(model.predict(case.sample).scores, case.written.predict(case.sample).scores)
 
 

@@ -9,21 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guard.decision import decisions, threshold_odds
-from guard.release import Codebook, ReleaseLevels
-from guard.release.levels import winners
-from guard.release.rounding import round_keeping_winners
-from guard.release.scores import probabilities
-from guard.release.temperature import tempered
-from guard.types import Level
+from medward.guard.release import Prototypes, ReleaseLevels
+from medward.guard.release.levels import largest_classes
+from medward.guard.release.rounding import round_keeping_winners
+from medward.guard.release.scores import probabilities
+from medward.guard.release.temperature import temper_scores
+from medward.guard.tasks.decision import decisions, threshold_odds
+from medward.guard.types import Level
 
 SHOWN = (Level.FULL, Level.ROUNDED, Level.TOP, Level.CODES)
 
 
 def codebook_for(threshold, seed, temperature):
     positive = np.clip(np.random.default_rng(seed).beta(0.5, 3, 120), 1e-4, 1 - 1e-4)
-    rows = tempered(np.stack([1 - positive, positive], axis=1), "probabilities", temperature, threshold)
-    return Codebook.fit(rows, 4, threshold)
+    rows = temper_scores(np.stack([1 - positive, positive], axis=1), "probabilities", temperature, threshold)
+    return Prototypes.fit(rows, 4, threshold)
 
 
 @st.composite
@@ -87,7 +87,7 @@ def test_what_leaves_reads_as_probabilities_near_the_models_own(data, case):
     scores, output, threshold = case
     release = data.draw(filters(threshold, output))
     unit = 10.0**-release.decimals
-    likely = tempered(scores, output, release.temperature, threshold)
+    likely = temper_scores(scores, output, release.temperature, threshold)
     released = release.release(scores, Level.ROUNDED)
     assert (released >= 0).all()
     assert np.abs(released.sum(axis=1) - 1).max() < 1e-9
@@ -114,12 +114,16 @@ def test_scores_do_leave_and_keep_their_order(threshold):
 @pytest.mark.parametrize("threshold", [0.02, 0.3])
 def test_temperature_one_is_the_models_own_probability(threshold):
     scores = np.random.default_rng(0).normal(0, 3, (50, 2))
-    np.testing.assert_allclose(tempered(scores, "logits", 1.0, threshold), probabilities(scores, "logits"), atol=1e-12)
+    np.testing.assert_allclose(
+        temper_scores(scores, "logits", 1.0, threshold), probabilities(scores, "logits"), atol=1e-12
+    )
 
 
 def test_at_one_half_temperature_is_the_ordinary_one():
     scores = np.random.default_rng(0).normal(0, 3, (50, 2))
-    np.testing.assert_allclose(tempered(scores, "logits", 4.0, 0.5), tempered(scores, "logits", 4.0), atol=1e-12)
+    np.testing.assert_allclose(
+        temper_scores(scores, "logits", 4.0, 0.5), temper_scores(scores, "logits", 4.0), atol=1e-12
+    )
 
 
 RISKS = np.array([0.004, 0.012, 0.016, 0.019, 0.0195, 0.0204, 0.021, 0.3, 0.45])
@@ -129,9 +133,9 @@ ROWS = np.stack([1 - RISKS, RISKS], axis=1)
 @pytest.mark.parametrize(
     "broken",
     [
-        lambda rows: round_keeping_winners(rows, winners(rows), 2),
-        lambda rows: tempered(rows, "probabilities", 4.0),
-        lambda rows: ReleaseLevels(output="probabilities", codebook=Codebook.fit(rows.repeat(6, 0), 1)).release(
+        lambda rows: round_keeping_winners(rows, largest_classes(rows), 2),
+        lambda rows: temper_scores(rows, "probabilities", 4.0),
+        lambda rows: ReleaseLevels(output="probabilities", codebook=Prototypes.fit(rows.repeat(6, 0), 1)).release(
             rows, Level.CODES
         ),
         lambda rows: np.eye(2)[ReleaseLevels(output="probabilities").labels(rows)],

@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from guard.release import Codebook, ReleaseLevels
-from guard.release.scores import probabilities, winners
-from guard.release.temperature import tempered
-from guard.types import Level
+from medward.guard.release import Prototypes, ReleaseLevels
+from medward.guard.release.scores import largest_classes, probabilities
+from medward.guard.release.temperature import temper_scores
+from medward.guard.types import Level
 
 
 def codebook_for(classes):
     rng = np.random.default_rng(classes)
-    return Codebook.fit(rng.dirichlet(np.full(classes, 0.4), 40 * classes), 4)
+    return Prototypes.fit(rng.dirichlet(np.full(classes, 0.4), 40 * classes), 4)
 
 
 BOOKS = {classes: codebook_for(classes) for classes in range(2, 21)}
@@ -40,8 +40,8 @@ FILTERS = {
     "codes": at(Level.CODES),
     "label": at(Level.LABEL),
     "withheld": at(Level.WITHHELD),
-    "hot": lambda scores, output: tempered(scores, output, 20.0),
-    "cold": lambda scores, output: tempered(scores, output, 0.05),
+    "hot": lambda scores, output: temper_scores(scores, output, 20.0),
+    "cold": lambda scores, output: temper_scores(scores, output, 0.05),
 }
 SCORELESS = {"label", "withheld"}
 SHAPES = st.tuples(st.integers(1, 6), st.integers(2, 20))
@@ -69,7 +69,7 @@ def scored(draw):
 def kept(scores, released):
     """Per row: are the largest of what left the largest there were? True where no score left."""
     nothing = np.isnan(released).all(axis=1)
-    return nothing | (winners(np.nan_to_num(released, nan=-np.inf)) == winners(scores)).all(axis=1)
+    return nothing | (largest_classes(np.nan_to_num(released, nan=-np.inf)) == largest_classes(scores)).all(axis=1)
 
 
 @pytest.mark.parametrize("name", FILTERS)

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.redis_server import running
 
-from guard.errors import MedwardError, UnavailableError
-from guard.stores import PURGE_EVERY, MemoryStore, SQLiteStore
-from integrations.redis_store import RedisStore
+from medward.guard.accounts.stores import PURGE_EVERY, MemoryStore, SQLiteStore
+from medward.guard.errors import MedwardError, UnavailableError
+from medward.integrations.redis_store import RedisStore
 
 
 def redis_store(folder, clock, server):

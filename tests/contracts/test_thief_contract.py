@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.thefts import Coarse, Planted, every_other, noisy, silent
 
-from attacks.extraction import (
+from medward.attacks.extraction import (
     DFME,
     ActiveThief,
     AdaptivePool,
@@ -23,7 +23,7 @@ from attacks.extraction import (
     Strategy,
     Theft,
 )
-from attacks.journal import settings_of
+from medward.attacks.validation.journal import settings_of
 
 
 @dataclass(frozen=True)

@@ -32,14 +32,14 @@ def rows(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def findings(bundle: Any) -> str:
     """What validating the bundle finds, without the pictures and what a clock measured."""
-    from attacks.suite import validate_bundle
-    from guard.data import Split
+    from medward.attacks.validate import validate
+    from medward.guard.data.split import Split
 
     splits = {
         name: Split(*rows(n, seed)) for seed, (name, n) in enumerate((("train", 120), ("holdout", 120), ("test", 80)))
     }
     with TemporaryDirectory() as folder:
-        report = validate_bundle(bundle, splits, Path(folder), names=ATTACKS, seed=3, progress=False)
+        report = validate(bundle, splits, Path(folder), names=ATTACKS, seed=3, progress=False)
     unlike = {"images": True, "clean_cost": {"latency_ratio"}}
     found = [finding.model_dump(mode="json", exclude=unlike) for finding in report.findings]
     return json.dumps(_rounded(found), indent=1, sort_keys=True) + "\n"
@@ -47,8 +47,8 @@ def findings(bundle: Any) -> str:
 
 def schemas(folder: Path) -> str:
     """What the endpoint says of itself, and its answers to one query of each protocol."""
-    from integrations.keys import KeyStore
-    from integrations.serving import load_app
+    from medward.integrations.serving import load_app
+    from medward.integrations.serving.keys import KeyStore
 
     with TemporaryDirectory() as state:
         token = KeyStore(Path(state) / "keys.json").add(("clinic", "key-1"))
@@ -68,8 +68,8 @@ def schemas(folder: Path) -> str:
 
 def asked(bundle: Any, log: Path) -> str:
     """The answers of a guard that writes `log`: a clinic, and a thief who asks for noise until it is withheld."""
-    from guard.audit import AuditLog
-    from guard.types import Query
+    from medward.guard.audit.log import AuditLog
+    from medward.guard.types import Query
 
     guard = bundle.guard(audit=AuditLog(log, fsync=False), salt=SALT, clock=lambda: 1.79e9)
     noise = np.random.default_rng(9).uniform(-4, 4, size=(40, 5)).astype(np.float32)
@@ -105,9 +105,9 @@ def _rounded(value: Any) -> Any:
 
 def main() -> None:
     """Write every golden file."""
-    from guard.data import Split
-    from guard.policy import Policy
-    from guard.protect import protect
+    from medward.guard.bundle.make import protect
+    from medward.guard.data.split import Split
+    from medward.guard.policy import Policy
 
     model = LogisticRegression().fit(*rows(120, 0))
     shutil.rmtree(HERE / "bundle", ignore_errors=True)

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from support.host import files_no_larger_than, killed, start
 from support.logs import content, write
 
-from guard.audit import CHAIN, GENESIS, ROOM, AuditLog, Verification, read, verify
-from guard.errors import IntegrityError, MedwardError, UnavailableError
+from medward.guard.audit.log import CHAIN, GENESIS, ROOM, AuditLog, Verification, read_log, verify_log
+from medward.guard.errors import IntegrityError, MedwardError, UnavailableError
 
 WORKER = """
 import sys
-from guard.audit import AuditLog
+from medward.guard.audit.log import AuditLog
 
 log = AuditLog(sys.argv[1])
 for i in range(int(sys.argv[3])):
@@ -44,23 +44,23 @@ def path(tmp_path):
 
 
 def test_what_is_appended_is_read_back_in_order_and_verifies(path):
-    records = list(read(path))
+    records = list(read_log(path))
     assert [content(record) for record in records] == RECORDS
     assert [record["seq"] for record in records] == [1, 2, 3]
     assert [record["prev"] for record in records] == [GENESIS, *(record["hash"] for record in records[:-1])]
-    assert verify(path) == Verification(records=3, head=records[-1]["hash"], torn=0)
+    assert verify_log(path) == Verification(records=3, head=records[-1]["hash"], torn=0)
 
 
 def test_the_chain_goes_on_after_reopening_and_for_records_larger_than_a_block(path):
     write(path, [{"large": "x" * 100_000}, {"small": 1}, {"large": ["y" * 9] * 20_000}, {"small": 2}])
-    assert verify(path).records == 7
+    assert verify_log(path).records == 7
 
 
 def test_an_empty_log_verifies_and_a_missing_one_is_named(tmp_path):
     AuditLog(tmp_path / "a")
-    assert verify(tmp_path / "a") == Verification(records=0, head=GENESIS, torn=0)
+    assert verify_log(tmp_path / "a") == Verification(records=0, head=GENESIS, torn=0)
     with pytest.raises(MedwardError, match=r"b: there is no such audit log"):
-        verify(tmp_path / "b")
+        verify_log(tmp_path / "b")
 
 
 @pytest.mark.parametrize("record", [{"p": float("nan")}, {"p": {1}}, {("a",): 1}, {1: 2, "a": 3}])
@@ -88,9 +88,9 @@ def test_flipping_any_bit_of_any_byte_is_caught_and_the_record_named(path):
             for bit in range(8):
                 os.pwrite(file.fileno(), bytes([byte ^ 1 << bit]), position)
                 with pytest.raises(IntegrityError, match=rf"record {number} \(line {number}\): "):
-                    verify(path)
+                    verify_log(path)
             os.pwrite(file.fileno(), bytes([byte]), position)
-    assert verify(path).records == 3
+    assert verify_log(path).records == 3
 
 
 @settings(deadline=None)
@@ -98,14 +98,14 @@ def test_flipping_any_bit_of_any_byte_is_caught_and_the_record_named(path):
 def test_changing_any_byte_of_any_log_is_caught(records, data):
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder) / "audit.jsonl", records)
-        assert [content(record) for record in read(path)] == json.loads(json.dumps(records))
+        assert [content(record) for record in read_log(path)] == json.loads(json.dumps(records))
         whole = path.read_bytes()
         position = data.draw(st.integers(0, len(whole) - 1))
         with path.open("r+b") as file:
             file.seek(position)
             file.write(bytes([whole[position] ^ data.draw(st.integers(1, 255))]))
         with pytest.raises(IntegrityError, match=r"record \d+ \(line \d+\)"):
-            verify(path)
+            verify_log(path)
 
 
 @pytest.mark.parametrize(
@@ -134,9 +134,9 @@ def test_what_is_wrong_is_said(path, tamper, says):
     path.write_bytes(b"".join(tamper(before.splitlines(keepends=True))))
     assert path.read_bytes() != before
     with pytest.raises(IntegrityError, match=says):
-        verify(path)
+        verify_log(path)
     with pytest.raises(IntegrityError, match=says):
-        list(read(path))
+        list(read_log(path))
 
 
 def test_a_record_rewritten_with_a_new_hash_breaks_the_link_of_the_next(tmp_path, path):
@@ -144,26 +144,26 @@ def test_a_record_rewritten_with_a_new_hash_breaks_the_link_of_the_next(tmp_path
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(other.read_bytes().splitlines(keepends=True)[0] + b"".join(lines[1:]))
     with pytest.raises(IntegrityError, match=r"record 2 \(line 2\): broken link"):
-        verify(path)
+        verify_log(path)
 
 
 def test_a_head_kept_elsewhere_shows_truncation_and_rewriting_but_allows_growth(path):
-    head = verify(path).head
-    assert verify(path, head=GENESIS).head == head
+    head = verify_log(path).head
+    assert verify_log(path, head=GENESIS).head == head
     write(path, [{"query": "q4"}])
-    assert verify(path, head=head).records == 4
+    assert verify_log(path, head=head).records == 4
     lines = path.read_bytes().splitlines(keepends=True)
 
     path.write_bytes(b"".join(lines[:2]))
-    assert verify(path).records == 2  # the chain alone does not show it
+    assert verify_log(path).records == 2  # the chain alone does not show it
     with pytest.raises(IntegrityError, match="cut short or rewritten"):
-        verify(path, head=head)
+        verify_log(path, head=head)
 
     path.unlink()
     write(path, [*RECORDS, {"query": "rewritten"}])
-    assert verify(path).records == 4
+    assert verify_log(path).records == 4
     with pytest.raises(IntegrityError, match="cut short or rewritten"):
-        verify(path, head=head)
+        verify_log(path, head=head)
 
 
 def test_nothing_is_appended_to_a_log_whose_last_record_is_damaged(path):
@@ -186,14 +186,14 @@ def test_a_torn_last_line_is_reported_then_moved_aside_and_the_chain_goes_on(pat
     for cut in [len(first_two) + 1, *range(len(first_two) + 2, len(whole) - 1, 9), len(whole) - 1]:
         torn = whole[len(first_two) : cut]
         path.write_bytes(whole[:cut])
-        found = verify(path)
+        found = verify_log(path)
         assert (found.records, found.torn) == (2, len(torn))
-        assert len(list(read(path))) == 2
+        assert len(list(read_log(path))) == 2
         aside = Path(f"{path}.torn")
         aside.unlink(missing_ok=True)
         write(path, [{"query": "next"}])
         assert aside.read_bytes() == torn + b"\n"
-        found = verify(path)
+        found = verify_log(path)
         assert (found.records, found.torn) == (3, 0)
 
 
@@ -204,13 +204,13 @@ def test_a_running_log_moves_the_torn_line_of_another_process_aside(path):
             other.write(torn)
         log.append({"query": "next"})
     assert Path(f"{path}.torn").read_bytes() == b'{"query":"fir\n{"query":"seco\n'
-    assert verify(path).records == 5
+    assert verify_log(path).records == 5
 
 
 def test_a_damaged_final_newline_is_not_taken_for_a_torn_line(path):
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + b"\x8a")
-    for open_ in (verify, AuditLog):
+    for open_ in (verify_log, AuditLog):
         with pytest.raises(IntegrityError, match="a whole record that does not end in a newline"):
             open_(path)
     assert path.read_bytes() == whole[:-1] + b"\x8a"
@@ -233,14 +233,14 @@ def test_four_processes_and_four_threads_make_one_chain(tmp_path):
     for thread in threads:
         thread.start()
     while any(worker.poll() is None for worker in workers):
-        verify(path)  # a reader sees a valid log at any time, and disturbs no writer
+        verify_log(path)  # a reader sees a valid log at any time, and disturbs no writer
     for thread in threads:
         thread.join()
     for worker in workers:
         worker.communicate(timeout=60)
     assert [worker.returncode for worker in workers] == [0] * 4
-    assert verify(path).records == 8 * count
-    order = [(record["worker"], record["i"]) for record in read(path)]
+    assert verify_log(path).records == 8 * count
+    order = [(record["worker"], record["i"]) for record in read_log(path)]
     assert [[i for name, i in order if name == worker] for worker in "abcdefgh"] == [list(range(count))] * 8
 
 
@@ -249,8 +249,8 @@ def test_kill_9_loses_no_acknowledged_record(tmp_path):
     for name, lines in {"a": 20, "b": 57, "c": 94}.items():
         acknowledged = killed(WORKER, path, name, 1_000_000, after=lines)
         AuditLog(path).append({"worker": "after"})
-        assert verify(path).torn == 0
-        kept = [record["i"] for record in read(path) if record["worker"] == name]
+        assert verify_log(path).torn == 0
+        kept = [record["i"] for record in read_log(path) if record["worker"] == name]
         assert kept == list(range(len(kept)))
         assert len(kept) - len(acknowledged) in (0, 1)  # the pipe may not have got to tell the last
 
@@ -261,7 +261,7 @@ def test_a_reader_never_sees_half_of_a_line_that_is_being_written(tmp_path):
     line = path.read_bytes()
     os.truncate(path, 0)
     found = []
-    reader = threading.Thread(target=lambda: found.append(verify(path)))
+    reader = threading.Thread(target=lambda: found.append(verify_log(path)))
     with path.open("ab", buffering=0) as writer:
         fcntl.flock(writer, fcntl.LOCK_EX)
         writer.write(line[:50])
@@ -284,7 +284,7 @@ def test_a_full_disk_is_unavailable_and_the_log_stays_whole(tmp_path, room):
         AuditLog(path).append({"query": "x" * 100})
     assert path.read_bytes() == before
     AuditLog(path, fsync=True).append({"query": "q2"})
-    assert verify(path).records == 2
+    assert verify_log(path).records == 2
 
 
 def test_whether_a_record_would_fit_is_known_beforehand_and_leaves_no_trace(tmp_path):
@@ -301,7 +301,7 @@ def test_whether_a_record_would_fit_is_known_beforehand_and_leaves_no_trace(tmp_
         log.check_writable()
     (tmp_path / "audit.jsonl").write_bytes(before + b"  ")  # killed while it checked
     log.append({"i": 1})
-    assert [content(record) for record in read(tmp_path / "audit.jsonl")] == [{"i": 0}, {"i": 1}]
+    assert [content(record) for record in read_log(tmp_path / "audit.jsonl")] == [{"i": 0}, {"i": 1}]
     assert [each.name for each in tmp_path.iterdir()] == ["audit.jsonl"]
 
 
@@ -343,10 +343,10 @@ def test_a_clock_that_went_back_is_counted_and_breaks_no_chain(tmp_path, monkeyp
         def now(cls, tz=None):
             return datetime(2026, 1, 1, tzinfo=tz) + timedelta(days=next(days))
 
-    monkeypatch.setattr("guard.audit.datetime", Jumping)
+    monkeypatch.setattr("medward.guard.audit.log.datetime", Jumping)
     for i in range(6):
         log.append({"i": i})
-    found = verify(tmp_path / "audit.jsonl")
+    found = verify_log(tmp_path / "audit.jsonl")
     assert (found.records, found.back) == (6, 2)
 
 
@@ -355,4 +355,4 @@ def test_a_log_that_cannot_be_written_or_read_is_unavailable(tmp_path):
         with pytest.raises(UnavailableError, match="cannot write the audit log"):
             AuditLog(bad)
     with pytest.raises(UnavailableError, match="cannot read the audit log"):
-        verify(tmp_path)
+        verify_log(tmp_path)

@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from guard import bundle, models
-from guard.card import canonical, sha256, site_file
-from guard.errors import IntegrityError, MedwardError
-from guard.monitor.combine import PROBING, SHARES, STRANGE
-from guard.policy import Policy
-from guard.profile import Profile
-from guard.types import ModelSpec, Query
+from medward.guard import models
+from medward.guard.bundle import folder as bundle
+from medward.guard.bundle.card import canonical_json, sha256, site_file
+from medward.guard.errors import IntegrityError, MedwardError
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile
+from medward.guard.statistics.combined_eprocess import PROBING, SHARES, STRANGE
+from medward.guard.types import ModelSpec, Query
 
 POLICY = Policy(on_error="withhold")
 SPEC = ModelSpec(name="m", modality="tabular", shape=(4,), classes=("a", "b"), output="logits", low=-50, high=50)
@@ -53,7 +54,7 @@ def score(batch):
 def make(path, x, spec=SPEC, **options):
     model = models.wrap(x, spec=spec, sample=X[:16])
     profile = Profile.fit(model, X, risk=POLICY.monitor.calibration_risk, secret=0)
-    return bundle.save(path, model, POLICY, profile, data_digest="d" * 64, sizes={"benign": len(X)}, **options)
+    return bundle.save_bundle(path, model, POLICY, profile, data_digest="d" * 64, sizes={"benign": len(X)}, **options)
 
 
 def with_site(to, site="Hospital A", rows=X + 9, sizes=None):
@@ -99,7 +100,7 @@ SITE = site_file("Hospital A")
 def test_what_was_saved_is_loaded(masters, file):
     saved = masters[file]
     assert {each.name for each in saved.path.iterdir()} == {"card.json", "policy.toml", "profile.npz", file}
-    loaded = bundle.load(saved.path, allow_code=True, expect=saved.digest)
+    loaded = bundle.load_bundle(saved.path, allow_code=True, expect=saved.digest)
     assert (loaded.card, loaded.policy, loaded.model.spec) == (saved.card, POLICY, saved.model.spec)
     np.testing.assert_array_equal(loaded.model.predict(X).scores, saved.model.predict(X).scores)
     outputs = saved.model.predict(X)
@@ -110,7 +111,7 @@ def test_what_was_saved_is_loaded(masters, file):
 
 
 def test_a_bundle_answers_behind_its_guard(masters):
-    loaded = bundle.load(masters["model.onnx"].path)
+    loaded = bundle.load_bundle(masters["model.onnx"].path)
     answer = loaded.guard(salt=b"s").answer(Query(principal=("a",), inputs=X[:3]))
     np.testing.assert_array_equal(answer.labels, (X[:3] @ W).argmax(axis=1))
 
@@ -142,10 +143,10 @@ def test_a_flipped_byte_anywhere_is_named_and_refused(masters, data):
     try:
         file.write_bytes(bad)
         with pytest.raises(IntegrityError, match=f"^{file.name}: "):
-            bundle.load(folder, allow_code=True)
+            bundle.load_bundle(folder, allow_code=True)
     finally:
         file.write_bytes(good)
-    bundle.load(folder, allow_code=True)
+    bundle.load_bundle(folder, allow_code=True)
 
 
 @pytest.mark.parametrize("file", ["card.json", "policy.toml", "profile.npz", "model.onnx", SITE])
@@ -154,51 +155,51 @@ def test_missing_cut_linked_or_replaced_files_are_named(sited, file):
     good = (copy / file).read_bytes()
     (copy / file).write_bytes(good[:-1])
     with pytest.raises(IntegrityError, match=f"^{file}: "):
-        bundle.load(copy)
+        bundle.load_bundle(copy)
     (copy / file).write_bytes(good + b"\n")
     with pytest.raises(IntegrityError, match=f"^{file}: "):
-        bundle.load(copy)
+        bundle.load_bundle(copy)
     (copy / file).unlink()
     with pytest.raises(IntegrityError, match=f"^{file}: cannot be read"):
-        bundle.load(copy)
+        bundle.load_bundle(copy)
     (copy.parent / "elsewhere").write_bytes(good)
     (copy / file).symlink_to(copy.parent / "elsewhere")
     with pytest.raises(IntegrityError, match=f"^{file}: must be a regular file"):
-        bundle.load(copy)
+        bundle.load_bundle(copy)
 
 
 def test_unknown_files_are_refused(copy):
     (copy / "model.pkl").write_bytes(b"\x80\x04.")
     with pytest.raises(IntegrityError, match=r"model\.pkl: is not part of the bundle"):
-        bundle.load(copy)
+        bundle.load_bundle(copy)
 
 
 def test_nothing_is_parsed_before_every_digest_is_compared(copy, monkeypatch):
     def parsed(*_, **__):
         raise AssertionError("parsed")
 
-    monkeypatch.setattr(models, "load", parsed)
+    monkeypatch.setattr(models, "load_model", parsed)
     monkeypatch.setattr(Policy, "from_toml", parsed)
     monkeypatch.setattr(np, "load", parsed)
     (copy / "profile.npz").write_bytes(b"")
     with pytest.raises(IntegrityError, match=r"profile\.npz"):
-        bundle.load(copy)
+        bundle.load_bundle(copy)
 
 
 def rewrite(folder, **changes):
     """What someone with write access can do: change the card and seal it again."""
     content = json.loads((folder / "card.json").read_bytes()) | changes
     content.pop("digest")
-    digest = sha256(canonical(content))
-    (folder / "card.json").write_bytes(canonical({**content, "digest": digest}))
+    digest = sha256(canonical_json(content))
+    (folder / "card.json").write_bytes(canonical_json({**content, "digest": digest}))
 
 
 def test_only_expect_detects_a_full_rewrite(copy):
-    kept = bundle.load(copy).digest
+    kept = bundle.load_bundle(copy).digest
     rewrite(copy, data_digest="e" * 64)
-    assert bundle.load(copy).card.data_digest == "e" * 64
+    assert bundle.load_bundle(copy).card.data_digest == "e" * 64
     with pytest.raises(IntegrityError, match="expected"):
-        bundle.load(copy, expect=kept)
+        bundle.load_bundle(copy, expect=kept)
 
 
 @pytest.mark.parametrize(
@@ -215,14 +216,14 @@ def test_only_expect_detects_a_full_rewrite(copy):
 def test_a_card_that_makes_no_sense_is_one_sentence(copy, changes, message):
     rewrite(copy, **changes)
     with pytest.raises(MedwardError, match=message):
-        bundle.load(copy)
+        bundle.load_bundle(copy)
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"null", b"{}", b"[" * 100_000, b"\xff\xfe"])
 def test_a_card_that_is_no_card_is_refused(copy, text):
     (copy / "card.json").write_bytes(text)
     with pytest.raises(IntegrityError, match=r"^card\.json: "):
-        bundle.load(copy)
+        bundle.load_bundle(copy)
 
 
 def test_a_corrupt_model_with_a_matching_card_is_one_sentence(copy):
@@ -230,46 +231,46 @@ def test_a_corrupt_model_with_a_matching_card_is_one_sentence(copy):
     files = json.loads((copy / "card.json").read_bytes())["files"]
     rewrite(copy, files={**files, "model.onnx": sha256(b"garbage")})
     with pytest.raises(MedwardError, match=r"model\.onnx: onnxruntime cannot load"):
-        bundle.load(copy)
+        bundle.load_bundle(copy)
 
 
 def test_code_must_be_allowed(masters):
     with pytest.raises(MedwardError, match="allow_code=True"):
-        bundle.load(masters["entrypoint.json"].path)
-    bundle.load(masters["model.onnx"].path)
+        bundle.load_bundle(masters["entrypoint.json"].path)
+    bundle.load_bundle(masters["model.onnx"].path)
 
 
 def test_seal_accepts_an_edited_policy_and_nothing_else(copy):
-    old = bundle.load(copy).digest
+    old = bundle.load_bundle(copy).digest
     text = (copy / "policy.toml").read_text().replace('on_error = "withhold"', 'on_error = "flag"')
     (copy / "policy.toml").write_text(text)
     with pytest.raises(IntegrityError, match=r"policy\.toml: .*medward seal"):
-        bundle.load(copy)
-    new = bundle.seal(copy)
-    loaded = bundle.load(copy, expect=new)
+        bundle.load_bundle(copy)
+    new = bundle.seal_bundle(copy)
+    loaded = bundle.load_bundle(copy, expect=new)
     assert (loaded.policy.on_error, new != old) == ("flag", True)
     assert not [each for each in copy.parent.iterdir() if each.name.endswith(".tmp")]
 
     (copy / "policy.toml").write_text(text + "[unknown]\n")
     with pytest.raises(MedwardError, match="unknown"):
-        bundle.seal(copy)
+        bundle.seal_bundle(copy)
     (copy / "policy.toml").write_text(text)
     (copy / "model.onnx").write_bytes(onnx_bytes() + b"\x00")
     with pytest.raises(IntegrityError, match=r"model\.onnx"):
-        bundle.seal(copy)
+        bundle.seal_bundle(copy)
 
 
 def test_an_edited_calibration_risk_moves_the_thresholds_or_is_refused(copy):
     text = (copy / "policy.toml").read_text()
     (copy / "policy.toml").write_text(text.replace("calibration_risk = 0.001", "calibration_risk = 0.05"))
-    bundle.seal(copy)
-    loaded = bundle.load(copy).profile
+    bundle.seal_bundle(copy)
+    loaded = bundle.load_bundle(copy).profile
     assert loaded.risk == 0.05
     assert loaded.thresholds.risk == 0.05 * SHARES[STRANGE]
     assert loaded.probing.risk == 0.05 * SHARES[PROBING]
     (copy / "policy.toml").write_text(text.replace("calibration_risk = 0.001", "calibration_risk = 1e-300"))
     with pytest.raises(MedwardError, match="cannot support risk"):
-        bundle.seal(copy)
+        bundle.seal_bundle(copy)
 
 
 def test_a_profile_from_before_the_shared_monitor_is_refused_until_that_is_switched_off(tmp_path, source):
@@ -277,9 +278,9 @@ def test_a_profile_from_before_the_shared_monitor_is_refused_until_that_is_switc
     old = dataclasses.replace(Profile.fit(model, X, risk=0.001), residuals=None)
     parts = {"data_digest": "d" * 64, "sizes": {}}
     with pytest.raises(MedwardError, match="protect the model again, or set shared = false"):
-        bundle.save(tmp_path / "on", model, POLICY, old, **parts)
+        bundle.save_bundle(tmp_path / "on", model, POLICY, old, **parts)
     off = Policy.model_validate({**POLICY.model_dump(), "monitor": {"shared": False}})
-    built = bundle.save(tmp_path / "off", model, off, old, **parts)
+    built = bundle.save_bundle(tmp_path / "off", model, off, old, **parts)
     verdicts = built.guard().answer(Query(principal=("key",), inputs=X[:2])).verdicts
     assert [verdict.source for verdict in verdicts] == ["screen", "e-process:key"]
 
@@ -287,7 +288,7 @@ def test_a_profile_from_before_the_shared_monitor_is_refused_until_that_is_switc
 def test_only_a_bundle_is_overwritten_and_only_on_request(copy, source, tmp_path):
     with pytest.raises(MedwardError, match="not empty"):
         make(copy, source)
-    assert make(copy, source, overwrite=True).digest == bundle.load(copy).digest
+    assert make(copy, source, overwrite=True).digest == bundle.load_bundle(copy).digest
     precious = tmp_path / "precious"
     precious.mkdir()
     make(precious, source)  # an empty folder is fine
@@ -303,10 +304,10 @@ def test_a_failing_export_leaves_nothing_behind(tmp_path):
     model = models.wrap(lambda batch: batch[:, :2], spec=SPEC, sample=X[:4])
     profile = Profile.fit(model, X, risk=0.001)
     with pytest.raises(MedwardError, match="only name a callable"):
-        bundle.save(tmp_path / "out", model, POLICY, profile, data_digest="", sizes={})
+        bundle.save_bundle(tmp_path / "out", model, POLICY, profile, data_digest="", sizes={})
     assert not list(tmp_path.iterdir())
     with pytest.raises(MedwardError, match=r"guard\.models\.wrap"):
-        bundle.save(tmp_path / "out", object(), POLICY, profile, data_digest="", sizes={})
+        bundle.save_bundle(tmp_path / "out", object(), POLICY, profile, data_digest="", sizes={})
 
 
 def test_a_site_s_calibration_is_loaded_beside_the_bundle_s_own(masters):
@@ -318,7 +319,7 @@ def test_a_site_s_calibration_is_loaded_beside_the_bundle_s_own(masters):
         "model.onnx",
         "site-Hospital-A-" + sha256(b"Hospital A")[:12] + ".npz",
     }
-    loaded = bundle.load(added.path, expect=added.digest)
+    loaded = bundle.load_bundle(added.path, expect=added.digest)
     assert loaded.card == added.card
     assert loaded.card.sites["Hospital A"].model_dump() == {"data_digest": "e" * 64, "sizes": {"benign": 400}}
     assert loaded.guard().sites.keys() == {"Hospital A"}
@@ -335,9 +336,9 @@ def test_a_site_is_replaced_and_added_to_others_and_nothing_else_changes(masters
     (sited / "profile.npz").chmod(0o600)
     sited.chmod(0o750)
     before = {each.name: each.read_bytes() for each in sited.iterdir()}
-    again = with_site(bundle.load(sited), rows=X[:200] + 5)
+    again = with_site(bundle.load_bundle(sited), rows=X[:200] + 5)
     both = with_site(with_site(again, "hospital b", rows=X[:100] + 5), "Hospital  B", rows=X[:300])  # prints alike
-    loaded = bundle.load(sited, expect=both.digest)
+    loaded = bundle.load_bundle(sited, expect=both.digest)
     assert {site: each.sizes["benign"] for site, each in loaded.card.sites.items()} == {
         "Hospital A": 200,
         "hospital b": 300,
@@ -350,14 +351,14 @@ def test_a_site_is_replaced_and_added_to_others_and_nothing_else_changes(masters
 
 
 def test_a_site_is_not_added_to_a_bundle_that_changed_or_under_a_name_that_is_no_organisation(sited):
-    loaded = bundle.load(sited)
+    loaded = bundle.load_bundle(sited)
     with_site(loaded, "other")
     with pytest.raises(MedwardError, match="was changed since it was loaded"):
         with_site(loaded, "third")
-    assert bundle.load(sited).sites.keys() == {"Hospital A", "other"}
+    assert bundle.load_bundle(sited).sites.keys() == {"Hospital A", "other"}
     for name in ("", "a/b", "a\n", "a" * 129):
         with pytest.raises(MedwardError, match="1 to 128 printable characters"):
-            with_site(bundle.load(sited), name)
+            with_site(bundle.load_bundle(sited), name)
 
 
 @settings(max_examples=200, deadline=None)
@@ -371,34 +372,34 @@ def test_every_site_has_a_file_of_its_own_whatever_its_name(names):
 def test_a_site_s_file_that_the_card_does_not_know_or_lacks_is_refused(copy, sited):
     shutil.copy(sited / SITE, copy)
     with pytest.raises(IntegrityError, match=f"^{SITE}: is not part of the bundle"):
-        bundle.load(copy)
+        bundle.load_bundle(copy)
     card = json.loads((sited / "card.json").read_bytes())
     for sites in ({}, {"Hospital B": card["sites"]["Hospital A"]}, {**card["sites"], "x": card["sites"]["Hospital A"]}):
         rewrite(sited, sites=sites)
         with pytest.raises(IntegrityError, match="names the files"):
-            bundle.load(sited)
+            bundle.load_bundle(sited)
 
 
 def test_a_bundle_from_before_there_were_sites_still_loads(copy):
     content = json.loads((copy / "card.json").read_bytes())
     del content["sites"], content["digest"]
-    (copy / "card.json").write_bytes(canonical({**content, "digest": sha256(canonical(content))}))
-    assert bundle.load(copy).sites == {}
-    assert with_site(bundle.load(copy), "new").digest == bundle.load(copy).digest
+    (copy / "card.json").write_bytes(canonical_json({**content, "digest": sha256(canonical_json(content))}))
+    assert bundle.load_bundle(copy).sites == {}
+    assert with_site(bundle.load_bundle(copy), "new").digest == bundle.load_bundle(copy).digest
 
 
 def test_sealing_keeps_the_sites_and_names_one_that_the_edited_policy_is_too_strict_for(sited):
     text = (sited / "policy.toml").read_text()
     mild = text.replace("calibration_risk = 0.001", "calibration_risk = 0.05")
     (sited / "policy.toml").write_text(mild)
-    bundle.seal(sited)
-    assert bundle.load(sited).sites["Hospital A"].risk == 0.05
-    few = with_site(bundle.load(sited), rows=X[:150])
+    bundle.seal_bundle(sited)
+    assert bundle.load_bundle(sited).sites["Hospital A"].risk == 0.05
+    few = with_site(bundle.load_bundle(sited), rows=X[:150])
     (sited / "policy.toml").write_text(text.replace("calibration_risk = 0.001", "calibration_risk = 1e-15"))
     with pytest.raises(MedwardError, match=f"^{SITE}: calibration: 90 benign rows cannot support risk"):
-        bundle.seal(sited)
+        bundle.seal_bundle(sited)
     (sited / "policy.toml").write_text(mild)
-    assert bundle.seal(sited) == few.digest
+    assert bundle.seal_bundle(sited) == few.digest
 
 
 def test_overwriting_a_bundle_drops_the_sites_of_the_old_model(sited, source):
@@ -409,8 +410,8 @@ def test_overwriting_a_bundle_drops_the_sites_of_the_old_model(sited, source):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from guard import bundle
-old = bundle.load(sys.argv[1])
+from medward.guard.bundle import folder as bundle
+old = bundle.load_bundle(sys.argv[1])
 steps = 0
 def counted(real):
     def step(*args):
@@ -420,9 +421,9 @@ def counted(real):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*args)
     return step
-bundle._sync, Path.rename = counted(bundle._sync), counted(Path.rename)
+bundle.sync_to_disk, Path.rename = counted(bundle.sync_to_disk), counted(Path.rename)
 if sys.argv[3] == "save":
-    bundle.save(sys.argv[1], old.model, old.policy, old.profile, data_digest="new", sizes={}, overwrite=True)
+    bundle.save_bundle(sys.argv[1], old.model, old.policy, old.profile, data_digest="new", sizes={}, overwrite=True)
 else:
     bundle.add_site(old, "new", old.profile, data_digest="", sizes={})
 """
@@ -434,13 +435,13 @@ def test_a_kill_leaves_the_old_bundle_or_the_new_or_none_but_never_half(copy, st
     if left == "none":
         assert not copy.exists()
     else:
-        assert bundle.load(copy).card.data_digest == {"old": "d" * 64, "new": "new"}[left]
+        assert bundle.load_bundle(copy).card.data_digest == {"old": "d" * 64, "new": "new"}[left]
 
 
 @pytest.mark.parametrize(("step", "left"), [(1, set()), (7, set()), (9, {"new"})])
 def test_a_kill_while_a_site_is_added_leaves_the_old_bundle_or_the_new(copy, step, left):
     killed(copy, step, "site")
-    assert bundle.load(copy).sites.keys() == left
+    assert bundle.load_bundle(copy).sites.keys() == left
 
 
 def killed(folder, step, what):
@@ -451,8 +452,8 @@ def killed(folder, step, what):
 @pytest.mark.parametrize("kind", ["model.onnx", "sites"])
 def test_serving_an_onnx_bundle_loads_no_torch(masters, kind):
     code = (
-        "import sys, numpy as np, guard.bundle as b; from guard.types import Query; "
-        "g = b.load(sys.argv[1]).guard(); g.answer(Query(principal=('Hospital A',), inputs=np.zeros((2, 4)))); "
+        "import sys, numpy as np, medward.guard.bundle.folder as b; from medward.guard.types import Query; "
+        "g = b.load_bundle(sys.argv[1]).guard(); g.answer(Query(principal=('Hospital A',), inputs=np.zeros((2, 4)))); "
         "print(sorted({'torch', 'sklearn', 'onnx', 'transformers', 'skops', 'scipy'} & set(sys.modules)))"
     )
     run = [sys.executable, "-c", code, str(masters[kind].path)]

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from guard import bundle
-from guard.calibrate import calibrate
-from guard.data import Split, digest
-from guard.errors import IntegrityError, MedwardError
-from guard.policy import Policy
-from guard.protect import protect
-from guard.types import Level, Outputs, Query
+from medward.guard.bundle import folder as bundle
+from medward.guard.bundle.make import protect
+from medward.guard.bundle.site import calibrate_site
+from medward.guard.data.split import Split, split_digest
+from medward.guard.errors import IntegrityError, MedwardError
+from medward.guard.policy import Policy
+from medward.guard.types import Level, Outputs, Query
 
 POLICY = Policy(on_error="withhold")
 rng = np.random.default_rng(5)
@@ -47,17 +47,17 @@ def withheld(guard, principal, rows):
 
 
 def test_a_site_is_judged_by_the_rows_it_was_calibrated_on(path):
-    made = calibrate(path, Split(SITE[:200]), "clinic")
-    guard = bundle.load(path, expect=made.digest).guard()
+    made = calibrate_site(path, Split(SITE[:200]), "clinic")
+    guard = bundle.load_bundle(path, expect=made.digest).guard()
     assert withheld(guard, ("clinic", "key"), SITE[200:]) < 0.1
     assert withheld(guard, ("other", "key"), SITE[200:]) == 1
     assert withheld(guard, ("clinic", "key"), ROWS[:50]) > 0.9
 
 
 def test_the_card_says_what_a_site_was_learned_from_and_the_answers_stay_the_bundle_s(path):
-    made = calibrate(path, Split(SITE), "clinic")
+    made = calibrate_site(path, Split(SITE), "clinic")
     described = made.card.sites["clinic"]
-    assert described.data_digest == digest(Split(SITE))
+    assert described.data_digest == split_digest(Split(SITE))
     assert described.sizes == {"benign": 300, "distinct": 300, "reference": len(made.sites["clinic"].reference)}
     assert made.sites["clinic"].codebook is None
     assert made.profile.codebook is not None
@@ -67,7 +67,7 @@ def test_images_are_scaled_as_the_model_s_are_and_near_duplicates_are_known_by_o
     scans = rng.integers(0, 120, (300, 8, 8)).astype(np.uint8)
     spec = {"output": "logits", "classes": ("dark", "bright"), "low": 0, "high": 1}
     protect(bright, Split(scans), POLICY, tmp_path / "images", **spec)
-    made = calibrate(tmp_path / "images", Split(scans[:200] + np.uint8(120)), "clinic", allow_code=True)
+    made = calibrate_site(tmp_path / "images", Split(scans[:200] + np.uint8(120)), "clinic", allow_code=True)
     assert made.profile.contents is not None
     assert made.sites["clinic"].contents is None
     shares = [withheld(made.guard(), (site, "key"), scans[200:, None] / 255 + 120 / 255) for site in ("clinic", "ward")]
@@ -78,9 +78,9 @@ def test_images_are_scaled_as_the_model_s_are_and_near_duplicates_are_known_by_o
 def test_another_secret_and_the_policy_s_risk(path):
     text = (path / "policy.toml").read_text()
     (path / "policy.toml").write_text(text.replace("calibration_risk = 0.001", "calibration_risk = 0.05"))
-    bundle.seal(path)
-    made = calibrate(path, Split(ROWS), "clinic")
-    again = calibrate(path, Split(ROWS), "clinic")
+    bundle.seal_bundle(path)
+    made = calibrate_site(path, Split(ROWS), "clinic")
+    again = calibrate_site(path, Split(ROWS), "clinic")
     assert made.sites["clinic"].risk == made.profile.risk == 0.05
     secrets = [each.embedding.fingerprint for each in (made.profile, made.sites["clinic"], again.sites["clinic"])]
     assert len(set(secrets)) == 3  # who learns one site's maps knows no other's
@@ -88,9 +88,9 @@ def test_another_secret_and_the_policy_s_risk(path):
 
 def test_patients_count_once(path):
     patients = np.repeat(np.arange(100), 3)
-    made = calibrate(path, Split(SITE, patients=patients), "clinic")
+    made = calibrate_site(path, Split(SITE, patients=patients), "clinic")
     assert len(made.sites["clinic"].reference) <= 100
-    assert len(calibrate(path, Split(SITE), "clinic").sites["clinic"].reference) > 100
+    assert len(calibrate_site(path, Split(SITE), "clinic").sites["clinic"].reference) > 100
 
 
 @pytest.mark.parametrize(
@@ -108,17 +108,17 @@ def test_patients_count_once(path):
 )
 def test_what_cannot_be_calibrated_is_one_sentence_and_leaves_the_bundle_as_it_was(path, master, benign, site, says):
     with pytest.raises(MedwardError, match=says):
-        calibrate(path, benign, site)
-    assert bundle.load(path, expect=master.digest).sites == {}
+        calibrate_site(path, benign, site)
+    assert bundle.load_bundle(path, expect=master.digest).sites == {}
     assert [each.name for each in path.parent.iterdir()] == ["bundle"]
 
 
 def test_a_damaged_or_unexpected_bundle_is_not_calibrated(path, master):
     with pytest.raises(IntegrityError, match="expected 000000000000"):
-        calibrate(path, Split(SITE), "clinic", expect="0" * 64)
+        calibrate_site(path, Split(SITE), "clinic", expect="0" * 64)
     (path / "profile.npz").write_bytes(b"")
     with pytest.raises(IntegrityError, match=r"^profile\.npz: "):
-        calibrate(path, Split(SITE), "clinic", expect=master.digest)
+        calibrate_site(path, Split(SITE), "clinic", expect=master.digest)
 
 
 ANSWERS = (np.random.default_rng(0).random((400, 5)) < 0.5).astype(np.float32)

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from guard.data import Split, conform, digest, load_npz, save_npz
-from guard.errors import MedwardError
-from guard.types import ModelSpec
+from medward.guard.data.split import Split, conform_inputs, load_npz, save_npz, split_digest
+from medward.guard.errors import MedwardError
+from medward.guard.types import ModelSpec
 
 SPEC = ModelSpec(name="m", modality="image", shape=(1, 4, 5), classes=("a", "b"), output="logits", low=-1.0, high=1.0)
 
@@ -23,19 +23,19 @@ def test_medmnist_files_are_read_as_they_are(tmp_path):
     np.savez(tmp_path / "m.npz", test_images=np.zeros((2, 4, 5), np.uint8), test_labels=np.zeros((2, 1), np.uint8))
     split = load_npz(tmp_path / "m.npz")["test"]
     assert split.labels.shape == (2,)
-    assert conform(split.inputs, SPEC).shape == (2, 1, 4, 5)
+    assert conform_inputs(split.inputs, SPEC).shape == (2, 1, 4, 5)
 
 
 def test_eight_bit_images_fill_the_models_range():
     images = np.array([0, 255], np.uint8)[:, None, None] * np.ones((1, 4, 5), np.uint8)
-    x = conform(images, SPEC)
+    x = conform_inputs(images, SPEC)
     assert x.min() == -1
     assert x.max() == 1
 
 
 def test_colour_images_get_their_channels_first():
     spec = ModelSpec(name="m", modality="image", shape=(3, 4, 5), classes=("a", "b"), output="logits", low=0, high=1)
-    assert conform(np.zeros((2, 4, 5, 3), np.uint8), spec).shape == (2, 3, 4, 5)
+    assert conform_inputs(np.zeros((2, 4, 5, 3), np.uint8), spec).shape == (2, 3, 4, 5)
 
 
 def test_pickled_arrays_are_refused(tmp_path):
@@ -67,6 +67,6 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path):
 
 def test_the_digest_sees_every_value_and_label():
     a = Split(np.zeros((2, 2)), np.array([0, 1]))
-    assert digest(a) == digest(Split(np.zeros((2, 2)), np.array([0, 1])))
-    assert digest(a) != digest(Split(np.zeros((2, 2)), np.array([1, 1])))
-    assert digest(a) != digest(Split(np.array([[0.0, 0], [0, 1e-9]]), np.array([0, 1])))
+    assert split_digest(a) == split_digest(Split(np.zeros((2, 2)), np.array([0, 1])))
+    assert split_digest(a) != split_digest(Split(np.zeros((2, 2)), np.array([1, 1])))
+    assert split_digest(a) != split_digest(Split(np.array([[0.0, 0], [0, 1e-9]]), np.array([0, 1])))

@@ -11,9 +11,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from guard.decision import at_threshold, decisions, kept_side, positive_odds, threshold_odds
-from guard.errors import MedwardError
-from guard.types import ModelSpec, Outputs
+from medward.guard.errors import MedwardError
+from medward.guard.tasks.decision import at_threshold, decisions, kept_side, positive_odds, threshold_odds
+from medward.guard.types import ModelSpec, Outputs
 
 SPEC = ModelSpec(
     name="triage", modality="tabular", shape=(2,), classes=("no effusion", "effusion"), output="probabilities"

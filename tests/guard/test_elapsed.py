@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.elapsed import LONGEST, Elapsed, SteadyClock, elapsed
+from medward.guard.accounts.clock import LONGEST, Elapsed, SteadyClock, elapsed_time
 
 YEARS = 3650 * 86400.0
 times = st.floats(-1e12, 1e12) | st.sampled_from([math.nan, math.inf, -math.inf])
@@ -42,5 +42,5 @@ def test_a_jump_there_and_back_costs_a_day_and_clocks_that_differ_a_little_cost_
 
 
 def test_a_clock_that_says_no_number_changes_nothing():
-    assert elapsed(Elapsed(5.0, 7.0), math.nan) == Elapsed(5.0, 7.0)
+    assert elapsed_time(Elapsed(5.0, 7.0), math.nan) == Elapsed(5.0, 7.0)
     assert said(math.nan, 1e9, math.inf, 1e9 + 1) == [0.0, 1e9, 1e9, 1e9 + 1]

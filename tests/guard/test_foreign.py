@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from guard.data import Split, checked, load_npz
-from guard.errors import MedwardError
+from medward.guard.data.split import Split, check_split, load_npz
+from medward.guard.errors import MedwardError
 
 DICOM = b"\0" * 128 + b"DICM"
 
@@ -129,17 +129,15 @@ def of(module, kind):
 def test_an_object_of_another_kind_is_named(found, kind, remedy):
     for given, what in ((found, "data"), (Split(found), "inputs")):
         with pytest.raises(MedwardError) as refused:
-            checked(given)
+            check_split(given)
         assert str(refused.value).startswith(f"{what}: got {kind}")
         assert remedy in str(refused.value)
 
 
 def test_a_bare_array_is_told_how_to_become_a_split():
-    with pytest.raises(
-        MedwardError, match=r"got a NumPy ndarray, a guard.data.Split is needed: Split\(array, labels\)"
-    ):
-        checked(np.zeros((3, 2)))
-    assert len(checked(Split(np.zeros((3, 2))))) == 3
+    with pytest.raises(MedwardError, match=r"got a NumPy ndarray, a medward.Split is needed: Split\(array, labels\)"):
+        check_split(np.zeros((3, 2)))
+    assert len(check_split(Split(np.zeros((3, 2))))) == 3
 
 
 @pytest.mark.parametrize(
@@ -154,7 +152,7 @@ def test_a_bare_array_is_told_how_to_become_a_split():
 )
 def test_inputs_that_are_no_finite_numbers_are_refused(inputs, says):
     with pytest.raises(MedwardError, match=says):
-        checked(Split(inputs))
+        check_split(Split(inputs))
 
 
 def with_version(data, version):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.errors import MedwardError
-from guard.labels import class_numbers, patient_numbers, read_labels
+from medward.guard.data.labels import class_numbers, patient_numbers, read_labels
+from medward.guard.errors import MedwardError
 
 NAMES = ("normal", "mass", "effusion")
 

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.errors import MedwardError
-from guard.names import alike, by_folded, folded, hides
+from medward.guard.accounts.names import by_folded, first_alike, folded_name, hides_character
+from medward.guard.errors import MedwardError
 
 
 @given(name=st.text())
 def test_folding_is_done_once_and_forgets_case_and_outer_space(name):
-    once = folded(name)
-    assert folded(once) == once
-    assert folded(f"  {name} ") == once
+    once = folded_name(name)
+    assert folded_name(once) == once
+    assert folded_name(f"  {name} ") == once
     assert once == once.casefold()
 
 
@@ -32,7 +32,7 @@ def test_folding_is_done_once_and_forgets_case_and_outer_space(name):
     ],
 )
 def test_two_spellings_are_found_alike(one, other):
-    assert alike(("effusion", one, other)) == (one, other)
+    assert first_alike(("effusion", one, other)) == (one, other)
     with pytest.raises(MedwardError, match="print alike"):
         by_folded({one: 1, other: 2}, "sites")
 
@@ -42,23 +42,23 @@ def test_no_character_needs_a_second_folding():
     for code in (*range(0xD800), *range(0xE000, sys.maxunicode + 1)):
         if not unicodedata.is_normalized("NFKC", (char := chr(code))) or char.casefold() != char:
             for name in (char, f"{char}\u0301", f"{char}\u0345", f"{char}\u0345\u0308", f"a{char}"):
-                assert folded(folded(name)) == folded(name), ascii(name)
+                assert folded_name(folded_name(name)) == folded_name(name), ascii(name)
 
 
 def test_letters_of_two_scripts_are_two_names_though_they_print_alike():
-    assert alike(("clinic-a", "clinic-\u0430")) is None
+    assert first_alike(("clinic-a", "clinic-\u0430")) is None
 
 
 def test_different_names_stay_different():
     names = ("benign", "malignant", "benign 2", "benign2", "bénign", "良性")
-    assert alike(names) is None
+    assert first_alike(names) is None
     assert by_folded(dict.fromkeys(names, 1), "sites").keys() == set(names)
-    assert alike(("a", "b", "a")) == ("a", "a")
+    assert first_alike(("a", "b", "a")) == ("a", "a")
 
 
 @pytest.mark.parametrize(
     "name", ["a\u200bb", "a\u200d", "\ufeffa", "a\u034f", "a\u3164", "a\ufe0f", "a\tb", "a\x00", "a\u202eb"]
 )
 def test_what_cannot_be_seen_is_told(name):
-    assert hides(name)
-    assert not hides(folded("Ärzte 名前"))
+    assert hides_character(name)
+    assert not hides_character(folded_name("Ärzte 名前"))

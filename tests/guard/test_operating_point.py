@@ -13,20 +13,20 @@ from sklearn.linear_model import LogisticRegression
 from support.models import MeanModel, benign_rows
 from support.screening import PRIOR, THRESHOLD, rows, screening
 
-from guard import bundle as bundles
-from guard.account import strange
-from guard.card import canonical, sha256
-from guard.data import Split
-from guard.errors import IntegrityError, MedwardError
-from guard.monitor.duplicates import Arrival
-from guard.monitor.probing import closeness
-from guard.pipeline import Guard
-from guard.policy import Policy
-from guard.profile import Profile, forward
-from guard.protect import protect
-from guard.release.capacity import label_bits, side_bits
-from guard.stores import MemoryStore
-from guard.types import Level, Query
+from medward.guard.accounts.monitors import strangeness_p_values
+from medward.guard.accounts.stores import MemoryStore
+from medward.guard.bundle import folder as bundles
+from medward.guard.bundle.card import canonical_json, sha256
+from medward.guard.bundle.make import protect
+from medward.guard.data.split import Split
+from medward.guard.errors import IntegrityError, MedwardError
+from medward.guard.monitors.boundary_probing import closeness
+from medward.guard.monitors.near_duplicates import ImageSeen
+from medward.guard.pipeline import Guard
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile, forward_batches
+from medward.guard.release.capacity import label_bits, side_bits
+from medward.guard.types import Level, Query
 
 WHO = ("hospital-a", "key-17")
 BENIGN, ROWS = rows(800, 0), rows(300, 1)
@@ -160,7 +160,7 @@ def test_probing_is_strange_near_the_threshold_and_not_near_one_half(profiles, o
     served, profile = screening(output=output), profiles[THRESHOLD, output, 1.0]
     rows = np.zeros((2, 3), np.float32)
     rows[:, 0] = 0.0083, 3.9  # log odds of the threshold, and of one half
-    at, half = closeness(served.spec.judged(forward(served, rows)).scores)
+    at, half = closeness(served.spec.judged(forward_batches(served, rows)).scores)
     assert abs(at) < 0.01 < 3 < abs(half)
     p_at, p_half = profile.probing.p_values(np.array([at, half]))
     assert p_at == profile.probing.levels[0] < p_half
@@ -177,7 +177,7 @@ def test_the_guard_judges_each_row_beside_its_decision_at_the_threshold(make):
     judged = guard.model.spec.judged(outputs)
 
     def p_values(seen):
-        return strange(guard.policy, guard.profile, guard.profile.strangeness(ROWS, seen))
+        return strangeness_p_values(guard.policy, guard.profile, guard.profile.strangeness(ROWS, seen))
 
     assert log[0]["p_values"] == p_values(judged).tolist() != p_values(outputs).tolist()
     bets = np.array(log[0]["bets"]["/".join(WHO)]["probing"])
@@ -207,7 +207,9 @@ def image_guard(monkeypatch):
         dim.spec = dataclasses.replace(dim.spec, threshold=threshold)
         profile = Profile.fit(dim, benign_rows(MeanModel), risk=0.001, secret=1)
         arrivals = []
-        monkeypatch.setattr("guard.pipeline.Arrival", lambda *parts: arrivals.append(Arrival(*parts)) or arrivals[-1])
+        monkeypatch.setattr(
+            "medward.guard.pipeline.ImageSeen", lambda *parts: arrivals.append(ImageSeen(*parts)) or arrivals[-1]
+        )
         rows = np.stack([np.full((1, 4, 6), 0.4), np.full((1, 4, 6), 0.1)]).astype(np.float32)
         ask(Guard(model=dim, policy=Policy(on_error="withhold"), profile=profile), rows)
         return [arrival.label for arrival in arrivals]
@@ -237,7 +239,7 @@ def made(tmp_path_factory):
 
 def test_a_bundle_keeps_its_operating_point(made):
     bundle, estimator = made
-    loaded = bundles.load(bundle.path)
+    loaded = bundles.load_bundle(bundle.path)
     assert loaded.model.spec.threshold == loaded.card.spec.threshold == 0.07
     assert json.loads((bundle.path / "card.json").read_text())["spec"]["threshold"] == 0.07
     own = estimator.predict_proba(ROWS)[:, 1] >= 0.07
@@ -255,7 +257,7 @@ def test_a_card_of_the_first_release_still_loads(made, tmp_path):
         content = json.loads((bundle.path / "card.json").read_text())
         change(content["spec"])
         content.pop("digest")
-        return canonical({**content, "digest": sha256(canonical(content))})
+        return canonical_json({**content, "digest": sha256(canonical_json(content))})
 
     card = bundles.Card.from_bytes(rewritten(lambda spec: spec.pop("threshold")))
     assert card.spec.threshold is None

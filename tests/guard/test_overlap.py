@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guard.data import Split
-from guard.overlap import Overlap, distinct_rows, overlap, repeats_by_nature
+from medward.guard.data.overlap import Overlap, distinct_rows, measure_overlap, repeats_by_nature
+from medward.guard.data.split import Split
 
 
 def natural(inputs):
@@ -97,33 +97,33 @@ def test_a_patient_s_equal_rows_count_once():
 @pytest.mark.parametrize("make", [measured, images])
 def test_copies_across_splits_are_counted_and_fresh_rows_are_not(make):
     train, fresh = make(400), make(300, seed=1)
-    assert overlap(Split(train), Split(fresh)) == Overlap()
+    assert measure_overlap(Split(train), Split(fresh)) == Overlap()
     mixed = fresh.copy()
     mixed[:210] = drawn(train, 210)
-    found = overlap(Split(train), Split(mixed))
+    found = measure_overlap(Split(train), Split(mixed))
     assert found == Overlap(copies=0.7)
     assert found.sentence("train", "holdout") == "70% of the rows of holdout are copies of rows that are also in train"
-    assert overlap(Split(train), Split(train[::-1])).copies == 1.0
+    assert measure_overlap(Split(train), Split(train[::-1])).copies == 1.0
 
 
 def test_two_draws_of_few_answers_share_rows_by_nature_and_copies_beyond_that_are_seen():
     train, fresh = yes_no(400, 12), yes_no(400, 12, seed=1)
-    assert overlap(Split(train), Split(fresh)) == Overlap()
-    assert overlap(Split(yes_no(400, 5)), Split(yes_no(300, 5, seed=1))) == Overlap()
+    assert measure_overlap(Split(train), Split(fresh)) == Overlap()
+    assert measure_overlap(Split(yes_no(400, 5)), Split(yes_no(300, 5, seed=1))) == Overlap()
     fresh[:280] = train[:280]
-    assert overlap(Split(train), Split(fresh)).copies > 0.7
-    assert overlap(Split(yes_no(400, 5)), Split(yes_no(400, 5))).copies == 1.0, "the same file twice"
+    assert measure_overlap(Split(train), Split(fresh)).copies > 0.7
+    assert measure_overlap(Split(yes_no(400, 5)), Split(yes_no(400, 5))).copies == 1.0, "the same file twice"
 
 
 def test_copies_are_seen_although_train_was_augmented_with_copies_of_its_own():
     train = np.repeat(measured(200), 3, axis=0)
-    assert overlap(Split(train), Split(measured(200))).copies == 1.0
+    assert measure_overlap(Split(train), Split(measured(200))).copies == 1.0
 
 
 def test_a_few_copies_are_an_accident():
     train, fresh = measured(400), measured(400, seed=1)
     fresh[:4] = train[:4]
-    assert overlap(Split(train), Split(fresh)) == Overlap()
+    assert measure_overlap(Split(train), Split(fresh)) == Overlap()
 
 
 def greyer(x):
@@ -138,7 +138,7 @@ def coded_again(x):
 def test_images_that_were_encoded_again_are_near_copies(change):
     train, fresh = images(400), images(300, seed=1)
     fresh[:150] = change(train[:150])
-    found = overlap(Split(train), Split(fresh))
+    found = measure_overlap(Split(train), Split(fresh))
     assert found.copies == 0
     assert 0.45 < found.near <= 0.55
     assert "near copies of images" in found.sentence("train", "test")
@@ -146,9 +146,10 @@ def test_images_that_were_encoded_again_are_near_copies(change):
 
 def test_patients_in_two_splits_are_counted_where_they_are_known():
     one, other = Split(measured(100), None, np.arange(100)), Split(measured(50, 1), None, np.arange(90, 140))
-    assert overlap(one, other) == Overlap(patients=0.2)
+    assert measure_overlap(one, other) == Overlap(patients=0.2)
     assert (
-        overlap(one, other).sentence("train", "test") == "20% of the rows of test are of patients who are also in train"
+        measure_overlap(one, other).sentence("train", "test")
+        == "20% of the rows of test are of patients who are also in train"
     )
-    assert overlap(one, Split(measured(50, 1))) == Overlap()
+    assert measure_overlap(one, Split(measured(50, 1))) == Overlap()
     assert Overlap().sentence("train", "test") == ""

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from guard.account import Monitors
-from guard.errors import MedwardError, ModelError, UnavailableError
-from guard.pipeline import Guard, checked_principal, reset
-from guard.policy import Policy
-from guard.stores import CorruptStateError, MemoryStore
-from guard.types import Action, Level, ModelSpec, Outputs, Query
+from medward.guard.accounts.monitors import AccountMonitors
+from medward.guard.accounts.stores import CorruptStateError, MemoryStore
+from medward.guard.errors import MedwardError, ModelError, UnavailableError
+from medward.guard.pipeline import Guard, checked_principal, reset_account
+from medward.guard.policy import Policy
+from medward.guard.types import Action, Level, ModelSpec, Outputs, Query
 
 WHO = ("hospital-a", "radiology", "key-17")
 BENIGN = np.random.default_rng(1).normal(size=(200, 3)).astype(np.float32)
@@ -129,7 +129,7 @@ def test_alpha_is_split_over_the_levels_of_a_path(make_guard):
     ]
     assert 0 < asked[0] <= asked[1] < len(rows)
     for depth in (1, 3):
-        rungs = Monitors.of(guard.policy, guard.profile, depth).combined.ladder
+        rungs = AccountMonitors.of(guard.policy, guard.profile, depth).combined.ladder
         assert [alpha * depth for alpha, _ in rungs] == [
             pytest.approx(rung.false_alarm) for rung in guard.policy.monitor.ladder
         ]
@@ -154,9 +154,9 @@ def test_a_reset_is_on_record_before_the_account_is_forgotten(make_guard):
     assert audit.records[1:] == [{"event": "reset", "principal": "hospital-a/radiology/key-17"}]
 
     with pytest.raises(UnavailableError):
-        reset(store, WHO[:2], Log(fail=True))
+        reset_account(store, WHO[:2], Log(fail=True))
     assert store.get("/".join(WHO[:2])) is not None
-    reset(store, WHO[:2], None)
+    reset_account(store, WHO[:2], None)
     assert store.get("/".join(WHO[:2])) is None
 
 
@@ -413,7 +413,7 @@ def test_a_reset_finds_the_account_under_any_spelling(make_guard):
     store = MemoryStore()
     make_guard(store=store).answer(Query(principal=("clinic a",), inputs=np.zeros((1, 3), np.float32)))
     assert store.get("clinic a") is not None
-    reset(store, ("Clinic  A",), None)
+    reset_account(store, ("Clinic  A",), None)
     assert store.get("clinic a") is None
 
 

@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from guard.errors import MedwardError, UnavailableError
-from guard.policy import Policy
-from guard.stores import MemoryStore
-from guard.types import Level, Query
+from medward.guard.accounts.stores import MemoryStore
+from medward.guard.errors import MedwardError, UnavailableError
+from medward.guard.policy import Policy
+from medward.guard.types import Level, Query
 
 ROWS = np.random.default_rng(1).normal(size=(60, 3)).astype(np.float32)
 WHO = ("hospital-a", "key-17")

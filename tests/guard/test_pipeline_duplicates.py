@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from support.models import MeanModel
 
-from guard.pipeline import Guard
-from guard.policy import Policy
-from guard.profile import Profile
-from guard.stores import CorruptStateError, MemoryStore, SQLiteStore
-from guard.types import Action, Level, Query
+from medward.guard.accounts.stores import CorruptStateError, MemoryStore, SQLiteStore
+from medward.guard.pipeline import Guard
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile
+from medward.guard.types import Action, Level, Query
 
 SHAPE = (1, 16, 16)
 LADDER = [{"count": 30, "action": "flag"}, {"count": 60, "action": "coarsen"}, {"count": 120, "action": "withhold"}]

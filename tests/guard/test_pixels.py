@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.data import conform
-from guard.errors import MedwardError
-from guard.pixels import PLAIN, batch_of, check_shape, check_span, image_batch, pixel_range
-from guard.types import ModelSpec
+from medward.guard.data.pixels import PLAIN, batch_of, check_image_shape, check_span, image_batch, pixel_range
+from medward.guard.data.split import conform_inputs
+from medward.guard.errors import MedwardError
+from medward.guard.types import ModelSpec
 
 rng = np.random.default_rng(0)
 SPEC = ModelSpec(name="m", modality="image", shape=(3, 8, 9), classes=("a", "b"), output="logits", low=0.0, high=1.0)
@@ -133,21 +133,23 @@ def test_deep_pixels_are_scaled_by_their_bits():
 
 def test_a_model_s_shape_makes_the_reading_certain():
     first, last = bytes_of(5, 3, 8, 9), bytes_of(5, 8, 9, 3)
-    np.testing.assert_allclose(conform(first, SPEC), first / 255, atol=1e-6)
-    np.testing.assert_allclose(conform(last, SPEC), np.moveaxis(last, -1, 1) / 255, atol=1e-6)
-    np.testing.assert_array_equal(conform(np.moveaxis(first / np.float32(255), 1, -1), SPEC), conform(first, SPEC))
+    np.testing.assert_allclose(conform_inputs(first, SPEC), first / 255, atol=1e-6)
+    np.testing.assert_allclose(conform_inputs(last, SPEC), np.moveaxis(last, -1, 1) / 255, atol=1e-6)
+    np.testing.assert_array_equal(
+        conform_inputs(np.moveaxis(first / np.float32(255), 1, -1), SPEC), conform_inputs(first, SPEC)
+    )
     with pytest.raises(
         MedwardError, match=r"expected images of shape \(n >= 1, 3, 8, 9\) in any layout, got \(5, 9, 8, 3\)"
     ):
-        conform(bytes_of(5, 9, 8, 3), SPEC)
+        conform_inputs(bytes_of(5, 9, 8, 3), SPEC)
 
 
 def test_a_cube_is_read_as_what_the_model_was_protected_on():
     cubes = bytes_of(5, 6, 6, 6)
     with pytest.raises(MedwardError, match="does not show which axis"):
-        conform(cubes, CUBE)
-    np.testing.assert_allclose(conform(cubes, replace(CUBE, layout="NCHW")), cubes / 255, atol=1e-6)
-    turned = conform(cubes, replace(CUBE, layout="NHWC"))
+        conform_inputs(cubes, CUBE)
+    np.testing.assert_allclose(conform_inputs(cubes, replace(CUBE, layout="NCHW")), cubes / 255, atol=1e-6)
+    turned = conform_inputs(cubes, replace(CUBE, layout="NHWC"))
     np.testing.assert_allclose(turned, np.moveaxis(cubes, -1, 1) / 255, atol=1e-6)
     assert np.abs(turned - cubes / 255).max() > 0.1
 
@@ -165,17 +167,17 @@ def test_a_cube_is_read_as_what_the_model_was_protected_on():
 )
 def test_pixels_that_the_model_was_not_protected_on_are_refused(spec, images, says):
     with pytest.raises(MedwardError, match=says):
-        conform(images, spec)
-    conform(floats_of(5, 3, 8, 9), spec)  # what it takes is never refused for its layout or range
+        conform_inputs(images, spec)
+    conform_inputs(floats_of(5, 3, 8, 9), spec)  # what it takes is never refused for its layout or range
 
 
 def test_bits_that_were_said_scale_to_any_range():
     images = bytes_of(5, 3, 8, 9)
     spec = replace(SPEC, low=-2.1, high=2.6, bits=8)
-    np.testing.assert_allclose(conform(images, spec), images / 255 * 4.7 - 2.1, atol=1e-5)
-    np.testing.assert_allclose(conform(images.astype(np.int64), spec), conform(images, spec))
+    np.testing.assert_allclose(conform_inputs(images, spec), images / 255 * 4.7 - 2.1, atol=1e-5)
+    np.testing.assert_allclose(conform_inputs(images.astype(np.int64), spec), conform_inputs(images, spec))
     deep = replace(SPEC, bits=12)
-    np.testing.assert_allclose(conform(images.astype(np.uint16) * 16, deep), images / 4095 * 16, atol=1e-6)
+    np.testing.assert_allclose(conform_inputs(images.astype(np.uint16) * 16, deep), images / 4095 * 16, atol=1e-6)
 
 
 @pytest.mark.parametrize("bounds", PLAIN)
@@ -195,7 +197,7 @@ def test_protecting_and_conforming_read_alike_and_leave_the_array_alone(layout, 
     before = images.copy()
     batch, read, known = batch_of(images, low=low, high=low + span, layout=layout, bits=bits)
     spec = replace(SPEC, shape=batch.shape[1:], low=low, high=low + span, layout=read, bits=known)
-    np.testing.assert_array_equal(conform(images, spec), np.clip(batch, np.float32(low), np.float32(low + span)))
+    np.testing.assert_array_equal(conform_inputs(images, spec), np.clip(batch, np.float32(low), np.float32(low + span)))
     np.testing.assert_array_equal(images, before)
     np.testing.assert_array_equal(image_batch(images, low=low, high=low + span, layout=layout, bits=bits), batch)
 
@@ -210,12 +212,12 @@ def test_protecting_and_conforming_read_alike_and_leave_the_array_alone(layout, 
 )
 def test_images_of_another_shape_than_the_model_says_are_refused(takes, says):
     with pytest.raises(MedwardError, match=says):
-        check_shape((3, 8, 9), takes)
+        check_image_shape((3, 8, 9), takes)
 
 
 @pytest.mark.parametrize("takes", [None, (3, 8, 9), (None, None, None), (3, None, None), (216,)])
 def test_images_that_fit_what_the_model_says_pass(takes):
-    check_shape((3, 8, 9), takes)
+    check_image_shape((3, 8, 9), takes)
 
 
 def test_values_that_cannot_be_in_the_range_that_was_said():

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.errors import MedwardError
-from guard.policy import Policy
+from medward.guard.errors import MedwardError
+from medward.guard.policy import Policy
 
 
 def test_defaults_round_trip_through_toml():

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from guard.errors import MedwardError
-from guard.profile import Profile, embeddings_for, fitting, forward, idle_screen, split
-from guard.screen import Mahalanobis
-from guard.types import ModelSpec, Outputs
+from medward.guard.errors import MedwardError
+from medward.guard.profile import Profile, embeddings_for, fitted_count, forward_batches, idle_screen, split_rows
+from medward.guard.screens.mahalanobis import Mahalanobis
+from medward.guard.types import ModelSpec, Outputs
 
 RNG = np.random.default_rng(0)
 
@@ -18,7 +18,7 @@ def benign(n, seed):
 
 
 def judged(profile, model, rows):
-    return profile.thresholds.p_values(profile.strangeness(rows, forward(model, rows)))
+    return profile.thresholds.p_values(profile.strangeness(rows, forward_batches(model, rows)))
 
 
 def test_benign_rows_are_rarely_strange_and_odd_ones_always(linear_model, linear_profile):
@@ -34,7 +34,9 @@ def test_a_benign_input_is_refused_at_the_stated_rate_on_average_over_calibratio
     for seed in range(150):
         profile = Profile.fit(linear_model, benign(150, seed), risk=0.01, seed=seed)
         fresh = benign(200, 10_000 + seed)
-        hits.append((profile.strangeness(fresh, forward(linear_model, fresh)) > profile.screen_cut(0.05)).mean())
+        hits.append(
+            (profile.strangeness(fresh, forward_batches(linear_model, fresh)) > profile.screen_cut(0.05)).mean()
+        )
     assert np.mean(hits) == pytest.approx(0.05, abs=0.01)
 
 
@@ -46,10 +48,10 @@ def test_the_screens_cut_is_the_conformal_order_statistic(linear_profile, n, rat
 
 def test_screens_and_reference_share_no_row_and_no_patient():
     patients = np.random.default_rng(0).integers(0, 60, 400)
-    fitted, reference = split(patients, seed=3)
+    fitted, reference = split_rows(patients, seed=3)
     assert not set(patients[fitted]) & set(patients[reference])
     assert len(set(patients[reference])) == len(reference), "rows of one patient are not independent"
-    alone = split(np.arange(400), seed=3)
+    alone = split_rows(np.arange(400), seed=3)
     assert sorted(np.concatenate(alone)) == list(range(400))
 
 
@@ -64,14 +66,14 @@ def test_what_the_screens_are_fitted_on_is_not_in_the_reference(linear_model, mo
     fitted = {row.tobytes() for row in np.concatenate(seen)}
     left = np.array([row for row in rows if row.tobytes() not in fitted])
     assert len(left) == len(profile.reference) > 150
-    own = np.sort(profile.strangeness(left, forward(linear_model, left)))
+    own = np.sort(profile.strangeness(left, forward_batches(linear_model, left)))
     assert np.allclose(own, profile.reference)
 
 
 def test_an_input_is_as_strange_alone_as_in_a_batch(linear_model, linear_profile):
     rows = benign(300, 4)
-    together = linear_profile.strangeness(rows, forward(linear_model, rows))
-    alone = [linear_profile.strangeness(row[None], forward(linear_model, row[None]))[0] for row in rows]
+    together = linear_profile.strangeness(rows, forward_batches(linear_model, rows))
+    alone = [linear_profile.strangeness(row[None], forward_batches(linear_model, row[None]))[0] for row in rows]
     assert np.mean(together == alone) > 0.99
 
 
@@ -79,7 +81,7 @@ def test_round_trip_through_arrays(linear_model, linear_profile, tmp_path):
     np.savez(tmp_path / "p.npz", allow_pickle=False, **linear_profile.to_arrays())
     again = Profile.from_arrays(np.load(tmp_path / "p.npz", allow_pickle=False))
     rows = benign(50, 9)
-    outputs = forward(linear_model, rows)
+    outputs = forward_batches(linear_model, rows)
     assert (again.strangeness(rows, outputs) == linear_profile.strangeness(rows, outputs)).all()
     assert again.thresholds == linear_profile.thresholds
 
@@ -118,8 +120,8 @@ def test_embeddings_follow_what_the_model_shows():
 
 def test_forward_batches_without_changing_anything(linear_model):
     rows = benign(17, 0)
-    assert isinstance(forward(linear_model, rows, batch=4), Outputs)
-    assert (forward(linear_model, rows, batch=4).scores == linear_model.predict(rows).scores).all()
+    assert isinstance(forward_batches(linear_model, rows, batch=4), Outputs)
+    assert (forward_batches(linear_model, rows, batch=4).scores == linear_model.predict(rows).scores).all()
 
 
 @pytest.mark.parametrize("rows", [100, 110, 150])
@@ -148,8 +150,8 @@ def test_where_patients_are_known_an_idle_screen_counts_those(linear_model):
 
 
 def test_many_rows_of_few_patients_leave_more_patients_for_comparison():
-    assert fitting(100, 100) == 40
-    assert fitting(100, 5000) == 10
+    assert fitted_count(100, 100) == 40
+    assert fitted_count(100, 5000) == 10
 
 
 def test_strata_survive_the_round_trip_and_a_first_release_profile_is_refused_in_a_sentence(linear_model):

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from guard import bundle
-from guard.calibrate import calibrate
-from guard.card import canonical, sha256
-from guard.data import Split, conform, load_npz
-from guard.errors import MedwardError
-from guard.policy import Policy
-from guard.protect import protect
+from medward.guard.bundle import folder as bundle
+from medward.guard.bundle.card import canonical_json, sha256
+from medward.guard.bundle.make import protect
+from medward.guard.bundle.site import calibrate_site
+from medward.guard.data.split import Split, conform_inputs, load_npz
+from medward.guard.errors import MedwardError
+from medward.guard.policy import Policy
 
 POLICY = Policy(on_error="withhold")
 rng = np.random.default_rng(3)
@@ -55,7 +55,7 @@ def test_one_line_says_what_was_understood_of_a_table_and_another_how_well_the_m
     own = model.predict(ROWS)
     assert made.card.quality.accuracy == pytest.approx((own == TRUTH).mean())
     assert made.card.quality.auc > 0.9
-    assert bundle.load(tmp_path / "b").card.quality == made.card.quality
+    assert bundle.load_bundle(tmp_path / "b").card.quality == made.card.quality
 
 
 def test_one_line_says_how_images_were_read_and_the_bundle_reads_others_alike(tmp_path, told):
@@ -64,18 +64,18 @@ def test_one_line_says_how_images_were_read_and_the_bundle_reads_others_alike(tm
         "data: 300 rows; images 6 x 6 x 6, values 0 to 1; no labels; 8-bit pixels, channels last",
     ]
     assert (made.card.spec.layout, made.card.spec.bits, made.card.quality) == ("NHWC", 8, None)
-    spec = bundle.load(tmp_path / "b", allow_code=True).card.spec
-    np.testing.assert_allclose(conform(CUBES, spec), np.moveaxis(CUBES, -1, 1) / 255, atol=1e-6)
+    spec = bundle.load_bundle(tmp_path / "b", allow_code=True).card.spec
+    np.testing.assert_allclose(conform_inputs(CUBES, spec), np.moveaxis(CUBES, -1, 1) / 255, atol=1e-6)
 
 
 def test_bits_are_kept_and_deep_arrays_of_a_site_are_read_by_them(tmp_path, told):
     deep = rng.integers(0, 4096, (300, 6, 6)).astype(np.uint16)
     protect(bright, Split(deep), POLICY, tmp_path / "b", low=0, high=1, bits=12, **SPEC)
-    made = calibrate(tmp_path / "b", Split(deep[::-1].copy()), "clinic", allow_code=True)
+    made = calibrate_site(tmp_path / "b", Split(deep[::-1].copy()), "clinic", allow_code=True)
     assert made.card.spec.bits == 12
     assert told()[1].startswith("clinic: 300 rows; images 1 x 6 x 6, values 0")
     with pytest.raises(MedwardError, match="uint8 images, but the model was protected on 12-bit"):
-        calibrate(tmp_path / "b", Split(SCANS), "clinic", allow_code=True)
+        calibrate_site(tmp_path / "b", Split(SCANS), "clinic", allow_code=True)
 
 
 @pytest.mark.parametrize(
@@ -132,11 +132,11 @@ def test_a_bundle_made_before_layouts_were_kept_is_read_and_guesses_nothing(tmp_
     for field in ("layout", "bits"):
         del content["spec"][field]
     del content["quality"], content["digest"]
-    path.write_bytes(canonical({**content, "digest": sha256(canonical(content))}))
-    old = bundle.load(tmp_path / "b").card
+    path.write_bytes(canonical_json({**content, "digest": sha256(canonical_json(content))}))
+    old = bundle.load_bundle(tmp_path / "b").card
     assert (old.quality, old.spec.layout, old.spec.bits) == (None, None, None)
     with pytest.raises(MedwardError, match="does not show which axis"):
-        conform(CUBES, replace(old.spec, modality="image", shape=(6, 6, 6), low=0.0, high=1.0))
+        conform_inputs(CUBES, replace(old.spec, modality="image", shape=(6, 6, 6), low=0.0, high=1.0))
 
 
 def test_a_place_that_is_taken_is_refused_before_the_work(tmp_path, model, told):
@@ -178,7 +178,7 @@ def test_nothing_that_was_given_is_written_to(tmp_path):
     for array in given:
         array.flags.writeable = False
     protect(bright, Split(*given), POLICY, tmp_path / "b", low=0, high=1, **SPEC)
-    calibrate(tmp_path / "b", Split(*given), "clinic", allow_code=True)
+    calibrate_site(tmp_path / "b", Split(*given), "clinic", allow_code=True)
     np.testing.assert_array_equal(given[0], SCANS)
 
 

@@ -7,9 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from guard.errors import MedwardError
-from guard.quality import balanced_accuracy, by_chance, exchanged, mean_auc, quality, sign_test
-from guard.types import ModelSpec
+from medward.guard.data.quality import (
+    balanced_accuracy,
+    by_chance,
+    exchanged_names,
+    mean_auc,
+    measure_quality,
+    sign_test,
+)
+from medward.guard.errors import MedwardError
+from medward.guard.types import ModelSpec
 
 SPEC = ModelSpec(name="m", modality="tabular", shape=(2,), classes=("normal", "effusion"), output="logits")
 FIVE = replace(SPEC, classes=tuple("abcde"))
@@ -31,7 +38,7 @@ def several(signal, order=range(5), *, n=400, seed=0):
 
 
 def judge(scores, labels, spec=SPEC, patients=None):
-    return quality(scores, scores.argmax(1), labels, spec, patients)
+    return measure_quality(scores, scores.argmax(1), labels, spec, patients)
 
 
 def test_the_figures_are_what_they_say():
@@ -111,7 +118,7 @@ def test_two_classes_that_a_model_confuses_are_no_exchange():
     scores, labels = several(4.0, [0, 1, 2, 3, 3])
     assert (scores.argmax(1)[labels == 4] == 3).mean() > 0.9
     assert judge(scores, labels, FIVE).doubt == ""
-    assert exchanged(scores.argmax(1), labels, 5) is None
+    assert exchanged_names(scores.argmax(1), labels, 5) is None
 
 
 def test_rows_of_one_patient_are_one_piece_of_evidence():
@@ -161,10 +168,10 @@ def test_a_threshold_that_is_meant_for_the_first_class_is_told(classes, said):
     if said:
         scores, labels = scores[:, ::-1], 1 - labels
     spec = replace(SPEC, classes=classes, threshold=0.1)
-    found = quality(scores, spec.decide(scores), labels, spec)
+    found = measure_quality(scores, spec.decide(scores), labels, spec)
     assert bool(found.other_way) is said
     if said:
         assert "'no-event' is decided from that probability on" in found.doubt
         assert "if 'event' is the finding, give --threshold 0.9" in found.doubt
         turned = replace(spec, threshold=0.9)
-        assert quality(scores, turned.decide(scores), labels, turned).other_way == ""
+        assert measure_quality(scores, turned.decide(scores), labels, turned).other_way == ""

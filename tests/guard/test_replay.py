@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 from support.logs import content, write
 
-from guard.account import Monitors
-from guard.audit import AuditLog, read, verify
-from guard.errors import IntegrityError, MedwardError
-from guard.monitor import Embedding, Residuals
-from guard.pipeline import Guard
-from guard.policy import Policy
-from guard.replay import replay
-from guard.screen import Mahalanobis
-from guard.screen.conformal import Thresholds
-from guard.types import ModelSpec, Outputs, Query
+from medward.guard.accounts.monitors import AccountMonitors
+from medward.guard.audit.log import AuditLog, read_log, verify_log
+from medward.guard.audit.replay import replay_log
+from medward.guard.errors import IntegrityError, MedwardError
+from medward.guard.monitors.kernel_features import KernelFeatures
+from medward.guard.monitors.noise_residuals import NoiseResiduals
+from medward.guard.pipeline import Guard
+from medward.guard.policy import Policy
+from medward.guard.screens.mahalanobis import Mahalanobis
+from medward.guard.statistics.conformal import Thresholds
+from medward.guard.types import ModelSpec, Outputs, Query
 
 POLICY = Policy(on_error="withhold")
 GRID = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
@@ -36,9 +37,9 @@ class FirstColumn:
 
 
 SEEN = np.random.default_rng(0).normal(size=(200, 2)) * [2, 4] + [1, 5]
-RESIDUALS = Residuals.fit(SEEN[:80], SEEN[80:])
+RESIDUALS = NoiseResiduals.fit(SEEN[:80], SEEN[80:])
 FIT = SEEN[:80], Outputs(SEEN[:80])
-EMBEDDING = Embedding.fit(Mahalanobis.fit("rows", *FIT), FIT, (SEEN[80:], Outputs(SEEN[80:])))
+EMBEDDING = KernelFeatures.fit(Mahalanobis.fit("rows", *FIT), FIT, (SEEN[80:], Outputs(SEEN[80:])))
 PROBING = Thresholds(levels=(0.1, 0.2), cuts=(-0.1, -0.3), risk=0.01, n=100)
 
 
@@ -46,11 +47,11 @@ PROBING = Thresholds(levels=(0.1, 0.2), cuts=(-0.1, -0.3), risk=0.01, n=100)
 class FirstColumnProfile:
     levels: tuple[float, ...] = GRID
     fingerprint: str = "fixed"
-    residuals: Residuals = RESIDUALS
+    residuals: NoiseResiduals = RESIDUALS
     codebook: None = None
     contents: None = None
     strata: None = None
-    embedding: Embedding = EMBEDDING
+    embedding: KernelFeatures = EMBEDDING
     probing: Thresholds = PROBING
     rare: tuple[()] = ()
 
@@ -100,32 +101,32 @@ def answered(count, audit, *, seed=0):
 def test_replay_reproduces_the_verdicts_of_a_log(tmp_path):
     path = tmp_path / "audit.jsonl"
     answered(120, AuditLog(path))
-    found = replay(read(path), [POLICY], PROFILE)
-    assert found.verdicts == sum(len(record["verdicts"]) - 1 for record in read(path))
+    found = replay_log(read_log(path), [POLICY], PROFILE)
+    assert found.verdicts == sum(len(record["verdicts"]) - 1 for record in read_log(path))
     assert found.restarts == {}
-    actions = {verdict["action"] for record in read(path) for verdict in record["verdicts"]}
+    actions = {verdict["action"] for record in read_log(path) for verdict in record["verdicts"]}
     assert actions >= {"allow", "flag", "coarsen"}  # the log has something to reproduce
 
 
 def test_the_records_of_a_site_replay_with_its_own_calibration_and_no_other(tmp_path):
-    own = FirstColumnProfile(residuals=Residuals.fit(SEEN[120:], SEEN[:120]), probing=None)
+    own = FirstColumnProfile(residuals=NoiseResiduals.fit(SEEN[120:], SEEN[:120]), probing=None)
     guard_ = Guard(
         model=FirstColumn(), policy=POLICY, profile=PROFILE, sites={"clinic": own}, audit=AuditLog(tmp_path / "log")
     )
     for query in traffic(60):
         guard_.answer(query)
         guard_.answer(Query(principal=("clinic", *query.principal[1:]), inputs=query.inputs))
-    records = list(read(tmp_path / "log"))
-    assert replay(records, [POLICY], PROFILE, {"clinic": own}).restarts == {}
-    clinics = replay(records[1::2], [POLICY], own)  # the clinic's accounts know of no other profile
-    others = replay(records[::2], [POLICY], PROFILE)
+    records = list(read_log(tmp_path / "log"))
+    assert replay_log(records, [POLICY], PROFILE, {"clinic": own}).restarts == {}
+    clinics = replay_log(records[1::2], [POLICY], own)  # the clinic's accounts know of no other profile
+    others = replay_log(records[::2], [POLICY], PROFILE)
     assert clinics.verdicts == others.verdicts > 120
     for profile, sites in ((PROFILE, {}), (own, {}), (PROFILE, {"hospital": own})):
         with pytest.raises(IntegrityError, match=r"record [12]: "):
-            replay(records, [POLICY], profile, sites)
+            replay_log(records, [POLICY], profile, sites)
     shared = FirstColumnProfile(residuals=None)
     with pytest.raises(MedwardError, match=r"record 2: .* give the profile it was made with"):
-        replay(records, [POLICY], PROFILE, {"clinic": shared})
+        replay_log(records, [POLICY], PROFILE, {"clinic": shared})
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -136,7 +137,7 @@ def test_replay_finds_the_order_of_records_that_were_logged_out_of_order(seed):
     windows = [records[i : i + 6] for i in range(0, len(records), 6)]
     shuffled = [record for window in windows for record in rng.sample(window, len(window))]
     assert shuffled != records
-    assert replay(shuffled, [POLICY], PROFILE).restarts == {}
+    assert replay_log(shuffled, [POLICY], PROFILE).restarts == {}
 
 
 def test_replay_of_a_guard_asked_from_eight_threads(tmp_path):
@@ -150,8 +151,8 @@ def test_replay_of_a_guard_asked_from_eight_threads(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(list(read(path))) == 200
-    assert replay(read(path), [POLICY], PROFILE).restarts == {}
+    assert len(list(read_log(path))) == 200
+    assert replay_log(read_log(path), [POLICY], PROFILE).restarts == {}
 
 
 def bet_on(records):
@@ -174,14 +175,14 @@ def test_no_value_that_was_bet_on_can_change_even_in_a_rehashed_chain(tmp_path):
         elif part == "coverage":
             continue  # cells may pay alike
         else:
-            least = next(p for p in Monitors.of(POLICY, PROFILE, 1).combined.parts if p.name == part).levels[0]
+            least = next(p for p in AccountMonitors.of(POLICY, PROFILE, 1).combined.parts if p.name == part).levels[0]
             column[row] = 1.0 if column[row] < 1.0 else least
         with pytest.raises(IntegrityError, match=rf"record {number + 1}: "):
-            replay(tampered, [POLICY], PROFILE)
+            replay_log(tampered, [POLICY], PROFILE)
     path = write(tmp_path / "forged.jsonl", [content(record) for record in tampered])
-    assert verify(path).records == 12
+    assert verify_log(path).records == 12
     with pytest.raises(IntegrityError, match=rf"record {number + 1}: account '.*': recorded .* replayed "):
-        replay(read(path), [POLICY], PROFILE)
+        replay_log(read_log(path), [POLICY], PROFILE)
 
 
 def test_a_shared_perturbation_replays_and_its_p_values_cannot_change():
@@ -191,15 +192,15 @@ def test_a_shared_perturbation_replays_and_its_p_values_cannot_change():
         guard_.answer(Query(principal=KEYS[2], inputs=rng.normal(size=(1, 2)) * [0.1, 4] + [-30, 5]))
     verdicts = [v for record in records for v in record["verdicts"] if v["source"].startswith("e-process:")]
     assert {v["action"] for v in verdicts} == {"allow", "flag", "coarsen", "withhold"}
-    assert replay(records, [POLICY], PROFILE).verdicts == 40 * 2
+    assert replay_log(records, [POLICY], PROFILE).verdicts == 40 * 2
     strange = next(i for i, record in enumerate(records) if record["bets"]["hospital"]["shared"][0] < 1)
     for key in ("hospital", "hospital/lab"):
         tampered = json.loads(json.dumps(records))
         tampered[strange]["bets"][key]["shared"] = [1.0]
         with pytest.raises(IntegrityError, match=rf"record {strange + 1}: account '{key}'"):
-            replay(tampered, [POLICY], PROFILE)
+            replay_log(tampered, [POLICY], PROFILE)
     with pytest.raises(MedwardError, match=r"record 1: .* give the profile it was made with"):
-        replay(records, [POLICY], FirstColumnProfile(residuals=None))
+        replay_log(records, [POLICY], FirstColumnProfile(residuals=None))
 
 
 def test_parts_that_failed_are_missing_from_the_record_and_it_replays():
@@ -210,7 +211,7 @@ def test_parts_that_failed_are_missing_from_the_record_and_it_replays():
     records = Records()
     Guard(model=FirstColumn(), policy=POLICY, profile=Broken(), audit=records).answer(next(traffic(1)))
     assert all("strange" not in values and "shared" in values for values in records[0]["bets"].values())
-    assert replay(records, [POLICY], PROFILE).verdicts == len(records[0]["bets"])
+    assert replay_log(records, [POLICY], PROFILE).verdicts == len(records[0]["bets"])
 
 
 def test_a_changed_action_or_evidence_or_a_removed_record_is_named():
@@ -221,7 +222,7 @@ def test_a_changed_action_or_evidence_or_a_removed_record_is_named():
         tampered = json.loads(json.dumps(records))
         change(tampered)
         with pytest.raises(IntegrityError, match=says):
-            replay(tampered, [POLICY], PROFILE)
+            replay_log(tampered, [POLICY], PROFILE)
 
     for level in (1, 2):
         named(lambda log, v=level: log[20]["verdicts"][v].update(action="withhold"), "record 21: ")
@@ -245,7 +246,7 @@ def test_a_reset_is_reported_as_a_new_start_and_not_refused():
     for query in traffic(20, seed=1):
         guard_.answer(query)
     assert [record["seq"] for record in records if record.get("event") == "reset"] == [61]
-    assert replay(records, [POLICY], PROFILE).restarts == {"hospital/ward": [62]}
+    assert replay_log(records, [POLICY], PROFILE).restarts == {"hospital/ward": [62]}
 
 
 def test_a_record_under_an_unknown_policy_is_named_and_known_policies_may_mix():
@@ -256,8 +257,8 @@ def test_a_record_under_an_unknown_policy_is_named_and_known_policies_may_mix():
     for query in traffic(20, seed=1):
         later.answer(query)
     with pytest.raises(MedwardError, match=f"record 21: made under policy {stricter.fingerprint}"):
-        replay(records, [POLICY], PROFILE)
-    assert replay(records, [POLICY, stricter], PROFILE).verdicts > 0
+        replay_log(records, [POLICY], PROFILE)
+    assert replay_log(records, [POLICY, stricter], PROFILE).verdicts > 0
 
 
 def test_records_without_monitor_verdicts_are_passed_over():
@@ -267,4 +268,4 @@ def test_records_without_monitor_verdicts_are_passed_over():
     guard_.store.close()
     guard_.answer(Query(principal=KEYS[0], inputs=[(0.0, 1)]))
     assert all(verdict["source"].startswith(("screen", "error:")) for verdict in records[-1]["verdicts"])
-    assert replay(records, [POLICY], PROFILE).verdicts == 0
+    assert replay_log(records, [POLICY], PROFILE).verdicts == 0

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.models import LinearModel, benign_rows
 
-from guard.account import Monitors
-from guard.errors import MedwardError
-from guard.pipeline import Guard
-from guard.policy import Policy
-from guard.profile import Profile
-from guard.stores import MemoryStore
-from guard.types import Action, Level, Query
+from medward.guard.accounts.monitors import AccountMonitors
+from medward.guard.accounts.stores import MemoryStore
+from medward.guard.errors import MedwardError
+from medward.guard.pipeline import Guard
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile
+from medward.guard.types import Action, Level, Query
 
 SHIFT = np.array([12.0, -12.0, 6.0], np.float32)
 POLICY = Policy(on_error="withhold")
@@ -114,13 +114,13 @@ def test_a_site_s_new_calibration_clears_no_alarm(make_guard, guarded):
 
 def test_monitors_are_built_once_for_each_site_and_depth(guarded, monkeypatch):
     built = []
-    real = Monitors.of
+    real = AccountMonitors.of
 
     def counted(policy, profile, depth):
         built.append((profile, depth))
         return real(policy, profile, depth)
 
-    monkeypatch.setattr("guard.pipeline.Monitors.of", counted)
+    monkeypatch.setattr("medward.guard.pipeline.AccountMonitors.of", counted)
     guard = guarded()
     for turn in range(3):
         for principal in (("clinic",), ("clinic", f"key-{turn}"), (f"hospital-{turn}",), ("hospital", "key")):
@@ -168,7 +168,9 @@ def test_the_monitors_of_such_a_site_stay_its_own(make_guard, ward):
     guard = make_guard(POLICY, sites={"ward": ward})
     answer = guard.answer(Query(principal=("ward",), inputs=rows(3)))
     assert len(answer.verdicts) > 1
-    assert guard._monitors_of(("ward",)).combined.calibration == Monitors.of(POLICY, ward, 1).combined.calibration
+    assert (
+        guard._monitors_of(("ward",)).combined.calibration == AccountMonitors.of(POLICY, ward, 1).combined.calibration
+    )
 
 
 def test_idle_screens_are_named_with_their_site(make_guard, guarded, ward):

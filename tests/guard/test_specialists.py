@@ -11,15 +11,15 @@ import pytest
 from support.models import LinearModel, MeanModel
 from support.sights import sight_of
 
-from guard.account import Monitors
-from guard.errors import IntegrityError
-from guard.monitor.strata import STRATUM
-from guard.pipeline import Guard
-from guard.policy import Policy
-from guard.profile import Profile, forward
-from guard.replay import replay
-from guard.types import ModelSpec, Outputs, Query
-from integrations.drift import drift_reports
+from medward.guard.accounts.monitors import AccountMonitors
+from medward.guard.audit.excess import drift_reports
+from medward.guard.audit.replay import replay_log
+from medward.guard.errors import IntegrityError
+from medward.guard.pipeline import Guard
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile, forward_batches
+from medward.guard.statistics.strata import STRATUM
+from medward.guard.types import ModelSpec, Outputs, Query
 
 POLICY = Policy(on_error="withhold")
 FIRST, LAST = (-math.log(rung.false_alarm) for rung in POLICY.monitor.ladder)
@@ -41,8 +41,8 @@ def usual(n, seed):
 
 def peak(profile, rows, model=MODEL):
     """The largest log wealth of an account that asks `rows`, and when it was at the first rung; infinite for never."""
-    monitors = Monitors.of(POLICY, profile, 1)
-    sight = sight_of(POLICY, profile, rows, forward(model, rows))
+    monitors = AccountMonitors.of(POLICY, profile, 1)
+    sight = sight_of(POLICY, profile, rows, forward_batches(model, rows))
     state, first = None, math.inf
     for i in range(len(rows)):
         one = {part: column[i : i + 1] for part, column in sight.items()}
@@ -82,7 +82,7 @@ def test_a_mix_of_the_rare_classes_is_not_withheld_either(profile):
 def test_a_thief_whose_queries_all_land_in_one_class_is_noticed_in_rare_ones_too(profile, label):
     far = CENTRES[label] * np.random.default_rng(4).uniform(3, 5, (60, 1))
     rows = (far + np.random.default_rng(5).normal(size=(60, 3)) * 2).astype(np.float32)
-    assert (forward(MODEL, rows).scores.argmax(axis=1) == label).all()
+    assert (forward_batches(MODEL, rows).scores.argmax(axis=1) == label).all()
     assert peak(profile, rows)[1] <= 30
 
 
@@ -126,14 +126,14 @@ def test_one_change_that_makes_all_images_a_class_of_few_rows_is_noticed(listeni
     model, profile = listening
     assert 5 <= (profile.residuals.reference_strata == 1).sum() < 57  # what the largest level of *shared* would need
     rows = np.clip(waves(60, 9) + 0.05 * model.PATTERN, 0, 1).astype(np.float32)
-    assert (forward(model, rows).scores.argmax(axis=1) == 2).mean() > 0.95
+    assert (forward_batches(model, rows).scores.argmax(axis=1) == 2).mean() > 0.95
     assert peak(profile, rows, model)[1] <= 30
 
 
 def test_a_clinic_of_a_class_of_few_rows_is_not_withheld(listening):
     model, profile = listening
     rows = waves(40000, 10)
-    rows = rows[forward(model, rows).scores.argmax(axis=1) == 2][:250]
+    rows = rows[forward_batches(model, rows).scores.argmax(axis=1) == 2][:250]
     assert len(rows) == 250
     assert peak(profile, rows, model)[0] < LAST
 
@@ -176,7 +176,7 @@ def records(profile):
 
 
 def test_a_log_of_rare_classes_replays_and_its_strata_cannot_change(profile, records):
-    assert replay(records, [POLICY], profile).verdicts == 120
+    assert replay_log(records, [POLICY], profile).verdicts == 120
     strata = [record["bets"]["clinic"][STRATUM][0] for record in records]
     assert set(strata) == {0, 1, 2}
     hit = next(i for i, stratum in enumerate(strata) if stratum)
@@ -185,7 +185,7 @@ def test_a_log_of_rare_classes_replays_and_its_strata_cannot_change(profile, rec
         for values in changed[hit]["bets"].values():
             values.pop(STRATUM) if wrong is None else values.update({STRATUM: wrong})
         with pytest.raises(IntegrityError, match=f"record {hit + 1}: "):
-            replay(changed, [POLICY], profile)
+            replay_log(changed, [POLICY], profile)
 
 
 def test_a_drift_report_reads_such_a_log_and_a_clinic_of_one_class_is_nothing_to_report(profile, records):

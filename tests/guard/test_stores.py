@@ -10,12 +10,12 @@ import pytest
 from support.host import files_no_larger_than, killed, start
 from support.replicas import count
 
-from guard.errors import UnavailableError
-from guard.stores import CorruptStateError, SQLiteStore
+from medward.guard.accounts.stores import CorruptStateError, SQLiteStore
+from medward.guard.errors import UnavailableError
 
 WORKER = """
 import sys
-from guard.stores import SQLiteStore
+from medward.guard.accounts.stores import SQLiteStore
 
 store = SQLiteStore(sys.argv[1], timeout=30)
 for _ in range(int(sys.argv[2])):

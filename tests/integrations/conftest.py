@@ -9,9 +9,9 @@ from PIL import Image
 from starlette.testclient import TestClient
 from support.models import MeanModel, benign_rows
 
-from guard.policy import Policy
-from guard.profile import Profile
-from integrations.serving import create_app
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile
+from medward.integrations.serving import create_app
 
 
 @pytest.fixture

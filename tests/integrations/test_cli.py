@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-import attacks.suite
-from attacks.finding import Status
-from attacks.report import Report
-from guard import bundle as bundles
-from guard.audit import AuditLog, verify
-from guard.stores import SQLiteStore
-from integrations.cli import main
-from integrations.serving import load_app
+from medward.attacks import validate as entry
+from medward.attacks.validation.finding import Status
+from medward.attacks.validation.record import Report
+from medward.guard.accounts.stores import SQLiteStore
+from medward.guard.audit.log import AuditLog, verify_log
+from medward.guard.bundle import folder as bundles
+from medward.integrations.cli import main
+from medward.integrations.serving import load_app
 
 CODE = """
 import numpy as np
@@ -103,19 +103,19 @@ def medward(desk, tmp_path, monkeypatch, capsys):
 def test_protect_says_what_it_guarantees_and_writes_a_bundle_that_loads(medward):
     code, out, err = medward(*PROTECT, "--on-error", "flag", "-o", "b", "--classes", "no, yes", "--name", "clinic")
     assert (code, err) == (0, "")
-    loaded = bundles.load("b")
+    loaded = bundles.load_bundle("b")
     assert loaded.digest in out
     assert "P(ever withhold a benign account) <= 0.0001 + 0.001" in out
     assert (loaded.policy.on_error, loaded.model.spec.classes) == ("flag", ("no", "yes"))
     assert medward(*PROTECT, "--on-error", "withhold", "-o", "b", "--overwrite")[0] == 0
-    assert bundles.load("b").policy.on_error == "withhold"
+    assert bundles.load_bundle("b").policy.on_error == "withhold"
 
 
 def test_protect_says_what_it_understood_and_how_well_the_model_does(medward):
     arguments = ("protect", MODEL, "--data", "labelled.npz", "--on-error", "withhold", "-o", "b", "--classes", "no,yes")
     code, out, err = medward(*arguments)
     assert (code, err) == (0, "")
-    quality = bundles.load("b").card.quality
+    quality = bundles.load_bundle("b").card.quality
     unread, understood, model, *_ = out.splitlines()
     assert unread == "warning: labelled.npz: not read, for no split has these names: notes"
     assert understood.startswith("data: 300 rows of 300 patients; 4 columns, values -")
@@ -137,7 +137,7 @@ def test_protect_says_what_an_operating_point_means_and_the_bundle_keeps_it(medw
     code, out, err = medward(*PROTECT, "--on-error", "flag", "-o", "b", "--threshold", "0.02")
     assert (code, err) == (0, "")
     assert "decides 1 when its probability is at least 0.02, else 0\n" in out
-    assert bundles.load("b").model.spec.threshold == 0.02
+    assert bundles.load_bundle("b").model.spec.threshold == 0.02
     for wrong in ("0", "1", "nan", "-0.1"):
         code, _, err = medward(*PROTECT, "--on-error", "flag", "-o", "c", "--threshold", wrong)
         assert (code, err.count("\n")) == (3, 1), err
@@ -170,7 +170,7 @@ def test_every_verdict_keeps_its_exit_code(medward, monkeypatch, statuses, expec
     report = Report.load(Path("report/report.json"))
     findings = tuple(report.findings[0].model_copy(update={"status": status}) for status in statuses)
     changed = report.model_copy(update={"findings": findings})
-    monkeypatch.setattr(attacks.suite, "validate_bundle", lambda *_, **__: changed)
+    monkeypatch.setattr(entry, "validate", lambda *_, **__: changed)
     assert medward(*arguments)[0] == expected
 
 
@@ -182,13 +182,13 @@ def test_an_edited_policy_is_refused_until_it_is_sealed(medward):
     assert code == 3
     assert "policy.toml" in err
     assert medward("seal", "bundle")[0] == 0
-    assert bundles.load("bundle").policy.on_error == "flag"
+    assert bundles.load_bundle("bundle").policy.on_error == "flag"
 
 
 def test_a_site_gets_a_calibration_of_its_own_and_is_served_by_it(medward):
     code, out, err = medward("calibrate", "bundle", "clinic.npz", "--site", "clinic")
     assert (code, err) == (0, "")
-    made = bundles.load("bundle")
+    made = bundles.load_bundle("bundle")
     own, shared = made.sites["clinic"].thresholds, made.profile.thresholds
     assert out.splitlines()[0].startswith("clinic: 150 rows; 4 columns, values ")
     assert out.splitlines()[1:] == [
@@ -217,7 +217,7 @@ def test_a_site_gets_a_calibration_of_its_own_and_is_served_by_it(medward):
     replaced = medward("calibrate", "bundle", "benign.npz", "--site", "clinic")[1]
     assert "clinic: calibrated on 300 benign rows" in replaced
     assert "note:" not in replaced
-    assert bundles.load("bundle").digest in replaced
+    assert bundles.load_bundle("bundle").digest in replaced
 
 
 def test_a_site_without_a_key_is_named_when_the_bundle_is_served(medward, caplog):
@@ -254,7 +254,7 @@ def test_audit_verify_counts_the_records_and_names_a_broken_one(medward):
     code, out, _ = medward("audit", "verify", "audit.jsonl")
     assert code == 0
     assert "3 records, chain whole" in out
-    assert verify("audit.jsonl").head in out
+    assert verify_log("audit.jsonl").head in out
     assert medward("audit", "verify", "audit.jsonl", "--head", "0" * 63 + "1")[0] == 3
     path = Path("audit.jsonl")
     path.write_bytes(path.read_bytes().replace(b'"q1"', b'"q9"'))
@@ -425,7 +425,7 @@ def test_a_bundle_of_code_needs_allow_code(medward):
 
 
 def test_a_missing_library_says_what_to_install(medward, monkeypatch):
-    monkeypatch.setitem(sys.modules, "integrations.keys", None)
+    monkeypatch.setitem(sys.modules, "medward.integrations.serving.keys", None)
     assert "pip install 'medward[all]'" in mistake(medward("keys", "list"))
 
 

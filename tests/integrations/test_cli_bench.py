@@ -2,14 +2,14 @@
 
 import pytest
 
-from attacks.benchmarks import phantom
-from integrations.cli import main
+from medward.attacks.benchmarks.datasets import phantom
+from medward.integrations.cli import main
 
 
 @pytest.fixture
 def medward(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(phantom, "SIZES", {name: size // 15 for name, size in phantom.SIZES.items()})
+    monkeypatch.setattr(phantom, "PHANTOM_SIZES", {name: size // 15 for name, size in phantom.PHANTOM_SIZES.items()})
 
     def run(*arguments):
         with pytest.raises(SystemExit) as done:

@@ -13,15 +13,15 @@ import typer
 from support.logs import content, write
 from support.models import LinearModel, benign_rows
 
-from guard.audit import GENESIS
-from guard.data import Split
-from guard.errors import IntegrityError, MedwardError
-from guard.pipeline import Guard
-from guard.policy import Policy
-from guard.profile import Profile
-from guard.types import Query
-from integrations.cli.watching import drift, limitation, verdict
-from integrations.drift import drift_reports
+from medward.guard.audit.excess import drift_reports
+from medward.guard.audit.log import GENESIS
+from medward.guard.data.split import Split
+from medward.guard.errors import IntegrityError, MedwardError
+from medward.guard.pipeline import Guard
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile
+from medward.guard.types import Query
+from medward.integrations.cli.drift import drift_command, drift_limitation, drift_verdict
 
 POLICY = Policy(on_error="flag")
 MODEL = LinearModel()
@@ -82,7 +82,7 @@ def test_benign_accounts_are_nothing_to_report():
     found = report(log(benign))
     assert (found.kind, found.accounts, found.queries, found.left_out) == ("nothing", 10, 1600, 0)
     assert [reached for _, _, reached in found.rungs] == [0, 0]
-    assert verdict(found).startswith("nothing to report")
+    assert drift_verdict(found).startswith("nothing to report")
     assert all(rate.low <= rate.hits / rate.n <= rate.high for rate in found.rates)
 
 
@@ -96,9 +96,9 @@ def test_a_thief_among_ten_stands_out():
     assert excess.spread.worst > 0.9
     assert excess.began == "2026-10-01"
     assert re.match(
-        r"1 of 10 accounts stands out \(hospital/key-3\), alarmed by strange; strange p <= ", verdict(found)
+        r"1 of 10 accounts stands out \(hospital/key-3\), alarmed by strange; strange p <= ", drift_verdict(found)
     )
-    assert "attack first" in verdict(found)
+    assert "attack first" in drift_verdict(found)
 
 
 def test_drift_of_all_is_drift_and_names_the_day():
@@ -108,28 +108,28 @@ def test_drift_of_all_is_drift_and_names_the_day():
     assert excess.began == f"2026-10-0{ONSET}"
     assert [day for day, _, _ in excess.days] == [f"2026-10-0{day}" for day in range(1, 5)]
     assert excess.spread.worst < 0.3
-    assert "medward calibrate --site" in verdict(found)
-    assert "would look the same" in verdict(found)
-    assert f"on or before 2026-10-0{ONSET}" in limitation(found)
+    assert "medward calibrate --site" in drift_verdict(found)
+    assert "would look the same" in drift_verdict(found)
+    assert f"on or before 2026-10-0{ONSET}" in drift_limitation(found)
 
 
 def test_drift_and_a_thief_are_both():
     found = report(log(both))
     assert (found.kind, found.standing, found.moved) == ("both", (f"hospital/key-{THIEF}",), ("strange",))
-    assert verdict(found).startswith("both: most accounts moved together, in strange")
+    assert drift_verdict(found).startswith("both: most accounts moved together, in strange")
 
 
 def test_too_few_queries_are_too_little_to_say():
     found = report(log(benign, days=1))
     assert found.kind == "unclear"
-    assert verdict(found).startswith("too little to say: 400 queries of 10 accounts")
+    assert drift_verdict(found).startswith("too little to say: 400 queries of 10 accounts")
 
 
 def test_one_account_has_nothing_to_be_compared_with():
     found = report([record for record in log(thief) if record["principal"].endswith(f"-{THIEF}")])
     assert found.kind == "unclear"
-    assert "too few accounts to compare" in verdict(found)
-    assert "alarmed by strange" in verdict(found)
+    assert "too few accounts to compare" in drift_verdict(found)
+    assert "alarmed by strange" in drift_verdict(found)
 
 
 def test_an_alarm_by_near_duplicates_is_no_drift():
@@ -208,7 +208,7 @@ def desk(tmp_path_factory):
     rng = np.random.default_rng(2)
     from sklearn.linear_model import LogisticRegression
 
-    from guard.protect import protect
+    from medward.guard.bundle.make import protect
 
     rows = rng.normal(size=(300, 3)).astype(np.float32)
     model = LogisticRegression().fit(rows, (rows[:, 0] > 0).astype(int))
@@ -228,7 +228,7 @@ def desk(tmp_path_factory):
 def medward(desk, monkeypatch, capsys):
     monkeypatch.chdir(desk)
     app = typer.Typer()
-    app.command()(drift)
+    app.command()(drift_command)
 
     def run(*arguments):
         app(list(arguments), standalone_mode=False)

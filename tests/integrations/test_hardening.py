@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from guard.harden import Certificate
-from integrations.cli import main
+from medward.guard.harden import Certificate
+from medward.integrations.cli import main
 
 CODE = """
 import torch
@@ -87,7 +87,10 @@ def test_an_operating_point_is_defended_and_handed_on_to_protect(medward):
 
 def test_a_margin_is_for_uat_alone(medward, monkeypatch):
     seen = []
-    monkeypatch.setattr("integrations.hardening.run", lambda model, splits, out, method, **_: seen.append(method))
+    monkeypatch.setattr(
+        "medward.integrations.cli.harden_options.run_hardening",
+        lambda model, splits, out, method, **_: seen.append(method),
+    )
     assert medward(*HARDEN, "--margin", "1.2")[0] == 0
     assert seen[0].margin == 1.2
     code, _, err = medward(*HARDEN, "--method", "pgd", "--margin", "1.2")
@@ -101,7 +104,10 @@ def test_a_margin_is_for_uat_alone(medward, monkeypatch):
 )
 def test_without_a_radius_it_is_the_one_that_validate_attacks_with(medward, monkeypatch, data, bounds, epsilon):
     seen = []
-    monkeypatch.setattr("integrations.hardening.run", lambda model, splits, out, method, **_: seen.append(method))
+    monkeypatch.setattr(
+        "medward.integrations.cli.harden_options.run_hardening",
+        lambda model, splits, out, method, **_: seen.append(method),
+    )
     assert medward(*HARDEN, "--data", data, *bounds, "--method", "trades")[0] == 0
     assert seen[0].name == "trades"
     assert seen[0].epsilon == pytest.approx(epsilon)

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from support.screening import rows, screening
 
-from guard.errors import MedwardError
-from guard.policy import Policy
-from guard.profile import Profile
-from integrations.keys import KeyStore
-from integrations.serving.body import parse
-from integrations.serving.inference_protocol import InferRequest
+from medward.guard.errors import MedwardError
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile
+from medward.integrations.serving.body import parse_body
+from medward.integrations.serving.inference_protocol import InferRequest
+from medward.integrations.serving.keys import KeyStore
 
 ROWS = [[0.5, -1.0, 2.0], [1.0, 0.0, 0.0]]
 STRANGE = [90.0, -90.0, 90.0]
@@ -119,7 +119,7 @@ def test_many_strings_and_a_long_one_are_refused_without_room_for_the_longest(cl
 )
 def test_only_the_first_mistake_is_looked_for(body, linear_model):
     with pytest.raises(MedwardError) as caught:
-        parse(json.dumps(body).encode(), InferRequest, linear_model.spec, 64)
+        parse_body(json.dumps(body).encode(), InferRequest, linear_model.spec, 64)
     assert caught.value.__context__.error_count() <= 4
 
 

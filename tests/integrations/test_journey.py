@@ -7,8 +7,8 @@ import pytest
 from starlette.testclient import TestClient
 from support.journeys import CLASSES, KINDS, ROWS, from_boosting, from_torch, heavy_modules, importable
 
-from guard.errors import MedwardError
-from integrations.serving import load_app
+from medward.guard.errors import MedwardError
+from medward.integrations.serving import load_app
 
 
 @pytest.mark.parametrize("kind", KINDS)

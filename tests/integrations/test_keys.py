@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from guard.errors import IntegrityError, MedwardError
-from guard.pipeline import checked_principal
-from integrations.keys import KeyStore
+from medward.guard.errors import IntegrityError, MedwardError
+from medward.guard.pipeline import checked_principal
+from medward.integrations.serving.keys import KeyStore
 
 WHO = ("hospital-a", "radiology", "key-17")
 

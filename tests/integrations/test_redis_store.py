@@ -11,11 +11,11 @@ import pytest
 from support.redis_server import DURABLE, Wire, running
 from support.replicas import count
 
-from guard.errors import MedwardError, UnavailableError
-from guard.policy import Policy
-from guard.stores import CorruptStateError, MemoryStore
-from guard.types import Level, Query
-from integrations.redis_store import RedisStore
+from medward.guard.accounts.stores import CorruptStateError, MemoryStore
+from medward.guard.errors import MedwardError, UnavailableError
+from medward.guard.policy import Policy
+from medward.guard.types import Level, Query
+from medward.integrations.redis_store import RedisStore
 
 PATH = ("hospital-a", "hospital-a/radiology", "hospital-a/radiology/key-17")
 KEY = "{medward}:state:"
@@ -335,7 +335,7 @@ def test_an_address_is_followed_though_the_old_server_still_answers(pair, open_s
     store = open_store(f"unix://{address}")
     store.transact_all(PATH, increment)
     repoint(address, new)
-    monkeypatch.setattr("integrations.redis_store.KEPT", kept)
+    monkeypatch.setattr("medward.integrations.redis_store.STATES_KEPT", kept)
     assert store.transact_all(PATH, increment) == [None if follows else 1] * 3
 
 

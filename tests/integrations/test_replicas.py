@@ -12,15 +12,15 @@ from starlette.testclient import TestClient
 from support.processes import serving
 from support.redis_server import DURABLE, running
 
-from guard.audit import read
-from guard.data import Split
-from guard.policy import Policy
-from guard.protect import protect
-from guard.stores import SQLiteStore
-from integrations.cli import main
-from integrations.keys import KeyStore
-from integrations.serving import health, load_app
-from integrations.store import open_store
+from medward.guard.accounts.stores import SQLiteStore
+from medward.guard.audit.log import read_log
+from medward.guard.bundle.make import protect
+from medward.guard.data.split import Split
+from medward.guard.policy import Policy
+from medward.integrations.cli import main
+from medward.integrations.serving import health, load_app
+from medward.integrations.serving.keys import KeyStore
+from medward.integrations.serving.store import open_store
 
 RNG = np.random.default_rng(7)
 BENIGN = RNG.normal(size=(400, 4)).astype(np.float32)
@@ -87,7 +87,7 @@ def asked(bundle, folder, url, *, times=1):
 
 
 def test_a_server_whose_redis_is_away_is_alive_and_not_ready(bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr(health, "KEPT", 0.0)
+    monkeypatch.setattr(health, "SECONDS_KEPT", 0.0)
     with running(tmp_path, *DURABLE) as server, asked(bundle, tmp_path / "state", server.url) as client:
         assert client.get("/readyz").status_code == 200
         server.stop()
@@ -111,6 +111,6 @@ def test_a_reset_reaches_the_replicas_through_their_store(bundle, redis, tmp_pat
             "anonymous: its monitors start afresh; accounts above and below it, and what it was told, stand\n",
         )
         client.post("/v1/predict", json={"inputs": BENIGN[:1].tolist()}).raise_for_status()
-    *_, before, last = read(tmp_path / "state/audit.jsonl")
+    *_, before, last = read_log(tmp_path / "state/audit.jsonl")
     assert before["event"] == "reset"
     assert last["verdicts"][-1]["evidence"]["n"] == 1

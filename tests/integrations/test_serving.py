@@ -12,16 +12,16 @@ import pytest
 from support.host import files_no_larger_than
 from support.models import LinearModel, benign_rows
 
-from guard.audit import AuditLog, verify
-from guard.errors import MedwardError, UnavailableError
-from guard.policy import Policy
-from guard.profile import Profile
-from guard.stores import MemoryStore
-from guard.types import Outputs
-from integrations.keys import KeyStore
-from integrations.serving import Limits, create_app, health
-from integrations.serving.body import parse
-from integrations.serving.predict import request_type
+from medward.guard.accounts.stores import MemoryStore
+from medward.guard.audit.log import AuditLog, verify_log
+from medward.guard.errors import MedwardError, UnavailableError
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile
+from medward.guard.types import Outputs
+from medward.integrations.serving import Limits, create_app, health
+from medward.integrations.serving.body import parse_body
+from medward.integrations.serving.keys import KeyStore
+from medward.integrations.serving.predict import request_type
 
 FULL = Policy(on_error="withhold", release={"level": "full"})
 SCREENED = Policy(on_error="withhold", screen={"rate": 0.1, "action": "withhold"})
@@ -269,7 +269,7 @@ def test_one_row_that_is_too_long_is_not_told_to_be_fewer_rows(
 def test_only_the_first_wrong_value_is_looked_for(linear_model):
     body = json.dumps({"inputs": [["a"] * 3] * 64}).encode()
     with pytest.raises(MedwardError, match=r"inputs\.0\.0") as caught:
-        parse(body, request_type(linear_model.spec), linear_model.spec, 64)
+        parse_body(body, request_type(linear_model.spec), linear_model.spec, 64)
     assert caught.value.__context__.error_count() == 1
 
 
@@ -465,7 +465,7 @@ READY = ("/readyz", "/v2/health/ready", "/v2/models/linear/ready")
 @pytest.fixture
 def fresh(monkeypatch):
     """Every probe asks anew."""
-    monkeypatch.setattr(health, "KEPT", 0.0)
+    monkeypatch.setattr(health, "SECONDS_KEPT", 0.0)
 
 
 def test_a_flood_of_probes_asks_once(client, monkeypatch):
@@ -533,7 +533,7 @@ def test_readiness_follows_the_disk_of_the_audit_log(client, tmp_path):
         assert_problem(made.get("/readyz"), 503)
         assert made.get("/healthz").status_code == 200
     assert made.get("/readyz").status_code == 200
-    assert verify(tmp_path / "audit.jsonl").records == 1
+    assert verify_log(tmp_path / "audit.jsonl").records == 1
 
 
 @pytest.mark.usefixtures("fresh")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from guard.errors import MedwardError
-from guard.types import Level
-from integrations.serving import Limits
-from integrations.serving.images import read_images
+from medward.guard.errors import MedwardError
+from medward.guard.types import Level
+from medward.integrations.serving import Limits
+from medward.integrations.serving.images import read_images
 
 RNG = np.random.default_rng(7)
 GREY = RNG.integers(0, 256, (4, 6), dtype=np.uint8)

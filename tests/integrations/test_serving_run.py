@@ -15,15 +15,15 @@ from sklearn.linear_model import LogisticRegression
 from starlette.testclient import TestClient
 from support.processes import WHO, kill_under_load, lost_records, serving
 
-from guard.audit import read, verify
-from guard.data import Split
-from guard.errors import IntegrityError, MedwardError
-from guard.policy import Policy
-from guard.protect import protect
-from guard.stores import SQLiteStore
-from integrations.keys import KeyStore
-from integrations.serving import Limits, load_app, serve
-from integrations.serving.run import read_salt
+from medward.guard.accounts.stores import SQLiteStore
+from medward.guard.audit.log import read_log, verify_log
+from medward.guard.bundle.make import protect
+from medward.guard.data.split import Split
+from medward.guard.errors import IntegrityError, MedwardError
+from medward.guard.policy import Policy
+from medward.integrations.serving import Limits, load_app, serve_bundle
+from medward.integrations.serving.keys import KeyStore
+from medward.integrations.serving.run import read_salt
 
 ROWS = np.random.default_rng(3).normal(size=(300, 4)).astype(np.float32)
 
@@ -43,14 +43,14 @@ def test_kill_9_under_load_loses_no_acknowledged_audit_record(bundle, tmp_path):
     log = server.state / "audit.jsonl"
     assert lost_records(server.state, acknowledged) == 0
     assert lost_records(server.state, [*acknowledged, "never answered"]) == 1
-    before = verify(log).records
-    assert {record["principal"] for record in read(log)} == {"/".join(WHO)}
+    before = verify_log(log).records
+    assert {record["principal"] for record in read_log(log)} == {"/".join(WHO)}
 
     token = KeyStore(server.state / "keys.json").add(WHO)
     with TestClient(load_app(bundle.path, state=server.state)) as client:
         body = {"inputs": ROWS[:1].tolist()}
         assert client.post("/v1/predict", json=body, headers={"X-API-Key": token}).status_code == 200
-    assert verify(log).records == before + 1
+    assert verify_log(log).records == before + 1
 
 
 def test_a_restart_remembers_accounts_keys_and_salt(bundle, tmp_path):
@@ -58,7 +58,7 @@ def test_a_restart_remembers_accounts_keys_and_salt(bundle, tmp_path):
     for _ in range(2):
         with TestClient(load_app(bundle.path, state=state, anonymous=True)) as client:
             assert client.post("/v1/predict", json={"inputs": ROWS[:5].tolist()}).status_code == 200
-    first, second = read(state / "audit.jsonl")
+    first, second = read_log(state / "audit.jsonl")
     assert first["inputs"] == second["inputs"]
     store = SQLiteStore(state / "accounts.db")
     assert store.get("anonymous")["e-process"]["n"] == 10
@@ -94,7 +94,7 @@ def test_the_salt_is_made_once_and_a_short_one_is_refused(tmp_path):
 )
 def test_a_server_that_would_expose_itself_is_not_started(bundle, tmp_path, options, message):
     with pytest.raises(MedwardError, match=message):
-        serve(bundle.path, state=tmp_path / "state", **options)
+        serve_bundle(bundle.path, state=tmp_path / "state", **options)
     assert not (tmp_path / "state").exists()
 
 
@@ -106,7 +106,7 @@ def test_a_state_that_is_a_file_is_refused_with_a_sentence(bundle, tmp_path):
 
 @pytest.fixture
 def running(bundle, tmp_path, monkeypatch):
-    """`serve` the bundle to anybody, with its own settings but in a thread; returns the address."""
+    """`serve_bundle` the bundle to anybody, with its own settings but in a thread; returns the address."""
     servers, threads = [], []
 
     def run(app, **settings):
@@ -117,7 +117,7 @@ def running(bundle, tmp_path, monkeypatch):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             address = probe.getsockname()
-        serve(bundle.path, state=tmp_path / "state", port=address[1], anonymous=True, limits=limits)
+        serve_bundle(bundle.path, state=tmp_path / "state", port=address[1], anonymous=True, limits=limits)
         threads.append(threading.Thread(target=servers[0].run))
         threads[0].start()
         wait_until(lambda: servers[0].started)

@@ -7,10 +7,10 @@ import sys
 import pytest
 from support.redis_server import running
 
-from guard.errors import MedwardError, UnavailableError
-from guard.stores import MemoryStore, SQLiteStore
-from integrations.redis_store import RedisStore
-from integrations.store import open_store, shared_salt
+from medward.guard.accounts.stores import MemoryStore, SQLiteStore
+from medward.guard.errors import MedwardError, UnavailableError
+from medward.integrations.redis_store import RedisStore
+from medward.integrations.serving.store import open_store, shared_salt
 
 SECRET = "hunter2"
 

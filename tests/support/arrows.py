@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("guard", "attacks", "integrations")
+PACKAGES = ("medward", "guard", "attacks", "integrations")
 PLANTS = {
     "guard/pipeline.py": "import torch",
-    "guard/policy.py": "import attacks",
-    "guard/stores.py": "import sklearn.svm",
-    "attacks/target.py": "from integrations import keys",
-    "attacks/evasion/pgd.py": "from attacks.membership import loss",
+    "guard/policy.py": "from medward import attacks",
+    "guard/accounts/stores.py": "import sklearn.svm",
+    "attacks/target.py": "from medward.integrations import cli",
+    "attacks/evasion/pgd.py": "from medward.attacks.membership import loss",
 }
 """File -> an import that must not be there."""
 
@@ -23,7 +23,7 @@ PLANTS = {
 def copy(folder: Path) -> None:
     """The packages and their lint settings into `folder`."""
     for name in PACKAGES:
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from guard.data import Split
+from medward.guard.data.split import Split
 
 SIZE = 8
 EPSILON = 0.08

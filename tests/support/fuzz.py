@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from support.models import LinearModel, MeanModel, benign_rows
 
-from guard.pipeline import Guard
-from guard.policy import Policy
-from guard.profile import Profile
-from integrations.keys import KeyStore
-from integrations.serving import Limits, create_app
+from medward.guard.pipeline import Guard
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile
+from medward.integrations.serving import Limits, create_app
+from medward.integrations.serving.keys import KeyStore
 
 KINDS = {"table": LinearModel, "image": MeanModel}
 POLICY = Policy(on_error="withhold", screen={"rate": 0.2, "action": "withhold"})

@@ -9,9 +9,9 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-import guard
+from medward import guard
 
-ROOT = Path(guard.__file__).parents[1]
+ROOT = Path(guard.__file__).resolve().parents[1]
 
 
 def start(code, *arguments):

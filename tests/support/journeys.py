@@ -17,10 +17,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from guard.data import Split
-from guard.policy import Policy
-from guard.protect import protect
-from guard.types import OutputKind
+from medward.guard.bundle.make import protect
+from medward.guard.data.split import Split
+from medward.guard.policy import Policy
+from medward.guard.types import OutputKind
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(300, 4)).astype(np.float32)
@@ -46,9 +46,9 @@ HEAVY = ("torch", "sklearn", "scipy", "transformers", "onnx", "skl2onnx", "panda
 ASK = """
 import json, sys
 from pathlib import Path
-import guard, guard.pipeline
+from medward.guard import pipeline
 from starlette.testclient import TestClient
-from integrations.serving import load_app
+from medward.integrations.serving import load_app
 with TestClient(load_app(Path(sys.argv[1]), state=Path(sys.argv[2]), anonymous=True)) as client:
     reply = client.post("/v1/predict", json={"inputs": [[0.0, 0.0, 0.0, 0.0]]})
 print(json.dumps({"status": reply.status_code, "heavy": sorted(set(sys.argv[3:]) & set(sys.modules))}))

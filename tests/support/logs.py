@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guard.audit import CHAIN, AuditLog
+from medward.guard.audit.log import CHAIN, AuditLog
 
 
 def write(path, records):

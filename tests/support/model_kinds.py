@@ -37,13 +37,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import nn
 
-from attacks.suite import validate_bundle
-from guard.data import Split
-from guard.errors import MedwardError
-from guard.policy import Policy
-from guard.protect import protect
-from guard.release.scores import probabilities
-from guard.types import Level, Query
+from medward.attacks.validate import validate
+from medward.guard.bundle.make import protect
+from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
+from medward.guard.policy import Policy
+from medward.guard.release.scores import probabilities
+from medward.guard.types import Level, Query
 
 ROWS = 400
 TWO = {"classes": ["absent", "present"], "output": "logits"}
@@ -545,5 +545,5 @@ def attacked(kind: Kind, folder: Path) -> str:
     attempt = kind.attempt(folder)
     made = protect(attempt.model, attempt.split, Policy(on_error="flag"), folder / "bundle", **attempt.options)
     test = {"test": attempt.split.take(slice(0, 40))}
-    report = validate_bundle(made, test, folder / "report", names=["fgsm"], progress=False)
+    report = validate(made, test, folder / "report", names=["fgsm"], progress=False)
     return str(report.findings[0].threat.knowledge)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from guard.types import ModelSpec, Outputs
+from medward.guard.types import ModelSpec, Outputs
 
 
 @dataclass

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from guard.pipeline import Guard
-from guard.policy import GatePolicy, MonitorPolicy, Policy
-from guard.protocols import Store
-from guard.screen import Thresholds
-from guard.types import ModelSpec, Outputs
+from medward.guard.accounts.stores import Store
+from medward.guard.pipeline import Guard
+from medward.guard.policy import GatePolicy, MonitorPolicy, Policy
+from medward.guard.statistics.conformal import Thresholds
+from medward.guard.types import ModelSpec, Outputs
 
 
 class Backward(torch.autograd.Function):
@@ -120,7 +120,7 @@ class Ideal:
 
 @dataclass(frozen=True)
 class Deployment:
-    """What `attacks.matrix.validate` needs of a bundle."""
+    """What `attacks.validation.run.validate` needs of a bundle."""
 
     model: TorchVictim
     profile: Ideal

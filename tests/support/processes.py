@@ -17,8 +17,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from guard.audit import read
-from integrations.keys import KeyStore
+from medward.guard.audit.log import read_log
+from medward.integrations.serving.keys import KeyStore
 
 WHO = ("hospital-a", "key-1")
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +41,7 @@ def serving(bundle: Path, folder: Path, *options: str) -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "integrations.cli", "serve", str(bundle), "--state", "state", *options]
+    command = [sys.executable, "-m", "medward", "serve", str(bundle), "--state", "state", *options]
     with open(folder / "stderr", "wb") as stderr:
         process = subprocess.Popen(
             [*command, "--port", str(port)], cwd=folder, env=ENVIRONMENT, stderr=stderr, stdout=stderr
@@ -101,7 +101,7 @@ def kill_under_load(server: Server, rows: np.ndarray, *, after: int) -> list[str
 
 def lost_records(state: Path, acknowledged: list[str]) -> int:
     """How many acknowledged answers the audit log does not hold; raises when its chain is broken."""
-    return len(set(acknowledged) - {record.get("query") for record in read(state / "audit.jsonl")})
+    return len(set(acknowledged) - {record.get("query") for record in read_log(state / "audit.jsonl")})
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 from support.host import start
 
 OPEN = {
-    "sqlite": "from guard.stores import SQLiteStore\nstore = SQLiteStore(sys.argv[1], timeout=60)",
-    "redis": "from integrations.redis_store import RedisStore\nstore = RedisStore(sys.argv[1], timeout=60)",
+    "sqlite": "from medward.guard.accounts.stores import SQLiteStore\nstore = SQLiteStore(sys.argv[1], timeout=60)",
+    "redis": "from medward.integrations.redis_store import RedisStore\nstore = RedisStore(sys.argv[1], timeout=60)",
 }
 COUNT = """
 import sys

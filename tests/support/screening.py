@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from guard.types import Array, ModelSpec, OutputKind, Outputs
+from medward.guard.types import Array, ModelSpec, OutputKind, Outputs
 
 THRESHOLD = 0.02
 PRIOR = 3.9

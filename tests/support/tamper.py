@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from guard.audit import verify
-from guard.bundle import load
-from guard.errors import IntegrityError
+from medward.guard.audit.log import verify_log
+from medward.guard.bundle.folder import load_bundle
+from medward.guard.errors import IntegrityError
 
 
 def positions(size: int, most: int, rng: np.random.Generator) -> np.ndarray:
@@ -56,7 +56,7 @@ def unnoticed_in_bundle(folder: Path, most: int, rng: np.random.Generator) -> di
     for file in sorted(folder.iterdir()):
         at = positions(file.stat().st_size, most, rng)
         name = rf"^{re.escape(file.name)}: "
-        missed = unnoticed(file, at, lambda _, name=name: name, lambda: load(folder, allow_code=True), rng)
+        missed = unnoticed(file, at, lambda _, name=name: name, lambda: load_bundle(folder, allow_code=True), rng)
         found[file.name] = (len(at), len(missed))
     return found
 
@@ -70,4 +70,4 @@ def unnoticed_in_log(log: Path, most: int, rng: np.random.Generator) -> tuple[in
         number = whole[:position].count(b"\n") + 1
         return rf"record {number} \(line {number}\): "
 
-    return len(at), len(unnoticed(log, at, record, lambda: verify(log), rng))
+    return len(at), len(unnoticed(log, at, record, lambda: verify_log(log), rng))

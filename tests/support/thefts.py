@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from attacks.base import AttackData
-from attacks.target import Response, Target
-from guard.data import Split
-from guard.types import ModelSpec
+from medward.attacks.base import AttackData
+from medward.attacks.target import Response, Target
+from medward.guard.data.split import Split
+from medward.guard.types import ModelSpec
 
 ROWS = 500
 

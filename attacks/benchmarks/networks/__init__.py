@@ -1,1 +1,3 @@
-"""Families of image classifiers, one file each, from scratch; `attacks.benchmarks.architectures` gives their sizes."""
+"""Families of image classifiers, one file each, from scratch; `attacks.benchmarks.networks.architectures` gives their
+sizes.
+"""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from attacks.benchmarks.networks.layers import ChannelNorm, Residual, Scale, scaled
+from medward.attacks.benchmarks.networks.layers import ChannelNorm, Residual, Scale, input_scaling
 
 
 def convnext(
@@ -23,7 +23,7 @@ def convnext(
 ) -> nn.Sequential:
     """Stages of `depths` blocks of `widths` on patches of `patch` pixels; `scale` is where LayerScale starts."""
     layers: list[nn.Module] = [
-        scaled(shape[0]),
+        input_scaling(shape[0]),
         nn.Conv2d(shape[0], widths[0], patch, stride=patch),
         ChannelNorm(widths[0], eps=1e-6),
     ]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from attacks.benchmarks.networks.layers import Dense, conv, head, scaled
+from medward.attacks.benchmarks.networks.layers import Dense, convolution_block, input_scaling, pooled_head
 
 
 def densenet(
@@ -18,7 +18,7 @@ def densenet(
 ) -> nn.Sequential:
     """Blocks of `blocks` layers that add `growth` channels each; between blocks half the channels and pixels."""
     width = 2 * growth
-    layers = [scaled(shape[0]), *conv(shape[0], width, stem, stride=2)]
+    layers = [input_scaling(shape[0]), *convolution_block(shape[0], width, stem, stride=2)]
     if pool:
         layers.append(nn.MaxPool2d(3, stride=2, padding=1))
     for number, depth in enumerate(blocks):
@@ -28,7 +28,7 @@ def densenet(
         for _ in range(depth):
             layers.append(_layer(width, growth))
             width += growth
-    return nn.Sequential(*layers, *_before(width), *head(width, classes))
+    return nn.Sequential(*layers, *_before(width), *pooled_head(width, classes))
 
 
 def _before(width: int) -> list[nn.Module]:
@@ -37,4 +37,4 @@ def _before(width: int) -> list[nn.Module]:
 
 def _layer(width: int, growth: int) -> Dense:
     last = nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
-    return Dense(nn.Sequential(*_before(width), *conv(width, 4 * growth, 1), last))
+    return Dense(nn.Sequential(*_before(width), *convolution_block(width, 4 * growth, 1), last))

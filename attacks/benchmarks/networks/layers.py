@@ -7,17 +7,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def scaled(channels: int) -> nn.BatchNorm2d:
+def input_scaling(channels: int) -> nn.BatchNorm2d:
     """The first layer of every network: learns the mean and spread of the input, nothing else."""
     return nn.BatchNorm2d(channels, affine=False)
 
 
-def head(features: int, classes: int) -> list[nn.Module]:
+def pooled_head(features: int, classes: int) -> list[nn.Module]:
     """Mean over the image, then logits."""
     return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(features, classes)]
 
 
-def conv(
+def convolution_block(
     inputs: int,
     outputs: int,
     kernel: int = 3,

@@ -10,7 +10,13 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from attacks.benchmarks.networks.layers import Residual, SqueezeExcite, conv, head, scaled
+from medward.attacks.benchmarks.networks.layers import (
+    Residual,
+    SqueezeExcite,
+    convolution_block,
+    input_scaling,
+    pooled_head,
+)
 
 REDUCTION = 16
 
@@ -30,7 +36,7 @@ def resnet(
 
     `stem` is the first kernel, of stride 2; with `pool` a max-pooling halves the image once more.
     """
-    layers = [scaled(shape[0]), *conv(shape[0], width, stem, stride=2)]
+    layers = [input_scaling(shape[0]), *convolution_block(shape[0], width, stem, stride=2)]
     if pool:
         layers.append(nn.MaxPool2d(3, stride=2, padding=1))
     before = width
@@ -39,17 +45,21 @@ def resnet(
             stride = 2 if stage > 0 and block == 0 else 1
             layers.append(_block(before, width << stage, expansion, stride, excite))
             before = (width << stage) * expansion
-    return nn.Sequential(*layers, *head(before, classes))
+    return nn.Sequential(*layers, *pooled_head(before, classes))
 
 
 def _block(inputs: int, width: int, expansion: int, stride: int, excite: bool) -> Residual:
     outputs = width * expansion
     if expansion == 1:
-        body = [*conv(inputs, width, stride=stride), *conv(width, outputs, activation=None)]
+        body = [*convolution_block(inputs, width, stride=stride), *convolution_block(width, outputs, activation=None)]
     else:
-        body = [*conv(inputs, width, 1), *conv(width, width, stride=stride), *conv(width, outputs, 1, activation=None)]
+        body = [
+            *convolution_block(inputs, width, 1),
+            *convolution_block(width, width, stride=stride),
+            *convolution_block(width, outputs, 1, activation=None),
+        ]
     if excite:
         body.append(SqueezeExcite(outputs, max(4, outputs // REDUCTION)))
     same = stride == 1 and inputs == outputs
-    shortcut = None if same else nn.Sequential(*conv(inputs, outputs, 1, stride=stride, activation=None))
+    shortcut = None if same else nn.Sequential(*convolution_block(inputs, outputs, 1, stride=stride, activation=None))
     return Residual(nn.Sequential(*body), shortcut, nn.ReLU())

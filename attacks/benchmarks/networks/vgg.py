@@ -10,17 +10,17 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from attacks.benchmarks.networks.layers import conv, head, scaled
+from medward.attacks.benchmarks.networks.layers import convolution_block, input_scaling, pooled_head
 
 
 def vgg(shape: tuple[int, ...], classes: int, *, stages: Sequence[Sequence[int]]) -> nn.Sequential:
     """`stages` of convolutions of these widths; each but the last ends by halving the image."""
-    layers: list[nn.Module] = [scaled(shape[0])]
+    layers: list[nn.Module] = [input_scaling(shape[0])]
     before = shape[0]
     for number, widths in enumerate(stages):
         if number:
             layers.append(nn.MaxPool2d(2))
         for width in widths:
-            layers += conv(before, width)
+            layers += convolution_block(before, width)
             before = width
-    return nn.Sequential(*layers, *head(before, classes))
+    return nn.Sequential(*layers, *pooled_head(before, classes))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from attacks.benchmarks.networks.layers import Residual, SelfAttention, conv, scaled
+from medward.attacks.benchmarks.networks.layers import Residual, SelfAttention, convolution_block, input_scaling
 
 
 def vit(
@@ -29,10 +29,10 @@ def vit(
 
     `early` are the widths of 3x3 convolutions of stride 2 before the patches are cut.
     """
-    layers: list[nn.Module] = [scaled(shape[0])]
+    layers: list[nn.Module] = [input_scaling(shape[0])]
     before, height, length = shape
     for channels in early:
-        layers += conv(before, channels, stride=2)
+        layers += convolution_block(before, channels, stride=2)
         before, height, length = channels, (height + 1) // 2, (length + 1) // 2
     return nn.Sequential(
         *layers,
@@ -60,7 +60,7 @@ class Tokens(nn.Module):
 
 
 class First(nn.Module):
-    """The class token."""
+    """Class token: a learned vector in front of the patches."""
 
     def forward(self, x: Tensor) -> Tensor:
         """``(n, t, d)`` to ``(n, d)``."""

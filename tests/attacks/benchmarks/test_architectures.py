@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from attacks.benchmarks.architectures import ARCHITECTURES, FULL, SMALL, build
-from attacks.benchmarks.base import Task
-from attacks.benchmarks.victims import accuracy, classifier_spec, predict_labels, train_victim
-from attacks.onnx_torch import white_box
-from guard.data import Split
-from guard.errors import MedwardError
-from guard.models import wrap
+from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.networks.architectures import ARCHITECTURES, FULL, SMALL, build_network
+from medward.attacks.benchmarks.victims import accuracy, classifier_spec, predict_labels, train_victim
+from medward.attacks.whitebox.onnx.to_torch import white_box
+from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
+from medward.guard.models import wrap
 
 PUBLISHED = {  # weights at 3x224x224 and 1,000 classes, as the papers' reference implementations count them
     "resnet50": 25_557_032,
@@ -55,7 +55,7 @@ def task():
 @pytest.mark.parametrize("name", SMALL)
 def test_a_small_network_gives_logits_row_by_row_and_shows_its_input_a_gradient(name, shape):
     torch.manual_seed(0)
-    network = build(name, shape, 3).eval()
+    network = build_network(name, shape, 3).eval()
     assert 50_000 <= weights(network) <= 300_000
     x = torch.rand(4, *shape, requires_grad=True)
     logits = network(x)
@@ -68,7 +68,7 @@ def test_a_small_network_gives_logits_row_by_row_and_shows_its_input_a_gradient(
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_network_standardises_its_input_and_ends_in_one_linear_layer(name):
     with torch.device("meta"):
-        network = build(name, (3, 64, 64), 5)
+        network = build_network(name, (3, 64, 64), 5)
     layers = list(network)
     assert isinstance(layers[0], nn.BatchNorm2d)
     assert not layers[0].affine
@@ -79,7 +79,7 @@ def test_a_network_standardises_its_input_and_ends_in_one_linear_layer(name):
 @pytest.mark.parametrize("name", FULL)
 def test_a_full_size_network_has_the_weights_of_its_paper(name):
     with torch.device("meta"):
-        network = build(name, (3, 224, 224), 1000)
+        network = build_network(name, (3, 224, 224), 1000)
         assert network(torch.empty(2, 3, 224, 224)).shape == (2, 1000)
     assert weights(network) == PUBLISHED[name]
 
@@ -94,7 +94,7 @@ def test_every_small_architecture_learns_a_plain_task(name, task):
 def becomes_a_white_box(name, task, folder):
     spec = classifier_spec(task, "logits")
     torch.manual_seed(0)
-    model = wrap(build(name, task.shape, 2).eval(), spec=spec, sample=task.splits["test"].inputs[:4])
+    model = wrap(build_network(name, task.shape, 2).eval(), spec=spec, sample=task.splits["test"].inputs[:4])
     network, reason = white_box(folder / model.export(folder).file, model.predict, task.splits["test"].inputs[:4])
     return network is not None, reason
 
@@ -111,8 +111,8 @@ def test_every_small_architecture_becomes_a_white_box_as_onnx(name, task, tmp_pa
 
 def test_what_cannot_be_built_is_said():
     with pytest.raises(MedwardError, match="'alexnet' is not known; there are cnn, resnet"):
-        build("alexnet", (1, 28, 28), 2)
+        build_network("alexnet", (1, 28, 28), 2)
     with pytest.raises(MedwardError, match=r"'vit' takes images \(C, H, W\), got shape \(30,\)"):
-        build("vit", (30,), 2)
+        build_network("vit", (30,), 2)
     with pytest.raises(MedwardError, match="'resnet50' needs images of at least 32 pixels"):
-        build("resnet50", (1, 28, 28), 2)
+        build_network("resnet50", (1, 28, 28), 2)

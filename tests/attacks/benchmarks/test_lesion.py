@@ -5,27 +5,27 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from attacks.benchmarks.base import Task
-from attacks.benchmarks.lesion import CLASSES, TRAITS, lesions
-from attacks.benchmarks.victims import accuracy, predict_labels, train_victim
-from guard.data import Split
+from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.datasets.lesion import CLASSES, TRAITS, draw_lesions
+from medward.attacks.benchmarks.victims import accuracy, predict_labels, train_victim
+from medward.guard.data.split import Split
 
 
 @pytest.mark.parametrize("size", [32, 64])
 def test_images_are_bounded_repeatable_and_all_different(size):
-    images, labels = lesions(60, size=size, seed=2)
+    images, labels = draw_lesions(60, size=size, seed=2)
     assert images.shape == (60, 3, size, size)
     assert images.dtype == np.float32
     assert 0 <= images.min() < images.max() <= 1
-    again = lesions(60, size=size, seed=2)
+    again = draw_lesions(60, size=size, seed=2)
     assert np.array_equal(images, again[0])
     assert np.array_equal(labels, again[1])
-    assert not np.array_equal(images, lesions(60, size=size, seed=3)[0])
+    assert not np.array_equal(images, draw_lesions(60, size=size, seed=3)[0])
     assert len({image.tobytes() for image in images}) == 60
 
 
 def test_classes_are_as_frequent_as_the_table_says():
-    counts = np.bincount(lesions(400, size=16, seed=1)[1])
+    counts = np.bincount(draw_lesions(400, size=16, seed=1)[1])
     assert np.allclose(counts / 400, list(CLASSES.values()), atol=0.01)
     assert counts[0] > 8 * counts[-1]
     assert sum(CLASSES.values()) == pytest.approx(1)
@@ -33,7 +33,7 @@ def test_classes_are_as_frequent_as_the_table_says():
 
 
 def test_a_small_network_learns_what_mean_colour_does_not_tell():
-    images, labels = lesions(1500, size=32, seed=4)
+    images, labels = draw_lesions(1500, size=32, seed=4)
     data = Split(images, labels)
     test = data.take(slice(1100, None))
     task = Task(

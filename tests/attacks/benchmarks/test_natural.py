@@ -5,10 +5,10 @@ import socket
 import numpy as np
 import pytest
 
-from attacks.benchmarks import natural
-from attacks.benchmarks.natural import PHOTOGRAPHS, natural_images, pool_for, tabular_pool
-from guard.errors import MedwardError
-from guard.types import ModelSpec
+from medward.attacks.benchmarks.datasets import natural
+from medward.attacks.benchmarks.datasets.natural import PHOTOGRAPHS, natural_images, pool_for, tabular_pool
+from medward.guard.errors import MedwardError
+from medward.guard.types import ModelSpec
 
 
 @pytest.mark.parametrize(

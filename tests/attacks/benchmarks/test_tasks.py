@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attacks.benchmarks import base, lesion, nih_cxr, phantom, pneumoniamnist, tasks
-from attacks.benchmarks.base import first_seen, partition, read_known
-from attacks.benchmarks.tasks import TASKS, data_root, load, to_npz
-from guard.data import Split, load_npz
-from guard.errors import MedwardError
+from medward.attacks.benchmarks import base, tasks
+from medward.attacks.benchmarks.base import first_seen, read_known, stratified_partition
+from medward.attacks.benchmarks.datasets import lesion, nih_cxr, phantom, pneumoniamnist
+from medward.attacks.benchmarks.tasks import BENCHMARK_TASKS, data_root, load_task, to_npz
+from medward.guard.data.split import Split, load_npz
+from medward.guard.errors import MedwardError
 
 needs_data = pytest.mark.skipif("MEDWARD_DATA" not in os.environ, reason="MEDWARD_DATA is not set")
 NAMES = [
@@ -28,8 +29,9 @@ NAMES = [
 
 @pytest.fixture(autouse=True)
 def _few_drawings(monkeypatch):
-    for drawn in (phantom, lesion):
-        monkeypatch.setattr(drawn, "SIZES", {name: size // 10 for name, size in drawn.SIZES.items()})
+    for drawn, name in ((phantom, "PHANTOM_SIZES"), (lesion, "LESION_SIZES")):
+        sizes = {split: size // 10 for split, size in getattr(drawn, name).items()}
+        monkeypatch.setattr(drawn, name, sizes)
 
 
 def leaks(splits):
@@ -40,7 +42,7 @@ def leaks(splits):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_task_is_what_it_says(name):
-    task = load(name, seed=3)
+    task = load_task(name, seed=3)
     assert task.name == name
     assert {"train", "calibration", "holdout", "test"} <= set(task.splits)
     assert ("selection" in task.splits) == (task.modality == "image")
@@ -61,22 +63,22 @@ def test_a_task_is_what_it_says(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_seed_decides_the_splits(name):
-    first, again, other = load(name, seed=1), load(name, seed=1), load(name, seed=2)
+    first, again, other = load_task(name, seed=1), load_task(name, seed=1), load_task(name, seed=2)
     assert first.digest == again.digest != other.digest
 
 
 @pytest.mark.data
 @needs_data
 def test_nih_patients_are_whole():
-    patients = [set(split.patients.tolist()) for split in load("nih-cxr").splits.values()]
+    patients = [set(split.patients.tolist()) for split in load_task("nih-cxr").splits.values()]
     assert sum(map(len, patients)) == len(set.union(*patients)) == 682
 
 
 @pytest.mark.data
 @needs_data
 def test_duplicates_are_counted_and_the_official_test_split_kept():
-    task = load("pneumoniamnist")
-    raw = load_npz(data_root() / pneumoniamnist.FILE)
+    task = load_task("pneumoniamnist")
+    raw = load_npz(data_root() / pneumoniamnist.PNEUMONIA_FILE)
     assert sum(map(len, raw.values())) - sum(map(len, task.splits.values())) == task.duplicates == 29
     assert len(task.splits["test"]) == len(raw["test"]) - 3
     assert len(task.splits["selection"]) == len(raw["val"])
@@ -84,63 +86,66 @@ def test_duplicates_are_counted_and_the_official_test_split_kept():
 
 def test_wdbc_can_be_calibrated_and_needs_no_network(monkeypatch):
     monkeypatch.setattr(socket, "socket", None)
-    assert len(load("wdbc").splits["calibration"]) // 2 >= 83
+    assert len(load_task("wdbc").splits["calibration"]) // 2 >= 83
 
 
 def test_the_written_npz_reads_back_equal(tmp_path):
-    task = load("wdbc")
+    task = load_task("wdbc")
     to_npz(task, tmp_path / "wdbc.npz")
     assert dataclasses.replace(task, splits=load_npz(tmp_path / "wdbc.npz")).digest == task.digest
 
 
 @pytest.mark.parametrize("name", ["phantom", "lesion"])
 def test_a_drawn_task_is_drawn_at_the_size_asked_for(name):
-    task = load(name, seed=1, size=32)
+    task = load_task(name, seed=1, size=32)
     assert task.shape[1:] == (32, 32)
     assert "resized" not in task.source
-    assert task.digest != load(name, seed=1).digest
+    assert task.digest != load_task(name, seed=1).digest
 
 
 def test_a_real_task_is_resized_and_says_so(monkeypatch):
     monkeypatch.delitem(tasks.DRAWN, "phantom")  # now it counts as real
-    plain, large = load("phantom", seed=1), load("phantom", seed=1, size=96)
+    plain, large = load_task("phantom", seed=1), load_task("phantom", seed=1, size=96)
     assert large.shape == (1, 96, 96)
     assert "resized from 64x64" in large.source
     for name, split in large.splits.items():
         assert np.array_equal(split.labels, plain.splits[name].labels)
         assert np.allclose(split.inputs.mean((1, 2, 3)), plain.splits[name].inputs.mean((1, 2, 3)), atol=0.01)
         assert 0 <= split.inputs.min() <= split.inputs.max() <= 1
-    assert load("phantom", seed=1, size=64).digest == plain.digest
+    assert load_task("phantom", seed=1, size=64).digest == plain.digest
 
 
 def test_a_size_that_makes_no_sense_is_refused():
     with pytest.raises(MedwardError, match="from 16 to 512 pixels a side, got 4"):
-        load("phantom", size=4)
+        load_task("phantom", size=4)
     with pytest.raises(MedwardError, match="tabular task wdbc has no images"):
-        load("wdbc", size=64)
+        load_task("wdbc", size=64)
 
 
 def test_an_unknown_task_is_answered_with_the_known_ones():
-    with pytest.raises(MedwardError, match=r"'mnist' is not known; there are " + ", ".join(TASKS)):
-        load("mnist")
+    with pytest.raises(MedwardError, match=r"'mnist' is not known; there are " + ", ".join(BENCHMARK_TASKS)):
+        load_task("mnist")
 
 
 @pytest.mark.parametrize(("name", "remedy"), [("pneumoniamnist", "10.5281/zenodo"), ("nih-cxr", "nihcc")])
 def test_missing_data_says_how_to_get_it(name, remedy, tmp_path):
     with pytest.raises(MedwardError, match=rf"npz is missing: .*{remedy}.*MEDWARD_DATA"):
-        load(name, root=tmp_path)
+        load_task(name, root=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["pneumoniamnist", "nih-cxr"])
 def test_a_changed_file_is_named_with_both_digests(name, tmp_path):
-    module = {"pneumoniamnist": pneumoniamnist, "nih-cxr": nih_cxr}[name]
-    path = tmp_path / module.FILE
+    file, digests = {
+        "pneumoniamnist": (pneumoniamnist.PNEUMONIA_FILE, pneumoniamnist.PNEUMONIA_DIGESTS),
+        "nih-cxr": (nih_cxr.NIH_FILE, nih_cxr.NIH_DIGESTS),
+    }[name]
+    path = tmp_path / file
     path.parent.mkdir()
     path.write_bytes(b"not the file")
     with pytest.raises(MedwardError) as error:
-        load(name, root=tmp_path)
+        load_task(name, root=tmp_path)
     wrong = base.hashlib.sha256(b"not the file").hexdigest()
-    assert all(part in str(error.value) for part in (str(path), wrong, *module.DIGESTS))
+    assert all(part in str(error.value) for part in (str(path), wrong, *digests))
 
 
 def test_a_known_file_is_read_by_any_of_its_digests(tmp_path):
@@ -184,11 +189,11 @@ def test_partition_uses_every_row_once_and_keeps_patients_whole(classes, sizes, 
     rows = np.arange(len(labels), dtype=np.float32)[:, None]
     patients = np.arange(len(labels)) // per_patient
     wanted = {str(i): size for i, size in enumerate(sizes)}
-    grouped = partition(Split(rows, labels, patients), wanted, seed=seed)
+    grouped = stratified_partition(Split(rows, labels, patients), wanted, seed=seed)
     assert sorted(np.concatenate([s.inputs for s in grouped.values()]).ravel().tolist()) == rows.ravel().tolist()
     owners = [set(s.patients.tolist()) for s in grouped.values()]
     assert sum(map(len, owners)) == len(set.union(*owners))
-    single = partition(Split(rows, labels), wanted, seed=seed)
+    single = stratified_partition(Split(rows, labels), wanted, seed=seed)
     for (_, part), size in zip(single.items(), sizes, strict=True):
         expected = np.array(classes) * size / sum(sizes)
         assert (abs(np.bincount(part.labels, minlength=len(classes)) - expected) <= 1.01).all()
@@ -198,9 +203,10 @@ def test_partition_does_not_depend_on_the_order_of_the_rows():
     rng = np.random.default_rng(0)
     data = Split(rng.random((60, 2), np.float32), rng.integers(0, 2, 60))
     sizes = {"a": 30, "b": 30}
-    shuffled = partition(data.take(rng.permutation(60)), sizes, seed=5)
+    shuffled = stratified_partition(data.take(rng.permutation(60)), sizes, seed=5)
     assert all(
-        np.array_equal(split.inputs, shuffled[name].inputs) for name, split in partition(data, sizes, seed=5).items()
+        np.array_equal(split.inputs, shuffled[name].inputs)
+        for name, split in stratified_partition(data, sizes, seed=5).items()
     )
 
 
@@ -209,5 +215,7 @@ def test_train_and_holdout_differ_by_chance_alone():
     data = Split(np.arange(40, dtype=np.float32)[:, None], np.zeros(40, np.int64))
     hits = np.zeros(40)
     for seed in range(400):
-        hits[partition(data, {"train": 20, "holdout": 20}, seed=seed)["train"].inputs.ravel().astype(int)] += 1
+        hits[
+            stratified_partition(data, {"train": 20, "holdout": 20}, seed=seed)["train"].inputs.ravel().astype(int)
+        ] += 1
     assert abs(hits - 200).max() < 4.5 * np.sqrt(400 * 0.25)

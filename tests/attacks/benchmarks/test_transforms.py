@@ -1,26 +1,26 @@
 import pytest
 import torch
 
-from attacks.adaptive import differentiable
-from attacks.ascent import decide
-from attacks.ball import Ball
-from attacks.benchmarks.transforms import FewerLevels, MedianFilter, Transformed
-from attacks.evasion.pgd import strongest
-from guard.errors import MedwardError
+from medward.attacks.benchmarks.transforms import FewerLevels, MedianFilter, Transformed
+from medward.attacks.evasion.pgd import worst_case_pgd
+from medward.attacks.whitebox.ascent import network_decisions
+from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.network import as_attacker_sees
+from medward.guard.errors import MedwardError
 
 
 def test_the_transformation_looks_robust_until_the_attacker_goes_straight_through_it(body, digits):
     network = Transformed(body, bits=4, side=1)
     x = torch.as_tensor(digits.inputs[1400:1450])
-    y = decide(network, x)
+    y = network_decisions(network, x)
     ball = Ball(torch.full((1, 1, 1), 0.15), 0.0, 1.0)
     blind, seeing = (
-        strongest(each, x, y, ball, steps=10, restarts=1, generator=torch.Generator().manual_seed(0))
-        for each in (network, differentiable(network))
+        worst_case_pgd(each, x, y, ball, steps=10, restarts=1, generator=torch.Generator().manual_seed(0))
+        for each in (network, as_attacker_sees(network))
     )
     assert blind.won.float().mean() < 0.2
     assert seeing.won.float().mean() > 0.6
-    assert torch.equal(decide(network, seeing.adversarial) != y, seeing.won)
+    assert torch.equal(network_decisions(network, seeing.adversarial) != y, seeing.won)
 
 
 def test_levels_are_as_few_as_said_and_nearest():

@@ -7,20 +7,20 @@ import pytest
 import torch
 from torch import nn
 
-from attacks.benchmarks.base import Task
-from attacks.benchmarks.networks.cnn import cnn
-from attacks.benchmarks.phantom import phantoms
-from attacks.benchmarks.tasks import load
-from attacks.benchmarks.victims import accuracy, classifier_spec, predict_labels, train_victim
-from guard.data import Split
-from guard.errors import MedwardError
+from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.datasets.phantom import draw_phantoms
+from medward.attacks.benchmarks.networks.cnn import cnn
+from medward.attacks.benchmarks.tasks import load_task
+from medward.attacks.benchmarks.victims import accuracy, classifier_spec, predict_labels, train_victim
+from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
 
 needs_data = pytest.mark.skipif("MEDWARD_DATA" not in os.environ, reason="MEDWARD_DATA is not set")
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    data = Split(*phantoms(192, size=32, seed=0))
+    data = Split(*draw_phantoms(192, size=32, seed=0))
     return Task(
         name="tiny",
         modality="image",
@@ -34,7 +34,7 @@ def tiny():
 
 
 def test_the_wdbc_victim_is_accurate_on_its_test_split():
-    task = load("wdbc")
+    task = load_task("wdbc")
     test = task.splits["test"]
     victim = train_victim(task)
     assert accuracy(test.labels, predict_labels(victim, test.inputs))[0] >= 0.95
@@ -43,7 +43,7 @@ def test_the_wdbc_victim_is_accurate_on_its_test_split():
 
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_the_wdbc_victim_is_accurate_on_unseen_rows_whatever_the_seed(seed):
-    task = load("wdbc", seed=seed)
+    task = load_task("wdbc", seed=seed)
     victim = train_victim(task, seed=seed)
     unseen = [split for name, split in task.splits.items() if name != "train"]
     hits = np.concatenate([split.labels == predict_labels(victim, split.inputs) for split in unseen])
@@ -93,7 +93,7 @@ def test_an_architecture_that_does_not_fit_is_refused(tiny):
         train_victim(tiny, architecture="mlp")
     for name in ("cnn", "vit"):
         with pytest.raises(MedwardError, match="does not fit the tabular task wdbc"):
-            train_victim(load("wdbc"), architecture=name)
+            train_victim(load_task("wdbc"), architecture=name)
 
 
 def test_the_spec_repeats_the_task(tiny):
@@ -113,6 +113,6 @@ def test_the_spec_repeats_the_task(tiny):
 @needs_data
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_pneumoniamnist_victim_is_accurate_on_the_official_test_split(seed):
-    task = load("pneumoniamnist", seed=seed)
+    task = load_task("pneumoniamnist", seed=seed)
     test = task.splits["test"]
     assert accuracy(test.labels, predict_labels(train_victim(task, seed=seed), test.inputs))[0] >= 0.85

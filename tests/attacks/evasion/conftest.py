@@ -7,5 +7,5 @@ import pytest
 def one_radius(request):
     with pytest.MonkeyPatch.context() as patch:
         if request.module.__name__ != "test_radii":
-            patch.setattr("attacks.evasion.scene.FACTORS", (1.0,))
+            patch.setattr("medward.attacks.evasion.setup.FACTORS", (1.0,))
         yield

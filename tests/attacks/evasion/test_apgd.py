@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from attacks.ascent import cross_entropy, decide, margin
-from attacks.ball import Ball
-from attacks.evasion.apgd import apgd, hardest, margin_ratio
+from medward.attacks.evasion.apgd import apgd, margin_ratio, worst_case_apgd
+from medward.attacks.whitebox.ascent import cross_entropy, margin_loss, network_decisions
+from medward.attacks.whitebox.ball import Ball
 
 
 class Scaled(torch.nn.Module):
@@ -23,7 +23,7 @@ def mlp(classes, seed=0):
 
 def rows(network, n=80):
     x = torch.randn((n, 8), generator=torch.Generator().manual_seed(1))
-    return x, decide(network, x)
+    return x, network_decisions(network, x)
 
 
 def seeded():
@@ -39,7 +39,7 @@ def test_the_margin_ratio_is_defined_for_any_number_of_classes_and_does_not_see_
     ratio = margin_ratio(scores, labels, goals)
     assert torch.isfinite(ratio).all()
     if not targeted:
-        assert torch.equal(ratio > 0, margin(scores, labels) > 0)
+        assert torch.equal(ratio > 0, margin_loss(scores, labels) > 0)
     if classes > 2:
         assert torch.allclose(margin_ratio(1000 * scores, labels, goals), ratio)
 
@@ -63,7 +63,7 @@ def test_inflated_logits_kill_cross_entropy_and_not_the_pair():
     x, y = rows(network)
     ball = Ball(torch.full((8,), 0.2))
     alone = apgd(network, x, y, ball, loss=cross_entropy, steps=20, generator=seeded())
-    pair = hardest(network, x, y, ball, steps=20, restarts=1, targets=9, generator=seeded())
+    pair = worst_case_apgd(network, x, y, ball, steps=20, restarts=1, targets=9, generator=seeded())
     assert pair.won.float().mean() > alone.won.float().mean() + 0.2
 
 
@@ -101,7 +101,7 @@ def test_goals_that_another_loss_overlooks_are_tried():
 
     x, y = torch.zeros(20, 1), torch.zeros(20, dtype=torch.int64)
     one, every = (
-        hardest(Decoy(), x, y, Ball(torch.full((1,), 0.6)), steps=20, restarts=1, targets=k, generator=seeded())
+        worst_case_apgd(Decoy(), x, y, Ball(torch.full((1,), 0.6)), steps=20, restarts=1, targets=k, generator=seeded())
         for k in (1, 3)
     )
     assert every.won.all()
@@ -115,4 +115,4 @@ def test_without_stop_it_goes_on_to_the_largest_margin(norm):
     ball = Ball(torch.full((8,), 1.0), norm=norm)
     short, full = (apgd(network, x, y, ball, steps=15, stop=stop, generator=seeded()) for stop in (True, False))
     assert full.gradients == 15 * len(x) > short.gradients
-    assert margin(network(full.adversarial), y).mean() > margin(network(short.adversarial), y).mean()
+    assert margin_loss(network(full.adversarial), y).mean() > margin_loss(network(short.adversarial), y).mean()

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.ascent import decide
-from attacks.ball import Ball
-from attacks.evasion import DataFree
-from attacks.evasion.gd_uap import IMAGES, gd_uap
-from attacks.evasion.scene import Scene
-from guard.errors import MedwardError
+from medward.attacks.evasion import DataFree
+from medward.attacks.evasion.gd_uap import RANGE_IMAGES, gd_uap
+from medward.attacks.evasion.setup import EvasionSetup
+from medward.attacks.whitebox.ascent import network_decisions
+from medward.attacks.whitebox.ball import Ball
+from medward.guard.errors import MedwardError
 
 BALL = Ball(torch.full((1, 1, 1), 0.35), 0.0, 1.0)
 SHAPE = (1, 8, 8)
@@ -23,22 +23,22 @@ def found(network, *, prior="range", seed=0, ball=BALL, steps=80):
 @pytest.mark.parametrize("prior", ["range", "none"])
 def test_without_any_image_it_beats_noise_of_the_same_norm(plain, attack_data, prior):
     x = torch.as_tensor(attack_data.test.inputs)
-    y = decide(plain.network, x)
+    y = network_decisions(plain.network, x)
     signs = [BALL.surface((1, *SHAPE), torch.Generator().manual_seed(seed)) for seed in range(5)]
-    noisy = max(float((decide(plain.network, (x + d).clamp(0, 1)) != y).float().mean()) for d in signs)
+    noisy = max(float((network_decisions(plain.network, (x + d).clamp(0, 1)) != y).float().mean()) for d in signs)
     crafted = found(plain.network, prior=prior)
-    assert float((decide(plain.network, (x + crafted.delta).clamp(0, 1)) != y).float().mean()) > noisy + 0.1
+    assert float((network_decisions(plain.network, (x + crafted.delta).clamp(0, 1)) != y).float().mean()) > noisy + 0.1
     assert crafted.delta.abs().max() <= 0.35 + 1e-6
 
 
 def test_a_run_judges_it_like_every_universal_attack_and_reads_no_craft_row(plain, attack_data, monkeypatch):
-    monkeypatch.setattr(Scene, "flags", lambda *_, **__: ())
+    monkeypatch.setattr(EvasionSetup, "flags", lambda *_, **__: ())
     attack = DataFree(epsilon=0.35, steps=40)
     few = replace(attack_data, craft=attack_data.craft.take(slice(0, 9)))
     result, other = (attack.run(plain.target(attack.threat), data, seed=0) for data in (attack_data, few))
     assert np.array_equal(result.images["perturbation"], other.images["perturbation"])
     assert result.outcome.mean() > result.baseline.mean()
-    assert result.gradients == 40 * IMAGES
+    assert result.gradients == 40 * RANGE_IMAGES
 
 
 def test_it_sees_layers_that_are_plain_function_calls(plain):

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.ball import FeatureRules
-from attacks.base import Access, AttackData
-from attacks.evasion import HillClimb
-from attacks.evasion.scene import answers
-from attacks.target import Response, Target, open_oracle
-from guard.data import Split
-from guard.errors import MedwardError
-from guard.types import ModelSpec
+from medward.attacks.base import Access, AttackData
+from medward.attacks.evasion import HillClimb
+from medward.attacks.evasion.setup import black_box_answers
+from medward.attacks.target import Response, Target, open_oracle
+from medward.attacks.whitebox.ball import FeatureRules
+from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
+from medward.guard.types import ModelSpec
 
 ATTACK = HillClimb(epsilon=0.35, queries=6000, batch=40)
 
@@ -90,7 +90,7 @@ def test_answers_of_a_few_classes_are_answers():
     spec = ModelSpec(name="m", modality="tabular", shape=(1,), classes=tuple("abcd"), output="logits")
     shown = np.array([[0.7, np.nan, 0.1, np.nan], [np.nan] * 4])
     target = SimpleNamespace(spec=spec, query=lambda x: Response(np.array([0, -1]), shown, "probabilities"))
-    scores, labels = answers(target)(torch.zeros(2, 1))
+    scores, labels = black_box_answers(target)(torch.zeros(2, 1))
     np.testing.assert_allclose(scores[0].exp(), [0.7, 0.1, 0.1, 0.1], atol=1e-6)
     assert torch.isnan(scores[1]).all()
     assert labels.tolist() == [0, -1]

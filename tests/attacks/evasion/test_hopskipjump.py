@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from attacks.ascent import decide
-from attacks.ball import Ball
-from attacks.evasion.hopskipjump import hopskipjump
+from medward.attacks.evasion.hopskipjump import hopskipjump
+from medward.attacks.whitebox.ascent import network_decisions
+from medward.attacks.whitebox.ball import Ball
 
 
 def seeded():
@@ -15,7 +15,7 @@ def linear():
     torch.manual_seed(0)
     network = torch.nn.Linear(20, 2).requires_grad_(False)
     x = torch.randn(60, 20)
-    return network, x, decide(network, x)
+    return network, x, network_decisions(network, x)
 
 
 @pytest.mark.parametrize("norm", ["inf", "2"])
@@ -26,7 +26,7 @@ def test_it_comes_close_to_the_shortest_way_to_a_plane(linear, norm):
     shortest = gap / (weights.norm() if norm == "2" else weights.abs().sum())
     rows = shortest > 0.02
     found = hopskipjump(
-        lambda points: decide(network, points),
+        lambda points: network_decisions(network, points),
         x[rows],
         y[rows],
         Ball(1.6 * shortest[rows].median() * torch.ones(20), norm=norm),
@@ -46,7 +46,7 @@ def test_no_row_asks_for_more_than_its_budget(linear):
         for point in points:
             # Every point asked lies nearest to its own row: the radius is small and the rows are far apart.
             asked[(x - point).norm(dim=1).argmin()] += 1
-        return decide(network, points)
+        return network_decisions(network, points)
 
     found = hopskipjump(labels, x, y, Ball(torch.full((20,), 1e-3)), queries=40, generator=seeded())
     assert found.queries == int(asked.sum()) <= 40 * len(x)
@@ -59,11 +59,11 @@ def test_withheld_answers_count_as_unchanged(linear):
     ball = Ball(torch.full((20,), 1.0))
 
     def hidden(points):
-        return torch.where((points - points.mean()).abs().amax(dim=1) >= 0, -1, decide(network, points))
+        return torch.where((points - points.mean()).abs().amax(dim=1) >= 0, -1, network_decisions(network, points))
 
     open_, closed = (
         hopskipjump(labels, x, y, ball, queries=200, generator=seeded())
-        for labels in (lambda points: decide(network, points), hidden)
+        for labels in (lambda points: network_decisions(network, points), hidden)
     )
     assert open_.won.float().mean() > 0.9
     assert not closed.won.any()

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.ascent import decide
-from attacks.ball import Ball
-from attacks.evasion import IterativeFGSM, UniversalPerturbation
-from attacks.evasion.ifgsm_uap import INNER, mended, published, zeta_radius
-from attacks.evasion.universal import others
-from guard.policy import Policy
+from medward.attacks.evasion import IterativeFGSM, UniversalPerturbation
+from medward.attacks.evasion.ifgsm_uap import INNER, mended_ifgsm, published_ifgsm, zeta_radius
+from medward.attacks.evasion.universal import rows_to_win
+from medward.attacks.whitebox.ascent import network_decisions
+from medward.attacks.whitebox.ball import Ball
+from medward.guard.policy import Policy
 
 BALL = Ball(torch.full((1, 1, 1), 0.3), 0.0, 1.0)
 ROWS = 120
@@ -18,17 +18,17 @@ ROWS = 120
 @pytest.fixture(scope="module")
 def rows(plain, attack_data):
     x = torch.as_tensor(attack_data.craft.inputs[:ROWS])
-    return x, decide(plain.network, x)
+    return x, network_decisions(plain.network, x)
 
 
 @pytest.fixture(scope="module")
 def repaired(plain, rows):
-    return mended(plain.network, *rows, BALL, goal=None, passes=2, generator=torch.Generator().manual_seed(0))
+    return mended_ifgsm(plain.network, *rows, BALL, goal=None, passes=2, generator=torch.Generator().manual_seed(0))
 
 
 def as_published(network, rows, *, ball=BALL, goal=None, step=INNER, passes=2, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return published(network, *rows, ball, goal=goal, step=step, passes=passes, generator=generator)
+    return published_ifgsm(network, *rows, ball, goal=goal, step=step, passes=passes, generator=generator)
 
 
 def test_the_published_loop_stalls_at_zero_where_no_single_step_flips_and_the_mended_one_does_not(
@@ -46,7 +46,7 @@ def test_with_a_step_that_flips_the_published_loop_moves_but_does_not_clip(plain
     found = as_published(plain.network, rows, ball=wide, step=0.3)
     moved = rows[0] + found.delta
     assert found.success > 0.3
-    assert found.success == pytest.approx(float((decide(plain.network, moved) != rows[1]).float().mean()))
+    assert found.success == pytest.approx(float((network_decisions(plain.network, moved) != rows[1]).float().mean()))
     assert moved.min() < 0
     assert found.delta.abs().max() <= 0.6 + 1e-6
 
@@ -62,16 +62,16 @@ def test_the_published_success_counts_rows_that_were_there_already(plain, rows):
     stalled = as_published(plain.network, rows, goal=3, passes=1)
     assert not stalled.delta.any()
     assert stalled.success == pytest.approx(float((y == 3).float().mean()))
-    honest = mended(plain.network, *others(x, y, 3), BALL, goal=3, passes=0, generator=torch.Generator())
+    honest = mended_ifgsm(plain.network, *rows_to_win(x, y, 3), BALL, goal=3, passes=0, generator=torch.Generator())
     assert honest.success == 0.0
 
 
 def test_the_mended_success_is_that_of_its_best_clipped_perturbation(plain, rows, repaired):
     x, y = rows
-    moved = decide(plain.network, (x + repaired.delta).clamp(0, 1))
+    moved = network_decisions(plain.network, (x + repaired.delta).clamp(0, 1))
     assert repaired.success == max(repaired.history)
     assert repaired.success == pytest.approx(float((moved != y).float().mean()))
-    again = mended(plain.network, x, y, BALL, goal=None, passes=2, generator=torch.Generator().manual_seed(0))
+    again = mended_ifgsm(plain.network, x, y, BALL, goal=None, passes=2, generator=torch.Generator().manual_seed(0))
     assert torch.equal(repaired.delta, again.delta)
 
 
@@ -79,10 +79,12 @@ def test_the_mended_success_is_that_of_its_best_clipped_perturbation(plain, rows
 def test_held_out_it_beats_noise_of_the_same_norm(plain, rows, attack_data, norm, radius):
     ball = Ball(torch.full((1, 1, 1), radius), 0.0, 1.0, norm)
     generator = torch.Generator().manual_seed(0)
-    found = mended(plain.network, *rows, ball, goal=None, passes=1, generator=generator)
+    found = mended_ifgsm(plain.network, *rows, ball, goal=None, passes=1, generator=generator)
     x = torch.as_tensor(attack_data.test.inputs)
-    y, noise = decide(plain.network, x), ball.surface((1, 1, 8, 8), generator)
-    fooled, noisy = ((decide(plain.network, (x + d).clamp(0, 1)) != y).float().mean() for d in (found.delta, noise))
+    y, noise = network_decisions(plain.network, x), ball.surface((1, 1, 8, 8), generator)
+    fooled, noisy = (
+        (network_decisions(plain.network, (x + d).clamp(0, 1)) != y).float().mean() for d in (found.delta, noise)
+    )
     assert fooled > noisy + 0.2
     assert ball.size(found.delta).max() <= 1 + 1e-5
 

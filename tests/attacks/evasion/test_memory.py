@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from attacks.ball import Ball
-from attacks.evasion import memory
-from attacks.evasion.memory import remembered
+from medward.attacks.evasion import memory
+from medward.attacks.evasion.memory import remembered
+from medward.attacks.whitebox.ball import Ball
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def test_a_twin_with_the_same_weights_is_another_network():
 
 
 def test_old_searches_make_room(monkeypatch):
-    monkeypatch.setattr(memory, "ROOM", 30)  # two results of three floats
+    monkeypatch.setattr(memory, "MEMORY_ROOM", 30)  # two results of three floats
     network, runs = nn.Linear(3, 2), []
     with torch.random.fork_rng():
         for part in (1, 2, 3, 3, 1):

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from attacks.ascent import decide
-from attacks.ball import Ball
-from attacks.evasion import oars as module
-from attacks.evasion.oars import oars
-from attacks.evasion.per_image import asking
+from medward.attacks.evasion import oars as module
+from medward.attacks.evasion.oars import oars
+from medward.attacks.evasion.per_image import score_query
+from medward.attacks.whitebox.ascent import network_decisions
+from medward.attacks.whitebox.ball import Ball
 
 
 def seeded():
@@ -20,16 +20,16 @@ BALL = Ball(torch.full((1, 1, 1), RADIUS), 0.0, 1.0)
 @pytest.fixture(scope="module")
 def rows(plain, attack_data):
     x = torch.as_tensor(attack_data.test.inputs[:10])
-    return x, decide(plain.network, x)
+    return x, network_decisions(plain.network, x)
 
 
 def fooled(plain, found, y):
-    return float((decide(plain.network, found.adversarial) != y).float().mean())
+    return float((network_decisions(plain.network, found.adversarial) != y).float().mean())
 
 
 def refusing(plain, x, farther, asked=None):
     """Answers with scores, but refuses whatever is nearer than `farther` radii to one of the rows."""
-    ask = asking(plain.network)
+    ask = score_query(plain.network)
 
     def answers(points):
         scores, labels = ask(points)
@@ -43,19 +43,19 @@ def refusing(plain, x, farther, asked=None):
 
 def test_it_wins_far_more_than_noise_and_never_asks_more_than_it_may(plain, rows):
     x, y = rows
-    few, many = (oars(asking(plain.network), x, y, BALL, queries=n, generator=seeded()) for n in (1, 200))
-    noise = decide(plain.network, BALL.clip(x + BALL.surface(x.shape, seeded()))) != y
+    few, many = (oars(score_query(plain.network), x, y, BALL, queries=n, generator=seeded()) for n in (1, 200))
+    noise = network_decisions(plain.network, BALL.clip(x + BALL.surface(x.shape, seeded()))) != y
     assert many.won.float().mean() > noise.float().mean() + 0.3
     assert not few.won.any()
     assert few.queries == len(x)
     assert many.queries <= 200 * len(x)
     assert ((many.adversarial - x).abs() <= RADIUS + 1e-6).all()
-    assert (decide(plain.network, many.adversarial[many.won]) != y[many.won]).all()
+    assert (network_decisions(plain.network, many.adversarial[many.won]) != y[many.won]).all()
 
 
 def test_it_can_go_by_labels_alone(plain, rows):
     x, y = rows
-    ask = asking(plain.network)
+    ask = score_query(plain.network)
 
     def only_labels(points):
         scores, labels = ask(points)
@@ -86,7 +86,7 @@ def test_what_it_foresees_to_fail_it_does_not_ask(plain, rows):
     assert fooled(plain, found, y) > 0.3
     assert not any(asked)
     assert not found.won.any(), "a candidate within the radius would have been refused"
-    nothing = oars(asking(plain.network), x, y, BALL, queries=200, generator=seeded(), foresee=lambda point: True)
+    nothing = oars(score_query(plain.network), x, y, BALL, queries=200, generator=seeded(), foresee=lambda point: True)
     assert nothing.queries == 0
 
 
@@ -96,4 +96,4 @@ def test_an_account_that_is_cut_off_ends_nothing_but_the_budget(plain, rows):
     assert found.queries == 40 * len(x)
     assert not found.won.any()
     assert torch.equal(found.adversarial, x)
-    assert not oars(asking(plain.network), x, y, BALL.scaled(0), queries=40, generator=seeded()).won.any()
+    assert not oars(score_query(plain.network), x, y, BALL.scaled(0), queries=40, generator=seeded()).won.any()

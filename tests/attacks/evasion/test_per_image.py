@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.adaptive import Detector
-from attacks.ascent import decide
-from attacks.ball import Ball, FeatureRules
-from attacks.base import Access, AttackData
-from attacks.evasion import APGD, FGSM, PGD, HopSkipJump, Square, Standard
-from attacks.evasion.per_image import asking
-from attacks.target import Target, open_oracle
-from guard.data import Split
-from guard.errors import MedwardError
-from guard.policy import Policy
-from guard.types import ModelSpec, Outputs
+from medward.attacks.base import Access, AttackData
+from medward.attacks.evasion import APGD, FGSM, PGD, HopSkipJump, Square, Standard
+from medward.attacks.evasion.per_image import score_query
+from medward.attacks.target import Target, open_oracle
+from medward.attacks.whitebox.ascent import network_decisions
+from medward.attacks.whitebox.ball import Ball, FeatureRules
+from medward.attacks.whitebox.network import Detector
+from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
+from medward.guard.policy import Policy
+from medward.guard.types import ModelSpec, Outputs
 
 WHITE = (
     FGSM(epsilon=0.12),
@@ -34,14 +34,14 @@ RADIUS = {"inf": 0.15, "2": 0.9}
 
 def search(attack, network, x, y, ball, seed=0, detector=None):
     scene = SimpleNamespace(network=network, detector=detector, transfer=False)
-    seen = asking(network) if attack in BLACK else scene
+    seen = score_query(network) if attack in BLACK else scene
     return attack.search(seen, x, y, ball, torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture(scope="module")
 def rows(plain, attack_data):
     x = torch.as_tensor(attack_data.test.inputs[:40])
-    return x, decide(plain.network, x)
+    return x, network_decisions(plain.network, x)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_what_won_is_valid_in_the_ball_and_decided_otherwise(plain, rows, attack
     ball = Ball.of(plain.spec, rows[0].numpy(), RADIUS[norm], norm=norm)
     found = search(attack, plain.network, *rows, ball)
     assert found.won.any()
-    assert (decide(plain.network, found.adversarial) != rows[1])[found.won].all()
+    assert (network_decisions(plain.network, found.adversarial) != rows[1])[found.won].all()
     assert (ball.size(found.adversarial - rows[0]) <= 1 + 1e-4).all()
     assert torch.equal(ball.clip(found.adversarial), found.adversarial)
     assert (found.gradients > 0) == (attack in WHITE)
@@ -98,7 +98,7 @@ def test_a_table_keeps_its_immutable_features_and_its_whole_numbers(attack, norm
     x[:, 1:3] = x[:, 1:3].round()
     spec = ModelSpec(name="t", modality="tabular", shape=(5,), classes=("a", "b"), output="logits")
     ball = Ball.of(spec, x.numpy(), 1.0, norm=norm, rules=FeatureRules(integer=(1, 2), immutable=(0, 2)))
-    found = search(attack, network, x, decide(network, x), ball).adversarial
+    found = search(attack, network, x, network_decisions(network, x), ball).adversarial
     change = found - x
     assert torch.equal(found[:, [0, 2]], x[:, [0, 2]])
     assert torch.equal(found[:, 1], found[:, 1].round())
@@ -155,7 +155,7 @@ def test_the_attacker_who_knows_the_screen_gets_past_it_more_often(plain, rows, 
 
     def past(known):
         found = search(attack, plain.network, *rows, ball, detector=known).adversarial
-        return (decide(plain.network, found) != rows[1]) & (margins.score(found, None, torch) <= 1)
+        return (network_decisions(plain.network, found) != rows[1]) & (margins.score(found, None, torch) <= 1)
 
     assert past(detector).sum() > past(None).sum()
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.ascent import LOSSES, ascend, decide
-from attacks.ball import Ball
-from attacks.base import AttackData
-from attacks.evasion import PGD
-from attacks.evasion.pgd import strongest
-from guard.policy import Policy
+from medward.attacks.base import AttackData
+from medward.attacks.evasion import PGD
+from medward.attacks.evasion.pgd import worst_case_pgd
+from medward.attacks.whitebox.ascent import LOSSES, network_decisions, projected_ascent
+from medward.attacks.whitebox.ball import Ball
+from medward.guard.policy import Policy
 
 POLICY = Policy(on_error="flag")
 ATTACK = PGD(epsilon=0.12, steps=15, restarts=1)
@@ -32,18 +32,18 @@ def result(plain, attack_data):
 @pytest.fixture(scope="module")
 def rows(plain, attack_data):
     x = torch.as_tensor(attack_data.test.inputs)
-    return x, decide(plain.network, x)
+    return x, network_decisions(plain.network, x)
 
 
 def attacked(deployed, rows, epsilon, *, steps=15, seed=0):
     ball = Ball.of(deployed.spec, rows[0].numpy(), epsilon)
     generator = torch.Generator().manual_seed(seed)
-    return strongest(deployed.network, *rows, ball, steps=steps, restarts=1, generator=generator)
+    return worst_case_pgd(deployed.network, *rows, ball, steps=steps, restarts=1, generator=generator)
 
 
 def test_it_beats_noise_and_a_single_step(plain, rows, result):
     ball = Ball.of(plain.spec, rows[0].numpy(), ATTACK.epsilon)
-    single = ascend(
+    single = projected_ascent(
         plain.network,
         *rows,
         ball,
@@ -74,7 +74,7 @@ def test_every_example_is_valid_and_in_the_ball(plain, rows, epsilon):
 
 def test_what_won_really_is_decided_otherwise(plain, rows):
     found = attacked(plain, rows, 0.12)
-    assert torch.equal(decide(plain.network, found.adversarial) != rows[1], found.won)
+    assert torch.equal(network_decisions(plain.network, found.adversarial) != rows[1], found.won)
 
 
 def test_leaving_won_rows_alone_saves_gradients(plain, rows):
@@ -99,7 +99,7 @@ def test_two_classes_are_enough(linear_model):
     torch.manual_seed(0)
     network = torch.nn.Linear(3, 2).requires_grad_(False)
     x = torch.randn(50, 3)
-    y = decide(network, x)
+    y = network_decisions(network, x)
     generator = torch.Generator().manual_seed(0)
     ball = Ball(torch.full((3,), 5.0))
-    assert strongest(network, x, y, ball, steps=10, restarts=1, generator=generator).won.all()
+    assert worst_case_pgd(network, x, y, ball, steps=10, restarts=1, generator=generator).won.all()

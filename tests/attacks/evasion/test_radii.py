@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from support.planted import Faulty
 
-from attacks.evasion import PGD, HillClimb, Square, UniversalPerturbation, memory
-from attacks.evasion.scene import FACTORS, Scene
-from attacks.judging import headline
-from attacks.target import Response
+from medward.attacks.evasion import PGD, HillClimb, Square, UniversalPerturbation, memory
+from medward.attacks.evasion.setup import FACTORS, EvasionSetup
+from medward.attacks.target import Response
+from medward.attacks.validation.judging import headline_number
 
 EPSILON = 0.5
 UAP = UniversalPerturbation(epsilon=EPSILON, epochs=4, restarts=1)
@@ -41,7 +41,7 @@ class Tripwire:
 
 @pytest.fixture(autouse=True)
 def unchecked(monkeypatch):
-    monkeypatch.setattr(Scene, "flags", lambda *_, **__: ())
+    monkeypatch.setattr(EvasionSetup, "flags", lambda *_, **__: ())
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +58,9 @@ def run(attack, deployed, data, most=np.inf):
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_a_guard_that_sees_only_large_changes_is_passed_by_smaller_ones(plain, few, attack, monkeypatch):
     result, oracle = run(attack, plain, few, most=0.7 * EPSILON)
-    assert headline(attack, result, 0).value == result.outcome.mean() > 0.2
+    assert headline_number(attack, result, 0).value == result.outcome.mean() > 0.2
     assert result.queries == oracle.asked
-    monkeypatch.setattr("attacks.evasion.scene.FACTORS", (1.0,))
+    monkeypatch.setattr("medward.attacks.evasion.setup.FACTORS", (1.0,))
     assert run(attack, plain, few, most=0.7 * EPSILON)[0].outcome.mean() < 0.05, "the largest change alone says HELD"
 
 
@@ -87,7 +87,7 @@ def test_each_radius_has_a_perturbation_of_its_own(plain, few, monkeypatch):
     """A vector of full size turned down is no attack on a smaller radius."""
     result, _ = run(UAP, plain, few)
     factor = FACTORS[1]
-    monkeypatch.setattr("attacks.evasion.scene.FACTORS", (1.0,))
+    monkeypatch.setattr("medward.attacks.evasion.setup.FACTORS", (1.0,))
     there = run(replace(UAP, epsilon=factor * EPSILON), plain, few)[0].outcome
     full = run(UAP, plain, few)[0].images["perturbation"]
     x = few.test.inputs

@@ -7,19 +7,19 @@ import pytest
 import torch
 from support.planted import Faulty
 
-from attacks.ascent import decide
-from attacks.ball import Ball, FeatureRules
-from attacks.base import PER_CLASS, Access, AttackData
-from attacks.benchmarks.natural import natural_images
-from attacks.evasion import PGD, UniversalPerturbation
-from attacks.evasion.scene import Scene
-from attacks.evasion.uap import climb, craft, flip
-from attacks.evasion.universal import others
-from attacks.target import Response, Target, open_oracle
-from guard.data import Split
-from guard.errors import MedwardError
-from guard.policy import Policy, ScreenPolicy
-from guard.types import ModelSpec, Outputs
+from medward.attacks.base import PER_CLASS, Access, AttackData
+from medward.attacks.benchmarks.datasets.natural import natural_images
+from medward.attacks.evasion import PGD, UniversalPerturbation
+from medward.attacks.evasion.setup import EvasionSetup
+from medward.attacks.evasion.uap import ascend_universal, craft_universal, flip_loss
+from medward.attacks.evasion.universal import rows_to_win
+from medward.attacks.target import Response, Target, open_oracle
+from medward.attacks.whitebox.ascent import network_decisions
+from medward.attacks.whitebox.ball import Ball, FeatureRules
+from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
+from medward.guard.policy import Policy, ScreenPolicy
+from medward.guard.types import ModelSpec, Outputs
 
 POLICY = Policy(on_error="flag")
 ATTACK = UniversalPerturbation(epsilon=0.3, epochs=6)
@@ -249,29 +249,30 @@ def test_nobody_left_to_win_is_said_and_bad_settings_are_refused(plain, attack_d
 def rows(plain, attack_data):
     """Craft and test rows with the network's decisions on them."""
     return [
-        (x, decide(plain.network, x)) for x in map(torch.as_tensor, (attack_data.craft.inputs, attack_data.test.inputs))
+        (x, network_decisions(plain.network, x))
+        for x in map(torch.as_tensor, (attack_data.craft.inputs, attack_data.test.inputs))
     ]
 
 
 @pytest.fixture
 def unchecked(monkeypatch):
     """Without the checks of the network, which take most of a run; for tests of what is crafted."""
-    monkeypatch.setattr(Scene, "flags", lambda *_, **__: ())
+    monkeypatch.setattr(EvasionSetup, "flags", lambda *_, **__: ())
 
 
 def crafted(plain, rows, ball, goal=None, **settings):
     settings = {"epochs": 6, "restarts": 2, "batch": 50, "seed": 0} | settings
     generator = torch.Generator().manual_seed(settings.pop("seed"))
-    x, y = others(*rows[0], goal)
-    return craft(plain.network, x, y, ball, goal=goal, detector=None, generator=generator, **settings)
+    x, y = rows_to_win(*rows[0], goal)
+    return craft_universal(plain.network, x, y, ball, goal=goal, detector=None, generator=generator, **settings)
 
 
 def test_the_success_it_states_is_that_of_the_perturbation_it_returns(plain, rows):
     ball = Ball(torch.full((1, 1, 1), 0.2), 0.0, 1.0)
     for goal in (None, 4):
         found = crafted(plain, rows, ball, goal)
-        x, y = others(*rows[0], goal)
-        moved = decide(plain.network, (x + found.delta).clamp(0, 1))
+        x, y = rows_to_win(*rows[0], goal)
+        moved = network_decisions(plain.network, (x + found.delta).clamp(0, 1))
         assert found.success == pytest.approx(float((moved != y if goal is None else moved == goal).float().mean()))
         assert found.gradients <= len(x) * 6 * 2
 
@@ -279,7 +280,7 @@ def test_the_success_it_states_is_that_of_the_perturbation_it_returns(plain, row
 def climbed(plain, x, y, ball, **settings):
     settings = {"loss": 0, "goal": None, "epochs": 1, "batch": 5, "detector": None, "seed": 0} | settings
     generator = torch.Generator().manual_seed(settings.pop("seed"))
-    return climb(plain.network, x, y, ball, torch.zeros_like(x[:1]), generator=generator, **settings)
+    return ascend_universal(plain.network, x, y, ball, torch.zeros_like(x[:1]), generator=generator, **settings)
 
 
 def test_one_start_gives_the_perturbation_of_each_epoch_and_the_last_is_what_a_run_of_one_start_returns(plain, rows):
@@ -297,11 +298,11 @@ def test_small_batches_follow_the_rows_before_them(plain, rows, monkeypatch):
 
     def fooled():
         found = [climbed(plain, x[:50], y[:50], ball, seed=seed)[0][-1] for seed in range(5)]
-        moved = [decide(plain.network, (others_x + delta).clamp(0, 1)) != others_y for delta in found]
+        moved = [network_decisions(plain.network, (others_x + delta).clamp(0, 1)) != others_y for delta in found]
         return float(torch.stack(moved).float().mean())
 
     kept = fooled()
-    monkeypatch.setattr("attacks.evasion.uap.MOMENTUM", 0.0)
+    monkeypatch.setattr("medward.attacks.evasion.uap.UAP_MOMENTUM", 0.0)
     assert kept > fooled() + 0.02
 
 
@@ -310,7 +311,9 @@ def test_l2_beats_noise_of_the_same_length_and_stays_in_the_ball(plain, rows):
     found = crafted(plain, rows, ball)
     x, y = rows[1]
     noise = ball.surface((1, 1, 8, 8), torch.Generator().manual_seed(0))
-    fooled, noisy = ((decide(plain.network, (x + d).clamp(0, 1)) != y).float().mean() for d in (found.delta, noise))
+    fooled, noisy = (
+        (network_decisions(plain.network, (x + d).clamp(0, 1)) != y).float().mean() for d in (found.delta, noise)
+    )
     assert found.delta.square().sum().sqrt() == pytest.approx(1.5, rel=1e-3)
     assert fooled > noisy + 0.2
 
@@ -329,7 +332,9 @@ def test_the_flip_loss_turns_two_classes_into_each_other_where_cross_entropy_gat
     found = {}
     for restarts in (1, 2):
         settings = {"epochs": 12, "restarts": restarts, "batch": 50, "goal": None, "detector": None}
-        found[restarts] = craft(network, x, decide(network, x), ball, generator=generator, **settings).success
+        found[restarts] = craft_universal(
+            network, x, network_decisions(network, x), ball, generator=generator, **settings
+        ).success
     assert found[2] == 1.0
     assert found[1] < found[2]
 
@@ -338,9 +343,9 @@ def test_the_flip_loss_turns_two_classes_into_each_other_where_cross_entropy_gat
 def test_the_flip_loss_keeps_its_slope_on_inflated_logits(factor):
     scores = torch.tensor([[1.0, 0.0, -1.0], [0.0, 2.0, 0.0]]) * factor
     scores.requires_grad_(True)
-    (slope,) = torch.autograd.grad(flip(scores, torch.tensor([0, 1])).sum(), scores)
+    (slope,) = torch.autograd.grad(flip_loss(scores, torch.tensor([0, 1])).sum(), scores)
     assert (slope.abs().amax(1) > 0.5).all()
-    assert (flip(-scores, torch.tensor([0, 1])) > flip(scores, torch.tensor([0, 1]))).all()
+    assert (flip_loss(-scores, torch.tensor([0, 1])) > flip_loss(scores, torch.tensor([0, 1]))).all()
 
 
 def test_all_targets_at_once_judges_the_goal_that_fools_most_craft_rows_and_reports_each(
@@ -355,7 +360,9 @@ def test_all_targets_at_once_judges_the_goal_that_fools_most_craft_rows_and_repo
     assert len(result.outcome) == len(attack_data.test)
     x, y = rows[0]
     share = (
-        (decide(plain.network, (x + torch.as_tensor(result.images["perturbation"])).clamp(0, 1)) != y).float().mean()
+        (network_decisions(plain.network, (x + torch.as_tensor(result.images["perturbation"])).clamp(0, 1)) != y)
+        .float()
+        .mean()
     )
     alone = crafted(plain, rows, Ball(torch.full((1, 1, 1), 0.3), 0.0, 1.0), epochs=3, restarts=1)
     assert share >= alone.success - 1e-6

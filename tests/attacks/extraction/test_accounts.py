@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from validation_fakes import Linear, deployment, rows
 
-from attacks.base import AttackData
-from attacks.extraction import Knockoff
-from attacks.target import Clock, Target, guarded_oracle
-from guard.errors import MedwardError
-from guard.policy import BudgetPolicy
-from guard.stores import MemoryStore
+from medward.attacks.base import AttackData
+from medward.attacks.extraction import Knockoff
+from medward.attacks.target import Clock, Target, guarded_oracle
+from medward.guard.accounts.stores import MemoryStore
+from medward.guard.errors import MedwardError
+from medward.guard.policy import BudgetPolicy
 
 
 class Recording:

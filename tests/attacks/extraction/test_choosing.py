@@ -8,14 +8,14 @@ import torch
 from support.thefts import Planted, spec_of
 from torch import nn
 
-from attacks.base import AttackData
-from attacks.extraction import ActiveThief, AdaptivePool
-from attacks.extraction.active import entropy, k_centers
-from attacks.extraction.base import Loot
-from attacks.extraction.copycat import balanced
-from attacks.extraction.deepfool import boundary_distance
-from guard.data import Split
-from guard.errors import MedwardError
+from medward.attacks.base import AttackData
+from medward.attacks.extraction import ActiveThief, AdaptivePool
+from medward.attacks.extraction.active import entropy, k_centers
+from medward.attacks.extraction.base import StolenAnswers
+from medward.attacks.extraction.copycat import balanced_rows
+from medward.attacks.extraction.deepfool import boundary_distance
+from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
 
 
 def linear(weight, bias):
@@ -61,12 +61,12 @@ def test_an_active_thief_asks_about_rows_near_the_boundary_once_it_has_a_clone(b
     pool = np.random.default_rng(0).normal(size=(300, 6)).astype(np.float32)
     data = AttackData(craft=Split(pool[:0]), test=Split(pool[:0]), pool=pool)
     asker = ActiveThief(by=by).open(data, spec_of("tabular", 2), seed=0)
-    first = asker.ask(50, Loot(pool[:0], np.zeros((0, 2))), None)
+    first = asker.ask(50, StolenAnswers(pool[:0], np.zeros((0, 2))), None)
     clone = linear([[1.0, 0, 0, 0, 0, 0], [-1.0, 0, 0, 0, 0, 0]], [0.0, 0.0])
-    chosen = asker.ask(50, Loot(first, np.full((50, 2), 0.5)), clone)
+    chosen = asker.ask(50, StolenAnswers(first, np.full((50, 2), 0.5)), clone)
     assert np.abs(chosen[:, 0]).max() < np.median(np.abs(pool[:, 0]))
     assert not (chosen[:, None] == first[None]).all(axis=2).any(), "no row is asked twice"
-    left = asker.ask(500, Loot(pool[:100], np.full((100, 2), 0.5)), clone)
+    left = asker.ask(500, StolenAnswers(pool[:100], np.full((100, 2), 0.5)), clone)
     assert len(left) == 200
 
 
@@ -81,7 +81,7 @@ def test_the_bandit_comes_back_to_the_cluster_that_pays():
     clone = linear([[0.0] * 6] * 5, [9.0, 0.0, 0.0, 0.0, 0.0])
     inputs, targets = pool[:0], np.zeros((0, 5))
     for _ in range(25):
-        new = asker.ask(16, Loot(inputs, targets), clone)
+        new = asker.ask(16, StolenAnswers(inputs, targets), clone)
         rich = new[:, 2] > 5
         answers = np.eye(5)[np.where(rich, rng.integers(1, 5, len(new)), 0)]
         inputs, targets = np.concatenate([inputs, new]), np.concatenate([targets, answers])
@@ -99,7 +99,7 @@ def test_the_bandit_leaves_a_cluster_that_is_withheld():
     )
     inputs, targets = pool[:0], np.zeros((0, 2))
     for _ in range(25):
-        new = asker.ask(16, Loot(inputs, targets), None)
+        new = asker.ask(16, StolenAnswers(inputs, targets), None)
         certain = rng.uniform(0.5, 1, len(new))
         answers = np.where((new[:, 2] > 5)[:, None], np.nan, np.stack([certain, 1 - certain], axis=1))
         inputs, targets = np.concatenate([inputs, new]), np.concatenate([targets, answers])
@@ -108,7 +108,7 @@ def test_the_bandit_leaves_a_cluster_that_is_withheld():
 
 def test_rare_classes_weigh_as_much_as_common_ones():
     labels = np.array([0] * 10 + [1] * 3 + [4])
-    rows = balanced(labels)
+    rows = balanced_rows(labels)
     assert np.bincount(labels[rows]).tolist() == [10, 10, 0, 0, 10]
     assert set(rows) == set(range(14))
 

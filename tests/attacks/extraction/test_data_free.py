@@ -9,12 +9,12 @@ import pytest
 import torch
 from support.thefts import Planted, spec_of
 
-from attacks.base import AttackData
-from attacks.extraction import DFME, Disagreement
-from attacks.extraction.base import Loot, posteriors
-from attacks.extraction.generator import LATENT, Block, Generator
-from guard.data import Split
-from guard.errors import MedwardError
+from medward.attacks.base import AttackData
+from medward.attacks.extraction import DFME, Disagreement
+from medward.attacks.extraction.base import StolenAnswers, clone_probabilities
+from medward.attacks.extraction.generator import LATENT, Block, Generator
+from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
 
 
 def softmaxed(victim, inputs):
@@ -38,7 +38,7 @@ def test_a_generator_draws_different_inputs_within_the_range(shape):
 
 def gap(victim, asker):
     x = draw(asker)
-    theirs, mine = (np.log(p.clip(1e-6)) for p in (softmaxed(victim, x), posteriors(asker.clones[0], x)))
+    theirs, mine = (np.log(p.clip(1e-6)) for p in (softmaxed(victim, x), clone_probabilities(asker.clones[0], x)))
     return np.abs((theirs - theirs.mean(1, keepdims=True)) - (mine - mine.mean(1, keepdims=True))).mean()
 
 
@@ -50,7 +50,7 @@ def test_the_generator_climbs_the_gap_that_probes_measure(modality, directions):
     for _ in range(60):
         latent, probes = torch.randn(30, LATENT, generator=asker.noise), asker.probes()
         rows = asker.draw(latent, probes)
-        asker.improve(Block(0, latent, probes, len(rows)), Loot(rows, softmaxed(victim, rows)))
+        asker.improve(Block(0, latent, probes, len(rows)), StolenAnswers(rows, softmaxed(victim, rows)))
     assert gap(victim, asker) > 1.05 * before
 
 
@@ -60,7 +60,7 @@ def test_withheld_probes_teach_nothing_and_break_nothing():
     before = draw(asker)
     latent, probes = torch.randn(10, LATENT, generator=asker.noise), asker.probes()
     rows = asker.draw(latent, probes)
-    asker.improve(Block(0, latent, probes, 20), Loot(rows, np.full((20, 3), np.nan)))
+    asker.improve(Block(0, latent, probes, 20), StolenAnswers(rows, np.full((20, 3), np.nan)))
     np.testing.assert_array_equal(draw(asker), before)
 
 
@@ -70,11 +70,13 @@ def test_the_generator_climbs_the_disagreement_of_the_clones(modality):
     asker = Disagreement(climbs=40, diversity=0.0).open(victim.data(), victim.spec, seed=0)
 
     def apart():
-        first, second = (posteriors(clone, draw(asker)) for clone in asker.clones)
+        first, second = (clone_probabilities(clone, draw(asker)) for clone in asker.clones)
         return np.abs(first - second).mean()
 
     before = apart()
-    asker.improve(Block(0, torch.zeros(0, LATENT), torch.zeros(0), 0), Loot(victim.rows(0, 0), np.zeros((0, 3))))
+    asker.improve(
+        Block(0, torch.zeros(0, LATENT), torch.zeros(0), 0), StolenAnswers(victim.rows(0, 0), np.zeros((0, 3)))
+    )
     assert apart() > 1.1 * before
 
 
@@ -83,7 +85,7 @@ def test_blocks_cut_anywhere_are_asked_in_full_and_probes_belong_to_their_rows()
     asker = DFME(batch=8, probed=4, directions=2).open(victim.data(), victim.spec, seed=0)
     inputs = victim.rows(0, 0)
     for count in (5, 16, 1, 26):
-        new = asker.ask(count, Loot(inputs, softmaxed(victim, inputs)), None)
+        new = asker.ask(count, StolenAnswers(inputs, softmaxed(victim, inputs)), None)
         assert len(new) == count
         inputs = np.concatenate([inputs, new])
     for block in inputs.reshape(3, 16, 6):

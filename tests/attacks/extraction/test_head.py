@@ -11,10 +11,10 @@ from scipy.special import softmax
 from support.thefts import Coarse, Planted
 from torch import nn
 
-from attacks.extraction import HeadAlgebra, Theft, recover_head
-from attacks.extraction.head import rounding_unit
-from attacks.journal import settings_of
-from guard.errors import MedwardError
+from medward.attacks.extraction import HeadAlgebra, Theft, recover_head
+from medward.attacks.extraction.head import rounding_unit
+from medward.attacks.validation.journal import settings_of
+from medward.guard.errors import MedwardError
 
 
 def subject(n, d, classes, seed=0):

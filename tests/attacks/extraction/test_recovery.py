@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from attacks.extraction import Recovery
-from guard.errors import MedwardError
-from guard.release import ReleaseLevels
-from guard.release.quantise import Codebook
-from guard.release.topk import spread_rest
-from guard.types import Level
+from medward.attacks.extraction import Recovery
+from medward.guard.errors import MedwardError
+from medward.guard.release import ReleaseLevels
+from medward.guard.release.quantise import Prototypes
+from medward.guard.release.topk import spread_rest
+from medward.guard.types import Level
 
 
 def confident(n, classes, seed):
@@ -26,7 +26,7 @@ def confident(n, classes, seed):
 
 
 def released(clean, recovery):
-    book = Codebook.fit(clean, 3) if recovery.level is Level.CODES else None
+    book = Prototypes.fit(clean, 3) if recovery.level is Level.CODES else None
     release = ReleaseLevels(
         output="probabilities",
         decimals=recovery.decimals,

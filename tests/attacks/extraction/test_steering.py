@@ -10,13 +10,13 @@ import torch
 from support.thefts import Planted, spec_of
 from torch import nn
 
-from attacks.ball import Ball
-from attacks.extraction import DFME, Alignment, Jacobian, SemiSupervised
-from attacks.extraction.alignment import wanted
-from attacks.extraction.base import Loot, decide
-from attacks.extraction.steering import steered
-from guard.data import Split
-from guard.errors import MedwardError
+from medward.attacks.extraction import DFME, Alignment, Jacobian, SemiSupervised
+from medward.attacks.extraction.alignment import wanted_classes
+from medward.attacks.extraction.base import StolenAnswers, clone_decisions
+from medward.attacks.extraction.steering import steer_towards
+from medward.attacks.whitebox.ball import Ball
+from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
 
 
 def skewed():
@@ -37,21 +37,21 @@ def test_steered_rows_stay_near_and_reach_their_goals(steps):
     net, x = skewed(), images(600)
     ball = Ball.of(spec_of("image", 3), x, 0.4)
     goals = np.random.default_rng(1).integers(3, size=600)
-    moved = steered(net, x, goals, ball, steps=steps, generator=torch.Generator().manual_seed(0))
+    moved = steer_towards(net, x, goals, ball, steps=steps, generator=torch.Generator().manual_seed(0))
     assert np.abs(moved - x).max() <= 0.4 + 1e-6
     assert moved.min() >= 0
     assert moved.max() <= 1
-    assert np.mean(decide(net, moved) == goals) > np.mean(decide(net, x) == goals) + 0.3
-    still = steered(None, x, goals, ball, steps=steps, generator=torch.Generator().manual_seed(0))
+    assert np.mean(clone_decisions(net, moved) == goals) > np.mean(clone_decisions(net, x) == goals) + 0.3
+    still = steer_towards(None, x, goals, ball, steps=steps, generator=torch.Generator().manual_seed(0))
     assert np.abs(still - x).max() <= 0.4 + 1e-6
-    assert np.mean(decide(net, still) == goals) < np.mean(decide(net, x) == goals) + 0.1
-    assert len(steered(net, x[:0], goals[:0], ball, steps=steps, generator=torch.Generator())) == 0
+    assert np.mean(clone_decisions(net, still) == goals) < np.mean(clone_decisions(net, x) == goals) + 0.1
+    assert len(steer_towards(net, x[:0], goals[:0], ball, steps=steps, generator=torch.Generator())) == 0
 
 
 def test_a_round_moves_rows_asked_before_and_none_twice():
     victim, strategy = Planted("image", 2), Jacobian(seeds=20, step=20, epochs=2, epsilon=0.1)
     asker = strategy.open(victim.data(), victim.spec, seed=0)
-    loot = Loot(images(0), np.zeros((0, 2)))
+    loot = StolenAnswers(images(0), np.zeros((0, 2)))
     for count in (20, 20, 40, 80):
         new = asker.ask(count, loot, None)
         assert len(new) == count
@@ -60,37 +60,37 @@ def test_a_round_moves_rows_asked_before_and_none_twice():
             assert gap.min(axis=1).max() <= 0.1 + 1e-6
             assert gap.min(axis=1).min() > 1e-4
         answers = np.eye(2)[victim.logits(new).argmax(axis=1)]
-        loot = Loot(np.concatenate([loot.inputs, new]), np.concatenate([loot.targets, answers]))
+        loot = StolenAnswers(np.concatenate([loot.inputs, new]), np.concatenate([loot.targets, answers]))
 
 
 @pytest.mark.parametrize(("modality", "epsilon"), [("tabular", 0.3), ("image", 0.15)])
 def test_a_round_crosses_to_other_classes(modality, epsilon):
     victim = Planted(modality, 3)
     asker = Jacobian(seeds=60, step=60, epochs=30, epsilon=epsilon).open(victim.data(), victim.spec, seed=0)
-    first = asker.ask(60, Loot(victim.rows(0, 0), np.zeros((0, 3))), None)
+    first = asker.ask(60, StolenAnswers(victim.rows(0, 0), np.zeros((0, 3))), None)
     own = victim.logits(first).argmax(axis=1)
-    second = asker.ask(60, Loot(first, np.eye(3)[own]), None)
+    second = asker.ask(60, StolenAnswers(first, np.eye(3)[own]), None)
     parent = np.abs(second[:, None] - first[None]).reshape(60, 60, -1).max(axis=2).argmin(axis=1)
     assert np.mean(victim.logits(second).argmax(axis=1) != own[parent]) > 0.25
 
 
 def test_goals_are_rarer_classes():
-    share = wanted(np.eye(3)[[0] * 9 + [1]])
+    share = wanted_classes(np.eye(3)[[0] * 9 + [1]])
     assert share.sum() == pytest.approx(1)
     assert share == pytest.approx(np.array([0.1, 0.5, 1.0]) / 1.6)
-    assert wanted(np.zeros((0, 4))) == pytest.approx([0.25] * 4)
+    assert wanted_classes(np.zeros((0, 4))) == pytest.approx([0.25] * 4)
 
 
 def test_alignment_spreads_the_answers_from_the_first_clone_on():
     net, pool = skewed(), images(800, 2)
     data = replace(Planted("image", 2).data(), pool=pool)
     asker = Alignment(epsilon=0.3).open(data, spec_of("image", 3), seed=0)
-    loot, shares = Loot(pool[:0], np.zeros((0, 3))), []
+    loot, shares = StolenAnswers(pool[:0], np.zeros((0, 3))), []
     for clone in (None, net):
         for _ in range(8):
             new = asker.ask(50, loot, clone)
-            answers = np.eye(3)[decide(net, new)]
-            loot = Loot(np.concatenate([loot.inputs, new]), np.concatenate([loot.targets, answers]))
+            answers = np.eye(3)[clone_decisions(net, new)]
+            loot = StolenAnswers(np.concatenate([loot.inputs, new]), np.concatenate([loot.targets, answers]))
         shares.append(loot.targets[-400:].mean(axis=0))
     rows = pool.reshape(800, -1)
     gaps = np.abs(loot.inputs.reshape(800, 1, -1) - rows[asker.asked][:, None]).max(axis=(1, 2))

@@ -12,17 +12,17 @@ from scipy.special import softmax
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from attacks.base import AttackData
-from attacks.extraction import Knockoff, RandomPool, Recovery, Theft
-from attacks.extraction.answers import averaged, clone_targets, own_turns, pulled
-from attacks.extraction.base import decide
-from attacks.surrogate import fit_classifier
-from attacks.target import BudgetSpentError, Response, Target
-from guard.data import Split
-from guard.errors import MedwardError
-from guard.policy import Policy
-from guard.release import ReleaseLevels
-from guard.types import ModelSpec
+from medward.attacks.base import AttackData
+from medward.attacks.extraction import Knockoff, RandomPool, Recovery, Theft
+from medward.attacks.extraction.answers import average_views, clone_targets, own_turns, pull_to_mean
+from medward.attacks.extraction.base import clone_decisions
+from medward.attacks.target import BudgetSpentError, Response, Target
+from medward.attacks.whitebox.surrogate import fit_classifier
+from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
+from medward.guard.policy import Policy
+from medward.guard.release import ReleaseLevels
+from medward.guard.types import ModelSpec
 
 SPEC = ModelSpec(
     name="digits",
@@ -188,7 +188,7 @@ def test_missing_data_is_said(theft):
 
 def test_pulling_keeps_the_mean_and_shrinks_the_spread():
     pool = np.random.default_rng(0).normal(3, 2, size=(4000, 2, 3))
-    near = pulled(pool, (1.0, 0.25))
+    near = pull_to_mean(pool, (1.0, 0.25))
     np.testing.assert_allclose(near[::2], pool[::2])
     assert near[1::2].std() == pytest.approx(0.5, rel=0.05)
     np.testing.assert_allclose(near.mean(0), pool.mean(0), atol=0.1)
@@ -230,7 +230,7 @@ def test_a_clone_is_as_good_as_one_distilled_from_the_exact_probabilities(theft)
     stolen = THIEF.run(open_target(logits, THIEF.threat), data, seed=0)
     exact = softmax(logits(data.pool), axis=1)
     settings = {"classes": 10, "modality": "tabular", "shape": (64,), "epochs": 20, "seed": 0}
-    distilled = decide(fit_classifier(data.pool, exact, **settings), data.test.inputs)
+    distilled = clone_decisions(fit_classifier(data.pool, exact, **settings), data.test.inputs)
     majority = np.bincount(data.reference).max() / len(data.reference)
     assert stolen.outcome.mean() >= np.mean(distilled == data.reference) - 0.03
     assert stolen.outcome.mean() > majority + 0.4
@@ -332,7 +332,7 @@ def test_every_view_of_an_input_is_asked_and_their_answers_are_averaged(theft):
 
 def test_averaging_leaves_out_what_was_withheld():
     answers = np.array([[0.2, 0.8], [np.nan, np.nan], [0.4, 0.6], [np.nan] * 2, [np.nan] * 2, [np.nan] * 2])
-    np.testing.assert_allclose(averaged(answers, 3), [[0.3, 0.7], [np.nan, np.nan]])
+    np.testing.assert_allclose(average_views(answers, 3), [[0.3, 0.7], [np.nan, np.nan]])
 
 
 @pytest.mark.parametrize("recovery", [Recovery(level=1, decimals=1), Recovery(level=2, top=2, method="denoise")])

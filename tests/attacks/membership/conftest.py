@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from attacks.base import Access, AttackData, ThreatModel
-from attacks.target import Response, Target
-from guard.data import Split
-from guard.release import ReleaseLevels
-from guard.types import Level, ModelSpec
+from medward.attacks.base import Access, AttackData, ThreatModel
+from medward.attacks.target import Response, Target
+from medward.guard.data.split import Split
+from medward.guard.release import ReleaseLevels
+from medward.guard.types import Level, ModelSpec
 
 SPEC = ModelSpec(
     name="digits",

@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 from sklearn.datasets import load_breast_cancer
 
-from attacks.intervals import auc
-from attacks.membership import LossThreshold
-from attacks.membership.blind import blind_flags, blind_scores, statistics
-from guard.data import Split
+from medward.attacks.intervals import auc
+from medward.attacks.membership import LossThreshold
+from medward.attacks.membership.blind import blind_flags, blind_scores, row_statistics
+from medward.guard.data.split import Split
 
 HALF = np.arange(200) < 100
 
@@ -77,7 +77,7 @@ def test_too_few_candidates_are_not_judged():
 
 def test_image_statistics_are_finite_and_see_the_label():
     images = np.random.default_rng(0).random((3, 2, 5, 40))
-    with_labels = statistics(Split(images, np.array([0, 1, 2])))
+    with_labels = row_statistics(Split(images, np.array([0, 1, 2])))
     assert np.isfinite(with_labels).all()
     np.testing.assert_array_equal(with_labels[:, -1], [0, 1, 2])
 
@@ -97,6 +97,6 @@ def test_an_attack_carries_the_flag_and_the_blind_scores(coin_flip, target_of):
 def test_an_axis_of_length_one_has_no_neighbours_along_it():
     for shape in ((12, 1, 50), (1, 50, 1), (3, 1, 1)):
         images = np.random.default_rng(0).random((60, *shape)).astype(np.float32)
-        seen = statistics(Split(images))
+        seen = row_statistics(Split(images))
         assert np.isfinite(seen).all()
         assert seen.std(axis=0).max() > 0

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.intervals import auc
-from attacks.membership import LossThreshold, OfflineLiRA
-from attacks.membership.lira import tail, train
-from attacks.surrogate import fit_classifier
-from guard.errors import MedwardError
-from guard.policy import Policy
+from medward.attacks.intervals import auc
+from medward.attacks.membership import LossThreshold, OfflineLiRA
+from medward.attacks.membership.lira import gaussian_tail, train_shadows
+from medward.attacks.whitebox.surrogate import fit_classifier
+from medward.guard.errors import MedwardError
+from medward.guard.policy import Policy
 
 POLICY = Policy(on_error="flag")
 LIRA = OfflineLiRA(shadows=8, epochs=15)
@@ -129,7 +129,7 @@ def test_a_guard_that_coarsens_as_the_account_goes_on_does_not_tell_the_truth(co
 )
 def test_the_same_seed_gives_the_same_scores(coin_flip, overfitted, target_of, attack):
     first = attack.run(target_of(overfitted, "label"), coin_flip, seed=4).outcome
-    train.cache_clear()
+    train_shadows.cache_clear()
     second = attack.run(target_of(overfitted, "label"), coin_flip, seed=4).outcome
     np.testing.assert_array_equal(first, second)
 
@@ -144,7 +144,7 @@ def test_the_tail_uses_one_variance_below_32_shadows_and_one_each_above():
     rng = np.random.default_rng(0)
     steady, erratic = rng.normal(0, 0.1, 400), rng.normal(0, 3, 400)
     expected = np.stack([steady, erratic], axis=1)
-    few, many = tail(np.ones(2), expected[:16]), tail(np.ones(2), expected)
+    few, many = gaussian_tail(np.ones(2), expected[:16]), gaussian_tail(np.ones(2), expected)
     assert few[0] == pytest.approx(few[1], rel=0.8)
     assert many[0] > 10 * many[1]
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from guard.types import Array
+from medward.guard.types import Array
 
 WINDOW, STEP, GRAIN, KEPT, MATCHING = 20, 1, 50, 50, 25
 UNITS = 255

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from guard.types import Array, Ints
+from medward.guard.types import Array, Ints
 
 WINDOW = 1500
 WIDTHS = (0.5, 1.0, 2.0, 4.0)

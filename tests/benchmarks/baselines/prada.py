@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import stats
 
-from guard.types import Array
+from medward.guard.types import Array
 
 EVERY = 10  # queries between two tests
 FEWEST = 100  # distances that a test needs more than

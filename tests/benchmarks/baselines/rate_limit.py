@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from guard.types import Array
+from medward.guard.types import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

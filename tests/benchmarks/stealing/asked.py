@@ -15,10 +15,10 @@ import numpy as np
 from stealing.scene import TASK
 from stealing.watched import victim
 
-import attacks.extraction
-from attacks.base import AttackData
-from attacks.benchmarks.natural import natural_images
-from attacks.extraction import (
+from medward.attacks import extraction
+from medward.attacks.base import AttackData
+from medward.attacks.benchmarks.datasets.natural import natural_images
+from medward.attacks.extraction import (
     DFME,
     ActiveThief,
     AdaptivePool,
@@ -31,9 +31,9 @@ from attacks.extraction import (
     Strategy,
     Theft,
 )
-from attacks.target import Response, Target, open_oracle
-from guard.data import Split
-from guard.types import Array
+from medward.attacks.target import Response, Target, open_oracle
+from medward.guard.data.split import Split
+from medward.guard.types import Array
 
 NATURAL = "knockoff"
 THIEVES: dict[str, Strategy] = {
@@ -71,7 +71,7 @@ def _recorded(thief: str, seed: int) -> Array:
     points, epochs = (1, 1) if thief in ORDERLESS else (POINTS, EPOCHS)
     theft = Theft(strategy=THIEVES[thief], queries=BUDGET, points=points, epochs=epochs)
     probe = model.predict(task.splits["test"].inputs[:32]).scores.tobytes()
-    path = SCRATCH / f"asked-{thief}-{seed}-{named(repr(theft), probe, sources_of(attacks.extraction))}.npy"
+    path = SCRATCH / f"asked-{thief}-{seed}-{named(repr(theft), probe, sources_of(extraction))}.npy"
     if not path.exists():
         asked: list[Array] = []
         oracle = open_oracle(model)

@@ -6,14 +6,14 @@ from functools import cache
 
 import numpy as np
 
-from attacks.benchmarks.base import Task, first_seen, read_known
-from attacks.benchmarks.victims import classifier_spec, train_victim
-from guard.data import Split
-from guard.models import wrap
-from guard.pixels import image_batch
-from guard.profile import Profile
-from guard.protocols import Model
-from guard.types import Array
+from medward.attacks.benchmarks.base import Task, first_seen, read_known
+from medward.attacks.benchmarks.victims import classifier_spec, train_victim
+from medward.guard.data.pixels import image_batch
+from medward.guard.data.split import Split
+from medward.guard.models import wrap
+from medward.guard.models.base import Model
+from medward.guard.profile import Profile
+from medward.guard.types import Array
 
 FILE = "bccd_blood/bccd_crops_32.npz"
 DIGESTS = ("sha256:e9d52948ee9cd7fb8f16f9510e7ec52502b39aabd29d6d6f401c0e06647de5c8",)

@@ -12,31 +12,32 @@ from typing import Any
 
 import numpy as np
 
-from guard.account import CODES, Monitors
-from guard.monitor import Coverage, EProcess, SharedPerturbation
-from guard.monitor.combine import COVERAGE, SHARED, STRANGE
-from guard.monitor.coverage import LENGTH, SMOOTHING, bet, usual
-from guard.monitor.eprocess import CAP, DOWN
-from guard.monitor.series import MEMORY, NEAR
-from guard.monitor.shared import (
+from medward.guard.accounts.monitors import CODES, AccountMonitors
+from medward.guard.monitors.coverage import LENGTH, SMOOTHING, Coverage, cell_payoffs, usual_shares
+from medward.guard.monitors.repeats import NEAR_INPUTS, REMEMBERED_INPUTS
+from medward.guard.monitors.shared_perturbation import (
     CHAINS,
-    DECIMALS,
     EPOCH,
     GRAIN,
     RECENT,
+    SCORE_DECIMALS,
     SIDE,
+    SharedPerturbation,
     epoch_risk,
 )
-from guard.monitor.shared import CODES as KNOWN
-from guard.monitor.strata import STRATUM
-from guard.screen.conformal import rank_within, risks, tolerance_rank
+from medward.guard.monitors.shared_perturbation import CODES as KNOWN
+from medward.guard.statistics.binomial import tolerance_rank
+from medward.guard.statistics.combined_eprocess import COVERAGE, SHARED, STRANGE
+from medward.guard.statistics.conformal import rank_within, split_risk
+from medward.guard.statistics.eprocess import CAP, DOWN, EProcess
+from medward.guard.statistics.strata import STRATUM
 
 Pool = Mapping[str, np.ndarray]
 """What each part sees of every row that can be asked, "codes" as unsigned integers, and the strata if there are any."""
 BLOCK = 250  # accounts whose calibration scores are sorted at a time
 
 
-def peaks(monitors: Monitors, pool: Pool, rows: np.ndarray) -> np.ndarray:
+def peaks(monitors: AccountMonitors, pool: Pool, rows: np.ndarray) -> np.ndarray:
     """The largest log wealth ``(accounts,)`` of accounts that ask ``rows (accounts, queries)`` of `pool`."""
     accounts, queries = rows.shape
     repeats = _Repeats(accounts, monitors.radius)
@@ -108,8 +109,8 @@ class _Cells:
         shares = self.shares / np.where(total > 0, total, 1)
         known = np.minimum(self.known, LENGTH)[:, None, None]
         weights = np.array(SMOOTHING)[None, :, None]
-        pays, least = bet(
-            (known * shares[:, None] + weights * usual(self.part.counts)) / (known + weights), self.bounds
+        pays, least = cell_payoffs(
+            (known * shares[:, None] + weights * usual_shares(self.part.counts)) / (known + weights), self.bounds
         )
         cell = np.where(ignored, 0, value).astype(np.int64)
         own = np.take_along_axis(pays, cell[:, None, None], axis=2)[:, :, 0]
@@ -161,7 +162,7 @@ class _Watched:
         if codes is not None:
             score = np.minimum(score, self._scores(vectors))
         own = self.cuts[np.arange(self.accounts), stratum]
-        above = np.round(score.astype(np.float64), DECIMALS)[:, None] > own + self.part.slack
+        above = np.round(score.astype(np.float64), SCORE_DECIMALS)[:, None] > own + self.part.slack
         values = np.array([*self.part.levels, 1.0])
         p_values = values[np.where(above.any(axis=1), above.argmax(axis=1), len(values) - 1)]
         self.n += 1
@@ -180,7 +181,7 @@ class _Watched:
 
     def _cuts(self, epoch: int) -> np.ndarray:
         n, levels = len(self.part.reference), self.part.levels
-        spent = risks(epoch_risk(self.part.risk, epoch), len(levels))
+        spent = split_risk(epoch_risk(self.part.risk, epoch), len(levels))
         ranks = [tolerance_rank(n, tau, part) for tau, part in zip(levels, spent, strict=True)]
         cuts = np.full((self.accounts, self.part.count, len(levels)), np.inf)
         wanted = [n - rank for rank in ranks if rank]
@@ -198,7 +199,7 @@ class _Watched:
                     rank = rank_within(mine.shape[1], level)
                     own = mine[:, -rank] if rank else np.inf
                     cuts[start : start + BLOCK, stratum, j] = np.maximum(cuts[start : start + BLOCK, stratum, j], own)
-        return np.round(cuts, DECIMALS)
+        return np.round(cuts, SCORE_DECIMALS)
 
     def _change(self, vectors: np.ndarray, codes: np.ndarray) -> np.ndarray:
         everyone = np.arange(self.accounts)
@@ -221,7 +222,7 @@ class _Watched:
 
 @dataclass(slots=True)
 class _Repeats:
-    """`guard.monitor.series.repeats`, a row standing for its digest."""
+    """`guard.monitors.repeats.repeats`, a row standing for its digest."""
 
     accounts: int
     radius: int
@@ -230,17 +231,17 @@ class _Repeats:
     codes: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        self.rows = np.full((self.accounts, MEMORY), -1)
-        self.codes = np.zeros((self.accounts, NEAR), np.uint64)
+        self.rows = np.full((self.accounts, REMEMBERED_INPUTS), -1)
+        self.codes = np.zeros((self.accounts, NEAR_INPUTS), np.uint64)
 
     def step(self, rows: np.ndarray, codes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         exact = (self.rows == rows[:, None]).any(axis=1)
         near = np.zeros(self.accounts, bool)
         if codes is not None:
-            some = min(self.n, NEAR)
+            some = min(self.n, NEAR_INPUTS)
             near = (np.bitwise_count(self.codes[:, :some] ^ codes[:, None]) <= self.radius).any(axis=1) & ~exact
-            self.codes[:, self.n % NEAR] = codes
-        self.rows[:, self.n % MEMORY] = rows
+            self.codes[:, self.n % NEAR_INPUTS] = codes
+        self.rows[:, self.n % REMEMBERED_INPUTS] = rows
         self.n += 1
         return exact, near
 

@@ -9,10 +9,10 @@ import numpy as np
 from stealing.watched import calibrated, divided
 from support.sights import sight_of
 
-from guard.policy import MonitorPolicy, Policy, Rung
-from guard.profile import Profile, forward
-from guard.protocols import Model
-from guard.types import Array
+from medward.guard.models.base import Model
+from medward.guard.policy import MonitorPolicy, Policy, Rung
+from medward.guard.profile import Profile, forward_batches
+from medward.guard.types import Array
 
 TASK = "pneumoniamnist"
 ALPHA = 1e-3
@@ -47,5 +47,5 @@ def scene(number: int) -> Draw:
 
 def seen(model: Model, profile: Profile, rows: Array) -> Columns:
     """What the monitors' parts see of `rows`."""
-    sight = sight_of(POLICY, profile, rows, forward(model, rows))
+    sight = sight_of(POLICY, profile, rows, forward_batches(model, rows))
     return {part: np.asarray(column) for part, column in sight.items()}

@@ -21,21 +21,21 @@ import numpy as np
 from stealing import watched
 from stealing.watched import divided, victim
 
-from attacks.base import Access, AttackData
-from attacks.benchmarks.natural import natural_images
-from attacks.extraction import DFME, Disagreement, Loot, Theft
-from attacks.extraction.answers import clone_targets
-from attacks.extraction.base import decide
-from attacks.intervals import surviving_share
-from attacks.journal import Journal, code_version, settings_of
-from attacks.target import Clock, Response, Target, guarded_oracle, open_oracle
-from guard.data import Split
-from guard.pipeline import Guard
-from guard.policy import Policy
-from guard.profile import Profile, forward
-from guard.protocols import Model
-from guard.stores import MemoryStore
-from guard.types import Answer, Array, Query
+from medward.attacks.base import Access, AttackData
+from medward.attacks.benchmarks.datasets.natural import natural_images
+from medward.attacks.extraction import DFME, Disagreement, StolenAnswers, Theft
+from medward.attacks.extraction.answers import clone_targets
+from medward.attacks.extraction.base import clone_decisions
+from medward.attacks.intervals import surviving_share
+from medward.attacks.target import Clock, Response, Target, guarded_oracle, open_oracle
+from medward.attacks.validation.journal import Journal, code_version, settings_of
+from medward.guard.accounts.stores import MemoryStore
+from medward.guard.data.split import Split
+from medward.guard.models.base import Model
+from medward.guard.pipeline import Guard
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile, forward_batches
+from medward.guard.types import Answer, Array, Query
 
 TASK = "pneumoniamnist"
 POLICY = Policy(on_error="withhold")
@@ -106,14 +106,14 @@ class Watched:
         """The number of the query, from 1, that reached `alpha`; None where none did."""
         return next((i for i, peak in enumerate(self.peaks, 1) if peak >= -math.log(alpha)), None)
 
-    def loot(self, queries: int, access: Access) -> Loot:
+    def loot(self, queries: int, access: Access) -> StolenAnswers:
         """What a thief with `access` learned from the first `queries`."""
         first = self.answers[:queries]
         scores = np.concatenate([answer.scores for answer in first])
         if access < Access.SCORES:
             scores = np.full_like(scores, np.nan)
         response = Response(np.concatenate([answer.labels for answer in first]), scores, first[0].output)
-        return Loot(np.concatenate(self.inputs[:queries]), clone_targets(response))
+        return StolenAnswers(np.concatenate(self.inputs[:queries]), clone_targets(response))
 
 
 def kept(plan: Plan, theft: Theft, policy: Policy | None, seed: int, holds: str = "photographs") -> dict[str, Any]:
@@ -159,7 +159,7 @@ def at_flag(
     if flagged is not None:
         asker = theft.strategy.open(data, where.model.spec, seed=seed)
         clone = asker.learn(loot, epochs=EFFORT * theft.epochs, seed=seed)
-        won = None if clone is None else decide(clone, data.test.inputs) == data.reference
+        won = None if clone is None else clone_decisions(clone, data.test.inputs) == data.reference
         agrees = found["no_victim"] if won is None else _rows(won)
     return {
         "flagged": flagged,
@@ -182,7 +182,7 @@ def scene(seed: int) -> Scene:
         craft=Split(photographs[POOL:]),
         test=test,
         pool=photographs[:POOL],
-        reference=np.argmax(forward(model, test.inputs).scores, axis=1),
+        reference=np.argmax(forward_batches(model, test.inputs).scores, axis=1),
     )
     public = Split(
         *(np.concatenate([getattr(each, part) for each in (traffic, selection)]) for part in ("inputs", "labels"))

@@ -10,14 +10,14 @@ from functools import cache
 
 import numpy as np
 
-from attacks.benchmarks.base import Task
-from attacks.benchmarks.pneumoniamnist import load_pneumoniamnist
-from attacks.benchmarks.tasks import load
-from attacks.benchmarks.victims import classifier_spec, train_victim
-from guard.data import Split
-from guard.models import wrap
-from guard.profile import Profile
-from guard.protocols import Model
+from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.datasets.pneumoniamnist import load_pneumoniamnist
+from medward.attacks.benchmarks.tasks import load_task
+from medward.attacks.benchmarks.victims import classifier_spec, train_victim
+from medward.guard.data.split import Split
+from medward.guard.models import wrap
+from medward.guard.models.base import Model
+from medward.guard.profile import Profile
 
 TASKS = ("pneumoniamnist", "nih-cxr")
 SIZES = {"train": 1200, "calibration": 2500, "holdout": 980}
@@ -28,7 +28,7 @@ CALIBRATION = 0.8  # of the unseen rows, or patients
 @cache
 def victim(name: str) -> tuple[Model, Task]:
     """A wrapped CNN and its task."""
-    task = load_pneumoniamnist(0, sizes=SIZES) if name == "pneumoniamnist" else load(name)
+    task = load_pneumoniamnist(0, sizes=SIZES) if name == "pneumoniamnist" else load_task(name)
     trained = train_victim(task, seed=0)
     return wrap(trained, spec=classifier_spec(task, "logits"), sample=task.splits["calibration"].inputs[:32]), task
 

@@ -11,10 +11,10 @@ import torch
 from support.faint import EPSILON, images, net
 from support.journeys import importable
 
-from guard.data import Split
-from guard.errors import MedwardError
-from guard.harden import HARDENERS, Certificate
-from guard.harden.folder import divided, harden, replaced
+from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
+from medward.guard.harden import HARDENERS, Certificate
+from medward.guard.harden.folder import divide_splits, harden, replaced_folder
 
 METHOD = replace(
     HARDENERS["pgd"], epsilon=EPSILON, training=replace(HARDENERS["pgd"].training, epochs=1, batch=32, rate=0.02)
@@ -56,15 +56,15 @@ def test_both_models_answer_as_they_should(made, victim, data):
 def test_an_existing_folder_is_only_replaced_when_asked_and_only_an_earlier_result(tmp_path):
     out = tmp_path / "out"
     for round_ in (1, 2):
-        with replaced(out, overwrite=round_ == 2) as build:
+        with replaced_folder(out, overwrite=round_ == 2) as build:
             (build / "certificate.json").write_text(str(round_))
     assert (out / "certificate.json").read_text() == "2"
-    with pytest.raises(MedwardError, match=r"is not empty; .*--overwrite"), replaced(out, overwrite=False):
+    with pytest.raises(MedwardError, match=r"is not empty; .*--overwrite"), replaced_folder(out, overwrite=False):
         pytest.fail("nothing is trained before the folder is known to be free")
     (out / "thesis.tex").write_text("")
     with (
         pytest.raises(MedwardError, match=r"holds more than a hardened model .* and is not overwritten"),
-        replaced(out, overwrite=True),
+        replaced_folder(out, overwrite=True),
     ):
         pytest.fail("nothing is trained")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -74,7 +74,7 @@ def test_a_training_that_ends_badly_leaves_what_was_there(tmp_path):
     out = tmp_path / "out"
     for text in ("first", None):
         try:
-            with replaced(out, overwrite=True) as build:
+            with replaced_folder(out, overwrite=True) as build:
                 (build / "certificate.json").write_text(text or "second")
                 if text is None:
                     raise KeyboardInterrupt
@@ -89,12 +89,12 @@ def test_what_a_killed_run_left_is_cleared_and_a_result_it_was_replacing_is_put_
     (left / "model.onnx").write_text("half")
     old.mkdir()
     (old / "certificate.json").write_text("first")
-    with pytest.raises(MedwardError, match="is not empty"), replaced(out, overwrite=False):
+    with pytest.raises(MedwardError, match="is not empty"), replaced_folder(out, overwrite=False):
         pytest.fail("the earlier result is back, and is not overwritten unasked")
     assert (out / "certificate.json").read_text() == "first"
     left.mkdir()
     (left / "model.onnx").write_text("half")
-    with replaced(out, overwrite=True) as build:
+    with replaced_folder(out, overwrite=True) as build:
         assert not list(build.iterdir())
         (build / "certificate.json").write_text("second")
     assert (out / "certificate.json").read_text() == "second"
@@ -103,9 +103,12 @@ def test_what_a_killed_run_left_is_cleared_and_a_result_it_was_replacing_is_put_
 
 def test_a_run_at_work_is_left_alone(tmp_path):
     out = tmp_path / "out"
-    with replaced(out, overwrite=False) as build:
+    with replaced_folder(out, overwrite=False) as build:
         (build / "certificate.json").write_text("first")
-        with pytest.raises(MedwardError, match="another run is hardening into it"), replaced(out, overwrite=True):
+        with (
+            pytest.raises(MedwardError, match="another run is hardening into it"),
+            replaced_folder(out, overwrite=True),
+        ):
             pytest.fail("two runs would write one folder")
         assert (build / "certificate.json").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -114,16 +117,16 @@ def test_a_run_at_work_is_left_alone(tmp_path):
 def test_without_a_selection_split_no_patient_is_on_both_sides(data):
     train = images(100, 3)
     clinic = Split(train.inputs, np.repeat(np.arange(20) % 2, 5), np.repeat(np.arange(20), 5))
-    fit, chosen, told = divided({"train": clinic, "test": clinic}, seed=0)
+    fit, chosen, told = divide_splits({"train": clinic, "test": clinic}, seed=0)
     assert not set(fit.patients) & set(chosen.patients)
     assert (len(fit), len(chosen)) == (80, 20)
     assert set(chosen.labels) == set(fit.labels) == {0, 1}
     assert told == ('the data has no split "selection" or "val": 20 rows (4 patients) of train are set apart for it')
     rare = Split(train.inputs, (np.arange(100) >= 95).astype(np.int64))
-    fit, chosen, told = divided({"data": rare}, seed=1)
+    fit, chosen, told = divide_splits({"data": rare}, seed=1)
     assert [np.bincount(part.labels).tolist() for part in (fit, chosen)] == [[76, 4], [19, 1]]
     assert "20 rows of train" in told
-    again = divided({"data": rare}, seed=1)[1]
+    again = divide_splits({"data": rare}, seed=1)[1]
     np.testing.assert_array_equal(chosen.inputs, again.inputs)
 
 
@@ -136,7 +139,7 @@ def test_without_a_selection_split_no_patient_is_on_both_sides(data):
 )
 def test_data_that_cannot_be_divided_is_refused(splits, sentence):
     with pytest.raises(MedwardError, match=sentence):
-        divided(splits, seed=0)
+        divide_splits(splits, seed=0)
 
 
 def test_8_bit_images_are_scaled(tmp_path, monkeypatch, victim, data):
@@ -222,16 +225,16 @@ def test_folders_that_are_not_its_own_are_left_alone(tmp_path):
     other.mkdir()
     (other / "kept").write_text("mine")
     (tmp_path / ".out.tmp").symlink_to(other)
-    with pytest.raises(MedwardError, match=r"\.out\.tmp: cannot build there"), replaced(out, overwrite=False):
+    with pytest.raises(MedwardError, match=r"\.out\.tmp: cannot build there"), replaced_folder(out, overwrite=False):
         pass
     (tmp_path / ".out.tmp").unlink()
     (tmp_path / ".out.tmp").write_text("a file")
-    with pytest.raises(MedwardError, match="move it away"), replaced(out, overwrite=False):
+    with pytest.raises(MedwardError, match="move it away"), replaced_folder(out, overwrite=False):
         pass
     (tmp_path / ".out.tmp").unlink()
     for name in (".out.tmp", ".out.old"):
         other.rename(tmp_path / name)
-        with pytest.raises(MedwardError, match="not from a hardening"), replaced(out, overwrite=False):
+        with pytest.raises(MedwardError, match="not from a hardening"), replaced_folder(out, overwrite=False):
             pass
         (tmp_path / name).rename(other)
     assert (other / "kept").read_text() == "mine"

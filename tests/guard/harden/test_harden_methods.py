@@ -9,11 +9,12 @@ import torch
 from support.faint import EPSILON, fitted, images
 from torch import nn
 
-from guard.data import Split
-from guard.harden import HARDENERS, Accuracy, Certificate, estimate
-from guard.harden.course import doubts
-from guard.harden.inner import Ball
-from guard.harden.subject import Rows, Scoring
+from medward.guard.data.split import Split
+from medward.guard.harden import HARDENERS, Accuracy, Certificate
+from medward.guard.harden.method import certificate_doubts
+from medward.guard.harden.network import Rows, Scoring
+from medward.guard.harden.robust import estimate
+from medward.guard.harden.robust.inner import TrainingBall
 
 OWN_KIND = {"uat": "universal", "pgd": "per_input", "trades": "per_input"}
 
@@ -32,8 +33,8 @@ def harden(name, network, data, seed=0, **changes):
 def withstands(network, split, craft, kind):
     """Balanced accuracy on rows that neither trained nor chose, under changes of another draw."""
     rows, mine = Rows.of(split, "test", 0, 1), Rows.of(craft, "craft", 0, 1)
-    ball = Ball.around(rows.x, EPSILON, 0.0, 1.0)
-    return getattr(estimate.accuracy(Scoring(network), mine, rows, ball, seed=99), kind)
+    ball = TrainingBall.around(rows.x, EPSILON, 0.0, 1.0)
+    return getattr(estimate.estimate_accuracies(Scoring(network), mine, rows, ball, seed=99), kind)
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +209,7 @@ def test_what_cannot_be_hardened_is_said(network, sentence, data):
 )
 def test_an_original_at_chance_and_a_gain_of_nothing_are_said(before, after, kind, told):
     accuracies = [Accuracy(clean=a, universal=b, per_input=c) for a, b, c in (before, after)]
-    found = doubts(*accuracies, 3, kind)
+    found = certificate_doubts(*accuracies, 3, kind)
     assert len(found) == len(told)
     assert all(re.search(words, sentence) for words, sentence in zip(told, found, strict=True))
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from support.faint import EPSILON, fitted, images, net
 
-from guard.decision import decisions
-from guard.errors import MedwardError
-from guard.harden import HARDENERS
-from guard.harden.estimate import balanced_accuracy
-from guard.harden.subject import subject
+from medward.guard.errors import MedwardError
+from medward.guard.harden import HARDENERS
+from medward.guard.harden.network import trainable_copy
+from medward.guard.harden.robust.estimate import network_balanced_accuracy
+from medward.guard.tasks.decision import decisions
 
 THRESHOLD = 0.02
 
@@ -36,7 +36,7 @@ def logits(network, split):
 
 def clean_at(network, split, threshold):
     decided = decisions(logits(network, split), "logits", threshold)
-    return balanced_accuracy(torch.from_numpy(split.labels), torch.from_numpy(decided))
+    return network_balanced_accuracy(torch.from_numpy(split.labels), torch.from_numpy(decided))
 
 
 @pytest.mark.parametrize("name", ["pgd", "uat", "trades", "retraining"])
@@ -69,7 +69,7 @@ def test_by_the_largest_class_the_same_network_is_called_chance(data, rare):
 @pytest.mark.parametrize("logarithm", [False, True])
 def test_what_is_trained_decides_by_its_largest_score_as_the_model_does_at_its_threshold(data, rare, logarithm):
     network = torch.nn.Sequential(rare, torch.nn.Softmax(dim=1)) if logarithm else rare
-    student = subject(network, torch.from_numpy(data[0].inputs), "cpu", THRESHOLD)
+    student = trainable_copy(network, torch.from_numpy(data[0].inputs), "cpu", THRESHOLD)
     own = decisions(logits(rare, data[1]), "logits", THRESHOLD)
     assert (logits(student, data[1]).argmax(axis=1) == own).all()
     assert 0 < own.mean() < 1

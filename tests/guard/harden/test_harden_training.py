@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from support.faint import images, net
 from torch.nn import functional as F
 
-from guard.errors import MedwardError
-from guard.harden.subject import Rows
-from guard.harden.training import Training, fit
+from medward.guard.errors import MedwardError
+from medward.guard.harden.network import Rows
+from medward.guard.harden.robust.training import Training, fit_network
 
 SETTINGS = Training(epochs=6, batch=16, ramp=0.34, augment=None)
 
@@ -25,7 +25,7 @@ def train(merit, settings=SETTINGS, objective=None, split=None, bounds=(0.0, 1.0
         return F.cross_entropy(network(x), y)
 
     generator = torch.Generator().manual_seed(0)
-    return fit(net(), rows, objective or plain, merit, settings, bounds=bounds, generator=generator)
+    return fit_network(net(), rows, objective or plain, merit, settings, bounds=bounds, generator=generator)
 
 
 def scripted(*merits):

@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from guard import models
-from guard.errors import IntegrityError, MedwardError
-from guard.types import ModelSpec
+from medward.guard import models
+from medward.guard.errors import IntegrityError, MedwardError
+from medward.guard.types import ModelSpec
 
 SPEC = ModelSpec(name="m", modality="tabular", shape=(3,), classes=("a", "b"), output="logits")
 X = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
@@ -32,7 +32,7 @@ def module(tmp_path, monkeypatch):
 
 def reload(folder, exported, **options):
     data = (folder / exported.file).read_bytes()
-    return models.load(exported.file, data, spec=SPEC, options=exported.options, **options)
+    return models.load_model(exported.file, data, spec=SPEC, options=exported.options, **options)
 
 
 def test_code_is_named_not_stored(tmp_path):
@@ -75,7 +75,7 @@ def test_what_has_no_name_is_refused(tmp_path, function):
         models.wrap(function, spec=SPEC, sample=X).export(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["absent_module:f", "guard.models:absent", ":", "guard.types:"])
+@pytest.mark.parametrize("name", ["absent_module:f", "medward.guard.models:absent", ":", "guard.types:"])
 def test_a_wrong_name_is_one_sentence(name):
     with pytest.raises(MedwardError, match="cannot import it"):
         models.wrap(name, spec=SPEC, sample=X)
@@ -84,7 +84,7 @@ def test_a_wrong_name_is_one_sentence(name):
 @pytest.mark.parametrize("data", [b"{}", b"[]", b"\xff", b'{"entrypoint": "absent_module:f", "source_sha256": ""}'])
 def test_a_damaged_entry_point_is_one_sentence(data):
     with pytest.raises(MedwardError, match=r"entrypoint|cannot find the source"):
-        models.load("entrypoint.json", data, spec=SPEC, options={}, allow_code=True)
+        models.load_model("entrypoint.json", data, spec=SPEC, options={}, allow_code=True)
 
 
 def test_features_are_refused():

@@ -20,13 +20,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import nn
 
-from guard import models
-from guard.data import Split
-from guard.errors import MedwardError
-from guard.models import fidelity, onnx_model
-from guard.policy import Policy
-from guard.protect import protect
-from guard.types import ModelSpec, Outputs
+from medward.guard import models
+from medward.guard.bundle.make import protect
+from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
+from medward.guard.models import fidelity, onnx_model
+from medward.guard.policy import Policy
+from medward.guard.types import ModelSpec, Outputs
 
 SPEC = ModelSpec(name="m", modality="tabular", shape=(6,), classes=("a", "b"), output="logits")
 X = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)

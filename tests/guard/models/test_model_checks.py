@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from guard.errors import MedwardError
-from guard.models import checks
-from guard.types import ModelSpec, Outputs
+from medward.guard.errors import MedwardError
+from medward.guard.models import checks
+from medward.guard.types import ModelSpec, Outputs
 
 LOGITS = ModelSpec(name="m", modality="tabular", shape=(2,), classes=("a", "b", "c"), output="logits")
 PROBABILITIES = replace(LOGITS, output="probabilities")
@@ -53,13 +53,13 @@ def test_a_sigmoid_per_class_is_not_a_distribution():
 
 def test_one_odd_row_is_enough_on_every_later_call():
     rows = np.full((4, 3), 1 / 3)
-    checks.outputs(rows, None, PROBABILITIES)
+    checks.checked_outputs(rows, None, PROBABILITIES)
     rows[2, 0] = 0.5
     with pytest.raises(MedwardError, match="sums to"):
-        checks.outputs(rows, None, PROBABILITIES)
+        checks.checked_outputs(rows, None, PROBABILITIES)
     rows[2, 0] = np.nan
     with pytest.raises(MedwardError):
-        checks.outputs(rows, None, PROBABILITIES)
+        checks.checked_outputs(rows, None, PROBABILITIES)
 
 
 @pytest.mark.parametrize("scores", [np.zeros((4, 2)), np.zeros((1, 4, 3)), None])

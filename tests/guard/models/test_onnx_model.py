@@ -5,9 +5,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from guard import models
-from guard.errors import MedwardError
-from guard.types import ModelSpec
+from medward.guard import models
+from medward.guard.errors import MedwardError
+from medward.guard.types import ModelSpec
 
 SPEC = ModelSpec(name="m", modality="tabular", shape=(64,), classes=("a", "b"), output="logits")
 X = np.random.default_rng(0).normal(size=(4, 64)).astype(np.float32)
@@ -76,4 +76,4 @@ def test_one_thread_per_call(tmp_path):
 def test_recorded_names_must_exist(tmp_path):
     data = graph().SerializeToString()
     with pytest.raises(MedwardError, match="no output named 'other'"):
-        models.load("model.onnx", data, spec=SPEC, options={"input": "x", "scores": "other"}, allow_code=False)
+        models.load_model("model.onnx", data, spec=SPEC, options={"input": "x", "scores": "other"}, allow_code=False)

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from attacks.onnx_torch import to_torch
-from guard import models
-from guard.errors import MedwardError
-from guard.types import ModelSpec
+from medward.attacks.whitebox.onnx.to_torch import to_torch
+from medward.guard import models
+from medward.guard.errors import MedwardError
+from medward.guard.types import ModelSpec
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(6, 5)).astype(np.float32)
@@ -79,7 +79,7 @@ def test_the_guard_a_loaded_bundle_and_the_attacks_take_the_same_outputs(
     model = models.wrap(path, spec=spec(output), sample=X, features=said)
     assert (model.scores, model.features) == (scores, features)
     exported = model.export(tmp_path)
-    loaded = models.load("model.onnx", model.data, spec=model.spec, options=exported.options, allow_code=False)
+    loaded = models.load_model("model.onnx", model.data, spec=model.spec, options=exported.options, allow_code=False)
     assert (loaded.scores, loaded.features) == (scores, features)
     network = to_torch(tmp_path / "model.onnx", exported.options)
     assert (network.scores, network.features) == (scores, features)
@@ -88,7 +88,7 @@ def test_the_guard_a_loaded_bundle_and_the_attacks_take_the_same_outputs(
 @pytest.mark.parametrize("names", [{}, {"input": "x"}])
 def test_a_card_without_names_is_read_as_a_file_is(tmp_path, names):
     data = Path(file(tmp_path, {"embedding": 4, "output": 2})).read_bytes()
-    assert models.load("model.onnx", data, spec=spec(), options=names, allow_code=False).scores == "output"
+    assert models.load_model("model.onnx", data, spec=spec(), options=names, allow_code=False).scores == "output"
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_the_order_of_outputs_changes_nothing(tmp_path_factory, order):
     kinds = {"pooled": 4, "logits": 2, "label": LABEL, "extra": 2}
     path = file(tmp_path_factory.mktemp("order"), {name: kinds[name] for name in order})
     assert models.wrap(path, spec=spec(), sample=X, features="pooled").scores == "logits"
-    assert models.described(path) == {"shape": (5,), "classes": ("0", "1")}
+    assert models.describe_model(path) == {"shape": (5,), "classes": ("0", "1")}
 
 
 IMAGES = rng.random((4, 3, 6, 5), dtype=np.float32)

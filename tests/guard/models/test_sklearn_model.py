@@ -13,10 +13,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from guard import models
-from guard.errors import MedwardError
-from guard.models import sklearn_model, skops_file
-from guard.types import ModelSpec
+from medward.guard import models
+from medward.guard.errors import MedwardError
+from medward.guard.models import sklearn_model, skops_file
+from medward.guard.types import ModelSpec
 
 X = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(int)
@@ -50,9 +50,9 @@ def test_hist_gradient_boosting_goes_to_skops_and_says_why(tmp_path):
 
 
 def test_a_graph_that_disagrees_falls_back_to_skops(tmp_path, monkeypatch):
-    real = sklearn_model.to_onnx
+    real = sklearn_model.estimator_to_onnx
     other = LogisticRegression().fit(X, 1 - Y)
-    monkeypatch.setattr(sklearn_model, "to_onnx", lambda _, sample: real(other, sample))
+    monkeypatch.setattr(sklearn_model, "estimator_to_onnx", lambda _, sample: real(other, sample))
     model = models.wrap(LogisticRegression().fit(X, Y), spec=SPEC, sample=X)
     exported = model.export(tmp_path)
     assert [each.name for each in tmp_path.iterdir()] == ["model.skops"]
@@ -63,7 +63,7 @@ def test_nested_trees_survive_skops():
     vote = VotingClassifier(
         [("f", RandomForestClassifier(3)), ("h", HistGradientBoostingClassifier(max_iter=2))], voting="soft"
     ).fit(X, Y)
-    again = skops_file.load(skops_file.dump(vote))
+    again = skops_file.load_skops(skops_file.dump_skops(vote))
     np.testing.assert_array_equal(again.predict_proba(X), vote.predict_proba(X))
 
 
@@ -79,7 +79,7 @@ def test_a_planted_type_is_refused_by_name_and_never_built(build, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     data = skops.io.dumps(build())
     with pytest.raises(MedwardError, match=r"not trusted: .*(system|getoutput|Planted)"):
-        skops_file.load(data)
+        skops_file.load_skops(data)
     assert not list(tmp_path.iterdir())
 
 
@@ -92,7 +92,7 @@ def test_a_users_own_class_is_refused_at_export_with_a_remedy(tmp_path):
 def test_numpy_functions_are_not_trusted_wholesale():
     data = skops.io.dumps(make_pipeline(FunctionTransformer(np.save), LogisticRegression()))
     with pytest.raises(MedwardError, match="not trusted"):
-        skops_file.load(data)
+        skops_file.load_skops(data)
 
 
 @pytest.mark.parametrize(
@@ -101,30 +101,30 @@ def test_numpy_functions_are_not_trusted_wholesale():
 )
 def test_a_tree_that_points_outside_itself_or_back_is_refused(column, value, message):
     model = HistGradientBoostingClassifier(max_iter=1).fit(X, Y)
-    skops_file.load(skops.io.dumps(model))
+    skops_file.load_skops(skops.io.dumps(model))
     nodes = model._predictors[0][0].nodes
     nodes[column][nodes["is_leaf"] == 0] = value
     with pytest.raises(MedwardError, match=message):
-        skops_file.load(skops.io.dumps(model))
+        skops_file.load_skops(skops.io.dumps(model))
 
 
 def test_a_skops_file_is_wrapped_without_pickle(tmp_path):
     path = tmp_path / "mine.skops"
     estimator = LogisticRegression().fit(X, Y)
-    path.write_bytes(skops_file.dump(estimator))
+    path.write_bytes(skops_file.dump_skops(estimator))
     model = models.wrap(path, spec=models.infer_spec(path, sample=X), sample=X)
     np.testing.assert_array_equal(model.predict(X).scores, estimator.predict_proba(X))
 
 
 def test_garbage_is_one_sentence():
     with pytest.raises(MedwardError, match=r"model\.skops: cannot be read"):
-        skops_file.load(b"not a zip")
+        skops_file.load_skops(b"not a zip")
 
 
 def test_another_scikit_learn_is_refused():
-    data = skops_file.dump(LogisticRegression().fit(X, Y))
+    data = skops_file.dump_skops(LogisticRegression().fit(X, Y))
     with pytest.raises(MedwardError, match=r"written by scikit-learn 0\.9\.0"):
-        models.load("model.skops", data, spec=SPEC, options={"scikit-learn": "0.9.0"}, allow_code=False)
+        models.load_model("model.skops", data, spec=SPEC, options={"scikit-learn": "0.9.0"}, allow_code=False)
 
 
 def test_fitted_width_must_fit_the_spec():
@@ -140,7 +140,7 @@ def test_images_are_flattened_for_scikit_learn(tmp_path):
     model = models.wrap(estimator, spec=spec, sample=images)
     exported = model.export(tmp_path)
     data = (tmp_path / exported.file).read_bytes()
-    written = models.load(exported.file, data, spec=spec, options=exported.options, allow_code=False)
+    written = models.load_model(exported.file, data, spec=spec, options=exported.options, allow_code=False)
     np.testing.assert_allclose(written.predict(images).scores, model.predict(images).scores, atol=1e-5)
 
 

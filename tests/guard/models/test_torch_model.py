@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from guard import models
-from guard.errors import MedwardError
-from guard.harden.subject import subject
-from guard.models.torch_model import to_onnx
-from guard.types import ModelSpec
+from medward.guard import models
+from medward.guard.errors import MedwardError
+from medward.guard.harden.network import trainable_copy
+from medward.guard.models.torch_model import module_to_onnx
+from medward.guard.types import ModelSpec
 
 SPEC = ModelSpec(name="m", modality="tabular", shape=(3,), classes=("a", "b"), output="logits")
 X = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
@@ -254,7 +254,7 @@ def test_torchscript_is_refused_with_a_command_that_makes_a_file_of_it(tmp_path,
         with pytest.raises(MedwardError, match="is TorchScript") as refusal:
             models.wrap(script, spec=SPEC, sample=X)
         with pytest.raises(MedwardError, match="is TorchScript"):
-            subject(script, torch.from_numpy(X), "cpu")
+            trainable_copy(script, torch.from_numpy(X), "cpu")
         command = re.search(r"torch\.onnx\.export\(.*\)$", str(refusal.value)).group()
         monkeypatch.chdir(tmp_path)
         eval(command, {"torch": torch, "model": script, "rows": torch.from_numpy(X)})
@@ -280,7 +280,7 @@ class Turns(nn.Module):
 def test_a_failed_export_says_what_failed_in_plain_text(module, cause, tmp_path):
     path = tmp_path / "model.onnx"
     with pytest.raises(MedwardError, match=cause) as refusal:
-        to_onnx(module.eval(), X, path)
+        module_to_onnx(module.eval(), X, path)
     assert "\x1b" not in str(refusal.value)
     assert "step" not in str(refusal.value)
     assert "\n" not in str(refusal.value)

@@ -10,9 +10,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 from torch import nn
 
-from guard import models
-from guard.errors import MedwardError
-from guard.types import ModelSpec
+from medward.guard import models
+from medward.guard.errors import MedwardError
+from medward.guard.types import ModelSpec
 
 SPEC = ModelSpec(name="m", modality="tabular", shape=(3,), classes=("a", "b"), output="logits")
 X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.release import Codebook, ReleaseLevels
-from guard.release.capacity import full_bits, label_bits, rounded_bits, text_bits, top_bits
-from guard.types import Level
+from medward.guard.release import Prototypes, ReleaseLevels
+from medward.guard.release.capacity import full_bits, label_bits, rounded_bits, text_bits, top_bits
+from medward.guard.types import Level
 
 
 def lattice(classes, cells):
@@ -81,7 +81,7 @@ def test_a_coarser_level_carries_no_more(classes, decimals, top):
 
 
 def test_each_level_is_counted_with_its_settings():
-    book = Codebook.fit(np.random.default_rng(0).dirichlet([1.0] * 4, 400), 4)
+    book = Prototypes.fit(np.random.default_rng(0).dirichlet([1.0] * 4, 400), 4)
     release, scores = ReleaseLevels(output="logits", codebook=book), np.zeros((1, 4), np.float32)
     bits = {level.label: release.bits(scores, level) for level in Level}
     assert list(bits.values()) == sorted(bits.values(), reverse=True)
@@ -111,7 +111,7 @@ def test_at_a_threshold_exactly_as_many_answers_leave_as_are_counted(threshold, 
 
 def test_at_a_threshold_codes_and_labels_are_no_more_than_counted():
     rows = lattice(2, 4000)
-    book = Codebook.fit(rows, 4, 0.02)
+    book = Prototypes.fit(rows, 4, 0.02)
     release = ReleaseLevels(output="probabilities", codebook=book, threshold=0.02)
     for level in (Level.CODES, Level.LABEL):
         released = np.nan_to_num(release.release(rows, level), nan=-1)

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from guard.errors import MedwardError
-from guard.release import Codebook, ReleaseLevels
-from guard.release.quantise import LEAST
-from guard.release.scores import winners
-from guard.types import Level
+from medward.guard.errors import MedwardError
+from medward.guard.release import Prototypes, ReleaseLevels
+from medward.guard.release.quantise import LEAST_ROWS
+from medward.guard.release.scores import largest_classes
+from medward.guard.types import Level
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def benign():
 
 
 def nearest(book, rows):
-    return book.nearest(rows, winners(rows))
+    return book.nearest(rows, largest_classes(rows))
 
 
 def error(book, rows):
@@ -24,18 +24,18 @@ def error(book, rows):
 
 
 def test_more_codes_say_more(benign):
-    errors = [error(Codebook.fit(benign, size), benign) for size in (1, 4, 16)]
+    errors = [error(Prototypes.fit(benign, size), benign) for size in (1, 4, 16)]
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
 
 
 def test_every_class_has_its_codes_and_no_more_than_asked(benign):
-    owners = Codebook.fit(benign, 6).codes.argmax(axis=1)
+    owners = Prototypes.fit(benign, 6).codes.argmax(axis=1)
     assert sorted(set(owners)) == [0, 1, 2, 3]
     assert np.bincount(owners).max() <= 6
 
 
 def test_what_leaves_is_a_code_the_closest_of_its_class(benign):
-    book = Codebook.fit(benign, 6)
+    book = Prototypes.fit(benign, 6)
     rows = benign[:50]
     for row, released in zip(rows, nearest(book, rows), strict=True):
         own = book.codes[book.codes.argmax(axis=1) == row.argmax()]
@@ -44,21 +44,21 @@ def test_what_leaves_is_a_code_the_closest_of_its_class(benign):
 
 
 def test_a_code_hides_any_single_row(benign):
-    rows = np.concatenate([np.tile([[0.8, 0.2, 0.0, 0.0]], (LEAST, 1)), [[0.4, 0.3, 0.2, 0.1]]])
+    rows = np.concatenate([np.tile([[0.8, 0.2, 0.0, 0.0]], (LEAST_ROWS, 1)), [[0.4, 0.3, 0.2, 0.1]]])
     for size in (1, 2, 8):
-        apart = np.abs(Codebook.fit(rows, size).codes[:, None] - rows).sum(axis=2)
+        apart = np.abs(Prototypes.fit(rows, size).codes[:, None] - rows).sum(axis=2)
         assert apart[:, -1].min() > 0.1
 
 
 def test_a_class_seen_too_rarely_and_a_tie_get_a_label_only():
-    rows = np.array([[0.9, 0.1, 0.0]] * LEAST + [[0.1, 0.8, 0.1]] * (LEAST - 1))
-    released = nearest(Codebook.fit(rows, 3), np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.45, 0.45, 0.1]]))
+    rows = np.array([[0.9, 0.1, 0.0]] * LEAST_ROWS + [[0.1, 0.8, 0.1]] * (LEAST_ROWS - 1))
+    released = nearest(Prototypes.fit(rows, 3), np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.45, 0.45, 0.1]]))
     assert np.isnan(released).all(axis=1).tolist() == [False, True, True]
 
 
 def test_noise_within_a_cell_averages_to_nothing_new(benign):
     # Negative control: the same noise does recover rounded scores to far below their unit.
-    book, rng = Codebook.fit(benign, 2), np.random.default_rng(1)
+    book, rng = Prototypes.fit(benign, 2), np.random.default_rng(1)
     truth = book.codes[0] + [0.0137, -0.0137, 0, 0]
     noisy = truth + rng.normal(0, 0.01, (400, 4)) * [1, 0, 0, -1]
     assert len(np.unique(nearest(book, noisy), axis=0)) == 1
@@ -67,14 +67,14 @@ def test_noise_within_a_cell_averages_to_nothing_new(benign):
 
 
 def test_arrays_read_back_the_same_and_fitting_is_deterministic(benign):
-    book = Codebook.fit(benign, 5)
-    np.testing.assert_array_equal(Codebook.from_arrays(book.arrays()).codes, Codebook.fit(benign, 5).codes)
+    book = Prototypes.fit(benign, 5)
+    np.testing.assert_array_equal(Prototypes.from_arrays(book.arrays()).codes, Prototypes.fit(benign, 5).codes)
 
 
 @pytest.mark.parametrize("codes", [[[0.5, 0.5]], [[np.nan, 1.0]], [[-0.1, 1.1]], [0.2, 0.8]])
 def test_arrays_that_are_no_codes_are_refused(codes):
     with pytest.raises(MedwardError, match="protect the model again"):
-        Codebook.from_arrays({"codes": np.array(codes)})
+        Prototypes.from_arrays({"codes": np.array(codes)})
 
 
 def test_the_level_codes_needs_a_codebook():

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.errors import MedwardError
-from guard.release.scores import probabilities
-from guard.release.temperature import fit_temperature, tempered
+from medward.guard.errors import MedwardError
+from medward.guard.release.scores import probabilities
+from medward.guard.release.temperature import fit_temperature, temper_scores
 
 
 def drawn(true, n=4000, seed=0):
@@ -31,21 +31,21 @@ def test_logits_and_their_probabilities_temper_alike(temperature):
     logits = np.array([[1.0, 0.5, -2.0], [0.0, 3.0, 3.0]])
     likely = probabilities(logits, "logits")
     np.testing.assert_allclose(
-        tempered(logits, "logits", temperature), tempered(likely, "probabilities", temperature), atol=1e-9
+        temper_scores(logits, "logits", temperature), temper_scores(likely, "probabilities", temperature), atol=1e-9
     )
 
 
 def test_hot_is_softer_and_cold_is_sharper_and_a_client_can_undo_both():
     likely = np.array([[0.7, 0.2, 0.1]])
-    tops = [tempered(likely, "probabilities", t)[0, 0] for t in (0.5, 1.0, 5.0)]
+    tops = [temper_scores(likely, "probabilities", t)[0, 0] for t in (0.5, 1.0, 5.0)]
     assert tops[0] > tops[1] > tops[2] > 1 / 3
     assert tops[1] == pytest.approx(0.7)
-    back = tempered(tempered(likely, "probabilities", 5.0), "probabilities", 1 / 5.0)
+    back = temper_scores(temper_scores(likely, "probabilities", 5.0), "probabilities", 1 / 5.0)
     np.testing.assert_allclose(back, likely)
 
 
 def test_rows_off_by_the_tolerance_are_made_whole():
-    released = tempered(np.array([[0.6005, 0.4, -0.0005]]), "probabilities")
+    released = temper_scores(np.array([[0.6005, 0.4, -0.0005]]), "probabilities")
     assert released.min() == 0
     assert released.sum() == pytest.approx(1)
 
@@ -64,4 +64,4 @@ def test_a_temperature_about_a_threshold_is_found_again():
     scores = np.stack([np.zeros_like(odds), odds], axis=1)
     assert fit_temperature(scores, labels, "logits", 0.02) == pytest.approx(2.5, rel=0.1)
     assert abs(fit_temperature(scores, labels, "logits") - 2.5) > 0.5, "the ordinary one divides other distances"
-    np.testing.assert_allclose(tempered(scores, "logits", 2.5, 0.02)[:, 1], likely, atol=1e-9)
+    np.testing.assert_allclose(temper_scores(scores, "logits", 2.5, 0.02)[:, 1], likely, atol=1e-9)

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from guard.release.levels import ReleaseLevels
-from guard.release.topk import spread_rest
-from guard.types import Level
+from medward.guard.release.levels import ReleaseLevels
+from medward.guard.release.topk import spread_rest
+from medward.guard.types import Level
 
 LOGITS = hnp.arrays(
     np.float64, hnp.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=12), elements=st.floats(-9, 9)

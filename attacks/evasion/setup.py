@@ -1,0 +1,273 @@
+"""What an evasion run needs before it starts: gradients to follow, a ball to stay in, rows and decisions.
+
+A network that declares it needs them is seen through BPDA and EOT (`attacks.whitebox.network.differentiable`).
+Without white-box access the gradients come from a surrogate trained on the target's answers to the craft
+rows. Success is always judged by asking the target: a row counts when it is answered with another class
+than the model gives the clean row (or with the attacker's class), never when it is withheld. An attacker
+who knows the screens asks about each image a second time, with the change cut to 8-bit steps: screens may look
+for values that no benign image file holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from medward.attacks.base import Access, AttackData
+from medward.attacks.checks import CHECKED_ROWS, dead_screens, evasion_flags
+from medward.attacks.target import AccessDeniedError, Target
+from medward.attacks.whitebox.ascent import cut_to_steps, network_decisions, scores_and_features
+from medward.attacks.whitebox.ball import Ball, FeatureRules, Norm
+from medward.attacks.whitebox.network import Detector, as_attacker_sees
+from medward.attacks.whitebox.surrogate import answered_rows, deciding_probabilities, fit_classifier
+from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
+from medward.guard.release import spread_rest
+from medward.guard.tasks.decision import at_threshold
+from medward.guard.types import Array, ModelSpec
+
+Bools = NDArray[np.bool_]
+FACTORS = (0.2, 0.4, 0.6, 0.8, 1.0)
+"""Of the radius: how far an attacker goes. Screens see a small change less, so the largest may not be the worst."""
+SURROGATE_EPOCHS = {"image": 15, "tabular": 60}
+NO_ROWS = "no rows: there is no test row this attack could win on"
+_SMALLEST = 1e-12  # a probability of zero, on a logarithmic scale
+_LEVELS = 255  # steps of an 8-bit image
+TRANSFER = "transfer: gradients come from a surrogate trained on the target's answers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvasionSetup:
+    """Rows ``(n, *shape)`` and the decisions on them ``(n,)``; `withheld` is the share of clean test rows.
+
+    `truth (n,)` is what the test rows are labelled, where that is known; for judging only. `twin` is the network
+    before hardening, where there is one. `blind` says why an attacker who should know the screens has no `detector`;
+    `step` is what 8-bit images differ by, for one who has.
+    """
+
+    network: nn.Module
+    transfer: bool
+    detector: Detector | None
+    blind: str
+    step: float | None
+    ball: Ball
+    craft: Tensor
+    craft_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+    truth: Tensor | None
+    twin: nn.Module | None
+    withheld: float
+
+    @classmethod
+    def set(
+        cls,
+        target: Target,
+        data: AttackData,
+        *,
+        epsilon: float,
+        rate: float | None,
+        device: str,
+        seed: int,
+        norm: Norm = "inf",
+        rules: FeatureRules | None = None,
+    ) -> EvasionSetup:
+        """Ask about the clean rows and find gradients; with `rate`, know the detector too, where there is
+        one.
+
+        Raises `MedwardError` for a radius that is negative or not finite, and for a rule on no feature.
+        """
+        x = np.asarray(data.craft.inputs, np.float32)
+        craft = torch.as_tensor(x, device=device)
+        network, labels, transfer = _gradients(target, data.craft, device, seed)
+        test_labels, withheld = _decisions(target, network, data, device)
+        truth, twin = data.test.labels, target.twin
+        detector, blind = (None, "") if rate is None else _detector(target, network, craft[:2], rate)
+        return cls(
+            network=network,
+            transfer=transfer,
+            detector=detector,
+            blind=blind,
+            step=None if detector is None else _step(target.spec),
+            ball=Ball.of(target.spec, x, epsilon, norm=norm, rules=rules).to(craft.device),
+            craft=craft,
+            craft_labels=labels,
+            test=torch.as_tensor(np.asarray(data.test.inputs, np.float32), device=device),
+            test_labels=test_labels,
+            truth=None if truth is None else torch.as_tensor(truth, device=device),
+            twin=None if twin is None else as_attacker_sees(twin.to(device), target.spec),
+            withheld=withheld,
+        )
+
+    def flags(
+        self,
+        target: Target,
+        seed: int,
+        *,
+        adversarial: Tensor | None = None,
+        universal: bool = False,
+        steps: int | None = None,
+    ) -> tuple[str, ...]:
+        """What is wrong with the gradients at hand, the model's and the screens', and with what a run made of them.
+
+        `adversarial (n, *shape)` are the test rows as a run of so many `steps` changed them, `universal` when by one
+        change for all.
+        """
+        flags = [f"the attacker could not use the screens: {self.blind}"] if self.blind else []
+        if self.detector is not None:
+            generator = torch.Generator().manual_seed(seed)
+            flags += dead_screens(self.network, self.detector, self.craft[:CHECKED_ROWS], self.ball, generator)
+        if self.transfer:
+            if target.threat.access >= Access.GRADIENTS:
+                flags.append("no white-box network: only a transfer attack was possible")
+            return tuple(flags)
+        return *flags, *evasion_flags(
+            self.network,
+            self.test,
+            network_decisions(self.network, self.test[:CHECKED_ROWS]),
+            ball=self.ball,
+            craft=self.craft,
+            modality=target.spec.modality,
+            seed=seed,
+            thorough=self.detector is None,
+            twin=self.twin,
+            adversarial=adversarial,
+            universal=universal,
+            steps=steps,
+        )
+
+    def fooled(self, target: Target, x: Tensor, adversarial: Tensor, labels: Tensor, goal: int | None = None) -> Bools:
+        """Ask the target: which rows are answered with another class than `labels`, or with `goal`.
+
+        With a `step` the rows that do not win are asked again with their change from `x` in whole steps.
+        """
+        won = fooled_rows(target, adversarial, labels, goal)
+        rest = torch.as_tensor(~won, device=x.device)
+        if self.step is not None and rest.any():
+            again = cut_to_steps(adversarial[rest], x[rest], self.step)
+            won[~won] = fooled_rows(target, again, labels[rest], goal)
+        return won
+
+
+def knowledge_words(access: Access, rate: float | None) -> str:
+    """The threat model in words."""
+    what = "white-box: weights and gradients" if access >= Access.GRADIENTS else TRANSFER
+    return what if rate is None else f"{what}; knows the screens and their threshold at rate {rate:g}"
+
+
+def balls_within(ball: Ball) -> tuple[tuple[float, Ball], ...]:
+    """The balls that are tried, the smallest first, each with its share of the radius; the last is `ball` itself."""
+    return tuple((factor, ball.scaled(factor)) for factor in FACTORS)
+
+
+def success_curve(radii: Sequence[float], runs: Sequence[Bools], start: float = 0.0) -> tuple[list[float], list[float]]:
+    """The share of rows fooled by each of the judged `runs` over its radius, from `start` at a radius of zero."""
+    return [0.0, *radii], [start, *(float(run.mean()) for run in runs)]
+
+
+def fooled_rows(target: Target, inputs: Tensor, labels: Tensor, goal: int | None = None) -> Bools:
+    """Ask the target once: which rows are answered with another class than `labels`, or with `goal`."""
+    if not len(inputs):
+        return np.zeros(0, np.bool_)
+    given = target.query(inputs.cpu().numpy()).labels
+    wrong = given != labels.cpu().numpy() if goal is None else given == goal
+    return np.asarray((given >= 0) & wrong)
+
+
+def black_box_answers(target: Target) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """The target as a black-box search asks it: scores ``(n, K)`` and labels ``(n,)``, NaN and -1 where withheld.
+
+    Probabilities come as their logarithms, which tell small ones apart; what a row hides counts as an even share of the
+    rest. With a threshold the largest is the decision.
+    """
+    spec = target.spec
+
+    def ask(x: Tensor) -> tuple[Tensor, Tensor]:
+        response = target.query(x.cpu().numpy())
+        told = spread_rest(response.scores) if response.output == "probabilities" else response.scores
+        if spec.threshold is not None:
+            moved = at_threshold(told, response.output, spec.threshold)
+            scores = torch.as_tensor(moved, dtype=torch.float32, device=x.device)
+        else:
+            scores = torch.as_tensor(np.asarray(told, np.float32), device=x.device)
+            scores = scores.clamp_min(_SMALLEST).log() if response.output == "probabilities" else scores
+        return scores, torch.as_tensor(response.labels, device=x.device)
+
+    return ask
+
+
+def _step(spec: ModelSpec) -> float | None:
+    """What neighbouring values of an 8-bit image differ by, in input units; None where that means nothing."""
+    if spec.modality != "image" or spec.low is None or spec.high is None:
+        return None
+    return (spec.high - spec.low) / _LEVELS
+
+
+def _gradients(target: Target, craft: Split, device: str, seed: int) -> tuple[nn.Module, Tensor, bool]:
+    """A network, the decisions ``(n,)`` on the craft rows, and whether the network is a surrogate."""
+    x = torch.as_tensor(np.asarray(craft.inputs, np.float32), device=device)
+    try:
+        network = as_attacker_sees(target.network.to(device), target.spec)
+        return network, network_decisions(network, x), False
+    except AccessDeniedError:
+        spec = target.spec
+    taught = _taught(target, craft)
+    surrogate = fit_classifier(
+        craft.inputs,
+        taught,
+        classes=len(spec.classes),
+        modality=spec.modality,
+        shape=spec.shape,
+        epochs=SURROGATE_EPOCHS[spec.modality],
+        seed=seed,
+        device=device,
+    )
+    known = torch.as_tensor(np.nan_to_num(taught).argmax(axis=1), device=device)
+    return (
+        surrogate,
+        torch.where(torch.as_tensor(answered_rows(taught), device=device), known, network_decisions(surrogate, x)),
+        True,
+    )
+
+
+def _taught(target: Target, craft: Split) -> Array:
+    """What the target says of the craft rows as probabilities ``(n, K)``; own labels where it is silent.
+
+    The largest is the decision (`deciding_probabilities`), so that the surrogate's is too.
+    """
+    response = target.query(np.asarray(craft.inputs, np.float32))
+    labels = response.labels if craft.labels is None else np.where(response.labels < 0, craft.labels, response.labels)
+    taught = np.where((labels >= 0)[:, None], np.eye(len(target.spec.classes))[labels], np.nan)
+    scored = np.isfinite(response.probabilities).all(axis=1)
+    taught[scored] = deciding_probabilities(response.probabilities[scored], target.spec)
+    return taught
+
+
+def _decisions(target: Target, network: nn.Module, data: AttackData, device: str) -> tuple[Tensor, float]:
+    """The model's clean decisions on the test rows ``(n,)`` and the share of them that was withheld."""
+    x = np.asarray(data.test.inputs, np.float32)
+    if not len(x):
+        return torch.zeros(0, dtype=torch.int64, device=device), 0.0
+    answers = target.query(x).labels
+    hidden = answers < 0
+    own = data.reference
+    if own is None:
+        own = network_decisions(network, torch.as_tensor(x, device=device)).cpu().numpy()
+    labels = np.where(hidden, own, answers)
+    return torch.as_tensor(labels, device=device), float(hidden.mean())
+
+
+def _detector(target: Target, network: nn.Module, x: Tensor, rate: float) -> tuple[Detector | None, str]:
+    """The defense's screens, or None and why: the attacker is not given them, or the network cannot feed them."""
+    try:
+        detector = Detector.at(target.profile, rate)
+        with torch.no_grad():
+            detector.strangeness(x, *scores_and_features(network, x))
+    except (AccessDeniedError, MedwardError) as error:
+        return None, str(error)
+    return detector, ""

@@ -1,0 +1,1 @@
+"""Tables of the shape that papers print."""

@@ -1,0 +1,119 @@
+"""The one entry of a validation: a bundle, data and an output folder in, a report out."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medward.attacks.suite import chosen_attacks
+from medward.attacks.validation.record import Report
+from medward.attacks.validation.run import Twin, run_validation
+from medward.attacks.whitebox.ball import FeatureRules
+from medward.attacks.whitebox.onnx.to_torch import white_box
+from medward.guard.bundle.folder import Bundle
+from medward.guard.data.split import Split, conform_inputs
+from medward.guard.errors import MedwardError
+from medward.guard.models import describe_model, wrap
+from medward.guard.models.kinds import CLASSIFICATION
+from medward.guard.types import Array, ModelSpec
+
+_SAMPLE = 64  # rows on which the torch form of the model must equal the deployed one
+
+
+def validate(
+    bundle: Bundle,
+    splits: Mapping[str, Split],
+    out: Path,
+    *,
+    names: Sequence[str] | None = None,
+    rules: FeatureRules | None = None,
+    undefended: object = None,
+    seed: int = 0,
+    resume: bool = True,
+    progress: bool = True,
+) -> Report:
+    """Run the default suite, or the attacks called `names`, against a bundle; white-box where its file allows.
+
+    `rules` say which features of a table take whole numbers and which nobody can change. `undefended` is the model as
+    it was before hardening, or a path or name of it: evasion must fool that one.
+    """
+    attacks = chosen_attacks(bundle.model.spec, names, rules)
+    network, reason = _network(bundle, splits)
+    return run_validation(
+        bundle,
+        splits,
+        out,
+        attacks=attacks,
+        network=network,
+        no_network=reason,
+        undefended=None if undefended is None else twin_of(undefended, bundle, splits),
+        seed=seed,
+        resume=resume,
+        progress=progress,
+    )
+
+
+def twin_of(model: object, bundle: Bundle, splits: Mapping[str, Split]) -> Twin:
+    """The model before hardening, under the specification of `bundle`.
+
+    Raises `MedwardError` when it takes other inputs, scores other classes or cannot be read.
+    """
+    spec = bundle.model.spec
+    sample = _sample(bundle, splits)
+    try:
+        known = describe_model(model)
+    except MedwardError as error:
+        raise MedwardError(f"undefended: {error}") from None
+    if unlike := _unlike(known, spec):
+        raise MedwardError(f"undefended: {unlike}; give the model that was hardened, as it was before")
+    try:
+        wrapped = wrap(model, spec=spec, sample=sample, task=CLASSIFICATION)  # as the bundle's own model is
+    except MedwardError as error:
+        raise MedwardError(
+            f"undefended: does not work as the bundle's model, which takes inputs of shape {spec.shape} and scores "
+            f"{len(spec.classes)} classes as {spec.output}: {error}"
+        ) from None
+    with tempfile.TemporaryDirectory() as folder:
+        exported = wrapped.export(Path(folder))
+        file = Path(folder) / exported.file
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        deployed = bundle.path / exported.file
+        if deployed.exists() and hashlib.sha256(deployed.read_bytes()).hexdigest() == digest:
+            raise MedwardError("undefended: is the bundle's own model; give the model as it was before hardening")
+        if file.name != "model.onnx":
+            return Twin(model=wrapped, digest=digest, no_network="it is no ONNX file")
+        network, reason = white_box(file, wrapped.predict, sample, exported.options, spec=spec)
+        return Twin(model=wrapped, digest=digest, network=network, no_network=reason)
+
+
+def _unlike(known: Mapping[str, Any], spec: ModelSpec) -> str:
+    """How a model that is `known` so far differs from `spec`, if it does; None in a shape stands for any size."""
+    shape, classes = known.get("shape"), known.get("classes")
+    wanted = (math.prod(spec.shape),) if shape is not None and len(shape) == 1 else spec.shape
+    if shape is not None and (
+        len(shape) != len(wanted) or any(a not in (None, b) for a, b in zip(shape, wanted, strict=True))
+    ):
+        said = tuple("any" if size is None else size for size in shape)
+        return f"takes inputs of shape {said}, the bundle's model takes {spec.shape}"
+    if classes is not None and len(classes) != len(spec.classes):
+        return f"scores {len(classes)} classes, the bundle's model scores {len(spec.classes)}"
+    return ""
+
+
+def _network(bundle: Bundle, splits: Mapping[str, Split]) -> tuple[torch.nn.Module | None, str]:
+    """The deployed file as a torch network, or the reason why there is none."""
+    file = bundle.path / "model.onnx"
+    if not file.exists():
+        return None, "the bundle holds no ONNX file"
+    model = bundle.model
+    return white_box(file, model.predict, _sample(bundle, splits), bundle.card.options, spec=model.spec)
+
+
+def _sample(bundle: Bundle, splits: Mapping[str, Split]) -> Array:
+    return conform_inputs(next(iter(splits.values())).inputs[:_SAMPLE], bundle.model.spec)

@@ -1,0 +1,1 @@
+"""One validation: rows, runs, judging, the gate, findings."""

@@ -1,0 +1,137 @@
+"""What the guard costs benign users, and what accounts look like over time: measured on the deployed path.
+
+Every row is asked once by an account of its own, which shows a guard that refuses single inputs. Then accounts
+ask many rows each, one at a time, as a hospital would, which shows a guard that tires of honest users: alarms
+are sticky, so the account is the unit there and not the row. `ACCOUNTS` of them can show that a guard alarms far
+too often, not that it alarms seldom enough; for that there is the e-process's bound.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medward.attacks.intervals import Interval, median_ratio, rate_interval
+from medward.attacks.target import guarded_oracle
+from medward.attacks.validation.finding import CleanCost, Curve, Pair, Utility
+from medward.guard.data.split import Split
+from medward.guard.models.base import Model
+from medward.guard.pipeline import Guard
+from medward.guard.profile import forward_batches
+from medward.guard.types import Action, Array, Ints, Level, Query
+
+ACCOUNTS = 20
+CLEAN_QUERIES = 200  # of each account
+LATENCY_PAIRS = 100
+_WARM_UP = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What one account saw: levels and log e-values ``(n,)``, and whether the monitor ever acted on it."""
+
+    levels: tuple[Level, ...]
+    log_e: tuple[float, ...]
+    alarmed: bool
+
+    @property
+    def curve(self) -> Curve:
+        """Log e-value over queries, for the report."""
+        return tuple(float(i + 1) for i in range(len(self.log_e))), self.log_e
+
+
+def ask_all(guard: Guard, inputs: Array, name: str) -> Account:
+    """Send `inputs (n, *shape)` row by row from one account called `name`."""
+    levels, log_e, alarmed = [], [], False
+    for row in range(len(inputs)):
+        answer = guard.answer(Query(principal=(name,), inputs=inputs[row : row + 1]))
+        monitors = [verdict for verdict in answer.verdicts if "log_e" in verdict.evidence]
+        levels.append(answer.levels[0])
+        log_e.append(max((verdict.evidence["log_e"] for verdict in monitors), default=0.0))
+        alarmed = alarmed or any(verdict.action >= Action.COARSEN for verdict in monitors)
+    return Account(tuple(levels), tuple(log_e), alarmed)
+
+
+def account_visits(rows: int, seed: int) -> list[NDArray[np.int64]]:
+    """Which of `rows` rows each account asks: rows of its own where there are enough, else drawn with replacement."""
+    rng = np.random.default_rng(seed)
+    if rows >= ACCOUNTS * CLEAN_QUERIES:
+        return list(rng.permutation(rows)[: ACCOUNTS * CLEAN_QUERIES].reshape(ACCOUNTS, CLEAN_QUERIES))
+    return list(rng.integers(rows, size=(ACCOUNTS, min(rows, CLEAN_QUERIES))))
+
+
+def clean_utility(
+    name: str, split: Split, plain: Ints, told: Ints, accounts: list[Account], classes: tuple[str, ...]
+) -> Utility:
+    """Undefended labels `plain (n,)` beside what lone visitors were `told (n,)`, and how `accounts` fared."""
+    counts = Counter(level.label for account in accounts for level in account.levels)
+    common = Utility(
+        split=name,
+        n=len(split),
+        false_refusal=rate_interval(told < 0),
+        levels={level.label: counts[level.label] / counts.total() for level in Level},
+        accounts=rate_interval([account.alarmed for account in accounts]),
+    )
+    if split.labels is None:
+        return common
+    truth = split.labels
+    sensitivity, specificity = {}, {}
+    for index, label in enumerate(classes):
+        inside = truth == index
+        if inside.any():
+            sensitivity[label] = Pair(
+                undefended=rate_interval(plain[inside] == index), guarded=rate_interval(told[inside] == index)
+            )
+        if not inside.all():
+            others, answers = plain[~inside], told[~inside]
+            specificity[label] = Pair(
+                undefended=rate_interval(others != index), guarded=rate_interval((answers != index) & (answers >= 0))
+            )
+    accuracy = Pair(undefended=rate_interval(plain == truth), guarded=rate_interval(told == truth))
+    return common.model_copy(update={"accuracy": accuracy, "sensitivity": sensitivity, "specificity": specificity})
+
+
+def latency_ratio(model: Model, guard: Guard, inputs: Array, *, seed: int) -> Interval:
+    """Time of one guarded query over one undefended query, the two measured in turn on the same rows."""
+    rows = np.resize(np.arange(len(inputs)), LATENCY_PAIRS + _WARM_UP)
+    guarded, plain = [], []
+    for row in rows:
+        one = inputs[row : row + 1]
+        start = time.perf_counter()
+        model.predict(one)
+        middle = time.perf_counter()
+        guard.answer(Query(principal=("latency",), inputs=one))
+        plain.append(middle - start)
+        guarded.append(time.perf_counter() - middle)
+    return median_ratio(guarded[_WARM_UP:], plain[_WARM_UP:], seed=seed)
+
+
+def measure_clean_cost(
+    model: Model,
+    fresh_guard: Callable[[], Guard],
+    site: tuple[str, Split],
+    drift: tuple[str, Split] | None,
+    *,
+    seed: int,
+) -> tuple[CleanCost, dict[str, Curve]]:
+    """The clean cost, and by split the e-values of the first account that asked."""
+    curves, utilities = {}, []
+    for name, split in filter(None, (site, drift)):
+        guard = fresh_guard()
+        told = guarded_oracle(guard, ("visitor",), fresh=True)(split.inputs).labels
+        drawn = account_visits(len(split), seed)
+        accounts = [ask_all(guard, split.inputs[rows], f"clinic-{i}") for i, rows in enumerate(drawn)]
+        plain = model.spec.decide(forward_batches(model, split.inputs).scores)
+        curves[name] = accounts[0].curve
+        utilities.append(clean_utility(name, split, plain, told, accounts, model.spec.classes))
+    cost = CleanCost(
+        site=utilities[0],
+        drift=utilities[1] if drift is not None else None,
+        latency_ratio=latency_ratio(model, fresh_guard(), site[1].inputs, seed=seed),
+    )
+    return cost, curves

@@ -1,0 +1,140 @@
+"""A finding: one attack against one defense, measured three ways, with its verdict and why.
+
+Everything here is plain data that survives a round trip through JSON.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from medward.attacks.base import Family, ThreatModel
+from medward.attacks.intervals import Interval
+
+Arm = Literal["undefended", "guarded", "adaptive"]
+ARMS: tuple[Arm, ...] = ("undefended", "guarded", "adaptive")
+Curve = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+class Status(StrEnum):
+    """What the gate says of one cell."""
+
+    HELD = "HELD"
+    BROKEN = "BROKEN"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    NOT_APPLICABLE = "NOT_APPLICABLE"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Pair(_Record):
+    """One quantity without and with the guard."""
+
+    undefended: Interval
+    guarded: Interval
+
+
+class Utility(_Record):
+    """What benign users get on one split.
+
+    `false_refusal`, accuracy, sensitivity and specificity count rows, each asked by an account of its own, so
+    they show what single inputs cost. `accounts` is the share of benign accounts of many queries that the
+    monitor ever coarsens or withholds, and `levels` the shares of their answers that left at each release
+    level; they show what a guard that tires of honest users costs.
+
+    A withheld answer counts as missed in accuracy, sensitivity (rows of the class named as it) and
+    specificity (rows of other classes answered as another). The three are empty without labels.
+    """
+
+    split: str
+    n: int
+    false_refusal: Interval
+    levels: dict[str, float]
+    accounts: Interval | None = None
+    accuracy: Pair | None = None
+    sensitivity: dict[str, Pair] = {}
+    specificity: dict[str, Pair] = {}
+
+
+class CleanCost(_Record):
+    """What the guard costs those who do nothing wrong.
+
+    `site` is benign traffic from where the guard was calibrated, `drift` the test split when it is another
+    one. `latency_ratio` is guarded over undefended time of a single query, the two measured in turn; no
+    network and no audit log in it.
+    """
+
+    site: Utility
+    drift: Utility | None = None
+    latency_ratio: Interval | None = None
+
+
+class Finding(_Record):
+    """A finding is the judgement of one attack against one defense.
+
+    `undefended`, `guarded`, `adaptive` and `baseline` are on the attack's own scale, named by `measure`. The
+    gate compares `judged_guarded` and `judged_adaptive`, on the scale named by `judged_as`, with `bound`. Evasion is
+    measured at its worst radius. `adaptive_name` and `adaptive_threat` are of the attacker who knows the guard.
+    `curves` and `images` are what the report draws: arm -> name -> points, name -> rows of pixels (C, H, W)
+    or values (D,).
+    """
+
+    attack: str
+    family: Family
+    defense: str
+    threat: ThreatModel
+    status: Status
+    reasons: tuple[str, ...]
+    measure: str
+    judged_as: str
+    bound: float
+    undefended: Interval | None = None
+    guarded: Interval | None = None
+    adaptive: Interval | None = None
+    baseline: Interval | None = None
+    judged_guarded: Interval | None = None
+    judged_adaptive: Interval | None = None
+    adaptive_name: str = ""
+    adaptive_threat: ThreatModel | None = None
+    clean_cost: CleanCost | None = None
+    n: int = 0
+    seed: int = 0
+    queries: dict[Arm, int] = {}
+    flags: tuple[str, ...] = ()
+    controls: dict[str, tuple[str, ...]] = {}
+    curves: dict[Arm, dict[str, Curve]] = {}
+    images: dict[str, list] = {}  # type: ignore[type-arg]
+
+
+MEASURES: dict[Family, tuple[str, str]] = {
+    "evasion": ("share of rows fooled", "share of rows fooled"),
+    "extraction": ("agreement with the model", "share of the thief's gain that survives"),
+    "membership": ("AUC", "AUC"),
+}
+"""Family -> what is measured, and on what scale the gate judges it."""
+
+CONTROLS: dict[Family, dict[str, tuple[str, ...]]] = {
+    "evasion": {
+        "MITRE ATLAS": ("AML.T0015", "AML.T0043.000"),
+        "NIST AI 100-2": ("NISTAML.022", "NISTAML.025"),
+        "OWASP ML": ("ML01",),
+    },
+    "extraction": {
+        "MITRE ATLAS": ("AML.T0024.002", "AML.T0005.001", "AML.T0048.004"),
+        "NIST AI 100-2": ("NISTAML.031",),
+        "OWASP ML": ("ML05",),
+    },
+    "membership": {
+        "MITRE ATLAS": ("AML.T0024.000",),
+        "NIST AI 100-2": ("NISTAML.033",),
+        "OWASP ML": ("ML04",),
+    },
+}
+"""Family -> catalogue -> identifiers of the threat there."""
+
+TRANSFERRED = {**CONTROLS["evasion"], "MITRE ATLAS": ("AML.T0015", "AML.T0043.002")}
+"""The same for evasion without white-box access."""

@@ -1,0 +1,98 @@
+"""The report as data: everything a validation found, and enough to name what was validated."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from medward.attacks.intervals import Interval
+from medward.attacks.validation.finding import CleanCost, Curve, Finding, Status
+from medward.attacks.validation.gate import exit_code
+from medward.guard.errors import MedwardError
+from medward.guard.policy import GatePolicy
+from medward.guard.types import Modality
+
+
+class TwinFacts(BaseModel):
+    """The model as it was before hardening, which the undefended run of evasion was on.
+
+    `agreement` is the share of the judged rows that both models decide alike; the accuracies, of the twin and of the
+    deployed model without its guard, say what hardening cost; `balanced` is the twin's mean recall over classes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    digest: str
+    white_box: bool
+    agreement: Interval
+    accuracy: Interval | None = None
+    balanced: float | None = None
+    deployed_accuracy: Interval | None = None
+
+
+class Provenance(BaseModel):
+    """What was validated, on what, with what. `rows` counts the rows of each split as given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    modality: Modality
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]
+    low: float | None
+    high: float | None
+    threshold: float | None = None
+    bundle: str
+    policy: str
+    data: str
+    rows: dict[str, int]
+    seed: int
+    code: str
+    white_box: bool
+    twin: TwinFacts | None = None
+    versions: dict[str, str]
+
+
+class Report(BaseModel):
+    """A report holds the outcome of one validation.
+
+    `accounts` maps an account's name to its log e-value over queries, `alarms` an action of the monitor to
+    the false-alarm rate it is set to. `notes` say what is not protected as the policy says.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    findings: tuple[Finding, ...]
+    clean: CleanCost
+    accounts: dict[str, Curve]
+    alarms: dict[str, float]
+    gate: GatePolicy
+    notes: tuple[str, ...] = ()
+    provenance: Provenance
+
+    @property
+    def exit_code(self) -> int:
+        """0 held, 1 broken, 2 inconclusive."""
+        return exit_code(self.findings)
+
+    @property
+    def verdict(self) -> Status:
+        """The exit code as a word."""
+        return (Status.HELD, Status.BROKEN, Status.INCONCLUSIVE)[self.exit_code]
+
+    @classmethod
+    def load(cls, path: Path) -> Report:
+        """Read a ``report.json``. Raises `MedwardError` for another schema version or anything else."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise MedwardError(f"{path}: cannot read the report: {error}") from None
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(map(str, first["loc"])) or "report"
+            raise MedwardError(f"{path}: not a report of schema version 1: {key}: {first['msg']}") from None

@@ -1,0 +1,1 @@
+"""The network as an attacker sees it: gradients, the ball, ascent, surrogates."""

@@ -1,0 +1,1 @@
+"""A deployed ONNX file as a differentiable network."""

@@ -1,0 +1,1 @@
+"""What is known of an account: its monitors, its budget, and the stores that keep them."""

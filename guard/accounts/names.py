@@ -1,0 +1,53 @@
+"""Names that differ in spelling only are one name: ``Clinic-A`` and ``clinic-a`` are one account.
+
+What is folded: compatible forms (NFKC), letter case, kinds of dashes, and spaces at the ends and in a row. What is not:
+letters that look alike. A Latin "a" and a Cyrillic one are two letters, so names that differ in them are two names.
+
+Reference: Unicode Standard Annex 15 (NFKC) and Standard, sec. 3.13 (caseless matching).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from medward.guard.errors import MedwardError
+
+_T = TypeVar("_T")
+
+# Printable to Python and yet not seen on a screen: Default_Ignorable_Code_Point, and the Braille blank.
+UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+
+# Hyphen; figure, en and em dash; bar; hyphen bullet; minus sign. NFKC maps other forms of dashes to these.
+DASHES = str.maketrans(dict.fromkeys("\u2010\u2012\u2013\u2014\u2015\u2043\u2212", "-"))
+
+
+def folded_name(name: str) -> str:
+    """`name` in the one spelling of its compatible forms: lower case, "-" for every dash, single spaces."""
+    text = unicodedata.normalize("NFKC", name).casefold()
+    return " ".join(unicodedata.normalize("NFKC", text).translate(DASHES).split())
+
+
+def hides_character(name: str) -> bool:
+    """Whether a character of `name` is a control or cannot be seen."""
+    text = unicodedata.normalize("NFKC", name)
+    return not text.isprintable() or UNSEEN.search(name) is not None
+
+
+def first_alike(names: Iterable[str]) -> tuple[str, str] | None:
+    """The first two of `names` with one spelling, if any have."""
+    known: dict[str, str] = {}
+    for name in names:
+        if folded_name(name) in known:
+            return known[folded_name(name)], name
+        known[folded_name(name)] = name
+    return None
+
+
+def by_folded(named: Mapping[str, _T], what: str) -> dict[str, _T]:
+    """`named` under the one spelling of each name; raises `MedwardError` for two of `what` that have the same."""
+    if two := first_alike(named):
+        raise MedwardError(f"{what}: {two[0]!r} and {two[1]!r} print alike and are one name; keep one of them")
+    return {folded_name(name): each for name, each in named.items()}

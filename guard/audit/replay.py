@@ -1,0 +1,218 @@
+"""Re-runs the monitors over an audit log, to show that every e-process in it follows from what was observed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from medward.guard.accounts.monitors import AccountMonitors, BetValues, fold_bets, observation_sources
+from medward.guard.accounts.names import by_folded, folded_name
+from medward.guard.errors import IntegrityError, MedwardError
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile
+from medward.guard.statistics.combined_eprocess import STRANGE, CombinedEProcess, CombinedState, Part
+from medward.guard.statistics.strata import STRATUM
+from medward.guard.types import Action, Verdict
+
+_WINDOW = 256  # how many of an account's records one may lie behind another that follows from it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """A log whose monitors were re-run: how many verdicts agree, and at which records accounts began anew."""
+
+    verdicts: int
+    restarts: Mapping[str, Sequence[int]]
+
+
+def replay_log(
+    records: Iterable[Mapping[str, Any]],
+    policies: Iterable[Policy],
+    profile: Profile,
+    sites: Mapping[str, Profile] | None = None,
+) -> Replay:
+    """Re-run every account's e-processes from what they bet on.
+
+    `policies` are those the records were made under, `profile` and `sites` what the guard was calibrated with, by
+    organisation as in `Guard`. Raises `IntegrityError` naming the first record with an action or evidence that does not
+    follow from its account's records, `MedwardError` for a record made under another policy.
+
+    Concurrent queries are logged out of order: a record may lie up to `_WINDOW` of its account's records
+    behind one that follows from it; the count of inputs in the evidence restores the order.
+
+    Limits. The p-value of a repeated input is not used, so not checked. What was bet on, p-values and cells, is taken
+    from the log: what it follows from (inputs, an account's direction and repeats) is not in it. The screen's verdict
+    and the release levels need scores that are not recorded; verdicts of the budget and of near-duplicates are passed
+    over, for they rest on other accounts too. A record that follows from an empty account is taken for
+    a new start and listed in `restarts`, to be compared with the resets and expiries one knows of. A query that
+    moved a state but left no complete record (killed in between, a store or log that failed, a log that
+    starts later) is a gap: the account's next record is named. A log replays up to a change of
+    calibration and not across it. Whoever can rewrite the log can make it consistent; see `guard.audit.log.verify`.
+    """
+    known = {policy.fingerprint: policy for policy in policies}
+    accounts: dict[str, _Account] = {}
+    verdicts = 0
+    for record in records:
+        for claim in _claims(record, known, profile, by_folded(sites or {}, "sites")):
+            accounts.setdefault(claim.key, _Account(claim.key)).add(claim)
+            verdicts += 1
+    wrong = [failed for account in accounts.values() if (failed := account.settle())]
+    if wrong:
+        raise IntegrityError(min(wrong)[1])
+    restarts = {account.key: sorted(account.restarts) for account in accounts.values() if account.restarts}
+    return Replay(verdicts=verdicts, restarts=restarts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Claim:
+    """What one record says of one account."""
+
+    seq: int
+    key: str
+    monitor: CombinedEProcess
+    most: Action
+    values: BetValues
+    count: int
+    action: str
+    evidence: Mapping[str, float]
+
+    def agrees(self, verdict: Verdict) -> bool:
+        """Whether the record says what replay found; logarithms may differ in the last digits."""
+        return (
+            self.action == min(verdict.action, self.most).label
+            and self.evidence.keys() == verdict.evidence.keys()
+            and all(
+                math.isclose(value, self.evidence[name], rel_tol=1e-9, abs_tol=1e-9)
+                for name, value in verdict.evidence.items()
+            )
+        )
+
+
+@dataclass(slots=True)
+class _Account:
+    """The account `key` as it is re-run: its state, the claims to place, the first that cannot be."""
+
+    key: str
+    state: CombinedState | None = None
+    waiting: list[_Claim] = field(default_factory=list)
+    restarts: list[int] = field(default_factory=list)
+    failed: tuple[int, str] | None = None
+
+    def add(self, claim: _Claim) -> None:
+        """Take one more claim, and place one once more than `_WINDOW` wait."""
+        if self.failed is None:
+            self.waiting.append(claim)
+            if len(self.waiting) > _WINDOW:
+                self._place()
+
+    def settle(self) -> tuple[int, str] | None:
+        """Place what still waits; return the number of the first record that does not fit, and why."""
+        while self.waiting:
+            self._place()
+        return self.failed
+
+    def _place(self) -> None:
+        """Step by the earliest claim that continues the account or, failing that, that starts it anew."""
+        queues: list[tuple[CombinedState | None, list[_Claim]]] = [(None, self.waiting)]
+        if self.state is not None:
+            queues.insert(0, (self.state, sorted(self.waiting, key=lambda claim: claim.evidence.get("n", 0))))
+        for before, claims in queues:
+            for claim in claims:
+                state, verdict = fold_bets(claim.monitor, before, claim.values, claim.count)
+                if claim.agrees(verdict):
+                    if before is None and self.state is not None:
+                        self.restarts.append(claim.seq)
+                    self.state = state
+                    self.waiting.remove(claim)
+                    return
+        claim = min(self.waiting, key=lambda claim: claim.seq)
+        _, verdict = fold_bets(claim.monitor, self.state, claim.values, claim.count)
+        reason = (
+            f"record {claim.seq}: account {claim.key!r}: recorded {claim.action} {dict(claim.evidence)}, "
+            f"replayed {verdict.action.label} {dict(verdict.evidence)}; "
+            "it was changed, or a record before it is missing"
+        )
+        self.failed = (claim.seq, reason)
+        self.waiting.clear()
+
+
+def _claims(
+    record: Mapping[str, Any], policies: Mapping[str, Policy], profile: Profile, sites: Mapping[str, Profile]
+) -> Iterator[_Claim]:
+    """One claim per account whose state moved; none when the record is not of a query."""
+    if "verdicts" not in record:
+        return
+    where = f"record {record.get('seq')}"
+    try:
+        verdicts = [Verdict.recorded(verdict) for verdict in record["verdicts"]]
+        if (policy := policies.get(record["policy"])) is None:
+            if any(each.error and each.part == "screen" for each in verdicts):
+                return
+            raise MedwardError(f"{where}: made under policy {record['policy']}; give that policy too")
+        names = record["principal"].split("/")
+        profile = sites.get(folded_name(names[0]), profile)
+        if policy.monitor.shared and profile.residuals is None:
+            raise MedwardError(
+                f"{where}: its policy watches for shared perturbations; give the profile it was made with"
+            )
+        monitor = AccountMonitors.of(policy, profile, len(names)).combined
+        failed = _failed(verdicts, policy, profile)
+        parts = [part for part in monitor.parts if part.name not in failed]
+        found = {(each.part, each.account): each for each in verdicts if not each.error}
+        for key in _keys(names):
+            if any(each.error and each.part == "account" and each.account == key for each in verdicts):
+                continue
+            verdict, values = found[monitor.name, key], record["bets"][key]
+            _check(where, monitor.strata, parts, values, record)
+            yield _Claim(
+                seq=record["seq"],
+                key=key,
+                monitor=monitor,
+                most=Action.WITHHOLD if key == record["principal"] else Action[policy.monitor.parents.upper()],
+                values=values,
+                count=len(record["inputs"]),
+                action=verdict.action.label,
+                evidence=verdict.evidence,
+            )
+    except MedwardError:
+        raise
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise IntegrityError(f"{where}: not the record of a query: {error!r}") from None
+
+
+def _failed(verdicts: Sequence[Verdict], policy: Policy, profile: Profile) -> set[str]:
+    """The parts that saw nothing, by the errors on record."""
+    behind = {"screen": (STRANGE,), **observation_sources(policy, profile)}
+    return {
+        part
+        for source, parts in behind.items()
+        if any(each.error and each.part == source for each in verdicts)
+        for part in parts
+    }
+
+
+def _keys(names: Sequence[str]) -> list[str]:
+    """The accounts on a path, from the organisation down."""
+    return ["/".join(names[:depth]) for depth in range(1, len(names) + 1)]
+
+
+def _check(where: str, strata: int, parts: Sequence[Part], values: Any, record: Mapping[str, Any]) -> None:
+    """Refuse bets that no guard makes: other parts, another count, values that are not on the grid or of the input."""
+    names = {part.name for part in parts} | ({STRATUM} if strata > 1 else set())
+    if values.keys() != names:
+        raise IntegrityError(f"{where}: bets by {sorted(values)}, needs them by {sorted(names)}")
+    own = values.get(STRATUM, [0] * len(record["inputs"]))
+    if len(own) != len(record["inputs"]) or any(each not in range(strata) for each in own):
+        raise IntegrityError(f"{where}: needs for each input which of {strata} strata it is of")
+    for part in parts:
+        column = values[part.name]
+        if not column or len(column) != len(record["inputs"]):
+            raise IntegrityError(f"{where}: needs as many values of {part.name} as inputs, and at least one")
+        if strays := [value for value in column if not part.knows(value)]:
+            raise IntegrityError(f"{where}: {part.name} knows no value {strays[0]!r}")
+        if part.name == STRANGE and any(
+            value not in (p, 1.0) for value, p in zip(column, record["p_values"], strict=True)
+        ):
+            raise IntegrityError(f"{where}: bets on other p-values than it records")

@@ -1,0 +1,126 @@
+"""What a bundle says of itself: ``card.json``, and the names of its files."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import platform
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from medward.guard import models
+from medward.guard.data.quality import Quality
+from medward.guard.errors import IntegrityError, MedwardError
+from medward.guard.models.checks import check_spec
+from medward.guard.types import ModelSpec
+
+FORMAT = 1
+CARD, POLICY, PROFILE = "card.json", "policy.toml", "profile.npz"
+SITE = re.compile(r"site-[A-Za-z0-9-]*-[0-9a-f]{12}\.npz")  # what `site_file` names
+_LIBRARIES = (
+    "medward",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "scikit-learn",
+    "skl2onnx",
+    "skops",
+    "torch",
+    "transformers",
+)
+
+
+class Site(BaseModel):
+    """What a site's calibration was learned from; see the fields of the same name in `Card`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    data_digest: str
+    sizes: dict[str, int]
+
+
+class Card(BaseModel):
+    """What a bundle is: written once, read by people and by `load`.
+
+    `options` are what loading the model file needs (names of inputs and outputs). `files` are SHA-256
+    digests; `digest` is that of the card itself without this field, and so stands for the whole bundle.
+    `sites` are the organisations with a calibration of their own, in the files that `site_file` names. `quality` is how
+    well the model did on the calibration rows, None where they had no labels.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: int
+    spec: ModelSpec
+    model: str
+    options: dict[str, str]
+    files: dict[str, str]
+    data_digest: str
+    sizes: dict[str, int]
+    versions: dict[str, str]
+    sites: dict[str, Site] = {}
+    quality: Quality | None = None
+    digest: str = ""
+
+    def sealed(self) -> Card:
+        """The same card with its own digest."""
+        content = self.model_dump(mode="json", exclude={"digest"})
+        return self.model_copy(update={"digest": sha256(canonical_json(content))})
+
+    def to_bytes(self) -> bytes:
+        """The one serialisation of this card."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Card:
+        """Check the card's own digest, then its format, then read it."""
+        try:
+            content = json.loads(data)
+            digest = content.pop("digest")
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+            raise IntegrityError(f"{CARD}: not a bundle's card, or damaged") from None
+        if canonical_json({**content, "digest": digest}) != data or sha256(canonical_json(content)) != digest:
+            raise IntegrityError(f"{CARD}: does not match its own digest; restore the bundle from its source")
+        if content.get("format") != FORMAT:
+            found = content.get("format")
+            raise MedwardError(f"{CARD}: format {found!r}, this medward reads format {FORMAT}; upgrade medward")
+        try:
+            card = cls.model_validate_json(data)
+        except ValidationError as error:
+            first: Any = error.errors(include_url=False)[0]
+            raise IntegrityError(f"{CARD}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        parts = {card.model, POLICY, PROFILE, *map(site_file, card.sites)}
+        if card.model not in models.FILES or set(card.files) != parts:
+            raise IntegrityError(f"{CARD}: names the files {sorted({card.model, *card.files})}, not a bundle's")
+        check_spec(card.spec)
+        return card
+
+
+def site_file(site: str) -> str:
+    """The file of a site's calibration; the digest tells apart names that a file system or a reader would not."""
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", site)[:40].strip("-")
+    return f"site-{readable}-{sha256(site.encode())[:12]}.npz"
+
+
+def canonical_json(content: Mapping[str, Any]) -> bytes:
+    """JSON with sorted keys and one layout, so that equal content has equal bytes."""
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+
+
+def sha256(data: bytes) -> str:
+    """Hexadecimal SHA-256."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def bundle_versions() -> dict[str, str]:
+    """Of Python and the libraries that can shape a bundle, those installed."""
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

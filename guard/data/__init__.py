@@ -1,0 +1,1 @@
+"""Data as users bring it: rows, labels, pixels, copies."""

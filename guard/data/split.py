@@ -1,0 +1,250 @@
+"""Data as it travels between commands: one npz, named splits.
+
+A split `s` is ``s_inputs`` or ``s_images`` (n, ...), and where known ``s_labels`` (n,) or (n, 1), class numbers or
+names, and ``s_patients`` (n,), numbers or texts. An npz with bare ``inputs``/``images`` holds one split called "data".
+MedMNIST's 2-D files are read as they are. Names with a meaning: "train" (the model saw it), "calibration" (benign,
+unseen), "holdout" (unseen, same draw as train), "test". What whole-number images mean is in `guard.data.pixels`.
+Pickled arrays are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medward.guard.data.foreign import check_npz, refuse_object
+from medward.guard.data.labels import Names, class_numbers, patient_numbers, read_labels
+from medward.guard.data.pixels import LAYOUT_WORDS, check_span, conformed_images
+from medward.guard.data.quality import Quality
+from medward.guard.errors import MedwardError
+from medward.guard.types import Array, Ints, Layout, ModelSpec
+
+log = logging.getLogger("medward.data")
+"""What was understood of data, for a person: one line per split before work begins, and what looks odd as warnings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Inputs ``(n, ...)`` with, where known, labels and patient numbers ``(n,)``.
+
+    `labels` are places of classes; labels given as class names are in `names` until `label_split` knows the classes.
+    """
+
+    inputs: Array
+    labels: Ints | None = None
+    patients: Ints | None = None
+    names: Names | None = None
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def take(self, index: Ints | slice) -> Split:
+        """The rows at `index`."""
+        return Split(
+            self.inputs[index],
+            None if self.labels is None else self.labels[index],
+            None if self.patients is None else self.patients[index],
+            None if self.names is None else self.names[index],
+        )
+
+
+def load_npz(path: Path) -> dict[str, Split]:
+    """Read every split of an npz, raw: nothing is scaled or matched to classes until the model is known."""
+    path = Path(path)
+    check_npz(path)
+    arrays: dict[str, NDArray[Any]] = {}
+    key = ""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            for key in archive.files:
+                arrays[key] = archive[key]
+    except Exception as error:  # a damaged file can make NumPy and zipfile raise nearly anything
+        why = str(error) if key else "it is empty, damaged or another kind of file"
+        if key and ("pickle" in why or "Object arrays" in why):
+            why = f"{key} holds Python objects; save numbers or texts, {key}.astype('float32') or {key}.astype(str)"
+        raise MedwardError(f"{path}: not a readable npz without pickled objects: {why}") from None
+    splits, used = {}, set()
+    for key, values in arrays.items():
+        name, _, kind = key.rpartition("_")
+        if kind not in ("inputs", "images"):
+            continue
+        prefix = f"{name}_" if name else ""
+        if (name or "data") in splits:
+            raise MedwardError(f"{path}: has both {prefix}inputs and {prefix}images; leave one out")
+        labels, patients = f"{prefix}labels", f"{prefix}patients"
+        used |= {key, labels, patients}
+        try:
+            splits[name or "data"] = _read(values, arrays.get(labels), arrays.get(patients), None, key, prefix)
+        except MedwardError as error:
+            raise MedwardError(f"{path}: {error}") from None
+    if not splits:
+        found = ", ".join(arrays) or "none"
+        first, second = [*arrays, "x", "y"][:2]
+        raise MedwardError(
+            f"{path}: no array named inputs, images, <split>_inputs or <split>_images; it has {found}; rename them, as "
+            f"np.savez('data.npz', inputs={first}, labels={second})"
+        )
+    if unread := sorted(set(arrays) - used):
+        log.warning("%s: not read, for no split has these names: %s", path, ", ".join(unread))
+    return splits
+
+
+def save_npz(path: Path, splits: Mapping[str, Split]) -> None:
+    """Write splits so that `load_npz` reads them back equal."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, split in splits.items():
+        arrays[f"{name}_inputs"] = split.inputs
+        labels = split.labels if split.names is None else split.names
+        for what, column in (("labels", labels), ("patients", split.patients)):
+            if column is not None:
+                arrays[f"{name}_{what}"] = column
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+
+
+def check_split(split: object, columns: Sequence[str] | None = None) -> Split:
+    """`split` with inputs of finite numbers, one label and one patient per row; anything else is refused by its kind.
+
+    `columns` are those the model was fitted on: a table that names its own must have the same in the same order. The
+    arrays of the caller are never written to.
+    """
+    if not isinstance(split, Split):
+        refuse_object(split)
+    inputs: object = split.inputs
+    if columns is not None and hasattr(inputs, "columns") and hasattr(inputs, "to_numpy"):
+        inputs = _table(inputs, columns)
+    if not isinstance(inputs, np.ndarray):
+        refuse_object(inputs, inputs=True)
+    read = _read(inputs, split.labels, split.patients, split.names)
+    _check_numbers(read.inputs)
+    return read
+
+
+def label_split(split: Split, classes: Sequence[str], what: str = "labels") -> Split:
+    """`split` with its labels as places in `classes`; see `guard.data.labels.class_numbers` for what is refused."""
+    return replace(split, labels=class_numbers(split.names, split.labels, classes, what), names=None)
+
+
+def conform_inputs(inputs: Array, spec: ModelSpec) -> Array:
+    """Bring raw `inputs` to the batch `spec` expects: images are read as those the model was protected on."""
+    x = np.asarray(inputs)
+    return spec.check(conformed_images(x, spec) if spec.modality == "image" and x.dtype.kind in "iubf" else x)
+
+
+def conformed_split(split: object, spec: ModelSpec) -> Split:
+    """A raw `split` as the batch and the class numbers of the model of `spec`."""
+    raw = check_split(split)
+    return label_split(replace(raw, inputs=conform_inputs(raw.inputs, spec)), spec.classes)
+
+
+def tell_understanding(
+    splits: Mapping[str, Split],
+    classes: Sequence[str] | None,
+    *,
+    low: float | None,
+    high: float | None,
+    layout: Layout | None = None,
+    bits: int | None = None,
+    quality: Quality | None = None,
+) -> None:
+    """Log one line of what was understood of each of `splits`, batches of one model, then what looks odd about them.
+
+    Raises `MedwardError` for images that cannot be in the range that was said.
+    """
+    odd = {name: check_span(split.inputs, low, high) for name, split in splits.items() if split.inputs.ndim > 2}
+    for name, split in splits.items():
+        log.info("%s: %s", name, understanding(split, classes, layout=layout, bits=bits))
+    if quality is not None:
+        log.info("model: %s", quality)
+        odd["model"] = quality.doubt
+    for name, words in odd.items():
+        if words:
+            log.warning("%s: %s", name, words)
+
+
+def understanding(
+    split: Split, classes: Sequence[str] | None, *, layout: Layout | None = None, bits: int | None = None
+) -> str:
+    """One line: rows, patients, shape, range, classes with their counts, and how images were read."""
+    x = split.inputs
+    patients = "" if split.patients is None else f" of {_counted(len(np.unique(split.patients)), 'patient')}"
+    shape = _counted(x.shape[1], "column") if x.ndim == 2 else f"images {' x '.join(map(str, x.shape[1:]))}"
+    found = "no labels"
+    if split.labels is not None:
+        known, counts = np.unique(split.labels, return_counts=True)
+        named = [str(each) if classes is None else classes[each] for each in known.tolist()]
+        found = "classes " + ", ".join(f"{name} {count}" for name, count in zip(named, counts.tolist(), strict=True))
+    parts = [f"{_counted(len(x), 'row')}{patients}", f"{shape}, values {x.min():.4g} to {x.max():.4g}", found]
+    if layout is not None:
+        parts.append(f"{LAYOUT_WORDS[layout]}" if bits is None else f"{bits}-bit pixels, {LAYOUT_WORDS[layout]}")
+    return "; ".join(parts)
+
+
+def split_digest(*splits: Split) -> str:
+    """SHA-256 over the rows of `splits`, their dtype and shape: names the data, reveals none of it."""
+    sha = hashlib.sha256()
+    for split in splits:
+        for array in (split.inputs, split.labels, split.names):
+            if array is not None:
+                sha.update(f"{array.dtype}{array.shape}".encode())
+                sha.update(np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()
+
+
+def _read(
+    inputs: NDArray[Any],
+    labels: NDArray[Any] | None,
+    patients: NDArray[Any] | None,
+    names: Names | None,
+    key: str = "inputs",
+    prefix: str = "",
+) -> Split:
+    """A split whose rows are counted, labels numbers or names, patients numbers; `prefix` and `key` name its arrays."""
+    if inputs.ndim < 2:
+        raise MedwardError(f"{key} must have a row per input and at least two axes, got {inputs.shape}")
+    rows, numbers, whose = len(inputs), None, None
+    given = names if labels is None else labels
+    if given is not None:
+        numbers, names = read_labels(given, rows, f"{prefix}labels")
+    if patients is not None:
+        whose = patient_numbers(patients, rows, f"{prefix}patients")
+    return Split(inputs, numbers, whose, names)
+
+
+def _check_numbers(inputs: NDArray[Any]) -> None:
+    """Refuse inputs that are no finite numbers."""
+    if inputs.dtype.kind not in "iubf":
+        raise MedwardError(
+            f"inputs: expected numbers, got dtype {inputs.dtype}; encode texts and categories as the numbers the model "
+            "was trained on, and give .astype('float32')"
+        )
+    if not len(inputs):
+        raise MedwardError(f"inputs: there are no rows, shape {inputs.shape}")
+    finite = np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1)
+    if not finite.all():
+        raise MedwardError(
+            f"inputs: every value must be finite, got NaN or infinity in {int((~finite).sum())} of {len(inputs)} rows; "
+            "fill missing values as for the model's training, this release takes none"
+        )
+
+
+def _table(frame: Any, columns: Sequence[str]) -> object:
+    """The numbers of a DataFrame whose columns are those the model was fitted on, in their order."""
+    found = [str(each) for each in frame.columns]
+    if found == list(columns):
+        return frame.to_numpy()
+    at = next((i for i, pair in enumerate(zip(found, columns, strict=False)) if pair[0] != pair[1]), None)
+    said = f"it has {len(found)} columns, the model was fitted on {len(columns)}"
+    if at is not None:
+        said = f"column {at} is {found[at]!r}, where the model was fitted on {columns[at]!r}"
+    raise MedwardError(f"inputs: {said}; give frame[model.feature_names_in_]")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

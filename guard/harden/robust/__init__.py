@@ -1,0 +1,1 @@
+"""Training that makes a classifier harder to fool, one method a file."""

@@ -1,0 +1,190 @@
+"""What the model sees in an input, as a vector whose mean tells distributions apart: whitened random Fourier features.
+
+The embedding (the model's features where it shows them, else the thumbnail of an image; a table's row, its columns
+scaled by quantiles) is centred, whitened within classes (by `Mahalanobis`), and mapped by cos and sin of random
+projections, so that inner products approximate a Gaussian kernel; the result is centred at its benign mean and whitened
+in turn. An account's mean of these vectors is then the witness function of the maximum mean discrepancy between its
+inputs and benign ones, with the kernel sharpened where benign inputs vary little. `SharedPerturbation` does the rest
+with these vectors as with residuals: the witness that the past gives scores the next input, the calibration rows'
+scores bound how often a benign one exceeds a cut, and bets on that make an anytime-valid kernel two-sample test.
+Nothing is windowed, so a thief of a few queries in a hundred adds up.
+
+`cells` are for `Coverage`: the nearest of a few anchors (k-means on benign rows), and whether the input lies beyond all
+but `FAR` of benign rows from it.
+
+Reference: Rahimi and Recht, NeurIPS 2007; Gretton et al., JMLR 13, 2012, for the witness; Shekhar and Ramdas,
+"Nonparametric two-sample testing by betting", IEEE TIT 2023, for betting on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from medward.guard.errors import MedwardError
+from medward.guard.monitors.noise_residuals import FAR_DEVIATIONS as BEYOND
+from medward.guard.monitors.noise_residuals import REACH_DEVIATIONS, REFERENCE_ROWS
+from medward.guard.screens.mahalanobis import EMBEDDINGS, Mahalanobis, squash_tables
+from medward.guard.types import Array, Ints, Outputs
+
+FREQUENCIES = 64
+BANDWIDTH = 2.0  # in median distances of benign rows
+RIDGE = 0.05  # of the mean variance of the Fourier features
+ANCHORS = 32
+ROWS_PER_CELL = 16  # benign rows at least, on average
+FAR = 0.1
+_LLOYD = 20
+_DECIMALS = 5
+KERNEL_PARTS = (
+    "kind",
+    "spread",
+    "whitening",
+    "frequencies",
+    "sphering",
+    "anchors",
+    "radii",
+    "reference",
+    "reference_cells",
+    "reference_strata",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelFeatures:
+    """The fitted map and the calibration rows seen through it.
+
+    `kind` names the embedding, of width d; ``spread (2, d)`` centres and scales it, ``whitening (d + 1, d)`` (last row:
+    the mean) whitens it, ``frequencies (d, m)`` and ``sphering (2 m + 1, k)`` make the vectors; ``anchors (a, d)`` and
+    ``radii (a,)`` the 2 a cells. ``reference (n, k)`` and ``reference_cells (n,)`` are calibration rows, of the strata
+    ``reference_strata (n,)``.
+    """
+
+    kind: Array
+    spread: Array
+    whitening: Array
+    frequencies: Array
+    sphering: Array
+    anchors: Array
+    radii: Array
+    reference: Array
+    reference_cells: Ints
+    reference_strata: Ints
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        name = hashlib.blake2b(self.reference.tobytes() + self.sphering.tobytes(), digest_size=6).hexdigest()
+        object.__setattr__(self, "fingerprint", name)
+
+    @classmethod
+    def fit(
+        cls,
+        screen: Mahalanobis,
+        fit: tuple[Array, Outputs],
+        reference: tuple[Array, Outputs],
+        *,
+        strata: Ints | None = None,
+        seed: int = 0,
+    ) -> KernelFeatures:
+        """Fit the map to benign rows `fit`, in the coordinates of `screen`, which may be fitted to them.
+
+        The rows `reference` take no part in that; `strata (n,)` are theirs, all 0 by default.
+        """
+        rng = np.random.default_rng(seed)
+        rows = squash_tables(screen.name, (EMBEDDINGS[screen.name](*fit, np) - screen.center) / screen.spread, np)
+        mean = rows.mean(axis=0)
+        rows = (rows - mean) @ screen.whitening
+        scale = BANDWIDTH * _median_distance(rows)
+        frequencies = rng.normal(size=(rows.shape[1], FREQUENCIES)) / scale
+        waves = _waves(rows, frequencies)
+        variances, turned = np.linalg.eigh(np.cov(waves.T))
+        sphering = turned / np.sqrt(np.maximum(variances, 0) + max(RIDGE * float(variances.mean()), 1e-9))
+        anchors = k_means(rows, min(ANCHORS, max(1, len(reference[0]) // (2 * ROWS_PER_CELL))), rng)
+        nearest, distances = _nearest(rows, anchors)
+        radii = [np.quantile(distances[nearest == i], 1 - FAR) for i in range(len(anchors))]
+        fitted = cls(
+            kind=np.array(screen.name),
+            spread=np.stack([screen.center, screen.spread]).astype(np.float32),
+            whitening=np.vstack([screen.whitening, mean]).astype(np.float32),
+            frequencies=frequencies.astype(np.float32),
+            sphering=np.vstack([sphering, waves.mean(axis=0)]).astype(np.float32),
+            anchors=anchors.astype(np.float32),
+            radii=np.array(radii, np.float32),
+            reference=np.zeros((0, 2 * FREQUENCIES), np.float32),
+            reference_cells=np.zeros(0, np.int64),
+            reference_strata=np.zeros(0, np.int64),
+        )
+        vectors, cells = fitted.see(*reference)
+        strata = np.zeros(len(vectors), np.int64) if strata is None else strata
+        kept = np.sort(rng.permutation(len(vectors))[:REFERENCE_ROWS])
+        return replace(fitted, reference=vectors[kept], reference_cells=cells[kept], reference_strata=strata[kept])
+
+    @property
+    def count(self) -> int:
+        """How many cells there are."""
+        return 2 * len(self.anchors)
+
+    def see(self, inputs: Array, outputs: Outputs) -> tuple[Array, Ints]:
+        """Vectors ``(n, k)``, none longer than sqrt(k) + `REACH_DEVIATIONS`, and cells ``(n,)``."""
+        with np.errstate(over="ignore", invalid="ignore"):  # values near the largest float are finite inputs too
+            rows = np.asarray(EMBEDDINGS[str(self.kind)](inputs, outputs, np), np.float32)
+            rows = squash_tables(str(self.kind), (rows - self.spread[0]) / self.spread[1], np)
+        rows = np.clip(np.where(np.isnan(rows), BEYOND, rows), -BEYOND, BEYOND)
+        rows = (rows - self.whitening[-1]) @ self.whitening[:-1]
+        z = (_waves(rows, self.frequencies) - self.sphering[-1]) @ self.sphering[:-1]
+        lengths = np.linalg.norm(z, axis=1, keepdims=True)
+        z *= np.minimum(1, (z.shape[1] ** 0.5 + REACH_DEVIATIONS) / np.maximum(lengths, 1e-6))
+        nearest, distances = _nearest(rows, self.anchors)
+        cells = 2 * nearest + (np.round(distances, _DECIMALS) > np.round(self.radii[nearest], _DECIMALS))
+        return z.astype(np.float32), cells.astype(np.int64)
+
+    def arrays(self) -> dict[str, Array]:
+        """What was fitted, by name."""
+        return {part: getattr(self, part) for part in KERNEL_PARTS}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> KernelFeatures:
+        """Read back what `arrays` gave; raises `MedwardError` when the parts do not fit one another."""
+        parts: dict[str, Any] = {part: arrays[part] for part in KERNEL_PARTS}
+        fitted, cells = cls(**parts), parts["reference_cells"]
+        if (
+            str(fitted.kind) not in EMBEDDINGS
+            or fitted.sphering.shape != (2 * fitted.frequencies.shape[1] + 1, fitted.reference.shape[1])
+            or fitted.radii.shape != fitted.anchors.shape[:1]
+            or not len(cells) == len(fitted.reference) == len(fitted.reference_strata)
+            or (len(cells) and not 0 <= cells.min() <= cells.max() < fitted.count)
+        ):
+            raise MedwardError("profile: the arrays of embedding do not fit one another; protect the model again")
+        return fitted
+
+
+def k_means(rows: Array, count: int, rng: np.random.Generator) -> Array:
+    """At most `count` centres ``(a, d)`` of ``rows (n, d)``, each with rows of its own: Lloyd's steps."""
+    centres = rows[rng.permutation(len(rows))[:count]]
+    for _ in range(_LLOYD):
+        nearest, _ = _nearest(rows, centres)
+        centres = np.stack([rows[nearest == i].mean(axis=0) for i in np.unique(nearest)])
+    nearest, _ = _nearest(rows, centres)
+    return np.asarray(centres[np.unique(nearest)])
+
+
+def _nearest(rows: Array, centres: Array) -> tuple[Ints, Array]:
+    """The nearest of `centres` to each row, and how far it is."""
+    squares = (rows * rows).sum(axis=1)[:, None] - 2 * rows @ centres.T + (centres * centres).sum(axis=1)
+    nearest = squares.argmin(axis=1)
+    return nearest, np.sqrt(np.maximum(squares[np.arange(len(rows)), nearest], 0))
+
+
+def _waves(rows: Array, frequencies: Array) -> Array:
+    """Random Fourier features ``(n, 2 m)``, of length 1."""
+    angles = rows @ frequencies
+    return np.asarray(np.concatenate([np.cos(angles), np.sin(angles)], axis=1) / np.sqrt(frequencies.shape[1]))
+
+
+def _median_distance(rows: Array, most: int = 300) -> float:
+    some = rows[:most]
+    squares = np.concatenate([((some[i] - some[i + 1 :]) ** 2).sum(axis=1) for i in range(len(some))])
+    return max(float(np.sqrt(np.median(squares))) if len(squares) else 1.0, 1e-6)

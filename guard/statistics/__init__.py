@@ -1,0 +1,1 @@
+"""Bounds and nothing else: conformal p-values, bets, strata."""

@@ -1,0 +1,140 @@
+"""The monitors of one account as one test: the weighted mean of their e-processes, with one alpha for all of them.
+
+Guarantee. Let E_1, ..., E_k be wealths that each start at 1 and are supermartingales of the same history (the
+calibration rows and the account's queries so far), each while its own calibration event A_i holds, P(A_i) >= 1 -
+delta_i. With weights w_i >= 0 that sum to 1 the mean M = sum_i w_i E_i starts at 1 and is one too while all A_i hold,
+however the parts depend on one another, for the mean of sums is the sum of means. By Ville's inequality
+
+    P(an account of benign i.i.d. queries ever reaches the rung alpha) <= alpha + delta_1 + ... + delta_k.
+
+Splitting alpha instead would alarm at max_i w_i E_i >= 1 / alpha; M is never below that maximum. A part that judges a
+query not at all (it failed) keeps its wealth; it must not choose to for what the query is.
+
+Evidence: `share:i` = w_i E_i / M says which parts the wealth is of. The alarm is sticky: it reads the largest M ever
+reached. When the calibration of any part changes, all begin anew, for a wealth that jumps to 1 alone would be a jump of
+M; only the peak stays. Every calibration so begins a new test with the same bound, and none of them clears an alarm.
+
+Reference: Vovk and Wang, "E-values: calibration, combination and applications", Annals of Statistics 49(3), 2021,
+sec. 3 (the mean is the best symmetric merging function); Ville 1939.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypedDict
+
+from medward.guard.statistics.strata import STRATUM
+from medward.guard.types import Action, Observation, Verdict
+
+STRANGE, SHARED, EMBEDDING, COVERAGE, PROBING = "strange", "shared", "embedding", "coverage", "probing"
+SHARES = {STRANGE: 0.6, SHARED: 0.2, EMBEDDING: 0.08, COVERAGE: 0.06, PROBING: 0.06}
+"""How the capital, and the calibration risk, is divided; a missing part leaves its capital to the others."""
+Rungs = tuple[tuple[float, Action], ...]
+
+
+class Part(Protocol):
+    """One e-process: a state, what one more query makes of it, and the log of what its wealth has become."""
+
+    @property
+    def name(self) -> str:
+        """Unique among the parts, and the key of its value in an `Observation`."""
+        ...
+
+    @property
+    def calibration(self) -> str:
+        """Names whatever its wealth rests on."""
+        ...
+
+    def start(self) -> Any:
+        """The state before the first query; JSON."""
+        ...
+
+    def step(self, state: Any, n: int, value: float, stratum: int = ...) -> Any:
+        """The state after query number `n`, counted from 1, in which the part saw `value` of `stratum`."""
+        ...
+
+    def log_e(self, state: Any) -> float:
+        """Log wealth; 0 at the start."""
+        ...
+
+    def knows(self, value: float) -> bool:
+        """Whether it is ever given `value`."""
+        ...
+
+
+class CombinedState(TypedDict):
+    """One account: its calibration, queries so far, the largest log wealth, the state of each part by name."""
+
+    calibration: str
+    n: int
+    peak: float
+    parts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CombinedEProcess:
+    """The monitor. `ladder` holds (alpha, action), mild to strict; `weights` sum to 1, one for each of `parts`.
+
+    Where there are several `strata`, an observation says which its input is of.
+    """
+
+    parts: tuple[Part, ...]
+    weights: tuple[float, ...]
+    ladder: Rungs
+    strata: int = 1
+    name: str = "e-process"
+    calibration: str = field(init=False)
+    """Names the calibration of all parts."""
+
+    def __post_init__(self) -> None:
+        names = repr([(part.name, part.calibration, weight) for part, weight in self._weighted()])
+        object.__setattr__(self, "calibration", hashlib.blake2b(names.encode(), digest_size=6).hexdigest())
+
+    def start(self) -> CombinedState:
+        """An account that has asked nothing."""
+        parts = {part.name: part.start() for part in self.parts}
+        return CombinedState(calibration=self.calibration, n=0, peak=0.0, parts=parts)
+
+    def resume(self, state: CombinedState | None) -> CombinedState:
+        """`state` if it was kept under this calibration; else all starts anew and only an alarm stands."""
+        if state is None:
+            return self.start()
+        same = state["calibration"] == self.calibration
+        return state if same else CombinedState({**self.start(), "peak": state["peak"]})
+
+    def step(self, state: CombinedState, observation: Observation) -> tuple[CombinedState, Verdict]:
+        """Bet on one more query."""
+        n, parts, stratum = state["n"] + 1, dict(state["parts"]), int(observation.values.get(STRATUM, 0))
+        for part in self.parts:
+            if part.name in observation.values:
+                parts[part.name] = part.step(parts[part.name], n, observation.values[part.name], stratum)
+        verdict = self.verdict(CombinedState(calibration=state["calibration"], n=n, peak=state["peak"], parts=parts))
+        peak = verdict.evidence["peak"]
+        return CombinedState(calibration=state["calibration"], n=n, peak=peak, parts=parts), verdict
+
+    def verdict(self, state: CombinedState) -> Verdict:
+        """What the ladder asks for at this state."""
+        log_e, shares = self._wealth(state)
+        peak = max(state["peak"], log_e)
+        evidence = {"log_e": log_e, "peak": peak, "n": float(state["n"]), **shares}
+        return Verdict(part=self.name, action=self.action(peak), evidence=evidence)
+
+    def action(self, peak: float) -> Action:
+        """What the ladder asks for once the log wealth has been as large as `peak`."""
+        return max((action for alpha, action in self.ladder if peak >= -math.log(alpha)), default=Action.ALLOW)
+
+    def _wealth(self, state: CombinedState) -> tuple[float, Mapping[str, float]]:
+        """Log of the combined wealth, and the share of each part in it."""
+        logs = {
+            f"share:{part.name}": math.log(weight) + part.log_e(state["parts"][part.name])
+            for part, weight in self._weighted()
+        }
+        top = max(logs.values())
+        total = top + math.log(math.fsum(math.exp(log - top) for log in logs.values()))
+        return total, {name: math.exp(log - total) for name, log in logs.items()}
+
+    def _weighted(self) -> list[tuple[Part, float]]:
+        return list(zip(self.parts, self.weights, strict=True))

@@ -1,5 +1,0 @@
-"""``python -m integrations.cli``."""
-
-from integrations.cli import main
-
-main()

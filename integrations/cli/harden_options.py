@@ -1,0 +1,135 @@
+"""``medward harden``: from the words of a command line to a method, and from its progress to lines on the screen."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+from rich.console import Console
+
+from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
+from medward.guard.harden import HARDENERS, Certificate, Hardener
+from medward.guard.harden.folder import MODEL, ORIGINAL, harden
+from medward.guard.harden.method import PERTURBATION_WORDS
+from medward.guard.harden.robust.universal import UniversalTraining
+from medward.guard.types import Layout
+from medward.integrations.cli.lines import printed_log
+
+
+def chosen_method(
+    method: str,
+    *,
+    epsilon: float,
+    margin: float | None,
+    epochs: int | None,
+    rate: float | None,
+    augment: bool,
+    device: str,
+) -> Hardener:
+    """The method called `method` with what was said about it."""
+    hardener = HARDENERS[method]
+    if margin is not None:
+        if not isinstance(hardener, UniversalTraining):
+            raise MedwardError(f"--margin: only uat trains at more than its radius, not {method}; leave it out")
+        hardener = replace(hardener, margin=margin)
+    training = replace(hardener.training, device=device)
+    if epochs is not None:
+        training = replace(training, epochs=epochs)
+    if rate is not None:
+        training = replace(training, rate=rate)
+    if not augment:
+        training = replace(training, augment=None)
+    return replace(hardener, epsilon=epsilon, training=training)
+
+
+def chosen_radius(text: str | None, splits: Mapping[str, Split], low: float | None, high: float | None) -> float:
+    """What was said, else the radius that `medward validate` attacks with.
+
+    Raises `MedwardError` for images whose range was not said, for a radius of more than half of it, and for one of
+    less than half a grey level of 255.
+    """
+    if next(iter(splits.values())).inputs.ndim == 2:
+        return 1.0 if text is None else parse_number(text)
+    if low is None or high is None:
+        raise MedwardError(
+            "--low and --high: say the range of the images, as --low 0 --high 1; a radius is a share of it"
+        )
+    if not low < high:
+        raise MedwardError(f"--low must be below --high, got {low:g} and {high:g}")
+    size = 10 / 255 * (high - low) if text is None else parse_number(text)
+    if size > (high - low) / 2:
+        raise MedwardError(f"--epsilon: {size:g} is more than half of the range {low:g} to {high:g}; 10/255 is usual")
+    if 0 < size < (grey := (high - low) / 255) / 2:
+        raise MedwardError(
+            f"--epsilon: {size:.3g} is next to nothing in the range {low:g} to {high:g}, a grey level is {grey:.3g}; "
+            f"it is in input units: what 10/255 is to a range of 1 is {10 * grey:.3g} here"
+        )
+    return size
+
+
+def parse_number(text: str) -> float:
+    """``"0.04"`` or ``"10/255"`` as a number."""
+    try:
+        return float(Fraction(text.replace(" ", "")))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise MedwardError(f"epsilon: expected a number or a fraction as 10/255, got {text!r}") from None
+
+
+def run_hardening(
+    model: str,
+    splits: Mapping[str, Split],
+    out: Path,
+    method: Hardener,
+    *,
+    low: float | None,
+    high: float | None,
+    layout: Layout | None,
+    bits: int | None,
+    threshold: float | None,
+    task: str | None,
+    seed: int,
+    overwrite: bool,
+    console: Console,
+) -> None:
+    """Harden, with a line per epoch, and say what came of it."""
+    with printed_log(console, "medward.data"), printed_log(console, "medward.harden"):
+        certificate, chosen_on = harden(
+            model,
+            splits,
+            out,
+            method,
+            low=low,
+            high=high,
+            layout=layout,
+            bits=bits,
+            threshold=threshold,
+            task=task,
+            seed=seed,
+            overwrite=overwrite,
+        )
+    console.print(chosen_on, markup=False)
+    describe_certificate(certificate, out, console)
+
+
+def describe_certificate(certificate: Certificate, out: Path, console: Console) -> None:
+    """Balanced accuracies before and after, what they are worth, and what to do next; warnings go to stderr."""
+    c = certificate
+    console.print(
+        f"{c.method}, radius {c.epsilon:.4g} {c.unit}, epoch {c.best_epoch} of {c.epochs} kept; balanced accuracy"
+        f"{'' if c.threshold is None else f' at the threshold {c.threshold}'}:"
+    )
+    for key, what in (("clean", "clean"), *PERTURBATION_WORDS.items()):
+        before, after = getattr(c.before, key), getattr(c.after, key)
+        console.print(f"  {what:<24} {before:.3f} -> {after:.3f}")
+    for note in c.notes:
+        sys.stderr.write(f"medward: warning: {note}\n")
+    operated = "" if c.threshold is None else f" with --threshold {c.threshold}"
+    console.print(
+        f"{c.guarantee}: estimates by the defense itself, on the rows that chose the epoch. Protect {out / MODEL}"
+        f"{operated}, then check it: medward validate BUNDLE --undefended {out / ORIGINAL}",
+        markup=False,
+    )

@@ -1,0 +1,36 @@
+"""Log records as lines of a console: what a library logs for a person, a command prints."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+
+class Lines(logging.Handler):
+    """A handler that prints each record as one line; warnings say that they are."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message."""
+        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        self.console.print(prefix + record.getMessage(), markup=False)
+
+
+@contextmanager
+def printed_log(console: Console, name: str) -> Iterator[None]:
+    """Print what the logger called `name` is told while the block runs."""
+    log, handler = logging.getLogger(name), Lines(console)
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)

@@ -1,0 +1,91 @@
+"""``medward validate``, and ``medward demo``, which ends with it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medward.guard.errors import MedwardError
+from medward.integrations.cli.lines import printed_log
+from medward.integrations.cli.options import AllowCode, BundlePath, Expect, comma_parts, console, see_working_directory
+
+
+def validate_command(
+    bundle: BundlePath,
+    data: Annotated[Path, typer.Option(help='npz with a "test" split; "train" and "holdout" add membership tests')],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the report; finished runs are kept there")],
+    attacks: Annotated[
+        str | None, typer.Option(help="comma-separated names; default: the standard suite (a wrong name lists all)")
+    ] = None,
+    undefended: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="the model before hardening, which evasion must fool: original.onnx"),
+    ] = None,
+    integer: Annotated[str | None, typer.Option(help="a table's features that take whole numbers: 0,3")] = None,
+    immutable: Annotated[str | None, typer.Option(help="a table's features that nobody can change: 1,2")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    restart: Annotated[bool, typer.Option("--restart", help="run everything again")] = False,
+    allow_code: AllowCode = False,
+    expect: Expect = None,
+) -> int:
+    """Attack a bundle undefended, guarded and knowingly; write report.html, report.json and junit.xml."""
+    from medward.attacks.report.table import print_findings
+    from medward.attacks.validate import validate
+    from medward.attacks.whitebox.ball import FeatureRules
+    from medward.guard.bundle.folder import load_bundle
+    from medward.guard.data.split import load_npz
+
+    if allow_code or undefended is not None:
+        see_working_directory()
+    with _alarms_expected(), printed_log(console, "medward.data"):
+        report = validate(
+            load_bundle(bundle, allow_code=allow_code, expect=expect),
+            load_npz(data),
+            out,
+            names=comma_parts(attacks),
+            rules=FeatureRules(integer=_indices("integer", integer), immutable=_indices("immutable", immutable))
+            if integer or immutable
+            else None,
+            undefended=undefended,
+            seed=seed,
+            resume=not restart,
+        )
+    print_findings(report, console)
+    console.print(f"report: {out / 'report.html'}")
+    return report.exit_code
+
+
+def demo_command(
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for model, bundle and report")] = Path("demo"),
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Protect and validate a real classifier of breast tumours (WDBC, 569 patients); no download."""
+    from medward.integrations.cli.demo import run_demo
+
+    with _alarms_expected():
+        run_demo(out, seed=seed, console=console)
+
+
+@contextlib.contextmanager
+def _alarms_expected() -> Iterator[None]:
+    """Keep the guard's alarms off the screen while attacks raise them on purpose; the report has them."""
+    log = logging.getLogger("medward")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def _indices(option: str, text: str | None) -> tuple[int, ...]:
+    """Feature numbers, counted from 0."""
+    try:
+        return tuple(int(each) for each in (text or "").split(",") if each.strip())
+    except ValueError:
+        raise MedwardError(f"--{option}: feature numbers such as 0,3 are needed, got {text!r}") from None

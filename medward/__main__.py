@@ -1,0 +1,5 @@
+"""``python -m medward``: the command line."""
+
+from medward.integrations.cli import main
+
+main()
