@@ -34,7 +34,7 @@ from medward.attacks.extraction import (
 from medward.attacks.membership import LossThreshold, OfflineLiRA
 from medward.attacks.whitebox.ball import FeatureRules
 from medward.guard.errors import MedwardError
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
 
 IMAGE_EPSILON = 10 / 255  # of the input range; about zeta = 4 % in Hirano et al. 2021
 TABULAR_EPSILON = 1.0  # of each feature's standard deviation

@@ -18,8 +18,10 @@ from medward.guard.errors import MedwardError
 from medward.guard.models.base import Model
 from medward.guard.pipeline import Guard
 from medward.guard.profile import Profile
-from medward.guard.release import probabilities, spread_rest
-from medward.guard.types import Array, Ints, ModelSpec, OutputKind, Principal, Query
+from medward.guard.release.scores import probabilities
+from medward.guard.release.topk import spread_rest
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array, Ints, OutputKind, Principal, Query
 
 if TYPE_CHECKING:
     import torch

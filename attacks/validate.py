@@ -21,7 +21,8 @@ from medward.guard.data.split import Split, conform_inputs
 from medward.guard.errors import MedwardError
 from medward.guard.models import describe_model, wrap
 from medward.guard.models.kinds import CLASSIFICATION
-from medward.guard.types import Array, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array
 
 _SAMPLE = 64  # rows on which the torch form of the model must equal the deployed one
 

@@ -37,9 +37,10 @@ from medward.guard.models.base import Model
 from medward.guard.monitors.near_duplicates import DuplicateCount, ImageSeen, NearDuplicateIndex
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile, idle_screen
-from medward.guard.release import ReleaseLevels
 from medward.guard.statistics.combined_eprocess import STRANGE
 from medward.guard.statistics.strata import STRATUM
+from medward.guard.tasks.base import WITHHELD_DECISION, ReleaseSettings, check_level, offers
+from medward.guard.tasks.classification import Classification
 from medward.guard.types import Action, Answer, Array, Level, Outputs, Principal, Query, Verdict
 
 _log = logging.getLogger("medward")
@@ -90,6 +91,7 @@ class Guard:
         for site in self.sites:
             checked_principal((site,))
         object.__setattr__(self, "_own", by_folded(self.sites, "sites"))
+        check_level(self.model.spec.task, self.policy.release.default)
         if self.policy.release.default is Level.CODES and self.profile.codebook is None:
             raise MedwardError("profile: has no codebook; protect the model again, or set another release.level")
         profiles = {"profile": self.profile, **{f"site {site!r}": each for site, each in self.sites.items()}}
@@ -294,22 +296,24 @@ class Guard:
         if action is Action.WITHHOLD:
             return Level.WITHHELD
         if action is Action.COARSEN:
-            return Level.LABEL
+            return Level.LABEL if Level.LABEL in self.model.spec.task.levels else Level.WITHHELD
         return self.policy.release.default
 
     def _charge(
         self, principal: Principal, outputs: Outputs, digests: list[str], levels: tuple[Level, ...]
     ) -> tuple[tuple[Level, ...], list[Verdict]]:
         """The levels that fit the budgets of the account and its parents, who have then paid for them."""
-        name = f"{self.profile.thresholds.fingerprint}:{self.policy.fingerprint}"
+        task, name = self.model.spec.task, f"{self.profile.thresholds.fingerprint}:{self.policy.fingerprint}"
         if (threshold := self.model.spec.threshold) is not None:
             name = f"{name}:{threshold}"  # at another one the same bytes are answered otherwise
+        elif not isinstance(task, Classification):
+            name = f"{name}:{task}"
         budgets = budgets_for(self.policy.budget, principal, name)
         if not budgets:
             return levels, []
         try:
-            offers = {level: self._filter.offers(outputs.scores, level) for level in set(levels)}
-            asks = [PriceRequest(digest, offers[level]) for digest, level in zip(digests, levels, strict=True)]
+            offered = {level: offers(task, outputs.scores, level, self._settings) for level in set(levels)}
+            asks = [PriceRequest(digest, offered[level]) for digest, level in zip(digests, levels, strict=True)]
             step = partial(charge_accounts, list(budgets.values()), utc_day(self.clock()), asks)
             fitting, verdicts = self.store.transact_all(list(budgets), step)
         except Exception as error:
@@ -319,33 +323,31 @@ class Guard:
         return tuple(fitting), verdicts
 
     @property
-    def _filter(self) -> ReleaseLevels:
+    def _settings(self) -> ReleaseSettings:
         chosen = self.policy.release
-        return ReleaseLevels(
-            output=self.model.spec.output,
+        return ReleaseSettings(
             decimals=chosen.decimals,
             top=chosen.top,
             temperature=chosen.temperature,
             codebook=self.profile.codebook,
-            threshold=self.model.spec.threshold,
         )
 
     def _release(
         self, query_id: str, outputs: Outputs, levels: tuple[Level, ...], verdicts: tuple[Verdict, ...]
     ) -> Answer:
-        spec, release = self.model.spec, self._filter
-        labels = release.labels(outputs.scores)
+        task, default = self.model.spec.task, self.policy.release.default
+        labels = task.decide(outputs.scores)
         scores = np.full(outputs.scores.shape, np.nan)
         for level in set(levels):
             rows = np.array([each is level for each in levels])
-            scores[rows] = release.release(outputs.scores[rows], level)
-        labels[[level is Level.WITHHELD for level in levels]] = -1
+            scores[rows] = task.release(outputs.scores[rows], level, self._settings)
+        labels[[level is Level.WITHHELD for level in levels]] = WITHHELD_DECISION
         return Answer(
             id=query_id,
             labels=labels,
             scores=scores,
             levels=levels,
-            output=spec.output if self.policy.release.default is Level.FULL else "probabilities",
+            output=task.output if task.output == "values" or default is Level.FULL else "probabilities",
             verdicts=verdicts,
         )
 

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
 from medward.guard.models.base import Model
-from medward.guard.monitors.boundary_probing import closeness
 from medward.guard.monitors.content_hash import CONTENT_PARTS as CONTENT_PARTS
 from medward.guard.monitors.content_hash import ContentHash
 from medward.guard.monitors.kernel_features import KERNEL_PARTS as EMBEDDING_PARTS
@@ -31,11 +30,14 @@ from medward.guard.release.quantise import PROTOTYPE_PARTS as CODE_PARTS
 from medward.guard.release.quantise import Prototypes
 from medward.guard.release.temperature import temper_scores
 from medward.guard.screens.mahalanobis import MAHALANOBIS_PARTS, Mahalanobis
+from medward.guard.spec import ModelSpec
 from medward.guard.statistics.combined_eprocess import PROBING, SHARES, STRANGE
 from medward.guard.statistics.conformal import Thresholds, rows_needed
 from medward.guard.statistics.strata import STRATA_PARTS as STRATA_PARTS
 from medward.guard.statistics.strata import Strata, decided_classes
-from medward.guard.types import Array, Ints, ModelSpec, Outputs
+from medward.guard.tasks.base import Task
+from medward.guard.tasks.classification import Classification
+from medward.guard.types import Array, Ints, Outputs
 
 FIT_SHARE = 0.4
 FIT_ROWS = 500  # at most, about: more rows hardly improve the fits, each reference row narrows the tail one can bound
@@ -101,7 +103,8 @@ class Profile:
         names = embeddings_for(model.spec)
         secret = secrets.randbits(64) if secret is None else secret
         fitted = [cls._fit_screen(name, take_rows(inputs, outputs, fit)) for name in names]
-        classes, margins = decided_classes(outputs)[reference], closeness(outputs.scores[reference])
+        classes = decided_classes(outputs)[reference]
+        margins = None if outputs.doubt is None else outputs.doubt[reference]
         strata = Strata.fit(classes, outputs.scores.shape[1])
         own = np.zeros(len(reference), np.int64) if strata is None else strata.members[classes]
         profile = cls(
@@ -118,15 +121,11 @@ class Profile:
                 strata=own,
                 seed=secret,
             ),
-            margins=np.sort(margins),
+            margins=None if margins is None else np.sort(margins),
             strata=strata,
-            margin_strata=own[np.argsort(margins, kind="stable")],
+            margin_strata=None if margins is None else own[np.argsort(margins, kind="stable")],
             contents=ContentHash.fit(inputs[fit], seed=secret) if model.spec.modality == "image" else None,
-            codebook=Prototypes.fit(
-                temper_scores(raw.scores[fit], model.spec.output, temperature, model.spec.threshold),
-                codes,
-                model.spec.threshold,
-            ),
+            codebook=fit_codebook(model.spec.task, raw.scores[fit], codes, temperature),
             rows=len(inputs),
             patients=0 if patients is None else len(np.unique(patients)),
         )
@@ -310,5 +309,12 @@ def forward_batches(model: Model, inputs: Array, batch: int = 256) -> Outputs:
 
 def take_rows(inputs: Array, outputs: Outputs, index: NDArray[np.integer]) -> tuple[Array, Outputs]:
     """The same rows of inputs and outputs."""
-    features = None if outputs.features is None else outputs.features[index]
-    return inputs[index], Outputs(outputs.scores[index], features)
+    parts = (None if part is None else part[index] for part in (outputs.features, outputs.doubt))
+    return inputs[index], Outputs(outputs.scores[index], *parts)
+
+
+def fit_codebook(task: Task, scores: Array, size: int, temperature: float) -> Prototypes | None:
+    """Typical answers for the release level codes, where the task has that level."""
+    if not isinstance(task, Classification):
+        return None
+    return Prototypes.fit(temper_scores(scores, task.output, temperature, task.threshold), size, task.threshold)

@@ -17,7 +17,9 @@ from medward.attacks.benchmarks.networks.architectures import ARCHITECTURES, bui
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.harden.robust.augment import augment_images
-from medward.guard.types import Array, Ints, ModelSpec, OutputKind
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
+from medward.guard.types import Array, Ints, ScoreKind
 
 _HIDDEN = 64
 EVALUATED = 512  # rows at a time where nothing is learned
@@ -44,14 +46,13 @@ def train_victim(
     return _fit_network(task, architecture, 24 if epochs is None else epochs, seed, device)
 
 
-def classifier_spec(task: Task, output: OutputKind) -> ModelSpec:
+def classifier_spec(task: Task, output: ScoreKind) -> ModelSpec:
     """What a classifier of `task` takes and gives."""
     return ModelSpec(
         name=task.name,
         modality=task.modality,
         shape=task.shape,
-        classes=task.classes,
-        output=output,
+        task=Classification(classes=task.classes, output=output),
         low=task.low,
         high=task.high,
     )

@@ -27,9 +27,10 @@ from medward.attacks.whitebox.network import Detector, as_attacker_sees
 from medward.attacks.whitebox.surrogate import answered_rows, deciding_probabilities, fit_classifier
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
-from medward.guard.release import spread_rest
+from medward.guard.release.topk import spread_rest
+from medward.guard.spec import ModelSpec
 from medward.guard.tasks.decision import at_threshold
-from medward.guard.types import Array, ModelSpec
+from medward.guard.types import Array
 
 Bools = NDArray[np.bool_]
 FACTORS = (0.2, 0.4, 0.6, 0.8, 1.0)

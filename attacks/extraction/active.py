@@ -20,7 +20,8 @@ from medward.attacks.extraction.base import StolenAnswers, clone_probabilities
 from medward.attacks.extraction.deepfool import boundary_distance
 from medward.attacks.extraction.pool import POOL_KNOWLEDGE, PoolChooser
 from medward.guard.errors import MedwardError
-from medward.guard.types import Array, Ints, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array, Ints
 
 CHOICES = ("entropy", "k-center", "dfal", "dfal-k-center")
 _NEAREST = 3  # times as many rows as wanted, of which dfal-k-center takes the centers

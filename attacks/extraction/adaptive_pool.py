@@ -20,7 +20,8 @@ from medward.attacks.base import AttackData
 from medward.attacks.extraction.base import StolenAnswers, clone_probabilities
 from medward.attacks.extraction.pool import POOL_KNOWLEDGE, PoolChooser
 from medward.attacks.whitebox.surrogate import answered_rows
-from medward.guard.types import Array, Ints, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array, Ints
 
 _WINDOW = 256  # recent answers that diversity is measured against
 REWARDS = 3

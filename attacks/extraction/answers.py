@@ -6,7 +6,8 @@ import numpy as np
 
 from medward.attacks.target import Response
 from medward.attacks.whitebox.surrogate import answered_rows
-from medward.guard.types import Array, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array
 
 JITTER = 0.02  # noise of a view, in standard deviations of the batch
 _SHIFT = 1  # pixels an image's view is moved at most

@@ -12,7 +12,8 @@ from torch import nn
 
 from medward.attacks.base import AttackData
 from medward.attacks.whitebox.surrogate import answered_rows, fit_classifier
-from medward.guard.types import Array, Ints, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array, Ints
 
 __all__ = ["Distiller", "QueryChooser", "StolenAnswers", "Strategy", "clone_decisions", "distil_clone"]
 

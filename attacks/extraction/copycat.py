@@ -16,7 +16,8 @@ from torch import nn
 from medward.attacks.base import AttackData
 from medward.attacks.extraction.base import StolenAnswers, distil_clone
 from medward.attacks.extraction.pool import POOL_KNOWLEDGE, PoolChooser
-from medward.guard.types import Ints, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Ints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

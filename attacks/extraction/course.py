@@ -13,7 +13,8 @@ from medward.attacks.extraction.base import QueryChooser, StolenAnswers
 from medward.attacks.target import Response, Target
 from medward.attacks.whitebox.surrogate import deciding_probabilities
 from medward.guard.data.split import Split
-from medward.guard.types import Array, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array
 
 
 class TheftSession:

@@ -18,7 +18,7 @@ from medward.attacks.extraction.base import StolenAnswers
 from medward.attacks.extraction.generator import DATA_FREE_KNOWLEDGE, Block, GeneratorChooser
 from medward.attacks.whitebox.surrogate import answered_rows
 from medward.guard.errors import MedwardError
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
 
 _LEAST = 1e-6  # a released probability is taken for at least this
 

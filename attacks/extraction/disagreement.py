@@ -16,7 +16,7 @@ from medward.attacks.base import AttackData
 from medward.attacks.extraction.base import StolenAnswers
 from medward.attacks.extraction.generator import DATA_FREE_KNOWLEDGE, LATENT, Block, GeneratorChooser
 from medward.guard.errors import MedwardError
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,8 @@ from medward.attacks.base import AttackData
 from medward.attacks.extraction.base import Distiller, StolenAnswers
 from medward.attacks.whitebox.surrogate import answered_rows, fit_classifier
 from medward.guard.errors import MedwardError
-from medward.guard.types import Array, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array
 
 DATA_FREE_KNOWLEDGE = "the shape and range of an input, no data"
 LATENT = 64

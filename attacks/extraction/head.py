@@ -23,7 +23,8 @@ from medward.attacks.base import AttackData
 from medward.attacks.extraction.base import StolenAnswers
 from medward.attacks.extraction.pool import PoolChooser
 from medward.guard.errors import MedwardError
-from medward.guard.types import Array, Ints, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array, Ints
 
 FINEST = 6  # decimals above which answers count as unrounded
 _PRECISION = 1e-7  # relative, of answers that are not rounded

@@ -20,7 +20,8 @@ from medward.attacks.extraction.base import Distiller, StolenAnswers, clone_deci
 from medward.attacks.extraction.steering import steer_towards
 from medward.attacks.whitebox.ball import Ball
 from medward.guard.errors import MedwardError
-from medward.guard.types import Array, Ints, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array, Ints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

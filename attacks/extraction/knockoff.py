@@ -14,7 +14,8 @@ from medward.attacks.base import AttackData
 from medward.attacks.extraction.base import StolenAnswers
 from medward.attacks.extraction.pool import POOL_KNOWLEDGE, PoolChooser
 from medward.attacks.extraction.theft import Theft
-from medward.guard.types import Ints, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Ints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

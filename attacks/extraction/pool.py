@@ -10,7 +10,8 @@ from torch import nn
 from medward.attacks.base import AttackData
 from medward.attacks.extraction.base import Distiller, StolenAnswers
 from medward.guard.errors import MedwardError
-from medward.guard.types import Array, Ints, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array, Ints
 
 POOL_KNOWLEDGE = "a public pool that is not the model's own data"
 

@@ -18,10 +18,11 @@ from medward.attacks.extraction.bayes import posterior_mean
 from medward.attacks.extraction.denoise import denoised_probabilities
 from medward.guard.errors import MedwardError
 from medward.guard.policy import ReleasePolicy
-from medward.guard.release import ReleaseLevels
 from medward.guard.release.quantise import Prototypes
 from medward.guard.release.scores import largest_classes
 from medward.guard.release.topk import spread_rest
+from medward.guard.tasks.base import ReleaseSettings
+from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.decision import decisions, kept_side
 from medward.guard.types import Array, Level
 
@@ -88,15 +89,10 @@ class Recovery:
         """What the release leaves of probabilities `clean (m, K)`; the codes are those that were `seen (n, K)`."""
         whole = seen[np.isfinite(seen).all(axis=1)]
         book = Prototypes(np.unique(whole, axis=0)) if self.level is Level.CODES else None
-        release = ReleaseLevels(
-            output="probabilities",
-            decimals=self.decimals,
-            top=self.top,
-            temperature=self.temperature,
-            codebook=book,
-            threshold=self.threshold,
-        )
-        return release.release(clean, self.level)
+        names = tuple(map(str, range(clean.shape[1])))
+        task = Classification(classes=names, output="probabilities", threshold=self.threshold)
+        settings = ReleaseSettings(decimals=self.decimals, top=self.top, temperature=self.temperature, codebook=book)
+        return task.release(clean, self.level, settings)
 
 
 def _keep_winners(values: Array, best: NDArray[np.bool_]) -> Array:

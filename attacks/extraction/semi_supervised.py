@@ -22,7 +22,8 @@ from medward.attacks.base import AttackData
 from medward.attacks.extraction.base import StolenAnswers, distil_clone
 from medward.attacks.extraction.pool import PoolChooser
 from medward.guard.errors import MedwardError
-from medward.guard.types import Array, Ints, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array, Ints
 
 _BATCH = 64
 _RATE = 1e-3

@@ -29,7 +29,8 @@ from medward.attacks.whitebox.surrogate import fit_classifier
 from medward.guard.data.split import Split, split_digest
 from medward.guard.errors import MedwardError
 from medward.guard.policy import Policy
-from medward.guard.types import Array, Ints, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array, Ints
 
 _FEW = 32  # with fewer shadows than this a variance per candidate is too noisy
 

@@ -18,11 +18,11 @@ from medward.attacks.base import AttackData
 from medward.attacks.target import Response, Target
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
-from medward.guard.release import spread_rest
 from medward.guard.release.scores import largest_classes
-from medward.guard.release.topk import keep_top
+from medward.guard.release.topk import keep_top, spread_rest
+from medward.guard.spec import ModelSpec
 from medward.guard.tasks.decision import decisions
-from medward.guard.types import Array, Ints, ModelSpec
+from medward.guard.types import Array, Ints
 
 _TINY = 1e-30  # the smallest probability told from 0 when answers are exact
 MAX_DECIMALS = 6

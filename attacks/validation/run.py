@@ -48,7 +48,8 @@ from medward.guard.models.base import Model
 from medward.guard.pipeline import Guard
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile, forward_batches, idle_screen
-from medward.guard.types import Array, Ints, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array, Ints
 
 if TYPE_CHECKING:
     import torch

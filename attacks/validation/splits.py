@@ -14,7 +14,8 @@ from medward.guard.data.split import Split, conformed_split
 from medward.guard.errors import MedwardError
 from medward.guard.models.base import Model
 from medward.guard.profile import forward_batches
-from medward.guard.types import Array, Ints, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array, Ints
 
 _CRAFT = 1000
 TEST = 1000

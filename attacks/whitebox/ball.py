@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from medward.guard.errors import MedwardError
-from medward.guard.types import Array, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array
 
 Norm = Literal["inf", "2"]
 SMALLEST_RADIUS = 1e-12

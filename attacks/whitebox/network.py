@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from medward.attacks.whitebox.ascent import scores_and_features
 from medward.guard.errors import MedwardError
 from medward.guard.profile import Profile
+from medward.guard.spec import ModelSpec
 from medward.guard.tasks.decision import LEAST_LIKELY
-from medward.guard.types import ModelSpec, Outputs
+from medward.guard.types import Outputs
 
 _SLACK = 0.1  # how far below the cut to aim, in units of the profile's score
 

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medward.guard.errors import MedwardError
-from medward.guard.release import probabilities as softmax
+from medward.guard.release.scores import probabilities as softmax
+from medward.guard.spec import ModelSpec
 from medward.guard.tasks.decision import at_threshold, positive_odds
-from medward.guard.types import Array, Modality, ModelSpec
+from medward.guard.types import Array, Modality
 
 
 class Standardise(nn.Module):

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medward.guard.monitors.boundary_probing import closeness
 from medward.guard.monitors.coverage import REPEATED, Coverage, tally_cells
 from medward.guard.monitors.kernel_features import KernelFeatures
 from medward.guard.monitors.near_duplicates import ClusterMatch, DuplicateCount
@@ -74,7 +73,8 @@ def observe(source: str, profile: Profile, inputs: Array, outputs: Outputs) -> O
         vectors, cells = profile.embedding.see(inputs, outputs)
         return {EMBEDDING: vectors, COVERAGE: cells}
     assert profile.probing is not None
-    return {PROBING: profile.probing.p_values(closeness(outputs.scores))}
+    assert outputs.doubt is not None
+    return {PROBING: profile.probing.p_values(outputs.doubt)}
 
 
 def strangeness_p_values(policy: Policy, profile: Profile, scores: Array) -> Array:

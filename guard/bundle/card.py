@@ -17,9 +17,9 @@ from medward.guard import models
 from medward.guard.data.quality import Quality
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.models.checks import check_spec
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
 
-FORMAT = 1
+FORMAT = 2
 CARD, POLICY, PROFILE = "card.json", "policy.toml", "profile.npz"
 SITE = re.compile(r"site-[A-Za-z0-9-]*-[0-9a-f]{12}\.npz")  # what `site_file` names
 _LIBRARIES = (
@@ -86,11 +86,11 @@ class Card(BaseModel):
             raise IntegrityError(f"{CARD}: not a bundle's card, or damaged") from None
         if canonical_json({**content, "digest": digest}) != data or sha256(canonical_json(content)) != digest:
             raise IntegrityError(f"{CARD}: does not match its own digest; restore the bundle from its source")
-        if content.get("format") != FORMAT:
+        if content.get("format") not in (1, FORMAT):
             found = content.get("format")
-            raise MedwardError(f"{CARD}: format {found!r}, this medward reads format {FORMAT}; upgrade medward")
+            raise MedwardError(f"{CARD}: format {found!r}, this medward reads formats 1 and {FORMAT}; upgrade medward")
         try:
-            card = cls.model_validate_json(data)
+            card = cls.model_validate_json(canonical_json({**_in_this_format(content), "digest": digest}))
         except ValidationError as error:
             first: Any = error.errors(include_url=False)[0]
             raise IntegrityError(f"{CARD}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
@@ -99,6 +99,19 @@ class Card(BaseModel):
             raise IntegrityError(f"{CARD}: names the files {sorted({card.model, *card.files})}, not a bundle's")
         check_spec(card.spec)
         return card
+
+
+def _in_this_format(content: dict[str, Any]) -> dict[str, Any]:
+    """A card as format 2 has it: in format 1 every model was a classifier and its specification said so piece by piece.
+
+    The digest stays that of the file that was read, which is what stands for the bundle.
+    """
+    if content.get("format") == FORMAT or not isinstance(content.get("spec"), dict):
+        return content
+    pieces = ("classes", "output", "threshold")
+    spec = {name: value for name, value in content["spec"].items() if name not in pieces}
+    task = {name: content["spec"].get(name) for name in pieces}
+    return {**content, "spec": {**spec, "task": {"kind": "classification", **task}}}
 
 
 def site_file(site: str) -> str:

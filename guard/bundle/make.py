@@ -17,7 +17,7 @@ from medward.guard.models.checks import check_decisions
 from medward.guard.models.fidelity import check_own
 from medward.guard.policy import Policy
 from medward.guard.profile import check_enough, forward_batches
-from medward.guard.types import Layout, Modality, OutputKind
+from medward.guard.types import Layout, Modality, ScoreKind
 
 _SAMPLE = 256  # rows on which the model's claims and its exported form are checked
 
@@ -31,7 +31,7 @@ def protect(
     name: str = "model",
     modality: Modality | None = None,
     classes: Sequence[str] | None = None,
-    output: OutputKind | None = None,
+    output: ScoreKind | None = None,
     task: str | None = None,
     low: float | None = None,
     high: float | None = None,
@@ -70,8 +70,9 @@ def protect(
         low=low,
         high=high,
         task=task,
+        threshold=threshold,
     )
-    spec = replace(spec, layout=layout, bits=bits, threshold=threshold)
+    spec = replace(spec, layout=layout, bits=bits)
     rows = label_split(replace(raw, inputs=spec.check(inputs)), spec.classes)
     exclusive = rows.labels is not None
     given = wrap(model, spec=spec, sample=inputs, features=features, task=task, exclusive=exclusive)

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
-from medward.guard.types import Array, Layout, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array, Layout
 
 CHANNELS = (1, 3, 4)  # what an axis of channels usually has
 MOST_CHANNELS = max(CHANNELS)

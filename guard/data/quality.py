@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict
 
 from medward.guard.errors import MedwardError
 from medward.guard.release.scores import probabilities
-from medward.guard.types import Array, Ints, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array, Ints
 
 CERTAIN = 0.0005  # how rarely chance alone may lead to a refusal
 DOUBT = 0.05  # how often chance alone may do as well before a person is warned

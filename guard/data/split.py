@@ -24,7 +24,8 @@ from medward.guard.data.labels import Names, class_numbers, patient_numbers, rea
 from medward.guard.data.pixels import LAYOUT_WORDS, check_span, conformed_images
 from medward.guard.data.quality import Quality
 from medward.guard.errors import MedwardError
-from medward.guard.types import Array, Ints, Layout, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array, Ints, Layout
 
 log = logging.getLogger("medward.data")
 """What was understood of data, for a person: one line per split before work begins, and what looks odd as warnings."""

@@ -28,7 +28,9 @@ from medward.guard.harden.certificate import Certificate, Hardener
 from medward.guard.harden.network import ROWS_PER_BATCH, trainable_copy
 from medward.guard.harden.robust.inner import frozen_statistics
 from medward.guard.models import callable_model, describe_model, kinds, wrap
-from medward.guard.types import Array, Layout, ModelSpec, OutputKind
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
+from medward.guard.types import Array, Layout, ScoreKind
 
 MODEL, ORIGINAL, WEIGHTS, CERTIFICATE = "model.onnx", "original.onnx", "weights.pt", "certificate.json"
 WRITTEN = (MODEL, ORIGINAL, WEIGHTS, CERTIFICATE)
@@ -216,7 +218,7 @@ def _check(path: Path, overwrite: bool) -> None:
 
 def _export(network: nn.Module, sample: Array, file: Path, of: Certificate) -> None:
     """Write `network` as the ONNX `file`, checked to answer on `sample` as the network does."""
-    output: OutputKind = (
+    output: ScoreKind = (
         "probabilities" if trainable_copy(network, torch.from_numpy(sample), "cpu").logarithm else "logits"
     )
     spec = _spec(of.classes, sample, output, of.low, of.high)
@@ -224,13 +226,12 @@ def _export(network: nn.Module, sample: Array, file: Path, of: Certificate) -> N
     (file.parent / written.file).rename(file)
 
 
-def _spec(classes: int, sample: Array, output: OutputKind, low: float | None, high: float | None) -> ModelSpec:
+def _spec(classes: int, sample: Array, output: ScoreKind, low: float | None, high: float | None) -> ModelSpec:
     return ModelSpec(
         name="model",
         modality="image" if sample.ndim == 4 else "tabular",
         shape=sample.shape[1:],
-        classes=tuple(map(str, range(classes))),
-        output=output,
+        task=Classification(classes=tuple(map(str, range(classes))), output=output),
         low=low,
         high=high,
     )

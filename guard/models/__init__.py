@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +19,9 @@ from medward.guard.errors import MedwardError
 from medward.guard.models import fidelity, kinds
 from medward.guard.models.base import Adapter, Exported, WrappedModel, first_line, read_model_file
 from medward.guard.models.checks import check_names, check_scores, check_spec
-from medward.guard.types import Modality, ModelSpec, OutputKind
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
+from medward.guard.types import Modality, ScoreKind
 
 __all__ = [
     "FILES",
@@ -112,10 +114,11 @@ def infer_spec(
     name: str = "model",
     modality: Modality | None = None,
     classes: Sequence[str] | None = None,
-    output: Literal["logits", "probabilities"] | None = None,
+    output: ScoreKind | None = None,
     low: float | None = None,
     high: float | None = None,
     task: str | None = None,
+    threshold: float | None = None,
 ) -> ModelSpec:
     """The specification of `x` with as little said as possible; what cannot be known must be said.
 
@@ -126,7 +129,7 @@ def infer_spec(
     kinds.check_task(name, task)
     known = describe_model(x)
     shape = np.asarray(sample).shape[1:]
-    kind: OutputKind | None = output or known.get("output")
+    kind: ScoreKind | None = output or known.get("output")
     if kind is None:
         raise MedwardError(f"{name}: say what its scores are, --output logits or --output probabilities")
     if isinstance(classes, str):
@@ -139,8 +142,7 @@ def infer_spec(
         name=name,
         modality=modality or ("image" if len(shape) > 1 else "tabular"),
         shape=shape,
-        classes=names,
-        output=kind,
+        task=Classification(classes=names, output=kind, threshold=threshold),
         low=low,
         high=high,
     )

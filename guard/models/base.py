@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
-from medward.guard.types import Array, Ints, ModelSpec, Outputs
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array, Ints, Outputs
 
 _MOST = 300  # letters of another library's message that an error shows
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours of a terminal

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.models import checks
 from medward.guard.models.base import Adapter, Exported, first_line
-from medward.guard.types import Array, Ints, ModelSpec, Outputs
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array, Ints, Outputs
 
 _BATCH = 256
 

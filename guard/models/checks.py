@@ -10,7 +10,9 @@ import numpy as np
 from medward.guard.accounts.names import first_alike, folded_name
 from medward.guard.errors import MedwardError
 from medward.guard.models.kinds import check_output_shape
-from medward.guard.types import Array, ModelSpec, Outputs
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
+from medward.guard.types import Array, Outputs
 
 _TOLERANCE = 1e-3  # how far a row of probabilities may sum from 1
 AGREEMENT = 1e-5  # how far an exported model may be from the original, relative to scores above 1
@@ -25,7 +27,8 @@ def check_spec(spec: ModelSpec) -> None:
         wanted = "(C, H, W)" if axes == 3 else "(D,)"
         hint = "; add the channel axis: reshape to (n, 1, H, W)" if axes == 3 and len(spec.shape) == 2 else ""
         raise MedwardError(f"spec: the shape of {spec.modality} inputs is {wanted}, got {spec.shape}{hint}")
-    if len(spec.classes) < 2 or first_alike(spec.classes):
+    fewest = 2 if isinstance(spec.task, Classification) else 0
+    if len(spec.classes) < fewest or first_alike(spec.classes):
         raise MedwardError(
             f"spec: classes must be two or more names that a reader can tell apart, got {list(spec.classes)}"
         )
@@ -58,38 +61,21 @@ def check_scores(scores: object, spec: ModelSpec) -> None:
     Probabilities lie in [0, 1] and each row sums to 1 within `_TOLERANCE`. Logits for which every row does so
     too are refused: they are probabilities, and taking their softmax would flatten every answer.
     """
-    s = _matrix(scores, spec)
+    s = _read(scores, spec)
     if not np.isfinite(s).all():
         raise MedwardError("scores: every value must be finite, got NaN or infinity on the sample")
-    if spec.output == "probabilities":
-        check_probabilities(s)
-    elif (s >= 0).all() and (np.abs(s.sum(axis=1) - 1) <= _TOLERANCE).all():
+    if not isinstance(spec.task, Classification) or spec.output == "probabilities" or spec.task.one_column:
+        return
+    if (s >= 0).all() and (np.abs(s.sum(axis=1) - 1) <= _TOLERANCE).all():
         raise MedwardError(
             "scores: the spec claims logits, but every row of the sample is non-negative and sums to 1; "
             'use output = "probabilities"'
         )
 
 
-def check_probabilities(scores: Array) -> None:
-    """Refuse `scores (n, K)` unless every row is a probability distribution; NaN is refused too."""
-    inside = (scores >= -_TOLERANCE) & (scores <= 1 + _TOLERANCE)
-    if not inside.all():
-        worst = scores[~inside][0]
-        raise MedwardError(f'scores: the spec claims probabilities, got {worst:g}; use output = "logits"')
-    sums = scores.sum(axis=1)
-    if not (np.abs(sums - 1) <= _TOLERANCE).all():
-        worst = sums[np.argmax(np.abs(sums - 1))]
-        raise MedwardError(
-            f"scores: the spec claims probabilities, but a row sums to {worst:.4g}, not 1; a multi-label model finds "
-            "several things at once: guard each finding as a model of its own, with the columns [1 - p, p]"
-        )
-
-
 def checked_outputs(scores: object, features: Array | None, spec: ModelSpec) -> Outputs:
     """What `predict` returns: the shape, and for probabilities the sums, are checked each time."""
-    s = _matrix(scores, spec)
-    if spec.output == "probabilities":
-        check_probabilities(s)
+    s = _read(scores, spec)
     return Outputs(s, None if features is None else features.reshape(len(s), -1))
 
 
@@ -130,11 +116,6 @@ def in_batches(forward: Callable[[Array], list[Array]], inputs: Array, size: int
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
-def _matrix(scores: object, spec: ModelSpec) -> Array:
-    s = np.asarray(scores)
-    check_output_shape(spec.name, s, len(spec.classes))
-    if s.dtype.kind not in "fiub":
-        raise MedwardError(f"scores: expected numbers of shape (n, {len(spec.classes)}), got dtype {s.dtype}")
-    if s.ndim != 2 or s.shape[1] != len(spec.classes):
-        raise MedwardError(f"scores: expected one column per class, shape (n, {len(spec.classes)}), got {s.shape}")
-    return s if s.dtype in (np.float32, np.float64) else s.astype(np.float32)
+def _read(scores: object, spec: ModelSpec) -> Array:
+    check_output_shape(spec.name, scores, spec.task)
+    return spec.task.read(scores, spec.name)

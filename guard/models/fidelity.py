@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
 from medward.guard.models.base import first_line
-from medward.guard.types import Array, Ints, ModelSpec, Outputs
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array, Ints, Outputs
 
 _ROWS = 24  # asked one by one
 TOLERANCE, ROUNDING = 5e-4, 1e-5

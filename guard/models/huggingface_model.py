@@ -14,7 +14,8 @@ from medward.guard.errors import MedwardError
 from medward.guard.models.base import Adapter
 from medward.guard.models.kinds import by_class_name, refuse_kind
 from medward.guard.models.torch_model import TorchModel, as_torch_model
-from medward.guard.types import Array, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array
 
 
 class Logits(nn.Module):

@@ -13,7 +13,12 @@ from typing import NoReturn
 import numpy as np
 
 from medward.guard.errors import MedwardError
-from medward.guard.types import Array, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.base import Task
+from medward.guard.tasks.classification import Classification
+from medward.guard.tasks.opaque import Opaque
+from medward.guard.tasks.regression import Regression
+from medward.guard.types import Array
 
 CLASSIFICATION = "classification"
 COLUMNS = "return a column per class: for one logit z of the second class torch.cat([0 * z, z], 1) as logits, for its"
@@ -88,8 +93,13 @@ def by_class_name(name: str, class_name: str) -> None:
             refuse_kind(name, kind, class_name)
 
 
-def check_output_shape(name: str, scores: object, classes: int) -> None:
-    """Refuse raw `scores` whose type or axes are those of another kind of model; a list is left to who reads it."""
+def check_output_shape(name: str, scores: object, task: Task) -> None:
+    """Refuse raw `scores` whose type or axes are not those of `task` but of another kind of model.
+
+    A list is left to who reads it.
+    """
+    if isinstance(task, Opaque | Regression):
+        return
     if isinstance(scores, dict):
         kinds = {"boxes": "detection", "masks": "segmentation"}
         for key in map(str, scores):
@@ -102,8 +112,9 @@ def check_output_shape(name: str, scores: object, classes: int) -> None:
         refuse_kind(name, "text", f"it returns strings, such as {str(next(iter(found.flat)))[:40]!r}")
     if found.ndim >= 4:
         refuse_kind(name, "segmentation", f"its output has shape {found.shape}, axes beyond a score for each class")
-    if found.dtype.kind in "fiub" and (found.ndim == 1 or found.shape[1:] == (1,)):
-        refuse_kind(name, "single-output", f"its output has shape {found.shape}, for {classes} classes")
+    single = isinstance(task, Classification) and not task.one_column
+    if single and found.dtype.kind in "fiub" and (found.ndim == 1 or found.shape[1:] == (1,)):
+        refuse_kind(name, "single-output", f"its output has shape {found.shape}, for {len(task.names)} classes")
 
 
 def check_values(scores: Array, spec: ModelSpec, task: str | None, *, exclusive: bool) -> None:

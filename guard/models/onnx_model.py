@@ -20,7 +20,8 @@ from medward.guard.errors import MedwardError
 from medward.guard.models import checks
 from medward.guard.models.base import Adapter, Exported, first_line, read_model_file, require_extra
 from medward.guard.models.onnx_outputs import FLOATS, choose_outputs, count_classes
-from medward.guard.types import Array, Ints, ModelSpec, Outputs
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array, Ints, Outputs
 
 _BATCH = 256
 LABELS = ("tensor(int64)", "tensor(int32)", "tensor(string)")

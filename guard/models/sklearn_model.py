@@ -22,7 +22,8 @@ from medward.guard.errors import MedwardError
 from medward.guard.models import checks, onnx_model, skops_file
 from medward.guard.models.base import Adapter, Exported, first_line, require_extra
 from medward.guard.models.kinds import refuse_kind
-from medward.guard.types import Array, Ints, ModelSpec, Outputs
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array, Ints, Outputs
 
 NAMES = {"input": "input", "scores": "probabilities"}
 _warnings = threading.Lock()  # warnings.catch_warnings changes the whole process

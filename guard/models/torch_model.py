@@ -24,7 +24,8 @@ from medward.guard.errors import MedwardError
 from medward.guard.models import checks, onnx_model
 from medward.guard.models.base import Adapter, Exported, first_line, require_extra, root_cause
 from medward.guard.models.kinds import check_output_shape
-from medward.guard.types import Array, Ints, ModelSpec, Outputs
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array, Ints, Outputs
 
 _BATCH = 256
 ROUNDINGS = 8  # of one score, by which a module of half precision may be off
@@ -111,7 +112,7 @@ class TorchModel:
     def _forward(self, batch: Array) -> list[Array]:
         results = self.module(_rows(self.module, batch))
         if not isinstance(results[0], Tensor):
-            check_output_shape(self.spec.name, results[0], len(self.spec.classes))
+            check_output_shape(self.spec.name, results[0], self.spec.task)
             kind = type(results[0]).__name__
             raise MedwardError(
                 f"{self.spec.name}: the module must return a tensor (n, classes), got {kind}; "

@@ -1,1 +1,1 @@
-"""What a model answers, and what it decides by it."""
+"""What a model answers: one file per task."""

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from numbers import Real
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
+from medward.guard.types import OutputKind
 
 Scores = NDArray[np.floating]
 LEAST_LIKELY = 1e-30  # a probability of zero, on a logarithmic scale
@@ -41,9 +41,7 @@ def checked_threshold(threshold: object, classes: int) -> float | None:
     return float(threshold)
 
 
-def decisions(
-    scores: Scores, output: Literal["logits", "probabilities"], threshold: float | None = None
-) -> NDArray[np.int64]:
+def decisions(scores: Scores, output: OutputKind, threshold: float | None = None) -> NDArray[np.int64]:
     """The class index ``(...)`` that each row of ``scores (..., K)`` decides, compared in double precision.
 
     Probabilities in single precision are compared with the threshold in single precision, as torch and NumPy do: 0.7
@@ -64,7 +62,7 @@ def threshold_odds(threshold: float) -> float:
     return math.log(threshold) - math.log1p(-threshold)
 
 
-def positive_odds(scores: Scores, output: Literal["logits", "probabilities"]) -> Scores:
+def positive_odds(scores: Scores, output: OutputKind) -> Scores:
     """The log odds ``(...)`` of the second of two classes; finite also where a probability is zero."""
     values = np.asarray(scores, np.float64)
     if output == "probabilities":
@@ -72,7 +70,7 @@ def positive_odds(scores: Scores, output: Literal["logits", "probabilities"]) ->
     return np.asarray(values[..., 1] - values[..., 0])
 
 
-def at_threshold(scores: Scores, output: Literal["logits", "probabilities"], threshold: float) -> Scores:
+def at_threshold(scores: Scores, output: OutputKind, threshold: float) -> Scores:
     """Logits ``(..., 2)`` moved so that the larger one is the decision: zero, and the log odds less the threshold's.
 
     Guarantee: their largest is what `decisions` says of `scores`, also at the threshold itself. NaN stays NaN.

@@ -9,7 +9,7 @@ from fastapi import HTTPException, Request
 from pydantic import ValidationError
 
 from medward.guard.errors import MedwardError
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
 from medward.integrations.serving.images import image_shape
 from medward.integrations.serving.limits import Limits
 from medward.integrations.serving.problems import mistake_sentence

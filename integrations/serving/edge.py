@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
 from medward.integrations.serving.body import shorter_body
 from medward.integrations.serving.limits import Limits
 from medward.integrations.serving.metrics import Metrics

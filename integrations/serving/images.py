@@ -18,7 +18,8 @@ from PIL import Image
 
 from medward.guard.data.pixels import channels_first, pixel_range, scale_pixels
 from medward.guard.errors import MedwardError
-from medward.guard.types import Array, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array
 
 MODES = {1: "L", 3: "RGB"}
 PNG, DEPTH_AT = b"\x89PNG\r\n\x1a\n", 24  # a PNG says there how many bits each of its channels has

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, JsonValue
 
 from medward.guard.errors import MedwardError
-from medward.guard.types import Answer, Array, ModelSpec, Principal
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Answer, Array, Principal
 from medward.integrations.serving.body import media_type, parse_body, read_json
 from medward.integrations.serving.problems import problem_responses
 from medward.integrations.serving.service import Service, Study, model_name

@@ -12,7 +12,8 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from medward.guard.errors import MedwardError
-from medward.guard.types import Answer, Array, ModelSpec, Principal
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Answer, Array, Principal
 from medward.integrations.serving.body import media_type, parse_body, read_json
 from medward.integrations.serving.images import image_shape, read_images
 from medward.integrations.serving.problems import problem_responses

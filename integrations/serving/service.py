@@ -11,7 +11,8 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 
 from medward.guard.errors import MedwardError, UnavailableError
 from medward.guard.pipeline import Guard
-from medward.guard.types import Action, Answer, ModelSpec, Principal, Query
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Action, Answer, Principal, Query
 from medward.integrations.serving.keys import KeyStore, Scope
 from medward.integrations.serving.limits import Limits, Pool
 from medward.integrations.serving.metrics import Metrics

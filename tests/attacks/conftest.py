@@ -16,14 +16,14 @@ from medward.attacks.target import Response, Target, open_oracle
 from medward.attacks.whitebox.surrogate import fit_classifier
 from medward.guard.data.split import Split
 from medward.guard.profile import Profile
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 
 SPEC = ModelSpec(
     name="digits",
     modality="image",
     shape=(1, 8, 8),
-    classes=tuple("0123456789"),
-    output="logits",
+    task=Classification(classes=tuple("0123456789"), output="logits"),
     low=0.0,
     high=1.0,
     features=128,

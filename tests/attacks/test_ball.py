@@ -6,10 +6,13 @@ from hypothesis import strategies as st
 
 from medward.attacks.whitebox.ball import Ball, FeatureRules
 from medward.guard.errors import MedwardError
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 
-TABLE = ModelSpec(name="t", modality="tabular", shape=(4,), classes=("a", "b"), output="logits")
-IMAGE = ModelSpec(name="i", modality="image", shape=(1, 3, 3), classes=("a", "b"), output="logits", low=0, high=1)
+TABLE = ModelSpec(name="t", modality="tabular", shape=(4,), task=Classification(classes=("a", "b"), output="logits"))
+IMAGE = ModelSpec(
+    name="i", modality="image", shape=(1, 3, 3), task=Classification(classes=("a", "b"), output="logits"), low=0, high=1
+)
 ROWS = np.random.default_rng(0).normal(size=(50, 4)) * [1, 2, 3, 4]
 NORMS = st.sampled_from(["inf", "2"])
 SEEDS = st.integers(0, 1000)

@@ -13,7 +13,8 @@ from medward.attacks.evasion import PGD, UniversalPerturbation
 from medward.attacks.whitebox.ascent import cut_to_steps, margin_loss
 from medward.attacks.whitebox.ball import Ball
 from medward.attacks.whitebox.network import Detector
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 
 
 @pytest.mark.parametrize(
@@ -208,7 +209,14 @@ finite = st.floats(-3, 3, width=32)
     high=st.floats(1, 2.5),
 )
 def test_projection_lands_in_the_ball_and_in_the_range_the_model_accepts(x, point, epsilon, high):
-    spec = ModelSpec(name="b", modality="image", shape=(3,), classes=("a", "b"), output="logits", low=-0.1, high=high)
+    spec = ModelSpec(
+        name="b",
+        modality="image",
+        shape=(3,),
+        task=Classification(classes=("a", "b"), output="logits"),
+        low=-0.1,
+        high=high,
+    )
     ball = Ball.of(spec, x, epsilon)
     landed = ball.project(torch.as_tensor(point), torch.as_tensor(x))
     assert (np.abs(landed.numpy() - x) <= epsilon + 1e-6).all()

@@ -259,7 +259,7 @@ def test_named_labels_are_the_classes_they_name_in_every_split():
     named = {name: Split(s.inputs, names=names[s.labels], patients=s.patients) for name, s in splits.items()}
     for name, split in conform_splits(named, SPEC).items():
         np.testing.assert_array_equal(split.labels, splits[name].labels)
-    turned = conform_splits(named, replace(SPEC, classes=SPEC.classes[::-1]))
+    turned = conform_splits(named, replace(SPEC, task=replace(SPEC.task, classes=SPEC.classes[::-1])))
     assert set(turned["test"].labels.tolist()) == {0}
     with pytest.raises(MedwardError, match="split test: labels must be names of the classes"):
         conform_splits({"test": Split(last.inputs, np.full(len(last), "benign?"))}, SPEC)

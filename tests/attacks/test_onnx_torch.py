@@ -22,7 +22,9 @@ from medward.attacks.whitebox.onnx.operators import UnsupportedOpError
 from medward.attacks.whitebox.onnx.to_torch import Network, to_torch, white_box
 from medward.guard import models
 from medward.guard.errors import MedwardError
-from medward.guard.types import ModelSpec, Outputs
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
+from medward.guard.types import Outputs
 
 
 class WithFeatures(nn.Module):
@@ -189,7 +191,9 @@ def plain_cnn():
 
 def test_a_protected_cnn_is_attacked_as_the_file_that_is_served_at_any_batch_size(tmp_path):
     images = np.random.default_rng(0).random((5, 1, 8, 8), np.float32)
-    spec = ModelSpec(name="m", modality="image", shape=(1, 8, 8), classes=("a", "b", "c"), output="logits")
+    spec = ModelSpec(
+        name="m", modality="image", shape=(1, 8, 8), task=Classification(classes=("a", "b", "c"), output="logits")
+    )
     models.wrap(plain_cnn(), spec=spec, sample=images, task="classification").export(tmp_path)
     file = str(tmp_path / "model.onnx")
     network, reason = white_box(file, served(file), images)

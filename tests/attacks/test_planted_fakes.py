@@ -16,7 +16,8 @@ from medward.attacks.evasion import PGD, UniversalPerturbation
 from medward.attacks.validation.finding import Status
 from medward.attacks.validation.run import run_validation
 from medward.guard.data.split import Split
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 
 ATTACK = PGD(epsilon=0.15, steps=12, restarts=1)
 NEAR = 0.06
@@ -84,7 +85,13 @@ def gathered(tmp_path):
     splits = {
         name: Split(inputs[part], (inputs[part] @ weights.numpy() > 0).astype(np.int64)) for name, part in parts.items()
     }
-    spec = ModelSpec(name="line", modality="tabular", shape=(64,), classes=("0", "1"), output="logits", features=64)
+    spec = ModelSpec(
+        name="line",
+        modality="tabular",
+        shape=(64,),
+        task=Classification(classes=("0", "1"), output="logits"),
+        features=64,
+    )
     layer = torch.nn.Linear(64, 2, bias=False).requires_grad_(False)
     layer.weight.copy_(torch.stack([-weights, weights]))
 

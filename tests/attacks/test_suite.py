@@ -6,13 +6,26 @@ from medward.attacks.suite import chosen_attacks, default_attacks, more_attacks
 from medward.attacks.whitebox.ball import FeatureRules
 from medward.guard.errors import MedwardError
 from medward.guard.policy import Policy
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 
 IMAGE = ModelSpec(
-    name="x", modality="image", shape=(1, 8, 8), classes=("0", "1"), output="logits", low=0.0, high=1.0, features=2
+    name="x",
+    modality="image",
+    shape=(1, 8, 8),
+    task=Classification(classes=("0", "1"), output="logits"),
+    low=0.0,
+    high=1.0,
+    features=2,
 )
 TABLE = ModelSpec(
-    name="t", modality="tabular", shape=(5,), classes=("0", "1"), output="logits", low=None, high=None, features=2
+    name="t",
+    modality="tabular",
+    shape=(5,),
+    task=Classification(classes=("0", "1"), output="logits"),
+    low=None,
+    high=None,
+    features=2,
 )
 
 

@@ -188,7 +188,10 @@ def test_a_sample_without_a_row_between_two_borders_does_not_hide_that_there_are
     model = bundle.model
     likely = model.predict(WIDE).scores[:, 1]
     far = WIDE[np.abs(likely - 0.06) > 0.012]
-    for spec, exact in ((model.spec, True), (replace(model.spec, threshold=None), False)):
+    for spec, exact in (
+        (model.spec, True),
+        (replace(model.spec, task=replace(model.spec.task, threshold=None)), False),
+    ):
         network, reason = white_box(bundle.path / "model.onnx", model.predict, far, spec=spec)
         assert not reason
         assert network.exact is exact

@@ -18,9 +18,13 @@ from medward.guard.data.split import Split
 from medward.guard.pipeline import Guard
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile
-from medward.guard.types import Array, ModelSpec, Outputs
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
+from medward.guard.types import Array, Outputs
 
-SPEC = ModelSpec(name="toy", modality="tabular", shape=(6,), classes=("benign", "malignant"), output="logits")
+SPEC = ModelSpec(
+    name="toy", modality="tabular", shape=(6,), task=Classification(classes=("benign", "malignant"), output="logits")
+)
 POLICY = Policy(on_error="withhold")
 WEIGHTS = np.random.default_rng(7).normal(size=(6, 2)).astype(np.float32)
 

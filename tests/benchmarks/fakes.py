@@ -26,7 +26,7 @@ from medward.attacks.validation.run import Twin, run_validation
 from medward.guard.data.split import Split
 from medward.guard.harden import HARDENERS, Training
 from medward.guard.policy import GatePolicy
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
 
 CLAIMS = ("planted_fakes_held", "named_fakes", "robust_on_merits")
 

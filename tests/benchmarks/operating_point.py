@@ -32,7 +32,8 @@ from medward.guard.data.pixels import image_batch
 from medward.guard.data.split import Split
 from medward.guard.pipeline import Guard
 from medward.guard.policy import Policy
-from medward.guard.types import Action, Array, Ints, Level, ModelSpec, Query
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Action, Array, Ints, Level, Query
 
 CLAIMS = ("sensitivity_at_every_level", "hidden_findings_counted")
 
@@ -150,7 +151,7 @@ def screening(seed: int) -> Screening:
     risks = np.sort(found.risk(calibration.inputs))
     ill = np.sort(found.risk(calibration.inputs)[calibration.labels == 1])
     last = int(np.searchsorted(risks, ill[int((1 - SENSITIVITY) * len(ill))]))  # the last row that must be found
-    return replace(found, threshold=float(risks[last - 1 : last + 1].mean()))
+    return replace(found, task=replace(found.task, threshold=float(risks[last - 1 : last + 1].mean())))
 
 
 def served(guard: Guard, rows: Array, account: str, threshold: float) -> tuple[Ints, Ints, tuple[Level, ...]]:
@@ -285,7 +286,10 @@ def hidden(subject: Screening) -> dict[str, Any]:
         (finding,) = run_validation(
             bundle, splits, Path(name) / "report", attacks=[ATTACK], network=network, no_network=reason
         ).findings
-    operated, blind = bundle.model.spec, replace(bundle.model.spec, threshold=None)
+    operated, blind = (
+        bundle.model.spec,
+        replace(bundle.model.spec, task=replace(bundle.model.spec.task, threshold=None)),
+    )
     clean = subject.risk(test.inputs)
     changed, missed = (
         subject.risk(attacked(spec, bundle, network, splits, subject.seed)) for spec in (operated, blind)

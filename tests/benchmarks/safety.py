@@ -22,10 +22,11 @@ from support.processes import (
     serving,
     start_validation,
 )
+from support.release import ReleaseLevels
 from support.tamper import unnoticed_in_bundle, unnoticed_in_log
 
-from medward.guard.release.levels import ReleaseLevels, largest_classes
 from medward.guard.release.quantise import Prototypes
+from medward.guard.release.scores import largest_classes
 from medward.guard.types import Array, Level
 from medward.integrations.serving import load_app
 

@@ -17,12 +17,12 @@ import numpy as np
 from claim import Claim
 from stealing.thefts import POLICY, TASK, Plan, curves, gain, kept, notes, share
 from stealing.watched import victim
+from support.release import ReleaseLevels
 from torch import nn
 
 from medward.attacks.extraction import HeadAlgebra, Jacobian, RandomPool, SemiSupervised, Theft
 from medward.guard.accounts.budget import Leakage, PriceRequest
 from medward.guard.policy import BudgetPolicy, LevelName, Policy, ReleasePolicy
-from medward.guard.release import ReleaseLevels
 from medward.guard.types import Ints, Level
 
 CLAIMS = ("stealing_budget_effect",)

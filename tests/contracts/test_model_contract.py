@@ -17,7 +17,8 @@ from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification
 
 from medward.guard import models
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 
 ROWS = 12
 rng = np.random.default_rng(0)
@@ -37,11 +38,20 @@ class Wrapped(NamedTuple):
 
 def image_spec(classes: int) -> ModelSpec:
     names = tuple(f"class {k}" for k in range(classes))
-    return ModelSpec(name="m", modality="image", shape=(1, 16, 16), classes=names, output="logits", low=0, high=1)
+    return ModelSpec(
+        name="m",
+        modality="image",
+        shape=(1, 16, 16),
+        task=Classification(classes=names, output="logits"),
+        low=0,
+        high=1,
+    )
 
 
 def table_spec(output: Any) -> ModelSpec:
-    return ModelSpec(name="m", modality="tabular", shape=(5,), classes=("a", "b", "c"), output=output)
+    return ModelSpec(
+        name="m", modality="tabular", shape=(5,), task=Classification(classes=("a", "b", "c"), output=output)
+    )
 
 
 def cnn() -> nn.Module:

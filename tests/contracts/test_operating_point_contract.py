@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.release import ReleaseLevels
 
-from medward.guard.release import Prototypes, ReleaseLevels
-from medward.guard.release.levels import largest_classes
+from medward.guard.release.quantise import Prototypes
 from medward.guard.release.rounding import round_keeping_winners
-from medward.guard.release.scores import probabilities
+from medward.guard.release.scores import largest_classes, probabilities
 from medward.guard.release.temperature import temper_scores
 from medward.guard.tasks.decision import decisions, threshold_odds
 from medward.guard.types import Level

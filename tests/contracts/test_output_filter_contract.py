@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from support.release import ReleaseLevels
 
-from medward.guard.release import Prototypes, ReleaseLevels
+from medward.guard.release.quantise import Prototypes
 from medward.guard.release.scores import largest_classes, probabilities
 from medward.guard.release.temperature import temper_scores
 from medward.guard.types import Level

@@ -23,11 +23,15 @@ from medward.guard.bundle.card import canonical_json, sha256, site_file
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile
+from medward.guard.spec import ModelSpec
 from medward.guard.statistics.combined_eprocess import PROBING, SHARES, STRANGE
-from medward.guard.types import ModelSpec, Query
+from medward.guard.tasks.classification import Classification
+from medward.guard.types import Query
 
 POLICY = Policy(on_error="withhold")
-SPEC = ModelSpec(name="m", modality="tabular", shape=(4,), classes=("a", "b"), output="logits", low=-50, high=50)
+SPEC = ModelSpec(
+    name="m", modality="tabular", shape=(4,), task=Classification(classes=("a", "b"), output="logits"), low=-50, high=50
+)
 rng = np.random.default_rng(0)
 X = rng.normal(size=(400, 4)).astype(np.float32)
 W = rng.normal(size=(4, 2)).astype(np.float32)
@@ -74,7 +78,9 @@ def masters(tmp_path_factory, source):
     """One bundle per file form; tests change copies."""
     folder = tmp_path_factory.mktemp("masters")
     estimator = HistGradientBoostingClassifier(max_iter=2).fit(X, (X[:, 0] > 0).astype(int))
-    probabilities = ModelSpec(name="t", modality="tabular", shape=(4,), classes=("a", "b"), output="probabilities")
+    probabilities = ModelSpec(
+        name="t", modality="tabular", shape=(4,), task=Classification(classes=("a", "b"), output="probabilities")
+    )
     return {
         "model.onnx": make(folder / "onnx", source),
         "model.skops": make(folder / "skops", estimator, probabilities),

@@ -5,9 +5,17 @@ import pytest
 
 from medward.guard.data.split import Split, conform_inputs, load_npz, save_npz, split_digest
 from medward.guard.errors import MedwardError
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 
-SPEC = ModelSpec(name="m", modality="image", shape=(1, 4, 5), classes=("a", "b"), output="logits", low=-1.0, high=1.0)
+SPEC = ModelSpec(
+    name="m",
+    modality="image",
+    shape=(1, 4, 5),
+    task=Classification(classes=("a", "b"), output="logits"),
+    low=-1.0,
+    high=1.0,
+)
 
 
 def test_splits_round_trip(tmp_path):
@@ -34,7 +42,14 @@ def test_eight_bit_images_fill_the_models_range():
 
 
 def test_colour_images_get_their_channels_first():
-    spec = ModelSpec(name="m", modality="image", shape=(3, 4, 5), classes=("a", "b"), output="logits", low=0, high=1)
+    spec = ModelSpec(
+        name="m",
+        modality="image",
+        shape=(3, 4, 5),
+        task=Classification(classes=("a", "b"), output="logits"),
+        low=0,
+        high=1,
+    )
     assert conform_inputs(np.zeros((2, 4, 5, 3), np.uint8), spec).shape == (2, 3, 4, 5)
 
 

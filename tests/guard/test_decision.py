@@ -12,11 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from medward.guard.errors import MedwardError
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.decision import at_threshold, decisions, kept_side, positive_odds, threshold_odds
-from medward.guard.types import ModelSpec, Outputs
+from medward.guard.types import Outputs
 
 SPEC = ModelSpec(
-    name="triage", modality="tabular", shape=(2,), classes=("no effusion", "effusion"), output="probabilities"
+    name="triage",
+    modality="tabular",
+    shape=(2,),
+    task=Classification(classes=("no effusion", "effusion"), output="probabilities"),
 )
 THRESHOLDS = st.floats(1e-6, 1 - 1e-6)
 LOGITS = hnp.arrays(np.float32, st.tuples(st.integers(1, 8), st.just(2)), elements=st.floats(-100, 100, width=32))
@@ -37,7 +42,9 @@ LOGITS = hnp.arrays(np.float32, st.tuples(st.integers(1, 8), st.just(2)), elemen
 )
 def test_anything_but_an_operating_point_of_two_classes_is_refused_in_one_sentence(threshold, classes, said):
     with pytest.raises(MedwardError) as refusal:
-        dataclasses.replace(SPEC, classes=tuple("abc"[:classes]), threshold=threshold)
+        dataclasses.replace(
+            SPEC, task=dataclasses.replace(SPEC.task, classes=tuple("abc"[:classes]), threshold=threshold)
+        )
     assert str(refusal.value).startswith("threshold: ")
     assert said in str(refusal.value)
     assert "leave it out" in str(refusal.value)
@@ -45,11 +52,11 @@ def test_anything_but_an_operating_point_of_two_classes_is_refused_in_one_senten
 
 @pytest.mark.parametrize("threshold", [0.02, np.float32(0.25), np.float64(0.5), 5e-324, math.nextafter(1.0, 0.0)])
 def test_every_probability_between_is_taken_as_a_float(threshold):
-    assert type(dataclasses.replace(SPEC, threshold=threshold).threshold) is float
+    assert type(dataclasses.replace(SPEC, task=dataclasses.replace(SPEC.task, threshold=threshold)).threshold) is float
 
 
 def test_the_rule_is_said_in_words():
-    rule = dataclasses.replace(SPEC, threshold=0.02).rule
+    rule = dataclasses.replace(SPEC, task=dataclasses.replace(SPEC.task, threshold=0.02)).rule
     assert rule == "decides effusion when its probability is at least 0.02, else no effusion"
     assert SPEC.rule == "decides the class with the largest score"
 
@@ -57,7 +64,7 @@ def test_the_rule_is_said_in_words():
 @given(LOGITS)
 def test_without_a_threshold_the_first_largest_class_is_decided_and_nothing_is_moved(scores):
     outputs = Outputs(scores)
-    for spec in (SPEC, dataclasses.replace(SPEC, output="logits")):
+    for spec in (SPEC, dataclasses.replace(SPEC, task=dataclasses.replace(SPEC.task, output="logits"))):
         assert (spec.decide(scores) == scores.argmax(axis=1)).all()
         assert spec.judged(outputs) is outputs
 
@@ -65,7 +72,7 @@ def test_without_a_threshold_the_first_largest_class_is_decided_and_nothing_is_m
 @given(hnp.arrays(np.float64, 8, elements=st.floats(0, 1)), THRESHOLDS)
 def test_probabilities_are_compared_with_the_threshold_itself(positive, threshold):
     positive = np.append(positive, threshold)
-    spec = dataclasses.replace(SPEC, threshold=threshold)
+    spec = dataclasses.replace(SPEC, task=dataclasses.replace(SPEC.task, threshold=threshold))
     assert (spec.decide(np.stack([1 - positive, positive], axis=1)) == (positive >= threshold)).all()
     assert spec.decide(np.array([[1 - threshold, threshold]])) == 1
 
@@ -91,7 +98,7 @@ def test_the_largest_of_moved_scores_is_the_decision(scores, threshold, output):
     moved = at_threshold(scores, output, threshold)
     assert (moved.argmax(axis=1) == decisions(scores, output, threshold)).all()
     assert np.isfinite(moved).all()
-    spec = dataclasses.replace(SPEC, output=output, threshold=threshold)
+    spec = dataclasses.replace(SPEC, task=dataclasses.replace(SPEC.task, output=output, threshold=threshold))
     np.testing.assert_array_equal(spec.judged(Outputs(scores)).scores, moved)
 
 

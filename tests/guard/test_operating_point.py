@@ -204,7 +204,7 @@ def image_guard(monkeypatch):
 
     def labels(threshold):
         dim = Dim()
-        dim.spec = dataclasses.replace(dim.spec, threshold=threshold)
+        dim.spec = dataclasses.replace(dim.spec, task=dataclasses.replace(dim.spec.task, threshold=threshold))
         profile = Profile.fit(dim, benign_rows(MeanModel), risk=0.001, secret=1)
         arrivals = []
         monkeypatch.setattr(

@@ -14,7 +14,9 @@ from medward.guard.accounts.stores import CorruptStateError, MemoryStore
 from medward.guard.errors import MedwardError, ModelError, UnavailableError
 from medward.guard.pipeline import Guard, checked_principal, reset_account
 from medward.guard.policy import Policy
-from medward.guard.types import Action, Level, ModelSpec, Outputs, Query
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
+from medward.guard.types import Action, Level, Outputs, Query
 
 WHO = ("hospital-a", "radiology", "key-17")
 BENIGN = np.random.default_rng(1).normal(size=(200, 3)).astype(np.float32)
@@ -361,7 +363,12 @@ def test_a_model_that_gives_nan_is_not_answered(make_guard, linear_model):
 def test_bounds_that_float32_cannot_hold_are_still_legal_values():
     for low, high in ((-2.1179, 2.64), (-1.99, 2.13), (0.1, 0.9)):
         spec = ModelSpec(
-            name="m", modality="tabular", shape=(2,), classes=("a", "b"), output="logits", low=low, high=high
+            name="m",
+            modality="tabular",
+            shape=(2,),
+            task=Classification(classes=("a", "b"), output="logits"),
+            low=low,
+            high=high,
         )
         assert spec.check(np.array([[low, high]], np.float32)).shape == (1, 2)
         with pytest.raises(MedwardError, match="<="):

@@ -12,10 +12,18 @@ from hypothesis import strategies as st
 from medward.guard.data.pixels import PLAIN, batch_of, check_image_shape, check_span, image_batch, pixel_range
 from medward.guard.data.split import conform_inputs
 from medward.guard.errors import MedwardError
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 
 rng = np.random.default_rng(0)
-SPEC = ModelSpec(name="m", modality="image", shape=(3, 8, 9), classes=("a", "b"), output="logits", low=0.0, high=1.0)
+SPEC = ModelSpec(
+    name="m",
+    modality="image",
+    shape=(3, 8, 9),
+    task=Classification(classes=("a", "b"), output="logits"),
+    low=0.0,
+    high=1.0,
+)
 CUBE = replace(SPEC, shape=(6, 6, 6))
 UNIT = {"low": 0.0, "high": 1.0}
 

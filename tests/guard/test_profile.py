@@ -8,7 +8,8 @@ import pytest
 from medward.guard.errors import MedwardError
 from medward.guard.profile import Profile, embeddings_for, fitted_count, forward_batches, idle_screen, split_rows
 from medward.guard.screens.mahalanobis import Mahalanobis
-from medward.guard.types import ModelSpec, Outputs
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Outputs
 
 RNG = np.random.default_rng(0)
 

@@ -16,10 +16,13 @@ from medward.guard.data.quality import (
     sign_test,
 )
 from medward.guard.errors import MedwardError
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 
-SPEC = ModelSpec(name="m", modality="tabular", shape=(2,), classes=("normal", "effusion"), output="logits")
-FIVE = replace(SPEC, classes=tuple("abcde"))
+SPEC = ModelSpec(
+    name="m", modality="tabular", shape=(2,), task=Classification(classes=("normal", "effusion"), output="logits")
+)
+FIVE = replace(SPEC, task=replace(SPEC.task, classes=tuple("abcde")))
 
 
 def two(signal, *, n=300, share=0.2, shift=0.0, seed=0):
@@ -53,7 +56,9 @@ def test_the_figures_are_what_they_say():
     assert (found.rows, found.classes) == (300, 2)
     assert str(found).startswith("on 300 labelled calibration rows: accuracy 0.")
     probabilities = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
-    assert judge(probabilities, labels, replace(SPEC, output="probabilities")).auc == pytest.approx(found.auc)
+    assert judge(
+        probabilities, labels, replace(SPEC, task=replace(SPEC.task, output="probabilities"))
+    ).auc == pytest.approx(found.auc)
 
 
 def test_a_good_model_passes_without_a_doubt():
@@ -167,11 +172,11 @@ def test_a_threshold_that_is_meant_for_the_first_class_is_told(classes, said):
     scores, labels = two(2.0, n=1000, share=0.18, shift=1.0)  # the second class is the rare finding
     if said:
         scores, labels = scores[:, ::-1], 1 - labels
-    spec = replace(SPEC, classes=classes, threshold=0.1)
+    spec = replace(SPEC, task=replace(SPEC.task, classes=classes, threshold=0.1))
     found = measure_quality(scores, spec.decide(scores), labels, spec)
     assert bool(found.other_way) is said
     if said:
         assert "'no-event' is decided from that probability on" in found.doubt
         assert "if 'event' is the finding, give --threshold 0.9" in found.doubt
-        turned = replace(spec, threshold=0.9)
+        turned = replace(spec, task=replace(spec.task, threshold=0.9))
         assert measure_quality(scores, turned.decide(scores), labels, turned).other_way == ""

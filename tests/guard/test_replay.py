@@ -20,8 +20,10 @@ from medward.guard.monitors.noise_residuals import NoiseResiduals
 from medward.guard.pipeline import Guard
 from medward.guard.policy import Policy
 from medward.guard.screens.mahalanobis import Mahalanobis
+from medward.guard.spec import ModelSpec
 from medward.guard.statistics.conformal import Thresholds
-from medward.guard.types import ModelSpec, Outputs, Query
+from medward.guard.tasks.classification import Classification
+from medward.guard.types import Outputs, Query
 
 POLICY = Policy(on_error="withhold")
 GRID = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
@@ -30,7 +32,7 @@ CUTS = dict(zip(GRID, (6.0, 5.0, 4.0, 3.0, 2.0, 1.0), strict=True))
 
 
 class FirstColumn:
-    spec = ModelSpec(name="m", modality="tabular", shape=(2,), classes=("a", "b"), output="logits")
+    spec = ModelSpec(name="m", modality="tabular", shape=(2,), task=Classification(classes=("a", "b"), output="logits"))
 
     def predict(self, inputs):
         return Outputs(inputs)

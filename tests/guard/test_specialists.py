@@ -18,8 +18,10 @@ from medward.guard.errors import IntegrityError
 from medward.guard.pipeline import Guard
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile, forward_batches
+from medward.guard.spec import ModelSpec
 from medward.guard.statistics.strata import STRATUM
-from medward.guard.types import ModelSpec, Outputs, Query
+from medward.guard.tasks.classification import Classification
+from medward.guard.types import Outputs, Query
 
 POLICY = Policy(on_error="withhold")
 FIRST, LAST = (-math.log(rung.false_alarm) for rung in POLICY.monitor.ladder)
@@ -94,8 +96,7 @@ class Listening:
         name="listening",
         modality="image",
         shape=(1, 12, 12),
-        classes=("a", "b", "rare"),
-        output="logits",
+        task=Classification(classes=("a", "b", "rare"), output="logits"),
         low=0.0,
         high=1.0,
     )

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from medward.guard.types import ModelSpec, Outputs
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
+from medward.guard.types import Outputs
 
 
 @dataclass
@@ -18,8 +20,7 @@ class LinearModel:
             name="linear",
             modality="tabular",
             shape=(3,),
-            classes=("a", "b", "c"),
-            output="logits",
+            task=Classification(classes=("a", "b", "c"), output="logits"),
             low=-100,
             high=100,
         )
@@ -38,8 +39,7 @@ class MeanModel:
             name="mean",
             modality="image",
             shape=shape,
-            classes=("dark", "light"),
-            output="probabilities",
+            task=Classification(classes=("dark", "light"), output="probabilities"),
             low=low,
             high=high,
         )

@@ -13,8 +13,9 @@ from torch import nn
 from medward.guard.accounts.stores import Store
 from medward.guard.pipeline import Guard
 from medward.guard.policy import GatePolicy, MonitorPolicy, Policy
+from medward.guard.spec import ModelSpec
 from medward.guard.statistics.conformal import Thresholds
-from medward.guard.types import ModelSpec, Outputs
+from medward.guard.types import Outputs
 
 
 class Backward(torch.autograd.Function):

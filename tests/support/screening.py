@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medward.guard.types import Array, ModelSpec, OutputKind, Outputs
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
+from medward.guard.types import Array, OutputKind, Outputs
 
 THRESHOLD = 0.02
 PRIOR = 3.9
@@ -16,10 +18,8 @@ SPEC = ModelSpec(
     name="triage",
     modality="tabular",
     shape=(3,),
-    classes=("no effusion", "effusion"),
-    output="logits",
+    task=Classification(classes=("no effusion", "effusion"), output="logits", threshold=THRESHOLD),
     features=3,
-    threshold=THRESHOLD,
 )
 
 
@@ -48,7 +48,7 @@ class Screening:
 
 def screening(threshold: float | None = THRESHOLD, output: OutputKind = "logits") -> Screening:
     """The model at another operating point, or none, and of another kind of scores."""
-    return Screening(replace(SPEC, threshold=threshold, output=output))
+    return Screening(replace(SPEC, task=replace(SPEC.task, threshold=threshold, output=output)))
 
 
 def rows(n: int, seed: int) -> Array:

@@ -9,7 +9,8 @@ from torch import nn
 from medward.attacks.base import AttackData
 from medward.attacks.target import Response, Target
 from medward.guard.data.split import Split
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 
 ROWS = 500
 
@@ -18,7 +19,9 @@ def spec_of(modality, classes):
     shape = (1, 8, 8) if modality == "image" else (6,)
     bounds = {"low": 0.0, "high": 1.0} if modality == "image" else {}
     names = tuple(f"c{k}" for k in range(classes))
-    return ModelSpec(name="planted", modality=modality, shape=shape, classes=names, output="logits", **bounds)
+    return ModelSpec(
+        name="planted", modality=modality, shape=shape, task=Classification(classes=names, output="logits"), **bounds
+    )
 
 
 class Planted:

@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 
 from medward.guard.errors import MedwardError
-from medward.guard.types import Array, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array
 
 PHOTOGRAPHS = {
     "skimage": (

@@ -27,8 +27,9 @@ from medward.attacks.whitebox.onnx.operators.arrays import WHOLE
 from medward.guard.errors import MedwardError
 from medward.guard.models.base import first_line, read_model_file
 from medward.guard.models.onnx_outputs import choose_outputs
+from medward.guard.spec import ModelSpec
 from medward.guard.tasks.decision import positive_odds
-from medward.guard.types import Array, ModelSpec, Outputs
+from medward.guard.types import Array, Outputs
 
 MIN_OPSET = 7  # onnxruntime promises no less
 _PRECISION = 1e-4

@@ -8,7 +8,8 @@ import pytest
 from medward.attacks.benchmarks.datasets import natural
 from medward.attacks.benchmarks.datasets.natural import PHOTOGRAPHS, natural_images, pool_for, tabular_pool
 from medward.guard.errors import MedwardError
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 
 
 @pytest.mark.parametrize(
@@ -86,8 +87,12 @@ def test_tabular_rows_fill_the_plausible_ranges_and_nothing_else():
 
 
 def test_the_pool_follows_the_spec():
-    table = ModelSpec(name="t", modality="tabular", shape=(2,), classes=("a", "b"), output="probabilities")
-    image = ModelSpec(name="i", modality="image", shape=(1, 8, 8), classes=("a", "b"), output="logits")
+    table = ModelSpec(
+        name="t", modality="tabular", shape=(2,), task=Classification(classes=("a", "b"), output="probabilities")
+    )
+    image = ModelSpec(
+        name="i", modality="image", shape=(1, 8, 8), task=Classification(classes=("a", "b"), output="logits")
+    )
     assert pool_for(table, np.array([[0.0, 1.0], [1.0, 2.0]], np.float32), 5, seed=0).shape == (5, 2)
     reference = np.linspace(-3, 4, 128, dtype=np.float32).reshape(2, 1, 8, 8)
     pool = pool_for(image, reference, 50, seed=0)

@@ -12,7 +12,8 @@ from medward.attacks.target import Response, Target, open_oracle
 from medward.attacks.whitebox.ball import FeatureRules
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 
 ATTACK = HillClimb(epsilon=0.35, queries=6000, batch=40)
 
@@ -87,7 +88,9 @@ def test_settings_it_cannot_use_are_refused(plain, attack_data):
 
 def test_answers_of_a_few_classes_are_answers():
     """A row that shows its largest classes only is no refusal: a search by scores goes on with what it shows."""
-    spec = ModelSpec(name="m", modality="tabular", shape=(1,), classes=tuple("abcd"), output="logits")
+    spec = ModelSpec(
+        name="m", modality="tabular", shape=(1,), task=Classification(classes=tuple("abcd"), output="logits")
+    )
     shown = np.array([[0.7, np.nan, 0.1, np.nan], [np.nan] * 4])
     target = SimpleNamespace(spec=spec, query=lambda x: Response(np.array([0, -1]), shown, "probabilities"))
     scores, labels = black_box_answers(target)(torch.zeros(2, 1))

@@ -18,7 +18,9 @@ from medward.attacks.whitebox.network import Detector
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.policy import Policy
-from medward.guard.types import ModelSpec, Outputs
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
+from medward.guard.types import Outputs
 
 WHITE = (
     FGSM(epsilon=0.12),
@@ -96,7 +98,7 @@ def test_a_table_keeps_its_immutable_features_and_its_whole_numbers(attack, norm
     network = torch.nn.Sequential(torch.nn.Linear(5, 16), torch.nn.Tanh(), torch.nn.Linear(16, 2)).requires_grad_(False)
     x = torch.randn((60, 5), generator=generator) * 3
     x[:, 1:3] = x[:, 1:3].round()
-    spec = ModelSpec(name="t", modality="tabular", shape=(5,), classes=("a", "b"), output="logits")
+    spec = ModelSpec(name="t", modality="tabular", shape=(5,), task=Classification(classes=("a", "b"), output="logits"))
     ball = Ball.of(spec, x.numpy(), 1.0, norm=norm, rules=FeatureRules(integer=(1, 2), immutable=(0, 2)))
     found = search(attack, network, x, network_decisions(network, x), ball).adversarial
     change = found - x
@@ -173,7 +175,7 @@ def test_radius_and_rules_that_cannot_be_are_refused(plain, few):
 
 def test_probabilities_are_followed_as_well_as_logits(plain, few):
     class Probable:
-        spec = replace(plain.spec, output="probabilities")
+        spec = replace(plain.spec, task=replace(plain.spec.task, output="probabilities"))
 
         def predict(self, inputs):
             scores = torch.as_tensor(plain.predict(inputs).scores).softmax(dim=1).numpy()
@@ -189,7 +191,7 @@ def test_probabilities_are_followed_as_well_as_logits(plain, few):
 
 def test_no_test_row_is_said():
     network = torch.nn.Linear(3, 2).requires_grad_(False)
-    spec = ModelSpec(name="t", modality="tabular", shape=(3,), classes=("a", "b"), output="logits")
+    spec = ModelSpec(name="t", modality="tabular", shape=(3,), task=Classification(classes=("a", "b"), output="logits"))
 
     class Model:
         def __init__(self):

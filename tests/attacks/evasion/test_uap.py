@@ -19,7 +19,9 @@ from medward.attacks.whitebox.ball import Ball, FeatureRules
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.policy import Policy, ScreenPolicy
-from medward.guard.types import ModelSpec, Outputs
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
+from medward.guard.types import Outputs
 
 POLICY = Policy(on_error="flag")
 ATTACK = UniversalPerturbation(epsilon=0.3, epochs=6)
@@ -377,7 +379,9 @@ class Ordered:
     @property
     def spec(self):
         names = tuple("abc"[k] for k in self.order)
-        return ModelSpec(name="toy", modality="tabular", shape=(2,), classes=names, output="logits")
+        return ModelSpec(
+            name="toy", modality="tabular", shape=(2,), task=Classification(classes=names, output="logits")
+        )
 
     @property
     def network(self):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.release import ReleaseLevels
 
 from medward.attacks.extraction import Recovery
 from medward.guard.errors import MedwardError
-from medward.guard.release import ReleaseLevels
 from medward.guard.release.quantise import Prototypes
 from medward.guard.release.topk import spread_rest
 from medward.guard.types import Level

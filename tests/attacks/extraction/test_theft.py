@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from support.release import ReleaseLevels
 
 from medward.attacks.base import AttackData
 from medward.attacks.extraction import Knockoff, RandomPool, Recovery, Theft
@@ -21,15 +22,14 @@ from medward.attacks.whitebox.surrogate import fit_classifier
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.policy import Policy
-from medward.guard.release import ReleaseLevels
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 
 SPEC = ModelSpec(
     name="digits",
     modality="tabular",
     shape=(64,),
-    classes=tuple("0123456789"),
-    output="logits",
+    task=Classification(classes=tuple("0123456789"), output="logits"),
     low=0,
     high=16,
 )

@@ -5,19 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from support.release import ReleaseLevels
 
 from medward.attacks.base import Access, AttackData, ThreatModel
 from medward.attacks.target import Response, Target
 from medward.guard.data.split import Split
-from medward.guard.release import ReleaseLevels
-from medward.guard.types import Level, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
+from medward.guard.types import Level
 
 SPEC = ModelSpec(
     name="digits",
     modality="tabular",
     shape=(64,),
-    classes=tuple("0123456789"),
-    output="logits",
+    task=Classification(classes=tuple("0123456789"), output="logits"),
     low=0,
     high=16,
 )

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.release import ReleaseLevels
 
 from medward.attacks.intervals import auc
 from medward.attacks.membership.signals import Channel, ask_confidences, log_odds, noisy_copies, rounded_to
 from medward.attacks.target import Response, Target
 from medward.attacks.threat import Access, ThreatModel
-from medward.guard.release import ReleaseLevels
-from medward.guard.types import Level, ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
+from medward.guard.types import Level
 
 NAN = np.nan
 LABELS = np.array([0, 1])
@@ -74,7 +76,9 @@ def test_right_answers_of_members_that_are_surer_are_told_apart_by_what_three_of
         asked = rows[:, 0].astype(int)
         return Response(decided[asked], left[asked], "probabilities")
 
-    spec = ModelSpec(name="d", modality="tabular", shape=(1,), classes=tuple("01234567"), output="logits")
+    spec = ModelSpec(
+        name="d", modality="tabular", shape=(1,), task=Classification(classes=tuple("01234567"), output="logits")
+    )
     target = Target(spec, oracle, ThreatModel(access=Access.SCORES))
     channel, shown = ask_confidences(target, np.arange(n, dtype=np.float32).reshape(1, n, 1), 0)
     assert auc(channel.phi(shown, labels), truth) > 0.8
@@ -106,7 +110,14 @@ def test_odds_are_those_of_the_true_class_against_all_others():
 
 def test_noisy_copies_stay_within_the_models_bounds_and_the_first_is_the_row_itself():
     rows = np.random.default_rng(0).integers(0, 17, (20, 64)).astype(np.float32)
-    spec = ModelSpec(name="d", modality="tabular", shape=(64,), classes=("a", "b"), output="logits", low=0, high=16)
+    spec = ModelSpec(
+        name="d",
+        modality="tabular",
+        shape=(64,),
+        task=Classification(classes=("a", "b"), output="logits"),
+        low=0,
+        high=16,
+    )
     copies = noisy_copies(rows, 4, 2.0, spec, 0)
     np.testing.assert_array_equal(copies[0], rows)
     assert copies.min() >= 0

@@ -8,9 +8,10 @@ import pytest
 
 from medward.guard import models
 from medward.guard.errors import IntegrityError, MedwardError
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 
-SPEC = ModelSpec(name="m", modality="tabular", shape=(3,), classes=("a", "b"), output="logits")
+SPEC = ModelSpec(name="m", modality="tabular", shape=(3,), task=Classification(classes=("a", "b"), output="logits"))
 X = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
 SOURCE = "import functools\ndef score(batch):\n    return batch[:, :2]\npartial = functools.partial(score)\n"
 

@@ -26,9 +26,11 @@ from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.models import fidelity, onnx_model
 from medward.guard.policy import Policy
-from medward.guard.types import ModelSpec, Outputs
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
+from medward.guard.types import Outputs
 
-SPEC = ModelSpec(name="m", modality="tabular", shape=(6,), classes=("a", "b"), output="logits")
+SPEC = ModelSpec(name="m", modality="tabular", shape=(6,), task=Classification(classes=("a", "b"), output="logits"))
 X = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)
 TUMOURS, KIND = load_breast_cancer(return_X_y=True)
 
@@ -364,6 +366,6 @@ def test_the_words_of_a_refusal_name_float32_where_that_is_the_cause():
     ],
 )
 def test_labels_of_a_file_are_read_as_what_they_stand_for(labels, classes, scores, places):
-    spec = ModelSpec(name="m", modality="tabular", shape=(2,), classes=classes, output="logits")
+    spec = ModelSpec(name="m", modality="tabular", shape=(2,), task=Classification(classes=classes, output="logits"))
     found = onnx_model.class_indices(np.array(labels), np.eye(len(classes))[scores], spec)
     assert found.tolist() == places

@@ -32,7 +32,8 @@ from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.models import kinds
 from medward.guard.policy import Policy
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(120, 6)).astype(np.float32)
@@ -45,7 +46,9 @@ WEIGHTS = rng.normal(size=(6, 4)).astype(np.float32)
 def spec(classes, rows=X, output="logits"):
     names = tuple(f"class {k}" for k in range(classes))
     modality = "image" if rows.ndim == 4 else "tabular"
-    return ModelSpec(name="m", modality=modality, shape=rows.shape[1:], classes=names, output=output)
+    return ModelSpec(
+        name="m", modality=modality, shape=rows.shape[1:], task=Classification(classes=names, output=output)
+    )
 
 
 def vit(**config):

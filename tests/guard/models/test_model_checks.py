@@ -10,10 +10,14 @@ from hypothesis.extra import numpy as hnp
 
 from medward.guard.errors import MedwardError
 from medward.guard.models import checks
-from medward.guard.types import ModelSpec, Outputs
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
+from medward.guard.types import Outputs
 
-LOGITS = ModelSpec(name="m", modality="tabular", shape=(2,), classes=("a", "b", "c"), output="logits")
-PROBABILITIES = replace(LOGITS, output="probabilities")
+LOGITS = ModelSpec(
+    name="m", modality="tabular", shape=(2,), task=Classification(classes=("a", "b", "c"), output="logits")
+)
+PROBABILITIES = replace(LOGITS, task=replace(LOGITS.task, output="probabilities"))
 matrices = hnp.arrays(np.float64, st.tuples(st.integers(1, 6), st.just(3)), elements=st.floats(-30, 30))
 
 

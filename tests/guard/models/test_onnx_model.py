@@ -7,9 +7,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from medward.guard import models
 from medward.guard.errors import MedwardError
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 
-SPEC = ModelSpec(name="m", modality="tabular", shape=(64,), classes=("a", "b"), output="logits")
+SPEC = ModelSpec(name="m", modality="tabular", shape=(64,), task=Classification(classes=("a", "b"), output="logits"))
 X = np.random.default_rng(0).normal(size=(4, 64)).astype(np.float32)
 W = np.random.default_rng(1).normal(size=(64, 2)).astype(np.float32)
 

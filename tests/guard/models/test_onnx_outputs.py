@@ -15,7 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from medward.attacks.whitebox.onnx.to_torch import to_torch
 from medward.guard import models
 from medward.guard.errors import MedwardError
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(6, 5)).astype(np.float32)
@@ -24,7 +25,7 @@ LABEL, SEQUENCE = "label", "sequence"
 
 
 def spec(output="logits", classes=("a", "b")):
-    return ModelSpec(name="m", modality="tabular", shape=(5,), classes=classes, output=output)
+    return ModelSpec(name="m", modality="tabular", shape=(5,), task=Classification(classes=classes, output=output))
 
 
 def file(folder, outputs):
@@ -131,7 +132,9 @@ IMAGES = rng.random((4, 3, 6, 5), dtype=np.float32)
 
 
 def image_spec(shape=(3, 6, 5)):
-    return ModelSpec(name="m", modality="image", shape=shape, classes=("a", "b"), output="logits", low=0, high=1)
+    return ModelSpec(
+        name="m", modality="image", shape=shape, task=Classification(classes=("a", "b"), output="logits"), low=0, high=1
+    )
 
 
 def image_file(folder, nodes, sizes, kind=TensorProto.FLOAT):

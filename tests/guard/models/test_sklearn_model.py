@@ -16,11 +16,14 @@ from sklearn.preprocessing import FunctionTransformer
 from medward.guard import models
 from medward.guard.errors import MedwardError
 from medward.guard.models import sklearn_model, skops_file
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 
 X = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(int)
-SPEC = ModelSpec(name="m", modality="tabular", shape=(3,), classes=("a", "b"), output="probabilities")
+SPEC = ModelSpec(
+    name="m", modality="tabular", shape=(3,), task=Classification(classes=("a", "b"), output="probabilities")
+)
 
 
 class Planted:

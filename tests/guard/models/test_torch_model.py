@@ -13,9 +13,10 @@ from medward.guard import models
 from medward.guard.errors import MedwardError
 from medward.guard.harden.network import trainable_copy
 from medward.guard.models.torch_model import module_to_onnx
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 
-SPEC = ModelSpec(name="m", modality="tabular", shape=(3,), classes=("a", "b"), output="logits")
+SPEC = ModelSpec(name="m", modality="tabular", shape=(3,), task=Classification(classes=("a", "b"), output="logits"))
 X = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
 
 
@@ -105,7 +106,9 @@ def test_the_batch_axis_of_an_exported_cnn_is_symbolic(tmp_path):
         nn.Flatten(),
         nn.Linear(4, 2),
     )
-    spec = ModelSpec(name="m", modality="image", shape=(1, 8, 8), classes=("a", "b"), output="logits")
+    spec = ModelSpec(
+        name="m", modality="image", shape=(1, 8, 8), task=Classification(classes=("a", "b"), output="logits")
+    )
     images = np.random.default_rng(0).random((4, 1, 8, 8), np.float32)
     models.wrap(module, spec=spec, sample=images).export(tmp_path)
     graph = onnx.load(tmp_path / "model.onnx").graph
@@ -152,7 +155,9 @@ def test_a_hugging_face_model_without_logits_is_refused():
     from transformers import ResNetConfig, ResNetModel
 
     body = ResNetModel(ResNetConfig(num_channels=1, embedding_size=4, hidden_sizes=[4], depths=[1], layer_type="basic"))
-    spec = ModelSpec(name="m", modality="image", shape=(1, 16, 16), classes=("a", "b"), output="logits")
+    spec = ModelSpec(
+        name="m", modality="image", shape=(1, 16, 16), task=Classification(classes=("a", "b"), output="logits")
+    )
     with pytest.raises(MedwardError, match="ResNetModel gives no logits"):
         models.wrap(body, spec=spec, sample=np.zeros((2, 1, 16, 16), np.float32))
 

@@ -12,9 +12,10 @@ from torch import nn
 
 from medward.guard import models
 from medward.guard.errors import MedwardError
-from medward.guard.types import ModelSpec
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 
-SPEC = ModelSpec(name="m", modality="tabular", shape=(3,), classes=("a", "b"), output="logits")
+SPEC = ModelSpec(name="m", modality="tabular", shape=(3,), task=Classification(classes=("a", "b"), output="logits"))
 X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(int)
 
@@ -38,14 +39,14 @@ def test_importing_loads_no_model_library():
 )
 def test_a_wrong_claim_is_refused_and_the_right_one_is_not(x, claim):
     other = "logits" if claim == "probabilities" else "probabilities"
-    assert models.wrap(x, spec=replace(SPEC, output=other), sample=X).spec.output == other
+    assert models.wrap(x, spec=replace(SPEC, task=replace(SPEC.task, output=other)), sample=X).spec.output == other
     with pytest.raises(MedwardError, match=f"spec claims {claim}"):
-        models.wrap(x, spec=replace(SPEC, output=claim), sample=X)
+        models.wrap(x, spec=replace(SPEC, task=replace(SPEC.task, output=claim)), sample=X)
 
 
 def test_the_number_of_classes_must_fit():
     with pytest.raises(MedwardError, match=r"\(n, 3\), got \(40, 2\)"):
-        models.wrap(nn.Linear(3, 2), spec=replace(SPEC, classes=("a", "b", "c")), sample=X)
+        models.wrap(nn.Linear(3, 2), spec=replace(SPEC, task=replace(SPEC.task, classes=("a", "b", "c"))), sample=X)
 
 
 def test_a_model_that_loses_rows_is_refused():
@@ -71,12 +72,16 @@ def test_what_cannot_be_wrapped_is_named(x):
 
 def test_a_classifier_without_probabilities_is_refused():
     with pytest.raises(MedwardError, match="LinearSVC has no predict_proba; wrap it in CalibratedClassifierCV"):
-        models.wrap(LinearSVC().fit(X, Y), spec=replace(SPEC, output="probabilities"), sample=X)
+        models.wrap(
+            LinearSVC().fit(X, Y), spec=replace(SPEC, task=replace(SPEC.task, output="probabilities")), sample=X
+        )
 
 
 def test_infer_scikit_learn_needs_nothing():
     spec = models.infer_spec(LogisticRegression().fit(X, np.where(Y, "sick", "well")), sample=X, name="n")
-    assert spec == ModelSpec(name="n", modality="tabular", shape=(3,), classes=("sick", "well"), output="probabilities")
+    assert spec == ModelSpec(
+        name="n", modality="tabular", shape=(3,), task=Classification(classes=("sick", "well"), output="probabilities")
+    )
 
 
 def test_infer_never_guesses_logits_or_probabilities():

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.release import ReleaseLevels
 
-from medward.guard.release import Prototypes, ReleaseLevels
 from medward.guard.release.capacity import full_bits, label_bits, rounded_bits, text_bits, top_bits
+from medward.guard.release.quantise import Prototypes
 from medward.guard.types import Level
 
 

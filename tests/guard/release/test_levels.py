@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from support.release import ReleaseLevels
 
-from medward.guard.release.levels import ReleaseLevels, largest_classes
 from medward.guard.release.quantise import Prototypes
+from medward.guard.release.scores import largest_classes
 from medward.guard.types import Level
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=12)

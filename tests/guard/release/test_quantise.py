@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.release import ReleaseLevels
 
 from medward.guard.errors import MedwardError
-from medward.guard.release import Prototypes, ReleaseLevels
-from medward.guard.release.quantise import LEAST_ROWS
+from medward.guard.release.quantise import LEAST_ROWS, Prototypes
 from medward.guard.release.scores import largest_classes
 from medward.guard.types import Level
 

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from support.release import ReleaseLevels
 
-from medward.guard.release.levels import ReleaseLevels
 from medward.guard.release.topk import spread_rest
 from medward.guard.types import Level
 
