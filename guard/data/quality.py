@@ -173,7 +173,7 @@ def sign_test(wins: int, losses: int) -> float:
 
 
 def below_half(area: float, members: int, others: int, certain: float = CERTAIN) -> bool:
-    """Whether chance takes an AUC over so many `members` and `others` as far below 1/2 in `certain` of cases at most."""
+    """Whether chance takes an AUC of so many `members` and `others` as far below 1/2 in `certain` of cases at most."""
     if not members or not others:
         return False
     deviation = math.sqrt((members + others + 1) / (12 * members * others))

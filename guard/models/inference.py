@@ -110,7 +110,7 @@ def _kind(
         kind = MULTILABEL
     if kind in (MULTILABEL, REGRESSION, OPAQUE):
         return kind, False
-    if known.get("classes") is not None:  # so it has a column for each
+    if known.get("classes") is not None or known.get("columns"):
         return CLASSIFICATION, False
     outputs = raw()
     if kind is None and labels == "numbers":

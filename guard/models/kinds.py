@@ -93,8 +93,6 @@ def check_output_shape(name: str, scores: object, task: Task) -> None:
 
     A list is left to who reads it.
     """
-    if isinstance(task, Opaque | Regression):
-        return
     if isinstance(scores, dict):
         kinds = {"boxes": "detection", "masks": "segmentation"}
         for key in map(str, scores):
@@ -105,6 +103,8 @@ def check_output_shape(name: str, scores: object, task: Task) -> None:
     found = np.asarray(scores)
     if found.dtype.kind in "US" or (found.dtype.kind == "O" and isinstance(next(iter(found.flat), None), str)):
         refuse_kind(name, "text", f"it returns strings, such as {str(next(iter(found.flat)))[:40]!r}")
+    if isinstance(task, Opaque | Regression):
+        return
     if found.ndim >= 4:
         refuse_kind(name, "segmentation", f"its output has shape {found.shape}, axes beyond a score for each class")
     single = isinstance(task, Classification) and not task.one_column

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from medward.guard.errors import MedwardError
 from medward.guard.models import checks
 from medward.guard.models.base import Adapter, Exported, first_line, read_model_file, require_extra
-from medward.guard.models.onnx_outputs import FLOATS, choose_outputs, count_classes
+from medward.guard.models.onnx_outputs import FLOATS, choose_outputs, count_classes, has_columns
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
 from medward.guard.types import Array, Ints, Outputs
@@ -94,11 +94,11 @@ def adapt_onnx(x: object, spec: ModelSpec, sample: Array, features: str | None) 
 
 
 def describe_onnx(x: object) -> dict[str, Any]:
-    """The shape of one input, and class numbers when the width of the score output is written in the graph."""
+    """The shape of one input, whether outputs have columns, and class numbers where the graph says how many."""
     session = open_session(read_model_file(Path(str(x))), str(x))
     shape = tuple(size if isinstance(size, int) else None for size in _only_input(session, str(x)).shape[1:])
     width = count_classes(session.get_outputs(), str(x))
-    known: dict[str, Any] = {"shape": shape}
+    known: dict[str, Any] = {"shape": shape, "columns": has_columns(session.get_outputs())}
     return known | ({} if width is None else {"classes": tuple(str(k) for k in range(width))})
 
 

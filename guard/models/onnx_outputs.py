@@ -71,6 +71,11 @@ def count_classes(outputs: Sequence[Any], source: str) -> int | None:
     return widths.pop() if len(widths) == 1 else None
 
 
+def has_columns(outputs: Sequence[Any]) -> bool:
+    """Whether an output is declared as a matrix of two or more columns, so that scores need not be one number a row."""
+    return any((_width(each) or 0) > 1 for each in outputs if _is_matrix(each))
+
+
 def _any_shape(task: Task) -> bool:
     """Whether outputs of `task` need not be a matrix of a column per name."""
     return isinstance(task, Opaque | Regression) or (isinstance(task, Classification) and task.one_column)

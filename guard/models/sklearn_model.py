@@ -91,6 +91,8 @@ class SklearnModel:
         """Write ``model.onnx``, or ``model.skops`` when skl2onnx fails or disagrees on the sample."""
         if self.data is None:
             try:
+                if isinstance(getattr(self.estimator, "classes_", None), list):
+                    raise MedwardError("skl2onnx gives a list of outputs, one for each finding")
                 data = estimator_to_onnx(self.estimator, self.sample)
                 names = NUMBER_NAMES if sklearn.base.is_regressor(self.estimator) else NAMES
                 written = onnx_model.load_onnx(data, self.spec, names)
