@@ -17,7 +17,7 @@ from claim import Claim
 from subjects import plain
 
 from medward.attacks.base import AttackData
-from medward.attacks.benchmarks.base import Task, data_root, first_seen, read_known, stratified_partition
+from medward.attacks.benchmarks.base import BenchmarkTask, data_root, first_seen, read_known, stratified_partition
 from medward.attacks.benchmarks.datasets.nih_cxr import NIH_DIGESTS, NIH_FILE, NIH_REMEDY, NIH_SOURCE
 from medward.attacks.benchmarks.victims import train_victim
 from medward.attacks.evasion import PGD
@@ -72,7 +72,7 @@ class Screening:
     """A trained network of calibrated risks, its task and the threshold for `SENSITIVITY` on calibration rows."""
 
     network: torch.nn.Module
-    task: Task
+    task: BenchmarkTask
     threshold: float
     seed: int
 
@@ -130,7 +130,7 @@ def screening(seed: int) -> Screening:
         arrays["patient"].astype(np.int64),
     )
     (rows,), duplicates = first_seen(rows)
-    task = Task(
+    task = BenchmarkTask(
         name="effusion",
         modality="image",
         shape=(1, 64, 64),

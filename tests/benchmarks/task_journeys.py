@@ -67,9 +67,9 @@ def journey(subject: Subject) -> dict[str, Any]:
             subject.model, subject.splits["calibration"], FULL, folder / "bundle", name="m", **subject.options
         )
         rows = subject.splits["test"].inputs[:ROWS]
-        own = np.asarray(subject.own(rows), np.float64)
-        told, shown = asked(folder, rows, own.ndim)
-        size = np.maximum(1.0, np.abs(own[shown]))
+        told, shown = asked(folder, rows)
+        own = made.card.spec.task.read(subject.own(rows), "m").reshape(len(rows), -1)[shown]
+        difference = np.abs(told.reshape(len(told), -1) - own) / np.maximum(1.0, np.abs(own))
         report = validate(
             made,
             {each: some(subject.splits[each], most) for each, most in MOST.items() if each in subject.splits},
@@ -82,13 +82,13 @@ def journey(subject: Subject) -> dict[str, Any]:
             "task": made.card.spec.task.rule,
             "quality": None if made.card.quality is None else str(made.card.quality),
             "answered": int(shown.sum()),
-            "largest_difference": float((np.abs(told - own[shown]) / size).max()),
+            "largest_difference": float(difference.max()),
             "findings": [row(each) for each in report.findings],
             "notes": list(report.notes),
         }
 
 
-def asked(folder: Path, rows: np.ndarray, axes: int) -> tuple[np.ndarray, np.ndarray]:
+def asked(folder: Path, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What one HTTP request was answered: the scores as the model gives them, and which rows were."""
     token = KeyStore(folder / "state" / "keys.json").add(("clinic", "key-1"))
     with TestClient(load_app(folder / "bundle", state=folder / "state")) as client:
