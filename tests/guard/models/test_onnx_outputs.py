@@ -95,8 +95,8 @@ def test_a_card_without_names_is_read_as_a_file_is(tmp_path, names):
 @pytest.mark.parametrize(
     ("outputs", "said", "message"),
     [
-        ({"scores": 0}, None, r"'scores' has one number per input, shape .*export the model with two columns"),
-        ({"scores": 1}, None, r"'scores' has one number per input.*\(0, z\) for a logit z or \(1 - p, p\)"),
+        ({"scores": 0}, None, r"'scores' has one number per input, shape .*two classes, name both with --classes"),
+        ({"scores": 1}, None, r"'scores' has one number per input.*if a quantity, say --task regression"),
         ({"risk": 0}, None, "'risk' has one number per input"),
         ({"scores": 0, "hidden": 2}, None, "'scores' has one number per input"),
         ({"label": LABEL}, None, "scores are a floating-point matrix.*label: tensor"),
@@ -125,7 +125,7 @@ def test_the_order_of_outputs_changes_nothing(tmp_path_factory, order):
     kinds = {"pooled": 4, "logits": 2, "label": LABEL, "extra": 2}
     path = file(tmp_path_factory.mktemp("order"), {name: kinds[name] for name in order})
     assert models.wrap(path, spec=spec(), sample=X, features="pooled").scores == "logits"
-    assert models.describe_model(path) == {"shape": (5,), "classes": ("0", "1")}
+    assert models.describe_model(path) == {"shape": (5,), "classes": ("0", "1"), "columns": True}
 
 
 IMAGES = rng.random((4, 3, 6, 5), dtype=np.float32)
