@@ -24,12 +24,14 @@ from subjects import pneumonia, pneumonia_victim
 from torch import Tensor
 
 from medward.attacks.benchmarks.base import BenchmarkTask
+from medward.attacks.evasion.asking import BlackBoxSearch, without_gradients
 from medward.attacks.evasion.hopskipjump import hopskipjump
 from medward.attacks.evasion.oars import oars
-from medward.attacks.evasion.per_image import score_query
 from medward.attacks.evasion.square import square
 from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.criterion import ANY_CLASS
+from medward.attacks.whitebox.search import Search
 from medward.guard.monitors.content_hash import RADIUS, ContentHash
 from medward.guard.monitors.near_duplicates import ClusterMatch, DuplicateCount, ImageSeen, NearDuplicateIndex
 from medward.guard.policy import Policy
@@ -146,16 +148,17 @@ def attacked(arm: Arm, site: Site, victim: torch.nn.Module, task: BenchmarkTask,
     for row in rows:
         image = split.inputs[row]
         site.see(image, int(own[row]), "the hospital")
-        asker = Asker(arm, site, score_query(victim), f"thief-{row}")
+        alone = without_gradients(Search(victim, ANY_CLASS, ball))
+        asker = Asker(arm, site, alone.ask, f"thief-{row}")
         x, y = torch.as_tensor(image[None]), torch.as_tensor(own[row : row + 1])
-        generator = torch.Generator().manual_seed(int(row))
+        search = BlackBoxSearch(asker, ANY_CLASS, ball, torch.Generator().manual_seed(int(row)))
         if arm.attacker == "square":
-            found = square(asker, x, y, ball, queries=QUERIES, generator=generator)
+            found = square(search, x, y, queries=QUERIES)
         elif arm.attacker == "hopskipjump":
-            found = hopskipjump(asker.labels, x, y, ball, queries=QUERIES, generator=generator)
+            found = hopskipjump(search, x, y, queries=QUERIES)
         else:
             foresee = Copy(theirs, asker, image, arm.care) if arm.attacker == FORESEES else None
-            found = oars(asker, x, y, ball, queries=QUERIES, generator=generator, foresee=foresee)
+            found = oars(search, x, y, queries=QUERIES, foresee=foresee)
         fooled = int(network_decisions(victim, found.adversarial)[0]) != int(own[row])
         won.append(fooled)
         asked.append(len(asker.points))
@@ -206,10 +209,6 @@ class Asker:
             if level is Action.WITHHOLD:
                 found[i] = -1
         return scores, found
-
-    def labels(self, points: Tensor) -> Tensor:
-        """For an attack that wants no scores."""
-        return self(points)[1]
 
     def _level(self, image: np.ndarray, label: int) -> Action:
         if self._account >= self._arm.accounts:

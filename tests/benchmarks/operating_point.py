@@ -25,6 +25,7 @@ from medward.attacks.evasion.setup import EvasionSetup
 from medward.attacks.intervals import rate_interval
 from medward.attacks.target import Target, open_oracle
 from medward.attacks.validation.run import run_validation
+from medward.attacks.whitebox.criterion import ANY_CLASS
 from medward.attacks.whitebox.onnx.to_torch import white_box
 from medward.guard.bundle.folder import Bundle
 from medward.guard.bundle.make import protect
@@ -323,7 +324,7 @@ def attacked(
     """The test rows as the attack leaves them on the bare model, aimed at the decisions of `spec`."""
     target = Target(spec, open_oracle(replace(bundle.model, spec=spec)), ATTACK.threat, network=network)
     data = AttackData(craft=splits["train"], test=splits["test"])
-    scene = EvasionSetup.set(target, data, epsilon=EPSILON, rate=None, device="cpu", seed=seed)
-    generator = torch.Generator().manual_seed(seed)
-    found = ATTACK.search(scene, scene.test, scene.test_labels, scene.ball, generator)
+    scene = EvasionSetup.set(target, data, ANY_CLASS, epsilon=EPSILON, rate=None, device="cpu", seed=seed)
+    search = scene.search(generator=torch.Generator().manual_seed(seed))
+    found = ATTACK.search(search, scene.test, scene.test_labels)
     return np.asarray(found.adversarial.numpy())

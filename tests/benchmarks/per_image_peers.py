@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from claim import Claim
 from subjects import SEED
+from support.searches import searching
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -81,7 +82,7 @@ def subject(name: str, network: nn.Module, task: BenchmarkTask) -> Subject:
     x, y = tensors(task.splits["test"], seed=SEED)
     for levels in range(1, 33):
         ball = Ball(torch.full((1, 1, 1), levels / 255), 0.0, 1.0)
-        found = worst_case_pgd(network, x, y, ball, steps=20, restarts=1, generator=torch.Generator().manual_seed(SEED))
+        found = worst_case_pgd(searching(network, ball, SEED), x, y, steps=20, restarts=1)
         if not found.won.float().mean() < 0.5:
             break
     return Subject(name, network, x, y, len(task.classes), levels / 255)
@@ -127,8 +128,7 @@ def efficiency(subject: Subject, repeats: int = 7, batch: int = 128, steps: int 
             torch.autograd.grad(cross_entropy(network(point), y, reduction="sum"), point)
 
     def attack() -> int:
-        generator = torch.Generator().manual_seed(SEED)
-        return worst_case_pgd(network, x, y, ball, steps=steps, restarts=1, generator=generator, stop=False).gradients
+        return worst_case_pgd(searching(network, ball, SEED, stop=False), x, y, steps=steps, restarts=1).gradients
 
     bare(), attack()
     shares = []
@@ -184,7 +184,7 @@ def strength(subjects: list[Subject], attackers: dict[str, Attacked]) -> Claim:
 def ours(network: nn.Module, x: Tensor, y: Tensor, epsilon: float, classes: int) -> Tensor:
     """Our ensemble with its own settings."""
     ball = Ball(torch.full((1, 1, 1), epsilon), 0.0, 1.0)
-    return worst_case_standard(network, x, y, ball, torch.Generator().manual_seed(SEED), queries=QUERIES).adversarial
+    return worst_case_standard(searching(network, ball, SEED), x, y, queries=QUERIES).adversarial
 
 
 def peers() -> dict[str, Attacked]:

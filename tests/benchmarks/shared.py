@@ -24,6 +24,8 @@ from medward.attacks.benchmarks.victims import train_victim
 from medward.attacks.evasion.uap import craft_universal
 from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.criterion import ClassChange
+from medward.attacks.whitebox.search import Search
 from medward.guard.accounts.monitors import MAX_DEPTH, direction_monitor
 from medward.guard.monitors.noise_residuals import NoiseResiduals
 from medward.guard.monitors.shared_perturbation import (
@@ -355,9 +357,8 @@ def perturbation(task: BenchmarkTask, victim: Any, radius: int, goal: int | None
     y = network_decisions(victim, x)
     x, y = (x, y) if goal is None else (x[y != goal], y[y != goal])
     ball = Ball(radius=torch.full((1, 1, 1), radius / 255), low=0.0, high=1.0)
-    found = craft_universal(
-        victim, x, y, ball, goal=goal, epochs=6, restarts=1, batch=50, detector=None, generator=generator
-    )
+    search = Search(victim, ClassChange(goal), ball, generator)
+    found = craft_universal(search, x, y, epochs=6, restarts=1, batch=50)
     return found.delta[0].numpy()
 
 

@@ -26,7 +26,9 @@ from medward.attacks.evasion.uap import craft_universal
 from medward.attacks.intervals import rate_interval, surviving_share
 from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.criterion import ANY_CLASS
 from medward.attacks.whitebox.network import StraightThrough, as_attacker_sees
+from medward.attacks.whitebox.search import Search
 from medward.guard.data.split import Split
 
 CLAIMS = ("transforms_bpda",)
@@ -118,9 +120,10 @@ def attacked(
         return (network_decisions(network, inputs) != own).numpy()
 
     generator = torch.Generator().manual_seed(seed)
-    alone = [worst_case_pgd(each, x, own, ball, steps=STEPS, restarts=1, generator=generator) for each in seen]
-    settings = {"goal": None, "epochs": EPOCHS, "restarts": 2, "batch": 50, "detector": None, "generator": generator}
-    shared = [craft_universal(each, made, network_decisions(network, made), ball, **settings) for each in seen]
+    searches = [Search(each, ANY_CLASS, ball, generator) for each in seen]
+    alone = [worst_case_pgd(each, x, own, steps=STEPS, restarts=1) for each in searches]
+    settings = {"epochs": EPOCHS, "restarts": 2, "batch": 50}
+    shared = [craft_universal(each, made, network_decisions(network, made), **settings) for each in searches]
     best = max(shared, key=lambda each: each.success).delta
     noise = ball.surface((1, *task.shape), torch.Generator().manual_seed(seed))
     return {

@@ -18,6 +18,8 @@ from medward.attacks.evasion.uap import craft_universal
 from medward.attacks.intervals import rate_interval
 from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.criterion import ClassChange
+from medward.attacks.whitebox.search import Search
 from medward.guard.harden import HARDENERS
 
 CLAIMS = ("uat_pneumoniamnist", "uat_nih_cxr")
@@ -118,16 +120,12 @@ def crafted(
     for goal in (None, *range(len(task.classes))):
         rows = torch.ones(len(x), dtype=torch.bool) if goal is None else y != goal
         found["nontargeted" if goal is None else f"to class {goal}"] = craft_universal(
-            network,
+            Search(network, ClassChange(goal), ball, generator),
             x[rows],
             y[rows],
-            ball,
-            goal=goal,
             epochs=12,
             restarts=restarts,
             batch=50,
-            detector=None,
-            generator=generator,
         ).delta
     return found
 

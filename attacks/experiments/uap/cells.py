@@ -25,6 +25,8 @@ from medward.attacks.evasion.ifgsm_uap import zeta_radius
 from medward.attacks.evasion.uap import craft_universal
 from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.criterion import ClassChange
+from medward.attacks.whitebox.search import Search
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.harden import HARDENERS
@@ -165,18 +167,8 @@ def _crafted(
     called = network_decisions(network, x)
     if goal is not None:
         x, called = x[called != goal], called[called != goal]
-    return craft_universal(
-        network,
-        x,
-        called,
-        ball,
-        goal=goal,
-        epochs=effort.epochs,
-        restarts=effort.restarts,
-        batch=effort.batch,
-        detector=None,
-        generator=generator,
-    ).delta
+    search = Search(network, ClassChange(goal), ball, generator)
+    return craft_universal(search, x, called, epochs=effort.epochs, restarts=effort.restarts, batch=effort.batch).delta
 
 
 def _won(labels: Tensor, called: Tensor, goal: int | None, rows: Tensor) -> int:

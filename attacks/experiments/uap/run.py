@@ -48,10 +48,16 @@ from medward.guard.files import write_durably
 DECIDES = (  # the sources a cell depends on; a change of any other keeps what is done
     "attacks/whitebox/ascent.py",
     "attacks/whitebox/ball.py",
+    "attacks/whitebox/criterion.py",
+    "attacks/whitebox/forward.py",
+    "attacks/whitebox/losses.py",
+    "attacks/whitebox/search.py",
     "attacks/benchmarks",
     "attacks/evasion/ifgsm_uap.py",
+    "attacks/evasion/perturbation.py",
     "attacks/evasion/uap.py",
     "attacks/evasion/universal.py",
+    "attacks/evasion/white_box_universal.py",
     "guard/harden",
 )
 REPORTS = ("uap_report.py", "uap_table.py")
