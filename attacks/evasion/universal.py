@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medward.attacks.base import PER_CLASS, Access, AttackData, AttackResult, Attempt, Family, ThreatModel
+from medward.attacks.base import PER_CLASS, Access, AttackData, AttackResult, Attempt, ThreatModel
 from medward.attacks.checks import TWIN_CHECK, found_nothing, run_flags, weaker_than
 from medward.attacks.evasion.memory import remembered
 from medward.attacks.evasion.setup import NO_ROWS, EvasionSetup, balls_within, knowledge_words, success_curve
@@ -110,7 +110,7 @@ class UniversalAttack(ABC):
         return f"{self.technique}{kind}{'-natural' if self.craft_on == 'pool' else ''}"
 
     @property
-    def family(self) -> Family:
+    def family(self) -> str:
         """Evasion."""
         return "evasion"
 
