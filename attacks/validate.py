@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from medward.attacks.suite import chosen_attacks
+from medward.attacks.validation.deployment import Deployment, ModelBefore
 from medward.attacks.validation.record import Report
-from medward.attacks.validation.run import Twin, run_validation
+from medward.attacks.validation.run import run_validation
 from medward.attacks.whitebox.ball import FeatureRules
 from medward.attacks.whitebox.onnx.to_torch import white_box
 from medward.guard.bundle.folder import Bundle
@@ -42,25 +43,27 @@ def validate(
     """Run the default suite, or the attacks called `names`, against a bundle; white-box where its file allows.
 
     `rules` say which features of a table take whole numbers and which nobody can change. `undefended` is the model as
-    it was before hardening, or a path or name of it: evasion must fool that one.
+    it was before hardening, or a path or name of it: attacks that hardening defends against must succeed on that one.
     """
     attacks = chosen_attacks(bundle.model.spec, names, rules)
     network, reason = _network(bundle, splits)
     return run_validation(
-        bundle,
+        Deployment(
+            bundle=bundle,
+            network=network,
+            no_network=reason,
+            before=None if undefended is None else model_before(undefended, bundle, splits),
+        ),
         splits,
         out,
         attacks=attacks,
-        network=network,
-        no_network=reason,
-        undefended=None if undefended is None else twin_of(undefended, bundle, splits),
         seed=seed,
         resume=resume,
         progress=progress,
     )
 
 
-def twin_of(model: object, bundle: Bundle, splits: Mapping[str, Split]) -> Twin:
+def model_before(model: object, bundle: Bundle, splits: Mapping[str, Split]) -> ModelBefore:
     """The model before hardening, under the specification of `bundle`.
 
     Raises `MedwardError` when it takes other inputs, scores other classes or cannot be read.
@@ -88,9 +91,9 @@ def twin_of(model: object, bundle: Bundle, splits: Mapping[str, Split]) -> Twin:
         if deployed.exists() and hashlib.sha256(deployed.read_bytes()).hexdigest() == digest:
             raise MedwardError("undefended: is the bundle's own model; give the model as it was before hardening")
         if file.name != "model.onnx":
-            return Twin(model=wrapped, digest=digest, no_network="it is no ONNX file")
+            return ModelBefore(model=wrapped, digest=digest, no_network="it is no ONNX file")
         network, reason = white_box(file, wrapped.predict, sample, exported.options, spec=spec)
-        return Twin(model=wrapped, digest=digest, network=network, no_network=reason)
+        return ModelBefore(model=wrapped, digest=digest, network=network, no_network=reason)
 
 
 def _unlike(known: Mapping[str, Any], spec: ModelSpec) -> str:

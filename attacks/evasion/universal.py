@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from medward.attacks.base import AttackData, Family
+from medward.attacks.base import AttackData
 from medward.attacks.whitebox.ball import FeatureRules, Norm
 from medward.attacks.whitebox.criterion import ANY_CLASS, ClassChange, Criterion
 from medward.guard.data.split import Split
@@ -51,7 +51,7 @@ class UniversalAttack(ABC):
         return f"{self.technique}{kind}{'-natural' if self.craft_on == 'pool' else ''}"
 
     @property
-    def family(self) -> Family:
+    def family(self) -> str:
         """Evasion."""
         return "evasion"
 

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from torch import nn
 
-from medward.attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
+from medward.attacks.base import Access, AttackData, AttackResult, ThreatModel
 from medward.attacks.extraction.answers import own_turns, pull_to_mean
 from medward.attacks.extraction.base import QueryChooser, StolenAnswers, Strategy, clone_decisions, clone_probabilities
 from medward.attacks.extraction.course import TheftSession
@@ -58,7 +58,7 @@ class Theft:
     views: int = 1
     recovery: Recovery | None = None
     pulls: tuple[float, ...] = (1.0,)
-    family: ClassVar[Family] = "extraction"
+    family: ClassVar[str] = "extraction"
 
     def __post_init__(self) -> None:
         if self.labels not in ("soft", "hard"):

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from medward.attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
+from medward.attacks.base import Access, AttackData, AttackResult, ThreatModel
 from medward.attacks.membership.blind import blind_flags, blind_scores
 from medward.attacks.membership.signals import ask_confidences, candidate_rows, check_copies, noisy_copies, roc_points
 from medward.attacks.target import Target
@@ -29,7 +29,7 @@ class LossThreshold:
 
     copies: int = 1
     noise: float = 0.3
-    family: ClassVar[Family] = "membership"
+    family: ClassVar[str] = "membership"
 
     def __post_init__(self) -> None:
         check_copies(self.copies, self.noise)

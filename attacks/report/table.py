@@ -7,11 +7,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from medward.attacks.families import FAMILIES, find_family
 from medward.attacks.intervals import Interval
 from medward.attacks.report.words import (
     ICONS,
+    defended_families,
     estimate_text,
-    is_share,
     limits_text,
     report_headline,
     twin_text,
@@ -39,12 +40,12 @@ def print_findings(report: Report, console: Console) -> None:
         status = Text(f"{ICONS[finding.status]} {finding.status.value}", _STYLES[finding.status])
         table.add_row(Text(finding.attack), *cells, status)
     console.print(table)
-    console.print(Text("fooled rows (evasion), agreement (extraction), AUC (membership)", "dim"))
+    console.print(Text(", ".join(f"{each.measure} ({name})" for name, each in FAMILIES.items()), "dim"))
     for finding in report.findings:
         if finding.status is not Status.HELD:
             console.print(Text.assemble((finding.attack, "bold"), ": ", " ".join(finding.reasons)))
     if said := twin_text(report):
-        console.print(Text(f"undefended (evasion): {said}"))
+        console.print(Text(f"undefended ({defended_families(report)}): {said}"))
     console.print(Text(f"clean cost: {_clean(report)}"))
     for note in report.notes:
         console.print(Text(f"note: {note}", "bold yellow"))
@@ -53,7 +54,7 @@ def print_findings(report: Report, console: Console) -> None:
 
 def _cell(finding: Finding, arm: str) -> Text:
     interval: Interval | None = getattr(finding, arm)
-    share = is_share(finding)
+    share = find_family(finding.family).share
     ends = limits_text(interval, share=share, between="–")
     return Text.assemble(estimate_text(interval, share=share), (f"\n{ends}", "dim"))
 

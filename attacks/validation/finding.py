@@ -10,12 +10,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from medward.attacks.base import Family, ThreatModel
 from medward.attacks.intervals import Interval
+from medward.attacks.threat import ThreatModel
 
 Arm = Literal["undefended", "guarded", "adaptive"]
 ARMS: tuple[Arm, ...] = ("undefended", "guarded", "adaptive")
 Curve = tuple[tuple[float, ...], tuple[float, ...]]
+Controls = dict[str, tuple[str, ...]]
+"""Catalogue of threats -> identifiers there."""
 
 
 class Status(StrEnum):
@@ -84,7 +86,7 @@ class Finding(_Record):
     """
 
     attack: str
-    family: Family
+    family: str
     defense: str
     threat: ThreatModel
     status: Status
@@ -105,36 +107,6 @@ class Finding(_Record):
     seed: int = 0
     queries: dict[Arm, int] = {}
     flags: tuple[str, ...] = ()
-    controls: dict[str, tuple[str, ...]] = {}
+    controls: Controls = {}
     curves: dict[Arm, dict[str, Curve]] = {}
     images: dict[str, list] = {}  # type: ignore[type-arg]
-
-
-MEASURES: dict[Family, tuple[str, str]] = {
-    "evasion": ("share of rows fooled", "share of rows fooled"),
-    "extraction": ("agreement with the model", "share of the thief's gain that survives"),
-    "membership": ("AUC", "AUC"),
-}
-"""Family -> what is measured, and on what scale the gate judges it."""
-
-CONTROLS: dict[Family, dict[str, tuple[str, ...]]] = {
-    "evasion": {
-        "MITRE ATLAS": ("AML.T0015", "AML.T0043.000"),
-        "NIST AI 100-2": ("NISTAML.022", "NISTAML.025"),
-        "OWASP ML": ("ML01",),
-    },
-    "extraction": {
-        "MITRE ATLAS": ("AML.T0024.002", "AML.T0005.001", "AML.T0048.004"),
-        "NIST AI 100-2": ("NISTAML.031",),
-        "OWASP ML": ("ML05",),
-    },
-    "membership": {
-        "MITRE ATLAS": ("AML.T0024.000",),
-        "NIST AI 100-2": ("NISTAML.033",),
-        "OWASP ML": ("ML04",),
-    },
-}
-"""Family -> catalogue -> identifiers of the threat there."""
-
-TRANSFERRED = {**CONTROLS["evasion"], "MITRE ATLAS": ("AML.T0015", "AML.T0043.002")}
-"""The same for evasion without white-box access."""

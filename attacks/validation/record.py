@@ -17,7 +17,7 @@ from medward.guard.types import Modality
 
 
 class TwinFacts(BaseModel):
-    """The model as it was before hardening, which the undefended run of evasion was on.
+    """The model as it was before training brought what `claim` says; the undefended run of some families was on it.
 
     `agreement` is the share of the judged rows that both models decide alike; the accuracies, of the twin and of the
     deployed model without its guard, say what hardening cost; `balanced` is the twin's mean recall over classes.
@@ -26,6 +26,7 @@ class TwinFacts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     digest: str
+    claim: str = "robustness"
     white_box: bool
     agreement: Interval
     accuracy: Interval | None = None

@@ -24,8 +24,9 @@ from medward.attacks.membership.signals import Channel
 from medward.attacks.target import Response, Target, guarded_oracle, open_oracle
 from medward.attacks.validate import validate
 from medward.attacks.validation.clean_cost import measure_clean_cost
+from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.run import run_validation
-from medward.attacks.validation.splits import attack_data
+from medward.attacks.validation.splits import share_rows
 from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.ball import Ball
 from medward.attacks.whitebox.network import as_attacker_sees, decided_by, passes_per_call
@@ -160,11 +161,11 @@ def hidden(network, model, spec):
 def test_a_last_step_that_moves_probabilities_across_the_threshold_stays_in_the_network(name, tmp_path, monkeypatch):
     bundle = protect(Moved(MOVED[name]).eval(), Split(WIDE), OPEN, tmp_path / "bundle", **AT)
     model, spec = bundle.model, bundle.model.spec
-    monkeypatch.setattr("medward.attacks.validate.run_validation", lambda *_, **given: given)
+    monkeypatch.setattr("medward.attacks.validate.run_validation", lambda given, *_, **__: given)
     before = Moved(MOVED[name], seed=1).eval()
     given = validate(bundle, {"test": Split(WIDE)}, tmp_path, undefended=before)
-    assert not given["no_network"]
-    network, twin = given["network"], given["undefended"].network
+    assert not given.no_network
+    network, twin = given.network, given.before.network
     assert network.exact
     assert twin.exact
     own = spec.decide(model.predict(WIDE).scores)
@@ -303,7 +304,7 @@ def test_shadows_are_labelled_at_the_threshold_as_the_target_is():
 def test_what_attackers_and_judges_are_told_are_the_models_decisions():
     model = screening()
     own = model.spec.decide(model.predict(TEST).scores)
-    data, _ = attack_data(model, {"test": Split(TEST)}, seed=0)
+    data = share_rows(model, {"test": Split(TEST)}, seed=0).data
     assert 0 < data.reference.mean() < 1
     assert 0 < data.craft.labels.mean() < 1
     assert (open_oracle(model)(TEST).labels == own).all()
@@ -336,9 +337,8 @@ class Operated:
 def test_validate_counts_hidden_findings_and_the_report_says_the_operating_point(profile, tmp_path, monkeypatch):
     monkeypatch.setattr("medward.attacks.validation.clean_cost.CLEAN_QUERIES", 5)
     splits = {"train": Split(CRAFT), "test": Split(TEST[:60])}
-    report = run_validation(
-        Operated(profile), splits, tmp_path, attacks=[ATTACKS["pgd"]], network=Risk(), progress=False
-    )
+    subject = Deployment(bundle=Operated(profile), network=Risk())
+    report = run_validation(subject, splits, tmp_path, attacks=[ATTACKS["pgd"]], progress=False)
     (finding,) = report.findings
     assert finding.undefended.value > 0.5
     assert finding.guarded.value > 0.5

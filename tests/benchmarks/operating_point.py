@@ -24,6 +24,7 @@ from medward.attacks.evasion import PGD
 from medward.attacks.evasion.setup import EvasionSetup
 from medward.attacks.intervals import rate_interval
 from medward.attacks.target import Target, open_oracle
+from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.run import run_validation
 from medward.attacks.whitebox.criterion import ANY_CLASS
 from medward.attacks.whitebox.onnx.to_torch import white_box
@@ -285,7 +286,10 @@ def hidden(subject: Screening) -> dict[str, Any]:
             bundle.path / "model.onnx", bundle.model.predict, test.inputs[:SAMPLE], spec=bundle.model.spec
         )
         (finding,) = run_validation(
-            bundle, splits, Path(name) / "report", attacks=[ATTACK], network=network, no_network=reason
+            Deployment(bundle=bundle, network=network, no_network=reason),
+            splits,
+            Path(name) / "report",
+            attacks=[ATTACK],
         ).findings
     operated, blind = (
         bundle.model.spec,
