@@ -86,7 +86,7 @@ def run_validation(
     shared = share_rows(model, fitted, seed=seed)
     journal = Journal(out / "cells", resume)
     out.mkdir(parents=True, exist_ok=True)
-    tell_understanding(fitted, model.spec.classes, low=model.spec.low, high=model.spec.high)
+    tell_understanding(fitted, model.spec.task, low=model.spec.low, high=model.spec.high)
     common = {
         "bundle": bundle.digest,
         "policy": policy.fingerprint,

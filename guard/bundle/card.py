@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medward.guard import models
-from medward.guard.data.quality import Quality
+from medward.guard.data.task_quality import AnyQuality
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.models.checks import check_spec
 from medward.guard.spec import ModelSpec
@@ -64,7 +64,7 @@ class Card(BaseModel):
     sizes: dict[str, int]
     versions: dict[str, str]
     sites: dict[str, Site] = {}
-    quality: Quality | None = None
+    quality: AnyQuality | None = None
     digest: str = ""
 
     def sealed(self) -> Card:

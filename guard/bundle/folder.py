@@ -34,7 +34,7 @@ from medward.guard.bundle.card import (
     sha256,
     site_file,
 )
-from medward.guard.data.quality import Quality
+from medward.guard.data.task_quality import AnyQuality
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.files import sync_to_disk, write_durably
 from medward.guard.models.base import WrappedModel, first_line
@@ -89,7 +89,7 @@ def save_bundle(
     *,
     data_digest: str,
     sizes: Mapping[str, int],
-    quality: Quality | None = None,
+    quality: AnyQuality | None = None,
     overwrite: bool = False,
 ) -> Bundle:
     """Export `model` and write a bundle to `path`; returns it as `load_bundle` read it back.

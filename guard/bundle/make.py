@@ -9,14 +9,20 @@ from pathlib import Path
 
 from medward.guard.bundle import folder as bundle
 from medward.guard.bundle.site import learn_profile, quality_on
+from medward.guard.data.operating_point import at_sensitivity
 from medward.guard.data.pixels import batch_of, check_image_shape
-from medward.guard.data.split import Split, check_split, label_split, split_digest, tell_understanding
+from medward.guard.data.split import Split, check_split, label_split, log, split_digest, tell_understanding
 from medward.guard.errors import MedwardError
-from medward.guard.models import as_served, callable_model, describe_model, infer_spec, wrap
+from medward.guard.models import as_served, callable_model, describe_model, infer_spec, with_task, wrap
 from medward.guard.models.checks import check_decisions
 from medward.guard.models.fidelity import check_own
+from medward.guard.models.inference import Thresholds, label_kind
+from medward.guard.models.kinds import OPAQUE
 from medward.guard.policy import Policy
 from medward.guard.profile import check_enough, forward_batches
+from medward.guard.spec import AnyTask
+from medward.guard.tasks.base import check_level
+from medward.guard.tasks.opaque import Opaque
 from medward.guard.types import Layout, Modality, ScoreKind
 
 _SAMPLE = 256  # rows on which the model's claims and its exported form are checked
@@ -30,15 +36,19 @@ def protect(
     *,
     name: str = "model",
     modality: Modality | None = None,
+    task: AnyTask | str | None = None,
     classes: Sequence[str] | None = None,
     output: ScoreKind | None = None,
-    task: str | None = None,
+    threshold: Thresholds | None = None,
+    sensitivity: float | None = None,
+    tolerance: float | None = None,
+    cut_points: Sequence[float] = (),
+    unit: str = "",
     low: float | None = None,
     high: float | None = None,
     layout: Layout | None = None,
     bits: int | None = None,
     features: str | None = None,
-    threshold: float | None = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> bundle.Bundle:
@@ -50,32 +60,47 @@ def protect(
     `low` and `high`, and `layout` and `bits` where these do not show; see `guard.data.pixels`. A DataFrame may be the
     inputs where the model knows the names of its columns: they must be the same, in order. Labels, where known, say how
     well the model does: the card keeps it, and names that look exchanged are refused. `features` names the layer or
-    ONNX output that monitors watch. `threshold` is the operating point of a model of two classes: the second one is
-    decided from that probability on. `task` says what the model answers, where that cannot be seen: only
-    "classification", one right class of several, is guarded. What was understood of the data is logged before work
-    begins. What is calibrated and written is the exported model, whose decisions on all rows are the given one's own.
+    ONNX output that monitors watch.
+
+    `task` says what the model answers, as a word ("classification", "multilabel", "regression", "opaque") or as the
+    task itself (`guard.tasks`); where it shows, it need not be said. `threshold` is the operating point of a model of
+    two classes, whose second is decided from that probability on, or of each finding; `sensitivity` chooses it on the
+    labelled rows instead. `tolerance` is the smallest change of a number that matters, `cut_points` are those between
+    decisions, in its `unit`. A release level that the policy leaves open and the task does not have becomes one that it
+    has. What was understood is logged before work begins. What is calibrated and written is the exported model, whose
+    decisions on all rows are the given one's own.
     """
     out = Path(out)
     raw = check_split(benign, _columns(model))
     inputs, layout, bits = batch_of(raw.inputs, low=low, high=high, layout=layout, bits=bits)
-    if layout is not None:
+    opaque = isinstance(task, Opaque) or task == OPAQUE
+    if layout is not None and not opaque:
         check_image_shape(inputs.shape[1:], describe_model(model).get("shape"))
     spec = infer_spec(
         model,
         sample=inputs[:_SAMPLE],
         name=name,
         modality=modality,
-        classes=classes,
-        output=output,
         low=low,
         high=high,
+        labels=label_kind(raw.labels, raw.names),
         task=task,
+        classes=classes,
+        output=output,
         threshold=threshold,
+        tolerance=tolerance,
+        cut_points=cut_points,
+        unit=unit,
     )
     spec = replace(spec, layout=layout, bits=bits)
-    rows = label_split(replace(raw, inputs=spec.check(inputs)), spec.classes)
-    exclusive = rows.labels is not None
-    given = wrap(model, spec=spec, sample=inputs, features=features, task=task, exclusive=exclusive)
+    policy = _with_level(policy, spec.task)
+    rows = label_split(replace(raw, inputs=spec.check(inputs)), spec.task)
+    word = spec.task.kind if task is not None else None
+    given = wrap(model, spec=spec, sample=inputs, features=features, task=word, exclusive=rows.labels is not None)
+    if sensitivity is not None:
+        chosen = at_sensitivity(spec.task, forward_batches(given, rows.inputs).scores, rows.labels, sensitivity)
+        spec = replace(spec, task=chosen)
+        given = with_task(given, chosen)
     served = as_served(given)
     answered = forward_batches(served, rows.inputs)
     check_own(given, answered.scores, inputs)
@@ -83,7 +108,7 @@ def protect(
     bundle.check_target(out, overwrite)
     check_enough(len(rows), rows.patients, policy.monitor.calibration_risk)
     quality = quality_on(served, rows)
-    tell_understanding({"data": rows}, spec.classes, low=low, high=high, layout=layout, bits=bits, quality=quality)
+    tell_understanding({"data": rows}, spec.task, low=low, high=high, layout=layout, bits=bits, quality=quality)
     profile, sizes = learn_profile(served, rows, policy, seed=seed)
     return bundle.save_bundle(
         out,
@@ -95,6 +120,15 @@ def protect(
         quality=quality,
         overwrite=overwrite,
     )
+
+
+def _with_level(policy: Policy, task: AnyTask) -> Policy:
+    """`policy` with a release level that `task` has: the one said, or full where none was."""
+    if policy.release.default in task.levels or "level" in policy.release.model_fields_set:
+        check_level(task, policy.release.default)
+        return policy
+    log.warning("answers leave at level full: a model that %s has no level %s", task.rule, policy.release.level)
+    return policy.model_copy(update={"release": policy.release.model_copy(update={"level": "full"})})
 
 
 def medward_version() -> str:

@@ -16,8 +16,8 @@ import numpy as np
 from medward.guard.bundle import folder as bundle
 from medward.guard.data.overlap import distinct_rows, repeats_by_nature
 from medward.guard.data.pixels import fitting_layout
-from medward.guard.data.quality import Quality, measure_quality
 from medward.guard.data.split import Split, check_split, conformed_split, log, split_digest, tell_understanding
+from medward.guard.data.task_quality import AnyQuality, task_quality
 from medward.guard.errors import MedwardError
 from medward.guard.models.base import Model
 from medward.guard.pipeline import checked_principal
@@ -70,15 +70,14 @@ def learn_profile(model: Model, benign: Split, policy: Policy, *, seed: int = 0)
     return profile, {"benign": given, "distinct": distinct, "reference": len(profile.reference)}
 
 
-def quality_on(model: Model, rows: Split) -> Quality | None:
-    """How well `model` decides on labelled `rows`, None without labels.
+def quality_on(model: Model, rows: Split) -> AnyQuality | None:
+    """How well `model` does on labelled `rows`, None without labels.
 
     Raises `MedwardError` when the class names look exchanged.
     """
     if rows.labels is None:
         return None
-    scores = forward_batches(model, rows.inputs).scores
-    return measure_quality(scores, model.spec.decide(scores), rows.labels, model.spec, rows.patients)
+    return task_quality(model.spec, forward_batches(model, rows.inputs).scores, rows.labels, rows.patients)
 
 
 def calibrate_site(
@@ -104,7 +103,7 @@ def calibrate_site(
     check_enough(len(rows), rows.patients, loaded.policy.monitor.calibration_risk)
     layout = fitting_layout(raw.inputs, spec) if spec.modality == "image" else None
     found = quality_on(loaded.model, rows)
-    tell_understanding({site: rows}, spec.classes, low=spec.low, high=spec.high, layout=layout, quality=found)
+    tell_understanding({site: rows}, spec.task, low=spec.low, high=spec.high, layout=layout, quality=found)
     profile, sizes = learn_profile(loaded.model, rows, loaded.policy, seed=seed)
     own = replace(profile, codebook=None, contents=None)
     return bundle.add_site(loaded, site, own, data_digest=split_digest(raw), sizes=sizes)

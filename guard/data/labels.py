@@ -1,30 +1,62 @@
-"""What labels and patients mean: one class per row, one patient per row.
+"""What labels and patients mean: what is right for each row, and whose it is.
 
-A label is the name of a class, or its number: the place of its score, from 0. Names stay names until a model's classes
-are known, so a class that a split lacks shifts nothing. A patient is known by a number or by a text, as a DICOM id is.
+For a classifier a label is the name of a class, or its number: the place of its score, from 0. For several findings it
+is a row of 0 and 1, a column per finding; for a regression model a number. Names stay names until a model's classes are
+known, so a class that a split lacks shifts nothing. A patient is known by a number or by a text, as a DICOM id is.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from medward.guard.errors import MedwardError
+from medward.guard.tasks.base import Task
+from medward.guard.tasks.multilabel import Multilabel, packed_findings
+from medward.guard.tasks.opaque import Opaque
+from medward.guard.tasks.regression import Regression
 from medward.guard.types import Ints
 
 Names = NDArray[np.str_]
+Labels = NDArray[Any]
+"""Whole numbers ``(n,)`` or ``(n, K)``, or float64 ``(n,)``."""
 
 
-def read_labels(column: ArrayLike, rows: int, what: str) -> tuple[Ints | None, Names | None]:
-    """Labels of `rows` rows as numbers or as names, ``(n,)``; the other of the two is None."""
+def read_labels(column: ArrayLike, rows: int, what: str) -> tuple[Labels | None, Names | None]:
+    """Labels of `rows` rows as numbers, ``(n,)`` or a table ``(n, K)``, or as names ``(n,)``; the other is None."""
+    values = np.asarray(column)
+    if values.ndim == 2 and len(values) == rows and values.shape[1] > 1 and values.dtype.kind in "iubf":
+        return _table(values, what), None
     values = _column(column, rows, what)
     if values.dtype.kind == "U":
         return None, _no_gaps(values, what)
-    return _whole(values, what), None
+    return _numbers(values, what), None
+
+
+def task_labels(names: Names | None, labels: Labels | None, task: Task, what: str = "labels") -> Labels | None:
+    """Labels ``(n,)`` as decisions of `task`, or for a regression model as numbers in float64; None for none.
+
+    Raises `MedwardError` for labels that are those of another task.
+    """
+    if names is None and labels is None:
+        return None
+    if isinstance(task, Opaque):
+        return None
+    if isinstance(task, Multilabel):
+        return _finding_sets(names, labels, task, what)
+    if labels is not None and labels.ndim == 2:
+        raise MedwardError(f"{what} has {labels.size} entries for {len(labels)} rows{_several(labels)}")
+    if isinstance(task, Regression):
+        if names is not None or labels is None:
+            raise MedwardError(f"{what}: a regression model needs numbers, got names")
+        return labels.astype(np.float64)
+    if labels is not None and labels.dtype.kind == "f":
+        _refuse_numbers(labels, what)
+    return class_numbers(names, labels, task.names, what)
 
 
 def class_numbers(
@@ -77,7 +109,7 @@ def _column(column: ArrayLike, rows: int, what: str) -> NDArray[Any]:
     if values.dtype.kind not in "iubfU":
         raise MedwardError(f"{what} must be whole numbers or names, got dtype {values.dtype}")
     if values.size != rows or values.shape not in ((rows,), (rows, 1), (1, rows)):
-        raise MedwardError(f"{what} has {values.size} entries for {rows} rows{_several(values, rows)}")
+        raise MedwardError(f"{what} has {values.size} entries for {rows} rows")
     return values.reshape(-1)
 
 
@@ -97,16 +129,40 @@ def _texts(values: NDArray[Any], what: str) -> NDArray[Any]:
     raise MedwardError(f"{what} must be all whole numbers or all names, got Python objects of type {named}")
 
 
-def _several(values: NDArray[Any], rows: int) -> str:
-    """What to do about a table of labels."""
-    if values.ndim != 2 or len(values) != rows or values.dtype.kind == "U":
-        return ""
-    if ((values == 0) | (values == 1)).all() and (values.sum(axis=1) == 1).all():
+def _several(values: Labels) -> str:
+    """What to do about a table of labels where each row has one class."""
+    if (values.sum(axis=1) == 1).all():
         return f": shape {values.shape} is one-hot; give one class per row, labels.argmax(axis=1)"
     return (
-        f": shape {values.shape} is several findings per row, and this release judges one class per row; give the one "
-        "finding that the model decides about, labels[:, k]"
+        f": shape {values.shape} is several findings per row; say --task multilabel if the model finds several things "
+        "at once, else give the one finding that it decides about, labels[:, k]"
     )
+
+
+def _table(values: NDArray[Any], what: str) -> Ints:
+    """A table of findings ``(n, K)``, each 0 or 1."""
+    if not ((values == 0) | (values == 1)).all():
+        odd = values[~((values == 0) | (values == 1))][0]
+        raise MedwardError(
+            f"{what}: a table of findings holds 0 and 1, got {odd:g}; decide what uncertain and missing ones count as, "
+            "or leave such rows out"
+        )
+    return values.astype(np.int64)
+
+
+def _finding_sets(names: Names | None, labels: Labels | None, task: Multilabel, what: str) -> Ints:
+    count = len(task.findings)
+    if names is not None or labels is None or (labels.ndim == 1 and count > 1) or labels.dtype.kind == "f":
+        raise MedwardError(
+            f"{what}: a model of {count} findings needs a table of 0 and 1 of shape (n, {count}), a column for each of "
+            f"{_listed(task.findings)}"
+        )
+    table = labels.reshape(len(labels), -1)
+    if table.shape[1] != count:
+        raise MedwardError(
+            f"{what} has {table.shape[1]} columns, the model has {count} findings: {_listed(task.findings)}"
+        )
+    return packed_findings(table == 1)
 
 
 def _no_gaps(values: NDArray[Any], what: str) -> Names:
@@ -116,16 +172,30 @@ def _no_gaps(values: NDArray[Any], what: str) -> Names:
     return names
 
 
-def _whole(values: NDArray[Any], what: str) -> Ints:
+def _numbers(values: NDArray[Any], what: str) -> Labels:
+    """Whole numbers, or float64 where they are none; NaN is refused."""
     if values.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
-            odd = values[~(np.mod(values, 1) == 0)]
-        if len(odd):
-            remedy = "leave such rows out"
-            if len(odd) > len(values) / 2:
-                remedy = "a model that gives such numbers is a regression model, which is not guarded in this release"
-            raise MedwardError(f"{what} must be whole numbers or names, got {odd[0]:g}; {remedy}")
+        if not np.isfinite(values).all():
+            odd = values[~np.isfinite(values)][0]
+            raise MedwardError(f"{what} must be whole numbers or names, got {odd:g}; leave such rows out")
+        if not (np.mod(values, 1) == 0).all():
+            return values.astype(np.float64)
     return values.astype(np.int64)
+
+
+def _whole(values: NDArray[Any], what: str) -> Ints:
+    numbers = _numbers(values, what)
+    if numbers.dtype.kind == "f":
+        _refuse_numbers(numbers, what)
+    return numbers.astype(np.int64)
+
+
+def _refuse_numbers(numbers: Labels, what: str) -> NoReturn:
+    odd = numbers[np.mod(numbers, 1) != 0]
+    remedy = "leave such rows out"
+    if len(odd) > len(numbers) / 2:
+        remedy = "a model that gives such numbers is a regression model: say --task regression"
+    raise MedwardError(f"{what} must be whole numbers or names, got {odd[0]:g}; {remedy}")
 
 
 def _outside(numbers: Ints, classes: int) -> list[int]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,7 +28,6 @@ DOUBT = 0.05  # how often chance alone may do as well before a person is warned
 _REMEDY = "give --classes in the order of the scores, or correct the labels"
 ORDERS = 999
 _CLEARLY = 0.02  # of balanced accuracy
-NORMAL_TAIL = -3.29  # standard deviations that leave CERTAIN in one tail
 
 
 class Quality(BaseModel):
@@ -172,12 +172,12 @@ def sign_test(wins: int, losses: int) -> float:
     return min(1.0, sum(math.exp(each - n * math.log(2)) for each in logs))
 
 
-def below_half(area: float, members: int, others: int) -> bool:
-    """Whether an AUC of `area` over so many `members` and `others` is clearly below 1/2."""
+def below_half(area: float, members: int, others: int, certain: float = CERTAIN) -> bool:
+    """Whether chance takes an AUC of so many `members` and `others` as far below 1/2 in `certain` of cases at most."""
     if not members or not others:
         return False
     deviation = math.sqrt((members + others + 1) / (12 * members * others))
-    return (area - 0.5) / deviation <= NORMAL_TAIL
+    return (area - 0.5) / deviation <= NormalDist().inv_cdf(certain)
 
 
 def _check_two(scores: Array, labels: Ints, classes: Sequence[str]) -> None:

@@ -20,11 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medward.guard.data.foreign import check_npz, refuse_object
-from medward.guard.data.labels import Names, class_numbers, patient_numbers, read_labels
+from medward.guard.data.labels import Labels, Names, patient_numbers, read_labels, task_labels
 from medward.guard.data.pixels import LAYOUT_WORDS, check_span, conformed_images
-from medward.guard.data.quality import Quality
+from medward.guard.data.task_quality import AnyQuality
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
+from medward.guard.tasks.base import Task
+from medward.guard.tasks.multilabel import Multilabel, unpacked_findings
+from medward.guard.tasks.regression import Regression
 from medward.guard.types import Array, Ints, Layout
 
 log = logging.getLogger("medward.data")
@@ -35,11 +38,13 @@ log = logging.getLogger("medward.data")
 class Split:
     """Inputs ``(n, ...)`` with, where known, labels and patient numbers ``(n,)``.
 
-    `labels` are places of classes; labels given as class names are in `names` until `label_split` knows the classes.
+    `labels` are decisions of the model's task (`guard.tasks`: places of classes, sets of findings) or, of a regression
+    model, numbers. Until `label_split` knows the task they are as they were given: class names in `names`, findings as
+    a table ``(n, K)``.
     """
 
     inputs: Array
-    labels: Ints | None = None
+    labels: Labels | None = None
     patients: Ints | None = None
     names: Names | None = None
 
@@ -127,9 +132,9 @@ def check_split(split: object, columns: Sequence[str] | None = None) -> Split:
     return read
 
 
-def label_split(split: Split, classes: Sequence[str], what: str = "labels") -> Split:
-    """`split` with its labels as places in `classes`; see `guard.data.labels.class_numbers` for what is refused."""
-    return replace(split, labels=class_numbers(split.names, split.labels, classes, what), names=None)
+def label_split(split: Split, task: Task, what: str = "labels") -> Split:
+    """`split` with its labels as `task` has them; see `guard.data.labels.task_labels` for what is refused."""
+    return replace(split, labels=task_labels(split.names, split.labels, task, what), names=None)
 
 
 def conform_inputs(inputs: Array, spec: ModelSpec) -> Array:
@@ -141,18 +146,18 @@ def conform_inputs(inputs: Array, spec: ModelSpec) -> Array:
 def conformed_split(split: object, spec: ModelSpec) -> Split:
     """A raw `split` as the batch and the class numbers of the model of `spec`."""
     raw = check_split(split)
-    return label_split(replace(raw, inputs=conform_inputs(raw.inputs, spec)), spec.classes)
+    return label_split(replace(raw, inputs=conform_inputs(raw.inputs, spec)), spec.task)
 
 
 def tell_understanding(
     splits: Mapping[str, Split],
-    classes: Sequence[str] | None,
+    task: Task | None,
     *,
     low: float | None,
     high: float | None,
     layout: Layout | None = None,
     bits: int | None = None,
-    quality: Quality | None = None,
+    quality: AnyQuality | None = None,
 ) -> None:
     """Log one line of what was understood of each of `splits`, batches of one model, then what looks odd about them.
 
@@ -160,7 +165,7 @@ def tell_understanding(
     """
     odd = {name: check_span(split.inputs, low, high) for name, split in splits.items() if split.inputs.ndim > 2}
     for name, split in splits.items():
-        log.info("%s: %s", name, understanding(split, classes, layout=layout, bits=bits))
+        log.info("%s: %s", name, understanding(split, task, layout=layout, bits=bits))
     if quality is not None:
         log.info("model: %s", quality)
         odd["model"] = quality.doubt
@@ -169,22 +174,31 @@ def tell_understanding(
             log.warning("%s: %s", name, words)
 
 
-def understanding(
-    split: Split, classes: Sequence[str] | None, *, layout: Layout | None = None, bits: int | None = None
-) -> str:
-    """One line: rows, patients, shape, range, classes with their counts, and how images were read."""
+def understanding(split: Split, task: Task | None, *, layout: Layout | None = None, bits: int | None = None) -> str:
+    """One line: rows, patients, shape, range, classes or findings with their counts, and how images were read."""
     x = split.inputs
     patients = "" if split.patients is None else f" of {_counted(len(np.unique(split.patients)), 'patient')}"
     shape = _counted(x.shape[1], "column") if x.ndim == 2 else f"images {' x '.join(map(str, x.shape[1:]))}"
-    found = "no labels"
-    if split.labels is not None:
-        known, counts = np.unique(split.labels, return_counts=True)
-        named = [str(each) if classes is None else classes[each] for each in known.tolist()]
-        found = "classes " + ", ".join(f"{name} {count}" for name, count in zip(named, counts.tolist(), strict=True))
-    parts = [f"{_counted(len(x), 'row')}{patients}", f"{shape}, values {x.min():.4g} to {x.max():.4g}", found]
+    values = f"{shape}, values {x.min():.4g} to {x.max():.4g}"
+    parts = [f"{_counted(len(x), 'row')}{patients}", values, _labels_words(split.labels, task)]
     if layout is not None:
         parts.append(f"{LAYOUT_WORDS[layout]}" if bits is None else f"{bits}-bit pixels, {LAYOUT_WORDS[layout]}")
     return "; ".join(parts)
+
+
+def _labels_words(labels: Labels | None, task: Task | None) -> str:
+    """How often each class or finding is among the labels, or how far numbers reach."""
+    if labels is None:
+        return "no labels"
+    if isinstance(task, Regression):
+        return f"{task.quantity} {labels.min():.4g} to {labels.max():.4g}"
+    if isinstance(task, Multilabel):
+        table = unpacked_findings(labels, len(task.findings))
+        counts = [*zip(task.findings, table.sum(axis=0).tolist(), strict=True), ("none", int((labels == 0).sum()))]
+        return "findings " + ", ".join(f"{name} {count}" for name, count in counts)
+    known, numbers = np.unique(labels, return_counts=True)
+    named = [str(each) if task is None else task.names[each] for each in known.tolist()]
+    return "classes " + ", ".join(f"{name} {count}" for name, count in zip(named, numbers.tolist(), strict=True))
 
 
 def split_digest(*splits: Split) -> str:

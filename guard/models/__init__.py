@@ -1,6 +1,6 @@
-"""One contract for every kind of trained classifier; importing this loads none of their libraries.
+"""One contract for every kind of trained model; importing this loads none of their libraries.
 
-`wrap` turns a torch module, a Hugging Face image classifier, a scikit-learn classifier, an ONNX file or any
+`wrap` turns a torch module, a Hugging Face image classifier, a scikit-learn estimator, an ONNX file or any
 callable into a `guard.models.base.Model`. One file per kind; each offers an `Adapter`.
 """
 
@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 
 from medward.guard.errors import MedwardError
-from medward.guard.models import fidelity, kinds
+from medward.guard.models import fidelity
 from medward.guard.models.base import Adapter, Exported, WrappedModel, first_line, read_model_file
 from medward.guard.models.checks import check_names, check_scores, check_spec
-from medward.guard.spec import ModelSpec
-from medward.guard.tasks.classification import Classification
-from medward.guard.types import Modality, ScoreKind
+from medward.guard.models.inference import LabelKind, TaskOptions, infer_task
+from medward.guard.models.kinds import OPAQUE, check_task, check_values
+from medward.guard.spec import AnyTask, ModelSpec
+from medward.guard.tasks.opaque import Opaque
+from medward.guard.types import Array, Modality, Outputs
 
 __all__ = [
     "FILES",
@@ -32,6 +34,7 @@ __all__ = [
     "describe_model",
     "infer_spec",
     "load_model",
+    "with_task",
     "wrap",
 ]
 
@@ -49,7 +52,8 @@ FILES = {
 }
 """The files a bundle may hold its model in, and the adapter that loads each."""
 
-SAMPLE_ROWS = 256
+SAMPLE_ROWS, RAW_ROWS = 256, 8
+"""Rows that a model is checked on, and rows that only show what shape its outputs have."""
 REMEDIES = {
     (".pt", ".pth", ".ckpt", ".bin", ".safetensors"): "weights need their code: write a module mine.py with "
     "net = Net(); net.load_state_dict(torch.load(path)), and give mine:net",
@@ -80,27 +84,21 @@ def wrap(
     `x` is a module, an estimator, a callable on batches, a path ``*.onnx`` or ``*.skops``, or the name
     ``"package.module:attribute"`` of any of these. `features` names the layer (torch: its output) or ONNX
     output that monitors watch; default: the input of the last ``nn.Linear``, the ONNX output "features", else
-    none. The returned model's ``spec.features`` is the width found. `task` is what the model answers (`kinds.TASKS`),
-    where it was said; `exclusive` says that labels show one right class for each input.
+    none. The returned model's ``spec.features`` is the width found. `task` is the word for what the model answers
+    (`kinds.TASKS`), where it was said; `exclusive` says that labels show one right class for each input.
     Raises `MedwardError` when the scores are not what `spec` claims, when the model is of a kind that is not guarded,
     and when it fails the fidelity gate (`guard.models.fidelity`).
     """
-    kinds.check_task(spec.name, task)
+    check_task(spec.name, task)
     check_spec(spec)
     rows = spec.check(sample)
     probe, raw = rows[:SAMPLE_ROWS], np.asarray(sample)[:SAMPLE_ROWS]
     adapter, x = _adapter(x)
-    known = adapter.describe(x)
+    known = {} if isinstance(spec.task, Opaque) else adapter.describe(x)
     check_names(spec.name, spec.classes, _own_names(known))
-    try:
-        model: Any = adapter.adapt(x, spec, rows, features)
-        outputs = model.predict(probe)
-    except MedwardError:
-        raise
-    except Exception as error:
-        raise MedwardError(f"{spec.name}: the model fails on the sample: {first_line(error)}") from error
+    model, outputs = _predicted(adapter, x, spec, rows, features)
     check_scores(outputs.scores, spec)
-    kinds.check_values(outputs.scores, spec, task, exclusive=exclusive or "output" in known)
+    check_values(outputs.scores, spec, task, exclusive=exclusive or "output" in known)
     fidelity.check_fidelity(model, probe, raw)
     width = 0 if outputs.features is None else outputs.features.shape[1]
     wrapped: WrappedModel = replace(model, spec=replace(spec, features=width))
@@ -113,41 +111,59 @@ def infer_spec(
     sample: object,
     name: str = "model",
     modality: Modality | None = None,
-    classes: Sequence[str] | None = None,
-    output: ScoreKind | None = None,
     low: float | None = None,
     high: float | None = None,
-    task: str | None = None,
-    threshold: float | None = None,
+    labels: LabelKind | None = None,
+    task: AnyTask | str | None = None,
+    **options: Any,
 ) -> ModelSpec:
     """The specification of `x` with as little said as possible; what cannot be known must be said.
 
     The shape comes from `sample`. Classes come from scikit-learn's ``classes_``, Hugging Face's ``id2label``
     or an ONNX output's width. scikit-learn gives probabilities and Hugging Face gives logits; for torch, ONNX
-    and callables `output` must be given, for it cannot be seen from outside. Bounds are never guessed.
+    and callables what scores are must be said, for it cannot be seen from outside. Bounds are never guessed.
+    `task` is a word or the task itself, `options` are those of `inference.TaskOptions`; `labels` say what the labels
+    beside the data are.
     """
-    kinds.check_task(name, task)
-    known = describe_model(x)
     shape = np.asarray(sample).shape[1:]
-    kind: ScoreKind | None = output or known.get("output")
-    if kind is None:
-        raise MedwardError(f"{name}: say what its scores are, --output logits or --output probabilities")
-    if isinstance(classes, str):
-        raise MedwardError(f"{name}: classes must be a list of names, got the string {classes!r}")
-    names = tuple(classes) if classes is not None else known.get("classes")
-    check_names(name, names or (), _own_names(known))
-    if names is None:
-        raise MedwardError(f"{name}: name the classes in score order with --classes; the model has no names")
-    spec = ModelSpec(
+    bare = ModelSpec(
         name=name,
         modality=modality or ("image" if len(shape) > 1 else "tabular"),
         shape=shape,
-        task=Classification(classes=names, output=kind, threshold=threshold),
+        task=Opaque(),
         low=low,
         high=high,
     )
+    if not isinstance(task, str | None):
+        if any(options.values()):
+            raise MedwardError(f"{name}: give the task itself, or words that tell it, not both")
+        spec = replace(bare, task=task)
+    else:
+        said = TaskOptions(task=task, **options)
+        check_task(name, task)
+        known = {} if task == OPAQUE else describe_model(x)
+        check_names(name, said.classes or (), _own_names(known))
+        spec = replace(bare, task=infer_task(name, said, known, lambda: _raw_outputs(x, bare, sample), labels))
     check_spec(spec)
     return spec
+
+
+def _raw_outputs(x: object, spec: ModelSpec, sample: object) -> Array:
+    """What the model itself returns for a few rows, whatever that is."""
+    check_spec(spec)
+    adapter, x = _adapter(x)
+    return _predicted(adapter, x, spec, spec.check(sample)[:RAW_ROWS], None)[1].scores
+
+
+def _predicted(adapter: Adapter, x: object, spec: ModelSpec, rows: Array, features: str | None) -> tuple[Any, Outputs]:
+    """The adapted model and its outputs for the first of `rows`."""
+    try:
+        model: Any = adapter.adapt(x, spec, rows, features)
+        return model, model.predict(rows[:SAMPLE_ROWS])
+    except MedwardError:
+        raise
+    except Exception as error:
+        raise MedwardError(f"{spec.name}: the model fails on the sample: {first_line(error)}") from error
 
 
 def _own_names(known: Mapping[str, Any]) -> Sequence[str] | None:
@@ -171,6 +187,13 @@ def as_served(model: WrappedModel) -> WrappedModel:
         exported = model.export(Path(folder))
         data = (Path(folder) / exported.file).read_bytes()
         return load_model(exported.file, data, spec=model.spec, options=exported.options, allow_code=True)
+
+
+def with_task(model: WrappedModel, task: AnyTask) -> WrappedModel:
+    """`model`, which answers the same, under a specification with another `task`: other operating points."""
+    held: Any = model
+    again: WrappedModel = replace(held, spec=replace(model.spec, task=task))
+    return again
 
 
 def refuse_file(path: str | Path) -> None:

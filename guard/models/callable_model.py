@@ -19,6 +19,7 @@ from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.models import checks
 from medward.guard.models.base import Adapter, Exported, first_line
 from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 from medward.guard.types import Array, Ints, Outputs
 
 _BATCH = 256
@@ -38,13 +39,14 @@ class CallableModel:
 
     def own_decisions(self, rows: NDArray[Any]) -> Ints | None:
         """What the function decides on float64 rows that are given so; None where it takes float32 only, as it may."""
-        if rows.dtype != np.float64:
+        task = self.spec.task
+        if rows.dtype != np.float64 or not isinstance(task, Classification):
             return None
         try:
             scores = checks.in_batches(lambda batch: [np.asarray(self.function(np.array(batch)))], rows, _BATCH)[0]
         except Exception:
             return None
-        return np.asarray(np.argmax(checks.checked_outputs(scores, None, self.spec).scores, axis=1), np.int64)
+        return np.asarray(np.argmax(task.read(scores, self.spec.name), axis=1), np.int64)
 
     def export(self, folder: Path) -> Exported:
         """Write ``entrypoint.json``: the function's importable name and the SHA-256 of its source file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from medward.guard.errors import MedwardError
 from medward.guard.models.kinds import check_output_shape
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
+from medward.guard.tasks.opaque import Opaque
 from medward.guard.types import Array, Outputs
 
 _TOLERANCE = 1e-3  # how far a row of probabilities may sum from 1
@@ -61,7 +63,8 @@ def check_scores(scores: object, spec: ModelSpec) -> None:
     Probabilities lie in [0, 1] and each row sums to 1 within `_TOLERANCE`. Logits for which every row does so
     too are refused: they are probabilities, and taking their softmax would flatten every answer.
     """
-    s = _read(scores, spec)
+    task = replace(spec.task, one_column=False) if isinstance(spec.task, Classification) else spec.task
+    s = _read(scores, replace(spec, task=task))
     if not np.isfinite(s).all():
         raise MedwardError("scores: every value must be finite, got NaN or infinity on the sample")
     if not isinstance(spec.task, Classification) or spec.output == "probabilities" or spec.task.one_column:
@@ -85,15 +88,20 @@ def check_agreement(original: Outputs, exported: Outputs, what: str) -> None:
     if original.features is not None and exported.features is not None:
         pairs.append(("features", original.features, exported.features))
     for name, a, b in pairs:
-        bound = AGREEMENT * max(1.0, float(np.abs(a).max()))
+        bound = AGREEMENT * max(1.0, float(np.abs(a).max(initial=0.0)))
         difference = float(np.abs(a - b).max()) if a.shape == b.shape else np.inf
         if not difference <= bound:
             raise MedwardError(f"{what}: {name} differ from the model's own by {difference:.3g}, bound {bound:.3g}")
 
 
 def check_decisions(original: Outputs, exported: Outputs, spec: ModelSpec, what: str) -> None:
-    """Refuse an exported model that decides any row otherwise: equal probabilities of a forest round to either side."""
-    differ = int((spec.decide(original.scores) != spec.decide(exported.scores)).sum())
+    """Refuse an exported model that decides any row otherwise: equal probabilities of a forest round to either side.
+
+    Opaque outputs decide nothing that could be compared but their numbers (`check_agreement`).
+    """
+    if isinstance(spec.task, Opaque):
+        return
+    differ = int((~spec.task.unchanged(original.scores, exported.scores)).sum())
     if differ:
         raise MedwardError(
             f"{what}: {differ} of {len(original.scores)} decisions differ from the model's own, where its scores tie "

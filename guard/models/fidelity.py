@@ -8,6 +8,7 @@ that works in place passes. What differs is refused in one sentence that says ho
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
 from medward.guard.models.base import first_line
-from medward.guard.spec import ModelSpec
+from medward.guard.spec import AnyTask, ModelSpec
+from medward.guard.tasks.classification import Classification
+from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.types import Array, Ints, Outputs
 
 _ROWS = 24  # asked one by one
@@ -70,9 +73,9 @@ def check_own(model: Predicts, scores: Array, raw: NDArray[np.generic]) -> None:
     spec, own = model.spec, _own(model, raw)
     if own is None:
         return
-    by_score = np.argmax(scores, axis=1)
+    by_score = without_points(spec.task).decide(scores)
     differ = int((by_score != own).sum())
-    if not differ or (spec.threshold is not None and (spec.decide(scores) == own).all()):
+    if not differ or (spec.decide(scores) == own).all():
         return
     rounded = _own(model, raw.astype(np.float32)) if raw.dtype == np.float64 else None
     if rounded is not None and (by_score == rounded).all():
@@ -94,7 +97,7 @@ def check_same(spec: ModelSpec, how: str, first: Array, again: Array) -> None:
     """Refuse a model whose scores for the same rows were `first (n, K)` and are now `again (n, K)`."""
     if first.shape != again.shape:
         raise MedwardError(f"{spec.name}: {len(first)} inputs gave {len(again)} rows of scores when {how}")
-    apart, size = np.abs(first - again).max(axis=1), np.abs(first).max(axis=1)
+    apart, size = (np.abs(each).reshape(len(each), -1).max(axis=1) for each in (first - again, first))
     half = bool((first.astype(np.float16) == first).all())
     tolerance, rounding = (HALF, HALF) if half else (TOLERANCE, ROUNDING)
     moved = spec.decide(first) != spec.decide(again)
@@ -110,6 +113,13 @@ def check_same(spec: ModelSpec, how: str, first: Array, again: Array) -> None:
             f"{spec.name}: the same rows {how} get other scores, {differ} of {len(first)} decisions differ and scores "
             f"by up to {float(apart.max()):.3g}: {because}"
         )
+
+
+def without_points(task: AnyTask) -> AnyTask:
+    """`task` as a library decides it: by the largest score, or a finding from one half on."""
+    if isinstance(task, Classification):
+        return replace(task, threshold=None)
+    return replace(task, thresholds=(0.5,) * len(task.findings)) if isinstance(task, Multilabel) else task
 
 
 def _predicted(model: Predicts, rows: Array, how: str) -> Array:

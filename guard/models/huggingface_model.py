@@ -1,4 +1,4 @@
-"""A Hugging Face image classifier as a `Model`: ``pixel_values`` in, ``.logits`` out.
+"""A Hugging Face image model as a `Model`: ``pixel_values`` in, ``.logits`` out.
 
 The image processor is not part of the model: inputs are already resized and normalised, as the
 specification says.
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from medward.guard.errors import MedwardError
 from medward.guard.models.base import Adapter
-from medward.guard.models.kinds import by_class_name, refuse_kind
+from medward.guard.models.kinds import MULTILABEL, REGRESSION, by_class_name, refuse_kind
 from medward.guard.models.torch_model import TorchModel, as_torch_model
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array
@@ -49,12 +49,10 @@ def describe_huggingface(x: Any) -> dict[str, Any]:
     if getattr(x, "main_input_name", "pixel_values") in ("input_ids", "decoder_input_ids"):
         refuse_kind("model", "text", f"{kind} takes {x.main_input_name}")
     problem = getattr(config, "problem_type", None)
-    if problem == "multi_label_classification":
-        refuse_kind("model", "multi-label", f"its problem_type is {problem}")
     labels = config.id2label
+    task = MULTILABEL if problem == "multi_label_classification" else None
     if problem == "regression" or len(labels) == 1:
-        seen = f"its problem_type is {problem}" if problem == "regression" else "it has one label"
-        refuse_kind("model", "regression", seen)
+        task = REGRESSION
     numbered = getattr(config, "label2id", None) or {}
     swapped = [name for index, name in labels.items() if numbered.get(name, index) != index]
     if swapped:
@@ -62,7 +60,9 @@ def describe_huggingface(x: Any) -> dict[str, Any]:
             f"model: its id2label and label2id disagree about {swapped[0]!r}; put the right one into both"
         )
     channels = getattr(config, "num_channels", None)  # image_size binds some models only
-    known = {"output": "logits", "classes": tuple(labels[index] for index in sorted(labels))}
+    known: dict[str, Any] = {"output": "logits", "classes": tuple(labels[index] for index in sorted(labels))}
+    if task is not None:
+        known["task"] = task
     return known | ({"shape": (channels, None, None)} if isinstance(channels, int) else {})
 
 

@@ -1,9 +1,8 @@
-"""The kinds of model that are not guarded in this release, each refused by name.
+"""The kinds of model there are: which task guards each, and the few that no task does, each refused by name.
 
-What is guarded chooses one of several classes: its scores are logits or probabilities of exclusive classes. Any matrix
-``(n, K)`` could be read so, and findings, quantiles or hazards would then leave as rival probabilities. So the kind is
-seen where something shows it (a library's own words, the shape and values of the scores), else said (`task`), else
-refused.
+Any matrix ``(n, K)`` could be read as scores of exclusive classes, and findings, quantiles or hazards would then leave
+as rival probabilities. So what a model answers is seen where something shows it (a library's own words, the shape and
+values of the scores), else said (``task``), else refused with the readings that there are.
 """
 
 from __future__ import annotations
@@ -16,35 +15,34 @@ from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.base import Task
 from medward.guard.tasks.classification import Classification
+from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
 from medward.guard.types import Array
 
-CLASSIFICATION = "classification"
-COLUMNS = "return a column per class: for one logit z of the second class torch.cat([0 * z, z], 1) as logits, for its"
-ONE_NUMBER = f"{COLUMNS} probability p torch.cat([1 - p, p], 1) as probabilities, each (n, 1)"
-UNGUARDED_KINDS = {
+CLASSIFICATION, MULTILABEL, REGRESSION, OPAQUE = "classification", "multilabel", "regression", "opaque"
+TASKS = (CLASSIFICATION, MULTILABEL, REGRESSION, OPAQUE)
+"""What can be said with ``--task``."""
+_WHOLE = f"say --task {OPAQUE} (task = {OPAQUE!r}) to guard it whole, and --decide to validate what it decides"
+_NUMBER = f"say --task {REGRESSION} with --tolerance, the smallest change that matters (and --cut-points)"
+KINDS = {
     "multi-label": "finds several things at once, and softmax would turn its findings into rivals; "
-    "guard each finding as a model of its own, with the columns [1 - p, p] as probabilities",
-    "single-output": f"gives one number for an input; if that is a binary classifier's score, {ONE_NUMBER}",
-    "regression": "gives a number, not one of several classes; "
-    "guard a classifier of the ranges that matter to a decision, or wait for the release that knows numbers",
-    "quantile": "gives quantiles of a number, which are no rival classes; "
-    "guard a classifier of the ranges that matter to a decision, or wait for the release that knows numbers",
+    f"say --task {MULTILABEL} (task = {MULTILABEL!r}) and name the findings with --classes",
+    "single-output": "gives one number for an input; if that is the score of the second of two classes, name both with "
+    f"--classes (and its operating point with --threshold), if it is a quantity, {_NUMBER}",
+    "regression": f"gives a number, not one of several classes; {_NUMBER}",
+    "quantile": f"gives quantiles of a number, which are no rival classes; {_WHOLE}, or guard the middle one alone",
     "ordinal": "gives thresholds that are passed one after the other, not rival classes; "
-    "give the probability of each level: the differences of neighbouring P(level > k), which sum to 1",
-    "survival": "gives hazards or risks over time, not rival classes; "
-    "guard a classifier of the risk groups that matter to a decision, or wait for the release that knows numbers",
-    "segmentation": "gives a mask, not one class for an input; guard a classifier of what the mask decides",
-    "detection": "gives boxes, not one class for an input; guard a classifier of what the boxes decide",
-    "text": "reads or writes text; this release guards classifiers of images and tables only",
-    "generative": "makes images or sequences; this release guards classifiers of images and tables only",
+    f"say --task {MULTILABEL}, each threshold a finding, or give the probability of each level, which sum to 1",
+    "survival": f"gives hazards or risks over time, not rival classes; {_WHOLE}",
+    "segmentation": f"gives a mask, not one class for an input; {_WHOLE}",
+    "detection": f"gives boxes, not one class for an input; return them as one array and {_WHOLE}",
+    "text": "reads or writes text; this release guards models of images and tables only",
+    "generative": "makes images or sequences; this release guards models of images and tables only",
     "clustering": "finds groups, it was not taught classes; guard a classifier fitted to the groups",
     "outlier": "tells usual from unusual inputs, it was not taught classes; guard a classifier fitted to its decisions",
 }
-"""Why a kind is not guarded, and what can be done, by its name."""
-TASK_NAMES = (CLASSIFICATION, *UNGUARDED_KINDS)
-"""What can be said with ``--task``; only the first is guarded."""
+"""What a kind gives and what can be done, by its name."""
 
 _FEWEST = 20  # rows of scores from which their order or range is taken for a sign
 HEADS = (
@@ -69,21 +67,18 @@ HEADS = (
 
 
 def refuse_kind(name: str, kind: str, seen: str) -> NoReturn:
-    """Refuse the model called `name` as one of `UNGUARDED_KINDS`; `seen` says what showed it."""
+    """Refuse to read the model called `name` otherwise than as one of `KINDS`; `seen` says what showed it."""
     article = "an" if kind[0] in "aeiou" else "a"
-    raise MedwardError(f"{name}: this is {article} {kind} model ({seen}): it {UNGUARDED_KINDS[kind]}")
+    raise MedwardError(f"{name}: this is {article} {kind} model ({seen}): it {KINDS[kind]}")
 
 
 def check_task(name: str, task: str | None) -> None:
-    """Refuse a `task` that is not classification, by its name."""
-    if task is None or task == CLASSIFICATION:
+    """Refuse the word for a task that there is not, by what it names."""
+    if task is None or task in TASKS:
         return
-    if task not in UNGUARDED_KINDS:
-        raise MedwardError(
-            f"{name}: task must be {CLASSIFICATION!r}, the one that is guarded, got {task!r}; models of other kinds "
-            f"are refused by name: {', '.join(UNGUARDED_KINDS)}"
-        )
-    refuse_kind(name, task, "as the task says")
+    if task in KINDS:
+        refuse_kind(name, task, "as the task says")
+    raise MedwardError(f"{name}: task must be one of {', '.join(TASKS)}, got {task!r}")
 
 
 def by_class_name(name: str, class_name: str) -> None:
@@ -98,8 +93,6 @@ def check_output_shape(name: str, scores: object, task: Task) -> None:
 
     A list is left to who reads it.
     """
-    if isinstance(task, Opaque | Regression):
-        return
     if isinstance(scores, dict):
         kinds = {"boxes": "detection", "masks": "segmentation"}
         for key in map(str, scores):
@@ -110,6 +103,8 @@ def check_output_shape(name: str, scores: object, task: Task) -> None:
     found = np.asarray(scores)
     if found.dtype.kind in "US" or (found.dtype.kind == "O" and isinstance(next(iter(found.flat), None), str)):
         refuse_kind(name, "text", f"it returns strings, such as {str(next(iter(found.flat)))[:40]!r}")
+    if isinstance(task, Opaque | Regression):
+        return
     if found.ndim >= 4:
         refuse_kind(name, "segmentation", f"its output has shape {found.shape}, axes beyond a score for each class")
     single = isinstance(task, Classification) and not task.one_column
@@ -124,7 +119,13 @@ def check_values(scores: Array, spec: ModelSpec, task: str | None, *, exclusive:
     for an input: the model's library, or labels of single classes. Two columns without a sign are taken for two
     classes: that is what ``classes`` of two names says.
     """
-    if spec.output != "logits" or task == CLASSIFICATION:
+    several = isinstance(spec.task, Multilabel) or (isinstance(spec.task, Classification) and spec.task.one_column)
+    if several and spec.output == "logits" and len(scores) >= _FEWEST and ((scores >= 0) & (scores <= 1)).all():
+        raise MedwardError(
+            f"{spec.name}: the scores are said to be logits, but all lie in [0, 1], as probabilities do; say --output "
+            "probabilities"
+        )
+    if not isinstance(spec.task, Classification) or several or spec.output != "logits" or task is not None:
         return
     n, k = scores.shape
     said = f"--task {CLASSIFICATION} (task = {CLASSIFICATION!r})"
@@ -146,5 +147,6 @@ def check_values(scores: Array, spec: ModelSpec, task: str | None, *, exclusive:
     if k > 2 and not exclusive:
         raise MedwardError(
             f"{spec.name}: {k} scores can be logits of {k} classes of which one is right, or {k} findings, quantiles "
-            f"or hazards; say {said} if one is right, or give labels (one class a row) with the benign data"
+            f"or hazards; say {said} if one is right, --task {MULTILABEL} if each is a finding of its own, --task "
+            f"{OPAQUE} otherwise, or give labels (one class a row) with the benign data"
         )

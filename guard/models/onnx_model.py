@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from medward.guard.errors import MedwardError
 from medward.guard.models import checks
 from medward.guard.models.base import Adapter, Exported, first_line, read_model_file, require_extra
-from medward.guard.models.onnx_outputs import FLOATS, choose_outputs, count_classes
+from medward.guard.models.onnx_outputs import FLOATS, choose_outputs, count_classes, has_columns
 from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 from medward.guard.types import Array, Ints, Outputs
 
 _BATCH = 256
@@ -63,12 +64,14 @@ class OnnxModel:
 
         Labels that are names must be the class names; numbers must be class indices, or else go with one class each.
         """
+        if not isinstance(self.spec.task, Classification):
+            return None
         label = next((each.name for each in self.session.get_outputs() if _holds_labels(each)), None)
         if label is None and self.session.get_inputs()[0].type != "tensor(double)":
             return None
         found = self.run(rows, [label or self.scores])[0]
         if label is None:
-            return np.asarray(np.argmax(found, axis=1), np.int64)
+            return np.asarray(np.argmax(self.spec.task.read(found, self.spec.name), axis=1), np.int64)
         return class_indices(found.reshape(-1), self.predict(rows.astype(np.float32)).scores, self.spec)
 
     def export(self, folder: Path) -> Exported:
@@ -84,20 +87,18 @@ def adapt_onnx(x: object, spec: ModelSpec, sample: Array, features: str | None) 
     session = open_session(data, source)
     given = _only_input(session, source)
     _check_rows(given, spec, source)
-    scores, shown = choose_outputs(
-        session.get_outputs(), source, classes=len(spec.classes), output=spec.output, features=features
-    )
+    scores, shown = choose_outputs(session.get_outputs(), source, task=spec.task, features=features)
     model = OnnxModel(spec=spec, session=session, data=data, input=given.name, scores=scores, features=shown)
     _check_runs(model, sample, source)
     return model
 
 
 def describe_onnx(x: object) -> dict[str, Any]:
-    """The shape of one input, and class numbers when the width of the score output is written in the graph."""
+    """The shape of one input, whether outputs have columns, and class numbers where the graph says how many."""
     session = open_session(read_model_file(Path(str(x))), str(x))
     shape = tuple(size if isinstance(size, int) else None for size in _only_input(session, str(x)).shape[1:])
     width = count_classes(session.get_outputs(), str(x))
-    known: dict[str, Any] = {"shape": shape}
+    known: dict[str, Any] = {"shape": shape, "columns": has_columns(session.get_outputs())}
     return known | ({} if width is None else {"classes": tuple(str(k) for k in range(width))})
 
 
@@ -105,9 +106,7 @@ def load_onnx(data: bytes, spec: ModelSpec, options: Mapping[str, str]) -> OnnxM
     """Open verified bytes; `options` holds the names that `export` recorded."""
     session = open_session(data, "model.onnx")
     given = _only_input(session, "model.onnx")
-    scores, features = choose_outputs(
-        session.get_outputs(), "model.onnx", recorded=options, classes=len(spec.classes), output=spec.output
-    )
+    scores, features = choose_outputs(session.get_outputs(), "model.onnx", recorded=options, task=spec.task)
     return OnnxModel(spec=spec, session=session, data=data, input=given.name, scores=scores, features=features)
 
 

@@ -11,6 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medward.guard.errors import MedwardError
+from medward.guard.tasks.base import Task
+from medward.guard.tasks.classification import Classification
+from medward.guard.tasks.opaque import Opaque
+from medward.guard.tasks.regression import Regression
 from medward.guard.types import OutputKind
 
 FLOATS = ("tensor(float)", "tensor(double)", "tensor(float16)")
@@ -25,15 +29,14 @@ def choose_outputs(
     source: str,
     *,
     recorded: Mapping[str, str] | None = None,
-    classes: int | None = None,
-    output: OutputKind | None = None,
+    task: Task | None = None,
     features: str | None = None,
 ) -> tuple[str, str | None]:
     """The names of the scores and of the features, None when there are none.
 
-    `outputs` are onnxruntime's descriptions (name, type, shape). `recorded` are the options of a bundle's card;
-    `features` is a name the user said, default "features". Raises `MedwardError` when no output can be the scores, or
-    more than one can.
+    `outputs` are onnxruntime's descriptions (name, type, shape); `task` is what they must be outputs of. `recorded` are
+    the options of a bundle's card; `features` is a name the user said, default "features". Raises `MedwardError` when
+    no output can be the scores, or more than one can.
     """
     names = {each.name: each for each in outputs}
     if recorded and "scores" in recorded:
@@ -42,7 +45,10 @@ def choose_outputs(
             _check_name(name, names, source)
         return chosen, shown
     shown = _features(names, features, source)
-    found = _score_outputs(outputs, shown, output, source)
+    if task is not None and _any_shape(task):
+        return _numbers(outputs, shown, source), shown
+    classes = None if task is None else len(task.names)
+    found = _score_outputs(outputs, shown, None if task is None else task.output, source)
     if len(found) > 1:
         wide = [each for each in found if _width(each) == classes]
         found = wide or [each for each in found if _width(each) is None]
@@ -56,10 +62,38 @@ def choose_outputs(
 
 
 def count_classes(outputs: Sequence[Any], source: str) -> int | None:
-    """The width of every output that could hold the scores, None when it is not declared or they differ."""
-    names = {each.name: each for each in outputs}
-    widths = set(map(_width, _score_outputs(outputs, _features(names, None, source), None, source)))
+    """The width of every output that could hold scores of classes; None when it is not declared, or none could."""
+    shown = _features({each.name: each for each in outputs}, None, source)
+    floats = _floats(outputs, shown)
+    if floats and not any(_is_matrix(each) and _width(each) != 1 for each in floats):
+        return None
+    widths = set(map(_width, _score_outputs(outputs, shown, None, source)))
     return widths.pop() if len(widths) == 1 else None
+
+
+def has_columns(outputs: Sequence[Any]) -> bool:
+    """Whether an output is declared as a matrix of two or more columns, so that scores need not be one number a row."""
+    return any((_width(each) or 0) > 1 for each in outputs if _is_matrix(each))
+
+
+def _any_shape(task: Task) -> bool:
+    """Whether outputs of `task` need not be a matrix of a column per name."""
+    return isinstance(task, Opaque | Regression) or (isinstance(task, Classification) and task.one_column)
+
+
+def _numbers(outputs: Sequence[Any], features: str | None, source: str) -> str:
+    """The name of the only floating-point output, or of the one that is called what scores are called."""
+    floats = _floats(outputs, features)
+    called = {each.name.lower(): each for each in floats}
+    found = [called[name] for name in SCORES if name in called][:1] or floats
+    if len(found) == 1:
+        return str(found[0].name)
+    shown = ", ".join(f"{each.name}: {each.type} {each.shape}" for each in outputs)
+    raise MedwardError(f"{source}: needs one floating-point output, or one named {list(SCORES)}, it has {shown}")
+
+
+def _floats(outputs: Sequence[Any], features: str | None) -> list[Any]:
+    return [each for each in outputs if each.name != features and each.type in FLOATS]
 
 
 def _features(names: Mapping[str, Any], said: str | None, source: str) -> str | None:
@@ -73,10 +107,10 @@ def _features(names: Mapping[str, Any], said: str | None, source: str) -> str | 
 
 def _score_outputs(outputs: Sequence[Any], features: str | None, output: OutputKind | None, source: str) -> list[Any]:
     """The outputs that could hold the scores: one with a usual name, else every floating-point matrix."""
-    floats = [each for each in outputs if each.name != features and each.type in FLOATS]
+    floats = _floats(outputs, features)
     matrices = [each for each in floats if _is_matrix(each)]
     called = {each.name.lower(): each for each in floats}
-    found = [called[name] for name in (USUAL[output] if output else SCORES) if name in called]
+    found = [called[name] for name in (USUAL.get(output, SCORES) if output else SCORES) if name in called]
     found = sorted(found, key=lambda each: not _is_matrix(each))[:1]
     if not found:  # what is named after the other claim is not what is claimed, unless it is all there is
         found = [each for each in matrices if each.name.lower() not in SCORES] or matrices
@@ -108,8 +142,8 @@ def _why_none(outputs: Sequence[Any], floats: Sequence[Any]) -> str:
 
 def _one_number(node: Any) -> str:
     return (
-        f"output {node.name!r} has one number per input, shape {node.shape}, scores need a column per class; export "
-        "the model with two columns, (0, z) for a logit z or (1 - p, p) for a probability p"
+        f"output {node.name!r} has one number per input, shape {node.shape}, scores need a column per class; if it is "
+        "the score of the second of two classes, name both with --classes, if a quantity, say --task regression"
     )
 
 

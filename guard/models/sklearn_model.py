@@ -1,4 +1,4 @@
-"""A scikit-learn classifier or pipeline as a `Model`, exported to ONNX, or to skops where ONNX cannot follow.
+"""A scikit-learn estimator or pipeline as a `Model`, exported to ONNX, or to skops where ONNX cannot follow.
 
 ONNX computes in float32 while scikit-learn may compute in float64, so a tree can differ near a threshold; an
 export that differs on the sample is dropped and the estimator itself is kept in a ``.skops`` file.
@@ -17,54 +17,85 @@ import numpy as np
 import sklearn
 import sklearn.base
 from numpy.typing import NDArray
+from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 
 from medward.guard.errors import MedwardError
 from medward.guard.models import checks, onnx_model, skops_file
 from medward.guard.models.base import Adapter, Exported, first_line, require_extra
-from medward.guard.models.kinds import refuse_kind
+from medward.guard.models.kinds import MULTILABEL, REGRESSION, refuse_kind
 from medward.guard.spec import ModelSpec
+from medward.guard.tasks.multilabel import Multilabel, packed_findings
+from medward.guard.tasks.opaque import Opaque
+from medward.guard.tasks.regression import Regression
 from medward.guard.types import Array, Ints, Outputs
 
-NAMES = {"input": "input", "scores": "probabilities"}
+NAMES, NUMBER_NAMES = {"input": "input", "scores": "probabilities"}, {"input": "input", "scores": "variable"}
+"""What skl2onnx calls the input and the outputs of classifiers and of regressors."""
+ABOVE_HALF = float(np.nextafter(np.float32(0.5), np.float32(1)))
+"""The operating point of scikit-learn's classifiers of several labels: more than one half, in single precision too."""
 _warnings = threading.Lock()  # warnings.catch_warnings changes the whole process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SklearnModel:
-    """A fitted classifier; `data` holds the skops bytes it came from, if it came from a bundle, and why it did."""
+    """A fitted estimator; `data` holds the skops bytes it came from, if it came from a bundle, and why it did.
+
+    `decider` is the estimator that decides, where that is another: one that put a threshold on top of this.
+    """
 
     spec: ModelSpec
     estimator: Any
     sample: Array
+    decider: Any = None
     data: bytes | None = None
     not_onnx_because: str = ""
 
     def predict(self, inputs: Array) -> Outputs:
-        """Map ``(n, *shape)`` float32 to probabilities ``(n, classes)``; there are no features."""
+        """Map ``(n, *shape)`` float32 to probabilities ``(n, K)``, or a regressor's numbers; there are no features."""
         table = np.array(inputs, np.float32).reshape(len(inputs), -1)
-        return checks.checked_outputs(self._asked("predict_proba", table), None, self.spec)
+        return checks.checked_outputs(self._answers(table), None, self.spec)
 
     def own_decisions(self, rows: NDArray[np.generic]) -> Ints | None:
-        """What ``predict`` says of rows ``(n, *shape)`` of any dtype, as indices of ``classes_``."""
-        if not hasattr(self.estimator, "predict"):
-            return None
-        order = {each: index for index, each in enumerate(self.estimator.classes_.tolist())}
-        labels = np.asarray(self._asked("predict", np.array(rows).reshape(len(rows), -1)))
-        return np.array([order.get(each, -1) for each in labels.tolist()], np.int64)
+        """What ``predict`` says of rows ``(n, *shape)`` of any dtype, as decisions of the task; None if it says none.
 
-    def _asked(self, method: str, table: NDArray[np.generic]) -> Any:
-        if not hasattr(self.estimator, "feature_names_in_"):
-            return getattr(self.estimator, method)(table)
+        A number that moves by no more than the tolerance, and over no cut point, when its row is made float32 is
+        decided as then.
+        """
+        task, decider = self.spec.task, self.estimator if self.decider is None else self.decider
+        if isinstance(task, Opaque) or not hasattr(decider, "predict"):
+            return None
+        table = np.array(rows).reshape(len(rows), -1)
+        said = np.asarray(self._asked(decider, "predict", table))
+        if isinstance(task, Regression):
+            own, served = task.read(said, self.spec.name), self.predict(rows.astype(np.float32)).scores
+            return np.where(task.unchanged(served, own), task.decide(served), task.decide(own))
+        if isinstance(task, Multilabel):
+            return packed_findings(np.asarray(said) == 1)
+        order = {each: index for index, each in enumerate(self.estimator.classes_.tolist())}
+        return np.array([order.get(each, -1) for each in said.tolist()], np.int64)
+
+    def _answers(self, table: Array) -> Any:
+        if sklearn.base.is_regressor(self.estimator):
+            return self._asked(self.estimator, "predict", table)
+        found = self._asked(self.estimator, "predict_proba", table)
+        return np.stack([each[:, 1] for each in found], axis=1) if isinstance(found, list) else found
+
+    def _asked(self, estimator: Any, method: str, table: NDArray[np.generic]) -> Any:
+        if not hasattr(estimator, "feature_names_in_"):
+            return getattr(estimator, method)(table)
         with _warnings, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
-            return getattr(self.estimator, method)(table)
+            return getattr(estimator, method)(table)
 
     def export(self, folder: Path) -> Exported:
         """Write ``model.onnx``, or ``model.skops`` when skl2onnx fails or disagrees on the sample."""
         if self.data is None:
             try:
+                if isinstance(getattr(self.estimator, "classes_", None), list):
+                    raise MedwardError("skl2onnx gives a list of outputs, one for each finding")
                 data = estimator_to_onnx(self.estimator, self.sample)
-                written = onnx_model.load_onnx(data, self.spec, NAMES)
+                names = NUMBER_NAMES if sklearn.base.is_regressor(self.estimator) else NAMES
+                written = onnx_model.load_onnx(data, self.spec, names)
                 original, exported = self.predict(self.sample), written.predict(self.sample)
                 checks.check_agreement(original, exported, "model.onnx")
                 checks.check_decisions(original, exported, self.spec, "model.onnx")
@@ -72,7 +103,7 @@ class SklearnModel:
                 reason = str(error)
             else:
                 (folder / "model.onnx").write_bytes(data)
-                return Exported("model.onnx", NAMES)
+                return Exported("model.onnx", names)
         else:
             reason = self.not_onnx_because
         data = self.data or skops_file.dump_skops(self.estimator)
@@ -84,48 +115,86 @@ class SklearnModel:
 
 
 def adapt_estimator(x: Any, spec: ModelSpec, sample: Array, features: str | None) -> SklearnModel:
-    """Wrap a fitted classifier; refuses one without ``predict_proba``."""
-    kind = type(x).__name__
+    """Wrap a fitted estimator; refuses a classifier without ``predict_proba``."""
     _check_kind(x, spec.name)
+    estimator, _ = thresholded(x)
+    kind = type(estimator).__name__
     if features is not None:
         raise MedwardError(f"features: {kind} shows none, got features = {features!r}")
-    if not hasattr(x, "predict_proba"):
+    if not sklearn.base.is_regressor(estimator) and not hasattr(estimator, "predict_proba"):
         raise MedwardError(f"{kind} has no predict_proba; wrap it in CalibratedClassifierCV and fit that")
-    width = getattr(x, "n_features_in_", None)
+    width = getattr(estimator, "n_features_in_", None)
     if width is not None and width != np.prod(spec.shape):
         raise MedwardError(f"{kind} was fitted on {width} features, but the spec's shape is {spec.shape}")
-    return SklearnModel(spec=spec, estimator=x, sample=sample)
+    decider = None if estimator is x else x
+    return SklearnModel(spec=spec, estimator=estimator, sample=sample, decider=decider)
 
 
 def describe_estimator(x: Any) -> dict[str, Any]:
-    """The fitted classes; ``predict_proba`` gives probabilities."""
+    """The task, and for classifiers the fitted classes and a tuned threshold; ``predict_proba`` gives probabilities."""
     _check_kind(x, "model")
-    classes = getattr(x, "classes_", None)
-    known = {} if classes is None else {"classes": tuple(str(each) for each in classes)}
-    return {"output": "probabilities", **known}
+    if sklearn.base.is_regressor(x):
+        return {"task": REGRESSION}
+    if _several_labels(x):
+        return {"task": MULTILABEL, "output": "probabilities", "threshold": ABOVE_HALF}
+    estimator, threshold = thresholded(x)
+    classes = getattr(estimator, "classes_", None)
+    known: dict[str, Any] = {} if classes is None else {"classes": tuple(str(each) for each in classes)}
+    return {"output": "probabilities", **known, **({} if threshold is None else {"threshold": threshold})}
+
+
+def thresholded(x: Any) -> tuple[Any, float | None]:
+    """The classifier inside one that put a threshold on its probabilities, and that threshold; else `x` and None.
+
+    Raises `MedwardError` where the threshold is not one of the second class's probability.
+    """
+    if not isinstance(x, FixedThresholdClassifier | TunedThresholdClassifierCV) or not hasattr(x, "estimator_"):
+        return x, None
+    kind, inner = type(x).__name__, x.estimator_
+    if x.response_method == "decision_function" or not hasattr(inner, "predict_proba"):
+        raise MedwardError(
+            f"{kind} has a threshold on decision_function; fit it with response_method='predict_proba', so that the "
+            "threshold is a probability"
+        )
+    positive = getattr(x, "pos_label", None)
+    if positive is not None and positive != inner.classes_[1]:
+        raise MedwardError(
+            f"{kind} decides {positive!r}, the first class, from its threshold on; fit it on labels that have "
+            f"{positive!r} second in sorted order"
+        )
+    found = x.best_threshold_ if isinstance(x, TunedThresholdClassifierCV) else x.threshold
+    return inner, 0.5 if found == "auto" else float(found)
 
 
 def _check_kind(x: Any, name: str) -> None:
-    """Refuse estimators that are no classifiers of one class each, by their kind."""
+    """Refuse estimators that neither choose among classes or findings nor give a number, by their kind."""
     kind = type(x).__name__
-    if sklearn.base.is_regressor(x):
-        refuse_kind(name, "regression", f"{kind} is a scikit-learn regressor")
     if sklearn.base.is_outlier_detector(x):
         refuse_kind(name, "outlier", f"{kind} is a scikit-learn outlier detector")
     if sklearn.base.is_clusterer(x):
         refuse_kind(name, "clustering", f"{kind} is a scikit-learn clusterer")
-    classes, last = getattr(x, "classes_", None), _last(x)
-    binarizer = getattr(last, "_label_binarizer", None)
-    if (
-        isinstance(classes, list)
-        or getattr(last, "multilabel_", False)
-        or str(getattr(binarizer, "y_type_", "")).startswith("multilabel")
-    ):
-        refuse_kind(name, "multi-label", f"{kind} was fitted to several labels a row")
-    if classes is not None and len(classes) < 2:
+    classes = getattr(x, "classes_", None)
+    for each in classes if isinstance(classes, list) else ():
+        if len(each) != 2 or each[1] != 1:
+            raise MedwardError(
+                f"{name}: {kind} has an output of the classes {list(each)}; a finding is 0 or 1, so guard other "
+                "outputs as models of their own"
+            )
+    if classes is not None and len(classes) < 2 and not _several_labels(x):
         raise MedwardError(
             f"{name}: {kind} was fitted to one class only, {list(classes)}; fit it on rows of two or more"
         )
+
+
+def _several_labels(x: Any) -> bool:
+    """Whether a classifier was fitted to several labels a row."""
+    last = _last(x)
+    binarizer = getattr(last, "_label_binarizer", None)
+    return (
+        isinstance(getattr(x, "classes_", None), list)
+        or bool(getattr(last, "multilabel_", False))
+        or str(getattr(binarizer, "y_type_", "")).startswith("multilabel")
+    )
 
 
 def _last(x: Any) -> Any:
@@ -160,7 +229,7 @@ def estimator_to_onnx(estimator: Any, sample: Array) -> bytes:
         graph = skl2onnx.convert_sklearn(
             estimator,
             initial_types=[("input", kinds.FloatTensorType([None, width]))],
-            options={id(estimator): {"zipmap": False}},
+            options={} if sklearn.base.is_regressor(estimator) else {id(estimator): {"zipmap": False}},
         )
         data: bytes = graph.SerializeToString()
     except Exception as error:

@@ -25,6 +25,7 @@ from medward.guard.models import checks, onnx_model
 from medward.guard.models.base import Adapter, Exported, first_line, require_extra, root_cause
 from medward.guard.models.kinds import check_output_shape
 from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 from medward.guard.types import Array, Ints, Outputs
 
 _BATCH = 256
@@ -105,8 +106,11 @@ class TorchModel:
         dtype = module_precision(original)
         with self.lock, evaluation_mode(original):
             found = checks.in_batches(lambda batch: [_scored(original, batch, dtype)], rows, _BATCH)[0]
+        task, single = self.spec.task, self.predict(np.asarray(rows, np.float32)).scores
+        if not isinstance(task, Classification):
+            return None
+        found = task.read(found, self.spec.name)
         clear = top_margins(found) > ROUNDINGS * torch.finfo(dtype).eps * np.abs(found).max(axis=1)
-        single = self.predict(np.asarray(rows, np.float32)).scores
         return np.asarray(np.where(clear, found.argmax(axis=1), single.argmax(axis=1)), np.int64)
 
     def _forward(self, batch: Array) -> list[Array]:

@@ -20,6 +20,10 @@ from pydantic import BaseModel, Field, JsonValue
 
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
+from medward.guard.tasks.base import WITHHELD_DECISION
+from medward.guard.tasks.multilabel import Multilabel, unpacked_findings
+from medward.guard.tasks.opaque import Opaque
+from medward.guard.tasks.regression import Regression
 from medward.guard.types import Answer, Array, Principal
 from medward.integrations.serving.body import media_type, parse_body, read_json
 from medward.integrations.serving.problems import problem_responses
@@ -167,21 +171,12 @@ def inference_router(service: Service, caller: Callable[..., Awaitable[Principal
     )
     async def metadata(name: str = path_name) -> ModelMetadata:
         named(name)
-        k = len(spec.classes)
-        # Clients who apply the threshold to the scores themselves decide as the labels do.
-        operated: Parameters = {"threshold": spec.threshold, "positive": spec.classes[1]} if spec.threshold else {}
         return ModelMetadata(
             name=spec.name,
             versions=[service.version],
             platform="medward",
             inputs=[TensorMetadata(name="inputs", datatype="FP32", shape=[-1, *spec.shape])],
-            outputs=[
-                TensorMetadata(name="scores", datatype="FP64", shape=[-1, k]),
-                TensorMetadata(
-                    name="labels", datatype="INT64", shape=[-1], parameters={"classes": [*spec.classes], **operated}
-                ),
-                TensorMetadata(name="levels", datatype="BYTES", shape=[-1]),
-            ],
+            outputs=output_metadata(spec),
         )
 
     @routes.post(
@@ -207,27 +202,55 @@ def inference_router(service: Service, caller: Callable[..., Awaitable[Principal
             raw = await read_json(request, spec, limits)
             answer = await service.answer(principal, read, study)
         assert asked is not None
-        wanted = [output.name for output in asked.outputs] if asked.outputs else ["scores", "labels", "levels"]
+        tensors = answer_tensors(answer, spec)
+        wanted = [output.name for output in asked.outputs] if asked.outputs else list(tensors)
+        if missing := [each for each in wanted if each not in tensors]:
+            raise MedwardError(f"outputs: this model gives {', '.join(tensors)}, and no {missing[0]}")
         return InferResponse(
             model_name=spec.name,
             model_version=service.version,
             id=answer.id if asked.id is None else asked.id,
             parameters={"answer": answer.id, "score_kind": answer.output},
-            outputs=[answer_tensors(answer)[each] for each in wanted],
+            outputs=[tensors[each] for each in wanted],
         )
 
     return routes
 
 
-def answer_tensors(answer: Answer) -> dict[str, OutputTensor]:
-    """Every output tensor of `answer`, by name."""
-    n, k = answer.scores.shape
+def output_metadata(spec: ModelSpec) -> list[TensorMetadata]:
+    """What each output tensor holds; clients who apply a threshold to the scores themselves decide as the labels do."""
+    task, levels = spec.task, TensorMetadata(name="levels", datatype="BYTES", shape=[-1])
+    if isinstance(task, Opaque):
+        return [TensorMetadata(name="scores", datatype="FP64", shape=[-1]), levels]
+    scores = TensorMetadata(name="scores", datatype="FP64", shape=[-1, len(task.names)])
+    labels, parameters = [-1], dict[str, JsonValue]()
+    if isinstance(task, Multilabel):
+        labels = [-1, len(task.findings)]
+        parameters = {"findings": [*task.findings], "thresholds": [*task.thresholds]}
+    elif isinstance(task, Regression):
+        parameters = {"quantity": task.quantity, "unit": task.unit, "tolerance": task.tolerance}
+        parameters["cut_points"] = [*task.cut_points]
+    else:
+        operated: Parameters = (
+            {} if task.threshold is None else {"threshold": task.threshold, "positive": task.names[1]}
+        )
+        parameters = {"classes": [*task.classes], **operated}
+    return [scores, TensorMetadata(name="labels", datatype="INT64", shape=labels, parameters=parameters), levels]
+
+
+def answer_tensors(answer: Answer, spec: ModelSpec) -> dict[str, OutputTensor]:
+    """Every output tensor of `answer`, by name; opaque outputs have no labels, and findings a label each, 0 or 1."""
+    task, decided = spec.task, answer.labels
     scores = [None if math.isnan(score) else score for score in answer.scores.ravel().tolist()]
-    return {
-        "scores": OutputTensor(name="scores", shape=[n, k], datatype="FP64", data=scores),
-        "labels": OutputTensor(name="labels", shape=[n], datatype="INT64", data=answer.labels.tolist()),
-        "levels": OutputTensor(name="levels", shape=[n], datatype="BYTES", data=[each.label for each in answer.levels]),
-    }
+    levels = [each.label for each in answer.levels]
+    found = {"scores": OutputTensor(name="scores", shape=[*answer.scores.shape], datatype="FP64", data=scores)}
+    if isinstance(task, Multilabel):
+        table = unpacked_findings(decided, len(task.findings)).astype(np.int64)
+        decided = np.where(decided[:, None] < 0, WITHHELD_DECISION, table)
+    if not isinstance(task, Opaque):
+        labels = decided.ravel().tolist()
+        found["labels"] = OutputTensor(name="labels", shape=[*decided.shape], datatype="INT64", data=labels)
+    return found | {"levels": OutputTensor(name="levels", shape=[len(levels)], datatype="BYTES", data=levels)}
 
 
 def inline_schema(schema: dict[str, Any]) -> dict[str, Any]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sized
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Depends, HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from starlette.datastructures import UploadFile
@@ -13,51 +12,14 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
-from medward.guard.types import Answer, Array, Principal
+from medward.guard.types import Principal
 from medward.integrations.serving.body import media_type, parse_body, read_json
 from medward.integrations.serving.images import image_shape, read_images
+from medward.integrations.serving.predictions import AnyPrediction, client_view, prediction_type
 from medward.integrations.serving.problems import problem_responses
 from medward.integrations.serving.service import Service, Study
 
 FIELDS = ("image", "file")
-
-
-class Prediction(BaseModel):
-    """One answer, row by row. What a defense concluded is in the audit log and never here.
-
-    `levels` says how much of the model's answer left: at "top" the scores of all but the largest classes are null, at
-    "codes" the row is the nearest typical answer (null where none fits), at "label" the row of `scores` is null, at
-    "withheld" the label is null too. `score_kind` says what the scores are.
-    """
-
-    id: str
-    model: str
-    labels: list[str | None]
-    indices: list[int | None]
-    scores: list[list[float | None] | None]
-    levels: list[Literal["full", "rounded", "top", "codes", "label", "withheld"]]
-    score_kind: Literal["logits", "probabilities"]
-
-    @classmethod
-    def of(cls, answer: Answer, spec: ModelSpec) -> Prediction:
-        """The client's view of `answer`."""
-        indices = [None if label < 0 else int(label) for label in answer.labels]
-        return cls.model_validate(
-            {
-                "id": answer.id,
-                "model": spec.name,
-                "labels": [None if index is None else spec.classes[index] for index in indices],
-                "indices": indices,
-                "scores": [_scores(row) for row in answer.scores],
-                "levels": [level.label for level in answer.levels],
-                "score_kind": answer.output,
-            }
-        )
-
-
-def _scores(row: Array) -> list[float | None] | None:
-    """None for a class that is not shown, and for the row when none is."""
-    return None if np.isnan(row).all() else [None if np.isnan(score) else float(score) for score in row]
 
 
 def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]], *, resize: bool) -> APIRouter:
@@ -70,13 +32,14 @@ def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]]
     @routes.post(
         "/v1/predict",
         summary="Classify rows or images",
+        response_model=prediction_type(spec),
         responses=problem_responses(400, 401, 403, 408, 413, 415, 422, 500, 503),
         openapi_extra={"requestBody": {"required": True, "content": _content(spec, limits.rows)}},
     )
-    async def predict(request: Request, principal: Principal = asking, study: Study = "") -> Prediction:
+    async def predict(request: Request, principal: Principal = asking, study: Study = "") -> AnyPrediction:
         with service.pool.slot():
             answer = await service.answer(principal, await received(request), study)
-        return Prediction.of(answer, spec)
+        return client_view(answer, spec)
 
     async def received(request: Request) -> Callable[[], Sized]:
         """Take in the body; what is returned decodes it."""

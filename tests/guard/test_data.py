@@ -64,7 +64,7 @@ def test_pickled_arrays_are_refused(tmp_path):
     [
         ({"foo": np.zeros(3)}, "no array named"),
         ({"inputs": np.zeros((3, 2)), "labels": np.zeros(2, int)}, "labels has 2 entries for 3"),
-        ({"inputs": np.zeros((2, 2)), "labels": np.array([0.5, 1])}, "whole numbers"),
+        ({"inputs": np.zeros((2, 2)), "labels": np.array([np.nan, 1])}, "whole numbers"),
         ({"inputs": np.zeros(())}, "at least two axes"),
     ],
 )

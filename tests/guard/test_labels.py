@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medward.guard.data.labels import class_numbers, patient_numbers, read_labels
+from medward.guard.data.labels import patient_numbers, read_labels, task_labels
 from medward.guard.errors import MedwardError
+from medward.guard.tasks.classification import Classification
 
 NAMES = ("normal", "mass", "effusion")
 
@@ -16,7 +17,7 @@ NAMES = ("normal", "mass", "effusion")
 def read(column, classes=NAMES):
     """Labels as places in `classes`."""
     numbers, names = read_labels(column, len(column), "labels")
-    return class_numbers(names, numbers, classes).tolist()
+    return task_labels(names, numbers, Classification(classes=tuple(classes), output="logits")).tolist()
 
 
 @pytest.mark.parametrize(

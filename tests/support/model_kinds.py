@@ -26,8 +26,8 @@ from sklearn.ensemble import (
     StackingClassifier,
     VotingClassifier,
 )
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV, TunedThresholdClassifierCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.naive_bayes import GaussianNB
@@ -120,13 +120,21 @@ def torch_kind(net: Callable[[], nn.Module], refused: str = "", *, channels: int
     return Kind(attempt=attempt, refused=refused, white_box=not refused)
 
 
-def estimator(build: Callable[[], Any], refused: str = "", labels: Callable[[np.ndarray], Any] | None = None) -> Kind:
+def estimator(
+    build: Callable[[], Any], refused: str = "", labels: Callable[[np.ndarray], Any] | None = None, **options: Any
+) -> Kind:
     """A fitted scikit-learn estimator on a table in float64, as pandas and NumPy have it."""
 
     def attempt(_: Path) -> Attempt:
         x, y = table(ROWS + 200)
         fitted = build().fit(x[:200], y[:200] if labels is None else labels(x[:200]))
-        return Attempt(model=fitted, split=Split(x[200:]), own=getattr(fitted, "predict_proba", None))
+        own = getattr(fitted, "predict_proba", fitted.predict)
+
+        def columns(rows: np.ndarray) -> np.ndarray:
+            found = own(rows)
+            return np.stack([each[:, 1] for each in found], axis=1) if isinstance(found, list) else np.asarray(found)
+
+        return Attempt(model=fitted, split=Split(x[200:]), options=options, own=columns)
 
     return Kind(attempt=attempt, refused=refused)
 
@@ -328,6 +336,11 @@ class Volume(nn.Module):
         return self.head(x.flatten(1).mean(1, keepdim=True))
 
 
+def whole_kind(net: Callable[[], nn.Module]) -> Kind:
+    """A module whose outputs leave whole."""
+    return torch_kind(net, classes=None, output=None, task="opaque")
+
+
 def of_rows(net: Callable[[], object], rows: Callable[[], np.ndarray], refused: str, **options: Any) -> Kind:
     """Any module on rows of another rank."""
     return Kind(
@@ -381,29 +394,78 @@ KINDS: dict[str, Kind] = {
     "1b multi-label, sigmoids as logits": torch_kind(lambda: cnn(1, 14, nn.Sigmoid()), "multi-label", classes=FINDINGS),
     "1c multi-label, 14 logits": torch_kind(lambda: cnn(1, 14), "14 findings", classes=FINDINGS),
     "1d Hugging Face multi-label": transformers_kind(
-        lambda t: vit(t, num_labels=4, problem_type="multi_label_classification"), "multi-label"
+        lambda t: vit(t, num_labels=4, problem_type="multi_label_classification")
     ),
     "1e torchxrayvision style": torch_kind(OpNorm, "multi-label", classes=FINDINGS),
     "1f labels of several findings": Kind(
         attempt=lambda _: Attempt(
-            model=cnn(1, 14), split=Split(images(), np.zeros((ROWS, 14), int)), options={**IMAGE, "classes": FINDINGS}
+            model=cnn(1, 14),
+            split=Split(images(), np.zeros((ROWS, 14), int)),
+            options={**IMAGE, "classes": FINDINGS},
+            own=forward(cnn(1, 14)),
         ),
-        refused="finding",
+        white_box=True,
+    ),
+    "1f labels of one class each, one-hot": Kind(
+        attempt=lambda _: Attempt(
+            model=cnn(1, 3),
+            split=Split(images(), np.eye(3)[np.arange(ROWS) % 3]),
+            options={**IMAGE, "task": "classification", "classes": list("abc")},
+        ),
+        refused="one-hot",
+    ),
+    "1a multi-label, sigmoids, said": torch_kind(
+        lambda: cnn(1, 14, nn.Sigmoid()), task="multilabel", classes=FINDINGS, output="probabilities"
+    ),
+    "1a multi-label, sigmoids said to be logits": torch_kind(
+        lambda: cnn(1, 14, nn.Sigmoid()), "--output probabilities", task="multilabel", classes=FINDINGS
+    ),
+    "1c multi-label, 14 logits, said": torch_kind(lambda: cnn(1, 14), task="multilabel", classes=FINDINGS),
+    "1c multi-label, an operating point for each": torch_kind(
+        lambda: cnn(1, 3), classes=["a", "b", "c"], threshold={"a": 0.1, "b": 0.5, "c": 0.02}
+    ),
+    "1e torchxrayvision style, said": torch_kind(
+        OpNorm, task="multilabel", classes=FINDINGS, output="probabilities", low=0, high=1
+    ),
+    "1f labels of several findings, said": Kind(
+        attempt=lambda _: Attempt(
+            model=cnn(1, 3),
+            split=Split(images(), np.tile([[0, 0, 1], [1, 0, 0]], (ROWS // 2, 1))),
+            options={**IMAGE, "classes": list("abc")},
+            own=forward(cnn(1, 3)),
+        ),
+        white_box=True,
     ),
     "1g MultiOutputClassifier": estimator(
-        lambda: MultiOutputClassifier(LogisticRegression()), "multi-label", lambda x: (x[:, :3] > 0).astype(int)
+        lambda: MultiOutputClassifier(LogisticRegression()),
+        labels=lambda x: (x[:, :3] > 0).astype(int),
+        classes=list("abc"),
     ),
     "1g OneVsRest, several labels": estimator(
-        lambda: OneVsRestClassifier(LogisticRegression()), "multi-label", lambda x: (x[:, :3] > 0).astype(int)
+        lambda: OneVsRestClassifier(LogisticRegression()),
+        labels=lambda x: (x[:, :3] > 0).astype(int),
+        classes=list("abc"),
     ),
-    "2a one logit": torch_kind(lambda: cnn(1, 1), "single-output"),
-    "2a one sigmoid": torch_kind(
-        lambda: cnn(1, 1, nn.Sigmoid(), nn.Flatten(0)), "single-output", output="probabilities"
+    "1g several labels in a forest": estimator(
+        lambda: RandomForestClassifier(10, random_state=0),
+        labels=lambda x: (x[:, :3] > 0).astype(int),
+        classes=list("abc"),
     ),
-    "2b ONNX output of one axis": graph_kind(lambda: one_axis(), refused="column"),
+    "1g names of findings missing": estimator(
+        lambda: MultiOutputClassifier(LogisticRegression()), "--classes", lambda x: (x[:, :3] > 0).astype(int)
+    ),
+    "2a one logit": torch_kind(lambda: cnn(1, 1)),
+    "2a one sigmoid": torch_kind(lambda: cnn(1, 1, nn.Sigmoid(), nn.Flatten(0)), output="probabilities"),
+    "2a one logit at an operating point": torch_kind(lambda: cnn(1, 1), threshold=0.02),
+    "2b ONNX output of one axis": graph_kind(lambda: one_axis(), own=lambda rows: rows.mean(axis=1)),
     "2c one logit as two columns": torch_kind(OneLogit),
     "2d an operating point of its own": estimator(
-        lambda: FixedThresholdClassifier(LogisticRegression(), threshold=0.05), "decisions differ"
+        lambda: FixedThresholdClassifier(LogisticRegression(), threshold=0.05)
+    ),
+    "2d a tuned operating point": estimator(lambda: TunedThresholdClassifierCV(LogisticRegression())),
+    "2d a threshold on another scale": estimator(
+        lambda: FixedThresholdClassifier(LogisticRegression(), threshold=0.3, response_method="decision_function"),
+        "response_method='predict_proba'",
     ),
     "3a logistic pipeline": estimator(lambda: make_pipeline(StandardScaler(), LogisticRegression())),
     "3a grid search": estimator(lambda: GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=3)),
@@ -424,7 +486,15 @@ KINDS: dict[str, Kind] = {
     ),
     "3c missing values": of_rows(lambda: nn.Linear(6, 2), with_nan, "finite"),
     "3d strings in a table": of_rows(lambda: nn.Linear(6, 2), lambda: np.array([["f", "1.0"]] * ROWS), "numbers"),
-    "3f regressor": estimator(lambda: GradientBoostingRegressor(n_estimators=3), "regression", lambda x: x[:, 0]),
+    "3f regressor": estimator(
+        lambda: GradientBoostingRegressor(n_estimators=3), labels=lambda x: x[:, 0], tolerance=0.1
+    ),
+    "3f regressor with cut points": estimator(
+        lambda: make_pipeline(StandardScaler(), Ridge()), labels=lambda x: x[:, 0], tolerance=0.1, cut_points=[0, 0.5]
+    ),
+    "3f regressor without a tolerance": estimator(
+        lambda: GradientBoostingRegressor(n_estimators=3), "--tolerance", lambda x: x[:, 0]
+    ),
     "3g SVC without probabilities": estimator(lambda: SVC(), "predict_proba"),
     "4a estimator of another library": Kind(attempt=booster, refused="not trusted"),
     "5a ONNX": graph_kind(dense, own=dense_scores),
@@ -466,10 +536,19 @@ KINDS: dict[str, Kind] = {
     "6h sixteen slices as channels": torch_kind(lambda: cnn(16), channels=16),
     "6i volumes": of_rows(Volume, lambda: images((1, 4, 8, 8)), "no volumes"),
     "6j segmentation": torch_kind(lambda: nn.Conv2d(1, 2, 3, padding=1), "segmentation"),
-    "6k bone age": torch_kind(lambda: cnn(1, 1), "single-output", classes=["young", "old"]),
+    "6j segmentation, whole": whole_kind(lambda: nn.Conv2d(1, 2, 3, padding=1)),
+    "6k bone age": torch_kind(lambda: cnn(1, 1), "--task regression", classes=None, output=None),
+    "6k bone age, said": torch_kind(
+        lambda: cnn(1, 1), classes=["bone age"], output=None, task="regression", tolerance=0.5, unit="months"
+    ),
     "6l quantiles": torch_kind(lambda: Cumulative(3), "in order on every row", classes=["p10", "p50", "p90"]),
+    "6l quantiles, whole": whole_kind(lambda: Cumulative(3)),
     "6l hazards": torch_kind(lambda: cnn(1, 6, nn.Sigmoid()), "[0, 1]", classes=[f"year {k}" for k in range(6)]),
+    "6l hazards, whole": whole_kind(lambda: cnn(1, 6, nn.Sigmoid())),
     "6l ordinal": torch_kind(lambda: Cumulative(4), "in order on every row", classes=list("abcd")),
+    "6l ordinal, each threshold a finding": torch_kind(
+        lambda: Cumulative(4), classes=[f"above {k}" for k in range(4)], task="multilabel"
+    ),
     "7 ECG": of_rows(Volume, lambda: images((12, 50)), "signals"),
     "7 ECG as an image of one row": of_rows(Volume, lambda: images((1, 12, 50)), "", low=0, high=1),
     "8 mean of three networks": torch_kind(lambda: Mean3()),
@@ -529,15 +608,45 @@ def tried(kind: Kind, folder: Path) -> str:
     if attempt.own is None:
         return "served"
     rows, guard = attempt.split.inputs[:40], made.guard()
-    scores = np.asarray(attempt.own(rows))
+    task, scores = made.card.spec.task, np.asarray(attempt.own(rows))
+    own = decided_by_hand(task, scores)
     for i, row in enumerate(rows):
         answer = guard.answer(Query(principal=(f"clinic {i}",), inputs=row[None]))
         if answer.levels[0] is Level.WITHHELD:
             continue
-        likely = probabilities(scores[i : i + 1], made.card.spec.output)
-        if answer.labels[0] != scores[i].argmax() or np.abs(answer.scores - likely).max() > 0.0101:
-            return f"WRONG: own {likely.round(3).tolist()}, served {answer.scores.tolist()}"
+        near, allowed = shown_by_hand(task, scores[i : i + 1])
+        if (own is not None and answer.labels[0] != own[i]) or np.abs(answer.scores - near).max() > allowed:
+            return f"WRONG: own {near.round(3).tolist()}, served {answer.scores.tolist()}"
     return "served"
+
+
+def decided_by_hand(task: Any, scores: np.ndarray) -> np.ndarray | None:
+    """The user's own decisions, written down anew: the largest, from a threshold on, or between cut points."""
+    if task.kind == "opaque":
+        return None
+    if task.kind == "regression":
+        cells = [sum(value >= cut for cut in task.cut_points) for value in scores.reshape(-1)]
+        return np.array(cells) if task.cut_points else None
+    likely = scores if task.output == "probabilities" else 1 / (1 + np.exp(-scores))
+    if task.kind == "multilabel":
+        return (likely >= np.array(task.thresholds)) @ (1 << np.arange(scores.shape[1]))
+    if task.one_column or scores.ndim == 1:
+        return (likely.reshape(-1) >= (0.5 if task.threshold is None else task.threshold)).astype(int)
+    return scores.argmax(axis=1) if task.threshold is None else (scores[:, 1] >= task.threshold).astype(int)
+
+
+def shown_by_hand(task: Any, scores: np.ndarray) -> tuple[np.ndarray, float]:
+    """What an answer should be near, and how near."""
+    if task.kind == "opaque":
+        return scores, 1e-5 * max(1.0, float(np.abs(scores).max()))
+    if task.kind == "regression":
+        return scores.reshape(-1, 1), 0.1 * task.tolerance
+    if task.kind == "multilabel":
+        return (scores if task.output == "probabilities" else 1 / (1 + np.exp(-scores))), 0.0101
+    if task.one_column:
+        second = scores.reshape(-1) if task.output == "probabilities" else 1 / (1 + np.exp(-scores.reshape(-1)))
+        return np.stack([1 - second, second], axis=1), 0.0101
+    return probabilities(scores, task.output), 0.0101
 
 
 def attacked(kind: Kind, folder: Path) -> str:

@@ -36,7 +36,9 @@ TUMOURS, KIND = load_breast_cancer(return_X_y=True)
 
 
 def wrapped(x, rows=X, **changes):
-    return models.wrap(x, spec=replace(SPEC, shape=rows.shape[1:], **changes), sample=rows)
+    task = {name: changes.pop(name) for name in ("classes", "output", "threshold") if name in changes}
+    spec = replace(SPEC, shape=rows.shape[1:], task=replace(SPEC.task, **task), **changes)
+    return models.wrap(x, spec=spec, sample=rows)
 
 
 # --- the model's own predict ------------------------------------------------------------------------------------------

@@ -95,8 +95,8 @@ def test_a_card_without_names_is_read_as_a_file_is(tmp_path, names):
 @pytest.mark.parametrize(
     ("outputs", "said", "message"),
     [
-        ({"scores": 0}, None, r"'scores' has one number per input, shape .*export the model with two columns"),
-        ({"scores": 1}, None, r"'scores' has one number per input.*\(0, z\) for a logit z or \(1 - p, p\)"),
+        ({"scores": 0}, None, r"'scores' has one number per input, shape .*two classes, name both with --classes"),
+        ({"scores": 1}, None, r"'scores' has one number per input.*if a quantity, say --task regression"),
         ({"risk": 0}, None, "'risk' has one number per input"),
         ({"scores": 0, "hidden": 2}, None, "'scores' has one number per input"),
         ({"label": LABEL}, None, "scores are a floating-point matrix.*label: tensor"),

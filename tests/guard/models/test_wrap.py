@@ -100,4 +100,5 @@ def test_a_bare_string_of_class_names_is_refused():
 
 def test_infer_images_by_their_axes():
     images = np.zeros((2, 1, 4, 4), np.float32)
-    assert models.infer_spec(nn.Linear(3, 2), sample=images, output="logits", classes=["a", "b"]).modality == "image"
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    assert models.infer_spec(net, sample=images, output="logits", classes=["a", "b"]).modality == "image"

@@ -1,0 +1,121 @@
+"""What a client of ``/v1/predict`` reads, one form per task."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel
+
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.multilabel import Multilabel
+from medward.guard.tasks.opaque import Opaque
+from medward.guard.tasks.regression import Regression
+from medward.guard.types import Answer, Array
+
+LevelName = Literal["full", "rounded", "top", "codes", "label", "withheld"]
+
+
+class Prediction(BaseModel):
+    """One answer, row by row. What a defense concluded is in the audit log and never here.
+
+    `levels` says how much of the model's answer left: at "top" the scores of all but the largest classes are null, at
+    "codes" the row is the nearest typical answer (null where none fits), at "label" the row of `scores` is null, at
+    "withheld" the label is null too. `score_kind` says what the scores are.
+    """
+
+    id: str
+    model: str
+    labels: list[str | None]
+    indices: list[int | None]
+    scores: list[list[float | None] | None]
+    levels: list[LevelName]
+    score_kind: Literal["logits", "probabilities"]
+
+
+class FindingsPrediction(BaseModel):
+    """One answer of a model of several findings, row by row.
+
+    `labels` are the findings decided, an empty list for none; `scores` are in the order of `findings`, and a finding is
+    decided where its probability is at least its place in `thresholds`. At the level "label" the row of `scores` is
+    null, at "withheld" the labels are null too. `score_kind` says what the scores are.
+    """
+
+    id: str
+    model: str
+    labels: list[list[str] | None]
+    scores: list[list[float | None] | None]
+    findings: list[str]
+    thresholds: list[float]
+    levels: list[LevelName]
+    score_kind: Literal["logits", "probabilities"]
+
+
+class NumberPrediction(BaseModel):
+    """One answer of a regression model, row by row.
+
+    `values` are the numbers in `unit`, rounded at the level "rounded" within the cell that `labels` name: between the
+    cut points, or the multiple of the tolerance. At the level "label" a number between cut points is null, at
+    "withheld" the label is null too.
+    """
+
+    id: str
+    model: str
+    labels: list[str | None]
+    values: list[float | None]
+    unit: str
+    levels: list[LevelName]
+
+
+class OutputPrediction(BaseModel):
+    """One answer of a model that is guarded whole: `outputs` are nested as the model gives them, null at "withheld"."""
+
+    id: str
+    model: str
+    outputs: list[Any | None]
+    shape: list[int]
+    levels: list[LevelName]
+
+
+AnyPrediction = Prediction | FindingsPrediction | NumberPrediction | OutputPrediction
+
+
+def prediction_type(spec: ModelSpec) -> type[AnyPrediction]:
+    """The form of answers of a model of `spec`."""
+    if isinstance(spec.task, Multilabel):
+        return FindingsPrediction
+    if isinstance(spec.task, Regression):
+        return NumberPrediction
+    return OutputPrediction if isinstance(spec.task, Opaque) else Prediction
+
+
+def client_view(answer: Answer, spec: ModelSpec) -> AnyPrediction:
+    """The client's view of `answer`."""
+    task, decided = spec.task, [int(each) for each in answer.labels]
+    words = [None if each < 0 else task.word(each) for each in decided]
+    content: dict[str, Any] = {"id": answer.id, "model": spec.name, "levels": [each.label for each in answer.levels]}
+    if isinstance(task, Multilabel):
+        content |= {"findings": task.findings, "thresholds": task.thresholds}
+    if isinstance(task, Regression):
+        values = [None if np.isnan(each) else float(each) for each in answer.scores[:, 0]]
+        content |= {"labels": words, "values": values, "unit": task.unit}
+    elif isinstance(task, Opaque):
+        content |= {"outputs": [_whole(row) for row in answer.scores], "shape": answer.scores.shape[1:]}
+    else:
+        content |= {
+            "labels": words,
+            "indices": [None if each < 0 else each for each in decided],
+            "scores": [_scores(row) for row in answer.scores],
+            "score_kind": answer.output,
+        }
+    form = prediction_type(spec)
+    return form.model_validate({name: content[name] for name in form.model_fields})
+
+
+def _scores(row: Array) -> list[float | None] | None:
+    """None for a class that is not shown, and for the row when none is."""
+    return None if np.isnan(row).all() else [None if np.isnan(score) else float(score) for score in row]
+
+
+def _whole(row: Array) -> Any:
+    return None if np.isnan(row).all() else row.tolist()
