@@ -41,7 +41,7 @@ class BudgetSpentError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """Labels ``(n,)``, -1 where withheld; scores ``(n, K)`` of kind `output`, NaN where not released."""
+    """A response holds decisions ``(n,)``, -1 where withheld, and scores ``(n, ...)``, NaN where not released."""
 
     labels: Ints
     scores: Array
@@ -49,19 +49,22 @@ class Response:
 
     @property
     def probabilities(self) -> Array:
-        """The scores as probabilities ``(n, K)``; what a row hides is spread evenly, a row of NaN stays."""
+        """The scores of classes as probabilities ``(n, K)``; what a row hides is spread evenly, a row of NaN stays."""
         return spread_rest(probabilities(self.scores, self.output))
 
 
 Oracle = Callable[[Array], Response]
+Decide = Callable[[Array], Ints]
+"""A user's reading of opaque outputs ``(n, ...)``: one whole number ``(n,)`` a row, from 0 on."""
 
 
-def open_oracle(model: Model) -> Oracle:
-    """The undefended model: everything leaves."""
+def open_oracle(model: Model, decide: Decide | None = None) -> Oracle:
+    """The undefended model: everything leaves. `decide` reads outputs that the model's task cannot."""
+    decided = decide or model.spec.decide
 
     def ask(inputs: Array) -> Response:
         scores = model.predict(model.spec.check(inputs)).scores
-        return Response(model.spec.decide(scores), scores, model.spec.output)
+        return Response(decided(scores), scores, model.spec.output)
 
     return ask
 
@@ -85,12 +88,13 @@ def guarded_oracle(
     accounts: int = 1,
     clock: Clock | None = None,
     per_day: float | None = None,
+    decide: Decide | None = None,
 ) -> Oracle:
     """The deployed path: every row is one query of `principal`, since a batch only helps the guard.
 
     With `accounts` above 1 so many accounts below `principal` take turns. With `fresh` every row comes from an account
     of its own that shares no parent with others, so that no account's history helps the guard either. With `per_day`
-    the rows are that far apart on `clock`, which must be the guard's.
+    the rows are that far apart on `clock`, which must be the guard's. `decide` as in `open_oracle`.
     """
     if accounts < 1 or (per_day is not None and (clock is None or not per_day > 0)):
         raise MedwardError("oracle: needs at least 1 account, and with per_day above 0 the guard's clock")
@@ -111,11 +115,11 @@ def guarded_oracle(
             if failed := [verdict.source for verdict in answer.verdicts if verdict.error]:
                 raise MedwardError(f"the guard itself failed ({failed[0]}); a failure is no defense, so mend it first")
             answers.append(answer)
-        return Response(
-            np.concatenate([answer.labels for answer in answers]),
-            np.concatenate([answer.scores for answer in answers]),
-            answers[0].output,
-        )
+        labels = np.concatenate([answer.labels for answer in answers])
+        scores = np.concatenate([answer.scores for answer in answers])
+        if decide is not None and (told := labels >= 0).any():
+            labels[told] = decide(scores[told])
+        return Response(labels, scores, answers[0].output)
 
     return ask
 

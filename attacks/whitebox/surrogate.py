@@ -1,14 +1,16 @@
-"""A small generic classifier that an attacker trains on what a target answered.
+"""A small generic network that an attacker trains on what a target answered.
 
 It is the thief's clone (extraction) and the stand-in for gradients the attacker was not given (transfer
 attacks). Images get a three-stage CNN with GroupNorm (Wu and He, ECCV 2018: no batch statistics, so eval
 equals training), tables a two-layer MLP; both standardise their inputs by the training rows. Soft
-cross-entropy serves labels and probabilities alike (Hinton, Vinyals and Dean 2015, temperature 1).
+cross-entropy serves labels and probabilities alike (Hinton, Vinyals and Dean 2015, temperature 1); what other tasks
+learn by is said in `attacks.learners`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -36,6 +38,9 @@ class Standardise(nn.Module):
         return (x - mean) / std
 
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
 def fit_classifier(
     inputs: Array,
     targets: NDArray[np.generic],
@@ -48,23 +53,58 @@ def fit_classifier(
     device: str = "cpu",
     normalised: bool = True,
 ) -> nn.Module:
-    """Train on ``(n, *shape)`` inputs and labels ``(n,)`` or probabilities ``(n, classes)``.
+    """Train on ``(n, *shape)`` inputs and labels ``(n,)`` or probabilities ``(n, classes)``; see `fit_network`.
 
     Rows labelled below 0 or with a NaN probability (answers that were withheld) are dropped. Returns a
-    network from inputs to logits ``(n, classes)``, frozen and in eval mode. The same seed gives the same
-    network on the same machine and thread count. `normalised` is for images: without GroupNorm the network
-    keeps brightness and contrast, and so what it learned on one kind of picture carries further to another.
-    Raises `MedwardError` when no row is left.
+    network from inputs to logits ``(n, classes)``, frozen and in eval mode.
+    """
+    kept = answered_rows(targets)
+    soft = _soft(np.asarray(targets)[kept], classes).numpy() if kept.any() else np.zeros((0, classes))
+    return fit_network(
+        inputs[kept],
+        soft,
+        loss=nn.functional.cross_entropy,
+        modality=modality,
+        shape=shape,
+        epochs=epochs,
+        seed=seed,
+        device=device,
+        normalised=normalised,
+        offered=len(targets),
+    )
+
+
+def fit_network(
+    inputs: Array,
+    targets: Array,
+    *,
+    loss: Loss,
+    modality: Modality,
+    shape: tuple[int, ...],
+    epochs: int,
+    seed: int,
+    device: str = "cpu",
+    normalised: bool = True,
+    offered: int | None = None,
+) -> nn.Module:
+    """Train a network from ``(n, *shape)`` inputs to outputs ``(n, width)`` to have little `loss` on targets of that
+    shape; rows with a NaN are dropped.
+
+    The network is frozen and in eval mode. The same seed gives the same one on the same machine and thread count.
+    `normalised` is for images: without GroupNorm the network keeps brightness and contrast, and so what it learned on
+    one kind of picture carries further to another. Raises `MedwardError` when no row is left of those that were
+    `offered`.
     """
     kept = answered_rows(targets)
     if not kept.any():
-        raise MedwardError(f"surrogate: none of the {len(targets)} training rows has an answer to learn from")
+        count = len(targets) if offered is None else offered
+        raise MedwardError(f"surrogate: none of the {count} training rows has an answer to learn from")
     x = torch.as_tensor(np.ascontiguousarray(inputs[kept]), dtype=torch.float32)
-    y = _soft(np.asarray(targets)[kept], classes)
+    y = torch.as_tensor(np.ascontiguousarray(targets[kept]), dtype=torch.float32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = _network(x, classes, modality, shape, normalised).to(device).train()
-        _train(net, x.to(device), y.to(device), epochs, seed)
+        net = _network(x, y.shape[1], modality, shape, normalised).to(device).train()
+        _train(net, x.to(device), y.to(device), loss, epochs, seed)
     return net.eval().requires_grad_(False)
 
 
@@ -82,9 +122,14 @@ def deciding_probabilities(probabilities: Array, spec: ModelSpec) -> Array:
     What is trained on them decides by its largest score, as what is trained on labels does. Where `spec` has no
     threshold they are left alone; NaN stays.
     """
-    if spec.threshold is None:
+    return moved_to_threshold(probabilities, spec.threshold)
+
+
+def moved_to_threshold(probabilities: Array, threshold: float | None) -> Array:
+    """The same for a `threshold` alone."""
+    if threshold is None:
         return probabilities
-    return softmax(at_threshold(probabilities, "probabilities", spec.threshold), "logits")
+    return softmax(at_threshold(probabilities, "probabilities", threshold), "logits")
 
 
 def as_scored(probabilities: Array, spec: ModelSpec) -> Array:
@@ -124,7 +169,9 @@ def _network(x: Tensor, classes: int, modality: Modality, shape: tuple[int, ...]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, classes))
 
 
-def _train(net: nn.Module, x: Tensor, y: Tensor, epochs: int, seed: int, batch: int = 64, lr: float = 2e-3) -> None:
+def _train(
+    net: nn.Module, x: Tensor, y: Tensor, loss: Loss, epochs: int, seed: int, batch: int = 64, lr: float = 2e-3
+) -> None:
     order = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=1e-3)
     steps = epochs * math.ceil(len(x) / batch)
@@ -134,6 +181,6 @@ def _train(net: nn.Module, x: Tensor, y: Tensor, epochs: int, seed: int, batch: 
         for start in range(0, len(x), batch):
             rows = shuffled[start : start + batch]
             optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(nn.functional.cross_entropy(net(x[rows]), y[rows]))
+            torch.autograd.backward(loss(net(x[rows]), y[rows]))
             optimizer.step()
             schedule.step()
