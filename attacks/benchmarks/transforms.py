@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medward.attacks.whitebox.ascent import scores_and_features
+from medward.attacks.whitebox.forward import scores_and_features
 from medward.attacks.whitebox.network import StraightThrough
 from medward.guard.errors import MedwardError
 

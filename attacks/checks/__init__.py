@@ -20,7 +20,7 @@ names the fake (`FAKES`). Honest networks are not accused.
 | C8 ordering | one change for all rows wins no more than one for each | `beyond_per_image` | search |
 | C9 numerics | in the ball and in range; survives an 8-bit file | `out_of_bounds`, `lost_when_stored` | network |
 | C9 numerics | logits, not probabilities | `probabilities` | network |
-| C9 numerics | the deployed model itself is asked, in its own precision | `Scene.fooled` | attack |
+| C9 numerics | the deployed model itself is asked, in its own precision | `EvasionSetup.fooled` | attack |
 | C10 alive | steps were taken, something changed | `not_alive` | run |
 | C10 alive | the undefended model or twin falls, beyond noise | `attacks.evasion.cell.EvasionCell.too_weak` | gate |
 | C11 adaptive | the screens can be followed, and got past | `dead_screens`, `found_nothing` | attack |

@@ -12,14 +12,14 @@ Croce and Hein, "Reliable evaluation of adversarial robustness", ICML 2020 (scal
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from medward.attacks.whitebox.ascent import LOSSES, input_gradient, margin_loss, scores_and_features
-from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.forward import input_gradient, scores_and_features
 from medward.attacks.whitebox.network import ExpectedOverRandomness
+from medward.attacks.whitebox.search import Search
 
 PROBED = 32  # rows that are compared with finite differences
 DIRECTIONS = 8
@@ -34,7 +34,7 @@ _TOLERANCE = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """What small steps show of rows ``(n,)``.
+    """A probe holds what small steps show of rows ``(n,)``.
 
     `still`: the smallest step changes no score at all; `moves`: a step of one radius changes some. `cosine` is that
     between the slopes by the gradient and by central differences along random directions, at the one of the steps
@@ -47,29 +47,31 @@ class Probe:
     cosine: Tensor
 
 
-def gradient_flags(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> tuple[str, ...]:
+def gradient_flags(search: Search, x: Tensor, y: Tensor) -> tuple[str, ...]:
     """What is wrong with the gradient on rows `x (n, *shape)` decided as `y (n,)`: C1 and C2.
 
     A random network is not probed: differences of its scores are noise, even of their means over draws.
     """
-    if flag := unstable_scores(network, x):
+    network = search.network
+    if flag := unstable_scores(search, x):
         return (flag,)
-    dead = {name: dead_rows(network, x, y, name) for name in LOSSES}
-    blurred = ball.empty or (isinstance(network, ExpectedOverRandomness) and _random(network, x[:PROBED]))
-    seen = None if blurred else probe_gradients(network, x[:PROBED], y[:PROBED], ball, generator)
+    dead = {name: dead_rows(search, x, y, name) for name in search.criterion.losses}
+    blurred = search.ball.empty or (isinstance(network, ExpectedOverRandomness) and _random(network, x[:PROBED]))
+    seen = None if blurred else probe_gradients(search, x[:PROBED], y[:PROBED])
     flags = [hidden_gradients(dead["margin"], seen), misleading_gradients(dead["margin"], seen)]
-    return tuple(flag for flag in (*flags, inflated_logits(network, x, y, dead)) if flag)
+    return tuple(flag for flag in (*flags, inflated_logits(search, x, y, dead)) if flag)
 
 
-def unstable_scores(network: nn.Module, x: Tensor) -> str | None:
+def unstable_scores(search: Search, x: Tensor) -> str | None:
     """C2: the same input gives different scores twice; where that is averaged over draws (EOT), other decisions."""
+    network, decided = search.network, search.criterion.decided
     with torch.no_grad():
         first, second = network(x), network(x)
     if not isinstance(network, ExpectedOverRandomness):
         if torch.equal(first, second) or not bool(torch.isfinite(first).all()):
             return None
         return "random front end: the same input gives different scores; average over draws (EOT)"
-    differ = float((first.argmax(dim=1) != second.argmax(dim=1)).float().mean())
+    differ = float((decided(first) != decided(second)).float().mean())
     if differ <= _TOLERANCE:
         return None
     return f"random front end: averages over {network.draws} draws decide {differ:.0%} of rows otherwise the next time"
@@ -81,21 +83,22 @@ def _random(network: nn.Module, x: Tensor) -> bool:
         return not torch.equal(network(x), network(x))
 
 
-def dead_rows(network: nn.Module, x: Tensor, y: Tensor, loss: str) -> Tensor:
+def dead_rows(search: Search, x: Tensor, y: Tensor, loss: str) -> Tensor:
     """Rows ``(n,)`` whose whole input gradient is zero or not finite under the loss of that name."""
-    slope = _slope(network, x, y, loss).flatten(1)
+    slope = _slope(search, x, y, loss).flatten(1)
     return (~torch.isfinite(slope).all(dim=1)) | (slope.abs().amax(dim=1) == 0)
 
 
-def probe_gradients(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Probe:
+def probe_gradients(search: Search, x: Tensor, y: Tensor) -> Probe:
     """Compare the margin's gradient with central differences, in double precision where the network allows it.
 
     The points are a little off `x (n, *shape)`, so that no value sits on a kink, as black borders may.
     """
+    ball, generator, margin = search.ball, search.generator, search.criterion.losses["margin"]
     near = ball.clip(x + 0.1 * ball.inside(tuple(x.shape), generator))
-    network, near, dtype = _precise(network, near)
+    network, near, dtype = _precise(search.network, near)
     lines = [ball.surface(tuple(x.shape), generator).to(dtype) for _ in range(DIRECTIONS)]
-    slope = torch.nan_to_num(_slope(network, near, y, "margin"), 0.0, 0.0, 0.0)
+    slope = torch.nan_to_num(_slope(replace(search, network=network), near, y, "margin"), 0.0, 0.0, 0.0)
     told = torch.stack([(slope * line).flatten(1).sum(dim=1) for line in lines], dim=1)
     still = torch.ones(len(x), dtype=torch.bool, device=x.device)
     moves, best = ~still, torch.full((len(x),), torch.nan, dtype=dtype, device=x.device)
@@ -105,8 +108,8 @@ def probe_gradients(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, genera
             found = torch.zeros_like(told)
             for column, line in enumerate(lines):
                 ahead, behind = network(near + step * line), network(near - step * line)
-                found[:, column] = (margin_loss(ahead, y) - margin_loss(behind, y)) / (2 * step)
-                same = (ahead == here).all(dim=1) & (behind == here).all(dim=1)
+                found[:, column] = (margin(ahead, y) - margin(behind, y)) / (2 * step)
+                same = ((ahead == here) & (behind == here)).flatten(1).all(dim=1)
                 if index == 0:
                     still &= same
                 moves |= ~same
@@ -148,11 +151,12 @@ def misleading_gradients(dead: Tensor, seen: Probe | None) -> str | None:
     )
 
 
-def inflated_logits(network: nn.Module, x: Tensor, y: Tensor, dead: dict[str, Tensor]) -> str | None:
+def inflated_logits(search: Search, x: Tensor, y: Tensor, dead: dict[str, Tensor]) -> str | None:
     """C1: cross-entropy is flat because the scores lie too far apart; the margin still has its gradient."""
+    if "cross-entropy" not in dead:
+        return None
     flat = dead["cross-entropy"] & ~dead["margin"]
-    with torch.no_grad():
-        gap = float(margin_loss(network(x), y).abs().median())
+    gap = float(search.margins(x, y).abs().median())
     if not _many(flat) and (gap <= GAP or _many(dead["margin"])):
         return None
     return (
@@ -166,9 +170,9 @@ def _many(rows: Tensor) -> bool:
     return int(rows.sum()) > max(1.0, ZERO_SHARE * len(rows))
 
 
-def _slope(network: nn.Module, x: Tensor, y: Tensor, loss: str) -> Tensor:
+def _slope(search: Search, x: Tensor, y: Tensor, loss: str) -> Tensor:
     point = x.clone().requires_grad_(True)
-    return input_gradient(LOSSES[loss](scores_and_features(network, point)[0], y), point)
+    return input_gradient(search.criterion.losses[loss](scores_and_features(search.network, point)[0], y), point)
 
 
 def _precise(network: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor, torch.dtype]:

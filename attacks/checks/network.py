@@ -8,19 +8,17 @@ from torch import Tensor, nn
 from medward.attacks.checks.gradients import gradient_flags
 from medward.attacks.checks.runs import lost_when_stored, one_answer, out_of_bounds
 from medward.attacks.checks.searches import search_flags
-from medward.attacks.whitebox.ascent import network_decisions
-from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.search import Search
 from medward.guard.types import Modality
 
 CHECKED_ROWS = 96  # rows each network check looks at
 
 
 def evasion_flags(
-    network: nn.Module,
+    search: Search,
     x: Tensor,
     y: Tensor,
     *,
-    ball: Ball,
     craft: Tensor,
     modality: Modality,
     seed: int,
@@ -32,30 +30,27 @@ def evasion_flags(
 ) -> tuple[str, ...]:
     """C1 to C6, C8, C9, C12 and C13, as far as they need the network.
 
-    `x (n, *shape)` are rows the network decides as `y (n,)`; `craft` are other rows, for the transfer surrogate;
-    `twin` is the network before hardening, another source of transfer.
+    `x (n, *shape)` are rows that the search's network decides as `y (n,)`; `craft` are other rows, for the transfer
+    surrogate; `twin` is the network before hardening, another source of transfer.
     `adversarial` is what a run of so many `steps` made of the same rows, `universal` when one change serves them all.
     Without `thorough` only the checks that cost a few passes are made (C1, C2, C9, C13).
     """
     x, y = x[:CHECKED_ROWS], y[:CHECKED_ROWS]
-    generator = torch.Generator().manual_seed(seed)
-    flags = [*gradient_flags(network, x, y, ball, generator), scores_are_probabilities(network, x)]
-    flags.append(one_answer(torch.cat([y, network_decisions(network, craft[:CHECKED_ROWS])]) if len(craft) else y))
+    flags = [*gradient_flags(search, x, y), scores_are_probabilities(search.network, x)]
+    flags.append(one_answer(torch.cat([y, search.decided(craft[:CHECKED_ROWS])]) if len(craft) else y))
     if adversarial is not None:
         adversarial = adversarial[:CHECKED_ROWS]
-        flags.append(out_of_bounds(adversarial, x, ball))
-        if modality == "image" and ball.low is not None and ball.high is not None:
-            flags.append(lost_when_stored(network, adversarial, y, ball.low, ball.high))
+        flags.append(out_of_bounds(adversarial, x, search.ball))
+        if modality == "image":
+            flags.append(lost_when_stored(search, adversarial, y))
     if thorough:
         flags += search_flags(
-            network,
+            search,
             x,
             y,
-            ball=ball,
             craft=craft,
             modality=modality,
             seed=seed,
-            generator=generator,
             twin=twin,
             adversarial=adversarial,
             universal=universal,

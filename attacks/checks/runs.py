@@ -8,10 +8,10 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.search import Search
 
 _TOLERANCE = 0.05
 _LEVELS = 255  # steps of an 8-bit image
@@ -67,11 +67,14 @@ def out_of_bounds(adversarial: Tensor, x: Tensor, ball: Ball) -> str | None:
     return None
 
 
-def lost_when_stored(network: nn.Module, adversarial: Tensor, y: Tensor, low: float, high: float) -> str | None:
+def lost_when_stored(search: Search, adversarial: Tensor, y: Tensor) -> str | None:
     """C9: examples ``(n, *shape)`` that win as they are and not once an 8-bit file has held them."""
+    low, high = search.ball.low, search.ball.high
+    if low is None or high is None:
+        return None
     step = (high - low) / _LEVELS
     stored = (low + torch.round((adversarial - low) / step) * step).clamp(low, high)
-    won, kept = network_decisions(network, adversarial) != y, network_decisions(network, stored) != y
+    won, kept = search.won(adversarial, y), search.won(stored, y)
     lost, wins = int((won & ~kept).sum()), int(won.sum())
     if lost <= max(2.0, VANISHED * wins):
         return None

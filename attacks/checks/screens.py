@@ -9,11 +9,11 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from medward.attacks.whitebox.ascent import input_gradient, scores_and_features
 from medward.attacks.whitebox.ball import Ball
-from medward.attacks.whitebox.network import Detector
+from medward.attacks.whitebox.forward import input_gradient, scores_and_features
+from medward.attacks.whitebox.search import Search
 
 _Flags = tuple[str, ...]
 PROBE = 0.01  # of the radius: the step that must lower strangeness
@@ -21,14 +21,15 @@ LOWERED = 0.8  # the share of rows on which it must
 LARGER = (2.0, 4.0, 8.0)  # radii at which a search that found nothing must find something
 
 
-def dead_screens(network: nn.Module, detector: Detector, x: Tensor, ball: Ball, generator: torch.Generator) -> _Flags:
+def dead_screens(search: Search, x: Tensor) -> _Flags:
     """C11: from noisy rows, a small step against the gradient of strangeness does not lower it.
 
     A detector-aware attack on such screens is the plain attack with a useless term.
     """
-    if ball.empty or not len(x):
+    network, ball, detector = search.network, search.ball, search.detector
+    if detector is None or ball.empty or not len(x):
         return ()
-    point = ball.clip(x + ball.surface(tuple(x.shape), generator)).requires_grad_(True)
+    point = ball.clip(x + ball.surface(tuple(x.shape), search.generator)).requires_grad_(True)
     before = detector.strangeness(point, *scores_and_features(network, point))
     slope = input_gradient(before, point) * ball.radius
     steepest = slope.abs().flatten(1).amax(dim=1).view(-1, *[1] * (x.ndim - 1))

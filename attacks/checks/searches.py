@@ -14,9 +14,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from medward.attacks.whitebox.ascent import LOSSES, margin_loss, network_decisions, projected_ascent
+from medward.attacks.whitebox.ascent import projected_ascent
 from medward.attacks.whitebox.ball import Ball
 from medward.attacks.whitebox.network import ExpectedOverRandomness
+from medward.attacks.whitebox.search import Search
 from medward.attacks.whitebox.surrogate import fit_classifier
 from medward.guard.types import Modality
 
@@ -82,15 +83,13 @@ def seed_dependent(rates: Sequence[float], n: int) -> str | None:
 
 
 def search_flags(
-    network: nn.Module,
+    search: Search,
     x: Tensor,
     y: Tensor,
     *,
-    ball: Ball,
     craft: Tensor,
     modality: Modality,
     seed: int,
-    generator: torch.Generator,
     twin: nn.Module | None = None,
     adversarial: Tensor | None = None,
     universal: bool = False,
@@ -102,66 +101,55 @@ def search_flags(
     With `adversarial`, what a run made of the same rows, that run is what others must not outdo; if `universal`, it
     must not outdo a search for each row. With its `steps` a search of twice as many is made.
     """
-    x, y = x[:_ROWS], y[:_ROWS]
-    flags = [survives_anything(float(_unbounded(network, x, y, ball, craft, generator).float().mean()))]
+    x, y, ball = x[:_ROWS], y[:_ROWS], search.ball
+    flags = [survives_anything(float(_unbounded(search, x, y, craft).float().mean()))]
     if not ball.empty:
-        white, examples = rows_won_by_ascent(network, x, y, ball, _STEPS, generator)
-        if not isinstance(network, ExpectedOverRandomness):  # its next draws decide examples on the edge anew
-            flags.append(forgotten_successes(white, network_decisions(network, examples.flip(0)).flip(0) != y))
-        made = None if adversarial is None else network_decisions(network, adversarial[:_ROWS]) != y
+        white, examples = rows_won_by_ascent(search, x, y, _STEPS)
+        if not isinstance(search.network, ExpectedOverRandomness):  # its next draws decide examples on the edge anew
+            flags.append(forgotten_successes(white, search.won(examples.flip(0), y.flip(0)).flip(0)))
+        made = None if adversarial is None else search.won(adversarial[:_ROWS], y)
         if made is not None and universal:
             flags.append(beyond_per_image(made, white))
         elif made is not None:
             if steps:
                 twice = made.clone()
-                twice[~made] = rows_won_by_ascent(network, x[~made], y[~made], ball, 2 * steps, generator)[0]
+                twice[~made] = rows_won_by_ascent(search, x[~made], y[~made], 2 * steps)[0]
                 flags.append(not_doubled(made, twice))
             white = made
-        noisy = ball.usable(ball.clip(x + ball.surface(tuple(x.shape), generator)), x)
+        noisy = ball.usable(ball.clip(x + ball.surface(tuple(x.shape), search.generator)), x)
         others = {
-            "random noise": network_decisions(network, noisy) != y,
-            "a single step": rows_won_by_ascent(network, x, y, ball, 1, generator, anew=False)[0],
-            "a search without gradients": rows_won_blindly(network, x, y, ball, generator),
-            "transfer": _transferred(_surrogate(network, craft, modality, seed), network, x, y, ball, generator),
+            "random noise": search.won(noisy, y),
+            "a single step": rows_won_by_ascent(search, x, y, 1, anew=False)[0],
+            "a search without gradients": rows_won_blindly(search, x, y),
+            "transfer": _transferred(_surrogate(search, craft, modality, seed), search, x, y),
         }
         if twin is not None:
-            others[TWIN_CHECK] = _transferred(twin, network, x, y, ball, generator)
+            others[TWIN_CHECK] = _transferred(twin, search, x, y)
         flags += [weaker_than(white, won, name) for name, won in others.items()]
-        flags.append(seed_dependent(_by_seed(network, x, y, ball, seed), min(len(x), SEED_ROWS)))
+        flags.append(seed_dependent(_by_seed(search, x, y, seed), min(len(x), SEED_ROWS)))
     return tuple(flag for flag in flags if flag)
 
 
-def rows_won_by_ascent(
-    network: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    ball: Ball,
-    steps: int,
-    generator: torch.Generator,
-    *,
-    anew: bool = True,
-) -> tuple[Tensor, Tensor]:
-    """Which rows ``(n,)`` fall to an ascent on cross-entropy or on the margin, and the examples ``(n, *shape)``.
+def rows_won_by_ascent(search: Search, x: Tensor, y: Tensor, steps: int, *, anew: bool = True) -> tuple[Tensor, Tensor]:
+    """Which rows ``(n,)`` fall to an ascent on any loss of the criterion, and the examples ``(n, *shape)``.
 
     Each starts at the row itself and then, to start `anew`, from a random point of the ball.
     """
     won, examples = torch.zeros(len(x), dtype=torch.bool, device=x.device), x.clone()
-    for random_start, loss in itertools.product((False, True)[: 1 + anew], LOSSES.values()):
+    for random_start, loss in itertools.product((False, True)[: 1 + anew], search.criterion.losses.values()):
         rest = torch.nonzero(~won)[:, 0]
         if len(rest):
-            mine = x[rest], y[rest], ball
-            found = projected_ascent(
-                network, *mine, loss=loss, steps=steps, generator=generator, random_start=random_start
-            )
+            found = projected_ascent(search, x[rest], y[rest], loss=loss, steps=steps, random_start=random_start)
             won[rest], examples[rest] = found.won, found.adversarial
     return won, examples
 
 
 @torch.no_grad()
-def rows_won_blindly(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Tensor:
+def rows_won_blindly(search: Search, x: Tensor, y: Tensor) -> Tensor:
     """Which rows ``(n,)`` fall to `QUERIES` random changes of a patch each, kept where they raise the margin."""
+    ball, generator = search.ball, search.generator
     current = ball.project(x + ball.surface(tuple(x.shape), generator), x)
-    best = margin_loss(network(current), y)
+    best = search.margins(current, y)
     for _ in range(QUERIES):
         rows = torch.nonzero(best <= 0)[:, 0]
         if not len(rows):
@@ -169,7 +157,7 @@ def rows_won_blindly(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, gener
         clean = x[rows]
         change = torch.where(_patch(clean, generator), _flat(clean, ball, generator), current[rows] - clean)
         tried = ball.usable(ball.project(clean + change, clean), clean)
-        value = margin_loss(network(tried), y[rows])
+        value = search.margins(tried, y[rows])
         better = value > best[rows]
         current[rows[better]], best[rows[better]] = tried[better], value[better]
     return best > 0
@@ -194,14 +182,14 @@ def _flat(x: Tensor, ball: Ball, generator: torch.Generator) -> Tensor:
     return ball.surface(shape, generator).expand_as(x) if x.ndim == 4 else ball.surface(shape, generator)
 
 
-def _surrogate(network: nn.Module, craft: Tensor, modality: Modality, seed: int) -> nn.Module:
-    """A small network that learned the decisions of `network` on rows `craft (n, *shape)`."""
+def _surrogate(search: Search, craft: Tensor, modality: Modality, seed: int) -> nn.Module:
+    """A small network that learned the decisions of the search's network on rows `craft (n, *shape)`."""
     craft = craft[:SURROGATE_ROWS]
     with torch.no_grad():
-        classes = network(craft[:1]).shape[1]
+        classes = search.network(craft[:1]).shape[1]
     return fit_classifier(
         craft.cpu().numpy(),
-        network_decisions(network, craft).cpu().numpy(),
+        search.decided(craft).cpu().numpy(),
         classes=classes,
         modality=modality,
         shape=tuple(craft.shape[1:]),
@@ -211,41 +199,31 @@ def _surrogate(network: nn.Module, craft: Tensor, modality: Modality, seed: int)
     )
 
 
-def _transferred(
-    source: nn.Module, network: nn.Module, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator
-) -> Tensor:
-    """Which rows ``(n,)`` of `network` fall to examples that were crafted on `source`."""
-    loss = LOSSES["margin"]
-    found = projected_ascent(
-        source, x, y, ball, loss=loss, steps=_STEPS, generator=generator, random_start=False, stop=False
-    )
-    return network_decisions(network, found.adversarial) != y
+def _transferred(source: nn.Module, search: Search, x: Tensor, y: Tensor) -> Tensor:
+    """Which rows ``(n,)`` of the search's network fall to examples that were crafted on `source`."""
+    there, loss = replace(search, network=source, stop=False), search.criterion.losses["margin"]
+    found = projected_ascent(there, x, y, loss=loss, steps=_STEPS, random_start=False)
+    return search.won(found.adversarial, y)
 
 
-def _by_seed(network: nn.Module, x: Tensor, y: Tensor, ball: Ball, seed: int) -> list[float]:
+def _by_seed(search: Search, x: Tensor, y: Tensor, seed: int) -> list[float]:
     """Success of the margin's ascent from random starts, by seed."""
     x, y = x[:SEED_ROWS], y[:SEED_ROWS]
-    generators = [torch.Generator().manual_seed(seed + each) for each in range(SEEDS)]
-    loss = LOSSES["margin"]
-    return [
-        float(projected_ascent(network, x, y, ball, loss=loss, steps=_STEPS, generator=each).won.float().mean())
-        for each in generators
-    ]
+    searches = [replace(search, generator=torch.Generator().manual_seed(seed + each)) for each in range(SEEDS)]
+    loss = search.criterion.losses["margin"]
+    return [float(projected_ascent(each, x, y, loss=loss, steps=_STEPS).won.float().mean()) for each in searches]
 
 
-def _unbounded(
-    network: nn.Module, x: Tensor, y: Tensor, ball: Ball, craft: Tensor, generator: torch.Generator
-) -> Tensor:
+def _unbounded(search: Search, x: Tensor, y: Tensor, craft: Tensor) -> Tensor:
     """Which rows fall to an ascent in a ball that holds every valid input, or in a half or an eighth of it.
 
     It starts at the row itself: a random point so far away is another input, not an example.
     """
-    won, everything = torch.zeros(len(x), dtype=torch.bool, device=x.device), _everything(ball, craft)
+    won, everything = torch.zeros(len(x), dtype=torch.bool, device=x.device), _everything(search.ball, craft)
     for factor in (1.0, 0.5, 0.125):
         if not won.all():
-            won[~won] = rows_won_by_ascent(
-                network, x[~won], y[~won], everything.scaled(factor), _STEPS, generator, anew=False
-            )[0]
+            there = replace(search, ball=everything.scaled(factor))
+            won[~won] = rows_won_by_ascent(there, x[~won], y[~won], _STEPS, anew=False)[0]
     return won
 
 

@@ -4,7 +4,7 @@ The step starts at two radii and halves, going back to the best iterate, at chec
 few steps or nothing was gained since the last one.
 
 Reference: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
-parameter-free attacks", ICML 2020, alg. 1, eq. 3 (conditions), eq. 6 and 7 (margin ratio).
+parameter-free attacks", ICML 2020, alg. 1, eq. 3 (conditions).
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from medward.attacks.evasion.per_image import Tally, WhiteBox
-from medward.attacks.evasion.setup import EvasionSetup
-from medward.attacks.whitebox.ascent import ROWS_PER_PASS, Ascent, LossFunction, cross_entropy, loss_and_gradient
-from medward.attacks.whitebox.ball import SMALLEST_RADIUS, Ball
+from medward.attacks.evasion.per_image import WhiteBox
+from medward.attacks.evasion.tallies import Tally
+from medward.attacks.whitebox.ascent import Ascent, loss_and_gradient
+from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.forward import batched_scores
+from medward.attacks.whitebox.losses import LossFunction
 from medward.attacks.whitebox.network import Detector
+from medward.attacks.whitebox.search import Search
 
 MOMENTUM = 0.75  # the share of the new step; the rest is the last one's
 RISES = 0.75  # rho: the share of steps that must gain for the step size to stay
@@ -44,85 +47,26 @@ class APGD(WhiteBox):
         """Steps per run."""
         return self.steps
 
-    def search(self, scene: EvasionSetup, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
+    def search(self, search: Search, x: Tensor, y: Tensor) -> Ascent:
         """The worst case per row."""
-        return worst_case_apgd(
-            scene.network,
-            x,
-            y,
-            ball,
-            steps=self.steps,
-            restarts=self.restarts,
-            targets=self.targets,
-            generator=generator,
-            detector=scene.detector,
-            stop=not scene.transfer,
-        )
+        return worst_case_apgd(search, x, y, steps=self.steps, restarts=self.restarts, targets=self.targets)
 
 
-def margin_ratio(scores: Tensor, labels: Tensor, goals: Tensor | None = None) -> Tensor:
-    """The margin (towards `goals`, where given) over the spread of the scores: ``(n,)``, positive where it wins.
+def worst_case_apgd(search: Search, x: Tensor, y: Tensor, *, steps: int, restarts: int, targets: int) -> Ascent:
+    """The worst case per row over the criterion's losses that no scale of the scores changes.
 
-    The spread is z1 - z3 of the sorted scores, and for goals among four classes and up z1 - (z3 + z4) / 2. With
-    two classes any such spread is the margin itself, so there the plain margin is returned: Auto-PGD follows only
-    the slope's direction and compares losses, which no scale of the scores changes.
+    For classes these are cross-entropy and the margin ratio towards each of the `targets` best other classes.
     """
-    own = scores.gather(1, labels[:, None])[:, 0]
-    if goals is None:
-        other = scores.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
-    else:
-        other = scores.gather(1, goals[:, None])[:, 0]
-    if scores.shape[1] < 3:
-        return other - own
-    ordered = scores.sort(dim=1, descending=True).values
-    third = ordered[:, 2] if goals is None or scores.shape[1] < 4 else ordered[:, 2:4].mean(dim=1)
-    return (other - own) / (ordered[:, 0] - third + SMALLEST_RADIUS)
-
-
-def worst_case_apgd(
-    network: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    ball: Ball,
-    *,
-    steps: int,
-    restarts: int,
-    targets: int,
-    generator: torch.Generator,
-    detector: Detector | None = None,
-    stop: bool = True,
-) -> Ascent:
-    """The worst case per row over cross-entropy and the margin ratio.
-
-    The margin ratio is tried towards each of the `targets` best other classes of the clean row; with two classes
-    there is one, and no goal is needed.
-    """
-    tally = Tally(x, stop=stop)
-    if ball.empty or steps <= 0 or not len(x):
+    tally = Tally(x, stop=search.stop)
+    if search.ball.empty or steps <= 0 or not len(x):
         return tally.best
-    with torch.no_grad():
-        clean = torch.cat([network(x[i : i + ROWS_PER_PASS]) for i in range(0, len(x), ROWS_PER_PASS)])
-    others = clean.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)[:, : clean.shape[1] - 1]
-    goals: list[Tensor | None] = [others[:, i] for i in range(min(targets, others.shape[1]))]
-    runs: list[tuple[LossFunction, Tensor | None]] = [(cross_entropy, None)]
-    runs += [(margin_ratio, goal) for goal in (goals if len(goals) > 1 else [None])]
+    runs = search.criterion.scale_free(batched_scores(search.network, x), y, targets)
     for loss, goal in runs * restarts:
         rows = tally.standing
         if not len(rows):
             break
-        found = apgd(
-            network,
-            x[rows],
-            y[rows],
-            ball,
-            loss=loss,
-            goals=None if goal is None else goal[rows],
-            steps=steps,
-            generator=generator,
-            detector=detector,
-            stop=stop,
-        )
-        tally.add(rows, found)
+        goals = None if goal is None else goal[rows]
+        tally.add(rows, apgd(search, x[rows], y[rows], loss=loss, goals=goals, steps=steps))
     return tally.best
 
 
@@ -153,38 +97,27 @@ class _State:
 
 
 def apgd(
-    network: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    ball: Ball,
-    *,
-    generator: torch.Generator,
-    loss: LossFunction = cross_entropy,
-    goals: Tensor | None = None,
-    steps: int = 100,
-    detector: Detector | None = None,
-    stop: bool = True,
+    search: Search, x: Tensor, y: Tensor, *, loss: LossFunction, goals: Tensor | None = None, steps: int = 100
 ) -> Ascent:
-    """Climb `loss` from a random start near rows `x (n, *shape)` decided as `y (n,)`.
+    """Climb `loss`, towards `goals (n,)` where it has them, from a random start near rows `x (n, *shape)`.
 
-    A row wins at its first iterate that is decided as anything but `y` and, with a `detector`, would be
-    released; with `stop` it then costs nothing more. A row that never wins keeps its iterate of largest margin.
+    A row, clean decided as `y (n,)`, wins at its first iterate that the criterion counts and, with a detector, would be
+    released; with ``stop`` it then costs nothing more. A row that never wins keeps its iterate of largest margin.
     """
-    found = Ascent.nothing(x)
+    found, ball = Ascent.nothing(x), search.ball
     if ball.empty or steps <= 0 or not len(x):
         return found
-    state = _start(x, y, ball, generator)
+    state = _start(x, y, ball, search.generator)
     interval = max(int(FIRST * steps), 1)
     since = 0
     for step in range(steps + 1):
         point = ball.usable(state.current, state.x)
         seen = loss_and_gradient(
-            network,
+            search,
             point,
             state.y,
             loss=loss,
             goals=None if goals is None else goals[state.rows],
-            detector=detector,
             weight=state.weight,
             climb=step < steps,
         )
@@ -201,9 +134,9 @@ def apgd(
         _note(state, seen.slope, seen.loss, seen.penalty, objective, first=step == 0)
         since += step > 0
         if since == interval:
-            _check(state, interval, detector)
+            _check(state, interval, search.detector)
             interval, since = max(interval - max(int(SHORTER * steps), 1), max(int(LEAST * steps), 1)), 0
-        if stop and bool(seen.win.any()):
+        if search.stop and bool(seen.win.any()):
             state = state.keep(~seen.win)
             if not len(state.rows):
                 found.history += [1.0] * (steps - len(found.history))

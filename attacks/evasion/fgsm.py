@@ -10,14 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medward.attacks.evasion.per_image import WhiteBox
-from medward.attacks.evasion.setup import EvasionSetup
-from medward.attacks.whitebox.ascent import Ascent, LossFunction, cross_entropy, projected_ascent
-from medward.attacks.whitebox.ball import Ball
-from medward.attacks.whitebox.network import Detector
+from medward.attacks.whitebox.ascent import Ascent, projected_ascent
+from medward.attacks.whitebox.search import Search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,25 +31,14 @@ class FGSM(WhiteBox):
         """One step."""
         return 1
 
-    def search(self, scene: EvasionSetup, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
+    def search(self, search: Search, x: Tensor, y: Tensor) -> Ascent:
         """One step from every row."""
-        return fgsm(scene.network, x, y, ball, generator=generator, detector=scene.detector, stop=not scene.transfer)
+        return fgsm(search, x, y)
 
 
-def fgsm(
-    network: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    ball: Ball,
-    *,
-    generator: torch.Generator,
-    loss: LossFunction = cross_entropy,
-    detector: Detector | None = None,
-    stop: bool = True,
-) -> Ascent:
-    """One step up `loss` from rows `x (n, *shape)` decided as `y (n,)`, clipped to `ball`."""
-    if ball.empty:
+def fgsm(search: Search, x: Tensor, y: Tensor) -> Ascent:
+    """One step up the criterion's first loss from rows `x (n, *shape)` decided as `y (n,)`, clipped to the ball."""
+    if search.ball.empty:
         return Ascent.nothing(x)
-    return projected_ascent(
-        network, x, y, ball, loss=loss, steps=1, generator=generator, random_start=False, detector=detector, stop=stop
-    )
+    loss = next(iter(search.criterion.losses.values()))
+    return projected_ascent(search, x, y, loss=loss, steps=1, random_start=False)

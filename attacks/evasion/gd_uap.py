@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from medward.attacks.evasion.setup import EvasionSetup
+from medward.attacks.evasion.perturbation import Universal, shares_won
 from medward.attacks.evasion.uap import UniversalPerturbation, attack_knowing_screens
-from medward.attacks.evasion.universal import Goal, Universal, WhiteBoxUniversal, shares_won
-from medward.attacks.whitebox.ascent import input_gradient, scores_and_features
-from medward.attacks.whitebox.ball import SMALLEST_RADIUS, Ball
-from medward.attacks.whitebox.network import Detector
+from medward.attacks.evasion.white_box_universal import WhiteBoxUniversal
+from medward.attacks.whitebox.ball import SMALLEST_RADIUS
+from medward.attacks.whitebox.forward import input_gradient, scores_and_features
+from medward.attacks.whitebox.search import Search
 from medward.guard.errors import MedwardError
 from medward.guard.policy import Policy
 
@@ -57,30 +57,20 @@ class DataFree(WhiteBoxUniversal):
         """An attacker who knows the screens has images to try: the ascent that follows them, at the same radius."""
         return attack_knowing_screens(self, policy)
 
-    def craft(
-        self,
-        scene: EvasionSetup,
-        x: Tensor,
-        y: Tensor,
-        goal: Goal,
-        detector: Detector | None,
-        generator: torch.Generator,
-    ) -> Universal:
+    def craft(self, search: Search, x: Tensor, y: Tensor) -> Universal:
         """The ascent; the rows `x` only tell how well it did."""
-        if goal is not None:
+        if self.target_class is not None:
             raise MedwardError("target_class: without data there is no class to aim at; leave it unset")
-        shape, ball = tuple(x.shape[1:]), scene.ball
-        found = gd_uap(scene.network, shape, ball, steps=self.steps, prior=self.prior, generator=generator)
-        return replace(found, success=shares_won(scene.network, x, y, ball, found.delta, None, detector)[0])
+        found = gd_uap(search, tuple(x.shape[1:]), steps=self.steps, prior=self.prior)
+        return replace(found, success=shares_won(search, x, y, found.delta)[0])
 
 
-def gd_uap(
-    network: nn.Module, shape: tuple[int, ...], ball: Ball, *, steps: int, prior: Prior, generator: torch.Generator
-) -> Universal:
-    """The perturbation that makes the layers of `network` fire most; its success is not known, and given as 0.
+def gd_uap(search: Search, shape: tuple[int, ...], *, steps: int, prior: Prior) -> Universal:
+    """The perturbation that makes the network's layers fire most; its success is not known, and given as 0.
 
     Raises `MedwardError` for inputs without bounds, and for a network in which no layer can be seen.
     """
+    ball, generator = search.ball, search.generator
     if ball.low is None or ball.high is None:
         raise MedwardError("gd-uap: needs inputs with bounds, whose middle stands for the image that is not there")
     device = ball.radius.device
@@ -93,7 +83,7 @@ def gd_uap(
         if prior == "range":
             image = middle + SPREAD * span * torch.randn((RANGE_IMAGES, *shape), generator=generator).to(device)
         shared = delta.clone().requires_grad_(True)
-        slope = input_gradient(_firing(network, ball.clip(image + shared)), shared)
+        slope = input_gradient(_firing(search.network, ball.clip(image + shared)), shared)
         spent += len(image)
         # Adam, written out: torch's own is bound to the number of its parameter's steps, which halving leaves alone.
         momentum = BETAS[0] * momentum + (1 - BETAS[0]) * slope

@@ -21,27 +21,19 @@ from torch import Tensor
 
 from medward.attacks.base import Access, AttackData, AttackResult, Attempt, ThreatModel
 from medward.attacks.checks import always_abstains, not_alive, weaker_than_noise
-from medward.attacks.evasion.per_image import ScoreQuery
-from medward.attacks.evasion.setup import NO_ROWS, Bools, balls_within, black_box_answers, fooled_rows, success_curve
-from medward.attacks.evasion.uap import MARGIN_CLAMP, flip_loss
-from medward.attacks.evasion.universal import (
-    Goal,
-    Tried,
-    Universal,
-    UniversalAttack,
-    apply_perturbation,
-    rows_to_win,
-    rows_won,
-    strongest_radius,
-)
+from medward.attacks.evasion.asking import BlackBoxSearch, Bools, black_box_answers, fooled_rows
+from medward.attacks.evasion.perturbation import Tried, Universal, apply_perturbation, strongest_radius
+from medward.attacks.evasion.setup import NO_ROWS, balls_within, success_curve
+from medward.attacks.evasion.universal import UniversalAttack
 from medward.attacks.target import Target
-from medward.attacks.whitebox.ascent import margin_loss
 from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.criterion import MARGIN_CLAMP
 from medward.guard.errors import MedwardError
 from medward.guard.policy import Policy
 
 Basis = Literal["waves", "pixels"]
 LOWEST = 0.5  # the share of frequencies, along each side, that the waves are taken from
+ENOUGH = 1.0  # a row beyond success by this much pulls no more
 STEP = 0.5  # radii that a direction moves its strongest coordinate
 
 
@@ -80,7 +72,7 @@ class HillClimb(UniversalAttack):
             )
         if self.batch < 1:
             raise MedwardError(f"batch: must be at least 1, got {self.batch}")
-        (goal,) = self.goals(len(target.spec.classes))
+        (criterion,) = self.aims(target.spec)
         held = self.held(data)
         ball = Ball.of(target.spec, held.craft.inputs, self.epsilon, norm=self.norm, rules=self.rules).to(
             torch.device(self.device)
@@ -92,22 +84,23 @@ class HillClimb(UniversalAttack):
         withheld = float((clean < 0).float().mean()) if len(test) else 0.0
         truth = None if data.test.labels is None else torch.as_tensor(data.test.labels, device=self.device)
         own_answers = _known(clean, data.reference, data.test.labels)
-        x, y = rows_to_win(test, own_answers, goal, truth)
+        rows = criterion.open(own_answers, truth)
+        x, y = test[rows], own_answers[rows]
         if not len(x):
             return AttackResult(outcome=np.zeros(0, np.bool_), queries=target.queries, flags=(NO_ROWS,))
-        rows = torch.randperm(len(held.craft), generator=generator)[: self.batch].numpy()
-        some = torch.as_tensor(np.asarray(held.craft.inputs[rows], np.float32), device=self.device)
-        labels = None if held.craft.labels is None else held.craft.labels[rows]
-        craft, own = rows_to_win(some, _known(ask(some)[1], None, labels), goal)
+        drawn = torch.randperm(len(held.craft), generator=generator)[: self.batch].numpy()
+        some = torch.as_tensor(np.asarray(held.craft.inputs[drawn], np.float32), device=self.device)
+        labels = None if held.craft.labels is None else held.craft.labels[drawn]
+        own = _known(ask(some)[1], None, labels)
+        craft, own = some[criterion.open(own)], own[criterion.open(own)]
 
         def asked(ball: Ball, delta: Tensor) -> Bools:
-            return fooled_rows(target, apply_perturbation(ball, x, delta), y, goal)
+            return fooled_rows(target, apply_perturbation(ball, x, delta), y, criterion)
 
         tries = []
         for factor, smaller in balls_within(ball):
-            climbed = hill_climb(
-                ask, craft, own, smaller, goal=goal, queries=self.queries, basis=self.basis, generator=generator
-            )
+            search = BlackBoxSearch(ask, criterion, smaller, generator)
+            climbed = hill_climb(search, craft, own, queries=self.queries, basis=self.basis)
             noise = smaller.surface((1, *target.spec.shape), generator)
             attempt = Attempt(
                 radius=factor * self.epsilon,
@@ -115,14 +108,14 @@ class HillClimb(UniversalAttack):
                 noisy=asked(smaller, noise),
                 decided=y.cpu().numpy(),
             )
-            tries.append(Tried({goal: climbed}, goal, goal, noise, attempt))
+            tries.append(Tried({criterion: climbed}, criterion, criterion, noise, attempt))
         full, best = tries[-1], strongest_radius(tries)
         flags = (
             not_alive(self.queries, full.crafted.delta),
             weaker_than_noise(float(full.attempt.fooled.mean()), float(full.attempt.noisy.mean()), len(x)),
             always_abstains(withheld),
         )
-        start, radii = float(fooled_rows(target, x, y, goal).mean()), [each.attempt.radius for each in tries]
+        start, radii = float(fooled_rows(target, x, y, criterion).mean()), [each.attempt.radius for each in tries]
         return AttackResult(
             outcome=best.attempt.fooled,
             baseline=best.attempt.noisy,
@@ -137,26 +130,16 @@ class HillClimb(UniversalAttack):
         )
 
 
-def hill_climb(
-    ask: ScoreQuery,
-    x: Tensor,
-    y: Tensor,
-    ball: Ball,
-    *,
-    goal: Goal,
-    queries: int,
-    basis: Basis,
-    generator: torch.Generator,
-) -> Universal:
-    """Climb on rows `x (n, *shape)` answered with `y (n,)`, asking about at most `queries` rows through `ask`."""
-    nothing = Universal.nothing(x)
+def hill_climb(search: BlackBoxSearch, x: Tensor, y: Tensor, *, queries: int, basis: Basis) -> Universal:
+    """Climb on rows `x (n, *shape)` answered with `y (n,)`, asking about at most `queries` rows."""
+    nothing, ball = Universal.nothing(x), search.ball
     if not len(x) or ball.empty or queries < len(x):
         return nothing
     delta = nothing.delta
     history: list[float] = []
-    value, won = _merit(ask, x, y, ball, delta, goal)
+    value, won = _merit(search, x, y, delta)
     left = queries - len(x)
-    for direction in _directions(tuple(x.shape[1:]), basis, generator):
+    for direction in _directions(tuple(x.shape[1:]), basis, search.generator):
         step = STEP * ball.radius * direction.to(x.device)
         if not bool((step != 0).any()):
             continue
@@ -165,7 +148,7 @@ def hill_climb(
                 return Universal(delta, won, history, 0)
             left -= len(x)
             tried = ball.shrink(delta + move)
-            better, fallen = _merit(ask, x, y, ball, tried, goal)
+            better, fallen = _merit(search, x, y, tried)
             if better > value:
                 delta, value, won = tried, better, fallen
                 break
@@ -173,14 +156,14 @@ def hill_climb(
     return Universal(delta, won, history, 0)
 
 
-def _merit(ask: ScoreQuery, x: Tensor, y: Tensor, ball: Ball, delta: Tensor, goal: Goal) -> tuple[float, float]:
-    """The mean of what the climb raises, and the share of rows that win."""
-    scores, labels = ask(apply_perturbation(ball, x, delta))
-    shown = torch.isfinite(scores).all(dim=1) & (labels >= 0)
-    scores = torch.where(shown[:, None], scores, 0.0)
-    gain = flip_loss(scores, y) if goal is None else -margin_loss(scores, torch.full_like(y, goal)).clamp_min(-1.0)
-    gain = torch.where(shown, gain.clamp_min(-MARGIN_CLAMP), -MARGIN_CLAMP)
-    return float(gain.mean()), float((rows_won(scores, y, goal) & shown).float().mean())
+def _merit(search: BlackBoxSearch, x: Tensor, y: Tensor, delta: Tensor) -> tuple[float, float]:
+    """The mean of what the climb raises, the criterion's last shared loss, and the share of rows that win."""
+    scores, decided = search.ask(apply_perturbation(search.ball, x, delta))
+    shown = torch.isfinite(scores).flatten(1).all(dim=1) & (decided >= 0)
+    scores = torch.where(shown.view(-1, *[1] * (scores.ndim - 1)), scores, 0.0)
+    gain = search.criterion.shared_losses[-1](scores, y).clamp(-MARGIN_CLAMP, ENOUGH)
+    won = search.criterion.answered(scores, decided, y) & shown
+    return float(torch.where(shown, gain, -MARGIN_CLAMP).mean()), float(won.float().mean())
 
 
 def _directions(shape: tuple[int, ...], basis: Basis, generator: torch.Generator) -> Iterator[Tensor]:

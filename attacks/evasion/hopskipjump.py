@@ -11,14 +11,14 @@ alg. 2; eq. 9 and 16 (slope and its baseline), sec. 4.3 (step and probe sizes).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from medward.attacks.base import Access
-from medward.attacks.evasion.per_image import BlackBox, ScoreQuery
+from medward.attacks.evasion.asking import BlackBoxSearch
+from medward.attacks.evasion.black_box import BlackBox
 from medward.attacks.whitebox.ascent import Ascent
 from medward.attacks.whitebox.ball import Ball
 
@@ -42,56 +42,51 @@ class HopSkipJump(BlackBox):
         """It is shown labels."""
         return Access.LABELS
 
-    def search(self, ask: ScoreQuery, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
+    def search(self, search: BlackBoxSearch, x: Tensor, y: Tensor) -> Ascent:
         """The walk from every row."""
-        return hopskipjump(lambda points: ask(points)[1], x, y, ball, queries=self.queries, generator=generator)
+        return hopskipjump(search, x, y, queries=self.queries)
 
 
 @dataclass(slots=True)
 class _Asker:
     """Asks about changes `z (n, *shape)` in radii, for rows by index, as long as a row's budget lasts."""
 
-    labels: Callable[[Tensor], Tensor]
+    search: BlackBoxSearch
     x: Tensor
     y: Tensor
-    ball: Ball
     left: Tensor
+
+    @property
+    def ball(self) -> Ball:
+        return self.search.ball
 
     def points(self, rows: Tensor, z: Tensor) -> Tensor:
         x = self.x[rows]
         return self.ball.usable(self.ball.clip(x + self.ball.radius * z), x)
 
     def adversarial(self, rows: Tensor, z: Tensor) -> Tensor:
-        """Which changes ``(m,)`` are answered with another class; False, unasked, where the budget is spent."""
+        """Which changes ``(m,)`` are answered as a success; False, unasked, where the budget is spent."""
         out = torch.zeros(len(rows), dtype=torch.bool, device=self.x.device)
         paid = self.left[rows] > 0
         if paid.any():
             some = rows[paid]
-            labels = self.labels(self.points(some, z[paid]))
+            scores, decided = self.search.ask(self.points(some, z[paid]))
             self.left[some] -= 1
-            out[paid] = (labels >= 0) & (labels != self.y[some])
+            out[paid] = self.search.criterion.answered(scores, decided, self.y[some])
         return out
 
 
-def hopskipjump(
-    labels: Callable[[Tensor], Tensor],
-    x: Tensor,
-    y: Tensor,
-    ball: Ball,
-    *,
-    generator: torch.Generator,
-    queries: int = 1000,
-) -> Ascent:
+def hopskipjump(search: BlackBoxSearch, x: Tensor, y: Tensor, *, queries: int = 1000) -> Ascent:
     """Walk from rows `x (n, *shape)` answered with `y (n,)`, at most `queries` questions each.
 
-    A row wins, and is done, at its first point within the radius that is answered with another class. A withheld
-    answer (label -1) counts as unchanged. A row that never wins keeps `x`, since its nearest point is outside.
+    A row wins, and is done, at its first point within the radius that is answered as a success. A withheld
+    answer counts as unchanged. A row that never wins keeps `x`, since its nearest point is outside.
     `history` has a value per jump.
     """
-    found = Ascent.nothing(x)
-    if ball.empty or queries < 1 or not len(x):
+    found, generator = Ascent.nothing(x), search.generator
+    if search.ball.empty or queries < 1 or not len(x):
         return found
-    asker = _Asker(labels, x, y, ball, torch.full((len(x),), queries, device=x.device))
+    asker = _Asker(search, x, y, torch.full((len(x),), queries, device=x.device))
     z, alive = _starts(asker, generator)
     rows = torch.nonzero(alive)[:, 0]
     z[rows] = _bisected(asker, rows, z[rows])

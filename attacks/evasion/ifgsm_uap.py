@@ -18,21 +18,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from medward.attacks.evasion.perturbation import Universal, apply_perturbation, shares_won
 from medward.attacks.evasion.setup import EvasionSetup
 from medward.attacks.evasion.uap import UniversalPerturbation, attack_knowing_screens
-from medward.attacks.evasion.universal import (
-    Goal,
-    Universal,
-    WhiteBoxUniversal,
-    apply_perturbation,
-    rows_won,
-    shares_won,
-)
-from medward.attacks.whitebox.ascent import cross_entropy, input_gradient, scores_and_features
-from medward.attacks.whitebox.ball import Ball, Norm
-from medward.attacks.whitebox.network import Detector
+from medward.attacks.evasion.white_box_universal import WhiteBoxUniversal
+from medward.attacks.whitebox.ball import Norm
+from medward.attacks.whitebox.criterion import Criterion
+from medward.attacks.whitebox.forward import input_gradient, scores_and_features
+from medward.attacks.whitebox.search import Search
 from medward.guard.errors import MedwardError
 from medward.guard.policy import Policy
 from medward.guard.types import Array
@@ -64,26 +59,22 @@ class IterativeFGSM(WhiteBoxUniversal):
         """The ascent that can follow the screens' gradient, at the same radius; this loop cannot."""
         return attack_knowing_screens(self, policy)
 
-    def craft(
-        self,
-        scene: EvasionSetup,
-        x: Tensor,
-        y: Tensor,
-        goal: Goal,
-        detector: Detector | None,
-        generator: torch.Generator,
-    ) -> Universal:
-        """The loop over the craft rows; as published, over those in the target class too. No screen is known to it."""
-        if detector is not None:
+    def craft(self, search: Search, x: Tensor, y: Tensor) -> Universal:
+        """The loop over the craft rows. No screen is known to it."""
+        if search.detector is not None:
             raise MedwardError("rate: this loop cannot follow a screen; use adaptive(policy), which can")
-        ball = scene.ball
+        ball = search.ball
         if not self.faithful:
-            return mended_ifgsm(scene.network, x, y, ball, goal=goal, passes=self.passes, generator=generator)
+            return mended_ifgsm(search, x, y, passes=self.passes)
         if ball.low is None or ball.high is None:
             raise MedwardError("faithful: the published step is a share of the range of images, and this has no bounds")
-        step = INNER * (ball.high - ball.low)
-        x, y = scene.craft, scene.craft_labels
-        return published_ifgsm(scene.network, x, y, ball, goal=goal, step=step, passes=self.passes, generator=generator)
+        return published_ifgsm(search, x, y, step=INNER * (ball.high - ball.low), passes=self.passes)
+
+    def craft_rows(self, scene: EvasionSetup, aim: Criterion) -> tuple[Tensor, Tensor]:
+        """As published all craft rows, those in the target class too."""
+        if self.faithful:
+            return scene.craft, scene.craft_labels
+        return super(IterativeFGSM, self).craft_rows(scene, aim)
 
 
 def zeta_radius(
@@ -99,53 +90,41 @@ def zeta_radius(
     return float(zeta * norms.mean())
 
 
-def published_ifgsm(
-    network: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    ball: Ball,
-    *,
-    goal: Goal,
-    step: float,
-    passes: int,
-    generator: torch.Generator,
-) -> Universal:
+def published_ifgsm(search: Search, x: Tensor, y: Tensor, *, step: float, passes: int) -> Universal:
     """The published loop on rows `x (n, *shape)` decided as `y (n,)`; `step` is in input units.
 
     The perturbation is the last one; success counts every row, those in the target class to begin with too.
     """
-    free = replace(ball, low=None, high=None)
+    free = replace(search, ball=replace(search.ball, low=None, high=None))
     delta, history, spent = Universal.nothing(x).delta, [0.0], 0
     while len(history) <= passes and len(x) and history[-1] < _ENOUGH:
-        for row in torch.randperm(len(x), generator=generator).tolist():
+        for row in torch.randperm(len(x), generator=search.generator).tolist():
             own, point = y[row : row + 1], x[row : row + 1] + delta
-            slope, there = _slope(network, point, own, goal)
+            slope, there = _slope(search, point, own)
             if there:
                 continue
             spent += 1
             moved = point + step * slope.sign()
-            if _won(network, moved, own, goal):
-                delta = free.shrink(moved - x[row : row + 1])
-        history.append(shares_won(network, x, y, free, delta, goal, None)[0])
+            if search.won(moved, own):
+                delta = free.ball.shrink(moved - x[row : row + 1])
+        history.append(shares_won(free, x, y, delta)[0])
     return Universal(delta, history[-1], history[1:], spent)
 
 
-def mended_ifgsm(
-    network: nn.Module, x: Tensor, y: Tensor, ball: Ball, *, goal: Goal, passes: int, generator: torch.Generator
-) -> Universal:
-    """The mended loop on rows `x (n, *shape)` decided as `y (n,)`, none of them in class `goal`."""
-    best = Universal.nothing(x)
+def mended_ifgsm(search: Search, x: Tensor, y: Tensor, *, passes: int) -> Universal:
+    """The mended loop on rows `x (n, *shape)` decided as `y (n,)`, none of them won as it is."""
+    best, ball = Universal.nothing(x), search.ball
     delta, history, spent = best.delta, [], 0
     for _ in range(passes if len(x) and not ball.empty else 0):
-        for row in torch.randperm(len(x), generator=generator).tolist():
+        for row in torch.randperm(len(x), generator=search.generator).tolist():
             own, image = y[row : row + 1], x[row : row + 1]
             for _ in range(STEPS):
-                slope, there = _slope(network, apply_perturbation(ball, image, delta), own, goal)
+                slope, there = _slope(search, apply_perturbation(ball, image, delta), own)
                 if there:
                     break
                 spent += 1
                 delta = ball.shrink(delta + STEP * ball.step(slope))
-        history.append(shares_won(network, x, y, ball, delta, goal, None)[0])
+        history.append(shares_won(search, x, y, delta)[0])
         if history[-1] > best.success:
             best = Universal(delta, history[-1], [], 0)
         if history[-1] == 1.0:
@@ -153,16 +132,11 @@ def mended_ifgsm(
     return replace(best, history=history, gradients=spent)
 
 
-def _slope(network: nn.Module, point: Tensor, own: Tensor, goal: Goal) -> tuple[Tensor, bool]:
-    """Where one row's loss rises (the target's falls), and whether the row has won already."""
+def _slope(search: Search, point: Tensor, own: Tensor) -> tuple[Tensor, bool]:
+    """Where one row's loss, the criterion's first, rises, and whether the row has won already."""
     point = point.detach().requires_grad_(True)
-    scores, _ = scores_and_features(network, point)
-    if bool(rows_won(scores, own, goal)):
+    scores, _ = scores_and_features(search.network, point)
+    if bool(search.criterion.margin(scores.detach(), own) > 0):
         return torch.zeros_like(point), True
-    loss = cross_entropy(scores, own) if goal is None else -cross_entropy(scores, torch.full_like(own, goal))
-    return input_gradient(loss, point), False
-
-
-@torch.no_grad()
-def _won(network: nn.Module, point: Tensor, own: Tensor, goal: Goal) -> bool:
-    return bool(rows_won(scores_and_features(network, point)[0], own, goal))
+    loss = next(iter(search.criterion.losses.values()))
+    return input_gradient(loss(scores, own), point), False

@@ -24,9 +24,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medward.attacks.base import Access
-from medward.attacks.evasion.per_image import BlackBox, ScoreQuery
-from medward.attacks.whitebox.ascent import Ascent, margin_loss
-from medward.attacks.whitebox.ball import Ball
+from medward.attacks.evasion.asking import BlackBoxSearch
+from medward.attacks.evasion.black_box import BlackBox
+from medward.attacks.whitebox.ascent import Ascent
 
 CELLS = 14  # blocks of noise along an image's side
 EVERY = 25  # answers between two candidates
@@ -54,53 +54,37 @@ class OARS(BlackBox):
         """It is shown scores."""
         return Access.SCORES
 
-    def search(self, ask: ScoreQuery, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
+    def search(self, search: BlackBoxSearch, x: Tensor, y: Tensor) -> Ascent:
         """The search on every row, one after the other."""
-        return oars(ask, x, y, ball, queries=self.queries, generator=generator)
+        return oars(search, x, y, queries=self.queries)
 
 
 def oars(
-    ask: ScoreQuery,
-    x: Tensor,
-    y: Tensor,
-    ball: Ball,
-    *,
-    generator: torch.Generator,
-    queries: int = 1000,
-    foresee: Foresee | None = None,
+    search: BlackBoxSearch, x: Tensor, y: Tensor, *, queries: int = 1000, foresee: Foresee | None = None
 ) -> Ascent:
     """Search from rows `x (n, *shape)` answered with `y (n,)`, at most `queries` questions each; a refusal counts.
 
-    A row wins, and is done, when a candidate is answered with another class; one that never does keeps its latest.
-    Where scores are hidden the labels take their place.
+    A row wins, and is done, when a candidate is answered as a success; one that never does keeps its latest.
+    Where scores are hidden success takes their place.
     """
     found = Ascent.nothing(x)
-    if ball.empty or queries < 1:
+    if search.ball.empty or queries < 1:
         return found
     for row in range(len(x)):
-        search = _Search(ask, x[row : row + 1], y[row : row + 1], ball, queries, generator, foresee)
-        search.run()
-        found.adversarial[row], found.won[row] = search.candidate[0], search.won
-        found.value[row] = search.value
-        found.queries += search.asked
+        mine = _RowSearch(search, x[row : row + 1], y[row : row + 1], queries, foresee)
+        mine.run()
+        found.adversarial[row], found.won[row] = mine.candidate[0], mine.won
+        found.value[row] = mine.value
+        found.queries += mine.asked
     return found
 
 
-class _Search:
+class _RowSearch:
     """One row: what noise was answered how, the candidate it points to, and the strength of noise in radii."""
 
-    def __init__(
-        self,
-        ask: ScoreQuery,
-        x: Tensor,
-        y: Tensor,
-        ball: Ball,
-        queries: int,
-        generator: torch.Generator,
-        foresee: Foresee | None,
-    ) -> None:
-        self._ask, self._x, self._y, self._ball, self._queries = ask, x, y, ball, queries
-        self._generator, self._foresee = generator, foresee
+    def __init__(self, search: BlackBoxSearch, x: Tensor, y: Tensor, queries: int, foresee: Foresee | None) -> None:
+        self._search, self._x, self._y, self._queries, self._foresee = search, x, y, queries, foresee
+        self._ball, self._generator = search.ball, search.generator
         self._changes: list[Tensor] = []
         self._values: list[float] = []
         self._strength = 1.0
@@ -140,11 +124,11 @@ class _Search:
                 break
         else:
             return False
-        value, label = self._answer(point)
-        if label >= 0:
+        value, answered, _ = self._answer(point)
+        if answered:
             self._changes.append(point - self._x)
             self._values.append(value)
-        return label >= 0
+        return answered
 
     def _step(self) -> None:
         """Take the point a radius away in the direction that all answers so far point to, and ask if that is wise."""
@@ -154,19 +138,19 @@ class _Search:
         self.candidate = self._ball.usable(self._ball.clip(self._x + self._ball.step(slope)), self._x)
         if self._foresee is not None and self._foresee(self.candidate):
             return
-        self.value, label = self._answer(self.candidate)
-        self.won = label >= 0 and label != int(self._y[0])
+        self.value, _, self.won = self._answer(self.candidate)
 
-    def _answer(self, point: Tensor) -> tuple[float, int]:
-        """How far the answer leans to another class, and the label; -1 where refused or nothing is left to ask."""
+    def _answer(self, point: Tensor) -> tuple[float, bool, bool]:
+        """How near the answer is to a success, whether there is one (not where nothing is left to ask), and success."""
         if self._left < 1:
-            return -torch.inf, -1
+            return -torch.inf, False, False
         self.asked += 1
-        scores, labels = self._ask(point)
-        value, label = float(margin_loss(scores, self._y)[0]), int(labels[0])
-        if label >= 0 and value != value:  # hidden
-            value = 1.0 if label != int(self._y[0]) else -1.0
-        return value, label
+        scores, decided = self._search.ask(point)
+        value, answered = float(self._search.criterion.margin(scores, self._y)[0]), int(decided[0]) >= 0
+        won = bool(self._search.criterion.answered(scores, decided, self._y)[0])
+        if answered and value != value:  # hidden
+            value = 1.0 if won else -1.0
+        return value, answered, won
 
     def _noise(self) -> Tensor:
         shape = tuple(self._x.shape)

@@ -1,6 +1,6 @@
 """Projected gradient descent: the standard per-input attack, and the floor under every universal one.
 
-Every restart tries cross-entropy and margin from its own random start; a row is done at its first adversarial
+Every restart tries each loss of its criterion from a random start of its own; a row is done at its first adversarial
 iterate, so later restarts cost only what still stands.
 
 Reference: Madry, Makelov, Schmidt, Tsipras, Vladu, "Towards deep learning models resistant to adversarial
@@ -11,14 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from medward.attacks.evasion.per_image import Tally, WhiteBox
-from medward.attacks.evasion.setup import EvasionSetup
-from medward.attacks.whitebox.ascent import LOSSES, Ascent, projected_ascent
-from medward.attacks.whitebox.ball import Ball
-from medward.attacks.whitebox.network import Detector
+from medward.attacks.evasion.per_image import WhiteBox
+from medward.attacks.evasion.tallies import Tally
+from medward.attacks.whitebox.ascent import Ascent, projected_ascent
+from medward.attacks.whitebox.search import Search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,54 +36,29 @@ class PGD(WhiteBox):
         """Steps per restart."""
         return self.steps
 
-    def search(self, scene: EvasionSetup, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
+    def search(self, search: Search, x: Tensor, y: Tensor) -> Ascent:
         """The worst case per row."""
-        return worst_case_pgd(
-            scene.network,
-            x,
-            y,
-            ball,
-            steps=self.steps,
-            restarts=self.restarts,
-            generator=generator,
-            detector=scene.detector,
-            stop=not scene.transfer,
-        )
+        return worst_case_pgd(search, x, y, steps=self.steps, restarts=self.restarts)
 
 
-def worst_case_pgd(
-    network: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    ball: Ball,
-    *,
-    steps: int,
-    restarts: int,
-    generator: torch.Generator,
-    detector: Detector | None = None,
-    stop: bool = True,
-) -> Ascent:
-    """The worst case per row over `restarts` random starts and both losses.
+def worst_case_pgd(search: Search, x: Tensor, y: Tensor, *, steps: int, restarts: int) -> Ascent:
+    """The worst case per row over `restarts` random starts and every loss of the criterion.
 
-    Without `stop` (transfer) every row is climbed every time and keeps its largest margin on `network`.
+    Without ``stop`` (transfer) every row is climbed every time and keeps its largest margin on the network.
     """
-    tally = Tally(x, stop=stop)
-    for attempt in range(0 if ball.empty or steps <= 0 else restarts * len(LOSSES)):
+    tally, losses = Tally(x, stop=search.stop), list(search.criterion.losses.values())
+    for attempt in range(0 if search.ball.empty or steps <= 0 else restarts * len(losses)):
         rows = tally.standing
         if not len(rows):
             break
         found = projected_ascent(
-            network,
+            search,
             x[rows],
             y[rows],
-            ball,
-            loss=list(LOSSES.values())[attempt % len(LOSSES)],
+            loss=losses[attempt % len(losses)],
             steps=steps,
-            generator=generator,
             # A detector sees a random start; its first try is from the clean input.
-            random_start=detector is None or attempt >= len(LOSSES),
-            detector=detector,
-            stop=stop,
+            random_start=search.detector is None or attempt >= len(losses),
         )
         tally.add(rows, found)
     return tally.best

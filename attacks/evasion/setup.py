@@ -1,57 +1,58 @@
 """What an evasion run needs before it starts: gradients to follow, a ball to stay in, rows and decisions.
 
-A network that declares it needs them is seen through BPDA and EOT (`attacks.whitebox.network.differentiable`).
+A network that declares it needs them is seen through BPDA and EOT (`attacks.whitebox.network.as_attacker_sees`).
 Without white-box access the gradients come from a surrogate trained on the target's answers to the craft
-rows. Success is always judged by asking the target: a row counts when it is answered with another class
-than the model gives the clean row (or with the attacker's class), never when it is withheld. An attacker
+rows. Success is always judged by asking the target: a row counts when the answer is a success by the
+attack's criterion, never when it is withheld. An attacker
 who knows the screens asks about each image a second time, with the change cut to 8-bit steps: screens may look
 for values that no benign image file holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medward.attacks.base import Access, AttackData
 from medward.attacks.checks import CHECKED_ROWS, dead_screens, evasion_flags
+from medward.attacks.evasion.asking import Bools, fooled_rows
 from medward.attacks.target import AccessDeniedError, Target
-from medward.attacks.whitebox.ascent import cut_to_steps, network_decisions, scores_and_features
+from medward.attacks.whitebox.ascent import cut_to_steps, network_decisions
 from medward.attacks.whitebox.ball import Ball, FeatureRules, Norm
+from medward.attacks.whitebox.criterion import Criterion
+from medward.attacks.whitebox.forward import scores_and_features
 from medward.attacks.whitebox.network import Detector, as_attacker_sees
+from medward.attacks.whitebox.search import Search
 from medward.attacks.whitebox.surrogate import answered_rows, deciding_probabilities, fit_classifier
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
-from medward.guard.release.topk import spread_rest
 from medward.guard.spec import ModelSpec
-from medward.guard.tasks.decision import at_threshold
 from medward.guard.types import Array
 
-Bools = NDArray[np.bool_]
 FACTORS = (0.2, 0.4, 0.6, 0.8, 1.0)
 """Of the radius: how far an attacker goes. Screens see a small change less, so the largest may not be the worst."""
 SURROGATE_EPOCHS = {"image": 15, "tabular": 60}
 NO_ROWS = "no rows: there is no test row this attack could win on"
-_SMALLEST = 1e-12  # a probability of zero, on a logarithmic scale
 _LEVELS = 255  # steps of an 8-bit image
 TRANSFER = "transfer: gradients come from a surrogate trained on the target's answers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvasionSetup:
-    """Rows ``(n, *shape)`` and the decisions on them ``(n,)``; `withheld` is the share of clean test rows.
+    """An evasion setup holds rows ``(n, *shape)``, the decisions on them ``(n,)``, and what an attack needs besides.
 
+    `criterion` is what success is, `withheld` the share of clean test rows that were.
     `truth (n,)` is what the test rows are labelled, where that is known; for judging only. `twin` is the network
     before hardening, where there is one. `blind` says why an attacker who should know the screens has no `detector`;
     `step` is what 8-bit images differ by, for one who has.
     """
 
     network: nn.Module
+    criterion: Criterion
     transfer: bool
     detector: Detector | None
     blind: str
@@ -70,6 +71,7 @@ class EvasionSetup:
         cls,
         target: Target,
         data: AttackData,
+        criterion: Criterion,
         *,
         epsilon: float,
         rate: float | None,
@@ -85,12 +87,13 @@ class EvasionSetup:
         """
         x = np.asarray(data.craft.inputs, np.float32)
         craft = torch.as_tensor(x, device=device)
-        network, labels, transfer = _gradients(target, data.craft, device, seed)
-        test_labels, withheld = _decisions(target, network, data, device)
+        network, labels, transfer = _gradients(target, data.craft, criterion, device, seed)
+        test_labels, withheld = _decisions(target, network, criterion, data, device)
         truth, twin = data.test.labels, target.twin
         detector, blind = (None, "") if rate is None else _detector(target, network, craft[:2], rate)
         return cls(
             network=network,
+            criterion=criterion,
             transfer=transfer,
             detector=detector,
             blind=blind,
@@ -103,6 +106,19 @@ class EvasionSetup:
             truth=None if truth is None else torch.as_tensor(truth, device=device),
             twin=None if twin is None else as_attacker_sees(twin.to(device), target.spec),
             withheld=withheld,
+        )
+
+    def search(
+        self, ball: Ball | None = None, generator: torch.Generator | None = None, criterion: Criterion | None = None
+    ) -> Search:
+        """The frame of a search on the network for changes in `ball`, the setup's own if None; so too `criterion`."""
+        return Search(
+            self.network,
+            self.criterion if criterion is None else criterion,
+            self.ball if ball is None else ball,
+            torch.Generator() if generator is None else generator,
+            self.detector,
+            not self.transfer,
         )
 
     def flags(
@@ -120,18 +136,17 @@ class EvasionSetup:
         change for all.
         """
         flags = [f"the attacker could not use the screens: {self.blind}"] if self.blind else []
-        if self.detector is not None:
-            generator = torch.Generator().manual_seed(seed)
-            flags += dead_screens(self.network, self.detector, self.craft[:CHECKED_ROWS], self.ball, generator)
+        search = self.search(generator=torch.Generator().manual_seed(seed))
+        flags += dead_screens(search, self.craft[:CHECKED_ROWS])
         if self.transfer:
             if target.threat.access >= Access.GRADIENTS:
                 flags.append("no white-box network: only a transfer attack was possible")
             return tuple(flags)
+        bare = replace(search, detector=None, generator=torch.Generator().manual_seed(seed))
         return *flags, *evasion_flags(
-            self.network,
+            bare,
             self.test,
-            network_decisions(self.network, self.test[:CHECKED_ROWS]),
-            ball=self.ball,
+            bare.decided(self.test[:CHECKED_ROWS]),
             craft=self.craft,
             modality=target.spec.modality,
             seed=seed,
@@ -142,16 +157,19 @@ class EvasionSetup:
             steps=steps,
         )
 
-    def fooled(self, target: Target, x: Tensor, adversarial: Tensor, labels: Tensor, goal: int | None = None) -> Bools:
-        """Ask the target: which rows are answered with another class than `labels`, or with `goal`.
+    def fooled(
+        self, target: Target, x: Tensor, adversarial: Tensor, y: Tensor, criterion: Criterion | None = None
+    ) -> Bools:
+        """Ask the target: which rows, clean decided as `y (n,)`, are answered as a success, by the setup's criterion.
 
         With a `step` the rows that do not win are asked again with their change from `x` in whole steps.
         """
-        won = fooled_rows(target, adversarial, labels, goal)
+        criterion = self.criterion if criterion is None else criterion
+        won = fooled_rows(target, adversarial, y, criterion)
         rest = torch.as_tensor(~won, device=x.device)
         if self.step is not None and rest.any():
             again = cut_to_steps(adversarial[rest], x[rest], self.step)
-            won[~won] = fooled_rows(target, again, labels[rest], goal)
+            won[~won] = fooled_rows(target, again, y[rest], criterion)
         return won
 
 
@@ -171,37 +189,6 @@ def success_curve(radii: Sequence[float], runs: Sequence[Bools], start: float = 
     return [0.0, *radii], [start, *(float(run.mean()) for run in runs)]
 
 
-def fooled_rows(target: Target, inputs: Tensor, labels: Tensor, goal: int | None = None) -> Bools:
-    """Ask the target once: which rows are answered with another class than `labels`, or with `goal`."""
-    if not len(inputs):
-        return np.zeros(0, np.bool_)
-    given = target.query(inputs.cpu().numpy()).labels
-    wrong = given != labels.cpu().numpy() if goal is None else given == goal
-    return np.asarray((given >= 0) & wrong)
-
-
-def black_box_answers(target: Target) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """The target as a black-box search asks it: scores ``(n, K)`` and labels ``(n,)``, NaN and -1 where withheld.
-
-    Probabilities come as their logarithms, which tell small ones apart; what a row hides counts as an even share of the
-    rest. With a threshold the largest is the decision.
-    """
-    spec = target.spec
-
-    def ask(x: Tensor) -> tuple[Tensor, Tensor]:
-        response = target.query(x.cpu().numpy())
-        told = spread_rest(response.scores) if response.output == "probabilities" else response.scores
-        if spec.threshold is not None:
-            moved = at_threshold(told, response.output, spec.threshold)
-            scores = torch.as_tensor(moved, dtype=torch.float32, device=x.device)
-        else:
-            scores = torch.as_tensor(np.asarray(told, np.float32), device=x.device)
-            scores = scores.clamp_min(_SMALLEST).log() if response.output == "probabilities" else scores
-        return scores, torch.as_tensor(response.labels, device=x.device)
-
-    return ask
-
-
 def _step(spec: ModelSpec) -> float | None:
     """What neighbouring values of an 8-bit image differ by, in input units; None where that means nothing."""
     if spec.modality != "image" or spec.low is None or spec.high is None:
@@ -209,12 +196,14 @@ def _step(spec: ModelSpec) -> float | None:
     return (spec.high - spec.low) / _LEVELS
 
 
-def _gradients(target: Target, craft: Split, device: str, seed: int) -> tuple[nn.Module, Tensor, bool]:
+def _gradients(
+    target: Target, craft: Split, criterion: Criterion, device: str, seed: int
+) -> tuple[nn.Module, Tensor, bool]:
     """A network, the decisions ``(n,)`` on the craft rows, and whether the network is a surrogate."""
     x = torch.as_tensor(np.asarray(craft.inputs, np.float32), device=device)
     try:
         network = as_attacker_sees(target.network.to(device), target.spec)
-        return network, network_decisions(network, x), False
+        return network, network_decisions(network, x, criterion), False
     except AccessDeniedError:
         spec = target.spec
     taught = _taught(target, craft)
@@ -229,11 +218,8 @@ def _gradients(target: Target, craft: Split, device: str, seed: int) -> tuple[nn
         device=device,
     )
     known = torch.as_tensor(np.nan_to_num(taught).argmax(axis=1), device=device)
-    return (
-        surrogate,
-        torch.where(torch.as_tensor(answered_rows(taught), device=device), known, network_decisions(surrogate, x)),
-        True,
-    )
+    answered = torch.as_tensor(answered_rows(taught), device=device)
+    return surrogate, torch.where(answered, known, network_decisions(surrogate, x, criterion)), True
 
 
 def _taught(target: Target, craft: Split) -> Array:
@@ -249,7 +235,9 @@ def _taught(target: Target, craft: Split) -> Array:
     return taught
 
 
-def _decisions(target: Target, network: nn.Module, data: AttackData, device: str) -> tuple[Tensor, float]:
+def _decisions(
+    target: Target, network: nn.Module, criterion: Criterion, data: AttackData, device: str
+) -> tuple[Tensor, float]:
     """The model's clean decisions on the test rows ``(n,)`` and the share of them that was withheld."""
     x = np.asarray(data.test.inputs, np.float32)
     if not len(x):
@@ -258,7 +246,7 @@ def _decisions(target: Target, network: nn.Module, data: AttackData, device: str
     hidden = answers < 0
     own = data.reference
     if own is None:
-        own = network_decisions(network, torch.as_tensor(x, device=device)).cpu().numpy()
+        own = network_decisions(network, torch.as_tensor(x, device=device), criterion).cpu().numpy()
     labels = np.where(hidden, own, answers)
     return torch.as_tensor(labels, device=device), float(hidden.mean())
 

@@ -1,6 +1,6 @@
 """The Square attack: random search with squares of change, by scores alone.
 
-A square of the change is set anew, by chance; it stays when the label's margin does not grow. The squares
+A square of the change is set anew, by chance; it stays when the margin does not fall. The squares
 shrink as questions are spent. For tables a random part of the coordinates takes the place of a square.
 Under the norm "2" the square holds a peaked bump, as in the paper's alg. 3, and the whole change is scaled
 back to the radius, where the paper moves mass from a second square.
@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from medward.attacks.base import Access
-from medward.attacks.evasion.per_image import BlackBox, ScoreQuery
-from medward.attacks.whitebox.ascent import Ascent, margin_loss
+from medward.attacks.evasion.asking import BlackBoxSearch
+from medward.attacks.evasion.black_box import BlackBox
+from medward.attacks.whitebox.ascent import Ascent
 from medward.attacks.whitebox.ball import Ball
 
 _FIRST = 0.8  # the share of the input that the first squares cover
@@ -39,27 +40,18 @@ class Square(BlackBox):
         """It is shown scores."""
         return Access.SCORES
 
-    def search(self, ask: ScoreQuery, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
+    def search(self, search: BlackBoxSearch, x: Tensor, y: Tensor) -> Ascent:
         """Random search on every row."""
-        return square(ask, x, y, ball, queries=self.queries, generator=generator)
+        return square(search, x, y, queries=self.queries)
 
 
-def square(
-    ask: ScoreQuery,
-    x: Tensor,
-    y: Tensor,
-    ball: Ball,
-    *,
-    generator: torch.Generator,
-    queries: int = 5000,
-    rescale: bool = True,
-) -> Ascent:
+def square(search: BlackBoxSearch, x: Tensor, y: Tensor, *, queries: int = 5000, rescale: bool = True) -> Ascent:
     """Search from rows `x (n, *shape)` answered with `y (n,)`, at most `queries` questions each.
 
-    A row wins, and is done, when it is answered with another class; a withheld answer is never better than what
+    A row wins, and is done, when an answer to it counts for the criterion; a withheld answer is never better than what
     was there. With `rescale` the squares shrink over the budget at hand, else as for 10,000 questions.
     """
-    found = Ascent.nothing(x)
+    found, ball, generator = Ascent.nothing(x), search.ball, search.generator
     if ball.empty or not len(x):
         return found
     rows = torch.arange(len(x), device=x.device)
@@ -72,11 +64,11 @@ def square(
             share = _FIRST / 2 ** sum(query * (10000 / queries if rescale else 1) > after for after in HALVINGS)
             proposed = _next(ball, change[rows], share, generator)
         point = ball.usable(ball.project(mine + proposed, mine), mine)
-        scores, labels = ask(point)
+        scores, decided = search.ask(point)
         found.queries += len(rows)
-        value = margin_loss(scores, y[rows])
-        value = torch.where((labels >= 0) & torch.isfinite(value), value, -torch.inf)
-        win = (labels >= 0) & (labels != y[rows])
+        value = search.criterion.margin(scores, y[rows])
+        value = torch.where((decided >= 0) & torch.isfinite(value), value, -torch.inf)
+        win = search.criterion.answered(scores, decided, y[rows])
         better = (value >= found.value[rows]) | win
         chosen = rows[better]
         found.adversarial[chosen], found.value[chosen] = point[better], value[better]

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medward.attacks.evasion.apgd import TARGETS, worst_case_apgd
-from medward.attacks.evasion.per_image import Tally, WhiteBox, score_query
-from medward.attacks.evasion.setup import EvasionSetup
+from medward.attacks.evasion.asking import without_gradients
+from medward.attacks.evasion.per_image import WhiteBox
 from medward.attacks.evasion.square import square
-from medward.attacks.whitebox.ascent import Ascent, loss_and_gradient, margin_loss
-from medward.attacks.whitebox.ball import Ball
-from medward.attacks.whitebox.network import Detector
+from medward.attacks.evasion.tallies import Tally
+from medward.attacks.whitebox.ascent import Ascent, loss_and_gradient
+from medward.attacks.whitebox.search import Search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,61 +41,33 @@ class Standard(WhiteBox):
         """Steps per run of Auto-PGD."""
         return self.steps
 
-    def search(self, scene: EvasionSetup, x: Tensor, y: Tensor, ball: Ball, generator: torch.Generator) -> Ascent:
+    def search(self, search: Search, x: Tensor, y: Tensor) -> Ascent:
         """The worst case per row."""
-        return worst_case_standard(
-            scene.network,
-            x,
-            y,
-            ball,
-            generator,
-            steps=self.steps,
-            restarts=self.restarts,
-            targets=self.targets,
-            queries=self.queries,
-            detector=scene.detector,
-            stop=not scene.transfer,
-        )
+        effort = {"steps": self.steps, "restarts": self.restarts, "targets": self.targets, "queries": self.queries}
+        return worst_case_standard(search, x, y, **effort)
 
 
 def worst_case_standard(
-    network: nn.Module,
+    search: Search,
     x: Tensor,
     y: Tensor,
-    ball: Ball,
-    generator: torch.Generator,
     *,
     steps: int = 100,
     restarts: int = 2,
     targets: int = TARGETS,
     queries: int = 5000,
-    detector: Detector | None = None,
-    stop: bool = True,
 ) -> Ascent:
-    """The worst case per row `x (n, *shape)` decided as `y (n,)`; a row already decided otherwise is won as it is.
+    """The worst case per row `x (n, *shape)` decided as `y (n,)`; a row that is won already is won as it is.
 
-    With a `detector` Square counts a row that would be stopped as withheld.
+    With a detector Square counts a row that would be stopped as withheld.
     """
-    tally = Tally(x, stop=stop)
-    if ball.empty or not len(x):
+    tally = Tally(x, stop=search.stop)
+    if search.ball.empty or not len(x):
         return tally.best
-    seen = loss_and_gradient(network, x, y, loss=margin_loss, detector=detector, climb=False)
+    seen = loss_and_gradient(search, x, y, loss=search.criterion.losses["margin"], climb=False)
     tally.add(tally.standing, Ascent(x, seen.win, seen.value))
     if steps > 0 and len(rows := tally.standing):
-        climbed = worst_case_apgd(
-            network,
-            x[rows],
-            y[rows],
-            ball,
-            steps=steps,
-            restarts=restarts,
-            targets=targets,
-            generator=generator,
-            detector=detector,
-            stop=stop,
-        )
-        tally.add(rows, climbed)
+        tally.add(rows, worst_case_apgd(search, x[rows], y[rows], steps=steps, restarts=restarts, targets=targets))
     if queries > 0 and len(rows := tally.standing):
-        ask = score_query(network, detector)
-        tally.add(rows, square(ask, x[rows], y[rows], ball, queries=queries, rescale=False, generator=generator))
+        tally.add(rows, square(without_gradients(search), x[rows], y[rows], queries=queries, rescale=False))
     return tally.best

@@ -3,9 +3,9 @@
 Minibatch ascent along the steepest direction of the norm, with momentum, so that a step follows the rows of earlier
 batches too, and a step that shrinks to a small one. Restarts take turns with two losses, because what wins depends on
 the radius: a clamped cross-entropy follows the rows that are about to fall, gathers them in one class and so needs the
-smaller radius; the `flip_loss` loss follows the rows that still stand, and only it turns both classes of two into each
-other. A batch's own decisions estimate the success of an epoch, so that all rows are asked only about the few
-perturbations worth keeping.
+smaller radius; the log of the chance of winning follows the rows that still stand, and only it turns both classes of
+two into each other (`attacks.whitebox.criterion`). A batch's own decisions estimate the success of an epoch, so that
+all rows are asked only about the few perturbations worth keeping.
 
 Reference: Shafahi, Najibi, Xu, Dickerson, Davis, Goldstein, "Universal adversarial training", AAAI 2020,
 alg. 1 and eq. 4 (clamped cross-entropy); Dong, Liao, Pang, Su, Zhu, Hu, Li, "Boosting adversarial attacks with
@@ -18,24 +18,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from medward.attacks.evasion.setup import EvasionSetup
-from medward.attacks.evasion.universal import (
-    Goal,
-    Universal,
-    WhiteBoxUniversal,
-    apply_perturbation,
-    rows_won,
-    shares_won,
-)
-from medward.attacks.whitebox.ascent import cross_entropy, input_gradient, margin_loss, scores_and_features
-from medward.attacks.whitebox.ball import SMALLEST_RADIUS, Ball
-from medward.attacks.whitebox.network import Detector
+from medward.attacks.evasion.perturbation import Universal, apply_perturbation, shares_won
+from medward.attacks.evasion.white_box_universal import WhiteBoxUniversal
+from medward.attacks.whitebox.ball import SMALLEST_RADIUS
+from medward.attacks.whitebox.forward import input_gradient, scores_and_features
+from medward.attacks.whitebox.losses import LossFunction
+from medward.attacks.whitebox.search import Search
 from medward.guard.policy import Policy
 
-MARGIN_CLAMP = 9.0  # beta of eq. 4: a row this far beyond the boundary pulls no more
 FIRST, LAST, SHRINKS = 0.8, 0.03, 0.7  # the step in radii, at first and in the end, and the share of epochs between
 UAP_MOMENTUM = 0.9  # what stays of the direction of earlier batches
 _CLEARLY = 0.02  # what an earlier epoch must have on the last to be looked at again
@@ -64,28 +56,9 @@ class UniversalPerturbation(WhiteBoxUniversal):
         """The same attacker, knowing the screens and the rate `policy` sets them; it also lowers its strangeness."""
         return replace(self, rate=policy.screen.rate)
 
-    def craft(
-        self,
-        scene: EvasionSetup,
-        x: Tensor,
-        y: Tensor,
-        goal: Goal,
-        detector: Detector | None,
-        generator: torch.Generator,
-    ) -> Universal:
+    def craft(self, search: Search, x: Tensor, y: Tensor) -> Universal:
         """The ascent from every start."""
-        return craft_universal(
-            scene.network,
-            x,
-            y,
-            scene.ball,
-            goal=goal,
-            epochs=self.epochs,
-            restarts=self.restarts,
-            batch=self.batch,
-            detector=detector,
-            generator=generator,
-        )
+        return craft_universal(search, x, y, epochs=self.epochs, restarts=self.restarts, batch=self.batch)
 
 
 def attack_knowing_screens(attack: WhiteBoxUniversal, policy: Policy) -> UniversalPerturbation:
@@ -102,38 +75,16 @@ def attack_knowing_screens(attack: WhiteBoxUniversal, policy: Policy) -> Univers
     )
 
 
-def craft_universal(
-    network: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    ball: Ball,
-    *,
-    goal: Goal,
-    epochs: int,
-    restarts: int,
-    batch: int,
-    detector: Detector | None,
-    generator: torch.Generator,
-) -> Universal:
+def craft_universal(search: Search, x: Tensor, y: Tensor, *, epochs: int, restarts: int, batch: int) -> Universal:
     """The best perturbation over all restarts, on rows `x (n, *shape)` decided as `y (n,)`."""
-    best, spent = Universal.nothing(x), 0
+    best, spent, ball = Universal.nothing(x), 0, search.ball
+    losses = search.criterion.shared_losses
     for restart in range(restarts if len(x) and epochs > 0 and not ball.empty else 0):
-        start = torch.zeros_like(x[:1]) if restart < 2 else ball.surface(tuple(x[:1].shape), generator)
-        kept, seen = ascend_universal(
-            network,
-            x,
-            y,
-            ball,
-            start,
-            loss=restart % 2,
-            goal=goal,
-            epochs=epochs,
-            batch=batch,
-            detector=detector,
-            generator=generator,
-        )
+        start = torch.zeros_like(x[:1]) if restart < 2 else ball.surface(tuple(x[:1].shape), search.generator)
+        loss = losses[restart % len(losses)]
+        kept, seen = ascend_universal(search, x, y, start, loss=loss, epochs=epochs, batch=batch)
         spent += len(x) * len(seen)
-        found = _best(network, x, y, ball, seen, kept, goal, detector)
+        found = _best(search, x, y, seen, kept)
         if found.success > best.success or not best.history:
             best = found
         if best.success == 1.0:
@@ -142,39 +93,29 @@ def craft_universal(
 
 
 def ascend_universal(
-    network: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    ball: Ball,
-    start: Tensor,
-    *,
-    loss: int,
-    goal: Goal,
-    epochs: int,
-    batch: int,
-    detector: Detector | None,
-    generator: torch.Generator,
+    search: Search, x: Tensor, y: Tensor, start: Tensor, *, loss: LossFunction, epochs: int, batch: int
 ) -> tuple[list[Tensor], list[float]]:
-    """One start of the ascent: the perturbation ``(1, *shape)`` after each epoch, and the success its batches met.
+    """One start of the ascent on `loss`: the perturbation ``(1, *shape)`` after each epoch, the success it met.
 
-    `loss` 0 is the clamped cross-entropy, 1 the one that follows rows still standing. It ends early after an epoch
-    whose every row was won.
+    It ends early after an epoch whose every row was won.
     """
+    ball, detector = search.ball, search.detector
     kept, seen, weight = [], [], 1.0
     delta, course = start, torch.zeros_like(start)
     momentum = UAP_MOMENTUM if detector is None else 0.0  # the weight of the penalty changes, so old slopes mislead
     for epoch in range(epochs):
         size = FIRST * (LAST / FIRST) ** min(1.0, epoch / max(SHRINKS * (epochs - 1), 1))
         won = free = torch.zeros((), dtype=torch.int64, device=x.device)
-        for rows in torch.split(torch.randperm(len(x), generator=generator).to(x.device), batch):
+        for rows in torch.split(torch.randperm(len(x), generator=search.generator).to(x.device), batch):
             shared = delta.clone().requires_grad_(True)
             inputs = apply_perturbation(ball, x[rows], shared)
-            scores, features = scores_and_features(network, inputs)
-            objective, released = _objective(scores, y[rows], loss, goal), torch.ones_like(rows, dtype=torch.bool)
+            scores, features = scores_and_features(search.network, inputs)
+            objective, released = loss(scores, y[rows]), torch.ones_like(rows, dtype=torch.bool)
             if detector is not None:
                 strange = detector.strangeness(inputs, scores, features)
                 objective, released = objective - weight * detector.penalty(strange), detector.released(strange)
-            won, free = won + (rows_won(scores, y[rows], goal) & released).sum(), free + released.sum()
+            fallen = (search.criterion.margin(scores.detach(), y[rows]) > 0) & released
+            won, free = won + fallen.sum(), free + released.sum()
             slope = input_gradient(objective, shared)
             course = momentum * course + slope / slope.abs().mean().clamp_min(SMALLEST_RADIUS)
             delta = ball.shrink(delta + size * ball.step(course))
@@ -186,43 +127,18 @@ def ascend_universal(
     return kept, seen
 
 
-def _best(
-    network: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    ball: Ball,
-    seen: list[float],
-    kept: list[Tensor],
-    goal: Goal,
-    detector: Detector | None,
-) -> Universal:
+def _best(search: Search, x: Tensor, y: Tensor, seen: list[float], kept: list[Tensor]) -> Universal:
     """The last perturbation, or that of an epoch that was clearly better, whichever wins more rows.
 
     `seen` is the success of each epoch as its batches met it, `kept` the perturbation at its end.
     """
     promising = {len(seen) - 1}
-    if max(seen) > seen[-1] + _CLEARLY or detector is not None:
+    if max(seen) > seen[-1] + _CLEARLY or search.detector is not None:
         promising.add(max(range(len(seen)), key=lambda epoch: seen[epoch]))
     best, best_value = kept[-1], (-1.0, 0.0)
     for epoch in sorted(promising):
-        for scale in SCALES if detector is not None else (1.0,):
-            value = shares_won(network, x, y, ball, kept[epoch] * scale, goal, detector)
+        for scale in SCALES if search.detector is not None else (1.0,):
+            value = shares_won(search, x, y, kept[epoch] * scale)
             if value > best_value:
                 best, best_value = kept[epoch] * scale, value
     return Universal(best, best_value[0], seen, 0)
-
-
-def _objective(scores: Tensor, y: Tensor, loss: int, goal: Goal) -> Tensor:
-    """What one row adds to the ascent, ``(n,)``."""
-    if goal is None:
-        return flip_loss(scores, y) if loss else cross_entropy(scores, y).clamp(max=MARGIN_CLAMP)
-    aim = torch.full_like(y, goal)
-    return (-(margin_loss if loss else cross_entropy)(scores, aim)).clamp(max=MARGIN_CLAMP)
-
-
-def flip_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """-log(1 + exp(-margin)) per row ``(n,)``: log of the chance of the best other class against the label.
-
-    Its slope is full on rows far from falling and none on rows far beyond; inflated logits do not end it.
-    """
-    return -F.softplus(-margin_loss(scores, labels))

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medward.attacks.whitebox.ascent import cross_entropy, input_gradient
 from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.forward import input_gradient
+from medward.attacks.whitebox.losses import cross_entropy
 from medward.guard.types import Array, Ints
 
 _BATCH = 512

@@ -1,47 +1,21 @@
-"""Projected gradient ascent on the input: the losses, the look at a batch and the steps that attacks share.
+"""Projected gradient ascent on the input: what one pass over a batch shows, and the steps that attacks share.
 
-Cross-entropy and margin are both here because either alone can be fooled: cross-entropy has no gradient
-left on a model with inflated logits, the margin none on a flat one. The margin is defined for two classes
-and up.
-
-Reference: Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018, sec.
-2.1; margin as in Carlini and Wagner, S&P 2017, f_6.
+Reference: Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018, sec. 2.1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.criterion import ANY_CLASS, Criterion
+from medward.attacks.whitebox.forward import ROWS_PER_PASS, batched_scores, input_gradient, scores_and_features
+from medward.attacks.whitebox.losses import LossFunction
+from medward.attacks.whitebox.search import Search
 
-if TYPE_CHECKING:
-    from medward.attacks.whitebox.network import Detector
-
-LossFunction = Callable[..., Tensor]
-"""Scores ``(n, K)`` and labels ``(n,)``, and goals ``(n,)`` for a loss that has them, to a value per row."""
-ROWS_PER_PASS = 128
 NOTICED = 1e3  # what a row loses in the ranking of iterates when the detector stops it
-
-
-def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
-    """-log softmax of the label, per row ``(n,)``; an attacker raises it."""
-    return F.cross_entropy(scores, labels, reduction="none")
-
-
-def margin_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """Best other score minus the label's, per row ``(n,)``; positive where another class wins."""
-    own = scores.gather(1, labels[:, None])[:, 0]
-    others = scores.scatter(1, labels[:, None], -torch.inf)
-    return others.amax(dim=1) - own
-
-
-LOSSES: dict[str, LossFunction] = {"cross-entropy": cross_entropy, "margin": margin_loss}
 
 
 def cut_to_steps(adversarial: Tensor, x: Tensor, step: float) -> Tensor:
@@ -51,24 +25,9 @@ def cut_to_steps(adversarial: Tensor, x: Tensor, step: float) -> Tensor:
     return x + change.sign() * torch.minimum(whole, change.abs())
 
 
-def scores_and_features(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Scores, and features when the network shows them, of one forward pass."""
-    split = getattr(network, "both", None)
-    return (network(x), None) if split is None else split(x)
-
-
-def input_gradient(objective: Tensor, x: Tensor) -> Tensor:
-    """The slope of sum(objective) in `x`; zeros where the graph has been cut, as a quantiser does."""
-    if not objective.requires_grad:
-        return torch.zeros_like(x)
-    (slope,) = torch.autograd.grad(objective.sum(), x, allow_unused=True)
-    return torch.zeros_like(x) if slope is None else slope
-
-
-@torch.no_grad()
-def network_decisions(network: nn.Module, x: Tensor) -> Tensor:
-    """The network's decisions ``(n,)``, in batches."""
-    return torch.cat([network(x[i : i + ROWS_PER_PASS]).argmax(dim=1) for i in range(0, len(x), ROWS_PER_PASS)])
+def network_decisions(network: nn.Module, x: Tensor, criterion: Criterion = ANY_CLASS) -> Tensor:
+    """What the network decides ``(n,)`` on rows `x (n, *shape)`: classes, or what the `criterion` keeps of a row."""
+    return criterion.decided(batched_scores(network, x))
 
 
 @dataclass(slots=True)
@@ -95,7 +54,7 @@ class Ascent:
 
 @dataclass(slots=True)
 class LossAndGradient:
-    """What one pass over rows shows, ``(n,)`` each: `loss`, `penalty` of the detector, `margin_loss`, `released`.
+    """What one pass over rows shows, ``(n,)`` each: `loss`, `penalty` of the detector, `margin`, `released`.
 
     `slope (n, *shape)` is that of the loss less `weight` times the penalty; zeros when none was asked for.
     """
@@ -118,25 +77,24 @@ class LossAndGradient:
 
 
 def loss_and_gradient(
-    network: nn.Module,
+    search: Search,
     points: Tensor,
     y: Tensor,
     *,
     loss: LossFunction,
     goals: Tensor | None = None,
-    detector: Detector | None = None,
     weight: Tensor | None = None,
     climb: bool = True,
 ) -> LossAndGradient:
     """One forward pass over rows `points (n, *shape)` decided as `y (n,)` and, to `climb`, one backward."""
-    parts: list[tuple[Tensor, ...]] = []
+    detector, parts = search.detector, []
     for first in range(0, len(points), ROWS_PER_PASS):
         some = slice(first, first + ROWS_PER_PASS)
         point = points[some].detach().requires_grad_(climb)
         with torch.set_grad_enabled(climb):
-            scores, features = scores_and_features(network, point)
+            scores, features = scores_and_features(search.network, point)
             value = loss(scores, y[some]) if goals is None else loss(scores, y[some], goals[some])
-            penalty, released = torch.zeros_like(value), torch.ones_like(y[some], dtype=torch.bool)
+            penalty, released = torch.zeros_like(value), torch.ones_like(value, dtype=torch.bool)
             objective = value
             if detector is not None:
                 strange = detector.strangeness(point, scores, features)
@@ -144,31 +102,28 @@ def loss_and_gradient(
                 objective = value - (1.0 if weight is None else weight[some]) * penalty
         slope = input_gradient(objective, point) if climb else torch.zeros_like(point)
         with torch.no_grad():
-            parts.append((slope, value.detach(), penalty.detach(), margin_loss(scores.detach(), y[some]), released))
+            margin = search.criterion.margin(scores.detach(), y[some])
+        parts.append((slope, value.detach(), penalty.detach(), margin, released))
     return LossAndGradient(*parts[0]) if len(parts) == 1 else LossAndGradient(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def projected_ascent(
-    network: nn.Module,
+    search: Search,
     x: Tensor,
     y: Tensor,
-    ball: Ball,
     *,
     loss: LossFunction,
     steps: int,
-    generator: torch.Generator,
     random_start: bool = True,
-    detector: Detector | None = None,
-    stop: bool = True,
 ) -> Ascent:
     """Climb `loss` from rows `x (n, *shape)` decided as `y (n,)`, in steps of 2.5 radii / `steps`.
 
-    A row wins at its first iterate that is decided otherwise and, with a `detector`, would be released;
-    with `stop` a row that won is left alone and costs nothing more. A row that never wins keeps its iterate
-    of largest margin (less the detector's penalty). Without `stop` the largest margin counts throughout
-    (for transfer).
+    A row wins at its first iterate that the criterion counts and, with a detector, would be released; with ``stop`` a
+    row that won costs nothing more. A row that never wins keeps its iterate of largest margin (less the detector's
+    penalty). Without ``stop`` the largest margin counts throughout.
     """
-    current = ball.project(x + ball.inside(tuple(x.shape), generator), x) if random_start else x.clone()
+    ball = search.ball
+    current = ball.project(x + ball.inside(tuple(x.shape), search.generator), x) if random_start else x.clone()
     found = Ascent.nothing(x)
     weight = torch.ones(len(x), device=x.device)
     rows = torch.arange(len(x), device=x.device)
@@ -176,21 +131,19 @@ def projected_ascent(
         if len(rows):
             mine, last = x[rows], step == steps
             point = ball.usable(current[rows], mine)
-            seen = loss_and_gradient(
-                network, point, y[rows], loss=loss, detector=detector, weight=weight[rows], climb=not last
-            )
+            seen = loss_and_gradient(search, point, y[rows], loss=loss, weight=weight[rows], climb=not last)
             better = (seen.value > found.value[rows]) | (seen.win & ~found.won[rows])
             found.adversarial[rows[better]], found.value[rows[better]] = point[better], seen.value[better]
             found.won[rows] |= seen.win
             if not last:
                 found.gradients += len(rows)
                 current[rows] = ball.project(current[rows] + 2.5 / steps * ball.step(seen.slope), mine)
-            if detector is not None:
+            if search.detector is not None:
                 # A row that fools but is noticed cares more for the detector; one that does not fool, less.
                 fools = seen.margin > 0
                 factor = torch.where(fools & ~seen.released, 1.25, torch.where(fools, 1.0, 0.9))
                 weight[rows] = (weight[rows] * factor).clamp(1e-2, 1e3)
-            if stop:
+            if search.stop:
                 rows = rows[~seen.win]
         if step:
             found.history.append(float(found.won.float().mean()))

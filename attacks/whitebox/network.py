@@ -22,11 +22,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from medward.attacks.whitebox.ascent import scores_and_features
+from medward.attacks.whitebox.forward import scores_and_features
 from medward.guard.errors import MedwardError
 from medward.guard.profile import Profile
 from medward.guard.spec import ModelSpec
-from medward.guard.tasks.decision import LEAST_LIKELY
+from medward.guard.tasks.decision import LEAST_LIKELY, TIE
 from medward.guard.types import Outputs
 
 _SLACK = 0.1  # how far below the cut to aim, in units of the profile's score
@@ -106,8 +106,9 @@ class ExpectedOverRandomness(nn.Module):
 
 
 class AtThreshold(nn.Module):
-    """Two scores as logits, the second lowered by `border`, the log odds from which it is decided.
+    """Two scores as logits, zero and the second's log odds beyond `border`, from which it is decided.
 
+    At the border itself, up to rounding, it is decided too, as the model does (`guard.tasks.decision.at_threshold`).
     With `likely` the network gives probabilities or their logarithms, told apart by their sign.
     """
 
@@ -120,11 +121,17 @@ class AtThreshold(nn.Module):
         scores, features = scores_and_features(self.network, x)
         if self.likely and bool((scores >= 0).all()):
             scores = scores.clamp_min(LEAST_LIKELY).log()
-        return scores - scores.new_tensor([0.0, self.border]), features
+        beyond = decided_at_border(scores[:, 1] - scores[:, 0] - self.border)
+        return torch.stack([torch.zeros_like(beyond), beyond], dim=1), features
 
     def forward(self, x: Tensor) -> Tensor:
         """The scores."""
         return self.both(x)[0]
+
+
+def decided_at_border(beyond: Tensor) -> Tensor:
+    """Log odds beyond a threshold, those within rounding of zero made positive; slopes stay what they are."""
+    return beyond + torch.where(beyond.abs() < TIE, TIE - beyond, 0.0).detach()
 
 
 def as_attacker_sees(network: nn.Module, spec: ModelSpec | None = None) -> nn.Module:

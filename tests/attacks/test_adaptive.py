@@ -1,11 +1,13 @@
 import pytest
 import torch
+from support.searches import searching
 
 from medward.attacks.base import AttackData
 from medward.attacks.evasion import FGSM
 from medward.attacks.evasion.pgd import worst_case_pgd
-from medward.attacks.whitebox.ascent import input_gradient, network_decisions, scores_and_features
+from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.forward import input_gradient, scores_and_features
 from medward.attacks.whitebox.network import ExpectedOverRandomness, StraightThrough, as_attacker_sees, passes_per_call
 from medward.guard.errors import MedwardError
 
@@ -55,8 +57,7 @@ def rows(plain, attack_data):
 def won(network, rows, epsilon):
     """What PGD finds on `network`."""
     ball = Ball(torch.full((1, 1, 1), epsilon), 0.0, 1.0)
-    generator = torch.Generator().manual_seed(0)
-    return worst_case_pgd(network, *rows, ball, steps=10, restarts=1, generator=generator)
+    return worst_case_pgd(searching(network, ball), *rows, steps=10, restarts=1)
 
 
 def test_without_bpda_nothing_is_found_on_a_quantiser_and_with_it_the_attack_wins(plain, rows):

@@ -6,12 +6,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from support.searches import searching
 
 from medward.attacks import checks
 from medward.attacks.checks import runs, searches
 from medward.attacks.evasion import PGD, UniversalPerturbation
-from medward.attacks.whitebox.ascent import cut_to_steps, margin_loss
+from medward.attacks.whitebox.ascent import cut_to_steps
 from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.losses import margin_loss
 from medward.attacks.whitebox.network import Detector
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
@@ -120,8 +122,9 @@ def test_examples_that_live_between_the_levels_of_an_image_file_are_named():
     network.weight.data, network.bias.data = torch.tensor([[0.0, 0.0], [1.0, 0.0]]), torch.tensor([100.1 / 255, 0.0])
     y = torch.zeros(20, dtype=torch.long)
     small, large = clean + 0.2 / 255, clean + 1 / 255
-    assert "20 of 20 examples no longer win" in (runs.lost_when_stored(network, small, y, 0.0, 1.0) or "")
-    assert runs.lost_when_stored(network, large, y, 0.0, 1.0) is None
+    search = searching(network, Ball(torch.full((2,), 1 / 255), 0.0, 1.0))
+    assert "20 of 20 examples no longer win" in (runs.lost_when_stored(search, small, y) or "")
+    assert runs.lost_when_stored(search, large, y) is None
 
 
 def test_a_zero_is_a_result_once_the_same_search_wins_at_a_larger_radius():
@@ -160,7 +163,7 @@ def screen_flags(deployed, digits, profile, epsilon=0.15):
     x = torch.as_tensor(digits.inputs[:100])
     ball = Ball.of(deployed.spec, digits.inputs, epsilon)
     detector = Detector(profile, profile.screen_cut(0.05))
-    return checks.dead_screens(deployed.network, detector, x, ball, torch.Generator().manual_seed(0))
+    return checks.dead_screens(searching(deployed.network, ball, detector=detector), x)
 
 
 @pytest.mark.parametrize("profile", ["margins", "digit_profile"])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.datasets import load_breast_cancer, load_digits
 from support.planted import Backward, Faulty
+from support.searches import searching
 from torch import nn
 from torch.nn import functional as F
 
@@ -23,8 +24,8 @@ EPSILON = 0.15
 def flags_of(network, digits, epsilon=EPSILON, norm="inf", thorough=False, seed=0, **made):
     x, craft = torch.as_tensor(digits.inputs[1400:1496]), torch.as_tensor(digits.inputs[:200])
     ball = Ball(torch.full((1, 1, 1), epsilon), 0.0, 1.0, norm)
-    shared = {"ball": ball, "craft": craft, "modality": "image", "seed": seed, "thorough": thorough}
-    return evasion_flags(network, x, network_decisions(network, x), **shared, **made)
+    shared = {"craft": craft, "modality": "image", "seed": seed, "thorough": thorough}
+    return evasion_flags(searching(network, ball, seed), x, network_decisions(network, x), **shared, **made)
 
 
 FAKES = {
@@ -168,7 +169,12 @@ def test_a_tiny_network_on_a_table_is_not_accused(seed):
     network.requires_grad_(False)
     rows, craft, ball = x[:96], x[96:400], Ball(spread)
     flags = evasion_flags(
-        network, rows, network_decisions(network, rows), ball=ball, craft=craft, modality="tabular", seed=seed
+        searching(network, ball, seed),
+        rows,
+        network_decisions(network, rows),
+        craft=craft,
+        modality="tabular",
+        seed=seed,
     )
     assert flags == ()
 
@@ -215,10 +221,8 @@ def rows(digits):
 
 @pytest.fixture(scope="module")
 def found(plain, rows):
-    ball, generator = Ball(torch.full((1, 1, 1), EPSILON), 0.0, 1.0), torch.Generator().manual_seed(0)
-    return searches.rows_won_by_ascent(
-        plain.network, rows, network_decisions(plain.network, rows), ball, 20, generator
-    )[1]
+    search = searching(plain.network, Ball(torch.full((1, 1, 1), EPSILON), 0.0, 1.0))
+    return searches.rows_won_by_ascent(search, rows, network_decisions(plain.network, rows), 20)[1]
 
 
 def test_a_good_run_is_not_accused(plain, digits, found):

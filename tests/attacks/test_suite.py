@@ -4,6 +4,7 @@ from medward.attacks.evasion.per_image import PerImage
 from medward.attacks.evasion.universal import UniversalAttack
 from medward.attacks.suite import chosen_attacks, default_attacks, more_attacks
 from medward.attacks.whitebox.ball import FeatureRules
+from medward.attacks.whitebox.criterion import ClassChange
 from medward.guard.errors import MedwardError
 from medward.guard.policy import Policy
 from medward.guard.spec import ModelSpec
@@ -58,4 +59,4 @@ def test_every_targeted_row_tries_every_class(spec):
     universal = [each for each in (*default_attacks(spec), *more_attacks(spec)) if isinstance(each, UniversalAttack)]
     targeted = [each for each in universal if "targeted" in each.name]
     assert {each.name for each in targeted} == {"uap-targeted", "uap-targeted-natural"}
-    assert all(each.goals(5) == (0, 1, 2, 3, 4) for each in targeted)
+    assert all(each.aims(spec) == tuple(map(ClassChange, range(len(spec.classes)))) for each in targeted)

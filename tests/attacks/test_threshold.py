@@ -10,6 +10,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from support.screening import Risk, rows, screening
+from support.searches import searching
 from torch import nn
 
 from medward.attacks.base import Access, AttackData
@@ -151,15 +152,8 @@ MOVED = {
 def hidden(network, model, spec):
     """The share of its positives that the model decides otherwise after an attack on `network`."""
     own = spec.decide(model.predict(WIDE).scores)
-    found = worst_case_pgd(
-        as_attacker_sees(network, spec),
-        torch.as_tensor(WIDE),
-        torch.as_tensor(own),
-        Ball(torch.full((16,), 0.4)),
-        steps=30,
-        restarts=2,
-        generator=torch.Generator().manual_seed(0),
-    )
+    search = searching(as_attacker_sees(network, spec), Ball(torch.full((16,), 0.4)))
+    found = worst_case_pgd(search, torch.as_tensor(WIDE), torch.as_tensor(own), steps=30, restarts=2)
     return float((spec.decide(model.predict(found.adversarial.numpy()).scores)[own == 1] != 1).mean())
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
+from support.searches import searching
 from torch import nn
 
 from medward.attacks.evasion.pgd import worst_case_pgd
@@ -63,15 +64,8 @@ def fooled(source, network, epsilon=0.3):
     """The share of rows that the deployed file decides otherwise after an attack on `network`."""
     x = torch.as_tensor(X)
     own = served(source)(X).scores.argmax(1)
-    found = worst_case_pgd(
-        network,
-        x,
-        torch.as_tensor(own),
-        Ball(torch.full((D,), epsilon)),
-        steps=20,
-        restarts=2,
-        generator=torch.Generator().manual_seed(0),
-    )
+    search = searching(network, Ball(torch.full((D,), epsilon)))
+    found = worst_case_pgd(search, x, torch.as_tensor(own), steps=20, restarts=2)
     return float((served(source)(found.adversarial.numpy()).scores.argmax(1) != own).mean())
 
 

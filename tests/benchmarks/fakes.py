@@ -16,7 +16,7 @@ from claim import Claim
 from support.planted import FakeBundle, Faulty, Ideal, TorchVictim
 
 from medward.attacks.base import Attack
-from medward.attacks.benchmarks.base import Task, stratified_partition
+from medward.attacks.benchmarks.base import BenchmarkTask, stratified_partition
 from medward.attacks.benchmarks.datasets.phantom import draw_phantoms
 from medward.attacks.benchmarks.victims import accuracy, classifier_spec, predict_labels, train_victim
 from medward.attacks.checks import FAKES, named_fakes
@@ -171,7 +171,7 @@ def validated(
     return report.findings
 
 
-def hardened(task: Task, body: torch.nn.Module) -> tuple[torch.nn.Module, dict[str, float]]:
+def hardened(task: BenchmarkTask, body: torch.nn.Module) -> tuple[torch.nn.Module, dict[str, float]]:
     """`body` after adversarial training, and the test accuracy of both."""
     method = replace(HARDENERS["pgd"], epsilon=TRAINED, training=Training(epochs=EPOCHS))
     train, selection, test = (task.splits[name] for name in ("train", "selection", "test"))
@@ -182,10 +182,10 @@ def hardened(task: Task, body: torch.nn.Module) -> tuple[torch.nn.Module, dict[s
     }
 
 
-def drawn() -> Task:
+def drawn() -> BenchmarkTask:
     """1,450 phantoms at 24x24."""
     splits = stratified_partition(Split(*draw_phantoms(sum(SIZES.values()), size=SIDE, seed=SEED)), SIZES, seed=SEED)
-    return Task(
+    return BenchmarkTask(
         name=f"phantom-{SIDE}",
         modality="image",
         shape=(1, SIDE, SIDE),

@@ -23,13 +23,15 @@ from eprocess import clopper_pearson
 from subjects import pneumonia, pneumonia_victim
 from torch import Tensor
 
-from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.base import BenchmarkTask
+from medward.attacks.evasion.asking import BlackBoxSearch, without_gradients
 from medward.attacks.evasion.hopskipjump import hopskipjump
 from medward.attacks.evasion.oars import oars
-from medward.attacks.evasion.per_image import score_query
 from medward.attacks.evasion.square import square
 from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.criterion import ANY_CLASS
+from medward.attacks.whitebox.search import Search
 from medward.guard.monitors.content_hash import RADIUS, ContentHash
 from medward.guard.monitors.near_duplicates import ClusterMatch, DuplicateCount, ImageSeen, NearDuplicateIndex
 from medward.guard.policy import Policy
@@ -123,7 +125,7 @@ def measure() -> Iterator[Claim]:
     yield benign(site, victim, task)
 
 
-def opened(victim: torch.nn.Module, task: Task) -> Site:
+def opened(victim: torch.nn.Module, task: BenchmarkTask) -> Site:
     """A site that has seen benign images, one account each."""
     contents = ContentHash.fit(task.splits["calibration"].inputs, seed=0)
     index = NearDuplicateIndex(salt=b"the site's", calibration=contents.fingerprint, slices=POLICY.duplicates.slices)
@@ -134,7 +136,7 @@ def opened(victim: torch.nn.Module, task: Task) -> Site:
     return site
 
 
-def attacked(arm: Arm, site: Site, victim: torch.nn.Module, task: Task, profile: Profile) -> dict[str, Any]:
+def attacked(arm: Arm, site: Site, victim: torch.nn.Module, task: BenchmarkTask, profile: Profile) -> dict[str, Any]:
     """One arm, image by image."""
     site, split = copy.deepcopy(site), task.splits["test"]
     site.monitor = DuplicateCount(ladder=LADDERS.get(arm.response, LADDER))
@@ -146,16 +148,17 @@ def attacked(arm: Arm, site: Site, victim: torch.nn.Module, task: Task, profile:
     for row in rows:
         image = split.inputs[row]
         site.see(image, int(own[row]), "the hospital")
-        asker = Asker(arm, site, score_query(victim), f"thief-{row}")
+        alone = without_gradients(Search(victim, ANY_CLASS, ball))
+        asker = Asker(arm, site, alone.ask, f"thief-{row}")
         x, y = torch.as_tensor(image[None]), torch.as_tensor(own[row : row + 1])
-        generator = torch.Generator().manual_seed(int(row))
+        search = BlackBoxSearch(asker, ANY_CLASS, ball, torch.Generator().manual_seed(int(row)))
         if arm.attacker == "square":
-            found = square(asker, x, y, ball, queries=QUERIES, generator=generator)
+            found = square(search, x, y, queries=QUERIES)
         elif arm.attacker == "hopskipjump":
-            found = hopskipjump(asker.labels, x, y, ball, queries=QUERIES, generator=generator)
+            found = hopskipjump(search, x, y, queries=QUERIES)
         else:
             foresee = Copy(theirs, asker, image, arm.care) if arm.attacker == FORESEES else None
-            found = oars(asker, x, y, ball, queries=QUERIES, generator=generator, foresee=foresee)
+            found = oars(search, x, y, queries=QUERIES, foresee=foresee)
         fooled = int(network_decisions(victim, found.adversarial)[0]) != int(own[row])
         won.append(fooled)
         asked.append(len(asker.points))
@@ -206,10 +209,6 @@ class Asker:
             if level is Action.WITHHOLD:
                 found[i] = -1
         return scores, found
-
-    def labels(self, points: Tensor) -> Tensor:
-        """For an attack that wants no scores."""
-        return self(points)[1]
 
     def _level(self, image: np.ndarray, label: int) -> Action:
         if self._account >= self._arm.accounts:
@@ -268,7 +267,7 @@ def compared(name: str, response: str, table: dict[str, dict[str, Any]]) -> Clai
     )
 
 
-def benign(site: Site, victim: torch.nn.Module, task: Task) -> Claim:
+def benign(site: Site, victim: torch.nn.Module, task: BenchmarkTask) -> Claim:
     """Accounts of unseen and test rows, with resent bytes, re-encoded copies, and series with and without a study."""
     site, rng = copy.deepcopy(site), np.random.default_rng(0)
     pool = np.concatenate([task.splits[name].inputs for name in ("holdout", "selection", "test")])[BENIGN:]

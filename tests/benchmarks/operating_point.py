@@ -17,7 +17,7 @@ from claim import Claim
 from subjects import plain
 
 from medward.attacks.base import AttackData
-from medward.attacks.benchmarks.base import Task, data_root, first_seen, read_known, stratified_partition
+from medward.attacks.benchmarks.base import BenchmarkTask, data_root, first_seen, read_known, stratified_partition
 from medward.attacks.benchmarks.datasets.nih_cxr import NIH_DIGESTS, NIH_FILE, NIH_REMEDY, NIH_SOURCE
 from medward.attacks.benchmarks.victims import train_victim
 from medward.attacks.evasion import PGD
@@ -26,6 +26,7 @@ from medward.attacks.intervals import rate_interval
 from medward.attacks.target import Target, open_oracle
 from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.run import run_validation
+from medward.attacks.whitebox.criterion import ANY_CLASS
 from medward.attacks.whitebox.onnx.to_torch import white_box
 from medward.guard.bundle.folder import Bundle
 from medward.guard.bundle.make import protect
@@ -73,7 +74,7 @@ class Screening:
     """A trained network of calibrated risks, its task and the threshold for `SENSITIVITY` on calibration rows."""
 
     network: torch.nn.Module
-    task: Task
+    task: BenchmarkTask
     threshold: float
     seed: int
 
@@ -131,7 +132,7 @@ def screening(seed: int) -> Screening:
         arrays["patient"].astype(np.int64),
     )
     (rows,), duplicates = first_seen(rows)
-    task = Task(
+    task = BenchmarkTask(
         name="effusion",
         modality="image",
         shape=(1, 64, 64),
@@ -327,7 +328,7 @@ def attacked(
     """The test rows as the attack leaves them on the bare model, aimed at the decisions of `spec`."""
     target = Target(spec, open_oracle(replace(bundle.model, spec=spec)), ATTACK.threat, network=network)
     data = AttackData(craft=splits["train"], test=splits["test"])
-    scene = EvasionSetup.set(target, data, epsilon=EPSILON, rate=None, device="cpu", seed=seed)
-    generator = torch.Generator().manual_seed(seed)
-    found = ATTACK.search(scene, scene.test, scene.test_labels, scene.ball, generator)
+    scene = EvasionSetup.set(target, data, ANY_CLASS, epsilon=EPSILON, rate=None, device="cpu", seed=seed)
+    search = scene.search(generator=torch.Generator().manual_seed(seed))
+    found = ATTACK.search(search, scene.test, scene.test_labels)
     return np.asarray(found.adversarial.numpy())

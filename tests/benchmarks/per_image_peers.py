@@ -20,10 +20,11 @@ from typing import Any
 import torch
 from claim import Claim
 from subjects import SEED
+from support.searches import searching
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.benchmarks.tasks import load_task
 from medward.attacks.benchmarks.victims import train_victim
 from medward.attacks.evasion.pgd import worst_case_pgd
@@ -75,13 +76,13 @@ def models() -> Iterator[Subject]:
         yield subject(f"{task.name}, trained against PGD", hardened(victim, task, radius, epochs=6), task)
 
 
-def subject(name: str, network: nn.Module, task: Task) -> Subject:
+def subject(name: str, network: nn.Module, task: BenchmarkTask) -> Subject:
     """`ROWS` test rows, at the first radius where a short PGD leaves at most half of them."""
     network = network.eval().requires_grad_(False)
     x, y = tensors(task.splits["test"], seed=SEED)
     for levels in range(1, 33):
         ball = Ball(torch.full((1, 1, 1), levels / 255), 0.0, 1.0)
-        found = worst_case_pgd(network, x, y, ball, steps=20, restarts=1, generator=torch.Generator().manual_seed(SEED))
+        found = worst_case_pgd(searching(network, ball, SEED), x, y, steps=20, restarts=1)
         if not found.won.float().mean() < 0.5:
             break
     return Subject(name, network, x, y, len(task.classes), levels / 255)
@@ -93,7 +94,7 @@ def tensors(split: Split, *, seed: int, rows: int = ROWS) -> tuple[Tensor, Tenso
     return torch.from_numpy(split.inputs)[chosen], torch.from_numpy(split.labels)[chosen]
 
 
-def hardened(victim: nn.Module, task: Task, epsilon: float, *, epochs: int) -> nn.Module:
+def hardened(victim: nn.Module, task: BenchmarkTask, epsilon: float, *, epochs: int) -> nn.Module:
     """Madry et al.'s training: every batch is replaced by its PGD examples (5 steps, eval mode)."""
     network = copy.deepcopy(victim).requires_grad_(True)
     generator = torch.Generator().manual_seed(SEED)
@@ -127,8 +128,7 @@ def efficiency(subject: Subject, repeats: int = 7, batch: int = 128, steps: int 
             torch.autograd.grad(cross_entropy(network(point), y, reduction="sum"), point)
 
     def attack() -> int:
-        generator = torch.Generator().manual_seed(SEED)
-        return worst_case_pgd(network, x, y, ball, steps=steps, restarts=1, generator=generator, stop=False).gradients
+        return worst_case_pgd(searching(network, ball, SEED, stop=False), x, y, steps=steps, restarts=1).gradients
 
     bare(), attack()
     shares = []
@@ -184,7 +184,7 @@ def strength(subjects: list[Subject], attackers: dict[str, Attacked]) -> Claim:
 def ours(network: nn.Module, x: Tensor, y: Tensor, epsilon: float, classes: int) -> Tensor:
     """Our ensemble with its own settings."""
     ball = Ball(torch.full((1, 1, 1), epsilon), 0.0, 1.0)
-    return worst_case_standard(network, x, y, ball, torch.Generator().manual_seed(SEED), queries=QUERIES).adversarial
+    return worst_case_standard(searching(network, ball, SEED), x, y, queries=QUERIES).adversarial
 
 
 def peers() -> dict[str, Attacked]:

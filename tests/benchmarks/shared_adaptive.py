@@ -27,7 +27,8 @@ from shared import (
 )
 from subjects import pneumonia_victim
 
-from medward.attacks.whitebox.ascent import cross_entropy, network_decisions
+from medward.attacks.whitebox.ascent import network_decisions
+from medward.attacks.whitebox.losses import cross_entropy
 from medward.guard.monitors import noise_residuals as residual_module
 from medward.guard.monitors.noise_residuals import NoiseResiduals
 

@@ -17,7 +17,7 @@ import torch
 from claim import Claim
 from torch import Tensor, nn
 
-from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.benchmarks.tasks import load_task
 from medward.attacks.benchmarks.transforms import Transformed
 from medward.attacks.benchmarks.victims import accuracy, train_victim
@@ -26,7 +26,9 @@ from medward.attacks.evasion.uap import craft_universal
 from medward.attacks.intervals import rate_interval, surviving_share
 from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.criterion import ANY_CLASS
 from medward.attacks.whitebox.network import StraightThrough, as_attacker_sees
+from medward.attacks.whitebox.search import Search
 from medward.guard.data.split import Split
 
 CLAIMS = ("transforms_bpda",)
@@ -106,7 +108,9 @@ def views(network: nn.Module) -> list[nn.Module]:
     return [as_attacker_sees(network), own]
 
 
-def attacked(network: nn.Module, seen: list[nn.Module], task: Task, judged: Split, seed: int) -> dict[str, np.ndarray]:
+def attacked(
+    network: nn.Module, seen: list[nn.Module], task: BenchmarkTask, judged: Split, seed: int
+) -> dict[str, np.ndarray]:
     """Which rows `network` decides otherwise under what an attacker found who sees it as `seen`; and under noise."""
     ball = Ball(torch.full((1,) * len(task.shape), EPSILON), task.low, task.high)
     x, made = tensor(judged), tensor(task.splits["calibration"])[:CRAFTED]
@@ -116,9 +120,10 @@ def attacked(network: nn.Module, seen: list[nn.Module], task: Task, judged: Spli
         return (network_decisions(network, inputs) != own).numpy()
 
     generator = torch.Generator().manual_seed(seed)
-    alone = [worst_case_pgd(each, x, own, ball, steps=STEPS, restarts=1, generator=generator) for each in seen]
-    settings = {"goal": None, "epochs": EPOCHS, "restarts": 2, "batch": 50, "detector": None, "generator": generator}
-    shared = [craft_universal(each, made, network_decisions(network, made), ball, **settings) for each in seen]
+    searches = [Search(each, ANY_CLASS, ball, generator) for each in seen]
+    alone = [worst_case_pgd(each, x, own, steps=STEPS, restarts=1) for each in searches]
+    settings = {"epochs": EPOCHS, "restarts": 2, "batch": 50}
+    shared = [craft_universal(each, made, network_decisions(network, made), **settings) for each in searches]
     best = max(shared, key=lambda each: each.success).delta
     noise = ball.surface((1, *task.shape), torch.Generator().manual_seed(seed))
     return {

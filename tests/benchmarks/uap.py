@@ -18,13 +18,14 @@ import torch
 from claim import Claim
 from torch import Tensor, nn
 
-from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.benchmarks.tasks import load_task
 from medward.attacks.benchmarks.victims import accuracy, train_victim
 from medward.attacks.evasion.uap import craft_universal
-from medward.attacks.evasion.universal import Goal, rows_to_win
 from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.criterion import ClassChange
+from medward.attacks.whitebox.search import Search
 from medward.guard.data.split import Split
 
 CLAIMS = ("uap_curve",)
@@ -95,7 +96,7 @@ def curve(name: str, kind: str) -> dict[str, Any]:
     return {"victims": victims, **points}
 
 
-def about(victim: nn.Module, task: Task) -> dict[str, float]:
+def about(victim: nn.Module, task: BenchmarkTask) -> dict[str, float]:
     """Accuracy as is, and the share of test rows that gathering all images in one class can fool at most."""
     x, labels = torch.from_numpy(task.splits["test"].inputs), task.splits["test"].labels
     decided = network_decisions(victim, x).numpy()
@@ -107,19 +108,19 @@ def about(victim: nn.Module, task: Task) -> dict[str, float]:
     }
 
 
-def attacked(victim: nn.Module, task: Task, level: int, seed: int) -> dict[str, Judged]:
+def attacked(victim: nn.Module, task: BenchmarkTask, level: int, seed: int) -> dict[str, Judged]:
     """Fresh perturbations of `level`/255, without a target and for each class, and random signs."""
     generator = torch.Generator().manual_seed(1000 * seed + level)
     ball = Ball(torch.full((1,) * len(task.shape), level / 255), task.low, task.high)
     rows = torch.cat([torch.from_numpy(task.splits[name].inputs) for name in HELD])
     rows = rows[torch.randperm(len(rows), generator=generator)[:ROWS]]
     decided = network_decisions(victim, rows)
-    goals: dict[str, Goal] = {"uap": None, **{f"to {c}": c for c in range(len(task.classes))}}
+    goals: dict[str, int | None] = {"uap": None, **{f"to {c}": c for c in range(len(task.classes))}}
     found = {}
     for what, goal in goals.items():
-        x, y = rows_to_win(rows, decided, goal)
-        settings = {"epochs": EPOCHS, "restarts": RESTARTS, "batch": BATCH, "detector": None, "generator": generator}
-        delta = craft_universal(victim, x, y, ball, goal=goal, **settings).delta
+        search = Search(victim, ClassChange(goal), ball, generator)
+        x, y = (each[search.criterion.open(decided)] for each in (rows, decided))
+        delta = craft_universal(search, x, y, epochs=EPOCHS, restarts=RESTARTS, batch=BATCH).delta
         found[what] = judge(victim, task.splits["test"], ball, delta, goal)
         if goal is None:
             found[UNSEEN] = judge(victim, task.splits["holdout"], ball, delta, goal)
@@ -129,7 +130,7 @@ def attacked(victim: nn.Module, task: Task, level: int, seed: int) -> dict[str, 
     }
 
 
-def judge(victim: nn.Module, split: Split, ball: Ball, delta: Tensor, goal: Goal) -> Judged:
+def judge(victim: nn.Module, split: Split, ball: Ball, delta: Tensor, goal: int | None) -> Judged:
     """One perturbation on rows it was not crafted on."""
     x, labels = torch.from_numpy(split.inputs), np.asarray(split.labels)
     before, after = network_decisions(victim, x).numpy(), network_decisions(victim, ball.clip(x + delta)).numpy()

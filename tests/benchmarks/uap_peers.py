@@ -22,13 +22,14 @@ from subjects import SEED, pneumonia_victim
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.benchmarks.tasks import load_task
 from medward.attacks.benchmarks.victims import train_victim
 from medward.attacks.evasion.uap import UniversalPerturbation, ascend_universal, craft_universal
-from medward.attacks.evasion.universal import Goal, rows_to_win
 from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.criterion import ANY_CLASS, ClassChange
+from medward.attacks.whitebox.search import Search
 
 CLAIMS = ("uap_efficiency", "uap_against_art")
 
@@ -64,7 +65,7 @@ def measure() -> Iterator[Claim]:
     yield against_art(art())
 
 
-def efficiency(victim: nn.Module, task: Task, repeats: int = 21) -> Claim:
+def efficiency(victim: nn.Module, task: BenchmarkTask, repeats: int = 21) -> Claim:
     """The share of the attack's CPU time that its gradients would take alone, at the fastest batch size."""
     x = torch.from_numpy(task.splits["calibration"].inputs)[:ROWS]
     y, ball = network_decisions(victim, x), radius(task)
@@ -79,16 +80,12 @@ def efficiency(victim: nn.Module, task: Task, repeats: int = 21) -> Claim:
     def attack() -> int:
         generator = torch.Generator().manual_seed(SEED)
         return craft_universal(
-            victim,
+            Search(victim, ANY_CLASS, ball, generator),
             x,
             y,
-            ball,
-            goal=None,
             epochs=settings.epochs,
             restarts=settings.restarts,
             batch=settings.batch,
-            detector=None,
-            generator=generator,
         ).gradients
 
     bare(128), attack()
@@ -158,7 +155,9 @@ def claimed(table: dict[str, Any]) -> Claim:
     )
 
 
-def compared(victim: nn.Module, task: Task, goal: Goal, attack_by_art: Callable[..., Tensor]) -> dict[str, Any]:
+def compared(
+    victim: nn.Module, task: BenchmarkTask, goal: int | None, attack_by_art: Callable[..., Tensor]
+) -> dict[str, Any]:
     """Both attacks on one victim.
 
     Settings are chosen on "holdout": ART's best, its cheapest that is as good but for `LOOSE`, and our cheapest that
@@ -245,32 +244,30 @@ def worded(setting: Setting) -> str:
     return f"{setting[0]}, {setting[1]} rows, {setting[2]} passes"
 
 
-def ours(victim: nn.Module, x: Tensor, y: Tensor, ball: Ball, goal: Goal, setting: Setting) -> Tensor:
+def ours(victim: nn.Module, x: Tensor, y: Tensor, ball: Ball, goal: int | None, setting: Setting) -> Tensor:
     """One start of the ascent, its last perturbation."""
-    batches, rows, epochs = setting
+    (batches, rows, epochs), criterion = setting, ClassChange(goal)
     return ascend_universal(
-        victim,
+        Search(victim, criterion, ball, torch.Generator().manual_seed(SEED)),
         x[:rows],
         y[:rows],
-        ball,
         torch.zeros_like(x[:1]),
-        loss=0,
-        goal=goal,
+        loss=criterion.shared_losses[0],
         epochs=epochs,
         batch=int(batches.split()[-1]),
-        detector=None,
-        generator=torch.Generator().manual_seed(SEED),
     )[0][-1]
 
 
-def asked(victim: nn.Module, task: Task, split: str, goal: Goal) -> tuple[Tensor, Tensor]:
+def asked(victim: nn.Module, task: BenchmarkTask, split: str, goal: int | None) -> tuple[Tensor, Tensor]:
     """Rows of a split that are not at the goal before, and the victim's decisions; at most `ROWS` to craft on."""
     x = torch.from_numpy(task.splits[split].inputs)
     x = x[:ROWS] if split == "calibration" else x
-    return rows_to_win(x, network_decisions(victim, x), goal)
+    y = network_decisions(victim, x)
+    rows = ClassChange(goal).open(y)
+    return x[rows], y[rows]
 
 
-def won(victim: nn.Module, ball: Ball, x: Tensor, y: Tensor, delta: Tensor, goal: Goal) -> Tensor:
+def won(victim: nn.Module, ball: Ball, x: Tensor, y: Tensor, delta: Tensor, goal: int | None) -> Tensor:
     """Which rows the perturbation wins, 0 or 1 each."""
     moved = network_decisions(victim, ball.clip(x + delta))
     return (moved != y if goal is None else moved == goal).double()
@@ -298,7 +295,9 @@ def art() -> Callable[..., Tensor]:
         print(MISSING.format(error=error), file=sys.stderr)
         raise SystemExit(2) from None
 
-    def attack(victim: nn.Module, task: Task, x: Tensor, y: Tensor, goal: Goal, inner: str, passes: int) -> Tensor:
+    def attack(
+        victim: nn.Module, task: BenchmarkTask, x: Tensor, y: Tensor, goal: int | None, inner: str, passes: int
+    ) -> Tensor:
         random.seed(SEED)
         np.random.seed(SEED)  # noqa: NPY002  # ART draws from NumPy's global state
         classes = len(task.classes)
@@ -331,7 +330,7 @@ def art() -> Callable[..., Tensor]:
     return attack
 
 
-def radius(task: Task) -> Ball:
+def radius(task: BenchmarkTask) -> Ball:
     """The ball of `LEVEL`/255."""
     return Ball(torch.full((1,) * len(task.shape), LEVEL / 255), task.low, task.high)
 

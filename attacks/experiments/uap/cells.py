@@ -18,13 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.benchmarks.networks.architectures import ARCHITECTURES
 from medward.attacks.benchmarks.victims import accuracy
 from medward.attacks.evasion.ifgsm_uap import zeta_radius
 from medward.attacks.evasion.uap import craft_universal
 from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.criterion import ClassChange
+from medward.attacks.whitebox.search import Search
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.harden import HARDENERS
@@ -81,13 +83,20 @@ class CellMeasurement:
         return asdict(self)
 
 
-def radius_of_zeta(task: Task, zeta: float) -> float:
+def radius_of_zeta(task: BenchmarkTask, zeta: float) -> float:
     """`zeta` percent of the mean over "train" of the largest value of an image, above `low`; in input units."""
     return zeta_radius(task.splits["train"].inputs, zeta / 100, low=task.low or 0.0)
 
 
 def harden_network(
-    network: nn.Module, defense: str, task: Task, *, architecture: str, epsilon: float, epochs: int | None, seed: int
+    network: nn.Module,
+    defense: str,
+    task: BenchmarkTask,
+    *,
+    architecture: str,
+    epsilon: float,
+    epochs: int | None,
+    seed: int,
 ) -> nn.Module:
     """`network` after `defense`, for perturbations of `epsilon`; "undefended" gives `network` itself.
 
@@ -109,7 +118,7 @@ def harden_network(
 
 
 def measure_cell(
-    network: nn.Module, task: Task, *, attack: Crafting, zeta: float, effort: Effort, seed: int
+    network: nn.Module, task: BenchmarkTask, *, attack: Crafting, zeta: float, effort: Effort, seed: int
 ) -> CellMeasurement:
     """Attack `network`, which answers logits and is frozen by this, with perturbations of `zeta` percent.
 
@@ -158,18 +167,8 @@ def _crafted(
     called = network_decisions(network, x)
     if goal is not None:
         x, called = x[called != goal], called[called != goal]
-    return craft_universal(
-        network,
-        x,
-        called,
-        ball,
-        goal=goal,
-        epochs=effort.epochs,
-        restarts=effort.restarts,
-        batch=effort.batch,
-        detector=None,
-        generator=generator,
-    ).delta
+    search = Search(network, ClassChange(goal), ball, generator)
+    return craft_universal(search, x, called, epochs=effort.epochs, restarts=effort.restarts, batch=effort.batch).delta
 
 
 def _won(labels: Tensor, called: Tensor, goal: int | None, rows: Tensor) -> int:

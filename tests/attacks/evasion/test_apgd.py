@@ -1,9 +1,11 @@
 import pytest
 import torch
+from support.searches import searching
 
-from medward.attacks.evasion.apgd import apgd, margin_ratio, worst_case_apgd
-from medward.attacks.whitebox.ascent import cross_entropy, margin_loss, network_decisions
+from medward.attacks.evasion.apgd import apgd, worst_case_apgd
+from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.losses import cross_entropy, margin_loss, margin_ratio
 
 
 class Scaled(torch.nn.Module):
@@ -50,8 +52,7 @@ def test_scaling_the_logits_changes_no_step(classes):
     x, y = rows(network)
     ball = Ball(torch.full((8,), 0.2))
     plain, scaled = (
-        apgd(each, x, y, ball, loss=margin_ratio, steps=20, generator=seeded())
-        for each in (network, Scaled(network, 2.0**20))
+        apgd(searching(each, ball), x, y, loss=margin_ratio, steps=20) for each in (network, Scaled(network, 2.0**20))
     )
     assert plain.won.any()
     assert torch.equal(plain.won, scaled.won)
@@ -62,8 +63,8 @@ def test_inflated_logits_kill_cross_entropy_and_not_the_pair():
     network = Scaled(mlp(5), 1e5)
     x, y = rows(network)
     ball = Ball(torch.full((8,), 0.2))
-    alone = apgd(network, x, y, ball, loss=cross_entropy, steps=20, generator=seeded())
-    pair = worst_case_apgd(network, x, y, ball, steps=20, restarts=1, targets=9, generator=seeded())
+    alone = apgd(searching(network, ball), x, y, loss=cross_entropy, steps=20)
+    pair = worst_case_apgd(searching(network, ball), x, y, steps=20, restarts=1, targets=9)
     assert pair.won.float().mean() > alone.won.float().mean() + 0.2
 
 
@@ -75,7 +76,7 @@ def test_it_sets_its_own_step_where_a_fixed_one_overshoots():
             return torch.stack([away, torch.full_like(away, 0.01)], dim=1)
 
     x, y = torch.zeros(20, 2), torch.zeros(20, dtype=torch.int64)
-    found = apgd(Ring(), x, y, Ball(torch.ones(2)), loss=margin_ratio, steps=100, generator=seeded())
+    found = apgd(searching(Ring(), Ball(torch.ones(2))), x, y, loss=margin_ratio, steps=100)
     assert found.won.all()
     assert ((found.adversarial - 0.37).abs() < 0.01).all()
 
@@ -85,7 +86,7 @@ def test_a_won_row_costs_nothing_more():
     x, y = rows(network)
     wrong = (y + 1) % 3
     half = torch.where(torch.arange(len(y)) < 40, wrong, y)
-    settled = apgd(network, x, half, Ball(torch.full((8,), 1e-4)), steps=10, generator=seeded())
+    settled = apgd(searching(network, Ball(torch.full((8,), 1e-4))), x, half, loss=cross_entropy, steps=10)
     assert settled.won[:40].all()
     assert settled.gradients == 40 * 10 + 40
     assert len(settled.history) == 10
@@ -101,7 +102,7 @@ def test_goals_that_another_loss_overlooks_are_tried():
 
     x, y = torch.zeros(20, 1), torch.zeros(20, dtype=torch.int64)
     one, every = (
-        worst_case_apgd(Decoy(), x, y, Ball(torch.full((1,), 0.6)), steps=20, restarts=1, targets=k, generator=seeded())
+        worst_case_apgd(searching(Decoy(), Ball(torch.full((1,), 0.6))), x, y, steps=20, restarts=1, targets=k)
         for k in (1, 3)
     )
     assert every.won.all()
@@ -113,6 +114,8 @@ def test_without_stop_it_goes_on_to_the_largest_margin(norm):
     network = mlp(3)
     x, y = rows(network)
     ball = Ball(torch.full((8,), 1.0), norm=norm)
-    short, full = (apgd(network, x, y, ball, steps=15, stop=stop, generator=seeded()) for stop in (True, False))
+    short, full = (
+        apgd(searching(network, ball, stop=stop), x, y, loss=cross_entropy, steps=15) for stop in (True, False)
+    )
     assert full.gradients == 15 * len(x) > short.gradients
     assert margin_loss(network(full.adversarial), y).mean() > margin_loss(network(short.adversarial), y).mean()

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.searches import searching
 
 from medward.attacks.evasion import DataFree
 from medward.attacks.evasion.gd_uap import RANGE_IMAGES, gd_uap
@@ -16,8 +17,7 @@ SHAPE = (1, 8, 8)
 
 
 def found(network, *, prior="range", seed=0, ball=BALL, steps=80):
-    generator = torch.Generator().manual_seed(seed)
-    return gd_uap(network, SHAPE, ball, steps=steps, prior=prior, generator=generator)
+    return gd_uap(searching(network, ball, seed), SHAPE, steps=steps, prior=prior)
 
 
 @pytest.mark.parametrize("prior", ["range", "none"])

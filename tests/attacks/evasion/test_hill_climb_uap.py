@@ -7,7 +7,7 @@ import torch
 
 from medward.attacks.base import Access, AttackData
 from medward.attacks.evasion import HillClimb
-from medward.attacks.evasion.setup import black_box_answers
+from medward.attacks.evasion.asking import black_box_answers
 from medward.attacks.target import Response, Target, open_oracle
 from medward.attacks.whitebox.ball import FeatureRules
 from medward.guard.data.split import Split

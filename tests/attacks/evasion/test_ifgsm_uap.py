@@ -3,12 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.searches import searching
 
 from medward.attacks.evasion import IterativeFGSM, UniversalPerturbation
 from medward.attacks.evasion.ifgsm_uap import INNER, mended_ifgsm, published_ifgsm, zeta_radius
-from medward.attacks.evasion.universal import rows_to_win
 from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.criterion import ANY_CLASS
+from medward.attacks.whitebox.search import Search
 from medward.guard.policy import Policy
 
 BALL = Ball(torch.full((1, 1, 1), 0.3), 0.0, 1.0)
@@ -23,12 +25,11 @@ def rows(plain, attack_data):
 
 @pytest.fixture(scope="module")
 def repaired(plain, rows):
-    return mended_ifgsm(plain.network, *rows, BALL, goal=None, passes=2, generator=torch.Generator().manual_seed(0))
+    return mended_ifgsm(searching(plain.network, BALL), *rows, passes=2)
 
 
 def as_published(network, rows, *, ball=BALL, goal=None, step=INNER, passes=2, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return published_ifgsm(network, *rows, ball, goal=goal, step=step, passes=passes, generator=generator)
+    return published_ifgsm(searching(network, ball, seed, goal=goal), *rows, step=step, passes=passes)
 
 
 def test_the_published_loop_stalls_at_zero_where_no_single_step_flips_and_the_mended_one_does_not(
@@ -62,7 +63,7 @@ def test_the_published_success_counts_rows_that_were_there_already(plain, rows):
     stalled = as_published(plain.network, rows, goal=3, passes=1)
     assert not stalled.delta.any()
     assert stalled.success == pytest.approx(float((y == 3).float().mean()))
-    honest = mended_ifgsm(plain.network, *rows_to_win(x, y, 3), BALL, goal=3, passes=0, generator=torch.Generator())
+    honest = mended_ifgsm(searching(plain.network, BALL, goal=3), x[y != 3], y[y != 3], passes=0)
     assert honest.success == 0.0
 
 
@@ -71,7 +72,7 @@ def test_the_mended_success_is_that_of_its_best_clipped_perturbation(plain, rows
     moved = network_decisions(plain.network, (x + repaired.delta).clamp(0, 1))
     assert repaired.success == max(repaired.history)
     assert repaired.success == pytest.approx(float((moved != y).float().mean()))
-    again = mended_ifgsm(plain.network, x, y, BALL, goal=None, passes=2, generator=torch.Generator().manual_seed(0))
+    again = mended_ifgsm(searching(plain.network, BALL), x, y, passes=2)
     assert torch.equal(repaired.delta, again.delta)
 
 
@@ -79,7 +80,7 @@ def test_the_mended_success_is_that_of_its_best_clipped_perturbation(plain, rows
 def test_held_out_it_beats_noise_of_the_same_norm(plain, rows, attack_data, norm, radius):
     ball = Ball(torch.full((1, 1, 1), radius), 0.0, 1.0, norm)
     generator = torch.Generator().manual_seed(0)
-    found = mended_ifgsm(plain.network, *rows, ball, goal=None, passes=1, generator=generator)
+    found = mended_ifgsm(Search(plain.network, ANY_CLASS, ball, generator), *rows, passes=1)
     x = torch.as_tensor(attack_data.test.inputs)
     y, noise = network_decisions(plain.network, x), ball.surface((1, 1, 8, 8), generator)
     fooled, noisy = (

@@ -1,9 +1,9 @@
 import pytest
 import torch
+from support.searches import asking
 
 from medward.attacks.evasion import oars as module
 from medward.attacks.evasion.oars import oars
-from medward.attacks.evasion.per_image import score_query
 from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.ball import Ball
 
@@ -28,22 +28,24 @@ def fooled(plain, found, y):
 
 
 def refusing(plain, x, farther, asked=None):
-    """Answers with scores, but refuses whatever is nearer than `farther` radii to one of the rows."""
-    ask = score_query(plain.network)
+    """A search that is answered with scores, but not on whatever is nearer than `farther` radii to one of the rows."""
 
-    def answers(points):
-        scores, labels = ask(points)
-        near = (points[:, None] - x[None]).abs().flatten(2).amax(dim=2).amin(dim=1) < farther * RADIUS - 1e-4
-        if asked is not None:
-            asked.extend(near.tolist())
-        return scores.masked_fill(near[:, None], torch.nan), labels.masked_fill(near, -1)
+    def through(ask):
+        def answers(points):
+            scores, labels = ask(points)
+            near = (points[:, None] - x[None]).abs().flatten(2).amax(dim=2).amin(dim=1) < farther * RADIUS - 1e-4
+            if asked is not None:
+                asked.extend(near.tolist())
+            return scores.masked_fill(near[:, None], torch.nan), labels.masked_fill(near, -1)
 
-    return answers
+        return answers
+
+    return asking(plain.network, BALL, through=through)
 
 
 def test_it_wins_far_more_than_noise_and_never_asks_more_than_it_may(plain, rows):
     x, y = rows
-    few, many = (oars(score_query(plain.network), x, y, BALL, queries=n, generator=seeded()) for n in (1, 200))
+    few, many = (oars(asking(plain.network, BALL), x, y, queries=n) for n in (1, 200))
     noise = network_decisions(plain.network, BALL.clip(x + BALL.surface(x.shape, seeded()))) != y
     assert many.won.float().mean() > noise.float().mean() + 0.3
     assert not few.won.any()
@@ -55,23 +57,21 @@ def test_it_wins_far_more_than_noise_and_never_asks_more_than_it_may(plain, rows
 
 def test_it_can_go_by_labels_alone(plain, rows):
     x, y = rows
-    ask = score_query(plain.network)
 
-    def only_labels(points):
-        scores, labels = ask(points)
-        return torch.full_like(scores, torch.nan), labels
+    def only_labels(ask):
+        return lambda points: (torch.full_like(ask(points)[0], torch.nan), ask(points)[1])
 
-    assert oars(only_labels, x, y, BALL, queries=200, generator=seeded()).won.float().mean() > 0.2
+    assert oars(asking(plain.network, BALL, through=only_labels), x, y, queries=200).won.float().mean() > 0.2
 
 
 def test_refusals_that_show_teach_it_to_ask_farther_off(plain, rows, monkeypatch):
     x, y = rows
     asked: list = []
-    learnt = oars(refusing(plain, x, FARTHER, asked), x, y, BALL, queries=200, generator=seeded())
+    learnt = oars(refusing(plain, x, FARTHER, asked), x, y, queries=200)
     assert fooled(plain, learnt, y) > 0.3
     assert sum(asked) / len(asked) < 0.5, "most of what it asks is answered"
     monkeypatch.setattr(module, "PATIENCE", 10**9)
-    stubborn = oars(refusing(plain, x, FARTHER), x, y, BALL, queries=200, generator=seeded())
+    stubborn = oars(refusing(plain, x, FARTHER), x, y, queries=200)
     assert torch.equal(stubborn.adversarial, x), "negative control: who does not adapt learns nothing"
 
 
@@ -82,18 +82,18 @@ def test_what_it_foresees_to_fail_it_does_not_ask(plain, rows):
         return bool((point - x).abs().flatten(1).amax(dim=1).amin() < FARTHER * RADIUS - 1e-4)
 
     asked: list = []
-    found = oars(refusing(plain, x, FARTHER, asked), x, y, BALL, queries=200, generator=seeded(), foresee=near)
+    found = oars(refusing(plain, x, FARTHER, asked), x, y, queries=200, foresee=near)
     assert fooled(plain, found, y) > 0.3
     assert not any(asked)
     assert not found.won.any(), "a candidate within the radius would have been refused"
-    nothing = oars(score_query(plain.network), x, y, BALL, queries=200, generator=seeded(), foresee=lambda point: True)
+    nothing = oars(asking(plain.network, BALL), x, y, queries=200, foresee=lambda point: True)
     assert nothing.queries == 0
 
 
 def test_an_account_that_is_cut_off_ends_nothing_but_the_budget(plain, rows):
     x, y = rows
-    found = oars(refusing(plain, x, 1e9), x, y, BALL, queries=40, generator=seeded())
+    found = oars(refusing(plain, x, 1e9), x, y, queries=40)
     assert found.queries == 40 * len(x)
     assert not found.won.any()
     assert torch.equal(found.adversarial, x)
-    assert not oars(score_query(plain.network), x, y, BALL.scaled(0), queries=40, generator=seeded()).won.any()
+    assert not oars(asking(plain.network, BALL.scaled(0)), x, y, queries=40).won.any()

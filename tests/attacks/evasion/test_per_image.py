@@ -2,15 +2,15 @@
 
 import copy
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from support.searches import searching
 
 from medward.attacks.base import Access, AttackData
 from medward.attacks.evasion import APGD, FGSM, PGD, HopSkipJump, Square, Standard
-from medward.attacks.evasion.per_image import score_query
+from medward.attacks.evasion.asking import without_gradients
 from medward.attacks.target import Target, open_oracle
 from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.ball import Ball, FeatureRules
@@ -35,9 +35,8 @@ RADIUS = {"inf": 0.15, "2": 0.9}
 
 
 def search(attack, network, x, y, ball, seed=0, detector=None):
-    scene = SimpleNamespace(network=network, detector=detector, transfer=False)
-    seen = score_query(network) if attack in BLACK else scene
-    return attack.search(seen, x, y, ball, torch.Generator().manual_seed(seed))
+    search = searching(network, ball, seed, detector=detector)
+    return attack.search(without_gradients(search) if attack in BLACK else search, x, y)
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.searches import searching
 
 from medward.attacks.base import AttackData
 from medward.attacks.evasion import PGD
 from medward.attacks.evasion.pgd import worst_case_pgd
-from medward.attacks.whitebox.ascent import LOSSES, network_decisions, projected_ascent
+from medward.attacks.whitebox.ascent import network_decisions, projected_ascent
 from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.losses import cross_entropy
 from medward.guard.policy import Policy
 
 POLICY = Policy(on_error="flag")
@@ -37,21 +39,12 @@ def rows(plain, attack_data):
 
 def attacked(deployed, rows, epsilon, *, steps=15, seed=0):
     ball = Ball.of(deployed.spec, rows[0].numpy(), epsilon)
-    generator = torch.Generator().manual_seed(seed)
-    return worst_case_pgd(deployed.network, *rows, ball, steps=steps, restarts=1, generator=generator)
+    return worst_case_pgd(searching(deployed.network, ball, seed), *rows, steps=steps, restarts=1)
 
 
 def test_it_beats_noise_and_a_single_step(plain, rows, result):
     ball = Ball.of(plain.spec, rows[0].numpy(), ATTACK.epsilon)
-    single = projected_ascent(
-        plain.network,
-        *rows,
-        ball,
-        loss=LOSSES["cross-entropy"],
-        steps=1,
-        generator=torch.Generator(),
-        random_start=False,
-    )
+    single = projected_ascent(searching(plain.network, ball), *rows, loss=cross_entropy, steps=1, random_start=False)
     assert result.outcome.mean() > 0.5
     assert result.outcome.mean() >= float(single.won.float().mean()) > result.baseline.mean()
     assert result.flags == ()
@@ -100,6 +93,5 @@ def test_two_classes_are_enough(linear_model):
     network = torch.nn.Linear(3, 2).requires_grad_(False)
     x = torch.randn(50, 3)
     y = network_decisions(network, x)
-    generator = torch.Generator().manual_seed(0)
     ball = Ball(torch.full((3,), 5.0))
-    assert worst_case_pgd(network, x, y, ball, steps=10, restarts=1, generator=generator).won.all()
+    assert worst_case_pgd(searching(network, ball), x, y, steps=10, restarts=1).won.all()

@@ -127,9 +127,9 @@ def test_a_search_that_has_not_converged_at_some_radius_is_flagged(plain, few, m
     slow = replace(UAP, epochs=4)
     craft = UniversalPerturbation.craft
 
-    def rising(self, scene, *rest):
-        found = craft(self, scene, *rest)
-        size = float(scene.ball.radius.max()) / EPSILON
+    def rising(self, search, *rest):
+        found = craft(self, search, *rest)
+        size = float(search.ball.radius.max()) / EPSILON
         return replace(found, history=[0.1, 0.2, 0.3, 0.4]) if abs(size - 0.6) < 0.01 else found
 
     assert not any("not converged" in flag for flag in run(slow, plain, few)[0].flags)

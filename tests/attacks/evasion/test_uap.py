@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 import torch
 from support.planted import Faulty
+from support.searches import searching
 
 from medward.attacks.base import PER_CLASS, Access, AttackData
 from medward.attacks.benchmarks.datasets.natural import natural_images
 from medward.attacks.evasion import PGD, UniversalPerturbation
 from medward.attacks.evasion.setup import EvasionSetup
-from medward.attacks.evasion.uap import ascend_universal, craft_universal, flip_loss
-from medward.attacks.evasion.universal import rows_to_win
+from medward.attacks.evasion.uap import ascend_universal, craft_universal
 from medward.attacks.target import Response, Target, open_oracle
 from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.ball import Ball, FeatureRules
+from medward.attacks.whitebox.criterion import ANY_CLASS, ClassChange
+from medward.attacks.whitebox.losses import log_chance, margin_loss
+from medward.attacks.whitebox.search import Search
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.policy import Policy, ScreenPolicy
@@ -264,25 +267,30 @@ def unchecked(monkeypatch):
 
 def crafted(plain, rows, ball, goal=None, **settings):
     settings = {"epochs": 6, "restarts": 2, "batch": 50, "seed": 0} | settings
-    generator = torch.Generator().manual_seed(settings.pop("seed"))
-    x, y = rows_to_win(*rows[0], goal)
-    return craft_universal(plain.network, x, y, ball, goal=goal, detector=None, generator=generator, **settings)
+    search = searching(plain.network, ball, settings.pop("seed"), goal=goal)
+    return craft_universal(search, *open_rows(*rows[0], goal), **settings)
+
+
+def open_rows(x, y, goal):
+    """The rows that are not in class `goal`."""
+    rows = ClassChange(goal).open(y)
+    return x[rows], y[rows]
 
 
 def test_the_success_it_states_is_that_of_the_perturbation_it_returns(plain, rows):
     ball = Ball(torch.full((1, 1, 1), 0.2), 0.0, 1.0)
     for goal in (None, 4):
         found = crafted(plain, rows, ball, goal)
-        x, y = rows_to_win(*rows[0], goal)
+        x, y = open_rows(*rows[0], goal)
         moved = network_decisions(plain.network, (x + found.delta).clamp(0, 1))
         assert found.success == pytest.approx(float((moved != y if goal is None else moved == goal).float().mean()))
         assert found.gradients <= len(x) * 6 * 2
 
 
 def climbed(plain, x, y, ball, **settings):
-    settings = {"loss": 0, "goal": None, "epochs": 1, "batch": 5, "detector": None, "seed": 0} | settings
-    generator = torch.Generator().manual_seed(settings.pop("seed"))
-    return ascend_universal(plain.network, x, y, ball, torch.zeros_like(x[:1]), generator=generator, **settings)
+    settings = {"loss": ANY_CLASS.shared_losses[0], "epochs": 1, "batch": 5, "seed": 0} | settings
+    search = searching(plain.network, ball, settings.pop("seed"))
+    return ascend_universal(search, x, y, torch.zeros_like(x[:1]), **settings)
 
 
 def test_one_start_gives_the_perturbation_of_each_epoch_and_the_last_is_what_a_run_of_one_start_returns(plain, rows):
@@ -320,7 +328,7 @@ def test_l2_beats_noise_of_the_same_length_and_stays_in_the_ball(plain, rows):
     assert fooled > noisy + 0.2
 
 
-def test_the_flip_loss_turns_two_classes_into_each_other_where_cross_entropy_gathers_them_in_one():
+def test_the_log_of_the_chance_turns_two_classes_into_each_other_where_cross_entropy_gathers_them_in_one():
     # A class-1 row has a large first feature, and moving the second turns the sign of the rule.
     class Turned(torch.nn.Module):
         def forward(self, x):
@@ -333,21 +341,24 @@ def test_the_flip_loss_turns_two_classes_into_each_other_where_cross_entropy_gat
     ball = Ball(torch.tensor([0.0, 1.0, 4.0]), None, None)
     found = {}
     for restarts in (1, 2):
-        settings = {"epochs": 12, "restarts": restarts, "batch": 50, "goal": None, "detector": None}
-        found[restarts] = craft_universal(
-            network, x, network_decisions(network, x), ball, generator=generator, **settings
-        ).success
+        search = Search(network, ANY_CLASS, ball, generator)
+        settings = {"epochs": 12, "restarts": restarts, "batch": 50}
+        found[restarts] = craft_universal(search, x, network_decisions(network, x), **settings).success
     assert found[2] == 1.0
     assert found[1] < found[2]
 
 
 @pytest.mark.parametrize("factor", [1.0, 200.0])
-def test_the_flip_loss_keeps_its_slope_on_inflated_logits(factor):
+def test_the_log_of_the_chance_keeps_its_slope_on_inflated_logits(factor):
     scores = torch.tensor([[1.0, 0.0, -1.0], [0.0, 2.0, 0.0]]) * factor
     scores.requires_grad_(True)
-    (slope,) = torch.autograd.grad(flip_loss(scores, torch.tensor([0, 1])).sum(), scores)
+
+    def chance(scores):
+        return log_chance(margin_loss(scores, torch.tensor([0, 1])))
+
+    (slope,) = torch.autograd.grad(chance(scores).sum(), scores)
     assert (slope.abs().amax(1) > 0.5).all()
-    assert (flip_loss(-scores, torch.tensor([0, 1])) > flip_loss(scores, torch.tensor([0, 1]))).all()
+    assert (chance(-scores) > chance(scores)).all()
 
 
 def test_all_targets_at_once_judges_the_goal_that_fools_most_craft_rows_and_reports_each(

@@ -125,7 +125,7 @@ def test_the_order_of_outputs_changes_nothing(tmp_path_factory, order):
     kinds = {"pooled": 4, "logits": 2, "label": LABEL, "extra": 2}
     path = file(tmp_path_factory.mktemp("order"), {name: kinds[name] for name in order})
     assert models.wrap(path, spec=spec(), sample=X, features="pooled").scores == "logits"
-    assert models.describe_model(path) == {"shape": (5,), "classes": ("0", "1")}
+    assert models.describe_model(path) == {"shape": (5,), "classes": ("0", "1"), "columns": True}
 
 
 IMAGES = rng.random((4, 3, 6, 5), dtype=np.float32)

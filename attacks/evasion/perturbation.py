@@ -1,0 +1,82 @@
+"""A universal perturbation: what was found, how it is added to rows, and how many of them it wins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from medward.attacks.base import Attempt
+from medward.attacks.intervals import rate_interval
+from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.criterion import Criterion
+from medward.attacks.whitebox.forward import ROWS_PER_PASS, scores_and_features
+from medward.attacks.whitebox.search import Search
+
+
+@dataclass(frozen=True, slots=True)
+class Universal:
+    """A universal perturbation ``(1, *shape)``, the share of craft rows won, that per epoch, row gradients spent."""
+
+    delta: Tensor
+    success: float
+    history: list[float]
+    gradients: int
+
+    @classmethod
+    def nothing(cls, x: Tensor) -> Universal:
+        """No change to rows like `x (n, *shape)`, nothing spent."""
+        return cls(torch.zeros_like(x[:1]) if len(x) else x.new_zeros((1, *x.shape[1:])), 0.0, [], 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One radius that was tried: the perturbation `found` for each criterion, the one `taken`, what it was `judged` by.
+
+    `noise` is a random vector ``(1, *shape)`` of the same norm, `attempt` what the target answered to either.
+    """
+
+    found: Mapping[Criterion, Universal]
+    taken: Criterion
+    judged: Criterion
+    noise: Tensor
+    attempt: Attempt
+
+    @property
+    def crafted(self) -> Universal:
+        """The perturbation that was judged."""
+        return self.found[self.taken]
+
+    @property
+    def gradients(self) -> int:
+        """What all of them cost, in row gradients."""
+        return sum(each.gradients for each in self.found.values())
+
+
+def strongest_radius(tries: Sequence[Tried]) -> Tried:
+    """The radius at which most rows were fooled, by the lower end of its interval; of equal ones the largest."""
+    return max(tries, key=lambda tried: (rate_interval(tried.attempt.fooled).low, tried.attempt.radius))
+
+
+def apply_perturbation(ball: Ball, x: Tensor, delta: Tensor) -> Tensor:
+    """Rows `x (n, *shape)` with `delta` as they can be handed in; the slope in `delta` is that of the clipping."""
+    moved = ball.clip(x + delta)
+    return moved if ball.whole is None else moved + (ball.usable(moved, x) - moved).detach()
+
+
+@torch.no_grad()
+def shares_won(search: Search, x: Tensor, y: Tensor, delta: Tensor) -> tuple[float, float]:
+    """The share of rows that win with `delta`, and the share the detector would release."""
+    won = free = 0
+    for first in range(0, len(x), ROWS_PER_PASS):
+        some = slice(first, first + ROWS_PER_PASS)
+        inputs = apply_perturbation(search.ball, x[some], delta)
+        scores, features = scores_and_features(search.network, inputs)
+        released = torch.ones(len(inputs), dtype=torch.bool, device=x.device)
+        if search.detector is not None:
+            released = search.detector.released(search.detector.strangeness(inputs, scores, features))
+        won += int(((search.criterion.margin(scores, y[some]) > 0) & released).sum())
+        free += int(released.sum())
+    return (won / len(x), free / len(x)) if len(x) else (0.0, 0.0)

@@ -1,0 +1,71 @@
+"""Which rows several tries have won: over the radii that are judged, and over the searches on a network."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medward.attacks.evasion.asking import Bools
+from medward.attacks.whitebox.ascent import Ascent
+
+
+class Envelope:
+    """An envelope holds which rows each radius in turn, or one before it, fools.
+
+    Rows still `standing` are all that need be asked.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.radii: list[float] = []
+        self._shares: list[float] = []
+        self._fooled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+
+    @property
+    def standing(self) -> Tensor:
+        """The rows that nothing has fooled yet, as indices."""
+        return torch.nonzero(~self._fooled)[:, 0]
+
+    @property
+    def fooled(self) -> Bools:
+        """The rows ``(n,)`` that any radius so far fools."""
+        return np.asarray(self._fooled.cpu().numpy())
+
+    def add(self, radius: float, fooled: Bools) -> None:
+        """Take up which of the standing rows `radius` fools."""
+        self._fooled[self.standing] = torch.as_tensor(fooled, device=self._fooled.device)
+        self.radii.append(radius)
+        self._shares.append(float(self.fooled.mean()))
+
+    def curve(self, start: float) -> tuple[list[float], list[float]]:
+        """The share fooled by radii up to each, from `start` at a radius of zero."""
+        return [0.0, *self.radii], [start, *self._shares]
+
+
+class Tally:
+    """A tally is the worst case per row over several searches; with `stop` later ones run on rows still `standing`.
+
+    A row that no search won keeps the iterate that ranked highest; without `stop` every row does.
+    """
+
+    def __init__(self, x: Tensor, *, stop: bool = True) -> None:
+        self.best = Ascent.nothing(x)
+        self._stop = stop
+
+    @property
+    def standing(self) -> Tensor:
+        """The rows to try next, as indices."""
+        if self._stop:
+            return torch.nonzero(~self.best.won)[:, 0]
+        return torch.arange(len(self.best.won), device=self.best.won.device)
+
+    def add(self, rows: Tensor, found: Ascent) -> None:
+        """Take up what a search on `rows` found."""
+        best = self.best
+        better = (found.value > best.value[rows]) | (found.won & ~best.won[rows])
+        already = float(best.won.float().sum()) - float(best.won[rows].float().sum())
+        best.adversarial[rows[better]], best.value[rows[better]] = found.adversarial[better], found.value[better]
+        best.won[rows] |= found.won
+        best.gradients += found.gradients
+        best.queries += found.queries
+        best.history.extend((already + share * len(rows)) / len(best.won) for share in found.history)

@@ -1,0 +1,268 @@
+"""What universal attacks by gradients share: one run within several radii, who judges it, and its checks.
+
+An attack here is settings and a `craft`, which turns rows and the decisions on them into one perturbation; the rest is
+the same for all.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medward.attacks.base import PER_CLASS, Access, AttackData, AttackResult, Attempt, ThreatModel
+from medward.attacks.checks import TWIN_CHECK, found_nothing, run_flags, weaker_than
+from medward.attacks.evasion.memory import remembered
+from medward.attacks.evasion.perturbation import Tried, Universal, apply_perturbation, shares_won, strongest_radius
+from medward.attacks.evasion.setup import NO_ROWS, EvasionSetup, balls_within, knowledge_words, success_curve
+from medward.attacks.evasion.universal import UniversalAttack
+from medward.attacks.intervals import rate_interval
+from medward.attacks.target import Target
+from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.criterion import ClassChange, Criterion
+from medward.attacks.whitebox.network import passes_per_call
+from medward.attacks.whitebox.search import Search
+
+CHOICE_ROWS = 1000  # craft rows, at most, that the target is asked about to choose among perturbations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhiteBoxUniversal(UniversalAttack):
+    """An attack by gradients. `rate_interval` makes it detector-aware, `access` below GRADIENTS a transfer attack.
+
+    With `target_class` "worst" one perturbation is crafted for each class, and with "all" one more without a target,
+    from the same random numbers, so that no verdict depends on the order of the classes. Craft rows decide which is
+    judged. Time grows with the number of classes: none is left out, and none is sought less hard.
+    """
+
+    rate: float | None = None
+    access: Access = Access.GRADIENTS
+
+    @property
+    @abstractmethod
+    def effort(self) -> int:
+        """How many rounds a run takes; 0 means it never ran."""
+
+    @abstractmethod
+    def craft(self, search: Search, x: Tensor, y: Tensor) -> Universal:
+        """One perturbation for rows `x (n, *shape)` decided as `y (n,)`, in the frame of a search."""
+
+    def craft_rows(self, scene: EvasionSetup, aim: Criterion) -> tuple[Tensor, Tensor]:
+        """The rows to craft on and the decisions on them: those that there is something to win on."""
+        rows = aim.open(scene.craft_labels)
+        return scene.craft[rows], scene.craft_labels[rows]
+
+    @property
+    def threat(self) -> ThreatModel:
+        """What the attacker may do."""
+        words = self.known(knowledge_words(self.access, self.rate))
+        return ThreatModel(access=self.access, epsilon=self.epsilon, accounts=None, knowledge=words)
+
+    def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
+        """Craft within each of several radii, then judge on ``data.test`` by asking the target.
+
+        A larger perturbation is not always the worse one, since screens see it better: the attacker takes the radius
+        that serves best. Each of `attempts` is a perturbation crafted anew, judged on every test row (targeted: every
+        test row neither decided nor labelled as the class), and a random vector of the same norm added to the same
+        rows; the curves are their shares. `outcome` and the perturbation are those of the attempt that fooled most.
+        With several classes there is also a curve for each: the share of test rows its own perturbation of full size
+        brings there. Raises `MedwardError` for a class that is not there, and where there is no pool to craft on.
+        """
+        aims = self.aims(target.spec)
+        scene = EvasionSetup.set(
+            target,
+            self.held(data),
+            self.criterion(target.spec),
+            epsilon=self.epsilon,
+            rate=self.rate,
+            device=self.device,
+            seed=seed,
+            norm=self.norm,
+            rules=self.rules,
+        )
+        aims = tuple(aim for aim in aims if len(_open(scene, aim)[0]))
+        if not aims:
+            return AttackResult(outcome=np.zeros(0, np.bool_), queries=target.queries, flags=(NO_ROWS,))
+        generator = torch.Generator().manual_seed(seed)
+        tries = [
+            self._tried(target, replace(scene, ball=ball), aims, factor, generator, seed)
+            for factor, ball in balls_within(scene.ball)
+        ]
+        full, best = tries[-1], strongest_radius(tries)
+        x, y = _open(scene, full.judged)
+        start = float(scene.fooled(target, x, x, y, full.judged).mean())
+        radii = [each.attempt.radius for each in tries]
+        attacked = success_curve(radii, [each.attempt.fooled for each in tries], start)
+        random = success_curve(radii, [each.attempt.noisy for each in tries], start)
+        curves = {self.name: attacked, "random signs" if self.norm == "inf" else "random noise": random}
+        if len(full.found) > 1:
+            curves |= self._reached(target, scene, full.found)
+        return AttackResult(
+            outcome=best.attempt.fooled,
+            baseline=best.attempt.noisy,
+            attempts=tuple(each.attempt for each in tries),
+            queries=target.queries,
+            gradients=sum(each.gradients for each in tries) * passes_per_call(scene.network),
+            flags=(
+                *self._run_flags(target, scene, tries, attacked),
+                *self._nothing_found(scene, tries, aims, generator, seed),
+                *self._borrowed(scene, full.taken, full.crafted.delta, full.judged, seed),
+                *scene.flags(
+                    target,
+                    seed,
+                    adversarial=apply_perturbation(scene.ball, scene.test, full.crafted.delta),
+                    universal=True,
+                ),
+            ),
+            curves=curves,
+            images={"perturbation": best.crafted.delta[0].cpu().numpy()},
+        )
+
+    def _tried(
+        self,
+        target: Target,
+        scene: EvasionSetup,
+        aims: tuple[Criterion, ...],
+        factor: float,
+        generator: torch.Generator,
+        seed: int,
+    ) -> Tried:
+        """A perturbation for each of the `aims` within the scene's ball, and the strongest judged on the test rows."""
+        found = {aim: self._craft(scene, aim, seed) for aim in aims}
+        taken = self._strongest(target, scene, found)
+        judged, ball = taken if self.targeted else scene.criterion, scene.ball
+        crafted, (x, y) = found[taken], _open(scene, judged)
+        noise = ball.surface((1, *target.spec.shape), generator)
+        attempt = Attempt(
+            radius=factor * self.epsilon,
+            fooled=scene.fooled(target, x, apply_perturbation(ball, x, crafted.delta), y, judged),
+            noisy=scene.fooled(target, x, apply_perturbation(ball, x, noise), y, judged),
+            decided=y.cpu().numpy(),
+        )
+        return Tried(found, taken, judged, noise, attempt)
+
+    def _run_flags(
+        self,
+        target: Target,
+        scene: EvasionSetup,
+        tries: Sequence[Tried],
+        attacked: tuple[list[float], list[float]],
+    ) -> tuple[str, ...]:
+        """What is wrong with the run: at its full radius, and with the climb within any."""
+        full = tries[-1]
+        x, y = _open(scene, full.judged)
+        search = replace(scene, detector=None).search(criterion=full.judged)
+
+        def won(delta: Tensor) -> float:
+            return shares_won(search, x, y, delta)[0]
+
+        craft = None
+        if scene.detector is None and not self.targeted:  # what was crafted for a class is judged on any other answer
+            craft = shares_won(search, *self.craft_rows(scene, full.judged), full.crafted.delta)[0]
+        return run_flags(
+            steps=self.effort,
+            delta=full.crafted.delta,
+            success=won(full.crafted.delta),
+            noise=won(full.noise) if scene.detector is None else 0.0,
+            n=len(x),
+            histories=[each.crafted.history for each in tries],
+            curve=attacked if target.withheld == 0 else ([], []),
+            withheld=scene.withheld,
+            craft=craft,
+        )
+
+    def _nothing_found(
+        self,
+        scene: EvasionSetup,
+        tries: Sequence[Tried],
+        aims: tuple[Criterion, ...],
+        generator: torch.Generator,
+        seed: int,
+    ) -> tuple[str, ...]:
+        """C11: a search that knows the screens and wins no craft row within any radius may just be broken."""
+        if scene.detector is None or any(each.success for tried in tries for each in tried.found.values()):
+            return ()
+
+        def beyond_noise(larger: Ball) -> float:
+            noise, there = larger.surface((1, *scene.test.shape[1:]), generator), replace(scene, ball=larger)
+            return max(
+                self._craft(there, aim, seed).success
+                - shares_won(there.search(criterion=aim), *_open(scene, aim), noise)[0]
+                for aim in aims
+            )
+
+        plain = max(self._craft(replace(scene, detector=None), aim, seed).success for aim in aims)
+        return found_nothing(plain, scene.ball, beyond_noise)
+
+    def _craft(self, scene: EvasionSetup, aim: Criterion, seed: int) -> Universal:
+        """One perturbation; a random network draws from torch's generator, seeded here too."""
+        rows = self.craft_rows(scene, aim)
+
+        def crafted() -> Universal:
+            return self.craft(scene.search(generator=torch.Generator().manual_seed(seed), criterion=aim), *rows)
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if scene.detector is not None:
+                return crafted()
+            return remembered(scene.network, crafted, self, scene.ball, *rows, aim, seed)
+
+    def _strongest(self, target: Target, scene: EvasionSetup, found: Mapping[Criterion, Universal]) -> Criterion:
+        """The aim whose perturbation wins most craft rows, as the target itself answers them.
+
+        Shares are compared by the lower end of their intervals, so that a class with a handful of rows to win on is not
+        taken for the worst by chance. Ties, as where a guard withholds everything, go by the share won in crafting.
+        """
+        if len(found) == 1:
+            return next(iter(found))
+
+        def won(aim: Criterion) -> tuple[float, float]:
+            judged, some = aim if self.targeted else scene.criterion, scene.craft_labels[:CHOICE_ROWS]
+            rows = judged.open(some)
+            x, y = scene.craft[:CHOICE_ROWS][rows], some[rows]
+            if not len(x):
+                return 0.0, 0.0
+            hit = scene.fooled(target, x, apply_perturbation(scene.ball, x, found[aim].delta), y, judged)
+            return rate_interval(hit).low, found[aim].success
+
+        return max(found, key=won)
+
+    def _borrowed(
+        self, scene: EvasionSetup, taken: Criterion, delta: Tensor, judged: Criterion, seed: int
+    ) -> tuple[str, ...]:
+        """C5: the same attack on the model before hardening finds what wins clearly more test rows than `delta`."""
+        if scene.twin is None or scene.transfer or scene.detector is not None:
+            return ()
+        before = replace(scene, network=scene.twin)
+        before = replace(before, craft_labels=before.search().decided(scene.craft))
+        theirs = self._craft(before, taken, seed).delta
+        search, (x, y) = scene.search(criterion=judged), _open(scene, judged)
+
+        def won(change: Tensor) -> Tensor:
+            return search.won(apply_perturbation(scene.ball, x, change), y)
+
+        flag = weaker_than(won(delta), won(theirs), TWIN_CHECK)
+        return (flag,) if flag else ()
+
+    def _reached(
+        self, target: Target, scene: EvasionSetup, found: Mapping[Criterion, Universal]
+    ) -> dict[str, tuple[list[float], list[float]]]:
+        """Per class, the share of test rows neither decided nor labelled so that its own perturbation brings there."""
+        reached = {}
+        for aim, crafted in found.items():
+            if isinstance(aim, ClassChange) and aim.goal is not None:
+                x, y = _open(scene, aim)
+                hit = scene.fooled(target, x, apply_perturbation(scene.ball, x, crafted.delta), y, aim)
+                name = f"{self.name}{PER_CLASS}{target.spec.classes[aim.goal]}"
+                reached[name] = ([0.0, self.epsilon], [0.0, float(hit.mean())])
+        return reached
+
+
+def _open(scene: EvasionSetup, criterion: Criterion) -> tuple[Tensor, Tensor]:
+    """The test rows that are judged, and the decisions on them."""
+    rows = criterion.open(scene.test_labels, scene.truth)
+    return scene.test[rows], scene.test_labels[rows]
