@@ -38,9 +38,9 @@ class AttackData:
 
     `craft`: labelled rows for building an attack. `test`: held-out rows it is judged on. `pool`: the thief's
     unlabelled public inputs. `members`/`nonmembers`: candidates, one half each of a coin flip made before
-    training; `shadow`: rows from the same source that are neither. `reference`: the undefended model's labels
-    ``(n,)`` on `test`, for judging only; no attack learns from it. `flags` say why what is measured on these rows
-    cannot be trusted, if so.
+    training; `shadow`: rows from the same source that are neither. `reference`: the undefended model's
+    decisions ``(n,)`` on `test`, and `outputs` what it decided them by, for judging only; no attack learns from
+    them. `flags` say why what is measured on these rows cannot be trusted, if so.
     """
 
     craft: Split
@@ -50,6 +50,7 @@ class AttackData:
     nonmembers: Split | None = None
     shadow: Split | None = None
     reference: Ints | None = None
+    outputs: Array | None = None
     flags: tuple[str, ...] = ()
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from medward.attacks.base import Attempt
 from medward.attacks.intervals import Interval, worst_rate
+from medward.attacks.learners.table import group_names, row_groups
 from medward.attacks.validation.finding import Arm
 from medward.attacks.validation.gate import ATTACKERS, NO_ROW, JudgedCell, passing_sentence, rows_needed_text
+from medward.guard.tasks.base import Task
+from medward.guard.tasks.classification import Classification
 
 EVASION_SUCCESS = 0.5
 """What the lower end must reach on the undefended model before a cell counts."""
@@ -135,17 +136,31 @@ def empties_class(share: Interval) -> bool:
     return share.value >= EMPTIED and share.low >= SURELY
 
 
-def by_class(attempts: Sequence[Attempt], classes: Sequence[str], *, noise: bool = False) -> dict[str, Interval]:
-    """The share fooled of the rows decided as each class, at its worst radius; by random noise with `noise`.
+def by_class(attempts: Sequence[Attempt], task: Task, *, noise: bool = False) -> dict[str, Interval]:
+    """The share fooled of the rows that `task` decided alike, at its worst radius; by random noise with `noise`.
 
     Lower ends are corrected for the number of classes that are there, as they are for radii.
     """
-    there = sorted({int(label) for attempt in attempts for label in np.unique(attempt.decided)})
+    groups = [row_groups(task, each.decided) for each in attempts]
+    there = [name for name in group_names(task) if any(name in group for group in groups)]
     found = {}
-    for label in there:
-        rows = [(each.noisy if noise else each.fooled)[each.decided == label] for each in attempts]
-        found[classes[label]] = worst_rate([some for some in rows if len(some)], among=len(there))
+    for name in there:
+        rows = [
+            (each.noisy if noise else each.fooled)[group[name]]
+            for each, group in zip(attempts, groups, strict=True)
+            if name in group
+        ]
+        found[name] = worst_rate(rows, among=len(there))
     return found
+
+
+def by_direction(classes: Classes, task: Task) -> dict[str, Interval]:
+    """Of a model of two classes with an operating point: which positives were hidden, which negatives raised."""
+    if not isinstance(task, Classification) or task.threshold is None:
+        return {}
+    negative, positive = task.classes
+    ways = {f"{positive} hidden": classes.get(positive), f"{positive} raised": classes.get(negative)}
+    return {way: share for way, share in ways.items() if share is not None}
 
 
 def _of_class(name: str, share: Interval) -> str:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from medward.attacks.base import PER_CLASS, Attack, AttackData, AttackResult
-from medward.attacks.evasion.cell import EvasionCell, by_class
+from medward.attacks.evasion.cell import EvasionCell, by_class, by_direction
 from medward.attacks.intervals import Interval, rate_interval, worst_rate
 from medward.attacks.target import Target
 from medward.attacks.threat import Access, ThreatModel
 from medward.attacks.validation.deployment import ROBUSTNESS, Deployment, queried_target
-from medward.attacks.validation.family import CurvePlot, Runs
-from medward.attacks.validation.finding import ARMS, Arm, Controls, Finding
+from medward.attacks.validation.family import CurvePlot, NotTested, Runs
+from medward.attacks.validation.finding import ARMS, Arm, Controls, Finding, Status
 from medward.attacks.validation.record import Provenance
 from medward.attacks.validation.splits import SharedRows
 from medward.guard.policy import GatePolicy
@@ -46,8 +46,12 @@ class Evasion:
         """The largest share of rows that may be fooled."""
         return gate.evasion_success
 
-    def holdings(self, deployment: Deployment, shared: SharedRows) -> AttackData:
+    def holdings(self, deployment: Deployment, shared: SharedRows) -> AttackData | NotTested:
         """Rows to craft on, and rows that are changed."""
+        if not deployment.readable:
+            rule = deployment.bundle.model.spec.rule
+            reason = f"The model {rule}: say what it decides (--decide package:function) to have it attacked."
+            return NotTested(reason=reason, status=Status.NOT_APPLICABLE)
         return replace(shared.data, flags=(*shared.copied, *shared.tested))
 
     def target(self, deployment: Deployment, arm: Arm, attack: Attack, data: AttackData) -> Target:
@@ -63,14 +67,16 @@ class Evasion:
         results = runs.results
         arms = {arm: self.achieved(result, runs.seed) for arm, result in results.items()}
         bare = results["undefended"]
-        classes = runs.spec.classes
+        task = runs.spec.task
+        classes = {arm: by_class(result.attempts, task) for arm, result in results.items()}
         return EvasionCell(
             undefended=arms["undefended"],
             guarded=arms.get("guarded"),
             adaptive=arms.get("adaptive"),
             baseline=_worst(bare, noise=True),
-            classes={arm: by_class(result.attempts, classes) for arm, result in results.items()},
-            noise_classes=by_class(bare.attempts, classes, noise=True),
+            classes=classes,
+            directions={arm: by_direction(found, task) for arm, found in classes.items()},
+            noise_classes=by_class(bare.attempts, task, noise=True),
         )
 
     def without_network(self, threat: ThreatModel, why: str) -> tuple[ThreatModel, Controls]:

@@ -14,12 +14,13 @@ from medward.attacks.intervals import Interval, paired_difference, rate_interval
 from medward.attacks.target import Target
 from medward.attacks.threat import ThreatModel
 from medward.attacks.validation.deployment import Deployment, queried_target
-from medward.attacks.validation.family import CurvePlot, Runs
-from medward.attacks.validation.finding import Arm, Controls, Finding
+from medward.attacks.validation.family import CurvePlot, NotTested, Runs
+from medward.attacks.validation.finding import Arm, Controls, Finding, Status
 from medward.attacks.validation.gate import ATTACKERS, NO_ROW, JudgedCell
 from medward.attacks.validation.record import Provenance
 from medward.attacks.validation.splits import SharedRows
 from medward.guard.policy import GatePolicy
+from medward.guard.tasks.opaque import Opaque
 
 EXTRACTION_GAIN = 0.05
 """What the lower end of a gain must exceed before it is one."""
@@ -93,8 +94,12 @@ class Extraction:
         """The largest share of the gain that may survive."""
         return gate.extraction_gain
 
-    def holdings(self, deployment: Deployment, shared: SharedRows) -> AttackData:
+    def holdings(self, deployment: Deployment, shared: SharedRows) -> AttackData | NotTested:
         """The thief's own rows and a pool, and rows to judge its clone on."""
+        spec = deployment.bundle.model.spec
+        if isinstance(spec.task, Opaque):
+            reason = f"The model {spec.rule}, so there is no answer that a copy could be compared by."
+            return NotTested(reason=reason, status=Status.NOT_APPLICABLE)
         return replace(shared.data, flags=(*shared.copied, *shared.tested))
 
     def target(self, deployment: Deployment, arm: Arm, attack: Attack, data: AttackData) -> Target:

@@ -14,12 +14,13 @@ from medward.attacks.target import Target
 from medward.attacks.threat import ThreatModel
 from medward.attacks.validation.deployment import Deployment, queried_target
 from medward.attacks.validation.family import CurvePlot, NotTested, Runs
-from medward.attacks.validation.finding import Arm, Controls, Finding
+from medward.attacks.validation.finding import Arm, Controls, Finding, Status
 from medward.attacks.validation.gate import NO_ROW, JudgedCell
 from medward.attacks.validation.record import Provenance
 from medward.attacks.validation.splits import FEWEST_ROWS, SharedRows, divide_rows, halve_rows, row_patients, some_rows
 from medward.guard.data.split import Split
 from medward.guard.policy import GatePolicy
+from medward.guard.tasks.opaque import Opaque
 
 MEMBERSHIP_AUC = 0.55
 """What the lower end must exceed on the undefended model before a cell counts."""
@@ -83,6 +84,10 @@ class Membership:
 
         Halves share no patient where patients are known.
         """
+        spec = deployment.bundle.model.spec
+        if isinstance(spec.task, Opaque):
+            reason = f"The model {spec.rule}, so there is no confidence to read a record from."
+            return NotTested(reason=reason, status=Status.NOT_APPLICABLE)
         splits = shared.splits
         if reason := _lacking(splits):
             return NotTested(reason=reason)

@@ -58,6 +58,10 @@ def render_html(report: Report) -> str:
         share=_share,
         limits=lambda interval: words.limits_text(interval, share=True),
         threat=words.threat_text,
+        directions=words.directions_text,
+        column=words.COLUMNS.get(report.provenance.task, "class"),
+        number=lambda interval: words.estimate_text(interval, share=False),
+        number_limits=lambda interval: words.limits_text(interval, share=False),
     )
 
 

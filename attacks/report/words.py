@@ -5,7 +5,7 @@ from __future__ import annotations
 from medward.attacks.families import FAMILIES
 from medward.attacks.intervals import Interval
 from medward.attacks.threat import Access
-from medward.attacks.validation.finding import CleanCost, Finding, Status
+from medward.attacks.validation.finding import ARMS, CleanCost, Finding, Status
 from medward.attacks.validation.record import Report
 from medward.guard.types import Modality
 
@@ -39,6 +39,19 @@ def defended_families(report: Report) -> str:
     """The families whose undefended run was on the model before training defended it, by name; empty without one."""
     facts = report.provenance.twin
     return "" if facts is None else ", ".join(name for name, each in FAMILIES.items() if each.claim == facts.claim)
+
+
+COLUMNS = {"classification": "class", "multilabel": "finding", "regression": "quantity"}
+"""Task -> what a column of the model's outputs is."""
+
+
+def directions_text(finding: Finding) -> str:
+    """What was changed to either side of the operating point, arm by arm; empty where decisions have no sides."""
+    arms = []
+    for arm in ARMS:
+        ways = [f"{way} {estimate_text(share, share=True)}" for way, share in finding.directions.get(arm, {}).items()]
+        arms += [f"{arm} {', '.join(ways)}"] if ways else []
+    return "; ".join(arms)
 
 
 def worst_drop(clean: CleanCost) -> tuple[str, float] | None:

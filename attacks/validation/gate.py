@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from medward.attacks.intervals import Interval
 from medward.attacks.validation.finding import Arm, Finding, Status
@@ -32,7 +32,8 @@ class JudgedCell(ABC):
     bound, `baseline` is the same without the attack, on the attack's own scale. `false_refusal` is the rate at which
     single benign rows of the calibrated site are refused. `accounts` is the share of benign accounts there that the
     monitor ever acts on: its lower end can break a cell, but its upper end is not asked to hold, as that would take
-    hundreds of accounts; what bounds it is the e-process.
+    hundreds of accounts; what bounds it is the e-process. `directions` are shares of rows that were changed one way, by
+    name; they are reported.
     """
 
     undefended: Interval | None
@@ -42,6 +43,7 @@ class JudgedCell(ABC):
     false_refusal: Interval | None = None
     accounts: Interval | None = None
     flags: tuple[str, ...] = ()
+    directions: Mapping[Arm, Mapping[str, Interval]] = field(default_factory=dict)
 
     @property
     def compared(self) -> dict[Arm, Interval]:

@@ -55,6 +55,7 @@ def judge_attack(
             "n": len(results["undefended"].outcome),
             "queries": {arm: result.queries for arm, result in results.items()},
             "flags": flags,
+            "directions": {arm: dict(found) for arm, found in cell.directions.items() if found},
             "curves": {arm: _curves(result) for arm, result in results.items() if result.curves},
             "images": {name: _pixels(image) for name, image in results["undefended"].images.items()},
         }

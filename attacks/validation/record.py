@@ -35,7 +35,11 @@ class TwinFacts(BaseModel):
 
 
 class Provenance(BaseModel):
-    """What was validated, on what, with what. `rows` counts the rows of each split as given."""
+    """What was validated, on what, with what.
+
+    `rule` is how the model decides, in words, operating points included; `classes` are the names of its columns. `rows`
+    counts the rows of each split as given.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,6 +50,8 @@ class Provenance(BaseModel):
     low: float | None
     high: float | None
     threshold: float | None = None
+    task: str = "classification"
+    rule: str = ""
     bundle: str
     policy: str
     data: str

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from medward.attacks.base import Attack, AttackData, AttackResult
-from medward.attacks.benchmarks.victims import accuracy
 from medward.attacks.families import find_family
 from medward.attacks.intervals import rate_interval
+from medward.attacks.learners.table import balanced_accuracy, chance_accuracy, matches_labels
 from medward.attacks.report.files import save_report
 from medward.attacks.target import AccessDeniedError, BudgetSpentError
 from medward.attacks.validation.clean_cost import ask_all, measure_clean_cost
@@ -47,11 +47,11 @@ from medward.guard.accounts.stores import MemoryStore
 from medward.guard.bundle.folder import Bundle
 from medward.guard.data.split import Split, tell_understanding
 from medward.guard.errors import MedwardError
-from medward.guard.models.base import Model
 from medward.guard.pipeline import Guard
 from medward.guard.profile import forward_batches, idle_screen
 from medward.guard.spec import ModelSpec
-from medward.guard.types import Array, Ints
+from medward.guard.tasks.base import Task
+from medward.guard.types import Array
 
 THIEF_TRACE = 200
 """Queries of the pure thief whose e-value the report draws."""
@@ -83,7 +83,7 @@ def run_validation(
     bundle = deployment.bundle
     model, policy = bundle.model, bundle.policy
     fitted = conform_splits(splits, model.spec)
-    shared = share_rows(model, fitted, seed=seed)
+    shared = share_rows(model, fitted, seed=seed, decide=deployment.decide)
     journal = Journal(out / "cells", resume)
     out.mkdir(parents=True, exist_ok=True)
     tell_understanding(fitted, model.spec.task, low=model.spec.low, high=model.spec.high)
@@ -143,9 +143,10 @@ class _Runner:
         self.facts: TwinFacts | None = None
         if before is not None:
             self._own = {"twin": before.digest, "network": network_digest(before.network, sample)}
-            self._decided = _decided(before.model, data)
-            self.facts = _compared(before, self._decided, _decided(model, data), data)
-            self._doubt = _doubtful(self.facts, data)
+            outputs = forward_batches(before.model, data.test.inputs).scores
+            self._before = replace(data, outputs=outputs, reference=deployment.decided(outputs))
+            self.facts = _compared(before, self._before, data, model.spec.task)
+            self._doubt = _doubtful(self.facts, data, model.spec.task)
 
     def finding(self, family: Family, attack: Attack, data: AttackData, clean: CleanCost, bar: Progress) -> Finding:
         """`attack` on every arm, and what the gate says."""
@@ -158,7 +159,10 @@ class _Runner:
                 continue
             names, held = self.names, data
             if before is not None and arm == "undefended":
-                names, held = {**names, **self._own}, replace(data, reference=self._decided)
+                names, held = (
+                    {**names, **self._own},
+                    replace(data, outputs=self._before.outputs, reference=self._before.reference),
+                )
             elif before is not None and arm == "guarded" and before.network is not None:
                 names = {**names, "source": self._own["network"]}
             packed, recalled = self._journal.once(
@@ -184,32 +188,31 @@ class _Runner:
         )
 
 
-def _decided(model: Model, data: AttackData) -> Ints:
-    return model.spec.decide(forward_batches(model, data.test.inputs).scores)
-
-
-def _compared(before: ModelBefore, theirs: Ints, own: Ints, data: AttackData) -> TwinFacts:
+def _compared(before: ModelBefore, theirs: AttackData, own: AttackData, task: Task) -> TwinFacts:
     """What the report says of the model before: how alike the two decide the test rows, and what training cost."""
-    truth = data.test.labels
+    truth = own.test.labels
+    if theirs.outputs is None or own.outputs is None or theirs.reference is None or own.reference is None:
+        raise RuntimeError("shared rows know what the model says of them")
+    known = truth is not None
     return TwinFacts(
         digest=before.digest,
         claim=before.claim,
         white_box=before.network is not None,
-        agreement=rate_interval(theirs == own),
-        accuracy=None if truth is None else rate_interval(theirs == truth),
-        balanced=None if truth is None else accuracy(truth, theirs)[1],
-        deployed_accuracy=None if truth is None else rate_interval(own == truth),
+        agreement=rate_interval(theirs.reference == own.reference),
+        accuracy=rate_interval(matches_labels(task, theirs.outputs, truth)) if known else None,
+        balanced=balanced_accuracy(task, theirs.outputs, truth) if known else None,
+        deployed_accuracy=rate_interval(matches_labels(task, own.outputs, truth)) if known else None,
     )
 
 
-def _doubtful(twin: TwinFacts, data: AttackData) -> str:
+def _doubtful(twin: TwinFacts, data: AttackData, task: Task) -> str:
     """Why fooling the twin shows nothing, if so: a weaker model would lend its weakness, one at chance falls to all."""
     if twin.agreement.value < ALIKE:
         return f"not the model before hardening: it decides only {twin.agreement.value:.0%} of rows as the deployed one"
     before, after = twin.accuracy, twin.deployed_accuracy
     if before is not None and after is not None and before.value < after.value - WORSE:
         return f"not the model before hardening: accuracy {before.value:.0%}, the deployed one {after.value:.0%}"
-    chance = 1 / max(2, len(np.unique(data.test.labels if data.test.labels is not None else ())))
+    chance = chance_accuracy(task, data.test.labels)
     if twin.balanced is not None and twin.balanced <= chance + CHANCE:
         return (
             f"the model before hardening is at chance: balanced accuracy {twin.balanced:.0%}, more than "
@@ -281,6 +284,8 @@ def _provenance(spec: ModelSpec, splits: Mapping[str, Split], **facts: Any) -> P
         low=spec.low,
         high=spec.high,
         threshold=spec.threshold,
+        task=spec.task.kind,
+        rule=spec.rule,
         rows={name: len(split) for name, split in sorted(splits.items())},
         **facts,
     )

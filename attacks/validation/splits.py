@@ -9,6 +9,8 @@ import numpy as np
 
 from medward.attacks.base import AttackData
 from medward.attacks.benchmarks.datasets.natural import pool_for
+from medward.attacks.learners.table import as_labels
+from medward.attacks.target import Decide
 from medward.guard.data.overlap import measure_overlap
 from medward.guard.data.split import Split, conformed_split
 from medward.guard.errors import MedwardError
@@ -55,19 +57,23 @@ class SharedRows:
     tested: tuple[str, ...] = ()
 
 
-def share_rows(model: Model, splits: Mapping[str, Split], *, seed: int) -> SharedRows:
+def share_rows(model: Model, splits: Mapping[str, Split], *, seed: int, decide: Decide | None = None) -> SharedRows:
     """What attackers hold and are judged on, and how far `splits` are no splits; see `divide_rows`.
+
+    `decide` reads outputs that the model's task cannot.
 
     Raises `MedwardError` when "test" cannot be halved.
     """
     craft, test = divide_rows(splits, np.random.default_rng(seed))
     if craft.labels is None:
-        craft = Split(craft.inputs, _decisions(model, craft.inputs), craft.patients)
+        craft = Split(craft.inputs, as_labels(model.spec.task, _outputs(model, craft.inputs)), craft.patients)
+    outputs = _outputs(model, test.inputs)
     data = AttackData(
         craft=craft,
         test=test,
         pool=pool_for(model.spec, craft.inputs, POOL, seed),
-        reference=_decisions(model, test.inputs),
+        reference=(decide or model.spec.decide)(outputs),
+        outputs=outputs,
     )
     copied, tested = _overlaps(splits, data)
     return SharedRows(splits=splits, data=data, seed=seed, copied=copied, tested=tested)
@@ -121,5 +127,5 @@ def row_patients(split: Split) -> Ints:
     return np.arange(len(split)) if split.patients is None else split.patients
 
 
-def _decisions(model: Model, inputs: Array) -> Ints:
-    return model.spec.decide(forward_batches(model, inputs).scores)
+def _outputs(model: Model, inputs: Array) -> Array:
+    return forward_batches(model, inputs).scores

@@ -20,7 +20,7 @@ from medward.attacks.extraction import ActiveThief, Knockoff
 from medward.attacks.extraction.base import StolenAnswers, distil_clone
 from medward.attacks.extraction.base import clone_decisions as clone_decides
 from medward.attacks.extraction.recovery import Recovery
-from medward.attacks.membership.signals import Channel
+from medward.attacks.membership.signals import ClassChannel
 from medward.attacks.target import Response, Target, guarded_oracle, open_oracle
 from medward.attacks.validate import validate
 from medward.attacks.validation.clean_cost import measure_clean_cost
@@ -297,9 +297,9 @@ def test_targets_that_are_labels_alone_teach_the_same_border():
 def test_shadows_are_labelled_at_the_threshold_as_the_target_is():
     response = Response(np.array([1, 0]), np.full((2, 2), np.nan), "probabilities")
     shadows = np.array([[[[0.97, 0.03], [0.99, 0.01]]]])
-    shown = Channel.of(response, 1, threshold=0.02).coarsen(shadows)
+    shown = ClassChannel.of(response, 1, threshold=0.02).coarsen(shadows)
     assert shown[0, 0].tolist() == [[0.0, 1.0], [1.0, 0.0]]
-    assert Channel.of(response, 1).coarsen(shadows)[0, 0].tolist() == [[1.0, 0.0], [1.0, 0.0]]
+    assert ClassChannel.of(response, 1).coarsen(shadows)[0, 0].tolist() == [[1.0, 0.0], [1.0, 0.0]]
 
 
 def test_what_attackers_and_judges_are_told_are_the_models_decisions():

@@ -53,7 +53,7 @@ def judged(tmp_path_factory):
             baseline=clopper_pearson(1, 100),
             guarded=clopper_pearson(0, 100),
             adaptive=adaptive,
-            classes={"adaptive": by_class(result.attempts, task.classes)},
+            classes={"adaptive": by_class(result.attempts, bundle.model.spec.task)},
             false_refusal=clopper_pearson(0, 400),
         )
         return adaptive, judge_cell(measured, POLICY.gate.evasion_success, POLICY.gate)[0].value
