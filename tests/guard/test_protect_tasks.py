@@ -137,5 +137,5 @@ def test_what_is_no_policy_or_query_is_one_sentence(tmp_path):
     with pytest.raises(MedwardError, match=r"^policy: expected a Policy, got dict; Policy\(on_error=\.\.\.\)"):
         protect(number, Split(X[300:]), {"on_error": "flag"}, tmp_path / "b", tolerance=4.0)
     guard = protect(number, Split(X[300:]), CALM, tmp_path / "b", tolerance=4.0).guard()
-    with pytest.raises(MedwardError, match="^query: expected a Query, got ndarray"):
+    with pytest.raises(MedwardError, match=r"^query: expected a Query, got ndarray"):
         guard.answer(X[:1])
