@@ -41,6 +41,11 @@ class FindingChange:
         """The clamped cross-entropy, and the log of the chance of winning."""
         return self._clamped_cross_entropy, self._standing
 
+    @property
+    def lasting(self) -> bool:
+        """Rounding never moves a finding over its threshold."""
+        return True
+
     def decided(self, scores: Tensor) -> Tensor:
         """The set of findings ``(n,)`` as bits."""
         return ((scores > 0).to(torch.int64) << self._places(scores)).sum(dim=1)

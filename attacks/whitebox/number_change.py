@@ -25,13 +25,18 @@ class NumberChange:
 
     @property
     def losses(self) -> Mapping[str, LossFunction]:
-        """The change whichever way, the margin, and the change up and down."""
-        return {"change": self._change, "margin": self._margin, "up": self._up, "down": self._down}
+        """The margin, whichever way a row goes, and the change up and down."""
+        return {"margin": self._margin, "up": self._up, "down": self._down}
 
     @property
     def shared_losses(self) -> Sequence[LossFunction]:
         """Up and down, clamped, since one change for all rows must choose; then whichever way a row goes."""
         return self._clamped_up, self._clamped_down, self._standing
+
+    @property
+    def lasting(self) -> bool:
+        """A number that moved by little more than the tolerance may be rounded back."""
+        return False
 
     def decided(self, scores: Tensor) -> Tensor:
         """The number ``(n,)`` itself."""
