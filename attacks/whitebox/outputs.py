@@ -18,7 +18,7 @@ from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.regression import Regression
 
 
-class Judged(nn.Module):
+class JudgedNetwork(nn.Module):
     """A judged network gives the scores of `network`, which are those of a model of `spec`, as an attacker reads them.
 
     Where the specification says probabilities, `network` gives these or their logarithms, told apart by their sign; of
@@ -43,7 +43,7 @@ def decided_by(network: nn.Module, spec: ModelSpec) -> nn.Module:
     """`network`, whose scores are those of a model of `spec`, as attackers read them."""
     task = spec.task
     plain = isinstance(task, Classification) and task.threshold is None and not task.one_column
-    return network if plain or spec.task.kind == "opaque" else Judged(network, spec)
+    return network if plain or spec.task.kind == "opaque" else JudgedNetwork(network, spec)
 
 
 def judged_scores(scores: Tensor, spec: ModelSpec) -> Tensor:

@@ -100,8 +100,8 @@ class OnnxNetwork(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Scores, or their logarithms, and features; without `exact` the scores do not saturate.
 
-        With `sides` the logarithms ``(n, 2, ...)`` are those of one less the scores, and of the scores. The last batch is
-        filled up with its own last row.
+        With `sides` the logarithms ``(n, 2, ...)`` are those of one less the scores, and of the scores. The last batch
+        is filled up with its own last row.
         """
         if self.batch is None:
             return self._both(x, log=log, exact=exact, sides=sides)
@@ -136,8 +136,9 @@ class OnnxNetwork(nn.Module):
 class Network(nn.Module):
     """What attacks differentiate: logits, or log-probabilities when the file ends in probabilities.
 
-    Of probabilities that each stand alone it gives both `sides`. They do not saturate. With `exact` their values are the
-    file's own, where ties that a Clip or a rounding makes decide, and only their gradient is that of the scores beneath.
+    Of probabilities that each stand alone it gives both `sides`. They do not saturate. With `exact` their values are
+    the file's own, where ties that a Clip or a rounding makes decide, and only their gradient is that of the scores
+    beneath.
     """
 
     def __init__(self, graph: OnnxNetwork, *, probabilities: bool, exact: bool = False, sides: bool = False) -> None:
