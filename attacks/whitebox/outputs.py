@@ -59,11 +59,11 @@ def judged_scores(scores: Tensor, spec: ModelSpec) -> Tensor:
     likely = task.output == "probabilities"
     if isinstance(task, Multilabel):
         borders = scores.new_tensor([threshold_odds(each) for each in task.thresholds])
-        return decided_at_border((log_odds(scores, sides=scores.ndim == 3) if likely else scores) - borders)
+        return decided_at_border((independent_odds(scores, sides=scores.ndim == 3) if likely else scores) - borders)
     if not isinstance(task, Classification):
         return scores
     if task.one_column:
-        odds = log_odds(scores, sides=scores.ndim > 1 and scores.shape[1] == 2) if likely else scores
+        odds = independent_odds(scores, sides=scores.ndim > 1 and scores.shape[1] == 2) if likely else scores
         beyond = odds.reshape(len(scores)) - spec.border
     elif task.threshold is None:
         return scores
@@ -73,7 +73,7 @@ def judged_scores(scores: Tensor, spec: ModelSpec) -> Tensor:
     return beside_nothing(beyond if task.threshold is None else decided_at_border(beyond))
 
 
-def log_odds(likely: Tensor, *, sides: bool = False) -> Tensor:
+def independent_odds(likely: Tensor, *, sides: bool = False) -> Tensor:
     """The log odds of single probabilities, or of their logarithms, which tell those near one apart.
 
     With `sides` the logarithms are there for absence and presence ``(n, 2, ...)``.

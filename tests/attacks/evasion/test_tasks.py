@@ -21,10 +21,13 @@ from medward.attacks.evasion import (
     UniversalPerturbation,
 )
 from medward.attacks.evasion.success import criterion_of
-from medward.attacks.target import Response
-from medward.attacks.whitebox.network import as_attacker_sees
+from medward.attacks.target import Response, guarded_oracle
+from medward.attacks.whitebox.network import Detector, as_attacker_sees
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
+from medward.guard.pipeline import Guard
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile
 from medward.guard.tasks.base import ReleaseSettings
 from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel, unpacked_findings
@@ -251,3 +254,26 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(findings, number, mask):
     ):
         with pytest.raises(MedwardError, match=message):
             run(attack, model)
+
+
+@pytest.mark.parametrize("model", ["findings", "cut", "mask"])
+def test_an_attacker_who_knows_the_screens_follows_them_whatever_the_task(request, model):
+    model = request.getfixturevalue(model)
+    decide = area if model.spec.task.kind == "opaque" else None
+    policy = Policy.model_validate({"on_error": "withhold", "release": {"level": "full"}})
+    profile = Profile.fit(model, table(1500, 21), risk=0.01)
+    guard = Guard(model=model, profile=profile, policy=policy)
+    oracle = guarded_oracle(guard, fresh=True, decide=decide)
+    knowing = replace(QUICK["pgd"], decide=decide).adaptive(policy)
+    result = run(knowing, model, oracle=oracle, profile=profile)
+    assert not any("could not use the screens" in flag or "leads nowhere" in flag for flag in result.flags)
+    assert result.outcome.mean() > 0.1
+
+
+def test_screens_before_a_model_without_groups_see_no_number(number):
+    profile = Profile.fit(number, table(1500, 21), risk=0.01)
+    x = torch.as_tensor(table(50, 22))
+    detector = Detector.at(profile, 0.01, number.spec)
+    seen = detector.strangeness(x, as_attacker_sees(number.network, number.spec)(x), None)
+    own = profile.strangeness(x.numpy(), number.spec.judged(number.predict(x.numpy())))
+    np.testing.assert_allclose(seen.numpy(), own, rtol=1e-3, atol=1e-4)
