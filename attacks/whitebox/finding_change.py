@@ -70,8 +70,8 @@ class FindingChange:
         return (decided >= 0) & ((decided ^ y) & aimed != 0)
 
     def open(self, y: Tensor, truth: Tensor | None = None) -> Tensor:
-        """The rows of which some finding is decided, to hide, or some is not, to raise."""
-        return self._aimed(y).any(dim=1)
+        """The rows of which some finding is known to be decided, to hide, or some is not, to raise."""
+        return self._aimed(y).any(dim=1) & (y >= 0)
 
     def scale_free(self, scores: Tensor, y: Tensor, most: int) -> list[tuple[LossFunction, Tensor | None]]:
         """Cross-entropy, then each of the `most` findings nearest to their thresholds in the clean rows, alone."""

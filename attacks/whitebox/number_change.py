@@ -66,8 +66,8 @@ class NumberChange:
         return (decided >= 0) & torch.where(shown, moved, decided != self.decisions(y))
 
     def open(self, y: Tensor, truth: Tensor | None = None) -> Tensor:
-        """All rows."""
-        return torch.ones_like(y, dtype=torch.bool)
+        """The rows whose clean number is known."""
+        return torch.isfinite(y)
 
     def scale_free(self, scores: Tensor, y: Tensor, most: int) -> list[tuple[LossFunction, Tensor | None]]:
         """Up and down."""

@@ -70,8 +70,9 @@ class OutputChange:
         return (decided >= 0) & (decided != self.decisions(y))
 
     def open(self, y: Tensor, truth: Tensor | None = None) -> Tensor:
-        """All rows."""
-        return torch.ones(len(y), dtype=torch.bool, device=y.device)
+        """The rows whose clean outputs, or the decision on them, are known."""
+        known = torch.isfinite(y).reshape(len(y), -1).all(dim=1)
+        return known if y.is_floating_point() else y >= 0
 
     def scale_free(self, scores: Tensor, y: Tensor, most: int) -> list[tuple[LossFunction, Tensor | None]]:
         """Up, down, and the change."""

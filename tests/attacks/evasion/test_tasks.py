@@ -20,6 +20,7 @@ from medward.attacks.evasion import (
     Standard,
     UniversalPerturbation,
 )
+from medward.attacks.evasion.setup import NO_ROWS
 from medward.attacks.evasion.success import criterion_of
 from medward.attacks.target import Response, guarded_oracle
 from medward.attacks.whitebox.network import Detector, as_attacker_sees
@@ -203,6 +204,19 @@ def test_withheld_answers_never_count_and_are_filled_in_by_the_network(findings,
         result = run(QUICK["pgd"], model, oracle=silent)
         assert not result.outcome.any()
         assert any("always abstains" in flag for flag in result.flags)
+
+
+def test_rows_of_which_nothing_is_known_are_left_out(findings, number):
+    for model in (findings, number):
+
+        def silent(inputs, model=model):
+            scores = model.predict(inputs).scores
+            return Response(np.full(len(inputs), -1), np.full_like(scores, np.nan), model.spec.output)
+
+        bare = replace(model.data(), reference=None)
+        for attack in (QUICK["square"], QUICK["hill-climb"]):
+            result = attack.run(model.target(attack.threat, oracle=silent), bare, seed=0)
+            assert result.flags == (NO_ROWS,)
 
 
 def test_honest_networks_of_every_task_are_not_accused(findings, number, mask):
