@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from medward.attacks.whitebox.criterion import MARGIN_CLAMP, TIED
+from medward.attacks.whitebox.criterion import MARGIN_CLAMP
 from medward.attacks.whitebox.losses import LossFunction, log_chance
 
 Aim = Literal["any", "hide", "raise"]
@@ -60,9 +60,7 @@ class FindingChange:
 
     def margin(self, scores: Tensor, y: Tensor) -> Tensor:
         """How far the finding aimed at that is farthest over its threshold is beyond it; -inf where there is none."""
-        margin = self._margin(scores, y)
-        won = (((scores > 0) != self._found(y)) & self._aimed(y)).any(dim=1)
-        return torch.where(won & (margin <= 0), TIED, margin)
+        return self._margin(scores, y)
 
     def answered(self, scores: Tensor, decided: Tensor, y: Tensor) -> Tensor:
         """Where the set that was answered differs by a finding aimed at."""
