@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,9 @@ __all__ = [
     "AttackData",
     "AttackResult",
     "Attempt",
-    "Family",
     "ThreatModel",
 ]
 
-Family = Literal["evasion", "extraction", "membership"]
 PER_CLASS = " to class "
 """In the name of a curve: what one class of many attains at full size, at its last point."""
 ACCURACY = ", accuracy"
@@ -40,8 +38,9 @@ class AttackData:
 
     `craft`: labelled rows for building an attack. `test`: held-out rows it is judged on. `pool`: the thief's
     unlabelled public inputs. `members`/`nonmembers`: candidates, one half each of a coin flip made before
-    training; `shadow`: rows from the same source that are neither. `reference`: the undefended model's labels
-    ``(n,)`` on `test`, for judging only; no attack learns from it.
+    training; `shadow`: rows from the same source that are neither. `reference`: the undefended model's
+    decisions ``(n,)`` on `test`, and `outputs` what it decided them by, for judging only; no attack learns from
+    them. `flags` say why what is measured on these rows cannot be trusted, if so.
     """
 
     craft: Split
@@ -51,6 +50,8 @@ class AttackData:
     nonmembers: Split | None = None
     shadow: Split | None = None
     reference: Ints | None = None
+    outputs: Array | None = None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +101,8 @@ class Attack(Protocol):
         ...
 
     @property
-    def family(self) -> Family:
-        """What is lost when it succeeds."""
+    def family(self) -> str:
+        """What is lost when it succeeds: the name of a family in `attacks.families`."""
         ...
 
     @property

@@ -138,6 +138,14 @@ def surviving_share(
     return Interval(value, min(low, value - slack), max(high, value + slack), len(top))
 
 
+def mean_interval(values: ArrayLike, *, seed: int, resamples: int = RESAMPLES) -> Interval:
+    """Mean of `values (n,)` with a percentile bootstrap. Raises ValueError for NaN and infinities."""
+    rows = _finite(values)
+    value = float(rows.mean())
+    low, high = _limits(_means(rows[None], seed, resamples)[0])
+    return Interval(value, min(low, value), max(high, value), len(rows))
+
+
 def median_ratio(first: ArrayLike, second: ArrayLike, *, seed: int, resamples: int = RESAMPLES) -> Interval:
     """Median of `first` over median of `second`, measured in turn ``(n,)``, pairs resampled together."""
     top, bottom = np.asarray(first, np.float64), np.asarray(second, np.float64)

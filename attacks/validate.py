@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import tempfile
@@ -9,20 +10,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from medward.attacks.suite import chosen_attacks
+from medward.attacks.target import Decide
+from medward.attacks.validation.deployment import Deployment, ModelBefore
 from medward.attacks.validation.record import Report
-from medward.attacks.validation.run import Twin, run_validation
+from medward.attacks.validation.run import run_validation
 from medward.attacks.whitebox.ball import FeatureRules
 from medward.attacks.whitebox.onnx.to_torch import white_box
 from medward.guard.bundle.folder import Bundle
 from medward.guard.data.split import Split, conform_inputs
 from medward.guard.errors import MedwardError
 from medward.guard.models import describe_model, wrap
-from medward.guard.models.kinds import CLASSIFICATION
 from medward.guard.spec import ModelSpec
-from medward.guard.types import Array
+from medward.guard.tasks.opaque import Opaque
+from medward.guard.types import Array, Ints
 
 _SAMPLE = 64  # rows on which the torch form of the model must equal the deployed one
 
@@ -35,6 +39,7 @@ def validate(
     names: Sequence[str] | None = None,
     rules: FeatureRules | None = None,
     undefended: object = None,
+    decide: Decide | None = None,
     seed: int = 0,
     resume: bool = True,
     progress: bool = True,
@@ -42,25 +47,50 @@ def validate(
     """Run the default suite, or the attacks called `names`, against a bundle; white-box where its file allows.
 
     `rules` say which features of a table take whole numbers and which nobody can change. `undefended` is the model as
-    it was before hardening, or a path or name of it: evasion must fool that one.
+    it was before hardening, or a path or name of it: attacks that hardening defends against must succeed on that one.
+    `decide` reads the outputs ``(n, ...)`` of an opaque model as one whole number a row, from 0 on; without it nothing
+    that such a model decides can be attacked, and the report says so.
     """
-    attacks = chosen_attacks(bundle.model.spec, names, rules)
+    spec = bundle.model.spec
+    if decide is not None and not isinstance(spec.task, Opaque):
+        raise MedwardError(f"decide: is for opaque models, and this one {spec.rule}; leave it out")
+    reads = None if decide is None else checked_decide(decide)
+    attacks = chosen_attacks(spec, names, rules, reads)
     network, reason = _network(bundle, splits)
     return run_validation(
-        bundle,
+        Deployment(
+            bundle=bundle,
+            network=network,
+            no_network=reason,
+            before=None if undefended is None else model_before(undefended, bundle, splits),
+            decide=reads,
+        ),
         splits,
         out,
         attacks=attacks,
-        network=network,
-        no_network=reason,
-        undefended=None if undefended is None else twin_of(undefended, bundle, splits),
         seed=seed,
         resume=resume,
         progress=progress,
     )
 
 
-def twin_of(model: object, bundle: Bundle, splits: Mapping[str, Split]) -> Twin:
+def checked_decide(decide: Decide) -> Decide:
+    """`decide`, refused on use unless it gives one whole number from 0 on for each row."""
+
+    @functools.wraps(decide)
+    def ask(outputs: Array) -> Ints:
+        found = np.asarray(decide(outputs))
+        if found.shape != (len(outputs),) or found.dtype.kind not in "iub" or (found < 0).any():
+            raise MedwardError(
+                f"decide: must give a whole number from 0 on for each of {len(outputs)} rows, got {found.dtype} of "
+                f"shape {found.shape}; return np.asarray(..., int) with one entry a row"
+            )
+        return found.astype(np.int64)
+
+    return ask
+
+
+def model_before(model: object, bundle: Bundle, splits: Mapping[str, Split]) -> ModelBefore:
     """The model before hardening, under the specification of `bundle`.
 
     Raises `MedwardError` when it takes other inputs, scores other classes or cannot be read.
@@ -74,7 +104,7 @@ def twin_of(model: object, bundle: Bundle, splits: Mapping[str, Split]) -> Twin:
     if unlike := _unlike(known, spec):
         raise MedwardError(f"undefended: {unlike}; give the model that was hardened, as it was before")
     try:
-        wrapped = wrap(model, spec=spec, sample=sample, task=CLASSIFICATION)  # as the bundle's own model is
+        wrapped = wrap(model, spec=spec, sample=sample, task=spec.task.kind)  # as the bundle's own model is
     except MedwardError as error:
         raise MedwardError(
             f"undefended: does not work as the bundle's model, which takes inputs of shape {spec.shape} and scores "
@@ -88,9 +118,9 @@ def twin_of(model: object, bundle: Bundle, splits: Mapping[str, Split]) -> Twin:
         if deployed.exists() and hashlib.sha256(deployed.read_bytes()).hexdigest() == digest:
             raise MedwardError("undefended: is the bundle's own model; give the model as it was before hardening")
         if file.name != "model.onnx":
-            return Twin(model=wrapped, digest=digest, no_network="it is no ONNX file")
+            return ModelBefore(model=wrapped, digest=digest, no_network="it is no ONNX file")
         network, reason = white_box(file, wrapped.predict, sample, exported.options, spec=spec)
-        return Twin(model=wrapped, digest=digest, network=network, no_network=reason)
+        return ModelBefore(model=wrapped, digest=digest, network=network, no_network=reason)
 
 
 def _unlike(known: Mapping[str, Any], spec: ModelSpec) -> str:
@@ -113,6 +143,8 @@ def _network(bundle: Bundle, splits: Mapping[str, Split]) -> tuple[torch.nn.Modu
     if not file.exists():
         return None, "the bundle holds no ONNX file"
     model = bundle.model
+    if isinstance(model.spec.task, Opaque):
+        return None, f"it {model.spec.rule}, which has no gradient that leads to another decision"
     return white_box(file, model.predict, _sample(bundle, splits), bundle.card.options, spec=model.spec)
 
 

@@ -18,7 +18,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class BenchmarkTask:
     """One data set, split for an attack experiment. No row, and no known patient, is in two splits.
 
     "train": the victim is fitted on it. "selection": early stopping (images only). "calibration": benign,
@@ -45,7 +45,7 @@ class Task:
         return split_digest(*self.splits.values())
 
 
-def to_npz(task: Task, path: Path) -> None:
+def to_npz(task: BenchmarkTask, path: Path) -> None:
     """Write the task's splits as the one npz that every command reads."""
     save_npz(path, task.splits)
 

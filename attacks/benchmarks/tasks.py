@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import interpolate
 
-from medward.attacks.benchmarks.base import Task, data_root, to_npz
+from medward.attacks.benchmarks.base import BenchmarkTask, data_root, to_npz
 from medward.attacks.benchmarks.datasets.lesion import load_lesion
 from medward.attacks.benchmarks.datasets.nih_cxr import load_nih_cxr
 from medward.attacks.benchmarks.datasets.phantom import load_phantom
@@ -18,10 +18,10 @@ from medward.attacks.benchmarks.datasets.wdbc import load_wdbc
 from medward.guard.errors import MedwardError
 from medward.guard.types import Array
 
-__all__ = ["BENCHMARK_TASKS", "Task", "data_root", "load_task", "to_npz"]
+__all__ = ["BENCHMARK_TASKS", "BenchmarkTask", "data_root", "load_task", "to_npz"]
 
-DRAWN: dict[str, Callable[[int, Path | None, int], Task]] = {"phantom": load_phantom, "lesion": load_lesion}
-BENCHMARK_TASKS: dict[str, Callable[[int, Path | None], Task]] = {
+DRAWN: dict[str, Callable[[int, Path | None, int], BenchmarkTask]] = {"phantom": load_phantom, "lesion": load_lesion}
+BENCHMARK_TASKS: dict[str, Callable[[int, Path | None], BenchmarkTask]] = {
     "wdbc": load_wdbc,
     "pneumoniamnist": load_pneumoniamnist,
     "nih-cxr": load_nih_cxr,
@@ -30,7 +30,7 @@ BENCHMARK_TASKS: dict[str, Callable[[int, Path | None], Task]] = {
 }
 
 
-def load_task(name: str, *, seed: int = 0, root: Path | None = None, size: int | None = None) -> Task:
+def load_task(name: str, *, seed: int = 0, root: Path | None = None, size: int | None = None) -> BenchmarkTask:
     """The task called `name`, split by `seed`; `root` overrides where its data file is looked for.
 
     `size` asks for images of so many pixels a side: drawn ones are drawn so, real ones are enlarged or reduced,
@@ -45,7 +45,7 @@ def load_task(name: str, *, seed: int = 0, root: Path | None = None, size: int |
     return DRAWN[name](seed, root, size) if name in DRAWN else _resized(BENCHMARK_TASKS[name](seed, root), size)
 
 
-def _resized(task: Task, size: int) -> Task:
+def _resized(task: BenchmarkTask, size: int) -> BenchmarkTask:
     """`task` with its images interpolated bilinearly to `size` pixels a side."""
     if task.modality != "image":
         raise MedwardError(f"size: the {task.modality} task {task.name} has no images")

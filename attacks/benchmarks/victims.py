@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.benchmarks.networks.architectures import ARCHITECTURES, build_network
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
@@ -26,7 +26,7 @@ EVALUATED = 512  # rows at a time where nothing is learned
 
 
 def train_victim(
-    task: Task, *, architecture: str = "auto", epochs: int | None = None, seed: int = 0, device: str = "cpu"
+    task: BenchmarkTask, *, architecture: str = "auto", epochs: int | None = None, seed: int = 0, device: str = "cpu"
 ) -> Any:
     """Fit a victim on "train": a torch module of logits, or for "mlp" a scikit-learn pipeline.
 
@@ -46,7 +46,7 @@ def train_victim(
     return _fit_network(task, architecture, 24 if epochs is None else epochs, seed, device)
 
 
-def classifier_spec(task: Task, output: ScoreKind) -> ModelSpec:
+def classifier_spec(task: BenchmarkTask, output: ScoreKind) -> ModelSpec:
     """What a classifier of `task` takes and gives."""
     return ModelSpec(
         name=task.name,
@@ -76,7 +76,7 @@ def _fit_mlp(train: Split, epochs: int, seed: int) -> Pipeline:
     return make_pipeline(StandardScaler(), network).fit(train.inputs, train.labels)
 
 
-def _fit_network(task: Task, architecture: str, epochs: int, seed: int, device: str) -> nn.Module:
+def _fit_network(task: BenchmarkTask, architecture: str, epochs: int, seed: int, device: str) -> nn.Module:
     """AdamW with a one-cycle rate on class-weighted cross-entropy; keeps the epoch best on "selection"."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):

@@ -22,11 +22,11 @@ names the fake (`FAKES`). Honest networks are not accused.
 | C9 numerics | logits, not probabilities | `probabilities` | network |
 | C9 numerics | the deployed model itself is asked, in its own precision | `EvasionSetup.fooled` | attack |
 | C10 alive | steps were taken, something changed | `not_alive` | run |
-| C10 alive | the undefended model or twin falls, beyond noise | `attacks.validation.gate.too_weak` | gate |
+| C10 alive | the undefended model or twin falls, beyond noise | `attacks.evasion.cell.EvasionCell.too_weak` | gate |
 | C11 adaptive | the screens can be followed, and got past | `dead_screens`, `found_nothing` | attack |
 | C11 adaptive | no attacker who knows the guard, nothing held | `attacks.validation.gate.judge` | gate |
 | C12 statistics | another seed, the same success | `seed_dependent` | search |
-| C12 statistics | the interval's bad end decides; rows it needs | `attacks.validation.gate.rows_needed` | gate |
+| C12 statistics | the interval's bad end decides; rows it needs | `attacks.validation.gate.rows_needed_text` | gate |
 | C13 utility | it answers, and not always the same | `always_abstains`, `one_answer` | run, network |
 | C13 utility | benign users are not refused | `attacks.validation.gate.judge` | gate |
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medward.attacks.base import Access, AttackData, AttackResult, Attempt, Family, ThreatModel
+from medward.attacks.base import Access, AttackData, AttackResult, Attempt, ThreatModel
 from medward.attacks.checks import found_nothing, run_flags
 from medward.attacks.evasion.memory import remembered
 from medward.attacks.evasion.perturbation import shares_won
@@ -65,7 +65,7 @@ class PerImage(ABC):
         return self.technique if self.aim == "any" else f"{self.technique}-{self.aim}"
 
     @property
-    def family(self) -> Family:
+    def family(self) -> str:
         """Evasion."""
         return "evasion"
 

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from medward.attacks.base import AttackData, Family
+from medward.attacks.base import AttackData
 from medward.attacks.evasion.success import criterion_of
 from medward.attacks.target import Decide
 from medward.attacks.whitebox.ball import FeatureRules, Norm
@@ -60,7 +60,7 @@ class UniversalAttack(ABC):
         return f"{self.technique}{kind}{'-natural' if self.craft_on == 'pool' else ''}"
 
     @property
-    def family(self) -> Family:
+    def family(self) -> str:
         """Evasion."""
         return "evasion"
 

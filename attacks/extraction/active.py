@@ -16,9 +16,10 @@ import numpy as np
 from torch import nn
 
 from medward.attacks.base import AttackData
-from medward.attacks.extraction.base import StolenAnswers, clone_probabilities
+from medward.attacks.extraction.base import StolenAnswers, clone_probabilities, clone_values
 from medward.attacks.extraction.deepfool import boundary_distance
 from medward.attacks.extraction.pool import POOL_KNOWLEDGE, PoolChooser
+from medward.attacks.learners.table import check_classes
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array, Ints
@@ -47,6 +48,8 @@ class ActiveThief:
 
     def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> PoolChooser:
         """Begin a theft; see `Strategy`."""
+        if self.by != "k-center":
+            check_classes(spec, self.name)
         return _Active(self, data, spec, seed)
 
 
@@ -70,7 +73,7 @@ class _Active(PoolChooser):
         return self._centers(_largest(free, near, _NEAREST * count), count, loot, clone)
 
     def _centers(self, free: Ints, count: int, loot: StolenAnswers, clone: nn.Module) -> Ints:
-        new, old = clone_probabilities(clone, self.pool[free]), clone_probabilities(clone, loot.inputs)
+        new, old = (clone_values(self.spec, clone, rows) for rows in (self.pool[free], loot.inputs))
         return free[k_centers(new, old, count)]
 
 

@@ -19,6 +19,7 @@ from torch import nn
 from medward.attacks.base import AttackData
 from medward.attacks.extraction.base import StolenAnswers, clone_probabilities
 from medward.attacks.extraction.pool import POOL_KNOWLEDGE, PoolChooser
+from medward.attacks.learners.table import check_classes
 from medward.attacks.whitebox.surrogate import answered_rows
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array, Ints
@@ -39,6 +40,7 @@ class AdaptivePool:
 
     def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> PoolChooser:
         """Begin a theft; see `Strategy`."""
+        check_classes(spec, self.name)
         return _Bandit(self, data, spec, seed)
 
 

@@ -19,6 +19,7 @@ from medward.attacks.base import AttackData
 from medward.attacks.extraction.base import StolenAnswers
 from medward.attacks.extraction.pool import POOL_KNOWLEDGE, PoolChooser
 from medward.attacks.extraction.steering import steer_towards
+from medward.attacks.learners.table import check_classes
 from medward.attacks.whitebox.ball import Ball
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array, Ints
@@ -39,6 +40,7 @@ class Alignment:
 
     def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> PoolChooser:
         """Begin a theft; see `Strategy`."""
+        check_classes(spec, self.name)
         return _Aligned(self, data, spec, seed)
 
 

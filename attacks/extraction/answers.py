@@ -1,27 +1,14 @@
-"""What a thief makes of answers: targets to train on, several views of one input, cover traffic, rows near the mean."""
+"""What a thief makes of answers and asks: several views of one input, cover traffic, rows near the mean."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from medward.attacks.target import Response
-from medward.attacks.whitebox.surrogate import answered_rows
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array
 
 JITTER = 0.02  # noise of a view, in standard deviations of the batch
 _SHIFT = 1  # pixels an image's view is moved at most
-
-
-def clone_targets(response: Response) -> Array:
-    """What to train on ``(n, K)``: probabilities as released, a label's one-hot row, NaN if nothing left.
-
-    Where only some classes left, the others share the rest evenly.
-    """
-    targets = response.probabilities
-    hard = ~answered_rows(targets) & (response.labels >= 0)
-    targets[hard] = np.eye(targets.shape[1])[response.labels[hard]]
-    return targets
 
 
 def average_views(targets: Array, views: int) -> Array:

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from medward.attacks.base import AttackData
-from medward.attacks.whitebox.surrogate import answered_rows, fit_classifier
+from medward.attacks.learners.table import learner_of
+from medward.attacks.whitebox.surrogate import answered_rows
+from medward.guard.release.scores import probabilities
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array, Ints
 
@@ -20,11 +22,11 @@ __all__ = ["Distiller", "QueryChooser", "StolenAnswers", "Strategy", "clone_deci
 
 @dataclass(frozen=True, slots=True)
 class StolenAnswers:
-    """Inputs ``(n, *shape)`` in the order they were asked; targets ``(n, K)`` say what was learned of each.
+    """Inputs ``(n, *shape)`` in the order they were asked; targets ``(n, width)`` say what was learned of each.
 
-    A target is the released probabilities, a label's one-hot row, or NaN where nothing left. Where the victim has a
-    threshold, probabilities are moved so that the largest is its decision (`attacks.whitebox.surrogate.deciding`): a
-    clone's is then the decision it learned, from scores and labels alike.
+    A target is what the victim's task makes of an answer (`attacks.learners`): of classes the released probabilities, a
+    label's one-hot row, or NaN where nothing left. Where the victim has operating points, probabilities are moved so
+    that the plain rule is its decision: a clone's is then the decision it learned, from scores and labels alike.
     """
 
     inputs: Array
@@ -55,7 +57,7 @@ class QueryChooser(Protocol):
         ...
 
     def learn(self, loot: StolenAnswers, *, epochs: int, seed: int) -> nn.Module | None:
-        """A clone from inputs to logits ``(n, K)``, in eval mode; None when `loot` holds no answer.
+        """A clone from inputs to outputs ``(n, width)``, in eval mode; None when `loot` holds no answer.
 
         `loot` is what was asked, and after it other rows with answers, such as the cover traffic. `epochs` is the
         effort the thief's settings allow. Called anew at each checkpoint.
@@ -104,30 +106,31 @@ class Distiller:
 
 
 def distil_clone(spec: ModelSpec, loot: StolenAnswers, *, epochs: int, seed: int) -> nn.Module | None:
-    """A clone trained on the answered rows by soft cross-entropy; None when there are none."""
+    """A clone trained on the answered rows as the task of `spec` is learned; None when there are none."""
     known = loot.known
     if len(known) == 0:
         return None
-    return fit_classifier(
-        known.inputs,
-        known.targets,
-        classes=len(spec.classes),
-        modality=spec.modality,
-        shape=spec.shape,
-        epochs=epochs,
-        seed=seed,
-        normalised=False,
-    )
+    return learner_of(spec).fit(spec, known.inputs, known.targets, epochs=epochs, seed=seed, normalised=False)
 
 
 def clone_decisions(clone: nn.Module, inputs: Array) -> Ints:
-    """The clone's labels ``(n,)``."""
+    """The labels ``(n,)`` of a clone of classes."""
     return np.asarray(clone_probabilities(clone, inputs).argmax(axis=1), np.int64)
 
 
-def clone_probabilities(clone: nn.Module, inputs: Array, batch: int = 512) -> Array:
-    """The clone's probabilities ``(n, K)``."""
+def clone_probabilities(clone: nn.Module, inputs: Array) -> Array:
+    """The probabilities ``(n, K)`` of a clone of classes."""
+    return probabilities(clone_outputs(clone, inputs), "logits")
+
+
+def clone_values(spec: ModelSpec, clone: nn.Module, inputs: Array) -> Array:
+    """What a clone of any task says ``(n, width)``, as values; see `attacks.learners`."""
+    return learner_of(spec).values(clone_outputs(clone, inputs))
+
+
+def clone_outputs(clone: nn.Module, inputs: Array, batch: int = 512) -> Array:
+    """The clone's outputs ``(n, width)`` as they are."""
     x = torch.as_tensor(np.asarray(inputs, np.float32))
     with torch.no_grad():
-        parts = [torch.softmax(clone(rows).double(), dim=1) for rows in torch.split(x, batch)]
+        parts = [clone(rows).double() for rows in torch.split(x, batch)]
     return np.asarray(torch.cat(parts).numpy())

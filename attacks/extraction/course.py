@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from medward.attacks.extraction.answers import average_views, clone_targets, views_of
+from medward.attacks.extraction.answers import average_views, views_of
 from medward.attacks.extraction.base import QueryChooser, StolenAnswers
+from medward.attacks.learners.table import learner_of
 from medward.attacks.target import Response, Target
-from medward.attacks.whitebox.surrogate import deciding_probabilities
 from medward.guard.data.split import Split
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array
@@ -48,19 +48,19 @@ class TheftSession:
 
     @property
     def released(self) -> Array:
-        """The probabilities as they left ``(n, K)``, row by row of `loot`; NaN for every class that did not."""
+        """The values as they left ``(n, width)``, row by row of `loot`; NaN for what did not."""
         return np.concatenate([self._mine.released, self._cover.released])
 
     @property
     def public(self) -> StolenAnswers:
         """The same inputs with what the thief knew of them without asking: the labels of its own rows, else NaN."""
-        loot, classes = self.loot, len(self._target.spec.classes)
+        loot, learner = self.loot, learner_of(self._target.spec)
         if self._own.labels is None:
             return loot.take(slice(0, 0))
-        known = {row.tobytes(): label for row, label in zip(_single(self._own.inputs), self._own.labels, strict=True)}
-        labels = np.array([known.get(row.tobytes(), -1) for row in _single(loot.inputs)], np.int64)
-        targets = np.full((len(loot), classes), np.nan)
-        targets[labels >= 0] = np.eye(classes)[labels[labels >= 0]]
+        rows = {row.tobytes(): number for number, row in enumerate(_single(self._own.inputs))}
+        at = np.array([rows.get(row.tobytes(), -1) for row in _single(loot.inputs)], np.int64)
+        targets = np.full((len(loot), learner.width), np.nan)
+        targets[at >= 0] = learner.known(self._own.labels[at[at >= 0]])
         return StolenAnswers(loot.inputs, targets)
 
     def ask_until(self, stop: int, clone: nn.Module | None, *, step: int | None) -> None:
@@ -98,13 +98,12 @@ class TheftSession:
 
 
 class _Rows:
-    """Inputs, targets and released probabilities, appended in place."""
+    """Inputs, targets and released values, appended in place."""
 
     def __init__(self, most: int, target: Target) -> None:
-        classes = len(target.spec.classes)
-        self._spec = target.spec
+        self._learner = learner_of(target.spec)
         self._inputs = np.empty((most, *target.spec.shape), np.float32)
-        self._targets, self._released = np.empty((most, classes)), np.empty((most, classes))
+        self._targets, self._released = np.empty((most, self._learner.width)), np.empty((most, self._learner.width))
         self._count = 0
 
     @property
@@ -120,8 +119,9 @@ class _Rows:
         own = Response(response.labels[rows], response.scores[rows], response.output)
         new = slice(self._count, self._count + len(inputs))
         self._inputs[new] = inputs
-        self._targets[new] = average_views(deciding_probabilities(clone_targets(own), self._spec), views)
-        self._released[new] = average_views(own.probabilities, views) if views > 1 else own.probabilities
+        released = self._learner.released(own)
+        self._targets[new] = average_views(self._learner.targets(own), views)
+        self._released[new] = average_views(released, views) if views > 1 else released
         self._count += len(inputs)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from medward.attacks.base import AttackData
 from medward.attacks.extraction.base import StolenAnswers
 from medward.attacks.extraction.generator import DATA_FREE_KNOWLEDGE, Block, GeneratorChooser
+from medward.attacks.learners.table import check_classes
 from medward.attacks.whitebox.surrogate import answered_rows
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
@@ -48,6 +49,7 @@ class DFME:
 
     def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> GeneratorChooser:
         """Begin a theft; see `Strategy`."""
+        check_classes(spec, self.name)
         return _Differences(self, data, spec, seed)
 
 

@@ -15,6 +15,7 @@ import torch
 from medward.attacks.base import AttackData
 from medward.attacks.extraction.base import StolenAnswers
 from medward.attacks.extraction.generator import DATA_FREE_KNOWLEDGE, LATENT, Block, GeneratorChooser
+from medward.attacks.learners.table import check_classes
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
 
@@ -40,6 +41,7 @@ class Disagreement:
 
     def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> GeneratorChooser:
         """Begin a theft; see `Strategy`."""
+        check_classes(spec, self.name)
         return _Two(self, data, spec, seed)
 
 

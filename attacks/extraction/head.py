@@ -22,6 +22,7 @@ from torch import nn
 from medward.attacks.base import AttackData
 from medward.attacks.extraction.base import StolenAnswers
 from medward.attacks.extraction.pool import PoolChooser
+from medward.attacks.learners.table import check_classes
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array, Ints
@@ -65,6 +66,7 @@ class HeadAlgebra:
 
     def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> PoolChooser:
         """Begin a theft; see `Strategy`."""
+        check_classes(spec, self.name)
         rng = np.random.default_rng(seed)
         parts = [rows[rng.permutation(len(rows))] for rows in (data.craft.inputs, data.pool) if rows is not None]
         return _Algebra(self.encoder, replace(data, pool=np.concatenate(parts)), spec, seed)

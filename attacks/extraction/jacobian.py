@@ -18,6 +18,7 @@ from torch import nn
 from medward.attacks.base import AttackData
 from medward.attacks.extraction.base import Distiller, StolenAnswers, clone_decisions
 from medward.attacks.extraction.steering import steer_towards
+from medward.attacks.learners.table import check_classes
 from medward.attacks.whitebox.ball import Ball
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
@@ -45,6 +46,7 @@ class Jacobian:
 
     def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> _Rounds:
         """Begin a theft; see `Strategy`."""
+        check_classes(spec, self.name)
         return _Rounds(self, data, spec, seed)
 
 

@@ -2,60 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from medward.attacks.base import ACCURACY, PER_CLASS
-from medward.attacks.extraction.base import clone_decisions
-from medward.guard.data.split import Split
-from medward.guard.types import Ints
+from medward.attacks.base import ACCURACY, PER_CLASS, AttackData
+from medward.attacks.extraction.base import clone_values
+from medward.attacks.learners.table import learner_of
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array
 
 CLONE, NO_VICTIM = "clone", "no victim"
 
 
 class CloneJudge:
-    """Notes clones along a theft. `reference (n,)` is the undefended model's decision on each row of `test`.
+    """Notes clones along a theft, beside what the undefended model of `spec` says of the test rows of `data`.
 
-    A thief who learned nothing gives the best constant answer, the most common of `reference`.
+    A thief who learned nothing gives the best constant answer: the most common one, or the median.
     """
 
-    def __init__(self, test: Split, reference: Ints, classes: Sequence[str]) -> None:
-        self._test, self._reference, self._classes = test, reference, classes
-        self._constant = np.full(len(reference), np.bincount(reference, minlength=len(classes)).argmax())
+    def __init__(self, data: AttackData, spec: ModelSpec) -> None:
+        self._test, self._spec, self._learner = data.test, spec, learner_of(spec)
+        self._reference = self._learner.reference(data)
+        self._constant = np.broadcast_to(self._learner.constant(self._reference), self._reference.shape)
         self._points: list[float] = []
-        self._answers: dict[str, list[Ints]] = {CLONE: [], NO_VICTIM: []}
+        self._answers: dict[str, list[Array]] = {CLONE: [], NO_VICTIM: []}
 
     @property
     def outcome(self) -> NDArray[np.bool_]:
         """Whether the last clone agrees, row by row."""
-        return np.asarray(self._answers[CLONE][-1] == self._reference)
+        return self._learner.same(self._reference, self._answers[CLONE][-1])
 
     @property
     def baseline(self) -> NDArray[np.bool_]:
         """The same for the thief without a victim."""
-        return np.asarray(self._answers[NO_VICTIM][-1] == self._reference)
+        return self._learner.same(self._reference, self._answers[NO_VICTIM][-1])
 
     def note(self, queries: int, clone: nn.Module | None, naive: nn.Module | None) -> None:
         """One point of the curves: after `queries` rows, the `clone` and one learned without a victim."""
-        naive_labels = self._constant if naive is None else clone_decisions(naive, self._test.inputs)
+        inputs = self._test.inputs
+        without = self._constant if naive is None else clone_values(self._spec, naive, inputs)
         self._points.append(float(queries))
-        self._answers[NO_VICTIM].append(naive_labels)
-        self._answers[CLONE].append(naive_labels if clone is None else clone_decisions(clone, self._test.inputs))
+        self._answers[NO_VICTIM].append(without)
+        self._answers[CLONE].append(without if clone is None else clone_values(self._spec, clone, inputs))
 
     def curves(self) -> dict[str, tuple[list[float], list[float]]]:
-        """Over the rows asked: each thief's agreement, in all and per class, and accuracy where labels are known."""
+        """Over the rows asked: each thief's agreement, in all and by part, and accuracy where labels are known."""
         found = {}
         for who, answers in self._answers.items():
-            found[who] = (self._points, [float(np.mean(each == self._reference)) for each in answers])
+            found[who] = (self._points, [self._share(self._reference, each) for each in answers])
+        truth = None if self._test.labels is None else self._learner.known(self._test.labels)
         for who, answers in self._answers.items():
-            for label in np.unique(self._reference):
-                rows = self._reference == label
-                shares = [float(np.mean(each[rows] == label)) for each in answers]
-                found[f"{who}{PER_CLASS}{self._classes[label]}"] = (self._points, shares)
-            if self._test.labels is not None:
-                shares = [float(np.mean(each == self._test.labels)) for each in answers]
-                found[f"{who}{ACCURACY}"] = (self._points, shares)
+            parts = [self._learner.parts(each, self._reference) for each in answers]
+            for name in parts[0]:
+                found[f"{who}{PER_CLASS}{name}"] = (self._points, [each[name] for each in parts])
+            if truth is not None:
+                found[f"{who}{ACCURACY}"] = (self._points, [self._share(truth, each) for each in answers])
         return found
+
+    def _share(self, reference: Array, values: Array) -> float:
+        return float(np.mean(self._learner.same(reference, values)))

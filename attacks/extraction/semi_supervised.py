@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from medward.attacks.base import AttackData
 from medward.attacks.extraction.base import StolenAnswers, distil_clone
 from medward.attacks.extraction.pool import PoolChooser
+from medward.attacks.learners.table import check_classes
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array, Ints
@@ -43,6 +44,7 @@ class SemiSupervised:
 
     def open(self, data: AttackData, spec: ModelSpec, *, seed: int) -> PoolChooser:
         """Begin a theft; see `Strategy`."""
+        check_classes(spec, self.name)
         if len(data.craft) == 0:
             raise MedwardError("extraction: semi-supervised needs in-distribution rows, craft has none")
         return _Student(self.sure, replace(data, pool=data.craft.inputs), spec, seed)

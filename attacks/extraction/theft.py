@@ -13,17 +13,18 @@ from typing import ClassVar, Literal
 import numpy as np
 from torch import nn
 
-from medward.attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
+from medward.attacks.base import Access, AttackData, AttackResult, ThreatModel
 from medward.attacks.extraction.answers import own_turns, pull_to_mean
-from medward.attacks.extraction.base import QueryChooser, StolenAnswers, Strategy, clone_decisions, clone_probabilities
+from medward.attacks.extraction.base import QueryChooser, StolenAnswers, Strategy, clone_probabilities, clone_values
 from medward.attacks.extraction.course import TheftSession
 from medward.attacks.extraction.judge import CloneJudge
 from medward.attacks.extraction.recovery import Recovery
+from medward.attacks.learners.table import learner_of
 from medward.attacks.target import Target
-from medward.attacks.whitebox.network import AtThreshold
 from medward.attacks.whitebox.surrogate import as_scored, deciding_probabilities
 from medward.guard.errors import MedwardError
 from medward.guard.policy import Policy
+from medward.guard.tasks.classification import Classification
 
 PULLS = (1.0, 0.5, 0.25, 0.1)  # what an adaptive thief tries
 _ENOUGH = 32  # answers from which a clone must at least learn their most common label
@@ -58,7 +59,7 @@ class Theft:
     views: int = 1
     recovery: Recovery | None = None
     pulls: tuple[float, ...] = (1.0,)
-    family: ClassVar[Family] = "extraction"
+    family: ClassVar[str] = "extraction"
 
     def __post_init__(self) -> None:
         if self.labels not in ("soft", "hard"):
@@ -111,9 +112,10 @@ class Theft:
         return replace(self, accounts=None, pulls=PULLS, recovery=recovery or self.recovery)
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
-        """Steal, then judge. Raises `MedwardError` when `data` lacks the reference, cover rows or what asking needs."""
-        if data.reference is None:
-            raise MedwardError("extraction: needs the model's labels on the test rows to judge by")
+        """Steal, then judge. Raises `MedwardError` when `data` lacks the reference, cover rows or what asking needs, or
+        for a model that nothing can be learned of.
+        """
+        judge = CloneJudge(data, target.spec)
         if self.pool_share < 1 and len(data.craft) == 0:
             raise MedwardError("extraction: a diluted thief needs rows to hide its pool among, craft has none")
         held = self._held(data)
@@ -121,7 +123,6 @@ class Theft:
         course = TheftSession(
             target, asker, held.craft, own_turns(self.queries, self.pool_share), views=self.views, seed=seed
         )
-        judge = CloneJudge(data.test, data.reference, target.spec.classes)
         clone = None
         for stop in sorted({max(1, self.queries >> halvings) for halvings in range(self.points)}):
             course.ask_until(stop, clone, step=self.strategy.step)
@@ -148,20 +149,18 @@ class Theft:
         """A clone of all that was learned so far; with `recovery` a second one, of what the first helped to recover."""
         loot = course.loot
         clone = asker.learn(loot, epochs=self._effort(loot), seed=seed)
-        if clone is None or self.recovery is None:
-            return clone
         spec = course.spec
+        if clone is None or self.recovery is None or not isinstance(spec.task, Classification):
+            return clone
         scored, shadow = (as_scored(each, spec) for each in (loot.targets, clone_probabilities(clone, loot.inputs)))
         recovery = replace(self.recovery, threshold=spec.threshold)
         targets = deciding_probabilities(recovery.recover(course.released, scored, shadow, seed=seed), spec)
         return asker.learn(StolenAnswers(loot.inputs, targets), epochs=self._effort(loot), seed=seed)
 
     def _naive(self, asker: QueryChooser, course: TheftSession, seed: int) -> nn.Module | None:
-        """What the same code learns from the same inputs without the target; it decides at the public threshold."""
+        """What the same code learns from the same inputs without the target; it decides at the public thresholds."""
         learned = asker.learn(course.public, epochs=self._effort(course.public), seed=seed)
-        if learned is None or course.spec.threshold is None:
-            return learned
-        return AtThreshold(learned, course.spec.border)
+        return None if learned is None else learner_of(course.spec).operated(learned)
 
     def _effort(self, loot: StolenAnswers) -> int:
         """Epochs for a clone of so many answers."""
@@ -173,8 +172,9 @@ class Theft:
             flags.append(f"the pool ended after {course.spent} of {self.queries} queries")
         known = course.loot.known
         if clone is not None and len(known) >= _ENOUGH:
-            labels = known.targets.argmax(axis=1)
-            fit = float(np.mean(clone_decisions(clone, known.inputs) == labels))
-            if fit < np.bincount(labels).max() / len(labels):
+            learner = learner_of(course.spec)
+            constant = np.broadcast_to(learner.constant(known.targets), known.targets.shape)
+            fit = float(np.mean(learner.same(known.targets, clone_values(course.spec, clone, known.inputs))))
+            if fit < float(np.mean(learner.same(known.targets, constant))):
                 flags.append(f"the clone failed to learn: it agrees with {fit:.0%} of its own {len(known)} answers")
         return tuple(flags)

@@ -9,6 +9,8 @@ Reference: Das, Zhang and Tramer, "Blind baselines beat membership inference att
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
@@ -16,6 +18,8 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from medward.attacks.intervals import auc_interval
 from medward.guard.data.split import Split
+from medward.guard.tasks.base import Task
+from medward.guard.tasks.multilabel import Multilabel, unpacked_findings
 from medward.guard.types import Array
 
 _FOLDS = 5
@@ -38,6 +42,13 @@ def blind_scores(rows: Split, truth: NDArray[np.bool_], *, seed: int) -> Array:
         forest = RandomForestClassifier(TREES, min_samples_leaf=3, random_state=seed)
         scores[test] = forest.fit(x[train], truth[train]).predict_proba(x[test])[:, 1]
     return scores
+
+
+def labelled_rows(rows: Split, task: Task) -> Split:
+    """`rows` with labels as columns that a forest can cut: sets of findings as their bits ``(n, K)``."""
+    if rows.labels is None or not isinstance(task, Multilabel):
+        return rows
+    return replace(rows, labels=unpacked_findings(rows.labels, len(task.findings)).astype(np.int64))
 
 
 def blind_flags(scores: Array, rows: Split, truth: NDArray[np.bool_], *, seed: int) -> tuple[str, ...]:

@@ -21,16 +21,17 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr
 from torch import nn
 
-from medward.attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
-from medward.attacks.membership.blind import blind_flags, blind_scores
+from medward.attacks.base import Access, AttackData, AttackResult, ThreatModel
+from medward.attacks.learners.table import learner_of
+from medward.attacks.membership.blind import blind_flags, blind_scores, labelled_rows
 from medward.attacks.membership.signals import ask_confidences, candidate_rows, check_copies, noisy_copies, roc_points
 from medward.attacks.target import Target
-from medward.attacks.whitebox.surrogate import fit_classifier
+from medward.guard.data.labels import Labels
 from medward.guard.data.split import Split, split_digest
 from medward.guard.errors import MedwardError
 from medward.guard.policy import Policy
 from medward.guard.spec import ModelSpec
-from medward.guard.types import Array, Ints
+from medward.guard.types import Array
 
 _FEW = 32  # with fewer shadows than this a variance per candidate is too noisy
 
@@ -48,7 +49,7 @@ class OfflineLiRA:
     share: float = 0.8
     copies: int = 1
     noise: float = 0.3
-    family: ClassVar[Family] = "membership"
+    family: ClassVar[str] = "membership"
 
     def __post_init__(self) -> None:
         check_copies(self.copies, self.noise)
@@ -83,11 +84,11 @@ class OfflineLiRA:
         channel, shown = ask_confidences(target, inputs, seed)
         scores = np.full(len(rows), np.log(2.0))
         if channel.answered.any():
-            seen = shadow_probabilities(train_shadows(recipe), inputs, channel.answered, shown.shape[-1])
+            seen = shadow_values(train_shadows(recipe), inputs, channel.answered, target.spec)
             phi, expected = channel.phi(shown, labels), channel.phi(channel.coarsen(seen), labels)
             known = np.isfinite(phi)
             scores[known] = gaussian_tail(phi[known], expected[:, known])
-        blind = blind_scores(rows, truth, seed=seed)
+        blind = blind_scores(labelled_rows(rows, target.spec.task), truth, seed=seed)
         return AttackResult(
             outcome=scores,
             baseline=blind,
@@ -109,7 +110,7 @@ class Recipe:
 
     rows: str
     inputs: Array = field(compare=False)
-    labels: Ints = field(compare=False)
+    labels: Labels = field(compare=False)
     spec: ModelSpec
     shadows: int
     epochs: int
@@ -120,33 +121,25 @@ class Recipe:
 @lru_cache(maxsize=1)
 def train_shadows(recipe: Recipe) -> tuple[nn.Module, ...]:
     """Models of random shares of the shadow rows; kept, as every arm of an evaluation needs the same ones."""
-    n, spec = len(recipe.inputs), recipe.spec
+    n, learner = len(recipe.inputs), learner_of(recipe.spec)
     rng = np.random.default_rng(recipe.seed)
     parts = [rng.permutation(n)[: math.ceil(recipe.share * n)] for _ in range(recipe.shadows)]
+    targets = learner.known(recipe.labels)
     return tuple(
-        fit_classifier(
-            recipe.inputs[part],
-            recipe.labels[part],
-            classes=len(spec.classes),
-            modality=spec.modality,
-            shape=spec.shape,
-            epochs=recipe.epochs,
-            seed=recipe.seed + shadow,
-        )
+        learner.fit(recipe.spec, recipe.inputs[part], targets[part], epochs=recipe.epochs, seed=recipe.seed + shadow)
         for shadow, part in enumerate(parts)
     )
 
 
-def shadow_probabilities(
-    shadows: Sequence[nn.Module], inputs: Array, answered: NDArray[np.bool_], classes: int
-) -> Array:
-    """Probabilities ``(shadows, copies, n, classes)`` of the answered rows of `inputs`, 0 elsewhere."""
-    seen = np.zeros((len(shadows), *answered.shape, classes))
+def shadow_values(shadows: Sequence[nn.Module], inputs: Array, answered: NDArray[np.bool_], spec: ModelSpec) -> Array:
+    """Values ``(shadows, copies, n, width)`` of the answered rows of `inputs`, 0 elsewhere."""
+    learner = learner_of(spec)
+    seen = np.zeros((len(shadows), *answered.shape, learner.width))
     x = torch.as_tensor(inputs[answered])
     with torch.no_grad():
         for shadow, network in enumerate(shadows):
-            logits = torch.cat([network(x[i : i + 512]) for i in range(0, len(x), 512)])
-            seen[shadow, answered] = torch.softmax(logits.double(), 1).numpy()
+            outputs = torch.cat([network(x[i : i + 512]) for i in range(0, len(x), 512)])
+            seen[shadow, answered] = learner.values(outputs.double().numpy())
     return seen
 
 

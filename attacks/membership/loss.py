@@ -12,8 +12,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from medward.attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
-from medward.attacks.membership.blind import blind_flags, blind_scores
+from medward.attacks.base import Access, AttackData, AttackResult, ThreatModel
+from medward.attacks.membership.blind import blind_flags, blind_scores, labelled_rows
 from medward.attacks.membership.signals import ask_confidences, candidate_rows, check_copies, noisy_copies, roc_points
 from medward.attacks.target import Target
 from medward.guard.policy import Policy
@@ -21,7 +21,9 @@ from medward.guard.policy import Policy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossThreshold:
-    """Score = -cross-entropy at the true label; a candidate without an answer scores as an even guess.
+    """Score = -cross-entropy at the true label, or what the task has for it; see `attacks.membership.signals`.
+
+    A candidate without an answer scores as an even guess.
 
     Each candidate is asked about `copies` times: once as it is, then with Gaussian noise of `noise` times the
     candidates' spread.
@@ -29,7 +31,7 @@ class LossThreshold:
 
     copies: int = 1
     noise: float = 0.3
-    family: ClassVar[Family] = "membership"
+    family: ClassVar[str] = "membership"
 
     def __post_init__(self) -> None:
         check_copies(self.copies, self.noise)
@@ -58,9 +60,10 @@ class LossThreshold:
         channel, shown = ask_confidences(
             target, noisy_copies(rows.inputs, self.copies, self.noise, target.spec, seed), seed
         )
-        phi = np.nan_to_num(channel.phi(shown, labels), nan=0.0)
+        phi = channel.phi(shown, labels)
+        phi = np.nan_to_num(phi, nan=channel.unknown(phi[np.isfinite(phi)]))
         scores = -np.logaddexp(0.0, -phi)
-        blind = blind_scores(rows, truth, seed=seed)
+        blind = blind_scores(labelled_rows(rows, target.spec.task), truth, seed=seed)
         return AttackResult(
             outcome=scores,
             baseline=blind,

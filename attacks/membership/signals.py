@@ -1,27 +1,37 @@
 """What a membership attacker sees of its candidates, and the one signal that is read from it.
 
-The signal is phi = log p_y - log sum_{c != y} p_c at the true label y (Carlini et al., S&P 2022, sec. V).
-Answers come exact, rounded, for the largest classes only, as a label only or not at all, row by row. A `Channel`
-remembers which, so that shadow models can be looked at just as coarsely as the target was. What a row hides is guessed
-as any client would: the hidden classes share the rest evenly.
+The signal of classes is phi = log p_y - log sum_{c != y} p_c at the true label y (Carlini et al., S&P 2022, sec. V); of
+findings the sum of the log odds of each at its true bit; of a number minus its distance from the true one, in
+tolerances. Answers come exact, rounded, for the largest classes only, as a label only or not at all, row by row. A
+`Channel` remembers which, so that shadow models can be looked at just as coarsely as the target was. What a row hides
+is guessed as any client would: the hidden classes share the rest evenly, a cell's number lies in its middle.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
 from medward.attacks.base import AttackData
+from medward.attacks.learners.base import Learner
+from medward.attacks.learners.numbers import cell_middles
+from medward.attacks.learners.table import learner_of
 from medward.attacks.target import Response, Target
+from medward.guard.data.labels import Labels
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.release.scores import largest_classes
 from medward.guard.release.topk import keep_top, spread_rest
 from medward.guard.spec import ModelSpec
+from medward.guard.tasks.base import Task
+from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.decision import decisions
+from medward.guard.tasks.multilabel import Multilabel, unpacked_findings
+from medward.guard.tasks.regression import Regression
 from medward.guard.types import Array, Ints
 
 _TINY = 1e-30  # the smallest probability told from 0 when answers are exact
@@ -30,13 +40,42 @@ MAX_DECIMALS = 6
 Mask = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class Channel:
-    """How the answers came; all rows ``(copies, n)``, the first copy being the candidate itself.
+class Channel(Protocol):
+    """A channel is how the answers came; all rows ``(copies, n)``, the first copy being the candidate itself."""
 
-    `released` are the rows of which some probability was, and `partly` those of which some class was hidden. `decimals`
-    is how far released probabilities are rounded, None when they are exact; `top` how many classes a row shows that
-    hides some; `threshold` is the operating point that labels are decided at.
+    @property
+    def answered(self) -> Mask:
+        """The rows of which anything left."""
+        ...
+
+    @property
+    def released(self) -> Mask:
+        """The rows of which some score left."""
+        ...
+
+    def coarsen(self, values: Array) -> Array:
+        """Exact values ``(..., copies, n, width)`` as this channel would have shown them."""
+        ...
+
+    def phi(self, shown: Array, labels: Labels) -> Array:
+        """The signal ``(..., n)`` of what was shown ``(..., copies, n, width)``, averaged over copies first.
+
+        NaN where no copy was answered.
+        """
+        ...
+
+    def unknown(self, phi: Array) -> float:
+        """What stands for a signal that nobody saw, beside those `phi (n,)` that somebody did: it tells nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ClassChannel:
+    """A channel of classes.
+
+    `partly` are the rows of which some class was hidden. `decimals` is how far released probabilities are rounded, None
+    when they are exact; `top` how many classes a row shows that hides some; `threshold` is the operating point that
+    labels are decided at.
     """
 
     decimals: int | None
@@ -47,7 +86,7 @@ class Channel:
     threshold: float | None = None
 
     @classmethod
-    def of(cls, response: Response, copies: int, threshold: float | None = None) -> Channel:
+    def of(cls, response: Response, copies: int, threshold: float | None = None) -> ClassChannel:
         """Read it off the answers ``(copies * n,)``, as any client could."""
         likely = response.probabilities
         released, shown = np.asarray(np.isfinite(likely).all(axis=1)), np.isfinite(response.scores)
@@ -61,32 +100,102 @@ class Channel:
             threshold,
         )
 
-    def coarsen(self, probabilities: Array) -> Array:
-        """Exact probabilities ``(..., copies, n, K)`` as this channel would have shown them."""
-        classes = probabilities.shape[-1]
-        labels = one_hot(decisions(probabilities, "probabilities", self.threshold), classes)
-        shown = probabilities if self.decimals is None else probabilities.round(self.decimals)
+    def coarsen(self, values: Array) -> Array:
+        """Probabilities as they were shown."""
+        classes = values.shape[-1]
+        labels = one_hot(decisions(values, "probabilities", self.threshold), classes)
+        shown = values if self.decimals is None else values.round(self.decimals)
         if self.partly.any():
-            best = largest_classes(probabilities.reshape(-1, classes)) if self.threshold is None else labels > 0
+            best = largest_classes(values.reshape(-1, classes)) if self.threshold is None else labels > 0
             top = spread_rest(keep_top(shown.reshape(-1, classes), best.reshape(-1, classes), self.top))
             shown = np.where(self.partly[..., None], top.reshape(shown.shape), shown)
         return np.where(self.released[..., None], shown, labels)
 
-    def phi(self, shown: Array, labels: Ints) -> Array:
-        """The signal ``(..., n)`` of what was shown ``(..., copies, n, K)``, averaged over copies first.
+    def phi(self, shown: Array, labels: Labels) -> Array:
+        """No confidence counts as closer to 0 than half the unit it was shown in; a label's unit is 1."""
+        mean, floor = averaged(self, shown, self.decimals)
+        return np.where(self.answered.any(axis=0), log_odds(mean, labels, floor), np.nan)
 
-        No confidence counts as closer to 0 than half the unit it was shown in; a label's unit is 1. NaN where
-        no copy was answered.
-        """
-        count = np.maximum(self.answered.sum(axis=0), 1)
-        mean = np.where(self.answered[..., None], shown, 0.0).sum(axis=-3) / count[:, None]
-        unit = 0.0 if self.decimals is None else 10.0**-self.decimals
-        units = np.where(self.released, unit, 1.0) * self.answered
-        floor = units.max(axis=0) / 2 / count
-        return np.where(self.answered.any(axis=0), log_odds(mean, labels, np.maximum(floor, _TINY)), np.nan)
+    def unknown(self, phi: Array) -> float:
+        """An even guess."""
+        return 0.0
 
 
-def log_odds(probabilities: Array, labels: Ints, floor: Array) -> Array:
+@dataclass(frozen=True, slots=True)
+class FindingChannel:
+    """A channel of findings; `decimals` as for classes, `thresholds` are those that each is decided at."""
+
+    decimals: int | None
+    released: Mask
+    answered: Mask
+    thresholds: tuple[float, ...]
+
+    def coarsen(self, values: Array) -> Array:
+        """Probabilities as they were shown; where the set alone was, ones and zeros."""
+        shown = values if self.decimals is None else values.round(self.decimals)
+        return np.where(self.released[..., None], shown, values >= np.asarray(self.thresholds))
+
+    def phi(self, shown: Array, labels: Labels) -> Array:
+        """The sum over findings of the log odds at the true bit."""
+        mean, floor = averaged(self, shown, self.decimals)
+        true = unpacked_findings(labels, len(self.thresholds))
+        own = np.where(true, mean, 1 - mean)
+        odds = np.log(np.maximum(own, floor[:, None])) - np.log(np.maximum(1 - own, floor[:, None]))
+        return np.where(self.answered.any(axis=0), odds.sum(axis=-1), np.nan)
+
+    def unknown(self, phi: Array) -> float:
+        """An even guess."""
+        return 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class NumberChannel:
+    """A channel of one number; where its cell alone left, the number is taken to be in the middle."""
+
+    task: Regression
+    released: Mask
+    answered: Mask
+
+    def coarsen(self, values: Array) -> Array:
+        """Numbers as they were shown."""
+        middles = cell_middles(self.task, self.task.decide(values.reshape(-1, 1))).reshape(values.shape)
+        return np.where(self.released[..., None], values, middles)
+
+    def phi(self, shown: Array, labels: Labels) -> Array:
+        """Minus the distance from the truth, in tolerances."""
+        mean, _ = averaged(self, shown, None)
+        gap = np.abs(mean[..., 0] - np.asarray(labels, np.float64)) / self.task.tolerance
+        return np.where(self.answered.any(axis=0), -gap, np.nan)
+
+    def unknown(self, phi: Array) -> float:
+        """The median distance."""
+        return float(np.median(phi)) if len(phi) else 0.0
+
+
+def read_channel(task: Task, learner: Learner, response: Response, copies: int) -> Channel:
+    """How the answers ``(copies * n,)`` of a model of `task` came, as any client could tell."""
+    if isinstance(task, Classification):
+        return ClassChannel.of(response, copies, task.threshold)
+    likely = learner.released(response)
+    released = np.asarray(np.isfinite(likely).all(axis=1))
+    masks = released.reshape(copies, -1), (response.labels >= 0).reshape(copies, -1)
+    if isinstance(task, Multilabel):
+        return FindingChannel(rounded_to(likely[released]), *masks, task.thresholds)
+    if isinstance(task, Regression):
+        return NumberChannel(task, *masks)
+    raise MedwardError(f"membership: a model that {task.rule} shows no confidence that could be read")
+
+
+def averaged(channel: Channel, shown: Array, decimals: int | None) -> tuple[Array, Array]:
+    """The mean ``(..., n, width)`` over answered copies, and the least ``(n,)`` that a probability may count as."""
+    count = np.maximum(channel.answered.sum(axis=0), 1)
+    mean = np.where(channel.answered[..., None], shown, 0.0).sum(axis=-3) / count[:, None]
+    unit = 0.0 if decimals is None else 10.0**-decimals
+    units = np.where(channel.released, unit, 1.0) * channel.answered
+    return mean, np.maximum(units.max(axis=0) / 2 / count, _TINY)
+
+
+def log_odds(probabilities: Array, labels: Labels, floor: Array) -> Array:
     """The signal phi ``(..., n)``; neither side of it counts as less than ``floor (n,)``."""
     true = one_hot(labels, probabilities.shape[-1]) > 0
     own = np.where(true, probabilities, 0).sum(axis=-1)
@@ -107,7 +216,7 @@ def one_hot(labels: Ints, classes: int) -> Array:
     return np.asarray(np.eye(classes)[labels])
 
 
-def candidate_rows(data: AttackData) -> tuple[Split, Ints, Mask]:
+def candidate_rows(data: AttackData) -> tuple[Split, Labels, Mask]:
     """Rows ``(n, ...)`` whose membership is in question, members first; their labels; the truth.
 
     Raises `MedwardError` when either kind is missing or has no labels.
@@ -135,26 +244,30 @@ def noisy_copies(inputs: Array, copies: int, noise: float, spec: ModelSpec, seed
 
 
 def ask_confidences(target: Target, inputs: Array, seed: int) -> tuple[Channel, Array]:
-    """Query ``(copies, n, ...)``; return how the answers came and the confidences shown ``(copies, n, K)``.
+    """Query ``(copies, n, ...)``; return how the answers came and the values shown ``(copies, n, width)``.
 
     Noisy copies are asked about only where the candidate itself was not answered with scores. Candidates come
     in random order: behind a guard that turns stricter as an account goes on, any other order would make the
     level of an answer tell the truth.
     """
     copies, n = inputs.shape[:2]
-    classes = len(target.spec.classes)
-    labels, scores = np.full((copies, n), -1), np.full((copies, n, classes), np.nan)
+    task, learner = target.spec.task, learner_of(target.spec)
+    labels, scores = np.full((copies, n), -1), np.full((copies, n, learner.width), np.nan)
     rows = np.random.default_rng(seed).permutation(n)
     for copy in range(copies):
         if len(rows):
             answer = target.query(inputs[copy, rows])
             labels[copy, rows], scores[copy, rows] = answer.labels, answer.scores
         if copy == 0:
-            rows = rows[np.isnan(answer.probabilities).any(axis=1)]
-    response = Response(labels.reshape(-1), scores.reshape(-1, classes), answer.output)
-    channel = Channel.of(response, copies, target.spec.threshold)
-    shown = response.probabilities.reshape(scores.shape)
-    return channel, np.where(channel.released[..., None], shown, one_hot(labels, classes))
+            rows = rows[np.isnan(learner.released(answer)).any(axis=1)]
+    response = Response(labels.reshape(-1), scores.reshape(-1, learner.width), answer.output)
+    channel = read_channel(task, learner, response, copies)
+    shown = learner.released(response)
+    told = response.labels >= 0
+    certain = np.zeros_like(shown)
+    certain[told] = learner.certain(response.labels[told])
+    seen = np.where(channel.released.reshape(-1, 1), shown, certain)
+    return channel, seen.reshape(scores.shape)
 
 
 def check_copies(copies: int, noise: float) -> None:

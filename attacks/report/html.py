@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from medward.attacks.base import Access, Family, ThreatModel
+from medward.attacks.families import FAMILIES, find_family
 from medward.attacks.intervals import Interval
 from medward.attacks.report import words
 from medward.attacks.report.plots import report_plots
@@ -23,14 +21,6 @@ LIMITS = (
     "How well the model diagnoses. Accuracy is shown only to tell what the guard costs.",
 )
 """What no validation of this kind covers, whatever the findings say."""
-FAMILIES: dict[Family, str] = {
-    "evasion": "Inputs changed so that the model decides otherwise.",
-    "extraction": "Theft of the model by its answers.",
-    "membership": "Guesses at whose records trained the model.",
-}
-"""Family -> what a validation without any attack of it did not test."""
-ORDINARY = "semi-supervised"
-"""How the name of a theft begins whose thief asks about nothing but rows like the model's own."""
 
 
 def render_html(report: Report) -> str:
@@ -60,11 +50,18 @@ def render_html(report: Report) -> str:
         ],
         figures=figures,
         untested=untested_sentences(report),
+        defended=words.defended_families(report),
+        bounds=[f"{family.judged_as} ≤ {family.bound(report.gate):g}" for family in FAMILIES.values()],
+        readings=[family.reading for family in FAMILIES.values()],
         columns=(*ARMS, "baseline"),
         cell=_cell,
         share=_share,
         limits=lambda interval: words.limits_text(interval, share=True),
         threat=words.threat_text,
+        directions=words.directions_text,
+        column=words.COLUMNS.get(report.provenance.task, "class"),
+        number=lambda interval: words.estimate_text(interval, share=False),
+        number_limits=lambda interval: words.limits_text(interval, share=False),
     )
 
 
@@ -80,33 +77,13 @@ def untested_sentences(report: Report) -> tuple[str, ...]:
         for f in ran
         if f.adaptive is None
     ]
-    families = {f.family for f in ran}
-    found += [what for family, what in FAMILIES.items() if family not in families | {f.family for f in skipped}]
-    evasion = [f.threat.access for f in ran if f.family == "evasion"]
-    if evasion and max(evasion) < Access.GRADIENTS:
-        how = "only asked questions" if report.provenance.white_box else "was judged by transfer from a surrogate"
-        found.append(f"Attackers who hold the model itself: evasion {how}.")
-    if "extraction" in families:
-        found += _thieves([f for f in ran if f.family == "extraction"])
+    for name, family in FAMILIES.items():
+        mine = [f for f in ran if f.family == name]
+        if mine:
+            found += family.absent(mine, report.provenance)
+        elif not any(f.family == name for f in skipped):
+            found.append(family.untested)
     return (*found, *LIMITS)
-
-
-def _thieves(thefts: Sequence[Finding]) -> list[str]:
-    """The thieves that none of the `thefts` was by."""
-    absent, threats = [], [threat for theft in thefts for threat in _threats(theft)]
-    if not any(theft.attack.startswith(ORDINARY) for theft in thefts):
-        absent.append("A thief who only ever sends ordinary cases.")
-    if all(threat.accounts == 1 for threat in threats):
-        absent.append("Thieves with several accounts that work together.")
-    if all(threat.per_day is None for threat in threats):
-        absent.append("Thieves who spread their queries over days.")
-    return absent
-
-
-def _threats(finding: Finding) -> list[ThreatModel]:
-    """Whom the finding's arms were judged with."""
-    knowing = [] if finding.adaptive is None or finding.adaptive_threat is None else [finding.adaptive_threat]
-    return [finding.threat, *knowing]
 
 
 def _arms(finding: Finding) -> tuple[Interval | None, ...]:
@@ -118,7 +95,7 @@ def _cell(finding: Finding, column: str) -> dict[str, object] | None:
     interval: Interval | None = getattr(finding, column)
     if interval is None:
         return None
-    share = words.is_share(finding)
+    share = find_family(finding.family).share
     on_scale = column in ("guarded", "adaptive") and finding.measure == finding.judged_as
     judged: Interval | None = getattr(finding, f"judged_{column}", None)
     low, high = max(0.0, interval.low), min(1.0, interval.high)
@@ -128,7 +105,7 @@ def _cell(finding: Finding, column: str) -> dict[str, object] | None:
         "start": round(100 * low, 2),
         "width": round(max(100 * (high - low), 1.0), 2),
         "bound": round(100 * finding.bound, 2) if on_scale else None,
-        "judged": None if on_scale or judged is None else f"{100 * judged.value:.0f}% of the gain survives",
+        "judged": None if on_scale or judged is None else f"{100 * judged.value:.0f}%: {finding.judged_as}",
     }
 
 

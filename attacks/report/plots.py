@@ -23,8 +23,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from medward.attacks.base import ACCURACY, PER_CLASS
+from medward.attacks.families import find_family
 from medward.attacks.intervals import Interval
-from medward.attacks.report.words import number_text
+from medward.attacks.validation.family import CurvePlot
 from medward.attacks.validation.finding import ARMS, Arm, Finding, Utility
 from medward.attacks.validation.record import Report
 
@@ -84,7 +85,9 @@ def report_plots(report: Report) -> list[Plot]:
     """Every plot the findings support, in the order a reader wants them."""
     with matplotlib.rc_context(RC):
         drawn = [glance_plot(report.findings)]
-        drawn += [by_family[f.family](f, report) for f in report.findings if _drawable(f)]
+        drawn += [
+            curve_plot(f, find_family(f.family).show(f, report.provenance)) for f in report.findings if _drawable(f)
+        ]
         drawn += [
             perturbation_plot(f)
             for f in report.findings
@@ -119,82 +122,37 @@ def glance_plot(findings: Sequence[Finding]) -> Plot | None:
         if finding.measure == finding.judged_as:
             axes.plot([finding.bound] * 2, [row - 0.38, row + 0.38], color=BOUND, linestyle=(0, (1, 1)))
     axes.set_yticks(range(len(shown)), [finding.attack for finding in shown])
-    axes.set(xlim=(-0.02, 1.02), ylim=(len(shown) - 0.4, -0.6), xlabel="rows fooled, agreement, or AUC")
+    measures = dict.fromkeys(finding.measure for finding in shown)
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(shown) - 0.4, -0.6), xlabel=", or ".join(measures))
     axes.grid(axis="y", visible=False)
     _legend(figure, axes, columns=5)
     caption = "Each attack with its 95% interval. Dotted upright: the gate's bound, where it is on the same scale."
     return Plot("At a glance", caption, _svg(figure, "At a glance"))
 
 
-def success_plot(finding: Finding, report: Report) -> Plot:
-    """Evasion: rows fooled over the size of the perturbation, as they were judged, random noise beside."""
-    facts = report.provenance
-    grey = facts.modality == "image" and facts.high is not None and facts.low is not None
-    unit = 255 / (facts.high - facts.low) if facts.high is not None and facts.low is not None and grey else 1.0
+def curve_plot(finding: Finding, plot: CurvePlot) -> Plot:
+    """The finding's curves as its family wants them read."""
     figure, axes = _axes()
-    _draw(axes, finding, scale=unit)
-    axes.axhline(finding.bound, color=BOUND, linestyle=(0, (1, 1)), label="bound")
-    if finding.threat.epsilon is not None:
-        axes.axvline(finding.threat.epsilon * unit, color=MUTED, linewidth=0.8, label="largest allowed")
-    label = "size of the change, in grey levels of 255" if grey else "size of the change, in spreads of each feature"
-    axes.set(ylim=(-0.02, 1.02), xlabel=label, ylabel="rows fooled")
+    _draw(axes, finding, scale=plot.scale, floor=plot.least)
+    if plot.guessing:
+        line = np.geomspace(plot.least, 1, 50) if plot.least else np.linspace(0, 1, 50)
+        axes.plot(line, line, color=BASELINE, linestyle=":", label="guessing")
+    if plot.bound is not None:
+        axes.axhline(plot.bound, color=BOUND, linestyle=(0, (1, 1)), label="bound")
+    if plot.largest is not None:
+        axes.axvline(plot.largest * plot.scale, color=MUTED, linewidth=0.8, label="largest allowed")
+    axes.set(ylim=(-0.02, 1.02), xlabel=plot.x, ylabel=plot.y)
+    if plot.least:
+        limits = (plot.least, 1.05)
+        axes.set(xscale="log", yscale="log", xlim=limits, ylim=limits)
+        _plain_ticks(axes.yaxis)
+    elif plot.log_x:
+        axes.set(xscale="log")
+        axes.set_xticks(sorted({x for curves in finding.curves.values() for xs, _ in curves.values() for x in xs})[-8:])
+    if plot.least or plot.log_x:
+        _plain_ticks(axes.xaxis)
     _legend(figure, axes)
-    title = f"{finding.attack}: success over perturbation size"
-    caption = (
-        "Higher is worse. Every point is a judged run, and the verdict is about the worst size up to the largest "
-        f"allowed. Random noise of the same size stands beside the attack.{_by_class(finding)}"
-    )
-    return Plot(title, caption, _svg(figure, title))
-
-
-def _by_class(finding: Finding) -> str:
-    """What the perturbation of each class attains at full size, arm by arm, in one sentence."""
-    arms = []
-    for arm in ARMS:
-        found = finding.curves.get(arm, {}).items()
-        shares = [
-            f"{name.split(PER_CLASS)[1]} {number_text(ys[-1], share=True)}"
-            for name, (_, ys) in found
-            if PER_CLASS in name
-        ]
-        arms += [f"{arm}: {', '.join(shares)}"] if shares else []
-    return f" Each class on its own, {'; '.join(arms)}." if arms else ""
-
-
-def theft_plot(finding: Finding, report: Report) -> Plot:  # noqa: ARG001 (one signature for all families)
-    """Extraction: the clone's agreement with the model over what it asked."""
-    figure, axes = _axes()
-    _draw(axes, finding)
-    axes.set(ylim=(-0.02, 1.02), xscale="log", xlabel="rows asked", ylabel="agreement with the model")
-    budgets = sorted({x for curves in finding.curves.values() for xs, _ in curves.values() for x in xs})
-    axes.set_xticks(budgets[-8:])
-    _plain_ticks(axes.xaxis)
-    _legend(figure, axes)
-    title = f"{finding.attack}: agreement over query budget"
-    return Plot(title, "Higher is worse. What lies above the thief without a victim was stolen.", _svg(figure, title))
-
-
-def roc_plot(finding: Finding, report: Report) -> Plot:  # noqa: ARG001 (one signature for all families)
-    """Membership: the ROC on logarithmic axes, where the few certain identifications show."""
-    figure, axes = _axes()
-    floor = 1 / max(finding.n, 10)
-    _draw(axes, finding, floor=floor)
-    line = np.geomspace(floor, 1, 50)
-    axes.plot(line, line, color=BASELINE, linestyle=":", label="guessing")
-    axes.set(xscale="log", yscale="log", xlim=(floor, 1.05), ylim=(floor, 1.05))
-    axes.set(xlabel="non-members called members", ylabel="members found")
-    _plain_ticks(axes.xaxis)
-    _plain_ticks(axes.yaxis)
-    _legend(figure, axes)
-    title = f"{finding.attack}: ROC on logarithmic axes"
-    return Plot(
-        title,
-        "The left edge is what matters: members found while almost no one is accused wrongly.",
-        _svg(figure, title),
-    )
-
-
-by_family = {"evasion": success_plot, "extraction": theft_plot, "membership": roc_plot}
+    return Plot(plot.title, plot.caption, _svg(figure, plot.title))
 
 
 def perturbation_plot(finding: Finding) -> Plot:

@@ -7,11 +7,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from medward.attacks.families import FAMILIES, find_family
 from medward.attacks.intervals import Interval
 from medward.attacks.report.words import (
+    COLUMNS,
     ICONS,
+    defended_families,
+    directions_text,
     estimate_text,
-    is_share,
     limits_text,
     report_headline,
     twin_text,
@@ -39,12 +42,14 @@ def print_findings(report: Report, console: Console) -> None:
         status = Text(f"{ICONS[finding.status]} {finding.status.value}", _STYLES[finding.status])
         table.add_row(Text(finding.attack), *cells, status)
     console.print(table)
-    console.print(Text("fooled rows (evasion), agreement (extraction), AUC (membership)", "dim"))
+    console.print(Text(", ".join(f"{each.measure} ({name})" for name, each in FAMILIES.items()), "dim"))
     for finding in report.findings:
+        if said := directions_text(finding):
+            console.print(Text.assemble((finding.attack, "bold"), f": {said}"))
         if finding.status is not Status.HELD:
             console.print(Text.assemble((finding.attack, "bold"), ": ", " ".join(finding.reasons)))
     if said := twin_text(report):
-        console.print(Text(f"undefended (evasion): {said}"))
+        console.print(Text(f"undefended ({defended_families(report)}): {said}"))
     console.print(Text(f"clean cost: {_clean(report)}"))
     for note in report.notes:
         console.print(Text(f"note: {note}", "bold yellow"))
@@ -53,7 +58,7 @@ def print_findings(report: Report, console: Console) -> None:
 
 def _cell(finding: Finding, arm: str) -> Text:
     interval: Interval | None = getattr(finding, arm)
-    share = is_share(finding)
+    share = find_family(finding.family).share
     ends = limits_text(interval, share=share, between="–")
     return Text.assemble(estimate_text(interval, share=share), (f"\n{ends}", "dim"))
 
@@ -70,7 +75,13 @@ def _clean(report: Report) -> str:
         )
     drop = worst_drop(clean)
     if drop is not None:
-        parts.append(f'sensitivity of class "{drop[0]}" down {100 * drop[1]:.1f} points')
+        column = COLUMNS.get(report.provenance.task, "class")
+        parts.append(f'sensitivity of {column} "{drop[0]}" down {100 * drop[1]:.1f} points')
+    if clean.site.unchanged is not None:
+        parts.append(f"{estimate_text(clean.site.unchanged, share=True)} of benign rows left unchanged")
+    if clean.site.mean_error is not None:
+        before, after = clean.site.mean_error.undefended.value, clean.site.mean_error.guarded.value
+        parts.append(f"mean absolute error {before:.3g} without the guard, {after:.3g} behind it")
     if clean.latency_ratio is not None:
         parts.append(f"a query takes {clean.latency_ratio.value:.2f} times as long")
     return "; ".join(parts)

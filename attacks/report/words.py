@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from medward.attacks.base import Access
+from medward.attacks.families import FAMILIES
 from medward.attacks.intervals import Interval
-from medward.attacks.validation.finding import CleanCost, Finding, Status
+from medward.attacks.threat import Access
+from medward.attacks.validation.finding import ARMS, CleanCost, Finding, Status
 from medward.attacks.validation.record import Report
 from medward.guard.types import Modality
 
@@ -34,9 +35,23 @@ def limits_text(interval: Interval | None, *, share: bool, between: str = " to "
     return between.join(ends)
 
 
-def is_share(finding: Finding) -> bool:
-    """Whether the finding's measure is a share of rows."""
-    return finding.family != "membership"
+def defended_families(report: Report) -> str:
+    """The families whose undefended run was on the model before training defended it, by name; empty without one."""
+    facts = report.provenance.twin
+    return "" if facts is None else ", ".join(name for name, each in FAMILIES.items() if each.claim == facts.claim)
+
+
+COLUMNS = {"classification": "class", "multilabel": "finding", "regression": "quantity"}
+"""Task -> what a column of the model's outputs is."""
+
+
+def directions_text(finding: Finding) -> str:
+    """What was changed to either side of the operating point, arm by arm; empty where decisions have no sides."""
+    arms = []
+    for arm in ARMS:
+        ways = [f"{way} {estimate_text(share, share=True)}" for way, share in finding.directions.get(arm, {}).items()]
+        arms += [f"{arm} {', '.join(ways)}"] if ways else []
+    return "; ".join(arms)
 
 
 def worst_drop(clean: CleanCost) -> tuple[str, float] | None:
@@ -59,7 +74,7 @@ def threat_text(finding: Finding, modality: Modality) -> str:
 
 
 def twin_text(report: Report) -> str:
-    """What the undefended run of evasion was on, and what hardening cost; empty without a twin."""
+    """What undefended runs were on where training defends, and what hardening cost; empty without a model before."""
     facts = report.provenance.twin
     if facts is None:
         return ""

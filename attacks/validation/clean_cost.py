@@ -10,19 +10,24 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medward.attacks.intervals import Interval, median_ratio, rate_interval
-from medward.attacks.target import guarded_oracle
+from medward.attacks.intervals import Interval, mean_interval, median_ratio, rate_interval
+from medward.attacks.target import Response, guarded_oracle
 from medward.attacks.validation.finding import CleanCost, Curve, Pair, Utility
+from medward.guard.data.labels import Labels
 from medward.guard.data.split import Split
 from medward.guard.models.base import Model
 from medward.guard.pipeline import Guard
 from medward.guard.profile import forward_batches
+from medward.guard.tasks.base import Task
+from medward.guard.tasks.multilabel import Multilabel, unpacked_findings
+from medward.guard.tasks.opaque import Opaque
+from medward.guard.tasks.regression import Regression
 from medward.guard.types import Action, Array, Ints, Level, Query
 
 ACCOUNTS = 20
@@ -66,34 +71,75 @@ def account_visits(rows: int, seed: int) -> list[NDArray[np.int64]]:
 
 
 def clean_utility(
-    name: str, split: Split, plain: Ints, told: Ints, accounts: list[Account], classes: tuple[str, ...]
+    name: str, split: Split, plain: Array, told: Response, accounts: list[Account], task: Task, *, seed: int = 0
 ) -> Utility:
-    """Undefended labels `plain (n,)` beside what lone visitors were `told (n,)`, and how `accounts` fared."""
+    """The model's own outputs `plain (n, ...)` beside what lone visitors were `told`, and how `accounts` fared.
+
+    A withheld answer counts as missed. What is compared with labels follows the task: classes and findings by the
+    decision, numbers by the tolerance, and of outputs that nobody here can read whether they left unchanged.
+    """
     counts = Counter(level.label for account in accounts for level in account.levels)
+    refused = told.labels < 0
     common = Utility(
         split=name,
         n=len(split),
-        false_refusal=rate_interval(told < 0),
+        false_refusal=rate_interval(refused),
         levels={level.label: counts[level.label] / counts.total() for level in Level},
         accounts=rate_interval([account.alarmed for account in accounts]),
+        unchanged=rate_interval(_unchanged(plain, told)) if isinstance(task, Opaque) else None,
     )
-    if split.labels is None:
+    if split.labels is None or isinstance(task, Opaque):
         return common
-    truth = split.labels
+    if isinstance(task, Regression):
+        return common.model_copy(update=_number_costs(plain, told, split.labels, task, seed))
+    own = task.decide(plain)
     sensitivity, specificity = {}, {}
-    for index, label in enumerate(classes):
-        inside = truth == index
-        if inside.any():
+    for label, truth, mine, theirs in _sides(split.labels, own, told.labels, task):
+        if truth.any():
             sensitivity[label] = Pair(
-                undefended=rate_interval(plain[inside] == index), guarded=rate_interval(told[inside] == index)
+                undefended=rate_interval(mine[truth]), guarded=rate_interval((theirs & ~refused)[truth])
             )
-        if not inside.all():
-            others, answers = plain[~inside], told[~inside]
+        if not truth.all():
             specificity[label] = Pair(
-                undefended=rate_interval(others != index), guarded=rate_interval((answers != index) & (answers >= 0))
+                undefended=rate_interval(~mine[~truth]), guarded=rate_interval((~theirs & ~refused)[~truth])
             )
-    accuracy = Pair(undefended=rate_interval(plain == truth), guarded=rate_interval(told == truth))
+    accuracy = Pair(undefended=rate_interval(own == split.labels), guarded=rate_interval(told.labels == split.labels))
     return common.model_copy(update={"accuracy": accuracy, "sensitivity": sensitivity, "specificity": specificity})
+
+
+def _sides(
+    truth: Ints, own: Ints, told: Ints, task: Task
+) -> Iterator[tuple[str, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Of each class or finding its name, and whether ``(n,)`` it is there, the model says so, and the guard does."""
+    if isinstance(task, Multilabel):
+        bits = [unpacked_findings(each, len(task.findings)) for each in (truth, own, told)]
+        for column, name in enumerate(task.findings):
+            yield name, bits[0][:, column], bits[1][:, column], bits[2][:, column]
+        return
+    for index, name in enumerate(task.names):
+        yield name, truth == index, own == index, told == index
+
+
+def _number_costs(plain: Array, told: Response, labels: Labels, task: Regression, seed: int) -> dict[str, Pair]:
+    """The share of rows within the tolerance of the truth, and the mean distance from it of those answered."""
+    truth = np.asarray(labels, np.float64)[:, None]
+    shown, answered = np.isfinite(told.scores[:, 0]), told.labels >= 0
+    near = np.zeros(len(truth), bool)
+    near[shown] = task.unchanged(truth[shown], told.scores[shown])
+    coarse = answered & ~shown  # the cell alone left
+    near[coarse] = told.labels[coarse] == task.decide(truth[coarse])
+    costs = {"accuracy": Pair(undefended=rate_interval(task.unchanged(truth, plain)), guarded=rate_interval(near))}
+    if shown.any():
+        errors = (np.abs(plain[:, 0] - truth[:, 0]), np.abs(told.scores[shown, 0] - truth[shown, 0]))
+        costs["mean_error"] = Pair(
+            undefended=mean_interval(errors[0], seed=seed), guarded=mean_interval(errors[1], seed=seed)
+        )
+    return costs
+
+
+def _unchanged(plain: Array, told: Response) -> NDArray[np.bool_]:
+    """Which rows left as the model gave them."""
+    return np.asarray((plain == told.scores).reshape(len(plain), -1).all(axis=1))
 
 
 def latency_ratio(model: Model, guard: Guard, inputs: Array, *, seed: int) -> Interval:
@@ -123,12 +169,12 @@ def measure_clean_cost(
     curves, utilities = {}, []
     for name, split in filter(None, (site, drift)):
         guard = fresh_guard()
-        told = guarded_oracle(guard, ("visitor",), fresh=True)(split.inputs).labels
+        told = guarded_oracle(guard, ("visitor",), fresh=True)(split.inputs)
         drawn = account_visits(len(split), seed)
         accounts = [ask_all(guard, split.inputs[rows], f"clinic-{i}") for i, rows in enumerate(drawn)]
-        plain = model.spec.decide(forward_batches(model, split.inputs).scores)
+        plain = forward_batches(model, split.inputs).scores
         curves[name] = accounts[0].curve
-        utilities.append(clean_utility(name, split, plain, told, accounts, model.spec.classes))
+        utilities.append(clean_utility(name, split, plain, told, accounts, model.spec.task, seed=seed))
     cost = CleanCost(
         site=utilities[0],
         drift=utilities[1] if drift is not None else None,

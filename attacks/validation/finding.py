@@ -5,17 +5,20 @@ Everything here is plain data that survives a round trip through JSON.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
-from medward.attacks.base import Family, ThreatModel
 from medward.attacks.intervals import Interval
+from medward.attacks.threat import ThreatModel
 
 Arm = Literal["undefended", "guarded", "adaptive"]
 ARMS: tuple[Arm, ...] = ("undefended", "guarded", "adaptive")
 Curve = tuple[tuple[float, ...], tuple[float, ...]]
+Controls = dict[str, tuple[str, ...]]
+"""Catalogue of threats -> identifiers there."""
 
 
 class Status(StrEnum):
@@ -47,7 +50,10 @@ class Utility(_Record):
     level; they show what a guard that tires of honest users costs.
 
     A withheld answer counts as missed in accuracy, sensitivity (rows of the class named as it) and
-    specificity (rows of other classes answered as another). The three are empty without labels.
+    specificity (rows of other classes answered as another). The three are empty without labels. Findings have the last
+    two each, present and absent; a number's accuracy is the share within the tolerance of the truth, and `mean_error`
+    its mean distance from it, of answered rows. `unchanged` is the share of rows of an opaque model that left as it
+    gave them.
     """
 
     split: str
@@ -58,6 +64,12 @@ class Utility(_Record):
     accuracy: Pair | None = None
     sensitivity: dict[str, Pair] = {}
     specificity: dict[str, Pair] = {}
+    mean_error: Pair | None = None
+    unchanged: Interval | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return _less(dump(self), {"mean_error": None, "unchanged": None})
 
 
 class CleanCost(_Record):
@@ -79,12 +91,13 @@ class Finding(_Record):
     `undefended`, `guarded`, `adaptive` and `baseline` are on the attack's own scale, named by `measure`. The
     gate compares `judged_guarded` and `judged_adaptive`, on the scale named by `judged_as`, with `bound`. Evasion is
     measured at its worst radius. `adaptive_name` and `adaptive_threat` are of the attacker who knows the guard.
+    `directions` are, where decisions have two sides, the shares of rows that were changed to either.
     `curves` and `images` are what the report draws: arm -> name -> points, name -> rows of pixels (C, H, W)
     or values (D,).
     """
 
     attack: str
-    family: Family
+    family: str
     defense: str
     threat: ThreatModel
     status: Status
@@ -105,36 +118,16 @@ class Finding(_Record):
     seed: int = 0
     queries: dict[Arm, int] = {}
     flags: tuple[str, ...] = ()
-    controls: dict[str, tuple[str, ...]] = {}
+    controls: Controls = {}
     curves: dict[Arm, dict[str, Curve]] = {}
     images: dict[str, list] = {}  # type: ignore[type-arg]
+    directions: dict[Arm, dict[str, Interval]] = {}
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return _less(dump(self), {"directions": {}})
 
 
-MEASURES: dict[Family, tuple[str, str]] = {
-    "evasion": ("share of rows fooled", "share of rows fooled"),
-    "extraction": ("agreement with the model", "share of the thief's gain that survives"),
-    "membership": ("AUC", "AUC"),
-}
-"""Family -> what is measured, and on what scale the gate judges it."""
-
-CONTROLS: dict[Family, dict[str, tuple[str, ...]]] = {
-    "evasion": {
-        "MITRE ATLAS": ("AML.T0015", "AML.T0043.000"),
-        "NIST AI 100-2": ("NISTAML.022", "NISTAML.025"),
-        "OWASP ML": ("ML01",),
-    },
-    "extraction": {
-        "MITRE ATLAS": ("AML.T0024.002", "AML.T0005.001", "AML.T0048.004"),
-        "NIST AI 100-2": ("NISTAML.031",),
-        "OWASP ML": ("ML05",),
-    },
-    "membership": {
-        "MITRE ATLAS": ("AML.T0024.000",),
-        "NIST AI 100-2": ("NISTAML.033",),
-        "OWASP ML": ("ML04",),
-    },
-}
-"""Family -> catalogue -> identifiers of the threat there."""
-
-TRANSFERRED = {**CONTROLS["evasion"], "MITRE ATLAS": ("AML.T0015", "AML.T0043.002")}
-"""The same for evasion without white-box access."""
+def _less(content: dict[str, object], empty: Mapping[str, object]) -> dict[str, object]:
+    """`content` without what is as `empty` as for most models, for whom reports stay as they were."""
+    return {name: value for name, value in content.items() if name not in empty or value != empty[name]}

@@ -17,7 +17,7 @@ from medward.guard.types import Modality
 
 
 class TwinFacts(BaseModel):
-    """The model as it was before hardening, which the undefended run of evasion was on.
+    """The model as it was before training brought what `claim` says; the undefended run of some families was on it.
 
     `agreement` is the share of the judged rows that both models decide alike; the accuracies, of the twin and of the
     deployed model without its guard, say what hardening cost; `balanced` is the twin's mean recall over classes.
@@ -26,6 +26,7 @@ class TwinFacts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     digest: str
+    claim: str = "robustness"
     white_box: bool
     agreement: Interval
     accuracy: Interval | None = None
@@ -34,7 +35,11 @@ class TwinFacts(BaseModel):
 
 
 class Provenance(BaseModel):
-    """What was validated, on what, with what. `rows` counts the rows of each split as given."""
+    """What was validated, on what, with what.
+
+    `rule` is how the model decides, in words, operating points included; `classes` are the names of its columns. `rows`
+    counts the rows of each split as given.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,6 +50,8 @@ class Provenance(BaseModel):
     low: float | None
     high: float | None
     threshold: float | None = None
+    task: str = "classification"
+    rule: str = ""
     bundle: str
     policy: str
     data: str

@@ -1,33 +1,35 @@
 """The matrix: every attack on the bare model, on the guarded one, and again by one who knows the guard.
 
 Each run is kept on disk as soon as it is done, so a validation that was killed goes on where it stopped. The
-guard starts every run with an empty memory. Evasion is judged with a new account for every row: only what
-the guard sees in a single input can help it there.
+guard starts every run with an empty memory.
 
-A model that was hardened is meant to withstand evasion without any guard, so that attack proves itself on the model's
-`Twin`: the model as it was before. Extraction and membership do not: hardening defends against neither (and tends to
-make membership worse), so what they take from the deployed model itself is what its guard must keep.
+A model that training defended is meant to withstand attacks of some families without any guard, so these prove
+themselves on the model as it was before (`Deployment.before`). Others do not: what they take from the deployed model
+itself is what its guard must keep.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from medward.attacks.base import Attack, AttackData, AttackResult
-from medward.attacks.benchmarks.victims import accuracy
+from medward.attacks.families import find_family
 from medward.attacks.intervals import rate_interval
+from medward.attacks.learners.table import balanced_accuracy, chance_accuracy, matches_labels
 from medward.attacks.report.files import save_report
-from medward.attacks.target import AccessDeniedError, BudgetSpentError, Clock, Target, guarded_oracle, open_oracle
+from medward.attacks.target import AccessDeniedError, BudgetSpentError
 from medward.attacks.validation.clean_cost import ask_all, measure_clean_cost
-from medward.attacks.validation.finding import ARMS, Arm, CleanCost, Status
+from medward.attacks.validation.deployment import Deployment, ModelBefore
+from medward.attacks.validation.family import Family, NotTested, Runs
+from medward.attacks.validation.finding import ARMS, Arm, CleanCost, Finding
 from medward.attacks.validation.journal import (
     Journal,
     code_version,
@@ -37,100 +39,51 @@ from medward.attacks.validation.journal import (
     settings_of,
     unpack_result,
 )
-from medward.attacks.validation.judging import blank_finding, headline_number, judge_attack
+from medward.attacks.validation.judging import blank_finding, judge_attack
 from medward.attacks.validation.progress import Progress
 from medward.attacks.validation.record import Provenance, Report, TwinFacts
-from medward.attacks.validation.splits import attack_data, conform_splits, overlap_flags
-from medward.guard.accounts.stores import MemoryStore, Store
+from medward.attacks.validation.splits import conform_splits, share_rows
+from medward.guard.accounts.stores import MemoryStore
+from medward.guard.bundle.folder import Bundle
 from medward.guard.data.split import Split, tell_understanding
 from medward.guard.errors import MedwardError
-from medward.guard.models.base import Model
 from medward.guard.pipeline import Guard
-from medward.guard.policy import Policy
-from medward.guard.profile import Profile, forward_batches, idle_screen
+from medward.guard.profile import forward_batches, idle_screen
 from medward.guard.spec import ModelSpec
-from medward.guard.types import Array, Ints
-
-if TYPE_CHECKING:
-    import torch
+from medward.guard.tasks.base import Task
+from medward.guard.types import Array
 
 THIEF_TRACE = 200
 """Queries of the pure thief whose e-value the report draws."""
 ALIKE, WORSE, CHANCE = 0.7, 0.1, 0.1
-"""How much a twin must decide like the deployed model, how much less accurate it may be, how much better than chance
-it must be in balanced accuracy."""
+"""How much the model before must decide like the deployed model, how much less accurate it may be, how much better than
+chance it must be in balanced accuracy."""
 _SAMPLE = 16
 """Rows whose outputs help to name the network."""
 _LIBRARIES = ("medward", "numpy", "scipy", "torch", "onnxruntime", "scikit-learn")
 
 
-class Deployed(Protocol):
-    """What is validated: a bundle, or anything like it."""
-
-    @property
-    def model(self) -> Model:
-        """The undefended model, as it is deployed."""
-        ...
-
-    @property
-    def policy(self) -> Policy:
-        """The policy; its gate judges the findings."""
-        ...
-
-    @property
-    def profile(self) -> Profile:
-        """What the attacker who knows the guard knows."""
-        ...
-
-    @property
-    def digest(self) -> str:
-        """Names the bundle in findings and kept runs."""
-        ...
-
-    def guard(self, *, store: Store, clock: Callable[[], float] = ...) -> Guard:
-        """The guarded model with `store` as its memory, which tells the time by `clock`."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Twin:
-    """The model as it was before it was hardened: `model` under the bundle's specification, and its SHA-256.
-
-    `network` is the same model as a torch module in eval mode, None for `no_network`'s reason.
-    """
-
-    model: Model
-    digest: str
-    network: torch.nn.Module | None = None
-    no_network: str = "no differentiable form of it was given"
-
-
 def run_validation(
-    bundle: Deployed,
+    deployment: Deployment,
     splits: Mapping[str, Split],
     out: Path,
     *,
     attacks: Sequence[Attack],
-    network: torch.nn.Module | None = None,
-    no_network: str = "no differentiable form of the model was given",
-    undefended: Twin | None = None,
     seed: int = 0,
     resume: bool = True,
     progress: bool = True,
 ) -> Report:
-    """Run `attacks` against `bundle`, judge them by its policy's gate, write the report into `out`.
+    """Run `attacks` against `deployment`, judge them by its policy's gate, write the report into `out`.
 
-    `splits` is raw data as ``guard.data.split.load_npz`` reads it and needs "test"; "train" and "holdout" let
-    membership be tested. `network` is the deployed model as a torch module in eval mode for white-box
-    attacks; without one they transfer from a surrogate and the findings say `no_network`. With `undefended` the
-    undefended run of evasion attacks that twin, on its own gradients; everything else is about the bundle's model.
-    The same seed gives the same findings, resumed or not. Splits that share rows or patients flag every finding that
-    takes them for apart. Raises `MedwardError` for data that does not fit the model.
+    `splits` is raw data as ``guard.data.split.load_npz`` reads it and needs "test"; "train" and "holdout" let whose
+    records trained the model be asked. White-box attacks without a network transfer from a surrogate and the findings
+    say why. The same seed gives the same findings, resumed or not. Splits that share rows or patients flag every
+    finding that takes them for apart. Raises `MedwardError` for data that does not fit the model.
     """
+    bundle = deployment.bundle
     model, policy = bundle.model, bundle.policy
     fitted = conform_splits(splits, model.spec)
-    data, missing = attack_data(model, fitted, seed=seed)
-    shared = overlap_flags(fitted, data)
+    shared = share_rows(model, fitted, seed=seed, decide=deployment.decide)
     journal = Journal(out / "cells", resume)
     out.mkdir(parents=True, exist_ok=True)
     tell_understanding(fitted, model.spec.task, low=model.spec.low, high=model.spec.high)
@@ -142,53 +95,22 @@ def run_validation(
         "versions": _versions(),
         "seed": seed,
     }
-    names = {**common, "network": network_digest(network, data.test.inputs[:_SAMPLE])}
-    deployed = _Bare(model, network, data, names)
-    before = deployed if undefended is None else _before(undefended, data, names)
-    twin = None if undefended is None else _compared(undefended, model, data)
-    doubt = "" if twin is None else _doubtful(twin, data)
-    findings = []
+    runner = _Runner(deployment, journal, common, shared.data)
     with Progress(total=1 + len(ARMS) * len(attacks), shown=progress) as bar:
-        kept, recalled = journal.once({**names, "run": "clean"}, partial(_clean, bundle, fitted, data, seed))
+        kept, recalled = journal.once(
+            {**runner.names, "run": "clean"}, partial(_clean, bundle, fitted, shared.data, seed)
+        )
         clean = CleanCost.model_validate(kept["cost"])
         bar.done("clean cost", f"{clean.site.false_refusal} refused", recalled=recalled)
+        findings = []
         for attack in attacks:
-            if reason := missing.get(attack.family):
-                findings.append(blank_finding(attack, policy, seed, (reason,), Status.INCONCLUSIVE))
-                bar.done(attack.name, reason, steps=len(ARMS))
+            family = find_family(attack.family)
+            held = family.holdings(deployment, shared)
+            if isinstance(held, NotTested):
+                findings.append(blank_finding(family, attack, policy, seed, (held.reason,), held.status))
+                bar.done(attack.name, held.reason, steps=len(ARMS))
                 continue
-            results: dict[Arm, AttackResult] = {}
-            adaptive = attack.adaptive(policy)
-            for arm, runner in zip(ARMS, (attack, attack, adaptive), strict=True):
-                if runner is None:
-                    bar.done(f"{attack.name}, {arm}", "no attacker who knows the guard")
-                    continue
-                bare = before if arm == "undefended" and attack.family == "evasion" else deployed
-                settings = {**bare.names, "run": arm, "attack": settings_of(runner)}
-                source = before.network if arm == "guarded" and attack.family == "evasion" and undefended else None
-                if source is not None:
-                    settings["source"] = before.names["network"]
-                packed, recalled = journal.once(settings, partial(_run, runner, arm, bundle, bare, source, seed))
-                results[arm] = unpack_result(packed)
-                if doubt and attack.family == "evasion":
-                    results[arm] = replace(results[arm], flags=(*results[arm].flags, doubt))
-                results[arm] = replace(results[arm], flags=(*results[arm].flags, *shared[attack.family]))
-                achieved = headline_number(attack, results[arm], seed)
-                outcome = "judged on no row" if achieved is None else str(achieved)
-                bar.done(f"{attack.name}, {arm}", outcome, recalled=recalled)
-            findings.append(
-                judge_attack(
-                    attack,
-                    results,
-                    policy=policy,
-                    clean=clean,
-                    seed=seed,
-                    classes=model.spec.classes,
-                    adaptive=adaptive,
-                    no_network=no_network if network is None else _without_network(undefended),
-                    twin=undefended is not None,
-                )
-            )
+            findings.append(runner.finding(family, attack, held, clean, bar))
     report = Report(
         findings=tuple(findings),
         clean=clean,
@@ -199,8 +121,8 @@ def run_validation(
         provenance=_provenance(
             model.spec,
             splits,
-            white_box=network is not None,
-            twin=twin,
+            white_box=deployment.network is not None,
+            twin=runner.facts,
             **common,
         ),
     )
@@ -208,47 +130,89 @@ def run_validation(
     return report
 
 
-@dataclass(frozen=True, slots=True)
-class _Bare:
-    """A model without its guard, its network, the attacker's data with its decisions, and what names runs on it."""
+class _Runner:
+    """Runs attacks of every family on the arms of one deployment, each run once, and judges them.
 
-    model: Model
-    network: torch.nn.Module | None
-    data: AttackData
-    names: Mapping[str, Any]
+    `names` is what names a run, `facts` what the report says of the model before, where there is one.
+    """
+
+    def __init__(self, deployment: Deployment, journal: Journal, common: Mapping[str, Any], data: AttackData) -> None:
+        self._deployment, self._journal, self._seed = deployment, journal, common["seed"]
+        sample, before, model = data.test.inputs[:_SAMPLE], deployment.before, deployment.bundle.model
+        self.names = {**common, "network": network_digest(deployment.network, sample)}
+        self.facts: TwinFacts | None = None
+        if before is not None:
+            self._own = {"twin": before.digest, "network": network_digest(before.network, sample)}
+            outputs = forward_batches(before.model, data.test.inputs).scores
+            self._before = replace(data, outputs=outputs, reference=deployment.decided(outputs))
+            self.facts = _compared(before, self._before, data, model.spec.task)
+            self._doubt = _doubtful(self.facts, data, model.spec.task)
+
+    def finding(self, family: Family, attack: Attack, data: AttackData, clean: CleanCost, bar: Progress) -> Finding:
+        """`attack` on every arm, and what the gate says."""
+        bundle, before = self._deployment.bundle, self._deployment.before_claim(family.claim)
+        results: dict[Arm, AttackResult] = {}
+        adaptive = attack.adaptive(bundle.policy)
+        for arm, runner in zip(ARMS, (attack, attack, adaptive), strict=True):
+            if runner is None:
+                bar.done(f"{attack.name}, {arm}", "no attacker who knows the guard")
+                continue
+            names, held = self.names, data
+            if before is not None and arm == "undefended":
+                names, held = (
+                    {**names, **self._own},
+                    replace(data, outputs=self._before.outputs, reference=self._before.reference),
+                )
+            elif before is not None and arm == "guarded" and before.network is not None:
+                names = {**names, "source": self._own["network"]}
+            packed, recalled = self._journal.once(
+                {**names, "run": arm, "attack": settings_of(runner)},
+                partial(_run, family, runner, arm, self._deployment, held, self._seed),
+            )
+            result = unpack_result(packed)
+            doubts = (self._doubt,) if before is not None and self._doubt else ()
+            results[arm] = replace(result, flags=(*result.flags, *doubts, *data.flags))
+            achieved = family.achieved(results[arm], self._seed)
+            outcome = "judged on no row" if achieved is None else str(achieved)
+            bar.done(f"{attack.name}, {arm}", outcome, recalled=recalled)
+        no_network = self._deployment.no_network if self._deployment.network is None else ""
+        if self._deployment.network is not None and before is not None and before.network is None:
+            no_network = f"on the model before hardening: {before.no_network}"
+        return judge_attack(
+            family,
+            Runs(attack=attack, results=results, spec=bundle.model.spec, seed=self._seed, adaptive=adaptive),
+            policy=bundle.policy,
+            clean=clean,
+            no_network=no_network,
+            before=before is not None,
+        )
 
 
-def _before(twin: Twin, data: AttackData, names: Mapping[str, Any]) -> _Bare:
-    """The twin in the place of the deployed model: the same rows, its own decisions."""
-    own = {"twin": twin.digest, "network": network_digest(twin.network, data.test.inputs[:_SAMPLE])}
-    return _Bare(twin.model, twin.network, replace(data, reference=_decided(twin.model, data)), {**names, **own})
-
-
-def _decided(model: Model, data: AttackData) -> Ints:
-    return model.spec.decide(forward_batches(model, data.test.inputs).scores)
-
-
-def _compared(twin: Twin, model: Model, data: AttackData) -> TwinFacts:
-    """What the report says of the twin: how alike the two decide, and what hardening cost."""
-    theirs, own, truth = _decided(twin.model, data), _decided(model, data), data.test.labels
+def _compared(before: ModelBefore, theirs: AttackData, own: AttackData, task: Task) -> TwinFacts:
+    """What the report says of the model before: how alike the two decide the test rows, and what training cost."""
+    truth = own.test.labels
+    if theirs.outputs is None or own.outputs is None or theirs.reference is None or own.reference is None:
+        raise RuntimeError("shared rows know what the model says of them")
+    known = truth is not None
     return TwinFacts(
-        digest=twin.digest,
-        white_box=twin.network is not None,
-        agreement=rate_interval(theirs == own),
-        accuracy=None if truth is None else rate_interval(theirs == truth),
-        balanced=None if truth is None else accuracy(truth, theirs)[1],
-        deployed_accuracy=None if truth is None else rate_interval(own == truth),
+        digest=before.digest,
+        claim=before.claim,
+        white_box=before.network is not None,
+        agreement=rate_interval(theirs.reference == own.reference),
+        accuracy=rate_interval(matches_labels(task, theirs.outputs, truth)) if known else None,
+        balanced=balanced_accuracy(task, theirs.outputs, truth) if known else None,
+        deployed_accuracy=rate_interval(matches_labels(task, own.outputs, truth)) if known else None,
     )
 
 
-def _doubtful(twin: TwinFacts, data: AttackData) -> str:
+def _doubtful(twin: TwinFacts, data: AttackData, task: Task) -> str:
     """Why fooling the twin shows nothing, if so: a weaker model would lend its weakness, one at chance falls to all."""
     if twin.agreement.value < ALIKE:
         return f"not the model before hardening: it decides only {twin.agreement.value:.0%} of rows as the deployed one"
     before, after = twin.accuracy, twin.deployed_accuracy
     if before is not None and after is not None and before.value < after.value - WORSE:
         return f"not the model before hardening: accuracy {before.value:.0%}, the deployed one {after.value:.0%}"
-    chance = 1 / max(2, len(np.unique(data.test.labels if data.test.labels is not None else ())))
+    chance = chance_accuracy(task, data.test.labels)
     if twin.balanced is not None and twin.balanced <= chance + CHANCE:
         return (
             f"the model before hardening is at chance: balanced accuracy {twin.balanced:.0%}, more than "
@@ -257,31 +221,14 @@ def _doubtful(twin: TwinFacts, data: AttackData) -> str:
     return ""
 
 
-def _without_network(twin: Twin | None) -> str:
-    return "" if twin is None or twin.network is not None else f"on the model before hardening: {twin.no_network}"
-
-
-def _run(attack: Attack, arm: Arm, bundle: Deployed, bare: _Bare, source: torch.nn.Module | None, seed: int) -> Any:
-    """One arm of one attack, packed for the journal. An attack that cannot run is a flag, not a crash.
-
-    `source` is the network before hardening, whose examples must not transfer better than those of `bare` itself.
-    """
-    data, spec = bare.data, bare.model.spec
-    if arm == "undefended":
-        oracle, profile = open_oracle(bare.model), None
-    else:
-        clock, accounts = Clock(), attack.threat.accounts
-        guard = bundle.guard(store=MemoryStore(clock=clock), clock=clock)
-        oracle = guarded_oracle(
-            guard, fresh=accounts is None, accounts=accounts or 1, clock=clock, per_day=attack.threat.per_day
-        )
-        profile = bundle.profile
-    target = Target(spec, oracle, attack.threat, network=bare.network, profile=profile, twin=source)
+def _run(family: Family, attack: Attack, arm: Arm, deployment: Deployment, data: AttackData, seed: int) -> Any:
+    """One arm of one attack, packed for the journal. An attack that cannot run is a flag, not a crash."""
+    target = family.target(deployment, arm, attack, data)
     try:
         result = _checked(attack.run(target, data, seed=seed), arm)
     except (MedwardError, AccessDeniedError, BudgetSpentError) as error:
         result = AttackResult(outcome=np.zeros(0, bool), flags=(f"the {arm} run could not be done: {error}",))
-    images = {**result.images, **_example(result, data.test.inputs, spec)}
+    images = {**result.images, **_example(result, data.test.inputs, target.spec)}
     return pack_result(replace(result, queries=max(result.queries, target.queries), images=images))
 
 
@@ -304,7 +251,7 @@ def _example(result: AttackResult, inputs: Array, spec: ModelSpec) -> dict[str, 
     return {"clean": clean, "perturbed": np.clip(clean + delta, spec.low, spec.high)}
 
 
-def _clean(bundle: Deployed, splits: Mapping[str, Split], data: AttackData, seed: int) -> Any:
+def _clean(bundle: Bundle, splits: Mapping[str, Split], data: AttackData, seed: int) -> Any:
     """The clean cost and the e-values of benign accounts and of a thief, packed for the journal."""
 
     def fresh_guard() -> Guard:
@@ -337,6 +284,8 @@ def _provenance(spec: ModelSpec, splits: Mapping[str, Split], **facts: Any) -> P
         low=spec.low,
         high=spec.high,
         threshold=spec.threshold,
+        task=spec.task.kind,
+        rule=spec.rule,
         rows={name: len(split) for name, split in sorted(splits.items())},
         **facts,
     )

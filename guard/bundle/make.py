@@ -16,7 +16,7 @@ from medward.guard.errors import MedwardError
 from medward.guard.models import as_served, callable_model, describe_model, infer_spec, with_task, wrap
 from medward.guard.models.checks import check_decisions
 from medward.guard.models.fidelity import check_own
-from medward.guard.models.inference import Thresholds, label_kind
+from medward.guard.models.inference import OperatingPoints, label_kind
 from medward.guard.models.kinds import OPAQUE
 from medward.guard.policy import Policy
 from medward.guard.profile import check_enough, forward_batches
@@ -39,7 +39,7 @@ def protect(
     task: AnyTask | str | None = None,
     classes: Sequence[str] | None = None,
     output: ScoreKind | None = None,
-    threshold: Thresholds | None = None,
+    threshold: OperatingPoints | None = None,
     sensitivity: float | None = None,
     tolerance: float | None = None,
     cut_points: Sequence[float] = (),
@@ -70,6 +70,8 @@ def protect(
     has. What was understood is logged before work begins. What is calibrated and written is the exported model, whose
     decisions on all rows are the given one's own.
     """
+    if not isinstance(policy, Policy):
+        raise MedwardError(f"policy: expected a Policy, got {type(policy).__name__}; Policy(on_error=...) has defaults")
     out = Path(out)
     raw = check_split(benign, _columns(model))
     inputs, layout, bits = batch_of(raw.inputs, low=low, high=high, layout=layout, bits=bits)

@@ -29,7 +29,7 @@ from medward.guard.types import Array, ScoreKind
 
 LabelKind = Literal["classes", "findings", "numbers"]
 """What labels beside the data are: one class a row, several findings a row, or a number that is no class."""
-Thresholds = float | Sequence[float] | Mapping[str, float]
+OperatingPoints = float | Sequence[float] | Mapping[str, float]
 """One operating point for all, one for each column in order, or one by name."""
 
 
@@ -43,7 +43,7 @@ class TaskOptions:
     task: str | None = None
     classes: Sequence[str] | None = None
     output: ScoreKind | None = None
-    threshold: Thresholds | None = None
+    threshold: OperatingPoints | None = None
     tolerance: float | None = None
     cut_points: Sequence[float] = ()
     unit: str = ""
@@ -126,7 +126,7 @@ def _kind(
     return CLASSIFICATION, True
 
 
-def _points(name: str, threshold: Thresholds | None, findings: Sequence[str]) -> tuple[float, ...]:
+def _points(name: str, threshold: OperatingPoints | None, findings: Sequence[str]) -> tuple[float, ...]:
     """One operating point for each finding, 0.5 where none was said at all."""
     if threshold is None or isinstance(threshold, float | int):
         return (0.5 if threshold is None else float(threshold),) * len(findings)

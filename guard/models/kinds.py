@@ -25,7 +25,7 @@ TASKS = (CLASSIFICATION, MULTILABEL, REGRESSION, OPAQUE)
 """What can be said with ``--task``."""
 _WHOLE = f"say --task {OPAQUE} (task = {OPAQUE!r}) to guard it whole, and --decide to validate what it decides"
 _NUMBER = f"say --task {REGRESSION} with --tolerance, the smallest change that matters (and --cut-points)"
-KINDS = {
+MODEL_KINDS = {
     "multi-label": "finds several things at once, and softmax would turn its findings into rivals; "
     f"say --task {MULTILABEL} (task = {MULTILABEL!r}) and name the findings with --classes",
     "single-output": "gives one number for an input; if that is the score of the second of two classes, name both with "
@@ -67,16 +67,16 @@ HEADS = (
 
 
 def refuse_kind(name: str, kind: str, seen: str) -> NoReturn:
-    """Refuse to read the model called `name` otherwise than as one of `KINDS`; `seen` says what showed it."""
+    """Refuse to read the model called `name` otherwise than as one of `MODEL_KINDS`; `seen` says what showed it."""
     article = "an" if kind[0] in "aeiou" else "a"
-    raise MedwardError(f"{name}: this is {article} {kind} model ({seen}): it {KINDS[kind]}")
+    raise MedwardError(f"{name}: this is {article} {kind} model ({seen}): it {MODEL_KINDS[kind]}")
 
 
 def check_task(name: str, task: str | None) -> None:
     """Refuse the word for a task that there is not, by what it names."""
     if task is None or task in TASKS:
         return
-    if task in KINDS:
+    if task in MODEL_KINDS:
         refuse_kind(name, task, "as the task says")
     raise MedwardError(f"{name}: task must be one of {', '.join(TASKS)}, got {task!r}")
 

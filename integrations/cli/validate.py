@@ -1,17 +1,14 @@
-"""``medward validate``, and ``medward demo``, which ends with it."""
+"""``medward validate``: attacks on a bundle, and what they show."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from medward.guard.errors import MedwardError
-from medward.integrations.cli.lines import printed_log
+from medward.integrations.cli.lines import alarms_expected, printed_log
 from medward.integrations.cli.options import AllowCode, BundlePath, Expect, comma_parts, console, see_working_directory
 
 
@@ -26,6 +23,10 @@ def validate_command(
         str | None,
         typer.Option(metavar="MODEL", help="the model before hardening, which evasion must fool: original.onnx"),
     ] = None,
+    decide: Annotated[
+        str | None,
+        typer.Option(metavar="FUNCTION", help="opaque models: package.module:function from outputs to decisions"),
+    ] = None,
     integer: Annotated[str | None, typer.Option(help="a table's features that take whole numbers: 0,3")] = None,
     immutable: Annotated[str | None, typer.Option(help="a table's features that nobody can change: 1,2")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -39,10 +40,11 @@ def validate_command(
     from medward.attacks.whitebox.ball import FeatureRules
     from medward.guard.bundle.folder import load_bundle
     from medward.guard.data.split import load_npz
+    from medward.guard.models.callable_model import named_function
 
-    if allow_code or undefended is not None:
+    if allow_code or undefended is not None or decide is not None:
         see_working_directory()
-    with _alarms_expected(), printed_log(console, "medward.data"):
+    with alarms_expected(), printed_log(console, "medward.data"):
         report = validate(
             load_bundle(bundle, allow_code=allow_code, expect=expect),
             load_npz(data),
@@ -52,35 +54,13 @@ def validate_command(
             if integer or immutable
             else None,
             undefended=undefended,
+            decide=None if decide is None else named_function("--decide", decide),
             seed=seed,
             resume=not restart,
         )
     print_findings(report, console)
     console.print(f"report: {out / 'report.html'}")
     return report.exit_code
-
-
-def demo_command(
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder for model, bundle and report")] = Path("demo"),
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-) -> None:
-    """Protect and validate a real classifier of breast tumours (WDBC, 569 patients); no download."""
-    from medward.integrations.cli.demo import run_demo
-
-    with _alarms_expected():
-        run_demo(out, seed=seed, console=console)
-
-
-@contextlib.contextmanager
-def _alarms_expected() -> Iterator[None]:
-    """Keep the guard's alarms off the screen while attacks raise them on purpose; the report has them."""
-    log = logging.getLogger("medward")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
 
 
 def _indices(option: str, text: str | None) -> tuple[int, ...]:

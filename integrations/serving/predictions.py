@@ -13,7 +13,7 @@ from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
 from medward.guard.types import Answer, Array
 
-LevelName = Literal["full", "rounded", "top", "codes", "label", "withheld"]
+AnsweredLevel = Literal["full", "rounded", "top", "codes", "label", "withheld"]
 
 
 class Prediction(BaseModel):
@@ -29,7 +29,7 @@ class Prediction(BaseModel):
     labels: list[str | None]
     indices: list[int | None]
     scores: list[list[float | None] | None]
-    levels: list[LevelName]
+    levels: list[AnsweredLevel]
     score_kind: Literal["logits", "probabilities"]
 
 
@@ -47,7 +47,7 @@ class FindingsPrediction(BaseModel):
     scores: list[list[float | None] | None]
     findings: list[str]
     thresholds: list[float]
-    levels: list[LevelName]
+    levels: list[AnsweredLevel]
     score_kind: Literal["logits", "probabilities"]
 
 
@@ -64,7 +64,7 @@ class NumberPrediction(BaseModel):
     labels: list[str | None]
     values: list[float | None]
     unit: str
-    levels: list[LevelName]
+    levels: list[AnsweredLevel]
 
 
 class OutputPrediction(BaseModel):
@@ -74,7 +74,7 @@ class OutputPrediction(BaseModel):
     model: str
     outputs: list[Any | None]
     shape: list[int]
-    levels: list[LevelName]
+    levels: list[AnsweredLevel]
 
 
 AnyPrediction = Prediction | FindingsPrediction | NumberPrediction | OutputPrediction

@@ -4,18 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medward.attacks.evasion.cell import EMPTIED, EvasionCell, empties_class
+from medward.attacks.extraction.family import TheftCell
+from medward.attacks.families import FAMILIES
 from medward.attacks.intervals import Interval, clopper_pearson, worst_rate
+from medward.attacks.membership.family import MembershipCell, leak_interval
 from medward.attacks.validation.finding import Finding, Status
-from medward.attacks.validation.gate import (
-    EMPTIED,
-    CellIntervals,
-    empties_class,
-    exit_code,
-    gate_bound,
-    judge_cell,
-    leak_interval,
-    rows_to_prove,
-)
+from medward.attacks.validation.gate import exit_code, judge_cell, rows_to_prove
 from medward.guard.policy import GatePolicy
 
 GATE = GatePolicy()
@@ -31,25 +26,29 @@ def around(value: float, half: float = 0.03) -> Interval:
 
 
 FAIR = {
-    "evasion": CellIntervals(
+    "evasion": EvasionCell(
         undefended=share(0.9),
-        noise=share(0.05),
+        baseline=share(0.05),
         guarded=share(0.02),
         adaptive=share(0.1),
         false_refusal=share(0.01),
     ),
-    "extraction": CellIntervals(
+    "extraction": TheftCell(
         undefended=around(0.4), guarded=around(0.05), adaptive=around(0.15), false_refusal=share(0.01)
     ),
-    "membership": CellIntervals(
+    "membership": MembershipCell(
         undefended=around(0.8), guarded=around(0.52), adaptive=around(0.55), false_refusal=share(0.01)
     ),
 }
 
 
+def judged(family, cell, gate=GATE):
+    return judge_cell(cell, FAMILIES[family].bound(gate), gate)
+
+
 @pytest.mark.parametrize("family", FAIR)
 def test_a_fair_case_is_held(family):
-    status, reasons = judge_cell(family, FAIR[family], GATE)
+    status, reasons = judged(family, FAIR[family], GATE)
     assert status is Status.HELD
     assert len(reasons) == 1
 
@@ -57,8 +56,8 @@ def test_a_fair_case_is_held(family):
 CASES = [
     ("evasion", {"undefended": share(0.3)}, Status.INCONCLUSIVE, "too weak"),
     ("evasion", {"undefended": share(0.52)}, Status.INCONCLUSIVE, "too weak"),
-    ("evasion", {"noise": share(0.88)}, Status.INCONCLUSIVE, "random noise"),
-    ("evasion", {"noise": None}, Status.INCONCLUSIVE, "no random noise"),
+    ("evasion", {"baseline": share(0.88)}, Status.INCONCLUSIVE, "random noise"),
+    ("evasion", {"baseline": None}, Status.INCONCLUSIVE, "no random noise"),
     ("extraction", {"undefended": around(0.06)}, Status.INCONCLUSIVE, "gains too little"),
     ("membership", {"undefended": around(0.57)}, Status.INCONCLUSIVE, "does not leak enough"),
     ("evasion", {"guarded": share(0.4)}, Status.BROKEN, "The attack passes"),
@@ -89,7 +88,7 @@ CASES = [
 
 @pytest.mark.parametrize(("family", "change", "status", "word"), CASES)
 def test_each_reason_not_to_hold(family, change, status, word):
-    got, reasons = judge_cell(family, replace(FAIR[family], **change), GATE)
+    got, reasons = judged(family, replace(FAIR[family], **change), GATE)
     assert got is status
     assert word in " ".join(reasons)
     assert all(reason.endswith(".") for reason in reasons)
@@ -118,18 +117,18 @@ FAKES = {
     },
     "an attack with zero steps": {
         "undefended": share(0.0),
-        "noise": share(0.0),
+        "baseline": share(0.0),
         "guarded": share(0.0),
         "adaptive": share(0.0),
         "flags": ("zero steps",),
     },
-    "an attack with zero steps, unflagged": {"undefended": share(0.0), "noise": share(0.0)},
+    "an attack with zero steps, unflagged": {"undefended": share(0.0), "baseline": share(0.0)},
 }
 
 
 @pytest.mark.parametrize("name", FAKES)
 def test_no_planted_fake_is_held(name):
-    status, reasons = judge_cell("evasion", replace(FAIR["evasion"], **FAKES[name]), GATE)
+    status, reasons = judged("evasion", replace(FAIR["evasion"], **FAKES[name]), GATE)
     assert status in (Status.BROKEN, Status.INCONCLUSIVE)
     assert reasons
 
@@ -146,15 +145,15 @@ rates = st.integers(0, N).map(lambda k: clopper_pearson(k, N))
     flags=st.sampled_from([(), ("odd",)]),
 )
 def test_held_means_every_bad_end_is_within_its_bound(undefended, noise, guarded, adaptive, refusal, flags):
-    measured = CellIntervals(
+    measured = EvasionCell(
         undefended=undefended,
-        noise=noise,
+        baseline=noise,
         guarded=guarded,
         adaptive=adaptive,
         false_refusal=refusal,
         flags=flags,
     )
-    status, _ = judge_cell("evasion", measured, GATE)
+    status, _ = judged("evasion", measured, GATE)
     fine = (
         undefended.low >= 0.5
         and undefended.low > noise.high
@@ -173,8 +172,8 @@ WEAK = {
         "too weak",
     ),
     "better than unguarded": ({"undefended": share(0.268), "adaptive": share(0.462)}, "too weak"),
-    "noise breaks the model too": ({"noise": share(0.958), "adaptive": share(0.958)}, "no better than random noise"),
-    "no noise": ({"noise": None, "adaptive": share(0.3)}, "no random noise"),
+    "noise breaks the model too": ({"baseline": share(0.958), "adaptive": share(0.958)}, "no better than random noise"),
+    "no noise": ({"baseline": None, "adaptive": share(0.3)}, "no random noise"),
     "flagged": ({"flags": ("not converged",), "adaptive": share(0.3)}, "not converged"),
     "no row unguarded": ({"undefended": None, "adaptive": share(0.3)}, "no row"),
 }
@@ -183,12 +182,12 @@ WEAK = {
 @pytest.mark.parametrize("case", WEAK)
 def test_a_weak_attack_that_passes_the_guard_is_broken_and_its_weakness_is_said_beside(case):
     change, weakness = WEAK[case]
-    status, reasons = judge_cell("evasion", replace(FAIR["evasion"], **change), GATE)
+    status, reasons = judged("evasion", replace(FAIR["evasion"], **change), GATE)
     assert status is Status.BROKEN
     assert "passes the guard" in reasons[0]
     assert weakness in " ".join(reasons[1:])
     harmless = change | {"guarded": share(0.02), "adaptive": share(0.1)}
-    status, reasons = judge_cell("evasion", replace(FAIR["evasion"], **harmless), GATE)
+    status, reasons = judged("evasion", replace(FAIR["evasion"], **harmless), GATE)
     assert status is Status.INCONCLUSIVE, "a guard that holds under a weak attack is not shown to hold"
     assert weakness in " ".join(reasons)
 
@@ -196,16 +195,16 @@ def test_a_weak_attack_that_passes_the_guard_is_broken_and_its_weakness_is_said_
 @given(undefended=rates, noise=rates, guarded=rates, adaptive=rates, flags=st.sampled_from([(), ("odd",)]))
 def test_no_weakness_of_the_attack_hides_a_guard_that_is_passed(undefended, noise, guarded, adaptive, flags):
     measured = replace(
-        FAIR["evasion"], undefended=undefended, noise=noise, guarded=guarded, adaptive=adaptive, flags=flags
+        FAIR["evasion"], undefended=undefended, baseline=noise, guarded=guarded, adaptive=adaptive, flags=flags
     )
-    status, _ = judge_cell("evasion", measured, GATE)
+    status, _ = judged("evasion", measured, GATE)
     assert (status is Status.BROKEN) == (max(guarded.low, adaptive.low) > GATE.evasion_success)
 
 
 def test_a_weak_attack_on_membership_that_leaks_behind_the_guard_is_broken():
     weak = replace(FAIR["membership"], undefended=around(0.52))
-    assert judge_cell("membership", weak, GATE)[0] is Status.INCONCLUSIVE
-    status, reasons = judge_cell("membership", replace(weak, adaptive=around(0.7)), GATE)
+    assert judged("membership", weak, GATE)[0] is Status.INCONCLUSIVE
+    status, reasons = judged("membership", replace(weak, adaptive=around(0.7)), GATE)
     assert status is Status.BROKEN
     assert "does not leak enough" in " ".join(reasons)
 
@@ -226,7 +225,7 @@ STOLEN = [
 def test_a_theft_too_weak_to_count_is_judged_by_what_is_gained_behind_the_guard(free, behind, passed):
     ratio = around(behind.value / free.value if free and free.value else 9.0)
     measured = replace(FAIR["extraction"], undefended=free, guarded=ratio, adaptive=ratio, gains={"adaptive": behind})
-    status, reasons = judge_cell("extraction", measured, GATE)
+    status, reasons = judged("extraction", measured, GATE)
     assert status is (Status.BROKEN if passed else Status.INCONCLUSIVE)
     assert ("gains at least" in " ".join(reasons)) == passed
     assert "gains too little" in " ".join(reasons) or free is None
@@ -284,7 +283,7 @@ HELD_ON_IT = {"ill": of_class(0, 31), "well": of_class(9, 125)}
     ],
 )
 def test_a_class_that_is_emptied_counts_however_rare_it_is(classes, change, status, words):
-    got, reasons = judge_cell("evasion", replace(FAIR["evasion"], **(RARE | {"classes": classes} | change)), GATE)
+    got, reasons = judged("evasion", replace(FAIR["evasion"], **(RARE | {"classes": classes} | change)), GATE)
     assert got is status, reasons
     assert words in " ".join(reasons)
 
@@ -307,8 +306,8 @@ def test_the_rows_it_asks_for_decide():
 
 def test_the_bounds_are_the_policys():
     gate = GatePolicy(evasion_success=0.01, extraction_gain=0.02, membership_auc=0.51)
-    assert [gate_bound(family, gate) for family in FAIR] == [0.01, 0.02, 0.51]
-    assert all(judge_cell(family, FAIR[family], gate)[0] is not Status.HELD for family in FAIR)
+    assert [FAMILIES[family].bound(gate) for family in FAIR] == [0.01, 0.02, 0.51]
+    assert all(judged(family, FAIR[family], gate)[0] is not Status.HELD for family in FAIR)
 
 
 @given(st.floats(0, 1), st.floats(0, 0.2))
@@ -316,9 +315,9 @@ def test_a_signal_and_its_mirror_image_are_judged_alike(value, half):
     low, high = max(0.0, value - half), min(1.0, value + half)
     arm, mirrored = Interval(value, low, high, N), Interval(1 - value, 1 - high, 1 - low, N)
     limit = GATE.membership_auc
-    status, _ = judge_cell("membership", replace(FAIR["membership"], guarded=arm, adaptive=arm), GATE)
+    status, _ = judged("membership", replace(FAIR["membership"], guarded=arm, adaptive=arm), GATE)
     for each in (arm, mirrored):
-        again, _ = judge_cell("membership", replace(FAIR["membership"], guarded=arm, adaptive=each), GATE)
+        again, _ = judged("membership", replace(FAIR["membership"], guarded=arm, adaptive=each), GATE)
         assert again is status
     assert (status is Status.HELD) == (leak_interval(arm).high <= limit)
     assert (status is Status.BROKEN) == (arm.low > limit or 1 - arm.high > limit)

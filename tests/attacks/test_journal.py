@@ -8,6 +8,7 @@ from support.processes import kill_validation, runs_begun, start_validation
 from validation_fakes import SPLITS, WEIGHTS, Scripted, deployment
 
 from medward.attacks.base import AttackResult
+from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.journal import (
     Journal,
     code_version,
@@ -159,12 +160,12 @@ def runs(tmp_path, monkeypatch):
         with monkeypatch.context() as patched:
             for name in {"code_version", "version"} & change.keys():
                 patched.setattr(f"medward.attacks.validation.run.{name}", change[name])
+            changed = replace(bundle, policy=used["policy"], digest=change.get("digest", bundle.digest))
             run_validation(
-                replace(bundle, policy=used["policy"], digest=change.get("digest", bundle.digest)),
+                Deployment(bundle=changed, network=used["network"]),
                 used["splits"],
                 tmp_path / "out",
                 attacks=[attack],
-                network=used["network"],
                 seed=used["seed"],
                 progress=False,
             )

@@ -5,11 +5,14 @@ import pytest
 from validation_fakes import SPEC, SPLITS, Linear, Scripted, deployment, rows
 
 from medward.attacks.base import AttackResult, Attempt
+from medward.attacks.membership.family import Membership
 from medward.attacks.target import guarded_oracle
 from medward.attacks.validation.clean_cost import ACCOUNTS, account_visits, measure_clean_cost
+from medward.attacks.validation.deployment import Deployment
+from medward.attacks.validation.family import NotTested
 from medward.attacks.validation.finding import Status
 from medward.attacks.validation.run import run_validation
-from medward.attacks.validation.splits import attack_data, conform_splits
+from medward.attacks.validation.splits import conform_splits, share_rows
 from medward.guard.accounts.stores import MemoryStore
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
@@ -30,7 +33,7 @@ def bundle():
 
 
 def run(bundle, out, *attacks, splits=SPLITS, **settings):
-    return run_validation(bundle, splits, out, attacks=attacks, progress=False, **settings)
+    return run_validation(Deployment(bundle=bundle), splits, out, attacks=attacks, progress=False, **settings)
 
 
 def test_each_attack_becomes_one_finding_with_three_arms(bundle, tmp_path):
@@ -203,11 +206,11 @@ def test_a_second_validation_runs_nothing_and_finds_the_same(bundle, tmp_path):
 
 
 def test_one_line_per_finished_run_where_there_is_no_terminal(bundle, tmp_path, capsys):
-    run_validation(bundle, SPLITS, tmp_path, attacks=[Scripted()], progress=True)
+    run_validation(Deployment(bundle=bundle), SPLITS, tmp_path, attacks=[Scripted()], progress=True)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4
     assert lines[1].startswith("scripted, undefended: 0.95")
-    run_validation(bundle, SPLITS, tmp_path, attacks=[Scripted()], progress=False)
+    run_validation(Deployment(bundle=bundle), SPLITS, tmp_path, attacks=[Scripted()], progress=False)
     assert capsys.readouterr().err == ""
 
 
@@ -222,34 +225,35 @@ def test_a_fresh_account_per_row_leaves_only_the_screen(bundle):
     np.testing.assert_array_equal(visitors(benign[:5]).scores.shape, (5, 2))
 
 
-def test_the_attackers_rows_never_meet_the_rows_it_is_judged_on():
-    model = Linear()
-    data, missing = attack_data(model, conform_splits(SPLITS, SPEC), seed=0)
-    assert not missing
+def candidates(bundle, splits):
+    return Membership().holdings(Deployment(bundle=bundle), share_rows(bundle.model, splits, seed=0))
+
+
+def test_the_attackers_rows_never_meet_the_rows_it_is_judged_on(bundle):
+    data = candidates(bundle, conform_splits(SPLITS, SPEC))
     parts = [data.members, data.nonmembers, data.shadow, data.test]
     seen = [{row.tobytes() for row in part.inputs} for part in parts]
     assert sum(map(len, seen)) == len(set().union(*seen)) == sum(map(len, parts))
-    alone, missing = attack_data(model, conform_splits({"data": SPLITS["test"]}, SPEC), seed=0)
-    assert set(missing) == {"membership"}
+    one = conform_splits({"data": SPLITS["test"]}, SPEC)
+    assert isinstance(candidates(bundle, one), NotTested)
+    alone = share_rows(bundle.model, one, seed=0).data
     assert not {row.tobytes() for row in alone.craft.inputs} & {row.tobytes() for row in alone.test.inputs}
-    np.testing.assert_array_equal(alone.reference, model.predict(alone.test.inputs).scores.argmax(axis=1))
+    np.testing.assert_array_equal(alone.reference, bundle.model.predict(alone.test.inputs).scores.argmax(axis=1))
 
 
-def test_no_patient_is_on_both_sides_of_a_cut():
-    model = Linear()
+def test_no_patient_is_on_both_sides_of_a_cut(bundle):
     clinics = {name: Split(s.inputs, s.labels, np.arange(len(s)) // 4) for name, s in SPLITS.items()}
-    data, missing = attack_data(model, conform_splits(clinics, SPEC), seed=0)
-    assert not missing
+    data = candidates(bundle, conform_splits(clinics, SPEC))
     assert not set(data.nonmembers.patients) & set(data.shadow.patients)
     assert abs(len(data.nonmembers) - len(data.shadow)) <= 4
-    alone, _ = attack_data(model, conform_splits({"test": clinics["test"]}, SPEC), seed=0)
+    alone = share_rows(bundle.model, conform_splits({"test": clinics["test"]}, SPEC), seed=0).data
     assert len(alone.craft) + len(alone.test) == len(clinics["test"])
     assert not set(alone.craft.patients) & set(alone.test.patients)
     one = {name: Split(s.inputs, s.labels, np.zeros(len(s), np.int64)) for name, s in SPLITS.items()}
-    _, missing = attack_data(model, conform_splits(one, SPEC), seed=0)
-    assert 'at least 20 patients in "train", got 1' in missing["membership"]
+    lone = {name: one[name] for name in ("train", "holdout")} | {"test": SPLITS["test"]}
+    assert 'at least 20 patients in "train", got 1' in candidates(bundle, conform_splits(lone, SPEC)).reason
     with pytest.raises(MedwardError, match="several patients"):
-        attack_data(model, conform_splits({"test": one["test"]}, SPEC), seed=0)
+        share_rows(bundle.model, conform_splits({"test": one["test"]}, SPEC), seed=0)
 
 
 def test_named_labels_are_the_classes_they_name_in_every_split():

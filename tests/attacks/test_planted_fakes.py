@@ -9,10 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support.planted import Deployment, Faulty, Ideal, TorchVictim
+from support.planted import FakeBundle, Faulty, Ideal, TorchVictim
 
 from medward.attacks.checks import named_fakes
 from medward.attacks.evasion import PGD, UniversalPerturbation
+from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.finding import Status
 from medward.attacks.validation.run import run_validation
 from medward.guard.data.split import Split
@@ -43,11 +44,9 @@ def judged(splits, tmp_path):
     known = np.concatenate([split.inputs for split in splits.values()]).reshape(460, -1)
 
     def judge(model, attack=ATTACK, **settings):
-        bundle = Deployment(model=model, profile=Ideal(known=known, near=NEAR, **settings))
-        report = run_validation(
-            bundle, splits, tmp_path, attacks=[attack], network=model.network, progress=False, resume=False
-        )
-        return report.findings[0]
+        bundle = FakeBundle(model=model, profile=Ideal(known=known, near=NEAR, **settings))
+        subject = Deployment(bundle=bundle, network=model.network)
+        return run_validation(subject, splits, tmp_path, attacks=[attack], progress=False, resume=False).findings[0]
 
     return judge
 
@@ -97,10 +96,9 @@ def gathered(tmp_path):
 
     def judge(attack, **fault):
         network = Faulty(torch.nn.Sequential(torch.nn.Identity(), layer), **fault).eval()
-        bundle = Deployment(model=TorchVictim(network, spec), profile=Ideal(known=inputs, near=0.04))
-        return run_validation(
-            bundle, splits, tmp_path, attacks=[attack], network=network, progress=False, resume=False
-        ).findings[0]
+        bundle = FakeBundle(model=TorchVictim(network, spec), profile=Ideal(known=inputs, near=0.04))
+        subject = Deployment(bundle=bundle, network=network)
+        return run_validation(subject, splits, tmp_path, attacks=[attack], progress=False, resume=False).findings[0]
 
     return judge
 

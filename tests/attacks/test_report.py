@@ -17,6 +17,7 @@ from medward.attacks.report.html import untested_sentences
 from medward.attacks.report.plots import report_plots
 from medward.attacks.report.table import print_findings
 from medward.attacks.report.words import ICONS
+from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.finding import ARMS, Finding, Status
 from medward.attacks.validation.record import Report
 from medward.attacks.validation.run import run_validation
@@ -34,7 +35,9 @@ def report(tmp_path_factory) -> Report:
         Scripted(name="weak", free=0.2),
         Scripted(name="lira", family="membership"),
     )
-    report = run_validation(deployment(), SPLITS, tmp_path_factory.mktemp("plain"), attacks=attacks, progress=False)
+    report = run_validation(
+        Deployment(bundle=deployment()), SPLITS, tmp_path_factory.mktemp("plain"), attacks=attacks, progress=False
+    )
     findings = list(report.findings)
     delta = np.random.default_rng(0).normal(size=(1, 8, 8))
     pictures = {

@@ -20,12 +20,13 @@ from medward.attacks.extraction import ActiveThief, Knockoff
 from medward.attacks.extraction.base import StolenAnswers, distil_clone
 from medward.attacks.extraction.base import clone_decisions as clone_decides
 from medward.attacks.extraction.recovery import Recovery
-from medward.attacks.membership.signals import Channel
+from medward.attacks.membership.signals import ClassChannel
 from medward.attacks.target import Response, Target, guarded_oracle, open_oracle
 from medward.attacks.validate import validate
 from medward.attacks.validation.clean_cost import measure_clean_cost
+from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.run import run_validation
-from medward.attacks.validation.splits import attack_data
+from medward.attacks.validation.splits import share_rows
 from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.ball import Ball
 from medward.attacks.whitebox.network import as_attacker_sees, passes_per_call
@@ -161,11 +162,11 @@ def hidden(network, model, spec):
 def test_a_last_step_that_moves_probabilities_across_the_threshold_stays_in_the_network(name, tmp_path, monkeypatch):
     bundle = protect(Moved(MOVED[name]).eval(), Split(WIDE), OPEN, tmp_path / "bundle", **AT)
     model, spec = bundle.model, bundle.model.spec
-    monkeypatch.setattr("medward.attacks.validate.run_validation", lambda *_, **given: given)
+    monkeypatch.setattr("medward.attacks.validate.run_validation", lambda given, *_, **__: given)
     before = Moved(MOVED[name], seed=1).eval()
     given = validate(bundle, {"test": Split(WIDE)}, tmp_path, undefended=before)
-    assert not given["no_network"]
-    network, twin = given["network"], given["undefended"].network
+    assert not given.no_network
+    network, twin = given.network, given.before.network
     assert network.exact
     assert twin.exact
     own = spec.decide(model.predict(WIDE).scores)
@@ -296,15 +297,15 @@ def test_targets_that_are_labels_alone_teach_the_same_border():
 def test_shadows_are_labelled_at_the_threshold_as_the_target_is():
     response = Response(np.array([1, 0]), np.full((2, 2), np.nan), "probabilities")
     shadows = np.array([[[[0.97, 0.03], [0.99, 0.01]]]])
-    shown = Channel.of(response, 1, threshold=0.02).coarsen(shadows)
+    shown = ClassChannel.of(response, 1, threshold=0.02).coarsen(shadows)
     assert shown[0, 0].tolist() == [[0.0, 1.0], [1.0, 0.0]]
-    assert Channel.of(response, 1).coarsen(shadows)[0, 0].tolist() == [[1.0, 0.0], [1.0, 0.0]]
+    assert ClassChannel.of(response, 1).coarsen(shadows)[0, 0].tolist() == [[1.0, 0.0], [1.0, 0.0]]
 
 
 def test_what_attackers_and_judges_are_told_are_the_models_decisions():
     model = screening()
     own = model.spec.decide(model.predict(TEST).scores)
-    data, _ = attack_data(model, {"test": Split(TEST)}, seed=0)
+    data = share_rows(model, {"test": Split(TEST)}, seed=0).data
     assert 0 < data.reference.mean() < 1
     assert 0 < data.craft.labels.mean() < 1
     assert (open_oracle(model)(TEST).labels == own).all()
@@ -337,9 +338,8 @@ class Operated:
 def test_validate_counts_hidden_findings_and_the_report_says_the_operating_point(profile, tmp_path, monkeypatch):
     monkeypatch.setattr("medward.attacks.validation.clean_cost.CLEAN_QUERIES", 5)
     splits = {"train": Split(CRAFT), "test": Split(TEST[:60])}
-    report = run_validation(
-        Operated(profile), splits, tmp_path, attacks=[ATTACKS["pgd"]], network=Risk(), progress=False
-    )
+    subject = Deployment(bundle=Operated(profile), network=Risk())
+    report = run_validation(subject, splits, tmp_path, attacks=[ATTACKS["pgd"]], progress=False)
     (finding,) = report.findings
     assert finding.undefended.value > 0.5
     assert finding.guarded.value > 0.5

@@ -8,10 +8,11 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from validation_fakes import SPEC, SPLITS, WEIGHTS, Scripted, deployment
 
-from medward.attacks.validate import twin_of
+from medward.attacks.validate import model_before
+from medward.attacks.validation.deployment import Deployment, ModelBefore
 from medward.attacks.validation.finding import Status
 from medward.attacks.validation.record import Report
-from medward.attacks.validation.run import Twin, run_validation
+from medward.attacks.validation.run import run_validation
 from medward.guard.bundle.folder import load_bundle
 from medward.guard.bundle.make import protect
 from medward.guard.data.split import Split
@@ -71,12 +72,12 @@ def _short(monkeypatch):
     SOURCES.clear()
 
 
-TWIN = Twin(model=Flipped(), digest="cd" * 32, network=network(-1))
+TWIN = ModelBefore(model=Flipped(), digest="cd" * 32, network=network(-1))
 
 
 def run(bundle, out, *attacks, undefended=TWIN, splits=SPLITS, **settings):
-    settings = {"network": network(1)} | settings
-    return run_validation(bundle, splits, out, attacks=attacks, undefended=undefended, progress=False, **settings)
+    known = Deployment(bundle=bundle, before=undefended, **({"network": network(1)} | settings))
+    return run_validation(known, splits, out, attacks=attacks, progress=False)
 
 
 def test_a_hardened_model_can_be_held_only_because_its_twin_was_fooled(bundle, tmp_path):
@@ -170,14 +171,14 @@ def test_a_twin_is_read_under_the_bundles_specification(tmp_path):
         network(1), Split(inputs), Policy(on_error="withhold"), tmp_path / "bundle", classes=("a", "b"), output="logits"
     )
     bundle = load_bundle(tmp_path / "bundle")
-    twin = twin_of(network(2), bundle, SPLITS)
+    twin = model_before(network(2), bundle, SPLITS)
     assert twin.digest != bundle.card.files["model.onnx"]
     assert twin.network is not None
     with torch.no_grad():
         own = network(2)(torch.as_tensor(inputs)).numpy()
     np.testing.assert_allclose(twin.model.predict(inputs).scores, own, atol=1e-5)
     with pytest.raises(MedwardError, match="is the bundle's own model; give the model as it was before"):
-        twin_of(str(tmp_path / "bundle" / "model.onnx"), bundle, SPLITS)
+        model_before(str(tmp_path / "bundle" / "model.onnx"), bundle, SPLITS)
     remedy = "; give the model that was hardened, as it was before"
     for other, sentence in (
         (exported(tmp_path, 5, 2), r"takes inputs of shape \(5,\), the bundle's model takes \(6,\)" + remedy),
@@ -191,10 +192,10 @@ def test_a_twin_is_read_under_the_bundles_specification(tmp_path):
         ("absent.pt", "absent.pt: expected a path"),
     ):
         with pytest.raises(MedwardError, match=f"^undefended: .*{sentence}") as caught:
-            twin_of(other, bundle, SPLITS)
+            model_before(other, bundle, SPLITS)
         assert "\n" not in str(caught.value)
     with pytest.raises(MedwardError, match=r"^undefended: (?!.*shape).*cannot read"):
-        twin_of("absent.onnx", bundle, SPLITS)
+        model_before("absent.onnx", bundle, SPLITS)
 
 
 def test_a_twin_of_three_classes_of_logits_needs_nothing_said(tmp_path):
@@ -205,7 +206,7 @@ def test_a_twin_of_three_classes_of_logits_needs_nothing_said(tmp_path):
     bundle = protect(
         hardened, Split(inputs), policy, tmp_path / "b", classes=classes, output="logits", task="classification"
     )
-    twin = twin_of(before, bundle, {"test": Split(inputs)})
+    twin = model_before(before, bundle, {"test": Split(inputs)})
     assert twin.network is not None
 
 

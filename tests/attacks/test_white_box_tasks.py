@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from support.tasks import column_model, findings_model, mask_model, number_model, table
+from support.task_models import column_model, findings_model, mask_model, number_model, table
 from torch import nn
 
 from medward.attacks.whitebox.network import as_attacker_sees

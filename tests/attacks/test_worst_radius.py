@@ -8,12 +8,13 @@ import pytest
 from medward.attacks.benchmarks.tasks import load_task
 from medward.attacks.benchmarks.victims import train_victim
 from medward.attacks.evasion import UniversalPerturbation
+from medward.attacks.evasion.cell import EvasionCell, by_class
+from medward.attacks.evasion.family import Evasion
 from medward.attacks.evasion.setup import EvasionSetup
 from medward.attacks.intervals import clopper_pearson
 from medward.attacks.target import Target, guarded_oracle
-from medward.attacks.validation.gate import CellIntervals, judge_cell
-from medward.attacks.validation.judging import by_class, headline_number
-from medward.attacks.validation.splits import attack_data
+from medward.attacks.validation.gate import judge_cell
+from medward.attacks.validation.splits import share_rows
 from medward.attacks.whitebox.onnx.to_torch import white_box
 from medward.guard.accounts.stores import MemoryStore
 from medward.guard.bundle.make import protect
@@ -40,22 +41,22 @@ def judged(tmp_path_factory):
         folder / "bundle/model.onnx", bundle.model.predict, task.splits["calibration"].inputs[:32]
     )
     assert network is not None, reason
-    data, _ = attack_data(bundle.model, task.splits, seed=0)
+    data = share_rows(bundle.model, task.splits, seed=0).data
 
     def judge_adaptive():
         oracle = guarded_oracle(bundle.guard(store=MemoryStore()), fresh=True)
         target = Target(bundle.model.spec, oracle, ATTACK.threat, network=network, profile=bundle.profile)
         result = ATTACK.run(target, data, seed=0)
-        adaptive = headline_number(ATTACK, result, 0)
-        measured = CellIntervals(
+        adaptive = Evasion().achieved(result, 0)
+        measured = EvasionCell(
             undefended=clopper_pearson(90, 100),
-            noise=clopper_pearson(1, 100),
+            baseline=clopper_pearson(1, 100),
             guarded=clopper_pearson(0, 100),
             adaptive=adaptive,
-            classes={"adaptive": by_class(result.attempts, task.classes)},
+            classes={"adaptive": by_class(result.attempts, bundle.model.spec.task)},
             false_refusal=clopper_pearson(0, 400),
         )
-        return adaptive, judge_cell("evasion", measured, POLICY.gate)[0].value
+        return adaptive, judge_cell(measured, POLICY.gate.evasion_success, POLICY.gate)[0].value
 
     return judge_adaptive
 

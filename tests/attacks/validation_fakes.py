@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from medward.attacks.base import Access, AttackData, AttackResult, Family, ThreatModel
+from medward.attacks.base import Access, AttackData, AttackResult, ThreatModel
 from medward.attacks.target import Target
+from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.run import run_validation
 from medward.guard.accounts.stores import Store
 from medward.guard.data.split import Split
@@ -39,7 +40,7 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Deployment:
+class FakeBundle:
     """What `run_validation` needs of a bundle; `abstains` refuses every query, as a broken detector would."""
 
     profile: Profile
@@ -65,7 +66,7 @@ class Scripted:
     """
 
     name: str = "scripted"
-    family: Family = "evasion"
+    family: str = "evasion"
     free: float = 0.95
     behind: float = 0.01
     trivial: float = 0.05
@@ -113,9 +114,9 @@ def rows(n: int, seed: int) -> Split:
     return Split(inputs, (inputs @ WEIGHTS).argmax(axis=1))
 
 
-def deployment(**settings: object) -> Deployment:
+def deployment(**settings: object) -> FakeBundle:
     profile = Profile.fit(Linear(), rows(400, 1).inputs, risk=0.01)
-    return Deployment(profile=profile, **settings)  # type: ignore[arg-type]
+    return FakeBundle(profile=profile, **settings)  # type: ignore[arg-type]
 
 
 SPLITS = {"train": rows(100, 2), "holdout": rows(400, 3), "test": rows(200, 4)}
@@ -124,5 +125,5 @@ SPLITS = {"train": rows(100, 2), "holdout": rows(400, 3), "test": rows(200, 4)}
 if __name__ == "__main__":
     out, counter, seconds = sys.argv[1:]
     slow = [Scripted(name=f"slow-{i}", counter=counter, seconds=float(seconds)) for i in range(3)]
-    run_validation(deployment(), SPLITS, Path(out), attacks=slow, progress=False)
+    run_validation(Deployment(bundle=deployment()), SPLITS, Path(out), attacks=slow, progress=False)
     print("done", flush=True)

@@ -13,16 +13,17 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from claim import Claim
-from support.planted import Deployment, Faulty, Ideal, TorchVictim
+from support.planted import FakeBundle, Faulty, Ideal, TorchVictim
 
 from medward.attacks.base import Attack
-from medward.attacks.benchmarks.base import Task, stratified_partition
+from medward.attacks.benchmarks.base import BenchmarkTask, stratified_partition
 from medward.attacks.benchmarks.datasets.phantom import draw_phantoms
 from medward.attacks.benchmarks.victims import accuracy, classifier_spec, predict_labels, train_victim
 from medward.attacks.checks import FAKES, named_fakes
 from medward.attacks.evasion import PGD, UniversalPerturbation
+from medward.attacks.validation.deployment import Deployment, ModelBefore
 from medward.attacks.validation.finding import Finding, Status
-from medward.attacks.validation.run import Twin, run_validation
+from medward.attacks.validation.run import run_validation
 from medward.guard.data.split import Split
 from medward.guard.harden import HARDENERS, Training
 from medward.guard.policy import GatePolicy
@@ -151,28 +152,26 @@ def validated(
     """One finding per attack; `undefended` is the model before it was hardened."""
     twin = None
     if undefended is not None:
-        twin = Twin(model=TorchVictim(undefended, spec), digest="ef" * 32, network=undefended)
+        twin = ModelBefore(model=TorchVictim(undefended, spec), digest="ef" * 32, network=undefended)
     with ExitStack() as stack:
         for name, value in SHORT.items():
             stack.enter_context(patch(name, value))
         out = stack.enter_context(TemporaryDirectory())
         stack.enter_context(torch.random.fork_rng())
         torch.manual_seed(SEED)  # a random front end draws from it
-        bundle = Deployment(TorchVictim(network, spec), profile, gate=gate or GatePolicy())
+        bundle = FakeBundle(TorchVictim(network, spec), profile, gate=gate or GatePolicy())
         report = run_validation(
-            bundle,
+            Deployment(bundle=bundle, network=network, before=twin),
             splits,
             Path(out),
             attacks=attacks,
-            network=network,
-            undefended=twin,
             seed=SEED,
             progress=False,
         )
     return report.findings
 
 
-def hardened(task: Task, body: torch.nn.Module) -> tuple[torch.nn.Module, dict[str, float]]:
+def hardened(task: BenchmarkTask, body: torch.nn.Module) -> tuple[torch.nn.Module, dict[str, float]]:
     """`body` after adversarial training, and the test accuracy of both."""
     method = replace(HARDENERS["pgd"], epsilon=TRAINED, training=Training(epochs=EPOCHS))
     train, selection, test = (task.splits[name] for name in ("train", "selection", "test"))
@@ -183,10 +182,10 @@ def hardened(task: Task, body: torch.nn.Module) -> tuple[torch.nn.Module, dict[s
     }
 
 
-def drawn() -> Task:
+def drawn() -> BenchmarkTask:
     """1,450 phantoms at 24x24."""
     splits = stratified_partition(Split(*draw_phantoms(sum(SIZES.values()), size=SIDE, seed=SEED)), SIZES, seed=SEED)
-    return Task(
+    return BenchmarkTask(
         name=f"phantom-{SIDE}",
         modality="image",
         shape=(1, SIDE, SIDE),

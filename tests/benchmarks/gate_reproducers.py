@@ -13,6 +13,7 @@ from medward.attacks.base import Attack
 from medward.attacks.benchmarks.tasks import load_task
 from medward.attacks.benchmarks.victims import train_victim
 from medward.attacks.evasion import UniversalPerturbation
+from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.finding import Finding, Status
 from medward.attacks.validation.run import run_validation
 from medward.attacks.whitebox.onnx.to_torch import white_box
@@ -58,7 +59,12 @@ def judged(attack: Attack) -> Finding:
         )
         network, _ = white_box(folder / "bundle/model.onnx", bundle.model.predict, task.splits["calibration"].inputs)
         report = run_validation(
-            bundle, task.splits, folder / "report", attacks=[attack], network=network, seed=SEED, progress=False
+            Deployment(bundle=bundle, network=network),
+            task.splits,
+            folder / "report",
+            attacks=[attack],
+            seed=SEED,
+            progress=False,
         )
     return report.findings[0]
 

@@ -23,7 +23,7 @@ from eprocess import clopper_pearson
 from subjects import pneumonia, pneumonia_victim
 from torch import Tensor
 
-from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.evasion.asking import BlackBoxSearch, without_gradients
 from medward.attacks.evasion.hopskipjump import hopskipjump
 from medward.attacks.evasion.oars import oars
@@ -125,7 +125,7 @@ def measure() -> Iterator[Claim]:
     yield benign(site, victim, task)
 
 
-def opened(victim: torch.nn.Module, task: Task) -> Site:
+def opened(victim: torch.nn.Module, task: BenchmarkTask) -> Site:
     """A site that has seen benign images, one account each."""
     contents = ContentHash.fit(task.splits["calibration"].inputs, seed=0)
     index = NearDuplicateIndex(salt=b"the site's", calibration=contents.fingerprint, slices=POLICY.duplicates.slices)
@@ -136,7 +136,7 @@ def opened(victim: torch.nn.Module, task: Task) -> Site:
     return site
 
 
-def attacked(arm: Arm, site: Site, victim: torch.nn.Module, task: Task, profile: Profile) -> dict[str, Any]:
+def attacked(arm: Arm, site: Site, victim: torch.nn.Module, task: BenchmarkTask, profile: Profile) -> dict[str, Any]:
     """One arm, image by image."""
     site, split = copy.deepcopy(site), task.splits["test"]
     site.monitor = DuplicateCount(ladder=LADDERS.get(arm.response, LADDER))
@@ -267,7 +267,7 @@ def compared(name: str, response: str, table: dict[str, dict[str, Any]]) -> Clai
     )
 
 
-def benign(site: Site, victim: torch.nn.Module, task: Task) -> Claim:
+def benign(site: Site, victim: torch.nn.Module, task: BenchmarkTask) -> Claim:
     """Accounts of unseen and test rows, with resent bytes, re-encoded copies, and series with and without a study."""
     site, rng = copy.deepcopy(site), np.random.default_rng(0)
     pool = np.concatenate([task.splits[name].inputs for name in ("holdout", "selection", "test")])[BENIGN:]

@@ -17,13 +17,14 @@ from claim import Claim
 from subjects import plain
 
 from medward.attacks.base import AttackData
-from medward.attacks.benchmarks.base import Task, data_root, first_seen, read_known, stratified_partition
+from medward.attacks.benchmarks.base import BenchmarkTask, data_root, first_seen, read_known, stratified_partition
 from medward.attacks.benchmarks.datasets.nih_cxr import NIH_DIGESTS, NIH_FILE, NIH_REMEDY, NIH_SOURCE
 from medward.attacks.benchmarks.victims import train_victim
 from medward.attacks.evasion import PGD
 from medward.attacks.evasion.setup import EvasionSetup
 from medward.attacks.intervals import rate_interval
 from medward.attacks.target import Target, open_oracle
+from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.run import run_validation
 from medward.attacks.whitebox.criterion import ANY_CLASS
 from medward.attacks.whitebox.onnx.to_torch import white_box
@@ -73,7 +74,7 @@ class Screening:
     """A trained network of calibrated risks, its task and the threshold for `SENSITIVITY` on calibration rows."""
 
     network: torch.nn.Module
-    task: Task
+    task: BenchmarkTask
     threshold: float
     seed: int
 
@@ -131,7 +132,7 @@ def screening(seed: int) -> Screening:
         arrays["patient"].astype(np.int64),
     )
     (rows,), duplicates = first_seen(rows)
-    task = Task(
+    task = BenchmarkTask(
         name="effusion",
         modality="image",
         shape=(1, 64, 64),
@@ -285,7 +286,10 @@ def hidden(subject: Screening) -> dict[str, Any]:
             bundle.path / "model.onnx", bundle.model.predict, test.inputs[:SAMPLE], spec=bundle.model.spec
         )
         (finding,) = run_validation(
-            bundle, splits, Path(name) / "report", attacks=[ATTACK], network=network, no_network=reason
+            Deployment(bundle=bundle, network=network, no_network=reason),
+            splits,
+            Path(name) / "report",
+            attacks=[ATTACK],
         ).findings
     operated, blind = (
         bundle.model.spec,

@@ -24,7 +24,7 @@ from support.searches import searching
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.benchmarks.tasks import load_task
 from medward.attacks.benchmarks.victims import train_victim
 from medward.attacks.evasion.pgd import worst_case_pgd
@@ -76,7 +76,7 @@ def models() -> Iterator[Subject]:
         yield subject(f"{task.name}, trained against PGD", hardened(victim, task, radius, epochs=6), task)
 
 
-def subject(name: str, network: nn.Module, task: Task) -> Subject:
+def subject(name: str, network: nn.Module, task: BenchmarkTask) -> Subject:
     """`ROWS` test rows, at the first radius where a short PGD leaves at most half of them."""
     network = network.eval().requires_grad_(False)
     x, y = tensors(task.splits["test"], seed=SEED)
@@ -94,7 +94,7 @@ def tensors(split: Split, *, seed: int, rows: int = ROWS) -> tuple[Tensor, Tenso
     return torch.from_numpy(split.inputs)[chosen], torch.from_numpy(split.labels)[chosen]
 
 
-def hardened(victim: nn.Module, task: Task, epsilon: float, *, epochs: int) -> nn.Module:
+def hardened(victim: nn.Module, task: BenchmarkTask, epsilon: float, *, epochs: int) -> nn.Module:
     """Madry et al.'s training: every batch is replaced by its PGD examples (5 steps, eval mode)."""
     network = copy.deepcopy(victim).requires_grad_(True)
     generator = torch.Generator().manual_seed(SEED)

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from claim import Claim
 from subjects import SEED, VERDICTS, findings, medward, plain, pneumonia_victim
 
-from medward.attacks.benchmarks.base import Task, to_npz
+from medward.attacks.benchmarks.base import BenchmarkTask, to_npz
 from medward.attacks.benchmarks.victims import predict_labels
 from medward.attacks.intervals import rate_interval
 from medward.attacks.suite import IMAGE_EPSILON
@@ -53,7 +53,7 @@ def measure() -> Iterator[Claim]:
     yield uap_fooling(report)
 
 
-def validated(victim: object, task: Task, *options: str) -> tuple[float, int, Report]:
+def validated(victim: object, task: BenchmarkTask, *options: str) -> tuple[float, int, Report]:
     """Protect, then validate in a process of its own: wall seconds, exit code, report."""
     with TemporaryDirectory() as name:
         folder = Path(name)

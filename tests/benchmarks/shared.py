@@ -18,7 +18,7 @@ import torch
 from claim import Claim
 from eprocess import clopper_pearson, median_interval
 
-from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.benchmarks.tasks import load_task
 from medward.attacks.benchmarks.victims import train_victim
 from medward.attacks.evasion.uap import craft_universal
@@ -72,7 +72,7 @@ Plan = Callable[[int, np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
 class Scene:
     """A task, its victim, and one draw: the monitor and benign rows it has not seen."""
 
-    task: Task
+    task: BenchmarkTask
     victim: Any
     residuals: NoiseResiduals
     fitted_on: np.ndarray
@@ -97,7 +97,7 @@ def measure() -> Iterator[Claim]:
         yield from detection(name, *victims[name])
 
 
-def benign(name: str, task: Task, victim: Any) -> Claim:
+def benign(name: str, task: BenchmarkTask, victim: Any) -> Claim:
     """Accounts that draw from the unseen rows, with repeats: a finite pool is itself a little drift."""
     hits = []
     for seed in range(DRAWS):
@@ -149,7 +149,7 @@ def invented(seed: int, queries: int) -> tuple[SharedPerturbation, np.ndarray]:
     return SharedPerturbation(reference=rows[:CONTROL_ROWS], risk=risk, slack=0.0), rows[CONTROL_ROWS:]
 
 
-def unruly(task: Task, victim: Any) -> Iterator[Claim]:
+def unruly(task: BenchmarkTask, victim: Any) -> Iterator[Claim]:
     """What the bound does not cover, or only by its slack: drift, and series of near-duplicates."""
     drift, bare, known, unknown = [], [], [], []
     for seed in range(DRAWS):
@@ -177,7 +177,7 @@ def unruly(task: Task, victim: Any) -> Iterator[Claim]:
     )
 
 
-def detection(name: str, task: Task, victim: Any) -> Iterator[Claim]:
+def detection(name: str, task: BenchmarkTask, victim: Any) -> Iterator[Claim]:
     """Requests until the alarm, for perturbations crafted on training rows and used on unseen ones."""
     for radius in (8, 4):
         deltas = [perturbation(task, victim, radius, goal, 0) for goal in (None, 0, 1)]
@@ -194,7 +194,7 @@ def detection(name: str, task: Task, victim: Any) -> Iterator[Claim]:
             )
 
 
-def draw(task: Task, victim: Any, seed: int) -> Scene:
+def draw(task: BenchmarkTask, victim: Any, seed: int) -> Scene:
     """Divide the unseen rows, by patient where they are known, into calibration and traffic."""
     parts = [task.splits[name] for name in ("calibration", "holdout")]
     rows = np.concatenate([part.inputs for part in parts])
@@ -330,7 +330,7 @@ def faded(delta: np.ndarray, steps: int) -> Plan:
 
 
 def attacked(
-    task: Task, victim: Any, plan: Plan, *, after: int = 0, accounts: int = THIEVES, draws: int = 4
+    task: BenchmarkTask, victim: Any, plan: Plan, *, after: int = 0, accounts: int = THIEVES, draws: int = 4
 ) -> list[np.ndarray]:
     """Requests beyond the first `after` until each rung ``(accounts,)``; `PATIENCE` where it is never reached."""
     counts = []
@@ -349,7 +349,7 @@ def sent(scene: Scene, rows: np.ndarray, added: np.ndarray, size: int = 50) -> I
         yield [replace(each, digest=f"{start} {each.digest}") for each in every(sight(scene, images))]
 
 
-def perturbation(task: Task, victim: Any, radius: int, goal: int | None, seed: int) -> np.ndarray:
+def perturbation(task: BenchmarkTask, victim: Any, radius: int, goal: int | None, seed: int) -> np.ndarray:
     """A universal perturbation at radius/255, crafted on a random half of the training rows."""
     generator = torch.Generator().manual_seed(seed)
     rows = task.splits["train"].inputs
@@ -362,7 +362,7 @@ def perturbation(task: Task, victim: Any, radius: int, goal: int | None, seed: i
     return found.delta[0].numpy()
 
 
-def fooling(victim: Any, task: Task, delta: np.ndarray) -> float:
+def fooling(victim: Any, task: BenchmarkTask, delta: np.ndarray) -> float:
     """The share of held-out rows answered otherwise."""
     x = torch.from_numpy(task.splits["holdout"].inputs)
     return float(

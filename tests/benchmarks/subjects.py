@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.benchmarks.tasks import load_task
 from medward.attacks.benchmarks.victims import classifier_spec, train_victim
 from medward.attacks.intervals import Interval
@@ -25,14 +25,14 @@ VERDICTS = (0, 1, 2)
 
 
 @cache
-def pneumonia_victim() -> tuple[Any, Task]:
+def pneumonia_victim() -> tuple[Any, BenchmarkTask]:
     """The trained CNN and its task; needs MEDWARD_DATA."""
     task = load_task("pneumoniamnist", seed=SEED)
     return train_victim(task, seed=SEED), task
 
 
 @cache
-def pneumonia() -> tuple[Any, Task]:
+def pneumonia() -> tuple[Any, BenchmarkTask]:
     """The wrapped CNN and its task; needs MEDWARD_DATA."""
     victim, task = pneumonia_victim()
     model = wrap(victim, spec=classifier_spec(task, "logits"), sample=task.splits["calibration"].inputs[:32])

@@ -25,7 +25,7 @@ from medward.integrations.serving.keys import KeyStore
 CLAIMS = ("task_answers_differ", "task_journeys")
 FULL = Policy(on_error="withhold", release=ReleasePolicy(level="full"))
 ROWS = 20  # asked over HTTP
-MOST = {"train": 600, "holdout": 160, "test": 160}  # rows that a validation is given
+MOST = {"train": 600, "holdout": 160}  # rows that a validation is given, beside those attacked
 
 
 def measure() -> Iterator[Claim]:
@@ -67,12 +67,13 @@ def journey(subject: Subject) -> dict[str, Any]:
             subject.model, subject.splits["calibration"], FULL, folder / "bundle", name="m", **subject.options
         )
         rows = subject.splits["test"].inputs[:ROWS]
-        own = np.asarray(subject.own(rows), np.float64)
-        told, shown = asked(folder, rows, own.ndim)
-        size = np.maximum(1.0, np.abs(own[shown]))
+        told, shown = asked(folder, rows)
+        own = made.card.spec.task.read(subject.own(rows), "m").reshape(len(rows), -1)[shown]
+        difference = np.abs(told.reshape(len(told), -1) - own) / np.maximum(1.0, np.abs(own))
+        given = {**MOST, "test": subject.attacked}
         report = validate(
             made,
-            {each: some(subject.splits[each], most) for each, most in MOST.items() if each in subject.splits},
+            {each: some(subject.splits[each], most) for each, most in given.items() if each in subject.splits},
             folder / "report",
             names=subject.attacks,
             progress=False,
@@ -82,13 +83,13 @@ def journey(subject: Subject) -> dict[str, Any]:
             "task": made.card.spec.task.rule,
             "quality": None if made.card.quality is None else str(made.card.quality),
             "answered": int(shown.sum()),
-            "largest_difference": float((np.abs(told - own[shown]) / size).max()),
+            "largest_difference": float(difference.max()),
             "findings": [row(each) for each in report.findings],
             "notes": list(report.notes),
         }
 
 
-def asked(folder: Path, rows: np.ndarray, axes: int) -> tuple[np.ndarray, np.ndarray]:
+def asked(folder: Path, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What one HTTP request was answered: the scores as the model gives them, and which rows were."""
     token = KeyStore(folder / "state" / "keys.json").add(("clinic", "key-1"))
     with TestClient(load_app(folder / "bundle", state=folder / "state")) as client:

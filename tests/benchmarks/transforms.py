@@ -17,7 +17,7 @@ import torch
 from claim import Claim
 from torch import Tensor, nn
 
-from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.benchmarks.tasks import load_task
 from medward.attacks.benchmarks.transforms import Transformed
 from medward.attacks.benchmarks.victims import accuracy, train_victim
@@ -108,7 +108,9 @@ def views(network: nn.Module) -> list[nn.Module]:
     return [as_attacker_sees(network), own]
 
 
-def attacked(network: nn.Module, seen: list[nn.Module], task: Task, judged: Split, seed: int) -> dict[str, np.ndarray]:
+def attacked(
+    network: nn.Module, seen: list[nn.Module], task: BenchmarkTask, judged: Split, seed: int
+) -> dict[str, np.ndarray]:
     """Which rows `network` decides otherwise under what an attacker found who sees it as `seen`; and under noise."""
     ball = Ball(torch.full((1,) * len(task.shape), EPSILON), task.low, task.high)
     x, made = tensor(judged), tensor(task.splits["calibration"])[:CRAFTED]

@@ -18,7 +18,7 @@ import torch
 from claim import Claim
 from torch import Tensor, nn
 
-from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.benchmarks.tasks import load_task
 from medward.attacks.benchmarks.victims import accuracy, train_victim
 from medward.attacks.evasion.uap import craft_universal
@@ -96,7 +96,7 @@ def curve(name: str, kind: str) -> dict[str, Any]:
     return {"victims": victims, **points}
 
 
-def about(victim: nn.Module, task: Task) -> dict[str, float]:
+def about(victim: nn.Module, task: BenchmarkTask) -> dict[str, float]:
     """Accuracy as is, and the share of test rows that gathering all images in one class can fool at most."""
     x, labels = torch.from_numpy(task.splits["test"].inputs), task.splits["test"].labels
     decided = network_decisions(victim, x).numpy()
@@ -108,7 +108,7 @@ def about(victim: nn.Module, task: Task) -> dict[str, float]:
     }
 
 
-def attacked(victim: nn.Module, task: Task, level: int, seed: int) -> dict[str, Judged]:
+def attacked(victim: nn.Module, task: BenchmarkTask, level: int, seed: int) -> dict[str, Judged]:
     """Fresh perturbations of `level`/255, without a target and for each class, and random signs."""
     generator = torch.Generator().manual_seed(1000 * seed + level)
     ball = Ball(torch.full((1,) * len(task.shape), level / 255), task.low, task.high)

@@ -22,7 +22,7 @@ from subjects import SEED, pneumonia_victim
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.benchmarks.tasks import load_task
 from medward.attacks.benchmarks.victims import train_victim
 from medward.attacks.evasion.uap import UniversalPerturbation, ascend_universal, craft_universal
@@ -65,7 +65,7 @@ def measure() -> Iterator[Claim]:
     yield against_art(art())
 
 
-def efficiency(victim: nn.Module, task: Task, repeats: int = 21) -> Claim:
+def efficiency(victim: nn.Module, task: BenchmarkTask, repeats: int = 21) -> Claim:
     """The share of the attack's CPU time that its gradients would take alone, at the fastest batch size."""
     x = torch.from_numpy(task.splits["calibration"].inputs)[:ROWS]
     y, ball = network_decisions(victim, x), radius(task)
@@ -155,7 +155,9 @@ def claimed(table: dict[str, Any]) -> Claim:
     )
 
 
-def compared(victim: nn.Module, task: Task, goal: int | None, attack_by_art: Callable[..., Tensor]) -> dict[str, Any]:
+def compared(
+    victim: nn.Module, task: BenchmarkTask, goal: int | None, attack_by_art: Callable[..., Tensor]
+) -> dict[str, Any]:
     """Both attacks on one victim.
 
     Settings are chosen on "holdout": ART's best, its cheapest that is as good but for `LOOSE`, and our cheapest that
@@ -256,7 +258,7 @@ def ours(victim: nn.Module, x: Tensor, y: Tensor, ball: Ball, goal: int | None, 
     )[0][-1]
 
 
-def asked(victim: nn.Module, task: Task, split: str, goal: int | None) -> tuple[Tensor, Tensor]:
+def asked(victim: nn.Module, task: BenchmarkTask, split: str, goal: int | None) -> tuple[Tensor, Tensor]:
     """Rows of a split that are not at the goal before, and the victim's decisions; at most `ROWS` to craft on."""
     x = torch.from_numpy(task.splits[split].inputs)
     x = x[:ROWS] if split == "calibration" else x
@@ -294,7 +296,7 @@ def art() -> Callable[..., Tensor]:
         raise SystemExit(2) from None
 
     def attack(
-        victim: nn.Module, task: Task, x: Tensor, y: Tensor, goal: int | None, inner: str, passes: int
+        victim: nn.Module, task: BenchmarkTask, x: Tensor, y: Tensor, goal: int | None, inner: str, passes: int
     ) -> Tensor:
         random.seed(SEED)
         np.random.seed(SEED)  # noqa: NPY002  # ART draws from NumPy's global state
@@ -328,7 +330,7 @@ def art() -> Callable[..., Tensor]:
     return attack
 
 
-def radius(task: Task) -> Ball:
+def radius(task: BenchmarkTask) -> Ball:
     """The ball of `LEVEL`/255."""
     return Ball(torch.full((1,) * len(task.shape), LEVEL / 255), task.low, task.high)
 

@@ -11,7 +11,7 @@ import torch
 from claim import Claim
 from torch import Tensor, nn
 
-from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.benchmarks.tasks import load_task
 from medward.attacks.benchmarks.victims import accuracy, classifier_spec, train_victim
 from medward.attacks.evasion.uap import craft_universal
@@ -90,7 +90,7 @@ def study(name: str, seed: int) -> dict[str, Any]:
     }
 
 
-def hardened(method: str, network: nn.Module, task: Task, seed: int) -> nn.Module:
+def hardened(method: str, network: nn.Module, task: BenchmarkTask, seed: int) -> nn.Module:
     """`network` hardened at its defaults."""
     splits = task.splits
     return (
@@ -100,7 +100,7 @@ def hardened(method: str, network: nn.Module, task: Task, seed: int) -> nn.Modul
     )
 
 
-def unseen(task: Task) -> tuple[Tensor, np.ndarray]:
+def unseen(task: BenchmarkTask) -> tuple[Tensor, np.ndarray]:
     """The rows it is judged on, and their labels."""
     splits = [task.splits[name] for name in JUDGED[task.name]]
     return torch.from_numpy(np.concatenate([each.inputs for each in splits])), np.concatenate(
@@ -108,7 +108,9 @@ def unseen(task: Task) -> tuple[Tensor, np.ndarray]:
     )
 
 
-def crafted(network: nn.Module, task: Task, epsilon: float, seed: int, restarts: int = RESTARTS) -> dict[str, Tensor]:
+def crafted(
+    network: nn.Module, task: BenchmarkTask, epsilon: float, seed: int, restarts: int = RESTARTS
+) -> dict[str, Tensor]:
     """The best perturbation for each goal, on rows that no training has seen."""
     x = torch.from_numpy(task.splits["calibration"].inputs[:ROWS])
     y = network_decisions(network, x)
@@ -129,7 +131,7 @@ def crafted(network: nn.Module, task: Task, epsilon: float, seed: int, restarts:
 
 
 def judged(
-    network: nn.Module, task: Task, foreign: dict[str, dict[str, Tensor]], seed: int, *, curve: bool
+    network: nn.Module, task: BenchmarkTask, foreign: dict[str, dict[str, Tensor]], seed: int, *, curve: bool
 ) -> dict[str, Any]:
     """Everything thrown at one model; the worst of it stands in front."""
     x, labels = unseen(task)
@@ -162,7 +164,7 @@ def judged(
 
 
 def point(
-    network: nn.Module, task: Task, radius: float, seed: int, x: Tensor, own: Tensor, labels: np.ndarray
+    network: nn.Module, task: BenchmarkTask, radius: float, seed: int, x: Tensor, own: Tensor, labels: np.ndarray
 ) -> dict[str, float]:
     """The same, fresh perturbations only, at another radius."""
     hits = [

@@ -241,7 +241,7 @@ def test_a_bundle_keeps_its_operating_point(made):
     bundle, estimator = made
     loaded = bundles.load_bundle(bundle.path)
     assert loaded.model.spec.threshold == loaded.card.spec.threshold == 0.07
-    assert json.loads((bundle.path / "card.json").read_text())["spec"]["threshold"] == 0.07
+    assert json.loads((bundle.path / "card.json").read_text())["spec"]["task"]["threshold"] == 0.07
     own = estimator.predict_proba(ROWS)[:, 1] >= 0.07
     assert 0.1 < own.mean() < 0.9
     labels = ask(loaded.guard()).labels
@@ -255,6 +255,9 @@ def test_a_card_of_the_first_release_still_loads(made, tmp_path):
 
     def rewritten(change):
         content = json.loads((bundle.path / "card.json").read_text())
+        task = content["spec"].pop("task")
+        content["format"] = 1
+        content["spec"] |= {each: task[each] for each in ("classes", "output", "threshold")}
         change(content["spec"])
         content.pop("digest")
         return canonical_json({**content, "digest": sha256(canonical_json(content))})

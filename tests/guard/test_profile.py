@@ -9,6 +9,7 @@ from medward.guard.errors import MedwardError
 from medward.guard.profile import Profile, embeddings_for, fitted_count, forward_batches, idle_screen, split_rows
 from medward.guard.screens.mahalanobis import Mahalanobis
 from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 from medward.guard.types import Outputs
 
 RNG = np.random.default_rng(0)
@@ -110,7 +111,7 @@ def test_the_sketch_is_a_secret_unless_one_is_given(linear_model):
 
 
 def test_embeddings_follow_what_the_model_shows():
-    spec = {"name": "m", "classes": ("a", "b"), "output": "logits"}
+    spec = {"name": "m", "task": Classification(classes=("a", "b"), output="logits")}
     assert embeddings_for(ModelSpec(modality="tabular", shape=(3,), **spec)) == ("rows",)
     assert embeddings_for(ModelSpec(modality="image", shape=(1, 8, 8), features=4, **spec)) == (
         "features",

@@ -120,7 +120,7 @@ class Ideal:
 
 
 @dataclass(frozen=True)
-class Deployment:
+class FakeBundle:
     """What `attacks.validation.run.validate` needs of a bundle."""
 
     model: TorchVictim

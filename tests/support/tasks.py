@@ -1,101 +1,95 @@
-"""Small tables and networks of every task, trained on the spot."""
+"""Small models of findings and of a number, what their thieves hold, and candidates that they did or did not learn."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
-import torch
-from torch import nn
-from torch.nn import functional as F
 
 from medward.attacks.base import AttackData
-from medward.attacks.target import Target, open_oracle
+from medward.attacks.learners.table import as_labels, learner_of
+from medward.attacks.target import Response, Target
 from medward.guard.data.split import Split
 from medward.guard.spec import ModelSpec
-from medward.guard.types import Outputs
+from medward.guard.tasks.base import ReleaseSettings
+from medward.guard.tasks.multilabel import Multilabel
+from medward.guard.tasks.opaque import Opaque
+from medward.guard.tasks.regression import Regression
+from medward.guard.types import Level
 
-WIDTH = 12
-
-
-def table(n, seed):
-    return np.random.default_rng(seed).normal(size=(n, WIDTH)).astype(np.float32)
-
-
-def truth(inputs):
-    """What the columns of a row come to, four numbers ``(n, 4)``."""
-    weights = np.random.default_rng(7).normal(size=(WIDTH, 4)) / np.sqrt(WIDTH)
-    return np.asarray(inputs @ weights + 0.3 * np.tanh(inputs[:, :4] * 2), np.float32)
+FINDINGS = Multilabel(findings=("nodule", "effusion", "mass"), output="logits", thresholds=(0.5, 0.2, 0.7))
+MONTHS = Regression(quantity="bone age", tolerance=2.0, unit="months")
+CUT = replace(MONTHS, cut_points=(-4.0, 5.0))
+WHOLE = Opaque(what="a mask")
+ROWS = 500
 
 
-@dataclass(frozen=True)
-class TaskModel:
-    """A network deployed under a specification."""
-
-    spec: ModelSpec
-    network: nn.Module
-
-    def predict(self, inputs):
-        with torch.no_grad():
-            raw = self.network(torch.as_tensor(inputs)).numpy()
-        return Outputs(self.spec.task.read(raw, self.spec.name))
-
-    def target(self, threat, *, decide=None, oracle=None, white=True, **parts):
-        network = {"network": self.network} if white else {}
-        return Target(self.spec, oracle or open_oracle(self, decide), threat, **network, **parts)
-
-    def data(self, decide=None):
-        test = table(150, 3)
-        own = (decide or self.spec.decide)(self.predict(test).scores)
-        return AttackData(craft=Split(table(300, 2)), test=Split(test), reference=own)
+def spec_of(task, width=6):
+    return ModelSpec(name="planted", modality="tabular", shape=(width,), task=task)
 
 
-class Head(nn.Module):
-    """A small network whose last step makes outputs of a form: probabilities, one column, a mask."""
-
-    def __init__(self, width, last=None):
-        super().__init__()
-        torch.manual_seed(0)
-        self.body = nn.Sequential(nn.Linear(WIDTH, 32), nn.Tanh(), nn.Linear(32, width))
-        self.last = last
-
-    def forward(self, x):
-        out = self.body(x)
-        return out if self.last is None else self.last(out)
+def rows_of(n, seed, width=6):
+    return np.random.default_rng(seed).normal(size=(n, width)).astype(np.float32)
 
 
-def trained(task, width, loss, labels, last=None):
-    """A model of `task`, fitted in a second."""
-    x = table(600, 1)
-    net, y = Head(width), torch.as_tensor(labels(truth(x)))
-    optimiser = torch.optim.Adam(net.parameters(), 1e-2)
-    for _ in range(200):
-        optimiser.zero_grad()
-        loss(net(torch.as_tensor(x)), y).backward()
-        optimiser.step()
-    net.last = last
-    spec = ModelSpec(name="small", modality="tabular", shape=(WIDTH,), task=task)
-    return TaskModel(spec, net.eval().requires_grad_(False))
+class PlantedTask:
+    """Linear outputs of a table for any task; `level` is how they leave, `answer` may spoil a response."""
+
+    def __init__(self, task, level=Level.FULL, answer=None):
+        self.spec, self.level, self.answer = spec_of(task), level, answer or (lambda response, _: response)
+        self._weight = np.random.default_rng(7).normal(size=(6, max(1, len(task.names))))
+        self._scale = 2.0 if task.output == "values" else 3.0
+
+    def outputs(self, inputs):
+        return self._scale * inputs @ self._weight
+
+    def __call__(self, inputs):
+        outputs, task = self.outputs(inputs), self.spec.task
+        left = task.release(outputs, self.level, ReleaseSettings())
+        kind = "probabilities" if task.output != "values" and self.level is not Level.FULL else task.output
+        return self.answer(Response(task.decide(outputs), left, kind), inputs)
+
+    def target(self, threat):
+        return Target(self.spec, self, threat)
+
+    def data(self):
+        test, craft = rows_of(ROWS, 1), rows_of(ROWS, 2)
+        said = [self.outputs(each) for each in (test, craft)]
+        labels = [as_labels(self.spec.task, each) for each in said]
+        return AttackData(
+            craft=Split(craft, labels[1]),
+            test=Split(test, labels[0]),
+            pool=rows_of(ROWS, 3),
+            reference=self.spec.decide(said[0]),
+            outputs=said[0],
+        )
 
 
-def found(values):
-    return (values > 0.5).astype(np.float32)
+def noise(response, inputs):
+    """Answers that have nothing to do with the input."""
+    order = np.random.default_rng(len(inputs)).permutation(len(inputs))
+    return Response(response.labels[order], response.scores[order], response.output)
 
 
-def findings_model(task, last=None):
-    return trained(
-        task, len(task.findings), F.binary_cross_entropy_with_logits, lambda v: found(v)[:, : len(task.findings)], last
-    )
+def coin_flip(task, width=20):
+    """Rows whose labels are half noise, so that they can only be learned by heart: 200 of each kind, 400 shadow."""
+    x, rng = rows_of(800, 8, width), np.random.default_rng(1)
+    weight = rng.normal(size=(width, max(1, len(task.names))))
+    outputs = x @ weight + 2 * rng.normal(size=(800, weight.shape[1])) * np.sqrt(width) / 2
+    rows = Split(x, as_labels(task, outputs))
+    members, others, shadow = rows.take(slice(200)), rows.take(slice(200, 400)), rows.take(slice(400, 800))
+    return AttackData(craft=others, test=others, members=members, nonmembers=others, shadow=shadow)
 
 
-def number_model(task):
-    return trained(task, 1, F.mse_loss, lambda v: v[:, :1])
+def learned(task, rows, epochs, width=20):
+    """The oracle of a network that learned `rows`, as it decides at the task's operating points."""
+    spec = spec_of(task, width)
+    learner = learner_of(spec)
+    network = learner.fit(spec, rows.inputs, learner.known(rows.labels), epochs=epochs, seed=0)
 
+    def said(inputs):
+        import torch
 
-def mask_model(task):
-    return trained(task, 4, F.mse_loss, lambda v: v, nn.Unflatten(1, (1, 2, 2)))
+        return network(torch.as_tensor(np.asarray(inputs, np.float32))).double().numpy()
 
-
-def column_model(task):
-    last = nn.Sequential(nn.Sigmoid(), nn.Flatten(0)) if task.output == "probabilities" else None
-    return trained(task, 1, F.binary_cross_entropy_with_logits, lambda v: found(v)[:, :1], last)
+    return spec, said

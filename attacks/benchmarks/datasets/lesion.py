@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medward.attacks.benchmarks.base import Task, stratified_partition
+from medward.attacks.benchmarks.base import BenchmarkTask, stratified_partition
 from medward.attacks.benchmarks.datasets.drawing import Draws, gaussian_blur, soft_step
 from medward.guard.data.split import Split
 from medward.guard.types import Array, Ints
@@ -47,10 +47,10 @@ TRAITS: dict[str, tuple[Range, ...]] = {  # the range of each trait, in the orde
 }
 
 
-def load_lesion(seed: int, _root: Path | None = None, size: int = 64) -> Task:
+def load_lesion(seed: int, _root: Path | None = None, size: int = 64) -> BenchmarkTask:
     """4,000 lesions, `size` pixels a side, split by chance."""
     images, labels = draw_lesions(sum(LESION_SIZES.values()), size=size, seed=seed)
-    return Task(
+    return BenchmarkTask(
         name="lesion",
         modality="image",
         shape=images.shape[1:],

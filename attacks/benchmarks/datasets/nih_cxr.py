@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medward.attacks.benchmarks.base import Task, first_seen, read_known, stratified_partition
+from medward.attacks.benchmarks.base import BenchmarkTask, first_seen, read_known, stratified_partition
 from medward.guard.data.pixels import image_batch
 from medward.guard.data.split import Split
 
@@ -24,7 +24,7 @@ NIH_SIZES = {"train": 400, "selection": 60, "calibration": 240, "holdout": 150, 
 NIH_SOURCE = "NIH ChestX-ray14 subset, provided by the NIH Clinical Center (Wang et al., CVPR 2017), free to use"
 
 
-def load_nih_cxr(seed: int, root: Path | None = None) -> Task:
+def load_nih_cxr(seed: int, root: Path | None = None) -> BenchmarkTask:
     """All splits by patient and by chance; sizes are met to within a patient's images."""
     arrays = read_known(root, NIH_FILE, NIH_DIGESTS, NIH_REMEDY)
     rows = Split(
@@ -33,7 +33,7 @@ def load_nih_cxr(seed: int, root: Path | None = None) -> Task:
         arrays["patient"].astype(np.int64),
     )
     (rows,), duplicates = first_seen(rows)
-    return Task(
+    return BenchmarkTask(
         name="nih-cxr",
         modality="image",
         shape=(1, 64, 64),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medward.attacks.benchmarks.base import Task, stratified_partition
+from medward.attacks.benchmarks.base import BenchmarkTask, stratified_partition
 from medward.attacks.benchmarks.datasets.drawing import Draws, gaussian_blur, soft_step
 from medward.guard.data.split import Split
 from medward.guard.types import Array, Ints
@@ -21,10 +21,10 @@ PHANTOM_SIZES = {"train": 1200, "selection": 300, "calibration": 400, "holdout":
 _CHUNK = 64
 
 
-def load_phantom(seed: int, _root: Path | None = None, size: int = 64) -> Task:
+def load_phantom(seed: int, _root: Path | None = None, size: int = 64) -> BenchmarkTask:
     """3,000 phantoms, `size` pixels a side, half of them with an opacity, split by chance."""
     images, labels = draw_phantoms(sum(PHANTOM_SIZES.values()), size=size, seed=seed)
-    return Task(
+    return BenchmarkTask(
         name="phantom",
         modality="image",
         shape=images.shape[1:],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medward.attacks.benchmarks.base import Task, first_seen, read_known, stratified_partition
+from medward.attacks.benchmarks.base import BenchmarkTask, first_seen, read_known, stratified_partition
 from medward.guard.data.pixels import image_batch
 from medward.guard.data.split import Split
 
@@ -25,12 +25,14 @@ PNEUMONIA_SIZES = {"train": 2000, "calibration": 1100, "holdout": 1580}
 _SOURCE = "PneumoniaMNIST of MedMNIST v2 (Yang et al. 2023, images Kermany et al. 2018), CC BY 4.0"
 
 
-def load_pneumoniamnist(seed: int, root: Path | None = None, sizes: Mapping[str, int] = PNEUMONIA_SIZES) -> Task:
+def load_pneumoniamnist(
+    seed: int, root: Path | None = None, sizes: Mapping[str, int] = PNEUMONIA_SIZES
+) -> BenchmarkTask:
     """Official train makes train, calibration and holdout, about of `sizes`; val is "selection", test is "test"."""
     arrays = read_known(root, PNEUMONIA_FILE, PNEUMONIA_DIGESTS, _REMEDY)
     official = [_split(arrays, name) for name in ("test", "val", "train")]
     (test, val, train), duplicates = first_seen(*official)
-    return Task(
+    return BenchmarkTask(
         name="pneumoniamnist",
         modality="image",
         shape=(1, 28, 28),

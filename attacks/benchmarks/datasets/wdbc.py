@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_breast_cancer
 
-from medward.attacks.benchmarks.base import Task, first_seen, stratified_partition
+from medward.attacks.benchmarks.base import BenchmarkTask, first_seen, stratified_partition
 from medward.guard.data.split import Split
 
 WDBC_SIZES = {"train": 190, "calibration": 170, "holdout": 95, "test": 114}
@@ -17,12 +17,12 @@ _SOURCE = (
 )
 
 
-def load_wdbc(seed: int, _root: Path | None = None) -> Task:
+def load_wdbc(seed: int, _root: Path | None = None) -> BenchmarkTask:
     """Rows in their original units, float32; there is no "selection" split, the victim needs none."""
     bunch = load_breast_cancer()
     rows = Split(bunch.data.astype(np.float32), bunch.target.astype(np.int64))
     (rows,), duplicates = first_seen(rows)
-    return Task(
+    return BenchmarkTask(
         name="wdbc",
         modality="tabular",
         shape=(30,),

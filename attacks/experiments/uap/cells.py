@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.benchmarks.networks.architectures import ARCHITECTURES
 from medward.attacks.benchmarks.victims import accuracy
 from medward.attacks.evasion.ifgsm_uap import zeta_radius
@@ -83,13 +83,20 @@ class CellMeasurement:
         return asdict(self)
 
 
-def radius_of_zeta(task: Task, zeta: float) -> float:
+def radius_of_zeta(task: BenchmarkTask, zeta: float) -> float:
     """`zeta` percent of the mean over "train" of the largest value of an image, above `low`; in input units."""
     return zeta_radius(task.splits["train"].inputs, zeta / 100, low=task.low or 0.0)
 
 
 def harden_network(
-    network: nn.Module, defense: str, task: Task, *, architecture: str, epsilon: float, epochs: int | None, seed: int
+    network: nn.Module,
+    defense: str,
+    task: BenchmarkTask,
+    *,
+    architecture: str,
+    epsilon: float,
+    epochs: int | None,
+    seed: int,
 ) -> nn.Module:
     """`network` after `defense`, for perturbations of `epsilon`; "undefended" gives `network` itself.
 
@@ -111,7 +118,7 @@ def harden_network(
 
 
 def measure_cell(
-    network: nn.Module, task: Task, *, attack: Crafting, zeta: float, effort: Effort, seed: int
+    network: nn.Module, task: BenchmarkTask, *, attack: Crafting, zeta: float, effort: Effort, seed: int
 ) -> CellMeasurement:
     """Attack `network`, which answers logits and is frozen by this, with perturbations of `zeta` percent.
 

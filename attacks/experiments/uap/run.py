@@ -27,7 +27,7 @@ from torch import nn
 
 from medward import attacks, guard
 from medward.attacks.benchmarks.networks.architectures import ARCHITECTURES, FULL, SMALL, build_network
-from medward.attacks.benchmarks.tasks import BENCHMARK_TASKS, Task, load_task
+from medward.attacks.benchmarks.tasks import BENCHMARK_TASKS, BenchmarkTask, load_task
 from medward.attacks.benchmarks.victims import train_victim
 from medward.attacks.experiments.uap.cells import (
     DEFENSES,
@@ -160,7 +160,7 @@ class Networks:
 
     folder: Path
     plan: Plan
-    task: Task
+    task: BenchmarkTask
     data: str
     architecture: str
     seed: int
@@ -277,7 +277,7 @@ def code_digest() -> str:
     return sha.hexdigest()[:16]
 
 
-def _image_task(name: str, seed: int, size: int | None) -> Task:
+def _image_task(name: str, seed: int, size: int | None) -> BenchmarkTask:
     task = load_task(name, seed=seed, size=size)
     if task.modality != "image":
         raise MedwardError(f"the {task.modality} task {name} has no images for these architectures")
@@ -308,7 +308,7 @@ def _measured(networks: Networks, defense: str, zeta: float, attack: Crafting) -
     return measure_cell(network, networks.task, attack=attack, zeta=zeta, effort=effort, seed=networks.seed).json()
 
 
-def _span(task: Task) -> float:
+def _span(task: BenchmarkTask) -> float:
     return 1.0 if task.low is None or task.high is None else task.high - task.low
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.benchmarks.networks.architectures import ARCHITECTURES, FULL, SMALL, build_network
 from medward.attacks.benchmarks.victims import accuracy, classifier_spec, predict_labels, train_victim
 from medward.attacks.whitebox.onnx.to_torch import white_box
@@ -39,7 +39,7 @@ def spots(n, seed):
 
 @pytest.fixture(scope="module")
 def task():
-    return Task(
+    return BenchmarkTask(
         name="spots",
         modality="image",
         shape=(1, 28, 28),

@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.benchmarks.datasets.lesion import CLASSES, TRAITS, draw_lesions
 from medward.attacks.benchmarks.victims import accuracy, predict_labels, train_victim
 from medward.guard.data.split import Split
@@ -36,7 +36,7 @@ def test_a_small_network_learns_what_mean_colour_does_not_tell():
     images, labels = draw_lesions(1500, size=32, seed=4)
     data = Split(images, labels)
     test = data.take(slice(1100, None))
-    task = Task(
+    task = BenchmarkTask(
         name="lesion-32",
         modality="image",
         shape=(3, 32, 32),

@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.benchmarks.datasets.phantom import draw_phantoms
 from medward.attacks.benchmarks.victims import accuracy, predict_labels, train_victim
 from medward.guard.data.split import Split
@@ -40,7 +40,7 @@ def test_a_small_network_learns_the_finding_where_a_linear_model_on_pixels_does_
     data = Split(images, labels)
     splits = {"train": data.take(slice(0, 800)), "selection": data.take(slice(800, 900))}
     test = data.take(slice(900, None))
-    task = Task(
+    task = BenchmarkTask(
         name="phantom-32",
         modality="image",
         shape=(1, 32, 32),

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.experiments.uap import cells as uap_cells
 from medward.attacks.experiments.uap import run as uap_table
 from medward.attacks.experiments.uap.cells import (
@@ -42,7 +42,7 @@ def rows(n, seed, channels=3):
 @pytest.fixture
 def task():
     splits = {name: rows(64, i) for i, name in enumerate(("train", "selection", "calibration", "test"))}
-    return Task(
+    return BenchmarkTask(
         name="light",
         modality="image",
         shape=(3, 16, 16),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.benchmarks.datasets.phantom import draw_phantoms
 from medward.attacks.benchmarks.networks.cnn import cnn
 from medward.attacks.benchmarks.tasks import load_task
@@ -21,7 +21,7 @@ needs_data = pytest.mark.skipif("MEDWARD_DATA" not in os.environ, reason="MEDWAR
 @pytest.fixture(scope="module")
 def tiny():
     data = Split(*draw_phantoms(192, size=32, seed=0))
-    return Task(
+    return BenchmarkTask(
         name="tiny",
         modality="image",
         shape=(1, 32, 32),

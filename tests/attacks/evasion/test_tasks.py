@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from support.searches import searching
-from support.tasks import column_model, findings_model, mask_model, number_model, table
+from support.task_models import column_model, findings_model, mask_model, number_model, table
 
 from medward.attacks.base import Access, AttackData
 from medward.attacks.evasion import (

@@ -15,8 +15,9 @@ from support.release import ReleaseLevels
 
 from medward.attacks.base import AttackData
 from medward.attacks.extraction import Knockoff, RandomPool, Recovery, Theft
-from medward.attacks.extraction.answers import average_views, clone_targets, own_turns, pull_to_mean
+from medward.attacks.extraction.answers import average_views, own_turns, pull_to_mean
 from medward.attacks.extraction.base import clone_decisions
+from medward.attacks.learners.classes import clone_targets
 from medward.attacks.target import BudgetSpentError, Response, Target
 from medward.attacks.whitebox.surrogate import fit_classifier
 from medward.guard.data.split import Split

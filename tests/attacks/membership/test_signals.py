@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.release import ReleaseLevels
 
 from medward.attacks.intervals import auc
-from medward.attacks.membership.signals import Channel, ask_confidences, log_odds, noisy_copies, rounded_to
+from medward.attacks.membership.signals import ClassChannel, ask_confidences, log_odds, noisy_copies, rounded_to
 from medward.attacks.target import Response, Target
 from medward.attacks.threat import Access, ThreatModel
 from medward.guard.spec import ModelSpec
@@ -21,7 +21,7 @@ LABELS = np.array([0, 1])
 
 
 def channel_of(labels, scores, copies):
-    return Channel.of(Response(np.array(labels), np.array(scores, float), "probabilities"), copies)
+    return ClassChannel.of(Response(np.array(labels), np.array(scores, float), "probabilities"), copies)
 
 
 @settings(max_examples=50, deadline=None)
@@ -30,7 +30,7 @@ def test_from_exact_answers_phi_is_the_difference_of_logits_for_two_classes(clas
     rng = np.random.default_rng(seed)
     logits, labels = rng.normal(0, 3, (n, classes)), rng.integers(0, classes, n)
     response = Response(logits.argmax(axis=1), logits, "logits")
-    phi = Channel.of(response, 1).phi(response.probabilities[None], labels)
+    phi = ClassChannel.of(response, 1).phi(response.probabilities[None], labels)
     others = np.where(np.eye(classes)[labels] > 0, -np.inf, logits)
     np.testing.assert_allclose(phi, logits[np.arange(n), labels] - np.logaddexp.reduce(others, axis=1))
 

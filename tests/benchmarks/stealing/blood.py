@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from medward.attacks.benchmarks.base import Task, first_seen, read_known
+from medward.attacks.benchmarks.base import BenchmarkTask, first_seen, read_known
 from medward.attacks.benchmarks.victims import classifier_spec, train_victim
 from medward.guard.data.pixels import image_batch
 from medward.guard.data.split import Split
@@ -23,7 +23,7 @@ RED = 1200  # red cells of a draw's traffic at most
 
 
 @cache
-def victim() -> tuple[Model, Task]:
+def victim() -> tuple[Model, BenchmarkTask]:
     """A wrapped CNN, and its task, whose split "unseen" it never saw."""
     arrays = read_known(None, FILE, DIGESTS, REMEDY)
     (rows,), duplicates = first_seen(
@@ -36,7 +36,7 @@ def victim() -> tuple[Model, Task]:
         name: rows.take(np.flatnonzero(np.isin(rows.patients, slides[start:stop])))
         for name, start, stop in zip(("train", "selection", "unseen"), ends[:-1], ends[1:], strict=True)
     }
-    task = Task(
+    task = BenchmarkTask(
         name="blood",
         modality="image",
         shape=(3, 32, 32),

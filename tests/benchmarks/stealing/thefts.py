@@ -24,9 +24,9 @@ from stealing.watched import divided, victim
 from medward.attacks.base import Access, AttackData
 from medward.attacks.benchmarks.datasets.natural import natural_images
 from medward.attacks.extraction import DFME, Disagreement, StolenAnswers, Theft
-from medward.attacks.extraction.answers import clone_targets
 from medward.attacks.extraction.base import clone_decisions
 from medward.attacks.intervals import surviving_share
+from medward.attacks.learners.classes import clone_targets
 from medward.attacks.target import Clock, Response, Target, guarded_oracle, open_oracle
 from medward.attacks.validation.journal import Journal, code_version, settings_of
 from medward.guard.accounts.stores import MemoryStore

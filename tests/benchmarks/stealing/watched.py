@@ -10,7 +10,7 @@ from functools import cache
 
 import numpy as np
 
-from medward.attacks.benchmarks.base import Task
+from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.benchmarks.datasets.pneumoniamnist import load_pneumoniamnist
 from medward.attacks.benchmarks.tasks import load_task
 from medward.attacks.benchmarks.victims import classifier_spec, train_victim
@@ -26,7 +26,7 @@ CALIBRATION = 0.8  # of the unseen rows, or patients
 
 
 @cache
-def victim(name: str) -> tuple[Model, Task]:
+def victim(name: str) -> tuple[Model, BenchmarkTask]:
     """A wrapped CNN and its task."""
     task = load_pneumoniamnist(0, sizes=SIZES) if name == "pneumoniamnist" else load_task(name)
     trained = train_victim(task, seed=0)

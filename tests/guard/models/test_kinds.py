@@ -251,7 +251,7 @@ def test_a_word_settles_what_values_only_hint_at():
     assert models.wrap(quantiles, spec=spec(3), sample=X, task="classification")
 
 
-@pytest.mark.parametrize("task", sorted(set(kinds.KINDS) - set(kinds.TASKS)))
+@pytest.mark.parametrize("task", sorted(set(kinds.MODEL_KINDS) - set(kinds.TASKS)))
 def test_a_task_that_is_not_guarded_is_refused_by_name(task):
     with pytest.raises(MedwardError, match=rf"{task} model \(as the task says\)"):
         models.infer_spec(nn.Linear(6, 2), sample=X, classes=["a", "b"], output="logits", task=task)
@@ -366,7 +366,7 @@ def test_a_state_dict_is_no_model():
 
 
 def test_every_kind_says_what_to_do():
-    assert all(len(words) > 40 for words in kinds.KINDS.values())
+    assert all(len(words) > 40 for words in kinds.MODEL_KINDS.values())
 
 
 def test_a_hugging_face_model_says_how_many_channels_it_takes(tmp_path):

@@ -1,0 +1,170 @@
+"""How evasion is judged: on all rows at its worst radius, and on the rows of each class.
+
+An attack that leaves nothing of one class breaks a model however rare that class is: emptying one is a strong attack on
+the undefended model, and behind the guard it is BROKEN. An attack that owes its strength to one class must also be held
+on that class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from medward.attacks.base import Attempt
+from medward.attacks.intervals import Interval, worst_rate
+from medward.attacks.learners.table import group_names, row_groups
+from medward.attacks.validation.finding import Arm
+from medward.attacks.validation.gate import ATTACKERS, NO_ROW, JudgedCell, passing_sentence, rows_needed_text
+from medward.guard.tasks.base import Task
+from medward.guard.tasks.classification import Classification
+
+EVASION_SUCCESS = 0.5
+"""What the lower end must reach on the undefended model before a cell counts."""
+EMPTIED, SURELY = 0.9, 0.75
+"""The share of a class's rows that must be fooled, and the least that its lower end must say, before it is emptied."""
+
+Classes = Mapping[str, Interval]
+"""The share fooled of the rows of each class, the lower ends corrected for how many classes there are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvasionCell(JudgedCell):
+    """An evasion cell holds shares of rows fooled; its baseline is random noise of the same size.
+
+    `classes` gives the arms, and `noise_classes` the noise, class by class.
+    """
+
+    classes: Mapping[Arm, Classes] = field(default_factory=dict)
+    noise_classes: Classes = field(default_factory=dict)
+
+    def words(self, value: float) -> str:
+        """A share of rows."""
+        return f"{value:.1%} of rows fooled"
+
+    def too_weak(self) -> tuple[str, ...]:
+        """It must fool half of the rows, or nearly all of one class, and more than noise does."""
+        seen, noise = self.undefended, self.baseline
+        if seen is None:
+            return (NO_ROW,)
+        if self._breaks() or self.proven_emptied():
+            return ()
+        reasons = []
+        if seen.low < EVASION_SUCCESS:
+            reasons.append(
+                f"The attack is too weak: it fools {seen.low:.1%} of rows at least on the undefended model, "
+                f"{EVASION_SUCCESS:.0%} is needed, or nearly all rows of one class."
+            )
+        if noise is None:
+            reasons.append("There is no random noise beside the attack to compare with.")
+        elif seen.low <= noise.high:
+            reasons.append(
+                "The attack is no better than random noise of the same size, "
+                f"which fools up to {noise.high:.1%} of rows."
+            )
+        return tuple(reasons)
+
+    def passing(self, limit: float) -> tuple[str, ...]:
+        """A class that is emptied shows it too, though the share of all rows may stay within the `limit`."""
+        reasons = []
+        for arm, interval in self.compared.items():
+            if interval.low > limit:
+                reasons.append(passing_sentence(self, arm, interval, limit))
+                continue
+            reasons += [
+                f"{ATTACKERS[arm]} passes the guard: {_of_class(name, share)}, though the share of all rows may be "
+                f"within the bound of {limit:.1%}."
+                for name, share in self.classes.get(arm, {}).items()
+                if empties_class(share) and share.low > limit
+            ]
+        return tuple(reasons)
+
+    def doubts(self, arm: Arm, limit: float) -> tuple[str, ...]:
+        """What of single classes keeps an arm from holding."""
+        alone, doubts = self._judged_alone(), []
+        shares = self.classes.get(arm, {})
+        for name, lost in shares.items():
+            if lost.value >= EMPTIED and lost.low > limit and name not in alone:
+                doubts.append(
+                    f'{ATTACKERS[arm]} fools {lost.value:.1%} of the {lost.n} rows of class "{name}", at least '
+                    f"{lost.low:.1%}; give more rows of it to tell whether it leaves anything of it."
+                )
+        for name in alone:
+            share = shares.get(name)
+            if share is None:
+                doubts.append(f'{ATTACKERS[arm]} was judged on no row of class "{name}", which it empties unguarded.')
+            elif share.high > limit:
+                doubts.append(
+                    f'{ATTACKERS[arm]}, on class "{name}" alone, which it empties unguarded: {max(0.0, share.low):.1%} '
+                    f"to {share.high:.1%} of its rows, the bound is {self.words(limit)}; "
+                    f"{rows_needed_text(share, limit)}."
+                )
+        return tuple(doubts)
+
+    def alone(self) -> str:
+        """The classes it owes its strength to."""
+        return "".join(
+            f', and of class "{name}", which is emptied unguarded, at most '
+            f"{max(self.classes[arm][name].high for arm in self.compared):.1%}"
+            for name in self._judged_alone()
+        )
+
+    def proven_emptied(self) -> tuple[str, ...]:
+        """The classes that the attack empties on the undefended model, and random noise of the same size does not."""
+        noise = self.noise_classes
+        return tuple(
+            name
+            for name, share in self.classes.get("undefended", {}).items()
+            if empties_class(share) and name in noise and share.low > noise[name].high
+        )
+
+    def _breaks(self) -> bool:
+        """Whether it fools half of all rows of the undefended model, and more than random noise does."""
+        seen, noise = self.undefended, self.baseline
+        return seen is not None and noise is not None and seen.low >= EVASION_SUCCESS and seen.low > noise.high
+
+    def _judged_alone(self) -> tuple[str, ...]:
+        """The classes that an attack owes its strength to, and so must be held on."""
+        return () if self._breaks() else self.proven_emptied()
+
+
+def empties_class(share: Interval) -> bool:
+    """Whether an attack leaves next to nothing of a class, `share` of whose rows it fools.
+
+    What chance may have done is left to the lower end, which a handful of rows cannot bring that far: it takes about
+    twenty, all of them fooled.
+    """
+    return share.value >= EMPTIED and share.low >= SURELY
+
+
+def by_class(attempts: Sequence[Attempt], task: Task, *, noise: bool = False) -> dict[str, Interval]:
+    """The share fooled of the rows that `task` decided alike, at its worst radius; by random noise with `noise`.
+
+    Lower ends are corrected for the number of classes that are there, as they are for radii.
+    """
+    groups = [row_groups(task, each.decided) for each in attempts]
+    there = [name for name in group_names(task) if any(name in group for group in groups)]
+    found = {}
+    for name in there:
+        rows = [
+            (each.noisy if noise else each.fooled)[group[name]]
+            for each, group in zip(attempts, groups, strict=True)
+            if name in group
+        ]
+        found[name] = worst_rate(rows, among=len(there))
+    return found
+
+
+def by_direction(classes: Classes, task: Task) -> dict[str, Interval]:
+    """Of a model of two classes with an operating point: which positives were hidden, which negatives raised."""
+    if not isinstance(task, Classification) or task.threshold is None:
+        return {}
+    negative, positive = task.classes
+    ways = {f"{positive} hidden": classes.get(positive), f"{positive} raised": classes.get(negative)}
+    return {way: share for way, share in ways.items() if share is not None}
+
+
+def _of_class(name: str, share: Interval) -> str:
+    """How much of a class is fooled, in words."""
+    fooled = "every row" if share.value == 1 else f"{share.value:.1%} of the rows"
+    verb = "is" if share.value == 1 else "are"
+    return f'{fooled} of class "{name}" {verb} decided otherwise ({share.n} rows, so at least {share.low:.1%})'

@@ -1,0 +1,128 @@
+"""Evasion as a family: inputs changed so that the model decides otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from medward.attacks.base import PER_CLASS, Attack, AttackData, AttackResult
+from medward.attacks.evasion.cell import EvasionCell, by_class, by_direction
+from medward.attacks.intervals import Interval, rate_interval, worst_rate
+from medward.attacks.target import Target
+from medward.attacks.threat import Access, ThreatModel
+from medward.attacks.validation.deployment import ROBUSTNESS, Deployment, queried_target
+from medward.attacks.validation.family import CurvePlot, NotTested, Runs
+from medward.attacks.validation.finding import ARMS, Arm, Controls, Finding, Status
+from medward.attacks.validation.record import Provenance
+from medward.attacks.validation.splits import SharedRows
+from medward.guard.policy import GatePolicy
+
+_CONTROLS: Controls = {
+    "MITRE ATLAS": ("AML.T0015", "AML.T0043.000"),
+    "NIST AI 100-2": ("NISTAML.022", "NISTAML.025"),
+    "OWASP ML": ("ML01",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Evasion:
+    """Evasion is judged at its worst radius and class by class; hardening defends against it."""
+
+    name: ClassVar[str] = "evasion"
+    measure: ClassVar[str] = "share of rows fooled"
+    judged_as: ClassVar[str] = "share of rows fooled"
+    share: ClassVar[bool] = True
+    claim: ClassVar[str] = ROBUSTNESS
+    untested: ClassVar[str] = "Inputs changed so that the model decides otherwise."
+    reading: ClassVar[tuple[str, str]] = (
+        "Fooled",
+        "the model's answer changed from what it says without the attack. A refused row is not fooled. The attacker "
+        "takes the size of change that serves best, up to the largest allowed; the interval allows for that choice.",
+    )
+    controls: ClassVar[Controls] = _CONTROLS
+
+    def bound(self, gate: GatePolicy) -> float:
+        """The largest share of rows that may be fooled."""
+        return gate.evasion_success
+
+    def holdings(self, deployment: Deployment, shared: SharedRows) -> AttackData | NotTested:
+        """Rows to craft on, and rows that are changed."""
+        if not deployment.readable:
+            rule = deployment.bundle.model.spec.rule
+            reason = f"The model {rule}: say what it decides (--decide package:function) to have it attacked."
+            return NotTested(reason=reason, status=Status.NOT_APPLICABLE)
+        return replace(shared.data, flags=(*shared.copied, *shared.tested))
+
+    def target(self, deployment: Deployment, arm: Arm, attack: Attack, data: AttackData) -> Target:
+        """The model, or its guard; undefended as it was before hardening, where it was hardened."""
+        return queried_target(deployment, arm, attack, claim=self.claim)
+
+    def achieved(self, result: AttackResult, seed: int) -> Interval | None:
+        """The share of rows fooled, at the worst radius."""
+        return _worst(result, noise=False)
+
+    def judge(self, runs: Runs) -> EvasionCell:
+        """Shares fooled on all rows and on those of each class, random noise beside."""
+        results = runs.results
+        arms = {arm: self.achieved(result, runs.seed) for arm, result in results.items()}
+        bare = results["undefended"]
+        task = runs.spec.task
+        classes = {arm: by_class(result.attempts, task) for arm, result in results.items()}
+        return EvasionCell(
+            undefended=arms["undefended"],
+            guarded=arms.get("guarded"),
+            adaptive=arms.get("adaptive"),
+            baseline=_worst(bare, noise=True),
+            classes=classes,
+            directions={arm: by_direction(found, task) for arm, found in classes.items()},
+            noise_classes=by_class(bare.attempts, task, noise=True),
+        )
+
+    def without_network(self, threat: ThreatModel, why: str) -> tuple[ThreatModel, Controls]:
+        """The attack transfers from a surrogate, which is another technique to the catalogues."""
+        known = f"attacks by transfer from a surrogate, not white-box: {why}"
+        transferred = {**_CONTROLS, "MITRE ATLAS": ("AML.T0015", "AML.T0043.002")}
+        return replace(threat, access=Access.SCORES, knowledge=known), transferred
+
+    def show(self, finding: Finding, facts: Provenance) -> CurvePlot:
+        """Rows fooled over the size of the change."""
+        grey = facts.modality == "image" and facts.high is not None and facts.low is not None
+        unit = 255 / (facts.high - facts.low) if facts.high is not None and facts.low is not None and grey else 1.0
+        return CurvePlot(
+            title=f"{finding.attack}: success over perturbation size",
+            caption=(
+                "Higher is worse. Every point is a judged run, and the verdict is about the worst size up to the "
+                "largest allowed. Random noise of the same size stands beside the attack."
+                f"{_by_class_text(finding)}"
+            ),
+            x="size of the change, in grey levels of 255" if grey else "size of the change, in spreads of each feature",
+            y="rows fooled",
+            scale=unit,
+            bound=finding.bound,
+            largest=finding.threat.epsilon,
+        )
+
+    def absent(self, findings: Sequence[Finding], facts: Provenance) -> list[str]:
+        """Attackers who hold the model, where nobody followed its own gradients."""
+        if not findings or max(finding.threat.access for finding in findings) >= Access.GRADIENTS:
+            return []
+        how = "only asked questions" if facts.white_box else "was judged by transfer from a surrogate"
+        return [f"Attackers who hold the model itself: evasion {how}."]
+
+
+def _worst(result: AttackResult, *, noise: bool) -> Interval | None:
+    if result.attempts:
+        return worst_rate([each.noisy if noise else each.fooled for each in result.attempts])
+    rows = result.baseline if noise else result.outcome
+    return None if rows is None or len(rows) == 0 else rate_interval(rows)
+
+
+def _by_class_text(finding: Finding) -> str:
+    """What the perturbation of each class attains at full size, arm by arm, in one sentence."""
+    arms = []
+    for arm in ARMS:
+        found = finding.curves.get(arm, {}).items()
+        shares = [f"{name.split(PER_CLASS)[1]} {100 * ys[-1]:.1f}%" for name, (_, ys) in found if PER_CLASS in name]
+        arms += [f"{arm}: {', '.join(shares)}"] if shares else []
+    return f" Each class on its own, {'; '.join(arms)}." if arms else ""

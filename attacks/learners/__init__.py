@@ -1,0 +1,1 @@
+"""What attackers learn from answers: one file per kind of task."""

@@ -1,0 +1,91 @@
+"""What is validated: a bundle, its model as a network, and the same model without the defense that training gave it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from medward.attacks.base import Attack
+from medward.attacks.target import Clock, Decide, Target, guarded_oracle, open_oracle
+from medward.attacks.validation.finding import Arm
+from medward.guard.accounts.stores import MemoryStore
+from medward.guard.bundle.folder import Bundle
+from medward.guard.models.base import Model
+from medward.guard.tasks.opaque import Opaque
+from medward.guard.types import Array, Ints
+
+if TYPE_CHECKING:
+    import torch
+
+ROBUSTNESS = "robustness"
+"""The claim of a certificate of hardening; see `guard.harden`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelBefore:
+    """The model as it was before training defended it: `model` under the bundle's specification, and its SHA-256.
+
+    `network` is the same model as a torch module in eval mode, None for `no_network`'s reason. `claim` is what the
+    certificate says that training brought; only families that this defends against are judged on the model before.
+    """
+
+    model: Model
+    digest: str
+    network: torch.nn.Module | None = None
+    no_network: str = "no differentiable form of it was given"
+    claim: str = ROBUSTNESS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """A deployment is what a validation is about: a `bundle` and what its attackers may know of it.
+
+    `network` is the deployed model as a torch module in eval mode, None for `no_network`'s reason. `before` is the
+    model without its training-time defense, where there is one. `decide` reads the outputs of an opaque model; without
+    it there is no decision that an attack could change.
+    """
+
+    bundle: Bundle
+    network: torch.nn.Module | None = None
+    no_network: str = "no differentiable form of the model was given"
+    before: ModelBefore | None = None
+    decide: Decide | None = None
+
+    @property
+    def readable(self) -> bool:
+        """Whether anybody can say what the model decides: its task, or `decide`."""
+        return self.decide is not None or not isinstance(self.bundle.model.spec.task, Opaque)
+
+    def decided(self, outputs: Array) -> Ints:
+        """The decisions ``(n,)`` on a model's outputs."""
+        return (self.decide or self.bundle.model.spec.decide)(outputs)
+
+    def before_claim(self, claim: str) -> ModelBefore | None:
+        """The model before training brought what `claim` says; None where it brought no such thing."""
+        return self.before if claim and self.before is not None and self.before.claim == claim else None
+
+
+def queried_target(deployment: Deployment, arm: Arm, attack: Attack, *, claim: str = "") -> Target:
+    """A target that is asked questions: the bare model undefended, else the guard with an empty memory.
+
+    For a family that training defends (`claim`) the bare model is the one before, and the plain attack behind the guard
+    is given that one's network too: its examples must not transfer better than those of the deployed one.
+    """
+    bundle, before = deployment.bundle, deployment.before_claim(claim)
+    spec = bundle.model.spec
+    if arm == "undefended":
+        bare = deployment if before is None else before
+        oracle = open_oracle(bundle.model if before is None else before.model, deployment.decide)
+        return Target(spec, oracle, attack.threat, network=bare.network)
+    clock, accounts = Clock(), attack.threat.accounts
+    guard = bundle.guard(store=MemoryStore(clock=clock), clock=clock)
+    oracle = guarded_oracle(
+        guard,
+        fresh=accounts is None,
+        accounts=accounts or 1,
+        clock=clock,
+        per_day=attack.threat.per_day,
+        decide=deployment.decide,
+    )
+    twin = None if before is None or arm != "guarded" else before.network
+    return Target(spec, oracle, attack.threat, network=deployment.network, profile=bundle.profile, twin=twin)
