@@ -117,7 +117,7 @@ def run_validation(
         accounts=kept["accounts"],
         alarms={rung.action: rung.false_alarm for rung in policy.monitor.ladder},
         gate=policy.gate,
-        notes=tuple(filter(None, [idle_screen(bundle.profile, policy.screen.rate)])),
+        notes=tuple(filter(None, [idle_screen(bundle.profile, policy.screen.rate), _read_note(deployment)])),
         provenance=_provenance(
             model.spec,
             splits,
@@ -137,9 +137,10 @@ class _Runner:
     """
 
     def __init__(self, deployment: Deployment, journal: Journal, common: Mapping[str, Any], data: AttackData) -> None:
-        self._deployment, self._journal, self._seed = deployment, journal, common["seed"]
+        self._deployment, self._journal, self._seed = deployment, journal, int(common["seed"])
         sample, before, model = data.test.inputs[:_SAMPLE], deployment.before, deployment.bundle.model
-        self.names = {**common, "network": network_digest(deployment.network, sample)}
+        read = {} if deployment.decide is None else {"decide": repr(deployment.decide)}
+        self.names = {**common, **read, "network": network_digest(deployment.network, sample)}
         self.facts: TwinFacts | None = None
         if before is not None:
             self._own = {"twin": before.digest, "network": network_digest(before.network, sample)}
@@ -186,6 +187,10 @@ class _Runner:
             no_network=no_network,
             before=before is not None,
         )
+
+
+def _read_note(deployment: Deployment) -> str:
+    return "" if deployment.decide is None else f"what the model decides is read by {deployment.decide!r}"
 
 
 def _compared(before: ModelBefore, theirs: AttackData, own: AttackData, task: Task) -> TwinFacts:
