@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, get_args
 
 from medward.attacks.base import Attack
 from medward.attacks.evasion import (
@@ -32,25 +34,31 @@ from medward.attacks.extraction import (
     SemiSupervised,
 )
 from medward.attacks.membership import LossThreshold, OfflineLiRA
+from medward.attacks.target import Decide
 from medward.attacks.whitebox.ball import FeatureRules
+from medward.attacks.whitebox.finding_change import Aim
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
+from medward.guard.tasks.multilabel import Multilabel
+from medward.guard.tasks.opaque import Opaque
 
 IMAGE_EPSILON = 10 / 255  # of the input range; about zeta = 4 % in Hirano et al. 2021
 TABULAR_EPSILON = 1.0  # of each feature's standard deviation
+Evasive = PerImage | UniversalAttack
 
 
-def default_attacks(spec: ModelSpec) -> tuple[Attack, ...]:
-    """One attack per technique, at budgets that let a small model be validated in minutes."""
-    epsilon = _radius(spec)
+def default_attacks(spec: ModelSpec, decide: Decide | None = None) -> tuple[Attack, ...]:
+    """One attack per technique, at budgets that let a small model be validated in minutes.
+
+    `decide` reads the outputs of an opaque model; without it there is no evasion of one.
+    """
     if spec.modality == "image":
         thief, lira = Knockoff(epochs=8, points=4), OfflineLiRA(shadows=8, epochs=10)
     else:
         thief, lira = Knockoff(), OfflineLiRA()
     return (
-        UniversalPerturbation(epsilon=epsilon),
-        UniversalPerturbation(epsilon=epsilon, target_class="worst"),
-        PGD(epsilon=epsilon),
+        *default_evasion(spec, decide),
         thief,
         replace(thief, labels="hard"),
         replace(thief, pool_share=0.1),
@@ -59,13 +67,28 @@ def default_attacks(spec: ModelSpec) -> tuple[Attack, ...]:
     )
 
 
-def more_attacks(spec: ModelSpec) -> tuple[Attack, ...]:
-    """What is run when asked for by name: slower, weaker, or for attackers who hold less."""
+def default_evasion(spec: ModelSpec, decide: Decide | None = None) -> tuple[Attack, ...]:
+    """Of classes also towards the worst one, of findings also with those hidden and those raised alone."""
+    universal, single = UniversalPerturbation(epsilon=_radius(spec)), PGD(epsilon=_radius(spec))
+    if isinstance(spec.task, Classification):
+        return universal, replace(universal, target_class="worst"), single
+    if isinstance(spec.task, Multilabel):
+        aims: tuple[Aim, ...] = get_args(Aim)
+        return (*(replace(universal, aim=aim) for aim in aims), *(replace(single, aim=aim) for aim in aims))
+    if not isinstance(spec.task, Opaque):
+        return universal, single
+    if decide is None:
+        return ()
+    return replace(single, decide=decide), HopSkipJump(epsilon=_radius(spec), queries=500, decide=decide)
+
+
+def more_evasion(spec: ModelSpec, decide: Decide | None = None) -> tuple[Attack, ...]:
+    """Evasion that is run when asked for by name; of findings with every aim."""
+    if isinstance(spec.task, Opaque) and decide is None:
+        return ()
     epsilon = _radius(spec)
-    found: tuple[Attack, ...] = (
-        UniversalPerturbation(epsilon=epsilon, target_class="all", restarts=5),
+    found: tuple[Any, ...] = (
         UniversalPerturbation(epsilon=epsilon, craft_on="pool"),
-        UniversalPerturbation(epsilon=epsilon, target_class="worst", craft_on="pool"),
         IterativeFGSM(epsilon=epsilon),
         HillClimb(epsilon=epsilon),
         DataFree(epsilon=epsilon),
@@ -77,9 +100,21 @@ def more_attacks(spec: ModelSpec) -> tuple[Attack, ...]:
     )
     if spec.low is not None and spec.high is not None:
         found = (*found, IterativeFGSM(epsilon=epsilon, faithful=True))
+    if isinstance(spec.task, Classification):
+        return (
+            *found,
+            UniversalPerturbation(epsilon=epsilon, target_class="all", restarts=5),
+            UniversalPerturbation(epsilon=epsilon, target_class="worst", craft_on="pool"),
+        )
+    aims: tuple[Aim, ...] = get_args(Aim) if isinstance(spec.task, Multilabel) else ("any",)
+    return tuple(replace(each, aim=aim, decide=decide) for each in found for aim in aims)
+
+
+def more_attacks(spec: ModelSpec, decide: Decide | None = None) -> tuple[Attack, ...]:
+    """What is run when asked for by name: slower, weaker, or for attackers who hold less."""
     thief = Knockoff(epochs=8) if spec.modality == "image" else Knockoff()
     return (
-        *found,
+        *more_evasion(spec, decide),
         replace(thief, strategy=AdaptivePool()),
         replace(thief, strategy=CopyCat(), labels="hard"),
         *(replace(thief, strategy=ActiveThief(by=by)) for by in ("entropy", "k-center", "dfal")),
@@ -92,26 +127,36 @@ def more_attacks(spec: ModelSpec) -> tuple[Attack, ...]:
 
 
 def chosen_attacks(
-    spec: ModelSpec, names: Sequence[str] | None = None, rules: FeatureRules | None = None
+    spec: ModelSpec,
+    names: Sequence[str] | None = None,
+    rules: FeatureRules | None = None,
+    decide: Decide | None = None,
 ) -> tuple[Attack, ...]:
-    """The default suite, or the attacks called `names`; evasion keeps to `rules`.
+    """The default suite, or the attacks called `names`; evasion keeps to `rules`, and to `decide` on an opaque model.
 
     Raises `MedwardError` for a name that is not there.
     """
-    attacks = default_attacks(spec)
+    attacks = default_attacks(spec, decide)
     if names is not None:
-        known = {attack.name: attack for attack in (*attacks, *more_attacks(spec))}
+        known = {attack.name: attack for attack in (*attacks, *more_attacks(spec, decide))}
         if unknown := [name for name in names if name not in known]:
             raise MedwardError(f"attacks: there is no {unknown[0]!r}; there are {', '.join(known)}")
         attacks = tuple(known[name] for name in names)
+    evasive = [attack for attack in attacks if isinstance(attack, Evasive)]
+    if evasive and spec.modality == "image" and (spec.low is None or spec.high is None):
+        raise MedwardError(
+            f"attacks: {evasive[0].name} takes its radius from the range of images, and {spec.name} has low = "
+            f"{spec.low} and high = {spec.high}; protect it again with both bounds, or name attacks of other families"
+        )
     if rules is None:
         return attacks
-    return tuple(
-        replace(attack, rules=rules) if isinstance(attack, PerImage | UniversalAttack) else attack for attack in attacks
-    )
+    return tuple(replace(attack, rules=rules) if isinstance(attack, Evasive) else attack for attack in attacks)
 
 
 def _radius(spec: ModelSpec) -> float:
+    """The radius of the suite, NaN (which no attack takes) for images without bounds."""
     if spec.modality != "image":
         return TABULAR_EPSILON
-    return IMAGE_EPSILON * ((1.0 if spec.high is None else spec.high) - (0.0 if spec.low is None else spec.low))
+    if spec.low is None or spec.high is None:
+        return math.nan
+    return IMAGE_EPSILON * (spec.high - spec.low)

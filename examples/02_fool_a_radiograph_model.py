@@ -1,7 +1,7 @@
 """Fool an unguarded radiograph classifier with one perturbation for all images, beside random noise."""
 
 from medward.attacks.base import AttackData
-from medward.attacks.benchmarks.base import Task, stratified_partition
+from medward.attacks.benchmarks.base import BenchmarkTask, stratified_partition
 from medward.attacks.benchmarks.datasets.phantom import draw_phantoms
 from medward.attacks.benchmarks.victims import accuracy, classifier_spec, predict_labels, train_victim
 from medward.attacks.evasion.uap import UniversalPerturbation
@@ -14,7 +14,7 @@ def main() -> None:
     splits = stratified_partition(
         Split(*draw_phantoms(1100, size=32)), {"train": 700, "selection": 200, "test": 200}, seed=0
     )
-    task = Task(
+    task = BenchmarkTask(
         name="phantom-32",
         modality="image",
         shape=(1, 32, 32),

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from medward.attacks.benchmarks.base import Task, stratified_partition
+from medward.attacks.benchmarks.base import BenchmarkTask, stratified_partition
 from medward.attacks.benchmarks.datasets.natural import natural_images
 from medward.attacks.benchmarks.datasets.phantom import draw_phantoms
 from medward.attacks.benchmarks.victims import train_victim
@@ -30,9 +30,9 @@ POLICY = Policy(on_error="withhold", screen={"action": "flag"}, monitor={"parent
 PLOT = Path("out/catch_a_thief.png")
 
 
-def my_task() -> Task:
+def my_task() -> BenchmarkTask:
     """Radiographs that are drawn: no patient, no download."""
-    return Task(
+    return BenchmarkTask(
         name="phantom-32",
         modality="image",
         shape=(1, 32, 32),

@@ -63,5 +63,7 @@ def scores_are_probabilities(network: nn.Module, x: Tensor) -> str | None:
     """C9: scores that are probabilities; attacks need logits or log-probabilities."""
     with torch.no_grad():
         scores = network(x)
+    if scores.ndim != 2 or scores.shape[1] < 2:
+        return None
     sums_to_one = torch.allclose(scores.sum(dim=1), torch.ones(len(x), device=x.device), atol=1e-3)
     return "the network returns probabilities, not logits" if sums_to_one and bool((scores >= 0).all()) else None

@@ -99,7 +99,7 @@ def one_answer(decisions: Tensor) -> str | None:
     """C13: a model that decides every row alike cannot be fooled, and is of no use."""
     if len(decisions) < 2 or bool((decisions != decisions[0]).any()):
         return None
-    return f"always the same answer: all {len(decisions)} rows are decided as class {int(decisions[0])}"
+    return f"always the same answer: all {len(decisions)} rows are decided alike"
 
 
 def run_flags(

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from medward.attacks.whitebox.ascent import projected_ascent
 from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.criterion import ClassChange
+from medward.attacks.whitebox.forward import batched_scores
+from medward.attacks.whitebox.imitation import fit_numbers
 from medward.attacks.whitebox.network import ExpectedOverRandomness
 from medward.attacks.whitebox.search import Search
 from medward.attacks.whitebox.surrogate import fit_classifier
@@ -183,8 +186,22 @@ def _flat(x: Tensor, ball: Ball, generator: torch.Generator) -> Tensor:
 
 
 def _surrogate(search: Search, craft: Tensor, modality: Modality, seed: int) -> nn.Module:
-    """A small network that learned the decisions of the search's network on rows `craft (n, *shape)`."""
+    """A small network that learned the decisions of the search's network on rows `craft (n, *shape)`, or its scores.
+
+    Where decisions are no classes it imitates the scores.
+    """
     craft = craft[:SURROGATE_ROWS]
+    epochs = 8 if modality == "image" else 30
+    if not isinstance(search.criterion, ClassChange):
+        return fit_numbers(
+            craft.cpu().numpy(),
+            batched_scores(search.network, craft).cpu().numpy(),
+            modality=modality,
+            shape=tuple(craft.shape[1:]),
+            epochs=epochs,
+            seed=seed,
+            device=str(craft.device),
+        )
     with torch.no_grad():
         classes = search.network(craft[:1]).shape[1]
     return fit_classifier(
@@ -193,7 +210,7 @@ def _surrogate(search: Search, craft: Tensor, modality: Modality, seed: int) -> 
         classes=classes,
         modality=modality,
         shape=tuple(craft.shape[1:]),
-        epochs=8 if modality == "image" else 30,
+        epochs=epochs,
         seed=seed,
         device=str(craft.device),
     )

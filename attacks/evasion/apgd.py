@@ -38,7 +38,7 @@ class APGD(WhiteBox):
     targets: int = TARGETS
 
     @property
-    def name(self) -> str:
+    def technique(self) -> str:
         """``apgd``."""
         return "apgd"
 

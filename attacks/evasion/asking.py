@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medward.attacks.target import Target
+from medward.attacks.base import AttackData
+from medward.attacks.target import Response, Target
 from medward.attacks.whitebox.ball import Ball
 from medward.attacks.whitebox.criterion import Criterion
 from medward.attacks.whitebox.forward import ROWS_PER_PASS, scores_and_features
 from medward.attacks.whitebox.search import Search
+from medward.guard.data.split import Split
 from medward.guard.release.topk import spread_rest
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.decision import at_threshold
+from medward.guard.tasks.multilabel import Multilabel
+from medward.guard.tasks.regression import Regression
+from medward.guard.types import Ints
 
 Bools = NDArray[np.bool_]
 ScoreQuery = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -41,21 +48,58 @@ def fooled_rows(target: Target, inputs: Tensor, y: Tensor, criterion: Criterion)
     """Ask the target once: which rows, clean decided as `y (n,)`, its answers give to the attacker."""
     if not len(inputs):
         return np.zeros(0, np.bool_)
-    given = target.query(inputs.cpu().numpy())
-    scores, decided = (torch.as_tensor(np.asarray(part), device=y.device) for part in (given.scores, given.labels))
-    return np.asarray(criterion.answered(scores, decided, y).cpu().numpy())
+    return np.asarray(
+        criterion.answered(*answer_tensors(target.query(inputs.cpu().numpy()), y.device), y).cpu().numpy()
+    )
+
+
+def answer_tensors(response: Response, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """The scores that were released ``(n, ...)`` and the decisions ``(n,)``, as tensors."""
+    scores, decided = np.asarray(response.scores), np.asarray(response.labels)
+    return torch.as_tensor(scores, device=device), torch.as_tensor(decided, device=device)
+
+
+def clean_rows(
+    response: Response, criterion: Criterion, device: torch.device | str, own: Ints | None = None
+) -> tuple[Tensor, Tensor]:
+    """What a search keeps of clean rows, and which ``(n,)`` were not told; of these the decisions `own` if given."""
+    scores, decided = answer_tensors(response, device)
+    hidden = decided < 0
+    if own is not None:
+        decided = torch.where(hidden, torch.as_tensor(own, device=device), decided)
+    y = criterion.kept(scores, decided)
+    if y.is_floating_point():
+        return y, ~torch.isfinite(y).reshape(len(y), -1).all(dim=1)
+    return y, hidden & (decided < 0)
+
+
+def labelled_decisions(split: Split, spec: ModelSpec) -> Ints | None:
+    """The decisions ``(n,)`` that the labels of a split say are right, None where it has none."""
+    labels = split.labels
+    return spec.decide(labels[:, None]) if labels is not None and isinstance(spec.task, Regression) else labels
+
+
+def known_decisions(data: AttackData, spec: ModelSpec) -> Ints | None:
+    """The decisions ``(n,)`` on test rows on which the target is silent: the undefended model's, else the labels'."""
+    return labelled_decisions(data.test, spec) if data.reference is None else data.reference
 
 
 def black_box_answers(target: Target) -> ScoreQuery:
     """The target as a black-box search asks it: scores ``(n, K)`` and labels ``(n,)``, NaN and -1 where withheld.
 
-    Probabilities come as their logarithms, which tell small ones apart; what a row hides counts as an even share of the
-    rest. With a threshold the largest is the decision.
+    Scores are those that attackers read (`attacks.whitebox.outputs`). Probabilities of classes come as their
+    logarithms, which tell small ones apart; what a row hides counts as an even share of the rest.
     """
-    spec = target.spec
+    spec, task = target.spec, target.spec.task
 
     def ask(x: Tensor) -> tuple[Tensor, Tensor]:
         response = target.query(x.cpu().numpy())
+        if isinstance(task, Multilabel):
+            given = replace(task, output="probabilities" if response.output == "probabilities" else "logits")
+            beyond = torch.as_tensor(given.judged(response.scores), dtype=torch.float32, device=x.device)
+            return beyond, answer_tensors(response, x.device)[1]
+        if not isinstance(task, Classification):
+            return answer_tensors(response, x.device)
         told = spread_rest(response.scores) if response.output == "probabilities" else response.scores
         if spec.threshold is not None:
             moved = at_threshold(told, response.output, spec.threshold)

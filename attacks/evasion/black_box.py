@@ -15,7 +15,7 @@ from torch import Tensor
 
 from medward.attacks.base import Access, AttackData, AttackResult, ThreatModel
 from medward.attacks.checks import run_flags
-from medward.attacks.evasion.asking import BlackBoxSearch, black_box_answers, fooled_rows
+from medward.attacks.evasion.asking import BlackBoxSearch, black_box_answers, clean_rows, fooled_rows, known_decisions
 from medward.attacks.evasion.per_image import PerImage, noisy_rows
 from medward.attacks.evasion.setup import FACTORS, NO_ROWS, balls_within
 from medward.attacks.evasion.tallies import Envelope
@@ -37,11 +37,6 @@ class BlackBox(PerImage):
 
     queries: int = 1000
     rows: int = 100
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """What reports call it."""
 
     @property
     @abstractmethod
@@ -83,12 +78,14 @@ class BlackBox(PerImage):
         x = torch.as_tensor(inputs, device=self.device)
         if not len(x):
             return AttackResult(outcome=np.zeros(0, np.bool_), queries=target.queries, flags=(NO_ROWS,))
-        clean = target.query(inputs).labels
-        withheld = float((clean < 0).mean())
-        own = data.reference if data.reference is not None else data.test.labels
-        if own is not None:
-            clean = np.where(clean < 0, own[: self.rows], clean)
-        y = torch.as_tensor(clean, device=self.device)
+        clean = target.query(inputs)
+        withheld = float((clean.labels < 0).mean())
+        own = known_decisions(data, target.spec)
+        y, _ = clean_rows(clean, criterion, self.device, None if own is None else own[: self.rows])
+        rows = criterion.open(y)
+        x, y = x[rows], y[rows]
+        if not len(x):
+            return AttackResult(outcome=np.zeros(0, np.bool_), queries=target.queries, flags=(NO_ROWS,))
         generator = torch.Generator().manual_seed(seed)
         start = float(fooled_rows(target, x, y, criterion).mean())
         attacked, random, made = Envelope(x), Envelope(x), x.clone()
@@ -116,7 +113,7 @@ class BlackBox(PerImage):
         return AttackResult(
             outcome=attacked.fooled,
             baseline=random.fooled,
-            attempts=(self._attempt(attacked, random, y),),
+            attempts=(self._attempt(attacked, random, criterion.decisions(y)),),
             queries=target.queries,
             flags=flags,
             curves={

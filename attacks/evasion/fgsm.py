@@ -22,7 +22,7 @@ class FGSM(WhiteBox):
     """Fast gradient sign method: one signed step of the full radius."""
 
     @property
-    def name(self) -> str:
+    def technique(self) -> str:
         """``fgsm``."""
         return "fgsm"
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,7 +21,15 @@ from torch import Tensor
 
 from medward.attacks.base import Access, AttackData, AttackResult, Attempt, ThreatModel
 from medward.attacks.checks import always_abstains, not_alive, weaker_than_noise
-from medward.attacks.evasion.asking import BlackBoxSearch, Bools, black_box_answers, fooled_rows
+from medward.attacks.evasion.asking import (
+    BlackBoxSearch,
+    Bools,
+    black_box_answers,
+    clean_rows,
+    fooled_rows,
+    known_decisions,
+    labelled_decisions,
+)
 from medward.attacks.evasion.perturbation import Tried, Universal, apply_perturbation, strongest_radius
 from medward.attacks.evasion.setup import NO_ROWS, balls_within, success_curve
 from medward.attacks.evasion.universal import UniversalAttack
@@ -79,20 +87,24 @@ class HillClimb(UniversalAttack):
         )
         generator = torch.Generator().manual_seed(seed)
         ask = black_box_answers(target)
-        test = torch.as_tensor(np.asarray(data.test.inputs, np.float32), device=self.device)
-        clean = ask(test)[1] if len(test) else torch.zeros(0, dtype=torch.int64, device=self.device)
-        withheld = float((clean < 0).float().mean()) if len(test) else 0.0
+        nobody = AttackResult(outcome=np.zeros(0, np.bool_), queries=target.queries, flags=(NO_ROWS,))
+        if not len(data.test):
+            return nobody
+        test = np.asarray(data.test.inputs, np.float32)
+        clean = target.query(test)
+        withheld = float((clean.labels < 0).mean())
         truth = None if data.test.labels is None else torch.as_tensor(data.test.labels, device=self.device)
-        own_answers = _known(clean, data.reference, data.test.labels)
+        own_answers, _ = clean_rows(clean, criterion, self.device, known_decisions(data, target.spec))
         rows = criterion.open(own_answers, truth)
-        x, y = test[rows], own_answers[rows]
+        x, y = torch.as_tensor(test, device=self.device)[rows], own_answers[rows]
         if not len(x):
-            return AttackResult(outcome=np.zeros(0, np.bool_), queries=target.queries, flags=(NO_ROWS,))
+            return replace(nobody, queries=target.queries)
         drawn = torch.randperm(len(held.craft), generator=generator)[: self.batch].numpy()
-        some = torch.as_tensor(np.asarray(held.craft.inputs[drawn], np.float32), device=self.device)
-        labels = None if held.craft.labels is None else held.craft.labels[drawn]
-        own = _known(ask(some)[1], None, labels)
-        craft, own = some[criterion.open(own)], own[criterion.open(own)]
+        held_rows = held.craft.take(drawn)
+        some = np.asarray(held_rows.inputs, np.float32)
+        own, _ = clean_rows(target.query(some), criterion, self.device, labelled_decisions(held_rows, target.spec))
+        craft = torch.as_tensor(some, device=self.device)[criterion.open(own)]
+        own = own[criterion.open(own)]
 
         def asked(ball: Ball, delta: Tensor) -> Bools:
             return fooled_rows(target, apply_perturbation(ball, x, delta), y, criterion)
@@ -106,7 +118,7 @@ class HillClimb(UniversalAttack):
                 radius=factor * self.epsilon,
                 fooled=asked(smaller, climbed.delta),
                 noisy=asked(smaller, noise),
-                decided=y.cpu().numpy(),
+                decided=criterion.decisions(y).cpu().numpy(),
             )
             tries.append(Tried({criterion: climbed}, criterion, criterion, noise, attempt))
         full, best = tries[-1], strongest_radius(tries)
@@ -189,11 +201,3 @@ def _directions(shape: tuple[int, ...], basis: Basis, generator: torch.Generator
 def _wave(k: int, side: int) -> Tensor:
     """The k-th cosine of the DCT-II, ``(side,)``."""
     return torch.cos(math.pi * k * (torch.arange(side) + 0.5) / side)
-
-
-def _known(labels: Tensor, reference: np.ndarray | None, own: np.ndarray | None) -> Tensor:
-    """The target's answers; where it withholds, the model's `reference` or the data's `own` labels."""
-    fallback = reference if reference is not None else own
-    if fallback is None:
-        return labels
-    return torch.where(labels < 0, torch.as_tensor(fallback, device=labels.device), labels)

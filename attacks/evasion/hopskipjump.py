@@ -33,7 +33,7 @@ class HopSkipJump(BlackBox):
     """HopSkipJump attack: walks along the decision boundary by labels alone."""
 
     @property
-    def name(self) -> str:
+    def technique(self) -> str:
         """``hopskipjump``."""
         return "hopskipjump"
 

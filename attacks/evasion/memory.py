@@ -13,6 +13,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
+from types import FunctionType
 from typing import Any, TypeVar
 
 import torch
@@ -92,6 +93,8 @@ def _update(sha: Any, part: object) -> None:
         for each in fields(part):
             _update(sha, each.name)
             _update(sha, getattr(part, each.name))
+    elif isinstance(part, FunctionType):
+        sha.update(f"{part.__module__}:{part.__qualname__}:{id(part)}".encode())
     elif part is None or isinstance(part, str | int | float):
         sha.update(repr(part).encode())
     else:

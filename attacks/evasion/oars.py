@@ -45,7 +45,7 @@ class OARS(BlackBox):
     """OARS attack: asks only about what a near-duplicate index does not know again."""
 
     @property
-    def name(self) -> str:
+    def technique(self) -> str:
         """``oars``."""
         return "oars"
 

@@ -27,11 +27,13 @@ from medward.attacks.checks import found_nothing, run_flags
 from medward.attacks.evasion.memory import remembered
 from medward.attacks.evasion.perturbation import shares_won
 from medward.attacks.evasion.setup import NO_ROWS, EvasionSetup, balls_within, knowledge_words
+from medward.attacks.evasion.success import criterion_of
 from medward.attacks.evasion.tallies import Envelope
-from medward.attacks.target import Target
+from medward.attacks.target import Decide, Target
 from medward.attacks.whitebox.ascent import Ascent
 from medward.attacks.whitebox.ball import Ball, FeatureRules, Norm
-from medward.attacks.whitebox.criterion import ANY_CLASS, Criterion
+from medward.attacks.whitebox.criterion import Criterion
+from medward.attacks.whitebox.finding_change import Aim
 from medward.attacks.whitebox.network import passes_per_call
 from medward.attacks.whitebox.search import Search
 from medward.guard.policy import Policy
@@ -40,12 +42,27 @@ from medward.guard.spec import ModelSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerImage(ABC):
-    """Settings of every attack on single inputs; `rules` say what holds for features of a table."""
+    """Settings of every attack on single inputs; `rules` say what holds for features of a table.
+
+    `aim` says which change of findings counts, `decide` what an opaque model's outputs come to (`evasion.success`).
+    """
 
     epsilon: float
     norm: Norm = "inf"
     rules: FeatureRules | None = None
+    aim: Aim = "any"
+    decide: Decide | None = None
     device: str = "cpu"
+
+    @property
+    @abstractmethod
+    def technique(self) -> str:
+        """What the attack is called without its aim."""
+
+    @property
+    def name(self) -> str:
+        """The technique, and what it aims at if that is not any change: ``pgd``, ``pgd-hide``."""
+        return self.technique if self.aim == "any" else f"{self.technique}-{self.aim}"
 
     @property
     def family(self) -> str:
@@ -60,16 +77,15 @@ class PerImage(ABC):
 
     def criterion(self, spec: ModelSpec) -> Criterion:
         """What success is on a model of `spec`."""
-        return ANY_CLASS
+        return criterion_of(spec, self.aim, self.decide)
 
     @property
     def _noise(self) -> str:
         return "random signs" if self.norm == "inf" else "random noise"
 
-    def _attempt(self, attacked: Envelope, random: Envelope, y: Tensor) -> Attempt:
-        return Attempt(
-            radius=self.epsilon, fooled=attacked.fooled, noisy=random.fooled, decided=np.asarray(y.cpu().numpy())
-        )
+    def _attempt(self, attacked: Envelope, random: Envelope, decided: Tensor) -> Attempt:
+        own = np.asarray(decided.cpu().numpy(), np.int64)
+        return Attempt(radius=self.epsilon, fooled=attacked.fooled, noisy=random.fooled, decided=own)
 
     def _known(self, words: str) -> str:
         return words if self.norm == "inf" else f"{words}; the radius is an L2 norm"
@@ -162,7 +178,7 @@ class WhiteBox(PerImage):
         return AttackResult(
             outcome=attacked.fooled,
             baseline=random.fooled,
-            attempts=(self._attempt(attacked, random, y),),
+            attempts=(self._attempt(attacked, random, scene.criterion.decisions(y)),),
             queries=target.queries,
             gradients=sum(each.gradients for each in searches) * passes_per_call(scene.network),
             flags=(*flags, *scene.flags(target, seed, adversarial=adversarial, steps=self.effort)),
@@ -178,11 +194,6 @@ class WhiteBox(PerImage):
         if search.detector is not None:
             return found()
         return remembered(search.network, found, self, x, y, search.ball, search.criterion, generator=search.generator)
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """What reports call it."""
 
 
 def noisy_rows(ball: Ball, x: Tensor, noise: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ class PGD(WhiteBox):
     restarts: int = 2
 
     @property
-    def name(self) -> str:
+    def technique(self) -> str:
         """``pgd``."""
         return "pgd"
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from medward.attacks.base import Access, AttackData
 from medward.attacks.checks import CHECKED_ROWS, dead_screens, evasion_flags
-from medward.attacks.evasion.asking import Bools, fooled_rows
+from medward.attacks.evasion.asking import Bools, clean_rows, fooled_rows
+from medward.attacks.evasion.surrogates import learned_network
 from medward.attacks.target import AccessDeniedError, Target
 from medward.attacks.whitebox.ascent import cut_to_steps, network_decisions
 from medward.attacks.whitebox.ball import Ball, FeatureRules, Norm
@@ -27,15 +28,12 @@ from medward.attacks.whitebox.criterion import Criterion
 from medward.attacks.whitebox.forward import scores_and_features
 from medward.attacks.whitebox.network import Detector, as_attacker_sees
 from medward.attacks.whitebox.search import Search
-from medward.attacks.whitebox.surrogate import answered_rows, deciding_probabilities, fit_classifier
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
-from medward.guard.types import Array
 
 FACTORS = (0.2, 0.4, 0.6, 0.8, 1.0)
 """Of the radius: how far an attacker goes. Screens see a small change less, so the largest may not be the worst."""
-SURROGATE_EPOCHS = {"image": 15, "tabular": 60}
 NO_ROWS = "no rows: there is no test row this attack could win on"
 _LEVELS = 255  # steps of an 8-bit image
 TRANSFER = "transfer: gradients come from a surrogate trained on the target's answers"
@@ -45,7 +43,8 @@ TRANSFER = "transfer: gradients come from a surrogate trained on the target's an
 class EvasionSetup:
     """An evasion setup holds rows ``(n, *shape)``, the decisions on them ``(n,)``, and what an attack needs besides.
 
-    `criterion` is what success is, `withheld` the share of clean test rows that were.
+    `criterion` is what success is; test rows that it leaves nothing to win on are left out. `withheld` is the share of
+    clean test rows that were.
     `truth (n,)` is what the test rows are labelled, where that is known; for judging only. `twin` is the network
     before hardening, where there is one. `blind` says why an attacker who should know the screens has no `detector`;
     `step` is what 8-bit images differ by, for one who has.
@@ -89,7 +88,8 @@ class EvasionSetup:
         craft = torch.as_tensor(x, device=device)
         network, labels, transfer = _gradients(target, data.craft, criterion, device, seed)
         test_labels, withheld = _decisions(target, network, criterion, data, device)
-        truth, twin = data.test.labels, target.twin
+        test, truth, twin = torch.as_tensor(np.asarray(data.test.inputs, np.float32)), data.test.labels, target.twin
+        rows = criterion.open(test_labels)
         detector, blind = (None, "") if rate is None else _detector(target, network, craft[:2], rate)
         return cls(
             network=network,
@@ -101,9 +101,9 @@ class EvasionSetup:
             ball=Ball.of(target.spec, x, epsilon, norm=norm, rules=rules).to(craft.device),
             craft=craft,
             craft_labels=labels,
-            test=torch.as_tensor(np.asarray(data.test.inputs, np.float32), device=device),
-            test_labels=test_labels,
-            truth=None if truth is None else torch.as_tensor(truth, device=device),
+            test=test.to(device)[rows],
+            test_labels=test_labels[rows],
+            truth=None if truth is None else torch.as_tensor(truth, device=device)[rows],
             twin=None if twin is None else as_attacker_sees(twin.to(device), target.spec),
             withheld=withheld,
         )
@@ -143,16 +143,18 @@ class EvasionSetup:
                 flags.append("no white-box network: only a transfer attack was possible")
             return tuple(flags)
         bare = replace(search, detector=None, generator=torch.Generator().manual_seed(seed))
+        own = bare.decided(self.test[:CHECKED_ROWS])
+        rows = torch.nonzero(self.criterion.open(own))[:, 0]  # the network may decide a row otherwise than the target
         return *flags, *evasion_flags(
             bare,
-            self.test,
-            bare.decided(self.test[:CHECKED_ROWS]),
+            self.test[rows],
+            own[rows],
             craft=self.craft,
             modality=target.spec.modality,
             seed=seed,
             thorough=self.detector is None,
             twin=self.twin,
-            adversarial=adversarial,
+            adversarial=None if adversarial is None else adversarial[rows],
             universal=universal,
             steps=steps,
         )
@@ -199,62 +201,39 @@ def _step(spec: ModelSpec) -> float | None:
 def _gradients(
     target: Target, craft: Split, criterion: Criterion, device: str, seed: int
 ) -> tuple[nn.Module, Tensor, bool]:
-    """A network, the decisions ``(n,)`` on the craft rows, and whether the network is a surrogate."""
+    """A network, what is kept of the craft rows, and whether the network is a surrogate."""
     x = torch.as_tensor(np.asarray(craft.inputs, np.float32), device=device)
     try:
         network = as_attacker_sees(target.network.to(device), target.spec)
         return network, network_decisions(network, x, criterion), False
     except AccessDeniedError:
-        spec = target.spec
-    taught = _taught(target, craft)
-    surrogate = fit_classifier(
-        craft.inputs,
-        taught,
-        classes=len(spec.classes),
-        modality=spec.modality,
-        shape=spec.shape,
-        epochs=SURROGATE_EPOCHS[spec.modality],
-        seed=seed,
-        device=device,
-    )
-    known = torch.as_tensor(np.nan_to_num(taught).argmax(axis=1), device=device)
-    answered = torch.as_tensor(answered_rows(taught), device=device)
-    return surrogate, torch.where(answered, known, network_decisions(surrogate, x, criterion)), True
-
-
-def _taught(target: Target, craft: Split) -> Array:
-    """What the target says of the craft rows as probabilities ``(n, K)``; own labels where it is silent.
-
-    The largest is the decision (`deciding_probabilities`), so that the surrogate's is too.
-    """
-    response = target.query(np.asarray(craft.inputs, np.float32))
-    labels = response.labels if craft.labels is None else np.where(response.labels < 0, craft.labels, response.labels)
-    taught = np.where((labels >= 0)[:, None], np.eye(len(target.spec.classes))[labels], np.nan)
-    scored = np.isfinite(response.probabilities).all(axis=1)
-    taught[scored] = deciding_probabilities(response.probabilities[scored], target.spec)
-    return taught
+        return *learned_network(target, craft, criterion, device, seed), True
 
 
 def _decisions(
     target: Target, network: nn.Module, criterion: Criterion, data: AttackData, device: str
 ) -> tuple[Tensor, float]:
-    """The model's clean decisions on the test rows ``(n,)`` and the share of them that was withheld."""
+    """What is kept of the clean test rows, as the target answers them, and the share of them that was withheld.
+
+    What it does not tell is the undefended model's decision, where that is known and enough, else the network's.
+    """
     x = np.asarray(data.test.inputs, np.float32)
     if not len(x):
         return torch.zeros(0, dtype=torch.int64, device=device), 0.0
-    answers = target.query(x).labels
-    hidden = answers < 0
-    own = data.reference
-    if own is None:
-        own = network_decisions(network, torch.as_tensor(x, device=device), criterion).cpu().numpy()
-    labels = np.where(hidden, own, answers)
-    return torch.as_tensor(labels, device=device), float(hidden.mean())
+    answers = target.query(x)
+    y, untold = clean_rows(answers, criterion, device)
+    if y.is_floating_point() or data.reference is None:
+        own = network_decisions(network, torch.as_tensor(x, device=device), criterion).to(y)
+    else:
+        own = torch.as_tensor(data.reference, device=device)
+    y = torch.where(untold.view(-1, *[1] * (y.ndim - 1)), own, y)
+    return y, float((answers.labels < 0).mean())
 
 
 def _detector(target: Target, network: nn.Module, x: Tensor, rate: float) -> tuple[Detector | None, str]:
     """The defense's screens, or None and why: the attacker is not given them, or the network cannot feed them."""
     try:
-        detector = Detector.at(target.profile, rate)
+        detector = Detector.at(target.profile, rate, target.spec)
         with torch.no_grad():
             detector.strangeness(x, *scores_and_features(network, x))
     except (AccessDeniedError, MedwardError) as error:

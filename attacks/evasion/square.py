@@ -31,7 +31,7 @@ class Square(BlackBox):
     """Square attack: random search with squares of change, by scores alone."""
 
     @property
-    def name(self) -> str:
+    def technique(self) -> str:
         """``square``."""
         return "square"
 

@@ -32,7 +32,7 @@ class Standard(WhiteBox):
     queries: int = 5000
 
     @property
-    def name(self) -> str:
+    def technique(self) -> str:
         """``standard``."""
         return "standard"
 

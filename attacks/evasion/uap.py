@@ -67,6 +67,8 @@ def attack_knowing_screens(attack: WhiteBoxUniversal, policy: Policy) -> Univers
         epsilon=attack.epsilon,
         norm=attack.norm,
         rules=attack.rules,
+        aim=attack.aim,
+        decide=attack.decide,
         target_class=attack.target_class,
         craft_on=attack.craft_on,
         device=attack.device,

@@ -16,11 +16,15 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from medward.attacks.base import AttackData
+from medward.attacks.evasion.success import criterion_of
+from medward.attacks.target import Decide
 from medward.attacks.whitebox.ball import FeatureRules, Norm
-from medward.attacks.whitebox.criterion import ANY_CLASS, ClassChange, Criterion
+from medward.attacks.whitebox.criterion import ClassChange, Criterion
+from medward.attacks.whitebox.finding_change import Aim
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +33,16 @@ class UniversalAttack(ABC):
 
     With a `target_class` success is being answered that class, on rows that are neither decided nor labelled so; with
     "worst" it is the class that can be reached most, and with "all" success is any other answer than before, whatever
-    the perturbation was crafted for. `craft_on` "pool" crafts on the pool of natural images: no medical data is seen.
+    the perturbation was crafted for. `aim` says which change of findings counts, `decide` what an opaque model's
+    outputs come to (`evasion.success`). `craft_on` "pool" crafts on the pool of natural images: no medical data is
+    seen.
     """
 
     epsilon: float
     norm: Norm = "inf"
     rules: FeatureRules | None = None
+    aim: Aim = "any"
+    decide: Decide | None = None
     target_class: int | Literal["worst", "all"] | None = None
     craft_on: Literal["craft", "pool"] = "craft"
     device: str = "cpu"
@@ -46,8 +54,9 @@ class UniversalAttack(ABC):
 
     @property
     def name(self) -> str:
-        """The technique, and how it differs from its plain form: ``uap``, ``uap-targeted``, ``uap-all-natural``."""
+        """The technique, and how it differs from its plain form: ``uap``, ``uap-targeted``, ``uap-hide-natural``."""
         kind = "" if self.target_class is None else "-all" if self.target_class == "all" else "-targeted"
+        kind += "" if self.aim == "any" else f"-{self.aim}"
         return f"{self.technique}{kind}{'-natural' if self.craft_on == 'pool' else ''}"
 
     @property
@@ -62,16 +71,18 @@ class UniversalAttack(ABC):
 
     def criterion(self, spec: ModelSpec) -> Criterion:
         """What success is on a model of `spec`, whatever the class aimed at."""
-        return ANY_CLASS
+        return criterion_of(spec, self.aim, self.decide)
 
     def aims(self, spec: ModelSpec) -> tuple[Criterion, ...]:
         """What to craft for, one perturbation each. Raises `MedwardError` for a class that is not there."""
+        if self.target_class is None:
+            return (self.criterion(spec),)
+        if not isinstance(spec.task, Classification):
+            raise MedwardError(f"target_class: is for models of classes, and this one {spec.rule}; leave it unset")
         classes = len(spec.classes)
         if isinstance(self.target_class, str):
             every = tuple(ClassChange(goal) for goal in range(classes))
             return every if self.targeted else (self.criterion(spec), *every)
-        if self.target_class is None:
-            return (self.criterion(spec),)
         if not 0 <= self.target_class < classes:
             raise MedwardError(f"target_class: must be a class from 0 to {classes - 1}, got {self.target_class}")
         return (ClassChange(self.target_class),)

@@ -141,7 +141,7 @@ class WhiteBoxUniversal(UniversalAttack):
             radius=factor * self.epsilon,
             fooled=scene.fooled(target, x, apply_perturbation(ball, x, crafted.delta), y, judged),
             noisy=scene.fooled(target, x, apply_perturbation(ball, x, noise), y, judged),
-            decided=y.cpu().numpy(),
+            decided=scene.criterion.decisions(y).cpu().numpy(),
         )
         return Tried(found, taken, judged, noise, attempt)
 

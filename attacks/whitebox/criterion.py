@@ -24,8 +24,8 @@ TIED = 1e-9  # the margin of a row won by the order of equal scores alone
 class Criterion(Protocol):
     """A criterion says when a row is won. Implementations are frozen, and functions of rows one by one.
 
-    `scores` are those of the network as an attacker sees it, `y (n,)` what the clean rows were decided as. `losses` are
-    what an ascent on one row climbs in turn; "margin" is among them.
+    `scores` are those of the network as an attacker sees it (`attacks.whitebox.network.as_attacker_sees`), `y` with a
+    row for each is what is kept of the clean rows. "margin" is among the `losses`.
     """
 
     @property
@@ -39,7 +39,15 @@ class Criterion(Protocol):
         ...
 
     def decided(self, scores: Tensor) -> Tensor:
-        """What rows are decided as ``(n,)``; kept as the `y` of clean ones."""
+        """What rows are decided as; kept as the `y` of clean ones."""
+        ...
+
+    def kept(self, scores: Tensor, decided: Tensor) -> Tensor:
+        """The `y` of clean rows that were answered with `scores`, NaN where hidden, and decisions `decided (n,)`."""
+        ...
+
+    def decisions(self, y: Tensor) -> Tensor:
+        """The decisions ``(n,)`` that the `y` of clean rows stands for, as the task numbers them."""
         ...
 
     def margin(self, scores: Tensor, y: Tensor) -> Tensor:
@@ -81,6 +89,14 @@ class ClassChange:
     def decided(self, scores: Tensor) -> Tensor:
         """The class with the largest score."""
         return scores.argmax(dim=1)
+
+    def kept(self, scores: Tensor, decided: Tensor) -> Tensor:
+        """The class."""
+        return decided
+
+    def decisions(self, y: Tensor) -> Tensor:
+        """The class."""
+        return y
 
     def margin(self, scores: Tensor, y: Tensor) -> Tensor:
         """The best other score less the clean class's, or the goal's less the best other."""

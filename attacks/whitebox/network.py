@@ -11,8 +11,7 @@ Reference: Tramer, Carlini, Brendel, Madry, "On adaptive attacks to adversarial 
 2020; Athalye, Carlini, Wagner, "Obfuscated gradients give a false sense of security", ICML 2018, sec. 4;
 Carlini and Wagner, "Adversarial examples are not easily detected", AISec 2017, sec. 2.5 (one loss for both).
 
-A model with an operating point is seen through `AtThreshold`: its scores are moved so that the largest is the decision.
-Losses, margins and screens then pull at the border where decisions change, wherever a threshold has put it.
+What a model's own outputs become for an attacker is said in `attacks.whitebox.outputs`, by task.
 """
 
 from __future__ import annotations
@@ -23,10 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from medward.attacks.whitebox.forward import scores_and_features
+from medward.attacks.whitebox.outputs import beside_nothing, decided_at_border, decided_by
 from medward.guard.errors import MedwardError
 from medward.guard.profile import Profile
 from medward.guard.spec import ModelSpec
-from medward.guard.tasks.decision import LEAST_LIKELY, TIE
+from medward.guard.tasks.classification import Classification
+from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.types import Outputs
 
 _SLACK = 0.1  # how far below the cut to aim, in units of the profile's score
@@ -34,18 +35,23 @@ _SLACK = 0.1  # how far below the cut to aim, in units of the profile's score
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """The screens as the attacker sees them: an input whose strangeness exceeds `cut` is stopped."""
+    """A detector is the screens as the attacker sees them: an input whose strangeness exceeds `cut` is stopped.
+
+    Where the task has no groups of rows (`Task.judged`) screens see inputs and features and no scores: not `grouped`.
+    """
 
     profile: Profile
     cut: float
+    grouped: bool = True
 
     @classmethod
-    def at(cls, profile: Profile, rate: float) -> Detector:
-        """The screens of a policy that acts on all but `rate` of benign inputs."""
-        return cls(profile, profile.screen_cut(rate))
+    def at(cls, profile: Profile, rate: float, spec: ModelSpec) -> Detector:
+        """The screens of a policy that acts on all but `rate` of benign inputs, before a model of `spec`."""
+        return cls(profile, profile.screen_cut(rate), isinstance(spec.task, Classification | Multilabel))
 
     def strangeness(self, x: Tensor, scores: Tensor, features: Tensor | None) -> Tensor:
         """The deployed screens' fused score ``(n,)``, differentiable in `x`."""
+        scores = scores if self.grouped else scores.new_zeros((len(x), 1))
         outputs = Outputs(scores, features)  # type: ignore[arg-type]  # the profile's arithmetic is generic
         score: Tensor = self.profile.score(x, outputs, torch)
         return score
@@ -106,47 +112,24 @@ class ExpectedOverRandomness(nn.Module):
 
 
 class AtThreshold(nn.Module):
-    """Two scores as logits, zero and the second's log odds beyond `border`, from which it is decided.
+    """Two scores as logits: zero, and the log odds of the second of the network's two beyond `border`."""
 
-    At the border itself, up to rounding, it is decided too, as the model does (`guard.tasks.decision.at_threshold`).
-    With `likely` the network gives probabilities or their logarithms, told apart by their sign.
-    """
-
-    def __init__(self, network: nn.Module, border: float, *, likely: bool = False) -> None:
+    def __init__(self, network: nn.Module, border: float) -> None:
         super().__init__()
-        self.network, self.border, self.likely = network, border, likely
-
-    def both(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Scores and, where the network shows them, features."""
-        scores, features = scores_and_features(self.network, x)
-        if self.likely and bool((scores >= 0).all()):
-            scores = scores.clamp_min(LEAST_LIKELY).log()
-        beyond = decided_at_border(scores[:, 1] - scores[:, 0] - self.border)
-        return torch.stack([torch.zeros_like(beyond), beyond], dim=1), features
+        self.network, self.border = network, border
 
     def forward(self, x: Tensor) -> Tensor:
         """The scores."""
-        return self.both(x)[0]
-
-
-def decided_at_border(beyond: Tensor) -> Tensor:
-    """Log odds beyond a threshold, those within rounding of zero made positive; slopes stay what they are."""
-    return beyond + torch.where(beyond.abs() < TIE, TIE - beyond, 0.0).detach()
+        scores = self.network(x)
+        return beside_nothing(decided_at_border(scores[:, 1] - scores[:, 0] - self.border))
 
 
 def as_attacker_sees(network: nn.Module, spec: ModelSpec | None = None) -> nn.Module:
-    """`network` as a gradient attack should see it: BPDA and EOT where it declares them, at the threshold of `spec`."""
+    """`network` as a gradient attack should see it: BPDA and EOT where it declares them, read by the task of `spec`."""
     surrogate, randomness = (getattr(network, name, None) for name in ("differentiable_surrogate", "randomness"))
     seen = network if surrogate is None else StraightThrough(network, surrogate())
     seen = seen if spec is None else decided_by(seen, spec)
     return seen if randomness is None else ExpectedOverRandomness(seen, randomness())
-
-
-def decided_by(network: nn.Module, spec: ModelSpec) -> nn.Module:
-    """`network`, whose scores are those of a model of `spec`, with scores whose largest is what `spec` decides."""
-    return (
-        network if spec.threshold is None else AtThreshold(network, spec.border, likely=spec.output == "probabilities")
-    )
 
 
 def passes_per_call(network: nn.Module) -> int:

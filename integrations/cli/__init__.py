@@ -11,12 +11,18 @@ import typer
 from typer.exceptions import TyperException
 
 from medward.guard.errors import MedwardError, UnavailableError
+from medward.integrations.cli.accounts import accounts_app
+from medward.integrations.cli.audit import audit_app
 from medward.integrations.cli.bench import bench_app
+from medward.integrations.cli.calibrate import calibrate_command
+from medward.integrations.cli.demo import demo_command
 from medward.integrations.cli.drift import drift_command
 from medward.integrations.cli.harden import harden_command
-from medward.integrations.cli.protect import calibrate_command, protect_command, seal_command
-from medward.integrations.cli.serve import accounts_app, audit_app, keys_app, serve_command
-from medward.integrations.cli.validate import demo_command, validate_command
+from medward.integrations.cli.keys import keys_app
+from medward.integrations.cli.protect import protect_command
+from medward.integrations.cli.seal import seal_command
+from medward.integrations.cli.serve import serve_command
+from medward.integrations.cli.validate import validate_command
 
 __all__ = ["app", "main"]
 

@@ -1,17 +1,14 @@
-"""``medward validate``, and ``medward demo``, which ends with it."""
+"""``medward validate``: attacks on a bundle, and what they show."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from medward.guard.errors import MedwardError
-from medward.integrations.cli.lines import printed_log
+from medward.integrations.cli.lines import alarms_expected, printed_log
 from medward.integrations.cli.options import AllowCode, BundlePath, Expect, comma_parts, console, see_working_directory
 
 
@@ -42,7 +39,7 @@ def validate_command(
 
     if allow_code or undefended is not None:
         see_working_directory()
-    with _alarms_expected(), printed_log(console, "medward.data"):
+    with alarms_expected(), printed_log(console, "medward.data"):
         report = validate(
             load_bundle(bundle, allow_code=allow_code, expect=expect),
             load_npz(data),
@@ -58,29 +55,6 @@ def validate_command(
     print_findings(report, console)
     console.print(f"report: {out / 'report.html'}")
     return report.exit_code
-
-
-def demo_command(
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder for model, bundle and report")] = Path("demo"),
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-) -> None:
-    """Protect and validate a real classifier of breast tumours (WDBC, 569 patients); no download."""
-    from medward.integrations.cli.demo import run_demo
-
-    with _alarms_expected():
-        run_demo(out, seed=seed, console=console)
-
-
-@contextlib.contextmanager
-def _alarms_expected() -> Iterator[None]:
-    """Keep the guard's alarms off the screen while attacks raise them on purpose; the report has them."""
-    log = logging.getLogger("medward")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
 
 
 def _indices(option: str, text: str | None) -> tuple[int, ...]:

@@ -29,8 +29,9 @@ from medward.attacks.validation.run import run_validation
 from medward.attacks.validation.splits import share_rows
 from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.ball import Ball
-from medward.attacks.whitebox.network import as_attacker_sees, decided_by, passes_per_call
+from medward.attacks.whitebox.network import as_attacker_sees, passes_per_call
 from medward.attacks.whitebox.onnx.to_torch import white_box
+from medward.attacks.whitebox.outputs import decided_by
 from medward.attacks.whitebox.surrogate import as_scored, deciding_probabilities
 from medward.guard.accounts.stores import MemoryStore
 from medward.guard.bundle.make import protect

@@ -21,6 +21,14 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from medward.attacks.whitebox.onnx.agreement import (
+    PRECISION,
+    are_probabilities,
+    as_file_gives,
+    decides_alike,
+    difference_text,
+    stands_alone,
+)
 from medward.attacks.whitebox.onnx.logarithm import Unsaturated
 from medward.attacks.whitebox.onnx.operators import OPERATORS, Node, UnsupportedOpError
 from medward.attacks.whitebox.onnx.operators.arrays import WHOLE
@@ -28,12 +36,10 @@ from medward.guard.errors import MedwardError
 from medward.guard.models.base import first_line, read_model_file
 from medward.guard.models.onnx_outputs import choose_outputs
 from medward.guard.spec import ModelSpec
-from medward.guard.tasks.decision import positive_odds
+from medward.guard.tasks.base import Task
 from medward.guard.types import Array, Outputs
 
 MIN_OPSET = 7  # onnxruntime promises no less
-_PRECISION = 1e-4
-"""How far torch's scores may be from the deployed ones, relative to scores above 1: a file in 32 or 64 bits,"""
 HALF, QUANTISED = 1e-2, 5e-2
 """one that computes in 16 bits, and one that rounds to 8."""
 FLOATING = {
@@ -43,8 +49,6 @@ FLOATING = {
     onnx.TensorProto.BFLOAT16: "tensor(bfloat16)",
 }
 """Floating-point types, and what onnxruntime calls them."""
-CLOSE, SURE = 1e-2, 9.0
-"""How far log odds may be from the deployed ones with a threshold, and from where on those count as saturated."""
 ROUNDING = {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"}
 _SAME = {"Abs", "Add", "Clip", "Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Max"}
 _SAME |= {"Min", "Mul", "Neg", "Pad", "ReduceMax", "ReduceMin", "ReduceSum", "Reshape", "Slice", "Split", "Squeeze"}
@@ -138,7 +142,7 @@ class Network(nn.Module):
         self.exact = exact
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(n, *shape)`` to logit-like scores ``(n, K)``."""
+        """Map ``(n, *shape)`` to logit-like scores, of the shape that the file gives."""
         return self.both(x)[0]
 
     def features(self, x: Tensor) -> Tensor | None:
@@ -153,11 +157,13 @@ class Network(nn.Module):
         return scores, features
 
 
-def to_torch(source: Path | str | bytes, options: Mapping[str, str] | None = None) -> OnnxNetwork:
+def to_torch(
+    source: Path | str | bytes, options: Mapping[str, str] | None = None, task: Task | None = None
+) -> OnnxNetwork:
     """Read an ONNX file (or its bytes) as a torch module; raises `MedwardError` when that cannot be done.
 
     `options` are the names of scores and features that a bundle's card recorded; without them they are chosen as the
-    guard chooses.
+    guard chooses for `task`.
     """
     what = "the bytes" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else read_model_file(Path(source))
@@ -165,7 +171,7 @@ def to_torch(source: Path | str | bytes, options: Mapping[str, str] | None = Non
         model = onnx.load_from_string(data)
     except Exception as error:  # onnx and protobuf raise types of their own for a broken file
         raise MedwardError(f"{what}: not a readable ONNX model: {first_line(error)}") from None
-    scores, features = choose_outputs([_output(each) for each in model.graph.output], what, recorded=options)
+    scores, features = choose_outputs([_output(each) for each in model.graph.output], what, recorded=options, task=task)
     return OnnxNetwork(onnx.inliner.inline_local_functions(model) if model.functions else model, scores, features)
 
 
@@ -176,24 +182,23 @@ def white_box(
     options: Mapping[str, str] | None = None,
     *,
     spec: ModelSpec | None = None,
-    tolerance: float = _PRECISION,
+    tolerance: float = PRECISION,
 ) -> tuple[Network | None, str]:
     """A network for gradient attacks on the file, or None and the reason why there is none.
 
-    `reference` maps `sample (n, *shape)` to the deployed scores ``(n, K)`` and features; `options` name them as in
-    `to_torch`. Those of torch must match within `tolerance`, or what the file's own precision allows, relative to the
-    largest above 1. Scores that are nonnegative and sum to 1 on every row are taken as probabilities; their
-    logarithms must give the same probabilities, and unsaturated the same decisions, those of `spec` where it has a
-    threshold; else the network is exact. A file with a fixed batch size is run in batches of that size, unless it gives
-    the same without.
+    `reference` maps `sample (n, *shape)` to the deployed scores and features; `options` name them as in `to_torch`.
+    Those of torch must match within `tolerance`, or what the file's own precision allows, relative to the largest above
+    1. Scores that are nonnegative and sum to 1 on every row are taken as probabilities, and those of findings or of one
+    column where `spec` says so; their logarithms must give the same probabilities, and unsaturated the same decisions
+    by the task of `spec`; else the network is exact. A file with a fixed batch size is run in batches of that size,
+    unless it gives the same without.
     """
     try:
-        graph = to_torch(source, options)
+        graph = to_torch(source, options, None if spec is None else spec.task)
     except MedwardError as error:
         return None, str(error)
     expected = reference(sample)
-    scores = np.asarray(expected.scores, np.float64)
-    probabilities = bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3))
+    probabilities = are_probabilities(np.asarray(expected.scores, np.float64), spec)
     network = Network(graph, probabilities=probabilities)
     allowed = max(tolerance, graph.precision)
     for size in dict.fromkeys((None, graph.batch)):
@@ -208,7 +213,7 @@ def _disagreement(network: Network, expected: Outputs, sample: Array, tolerance:
     """How the outputs differ from those expected, on all rows or without the first; "" if they do not."""
     for start in range(min(2, len(sample))):  # two sizes, for a graph may run on one batch size only
         x = torch.as_tensor(sample[start:], dtype=torch.float32)
-        wanted = np.asarray(expected.scores[start:], np.float64)
+        wanted = as_file_gives(np.asarray(expected.scores[start:], np.float64), spec)
         try:
             with torch.no_grad():
                 scores, features = network.graph(x)
@@ -216,15 +221,18 @@ def _disagreement(network: Network, expected: Outputs, sample: Array, tolerance:
                 attacked = network.graph.both(x, log=network.probabilities, exact=False)[0]
         except Exception as error:  # a graph that torch cannot follow can raise nearly anything
             return f"torch cannot run this graph: {first_line(error)}"
-        reason = _difference("scores", scores, wanted, tolerance)
-        if not reason and logarithm is not None:
+        scores = scores.reshape(len(scores), 1) if wanted.shape[1:] == (1,) else scores
+        reason = difference_text("scores", scores, wanted, tolerance)
+        if not reason and logarithm is not None and stands_alone(spec):
+            reason = difference_text("log-domain scores", logarithm.exp().reshape(wanted.shape), wanted, tolerance)
+        elif not reason and logarithm is not None:
             total = wanted.sum(axis=1, keepdims=True)
-            reason = _difference("log-domain scores", logarithm.softmax(dim=1), wanted / total, tolerance)
+            reason = difference_text("log-domain scores", logarithm.softmax(dim=1), wanted / total, tolerance)
         if not reason and expected.features is not None:
-            reason = _difference("features", features, expected.features[start:], tolerance)
+            reason = difference_text("features", features, expected.features[start:], tolerance)
         if reason:
             return reason
-        network.exact |= not _decides(attacked, expected.scores[start:], spec)
+        network.exact |= not decides_alike(attacked, expected.scores[start:], spec)
     return ""
 
 
@@ -239,31 +247,6 @@ def _dead_end(graph: OnnxNetwork, sample: Array) -> str:
     ends = {node.op for node in graph.nodes if slopes & set(node.inputs) and not slopes & set(node.outputs)}
     named = ", ".join("Cast to whole numbers" if op == "Cast" else op for op in sorted(ends - {"Shape", "Size"}))
     return f"this model cannot be attacked white-box: no gradient passes {named or 'from its input to its scores'}"
-
-
-def _decides(scores: Tensor, deployed: Array, spec: ModelSpec | None) -> bool:
-    """Whether every row of `scores` decides as the deployed scores do, which take the first of equals.
-
-    With a threshold their log odds must agree too where the deployed ones are not saturated: a sample may have no row
-    between two borders.
-    """
-    if spec is None or spec.threshold is None:
-        return bool((scores.numpy().argmax(axis=1) == deployed.argmax(axis=1)).all())
-    mine, own = positive_odds(scores.numpy(), "logits"), positive_odds(deployed, spec.output)
-    same = (mine >= spec.border) == (spec.decide(deployed) == 1)
-    return bool((same & ((np.abs(mine - own) < CLOSE) | (np.abs(own) > SURE))).all())
-
-
-def _difference(what: str, mine: Tensor | None, deployed: Array, tolerance: float) -> str:
-    if mine is None:
-        return f"torch gives no {what}, the deployed model does"
-    if tuple(mine.shape) != deployed.shape:
-        return f"torch gives {what} of shape {tuple(mine.shape)}, the deployed model {deployed.shape}"
-    worst = float(np.abs(mine.numpy() - np.asarray(deployed, np.float64)).max())
-    bound = tolerance * max(1.0, float(np.abs(deployed).max(initial=0.0)))
-    if worst <= bound:
-        return ""
-    return f"{what} of torch and the deployed model differ by {worst:.2g}, more than {bound:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,4 +337,4 @@ def _precision(model: onnx.ModelProto, nodes: tuple[Node, ...]) -> float:
     half = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
     kinds = {w.data_type for w in model.graph.initializer} | {node.attributes.get("to") for node in nodes}
     kinds |= {i.type.tensor_type.elem_type for i in model.graph.input}
-    return HALF if kinds & half else _PRECISION
+    return HALF if kinds & half else PRECISION

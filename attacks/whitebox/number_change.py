@@ -1,0 +1,113 @@
+"""Success on a model of one number: it moved by more than the tolerance, or over a cut point.
+
+Distances are in tolerances. `y` is the clean number, in the precision it was given in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medward.attacks.whitebox.criterion import MARGIN_CLAMP, TIED
+from medward.attacks.whitebox.losses import LossFunction, log_chance
+from medward.guard.tasks.regression import Regression
+
+
+@dataclass(frozen=True, slots=True)
+class NumberChange:
+    """Number change is won by a row whose number `task` no longer takes for the same (`Regression.unchanged`)."""
+
+    task: Regression
+
+    @property
+    def losses(self) -> Mapping[str, LossFunction]:
+        """The change whichever way, the margin, and the change up and down."""
+        return {"change": self._change, "margin": self._margin, "up": self._up, "down": self._down}
+
+    @property
+    def shared_losses(self) -> Sequence[LossFunction]:
+        """Up and down, clamped, since one change for all rows must choose; then whichever way a row goes."""
+        return self._clamped_up, self._clamped_down, self._standing
+
+    def decided(self, scores: Tensor) -> Tensor:
+        """The number ``(n,)`` itself."""
+        return scores[:, 0]
+
+    def kept(self, scores: Tensor, decided: Tensor) -> Tensor:
+        """The number that was released; where it was hidden, one that surely lies in the cell that was answered."""
+        number = scores[:, 0]
+        hidden = torch.isnan(number) & (decided >= 0)
+        return torch.where(hidden, self._inside(decided).to(number), number)
+
+    def decisions(self, y: Tensor) -> Tensor:
+        """The cell."""
+        return torch.as_tensor(self.task.decide(_column(y)), device=y.device)
+
+    def margin(self, scores: Tensor, y: Tensor) -> Tensor:
+        """How far the number is beyond the nearest change that counts."""
+        margin = self._margin(scores, y)
+        won = torch.as_tensor(~self.task.unchanged(_column(y), _column(scores[:, 0])), device=scores.device)
+        return torch.where(won, margin.clamp_min(TIED), margin.clamp_max(0.0))
+
+    def answered(self, scores: Tensor, decided: Tensor, y: Tensor) -> Tensor:
+        """Where the number released counts as changed, and where none is, another cell was answered."""
+        shown = torch.isfinite(scores[:, 0])
+        number = torch.where(shown, scores[:, 0], y.to(scores))
+        moved = torch.as_tensor(~self.task.unchanged(_column(y), _column(number)), device=y.device)
+        return (decided >= 0) & torch.where(shown, moved, decided != self.decisions(y))
+
+    def open(self, y: Tensor, truth: Tensor | None = None) -> Tensor:
+        """All rows."""
+        return torch.ones_like(y, dtype=torch.bool)
+
+    def scale_free(self, scores: Tensor, y: Tensor, most: int) -> list[tuple[LossFunction, Tensor | None]]:
+        """Up and down."""
+        return [(self._up, None), (self._down, None)]
+
+    def _up(self, scores: Tensor, y: Tensor) -> Tensor:
+        return (scores[:, 0] - y.to(scores)) / self.task.tolerance
+
+    def _down(self, scores: Tensor, y: Tensor) -> Tensor:
+        return -self._up(scores, y)
+
+    def _change(self, scores: Tensor, y: Tensor) -> Tensor:
+        """The size of the change; at none its slope is upwards, so that an ascent from the clean row begins."""
+        up = self._up(scores, y)
+        return torch.where(up >= 0, up, -up)
+
+    def _margin(self, scores: Tensor, y: Tensor) -> Tensor:
+        beyond = self._change(scores, y) - 1
+        if not self.task.cut_points:
+            return beyond
+        ends = torch.tensor([-torch.inf, *self.task.cut_points, torch.inf], device=scores.device, dtype=scores.dtype)
+        cell, number = self.decisions(y), scores[:, 0]
+        over = torch.maximum(ends[cell] - number, number - ends[cell + 1]) / self.task.tolerance
+        return torch.maximum(beyond, over)
+
+    def _clamped_up(self, scores: Tensor, y: Tensor) -> Tensor:
+        return self._up(scores, y).clamp(max=MARGIN_CLAMP)
+
+    def _clamped_down(self, scores: Tensor, y: Tensor) -> Tensor:
+        return self._down(scores, y).clamp(max=MARGIN_CLAMP)
+
+    def _standing(self, scores: Tensor, y: Tensor) -> Tensor:
+        return log_chance(self._margin(scores, y))
+
+    def _inside(self, cells: Tensor) -> Tensor:
+        """A number in each of the `cells (n,)`: the middle, a tolerance from the only end, or the multiple itself."""
+        codes = np.maximum(cells.cpu().numpy(), 0)
+        if not self.task.cut_points:
+            multiples = np.where(codes % 2 == 0, codes // 2, -((codes + 1) // 2))
+            return torch.as_tensor(multiples * self.task.tolerance, device=cells.device)
+        points = np.asarray(self.task.cut_points)
+        outer = [points[0] - self.task.tolerance], [points[-1] + self.task.tolerance]
+        inside = np.concatenate([outer[0], (points[1:] + points[:-1]) / 2, outer[1]])
+        return torch.as_tensor(inside[codes], device=cells.device)
+
+
+def _column(numbers: Tensor) -> np.ndarray:
+    return np.asarray(numbers.detach().cpu().numpy())[:, None]

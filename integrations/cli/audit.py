@@ -1,0 +1,27 @@
+"""``medward audit``: the audit log of a serving host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medward.integrations.cli.options import console
+
+audit_app = typer.Typer(no_args_is_help=True, help="The audit log of a serving host.")
+
+
+@audit_app.command("verify")
+def audit_verify(
+    log: Annotated[Path, typer.Argument(help="audit.jsonl, or the state folder it is in")] = Path("state"),
+    head: Annotated[str | None, typer.Option(help="the head you kept elsewhere; finds a cut or rewritten log")] = None,
+) -> None:
+    """Check the hash chain; names the first broken record."""
+    from medward.guard.audit.log import verify_log
+
+    log = log / "audit.jsonl" if log.is_dir() else log
+    result = verify_log(log, head=head)
+    console.print(f"{log}: {result.records} records, chain whole, head {result.head}", markup=False)
+    if result.back:
+        console.print(f"the clock went back {result.back} times; the records stand in the order they were written in")
