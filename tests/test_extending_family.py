@@ -160,11 +160,10 @@ sys.path.insert(0, sys.argv[1])
 from golden import make
 from medward.guard.data.split import Split
 splits = {name: Split(*make.rows(n, seed)) for seed, (name, n) in enumerate((("train", 120), ("test", 80)))}
-report = validate(
-    load_bundle(Path(sys.argv[1]) / "golden/bundle"), splits, Path(sys.argv[2]), names=("tracing-answers",), progress=False
-)
+bundle, out = load_bundle(Path(sys.argv[1]) / "golden/bundle"), Path(sys.argv[2])
+report = validate(bundle, splits, out, names=("tracing-answers",), progress=False)
 finding = report.findings[0]
-page = (Path(sys.argv[2]) / "report.html").read_text()
+page = (out / "report.html").read_text()
 print(json.dumps([finding.family, finding.measure, finding.status.value, "rows traced" in page, len(FAMILIES)]))
 """
 
