@@ -55,7 +55,7 @@ def validate(
     if decide is not None and not isinstance(spec.task, Opaque):
         raise MedwardError(f"decide: is for opaque models, and this one {spec.rule}; leave it out")
     decide = None if decide is None else CheckedDecide(decide)
-    attacks = chosen_attacks(spec, names, rules)
+    attacks = chosen_attacks(spec, names, rules, decide)
     network, reason = _network(bundle, splits)
     return run_validation(
         Deployment(

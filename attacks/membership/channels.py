@@ -66,7 +66,7 @@ class Channel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ClassChannel:
-    """A channel of classes.
+    """A class channel shows probabilities that sum to one, or labels.
 
     `partly` are the rows of which some class was hidden. `decimals` is how far released probabilities are rounded, None
     when they are exact; `top` how many classes a row shows that hides some; `threshold` is the operating point that
@@ -118,7 +118,10 @@ class ClassChannel:
 
 @dataclass(frozen=True, slots=True)
 class FindingChannel:
-    """A channel of findings; `decimals` as for classes, `thresholds` are those that each is decided at."""
+    """A finding channel shows a probability of each finding, or the set.
+
+    `decimals` as for classes, `thresholds` are those that each is decided at.
+    """
 
     decimals: int | None
     released: Mask
@@ -145,7 +148,7 @@ class FindingChannel:
 
 @dataclass(frozen=True, slots=True)
 class NumberChannel:
-    """A channel of one number; where its cell alone left, the number is taken to be in the middle."""
+    """A number channel shows a number or its cell alone, in whose middle the number is then taken to be."""
 
     task: Regression
     released: Mask

@@ -23,7 +23,7 @@ import numpy as np
 from medward.attacks.base import Attack, AttackData, AttackResult
 from medward.attacks.families import find_family
 from medward.attacks.intervals import rate_interval
-from medward.attacks.learners.table import balanced_accuracy, chance_accuracy, matches_labels
+from medward.attacks.learners.table import chance_accuracy, matches_labels, task_balanced_accuracy
 from medward.attacks.report.files import save_report
 from medward.attacks.target import AccessDeniedError, BudgetSpentError
 from medward.attacks.validation.clean_cost import ask_all, measure_clean_cost
@@ -190,6 +190,11 @@ class _Runner:
 
 
 def _read_note(deployment: Deployment) -> str:
+    if not deployment.readable:
+        return (
+            f"the model {deployment.bundle.model.spec.rule}: nothing that it decides was attacked; say what it decides "
+            "(--decide package:function)"
+        )
     return "" if deployment.decide is None else f"what the model decides is read by {deployment.decide!r}"
 
 
@@ -205,7 +210,7 @@ def _compared(before: ModelBefore, theirs: AttackData, own: AttackData, task: Ta
         white_box=before.network is not None,
         agreement=rate_interval(theirs.reference == own.reference),
         accuracy=rate_interval(matches_labels(task, theirs.outputs, truth)) if known else None,
-        balanced=balanced_accuracy(task, theirs.outputs, truth) if known else None,
+        balanced=task_balanced_accuracy(task, theirs.outputs, truth) if known else None,
         deployed_accuracy=rate_interval(matches_labels(task, own.outputs, truth)) if known else None,
     )
 

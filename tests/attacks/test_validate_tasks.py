@@ -99,16 +99,17 @@ def test_a_model_of_a_number_is_stolen_within_its_tolerance(task, tmp_path):
 
 def test_what_is_not_tested_of_an_opaque_model_is_said(tmp_path):
     bundle = bundle_of(WHOLE, tmp_path)
-    names = ("uap", "knockoff-soft", "membership-loss")
-    report = validate(bundle, splits_of_whole(), tmp_path / "out", names=names, progress=False)
+    report = validate(bundle, splits_of_whole(), tmp_path / "out", progress=False)
     assert {finding.status for finding in report.findings} == {Status.NOT_APPLICABLE}
     assert report.exit_code == 2
     assert report.clean.site.unchanged.value > 0.9
     assert "left unchanged" in (tmp_path / "out/report.html").read_text()
     told = io.StringIO()
     print_findings(report, Console(file=told, width=200))
+    for text in (told.getvalue(), (tmp_path / "out/report.html").read_text()):
+        assert "nothing that it decides was attacked; say what it decides (--decide package:function)" in text
+    assert "Inputs changed so that the model decides otherwise." in untested_sentences(report)
     for text in (told.getvalue(), " ".join(untested_sentences(report))):
-        assert "say what it decides (--decide package:function)" in text
         assert "no answer that a copy could be compared by" in text
         assert "no confidence to read a record from" in text
 
