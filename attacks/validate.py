@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import inspect
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -54,8 +54,8 @@ def validate(
     spec = bundle.model.spec
     if decide is not None and not isinstance(spec.task, Opaque):
         raise MedwardError(f"decide: is for opaque models, and this one {spec.rule}; leave it out")
-    decide = None if decide is None else CheckedDecide(decide)
-    attacks = chosen_attacks(spec, names, rules, decide)
+    reads = None if decide is None else checked_decide(decide)
+    attacks = chosen_attacks(spec, names, rules, reads)
     network, reason = _network(bundle, splits)
     return run_validation(
         Deployment(
@@ -63,7 +63,7 @@ def validate(
             network=network,
             no_network=reason,
             before=None if undefended is None else model_before(undefended, bundle, splits),
-            decide=decide,
+            decide=reads,
         ),
         splits,
         out,
@@ -74,24 +74,12 @@ def validate(
     )
 
 
-class CheckedDecide:
-    """A user's reading of opaque outputs, refused on use unless it gives one whole number from 0 on for each row.
+def checked_decide(decide: Decide) -> Decide:
+    """`decide`, refused on use unless it gives one whole number from 0 on for each row."""
 
-    Its text names the function and its source, so that kept runs belong to it.
-    """
-
-    def __init__(self, decide: Decide) -> None:
-        self._decide = decide
-        try:
-            source = inspect.getsource(decide)
-        except (OSError, TypeError):
-            source = ""  # made at run time
-        name = f"{getattr(decide, '__module__', '')}:{getattr(decide, '__qualname__', type(decide).__qualname__)}"
-        self._text = f"{name} {hashlib.sha256(source.encode()).hexdigest()[:16]}"
-
-    def __call__(self, outputs: Array) -> Ints:
-        """The decisions ``(n,)``."""
-        found = np.asarray(self._decide(outputs))
+    @functools.wraps(decide)
+    def ask(outputs: Array) -> Ints:
+        found = np.asarray(decide(outputs))
         if found.shape != (len(outputs),) or found.dtype.kind not in "iub" or (found < 0).any():
             raise MedwardError(
                 f"decide: must give a whole number from 0 on for each of {len(outputs)} rows, got {found.dtype} of "
@@ -99,8 +87,7 @@ class CheckedDecide:
             )
         return found.astype(np.int64)
 
-    def __repr__(self) -> str:
-        return self._text
+    return ask
 
 
 def model_before(model: object, bundle: Bundle, splits: Mapping[str, Split]) -> ModelBefore:

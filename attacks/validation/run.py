@@ -38,6 +38,7 @@ from medward.attacks.validation.journal import (
     pack_result,
     settings_of,
     unpack_result,
+    value_name,
 )
 from medward.attacks.validation.judging import blank_finding, judge_attack
 from medward.attacks.validation.progress import Progress
@@ -139,7 +140,7 @@ class _Runner:
     def __init__(self, deployment: Deployment, journal: Journal, common: Mapping[str, Any], data: AttackData) -> None:
         self._deployment, self._journal, self._seed = deployment, journal, int(common["seed"])
         sample, before, model = data.test.inputs[:_SAMPLE], deployment.before, deployment.bundle.model
-        read = {} if deployment.decide is None else {"decide": repr(deployment.decide)}
+        read = {} if deployment.decide is None else {"decide": value_name(deployment.decide)}
         self.names = {**common, **read, "network": network_digest(deployment.network, sample)}
         self.facts: TwinFacts | None = None
         if before is not None:
@@ -195,7 +196,7 @@ def _read_note(deployment: Deployment) -> str:
             f"the model {deployment.bundle.model.spec.rule}: nothing that it decides was attacked; say what it decides "
             "(--decide package:function)"
         )
-    return "" if deployment.decide is None else f"what the model decides is read by {deployment.decide!r}"
+    return "" if deployment.decide is None else f"what the model decides is read by {value_name(deployment.decide)}"
 
 
 def _compared(before: ModelBefore, theirs: AttackData, own: AttackData, task: Task) -> TwinFacts:
