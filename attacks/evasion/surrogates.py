@@ -19,7 +19,7 @@ from medward.attacks.target import Response, Target
 from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.criterion import Criterion
 from medward.attacks.whitebox.imitation import fit_numbers
-from medward.attacks.whitebox.surrogate import answered_rows, deciding_probabilities, fit_classifier, fit_network
+from medward.attacks.whitebox.surrogate import answered_rows, deciding_probabilities, fit_classifier, fit_student
 from medward.guard.data.split import Split
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
@@ -54,7 +54,7 @@ def learned_network(
         return network, torch.where(answered, known, network_decisions(network, x, criterion))
     if isinstance(spec.task, Multilabel):
         taught = _finding_targets(response, craft, spec.task)
-        network = fit_network(inputs, taught, loss=F.binary_cross_entropy_with_logits, **settings)
+        network = fit_student(inputs, taught, loss=F.binary_cross_entropy_with_logits, **settings)
     else:
         taught = np.asarray(response.scores, np.float64)
         network = fit_numbers(inputs, taught, **settings)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from medward.attacks.base import AttackData
 from medward.attacks.learners.base import reference_decisions
 from medward.attacks.target import Response
-from medward.attacks.whitebox.surrogate import answered_rows, fit_network
+from medward.attacks.whitebox.surrogate import answered_rows, fit_student
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.decision import threshold_odds
 from medward.guard.tasks.multilabel import Multilabel, packed_findings, unpacked_findings
@@ -81,7 +81,7 @@ class FindingLearner:
         self, spec: ModelSpec, inputs: Array, targets: Array, *, epochs: int, seed: int, normalised: bool = True
     ) -> nn.Module:
         """By binary cross-entropy over all findings; the network gives logits."""
-        return fit_network(
+        return fit_student(
             inputs,
             targets,
             loss=nn.functional.binary_cross_entropy_with_logits,

@@ -6,28 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from medward.attacks.base import AttackData
 from medward.attacks.target import Response
-from medward.attacks.whitebox.surrogate import answered_rows, fit_network
+from medward.attacks.whitebox.imitation import fit_numbers
+from medward.attacks.whitebox.surrogate import answered_rows
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.regression import Regression
 from medward.guard.types import Array, Ints
-
-
-class Rescaled(nn.Module):
-    """A network whose standardised output is given in the number's own unit."""
-
-    def __init__(self, network: nn.Module, mean: float, spread: float) -> None:
-        super().__init__()
-        self.network, self.mean, self.spread = network, mean, spread
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Numbers ``(n, 1)``."""
-        numbers: Tensor = self.network(x) * self.spread + self.mean
-        return numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +58,15 @@ class NumberLearner:
         self, spec: ModelSpec, inputs: Array, targets: Array, *, epochs: int, seed: int, normalised: bool = True
     ) -> nn.Module:
         """By squared error on standardised numbers; the network gives them in their own unit."""
-        answered = targets[answered_rows(targets)]
-        mean, spread = (float(answered.mean()), float(answered.std())) if len(answered) else (0.0, 1.0)
-        spread = spread if spread > 0 else 1.0
-        network = fit_network(
+        return fit_numbers(
             inputs,
-            (targets - mean) / spread,
-            loss=nn.functional.mse_loss,
+            targets,
             modality=spec.modality,
             shape=spec.shape,
             epochs=epochs,
             seed=seed,
             normalised=normalised,
         )
-        return Rescaled(network, mean, spread).eval().requires_grad_(False)
 
     def operated(self, network: nn.Module) -> nn.Module:
         """As it is: cut points need nothing moved."""

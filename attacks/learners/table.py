@@ -79,7 +79,7 @@ def matches_labels(task: Task, outputs: Array, labels: Labels | None) -> NDArray
     return np.asarray(task.decide(outputs) == labels)
 
 
-def balanced_accuracy(task: Task, outputs: Array, labels: Labels | None) -> float | None:
+def task_balanced_accuracy(task: Task, outputs: Array, labels: Labels | None) -> float | None:
     """The mean recall over classes, or over findings that of presence and absence; None where there is neither."""
     if labels is None:
         return None

@@ -21,7 +21,7 @@ from medward.guard.policy import Policy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossThreshold:
-    """Score = -cross-entropy at the true label, or what the task has for it; see `attacks.membership.signals`.
+    """Score = -cross-entropy at the true label, or what the task has for it; see `attacks.membership.channels`.
 
     A candidate without an answer scores as an even guess.
 

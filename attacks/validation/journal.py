@@ -79,10 +79,10 @@ def settings_of(attack: object) -> Json:
     """An attack's class and settings as JSON, for the name of its runs."""
     kind = f"{type(attack).__module__}.{type(attack).__qualname__}"
     fields = asdict(attack) if is_dataclass(attack) and not isinstance(attack, type) else vars(attack)
-    return {"class": kind, "settings": json.loads(json.dumps(fields, default=_by_name, sort_keys=True))}
+    return {"class": kind, "settings": json.loads(json.dumps(fields, default=value_name, sort_keys=True))}
 
 
-def _by_name(value: object) -> str:
+def value_name(value: object) -> str:
     """What is no plain data, in words; a function by where it is and its code, which are the same in every run."""
     if not isinstance(value, FunctionType):
         return str(value)

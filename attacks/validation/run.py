@@ -23,7 +23,7 @@ import numpy as np
 from medward.attacks.base import Attack, AttackData, AttackResult
 from medward.attacks.families import find_family
 from medward.attacks.intervals import rate_interval
-from medward.attacks.learners.table import balanced_accuracy, chance_accuracy, matches_labels
+from medward.attacks.learners.table import chance_accuracy, matches_labels, task_balanced_accuracy
 from medward.attacks.report.files import save_report
 from medward.attacks.target import AccessDeniedError, BudgetSpentError
 from medward.attacks.validation.clean_cost import ask_all, measure_clean_cost
@@ -38,6 +38,7 @@ from medward.attacks.validation.journal import (
     pack_result,
     settings_of,
     unpack_result,
+    value_name,
 )
 from medward.attacks.validation.judging import blank_finding, judge_attack
 from medward.attacks.validation.progress import Progress
@@ -117,7 +118,7 @@ def run_validation(
         accounts=kept["accounts"],
         alarms={rung.action: rung.false_alarm for rung in policy.monitor.ladder},
         gate=policy.gate,
-        notes=tuple(filter(None, [idle_screen(bundle.profile, policy.screen.rate)])),
+        notes=tuple(filter(None, [idle_screen(bundle.profile, policy.screen.rate), _read_note(deployment)])),
         provenance=_provenance(
             model.spec,
             splits,
@@ -137,9 +138,10 @@ class _Runner:
     """
 
     def __init__(self, deployment: Deployment, journal: Journal, common: Mapping[str, Any], data: AttackData) -> None:
-        self._deployment, self._journal, self._seed = deployment, journal, common["seed"]
+        self._deployment, self._journal, self._seed = deployment, journal, int(common["seed"])
         sample, before, model = data.test.inputs[:_SAMPLE], deployment.before, deployment.bundle.model
-        self.names = {**common, "network": network_digest(deployment.network, sample)}
+        read = {} if deployment.decide is None else {"decide": value_name(deployment.decide)}
+        self.names = {**common, **read, "network": network_digest(deployment.network, sample)}
         self.facts: TwinFacts | None = None
         if before is not None:
             self._own = {"twin": before.digest, "network": network_digest(before.network, sample)}
@@ -188,6 +190,15 @@ class _Runner:
         )
 
 
+def _read_note(deployment: Deployment) -> str:
+    if not deployment.readable:
+        return (
+            f"the model {deployment.bundle.model.spec.rule}: nothing that it decides was attacked; say what it decides "
+            "(--decide package:function)"
+        )
+    return "" if deployment.decide is None else f"what the model decides is read by {value_name(deployment.decide)}"
+
+
 def _compared(before: ModelBefore, theirs: AttackData, own: AttackData, task: Task) -> TwinFacts:
     """What the report says of the model before: how alike the two decide the test rows, and what training cost."""
     truth = own.test.labels
@@ -200,7 +211,7 @@ def _compared(before: ModelBefore, theirs: AttackData, own: AttackData, task: Ta
         white_box=before.network is not None,
         agreement=rate_interval(theirs.reference == own.reference),
         accuracy=rate_interval(matches_labels(task, theirs.outputs, truth)) if known else None,
-        balanced=balanced_accuracy(task, theirs.outputs, truth) if known else None,
+        balanced=task_balanced_accuracy(task, theirs.outputs, truth) if known else None,
         deployed_accuracy=rate_interval(matches_labels(task, own.outputs, truth)) if known else None,
     )
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medward.attacks.whitebox.surrogate import fit_network
+from medward.attacks.whitebox.surrogate import fit_student
 from medward.guard.types import Array, Modality
 
 SMALLEST_SPREAD = 1e-6  # of a number over the rows, that it is divided by
@@ -36,6 +36,7 @@ def fit_numbers(
     epochs: int,
     seed: int,
     device: str = "cpu",
+    normalised: bool = True,
 ) -> nn.Module:
     """A frozen network from inputs to `numbers (n, ...)`, learned by squared error; rows with a NaN teach nothing.
 
@@ -45,7 +46,7 @@ def fit_numbers(
     told = flat[np.isfinite(flat).all(axis=1)]
     mean = told.mean(axis=0) if len(told) else np.zeros(flat.shape[1])
     spread = np.maximum(told.std(axis=0) if len(told) else np.ones(flat.shape[1]), SMALLEST_SPREAD)
-    network = fit_network(
+    network = fit_student(
         inputs,
         (flat - mean) / spread,
         loss=nn.functional.mse_loss,
@@ -54,6 +55,7 @@ def fit_numbers(
         epochs=epochs,
         seed=seed,
         device=device,
+        normalised=normalised,
     )
     back = [torch.as_tensor(each, dtype=torch.float32) for each in (mean, spread)]
     return Unscaled(network, back[0], back[1], tuple(np.shape(numbers)[1:])).to(device).eval()

@@ -38,7 +38,7 @@ class Standardise(nn.Module):
         return (x - mean) / std
 
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+TrainingLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 def fit_classifier(
@@ -53,14 +53,14 @@ def fit_classifier(
     device: str = "cpu",
     normalised: bool = True,
 ) -> nn.Module:
-    """Train on ``(n, *shape)`` inputs and labels ``(n,)`` or probabilities ``(n, classes)``; see `fit_network`.
+    """Train on ``(n, *shape)`` inputs and labels ``(n,)`` or probabilities ``(n, classes)``; see `fit_student`.
 
     Rows labelled below 0 or with a NaN probability (answers that were withheld) are dropped. Returns a
     network from inputs to logits ``(n, classes)``, frozen and in eval mode.
     """
     kept = answered_rows(targets)
     soft = _soft(np.asarray(targets)[kept], classes).numpy() if kept.any() else np.zeros((0, classes))
-    return fit_network(
+    return fit_student(
         inputs[kept],
         soft,
         loss=nn.functional.cross_entropy,
@@ -74,11 +74,11 @@ def fit_classifier(
     )
 
 
-def fit_network(
+def fit_student(
     inputs: Array,
     targets: Array,
     *,
-    loss: Loss,
+    loss: TrainingLoss,
     modality: Modality,
     shape: tuple[int, ...],
     epochs: int,
@@ -170,7 +170,7 @@ def _network(x: Tensor, classes: int, modality: Modality, shape: tuple[int, ...]
 
 
 def _train(
-    net: nn.Module, x: Tensor, y: Tensor, loss: Loss, epochs: int, seed: int, batch: int = 64, lr: float = 2e-3
+    net: nn.Module, x: Tensor, y: Tensor, loss: TrainingLoss, epochs: int, seed: int, batch: int = 64, lr: float = 2e-3
 ) -> None:
     order = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=1e-3)

@@ -11,11 +11,11 @@ from support.tasks import CUT, FINDINGS, MONTHS, WHOLE, PlantedTask, rows_of, sp
 from medward.attacks.base import AttackData
 from medward.attacks.learners.numbers import cell_middles
 from medward.attacks.learners.table import (
-    balanced_accuracy,
     group_names,
     learner_of,
     matches_labels,
     row_groups,
+    task_balanced_accuracy,
 )
 from medward.attacks.target import Response
 from medward.guard.data.split import Split
@@ -149,6 +149,6 @@ def test_labels_are_matched_by_the_task():
     assert matches_labels(THREE, np.eye(3), np.array([0, 1, 1])).tolist() == [True, True, False]
     found = np.array([[9.0, 9.0, -9.0], [-9.0, -9.0, -9.0]])
     assert matches_labels(FINDINGS, found, np.array([0b011, 0b001])).tolist() == [True, False]
-    assert balanced_accuracy(FINDINGS, found, np.array([0b011, 0b000])) == 1.0
-    assert balanced_accuracy(FINDINGS, found, np.array([0b000, 0b011])) == 0.0
-    assert balanced_accuracy(MONTHS, numbers, np.array([2.5, 4.0])) is None
+    assert task_balanced_accuracy(FINDINGS, found, np.array([0b011, 0b000])) == 1.0
+    assert task_balanced_accuracy(FINDINGS, found, np.array([0b000, 0b011])) == 0.0
+    assert task_balanced_accuracy(MONTHS, numbers, np.array([2.5, 4.0])) is None

@@ -20,7 +20,7 @@ from medward.attacks.extraction import ActiveThief, Knockoff
 from medward.attacks.extraction.base import StolenAnswers, distil_clone
 from medward.attacks.extraction.base import clone_decisions as clone_decides
 from medward.attacks.extraction.recovery import Recovery
-from medward.attacks.membership.signals import ClassChannel
+from medward.attacks.membership.channels import ClassChannel
 from medward.attacks.target import Response, Target, guarded_oracle, open_oracle
 from medward.attacks.validate import validate
 from medward.attacks.validation.clean_cost import measure_clean_cost
@@ -344,5 +344,10 @@ def test_validate_counts_hidden_findings_and_the_report_says_the_operating_point
     assert finding.undefended.value > 0.5
     assert finding.guarded.value > 0.5
     assert report.provenance.threshold == 0.02
+    ways = finding.directions["undefended"]
+    assert set(ways) == {"effusion hidden", "effusion raised"}
+    fooled = sum(way.value * way.n for way in ways.values()) / sum(way.n for way in ways.values())
+    assert fooled == pytest.approx(finding.undefended.value, abs=0.05)
     html = (tmp_path / "report.html").read_text()
     assert "decides effusion when its probability is at least 0.02, else no effusion" in html
+    assert f"By direction: undefended effusion hidden {ways['effusion hidden'].value:.1%}" in html

@@ -12,6 +12,7 @@ from support.arrows import ROOT
 
 from medward.attacks.base import AttackData, AttackResult, Attempt
 from medward.attacks.families import FAMILIES, find_family
+from medward.attacks.intervals import clopper_pearson
 from medward.attacks.report.plots import curve_plot
 from medward.attacks.suite import default_attacks, more_attacks
 from medward.attacks.target import Target
@@ -37,6 +38,9 @@ SPEC = ModelSpec(
 )
 WEIGHTS = np.random.default_rng(7).normal(size=(6, 2)).astype(np.float32)
 GATE, POLICY, N = GatePolicy(), Policy(on_error="withhold"), 800
+
+
+SOME = ThreatModel(access=Access.SCORES, queries=10, epsilon=0.5)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Named:
 
     family: str
     name: str = "named"
-    threat: ThreatModel = ThreatModel(access=Access.SCORES, queries=10, epsilon=0.5)  # noqa: RUF009 (frozen)
+    threat: ThreatModel = SOME
 
 
 def rows(n, seed):
@@ -106,14 +110,8 @@ def cell_of(family, undefended, guarded, adaptive):
     results = {arm: result(family, power) for arm, power in powers.items()}
     return replace(
         family.judge(Runs(attack=Named(family.name), results=results, spec=SPEC, seed=0)),
-        false_refusal=clean_rows(),
+        false_refusal=clopper_pearson(0, N),
     )
-
-
-def clean_rows():
-    from medward.attacks.intervals import clopper_pearson
-
-    return clopper_pearson(0, N)
 
 
 def verdict(family, *powers):

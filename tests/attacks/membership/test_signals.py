@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from support.release import ReleaseLevels
 
 from medward.attacks.intervals import auc
-from medward.attacks.membership.signals import ClassChannel, ask_confidences, log_odds, noisy_copies, rounded_to
+from medward.attacks.membership.channels import ClassChannel, log_odds, rounded_to
+from medward.attacks.membership.signals import ask_confidences, noisy_copies
 from medward.attacks.target import Response, Target
 from medward.attacks.threat import Access, ThreatModel
 from medward.guard.spec import ModelSpec
