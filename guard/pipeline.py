@@ -7,59 +7,54 @@ client nothing.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from medward.guard.accounts.budget import PriceRequest, budgets_for, charge_accounts, utc_day
 from medward.guard.accounts.monitors import (
-    MAX_DEPTH,
     AccountMonitors,
     BetValues,
-    Observations,
-    observation_sources,
-    observe,
-    strangeness_p_values,
-    strata_of,
+    check_monitors,
+    observe_batch,
+    without_sources,
 )
-from medward.guard.accounts.names import by_folded, folded_name, hides_character
+from medward.guard.accounts.names import by_folded, checked_principal
 from medward.guard.accounts.stores import MemoryStore, Store
-from medward.guard.accounts.transaction import NearDuplicateBatch, step_accounts
+from medward.guard.accounts.transaction import NearDuplicateBatch, reset_account, step_accounts
+from medward.guard.answering import release_name, release_settings, released_answer
+from medward.guard.audit.record import AuditRecord, AuditSink, model_failure
 from medward.guard.errors import MedwardError, ModelError, UnavailableError
 from medward.guard.models.base import Model
-from medward.guard.monitors.near_duplicates import DuplicateCount, ImageSeen, NearDuplicateIndex
+from medward.guard.monitors.base import SCREEN, Observations
+from medward.guard.monitors.strangeness import STRANGE, STRANGENESS
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile, idle_screen
-from medward.guard.statistics.combined_eprocess import STRANGE
-from medward.guard.statistics.strata import STRATUM
-from medward.guard.tasks.base import WITHHELD_DECISION, ReleaseSettings, check_level, offers
-from medward.guard.tasks.classification import Classification
+from medward.guard.readiness import lacking_parts
+from medward.guard.request import Request
+from medward.guard.tasks.base import ReleaseSettings, check_level, offers
 from medward.guard.types import Action, Answer, Array, Level, Outputs, Principal, Query, Verdict
 
 _log = logging.getLogger("medward")
-READINESS, READINESS_TTL = "//readiness", 60.0  # a key that no principal can have, and seconds it is kept
-STORE_AWAY = "the store of accounts does not answer; until it does, answers leave without its monitors and budgets"
-AUDIT_AWAY = "the audit log cannot be written; until it can, answers leave unrecorded"
-MAX_NAME = 128  # characters of a level of a principal
 
 
-class AuditSink(Protocol):
-    """Where records go; ``append`` returns only once the record survives a kill."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """A judgement is what the defenses concluded of one request.
 
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Add `record`, or raise `UnavailableError`."""
-        ...
+    ``p_values (n,)`` are the screens', NaN where these failed; `bets` is what each account's monitors bet on, `actions`
+    the strictest action asked for each row, `verdicts` what every part said.
+    """
 
-    def check_writable(self) -> None:
-        """Raise `UnavailableError` unless a record could be added now."""
-        ...
+    p_values: Array
+    bets: Mapping[str, BetValues]
+    actions: tuple[Action, ...]
+    verdicts: tuple[Verdict, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,12 +89,9 @@ class Guard:
         check_level(self.model.spec.task, self.policy.release.default)
         if self.policy.release.default is Level.CODES and self.profile.codebook is None:
             raise MedwardError("profile: has no codebook; protect the model again, or set another release.level")
-        profiles = {"profile": self.profile, **{f"site {site!r}": each for site, each in self.sites.items()}}
-        for name, profile in profiles.items():
-            if self.policy.monitor.shared and profile.residuals is None:
-                raise MedwardError(
-                    f"{name}: has no residuals for the shared-perturbation monitor; set monitor.shared = false"
-                )
+        check_monitors(self.policy, self.profile, "profile", "set {switch} = false")
+        for site, profile in self.sites.items():
+            check_monitors(self.policy, profile, f"site {site!r}", "set {switch} = false")
 
     def answer(self, query: Query) -> Answer:
         """Answer one query, or raise `MedwardError` for input outside the model's specification.
@@ -110,15 +102,13 @@ class Guard:
         """
         if not isinstance(query, Query):
             raise MedwardError(f"query: expected a Query, got {type(query).__name__}; Query(principal=..., inputs=...)")
-        principal = checked_principal(query.principal)
-        inputs = self.model.spec.check(query.inputs)
-        digests = self._digests(inputs)
-        outputs = self._forward(principal, inputs, digests)
-        p_values, values, row_actions, verdicts = self._judge(principal, inputs, outputs, digests, query.study)
-        levels = tuple(self._level(action) for action in row_actions)
-        levels, charged = self._charge(principal, outputs, digests, levels)
-        answer = self._release(query.id or uuid.uuid4().hex, outputs, levels, (*verdicts, *charged))
-        self._record(principal, answer, digests, p_values, values)
+        request = Request.admit(query, self.model.spec, self.salt)
+        outputs = self._forward(request)
+        judgement = self._judge(request, outputs)
+        levels, charged = self._charge(request, outputs, tuple(self._level(each) for each in judgement.actions))
+        verdicts, default = (*judgement.verdicts, *charged), self.policy.release.default
+        answer = released_answer(request.id, self.model.spec, outputs, levels, verdicts, default, self._settings)
+        self._record(request, judgement, answer)
         return answer
 
     @property
@@ -138,101 +128,70 @@ class Guard:
 
         Raises `UnavailableError` where a query could not be answered now: with ``on_error = "withhold"``, if any is.
         """
-        return tuple(filter(None, [self._lack(STORE_AWAY, self._try_store), self._lack(AUDIT_AWAY, self._try_audit)]))
+        return lacking_parts(self.store, self.audit, withhold=self.policy.on_error == "withhold")
 
-    def _try_store(self) -> None:
-        self.store.transact(READINESS, lambda _: (True, None), ttl=READINESS_TTL)
-
-    def _try_audit(self) -> None:
-        if self.audit is not None:
-            self.audit.check_writable()
-
-    def _lack(self, said: str, part: Callable[[], None]) -> str:
-        """`said` if `part` is away and queries are answered without it; its own reason is for the operator."""
-        try:
-            part()
-        except UnavailableError as error:
-            if self.policy.on_error == "withhold":
-                raise
-            _log.error("%s; on_error = flag; %s", said, error)
-            return said
-        return ""
-
-    def _forward(self, principal: Principal, inputs: Array, digests: list[str]) -> Outputs:
+    def _forward(self, request: Request) -> Outputs:
         """One forward pass; a model that fails is on record, and its reasons stay with the operator."""
         try:
-            outputs = self.model.predict(inputs)
+            outputs = self.model.predict(request.inputs)
             if not np.isfinite(outputs.scores).all():
                 raise MedwardError("a score is not finite")
             if outputs.features is not None and not np.isfinite(outputs.features).all():
                 raise MedwardError("a feature is not finite")
         except Exception as error:
             _log.exception("the model failed")
-            self._append({"event": "model failed", "principal": "/".join(principal), "inputs": digests})
+            self._append(model_failure(request.account, request.digests))
             raise ModelError("the model could not answer this input") from error
         return outputs
 
-    def _judge(
-        self, principal: Principal, inputs: Array, outputs: Outputs, digests: list[str], study: str
-    ) -> tuple[Array, dict[str, BetValues], list[Action], tuple[Verdict, ...]]:
-        """p-values ``(n,)``, what was bet on per account, the strictest action per row, and every verdict.
+    def _judge(self, request: Request, outputs: Outputs) -> Judgement:
+        """What every part concludes.
 
         A part that fails adds the action the site chose; it takes nothing away from what the others concluded.
         """
-        profile = self._own.get(principal[0], self.profile)
+        profile = self._own.get(request.organisation, self.profile)
         judged = self.model.spec.judged(outputs)
-        sight, failed = self._sight(profile, inputs, judged)
+        sight, away = observe_batch(self.policy, profile, request.inputs, judged)
+        p_values = sight.get(STRANGE.name, np.full(len(request.inputs), np.nan))
         try:
-            scores = profile.strangeness(inputs, judged)
-            p_values = strangeness_p_values(self.policy, profile, scores)
-            screened = self._screen(*self._screening(profile, scores, inputs, judged))
-            summary = self._summary(screened)
-            sight = {**sight, STRANGE: p_values}
+            if SCREEN in away:
+                raise away.pop(SCREEN)
+            screened = self._screen(profile, request, judged, sight[STRANGENESS])
+            strange = float(sum(action > Action.ALLOW for action in screened))
+            summary = Verdict(part=SCREEN, action=max(screened), evidence={"strange": strange})
         except Exception as error:
-            summary = self._failed("screen", error)
-            p_values, screened = np.full(len(inputs), np.nan), [summary.action] * len(inputs)
-        near, unseen = self._near(principal, inputs, outputs, digests, study)
-        failed += unseen
-        monitored, values = self._monitor(principal, digests, sight, near)
-        strictest = max(verdict.action for verdict in (*failed, *monitored))
-        verdicts = (summary, *failed, *monitored)
-        return p_values, values, [max(action, strictest) for action in screened], verdicts
+            summary = self._failed(SCREEN, error)
+            sight, p_values = without_sources(sight, {SCREEN}), np.full(len(request.inputs), np.nan)
+            screened = [summary.action] * len(request.inputs)
+        failed = [self._failed(source, error) for source, error in away.items()]
+        near, unseen = self._near(request, outputs)
+        monitored, bets = self._monitor(request, sight, near)
+        verdicts = (summary, *failed, *unseen, *monitored)
+        strictest = max(verdict.action for verdict in verdicts[1:])
+        actions = tuple(max(action, strictest) for action in screened)
+        return Judgement(p_values=p_values, bets=bets, actions=actions, verdicts=verdicts)
 
-    def _sight(self, profile: Profile, inputs: Array, outputs: Outputs) -> tuple[Observations, list[Verdict]]:
-        """What the monitors see beside the screens' p-values, and a verdict for each that failed."""
-        sight: dict[str, Any] = {}
-        failed = []
-        if (strata := strata_of(profile, outputs)) is not None:
-            sight[STRATUM] = strata
-        for source in observation_sources(self.policy, profile):
-            try:
-                sight.update(observe(source, profile, inputs, outputs))
-            except Exception as error:
-                failed.append(self._failed(source, error))
-        return sight, failed
+    def _screen(self, profile: Profile, request: Request, outputs: Outputs, scores: Array) -> list[Action]:
+        """The screen's action where an input is too strange; NaN is.
 
-    def _near(
-        self, principal: Principal, inputs: Array, outputs: Outputs, digests: list[str], study: str
-    ) -> tuple[NearDuplicateBatch | None, list[Verdict]]:
-        """What the index of near-duplicates sees of a batch, and a verdict if that failed.
-
-        One map serves all sites, for an attacker may have accounts at several. Only the clients of one organisation
-        vouch for one another's studies.
+        A site with too few rows for a cut has its inputs screened by the bundle's screens.
         """
+        rate, action = self.policy.screen.rate, Action[self.policy.screen.action.upper()]
+        cut = profile.screen_cut(rate)
+        if profile is not self.profile and not np.isfinite(cut):
+            scores, cut = self.profile.strangeness(request.inputs, outputs), self.profile.screen_cut(rate)
+        return [Action.ALLOW if ok else action for ok in scores <= cut]
+
+    def _near(self, request: Request, outputs: Outputs) -> tuple[NearDuplicateBatch | None, list[Verdict]]:
+        """What the index of near-duplicates sees of a batch, and a verdict if that failed."""
         chosen, contents = self.policy.duplicates, self.profile.contents
         if contents is None or not chosen.watch:
             return None, []
         try:
-            seen = zip(*contents.see(inputs), digests, self.model.spec.decide(outputs.scores).tolist(), strict=True)
-            arrivals = [ImageSeen(*each, principal[0], study) for each in seen]
+            decisions = self.model.spec.decide(outputs.scores)
+            return NearDuplicateBatch.of(chosen, contents, self.salt, request, decisions), []
         except Exception as error:
             return None, [self._failed("duplicates", error)]
-        ttl, ladder = chosen.ttl_days * 86400, [(limit.count, Action[limit.action.upper()]) for limit in chosen.ladder]
-        return NearDuplicateBatch(
-            index=NearDuplicateIndex(salt=self.salt, calibration=contents.fingerprint, slices=chosen.slices, ttl=ttl),
-            monitor=DuplicateCount(ladder=tuple(ladder)),
-            arrivals=arrivals,
-        ), []
 
     def _failed(self, part: str, error: Exception, account: str = "") -> Verdict:
         away = isinstance(error, UnavailableError)  # whose sentence says it all, for every query of an outage
@@ -241,39 +200,21 @@ class Guard:
         action = Action.WITHHOLD if self.policy.on_error == "withhold" else Action.FLAG
         return Verdict(part=part, action=action, account=account, error=type(error).__name__)
 
-    def _screening(self, profile: Profile, scores: Array, inputs: Array, outputs: Outputs) -> tuple[Array, float]:
-        """Strangeness and its cut: the site's, or the bundle's where the site has too few rows for any."""
-        cut = profile.screen_cut(self.policy.screen.rate)
-        if profile is self.profile or np.isfinite(cut):
-            return scores, cut
-        return self.profile.strangeness(inputs, outputs), self.profile.screen_cut(self.policy.screen.rate)
-
-    def _screen(self, scores: Array, cut: float) -> list[Action]:
-        """The screen's action where an input is too strange; NaN is."""
-        action = Action[self.policy.screen.action.upper()]
-        passed = scores <= cut
-        return [Action.ALLOW if ok else action for ok in passed]
-
-    def _summary(self, screened: list[Action]) -> Verdict:
-        strange = sum(action > Action.ALLOW for action in screened)
-        return Verdict(part="screen", action=max(screened), evidence={"strange": float(strange)})
-
     def _monitor(
-        self, principal: Principal, digests: list[str], sight: Observations, near: NearDuplicateBatch | None
+        self, request: Request, sight: Observations, near: NearDuplicateBatch | None
     ) -> tuple[list[Verdict], dict[str, BetValues]]:
         """Step the state of the account and of each of its parents; alpha is split over these."""
         parents = Action[self.policy.monitor.parents.upper()]
-        monitors = self._monitors_of(principal)
-        keys = ["/".join(principal[:depth]) for depth in range(1, len(principal) + 1)]
-        verdicts, values = [], {}
-        watch, ttl = partial(monitors.watch, digests, sight), self.policy.monitor.ttl_days * 86400
-        path, counted = step_accounts(self.store, keys, watch, near, ttl=ttl)
-        for key, seen in zip(keys, path, strict=True):
+        verdicts, bets = [], {}
+        watch = partial(self._monitors_of(request.principal).watch, request.digests, sight)
+        ttl = self.policy.monitor.ttl_days * 86400
+        path, counted = step_accounts(self.store, list(request.accounts), watch, near, ttl=ttl)
+        for key, seen in zip(request.accounts, path, strict=True):
             if isinstance(seen, Exception):
                 verdicts.append(self._failed("account", seen, key))
                 continue
-            before, verdict, values[key] = seen
-            most = Action.WITHHOLD if key == keys[-1] else parents
+            before, verdict, bets[key] = seen
+            most = Action.WITHHOLD if key == request.account else parents
             action = min(verdict.action, most)
             if verdict.action > before:
                 _log.warning("account %s: alarm, %s; %s", key, action.label, dict(verdict.evidence))
@@ -283,9 +224,10 @@ class Guard:
         elif counted is not None:
             before, verdict = counted
             if verdict.action > before:
-                _log.warning("account %s: near-duplicates, %s; %s", keys[-1], verdict.action.label, verdict.evidence)
-            verdicts.append(replace(verdict, part="duplicates", account=keys[-1]))
-        return verdicts, values
+                said = verdict.action.label, verdict.evidence
+                _log.warning("account %s: near-duplicates, %s; %s", request.account, *said)
+            verdicts.append(replace(verdict, part="duplicates", account=request.account))
+        return verdicts, bets
 
     def _monitors_of(self, principal: Principal) -> AccountMonitors:
         """Those of the principal's site and depth, built once."""
@@ -302,20 +244,17 @@ class Guard:
         return self.policy.release.default
 
     def _charge(
-        self, principal: Principal, outputs: Outputs, digests: list[str], levels: tuple[Level, ...]
+        self, request: Request, outputs: Outputs, levels: tuple[Level, ...]
     ) -> tuple[tuple[Level, ...], list[Verdict]]:
         """The levels that fit the budgets of the account and its parents, who have then paid for them."""
-        task, name = self.model.spec.task, f"{self.profile.thresholds.fingerprint}:{self.policy.fingerprint}"
-        if (threshold := self.model.spec.threshold) is not None:
-            name = f"{name}:{threshold}"  # at another one the same bytes are answered otherwise
-        elif not isinstance(task, Classification):
-            name = f"{name}:{task}"
-        budgets = budgets_for(self.policy.budget, principal, name)
+        spec, fingerprint = self.model.spec, self.profile.thresholds.fingerprint
+        name = release_name(spec, fingerprint, self.policy)
+        budgets = budgets_for(self.policy.budget, request.principal, name)
         if not budgets:
             return levels, []
         try:
-            offered = {level: offers(task, outputs.scores, level, self._settings) for level in set(levels)}
-            asks = [PriceRequest(digest, offered[level]) for digest, level in zip(digests, levels, strict=True)]
+            offered = {level: offers(spec.task, outputs.scores, level, self._settings) for level in set(levels)}
+            asks = [PriceRequest(digest, offered[level]) for digest, level in zip(request.digests, levels, strict=True)]
             step = partial(charge_accounts, list(budgets.values()), utc_day(self.clock()), asks)
             fitting, verdicts = self.store.transact_all(list(budgets), step)
         except Exception as error:
@@ -326,52 +265,20 @@ class Guard:
 
     @property
     def _settings(self) -> ReleaseSettings:
-        chosen = self.policy.release
-        return ReleaseSettings(
-            decimals=chosen.decimals,
-            top=chosen.top,
-            temperature=chosen.temperature,
-            codebook=self.profile.codebook,
-        )
+        return release_settings(self.policy, self.profile.codebook)
 
-    def _release(
-        self, query_id: str, outputs: Outputs, levels: tuple[Level, ...], verdicts: tuple[Verdict, ...]
-    ) -> Answer:
-        task, default = self.model.spec.task, self.policy.release.default
-        labels = task.decide(outputs.scores)
-        scores = np.full(outputs.scores.shape, np.nan)
-        for level in set(levels):
-            rows = np.array([each is level for each in levels])
-            scores[rows] = task.release(outputs.scores[rows], level, self._settings)
-        labels[[level is Level.WITHHELD for level in levels]] = WITHHELD_DECISION
-        return Answer(
-            id=query_id,
-            labels=labels,
-            scores=scores,
-            levels=levels,
-            output=task.output if task.output == "values" or default is Level.FULL else "probabilities",
-            verdicts=verdicts,
+    def _record(self, request: Request, judgement: Judgement, answer: Answer) -> None:
+        record = AuditRecord(
+            query=answer.id,
+            principal=request.account,
+            policy=self.policy.fingerprint,
+            inputs=request.digests,
+            p_values=[None if np.isnan(p) else float(p) for p in judgement.p_values],
+            bets=judgement.bets,
+            levels=[level.label for level in answer.levels],
+            verdicts=answer.verdicts,
         )
-
-    def _record(
-        self,
-        principal: Principal,
-        answer: Answer,
-        digests: list[str],
-        p_values: Array,
-        values: dict[str, BetValues],
-    ) -> None:
-        record = {
-            "query": answer.id,
-            "principal": "/".join(principal),
-            "policy": self.policy.fingerprint,
-            "inputs": digests,
-            "p_values": [None if np.isnan(p) else float(p) for p in p_values],
-            "bets": values,
-            "levels": [level.label for level in answer.levels],
-            "verdicts": [verdict.content for verdict in answer.verdicts],
-        }
-        self._append(record)
+        self._append(record.content)
 
     def _append(self, record: Mapping[str, Any]) -> None:
         try:
@@ -381,44 +288,3 @@ class Guard:
             if self.policy.on_error == "withhold":
                 raise
             _log.exception("the audit log is away; on_error = flag, so the answer leaves unrecorded")
-
-    def _digests(self, inputs: Array) -> list[str]:
-        return [
-            hashlib.blake2b(row.tobytes(), key=self.salt, digest_size=8).hexdigest()
-            for row in np.ascontiguousarray(inputs)
-        ]
-
-
-def reset_account(store: Store, principal: Principal, audit: AuditSink | None) -> None:
-    """Forget the account `principal`, not its parents or children; with an audit log, on record first.
-
-    Raises `UnavailableError`, the account being kept, when the log or the store is away.
-    """
-    key = "/".join(checked_principal(principal))
-    if audit is not None:
-        audit.append({"event": "reset", "principal": key})
-    store.delete(key)
-
-
-def checked_principal(principal: Principal) -> Principal:
-    """The account of `principal`: every level in its one spelling (`guard.accounts.names`).
-
-    Refuses an empty path, and names that could be mistaken for one another once joined or hide a character.
-    """
-    if isinstance(principal, str):
-        raise MedwardError(
-            f"principal: a path is a tuple of names, got the text {principal!r}; give {tuple(principal.split('/'))!r}"
-        )
-    if not principal or len(principal) > MAX_DEPTH:
-        raise MedwardError(f"principal: needs 1 to {MAX_DEPTH} levels, got {len(principal)}")
-    return tuple(_checked_level(name) for name in principal)
-
-
-def _checked_level(name: str) -> str:
-    if len(name) <= MAX_NAME and not hides_character(name):
-        spelled = folded_name(name)
-        if spelled and "/" not in spelled and len(spelled) <= MAX_NAME:
-            return spelled
-    raise MedwardError(
-        f"principal: a level is 1 to {MAX_NAME} printable characters without '/', got {name[: MAX_NAME + 1]!r}"
-    )

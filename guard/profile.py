@@ -1,10 +1,9 @@
-"""What calibration learned from benign data: fitted screens, how to fuse them, and what benign scores look like.
+"""What calibration learned from benign data: what every monitor fitted, and what an answer's coarse levels need.
 
-Part of the benign rows fit the screens, the rest are the reference that thresholds come from; no row does both, and
-where patients are known, no patient, and the reference has one row of each: rows of one patient are not independent.
-The fused score of an input is the soft maximum of its screens' scores, each centred on its benign median and scaled
-so that every screen's benign 95th percentile lies at 1: strange to one screen is strange, and more so to several.
-Inputs of classes that are rare in the reference are judged beside those of their class too (`guard.statistics.strata`).
+Part of the benign rows fit the screens and the monitors, the rest are the reference that thresholds come from; no row
+does both, and where patients are known, no patient, and the reference has one row of each: rows of one patient are not
+independent. Inputs of classes that are rare in the reference are judged beside those of their class too
+(`guard.statistics.strata`).
 """
 
 from __future__ import annotations
@@ -16,63 +15,40 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
 from medward.guard.models.base import Model
-from medward.guard.monitors.content_hash import CONTENT_PARTS as CONTENT_PARTS
+from medward.guard.monitors.base import SCREEN, BenignRows, Fitted, Monitor
 from medward.guard.monitors.content_hash import ContentHash
-from medward.guard.monitors.kernel_features import KERNEL_PARTS as EMBEDDING_PARTS
-from medward.guard.monitors.kernel_features import KernelFeatures
-from medward.guard.monitors.noise_residuals import RESIDUAL_PARTS as RESIDUAL_PARTS
-from medward.guard.monitors.noise_residuals import NoiseResiduals
-from medward.guard.release.quantise import PROTOTYPE_PARTS as CODE_PARTS
+from medward.guard.monitors.strangeness import ScreenReference
+from medward.guard.monitors.table import calibration_shares, fitting_monitors
 from medward.guard.release.quantise import Prototypes
 from medward.guard.release.temperature import temper_scores
-from medward.guard.screens.mahalanobis import MAHALANOBIS_PARTS, Mahalanobis
+from medward.guard.screens.fused import FOLDS, FusedScreen
 from medward.guard.spec import ModelSpec
-from medward.guard.statistics.combined_eprocess import PROBING, SHARES, STRANGE
 from medward.guard.statistics.conformal import Thresholds, rows_needed
-from medward.guard.statistics.strata import STRATA_PARTS as STRATA_PARTS
 from medward.guard.statistics.strata import Strata, decided_classes
 from medward.guard.tasks.base import Task
 from medward.guard.tasks.classification import Classification
-from medward.guard.types import Array, Ints, Outputs
+from medward.guard.types import Array, Ints, Outputs, take_rows
 
 FIT_SHARE = 0.4
 FIT_ROWS = 500  # at most, about: more rows hardly improve the fits, each reference row narrows the tail one can bound
-_FOLDS = 5
-SHARPNESS = 1.0  # of the soft maximum
-_DECIMALS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """Screens with benign ``centers (S,)`` and ``scales (S,)``; ``reference (n,)`` benign fused scores, ascending.
+    """A profile holds what was fitted to benign rows: for monitors by their `source`, `SCREEN` among them.
 
-    `thresholds` are calibration-conditional, for monitors that judge thousands of queries; `screen_cut` is the
-    ordinary conformal threshold, for a decision on one input. `residuals` is what the shared-perturbation monitor
-    compares with, `embedding` what those of distribution and coverage do, `margins` (with thresholds `probing`) that of
-    boundary probing, `codebook` what the release level codes chooses from, `contents` by what near-duplicates are
-    known (images only); each None where there is no such thing. `strata` are the rare classes,
-    ``reference_strata (n,)`` and ``margin_strata (n,)`` those of the rows behind `reference` and `margins`.
-    `risk` is the calibration risk of all monitors together, `rows` and `patients` (0 where unknown) what was given.
+    `codebook` is what the release level codes chooses from, `contents` by what near-duplicates are known (images only),
+    `strata` are the rare classes; each None where there is no such thing. `risk` is the calibration risk of all
+    monitors together, `rows` and `patients` (0 where unknown) what was given.
     """
 
-    screens: tuple[Mahalanobis, ...]
-    centers: Array
-    scales: Array
-    reference: Array
-    thresholds: Thresholds
-    residuals: NoiseResiduals | None = None
+    fitted: Mapping[str, Fitted]
     codebook: Prototypes | None = None
-    embedding: KernelFeatures | None = None
-    margins: Array | None = None
-    probing: Thresholds | None = None
     contents: ContentHash | None = None
     strata: Strata | None = None
-    reference_strata: Ints | None = None
-    margin_strata: Ints | None = None
     risk: float = 1.0
     rows: int = 0
     patients: int = 0
@@ -100,76 +76,59 @@ class Profile:
         raw = forward_batches(model, inputs)
         outputs = model.spec.judged(raw)
         fit, reference = split_rows(np.arange(len(inputs)) if patients is None else patients, seed)
-        names = embeddings_for(model.spec)
         secret = secrets.randbits(64) if secret is None else secret
-        fitted = [cls._fit_screen(name, take_rows(inputs, outputs, fit)) for name in names]
         classes = decided_classes(outputs)[reference]
-        margins = None if outputs.doubt is None else outputs.doubt[reference]
         strata = Strata.fit(classes, outputs.scores.shape[1])
-        own = np.zeros(len(reference), np.int64) if strata is None else strata.members[classes]
-        profile = cls(
-            screens=tuple(screen for screen, _, _ in fitted),
-            centers=np.array([center for _, center, _ in fitted]),
-            scales=np.array([scale for _, _, scale in fitted]),
-            reference=np.zeros(0),
-            thresholds=Thresholds((), (), risk, 0),
-            residuals=NoiseResiduals.fit(inputs[fit], inputs[reference], strata=own, seed=secret),
-            embedding=KernelFeatures.fit(
-                fitted[0][0],
-                take_rows(inputs, outputs, fit),
-                take_rows(inputs, outputs, reference),
-                strata=own,
-                seed=secret,
-            ),
-            margins=None if margins is None else np.sort(margins),
+        benign = BenignRows(
+            fit=take_rows(inputs, outputs, fit),
+            reference=take_rows(inputs, outputs, reference),
+            strata=np.zeros(len(reference), np.int64) if strata is None else strata.members[classes],
+            screen=FusedScreen.fit(embeddings_for(model.spec), *take_rows(inputs, outputs, fit)),
+            seed=secret,
+        )
+        found = {monitor.source: monitor.fit(benign) for monitor in fitting_monitors()}
+        return cls(
+            fitted={source: each for source, each in found.items() if each is not None},
             strata=strata,
-            margin_strata=None if margins is None else own[np.argsort(margins, kind="stable")],
             contents=ContentHash.fit(inputs[fit], seed=secret) if model.spec.modality == "image" else None,
             codebook=fit_codebook(model.spec.task, raw.scores[fit], codes, temperature),
             rows=len(inputs),
             patients=0 if patients is None else len(np.unique(patients)),
-        )
-        scores = profile.strangeness(*take_rows(inputs, outputs, reference))
-        order = np.argsort(scores, kind="stable")
-        return replace(profile, reference=scores[order], reference_strata=own[order]).at_risk(risk)
-
-    @staticmethod
-    def _fit_screen(name: str, rows: tuple[Array, Outputs]) -> tuple[Mahalanobis, float, float]:
-        """A screen fitted to all of `rows`; its centre and scale from scores of rows left out of the fit."""
-        folds = np.array_split(np.arange(len(rows[0])), _FOLDS)
-        left_out = []
-        for fold in folds:
-            rest = np.setdiff1d(np.arange(len(rows[0])), fold)
-            left_out.append(Mahalanobis.fit(name, *take_rows(*rows, rest)).score(*take_rows(*rows, fold)))
-        center, high = np.quantile(np.concatenate(left_out), [0.5, 0.95])
-        return Mahalanobis.fit(name, *rows), float(center), max(float(high - center), 1e-6)
+        ).at_risk(risk)
 
     def at_risk(self, risk: float) -> Profile:
         """The same profile with thresholds for another calibration risk."""
-        probing = None
-        if self.margins is not None:
-            probing = self._thresholds(self.margins, self.margin_strata, risk * SHARES[PROBING])
-        thresholds = self._thresholds(self.reference, self.reference_strata, risk * SHARES[STRANGE])
-        return replace(self, thresholds=thresholds, probing=probing, risk=risk)
+        strata, shares, fitted = 1 if self.strata is None else self.strata.count, calibration_shares(), {}
+        for monitor in fitting_monitors():
+            if (each := self.fitted.get(monitor.source)) is not None:
+                fitted[monitor.source] = each.at_risk(risk * shares[monitor.name], strata)
+        return replace(self, fitted=fitted, risk=risk)
 
-    def _thresholds(self, scores: Array, strata: Ints | None, risk: float) -> Thresholds:
-        if self.strata is None or strata is None:
-            return Thresholds.calibrate(scores, risk=risk)
-        return Thresholds.stratified(scores, strata, self.strata.count, risk=risk)
+    @property
+    def screening(self) -> ScreenReference:
+        """The screens of single inputs, and the benign rows beside which they judge."""
+        found = self.fitted[SCREEN]
+        if not isinstance(found, ScreenReference):
+            raise MedwardError(f"profile: holds a {type(found).__name__} as the screens; protect the model again")
+        return found
+
+    @property
+    def reference(self) -> Array:
+        """The strangeness ``(n,)`` of benign rows, ascending."""
+        return self.screening.reference.scores
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Calibration-conditional thresholds of strangeness, for monitors that judge thousands of queries."""
+        return self.screening.reference.thresholds
 
     def score(self, inputs: Any, outputs: Any, xp: Any = np) -> Any:
         """Fused strangeness ``(n,)``; differentiable when `xp` is torch."""
-        parts = [
-            (screen.score(inputs, outputs, xp) - float(center)) / float(scale)
-            for screen, center, scale in zip(self.screens, self.centers, self.scales, strict=True)
-        ]
-        scores = xp.stack(parts)
-        top = xp.amax(scores, axis=0)
-        return top + xp.log(xp.sum(xp.exp(SHARPNESS * (scores - top)), axis=0)) / SHARPNESS
+        return self.screening.screen.score(inputs, outputs, xp)
 
     def strangeness(self, inputs: Array, outputs: Outputs) -> Array:
         """`score`, rounded, so that an input gets the same value alone and in a batch."""
-        return np.round(np.asarray(self.score(inputs, outputs), np.float64), _DECIMALS)
+        return self.screening.see(inputs, outputs)
 
     def screen_cut(self, rate: float) -> float:
         """What strangeness must exceed to be refused: P(refusing a benign input) <= rate, on average over draws.
@@ -183,79 +142,64 @@ class Profile:
     def to_arrays(self) -> dict[str, Any]:
         """Plain arrays for an npz; no objects."""
         arrays: dict[str, Any] = {
-            "screens": np.array([screen.name for screen in self.screens]),
-            "centers": self.centers,
-            "scales": self.scales,
-            "reference": self.reference,
             "risk": np.array(self.risk),
             "rows": np.array(self.rows),
             "patients": np.array(self.patients),
         }
-        for screen in self.screens:
-            arrays.update({f"{screen.name}.{key}": value for key, value in screen.arrays().items()})
-        if self.residuals is not None:
-            arrays.update({f"residuals.{key}": value for key, value in self.residuals.arrays().items()})
-        if self.embedding is not None:
-            arrays.update({f"embedding.{key}": value for key, value in self.embedding.arrays().items()})
+        for monitor in fitting_monitors():
+            if (fitted := self.fitted.get(monitor.source)) is not None:
+                arrays.update(_prefixed(monitor.prefix, fitted.arrays()))
         if self.strata is not None:
-            arrays.update({f"strata.{key}": value for key, value in self.strata.arrays().items()})
-        for part in ("margins", "reference_strata", "margin_strata"):
-            if (value := getattr(self, part)) is not None:
-                arrays[part] = value
+            arrays.update(_prefixed("strata.", self.strata.arrays()))
         if self.contents is not None:
-            arrays.update({f"contents.{key}": value for key, value in self.contents.arrays().items()})
+            arrays.update(_prefixed("contents.", self.contents.arrays()))
         if self.codebook is not None:
-            arrays.update({f"codebook.{key}": value for key, value in self.codebook.arrays().items()})
+            arrays.update(_prefixed("codebook.", self.codebook.arrays()))
         return arrays
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> Profile:
         """Read back what `to_arrays` gave; raises `MedwardError` naming what is missing."""
+        found = {monitor.source: _read(monitor, arrays) for monitor in fitting_monitors()}
+        strata, contents, codebook = (_under(prefix, arrays) for prefix in ("strata.", "contents.", "codebook."))
         try:
-            screens = tuple(
-                Mahalanobis.from_arrays(name, {part: arrays[f"{name}.{part}"] for part in MAHALANOBIS_PARTS})
-                for name in map(str, arrays["screens"])
-            )
-            residuals = None
-            if any(key.startswith("residuals.") for key in arrays):
-                residuals = NoiseResiduals.from_arrays({part: arrays[f"residuals.{part}"] for part in RESIDUAL_PARTS})
-            embedding = None
-            if any(key.startswith("embedding.") for key in arrays):
-                embedding = KernelFeatures.from_arrays({part: arrays[f"embedding.{part}"] for part in EMBEDDING_PARTS})
-            contents = None
-            if any(key.startswith("contents.") for key in arrays):
-                contents = ContentHash.from_arrays({part: arrays[f"contents.{part}"] for part in CONTENT_PARTS})
-            strata = None
-            if any(key.startswith("strata.") for key in arrays):
-                strata = Strata.from_arrays({part: arrays[f"strata.{part}"] for part in STRATA_PARTS})
-            codebook = None
-            if any(key.startswith("codebook.") for key in arrays):
-                codebook = Prototypes.from_arrays({part: arrays[f"codebook.{part}"] for part in CODE_PARTS})
             return cls(
-                screens=screens,
-                centers=arrays["centers"],
-                scales=arrays["scales"],
-                reference=arrays["reference"],
-                thresholds=Thresholds((), (), 1.0, 0),
-                residuals=residuals,
-                codebook=codebook,
-                contents=contents,
-                embedding=embedding,
-                margins=arrays.get("margins"),
-                strata=strata,
-                reference_strata=arrays.get("reference_strata"),
-                margin_strata=arrays.get("margin_strata"),
+                fitted={source: each for source, each in found.items() if each is not None},
+                strata=Strata.from_arrays(strata) if strata else None,
+                contents=ContentHash.from_arrays(contents) if contents else None,
+                codebook=Prototypes.from_arrays(codebook) if codebook else None,
                 rows=int(arrays["rows"]),
                 patients=int(arrays["patients"]),
             ).at_risk(float(arrays["risk"]))
         except KeyError as error:
-            raise MedwardError(f"profile: array {error} is missing; protect the model again") from None
+            raise _missing("", error) from None
+
+
+def _read(monitor: Monitor, arrays: Mapping[str, Any]) -> Fitted | None:
+    try:
+        return monitor.read(_under(monitor.prefix, arrays))
+    except KeyError as error:
+        raise _missing(monitor.prefix, error) from None
+
+
+def _under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays whose names begin with `prefix`, by what follows it."""
+    return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+
+
+def _prefixed(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}{name}": value for name, value in arrays.items()}
+
+
+def _missing(prefix: str, error: KeyError) -> MedwardError:
+    return MedwardError(f"profile: array '{prefix}{error.args[0]}' is missing; protect the model again")
 
 
 def check_enough(rows: int, patients: Ints | None, risk: float) -> None:
     """Refuse so few benign `rows`, or `patients (n,)` where known, that they bound nothing at `risk`."""
     known = rows if patients is None else len(np.unique(patients))
-    least = math.ceil(max(rows_needed(risk * min(SHARES.values())) / (1 - FIT_SHARE), 2 * _FOLDS / FIT_SHARE))
+    smallest = risk * min(calibration_shares().values())
+    least = math.ceil(max(rows_needed(smallest) / (1 - FIT_SHARE), 2 * FOLDS / FIT_SHARE))
     if known < least:
         what = "benign rows" if patients is None else "patients"
         raise MedwardError(
@@ -305,12 +249,6 @@ def forward_batches(model: Model, inputs: Array, batch: int = 256) -> Outputs:
     parts = [model.predict(inputs[i : i + batch]) for i in range(0, len(inputs), batch)]
     features = [part.features for part in parts if part.features is not None]
     return Outputs(np.concatenate([part.scores for part in parts]), np.concatenate(features) if features else None)
-
-
-def take_rows(inputs: Array, outputs: Outputs, index: NDArray[np.integer]) -> tuple[Array, Outputs]:
-    """The same rows of inputs and outputs."""
-    parts = (None if part is None else part[index] for part in (outputs.features, outputs.doubt))
-    return inputs[index], Outputs(outputs.scores[index], *parts)
 
 
 def fit_codebook(task: Task, scores: Array, size: int, temperature: float) -> Prototypes | None:

@@ -67,6 +67,12 @@ class Outputs:
     doubt: Array | None = None
 
 
+def take_rows(inputs: Array, outputs: Outputs, index: NDArray[np.integer]) -> tuple[Array, Outputs]:
+    """The same rows of inputs and outputs."""
+    parts = (None if part is None else part[index] for part in (outputs.features, outputs.doubt))
+    return inputs[index], Outputs(outputs.scores[index], *parts)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """One request: a batch from one principal.
@@ -78,13 +84,6 @@ class Query:
     inputs: object
     id: str = ""
     study: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What a monitor learns of one input, by part: a conformal p-value or a cell; nothing where the part failed."""
-
-    values: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

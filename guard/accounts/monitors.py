@@ -1,167 +1,131 @@
 """The monitors of one account: what each sees of a batch, and the step of all of them through it.
 
 Every part bets on what its own calibration bounds, each with its share of delta; `CombinedEProcess` tests them as one,
-so that alpha is split over the accounts of a path only.
+so that alpha is split over the accounts of a path only. Which there are is `guard.monitors.table`'s business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medward.guard.monitors.coverage import REPEATED, Coverage, tally_cells
-from medward.guard.monitors.kernel_features import KernelFeatures
+from medward.guard.accounts.names import MAX_DEPTH
+from medward.guard.errors import MedwardError
+from medward.guard.monitors.base import CONTENT_CODES, Bet, BetSettings, Monitor, Observations
 from medward.guard.monitors.near_duplicates import ClusterMatch, DuplicateCount
-from medward.guard.monitors.noise_residuals import NoiseResiduals
 from medward.guard.monitors.repeats import find_repeats
-from medward.guard.monitors.shared_perturbation import DRIFT_SLACK, SharedPerturbation, VectorSeen
+from medward.guard.monitors.table import MONITORS, calibration_shares
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile
-from medward.guard.statistics.combined_eprocess import (
-    COVERAGE,
-    EMBEDDING,
-    PROBING,
-    SHARED,
-    SHARES,
-    STRANGE,
-    CombinedEProcess,
-    Part,
-)
-from medward.guard.statistics.eprocess import EProcess
+from medward.guard.statistics.combined_eprocess import CombinedEProcess, Observation
 from medward.guard.statistics.strata import STRATUM
-from medward.guard.types import Action, Array, Ints, Observation, Outputs, Verdict
+from medward.guard.types import Action, Array, Outputs, Verdict
 
-MAX_DEPTH = 8  # levels of a principal
-OFFSET = 0.1  # how much stranger an input may look, at drift 1; benign median and 95th percentile are 1 apart
-RATIO = 3.0  # at drift 1 a kind of input may be 1 + RATIO times as frequent as in the calibration data
-CODES, RECENT, DUPLICATES = "codes", "recent", "duplicates"
+RECENT, DUPLICATES = "recent", "duplicates"
 
 BetValues = Mapping[str, Sequence[float]]
 """Per part what it bet on, row by row: p-values, or cells; and where a profile has strata, those of the rows."""
 AccountStep = tuple[Action, Verdict, BetValues]
 """Of one account: the action that stood before, the verdict, and what was bet on."""
-Observations = Mapping[str, Any]
-"""Per part what it sees of a batch, row by row: vectors, p-values or cells. A part that is off or failed is missing.
-
-Also the `CODES` of images, and the `STRATUM` of each row where the profile has strata.
-"""
 
 
-def observation_sources(policy: Policy, profile: Profile) -> dict[str, tuple[str, ...]]:
-    """Where parts other than the screens' get what they see: the name a failure is reported under, and whose it is."""
-    found: dict[str, tuple[str, ...]] = {}
-    if policy.monitor.shared and profile.residuals is not None:
-        found["residuals"] = (SHARED,)
-    if profile.embedding is not None:
-        found[EMBEDDING] = (EMBEDDING, COVERAGE)
-    if profile.probing is not None:
-        found[PROBING] = (PROBING,)
-    return found
+def active_monitors(policy: Policy, profile: Profile) -> tuple[Monitor, ...]:
+    """The rows of the table that `policy` asks for and `profile` has something for."""
+    return tuple(each for each in MONITORS if each.asked(policy) and each.source in profile.fitted)
 
 
-def strata_of(profile: Profile, outputs: Outputs) -> Ints | None:
-    """The stratum ``(n,)`` of each row; None where no class is rare."""
-    return None if profile.strata is None else profile.strata.of(outputs)
+def check_monitors(policy: Policy, profile: Profile, what: str, remedy: str) -> None:
+    """Refuse a profile that lacks a monitor which a key of `policy` asks for; ``{switch}`` in `remedy` is that key."""
+    for monitor in MONITORS:
+        if monitor.switch and monitor.asked(policy) and monitor.source not in profile.fitted:
+            raise MedwardError(
+                f"{what} has nothing for the monitor {monitor.name!r}, which its policy asks for; "
+                f"{remedy.format(switch=monitor.switch)}"
+            )
 
 
-def observe(source: str, profile: Profile, inputs: Array, outputs: Outputs) -> Observations:
-    """What the parts behind one of `observation_sources` see of a batch."""
-    if source == "residuals" and profile.residuals is not None:
-        return {SHARED: profile.residuals.vectors(inputs), CODES: profile.residuals.codes(inputs)}
-    if source == EMBEDDING and profile.embedding is not None:
-        vectors, cells = profile.embedding.see(inputs, outputs)
-        return {EMBEDDING: vectors, COVERAGE: cells}
-    assert profile.probing is not None
-    assert outputs.doubt is not None
-    return {PROBING: profile.probing.p_values(outputs.doubt)}
+def parts_of(sources: Collection[str]) -> set[str]:
+    """The parts that bet on what these `sources` see."""
+    return {monitor.name for monitor in MONITORS if monitor.source in sources}
 
 
-def strangeness_p_values(policy: Policy, profile: Profile, scores: Array) -> Array:
-    """What *strange* bets on: p-values ``(n,)`` of strangeness ``(n,)``, of which drift may have made a part."""
-    return profile.thresholds.p_values(scores - OFFSET * policy.monitor.drift)
+def observe_batch(
+    policy: Policy, profile: Profile, inputs: Array, outputs: Outputs
+) -> tuple[dict[str, Any], dict[str, Exception]]:
+    """What the monitors see of a batch, each source looking once, and why a source saw nothing."""
+    sight: dict[str, Any] = {}
+    failed: dict[str, Exception] = {}
+    seen: dict[str, Any] = {}
+    if profile.strata is not None:
+        sight[STRATUM] = profile.strata.of(outputs)
+    for monitor in active_monitors(policy, profile):
+        source, fitted = monitor.source, profile.fitted[monitor.source]
+        try:
+            if source not in seen and source not in failed:
+                seen[source] = fitted.see(inputs, outputs)
+            if source in seen:
+                sight.update(monitor.observe(fitted, seen[source], policy))
+        except Exception as error:
+            failed[source] = error
+    return without_sources(sight, failed), failed
+
+
+def without_sources(sight: Observations, sources: Collection[str]) -> dict[str, Any]:
+    """`sight` less what the monitors of `sources` see."""
+    silent = parts_of(sources)
+    return {name: column for name, column in sight.items() if name not in silent}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountMonitors:
-    """`watched` turn an account's vectors into p-values by what it asked before; `combined` bets on everything.
+    """The monitors of one account: `bets` make values of what is seen, `combined` bets on all of them.
 
     An input repeats one just before when their codes differ in at most `radius` bits.
     """
 
     combined: CombinedEProcess
-    watched: Mapping[str, SharedPerturbation]
+    bets: tuple[Bet, ...]
     radius: int = 0
 
     @classmethod
     def of(cls, policy: Policy, profile: Profile, depth: int) -> AccountMonitors:
         """For each of `depth` accounts on one path: every rung's alpha is split evenly over all of them.
 
-        Thresholds and bounds are one event of the calibration draw, whoever asks. Directions are each account's own,
-        so their part of delta is split over a path, evenly over the longest there can be: accounts below a parent may
-        lie at different depths, and the parent's thresholds must not change with who asks.
+        Thresholds and bounds are one event of the calibration draw, whoever asks.
         """
-        risks = {name: share * policy.monitor.calibration_risk for name, share in SHARES.items()}
-        slack = DRIFT_SLACK * policy.monitor.drift
-        spread = {"contamination": policy.monitor.contamination, "ratio": 1 + RATIO * policy.monitor.drift}
-        alike = {**spread, "ratio": 1.0}
-        screened = f"{profile.thresholds.fingerprint}:{OFFSET * policy.monitor.drift:g}"
-        count = 1 if profile.strata is None else profile.strata.count
-        parts: list[Part] = [_betting(STRANGE, profile.thresholds.levels, profile.thresholds.rare, screened, alike)]
-        watched: dict[str, SharedPerturbation] = {}
-        if (residuals := profile.residuals) is not None and policy.monitor.shared:
-            watched[SHARED] = direction_monitor(
-                residuals, risks[SHARED], slack, count=count, radius=int(residuals.radius)
-            )
-        if (embedding := profile.embedding) is not None:
-            watched[EMBEDDING] = direction_monitor(embedding, risks[EMBEDDING], slack, count=count)
-        for name, each in watched.items():
-            parts.append(_betting(name, each.levels, each.rare, each.calibration, alike))
-        if embedding is not None:
-            cells, strata = embedding.reference_cells, embedding.reference_strata
-            rare = [cells[strata == stratum] for stratum in range(1, count)]
-            parts.append(
-                Coverage(
-                    name=COVERAGE,
-                    counts=tally_cells(cells.tolist(), embedding.count),
-                    rare=tuple(tally_cells(each.tolist(), embedding.count) for each in rare),
-                    risk=risks[COVERAGE],
-                    calibration=f"{embedding.fingerprint}:{risks[COVERAGE]:g}",
-                    **spread,
-                )
-            )
-        if (margins := profile.probing) is not None:
-            parts.append(_betting(PROBING, margins.levels, margins.rare, margins.fingerprint, spread))
-        total = sum(SHARES[part.name] for part in parts)
+        shares, monitors = calibration_shares(), active_monitors(policy, profile)
+        strata = 1 if profile.strata is None else profile.strata.count
+        bets = []
+        for each in monitors:
+            settings = BetSettings.under(policy.monitor, shares[each.name], strata=strata, longest=MAX_DEPTH)
+            bets.append(each.bet(profile.fitted[each.source], settings))
+        total = sum(shares[each.name] for each in monitors)
         combined = CombinedEProcess(
-            parts=tuple(parts),
-            weights=tuple(SHARES[part.name] / total for part in parts),
+            parts=tuple(bet.part for bet in bets),
+            weights=tuple(shares[each.name] / total for each in monitors),
             ladder=tuple((rung.false_alarm / depth, Action[rung.action.upper()]) for rung in policy.monitor.ladder),
-            strata=count,
+            strata=strata,
         )
-        radius = int(residuals.repeat_radius) if residuals is not None and SHARED in watched else 0
-        return cls(combined=combined, watched=watched, radius=radius)
+        return cls(combined=combined, bets=tuple(bets), radius=max(bet.repeat_radius for bet in bets))
 
     def watch(self, digests: Sequence[str], sight: Observations, state: Any) -> tuple[Any, AccountStep]:
         """Step through a batch. What the verdict asks beyond the action before is news to a person."""
         state = _migrated(state, self.combined.name)
-        codes = sight.get(CODES, [""] * len(digests))
+        codes = sight.get(CONTENT_CODES, [""] * len(digests))
         state[RECENT], repeated = find_repeats(state.get(RECENT, []), digests, codes, self.radius)
         values: dict[str, list[float]] = {}
         strata = [int(each) for each in sight.get(STRATUM, [0] * len(digests))]
         if STRATUM in sight:
             values[STRATUM] = [*strata]
-        for name in (part.name for part in self.combined.parts if part.name in sight):
-            values[name] = list(map(float, sight[name])) if name not in self.watched else []
-            if name in self.watched:
-                monitor, own = self.watched[name], codes if name == SHARED else [""] * len(digests)
-                sightings = [VectorSeen(*each) for each in zip(sight[name], own, strata, strict=True)]
-                state[name], values[name] = monitor.judge(monitor.resume(state.get(name)), sightings)
-            ignored = ("exact",) if name == SHARED else ("exact", "near")
-            nothing = REPEATED if name == COVERAGE else 1.0
-            values[name] = [
-                nothing if how in ignored else value for value, how in zip(values[name], repeated, strict=True)
-            ]
+        for bet in self.bets:
+            name, nothing = bet.part.name, bet.part.unremarkable
+            if name in sight:
+                own, found = bet.values(state.get(name), sight[name], codes, strata)
+                state.update({} if own is None else {name: own})
+                values[name] = [
+                    nothing if how in bet.repeats else value for value, how in zip(found, repeated, strict=True)
+                ]
         standing = self.combined.resume(state.get(self.combined.name))
         before = self.combined.action(standing["peak"])
         state[self.combined.name], verdict = fold_bets(self.combined, standing, values, len(digests))
@@ -185,30 +149,6 @@ def count_near_duplicates(
     for each in found:
         count, verdict = monitor.step(count, each)
     return {**(state or {}), DUPLICATES: count}, (before, verdict)
-
-
-def direction_monitor(
-    fitted: NoiseResiduals | KernelFeatures, risk: float, slack: float, *, count: int = 1, radius: int = 0
-) -> SharedPerturbation:
-    """The directions of an account in the vectors of `fitted`, of `count` strata, at its part of `risk`."""
-    risk = risk / MAX_DEPTH
-    return SharedPerturbation(
-        reference=fitted.reference,
-        strata=fitted.reference_strata,
-        count=count,
-        risk=risk,
-        slack=slack,
-        radius=radius,
-        calibration=f"{fitted.fingerprint}:{risk:g}:{slack:g}",
-    )
-
-
-Levels = tuple[float, ...]
-
-
-def _betting(name: str, levels: Levels, rare: tuple[Levels, ...], named: str, drift: Mapping[str, float]) -> EProcess:
-    contamination, ratio = drift["contamination"], drift["ratio"]
-    return EProcess(name=name, levels=levels, rare=rare, calibration=named, contamination=contamination, ratio=ratio)
 
 
 def _migrated(state: Any, name: str) -> dict[str, Any]:

@@ -14,7 +14,10 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from medward.guard.errors import MedwardError
+from medward.guard.types import Principal
 
+MAX_DEPTH = 8  # levels of a principal
+MAX_NAME = 128  # characters of a level
 _T = TypeVar("_T")
 
 # Printable to Python and yet not seen on a screen: Default_Ignorable_Code_Point, and the Braille blank.
@@ -51,3 +54,27 @@ def by_folded(named: Mapping[str, _T], what: str) -> dict[str, _T]:
     if two := first_alike(named):
         raise MedwardError(f"{what}: {two[0]!r} and {two[1]!r} print alike and are one name; keep one of them")
     return {folded_name(name): each for name, each in named.items()}
+
+
+def checked_principal(principal: Principal) -> Principal:
+    """The account of `principal`: every level in its one spelling.
+
+    Refuses an empty path, and names that could be mistaken for one another once joined or hide a character.
+    """
+    if isinstance(principal, str):
+        raise MedwardError(
+            f"principal: a path is a tuple of names, got the text {principal!r}; give {tuple(principal.split('/'))!r}"
+        )
+    if not principal or len(principal) > MAX_DEPTH:
+        raise MedwardError(f"principal: needs 1 to {MAX_DEPTH} levels, got {len(principal)}")
+    return tuple(_checked_level(name) for name in principal)
+
+
+def _checked_level(name: str) -> str:
+    if len(name) <= MAX_NAME and not hides_character(name):
+        spelled = folded_name(name)
+        if spelled and "/" not in spelled and len(spelled) <= MAX_NAME:
+            return spelled
+    raise MedwardError(
+        f"principal: a level is 1 to {MAX_NAME} printable characters without '/', got {name[: MAX_NAME + 1]!r}"
+    )

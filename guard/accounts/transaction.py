@@ -10,9 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from medward.guard.accounts.monitors import AccountStep, count_near_duplicates
+from medward.guard.accounts.names import checked_principal
 from medward.guard.accounts.stores import CorruptStateError, Store
+from medward.guard.audit.record import AuditSink, account_reset
+from medward.guard.monitors.content_hash import ContentHash
 from medward.guard.monitors.near_duplicates import DuplicateCount, ImageSeen, NearDuplicateIndex
-from medward.guard.types import Action, Verdict
+from medward.guard.policy import DuplicatesPolicy
+from medward.guard.request import Request
+from medward.guard.types import Action, Ints, Principal, Verdict
 
 Watch = Callable[[Any], tuple[Any, AccountStep]]
 """The step of one account's monitors: `Monitors.watch` of a batch."""
@@ -27,6 +32,23 @@ class NearDuplicateBatch:
     index: NearDuplicateIndex
     monitor: DuplicateCount
     arrivals: Sequence[ImageSeen]
+
+    @classmethod
+    def of(
+        cls, policy: DuplicatesPolicy, contents: ContentHash, salt: bytes, request: Request, decisions: Ints
+    ) -> NearDuplicateBatch:
+        """What the index sees of `request`, whose rows were decided ``(n,)``.
+
+        One map serves all sites, for an attacker may have accounts at several. Only the clients of one organisation
+        vouch for one another's studies.
+        """
+        seen = zip(*contents.see(request.inputs), request.digests, decisions.tolist(), strict=True)
+        ttl, ladder = policy.ttl_days * 86400, [(limit.count, Action[limit.action.upper()]) for limit in policy.ladder]
+        return cls(
+            index=NearDuplicateIndex(salt=salt, calibration=contents.fingerprint, slices=policy.slices, ttl=ttl),
+            monitor=DuplicateCount(ladder=tuple(ladder)),
+            arrivals=[ImageSeen(*each, request.organisation, request.study) for each in seen],
+        )
 
     @property
     def keys(self) -> list[str]:
@@ -93,3 +115,14 @@ def _forgotten(store: Store, lists: list[str]) -> Exception | None:
             found = error
             store.delete(name)
     return found
+
+
+def reset_account(store: Store, principal: Principal, audit: AuditSink | None) -> None:
+    """Forget the account `principal`, not its parents or children; with an audit log, on record first.
+
+    Raises `UnavailableError`, the account being kept, when the log or the store is away.
+    """
+    key = "/".join(checked_principal(principal))
+    if audit is not None:
+        audit.append(account_reset(key))
+    store.delete(key)

@@ -26,10 +26,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medward.guard.monitors.coverage import Coverage
-from medward.guard.statistics.binomial import log_tail, upper_bounds
+from medward.guard.statistics.binomial import log_tail
 from medward.guard.statistics.combined_eprocess import Part
-from medward.guard.statistics.eprocess import EProcess, drifted_level
+from medward.guard.statistics.eprocess import Event
 from medward.guard.types import Array, Ints
 
 RISK = 0.01
@@ -39,21 +38,6 @@ ENOUGH_ACCOUNTS = 500  # queries, or a mild excess goes unseen
 
 _Flags = NDArray[np.bool_]
 EventKind = Literal["nothing", "attack", "drift", "both", "unclear"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """A p-value of `part` at or below `at`, or its cell `at`: how likely calibration bounds it, and the policy does."""
-
-    part: str
-    at: float
-    cell: bool
-    level: float
-    allowed: float
-
-    def hits(self, values: Sequence[float]) -> int:
-        """How many of `values` have it."""
-        return sum(value == self.at if self.cell else value <= self.at for value in values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,22 +71,7 @@ class DriftReading:
 
 def bet_events(parts: Sequence[Part]) -> tuple[Event, ...]:
     """What `parts` bet on."""
-    found = []
-    for part in parts:
-        if isinstance(part, Coverage):
-            bounds = upper_bounds(part.counts, part.risk).tolist()
-            levels = list(zip(map(float, range(len(bounds))), bounds, part.bounds.tolist(), strict=True))
-        elif isinstance(part, EProcess):
-            levels = [
-                (level, level, max(drifted_level(level, part.contamination, part.ratio), *own))
-                for level, *within in zip(part.levels, *part.rare, strict=True)
-                for own in ([drifted_level(each, part.contamination, 1.0) for each in (level, *within)],)
-            ]
-        else:
-            continue
-        for at, level, allowed in levels:
-            found.append(Event(part=part.name, at=at, cell=isinstance(part, Coverage), level=level, allowed=allowed))
-    return tuple(found)
+    return tuple(event for part in parts for event in part.events())
 
 
 def count_events(watched: Sequence[Event], values: Mapping[str, Sequence[float]]) -> Ints:

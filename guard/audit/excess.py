@@ -17,14 +17,16 @@ import numpy as np
 
 from medward.guard.accounts.monitors import DUPLICATES, AccountMonitors
 from medward.guard.accounts.names import by_folded, folded_name
-from medward.guard.audit.drift import RISK, Event, EventKind, Spread, bet_events, count_events, read_drift
+from medward.guard.audit.drift import RISK, EventKind, Spread, bet_events, count_events, read_drift
+from medward.guard.audit.record import AuditRecord, is_query_record
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile
 from medward.guard.statistics.binomial import log_tail, rate_limits
 from medward.guard.statistics.combined_eprocess import CombinedEProcess
+from medward.guard.statistics.eprocess import Event
 from medward.guard.statistics.strata import STRATUM
-from medward.guard.types import Ints, Verdict
+from medward.guard.types import Ints
 
 _DAY = len("2026-01-31")
 
@@ -98,15 +100,16 @@ def drift_reports(
     found: dict[str, _Organisation] = {}
     sites = by_folded(sites or {}, "sites")
     for record in records:
-        if "verdicts" not in record:
+        if not is_query_record(record):
             continue
         try:
-            time = datetime.fromisoformat(record["time"])
+            read = AuditRecord.recorded(record)
+            time = datetime.fromisoformat(read.time)
             if (since is None or time >= since) and (until is None or time < until):
-                name = folded_name(record["principal"].split("/")[0])
+                name = folded_name(read.organisation)
                 if name not in found:
                     found[name] = _Organisation(name, policy, sites.get(name, profile))
-                found[name].add(record)
+                found[name].add(read)
         except MedwardError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -141,27 +144,27 @@ class _Organisation:
     queries: int = 0
     left_out: int = 0
 
-    def add(self, record: Mapping[str, Any]) -> None:
+    def add(self, record: AuditRecord) -> None:
         """Count one record, or leave it out."""
-        key, rows, depth = record["principal"], len(record["inputs"]), record["principal"].count("/") + 1
+        key, rows, depth = record.principal, len(record.inputs), len(record.accounts)
         if depth not in self.monitors:
             self.monitors[depth] = AccountMonitors.of(self.policy, self.profile, depth).combined
             self.watched = bet_events(self.monitors[depth].parts)
         monitor = self.monitors[depth]
-        values = record.get("bets", {}).get(key, {})
+        values = record.bets.get(key, {})
         parts = {part.name: part for part in monitor.parts}
         bets = {name: column for name, column in values.items() if name != STRATUM}
         known = all(name in parts and all(map(parts[name].knows, column)) for name, column in bets.items())
         known &= all(each in range(monitor.strata) for each in values.get(STRATUM, ()))
-        if record["policy"] != self.policy.fingerprint or not known:
+        if record.policy != self.policy.fingerprint or not known:
             self.left_out += rows
             return
         self.queries += rows
-        times = [*self.times, record["time"]]
+        times = [*self.times, record.time]
         self.times = [min(times), max(times)]
-        account, day = self.accounts.setdefault(key, _Account()), record["time"][:_DAY]
+        account, day = self.accounts.setdefault(key, _Account()), record.time[:_DAY]
         account.days[day] = account.days.get(day, 0) + count_events(self.watched, values)
-        for verdict in map(Verdict.recorded, record["verdicts"]):
+        for verdict in record.verdicts:
             if verdict.error:
                 continue
             if verdict.part == DUPLICATES and verdict.evidence["count"] >= self.policy.duplicates.ladder[0].count:

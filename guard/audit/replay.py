@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from medward.guard.accounts.monitors import AccountMonitors, BetValues, fold_bets, observation_sources
+from medward.guard.accounts.monitors import AccountMonitors, BetValues, check_monitors, fold_bets, parts_of
 from medward.guard.accounts.names import by_folded, folded_name
+from medward.guard.audit.record import AuditRecord, is_query_record
 from medward.guard.errors import IntegrityError, MedwardError
+from medward.guard.monitors.base import SCREEN
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile
-from medward.guard.statistics.combined_eprocess import STRANGE, CombinedEProcess, CombinedState, Part
+from medward.guard.statistics.combined_eprocess import CombinedEProcess, CombinedState, Part
 from medward.guard.statistics.strata import STRATUM
 from medward.guard.types import Action, Verdict
 
@@ -142,37 +144,34 @@ def _claims(
     record: Mapping[str, Any], policies: Mapping[str, Policy], profile: Profile, sites: Mapping[str, Profile]
 ) -> Iterator[_Claim]:
     """One claim per account whose state moved; none when the record is not of a query."""
-    if "verdicts" not in record:
+    if not is_query_record(record):
         return
     where = f"record {record.get('seq')}"
     try:
-        verdicts = [Verdict.recorded(verdict) for verdict in record["verdicts"]]
-        if (policy := policies.get(record["policy"])) is None:
-            if any(each.error and each.part == "screen" for each in verdicts):
+        read = AuditRecord.recorded(record)
+        errors = [each for each in read.verdicts if each.error]
+        if (policy := policies.get(read.policy)) is None:
+            if any(each.part == SCREEN for each in errors):
                 return
-            raise MedwardError(f"{where}: made under policy {record['policy']}; give that policy too")
-        names = record["principal"].split("/")
-        profile = sites.get(folded_name(names[0]), profile)
-        if policy.monitor.shared and profile.residuals is None:
-            raise MedwardError(
-                f"{where}: its policy watches for shared perturbations; give the profile it was made with"
-            )
-        monitor = AccountMonitors.of(policy, profile, len(names)).combined
-        failed = _failed(verdicts, policy, profile)
-        parts = [part for part in monitor.parts if part.name not in failed]
-        found = {(each.part, each.account): each for each in verdicts if not each.error}
-        for key in _keys(names):
-            if any(each.error and each.part == "account" and each.account == key for each in verdicts):
+            raise MedwardError(f"{where}: made under policy {read.policy}; give that policy too")
+        profile = sites.get(folded_name(read.organisation), profile)
+        check_monitors(policy, profile, f"{where}: the profile", "give the profile it was made with")
+        monitor = AccountMonitors.of(policy, profile, len(read.accounts)).combined
+        silent = parts_of({each.part for each in errors})
+        parts = [part for part in monitor.parts if part.name not in silent]
+        found = {(each.part, each.account): each for each in read.verdicts if not each.error}
+        for key in read.accounts:
+            if any(each.part == "account" and each.account == key for each in errors):
                 continue
-            verdict, values = found[monitor.name, key], record["bets"][key]
-            _check(where, monitor.strata, parts, values, record)
+            verdict, values = found[monitor.name, key], read.bets[key]
+            _check(where, monitor.strata, parts, values, read)
             yield _Claim(
                 seq=record["seq"],
                 key=key,
                 monitor=monitor,
-                most=Action.WITHHOLD if key == record["principal"] else Action[policy.monitor.parents.upper()],
+                most=Action.WITHHOLD if key == read.principal else Action[policy.monitor.parents.upper()],
                 values=values,
-                count=len(record["inputs"]),
+                count=len(read.inputs),
                 action=verdict.action.label,
                 evidence=verdict.evidence,
             )
@@ -182,37 +181,22 @@ def _claims(
         raise IntegrityError(f"{where}: not the record of a query: {error!r}") from None
 
 
-def _failed(verdicts: Sequence[Verdict], policy: Policy, profile: Profile) -> set[str]:
-    """The parts that saw nothing, by the errors on record."""
-    behind = {"screen": (STRANGE,), **observation_sources(policy, profile)}
-    return {
-        part
-        for source, parts in behind.items()
-        if any(each.error and each.part == source for each in verdicts)
-        for part in parts
-    }
-
-
-def _keys(names: Sequence[str]) -> list[str]:
-    """The accounts on a path, from the organisation down."""
-    return ["/".join(names[:depth]) for depth in range(1, len(names) + 1)]
-
-
-def _check(where: str, strata: int, parts: Sequence[Part], values: Any, record: Mapping[str, Any]) -> None:
+def _check(where: str, strata: int, parts: Sequence[Part], values: BetValues, record: AuditRecord) -> None:
     """Refuse bets that no guard makes: other parts, another count, values that are not on the grid or of the input."""
     names = {part.name for part in parts} | ({STRATUM} if strata > 1 else set())
     if values.keys() != names:
         raise IntegrityError(f"{where}: bets by {sorted(values)}, needs them by {sorted(names)}")
-    own = values.get(STRATUM, [0] * len(record["inputs"]))
-    if len(own) != len(record["inputs"]) or any(each not in range(strata) for each in own):
+    own = values.get(STRATUM, [0] * len(record.inputs))
+    if len(own) != len(record.inputs) or any(each not in range(strata) for each in own):
         raise IntegrityError(f"{where}: needs for each input which of {strata} strata it is of")
+    screened = parts_of({SCREEN})
     for part in parts:
         column = values[part.name]
-        if not column or len(column) != len(record["inputs"]):
+        if not column or len(column) != len(record.inputs):
             raise IntegrityError(f"{where}: needs as many values of {part.name} as inputs, and at least one")
         if strays := [value for value in column if not part.knows(value)]:
             raise IntegrityError(f"{where}: {part.name} knows no value {strays[0]!r}")
-        if part.name == STRANGE and any(
-            value not in (p, 1.0) for value, p in zip(column, record["p_values"], strict=True)
+        if part.name in screened and any(
+            value not in (p, 1.0) for value, p in zip(column, record.p_values, strict=True)
         ):
             raise IntegrityError(f"{where}: bets on other p-values than it records")

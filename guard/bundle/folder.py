@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 
 from medward.guard import models
-from medward.guard.accounts.names import first_alike
+from medward.guard.accounts.monitors import check_monitors
+from medward.guard.accounts.names import checked_principal, first_alike
 from medward.guard.accounts.stores import MemoryStore, Store
+from medward.guard.audit.record import AuditSink
 from medward.guard.bundle.card import (
     CARD,
     FORMAT,
@@ -38,7 +40,7 @@ from medward.guard.data.task_quality import AnyQuality
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.files import sync_to_disk, write_durably
 from medward.guard.models.base import WrappedModel, first_line
-from medward.guard.pipeline import AuditSink, Guard, checked_principal
+from medward.guard.pipeline import Guard
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile
 from medward.guard.types import Array
@@ -256,11 +258,8 @@ def _profile(file: str, parts: Mapping[str, bytes], policy: Policy) -> Profile:
         profile = Profile.from_arrays(arrays)
     except Exception as error:
         raise MedwardError(f"{file}: cannot be read: {first_line(error)}") from error
-    if policy.monitor.shared and profile.residuals is None:
-        raise MedwardError(
-            f"{file}: is older than the shared-perturbation monitor; protect the model again, or set shared = false "
-            f"under [monitor] in {POLICY} and run `medward seal`"
-        )
+    remedy = f"protect the model again, or set {{switch}} = false in {POLICY} and run `medward seal`"
+    check_monitors(policy, profile, f"{file}:", remedy)
     risk = policy.monitor.calibration_risk
     try:
         return profile if profile.risk == risk else profile.at_risk(risk)

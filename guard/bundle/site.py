@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medward.guard.accounts.names import checked_principal
 from medward.guard.bundle import folder as bundle
 from medward.guard.data.overlap import distinct_rows, repeats_by_nature
 from medward.guard.data.pixels import fitting_layout
@@ -20,7 +21,6 @@ from medward.guard.data.split import Split, check_split, conformed_split, log, s
 from medward.guard.data.task_quality import AnyQuality, task_quality
 from medward.guard.errors import MedwardError
 from medward.guard.models.base import Model
-from medward.guard.pipeline import checked_principal
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile, check_enough, forward_batches
 from medward.guard.screens.embeddings import THUMBNAIL_GRID

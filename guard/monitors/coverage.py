@@ -37,10 +37,20 @@ from typing import TypedDict
 
 import numpy as np
 
+from medward.guard.monitors.base import BetSettings, Monitor, Observations, PlainBet
+from medward.guard.monitors.kernel_features import KernelFeatures, fit_kernel_features, read_kernel_features
+from medward.guard.policy import Policy
 from medward.guard.statistics.binomial import upper_bounds
 from medward.guard.statistics.conformal import CAUTION
-from medward.guard.statistics.eprocess import drifted_level, late_start_wealth, log_mean, packed_wealth, unpacked_wealth
-from medward.guard.types import Array
+from medward.guard.statistics.eprocess import (
+    Event,
+    drifted_level,
+    late_start_wealth,
+    log_mean,
+    packed_wealth,
+    unpacked_wealth,
+)
+from medward.guard.types import Array, Ints
 
 SMOOTHING = (8.0, 64.0)  # queries' worth of the usual, one bettor each
 LENGTH = 1024  # queries that an account's past is remembered for
@@ -104,6 +114,7 @@ class Coverage:
     contamination: float = 0.0
     ratio: float = 1.0
     name: str = "coverage"
+    unremarkable: float = REPEATED
 
     @property
     def bounds(self) -> Array:
@@ -135,6 +146,14 @@ class Coverage:
         """Whether `value` is a cell, or `REPEATED`."""
         return value in range(REPEATED, len(self.counts))
 
+    def events(self) -> tuple[Event, ...]:
+        """Each cell."""
+        bounds = zip(upper_bounds(self.counts, self.risk).tolist(), self.bounds.tolist(), strict=True)
+        return tuple(
+            Event(part=self.name, at=float(cell), cell=True, level=level, allowed=allowed)
+            for cell, (level, allowed) in enumerate(bounds)
+        )
+
 
 def cell_forecasts(shares: Array, known: int, usual: Array) -> Array:
     """Each bettor's forecast ``(bettors, K)`` after `known` queries with ``shares (K,)``."""
@@ -155,3 +174,34 @@ def _unpacked(text: str) -> Array:
     """Shares that sum to 1 again, for the bound rests on that, or zeros."""
     shares = np.frombuffer(a2b_base64(text), "<f2").astype(np.float64)
     return np.asarray(shares / (shares.sum() or 1.0))
+
+
+def _observed(fitted: KernelFeatures, seen: tuple[Array, Ints], policy: Policy) -> Observations:  # noqa: ARG001
+    return {COVERAGE.name: seen[1]}
+
+
+def _bet(fitted: KernelFeatures, settings: BetSettings) -> PlainBet:
+    cells, strata = fitted.reference_cells, fitted.reference_strata
+    rare = [cells[strata == stratum] for stratum in range(1, settings.strata)]
+    part = Coverage(
+        name=COVERAGE.name,
+        counts=tally_cells(cells.tolist(), fitted.count),
+        rare=tuple(tally_cells(each.tolist(), fitted.count) for each in rare),
+        risk=settings.risk,
+        calibration=f"{fitted.fingerprint}:{settings.risk:g}",
+        contamination=settings.contamination,
+        ratio=settings.ratio,
+    )
+    return PlainBet(part=part)
+
+
+COVERAGE = Monitor(
+    name="coverage",
+    share=0.06,
+    source="embedding",
+    prefix="embedding.",
+    fit=fit_kernel_features,
+    read=read_kernel_features,
+    observe=_observed,
+    bet=_bet,
+)

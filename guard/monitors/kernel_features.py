@@ -26,8 +26,11 @@ from typing import Any
 import numpy as np
 
 from medward.guard.errors import MedwardError
+from medward.guard.monitors.base import BenignRows, BetSettings, Monitor, Observations
+from medward.guard.monitors.direction_bet import DirectionBet, direction_bet
 from medward.guard.monitors.noise_residuals import FAR_DEVIATIONS as BEYOND
 from medward.guard.monitors.noise_residuals import REACH_DEVIATIONS, REFERENCE_ROWS
+from medward.guard.policy import Policy
 from medward.guard.screens.mahalanobis import EMBEDDINGS, Mahalanobis, squash_tables
 from medward.guard.types import Array, Ints, Outputs
 
@@ -141,6 +144,10 @@ class KernelFeatures:
         cells = 2 * nearest + (np.round(distances, _DECIMALS) > np.round(self.radii[nearest], _DECIMALS))
         return z.astype(np.float32), cells.astype(np.int64)
 
+    def at_risk(self, risk: float, strata: int) -> KernelFeatures:  # noqa: ARG002 (each account has its own cuts)
+        """The same: nothing here rests on the risk."""
+        return self
+
     def arrays(self) -> dict[str, Array]:
         """What was fitted, by name."""
         return {part: getattr(self, part) for part in KERNEL_PARTS}
@@ -188,3 +195,34 @@ def _median_distance(rows: Array, most: int = 300) -> float:
     some = rows[:most]
     squares = np.concatenate([((some[i] - some[i + 1 :]) ** 2).sum(axis=1) for i in range(len(some))])
     return max(float(np.sqrt(np.median(squares))) if len(squares) else 1.0, 1e-6)
+
+
+def fit_kernel_features(rows: BenignRows) -> KernelFeatures:
+    """Fit in the coordinates of the first screen; for every monitor that shares the map."""
+    screen = rows.screen.screens[0]
+    return KernelFeatures.fit(screen, rows.fit, rows.reference, strata=rows.strata, seed=rows.seed)
+
+
+def read_kernel_features(arrays: Mapping[str, Array]) -> KernelFeatures | None:
+    """Read the map back, None where a profile has none."""
+    return KernelFeatures.from_arrays(arrays) if arrays else None
+
+
+def _observed(fitted: KernelFeatures, seen: tuple[Array, Ints], policy: Policy) -> Observations:  # noqa: ARG001
+    return {EMBEDDING.name: seen[0]}
+
+
+def _bet(fitted: KernelFeatures, settings: BetSettings) -> DirectionBet:
+    return direction_bet(EMBEDDING.name, fitted, settings)
+
+
+EMBEDDING = Monitor(
+    name="embedding",
+    share=0.08,
+    source="embedding",
+    prefix="embedding.",
+    fit=fit_kernel_features,
+    read=read_kernel_features,
+    observe=_observed,
+    bet=_bet,
+)

@@ -32,6 +32,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
+from medward.guard.monitors.base import CONTENT_CODES, BenignRows, BetSettings, Monitor, Observations
+from medward.guard.monitors.direction_bet import DirectionBet, direction_bet
+from medward.guard.policy import Policy
 from medward.guard.screens.embeddings import layout_embedding, pooling_matrix, smoothing_matrix
 from medward.guard.screens.mahalanobis import shrunk_covariance
 from medward.guard.types import Array, Ints, Outputs
@@ -150,6 +153,14 @@ class NoiseResiduals:
         bits = _odd(_cells(inputs), self.stripes)
         return [row.tobytes().hex() for row in np.packbits(bits, axis=1)]
 
+    def see(self, inputs: Array, outputs: Outputs) -> tuple[Array, list[str]]:  # noqa: ARG002 (as everything fitted)
+        """Vectors ``(n, k)`` and content codes."""
+        return self.vectors(inputs), self.codes(inputs)
+
+    def at_risk(self, risk: float, strata: int) -> NoiseResiduals:  # noqa: ARG002 (each account has its own cuts)
+        """The same: nothing here rests on the risk."""
+        return self
+
     def arrays(self) -> dict[str, Array]:
         """What was fitted, by name."""
         return {part: getattr(self, part) for part in RESIDUAL_PARTS}
@@ -204,3 +215,35 @@ def _cells(images: Array) -> Array:
 
 def _like(array: Array, like: Any, xp: Any) -> Any:
     return array.astype(like.dtype) if xp is np else xp.as_tensor(array, dtype=like.dtype, device=like.device)
+
+
+def _fitted(rows: BenignRows) -> NoiseResiduals:
+    return NoiseResiduals.fit(rows.fit[0], rows.reference[0], strata=rows.strata, seed=rows.seed)
+
+
+def _read(arrays: Mapping[str, Array]) -> NoiseResiduals | None:
+    return NoiseResiduals.from_arrays(arrays) if arrays else None
+
+
+def _observed(fitted: NoiseResiduals, seen: tuple[Array, list[str]], policy: Policy) -> Observations:  # noqa: ARG001
+    vectors, codes = seen
+    return {SHARED.name: vectors, CONTENT_CODES: codes}
+
+
+def _bet(fitted: NoiseResiduals, settings: BetSettings) -> DirectionBet:
+    radius, repeats = int(fitted.radius), int(fitted.repeat_radius)
+    return direction_bet(SHARED.name, fitted, settings, chains=True, radius=radius, repeat_radius=repeats)
+
+
+SHARED = Monitor(
+    name="shared",
+    share=0.2,
+    source="residuals",
+    prefix="residuals.",
+    fit=_fitted,
+    read=_read,
+    observe=_observed,
+    bet=_bet,
+    switch="monitor.shared",
+    asked=lambda policy: policy.monitor.shared,
+)

@@ -26,13 +26,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict
 
+from medward.guard.statistics.eprocess import Event
 from medward.guard.statistics.strata import STRATUM
-from medward.guard.types import Action, Observation, Verdict
+from medward.guard.types import Action, Verdict
 
-STRANGE, SHARED, EMBEDDING, COVERAGE, PROBING = "strange", "shared", "embedding", "coverage", "probing"
-SHARES = {STRANGE: 0.6, SHARED: 0.2, EMBEDDING: 0.08, COVERAGE: 0.06, PROBING: 0.06}
-"""How the capital, and the calibration risk, is divided; a missing part leaves its capital to the others."""
 Rungs = tuple[tuple[float, Action], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a monitor learns of one input, by part: a conformal p-value or a cell; nothing where the part failed."""
+
+    values: Mapping[str, float]
 
 
 class Part(Protocol):
@@ -41,6 +46,11 @@ class Part(Protocol):
     @property
     def name(self) -> str:
         """Unique among the parts, and the key of its value in an `Observation`."""
+        ...
+
+    @property
+    def unremarkable(self) -> float:
+        """The value that stands for an input that repeats one before."""
         ...
 
     @property
@@ -62,6 +72,10 @@ class Part(Protocol):
 
     def knows(self, value: float) -> bool:
         """Whether it is ever given `value`."""
+        ...
+
+    def events(self) -> tuple[Event, ...]:
+        """What it bets on, and how likely each is for benign inputs."""
         ...
 
 

@@ -106,6 +106,21 @@ def bettor_factors(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A p-value of `part` at or below `at`, or its cell `at`: how likely calibration bounds it, and the policy does."""
+
+    part: str
+    at: float
+    level: float
+    allowed: float
+    cell: bool = False
+
+    def hits(self, values: Sequence[float]) -> int:
+        """How many of `values` have it."""
+        return sum(value == self.at if self.cell else value <= self.at for value in values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EProcess:
     """A part of `Combined` that bets on p-values on the grid `levels`; `calibration` names where they come from.
 
@@ -119,6 +134,7 @@ class EProcess:
     calibration: str = ""
     contamination: float = 0.0
     ratio: float = 1.0
+    unremarkable: float = 1.0
 
     def start(self) -> str:
         """Nothing was bet."""
@@ -140,3 +156,12 @@ class EProcess:
     def knows(self, value: float) -> bool:
         """Whether `value` is on the grid, or 1."""
         return value in (*self.levels, 1.0)
+
+    def events(self) -> tuple[Event, ...]:
+        """A p-value at or below each level, in whatever stratum it is likeliest."""
+        found = []
+        for level, *within in zip(self.levels, *self.rare, strict=True):
+            own = (drifted_level(each, self.contamination, 1.0) for each in (level, *within))
+            allowed = max(drifted_level(level, self.contamination, self.ratio), *own)
+            found.append(Event(part=self.name, at=level, level=level, allowed=allowed))
+        return tuple(found)

@@ -20,8 +20,9 @@ def accounts_reset(
     store: StoreOption = None,
 ) -> None:
     """Forget an account's alarm after a person has looked into it."""
+    from medward.guard.accounts.names import checked_principal
+    from medward.guard.accounts.transaction import reset_account
     from medward.guard.audit.log import AuditLog
-    from medward.guard.pipeline import checked_principal, reset_account
     from medward.integrations.serving.store import open_store
 
     account = checked_principal(tuple(principal.split("/")))

@@ -12,10 +12,11 @@ from typing import Annotated
 
 import typer
 
-from medward.guard.audit.drift import ENOUGH_ACCOUNTS, FEWEST_ACCOUNTS, Event
+from medward.guard.audit.drift import ENOUGH_ACCOUNTS, FEWEST_ACCOUNTS
 from medward.guard.audit.excess import DriftReport, Excess, Rate, drift_reports
 from medward.guard.errors import MedwardError
 from medward.guard.statistics.binomial import rate_limits
+from medward.guard.statistics.eprocess import Event
 from medward.integrations.cli.options import AllowCode, BundlePath, Expect, console, see_working_directory
 
 LIKELIER = (

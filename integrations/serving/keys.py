@@ -21,10 +21,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from medward.guard.accounts.names import folded_name
+from medward.guard.accounts.names import checked_principal, folded_name
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.files import write_durably
-from medward.guard.pipeline import checked_principal
 from medward.guard.types import Principal
 
 Scope = Literal["predict", "metrics"]

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from medward.guard.accounts.monitors import AccountMonitors
+from medward.guard.accounts.names import checked_principal
 from medward.guard.accounts.stores import CorruptStateError, MemoryStore
+from medward.guard.accounts.transaction import reset_account
 from medward.guard.errors import MedwardError, ModelError, UnavailableError
-from medward.guard.pipeline import Guard, checked_principal, reset_account
+from medward.guard.pipeline import Guard
 from medward.guard.policy import Policy
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from medward.guard.accounts.names import checked_principal
 from medward.guard.errors import IntegrityError, MedwardError
-from medward.guard.pipeline import checked_principal
 from medward.integrations.serving.keys import KeyStore
 
 WHO = ("hospital-a", "radiology", "key-17")

@@ -1,0 +1,108 @@
+"""The records of an audit log, as types: what the guard writes is what replay, drift and excess read.
+
+A log holds records of queries (`AuditRecord`) and of events, which have a name under ``event``. The chain's own fields
+are `guard.audit.log`'s; of these a record that was read knows its number and time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from medward.guard.types import Verdict
+
+
+class AuditSink(Protocol):
+    """Where records go; ``append`` returns only once the record survives a kill."""
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add `record`, or raise `UnavailableError`."""
+        ...
+
+    def check_writable(self) -> None:
+        """Raise `UnavailableError` unless a record could be added now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRecord:
+    """An audit record of a query says who asked, what was bet on, and what left.
+
+    `principal` is the account's key, `inputs` are the digests of its rows, ``p_values (n,)`` those of the screens (None
+    where these failed), `bets` what each account's monitors bet on, by account and part, `levels` how much of each row
+    left. `seq` and `time` are the log's, 0 and "" until it is written.
+    """
+
+    query: str
+    principal: str
+    policy: str
+    inputs: Sequence[str]
+    p_values: Sequence[float | None]
+    bets: Mapping[str, Mapping[str, Sequence[float]]]
+    levels: Sequence[str]
+    verdicts: tuple[Verdict, ...]
+    seq: int = 0
+    time: str = ""
+
+    @classmethod
+    def recorded(cls, record: Mapping[str, Any]) -> AuditRecord:
+        """Read a record of a query back. Raises KeyError, TypeError or ValueError for what is none.
+
+        Without bets (of medward 0.1), p-values or levels it reads as one that has none of them.
+        """
+        bets, principal = record.get("bets", {}), record["principal"]
+        if not isinstance(principal, str) or not isinstance(bets, Mapping):
+            raise TypeError("a principal is a text, and bets are by account")
+        return cls(
+            query=str(record.get("query", "")),
+            principal=principal,
+            policy=record["policy"],
+            inputs=record["inputs"],
+            p_values=record.get("p_values", ()),
+            bets=bets,
+            levels=record.get("levels", ()),
+            verdicts=tuple(map(Verdict.recorded, record["verdicts"])),
+            seq=record.get("seq", 0),
+            time=record.get("time", ""),
+        )
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The record as a log keeps it, without the chain's fields."""
+        return {
+            "query": self.query,
+            "principal": self.principal,
+            "policy": self.policy,
+            "inputs": list(self.inputs),
+            "p_values": list(self.p_values),
+            "bets": {account: dict(values) for account, values in self.bets.items()},
+            "levels": list(self.levels),
+            "verdicts": [verdict.content for verdict in self.verdicts],
+        }
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """The accounts on the path, from the organisation down."""
+        names = self.principal.split("/")
+        return tuple("/".join(names[:depth]) for depth in range(1, len(names) + 1))
+
+    @property
+    def organisation(self) -> str:
+        """The first level of the principal."""
+        return self.principal.split("/")[0]
+
+
+def is_query_record(record: Mapping[str, Any]) -> bool:
+    """Whether a record is of a query, and of no other event."""
+    return "verdicts" in record
+
+
+def model_failure(principal: str, inputs: Sequence[str]) -> dict[str, Any]:
+    """The record of a query that the model could not answer."""
+    return {"event": "model failed", "principal": principal, "inputs": list(inputs)}
+
+
+def account_reset(principal: str) -> dict[str, Any]:
+    """The record of an account that a person made the guard forget."""
+    return {"event": "reset", "principal": principal}

@@ -1,0 +1,61 @@
+"""A query once it was let in: the one thing that is handed on through the guard."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+
+import numpy as np
+
+from medward.guard.accounts.names import checked_principal
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array, Principal, Query
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Request:
+    """A request is a checked query: `principal` in its one spelling, `inputs` as the model takes them.
+
+    ``digests (n,)`` name the rows in records and states without telling of them; `id` names the answer.
+    """
+
+    id: str
+    principal: Principal
+    inputs: Array
+    digests: tuple[str, ...]
+    study: str = ""
+
+    @classmethod
+    def admit(cls, query: Query, spec: ModelSpec, salt: bytes) -> Request:
+        """Check `query` at the door; `salt` keys the digests. Raises `MedwardError` for what `spec` does not take."""
+        principal = checked_principal(query.principal)
+        inputs = spec.check(query.inputs)
+        return cls(
+            id=query.id or uuid.uuid4().hex,
+            principal=principal,
+            inputs=inputs,
+            digests=row_digests(inputs, salt),
+            study=query.study,
+        )
+
+    @property
+    def organisation(self) -> str:
+        """The first level of the principal."""
+        return self.principal[0]
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """The keys of the account's parents, from the organisation down, and its own last."""
+        return tuple("/".join(self.principal[:depth]) for depth in range(1, len(self.principal) + 1))
+
+    @property
+    def account(self) -> str:
+        """The key of the account that asks."""
+        return self.accounts[-1]
+
+
+def row_digests(inputs: Array, salt: bytes) -> tuple[str, ...]:
+    """Sixteen hex digits ``(n,)`` for each row, of its bytes and `salt`."""
+    rows = np.ascontiguousarray(inputs)
+    return tuple(hashlib.blake2b(row.tobytes(), key=salt, digest_size=8).hexdigest() for row in rows)
