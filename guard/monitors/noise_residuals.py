@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
 from medward.guard.screens.embeddings import layout_embedding, pooling_matrix, smoothing_matrix
-from medward.guard.screens.mahalanobis import shrunk_covariance
+from medward.guard.screens.whitening import shrunk_covariance
 from medward.guard.types import Array, Ints, Outputs
 
 SKETCH_WIDTH = 256  # buckets of the sketch
