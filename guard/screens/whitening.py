@@ -35,7 +35,7 @@ def whiten(rows: Any, whitening: Any) -> Any:
 
 
 def fit_whitening(centred: Array) -> Array:
-    """The whitening by the shrunk covariance of centred rows ``(n, d)``: ``(d, d)``, or ``(1 + r, d)`` where d > n + 1."""
+    """That of the shrunk covariance of centred rows ``(n, d)``: ``(d, d)``, or ``(1 + r, d)`` where d > n + 1."""
     if centred.shape[1] <= len(centred) + 1:
         values, vectors = np.linalg.eigh(shrunk_covariance(centred))
         return np.asarray(vectors / np.sqrt(values))

@@ -113,4 +113,4 @@ def test_a_wide_row_is_as_strange_alone_as_in_a_batch(linear_model):
     profile = Profile.fit(model, rows, risk=0.05, secret=0)
     together = profile.strangeness(rows, forward_batches(model, rows))
     alone = [profile.strangeness(row[None], forward_batches(model, row[None]))[0] for row in rows]
-    assert np.mean(together == alone) > 0.99
+    assert np.abs(together - alone).max() < 1e-4, "of scores whose benign 95th percentile is 1"
