@@ -144,5 +144,5 @@ def _holds_arrays(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith(".npy") for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, RuntimeError, zlib.error):
+    except (OSError, zipfile.BadZipFile, ValueError, EOFError, RuntimeError, zlib.error):
         return True

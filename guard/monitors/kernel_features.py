@@ -32,6 +32,7 @@ from medward.guard.monitors.noise_residuals import FAR_DEVIATIONS as BEYOND
 from medward.guard.monitors.noise_residuals import REACH_DEVIATIONS, REFERENCE_ROWS
 from medward.guard.policy import Policy
 from medward.guard.screens.mahalanobis import EMBEDDINGS, Mahalanobis, squash_tables
+from medward.guard.screens.whitening import whiten
 from medward.guard.types import Array, Ints, Outputs
 
 FREQUENCIES = 64
@@ -60,10 +61,10 @@ KERNEL_PARTS = (
 class KernelFeatures:
     """The fitted map and the calibration rows seen through it.
 
-    `kind` names the embedding, of width d; ``spread (2, d)`` centres and scales it, ``whitening (d + 1, d)`` (last row:
-    the mean) whitens it, ``frequencies (d, m)`` and ``sphering (2 m + 1, k)`` make the vectors; ``anchors (a, d)`` and
-    ``radii (a,)`` the 2 a cells. ``reference (n, k)`` and ``reference_cells (n,)`` are calibration rows, of the strata
-    ``reference_strata (n,)``.
+    `kind` names the embedding, of width d; ``spread (2, d)`` centres and scales it, `whitening` (that of
+    `guard.screens.whitening`, and the mean in a last row) whitens it, ``frequencies (d, m)`` and ``sphering (2 m + 1,
+    k)`` make the vectors; ``anchors (a, d)`` and ``radii (a,)`` the 2 a cells. ``reference (n, k)`` and
+    ``reference_cells (n,)`` are calibration rows, of the strata ``reference_strata (n,)``.
     """
 
     kind: Array
@@ -99,7 +100,7 @@ class KernelFeatures:
         rng = np.random.default_rng(seed)
         rows = squash_tables(screen.name, (EMBEDDINGS[screen.name](*fit, np) - screen.center) / screen.spread, np)
         mean = rows.mean(axis=0)
-        rows = (rows - mean) @ screen.whitening
+        rows = whiten(rows - mean, screen.whitening)
         scale = BANDWIDTH * _median_distance(rows)
         frequencies = rng.normal(size=(rows.shape[1], FREQUENCIES)) / scale
         waves = _waves(rows, frequencies)
@@ -136,7 +137,7 @@ class KernelFeatures:
             rows = np.asarray(EMBEDDINGS[str(self.kind)](inputs, outputs, np), np.float32)
             rows = squash_tables(str(self.kind), (rows - self.spread[0]) / self.spread[1], np)
         rows = np.clip(np.where(np.isnan(rows), BEYOND, rows), -BEYOND, BEYOND)
-        rows = (rows - self.whitening[-1]) @ self.whitening[:-1]
+        rows = whiten(rows - self.whitening[-1], self.whitening[:-1])
         z = (_waves(rows, self.frequencies) - self.sphering[-1]) @ self.sphering[:-1]
         lengths = np.linalg.norm(z, axis=1, keepdims=True)
         z *= np.minimum(1, (z.shape[1] ** 0.5 + REACH_DEVIATIONS) / np.maximum(lengths, 1e-6))

@@ -36,7 +36,7 @@ from medward.guard.monitors.base import CONTENT_CODES, BenignRows, BetSettings, 
 from medward.guard.monitors.direction_bet import DirectionBet, direction_bet
 from medward.guard.policy import Policy
 from medward.guard.screens.embeddings import layout_embedding, pooling_matrix, smoothing_matrix
-from medward.guard.screens.mahalanobis import shrunk_covariance
+from medward.guard.screens.whitening import shrunk_covariance
 from medward.guard.types import Array, Ints, Outputs
 
 SKETCH_WIDTH = 256  # buckets of the sketch

@@ -7,12 +7,12 @@ Source of the idea: Orekondy, Schiele, Fritz, "Knockoff Nets", CVPR 2019.
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from medward.guard.errors import MedwardError
@@ -38,6 +38,10 @@ PHOTOGRAPHS = {
 }
 SMALLEST_CUT = 0.12
 """Side of the smallest cut, as a fraction of the largest that fits the photograph."""
+SHIFT = 1 / 32
+"""The most that a channel beyond RGB is moved either way, as a fraction of the side."""
+REVERSED = 4
+"""One channel in so many, beyond RGB, is bright where the photograph is dark."""
 
 
 def pool_for(spec: ModelSpec, reference: Array, n: int, seed: int) -> Array:
@@ -55,22 +59,27 @@ def pool_for(spec: ModelSpec, reference: Array, n: int, seed: int) -> Array:
 def natural_images(n: int, shape: tuple[int, ...], *, low: float = 0.0, high: float = 1.0, seed: int = 0) -> Array:
     """Random cuts of random photographs, scaled and mirrored: float32 ``(n, *shape)`` in ``[low, high]``.
 
-    `shape` is ``(C, H, W)``: greyscale for one channel, RGB for three, and otherwise the channels of as many cuts as
-    it takes.
+    `shape` is ``(C, H, W)``: greyscale for one channel, RGB for three, and `_planes` of one colour cut for any other
+    number.
     """
     if len(shape) != 3 or min(shape) < 1:
         raise MedwardError(f"natural images have shape (C, H, W), got {shape}")
     channels, height, width = shape
-    own = 1 if channels == 1 else 3  # channels of a cut
-    photographs = _photographs("L" if own == 1 else "RGB")
+    colours = channels if channels in (1, 3) else 3
+    margins = (0, 0) if channels == colours else (round(height * SHIFT), round(width * SHIFT))
+    tall, wide = height + 2 * margins[0], width + 2 * margins[1]
+    photographs = _photographs("L" if colours == 1 else "RGB")
     rng = np.random.default_rng(seed)
-    cuts = np.empty((n * math.ceil(channels / own), height, width, own), np.uint8)
-    for i, choice in enumerate(rng.integers(len(photographs), size=len(cuts))):
-        cut = _cut(photographs[choice], height, width, rng)
-        cuts[i] = cut.reshape(height, width, own)[:: rng.choice((1, -1)), :: rng.choice((1, -1))]
-    images = np.moveaxis(cuts, -1, 1).reshape(n, -1, height, width)[:, :channels]
-    unit = images.astype(np.float32) / np.float32(255)
-    return np.ascontiguousarray(unit * np.float32(high - low) + np.float32(low)).clip(low, high)
+    images = np.empty((n, *shape), np.uint8)
+    for image, choice in zip(images, rng.integers(len(photographs), size=n), strict=True):
+        cut = _cut(photographs[choice], tall, wide, rng)
+        cut = np.moveaxis(cut.reshape(tall, wide, colours)[:: rng.choice((1, -1)), :: rng.choice((1, -1))], -1, 0)
+        image[:] = cut if channels == colours else _planes(cut, channels, margins, rng)
+    scaled = images.astype(np.float32)
+    scaled /= np.float32(255)
+    scaled *= np.float32(high - low)
+    scaled += np.float32(low)
+    return scaled.clip(low, high, out=scaled)
 
 
 def tabular_pool(reference_rows: Array, n: int, seed: int) -> Array:
@@ -93,6 +102,24 @@ def _cut(photograph: Image.Image, height: int, width: int, rng: np.random.Genera
     right = min(left + scale * width, photograph.width)  # rounding must not lead outside
     box = (left, top, right, min(top + scale * height, photograph.height))
     return np.asarray(photograph.resize((width, height), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0))
+
+
+def _planes(cut: np.ndarray, channels: int, margins: tuple[int, int], rng: np.random.Generator) -> NDArray[np.floating]:
+    """As many views of one colour `cut (3, H + 2 m, W + 2 m)` as there are channels, ``(C, H, W)`` up to 255.
+
+    Each is a mixture of the colours, brightened or darkened, shifted by at most `margins`, and one in `REVERSED` turned
+    dark for bright. So channels show the same things in the same places with contrasts of their own, as the sequences
+    of one scan or neighbouring slices do; it is a photograph all the same, and no model of MRI.
+    """
+    high, wide = cut.shape[1] - 2 * margins[0], cut.shape[2] - 2 * margins[1]
+    planes = np.empty((channels, high, wide))
+    for plane in planes:
+        top, left = (rng.integers(2 * margin + 1) for margin in margins)
+        mixed = np.tensordot(rng.dirichlet(np.ones(3)), cut[:, top : top + high, left : left + wide] / 255, 1)
+        plane[:] = mixed ** np.exp(rng.normal(0, 0.3))
+        if rng.random() < 1 / REVERSED:
+            plane[:] = 1 - plane
+    return np.rint(255 * planes)
 
 
 @cache

@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.covariance import ledoit_wolf
 
 from medward.guard.screens.embeddings import pooling_matrix, smoothing_matrix
-from medward.guard.screens.mahalanobis import EMBEDDINGS, Mahalanobis, shrunk_covariance, whitening_matrix
+from medward.guard.screens.mahalanobis import EMBEDDINGS, Mahalanobis
+from medward.guard.screens.whitening import shrunk_covariance
 from medward.guard.types import Outputs
 
 
@@ -53,37 +53,6 @@ def test_features_are_judged_against_the_decided_class():
     own = screen.score(features, Outputs(scores, features))
     swapped = screen.score(features, Outputs(scores[::-1].copy(), features))
     assert np.median(swapped) > own.max()
-
-
-def test_shrinkage_keeps_the_directions_in_which_benign_data_hardly_vary():
-    # Two nearly equal columns: their difference is what gives a perturbation away.
-    rng = np.random.default_rng(0)
-    common = rng.normal(size=(200, 1))
-    rows = np.hstack([common, common + 0.02 * rng.normal(size=(200, 1)), rng.normal(size=(200, 3))])
-    covariance = shrunk_covariance(rows - rows.mean(0))
-    difference = np.array([1, -1, 0, 0, 0]) / np.sqrt(2)
-    assert difference @ covariance @ difference < 0.01
-    ledoit = ledoit_wolf(rows)[0]
-    assert difference @ covariance @ difference < difference @ ledoit @ difference
-
-
-def test_with_fewer_rows_than_dimensions_the_covariance_is_invertible_and_mostly_diagonal():
-    noise = np.random.default_rng(0).normal(size=(20, 50))
-    covariance = shrunk_covariance(noise - noise.mean(0))
-    assert np.linalg.eigvalsh(covariance).min() > 0.01
-    off = ~np.eye(50, dtype=bool)
-    assert np.abs(covariance[off]).sum() < 0.5 * np.abs(np.cov(noise.T)[off]).sum()
-
-
-@pytest.mark.parametrize(("n", "d"), [(30, 31), (40, 200), (60, 60)])
-def test_however_wide_the_rows_whitening_is_that_of_the_shrunk_covariance(n, d):
-    """With more columns than rows it is found without the covariance; constant columns included."""
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(n, d)) * rng.uniform(0.01, 2, d)
-    rows[:, :4], rows[:, 4:8] = 0, rows[:, 8:12]
-    rows -= rows.mean(axis=0)
-    root = whitening_matrix(rows)
-    assert np.allclose(root @ root.T @ shrunk_covariance(rows), np.eye(d), atol=1e-8)
 
 
 @pytest.mark.parametrize("name", ["layout", "texture", "thumbnail"])
