@@ -7,7 +7,8 @@ import specialists as bench
 import stealing_benign
 from support.models import LinearModel
 
-from medward.guard.accounts.monitors import CODES, AccountMonitors
+from medward.guard.accounts.monitors import AccountMonitors
+from medward.guard.monitors.base import CONTENT_CODES
 from medward.guard.profile import Profile, forward_batches
 
 
@@ -17,9 +18,15 @@ def test_the_fleet_agrees_with_the_deployed_step_on_rare_classes():
     rows = (6 * np.eye(3)[labels] + rng.normal(size=(500, 3)) * (1 + 0.5 * labels[:, None])).astype(np.float32)
     profile = Profile.fit(LinearModel(), rows[:400], risk=0.001, secret=0)
     assert profile.strata is not None
-    sight = {**bench.sight_of(bench.POLICY, profile, rows, forward_batches(LinearModel(), rows)), CODES: ["0"] * 500}
-    pool = {**{part: np.asarray(column) for part, column in sight.items()}, CODES: np.arange(500).astype(np.uint64)}
-    pool[CODES] = pool[CODES] * np.uint64(0x9E3779B97F4A7C15)
+    sight = {
+        **bench.sight_of(bench.POLICY, profile, rows, forward_batches(LinearModel(), rows)),
+        CONTENT_CODES: ["0"] * 500,
+    }
+    pool = {
+        **{part: np.asarray(column) for part, column in sight.items()},
+        CONTENT_CODES: np.arange(500).astype(np.uint64),
+    }
+    pool[CONTENT_CODES] = pool[CONTENT_CODES] * np.uint64(0x9E3779B97F4A7C15)
     scene = stealing_benign.Draw(AccountMonitors.of(bench.POLICY, profile, 1), pool, labels, 240)
     asked = np.stack([rng.permutation(500)[:120], rng.permutation(np.flatnonzero(labels))[:60].repeat(2)])
     assert stealing_benign.agree(scene, asked) == 2

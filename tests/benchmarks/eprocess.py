@@ -15,10 +15,10 @@ from stealing.fleet import peaks
 from stealing.watched import calibrated, victim
 from support.sights import sight_of
 
-from medward.guard.accounts.monitors import CODES, AccountMonitors
+from medward.guard.accounts.monitors import AccountMonitors
+from medward.guard.monitors.base import CONTENT_CODES
 from medward.guard.policy import Policy
 from medward.guard.profile import forward_batches
-from medward.guard.statistics.combined_eprocess import STRANGE
 from medward.guard.statistics.eprocess import EProcess
 from medward.guard.types import Array
 
@@ -41,8 +41,8 @@ def measure() -> Iterator[Claim]:
         naive += [ordinary_peak(ordinary, profile.thresholds.levels, rng) for _ in range(ACCOUNTS)]
         test = victim(TASK)[1].splits["test"].inputs
         sight = sight_of(POLICY, profile, test, forward_batches(model, test))
-        pool = {part: np.asarray(column) for part, column in sight.items() if part != CODES}
-        pool[CODES] = np.array([int(code, 16) for code in sight[CODES]], np.uint64)
+        pool = {part: np.asarray(column) for part, column in sight.items() if part != CONTENT_CODES}
+        pool[CONTENT_CODES] = np.array([int(code, 16) for code in sight[CONTENT_CODES]], np.uint64)
         rows = rng.integers(len(test), size=(ACCOUNTS, QUERIES))
         drifted += peaks(AccountMonitors.of(POLICY, profile, 1), pool, rows).tolist()
     hits = sum(peak >= -math.log(ALPHA) for peak in naive)
@@ -55,7 +55,7 @@ def measure() -> Iterator[Claim]:
         met=low > ALPHA,
         n=len(naive),
         seed=0,
-        details={"queries_per_account": QUERIES, "calibration_draws": DRAWS, "alpha": ALPHA, "part": STRANGE},
+        details={"queries_per_account": QUERIES, "calibration_draws": DRAWS, "alpha": ALPHA, "part": "strange"},
     )
     hits = sum(peak >= -math.log(ALPHA) for peak in drifted)
     yield Claim(
@@ -78,7 +78,7 @@ def measure() -> Iterator[Claim]:
 
 def ordinary_peak(p_values: Array, levels: tuple[float, ...], rng: np.random.Generator) -> float:
     """The largest log wealth of an account, were the bets of *strange* placed on ordinary p-values at `levels`."""
-    part = EProcess(name=STRANGE, levels=levels)
+    part = EProcess(name="strange", levels=levels)
     state, most = part.start(), 0.0
     grid = np.array([*levels, 1.0])
     for n, value in enumerate(grid[np.searchsorted(levels, rng.choice(p_values, QUERIES))].tolist(), 1):

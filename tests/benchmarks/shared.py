@@ -26,7 +26,8 @@ from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.ball import Ball
 from medward.attacks.whitebox.criterion import ClassChange
 from medward.attacks.whitebox.search import Search
-from medward.guard.accounts.monitors import MAX_DEPTH, direction_monitor
+from medward.guard.accounts.names import MAX_DEPTH
+from medward.guard.monitors.direction_bet import direction_monitor
 from medward.guard.monitors.noise_residuals import NoiseResiduals
 from medward.guard.monitors.shared_perturbation import (
     DRIFT_SLACK,
@@ -37,11 +38,12 @@ from medward.guard.monitors.shared_perturbation import (
     learn_means,
     unit_directions,
 )
+from medward.guard.monitors.table import calibration_shares
 from medward.guard.policy import Policy
 from medward.guard.profile import split_rows
-from medward.guard.statistics.combined_eprocess import SHARED, SHARES, CombinedEProcess
+from medward.guard.statistics.combined_eprocess import CombinedEProcess, Observation
 from medward.guard.statistics.eprocess import EProcess
-from medward.guard.types import Action, Observation
+from medward.guard.types import Action
 
 TASKS = ("pneumoniamnist", "nih-cxr")
 ATTACKS = tuple(
@@ -58,8 +60,8 @@ CLAIMS = (
 )
 
 POLICY = Policy(on_error="withhold")
-ALPHA, STRICT = (rung.false_alarm * SHARES[SHARED] for rung in POLICY.monitor.ladder)
-RISK = POLICY.monitor.calibration_risk * SHARES[SHARED]
+ALPHA, STRICT = (rung.false_alarm * calibration_shares()["shared"] for rung in POLICY.monitor.ladder)
+RISK = POLICY.monitor.calibration_risk * calibration_shares()["shared"]
 DRAWS, ACCOUNTS, QUERIES = 40, 50, 500
 PATIENCE, THIEVES = 1000, 40
 CONTROL_ROWS, CONTROLS, LONG = 100, 40, 5000
@@ -233,7 +235,7 @@ def alarms(monitor: SharedPerturbation, batches: Iterable[list[VectorSeen]]) -> 
     for batch in batches:
         state, p_values = monitor.judge(state, batch)
         for p_value in p_values:
-            wealth, verdict = bettor.step(wealth, Observation({SHARED: p_value}))
+            wealth, verdict = bettor.step(wealth, Observation({"shared": p_value}))
             n += 1
             first = [at or n * (verdict.action >= action) for at, (_, action) in zip(first, bettor.ladder, strict=True)]
         if all(first):
@@ -250,7 +252,7 @@ def betting(monitor: SharedPerturbation) -> CombinedEProcess:
     """This monitor alone, at its weight in the default policy's test."""
     actions = [Action[rung.action.upper()] for rung in POLICY.monitor.ladder]
     ladder = tuple(zip((ALPHA, STRICT), actions, strict=True))
-    return CombinedEProcess(parts=(EProcess(name=SHARED, levels=monitor.levels),), weights=(1.0,), ladder=ladder)
+    return CombinedEProcess(parts=(EProcess(name="shared", levels=monitor.levels),), weights=(1.0,), ladder=ladder)
 
 
 def bet(monitor: SharedPerturbation, p_values: np.ndarray) -> bool:
@@ -258,7 +260,7 @@ def bet(monitor: SharedPerturbation, p_values: np.ndarray) -> bool:
     bettor = betting(monitor)
     state = bettor.start()
     for p_value in p_values:
-        state, _ = bettor.step(state, Observation({SHARED: float(p_value)}))
+        state, _ = bettor.step(state, Observation({"shared": float(p_value)}))
     return bettor.verdict(state).action >= bettor.ladder[0][1]
 
 

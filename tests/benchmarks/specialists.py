@@ -26,7 +26,8 @@ from support.sights import sight_of
 
 from medward import guard
 from medward.attacks.benchmarks.datasets.natural import natural_images
-from medward.guard.accounts.monitors import CODES, AccountMonitors
+from medward.guard.accounts.monitors import AccountMonitors
+from medward.guard.monitors.base import CONTENT_CODES
 from medward.guard.monitors.repeats import find_repeats
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile, forward_batches
@@ -201,9 +202,11 @@ def _inverted(task: str) -> Callable[[int, int], dict[str, Any]]:
 
 def copies(profile: Profile, images: Array, rng: np.random.Generator) -> tuple[int, int]:
     """How many of the next images of each patient count as repeats, and how many there are."""
-    assert profile.residuals is not None
-    pairs = zip(*(profile.residuals.codes(each) for each in (images, again(images, rng))), strict=True)
-    found = [find_repeats([], ["first", "next"], codes, int(profile.residuals.repeat_radius))[1][1] for codes in pairs]
+    pairs = zip(*(profile.fitted["residuals"].codes(each) for each in (images, again(images, rng))), strict=True)
+    found = [
+        find_repeats([], ["first", "next"], codes, int(profile.fitted["residuals"].repeat_radius))[1][1]
+        for codes in pairs
+    ]
     return sum(map(bool, found)), len(found)
 
 
@@ -221,8 +224,8 @@ def victim_classes() -> tuple[str, ...]:
 def pooled(profile: Profile, inputs: Array, outputs: Any) -> Pool:
     """What the parts see of `inputs`."""
     sight = sight_of(POLICY, profile, inputs, outputs)
-    pool = {part: np.asarray(column) for part, column in sight.items() if part != CODES}
-    return {**pool, CODES: np.array([int(code, 16) for code in sight[CODES]], np.uint64)}
+    pool = {part: np.asarray(column) for part, column in sight.items() if part != CONTENT_CODES}
+    return {**pool, CONTENT_CODES: np.array([int(code, 16) for code in sight[CONTENT_CODES]], np.uint64)}
 
 
 def mixed(share: float, benign: int, own: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -235,7 +238,7 @@ def flagged(monitors: AccountMonitors, pool: Mapping[str, np.ndarray], rows: np.
     state: Any = None
     for query, row in enumerate(rows.tolist(), 1):
         sight: dict[str, Any] = {part: column[row : row + 1] for part, column in pool.items()}
-        sight[CODES] = [f"{code:016x}" for code in sight[CODES].tolist()]
+        sight[CONTENT_CODES] = [f"{code:016x}" for code in sight[CONTENT_CODES].tolist()]
         state, (_, verdict, _) = monitors.watch([str(query)], sight, state)
         if verdict.evidence["peak"] >= -math.log(alpha):
             return query

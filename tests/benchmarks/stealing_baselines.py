@@ -67,8 +67,7 @@ def embedded(draw: Draw, name: str, rows: Array) -> Array:
     """The model's penultimate features at length 1, as the paper's embeddings are, or the guard's own vectors."""
     outputs = forward_batches(draw.model, rows)
     if name == "guard":
-        assert draw.profile.embedding is not None
-        return draw.profile.embedding.see(rows, outputs)[0]
+        return draw.profile.fitted["embedding"].see(rows, outputs)[0]
     assert outputs.features is not None
     return np.asarray(outputs.features / np.linalg.norm(outputs.features, axis=1, keepdims=True).clip(1e-9))
 
@@ -76,8 +75,7 @@ def embedded(draw: Draw, name: str, rows: Array) -> Array:
 def reference(draw: Draw, name: str) -> Array:
     """Benign rows, embedded; of the guard's own vectors those that its fit took no part of."""
     if name == "guard":
-        assert draw.profile.embedding is not None
-        return draw.profile.embedding.reference
+        return draw.profile.fitted["embedding"].reference
     return embedded(draw, name, draw.calibration)
 
 

@@ -22,7 +22,8 @@ from stealing.watched import TASKS, calibrated
 from support.sights import sight_of
 
 from medward.attacks.benchmarks.datasets.natural import natural_images
-from medward.guard.accounts.monitors import CODES, AccountMonitors
+from medward.guard.accounts.monitors import AccountMonitors
+from medward.guard.monitors.base import CONTENT_CODES
 from medward.guard.policy import Policy
 from medward.guard.profile import forward_batches
 from medward.guard.types import Array
@@ -81,8 +82,8 @@ def draw(task: str, number: int) -> Draw:
     natural = natural_images(NATURAL, traffic.inputs.shape[1:], seed=1)
     inputs = np.concatenate([traffic.inputs, *versions, natural])
     sight = sight_of(POLICY, profile, inputs, forward_batches(model, inputs))
-    pool = {part: np.asarray(column) for part, column in sight.items() if part != CODES}
-    pool[CODES] = np.array([int(code, 16) for code in sight[CODES]], np.uint64)
+    pool = {part: np.asarray(column) for part, column in sight.items() if part != CONTENT_CODES}
+    pool[CONTENT_CODES] = np.array([int(code, 16) for code in sight[CONTENT_CODES]], np.uint64)
     assert traffic.labels is not None
     return Draw(AccountMonitors.of(POLICY, profile, 1), pool, traffic.labels, len(profile.reference))
 
@@ -134,7 +135,7 @@ def flagged(scene: Draw, share: float, rng: np.random.Generator) -> int:
     for query in range(1, PATIENCE):
         row = n * (1 + AGAIN + SCANNERS) + int(rng.integers(NATURAL)) if rng.random() < share else int(rng.integers(n))
         sight = {part: column[row : row + 1] for part, column in scene.pool.items()}
-        sight[CODES] = [f"{code:016x}" for code in sight[CODES]]
+        sight[CONTENT_CODES] = [f"{code:016x}" for code in sight[CONTENT_CODES]]
         state, (_, verdict, _) = scene.monitors.watch([str(query)], sight, state)
         if verdict.evidence["peak"] >= -math.log(ALPHAS[1]):
             return query
@@ -145,7 +146,7 @@ def agree(scene: Draw, rows: np.ndarray) -> int:
     """How many accounts were compared; raises where the deployed step comes to another wealth."""
     for account, here in zip(rows, peaks(scene.monitors, scene.pool, rows), strict=True):
         sight = {part: column[account] for part, column in scene.pool.items()}
-        sight[CODES] = [f"{code:016x}" for code in sight[CODES]]
+        sight[CONTENT_CODES] = [f"{code:016x}" for code in sight[CONTENT_CODES]]
         digests, state, most = [str(row) for row in account], None, 0.0
         for start in range(len(account)):
             one = {part: column[start : start + 1] for part, column in sight.items()}

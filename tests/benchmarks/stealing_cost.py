@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -17,11 +18,11 @@ import numpy as np
 from claim import Claim
 from stealing.watched import calibrated
 
-from medward.guard.accounts.monitors import AccountMonitors, observation_sources, observe, strangeness_p_values
+from medward.guard.accounts.monitors import AccountMonitors, observe_batch
+from medward.guard.monitors.base import SCREEN
 from medward.guard.monitors.near_duplicates import ImageSeen, NearDuplicateIndex
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile, forward_batches
-from medward.guard.statistics.combined_eprocess import STRANGE
 from medward.guard.types import Outputs
 
 CLAIMS = ("stealing_monitors_per_query", "stealing_monitors_flat")
@@ -35,7 +36,7 @@ GROWTH = 1.1
 def measure() -> Iterator[Claim]:
     """The cost after each past, then what that is together."""
     model, profile, traffic = calibrated("pneumoniamnist", 0, POLICY.monitor.calibration_risk)
-    outputs = forward_batches(model, traffic.inputs)
+    outputs = model.spec.judged(forward_batches(model, traffic.inputs))
     sights = [seen(profile, traffic.inputs, outputs, i) for i in range(len(traffic))]
     monitors = AccountMonitors.of(POLICY, profile, 1)
     state, states = None, {}
@@ -69,8 +70,8 @@ def measure() -> Iterator[Claim]:
             "over_a_forward_pass": together / found["forward pass"],
             "calibration_rows": len(profile.reference),
             "width_of_residuals_and_embedding": [
-                profile.residuals.reference.shape[1],
-                profile.embedding.reference.shape[1],
+                profile.fitted["residuals"].reference.shape[1],
+                profile.fitted["embedding"].reference.shape[1],
             ],
         },
     )
@@ -92,10 +93,12 @@ def seen(
 ) -> Any:
     """What the parts see of row `i`: the screens' p-value, and what the `others` see."""
     row = inputs[i : i + 1]
-    out = Outputs(outputs.scores[i : i + 1], None if outputs.features is None else outputs.features[i : i + 1])
-    sight = {STRANGE: strangeness_p_values(POLICY, profile, profile.strangeness(row, out))} if screens else {}
-    for source in observation_sources(POLICY, profile) if others else ():
-        sight.update(observe(source, profile, row, out))
+    out = Outputs(
+        *(None if part is None else part[i : i + 1] for part in (outputs.scores, outputs.features, outputs.doubt))
+    )
+    kept = {source: each for source, each in profile.fitted.items() if (screens if source == SCREEN else others)}
+    sight, failed = observe_batch(POLICY, replace(profile, fitted=kept), row, out)
+    assert not failed
     return sight
 
 

@@ -23,9 +23,10 @@ from support.redis_server import DURABLE, RedisServer, Wire, running
 from support.replicas import count
 from support.sights import sight_of
 
-from medward.guard.accounts.monitors import AccountMonitors, Observations
+from medward.guard.accounts.monitors import AccountMonitors
 from medward.guard.accounts.stores import JsonValue, SQLiteStore, Store, encode_states
 from medward.guard.accounts.transaction import NearDuplicateBatch, step_accounts
+from medward.guard.monitors.base import Observations
 from medward.guard.monitors.content_hash import CONTENT_WIDTH
 from medward.guard.monitors.near_duplicates import DuplicateCount, ImageSeen, NearDuplicateIndex
 from medward.guard.policy import Policy

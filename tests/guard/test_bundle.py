@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -16,15 +15,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.ensemble import HistGradientBoostingClassifier
+from support.sights import refitted
 
 from medward.guard import models
 from medward.guard.bundle import folder as bundle
 from medward.guard.bundle.card import canonical_json, sha256, site_file
 from medward.guard.errors import IntegrityError, MedwardError
+from medward.guard.monitors.table import calibration_shares
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile
 from medward.guard.spec import ModelSpec
-from medward.guard.statistics.combined_eprocess import PROBING, SHARES, STRANGE
 from medward.guard.tasks.classification import Classification
 from medward.guard.types import Query
 
@@ -272,8 +272,8 @@ def test_an_edited_calibration_risk_moves_the_thresholds_or_is_refused(copy):
     bundle.seal_bundle(copy)
     loaded = bundle.load_bundle(copy).profile
     assert loaded.risk == 0.05
-    assert loaded.thresholds.risk == 0.05 * SHARES[STRANGE]
-    assert loaded.probing.risk == 0.05 * SHARES[PROBING]
+    assert loaded.thresholds.risk == 0.05 * calibration_shares()["strange"]
+    assert loaded.fitted["probing"].reference.thresholds.risk == 0.05 * calibration_shares()["probing"]
     (copy / "policy.toml").write_text(text.replace("calibration_risk = 0.001", "calibration_risk = 1e-300"))
     with pytest.raises(MedwardError, match="cannot support risk"):
         bundle.seal_bundle(copy)
@@ -281,9 +281,9 @@ def test_an_edited_calibration_risk_moves_the_thresholds_or_is_refused(copy):
 
 def test_a_profile_from_before_the_shared_monitor_is_refused_until_that_is_switched_off(tmp_path, source):
     model = models.wrap(source, spec=SPEC, sample=X[:16])
-    old = dataclasses.replace(Profile.fit(model, X, risk=0.001), residuals=None)
+    old = refitted(Profile.fit(model, X, risk=0.001), residuals=None)
     parts = {"data_digest": "d" * 64, "sizes": {}}
-    with pytest.raises(MedwardError, match="protect the model again, or set shared = false"):
+    with pytest.raises(MedwardError, match=r"protect the model again, or set monitor\.shared = false"):
         bundle.save_bundle(tmp_path / "on", model, POLICY, old, **parts)
     off = Policy.model_validate({**POLICY.model_dump(), "monitor": {"shared": False}})
     built = bundle.save_bundle(tmp_path / "off", model, off, old, **parts)

@@ -13,15 +13,14 @@ from sklearn.linear_model import LogisticRegression
 from support.models import MeanModel, benign_rows
 from support.screening import PRIOR, THRESHOLD, rows, screening
 
-from medward.guard.accounts.monitors import strangeness_p_values
 from medward.guard.accounts.stores import MemoryStore
 from medward.guard.bundle import folder as bundles
 from medward.guard.bundle.card import canonical_json, sha256
 from medward.guard.bundle.make import protect
 from medward.guard.data.split import Split
 from medward.guard.errors import IntegrityError, MedwardError
-from medward.guard.monitors.boundary_probing import closeness
 from medward.guard.monitors.near_duplicates import ImageSeen
+from medward.guard.monitors.strangeness import strangeness_p_values
 from medward.guard.pipeline import Guard
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile, forward_batches
@@ -149,9 +148,9 @@ def test_an_answer_at_another_threshold_is_no_repeat(make):
 
 
 def test_screens_know_the_rows_by_what_is_decided_at_the_threshold(profiles):
-    means = profiles[THRESHOLD, "logits", 1.0].screens[0].means
+    means = profiles[THRESHOLD, "logits", 1.0].screening.screen.screens[0].means
     assert means[1, 0] - means[0, 0] > 1, "the two classes lie on either side of the threshold"
-    alike = profiles[None, "logits", 1.0].screens[0].means
+    alike = profiles[None, "logits", 1.0].screening.screen.screens[0].means
     np.testing.assert_array_equal(alike[0], alike[1], "the largest class is the same for all rows")
 
 
@@ -160,10 +159,10 @@ def test_probing_is_strange_near_the_threshold_and_not_near_one_half(profiles, o
     served, profile = screening(output=output), profiles[THRESHOLD, output, 1.0]
     rows = np.zeros((2, 3), np.float32)
     rows[:, 0] = 0.0083, 3.9  # log odds of the threshold, and of one half
-    at, half = closeness(served.spec.judged(forward_batches(served, rows)).scores)
+    at, half = served.spec.judged(forward_batches(served, rows)).doubt
     assert abs(at) < 0.01 < 3 < abs(half)
-    p_at, p_half = profile.probing.p_values(np.array([at, half]))
-    assert p_at == profile.probing.levels[0] < p_half
+    p_at, p_half = profile.fitted["probing"].reference.thresholds.p_values(np.array([at, half]))
+    assert p_at == profile.fitted["probing"].reference.thresholds.levels[0] < p_half
 
 
 def test_the_guard_judges_each_row_beside_its_decision_at_the_threshold(make):
@@ -177,11 +176,13 @@ def test_the_guard_judges_each_row_beside_its_decision_at_the_threshold(make):
     judged = guard.model.spec.judged(outputs)
 
     def p_values(seen):
-        return strangeness_p_values(guard.policy, guard.profile, guard.profile.strangeness(ROWS, seen))
+        return strangeness_p_values(
+            guard.policy, guard.profile.screening.reference, guard.profile.strangeness(ROWS, seen)
+        )
 
     assert log[0]["p_values"] == p_values(judged).tolist() != p_values(outputs).tolist()
     bets = np.array(log[0]["bets"]["/".join(WHO)]["probing"])
-    told = guard.profile.probing.p_values(closeness(judged.scores))
+    told = guard.profile.fitted["probing"].reference.thresholds.p_values(judged.doubt)
     assert ((bets == told) | (bets == 1)).all(), "p = 1 stands for a repeat"
     assert (told < 1).any()
 
@@ -208,7 +209,7 @@ def image_guard(monkeypatch):
         profile = Profile.fit(dim, benign_rows(MeanModel), risk=0.001, secret=1)
         arrivals = []
         monkeypatch.setattr(
-            "medward.guard.pipeline.ImageSeen", lambda *parts: arrivals.append(ImageSeen(*parts)) or arrivals[-1]
+            "medward.guard.accounts.transaction.ImageSeen", lambda *parts: arrivals.append(ImageSeen(*parts)) or arrivals[-1]
         )
         rows = np.stack([np.full((1, 4, 6), 0.4), np.full((1, 4, 6), 0.1)]).astype(np.float32)
         ask(Guard(model=dim, policy=Policy(on_error="withhold"), profile=profile), rows)

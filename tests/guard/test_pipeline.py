@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from support.sights import refitted
 
 from medward.guard.accounts.monitors import AccountMonitors
 from medward.guard.accounts.names import checked_principal
 from medward.guard.accounts.stores import CorruptStateError, MemoryStore
 from medward.guard.accounts.transaction import reset_account
 from medward.guard.errors import MedwardError, ModelError, UnavailableError
+from medward.guard.monitors.strangeness import ScreenReference
 from medward.guard.pipeline import Guard
 from medward.guard.policy import Policy
 from medward.guard.spec import ModelSpec
@@ -195,23 +197,16 @@ def test_a_failing_parent_does_not_clear_an_accounts_alarm(make_guard):
 
 
 def test_a_failing_screen_leaves_standing_alarms_standing(make_guard, linear_profile):
-    class NoScreen:
-        thresholds = linear_profile.thresholds
-        residuals = linear_profile.residuals
-        codebook = linear_profile.codebook
-        embedding = linear_profile.embedding
-        probing = linear_profile.probing
-        contents = linear_profile.contents
-        strata = linear_profile.strata
-
-        def strangeness(self, inputs, outputs):
+    class NoScreen(ScreenReference):
+        def see(self, inputs, outputs):
             raise RuntimeError("no screen today")
 
+    broken = NoScreen(screen=linear_profile.screening.screen, reference=linear_profile.screening.reference)
     store = MemoryStore()
     rng = np.random.default_rng(0)
     for _ in range(30):
         ask(make_guard(policy(screen={"action": "flag"}), store=store), ODD + rng.normal(size=(1, 3)))
-    guard = make_guard(Policy(on_error="flag"), store=store, profile=NoScreen())
+    guard = make_guard(Policy(on_error="flag"), store=store, profile=refitted(linear_profile, screen=broken))
     assert ask(guard, BENIGN[:1]).levels == (Level.WITHHELD,)
     assert ask(guard, BENIGN[:1], ("someone", "else")).levels == (Level.ROUNDED,)
 
@@ -224,8 +219,10 @@ def pushed(n, seed=3):
 @pytest.fixture
 def idle_screens(linear_profile):
     """The profile with screens that find nothing strange."""
-    thresholds = dataclasses.replace(linear_profile.thresholds, cuts=(1e9,) * len(linear_profile.thresholds.cuts))
-    return dataclasses.replace(linear_profile, thresholds=thresholds, embedding=None, probing=None)
+    quiet = dataclasses.replace(linear_profile.thresholds, cuts=(1e9,) * len(linear_profile.thresholds.cuts))
+    screening = linear_profile.screening
+    screen = dataclasses.replace(screening, reference=dataclasses.replace(screening.reference, thresholds=quiet))
+    return refitted(linear_profile, screen=screen, embedding=None, probing=None)
 
 
 def sources(answer, action):
@@ -280,13 +277,13 @@ def test_a_state_of_medward_0_1_keeps_its_alarm(make_guard):
 
 def test_failing_residuals_take_nothing_away_from_the_others(make_guard, linear_profile):
     class Broken:
-        reference, radius, repeat_radius, fingerprint = linear_profile.residuals.reference, 0, 0, "x"
-        reference_strata = linear_profile.residuals.reference_strata
+        reference, radius, repeat_radius, fingerprint = linear_profile.fitted["residuals"].reference, 0, 0, "x"
+        reference_strata = linear_profile.fitted["residuals"].reference_strata
 
-        def vectors(self, inputs):
+        def see(self, inputs, outputs):
             raise RuntimeError("no residuals today")
 
-    profile = dataclasses.replace(linear_profile, residuals=Broken())
+    profile = refitted(linear_profile, residuals=Broken())
     answer = ask(make_guard(Policy(on_error="flag"), profile=profile), np.concatenate([BENIGN[:1], ODD]))
     assert answer.levels == (Level.ROUNDED, Level.WITHHELD)
     assert sources(answer, "flag") == {"error:residuals:RuntimeError"}
@@ -295,7 +292,7 @@ def test_failing_residuals_take_nothing_away_from_the_others(make_guard, linear_
 
 def test_a_profile_without_residuals_is_refused_where_the_policy_needs_them(make_guard, linear_profile):
     with pytest.raises(MedwardError, match=r"monitor\.shared = false"):
-        make_guard(profile=dataclasses.replace(linear_profile, residuals=None))
+        make_guard(profile=refitted(linear_profile, residuals=None))
 
 
 def test_states_are_kept_as_long_as_the_policy_says(make_guard):

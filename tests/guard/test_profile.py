@@ -4,8 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from support.sights import refitted
 
 from medward.guard.errors import MedwardError
+from medward.guard.monitors.score_reference import ScoreReference
 from medward.guard.profile import Profile, embeddings_for, fitted_count, forward_batches, idle_screen, split_rows
 from medward.guard.screens.mahalanobis import Mahalanobis
 from medward.guard.spec import ModelSpec
@@ -44,7 +46,8 @@ def test_a_benign_input_is_refused_at_the_stated_rate_on_average_over_calibratio
 
 @pytest.mark.parametrize(("n", "rate", "k"), [(99, 0.29, 29), (99, 0.01, 1), (98, 0.01, 0), (199, 0.29, 58)])
 def test_the_screens_cut_is_the_conformal_order_statistic(linear_profile, n, rate, k):
-    profile = dataclasses.replace(linear_profile, reference=np.arange(float(n)))
+    scores = ScoreReference(scores=np.arange(float(n)))
+    profile = refitted(linear_profile, screen=dataclasses.replace(linear_profile.screening, reference=scores))
     assert profile.screen_cut(rate) == (n - k if k else np.inf)
 
 
@@ -105,7 +108,9 @@ def test_too_few_rows_are_refused(linear_model):
 def test_the_sketch_is_a_secret_unless_one_is_given(linear_model):
     rows = np.random.default_rng(0).normal(size=(100, 300)).astype(np.float32)
     model = dataclasses.replace(linear_model, weights=np.ones((300, 3), np.float32))
-    orders = [Profile.fit(model, rows, risk=0.01, secret=s).residuals.order.tolist() for s in (None, None, 7, 7)]
+    orders = [
+        Profile.fit(model, rows, risk=0.01, secret=s).fitted["residuals"].order.tolist() for s in (None, None, 7, 7)
+    ]
     assert orders[0] != orders[1]
     assert orders[2] == orders[3]
 
@@ -165,7 +170,7 @@ def test_strata_survive_the_round_trip_and_a_first_release_profile_is_refused_in
     again = Profile.from_arrays(arrays)
     assert (again.strata.members == profile.strata.members).all()
     assert again.thresholds == profile.thresholds
-    assert again.probing == profile.probing
+    assert again.fitted["probing"].reference.thresholds == profile.fitted["probing"].reference.thresholds
     old = {key: value for key, value in arrays.items() if not key.endswith("strata") and "stripes" not in key}
     with pytest.raises(MedwardError, match="is missing; protect the model again"):
         Profile.from_arrays(old)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import threading
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,10 +15,14 @@ from medward.guard.accounts.monitors import AccountMonitors
 from medward.guard.audit.log import AuditLog, read_log, verify_log
 from medward.guard.audit.replay import replay_log
 from medward.guard.errors import IntegrityError, MedwardError
+from medward.guard.monitors.boundary_probing import DoubtReference
 from medward.guard.monitors.kernel_features import KernelFeatures
 from medward.guard.monitors.noise_residuals import NoiseResiduals
+from medward.guard.monitors.score_reference import ScoreReference
+from medward.guard.monitors.strangeness import ScreenReference
 from medward.guard.pipeline import Guard
 from medward.guard.policy import Policy
+from medward.guard.profile import Profile
 from medward.guard.screens.mahalanobis import Mahalanobis
 from medward.guard.spec import ModelSpec
 from medward.guard.statistics.conformal import Thresholds
@@ -42,36 +46,32 @@ SEEN = np.random.default_rng(0).normal(size=(200, 2)) * [2, 4] + [1, 5]
 RESIDUALS = NoiseResiduals.fit(SEEN[:80], SEEN[80:])
 FIT = SEEN[:80], Outputs(SEEN[:80])
 EMBEDDING = KernelFeatures.fit(Mahalanobis.fit("rows", *FIT), FIT, (SEEN[80:], Outputs(SEEN[80:])))
-PROBING = Thresholds(levels=(0.1, 0.2), cuts=(-0.1, -0.3), risk=0.01, n=100)
+PROBING = DoubtReference(
+    reference=ScoreReference(
+        scores=np.zeros(0), thresholds=Thresholds(levels=(0.1, 0.2), cuts=(-0.1, -0.3), risk=0.01, n=100)
+    )
+)
 
 
-@dataclass
-class FirstColumnProfile:
-    levels: tuple[float, ...] = GRID
-    fingerprint: str = "fixed"
-    residuals: NoiseResiduals = RESIDUALS
-    codebook: None = None
-    contents: None = None
-    strata: None = None
-    embedding: KernelFeatures = EMBEDDING
-    probing: Thresholds = PROBING
-    rare: tuple[()] = ()
-
-    @property
-    def thresholds(self):
-        return self
-
+class ColumnScreen:
     def strangeness(self, inputs, outputs):
         return inputs[:, 0]
 
-    def p_values(self, scores):
-        return np.array([min([tau for tau, cut in CUTS.items() if s >= cut], default=1.0) for s in scores])
 
-    def screen_cut(self, rate):
-        return np.inf
+STRANGE = ScreenReference(
+    screen=ColumnScreen(),
+    reference=ScoreReference(
+        scores=np.full(10**5, np.inf), thresholds=Thresholds(GRID, tuple(cut - 1e-9 for cut in CUTS.values()), 0.01, 99)
+    ),
+)
 
 
-PROFILE = FirstColumnProfile()
+def first_column_profile(**fitted):
+    parts = {"screen": STRANGE, "residuals": RESIDUALS, "embedding": EMBEDDING, "probing": PROBING, **fitted}
+    return Profile(fitted={source: each for source, each in parts.items() if each is not None})
+
+
+PROFILE = first_column_profile()
 
 
 class Records(list):
@@ -111,7 +111,7 @@ def test_replay_reproduces_the_verdicts_of_a_log(tmp_path):
 
 
 def test_the_records_of_a_site_replay_with_its_own_calibration_and_no_other(tmp_path):
-    own = FirstColumnProfile(residuals=NoiseResiduals.fit(SEEN[120:], SEEN[:120]), probing=None)
+    own = first_column_profile(residuals=NoiseResiduals.fit(SEEN[120:], SEEN[:120]), probing=None)
     guard_ = Guard(
         model=FirstColumn(), policy=POLICY, profile=PROFILE, sites={"clinic": own}, audit=AuditLog(tmp_path / "log")
     )
@@ -126,7 +126,7 @@ def test_the_records_of_a_site_replay_with_its_own_calibration_and_no_other(tmp_
     for profile, sites in ((PROFILE, {}), (own, {}), (PROFILE, {"hospital": own})):
         with pytest.raises(IntegrityError, match=r"record [12]: "):
             replay_log(records, [POLICY], profile, sites)
-    shared = FirstColumnProfile(residuals=None)
+    shared = first_column_profile(residuals=None)
     with pytest.raises(MedwardError, match=r"record 2: .* give the profile it was made with"):
         replay_log(records, [POLICY], PROFILE, {"clinic": shared})
 
@@ -202,16 +202,17 @@ def test_a_shared_perturbation_replays_and_its_p_values_cannot_change():
         with pytest.raises(IntegrityError, match=rf"record {strange + 1}: account '{key}'"):
             replay_log(tampered, [POLICY], PROFILE)
     with pytest.raises(MedwardError, match=r"record 1: .* give the profile it was made with"):
-        replay_log(records, [POLICY], FirstColumnProfile(residuals=None))
+        replay_log(records, [POLICY], first_column_profile(residuals=None))
 
 
 def test_parts_that_failed_are_missing_from_the_record_and_it_replays():
-    class Broken(FirstColumnProfile):
+    class Broken(ColumnScreen):
         def strangeness(self, inputs, outputs):
             raise RuntimeError("no screen today")
 
+    broken = first_column_profile(screen=replace(STRANGE, screen=Broken()))
     records = Records()
-    Guard(model=FirstColumn(), policy=POLICY, profile=Broken(), audit=records).answer(next(traffic(1)))
+    Guard(model=FirstColumn(), policy=POLICY, profile=broken, audit=records).answer(next(traffic(1)))
     assert all("strange" not in values and "shared" in values for values in records[0]["bets"].values())
     assert replay_log(records, [POLICY], PROFILE).verdicts == len(records[0]["bets"])
 

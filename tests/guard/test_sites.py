@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.models import LinearModel, benign_rows
+from support.sights import refitted
 
 from medward.guard.accounts.monitors import AccountMonitors
 from medward.guard.accounts.stores import MemoryStore
@@ -139,8 +140,8 @@ def test_a_site_that_no_principal_can_be_of_is_refused(make_guard, clinic, site)
 
 
 def test_a_site_s_profile_without_residuals_is_named(make_guard, clinic):
-    with pytest.raises(MedwardError, match=r"^site 'clinic': has no residuals"):
-        make_guard(sites={"clinic": dataclasses.replace(clinic, residuals=None)})
+    with pytest.raises(MedwardError, match=r"^site 'clinic' has nothing for the monitor"):
+        make_guard(sites={"clinic": refitted(clinic, residuals=None)})
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 from support.models import LinearModel, MeanModel
-from support.sights import sight_of
+from support.sights import refitted, sight_of
 
 from medward.guard.accounts.monitors import AccountMonitors
 from medward.guard.audit.excess import drift_reports
@@ -67,12 +67,12 @@ def test_a_clinic_of_one_class_is_not_withheld(profile, label):
 
 def test_without_strata_it_is(profile):
     """The negative control: what the same accounts were before."""
-    nowhere = dataclasses.replace(
-        profile,
-        strata=None,
-        residuals=dataclasses.replace(profile.residuals, reference_strata=0 * profile.residuals.reference_strata),
-        embedding=dataclasses.replace(profile.embedding, reference_strata=0 * profile.embedding.reference_strata),
-    ).at_risk(profile.risk)
+    maps = {
+        name: dataclasses.replace(each, reference_strata=0 * each.reference_strata)
+        for name in ("residuals", "embedding")
+        for each in (profile.fitted[name],)
+    }
+    nowhere = dataclasses.replace(refitted(profile, **maps), strata=None).at_risk(profile.risk)
     assert any(peak(nowhere, drawn(np.full(250, label), 50 + label))[0] >= LAST for label in (1, 2))
 
 
@@ -125,7 +125,9 @@ def listening():
 
 def test_one_change_that_makes_all_images_a_class_of_few_rows_is_noticed(listening):
     model, profile = listening
-    assert 5 <= (profile.residuals.reference_strata == 1).sum() < 57  # what the largest level of *shared* would need
+    assert (
+        5 <= (profile.fitted["residuals"].reference_strata == 1).sum() < 57
+    )  # what the largest level of *shared* would need
     rows = np.clip(waves(60, 9) + 0.05 * model.PATTERN, 0, 1).astype(np.float32)
     assert (forward_batches(model, rows).scores.argmax(axis=1) == 2).mean() > 0.95
     assert peak(profile, rows, model)[1] <= 30

@@ -1,14 +1,13 @@
-"""What all parts of the monitors see of some rows."""
+"""What all parts of the monitors see of some rows, and profiles with some of what was fitted replaced."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from medward.guard.accounts.monitors import observation_sources, observe, strangeness_p_values, strata_of
+from medward.guard.accounts.monitors import observe_batch
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile
-from medward.guard.statistics.combined_eprocess import STRANGE
-from medward.guard.statistics.strata import STRATUM
 from medward.guard.tasks.classification import Classification
 from medward.guard.types import Array, Outputs
 
@@ -19,10 +18,13 @@ def sight_of(policy: Policy, profile: Profile, inputs: Array, outputs: Outputs) 
         names = tuple(map(str, range(outputs.scores.shape[1])))
         doubt = Classification(classes=names, output="logits").doubt(outputs.scores)
         outputs = Outputs(outputs.scores, outputs.features, doubt)
-    strata = strata_of(profile, outputs)
-    sight: dict[str, Any] = {STRANGE: strangeness_p_values(policy, profile, profile.strangeness(inputs, outputs))}
-    if strata is not None:
-        sight[STRATUM] = strata
-    for source in observation_sources(policy, profile):
-        sight.update(observe(source, profile, inputs, outputs))
+    sight, failed = observe_batch(policy, profile, inputs, outputs)
+    for error in failed.values():
+        raise error
     return sight
+
+
+def refitted(profile: Profile, **fitted: Any) -> Profile:
+    """`profile` with something else in the place of what was fitted, by source; None for nothing."""
+    changed = {**profile.fitted, **fitted}
+    return replace(profile, fitted={source: each for source, each in changed.items() if each is not None})

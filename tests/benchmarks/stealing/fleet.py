@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from medward.guard.accounts.monitors import CODES, AccountMonitors
+from medward.guard.accounts.monitors import AccountMonitors
+from medward.guard.monitors.base import CONTENT_CODES
 from medward.guard.monitors.coverage import LENGTH, SMOOTHING, Coverage, cell_payoffs, usual_shares
+from medward.guard.monitors.direction_bet import DirectionBet
 from medward.guard.monitors.repeats import NEAR_INPUTS, REMEMBERED_INPUTS
 from medward.guard.monitors.shared_perturbation import (
     CHAINS,
@@ -27,7 +29,6 @@ from medward.guard.monitors.shared_perturbation import (
 )
 from medward.guard.monitors.shared_perturbation import CODES as KNOWN
 from medward.guard.statistics.binomial import tolerance_rank
-from medward.guard.statistics.combined_eprocess import COVERAGE, SHARED, STRANGE
 from medward.guard.statistics.conformal import rank_within, split_risk
 from medward.guard.statistics.eprocess import CAP, DOWN, EProcess
 from medward.guard.statistics.strata import STRATUM
@@ -41,27 +42,29 @@ def peaks(monitors: AccountMonitors, pool: Pool, rows: np.ndarray) -> np.ndarray
     """The largest log wealth ``(accounts,)`` of accounts that ask ``rows (accounts, queries)`` of `pool`."""
     accounts, queries = rows.shape
     repeats = _Repeats(accounts, monitors.radius)
-    watched = {name: _Watched(each, accounts) for name, each in monitors.watched.items()}
+    watched = {
+        bet.part.name: _Watched(bet.directions, accounts) for bet in monitors.bets if isinstance(bet, DirectionBet)
+    }
     bettors = {part.name: _bettor(part, accounts) for part in monitors.combined.parts}
-    strata = pool.get(STRATUM, np.zeros(len(pool[STRANGE]), np.int64))
+    strata = pool.get(STRATUM, np.zeros(len(pool["strange"]), np.int64))
     most = np.zeros(accounts)
     for n in range(1, queries + 1):
         row = rows[:, n - 1]
-        codes = pool[CODES][row] if CODES in pool else None
+        codes = pool[CONTENT_CODES][row] if CONTENT_CODES in pool else None
         exact, near = repeats.step(row, codes)
         wealth = np.zeros(accounts)
         for part, weight in zip(monitors.combined.parts, monitors.combined.weights, strict=True):
             value = pool[part.name][row]
             if part.name in watched:
-                value = watched[part.name].step(value, codes if part.name == SHARED else None, strata[row])
-            ignored = exact if part.name == SHARED else exact | near
+                value = watched[part.name].step(value, codes if part.name == "shared" else None, strata[row])
+            ignored = exact if part.name == "shared" else exact | near
             wealth += weight * bettors[part.name].step(n, value, ignored, strata[row])
         most = np.maximum(most, np.log(wealth))
     return most
 
 
 def _bettor(part: Any, accounts: int) -> _Bets | _Cells:
-    return _Cells(part, accounts) if part.name == COVERAGE else _Bets(part, accounts)
+    return _Cells(part, accounts) if part.name == "coverage" else _Bets(part, accounts)
 
 
 def _late(wealth: np.ndarray, n: int, factors: np.ndarray) -> np.ndarray:

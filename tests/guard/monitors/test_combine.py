@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medward.guard.statistics.combined_eprocess import CombinedEProcess
+from medward.guard.statistics.combined_eprocess import CombinedEProcess, Observation
 from medward.guard.statistics.eprocess import EProcess
-from medward.guard.types import Action, Observation
+from medward.guard.types import Action
 
 LEVELS = (0.01, 0.1)
 PARTS = tuple(EProcess(name=name, levels=LEVELS) for name in "ab")

@@ -10,8 +10,8 @@ from scipy import stats
 
 from medward.guard.monitors.coverage import REPEATED, Coverage, cell_payoffs, tally_cells
 from medward.guard.statistics.binomial import upper_bounds
-from medward.guard.statistics.combined_eprocess import CombinedEProcess
-from medward.guard.types import Action, Observation
+from medward.guard.statistics.combined_eprocess import CombinedEProcess, Observation
+from medward.guard.types import Action
 
 K = 16
 USUAL = np.full(K, 1 / K)

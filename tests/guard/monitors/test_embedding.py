@@ -10,9 +10,9 @@ from medward.guard.monitors.kernel_features import KERNEL_PARTS, KernelFeatures,
 from medward.guard.monitors.noise_residuals import REACH_DEVIATIONS
 from medward.guard.monitors.shared_perturbation import SharedPerturbation, VectorSeen
 from medward.guard.screens.mahalanobis import Mahalanobis
-from medward.guard.statistics.combined_eprocess import CombinedEProcess
+from medward.guard.statistics.combined_eprocess import CombinedEProcess, Observation
 from medward.guard.statistics.eprocess import EProcess
-from medward.guard.types import Action, Observation, Outputs
+from medward.guard.types import Action, Outputs
 
 DIM = 6
 

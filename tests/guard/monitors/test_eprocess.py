@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medward.guard.statistics.combined_eprocess import CombinedEProcess
+from medward.guard.statistics.combined_eprocess import CombinedEProcess, Observation
 from medward.guard.statistics.eprocess import BETTORS, EProcess
-from medward.guard.types import Action, Observation
+from medward.guard.types import Action
 
 GRID = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 LADDER = ((0.01, Action.COARSEN), (0.0001, Action.WITHHOLD))

@@ -22,10 +22,10 @@ from medward.guard.monitors.shared_perturbation import (
     shared_levels,
     unit_directions,
 )
-from medward.guard.statistics.combined_eprocess import CombinedEProcess
+from medward.guard.statistics.combined_eprocess import CombinedEProcess, Observation
 from medward.guard.statistics.conformal import Thresholds, split_risk
 from medward.guard.statistics.eprocess import EProcess, bettor_factors
-from medward.guard.types import Action, Observation
+from medward.guard.types import Action
 
 WIDTH = 16
 REFERENCE = np.random.default_rng(0).normal(size=(500, WIDTH)).astype(np.float32)
