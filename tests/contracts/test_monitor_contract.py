@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import math
 
 import numpy as np
 import pytest
+from support.arrows import ROOT
 from support.models import LinearModel, benign_rows
 from support.sights import refitted
 
@@ -106,6 +108,20 @@ def test_every_monitor_has_a_row_here_a_share_and_a_name_of_its_own():
     assert all(monitor.share > 0 for monitor in MONITORS)
     assert math.fsum(calibration_shares().values()) == pytest.approx(1)
     assert SCREEN in {monitor.source for monitor in MONITORS}
+
+
+def named_in(path):
+    """The monitors that a file has by name: as a text, or as a row it imports."""
+    texts = {node.value for node in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(node, ast.Constant)}
+    known = {each.name for each in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(each, ast.alias)}
+    return {each.name for each in MONITORS if each.name in texts or each.name.upper() in known}
+
+
+def test_what_loops_over_the_table_knows_no_monitor_by_name():
+    loops = ("profile", "accounts/monitors", "audit/replay", "audit/drift", "audit/excess")
+    for name in (*loops, "statistics/combined_eprocess"):
+        assert named_in(f"guard/{name}.py") == set()
+    assert named_in("guard/monitors/coverage.py") == {"coverage"}  # the control
 
 
 @EACH
