@@ -17,13 +17,7 @@ from typing import Any
 import numpy as np
 
 from medward.guard.accounts.budget import PriceRequest, budgets_for, charge_accounts, utc_day
-from medward.guard.accounts.monitors import (
-    AccountMonitors,
-    BetValues,
-    check_monitors,
-    observe_batch,
-    without_sources,
-)
+from medward.guard.accounts.monitors import AccountMonitors, BetValues, check_monitors, observe_batch, without_sources
 from medward.guard.accounts.names import by_folded, checked_principal
 from medward.guard.accounts.stores import MemoryStore, Store
 from medward.guard.accounts.transaction import NearDuplicateBatch, reset_account, step_accounts

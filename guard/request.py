@@ -35,7 +35,7 @@ class Request:
             id=query.id or uuid.uuid4().hex,
             principal=principal,
             inputs=inputs,
-            digests=row_digests(inputs, salt),
+            digests=keyed_digests(inputs, salt),
             study=query.study,
         )
 
@@ -55,7 +55,7 @@ class Request:
         return self.accounts[-1]
 
 
-def row_digests(inputs: Array, salt: bytes) -> tuple[str, ...]:
+def keyed_digests(inputs: Array, salt: bytes) -> tuple[str, ...]:
     """Sixteen hex digits ``(n,)`` for each row, of its bytes and `salt`."""
     rows = np.ascontiguousarray(inputs)
     return tuple(hashlib.blake2b(row.tobytes(), key=salt, digest_size=8).hexdigest() for row in rows)

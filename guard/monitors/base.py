@@ -120,13 +120,13 @@ class PlainBet:
 
     def values(
         self,
-        state: Any,
+        state: Any,  # noqa: ARG002 (as every bet)
         column: Sequence[Any],
-        codes: Sequence[str],  # noqa: ARG002 (as every bet)
+        codes: Sequence[str],  # noqa: ARG002
         strata: Sequence[int],  # noqa: ARG002
     ) -> tuple[Any, list[float]]:
         """The column as numbers."""
-        return state, list(map(float, column))
+        return None, list(map(float, column))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,11 +143,11 @@ class Monitor:
 
     name: str
     share: float
+    source: str
     fit: Callable[[BenignRows], Fitted | None]
     read: Callable[[Mapping[str, Any]], Fitted | None]
-    bet: Callable[[Any, BetSettings], Bet]
-    source: str
-    prefix: str = ""
     observe: Callable[[Any, Any, Policy], Observations]
+    bet: Callable[[Any, BetSettings], Bet]
+    prefix: str = ""
     switch: str = ""
     asked: Callable[[Policy], bool] = lambda _policy: True

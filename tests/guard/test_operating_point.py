@@ -208,9 +208,8 @@ def image_guard(monkeypatch):
         dim.spec = dataclasses.replace(dim.spec, task=dataclasses.replace(dim.spec.task, threshold=threshold))
         profile = Profile.fit(dim, benign_rows(MeanModel), risk=0.001, secret=1)
         arrivals = []
-        monkeypatch.setattr(
-            "medward.guard.accounts.transaction.ImageSeen", lambda *parts: arrivals.append(ImageSeen(*parts)) or arrivals[-1]
-        )
+        seen = "medward.guard.accounts.transaction.ImageSeen"
+        monkeypatch.setattr(seen, lambda *parts: arrivals.append(ImageSeen(*parts)) or arrivals[-1])
         rows = np.stack([np.full((1, 4, 6), 0.4), np.full((1, 4, 6), 0.1)]).astype(np.float32)
         ask(Guard(model=dim, policy=Policy(on_error="withhold"), profile=profile), rows)
         return [arrival.label for arrival in arrivals]
