@@ -9,12 +9,13 @@ from torch import nn
 
 from medward import Policy, Query, Split, protect
 from medward.attacks.validate import validate
+from medward.attacks.validation import splits
 from medward.attacks.validation.finding import Status
 
 OPEN = Policy.model_validate({"on_error": "withhold", "monitor": {"calibration_risk": 0.05}})
 
 
-def scans(n, channels, seed, side=16):
+def scans(n, channels, seed, side=8):
     """Scans ``(n, channels, side, side)`` of a smooth body, a bright spot on the left or on the right."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, n)
@@ -38,9 +39,10 @@ def trained(net, inputs, labels, steps=60):
 
 
 @pytest.mark.parametrize("channels", [4, 8])
-def test_scans_of_several_sequences_are_protected_and_attacked(channels, tmp_path):
+def test_scans_of_several_sequences_are_protected_and_attacked(channels, tmp_path, monkeypatch):
+    monkeypatch.setattr(splits, "POOL", 300)
     net = nn.Sequential(
-        *[nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU(), nn.AvgPool2d(4)],
+        *[nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2)],
         *[nn.Flatten(), nn.Linear(8 * 16, 2)],
     )
     x, y = scans(300, channels, seed=0)
@@ -55,8 +57,8 @@ def test_scans_of_several_sequences_are_protected_and_attacked(channels, tmp_pat
         low=0,
         high=1,
     )
-    splits = {"train": Split(x[:80], y[:80]), "test": Split(*scans(60, channels, seed=2))}
-    report = validate(bundle, splits, tmp_path / "report", names=("pgd", "uap", "knockoff-hard"), progress=False)
+    rows = {"train": Split(x[:80], y[:80]), "test": Split(*scans(60, channels, seed=2))}
+    report = validate(bundle, rows, tmp_path / "report", names=("pgd", "uap", "knockoff-hard"), progress=False)
     found = {each.attack: each for each in report.findings}
     assert len(found) == 3
     for name, each in found.items():
