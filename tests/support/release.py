@@ -12,6 +12,7 @@ class ReleaseLevels:
     def __init__(self, *, output, threshold=None, **settings):
         self.output, self.threshold, self.settings = output, threshold, ReleaseSettings(**settings)
         self.decimals, self.top = self.settings.decimals, self.settings.top
+        self.temperature = self.settings.temperature
 
     def _task(self, scores):
         names = tuple(map(str, range(scores.shape[-1])))
