@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import tempfile
@@ -53,7 +54,8 @@ def validate(
     spec = bundle.model.spec
     if decide is not None and not isinstance(spec.task, Opaque):
         raise MedwardError(f"decide: is for opaque models, and this one {spec.rule}; leave it out")
-    attacks = chosen_attacks(spec, names, rules)
+    reads = None if decide is None else checked_decide(decide)
+    attacks = chosen_attacks(spec, names, rules, reads)
     network, reason = _network(bundle, splits)
     return run_validation(
         Deployment(
@@ -61,7 +63,7 @@ def validate(
             network=network,
             no_network=reason,
             before=None if undefended is None else model_before(undefended, bundle, splits),
-            decide=None if decide is None else checked_decide(decide),
+            decide=reads,
         ),
         splits,
         out,
@@ -75,6 +77,7 @@ def validate(
 def checked_decide(decide: Decide) -> Decide:
     """`decide`, refused on use unless it gives one whole number from 0 on for each row."""
 
+    @functools.wraps(decide)
     def ask(outputs: Array) -> Ints:
         found = np.asarray(decide(outputs))
         if found.shape != (len(outputs),) or found.dtype.kind not in "iub" or (found < 0).any():

@@ -12,7 +12,9 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
+from inspect import unwrap
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,7 +79,16 @@ def settings_of(attack: object) -> Json:
     """An attack's class and settings as JSON, for the name of its runs."""
     kind = f"{type(attack).__module__}.{type(attack).__qualname__}"
     fields = asdict(attack) if is_dataclass(attack) and not isinstance(attack, type) else vars(attack)
-    return {"class": kind, "settings": json.loads(json.dumps(fields, default=str, sort_keys=True))}
+    return {"class": kind, "settings": json.loads(json.dumps(fields, default=_by_name, sort_keys=True))}
+
+
+def _by_name(value: object) -> str:
+    """What is no plain data, in words; a function by where it is and its code, which are the same in every run."""
+    if not isinstance(value, FunctionType):
+        return str(value)
+    own = unwrap(value)
+    code = hashlib.sha256(own.__code__.co_code + repr(own.__code__.co_consts).encode()).hexdigest()[:12]
+    return f"{own.__module__}:{own.__qualname__}:{code}"
 
 
 def data_digest(splits: Mapping[str, Split]) -> str:

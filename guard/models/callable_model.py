@@ -122,6 +122,13 @@ def source_digest(entrypoint: str) -> str:
         raise MedwardError(f"{entrypoint}: cannot find the source of {module}: {first_line(error)}") from None
 
 
+def named_function(what: str, entrypoint: str) -> Callable[..., Any]:
+    """The function that ``"package.module:attribute"`` names, given for `what`."""
+    if ":" not in entrypoint:
+        raise MedwardError(f'{what}: name a function, "package.module:function", got {entrypoint!r}')
+    return _callable(entrypoint)
+
+
 def _callable(entrypoint: str) -> Callable[[Array], Any]:
     found = resolve_entrypoint(entrypoint)
     if not callable(found):

@@ -23,6 +23,10 @@ def validate_command(
         str | None,
         typer.Option(metavar="MODEL", help="the model before hardening, which evasion must fool: original.onnx"),
     ] = None,
+    decide: Annotated[
+        str | None,
+        typer.Option(metavar="FUNCTION", help="opaque models: package.module:function from outputs to decisions"),
+    ] = None,
     integer: Annotated[str | None, typer.Option(help="a table's features that take whole numbers: 0,3")] = None,
     immutable: Annotated[str | None, typer.Option(help="a table's features that nobody can change: 1,2")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -36,8 +40,9 @@ def validate_command(
     from medward.attacks.whitebox.ball import FeatureRules
     from medward.guard.bundle.folder import load_bundle
     from medward.guard.data.split import load_npz
+    from medward.guard.models.callable_model import named_function
 
-    if allow_code or undefended is not None:
+    if allow_code or undefended is not None or decide is not None:
         see_working_directory()
     with alarms_expected(), printed_log(console, "medward.data"):
         report = validate(
@@ -49,6 +54,7 @@ def validate_command(
             if integer or immutable
             else None,
             undefended=undefended,
+            decide=None if decide is None else named_function("--decide", decide),
             seed=seed,
             resume=not restart,
         )

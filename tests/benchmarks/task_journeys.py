@@ -25,7 +25,7 @@ from medward.integrations.serving.keys import KeyStore
 CLAIMS = ("task_answers_differ", "task_journeys")
 FULL = Policy(on_error="withhold", release=ReleasePolicy(level="full"))
 ROWS = 20  # asked over HTTP
-MOST = {"train": 600, "holdout": 160, "test": 160}  # rows that a validation is given
+MOST = {"train": 600, "holdout": 160}  # rows that a validation is given, beside those attacked
 
 
 def measure() -> Iterator[Claim]:
@@ -70,9 +70,10 @@ def journey(subject: Subject) -> dict[str, Any]:
         told, shown = asked(folder, rows)
         own = made.card.spec.task.read(subject.own(rows), "m").reshape(len(rows), -1)[shown]
         difference = np.abs(told.reshape(len(told), -1) - own) / np.maximum(1.0, np.abs(own))
+        given = {**MOST, "test": subject.attacked}
         report = validate(
             made,
-            {each: some(subject.splits[each], most) for each, most in MOST.items() if each in subject.splits},
+            {each: some(subject.splits[each], most) for each, most in given.items() if each in subject.splits},
             folder / "report",
             names=subject.attacks,
             progress=False,

@@ -36,7 +36,8 @@ IMAGE = {"low": 0.0, "high": 1.0}
 class Subject:
     """A trained model, rows by split as a user has them, options of `protect`, the model's own outputs on rows.
 
-    `attacks` are what is asked of `validate`, None for its default; `decide` reads opaque outputs.
+    `attacks` are what is asked of `validate`, None for its default; `decide` reads opaque outputs, and so
+    many rows are attacked.
     """
 
     model: object
@@ -44,7 +45,8 @@ class Subject:
     own: Callable[[np.ndarray], np.ndarray]
     options: Mapping[str, Any] = field(default_factory=dict)
     attacks: tuple[str, ...] | None = None
-    decide: str | None = None
+    decide: Callable[[np.ndarray], np.ndarray] | None = None
+    attacked: int = 160
 
 
 def by_patient(inputs: np.ndarray, labels: Any, patients: np.ndarray, seed: int = 0) -> dict[str, Split]:
@@ -164,7 +166,7 @@ class UNet(nn.Module):
 
 def mask_area(outputs: np.ndarray) -> np.ndarray:
     """The share of an image that a mask covers, in tenths."""
-    return np.round((outputs > 0).reshape(len(outputs), -1).mean(axis=1), 1)
+    return np.round(10 * (outputs > 0).reshape(len(outputs), -1).mean(axis=1)).astype(np.int64)
 
 
 def mask(epochs: int = 8) -> Subject:
@@ -183,7 +185,8 @@ def mask(epochs: int = 8) -> Subject:
         own=called(net),
         options=options,
         attacks=("pgd",),
-        decide="support.task_subjects:mask_area",
+        attacked=40,
+        decide=mask_area,
     )
 
 
