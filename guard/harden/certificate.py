@@ -23,8 +23,9 @@ class Accuracy(_Record):
     """Accuracy is what the certificate's `measure` names, on the selection rows.
 
     `clean`: as they are. `universal`: under the worst of freshly made universal changes, one for each goal of the task
-    (away from the labels, towards each class; no finding, all findings; a number up, down). `per_input`: under a change made for each row. The changes are short searches by the
-    defense itself, so the last two are estimates from above; what an attacker achieves, `medward validate` measures.
+    (away from the labels and towards each class; away, no finding, all findings; a number up, down). `per_input`: under
+    a change made for each row. The changes are short searches by the defense itself, so the last two are estimates from
+    above; what an attacker achieves, `medward validate` measures.
     """
 
     clean: float
@@ -38,9 +39,9 @@ class Certificate(_Record):
     `before` and `after` are measured on the rows that also chose the epoch, so `after` is a little flattering.
     `epsilon` is the radius asked for, in `unit`; methods may train at a larger one (see `settings`). `original` and
     `hardened` are digests of the weights, `data` of the rows (both splits), `files` of what was written beside this.
-    `notes` are what a reader must know besides, such as that nothing was gained. `task` is what the network answers, with
-    the operating points or the tolerance that decisions were made with in training and measuring; `measure` says what
-    the accuracies count.
+    `notes` are what a reader must know besides, such as that nothing was gained. `task` is what the network answers,
+    with the operating points or the tolerance that decisions were made with in training and measuring; `measure` says
+    what the accuracies count.
     """
 
     method: str

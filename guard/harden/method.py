@@ -37,9 +37,10 @@ UNIVERSAL_SEED, REPORT_SEED = 101, 202  # added to the user's seed: choosing and
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingContext:
-    """What a method builds its objective from.
+    """A training context is what a method builds its objective from.
 
-    `losses` are those of the task, balanced for the training rows; `teacher` is the network as it came, frozen; `ball` has the full radius.
+    `losses` are those of the task, balanced for the training rows; `teacher` is the network as it came, frozen; `ball`
+    has the full radius.
     """
 
     rows: Rows
@@ -118,7 +119,7 @@ class HardeningMethod(ABC):
             generator = torch.Generator().manual_seed(seed)
             lesson = TrainingContext(
                 rows=rows,
-                losses=losses.balanced(rows.y, device),
+                losses=losses.balanced(rows.y.to(ball.radius.device)),
                 teacher=teacher,
                 ball=ball,
                 training=self.training,

@@ -11,11 +11,11 @@ from medward.guard.data.labels import Labels, Names
 from medward.guard.errors import MedwardError
 from medward.guard.harden.network import raw_scores
 from medward.guard.models import describe_model
-from medward.guard.models.inference import TaskOptions, infer_task, label_kind
+from medward.guard.models.inference import LabelKind, TaskOptions, infer_task, label_kind
 from medward.guard.models.kinds import CLASSIFICATION, MULTILABEL, OPAQUE, REGRESSION, check_task, check_values
 from medward.guard.spec import AnyTask, ModelSpec
 from medward.guard.tasks.classification import Classification
-from medward.guard.types import Array, ScoreKind
+from medward.guard.types import Array, Modality, ScoreKind
 
 _SUM = 1e-3  # how far a row of probabilities may sum from 1
 
@@ -56,13 +56,13 @@ def network_task(
     if task.kind == OPAQUE:
         return task
     outputs = task.read(scores, "model")
-    modality = "image" if sample.ndim == 4 else "tabular"
+    modality: Modality = "image" if sample.ndim == 4 else "tabular"
     spec = ModelSpec(name="model", modality=modality, shape=tuple(sample.shape[1:]), task=task)
     check_values(outputs, spec, options.task, exclusive=True)
     return task
 
 
-def _inferred(said: TaskOptions, known: dict[str, object], scores: Array, labels: str | None) -> AnyTask:
+def _inferred(said: TaskOptions, known: dict[str, object], scores: Array, labels: LabelKind | None) -> AnyTask:
     """The task of raw `scores`, with numbers for names, and with probabilities where they look so."""
     kind = said.task or known.get("task")
     number = kind in (REGRESSION, OPAQUE) or said.tolerance is not None or bool(said.cut_points)
@@ -79,7 +79,7 @@ def _inferred(said: TaskOptions, known: dict[str, object], scores: Array, labels
 
 
 def _seen_output(scores: Array, *, apart: bool) -> ScoreKind:
-    """Probabilities where `scores (n, K)` can be nothing else: in [0, 1] and, unless columns stand `apart`, sum to 1."""
+    """Probabilities where scores look so: all in [0, 1] where columns stand `apart`, else rows that sum to 1."""
     inside = bool(((scores >= 0) & (scores <= 1)).all())
     if not apart:
         inside = bool((scores >= 0).all() and np.abs(scores.sum(axis=1) - 1).max() < _SUM)

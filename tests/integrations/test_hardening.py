@@ -77,7 +77,7 @@ def test_it_says_what_it_did_and_what_to_do_next(medward):
 def test_an_operating_point_is_defended_and_handed_on_to_protect(medward):
     code, out, _ = medward(*HARDEN, "--epsilon", "12/255", "--epochs", "1", "--no-augment", "--threshold", "0.3")
     assert code == 0
-    assert Certificate.model_validate_json(Path("hardened/certificate.json").read_text()).threshold == 0.3
+    assert Certificate.model_validate_json(Path("hardened/certificate.json").read_text()).task.threshold == 0.3
     assert "balanced accuracy at the threshold 0.3:" in out
     assert "Protect hardened/model.onnx with --threshold 0.3, then check it" in out
     code, _, err = medward(*HARDEN, "--epochs", "1", "--threshold", "1", "--overwrite")

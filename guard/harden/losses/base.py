@@ -47,7 +47,7 @@ class TaskLosses(Protocol):
         """Refuse ``y`` that is not of the task or, where it is `trained` on, lacks what must be learned."""
         ...
 
-    def balanced(self, y: Tensor, device: str) -> Self:
+    def balanced(self, y: Tensor) -> Self:
         """The same losses, weighed for training rows of ``y``."""
         ...
 

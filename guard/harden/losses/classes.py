@@ -85,9 +85,9 @@ class ClassLosses:
         if missing:
             raise MedwardError(f"{what}: has no row of class {missing[0]}; hardening needs rows of every class")
 
-    def balanced(self, y: Tensor, device: str) -> Self:
+    def balanced(self, y: Tensor) -> Self:
         """With weights under which every class of ``y`` counts alike."""
-        counts = torch.bincount(y, minlength=self.classes).float().to(torch.device(device))
+        counts = torch.bincount(y, minlength=self.classes).float()
         return replace(self, weight=len(y) / (self.classes * counts))
 
     def loss(self, scores: Tensor, y: Tensor) -> Tensor:

@@ -84,10 +84,10 @@ class FindingLosses:
                     "rows with and without each"
                 )
 
-    def balanced(self, y: Tensor, device: str) -> Self:
+    def balanced(self, y: Tensor) -> Self:
         """With weights under which absence and presence of each finding count alike."""
         present = y.mean(dim=0)
-        return replace(self, weight=(0.5 / torch.stack([1 - present, present])).to(torch.device(device)))
+        return replace(self, weight=0.5 / torch.stack([1 - present, present]))
 
     def loss(self, scores: Tensor, y: Tensor) -> Tensor:
         """Binary cross-entropy with weights, normalised by those of the batch."""

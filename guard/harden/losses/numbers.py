@@ -71,7 +71,7 @@ class NumberLosses:
         if trained and float(y.min()) == float(y.max()):
             raise MedwardError(f"{what}: every label is {float(y[0]):g}; hardening needs numbers that vary")
 
-    def balanced(self, y: Tensor, device: str) -> Self:
+    def balanced(self, y: Tensor) -> Self:
         """In standard deviations of ``y``."""
         return replace(self, scale=float(y.std()))
 

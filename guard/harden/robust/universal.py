@@ -1,11 +1,11 @@
 """Universal adversarial training: the network learns against a bank of shared changes that learn against it.
 
 Each step, every row is seen as it is and with one change of the bank added; the changes take a signed step up their
-own objective from the same forward pass. Each change pushes towards one of the task's goals in turn: away from
-the label and towards each class, say. A change is drawn anew now and then, so that the bank does not settle where the network no longer looks.
-The loss is the task's on perturbed rows, ``clean`` times that of the rows as they are and ``beta`` times the divergence of
-perturbed from clean answers, all with the task's weights; ``distill`` keeps both near the answers of the network as it
-came.
+own objective from the same forward pass. Each change pushes towards one of the task's goals, such as away from the
+label or towards one class. A change is drawn anew now and then, so that the bank does not settle where the network no
+longer looks. The loss is the task's on perturbed rows, ``clean`` times that of the rows as they are and ``beta`` times
+the divergence of perturbed from clean answers, all with the task's weights; ``distill`` keeps both near the answers of
+the network as it came.
 
 Reference: Shafahi, Najibi, Xu, Dickerson, Davis, Goldstein, "Universal adversarial training", AAAI 2020, alg. 3
 (simultaneous updates); the bank, the targeted goals and the divergence are ours.
