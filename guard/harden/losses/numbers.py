@@ -89,8 +89,8 @@ class NumberLosses:
         return F.huber_loss(error, torch.zeros_like(error), reduction="none")
 
     def divergences(self, before: Tensor, after: Tensor, y: Tensor | None = None) -> Tensor:
-        """The squared difference ``(n,)``, in standard deviations."""
-        return ((after - before)[:, 0] / self.scale) ** 2
+        """Half the squared difference ``(n,)`` in standard deviations: the divergence of normal laws that wide."""
+        return ((after - before)[:, 0] / self.scale) ** 2 / 2
 
     def gain(self, scores: Tensor, y: Tensor, goal: Goal) -> Tensor:
         """Per row, how far up (goal 1) or down (-1) its number is, or how far from the truth (None)."""
