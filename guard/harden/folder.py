@@ -28,9 +28,9 @@ from medward.guard.harden.certificate import Certificate, Hardener
 from medward.guard.harden.division import divide_splits, needed_splits
 from medward.guard.harden.losses.table import losses_of
 from medward.guard.harden.network import ROWS_PER_BATCH
-from medward.guard.harden.task import network_task
+from medward.guard.harden.task import network_task, said_task
 from medward.guard.models import callable_model, wrap
-from medward.guard.models.inference import OperatingPoints, TaskOptions
+from medward.guard.models.inference import OperatingPoints
 from medward.guard.spec import AnyTask, ModelSpec
 from medward.guard.types import Array, Layout, ScoreKind
 
@@ -74,18 +74,9 @@ def harden(
         for name in needed_splits(splits)
     }
     first = next(iter(used.values()))
-    said: AnyTask | TaskOptions = TaskOptions(
-        task=task if isinstance(task, str) else None,
-        classes=classes,
-        output=output,
-        threshold=threshold,
-        tolerance=tolerance,
-        cut_points=cut_points,
+    said = said_task(
+        task, classes=classes, output=output, threshold=threshold, tolerance=tolerance, cut_points=cut_points
     )
-    if task is not None and not isinstance(task, str):
-        if said != TaskOptions():
-            raise MedwardError("model: give the task itself, or words that tell it, not both")
-        said = task
     sample = np.asarray(first.inputs[:ROWS_PER_BATCH], np.float32)
     found = network_task(network, torch.from_numpy(sample), said, first.labels, first.names)
     losses_of(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -27,6 +28,15 @@ def plain_classification(network: nn.Module, sample: Tensor, device: str) -> Cla
     return task
 
 
+def said_task(task: AnyTask | str | None, **words: Any) -> AnyTask | TaskOptions:
+    """What a user said of a task: the task itself, or words (`TaskOptions`) that tell it; not both."""
+    if isinstance(task, str | None):
+        return TaskOptions(task=task, **words)
+    if any(words.values()):
+        raise MedwardError("model: give the task itself, or words that tell it, not both")
+    return task
+
+
 def network_task(
     network: nn.Module, sample: Tensor, said: AnyTask | TaskOptions, labels: Labels | None, names: Names | None
 ) -> AnyTask:
@@ -45,7 +55,8 @@ def network_task(
                 f"labels: each row of the table {labels.shape} has exactly one 1; give one class a row, "
                 "labels.argmax(axis=1), or say --task multilabel if the model finds several things at once"
             )
-        if names is not None and options.classes is None and known.get("classes") is None and options.task is None:
+        unnamed = options.classes is None and known.get("classes") is None
+        if names is not None and unnamed and options.task in (None, CLASSIFICATION):
             raise MedwardError(
                 "labels are names, and a network's scores have none; name the classes in the order of the scores with "
                 "--classes, or give the number of each one's score, from 0"
