@@ -108,6 +108,8 @@ class Guard:
         A defense that fails is handled as the policy's ``on_error`` says; `UnavailableError` is raised only when
         the audit log is away and the policy withholds on errors.
         """
+        if not isinstance(query, Query):
+            raise MedwardError(f"query: expected a Query, got {type(query).__name__}; Query(principal=..., inputs=...)")
         principal = checked_principal(query.principal)
         inputs = self.model.spec.check(query.inputs)
         digests = self._digests(inputs)

@@ -49,11 +49,11 @@ def fooled_rows(target: Target, inputs: Tensor, y: Tensor, criterion: Criterion)
     if not len(inputs):
         return np.zeros(0, np.bool_)
     return np.asarray(
-        criterion.answered(*answer_tensors(target.query(inputs.cpu().numpy()), y.device), y).cpu().numpy()
+        criterion.answered(*answers_as_tensors(target.query(inputs.cpu().numpy()), y.device), y).cpu().numpy()
     )
 
 
-def answer_tensors(response: Response, device: torch.device | str) -> tuple[Tensor, Tensor]:
+def answers_as_tensors(response: Response, device: torch.device | str) -> tuple[Tensor, Tensor]:
     """The scores that were released ``(n, ...)`` and the decisions ``(n,)``, as tensors."""
     scores, decided = np.asarray(response.scores), np.asarray(response.labels)
     return torch.as_tensor(scores, device=device), torch.as_tensor(decided, device=device)
@@ -63,7 +63,7 @@ def clean_rows(
     response: Response, criterion: Criterion, device: torch.device | str, own: Ints | None = None
 ) -> tuple[Tensor, Tensor]:
     """What a search keeps of clean rows, and which ``(n,)`` were not told; of these the decisions `own` if given."""
-    scores, decided = answer_tensors(response, device)
+    scores, decided = answers_as_tensors(response, device)
     hidden = decided < 0
     if own is not None:
         decided = torch.where(hidden, torch.as_tensor(own, device=device), decided)
@@ -97,9 +97,9 @@ def black_box_answers(target: Target) -> ScoreQuery:
         if isinstance(task, Multilabel):
             given = replace(task, output="probabilities" if response.output == "probabilities" else "logits")
             beyond = torch.as_tensor(given.judged(response.scores), dtype=torch.float32, device=x.device)
-            return beyond, answer_tensors(response, x.device)[1]
+            return beyond, answers_as_tensors(response, x.device)[1]
         if not isinstance(task, Classification):
-            return answer_tensors(response, x.device)
+            return answers_as_tensors(response, x.device)
         told = spread_rest(response.scores) if response.output == "probabilities" else response.scores
         if spec.threshold is not None:
             moved = at_threshold(told, response.output, spec.threshold)

@@ -112,13 +112,14 @@ class EvasionSetup:
         self, ball: Ball | None = None, generator: torch.Generator | None = None, criterion: Criterion | None = None
     ) -> Search:
         """The frame of a search on the network for changes in `ball`, the setup's own if None; so too `criterion`."""
+        criterion = self.criterion if criterion is None else criterion
         return Search(
             self.network,
-            self.criterion if criterion is None else criterion,
+            criterion,
             self.ball if ball is None else ball,
             torch.Generator() if generator is None else generator,
             self.detector,
-            not self.transfer,
+            stop=criterion.lasting and not self.transfer,
         )
 
     def flags(

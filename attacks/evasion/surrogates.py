@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medward.attacks.evasion.asking import answer_tensors
+from medward.attacks.evasion.asking import answers_as_tensors
 from medward.attacks.target import Response, Target
 from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.criterion import Criterion
@@ -58,7 +58,7 @@ def learned_network(
     else:
         taught = np.asarray(response.scores, np.float64)
         network = fit_numbers(inputs, taught, **settings)
-    y = criterion.kept(*answer_tensors(response, device))
+    y = criterion.kept(*answers_as_tensors(response, device))
     untold = torch.as_tensor(response.labels < 0, device=device)
     if y.is_floating_point():
         untold = ~torch.isfinite(y).reshape(len(y), -1).all(dim=1)

@@ -38,6 +38,11 @@ class Criterion(Protocol):
         """What an ascent on many rows at once climbs, in turn: rows that are won no longer pull."""
         ...
 
+    @property
+    def lasting(self) -> bool:
+        """Whether what just wins on the network also wins where answers are rounded; if not, farther is better."""
+        ...
+
     def decided(self, scores: Tensor) -> Tensor:
         """What rows are decided as; kept as the `y` of clean ones."""
         ...
@@ -85,6 +90,11 @@ class ClassChange:
     def shared_losses(self) -> Sequence[LossFunction]:
         """The clamped cross-entropy, and the loss that follows rows still standing."""
         return self._clamped_cross_entropy, self._standing
+
+    @property
+    def lasting(self) -> bool:
+        """Rounding never moves a class."""
+        return True
 
     def decided(self, scores: Tensor) -> Tensor:
         """The class with the largest score."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from medward.attacks.whitebox.criterion import MARGIN_CLAMP, TIED
+from medward.attacks.whitebox.criterion import MARGIN_CLAMP
 from medward.attacks.whitebox.losses import LossFunction, log_chance
 
 Aim = Literal["any", "hide", "raise"]
@@ -41,6 +41,11 @@ class FindingChange:
         """The clamped cross-entropy, and the log of the chance of winning."""
         return self._clamped_cross_entropy, self._standing
 
+    @property
+    def lasting(self) -> bool:
+        """Rounding never moves a finding over its threshold."""
+        return True
+
     def decided(self, scores: Tensor) -> Tensor:
         """The set of findings ``(n,)`` as bits."""
         return ((scores > 0).to(torch.int64) << self._places(scores)).sum(dim=1)
@@ -55,9 +60,7 @@ class FindingChange:
 
     def margin(self, scores: Tensor, y: Tensor) -> Tensor:
         """How far the finding aimed at that is farthest over its threshold is beyond it; -inf where there is none."""
-        margin = self._margin(scores, y)
-        won = (((scores > 0) != self._found(y)) & self._aimed(y)).any(dim=1)
-        return torch.where(won & (margin <= 0), TIED, margin)
+        return self._margin(scores, y)
 
     def answered(self, scores: Tensor, decided: Tensor, y: Tensor) -> Tensor:
         """Where the set that was answered differs by a finding aimed at."""
@@ -65,8 +68,8 @@ class FindingChange:
         return (decided >= 0) & ((decided ^ y) & aimed != 0)
 
     def open(self, y: Tensor, truth: Tensor | None = None) -> Tensor:
-        """The rows of which some finding is decided, to hide, or some is not, to raise."""
-        return self._aimed(y).any(dim=1)
+        """The rows of which some finding is known to be decided, to hide, or some is not, to raise."""
+        return self._aimed(y).any(dim=1) & (y >= 0)
 
     def scale_free(self, scores: Tensor, y: Tensor, most: int) -> list[tuple[LossFunction, Tensor | None]]:
         """Cross-entropy, then each of the `most` findings nearest to their thresholds in the clean rows, alone."""

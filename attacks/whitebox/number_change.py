@@ -25,13 +25,18 @@ class NumberChange:
 
     @property
     def losses(self) -> Mapping[str, LossFunction]:
-        """The change whichever way, the margin, and the change up and down."""
-        return {"change": self._change, "margin": self._margin, "up": self._up, "down": self._down}
+        """The margin, whichever way a row goes, and the change up and down."""
+        return {"margin": self._margin, "up": self._up, "down": self._down}
 
     @property
     def shared_losses(self) -> Sequence[LossFunction]:
         """Up and down, clamped, since one change for all rows must choose; then whichever way a row goes."""
         return self._clamped_up, self._clamped_down, self._standing
+
+    @property
+    def lasting(self) -> bool:
+        """A number that moved by little more than the tolerance may be rounded back."""
+        return False
 
     def decided(self, scores: Tensor) -> Tensor:
         """The number ``(n,)`` itself."""
@@ -61,8 +66,8 @@ class NumberChange:
         return (decided >= 0) & torch.where(shown, moved, decided != self.decisions(y))
 
     def open(self, y: Tensor, truth: Tensor | None = None) -> Tensor:
-        """All rows."""
-        return torch.ones_like(y, dtype=torch.bool)
+        """The rows whose clean number is known."""
+        return torch.isfinite(y)
 
     def scale_free(self, scores: Tensor, y: Tensor, most: int) -> list[tuple[LossFunction, Tensor | None]]:
         """Up and down."""

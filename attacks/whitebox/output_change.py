@@ -23,21 +23,27 @@ BEGINNING = 1e-2  # of the outputs' size: how far from the clean ones the change
 class OutputChange:
     """Output change is won by a row on whose outputs ``(n, ...)`` the user's `decide` says another number than before.
 
-    What is climbed is the squared change of the outputs. It is measured from a point a little off the clean ones, since
-    at these themselves it would have no slope.
+    What is climbed is the squared change of the outputs, and all of them up or down: what `decide` does is not known,
+    and no slope leads through it. The change is measured from a point a little off the clean outputs, since at these
+    themselves it would have no slope.
     """
 
     decide: Decide
 
     @property
     def losses(self) -> Mapping[str, LossFunction]:
-        """The change."""
-        return {"margin": self._change}
+        """The change, and the mean of the outputs up and down."""
+        return {"margin": self._change, "up": self._up, "down": self._down}
 
     @property
     def shared_losses(self) -> Sequence[LossFunction]:
-        """The change."""
-        return (self._change,)
+        """Up, down, and the change."""
+        return self._up, self._down, self._change
+
+    @property
+    def lasting(self) -> bool:
+        """Outputs leave as they are."""
+        return True
 
     def decided(self, scores: Tensor) -> Tensor:
         """The outputs themselves."""
@@ -64,16 +70,26 @@ class OutputChange:
         return (decided >= 0) & (decided != self.decisions(y))
 
     def open(self, y: Tensor, truth: Tensor | None = None) -> Tensor:
-        """All rows."""
-        return torch.ones(len(y), dtype=torch.bool, device=y.device)
+        """The rows whose clean outputs, or the decision on them, are known."""
+        known = torch.isfinite(y).reshape(len(y), -1).all(dim=1)
+        return known if y.is_floating_point() else y >= 0
 
     def scale_free(self, scores: Tensor, y: Tensor, most: int) -> list[tuple[LossFunction, Tensor | None]]:
-        """The change."""
-        return [(self._change, None)]
+        """Up, down, and the change."""
+        return [(self._up, None), (self._down, None), (self._change, None)]
+
+    def _moved(self, scores: Tensor, y: Tensor) -> Tensor:
+        """The change of each output ``(n, width)``, in root mean squares of the clean ones of its row."""
+        clean = y.to(scores).reshape(len(y), -1)
+        return (scores.reshape(len(y), -1) - clean) / (clean.square().mean(dim=1, keepdim=True).sqrt() + TIED)
 
     def _change(self, scores: Tensor, y: Tensor) -> Tensor:
-        """The mean square of the change ``(n,)``, in those of the clean outputs."""
-        clean, now = y.to(scores).flatten(1), scores.flatten(1)
-        size = clean.square().mean(dim=1, keepdim=True).sqrt() + TIED
-        signs = torch.randint(0, 2, (clean.shape[1],), generator=torch.Generator().manual_seed(0)) * 2 - 1
-        return ((now - clean) / size + BEGINNING * signs.to(now)).square().mean(dim=1)
+        moved = self._moved(scores, y)
+        signs = torch.randint(0, 2, (moved.shape[1],), generator=torch.Generator().manual_seed(0)) * 2 - 1
+        return (moved + BEGINNING * signs.to(moved)).square().mean(dim=1)
+
+    def _up(self, scores: Tensor, y: Tensor) -> Tensor:
+        return self._moved(scores, y).mean(dim=1)
+
+    def _down(self, scores: Tensor, y: Tensor) -> Tensor:
+        return -self._up(scores, y)

@@ -18,10 +18,11 @@ from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.regression import Regression
 
 
-class Judged(nn.Module):
+class JudgedNetwork(nn.Module):
     """A judged network gives the scores of `network`, which are those of a model of `spec`, as an attacker reads them.
 
-    Where the specification says probabilities, `network` gives these or their logarithms, told apart by their sign.
+    Where the specification says probabilities, `network` gives these or their logarithms, told apart by their sign; of
+    those that each stand alone it may give the logarithms of both sides ``(n, 2, ...)``, the absence's first.
     """
 
     def __init__(self, network: nn.Module, spec: ModelSpec) -> None:
@@ -42,7 +43,7 @@ def decided_by(network: nn.Module, spec: ModelSpec) -> nn.Module:
     """`network`, whose scores are those of a model of `spec`, as attackers read them."""
     task = spec.task
     plain = isinstance(task, Classification) and task.threshold is None and not task.one_column
-    return network if plain or spec.task.kind == "opaque" else Judged(network, spec)
+    return network if plain or spec.task.kind == "opaque" else JudgedNetwork(network, spec)
 
 
 def judged_scores(scores: Tensor, spec: ModelSpec) -> Tensor:
@@ -58,12 +59,12 @@ def judged_scores(scores: Tensor, spec: ModelSpec) -> Tensor:
     likely = task.output == "probabilities"
     if isinstance(task, Multilabel):
         borders = scores.new_tensor([threshold_odds(each) for each in task.thresholds])
-        return decided_at_border((log_odds(scores) if likely else scores) - borders)
+        return decided_at_border((independent_odds(scores, sides=scores.ndim == 3) if likely else scores) - borders)
     if not isinstance(task, Classification):
         return scores
     if task.one_column:
-        column = scores.reshape(len(scores))
-        beyond = (log_odds(column) if likely else column) - spec.border
+        odds = independent_odds(scores, sides=scores.ndim > 1 and scores.shape[1] == 2) if likely else scores
+        beyond = odds.reshape(len(scores)) - spec.border
     elif task.threshold is None:
         return scores
     else:
@@ -72,8 +73,13 @@ def judged_scores(scores: Tensor, spec: ModelSpec) -> Tensor:
     return beside_nothing(beyond if task.threshold is None else decided_at_border(beyond))
 
 
-def log_odds(likely: Tensor) -> Tensor:
-    """The log odds of single probabilities, or of their logarithms, which tell those near one apart."""
+def independent_odds(likely: Tensor, *, sides: bool = False) -> Tensor:
+    """The log odds of single probabilities, or of their logarithms, which tell those near one apart.
+
+    With `sides` the logarithms are there for absence and presence ``(n, 2, ...)``.
+    """
+    if sides:
+        return likely[:, 1] - likely[:, 0]
     if bool((likely >= 0).all()):
         return likely.clamp_min(LEAST_LIKELY).log() - (1 - likely).clamp_min(LEAST_LIKELY).log()
     return likely - (-torch.expm1(likely)).clamp_min(LEAST_LIKELY).log()

@@ -18,8 +18,8 @@ class Search:
     """A search is the frame in which an attack looks for changes of rows: everything but its own technique.
 
     `generator` gives all of its random numbers. With a `detector` a row counts as won only where the screens would let
-    it through. With `stop` a row that is won is left alone; without (transfer) the largest margin is looked for
-    throughout.
+    it through. With `stop` a row that is won is left alone; without (transfer, numbers that answers round) the
+    largest margin is looked for throughout.
     """
 
     network: nn.Module

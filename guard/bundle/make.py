@@ -70,6 +70,8 @@ def protect(
     has. What was understood is logged before work begins. What is calibrated and written is the exported model, whose
     decisions on all rows are the given one's own.
     """
+    if not isinstance(policy, Policy):
+        raise MedwardError(f"policy: expected a Policy, got {type(policy).__name__}; Policy(on_error=...) has defaults")
     out = Path(out)
     raw = check_split(benign, _columns(model))
     inputs, layout, bits = batch_of(raw.inputs, low=low, high=high, layout=layout, bits=bits)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from medward.attacks.evasion.per_image import PerImage
@@ -9,6 +11,9 @@ from medward.guard.errors import MedwardError
 from medward.guard.policy import Policy
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
+from medward.guard.tasks.multilabel import Multilabel
+from medward.guard.tasks.opaque import Opaque
+from medward.guard.tasks.regression import Regression
 
 IMAGE = ModelSpec(
     name="x",
@@ -30,13 +35,59 @@ TABLE = ModelSpec(
 )
 
 
-@pytest.mark.parametrize("spec", [IMAGE, TABLE])
+def task_spec(task, spec=IMAGE):
+    return replace(spec, task=task)
+
+
+FINDINGS = task_spec(Multilabel(findings=("p", "q"), output="logits", thresholds=(0.1, 0.5)))
+NUMBER = task_spec(Regression(tolerance=1.0), TABLE)
+OUTPUTS = task_spec(Opaque(what="mask"))
+
+
+@pytest.mark.parametrize("spec", [IMAGE, TABLE, FINDINGS, NUMBER, OUTPUTS])
 def test_every_attack_has_a_name_of_its_own_and_can_be_chosen_by_it(spec):
     attacks = (*default_attacks(spec), *more_attacks(spec))
     names = [attack.name for attack in attacks]
     assert len(set(names)) == len(names)
     assert chosen_attacks(spec, names) == attacks
     assert chosen_attacks(spec) == default_attacks(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "names"),
+    [
+        (IMAGE, ["uap", "uap-targeted", "pgd"]),
+        (FINDINGS, ["uap", "uap-hide", "uap-raise", "pgd", "pgd-hide", "pgd-raise"]),
+        (NUMBER, ["uap", "pgd"]),
+        (OUTPUTS, []),
+    ],
+)
+def test_evasion_follows_the_task(spec, names):
+    assert [each.name for each in default_attacks(spec) if each.family == "evasion"] == names
+    for attack in (*default_attacks(spec), *more_attacks(spec)):
+        if attack.family == "evasion":
+            assert attack.criterion(spec)
+            assert attack.adaptive(Policy(on_error="flag")).aim == attack.aim
+    assert isinstance(spec.task, Multilabel) or all(
+        not each.name.endswith("-hide") for each in (*default_attacks(spec), *more_attacks(spec))
+    )
+
+
+def test_opaque_outputs_are_attacked_once_somebody_can_read_them():
+    chosen = chosen_attacks(OUTPUTS, decide=len)
+    assert [each.name for each in chosen if each.family == "evasion"] == ["pgd", "hopskipjump"]
+    assert all(each.decide is len for each in chosen if each.family == "evasion")
+    assert [each.name for each in chosen_attacks(OUTPUTS, ["square"], decide=len)] == ["square"]
+
+
+@pytest.mark.parametrize("bounds", [{"low": None}, {"high": None}])
+def test_no_range_of_images_is_taken_for_granted(bounds):
+    spec = replace(IMAGE, **bounds)
+    with pytest.raises(MedwardError, match="uap takes its radius from the range of images"):
+        chosen_attacks(spec)
+    assert chosen_attacks(spec, ["membership-loss"])
+    tens = replace(IMAGE, low=-5.0, high=5.0)
+    assert chosen_attacks(tens)[0].epsilon == pytest.approx(10 * chosen_attacks(IMAGE)[0].epsilon)
 
 
 def test_an_unknown_name_is_answered_with_all_there_are():

@@ -131,3 +131,11 @@ def test_a_tuned_threshold_is_the_operating_point(tmp_path):
     answer = ask(made.guard(), X[300:360])
     shown = answer.labels >= 0
     np.testing.assert_array_equal(answer.labels[shown], tuned.predict(X[300:360])[shown])
+
+
+def test_what_is_no_policy_or_query_is_one_sentence(tmp_path):
+    with pytest.raises(MedwardError, match=r"^policy: expected a Policy, got dict; Policy\(on_error=\.\.\.\)"):
+        protect(number, Split(X[300:]), {"on_error": "flag"}, tmp_path / "b", tolerance=4.0)
+    guard = protect(number, Split(X[300:]), CALM, tmp_path / "b", tolerance=4.0).guard()
+    with pytest.raises(MedwardError, match=r"^query: expected a Query, got ndarray"):
+        guard.answer(X[:1])

@@ -95,25 +95,30 @@ class OnnxNetwork(nn.Module):
         """Map ``(n, *shape)`` to the file's scores ``(n, K)`` and features ``(n, d)``."""
         return self.both(x)
 
-    def both(self, x: Tensor, *, log: bool = False, exact: bool = True) -> tuple[Tensor, Tensor | None]:
+    def both(
+        self, x: Tensor, *, log: bool = False, exact: bool = True, sides: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
         """Scores, or their logarithms, and features; without `exact` the scores do not saturate.
 
-        The last batch is filled up with its own last row.
+        With `sides` the logarithms ``(n, 2, ...)`` are those of one less the scores, and of the scores. The last batch
+        is filled up with its own last row.
         """
         if self.batch is None:
-            return self._both(x, log=log, exact=exact)
+            return self._both(x, log=log, exact=exact, sides=sides)
         parts = []
         for rows in torch.split(x, self.batch):
             filling = rows[-1:].expand(self.batch - len(rows), *rows.shape[1:])
-            scores, features = self._both(torch.cat([rows, filling]), log=log, exact=exact)
+            scores, features = self._both(torch.cat([rows, filling]), log=log, exact=exact, sides=sides)
             parts.append((scores[: len(rows)], None if features is None else features[: len(rows)]))
         scores = torch.cat([part[0] for part in parts])
         return scores, torch.cat([f for _, f in parts if f is not None]) if self.features else None
 
-    def _both(self, x: Tensor, *, log: bool, exact: bool) -> tuple[Tensor, Tensor | None]:
+    def _both(self, x: Tensor, *, log: bool, exact: bool, sides: bool) -> tuple[Tensor, Tensor | None]:
         values = self.run(x)
         again = Unsaturated(values, self.producers, exact=exact)
         scores = again.log(self.scores) if log else again.score(self.scores)
+        if sides:
+            scores = torch.stack([again.log_complement(self.scores), scores], dim=1)
         return scores, values[self.features].flatten(1) if self.features else None
 
     def run(self, x: Tensor) -> dict[str, Any]:
@@ -131,12 +136,14 @@ class OnnxNetwork(nn.Module):
 class Network(nn.Module):
     """What attacks differentiate: logits, or log-probabilities when the file ends in probabilities.
 
-    They do not saturate. With `exact` their values are the file's own, where ties that a Clip or a rounding makes
-    decide, and only their gradient is that of the scores beneath.
+    Of probabilities that each stand alone it gives both `sides`. They do not saturate. With `exact` their values are
+    the file's own, where ties that a Clip or a rounding makes decide, and only their gradient is that of the scores
+    beneath.
     """
 
-    def __init__(self, graph: OnnxNetwork, *, probabilities: bool, exact: bool = False) -> None:
+    def __init__(self, graph: OnnxNetwork, *, probabilities: bool, exact: bool = False, sides: bool = False) -> None:
         super().__init__()
+        self.sides = sides
         self.graph = graph
         self.probabilities = probabilities
         self.exact = exact
@@ -151,10 +158,13 @@ class Network(nn.Module):
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Scores and features of one forward pass."""
-        scores, features = self.graph.both(x, log=self.probabilities, exact=False)
+        scores, features = self._given(x, exact=False)
         if self.exact:
-            scores = scores + (self.graph.both(x, log=self.probabilities)[0] - scores).detach()
+            scores = scores + (self._given(x, exact=True)[0] - scores).detach()
         return scores, features
+
+    def _given(self, x: Tensor, *, exact: bool) -> tuple[Tensor, Tensor | None]:
+        return self.graph.both(x, log=self.probabilities, exact=exact, sides=self.sides)
 
 
 def to_torch(
@@ -199,7 +209,7 @@ def white_box(
         return None, str(error)
     expected = reference(sample)
     probabilities = are_probabilities(np.asarray(expected.scores, np.float64), spec)
-    network = Network(graph, probabilities=probabilities)
+    network = Network(graph, probabilities=probabilities, sides=probabilities and stands_alone(spec))
     allowed = max(tolerance, graph.precision)
     for size in dict.fromkeys((None, graph.batch)):
         graph.batch = size
@@ -218,7 +228,7 @@ def _disagreement(network: Network, expected: Outputs, sample: Array, tolerance:
             with torch.no_grad():
                 scores, features = network.graph(x)
                 logarithm = network.graph.both(x, log=True)[0] if network.probabilities else None
-                attacked = network.graph.both(x, log=network.probabilities, exact=False)[0]
+                attacked = network(x)
         except Exception as error:  # a graph that torch cannot follow can raise nearly anything
             return f"torch cannot run this graph: {first_line(error)}"
         scores = scores.reshape(len(scores), 1) if wanted.shape[1:] == (1,) else scores
