@@ -21,7 +21,7 @@ from medward.guard.harden.losses.table import losses_of
 from medward.guard.harden.network import ROWS_PER_BATCH, Rows, Scoring, state_digest, trainable_copy
 from medward.guard.harden.robust import estimate
 from medward.guard.harden.robust.inner import TrainingBall
-from medward.guard.harden.robust.training import Objective, Training, fit_network
+from medward.guard.harden.robust.training import Objective, Training, train_network
 from medward.guard.harden.task import plain_classification
 from medward.guard.spec import AnyTask
 
@@ -125,7 +125,7 @@ class HardeningMethod(ABC):
                 training=self.training,
                 generator=generator,
             )
-            trained = fit_network(
+            trained = train_network(
                 student,
                 rows,
                 self.objective(lesson),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from medward.guard.harden.losses.base import Goal, TaskLosses
 
-Loss = Callable[[Tensor], Tensor]
+AscentLoss = Callable[[Tensor], Tensor]
 """Scores ``(n, K)`` to a scalar that the maximisation climbs."""
 
 
@@ -66,7 +66,7 @@ def frozen_statistics(network: nn.Module) -> Iterator[None]:
 
 
 def inner_ascent(
-    network: nn.Module, x: Tensor, start: Tensor, ball: TrainingBall, loss: Loss, *, steps: int, step: float
+    network: nn.Module, x: Tensor, start: Tensor, ball: TrainingBall, loss: AscentLoss, *, steps: int, step: float
 ) -> Tensor:
     """The inputs `x` changed, each for itself, by `steps` signed steps of `step` radii from the change `start`.
 

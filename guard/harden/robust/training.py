@@ -80,7 +80,7 @@ class Trained:
     best_epoch: int
 
 
-def fit_network(
+def train_network(
     network: nn.Module,
     rows: Rows,
     objective: Objective,
