@@ -1,4 +1,4 @@
-"""Training that makes a classifier harder to fool. Needs torch; never used on the serving path, knows no attack."""
+"""Training that makes a model harder to fool. Needs torch; never used on the serving path, knows no attack."""
 
 from medward.guard.harden.certificate import Accuracy, Certificate, Hardened, Hardener
 from medward.guard.harden.method import HardeningMethod

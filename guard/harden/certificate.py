@@ -1,15 +1,16 @@
-"""The contract of hardening: a trained classifier in, a sturdier one and a certificate of what was done out."""
+"""The contract of hardening: a trained network in, a sturdier one and a certificate of what was done out."""
 
 from __future__ import annotations
 
 import importlib.metadata
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
 from torch import nn
 
 from medward.guard.data.split import Split
+from medward.guard.spec import AnyTask
 
 _LIBRARIES = ("medward", "numpy", "torch")
 
@@ -19,11 +20,12 @@ class _Record(BaseModel):
 
 
 class Accuracy(_Record):
-    """Balanced accuracy (mean of the per-class recalls) on the selection rows.
+    """Accuracy is what the certificate's `measure` names, on the selection rows.
 
-    `clean`: as they are. `universal`: under the worst of freshly made universal changes, one away from the labels and
-    one towards each class. `per_input`: under a change made for each row. The changes are short searches by the
-    defense itself, so the last two are estimates from above; what an attacker achieves, `medward validate` measures.
+    `clean`: as they are. `universal`: under the worst of freshly made universal changes, one for each goal of the task
+    (away from the labels and towards each class; away, no finding, all findings; a number up, down). `per_input`: under
+    a change made for each row. The changes are short searches by the defense itself, so the last two are estimates from
+    above; what an attacker achieves, `medward validate` measures.
     """
 
     clean: float
@@ -37,8 +39,9 @@ class Certificate(_Record):
     `before` and `after` are measured on the rows that also chose the epoch, so `after` is a little flattering.
     `epsilon` is the radius asked for, in `unit`; methods may train at a larger one (see `settings`). `original` and
     `hardened` are digests of the weights, `data` of the rows (both splits), `files` of what was written beside this.
-    `notes` are what a reader must know besides, such as that nothing was gained. `threshold` is the operating point
-    that decisions were made at in training and measuring, None for the largest class.
+    `notes` are what a reader must know besides, such as that nothing was gained. `task` is what the network answers,
+    with the operating points or the tolerance that decisions were made with in training and measuring; `measure` says
+    what the accuracies count.
     """
 
     method: str
@@ -49,9 +52,9 @@ class Certificate(_Record):
     unit: Literal["input units", "standard deviations of each feature"]
     low: float | None
     high: float | None
-    threshold: float | None = None
+    task: AnyTask
+    measure: str
     seed: int
-    classes: int
     rows: dict[str, int]
     data: str
     original: str
@@ -62,6 +65,17 @@ class Certificate(_Record):
     best_epoch: int
     versions: dict[str, str]
     files: dict[str, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_its_task(cls, record: Any) -> Any:
+        """Refuse a certificate from before tasks, which did not say what the scores mean."""
+        if isinstance(record, dict) and "classes" in record and "task" not in record:
+            raise ValueError(
+                "certificate: was written before certificates said the model's task; run medward harden again, or read "
+                "the file as plain JSON"
+            )
+        return record
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +103,13 @@ class Hardener(Protocol):
         low: float | None,
         high: float | None,
         seed: int,
-        threshold: float | None = None,
+        task: AnyTask | None = None,
     ) -> Hardened:
         """Train a copy of `network` on `train`, keep the epoch that does best on `selection`.
 
-        Inputs are float ``(n, *shape)`` within ``[low, high]`` (None: no bound); both splits need labels.
-        With a `threshold` (two classes) what is defended is the decision at it. `network` itself is not touched.
+        Inputs are float ``(n, *shape)`` within ``[low, high]`` (None: no bound); both splits need labels, as
+        `guard.data.split.label_split` has them for `task` (None: one class of as many as the network scores). What is
+        defended is the decision at its operating points, or a number within its tolerance. `network` is not touched.
         Raises `MedwardError` for data that does not fit.
         """
         ...

@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,21 +21,21 @@ from torch import nn
 
 from medward.guard.data.overlap import measure_overlap
 from medward.guard.data.pixels import batch_of
-from medward.guard.data.split import Split, check_split, tell_understanding
+from medward.guard.data.split import Split, check_split, label_split, tell_understanding
 from medward.guard.errors import MedwardError
 from medward.guard.files import sync_to_disk
 from medward.guard.harden.certificate import Certificate, Hardener
-from medward.guard.harden.network import ROWS_PER_BATCH, trainable_copy
-from medward.guard.harden.robust.inner import frozen_statistics
-from medward.guard.models import callable_model, describe_model, kinds, wrap
-from medward.guard.spec import ModelSpec
-from medward.guard.tasks.classification import Classification
+from medward.guard.harden.division import divide_splits, needed_splits
+from medward.guard.harden.losses.table import losses_of
+from medward.guard.harden.network import ROWS_PER_BATCH
+from medward.guard.harden.task import network_task, said_task
+from medward.guard.models import callable_model, wrap
+from medward.guard.models.inference import OperatingPoints
+from medward.guard.spec import AnyTask, ModelSpec
 from medward.guard.types import Array, Layout, ScoreKind
 
 MODEL, ORIGINAL, WEIGHTS, CERTIFICATE = "model.onnx", "original.onnx", "weights.pt", "certificate.json"
 WRITTEN = (MODEL, ORIGINAL, WEIGHTS, CERTIFICATE)
-TRAINING, SELECTION = ("train", "data"), ("selection", "val")
-SHARE = 5  # without a selection split, one patient (or row) in so many of each class is set apart
 
 
 def harden(
@@ -48,8 +48,12 @@ def harden(
     high: float | None = None,
     layout: Layout | None = None,
     bits: int | None = None,
-    threshold: float | None = None,
-    task: str | None = None,
+    task: AnyTask | str | None = None,
+    classes: Sequence[str] | None = None,
+    output: ScoreKind | None = None,
+    threshold: OperatingPoints | None = None,
+    tolerance: float | None = None,
+    cut_points: Sequence[float] = (),
     seed: int = 0,
     overwrite: bool = False,
 ) -> tuple[Certificate, str]:
@@ -57,22 +61,30 @@ def harden(
 
     `splits` needs "train", with labels; epochs are chosen on "selection" or "val", else on a fifth of train. Returns
     the certificate, and in one sentence which rows were chosen on. `layout` and `bits` are those of
-    `guard.bundle.make`, `threshold` is the operating point of a model of two classes. Copies and patients that are on
-    both sides are a note of the certificate. Models of other kinds than one class of several are refused before they
-    are trained; `task` "classification" says that it is none of them where its scores look so. The folder is built
-    beside `out` and renamed: a kill leaves no half-written one, and the training starts anew. Raises `MedwardError`.
+    `guard.bundle.make`, and so are `task` (a word or the task itself) to `cut_points`, of which what shows need not be
+    said; `classes` must be where labels are names. What is trained, attacked and measured is the decision at the
+    operating points, or a number within its tolerance. Opaque outputs, models of kinds that are not guarded, and labels
+    of another task are refused before anything is trained. Copies and patients that are on both sides are a note of the
+    certificate. The folder is built beside `out` and renamed: a kill leaves no half-written one, and the training
+    starts anew. Raises `MedwardError`.
     """
     network = resolve_module(model)
-    used = {name: _numbered(name, splits[name]) for name in (*TRAINING, *SELECTION) if name in splits}
-    train, selection, chosen_on = divide_splits({**splits, **used}, seed)
-    train, selection = (
-        replace(split, inputs=batch_of(split.inputs, low=low, high=high, layout=layout, bits=bits)[0])
-        for split in (train, selection)
+    used = {
+        name: _labelled(name, splits[name], low=low, high=high, layout=layout, bits=bits)
+        for name in needed_splits(splits)
+    }
+    first = next(iter(used.values()))
+    said = said_task(
+        task, classes=classes, output=output, threshold=threshold, tolerance=tolerance, cut_points=cut_points
     )
-    tell_understanding({"train": train, "selection": selection}, None, low=low, high=high)
-    _refuse_other_kinds(network, train, task)
+    sample = np.asarray(first.inputs[:ROWS_PER_BATCH], np.float32)
+    found = network_task(network, torch.from_numpy(sample), said, first.labels, first.names)
+    losses_of(found)
+    known = {name: _decided(name, split, found) for name, split in used.items()}
+    train, selection, chosen_on = divide_splits(known, seed, found)
+    tell_understanding({"train": train, "selection": selection}, found, low=low, high=high)
     with replaced_folder(out, overwrite=overwrite) as build:
-        hardened = method.harden(network, train, selection, low=low, high=high, seed=seed, threshold=threshold)
+        hardened = method.harden(network, train, selection, low=low, high=high, seed=seed, task=found)
         sample = np.asarray(train.inputs[:ROWS_PER_BATCH], np.float32)
         for net, file in ((network, ORIGINAL), (hardened.network, MODEL)):
             _export(net, sample, build / file, hardened.certificate)
@@ -94,46 +106,6 @@ def resolve_module(model: object) -> nn.Module:
             + ("; that is a class: write net = Net() in that module and give net" if isinstance(found, type) else "")
         )
     return found
-
-
-def _refuse_other_kinds(network: nn.Module, train: Split, task: str | None) -> None:
-    """Refuse a network not made to choose one class of several; rows it cannot take are the method's to name."""
-    kinds.check_task("model", task)
-    describe_model(network)
-    inputs = torch.from_numpy(np.asarray(train.inputs[:ROWS_PER_BATCH], np.float32))
-    try:
-        scoring = trainable_copy(network, inputs, "cpu")
-        with torch.no_grad(), frozen_statistics(scoring):
-            scores = scoring.scores(inputs).numpy()
-    except MedwardError:
-        return
-    if not scoring.logarithm:
-        kinds.check_values(scores, _spec(scores.shape[1], train.inputs, "logits", None, None), task, exclusive=True)
-
-
-def divide_splits(splits: Mapping[str, Split], seed: int) -> tuple[Split, Split, str]:
-    """Rows to train on, rows to choose the epoch on, and where the latter are from.
-
-    Without a selection split a part of train is set apart, by patient where patients are known, stratified by class.
-    """
-    train = next((splits[name] for name in TRAINING if name in splits), None)
-    if train is None:
-        raise MedwardError(f'hardening needs a split "train"; the data has {", ".join(splits)}')
-    for name in SELECTION:
-        if name in splits:
-            return train, splits[name], f'epochs are chosen on the {len(splits[name])} rows of "{name}"'
-    if train.labels is None:
-        raise MedwardError("train: hardening needs labels; add train_labels to the data")
-    patients = np.arange(len(train)) if train.patients is None else train.patients
-    rng, apart = np.random.default_rng(seed), []
-    whose, first = np.unique(patients, return_index=True)
-    for label in np.unique(train.labels[first]):
-        group = rng.permutation(whose[train.labels[first] == label])
-        apart.append(group[: -(-len(group) // SHARE)])
-    chosen = np.isin(patients, np.concatenate(apart)) if apart else np.zeros(0, bool)
-    unit = "rows" if train.patients is None else f"rows ({len(np.concatenate(apart))} patients)"
-    told = f'the data has no split "selection" or "val": {int(chosen.sum())} {unit} of train are set apart for it'
-    return train.take(np.flatnonzero(~chosen)), train.take(np.flatnonzero(chosen)), told
 
 
 @contextmanager
@@ -218,36 +190,37 @@ def _check(path: Path, overwrite: bool) -> None:
 
 def _export(network: nn.Module, sample: Array, file: Path, of: Certificate) -> None:
     """Write `network` as the ONNX `file`, checked to answer on `sample` as the network does."""
-    output: ScoreKind = (
-        "probabilities" if trainable_copy(network, torch.from_numpy(sample), "cpu").logarithm else "logits"
-    )
-    spec = _spec(of.classes, sample, output, of.low, of.high)
-    written = wrap(network, spec=spec, sample=sample, task=kinds.CLASSIFICATION).export(file.parent)
-    (file.parent / written.file).rename(file)
-
-
-def _spec(classes: int, sample: Array, output: ScoreKind, low: float | None, high: float | None) -> ModelSpec:
-    return ModelSpec(
+    spec = ModelSpec(
         name="model",
         modality="image" if sample.ndim == 4 else "tabular",
         shape=sample.shape[1:],
-        task=Classification(classes=tuple(map(str, range(classes))), output=output),
-        low=low,
-        high=high,
+        task=of.task,
+        low=of.low,
+        high=of.high,
     )
+    written = wrap(network, spec=spec, sample=sample, task=of.task.kind).export(file.parent)
+    (file.parent / written.file).rename(file)
 
 
-def _numbered(name: str, split: object) -> Split:
-    """`split` with labels that are class numbers: a network has no names."""
+def _labelled(
+    name: str, split: object, *, low: float | None, high: float | None, layout: Layout | None, bits: int | None
+) -> Split:
+    """`split` with inputs as the network takes them and labels as they came; without labels it is refused."""
     try:
         rows = check_split(split)
-        if rows.names is not None:
-            raise MedwardError(
-                "labels are names, and a network's scores have none; give the number of each one's score, from 0"
-            )
+        if rows.labels is None and rows.names is None:
+            raise MedwardError(f"hardening needs labels; add {name}_labels to the data")
     except MedwardError as error:
         raise MedwardError(f"{name}: {error}") from None
-    return rows
+    return replace(rows, inputs=batch_of(rows.inputs, low=low, high=high, layout=layout, bits=bits)[0])
+
+
+def _decided(name: str, split: Split, task: AnyTask) -> Split:
+    """`split` with labels that are decisions of `task`, or its numbers."""
+    try:
+        return label_split(split, task)
+    except MedwardError as error:
+        raise MedwardError(f"{name}: {error}") from None
 
 
 def _kind(model: object, found: object) -> str:

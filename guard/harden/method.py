@@ -10,16 +10,20 @@ from typing import ClassVar, Literal
 
 import torch
 from pydantic import JsonValue
-from torch import Tensor, nn
+from torch import nn
 
 from medward.guard.data.split import Split
 from medward.guard.data.split import split_digest as data_digest
 from medward.guard.errors import MedwardError
 from medward.guard.harden.certificate import Accuracy, Certificate, Hardened, hardening_versions
-from medward.guard.harden.network import ROWS_PER_BATCH, Rows, Scoring, check_labels, state_digest, trainable_copy
+from medward.guard.harden.losses.base import TaskLosses
+from medward.guard.harden.losses.table import losses_of
+from medward.guard.harden.network import ROWS_PER_BATCH, Rows, Scoring, state_digest, trainable_copy
 from medward.guard.harden.robust import estimate
 from medward.guard.harden.robust.inner import TrainingBall
-from medward.guard.harden.robust.training import Objective, Training, fit_network
+from medward.guard.harden.robust.training import Objective, Training, train_network
+from medward.guard.harden.task import plain_classification
+from medward.guard.spec import AnyTask
 
 PerturbationKind = Literal["universal", "per_input"]
 """What a method defends against, as a field of `Accuracy`."""
@@ -33,14 +37,14 @@ UNIVERSAL_SEED, REPORT_SEED = 101, 202  # added to the user's seed: choosing and
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingContext:
-    """What a method builds its objective from.
+    """A training context is what a method builds its objective from.
 
-    `weight (K,)` balances the classes; `teacher` is the network as it came, frozen; `ball` has the full radius.
+    `losses` are those of the task, balanced for the training rows; `teacher` is the network as it came, frozen; `ball`
+    has the full radius.
     """
 
     rows: Rows
-    classes: int
-    weight: Tensor
+    losses: TaskLosses
     teacher: Scoring
     ball: TrainingBall
     training: Training
@@ -74,7 +78,7 @@ class HardeningMethod(ABC):
         low: float | None,
         high: float | None,
         seed: int,
-        threshold: float | None = None,
+        task: AnyTask | None = None,
     ) -> Hardened:
         """See `guard.harden.certificate.Hardener`. Random numbers of the caller's process are left as they were."""
         if not 0 < self.epsilon < math.inf:
@@ -82,25 +86,27 @@ class HardeningMethod(ABC):
         if low is not None and high is not None and not low < high:
             raise MedwardError(f"low: must be below high, got low = {low:g} and high = {high:g}")
         self.training.check()
-        rows, held = Rows.of(train, "train", low, high), Rows.of(selection, "selection", low, high)
+        losses = None if task is None else losses_of(task)
+        rows, held = (
+            Rows.of(split, what, low, high, losses) for split, what in ((train, "train"), (selection, "selection"))
+        )
         if rows.x.shape[1:] != held.x.shape[1:]:
             raise MedwardError(
                 f"selection: shape {tuple(held.x.shape[1:])} is not that of train, {tuple(rows.x.shape[1:])}"
             )
-        student = trainable_copy(network, rows.x[:ROWS_PER_BATCH], self.training.device, threshold)
-        teacher = (
-            trainable_copy(network, rows.x[:ROWS_PER_BATCH], self.training.device, threshold)
-            .eval()
-            .requires_grad_(False)
-        )
-        classes = _width(teacher, rows)
-        for each, what in ((rows, "train"), (held, "selection")):
-            check_labels(each, classes, what)
+        sample, device = rows.x[:ROWS_PER_BATCH], self.training.device
+        task = task or plain_classification(network, sample, device)
+        losses = losses_of(task)
+        student = trainable_copy(network, sample, device, losses)
+        teacher = trainable_copy(network, sample, device, losses).eval().requires_grad_(False)
+        losses.check(rows.y, "train", trained=True)
+        losses.check(held.y, "selection", trained=False)
         ball = TrainingBall.around(rows.x, self.epsilon, low, high)
         ball = dataclasses.replace(ball, radius=ball.radius.to(self.training.device))
         bounds = (float(rows.x.min()) if low is None else low, float(rows.x.max()) if high is None else high)
 
         def merit(candidate: nn.Module) -> tuple[float, float]:
+            assert isinstance(candidate, Scoring)  # it is a copy of `student`
             if self.chosen_by == "universal":
                 robust = estimate.universal_accuracy(candidate, rows, held, ball, seed=seed + UNIVERSAL_SEED)
             else:
@@ -113,15 +119,21 @@ class HardeningMethod(ABC):
             generator = torch.Generator().manual_seed(seed)
             lesson = TrainingContext(
                 rows=rows,
-                classes=classes,
-                weight=len(rows) / (classes * torch.bincount(rows.y, minlength=classes).float().to(ball.radius.device)),
+                losses=losses.balanced(rows.y.to(ball.radius.device)),
                 teacher=teacher,
                 ball=ball,
                 training=self.training,
                 generator=generator,
             )
-            trained = fit_network(
-                student, rows, self.objective(lesson), merit, self.training, bounds=bounds, generator=generator
+            trained = train_network(
+                student,
+                rows,
+                self.objective(lesson),
+                merit,
+                self.training,
+                bounds=bounds,
+                generator=generator,
+                measure=losses.measure,
             )
         assert isinstance(trained.network, Scoring)  # it is a copy of what was handed in
         net = trained.network.net.eval().requires_grad_(False)
@@ -129,15 +141,18 @@ class HardeningMethod(ABC):
         after = estimate.estimate_accuracies(trained.network, rows, held, ball, seed=seed + REPORT_SEED)
         certificate = Certificate(
             method=self.name,
-            notes=(*self.notes, *certificate_doubts(before, after, classes, self.chosen_by)),
+            notes=(
+                *self.notes,
+                *certificate_doubts(before, after, losses.measure, losses.chance(held.y), self.chosen_by),
+            ),
             settings=method_settings(self),
             epsilon=self.epsilon,
             unit="input units" if rows.x.ndim == 4 else "standard deviations of each feature",
             low=low,
             high=high,
-            threshold=threshold,
+            task=task,
+            measure=losses.measure,
             seed=seed,
-            classes=classes,
             rows={"train": len(rows), "selection": len(held)},
             data=data_digest(train, selection),
             original=state_digest(teacher.net),
@@ -151,18 +166,20 @@ class HardeningMethod(ABC):
         return Hardened(net, certificate)
 
 
-def certificate_doubts(before: Accuracy, after: Accuracy, classes: int, kind: PerturbationKind) -> tuple[str, ...]:
+def certificate_doubts(
+    before: Accuracy, after: Accuracy, measure: str, chance: float, kind: PerturbationKind
+) -> tuple[str, ...]:
     """What a reader of these estimates must be told, a sentence each; nothing where the method did what it is for."""
     told = []
-    if before.clean <= 1 / classes + CHANCE:
+    if before.clean <= chance + CHANCE:
         told.append(
-            f"the original is hardly better than chance on the selection rows (balanced accuracy {before.clean:.3f} of "
-            f"{classes} classes): give a trained model, and labels in the order of its scores"
+            f"the original is hardly better than chance on the selection rows ({measure} {before.clean:.3f}, of chance "
+            f"{chance:.3f}): give a trained model, and labels in the order and the unit of its scores"
         )
     was, became = getattr(before, kind), getattr(after, kind)
     if became <= was + GAIN:
         told.append(
-            f"hardening achieved nothing: balanced accuracy under "
+            f"hardening achieved nothing: {measure} under "
             f"{PERTURBATION_WORDS[kind]} was {was:.3f} and is {became:.3f}; "
             "try more --epochs, another --method, or another --epsilon"
         )
@@ -180,10 +197,3 @@ def _plain(value: object) -> JsonValue:
     if callable(value):
         return f"{getattr(value, '__module__', '')}:{getattr(value, '__qualname__', type(value).__qualname__)}"
     return value if isinstance(value, bool | int | float | str | None) else str(value)
-
-
-@torch.no_grad()
-def _width(network: Scoring, rows: Rows) -> int:
-    """How many classes the network scores."""
-    device = next(network.parameters()).device
-    return int(network(rows.x[:2].to(device)).shape[1])

@@ -1,9 +1,10 @@
-"""What is trained and on what: a copy of the user's network as a module to logits, and rows checked once."""
+"""What is trained and on what: a copy of the user's network as a module to scores, and rows checked once."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,49 +13,49 @@ from torch import Tensor, nn
 
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
+from medward.guard.harden.losses.base import TaskLosses
+from medward.guard.harden.losses.classes import ClassLosses
 from medward.guard.harden.robust.inner import frozen_statistics
 from medward.guard.models.base import first_line
 from medward.guard.models.torch_model import refuse_script
-from medward.guard.tasks.decision import checked_threshold, threshold_odds
 
 _FEWEST = 20
 """Rows a split needs at least: fewer cannot tell one epoch from another."""
-_TINY = 1e-12
 ROWS_PER_BATCH = 256
 
 
 class Scoring(nn.Module):
-    """Any classifier as a module from inputs to logits ``(n, K)``.
+    """A scoring module goes from inputs to the scores ``(n, K)`` that `losses` read of any network's outputs.
 
-    Hugging Face outputs are opened; with `logarithm` the net gives probabilities, whose logarithms are logits. The
-    second of two logits is lowered by `border`, the log odds of an operating point: the largest is the decision.
+    Hugging Face outputs are opened.
     """
 
-    def __init__(self, net: nn.Module, *, logarithm: bool = False, border: float = 0.0) -> None:
+    def __init__(self, net: nn.Module, losses: TaskLosses | None = None) -> None:
+        """By default `net` gives logits of two classes."""
         super().__init__()
         self.net = net
-        self.logarithm = logarithm
-        self.border = border
+        self.losses: TaskLosses = ClassLosses() if losses is None else losses
 
     def forward(self, x: Tensor) -> Tensor:
-        """Inputs ``(n, *shape)`` to logits ``(n, K)``."""
-        scores = self.scores(x)
-        logits = scores.clamp_min(_TINY).log() if self.logarithm else scores
-        return logits - logits.new_tensor([0.0, self.border]) if self.border else logits
+        """Inputs ``(n, *shape)`` to scores ``(n, K)``."""
+        return self.losses.read(self.raw(x))
 
-    def scores(self, x: Tensor) -> Tensor:
-        """Inputs ``(n, *shape)`` to the net's own scores ``(n, K)``."""
+    def raw(self, x: Tensor) -> Tensor:
+        """Inputs ``(n, *shape)`` to what the net itself gives, ``(n,)`` or ``(n, K)``."""
         found = self.net(x.clone())  # a net that works in place changes a copy
         scores = getattr(found, "logits", found)
-        if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(x):
+        if not isinstance(scores, Tensor) or scores.ndim not in (1, 2) or len(scores) != len(x):
             kind = tuple(scores.shape) if isinstance(scores, Tensor) else type(found).__name__
-            raise MedwardError(f"model: must return a tensor (n, classes), or something with .logits, got {kind}")
+            raise MedwardError(f"model: must return a tensor (n, columns), or something with .logits, got {kind}")
         return scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """Float32 inputs ``(n, *shape)`` and labels ``(n,)``, on the CPU; batches are moved to where they are used."""
+    """Rows are float32 inputs ``(n, *shape)`` and targets of n rows, on the CPU; batches are moved where they are used.
+
+    Targets are what a task's losses make of labels (`TaskLosses.targets`).
+    """
 
     x: Tensor
     y: Tensor
@@ -63,8 +64,13 @@ class Rows:
         return len(self.y)
 
     @classmethod
-    def of(cls, split: Split, what: str, low: float | None, high: float | None) -> Rows:
-        """Check `split`, called `what` in messages. Raises `MedwardError` for what cannot be trained on."""
+    def of(
+        cls, split: Split, what: str, low: float | None, high: float | None, losses: TaskLosses | None = None
+    ) -> Rows:
+        """Check `split`, called `what` in messages, with labels of the task of `losses` (default: classes).
+
+        Raises `MedwardError` for what cannot be trained on.
+        """
         if split.labels is None:
             raise MedwardError(f"{what}: hardening needs labels; add {what}_labels to the data")
         if len(split) < _FEWEST:
@@ -82,7 +88,11 @@ class Rows:
                 f"{what}: values lie in [{lowest:g}, {highest:g}], outside [{_bound(low)}, {_bound(high)}]; "
                 "set --low and --high to the range the model takes"
             )
-        return cls(x=torch.from_numpy(x), y=torch.from_numpy(np.array(split.labels, np.int64)))
+        try:
+            y = (ClassLosses() if losses is None else losses).targets(split.labels)
+        except MedwardError as error:
+            raise MedwardError(f"{what}: {error}") from None
+        return cls(x=torch.from_numpy(x), y=y)
 
     def some(self, most: int, generator: torch.Generator) -> Rows:
         """At most `most` rows, drawn without replacement."""
@@ -92,12 +102,25 @@ class Rows:
         return Rows(x=self.x[index], y=self.y[index])
 
 
-def trainable_copy(network: nn.Module, sample: Tensor, device: str, threshold: float | None = None) -> Scoring:
-    """A trainable copy of `network` on `device`, tried on the rows `sample`; `threshold` is its operating point.
+def trainable_copy(network: nn.Module, sample: Tensor, device: str, losses: TaskLosses | None = None) -> Scoring:
+    """A trainable copy of `network` on `device`, read by `losses` and tried on the rows `sample`.
 
-    Weights that are frozen stay so, unless all are: then all are trained. Scores that are non-negative with rows
-    that sum to one are taken for probabilities. Raises `MedwardError` when the copy cannot be made or run.
+    Weights that are frozen stay so, unless all are: then all are trained. Raises `MedwardError` when the copy cannot be
+    made or run.
     """
+    made = Scoring(_copied(network, device), losses)
+    _tried(made, made, sample.to(device))
+    return made
+
+
+def raw_scores(network: nn.Module, sample: Tensor, device: str = "cpu") -> Tensor:
+    """What `network` itself gives for the rows `sample`, on the CPU; raises what `trainable_copy` does."""
+    copied = Scoring(_copied(network, device))
+    return _tried(copied, copied.raw, sample.to(device)).cpu()
+
+
+def _copied(network: nn.Module, device: str) -> nn.Module:
+    """A copy of `network` in float32 on `device` whose weights can be trained."""
     if not isinstance(network, nn.Module):
         raise MedwardError(f"model: only torch modules can be hardened, got {type(network).__name__}")
     refuse_script(network)
@@ -109,22 +132,15 @@ def trainable_copy(network: nn.Module, sample: Tensor, device: str, threshold: f
         raise MedwardError(f"model: cannot be copied to device {device!r}: {first_line(error)}") from error
     if not any(parameter.requires_grad for parameter in net.parameters()):
         net.requires_grad_(True)
-    made = Scoring(net)
-    scores = _tried(made, sample.to(device))
-    if not torch.isfinite(scores).all():
-        raise MedwardError("model: its scores on the data hold NaN or infinity")
-    if scores.shape[1] < 2:
-        raise MedwardError(f"model: needs a score for each of two or more classes, got {scores.shape[1]}")
-    sums = scores.sum(dim=1)
-    made.logarithm = bool((scores >= 0).all() and (sums - 1).abs().max() < 1e-3)
-    chosen = checked_threshold(threshold, scores.shape[1])
-    made.border = 0.0 if chosen is None else threshold_odds(chosen)
-    return made
+    return net
 
 
 @torch.no_grad()
-def _tried(network: Scoring, sample: Tensor) -> Tensor:
-    """The scores of the rows `sample`. Raises `MedwardError` that names the layer they do not fit."""
+def _tried(network: Scoring, called: Callable[[Tensor], Tensor], sample: Tensor) -> Tensor:
+    """What `called`, a way through `network`, gives for the rows `sample`: finite numbers.
+
+    Raises `MedwardError` that names the layer the rows do not fit.
+    """
     inside: list[str] = []  # the innermost layer that began and has not ended
 
     def enter(layer: nn.Module, given: tuple[object, ...]) -> None:
@@ -139,7 +155,7 @@ def _tried(network: Scoring, sample: Tensor) -> Tensor:
     ]
     try:
         with frozen_statistics(network):
-            scores: Tensor = network(sample)
+            scores: Tensor = called(sample)
     except MedwardError:
         raise
     except Exception as error:  # a user's network can raise nearly anything
@@ -150,19 +166,9 @@ def _tried(network: Scoring, sample: Tensor) -> Tensor:
     finally:
         for hook in hooks:
             hook.remove()
+    if not torch.isfinite(scores).all():
+        raise MedwardError("model: its scores on the data hold NaN or infinity")
     return scores
-
-
-def check_labels(rows: Rows, classes: int, what: str) -> None:
-    """Refuse labels that the model has no score for, and classes without a row."""
-    lowest, highest = int(rows.y.min()), int(rows.y.max())
-    if lowest < 0 or highest >= classes:
-        raise MedwardError(
-            f"{what}: the model has {classes} classes, so labels are 0 to {classes - 1}, got {lowest} to {highest}"
-        )
-    missing = sorted(set(range(classes)) - set(rows.y.tolist()))
-    if missing:
-        raise MedwardError(f"{what}: has no row of class {missing[0]}; hardening needs rows of every class")
 
 
 def state_digest(network: nn.Module) -> str:

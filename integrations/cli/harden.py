@@ -8,7 +8,23 @@ from typing import Annotated, Literal
 import typer
 
 from medward.integrations.cli.lines import printed_log
-from medward.integrations.cli.options import Bits, Pixels, console, see_working_directory
+from medward.integrations.cli.options import (
+    Bits,
+    ClassesOption,
+    CutPointsOption,
+    HighOption,
+    LowOption,
+    OutputOption,
+    Pixels,
+    TaskOption,
+    ThresholdOption,
+    ToleranceOption,
+    comma_parts,
+    console,
+    parsed_numbers,
+    parsed_threshold,
+    see_working_directory,
+)
 
 
 def harden_command(
@@ -27,20 +43,16 @@ def harden_command(
         float | None,
         typer.Option(min=0.1, max=4.0, help="uat: train at so many radii; less costs less clean accuracy [1.4]"),
     ] = None,
-    low: Annotated[
-        float | None, typer.Option(help="smallest value the model takes; of whole-number images what 0 is")
-    ] = None,
-    high: Annotated[
-        float | None, typer.Option(help="largest value the model takes; of whole-number images what white is")
-    ] = None,
+    low: LowOption = None,
+    high: HighOption = None,
     layout: Pixels = None,
     bits: Bits = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="two classes: the second is decided from this probability on")
-    ] = None,
-    task: Annotated[
-        str | None, typer.Option(help='what the model answers, where that cannot be seen: only "classification"')
-    ] = None,
+    task: TaskOption = None,
+    classes: ClassesOption = None,
+    output: OutputOption = None,
+    threshold: ThresholdOption = None,
+    tolerance: ToleranceOption = None,
+    cut_points: CutPointsOption = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="default: the method's own")] = None,
     rate: Annotated[float | None, typer.Option(help="largest learning rate; default: the method's own")] = None,
     augment: Annotated[bool, typer.Option(help="shift, mirror and relight training images")] = True,
@@ -68,8 +80,12 @@ def harden_command(
         high=high,
         layout=layout,
         bits=bits,
-        threshold=threshold,
         task=task,
+        classes=comma_parts(classes),
+        output=output,
+        threshold=parsed_threshold(threshold),
+        tolerance=tolerance,
+        cut_points=parsed_numbers("--cut-points", cut_points),
         seed=seed,
         overwrite=overwrite,
         console=console,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -16,7 +17,10 @@ from medward.guard.harden import HARDENERS, Certificate, Hardener
 from medward.guard.harden.folder import MODEL, ORIGINAL, harden
 from medward.guard.harden.method import PERTURBATION_WORDS
 from medward.guard.harden.robust.universal import UniversalTraining
-from medward.guard.types import Layout
+from medward.guard.spec import AnyTask
+from medward.guard.tasks.classification import Classification
+from medward.guard.tasks.multilabel import Multilabel
+from medward.guard.tasks.regression import Regression
 from medward.integrations.cli.lines import printed_log
 
 
@@ -80,56 +84,59 @@ def parse_number(text: str) -> float:
 
 
 def run_hardening(
-    model: str,
-    splits: Mapping[str, Split],
-    out: Path,
-    method: Hardener,
-    *,
-    low: float | None,
-    high: float | None,
-    layout: Layout | None,
-    bits: int | None,
-    threshold: float | None,
-    task: str | None,
-    seed: int,
-    overwrite: bool,
-    console: Console,
+    model: str, splits: Mapping[str, Split], out: Path, method: Hardener, *, console: Console, **settings: Any
 ) -> None:
-    """Harden, with a line per epoch, and say what came of it."""
+    """Harden with the `settings` of `guard.harden.folder.harden`, with a line per epoch, and say what came of it."""
     with printed_log(console, "medward.data"), printed_log(console, "medward.harden"):
-        certificate, chosen_on = harden(
-            model,
-            splits,
-            out,
-            method,
-            low=low,
-            high=high,
-            layout=layout,
-            bits=bits,
-            threshold=threshold,
-            task=task,
-            seed=seed,
-            overwrite=overwrite,
-        )
+        certificate, chosen_on = harden(model, splits, out, method, **settings)
     console.print(chosen_on, markup=False)
     describe_certificate(certificate, out, console)
 
 
 def describe_certificate(certificate: Certificate, out: Path, console: Console) -> None:
-    """Balanced accuracies before and after, what they are worth, and what to do next; warnings go to stderr."""
+    """Accuracies before and after, what they are worth, and what to do next; warnings go to stderr."""
     c = certificate
     console.print(
-        f"{c.method}, radius {c.epsilon:.4g} {c.unit}, epoch {c.best_epoch} of {c.epochs} kept; balanced accuracy"
-        f"{'' if c.threshold is None else f' at the threshold {c.threshold}'}:"
+        f"{c.method}, radius {c.epsilon:.4g} {c.unit}, epoch {c.best_epoch} of {c.epochs} kept; {c.measure}"
+        f"{_operated_at(c.task)}:"
     )
     for key, what in (("clean", "clean"), *PERTURBATION_WORDS.items()):
         before, after = getattr(c.before, key), getattr(c.after, key)
         console.print(f"  {what:<24} {before:.3f} -> {after:.3f}")
     for note in c.notes:
         sys.stderr.write(f"medward: warning: {note}\n")
-    operated = "" if c.threshold is None else f" with --threshold {c.threshold}"
+    options = task_options(c.task)
+    said = f" with {options}" if options else ""
     console.print(
         f"{c.guarantee}: estimates by the defense itself, on the rows that chose the epoch. Protect {out / MODEL}"
-        f"{operated}, then check it: medward validate BUNDLE --undefended {out / ORIGINAL}",
+        f"{said}, then check it: medward validate BUNDLE --undefended {out / ORIGINAL}",
         markup=False,
     )
+
+
+def task_options(task: AnyTask) -> str:
+    """The words of `medward protect` that say how the model of `task` is operated; nothing for the largest class."""
+    numbered = task.names == tuple(map(str, range(len(task.names))))
+    options = [] if isinstance(task, Classification) else [f"--task {task.kind}"]
+    if not numbered or (isinstance(task, Classification) and task.one_column):
+        options.append(f"--classes {','.join(task.names)}")
+    if isinstance(task, Multilabel):
+        options.append(f"--threshold {','.join(map(str, task.thresholds))}")
+    elif isinstance(task, Regression):
+        options.append(f"--tolerance {task.tolerance:g}")
+        options += [f"--cut-points {','.join(map(str, task.cut_points))}"] * bool(task.cut_points)
+    elif isinstance(task, Classification) and task.threshold is not None:
+        options.append(f"--threshold {task.threshold}")
+    return " ".join(options)
+
+
+def _operated_at(task: AnyTask) -> str:
+    """What decisions were made with, in words."""
+    if isinstance(task, Multilabel):
+        points = ", ".join(f"{name} {point:g}" for name, point in zip(task.findings, task.thresholds, strict=True))
+        return f" at the thresholds {points}"
+    if isinstance(task, Regression):
+        points = ", ".join(f"{each:g}" for each in task.cut_points)
+        return f" (tolerance {task.tolerance:g}{f', cut points {points}' if points else ''})"
+    threshold = task.threshold if isinstance(task, Classification) else None
+    return "" if threshold is None else f" at the threshold {threshold}"

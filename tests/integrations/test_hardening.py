@@ -21,6 +21,8 @@ with torch.no_grad():
     model[1].weight[1] = 1.0
     model[1].weight[0] = 0.0
     model[1].bias[:] = torch.tensor([0.0, -32.0])
+finder = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+measurer = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
 number = 7
 """
 HARDEN = ("harden", "site_models_for_harden:model", "--data", "mine.npz", "-o", "hardened", "--low", "0", "--high", "1")
@@ -35,6 +37,10 @@ def medward(tmp_path, monkeypatch, capsys):
     np.savez(tmp_path / "mine.npz", train_inputs=images.astype(np.float32), train_labels=labels)
     np.savez(tmp_path / "unlabelled.npz", train_inputs=images.astype(np.float32))
     np.savez(tmp_path / "table.npz", train_inputs=images.reshape(120, 64).astype(np.float32), train_labels=labels)
+    table = np.stack([labels, np.arange(120) % 3 == 0], axis=1).astype(int)
+    np.savez(tmp_path / "findings.npz", train_inputs=images.astype(np.float32), train_labels=table)
+    months = 20 * images.mean(axis=(1, 2, 3))
+    np.savez(tmp_path / "numbers.npz", train_inputs=images.astype(np.float32), train_labels=months)
     (tmp_path / "site_models_for_harden.py").write_text(CODE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
@@ -77,12 +83,53 @@ def test_it_says_what_it_did_and_what_to_do_next(medward):
 def test_an_operating_point_is_defended_and_handed_on_to_protect(medward):
     code, out, _ = medward(*HARDEN, "--epsilon", "12/255", "--epochs", "1", "--no-augment", "--threshold", "0.3")
     assert code == 0
-    assert Certificate.model_validate_json(Path("hardened/certificate.json").read_text()).threshold == 0.3
+    assert Certificate.model_validate_json(Path("hardened/certificate.json").read_text()).task.threshold == 0.3
     assert "balanced accuracy at the threshold 0.3:" in out
     assert "Protect hardened/model.onnx with --threshold 0.3, then check it" in out
     code, _, err = medward(*HARDEN, "--epochs", "1", "--threshold", "1", "--overwrite")
     assert (code, err.count("\n")) == (3, 1)
     assert "threshold: must be a probability above 0 and below 1, got 1.0" in err
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "options", "measured", "next_"),
+    [
+        (
+            "finder",
+            "findings.npz",
+            ("--task", "multilabel", "--classes", "mass,cyst", "--threshold", "cyst=0.3,mass=0.5"),
+            "mean balanced accuracy of the findings at the thresholds mass 0.5, cyst 0.3:",
+            "with --task multilabel --classes mass,cyst --threshold 0.5,0.3, then",
+        ),
+        (
+            "measurer",
+            "numbers.npz",
+            ("--tolerance", "2", "--cut-points", "9,12"),
+            "share within the tolerance and on their side of the cut points (tolerance 2, cut points 9, 12):",
+            "with --task regression --classes value --tolerance 2 --cut-points 9.0,12.0, then",
+        ),
+        (
+            "measurer",
+            "mine.npz",
+            ("--classes", "well,ill", "--output", "logits"),
+            "kept; balanced accuracy:",
+            "with --classes well,ill, then",
+        ),
+    ],
+)
+def test_what_the_model_answers_is_said_measured_and_handed_on(medward, model, data, options, measured, next_):
+    said = ("harden", f"site_models_for_harden:{model}", "--data", data, *HARDEN[4:], *options)
+    code, out, err = medward(*said, "--epochs", "1", "--no-augment")
+    assert code == 0, err
+    assert measured in out
+    assert next_ in out
+
+
+def test_opaque_outputs_are_refused_with_the_remedy(medward):
+    code, _, err = medward(*HARDEN, "--task", "opaque")
+    assert (code, err.count("\n")) == (3, 1)
+    assert "opaque outputs cannot be hardened" in err
+    assert not Path("hardened").exists()
 
 
 def test_a_margin_is_for_uat_alone(medward, monkeypatch):

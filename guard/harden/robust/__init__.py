@@ -1,1 +1,1 @@
-"""Training that makes a classifier harder to fool, one method a file."""
+"""Training that makes a model harder to fool, one method a file."""

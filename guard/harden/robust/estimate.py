@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from medward.guard.harden.certificate import Accuracy
-from medward.guard.harden.network import ROWS_PER_BATCH, Rows
+from medward.guard.harden.network import ROWS_PER_BATCH, Rows, Scoring
 from medward.guard.harden.robust.inner import TrainingBall, climb_shared, frozen_statistics, inner_ascent
 
 _CRAFT = 256  # rows a universal change is made on
@@ -16,32 +15,27 @@ ATTACKED = 256  # rows attacked one by one
 STEPS, STEP = 10, 0.25  # of the change per input, in radii
 
 
-def network_balanced_accuracy(y: Tensor, decided: Tensor) -> float:
-    """The mean over the classes present in `y (n,)` of the share of their rows decided so."""
-    return float(
-        torch.stack([(decided[y == label] == label).double().mean() for label in sorted(set(y.tolist()))]).mean()
-    )
-
-
-def clean_accuracy(network: nn.Module, rows: Rows, ball: TrainingBall) -> float:
-    """Balanced accuracy on the rows as they are."""
+def clean_accuracy(network: Scoring, rows: Rows, ball: TrainingBall) -> float:
+    """The accuracy of the network's task on the rows as they are."""
     return _under(network, rows, ball, torch.zeros_like(rows.x[:1]))
 
 
-def universal_accuracy(network: nn.Module, craft: Rows, rows: Rows, ball: TrainingBall, *, seed: int) -> float:
-    """The lowest balanced accuracy on `rows` under fresh universal changes made on `craft`, one for each goal."""
+def universal_accuracy(network: Scoring, craft: Rows, rows: Rows, ball: TrainingBall, *, seed: int) -> float:
+    """The lowest accuracy on `rows` under fresh universal changes made on `craft`, one for each goal."""
     generator = torch.Generator().manual_seed(seed)
     some = craft.some(_CRAFT, generator)
     x, y = some.x.to(ball.radius.device), some.y.to(ball.radius.device)
     found = []
-    for goal in (None, *range(int(craft.y.max()) + 1)):
-        delta = climb_shared(network, x, y, ball, goal=goal, epochs=CRAFT_EPOCHS, batch=32, generator=generator)
+    for goal in network.losses.goals:
+        delta = climb_shared(
+            network, x, y, ball, network.losses, goal=goal, epochs=CRAFT_EPOCHS, batch=32, generator=generator
+        )
         found.append(_under(network, rows, ball, delta.cpu()))
     return min(found)
 
 
-def per_input(network: nn.Module, rows: Rows, ball: TrainingBall, *, seed: int) -> float:
-    """Balanced accuracy under projected gradient ascent from one random start, on at most `ATTACKED` rows."""
+def per_input(network: Scoring, rows: Rows, ball: TrainingBall, *, seed: int) -> float:
+    """Accuracy under projected gradient ascent from one random start, on at most `ATTACKED` rows."""
     generator = torch.Generator().manual_seed(seed)
     some, device = rows.some(ATTACKED, generator), ball.radius.device
     decided = []
@@ -49,15 +43,15 @@ def per_input(network: nn.Module, rows: Rows, ball: TrainingBall, *, seed: int) 
         x, y = some.x[first : first + ROWS_PER_BATCH].to(device), some.y[first : first + ROWS_PER_BATCH].to(device)
 
         def loss(scores: Tensor, y: Tensor = y) -> Tensor:
-            return F.cross_entropy(scores, y, reduction="sum")
+            return network.losses.row_losses(scores, y).sum()
 
         changed = inner_ascent(network, x, ball.random(tuple(x.shape), generator), ball, loss, steps=STEPS, step=STEP)
         with frozen_statistics(network), torch.no_grad():
-            decided.append(network(changed).argmax(dim=1).cpu())
-    return network_balanced_accuracy(some.y, torch.cat(decided))
+            decided.append(network.losses.decide(network(changed)).cpu())
+    return network.losses.accuracy(some.y, torch.cat(decided))
 
 
-def estimate_accuracies(network: nn.Module, craft: Rows, rows: Rows, ball: TrainingBall, *, seed: int) -> Accuracy:
+def estimate_accuracies(network: Scoring, craft: Rows, rows: Rows, ball: TrainingBall, *, seed: int) -> Accuracy:
     """All three, for the certificate."""
     return Accuracy(
         clean=clean_accuracy(network, rows, ball),
@@ -67,11 +61,11 @@ def estimate_accuracies(network: nn.Module, craft: Rows, rows: Rows, ball: Train
 
 
 @torch.no_grad()
-def _under(network: nn.Module, rows: Rows, ball: TrainingBall, delta: Tensor) -> float:
-    """Balanced accuracy with `delta` added to every row."""
+def _under(network: Scoring, rows: Rows, ball: TrainingBall, delta: Tensor) -> float:
+    """Accuracy with `delta` added to every row."""
     device, decided = ball.radius.device, []
     with frozen_statistics(network):
         for first in range(0, len(rows), ROWS_PER_BATCH):
             x = rows.x[first : first + ROWS_PER_BATCH].to(device)
-            decided.append(network(ball.clip(x + delta.to(device))).argmax(dim=1).cpu())
-    return network_balanced_accuracy(rows.y, torch.cat(decided))
+            decided.append(network.losses.decide(network(ball.clip(x + delta.to(device)))).cpu())
+    return network.losses.accuracy(rows.y, torch.cat(decided))

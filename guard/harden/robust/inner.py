@@ -15,12 +15,11 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-Loss = Callable[[Tensor], Tensor]
+from medward.guard.harden.losses.base import Goal, TaskLosses
+
+AscentLoss = Callable[[Tensor], Tensor]
 """Scores ``(n, K)`` to a scalar that the maximisation climbs."""
-
-CLAMP = 9.0  # a row this far beyond the boundary pulls a shared change no more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,7 @@ def frozen_statistics(network: nn.Module) -> Iterator[None]:
 
 
 def inner_ascent(
-    network: nn.Module, x: Tensor, start: Tensor, ball: TrainingBall, loss: Loss, *, steps: int, step: float
+    network: nn.Module, x: Tensor, start: Tensor, ball: TrainingBall, loss: AscentLoss, *, steps: int, step: float
 ) -> Tensor:
     """The inputs `x` changed, each for itself, by `steps` signed steps of `step` radii from the change `start`.
 
@@ -87,27 +86,21 @@ def climb_shared(
     x: Tensor,
     y: Tensor,
     ball: TrainingBall,
+    losses: TaskLosses,
     *,
-    goal: int | None,
+    goal: Goal,
     epochs: int,
     batch: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """One change ``(1, *shape)`` for all rows `x`: away from `y (n,)`, or towards class `goal`."""
+    """One change ``(1, *shape)`` for all rows `x` towards `goal`, or away from their targets `y`."""
     delta = torch.zeros_like(x[:1])
     with frozen_statistics(network):
         for epoch in range(epochs):
             order = torch.randperm(len(x), generator=generator).to(x.device)
             for rows in torch.split(order, batch):
                 shared = delta.requires_grad_(True)
-                gain = margin_towards(network(ball.clip(x[rows] + shared)), y[rows], goal)
+                gain = losses.gain(network(ball.clip(x[rows] + shared)), y[rows], goal)
                 (slope,) = torch.autograd.grad(gain.sum(), shared)
                 delta = ball.project(delta.detach() + 0.8 * 0.7**epoch * ball.radius * slope.sign())
     return delta.detach()
-
-
-def margin_towards(scores: Tensor, y: Tensor, goal: int | None) -> Tensor:
-    """Per row, how far `scores (n, K)` are from deciding `y (n,)`, or how near to `goal`; clamped (eq. 4)."""
-    if goal is None:
-        return F.cross_entropy(scores, y, reduction="none").clamp(max=CLAMP)
-    return -F.cross_entropy(scores, torch.full_like(y, goal), reduction="none")

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from medward.guard.harden.method import HardeningMethod, PerturbationKind, TrainingContext
 from medward.guard.harden.robust.inner import inner_ascent
@@ -22,7 +21,7 @@ from medward.guard.harden.robust.training import Objective
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdversarialTraining(HardeningMethod):
-    """The method: `steps` signed steps of `step` radii from a random start, then cross-entropy at what they found."""
+    """The method: `steps` signed steps of `step` radii from a random start, then the task's loss at what they found."""
 
     name: ClassVar = "pgd"
     chosen_by: ClassVar[PerturbationKind] = "per_input"
@@ -31,7 +30,7 @@ class AdversarialTraining(HardeningMethod):
     step: float = 0.25
 
     def objective(self, lesson: TrainingContext) -> Objective:
-        """Class-weighted cross-entropy at the inner maximum."""
+        """The task's weighted loss at the inner maximum."""
 
         def loss(network: nn.Module, x: Tensor, y: Tensor, progress: float) -> Tensor:
             ball = lesson.ball.scaled(lesson.training.grown(progress))
@@ -40,10 +39,10 @@ class AdversarialTraining(HardeningMethod):
                 x,
                 ball.random(tuple(x.shape), lesson.generator),
                 ball,
-                lambda scores: F.cross_entropy(scores, y, reduction="sum"),
+                lambda scores: lesson.losses.row_losses(scores, y).sum(),
                 steps=self.steps,
                 step=self.step,
             )
-            return F.cross_entropy(network(worst), y, weight=lesson.weight)
+            return lesson.losses.loss(network(worst), y)
 
         return loss

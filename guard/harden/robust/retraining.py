@@ -18,8 +18,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from medward.guard.errors import MedwardError
+from medward.guard.harden.losses.base import TaskLosses
+from medward.guard.harden.losses.numbers import NumberLosses
 from medward.guard.harden.method import HardeningMethod, PerturbationKind, TrainingContext
 from medward.guard.harden.robust.inner import TrainingBall, frozen_statistics
 from medward.guard.harden.robust.training import Objective, Training
@@ -42,7 +44,12 @@ class Retraining(HardeningMethod):
     training: Training = field(default_factory=lambda: Training(epochs=25, ramp=0.0, patience=25))
 
     def objective(self, lesson: TrainingContext) -> Objective:
-        """Class-weighted cross-entropy on rows of which every other one carries a perturbation of the round."""
+        """The task's weighted loss on rows of which every other one carries a perturbation of the round.
+
+        Raises `MedwardError` for regression: the method leaves a model's own decision, and a number has none to leave.
+        """
+        if isinstance(lesson.losses, NumberLosses):
+            raise MedwardError("retraining: is published for classifiers, not for numbers; use --method uat or pgd")
         made: list[Tensor] = []
         ball, generator = lesson.ball, lesson.generator
 
@@ -50,26 +57,27 @@ class Retraining(HardeningMethod):
             if int(progress * self.rounds) >= len(made):
                 orders = [torch.randperm(len(lesson.rows), generator=generator) for _ in range(self.pool)]
                 rows = lesson.rows.x[torch.stack(orders, dim=1)[: self.craft_rows]].to(x.device)
-                made.append(iterative_fgsm(network, rows, ball, step=self.step))
+                made.append(iterative_fgsm(network, rows, ball, lesson.losses, step=self.step))
             drawn = made[-1][torch.randint(self.pool, (len(x),), generator=generator).to(x.device)]
             half = (torch.arange(len(x), device=x.device) % 2).view(-1, *[1] * (x.ndim - 1))
-            return F.cross_entropy(network(ball.clip(x + half * drawn)), y, weight=lesson.weight)
+            return lesson.losses.loss(network(ball.clip(x + half * drawn)), y)
 
         return loss
 
 
-def iterative_fgsm(network: nn.Module, rows: Tensor, ball: TrainingBall, *, step: float) -> Tensor:
+def iterative_fgsm(network: nn.Module, rows: Tensor, ball: TrainingBall, losses: TaskLosses, *, step: float) -> Tensor:
     """Perturbations ``(P, *shape)``, each made on its own sequence of rows: `rows (m, P, *shape)`, in one pass."""
     delta = torch.zeros_like(rows[0])
     with frozen_statistics(network):
         for x in rows:
             with torch.no_grad():
-                own = network(x).argmax(dim=1)
+                own = losses.decide(network(x))
             at = ball.clip(x + delta).requires_grad_(True)
             scores = network(at)
-            (slope,) = torch.autograd.grad(F.cross_entropy(scores, own, reduction="sum"), at)
+            (slope,) = torch.autograd.grad(losses.row_losses(scores, own).sum(), at)
             tried = ball.clip(at.detach() + step * ball.radius * slope.sign())
             with torch.no_grad():
-                kept = (scores.argmax(dim=1) == own) & (network(tried).argmax(dim=1) != own)
+                still = ~losses.changed(own, losses.decide(scores))
+                kept = still & losses.changed(own, losses.decide(network(tried)))
             delta = torch.where(kept.view(-1, *[1] * (x.ndim - 1)), ball.project(tried - x), delta)
     return delta

@@ -11,12 +11,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from medward.guard.harden.method import HardeningMethod, PerturbationKind, TrainingContext
 from medward.guard.harden.robust.inner import frozen_statistics, inner_ascent
 from medward.guard.harden.robust.training import Objective
-from medward.guard.harden.robust.universal import weighted_divergence
 
 START = 0.03  # of the radius: where clean and changed agree the divergence has no slope
 
@@ -33,7 +31,8 @@ class Trades(HardeningMethod):
     step: float = 0.25
 
     def objective(self, lesson: TrainingContext) -> Objective:
-        """Class-weighted clean cross-entropy plus `beta` times the divergence at its inner maximum."""
+        """The task's weighted loss clean, plus `beta` times the divergence at its inner maximum."""
+        losses = lesson.losses
 
         def loss(network: nn.Module, x: Tensor, y: Tensor, progress: float) -> Tensor:
             ball = lesson.ball.scaled(lesson.training.grown(progress))
@@ -45,11 +44,11 @@ class Trades(HardeningMethod):
                 x,
                 start,
                 ball,
-                lambda scores: len(x) * weighted_divergence(before, scores),
+                lambda scores: len(x) * losses.divergences(before, scores).mean(),
                 steps=self.steps,
                 step=self.step,
             )
             clean, moved = network(torch.cat([x, worst])).chunk(2)
-            return F.cross_entropy(clean, y, weight=lesson.weight) + self.beta * weighted_divergence(clean, moved)
+            return losses.loss(clean, y) + self.beta * losses.divergences(clean, moved).mean()
 
         return loss

@@ -2,7 +2,7 @@
 
 AdamW with a one-cycle rate and clipped gradients. What is judged and kept is a moving average of the weights
 (Izmailov et al., "Averaging weights leads to wider optima and better generalization", UAI 2018, in its exponential
-form), at the epoch that does best on the selection rows: by the sum of clean balanced accuracy and that under the
+form), at the epoch that does best on the selection rows: by the sum of clean accuracy and that under the
 method's own kind of change, then by the latter. (The latter alone let a difference of one row in it cost several points
 clean.) Epochs in which the radius still grows are not candidates.
 """
@@ -25,9 +25,9 @@ from medward.guard.harden.robust.augment import augment_images
 _log = logging.getLogger("medward.harden")
 
 Objective = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
-"""Network in training mode, inputs ``(n, *shape)``, labels ``(n,)`` and the share of training done -> a loss."""
+"""Network in training mode, inputs ``(n, *shape)``, targets of n rows and the share of training done -> a loss."""
 Merit = Callable[[nn.Module], tuple[float, float]]
-"""Balanced accuracy under attack, and clean."""
+"""Accuracy under attack, and clean."""
 USUAL, STEPS = 40, 1500  # epochs, and the steps there are at least
 JUDGEMENTS = 12  # about how many epochs are judged at most: judging costs as much as training
 
@@ -80,7 +80,7 @@ class Trained:
     best_epoch: int
 
 
-def fit_network(
+def train_network(
     network: nn.Module,
     rows: Rows,
     objective: Objective,
@@ -89,9 +89,11 @@ def fit_network(
     *,
     bounds: tuple[float, float],
     generator: torch.Generator,
+    measure: str = "balanced accuracy",
 ) -> Trained:
     """Train `network` in place on `objective`; `bounds` are the values that augmentation takes for 0 and 1.
 
+    `measure` names the two accuracies that `merit` gives.
     Logs one line per epoch. Raises `MedwardError` when the loss is no longer a number.
     """
     device = torch.device(training.device)
@@ -125,7 +127,7 @@ def fit_network(
         line = f"epoch {epoch}/{epochs}: loss {summed / per_epoch:.3f}"
         if _judged(epoch, epochs, training.ramp):
             robust, clean = merit(averaged)
-            line += f", balanced accuracy {clean:.3f} clean, {robust:.3f} under attack"
+            line += f", {measure} {clean:.3f} clean, {robust:.3f} under attack"
             stale += 1
             if (robust + clean, robust) > best:
                 best, best_epoch, stale = (robust + clean, robust), epoch, 0

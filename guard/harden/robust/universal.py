@@ -1,11 +1,11 @@
 """Universal adversarial training: the network learns against a bank of shared changes that learn against it.
 
 Each step, every row is seen as it is and with one change of the bank added; the changes take a signed step up their
-own objective from the same forward pass. One change pushes away from the label, one towards each class, and so on in
-turn. A change is drawn anew now and then, so that the bank does not settle where the network no longer looks.
-The loss is perturbed cross-entropy, ``clean`` times that of the rows as they are and ``beta`` times the divergence of
-perturbed from clean answers, all with class weights; ``distill`` keeps both near the answers of the network as it
-came.
+own objective from the same forward pass. Each change pushes towards one of the task's goals, such as away from the
+label or towards one class. A change is drawn anew now and then, so that the bank does not settle where the network no
+longer looks. The loss is the task's on perturbed rows, ``clean`` times that of the rows as they are and ``beta`` times
+the divergence of perturbed from clean answers, all with the task's weights; ``distill`` keeps both near the answers of
+the network as it came.
 
 Reference: Shafahi, Najibi, Xu, Dickerson, Davis, Goldstein, "Universal adversarial training", AAAI 2020, alg. 3
 (simultaneous updates); the bank, the targeted goals and the divergence are ours.
@@ -18,10 +18,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from medward.guard.harden.losses.base import Goal, TaskLosses
 from medward.guard.harden.method import HardeningMethod, PerturbationKind, TrainingContext
-from medward.guard.harden.robust.inner import margin_towards
 from medward.guard.harden.robust.training import Objective
 
 
@@ -47,7 +46,7 @@ class UniversalTraining(HardeningMethod):
     def objective(self, lesson: TrainingContext) -> Objective:
         """The loss, with its bank ``(B, *shape)`` inside."""
         ball, teacher, generator = lesson.ball.scaled(self.margin), lesson.teacher, lesson.generator
-        goals = [None, *range(lesson.classes)]
+        losses, goals = lesson.losses, lesson.losses.goals
         size = max(self.bank, len(goals))
         goal_of = [goals[i % len(goals)] for i in range(size)]
         bank = torch.zeros(size, *lesson.rows.x.shape[1:], device=ball.radius.device)
@@ -59,40 +58,29 @@ class UniversalTraining(HardeningMethod):
             turn = torch.arange(len(x), device=x.device) % size
             deltas = now.project(bank).requires_grad_(True)
             clean, moved = network(torch.cat([x, now.clip(x + deltas[turn])])).chunk(2)
-            (slope,) = torch.autograd.grad(perturbation_gains(moved, y, turn, goal_of), deltas, retain_graph=True)
+            (slope,) = torch.autograd.grad(
+                perturbation_gains(losses, moved, y, turn, goal_of), deltas, retain_graph=True
+            )
             bank = now.project(deltas.detach() + self.step * now.radius * slope.sign())
             steps += 1
             if self.refresh and steps % self.refresh == 0:
                 i = int(torch.randint(size, (1,), generator=generator))
                 signs = torch.randint(0, 2, bank[i].shape, generator=generator) * 2 - 1
                 bank[i] = signs.to(x.device) * now.radius * float(torch.rand(1, generator=generator))
-            total = self.clean * class_weighted_loss(clean, y, lesson.weight) + class_weighted_loss(
-                moved, y, lesson.weight
-            )
+            total = self.clean * losses.batch_loss(clean, y) + losses.batch_loss(moved, y)
             if self.beta:
-                total = total + self.beta * weighted_divergence(clean, moved, lesson.weight[y])
+                total = total + self.beta * losses.divergences(clean, moved, y).mean()
             if self.distill:
                 with torch.no_grad():
                     taught = teacher(x)
-                total = total + self.distill * (weighted_divergence(taught, clean) + weighted_divergence(taught, moved))
+                away = losses.divergences(taught, clean).mean() + losses.divergences(taught, moved).mean()
+                total = total + self.distill * away
             return total
 
         return loss
 
 
-def perturbation_gains(scores: Tensor, y: Tensor, turn: Tensor, goal_of: list[int | None]) -> Tensor:
+def perturbation_gains(losses: TaskLosses, scores: Tensor, y: Tensor, turn: Tensor, goal_of: list[Goal]) -> Tensor:
     """The sum of what each row's change gains by `scores (n, K)`; `turn (n,)` says whose row it is."""
-    parts = [margin_towards(scores[turn == i], y[turn == i], goal).sum() for i, goal in enumerate(goal_of)]
+    parts = [losses.gain(scores[turn == i], y[turn == i], goal).sum() for i, goal in enumerate(goal_of)]
     return torch.stack(parts).sum()
-
-
-def class_weighted_loss(scores: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-    """Mean cross-entropy with class weights, not normalised by those that a batch happens to hold."""
-    return F.cross_entropy(scores, y, weight=weight, reduction="sum") / len(y)
-
-
-def weighted_divergence(from_scores: Tensor, to_scores: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Mean Kullback-Leibler divergence KL(from || to) of two batches of logits, rows weighted by `weight (n,)`."""
-    log_p, log_q = F.log_softmax(from_scores, dim=1), F.log_softmax(to_scores, dim=1)
-    per_row = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1)
-    return (per_row if weight is None else per_row * weight).mean()

@@ -14,7 +14,8 @@ from support.journeys import importable
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.harden import HARDENERS, Certificate
-from medward.guard.harden.folder import divide_splits, harden, replaced_folder
+from medward.guard.harden.division import divide_splits
+from medward.guard.harden.folder import harden, replaced_folder
 
 METHOD = replace(
     HARDENERS["pgd"], epsilon=EPSILON, training=replace(HARDENERS["pgd"].training, epochs=1, batch=32, rate=0.02)
@@ -148,7 +149,7 @@ def test_8_bit_images_are_scaled(tmp_path, monkeypatch, victim, data):
     class Spy:
         name = "spy"
 
-        def harden(self, network, train, selection, *, low, high, seed, threshold):
+        def harden(self, network, train, selection, *, low, high, seed, task):
             seen.update(train=train, selection=selection, low=low, high=high)
             raise MedwardError("enough")
 
@@ -171,10 +172,19 @@ def test_8_bit_images_are_scaled(tmp_path, monkeypatch, victim, data):
     assert not list(tmp_path.iterdir())
 
 
-def test_labels_that_are_names_are_refused_for_a_network_has_none(tmp_path, victim, data):
-    named = Split(data[0].inputs, np.array(["well", "sick"])[data[0].labels])
-    with pytest.raises(MedwardError, match="train: labels are names, and a network's scores have none"):
-        harden(victim, {"train": named}, tmp_path / "out", HARDENERS["uat"], low=0, high=1)
+def test_labels_that_are_names_need_the_order_of_the_scores(tmp_path, victim, data):
+    train, val = (
+        Split(part.inputs, names=np.array(["well", "sick"])[part.labels], patients=part.patients) for part in data
+    )
+    splits = {"train": train, "val": val}
+    with pytest.raises(MedwardError, match="labels are names, and a network's scores have none; name the classes in"):
+        harden(victim, splits, tmp_path / "out", METHOD, low=0, high=1)
+    with pytest.raises(MedwardError, match=r"train: labels must be names of the classes well, ill, .*'sick'"):
+        harden(victim, splits, tmp_path / "out", METHOD, low=0, high=1, classes=("well", "ill"))
+    named, _ = harden(victim, splits, tmp_path / "out", METHOD, low=0.0, high=1.0, classes=("well", "sick"))
+    numbered, _ = harden(victim, dict(zip(splits, data, strict=True)), tmp_path / "b", METHOD, low=0.0, high=1.0)
+    assert named.hardened == numbered.hardened
+    assert named.task.classes == ("well", "sick")
 
 
 @pytest.mark.parametrize(
@@ -195,7 +205,7 @@ def test_only_a_torch_module_can_be_named(name, sentence, tmp_path, data):
 def test_a_network_of_three_classes_is_hardened_with_nothing_more_said(head, tmp_path):
     network, rows = three_classes(*head)
     certificate, _ = harden(network, {"train": rows}, tmp_path / "out", METHOD, low=0.0, high=1.0)
-    assert certificate.classes == 3
+    assert len(certificate.task.classes) == 3
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
 
 
@@ -208,7 +218,7 @@ def test_a_network_of_another_kind_is_refused_before_it_is_trained(tmp_path):
         harden(network, {"train": rows}, tmp_path / "out", none, low=0.0, high=1.0, task="survival")
     assert not (tmp_path / "out").exists()
     made = harden(network, {"train": rows}, tmp_path / "out", METHOD, low=0.0, high=1.0, task="classification")
-    assert made[0].classes == 3
+    assert len(made[0].task.classes) == 3
 
 
 def three_classes(*head):

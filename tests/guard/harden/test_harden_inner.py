@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.faint import EPSILON
 from torch.nn import functional as F
 
-from medward.guard.harden.robust.estimate import network_balanced_accuracy
+from medward.guard.harden.losses.classes import ClassLosses, network_balanced_accuracy
 from medward.guard.harden.robust.inner import TrainingBall, climb_shared, frozen_statistics, inner_ascent
 from medward.guard.harden.robust.retraining import iterative_fgsm
 
@@ -70,8 +70,8 @@ def test_a_network_in_training_mode_is_searched_without_moving_its_statistics(vi
     ball = TrainingBall.around(x, EPSILON, 0.0, 1.0)
     numbers = torch.random.get_rng_state()
     ascent(network, x, y, ball)
-    climb_shared(network, x, y, ball, goal=1, epochs=1, batch=32, generator=torch.Generator())
-    iterative_fgsm(network, x[:4, None].expand(-1, 2, -1, -1, -1), ball, step=0.5)
+    climb_shared(network, x, y, ball, ClassLosses(), goal=1, epochs=1, batch=32, generator=torch.Generator())
+    iterative_fgsm(network, x[:4, None].expand(-1, 2, -1, -1, -1), ball, ClassLosses(), step=0.5)
     assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
     assert [module.training for module in network.modules()] == flags
     assert all(parameter.grad is None for parameter in network.parameters())
@@ -89,7 +89,8 @@ def test_flags_are_put_back_after_an_error(victim):
 def test_one_change_for_all_rows_reaches_its_goal(goal, victim, rows):
     x, y = rows
     ball = TrainingBall.around(x, EPSILON, 0.0, 1.0)
-    delta = climb_shared(victim, x, y, ball, goal=goal, epochs=4, batch=16, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    delta = climb_shared(victim, x, y, ball, ClassLosses(), goal=goal, epochs=4, batch=16, generator=generator)
     assert delta.shape == (1, 1, 8, 8)
     assert delta.abs().max() <= EPSILON * (1 + 1e-6)
     with torch.no_grad():
@@ -101,7 +102,7 @@ def test_the_papers_perturbations_are_several_and_each_is_in_the_ball(victim, ro
     x, y = rows
     ball = TrainingBall.around(x, EPSILON, 0.0, 1.0)
     order = np.stack([np.random.default_rng(i).permutation(len(x)) for i in range(3)], axis=1)
-    deltas = iterative_fgsm(victim, x[order], ball, step=0.5)
+    deltas = iterative_fgsm(victim, x[order], ball, ClassLosses(), step=0.5)
     assert deltas.shape == (3, 1, 8, 8)
     assert deltas.abs().max() <= EPSILON * (1 + 1e-6)
     assert not torch.equal(deltas[0], deltas[1])

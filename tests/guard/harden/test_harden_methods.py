@@ -123,7 +123,7 @@ def test_tables_of_three_classes_harden_in_standard_deviations(name):
     training = replace(HARDENERS[name].training, epochs=2)
     made = method(name, epsilon=0.3, training=training).harden(network, *data, low=None, high=None, seed=0)
     assert made.certificate.unit == "standard deviations of each feature"
-    assert made.certificate.classes == 3
+    assert made.certificate.task.classes == ("0", "1", "2")
     assert made.certificate.after.universal <= made.certificate.after.clean
 
 
@@ -188,8 +188,8 @@ def test_a_mistake_is_one_sentence(mistake, data, victim):
             r"data's rows, which are \(1, 8, 8\): its layer Linear\(in_features=9, .* got \(160, 64\) \(RuntimeError: "
             ".*; give rows of the shape it was trained on",
         ),
-        (nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), "two or more classes, got 1"),
-        (nn.Conv2d(1, 2, 3), r"must return a tensor \(n, classes\)"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), "a single-output model .*name both with --classes"),
+        (nn.Conv2d(1, 2, 3), r"must return a tensor \(n, columns\)"),
     ],
 )
 def test_what_cannot_be_hardened_is_said(network, sentence, data):
@@ -203,13 +203,18 @@ def test_what_cannot_be_hardened_is_said(network, sentence, data):
         ((0.9, 0.2, 0.1), (0.9, 0.5, 0.1), "universal", []),
         ((0.9, 0.2, 0.1), (0.9, 0.5, 0.1), "per_input", ["under a change per row was 0.100 and is 0.100"]),
         ((0.9, 0.2, 0.1), (0.9, 0.22, 0.9), "universal", ["under one change for all rows was 0.200 and is 0.220"]),
-        ((0.43, 0.2, 0.1), (0.9, 0.5, 0.1), "universal", ["hardly better than chance .*0.430 of 3 classes"]),
+        (
+            (0.43, 0.2, 0.1),
+            (0.9, 0.5, 0.1),
+            "universal",
+            ["hardly better than chance .*0.430, of chance 0.333"],
+        ),
         ((0.3, 0.2, 0.1), (0.3, 0.1, 0.1), "universal", ["hardly better than chance", "achieved nothing"]),
     ],
 )
 def test_an_original_at_chance_and_a_gain_of_nothing_are_said(before, after, kind, told):
     accuracies = [Accuracy(clean=a, universal=b, per_input=c) for a, b, c in (before, after)]
-    found = certificate_doubts(*accuracies, 3, kind)
+    found = certificate_doubts(*accuracies, "balanced accuracy", 1 / 3, kind)
     assert len(found) == len(told)
     assert all(re.search(words, sentence) for words, sentence in zip(told, found, strict=True))
 

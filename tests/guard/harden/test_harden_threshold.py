@@ -12,8 +12,9 @@ from support.faint import EPSILON, fitted, images, net
 
 from medward.guard.errors import MedwardError
 from medward.guard.harden import HARDENERS
+from medward.guard.harden.losses.classes import ClassLosses, network_balanced_accuracy
 from medward.guard.harden.network import trainable_copy
-from medward.guard.harden.robust.estimate import network_balanced_accuracy
+from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.decision import decisions
 
 THRESHOLD = 0.02
@@ -27,6 +28,10 @@ def rare(victim):
         network[-1].weight *= 0.2
         network[-1].bias[:] = torch.tensor([0.0, -3.9])
     return network.eval()
+
+
+def operated(threshold, output="logits", classes=2):
+    return Classification(classes=tuple(map(str, range(classes))), output=output, threshold=threshold)
 
 
 def logits(network, split):
@@ -45,9 +50,9 @@ def test_the_certificate_measures_decisions_at_the_threshold(name, data, rare):
     hardener = replace(hardener, training=replace(hardener.training, epochs=2, batch=32, augment=None))
     if name == "retraining":
         hardener = replace(hardener, craft_rows=20, rounds=1, pool=2)
-    made = hardener.harden(rare, *data, low=0.0, high=1.0, seed=0, threshold=THRESHOLD)
+    made = hardener.harden(rare, *data, low=0.0, high=1.0, seed=0, task=operated(THRESHOLD))
     certificate = made.certificate
-    assert certificate.threshold == THRESHOLD
+    assert certificate.task.threshold == THRESHOLD
     assert certificate.before.clean == pytest.approx(clean_at(rare, data[1], THRESHOLD))
     assert certificate.after.clean == pytest.approx(clean_at(made.network, data[1], THRESHOLD))
     assert certificate.before.clean > 0.9 > 0.6 > clean_at(rare, data[1], None)
@@ -61,7 +66,7 @@ def test_by_the_largest_class_the_same_network_is_called_chance(data, rare):
     hardener = replace(HARDENERS["pgd"], epsilon=EPSILON)
     hardener = replace(hardener, training=replace(hardener.training, epochs=1, batch=32, augment=None))
     certificate = hardener.harden(rare, *data, low=0.0, high=1.0, seed=0).certificate
-    assert certificate.threshold is None
+    assert certificate.task.threshold is None
     assert certificate.before.clean <= 0.6
     assert any("hardly better than chance" in note for note in certificate.notes)
 
@@ -69,7 +74,12 @@ def test_by_the_largest_class_the_same_network_is_called_chance(data, rare):
 @pytest.mark.parametrize("logarithm", [False, True])
 def test_what_is_trained_decides_by_its_largest_score_as_the_model_does_at_its_threshold(data, rare, logarithm):
     network = torch.nn.Sequential(rare, torch.nn.Softmax(dim=1)) if logarithm else rare
-    student = trainable_copy(network, torch.from_numpy(data[0].inputs), "cpu", THRESHOLD)
+    student = trainable_copy(
+        network,
+        torch.from_numpy(data[0].inputs),
+        "cpu",
+        ClassLosses.of(operated(THRESHOLD, "probabilities" if logarithm else "logits")),
+    )
     own = decisions(logits(rare, data[1]), "logits", THRESHOLD)
     assert (logits(student, data[1]).argmax(axis=1) == own).all()
     assert 0 < own.mean() < 1
@@ -81,4 +91,4 @@ def test_a_threshold_that_cannot_be_operated_is_refused(threshold, classes, said
     splits = images(60, 0, classes), images(60, 1, classes)
     network = fitted(net(classes), splits[0], steps=1)
     with pytest.raises(MedwardError, match=f"^threshold: .*{said}"):
-        HARDENERS["pgd"].harden(network, *splits, low=0.0, high=1.0, seed=0, threshold=threshold)
+        HARDENERS["pgd"].harden(network, *splits, low=0.0, high=1.0, seed=0, task=operated(threshold, classes=classes))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from medward.guard.errors import MedwardError
 from medward.guard.harden.network import Rows
-from medward.guard.harden.robust.training import Training, fit_network
+from medward.guard.harden.robust.training import Training, train_network
 
 SETTINGS = Training(epochs=6, batch=16, ramp=0.34, augment=None)
 
@@ -25,7 +25,7 @@ def train(merit, settings=SETTINGS, objective=None, split=None, bounds=(0.0, 1.0
         return F.cross_entropy(network(x), y)
 
     generator = torch.Generator().manual_seed(0)
-    return fit_network(net(), rows, objective or plain, merit, settings, bounds=bounds, generator=generator)
+    return train_network(net(), rows, objective or plain, merit, settings, bounds=bounds, generator=generator)
 
 
 def scripted(*merits):
