@@ -46,7 +46,7 @@ class Subject:
     options: Mapping[str, Any] = field(default_factory=dict)
     attacks: tuple[str, ...] | None = None
     decide: Callable[[np.ndarray], np.ndarray] | None = None
-    attacked: int = 160
+    attacked: int = 100
 
 
 def by_patient(inputs: np.ndarray, labels: Any, patients: np.ndarray, seed: int = 0) -> dict[str, Split]:
@@ -106,7 +106,7 @@ def several_findings(epochs: int = 25) -> Subject:
     net = build_network("cnn", images.shape[1:], len(FINDINGS))
     fit(net, splits["train"], lambda z, y: F.binary_cross_entropy_with_logits(z, y.float()), epochs)
     options = {**IMAGE, "classes": FINDINGS, "output": "logits", "sensitivity": 0.8}
-    attacks = ("uap-hide", "pgd", "pgd-hide", "pgd-raise", "knockoff-soft", "membership-loss")
+    attacks = ("pgd", "pgd-hide", "pgd-raise", "knockoff-soft", "membership-loss")
     return Subject(model=net, splits=splits, own=called(net), options=options, attacks=attacks)
 
 
@@ -185,7 +185,7 @@ def mask(epochs: int = 8) -> Subject:
         own=called(net),
         options=options,
         attacks=("pgd",),
-        attacked=40,
+        attacked=16,
         decide=mask_area,
     )
 
