@@ -119,7 +119,7 @@ def _planes(cut: np.ndarray, channels: int, margins: tuple[int, int], rng: np.ra
         plane[:] = mixed ** np.exp(rng.normal(0, 0.3))
         if rng.random() < 1 / REVERSED:
             plane[:] = 1 - plane
-    return np.rint(255 * planes)
+    return np.asarray(np.rint(255 * planes))
 
 
 @cache
