@@ -83,6 +83,7 @@ class Checkout:
                 for each in real.iterdir():
                     if each.name != "__pycache__":
                         (here / each.name).symlink_to(each)
+            here.mkdir(exist_ok=True)
         file = here / Path(path).name
         file.unlink(missing_ok=True)
         return file
