@@ -121,7 +121,7 @@ def test_what_loops_over_the_table_knows_no_monitor_by_name():
     loops = ("profile", "accounts/monitors", "audit/replay", "audit/drift", "audit/excess")
     for name in (*loops, "statistics/combined_eprocess"):
         assert named_in(f"guard/{name}.py") == set()
-    assert named_in("guard/monitors/coverage.py") == {"coverage"}  # the control
+    assert "coverage" in named_in("guard/monitors/coverage.py")  # the control
 
 
 @EACH

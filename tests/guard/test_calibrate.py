@@ -82,7 +82,8 @@ def test_another_secret_and_the_policy_s_risk(path):
     made = calibrate_site(path, Split(ROWS), "clinic")
     again = calibrate_site(path, Split(ROWS), "clinic")
     assert made.sites["clinic"].risk == made.profile.risk == 0.05
-    secrets = [each.embedding.fingerprint for each in (made.profile, made.sites["clinic"], again.sites["clinic"])]
+    profiles = (made.profile, made.sites["clinic"], again.sites["clinic"])
+    secrets = [each.fitted["embedding"].fingerprint for each in profiles]
     assert len(set(secrets)) == 3  # who learns one site's maps knows no other's
 
 
