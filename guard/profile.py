@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -73,8 +73,7 @@ class Profile:
         Raises `MedwardError` when there are too few rows for any guarantee at `risk`.
         """
         check_enough(len(inputs), patients, risk)
-        raw = forward_batches(model, inputs)
-        outputs = model.spec.judged(raw)
+        outputs, raw = judged_batches(model, inputs)
         fit, reference = split_rows(np.arange(len(inputs)) if patients is None else patients, seed)
         secret = secrets.randbits(64) if secret is None else secret
         classes = decided_classes(outputs)[reference]
@@ -91,7 +90,7 @@ class Profile:
             fitted={source: each for source, each in found.items() if each is not None},
             strata=strata,
             contents=ContentHash.fit(inputs[fit], seed=secret) if model.spec.modality == "image" else None,
-            codebook=fit_codebook(model.spec.task, raw.scores[fit], codes, temperature),
+            codebook=fit_codebook(model.spec.task, raw, fit, codes, temperature),
             rows=len(inputs),
             patients=0 if patients is None else len(np.unique(patients)),
         ).at_risk(risk)
@@ -246,13 +245,31 @@ def embeddings_for(spec: ModelSpec) -> tuple[str, ...]:
 
 def forward_batches(model: Model, inputs: Array, batch: int = 256) -> Outputs:
     """The model's outputs for all `inputs`, in batches."""
-    parts = [model.predict(inputs[i : i + batch]) for i in range(0, len(inputs), batch)]
-    features = [part.features for part in parts if part.features is not None]
-    return Outputs(np.concatenate([part.scores for part in parts]), np.concatenate(features) if features else None)
+    return _joined([model.predict(inputs[i : i + batch]) for i in range(0, len(inputs), batch)])
 
 
-def fit_codebook(task: Task, scores: Array, size: int, temperature: float) -> Prototypes | None:
-    """Typical answers for the release level codes, where the task has that level."""
-    if not isinstance(task, Classification):
+def judged_batches(model: Model, inputs: Array, batch: int = 256) -> tuple[Outputs, Array | None]:
+    """What defenses judge of all `inputs`, in batches, and a classifier's own scores; opaque outputs are not kept."""
+    parts, scores = [], []
+    for start in range(0, len(inputs), batch):
+        outputs = model.predict(inputs[start : start + batch])
+        parts.append(model.spec.judged(outputs))
+        if isinstance(model.spec.task, Classification):
+            scores.append(outputs.scores)
+    return _joined(parts), np.concatenate(scores) if scores else None
+
+
+def _joined(parts: Sequence[Outputs]) -> Outputs:
+    """The outputs of batches, one after the other."""
+    columns = zip(*((part.scores, part.features, part.doubt) for part in parts), strict=True)
+    scores, features, doubt = (None if column[0] is None else np.concatenate(column) for column in columns)
+    assert scores is not None
+    return Outputs(scores, features, doubt)
+
+
+def fit_codebook(task: Task, scores: Array | None, rows: Ints, size: int, temperature: float) -> Prototypes | None:
+    """Typical answers for the release level codes, of `rows` of all `scores (n, K)`, where the task has that level."""
+    if not isinstance(task, Classification) or scores is None:
         return None
-    return Prototypes.fit(temper_scores(scores, task.output, temperature, task.threshold), size, task.threshold)
+    likely = temper_scores(scores[rows], task.output, temperature, task.threshold)
+    return Prototypes.fit(likely, size, task.threshold)

@@ -18,6 +18,7 @@ from medward.guard.release import capacity
 from medward.guard.release.quantise import Prototypes
 from medward.guard.types import Array, Ints, Level, OutputKind
 
+_ROUNDING = 1e-6
 WITHHELD_DECISION = -1
 """In the place of a decision that did not leave."""
 
@@ -131,6 +132,13 @@ def read_matrix(raw: object, names: Sequence[str]) -> Array:
     if s.ndim != 2 or s.shape[1] != k:
         raise MedwardError(f"scores: expected one column per class, shape (n, {k}), got {s.shape}")
     return in_floats(s)
+
+
+def check_unit(likely: Array) -> None:
+    """Refuse probabilities, each of its own, that lie outside 0 to 1 by more than rounding; NaN too."""
+    inside = (likely >= -_ROUNDING) & (likely <= 1 + _ROUNDING)
+    if not inside.all():
+        raise MedwardError(f'scores: the spec claims probabilities, got {likely[~inside][0]:g}; use output = "logits"')
 
 
 def in_floats(values: NDArray[Any]) -> Array:

@@ -19,7 +19,7 @@ from medward.guard.release.rounding import round_keeping_side, round_keeping_win
 from medward.guard.release.scores import NDArrayBool, largest_classes
 from medward.guard.release.temperature import temper_scores
 from medward.guard.release.topk import keep_top
-from medward.guard.tasks.base import ReleaseSettings, in_floats, nothing, plain_bits, read_matrix
+from medward.guard.tasks.base import ReleaseSettings, check_unit, in_floats, nothing, plain_bits, read_matrix
 from medward.guard.tasks.decision import at_threshold, checked_threshold, decisions
 from medward.guard.types import Array, Ints, Level, ScoreKind
 
@@ -161,7 +161,7 @@ def _completed(column: NDArray[np.generic], output: str, name: str) -> Array:
     if column.dtype.kind not in "fiub" or column.shape[1:] not in ((), (1,)) or not column.ndim:
         raise MedwardError(f"{name}: gave outputs of shape {column.shape}, one column (n, 1) was said")
     second = in_floats(column.reshape(len(column)))
-    if output == "probabilities" and not ((second >= 0) & (second <= 1)).all():
-        raise MedwardError(f'scores: the spec claims probabilities, got {second.max():g}; use output = "logits"')
+    if output == "probabilities":
+        check_unit(second)
     first = np.zeros_like(second) if output == "logits" else 1 - second
     return np.stack([first, second], axis=1)

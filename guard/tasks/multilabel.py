@@ -16,7 +16,7 @@ from medward.guard.errors import MedwardError
 from medward.guard.release import capacity
 from medward.guard.release.rounding import round_keeping_side
 from medward.guard.release.temperature import temper_scores
-from medward.guard.tasks.base import ReleaseSettings, nothing, plain_bits, read_matrix
+from medward.guard.tasks.base import ReleaseSettings, check_unit, nothing, plain_bits, read_matrix
 from medward.guard.tasks.decision import at_threshold, checked_threshold, decisions
 from medward.guard.types import Array, Ints, Level, ScoreKind
 
@@ -67,9 +67,8 @@ class Multilabel:
     def read(self, raw: object, name: str) -> Array:
         """Scores ``(n, K)``, a column per finding; probabilities lie in [0, 1]."""
         scores = read_matrix(raw, self.findings)
-        if self.output == "probabilities" and not ((scores >= 0) & (scores <= 1)).all():
-            worst = scores[~((scores >= 0) & (scores <= 1))][0]
-            raise MedwardError(f'scores: the spec claims probabilities, got {worst:g}; use output = "logits"')
+        if self.output == "probabilities":
+            check_unit(scores)
         return scores
 
     def found(self, outputs: Array) -> NDArray[np.bool_]:
