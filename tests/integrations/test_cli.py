@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -438,3 +439,14 @@ def test_protect_says_which_calibration_rows_the_model_was_trained_on(medward):
         code, out, err = medward("protect", MODEL, "--data", f"{name}.npz", "--on-error", "flag", "-o", f"b-{name}")
         assert (code, err) == (0, "")
         assert ("of the rows of the calibration data are copies of rows that are also in train" in out) == told
+
+
+def test_help_loads_neither_torch_nor_scikit_learn():
+    code = (
+        "import sys\nfrom medward.integrations.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print([name for name in ('torch', 'sklearn', 'onnxruntime', 'fastapi', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "protect" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
