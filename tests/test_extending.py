@@ -359,7 +359,7 @@ def test_a_toy_attack_needs_three_files_and_is_then_held_to_the_contract_and_run
             ),
         },
     )
-    contract = "tests/attacks/evasion/test_tasks.py"
+    contract = "tests/attacks/evasion/test_evasion_tasks.py"
     row = '    "random-corners": RandomCorners(epsilon=RADIUS, tries=600),\n'
     checkout.edit(
         contract,

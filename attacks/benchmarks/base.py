@@ -123,7 +123,8 @@ def stratified_partition(data: Split, sizes: Mapping[str, int], *, seed: int) ->
         split = int(np.argmax(missing @ have))
         missing[split] -= have
         chosen[split].append(rows)
-    return {name: data.take(np.sort(np.concatenate(rows))) for name, rows in zip(sizes, chosen, strict=True)}
+    empty = np.zeros(0, np.int64)  # of a split so small that every patient is wanted more elsewhere
+    return {name: data.take(np.sort(np.concatenate([*rows, empty]))) for name, rows in zip(sizes, chosen, strict=True)}
 
 
 def _canonical(inputs: Array) -> Ints:

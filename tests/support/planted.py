@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from medward.guard.accounts.stores import Store
+from medward.guard.monitors.base import SCREEN
+from medward.guard.monitors.score_reference import ScoreReference
 from medward.guard.pipeline import Guard
 from medward.guard.policy import GatePolicy, MonitorPolicy, Policy
 from medward.guard.spec import ModelSpec
@@ -91,12 +93,14 @@ class Ideal:
     holes: int = 0
     far: float = 0.0
     refuses: bool = False
-    residuals: None = None
     codebook: None = None
-    embedding: None = None
-    probing: None = None
     contents: None = None
     strata: None = None
+
+    @property
+    def fitted(self):
+        """No monitor but that of the screens, which are this."""
+        return {SCREEN: IdealScreen(self)}
 
     @property
     def thresholds(self):
@@ -117,6 +121,20 @@ class Ideal:
 
     def screen_cut(self, rate):
         return 1.0
+
+
+@dataclass(frozen=True)
+class IdealScreen:
+    """The screens of an ideal profile, as the monitor that bets on their p-values sees them."""
+
+    profile: Ideal
+
+    def see(self, inputs, outputs):
+        return self.profile.strangeness(inputs, outputs)
+
+    @property
+    def reference(self):
+        return ScoreReference(scores=np.zeros(1), thresholds=self.profile.thresholds)
 
 
 @dataclass(frozen=True)
