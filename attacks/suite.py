@@ -140,7 +140,9 @@ def chosen_attacks(
     if names is not None:
         known = {attack.name: attack for attack in (*attacks, *more_attacks(spec, decide))}
         if unknown := [name for name in names if name not in known]:
-            raise MedwardError(f"attacks: there is no {unknown[0]!r}; there are {', '.join(known)}")
+            raise MedwardError(
+                f"attacks: there is no {unknown[0]!r}{_hint(spec, decide)}; there are {', '.join(known)}"
+            )
         attacks = tuple(known[name] for name in names)
     evasive = [attack for attack in attacks if isinstance(attack, Evasive)]
     if evasive and spec.modality == "image" and (spec.low is None or spec.high is None):
@@ -151,6 +153,15 @@ def chosen_attacks(
     if rules is None:
         return attacks
     return tuple(replace(attack, rules=rules) if isinstance(attack, Evasive) else attack for attack in attacks)
+
+
+def _hint(spec: ModelSpec, decide: Decide | None) -> str:
+    """Why an attack that other models know may be missing."""
+    if isinstance(spec.task, Opaque) and decide is None:
+        return " (evasion of an opaque model needs --decide, which says what its outputs come to)"
+    if not isinstance(spec.task, Multilabel):
+        return " (attacks that hide or raise are of several findings; pgd and uap count both for this model)"
+    return ""
 
 
 def _radius(spec: ModelSpec) -> float:

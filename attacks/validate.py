@@ -24,6 +24,7 @@ from medward.guard.bundle.folder import Bundle
 from medward.guard.data.split import Split, conform_inputs
 from medward.guard.errors import MedwardError
 from medward.guard.models import describe_model, wrap
+from medward.guard.models.base import first_line
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.types import Array, Ints
@@ -56,6 +57,8 @@ def validate(
         raise MedwardError(f"decide: is for opaque models, and this one {spec.rule}; leave it out")
     reads = None if decide is None else checked_decide(decide)
     attacks = chosen_attacks(spec, names, rules, reads)
+    if reads is not None:
+        _try_decide(reads, bundle, splits)
     network, reason = _network(bundle, splits)
     return run_validation(
         Deployment(
@@ -79,7 +82,13 @@ def checked_decide(decide: Decide) -> Decide:
 
     @functools.wraps(decide)
     def ask(outputs: Array) -> Ints:
-        found = np.asarray(decide(outputs))
+        try:
+            found = np.asarray(decide(outputs))
+        except Exception as error:
+            raise MedwardError(
+                f"decide: {decide.__module__}:{decide.__qualname__} fails on outputs of shape {outputs.shape}, a NumPy "
+                f"array: {first_line(error)}"
+            ) from error
         if found.shape != (len(outputs),) or found.dtype.kind not in "iub" or (found < 0).any():
             raise MedwardError(
                 f"decide: must give a whole number from 0 on for each of {len(outputs)} rows, got {found.dtype} of "
@@ -88,6 +97,16 @@ def checked_decide(decide: Decide) -> Decide:
         return found.astype(np.int64)
 
     return ask
+
+
+def _try_decide(decide: Decide, bundle: Bundle, splits: Mapping[str, Split]) -> None:
+    """Refuse, before work begins, a `decide` that fails or says the same of every row of a sample."""
+    said = decide(bundle.model.predict(_sample(bundle, splits)).scores)
+    if len(said) > 1 and (said == said[0]).all():
+        raise MedwardError(
+            f"decide: says {int(said[0])} of each of {len(said)} rows, so nothing shows that it can change; give one that "
+            "tells these rows apart"
+        )
 
 
 def model_before(model: object, bundle: Bundle, splits: Mapping[str, Split]) -> ModelBefore:

@@ -9,6 +9,7 @@ from medward.guard.release.quantise import Prototypes
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.base import WITHHELD_DECISION, ReleaseSettings
 from medward.guard.tasks.classification import Classification
+from medward.guard.tasks.opaque import Opaque
 from medward.guard.types import Answer, Level, Outputs, Verdict
 
 
@@ -38,7 +39,8 @@ def released_answer(
     """The answer in which each row has what its level shows; `default` is the level of rows nobody objects to."""
     task = spec.task
     labels = task.decide(outputs.scores)
-    scores = np.full(outputs.scores.shape, np.nan)
+    whole = isinstance(task, Opaque)  # whose decision is a digest of its very bytes
+    scores = np.full(outputs.scores.shape, np.nan, outputs.scores.dtype if whole else np.float64)
     for level in set(levels):
         rows = np.array([each is level for each in levels])
         scores[rows] = task.release(outputs.scores[rows], level, settings)

@@ -182,7 +182,9 @@ class Guard:
         if contents is None or not chosen.watch:
             return None, []
         try:
-            decisions = self.model.spec.decide(outputs.scores)
+            task = self.model.spec.task
+            bordered = task.doubt(outputs.scores) is not None  # else any change of an image is another decision
+            decisions = task.decide(outputs.scores) if bordered else np.zeros(len(outputs.scores), np.int64)
             return NearDuplicateBatch.of(chosen, contents, self.salt, request, decisions), []
         except Exception as error:
             return None, [self._failed("duplicates", error)]

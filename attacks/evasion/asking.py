@@ -16,14 +16,14 @@ from medward.attacks.whitebox.ball import Ball
 from medward.attacks.whitebox.criterion import Criterion
 from medward.attacks.whitebox.forward import ROWS_PER_PASS, scores_and_features
 from medward.attacks.whitebox.search import Search
-from medward.guard.data.split import Split
 from medward.guard.release.topk import spread_rest
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.decision import at_threshold
 from medward.guard.tasks.multilabel import Multilabel
+from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
-from medward.guard.types import Ints
+from medward.guard.types import Array, Ints
 
 Bools = NDArray[np.bool_]
 ScoreQuery = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -60,12 +60,20 @@ def answers_as_tensors(response: Response, device: torch.device | str) -> tuple[
 
 
 def clean_rows(
-    response: Response, criterion: Criterion, device: torch.device | str, own: Ints | None = None
+    response: Response, criterion: Criterion, device: torch.device | str, own: Ints | Array | None = None
 ) -> tuple[Tensor, Tensor]:
-    """What a search keeps of clean rows, and which ``(n,)`` were not told; of these the decisions `own` if given."""
+    """What a search keeps of clean rows, and which ``(n,)`` were not told.
+
+    `own` is what the model itself says of the rows, where that is known: decisions ``(n,)``, or the outputs of a model
+    whose success is a distance. It takes the place of what was hidden, and nothing else does: a number that was told as
+    a cell is not known, and an invented one would be climbed away from.
+    """
     scores, decided = answers_as_tensors(response, device)
     hidden = decided < 0
-    if own is not None:
+    if own is not None and own.dtype.kind == "f":
+        known = torch.as_tensor(own, device=device).reshape(scores.shape).to(scores)
+        scores = torch.where(torch.isfinite(scores), scores, known)
+    elif own is not None:
         decided = torch.where(hidden, torch.as_tensor(own, device=device), decided)
     y = criterion.kept(scores, decided)
     if y.is_floating_point():
@@ -73,15 +81,16 @@ def clean_rows(
     return y, hidden & (decided < 0)
 
 
-def labelled_decisions(split: Split, spec: ModelSpec) -> Ints | None:
-    """The decisions ``(n,)`` that the labels of a split say are right, None where it has none."""
-    labels = split.labels
-    return spec.decide(labels[:, None]) if labels is not None and isinstance(spec.task, Regression) else labels
+def known_answers(data: AttackData, spec: ModelSpec) -> Ints | Array | None:
+    """What is known of the test rows that the target hides: the undefended model's answers, else the labels.
 
-
-def known_decisions(data: AttackData, spec: ModelSpec) -> Ints | None:
-    """The decisions ``(n,)`` on test rows on which the target is silent: the undefended model's, else the labels'."""
-    return labelled_decisions(data.test, spec) if data.reference is None else data.reference
+    Decisions ``(n,)``, or of a regression and an opaque model outputs ``(n, ...)``.
+    """
+    if isinstance(spec.task, Regression | Opaque) and data.outputs is not None:
+        return data.outputs
+    if isinstance(spec.task, Regression):
+        return data.test.labels
+    return data.test.labels if data.reference is None else data.reference
 
 
 def black_box_answers(target: Target) -> ScoreQuery:
@@ -120,11 +129,13 @@ def without_gradients(search: Search) -> BlackBoxSearch:
     def ask(x: Tensor) -> tuple[Tensor, Tensor]:
         parts = [scores_and_features(network, x[i : i + ROWS_PER_PASS]) for i in range(0, len(x), ROWS_PER_PASS)]
         scores = torch.cat([part for part, _ in parts])
-        labels = search.criterion.decided(scores)
+        labels = search.criterion.decisions(search.criterion.decided(scores))
         if detector is None:
             return scores, labels
         shown = [features for _, features in parts if features is not None]
         stopped = ~detector.released(detector.strangeness(x, scores, torch.cat(shown) if shown else None))
-        return scores.masked_fill(stopped[:, None], torch.nan), labels.masked_fill(stopped, -1)
+        return scores.masked_fill(stopped.view(-1, *[1] * (scores.ndim - 1)), torch.nan), labels.masked_fill(
+            stopped, -1
+        )
 
     return BlackBoxSearch(ask, search.criterion, search.ball, search.generator)

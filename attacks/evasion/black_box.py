@@ -15,7 +15,7 @@ from torch import Tensor
 
 from medward.attacks.base import Access, AttackData, AttackResult, ThreatModel
 from medward.attacks.checks import run_flags
-from medward.attacks.evasion.asking import BlackBoxSearch, black_box_answers, clean_rows, fooled_rows, known_decisions
+from medward.attacks.evasion.asking import BlackBoxSearch, black_box_answers, clean_rows, fooled_rows, known_answers
 from medward.attacks.evasion.per_image import PerImage, noisy_rows
 from medward.attacks.evasion.setup import FACTORS, NO_ROWS, balls_within
 from medward.attacks.evasion.tallies import Envelope
@@ -80,7 +80,7 @@ class BlackBox(PerImage):
             return AttackResult(outcome=np.zeros(0, np.bool_), queries=target.queries, flags=(NO_ROWS,))
         clean = target.query(inputs)
         withheld = float((clean.labels < 0).mean())
-        own = known_decisions(data, target.spec)
+        own = known_answers(data, target.spec)
         y, _ = clean_rows(clean, criterion, self.device, None if own is None else own[: self.rows])
         rows = criterion.open(y)
         x, y = x[rows], y[rows]

@@ -27,8 +27,7 @@ from medward.attacks.evasion.asking import (
     black_box_answers,
     clean_rows,
     fooled_rows,
-    known_decisions,
-    labelled_decisions,
+    known_answers,
 )
 from medward.attacks.evasion.perturbation import Tried, Universal, apply_perturbation, strongest_radius
 from medward.attacks.evasion.setup import NO_ROWS, balls_within, success_curve
@@ -94,7 +93,7 @@ class HillClimb(UniversalAttack):
         clean = target.query(test)
         withheld = float((clean.labels < 0).mean())
         truth = None if data.test.labels is None else torch.as_tensor(data.test.labels, device=self.device)
-        own_answers, _ = clean_rows(clean, criterion, self.device, known_decisions(data, target.spec))
+        own_answers, _ = clean_rows(clean, criterion, self.device, known_answers(data, target.spec))
         rows = criterion.open(own_answers, truth)
         x, y = torch.as_tensor(test, device=self.device)[rows], own_answers[rows]
         if not len(x):
@@ -102,7 +101,7 @@ class HillClimb(UniversalAttack):
         drawn = torch.randperm(len(held.craft), generator=generator)[: self.batch].numpy()
         held_rows = held.craft.take(drawn)
         some = np.asarray(held_rows.inputs, np.float32)
-        own, _ = clean_rows(target.query(some), criterion, self.device, labelled_decisions(held_rows, target.spec))
+        own, _ = clean_rows(target.query(some), criterion, self.device, held_rows.labels)
         craft = torch.as_tensor(some, device=self.device)[criterion.open(own)]
         own = own[criterion.open(own)]
 

@@ -31,6 +31,8 @@ from medward.attacks.whitebox.search import Search
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
+from medward.guard.tasks.opaque import Opaque
+from medward.guard.tasks.regression import Regression
 
 FACTORS = (0.2, 0.4, 0.6, 0.8, 1.0)
 """Of the radius: how far an attacker goes. Screens see a small change less, so the largest may not be the worst."""
@@ -222,7 +224,9 @@ def _decisions(
     if not len(x):
         return torch.zeros(0, dtype=torch.int64, device=device), 0.0
     answers = target.query(x)
-    y, untold = clean_rows(answers, criterion, device)
+    y, untold = clean_rows(
+        answers, criterion, device, data.outputs if isinstance(target.spec.task, Regression | Opaque) else None
+    )
     if y.is_floating_point() or data.reference is None:
         own = network_decisions(network, torch.as_tensor(x, device=device), criterion).to(y)
     else:

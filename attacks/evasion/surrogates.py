@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medward.attacks.evasion.asking import answers_as_tensors
+from medward.attacks.learners.table import learner_of
 from medward.attacks.target import Response, Target
 from medward.attacks.whitebox.ascent import network_decisions
 from medward.attacks.whitebox.criterion import Criterion
@@ -24,6 +25,7 @@ from medward.guard.data.split import Split
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel, unpacked_findings
+from medward.guard.tasks.regression import Regression
 from medward.guard.types import Array
 
 SURROGATE_EPOCHS = {"image": 15, "tabular": 60}
@@ -56,7 +58,7 @@ def learned_network(
         taught = _finding_targets(response, craft, spec.task)
         network = fit_student(inputs, taught, loss=F.binary_cross_entropy_with_logits, **settings)
     else:
-        taught = np.asarray(response.scores, np.float64)
+        taught = learner_of(spec).targets(response) if isinstance(spec.task, Regression) else response.scores
         network = fit_numbers(inputs, taught, **settings)
     y = criterion.kept(*answers_as_tensors(response, device))
     untold = torch.as_tensor(response.labels < 0, device=device)

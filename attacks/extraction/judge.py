@@ -18,7 +18,7 @@ CLONE, NO_VICTIM = "clone", "no victim"
 class CloneJudge:
     """Notes clones along a theft, beside what the undefended model of `spec` says of the test rows of `data`.
 
-    A thief who learned nothing gives the best constant answer: the most common one, or the median.
+    A thief who learned nothing gives the best constant answer: the one that most of the model's are the same as.
     """
 
     def __init__(self, data: AttackData, spec: ModelSpec) -> None:

@@ -85,8 +85,12 @@ class NumberLearner:
         return self.task.unchanged(first, second)
 
     def constant(self, values: Array) -> Array:
-        """The median."""
-        return np.asarray(np.median(values, axis=0))
+        """The number that most `values (n, 1)` are the same as: one of them, a tolerance above one, or a cut point."""
+        cuts = np.asarray(self.task.cut_points, np.float64)
+        known = np.unique(np.asarray(values, np.float64))
+        tried = np.concatenate([known, known + self.task.tolerance, cuts, np.nextafter(cuts, -np.inf)])
+        hits = [int(self.same(values, np.full_like(values, each)).sum()) for each in tried]
+        return np.asarray(tried[[int(np.argmax(hits))]])
 
     def parts(self, values: Array, reference: Array) -> dict[str, float]:
         """None: there is but one number."""

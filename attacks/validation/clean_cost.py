@@ -128,7 +128,9 @@ def _number_costs(plain: Array, told: Response, labels: Labels, task: Regression
     near[shown] = task.unchanged(truth[shown], told.scores[shown])
     coarse = answered & ~shown  # the cell alone left
     near[coarse] = told.labels[coarse] == task.decide(truth[coarse])
-    costs = {"accuracy": Pair(undefended=rate_interval(task.unchanged(truth, plain)), guarded=rate_interval(near))}
+    own = task.unchanged(truth, plain)
+    own[coarse] = task.decide(plain[coarse]) == task.decide(truth[coarse])  # the same question of both
+    costs = {"accuracy": Pair(undefended=rate_interval(own), guarded=rate_interval(near))}
     if shown.any():
         errors = (np.abs(plain[:, 0] - truth[:, 0]), np.abs(told.scores[shown, 0] - truth[shown, 0]))
         costs["mean_error"] = Pair(

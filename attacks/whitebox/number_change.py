@@ -43,10 +43,8 @@ class NumberChange:
         return scores[:, 0]
 
     def kept(self, scores: Tensor, decided: Tensor) -> Tensor:
-        """The number that was released; where it was hidden, one that surely lies in the cell that was answered."""
-        number = scores[:, 0]
-        hidden = torch.isnan(number) & (decided >= 0)
-        return torch.where(hidden, self._inside(decided).to(number), number)
+        """The number that was released; NaN where it was hidden, for its cell does not say what it was."""
+        return scores[:, 0]
 
     def decisions(self, y: Tensor) -> Tensor:
         """The cell."""
@@ -101,17 +99,6 @@ class NumberChange:
 
     def _standing(self, scores: Tensor, y: Tensor) -> Tensor:
         return log_chance(self._margin(scores, y))
-
-    def _inside(self, cells: Tensor) -> Tensor:
-        """A number in each of the `cells (n,)`: the middle, a tolerance from the only end, or the multiple itself."""
-        codes = np.maximum(cells.cpu().numpy(), 0)
-        if not self.task.cut_points:
-            multiples = np.where(codes % 2 == 0, codes // 2, -((codes + 1) // 2))
-            return torch.as_tensor(multiples * self.task.tolerance, device=cells.device)
-        points = np.asarray(self.task.cut_points)
-        outer = [points[0] - self.task.tolerance], [points[-1] + self.task.tolerance]
-        inside = np.concatenate([outer[0], (points[1:] + points[:-1]) / 2, outer[1]])
-        return torch.as_tensor(inside[codes], device=cells.device)
 
 
 def _column(numbers: Tensor) -> np.ndarray:

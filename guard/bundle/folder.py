@@ -43,6 +43,7 @@ from medward.guard.models.base import WrappedModel, first_line
 from medward.guard.pipeline import Guard
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile
+from medward.guard.tasks.base import check_level
 from medward.guard.types import Array
 
 
@@ -197,6 +198,7 @@ def seal_bundle(path: Path | str) -> str:
     card = _card(path)
     parts = _verified(path, card, skip=(POLICY,))
     policy = Policy.from_toml(_text(parts[POLICY]), source=POLICY)
+    check_level(card.spec.task, policy.release.default)
     for calibration in (PROFILE, *map(site_file, card.sites)):
         _profile(calibration, parts, policy)
     new = card.model_copy(update={"files": {**card.files, POLICY: sha256(parts[POLICY])}}).sealed()

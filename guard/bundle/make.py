@@ -76,6 +76,10 @@ def protect(
     """
     if not isinstance(policy, Policy):
         raise MedwardError(f"policy: expected a Policy, got {type(policy).__name__}; Policy(on_error=...) has defaults")
+    if sensitivity is not None and threshold is not None:
+        raise MedwardError(
+            f"sensitivity = {sensitivity} and threshold = {threshold}: both choose the operating point; give one"
+        )
     out = Path(out)
     raw = check_split(benign, _columns(model))
     inputs, layout, bits = batch_of(raw.inputs, low=low, high=high, layout=layout, bits=bits)

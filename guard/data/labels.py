@@ -157,7 +157,7 @@ def _finding_sets(names: Names | None, labels: Labels | None, task: Multilabel, 
             f"{what}: a model of {count} findings needs a table of 0 and 1 of shape (n, {count}), a column for each of "
             f"{_listed(task.findings)}"
         )
-    table = labels.reshape(len(labels), -1)
+    table = _table(labels.reshape(len(labels), -1), what)
     if table.shape[1] != count:
         raise MedwardError(
             f"{what} has {table.shape[1]} columns, the model has {count} findings: {_listed(task.findings)}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +44,12 @@ def sensitive_threshold(likely: Array, positive: NDArray[np.bool_], sensitivity:
 
 def at_sensitivity(task: AnyTask, scores: Array, labels: Ints | None, sensitivity: float) -> AnyTask:
     """`task` with operating points that reach `sensitivity` on rows of `scores (n, K)` and `labels (n,)`."""
-    if not 0 < sensitivity <= 1:
-        raise MedwardError(f"sensitivity: must be above 0 and at most 1, got {sensitivity:g}")
+    if isinstance(sensitivity, bool) or not isinstance(sensitivity, Real) or not 0 < sensitivity <= 1:
+        raise MedwardError(f"sensitivity: must be above 0 and at most 1, got {sensitivity!r}")
+    if not isinstance(task, Multilabel) and not (isinstance(task, Classification) and len(task.classes) == 2):
+        raise MedwardError(
+            f"sensitivity: is for two classes or several findings, and this model {task.rule}; leave it out"
+        )
     if labels is None:
         raise MedwardError("sensitivity: needs labels beside the benign rows to choose an operating point on")
     if isinstance(task, Multilabel):
@@ -56,9 +61,5 @@ def at_sensitivity(task: AnyTask, scores: Array, labels: Ints | None, sensitivit
             except MedwardError as error:
                 raise MedwardError(f"{name}: {error}") from None
         return replace(task, thresholds=tuple(points))
-    if not isinstance(task, Classification) or len(task.classes) != 2:
-        raise MedwardError(
-            f"sensitivity: is for two classes or several findings, and this model {task.rule}; leave it out"
-        )
     likely = probabilities(scores, task.output)[:, 1]
     return replace(task, threshold=sensitive_threshold(likely, labels == 1, sensitivity))

@@ -134,6 +134,8 @@ def infer_spec(
         low=low,
         high=high,
     )
+    if isinstance(task, type):
+        raise MedwardError(f"{name}: task: {task.__name__} is a class; give an instance of it, or a word")
     if not isinstance(task, str | None):
         if any(options.values()):
             raise MedwardError(f"{name}: give the task itself, or words that tell it, not both")

@@ -6,7 +6,8 @@ Nothing is guessed: where two readings fit, the model is refused and both are na
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -27,8 +28,8 @@ from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
 from medward.guard.types import Array, ScoreKind
 
-LabelKind = Literal["classes", "findings", "numbers"]
-"""What labels beside the data are: one class a row, several findings a row, or a number that is no class."""
+LabelKind = Literal["classes", "findings", "one-hot", "numbers"]
+"""What labels beside the data are: one class a row, findings a row, a table that may be either, or other numbers."""
 OperatingPoints = float | Sequence[float] | Mapping[str, float]
 """One operating point for all, one for each column in order, or one by name."""
 
@@ -64,14 +65,20 @@ def infer_task(
     if isinstance(said.classes, str):
         raise MedwardError(f"{name}: classes must be a list of names, got the string {said.classes!r}")
     check_task(name, said.task)
+    said = _plain(name, said)
     kind, one_column = _kind(name, said, known, raw, labels)
     classes = tuple(said.classes) if said.classes is not None else known.get("classes")
     output = said.output or known.get("output")
     if kind == OPAQUE:
         _refuse(name, kind, threshold=said.threshold, tolerance=said.tolerance, cut_points=said.cut_points or None)
+        _refuse(name, kind, output=said.output)
         return Opaque(what=said.classes[0] if said.classes else "output")
     if kind == REGRESSION:
-        _refuse(name, kind, threshold=said.threshold)
+        _refuse(name, kind, threshold=said.threshold, output=said.output)
+        if said.classes is not None and len(said.classes) != 1:
+            raise MedwardError(
+                f"{name}: classes: name the one quantity of a regression model, got {list(said.classes)}"
+            )
         if said.tolerance is None:
             raise MedwardError(
                 f"{name}: a regression model needs --tolerance (tolerance), the smallest change of its number that "
@@ -94,6 +101,31 @@ def infer_task(
     return Classification(classes=classes, output=output, threshold=threshold, one_column=one_column)
 
 
+def _plain(name: str, said: TaskOptions) -> TaskOptions:
+    """`said` with plain floats for numbers of any library; refuses what is no number."""
+    threshold, points = said.threshold, said.cut_points
+    if isinstance(threshold, Mapping):
+        threshold = {str(each): _number(name, "threshold", value) for each, value in threshold.items()}
+    elif isinstance(threshold, Sequence | np.ndarray) and not isinstance(threshold, str):
+        threshold = [_number(name, "threshold", value) for value in threshold]
+    elif threshold is not None:
+        threshold = _number(name, "threshold", threshold)
+    if isinstance(points, str) or not isinstance(points, Sequence | np.ndarray):
+        raise MedwardError(f"{name}: cut_points: a list of numbers is needed, got {points!r}")
+    return replace(
+        said,
+        threshold=threshold,
+        tolerance=None if said.tolerance is None else _number(name, "tolerance", said.tolerance),
+        cut_points=tuple(_number(name, "cut_points", value) for value in points),
+    )
+
+
+def _number(name: str, what: str, value: object) -> float:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise MedwardError(f"{name}: {what}: a number is needed, got {value!r}")
+    return float(value)
+
+
 def _kind(
     name: str,
     said: TaskOptions,
@@ -106,7 +138,18 @@ def _kind(
     kind = said.task or known.get("task")
     if kind is None and numbers:
         kind = REGRESSION
-    if kind is None and (labels == "findings" or isinstance(said.threshold, Sequence | Mapping)):
+    several = isinstance(said.threshold, Sequence | Mapping) and not isinstance(said.threshold, str)
+    if kind is None and (labels in ("findings", "one-hot") or several):
+        if known.get("classes") is not None:
+            raise MedwardError(
+                f"{name}: the model itself has the classes {', '.join(known['classes'])}, one of which is right; give "
+                "one class per row as labels (labels.argmax(axis=1)) and one --threshold, or say --task"
+            )
+        if labels == "one-hot":
+            raise MedwardError(
+                f"{name}: every row of the labels has exactly one 1, so they can be classes of which one is right, or "
+                f"findings; give labels.argmax(axis=1) for classes, or say --task {MULTILABEL}"
+            )
         kind = MULTILABEL
     if kind in (MULTILABEL, REGRESSION, OPAQUE):
         return kind, False
@@ -147,11 +190,14 @@ def _refuse(name: str, kind: str, **settings: object) -> None:
 
 
 def label_kind(labels: Any, names: Any) -> LabelKind | None:
-    """What raw labels are: names or whole numbers ``(n,)``, a table ``(n, K)`` of 0 and 1, or other numbers."""
+    """What raw labels are: names or whole numbers ``(n,)``, a table ``(n, K)`` of 0 and 1, or other numbers.
+
+    A table each of whose rows has exactly one 1 is "one-hot": one class of several, or one finding in every row.
+    """
     if names is not None:
         return "classes"
     if labels is None:
         return None
     if np.ndim(labels) == 2:
-        return "findings"
+        return "one-hot" if (np.asarray(labels).sum(axis=1) == 1).all() else "findings"
     return "numbers" if np.asarray(labels).dtype.kind == "f" else "classes"

@@ -142,5 +142,15 @@ def check_unit(likely: Array) -> None:
 
 
 def in_floats(values: NDArray[Any]) -> Array:
-    """Numbers in single or double precision, as they came where they came so."""
-    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
+    """Numbers in single or double precision, as they came where they came so; whole ones in what holds them exactly.
+
+    Raises `MedwardError` for whole numbers that no floating-point number holds.
+    """
+    if values.dtype in (np.float32, np.float64):
+        return values
+    if values.dtype.kind in "iu" and values.dtype.itemsize > 2:
+        exact = values.astype(np.float64)
+        if values.size and max(-int(values.min()), int(values.max())) > 2**53:
+            raise MedwardError(f"outputs: whole numbers beyond 2^53 cannot be kept exactly, got {values.max()}")
+        return exact if values.size and np.abs(exact).max() > 2**24 else exact.astype(np.float32)
+    return values.astype(np.float32)

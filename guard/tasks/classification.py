@@ -20,7 +20,7 @@ from medward.guard.release.scores import NDArrayBool, largest_classes
 from medward.guard.release.temperature import temper_scores
 from medward.guard.release.topk import keep_top
 from medward.guard.tasks.base import ReleaseSettings, check_unit, in_floats, nothing, plain_bits, read_matrix
-from medward.guard.tasks.decision import at_threshold, checked_threshold, decisions
+from medward.guard.tasks.decision import at_threshold, checked_threshold, decisions, in_full
 from medward.guard.types import Array, Ints, Level, ScoreKind
 
 _TOLERANCE = 1e-3  # how far a row of probabilities may sum from 1
@@ -99,7 +99,7 @@ class Classification:
         codes are asked for and there is no codebook.
         """
         if level is Level.FULL:
-            return outputs
+            return in_full(outputs, self.output, self.threshold)
         if level >= Level.LABEL:
             return nothing(outputs)
         best = self._best(outputs)

@@ -81,6 +81,18 @@ def at_threshold(scores: Scores, output: OutputKind, threshold: float) -> Scores
     return np.stack([np.where(np.isnan(beyond), np.nan, 0.0), beyond], axis=-1)
 
 
+def in_full(scores: Scores, output: OutputKind, threshold: float | None) -> Scores:
+    """Scores ``(n, 2)`` as they leave in full: the model's own, but for the last digit of one that rounding would turn.
+
+    A probability in single precision is at least 0.7 where 0.7 is written in single precision; whoever reads it in
+    double precision would find it below. Such a one leaves as the threshold itself.
+    """
+    if threshold is None or output != "probabilities" or np.asarray(scores).dtype != np.float32:
+        return scores
+    positive, wide = decisions(scores, output, threshold) == 1, np.asarray(scores, np.float64)
+    return np.stack([wide[..., 0], kept_side(wide[..., 1], positive, threshold)], axis=-1)
+
+
 def kept_side(positive_probability: Scores, positive: NDArray[np.bool_], threshold: float) -> Scores:
     """Probabilities ``(...)`` of the positive class, those on the wrong side of the threshold moved just across it."""
     below = math.nextafter(threshold, 0.0)

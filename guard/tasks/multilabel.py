@@ -17,7 +17,7 @@ from medward.guard.release import capacity
 from medward.guard.release.rounding import round_keeping_side
 from medward.guard.release.temperature import temper_scores
 from medward.guard.tasks.base import ReleaseSettings, check_unit, nothing, plain_bits, read_matrix
-from medward.guard.tasks.decision import at_threshold, checked_threshold, decisions
+from medward.guard.tasks.decision import at_threshold, checked_threshold, decisions, in_full
 from medward.guard.types import Array, Ints, Level, ScoreKind
 
 MOST_FINDINGS = 62  # bits of a decision
@@ -102,7 +102,8 @@ class Multilabel:
     def release(self, outputs: Array, level: Level, settings: ReleaseSettings) -> Array:
         """Scores ``(n, K)`` at `level`: the model's own, probabilities rounded on their side of a threshold, or NaN."""
         if level is Level.FULL:
-            return outputs
+            pairs = (in_full(pair_of(outputs, k, self.output), self.output, t) for k, t in enumerate(self.thresholds))
+            return np.stack([pair[:, 1] for pair in pairs], axis=1)
         if level is not Level.ROUNDED:
             return nothing(outputs)
         found, columns = self.found(outputs), []

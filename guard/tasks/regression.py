@@ -21,7 +21,8 @@ from medward.guard.tasks.base import ReleaseSettings, in_floats, nothing, plain_
 from medward.guard.types import Array, Ints, Level, OutputKind
 
 STEPS = 10  # of the level rounded, in a tolerance
-_FARTHEST = 2.0**50  # cells from zero that floating point still tells apart
+_SMALLEST = 1e-300  # of tolerances: its steps are still normal numbers
+_FARTHEST = 2.0**46  # cells from zero that floating point still tells apart
 _DECIMALS = 4  # of a distance from a cut point
 
 
@@ -42,7 +43,7 @@ class Regression:
 
     def __post_init__(self) -> None:
         """Refuse a tolerance that is no positive number, and cut points that do not rise."""
-        if not (math.isfinite(self.tolerance) and self.tolerance > 0):
+        if not (math.isfinite(self.tolerance) and self.tolerance > _SMALLEST):
             raise MedwardError(f"tolerance: must be a positive number, got {self.tolerance!r}")
         if not all(map(math.isfinite, self.cut_points)) or any(a >= b for a, b in pairwise(self.cut_points)):
             raise MedwardError(f"cut_points: must be finite and rise, got {list(self.cut_points)}")
@@ -80,7 +81,7 @@ class Regression:
                 f'{values.dtype}; guard several numbers as --task opaque (task = "opaque")'
             )
         values = in_floats(values.reshape(-1, 1))
-        if not self.cut_points and np.abs(values).max(initial=0.0) > _FARTHEST * self.tolerance:
+        if np.abs(values).max(initial=0.0) > _FARTHEST * self.tolerance:
             worst = np.abs(values).max()
             raise MedwardError(f"{name}: gave {worst:g}, too far from 0 to tell a tolerance of {self.tolerance:g}")
         return values
@@ -119,7 +120,9 @@ class Regression:
     def release(self, outputs: Array, level: Level, settings: ReleaseSettings) -> Array:
         """Numbers ``(n, 1)`` at `level`: the model's own, in steps within their cell, or NaN."""
         if level is Level.FULL:
-            return outputs
+            if not self.cut_points or np.asarray(outputs).dtype != np.float32:
+                return outputs
+            return self._within(np.asarray(outputs, np.float64)[:, 0], self.decide(outputs))[:, None]
         if level is Level.WITHHELD or (level is Level.LABEL and self.cut_points):
             return nothing(outputs)
         values = np.asarray(outputs, np.float64)[:, 0]

@@ -105,7 +105,8 @@ def describe_certificate(certificate: Certificate, out: Path, console: Console) 
         console.print(f"  {what:<24} {before:.3f} -> {after:.3f}")
     for note in c.notes:
         sys.stderr.write(f"medward: warning: {note}\n")
-    options = task_options(c.task)
+    bounds = [f"--{name} {value:g}" for name, value in (("low", c.low), ("high", c.high)) if value is not None]
+    options = " ".join([*filter(None, [task_options(c.task)]), *bounds])
     said = f" with {options}" if options else ""
     console.print(
         f"{c.guarantee}: estimates by the defense itself, on the rows that chose the epoch. Protect {out / MODEL}"
@@ -115,10 +116,12 @@ def describe_certificate(certificate: Certificate, out: Path, console: Console) 
 
 
 def task_options(task: AnyTask) -> str:
-    """The words of `medward protect` that say how the model of `task` is operated; nothing for the largest class."""
+    """The words of `medward protect` that say what the model of `task` answers and how it is operated."""
     numbered = task.names == tuple(map(str, range(len(task.names))))
     options = [] if isinstance(task, Classification) else [f"--task {task.kind}"]
-    if not numbered or (isinstance(task, Classification) and task.one_column):
+    if isinstance(task, Classification | Multilabel):
+        options.append(f"--output {task.output}")
+    if not numbered or isinstance(task, Multilabel) or (isinstance(task, Classification) and task.one_column):
         options.append(f"--classes {','.join(task.names)}")
     if isinstance(task, Multilabel):
         options.append(f"--threshold {','.join(map(str, task.thresholds))}")

@@ -85,7 +85,7 @@ def test_an_operating_point_is_defended_and_handed_on_to_protect(medward):
     assert code == 0
     assert Certificate.model_validate_json(Path("hardened/certificate.json").read_text()).task.threshold == 0.3
     assert "balanced accuracy at the threshold 0.3:" in out
-    assert "Protect hardened/model.onnx with --threshold 0.3, then check it" in out
+    assert "Protect hardened/model.onnx with --output logits --threshold 0.3 --low 0 --high 1, then check it" in out
     code, _, err = medward(*HARDEN, "--epochs", "1", "--threshold", "1", "--overwrite")
     assert (code, err.count("\n")) == (3, 1)
     assert "threshold: must be a probability above 0 and below 1, got 1.0" in err

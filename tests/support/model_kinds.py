@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -513,7 +513,7 @@ KINDS: dict[str, Kind] = {
         lambda: dense(("hidden", "scores"), rename="output"), own=dense_scores
     ),
     "6a left in training mode": torch_kind(lambda: nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(0.3), cnn()).train()),
-    "6b range not said": torch_kind(cnn, "", low=None, high=None),
+    "6b range not said": replace(torch_kind(cnn, "", low=None, high=None), white_box=False),
     "6b bytes whose range is not said": Kind(
         attempt=lambda _: Attempt(model=cnn(), split=Split((images()[:, 0] * 255).astype(np.uint8)), options=TWO),
         refused="--low",
@@ -649,10 +649,16 @@ def shown_by_hand(task: Any, scores: np.ndarray) -> tuple[np.ndarray, float]:
     return probabilities(scores, task.output), 0.0101
 
 
+def first_value(outputs: np.ndarray) -> np.ndarray:
+    """Whether the first number of a row is above the middle of what it is on these models."""
+    return (outputs.reshape(len(outputs), -1)[:, 0] > np.median(outputs)).astype(np.int64)
+
+
 def attacked(kind: Kind, folder: Path) -> str:
     """How an attacker with the file knows the model: "white-box", or what else the report says."""
     attempt = kind.attempt(folder)
     made = protect(attempt.model, attempt.split, Policy(on_error="flag"), folder / "bundle", **attempt.options)
     test = {"test": attempt.split.take(slice(0, 40))}
-    report = validate(made, test, folder / "report", names=["fgsm"], progress=False)
+    decide = first_value if made.card.spec.task.kind == "opaque" else None
+    report = validate(made, test, folder / "report", names=["fgsm"], decide=decide, progress=False)
     return str(report.findings[0].threat.knowledge)
