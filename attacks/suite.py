@@ -140,9 +140,8 @@ def chosen_attacks(
     if names is not None:
         known = {attack.name: attack for attack in (*attacks, *more_attacks(spec, decide))}
         if unknown := [name for name in names if name not in known]:
-            raise MedwardError(
-                f"attacks: there is no {unknown[0]!r}{_hint(spec, decide)}; there are {', '.join(known)}"
-            )
+            hint = _hint(unknown[0], spec, decide)
+            raise MedwardError(f"attacks: there is no {unknown[0]!r}{hint}; there are {', '.join(known)}")
         attacks = tuple(known[name] for name in names)
     evasive = [attack for attack in attacks if isinstance(attack, Evasive)]
     if evasive and spec.modality == "image" and (spec.low is None or spec.high is None):
@@ -155,12 +154,13 @@ def chosen_attacks(
     return tuple(replace(attack, rules=rules) if isinstance(attack, Evasive) else attack for attack in attacks)
 
 
-def _hint(spec: ModelSpec, decide: Decide | None) -> str:
+def _hint(name: str, spec: ModelSpec, decide: Decide | None) -> str:
     """Why an attack that other models know may be missing."""
     if isinstance(spec.task, Opaque) and decide is None:
-        return " (evasion of an opaque model needs --decide, which says what its outputs come to)"
-    if not isinstance(spec.task, Multilabel):
-        return " (attacks that hide or raise are of several findings; pgd and uap count both for this model)"
+        return " (what an opaque model decides can be attacked with --decide only)"
+    technique, _, aim = name.rpartition("-")
+    if aim in get_args(Aim) and not isinstance(spec.task, Multilabel):
+        return f" (only several findings are hidden or raised one by one; {technique} counts both here)"
     return ""
 
 

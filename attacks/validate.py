@@ -86,7 +86,7 @@ def checked_decide(decide: Decide) -> Decide:
             found = np.asarray(decide(outputs))
         except Exception as error:
             raise MedwardError(
-                f"decide: {decide.__module__}:{decide.__qualname__} fails on outputs of shape {outputs.shape}, a NumPy "
+                f"decide: {ask.__module__}:{ask.__qualname__} fails on outputs of shape {outputs.shape}, a NumPy "
                 f"array: {first_line(error)}"
             ) from error
         if found.shape != (len(outputs),) or found.dtype.kind not in "iub" or (found < 0).any():
@@ -104,8 +104,8 @@ def _try_decide(decide: Decide, bundle: Bundle, splits: Mapping[str, Split]) -> 
     said = decide(bundle.model.predict(_sample(bundle, splits)).scores)
     if len(said) > 1 and (said == said[0]).all():
         raise MedwardError(
-            f"decide: says {int(said[0])} of each of {len(said)} rows, so nothing shows that it can change; give one that "
-            "tells these rows apart"
+            f"decide: says {int(said[0])} of each of {len(said)} rows, so nothing shows that it can change; give one "
+            "that tells these rows apart"
         )
 
 

@@ -25,13 +25,17 @@ MEMORY_ROOM = 1 << 29  # bytes of tensors that are kept, of the latest searches
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The network of a search, what it found, and the states in which it left the generators."""
+    """The network of a search, what it found, the states in which it left the generators, and the functions it used.
+
+    These are held so that no other can take their place in memory, by which they are told apart.
+    """
 
     network: weakref.ref[nn.Module]
     found: Any
     state: Tensor | None
     common: Tensor
     size: int
+    functions: tuple[FunctionType, ...] = ()
 
 
 _kept: OrderedDict[str, Kept] = OrderedDict()
@@ -51,7 +55,9 @@ def remembered(
     if known is None or known.network() is not network:
         found = make()
         state = None if generator is None else generator.get_state()
-        _kept[key] = Kept(weakref.ref(network), copy.deepcopy(found), state, torch.get_rng_state(), _size(found))
+        _kept[key] = Kept(
+            weakref.ref(network), copy.deepcopy(found), state, torch.get_rng_state(), _size(found), _functions(parts)
+        )
         while sum(each.size for each in _kept.values()) > MEMORY_ROOM:
             _kept.popitem(last=False)
         return found
@@ -66,6 +72,17 @@ def _size(found: object) -> int:
     """The bytes of the tensors in a result."""
     values = [getattr(found, each.name) for each in fields(found)] if is_dataclass(found) else [found]
     return sum(value.numel() * value.element_size() for value in values if isinstance(value, Tensor))
+
+
+def _functions(part: object) -> tuple[FunctionType, ...]:
+    """Every function in `part`."""
+    if isinstance(part, FunctionType):
+        return (part,)
+    if isinstance(part, list | tuple):
+        return tuple(each for inner in part for each in _functions(inner))
+    if is_dataclass(part):
+        return tuple(each for field in fields(part) for each in _functions(getattr(part, field.name)))
+    return ()
 
 
 def _digest(*parts: object) -> str:

@@ -87,6 +87,8 @@ def value_name(value: object) -> str:
     if not isinstance(value, FunctionType):
         return str(value)
     own = unwrap(value)
+    if not isinstance(own, FunctionType):
+        return f"{type(own).__module__}:{type(own).__qualname__}:{own}"
     code = hashlib.sha256(own.__code__.co_code + repr(own.__code__.co_consts).encode()).hexdigest()[:12]
     return f"{own.__module__}:{own.__qualname__}:{code}"
 

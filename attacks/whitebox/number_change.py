@@ -14,6 +14,7 @@ from torch import Tensor
 
 from medward.attacks.whitebox.criterion import MARGIN_CLAMP, TIED
 from medward.attacks.whitebox.losses import LossFunction, log_chance
+from medward.guard.tasks.base import WITHHELD_DECISION
 from medward.guard.tasks.regression import Regression
 
 
@@ -47,8 +48,10 @@ class NumberChange:
         return scores[:, 0]
 
     def decisions(self, y: Tensor) -> Tensor:
-        """The cell."""
-        return torch.as_tensor(self.task.decide(_column(y)), device=y.device)
+        """The cell; -1 where the number is not known."""
+        known = torch.isfinite(y)
+        cells = torch.as_tensor(self.task.decide(_column(torch.where(known, y, 0.0))), device=y.device)
+        return torch.where(known, cells, WITHHELD_DECISION)
 
     def margin(self, scores: Tensor, y: Tensor) -> Tensor:
         """How far the number is beyond the nearest change that counts."""

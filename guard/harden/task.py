@@ -50,11 +50,6 @@ def network_task(
     known, scores = describe_model(network), raw_scores(network, sample).numpy()
     if isinstance(said, TaskOptions):
         kind = label_kind(labels, names)
-        if kind == "findings" and options.task is None and labels is not None and (labels.sum(axis=1) == 1).all():
-            raise MedwardError(
-                f"labels: each row of the table {labels.shape} has exactly one 1; give one class a row, "
-                "labels.argmax(axis=1), or say --task multilabel if the model finds several things at once"
-            )
         unnamed = options.classes is None and known.get("classes") is None
         if names is not None and unnamed and options.task in (None, CLASSIFICATION):
             raise MedwardError(

@@ -127,6 +127,7 @@ def told(task: Any, released: np.ndarray, level: Level) -> tuple[np.ndarray, np.
     """What a client decides by what was released, and which rows show numbers to decide by."""
     if isinstance(task, Opaque):
         return task.decide(released), np.ones(len(released), bool)
+    released = np.asarray(released, np.float64)  # as a client reads it
     shown = ~np.isnan(released).all(axis=1)
     if level is Level.TOP and isinstance(task, Classification) and task.threshold is not None:
         shown &= ~np.isnan(released[:, 1])  # the second class may be hidden where it is not decided
@@ -255,3 +256,20 @@ def test_a_rounded_number_is_within_half_a_step_and_its_cell():
 def test_a_task_that_contradicts_itself_is_refused(build, says):
     with pytest.raises(MedwardError, match=says):
         build()
+
+
+def test_numbers_far_from_zero_keep_their_cell_or_are_refused():
+    task, rng = Regression(tolerance=1 / 3), np.random.default_rng(2)
+    values = rng.uniform(-1, 1, (200_000, 1)) * 2.0**46 / 3
+    for level in (Level.ROUNDED, Level.LABEL):
+        assert broken_rows(task, values, task.release(values, level, ReleaseSettings()), level) == 0
+    for cuts in ((), (0.0,)):
+        with pytest.raises(MedwardError, match="too far from 0"):
+            Regression(tolerance=1.0, cut_points=cuts).read(np.array([1e308]), "m")
+
+
+def test_whole_numbers_of_opaque_outputs_stay_whole():
+    task, kept = Opaque(), np.array([[2**24 + 1], [5]], np.int64)
+    np.testing.assert_array_equal(task.read(kept, "m"), kept)
+    with pytest.raises(MedwardError, match="beyond 2\\^53"):
+        task.read(np.array([[2**60 + 1]]), "m")

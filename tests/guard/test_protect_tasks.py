@@ -139,3 +139,94 @@ def test_what_is_no_policy_or_query_is_one_sentence(tmp_path):
     guard = protect(number, Split(X[300:]), CALM, tmp_path / "b", tolerance=4.0).guard()
     with pytest.raises(MedwardError, match=r"^query: expected a Query, got ndarray"):
         guard.answer(X[:1])
+
+
+def softmax(batch):
+    """Three classes, one of which is right."""
+    z = 4 * batch[:, :3]
+    return z - z.max(axis=1, keepdims=True)
+
+
+def test_one_hot_labels_make_no_findings_of_classes(tmp_path):
+    labels = np.eye(3)[softmax(X[300:]).argmax(axis=1)]
+    options = {"classes": list("abc"), "output": "logits"}
+    with pytest.raises(MedwardError, match=r"exactly one 1, .*labels\.argmax\(axis=1\) for classes, or say --task mul"):
+        protect(softmax, Split(X[300:], labels), CALM, tmp_path / "b", **options)
+    made = protect(softmax, Split(X[300:], labels), CALM, tmp_path / "c", task="multilabel", **options)
+    assert isinstance(made.card.spec.task, Multilabel)
+    forest = LogisticRegression().fit(X[:300], labels_of(X[:300]))
+    with pytest.raises(MedwardError, match="the model itself has the classes 0, 1, 2, one of which is right"):
+        protect(forest, Split(X[300:], labels), CALM, tmp_path / "d")
+
+
+def labels_of(rows):
+    return softmax(rows).argmax(axis=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"threshold": 0.2, "sensitivity": 0.9}, "both choose the operating point; give one"),
+        ({"threshold": "0.2"}, "threshold: a number is needed, got '0.2'"),
+        ({"sensitivity": "0.9"}, "sensitivity: must be above 0 and at most 1, got '0.9'"),
+        ({"task": Multilabel}, "task: Multilabel is a class"),
+    ],
+)
+def test_settings_that_contradict_or_are_no_numbers_are_one_sentence(tmp_path, options, says):
+    with pytest.raises(MedwardError, match=says):
+        protect(
+            findings, Split(X[300:], TABLE[300:]), CALM, tmp_path / "b", classes=("mass", "cyst", "scar"), **options
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"tolerance": "4"}, "tolerance: a number is needed, got '4'"),
+        ({"tolerance": True}, "tolerance: a number is needed, got True"),
+        ({"tolerance": 4.0, "cut_points": 90.0}, "cut_points: a list of numbers is needed, got 90.0"),
+        ({"tolerance": 4.0, "cut_points": ["90"]}, "cut_points: a number is needed, got '90'"),
+        ({"tolerance": 4.0, "output": "logits"}, "output: means nothing for a model of task regression"),
+        ({"tolerance": 4.0, "classes": ["a", "b"]}, r"name the one quantity of a regression model, got \['a', 'b'\]"),
+    ],
+)
+def test_settings_of_a_number_are_held_to_what_they_are(tmp_path, options, says):
+    with pytest.raises(MedwardError, match=says):
+        protect(number, Split(X[300:]), CALM, tmp_path / "b", **options)
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    chosen = {"a": np.float32(0.25), "b": np.float64(0.5), "c": 0.5}
+    made = protect(findings, Split(X[300:]), CALM, tmp_path / "b", classes=("a", "b", "c"), threshold=chosen)
+    assert made.card.spec.task.thresholds == (0.25, 0.5, 0.5)
+
+
+def test_a_policy_edited_to_a_level_that_the_task_lacks_is_not_sealed(tmp_path):
+    made = protect(findings, Split(X[300:]), CALM, tmp_path / "b", classes=("mass", "cyst", "scar"))
+    text = (made.path / "policy.toml").read_text()
+    (made.path / "policy.toml").write_text(text.replace('level = "rounded"', 'level = "top"'))
+    with pytest.raises(MedwardError, match="has the levels full, rounded, label, withheld"):
+        bundles.seal_bundle(made.path)
+
+
+def half(batch):
+    """A probability that is 0.7 in single precision on every row."""
+    return np.stack([np.full(len(batch), 0.3), np.full(len(batch), 0.7)], axis=1).astype(np.float32)
+
+
+def test_in_full_a_client_reads_the_decision_in_double_precision_too(tmp_path):
+    policy = Policy(on_error="withhold", release=ReleasePolicy(level="full"))
+    made = protect(
+        half, Split(X[300:]), policy, tmp_path / "b", classes=("no", "yes"), output="probabilities", threshold=0.7
+    )
+    answer = ask(made.guard(), X[300:310])
+    shown = answer.labels >= 0
+    assert (answer.labels[shown] == 1).all()
+    assert (answer.scores[shown, 1] >= 0.7).all()
+    np.testing.assert_allclose(answer.scores[shown], half(X[300:310])[shown], atol=1e-7)
+
+
+def test_single_findings_are_0_or_1(tmp_path):
+    one = MultiOutputClassifier(LogisticRegression()).fit(X[:300], TABLE[:300, :1])
+    with pytest.raises(MedwardError, match="holds 0 and 1, got 2"):
+        protect(one, Split(X[300:], TABLE[300:, 0] + 1), CALM, tmp_path / "b", classes=("mass",), task="multilabel")

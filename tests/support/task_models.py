@@ -46,8 +46,9 @@ class TaskModel:
 
     def data(self, decide=None):
         test = table(150, 3)
-        own = (decide or self.spec.decide)(self.predict(test).scores)
-        return AttackData(craft=Split(table(300, 2)), test=Split(test), reference=own)
+        outputs = self.predict(test).scores
+        own = (decide or self.spec.decide)(outputs)
+        return AttackData(craft=Split(table(300, 2)), test=Split(test), reference=own, outputs=outputs)
 
 
 class Head(nn.Module):

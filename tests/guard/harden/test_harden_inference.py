@@ -90,7 +90,7 @@ def test_what_a_network_answers_is_seen_or_said_and_the_folder_answers_so(kind, 
 REFUSED = {
     "opaque": ({}, {"task": "opaque"}, "opaque outputs cannot be hardened"),
     "names without order": ({"labels": np.array(["a", "b"])[np.arange(160) % 2]}, {}, "name the classes in the order"),
-    "one-hot": ({"labels": np.eye(3, dtype=int)[np.arange(160) % 3]}, {}, "exactly one 1; .*or say --task multilabel"),
+    "one-hot": ({"labels": np.eye(3, dtype=int)[np.arange(160) % 3]}, {}, "exactly one 1, .*or say --task multilabel"),
     "table of two": ({"labels": tables().labels[:, :2]}, {"task": "multilabel"}, "train: labels has 2 columns, .* 3"),
     "classes for findings": ({"labels": np.arange(160) % 3}, {"task": "multilabel"}, "train: labels: .* needs a table"),
     "numbers for findings": ({"labels": np.linspace(0, 1, 160)}, {"task": "multilabel"}, "needs a table of 0 and 1"),

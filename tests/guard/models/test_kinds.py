@@ -291,7 +291,9 @@ def test_ordinary_classifiers_are_none_of_these():
     torch.manual_seed(0)
     models.wrap(nn.Linear(6, 2), spec=spec(2), sample=X)
     models.wrap(vit(num_labels=3), spec=spec(3, IMAGES), sample=IMAGES)
-    models.wrap(MLPClassifier((3,), max_iter=2000).fit(X, ONE), spec=spec(2, output="probabilities"), sample=X)
+    models.wrap(
+        MLPClassifier((3,), max_iter=4000, random_state=0).fit(X, ONE), spec=spec(2, output="probabilities"), sample=X
+    )
     three = OneVsRestClassifier(LogisticRegression()).fit(X, ONE + (X[:, 1] > 1))
     models.wrap(three, spec=spec(3, output="probabilities"), sample=X)
 
