@@ -213,7 +213,7 @@ def test_rows_of_which_nothing_is_known_are_left_out(findings, number):
             scores = model.predict(inputs).scores
             return Response(np.full(len(inputs), -1), np.full_like(scores, np.nan), model.spec.output)
 
-        bare = replace(model.data(), reference=None)
+        bare = replace(model.data(), reference=None, outputs=None)
         for attack in (QUICK["square"], QUICK["hill-climb"]):
             result = attack.run(model.target(attack.threat, oracle=silent), bare, seed=0)
             assert result.flags == (NO_ROWS,)
