@@ -137,11 +137,15 @@ class KernelFeatures:
             rows = np.asarray(EMBEDDINGS[str(self.kind)](inputs, outputs, np), np.float32)
             rows = squash_tables(str(self.kind), (rows - self.spread[0]) / self.spread[1], np)
         rows = np.clip(np.where(np.isnan(rows), BEYOND, rows), -BEYOND, BEYOND)
-        rows = whiten(rows - self.whitening[-1], self.whitening[:-1])
-        z = (_waves(rows, self.frequencies) - self.sphering[-1]) @ self.sphering[:-1]
-        lengths = np.linalg.norm(z, axis=1, keepdims=True)
-        z *= np.minimum(1, (z.shape[1] ** 0.5 + REACH_DEVIATIONS) / np.maximum(lengths, 1e-6))
-        nearest, distances = _nearest(rows, self.anchors)
+        # A product of finite rows may still raise the processor's flag, in lanes that OpenBLAS only fills up.
+        with np.errstate(invalid="ignore"):
+            rows = whiten(rows - self.whitening[-1], self.whitening[:-1])
+            z = (_waves(rows, self.frequencies) - self.sphering[-1]) @ self.sphering[:-1]
+            lengths = np.linalg.norm(z, axis=1, keepdims=True)
+            z *= np.minimum(1, (z.shape[1] ** 0.5 + REACH_DEVIATIONS) / np.maximum(lengths, 1e-6))
+            nearest, distances = _nearest(rows, self.anchors)
+        if not np.isfinite(z).all():
+            raise MedwardError("embedding: what is seen of an input is not finite; protect the model again")
         cells = 2 * nearest + (np.round(distances, _DECIMALS) > np.round(self.radii[nearest], _DECIMALS))
         return z.astype(np.float32), cells.astype(np.int64)
 
