@@ -162,8 +162,6 @@ def _network(bundle: Bundle, splits: Mapping[str, Split]) -> tuple[torch.nn.Modu
     if not file.exists():
         return None, "the bundle holds no ONNX file"
     model = bundle.model
-    if isinstance(model.spec.task, Opaque):
-        return None, f"it {model.spec.rule}, which has no gradient that leads to another decision"
     return white_box(file, model.predict, _sample(bundle, splits), bundle.card.options, spec=model.spec)
 
 
