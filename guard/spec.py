@@ -8,7 +8,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from medward.guard.columns import Column
 from medward.guard.errors import MedwardError
+from medward.guard.preparation import AS_IT_IS, Preparation
 from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.decision import threshold_odds
 from medward.guard.tasks.multilabel import Multilabel
@@ -27,6 +29,10 @@ class ModelSpec:
     bound every input value. ``task`` is what the model answers, its operating points included. ``features`` is the
     width of the feature output, 0 when the model has none. ``layout`` is that of the image arrays the model was
     protected on, ``bits`` how many their whole-number pixels have (None: they were floats).
+
+    Signals and volumes are defended as images: leads by samples as an image of one channel, the slices of a volume as
+    channels. ``sent`` is then the shape of a row as the model itself takes it and clients send it, ``(L, T)`` or
+    ``(C, D, H, W)``. ``columns`` name a table's values (`guard.columns`), ``prepare`` says how files become inputs.
     """
 
     name: str
@@ -38,6 +44,21 @@ class ModelSpec:
     features: int = 0
     layout: Layout | None = None
     bits: int | None = None
+    sent: tuple[int, ...] | None = None
+    columns: tuple[Column, ...] = ()
+    prepare: Preparation = AS_IT_IS
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of a row as the model itself takes it and clients send it."""
+        return self.shape if self.sent is None else self.sent
+
+    @property
+    def kind(self) -> str:
+        """What a row is, in a word."""
+        if self.sent is not None:
+            return "signal" if len(self.sent) == 2 else "volume"
+        return "image" if self.modality == "image" else "table"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -84,6 +105,8 @@ class ModelSpec:
             if isinstance(error, MedwardError):
                 raise
             raise MedwardError(f"inputs: expected a numeric array of shape (n, {self._axes}), got {error}") from None
+        if len(x) and x.shape[1:] == self.row_shape:
+            x = x.reshape(len(x), *self.shape)
         if x.ndim != len(self.shape) + 1 or x.shape[1:] != self.shape or len(x) == 0:
             raise MedwardError(f"inputs: expected shape (n >= 1, {self._axes}), got {x.shape}")
         if not np.isfinite(x).all():
@@ -97,4 +120,4 @@ class ModelSpec:
 
     @property
     def _axes(self) -> str:
-        return ", ".join(map(str, self.shape))
+        return ", ".join(map(str, self.row_shape))

@@ -20,8 +20,8 @@ ScoreKind = Literal["logits", "probabilities"]
 OutputKind = Literal["logits", "probabilities", "values"]
 """What outputs are: scores, or numbers whose unit is the model's own."""
 Modality = Literal["image", "tabular"]
-Layout = Literal["NHW", "NHWC", "NCHW"]
-"""Which axis of an array of images is which: rows, height, width, channels."""
+Layout = Literal["NHW", "NHWC", "NCHW", "NLT", "NDHW", "NCDHW"]
+"""Which axis of an array of images, signals or volumes is which: rows, channels, depth, height, width; leads, times."""
 
 
 class Action(IntEnum):

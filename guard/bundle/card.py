@@ -19,7 +19,7 @@ from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.models.checks import check_spec
 from medward.guard.spec import ModelSpec
 
-FORMAT = 2
+FORMAT = 3
 CARD, POLICY, PROFILE = "card.json", "policy.toml", "profile.npz"
 SITE = re.compile(r"site-[A-Za-z0-9-]*-[0-9a-f]{12}\.npz")  # what `site_file` names
 _LIBRARIES = (
@@ -86,9 +86,9 @@ class Card(BaseModel):
             raise IntegrityError(f"{CARD}: not a bundle's card, or damaged") from None
         if canonical_json({**content, "digest": digest}) != data or sha256(canonical_json(content)) != digest:
             raise IntegrityError(f"{CARD}: does not match its own digest; restore the bundle from its source")
-        if content.get("format") not in (1, FORMAT):
+        if content.get("format") not in (1, 2, FORMAT):
             found = content.get("format")
-            raise MedwardError(f"{CARD}: format {found!r}, this medward reads formats 1 and {FORMAT}; upgrade medward")
+            raise MedwardError(f"{CARD}: format {found!r}, this medward reads formats 1 to {FORMAT}; upgrade medward")
         try:
             card = cls.model_validate_json(canonical_json({**_in_this_format(content), "digest": digest}))
         except ValidationError as error:
@@ -102,11 +102,13 @@ class Card(BaseModel):
 
 
 def _in_this_format(content: dict[str, Any]) -> dict[str, Any]:
-    """A card as format 2 has it: in format 1 every model was a classifier and its specification said so piece by piece.
+    """A card as the newest format has it: in format 1 every model was a classifier, said piece by piece.
+
+    Format 2 lacks what has a default: columns, preparation, the shape of signals and volumes.
 
     The digest stays that of the file that was read, which is what stands for the bundle.
     """
-    if content.get("format") == FORMAT or not isinstance(content.get("spec"), dict):
+    if content.get("format") != 1 or not isinstance(content.get("spec"), dict):
         return content
     pieces = ("classes", "output", "threshold")
     spec = {name: value for name, value in content["spec"].items() if name not in pieces}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from medward.guard.bundle import folder as bundle
 from medward.guard.bundle.site import learn_profile, quality_on
 from medward.guard.data.operating_point import at_sensitivity
-from medward.guard.data.pixels import batch_of, check_image_shape
+from medward.guard.data.pixels import batch_of, check_image_shape, sent_shape
 from medward.guard.data.split import Split, check_split, label_split, log, split_digest, tell_understanding
 from medward.guard.errors import MedwardError
 from medward.guard.models import as_served, callable_model, describe_model, infer_spec, with_task, wrap
@@ -23,6 +23,7 @@ from medward.guard.models.fidelity import check_own
 from medward.guard.models.inference import OperatingPoints, label_kind
 from medward.guard.models.kinds import OPAQUE
 from medward.guard.policy import Policy
+from medward.guard.preparation import Preparation
 from medward.guard.profile import check_enough, forward_batches
 from medward.guard.spec import AnyTask
 from medward.guard.tasks.base import check_level
@@ -52,6 +53,7 @@ def protect(
     high: float | None = None,
     layout: Layout | None = None,
     bits: int | None = None,
+    prepare: Preparation | None = None,
     features: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
@@ -70,9 +72,10 @@ def protect(
     task itself (`guard.tasks`); where it shows, it need not be said. `threshold` is the operating point of a model of
     two classes, whose second is decided from that probability on, or of each finding; `sensitivity` chooses it on the
     labelled rows instead. `tolerance` is the smallest change of a number that matters, `cut_points` are those between
-    decisions, in its `unit`. A release level that the policy leaves open and the task does not have becomes one that it
-    has. What was understood is logged before work begins. What is calibrated and written is the exported model, whose
-    decisions on all rows are the given one's own.
+    decisions, in its `unit`. `prepare` says how files become inputs and are normalised inside the model. A release
+    level that the policy leaves open and the task does not have becomes one that it has. What was understood is logged
+    before work begins. What is calibrated and written is the exported model, whose decisions on all rows are the given
+    one's own.
     """
     if not isinstance(policy, Policy):
         raise MedwardError(f"policy: expected a Policy, got {type(policy).__name__}; Policy(on_error=...) has defaults")
@@ -83,6 +86,7 @@ def protect(
     out = Path(out)
     raw = check_split(benign, _columns(model))
     inputs, layout, bits = batch_of(raw.inputs, low=low, high=high, layout=layout, bits=bits)
+    sent = sent_shape(raw.inputs.shape[1:], layout)
     opaque = isinstance(task, Opaque) or task == OPAQUE
     if layout is not None and not opaque:
         check_image_shape(inputs.shape[1:], describe_model(model).get("shape"))
@@ -102,7 +106,7 @@ def protect(
         cut_points=cut_points,
         unit=unit,
     )
-    spec = replace(spec, layout=layout, bits=bits)
+    spec = replace(spec, layout=layout, bits=bits, sent=sent, prepare=prepare or spec.prepare)
     policy = _with_level(policy, spec.task)
     rows = label_split(replace(raw, inputs=spec.check(inputs)), spec.task)
     word = spec.task.kind if task is not None else None

@@ -23,7 +23,14 @@ from medward.guard.types import Array, Layout
 CHANNELS = (1, 3, 4)  # what an axis of channels usually has
 MOST_CHANNELS = max(CHANNELS)
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
-LAYOUT_WORDS: dict[Layout, str] = {"NHW": "no channel axis", "NHWC": "channels last", "NCHW": "channels first"}
+LAYOUT_WORDS: dict[Layout, str] = {
+    "NHW": "no channel axis",
+    "NHWC": "channels last",
+    "NCHW": "channels first",
+    "NLT": "signals of leads by samples",
+    "NDHW": "volumes, no channel axis",
+    "NCDHW": "volumes, channels first",
+}
 _BITS = (8, 16)
 PLAIN = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0))
 """Ranges of floats that are scaled 8-bit pixels; any other may be from a normalisation, which cannot be known here."""
@@ -77,16 +84,22 @@ def conformed_images(inputs: Values, spec: ModelSpec) -> Array:
 def fitting_layout(images: Values, spec: ModelSpec) -> Layout:
     """The only layout in which `images` have the shape of `spec`; of two the one it was protected with."""
     fit = [
-        each for each in LAYOUTS if len(each) == images.ndim and channels_first(images, each).shape[1:] == spec.shape
+        each
+        for each in LAYOUTS
+        if len(each) == images.ndim
+        and channels_first(images, each).shape[1:] == spec.shape
+        and sent_shape(images.shape[1:], each) == spec.sent
     ]
     if len(fit) == 1:
         return fit[0]
     if not fit:
         raise MedwardError(
-            f"inputs: expected images of shape (n >= 1, {', '.join(map(str, spec.shape))}) in any layout, "
+            f"inputs: expected {spec.kind}s of shape (n >= 1, {', '.join(map(str, spec.row_shape))}) in any layout, "
             f"got {images.shape}"
         )
-    return spec.layout if spec.layout in fit else _layout(images, None)
+    if spec.layout in fit:
+        return spec.layout
+    return _layout(images, None)
 
 
 def pixel_range(spec: ModelSpec) -> tuple[float, float]:
@@ -119,9 +132,22 @@ def scale_pixels(images: Values, *, low: float, high: float, bits: int) -> Array
 
 
 def channels_first(images: Values, layout: Layout) -> Array:
-    """A view of `images` in `layout` as ``(n, C, H, W)``."""
-    x: Array = images if layout == "NCHW" else np.moveaxis(images, -1, 1) if layout == "NHWC" else images[:, None]
+    """A view of `images` in `layout` as ``(n, C, H, W)``: a signal has one channel, a volume one for each slice."""
+    x: Array = images
+    if layout == "NHWC":
+        x = np.moveaxis(images, -1, 1)
+    elif layout in ("NHW", "NLT"):
+        x = images[:, None]
+    elif layout == "NCDHW":
+        x = images.reshape(len(images), -1, *images.shape[3:])
     return x
+
+
+def sent_shape(shape: tuple[int, ...], layout: Layout | None) -> tuple[int, ...] | None:
+    """What a model itself takes of signals or volumes of one row's `shape` in `layout`; None for images and tables."""
+    if layout in ("NLT", "NCDHW"):
+        return shape
+    return (1, *shape) if layout == "NDHW" else None
 
 
 def check_span(images: Array, low: float | None, high: float | None) -> str:
@@ -169,10 +195,10 @@ def _check_said(layout: Layout | None, bits: int | None) -> None:
 
 def _layout(images: Values, said: Layout | None) -> Layout:
     """The layout that was said, else the only one that `images` can have; the rule is in the module's docstring."""
-    if images.ndim not in (3, 4):
+    if images.ndim not in (3, 4, 5):
         raise MedwardError(
-            f"inputs: {images.ndim} axes, shape {images.shape}; this release takes tables (n, D) and images "
-            "(n, C, H, W), (n, H, W, C) or (n, H, W), no volumes or series"
+            f"inputs: {images.ndim} axes, shape {images.shape}; a row may be of a table (n, D), an image (n, C, H, W), "
+            "(n, H, W, C) or (n, H, W), a signal (n, L, T) or a volume (n, C, D, H, W) or (n, D, H, W)"
         )
     if said is not None:
         if len(said) != images.ndim:
@@ -186,7 +212,14 @@ def _layout(images: Values, said: Layout | None) -> Layout:
             return "NHW"
         raise MedwardError(
             f"inputs: floats of shape {images.shape} may be grey images or signals; say --layout NHW for grey images, "
-            "or add the channel axis: reshape to (n, 1, H, W)"
+            "--layout NLT for signals of leads by samples"
+        )
+    if images.ndim == 5:
+        if images.shape[1] in CHANNELS and images.shape[-1] not in CHANNELS:
+            return "NCDHW"
+        raise MedwardError(
+            f"inputs: {images.dtype} of shape {images.shape} does not show which axis is the channels; say --layout "
+            "NCDHW, or move the channels to the second axis"
         )
     first, middle, last = images.shape[1:]
     if whole and last in CHANNELS and first not in CHANNELS and middle not in CHANNELS:
@@ -195,7 +228,8 @@ def _layout(images: Values, said: Layout | None) -> Layout:
         return "NCHW"
     raise MedwardError(
         f"inputs: {images.dtype} of shape {images.shape} does not show which axis is the channels; say --layout NCHW "
-        "(channels, or slices as channels, first) or --layout NHWC (channels last)"
+        "(channels, or slices as channels, first), --layout NHWC (channels last) or --layout NDHW (volumes without a "
+        "channel axis)"
     )
 
 

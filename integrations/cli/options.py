@@ -18,9 +18,10 @@ BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="the folder t
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="let a callable bundle import its code")]
 Expect = Annotated[str | None, typer.Option("--expect", help="the bundle digest you kept elsewhere")]
 Pixels = Annotated[
-    Literal["NHW", "NHWC", "NCHW"] | None,
+    Literal["NHW", "NHWC", "NCHW", "NLT", "NDHW", "NCDHW"] | None,
     typer.Option(
-        "--layout", help="image axes: rows, height, width, channels; default: as the array shows, else refused"
+        "--layout",
+        help="axes: rows, channels, depth, height, width, or leads by times; default: as the array shows, else refused",
     ),
 ]
 Bits = Annotated[

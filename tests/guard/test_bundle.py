@@ -211,7 +211,7 @@ def test_only_expect_detects_a_full_rewrite(copy):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 3}, "format 3, this medward reads formats 1 and 2"),
+        ({"format": 4}, "format 4, this medward reads formats 1 to 3"),
         ({"model": "model.pkl"}, "names the files"),
         ({"model": "../model.onnx"}, "names the files"),
         ({"sizes": "many"}, "sizes"),

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medward.guard.data.pixels import PLAIN, batch_of, check_image_shape, check_span, image_batch, pixel_range
+from medward.guard.data.pixels import (
+    PLAIN,
+    batch_of,
+    check_image_shape,
+    check_span,
+    image_batch,
+    pixel_range,
+    sent_shape,
+)
 from medward.guard.data.split import conform_inputs
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
@@ -73,8 +81,8 @@ def test_one_layout_shows(images, layout, shape):
         floats_of(5, 64, 64, 3),  # channels last, which a model of channels first is not fed
         floats_of(5, 16, 16, 1),
         floats_of(5, 28, 28),  # grey images, or signals of 28 leads
-        bytes_of(5, 1, 8, 8, 8),
-        floats_of(5, 1, 8, 8, 8),
+        bytes_of(5, 8, 8, 8, 8),
+        floats_of(5, 8, 8, 8, 1),
     ],
     ids=lambda images: f"{images.dtype} {images.shape[1:]}",
 )
@@ -82,6 +90,17 @@ def test_an_array_of_several_readings_is_refused_by_its_shape(images):
     with pytest.raises(MedwardError, match=r"\(5, .*(--layout|tables \(n, D\))") as refused:
         batch_of(images, **UNIT)
     assert str(images.shape) in str(refused.value)
+
+
+def test_signals_and_volumes_are_defended_as_images():
+    signals, volumes, scans = floats_of(5, 12, 100), floats_of(5, 2, 6, 8, 9), bytes_of(5, 6, 8, 9)
+    leads, layout, _ = batch_of(signals, layout="NLT", **UNIT)
+    assert (leads.shape, sent_shape(signals.shape[1:], layout)) == ((5, 1, 12, 100), (12, 100))
+    slices, layout, _ = batch_of(volumes, layout="NCDHW", **UNIT)
+    assert (slices.shape, sent_shape(volumes.shape[1:], layout)) == ((5, 12, 8, 9), (2, 6, 8, 9))
+    np.testing.assert_array_equal(slices.reshape(volumes.shape), volumes)
+    grey, layout, bits = batch_of(scans, layout="NDHW", **UNIT)
+    assert (grey.shape, sent_shape(scans.shape[1:], layout), bits) == ((5, 6, 8, 9), (1, 6, 8, 9), 8)
 
 
 def test_the_layout_that_was_said_is_used():
@@ -98,7 +117,7 @@ def test_the_layout_that_was_said_is_used():
     ("options", "images", "says"),
     [
         ({"layout": "NHWC"}, bytes_of(5, 8, 8), r"NHWC has 4 axes, the array has 3: \(5, 8, 8\)"),
-        ({"layout": "HWC"}, bytes_of(5, 8, 8), "layout: must be one of NHW, NHWC, NCHW, got 'HWC'"),
+        ({"layout": "HWC"}, bytes_of(5, 8, 8), "layout: must be one of NHW, NHWC, NCHW, NLT, NDHW, NCDHW, got 'HWC'"),
         ({"layout": "NHW"}, floats_of(5, 8), "layout and bits are for images"),
         ({"bits": 12}, floats_of(5, 8), "layout and bits are for images"),
         ({"bits": 7}, bytes_of(5, 8, 8), "8 to 16, got 7"),
