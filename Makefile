@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 WORKERS ?= 2
 
-.PHONY: demo test test-slow check bench readme clean help
+.PHONY: demo test test-slow check docs bench readme clean help
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -26,11 +26,15 @@ test: $(STAMP)   ## the whole suite but the slow part
 test-slow: $(STAMP)  ## minutes-long tests
 	$(BIN)/python -m pytest -q -m slow
 
-check: $(STAMP)  ## format, lint, types, import arrows
+check: $(STAMP)  ## format, lint, types, import arrows, links of the documents
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory docs
+
+docs: $(STAMP)   ## the documentation as a site under out/site; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(STAMP)  ## every measured claim, or one: make bench NAME=<claim>
 	$(BIN)/python tests/benchmarks/run.py $(NAME)
