@@ -1,4 +1,6 @@
-"""Render the documents' tables from ``docs/results/*.json`` and from the code: ``render.py`` writes them, ``render.py --check`` compares.
+"""Render the documents' tables from ``docs/results/*.json`` and from the code.
+
+``render.py`` writes them, ``render.py --check`` compares.
 
 A table stands between ``<!-- table:NAME -->`` and ``<!-- /table -->``.
 """
