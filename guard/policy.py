@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
@@ -174,15 +174,24 @@ class Policy(_Section):
     budget: BudgetPolicy = BudgetPolicy()
     gate: GatePolicy = GatePolicy()
 
+    if not TYPE_CHECKING:  # a type checker knows the fields
+
+        def __init__(self, **settings: Any) -> None:
+            """Check the settings; the first mistake is one sentence."""
+            try:
+                super().__init__(**settings)
+            except ValidationError as error:
+                raise MedwardError(f"policy: {_sentence(error)}") from None
+
     @classmethod
     def from_toml(cls, text: str, *, source: str = "policy") -> Policy:
         """Parse and check; the first mistake is named with its key, value and bound."""
         try:
-            return cls.model_validate(tomllib.loads(text))
+            return cls(**tomllib.loads(text))
         except tomllib.TOMLDecodeError as error:
             raise MedwardError(f"{source}: not valid TOML: {error}") from None
-        except ValidationError as error:
-            raise MedwardError(f"{source}: {_sentence(error)}") from None
+        except MedwardError as error:
+            raise MedwardError(f"{source}: {str(error).removeprefix('policy: ')}") from None
 
     @classmethod
     def load(cls, path: Path) -> Policy:

@@ -122,3 +122,17 @@ def test_an_unknown_key_of_any_table_is_answered_with_the_keys_that_table_has(ta
     with pytest.raises(MedwardError, match="not a known key") as caught:
         Policy.from_toml(f"{text[:at]}colour = 3\n{text[at:]}")
     assert set(str(caught.value).partition("there are ")[2].split(", ")) == set(document)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({}, "on_error must be chosen"),
+        ({"on_error": "flag", "release": {"level": "a"}}, "release.level = 'a'"),
+        ({"on_error": "flag", "relase": {}}, "relase = {} is not a known key"),
+    ],
+)
+def test_a_policy_made_in_python_names_its_first_mistake_in_one_sentence(settings, says):
+    with pytest.raises(MedwardError, match=re.escape(f"policy: {says}")) as refused:
+        Policy(**settings)
+    assert "\n" not in str(refused.value)
