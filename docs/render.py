@@ -279,6 +279,15 @@ def _value(name: str) -> float:
     return float(_claim(name)["value"])
 
 
+def licences() -> str:
+    """Every distribution that Medward or one of its extras brings, with its licence."""
+    details = _details("licences_refused")
+    lines = ["| distribution | licence | required |", "|---|---|---|"]
+    for name, said in details["licences"].items():
+        lines.append(f"| {name} | {said} | {'always' if name in details['required'] else 'by an extra'} |")
+    return "\n".join(lines) + "\n"
+
+
 def policy() -> str:
     """Every key of a policy: its default, what it may be, and the sentence of its section."""
     from medward.guard.policy import Policy
@@ -349,6 +358,7 @@ def number(value: float | str) -> str:
 
 TABLES = {
     "front": front,
+    "licences": licences,
     "policy": policy,
     "commands": commands,
     "session": session,
