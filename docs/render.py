@@ -279,6 +279,27 @@ def _value(name: str) -> float:
     return float(_claim(name)["value"])
 
 
+def models() -> str:
+    """Each kind of model through every command; a cell that refuses shows its sentence."""
+    rows = _details("models_and_data")["models"]
+    commands = list(next(iter(rows.values())))
+    lines = [f"| model | {' | '.join(commands)} |", "|---|" + "---|" * len(commands)]
+    lines += [f"| {name} | {' | '.join(_cell(row[each]) for each in commands)} |" for name, row in rows.items()]
+    return "\n".join(lines) + "\n"
+
+
+def data_forms() -> str:
+    """Each form of data and what reads it."""
+    rows = _details("models_and_data")["data"]
+    lines = ["| data | read | reader |", "|---|---|---|"]
+    lines += [f"| {name} | {_cell(row['read'])} | `{row['reader']}` |" for name, row in rows.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(said: str) -> str:
+    return said.replace("|", "\\|").replace("<", "&lt;")
+
+
 def licences() -> str:
     """Every distribution that Medward or one of its extras brings, with its licence."""
     details = _details("licences_refused")
@@ -359,6 +380,8 @@ def number(value: float | str) -> str:
 TABLES = {
     "front": front,
     "licences": licences,
+    "models": models,
+    "data_forms": data_forms,
     "policy": policy,
     "commands": commands,
     "session": session,
