@@ -109,12 +109,12 @@ def graph_with_front(data: bytes, steps: list[tuple[str, Any]], spec: ModelSpec)
     opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), _ROUND_SINCE)
     names = iter(name for name in (f"rows_{place}" for place in range(10**6)) if name not in taken)
     first = current = next(names)
-    made = []
-    for place, (operator, value) in enumerate(_spelled(steps, opset)):
-        following = old.name if place == len(_spelled(steps, opset)) - 1 else next(names)
+    steps, made = _spelled(steps, opset), []
+    for place, (operator, value) in enumerate(steps):
+        following = old.name if place == len(steps) - 1 else next(names)
         inputs, attributes = [current], {}
         if operator == "Cast":
-            attributes["to"] = getattr(kinds, _KINDS.get(value, value.removeprefix("tensor(").removesuffix(")").upper()))
+            attributes["to"] = getattr(kinds, value.removeprefix("tensor(").removesuffix(")").upper())
         elif value is not None:
             constant = next(names)
             made.append(helper.make_node("Constant", [], [constant], value=onnx.numpy_helper.from_array(value)))
@@ -132,10 +132,6 @@ def graph_with_front(data: bytes, steps: list[tuple[str, Any]], spec: ModelSpec)
         helper.set_model_props(model, {**{p.key: p.value for p in model.metadata_props}, FRONT_MARK: "normalised"})
     whole: bytes = model.SerializeToString()
     return whole
-
-
-_KINDS = {"tensor(float)": "FLOAT", "tensor(double)": "DOUBLE", "tensor(float16)": "FLOAT16"}
-"""What the ``onnx`` package calls the floating-point types of onnxruntime."""
 
 
 def _spelled(steps: list[tuple[str, Any]], opset: int) -> list[tuple[str, Any]]:
