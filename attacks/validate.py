@@ -7,6 +7,7 @@ import hashlib
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from medward.guard.data.split import Split, conform_inputs
 from medward.guard.errors import MedwardError
 from medward.guard.models import describe_model, wrap
 from medward.guard.models.base import first_line
+from medward.guard.models.sources import open_source
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.types import Array, Ints
@@ -40,6 +42,7 @@ def validate(
     names: Sequence[str] | None = None,
     rules: FeatureRules | None = None,
     undefended: object = None,
+    output_key: str | None = None,
     decide: Decide | None = None,
     seed: int = 0,
     resume: bool = True,
@@ -48,7 +51,8 @@ def validate(
     """Run the default suite, or the attacks called `names`, against a bundle; white-box where its file allows.
 
     `rules` say which features of a table take whole numbers and which nobody can change. `undefended` is the model as
-    it was before hardening, or a path or name of it: attacks that hardening defends against must succeed on that one.
+    it was before hardening, or a path or name of it (and `output_key` the output of several to take): attacks that
+    hardening defends against must succeed on that one.
     `decide` reads the outputs ``(n, ...)`` of an opaque model as one whole number a row, from 0 on; without it nothing
     that such a model decides can be attacked, and the report says so.
     """
@@ -65,7 +69,7 @@ def validate(
             bundle=bundle,
             network=network,
             no_network=reason,
-            before=None if undefended is None else model_before(undefended, bundle, splits),
+            before=None if undefended is None else model_before(undefended, bundle, splits, output_key),
             decide=reads,
         ),
         splits,
@@ -109,24 +113,29 @@ def _try_decide(decide: Decide, bundle: Bundle, splits: Mapping[str, Split]) -> 
         )
 
 
-def model_before(model: object, bundle: Bundle, splits: Mapping[str, Split]) -> ModelBefore:
-    """The model before hardening, under the specification of `bundle`.
+def model_before(
+    model: object, bundle: Bundle, splits: Mapping[str, Split], output_key: str | None = None
+) -> ModelBefore:
+    """The model before hardening, under the specification of `bundle`, a file that normalises itself as it is.
 
     Raises `MedwardError` when it takes other inputs, scores other classes or cannot be read.
     """
     spec = bundle.model.spec
     sample = _sample(bundle, splits)
     try:
-        known = describe_model(model)
+        model = open_source(model).model
+        known = describe_model(model, output_key)
     except MedwardError as error:
         raise MedwardError(f"undefended: {error}") from None
     if unlike := _unlike(known, spec):
         raise MedwardError(f"undefended: {unlike}; give the model that was hardened, as it was before")
+    if known.get("normalised"):
+        spec = replace(spec, prepare=replace(spec.prepare, mean=(), std=()))
     try:
-        wrapped = wrap(model, spec=spec, sample=sample, task=spec.task.kind)  # as the bundle's own model is
+        wrapped = wrap(model, spec=spec, sample=sample, task=spec.task.kind, output_key=output_key)  # as the bundle's own model is
     except MedwardError as error:
         raise MedwardError(
-            f"undefended: does not work as the bundle's model, which takes inputs of shape {spec.shape} and scores "
+            f"undefended: does not work as the bundle's model, which takes inputs of shape {spec.row_shape} and scores "
             f"{len(spec.classes)} classes as {spec.output}: {error}"
         ) from None
     with tempfile.TemporaryDirectory() as folder:
@@ -145,12 +154,13 @@ def model_before(model: object, bundle: Bundle, splits: Mapping[str, Split]) -> 
 def _unlike(known: Mapping[str, Any], spec: ModelSpec) -> str:
     """How a model that is `known` so far differs from `spec`, if it does; None in a shape stands for any size."""
     shape, classes = known.get("shape"), known.get("classes")
-    wanted = (math.prod(spec.shape),) if shape is not None and len(shape) == 1 else spec.shape
+    wanted = spec.row_shape if shape is not None and len(shape) == len(spec.row_shape) else spec.shape
+    wanted = (math.prod(spec.shape),) if shape is not None and len(shape) == 1 else wanted
     if shape is not None and (
         len(shape) != len(wanted) or any(a not in (None, b) for a, b in zip(shape, wanted, strict=True))
     ):
         said = tuple("any" if size is None else size for size in shape)
-        return f"takes inputs of shape {said}, the bundle's model takes {spec.shape}"
+        return f"takes inputs of shape {said}, the bundle's model takes {wanted}"
     if classes is not None and len(classes) != len(spec.classes):
         return f"scores {len(classes)} classes, the bundle's model scores {len(spec.classes)}"
     return ""

@@ -22,6 +22,7 @@ from medward.guard.models.checks import check_decisions
 from medward.guard.models.fidelity import check_own
 from medward.guard.models.inference import OperatingPoints, label_kind
 from medward.guard.models.kinds import OPAQUE
+from medward.guard.models.sources import check_size, open_source
 from medward.guard.policy import Policy
 from medward.guard.preparation import Preparation
 from medward.guard.profile import check_enough, forward_batches
@@ -54,7 +55,10 @@ def protect(
     layout: Layout | None = None,
     bits: int | None = None,
     prepare: Preparation | None = None,
+    processor: object = None,
     features: str | None = None,
+    output_key: str | None = None,
+    allow_code: bool = False,
     seed: int = 0,
     overwrite: bool = False,
 ) -> bundle.Bundle:
@@ -72,7 +76,9 @@ def protect(
     task itself (`guard.tasks`); where it shows, it need not be said. `threshold` is the operating point of a model of
     two classes, whose second is decided from that probability on, or of each finding; `sensitivity` chooses it on the
     labelled rows instead. `tolerance` is the smallest change of a number that matters, `cut_points` are those between
-    decisions, in its `unit`. `prepare` says how files become inputs and are normalised inside the model. A release
+    decisions, in its `unit`. `prepare` says how files become inputs and are normalised inside the model; a Hugging Face
+    image `processor` (or its folder) says it too, and one beside the model is read (`guard.models.sources`). `output_key`
+    chooses one of several outputs of a module or file; `allow_code` lets a MONAI bundle's configuration run code. A release
     level that the policy leaves open and the task does not have becomes one that it has. What was understood is logged
     before work begins. What is calibrated and written is the exported model, whose decisions on all rows are the given
     one's own.
@@ -84,12 +90,15 @@ def protect(
             f"sensitivity = {sensitivity} and threshold = {threshold}: both choose the operating point; give one"
         )
     out = Path(out)
+    source = open_source(model, processor, low=low, high=high, prepare=prepare, allow_code=allow_code)
+    model, low, high, prepare = source.model, source.low, source.high, source.prepare
+    classes = source.classes if classes is None else classes
     raw = check_split(benign, _columns(model))
     inputs, layout, bits = batch_of(raw.inputs, low=low, high=high, layout=layout, bits=bits)
     sent = sent_shape(raw.inputs.shape[1:], layout)
     opaque = isinstance(task, Opaque) or task == OPAQUE
     if layout is not None and not opaque:
-        check_image_shape(inputs.shape[1:], describe_model(model).get("shape"))
+        _check_shape(inputs.shape[1:], sent, describe_model(model, output_key).get("shape"))
     spec = infer_spec(
         model,
         sample=inputs[:_SAMPLE],
@@ -105,12 +114,24 @@ def protect(
         tolerance=tolerance,
         cut_points=cut_points,
         unit=unit,
+        sent=sent,
+        prepare=prepare,
+        output_key=output_key,
     )
-    spec = replace(spec, layout=layout, bits=bits, sent=sent, prepare=prepare or spec.prepare)
+    spec = replace(spec, layout=layout, bits=bits)
+    check_size(spec)
     policy = _with_level(policy, spec.task)
     rows = label_split(replace(raw, inputs=spec.check(inputs)), spec.task)
     word = spec.task.kind if task is not None else None
-    given = wrap(model, spec=spec, sample=inputs, features=features, task=word, exclusive=rows.labels is not None)
+    given = wrap(
+        model,
+        spec=spec,
+        sample=inputs,
+        features=features,
+        task=word,
+        exclusive=rows.labels is not None,
+        output_key=output_key,
+    )
     if sensitivity is not None:
         chosen = at_sensitivity(spec.task, forward_batches(given, rows.inputs).scores, rows.labels, sensitivity)
         spec = replace(spec, task=chosen)
@@ -133,6 +154,12 @@ def protect(
         quality=quality,
         overwrite=overwrite,
     )
+
+
+def _check_shape(shape: tuple[int, ...], sent: tuple[int, ...] | None, takes: Sequence[int | None] | None) -> None:
+    """Refuse images of another `shape` than the model `takes`; one that has the axes `sent` is checked by its adapter."""
+    if sent is None or takes is None or len(takes) != len(sent):
+        check_image_shape(shape, takes)
 
 
 def _check_served(given: WrappedModel, served: WrappedModel, rows: Array, raw: NDArray[Any]) -> None:

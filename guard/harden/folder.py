@@ -20,18 +20,23 @@ import torch
 from torch import nn
 
 from medward.guard.data.overlap import measure_overlap
-from medward.guard.data.pixels import batch_of
-from medward.guard.data.split import Split, check_split, label_split, tell_understanding
+from medward.guard.data.pixels import batch_of, sent_shape
+from medward.guard.data.split import Split, check_split, label_split, log, tell_understanding
 from medward.guard.errors import MedwardError
 from medward.guard.files import sync_to_disk
 from medward.guard.harden.certificate import Certificate, Hardener
 from medward.guard.harden.division import divide_splits, needed_splits
 from medward.guard.harden.losses.table import losses_of
+from medward.guard.harden.method import HardeningMethod
 from medward.guard.harden.network import ROWS_PER_BATCH
 from medward.guard.harden.task import network_task, said_task
 from medward.guard.models import callable_model, wrap
 from medward.guard.models.inference import OperatingPoints
+from medward.guard.models.sources import check_size, open_source
+from medward.guard.models.torch_front import fronted, own_module, refuse_script
+from medward.guard.preparation import Preparation
 from medward.guard.spec import AnyTask, ModelSpec
+from medward.guard.tasks.opaque import Opaque
 from medward.guard.types import Array, Layout, ScoreKind
 
 MODEL, ORIGINAL, WEIGHTS, CERTIFICATE = "model.onnx", "original.onnx", "weights.pt", "certificate.json"
@@ -54,10 +59,17 @@ def harden(
     threshold: OperatingPoints | None = None,
     tolerance: float | None = None,
     cut_points: Sequence[float] = (),
+    prepare: Preparation | None = None,
+    processor: object = None,
+    output_key: str | None = None,
+    allow_code: bool = False,
     seed: int = 0,
     overwrite: bool = False,
 ) -> tuple[Certificate, str]:
     """Harden `model`, a torch module or its name ``"package.module:attribute"``, and write the folder `out`.
+
+    A Hugging Face folder and a MONAI bundle are read as `guard.bundle.make` reads them, with `prepare` to `allow_code`
+    meaning the same. What is normalised before the first layer is trained through, and is in the files written.
 
     `splits` needs "train", with labels; epochs are chosen on "selection" or "val", else on a fifth of train. Returns
     the certificate, and in one sentence which rows were chosen on. `layout` and `bits` are those of
@@ -68,12 +80,29 @@ def harden(
     certificate. The folder is built beside `out` and renamed: a kill leaves no half-written one, and the training
     starts anew. Raises `MedwardError`.
     """
-    network = resolve_module(model)
-    used = {
+    source = open_source(model, processor, low=low, high=high, prepare=prepare, allow_code=allow_code)
+    low, high, classes = source.low, source.high, source.classes if classes is None else classes
+    network = resolve_module(source.model)
+    refuse_script(network)
+    read = {
         name: _labelled(name, splits[name], low=low, high=high, layout=layout, bits=bits)
         for name in needed_splits(splits)
     }
-    first = next(iter(used.values()))
+    used = {name: split for name, (split, _) in read.items()}
+    first, sent = next(iter(read.values()))
+    spec = ModelSpec(
+        name="model",
+        modality="image" if first.inputs.ndim == 4 else "tabular",
+        shape=first.inputs.shape[1:],
+        task=Opaque(),  # until it is known
+        low=low,
+        high=high,
+        sent=sent,
+        prepare=source.prepare,
+    )
+    check_size(spec)
+    network = fronted(network, spec, output_key)
+    method = _without_mirrors(method, spec)
     said = said_task(
         task, classes=classes, output=output, threshold=threshold, tolerance=tolerance, cut_points=cut_points
     )
@@ -86,9 +115,11 @@ def harden(
     with replaced_folder(out, overwrite=overwrite) as build:
         hardened = method.harden(network, train, selection, low=low, high=high, seed=seed, task=found)
         sample = np.asarray(train.inputs[:ROWS_PER_BATCH], np.float32)
+        spec = replace(spec, task=hardened.certificate.task)
         for net, file in ((network, ORIGINAL), (hardened.network, MODEL)):
-            _export(net, sample, build / file, hardened.certificate)
-        torch.save({name: value.cpu() for name, value in hardened.network.state_dict().items()}, build / WEIGHTS)
+            _export(own_module(net), spec, sample, build / file, output_key)
+        state = own_module(hardened.network).state_dict()
+        torch.save({name: value.cpu() for name, value in state.items()}, build / WEIGHTS)
         files = {name: hashlib.sha256((build / name).read_bytes()).hexdigest() for name in (MODEL, ORIGINAL, WEIGHTS)}
         shared = measure_overlap(train, selection).sentence("train", "the rows that epochs are chosen on")
         notes = (*hardened.certificate.notes, *([shared] if shared else []))
@@ -188,31 +219,35 @@ def _check(path: Path, overwrite: bool) -> None:
         raise MedwardError(f"{path}: holds more than a hardened model ({other}) and is not overwritten; choose another")
 
 
-def _export(network: nn.Module, sample: Array, file: Path, of: Certificate) -> None:
-    """Write `network` as the ONNX `file`, checked to answer on `sample` as the network does."""
-    spec = ModelSpec(
-        name="model",
-        modality="image" if sample.ndim == 4 else "tabular",
-        shape=sample.shape[1:],
-        task=of.task,
-        low=of.low,
-        high=of.high,
-    )
-    written = wrap(network, spec=spec, sample=sample, task=of.task.kind).export(file.parent)
-    (file.parent / written.file).rename(file)
+def _export(network: nn.Module, spec: ModelSpec, sample: Array, file: Path, output_key: str | None) -> None:
+    """Write `network`, behind what `spec` says stands before it, as the ONNX `file`, checked to answer as it does."""
+    model = wrap(network, spec=spec, sample=sample, task=spec.task.kind, output_key=output_key)
+    (file.parent / model.export(file.parent).file).rename(file)
+
+
+def _without_mirrors(method: Hardener, spec: ModelSpec) -> Hardener:
+    """`method` without what shifts and mirrors images where rows are signals, whose leads and times are no places."""
+    if spec.kind != "signal" or not isinstance(method, HardeningMethod) or method.training.augment is None:
+        return method
+    log.warning("rows are signals: they are not shifted, mirrored and relit in training, as images are")
+    return replace(method, training=replace(method.training, augment=None))
 
 
 def _labelled(
     name: str, split: object, *, low: float | None, high: float | None, layout: Layout | None, bits: int | None
-) -> Split:
-    """`split` with inputs as the network takes them and labels as they came; without labels it is refused."""
+) -> tuple[Split, tuple[int, ...] | None]:
+    """`split` as rows of the internal shape with labels as they came, refused without any, and the shape if another.
+
+    That is the shape of signals and volumes as the network itself takes them.
+    """
     try:
         rows = check_split(split)
         if rows.labels is None and rows.names is None:
             raise MedwardError(f"hardening needs labels; add {name}_labels to the data")
     except MedwardError as error:
         raise MedwardError(f"{name}: {error}") from None
-    return replace(rows, inputs=batch_of(rows.inputs, low=low, high=high, layout=layout, bits=bits)[0])
+    inputs, layout, _ = batch_of(rows.inputs, low=low, high=high, layout=layout, bits=bits)
+    return replace(rows, inputs=inputs), sent_shape(rows.inputs.shape[1:], layout)
 
 
 def _decided(name: str, split: Split, task: AnyTask) -> Split:

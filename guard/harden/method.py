@@ -23,6 +23,7 @@ from medward.guard.harden.robust import estimate
 from medward.guard.harden.robust.inner import TrainingBall
 from medward.guard.harden.robust.training import Objective, Training, train_network
 from medward.guard.harden.task import plain_classification
+from medward.guard.models.torch_front import own_module
 from medward.guard.spec import AnyTask
 
 PerturbationKind = Literal["universal", "per_input"]
@@ -155,8 +156,8 @@ class HardeningMethod(ABC):
             seed=seed,
             rows={"train": len(rows), "selection": len(held)},
             data=data_digest(train, selection),
-            original=state_digest(teacher.net),
-            hardened=state_digest(net),
+            original=state_digest(own_module(teacher.net)),
+            hardened=state_digest(own_module(net)),
             before=before,
             after=after,
             epochs=trained.epochs,

@@ -17,7 +17,8 @@ from medward.guard.harden.losses.base import TaskLosses
 from medward.guard.harden.losses.classes import ClassLosses
 from medward.guard.harden.robust.inner import frozen_statistics
 from medward.guard.models.base import first_line
-from medward.guard.models.torch_model import refuse_script
+from medward.guard.models.torch_front import refuse_script
+from medward.guard.models.torch_outputs import outputs_text
 
 _FEWEST = 20
 """Rows a split needs at least: fewer cannot tell one epoch from another."""
@@ -45,8 +46,9 @@ class Scoring(nn.Module):
         found = self.net(x.clone())  # a net that works in place changes a copy
         scores = getattr(found, "logits", found)
         if not isinstance(scores, Tensor) or scores.ndim not in (1, 2) or len(scores) != len(x):
-            kind = tuple(scores.shape) if isinstance(scores, Tensor) else type(found).__name__
-            raise MedwardError(f"model: must return a tensor (n, columns), or something with .logits, got {kind}")
+            kind = tuple(scores.shape) if isinstance(scores, Tensor) else outputs_text(found)
+            several = "" if isinstance(scores, Tensor) else "; choose one with --output-key"
+            raise MedwardError(f"model: must return a tensor (n, columns), or something with .logits, got {kind}{several}")
         return scores
 
 

@@ -14,6 +14,7 @@ from medward.guard.harden.network import raw_scores
 from medward.guard.models import describe_model
 from medward.guard.models.inference import LabelKind, TaskOptions, infer_task, label_kind
 from medward.guard.models.kinds import CLASSIFICATION, MULTILABEL, OPAQUE, REGRESSION, check_task, check_values
+from medward.guard.models.torch_front import own_module
 from medward.guard.spec import AnyTask, ModelSpec
 from medward.guard.tasks.classification import Classification
 from medward.guard.types import Array, Modality, ScoreKind
@@ -47,7 +48,7 @@ def network_task(
     """
     options = said if isinstance(said, TaskOptions) else TaskOptions(task=said.kind)
     check_task("model", options.task)
-    known, scores = describe_model(network), raw_scores(network, sample).numpy()
+    known, scores = describe_model(own_module(network)), raw_scores(network, sample).numpy()
     if isinstance(said, TaskOptions):
         kind = label_kind(labels, names)
         unnamed = options.classes is None and known.get("classes") is None

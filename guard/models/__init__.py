@@ -19,8 +19,10 @@ from medward.guard.errors import MedwardError
 from medward.guard.models import fidelity
 from medward.guard.models.base import Adapter, Exported, WrappedModel, first_line, read_model_file
 from medward.guard.models.checks import check_names, check_scores, check_spec
+from medward.guard.models.front import check_front
 from medward.guard.models.inference import LabelKind, TaskOptions, infer_task
 from medward.guard.models.kinds import OPAQUE, check_task, check_values
+from medward.guard.preparation import AS_IT_IS, Preparation
 from medward.guard.spec import AnyTask, ModelSpec
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.types import Array, Modality, Outputs
@@ -39,6 +41,7 @@ __all__ = [
 ]
 
 BASES = {
+    "torch.jit._script.ScriptModule": "torchscript_model.TORCHSCRIPT_ADAPTER",
     "transformers.modeling_utils.PreTrainedModel": "huggingface_model.HUGGINGFACE_ADAPTER",
     "torch.nn.modules.module.Module": "torch_model.TORCH_ADAPTER",
     "sklearn.base.BaseEstimator": "sklearn_model.SKLEARN_ADAPTER",
@@ -76,8 +79,12 @@ def wrap(
     features: str | None = None,
     task: str | None = None,
     exclusive: bool = False,
+    output_key: str | None = None,
 ) -> WrappedModel:
     """Wrap a trained classifier; `spec` is checked on `sample`, benign inputs ``(n, *shape)`` as the caller has them.
+
+    What `spec` says stands before the model's own first layer (`guard.models.front`) is put there, and will be in the
+    file that the model becomes. `output_key` chooses one of several outputs, by name or place.
 
     Models are run on the first `SAMPLE_ROWS` of them; the exported form of an estimator is compared on all.
 
@@ -91,12 +98,13 @@ def wrap(
     """
     check_task(spec.name, task)
     check_spec(spec)
+    check_front(spec)
     rows = spec.check(sample)
     probe, raw = rows[:SAMPLE_ROWS], np.asarray(sample)[:SAMPLE_ROWS]
     adapter, x = _adapter(x)
-    known = {} if isinstance(spec.task, Opaque) else adapter.describe(x)
+    known = {} if isinstance(spec.task, Opaque) else adapter.describe(x, output_key)
     check_names(spec.name, spec.classes, _own_names(known))
-    model, outputs = _predicted(adapter, x, spec, rows, features)
+    model, outputs = _predicted(adapter, x, spec, rows, features, output_key)
     check_scores(outputs.scores, spec)
     check_values(outputs.scores, spec, task, exclusive=exclusive or "output" in known)
     fidelity.check_fidelity(model, probe, raw)
@@ -115,6 +123,9 @@ def infer_spec(
     high: float | None = None,
     labels: LabelKind | None = None,
     task: AnyTask | str | None = None,
+    sent: tuple[int, ...] | None = None,
+    prepare: Preparation = AS_IT_IS,
+    output_key: str | None = None,
     **options: Any,
 ) -> ModelSpec:
     """The specification of `x` with as little said as possible; what cannot be known must be said.
@@ -133,7 +144,14 @@ def infer_spec(
         task=Opaque(),
         low=low,
         high=high,
+        sent=sent,
+        prepare=prepare,
     )
+    check_front(bare)
+
+    def raw() -> Array:
+        return _raw_outputs(x, bare, sample, output_key)
+
     if isinstance(task, type):
         raise MedwardError(f"{name}: task: {task.__name__} is a class; give an instance of it, or a word")
     if not isinstance(task, str | None):
@@ -143,24 +161,26 @@ def infer_spec(
     else:
         said = TaskOptions(task=task, **options)
         check_task(name, task)
-        known = {} if task == OPAQUE else describe_model(x)
+        known = {} if task == OPAQUE else describe_model(x, output_key)
         check_names(name, said.classes or (), _own_names(known))
-        spec = replace(bare, task=infer_task(name, said, known, lambda: _raw_outputs(x, bare, sample), labels))
+        spec = replace(bare, task=infer_task(name, said, known, raw, labels))
     check_spec(spec)
     return spec
 
 
-def _raw_outputs(x: object, spec: ModelSpec, sample: object) -> Array:
+def _raw_outputs(x: object, spec: ModelSpec, sample: object, output_key: str | None) -> Array:
     """What the model itself returns for a few rows, whatever that is."""
     check_spec(spec)
     adapter, x = _adapter(x)
-    return _predicted(adapter, x, spec, spec.check(sample)[:RAW_ROWS], None)[1].scores
+    return _predicted(adapter, x, spec, spec.check(sample)[:RAW_ROWS], None, output_key)[1].scores
 
 
-def _predicted(adapter: Adapter, x: object, spec: ModelSpec, rows: Array, features: str | None) -> tuple[Any, Outputs]:
+def _predicted(
+    adapter: Adapter, x: object, spec: ModelSpec, rows: Array, features: str | None, output_key: str | None
+) -> tuple[Any, Outputs]:
     """The adapted model and its outputs for the first of `rows`."""
     try:
-        model: Any = adapter.adapt(x, spec, rows, features)
+        model: Any = adapter.adapt(x, spec, rows, features, output_key)
         return model, model.predict(rows[:SAMPLE_ROWS])
     except MedwardError:
         raise
@@ -173,13 +193,15 @@ def _own_names(known: Mapping[str, Any]) -> Sequence[str] | None:
     return known.get("classes") if "output" in known else None
 
 
-def describe_model(x: object) -> dict[str, Any]:
+def describe_model(x: object, output_key: str | None = None) -> dict[str, Any]:
     """What can be known of `x` without running it: "classes", "output", and "shape" of one input, None for any size.
+
+    `output_key` names the output to take, where there are several.
 
     Raises `MedwardError` when it cannot be read or is no model.
     """
     adapter, x = _adapter(x)
-    known: dict[str, Any] = adapter.describe(x)
+    known: dict[str, Any] = adapter.describe(x, output_key)
     return known
 
 

@@ -71,12 +71,14 @@ class Model(Protocol):
 class Adapter:
     """An adapter turns models of one library into a `WrappedModel`.
 
-    `adapt` wraps one under a specification, a sample and a feature layer; `describe` says what is known of it without
-    running it; `load` reads the bytes that a bundle holds, None where bundles hold no such file.
+    `adapt` wraps one under a specification, a sample, a feature layer and the key of the output to take; `describe`
+    says what is known of it and that output without running it; `load` reads the bytes that a bundle holds, None where
+    bundles hold no such file. What stands before the model's first layer (`guard.models.front`) is put there by `adapt`
+    and is in what `load` reads.
     """
 
-    adapt: Callable[[Any, ModelSpec, Array, str | None], Any]
-    describe: Callable[[Any], dict[str, Any]]
+    adapt: Callable[[Any, ModelSpec, Array, str | None, str | None], Any]
+    describe: Callable[[Any, str | None], dict[str, Any]]
     load: Callable[[bytes, ModelSpec, Mapping[str, str]], Any] | None = None
 
 

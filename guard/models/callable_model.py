@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.models import checks
 from medward.guard.models.base import Adapter, Exported, first_line
+from medward.guard.models.front import as_model_takes
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
 from medward.guard.types import Array, Ints, Outputs
@@ -35,7 +36,7 @@ class CallableModel:
 
     def predict(self, inputs: Array) -> Outputs:
         """Map ``(n, *shape)`` float32 to scores ``(n, classes)``; there are no features."""
-        return checks.checked_outputs(self.function(np.array(inputs, np.float32)), None, self.spec)
+        return checks.checked_outputs(self.function(self._given(np.array(inputs, np.float32))), None, self.spec)
 
     def own_decisions(self, rows: NDArray[Any]) -> Ints | None:
         """What the function decides on float64 rows that are given so; None where it takes float32 only, as it may."""
@@ -43,10 +44,14 @@ class CallableModel:
         if rows.dtype != np.float64 or not isinstance(task, Classification):
             return None
         try:
-            scores = checks.in_batches(lambda batch: [np.asarray(self.function(np.array(batch)))], rows, _BATCH)[0]
+            scores = checks.in_batches(lambda batch: [np.asarray(self.function(self._given(batch)))], rows, _BATCH)[0]
         except Exception:
             return None
         return np.asarray(np.argmax(task.read(scores, self.spec.name), axis=1), np.int64)
+
+    def _given(self, rows: Array) -> Array:
+        """What the function itself takes: a copy of `rows`, normalised and in its own shape."""
+        return as_model_takes(np.array(rows), self.spec)
 
     def export(self, folder: Path) -> Exported:
         """Write ``entrypoint.json``: the function's importable name and the SHA-256 of its source file."""
@@ -56,17 +61,21 @@ class CallableModel:
         return Exported("entrypoint.json")
 
 
-def adapt_function(x: Any, spec: ModelSpec, sample: Array, features: str | None) -> CallableModel:
-    """Wrap a function, or the one that an entry point names."""
+def adapt_function(
+    x: Any, spec: ModelSpec, sample: Array, features: str | None, output_key: str | None
+) -> CallableModel:
+    """Wrap a function, or the one that an entry point names; what stands before it is done in NumPy, here and served."""
+    if output_key is not None:
+        raise MedwardError(f"--output-key {output_key}: a callable gives its scores alone; return those, leave it out")
     if features is not None:
         raise MedwardError(f"features: a callable shows none, got features = {features!r}")
     function = _callable(x) if isinstance(x, str) else x
     made = CallableModel(spec=spec, function=function, entrypoint=x if isinstance(x, str) else None)
-    _check_no_factory(made, sample[:1])
+    _check_no_factory(made, as_model_takes(sample[:1], spec))
     return made
 
 
-def describe_function(_: object) -> dict[str, Any]:
+def describe_function(_: object, __: str | None) -> dict[str, Any]:
     """Nothing can be known of a function without running it."""
     return {}
 

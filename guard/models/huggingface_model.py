@@ -1,7 +1,6 @@
 """A Hugging Face image model as a `Model`: ``pixel_values`` in, ``.logits`` out.
 
-The image processor is not part of the model: inputs are already resized and normalised, as the
-specification says.
+What its image processor does before is said by the specification (`guard.models.huggingface_folder`).
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from medward.guard.errors import MedwardError
 from medward.guard.models.base import Adapter
 from medward.guard.models.kinds import MULTILABEL, REGRESSION, by_class_name, refuse_kind
+from medward.guard.models.torch_front import fronted
 from medward.guard.models.torch_model import TorchModel, as_torch_model
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array
@@ -33,12 +33,18 @@ class Logits(nn.Module):
         return logits
 
 
-def adapt_huggingface(x: nn.Module, spec: ModelSpec, sample: Array, features: str | None) -> TorchModel:
+def adapt_huggingface(
+    x: nn.Module, spec: ModelSpec, sample: Array, features: str | None, output_key: str | None
+) -> TorchModel:
     """Wrap the classifier; `features` names a layer, default the input of the last ``nn.Linear``."""
-    return as_torch_model(x, Logits, spec, sample, features)
+
+    def called(net: nn.Module) -> nn.Module:
+        return fronted(Logits(net) if output_key is None else net, spec, output_key)
+
+    return as_torch_model(x, called, spec, sample, features)
 
 
-def describe_huggingface(x: Any) -> dict[str, Any]:
+def describe_huggingface(x: Any, _: str | None = None) -> dict[str, Any]:
     """The classes and the channels of an image, from the configuration; a classifier of one label gives logits.
 
     Raises `MedwardError` for a model of another kind, by its class and ``problem_type``, and for one whose ``id2label``

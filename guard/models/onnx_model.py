@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
-from medward.guard.models import checks
-from medward.guard.models.base import Adapter, Exported, first_line, read_model_file, require_extra
+from medward.guard.models import checks, onnx_front
+from medward.guard.models.base import Adapter, Exported, first_line, require_extra
+from medward.guard.models.front import FRONT_MARK
 from medward.guard.models.onnx_outputs import FLOATS, choose_outputs, count_classes, has_columns
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
@@ -81,24 +82,46 @@ class OnnxModel:
         return Exported("model.onnx", names | ({"features": self.features} if self.features else {}))
 
 
-def adapt_onnx(x: object, spec: ModelSpec, sample: Array, features: str | None) -> OnnxModel:
+def adapt_onnx(
+    x: object, spec: ModelSpec, sample: Array, features: str | None, output_key: str | None
+) -> OnnxModel:
     """Open an ONNX file; its feature output is called `features`, default "features" if there is one."""
-    data, source = read_model_file(Path(str(x))), str(x)
+    return adapt_graph(onnx_front.read_graph(Path(str(x))), str(x), spec, sample, features, output_key)
+
+
+def adapt_graph(
+    data: bytes, source: str, spec: ModelSpec, sample: Array, features: str | None, output_key: str | None
+) -> OnnxModel:
+    """The graph of `data`, called `source` in messages, behind what `spec` says stands before it."""
     session = open_session(data, source)
-    given = _only_input(session, source)
+    given = _only_input(session, source, whole=True)
     _check_rows(given, spec, source)
-    scores, shown = choose_outputs(session.get_outputs(), source, task=spec.task, features=features)
+    if spec.prepare.mean and _normalises(session):
+        raise MedwardError(
+            f"{source}: normalises its rows itself, as medward wrote it; leave mean and std (--mean, --std, the "
+            "processor's) out"
+        )
+    onnx_front.check_whole(given, spec, sample, source)
+    if steps := onnx_front.front_steps(given, spec):
+        data = onnx_front.graph_with_front(data, steps, spec)
+        session = open_session(data, source)
+        given = _only_input(session, source)
+    scores, shown = choose_outputs(session.get_outputs(), source, task=spec.task, features=features, key=output_key)
     model = OnnxModel(spec=spec, session=session, data=data, input=given.name, scores=scores, features=shown)
     _check_runs(model, sample, source)
     return model
 
 
-def describe_onnx(x: object) -> dict[str, Any]:
+def describe_onnx(x: object, output_key: str | None = None) -> dict[str, Any]:
     """The shape of one input, whether outputs have columns, and class numbers where the graph says how many."""
-    session = open_session(read_model_file(Path(str(x))), str(x))
-    shape = tuple(size if isinstance(size, int) else None for size in _only_input(session, str(x)).shape[1:])
-    width = count_classes(session.get_outputs(), str(x))
-    known: dict[str, Any] = {"shape": shape, "columns": has_columns(session.get_outputs())}
+    session = open_session(onnx_front.read_graph(Path(str(x))), str(x))
+    shape = tuple(
+        size if isinstance(size, int) else None for size in _only_input(session, str(x), whole=True).shape[1:]
+    )
+    outputs = [each for each in session.get_outputs() if output_key in (None, each.name)]
+    width = count_classes(outputs, str(x)) if outputs else None
+    known: dict[str, Any] = {"shape": shape, "columns": has_columns(outputs)}
+    known |= {"normalised": True} if _normalises(session) else {}
     return known | ({} if width is None else {"classes": tuple(str(k) for k in range(width))})
 
 
@@ -161,8 +184,13 @@ def open_session(data: bytes, source: str) -> Any:
     return session
 
 
-def _only_input(session: Any, source: str) -> Any:
-    """The description of the one floating-point input with a batch axis."""
+def _normalises(session: Any) -> bool:
+    """Whether the file says that it normalises its rows itself."""
+    return FRONT_MARK in session.get_modelmeta().custom_metadata_map
+
+
+def _only_input(session: Any, source: str, *, whole: bool = False) -> Any:
+    """The description of the one numeric input with a batch axis; `whole` numbers are cast to in front of the graph."""
     nodes = session.get_inputs()
     found = ", ".join(f"{node.name}: {node.type} {node.shape}" for node in nodes)
     needs = "needs exactly one floating-point input with a batch axis"
@@ -171,7 +199,7 @@ def _only_input(session: Any, source: str) -> Any:
             f"{source}: {needs}, got {found}; make the others constants of the file, or wrap the model in a function "
             'and give its name, "package.module:function"'
         )
-    if nodes[0].type not in _DTYPES:
+    if nodes[0].type not in _DTYPES and not (whole and nodes[0].type in onnx_front.WHOLE_RANGES):
         raise MedwardError(
             f"{source}: {needs}, got {found}; export it with a float32 input and a Cast to "
             f"{nodes[0].type.removeprefix('tensor(').removesuffix(')')} inside"
@@ -184,7 +212,9 @@ def _only_input(session: Any, source: str) -> Any:
 def _check_rows(node: Any, spec: ModelSpec, source: str) -> None:
     """Refuse data whose rows are not of the shape that the file declares."""
     declared = tuple(size if isinstance(size, int) else None for size in node.shape[1:])
-    given = (math.prod(spec.shape),) if len(declared) == 1 else spec.shape
+    given = spec.row_shape if len(declared) == len(spec.row_shape) else spec.shape
+    if len(declared) == 1:
+        given = (math.prod(spec.shape),)
     if _fits(given, declared):
         return
     takes = tuple("any" if size is None else size for size in declared)

@@ -31,12 +31,13 @@ def choose_outputs(
     recorded: Mapping[str, str] | None = None,
     task: Task | None = None,
     features: str | None = None,
+    key: str | None = None,
 ) -> tuple[str, str | None]:
     """The names of the scores and of the features, None when there are none.
 
     `outputs` are onnxruntime's descriptions (name, type, shape); `task` is what they must be outputs of. `recorded` are
-    the options of a bundle's card; `features` is a name the user said, default "features". Raises `MedwardError` when
-    no output can be the scores, or more than one can.
+    the options of a bundle's card; `features` is a name the user said, default "features", and `key`
+    the user's name of the scores. Raises `MedwardError` when no output can be the scores, or more than one can.
     """
     names = {each.name: each for each in outputs}
     if recorded and "scores" in recorded:
@@ -44,6 +45,12 @@ def choose_outputs(
         for name in (chosen, shown or chosen):
             _check_name(name, names, source)
         return chosen, shown
+    if key is not None:
+        _check_name(key, names, source)
+        if names[key].type not in FLOATS:
+            raise MedwardError(f"{source}: scores must be floating-point numbers, output {key!r} is {names[key].type}")
+        shown = _features(names, features, source)
+        return key, None if shown == key else shown
     shown = _features(names, features, source)
     if task is not None and _any_shape(task):
         return _numbers(outputs, shown, source), shown
@@ -56,8 +63,8 @@ def choose_outputs(
         return str(found[0].name), shown
     matrices = ", ".join(f"{each.name} {each.shape}" for each in outputs if _is_matrix(each) and each.name != shown)
     raise MedwardError(
-        f"{source}: the outputs {matrices} could all be the scores; name the score output one of {list(SCORES)}, or "
-        f"keep only it and any features: onnx.utils.extract_model({source!r}, 'one.onnx', [INPUT], [OUTPUT])"
+        f"{source}: the outputs {matrices} could all be the scores; choose one with --output-key, or name the score "
+        f"output one of {list(SCORES)}"
     )
 
 
@@ -89,7 +96,9 @@ def _numbers(outputs: Sequence[Any], features: str | None, source: str) -> str:
     if len(found) == 1:
         return str(found[0].name)
     shown = ", ".join(f"{each.name}: {each.type} {each.shape}" for each in outputs)
-    raise MedwardError(f"{source}: needs one floating-point output, or one named {list(SCORES)}, it has {shown}")
+    raise MedwardError(
+        f"{source}: needs one floating-point output, or one named {list(SCORES)}, or --output-key; it has {shown}"
+    )
 
 
 def _floats(outputs: Sequence[Any], features: str | None) -> list[Any]:

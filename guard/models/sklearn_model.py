@@ -114,9 +114,18 @@ class SklearnModel:
         return Exported("model.skops", {"scikit-learn": sklearn.__version__, "not_onnx_because": reason})
 
 
-def adapt_estimator(x: Any, spec: ModelSpec, sample: Array, features: str | None) -> SklearnModel:
+def adapt_estimator(
+    x: Any, spec: ModelSpec, sample: Array, features: str | None, output_key: str | None
+) -> SklearnModel:
     """Wrap a fitted estimator; refuses a classifier without ``predict_proba``."""
     _check_kind(x, spec.name)
+    if spec.prepare.mean:
+        raise MedwardError(
+            f"{spec.name}: mean and std: {type(x).__name__} takes rows as they are; put a StandardScaler before it in a "
+            "Pipeline, and leave them out"
+        )
+    if output_key is not None:
+        raise MedwardError(f"--output-key {output_key}: {type(x).__name__} has one output; leave it out")
     estimator, _ = thresholded(x)
     kind = type(estimator).__name__
     if features is not None:
@@ -130,7 +139,7 @@ def adapt_estimator(x: Any, spec: ModelSpec, sample: Array, features: str | None
     return SklearnModel(spec=spec, estimator=estimator, sample=sample, decider=decider)
 
 
-def describe_estimator(x: Any) -> dict[str, Any]:
+def describe_estimator(x: Any, _: str | None = None) -> dict[str, Any]:
     """The task, and for classifiers the fitted classes and a tuned threshold; ``predict_proba`` gives probabilities."""
     _check_kind(x, "model")
     if sklearn.base.is_regressor(x):

@@ -24,6 +24,9 @@ from medward.guard.errors import MedwardError
 from medward.guard.models import checks, onnx_model
 from medward.guard.models.base import Adapter, Exported, first_line, require_extra, root_cause
 from medward.guard.models.kinds import check_output_shape
+from medward.guard.models.front import FRONT_MARK
+from medward.guard.models.torch_front import Fronted, fronted
+from medward.guard.models.torch_outputs import refuse_outputs
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
 from medward.guard.types import Array, Ints, Outputs
@@ -117,11 +120,7 @@ class TorchModel:
         results = self.module(_rows(self.module, batch))
         if not isinstance(results[0], Tensor):
             check_output_shape(self.spec.name, results[0], self.spec.task)
-            kind = type(results[0]).__name__
-            raise MedwardError(
-                f"{self.spec.name}: the module must return a tensor (n, classes), got {kind}; "
-                "wrap it in a module whose forward returns the scores alone"
-            )
+            refuse_outputs(self.spec.name, results[0])
         return [result.float().cpu().numpy() for result in results]
 
     def export(self, folder: Path) -> Exported:
@@ -139,16 +138,17 @@ class TorchModel:
         return Exported(path.name, names)
 
 
-def adapt_module(x: nn.Module, spec: ModelSpec, sample: Array, features: str | None) -> TorchModel:
+def adapt_module(
+    x: nn.Module, spec: ModelSpec, sample: Array, features: str | None, output_key: str | None
+) -> TorchModel:
     """Wrap a module; `features` names a layer, default the input of the last ``nn.Linear`` to run."""
-    return as_torch_model(x, lambda net: net, spec, sample, features)
+    return as_torch_model(x, lambda net: fronted(net, spec, output_key), spec, sample, features)
 
 
 def as_torch_model(
     x: nn.Module, called: Callable[[nn.Module], nn.Module], spec: ModelSpec, sample: Array, features: str | None
 ) -> TorchModel:
     """`x` as a model, `called` as a module that gives scores; its layers are looked up in `x` by name."""
-    refuse_script(x)
     net, original = x, None
     if module_precision(x) != torch.float32:
         try:
@@ -160,19 +160,9 @@ def as_torch_model(
     return TorchModel(spec=spec, module=module, sample=sample, original=original)
 
 
-def describe_module(_: nn.Module) -> dict[str, Any]:
+def describe_module(_: nn.Module, __: str | None) -> dict[str, Any]:
     """Nothing can be known of a bare module without running it."""
     return {}
-
-
-def refuse_script(x: object) -> None:
-    """Refuse TorchScript, which can be neither trained nor exported as a module can."""
-    if isinstance(x, torch.jit.ScriptModule):
-        raise MedwardError(
-            "model: is TorchScript; load it as the nn.Module that it was made from, or protect a file: "
-            "torch.onnx.export(model, (rows,), 'model.onnx', dynamo=False, input_names=['input'], "
-            "output_names=['scores'], dynamic_axes={'input': {0: 'batch'}, 'scores': {0: 'batch'}})"
-        )
 
 
 def module_precision(module: nn.Module) -> torch.dtype:
@@ -272,6 +262,8 @@ def module_to_onnx(module: nn.Module, sample: Array, path: Path) -> None:
             )
         if program is None:
             raise MedwardError(f"{path.name}: torch.onnx returned no program")
+        if any(isinstance(each, Fronted) and each.normalises for each in module.modules()):
+            program.model.metadata_props[FRONT_MARK] = "normalised"
         program.save(path, external_data=False)
     except MedwardError:
         raise

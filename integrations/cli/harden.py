@@ -14,11 +14,14 @@ from medward.integrations.cli.options import (
     CutPointsOption,
     HighOption,
     LowOption,
+    OutputKeyOption,
     OutputOption,
     Pixels,
+    ProcessorOption,
     TaskOption,
     ThresholdOption,
     ToleranceOption,
+    TrustCode,
     comma_parts,
     console,
     parsed_numbers,
@@ -28,7 +31,7 @@ from medward.integrations.cli.options import (
 
 
 def harden_command(
-    model: Annotated[str, typer.Argument(help="package.module:attribute of a trained torch module")],
+    model: Annotated[str, typer.Argument(help="package.module:attribute of a trained torch module, a Hugging Face or MONAI folder")],
     data: Annotated[Path, typer.Option(help='npz with labelled "train" rows; "selection" or "val" choose the epoch')],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the hardened model")],
     method: Annotated[
@@ -56,16 +59,21 @@ def harden_command(
     epochs: Annotated[int | None, typer.Option(min=1, help="default: the method's own")] = None,
     rate: Annotated[float | None, typer.Option(help="largest learning rate; default: the method's own")] = None,
     augment: Annotated[bool, typer.Option(help="shift, mirror and relight training images")] = True,
+    output_key: OutputKeyOption = None,
+    processor: ProcessorOption = None,
+    allow_code: TrustCode = False,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0")] = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier result")] = False,
 ) -> None:
     """Train a copy of a torch model to withstand small changes: MODEL + labelled data -> hardened model."""
     from medward.guard.data.split import load_npz
+    from medward.guard.models.sources import known_range
     from medward.integrations.cli.harden_options import chosen_method, chosen_radius, run_hardening
 
     with printed_log(console, "medward.data"):
         splits = load_npz(data)
+    low, high = known_range(model, processor, low=low, high=high)
     size = chosen_radius(epsilon, splits, low, high)
     settings = chosen_method(
         method, epsilon=size, margin=margin, epochs=epochs, rate=rate, augment=augment, device=device
@@ -86,6 +94,9 @@ def harden_command(
         threshold=parsed_threshold(threshold),
         tolerance=tolerance,
         cut_points=parsed_numbers("--cut-points", cut_points),
+        output_key=output_key,
+        processor=processor,
+        allow_code=allow_code,
         seed=seed,
         overwrite=overwrite,
         console=console,

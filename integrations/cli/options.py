@@ -71,6 +71,16 @@ CutPointsOption = Annotated[
 ]
 
 
+OutputKeyOption = Annotated[
+    str | None, typer.Option("--output-key", help="of several outputs the one to take: its name, key or place from 0")
+]
+ProcessorOption = Annotated[
+    Path | None,
+    typer.Option("--processor", help="folder of a Hugging Face image processor; default: the one beside the model"),
+]
+TrustCode = Annotated[bool, typer.Option("--allow-code", help="let a MONAI bundle's configuration run code")]
+
+
 def parsed_threshold(text: str | None) -> float | list[float] | dict[str, float] | None:
     """One operating point, several in order, or several by name: ``0.1``, ``0.1,0.3`` or ``mass=0.1,nodule=0.3``."""
     if text is None:

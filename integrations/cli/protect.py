@@ -16,12 +16,15 @@ from medward.integrations.cli.options import (
     CutPointsOption,
     HighOption,
     LowOption,
+    OutputKeyOption,
     OutputOption,
     Pixels,
+    ProcessorOption,
     SplitOption,
     TaskOption,
     ThresholdOption,
     ToleranceOption,
+    TrustCode,
     comma_parts,
     console,
     parsed_numbers,
@@ -31,7 +34,7 @@ from medward.integrations.cli.options import (
 
 
 def protect_command(
-    model: Annotated[str, typer.Argument(help="model.onnx, or package.module:attribute of a model or function")],
+    model: Annotated[str, typer.Argument(help="model.onnx, a Hugging Face or MONAI folder, or package.module:attribute of a model or function")],
     data: Annotated[Path, typer.Option(help="npz of benign inputs the model was not trained on")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the bundle")],
     on_error: Annotated[
@@ -57,6 +60,9 @@ def protect_command(
     layout: Pixels = None,
     bits: Bits = None,
     features: Annotated[str | None, typer.Option(help="torch layer or ONNX output that monitors watch")] = None,
+    output_key: OutputKeyOption = None,
+    processor: ProcessorOption = None,
+    allow_code: TrustCode = False,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an existing bundle")] = False,
 ) -> None:
@@ -96,6 +102,9 @@ def protect_command(
             layout=layout,
             bits=bits,
             features=features,
+            output_key=output_key,
+            processor=processor,
+            allow_code=allow_code,
             seed=seed,
             overwrite=overwrite,
         )

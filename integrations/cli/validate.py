@@ -23,6 +23,9 @@ def validate_command(
         str | None,
         typer.Option(metavar="MODEL", help="the model before hardening, which evasion must fool: original.onnx"),
     ] = None,
+    output_key: Annotated[
+        str | None, typer.Option("--output-key", help="of several outputs of --undefended the one to take")
+    ] = None,
     decide: Annotated[
         str | None,
         typer.Option(metavar="FUNCTION", help="opaque models: package.module:function from outputs to decisions"),
@@ -54,6 +57,7 @@ def validate_command(
             if integer or immutable
             else None,
             undefended=undefended,
+            output_key=output_key,
             decide=None if decide is None else named_function("--decide", decide),
             seed=seed,
             resume=not restart,

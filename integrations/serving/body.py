@@ -58,11 +58,11 @@ def parse_body(body: bytes, body_type: Any, spec: ModelSpec, rows: int) -> Any:
     keys than `rows` rows of `spec` need is refused unparsed, by counting the characters that make them.
     """
     values = rows * math.prod(spec.shape)
-    lists = rows * sum(math.prod(spec.shape[:depth]) for depth in range(len(spec.shape)))
+    lists = rows * sum(math.prod(spec.row_shape[:depth]) for depth in range(len(spec.row_shape)))
     for mark, most in ((b",", values), (b"[", lists), (b":", 0), (b"{", 0)):
         if body.count(mark) > most + ENVELOPE:
             raise MedwardError(
-                f"the body holds more than {rows} rows of shape {spec.shape} need; at most {rows} rows per request"
+                f"the body holds more than {rows} rows of shape {spec.row_shape} need; at most {rows} rows per request"
             )
     try:
         return body_type.model_validate_json(body)

@@ -66,8 +66,8 @@ def read_images(files: Sequence[bytes], spec: ModelSpec, *, pixels: int, resize:
 
 def image_shape(spec: ModelSpec) -> tuple[int, int, int]:
     """Channels, height and width of `spec`, or why files cannot be uploaded to this model."""
-    if spec.modality != "image" or len(spec.shape) != 3 or spec.shape[0] not in MODES:
-        raise MedwardError(f"{spec.name} takes {spec.modality} input of shape {spec.shape}, not PNG or JPEG files")
+    if spec.kind != "image" or spec.shape[0] not in MODES:
+        raise MedwardError(f"{spec.name} takes {spec.kind}s of shape {spec.row_shape}, not PNG or JPEG files")
     pixel_range(spec)
     channels, height, width = spec.shape
     return channels, height, width

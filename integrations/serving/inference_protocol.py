@@ -52,8 +52,8 @@ class InputTensor(BaseModel):
         Nothing is built before sizes and types are known to be right: NumPy would make room for the longest
         of many strings, once for each.
         """
-        if self.shape[1:] != [*spec.shape]:
-            raise MedwardError(f"inputs: expected shape (n >= 1, {', '.join(map(str, spec.shape))}), got {self.shape}")
+        if self.shape[1:] != [*spec.row_shape]:
+            raise MedwardError(f"inputs: expected shape (n >= 1, {', '.join(map(str, spec.row_shape))}), got {self.shape}")
         if self.shape[0] > rows:
             raise MedwardError(f"inputs: at most {rows} rows per request, got {self.shape[0]}")
         values = self._flat()
@@ -151,7 +151,7 @@ def inference_router(service: Service, caller: Callable[..., Awaitable[Principal
     spec, limits = service.guard.model.spec, service.limits
     asking = Depends(caller)
     path_name = model_name(spec)
-    example = {"name": "inputs", "shape": [1, *spec.shape], "datatype": "FP32"}
+    example = {"name": "inputs", "shape": [1, *spec.row_shape], "datatype": "FP32"}
     example["data"] = [spec.low or 0.0] * math.prod(spec.shape)
     body = {"schema": inline_schema(InferRequest.model_json_schema()), "example": {"inputs": [example]}}
 
@@ -175,7 +175,7 @@ def inference_router(service: Service, caller: Callable[..., Awaitable[Principal
             name=spec.name,
             versions=[service.version],
             platform="medward",
-            inputs=[TensorMetadata(name="inputs", datatype="FP32", shape=[-1, *spec.shape])],
+            inputs=[TensorMetadata(name="inputs", datatype="FP32", shape=[-1, *spec.row_shape])],
             outputs=output_metadata(spec),
         )
 

@@ -59,7 +59,7 @@ def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]]
 def request_type(spec: ModelSpec) -> type[BaseModel]:
     """``{"inputs": [...]}`` nested as deep as a batch of `spec`; sizes and range are left to `spec.check`."""
     kind: Any = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-    for _ in range(len(spec.shape) + 1):
+    for _ in range(len(spec.row_shape) + 1):
         kind = Annotated[list[kind], Field(fail_fast=True)]
     return create_model("PredictRequest", __config__=ConfigDict(extra="forbid"), inputs=(kind, ...))
 
@@ -94,7 +94,7 @@ def _content(spec: ModelSpec, rows: int) -> dict[str, Any]:
         nested["minimum"] = spec.low
     if spec.high is not None:
         nested["maximum"] = spec.high
-    for size in reversed(spec.shape):
+    for size in reversed(spec.row_shape):
         nested = {"type": "array", "items": nested, "minItems": size, "maxItems": size}
     nested = {"type": "array", "items": nested, "minItems": 1, "maxItems": rows}
     body = {

@@ -42,6 +42,7 @@ from medward.guard.bundle.make import protect
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.policy import Policy
+from medward.guard.preparation import Preparation
 from medward.guard.release.scores import probabilities
 from medward.guard.types import Level, Query
 
@@ -108,13 +109,20 @@ def forward(net: nn.Module, dtype: torch.dtype = torch.float32) -> Callable[[np.
     return own
 
 
-def torch_kind(net: Callable[[], nn.Module], refused: str = "", *, channels: int = 1, **options: Any) -> Kind:
-    """A module on images."""
+def torch_kind(
+    net: Callable[[], nn.Module],
+    refused: str = "",
+    *,
+    channels: int = 1,
+    own: Callable[[nn.Module], Callable[[np.ndarray], np.ndarray]] = forward,
+    **options: Any,
+) -> Kind:
+    """A module on images; `own` makes the user's call of it."""
 
     def attempt(_: Path) -> Attempt:
         built = net()
         return Attempt(
-            model=built, split=Split(images((channels, 16, 16))), options={**IMAGE, **options}, own=forward(built)
+            model=built, split=Split(images((channels, 16, 16))), options={**IMAGE, **options}, own=own(built)
         )
 
     return Kind(attempt=attempt, refused=refused, white_box=not refused)
@@ -196,6 +204,27 @@ def dense(
         for each in graph.output:
             each.name = rename if each.name == "scores" else each.name
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=7)
+
+
+def two_candidates() -> onnx.ModelProto:
+    """Two matrices of which either could be the scores."""
+    model = dense(rename="right")
+    model.graph.node.append(helper.make_node("Neg", ["right"], ["left"]))
+    model.graph.output.append(helper.make_tensor_value_info("left", TensorProto.FLOAT, ["n", 2]))
+    return model
+
+
+def dense_of(kind: int) -> onnx.ModelProto:
+    """`dense` behind a cast from whole numbers."""
+    model = dense()
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("whole", kind, ["n", 6]))
+    model.graph.node.insert(0, helper.make_node("Cast", ["whole"], ["x"], to=TensorProto.FLOAT))
+    return model
+
+
+def whole_rows() -> np.ndarray:
+    """Rows of whole numbers from 0 to 255."""
+    return np.clip(128 + 40 * table()[0], 0, 255).round().astype(np.float32)
 
 
 def strange_input(kind: int, shape: list[Any]) -> onnx.ModelProto:
@@ -293,7 +322,20 @@ class Named(nn.Module):
     def forward(self, x: torch.Tensor) -> Any:
         """A dict, a tuple or a list."""
         z = self.net(x)
-        return {"dict": {"logits": z}, "tuple": (z, z), "list": [z, z]}[self.kind]
+        return {"dict": {"logits": z, "map": x}, "tuple": (-z, z), "list": [z, z]}[self.kind]
+
+
+def named_scores(key: str | int) -> Callable[[nn.Module], Callable[[np.ndarray], np.ndarray]]:
+    """The user's own call of `Named`."""
+
+    def own(net: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
+        def scores(rows: np.ndarray) -> np.ndarray:
+            with torch.no_grad():
+                return net.eval()(torch.tensor(rows))[key].numpy()
+
+        return scores
+
+    return own
 
 
 class Cumulative(nn.Module):
@@ -346,6 +388,28 @@ def of_rows(net: Callable[[], object], rows: Callable[[], np.ndarray], refused: 
     return Kind(
         attempt=lambda _: Attempt(model=net(), split=Split(rows()), options={**TWO, **options}), refused=refused
     )
+
+
+def of_shape(shape: tuple[int, ...], convolution: type[nn.Module], refused: str = "", **options: Any) -> Kind:
+    """A convolutional network on signals or volumes of `shape`, as the user calls it."""
+
+    def attempt(_: Path) -> Attempt:
+        torch.manual_seed(0)
+        pool = {1: nn.AdaptiveMaxPool1d, 3: nn.AdaptiveMaxPool3d}[len(shape) - 1]
+        net = nn.Sequential(convolution(shape[0], 8, 3), nn.ReLU(), pool(1), nn.Flatten(), nn.Linear(8, 2)).eval()
+        prepare = options.get("prepare", Preparation(mean=(0.0,), std=(1.0,)))
+        mean, std = (np.reshape(each, (-1, *[1] * (len(shape) - 1))) for each in (prepare.mean, prepare.std))
+        rows = images(shape)
+
+        def own(given: np.ndarray) -> np.ndarray:
+            return forward(net)(((given - mean) / std).astype(np.float32))
+
+        with torch.no_grad():  # near-equal scores of an untrained net would tell nothing
+            net[-1].weight *= 50
+            net[-1].bias -= torch.from_numpy(own(rows[:64])).mean(0)
+        return Attempt(model=net, split=Split(rows), options={**IMAGE, **options}, own=own)
+
+    return Kind(attempt=attempt, refused=refused, white_box=not refused)
 
 
 def named_code(source: str, attribute: str, refused: str) -> Kind:
@@ -502,13 +566,21 @@ KINDS: dict[str, Kind] = {
     "5a ONNX, opset 11": graph_kind(lambda: dense(opset=11), own=dense_scores),
     "5a ONNX, half precision": graph_kind(lambda: dense(kind=TensorProto.FLOAT16), own=dense_scores),
     "5a ONNX, double precision": graph_kind(lambda: dense(kind=TensorProto.DOUBLE), own=dense_scores),
-    "5b ONNX, bytes in": graph_kind(lambda: strange_input(TensorProto.UINT8, ["n", 6]), refused="uint8"),
+    "5b ONNX, bytes in": graph_kind(
+        lambda: dense_of(TensorProto.UINT8), whole_rows, own=dense_scores, low=0, high=255
+    ),
+    "5b ONNX, whole numbers in": graph_kind(lambda: dense_of(TensorProto.INT64), whole_rows, own=dense_scores),
+    "5b ONNX, bytes in, fractions given": graph_kind(lambda: dense_of(TensorProto.UINT8), refused="fractions"),
     "5c ONNX, channels last": graph_kind(
         lambda: strange_input(TensorProto.FLOAT, ["n", 16, 16, 3]), lambda: images((3, 16, 16)), refused="16, 16, 3"
     ),
     "5d ONNX, two inputs": graph_kind(two_inputs, refused="one"),
     "5e ONNX, hidden state first": graph_kind(lambda: dense(("hidden", "scores")), own=dense_scores),
     "5e ONNX, three outputs": graph_kind(lambda: dense(("scores", "probabilities", "label")), own=dense_scores),
+    "5e ONNX, two matrices": graph_kind(lambda: two_candidates(), refused="--output-key"),
+    "5e ONNX, two matrices, one chosen": graph_kind(
+        lambda: two_candidates(), own=dense_scores, output_key="right"
+    ),
     "5e ONNX, scores and an embedding": graph_kind(
         lambda: dense(("hidden", "scores"), rename="output"), own=dense_scores
     ),
@@ -518,12 +590,22 @@ KINDS: dict[str, Kind] = {
         attempt=lambda _: Attempt(model=cnn(), split=Split((images()[:, 0] * 255).astype(np.uint8)), options=TWO),
         refused="--low",
     ),
-    "6c TorchScript": torch_kind(lambda: torch.jit.trace(cnn().eval(), torch.zeros(1, 1, 16, 16)), "TorchScript"),
-    "6d a dict": torch_kind(lambda: Named("dict"), "tensor"),
-    "6d a tuple": torch_kind(lambda: Named("tuple"), "tensor"),
-    "6d a list": torch_kind(lambda: Named("list"), "tensor"),
+    "6b normalised outside": torch_kind(
+        lambda: cnn(3),
+        channels=3,
+        own=lambda net: lambda rows: forward(net)(((rows - 0.5) / 0.2).astype(np.float32)),
+        prepare=Preparation(mean=(0.5,), std=(0.2,)),
+    ),
+    "6c TorchScript": torch_kind(lambda: torch.jit.trace(cnn().eval(), torch.zeros(1, 1, 16, 16))),
+    "6d a dict": torch_kind(lambda: Named("dict"), "dict with logits: "),
+    "6d a tuple": torch_kind(lambda: Named("tuple"), "1: "),
+    "6d a list": torch_kind(lambda: Named("list"), "--output-key"),
+    "6d a dict, one chosen": torch_kind(lambda: Named("dict"), own=named_scores("logits"), output_key="logits"),
+    "6d a tuple, one chosen": torch_kind(lambda: Named("tuple"), own=named_scores(1), output_key="1"),
+    "6d an output that is not there": torch_kind(lambda: Named("list"), "list with 0: ", output_key="scores"),
     "6e half precision": Kind(
-        attempt=lambda _: Attempt(model=cnn().half(), split=Split(images()), options=IMAGE, own=forward(cnn()))
+        attempt=lambda _: Attempt(model=cnn().half(), split=Split(images()), options=IMAGE, own=forward(cnn())),
+        white_box=True,
     ),
     "6e double precision": Kind(
         attempt=lambda _: Attempt(
@@ -534,7 +616,9 @@ KINDS: dict[str, Kind] = {
     "6f Hugging Face": transformers_kind(lambda t: vit(t, num_labels=2)),
     "6h four channels": torch_kind(lambda: cnn(4), channels=4),
     "6h sixteen slices as channels": torch_kind(lambda: cnn(16), channels=16),
-    "6i volumes": of_rows(Volume, lambda: images((1, 4, 8, 8)), "no volumes"),
+    "6i volumes": of_shape((1, 4, 8, 8), nn.Conv3d),
+    "6i volumes of two channels": of_shape((2, 4, 8, 8), nn.Conv3d, "--layout"),
+    "6i volumes of two channels, said": of_shape((2, 4, 8, 8), nn.Conv3d, layout="NCDHW"),
     "6j segmentation": torch_kind(lambda: nn.Conv2d(1, 2, 3, padding=1), "segmentation"),
     "6j segmentation, whole": whole_kind(lambda: nn.Conv2d(1, 2, 3, padding=1)),
     "6k bone age": torch_kind(lambda: cnn(1, 1), "--task regression", classes=None, output=None),
@@ -549,7 +633,11 @@ KINDS: dict[str, Kind] = {
     "6l ordinal, each threshold a finding": torch_kind(
         lambda: Cumulative(4), classes=[f"above {k}" for k in range(4)], task="multilabel"
     ),
-    "7 ECG": of_rows(Volume, lambda: images((12, 50)), "signals"),
+    "7 ECG": of_shape((12, 50), nn.Conv1d, "--layout NLT"),
+    "7 ECG, said": of_shape((12, 50), nn.Conv1d, layout="NLT"),
+    "7 ECG, normalised by lead": of_shape(
+        (3, 50), nn.Conv1d, layout="NLT", prepare=Preparation(mean=(0.4, 0.5, 0.6), std=(0.5, 1, 2))
+    ),
     "7 ECG as an image of one row": of_rows(Volume, lambda: images((1, 12, 50)), "", low=0, high=1),
     "8 mean of three networks": torch_kind(lambda: Mean3()),
     "9 text classifier": transformers_kind(bert, "text"),

@@ -43,11 +43,14 @@ def test_other_float_types_are_fed_as_they_are(tmp_path, kind):
     assert model.predict(X).scores.dtype in (np.float32, np.float64)
 
 
-def test_weights_outside_the_file_are_refused_even_when_they_are_there(tmp_path, monkeypatch):
+def test_weights_outside_the_file_are_taken_in_when_it_is_protected_and_refused_when_served(tmp_path, monkeypatch):
+    own = models.wrap(write(tmp_path, graph()), spec=SPEC, sample=X).predict(X).scores
     path = write(tmp_path, graph(), save_as_external_data=True, location="w.bin", size_threshold=0)
     monkeypatch.chdir(tmp_path)  # where onnxruntime would look
+    np.testing.assert_array_equal(models.as_served(models.wrap(path, spec=SPEC, sample=X)).predict(X).scores, own)
+    data = (tmp_path / "m.onnx").read_bytes()
     with pytest.raises(MedwardError, match="weights lie outside the file"):
-        models.wrap(path, spec=SPEC, sample=X)
+        models.load_model("model.onnx", data, spec=SPEC, options={}, allow_code=False)
 
 
 def test_corrupt_files_are_one_sentence(tmp_path):

@@ -100,7 +100,7 @@ def test_a_card_without_names_is_read_as_a_file_is(tmp_path, names):
         ({"risk": 0}, None, "'risk' has one number per input"),
         ({"scores": 0, "hidden": 2}, None, "'scores' has one number per input"),
         ({"label": LABEL}, None, "scores are a floating-point matrix.*label: tensor"),
-        ({"left": 2, "right": 2}, None, "could all be the scores; name the score output one of"),
+        ({"left": 2, "right": 2}, None, "could all be the scores; choose one with --output-key, or name"),
         ({"scores": 2, "label": LABEL}, "label", "features must be floating-point numbers"),
     ],
 )
@@ -110,14 +110,19 @@ def test_where_no_output_or_several_could_be_the_scores_the_remedy_is_named(tmp_
         models.wrap(path, spec=spec(), sample=X, features=said)
 
 
-def test_the_remedy_for_two_candidates_works(tmp_path):
+def test_the_output_that_is_chosen_is_served_and_attacked(tmp_path):
     path = file(tmp_path, {"left": 2, "right": 2})
-    with pytest.raises(MedwardError) as refusal:
-        models.wrap(path, spec=spec(), sample=X)
-    command = re.search(r"onnx\.utils\.extract_model\(.*\)", str(refusal.value)).group()
-    one = str(tmp_path / "one.onnx")
-    eval(command.replace("'one.onnx'", repr(one)), {"onnx": onnx, "INPUT": "x", "OUTPUT": "right"})
-    np.testing.assert_allclose(models.wrap(one, spec=spec(), sample=X).predict(X).scores, X @ WEIGHTS[2] * 2, rtol=1e-5)
+    model = models.wrap(path, spec=spec(), sample=X, output_key="right")
+    np.testing.assert_allclose(model.predict(X).scores, X @ WEIGHTS[2] * 2, rtol=1e-5)
+    exported = model.export(tmp_path)
+    assert models.as_served(model).scores == "right"
+    assert to_torch(tmp_path / exported.file, exported.options).scores == "right"
+
+
+@pytest.mark.parametrize(("key", "message"), [("absent", "no output named 'absent'"), ("label", "floating-point")])
+def test_an_output_that_cannot_be_chosen_is_refused(tmp_path, key, message):
+    with pytest.raises(MedwardError, match=message):
+        models.wrap(file(tmp_path, {"scores": 2, "label": LABEL}), spec=spec(), sample=X, output_key=key)
 
 
 @given(st.permutations(["pooled", "logits", "label", "extra"]))
@@ -224,12 +229,10 @@ def test_the_remedy_for_channels_last_works(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [TensorProto.UINT8, TensorProto.INT64])
-def test_inputs_of_whole_numbers_are_refused_with_a_remedy(tmp_path, kind):
+def test_fractions_for_an_input_of_whole_numbers_are_refused_with_a_remedy(tmp_path, kind):
     cast = helper.make_node("Cast", ["x"], ["first"], to=TensorProto.FLOAT)
     path = image_file(tmp_path, [cast, *conv("first")], ["n", 3, 6, 5], kind)
-    with pytest.raises(
-        MedwardError, match=r"exactly one floating-point input.*export it with a float32 input and a Cast"
-    ):
+    with pytest.raises(MedwardError, match=r"hold fractions such as .*give whole numbers"):
         models.wrap(path, spec=image_spec(), sample=IMAGES)
 
 

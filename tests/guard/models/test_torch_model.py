@@ -252,20 +252,18 @@ def test_a_hugging_face_model_in_half_precision_is_served_in_float32():
     assert classifier.dtype == torch.float16
 
 
-def test_torchscript_is_refused_with_a_command_that_makes_a_file_of_it(tmp_path, monkeypatch):
+def test_torchscript_is_protected_but_not_trained():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch deprecates TorchScript
         script = torch.jit.script(net().eval())
-        with pytest.raises(MedwardError, match="is TorchScript") as refusal:
-            models.wrap(script, spec=SPEC, sample=X)
-        with pytest.raises(MedwardError, match="is TorchScript"):
-            trainable_copy(script, torch.from_numpy(X), "cpu")
-        command = re.search(r"torch\.onnx\.export\(.*\)$", str(refusal.value)).group()
-        monkeypatch.chdir(tmp_path)
-        eval(command, {"torch": torch, "model": script, "rows": torch.from_numpy(X)})
         with torch.no_grad():
             own = script(torch.from_numpy(X)).numpy()
-    np.testing.assert_allclose(models.wrap("model.onnx", spec=SPEC, sample=X).predict(X).scores, own, atol=1e-5)
+    model = models.as_served(models.wrap(script, spec=SPEC, sample=X))
+    np.testing.assert_allclose(model.predict(X).scores, own, atol=1e-5)
+    with pytest.raises(MedwardError, match="is TorchScript, which can be protected but not trained"):
+        trainable_copy(script, torch.from_numpy(X), "cpu")
+    with pytest.raises(MedwardError, match="TorchScript shows no layers"):
+        models.wrap(script, spec=SPEC, sample=X, features="0")
 
 
 class Branches(nn.Module):

@@ -1,0 +1,124 @@
+"""A MONAI bundle's network, with what its metadata says of classes and range.
+
+A bundle's configuration can run any code ("$..." expressions, any `_target_`). Only networks of ``monai.networks`` made
+from plain values are built; anything else needs the user's word that the code is trusted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medward.guard.errors import MedwardError
+from medward.guard.models.base import first_line, require_extra
+from medward.guard.models.torchscript_model import load_script
+
+CONFIGS = ("inference.json", "evaluate.json", "train.json")
+_NETWORKS = "monai.networks."
+_STATES = ("model", "state_dict", "net")  # under which trainers keep a network's weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundled:
+    """What a MONAI bundle holds: a network, and what its metadata says; None for what it does not."""
+
+    model: Any
+    classes: tuple[str, ...] | None
+    low: float | None
+    high: float | None
+
+
+def open_bundle(folder: Path, *, allow_code: bool) -> Bundled:
+    """The network of the bundle in `folder` with its weights, and what its metadata says of inputs and outputs."""
+    format_said = _read(folder / "configs" / "metadata.json").get("network_data_format", {})
+    image = next(iter(format_said.get("inputs", {}).values()), {})
+    answer = next(iter(format_said.get("outputs", {}).values()), {})
+    span = image.get("value_range") or ()
+    low, high = (float(span[0]), float(span[1])) if len(span) == 2 and span[0] != span[1] else (None, None)
+    return Bundled(model=_network(folder, allow_code), classes=_classes(answer), low=low, high=high)
+
+
+def _network(folder: Path, allow_code: bool) -> Any:
+    torch = require_extra("torch", "torch")
+    config = next((folder / "configs" / name for name in CONFIGS if (folder / "configs" / name).is_file()), None)
+    if config is None:
+        raise MedwardError(f"{folder}: holds no configs/{' or '.join(CONFIGS)}; YAML is not read, convert it to JSON")
+    said = _read(config)
+    if "network_def" not in said:
+        raise MedwardError(f"{config}: has no network_def; give the module itself, package.module:attribute")
+    if not allow_code and (code := next(_code(said, said["network_def"], set()), None)) is not None:
+        raise MedwardError(
+            f"{config}: its network_def runs code ({code}); pass --allow-code (allow_code=True) if you trust its source"
+        )
+    weights = folder / "models" / "model.pt"
+    if not weights.is_file() and (folder / "models" / "model.ts").is_file():
+        return load_script(folder / "models" / "model.ts")
+    parser = require_extra("monai.bundle", "monai").ConfigParser()
+    try:
+        parser.read_config(str(config))
+        net = parser.get_parsed_content("network_def")
+    except Exception as error:  # a configuration can raise anything
+        raise MedwardError(f"{config}: network_def cannot be built: {first_line(error)}") from None
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        state = next((state[key] for key in _STATES if isinstance(state.get(key), dict)), state)
+        net.load_state_dict(state)
+    except Exception as error:  # torch raises several types for a broken file and for other weights
+        raise MedwardError(f"{weights}: are no weights of the network_def: {first_line(error)}") from None
+    return net.eval()
+
+
+def _code(config: Any, part: Any, seen: set[str]) -> Iterator[str]:
+    """What in `part` of a configuration, and in what it refers to, is code or may be."""
+    if isinstance(part, dict):
+        target = part.get("_target_")
+        if target is not None and not _is_network(target):
+            yield f"_target_ {target}"
+        for value in part.values():
+            yield from _code(config, value, seen)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _code(config, value, seen)
+    elif isinstance(part, str) and part[:1] in ("$", "%"):
+        yield part
+    elif isinstance(part, str) and part.startswith("@") and part not in seen:
+        seen.add(part)
+        found = config
+        for key in part[1:].replace("#", "::").split("::"):
+            found = found.get(key) if isinstance(found, dict) else None
+        if found is None:
+            yield part
+        yield from _code(config, found, seen)
+
+
+def _is_network(target: object) -> bool:
+    """Whether a `_target_` is a network of MONAI's own, by its full name or its bare one."""
+    if not isinstance(target, str):
+        return False
+    return target.startswith(_NETWORKS) or (target.isidentifier() and hasattr(_nets(), target))
+
+
+def _nets() -> Any:
+    return require_extra("monai.networks.nets", "monai")
+
+
+def _classes(answer: dict[str, Any]) -> tuple[str, ...] | None:
+    """The names of the output's channels in order; None where not all are named."""
+    named = answer.get("channel_def") or {}
+    places = sorted(int(each) for each in named) if all(str(each).isdigit() for each in named) else []
+    if not places or places != list(range(len(places))) or answer.get("num_channels", len(places)) != len(places):
+        return None
+    return tuple(str(named[str(place)]) for place in places)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MedwardError(f"{path}: is no readable JSON: {first_line(error)}") from None
+    if not isinstance(found, dict):
+        raise MedwardError(f"{path}: must hold an object, got {type(found).__name__}")
+    return found
