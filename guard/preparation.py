@@ -25,8 +25,8 @@ WINDOW_WORDS = ("file", "pixels", "units")
 class Preparation:
     """A preparation says how a file becomes a model's input; what is None or empty is not done.
 
-    `frame` is the one that is taken of a DICOM file of several, counted from 1. `resize` and `crop` are (height, width);
-    a file of another size is resized with the filter `resample` (Pillow's, with antialiasing) and then cropped at its
+    `frame` is the one that is taken of a DICOM file of several, from 1 on. `resize` and `crop` are (height, width); a
+    file of another size is resized with the filter `resample` (Pillow's, with antialiasing) and then cropped at its
     centre. ``(x - mean) / std`` is applied to each channel of values in the model's range, inside the bundle's model.
     """
 

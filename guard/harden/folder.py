@@ -21,6 +21,7 @@ from torch import nn
 
 from medward.guard.data.overlap import measure_overlap
 from medward.guard.data.pixels import batch_of
+from medward.guard.data.resized import resized_inputs
 from medward.guard.data.split import Split, check_split, label_split, tell_understanding
 from medward.guard.errors import MedwardError
 from medward.guard.files import sync_to_disk
@@ -31,6 +32,7 @@ from medward.guard.harden.network import ROWS_PER_BATCH
 from medward.guard.harden.task import network_task, said_task
 from medward.guard.models import callable_model, wrap
 from medward.guard.models.inference import OperatingPoints
+from medward.guard.preparation import AS_IT_IS, Preparation
 from medward.guard.spec import AnyTask, ModelSpec
 from medward.guard.types import Array, Layout, ScoreKind
 
@@ -48,6 +50,7 @@ def harden(
     high: float | None = None,
     layout: Layout | None = None,
     bits: int | None = None,
+    prepare: Preparation | None = None,
     task: AnyTask | str | None = None,
     classes: Sequence[str] | None = None,
     output: ScoreKind | None = None,
@@ -60,8 +63,8 @@ def harden(
     """Harden `model`, a torch module or its name ``"package.module:attribute"``, and write the folder `out`.
 
     `splits` needs "train", with labels; epochs are chosen on "selection" or "val", else on a fifth of train. Returns
-    the certificate, and in one sentence which rows were chosen on. `layout` and `bits` are those of
-    `guard.bundle.make`, and so are `task` (a word or the task itself) to `cut_points`, of which what shows need not be
+    the certificate, and in one sentence which rows were chosen on. `layout`, `bits` and `prepare` are
+    those of `guard.bundle.make`, and so are `task` (a word or the task itself) to `cut_points`, of which what shows need not be
     said; `classes` must be where labels are names. What is trained, attacked and measured is the decision at the
     operating points, or a number within its tolerance. Opaque outputs, models of kinds that are not guarded, and labels
     of another task are refused before anything is trained. Copies and patients that are on both sides are a note of the
@@ -69,8 +72,11 @@ def harden(
     starts anew. Raises `MedwardError`.
     """
     network = resolve_module(model)
+    prepare = prepare or AS_IT_IS
+    if prepare.mean:
+        raise MedwardError("mean and std: hardening takes a module that normalises itself; put them in its forward")
     used = {
-        name: _labelled(name, splits[name], low=low, high=high, layout=layout, bits=bits)
+        name: _labelled(name, splits[name], low=low, high=high, layout=layout, bits=bits, prepare=prepare)
         for name in needed_splits(splits)
     }
     first = next(iter(used.values()))
@@ -203,7 +209,14 @@ def _export(network: nn.Module, sample: Array, file: Path, of: Certificate) -> N
 
 
 def _labelled(
-    name: str, split: object, *, low: float | None, high: float | None, layout: Layout | None, bits: int | None
+    name: str,
+    split: object,
+    *,
+    low: float | None,
+    high: float | None,
+    layout: Layout | None,
+    bits: int | None,
+    prepare: Preparation,
 ) -> Split:
     """`split` with inputs as the network takes them and labels as they came; without labels it is refused."""
     try:
@@ -212,7 +225,8 @@ def _labelled(
             raise MedwardError(f"hardening needs labels; add {name}_labels to the data")
     except MedwardError as error:
         raise MedwardError(f"{name}: {error}") from None
-    return replace(rows, inputs=batch_of(rows.inputs, low=low, high=high, layout=layout, bits=bits)[0])
+    pixels = resized_inputs(rows.inputs, prepare, layout)
+    return replace(rows, inputs=batch_of(pixels, low=low, high=high, layout=layout, bits=bits)[0])
 
 
 def _decided(name: str, split: Split, task: AnyTask) -> Split:

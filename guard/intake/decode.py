@@ -57,8 +57,7 @@ def model_intake(spec: ModelSpec, *, resize: bool = False) -> Intake:
     `resize` lets files of any size in where the model's preparation does not resize.
     """
     if spec.modality != "image" or spec.sent is not None or spec.shape[0] not in FILE_CHANNELS:
-        kind = "tabular" if spec.modality == "tabular" else spec.kind
-        raise MedwardError(f"{spec.name} takes {kind} input of shape {spec.row_shape}, not image files")
+        raise MedwardError(f"{spec.name} takes {spec.kind}s of shape {spec.row_shape}, not image files")
     if spec.prepare.window is None or spec.low is None or spec.high is None:
         pixel_range(spec)  # windowed DICOM values may have any range, pixels only that of their bits
     channels, height, width = spec.shape

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from medward.guard.data.pixels import scale_pixels
@@ -27,6 +26,7 @@ GREYS = ("MONOCHROME1", "MONOCHROME2")
 DEFLATED = "1.2.840.10008.1.2.1.99"
 RLE = "1.2.840.10008.1.2.5"
 FILE_META = 0x0002  # the group of elements before the data set
+_LONGEST = 128  # letters of an identifier; DICOM allows 64
 _SLACK = 65536  # bytes of padding and headers of a run-length coded frame
 
 
@@ -38,7 +38,9 @@ def read_dicom(file: bytes, intake: Intake) -> Picture:
         with HUSH:
             header = _parsed(file)
             frame = _check_header(header, intake)
-            study, patient = (str(header.get(name) or "").strip() for name in ("StudyInstanceUID", "PatientID"))
+            study, patient = (
+                str(header.get(name) or "").strip()[:_LONGEST] for name in ("StudyInstanceUID", "PatientID")
+            )
             step = "a DICOM file whose pixels cannot be decoded"
             values = _values(header, frame, intake)
     except MedwardError:
@@ -68,7 +70,9 @@ def _check_header(header: Any, intake: Intake) -> int:
     height, width = int(header.Rows), int(header.Columns)
     check_room(height, width, intake)
     if header.PhotometricInterpretation not in (*COLOURS, *GREYS):
-        raise MedwardError("is a DICOM image of a photometric interpretation that is neither grey, RGB, YBR nor palette")
+        raise MedwardError(
+            "is a DICOM image of a photometric interpretation that is neither grey, RGB, YBR nor palette"
+        )
     if int(header.SamplesPerPixel) not in (1, 3):
         raise MedwardError(f"has {int(header.SamplesPerPixel)} samples per pixel, 1 or 3 are read")
     frames, wanted = int(header.get("NumberOfFrames") or 1), intake.prepare.frame
@@ -94,7 +98,9 @@ def _check_coded(header: Any, frame: int, frames: int, pixels: int) -> None:
     except NotImplementedError:
         raise MedwardError(f"is compressed as {syntax.name}, which is not read") from None
     if not available:
-        raise MedwardError(f"is compressed as {syntax.name}, and no decoder of it is here: pip install 'medward[dicom]'")
+        raise MedwardError(
+            f"is compressed as {syntax.name}, and no decoder of it is here: pip install 'medward[dicom]'"
+        )
     offsets = None
     if header.get("ExtendedOffsetTable"):
         offsets = (header.ExtendedOffsetTable, header.ExtendedOffsetTableLengths)

@@ -55,7 +55,8 @@ def apply_window(values: NDArray[Any], centre: float, width: float, function: st
         x -= centre - 0.5
         x /= width - 1
     x += 0.5
-    return np.clip(x, 0, 1, out=x)
+    np.clip(x, 0, 1, out=x)
+    return x
 
 
 def stored_pixels(header: Any, stored: NDArray[Any]) -> NDArray[Any]:
@@ -139,7 +140,7 @@ def _in_range(values: NDArray[Any], low: float, high: float) -> Array:
     least, most = float(values.min()), float(values.max())
     if least < low or most > high:
         raise MedwardError(
-            f"has values from {least:g} to {most:g} in its units, the model takes {low:g} to {high:g}; say a window, or "
+            f"has values from {least:g} to {most:g} in its units, the model takes {low:g} to {high:g}; say a window or "
             "another --low and --high"
         )
     return values.astype(np.float32)
@@ -149,9 +150,7 @@ def _attribute(header: Any, name: str, macro: str, frame: int) -> Any:
     """The attribute `name` of the file, else of all its frames, else of this `frame`."""
     if name in header:
         return header.get(name)
-    shared, each = (
-        header.get(f"{kind}FunctionalGroupsSequence") or [] for kind in ("Shared", "PerFrame")
-    )
+    shared, each = (header.get(f"{kind}FunctionalGroupsSequence") or [] for kind in ("Shared", "PerFrame"))
     for group in (*shared[:1], *each[frame : frame + 1]):
         if macro in group and name in group.get(macro)[0]:
             return group.get(macro)[0].get(name)

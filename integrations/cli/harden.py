@@ -7,6 +7,21 @@ from typing import Annotated, Literal
 
 import typer
 
+from medward.integrations.cli.data_options import (
+    ChannelsOption,
+    CropOption,
+    FrameOption,
+    LabelsOption,
+    MeanOption,
+    PatientOption,
+    ResampleOption,
+    ResizeOption,
+    StdOption,
+    TargetOption,
+    WindowOption,
+    parsed_preparation,
+    read_with_progress,
+)
 from medward.integrations.cli.lines import printed_log
 from medward.integrations.cli.options import (
     Bits,
@@ -29,7 +44,9 @@ from medward.integrations.cli.options import (
 
 def harden_command(
     model: Annotated[str, typer.Argument(help="package.module:attribute of a trained torch module")],
-    data: Annotated[Path, typer.Option(help='npz with labelled "train" rows; "selection" or "val" choose the epoch')],
+    data: Annotated[
+        Path, typer.Option(help='npz or folder with labelled "train" rows; "selection" or "val" choose the epoch')
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the hardened model")],
     method: Annotated[
         Literal["uat", "pgd", "trades", "retraining"],
@@ -47,6 +64,17 @@ def harden_command(
     high: HighOption = None,
     layout: Pixels = None,
     bits: Bits = None,
+    window: WindowOption = None,
+    frame: FrameOption = None,
+    resize: ResizeOption = None,
+    resample: ResampleOption = None,
+    crop: CropOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    channels: ChannelsOption = None,
+    labels: LabelsOption = None,
+    target: TargetOption = None,
+    patient: PatientOption = None,
     task: TaskOption = None,
     classes: ClassesOption = None,
     output: OutputOption = None,
@@ -61,11 +89,24 @@ def harden_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier result")] = False,
 ) -> None:
     """Train a copy of a torch model to withstand small changes: MODEL + labelled data -> hardened model."""
-    from medward.guard.data.split import load_npz
+    from medward.guard.data.reading import Reading
     from medward.integrations.cli.harden_options import chosen_method, chosen_radius, run_hardening
 
+    prepare = parsed_preparation(
+        window=window, frame=frame, resize=resize, resample=resample, crop=crop, mean=mean, std=std
+    )
+    reading = Reading(
+        low=low,
+        high=high,
+        channels=channels,
+        bits=bits,
+        prepare=prepare,
+        target=target,
+        patient=patient,
+        labels=labels,
+    )
     with printed_log(console, "medward.data"):
-        splits = load_npz(data)
+        splits = read_with_progress(data, reading)
     size = chosen_radius(epsilon, splits, low, high)
     settings = chosen_method(
         method, epsilon=size, margin=margin, epochs=epochs, rate=rate, augment=augment, device=device
@@ -80,6 +121,7 @@ def harden_command(
         high=high,
         layout=layout,
         bits=bits,
+        prepare=prepare,
         task=task,
         classes=comma_parts(classes),
         output=output,

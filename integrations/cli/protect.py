@@ -9,6 +9,21 @@ import typer
 
 from medward.guard.errors import MedwardError
 from medward.integrations.cli.benign import benign_split, print_notes
+from medward.integrations.cli.data_options import (
+    ChannelsOption,
+    CropOption,
+    FrameOption,
+    LabelsOption,
+    MeanOption,
+    PatientOption,
+    ResampleOption,
+    ResizeOption,
+    StdOption,
+    TargetOption,
+    WindowOption,
+    parsed_preparation,
+    read_with_progress,
+)
 from medward.integrations.cli.lines import printed_log
 from medward.integrations.cli.options import (
     Bits,
@@ -32,7 +47,7 @@ from medward.integrations.cli.options import (
 
 def protect_command(
     model: Annotated[str, typer.Argument(help="model.onnx, or package.module:attribute of a model or function")],
-    data: Annotated[Path, typer.Option(help="npz of benign inputs the model was not trained on")],
+    data: Annotated[Path, typer.Option(help="npz or folder of benign inputs the model was not trained on")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the bundle")],
     on_error: Annotated[
         Literal["withhold", "flag"] | None,
@@ -56,13 +71,24 @@ def protect_command(
     high: HighOption = None,
     layout: Pixels = None,
     bits: Bits = None,
+    window: WindowOption = None,
+    frame: FrameOption = None,
+    resize: ResizeOption = None,
+    resample: ResampleOption = None,
+    crop: CropOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    channels: ChannelsOption = None,
+    labels: LabelsOption = None,
+    target: TargetOption = None,
+    patient: PatientOption = None,
     features: Annotated[str | None, typer.Option(help="torch layer or ONNX output that monitors watch")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an existing bundle")] = False,
 ) -> None:
     """Wrap a trained model and calibrate its guard on benign data: MODEL + data -> bundle."""
     from medward.guard.bundle.make import protect as build
-    from medward.guard.data.split import load_npz
+    from medward.guard.data.reading import Reading
     from medward.guard.policy import Policy
 
     if policy is not None and on_error is not None:
@@ -74,8 +100,21 @@ def protect_command(
     else:
         raise MedwardError("on_error must be chosen: --on-error withhold, or --on-error flag, or a --policy file")
     see_working_directory()
+    prepare = parsed_preparation(
+        window=window, frame=frame, resize=resize, resample=resample, crop=crop, mean=mean, std=std
+    )
+    reading = Reading(
+        low=low,
+        high=high,
+        channels=channels,
+        bits=bits,
+        prepare=prepare,
+        target=target,
+        patient=patient,
+        labels=labels,
+    )
     with printed_log(console, "medward.data"):
-        splits = load_npz(data)
+        splits = read_with_progress(data, reading)
         bundle = build(
             model,
             benign_split(splits, split, data),
@@ -95,6 +134,7 @@ def protect_command(
             high=high,
             layout=layout,
             bits=bits,
+            prepare=prepare,
             features=features,
             seed=seed,
             overwrite=overwrite,
