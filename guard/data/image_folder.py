@@ -54,12 +54,15 @@ def read_folder(
     names = [file.relative_to(folder).as_posix() for file in files]
     splits = split_folders(folder, names)
     said = None if labels is None else read_label_file(labels, names, target, patient)
+    places = {split: [at for at, each in enumerate(splits) if each == split] for split in dict.fromkeys(splits)}
+    classes: dict[str, list[str] | None] = dict.fromkeys(places)
+    if said is None:
+        for split, at in places.items():
+            classes[split] = folder_classes(folder, [names[index].removeprefix(f"{split}/") for index in at])
     decoded = _decoded(folder, files, intake, progress)
     found = {}
-    for split in dict.fromkeys(splits):
-        at = [index for index, each in enumerate(splits) if each == split]
-        inside = [names[index].removeprefix(f"{split}/") if split != "data" else names[index] for index in at]
-        found[split] = _split(decoded, at, None if said is None else said.take(at), folder_classes(folder, inside))
+    for split, at in places.items():
+        found[split] = _split(decoded, at, None if said is None else said.take(at), classes[split])
         _tell(folder, split, decoded, at, found[split], intake)
     return found
 

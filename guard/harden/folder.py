@@ -63,8 +63,8 @@ def harden(
     """Harden `model`, a torch module or its name ``"package.module:attribute"``, and write the folder `out`.
 
     `splits` needs "train", with labels; epochs are chosen on "selection" or "val", else on a fifth of train. Returns
-    the certificate, and in one sentence which rows were chosen on. `layout`, `bits` and `prepare` are
-    those of `guard.bundle.make`, and so are `task` (a word or the task itself) to `cut_points`, of which what shows need not be
+    the certificate, and in one sentence which rows were chosen on. `layout`, `bits` and `prepare` are those of
+    `guard.bundle.make`, and so are `task` (a word or the task itself) to `cut_points`, of which what shows need not be
     said; `classes` must be where labels are names. What is trained, attacked and measured is the decision at the
     operating points, or a number within its tolerance. Opaque outputs, models of kinds that are not guarded, and labels
     of another task are refused before anything is trained. Copies and patients that are on both sides are a note of the

@@ -79,7 +79,7 @@ def luma_of(colour: Array) -> Array:
 def has_window(header: Any, frame: int) -> bool:
     """Whether the file says itself how it is to be shown."""
     return bool(
-        _attribute(header, "VOILUTSequence", "", frame)
+        _attribute(header, "VOILUTSequence", "FrameVOILUTSequence", frame)
         or _number(_attribute(header, "WindowCenter", "FrameVOILUTSequence", frame)) is not None
     )
 
@@ -117,14 +117,8 @@ def _rescale(header: Any, frame: int) -> tuple[float, float]:
 
 def _as_file_says(header: Any, values: NDArray[Any], frame: int) -> Array:
     """`values` by the file's own VOI LUT, else by its first window."""
-    if tables := header.get("VOILUTSequence"):
-        from pydicom.pixels import apply_voi
-
-        if "ModalityLUTSequence" not in header:
-            values = np.rint(values).astype(np.int64)
-        table = tables[0]
-        bits = int(table.LUTDescriptor[2])
-        return np.asarray(apply_voi(values, header, index=0), np.float64) / (2**bits - 1)
+    if tables := _attribute(header, "VOILUTSequence", "FrameVOILUTSequence", frame):
+        return _looked_up_level(tables[0], values, little=bool((header.original_encoding or (False, True))[1]))
     centre, width = (
         _number(_attribute(header, name, "FrameVOILUTSequence", frame)) for name in ("WindowCenter", "WindowWidth")
     )
@@ -136,6 +130,19 @@ def _as_file_says(header: Any, values: NDArray[Any], frame: int) -> Array:
     return apply_window(values, centre, width, function)
 
 
+def _looked_up_level(table: Any, values: NDArray[Any], *, little: bool) -> Array:
+    """`values` by a VOI LUT, as shares of the largest that its bits hold."""
+    count, first, bits = (int(each) for each in table.LUTDescriptor)
+    data = table.LUTData
+    if isinstance(data, bytes):
+        data = np.frombuffer(data, ("<u2" if little else ">u2") if bits > 8 or len(data) >= 2 * count else np.uint8)
+    entries = np.asarray(data)[: count or 2**16]
+    if first >= 2**15 and float(values.min()) < 0:
+        first -= 2**16  # a signed number that was read as unsigned
+    at = np.clip(np.rint(values).astype(np.int64) - first, 0, len(entries) - 1)
+    return entries[at].astype(np.float64) / (2**bits - 1)
+
+
 def _in_range(values: NDArray[Any], low: float, high: float) -> Array:
     least, most = float(values.min()), float(values.max())
     if least < low or most > high:
@@ -143,7 +150,8 @@ def _in_range(values: NDArray[Any], low: float, high: float) -> Array:
             f"has values from {least:g} to {most:g} in its units, the model takes {low:g} to {high:g}; say a window or "
             "another --low and --high"
         )
-    return values.astype(np.float32)
+    exact: Array = values.astype(np.float32)
+    return exact
 
 
 def _attribute(header: Any, name: str, macro: str, frame: int) -> Any:
