@@ -40,8 +40,8 @@ def calibrate_command(
     expect: Expect = None,
 ) -> None:
     """Judge one organisation's inputs and accounts against its own benign data, and no longer the bundle's."""
-    from medward.guard.bundle.site import calibrate_site as learn
     from medward.guard.bundle.folder import load_bundle
+    from medward.guard.bundle.site import calibrate_site as learn
     from medward.guard.data.reading import Reading, spec_reading
 
     if allow_code:
