@@ -25,12 +25,13 @@ WINDOW_WORDS = ("file", "pixels", "units")
 class Preparation:
     """A preparation says how a file becomes a model's input; what is None or empty is not done.
 
-    `resize` and `crop` are (height, width); a file of another size is resized with the filter `resample` (Pillow's,
-    with antialiasing) and then cropped at its centre. ``(x - mean) / std`` is applied to each channel of values in the
-    model's range, inside the bundle's model.
+    `frame` is the one that is taken of a DICOM file of several, from 1 on. `resize` and `crop` are (height, width); a
+    file of another size is resized with the filter `resample` (Pillow's, with antialiasing) and then cropped at its
+    centre. ``(x - mean) / std`` is applied to each channel of values in the model's range, inside the bundle's model.
     """
 
     window: Window | None = None
+    frame: int | None = None
     resize: tuple[int, int] | None = None
     resample: Resample = "bilinear"
     crop: tuple[int, int] | None = None
@@ -41,6 +42,8 @@ class Preparation:
         """Refuse steps that contradict themselves."""
         if isinstance(self.window, tuple) and not (len(self.window) == 2 and self.window[1] >= 1):
             raise MedwardError(f"window: needs a centre and a width of at least 1, got {self.window}")
+        if self.frame is not None and self.frame < 1:
+            raise MedwardError(f"frame: frames are counted from 1, got {self.frame}")
         for name in ("resize", "crop"):
             size = getattr(self, name)
             if size is not None and (len(size) != 2 or min(size) < 1):
@@ -69,6 +72,8 @@ class Preparation:
                     "units": "DICOM values in their own units",
                 }[self.window]
             )
+        if self.frame is not None:
+            said.append(f"frame {self.frame}")
         if self.resize is not None:
             said.append(f"resized to {self.resize[0]} x {self.resize[1]} ({self.resample})")
         if self.crop is not None:

@@ -14,6 +14,7 @@ from medward.guard.bundle import folder as bundle
 from medward.guard.bundle.site import learn_profile, quality_on
 from medward.guard.data.operating_point import at_sensitivity
 from medward.guard.data.pixels import batch_of, check_image_shape, sent_shape
+from medward.guard.data.resized import resized_inputs
 from medward.guard.data.split import Split, check_split, label_split, log, split_digest, tell_understanding
 from medward.guard.errors import MedwardError
 from medward.guard.models import as_served, callable_model, describe_model, infer_spec, with_task, wrap
@@ -24,7 +25,7 @@ from medward.guard.models.inference import OperatingPoints, label_kind
 from medward.guard.models.kinds import OPAQUE
 from medward.guard.models.sources import check_size, open_source
 from medward.guard.policy import Policy
-from medward.guard.preparation import Preparation
+from medward.guard.preparation import AS_IT_IS, Preparation
 from medward.guard.profile import check_enough, forward_batches
 from medward.guard.spec import AnyTask
 from medward.guard.tasks.base import check_level
@@ -94,6 +95,7 @@ def protect(
     model, low, high, prepare = source.model, source.low, source.high, source.prepare
     classes = source.classes if classes is None else classes
     raw = check_split(benign, _columns(model))
+    raw = replace(raw, inputs=resized_inputs(raw.inputs, prepare or AS_IT_IS, layout))
     inputs, layout, bits = batch_of(raw.inputs, low=low, high=high, layout=layout, bits=bits)
     sent = sent_shape(raw.inputs.shape[1:], layout)
     opaque = isinstance(task, Opaque) or task == OPAQUE

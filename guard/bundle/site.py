@@ -17,6 +17,7 @@ from medward.guard.accounts.names import checked_principal
 from medward.guard.bundle import folder as bundle
 from medward.guard.data.overlap import distinct_rows, repeats_by_nature
 from medward.guard.data.pixels import fitting_layout
+from medward.guard.data.resized import resized_inputs
 from medward.guard.data.split import Split, check_split, conformed_split, log, split_digest, tell_understanding
 from medward.guard.data.task_quality import AnyQuality, task_quality
 from medward.guard.errors import MedwardError
@@ -99,6 +100,7 @@ def calibrate_site(
     raw = check_split(benign)
     loaded = bundle.load_bundle(path, allow_code=allow_code, expect=expect)
     spec = loaded.model.spec
+    raw = replace(raw, inputs=resized_inputs(raw.inputs, spec.prepare, spec.layout))
     rows = conformed_split(raw, spec)
     check_enough(len(rows), rows.patients, loaded.policy.monitor.calibration_risk)
     layout = fitting_layout(raw.inputs, spec) if spec.modality == "image" else None

@@ -15,11 +15,7 @@ from medward.guard.errors import MedwardError
 
 SAVE = "np.savez('data.npz', inputs={}, labels=labels)"
 TABLE = "np.savez('data.npz', inputs=frame[columns].to_numpy('float32'), labels=frame['label'].to_numpy(str))"
-IMAGES = "np.savez('data.npz', images=np.stack([np.asarray(Image.open(f).convert('L')) for f in files]), labels=labels)"
-DICOM = (
-    "x = np.stack([pydicom.dcmread(f).pixel_array.astype('float32') for f in files])[:, None]; bring it to the values "
-    "the model takes (rescale, window, invert MONOCHROME1); np.savez('data.npz', images=x, labels=y, patients=ids)"
-)
+IMAGES = "the commands, and read_data(folder, Reading(low=0, high=1)), read the folder that such files are in"
 HUGGING_FACE = (
     "rows = datasets.load_from_disk(folder); np.savez('data.npz', images=np.stack([np.asarray(row['image']) for row in "
     "rows]), labels=np.array(rows['label']))"
@@ -32,7 +28,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "parquet": ("a Parquet table", f"frame = pandas.read_parquet(path); {TABLE}"),
     "xlsx": ("an Excel table", f"frame = pandas.read_excel(path); {TABLE}"),
     "npy": ("a single array (.npy)", SAVE.format("np.load(path)")),
-    "dcm": ("a DICOM file", DICOM),
+    "dcm": ("a DICOM file", IMAGES),
     "png": ("one image file", IMAGES),
     "h5": ("an HDF5 file", SAVE.format("h5py.File(path)[name][:]")),
     "nii": ("a NIfTI volume", "save slices (n, 1, H, W): np.savez('data.npz', images=slices, labels=labels)"),
@@ -83,10 +79,10 @@ def check_npz(path: Path) -> None:
     if path.is_dir():
         held, remedy = KINDS.get(kind, ("", EXPORTED))
         inside = f" of {kind} files" if held else ""
-        raise MedwardError(f"{path}: is a folder{inside}, not a readable npz; this release reads one npz: {remedy}")
+        raise MedwardError(f"{path}: is a folder{inside}, not a readable npz; {remedy}")
     if kind in KINDS:
         found, remedy = KINDS[kind]
-        raise MedwardError(f"{path}: is {found}, not a readable npz; this release reads one npz: {remedy}")
+        raise MedwardError(f"{path}: is {found}, not a readable npz; {remedy}")
 
 
 def file_kind(path: Path) -> str:

@@ -6,25 +6,33 @@ by a sentence that names what to say. `protect`, `calibrate`, `harden`, `validat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medward.guard.columns import Column
+from medward.guard.data.file_tree import holds_images
+from medward.guard.data.image_folder import Progress, read_folder
 from medward.guard.data.split import Split, load_npz
+from medward.guard.errors import MedwardError
+from medward.guard.intake.decode import FILE_CHANNELS
+from medward.guard.intake.picture import Intake
 from medward.guard.preparation import AS_IT_IS, Preparation
+from medward.guard.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """A reading is what was said of data: how files become inputs, and where labels and patients stand.
 
-    `target` and `patient` name columns, of a table or of the CSV `labels` that names files in a folder. `channels`,
-    `low`, `high` and `prepare` are those of the images the model takes; `columns` those of a table once they are known.
+    `target` and `patient` name columns, of a table or of the CSV `labels` that names files in a folder. `low`, `high`,
+    `channels`, `bits` and `prepare` are those of the images the model takes; `columns` those of a table once they are
+    known.
     """
 
     low: float | None = None
     high: float | None = None
     channels: int | None = None
+    bits: int | None = None
     prepare: Preparation = AS_IT_IS
     target: str | None = None
     patient: str | None = None
@@ -32,7 +40,34 @@ class Reading:
     columns: tuple[Column, ...] = ()
 
 
-def read_data(path: Path | str, reading: Reading) -> dict[str, Split]:
-    """Read every split that `path` holds, in the form that its content shows."""
-    del reading
-    return load_npz(Path(path))
+def read_data(path: Path | str, reading: Reading, progress: Progress | None = None) -> dict[str, Split]:
+    """Read every split that `path` holds, in the form that its content shows; `progress` hears of files read."""
+    path = Path(path)
+    if path.is_dir() and holds_images(path):
+        return _image_folder(path, reading, progress)
+    return load_npz(path)
+
+
+def spec_reading(spec: ModelSpec, said: Reading) -> Reading:
+    """What is `said` of data for the model of `spec`: files become inputs as those did that it was protected on."""
+    channels = spec.shape[0] if spec.modality == "image" and spec.sent is None else None
+    return replace(
+        said,
+        low=spec.low,
+        high=spec.high,
+        channels=channels,
+        bits=spec.bits,
+        prepare=spec.prepare,
+        columns=spec.columns,
+    )
+
+
+def _image_folder(path: Path, reading: Reading, progress: Progress | None) -> dict[str, Split]:
+    if reading.channels not in (None, *FILE_CHANNELS):
+        raise MedwardError(f"{path}: files have 1 or 3 channels, the model takes {reading.channels}; give an npz")
+    intake = Intake(
+        low=reading.low, high=reading.high, channels=reading.channels, bits=reading.bits, prepare=reading.prepare
+    )
+    return read_folder(
+        path, intake, labels=reading.labels, target=reading.target, patient=reading.patient, progress=progress
+    )

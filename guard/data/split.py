@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from medward.guard.data.foreign import check_npz, refuse_object
 from medward.guard.data.labels import Labels, Names, patient_numbers, read_labels, task_labels
 from medward.guard.data.pixels import LAYOUT_WORDS, check_span, conformed_images
+from medward.guard.data.resized import resized_inputs
 from medward.guard.data.task_quality import AnyQuality
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
@@ -139,7 +140,7 @@ def label_split(split: Split, task: Task, what: str = "labels") -> Split:
 
 def conform_inputs(inputs: Array, spec: ModelSpec) -> Array:
     """Bring raw `inputs` to the batch `spec` expects: images are read as those the model was protected on."""
-    x = np.asarray(inputs)
+    x = resized_inputs(np.asarray(inputs), spec.prepare, spec.layout)
     return spec.check(conformed_images(x, spec) if spec.modality == "image" and x.dtype.kind in "iubf" else x)
 
 

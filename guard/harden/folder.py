@@ -21,6 +21,7 @@ from torch import nn
 
 from medward.guard.data.overlap import measure_overlap
 from medward.guard.data.pixels import batch_of, sent_shape
+from medward.guard.data.resized import resized_inputs
 from medward.guard.data.split import Split, check_split, label_split, log, tell_understanding
 from medward.guard.errors import MedwardError
 from medward.guard.files import sync_to_disk
@@ -53,13 +54,13 @@ def harden(
     high: float | None = None,
     layout: Layout | None = None,
     bits: int | None = None,
+    prepare: Preparation | None = None,
     task: AnyTask | str | None = None,
     classes: Sequence[str] | None = None,
     output: ScoreKind | None = None,
     threshold: OperatingPoints | None = None,
     tolerance: float | None = None,
     cut_points: Sequence[float] = (),
-    prepare: Preparation | None = None,
     processor: object = None,
     output_key: str | None = None,
     allow_code: bool = False,
@@ -72,7 +73,7 @@ def harden(
     meaning the same. What is normalised before the first layer is trained through, and is in the files written.
 
     `splits` needs "train", with labels; epochs are chosen on "selection" or "val", else on a fifth of train. Returns
-    the certificate, and in one sentence which rows were chosen on. `layout` and `bits` are those of
+    the certificate, and in one sentence which rows were chosen on. `layout`, `bits` and `prepare` are those of
     `guard.bundle.make`, and so are `task` (a word or the task itself) to `cut_points`, of which what shows need not be
     said; `classes` must be where labels are names. What is trained, attacked and measured is the decision at the
     operating points, or a number within its tolerance. Opaque outputs, models of kinds that are not guarded, and labels
@@ -85,7 +86,7 @@ def harden(
     network = resolve_module(source.model)
     refuse_script(network)
     read = {
-        name: _labelled(name, splits[name], low=low, high=high, layout=layout, bits=bits)
+        name: _labelled(name, splits[name], low=low, high=high, layout=layout, bits=bits, prepare=source.prepare)
         for name in needed_splits(splits)
     }
     used = {name: split for name, (split, _) in read.items()}
@@ -234,7 +235,14 @@ def _without_mirrors(method: Hardener, spec: ModelSpec) -> Hardener:
 
 
 def _labelled(
-    name: str, split: object, *, low: float | None, high: float | None, layout: Layout | None, bits: int | None
+    name: str,
+    split: object,
+    *,
+    low: float | None,
+    high: float | None,
+    layout: Layout | None,
+    bits: int | None,
+    prepare: Preparation,
 ) -> tuple[Split, tuple[int, ...] | None]:
     """`split` as rows of the internal shape with labels as they came, refused without any, and the shape if another.
 
@@ -246,8 +254,9 @@ def _labelled(
             raise MedwardError(f"hardening needs labels; add {name}_labels to the data")
     except MedwardError as error:
         raise MedwardError(f"{name}: {error}") from None
-    inputs, layout, _ = batch_of(rows.inputs, low=low, high=high, layout=layout, bits=bits)
-    return replace(rows, inputs=inputs), sent_shape(rows.inputs.shape[1:], layout)
+    pixels = resized_inputs(rows.inputs, prepare, layout)
+    inputs, layout, _ = batch_of(pixels, low=low, high=high, layout=layout, bits=bits)
+    return replace(rows, inputs=inputs), sent_shape(pixels.shape[1:], layout)
 
 
 def _decided(name: str, split: Split, task: AnyTask) -> Split:

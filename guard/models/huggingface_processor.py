@@ -117,7 +117,9 @@ def _check_plain(made: Any, kind: str) -> None:
     """Refuse a processor with a way of its own of doing a step."""
     bases = [each for each in type(made).__mro__ if each.__module__ == "transformers.image_processing_backends"]
     plain = bases[0] if bases else None
-    own = [name for name in _OWN_WAYS if plain is None or getattr(type(made), name, None) is not getattr(plain, name, None)]
+    own = [
+        name for name in _OWN_WAYS if plain is None or getattr(type(made), name, None) is not getattr(plain, name, None)
+    ]
     if own:
         raise MedwardError(
             f"processor: {kind} prepares images in a way of its own ({own[0]}), which is not known here; give rows as it "
@@ -138,7 +140,9 @@ def _size(kind: str, name: str, size: Any) -> tuple[int, int]:
 
 
 def _inexpressible(kind: str, name: str, value: object) -> MedwardError:
-    return MedwardError(f"processor: {kind} has {name} = {value}, which cannot be expressed; give rows as it leaves them")
+    return MedwardError(
+        f"processor: {kind} has {name} = {value}, which cannot be expressed; give rows as it leaves them"
+    )
 
 
 def _json(path: Path) -> dict[str, Any]:

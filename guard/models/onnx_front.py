@@ -51,7 +51,9 @@ def read_graph(path: Path) -> bytes:
             del tensor.external_data[:]
         whole: bytes = model.SerializeToString()
     except Exception as error:  # onnx and protobuf raise types of their own
-        raise MedwardError(f"{path}: its weights lie in other files, which cannot be taken in: {first_line(error)}") from None
+        raise MedwardError(
+            f"{path}: its weights lie in other files, which cannot be taken in: {first_line(error)}"
+        ) from None
     return whole
 
 

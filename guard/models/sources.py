@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medward.guard.errors import MedwardError
+from medward.guard.models import describe_model
 from medward.guard.models.base import require_extra
 from medward.guard.preparation import AS_IT_IS, Preparation
 from medward.guard.spec import ModelSpec
@@ -27,6 +28,12 @@ class Source:
     low: float | None = None
     high: float | None = None
     prepare: Preparation = AS_IT_IS
+
+    @property
+    def channels(self) -> int | None:
+        """How many channels of an image the model says that it takes, where it does."""
+        shape = describe_model(self.model).get("shape")
+        return shape[0] if shape is not None and len(shape) == 3 and isinstance(shape[0], int) else None
 
 
 def open_source(
@@ -66,24 +73,6 @@ def open_source(
         high=high if found.high is None else found.high,
         prepare=found.prepare if found.prepare != AS_IT_IS else prepare or AS_IT_IS,
     )
-
-
-def known_range(
-    model: object, processor: object = None, *, low: float | None = None, high: float | None = None
-) -> tuple[float | None, float | None]:
-    """The range that was said, else the one that the image processor or the metadata beside the model say."""
-    if low is not None and high is not None:
-        return low, high
-    folder = Path(model) if isinstance(model, str | Path) and Path(model).is_dir() else None
-    if processor is None and folder is not None and (folder / PROCESSOR).is_file():
-        processor = folder
-    if processor is not None:
-        require_extra("transformers", "huggingface")
-        from medward.guard.models.huggingface_processor import read_processor
-
-        said = read_processor(processor)
-        return (said.low if low is None else low), (said.high if high is None else high)
-    return low, high
 
 
 def check_size(spec: ModelSpec) -> None:

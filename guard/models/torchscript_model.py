@@ -19,7 +19,7 @@ from medward.guard.errors import MedwardError
 from medward.guard.models import checks, onnx_model
 from medward.guard.models.base import Adapter, root_cause
 from medward.guard.models.front import as_model_takes
-from medward.guard.models.torch_outputs import outputs_text, output_places
+from medward.guard.models.torch_outputs import output_places, outputs_text
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array
 

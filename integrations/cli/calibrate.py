@@ -8,6 +8,12 @@ from typing import Annotated
 import typer
 
 from medward.integrations.cli.benign import benign_split, print_notes
+from medward.integrations.cli.data_options import (
+    LabelsOption,
+    PatientOption,
+    TargetOption,
+    read_with_progress,
+)
 from medward.integrations.cli.lines import printed_log
 from medward.integrations.cli.options import (
     AllowCode,
@@ -21,21 +27,29 @@ from medward.integrations.cli.options import (
 
 def calibrate_command(
     bundle: BundlePath,
-    data: Annotated[Path, typer.Argument(help="npz of benign inputs of that site, which the model was not trained on")],
+    data: Annotated[
+        Path, typer.Argument(help="npz or folder of benign inputs of that site, which the model was not trained on")
+    ],
     site: Annotated[str, typer.Option(help="the organisation: the first level of its keys' principals")],
     split: SplitOption = None,
+    labels: LabelsOption = None,
+    target: TargetOption = None,
+    patient: PatientOption = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     allow_code: AllowCode = False,
     expect: Expect = None,
 ) -> None:
     """Judge one organisation's inputs and accounts against its own benign data, and no longer the bundle's."""
+    from medward.guard.bundle.folder import load_bundle
     from medward.guard.bundle.site import calibrate_site as learn
-    from medward.guard.data.split import load_npz
+    from medward.guard.data.reading import Reading, spec_reading
 
     if allow_code:
         see_working_directory()
     with printed_log(console, "medward.data"):
-        benign = benign_split(load_npz(data), split, data)
+        spec = load_bundle(bundle, allow_code=allow_code, expect=expect).model.spec
+        reading = spec_reading(spec, Reading(target=target, patient=patient, labels=labels))
+        benign = benign_split(read_with_progress(data, reading), split, data)
         made = learn(bundle, benign, site, seed=seed, allow_code=allow_code, expect=expect)
     own, shared = made.sites[site].thresholds, made.profile.thresholds
     rows = made.card.sites[site].sizes["benign"]

@@ -7,6 +7,21 @@ from typing import Annotated, Literal
 
 import typer
 
+from medward.integrations.cli.data_options import (
+    ChannelsOption,
+    CropOption,
+    FrameOption,
+    LabelsOption,
+    MeanOption,
+    PatientOption,
+    ResampleOption,
+    ResizeOption,
+    StdOption,
+    TargetOption,
+    WindowOption,
+    parsed_preparation,
+    read_with_progress,
+)
 from medward.integrations.cli.lines import printed_log
 from medward.integrations.cli.options import (
     Bits,
@@ -31,8 +46,12 @@ from medward.integrations.cli.options import (
 
 
 def harden_command(
-    model: Annotated[str, typer.Argument(help="package.module:attribute of a trained torch module, a Hugging Face or MONAI folder")],
-    data: Annotated[Path, typer.Option(help='npz with labelled "train" rows; "selection" or "val" choose the epoch')],
+    model: Annotated[
+        str, typer.Argument(help="package.module:attribute of a trained torch module, a Hugging Face or MONAI folder")
+    ],
+    data: Annotated[
+        Path, typer.Option(help='npz or folder with labelled "train" rows; "selection" or "val" choose the epoch')
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the hardened model")],
     method: Annotated[
         Literal["uat", "pgd", "trades", "retraining"],
@@ -50,6 +69,17 @@ def harden_command(
     high: HighOption = None,
     layout: Pixels = None,
     bits: Bits = None,
+    window: WindowOption = None,
+    frame: FrameOption = None,
+    resize: ResizeOption = None,
+    resample: ResampleOption = None,
+    crop: CropOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    channels: ChannelsOption = None,
+    labels: LabelsOption = None,
+    target: TargetOption = None,
+    patient: PatientOption = None,
     task: TaskOption = None,
     classes: ClassesOption = None,
     output: OutputOption = None,
@@ -67,36 +97,48 @@ def harden_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier result")] = False,
 ) -> None:
     """Train a copy of a torch model to withstand small changes: MODEL + labelled data -> hardened model."""
-    from medward.guard.data.split import load_npz
-    from medward.guard.models.sources import known_range
+    from medward.guard.data.reading import Reading
+    from medward.guard.models.sources import open_source
     from medward.integrations.cli.harden_options import chosen_method, chosen_radius, run_hardening
 
+    see_working_directory()
+    prepare = parsed_preparation(
+        window=window, frame=frame, resize=resize, resample=resample, crop=crop, mean=mean, std=std
+    )
+    source = open_source(model, processor, low=low, high=high, prepare=prepare, allow_code=allow_code)
+    reading = Reading(
+        low=source.low,
+        high=source.high,
+        channels=source.channels if channels is None else channels,
+        bits=bits,
+        prepare=source.prepare,
+        target=target,
+        patient=patient,
+        labels=labels,
+    )
     with printed_log(console, "medward.data"):
-        splits = load_npz(data)
-    low, high = known_range(model, processor, low=low, high=high)
-    size = chosen_radius(epsilon, splits, low, high)
+        splits = read_with_progress(data, reading)
+    size = chosen_radius(epsilon, splits, source.low, source.high)
     settings = chosen_method(
         method, epsilon=size, margin=margin, epochs=epochs, rate=rate, augment=augment, device=device
     )
-    see_working_directory()
     run_hardening(
-        model,
+        source.model,
         splits,
         out,
         settings,
-        low=low,
-        high=high,
+        low=source.low,
+        high=source.high,
         layout=layout,
         bits=bits,
+        prepare=source.prepare,
         task=task,
-        classes=comma_parts(classes),
+        classes=comma_parts(classes) or source.classes,
         output=output,
         threshold=parsed_threshold(threshold),
         tolerance=tolerance,
         cut_points=parsed_numbers("--cut-points", cut_points),
         output_key=output_key,
-        processor=processor,
-        allow_code=allow_code,
         seed=seed,
         overwrite=overwrite,
         console=console,

@@ -84,7 +84,7 @@ def parse_number(text: str) -> float:
 
 
 def run_hardening(
-    model: str, splits: Mapping[str, Split], out: Path, method: Hardener, *, console: Console, **settings: Any
+    model: object, splits: Mapping[str, Split], out: Path, method: Hardener, *, console: Console, **settings: Any
 ) -> None:
     """Harden with the `settings` of `guard.harden.folder.harden`, with a line per epoch, and say what came of it."""
     with printed_log(console, "medward.data"), printed_log(console, "medward.harden"):

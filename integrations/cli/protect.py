@@ -9,6 +9,21 @@ import typer
 
 from medward.guard.errors import MedwardError
 from medward.integrations.cli.benign import benign_split, print_notes
+from medward.integrations.cli.data_options import (
+    ChannelsOption,
+    CropOption,
+    FrameOption,
+    LabelsOption,
+    MeanOption,
+    PatientOption,
+    ResampleOption,
+    ResizeOption,
+    StdOption,
+    TargetOption,
+    WindowOption,
+    parsed_preparation,
+    read_with_progress,
+)
 from medward.integrations.cli.lines import printed_log
 from medward.integrations.cli.options import (
     Bits,
@@ -34,8 +49,13 @@ from medward.integrations.cli.options import (
 
 
 def protect_command(
-    model: Annotated[str, typer.Argument(help="model.onnx, a Hugging Face or MONAI folder, or package.module:attribute of a model or function")],
-    data: Annotated[Path, typer.Option(help="npz of benign inputs the model was not trained on")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="model.onnx, a Hugging Face or MONAI folder, or package.module:attribute of a model or function"
+        ),
+    ],
+    data: Annotated[Path, typer.Option(help="npz or folder of benign inputs the model was not trained on")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the bundle")],
     on_error: Annotated[
         Literal["withhold", "flag"] | None,
@@ -59,6 +79,17 @@ def protect_command(
     high: HighOption = None,
     layout: Pixels = None,
     bits: Bits = None,
+    window: WindowOption = None,
+    frame: FrameOption = None,
+    resize: ResizeOption = None,
+    resample: ResampleOption = None,
+    crop: CropOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    channels: ChannelsOption = None,
+    labels: LabelsOption = None,
+    target: TargetOption = None,
+    patient: PatientOption = None,
     features: Annotated[str | None, typer.Option(help="torch layer or ONNX output that monitors watch")] = None,
     output_key: OutputKeyOption = None,
     processor: ProcessorOption = None,
@@ -68,7 +99,8 @@ def protect_command(
 ) -> None:
     """Wrap a trained model and calibrate its guard on benign data: MODEL + data -> bundle."""
     from medward.guard.bundle.make import protect as build
-    from medward.guard.data.split import load_npz
+    from medward.guard.data.reading import Reading
+    from medward.guard.models.sources import open_source
     from medward.guard.policy import Policy
 
     if policy is not None and on_error is not None:
@@ -80,31 +112,44 @@ def protect_command(
     else:
         raise MedwardError("on_error must be chosen: --on-error withhold, or --on-error flag, or a --policy file")
     see_working_directory()
+    prepare = parsed_preparation(
+        window=window, frame=frame, resize=resize, resample=resample, crop=crop, mean=mean, std=std
+    )
+    source = open_source(model, processor, low=low, high=high, prepare=prepare, allow_code=allow_code)
+    reading = Reading(
+        low=source.low,
+        high=source.high,
+        channels=source.channels if channels is None else channels,
+        bits=bits,
+        prepare=source.prepare,
+        target=target,
+        patient=patient,
+        labels=labels,
+    )
     with printed_log(console, "medward.data"):
-        splits = load_npz(data)
+        splits = read_with_progress(data, reading)
         bundle = build(
-            model,
+            source.model,
             benign_split(splits, split, data),
             chosen,
             out,
             name=name,
             modality=modality,
             task=task,
-            classes=comma_parts(classes),
+            classes=comma_parts(classes) or source.classes,
             output=output,
             threshold=parsed_threshold(threshold),
             sensitivity=sensitivity,
             tolerance=tolerance,
             cut_points=parsed_numbers("--cut-points", cut_points),
             unit=unit,
-            low=low,
-            high=high,
+            low=source.low,
+            high=source.high,
             layout=layout,
             bits=bits,
+            prepare=source.prepare,
             features=features,
             output_key=output_key,
-            processor=processor,
-            allow_code=allow_code,
             seed=seed,
             overwrite=overwrite,
         )

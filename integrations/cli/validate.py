@@ -8,13 +8,21 @@ from typing import Annotated
 import typer
 
 from medward.guard.errors import MedwardError
+from medward.integrations.cli.data_options import (
+    LabelsOption,
+    PatientOption,
+    TargetOption,
+    read_with_progress,
+)
 from medward.integrations.cli.lines import alarms_expected, printed_log
 from medward.integrations.cli.options import AllowCode, BundlePath, Expect, comma_parts, console, see_working_directory
 
 
 def validate_command(
     bundle: BundlePath,
-    data: Annotated[Path, typer.Option(help='npz with a "test" split; "train" and "holdout" add membership tests')],
+    data: Annotated[
+        Path, typer.Option(help='npz or folder with a "test" split; "train" and "holdout" add membership tests')
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the report; finished runs are kept there")],
     attacks: Annotated[
         str | None, typer.Option(help="comma-separated names; default: the standard suite (a wrong name lists all)")
@@ -32,6 +40,9 @@ def validate_command(
     ] = None,
     integer: Annotated[str | None, typer.Option(help="a table's features that take whole numbers: 0,3")] = None,
     immutable: Annotated[str | None, typer.Option(help="a table's features that nobody can change: 1,2")] = None,
+    labels: LabelsOption = None,
+    target: TargetOption = None,
+    patient: PatientOption = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     restart: Annotated[bool, typer.Option("--restart", help="run everything again")] = False,
     allow_code: AllowCode = False,
@@ -42,15 +53,17 @@ def validate_command(
     from medward.attacks.validate import validate
     from medward.attacks.whitebox.ball import FeatureRules
     from medward.guard.bundle.folder import load_bundle
-    from medward.guard.data.split import load_npz
+    from medward.guard.data.reading import Reading, spec_reading
     from medward.guard.models.callable_model import named_function
 
     if allow_code or undefended is not None or decide is not None:
         see_working_directory()
     with alarms_expected(), printed_log(console, "medward.data"):
+        loaded = load_bundle(bundle, allow_code=allow_code, expect=expect)
+        reading = spec_reading(loaded.model.spec, Reading(target=target, patient=patient, labels=labels))
         report = validate(
-            load_bundle(bundle, allow_code=allow_code, expect=expect),
-            load_npz(data),
+            loaded,
+            read_with_progress(data, reading),
             out,
             names=comma_parts(attacks),
             rules=FeatureRules(integer=_indices("integer", integer), immutable=_indices("immutable", immutable))

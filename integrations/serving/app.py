@@ -32,7 +32,7 @@ def create_app(
     """An ASGI app that answers for `guard`. It says what it releases, never what a defense concluded.
 
     `keys` None is for development: everybody is the principal ("anonymous",), shares one account, and may
-    read ``/metrics``. `resize` lets image files of another size in; see `images`. `version` names the
+    read ``/metrics``. `resize` lets image files of another size in; see `guard.intake.decode`. `version` names the
     bundle. The guard's store is closed when the app shuts down.
     """
     limits = limits or Limits()

@@ -9,8 +9,8 @@ from fastapi import HTTPException, Request
 from pydantic import ValidationError
 
 from medward.guard.errors import MedwardError
+from medward.guard.intake.decode import model_intake
 from medward.guard.spec import ModelSpec
-from medward.integrations.serving.images import image_shape
 from medward.integrations.serving.limits import Limits
 from medward.integrations.serving.problems import mistake_sentence
 
@@ -45,7 +45,7 @@ def shorter_body(spec: ModelSpec, most: int) -> str:
     if VALUE_BYTES * math.prod(spec.shape) <= most:
         return "send fewer rows per request"
     try:
-        image_shape(spec)
+        model_intake(spec)
     except MedwardError:
         return "send one row per request, its values with fewer digits"
     return "send one image per request, as a PNG file or with fewer digits"

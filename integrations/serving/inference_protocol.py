@@ -27,7 +27,7 @@ from medward.guard.tasks.regression import Regression
 from medward.guard.types import Answer, Array, Principal
 from medward.integrations.serving.body import media_type, parse_body, read_json
 from medward.integrations.serving.problems import problem_responses
-from medward.integrations.serving.service import Service, Study, model_name
+from medward.integrations.serving.service import Received, Service, Study, model_name
 
 _DTYPES = {
     "FP32": np.float32, "FP64": np.float64,
@@ -53,7 +53,9 @@ class InputTensor(BaseModel):
         of many strings, once for each.
         """
         if self.shape[1:] != [*spec.row_shape]:
-            raise MedwardError(f"inputs: expected shape (n >= 1, {', '.join(map(str, spec.row_shape))}), got {self.shape}")
+            raise MedwardError(
+                f"inputs: expected shape (n >= 1, {', '.join(map(str, spec.row_shape))}), got {self.shape}"
+            )
         if self.shape[0] > rows:
             raise MedwardError(f"inputs: at most {rows} rows per request, got {self.shape[0]}")
         values = self._flat()
@@ -193,10 +195,10 @@ def inference_router(service: Service, caller: Callable[..., Awaitable[Principal
             raise HTTPException(415, "send application/json; the binary tensor extension is not offered")
         asked: InferRequest | None = None
 
-        def read() -> Array:
+        def read() -> Received:
             nonlocal asked
             asked = parse_body(raw, InferRequest, spec, limits.rows)
-            return asked.inputs[0].array(spec, limits.rows)
+            return Received(asked.inputs[0].array(spec, limits.rows))
 
         with service.pool.slot():
             raw = await read_json(request, spec, limits)

@@ -12,6 +12,7 @@ import anyio.to_thread
 from fastapi import HTTPException
 
 from medward.guard.errors import MedwardError
+from medward.guard.intake.picture import MOST_PIXELS
 
 _R = TypeVar("_R")
 
@@ -29,7 +30,7 @@ class Limits:
     body_bytes: int = 16 * 2**20
     body_seconds: float = 30.0
     rows: int = 64
-    pixels: int = 25_000_000
+    pixels: int = MOST_PIXELS
     workers: int = 2
     queue: int = 32
     connections: int = 256

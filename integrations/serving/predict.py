@@ -1,8 +1,8 @@
-"""Medward's own route: ``POST /v1/predict`` takes rows as JSON, or PNG and JPEG files as multipart."""
+"""Medward's own route: ``POST /v1/predict`` takes rows as JSON, a PNG, JPEG or DICOM file, or several as multipart."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sized
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Request
@@ -11,15 +11,17 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from medward.guard.errors import MedwardError
+from medward.guard.intake.decode import decode_batch, model_intake
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Principal
 from medward.integrations.serving.body import media_type, parse_body, read_json
-from medward.integrations.serving.images import image_shape, read_images
 from medward.integrations.serving.predictions import AnyPrediction, client_view, prediction_type
 from medward.integrations.serving.problems import problem_responses
-from medward.integrations.serving.service import Service, Study
+from medward.integrations.serving.service import Received, Service, Study
 
-FIELDS = ("image", "file")
+FIELDS = ("image", "file", "dicom")
+RASTER_TYPES, DICOM_TYPE = ("image/png", "image/jpeg"), "application/dicom"
+FILE_TYPES = (*RASTER_TYPES, DICOM_TYPE)
 
 
 def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]], *, resize: bool) -> APIRouter:
@@ -41,17 +43,24 @@ def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]]
             answer = await service.answer(principal, await received(request), study)
         return client_view(answer, spec)
 
-    async def received(request: Request) -> Callable[[], Sized]:
+    async def received(request: Request) -> Callable[[], Received]:
         """Take in the body; what is returned decodes it."""
         kind = media_type(request)
         if kind == "application/json":
             body = await read_json(request, spec, limits)
-            return lambda: parse_body(body, body_type, spec, limits.rows).inputs
-        if kind == "multipart/form-data":
-            _images_or_415(spec)
-            files = await _files(request, limits.rows, limits.body_bytes)
-            return lambda: read_images(files, spec, pixels=limits.pixels, resize=resize)
-        raise HTTPException(415, "send application/json, or multipart/form-data with PNG or JPEG files")
+            return lambda: Received(parse_body(body, body_type, spec, limits.rows).inputs)
+        if kind != "multipart/form-data" and kind not in FILE_TYPES:
+            raise HTTPException(
+                415, f"send application/json, {', '.join(FILE_TYPES)}, or multipart/form-data with such files"
+            )
+        _files_or_415(spec)
+        several = kind == "multipart/form-data"
+        files = await _files(request, limits.rows, limits.body_bytes) if several else [await request.body()]
+        return lambda: decoded(files)
+
+    def decoded(files: Sequence[bytes]) -> Received:
+        """The rows that `files` show, and the studies that they name."""
+        return Received(*decode_batch(files, spec, pixels=limits.pixels, resize=resize))
 
     return routes
 
@@ -64,9 +73,9 @@ def request_type(spec: ModelSpec) -> type[BaseModel]:
     return create_model("PredictRequest", __config__=ConfigDict(extra="forbid"), inputs=(kind, ...))
 
 
-def _images_or_415(spec: ModelSpec) -> None:
+def _files_or_415(spec: ModelSpec) -> None:
     try:
-        image_shape(spec)
+        model_intake(spec)
     except MedwardError as error:
         raise HTTPException(415, str(error)) from None
 
@@ -83,7 +92,7 @@ async def _files(request: Request, rows: int, body_bytes: int) -> list[bytes]:
     files = [await part.read() for name, part in parts if name in FIELDS and isinstance(part, UploadFile)]
     await form.close()
     if not files or len(files) < len(parts):
-        raise HTTPException(422, 'send one file or several, each in a field named "image" or "file"')
+        raise HTTPException(422, 'send one file or several, each in a field named "image", "file" or "dicom"')
     return files
 
 
@@ -105,7 +114,7 @@ def _content(spec: ModelSpec, rows: int) -> dict[str, Any]:
     }
     content: dict[str, Any] = {"application/json": {"schema": body}}
     try:
-        image_shape(spec)
+        model_intake(spec)
     except MedwardError:
         return content
     files = {
@@ -116,6 +125,8 @@ def _content(spec: ModelSpec, rows: int) -> dict[str, Any]:
     }
     form = {"type": "object", "minProperties": 1, "additionalProperties": False}
     form["properties"] = dict.fromkeys(FIELDS, files)
-    png = {name: {"contentType": "image/png, image/jpeg"} for name in FIELDS}
-    content["multipart/form-data"] = {"schema": form, "encoding": png}
-    return content
+    types = dict.fromkeys(FIELDS, ", ".join(RASTER_TYPES)) | {"dicom": DICOM_TYPE}
+    kinds = {name: {"contentType": types[name]} for name in FIELDS}
+    content["multipart/form-data"] = {"schema": form, "encoding": kinds}
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    return content | dict.fromkeys(FILE_TYPES, binary)

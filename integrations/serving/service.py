@@ -30,6 +30,24 @@ Study = Annotated[
 header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key, without a scheme.")
 
 
+@dataclass(frozen=True, slots=True)
+class Received:
+    """The rows of a request, and the studies that its files say they are of."""
+
+    inputs: Sized
+    studies: frozenset[str] = frozenset()
+
+    @property
+    def study(self) -> str:
+        """The one study of all files, or ""."""
+        if len(self.studies) > 1:
+            raise MedwardError(
+                f"the files are of {len(self.studies)} studies; send those of one study per request, or say in the "
+                "header Medward-Study what they all belong to"
+            )
+        return next(iter(self.studies), "")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """A guard, and the bounds within which it is asked."""
@@ -40,18 +58,22 @@ class Service:
     metrics: Metrics
     version: str
 
-    async def answer(self, principal: Principal, read: Callable[[], Sized], study: str = "") -> Answer:
+    async def answer(self, principal: Principal, read: Callable[[], Received], study: str = "") -> Answer:
         """Read the inputs, of one `study`, and answer them in a worker thread; `read` may raise `MedwardError`.
+
+        Without a `study` said it is the one that the files say, of which there may then be one only.
 
         The caller holds a slot of the pool. An answer that is withheld because a part does not answer raises
         `UnavailableError`: the client is to ask again, not to take it for a verdict. It stays on record as it is.
         """
 
         def job() -> Answer:
-            inputs = read()
-            if len(inputs) > self.limits.rows:
-                raise MedwardError(f"inputs: at most {self.limits.rows} rows per request, got {len(inputs)}")
-            return self.guard.answer(Query(principal=principal, inputs=inputs, study=study))
+            received = read()
+            rows = len(received.inputs)
+            if rows > self.limits.rows:
+                raise MedwardError(f"inputs: at most {self.limits.rows} rows per request, got {rows}")
+            belongs = study or received.study
+            return self.guard.answer(Query(principal=principal, inputs=received.inputs, study=belongs))
 
         answer = await self.pool.run(job)
         self.metrics.answer(answer)

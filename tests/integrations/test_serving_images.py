@@ -10,13 +10,17 @@ import pytest
 from PIL import Image, ImageOps
 
 from medward.guard.errors import MedwardError
+from medward.guard.intake.decode import decode_batch
 from medward.guard.types import Level
 from medward.integrations.serving import Limits
-from medward.integrations.serving.images import read_images
 
 RNG = np.random.default_rng(7)
 GREY = RNG.integers(0, 256, (4, 6), dtype=np.uint8)
 RGB = RNG.integers(0, 256, (4, 6, 3), dtype=np.uint8)
+
+
+def read_images(files, spec, **said):
+    return decode_batch(files, spec, **said)[0]
 
 
 def send(client, *files, name="image"):
@@ -257,4 +261,4 @@ def test_a_file_never_touches_the_disk(image_client, png, monkeypatch):
 
 
 def test_a_table_model_takes_no_files(client, png):
-    assert "linear takes tabular input" in detail(send(client(), png(GREY)), 415)
+    assert "linear takes tables of shape" in detail(send(client(), png(GREY)), 415)

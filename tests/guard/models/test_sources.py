@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from medward.integrations.serving.images import read_images
 from monai.networks.nets import DenseNet
 from PIL import Image
 from torch import nn
@@ -20,10 +21,9 @@ from medward.attacks.whitebox.onnx.to_torch import white_box
 from medward.guard.bundle.make import protect
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
-from medward.guard.models.sources import known_range, open_source
+from medward.guard.models.sources import open_source
 from medward.guard.policy import Policy
 from medward.guard.preparation import Preparation
-from medward.integrations.serving.images import read_images
 
 SIDE, MEAN, STD = 16, [0.4, 0.5, 0.6], [0.2, 0.3, 0.25]
 POLICY = Policy(on_error="flag")
@@ -71,7 +71,7 @@ def test_a_hugging_face_folder_is_served_as_its_own_pipeline_answers(hub, tmp_pa
     uploaded, sent = read_images(files, spec, pixels=10**6), np.moveaxis(images[:30], -1, 1) / 255
     for rows in (uploaded, spec.check(sent)):
         np.testing.assert_allclose(bundle.model.predict(rows).scores, own, rtol=0, atol=1e-5)
-    assert known_range(str(hub)) == (0, 1)
+    assert (open_source(str(hub)).low, open_source(str(hub)).high) == (0, 1)
     network, reason = white_box(tmp_path / "b" / "model.onnx", bundle.model.predict, uploaded, bundle.card.options)
     assert network is not None, reason
 
@@ -102,7 +102,9 @@ def test_what_a_processor_does_beyond_a_preparation_is_refused_by_name(settings,
 
 def test_scaling_and_cropping_are_read(tmp_path):
     said = {"do_rescale": False, "do_center_crop": True, "crop_size": 224, "size": 256, "do_normalize": False}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": "ViTImageProcessor", **said}))
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps({"image_processor_type": "ViTImageProcessor", **said})
+    )
     found = open_source(nn.Identity(), tmp_path)
     assert (found.low, found.high) == (0, 255)
     assert found.prepare == Preparation(resize=(256, 256), crop=(224, 224))
