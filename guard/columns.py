@@ -61,7 +61,9 @@ def learn_columns(table: Table, *, integer: Sequence[str] = (), immutable: Seque
     """
     for option, names in (("integer", integer), ("immutable", immutable)):
         if unknown := [name for name in names if name not in table.columns]:
-            raise MedwardError(f"{option}: there is no column {unknown[0]!r}; there are {named_list(list(table.columns))}")
+            raise MedwardError(
+                f"{option}: there is no column {unknown[0]!r}; there are {named_list(list(table.columns))}"
+            )
     learned = [_learned(name, values) for name, values in table.columns.items()]
     return tuple(
         replace(each, whole=each.whole or each.name in integer, immutable=each.name in immutable) for each in learned
@@ -193,7 +195,9 @@ def _numbers(column: Column, values: Values, missing: NDArray[np.bool_]) -> Valu
         raise MedwardError(f"column {column.name!r}: a number is needed, got {shown_value(values[~missing][0])}")
     found = np.array(np.where(missing, column.fill, np.where(missing, np.nan, values)), np.float64)
     if (np.abs(found) > np.finfo(np.float32).max).any():
-        raise MedwardError(f"column {column.name!r}: a number of single precision is needed, got {np.abs(found).max():g}")
+        raise MedwardError(
+            f"column {column.name!r}: a number of single precision is needed, got {np.abs(found).max():g}"
+        )
     return found
 
 

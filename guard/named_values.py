@@ -36,6 +36,11 @@ class Table:
         return Table(columns={name: values[index] for name, values in self.columns.items()})
 
     @property
+    def ndim(self) -> int:
+        """Two: rows and columns."""
+        return 2
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return len(self), len(self.columns)
@@ -127,7 +132,9 @@ def _turned(rows: Sequence[Any]) -> dict[str, list[Any]]:
         if not isinstance(row, Mapping):
             raise MedwardError(f"row {at}: a record of named values is needed, got {type(row).__name__}")
         if odd := [str(name) for name in row if str(name) not in columns]:
-            raise MedwardError(f"row {at}: column {odd[0]!r} is unknown to the row before; the rows have {named_list(names)}")
+            raise MedwardError(
+                f"row {at}: column {odd[0]!r} is unknown to the row before; the rows have {named_list(names)}"
+            )
         for name in names:
             if name not in row:
                 raise MedwardError(f"row {at}: column {name!r} is absent; send null where a value is missing")

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medward.guard import models
+from medward.guard.data.reading import Reading
 from medward.guard.data.task_quality import AnyQuality
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.models.checks import check_spec
@@ -50,7 +51,8 @@ class Card(BaseModel):
     `options` are what loading the model file needs (names of inputs and outputs). `files` are SHA-256
     digests; `digest` is that of the card itself without this field, and so stands for the whole bundle.
     `sites` are the organisations with a calibration of their own, in the files that `site_file` names. `quality` is how
-    well the model did on the calibration rows, None where they had no labels.
+    well the model did on the calibration rows, None where they had no labels. `target` and `patient` are the columns of
+    the calibration table that held labels and patients.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -65,6 +67,8 @@ class Card(BaseModel):
     versions: dict[str, str]
     sites: dict[str, Site] = {}
     quality: AnyQuality | None = None
+    target: str | None = None
+    patient: str | None = None
     digest: str = ""
 
     def sealed(self) -> Card:
@@ -114,6 +118,20 @@ def _in_this_format(content: dict[str, Any]) -> dict[str, Any]:
     spec = {name: value for name, value in content["spec"].items() if name not in pieces}
     task = {name: content["spec"].get(name) for name in pieces}
     return {**content, "spec": {**spec, "task": {"kind": "classification", **task}}}
+
+
+def reading_of(card: Card, *, target: str | None = None, patient: str | None = None) -> Reading:
+    """How data for the model of `card` are read: as its calibration rows were, but for what is said anew."""
+    spec = card.spec
+    return Reading(
+        low=spec.low,
+        high=spec.high,
+        channels=spec.shape[0] if spec.kind == "image" else None,
+        prepare=spec.prepare,
+        target=target or card.target,
+        patient=patient or card.patient,
+        columns=spec.columns,
+    )
 
 
 def site_file(site: str) -> str:

@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medward.guard.columns import Column
+from medward.guard.data.foreign import file_kind
 from medward.guard.data.split import Split, load_npz
+from medward.guard.data.table_file import READERS, read_table_file
+from medward.guard.data.table_split import table_splits
+from medward.guard.errors import MedwardError
 from medward.guard.preparation import AS_IT_IS, Preparation
 
 
@@ -34,5 +38,19 @@ class Reading:
 
 def read_data(path: Path | str, reading: Reading) -> dict[str, Split]:
     """Read every split that `path` holds, in the form that its content shows."""
-    del reading
-    return load_npz(Path(path))
+    path = Path(path)
+    kind = file_kind(path) if path.is_file() else ""
+    if kind in READERS:
+        return _read_table(path, kind, reading)
+    return load_npz(path)
+
+
+def _read_table(path: Path, kind: str, reading: Reading) -> dict[str, Split]:
+    """The splits of a CSV or Parquet file."""
+    try:
+        return table_splits(
+            read_table_file(path, kind), target=reading.target, patient=reading.patient, known=reading.columns
+        )
+    except MedwardError as error:
+        said = str(error)
+        raise MedwardError(said if said.startswith(str(path)) else f"{path}: {said}") from None

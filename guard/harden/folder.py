@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +19,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from medward.guard.data.objects import as_splits
 from medward.guard.data.overlap import measure_overlap
 from medward.guard.data.pixels import batch_of
+from medward.guard.data.reading import Reading
 from medward.guard.data.split import Split, check_split, label_split, tell_understanding
+from medward.guard.data.table_rows import encoded_rows
 from medward.guard.errors import MedwardError
 from medward.guard.files import sync_to_disk
 from medward.guard.harden.certificate import Certificate, Hardener
@@ -31,6 +34,7 @@ from medward.guard.harden.network import ROWS_PER_BATCH
 from medward.guard.harden.task import network_task, said_task
 from medward.guard.models import callable_model, wrap
 from medward.guard.models.inference import OperatingPoints
+from medward.guard.named_values import Table
 from medward.guard.spec import AnyTask, ModelSpec
 from medward.guard.types import Array, Layout, ScoreKind
 
@@ -40,10 +44,12 @@ WRITTEN = (MODEL, ORIGINAL, WEIGHTS, CERTIFICATE)
 
 def harden(
     model: object,
-    splits: Mapping[str, Split],
+    data: object,
     out: Path,
     method: Hardener,
     *,
+    target: str | None = None,
+    patient: str | None = None,
     low: float | None = None,
     high: float | None = None,
     layout: Layout | None = None,
@@ -59,7 +65,8 @@ def harden(
 ) -> tuple[Certificate, str]:
     """Harden `model`, a torch module or its name ``"package.module:attribute"``, and write the folder `out`.
 
-    `splits` needs "train", with labels; epochs are chosen on "selection" or "val", else on a fifth of train. Returns
+    `data` are splits by name, a path, or objects that `guard.data.objects` reads; of a table `target` and `patient` name
+    the columns of labels and patients, all others are the network's inputs. It needs "train", with labels; epochs are chosen on "selection" or "val", else on a fifth of train. Returns
     the certificate, and in one sentence which rows were chosen on. `layout` and `bits` are those of
     `guard.bundle.make`, and so are `task` (a word or the task itself) to `cut_points`, of which what shows need not be
     said; `classes` must be where labels are names. What is trained, attacked and measured is the decision at the
@@ -69,6 +76,7 @@ def harden(
     starts anew. Raises `MedwardError`.
     """
     network = resolve_module(model)
+    splits = as_splits(data, Reading(low=low, high=high, target=target, patient=patient))
     used = {
         name: _labelled(name, splits[name], low=low, high=high, layout=layout, bits=bits)
         for name in needed_splits(splits)
@@ -207,6 +215,8 @@ def _labelled(
 ) -> Split:
     """`split` with inputs as the network takes them and labels as they came; without labels it is refused."""
     try:
+        if isinstance(split, Split) and isinstance(split.inputs, Table):
+            split = replace(split, inputs=encoded_rows(split.inputs, ()))
         rows = check_split(split)
         if rows.labels is None and rows.names is None:
             raise MedwardError(f"hardening needs labels; add {name}_labels to the data")

@@ -72,12 +72,14 @@ class Adapter:
     """An adapter turns models of one library into a `WrappedModel`.
 
     `adapt` wraps one under a specification, a sample and a feature layer; `describe` says what is known of it without
-    running it; `load` reads the bytes that a bundle holds, None where bundles hold no such file.
+    running it; `load` reads the bytes that a bundle holds, None where bundles hold no such file. `tables` says whether
+    its models take columns with gaps and categories, which are had back from encoded rows (`guard.columns`).
     """
 
     adapt: Callable[[Any, ModelSpec, Array, str | None], Any]
     describe: Callable[[Any], dict[str, Any]]
     load: Callable[[bytes, ModelSpec, Mapping[str, str]], Any] | None = None
+    tables: bool = False
 
 
 def require_extra(module: str, extra: str) -> Any:

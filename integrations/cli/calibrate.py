@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from medward.integrations.cli.benign import benign_split, print_notes
+from medward.integrations.cli.benign import print_notes
 from medward.integrations.cli.lines import printed_log
 from medward.integrations.cli.options import (
     AllowCode,
     BundlePath,
     Expect,
+    PatientOption,
     SplitOption,
+    TargetOption,
     console,
     see_working_directory,
 )
@@ -21,22 +23,34 @@ from medward.integrations.cli.options import (
 
 def calibrate_command(
     bundle: BundlePath,
-    data: Annotated[Path, typer.Argument(help="npz of benign inputs of that site, which the model was not trained on")],
+    data: Annotated[
+        Path, typer.Argument(help="npz or table of benign inputs of that site, which the model was not trained on")
+    ],
     site: Annotated[str, typer.Option(help="the organisation: the first level of its keys' principals")],
     split: SplitOption = None,
+    target: TargetOption = None,
+    patient: PatientOption = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     allow_code: AllowCode = False,
     expect: Expect = None,
 ) -> None:
     """Judge one organisation's inputs and accounts against its own benign data, and no longer the bundle's."""
     from medward.guard.bundle.site import calibrate_site as learn
-    from medward.guard.data.split import load_npz
 
     if allow_code:
         see_working_directory()
     with printed_log(console, "medward.data"):
-        benign = benign_split(load_npz(data), split, data)
-        made = learn(bundle, benign, site, seed=seed, allow_code=allow_code, expect=expect)
+        made = learn(
+            bundle,
+            data,
+            site,
+            split=split,
+            target=target,
+            patient=patient,
+            seed=seed,
+            allow_code=allow_code,
+            expect=expect,
+        )
     own, shared = made.sites[site].thresholds, made.profile.thresholds
     rows = made.card.sites[site].sizes["benign"]
     console.print(f"{site}: calibrated on {rows} benign rows, {own.n} of them as reference", markup=False)

@@ -15,7 +15,9 @@ from medward.integrations.cli.options import (
     HighOption,
     LowOption,
     OutputOption,
+    PatientOption,
     Pixels,
+    TargetOption,
     TaskOption,
     ThresholdOption,
     ToleranceOption,
@@ -29,7 +31,9 @@ from medward.integrations.cli.options import (
 
 def harden_command(
     model: Annotated[str, typer.Argument(help="package.module:attribute of a trained torch module")],
-    data: Annotated[Path, typer.Option(help='npz with labelled "train" rows; "selection" or "val" choose the epoch')],
+    data: Annotated[
+        Path, typer.Option(help='npz or table with labelled "train" rows; "selection" or "val" choose the epoch')
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the hardened model")],
     method: Annotated[
         Literal["uat", "pgd", "trades", "retraining"],
@@ -53,6 +57,8 @@ def harden_command(
     threshold: ThresholdOption = None,
     tolerance: ToleranceOption = None,
     cut_points: CutPointsOption = None,
+    target: TargetOption = None,
+    patient: PatientOption = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="default: the method's own")] = None,
     rate: Annotated[float | None, typer.Option(help="largest learning rate; default: the method's own")] = None,
     augment: Annotated[bool, typer.Option(help="shift, mirror and relight training images")] = True,
@@ -61,11 +67,11 @@ def harden_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier result")] = False,
 ) -> None:
     """Train a copy of a torch model to withstand small changes: MODEL + labelled data -> hardened model."""
-    from medward.guard.data.split import load_npz
+    from medward.guard.data.reading import Reading, read_data
     from medward.integrations.cli.harden_options import chosen_method, chosen_radius, run_hardening
 
     with printed_log(console, "medward.data"):
-        splits = load_npz(data)
+        splits = read_data(data, Reading(low=low, high=high, target=target, patient=patient))
     size = chosen_radius(epsilon, splits, low, high)
     settings = chosen_method(
         method, epsilon=size, margin=margin, epochs=epochs, rate=rate, augment=augment, device=device

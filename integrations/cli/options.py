@@ -31,6 +31,8 @@ Bits = Annotated[
 SplitOption = Annotated[
     str | None, typer.Option("--split", help="which split of the npz; default: calibration, val or data")
 ]
+TargetOption = Annotated[str | None, typer.Option("--target", help="the column of a table that holds the labels")]
+PatientOption = Annotated[str | None, typer.Option("--patient", help="the column of a table that says whose a row is")]
 StateOption = Annotated[Path, typer.Option("--state", help="the serving host's state folder")]
 StoreOption = Annotated[
     str | None,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from medward.guard.errors import MedwardError
-from medward.integrations.cli.benign import benign_split, print_notes
+from medward.integrations.cli.benign import print_notes
 from medward.integrations.cli.lines import printed_log
 from medward.integrations.cli.options import (
     Bits,
@@ -17,8 +17,10 @@ from medward.integrations.cli.options import (
     HighOption,
     LowOption,
     OutputOption,
+    PatientOption,
     Pixels,
     SplitOption,
+    TargetOption,
     TaskOption,
     ThresholdOption,
     ToleranceOption,
@@ -32,7 +34,7 @@ from medward.integrations.cli.options import (
 
 def protect_command(
     model: Annotated[str, typer.Argument(help="model.onnx, or package.module:attribute of a model or function")],
-    data: Annotated[Path, typer.Option(help="npz of benign inputs the model was not trained on")],
+    data: Annotated[Path, typer.Option(help="npz, CSV or Parquet of benign inputs the model was not trained on")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the bundle")],
     on_error: Annotated[
         Literal["withhold", "flag"] | None,
@@ -56,13 +58,18 @@ def protect_command(
     high: HighOption = None,
     layout: Pixels = None,
     bits: Bits = None,
+    target: TargetOption = None,
+    patient: PatientOption = None,
+    integer: Annotated[str | None, typer.Option(help="columns of a table that stay whole numbers under attack")] = None,
+    immutable: Annotated[str | None, typer.Option(help="columns of a table that nobody can change")] = None,
     features: Annotated[str | None, typer.Option(help="torch layer or ONNX output that monitors watch")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an existing bundle")] = False,
 ) -> None:
     """Wrap a trained model and calibrate its guard on benign data: MODEL + data -> bundle."""
     from medward.guard.bundle.make import protect as build
-    from medward.guard.data.split import load_npz
+    from medward.guard.data.objects import benign_split
+    from medward.guard.data.reading import Reading, read_data
     from medward.guard.policy import Policy
 
     if policy is not None and on_error is not None:
@@ -75,7 +82,7 @@ def protect_command(
         raise MedwardError("on_error must be chosen: --on-error withhold, or --on-error flag, or a --policy file")
     see_working_directory()
     with printed_log(console, "medward.data"):
-        splits = load_npz(data)
+        splits = read_data(data, Reading(low=low, high=high, target=target, patient=patient))
         bundle = build(
             model,
             benign_split(splits, split, data),
@@ -95,6 +102,10 @@ def protect_command(
             high=high,
             layout=layout,
             bits=bits,
+            target=target,
+            patient=patient,
+            integer=comma_parts(integer) or (),
+            immutable=comma_parts(immutable) or (),
             features=features,
             seed=seed,
             overwrite=overwrite,
