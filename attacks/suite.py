@@ -71,7 +71,7 @@ def default_attacks(spec: ModelSpec, decide: Decide | None = None, *, gradients:
 def default_evasion(spec: ModelSpec, decide: Decide | None = None, *, gradients: bool = True) -> tuple[Attack, ...]:
     """Of classes also towards the worst one, of findings also with those hidden and those raised alone."""
     universal = UniversalPerturbation(epsilon=_radius(spec))
-    single: PerImage = PGD(epsilon=_radius(spec))
+    single: PGD | HopSkipJump = PGD(epsilon=_radius(spec))
     if not gradients and not isinstance(spec.task, Opaque):
         single = HopSkipJump(epsilon=_radius(spec), queries=500)
     if isinstance(spec.task, Classification):
@@ -140,7 +140,8 @@ def chosen_attacks(
 ) -> tuple[Attack, ...]:
     """The default suite, or the attacks called `names`; evasion keeps to `rules`, and to `decide` on an opaque model.
 
-    `gradients` says whether the deployed model has any; see `default_attacks`. Raises `MedwardError` for a name that is not there.
+    `gradients` says whether the deployed model has any; see `default_attacks`. Raises `MedwardError` for a name that is
+    not there.
     """
     attacks = default_attacks(spec, decide, gradients=gradients)
     if names is not None:

@@ -54,11 +54,11 @@ def validate(
     """Run the default suite, or the attacks called `names`, against a bundle; white-box where its file allows.
 
     `data` are splits by name, a path, or objects that `guard.data.objects` reads; what the bundle knows of a table
-    (`target`, `patient`) need not be said again. `rules`, or the names or places in `integer` and `immutable`, say which
-    features of a table take whole numbers and which nobody can change, besides those that the bundle's columns are. `undefended` is the model as
-    it was before hardening, or a path or name of it: attacks that hardening defends against must succeed on that one.
-    `decide` reads the outputs ``(n, ...)`` of an opaque model as one whole number a row, from 0 on; without it nothing
-    that such a model decides can be attacked, and the report says so.
+    (`target`, `patient`) need not be said again. `rules`, or the names or places in `integer` and `immutable`, say
+    which features of a table take whole numbers and which nobody can change, besides those that the bundle's columns
+    are. `undefended` is the model as it was before hardening, or a path or name of it: attacks that hardening defends
+    against must succeed on that one. `decide` reads the outputs ``(n, ...)`` of an opaque model as one whole number a
+    row, from 0 on; without it nothing that such a model decides can be attacked, and the report says so.
     """
     spec = bundle.model.spec
     if decide is not None and not isinstance(spec.task, Opaque):

@@ -73,7 +73,7 @@ def learn_columns(table: Table, *, integer: Sequence[str] = (), immutable: Seque
 def encode_rows(rows: Any, columns: Sequence[Column], dtype: Any = np.float32) -> Array:
     """Named `rows` (`guard.named_values`) as numbers ``(n, D')``: one for each column, then one for each indicator.
 
-    Raises `MedwardError`, in one sentence with the column, its value and what is allowed, for all that is not `columns`.
+    Raises `MedwardError`, in one sentence with the column, the value and what is allowed, for all else.
     """
     table = read_table(rows)
     known = [column.name for column in columns]
@@ -96,7 +96,7 @@ def encode_rows(rows: Any, columns: Sequence[Column], dtype: Any = np.float32) -
     return np.stack([*written, *gaps], axis=1).astype(dtype)
 
 
-def decode_rows(matrix: Array, columns: Sequence[Column]) -> dict[str, Values]:
+def decode_rows(matrix: NDArray[Any], columns: Sequence[Column]) -> dict[str, Values]:
     """What the model itself takes of encoded rows ``(n, D')``: numbers with NaN for gaps, texts, truth values.
 
     A category is its nearest place, whatever was done to the number; a gap of texts is NaN too, as pandas has it.
@@ -118,7 +118,7 @@ def decode_rows(matrix: Array, columns: Sequence[Column]) -> dict[str, Values]:
     return rows
 
 
-def decode_matrix(matrix: Array, columns: Sequence[Column]) -> Array:
+def decode_matrix(matrix: NDArray[Any], columns: Sequence[Column]) -> Array:
     """Encoded rows of number columns ``(n, D')`` as the one array ``(n, D)`` that a model takes, NaN for gaps."""
     places = [place for place, column in enumerate(columns) if column.indicated]
     decoded = np.array(matrix[:, : len(columns)])

@@ -72,14 +72,14 @@ def protect(
     `benign` should come from the site that will be served, with ordinary cases in their ordinary proportions; every
     bound the guard states is relative to it, and counts every row (where patients are known, every patient) as one
     independent draw: leave copies in that real traffic holds, and keep augmented ones out. Whole-number images need
-    `low` and `high`, and `layout` and `bits` where these do not show; see `guard.data.pixels`. Labels, where known, say how
-    well the model does: the card keeps it, and names that look exchanged are refused. `features` names the layer or
+    `low` and `high`, and `layout` and `bits` where these do not show; see `guard.data.pixels`. Labels, where known, say
+    how well the model does: the card keeps it, and names that look exchanged are refused. `features` names the layer or
     ONNX output that monitors watch.
 
-    `benign` is a `Split`, a path or an object that `guard.data.objects` reads; of several splits the one called `split`,
-    or else as benign rows are. In a table `target` and `patient` name the columns of labels and patients; the model takes
-    those it was fitted on, else all others. `integer` and `immutable` name columns that stay whole numbers, or as they
-    are, under attack; those that hold whole numbers only are whole anyway.
+    `benign` is a `Split`, a path or an object that `guard.data.objects` reads; of several splits the one called
+    `split`, or else as benign rows are. In a table `target` and `patient` name the columns of labels and patients; the
+    model takes those it was fitted on, else all others. `integer` and `immutable` name columns that stay whole numbers,
+    or as they are, under attack; those that hold whole numbers only are whole anyway.
 
     `task` says what the model answers, as a word ("classification", "multilabel", "regression", "opaque") or as the
     task itself (`guard.tasks`); where it shows, it need not be said. `threshold` is the operating point of a model of

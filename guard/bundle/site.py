@@ -106,8 +106,8 @@ def calibrate_site(
 
     `benign` are ordinary cases of that site, as for `guard.bundle.make`. What answers look like, what they cost a
     budget, and which images are near-duplicates stay the same for all sites. Labels, where known, say how well the
-    model does there. `benign`, `split`, `target` and `patient` are those of `guard.bundle.make`; what the bundle knows of
-    a table need not be said again. `allow_code` and `expect` are those of `guard.bundle.folder.load`.
+    model does there. `benign`, `split`, `target` and `patient` are those of `guard.bundle.make`; what the bundle knows
+    of a table need not be said again. `allow_code` and `expect` are those of `guard.bundle.folder.load`.
     """
     checked_principal((site,))
     loaded = bundle.load_bundle(path, allow_code=allow_code, expect=expect)

@@ -29,24 +29,24 @@ def as_splits(data: Any, reading: Reading) -> dict[str, Split]:
     if isinstance(data, str | Path):
         return read_data(Path(data), reading)
     if isinstance(data, Split):
-        table = is_named(data.inputs)
-        return {"data": replace(data, inputs=read_table(data.inputs)) if table else data}
+        raw: Any = read_table(data.inputs) if is_named(data.inputs) else data.inputs
+        return {"data": replace(data, inputs=raw)}
     if isinstance(data, Mapping) and not _holds_columns(data):
         return {str(name): _only_split(str(name), each, reading) for name, each in data.items()}
     if _is_of(data, "datasets."):
         return _hugging_face(data, reading)
     if _is_of(data, "torch.utils.data.dataset."):
         return {"data": _torch_dataset(data)}
-    if is_named(data):
-        return table_splits(data, target=reading.target, patient=reading.patient, known=reading.columns)
-    refuse_object(data)
+    if not is_named(data):
+        refuse_object(data)
+    return table_splits(data, target=reading.target, patient=reading.patient, known=reading.columns)
 
 
 def benign_split(splits: Mapping[str, Split], wanted: str | None, source: object) -> Split:
     """The split that was said, else the first that is called what benign rows are called."""
     if wanted is not None and wanted not in splits:
         raise MedwardError(f"{source}: there is no split {wanted!r}; it has {', '.join(splits)}")
-    for name in (wanted, *BENIGN):
+    for name in BENIGN if wanted is None else (wanted,):
         if name in splits:
             return splits[name]
     raise MedwardError(f"{source}: name the benign split with --split; it has {', '.join(splits)}")
@@ -90,7 +90,7 @@ def _torch_dataset(dataset: Any) -> Split:
 
 
 def _hugging_face(dataset: Any, reading: Reading) -> dict[str, Split]:
-    """A Hugging Face dataset: its one column of images, or else its table; the one ClassLabel is the target unless said."""
+    """A Hugging Face dataset: its one column of images, or its table; the one ClassLabel is the target unless said."""
     features = dict(dataset.features)
     kinds = {name: type(feature).__name__ for name, feature in features.items()}
     target = reading.target or _only([name for name, kind in kinds.items() if kind == "ClassLabel"], "target")

@@ -14,7 +14,7 @@ _log = logging.getLogger("medward.data")
 
 
 def encoded_rows(table: Table, columns: Sequence[Column]) -> Array:
-    """The rows of `table` as a model of `columns` takes them; one without names takes all columns, if all are numbers."""
+    """The rows of `table` as a model of `columns` takes them; without any all are its numbers."""
     if columns:
         return encode_rows(chosen_columns(table, [each.name for each in columns]), columns)
     found = learn_columns(table)

@@ -1,4 +1,4 @@
-"""From a table of named columns to splits: which column is the label, the patient and the split, which the model takes."""
+"""From a table of named columns to splits: which column is label, patient and split, and which the model takes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def table_splits(
     if target is not None and target == patient:
         raise MedwardError(f"target and patient: both are the column {target!r}; give two")
     used = {target, patient} | ({SPLIT_COLUMN} if names is not None else set())
-    inputs = Table(columns={name: values for name, values in table.columns.items() if name not in used})
+    inputs: Any = Table(columns={name: values for name, values in table.columns.items() if name not in used})
     if not inputs.columns:
         raise MedwardError(f"the table has no columns besides {named_list([each for each in used if each])}")
     labels = None if target is None else read_labels(table.columns[target], len(table), f"column {target!r}")
@@ -71,7 +71,8 @@ def _split_names(table: Table, taken: Sequence[str]) -> Any:
         return None
     if odd := [each for each in dict.fromkeys(found.tolist()) if each not in SPLIT_NAMES]:
         raise MedwardError(
-            f"column {SPLIT_COLUMN!r}: says which split a row is of, {named_list(SPLIT_NAMES)}, got {odd[0]!r}; rename it"
+            f"column {SPLIT_COLUMN!r}: says which split a row is of, {named_list(SPLIT_NAMES)}, "
+            f"got {odd[0]!r}; rename it"
         )
     return found
 

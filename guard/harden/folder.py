@@ -65,15 +65,15 @@ def harden(
 ) -> tuple[Certificate, str]:
     """Harden `model`, a torch module or its name ``"package.module:attribute"``, and write the folder `out`.
 
-    `data` are splits by name, a path, or objects that `guard.data.objects` reads; of a table `target` and `patient` name
-    the columns of labels and patients, all others are the network's inputs. It needs "train", with labels; epochs are chosen on "selection" or "val", else on a fifth of train. Returns
-    the certificate, and in one sentence which rows were chosen on. `layout` and `bits` are those of
-    `guard.bundle.make`, and so are `task` (a word or the task itself) to `cut_points`, of which what shows need not be
-    said; `classes` must be where labels are names. What is trained, attacked and measured is the decision at the
-    operating points, or a number within its tolerance. Opaque outputs, models of kinds that are not guarded, and labels
-    of another task are refused before anything is trained. Copies and patients that are on both sides are a note of the
-    certificate. The folder is built beside `out` and renamed: a kill leaves no half-written one, and the training
-    starts anew. Raises `MedwardError`.
+    `data` are splits by name, a path, or objects that `guard.data.objects` reads; of a table `target` and `patient`
+    name the columns of labels and patients, all others are the network's inputs. It needs "train", with labels; epochs
+    are chosen on "selection" or "val", else on a fifth of train. Returns the certificate, and in one sentence which
+    rows were chosen on. `layout` and `bits` are those of `guard.bundle.make`, and so are `task` (a word or the task
+    itself) to `cut_points`, of which what shows need not be said; `classes` must be where labels are names. What is
+    trained, attacked and measured is the decision at the operating points, or a number within its tolerance. Opaque
+    outputs, models of kinds that are not guarded, and labels of another task are refused before anything is trained.
+    Copies and patients that are on both sides are a note of the certificate. The folder is built beside `out` and
+    renamed: a kill leaves no half-written one, and the training starts anew. Raises `MedwardError`.
     """
     network = resolve_module(model)
     splits = as_splits(data, Reading(low=low, high=high, target=target, patient=patient))

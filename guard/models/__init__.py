@@ -131,8 +131,8 @@ def infer_spec(
     The shape comes from `sample`. Classes come from scikit-learn's ``classes_``, Hugging Face's ``id2label``
     or an ONNX output's width. scikit-learn gives probabilities and Hugging Face gives logits; for torch, ONNX
     and callables what scores are must be said, for it cannot be seen from outside. Bounds are never guessed.
-    `columns` name the numbers of a table's row. `task` is a word or the task itself, `options` are those of `inference.TaskOptions`; `labels` say what the labels
-    beside the data are.
+    `columns` name the numbers of a table's row. `task` is a word or the task itself, `options` are those of
+    `inference.TaskOptions`; `labels` say what the labels beside the data are.
     """
     shape = np.asarray(sample).shape[1:]
     bare = ModelSpec(

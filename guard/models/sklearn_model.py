@@ -2,7 +2,8 @@
 
 ONNX computes in float32 while scikit-learn may compute in float64, so a tree can differ near a threshold; an
 export that differs on the sample is dropped and the estimator itself is kept in a ``.skops`` file. XGBoost, LightGBM
-and CatBoost speak as scikit-learn does and are wrapped here too; skops cannot hold them, so one that differs is refused.
+and CatBoost speak as scikit-learn does and are wrapped here too; skops cannot hold them, so one that differs is
+refused.
 
 What an estimator was fitted on is had back from encoded rows (`guard.columns`): a DataFrame where it needs names or
 texts, else an array with NaN for gaps.
@@ -135,9 +136,10 @@ class SklearnModel:
                 (folder / "model.onnx").write_bytes(data)
                 return Exported("model.onnx", names)
             if boosting_library(_last(self.estimator)):
+                kind = type(_last(self.estimator)).__name__
                 raise MedwardError(
-                    f"{self.spec.name}: {type(_last(self.estimator)).__name__} can be served as ONNX only, and {reason}; "
-                    "fit it on numpy.float32 values, or guard it as a function"
+                    f"{self.spec.name}: {kind} can be served as ONNX only, and {reason}; fit it on numpy.float32 values, "
+                    "or guard it as a function"
                 )
         else:
             reason = self.not_onnx_because

@@ -1,8 +1,9 @@
 """scikit-learn estimators as skops bytes, with a closed list of types: nothing outside it is constructed.
 
 skops itself trusts public scikit-learn estimators and NumPy and SciPy ufuncs. `TRUSTED` adds, by exact name,
-the private scikit-learn types that fitted classifiers hold, and the kinds of values that imputers remember. Trees hold child indices that scikit-learn
-follows without looking, so a crafted file could crash the process; `check_trees` looks first.
+the private scikit-learn types that fitted classifiers hold, and the kinds of values that imputers remember. Trees hold
+child indices that scikit-learn follows without looking, so a crafted file could crash the process; `check_trees` looks
+first.
 """
 
 from __future__ import annotations

@@ -59,12 +59,12 @@ def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]]
 
 
 def request_type(spec: ModelSpec) -> type[BaseModel]:
-    """``{"inputs": [...]}`` nested as deep as a batch of `spec`, or named rows; sizes and range are left to `spec.check`."""
+    """``{"inputs": [...]}`` nested as a batch of `spec`, or named rows; sizes and range are left to `spec.check`."""
     kind: Any = Annotated[float, Field(strict=True, allow_inf_nan=False)]
     for _ in range(len(spec.shape) + 1):
         kind = Annotated[list[kind], Field(fail_fast=True)]
     if spec.columns:
-        return rows_type(spec, kind)
+        return rows_type(kind)
     return create_model("PredictRequest", __config__=ConfigDict(extra="forbid"), inputs=(kind, ...))
 
 

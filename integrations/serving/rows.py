@@ -1,7 +1,8 @@
 """Rows of a table by the names of their columns: ``{"rows": [{"age": 63, "sex": "f", "lactate": null}]}``.
 
-Every column is sent, a missing value as null where the column may be missing: an absent key is a mistake of the client's
-more often than a gap of the patient's, and is refused. A table without gaps and categories may be sent as numbers too.
+Every column is sent, a missing value as null where the column may be missing: an absent key is a mistake of the
+client's more often than a gap of the patient's, and is refused. A table without gaps and categories may be sent as
+numbers too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Word = Annotated[str, Field(strict=True)]
 Truth = Annotated[bool, Field(strict=True)]
 
 
-def rows_type(spec: ModelSpec, inputs: Any) -> type[BaseModel]:
+def rows_type(inputs: Any) -> type[BaseModel]:
     """``{"rows": [...]}`` or ``{"inputs": ...}`` of the type `inputs`; columns are left to `spec.check`."""
     row: Any = dict[str, Truth | Number | Word | None]
     rows: Any = Annotated[list[row], Field(fail_fast=True)]
