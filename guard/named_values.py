@@ -115,7 +115,7 @@ def is_gap(value: object) -> bool:
 
 def shown_value(value: object) -> str:
     """A value as an error shows it, never longer than a line."""
-    text = repr(value)
+    text = repr(_plain(value))
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 

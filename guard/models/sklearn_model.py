@@ -259,7 +259,8 @@ def _check_kind(x: Any, name: str) -> None:
                 f"{name}: {kind} has an output of the classes {list(each)}; a finding is 0 or 1, so guard other "
                 "outputs as models of their own"
             )
-    if classes is not None and len(classes) < 2 and not _several_labels(x):
+    few = classes is not None and len(classes) < 2 and not sklearn.base.is_regressor(x)
+    if few and not _several_labels(x):
         raise MedwardError(
             f"{name}: {kind} was fitted to one class only, {list(classes)}; fit it on rows of two or more"
         )

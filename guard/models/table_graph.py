@@ -18,6 +18,7 @@ from medward.guard.models.base import require_extra
 INPUT = "input"
 GAP = "nan"
 """What stands for a missing text within a graph."""
+_LEAST_OPSET = 11  # of the operators that are added; trees alone are written for older ones
 _MARK = "medward_"  # begins the names of all that is added
 
 
@@ -43,8 +44,10 @@ def in_front(graph: Any, columns: Sequence[Column]) -> bytes:
     graph.graph.initializer.extend(parts.constants)
     width = len(columns) + sum(each.indicated for each in columns)
     graph.graph.input.append(onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, [None, width]))
-    if not any(each.domain == "" for each in graph.opset_import):
-        graph.opset_import.append(onnx.helper.make_opsetid("", 15))
+    versions = {each.domain: each.version for each in graph.opset_import}
+    versions[""] = max(versions.get("", 0), _LEAST_OPSET)
+    del graph.opset_import[:]
+    graph.opset_import.extend(onnx.helper.make_opsetid(*each) for each in versions.items())
     data: bytes = graph.SerializeToString()
     return data
 

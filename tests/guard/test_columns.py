@@ -110,7 +110,7 @@ def test_pandas_arrays_and_records_are_one_table():
         ({"age": None}, "column 'age': a value is missing in row 0"),
         ({"age": float("inf")}, "column 'age': every number must be finite"),
         ({"age": 1e39}, "column 'age': a number of single precision is needed"),
-        ({"smoker": 1}, "column 'smoker': np.float64(1.0) is unknown; it takes false, true"),
+        ({"smoker": 1}, "column 'smoker': 1.0 is unknown; it takes false, true"),
         ({"ward": ""}, "column 'ward': holds empty texts"),
         ({"sex": 1j}, "column 'sex': needs numbers, texts or truth values, got complex"),
         ({"weight": 80}, "column 'weight' is unknown; the model takes age, lactate, sex, smoker, ward"),
