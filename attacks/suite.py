@@ -48,17 +48,18 @@ TABULAR_EPSILON = 1.0  # of each feature's standard deviation
 Evasive = PerImage | UniversalAttack
 
 
-def default_attacks(spec: ModelSpec, decide: Decide | None = None) -> tuple[Attack, ...]:
+def default_attacks(spec: ModelSpec, decide: Decide | None = None, *, gradients: bool = True) -> tuple[Attack, ...]:
     """One attack per technique, at budgets that let a small model be validated in minutes.
 
-    `decide` reads the outputs of an opaque model; without it there is no evasion of one.
+    `decide` reads the outputs of an opaque model; without it there is no evasion of one. Without `gradients`, as trees
+    have none, single inputs are searched by decisions alone instead of by a surrogate's gradients.
     """
     if spec.modality == "image":
         thief, lira = Knockoff(epochs=8, points=4), OfflineLiRA(shadows=8, epochs=10)
     else:
         thief, lira = Knockoff(), OfflineLiRA()
     return (
-        *default_evasion(spec, decide),
+        *default_evasion(spec, decide, gradients=gradients),
         thief,
         replace(thief, labels="hard"),
         replace(thief, pool_share=0.1),
@@ -67,9 +68,12 @@ def default_attacks(spec: ModelSpec, decide: Decide | None = None) -> tuple[Atta
     )
 
 
-def default_evasion(spec: ModelSpec, decide: Decide | None = None) -> tuple[Attack, ...]:
+def default_evasion(spec: ModelSpec, decide: Decide | None = None, *, gradients: bool = True) -> tuple[Attack, ...]:
     """Of classes also towards the worst one, of findings also with those hidden and those raised alone."""
-    universal, single = UniversalPerturbation(epsilon=_radius(spec)), PGD(epsilon=_radius(spec))
+    universal = UniversalPerturbation(epsilon=_radius(spec))
+    single: PGD | HopSkipJump = PGD(epsilon=_radius(spec))
+    if not gradients and not isinstance(spec.task, Opaque):
+        single = HopSkipJump(epsilon=_radius(spec), queries=500)
     if isinstance(spec.task, Classification):
         return universal, replace(universal, target_class="worst"), single
     if isinstance(spec.task, Multilabel):
@@ -131,14 +135,17 @@ def chosen_attacks(
     names: Sequence[str] | None = None,
     rules: FeatureRules | None = None,
     decide: Decide | None = None,
+    *,
+    gradients: bool = True,
 ) -> tuple[Attack, ...]:
     """The default suite, or the attacks called `names`; evasion keeps to `rules`, and to `decide` on an opaque model.
 
-    Raises `MedwardError` for a name that is not there.
+    `gradients` says whether the deployed model has any; see `default_attacks`. Raises `MedwardError` for a name that is
+    not there.
     """
-    attacks = default_attacks(spec, decide)
+    attacks = default_attacks(spec, decide, gradients=gradients)
     if names is not None:
-        known = {attack.name: attack for attack in (*attacks, *more_attacks(spec, decide))}
+        known = {attack.name: attack for attack in (*default_attacks(spec, decide), *more_attacks(spec, decide))}
         if unknown := [name for name in names if name not in known]:
             hint = _hint(unknown[0], spec, decide)
             raise MedwardError(f"attacks: there is no {unknown[0]!r}{hint}; there are {', '.join(known)}")

@@ -19,9 +19,12 @@ from medward.attacks.target import Decide
 from medward.attacks.validation.deployment import Deployment, ModelBefore
 from medward.attacks.validation.record import Report
 from medward.attacks.validation.run import run_validation
-from medward.attacks.whitebox.ball import FeatureRules
+from medward.attacks.whitebox.ball import FeatureRules, feature_rules
 from medward.attacks.whitebox.onnx.to_torch import white_box
 from medward.guard.bundle.folder import Bundle
+from medward.guard.bundle.site import bundle_reading
+from medward.guard.data.objects import as_splits
+from medward.guard.data.reading import Reading
 from medward.guard.data.split import Split, conform_inputs
 from medward.guard.errors import MedwardError
 from medward.guard.models import describe_model, wrap
@@ -36,9 +39,14 @@ _SAMPLE = 64  # rows on which the torch form of the model must equal the deploye
 
 def validate(
     bundle: Bundle,
-    splits: Mapping[str, Split],
-    out: Path,
+    data: object,
+    out: Path | str,
     *,
+    target: str | None = None,
+    patient: str | None = None,
+    labels: Path | None = None,
+    integer: Sequence[str | int] = (),
+    immutable: Sequence[str | int] = (),
     names: Sequence[str] | None = None,
     rules: FeatureRules | None = None,
     undefended: object = None,
@@ -50,20 +58,25 @@ def validate(
 ) -> Report:
     """Run the default suite, or the attacks called `names`, against a bundle; white-box where its file allows.
 
-    `rules` say which features of a table take whole numbers and which nobody can change. `undefended` is the model as
-    it was before hardening, or a path or name of it (and `output_key` the output of several to take): attacks that
-    hardening defends against must succeed on that one.
-    `decide` reads the outputs ``(n, ...)`` of an opaque model as one whole number a row, from 0 on; without it nothing
-    that such a model decides can be attacked, and the report says so.
+    `data` are splits by name, a path, or objects that `guard.data.objects` reads; what the bundle knows of a table
+    (`target`, `patient`) need not be said again. `rules`, or the names or places in `integer` and `immutable`, say
+    which features of a table take whole numbers and which nobody can change, besides those that the bundle's columns
+    are. `undefended` is the model as it was before hardening, or a path or name of it (and `output_key` the output of
+    several to take): attacks that hardening defends against must succeed on that one. `decide` reads the outputs
+    ``(n, ...)`` of an opaque model as one whole number a row, from 0 on; without it nothing that such a model decides
+    can be attacked, and the report says so.
     """
     spec = bundle.model.spec
     if decide is not None and not isinstance(spec.task, Opaque):
         raise MedwardError(f"decide: is for opaque models, and this one {spec.rule}; leave it out")
     reads = None if decide is None else checked_decide(decide)
-    attacks = chosen_attacks(spec, names, rules, reads)
+    splits = as_splits(data, bundle_reading(bundle, Reading(target=target, patient=patient, labels=labels)))
+    rules = rules or feature_rules(spec, integer, immutable)
+    chosen_attacks(spec, names, rules, reads)  # refuses what is unknown before work begins
     if reads is not None:
         _try_decide(reads, bundle, splits)
     network, reason = _network(bundle, splits)
+    attacks = chosen_attacks(spec, names, rules, reads, gradients=network is not None)
     return run_validation(
         Deployment(
             bundle=bundle,
@@ -73,7 +86,7 @@ def validate(
             decide=reads,
         ),
         splits,
-        out,
+        Path(out),
         attacks=attacks,
         seed=seed,
         resume=resume,

@@ -8,8 +8,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from medward.guard.columns import Column
+from medward.guard.columns import Column, encode_rows
 from medward.guard.errors import MedwardError
+from medward.guard.named_values import is_named
 from medward.guard.preparation import AS_IT_IS, Preparation
 from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.decision import threshold_odds
@@ -94,7 +95,16 @@ class ModelSpec:
         return Outputs(self.task.judged(outputs.scores), outputs.features, self.task.doubt(outputs.scores))
 
     def check(self, inputs: object) -> Array:
-        """Return `inputs` as a finite float32 batch ``(n, *shape)`` or say in one sentence what is wrong."""
+        """Return `inputs` as a finite float32 batch ``(n, *shape)`` or say in one sentence what is wrong.
+
+        A model with `columns` also takes rows that name theirs: records, a DataFrame, arrays by name.
+        """
+        if is_named(inputs):
+            if not self.columns:
+                raise MedwardError(
+                    f"inputs: the model knows no columns by name; send numbers of shape (n, {self._axes})"
+                )
+            inputs = encode_rows(inputs, self.columns)
         try:
             x = np.asarray(inputs)
             if x.dtype.kind not in "fiub":

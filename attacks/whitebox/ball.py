@@ -11,6 +11,7 @@ Reference: Madry et al., "Towards deep learning models resistant to adversarial 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,7 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medward.guard.columns import encoded_bounds, encoded_names, immutable_places, is_plain, whole_places
 from medward.guard.errors import MedwardError
+from medward.guard.named_values import named_list
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array
 
@@ -28,21 +31,52 @@ SMALLEST_RADIUS = 1e-12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureRules:
-    """What holds for single features of a table: `integer` ones take whole numbers, `immutable` ones stay."""
+    """What holds for single features of a table: `integer` ones take whole numbers, `immutable` ones stay.
+
+    What a model's columns say of themselves (`guard.columns`) holds besides.
+    """
 
     integer: tuple[int, ...] = ()
     immutable: tuple[int, ...] = ()
 
 
+def feature_rules(spec: ModelSpec, integer: Sequence[str | int], immutable: Sequence[str | int]) -> FeatureRules | None:
+    """The rules for features given by the names of columns or by their places from 0; None without any."""
+    if not integer and not immutable:
+        return None
+    return FeatureRules(
+        integer=_feature_places(spec, "integer", integer), immutable=_feature_places(spec, "immutable", immutable)
+    )
+
+
+def _feature_places(spec: ModelSpec, option: str, features: Sequence[str | int]) -> tuple[int, ...]:
+    """The places of an encoded row that `features` are, with the indicators that go with columns by name."""
+    names, found = encoded_names(spec.columns), []
+    for each in features:
+        if str(each) in names:
+            found += [place for place, name in enumerate(names) if name in (str(each), f"{each} is missing")]
+        elif str(each).strip().lstrip("-").isdigit():
+            found.append(int(each))
+        else:
+            known = f"columns {named_list(list(names))}" if names else "feature numbers such as 0,3"
+            raise MedwardError(f"{option}: {known} are needed, got {each!r}")
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class Ball:
-    """`radius` broadcasts over one input, in input units; `whole` marks coordinates that take whole numbers."""
+    """`radius` broadcasts over one input, in input units; `whole` marks coordinates that take whole numbers.
+
+    `low` and `high` bound every coordinate, `least` and `most` each one of a table with categories by itself.
+    """
 
     radius: Tensor
     low: float | None = None
     high: float | None = None
     norm: Norm = "inf"
     whole: Tensor | None = None
+    least: Tensor | None = None
+    most: Tensor | None = None
 
     @classmethod
     def of(
@@ -55,7 +89,11 @@ class Ball:
         """
         if not 0 <= epsilon < np.inf:
             raise MedwardError(f"epsilon: must be a finite number >= 0, got {epsilon:g}")
-        rules = rules or FeatureRules()
+        given = rules or FeatureRules()
+        rules = FeatureRules(
+            integer=(*given.integer, *whole_places(spec.columns)),
+            immutable=(*given.immutable, *immutable_places(spec.columns)),
+        )
         if spec.modality != "tabular":
             if rules != FeatureRules():
                 raise MedwardError("rules: integer and immutable features are for tables, not for images")
@@ -75,7 +113,8 @@ class Ball:
         # Bounds as float32 holds them, rounded inwards, so that no clipped input is refused as out of range.
         low = None if low is None else _inwards(low, np.inf)
         high = None if high is None else _inwards(high, -np.inf)
-        return cls(torch.as_tensor(epsilon * scale, dtype=torch.float32), low, high, norm, whole)
+        bounds = [None, None] if is_plain(spec.columns) else map(torch.from_numpy, encoded_bounds(spec.columns))
+        return cls(torch.as_tensor(epsilon * scale, dtype=torch.float32), low, high, norm, whole, *bounds)
 
     @property
     def empty(self) -> bool:
@@ -88,12 +127,15 @@ class Ball:
 
     def to(self, device: torch.device) -> Ball:
         """The same ball on another device."""
-        whole = None if self.whole is None else self.whole.to(device)
-        return replace(self, radius=self.radius.to(device), whole=whole)
+        moved = {
+            name: each.to(device) for name in ("whole", "least", "most") if (each := getattr(self, name)) is not None
+        }
+        return replace(self, radius=self.radius.to(device), **moved)
 
     def clip(self, x: Tensor) -> Tensor:
         """`x` brought back to the valid range of inputs."""
-        return x if self.low is None and self.high is None else x.clamp(self.low, self.high)
+        x = x if self.low is None and self.high is None else x.clamp(self.low, self.high)
+        return x if self.least is None else x.clamp(self.least, self.most)
 
     def shrink(self, change: Tensor) -> Tensor:
         """Rows of `change (n, *shape)` brought back into the ball, whatever input they are added to."""

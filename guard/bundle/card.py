@@ -50,7 +50,8 @@ class Card(BaseModel):
     `options` are what loading the model file needs (names of inputs and outputs). `files` are SHA-256
     digests; `digest` is that of the card itself without this field, and so stands for the whole bundle.
     `sites` are the organisations with a calibration of their own, in the files that `site_file` names. `quality` is how
-    well the model did on the calibration rows, None where they had no labels.
+    well the model did on the calibration rows, None where they had no labels. `target` and `patient` are the columns of
+    the calibration table that held labels and patients.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -65,6 +66,8 @@ class Card(BaseModel):
     versions: dict[str, str]
     sites: dict[str, Site] = {}
     quality: AnyQuality | None = None
+    target: str | None = None
+    patient: str | None = None
     digest: str = ""
 
     def sealed(self) -> Card:

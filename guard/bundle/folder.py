@@ -93,6 +93,8 @@ def save_bundle(
     data_digest: str,
     sizes: Mapping[str, int],
     quality: AnyQuality | None = None,
+    target: str | None = None,
+    patient: str | None = None,
     overwrite: bool = False,
 ) -> Bundle:
     """Export `model` and write a bundle to `path`; returns it as `load_bundle` read it back.
@@ -100,7 +102,7 @@ def save_bundle(
     The folder is built beside `path` and renamed, so a kill leaves no half bundle under the final name. An
     existing folder is refused unless it is empty, or is a bundle and `overwrite` is set; calibrations of sites go
     with the model they were made with. `data_digest` names the calibration data, `sizes` says how many rows it had,
-    `quality` how well the model did on them.
+    `quality` how well the model did on them, `target` and `patient` which columns held labels and patients.
     """
     path = Path(path).absolute()
     if not hasattr(model, "export"):
@@ -120,6 +122,8 @@ def save_bundle(
             data_digest=data_digest,
             sizes=dict(sizes),
             quality=quality,
+            target=target,
+            patient=patient,
             versions=bundle_versions(),
         ).sealed()
         (build / CARD).write_bytes(card.to_bytes())

@@ -12,20 +12,24 @@ from numpy.typing import NDArray
 
 from medward.guard.bundle import folder as bundle
 from medward.guard.bundle.site import learn_profile, quality_on
+from medward.guard.data.objects import as_splits, benign_split
 from medward.guard.data.operating_point import at_sensitivity
 from medward.guard.data.pixels import batch_of, check_image_shape, sent_shape
+from medward.guard.data.reading import Reading
 from medward.guard.data.resized import resized_inputs
-from medward.guard.data.split import Split, check_split, label_split, log, split_digest, tell_understanding
+from medward.guard.data.split import check_split, label_split, log, split_digest, tell_understanding
+from medward.guard.data.table_split import fitted_split
 from medward.guard.errors import MedwardError
-from medward.guard.models import as_served, callable_model, describe_model, infer_spec, with_task, wrap
+from medward.guard.models import as_served, describe_model, infer_spec, with_task, wrap
 from medward.guard.models.base import WrappedModel
 from medward.guard.models.checks import check_decisions
 from medward.guard.models.fidelity import check_own
+from medward.guard.models.fitted_columns import fitted_columns
 from medward.guard.models.inference import OperatingPoints, label_kind
 from medward.guard.models.kinds import OPAQUE
 from medward.guard.models.sources import check_size, open_source
 from medward.guard.policy import Policy
-from medward.guard.preparation import AS_IT_IS, Preparation
+from medward.guard.preparation import Preparation
 from medward.guard.profile import check_enough, forward_batches
 from medward.guard.spec import AnyTask
 from medward.guard.tasks.base import check_level
@@ -37,7 +41,7 @@ _SAMPLE = 256  # rows on which the model's claims and its exported form are chec
 
 def protect(
     model: object,
-    benign: Split,
+    benign: object,
     policy: Policy,
     out: Path | str,
     *,
@@ -57,6 +61,12 @@ def protect(
     bits: int | None = None,
     prepare: Preparation | None = None,
     processor: object = None,
+    target: str | None = None,
+    patient: str | None = None,
+    integer: Sequence[str] = (),
+    immutable: Sequence[str] = (),
+    split: str | None = None,
+    labels: Path | None = None,
     features: str | None = None,
     output_key: str | None = None,
     allow_code: bool = False,
@@ -68,10 +78,14 @@ def protect(
     `benign` should come from the site that will be served, with ordinary cases in their ordinary proportions; every
     bound the guard states is relative to it, and counts every row (where patients are known, every patient) as one
     independent draw: leave copies in that real traffic holds, and keep augmented ones out. Whole-number images need
-    `low` and `high`, and `layout` and `bits` where these do not show; see `guard.data.pixels`. A DataFrame may be the
-    inputs where the model knows the names of its columns: they must be the same, in order. Labels, where known, say how
-    well the model does: the card keeps it, and names that look exchanged are refused. `features` names the layer or
+    `low` and `high`, and `layout` and `bits` where these do not show; see `guard.data.pixels`. Labels, where known, say
+    how well the model does: the card keeps it, and names that look exchanged are refused. `features` names the layer or
     ONNX output that monitors watch.
+
+    `benign` is a `Split`, a path or an object that `guard.data.objects` reads; of several splits the one called
+    `split`, or else as benign rows are. In a table `target` and `patient` name the columns of labels and patients; the
+    model takes those it was fitted on, else all others. `integer` and `immutable` name columns that stay whole numbers,
+    or as they are, under attack; those that hold whole numbers only are whole anyway.
 
     `task` says what the model answers, as a word ("classification", "multilabel", "regression", "opaque") or as the
     task itself (`guard.tasks`); where it shows, it need not be said. `threshold` is the operating point of a model of
@@ -94,8 +108,21 @@ def protect(
     source = open_source(model, processor, low=low, high=high, prepare=prepare, allow_code=allow_code)
     model, low, high, prepare = source.model, source.low, source.high, source.prepare
     classes = source.classes if classes is None else classes
-    raw = check_split(benign, _columns(model))
-    raw = replace(raw, inputs=resized_inputs(raw.inputs, prepare or AS_IT_IS, layout))
+    named = isinstance(benign, str | Path)
+    reading = Reading(
+        low=low,
+        high=high,
+        channels=source.channels if named else None,
+        bits=bits,
+        prepare=prepare,
+        target=target,
+        patient=patient,
+        labels=labels,
+    )
+    found = benign_split(as_splits(benign, reading), split, benign if named else "data")
+    found, columns = fitted_split(found, fitted_columns(model), integer=integer, immutable=immutable)
+    raw = check_split(found)
+    raw = replace(raw, inputs=resized_inputs(raw.inputs, prepare, layout))
     inputs, layout, bits = batch_of(raw.inputs, low=low, high=high, layout=layout, bits=bits)
     sent = sent_shape(raw.inputs.shape[1:], layout)
     opaque = isinstance(task, Opaque) or task == OPAQUE
@@ -110,6 +137,7 @@ def protect(
         high=high,
         labels=label_kind(raw.labels, raw.names),
         task=task,
+        columns=columns,
         classes=classes,
         output=output,
         threshold=threshold,
@@ -154,6 +182,8 @@ def protect(
         data_digest=split_digest(raw),
         sizes=sizes,
         quality=quality,
+        target=target,
+        patient=patient,
         overwrite=overwrite,
     )
 
@@ -183,14 +213,3 @@ def _with_level(policy: Policy, task: AnyTask) -> Policy:
 def medward_version() -> str:
     """The installed version of Medward."""
     return importlib.metadata.version("medward")
-
-
-def _columns(model: object) -> list[str] | None:
-    """The names of the columns that `model` was fitted on, where it knows them."""
-    if isinstance(model, str) and ":" in model:
-        try:
-            model = callable_model.resolve_entrypoint(model)
-        except MedwardError:
-            return None  # `infer_spec` says what is wrong with it
-    names = getattr(model, "feature_names_in_", None)
-    return None if names is None else [str(each) for each in names]

@@ -15,10 +15,20 @@ import numpy as np
 
 from medward.guard.accounts.names import checked_principal
 from medward.guard.bundle import folder as bundle
+from medward.guard.data.objects import as_splits, benign_split
 from medward.guard.data.overlap import distinct_rows, repeats_by_nature
 from medward.guard.data.pixels import fitting_layout
+from medward.guard.data.reading import Reading, spec_reading
 from medward.guard.data.resized import resized_inputs
-from medward.guard.data.split import Split, check_split, conformed_split, log, split_digest, tell_understanding
+from medward.guard.data.split import (
+    Split,
+    check_split,
+    conformed_split,
+    log,
+    numbered_split,
+    split_digest,
+    tell_understanding,
+)
 from medward.guard.data.task_quality import AnyQuality, task_quality
 from medward.guard.errors import MedwardError
 from medward.guard.models.base import Model
@@ -81,11 +91,22 @@ def quality_on(model: Model, rows: Split) -> AnyQuality | None:
     return task_quality(model.spec, forward_batches(model, rows.inputs).scores, rows.labels, rows.patients)
 
 
+def bundle_reading(loaded: bundle.Bundle, said: Reading) -> Reading:
+    """How data for the model of a bundle are read: as its calibration rows were, but for what is `said` anew."""
+    card = loaded.card
+    named = replace(said, target=said.target or card.target, patient=said.patient or card.patient)
+    return spec_reading(card.spec, named)
+
+
 def calibrate_site(
     path: Path,
-    benign: Split,
+    benign: object,
     site: str,
     *,
+    split: str | None = None,
+    target: str | None = None,
+    patient: str | None = None,
+    labels: Path | None = None,
     seed: int = 0,
     allow_code: bool = False,
     expect: str | None = None,
@@ -94,12 +115,15 @@ def calibrate_site(
 
     `benign` are ordinary cases of that site, as for `guard.bundle.make`. What answers look like, what they cost a
     budget, and which images are near-duplicates stay the same for all sites. Labels, where known, say how well the
-    model does there. `allow_code` and `expect` are those of `guard.bundle.folder.load`.
+    model does there. `benign`, `split`, `target` and `patient` are those of `guard.bundle.make`; what the bundle knows
+    of a table need not be said again. `allow_code` and `expect` are those of `guard.bundle.folder.load`.
     """
     checked_principal((site,))
-    raw = check_split(benign)
     loaded = bundle.load_bundle(path, allow_code=allow_code, expect=expect)
     spec = loaded.model.spec
+    splits = as_splits(benign, bundle_reading(loaded, Reading(target=target, patient=patient, labels=labels)))
+    given = benign_split(splits, split, benign if isinstance(benign, str | Path) else "data")
+    raw = check_split(numbered_split(given, spec))
     raw = replace(raw, inputs=resized_inputs(raw.inputs, spec.prepare, spec.layout))
     rows = conformed_split(raw, spec)
     check_enough(len(rows), rows.patients, loaded.policy.monitor.calibration_risk)

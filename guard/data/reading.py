@@ -11,8 +11,11 @@ from pathlib import Path
 
 from medward.guard.columns import Column
 from medward.guard.data.file_tree import holds_images
+from medward.guard.data.foreign import file_kind
 from medward.guard.data.image_folder import Progress, read_folder
 from medward.guard.data.split import Split, load_npz
+from medward.guard.data.table_file import READERS, read_table_file
+from medward.guard.data.table_split import table_splits
 from medward.guard.errors import MedwardError
 from medward.guard.intake.decode import FILE_CHANNELS
 from medward.guard.intake.picture import Intake
@@ -45,12 +48,13 @@ def read_data(path: Path | str, reading: Reading, progress: Progress | None = No
     path = Path(path)
     if path.is_dir() and holds_images(path):
         return _image_folder(path, reading, progress)
-    return load_npz(path)
+    kind = file_kind(path) if path.is_file() else ""
+    return _table_file(path, kind, reading) if kind in READERS else load_npz(path)
 
 
 def spec_reading(spec: ModelSpec, said: Reading) -> Reading:
     """What is `said` of data for the model of `spec`: files become inputs as those did that it was protected on."""
-    channels = spec.shape[0] if spec.modality == "image" and spec.sent is None else None
+    channels = spec.shape[0] if spec.kind == "image" else None
     return replace(
         said,
         low=spec.low,
@@ -71,3 +75,14 @@ def _image_folder(path: Path, reading: Reading, progress: Progress | None) -> di
     return read_folder(
         path, intake, labels=reading.labels, target=reading.target, patient=reading.patient, progress=progress
     )
+
+
+def _table_file(path: Path, kind: str, reading: Reading) -> dict[str, Split]:
+    """The splits of a CSV or Parquet file."""
+    try:
+        return table_splits(
+            read_table_file(path, kind), target=reading.target, patient=reading.patient, known=reading.columns
+        )
+    except MedwardError as error:
+        said = str(error)
+        raise MedwardError(said if said.startswith(str(path)) else f"{path}: {said}") from None

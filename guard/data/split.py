@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from medward.guard.data.foreign import check_npz, refuse_object
 from medward.guard.data.labels import Labels, Names, patient_numbers, read_labels, task_labels
 from medward.guard.data.pixels import LAYOUT_WORDS, check_span, conformed_images
 from medward.guard.data.resized import resized_inputs
+from medward.guard.data.table_rows import encoded_rows
 from medward.guard.data.task_quality import AnyQuality
 from medward.guard.errors import MedwardError
+from medward.guard.named_values import Table
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.base import Task
 from medward.guard.tasks.multilabel import Multilabel, unpacked_findings
@@ -38,6 +40,8 @@ log = logging.getLogger("medward.data")
 @dataclass(frozen=True, slots=True)
 class Split:
     """Inputs ``(n, ...)`` with, where known, labels and patient numbers ``(n,)``.
+
+    Inputs may be a table of named columns (`guard.named_values`), until the model says how those become numbers.
 
     `labels` are decisions of the model's task (`guard.tasks`: places of classes, sets of findings) or, of a regression
     model, numbers. Until `label_split` knows the task they are as they were given: class names in `names`, findings as
@@ -115,17 +119,14 @@ def save_npz(path: Path, splits: Mapping[str, Split]) -> None:
     np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
-def check_split(split: object, columns: Sequence[str] | None = None) -> Split:
+def check_split(split: object) -> Split:
     """`split` with inputs of finite numbers, one label and one patient per row; anything else is refused by its kind.
 
-    `columns` are those the model was fitted on: a table that names its own must have the same in the same order. The
-    arrays of the caller are never written to.
+    The arrays of the caller are never written to.
     """
     if not isinstance(split, Split):
         refuse_object(split)
     inputs: object = split.inputs
-    if columns is not None and hasattr(inputs, "columns") and hasattr(inputs, "to_numpy"):
-        inputs = _table(inputs, columns)
     if not isinstance(inputs, np.ndarray):
         refuse_object(inputs, inputs=True)
     read = _read(inputs, split.labels, split.patients, split.names)
@@ -140,13 +141,22 @@ def label_split(split: Split, task: Task, what: str = "labels") -> Split:
 
 def conform_inputs(inputs: Array, spec: ModelSpec) -> Array:
     """Bring raw `inputs` to the batch `spec` expects: images are read as those the model was protected on."""
+    if isinstance(inputs, Table):
+        return spec.check(encoded_rows(inputs, spec.columns))
     x = resized_inputs(np.asarray(inputs), spec.prepare, spec.layout)
     return spec.check(conformed_images(x, spec) if spec.modality == "image" and x.dtype.kind in "iubf" else x)
 
 
+def numbered_split(split: Any, spec: ModelSpec) -> Any:
+    """A raw `split` of a table with the numbers that the model of `spec` takes; any other as it is."""
+    if isinstance(split, Split) and isinstance(split.inputs, Table):
+        return replace(split, inputs=conform_inputs(split.inputs, spec))
+    return split
+
+
 def conformed_split(split: object, spec: ModelSpec) -> Split:
     """A raw `split` as the batch and the class numbers of the model of `spec`."""
-    raw = check_split(split)
+    raw = check_split(numbered_split(split, spec))
     return label_split(replace(raw, inputs=conform_inputs(raw.inputs, spec)), spec.task)
 
 
@@ -248,18 +258,6 @@ def _check_numbers(inputs: NDArray[Any]) -> None:
             f"inputs: every value must be finite, got NaN or infinity in {int((~finite).sum())} of {len(inputs)} rows; "
             "fill missing values as for the model's training, this release takes none"
         )
-
-
-def _table(frame: Any, columns: Sequence[str]) -> object:
-    """The numbers of a DataFrame whose columns are those the model was fitted on, in their order."""
-    found = [str(each) for each in frame.columns]
-    if found == list(columns):
-        return frame.to_numpy()
-    at = next((i for i, pair in enumerate(zip(found, columns, strict=False)) if pair[0] != pair[1]), None)
-    said = f"it has {len(found)} columns, the model was fitted on {len(columns)}"
-    if at is not None:
-        said = f"column {at} is {found[at]!r}, where the model was fitted on {columns[at]!r}"
-    raise MedwardError(f"inputs: {said}; give frame[model.feature_names_in_]")
 
 
 def _counted(count: int, what: str) -> str:

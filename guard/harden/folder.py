@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +19,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from medward.guard.data.objects import as_splits
 from medward.guard.data.overlap import measure_overlap
 from medward.guard.data.pixels import batch_of, sent_shape
+from medward.guard.data.reading import Reading
 from medward.guard.data.resized import resized_inputs
 from medward.guard.data.split import Split, check_split, label_split, log, tell_understanding
+from medward.guard.data.table_rows import encoded_rows
 from medward.guard.errors import MedwardError
 from medward.guard.files import sync_to_disk
 from medward.guard.harden.certificate import Certificate, Hardener
@@ -35,6 +38,7 @@ from medward.guard.models import callable_model, wrap
 from medward.guard.models.inference import OperatingPoints
 from medward.guard.models.sources import check_size, open_source
 from medward.guard.models.torch_front import fronted, own_module, refuse_script
+from medward.guard.named_values import Table
 from medward.guard.preparation import Preparation
 from medward.guard.spec import AnyTask, ModelSpec
 from medward.guard.tasks.opaque import Opaque
@@ -46,10 +50,13 @@ WRITTEN = (MODEL, ORIGINAL, WEIGHTS, CERTIFICATE)
 
 def harden(
     model: object,
-    splits: Mapping[str, Split],
+    data: object,
     out: Path,
     method: Hardener,
     *,
+    target: str | None = None,
+    patient: str | None = None,
+    labels: Path | None = None,
     low: float | None = None,
     high: float | None = None,
     layout: Layout | None = None,
@@ -72,19 +79,24 @@ def harden(
     A Hugging Face folder and a MONAI bundle are read as `guard.bundle.make` reads them, with `prepare` to `allow_code`
     meaning the same. What is normalised before the first layer is trained through, and is in the files written.
 
-    `splits` needs "train", with labels; epochs are chosen on "selection" or "val", else on a fifth of train. Returns
-    the certificate, and in one sentence which rows were chosen on. `layout`, `bits` and `prepare` are those of
-    `guard.bundle.make`, and so are `task` (a word or the task itself) to `cut_points`, of which what shows need not be
-    said; `classes` must be where labels are names. What is trained, attacked and measured is the decision at the
-    operating points, or a number within its tolerance. Opaque outputs, models of kinds that are not guarded, and labels
-    of another task are refused before anything is trained. Copies and patients that are on both sides are a note of the
-    certificate. The folder is built beside `out` and renamed: a kill leaves no half-written one, and the training
-    starts anew. Raises `MedwardError`.
+    `data` are splits by name, a path, or objects that `guard.data.objects` reads; of a table `target` and `patient`
+    name the columns of labels and patients, all others are the network's inputs. It needs "train", with labels; epochs
+    are chosen on "selection" or "val", else on a fifth of train. Returns the certificate, and in one sentence which
+    rows were chosen on. `layout` and `bits` are those of `guard.bundle.make`, and so are `task` (a word or the task
+    itself) to `cut_points`, of which what shows need not be said; `classes` must be where labels are names. What is
+    trained, attacked and measured is the decision at the operating points, or a number within its tolerance. Opaque
+    outputs, models of kinds that are not guarded, and labels of another task are refused before anything is trained.
+    Copies and patients that are on both sides are a note of the certificate. The folder is built beside `out` and
+    renamed: a kill leaves no half-written one, and the training starts anew. Raises `MedwardError`.
     """
     source = open_source(model, processor, low=low, high=high, prepare=prepare, allow_code=allow_code)
     low, high, classes = source.low, source.high, source.classes if classes is None else classes
     network = resolve_module(source.model)
     refuse_script(network)
+    reading = Reading(
+        low=low, high=high, bits=bits, prepare=source.prepare, target=target, patient=patient, labels=labels
+    )
+    splits = as_splits(data, reading)
     read = {
         name: _labelled(name, splits[name], low=low, high=high, layout=layout, bits=bits, prepare=source.prepare)
         for name in needed_splits(splits)
@@ -249,6 +261,8 @@ def _labelled(
     That is the shape of signals and volumes as the network itself takes them.
     """
     try:
+        if isinstance(split, Split) and isinstance(split.inputs, Table):
+            split = replace(split, inputs=encoded_rows(split.inputs, ()))
         rows = check_split(split)
         if rows.labels is None and rows.names is None:
             raise MedwardError(f"hardening needs labels; add {name}_labels to the data")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from medward.guard.columns import Column, is_plain
 from medward.guard.errors import MedwardError
 from medward.guard.models import fidelity
 from medward.guard.models.base import Adapter, Exported, WrappedModel, first_line, read_model_file
@@ -44,6 +45,7 @@ BASES = {
     "torch.jit._script.ScriptModule": "torchscript_model.TORCHSCRIPT_ADAPTER",
     "transformers.modeling_utils.PreTrainedModel": "huggingface_model.HUGGINGFACE_ADAPTER",
     "torch.nn.modules.module.Module": "torch_model.TORCH_ADAPTER",
+    "catboost.core.CatBoost": "sklearn_model.SKLEARN_ADAPTER",
     "sklearn.base.BaseEstimator": "sklearn_model.SKLEARN_ADAPTER",
 }
 """Base classes by full name, most specific first, and the adapter that takes their instances."""
@@ -102,6 +104,12 @@ def wrap(
     rows = spec.check(sample)
     probe, raw = rows[:SAMPLE_ROWS], np.asarray(sample)[:SAMPLE_ROWS]
     adapter, x = _adapter(x)
+    if not adapter.tables and not is_plain(spec.columns):
+        odd = next(each.name for each in spec.columns if not is_plain([each]))
+        raise MedwardError(
+            f"{spec.name}: column {odd!r} has gaps or texts, and this kind of model takes numbers only; give a "
+            "scikit-learn pipeline that takes the table, or the numbers that the model was trained on"
+        )
     known = {} if isinstance(spec.task, Opaque) else adapter.describe(x, output_key)
     check_names(spec.name, spec.classes, _own_names(known))
     model, outputs = _predicted(adapter, x, spec, rows, features, output_key)
@@ -126,6 +134,7 @@ def infer_spec(
     sent: tuple[int, ...] | None = None,
     prepare: Preparation = AS_IT_IS,
     output_key: str | None = None,
+    columns: tuple[Column, ...] = (),
     **options: Any,
 ) -> ModelSpec:
     """The specification of `x` with as little said as possible; what cannot be known must be said.
@@ -133,8 +142,8 @@ def infer_spec(
     The shape comes from `sample`. Classes come from scikit-learn's ``classes_``, Hugging Face's ``id2label``
     or an ONNX output's width. scikit-learn gives probabilities and Hugging Face gives logits; for torch, ONNX
     and callables what scores are must be said, for it cannot be seen from outside. Bounds are never guessed.
-    `task` is a word or the task itself, `options` are those of `inference.TaskOptions`; `labels` say what the labels
-    beside the data are.
+    `columns` name the numbers of a table's row. `task` is a word or the task itself, `options` are those of
+    `inference.TaskOptions`; `labels` say what the labels beside the data are.
     """
     shape = np.asarray(sample).shape[1:]
     bare = ModelSpec(
@@ -146,6 +155,7 @@ def infer_spec(
         high=high,
         sent=sent,
         prepare=prepare,
+        columns=columns,
     )
     check_front(bare)
 

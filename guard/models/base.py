@@ -74,12 +74,14 @@ class Adapter:
     `adapt` wraps one under a specification, a sample, a feature layer and the key of the output to take; `describe`
     says what is known of it and that output without running it; `load` reads the bytes that a bundle holds, None where
     bundles hold no such file. What stands before the model's first layer (`guard.models.front`) is put there by `adapt`
-    and is in what `load` reads.
+    and is in what `load` reads. `tables` says whether its models take columns with gaps and categories, which are had
+    back from encoded rows (`guard.columns`).
     """
 
     adapt: Callable[[Any, ModelSpec, Array, str | None, str | None], Any]
     describe: Callable[[Any, str | None], dict[str, Any]]
     load: Callable[[bytes, ModelSpec, Mapping[str, str]], Any] | None = None
+    tables: bool = False
 
 
 def require_extra(module: str, extra: str) -> Any:

@@ -1,15 +1,21 @@
 """A scikit-learn estimator or pipeline as a `Model`, exported to ONNX, or to skops where ONNX cannot follow.
 
 ONNX computes in float32 while scikit-learn may compute in float64, so a tree can differ near a threshold; an
-export that differs on the sample is dropped and the estimator itself is kept in a ``.skops`` file.
+export that differs on the sample is dropped and the estimator itself is kept in a ``.skops`` file. XGBoost, LightGBM
+and CatBoost speak as scikit-learn does and are wrapped here too; skops cannot hold them, so one that differs is
+refused.
+
+What an estimator was fitted on is had back from encoded rows (`guard.columns`): a DataFrame where it needs names or
+texts, else an array with NaN for gaps.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +25,25 @@ import sklearn.base
 from numpy.typing import NDArray
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 
+from medward.guard.columns import decode_matrix, decode_rows, has_texts
 from medward.guard.errors import MedwardError
 from medward.guard.models import checks, onnx_model, skops_file
 from medward.guard.models.base import Adapter, Exported, first_line, require_extra
+from medward.guard.models.boosted_graph import boosting_library
+from medward.guard.models.fitted_columns import fitted_columns
 from medward.guard.models.kinds import MULTILABEL, REGRESSION, refuse_kind
+from medward.guard.models.sklearn_graph import estimator_to_onnx
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.multilabel import Multilabel, packed_findings
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
 from medward.guard.types import Array, Ints, Outputs
 
-NAMES, NUMBER_NAMES = {"input": "input", "scores": "probabilities"}, {"input": "input", "scores": "variable"}
-"""What skl2onnx calls the input and the outputs of classifiers and of regressors."""
 ABOVE_HALF = float(np.nextafter(np.float32(0.5), np.float32(1)))
 """The operating point of scikit-learn's classifiers of several labels: more than one half, in single precision too."""
+FRAME = "frame"
+"""What a bundle says of an estimator that takes its rows as a DataFrame."""
+_log = logging.getLogger("medward.data")
 _warnings = threading.Lock()  # warnings.catch_warnings changes the whole process
 
 
@@ -40,7 +51,8 @@ _warnings = threading.Lock()  # warnings.catch_warnings changes the whole proces
 class SklearnModel:
     """A fitted estimator; `data` holds the skops bytes it came from, if it came from a bundle, and why it did.
 
-    `decider` is the estimator that decides, where that is another: one that put a threshold on top of this.
+    `decider` is the estimator that decides, where that is another: one that put a threshold on top of this. `framed`
+    says that it takes rows as a DataFrame, by the names of its columns.
     """
 
     spec: ModelSpec
@@ -49,6 +61,7 @@ class SklearnModel:
     decider: Any = None
     data: bytes | None = None
     not_onnx_because: str = ""
+    framed: bool = False
 
     def predict(self, inputs: Array) -> Outputs:
         """Map ``(n, *shape)`` float32 to probabilities ``(n, K)``, or a regressor's numbers; there are no features."""
@@ -66,6 +79,8 @@ class SklearnModel:
             return None
         table = np.array(rows).reshape(len(rows), -1)
         said = np.asarray(self._asked(decider, "predict", table))
+        if said.shape == (len(table), 1):
+            said = said[:, 0]
         if isinstance(task, Regression):
             own, served = task.read(said, self.spec.name), self.predict(rows.astype(np.float32)).scores
             return np.where(task.unchanged(served, own), task.decide(served), task.decide(own))
@@ -81,22 +96,38 @@ class SklearnModel:
         return np.stack([each[:, 1] for each in found], axis=1) if isinstance(found, list) else found
 
     def _asked(self, estimator: Any, method: str, table: NDArray[np.generic]) -> Any:
+        columns = self.spec.columns
+        if self.framed:
+            pandas = require_extra("pandas", "tables")
+            return getattr(estimator, method)(pandas.DataFrame(decode_rows(table, columns)))
+        rows = decode_matrix(table, columns) if columns else table
         if not hasattr(estimator, "feature_names_in_"):
-            return getattr(estimator, method)(table)
+            return getattr(estimator, method)(rows)
         with _warnings, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
-            return getattr(estimator, method)(table)
+            return getattr(estimator, method)(rows)
+
+    def _skops(self, reason: str) -> bytes:
+        """The estimator as skops bytes; where that fails too, both reasons are said."""
+        try:
+            return skops_file.dump_skops(self.estimator)
+        except MedwardError as error:
+            raise MedwardError(f"{error} ({reason})") from error
 
     def export(self, folder: Path) -> Exported:
-        """Write ``model.onnx``, or ``model.skops`` when skl2onnx fails or disagrees on the sample."""
+        """Write ``model.onnx``, or ``model.skops`` when skl2onnx fails or disagrees on the sample.
+
+        Raises `MedwardError` for what neither can hold as it is.
+        """
         if self.data is None:
             try:
                 if isinstance(getattr(self.estimator, "classes_", None), list):
                     raise MedwardError("skl2onnx gives a list of outputs, one for each finding")
-                data = estimator_to_onnx(self.estimator, self.sample)
-                names = NUMBER_NAMES if sklearn.base.is_regressor(self.estimator) else NAMES
+                columns = self.spec.columns
+                width = len(columns) or int(np.prod(self.sample.shape[1:]))
+                data, names = estimator_to_onnx(self.estimator, width, columns, framed=self.framed)
                 written = onnx_model.load_onnx(data, self.spec, names)
-                original, exported = self.predict(self.sample), written.predict(self.sample)
+                original, exported = self.predict(self.sample), _answered(written, self.sample)
                 checks.check_agreement(original, exported, "model.onnx")
                 checks.check_decisions(original, exported, self.spec, "model.onnx")
             except MedwardError as error:
@@ -104,14 +135,36 @@ class SklearnModel:
             else:
                 (folder / "model.onnx").write_bytes(data)
                 return Exported("model.onnx", names)
+            if boosting_library(_last(self.estimator)):
+                kind = type(_last(self.estimator)).__name__
+                raise MedwardError(
+                    f"{self.spec.name}: {kind} can be served as ONNX only, and {reason}; fit it on numpy.float32 values, "
+                    "or guard it as a function"
+                )
         else:
             reason = self.not_onnx_because
-        data = self.data or skops_file.dump_skops(self.estimator)
+        data = self.data or self._skops(reason)
         (folder / "model.skops").write_bytes(data)
-        again = load_estimator(data, self.spec, {"scikit-learn": sklearn.__version__})
+        options = {"scikit-learn": sklearn.__version__, "not_onnx_because": reason}
+        options |= {"rows": FRAME} if self.framed else {}
+        again = load_estimator(data, self.spec, options)
         if self.data is None:
             checks.check_agreement(self.predict(self.sample), again.predict(self.sample), "model.skops")
-        return Exported("model.skops", {"scikit-learn": sklearn.__version__, "not_onnx_because": reason})
+            if self.framed:
+                _log.warning(
+                    "%s: kept for scikit-learn, and the serving host needs pandas too: %s", self.spec.name, reason
+                )
+        return Exported("model.skops", options)
+
+
+def _answered(model: onnx_model.OnnxModel, rows: Array) -> Outputs:
+    """What a new file says of `rows`; raises `MedwardError` where onnxruntime cannot run it."""
+    try:
+        return model.predict(rows)
+    except MedwardError:
+        raise
+    except Exception as error:
+        raise MedwardError(f"model.onnx: onnxruntime cannot run it: {first_line(error)}") from error
 
 
 def adapt_estimator(
@@ -133,10 +186,36 @@ def adapt_estimator(
     if not sklearn.base.is_regressor(estimator) and not hasattr(estimator, "predict_proba"):
         raise MedwardError(f"{kind} has no predict_proba; wrap it in CalibratedClassifierCV and fit that")
     width = getattr(estimator, "n_features_in_", None)
-    if width is not None and width != np.prod(spec.shape):
-        raise MedwardError(f"{kind} was fitted on {width} features, but the spec's shape is {spec.shape}")
+    given = len(spec.columns) or np.prod(spec.shape)
+    if width is not None and width != given:
+        also = "" if not spec.columns else f", and the table has {given} columns"
+        raise MedwardError(f"{kind} was fitted on {width} features, but the spec's shape is {spec.shape}{also}")
     decider = None if estimator is x else x
-    return SklearnModel(spec=spec, estimator=estimator, sample=sample, decider=decider)
+    made = SklearnModel(spec=spec, estimator=estimator, sample=sample, decider=decider)
+    return replace(made, framed=_needs_frame(made))
+
+
+def _needs_frame(model: SklearnModel) -> bool:
+    """Whether an estimator takes its rows by name: where columns hold texts, or where it fails on an array."""
+    columns = model.spec.columns
+    if not columns:
+        return False
+    named = fitted_columns(model.estimator) is not None
+    if has_texts(columns):
+        if not named:
+            odd = next(each.name for each in columns if has_texts([each]))
+            raise MedwardError(
+                f"{model.spec.name}: column {odd!r} holds categories, and the model was fitted on an array without "
+                "names; fit its pipeline on the DataFrame itself, or give the numbers that it was fitted on"
+            )
+        return True
+    if not named:
+        return False
+    try:
+        model.predict(model.sample[:2])
+    except Exception:  # whatever its steps raise for an array in place of names
+        return True
+    return False
 
 
 def describe_estimator(x: Any, _: str | None = None) -> dict[str, Any]:
@@ -189,7 +268,8 @@ def _check_kind(x: Any, name: str) -> None:
                 f"{name}: {kind} has an output of the classes {list(each)}; a finding is 0 or 1, so guard other "
                 "outputs as models of their own"
             )
-    if classes is not None and len(classes) < 2 and not _several_labels(x):
+    few = classes is not None and len(classes) < 2 and not sklearn.base.is_regressor(x)
+    if few and not _several_labels(x):
         raise MedwardError(
             f"{name}: {kind} was fitted to one class only, {list(classes)}; fit it on rows of two or more"
         )
@@ -226,24 +306,8 @@ def load_estimator(data: bytes, spec: ModelSpec, options: Mapping[str, str]) -> 
         sample=np.zeros((0, *spec.shape)),
         data=data,
         not_onnx_because=options.get("not_onnx_because", ""),
+        framed=options.get("rows") == FRAME,
     )
 
 
-def estimator_to_onnx(estimator: Any, sample: Array) -> bytes:
-    """Convert with skl2onnx: float32 table in, "label" and "probabilities" out."""
-    skl2onnx = require_extra("skl2onnx", "sklearn")
-    kinds = require_extra("skl2onnx.common.data_types", "sklearn")
-    width = int(np.prod(sample.shape[1:]))
-    try:
-        graph = skl2onnx.convert_sklearn(
-            estimator,
-            initial_types=[("input", kinds.FloatTensorType([None, width]))],
-            options={} if sklearn.base.is_regressor(estimator) else {id(estimator): {"zipmap": False}},
-        )
-        data: bytes = graph.SerializeToString()
-    except Exception as error:
-        raise MedwardError(f"skl2onnx cannot convert {type(estimator).__name__}: {first_line(error)}") from error
-    return data
-
-
-SKLEARN_ADAPTER = Adapter(adapt_estimator, describe_estimator, load_estimator)
+SKLEARN_ADAPTER = Adapter(adapt_estimator, describe_estimator, load_estimator, tables=True)

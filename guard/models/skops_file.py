@@ -1,8 +1,9 @@
 """scikit-learn estimators as skops bytes, with a closed list of types: nothing outside it is constructed.
 
 skops itself trusts public scikit-learn estimators and NumPy and SciPy ufuncs. `TRUSTED` adds, by exact name,
-the private scikit-learn types that fitted classifiers hold. Trees hold child indices that scikit-learn
-follows without looking, so a crafted file could crash the process; `check_trees` looks first.
+the private scikit-learn types that fitted classifiers hold, and the kinds of values that imputers remember. Trees hold
+child indices that scikit-learn follows without looking, so a crafted file could crash the process; `check_trees` looks
+first.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from medward.guard.models.base import first_line, require_extra
 
 TRUSTED = frozenset(
     {
+        "numpy.dtype",
         "sklearn.calibration._CalibratedClassifier",
         "sklearn.calibration._SigmoidCalibration",
         "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
@@ -84,6 +86,10 @@ def check_trees(root: Any) -> None:
             continue
         seen.add(id(each))
         kind = type(each).__name__
+        if isinstance(each, np.dtype) and ((each.hasobject and each.kind != "O") or each != np.dtype(each.str)):
+            raise MedwardError(
+                "model.skops: holds a kind of value that NumPy does not have; the file was tampered with"
+            )
         if kind == "TreePredictor":
             nodes = each.nodes
             _downward(nodes["is_leaf"] == 0, nodes["left"], nodes["right"])

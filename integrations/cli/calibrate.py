@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medward.integrations.cli.benign import benign_split, print_notes
+from medward.integrations.cli.benign import print_notes
 from medward.integrations.cli.data_options import (
     LabelsOption,
     PatientOption,
@@ -28,7 +28,8 @@ from medward.integrations.cli.options import (
 def calibrate_command(
     bundle: BundlePath,
     data: Annotated[
-        Path, typer.Argument(help="npz or folder of benign inputs of that site, which the model was not trained on")
+        Path,
+        typer.Argument(help="npz, folder or table of benign inputs of that site, unseen by the model in training"),
     ],
     site: Annotated[str, typer.Option(help="the organisation: the first level of its keys' principals")],
     split: SplitOption = None,
@@ -41,16 +42,17 @@ def calibrate_command(
 ) -> None:
     """Judge one organisation's inputs and accounts against its own benign data, and no longer the bundle's."""
     from medward.guard.bundle.folder import load_bundle
+    from medward.guard.bundle.site import bundle_reading
     from medward.guard.bundle.site import calibrate_site as learn
-    from medward.guard.data.reading import Reading, spec_reading
+    from medward.guard.data.reading import Reading
 
     if allow_code:
         see_working_directory()
     with printed_log(console, "medward.data"):
-        spec = load_bundle(bundle, allow_code=allow_code, expect=expect).model.spec
-        reading = spec_reading(spec, Reading(target=target, patient=patient, labels=labels))
-        benign = benign_split(read_with_progress(data, reading), split, data)
-        made = learn(bundle, benign, site, seed=seed, allow_code=allow_code, expect=expect)
+        loaded = load_bundle(bundle, allow_code=allow_code, expect=expect)
+        reading = bundle_reading(loaded, Reading(target=target, patient=patient, labels=labels))
+        benign = read_with_progress(data, reading)
+        made = learn(bundle, benign, site, split=split, seed=seed, allow_code=allow_code, expect=expect)
     own, shared = made.sites[site].thresholds, made.profile.thresholds
     rows = made.card.sites[site].sizes["benign"]
     console.print(f"{site}: calibrated on {rows} benign rows, {own.n} of them as reference", markup=False)

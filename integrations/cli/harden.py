@@ -50,7 +50,8 @@ def harden_command(
         str, typer.Argument(help="package.module:attribute of a trained torch module, a Hugging Face or MONAI folder")
     ],
     data: Annotated[
-        Path, typer.Option(help='npz or folder with labelled "train" rows; "selection" or "val" choose the epoch')
+        Path,
+        typer.Option(help='npz, folder or table with labelled "train" rows; "selection" or "val" choose the epoch'),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the hardened model")],
     method: Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from medward.guard.errors import MedwardError
-from medward.integrations.cli.benign import benign_split, print_notes
+from medward.integrations.cli.benign import print_notes
 from medward.integrations.cli.data_options import (
     ChannelsOption,
     CropOption,
@@ -55,7 +55,9 @@ def protect_command(
             help="model.onnx, a Hugging Face or MONAI folder, or package.module:attribute of a model or function"
         ),
     ],
-    data: Annotated[Path, typer.Option(help="npz or folder of benign inputs the model was not trained on")],
+    data: Annotated[
+        Path, typer.Option(help="npz, folder, CSV or Parquet of benign inputs the model was not trained on")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the bundle")],
     on_error: Annotated[
         Literal["withhold", "flag"] | None,
@@ -90,6 +92,8 @@ def protect_command(
     labels: LabelsOption = None,
     target: TargetOption = None,
     patient: PatientOption = None,
+    integer: Annotated[str | None, typer.Option(help="columns of a table that stay whole numbers under attack")] = None,
+    immutable: Annotated[str | None, typer.Option(help="columns of a table that nobody can change")] = None,
     features: Annotated[str | None, typer.Option(help="torch layer or ONNX output that monitors watch")] = None,
     output_key: OutputKeyOption = None,
     processor: ProcessorOption = None,
@@ -99,6 +103,7 @@ def protect_command(
 ) -> None:
     """Wrap a trained model and calibrate its guard on benign data: MODEL + data -> bundle."""
     from medward.guard.bundle.make import protect as build
+    from medward.guard.data.objects import benign_split
     from medward.guard.data.reading import Reading
     from medward.guard.models.sources import open_source
     from medward.guard.policy import Policy
@@ -148,6 +153,10 @@ def protect_command(
             layout=layout,
             bits=bits,
             prepare=source.prepare,
+            target=target,
+            patient=patient,
+            integer=comma_parts(integer) or (),
+            immutable=comma_parts(immutable) or (),
             features=features,
             output_key=output_key,
             seed=seed,

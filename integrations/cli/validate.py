@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from medward.guard.errors import MedwardError
 from medward.integrations.cli.data_options import (
     LabelsOption,
     PatientOption,
@@ -15,13 +14,21 @@ from medward.integrations.cli.data_options import (
     read_with_progress,
 )
 from medward.integrations.cli.lines import alarms_expected, printed_log
-from medward.integrations.cli.options import AllowCode, BundlePath, Expect, comma_parts, console, see_working_directory
+from medward.integrations.cli.options import (
+    AllowCode,
+    BundlePath,
+    Expect,
+    comma_parts,
+    console,
+    see_working_directory,
+)
 
 
 def validate_command(
     bundle: BundlePath,
     data: Annotated[
-        Path, typer.Option(help='npz or folder with a "test" split; "train" and "holdout" add membership tests')
+        Path,
+        typer.Option(help='npz, folder or table with a "test" split; "train" and "holdout" add membership tests'),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the report; finished runs are kept there")],
     attacks: Annotated[
@@ -38,11 +45,17 @@ def validate_command(
         str | None,
         typer.Option(metavar="FUNCTION", help="opaque models: package.module:function from outputs to decisions"),
     ] = None,
-    integer: Annotated[str | None, typer.Option(help="a table's features that take whole numbers: 0,3")] = None,
-    immutable: Annotated[str | None, typer.Option(help="a table's features that nobody can change: 1,2")] = None,
     labels: LabelsOption = None,
     target: TargetOption = None,
     patient: PatientOption = None,
+    integer: Annotated[
+        str | None,
+        typer.Option(help="columns or places of a table that take whole numbers: age,3; besides the bundle's"),
+    ] = None,
+    immutable: Annotated[
+        str | None,
+        typer.Option(help="columns or places of a table that nobody can change: sex,2; besides the bundle's"),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     restart: Annotated[bool, typer.Option("--restart", help="run everything again")] = False,
     allow_code: AllowCode = False,
@@ -51,24 +64,23 @@ def validate_command(
     """Attack a bundle undefended, guarded and knowingly; write report.html, report.json and junit.xml."""
     from medward.attacks.report.table import print_findings
     from medward.attacks.validate import validate
-    from medward.attacks.whitebox.ball import FeatureRules
     from medward.guard.bundle.folder import load_bundle
-    from medward.guard.data.reading import Reading, spec_reading
+    from medward.guard.bundle.site import bundle_reading
+    from medward.guard.data.reading import Reading
     from medward.guard.models.callable_model import named_function
 
     if allow_code or undefended is not None or decide is not None:
         see_working_directory()
     with alarms_expected(), printed_log(console, "medward.data"):
         loaded = load_bundle(bundle, allow_code=allow_code, expect=expect)
-        reading = spec_reading(loaded.model.spec, Reading(target=target, patient=patient, labels=labels))
+        reading = bundle_reading(loaded, Reading(target=target, patient=patient, labels=labels))
         report = validate(
             loaded,
             read_with_progress(data, reading),
             out,
+            integer=comma_parts(integer) or (),
+            immutable=comma_parts(immutable) or (),
             names=comma_parts(attacks),
-            rules=FeatureRules(integer=_indices("integer", integer), immutable=_indices("immutable", immutable))
-            if integer or immutable
-            else None,
             undefended=undefended,
             output_key=output_key,
             decide=None if decide is None else named_function("--decide", decide),
@@ -78,11 +90,3 @@ def validate_command(
     print_findings(report, console)
     console.print(f"report: {out / 'report.html'}")
     return report.exit_code
-
-
-def _indices(option: str, text: str | None) -> tuple[int, ...]:
-    """Feature numbers, counted from 0."""
-    try:
-        return tuple(int(each) for each in (text or "").split(",") if each.strip())
-    except ValueError:
-        raise MedwardError(f"--{option}: feature numbers such as 0,3 are needed, got {text!r}") from None

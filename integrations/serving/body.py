@@ -13,8 +13,8 @@ from medward.guard.intake.decode import model_intake
 from medward.guard.spec import ModelSpec
 from medward.integrations.serving.limits import Limits
 from medward.integrations.serving.problems import mistake_sentence
+from medward.integrations.serving.rows import VALUE_BYTES, row_bytes, row_marks
 
-VALUE_BYTES = 32  # a float64 in full has 24 characters; the rest is for spaces
 LEAST_BYTES = 64 * 1024
 CLOSE = {"Connection": "close"}
 ENVELOPE = 1024  # values, lists and keys a body may hold besides its rows
@@ -30,8 +30,8 @@ def media_type(request: Request) -> str:
 
 async def read_json(request: Request, spec: ModelSpec, limits: Limits) -> bytes:
     """The body, or 413 once it is longer than `limits.rows` rows of `spec` can be."""
-    values = limits.rows * math.prod(spec.shape)
-    most = min(limits.body_bytes, max(LEAST_BYTES, VALUE_BYTES * values))
+    size = max(VALUE_BYTES * math.prod(spec.shape), row_bytes(spec.columns))
+    most = min(limits.body_bytes, max(LEAST_BYTES, limits.rows * size))
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -57,10 +57,10 @@ def parse_body(body: bytes, body_type: Any, spec: ModelSpec, rows: int) -> Any:
     A parsed value takes up to a hundred times the memory of its text, so a body with more values, lists or
     keys than `rows` rows of `spec` need is refused unparsed, by counting the characters that make them.
     """
-    values = rows * math.prod(spec.shape)
-    lists = rows * sum(math.prod(spec.row_shape[:depth]) for depth in range(len(spec.row_shape)))
-    for mark, most in ((b",", values), (b"[", lists), (b":", 0), (b"{", 0)):
-        if body.count(mark) > most + ENVELOPE:
+    values = math.prod(spec.shape)
+    lists = sum(math.prod(spec.row_shape[:depth]) for depth in range(len(spec.row_shape)))
+    for mark, most in ((",", values), ("[", lists), (":", 0), ("{", 0)):
+        if body.count(mark.encode()) > rows * max(most, row_marks(spec.columns, mark)) + ENVELOPE:
             raise MedwardError(
                 f"the body holds more than {rows} rows of shape {spec.row_shape} need; at most {rows} rows per request"
             )

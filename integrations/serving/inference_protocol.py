@@ -27,6 +27,7 @@ from medward.guard.tasks.regression import Regression
 from medward.guard.types import Answer, Array, Principal
 from medward.integrations.serving.body import media_type, parse_body, read_json
 from medward.integrations.serving.problems import problem_responses
+from medward.integrations.serving.rows import refuse_numbers
 from medward.integrations.serving.service import Received, Service, Study, model_name
 
 _DTYPES = {
@@ -52,6 +53,7 @@ class InputTensor(BaseModel):
         Nothing is built before sizes and types are known to be right: NumPy would make room for the longest
         of many strings, once for each.
         """
+        refuse_numbers(spec)
         if self.shape[1:] != [*spec.row_shape]:
             raise MedwardError(
                 f"inputs: expected shape (n >= 1, {', '.join(map(str, spec.row_shape))}), got {self.shape}"

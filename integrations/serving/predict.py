@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from medward.guard.columns import is_plain
 from medward.guard.errors import MedwardError
 from medward.guard.intake.decode import decode_batch, model_intake
 from medward.guard.spec import ModelSpec
@@ -17,6 +18,7 @@ from medward.guard.types import Principal
 from medward.integrations.serving.body import media_type, parse_body, read_json
 from medward.integrations.serving.predictions import AnyPrediction, client_view, prediction_type
 from medward.integrations.serving.problems import problem_responses
+from medward.integrations.serving.rows import named_inputs, rows_schema, rows_type
 from medward.integrations.serving.service import Received, Service, Study
 
 FIELDS = ("image", "file", "dicom")
@@ -48,7 +50,7 @@ def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]]
         kind = media_type(request)
         if kind == "application/json":
             body = await read_json(request, spec, limits)
-            return lambda: Received(parse_body(body, body_type, spec, limits.rows).inputs)
+            return lambda: Received(_inputs(parse_body(body, body_type, spec, limits.rows), spec))
         if kind != "multipart/form-data" and kind not in FILE_TYPES:
             raise HTTPException(
                 415, f"send application/json, {', '.join(FILE_TYPES)}, or multipart/form-data with such files"
@@ -66,11 +68,18 @@ def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]]
 
 
 def request_type(spec: ModelSpec) -> type[BaseModel]:
-    """``{"inputs": [...]}`` nested as deep as a batch of `spec`; sizes and range are left to `spec.check`."""
+    """``{"inputs": [...]}`` nested as a batch of `spec`, or named rows; sizes and range are left to `spec.check`."""
     kind: Any = Annotated[float, Field(strict=True, allow_inf_nan=False)]
     for _ in range(len(spec.row_shape) + 1):
         kind = Annotated[list[kind], Field(fail_fast=True)]
+    if spec.columns:
+        return rows_type(kind)
     return create_model("PredictRequest", __config__=ConfigDict(extra="forbid"), inputs=(kind, ...))
+
+
+def _inputs(body: Any, spec: ModelSpec) -> Any:
+    """The rows in a parsed body."""
+    return named_inputs(body, spec) if spec.columns else body.inputs
 
 
 def _files_or_415(spec: ModelSpec) -> None:
@@ -112,6 +121,9 @@ def _content(spec: ModelSpec, rows: int) -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {"inputs": nested},
     }
+    if spec.columns:
+        named = rows_schema(spec.columns, rows)
+        body = {"oneOf": [named, body]} if is_plain(spec.columns) else named
     content: dict[str, Any] = {"application/json": {"schema": body}}
     try:
         model_intake(spec)
