@@ -132,7 +132,9 @@ def model_before(
     if known.get("normalised"):
         spec = replace(spec, prepare=replace(spec.prepare, mean=(), std=()))
     try:
-        wrapped = wrap(model, spec=spec, sample=sample, task=spec.task.kind, output_key=output_key)  # as the bundle's own model is
+        wrapped = wrap(
+            model, spec=spec, sample=sample, task=spec.task.kind, output_key=output_key
+        )  # as the bundle's own model is
     except MedwardError as error:
         raise MedwardError(
             f"undefended: does not work as the bundle's model, which takes inputs of shape {spec.row_shape} and scores "

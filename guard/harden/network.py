@@ -48,7 +48,9 @@ class Scoring(nn.Module):
         if not isinstance(scores, Tensor) or scores.ndim not in (1, 2) or len(scores) != len(x):
             kind = tuple(scores.shape) if isinstance(scores, Tensor) else outputs_text(found)
             several = "" if isinstance(scores, Tensor) else "; choose one with --output-key"
-            raise MedwardError(f"model: must return a tensor (n, columns), or something with .logits, got {kind}{several}")
+            raise MedwardError(
+                f"model: must return a tensor (n, columns), or something with .logits, got {kind}{several}"
+            )
         return scores
 
 

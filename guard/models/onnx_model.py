@@ -82,9 +82,7 @@ class OnnxModel:
         return Exported("model.onnx", names | ({"features": self.features} if self.features else {}))
 
 
-def adapt_onnx(
-    x: object, spec: ModelSpec, sample: Array, features: str | None, output_key: str | None
-) -> OnnxModel:
+def adapt_onnx(x: object, spec: ModelSpec, sample: Array, features: str | None, output_key: str | None) -> OnnxModel:
     """Open an ONNX file; its feature output is called `features`, default "features" if there is one."""
     return adapt_graph(onnx_front.read_graph(Path(str(x))), str(x), spec, sample, features, output_key)
 

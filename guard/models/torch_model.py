@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from medward.guard.errors import MedwardError
 from medward.guard.models import checks, onnx_model
 from medward.guard.models.base import Adapter, Exported, first_line, require_extra, root_cause
-from medward.guard.models.kinds import check_output_shape
 from medward.guard.models.front import FRONT_MARK
+from medward.guard.models.kinds import check_output_shape
 from medward.guard.models.torch_front import Fronted, fronted
 from medward.guard.models.torch_outputs import refuse_outputs
 from medward.guard.spec import ModelSpec

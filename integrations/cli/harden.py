@@ -31,7 +31,9 @@ from medward.integrations.cli.options import (
 
 
 def harden_command(
-    model: Annotated[str, typer.Argument(help="package.module:attribute of a trained torch module, a Hugging Face or MONAI folder")],
+    model: Annotated[
+        str, typer.Argument(help="package.module:attribute of a trained torch module, a Hugging Face or MONAI folder")
+    ],
     data: Annotated[Path, typer.Option(help='npz with labelled "train" rows; "selection" or "val" choose the epoch')],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the hardened model")],
     method: Annotated[

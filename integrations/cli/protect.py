@@ -34,7 +34,12 @@ from medward.integrations.cli.options import (
 
 
 def protect_command(
-    model: Annotated[str, typer.Argument(help="model.onnx, a Hugging Face or MONAI folder, or package.module:attribute of a model or function")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="model.onnx, a Hugging Face or MONAI folder, or package.module:attribute of a model or function"
+        ),
+    ],
     data: Annotated[Path, typer.Option(help="npz of benign inputs the model was not trained on")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the bundle")],
     on_error: Annotated[

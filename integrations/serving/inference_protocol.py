@@ -53,7 +53,9 @@ class InputTensor(BaseModel):
         of many strings, once for each.
         """
         if self.shape[1:] != [*spec.row_shape]:
-            raise MedwardError(f"inputs: expected shape (n >= 1, {', '.join(map(str, spec.row_shape))}), got {self.shape}")
+            raise MedwardError(
+                f"inputs: expected shape (n >= 1, {', '.join(map(str, spec.row_shape))}), got {self.shape}"
+            )
         if self.shape[0] > rows:
             raise MedwardError(f"inputs: at most {rows} rows per request, got {self.shape[0]}")
         values = self._flat()

@@ -566,9 +566,7 @@ KINDS: dict[str, Kind] = {
     "5a ONNX, opset 11": graph_kind(lambda: dense(opset=11), own=dense_scores),
     "5a ONNX, half precision": graph_kind(lambda: dense(kind=TensorProto.FLOAT16), own=dense_scores),
     "5a ONNX, double precision": graph_kind(lambda: dense(kind=TensorProto.DOUBLE), own=dense_scores),
-    "5b ONNX, bytes in": graph_kind(
-        lambda: dense_of(TensorProto.UINT8), whole_rows, own=dense_scores, low=0, high=255
-    ),
+    "5b ONNX, bytes in": graph_kind(lambda: dense_of(TensorProto.UINT8), whole_rows, own=dense_scores, low=0, high=255),
     "5b ONNX, whole numbers in": graph_kind(lambda: dense_of(TensorProto.INT64), whole_rows, own=dense_scores),
     "5b ONNX, bytes in, fractions given": graph_kind(lambda: dense_of(TensorProto.UINT8), refused="fractions"),
     "5c ONNX, channels last": graph_kind(
@@ -578,9 +576,7 @@ KINDS: dict[str, Kind] = {
     "5e ONNX, hidden state first": graph_kind(lambda: dense(("hidden", "scores")), own=dense_scores),
     "5e ONNX, three outputs": graph_kind(lambda: dense(("scores", "probabilities", "label")), own=dense_scores),
     "5e ONNX, two matrices": graph_kind(lambda: two_candidates(), refused="--output-key"),
-    "5e ONNX, two matrices, one chosen": graph_kind(
-        lambda: two_candidates(), own=dense_scores, output_key="right"
-    ),
+    "5e ONNX, two matrices, one chosen": graph_kind(lambda: two_candidates(), own=dense_scores, output_key="right"),
     "5e ONNX, scores and an embedding": graph_kind(
         lambda: dense(("hidden", "scores"), rename="output"), own=dense_scores
     ),

@@ -256,9 +256,7 @@ def test_weights_beside_a_file_are_taken_in(tmp_path):
     rows = np.ones((ROWS, 3), np.float32)
     path = Path(whole_file(tmp_path, TensorProto.INT64))
     wanted = onnxruntime.InferenceSession(str(path)).run(None, {"x": rows.astype(np.int64)})[0]
-    onnx.save_model(
-        onnx.load(path), str(path), save_as_external_data=True, location="w.data", size_threshold=0
-    )
+    onnx.save_model(onnx.load(path), str(path), save_as_external_data=True, location="w.data", size_threshold=0)
     assert (tmp_path / "w.data").is_file()
     data = read_graph(path)
     (tmp_path / "w.data").unlink()

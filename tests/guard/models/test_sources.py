@@ -102,7 +102,9 @@ def test_what_a_processor_does_beyond_a_preparation_is_refused_by_name(settings,
 
 def test_scaling_and_cropping_are_read(tmp_path):
     said = {"do_rescale": False, "do_center_crop": True, "crop_size": 224, "size": 256, "do_normalize": False}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": "ViTImageProcessor", **said}))
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps({"image_processor_type": "ViTImageProcessor", **said})
+    )
     found = open_source(nn.Identity(), tmp_path)
     assert (found.low, found.high) == (0, 255)
     assert found.prepare == Preparation(resize=(256, 256), crop=(224, 224))
@@ -123,8 +125,8 @@ def test_a_folder_without_a_trained_head_is_refused(tmp_path):
     vit(ViTModel).save_pretrained(tmp_path)
     with pytest.raises(MedwardError, match=r"no weights for classifier\.bias \(2 missing\)"):
         open_source(str(tmp_path))
+    (tmp_path / "config.json").unlink()
     with pytest.raises(MedwardError, match="expected a path"):
-        (tmp_path / "config.json").unlink()
         protect(str(tmp_path), Split(pixels(3)), POLICY, tmp_path / "b", low=0, high=1)
 
 
