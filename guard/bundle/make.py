@@ -92,8 +92,9 @@ def protect(
     two classes, whose second is decided from that probability on, or of each finding; `sensitivity` chooses it on the
     labelled rows instead. `tolerance` is the smallest change of a number that matters, `cut_points` are those between
     decisions, in its `unit`. `prepare` says how files become inputs and are normalised inside the model; a Hugging Face
-    image `processor` (or its folder) says it too, and one beside the model is read (`guard.models.sources`). `output_key`
-    chooses one of several outputs of a module or file; `allow_code` lets a MONAI bundle's configuration run code. A release
+    image `processor` (or its folder) says it too, and one beside the model is read (`guard.models.sources`).
+    `output_key` chooses one of several outputs of a module or file; `allow_code` lets a MONAI bundle's configuration
+    run code. A release
     level that the policy leaves open and the task does not have becomes one that it has. What was understood is logged
     before work begins. What is calibrated and written is the exported model, whose decisions on all rows are the given
     one's own.
@@ -189,7 +190,7 @@ def protect(
 
 
 def _check_shape(shape: tuple[int, ...], sent: tuple[int, ...] | None, takes: Sequence[int | None] | None) -> None:
-    """Refuse images of another `shape` than the model `takes`; one that has the axes `sent` is checked by its adapter."""
+    """Refuse images of another `shape` than the model `takes`; rows `sent` with its axes are checked by its adapter."""
     if sent is None or takes is None or len(takes) != len(sent):
         check_image_shape(shape, takes)
 

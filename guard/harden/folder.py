@@ -135,7 +135,7 @@ def harden(
         torch.save({name: value.cpu() for name, value in state.items()}, build / WEIGHTS)
         files = {name: hashlib.sha256((build / name).read_bytes()).hexdigest() for name in (MODEL, ORIGINAL, WEIGHTS)}
         shared = measure_overlap(train, selection).sentence("train", "the rows that epochs are chosen on")
-        notes = (*hardened.certificate.notes, *([shared] if shared else []))
+        notes = (*hardened.certificate.notes, *([shared] if shared else []), *_front_notes(spec))
         certificate = hardened.certificate.model_copy(update={"files": files, "notes": notes})
         (build / CERTIFICATE).write_text(certificate.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return certificate, chosen_on
@@ -236,6 +236,13 @@ def _export(network: nn.Module, spec: ModelSpec, sample: Array, file: Path, outp
     """Write `network`, behind what `spec` says stands before it, as the ONNX `file`, checked to answer as it does."""
     model = wrap(network, spec=spec, sample=sample, task=spec.task.kind, output_key=output_key)
     (file.parent / model.export(file.parent).file).rename(file)
+
+
+def _front_notes(spec: ModelSpec) -> tuple[str, ...]:
+    """What a reader must know of a file that normalises its rows itself."""
+    if not spec.prepare.mean:
+        return ()
+    return (f"{MODEL} and {ORIGINAL} normalise their rows themselves: protect them without mean and std",)
 
 
 def _without_mirrors(method: Hardener, spec: ModelSpec) -> Hardener:

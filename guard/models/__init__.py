@@ -60,7 +60,14 @@ FILES = {
 SAMPLE_ROWS, RAW_ROWS = 256, 8
 """Rows that a model is checked on, and rows that only show what shape its outputs have."""
 REMEDIES = {
-    (".pt", ".pth", ".ckpt", ".bin", ".safetensors"): "weights need their code: write a module mine.py with "
+    (
+        ".pt",
+        ".pth",
+        ".ts",
+        ".ckpt",
+        ".bin",
+        ".safetensors",
+    ): "weights need their code (TorchScript does not): write a module mine.py with "
     "net = Net(); net.load_state_dict(torch.load(path)), and give mine:net",
     (".pkl", ".pickle", ".joblib"): "a pickle runs code when it is read: if you trust it, write a module mine.py with "
     "model = joblib.load(path), and give mine:model; or save it with skops as *.skops",
@@ -68,7 +75,7 @@ REMEDIES = {
     (".bst", ".ubj", ".xgb", ".lgb", ".cbm"): "convert it with onnxmltools, or write a module mine.py that loads its "
     "scikit-learn form (XGBClassifier, LGBMClassifier), and give mine:model",
     (".mlmodel", ".mar", ".engine", ".plan", ".trt"): "export the model it was made from to ONNX",
-    (".npz", ".npy", ".csv", ".parquet"): "that is data; it goes to --data",
+    (".npz", ".npy", ".csv", ".parquet", ".dcm", ".png", ".jpg"): "that is data; it goes to --data",
 }
 """What to do with files that hold a model in a form that is not read, by how their names end."""
 
@@ -238,8 +245,8 @@ def refuse_file(path: str | Path) -> None:
     known = next((words for ends, words in REMEDIES.items() if text.lower().endswith(ends)), None)
     if known is None and Path(text).is_dir():
         known = (
-            "a folder: if it is a Hugging Face one, write a module mine.py with net = "
-            "AutoModelForImageClassification.from_pretrained(folder), and give mine:net"
+            "a folder is a model where it holds config.json and model.safetensors (Hugging Face, "
+            "model.save_pretrained(folder)) or configs/metadata.json (a MONAI bundle)"
         )
     wanted = f'{path}: expected a path *.onnx or *.skops, or a name "package.module:attribute"'
     raise MedwardError(f"{wanted}; {known}" if known else wanted)
@@ -279,6 +286,8 @@ def _adapter(x: object) -> tuple[Adapter, object]:
         found = importlib.import_module("medward.guard.models.callable_model").resolve_entrypoint(x)
     bases = {f"{base.__module__}.{base.__qualname__}" for base in type(found).__mro__}
     kind = next((adapter for base, adapter in BASES.items() if base in bases), None)
+    if kind is None and not isinstance(found, type):
+        _refuse_data(found, bases)
     if isinstance(found, str | Path):
         refuse_file(found)
         kind = "onnx_model.ONNX_ADAPTER"
@@ -296,6 +305,19 @@ def _instance(x: object) -> str:
     name, said = (x.rpartition(":")[2], True) if isinstance(x, str) else (getattr(x, "__name__", "Model"), False)
     made = f"net = {name}(); net.load_state_dict(torch.load(path))"
     return f"write {made} in that module and name :net" if said else made
+
+
+def _refuse_data(found: object, bases: set[str]) -> None:
+    """Refuse data where a model is wanted, and Keras models, which are called in a way of their own."""
+    kind, name = type(found).__module__.partition(".")[0], type(found).__name__
+    data = any(base.endswith((".DataFrame", ".Dataset", "numpy.ndarray", ".Tensor", ".DataLoader")) for base in bases)
+    if data:
+        raise MedwardError(f"model: a {kind}.{name} is data, not a model; give it as the benign rows (--data)")
+    if kind in ("keras", "tensorflow", "tf_keras"):
+        raise MedwardError(
+            f"model: {kind}.{name} is a Keras model; save it (model.export('saved')), convert that (python -m "
+            "tf2onnx.convert --saved-model saved --output model.onnx) and give model.onnx"
+        )
 
 
 def _no_model(found: object) -> str:

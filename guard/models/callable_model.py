@@ -64,7 +64,7 @@ class CallableModel:
 def adapt_function(
     x: Any, spec: ModelSpec, sample: Array, features: str | None, output_key: str | None
 ) -> CallableModel:
-    """Wrap a function, or the one that an entry point names; what stands before it is done in NumPy, here and served."""
+    """Wrap a function, or the one that an entry point names; what stands before it is done in NumPy at each call."""
     if output_key is not None:
         raise MedwardError(f"--output-key {output_key}: a callable gives its scores alone; return those, leave it out")
     if features is not None:

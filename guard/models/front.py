@@ -50,7 +50,7 @@ def normalisation(spec: ModelSpec) -> tuple[NDArray[np.float64], NDArray[np.floa
 
 
 def as_model_takes(rows: NDArray[Any], spec: ModelSpec) -> NDArray[Any]:
-    """Internal rows ``(n, *shape)`` normalised and in the shape ``(n, *row_shape)``, in their own floating-point type."""
+    """Internal rows ``(n, *shape)`` normalised, as ``(n, *row_shape)`` in their own floating-point type."""
     found = normalisation(spec)
     if found is not None:
         mean, std = (each.astype(rows.dtype) for each in found)

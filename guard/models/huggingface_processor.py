@@ -7,6 +7,8 @@ exactly; any other step is refused by name, for images would be prepared otherwi
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,9 +43,14 @@ def load_classifier(folder: Path) -> Any:
     for name in config.get("architectures") or ():
         by_class_name("model", str(name))
     try:
-        net, loaded = transformers.AutoModelForImageClassification.from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
+        with _quietly(transformers.utils.logging):
+            net, loaded = transformers.AutoModelForImageClassification.from_pretrained(
+                str(folder),
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
     except Exception as error:  # transformers raises what its many parts raise
         raise MedwardError(
             f"{folder}: is no image classifier that transformers reads from safetensors: {first_line(error)}; save it "
@@ -60,7 +67,7 @@ def load_classifier(folder: Path) -> Any:
 def read_processor(processor: object) -> Processed:
     """How an image `processor`, or the one in a folder, prepares files; refuses by name what cannot be expressed."""
     made = _opened(processor)
-    kind, said = type(made).__name__, dict(made.to_dict())
+    kind, said = type(made).__name__.removesuffix("Pil"), dict(made.to_dict())
     _check_plain(made, kind)
     for name, value in said.items():
         if name.startswith("do_") and value and name not in _STEPS:
@@ -90,6 +97,21 @@ def read_processor(processor: object) -> Processed:
     )
 
 
+@contextmanager
+def _quietly(logging: Any) -> Iterator[None]:
+    """Without transformers' progress bars and reports; what they say is read from what it returns."""
+    level = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
 def _opened(processor: object) -> Any:
     """The processor itself; one in a folder is made without torchvision."""
     if not isinstance(processor, str | Path):
@@ -106,9 +128,10 @@ def _opened(processor: object) -> Any:
     transformers = require_extra("transformers", "huggingface")
     require_extra("PIL", "images")
     try:
-        return transformers.AutoImageProcessor.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False, backend="pil"
-        )
+        with _quietly(transformers.utils.logging):
+            return transformers.AutoImageProcessor.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False, backend="pil"
+            )
     except Exception as error:
         raise MedwardError(f"processor: {folder}: transformers cannot read it: {first_line(error)}") from None
 
@@ -122,8 +145,8 @@ def _check_plain(made: Any, kind: str) -> None:
     ]
     if own:
         raise MedwardError(
-            f"processor: {kind} prepares images in a way of its own ({own[0]}), which is not known here; give rows as it "
-            "leaves them and say --low, --high, --mean, --std for those"
+            f"processor: {kind} prepares images in a way of its own ({own[0]}), which is not known here; give rows as "
+            "it leaves them and say --low, --high, --mean, --std for those"
         )
 
 
@@ -133,8 +156,8 @@ def _size(kind: str, name: str, size: Any) -> tuple[int, int]:
     found = dict(size)
     if set(found) - {key for key, value in found.items() if value is None} != {"height", "width"}:
         raise MedwardError(
-            f"processor: {kind} has {name} {found}, which keeps each file's aspect ratio; Medward prepares files to one "
-            'height and width: if they are square, save the processor with {"height": ..., "width": ...}'
+            f"processor: {kind} has {name} {found}, which keeps each file's aspect ratio; Medward prepares files to "
+            'one height and width: if they are square, save the processor with {"height": ..., "width": ...}'
         )
     return int(found["height"]), int(found["width"])
 

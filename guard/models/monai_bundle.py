@@ -33,10 +33,10 @@ class Bundled:
 
 def open_bundle(folder: Path, *, allow_code: bool) -> Bundled:
     """The network of the bundle in `folder` with its weights, and what its metadata says of inputs and outputs."""
-    format_said = _read(folder / "configs" / "metadata.json").get("network_data_format", {})
-    image = next(iter(format_said.get("inputs", {}).values()), {})
-    answer = next(iter(format_said.get("outputs", {}).values()), {})
-    span = image.get("value_range") or ()
+    said = _read(folder / "configs" / "metadata.json").get("network_data_format", {})
+    image: dict[str, Any] = next(iter(said.get("inputs", {}).values()), {})
+    answer: dict[str, Any] = next(iter(said.get("outputs", {}).values()), {})
+    span: list[Any] = image.get("value_range") or []
     low, high = (float(span[0]), float(span[1])) if len(span) == 2 and span[0] != span[1] else (None, None)
     return Bundled(model=_network(folder, allow_code), classes=_classes(answer), low=low, high=high)
 

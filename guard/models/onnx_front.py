@@ -51,9 +51,7 @@ def read_graph(path: Path) -> bytes:
             del tensor.external_data[:]
         whole: bytes = model.SerializeToString()
     except Exception as error:  # onnx and protobuf raise types of their own
-        raise MedwardError(
-            f"{path}: its weights lie in other files, which cannot be taken in: {first_line(error)}"
-        ) from None
+        raise MedwardError(f"{path}: weights lie in other files that cannot be taken in: {first_line(error)}") from None
     return whole
 
 
@@ -68,8 +66,8 @@ def check_whole(given: Any, spec: ModelSpec, sample: Array, source: str) -> None
     if (sample != np.round(sample)).any():
         odd = float(sample[sample != np.round(sample)][0])
         raise MedwardError(
-            f"{source}: the file takes {kind}, and rows hold fractions such as {odd:.4g}; give whole numbers (images with "
-            f"--low 0 --high 255 where it takes 8-bit pixels)"
+            f"{source}: the file takes {kind}, and rows hold fractions such as {odd:.4g}; give whole numbers (images "
+            "with --low 0 --high 255 where it takes 8-bit pixels)"
         )
     if (spec.low is None or spec.high is None) and most < _FEW_BITS:
         raise MedwardError(
@@ -83,7 +81,7 @@ def check_whole(given: Any, spec: ModelSpec, sample: Array, source: str) -> None
 
 
 def front_steps(given: Any, spec: ModelSpec) -> list[tuple[str, Any]]:
-    """What must stand before the input `given`, as onnxruntime describes it: operators in order, each with its value."""
+    """What must stand before the input `given` (as onnxruntime describes it): operators in order, with their values."""
     found, steps = normalisation(spec), list[tuple[str, Any]]()
     if found is not None:
         steps += [("Sub", found[0].astype(np.float32)), ("Div", found[1].astype(np.float32))]

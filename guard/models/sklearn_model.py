@@ -174,8 +174,8 @@ def adapt_estimator(
     _check_kind(x, spec.name)
     if spec.prepare.mean:
         raise MedwardError(
-            f"{spec.name}: mean and std: {type(x).__name__} takes rows as they are; put a StandardScaler before it in a "
-            "Pipeline, and leave them out"
+            f"{spec.name}: mean and std: {type(x).__name__} takes rows as they are; put a StandardScaler before it in "
+            "a Pipeline, and leave them out"
         )
     if output_key is not None:
         raise MedwardError(f"--output-key {output_key}: {type(x).__name__} has one output; leave it out")

@@ -47,7 +47,7 @@ class Fronted(nn.Module):
 
 
 def fronted(net: nn.Module, spec: ModelSpec, output_key: str | None = None) -> nn.Module:
-    """`net` behind what `spec` says stands before it; `net` itself where nothing does and all its outputs are wanted."""
+    """`net` behind what `spec` says stands before it; `net` itself where nothing does and no output is chosen."""
     if not stands_before(spec) and output_key is None:
         return net
     return Fronted(net, spec, output_key)

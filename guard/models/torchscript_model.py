@@ -64,7 +64,7 @@ def load_script(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             if not any("/code/" in name for name in archive.namelist()):
                 return None
-        return torch.jit.load(str(path), map_location="cpu").eval()
+        return torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
     except (OSError, zipfile.BadZipFile):
         return None
     except Exception as error:
@@ -87,14 +87,16 @@ def _asked(module: Any, rows: Array, name: str) -> tuple[dict[str, Array], tuple
 
 def _exported(module: Any, rows: Array, outputs: list[str], name: str) -> bytes:
     """The module as ONNX bytes with a dynamic batch axis."""
-    buffer, batch = io.BytesIO(), {0: "batch"}
+    buffer = io.BytesIO()
+    into: Any = buffer  # which the tracing exporter takes
+    batch = {0: "batch"}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that tracing is the older way
             torch.onnx.export(
                 module,
                 (torch.from_numpy(np.concatenate([rows, rows])[:2]),),
-                buffer,
+                into,
                 dynamo=False,
                 opset_version=_OPSET,
                 input_names=["input"],
@@ -103,7 +105,7 @@ def _exported(module: Any, rows: Array, outputs: list[str], name: str) -> bytes:
             )
     except Exception as error:
         raise MedwardError(
-            f"{name}: torch.onnx cannot export this TorchScript: {root_cause(error)}; give the nn.Module it was made from"
+            f"{name}: torch.onnx cannot export this TorchScript: {root_cause(error)}; give the nn.Module it came from"
         ) from None
     return buffer.getvalue()
 
