@@ -23,7 +23,7 @@ from medward.guard.errors import MedwardError
 from medward.guard.intake.decode import decode_file, is_dicom
 from medward.guard.intake.picture import Intake, scaled_picture
 
-Progress = Callable[[int, int], None]
+ReadingProgress = Callable[[int, int], None]
 """Told how many files are read, of how many."""
 MOST_BYTES = 2**30  # of one file
 
@@ -45,7 +45,7 @@ def read_folder(
     labels: Path | None = None,
     target: str | None = None,
     patient: str | None = None,
-    progress: Progress | None = None,
+    progress: ReadingProgress | None = None,
 ) -> dict[str, Split]:
     """Read every split of `folder` as `intake` says; `labels` is a CSV with columns `file`, `target` and `patient`."""
     if labels is None and (target or patient):
@@ -67,7 +67,7 @@ def read_folder(
     return found
 
 
-def _decoded(folder: Path, files: Sequence[Path], intake: Intake, progress: Progress | None) -> _Decoded:
+def _decoded(folder: Path, files: Sequence[Path], intake: Intake, progress: ReadingProgress | None) -> _Decoded:
     """Every file's values in one array; files that cannot be used are counted, and the first is named."""
     floats = (intake.bits or 8) > 8 or any(is_dicom(first_bytes(file)) for file in files)
     if floats and (intake.low is None or intake.high is None):

@@ -12,7 +12,7 @@ from pathlib import Path
 from medward.guard.columns import Column
 from medward.guard.data.file_tree import holds_images
 from medward.guard.data.foreign import file_kind
-from medward.guard.data.image_folder import Progress, read_folder
+from medward.guard.data.image_folder import ReadingProgress, read_folder
 from medward.guard.data.split import Split, load_npz
 from medward.guard.data.table_file import READERS, read_table_file
 from medward.guard.data.table_split import table_splits
@@ -43,7 +43,7 @@ class Reading:
     columns: tuple[Column, ...] = ()
 
 
-def read_data(path: Path | str, reading: Reading, progress: Progress | None = None) -> dict[str, Split]:
+def read_data(path: Path | str, reading: Reading, progress: ReadingProgress | None = None) -> dict[str, Split]:
     """Read every split that `path` holds, in the form that its content shows; `progress` hears of files read."""
     path = Path(path)
     if path.is_dir() and holds_images(path):
@@ -66,7 +66,7 @@ def spec_reading(spec: ModelSpec, said: Reading) -> Reading:
     )
 
 
-def _image_folder(path: Path, reading: Reading, progress: Progress | None) -> dict[str, Split]:
+def _image_folder(path: Path, reading: Reading, progress: ReadingProgress | None) -> dict[str, Split]:
     if reading.channels not in (None, *FILE_CHANNELS):
         raise MedwardError(f"{path}: files have 1 or 3 channels, the model takes {reading.channels}; give an npz")
     intake = Intake(

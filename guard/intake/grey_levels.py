@@ -38,12 +38,15 @@ def grey_values(header: Any, stored: NDArray[Any], frame: int, intake: Intake) -
         shown = _as_file_says(header, values, frame) if window == "file" else apply_window(values, *window)
     if header.PhotometricInterpretation == "MONOCHROME1":
         shown = 1 - shown
-    return (shown * (high - low) + low).astype(np.float32)
+    return shown.astype(np.float32) * np.float32(high - low) + np.float32(low)
 
 
 def apply_window(values: NDArray[Any], centre: float, width: float, function: str = "LINEAR") -> Array:
-    """The window of `centre` and `width` on rescaled `values`: 0 where they are below it, 1 above it."""
-    x = values.astype(np.float64)
+    """The window of `centre` and `width` on rescaled `values`: 0 where they are below it, 1 above it.
+
+    Values in float64 are written over.
+    """
+    x = np.asarray(values, np.float64)
     if function == "SIGMOID":
         return 1 / (1 + np.exp(-4 * (x - centre) / width))
     if function == "LINEAR_EXACT":
@@ -104,7 +107,12 @@ def _rescaled(header: Any, stored: NDArray[Any], frame: int) -> NDArray[Any]:
         mapped: NDArray[Any] = apply_modality_lut(stored, header)
         return mapped
     slope, intercept = _rescale(header, frame)
-    return stored if (slope, intercept) == (1, 0) else stored * slope + intercept
+    values = stored.astype(np.float64)
+    if slope != 1:
+        values *= slope
+    if intercept:
+        values += intercept
+    return values
 
 
 def _rescale(header: Any, frame: int) -> tuple[float, float]:
@@ -136,11 +144,11 @@ def _looked_up_level(table: Any, values: NDArray[Any], *, little: bool) -> Array
     data = table.LUTData
     if isinstance(data, bytes):
         data = np.frombuffer(data, ("<u2" if little else ">u2") if bits > 8 or len(data) >= 2 * count else np.uint8)
-    entries = np.asarray(data)[: count or 2**16]
+    entries: Array = np.asarray(data, np.float64)[: count or 2**16] / (2**bits - 1)
     if first >= 2**15 and float(values.min()) < 0:
         first -= 2**16  # a signed number that was read as unsigned
     at = np.clip(np.rint(values).astype(np.int64) - first, 0, len(entries) - 1)
-    return entries[at].astype(np.float64) / (2**bits - 1)
+    return entries[at]
 
 
 def _in_range(values: NDArray[Any], low: float, high: float) -> Array:

@@ -324,7 +324,7 @@ def validating(*arguments, bundle="bundle", data="test.npz"):
         (protecting(data="."), "not a readable npz"),
         (
             protecting(data="table.csv"),
-            "is a CSV table, not a readable npz; this release reads one npz: frame = pandas.",
+            "is a CSV table, not a readable npz; frame = pandas.",
         ),
         (protecting("--classes", "no,yes", data="swapped.npz"), "classes: the names look exchanged"),
         (protecting(data="swapped.npz"), "must be names of the classes 0, 1, or their places; got 'no'"),
