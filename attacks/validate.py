@@ -25,7 +25,7 @@ from medward.guard.bundle.folder import Bundle
 from medward.guard.bundle.site import bundle_reading
 from medward.guard.data.objects import as_splits
 from medward.guard.data.reading import Reading
-from medward.guard.data.split import Split, conform_inputs
+from medward.guard.data.split import Split, conform_inputs, numbered_split
 from medward.guard.errors import MedwardError
 from medward.guard.models import describe_model, wrap
 from medward.guard.models.base import first_line
@@ -70,7 +70,8 @@ def validate(
     if decide is not None and not isinstance(spec.task, Opaque):
         raise MedwardError(f"decide: is for opaque models, and this one {spec.rule}; leave it out")
     reads = None if decide is None else checked_decide(decide)
-    splits = as_splits(data, bundle_reading(bundle, Reading(target=target, patient=patient, labels=labels)))
+    reading = bundle_reading(bundle, Reading(target=target, patient=patient, labels=labels))
+    splits = _numbered(as_splits(data, reading), spec)
     rules = rules or feature_rules(spec, integer, immutable)
     chosen_attacks(spec, names, rules, reads)  # refuses what is unknown before work begins
     if reads is not None:
@@ -92,6 +93,17 @@ def validate(
         resume=resume,
         progress=progress,
     )
+
+
+def _numbered(splits: Mapping[str, Split], spec: ModelSpec) -> dict[str, Split]:
+    """`splits` with the tables among them as the numbers that the model of `spec` takes."""
+    found = {}
+    for name, split in splits.items():
+        try:
+            found[name] = numbered_split(split, spec)
+        except MedwardError as error:
+            raise MedwardError(f"split {name}: {error}") from None
+    return found
 
 
 def checked_decide(decide: Decide) -> Decide:

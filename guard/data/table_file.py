@@ -19,7 +19,7 @@ def read_table_file(path: Path, kind: str) -> Any:
         require_extra("pyarrow", "tables")
     options: dict[str, Any] = {"sep": "\t"} if kind == "tsv" else {}
     if kind != "parquet":
-        options["float_precision"] = "round_trip"
+        options["low_memory"] = False  # a column has one type then, however long it is
     try:
         frame = getattr(pandas, READERS[kind])(path, **options)
     except Exception as error:

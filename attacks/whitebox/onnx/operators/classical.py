@@ -17,6 +17,12 @@ def _scaler(inputs: Inputs, attributes: Attributes) -> Any:
     return (inputs[0] - torch.tensor(attributes["offset"], **like)) * torch.tensor(attributes["scale"], **like)
 
 
+def _imputer(inputs: Inputs, attributes: Attributes) -> Any:
+    x, gap = inputs[0], attributes.get("replaced_value_float", math.nan)
+    filled = torch.tensor(attributes["imputed_value_floats"], dtype=torch.float32, device=x.device)
+    return torch.where(torch.isnan(x) if math.isnan(gap) else x == gap, filled, x)
+
+
 def _normalizer(inputs: Inputs, attributes: Attributes) -> Any:
     x, norm = inputs[0], attributes.get("norm", "MAX")
     order = {"MAX": math.inf, "L1": 1.0, "L2": 2.0}[norm]
@@ -57,6 +63,7 @@ TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {
 
 CLASSICAL_OPERATORS: dict[str, Op] = {
     "ArrayFeatureExtractor": _feature_extractor,
+    "Imputer": _imputer,
     "LinearClassifier": _linear_classifier,
     "Normalizer": _normalizer,
     "Scaler": _scaler,
