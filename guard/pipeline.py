@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from medward.guard.models.base import Model
 from medward.guard.monitors.base import SCREEN, Observations
 from medward.guard.monitors.strangeness import STRANGE, STRANGENESS
 from medward.guard.policy import Policy
-from medward.guard.profile import Profile, idle_screen
+from medward.guard.profile import Profile, idle_screens
 from medward.guard.readiness import lacking_parts
 from medward.guard.request import Request
 from medward.guard.tasks.base import ReleaseSettings, check_level, offers
@@ -108,14 +108,21 @@ class Guard:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is not protected as the policy says, a sentence each: screens that are idle."""
-        own = idle_screen(self.profile, self.policy.screen.rate)
-        instead = "" if own else "; until then the bundle's own screen judges its inputs"
-        idle = {site: idle_screen(profile, self.policy.screen.rate) for site, profile in self.sites.items()}
-        return (*filter(None, [own]), *(f"site {site!r}: {said}{instead}" for site, said in idle.items() if said))
+        return idle_screens(self.profile, self.sites, self.policy.screen.rate)
 
     def reset(self, principal: Principal) -> None:
         """Forget what the monitors know of `principal` itself, after a person has looked into an alarm."""
         reset_account(self.store, principal, self.audit)
+
+    def close(self) -> None:
+        """Let go of the store's files; a closed guard answers as one whose store is away."""
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def check_ready(self) -> tuple[str, ...]:
         """Write to the store, and try the audit log: what is away, a sentence each, while queries are answered.

@@ -237,6 +237,14 @@ def idle_screen(profile: Profile, rate: float) -> str:
     )
 
 
+def idle_screens(profile: Profile, sites: Mapping[str, Profile], rate: float) -> tuple[str, ...]:
+    """Where no input is refused at `rate`, a sentence each, in the profile and in those of `sites`."""
+    own = idle_screen(profile, rate)
+    instead = "" if own else "; until then the bundle's own screen judges its inputs"
+    idle = {site: idle_screen(each, rate) for site, each in sites.items()}
+    return (*filter(None, [own]), *(f"site {site!r}: {said}{instead}" for site, said in idle.items() if said))
+
+
 def embeddings_for(spec: ModelSpec) -> tuple[str, ...]:
     """Which embeddings suit a model: its features if it shows them, and its input space."""
     own = ("features",) if spec.features else ()

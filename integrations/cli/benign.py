@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medward.guard.errors import MedwardError
+from medward.guard.profile import idle_screens
 from medward.integrations.cli.options import console
 
 
@@ -21,5 +22,5 @@ def benign_split(splits: dict[str, Any], wanted: str | None, source: Path) -> An
 
 def print_notes(bundle: Any) -> None:
     """Say what is not protected as the policy says."""
-    for note in bundle.guard().notes:
+    for note in idle_screens(bundle.profile, bundle.sites, bundle.policy.screen.rate):
         console.print(f"note: {note}", markup=False)

@@ -331,7 +331,7 @@ class Operated:
     def __init__(self, profile):
         self.model, self.profile, self.policy, self.digest = screening(), profile, OPEN, "ab" * 32
 
-    def guard(self, *, store, clock=lambda: 0.0):
+    def guard(self, *, store, clock=lambda: 0.0, **_):
         return Guard(model=self.model, policy=self.policy, profile=self.profile, store=store, clock=clock)
 
 

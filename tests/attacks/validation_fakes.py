@@ -49,7 +49,7 @@ class FakeBundle:
     digest: str = "ab" * 32
     abstains: bool = False
 
-    def guard(self, *, store: Store, clock: Callable[[], float] = time.time) -> Guard:
+    def guard(self, *, store: Store, clock: Callable[[], float] = time.time, **_: object) -> Guard:
         policy = self.policy
         if self.abstains:
             alpha = 100.0  # reached by an account that asked nothing

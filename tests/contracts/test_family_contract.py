@@ -61,7 +61,7 @@ class FakeBundle:
         self.model, self.policy, self.digest = Line(), POLICY, "ab" * 32
         self.profile = Profile.fit(self.model, rows(400, 1).inputs, risk=0.01)
 
-    def guard(self, *, store, clock=lambda: 0.0):
+    def guard(self, *, store, clock=lambda: 0.0, **_):
         return Guard(model=self.model, policy=self.policy, profile=self.profile, store=store, clock=clock)
 
 

@@ -150,5 +150,5 @@ class FakeBundle:
     def policy(self) -> Policy:
         return Policy(on_error="withhold", gate=self.gate, monitor=MonitorPolicy(shared=False))
 
-    def guard(self, *, store: Store, clock: Callable[[], float] = time.time) -> Guard:
+    def guard(self, *, store: Store, clock: Callable[[], float] = time.time, **_: object) -> Guard:
         return Guard(model=self.model, policy=self.policy, profile=self.profile, store=store, clock=clock)
