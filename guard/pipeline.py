@@ -199,7 +199,7 @@ class Guard:
             summary = Verdict(part=SCREEN, action=max(screened), evidence={"strange": strange})
         except Exception as error:
             summary = self._failed(SCREEN, error)
-            sight, p_values = without_sources(sight, {SCREEN}), np.full(len(request.inputs), np.nan)
+            sight, p_values = without_sources(sight, {SCREEN}, profile.plugins), np.full(len(request.inputs), np.nan)
             screened = [summary.action] * len(request.inputs)
         failed = [self._failed(source, error) for source, error in away.items()]
         near, unseen = self._near(request, outputs)

@@ -25,6 +25,7 @@ from medward.attacks.families import find_family
 from medward.attacks.intervals import rate_interval
 from medward.attacks.learners.table import chance_accuracy, matches_labels, task_balanced_accuracy
 from medward.attacks.report.files import save_report
+from medward.attacks.suite import attack_plugins
 from medward.attacks.target import AccessDeniedError, BudgetSpentError
 from medward.attacks.validation.clean_cost import ask_all, measure_clean_cost
 from medward.attacks.validation.deployment import Deployment, ModelBefore, fresh_guard
@@ -47,6 +48,7 @@ from medward.attacks.validation.splits import conform_splits, share_rows
 from medward.guard.bundle.folder import Bundle
 from medward.guard.data.split import Split, tell_understanding
 from medward.guard.errors import MedwardError
+from medward.guard.plugins import plugin_versions
 from medward.guard.profile import forward_batches, idle_screen
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.base import Task
@@ -91,7 +93,7 @@ def run_validation(
         "policy": policy.fingerprint,
         "data": data_digest(splits),
         "code": code_version(),
-        "versions": _versions(),
+        "versions": _versions() | _plugin_versions(deployment, attacks),
         "seed": seed,
     }
     runner = _Runner(deployment, journal, common, shared.data)
@@ -280,6 +282,13 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
+
+
+def _plugin_versions(deployment: Deployment, attacks: Sequence[Attack]) -> dict[str, str]:
+    """Of other packages that shaped the bundle or brought attacks."""
+    bundle = deployment.bundle
+    shaped = dict(each.split(" ", 1) for each in bundle.card.plugins.values())
+    return shaped | plugin_versions(attack_plugins(attacks, bundle.model.spec, deployment.decide))
 
 
 def _provenance(spec: ModelSpec, splits: Mapping[str, Split], **facts: Any) -> Provenance:

@@ -50,7 +50,8 @@ class Card(BaseModel):
     `options` are what loading the model file needs (names of inputs and outputs). `files` are SHA-256
     digests; `digest` is that of the card itself without this field, and so stands for the whole bundle.
     `sites` are the organisations with a calibration of their own, in the files that `site_file` names. `quality` is how
-    well the model did on the calibration rows, None where they had no labels.
+    well the model did on the calibration rows, None where they had no labels. `plugins` are the monitors and screens of
+    other packages that took part in a calibration, ``"monitors:level"`` say, with their distribution and version.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -64,6 +65,7 @@ class Card(BaseModel):
     sizes: dict[str, int]
     versions: dict[str, str]
     sites: dict[str, Site] = {}
+    plugins: dict[str, str] = {}
     quality: AnyQuality | None = None
     digest: str = ""
 

@@ -39,6 +39,7 @@ from medward.guard.bundle.card import (
     sha256,
     site_file,
 )
+from medward.guard.bundle.shaping import check_installed, shaping_plugins
 from medward.guard.data.task_quality import AnyQuality
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.files import sync_to_disk, write_durably
@@ -156,6 +157,7 @@ def save_bundle(
             data_digest=data_digest,
             sizes=dict(sizes),
             quality=quality,
+            plugins=shaping_plugins(profile),
             versions=bundle_versions(),
         ).sealed()
         (build / CARD).write_bytes(card.to_bytes())
@@ -191,6 +193,7 @@ def load_bundle(path: Path | str, *, allow_code: bool = False, expect: str | Non
     if expect is not None and card.digest != expect:
         raise IntegrityError(f"{path}: is bundle {card.digest[:12]}, expected {expect[:12]}")
     parts = _verified(path, card, skip=())
+    check_installed(card.plugins)
     policy = Policy.from_toml(_text(parts[POLICY]), source=POLICY)
     profile = _profile(PROFILE, parts, policy)
     sites = {site: _profile(site_file(site), parts, policy) for site in card.sites}
@@ -216,7 +219,12 @@ def add_site(bundle: Bundle, site: str, profile: Profile, *, data_digest: str, s
     read = _profile(file, parts, bundle.policy)
     described = Site(data_digest=data_digest, sizes=dict(sizes))
     files = {**bundle.card.files, file: sha256(parts[file])}
-    card = bundle.card.model_copy(update={"files": files, "sites": {**bundle.card.sites, site: described}}).sealed()
+    changed = {
+        "files": files,
+        "sites": {**bundle.card.sites, site: described},
+        "plugins": {**bundle.card.plugins, **shaping_plugins(profile)},
+    }
+    card = bundle.card.model_copy(update=changed).sealed()
     with _built(path) as build:
         for name, data in {**parts, CARD: card.to_bytes()}.items():
             (build / name).write_bytes(data)

@@ -24,6 +24,7 @@ from medward.guard.data.pixels import batch_of
 from medward.guard.data.split import Split, check_split, label_split, tell_understanding
 from medward.guard.errors import MedwardError
 from medward.guard.files import sync_to_disk
+from medward.guard.harden import plugin_hardeners
 from medward.guard.harden.certificate import Certificate, Hardener
 from medward.guard.harden.division import divide_splits, needed_splits
 from medward.guard.harden.losses.table import losses_of
@@ -31,6 +32,7 @@ from medward.guard.harden.network import ROWS_PER_BATCH
 from medward.guard.harden.task import network_task, said_task
 from medward.guard.models import callable_model, wrap
 from medward.guard.models.inference import OperatingPoints
+from medward.guard.plugins import plugin_versions
 from medward.guard.spec import AnyTask, ModelSpec
 from medward.guard.types import Array, Layout, ScoreKind
 
@@ -92,7 +94,10 @@ def harden(
         files = {name: hashlib.sha256((build / name).read_bytes()).hexdigest() for name in (MODEL, ORIGINAL, WEIGHTS)}
         shared = measure_overlap(train, selection).sentence("train", "the rows that epochs are chosen on")
         notes = (*hardened.certificate.notes, *([shared] if shared else []))
-        certificate = hardened.certificate.model_copy(update={"files": files, "notes": notes})
+        versions = hardened.certificate.versions | plugin_versions(
+            each for each in plugin_hardeners() if each.name == method.name
+        )
+        certificate = hardened.certificate.model_copy(update={"files": files, "notes": notes, "versions": versions})
         (build / CERTIFICATE).write_text(certificate.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return certificate, chosen_on
 

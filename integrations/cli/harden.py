@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -32,8 +32,10 @@ def harden_command(
     data: Annotated[Path, typer.Option(help='npz with labelled "train" rows; "selection" or "val" choose the epoch')],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the hardened model")],
     method: Annotated[
-        Literal["uat", "pgd", "trades", "retraining"],
-        typer.Option(help="uat: shared changes; pgd, trades: any change; retraining: for comparison only"),
+        str,
+        typer.Option(
+            help="uat: shared changes; pgd, trades: any change; retraining: to compare with (a wrong name lists all)"
+        ),
     ] = "uat",
     epsilon: Annotated[
         str | None,

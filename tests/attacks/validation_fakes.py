@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -48,6 +49,10 @@ class FakeBundle:
     model: Linear = field(default_factory=Linear)
     digest: str = "ab" * 32
     abstains: bool = False
+
+    @property
+    def card(self):
+        return SimpleNamespace(plugins={})
 
     def guard(self, *, store: Store, clock: Callable[[], float] = time.time, **_: object) -> Guard:
         policy = self.policy

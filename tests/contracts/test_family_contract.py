@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -60,6 +61,10 @@ class FakeBundle:
     def __init__(self):
         self.model, self.policy, self.digest = Line(), POLICY, "ab" * 32
         self.profile = Profile.fit(self.model, rows(400, 1).inputs, risk=0.01)
+
+    @property
+    def card(self):
+        return SimpleNamespace(plugins={})
 
     def guard(self, *, store, clock=lambda: 0.0, **_):
         return Guard(model=self.model, policy=self.policy, profile=self.profile, store=store, clock=clock)
