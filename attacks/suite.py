@@ -33,11 +33,14 @@ from medward.attacks.extraction import (
     Knockoff,
     SemiSupervised,
 )
+from medward.attacks.families import known_families, plugin_families
 from medward.attacks.membership import LossThreshold, OfflineLiRA
 from medward.attacks.target import Decide
 from medward.attacks.whitebox.ball import FeatureRules
 from medward.attacks.whitebox.finding_change import Aim
 from medward.guard.errors import MedwardError
+from medward.guard.models.base import first_line
+from medward.guard.plugins import Plugin, checked_plugins
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel
@@ -130,6 +133,42 @@ def more_attacks(spec: ModelSpec, decide: Decide | None = None) -> tuple[Attack,
     )
 
 
+def plugin_attacks(spec: ModelSpec, decide: Decide | None = None) -> dict[str, tuple[Attack, Plugin]]:
+    """The attacks of other packages that are installed, on a model of `spec`, by name; they are run when asked for.
+
+    What a package announces under ``medward.attacks`` is a function as `more_attacks` is. Raises `MedwardError` for one
+    that fails, or whose attacks have a name that is taken or a family that nobody knows.
+    """
+    known = {attack.name for attack in (*default_attacks(spec, decide), *more_attacks(spec, decide))}
+    found: dict[str, tuple[Attack, Plugin]] = {}
+    for plugin in checked_plugins("attacks", (), lambda value: "" if callable(value) else "is no function of a model"):
+        what = f"plug-in {plugin.name!r} of {plugin.source} (medward.attacks)"
+        try:
+            attacks = tuple(plugin.value(spec, decide))
+            named = [(attack.name, attack.family) for attack in attacks]
+        except Exception as error:
+            raise MedwardError(
+                f"{what}: cannot make its attacks: {first_line(error)}; repair or uninstall it"
+            ) from error
+        for attack, (name, family) in zip(attacks, named, strict=True):
+            if name in known or name in found:
+                raise MedwardError(f"{what}: the name of its attack {name!r} is taken; uninstall it")
+            if family not in known_families():
+                raise MedwardError(f"{what}: its attack {name!r} is of an unknown family, {family!r}; install that too")
+            found[name] = attack, plugin
+    return found
+
+
+def attack_plugins(attacks: Sequence[Attack], spec: ModelSpec, decide: Decide | None = None) -> tuple[Plugin, ...]:
+    """The plug-ins that brought some of `attacks`, or the family of one."""
+    brought = plugin_attacks(spec, decide)
+    families = {attack.family for attack in attacks}
+    return (
+        *(brought[attack.name][1] for attack in attacks if attack.name in brought),
+        *(each for each in plugin_families() if each.name in families),
+    )
+
+
 def chosen_attacks(
     spec: ModelSpec,
     names: Sequence[str] | None = None,
@@ -146,6 +185,7 @@ def chosen_attacks(
     attacks = default_attacks(spec, decide, gradients=gradients)
     if names is not None:
         known = {attack.name: attack for attack in (*default_attacks(spec, decide), *more_attacks(spec, decide))}
+        known |= {name: attack for name, (attack, _) in plugin_attacks(spec, decide).items()}
         if unknown := [name for name in names if name not in known]:
             hint = _hint(unknown[0], spec, decide)
             raise MedwardError(f"attacks: there is no {unknown[0]!r}{hint}; there are {', '.join(known)}")

@@ -23,7 +23,7 @@ def main() -> None:
             name=task.name,
             classes=task.classes,
         )
-        guard = bundle.guard()
+        guard = bundle.guard(ephemeral=True)
         clinic = task.splits["test"].inputs[:40]
         thief = tabular_pool(task.splits["calibration"].inputs, 40, seed=0)
         for who, rows in (("clinic", clinic), ("thief", thief)):

@@ -103,7 +103,9 @@ def main() -> None:
     spec = {"classes": task.classes, "output": "logits", "low": task.low, "high": task.high}
     with tempfile.TemporaryDirectory() as folder:
         victim = train_victim(task, epochs=12)
-        guard = protect(victim, task.splits["calibration"], POLICY, Path(folder) / "bundle", **spec).guard()
+        guard = protect(victim, task.splits["calibration"], POLICY, Path(folder) / "bundle", **spec).guard(
+            ephemeral=True
+        )
         patients = task.splits["test"].inputs
         journeys = {
             who: ask(guard, who, rows(patients, share, seed))

@@ -1,6 +1,8 @@
-"""What leaves of a model's outputs: each row at its level, and the name of what chose it."""
+"""What leaves of a model's outputs: each row at its level, the name of what chose it, and what a client reads."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -9,8 +11,10 @@ from medward.guard.release.quantise import Prototypes
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.base import WITHHELD_DECISION, ReleaseSettings
 from medward.guard.tasks.classification import Classification
+from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.opaque import Opaque
-from medward.guard.types import Answer, Level, Outputs, Verdict
+from medward.guard.tasks.regression import Regression
+from medward.guard.types import Answer, Array, Level, Outputs, Verdict
 
 
 def release_settings(policy: Policy, codebook: Prototypes | None) -> ReleaseSettings:
@@ -51,5 +55,34 @@ def released_answer(
         scores=scores,
         levels=levels,
         output=task.output if task.output == "values" or default is Level.FULL else "probabilities",
+        spec=spec,
         verdicts=verdicts,
     )
+
+
+def answer_content(answer: Answer) -> dict[str, Any]:
+    """What a client reads of `answer`, as plain data for JSON; what the defenses concluded is never in it."""
+    spec, task, scores = answer.spec, answer.spec.task, answer.scores
+    content: dict[str, Any] = {"id": answer.id, "model": spec.name}
+    words = [None if each < 0 else task.word(int(each)) for each in answer.labels]
+    if isinstance(task, Opaque):
+        content |= {"outputs": [_whole(row) for row in scores], "shape": list(scores.shape[1:])}
+    elif isinstance(task, Regression):
+        values = [None if np.isnan(each) else float(each) for each in scores[:, 0]]
+        content |= {"labels": words, "values": values, "unit": task.unit}
+    else:
+        content |= {"labels": words, "scores": [_shown(row) for row in scores], "score_kind": answer.output}
+    if isinstance(task, Multilabel):
+        content |= {"findings": list(task.findings), "thresholds": list(task.thresholds)}
+    if isinstance(task, Classification):
+        content |= {"indices": [None if each < 0 else int(each) for each in answer.labels]}
+    return {**content, "levels": [each.label for each in answer.levels]}
+
+
+def _shown(row: Array) -> list[float | None] | None:
+    """None for a class that is not shown, and for the row when none is."""
+    return None if np.isnan(row).all() else [None if np.isnan(score) else float(score) for score in row]
+
+
+def _whole(row: Array) -> Any:
+    return None if np.isnan(row).all() else row.tolist()

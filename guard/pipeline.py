@@ -7,20 +7,31 @@ client nothing.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from medward.guard.accounts.budget import PriceRequest, budgets_for, charge_accounts, utc_day
-from medward.guard.accounts.monitors import AccountMonitors, BetValues, check_monitors, observe_batch, without_sources
+from medward.guard.accounts.monitors import (
+    DUPLICATES,
+    AccountMonitors,
+    BetValues,
+    check_monitors,
+    observe_batch,
+    without_sources,
+)
 from medward.guard.accounts.names import by_folded, checked_principal
 from medward.guard.accounts.stores import MemoryStore, Store
 from medward.guard.accounts.transaction import NearDuplicateBatch, reset_account, step_accounts
+from medward.guard.alarm import Alarm, tell_alarms
 from medward.guard.answering import release_name, release_settings, released_answer
 from medward.guard.audit.record import AuditRecord, AuditSink, model_failure
 from medward.guard.errors import MedwardError, ModelError, UnavailableError
@@ -28,7 +39,7 @@ from medward.guard.models.base import Model
 from medward.guard.monitors.base import SCREEN, Observations
 from medward.guard.monitors.strangeness import STRANGE, STRANGENESS
 from medward.guard.policy import Policy
-from medward.guard.profile import Profile, idle_screen
+from medward.guard.profile import Profile, idle_screens
 from medward.guard.readiness import lacking_parts
 from medward.guard.request import Request
 from medward.guard.tasks.base import ReleaseSettings, check_level, offers
@@ -42,13 +53,14 @@ class Judgement:
     """A judgement is what the defenses concluded of one request.
 
     ``p_values (n,)`` are the screens', NaN where these failed; `bets` is what each account's monitors bet on, `actions`
-    the strictest action asked for each row, `verdicts` what every part said.
+    the strictest action asked for each row, `verdicts` what every part said, `alarms` what of it is news to a person.
     """
 
     p_values: Array
     bets: Mapping[str, BetValues]
     actions: tuple[Action, ...]
     verdicts: tuple[Verdict, ...]
+    alarms: tuple[Alarm, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +72,11 @@ class Guard:
     budget its day and nothing else: near-duplicates are dated by the store's time. `sites` holds
     the calibrations of organisations (the first level of a principal) that have their own: their inputs and accounts
     are judged by it, the others by `profile`. What leaves is chosen by `profile` alone.
+
+    `on_alarm` is called once for each new alarm of an account, those of near-duplicates included, after the answer was
+    recorded or could not be, in the thread that answers: it must be quick, and hand slow work on. Its failure is logged
+    and changes nothing. What it was not told because the process died then is in the audit log. A part that fails is no
+    alarm: it would be one at every query of an outage, and is in the log, the verdicts and `check_ready`.
     """
 
     model: Model
@@ -70,10 +87,14 @@ class Guard:
     salt: bytes = b""
     clock: Callable[[], float] = time.time
     sites: Mapping[str, Profile] = field(default_factory=dict)
+    on_alarm: Callable[[Alarm], object] | None = None
     _monitors: dict[tuple[str, int], AccountMonitors] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
     _own: Mapping[str, Profile] = field(init=False, repr=False, compare=False)  # `sites` as principals spell them
+    _worker: ThreadPoolExecutor = field(
+        default_factory=partial(ThreadPoolExecutor, 1, "medward-guard"), init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         """Refuse a profile that lacks what the policy asks for, and a site that is no organisation."""
@@ -99,23 +120,46 @@ class Guard:
         request = Request.admit(query, self.model.spec, self.salt)
         outputs = self._forward(request)
         judgement = self._judge(request, outputs)
-        levels, charged = self._charge(request, outputs, tuple(self._level(each) for each in judgement.actions))
-        verdicts, default = (*judgement.verdicts, *charged), self.policy.release.default
-        answer = released_answer(request.id, self.model.spec, outputs, levels, verdicts, default, self._settings)
-        self._record(request, judgement, answer)
+        try:
+            levels, charged = self._charge(request, outputs, tuple(self._level(each) for each in judgement.actions))
+            verdicts, default = (*judgement.verdicts, *charged), self.policy.release.default
+            answer = released_answer(request.id, self.model.spec, outputs, levels, verdicts, default, self._settings)
+            self._record(request, judgement, answer)
+        finally:  # an alarm stands, whatever becomes of the answer
+            tell_alarms(judgement.alarms, self.on_alarm)
         return answer
+
+    async def answer_async(self, query: Query) -> Answer:
+        """`answer` for an event loop, which goes on meanwhile: a thread of the guard's own answers query by query.
+
+        They are answered and recorded in the order in which they were asked. Whoever is cancelled while waiting has
+        not asked; a query that is being answered when its asker is cancelled is answered to the end and on record.
+        """
+        try:
+            work = self._worker.submit(copy_context().run, self.answer, query)
+        except RuntimeError:
+            raise UnavailableError("guard: is closed") from None
+        return await asyncio.wrap_future(work)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What is not protected as the policy says, a sentence each: screens that are idle."""
-        own = idle_screen(self.profile, self.policy.screen.rate)
-        instead = "" if own else "; until then the bundle's own screen judges its inputs"
-        idle = {site: idle_screen(profile, self.policy.screen.rate) for site, profile in self.sites.items()}
-        return (*filter(None, [own]), *(f"site {site!r}: {said}{instead}" for site, said in idle.items() if said))
+        return idle_screens(self.profile, self.sites, self.policy.screen.rate)
 
     def reset(self, principal: Principal) -> None:
         """Forget what the monitors know of `principal` itself, after a person has looked into an alarm."""
         reset_account(self.store, principal, self.audit)
+
+    def close(self) -> None:
+        """Finish what is being answered and let go of the store's files; a closed guard's store is away."""
+        self._worker.shutdown()
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def check_ready(self) -> tuple[str, ...]:
         """Write to the store, and try the audit log: what is away, a sentence each, while queries are answered.
@@ -155,15 +199,15 @@ class Guard:
             summary = Verdict(part=SCREEN, action=max(screened), evidence={"strange": strange})
         except Exception as error:
             summary = self._failed(SCREEN, error)
-            sight, p_values = without_sources(sight, {SCREEN}), np.full(len(request.inputs), np.nan)
+            sight, p_values = without_sources(sight, {SCREEN}, profile.plugins), np.full(len(request.inputs), np.nan)
             screened = [summary.action] * len(request.inputs)
         failed = [self._failed(source, error) for source, error in away.items()]
         near, unseen = self._near(request, outputs)
-        monitored, bets = self._monitor(request, sight, near)
+        monitored, bets, alarms = self._monitor(request, sight, near)
         verdicts = (summary, *failed, *unseen, *monitored)
         strictest = max(verdict.action for verdict in verdicts[1:])
         actions = tuple(max(action, strictest) for action in screened)
-        return Judgement(p_values=p_values, bets=bets, actions=actions, verdicts=verdicts)
+        return Judgement(p_values=p_values, bets=bets, actions=actions, verdicts=verdicts, alarms=alarms)
 
     def _screen(self, profile: Profile, request: Request, outputs: Outputs, scores: Array) -> list[Action]:
         """The screen's action where an input is too strange; NaN is.
@@ -187,7 +231,7 @@ class Guard:
             decisions = task.decide(outputs.scores) if bordered else np.zeros(len(outputs.scores), np.int64)
             return NearDuplicateBatch.of(chosen, contents, self.salt, request, decisions), []
         except Exception as error:
-            return None, [self._failed("duplicates", error)]
+            return None, [self._failed(DUPLICATES, error)]
 
     def _failed(self, part: str, error: Exception, account: str = "") -> Verdict:
         away = isinstance(error, UnavailableError)  # whose sentence says it all, for every query of an outage
@@ -198,10 +242,10 @@ class Guard:
 
     def _monitor(
         self, request: Request, sight: Observations, near: NearDuplicateBatch | None
-    ) -> tuple[list[Verdict], dict[str, BetValues]]:
+    ) -> tuple[list[Verdict], dict[str, BetValues], tuple[Alarm, ...]]:
         """Step the state of the account and of each of its parents; alpha is split over these."""
         parents = Action[self.policy.monitor.parents.upper()]
-        verdicts, bets = [], {}
+        verdicts, bets, news = [], {}, []
         watch = partial(self._monitors_of(request.principal).watch, request.digests, sight)
         ttl = self.policy.monitor.ttl_days * 86400
         path, counted = step_accounts(self.store, list(request.accounts), watch, near, ttl=ttl)
@@ -211,19 +255,17 @@ class Guard:
                 continue
             before, verdict, bets[key] = seen
             most = Action.WITHHOLD if key == request.account else parents
-            action = min(verdict.action, most)
+            verdicts.append(replace(verdict, account=key, action=min(verdict.action, most)))
             if verdict.action > before:
-                _log.warning("account %s: alarm, %s; %s", key, action.label, dict(verdict.evidence))
-            verdicts.append(replace(verdict, account=key, action=action))
+                news.append(verdicts[-1])
         if isinstance(counted, Exception):
-            verdicts.append(self._failed("duplicates", counted))
+            verdicts.append(self._failed(DUPLICATES, counted))
         elif counted is not None:
             before, verdict = counted
+            verdicts.append(replace(verdict, part=DUPLICATES, account=request.account))
             if verdict.action > before:
-                said = verdict.action.label, verdict.evidence
-                _log.warning("account %s: near-duplicates, %s; %s", request.account, *said)
-            verdicts.append(replace(verdict, part="duplicates", account=request.account))
-        return verdicts, bets
+                news.append(verdicts[-1])
+        return verdicts, bets, tuple(Alarm.raised(each, request.id) for each in news)
 
     def _monitors_of(self, principal: Principal) -> AccountMonitors:
         """Those of the principal's site and depth, built once."""

@@ -21,10 +21,11 @@ from medward.guard.models.base import Model
 from medward.guard.monitors.base import SCREEN, BenignRows, Fitted, Monitor
 from medward.guard.monitors.content_hash import ContentHash
 from medward.guard.monitors.strangeness import ScreenReference
-from medward.guard.monitors.table import calibration_shares, fitting_monitors
+from medward.guard.monitors.table import calibration_shares, fitting_monitors, plugin_monitors
 from medward.guard.release.quantise import Prototypes
 from medward.guard.release.temperature import temper_scores
 from medward.guard.screens.fused import FOLDS, FusedScreen
+from medward.guard.screens.mahalanobis import plugin_screens
 from medward.guard.spec import ModelSpec
 from medward.guard.statistics.conformal import Thresholds, rows_needed
 from medward.guard.statistics.strata import Strata, decided_classes
@@ -42,7 +43,8 @@ class Profile:
 
     `codebook` is what the release level codes chooses from, `contents` by what near-duplicates are known (images only),
     `strata` are the rare classes; each None where there is no such thing. `risk` is the calibration risk of all
-    monitors together, `rows` and `patients` (0 where unknown) what was given.
+    monitors together, `rows` and `patients` (0 where unknown) what was given. `plugins` are the monitors of other
+    packages that took part.
     """
 
     fitted: Mapping[str, Fitted]
@@ -52,6 +54,7 @@ class Profile:
     risk: float = 1.0
     rows: int = 0
     patients: int = 0
+    plugins: tuple[str, ...] = ()
 
     @classmethod
     def fit(
@@ -73,6 +76,7 @@ class Profile:
         Raises `MedwardError` when there are too few rows for any guarantee at `risk`.
         """
         check_enough(len(inputs), patients, risk)
+        plugins = tuple(each.name for each in plugin_monitors())
         outputs, raw = judged_batches(model, inputs)
         fit, reference = split_rows(np.arange(len(inputs)) if patients is None else patients, seed)
         secret = secrets.randbits(64) if secret is None else secret
@@ -85,7 +89,7 @@ class Profile:
             screen=FusedScreen.fit(embeddings_for(model.spec), *take_rows(inputs, outputs, fit)),
             seed=secret,
         )
-        found = {monitor.source: monitor.fit(benign) for monitor in fitting_monitors()}
+        found = {monitor.source: monitor.fit(benign) for monitor in fitting_monitors(plugins)}
         return cls(
             fitted={source: each for source, each in found.items() if each is not None},
             strata=strata,
@@ -93,12 +97,14 @@ class Profile:
             codebook=fit_codebook(model.spec.task, raw, fit, codes, temperature),
             rows=len(inputs),
             patients=0 if patients is None else len(np.unique(patients)),
+            plugins=plugins,
         ).at_risk(risk)
 
     def at_risk(self, risk: float) -> Profile:
         """The same profile with thresholds for another calibration risk."""
-        strata, shares, fitted = 1 if self.strata is None else self.strata.count, calibration_shares(), {}
-        for monitor in fitting_monitors():
+        strata, shares = 1 if self.strata is None else self.strata.count, calibration_shares(self.plugins)
+        fitted = {}
+        for monitor in fitting_monitors(self.plugins):
             if (each := self.fitted.get(monitor.source)) is not None:
                 fitted[monitor.source] = each.at_risk(risk * shares[monitor.name], strata)
         return replace(self, fitted=fitted, risk=risk)
@@ -145,7 +151,9 @@ class Profile:
             "rows": np.array(self.rows),
             "patients": np.array(self.patients),
         }
-        for monitor in fitting_monitors():
+        if self.plugins:
+            arrays["plugins"] = np.array(self.plugins)
+        for monitor in fitting_monitors(self.plugins):
             if (fitted := self.fitted.get(monitor.source)) is not None:
                 arrays.update(_prefixed(monitor.prefix, fitted.arrays()))
         if self.strata is not None:
@@ -159,7 +167,8 @@ class Profile:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> Profile:
         """Read back what `to_arrays` gave; raises `MedwardError` naming what is missing."""
-        found = {monitor.source: _read(monitor, arrays) for monitor in fitting_monitors()}
+        plugins = tuple(map(str, arrays.get("plugins", ())))
+        found = {monitor.source: _read(monitor, arrays) for monitor in fitting_monitors(plugins)}
         strata, contents, codebook = (_under(prefix, arrays) for prefix in ("strata.", "contents.", "codebook."))
         try:
             return cls(
@@ -169,6 +178,7 @@ class Profile:
                 codebook=Prototypes.from_arrays(codebook) if codebook else None,
                 rows=int(arrays["rows"]),
                 patients=int(arrays["patients"]),
+                plugins=plugins,
             ).at_risk(float(arrays["risk"]))
         except KeyError as error:
             raise _missing("", error) from None
@@ -197,7 +207,7 @@ def _missing(prefix: str, error: KeyError) -> MedwardError:
 def check_enough(rows: int, patients: Ints | None, risk: float) -> None:
     """Refuse so few benign `rows`, or `patients (n,)` where known, that they bound nothing at `risk`."""
     known = rows if patients is None else len(np.unique(patients))
-    smallest = risk * min(calibration_shares().values())
+    smallest = risk * min(calibration_shares([each.name for each in plugin_monitors()]).values())
     least = math.ceil(max(rows_needed(smallest) / (1 - FIT_SHARE), 2 * FOLDS / FIT_SHARE))
     if known < least:
         what = "benign rows" if patients is None else "patients"
@@ -237,10 +247,19 @@ def idle_screen(profile: Profile, rate: float) -> str:
     )
 
 
+def idle_screens(profile: Profile, sites: Mapping[str, Profile], rate: float) -> tuple[str, ...]:
+    """Where no input is refused at `rate`, a sentence each, in the profile and in those of `sites`."""
+    own = idle_screen(profile, rate)
+    instead = "" if own else "; until then the bundle's own screen judges its inputs"
+    idle = {site: idle_screen(each, rate) for site, each in sites.items()}
+    return (*filter(None, [own]), *(f"site {site!r}: {said}{instead}" for site, said in idle.items() if said))
+
+
 def embeddings_for(spec: ModelSpec) -> tuple[str, ...]:
     """Which embeddings suit a model: its features if it shows them, and its input space."""
     own = ("features",) if spec.features else ()
-    return (*own, "layout", "texture") if spec.modality == "image" else (*own, "rows")
+    added = (each.name for each in plugin_screens() if each.value.modality == spec.modality)
+    return (*own, "layout", "texture", *added) if spec.modality == "image" else (*own, "rows", *added)
 
 
 def forward_batches(model: Model, inputs: Array, batch: int = 256) -> Outputs:

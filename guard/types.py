@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from medward.guard.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from medward.guard.spec import ModelSpec
 
 Array = NDArray[np.floating]
 Ints = NDArray[np.int64]
@@ -19,6 +24,8 @@ ScoreKind = Literal["logits", "probabilities"]
 """What the scores of classes and findings are."""
 OutputKind = Literal["logits", "probabilities", "values"]
 """What outputs are: scores, or numbers whose unit is the model's own."""
+AWAY = UnavailableError.__name__
+"""The error in the verdict of a part that could not be reached."""
 Modality = Literal["image", "tabular"]
 Layout = Literal["NHW", "NHWC", "NCHW", "NLT", "NDHW", "NCDHW"]
 """Which axis of an array of images, signals or volumes is which: rows, channels, depth, height, width; leads, times."""
@@ -130,8 +137,8 @@ class Answer:
     ``labels (n,)`` holds the decisions as whole numbers (`guard.tasks`), class indices say, and -1 where withheld;
     ``scores (n, K)`` holds NaN where only the label or nothing left, and at level top for every class not shown;
     ``levels (n,)`` says which. `output` names what the scores are: the model's own kind at level full, probabilities
-    once rounded. `verdicts` are for the
-    operator, never for the client.
+    once rounded. `spec` is that of the model that answered. `verdicts` are for the operator, never for the client:
+    `decisions`, `rows` and `as_dict` leave them out.
     """
 
     id: str
@@ -139,4 +146,33 @@ class Answer:
     scores: Array
     levels: tuple[Level, ...]
     output: OutputKind
+    spec: ModelSpec
     verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def decisions(self) -> tuple[Any, ...]:
+        """Row by row what was decided, in words; None where withheld.
+
+        The name of the class, a tuple of the findings' names, the cell of a number; None always for opaque outputs,
+        which only their user can read.
+        """
+        words = (None if each < 0 else self.spec.task.word(int(each)) for each in self.labels)
+        return tuple(tuple(each) if isinstance(each, list) else each for each in words)
+
+    @property
+    def unavailable(self) -> tuple[str, ...]:
+        """The sources of parts that could not be reached and so withheld it: no verdict, and worth asking again."""
+        return tuple(each.source for each in self.verdicts if each.error == AWAY and each.action is Action.WITHHOLD)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The answer as plain data for JSON, column by column: exactly what a client of ``/v1/predict`` reads."""
+        from medward.guard.answering import answer_content  # which makes answers
+
+        return answer_content(self)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The columns of `as_dict` that have a value a row, row by row: ``{"label": ..., "level": ...}`` and more."""
+        content = self.as_dict()
+        names = {"labels": "label", "indices": "index", "scores": "scores", "values": "value", "outputs": "output"}
+        columns = {name: content[key] for key, name in {**names, "levels": "level"}.items() if key in content}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

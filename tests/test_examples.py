@@ -52,3 +52,24 @@ def test_the_thieves_are_caught_alone_and_at_their_organisation_and_the_clinic_i
     assert caught["organisation"] <= 2 * caught["hidden thief"]
     assert re.search(r"^ *\d+  thief .* withhold  strange \d+%", printed, re.MULTILINE)
     assert (tmp_path / "out" / "catch_a_thief.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_one_s_own_application_answers_its_clinic_and_pages_someone_about_the_thief(capsys):
+    printed = output("05_own_fastapi_app.py", capsys)
+    assert "without a key: 401" in printed
+    assert "without measurements: 422, measurements: 'mean radius' is missing; send all 30" in printed
+    assert re.search(r"one row: malignant, scores \[0\.\d+, 0\.\d+\], level rounded", printed)
+    assert re.search(r"^clinic: 60 rounded$", printed, re.MULTILINE)
+    assert int(re.search(r"^thief: .*?(\d+) withheld", printed, re.MULTILINE)[1]) > 30
+    pages = re.findall(r"^pager: (\w+): (\w+) from query [0-9a-f]{8} on$", printed, re.MULTILINE)
+    assert pages == [("thief", "coarsen"), ("thief", "withhold")]
+
+
+def test_in_process_answers_are_words_alarms_are_told_and_a_restart_remembers(capsys):
+    printed = output("06_in_process.py", capsys)
+    decided = re.search(r"decided: (\w+), (\w+), (\w+)", printed).groups()
+    assert re.search(rf"one row as a client reads it: {decided[0]} \(index \d\), level rounded", printed)
+    assert "thief, query 40: None" in printed
+    assert re.search(r"alarm: hospital/thief, withhold, e-value 10\^\d+\.\d, query [0-9a-f]{8}", printed)
+    assert f"after a restart: thief None, reader {decided[0]}" in printed
+    assert f"without a state folder: thief {decided[0]}" in printed

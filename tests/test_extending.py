@@ -87,7 +87,7 @@ benign = rng.normal(size=(600, 4)).astype(np.float32)
 model = LogisticRegression().fit(benign, benign[:, 0] > 0)
 protect(model, Split(benign), Policy(on_error="withhold"), folder / "bundle", classes=["no", "yes"])
 bundle = load_bundle(folder / "bundle")
-guard = bundle.guard(audit=AuditLog(folder / "log"))
+guard = bundle.guard(audit=AuditLog(folder / "log"), ephemeral=True)
 for i in range(12):
     guard.answer(Query(principal=("clinic", "doctor"), inputs=rng.normal(size=(1, 4))))
     guard.answer(Query(principal=("clinic", "thief"), inputs=rng.normal(size=(1, 4)) + 2.5))

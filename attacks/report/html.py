@@ -5,7 +5,7 @@ from __future__ import annotations
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from medward.attacks.families import FAMILIES, find_family
+from medward.attacks.families import find_family, known_families
 from medward.attacks.intervals import Interval
 from medward.attacks.report import words
 from medward.attacks.report.plots import report_plots
@@ -51,8 +51,8 @@ def render_html(report: Report) -> str:
         figures=figures,
         untested=untested_sentences(report),
         defended=words.defended_families(report),
-        bounds=[f"{family.judged_as} ≤ {family.bound(report.gate):g}" for family in FAMILIES.values()],
-        readings=[family.reading for family in FAMILIES.values()],
+        bounds=[f"{family.judged_as} ≤ {family.bound(report.gate):g}" for family in known_families().values()],
+        readings=[family.reading for family in known_families().values()],
         columns=(*ARMS, "baseline"),
         cell=_cell,
         share=_share,
@@ -77,7 +77,7 @@ def untested_sentences(report: Report) -> tuple[str, ...]:
         for f in ran
         if f.adaptive is None
     ]
-    for name, family in FAMILIES.items():
+    for name, family in known_families().items():
         mine = [f for f in ran if f.family == name]
         if mine:
             found += family.absent(mine, report.provenance)

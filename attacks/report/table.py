@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from medward.attacks.families import FAMILIES, find_family
+from medward.attacks.families import find_family, known_families
 from medward.attacks.intervals import Interval
 from medward.attacks.report.words import (
     COLUMNS,
@@ -42,7 +42,7 @@ def print_findings(report: Report, console: Console) -> None:
         status = Text(f"{ICONS[finding.status]} {finding.status.value}", _STYLES[finding.status])
         table.add_row(Text(finding.attack), *cells, status)
     console.print(table)
-    console.print(Text(", ".join(f"{each.measure} ({name})" for name, each in FAMILIES.items()), "dim"))
+    console.print(Text(", ".join(f"{each.measure} ({name})" for name, each in known_families().items()), "dim"))
     for finding in report.findings:
         if said := directions_text(finding):
             console.print(Text.assemble((finding.attack, "bold"), f": {said}"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medward.attacks.families import FAMILIES
+from medward.attacks.families import known_families
 from medward.attacks.intervals import Interval
 from medward.attacks.threat import Access
 from medward.attacks.validation.finding import ARMS, CleanCost, Finding, Status
@@ -38,7 +38,9 @@ def limits_text(interval: Interval | None, *, share: bool, between: str = " to "
 def defended_families(report: Report) -> str:
     """The families whose undefended run was on the model before training defended it, by name; empty without one."""
     facts = report.provenance.twin
-    return "" if facts is None else ", ".join(name for name, each in FAMILIES.items() if each.claim == facts.claim)
+    return (
+        "" if facts is None else ", ".join(name for name, each in known_families().items() if each.claim == facts.claim)
+    )
 
 
 COLUMNS = {"classification": "class", "multilabel": "finding", "regression": "quantity"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medward.attacks.base import Attack
 from medward.attacks.target import Clock, Decide, Target, guarded_oracle, open_oracle
@@ -11,6 +11,7 @@ from medward.attacks.validation.finding import Arm
 from medward.guard.accounts.stores import MemoryStore
 from medward.guard.bundle.folder import Bundle
 from medward.guard.models.base import Model
+from medward.guard.pipeline import Guard
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.types import Array, Ints
 
@@ -78,7 +79,7 @@ def queried_target(deployment: Deployment, arm: Arm, attack: Attack, *, claim: s
         oracle = open_oracle(bundle.model if before is None else before.model, deployment.decide)
         return Target(spec, oracle, attack.threat, network=bare.network)
     clock, accounts = Clock(), attack.threat.accounts
-    guard = bundle.guard(store=MemoryStore(clock=clock), clock=clock)
+    guard = fresh_guard(bundle, clock=clock)
     oracle = guarded_oracle(
         guard,
         fresh=accounts is None,
@@ -89,3 +90,12 @@ def queried_target(deployment: Deployment, arm: Arm, attack: Attack, *, claim: s
     )
     twin = None if before is None or arm != "guarded" else before.network
     return Target(spec, oracle, attack.threat, network=deployment.network, profile=bundle.profile, twin=twin)
+
+
+def fresh_guard(bundle: Bundle, **settings: Any) -> Guard:
+    """The guard of `bundle` with an empty memory, for attacks: the same run is the same, and nothing outlives it.
+
+    `settings` are those of `Guard`; its memory goes by their clock.
+    """
+    store = MemoryStore(**{name: each for name, each in settings.items() if name == "clock"})
+    return bundle.guard(store=store, salt=b"", ephemeral=True, **settings)

@@ -25,9 +25,10 @@ from medward.attacks.families import find_family
 from medward.attacks.intervals import rate_interval
 from medward.attacks.learners.table import chance_accuracy, matches_labels, task_balanced_accuracy
 from medward.attacks.report.files import save_report
+from medward.attacks.suite import attack_plugins
 from medward.attacks.target import AccessDeniedError, BudgetSpentError
 from medward.attacks.validation.clean_cost import ask_all, measure_clean_cost
-from medward.attacks.validation.deployment import Deployment, ModelBefore
+from medward.attacks.validation.deployment import Deployment, ModelBefore, fresh_guard
 from medward.attacks.validation.family import Family, NotTested, Runs
 from medward.attacks.validation.finding import ARMS, Arm, CleanCost, Finding
 from medward.attacks.validation.journal import (
@@ -44,11 +45,10 @@ from medward.attacks.validation.judging import blank_finding, judge_attack
 from medward.attacks.validation.progress import Progress
 from medward.attacks.validation.record import Provenance, Report, TwinFacts
 from medward.attacks.validation.splits import conform_splits, share_rows
-from medward.guard.accounts.stores import MemoryStore
 from medward.guard.bundle.folder import Bundle
 from medward.guard.data.split import Split, tell_understanding
 from medward.guard.errors import MedwardError
-from medward.guard.pipeline import Guard
+from medward.guard.plugins import plugin_versions
 from medward.guard.profile import forward_batches, idle_screen
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.base import Task
@@ -93,7 +93,7 @@ def run_validation(
         "policy": policy.fingerprint,
         "data": data_digest(splits),
         "code": code_version(),
-        "versions": _versions(),
+        "versions": _versions() | _plugin_versions(deployment, attacks),
         "seed": seed,
     }
     runner = _Runner(deployment, journal, common, shared.data)
@@ -264,15 +264,13 @@ def _example(result: AttackResult, inputs: Array, spec: ModelSpec) -> dict[str, 
 
 def _clean(bundle: Bundle, splits: Mapping[str, Split], data: AttackData, seed: int) -> Any:
     """The clean cost and the e-values of benign accounts and of a thief, packed for the journal."""
-
-    def fresh_guard() -> Guard:
-        return bundle.guard(store=MemoryStore())
-
     site = "holdout" if "holdout" in splits else "test"
     drift = ("test", splits["test"]) if site != "test" else None
-    cost, accounts = measure_clean_cost(bundle.model, fresh_guard, (site, splits[site]), drift, seed=seed)
+    cost, accounts = measure_clean_cost(
+        bundle.model, partial(fresh_guard, bundle), (site, splits[site]), drift, seed=seed
+    )
     if data.pool is not None:
-        accounts["thief"] = ask_all(fresh_guard(), data.pool[:THIEF_TRACE], "thief").curve
+        accounts["thief"] = ask_all(fresh_guard(bundle), data.pool[:THIEF_TRACE], "thief").curve
     return {"cost": cost.model_dump(mode="json"), "accounts": accounts}
 
 
@@ -284,6 +282,13 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
+
+
+def _plugin_versions(deployment: Deployment, attacks: Sequence[Attack]) -> dict[str, str]:
+    """Of other packages that shaped the bundle or brought attacks."""
+    bundle = deployment.bundle
+    shaped = dict(each.split(" ", 1) for each in bundle.card.plugins.values())
+    return shaped | plugin_versions(attack_plugins(attacks, bundle.model.spec, deployment.decide))
 
 
 def _provenance(spec: ModelSpec, splits: Mapping[str, Split], **facts: Any) -> Provenance:

@@ -15,7 +15,7 @@ from medward.guard.errors import MedwardError
 from medward.guard.monitors.base import CONTENT_CODES, Bet, BetSettings, Monitor, Observations
 from medward.guard.monitors.near_duplicates import ClusterMatch, DuplicateCount
 from medward.guard.monitors.repeats import find_repeats
-from medward.guard.monitors.table import MONITORS, calibration_shares
+from medward.guard.monitors.table import calibration_shares, monitors_with
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile
 from medward.guard.statistics.combined_eprocess import CombinedEProcess, Observation
@@ -32,12 +32,14 @@ AccountStep = tuple[Action, Verdict, BetValues]
 
 def active_monitors(policy: Policy, profile: Profile) -> tuple[Monitor, ...]:
     """The rows of the table that `policy` asks for and `profile` has something for."""
-    return tuple(each for each in MONITORS if each.asked(policy) and each.source in profile.fitted)
+    return tuple(
+        each for each in monitors_with(profile.plugins) if each.asked(policy) and each.source in profile.fitted
+    )
 
 
 def check_monitors(policy: Policy, profile: Profile, what: str, remedy: str) -> None:
     """Refuse a profile that lacks a monitor which a key of `policy` asks for; ``{switch}`` in `remedy` is that key."""
-    for monitor in MONITORS:
+    for monitor in monitors_with(profile.plugins):
         if monitor.switch and monitor.asked(policy) and monitor.source not in profile.fitted:
             raise MedwardError(
                 f"{what} has nothing for the monitor {monitor.name!r}, which its policy asks for; "
@@ -45,9 +47,9 @@ def check_monitors(policy: Policy, profile: Profile, what: str, remedy: str) -> 
             )
 
 
-def parts_of(sources: Collection[str]) -> set[str]:
-    """The parts that bet on what these `sources` see."""
-    return {monitor.name for monitor in MONITORS if monitor.source in sources}
+def parts_of(sources: Collection[str], plugins: Sequence[str] = ()) -> set[str]:
+    """The parts that bet on what these `sources` see, monitors called `plugins` among them."""
+    return {monitor.name for monitor in monitors_with(plugins) if monitor.source in sources}
 
 
 def observe_batch(
@@ -68,12 +70,12 @@ def observe_batch(
                 sight.update(monitor.observe(fitted, seen[source], policy))
         except Exception as error:
             failed[source] = error
-    return without_sources(sight, failed), failed
+    return without_sources(sight, failed, profile.plugins), failed
 
 
-def without_sources(sight: Observations, sources: Collection[str]) -> dict[str, Any]:
-    """`sight` less what the monitors of `sources` see."""
-    silent = parts_of(sources)
+def without_sources(sight: Observations, sources: Collection[str], plugins: Sequence[str] = ()) -> dict[str, Any]:
+    """`sight` less what the monitors of `sources` see, those called `plugins` among them."""
+    silent = parts_of(sources, plugins)
     return {name: column for name, column in sight.items() if name not in silent}
 
 
@@ -94,7 +96,7 @@ class AccountMonitors:
 
         Thresholds and bounds are one event of the calibration draw, whoever asks.
         """
-        shares, monitors = calibration_shares(), active_monitors(policy, profile)
+        shares, monitors = calibration_shares(profile.plugins), active_monitors(policy, profile)
         strata = 1 if profile.strata is None else profile.strata.count
         bets = []
         for each in monitors:

@@ -157,14 +157,14 @@ def _claims(
         profile = sites.get(folded_name(read.organisation), profile)
         check_monitors(policy, profile, f"{where}: the profile", "give the profile it was made with")
         monitor = AccountMonitors.of(policy, profile, len(read.accounts)).combined
-        silent = parts_of({each.part for each in errors})
+        silent = parts_of({each.part for each in errors}, profile.plugins)
         parts = [part for part in monitor.parts if part.name not in silent]
         found = {(each.part, each.account): each for each in read.verdicts if not each.error}
         for key in read.accounts:
             if any(each.part == "account" and each.account == key for each in errors):
                 continue
             verdict, values = found[monitor.name, key], read.bets[key]
-            _check(where, monitor.strata, parts, values, read)
+            _check(where, monitor.strata, parts, values, read, parts_of({SCREEN}, profile.plugins))
             yield _Claim(
                 seq=record["seq"],
                 key=key,
@@ -181,7 +181,9 @@ def _claims(
         raise IntegrityError(f"{where}: not the record of a query: {error!r}") from None
 
 
-def _check(where: str, strata: int, parts: Sequence[Part], values: BetValues, record: AuditRecord) -> None:
+def _check(
+    where: str, strata: int, parts: Sequence[Part], values: BetValues, record: AuditRecord, screened: set[str]
+) -> None:
     """Refuse bets that no guard makes: other parts, another count, values that are not on the grid or of the input."""
     names = {part.name for part in parts} | ({STRATUM} if strata > 1 else set())
     if values.keys() != names:
@@ -189,7 +191,6 @@ def _check(where: str, strata: int, parts: Sequence[Part], values: BetValues, re
     own = values.get(STRATUM, [0] * len(record.inputs))
     if len(own) != len(record.inputs) or any(each not in range(strata) for each in own):
         raise IntegrityError(f"{where}: needs for each input which of {strata} strata it is of")
-    screened = parts_of({SCREEN})
     for part in parts:
         column = values[part.name]
         if not column or len(column) != len(record.inputs):

@@ -51,7 +51,8 @@ class Card(BaseModel):
     digests; `digest` is that of the card itself without this field, and so stands for the whole bundle.
     `sites` are the organisations with a calibration of their own, in the files that `site_file` names. `quality` is how
     well the model did on the calibration rows, None where they had no labels. `target` and `patient` are the columns of
-    the calibration table that held labels and patients.
+    the calibration table that held labels and patients. `plugins` are the monitors and screens of other packages that
+    took part in a calibration, ``"monitors:level"`` say, with their distribution and version.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -65,6 +66,7 @@ class Card(BaseModel):
     sizes: dict[str, int]
     versions: dict[str, str]
     sites: dict[str, Site] = {}
+    plugins: dict[str, str] = {}
     quality: AnyQuality | None = None
     target: str | None = None
     patient: str | None = None

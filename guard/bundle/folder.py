@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,7 @@ from medward.guard.bundle.card import (
     sha256,
     site_file,
 )
+from medward.guard.bundle.shaping import check_installed, shaping_plugins
 from medward.guard.data.task_quality import AnyQuality
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.files import sync_to_disk, write_durably
@@ -43,8 +47,11 @@ from medward.guard.models.base import WrappedModel, first_line
 from medward.guard.pipeline import Guard
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile
+from medward.guard.state import SALT_BYTES, open_state
 from medward.guard.tasks.base import check_level
 from medward.guard.types import Array
+
+_log = logging.getLogger("medward")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,22 +73,52 @@ class Bundle:
     def guard(
         self,
         *,
+        state: Path | str | None = None,
         store: Store | None = None,
         audit: AuditSink | None = None,
-        salt: bytes = b"",
+        salt: bytes | None = None,
+        ephemeral: bool = False,
         **settings: Any,
     ) -> Guard:
-        """The model behind its defenses; `settings` are passed on to `Guard`."""
+        """The model behind its defenses, with its memory and its audit log in the folder `state`, as when it is served.
+
+        `store`, `audit` and `salt` take the place of the folder's (`guard.state`), or of the folder when all are given.
+        Where one is missing `ephemeral` must say so: the guard then remembers in memory, records nothing, draws a salt
+        of its own, each unless it was given. `settings` are passed on to `Guard`.
+        Raises `MedwardError` where nothing says what is to outlive the process.
+        """
+        if state is not None:
+            if ephemeral:
+                raise MedwardError(
+                    f"guard: state = {str(state)!r} is kept and ephemeral keeps nothing; give one of them"
+                )
+            opened = open_state(state, store=store)
+            store, audit = opened.store, opened.audit if audit is None else audit
+            salt = opened.salt if salt is None else salt
+        parts = {"store": store, "audit": audit, "salt": salt}
+        missing = [name for name, part in parts.items() if part is None]
+        if missing and not ephemeral:
+            raise MedwardError(
+                f"guard: has no {', '.join(missing)}, so a restart forgets alarms or leaves no record; "
+                'write guard(state="state/"), or guard(ephemeral=True) to try it in memory'
+            )
+        if store is None:
+            _warn_once()
         return Guard(
             model=self.model,
             policy=self.policy,
             profile=self.profile,
             store=MemoryStore() if store is None else store,
             audit=audit,
-            salt=salt,
+            salt=secrets.token_bytes(SALT_BYTES) if salt is None else salt,
             sites=self.sites,
             **settings,
         )
+
+
+@cache
+def _warn_once() -> None:
+    _log.warning("guard: is ephemeral: what it knows of accounts is lost with this process; guard(state=...) keeps it")
 
 
 def save_bundle(
@@ -124,6 +161,7 @@ def save_bundle(
             quality=quality,
             target=target,
             patient=patient,
+            plugins=shaping_plugins(profile),
             versions=bundle_versions(),
         ).sealed()
         (build / CARD).write_bytes(card.to_bytes())
@@ -159,6 +197,7 @@ def load_bundle(path: Path | str, *, allow_code: bool = False, expect: str | Non
     if expect is not None and card.digest != expect:
         raise IntegrityError(f"{path}: is bundle {card.digest[:12]}, expected {expect[:12]}")
     parts = _verified(path, card, skip=())
+    check_installed(card.plugins)
     policy = Policy.from_toml(_text(parts[POLICY]), source=POLICY)
     profile = _profile(PROFILE, parts, policy)
     sites = {site: _profile(site_file(site), parts, policy) for site in card.sites}
@@ -184,7 +223,12 @@ def add_site(bundle: Bundle, site: str, profile: Profile, *, data_digest: str, s
     read = _profile(file, parts, bundle.policy)
     described = Site(data_digest=data_digest, sizes=dict(sizes))
     files = {**bundle.card.files, file: sha256(parts[file])}
-    card = bundle.card.model_copy(update={"files": files, "sites": {**bundle.card.sites, site: described}}).sealed()
+    changed = {
+        "files": files,
+        "sites": {**bundle.card.sites, site: described},
+        "plugins": {**bundle.card.plugins, **shaping_plugins(profile)},
+    }
+    card = bundle.card.model_copy(update=changed).sealed()
     with _built(path) as build:
         for name, data in {**parts, CARD: card.to_bytes()}.items():
             (build / name).write_bytes(data)

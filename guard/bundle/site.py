@@ -32,9 +32,11 @@ from medward.guard.data.split import (
 from medward.guard.data.task_quality import AnyQuality, task_quality
 from medward.guard.errors import MedwardError
 from medward.guard.models.base import Model
+from medward.guard.monitors.table import plugin_monitors
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile, check_enough, forward_batches
 from medward.guard.screens.embeddings import THUMBNAIL_GRID
+from medward.guard.screens.mahalanobis import plugin_screens
 
 FEWEST_CELLS = 3  # of a thumbnail: once brightness and contrast are taken away, fewer tell nothing apart
 
@@ -69,6 +71,9 @@ def learn_profile(model: Model, benign: Split, policy: Policy, *, seed: int = 0)
         )
         benign = benign.take(np.sort(first))
         inputs = benign.inputs
+    for group, plugins in {"monitor": plugin_monitors(), "screen": plugin_screens()}.items():
+        for plugin in plugins:
+            log.info("plug-in: the %s %r of %s takes part", group, plugin.name, plugin.source)
     profile = Profile.fit(
         model,
         inputs,

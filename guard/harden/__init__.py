@@ -7,10 +7,36 @@ from medward.guard.harden.robust.retraining import Retraining
 from medward.guard.harden.robust.trades import Trades
 from medward.guard.harden.robust.training import Training
 from medward.guard.harden.robust.universal import UniversalTraining
+from medward.guard.plugins import Plugin, checked_plugins
 
-__all__ = ["HARDENERS", "Accuracy", "Certificate", "Hardened", "Hardener", "Training"]
+__all__ = [
+    "HARDENERS",
+    "Accuracy",
+    "Certificate",
+    "Hardened",
+    "Hardener",
+    "Training",
+    "known_hardeners",
+    "plugin_hardeners",
+]
 
 HARDENERS: dict[str, HardeningMethod] = {
     method.name: method for method in (UniversalTraining(), AdversarialTraining(), Trades(), Retraining())
 }
-"""Every method by name, at its default settings; ``dataclasses.replace`` gives it others."""
+"""Medward's own methods by name, at their default settings; ``dataclasses.replace`` gives them others."""
+
+
+def plugin_hardeners() -> tuple[Plugin, ...]:
+    """The methods of other packages that are installed. Raises `MedwardError` for one that cannot be used."""
+    return checked_plugins(
+        "hardeners",
+        HARDENERS,
+        lambda value: (
+            "" if isinstance(value, HardeningMethod) else f"is a {type(value).__name__} and not a HardeningMethod"
+        ),
+    )
+
+
+def known_hardeners() -> dict[str, HardeningMethod]:
+    """Every method by name, Medward's own first."""
+    return {**HARDENERS, **{each.name: each.value for each in plugin_hardeners()}}

@@ -28,6 +28,7 @@ from medward.guard.data.split import Split, check_split, label_split, log, tell_
 from medward.guard.data.table_rows import encoded_rows
 from medward.guard.errors import MedwardError
 from medward.guard.files import sync_to_disk
+from medward.guard.harden import plugin_hardeners
 from medward.guard.harden.certificate import Certificate, Hardener
 from medward.guard.harden.division import divide_splits, needed_splits
 from medward.guard.harden.losses.table import losses_of
@@ -39,6 +40,7 @@ from medward.guard.models.inference import OperatingPoints
 from medward.guard.models.sources import check_size, open_source
 from medward.guard.models.torch_front import fronted, own_module, refuse_script
 from medward.guard.named_values import Table
+from medward.guard.plugins import plugin_versions
 from medward.guard.preparation import Preparation
 from medward.guard.spec import AnyTask, ModelSpec
 from medward.guard.tasks.opaque import Opaque
@@ -136,7 +138,10 @@ def harden(
         files = {name: hashlib.sha256((build / name).read_bytes()).hexdigest() for name in (MODEL, ORIGINAL, WEIGHTS)}
         shared = measure_overlap(train, selection).sentence("train", "the rows that epochs are chosen on")
         notes = (*hardened.certificate.notes, *([shared] if shared else []), *_front_notes(spec))
-        certificate = hardened.certificate.model_copy(update={"files": files, "notes": notes})
+        versions = hardened.certificate.versions | plugin_versions(
+            each for each in plugin_hardeners() if each.name == method.name
+        )
+        certificate = hardened.certificate.model_copy(update={"files": files, "notes": notes, "versions": versions})
         (build / CERTIFICATE).write_text(certificate.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return certificate, chosen_on
 

@@ -17,9 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from medward.guard.errors import MedwardError
+from medward.guard.plugins import Plugin, checked_plugins
 from medward.guard.screens import embeddings
 from medward.guard.screens.whitening import fit_whitening, whiten
-from medward.guard.types import Array, Outputs
+from medward.guard.types import Array, Modality, Outputs
 
 EMBEDDINGS: dict[str, Callable[..., Any]] = {
     "features": embeddings.feature_embedding,
@@ -28,8 +30,44 @@ EMBEDDINGS: dict[str, Callable[..., Any]] = {
     "thumbnail": embeddings.thumbnail_embedding,
     "texture": embeddings.texture_embedding,
 }
+"""Medward's own; see `find_embedding` for all."""
 MIN_CLASS_ROWS = 5  # a class seen less often borrows the overall mean
 MAHALANOBIS_PARTS = ("center", "spread", "means", "whitening")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScreenEmbedding:
+    """A screen's embedding is what another package adds to the screens of models of one `modality`.
+
+    `embed` maps ``(inputs, outputs, xp)`` to ``(n, d)`` with operations that NumPy and torch share, as those of
+    `guard.screens.embeddings`.
+    """
+
+    name: str
+    modality: Modality
+    embed: Callable[..., Any]
+
+
+def plugin_screens() -> tuple[Plugin, ...]:
+    """The screens of other packages that are installed. Raises `MedwardError` for one that cannot be used."""
+    return checked_plugins(
+        "screens",
+        EMBEDDINGS,
+        lambda value: (
+            "" if isinstance(value, ScreenEmbedding) else f"is a {type(value).__name__} and not a ScreenEmbedding"
+        ),
+    )
+
+
+def find_embedding(name: str) -> Callable[..., Any]:
+    """The embedding called `name`. Raises `MedwardError` where it is of a package that is not installed."""
+    if name in EMBEDDINGS:
+        return EMBEDDINGS[name]
+    for plugin in plugin_screens():
+        if plugin.name == name:
+            found: Callable[..., Any] = plugin.value.embed
+            return found
+    raise MedwardError(f"screen {name!r}: no installed package has it; install the one it was calibrated with")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +85,7 @@ class Mahalanobis:
     @classmethod
     def fit(cls, name: str, inputs: Array, outputs: Outputs) -> Mahalanobis:
         """Fit to benign rows. Only the "features" embedding is class-conditional."""
-        z = np.asarray(EMBEDDINGS[name](inputs, outputs, np), np.float64)
+        z = np.asarray(find_embedding(name)(inputs, outputs, np), np.float64)
         center, spread = robust_scale(name, z)
         z = squash_tables(name, (z - center) / spread, np)
         classes = outputs.scores.shape[1]
@@ -61,7 +99,7 @@ class Mahalanobis:
 
     def score(self, inputs: Any, outputs: Any, xp: Any = np) -> Any:
         """Log distance ``(n,)`` from the mean of the decided class."""
-        z = EMBEDDINGS[self.name](inputs, outputs, xp)
+        z = find_embedding(self.name)(inputs, outputs, xp)
         center, spread, means, whitening = (self._cast(getattr(self, part), z, xp) for part in MAHALANOBIS_PARTS)
         decided = xp.argmax(outputs.scores, axis=1)
         whitened = whiten(squash_tables(self.name, (z - center) / spread, xp) - means[decided], whitening)
@@ -74,6 +112,7 @@ class Mahalanobis:
     @classmethod
     def from_arrays(cls, name: str, arrays: dict[str, Array]) -> Mahalanobis:
         """Read back what `arrays` gave."""
+        find_embedding(name)
         return cls(name=name, **{part: arrays[part] for part in MAHALANOBIS_PARTS})
 
     @staticmethod

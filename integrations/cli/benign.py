@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from medward.guard.profile import idle_screens
 from medward.integrations.cli.options import console
 
 
 def print_notes(bundle: Any) -> None:
     """Say what is not protected as the policy says."""
-    for note in bundle.guard().notes:
+    for note in idle_screens(bundle.profile, bundle.sites, bundle.policy.screen.rate):
         console.print(f"note: {note}", markup=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -55,8 +55,10 @@ def harden_command(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the hardened model")],
     method: Annotated[
-        Literal["uat", "pgd", "trades", "retraining"],
-        typer.Option(help="uat: shared changes; pgd, trades: any change; retraining: for comparison only"),
+        str,
+        typer.Option(
+            help="uat: shared changes; pgd, trades: any change; retraining: to compare with (a wrong name lists all)"
+        ),
     ] = "uat",
     epsilon: Annotated[
         str | None,

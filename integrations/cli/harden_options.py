@@ -13,7 +13,7 @@ from rich.console import Console
 
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
-from medward.guard.harden import HARDENERS, Certificate, Hardener
+from medward.guard.harden import Certificate, Hardener, known_hardeners
 from medward.guard.harden.folder import MODEL, ORIGINAL, harden
 from medward.guard.harden.method import PERTURBATION_WORDS
 from medward.guard.harden.robust.universal import UniversalTraining
@@ -35,7 +35,10 @@ def chosen_method(
     device: str,
 ) -> Hardener:
     """The method called `method` with what was said about it."""
-    hardener = HARDENERS[method]
+    known = known_hardeners()
+    if method not in known:
+        raise MedwardError(f"--method: there is no {method!r}; there are {', '.join(known)}")
+    hardener = known[method]
     if margin is not None:
         if not isinstance(hardener, UniversalTraining):
             raise MedwardError(f"--margin: only uat trains at more than its radius, not {method}; leave it out")

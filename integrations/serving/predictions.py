@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import BaseModel
 
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
-from medward.guard.types import Answer, Array
+from medward.guard.types import Answer
 
 AnsweredLevel = Literal["full", "rounded", "top", "codes", "label", "withheld"]
 
@@ -91,31 +90,4 @@ def prediction_type(spec: ModelSpec) -> type[AnyPrediction]:
 
 def client_view(answer: Answer, spec: ModelSpec) -> AnyPrediction:
     """The client's view of `answer`."""
-    task, decided = spec.task, [int(each) for each in answer.labels]
-    words = [None if each < 0 else task.word(each) for each in decided]
-    content: dict[str, Any] = {"id": answer.id, "model": spec.name, "levels": [each.label for each in answer.levels]}
-    if isinstance(task, Multilabel):
-        content |= {"findings": task.findings, "thresholds": task.thresholds}
-    if isinstance(task, Regression):
-        values = [None if np.isnan(each) else float(each) for each in answer.scores[:, 0]]
-        content |= {"labels": words, "values": values, "unit": task.unit}
-    elif isinstance(task, Opaque):
-        content |= {"outputs": [_whole(row) for row in answer.scores], "shape": answer.scores.shape[1:]}
-    else:
-        content |= {
-            "labels": words,
-            "indices": [None if each < 0 else each for each in decided],
-            "scores": [_scores(row) for row in answer.scores],
-            "score_kind": answer.output,
-        }
-    form = prediction_type(spec)
-    return form.model_validate({name: content[name] for name in form.model_fields})
-
-
-def _scores(row: Array) -> list[float | None] | None:
-    """None for a class that is not shown, and for the row when none is."""
-    return None if np.isnan(row).all() else [None if np.isnan(score) else float(score) for score in row]
-
-
-def _whole(row: Array) -> Any:
-    return None if np.isnan(row).all() else row.tolist()
+    return prediction_type(spec).model_validate(answer.as_dict())

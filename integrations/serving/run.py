@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import secrets
 import socket
 import ssl
 from pathlib import Path
@@ -13,14 +11,13 @@ import uvicorn
 from fastapi import FastAPI
 
 from medward.guard.accounts.names import folded_name
-from medward.guard.audit.log import AuditLog
 from medward.guard.bundle import folder as bundles
-from medward.guard.errors import IntegrityError, MedwardError
+from medward.guard.errors import MedwardError
 from medward.integrations.serving.app import create_app
 from medward.integrations.serving.connections import Connection
 from medward.integrations.serving.keys import KeyStore
 from medward.integrations.serving.limits import Limits
-from medward.integrations.serving.store import open_store, shared_salt
+from medward.integrations.serving.store import open_store
 
 _log = logging.getLogger("medward")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -39,23 +36,13 @@ def load_app(
 ) -> FastAPI:
     """The endpoint of the bundle at `bundle`, verified on loading.
 
-    `state` is created when missing, for its owner only, and holds what outlives a restart: ``accounts.db``
-    (what the monitors know), ``audit.jsonl``, ``keys.json`` and ``salt``. An answer leaves once its audit
-    record is on the disk. `store` (see `open_store`) names another place for what the monitors know: replicas of one
-    bundle that share it share its accounts and its salt, each with a folder, a log and keys of its own.
+    `state` is the folder of what outlives a restart (`guard.state`), with ``keys.json`` in it. `store` (see
+    `open_store`) names another place for what the monitors know: replicas of one bundle that share it share its
+    accounts and its salt, each with a folder, a log and keys of its own.
     `allow_code` and `expect` are those of `guard.bundle.folder.load`.
     """
     loaded = bundles.load_bundle(bundle, allow_code=allow_code, expect=expect)
-    try:
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        salt = read_salt(state / "salt")
-    except OSError as error:
-        raise MedwardError(f"{state}: cannot hold the server's state: {error.strerror}") from None
-    audit = AuditLog(state / "audit.jsonl", fsync=True)
-    accounts = open_store(store or state / "accounts.db")
-    if store:
-        salt = shared_salt(accounts, salt)
-    guard = loaded.guard(store=accounts, audit=audit, salt=salt)
+    guard = loaded.guard(state=state, store=open_store(store) if store else None)
     keys = KeyStore(state / "keys.json")
     if not anonymous and not keys.list():
         _log.warning("%s holds no key yet: every request is refused until one is added", keys.path)
@@ -139,23 +126,3 @@ def _check_free(host: str, port: int) -> None:
         socket.create_server((host, port), family=family).close()
     except OSError as error:
         raise MedwardError(f"{host}:{port}: cannot listen there ({error.strerror}); choose another --port") from None
-
-
-def read_salt(path: Path) -> bytes:
-    """The 32 random bytes at `path`, made on the first call and readable by their owner only."""
-    if not path.exists():
-        scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(scratch, path)
-        except FileExistsError:
-            _log.info("another process made %s first", path)
-        scratch.unlink()
-    salt = path.read_bytes()
-    if len(salt) != 32:
-        raise IntegrityError(f"{path}: a salt has 32 bytes, got {len(salt)}; restore it from a backup")
-    return salt

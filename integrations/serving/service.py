@@ -12,12 +12,11 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from medward.guard.errors import MedwardError, UnavailableError
 from medward.guard.pipeline import Guard
 from medward.guard.spec import ModelSpec
-from medward.guard.types import Action, Answer, Principal, Query
+from medward.guard.types import Answer, Principal, Query
 from medward.integrations.serving.keys import KeyStore, Scope
 from medward.integrations.serving.limits import Limits, Pool
 from medward.integrations.serving.metrics import Metrics
 
-AWAY = UnavailableError.__name__  # the error in the verdict of a part that could not be reached
 bearer = HTTPBearer(auto_error=False, description="A key made by `medward keys add`.")
 Study = Annotated[
     str,
@@ -77,9 +76,8 @@ class Service:
 
         answer = await self.pool.run(job)
         self.metrics.answer(answer)
-        away = [each.source for each in answer.verdicts if each.error == AWAY and each.action is Action.WITHHOLD]
-        if away:
-            raise UnavailableError(f"withheld: {', '.join(away)}")
+        if answer.unavailable:
+            raise UnavailableError(f"withheld: {', '.join(answer.unavailable)}")
         return answer
 
 

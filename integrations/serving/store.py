@@ -15,7 +15,6 @@ ADDRESSES = {
     "redis://:password@host:6379/0": rf"rediss?://{USER}(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d+)?(?:/\d*)?(?:\?{FILE}(?:&{FILE})*)?",
     "unix://:password@/path": rf"unix://{USER}/[^?#]+",
 }
-SALT = "//salt"  # no principal has an empty level, so none is mistaken for this key
 
 
 def open_store(where: str | Path, *, existing: bool = False) -> Store:
@@ -29,18 +28,6 @@ def open_store(where: str | Path, *, existing: bool = False) -> Store:
     if existing and not Path(where).exists():
         raise MedwardError(f"{where}: there is no such file; give the server's --state folder, or its --store")
     return SQLiteStore(where)
-
-
-def shared_salt(store: Store, own: bytes) -> bytes:
-    """The one salt of all replicas of `store`: that of the first to ask, be it `own`.
-
-    Only with one salt are their digests of an input the same, so that each knows what was asked of the others.
-    """
-    held = store.transact(SALT, lambda held: (held or own.hex(),) * 2)
-    try:
-        return bytes.fromhex(held)
-    except (TypeError, ValueError):
-        raise MedwardError(f"store: what is kept under {SALT} is no salt; is it another program's store?") from None
 
 
 def _open_redis(address: str) -> Store:

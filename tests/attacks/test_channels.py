@@ -78,7 +78,7 @@ def test_a_table_of_thousands_of_columns_is_protected_and_answers(tmp_path):
     net = trained(nn.Sequential(nn.Linear(3000, 2)), x, (x[:, 0] > 0).astype(np.int64), steps=20)
     bundle = protect(net, Split(x), OPEN, tmp_path / "bundle", classes=("low", "high"), output="logits")
     assert (tmp_path / "bundle" / "profile.npz").stat().st_size < 20e6
-    guard = bundle.guard()
+    guard = bundle.guard(ephemeral=True)
     levels = [str(guard.answer(Query(principal=("clinic",), inputs=row[None])).levels[0].label) for row in rows(20)]
     odd = guard.answer(Query(principal=("other",), inputs=rows(1) + 5))
     assert levels.count("withheld") < 5

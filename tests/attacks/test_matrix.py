@@ -217,7 +217,9 @@ def test_one_line_per_finished_run_where_there_is_no_terminal(bundle, tmp_path, 
 def test_a_fresh_account_per_row_leaves_only_the_screen(bundle):
     strange = np.full((60, 6), 8, np.float32) + np.arange(60, dtype=np.float32)[:, None] / 100
     benign = rows(40, 9).inputs
-    thief, visitors = (guarded_oracle(bundle.guard(store=MemoryStore()), fresh=fresh) for fresh in (False, True))
+    thief, visitors = (
+        guarded_oracle(bundle.guard(store=MemoryStore(), ephemeral=True), fresh=fresh) for fresh in (False, True)
+    )
     assert (thief(strange).labels == -1).all()
     assert (visitors(strange).labels == -1).all()
     assert (thief(benign).labels == -1).all(), "the thief's account is closed"
@@ -285,7 +287,7 @@ def test_a_monitor_that_turns_on_accounts_shows_though_no_single_row_is_refused(
     tired = replace(bundle, policy=policy)
     odd = Split(SPLITS["holdout"].inputs * 1.6, SPLITS["holdout"].labels)
     cost, curves = measure_clean_cost(
-        tired.model, lambda: tired.guard(store=MemoryStore()), ("holdout", odd), None, seed=0
+        tired.model, lambda: tired.guard(store=MemoryStore(), ephemeral=True), ("holdout", odd), None, seed=0
     )
     assert cost.site.false_refusal.value == 0
     assert cost.site.accounts.n == ACCOUNTS

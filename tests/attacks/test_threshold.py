@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -331,7 +332,11 @@ class Operated:
     def __init__(self, profile):
         self.model, self.profile, self.policy, self.digest = screening(), profile, OPEN, "ab" * 32
 
-    def guard(self, *, store, clock=lambda: 0.0):
+    @property
+    def card(self):
+        return SimpleNamespace(plugins={})
+
+    def guard(self, *, store, clock=lambda: 0.0, **_):
         return Guard(model=self.model, policy=self.policy, profile=self.profile, store=store, clock=clock)
 
 

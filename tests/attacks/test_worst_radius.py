@@ -44,7 +44,7 @@ def judged(tmp_path_factory):
     data = share_rows(bundle.model, task.splits, seed=0).data
 
     def judge_adaptive():
-        oracle = guarded_oracle(bundle.guard(store=MemoryStore()), fresh=True)
+        oracle = guarded_oracle(bundle.guard(store=MemoryStore(), ephemeral=True), fresh=True)
         target = Target(bundle.model.spec, oracle, ATTACK.threat, network=network, profile=bundle.profile)
         result = ATTACK.run(target, data, seed=0)
         adaptive = Evasion().achieved(result, 0)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -49,7 +50,11 @@ class FakeBundle:
     digest: str = "ab" * 32
     abstains: bool = False
 
-    def guard(self, *, store: Store, clock: Callable[[], float] = time.time) -> Guard:
+    @property
+    def card(self):
+        return SimpleNamespace(plugins={})
+
+    def guard(self, *, store: Store, clock: Callable[[], float] = time.time, **_: object) -> Guard:
         policy = self.policy
         if self.abstains:
             alpha = 100.0  # reached by an account that asked nothing

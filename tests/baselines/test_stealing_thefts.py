@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from stealing.thefts import Watched, share
+from support.models import LinearModel
 
 from medward.attacks.base import Access
 from medward.guard.types import Answer, Level, Query, Verdict
@@ -25,6 +26,7 @@ class Rising:
             scores=np.array([[0.25, 0.75]]),
             levels=(Level.ROUNDED,),
             output="probabilities",
+            spec=LinearModel().spec,
             verdicts=(Verdict(part="screen", action=0), top),
         )
 

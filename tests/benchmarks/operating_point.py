@@ -186,14 +186,14 @@ def by_level(subject: Screening, threshold: float | None, names: Iterable[str] =
     found = {}
     with TemporaryDirectory() as name:
         bundles = {label: subject.protect(Path(name) / label, threshold, **SETTINGS[label]) for label in names}
-        guards = {label: bundle.guard() for label, bundle in bundles.items()}
+        guards = {label: bundle.guard(ephemeral=True) for label, bundle in bundles.items()}
         plain_bundle = bundles["rounded"]
-        guards["account alarmed"] = plain_bundle.guard()
+        guards["account alarmed"] = plain_bundle.guard(ephemeral=True)
         alarmed(guards["account alarmed"], "clinic", subject.seed)
         spent = plain_bundle.policy.model_copy(
             update={"budget": Policy.model_validate({"on_error": "flag", "budget": {"total_bits": 2500}}).budget}
         )
-        guards["budget spent"] = replace(plain_bundle, policy=spent).guard()
+        guards["budget spent"] = replace(plain_bundle, policy=spent).guard(ephemeral=True)
         for label, guard in guards.items():
             scores, labels, levels = served(guard, rows, "clinic", subject.threshold)
             found[label] = {

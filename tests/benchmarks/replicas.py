@@ -117,7 +117,7 @@ def answer(bundle: Path, store: str, asked: Connection) -> None:
     """What each process runs."""
     logging.getLogger("medward").setLevel(logging.ERROR)  # alarms are what is counted here
     opened = open_store(store)
-    guard = bundles.load_bundle(bundle).guard(store=opened)
+    guard = bundles.load_bundle(bundle).guard(store=opened, ephemeral=True)
     while (query := asked.recv()) is not None:
         principal, row = query
         given = guard.answer(Query(principal=principal, inputs=row))

@@ -68,10 +68,11 @@ def schemas(folder: Path) -> str:
 
 def asked(bundle: Any, log: Path) -> str:
     """The answers of a guard that writes `log`: a clinic, and a thief who asks for noise until it is withheld."""
+    from medward.guard.accounts.stores import MemoryStore
     from medward.guard.audit.log import AuditLog
     from medward.guard.types import Query
 
-    guard = bundle.guard(audit=AuditLog(log, fsync=False), salt=SALT, clock=lambda: 1.79e9)
+    guard = bundle.guard(store=MemoryStore(), audit=AuditLog(log, fsync=False), salt=SALT, clock=lambda: 1.79e9)
     noise = np.random.default_rng(9).uniform(-4, 4, size=(40, 5)).astype(np.float32)
     said = []
     for name, inputs in (("clinic", rows(40, 7)[0]), ("thief", noise)):

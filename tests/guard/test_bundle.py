@@ -118,7 +118,7 @@ def test_what_was_saved_is_loaded(masters, file):
 
 def test_a_bundle_answers_behind_its_guard(masters):
     loaded = bundle.load_bundle(masters["model.onnx"].path)
-    answer = loaded.guard(salt=b"s").answer(Query(principal=("a",), inputs=X[:3]))
+    answer = loaded.guard(salt=b"s", ephemeral=True).answer(Query(principal=("a",), inputs=X[:3]))
     np.testing.assert_array_equal(answer.labels, (X[:3] @ W).argmax(axis=1))
 
 
@@ -287,7 +287,7 @@ def test_a_profile_from_before_the_shared_monitor_is_refused_until_that_is_switc
         bundle.save_bundle(tmp_path / "on", model, POLICY, old, **parts)
     off = Policy.model_validate({**POLICY.model_dump(), "monitor": {"shared": False}})
     built = bundle.save_bundle(tmp_path / "off", model, off, old, **parts)
-    verdicts = built.guard().answer(Query(principal=("key",), inputs=X[:2])).verdicts
+    verdicts = built.guard(ephemeral=True).answer(Query(principal=("key",), inputs=X[:2])).verdicts
     assert [verdict.source for verdict in verdicts] == ["screen", "e-process:key"]
 
 
@@ -328,7 +328,7 @@ def test_a_site_s_calibration_is_loaded_beside_the_bundle_s_own(masters):
     loaded = bundle.load_bundle(added.path, expect=added.digest)
     assert loaded.card == added.card
     assert loaded.card.sites["Hospital A"].model_dump() == {"data_digest": "e" * 64, "sizes": {"benign": 400}}
-    assert loaded.guard().sites.keys() == {"Hospital A"}
+    assert loaded.guard(ephemeral=True).sites.keys() == {"Hospital A"}
     own, shared = loaded.sites["Hospital A"], masters["model.onnx"].profile
     outputs = added.model.predict(X)
     assert np.median(own.strangeness(X, outputs)) > 4 > 1 > np.median(shared.strangeness(X, outputs))
@@ -456,12 +456,13 @@ def killed(folder, step, what):
 
 
 @pytest.mark.parametrize("kind", ["model.onnx", "sites"])
-def test_serving_an_onnx_bundle_loads_no_torch(masters, kind):
+def test_serving_an_onnx_bundle_loads_no_torch(masters, kind, tmp_path):
     code = (
         "import sys, numpy as np, medward.guard.bundle.folder as b; from medward.guard.types import Query; "
-        "g = b.load_bundle(sys.argv[1]).guard(); g.answer(Query(principal=('Hospital A',), inputs=np.zeros((2, 4)))); "
+        "g = b.load_bundle(sys.argv[1]).guard(state=sys.argv[2]); "
+        "g.answer(Query(principal=('Hospital A',), inputs=np.zeros((2, 4)))); "
         "print(sorted({'torch', 'sklearn', 'onnx', 'transformers', 'skops', 'scipy'} & set(sys.modules)))"
     )
-    run = [sys.executable, "-c", code, str(masters[kind].path)]
+    run = [sys.executable, "-c", code, str(masters[kind].path), str(tmp_path)]
     done = subprocess.run(run, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "error"})
     assert (done.stdout.strip(), done.stderr) == ("[]", "")

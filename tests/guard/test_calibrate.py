@@ -48,7 +48,7 @@ def withheld(guard, principal, rows):
 
 def test_a_site_is_judged_by_the_rows_it_was_calibrated_on(path):
     made = calibrate_site(path, Split(SITE[:200]), "clinic")
-    guard = bundle.load_bundle(path, expect=made.digest).guard()
+    guard = bundle.load_bundle(path, expect=made.digest).guard(ephemeral=True)
     assert withheld(guard, ("clinic", "key"), SITE[200:]) < 0.1
     assert withheld(guard, ("other", "key"), SITE[200:]) == 1
     assert withheld(guard, ("clinic", "key"), ROWS[:50]) > 0.9
@@ -70,7 +70,10 @@ def test_images_are_scaled_as_the_model_s_are_and_near_duplicates_are_known_by_o
     made = calibrate_site(tmp_path / "images", Split(scans[:200] + np.uint8(120)), "clinic", allow_code=True)
     assert made.profile.contents is not None
     assert made.sites["clinic"].contents is None
-    shares = [withheld(made.guard(), (site, "key"), scans[200:, None] / 255 + 120 / 255) for site in ("clinic", "ward")]
+    shares = [
+        withheld(made.guard(ephemeral=True), (site, "key"), scans[200:, None] / 255 + 120 / 255)
+        for site in ("clinic", "ward")
+    ]
     assert shares[0] < 0.1
     assert shares[1] == 1
 
@@ -133,7 +136,7 @@ def protected(tmp_path, rows, **parts):
 def test_patients_described_by_a_few_answers_repeat_by_nature_and_are_served(tmp_path):
     made = protected(tmp_path, ANSWERS)
     assert made.card.sizes["distinct"] == 32
-    answer = made.guard().answer(Query(principal=("clinic",), inputs=ANSWERS[:100]))
+    answer = made.guard(ephemeral=True).answer(Query(principal=("clinic",), inputs=ANSWERS[:100]))
     assert not any(verdict.source.startswith("error:") for verdict in answer.verdicts)
     assert sum(level is Level.WITHHELD for level in answer.levels) < 10
 
@@ -183,6 +186,6 @@ def test_images_of_any_shape_else_are_protected_and_answered(tmp_path, shape):
     images = np.random.default_rng(0).random((400, *shape)).astype(np.float32)
     name = f"{__name__}:bright"
     made = protect(name, Split(images), POLICY, tmp_path / "bundle", classes=("dark", "light"), output="logits")
-    answer = made.guard().answer(Query(principal=("clinic",), inputs=images[:10]))
+    answer = made.guard(ephemeral=True).answer(Query(principal=("clinic",), inputs=images[:10]))
     assert not any(verdict.source.startswith("error:") for verdict in answer.verdicts)
     assert (answer.labels >= 0).sum() >= 8

@@ -50,7 +50,7 @@ def test_findings_are_answered_as_sets_and_rounded_each_on_its_side(tmp_path):
     again = bundles.load_bundle(tmp_path / "b")
     assert again.card.spec.task == task
     assert again.card.quality.findings["cyst"].sensitivity >= 0.9
-    answer = ask(again.guard(), X[300:340])
+    answer = ask(again.guard(ephemeral=True), X[300:340])
     shown = answer.labels >= 0
     assert shown.mean() > 0.8
     np.testing.assert_allclose(answer.scores[shown], own[:40][shown], atol=0.0101)
@@ -62,7 +62,7 @@ def test_findings_are_answered_as_sets_and_rounded_each_on_its_side(tmp_path):
 def test_a_budget_prices_findings_and_then_tells_the_set_alone(tmp_path):
     policy = Policy(on_error="withhold", budget=BudgetPolicy(total_bits=60, label_share=0.5, parents=0))
     made = protect(findings, Split(X[300:]), policy, tmp_path / "b", classes=("mass", "cyst", "scar"))
-    guard, seen = made.guard(), []
+    guard, seen = made.guard(ephemeral=True), []
     for row in X[300:330]:
         seen.append(ask(guard, row[None]).levels[0])
     assert seen[0] is Level.ROUNDED
@@ -78,7 +78,7 @@ def test_a_number_is_answered_in_steps_within_its_cell(tmp_path):
         number, Split(X[300:], NUMBER[300:]), CALM, tmp_path / "b", tolerance=4.0, cut_points=[90.0, 110.0], unit="mg"
     )
     assert made.card.quality.within > 0.5
-    answer, own = ask(made.guard(), X[300:340]), number.predict(X[300:340])
+    answer, own = ask(made.guard(ephemeral=True), X[300:340]), number.predict(X[300:340])
     shown = answer.labels >= 0
     assert np.abs(answer.scores[shown, 0] - own[shown]).max() <= 0.2001
     np.testing.assert_array_equal(answer.labels[shown], np.digitize(own, [90, 110])[shown])
@@ -94,7 +94,7 @@ def test_an_opaque_output_leaves_whole_or_not_at_all(tmp_path, caplog):
         made = protect(maps, Split(X[300:]), CALM, tmp_path / "b", task="opaque")
     assert "answers leave at level full" in caplog.text
     assert made.policy.release.default is Level.FULL
-    guard = made.guard()
+    guard = made.guard(ephemeral=True)
     answer = ask(guard, X[300:310])
     assert set(answer.levels) <= {Level.FULL, Level.WITHHELD}
     whole = answer.labels >= 0
@@ -128,7 +128,7 @@ def test_a_tuned_threshold_is_the_operating_point(tmp_path):
     made = protect(tuned, Split(X[300:]), CALM, tmp_path / "b")
     assert made.card.spec.threshold == pytest.approx(tuned.best_threshold_)
     assert made.card.model == "model.onnx"
-    answer = ask(made.guard(), X[300:360])
+    answer = ask(made.guard(ephemeral=True), X[300:360])
     shown = answer.labels >= 0
     np.testing.assert_array_equal(answer.labels[shown], tuned.predict(X[300:360])[shown])
 
@@ -136,7 +136,7 @@ def test_a_tuned_threshold_is_the_operating_point(tmp_path):
 def test_what_is_no_policy_or_query_is_one_sentence(tmp_path):
     with pytest.raises(MedwardError, match=r"^policy: expected a Policy, got dict; Policy\(on_error=\.\.\.\)"):
         protect(number, Split(X[300:]), {"on_error": "flag"}, tmp_path / "b", tolerance=4.0)
-    guard = protect(number, Split(X[300:]), CALM, tmp_path / "b", tolerance=4.0).guard()
+    guard = protect(number, Split(X[300:]), CALM, tmp_path / "b", tolerance=4.0).guard(ephemeral=True)
     with pytest.raises(MedwardError, match=r"^query: expected a Query, got ndarray"):
         guard.answer(X[:1])
 
@@ -219,7 +219,7 @@ def test_in_full_a_client_reads_the_decision_in_double_precision_too(tmp_path):
     made = protect(
         half, Split(X[300:]), policy, tmp_path / "b", classes=("no", "yes"), output="probabilities", threshold=0.7
     )
-    answer = ask(made.guard(), X[300:310])
+    answer = ask(made.guard(ephemeral=True), X[300:310])
     shown = answer.labels >= 0
     assert (answer.labels[shown] == 1).all()
     assert (answer.scores[shown, 1] >= 0.7).all()

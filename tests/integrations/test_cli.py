@@ -390,7 +390,7 @@ def validating(*arguments, bundle="bundle", data="test.npz"):
         (("serve", "missing"), "missing: is not a bundle folder"),
         (("serve", "bundle", "--no-keys", "--host", "0.0.0.0"), "must stay on 127.0.0.1"),
         (("serve", "bundle", "--port", "99999"), "--port"),
-        (("serve", "bundle", "--state", "policy.toml"), "cannot hold the server's state"),
+        (("serve", "bundle", "--state", "policy.toml"), "cannot hold the guard's state"),
         (("serve", "bundle", "--store", "localhost:6379"), "redis://:password@host:6379/0"),
         (("serve", "bundle", "--store", "missing/accounts.db"), "missing/accounts.db: unable to open"),
         (("serve", "bundle", "--certificate", "c.pem"), "both or neither"),

@@ -214,7 +214,7 @@ def desk(tmp_path_factory):
     model = LogisticRegression().fit(rows, (rows[:, 0] > 0).astype(int))
     bundle = protect(model, Split(inputs=rows), POLICY, folder / "bundle")
     records = Records()
-    guard_ = bundle.guard(audit=records)
+    guard_ = bundle.guard(audit=records, ephemeral=True)
     for _ in range(20):
         for account in range(4):
             rows = rng.normal(size=(8, 3)) * (6 if account == 1 else 1)

@@ -23,7 +23,6 @@ from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.policy import Policy
 from medward.integrations.serving import Limits, load_app, serve_bundle
 from medward.integrations.serving.keys import KeyStore
-from medward.integrations.serving.run import read_salt
 
 ROWS = np.random.default_rng(3).normal(size=(300, 4)).astype(np.float32)
 
@@ -74,16 +73,6 @@ def test_the_bundle_s_digest_is_the_served_version(bundle, tmp_path):
         load_app(bundle.path, state=tmp_path, anonymous=True, expect="0" * 64)
 
 
-def test_the_salt_is_made_once_and_a_short_one_is_refused(tmp_path):
-    salt = read_salt(tmp_path / "salt")
-    assert len(salt) == 32
-    assert read_salt(tmp_path / "salt") == salt
-    assert [each.name for each in tmp_path.iterdir()] == ["salt"]
-    (tmp_path / "salt").write_bytes(salt[:31])
-    with pytest.raises(IntegrityError, match="32 bytes, got 31"):
-        read_salt(tmp_path / "salt")
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -100,7 +89,7 @@ def test_a_server_that_would_expose_itself_is_not_started(bundle, tmp_path, opti
 
 def test_a_state_that_is_a_file_is_refused_with_a_sentence(bundle, tmp_path):
     (tmp_path / "state").write_text("")
-    with pytest.raises(MedwardError, match="cannot hold the server's state"):
+    with pytest.raises(MedwardError, match="cannot hold the guard's state"):
         load_app(bundle.path, state=tmp_path / "state")
 
 

@@ -7,10 +7,10 @@ import sys
 import pytest
 from support.redis_server import running
 
-from medward.guard.accounts.stores import MemoryStore, SQLiteStore
+from medward.guard.accounts.stores import SQLiteStore
 from medward.guard.errors import MedwardError, UnavailableError
 from medward.integrations.redis_store import RedisStore
-from medward.integrations.serving.store import open_store, shared_salt
+from medward.integrations.serving.store import open_store
 
 SECRET = "hunter2"
 
@@ -68,10 +68,3 @@ def test_without_the_redis_package_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(MedwardError, match=r"pip install 'medward\[redis\]'"):
         open_store("redis://127.0.0.1:1/0")
-
-
-def test_the_salt_of_a_store_is_that_of_the_first_to_ask():
-    store = MemoryStore()
-    assert shared_salt(store, b"1" * 32) == b"1" * 32
-    assert shared_salt(store, b"2" * 32) == b"1" * 32
-    assert shared_salt(MemoryStore(), b"2" * 32) == b"2" * 32

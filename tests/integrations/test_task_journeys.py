@@ -78,7 +78,7 @@ def test_an_alarm_answers_with_the_decision_or_visibly_with_nothing(name, tmp_pa
         tmp_path / "bundle",
         **subject.options,
     )
-    guard, task = made.guard(), made.card.spec.task
+    guard, task = made.guard(ephemeral=True), made.card.spec.task
     shape, seen = subject.splits["test"].inputs.shape[1:], set()
     noise = np.random.default_rng(0).random((60, *shape)).astype(np.float32)
     noise = noise if task.kind != "regression" else noise * 6 - 3

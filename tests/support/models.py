@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
 from medward.guard.types import Outputs
+from medward.integrations.contracts.subjects import LinearModel
 
-
-@dataclass
-class LinearModel:
-    """scores = x W; features are the input. Deterministic, no training."""
-
-    spec: ModelSpec = field(
-        default_factory=lambda: ModelSpec(
-            name="linear",
-            modality="tabular",
-            shape=(3,),
-            task=Classification(classes=("a", "b", "c"), output="logits"),
-            low=-100,
-            high=100,
-        )
-    )
-    weights: np.ndarray = field(default_factory=lambda: np.eye(3, dtype=np.float32))
-
-    def predict(self, inputs):
-        return Outputs(inputs @ self.weights)
+__all__ = ["LinearModel", "MeanModel", "benign_rows"]
 
 
 class MeanModel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -150,5 +151,9 @@ class FakeBundle:
     def policy(self) -> Policy:
         return Policy(on_error="withhold", gate=self.gate, monitor=MonitorPolicy(shared=False))
 
-    def guard(self, *, store: Store, clock: Callable[[], float] = time.time) -> Guard:
+    @property
+    def card(self):
+        return SimpleNamespace(plugins={})
+
+    def guard(self, *, store: Store, clock: Callable[[], float] = time.time, **_: object) -> Guard:
         return Guard(model=self.model, policy=self.policy, profile=self.profile, store=store, clock=clock)

@@ -37,7 +37,7 @@ def bundle():
 
 def test_k_accounts_take_turns_below_one_parent(bundle):
     store = MemoryStore()
-    guard = Recording(bundle.guard(store=store))
+    guard = Recording(bundle.guard(store=store, ephemeral=True))
     thief = Knockoff(queries=30, points=1, epochs=1, accounts=5)
     target = Target(Linear.spec, guarded_oracle(guard, accounts=thief.threat.accounts), thief.threat)
     data = AttackData(craft=rows(0, 0), test=rows(20, 1), pool=rows(40, 2).inputs, reference=rows(20, 1).labels)
@@ -51,7 +51,7 @@ def test_the_guard_judges_the_parent_by_what_all_its_accounts_asked(bundle):
     strange = np.full((12, 6), 8, np.float32) + np.arange(12, dtype=np.float32)[:, None] / 100
     evidence = []
     for accounts in (1, 12):
-        guard = Recording(bundle.guard(store=MemoryStore()))
+        guard = Recording(bundle.guard(store=MemoryStore(), ephemeral=True))
         guarded_oracle(guard, accounts=accounts)(strange)
         evidence.append({verdict.source: verdict.evidence for verdict in guard.last.verdicts}["e-process:attacker"])
     assert evidence[0] == evidence[1]
@@ -60,7 +60,7 @@ def test_the_guard_judges_the_parent_by_what_all_its_accounts_asked(bundle):
 
 def test_one_account_is_the_account_itself_and_a_fresh_one_has_no_parent(bundle):
     for settings, expected in (({}, ("attacker",)), ({"fresh": True}, ("attacker-0",))):
-        guard = Recording(bundle.guard(store=MemoryStore()))
+        guard = Recording(bundle.guard(store=MemoryStore(), ephemeral=True))
         guarded_oracle(guard, **settings)(rows(1, 0).inputs)
         assert guard.asked == [expected]
 
@@ -70,7 +70,7 @@ def test_a_patient_thief_is_answered_on_more_days(bundle):
     answered = {}
     for per_day in (None, 4):
         clock = Clock()
-        inner = replace(bundle.guard(store=MemoryStore(clock=clock)), policy=policy, clock=clock)
+        inner = replace(bundle.guard(store=MemoryStore(clock=clock), ephemeral=True), policy=policy, clock=clock)
         guard = Recording(inner, clock)
         labels = guarded_oracle(guard, clock=clock, per_day=per_day)(rows(40, 3).inputs).labels
         answered[per_day] = (labels >= 0).sum()
@@ -81,4 +81,4 @@ def test_a_patient_thief_is_answered_on_more_days(bundle):
 @pytest.mark.parametrize("settings", [{"accounts": 0}, {"per_day": 4}, {"per_day": 0, "clock": Clock()}])
 def test_accounts_and_patience_out_of_bounds_are_refused(bundle, settings):
     with pytest.raises(MedwardError, match="oracle: needs"):
-        guarded_oracle(bundle.guard(store=MemoryStore()), **settings)
+        guarded_oracle(bundle.guard(store=MemoryStore(), ephemeral=True), **settings)

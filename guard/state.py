@@ -1,0 +1,83 @@
+"""The state folder of a deployment: what outlives a restart, opened alike by ``medward serve`` and one's own code.
+
+The folder is for its owner only and holds ``accounts.db`` (what the monitors know), ``audit.jsonl`` and ``salt``; a
+server keeps its ``keys.json`` beside them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from medward.guard.accounts.stores import SQLiteStore, Store
+from medward.guard.audit.record import AuditSink
+from medward.guard.errors import IntegrityError, MedwardError
+
+_log = logging.getLogger("medward")
+SALT = "//salt"  # no principal has an empty level, so none is mistaken for this key
+SALT_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardState:
+    """A guard's state is where it keeps accounts, where it records answers, and the salt of its digests."""
+
+    store: Store
+    audit: AuditSink
+    salt: bytes
+
+
+def open_state(folder: Path | str, *, store: Store | None = None) -> GuardState:
+    """Open the state folder `folder`, made when missing; an answer leaves once its record is on the disk.
+
+    Threads and processes of one host may open one folder, each after it was forked. `store` keeps accounts elsewhere,
+    for replicas that share it; their salt is then the store's own.
+    Raises `MedwardError` for a folder that cannot be used, `UnavailableError` for a store or log that cannot.
+    """
+    from medward.guard.audit.log import AuditLog  # POSIX only, as the rest of a bundle is not
+
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        salt = read_salt(folder / "salt")
+    except OSError as error:
+        raise MedwardError(f"{folder}: cannot hold the guard's state: {error.strerror}") from None
+    audit = AuditLog(folder / "audit.jsonl", fsync=True)
+    if store is None:
+        return GuardState(store=SQLiteStore(folder / "accounts.db"), audit=audit, salt=salt)
+    return GuardState(store=store, audit=audit, salt=shared_salt(store, salt))
+
+
+def read_salt(path: Path) -> bytes:
+    """The 32 random bytes at `path`, made on the first call and readable by their owner only."""
+    if not path.exists():
+        scratch = path.with_name(f".{path.name}.{os.getpid()}")
+        handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(secrets.token_bytes(SALT_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(scratch, path)
+        except FileExistsError:
+            _log.info("another process made %s first", path)
+        scratch.unlink()
+    salt = path.read_bytes()
+    if len(salt) != SALT_BYTES:
+        raise IntegrityError(f"{path}: a salt has {SALT_BYTES} bytes, got {len(salt)}; restore it from a backup")
+    return salt
+
+
+def shared_salt(store: Store, own: bytes) -> bytes:
+    """The one salt of all replicas of `store`: that of the first to ask, be it `own`.
+
+    Only with one salt are their digests of an input the same, so that each knows what was asked of the others.
+    """
+    held = store.transact(SALT, lambda held: (held or own.hex(),) * 2)
+    try:
+        return bytes.fromhex(held)
+    except (TypeError, ValueError):
+        raise MedwardError(f"store: what is kept under {SALT} is no salt; is it another program's store?") from None
