@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from support.clinical_tables import clinical_table
+from support.clinical import clinical_table
 from support.dicom_files import write_dicom
 
 from medward.guard.data.reading import Reading

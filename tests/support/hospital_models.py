@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from starlette.testclient import TestClient
-from support.clinical_tables import clinical_pipeline, clinical_table
+from support.clinical import clinical_pipeline, clinical_table
 from support.model_kinds import FINDINGS, Named, cnn, images
 from torch import nn
 
