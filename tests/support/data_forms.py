@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from support.clinical import clinical_table
-from support.dicom_files import write_dicom
+from support.clinical import sepsis_table
+from support.dicom_files import dicom_file
 
 from medward.guard.data.reading import Reading
 from medward.guard.preparation import Preparation
@@ -77,7 +77,7 @@ def dicom_folder(folder: Path) -> Path:
     for i, (image, label) in enumerate(zip(pictures(), labels(), strict=True)):
         path = folder / "images" / CLASSES[label] / f"{i:02d}.dcm"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_dicom(path, image, patient=f"P{i // 2}")
+        path.write_bytes(dicom_file(image, patient=f"P{i // 2}"))
     return folder / "images"
 
 
@@ -105,8 +105,7 @@ def table_file(kind: str) -> Callable[[Path], Path]:
 
 def frame_of_patients() -> Any:
     """A DataFrame with a target and a patient column."""
-    frame, target = clinical_table(ROWS, seed=0)
-    return frame.assign(sepsis=target, mrn=[f"P{i}" for i in range(ROWS)])
+    return sepsis_table(ROWS)
 
 
 def torch_dataset(_: Path) -> Any:

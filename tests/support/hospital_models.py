@@ -10,14 +10,14 @@ import json
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from starlette.testclient import TestClient
-from support.clinical import clinical_pipeline, clinical_table
+from support.clinical import NUMBERS, PIPELINES, records, sepsis_table
 from support.model_kinds import FINDINGS, Named, cnn, images
 from torch import nn
 
@@ -42,7 +42,7 @@ class HospitalModel:
     own: Callable[[Any], np.ndarray]
     options: Mapping[str, Any] = field(default_factory=dict)
     labels: np.ndarray | None = None
-    attack: str = "pgd"
+    attack: str | None = "pgd"
     body: Callable[[Any], dict[str, Any]] = lambda rows: {"inputs": np.asarray(rows).tolist()}
 
 
@@ -110,9 +110,9 @@ def bone_age() -> HospitalModel:
 
 def pipeline_with_gaps() -> HospitalModel:
     """A scikit-learn pipeline over categories and missing values."""
-    frame, labels = clinical_table(2 * ROWS, seed=0)
-    model = clinical_pipeline().fit(frame[:ROWS], labels[:ROWS])
-    return of_table(model, frame[ROWS:])
+    train, benign = sepsis_table(300, seed=0), sepsis_table(ROWS, seed=1)
+    inputs = [*NUMBERS, "sex", "ward"]
+    return of_table(PIPELINES["logistic"]().fit(train[inputs], train["sepsis"]), benign[inputs])
 
 
 def of_table(model: Any, frame: Any) -> HospitalModel:
@@ -121,16 +121,16 @@ def of_table(model: Any, frame: Any) -> HospitalModel:
         model=model,
         benign=frame,
         own=model.predict_proba,
-        attack="hop-skip-jump",
-        body=lambda rows: {"rows": json.loads(rows.to_json(orient="records"))},
+        body=lambda rows: {"rows": records(rows)},
     )
 
 
 def boosted(build: Callable[[], Any]) -> HospitalModel:
     """Boosted trees over numbers with gaps."""
-    frame, labels = clinical_table(3 * ROWS, seed=0)
-    numbers = frame.select_dtypes("number").astype(float)
-    return of_table(build().fit(numbers[:ROWS], labels[:ROWS]), numbers[2 * ROWS :])
+    train, benign = sepsis_table(300, seed=0), sepsis_table(ROWS, seed=1)
+    fitted = build().fit(train[NUMBERS].astype(np.float32), (train["sepsis"] == "yes").astype(int))
+    subject = of_table(fitted, benign[NUMBERS].astype(np.float32))
+    return replace(subject, attack=None)
 
 
 def xgboost_model() -> HospitalModel:
@@ -298,7 +298,11 @@ def validate_cell(subject: HospitalModel, folder: Path) -> str:
     test = {"test": subject.benign[-40:]}
     try:
         report = medward.validate(
-            medward.load(folder / "bundle"), test, folder / "report", names=[subject.attack], progress=False
+            medward.load(folder / "bundle"),
+            test,
+            folder / "report",
+            names=None if subject.attack is None else [subject.attack],
+            progress=False,
         )
     except medward.MedwardError as error:
         return str(error)
@@ -318,8 +322,6 @@ def harden_cell(subject: HospitalModel, folder: Path) -> str:
             labels = labels.astype(np.float64)
         rows = medward.Split(subject.benign, labels)
     method = HARDENERS["pgd"]
-    from dataclasses import replace
-
     method = replace(method, epsilon=4 / 255, training=replace(method.training, epochs=1))
     try:
         medward.harden(subject.model, {"train": rows}, folder / "hardened", method, **options)
