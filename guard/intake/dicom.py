@@ -7,12 +7,14 @@ with it. Nothing of a file's header but sizes, bits and value ranges stands in a
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from typing import Any
 
 from numpy.typing import NDArray
 
 from medward.guard.data.pixels import scale_pixels
 from medward.guard.errors import MedwardError
+from medward.guard.intake.apart import DAMAGED, DecodingProcess
 from medward.guard.intake.codestream import check_run_lengths, coded_size
 from medward.guard.intake.grey_levels import grey_values, luma_of, stored_pixels
 from medward.guard.intake.hush import Hush
@@ -21,6 +23,7 @@ from medward.guard.intake.resizing import fitted_pixels
 from medward.guard.types import Array
 
 HUSH = Hush("pydicom")
+APART, FRAGILE = DecodingProcess(), "gdcm"
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
 GREYS = ("MONOCHROME1", "MONOCHROME2")
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -42,7 +45,7 @@ def read_dicom(file: bytes, intake: Intake) -> Picture:
                 str(header.get(name) or "").strip()[:_LONGEST] for name in ("StudyInstanceUID", "PatientID")
             )
             step = "a DICOM file whose pixels cannot be decoded"
-            values = _values(header, frame, intake)
+            values = _values(header, _stored(file, header, frame), frame, intake)
     except MedwardError:
         raise
     except Exception as error:  # a parser fed a broken file raises anything
@@ -112,12 +115,28 @@ def _check_coded(header: Any, frame: int, frames: int, pixels: int) -> None:
         raise MedwardError("holds an image of another size than its header says")
 
 
-def _values(header: Any, frame: int, intake: Intake) -> Array:
-    """The decoded frame as float32 ``(C, H, W)`` in the range of `intake`."""
-    from pydicom.pixels import pixel_array
+def _stored(file: bytes, header: Any, frame: int) -> NDArray[Any]:
+    """The decoded values of `frame`, colours as RGB: by the decoders that survive damaged files, else in `APART`."""
+    from pydicom.pixels import get_decoder, pixel_array
 
+    syntax = header.file_meta.TransferSyntaxUID
+    if not syntax.is_encapsulated:
+        native: NDArray[Any] = pixel_array(header, index=frame)
+        return native
+    plugins = get_decoder(syntax).available_plugins
+    for plugin in plugins:
+        if plugin != FRAGILE:
+            with suppress(Exception):  # it knows no such bits, or the frame is damaged
+                decoded: NDArray[Any] = pixel_array(header, index=frame, decoding_plugin=plugin)
+                return decoded
+    if FRAGILE not in plugins:
+        raise MedwardError(DAMAGED)
+    return APART.decode(file, frame)
+
+
+def _values(header: Any, stored: NDArray[Any], frame: int, intake: Intake) -> Array:
+    """The `stored` values of a frame as float32 ``(C, H, W)`` in the range of `intake`."""
     low, high = intake.bounds
-    stored: NDArray[Any] = pixel_array(header, index=frame)
     if header.PhotometricInterpretation in GREYS:
         shown = grey_values(header, stored, frame, intake)
     else:

@@ -148,7 +148,8 @@ def _looked_up_level(table: Any, values: NDArray[Any], *, little: bool) -> Array
     if first >= 2**15 and float(values.min()) < 0:
         first -= 2**16  # a signed number that was read as unsigned
     at = np.clip(np.rint(values).astype(np.int64) - first, 0, len(entries) - 1)
-    return entries[at]
+    shown: Array = entries[at]
+    return shown
 
 
 def _in_range(values: NDArray[Any], low: float, high: float) -> Array:

@@ -20,6 +20,7 @@ class Hush:
         self._lock = threading.Lock()
         self._within = 0
         self._kept: Any = None
+        self._level = logging.NOTSET
 
     def __enter__(self) -> None:
         with self._lock:
@@ -28,11 +29,12 @@ class Hush:
                 self._kept = warnings.catch_warnings()
                 self._kept.__enter__()
                 warnings.simplefilter("ignore")
-                self._log.disabled = True
+                self._level = self._log.level
+                self._log.setLevel(logging.CRITICAL + 1)  # that of the loggers below it too
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._within -= 1
             if self._within == 0:
                 self._kept.__exit__(None, None, None)
-                self._log.disabled = False
+                self._log.setLevel(self._level)

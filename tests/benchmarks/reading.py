@@ -81,7 +81,7 @@ def _memory(few: Path, many: Path, reading: Reading) -> Claim:
     return Claim(
         claim=CLAIMS[2],
         value=value,
-        target=f"<= {GROWTH:g}: peak of allocations beyond the returned array, of {CHUNK} DICOM files over that of {FEW}",
+        target=f"<= {GROWTH:g}: peak of memory beyond the returned array, {CHUNK} DICOM files over {FEW}",
         met=value <= GROWTH,
         n=CHUNK,
         seed=0,
