@@ -85,7 +85,7 @@ return {'done', now}
 """
 
 
-class Reading(NamedTuple):
+class ClockReading(NamedTuple):
     """The Unix seconds that Redis said, and this process's monotonic clock then."""
 
     time: float
@@ -167,7 +167,7 @@ class RedisStore:
             raise MedwardError(f"store: {self._where}: not a Redis address") from None
         self._script = self._redis.register_script(_WRITE)
         self._warn(self._ask(self._info, self._deadline()))
-        self._reading = Reading(self._ask(self._redis.time, self._deadline())[0], time.monotonic())
+        self._reading = ClockReading(self._ask(self._redis.time, self._deadline())[0], time.monotonic())
 
     def transact(self, key: str, step: StoreStep[_R], *, ttl: float | None = None) -> _R:
         """Atomically replace the state under `key`; see `guard.accounts.stores.Store`."""
@@ -242,7 +242,7 @@ class RedisStore:
         keys, pauses = [write.marker, *write.states, *write.turns], _pauses(POLL)
         while time.monotonic() < deadline:
             said, now, *found = self._ask(lambda: self._script(keys=keys, args=arguments), deadline)
-            self._reading = Reading(float(now), time.monotonic())
+            self._reading = ClockReading(float(now), time.monotonic())
             if said != b"wait":
                 return [said, *found]
             time.sleep(next(pauses))

@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from medward.guard.bundle.folder import Bundle as Bundle
     from medward.guard.bundle.folder import load_bundle as load
     from medward.guard.bundle.make import protect as protect
+    from medward.guard.columns import Column as Column
+    from medward.guard.data.reading import Reading as Reading
+    from medward.guard.data.reading import read_data as read_data
     from medward.guard.data.split import Split as Split
     from medward.guard.errors import MedwardError as MedwardError
     from medward.guard.harden.folder import harden as harden
     from medward.guard.pipeline import Guard as Guard
     from medward.guard.policy import Policy as Policy
+    from medward.guard.preparation import Preparation as Preparation
     from medward.guard.types import Answer as Answer
     from medward.guard.types import Query as Query
     from medward.integrations.asgi import GuardMiddleware as GuardMiddleware
@@ -32,12 +36,15 @@ _HOMES = {
     "Alarm": "guard.alarm.Alarm",
     "Answer": "guard.types.Answer",
     "Bundle": "guard.bundle.folder.Bundle",
+    "Column": "guard.columns.Column",
     "Guard": "guard.pipeline.Guard",
     "GuardMiddleware": "integrations.asgi.GuardMiddleware",
     "KeyStore": "integrations.serving.keys.KeyStore",
     "MedwardError": "guard.errors.MedwardError",
     "Policy": "guard.policy.Policy",
+    "Preparation": "guard.preparation.Preparation",
     "Query": "guard.types.Query",
+    "Reading": "guard.data.reading.Reading",
     "Split": "guard.data.split.Split",
     "asking_as": "integrations.asking.asking_as",
     "current_principal": "integrations.asking.current_principal",
@@ -45,6 +52,7 @@ _HOMES = {
     "harden": "guard.harden.folder.harden",
     "load": "guard.bundle.folder.load_bundle",
     "protect": "guard.bundle.make.protect",
+    "read_data": "guard.data.reading.read_data",
     "validate": "attacks.validate.validate",
 }
 """Every public name, and where it is defined."""
@@ -52,12 +60,15 @@ __all__ = [
     "Alarm",
     "Answer",
     "Bundle",
+    "Column",
     "Guard",
     "GuardMiddleware",
     "KeyStore",
     "MedwardError",
     "Policy",
+    "Preparation",
     "Query",
+    "Reading",
     "Split",
     "asking_as",
     "current_principal",
@@ -65,6 +76,7 @@ __all__ = [
     "harden",
     "load",
     "protect",
+    "read_data",
     "validate",
 ]
 

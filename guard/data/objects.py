@@ -25,7 +25,7 @@ BENIGN = ("calibration", "val", "data")
 
 
 def as_splits(data: Any, reading: Reading) -> dict[str, Split]:
-    """The splits that `data` is: a path, one object, or several by the names of splits."""
+    """The splits that `data` is: a path, an array of inputs, one object, or several by the names of splits."""
     if isinstance(data, str | Path):
         return read_data(Path(data), reading)
     if isinstance(data, Split):
@@ -33,6 +33,8 @@ def as_splits(data: Any, reading: Reading) -> dict[str, Split]:
         return {"data": replace(data, inputs=raw)}
     if isinstance(data, Mapping) and not _holds_columns(data):
         return {str(name): _only_split(str(name), each, reading) for name, each in data.items()}
+    if isinstance(data, np.ndarray) and data.dtype.names is None:
+        return {"data": Split(data)}
     if _is_of(data, "datasets."):
         return _hugging_face(data, reading)
     if _is_of(data, "torch.utils.data.dataset."):

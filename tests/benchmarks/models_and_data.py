@@ -44,7 +44,7 @@ def _commands(name: str, folder: Path) -> dict[str, str]:
 def _read(name: str, folder: Path) -> dict[str, str]:
     form = FORMS[name]
     try:
-        as_splits(form.make(folder), form.reading)
+        as_splits(form.make(folder), form.reading(folder))
     except MedwardError as error:
         return {"reader": form.reader, "read": str(error)}
     return {"reader": form.reader, "read": "yes"}

@@ -42,7 +42,7 @@ def test_a_model_goes_through_every_command_as_the_table_says(name, shown, tmp_p
 @pytest.mark.parametrize("name", FORMS)
 def test_a_form_of_data_is_read_as_the_table_says(name, shown, tmp_path):
     form = FORMS[name]
-    (split,) = as_splits(form.make(tmp_path), form.reading).values()
+    (split,) = as_splits(form.make(tmp_path), form.reading(tmp_path)).values()
     assert shown["data"][name]["read"] == "yes"
     assert len(split) == form.shape[0]
     assert form.shape[1:] in ((), split.inputs.shape[1:])

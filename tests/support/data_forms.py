@@ -35,10 +35,10 @@ class DataForm:
     patients: bool = False
     reader: str = "guard/data/split.py"
 
-    @property
-    def reading(self) -> Reading:
-        """What was said of it."""
-        return Reading(**self.said)
+    def reading(self, folder: Path) -> Reading:
+        """What was said of it; a CSV of labels lies in `folder`."""
+        where = {"labels": folder / self.said["labels"]} if "labels" in self.said else {}
+        return Reading(**{**self.said, **where})
 
 
 def pictures(n: int = ROWS) -> np.ndarray:
@@ -122,7 +122,8 @@ def hugging_face_dataset(_: Path) -> Any:
 
     columns = {"image": [Image.fromarray(each) for each in pictures()], "label": labels().tolist()}
     return datasets.Dataset.from_dict(
-        columns, features=datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+        columns,
+        features=datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))}),
     )
 
 
@@ -141,7 +142,7 @@ FORMS: Mapping[str, DataForm] = {
     "PNG folder with a labels CSV": DataForm(
         make=with_labels,
         shape=(ROWS, SIDE, SIDE),
-        said={"target": "finding", "patient": "patient"},
+        said={"labels": "labels.csv", "target": "finding", "patient": "patient"},
         patients=True,
         reader=FOLDER,
     ),

@@ -42,7 +42,7 @@ class HospitalModel:
     own: Callable[[Any], np.ndarray]
     options: Mapping[str, Any] = field(default_factory=dict)
     labels: np.ndarray | None = None
-    attack: str | None = "pgd"
+    attack: str = "fgsm"
     body: Callable[[Any], dict[str, Any]] = lambda rows: {"inputs": np.asarray(rows).tolist()}
 
 
@@ -121,6 +121,7 @@ def of_table(model: Any, frame: Any) -> HospitalModel:
         model=model,
         benign=frame,
         own=model.predict_proba,
+        attack="hopskipjump",
         body=lambda rows: {"rows": records(rows)},
     )
 
@@ -129,8 +130,7 @@ def boosted(build: Callable[[], Any]) -> HospitalModel:
     """Boosted trees over numbers with gaps."""
     train, benign = sepsis_table(300, seed=0), sepsis_table(ROWS, seed=1)
     fitted = build().fit(train[NUMBERS].astype(np.float32), (train["sepsis"] == "yes").astype(int))
-    subject = of_table(fitted, benign[NUMBERS].astype(np.float32))
-    return replace(subject, attack=None)
+    return of_table(fitted, benign[NUMBERS].astype(np.float32))
 
 
 def xgboost_model() -> HospitalModel:
@@ -311,9 +311,9 @@ def validate_cell(subject: HospitalModel, folder: Path) -> str:
 
 def harden_cell(subject: HospitalModel, folder: Path) -> str:
     """Harden the model for one epoch; "yes", or the sentence that refuses."""
-    options = {k: v for k, v in subject.options.items() if k not in ("unit", "sensitivity")}
-    if subject.labels is None or isinstance(subject.benign, np.ndarray) is False:
-        rows = medward.Split(np.zeros((ROWS, 4), np.float32), np.zeros(ROWS, int))
+    options = {k: v for k, v in subject.options.items() if k != "unit"}
+    if subject.labels is None:
+        rows = subject.benign
     else:
         labels: Any = subject.labels
         if options.get("task") == "multilabel":
