@@ -67,7 +67,7 @@ def read_images(files: Sequence[bytes], spec: ModelSpec, *, pixels: int, resize:
 def image_shape(spec: ModelSpec) -> tuple[int, int, int]:
     """Channels, height and width of `spec`, or why files cannot be uploaded to this model."""
     if spec.kind != "image" or spec.shape[0] not in MODES:
-        raise MedwardError(f"{spec.name} takes {spec.kind}s of shape {spec.row_shape}, not PNG or JPEG files")
+        raise MedwardError(f"{spec.name} takes {spec.kind} input of shape {spec.row_shape}, not PNG or JPEG files")
     pixel_range(spec)
     channels, height, width = spec.shape
     return channels, height, width

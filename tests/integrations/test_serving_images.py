@@ -257,4 +257,4 @@ def test_a_file_never_touches_the_disk(image_client, png, monkeypatch):
 
 
 def test_a_table_model_takes_no_files(client, png):
-    assert "linear takes tabular input" in detail(send(client(), png(GREY)), 415)
+    assert "linear takes table input" in detail(send(client(), png(GREY)), 415)
