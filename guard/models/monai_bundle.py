@@ -6,6 +6,7 @@ from plain values are built; anything else needs the user's word that the code i
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -77,6 +78,8 @@ def _code(config: Any, part: Any, seen: set[str]) -> Iterator[str]:
         target = part.get("_target_")
         if target is not None and not _is_network(target):
             yield f"_target_ {target}"
+        if "_mode_" in part:
+            yield f"_mode_ {part['_mode_']}"
         for value in part.values():
             yield from _code(config, value, seen)
     elif isinstance(part, list):
@@ -95,14 +98,22 @@ def _code(config: Any, part: Any, seen: set[str]) -> Iterator[str]:
 
 
 def _is_network(target: object) -> bool:
-    """Whether a `_target_` is a network of MONAI's own, by its full name or its bare one."""
+    """Whether a `_target_` is a network or layer of MONAI's own, by the full name of its class or its bare one.
+
+    What such a module merely imports (``monai.networks.nets.densenet.torch.load``) is not.
+    """
     if not isinstance(target, str):
         return False
-    return target.startswith(_NETWORKS) or (target.isidentifier() and hasattr(_nets(), target))
-
-
-def _nets() -> Any:
-    return require_extra("monai.networks.nets", "monai")
+    module, _, name = target.rpartition(".")
+    module = module or f"{_NETWORKS}nets"
+    if not f"{module}.".startswith(_NETWORKS):
+        return False
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        return False
+    layer = require_extra("torch.nn", "torch").Module
+    return isinstance(found, type) and issubclass(found, layer) and found.__module__.startswith(_NETWORKS)
 
 
 def _classes(answer: dict[str, Any]) -> tuple[str, ...] | None:

@@ -328,8 +328,32 @@ def test_a_file_of_another_kind_gets_its_remedy(path, words):
 
 
 def test_a_folder_gets_its_remedy(tmp_path):
-    with pytest.raises(MedwardError, match="from_pretrained"):
+    with pytest.raises(MedwardError, match="save_pretrained"):
         models.wrap(str(tmp_path), spec=spec(2), sample=X)
+
+
+def named_kind(module: str, name: str, **methods: object) -> object:
+    """Something of another library, as far as its type shows."""
+    return type(name, (), {"__module__": module, **methods})()
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (
+            named_kind("keras.src.models.sequential", "Sequential", __call__=np.sum),
+            r"keras\.Sequential is a Keras model.*tf2onnx",
+        ),
+        (named_kind("pandas.core.frame", "DataFrame"), r"pandas\.DataFrame is data.*--data"),
+        (named_kind("torch.utils.data.dataset", "Dataset"), "is data, not a model"),
+        (X, r"numpy\.ndarray is data"),
+        ({"fc.weight": X}, "if it is a state dict"),
+        (named_kind("xgboost", "Booster"), "XGBClassifier"),
+    ],
+)
+def test_what_is_no_model_is_named_with_the_line_to_write(found, words):
+    with pytest.raises(MedwardError, match=words):
+        models.wrap(found, spec=spec(2), sample=X)
 
 
 class Net(nn.Module):
