@@ -30,12 +30,16 @@ FEW = {"n_estimators": 15, "random_state": 0, "n_jobs": 1}
 CLASSIFIERS = {
     "xgboost": lambda: XGBClassifier(**FEW),
     "lightgbm": lambda: LGBMClassifier(**FEW, verbose=-1),
-    "catboost": lambda: CatBoostClassifier(iterations=15, verbose=0, random_seed=0, thread_count=1, allow_writing_files=False),
+    "catboost": lambda: CatBoostClassifier(
+        iterations=15, verbose=0, random_seed=0, thread_count=1, allow_writing_files=False
+    ),
 }
 REGRESSORS = {
     "xgboost": lambda: XGBRegressor(**FEW),
     "lightgbm": lambda: LGBMRegressor(**FEW, verbose=-1),
-    "catboost": lambda: CatBoostRegressor(iterations=15, verbose=0, random_seed=0, thread_count=1, allow_writing_files=False),
+    "catboost": lambda: CatBoostRegressor(
+        iterations=15, verbose=0, random_seed=0, thread_count=1, allow_writing_files=False
+    ),
 }
 
 
@@ -101,7 +105,7 @@ def test_trees_finer_than_single_precision_are_refused_with_what_differs(tmp_pat
     fine = pd.DataFrame({"a": 1 + rng.permutation(400) * 1e-9, "b": rng.normal(size=400)})
     truth = (fine["a"] > fine["a"].median()).astype(int)
     model = LGBMClassifier(**FEW, verbose=-1).fit(fine, truth)
-    with pytest.raises(MedwardError, match="decisions differ from the model's own predict .* float64"):
+    with pytest.raises(MedwardError, match=r"decisions differ from the model's own predict .* float64"):
         protect(model, fine, OPEN, tmp_path / "b")
     single = fine.assign(a=fine["a"].rank()).astype(np.float32)
     model = LGBMClassifier(**FEW, verbose=-1).fit(single, truth)
