@@ -76,7 +76,7 @@ def default_evasion(spec: ModelSpec, decide: Decide | None = None, *, gradients:
     universal = UniversalPerturbation(epsilon=_radius(spec))
     single: PGD | HopSkipJump = PGD(epsilon=_radius(spec))
     if not gradients and not isinstance(spec.task, Opaque):
-        single = HopSkipJump(epsilon=_radius(spec), queries=500)
+        single = HopSkipJump(epsilon=_radius(spec), queries=200)
     if isinstance(spec.task, Classification):
         return universal, replace(universal, target_class="worst"), single
     if isinstance(spec.task, Multilabel):

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
-from medward.guard.named_values import Table, Values, named_list, read_table, shown_value
+from medward.guard.named_values import RawValues, Table, named_list, read_table, shown_value
 from medward.guard.types import Array
 
 TRUTH = ("False", "True")
@@ -96,12 +96,12 @@ def encode_rows(rows: Any, columns: Sequence[Column], dtype: Any = np.float32) -
     return np.stack([*written, *gaps], axis=1).astype(dtype)
 
 
-def decode_rows(matrix: NDArray[Any], columns: Sequence[Column]) -> dict[str, Values]:
+def decode_rows(matrix: NDArray[Any], columns: Sequence[Column]) -> dict[str, RawValues]:
     """What the model itself takes of encoded rows ``(n, D')``: numbers with NaN for gaps, texts, truth values.
 
     A category is its nearest place, whatever was done to the number; a gap of texts is NaN too, as pandas has it.
     """
-    rows: dict[str, Values] = {}
+    rows: dict[str, RawValues] = {}
     indicators = iter(np.asarray(matrix)[:, len(columns) :].T > 0.5)
     for column, values in zip(columns, np.asarray(matrix).T, strict=False):
         if column.values:
@@ -162,7 +162,7 @@ def has_texts(columns: Sequence[Column]) -> bool:
     return any(each.values and (each.missing or each.values != TRUTH) for each in columns)
 
 
-def _learned(name: str, values: Values) -> Column:
+def _learned(name: str, values: RawValues) -> Column:
     gaps = _gaps(values)
     known = values[~gaps]
     if not len(known):
@@ -183,13 +183,13 @@ def _learned(name: str, values: Values) -> Column:
     return Column(name=name, values=tuple(found), missing=bool(gaps.any()))
 
 
-def _gaps(values: Values) -> NDArray[np.bool_]:
+def _gaps(values: RawValues) -> NDArray[np.bool_]:
     if values.dtype.kind == "f":
         return np.isnan(values)
     return np.array([each is None for each in values.tolist()], bool)
 
 
-def _numbers(column: Column, values: Values, missing: NDArray[np.bool_]) -> Values:
+def _numbers(column: Column, values: RawValues, missing: NDArray[np.bool_]) -> RawValues:
     """The numbers of a column, `fill` for those missing."""
     if values.dtype.kind != "f" and not missing.all():
         raise MedwardError(f"column {column.name!r}: a number is needed, got {shown_value(values[~missing][0])}")
@@ -201,7 +201,7 @@ def _numbers(column: Column, values: Values, missing: NDArray[np.bool_]) -> Valu
     return found
 
 
-def _places(column: Column, values: Values, missing: NDArray[np.bool_]) -> Values:
+def _places(column: Column, values: RawValues, missing: NDArray[np.bool_]) -> RawValues:
     """The places of a category's values, the last for those missing."""
     places = {each: place for place, each in enumerate((False, True) if column.values == TRUTH else column.values)}
     found = np.full(len(values), len(column.values), np.float64)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
 
-Values = NDArray[Any]
+RawValues = NDArray[Any]
 _GAPS = ("NoneType", "NAType", "NaTType")
 _SHOWN = 40  # letters of a value that an error shows
 
@@ -26,7 +26,7 @@ _SHOWN = 40  # letters of a value that an error shows
 class Table:
     """A table is named columns of raw values, all of one length; it can be taken rows of as an array can."""
 
-    columns: Mapping[str, Values]
+    columns: Mapping[str, RawValues]
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -84,7 +84,7 @@ def read_table(rows: Any) -> Table:
     return Table(columns=columns)
 
 
-def read_values(name: str, values: Any) -> Values:
+def read_values(name: str, values: Any) -> RawValues:
     """The `values` of the column called `name` in their one form; see the module's docstring."""
     array = values if isinstance(values, np.ndarray) else _as_array(values)
     if array.ndim != 1:
@@ -142,7 +142,7 @@ def _turned(rows: Sequence[Any]) -> dict[str, list[Any]]:
     return columns
 
 
-def _as_array(values: Any) -> Values:
+def _as_array(values: Any) -> RawValues:
     """Any column as an array that keeps texts, numbers and gaps apart."""
     if isinstance(values, list | tuple):
         found = np.empty(len(values), object)
@@ -165,7 +165,7 @@ def _kind(name: str, value: object) -> str:
     raise MedwardError(f"column {name!r}: needs numbers, texts or truth values, got {type(value).__name__}")
 
 
-def _finite(name: str, values: Values) -> Values:
+def _finite(name: str, values: RawValues) -> RawValues:
     if np.isinf(values).any():
         raise MedwardError(f"column {name!r}: every number must be finite, got infinity; give a missing value")
     return values

@@ -6,14 +6,13 @@ rows (`guard.models.table_graph`).
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import sklearn.base
-import sklearn.ensemble
 from sklearn.impute import SimpleImputer
 from sklearn.utils.validation import check_is_fitted
 
@@ -21,9 +20,9 @@ from medward.guard.columns import TRUTH, Column, is_plain
 from medward.guard.errors import MedwardError
 from medward.guard.models.base import first_line, require_extra
 from medward.guard.models.boosted_graph import boosted_graph, boosting_library
-from medward.guard.models.table_graph import GAP, INPUT, in_front, joined
+from medward.guard.models.table_graph import INPUT, TEXT_GAP, in_front, joined
 
-TREES = ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor")
+BOOSTED_BY_HISTOGRAM = ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor")
 
 
 def estimator_to_onnx(
@@ -56,13 +55,12 @@ def _converted(estimator: Any, width: int, named: Sequence[Column], *, plain: bo
         text, number = kinds.StringTensorType([None, 1]), kinds.FloatTensorType([None, 1])
         given = [(each.name, text if _is_text(each) else number) for each in named]
         estimator = _with_text_gaps(estimator)
-    if not plain:
-        _take_whole_numbers()
     tables = sklearn.base.is_classifier(estimator)
     try:
-        return skl2onnx.convert_sklearn(
-            estimator, initial_types=given, options={id(estimator): {"zipmap": False}} if tables else {}
-        )
+        with contextlib.nullcontext() if plain else _whole_numbers():
+            return skl2onnx.convert_sklearn(
+                estimator, initial_types=given, options={id(estimator): {"zipmap": False}} if tables else {}
+            )
     except Exception as error:
         raise MedwardError(f"skl2onnx cannot convert {type(estimator).__name__}: {first_line(error)}") from error
 
@@ -78,31 +76,27 @@ def _with_text_gaps(estimator: Any) -> Any:
     while stack:
         each = stack.pop()
         if isinstance(each, SimpleImputer) and each.statistics_.dtype.kind in "OU":
-            each.missing_values = GAP
+            each.missing_values = TEXT_GAP
         stack += [step for _, step in getattr(each, "steps", ())]
         stack += [part[1] for part in getattr(each, "transformers_", ())]
     return found
 
 
-@functools.cache
-def _take_whole_numbers() -> None:
+@contextlib.contextmanager
+def _whole_numbers() -> Iterator[None]:
     """Let skl2onnx convert histogram boosting under onnx versions that take Python's own whole numbers only.
 
     Its converter writes NumPy's and truth values into a list of them.
     """
-    skl2onnx = require_extra("skl2onnx", "sklearn")
     registry = require_extra("skl2onnx.common._registration", "sklearn")
-    for name in TREES:
-        alias, kind = f"Sklearn{name}", getattr(sklearn.ensemble, name)
-        inner = registry.get_converter(alias)
-        skl2onnx.update_registered_converter(
-            kind,
-            alias,
-            registry.get_shape_calculator(alias),
-            _of_whole(inner),
-            overwrite=True,
-            options=inner.get_allowed_options(),
-        )
+    own = {f"Sklearn{name}": registry.get_converter(f"Sklearn{name}") for name in BOOSTED_BY_HISTOGRAM}
+    for alias, each in own.items():
+        registry.register_converter(alias, _of_whole(each), overwrite=True, options=each.get_allowed_options())
+    try:
+        yield
+    finally:
+        for alias, each in own.items():
+            registry.register_converter(alias, each._fct, overwrite=True, options=each.get_allowed_options())
 
 
 def _of_whole(convert: Any) -> Any:

@@ -138,8 +138,8 @@ class SklearnModel:
             if boosting_library(_last(self.estimator)):
                 kind = type(_last(self.estimator)).__name__
                 raise MedwardError(
-                    f"{self.spec.name}: {kind} can be served as ONNX only, and {reason}; fit it on numpy.float32 values, "
-                    "or guard it as a function"
+                    f"{self.spec.name}: {kind} can be served as ONNX only, and {reason}; fit it on numpy.float32 "
+                    "values, or guard it as a function"
                 )
         else:
             reason = self.not_onnx_because
@@ -268,8 +268,9 @@ def _check_kind(x: Any, name: str) -> None:
                 f"{name}: {kind} has an output of the classes {list(each)}; a finding is 0 or 1, so guard other "
                 "outputs as models of their own"
             )
-    few = classes is not None and len(classes) < 2 and not sklearn.base.is_regressor(x)
-    if few and not _several_labels(x):
+    if sklearn.base.is_regressor(x):
+        return
+    if classes is not None and len(classes) < 2 and not _several_labels(x):
         raise MedwardError(
             f"{name}: {kind} was fitted to one class only, {list(classes)}; fit it on rows of two or more"
         )

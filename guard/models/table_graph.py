@@ -16,7 +16,7 @@ from medward.guard.columns import TRUTH, Column
 from medward.guard.models.base import require_extra
 
 INPUT = "input"
-GAP = "nan"
+TEXT_GAP = "nan"
 """What stands for a missing text within a graph."""
 _LEAST_OPSET = 11  # of the operators that are added; trees alone are written for older ones
 _MARK = "medward_"  # begins the names of all that is added
@@ -123,7 +123,7 @@ class _Nodes:
             if column.values == TRUTH and not column.missing:
                 self.add("Identity", nearest, output=output)
                 return
-            words = self.constant([*column.values, *[GAP] * column.missing], np.object_)
+            words = self.constant([*column.values, *[TEXT_GAP] * column.missing], np.object_)
             index = self.add("Cast", nearest, to=self.onnx.TensorProto.INT64)
             self.add("Gather", words, index, axis=0, output=output)
 

@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medward.attacks.whitebox.ball import Ball, FeatureRules
+from medward.attacks.whitebox.ball import Ball, FeatureRules, feature_rules
+from medward.guard.columns import Column
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
@@ -91,3 +94,27 @@ def test_a_zero_slope_moves_nothing():
 def test_bad_settings_are_refused_in_one_sentence(spec, settings, message):
     with pytest.raises(MedwardError, match=message):
         Ball.of(spec, np.zeros((3, *spec.shape)), **settings)
+
+
+def test_columns_say_what_is_whole_fixed_and_within_which_places():
+    columns = (
+        Column(name="age", whole=True, immutable=True),
+        Column(name="lactate", missing=True),
+        Column(name="ward", values=("ER", "ICU", "general")),
+    )
+    task = Classification(classes=("no", "yes"), output="probabilities")
+    spec = ModelSpec(name="m", modality="tabular", shape=(4,), task=task, columns=columns)
+    craft = np.array([[40, 1.0, 0, 0], [60, 3.0, 2, 1]], np.float32)
+    ball = Ball.of(spec, craft, 3.0)
+    assert ball.radius.tolist() == [0, 3, 3, 1.5]
+    assert ball.whole.tolist() == [True, False, True, True]
+    far = ball.clip(torch.tensor([[-9.0, -9, -9, -9], [99, 99, 99, 99]]))
+    assert far.tolist() == [[-9, -9, 0, 0], [99, 99, 2, 1]]
+    named = feature_rules(spec, ["1"], ["lactate", 2])
+    assert named == FeatureRules(integer=(1,), immutable=(1, 3, 2))
+    assert not (Ball.of(spec, craft, 3.0, rules=named).radius > 0).any()
+    assert feature_rules(spec, [], []) is None
+    with pytest.raises(MedwardError, match="immutable: columns age, lactate, ward, lactate is missing are needed"):
+        feature_rules(spec, [], ["weight"])
+    plain = Ball.of(replace(spec, shape=(3,), columns=()), craft[:, :3], 3.0)
+    assert (plain.whole, plain.least) == (None, None)

@@ -7,6 +7,7 @@ import logging
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
@@ -147,30 +148,18 @@ def test_a_place_that_is_taken_is_refused_before_the_work(tmp_path, model, told)
     assert told() == []
 
 
-class Frame:
-    """What `protect` needs of a DataFrame."""
-
-    def __init__(self, values, columns):
-        self.values, self.columns = values, columns
-
-    def to_numpy(self):
-        return self.values
-
-
-def test_a_table_with_named_columns_must_have_the_model_s_in_its_order(tmp_path):
-    model = LogisticRegression().fit(ROWS, TRUTH)
-    model.feature_names_in_ = np.array(["age", "sex", "bmi", "hb"], object)
-    made = protect(model, Split(Frame(ROWS, ["age", "sex", "bmi", "hb"]), TRUTH), POLICY, tmp_path / "b")
+def test_a_table_with_named_columns_gives_the_model_s_in_its_order(tmp_path, told):
+    names = ["age", "sex", "bmi", "hb"]
+    frame = pd.DataFrame(ROWS, columns=names)
+    model = LogisticRegression().fit(frame, TRUTH)
+    made = protect(model, Split(frame[["sex", "age", "hb", "bmi"]].assign(site=1), TRUTH), POLICY, tmp_path / "b")
+    assert [each.name for each in made.model.spec.columns] == names
     assert made.card.quality.accuracy > 0.8
-    for columns, says in [
-        (["sex", "age", "bmi", "hb"], "column 0 is 'sex', where the model was fitted on 'age'"),
-        (["age", "sex", "bmi"], "it has 3 columns, the model was fitted on 4"),
-    ]:
-        with pytest.raises(MedwardError, match=says):
-            protect(model, Split(Frame(ROWS[:, : len(columns)], columns)), POLICY, tmp_path / "c")
+    assert "left out, for the model does not take them: site" in told()
+    with pytest.raises(MedwardError, match="column 'hb' is absent; the model was fitted on age, sex, bmi, hb"):
+        protect(model, Split(frame[["sex", "age", "bmi"]]), POLICY, tmp_path / "c")
     unnamed = LogisticRegression().fit(ROWS, TRUTH)
-    with pytest.raises(MedwardError, match="got Frame, a NumPy array is needed"):
-        protect(unnamed, Split(Frame(ROWS, ["age", "sex", "bmi", "hb"])), POLICY, tmp_path / "c")
+    assert protect(unnamed, Split(frame), POLICY, tmp_path / "c").model.spec.columns == made.model.spec.columns
 
 
 def test_nothing_that_was_given_is_written_to(tmp_path):

@@ -60,7 +60,7 @@ def test_a_column_says_which_split_a_row_is_of(form, tmp_path):
     assert {name: len(split) for name, split in splits.items()} == {"train": 20, "test": 20}
     assert "split" not in splits["test"].inputs.columns
     taken = Reading(target="sepsis", columns=learn_columns(splits["test"].inputs))
-    with pytest.raises(MedwardError, match="column 'split': says which split a row is of, train.* got 'left'; rename"):
+    with pytest.raises(MedwardError, match=r"column 'split': says which split a row is of, train.* got 'left'; rename"):
         as_splits(FRAME.assign(split="left"), taken)
 
 

@@ -322,10 +322,8 @@ def validating(*arguments, bundle="bundle", data="test.npz"):
         ),
         (protecting(data="missing.npz"), "missing.npz"),
         (protecting(data="."), "not a readable npz"),
-        (
-            protecting(data="table.csv"),
-            "is a CSV table, not a readable npz; frame = pandas.",
-        ),
+        (protecting(data="table.csv"), "was fitted on 4 features"),
+        (protecting("--target", "dead", data="table.csv"), "target: there is no column 'dead'; there are age, sex"),
         (protecting("--classes", "no,yes", data="swapped.npz"), "classes: the names look exchanged"),
         (protecting(data="swapped.npz"), "must be names of the classes 0, 1, or their places; got 'no'"),
         (protecting("--layout", "HWC"), "'NHW', 'NHWC', 'NCHW'"),

@@ -55,7 +55,7 @@ def test_hist_gradient_boosting_goes_to_skops_and_says_why(tmp_path):
 def test_a_graph_that_disagrees_falls_back_to_skops(tmp_path, monkeypatch):
     real = sklearn_model.estimator_to_onnx
     other = LogisticRegression().fit(X, 1 - Y)
-    monkeypatch.setattr(sklearn_model, "estimator_to_onnx", lambda _, sample: real(other, sample))
+    monkeypatch.setattr(sklearn_model, "estimator_to_onnx", lambda _, *rest, **named: real(other, *rest, **named))
     model = models.wrap(LogisticRegression().fit(X, Y), spec=SPEC, sample=X)
     exported = model.export(tmp_path)
     assert [each.name for each in tmp_path.iterdir()] == ["model.skops"]
