@@ -12,7 +12,7 @@ from medward.guard.accounts.monitors import DUPLICATES
 from medward.guard.types import Action, Verdict
 
 _log = logging.getLogger("medward")
-SHARE = "share:"  # begins the name of a part's share in the wealth of an account
+SHARE_OF = "share:"  # begins the name of a part's share in the wealth of an account
 TOLD = 3  # parts are named, those that rose most
 
 
@@ -54,7 +54,9 @@ class Alarm:
     def _evidence(self) -> str:
         if "log_e" not in self.evidence:
             return ", ".join(f"{name} {value:g}" for name, value in self.evidence.items())
-        shares = {name.removeprefix(SHARE): each for name, each in self.evidence.items() if name.startswith(SHARE)}
+        shares = {
+            name.removeprefix(SHARE_OF): each for name, each in self.evidence.items() if name.startswith(SHARE_OF)
+        }
         most = sorted(shares, key=lambda name: shares[name], reverse=True)[:TOLD]
         said = ", ".join(f"{name} {shares[name]:.0%}" for name in most if shares[name] >= 0.005)
         return f"e-value {factor_text(self.evidence['peak'])}" + (f" ({said})" if said else "")

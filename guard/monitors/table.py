@@ -29,13 +29,23 @@ MONITORS: tuple[Monitor, ...] = (
 """One row each. A row that is added takes its share from all others, and every calibration begins anew."""
 
 
-TAKEN = (CONTENT_CODES, STRANGENESS, STRATUM, "recent", "duplicates", "e-process", "contents", "codebook", "account")
+RESERVED_NAMES = (
+    CONTENT_CODES,
+    STRANGENESS,
+    STRATUM,
+    "recent",
+    "duplicates",
+    "e-process",
+    "contents",
+    "codebook",
+    "account",
+)
 """Names in states, profiles and verdicts that no monitor may have."""
 
 
 def plugin_monitors() -> tuple[Plugin, ...]:
     """The monitors of other packages that are installed. Raises `MedwardError` for one that cannot be used."""
-    return checked_plugins("monitors", (*(each.name for each in MONITORS), *TAKEN), _wrong)
+    return checked_plugins("monitors", (*(each.name for each in MONITORS), *RESERVED_NAMES), _wrong)
 
 
 def _wrong(value: object) -> str:

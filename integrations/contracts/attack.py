@@ -24,7 +24,7 @@ from medward.integrations.contracts.family import SPEC, SignedLine, line_deploym
 from medward.integrations.contracts.subjects import TaskModel, hold_contract, trained_task
 
 FINDINGS = Multilabel(findings=("p", "q", "r"), output="logits", thresholds=(0.02, 0.5, 0.5))
-MARGIN = 0.05  # of rows, that evasion must fool beyond those that noise of its size fools
+BEYOND_NOISE = 0.05  # of rows, that evasion must fool beyond those that noise of its size fools
 
 
 def _found(values: Array, count: int) -> Array:
@@ -93,7 +93,7 @@ def check_attack_beats_noise(attack: Attack, name: str) -> None:
     )
     fooled, noisy = (0.0 if rows is None else float(rows.mean()) for rows in _shares(result))
     hold_contract(
-        fooled > noisy + MARGIN,
+        fooled > noisy + BEYOND_NOISE,
         f"{attack.name!r} fools {fooled:.0%} of rows of the model of {name}, and noise of its size {noisy:.0%}",
     )
     kind = result.attempts[0].decided.dtype

@@ -13,7 +13,7 @@ from medward.guard.types import Array, Outputs
 from medward.integrations.contracts.monitor import MonitorSubject, stored_arrays
 from medward.integrations.contracts.subjects import hold_contract
 
-CLOSE = 1e-3  # of a coordinate, between NumPy and torch
+TORCH_TOLERANCE = 1e-3  # of a coordinate, between NumPy and torch
 
 
 def check_screen(screen: ScreenEmbedding, strange: Array, subject: MonitorSubject | None = None) -> None:
@@ -42,7 +42,7 @@ def check_screen(screen: ScreenEmbedding, strange: Array, subject: MonitorSubjec
     tensors: Any = tuple(None if part is None else torch.tensor(part) for part in parts)
     found = screen.embed(x, Outputs(*tensors), torch)
     hold_contract(
-        bool(np.allclose(found.detach().numpy(), seen, rtol=CLOSE, atol=CLOSE)),
+        bool(np.allclose(found.detach().numpy(), seen, rtol=TORCH_TOLERANCE, atol=TORCH_TOLERANCE)),
         f"{screen.name!r} gives other values in torch than in NumPy, so nobody can attack what is deployed",
     )
     if found.requires_grad:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from medward.attacks.threat import ThreatModel
     from medward.guard.spec import AnyTask
 
-WIDTH = 12
+TASK_WIDTH = 12
 
 
 def hold_contract(condition: bool, said: str) -> None:
@@ -58,12 +58,12 @@ def linear_rows(count: int, seed: int) -> Array:
 
 def task_rows(count: int, seed: int) -> Array:
     """Rows of the small networks."""
-    return np.random.default_rng(seed).normal(size=(count, WIDTH)).astype(np.float32)
+    return np.random.default_rng(seed).normal(size=(count, TASK_WIDTH)).astype(np.float32)
 
 
 def task_truth(inputs: Array) -> Array:
     """What the columns of a row come to, four numbers ``(n, 4)``."""
-    weights = np.random.default_rng(7).normal(size=(WIDTH, 4)) / np.sqrt(WIDTH)
+    weights = np.random.default_rng(7).normal(size=(TASK_WIDTH, 4)) / np.sqrt(TASK_WIDTH)
     return np.asarray(inputs @ weights + 0.3 * np.tanh(inputs[:, :4] * 2), np.float32)
 
 
@@ -110,7 +110,7 @@ def trained_task(
     from torch import nn
 
     torch.manual_seed(0)
-    body = nn.Sequential(nn.Linear(WIDTH, 32), nn.Tanh(), nn.Linear(32, width))
+    body = nn.Sequential(nn.Linear(TASK_WIDTH, 32), nn.Tanh(), nn.Linear(32, width))
     x = task_rows(600, 1)
     y, optimiser = torch.as_tensor(labels(task_truth(x))), torch.optim.Adam(body.parameters(), 1e-2)
     for _ in range(200):
@@ -118,5 +118,5 @@ def trained_task(
         loss(body(torch.as_tensor(x)), y).backward()
         optimiser.step()
     network = body if last is None else nn.Sequential(body, last)
-    spec = ModelSpec(name="small", modality="tabular", shape=(WIDTH,), task=task)
+    spec = ModelSpec(name="small", modality="tabular", shape=(TASK_WIDTH,), task=task)
     return TaskModel(spec, network.eval().requires_grad_(False))

@@ -94,6 +94,7 @@ class Ideal:
     holes: int = 0
     far: float = 0.0
     refuses: bool = False
+    plugins: tuple[str, ...] = ()
     codebook: None = None
     contents: None = None
     strata: None = None
