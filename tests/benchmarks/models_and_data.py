@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from claim import Claim
-from medward.guard.data.objects import as_splits
 from support.data_forms import FORMS
 from support.hospital_models import CELLS, MODELS
 
+from medward.guard.data.objects import as_splits
 from medward.guard.errors import MedwardError
 
 CLAIMS = ("models_and_data",)

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from medward.guard.data.objects import as_splits
 from support.data_forms import FORMS
 from support.hospital_models import CELLS, MODELS, SLOW, protect_cell, serve_cell
+
+from medward.guard.data.objects import as_splits
 
 SHOWN = Path(__file__).parents[2] / "docs" / "results" / "models_and_data.json"
 

@@ -72,7 +72,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def test_rows_are_served_in_the_shape_that_the_model_takes(made):
     bundle, net, split, layout = made
-    with TestClient(create_app(bundle.guard(), keys=None), raise_server_exceptions=False) as client:
+    with TestClient(create_app(bundle.guard(ephemeral=True), keys=None), raise_server_exceptions=False) as client:
         rows = split.inputs[:3]
         wanted = own(net, rows)
         answer = client.post("/v1/predict", json={"inputs": rows.tolist()})

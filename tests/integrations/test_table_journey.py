@@ -100,7 +100,7 @@ def test_an_answer_by_column_name_is_the_pipeline_s_own(client, model):
 
 
 def test_the_same_rows_in_python(ward, model):
-    guard = load(ward / "bundle").guard()
+    guard = load(ward / "bundle").guard(ephemeral=True)
     frame = sepsis_table(30, seed=3)[INPUTS[:5]]
     for inputs in (frame, frame[INPUTS[4::-1]], records(frame), {name: frame[name].to_numpy() for name in frame}):
         answer = guard.answer(Query(principal=("clinic",), inputs=inputs))

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from medward.integrations.serving.images import read_images
 from monai.networks.nets import DenseNet
 from PIL import Image
 from torch import nn
@@ -21,6 +20,7 @@ from medward.attacks.whitebox.onnx.to_torch import white_box
 from medward.guard.bundle.make import protect
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
+from medward.guard.intake.decode import decode_batch
 from medward.guard.models.sources import open_source
 from medward.guard.policy import Policy
 from medward.guard.preparation import Preparation
@@ -68,7 +68,7 @@ def test_a_hugging_face_folder_is_served_as_its_own_pipeline_answers(hub, tmp_pa
     for each in shown:
         each.save(file := io.BytesIO(), "PNG")
         files.append(file.getvalue())
-    uploaded, sent = read_images(files, spec, pixels=10**6), np.moveaxis(images[:30], -1, 1) / 255
+    (uploaded, _), sent = decode_batch(files, spec, pixels=10**6), np.moveaxis(images[:30], -1, 1) / 255
     for rows in (uploaded, spec.check(sent)):
         np.testing.assert_allclose(bundle.model.predict(rows).scores, own, rtol=0, atol=1e-5)
     assert (open_source(str(hub)).low, open_source(str(hub)).high) == (0, 1)
