@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 NAMED = re.compile(r"# (\w+\.py)\n")
-MAKE = re.compile(r"^(make \w+|pip install .*)$", re.MULTILINE)
+MAKE = re.compile(r"^(make \w+|pip install .*?) *$", re.MULTILINE)
 
 
 def blocks(page):

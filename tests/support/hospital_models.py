@@ -43,6 +43,7 @@ class HospitalModel:
     options: Mapping[str, Any] = field(default_factory=dict)
     labels: np.ndarray | None = None
     attack: str = "fgsm"
+    attacked: int = 40
     body: Callable[[Any], dict[str, Any]] = lambda rows: {"inputs": np.asarray(rows).tolist()}
 
 
@@ -122,6 +123,7 @@ def of_table(model: Any, frame: Any) -> HospitalModel:
         benign=frame,
         own=model.predict_proba,
         attack="hopskipjump",
+        attacked=8,
         body=lambda rows: {"rows": records(rows)},
     )
 
@@ -295,7 +297,7 @@ def serve_cell(subject: HospitalModel, folder: Path) -> str:
 
 def validate_cell(subject: HospitalModel, folder: Path) -> str:
     """Attack the bundle; how the attacker knows the model."""
-    test = {"test": subject.benign[-40:]}
+    test = {"test": subject.benign[-subject.attacked :]}
     try:
         report = medward.validate(
             medward.load(folder / "bundle"),
