@@ -59,7 +59,10 @@ def _network(folder: Path, allow_code: bool) -> Any:
         return load_script(folder / "models" / "model.ts")
     parser = require_extra("monai.bundle", "monai").ConfigParser()
     try:
-        parser.read_config(str(config))
+        if allow_code:
+            parser.read_config(str(config))
+        else:  # MONAI finds other things under a reference than `_referred` where keys are made for that
+            parser.set({"network_def": _inlined(said, said["network_def"])})
         net = parser.get_parsed_content("network_def")
     except Exception as error:  # a configuration can raise anything
         raise MedwardError(f"{config}: network_def cannot be built: {first_line(error)}") from None
@@ -89,12 +92,27 @@ def _code(config: Any, part: Any, seen: set[str]) -> Iterator[str]:
         yield part
     elif isinstance(part, str) and part.startswith("@") and part not in seen:
         seen.add(part)
-        found = config
-        for key in part[1:].replace("#", "::").split("::"):
-            found = found.get(key) if isinstance(found, dict) else None
+        found = _referred(config, part)
         if found is None:
             yield part
         yield from _code(config, found, seen)
+
+
+def _referred(config: Any, reference: str) -> Any:
+    """What ``"@key::key"`` refers to in a configuration; None for nothing."""
+    found = config
+    for key in reference[1:].replace("#", "::").split("::"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
+
+
+def _inlined(config: Any, part: Any) -> Any:
+    """`part`, in which `_code` finds none, with what it refers to in the place of its references."""
+    if isinstance(part, dict):
+        return {key: _inlined(config, value) for key, value in part.items()}
+    if isinstance(part, list):
+        return [_inlined(config, value) for value in part]
+    return _inlined(config, _referred(config, part)) if isinstance(part, str) and part.startswith("@") else part
 
 
 def _is_network(target: object) -> bool:

@@ -193,6 +193,25 @@ def test_a_monai_configuration_that_may_run_code_needs_a_word(network, words, tm
         open_source(tmp_path)
 
 
+@pytest.mark.parametrize("hidden", ["blocks::depth", "blocks#depth", "network_def::growth_rate"])
+def test_a_key_that_looks_like_a_reference_hides_no_code(hidden, tmp_path):
+    """MONAI reads the key "blocks::depth" where another reader of "@blocks::depth" follows two keys."""
+    net, ran = monai_folder(tmp_path, growth_rate="@blocks::depth", block_config=[1, 1]), tmp_path / "ran"
+    file = tmp_path / "configs" / "inference.json"
+    code = {"_target_": "os.system", "command": f"touch {ran}"}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "blocks": {"depth": 4}, hidden: code}))
+    found = open_source(tmp_path).model
+    assert not ran.exists()
+    rows = torch.rand(2, 1, 32, 32)
+    assert torch.equal(found(rows), net(rows)), "what was looked at is what is built"
+
+
+def test_a_monai_configuration_that_refers_to_itself_is_refused(tmp_path):
+    monai_folder(tmp_path, block_config="@network_def::act", act="@network_def::block_config")
+    with pytest.raises(MedwardError, match="network_def cannot be built: RecursionError"):
+        open_source(tmp_path)
+
+
 def test_code_of_a_monai_configuration_runs_where_that_is_said(tmp_path):
     monai_folder(tmp_path, growth_rate="$2 + 2")
     with pytest.raises(MedwardError, match="--allow-code"):
