@@ -111,9 +111,11 @@ def _in_this_format(content: dict[str, Any]) -> dict[str, Any]:
 
     Format 2 lacks what has a default: columns, preparation, the shape of signals and volumes.
 
-    The digest stays that of the file that was read, which is what stands for the bundle.
+    The digest stays that of the file that was read, which is what stands for the bundle. A card that is sealed anew is
+    written in the newest format, and says so.
     """
-    if content.get("format") != 1 or not isinstance(content.get("spec"), dict):
+    first, content = content.get("format") == 1, {**content, "format": FORMAT}
+    if not first or not isinstance(content.get("spec"), dict):
         return content
     pieces = ("classes", "output", "threshold")
     spec = {name: value for name, value in content["spec"].items() if name not in pieces}

@@ -266,6 +266,21 @@ def test_seal_accepts_an_edited_policy_and_nothing_else(copy):
         bundle.seal_bundle(copy)
 
 
+def test_a_bundle_of_an_older_format_can_be_sealed_and_given_a_site(tmp_path):
+    golden = Path(__file__).parent.parent / "golden" / "bundle"
+    assert json.loads((golden / "card.json").read_text())["format"] == 1
+    shutil.copytree(golden, tmp_path / "b")
+    text = (tmp_path / "b" / "policy.toml").read_text()
+    (tmp_path / "b" / "policy.toml").write_text(f"{text}\n# read and approved\n")
+    new = bundle.seal_bundle(tmp_path / "b")
+    loaded = bundle.load_bundle(tmp_path / "b", expect=new)
+    assert loaded.card.format == 3, "what is written anew is of the newest format, and says so"
+    bundle.add_site(loaded, "clinic", loaded.profile, data_digest="0" * 64, sizes={"benign": 1})
+    again = bundle.load_bundle(tmp_path / "b")
+    assert again.model.spec == bundle.load_bundle(golden).model.spec
+    assert set(again.sites) == {"clinic"}
+
+
 def test_an_edited_calibration_risk_moves_the_thresholds_or_is_refused(copy):
     text = (copy / "policy.toml").read_text()
     (copy / "policy.toml").write_text(text.replace("calibration_risk = 0.001", "calibration_risk = 0.05"))
