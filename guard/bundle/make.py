@@ -113,7 +113,7 @@ def protect(
     reading = Reading(
         low=low,
         high=high,
-        channels=source.channels if named else None,
+        channels=source.file_channels(benign),
         bits=bits,
         prepare=prepare,
         target=target,
