@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import datasets
 import numpy as np
 import pandas as pd
@@ -180,3 +182,10 @@ def test_several_columns_are_findings_in_the_model_s_order(tmp_path):
         protect(net, frame, OPEN, tmp_path / "other", target="cyst,mass", **said)
     with pytest.raises(MedwardError, match=r"column 'age': several target columns are findings, each 0 or 1"):
         as_splits(frame, Reading(target="age,mass"))
+
+
+@pytest.mark.parametrize("separator", [";", "|"])
+def test_a_table_separated_otherwise_is_said(separator, tmp_path):
+    FRAME.to_csv(tmp_path / "export.csv", sep=separator, index=False)
+    with pytest.raises(MedwardError, match=f"so it seems separated by '{re.escape(separator)}'; save it with commas"):
+        read_data(tmp_path / "export.csv", READING)
