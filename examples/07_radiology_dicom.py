@@ -1,5 +1,6 @@
 """A folder of DICOM files, as a scanner writes them, to a guarded endpoint that takes such a file as it is."""
 
+import logging
 import tempfile
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def train(images: np.ndarray, labels: np.ndarray) -> nn.Module:
 
 
 def main() -> None:
+    logging.getLogger("medward").setLevel(logging.ERROR)
     images, labels = draw_phantoms(900, size=32)
     net = train(images[:600], labels[:600])
     with tempfile.TemporaryDirectory() as folder:

@@ -73,3 +73,17 @@ def test_in_process_answers_are_words_alarms_are_told_and_a_restart_remembers(ca
     assert re.search(r"alarm: hospital/thief, withhold, e-value 10\^\d+\.\d, query [0-9a-f]{8}", printed)
     assert f"after a restart: thief None, reader {decided[0]}" in printed
     assert f"without a state folder: thief {decided[0]}" in printed
+
+
+def test_a_dicom_file_gets_the_model_s_own_answer(capsys):
+    printed = output("07_radiology_dicom.py", capsys)
+    assert re.search(r"^answer: (clear|opacity), logits ", printed, re.MULTILINE)
+    assert float(re.search(r"largest difference: (.*)", printed)[1]) <= 1e-5
+
+
+def test_a_patient_with_a_gap_is_answered_by_column_name_and_an_unknown_ward_is_refused(capsys):
+    printed = output("08_risk_score_from_csv.py", capsys)
+    assert "columns: age, lactate, creatinine, sex, ward" in printed
+    answer, own = re.search(r"answer: (?:yes|no), ([\d.]+); the pipeline's own: ([\d.]+)", printed).groups()
+    assert answer == own
+    assert "column 'ward': 'spa' is unknown; it takes emergency, icu, surgery" in printed

@@ -15,6 +15,7 @@ import numpy as np
 
 from medward.guard.accounts.names import checked_principal
 from medward.guard.bundle import folder as bundle
+from medward.guard.data.labels import check_target_order
 from medward.guard.data.objects import as_splits, benign_split
 from medward.guard.data.overlap import distinct_rows, repeats_by_nature
 from medward.guard.data.pixels import fitting_layout
@@ -100,6 +101,7 @@ def bundle_reading(loaded: bundle.Bundle, said: Reading) -> Reading:
     """How data for the model of a bundle are read: as its calibration rows were, but for what is `said` anew."""
     card = loaded.card
     named = replace(said, target=said.target or card.target, patient=said.patient or card.patient)
+    check_target_order(named.target, card.spec.classes)
     return spec_reading(card.spec, named)
 
 

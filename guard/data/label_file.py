@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medward.guard.data.labels import target_columns
 from medward.guard.errors import MedwardError
 
 FILE_COLUMN = "file"
@@ -36,7 +37,7 @@ def read_label_file(path: Path, files: Sequence[str], target: str | None, patien
     `MedwardError` for a file without a row and a row without a file: nothing is left out unsaid.
     """
     header, rows = _table(path)
-    wanted = [each.strip() for each in (target or "").split(",") if each.strip()]
+    wanted = target_columns(target)
     others = [name for name in header if name not in (FILE_COLUMN, patient)]
     if not wanted:
         raise MedwardError(f"{path}: say with --target which column is right for a file; it has {', '.join(others)}")

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from medward.guard.accounts.names import folded_name
 from medward.guard.errors import MedwardError
 from medward.guard.tasks.base import Task
 from medward.guard.tasks.multilabel import Multilabel, packed_findings
@@ -83,6 +84,22 @@ def class_numbers(
         f"{what}: the numbers {_listed(np.unique(numbers))} may be names of the classes {_listed(classes)} or places "
         "among them; give names, labels.astype(str), or name the classes with words"
     )
+
+
+def check_target_order(target: str | None, names: Sequence[str]) -> None:
+    """Refuse columns of findings, named in `target` with commas, that are the model's `names` in another order."""
+    wanted = target_columns(target)
+    own, said = [folded_name(each) for each in names], [folded_name(each) for each in wanted]
+    if len(wanted) > 1 and own != said and sorted(own) == sorted(said):
+        raise MedwardError(
+            f"target: {', '.join(wanted)} are the model's findings in another order; say them as it gives them: "
+            f"{', '.join(names)}"
+        )
+
+
+def target_columns(target: str | None) -> list[str]:
+    """The columns that `target` names: one, or several findings separated by commas."""
+    return [each.strip() for each in (target or "").split(",") if each.strip()]
 
 
 def patient_numbers(column: ArrayLike, rows: int, what: str) -> Ints:

@@ -24,6 +24,11 @@ def read_table_file(path: Path, kind: str) -> Any:
         frame = getattr(pandas, READERS[kind])(path, **options)
     except Exception as error:
         raise MedwardError(f"{path}: cannot be read as a {kind} table: {first_line(error)}") from None
+    if len(frame.columns) == 1 and kind == "csv" and (odd := next((c for c in ";\t|" if c in frame.columns[0]), "")):
+        raise MedwardError(
+            f"{path}: its one column is called {str(frame.columns[0])[:60]!r}, so it seems separated by {odd!r}; save "
+            "it with commas (and points in numbers), or as Parquet"
+        )
     if not len(frame):
         raise MedwardError(f"{path}: there are no rows below the names of its columns")
     return frame

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from medward.guard.columns import Column, encode_rows, learn_columns
-from medward.guard.data.labels import patient_numbers, read_labels
+from medward.guard.data.labels import patient_numbers, read_labels, target_columns
 from medward.guard.data.split import Split
 from medward.guard.data.table_rows import chosen_columns
 from medward.guard.errors import MedwardError
@@ -32,19 +32,35 @@ def table_splits(
     """
     table = read_table(rows)
     names = _split_names(table, [each.name for each in known])
-    target, patient = (_present(table, what, name, known) for what, name in (("target", target), ("patient", patient)))
-    if target is not None and target == patient:
-        raise MedwardError(f"target and patient: both are the column {target!r}; give two")
-    used = {target, patient} | ({SPLIT_COLUMN} if names is not None else set())
+    wanted = [target] if target in table.columns else target_columns(target)
+    targets = [each for each in (_present(table, "target", name, known) for name in wanted) if each is not None]
+    patient = _present(table, "patient", patient, known)
+    if patient in targets:
+        raise MedwardError(f"target and patient: both are the column {patient!r}; give two")
+    if targets and len(targets) < len(wanted):
+        raise MedwardError(f"target: of {', '.join(map(str, wanted))} the table has {', '.join(targets)} only")
+    used = {*targets, patient} | ({SPLIT_COLUMN} if names is not None else set())
     inputs: Any = Table(columns={name: values for name, values in table.columns.items() if name not in used})
     if not inputs.columns:
         raise MedwardError(f"the table has no columns besides {named_list([each for each in used if each])}")
-    labels = None if target is None else read_labels(table.columns[target], len(table), f"column {target!r}")
+    labels = _labels(table, targets)
     whose = None if patient is None else patient_numbers(_texts(table, patient), len(table), f"column {patient!r}")
     whole = Split(inputs, None if labels is None else labels[0], whose, None if labels is None else labels[1])
     if names is None:
         return {"data": whole}
     return {str(name): whole.take(np.flatnonzero(names == name)) for name in dict.fromkeys(names.tolist())}
+
+
+def _labels(table: Table, targets: Sequence[str]) -> Any:
+    """Labels and names of the rows from one column of classes or numbers, or from a column for each finding."""
+    if not targets:
+        return None
+    if len(targets) == 1:
+        return read_labels(table.columns[targets[0]], len(table), f"column {targets[0]!r}")
+    columns = [table.columns[each] for each in targets]
+    if odd := [name for name, each in zip(targets, columns, strict=True) if not set(each.tolist()) <= {0, 1}]:
+        raise MedwardError(f"column {odd[0]!r}: several target columns are findings, each 0 or 1")
+    return read_labels(np.stack(columns, axis=1).astype(np.int64), len(table), "target")
 
 
 def fitted_split(

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from medward.guard.data.labels import check_target_order
 from medward.guard.data.objects import as_splits
 from medward.guard.data.overlap import measure_overlap
 from medward.guard.data.pixels import batch_of, sent_shape
@@ -28,7 +29,7 @@ from medward.guard.data.split import Split, check_split, label_split, log, tell_
 from medward.guard.data.table_rows import encoded_rows
 from medward.guard.errors import MedwardError
 from medward.guard.files import sync_to_disk
-from medward.guard.harden import plugin_hardeners
+from medward.guard.harden import known_hardeners, plugin_hardeners
 from medward.guard.harden.certificate import Certificate, Hardener
 from medward.guard.harden.division import divide_splits, needed_splits
 from medward.guard.harden.losses.table import losses_of
@@ -53,8 +54,8 @@ WRITTEN = (MODEL, ORIGINAL, WEIGHTS, CERTIFICATE)
 def harden(
     model: object,
     data: object,
-    out: Path,
-    method: Hardener,
+    out: Path | str,
+    method: Hardener | str = "uat",
     *,
     target: str | None = None,
     patient: str | None = None,
@@ -81,15 +82,17 @@ def harden(
     A Hugging Face folder and a MONAI bundle are read as `guard.bundle.make` reads them, with `prepare` to `allow_code`
     meaning the same. What is normalised before the first layer is trained through, and is in the files written.
 
-    `data` are splits by name, a path, or objects that `guard.data.objects` reads; of a table `target` and `patient`
-    name the columns of labels and patients, all others are the network's inputs. It needs "train", with labels; epochs
-    are chosen on "selection" or "val", else on a fifth of train. Returns the certificate, and in one sentence which
-    rows were chosen on. `layout` and `bits` are those of `guard.bundle.make`, and so are `task` (a word or the task
-    itself) to `cut_points`, of which what shows need not be said; `classes` must be where labels are names. What is
-    trained, attacked and measured is the decision at the operating points, or a number within its tolerance. Opaque
-    outputs, models of kinds that are not guarded, and labels of another task are refused before anything is trained.
-    Copies and patients that are on both sides are a note of the certificate. The folder is built beside `out` and
-    renamed: a kill leaves no half-written one, and the training starts anew. Raises `MedwardError`.
+    `method` is one of `guard.harden.HARDENERS` with settings of its own, or a name of one: that has its default
+    settings and the radius that `medward validate` attacks with. `data` are splits by name, a path, or objects that
+    `guard.data.objects` reads; of a table `target` and `patient` name the columns of labels and patients, all others
+    are the network's inputs. It needs "train", with labels; epochs are chosen on "selection" or "val", else on a fifth
+    of train. Returns the certificate, and in one sentence which rows were chosen on. `layout` and `bits` are those of
+    `guard.bundle.make`, and so are `task` (a word or the task itself) to `cut_points`, of which what shows need not be
+    said; `classes` must be where labels are names. What is trained, attacked and measured is the decision at the
+    operating points, or a number within its tolerance. Opaque outputs, models of kinds that are not guarded, and labels
+    of another task are refused before anything is trained. Copies and patients that are on both sides are a note of the
+    certificate. The folder is built beside `out` and renamed: a kill leaves no half-written one, and the training
+    starts anew. Raises `MedwardError`.
     """
     source = open_source(model, processor, low=low, high=high, prepare=prepare, allow_code=allow_code)
     low, high, classes = source.low, source.high, source.classes if classes is None else classes
@@ -117,17 +120,18 @@ def harden(
     )
     check_size(spec)
     network = fronted(network, spec, output_key)
-    method = _without_mirrors(method, spec)
+    method = _without_mirrors(_named_method(method, spec) if isinstance(method, str) else method, spec)
     said = said_task(
         task, classes=classes, output=output, threshold=threshold, tolerance=tolerance, cut_points=cut_points
     )
     sample = np.asarray(first.inputs[:ROWS_PER_BATCH], np.float32)
     found = network_task(network, torch.from_numpy(sample), said, first.labels, first.names)
+    check_target_order(target, found.names)
     losses_of(found)
     known = {name: _decided(name, split, found) for name, split in used.items()}
     train, selection, chosen_on = divide_splits(known, seed, found)
     tell_understanding({"train": train, "selection": selection}, found, low=low, high=high)
-    with replaced_folder(out, overwrite=overwrite) as build:
+    with replaced_folder(Path(out), overwrite=overwrite) as build:
         hardened = method.harden(network, train, selection, low=low, high=high, seed=seed, task=found)
         sample = np.asarray(train.inputs[:ROWS_PER_BATCH], np.float32)
         spec = replace(spec, task=hardened.certificate.task)
@@ -248,6 +252,18 @@ def _front_notes(spec: ModelSpec) -> tuple[str, ...]:
     if not spec.prepare.mean:
         return ()
     return (f"{MODEL} and {ORIGINAL} normalise their rows themselves: protect them without mean and std",)
+
+
+def _named_method(name: str, spec: ModelSpec) -> Hardener:
+    """The method called `name` at its default settings, with the radius that inputs of `spec` are attacked with."""
+    known = known_hardeners()
+    if name not in known:
+        raise MedwardError(f"method: there is no {name!r}; there are {', '.join(known)}")
+    if spec.modality == "tabular":
+        return replace(known[name], epsilon=1.0)
+    if spec.low is None or spec.high is None:
+        raise MedwardError("low and high: say the range of the inputs, as low=0, high=1; a radius is a share of it")
+    return replace(known[name], epsilon=10 / 255 * (spec.high - spec.low))
 
 
 def _without_mirrors(method: Hardener, spec: ModelSpec) -> Hardener:

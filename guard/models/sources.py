@@ -29,9 +29,10 @@ class Source:
     high: float | None = None
     prepare: Preparation = AS_IT_IS
 
-    @property
-    def channels(self) -> int | None:
-        """How many channels of an image the model says that it takes, where it does."""
+    def file_channels(self, data: object) -> int | None:
+        """How many channels of an image the model says that it takes, where it does and `data` is a folder of files."""
+        if not (isinstance(data, str | Path) and Path(data).is_dir()):
+            return None
         shape = describe_model(self.model).get("shape")
         return shape[0] if shape is not None and len(shape) == 3 and isinstance(shape[0], int) else None
 

@@ -112,7 +112,7 @@ def harden_command(
     reading = Reading(
         low=source.low,
         high=source.high,
-        channels=source.channels if channels is None else channels,
+        channels=source.file_channels(data) if channels is None else channels,
         bits=bits,
         prepare=source.prepare,
         target=target,

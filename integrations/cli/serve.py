@@ -25,12 +25,16 @@ def serve_command(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     no_keys: Annotated[bool, typer.Option("--no-keys", help="answer anyone; only on this machine")] = False,
     resize: Annotated[bool, typer.Option("--resize", help="resize uploaded images to the model's size")] = False,
+    body_mib: Annotated[
+        int, typer.Option(min=1, max=1024, help="most that one request may hold; a raw mammogram takes 50")
+    ] = 16,
     allow_code: AllowCode = False,
     expect: Expect = None,
     certificate: Annotated[Path | None, typer.Option(help="PEM; with --private-key serves TLS")] = None,
     private_key: Annotated[Path | None, typer.Option(help="PEM")] = None,
 ) -> None:
     """Serve a bundle behind its guard over HTTP."""
+    from medward.integrations.serving import Limits
     from medward.integrations.serving import serve_bundle as run
 
     if allow_code:
@@ -43,6 +47,7 @@ def serve_command(
         port=port,
         anonymous=no_keys,
         resize=resize,
+        limits=Limits(body_bytes=body_mib * 2**20),
         allow_code=allow_code,
         expect=expect,
         certificate=certificate,

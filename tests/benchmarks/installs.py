@@ -77,11 +77,9 @@ def _built(place: Path) -> dict[str, Path]:
     tree.mkdir()
     archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True).stdout
     subprocess.run(["tar", "x"], cwd=tree, input=archive, check=True)
-    code = (
-        "import sys; from setuptools import build_meta as b; "
-        "print(b.build_sdist(sys.argv[1])); print(b.build_wheel(sys.argv[1]))"
-    )
-    subprocess.run([sys.executable, "-c", code, place], cwd=tree, check=True, capture_output=True)
+    for kind in ("sdist", "wheel"):
+        code = f"import sys; from setuptools import build_meta; build_meta.build_{kind}(sys.argv[1])"
+        subprocess.run([sys.executable, "-c", code, place], cwd=tree, check=True, capture_output=True)
     return {"sdist": next(place.glob("*.tar.gz")), "wheel": next(place.glob("*.whl"))}
 
 

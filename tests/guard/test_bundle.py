@@ -225,6 +225,20 @@ def test_a_card_that_makes_no_sense_is_one_sentence(copy, changes, message):
         bundle.load_bundle(copy)
 
 
+def test_a_card_of_format_2_is_read_and_lacks_only_what_has_a_default(copy):
+    before = bundle.load_bundle(copy)
+    content = json.loads((copy / "card.json").read_bytes())
+    older = {key: value for key, value in content.items() if key not in ("plugins", "target", "patient", "digest")}
+    older["spec"] = {k: v for k, v in content["spec"].items() if k not in ("sent", "columns", "prepare")}
+    older["format"] = 2
+    digest = sha256(canonical_json(older))
+    (copy / "card.json").write_bytes(canonical_json({**older, "digest": digest}))
+    read = bundle.load_bundle(copy)
+    assert (read.card.digest, read.card.spec) == (digest, before.card.spec)
+    rows = X[:3]
+    np.testing.assert_array_equal(read.model.predict(rows).scores, before.model.predict(rows).scores)
+
+
 @pytest.mark.parametrize("text", [b"", b"[]", b"null", b"{}", b"[" * 100_000, b"\xff\xfe"])
 def test_a_card_that_is_no_card_is_refused(copy, text):
     (copy / "card.json").write_bytes(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import datasets
 import numpy as np
 import pandas as pd
@@ -165,3 +167,25 @@ def test_the_benign_split_is_said_or_known():
     for wanted, says in [("test", "there is no split 'test'"), (None, "name the benign split")]:
         with pytest.raises(MedwardError, match=says):
             benign_split({"train": splits["train"]}, wanted, "x")
+
+
+def test_several_columns_are_findings_in_the_model_s_order(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"age": rng.random(120), "crp": rng.random(120), "mass": rng.integers(0, 2, 120), "cyst": 1})
+    (read,) = as_splits(frame, Reading(target="mass, cyst")).values()
+    assert list(read.inputs.columns) == ["age", "crp"]
+    np.testing.assert_array_equal(read.labels, frame[["mass", "cyst"]])
+    net, said = torch.nn.Linear(2, 2), {"classes": ("mass", "cyst"), "task": "multilabel", "output": "logits"}
+    made = protect(net, frame, OPEN, tmp_path / "b", target="mass,cyst", **said)
+    assert made.card.quality.findings["mass"].positives == frame["mass"].sum()
+    with pytest.raises(MedwardError, match=r"cyst, mass are the model's findings in another order; say .* mass, cyst"):
+        protect(net, frame, OPEN, tmp_path / "other", target="cyst,mass", **said)
+    with pytest.raises(MedwardError, match=r"column 'age': several target columns are findings, each 0 or 1"):
+        as_splits(frame, Reading(target="age,mass"))
+
+
+@pytest.mark.parametrize("separator", [";", "|"])
+def test_a_table_separated_otherwise_is_said(separator, tmp_path):
+    FRAME.to_csv(tmp_path / "export.csv", sep=separator, index=False)
+    with pytest.raises(MedwardError, match=f"so it seems separated by '{re.escape(separator)}'; save it with commas"):
+        read_data(tmp_path / "export.csv", READING)

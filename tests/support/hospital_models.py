@@ -123,7 +123,7 @@ def of_table(model: Any, frame: Any) -> HospitalModel:
         benign=frame,
         own=model.predict_proba,
         attack="hopskipjump",
-        attacked=8,
+        attacked=12,
         body=lambda rows: {"rows": records(rows)},
     )
 

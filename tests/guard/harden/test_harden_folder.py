@@ -259,3 +259,13 @@ def test_copies_among_the_rows_that_choose_the_epoch_are_a_note(tmp_path, victim
         splits = {"train": train, "val": Split(rows, selection.labels)}
         certificate, _ = harden(victim, splits, tmp_path / str(noted), method, low=0.0, high=1.0)
         assert any("50% of the rows of" in note and "also in train" in note for note in certificate.notes) is noted
+
+
+def test_a_method_can_be_said_by_its_name_and_attacks_as_far_as_it_is_validated(tmp_path, monkeypatch, victim, data):
+    quick = replace(HARDENERS["pgd"], training=replace(HARDENERS["pgd"].training, epochs=1))
+    monkeypatch.setitem(HARDENERS, "pgd", quick)
+    splits = dict(zip(("train", "val"), data, strict=True))
+    certificate, _ = harden(victim, splits, tmp_path / "out", "pgd", low=0.0, high=1.0)
+    assert (certificate.method, certificate.epsilon) == ("pgd", 10 / 255)
+    with pytest.raises(MedwardError, match=r"method: there is no 'pdg'; there are uat, pgd, trades, retraining"):
+        harden(victim, splits, tmp_path / "other", "pdg", low=0.0, high=1.0)

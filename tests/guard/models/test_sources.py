@@ -116,7 +116,13 @@ def test_what_is_said_otherwise_than_beside_the_model_is_refused(hub, tmp_path):
     with pytest.raises(MedwardError, match="was said, and the model's processor says"):
         open_source(nn.Identity(), hub, prepare=Preparation(mean=(0.5,), std=(0.5,)))
     with pytest.raises(MedwardError, match="prepared to 16 x 16"):
-        protect(vit(), Split(pixels(3)[:, :, :8]), POLICY, tmp_path / "b", processor=hub)
+        protect(
+            vit(),
+            Split(np.moveaxis(pixels(3)[:, :, :8], -1, 1) / np.float32(255)),
+            POLICY,
+            tmp_path / "b",
+            processor=hub,
+        )
     with pytest.raises(MedwardError, match=r"holds no preprocessor_config\.json"):
         open_source(nn.Identity(), tmp_path)
 
