@@ -29,7 +29,7 @@ from medward.guard.data.split import Split, conform_inputs, numbered_split
 from medward.guard.errors import MedwardError
 from medward.guard.models import describe_model, wrap
 from medward.guard.models.base import first_line
-from medward.guard.models.sources import open_source
+from medward.guard.models.sources import Source, open_source
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.types import Array, Ints
@@ -143,19 +143,21 @@ def model_before(
 ) -> ModelBefore:
     """The model before hardening, under the specification of `bundle`, a file that normalises itself as it is.
 
-    Raises `MedwardError` when it takes other inputs, scores other classes or cannot be read.
+    What a processor beside it says of its normalisation holds for it. Raises `MedwardError` when it takes other inputs, scores other classes or cannot be read.
     """
     spec = bundle.model.spec
     sample = _sample(bundle, splits)
     try:
-        model = open_source(model).model
-        known = describe_model(model, output_key)
+        source = open_source(model)
+        model, known = source.model, describe_model(source.model, output_key)
     except MedwardError as error:
         raise MedwardError(f"undefended: {error}") from None
     if unlike := _unlike(known, spec):
         raise MedwardError(f"undefended: {unlike}; give the model that was hardened, as it was before")
     if known.get("normalised"):
         spec = replace(spec, prepare=replace(spec.prepare, mean=(), std=()))
+    else:
+        spec = _normalised_as(source, bundle)
     try:
         wrapped = wrap(
             model, spec=spec, sample=sample, task=spec.task.kind, output_key=output_key
@@ -176,6 +178,24 @@ def model_before(
             return ModelBefore(model=wrapped, digest=digest, no_network="it is no ONNX file")
         network, reason = white_box(file, wrapped.predict, sample, exported.options, spec=spec)
         return ModelBefore(model=wrapped, digest=digest, network=network, no_network=reason)
+
+
+def _normalised_as(source: Source, bundle: Bundle) -> ModelSpec:
+    """The specification of `bundle` with the normalisation of `source`; refuses where nothing says what that is."""
+    spec, own, file = bundle.model.spec, source.prepare, bundle.path / "model.onnx"
+    if own.mean:
+        if (source.low, source.high) != (spec.low, spec.high):
+            raise MedwardError(
+                f"undefended: its processor scales pixels to {source.low} to {source.high}, the bundle's model takes "
+                f"{spec.low} to {spec.high}; give the model that was hardened, as it was before"
+            )
+        return replace(spec, prepare=replace(spec.prepare, mean=own.mean, std=own.std))
+    if not spec.prepare.mean and file.exists() and describe_model(str(file)).get("normalised"):
+        raise MedwardError(
+            "undefended: the bundle's file normalises its rows itself, and nothing says how this model's are; give "
+            "original.onnx, which medward harden wrote beside the hardened model"
+        )
+    return spec
 
 
 def _unlike(known: Mapping[str, Any], spec: ModelSpec) -> str:

@@ -17,7 +17,9 @@ from medward.guard.bundle.folder import load_bundle
 from medward.guard.bundle.make import protect
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
+from medward.guard.models import wrap
 from medward.guard.policy import Policy
+from medward.guard.preparation import Preparation
 from medward.guard.types import Outputs
 
 RUNS, SOURCES = [], []
@@ -196,6 +198,23 @@ def test_a_twin_is_read_under_the_bundles_specification(tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(MedwardError, match=r"^undefended: (?!.*shape).*cannot read"):
         model_before("absent.onnx", bundle, SPLITS)
+
+
+def test_a_twin_of_a_file_that_normalises_itself_is_not_left_without(tmp_path):
+    inputs = np.random.default_rng(0).normal(size=(400, 6)).astype(np.float32) + 2
+    said = {"classes": ("a", "b"), "output": "logits"}
+    normal = Preparation(mean=(2.0,), std=(3.0,))
+    policy = Policy(on_error="withhold")
+    plain = protect(network(1), Split(inputs), policy, tmp_path / "said", prepare=normal, **said)
+    file = str(tmp_path / "said" / "model.onnx")
+    bundle = protect(file, Split(inputs), policy, tmp_path / "bundle", **said)
+    assert bundle.model.spec.prepare == Preparation(), "the file does it, and nothing says so but its mark"
+    with pytest.raises(MedwardError, match="normalises its rows itself, and nothing says how this model's are"):
+        model_before(network(2), bundle, SPLITS)
+    original = wrap(network(2), spec=plain.model.spec, sample=inputs)
+    original.export(tmp_path)
+    for before in (model_before(str(tmp_path / "model.onnx"), bundle, SPLITS), model_before(network(2), plain, SPLITS)):
+        np.testing.assert_allclose(before.model.predict(inputs).scores, original.predict(inputs).scores, atol=1e-5)
 
 
 def test_a_twin_of_three_classes_of_logits_needs_nothing_said(tmp_path):
