@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -95,6 +96,7 @@ class Guard:
     _worker: ThreadPoolExecutor = field(
         default_factory=partial(ThreadPoolExecutor, 1, "medward-guard"), init=False, repr=False, compare=False
     )
+    _within: threading.local = field(default_factory=threading.local, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse a profile that lacks what the policy asks for, and a site that is no organisation."""
@@ -134,12 +136,23 @@ class Guard:
 
         They are answered and recorded in the order in which they were asked. Whoever is cancelled while waiting has
         not asked; a query that is being answered when its asker is cancelled is answered to the end and on record.
+        Raises `MedwardError` in that thread itself, in which `on_alarm` is called: it would wait for itself.
         """
+        if getattr(self._within, "worker", False):
+            raise MedwardError(
+                "guard: answer_async was called by on_alarm in the thread that answers, and would wait for itself; "
+                "call guard.answer there"
+            )
         try:
-            work = self._worker.submit(copy_context().run, self.answer, query)
+            work = self._worker.submit(copy_context().run, self._answer_within, query)
         except RuntimeError:
             raise UnavailableError("guard: is closed") from None
         return await asyncio.wrap_future(work)
+
+    def _answer_within(self, query: Query) -> Answer:
+        """`answer` in the guard's own thread, which is marked as that."""
+        self._within.worker = True
+        return self.answer(query)
 
     @property
     def notes(self) -> tuple[str, ...]:

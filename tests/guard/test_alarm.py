@@ -88,6 +88,26 @@ def test_a_callback_that_fails_is_logged_and_changes_nothing(make_guard, caplog)
     assert "on_alarm failed for account clinic" in failed[0].getMessage()
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_callback_may_ask_the_guard_but_not_wait_for_its_own_thread(waits, make_guard, caplog):
+    said = []
+
+    def on_alarm(_):
+        query = Query(principal=("other",), inputs=BENIGN[:1])
+        said.append(asyncio.run(guard.answer_async(query)) if waits else guard.answer(query))
+
+    guard = make_guard(POLICY, on_alarm=on_alarm)
+
+    async def thieve_async():
+        for row in ODD + np.random.default_rng(0).normal(size=(30, 1, 3)).astype(np.float32):
+            await asyncio.wait_for(guard.answer_async(Query(principal=("clinic", "key"), inputs=row)), 20)
+
+    asyncio.run(thieve_async())
+    assert ("would wait for itself; call guard.answer there" in caplog.text) == waits
+    assert bool(said) != waits
+    assert all(each.levels == (Level.ROUNDED,) for each in said)
+
+
 def test_an_alarm_is_told_though_its_answer_could_not_be_recorded(make_guard):
     class Full(Log):
         def append(self, record):
