@@ -143,7 +143,8 @@ def model_before(
 ) -> ModelBefore:
     """The model before hardening, under the specification of `bundle`, a file that normalises itself as it is.
 
-    What a processor beside it says of its normalisation holds for it. Raises `MedwardError` when it takes other inputs, scores other classes or cannot be read.
+    What a processor beside it says of its normalisation holds for it.
+    Raises `MedwardError` when it takes other inputs, scores other classes or cannot be read.
     """
     spec = bundle.model.spec
     sample = _sample(bundle, splits)
