@@ -7,7 +7,7 @@ exactly; any other step is refused by name, for images would be prepared otherwi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,14 +75,15 @@ def read_processor(processor: object) -> Processed:
     for name in ("crop_pct", "rescale_offset", "size_divisor", "offset"):
         if said.get(name):
             raise _inexpressible(kind, name, said[name])
-    resize = _size(kind, "size", said["size"]) if said.get("do_resize") else None
-    crop = _size(kind, "crop_size", said["crop_size"]) if said.get("do_center_crop") else None
+    resize = _size(kind, "size", said.get("size")) if said.get("do_resize") else None
+    crop = _size(kind, "crop_size", said.get("crop_size")) if said.get("do_center_crop") else None
     if resize and crop and (crop[0] > resize[0] or crop[1] > resize[1]):
         raise _inexpressible(kind, "crop_size", f"{crop}, larger than the size {resize}: it would pad with black")
-    resample = _FILTERS.get(int(said.get("resample") or 0))
+    number = said.get("resample")
+    resample = _FILTERS.get(number) if isinstance(number, int) else None
     if resize and resample is None:
-        raise _inexpressible(kind, "resample", said["resample"])
-    factor = float(said.get("rescale_factor") or 1) if said.get("do_rescale") else 1.0
+        raise _inexpressible(kind, "resample", number)
+    factor = _numbers(kind, "rescale_factor", said)[0] if said.get("do_rescale") else 1.0
     normal = bool(said.get("do_normalize"))
     return Processed(
         low=0.0,
@@ -91,8 +92,8 @@ def read_processor(processor: object) -> Processed:
             resize=resize,
             resample=resample or "bilinear",
             crop=None if crop == resize else crop,
-            mean=tuple(map(float, said["image_mean"])) if normal else (),
-            std=tuple(map(float, said["image_std"])) if normal else (),
+            mean=_numbers(kind, "image_mean", said) if normal else (),
+            std=_numbers(kind, "image_std", said) if normal else (),
         ),
     )
 
@@ -150,9 +151,20 @@ def _check_plain(made: Any, kind: str) -> None:
         )
 
 
+def _numbers(kind: str, name: str, said: dict[str, Any]) -> tuple[float, ...]:
+    """The numbers that the processor calls `name`, also a single one."""
+    value = said.get(name)
+    found = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not found or not all(isinstance(each, int | float) for each in found):
+        raise _inexpressible(kind, name, value)
+    return tuple(map(float, found))
+
+
 def _size(kind: str, name: str, size: Any) -> tuple[int, int]:
     if isinstance(size, int):
         return size, size
+    if not isinstance(size, Mapping):
+        raise _inexpressible(kind, name, size)
     found = dict(size)
     if set(found) - {key for key, value in found.items() if value is None} != {"height", "width"}:
         raise MedwardError(

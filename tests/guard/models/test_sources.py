@@ -88,6 +88,12 @@ def test_a_model_in_memory_takes_its_processor_by_folder_or_as_it_is(hub):
         ({"size": {"shortest_edge": SIDE}}, "keeps each file's aspect ratio"),
         ({"do_pad": True}, "do_pad = True, which cannot be expressed"),
         ({"resample": 5}, "resample = 5"),
+        ({"resample": None}, "resample = None, which cannot be expressed"),
+        ({"image_mean": None}, "image_mean = None, which cannot be expressed"),
+        ({"image_std": ["a", 1, 1]}, r"image_std = \('a', 1, 1\), which cannot be expressed"),
+        ({"rescale_factor": None}, "rescale_factor = None, which cannot be expressed"),
+        ({"size": None}, "size = None, which cannot be expressed"),
+        ({"do_center_crop": True}, "crop_size = None, which cannot be expressed"),
         ({"do_center_crop": True, "crop_size": {"height": 300, "width": 20}}, "it would pad"),
         ({"image_processor_type": "LevitImageProcessor"}, r"a way of its own \(resize\)"),
         ({"image_processor_type": "Unheard"}, "transformers cannot read it"),
@@ -108,6 +114,13 @@ def test_scaling_and_cropping_are_read(tmp_path):
     found = open_source(nn.Identity(), tmp_path)
     assert (found.low, found.high) == (0, 255)
     assert found.prepare == Preparation(resize=(256, 256), crop=(224, 224))
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps({"image_processor_type": "ViTImageProcessor", "image_mean": 0.5, "image_std": 0.25})
+    )
+    assert (open_source(nn.Identity(), tmp_path).prepare.mean, open_source(nn.Identity(), tmp_path).prepare.std) == (
+        (0.5,),
+        (0.25,),
+    )
 
 
 def test_what_is_said_otherwise_than_beside_the_model_is_refused(hub, tmp_path):
