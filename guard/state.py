@@ -1,7 +1,7 @@
 """The state folder of a deployment: what outlives a restart, opened alike by ``medward serve`` and one's own code.
 
-The folder is for its owner only and holds ``accounts.db`` (what the monitors know), ``audit.jsonl`` and ``salt``; a
-server keeps its ``keys.json`` beside them.
+The folder is made for its owner only, and so is each file in it, also in a folder that was there. It holds
+``accounts.db`` (what the monitors know), ``audit.jsonl`` and ``salt``; a server keeps its ``keys.json`` beside them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from medward.guard.audit.record import AuditSink
 from medward.guard.errors import IntegrityError, MedwardError
 
 _log = logging.getLogger("medward")
+ACCOUNTS = "accounts.db"
 SALT = "//salt"  # no principal has an empty level, so none is mistaken for this key
 SALT_BYTES = 32
 
@@ -43,19 +45,21 @@ def open_state(folder: Path | str, *, store: Store | None = None) -> GuardState:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         salt = read_salt(folder / "salt")
+        if store is None:  # SQLite gives the files beside it the mode of this one
+            os.close(os.open(folder / ACCOUNTS, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
         raise MedwardError(f"{folder}: cannot hold the guard's state: {error.strerror}") from None
     audit = AuditLog(folder / "audit.jsonl", fsync=True)
     if store is None:
-        return GuardState(store=SQLiteStore(folder / "accounts.db"), audit=audit, salt=salt)
+        return GuardState(store=SQLiteStore(folder / ACCOUNTS), audit=audit, salt=salt)
     return GuardState(store=store, audit=audit, salt=shared_salt(store, salt))
 
 
 def read_salt(path: Path) -> bytes:
     """The 32 random bytes at `path`, made on the first call and readable by their owner only."""
     if not path.exists():
-        scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        # Of its own name: threads share a process id, and so do processes of two containers.
+        handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(secrets.token_bytes(SALT_BYTES))
             file.flush()
@@ -64,7 +68,7 @@ def read_salt(path: Path) -> bytes:
             os.link(scratch, path)
         except FileExistsError:
             _log.info("another process made %s first", path)
-        scratch.unlink()
+        os.unlink(scratch)
     salt = path.read_bytes()
     if len(salt) != SALT_BYTES:
         raise IntegrityError(f"{path}: a salt has {SALT_BYTES} bytes, got {len(salt)}; restore it from a backup")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -105,6 +107,33 @@ def test_the_folder_is_its_owner_s(tmp_path):
     assert isinstance(opened.store, SQLiteStore)
     assert (tmp_path / "new" / "state").stat().st_mode & 0o777 == 0o700
     opened.store.close()
+
+
+def test_files_are_their_owner_s_in_a_folder_that_all_may_read(tmp_path):
+    (tmp_path / "state").mkdir(mode=0o755)
+    (tmp_path / "state").chmod(0o755)
+    opened = open_state(tmp_path / "state")
+    opened.store.transact("clinic/key", lambda _: ({"seen": 1}, None))
+    opened.audit.append({"query": "1"})
+    modes = {each.name: each.stat().st_mode & 0o077 for each in (tmp_path / "state").iterdir()}
+    assert {"accounts.db", "accounts.db-wal", "audit.jsonl", "salt"} <= set(modes)
+    assert set(modes.values()) == {0}
+    opened.store.close()
+
+
+def test_threads_that_open_a_new_folder_at_once_have_one_salt(tmp_path):
+    for turn in range(20):
+        (tmp_path / str(turn)).mkdir()
+        path, ready = tmp_path / str(turn) / "salt", Barrier(4)
+
+        def made(path=path, ready=ready):
+            ready.wait()
+            return read_salt(path)
+
+        with ThreadPoolExecutor(4) as pool:
+            salts = [each.result() for each in [pool.submit(made) for _ in range(4)]]
+        assert set(salts) == {path.read_bytes()}
+        assert [each.name for each in path.parent.iterdir()] == ["salt"]
 
 
 def test_the_salt_is_made_once_and_a_short_one_is_refused(tmp_path):
