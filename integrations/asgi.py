@@ -68,6 +68,10 @@ class GuardMiddleware:
             raise MedwardError(
                 "GuardMiddleware: give either keys, such as 'state/keys.json', or identify; one must say who asks"
             )
+        if isinstance(open_paths, str) or not all(path.startswith("/") for path in open_paths):
+            raise MedwardError(
+                f"GuardMiddleware: open_paths is a list of paths such as ['/health'], got {open_paths!r}"
+            )
         self._app, self._guard, self._open = app, guard, frozenset(open_paths)
         self._keys = keys if isinstance(keys, KeyStore | None) else KeyStore(Path(keys))
         self._identify = identify or self._by_key

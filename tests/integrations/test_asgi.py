@@ -146,6 +146,13 @@ def test_somebody_must_say_who_asks(guard, keys):
             GuardMiddleware(Starlette(), guard=guard, **settings)
 
 
+@pytest.mark.parametrize("paths", ["/health", ["health"]])
+def test_open_paths_are_a_list_of_paths(paths, guard, keys):
+    """The letters of "/health" would open the path "/"."""
+    with pytest.raises(MedwardError, match=r"open_paths is a list of paths such as \['/health'\], got"):
+        GuardMiddleware(Starlette(), guard=guard, keys=keys, open_paths=paths)
+
+
 def test_a_lifespan_passes(guard, keys):
     seen = []
 
