@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from medward.guard.errors import MedwardError
@@ -65,12 +65,16 @@ def checked_principal(principal: Principal) -> Principal:
         raise MedwardError(
             f"principal: a path is a tuple of names, got the text {principal!r}; give {tuple(principal.split('/'))!r}"
         )
+    if not isinstance(principal, Sequence):
+        raise MedwardError(f"principal: a path is a tuple of names, got {type(principal).__name__}; give ('name',)")
     if not principal or len(principal) > MAX_DEPTH:
         raise MedwardError(f"principal: needs 1 to {MAX_DEPTH} levels, got {len(principal)}")
     return tuple(_checked_level(name) for name in principal)
 
 
 def _checked_level(name: str) -> str:
+    if not isinstance(name, str):
+        raise MedwardError(f"principal: a level is a text, got {type(name).__name__}; give str(...) of it")
     if len(name) <= MAX_NAME and not hides_character(name):
         spelled = folded_name(name)
         if spelled and "/" not in spelled and len(spelled) <= MAX_NAME:

@@ -395,6 +395,15 @@ def test_principals_that_could_be_confused_are_refused(who):
         checked_principal(who)
 
 
+@pytest.mark.parametrize(
+    ("who", "words"),
+    [(None, "got NoneType"), (5, "got int"), ((5,), "a level is a text, got int"), ((b"a",), "got bytes")],
+)
+def test_what_is_no_path_is_one_sentence(who, words, make_guard):
+    with pytest.raises(MedwardError, match=words):
+        make_guard().answer(Query(principal=who, inputs=BENIGN[:1]))
+
+
 SPELLINGS = ("Clinic A", "clinic a", " clinic  a ", "CLINIC\u00a0A", "\uff23linic A")
 
 
