@@ -40,8 +40,14 @@ def load_classifier(folder: Path) -> Any:
     """The image classifier in `folder`, from safetensors and without running code of the folder's."""
     transformers = require_extra("transformers", "huggingface")
     config = _json(folder / "config.json")
-    for name in config.get("architectures") or ():
+    named = config.get("architectures")
+    for name in named if isinstance(named, list) else ():
         by_class_name("model", str(name))
+    if kernel := next(_kernels(config), None):
+        raise MedwardError(
+            f"{folder}: config.json has {kernel}, code that transformers would load from a hub; take it out if the "
+            "model does without"
+        )
     try:
         with _quietly(transformers.utils.logging):
             net, loaded = transformers.AutoModelForImageClassification.from_pretrained(
@@ -62,6 +68,15 @@ def load_classifier(folder: Path) -> Any:
             "the fine-tuned classifier, not its backbone"
         )
     return net.eval()
+
+
+def _kernels(config: dict[str, Any]) -> Iterator[str]:
+    """Where a configuration, or one within, names code of a hub as the implementation of a layer."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _kernels(value)
+        elif name.endswith("_implementation") and isinstance(value, str) and "/" in value:
+            yield f"{name} = {value!r}"
 
 
 def read_processor(processor: object) -> Processed:

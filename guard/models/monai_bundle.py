@@ -34,12 +34,26 @@ class Bundled:
 
 def open_bundle(folder: Path, *, allow_code: bool) -> Bundled:
     """The network of the bundle in `folder` with its weights, and what its metadata says of inputs and outputs."""
-    said = _read(folder / "configs" / "metadata.json").get("network_data_format", {})
-    image: dict[str, Any] = next(iter(said.get("inputs", {}).values()), {})
-    answer: dict[str, Any] = next(iter(said.get("outputs", {}).values()), {})
-    span: list[Any] = image.get("value_range") or []
-    low, high = (float(span[0]), float(span[1])) if len(span) == 2 and span[0] != span[1] else (None, None)
-    return Bundled(model=_network(folder, allow_code), classes=_classes(answer), low=low, high=high)
+    file = folder / "configs" / "metadata.json"
+    said = _read(file)
+    try:
+        data = said.get("network_data_format", {})
+        image, answer = _only(data.get("inputs", {})), _only(data.get("outputs", {}))
+        span: list[Any] = image.get("value_range") or []
+        low, high = (float(span[0]), float(span[1])) if len(span) == 2 and span[0] != span[1] else (None, None)
+        classes = _classes(answer)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise MedwardError(
+            f"{file}: its network_data_format is not as MONAI has it: {first_line(error)}; repair it, or give the "
+            "network itself"
+        ) from None
+    return Bundled(model=_network(folder, allow_code), classes=classes, low=low, high=high)
+
+
+def _only(described: dict[str, Any]) -> dict[str, Any]:
+    """What is said of the one input or output; nothing where there are several, for the network's own is not marked."""
+    found: dict[str, Any] = next(iter(described.values())) if len(described) == 1 else {}
+    return found
 
 
 def _network(folder: Path, allow_code: bool) -> Any:
@@ -137,7 +151,8 @@ def _is_network(target: object) -> bool:
 def _classes(answer: dict[str, Any]) -> tuple[str, ...] | None:
     """The names of the output's channels in order; None where not all are named."""
     named = answer.get("channel_def") or {}
-    places = sorted(int(each) for each in named) if all(str(each).isdigit() for each in named) else []
+    plain = all(str(each).isdecimal() for each in named) and all(isinstance(named[each], str) for each in named)
+    places = sorted(int(each) for each in named) if plain else []
     if not places or places != list(range(len(places))) or answer.get("num_channels", len(places)) != len(places):
         return None
     return tuple(str(named[str(place)]) for place in places)

@@ -6,7 +6,7 @@ classes, range and preparation need not be said again, and must not be said othe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medward.guard.errors import MedwardError
@@ -63,16 +63,19 @@ def open_source(
     for name, own, given in (("low", found.low, low), ("high", found.high, high)):
         if own is not None and given is not None and abs(own - given) > 1e-6 * max(1.0, abs(own)):
             raise MedwardError(f"{name}: {given:g} was said, and what is beside the model says {own:g}; leave it out")
-    if prepare is not None and prepare != AS_IT_IS and found.prepare not in (AS_IT_IS, prepare):
+    prepare = prepare or AS_IT_IS
+    steps = replace(prepare, window=None, frame=None)  # of DICOM files processors know nothing
+    if steps != AS_IT_IS and found.prepare not in (AS_IT_IS, steps):
         raise MedwardError(
-            f"prepare: {prepare.words} was said, and the model's processor says {found.prepare.words}; leave it out"
+            f"prepare: {steps.words} was said, and the model's processor says {found.prepare.words}; leave it out"
         )
+    steps = steps if found.prepare == AS_IT_IS else found.prepare
     return Source(
         model=found.model,
         classes=found.classes,
         low=low if found.low is None else found.low,
         high=high if found.high is None else found.high,
-        prepare=found.prepare if found.prepare != AS_IT_IS else prepare or AS_IT_IS,
+        prepare=replace(steps, window=prepare.window, frame=prepare.frame),
     )
 
 

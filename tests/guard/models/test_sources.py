@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,24 @@ def test_a_hugging_face_folder_is_served_as_its_own_pipeline_answers(hub, tmp_pa
     assert (open_source(str(hub)).low, open_source(str(hub)).high) == (0, 1)
     network, reason = white_box(tmp_path / "b" / "model.onnx", bundle.model.predict, uploaded, bundle.card.options)
     assert network is not None, reason
+
+
+def test_how_dicom_is_windowed_is_said_beside_what_the_processor_says(hub):
+    found = open_source(str(hub), prepare=Preparation(window=(40.0, 400.0), frame=2)).prepare
+    assert found == replace(open_source(str(hub)).prepare, window=(40.0, 400.0), frame=2)
+    with pytest.raises(MedwardError, match=r"^prepare: resized to 8 x 8 .* was said, and the model's processor says"):
+        open_source(str(hub), prepare=Preparation(window="file", resize=(8, 8)))
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_a_configuration_that_names_code_of_a_hub_is_refused(within, hub, tmp_path):
+    shutil.copytree(hub, tmp_path / "hub")
+    config, kernel = json.loads((hub / "config.json").read_text()), {"_attn_implementation": "kernels-community/any"}
+    (tmp_path / "hub" / "config.json").write_text(json.dumps(config | ({"text_config": kernel} if within else kernel)))
+    with pytest.raises(MedwardError, match="_attn_implementation = 'kernels-community/any', code that"):
+        open_source(tmp_path / "hub")
+    (tmp_path / "hub" / "config.json").write_text(json.dumps(config | {"_attn_implementation": "eager"}))
+    assert open_source(tmp_path / "hub").classes is None
 
 
 def test_a_model_in_memory_takes_its_processor_by_folder_or_as_it_is(hub):
@@ -223,6 +243,28 @@ def test_a_key_that_looks_like_a_reference_hides_no_code(hidden, tmp_path):
     assert not ran.exists()
     rows = torch.rand(2, 1, 32, 32)
     assert torch.equal(found(rows), net(rows)), "what was looked at is what is built"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [[], {"inputs": [3]}, {"inputs": {"image": 3}}, {"inputs": {"image": {"value_range": ["a", "b"]}}}],
+)
+def test_metadata_of_another_form_is_one_sentence(said, tmp_path):
+    monai_folder(tmp_path)
+    (tmp_path / "configs" / "metadata.json").write_text(json.dumps({"network_data_format": said}))
+    with pytest.raises(MedwardError, match=r"metadata\.json: its network_data_format is not as MONAI has it"):
+        open_source(tmp_path)
+
+
+def test_metadata_of_several_inputs_say_nothing_of_the_network_s_own(tmp_path):
+    monai_folder(tmp_path)
+    inputs = {"click": {"value_range": [0, 1]}, "image": {"value_range": [0, 255]}}
+    answer = {"pred": {"channel_def": {"0": None, "1": "B"}}}
+    (tmp_path / "configs" / "metadata.json").write_text(
+        json.dumps({"network_data_format": {"inputs": inputs, "outputs": answer}})
+    )
+    found = open_source(tmp_path)
+    assert (found.low, found.high, found.classes) == (None, None, None)
 
 
 def test_a_monai_configuration_that_refers_to_itself_is_refused(tmp_path):
