@@ -55,7 +55,7 @@ def _feature_places(spec: ModelSpec, option: str, features: Sequence[str | int])
     for each in features:
         if str(each) in names:
             found += [place for place, name in enumerate(names) if name in (str(each), f"{each} is missing")]
-        elif str(each).strip().lstrip("-").isdigit():
+        elif str(each).strip().lstrip("-").isdecimal():
             found.append(int(each))
         else:
             known = f"columns {named_list(list(names))}" if names else "feature numbers such as 0,3"
