@@ -26,6 +26,7 @@ HUSH = Hush("pydicom")
 APART, FRAGILE = DecodingProcess(), "gdcm"
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
 GREYS = ("MONOCHROME1", "MONOCHROME2")
+NEEDED = ("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated")
 DEFLATED = "1.2.840.10008.1.2.1.99"
 RLE = "1.2.840.10008.1.2.5"
 FILE_META = 0x0002  # the group of elements before the data set
@@ -36,7 +37,7 @@ _SLACK = 65536  # bytes of padding and headers of a run-length coded frame
 def read_dicom(file: bytes, intake: Intake) -> Picture:
     """Decode one DICOM `file`; whose it is comes with it."""
     image_library("pydicom", "DICOM files", "dicom")
-    step = "not a readable DICOM file"
+    step = "is not a readable DICOM file"
     try:
         with HUSH:
             header = _parsed(file)
@@ -44,7 +45,7 @@ def read_dicom(file: bytes, intake: Intake) -> Picture:
             study, patient = (
                 str(header.get(name) or "").strip()[:_LONGEST] for name in ("StudyInstanceUID", "PatientID")
             )
-            step = "a DICOM file whose pixels cannot be decoded"
+            step = "is a DICOM file whose pixels cannot be decoded"
             values = _values(header, _stored(file, header, frame), frame, intake)
     except MedwardError:
         raise
@@ -70,6 +71,8 @@ def _check_header(header: Any, intake: Intake) -> int:
     """Refuse on its header a file that is no one image of a bounded size; the frame to decode, counted from 0."""
     if not any(name in header for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise MedwardError("is a DICOM file without an image")
+    if absent := [name for name in NEEDED if header.get(name) is None]:
+        raise MedwardError(f"is a DICOM file without {', '.join(absent)}, which say how to read its pixels")
     height, width = int(header.Rows), int(header.Columns)
     check_room(height, width, intake)
     if header.PhotometricInterpretation not in (*COLOURS, *GREYS):

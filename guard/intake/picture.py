@@ -78,7 +78,10 @@ def check_room(height: int, width: int, intake: Intake, *, turned: bool = False)
         return
     found, wanted = (height, width), intake.size
     if found != wanted and not (turned and found == wanted[::-1]):
-        raise MedwardError(f"is {width} x {height} (width x height), the model takes {wanted[1]} x {wanted[0]}")
+        raise MedwardError(
+            f"is {width} x {height} (width x height), the model takes {wanted[1]} x {wanted[0]}; bring it to that "
+            "size, or say --resize where the model is protected or served"
+        )
 
 
 def image_library(module: str, what: str, extra: str) -> Any:

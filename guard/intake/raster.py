@@ -51,7 +51,7 @@ def read_raster(file: bytes, intake: Intake) -> Picture:
     except BOMBS:
         raise MedwardError(f"has more than {intake.pixels} pixels") from None
     except Exception as error:  # a decoder fed a broken file raises anything, struct.error for one
-        raise MedwardError(f"not a readable PNG or JPEG ({type(error).__name__})") from None
+        raise MedwardError(f"is not a readable PNG or JPEG ({type(error).__name__})") from None
 
 
 def _open(file: bytes, intake: Intake) -> Image.Image:
@@ -79,7 +79,8 @@ def _check_depth(image: Image.Image, file: bytes, bits: int) -> None:
         )
     if bits > 8 and not (deep and image.mode.startswith("I")):
         raise MedwardError(
-            f"the model was protected on {bits}-bit pixels; send 16-bit greyscale PNG with values up to {2**bits - 1}"
+            f"is no 16-bit greyscale PNG, as the {bits}-bit pixels that were said need; send one with values up to "
+            f"{2**bits - 1}"
         )
 
 

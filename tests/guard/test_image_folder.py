@@ -142,7 +142,11 @@ def colour(size=(6, 8)):
             "1 of 2 files cannot be used; b.png is 9 x 6 (width x height), a.png is 8 x 6",
         ),
         ({"a_png": (6, 8), "b_png": "colour"}, {}, "b.png is colour, a.png is grey; say --channels 1 or --channels 3"),
-        ({"a_png": (6, 8), "b_png": b"x", "c_jpg": b""}, {}, "2 of 3 files cannot be used; b.png not a readable PNG"),
+        (
+            {"a_png": (6, 8), "b_png": b"x", "c_jpg": b""},
+            {},
+            "2 of 3 files cannot be used; b.png is not a readable PNG",
+        ),
         ({"a_txt": b"x"}, {}, "not a readable npz"),
         ({"a_png": (6, 8), "sick__b_png": (6, 8)}, {}, "1 files lie beside the folders of classes, as 'a.png'"),
         ({"train__a_png": (6, 8), "more__b_png": (6, 8)}, {}, "splits and 1 files outside of them, as 'more/b.png'"),

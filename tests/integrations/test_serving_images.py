@@ -125,7 +125,7 @@ def test_a_file_of_another_depth_is_refused(mean_model, png):
                 read_images([file], spec, pixels=100)
     deep = replace(shallow, bits=12)
     for file in (png(GREY), png(GREY, "JPEG"), deep_colour(colour)):
-        with pytest.raises(MedwardError, match="send 16-bit greyscale PNG with values up to 4095"):
+        with pytest.raises(MedwardError, match=r"is no 16-bit greyscale PNG, as the 12-bit pixels .* up to 4095"):
             read_images([file], deep, pixels=100)
     with pytest.raises(MedwardError, match="values up to 60000, the model was protected on 12-bit"):
         read_images([png(np.full((4, 6), 60000, np.uint16))], deep, pixels=100)
@@ -180,7 +180,7 @@ def test_broken_exif_is_no_failure_of_the_server(image_client, mean_model, png):
 
 def test_another_size_is_refused_unless_resizing_is_on(image_client, png):
     large = np.kron(GREY, np.ones((5, 5), np.uint8))
-    assert "image 0: is 30 x 20 (width x height), the model takes 6 x 4" in detail(
+    assert "image 0: is 30 x 20 (width x height), the model takes 6 x 4; bring it to that size" in detail(
         send(image_client(), png(large)), 422
     )
     score = send(image_client(resize=True), png(large)).json()["scores"][0][1]
