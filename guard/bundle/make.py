@@ -123,6 +123,7 @@ def protect(
     )
     found = benign_split(as_splits(benign, reading), split, benign if named else "data")
     found, columns = fitted_split(found, fitted_columns(model), integer=integer, immutable=immutable)
+    bits = found.bits if bits is None else bits
     raw = check_split(found)
     raw = replace(raw, inputs=resized_inputs(raw.inputs, prepare, layout))
     inputs, layout, bits = batch_of(raw.inputs, low=low, high=high, layout=layout, bits=bits)

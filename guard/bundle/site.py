@@ -100,7 +100,10 @@ def quality_on(model: Model, rows: Split) -> AnyQuality | None:
 def bundle_reading(loaded: bundle.Bundle, said: Reading) -> Reading:
     """How data for the model of a bundle are read: as its calibration rows were, but for what is `said` anew."""
     card = loaded.card
-    named = replace(said, target=said.target or card.target, patient=said.patient or card.patient)
+    remembered = said.target is None and said.patient is None
+    named = replace(
+        said, target=said.target or card.target, patient=said.patient or card.patient, remembered=remembered
+    )
     check_target_order(named.target, card.spec.classes)
     return spec_reading(card.spec, named)
 

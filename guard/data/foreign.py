@@ -77,9 +77,12 @@ def check_npz(path: Path) -> None:
         raise MedwardError(f"{path}: there is no such file")
     kind = folder_kind(path) if path.is_dir() else file_kind(path)
     if path.is_dir():
-        held, remedy = KINDS.get(kind, ("", EXPORTED))
-        inside = f" of {kind} files" if held else ""
-        raise MedwardError(f"{path}: is a folder{inside}, not a readable npz; {remedy}")
+        if kind not in KINDS:
+            raise MedwardError(
+                f"{path}: is a folder without PNG, JPEG or DICOM files, not a readable npz; give the folder that holds "
+                "them, a table or an npz"
+            )
+        raise MedwardError(f"{path}: is a folder of {kind} files, not a readable npz; {KINDS[kind][1]}")
     if kind in KINDS:
         found, remedy = KINDS[kind]
         raise MedwardError(f"{path}: is {found}, not a readable npz; {remedy}")

@@ -34,6 +34,7 @@ class _Decoded:
 
     values: NDArray[Any]
     kinds: list[str]
+    bits: int | None
     patients: list[str]
     studies: list[str]
 
@@ -76,7 +77,7 @@ def _decoded(folder: Path, files: Sequence[Path], intake: Intake, progress: Read
             "as --low 0 --high 1"
         )
     values, first = None, ""
-    kinds, patients, studies, failures = [], [], [], []
+    kinds, depths, patients, studies, failures = [], dict[int, str](), [], [], []
     for index, file in enumerate(files):
         try:
             picture = decode_file(_content(file), intake)
@@ -86,6 +87,8 @@ def _decoded(folder: Path, files: Sequence[Path], intake: Intake, progress: Read
             _check_alike(values[0], pixels, first, floats)
             values[index] = pixels
             kinds.append(picture.kind)
+            if picture.bits is not None:
+                depths.setdefault(picture.bits, file.name)
             patients.append(picture.patient)
             studies.append(picture.study)
         except MedwardError as error:
@@ -94,7 +97,13 @@ def _decoded(folder: Path, files: Sequence[Path], intake: Intake, progress: Read
             progress(index + 1, len(files))
     if failures or values is None:
         raise MedwardError(f"{folder}: {len(failures)} of {len(files)} files cannot be used; {failures[0]}")
-    return _Decoded(values, kinds, patients, studies)
+    if len(depths) > 1:
+        (some, one), (more, other), *_ = sorted(depths.items())
+        raise MedwardError(
+            f"{folder}: {one} stores {some} bits and {other} {more}, so white differs in both; say --window file "
+            "or --window 40,400, or give files of one depth"
+        )
+    return _Decoded(values, kinds, next(iter(depths), None), patients, studies)
 
 
 def _content(file: Path) -> bytes:
@@ -150,7 +159,8 @@ def _split(decoded: _Decoded, at: Sequence[int], said: LabelFile | None, classes
     whose: NDArray[np.str_] | None = None if said is None else said.patients
     if whose is None and all(known := [decoded.patients[index] for index in at]):
         whose = np.array(known)
-    return Split(values, labels, None if whose is None else patient_numbers(whose, len(at), "patients"), names)
+    numbers = None if whose is None else patient_numbers(whose, len(at), "patients")
+    return Split(values, labels, numbers, names, decoded.bits)
 
 
 def _tell(folder: Path, name: str, decoded: _Decoded, at: Sequence[int], split: Split, intake: Intake) -> None:

@@ -242,7 +242,8 @@ def _looked_up(names: Names, classes: Sequence[str], what: str) -> Ints:
     known, which = np.unique(names, return_inverse=True)
     if strange := [str(each) for each in known if str(each) not in places]:
         raise MedwardError(
-            f"{what} must be names of the classes {_listed(classes)}, or their places; got {strange[0]!r}"
+            f"{what} must be names of the classes {_listed(classes)}, or their places; got {strange[0]!r}; name the "
+            "classes as the labels do, in the order of the scores: --classes"
         )
     return np.array([places[str(each)] for each in known], np.int64)[which.reshape(-1)]
 

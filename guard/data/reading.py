@@ -29,7 +29,8 @@ class Reading:
 
     `target` and `patient` name columns, of a table or of the CSV `labels` that names files in a folder. `low`, `high`,
     `channels`, `bits` and `prepare` are those of the images the model takes; `columns` those of a table once they are
-    known.
+    known. `remembered` says that a bundle named `target` and `patient`, and not this caller: a folder without a CSV of
+    `labels` needs neither.
     """
 
     low: float | None = None
@@ -41,6 +42,7 @@ class Reading:
     patient: str | None = None
     labels: Path | None = None
     columns: tuple[Column, ...] = ()
+    remembered: bool = False
 
 
 def read_data(path: Path | str, reading: Reading, progress: ReadingProgress | None = None) -> dict[str, Split]:
@@ -72,9 +74,9 @@ def _image_folder(path: Path, reading: Reading, progress: ReadingProgress | None
     intake = Intake(
         low=reading.low, high=reading.high, channels=reading.channels, bits=reading.bits, prepare=reading.prepare
     )
-    return read_folder(
-        path, intake, labels=reading.labels, target=reading.target, patient=reading.patient, progress=progress
-    )
+    forgotten = reading.remembered and reading.labels is None
+    target, patient = (None, None) if forgotten else (reading.target, reading.patient)
+    return read_folder(path, intake, labels=reading.labels, target=target, patient=patient, progress=progress)
 
 
 def _table_file(path: Path, kind: str, reading: Reading) -> dict[str, Split]:

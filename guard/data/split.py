@@ -45,13 +45,14 @@ class Split:
 
     `labels` are decisions of the model's task (`guard.tasks`: places of classes, sets of findings) or, of a regression
     model, numbers. Until `label_split` knows the task they are as they were given: class names in `names`, findings as
-    a table ``(n, K)``.
+    a table ``(n, K)``. `bits` are those of the DICOM files that inputs were read from, where white is what these hold.
     """
 
     inputs: Array
     labels: Labels | None = None
     patients: Ints | None = None
     names: Names | None = None
+    bits: int | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -63,6 +64,7 @@ class Split:
             None if self.labels is None else self.labels[index],
             None if self.patients is None else self.patients[index],
             None if self.names is None else self.names[index],
+            self.bits,
         )
 
 

@@ -18,7 +18,7 @@ from medward.guard.intake.apart import DAMAGED, DecodingProcess
 from medward.guard.intake.codestream import check_run_lengths, coded_size
 from medward.guard.intake.grey_levels import grey_values, luma_of, stored_pixels
 from medward.guard.intake.hush import Hush
-from medward.guard.intake.picture import Intake, Picture, check_room, image_library, spread_channels
+from medward.guard.intake.picture import Intake, Picture, check_grey, check_room, image_library, spread_channels
 from medward.guard.intake.resizing import fitted_pixels
 from medward.guard.types import Array
 
@@ -26,9 +26,12 @@ HUSH = Hush("pydicom")
 APART, FRAGILE = DecodingProcess(), "gdcm"
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
 GREYS = ("MONOCHROME1", "MONOCHROME2")
+NEEDED = ("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated")
 DEFLATED = "1.2.840.10008.1.2.1.99"
 RLE = "1.2.840.10008.1.2.5"
 FILE_META = 0x0002  # the group of elements before the data set
+BY_BITS = (None, "pixels")
+"""Windows under which white is what a file's bits can hold."""
 _LONGEST = 128  # letters of an identifier; DICOM allows 64
 _SLACK = 65536  # bytes of padding and headers of a run-length coded frame
 
@@ -36,7 +39,7 @@ _SLACK = 65536  # bytes of padding and headers of a run-length coded frame
 def read_dicom(file: bytes, intake: Intake) -> Picture:
     """Decode one DICOM `file`; whose it is comes with it."""
     image_library("pydicom", "DICOM files", "dicom")
-    step = "not a readable DICOM file"
+    step = "is not a readable DICOM file"
     try:
         with HUSH:
             header = _parsed(file)
@@ -44,13 +47,14 @@ def read_dicom(file: bytes, intake: Intake) -> Picture:
             study, patient = (
                 str(header.get(name) or "").strip()[:_LONGEST] for name in ("StudyInstanceUID", "PatientID")
             )
-            step = "a DICOM file whose pixels cannot be decoded"
+            step = "is a DICOM file whose pixels cannot be decoded"
             values = _values(header, _stored(file, header, frame), frame, intake)
     except MedwardError:
         raise
     except Exception as error:  # a parser fed a broken file raises anything
         raise MedwardError(f"{step} ({type(error).__name__})") from None
-    return Picture(values=values, kind="DICOM", patient=patient or study, study=study)
+    bits = int(header.BitsStored) if intake.prepare.window in BY_BITS else None
+    return Picture(values=values, kind="DICOM", bits=bits, patient=patient or study, study=study)
 
 
 def _parsed(file: bytes) -> Any:
@@ -70,11 +74,19 @@ def _check_header(header: Any, intake: Intake) -> int:
     """Refuse on its header a file that is no one image of a bounded size; the frame to decode, counted from 0."""
     if not any(name in header for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise MedwardError("is a DICOM file without an image")
+    if absent := [name for name in NEEDED if header.get(name) is None]:
+        raise MedwardError(f"is a DICOM file without {', '.join(absent)}, which say how to read its pixels")
     height, width = int(header.Rows), int(header.Columns)
     check_room(height, width, intake)
     if header.PhotometricInterpretation not in (*COLOURS, *GREYS):
         raise MedwardError(
             "is a DICOM image of a photometric interpretation that is neither grey, RGB, YBR nor palette"
+        )
+    bits = int(header.BitsStored)
+    if intake.bits is not None and intake.prepare.window in BY_BITS and bits != intake.bits:
+        raise MedwardError(
+            f"stores {bits} bits, the model was protected on {intake.bits}, and what its bits can hold is white to it; "
+            "bring it to these, or protect the model with a window"
         )
     if int(header.SamplesPerPixel) not in (1, 3):
         raise MedwardError(f"has {int(header.SamplesPerPixel)} samples per pixel, 1 or 3 are read")
@@ -141,7 +153,9 @@ def _values(header: Any, stored: NDArray[Any], frame: int, intake: Intake) -> Ar
         shown = grey_values(header, stored, frame, intake)
     else:
         shown = _colour(header, stored, low, high)
-        shown = luma_of(shown) if intake.channels == 1 else shown
+        if intake.channels == 1:
+            check_grey((shown - low) / (high - low))
+            shown = luma_of(shown)
     fitted = fitted_pixels(shown, intake.prepare).clip(low, high)  # some filters overshoot
     return spread_channels(fitted, intake.channels)
 

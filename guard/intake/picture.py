@@ -18,6 +18,10 @@ MOST_PIXELS = 25_000_000
 """Of one file that is decoded: a full-size radiograph or mammogram has fewer."""
 
 
+MOST_COLOUR = 16 / 255
+"""How far the channels of a grey image that was saved in colour may differ."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intake:
     """An intake says what a model takes of a file: channels, range, size, and how a file becomes that.
@@ -47,11 +51,13 @@ class Intake:
 class Picture:
     """A picture is what one file held: its values, what kind of file it was, and whose.
 
+    `bits` are those that a DICOM file stores, where they say what white is.
     `values` are 8-bit pixels ``(H, W)`` or ``(H, W, 3)`` as they are, or float32 ``(C, H, W)`` in the model's range.
     """
 
     values: NDArray[Any]
     kind: str
+    bits: int | None = None
     patient: str = ""
     study: str = ""
 
@@ -70,6 +76,19 @@ def spread_channels(pixels: NDArray[Any], channels: int | None) -> NDArray[Any]:
     return np.broadcast_to(x, (channels or len(x), *x.shape[1:]))
 
 
+def check_grey(colour: Array) -> None:
+    """Refuse a `colour` image ``(H, W, 3)`` in [0, 1] whose channels differ by more than a JPEG's own noise.
+
+    A model of grey images was not protected on what a colour becomes.
+    """
+    spread = float((colour.max(axis=2) - colour.min(axis=2)).max())
+    if spread > MOST_COLOUR:
+        raise MedwardError(
+            f"is in colour (channels differ by {spread:.0%} of white, at most {MOST_COLOUR:.0%} is noise), the model "
+            "takes grey images; make it grey as those were that it was trained on"
+        )
+
+
 def check_room(height: int, width: int, intake: Intake, *, turned: bool = False) -> None:
     """Refuse a file of so many pixels on its header alone; `turned` where its axes may still be exchanged."""
     if height * width > intake.pixels:
@@ -78,7 +97,10 @@ def check_room(height: int, width: int, intake: Intake, *, turned: bool = False)
         return
     found, wanted = (height, width), intake.size
     if found != wanted and not (turned and found == wanted[::-1]):
-        raise MedwardError(f"is {width} x {height} (width x height), the model takes {wanted[1]} x {wanted[0]}")
+        raise MedwardError(
+            f"is {width} x {height} (width x height), the model takes {wanted[1]} x {wanted[0]}; bring it to that "
+            "size, or say --resize where the model is protected or served"
+        )
 
 
 def image_library(module: str, what: str, extra: str) -> Any:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from medward.guard.data.pixels import scale_pixels
 from medward.guard.errors import MedwardError
-from medward.guard.intake.picture import Intake, Picture, check_room, spread_channels
+from medward.guard.intake.picture import Intake, Picture, check_grey, check_room, spread_channels
 from medward.guard.intake.resizing import fitted_image
 
 MODES = {1: "L", 3: "RGB"}
@@ -34,7 +34,12 @@ BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 def read_raster(file: bytes, intake: Intake) -> Picture:
-    """Decode one PNG or JPEG `file`."""
+    """Decode one PNG or JPEG `file`; one that never had the values that a DICOM window needs is refused."""
+    if intake.prepare.window is not None:
+        raise MedwardError(
+            "is no DICOM file, and the model takes DICOM values windowed as it was protected; send the DICOM file, or "
+            "values in the model's range as JSON"
+        )
     try:
         image = _open(file, intake)
         bits = intake.bits or 8
@@ -51,7 +56,7 @@ def read_raster(file: bytes, intake: Intake) -> Picture:
     except BOMBS:
         raise MedwardError(f"has more than {intake.pixels} pixels") from None
     except Exception as error:  # a decoder fed a broken file raises anything, struct.error for one
-        raise MedwardError(f"not a readable PNG or JPEG ({type(error).__name__})") from None
+        raise MedwardError(f"is not a readable PNG or JPEG ({type(error).__name__})") from None
 
 
 def _open(file: bytes, intake: Intake) -> Image.Image:
@@ -79,7 +84,8 @@ def _check_depth(image: Image.Image, file: bytes, bits: int) -> None:
         )
     if bits > 8 and not (deep and image.mode.startswith("I")):
         raise MedwardError(
-            f"the model was protected on {bits}-bit pixels; send 16-bit greyscale PNG with values up to {2**bits - 1}"
+            f"is no 16-bit greyscale PNG, as the {bits}-bit pixels that were said need; send one with values up to "
+            f"{2**bits - 1}"
         )
 
 
@@ -100,4 +106,6 @@ def _eight_bit(image: Image.Image, channels: int | None) -> Image.Image:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema() != (255, 255):
             raise MedwardError("has transparent pixels; flatten it first")
+    if mode == "L" and image.mode not in GREY_MODES:
+        check_grey(np.asarray(image.convert("RGB"), np.float32) / 255)
     return image if image.mode == mode else image.convert(mode)

@@ -249,6 +249,8 @@ def refuse_file(path: str | Path) -> None:
             "model.save_pretrained(folder)) or configs/metadata.json (a MONAI bundle)"
         )
     wanted = f'{path}: expected a path *.onnx or *.skops, or a name "package.module:attribute"'
+    if known is None and not Path(text).exists():
+        wanted = f"{wanted}, or a Hugging Face or MONAI folder, and there is no such folder"
     raise MedwardError(f"{wanted}; {known}" if known else wanted)
 
 

@@ -81,7 +81,8 @@ def check_own(model: Predicts, scores: Array, raw: NDArray[np.generic]) -> None:
     if rounded is not None and (by_score == rounded).all():
         because = (
             "in float64 it tells rows apart that are one and the same in float32, which the guard takes: "
-            "fit it on X.astype(numpy.float32)"
+            "fit it on X.astype(numpy.float32), or, where trees end a pipeline, leave out the steps that scale "
+            "numbers, which trees do not need"
         )
     else:
         because = (

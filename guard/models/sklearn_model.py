@@ -136,10 +136,13 @@ class SklearnModel:
                 (folder / "model.onnx").write_bytes(data)
                 return Exported("model.onnx", names)
             if boosting_library(_last(self.estimator)):
-                kind = type(_last(self.estimator)).__name__
+                last = _last(self.estimator)
+                remedy = "fit it on numpy.float32 values"
+                if last is not self.estimator:
+                    remedy = "leave out the steps before it that scale numbers, which trees do not need"
                 raise MedwardError(
-                    f"{self.spec.name}: {kind} can be served as ONNX only, and {reason}; fit it on numpy.float32 "
-                    "values, or guard it as a function"
+                    f"{self.spec.name}: {type(last).__name__} can be served as ONNX only, and {reason}; {remedy}, or "
+                    "guard it as a function"
                 )
         else:
             reason = self.not_onnx_because

@@ -130,7 +130,10 @@ def read_matrix(raw: object, names: Sequence[str]) -> Array:
     if s.dtype.kind not in "fiub":
         raise MedwardError(f"scores: expected numbers of shape (n, {k}), got dtype {s.dtype}")
     if s.ndim != 2 or s.shape[1] != k:
-        raise MedwardError(f"scores: expected one column per class, shape (n, {k}), got {s.shape}")
+        raise MedwardError(
+            f"scores: expected one column per class, shape (n, {k}), got {s.shape}; name as many classes as there are "
+            "columns"
+        )
     return in_floats(s)
 
 

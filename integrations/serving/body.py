@@ -17,6 +17,8 @@ from medward.integrations.serving.rows import VALUE_BYTES, row_bytes, row_marks
 
 LEAST_BYTES = 64 * 1024
 CLOSE = {"Connection": "close"}
+SHAPES = ("missing", "extra_forbidden", "list_type", "model_type", "dict_type")
+"""Mistakes that pydantic finds in the form of a body, rather than in one of its values."""
 ENVELOPE = 1024  # values, lists and keys a body may hold besides its rows
 
 
@@ -51,8 +53,10 @@ def shorter_body(spec: ModelSpec, most: int) -> str:
     return "send one image per request, as a PNG file or with fewer digits"
 
 
-def parse_body(body: bytes, body_type: Any, spec: ModelSpec, rows: int) -> Any:
+def parse_body(body: bytes, body_type: Any, spec: ModelSpec, rows: int, *, wanted: str = "") -> Any:
     """`body` as a pydantic `body_type`; text that is not JSON is a 400, a wrong value a 422.
+
+    `wanted` says what to send, to a client whose body has other keys or lists.
 
     A parsed value takes up to a hundred times the memory of its text, so a body with more values, lists or
     keys than `rows` rows of `spec` need is refused unparsed, by counting the characters that make them.
@@ -70,4 +74,5 @@ def parse_body(body: bytes, body_type: Any, spec: ModelSpec, rows: int) -> Any:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         if first["type"] == "json_invalid":
             raise HTTPException(400, f"the body is not JSON: {mistake_sentence(first)}") from None
-        raise MedwardError(mistake_sentence(first)) from None
+        sentence = mistake_sentence(first)
+        raise MedwardError(f"{sentence}; {wanted}" if wanted and first["type"] in SHAPES else sentence) from None

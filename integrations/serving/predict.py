@@ -30,7 +30,7 @@ def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]]
     """The route, for the model and limits of `service`; `caller` says who asks."""
     routes = APIRouter()
     spec, limits = service.guard.model.spec, service.limits
-    body_type = request_type(spec)
+    body_type, wanted = request_type(spec), wanted_form(spec)
     asking = Depends(caller)
 
     @routes.post(
@@ -50,7 +50,7 @@ def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]]
         kind = media_type(request)
         if kind == "application/json":
             body = await read_json(request, spec, limits)
-            return lambda: Received(_inputs(parse_body(body, body_type, spec, limits.rows), spec))
+            return lambda: Received(_inputs(parse_body(body, body_type, spec, limits.rows, wanted=wanted), spec))
         if kind != "multipart/form-data" and kind not in FILE_TYPES:
             raise HTTPException(
                 415, f"send application/json, {', '.join(FILE_TYPES)}, or multipart/form-data with such files"
@@ -75,6 +75,18 @@ def request_type(spec: ModelSpec) -> type[BaseModel]:
     if spec.columns:
         return rows_type(kind)
     return create_model("PredictRequest", __config__=ConfigDict(extra="forbid"), inputs=(kind, ...))
+
+
+def wanted_form(spec: ModelSpec) -> str:
+    """What to send to the model of `spec`, in words."""
+    if spec.columns:
+        return f'send {{"rows": [...]}}, objects with the columns {", ".join(each.name for each in spec.columns)}'
+    said = f'send {{"inputs": [...]}}, {spec.kind}s of shape {spec.row_shape}'
+    try:
+        model_intake(spec)
+    except MedwardError:
+        return said
+    return f"{said}, or an image file"
 
 
 def _inputs(body: Any, spec: ModelSpec) -> Any:

@@ -192,6 +192,7 @@ def test_a_twin_is_read_under_the_bundles_specification(tmp_path):
         (torch.nn.Linear(6, 3), "one column per class"),
         (tmp_path / "absent.onnx", ".*absent.onnx: cannot read the model: No such file or directory"),
         ("absent.pt", "absent.pt: expected a path"),
+        ("absent", "absent: expected a path .* and there is no such folder"),
     ):
         with pytest.raises(MedwardError, match=f"^undefended: .*{sentence}") as caught:
             model_before(other, bundle, SPLITS)

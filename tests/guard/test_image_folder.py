@@ -142,7 +142,11 @@ def colour(size=(6, 8)):
             "1 of 2 files cannot be used; b.png is 9 x 6 (width x height), a.png is 8 x 6",
         ),
         ({"a_png": (6, 8), "b_png": "colour"}, {}, "b.png is colour, a.png is grey; say --channels 1 or --channels 3"),
-        ({"a_png": (6, 8), "b_png": b"x", "c_jpg": b""}, {}, "2 of 3 files cannot be used; b.png not a readable PNG"),
+        (
+            {"a_png": (6, 8), "b_png": b"x", "c_jpg": b""},
+            {},
+            "2 of 3 files cannot be used; b.png is not a readable PNG",
+        ),
         ({"a_txt": b"x"}, {}, "not a readable npz"),
         ({"a_png": (6, 8), "sick__b_png": (6, 8)}, {}, "1 files lie beside the folders of classes, as 'a.png'"),
         ({"train__a_png": (6, 8), "more__b_png": (6, 8)}, {}, "splits and 1 files outside of them, as 'more/b.png'"),
@@ -165,8 +169,12 @@ def test_what_must_be_said_is_one_sentence(tmp_path, files, said, words):
 
 def test_sizes_and_channels_are_made_alike_as_said(tmp_path):
     first, second = grey((12, 16)), colour((9, 9))
-    write(tmp_path, a_png=first, b_png=second)
     prepare = Preparation(resize=(6, 8))
+    write(tmp_path, a_png=first, b_png=second)
+    with pytest.raises(MedwardError, match=r"b.png is in colour .* the model takes grey images"):
+        read_data(tmp_path, Reading(channels=1, prepare=prepare))
+    second = np.stack([grey((9, 9))] * 3, axis=-1)
+    write(tmp_path, b_png=second)
     one = read_data(tmp_path, Reading(channels=1, prepare=prepare))["data"].inputs
     three = read_data(tmp_path, Reading(channels=3, prepare=prepare))["data"].inputs
     assert one.shape == (2, 6, 8)
@@ -261,3 +269,15 @@ def test_an_npz_of_another_size_is_conformed():
     np.testing.assert_allclose(conform_inputs(images, spec)[2, 0], shrunk / 255, atol=1e-6)
     with pytest.raises(MedwardError, match="expected images of shape"):
         conform_inputs(images, image_spec(layout="NHW", bits=8))
+
+
+def test_files_of_two_depths_have_no_common_white(tmp_path):
+    deep = (grey().astype(np.uint16)) * 16
+    write(tmp_path, a_dcm=dicom_file(deep, bits=12), b_dcm=dicom_file(deep, bits=16))
+    said = Reading(low=0, high=1, prepare=Preparation(window="pixels"))
+    with pytest.raises(
+        MedwardError, match=r"a.dcm stores 12 bits and b.dcm 16, so white differs in both; say --window"
+    ):
+        read_data(tmp_path, said)
+    (tmp_path / "b.dcm").unlink()
+    assert read_data(tmp_path, said)["data"].bits == 12

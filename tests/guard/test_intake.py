@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import threading
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
@@ -173,8 +175,29 @@ def test_colour_is_rgb_or_its_luma(form):
     pixels = RNG.integers(0, 256, (10, 14, 3), dtype=np.uint8)
     file = dicom_file(pixels, form=form)
     np.testing.assert_allclose(read(file), np.moveaxis(pixels, -1, 0) / 255, atol=1e-6)
-    luma = pixels @ [0.299, 0.587, 0.114] / 255
-    np.testing.assert_allclose(read(file, replace(UNIT, channels=1))[0], luma, atol=1e-6)
+    assert "is in colour" in refusal(file, replace(UNIT, channels=1))
+    nearly_grey = (pixels[..., :1] // 2 + pixels // 32).astype(np.uint8)
+    luma = nearly_grey @ [0.299, 0.587, 0.114] / 255
+    shown = read(dicom_file(nearly_grey, form=form), replace(UNIT, channels=1))[0]
+    np.testing.assert_allclose(shown, luma, atol=1e-6)
+
+
+def test_a_file_of_another_depth_is_not_darkened():
+    """White is what a file's bits can hold: 12-bit content whose header says 16 would arrive sixteen times darker."""
+    pixels = grey(12)
+    shallow, deep = dicom_file(pixels, bits=12), dicom_file(pixels, bits=16)
+    known = replace(said("pixels"), bits=12)
+    assert read(shallow, known).shape == (1, 12, 17)
+    assert "stores 16 bits, the model was protected on 12" in refusal(deep, known)
+    windowed = replace(said((2048.0, 4096.0)), bits=12)
+    np.testing.assert_array_equal(read(deep, windowed), read(shallow, windowed))
+
+
+def test_a_png_never_had_what_a_dicom_window_needs():
+    image = io.BytesIO()
+    Image.fromarray(grey(8)).save(image, "PNG")
+    assert decode_file(image.getvalue(), UNIT).kind == "PNG"
+    assert "is no DICOM file, and the model takes DICOM values windowed" in refusal(image.getvalue(), said("pixels"))
 
 
 def test_ybr_and_palettes_become_rgb():
@@ -263,7 +286,8 @@ SOF = b"\xff\xd8\xff\xc0\x00\x0b\x08\xff\xff\xff\xff\x01\x01\x11\x00"  # 65535 x
         (lambda: dicom_bytes(bent(Rows=30000, Columns=30000)), "is 30000 x 30000, at most 25000000 pixels"),
         (lambda: dicom_file(grey(8))[:-20], "whose pixels cannot be decoded"),
         (lambda: b"\0" * 128 + b"DICM" + b"\1" * 300, "a DICOM file without an image"),
-        (lambda: without("Rows"), "not a readable DICOM file"),
+        (lambda: without("Rows"), "is a DICOM file without Rows, which"),
+        (lambda: without("PhotometricInterpretation"), "is a DICOM file without PhotometricInterpretation, which"),
         (deflated, "deflated as a whole"),
         (lambda: compressed(MPEG2MPML), "compressed as MPEG2 Main Profile / Main Level, which is not read"),
         (lambda: compressed(HTJ2KLossless), "another size than its header says"),

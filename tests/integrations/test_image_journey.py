@@ -172,8 +172,8 @@ def test_each_file_that_cannot_be_used_is_one_sentence(desk, dicoms, caplog):
     pixels = stored_12_bits(np.zeros((64, 64), np.uint8))
     with caplog.at_level(logging.DEBUG), served(desk, bundle) as client:
         for file, kind, status, words in [
-            (files[0][0][:2000], "application/dicom", 422, "image 0: a DICOM file whose pixels cannot be decoded"),
-            (b"x", "application/dicom", 422, "image 0: not a readable"),
+            (files[0][0][:2000], "application/dicom", 422, "image 0: is a DICOM file whose pixels cannot be decoded"),
+            (b"x", "application/dicom", 422, "image 0: is no DICOM file"),
             (dicom_file(np.stack([pixels, pixels]), frames=2, patient="Secret"), "application/dicom", 422, "2 frames"),
             (files[0][0], "image/dicom", 415, "application/dicom"),
             (files[0][0], "application/octet-stream", 415, "application/dicom"),
@@ -237,3 +237,24 @@ def test_png_with_a_csv_and_an_upload_are_read_alike(desk, radiographs):
             part = client.post("/v1/predict", files=[("image", ("x", encoded(image)))])
             np.testing.assert_allclose(raw.json()["scores"], own, atol=1e-5)
             assert raw.json()["scores"] == part.json()["scores"]
+
+
+def test_a_folder_of_classes_needs_no_columns_that_the_bundle_remembers(desk, radiographs, capsys):
+    images, labels, patients = radiographs
+    folder, site = desk / "named", desk / "site"
+    with (desk / "named.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["file", "who", "finding"])
+        for index, (image, label, patient) in enumerate(zip(images, labels, patients, strict=True)):
+            name = ("sick", "well")[label]  # as the untrained network has it
+            for path in (folder / f"{index}.png", site / name / f"{index}.png"):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(encoded(image))
+            rows.writerow([f"{index}.png", f"p{patient}", name])
+    protect = ("protect", "net_for_images:net", "--data", "named", "--policy", "policy.toml", "--output", "logits")
+    said = ("--labels", "named.csv", "--target", "finding", "--patient", "who", "--classes", "well,sick")
+    assert run(desk, *protect, *said, "--resize", "32x32", "--low", -1, "--high", 1, "-o", "remembers") == 0
+    assert run(desk, "calibrate", "remembers", "site", "--site", "hospital-b") == 0
+    capsys.readouterr()
+    assert run(desk, "calibrate", "remembers", "site", "--site", "hospital-b", "--target", "finding") == 3
+    assert "say --labels too" in capsys.readouterr().err

@@ -157,6 +157,7 @@ def test_a_key_file_gone_bad_refuses_everybody(client, tmp_path):
         ('{"inputs": ' + str([[1, 2, 3]] * 65) + "}", 422, "at most 64 rows per request, got 65"),
         ('{"inputs": [[' + "9" * 5000 + ", 2, 3]]}", 400, "not JSON"),
         ('{"inputs": [[1, 2, 3]], "principal": ["b"]}', 422, "principal: Extra inputs"),
+        ('{"rows": [{"a": 1}]}', 422, 'send {"inputs": [...]}, tables of shape (3,)'),
         ('{"input": [[1, 2, 3]]}', 422, "inputs: Field required"),
         ('{"inputs": ' + "[" * 500 + "]" * 500 + "}", 400, "not JSON"),
         ('{"inputs": ' + "[" * 5000, 422, TOO_MUCH),

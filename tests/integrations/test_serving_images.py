@@ -68,9 +68,12 @@ def spec_of(mean_model, channels):
 
 
 def test_colour_becomes_what_the_model_takes(mean_model, png):
-    luma = np.asarray(Image.fromarray(RGB).convert("L")) / 255
+    nearly_grey = (RGB[..., :1] // 2 + RGB // 32).astype(np.uint8)
+    luma = np.asarray(Image.fromarray(nearly_grey).convert("L")) / 255
     one, three = spec_of(mean_model, 1), spec_of(mean_model, 3)
-    np.testing.assert_allclose(read_images([png(RGB)], one, pixels=100)[0, 0], luma, atol=1e-6)
+    np.testing.assert_allclose(read_images([png(nearly_grey)], one, pixels=100)[0, 0], luma, atol=1e-6)
+    with pytest.raises(MedwardError, match=r"image 0: is in colour .* the model takes grey images; make it grey"):
+        read_images([png(RGB)], one, pixels=100)
     np.testing.assert_allclose(read_images([png(RGB)], three, pixels=100)[0], np.moveaxis(RGB, -1, 0) / 255, atol=1e-6)
     grey = read_images([png(GREY)], three, pixels=100)[0]
     assert (grey == grey[0]).all()
@@ -125,7 +128,7 @@ def test_a_file_of_another_depth_is_refused(mean_model, png):
                 read_images([file], spec, pixels=100)
     deep = replace(shallow, bits=12)
     for file in (png(GREY), png(GREY, "JPEG"), deep_colour(colour)):
-        with pytest.raises(MedwardError, match="send 16-bit greyscale PNG with values up to 4095"):
+        with pytest.raises(MedwardError, match=r"is no 16-bit greyscale PNG, as the 12-bit pixels .* up to 4095"):
             read_images([file], deep, pixels=100)
     with pytest.raises(MedwardError, match="values up to 60000, the model was protected on 12-bit"):
         read_images([png(np.full((4, 6), 60000, np.uint16))], deep, pixels=100)
@@ -180,7 +183,7 @@ def test_broken_exif_is_no_failure_of_the_server(image_client, mean_model, png):
 
 def test_another_size_is_refused_unless_resizing_is_on(image_client, png):
     large = np.kron(GREY, np.ones((5, 5), np.uint8))
-    assert "image 0: is 30 x 20 (width x height), the model takes 6 x 4" in detail(
+    assert "image 0: is 30 x 20 (width x height), the model takes 6 x 4; bring it to that size" in detail(
         send(image_client(), png(large)), 422
     )
     score = send(image_client(resize=True), png(large)).json()["scores"][0][1]
@@ -226,7 +229,7 @@ def test_files_that_are_not_one_opaque_png_or_jpeg_are_refused(image_client, png
         (clear, "transparent"),
     ]:
         assert words in detail(send(client, whole, file), 422)
-    opaque = np.dstack([RGB, np.full((4, 6), 255, np.uint8)])
+    opaque = np.dstack([GREY] * 3 + [np.full((4, 6), 255, np.uint8)])
     assert send(client, png(opaque)).status_code == 200
 
 

@@ -120,6 +120,10 @@ def test_a_boosted_file_that_answers_otherwise_is_refused(tmp_path, monkeypatch)
     model = XGBClassifier(**FEW).fit(TABLE[NUMBERS], SICK)
     with pytest.raises(MedwardError, match=r"served as ONNX only, and model.onnx: scores differ .* by 0\.\d+, bound"):
         protect(model, TABLE[NUMBERS], OPEN, tmp_path / "b")
+    whole = TABLE[NUMBERS].fillna(0).to_numpy("float32")
+    scaled = make_pipeline(StandardScaler(), XGBClassifier(**FEW)).fit(whole, SICK)
+    with pytest.raises(MedwardError, match="leave out the steps before it that scale numbers"):
+        protect(scaled, Split(whole), OPEN, tmp_path / "b")
 
 
 def test_categories_inside_catboost_are_refused(tmp_path):
