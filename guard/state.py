@@ -18,7 +18,7 @@ from medward.guard.audit.record import AuditSink
 from medward.guard.errors import IntegrityError, MedwardError
 
 _log = logging.getLogger("medward")
-ACCOUNTS = "accounts.db"
+ACCOUNTS_FILE = "accounts.db"
 SALT = "//salt"  # no principal has an empty level, so none is mistaken for this key
 SALT_BYTES = 32
 
@@ -46,12 +46,12 @@ def open_state(folder: Path | str, *, store: Store | None = None) -> GuardState:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         salt = read_salt(folder / "salt")
         if store is None:  # SQLite gives the files beside it the mode of this one
-            os.close(os.open(folder / ACCOUNTS, os.O_RDWR | os.O_CREAT, 0o600))
+            os.close(os.open(folder / ACCOUNTS_FILE, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
         raise MedwardError(f"{folder}: cannot hold the guard's state: {error.strerror}") from None
     audit = AuditLog(folder / "audit.jsonl", fsync=True)
     if store is None:
-        return GuardState(store=SQLiteStore(folder / ACCOUNTS), audit=audit, salt=salt)
+        return GuardState(store=SQLiteStore(folder / ACCOUNTS_FILE), audit=audit, salt=salt)
     return GuardState(store=store, audit=audit, salt=shared_salt(store, salt))
 
 
