@@ -24,6 +24,7 @@ from medward.guard.types import Ints
 Names = NDArray[np.str_]
 Labels = NDArray[Any]
 """Whole numbers ``(n,)`` or ``(n, K)``, or float64 ``(n,)``."""
+_EXACT = 2.0**53  # below it float64 holds every whole number
 
 
 def read_labels(column: ArrayLike, rows: int, what: str) -> tuple[Labels | None, Names | None]:
@@ -187,6 +188,8 @@ def _whole(values: NDArray[Any], what: str) -> Ints:
     numbers = _numbers(values, what)
     if numbers.dtype.kind == "f":
         _refuse_numbers(numbers, what)
+    if values.dtype.kind == "f" and len(values) and np.abs(values).max() >= _EXACT:
+        raise MedwardError(f"{what} has numbers of 16 digits and more, of which neighbours look alike; give texts")
     return numbers.astype(np.int64)
 
 

@@ -81,7 +81,10 @@ def _table_file(path: Path, kind: str, reading: Reading) -> dict[str, Split]:
     """The splits of a CSV or Parquet file."""
     try:
         return table_splits(
-            read_table_file(path, kind), target=reading.target, patient=reading.patient, known=reading.columns
+            read_table_file(path, kind, reading.patient),
+            target=reading.target,
+            patient=reading.patient,
+            known=reading.columns,
         )
     except MedwardError as error:
         said = str(error)

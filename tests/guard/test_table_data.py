@@ -165,3 +165,42 @@ def test_the_benign_split_is_said_or_known():
     for wanted, says in [("test", "there is no split 'test'"), (None, "name the benign split")]:
         with pytest.raises(MedwardError, match=says):
             benign_split({"train": splits["train"]}, wanted, "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("age,lactate\n63,1,2\n64,2,3\n", "line 2 has 3 cells for 2 columns"),
+        ("age,lactate\n63,1,\n64,2,\n", "line 2 has 3 cells for 2 columns"),
+        ("age,lactate\n63,1\n64\n", "line 3 has 1 cells for 2 columns"),
+        ("age,age\n63,1\n", "two columns have the name 'age'; rename one"),
+        ("age;lactate\n63;1\n", "separated by semicolons"),
+    ],
+)
+def test_a_csv_that_pandas_would_mend_is_refused(text, words, tmp_path):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(MedwardError, match=words):
+        read_data(tmp_path / "t.csv", Reading())
+
+
+def test_blank_lines_quoted_commas_and_a_byte_order_mark_are_read(tmp_path):
+    (tmp_path / "t.csv").write_text('\ufeffage,"ward, floor"\n\n63,"ER, 1"\n64,\n', encoding="utf-8")
+    columns = read_data(tmp_path / "t.csv", Reading())["data"].inputs.columns
+    assert {name: values.tolist() for name, values in columns.items()} == {
+        "age": [63.0, 64.0],
+        "ward, floor": ["ER, 1", None],
+    }
+
+
+@pytest.mark.parametrize("ids", [("007", "7"), ("9007199254740993", "9007199254740992"), ("1" * 30, "1" * 29 + "2")])
+def test_patients_of_a_csv_stay_apart(ids, tmp_path):
+    (tmp_path / "t.csv").write_text("who,age\n" + "".join(f"{each},63\n" for each in (*ids, ids[0])))
+    patients = read_data(tmp_path / "t.csv", Reading(patient="who"))["data"].patients.tolist()
+    assert patients[0] == patients[2] != patients[1]
+
+
+def test_patients_that_double_precision_does_not_tell_apart_are_refused():
+    frame = pd.DataFrame({"who": [2**53, 2**53 + 1], "age": [63, 64]})
+    with pytest.raises(MedwardError, match="neighbours look alike; give texts"):
+        as_splits(frame, Reading(patient="who"))
+    assert as_splits(frame.assign(who=[1, 2]), Reading(patient="who"))["data"].patients.tolist() == [1, 2]
