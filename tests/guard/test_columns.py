@@ -157,7 +157,7 @@ def test_rows_must_be_alike_and_named_rules_must_be_there():
 
 
 def test_numbers_with_a_comma_are_no_category():
-    with pytest.raises(MedwardError, match="holds numbers with a comma, as '1.200,5'"):
+    with pytest.raises(MedwardError, match=r"holds numbers with a comma, as '1\.200,5'"):
         learn_columns(read_table({"lactate": ["12,5", "13", None, "1.200,5"]}))
     assert learn_columns(read_table({"ward": ["ER, 1", "12"]}))[0].values == ("12", "ER, 1")
 
