@@ -150,7 +150,9 @@ def _split(decoded: _Decoded, at: Sequence[int], said: LabelFile | None, classes
     whose: NDArray[np.str_] | None = None if said is None else said.patients
     if whose is None and all(known := [decoded.patients[index] for index in at]):
         whose = np.array(known)
-    return Split(values, labels, None if whose is None else patient_numbers(whose, len(at), "patients"), names)
+    findings = () if said is None else said.findings
+    numbers = None if whose is None else patient_numbers(whose, len(at), "patients")
+    return Split(values, labels, numbers, names, findings)
 
 
 def _tell(folder: Path, name: str, decoded: _Decoded, at: Sequence[int], split: Split, intake: Intake) -> None:
