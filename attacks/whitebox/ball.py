@@ -115,10 +115,9 @@ class Ball:
         # Bounds as float32 holds them, rounded inwards, so that no clipped input is refused as out of range.
         low = None if low is None else _inwards(low, np.inf)
         high = None if high is None else _inwards(high, -np.inf)
-        bounds = [None, None] if is_plain(spec.columns) else map(torch.from_numpy, encoded_bounds(spec.columns))
-        return cls(
-            torch.as_tensor(epsilon * scale, dtype=torch.float32), low, high, norm, whole, *bounds, gaps=_gaps(spec)
-        )
+        least, most = (None, None) if is_plain(spec.columns) else map(torch.from_numpy, encoded_bounds(spec.columns))
+        radius = torch.as_tensor(epsilon * scale, dtype=torch.float32)
+        return cls(radius, low, high, norm, whole, least, most, _gaps(spec))
 
     @property
     def empty(self) -> bool:
