@@ -27,6 +27,8 @@ def is_dicom(file: bytes) -> bool:
 
 def decode_file(file: bytes, intake: Intake) -> Picture:
     """Decode one PNG, JPEG or DICOM `file`, by what it holds and not by what it is called."""
+    if not is_dicom(file) and intake.prepare.window == "units" and intake.bounds != (0, 2 ** (intake.bits or 8) - 1):
+        raise MedwardError("is no DICOM file and has no units, which the model takes; send DICOM")
     name, extra = ("dicom", "dicom") if is_dicom(file) else ("raster", "images")
     module = image_library(f"medward.guard.intake.{name}", "image files", extra)
     picture: Picture = module.read_dicom(file, intake) if name == "dicom" else module.read_raster(file, intake)

@@ -29,6 +29,10 @@ def grey_values(header: Any, stored: NDArray[Any], frame: int, intake: Intake) -
     window = intake.prepare.window
     if window is None:
         _check_plain(header, frame)
+        if intake.bits is not None and intake.bits > 8:
+            raise MedwardError(
+                f"has {int(header.BitsStored)} bits, the model was protected on {intake.bits}-bit pixels"
+            )
     if window == "units":
         return _in_range(_rescaled(header, stored, frame), low, high)
     if window is None or window == "pixels":

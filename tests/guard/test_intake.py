@@ -316,6 +316,18 @@ def test_a_header_that_gives_no_sound_values_is_refused(window, header, words):
     assert words in refusal(file, replace(said(window), high=5000.0))
 
 
+def test_a_file_of_another_kind_than_the_model_was_protected_on_is_refused():
+    png = BytesIO()
+    Image.fromarray(grey(8)).save(png, "PNG")
+    units = replace(said("units"), low=-1024.0, high=3071.0)
+    assert "has no units" in refusal(png.getvalue(), units)
+    assert decode_file(png.getvalue(), replace(units, low=0.0, high=255.0)).kind == "PNG"
+    assert "has 8 bits, the model was protected on 12-bit pixels" in refusal(
+        dicom_file(grey(8)), replace(UNIT, bits=12)
+    )
+    assert read(dicom_file(grey(8)), replace(UNIT, bits=8)).max() == 1
+
+
 def test_a_missing_decoder_and_a_missing_library_name_the_extra(monkeypatch):
     from pydicom.pixels import decoders
 
