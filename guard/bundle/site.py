@@ -99,7 +99,13 @@ def quality_on(model: Model, rows: Split) -> AnyQuality | None:
 def bundle_reading(loaded: bundle.Bundle, said: Reading) -> Reading:
     """How data for the model of a bundle are read: as its calibration rows were, but for what is `said` anew."""
     card = loaded.card
-    named = replace(said, target=said.target or card.target, patient=said.patient or card.patient)
+    recalled = [(card.target, said.target), (card.patient, said.patient)]
+    named = replace(
+        said,
+        target=said.target or card.target,
+        patient=said.patient or card.patient,
+        recalled=tuple(known for known, own in recalled if known is not None and own is None),
+    )
     return spec_reading(card.spec, named)
 
 

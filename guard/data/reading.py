@@ -29,7 +29,7 @@ class Reading:
 
     `target` and `patient` name columns, of a table or of the CSV `labels` that names files in a folder. `low`, `high`,
     `channels`, `bits` and `prepare` are those of the images the model takes; `columns` those of a table once they are
-    known.
+    known. `recalled` are names that a bundle recalls and nobody said: data may lack them.
     """
 
     low: float | None = None
@@ -41,6 +41,7 @@ class Reading:
     patient: str | None = None
     labels: Path | None = None
     columns: tuple[Column, ...] = ()
+    recalled: tuple[str, ...] = ()
 
 
 def read_data(path: Path | str, reading: Reading, progress: ReadingProgress | None = None) -> dict[str, Split]:
@@ -69,12 +70,13 @@ def spec_reading(spec: ModelSpec, said: Reading) -> Reading:
 def _image_folder(path: Path, reading: Reading, progress: ReadingProgress | None) -> dict[str, Split]:
     if reading.channels not in (None, *FILE_CHANNELS):
         raise MedwardError(f"{path}: files have 1 or 3 channels, the model takes {reading.channels}; give an npz")
+    target, patient = reading.target, reading.patient
+    if reading.labels is None:
+        target, patient = (None if name in reading.recalled else name for name in (target, patient))
     intake = Intake(
         low=reading.low, high=reading.high, channels=reading.channels, bits=reading.bits, prepare=reading.prepare
     )
-    return read_folder(
-        path, intake, labels=reading.labels, target=reading.target, patient=reading.patient, progress=progress
-    )
+    return read_folder(path, intake, labels=reading.labels, target=target, patient=patient, progress=progress)
 
 
 def _table_file(path: Path, kind: str, reading: Reading) -> dict[str, Split]:
@@ -85,6 +87,7 @@ def _table_file(path: Path, kind: str, reading: Reading) -> dict[str, Split]:
             target=reading.target,
             patient=reading.patient,
             known=reading.columns,
+            optional=reading.recalled,
         )
     except MedwardError as error:
         said = str(error)

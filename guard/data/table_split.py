@@ -23,16 +23,18 @@ SPLIT_NAMES = ("train", "selection", "calibration", "val", "test", "holdout", "d
 
 
 def table_splits(
-    rows: Any, *, target: str | None, patient: str | None, known: Sequence[Column] = ()
+    rows: Any, *, target: str | None, patient: str | None, known: Sequence[Column] = (), optional: Sequence[str] = ()
 ) -> dict[str, Split]:
     """The splits that raw named `rows` hold, by their column "split", else one called "data".
 
-    `target` and `patient` name columns. Where the model's columns are `known`, a table without them is unlabelled, and
-    that is said; else it is refused.
+    `target` and `patient` name columns. A table without those that are `optional` is unlabelled, and that is said;
+    without others it is refused. `known` are the model's columns, of which "split" may be one.
     """
     table = read_table(rows)
     names = _split_names(table, [each.name for each in known])
-    target, patient = (_present(table, what, name, known) for what, name in (("target", target), ("patient", patient)))
+    target, patient = (
+        _present(table, what, name, optional) for what, name in (("target", target), ("patient", patient))
+    )
     if target is not None and target == patient:
         raise MedwardError(f"target and patient: both are the column {target!r}; give two")
     used = {target, patient} | ({SPLIT_COLUMN} if names is not None else set())
@@ -77,10 +79,10 @@ def _split_names(table: Table, taken: Sequence[str]) -> Any:
     return found
 
 
-def _present(table: Table, what: str, name: str | None, known: Sequence[Column]) -> str | None:
+def _present(table: Table, what: str, name: str | None, optional: Sequence[str]) -> str | None:
     if name is None or name in table.columns:
         return name
-    if not known:
+    if name not in optional:
         raise MedwardError(f"{what}: there is no column {name!r}; there are {named_list(list(table.columns))}")
     _log.info("there is no column %r: the rows are taken without a %s", name, what)
     return None

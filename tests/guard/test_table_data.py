@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from support.clinical import NUMBERS, OPEN, sepsis_table
+from support.clinical import INPUTS, NUMBERS, OPEN, PIPELINES, sepsis_table
 
 from medward.guard.bundle.folder import load_bundle
 from medward.guard.bundle.make import protect
-from medward.guard.bundle.site import calibrate_site
+from medward.guard.bundle.site import bundle_reading, calibrate_site
 from medward.guard.columns import learn_columns
 from medward.guard.data.objects import as_splits, benign_split
 from medward.guard.data.reading import Reading, read_data
@@ -204,3 +204,21 @@ def test_patients_that_double_precision_does_not_tell_apart_are_refused():
     with pytest.raises(MedwardError, match="neighbours look alike; give texts"):
         as_splits(frame, Reading(patient="who"))
     assert as_splits(frame.assign(who=[1, 2]), Reading(patient="who"))["data"].patients.tolist() == [1, 2]
+
+
+def test_only_names_that_a_bundle_recalls_may_be_absent(tmp_path):
+    model = PIPELINES["logistic"]().fit(sepsis_table(400, seed=9)[INPUTS[:5]], sepsis_table(400, seed=9)["sepsis"])
+    made = protect(model, sepsis_table(), OPEN, tmp_path / "b", target="sepsis", patient="mrn")
+    bare = sepsis_table(seed=3)[INPUTS[:5]]
+    recalled = as_splits(bare, bundle_reading(made, Reading()))["data"]
+    assert (recalled.names, recalled.patients) == (None, None)
+    for said in (Reading(target="sepsiss"), Reading(patient="nrm")):
+        with pytest.raises(MedwardError, match=r"there is no column '(sepsiss|nrm)'"):
+            as_splits(sepsis_table(seed=3), bundle_reading(made, said))
+
+
+def test_a_folder_without_labels_is_read_for_a_bundle_that_recalls_them(tmp_path):
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "a.png")
+    assert len(read_data(tmp_path, Reading(target="y", recalled=("y",)))["data"]) == 1
+    with pytest.raises(MedwardError, match="say --labels too"):
+        read_data(tmp_path, Reading(target="y"))
