@@ -10,6 +10,7 @@ both move by no more than so many of the column's own standard deviations, so th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +25,7 @@ from medward.guard.types import Array
 TRUTH = ("False", "True")
 MOST_VALUES = 1000
 """Different texts beyond which a column is free text or a list of names, and no category."""
+_COMMA_NUMBER = re.compile(r"\s*[-+]?[0-9.]*,?[0-9]+\s*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +177,9 @@ def _learned(name: str, values: RawValues) -> Column:
     found = sorted(set(known.tolist()))
     if set(found) <= set(TRUTH):
         raise MedwardError(f"column {name!r}: holds the texts {named_list(found)}; give truth values, or other words")
+    comma = next((each for each in found if "," in each), None)
+    if comma is not None and all(_COMMA_NUMBER.fullmatch(each) for each in found):
+        raise MedwardError(f"column {name!r}: holds numbers with a comma, as {comma!r}; give them with a decimal point")
     if len(found) > MOST_VALUES:
         raise MedwardError(
             f"column {name!r}: holds {len(found)} different texts, at most {MOST_VALUES} make a category; leave it out "

@@ -68,12 +68,11 @@ def read_table(rows: Any) -> Table:
         return rows
     if isinstance(rows, list | tuple):
         given: Mapping[str, Any] = _turned(rows)
-    elif isinstance(rows, Mapping):
-        given = {str(name): values for name, values in rows.items()}
     else:
-        given = {str(name): rows[name] for name in rows.columns}
-        if len(given) != len(list(rows.columns)):
-            raise MedwardError(f"inputs: two columns have one name among {named_list([*map(str, rows.columns)])}")
+        names = list(rows) if isinstance(rows, Mapping) else list(rows.columns)
+        given = {str(name): rows[name] for name in names}
+        if len(given) != len(names):
+            raise MedwardError(f"inputs: two columns have one name among {named_list([*map(str, names)])}")
     columns = {name: read_values(name, values) for name, values in given.items()}
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
@@ -100,7 +99,7 @@ def read_values(name: str, values: Any) -> RawValues:
     if len(kinds) > 1:
         raise MedwardError(f"column {name!r}: mixes {' and '.join(sorted(kinds))}; give values of one kind")
     if kinds == {"numbers"}:
-        return _finite(name, np.array([np.nan if each is None else float(each) for each in items], np.float64))
+        return _finite(name, np.array([np.nan if each is None else _double(each) for each in items], np.float64))
     if "" in items:
         raise MedwardError(f"column {name!r}: holds empty texts; give a missing value (None, NaN, null) or a word")
     found = np.empty(len(items), object)
@@ -163,6 +162,14 @@ def _kind(name: str, value: object) -> str:
     if isinstance(value, Real):
         return "numbers"
     raise MedwardError(f"column {name!r}: needs numbers, texts or truth values, got {type(value).__name__}")
+
+
+def _double(value: Any) -> float:
+    """A number in double precision, infinite where that holds no such number."""
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf
 
 
 def _finite(name: str, values: RawValues) -> RawValues:

@@ -67,7 +67,8 @@ def _feature_places(spec: ModelSpec, option: str, features: Sequence[str | int])
 class Ball:
     """`radius` broadcasts over one input, in input units; `whole` marks coordinates that take whole numbers.
 
-    `low` and `high` bound every coordinate, `least` and `most` each one of a table with categories by itself.
+    `low` and `high` bound every coordinate, `least` and `most` each one of a table with categories by itself. `gaps`
+    say of each column with gaps its place, that of its indicator, and what stands for a missing value.
     """
 
     radius: Tensor
@@ -77,6 +78,7 @@ class Ball:
     whole: Tensor | None = None
     least: Tensor | None = None
     most: Tensor | None = None
+    gaps: tuple[tuple[int, int, float], ...] = ()
 
     @classmethod
     def of(
@@ -113,8 +115,9 @@ class Ball:
         # Bounds as float32 holds them, rounded inwards, so that no clipped input is refused as out of range.
         low = None if low is None else _inwards(low, np.inf)
         high = None if high is None else _inwards(high, -np.inf)
-        bounds = [None, None] if is_plain(spec.columns) else map(torch.from_numpy, encoded_bounds(spec.columns))
-        return cls(torch.as_tensor(epsilon * scale, dtype=torch.float32), low, high, norm, whole, *bounds)
+        least, most = (None, None) if is_plain(spec.columns) else map(torch.from_numpy, encoded_bounds(spec.columns))
+        radius = torch.as_tensor(epsilon * scale, dtype=torch.float32)
+        return cls(radius, low, high, norm, whole, least, most, _gaps(spec))
 
     @property
     def empty(self) -> bool:
@@ -150,11 +153,24 @@ class Ball:
         return self.clip(x + self.shrink(adversarial - x))
 
     def usable(self, adversarial: Tensor, x: Tensor) -> Tensor:
-        """`adversarial` as it can be handed in: changes of whole-numbered coordinates are cut to whole numbers."""
+        """`adversarial` as it can be handed in: changes of whole-numbered coordinates are cut to whole numbers.
+
+        What is missing has no value that could change: there stands what stands for it. A value farther from that than
+        the ball allows does not go missing.
+        """
         if self.whole is None:
             return adversarial
         cut = x + torch.trunc((adversarial - x) + 1e-4 * (adversarial - x).sign())
-        return torch.where(self.whole, cut, adversarial)
+        made = torch.where(self.whole, cut, adversarial)
+        for place, indicator, fill in self.gaps:
+            value, own = made[..., place], x[..., place]
+            room = self.radius[place] if self.norm == "inf" else (value - own).abs()
+            near = (x[..., indicator] > 0.5) | ((fill - own).abs() <= room)
+            gap = (made[..., indicator] > 0.5) & near
+            made = made.clone()
+            made[..., indicator] = gap.to(made.dtype)
+            made[..., place] = torch.where(gap, fill, value)
+        return made
 
     def size(self, change: Tensor) -> Tensor:
         """The norm of each row of `change` in radii, ``(n, 1, ...)``; at most 1 inside the ball."""
@@ -184,6 +200,11 @@ class Ball:
             return coin.to(self.radius.device) * self.radius
         change = torch.randn(shape, generator=generator).to(self.radius.device) * self.radius
         return change / self.size(change).clamp_min(SMALLEST_RADIUS)
+
+
+def _gaps(spec: ModelSpec) -> tuple[tuple[int, int, float], ...]:
+    indicated = [(place, each.fill) for place, each in enumerate(spec.columns) if each.indicated]
+    return tuple((place, len(spec.columns) + at, fill) for at, (place, fill) in enumerate(indicated))
 
 
 def _inwards(bound: float, direction: float) -> float:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from medward.guard.bundle import folder as bundle
 from medward.guard.bundle.site import learn_profile, quality_on
-from medward.guard.data.labels import check_target_order
 from medward.guard.data.objects import as_splits, benign_split
 from medward.guard.data.operating_point import at_sensitivity
 from medward.guard.data.pixels import batch_of, check_image_shape, sent_shape
@@ -153,7 +152,6 @@ def protect(
     )
     spec = replace(spec, layout=layout, bits=bits)
     check_size(spec)
-    check_target_order(target, spec.classes)
     policy = _with_level(policy, spec.task)
     rows = label_split(replace(raw, inputs=spec.check(inputs)), spec.task)
     word = spec.task.kind if task is not None else None

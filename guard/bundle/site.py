@@ -15,7 +15,6 @@ import numpy as np
 
 from medward.guard.accounts.names import checked_principal
 from medward.guard.bundle import folder as bundle
-from medward.guard.data.labels import check_target_order
 from medward.guard.data.objects import as_splits, benign_split
 from medward.guard.data.overlap import distinct_rows, repeats_by_nature
 from medward.guard.data.pixels import fitting_layout
@@ -100,11 +99,13 @@ def quality_on(model: Model, rows: Split) -> AnyQuality | None:
 def bundle_reading(loaded: bundle.Bundle, said: Reading) -> Reading:
     """How data for the model of a bundle are read: as its calibration rows were, but for what is `said` anew."""
     card = loaded.card
-    remembered = said.target is None and said.patient is None
+    recalled = [(card.target, said.target), (card.patient, said.patient)]
     named = replace(
-        said, target=said.target or card.target, patient=said.patient or card.patient, remembered=remembered
+        said,
+        target=said.target or card.target,
+        patient=said.patient or card.patient,
+        recalled=tuple(known for known, own in recalled if known is not None and own is None),
     )
-    check_target_order(named.target, card.spec.classes)
     return spec_reading(card.spec, named)
 
 

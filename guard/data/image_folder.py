@@ -159,8 +159,9 @@ def _split(decoded: _Decoded, at: Sequence[int], said: LabelFile | None, classes
     whose: NDArray[np.str_] | None = None if said is None else said.patients
     if whose is None and all(known := [decoded.patients[index] for index in at]):
         whose = np.array(known)
+    findings = () if said is None else said.findings
     numbers = None if whose is None else patient_numbers(whose, len(at), "patients")
-    return Split(values, labels, numbers, names, decoded.bits)
+    return Split(values, labels, numbers, names, findings, decoded.bits)
 
 
 def _tell(folder: Path, name: str, decoded: _Decoded, at: Sequence[int], split: Split, intake: Intake) -> None:

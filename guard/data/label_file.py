@@ -19,15 +19,19 @@ FILE_COLUMN = "file"
 
 @dataclass(frozen=True, slots=True)
 class LabelFile:
-    """A label file gives, in the order of the files it was asked for, their labels and, where known, patients."""
+    """A label file gives, in the order of the files it was asked for, their labels and, where known, patients.
+
+    Of a table of labels `findings` name the columns.
+    """
 
     labels: NDArray[Any]
     patients: NDArray[np.str_] | None
+    findings: tuple[str, ...] = ()
 
     def take(self, index: Sequence[int]) -> LabelFile:
         """The rows at `index`."""
         at = list(index)
-        return LabelFile(self.labels[at], None if self.patients is None else self.patients[at])
+        return LabelFile(self.labels[at], None if self.patients is None else self.patients[at], self.findings)
 
 
 def read_label_file(path: Path, files: Sequence[str], target: str | None, patient: str | None) -> LabelFile:
@@ -55,7 +59,9 @@ def read_label_file(path: Path, files: Sequence[str], target: str | None, patien
     ):
         raise MedwardError(f"{path}: several target columns are findings of 0 and 1, {texts[0]!r} holds texts")
     whose = None if patient is None else np.array([rows[at][header.index(patient)].strip() for at in found])
-    return LabelFile(labels[0] if len(labels) == 1 else np.stack(labels, axis=1), whose)
+    if len(labels) == 1:
+        return LabelFile(labels[0], whose)
+    return LabelFile(np.stack(labels, axis=1), whose, tuple(wanted))
 
 
 def _table(path: Path) -> tuple[list[str], list[list[str]]]:

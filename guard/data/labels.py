@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from medward.guard.accounts.names import folded_name
 from medward.guard.errors import MedwardError
 from medward.guard.tasks.base import Task
 from medward.guard.tasks.multilabel import Multilabel, packed_findings
@@ -25,6 +24,7 @@ from medward.guard.types import Ints
 Names = NDArray[np.str_]
 Labels = NDArray[Any]
 """Whole numbers ``(n,)`` or ``(n, K)``, or float64 ``(n,)``."""
+_EXACT = 2.0**53  # below it float64 holds every whole number
 
 
 def read_labels(column: ArrayLike, rows: int, what: str) -> tuple[Labels | None, Names | None]:
@@ -84,17 +84,6 @@ def class_numbers(
         f"{what}: the numbers {_listed(np.unique(numbers))} may be names of the classes {_listed(classes)} or places "
         "among them; give names, labels.astype(str), or name the classes with words"
     )
-
-
-def check_target_order(target: str | None, names: Sequence[str]) -> None:
-    """Refuse columns of findings, named in `target` with commas, that are the model's `names` in another order."""
-    wanted = target_columns(target)
-    own, said = [folded_name(each) for each in names], [folded_name(each) for each in wanted]
-    if len(wanted) > 1 and own != said and sorted(own) == sorted(said):
-        raise MedwardError(
-            f"target: {', '.join(wanted)} are the model's findings in another order; say them as it gives them: "
-            f"{', '.join(names)}"
-        )
 
 
 def target_columns(target: str | None) -> list[str]:
@@ -204,6 +193,8 @@ def _whole(values: NDArray[Any], what: str) -> Ints:
     numbers = _numbers(values, what)
     if numbers.dtype.kind == "f":
         _refuse_numbers(numbers, what)
+    if values.dtype.kind == "f" and len(values) and np.abs(values).max() >= _EXACT:
+        raise MedwardError(f"{what} has numbers of 16 digits and more, of which neighbours look alike; give texts")
     return numbers.astype(np.int64)
 
 

@@ -41,7 +41,9 @@ def as_splits(data: Any, reading: Reading) -> dict[str, Split]:
         return {"data": _torch_dataset(data)}
     if not is_named(data):
         refuse_object(data)
-    return table_splits(data, target=reading.target, patient=reading.patient, known=reading.columns)
+    return table_splits(
+        data, target=reading.target, patient=reading.patient, known=reading.columns, optional=reading.recalled
+    )
 
 
 def benign_split(splits: Mapping[str, Split], wanted: str | None, source: object) -> Split:
@@ -97,7 +99,7 @@ def _hugging_face(dataset: Any, reading: Reading) -> dict[str, Split]:
     kinds = {name: type(feature).__name__ for name, feature in features.items()}
     target = reading.target or _only([name for name, kind in kinds.items() if kind == "ClassLabel"], "target")
     for what, name in (("target", target), ("patient", reading.patient)):
-        if name is not None and name not in features and not reading.columns:
+        if name is not None and name not in features and name not in reading.recalled:
             raise MedwardError(f"{what}: there is no column {name!r}; there are {named_list(list(features))}")
     image = _only([name for name, kind in kinds.items() if kind == "Image"], "image")
     columns = {name: list(dataset[name]) for name in features if name != image}
@@ -106,7 +108,9 @@ def _hugging_face(dataset: Any, reading: Reading) -> dict[str, Split]:
             None if each is None else features[str(target)].names[each] for each in columns[str(target)]
         ]
     if image is None:
-        return table_splits(columns, target=target, patient=reading.patient, known=reading.columns)
+        return table_splits(
+            columns, target=target, patient=reading.patient, known=reading.columns, optional=reading.recalled
+        )
     labels = columns.get(str(target))
     whose = columns.get(str(reading.patient))
     split = Split(_stacked([dataset[at][image] for at in range(len(dataset))]), *_labels(labels))

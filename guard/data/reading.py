@@ -29,8 +29,7 @@ class Reading:
 
     `target` and `patient` name columns, of a table or of the CSV `labels` that names files in a folder. `low`, `high`,
     `channels`, `bits` and `prepare` are those of the images the model takes; `columns` those of a table once they are
-    known. `remembered` says that a bundle named `target` and `patient`, and not this caller: a folder without a CSV of
-    `labels` needs neither.
+    known. `recalled` are names that a bundle recalls and nobody said: data may lack them.
     """
 
     low: float | None = None
@@ -42,7 +41,7 @@ class Reading:
     patient: str | None = None
     labels: Path | None = None
     columns: tuple[Column, ...] = ()
-    remembered: bool = False
+    recalled: tuple[str, ...] = ()
 
 
 def read_data(path: Path | str, reading: Reading, progress: ReadingProgress | None = None) -> dict[str, Split]:
@@ -71,11 +70,12 @@ def spec_reading(spec: ModelSpec, said: Reading) -> Reading:
 def _image_folder(path: Path, reading: Reading, progress: ReadingProgress | None) -> dict[str, Split]:
     if reading.channels not in (None, *FILE_CHANNELS):
         raise MedwardError(f"{path}: files have 1 or 3 channels, the model takes {reading.channels}; give an npz")
+    target, patient = reading.target, reading.patient
+    if reading.labels is None:
+        target, patient = (None if name in reading.recalled else name for name in (target, patient))
     intake = Intake(
         low=reading.low, high=reading.high, channels=reading.channels, bits=reading.bits, prepare=reading.prepare
     )
-    forgotten = reading.remembered and reading.labels is None
-    target, patient = (None, None) if forgotten else (reading.target, reading.patient)
     return read_folder(path, intake, labels=reading.labels, target=target, patient=patient, progress=progress)
 
 
@@ -83,7 +83,11 @@ def _table_file(path: Path, kind: str, reading: Reading) -> dict[str, Split]:
     """The splits of a CSV or Parquet file."""
     try:
         return table_splits(
-            read_table_file(path, kind), target=reading.target, patient=reading.patient, known=reading.columns
+            read_table_file(path, kind, reading.patient),
+            target=reading.target,
+            patient=reading.patient,
+            known=reading.columns,
+            optional=reading.recalled,
         )
     except MedwardError as error:
         said = str(error)

@@ -45,13 +45,15 @@ class Split:
 
     `labels` are decisions of the model's task (`guard.tasks`: places of classes, sets of findings) or, of a regression
     model, numbers. Until `label_split` knows the task they are as they were given: class names in `names`, findings as
-    a table ``(n, K)``. `bits` are those of the DICOM files that inputs were read from, where white is what these hold.
+    a table ``(n, K)``, whose columns `findings` name where that is known. `bits` are those of the DICOM files that
+    inputs were read from, where white is what these hold.
     """
 
     inputs: Array
     labels: Labels | None = None
     patients: Ints | None = None
     names: Names | None = None
+    findings: tuple[str, ...] = ()
     bits: int | None = None
 
     def __len__(self) -> int:
@@ -64,6 +66,7 @@ class Split:
             None if self.labels is None else self.labels[index],
             None if self.patients is None else self.patients[index],
             None if self.names is None else self.names[index],
+            self.findings,
             self.bits,
         )
 
@@ -133,12 +136,23 @@ def check_split(split: object) -> Split:
         refuse_object(inputs, inputs=True)
     read = _read(inputs, split.labels, split.patients, split.names)
     _check_numbers(read.inputs)
-    return read
+    return replace(read, findings=split.findings)
 
 
 def label_split(split: Split, task: Task, what: str = "labels") -> Split:
-    """`split` with its labels as `task` has them; see `guard.data.labels.task_labels` for what is refused."""
-    return replace(split, labels=task_labels(split.names, split.labels, task, what), names=None)
+    """`split` with its labels as `task` has them; see `guard.data.labels.task_labels` for what is refused.
+
+    Columns of findings that have names are brought into the order of the task's findings, whose names they must be.
+    """
+    labels = split.labels
+    if split.findings and labels is not None and labels.ndim == 2 and isinstance(task, Multilabel):
+        if set(split.findings) != set(task.findings):
+            raise MedwardError(
+                f"{what}: the columns {', '.join(split.findings)} are not the model's findings "
+                f"{', '.join(task.findings)}; name them alike, with --classes or in the CSV"
+            )
+        labels = labels[:, [split.findings.index(each) for each in task.findings]]
+    return replace(split, labels=task_labels(split.names, labels, task, what), names=None, findings=())
 
 
 def conform_inputs(inputs: Array, spec: ModelSpec) -> Array:

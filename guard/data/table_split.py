@@ -23,18 +23,18 @@ SPLIT_NAMES = ("train", "selection", "calibration", "val", "test", "holdout", "d
 
 
 def table_splits(
-    rows: Any, *, target: str | None, patient: str | None, known: Sequence[Column] = ()
+    rows: Any, *, target: str | None, patient: str | None, known: Sequence[Column] = (), optional: Sequence[str] = ()
 ) -> dict[str, Split]:
     """The splits that raw named `rows` hold, by their column "split", else one called "data".
 
-    `target` and `patient` name columns. Where the model's columns are `known`, a table without them is unlabelled, and
-    that is said; else it is refused.
+    `target` and `patient` name columns. A table without those that are `optional` is unlabelled, and that is said;
+    without others it is refused. `known` are the model's columns, of which "split" may be one.
     """
     table = read_table(rows)
     names = _split_names(table, [each.name for each in known])
     wanted = [target] if target in table.columns else target_columns(target)
-    targets = [each for each in (_present(table, "target", name, known) for name in wanted) if each is not None]
-    patient = _present(table, "patient", patient, known)
+    targets = [each for each in (_present(table, "target", name, optional) for name in wanted) if each is not None]
+    patient = _present(table, "patient", patient, optional)
     if patient in targets:
         raise MedwardError(f"target and patient: both are the column {patient!r}; give two")
     if targets and len(targets) < len(wanted):
@@ -45,7 +45,9 @@ def table_splits(
         raise MedwardError(f"the table has no columns besides {named_list([each for each in used if each])}")
     labels = _labels(table, targets)
     whose = None if patient is None else patient_numbers(_texts(table, patient), len(table), f"column {patient!r}")
-    whole = Split(inputs, None if labels is None else labels[0], whose, None if labels is None else labels[1])
+    findings = tuple(targets) if len(targets) > 1 else ()
+    numbers, texts = (None, None) if labels is None else labels
+    whole = Split(inputs, numbers, whose, texts, findings)
     if names is None:
         return {"data": whole}
     return {str(name): whole.take(np.flatnonzero(names == name)) for name in dict.fromkeys(names.tolist())}
@@ -93,10 +95,10 @@ def _split_names(table: Table, taken: Sequence[str]) -> Any:
     return found
 
 
-def _present(table: Table, what: str, name: str | None, known: Sequence[Column]) -> str | None:
+def _present(table: Table, what: str, name: str | None, optional: Sequence[str]) -> str | None:
     if name is None or name in table.columns:
         return name
-    if not known:
+    if name not in optional:
         raise MedwardError(f"{what}: there is no column {name!r}; there are {named_list(list(table.columns))}")
     _log.info("there is no column %r: the rows are taken without a %s", name, what)
     return None

@@ -90,6 +90,11 @@ def _check_header(header: Any, intake: Intake) -> int:
         )
     if int(header.SamplesPerPixel) not in (1, 3):
         raise MedwardError(f"has {int(header.SamplesPerPixel)} samples per pixel, 1 or 3 are read")
+    if int(header.get("HighBit", int(header.BitsStored) - 1)) != int(header.BitsStored) - 1:
+        raise MedwardError(
+            f"keeps {int(header.BitsStored)} bits up to the high bit {int(header.HighBit)}, only values that end at "
+            f"their high bit {int(header.BitsStored) - 1} are read"
+        )
     frames, wanted = int(header.get("NumberOfFrames") or 1), intake.prepare.frame
     if wanted is None and frames > 1:
         raise MedwardError(f"has {frames} frames; say which one the model takes, as --frame 1, or send one per file")

@@ -120,7 +120,10 @@ def _rescale(header: Any, frame: int) -> tuple[float, float]:
         _number(_attribute(header, name, "PixelValueTransformationSequence", frame))
         for name in ("RescaleSlope", "RescaleIntercept")
     )
-    return 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+    found = 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+    if not np.isfinite(found).all() or found[0] == 0:
+        raise MedwardError(f"has a rescale slope of {found[0]:g} and intercept of {found[1]:g}, which give no values")
+    return found
 
 
 def _as_file_says(header: Any, values: NDArray[Any], frame: int) -> Array:
@@ -133,9 +136,14 @@ def _as_file_says(header: Any, values: NDArray[Any], frame: int) -> Array:
     if centre is None or width is None:
         raise MedwardError("has no window of its own; say --window 40,400 (centre, width), pixels or units")
     function = str(_attribute(header, "VOILUTFunction", "FrameVOILUTSequence", frame) or "LINEAR")
-    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID") or width <= 0 or (function == "LINEAR" and width < 1):
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID") or not _sound(centre, width, function):
         raise MedwardError("has a window that DICOM does not know; say --window 40,400 (centre, width) yourself")
     return apply_window(values, centre, width, function)
+
+
+def _sound(centre: float, width: float, function: str) -> bool:
+    """Whether DICOM knows a window of these numbers."""
+    return bool(np.isfinite([centre, width]).all()) and width > 0 and (function != "LINEAR" or width >= 1)
 
 
 def _looked_up_level(table: Any, values: NDArray[Any], *, little: bool) -> Array:

@@ -35,7 +35,7 @@ def fitted_image(image: Image.Image, prepare: Preparation) -> Image.Image:
 
 def fitted_pixels(pixels: NDArray[Any], prepare: Preparation) -> NDArray[Any]:
     """`pixels` ``(H, W)`` or ``(H, W, C)``, 8-bit or floats, resized and cropped."""
-    if prepare.size is None or pixels.shape[:2] == prepare.size:
+    if prepare.size is None:
         return pixels
     if pixels.dtype == np.uint8 and (pixels.ndim == 2 or pixels.shape[2] in (3, 4)):
         return np.asarray(fitted_image(Image.fromarray(pixels), prepare))

@@ -24,6 +24,24 @@ def boosting_library(estimator: Any) -> str:
     return next((library for library in LIBRARIES if library in found), "")
 
 
+def refuse_categories(estimator: Any) -> None:
+    """Refuse an `estimator` fitted on categories of pandas, which it knows by their codes and not by their values.
+
+    Given numbers, as its ONNX form is, it takes a value 7 for the code 7, without a word.
+    """
+    library, found = boosting_library(estimator), False
+    if library == "lightgbm":
+        found = bool(getattr(getattr(estimator, "_Booster", None), "pandas_categorical", None))
+    elif library == "xgboost" and estimator.__sklearn_is_fitted__():
+        booster = estimator.get_booster()
+        found = booster.feature_names is not None and "c" in (booster.feature_types or ())
+    if found:
+        raise MedwardError(
+            f"{type(estimator).__name__} was fitted on columns of the category type of pandas, whose codes no file "
+            "keeps; fit it on numbers, or in a pipeline behind an OrdinalEncoder"
+        )
+
+
 def boosted_graph(estimator: Any) -> Any:
     """The fitted `estimator` as an ONNX model of one float input; raises `MedwardError` where it cannot be one."""
     library = boosting_library(estimator)

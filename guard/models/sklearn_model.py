@@ -29,7 +29,7 @@ from medward.guard.columns import decode_matrix, decode_rows, has_texts
 from medward.guard.errors import MedwardError
 from medward.guard.models import checks, onnx_model, skops_file
 from medward.guard.models.base import Adapter, Exported, first_line, require_extra
-from medward.guard.models.boosted_graph import boosting_library
+from medward.guard.models.boosted_graph import boosting_library, refuse_categories
 from medward.guard.models.fitted_columns import fitted_columns
 from medward.guard.models.kinds import MULTILABEL, REGRESSION, refuse_kind
 from medward.guard.models.sklearn_graph import estimator_to_onnx
@@ -183,6 +183,7 @@ def adapt_estimator(
     if output_key is not None:
         raise MedwardError(f"--output-key {output_key}: {type(x).__name__} has one output; leave it out")
     estimator, _ = thresholded(x)
+    refuse_categories(_last(estimator))
     kind = type(estimator).__name__
     if features is not None:
         raise MedwardError(f"features: {kind} shows none, got features = {features!r}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections import Counter
 from typing import Any
 
 from fastapi import HTTPException, Request
@@ -10,6 +12,7 @@ from pydantic import ValidationError
 
 from medward.guard.errors import MedwardError
 from medward.guard.intake.decode import model_intake
+from medward.guard.named_values import shown_value
 from medward.guard.spec import ModelSpec
 from medward.integrations.serving.limits import Limits
 from medward.integrations.serving.problems import mistake_sentence
@@ -69,10 +72,20 @@ def parse_body(body: bytes, body_type: Any, spec: ModelSpec, rows: int, *, wante
                 f"the body holds more than {rows} rows of shape {spec.row_shape} need; at most {rows} rows per request"
             )
     try:
-        return body_type.model_validate_json(body)
+        found = body_type.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         if first["type"] == "json_invalid":
             raise HTTPException(400, f"the body is not JSON: {mistake_sentence(first)}") from None
         sentence = mistake_sentence(first)
         raise MedwardError(f"{sentence}; {wanted}" if wanted and first["type"] in SHAPES else sentence) from None
+    if spec.columns:
+        json.loads(body, object_pairs_hook=_refuse_repeats, parse_int=str, parse_float=str)
+    return found
+
+
+def _refuse_repeats(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse an object that says one key twice, of which parsers keep the last without a word."""
+    if len({key for key, _ in pairs}) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise MedwardError(f"the key {shown_value(twice)} stands twice in one object; leave one")

@@ -118,3 +118,18 @@ def test_columns_say_what_is_whole_fixed_and_within_which_places():
         feature_rules(spec, [], ["weight"])
     plain = Ball.of(replace(spec, shape=(3,), columns=()), craft[:, :3], 3.0)
     assert (plain.whole, plain.least) == (None, None)
+
+
+@pytest.mark.parametrize("norm", ["inf", "2"])
+@given(seed=st.integers(0, 10_000), epsilon=st.sampled_from([0.5, 2.5, 4.0]))
+def test_what_is_handed_in_of_a_table_with_gaps_is_a_row_that_a_client_can_send(norm, seed, epsilon):
+    columns = (Column(name="lactate", missing=True, fill=2.0), Column(name="ward", values=("ER", "ICU")))
+    task = Classification(classes=("no", "yes"), output="probabilities")
+    spec = ModelSpec(name="m", modality="tabular", shape=(3,), task=task, columns=columns)
+    x = torch.tensor([[2.0, 0, 1], [2.0, 1, 1], [1.0, 1, 0], [9.0, 0, 0], [3.5, 1, 0]])
+    ball = Ball.of(spec, x.numpy(), epsilon, norm=norm)
+    made = ball.usable(ball.project(x + ball.surface((5, 3), torch.Generator().manual_seed(seed)), x), x)
+    assert (made[:, 0][made[:, 2] == 1] == 2).all()
+    assert torch.equal(ball.clip(made), made)
+    assert ((made[:, 1:] == 0) | (made[:, 1:] == 1)).all()
+    assert (ball.size(made - x) <= 1 + 1e-4).all()

@@ -154,3 +154,16 @@ def test_rows_must_be_alike_and_named_rules_must_be_there():
             read_table(rows)
     with pytest.raises(MedwardError, match="immutable: there is no column 'sex'"):
         learn_columns(read_table({"a": [1]}), immutable=["sex"])
+
+
+def test_numbers_with_a_comma_are_no_category():
+    with pytest.raises(MedwardError, match=r"holds numbers with a comma, as '1\.200,5'"):
+        learn_columns(read_table({"lactate": ["12,5", "13", None, "1.200,5"]}))
+    assert learn_columns(read_table({"ward": ["ER, 1", "12"]}))[0].values == ("12", "ER, 1")
+
+
+def test_a_number_beyond_all_floats_and_two_names_that_are_one_are_refused():
+    with pytest.raises(MedwardError, match="must be finite"):
+        read_table([{"age": 10**400}])
+    with pytest.raises(MedwardError, match="two columns have one name"):
+        read_table({"1": [1.0], 1: [2.0]})

@@ -13,11 +13,12 @@ from support.dicom_files import dicom_file
 from medward.guard.data.pixels import batch_of
 from medward.guard.data.reading import Reading, read_data, spec_reading
 from medward.guard.data.resized import resized_inputs
-from medward.guard.data.split import conform_inputs
+from medward.guard.data.split import check_split, conform_inputs, label_split
 from medward.guard.errors import MedwardError
 from medward.guard.preparation import Preparation
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
+from medward.guard.tasks.multilabel import Multilabel, packed_findings
 
 RNG = np.random.default_rng(5)
 
@@ -101,6 +102,20 @@ def test_a_csv_says_what_is_right_and_whose_it_is(tmp_path, target, labels, name
     assert (None if split.names is None else split.names.tolist()) == names
     a, b, c = split.patients
     assert b == c != a
+
+
+@pytest.mark.parametrize("target", ["mass,cyst", "cyst,mass"])
+def test_columns_of_findings_come_in_the_order_of_the_model_s(tmp_path, target):
+    write(tmp_path, a_png=grey(), b_png=grey(), c_png=grey())
+    path = table(tmp_path, ["file", "mass", "cyst"], ["a.png", 1, 0], ["b.png", 1, 1], ["c.png", 1, 0])
+    split = read_data(tmp_path, Reading(labels=path, target=target))["data"]
+    task = Multilabel(findings=("cyst", "mass"), output="logits", thresholds=(0.5, 0.5))
+    ordered = packed_findings(np.array([[0, 1], [1, 1], [0, 1]]) == 1)
+    assert label_split(check_split(split), task).labels.tolist() == ordered.tolist()
+    for findings in (("cyst", "mas"), ("cyst", "mass", "node")):
+        other = Multilabel(findings=findings, output="logits", thresholds=(0.5,) * len(findings))
+        with pytest.raises(MedwardError, match="are not the model's findings"):
+            label_split(split.take(slice(2)), other)
 
 
 @pytest.mark.parametrize(

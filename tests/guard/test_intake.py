@@ -8,6 +8,7 @@ import os
 import threading
 import warnings
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -307,6 +308,44 @@ def test_values_beyond_the_bits_are_refused():
     with pytest.raises(MedwardError, match="outside the 10 bits"):
         stored_pixels(header, header.pixel_array | np.uint16(1024))
     assert stored_pixels(header, np.array([[0, 1023]], np.uint16)).tolist() == [[0, 1023]]
+
+
+def test_a_file_of_the_models_size_is_resized_and_cropped_as_any_other():
+    pixels, file = grey(8, shape=(24, 24)), BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    intake = said(None, resize=(30, 30), crop=(24, 24))
+    as_png = decode_file(file.getvalue(), intake).values / 255
+    assert np.abs(as_png - pixels / 255).max() > 0.1
+    np.testing.assert_allclose(
+        read(dicom_file(pixels), intake)[0], as_png, atol=1.01 / 255
+    )  # Pillow rounds each of its two passes
+
+
+@pytest.mark.parametrize(
+    ("window", "header", "words"),
+    [
+        ("pixels", {"HighBit": 15}, "up to the high bit 15, only values that end at their high bit 11"),
+        ((40, 400), {"RescaleSlope": "nan"}, "a rescale slope of nan"),
+        ((40, 400), {"RescaleSlope": 0}, "a rescale slope of 0"),
+        ("units", {"RescaleIntercept": "nan"}, "intercept of nan"),
+        ("file", {"WindowCenter": "nan", "WindowWidth": 400}, "window that DICOM does not know"),
+        ("file", {"WindowCenter": 40, "WindowWidth": "nan"}, "window that DICOM does not know"),
+    ],
+)
+def test_a_header_that_gives_no_sound_values_is_refused(window, header, words):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        file = dicom_file(grey(12), bits=12, **header)
+    assert words in refusal(file, replace(said(window), high=5000.0))
+
+
+def test_a_file_of_another_kind_than_the_model_was_protected_on_is_refused():
+    png = BytesIO()
+    Image.fromarray(grey(8)).save(png, "PNG")
+    units = replace(said("units"), low=-1024.0, high=3071.0)
+    assert "is no DICOM file" in refusal(png.getvalue(), units)
+    assert "stores 8 bits, the model was protected on 12" in refusal(dicom_file(grey(8)), replace(UNIT, bits=12))
+    assert read(dicom_file(grey(8)), replace(UNIT, bits=8)).max() == 1
 
 
 def test_a_missing_decoder_and_a_missing_library_name_the_extra(monkeypatch):

@@ -142,6 +142,28 @@ def test_a_wrong_row_is_one_sentence(client, rows, says):
     assert ask(client, rows=[ROW]).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (
+            json.dumps({"rows": [ROW]}).replace('{"age": 63', '{"age": 63, "age": 90'),
+            "'age' stands twice in one object",
+        ),
+        ('{"rows": [], ' + json.dumps({"rows": [ROW]})[1:], "'rows' stands twice in one object"),
+        (json.dumps({"rows": [ROW]}).replace("63", "1" + "0" * 400), ""),
+        (json.dumps({"rows": [ROW]}).replace("63", "1" + "0" * 6000), ""),
+        (json.dumps({"rows": [ROW]}).replace("63", "1e39"), "single precision"),
+        (json.dumps({"rows": [ROW]}).replace("63", "NaN"), ""),
+    ],
+    ids=["twice", "rows twice", "beyond floats", "digits", "beyond single", "nan"],
+)
+def test_a_body_that_parsers_mend_is_refused(client, body, says):
+    reply = client.post("/v1/predict", content=body, headers={"content-type": "application/json"})
+    assert reply.status_code in (400, 422), reply.text
+    assert says in reply.json()["detail"]
+    assert len(reply.json()["detail"]) < 300
+
+
 def test_bare_numbers_are_sent_to_rows(client):
     numbers = [[63, 2.0, 1.0, 0, 0, 0]]
     for body, says in [

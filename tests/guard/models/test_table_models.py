@@ -133,6 +133,20 @@ def test_categories_inside_catboost_are_refused(tmp_path):
         protect(model.fit(table, SICK), table, OPEN, tmp_path / "b")
 
 
+@pytest.mark.parametrize("build", [LGBMClassifier, lambda **few: XGBClassifier(**few, enable_categorical=True)])
+@pytest.mark.parametrize("codes", [(1, 3, 7), ("a", "b", "c")])
+def test_boosted_trees_on_categories_of_pandas_are_refused(build, codes, tmp_path):
+    """Their codes 0, 1, 2 were served as if they were the values 1, 3, 7."""
+    table = TABLE[["creatinine"]].assign(code=pd.Categorical(np.array(codes)[TABLE["age"] % 3]))
+    model = build(**FEW).fit(table, SICK)
+    with pytest.raises(MedwardError, match="fitted on columns of the category type of pandas"):
+        protect(model, table, OPEN, tmp_path / "b")
+    plain = TABLE[["creatinine"]].assign(code=TABLE["age"] % 3).astype(np.float32)
+    model = build(**FEW).fit(plain, SICK)
+    made = protect(model, plain, OPEN, tmp_path / "b")
+    np.testing.assert_allclose(served(made, plain), model.predict_proba(plain), atol=1e-5)
+
+
 def test_a_plain_table_changes_nothing_but_names(tmp_path):
     frame, truth = load_breast_cancer(return_X_y=True, as_frame=True)
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(frame, truth)
