@@ -4,6 +4,8 @@ import re
 import runpy
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
@@ -30,6 +32,7 @@ def test_the_perturbation_fools_more_than_noise(capsys):
     assert crafted > noise + 0.2
 
 
+@pytest.mark.slow
 def test_hardening_holds_off_a_perturbation_that_the_original_falls_for(capsys):
     printed = output("03_harden_a_classifier.py", capsys)
     (_, universal) = re.findall(r"balanced accuracy, \w+: ([\d.]+) -> ([\d.]+)", printed)
