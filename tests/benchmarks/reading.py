@@ -8,6 +8,7 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -34,7 +35,8 @@ def measure() -> Iterator[Claim]:
         scans = [_write(root / f"dcm{k}", "dcm", _dicom, k) for k in range(FILES // CHUNK)]
         resized = Preparation(resize=(SMALL, SMALL), window=WINDOW)
         reading = Reading(low=0, high=1, prepare=resized)
-        yield _paired(CLAIMS[0], pictures, lambda folder: read_data(folder, reading)["data"].inputs, _with_pillow)
+        plain = replace(reading, prepare=replace(resized, window=None))
+        yield _paired(CLAIMS[0], pictures, lambda folder: read_data(folder, plain)["data"].inputs, _with_pillow)
         yield _paired(CLAIMS[1], scans, lambda folder: read_data(folder, reading)["data"].inputs[:, 0], _with_pydicom)
         few = _write(root / "few", "dcm", _dicom, 0, count=FEW)
         yield _memory(few, scans[0], reading)
