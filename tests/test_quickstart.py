@@ -1,4 +1,7 @@
-"""Every line of the quickstart and of README that a user would type is typed here, and answers as the page says."""
+"""The Python and sh blocks of the quickstart and of README are typed here, and answer as the page says.
+
+Installation, make, and what stands in text blocks (README's lines for images) are not.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import textwrap
 from collections.abc import Callable, Mapping
@@ -98,6 +99,17 @@ def read_model_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise MedwardError(f"{path}: cannot read the model: {error.strerror}") from None
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read the JSON object in the file at `path`; raises `MedwardError` where it holds none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MedwardError(f"{path}: is no readable JSON: {first_line(error)}") from None
+    if not isinstance(found, dict):
+        raise MedwardError(f"{path}: must hold an object, got {type(found).__name__}")
+    return found
 
 
 def first_line(error: BaseException) -> str:

@@ -6,7 +6,6 @@ exactly; any other step is refused by name, for images would be prepared otherwi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from medward.guard.errors import MedwardError
-from medward.guard.models.base import first_line, require_extra
+from medward.guard.models.base import first_line, read_json_object, require_extra
 from medward.guard.models.kinds import by_class_name
 from medward.guard.preparation import Preparation, Resample
 
@@ -39,7 +38,7 @@ class Processed:
 def load_classifier(folder: Path) -> Any:
     """The image classifier in `folder`, from safetensors and without running code of the folder's."""
     transformers = require_extra("transformers", "huggingface")
-    config = _json(folder / "config.json")
+    config = read_json_object(folder / "config.json")
     named = config.get("architectures")
     for name in named if isinstance(named, list) else ():
         by_class_name("model", str(name))
@@ -193,13 +192,3 @@ def _inexpressible(kind: str, name: str, value: object) -> MedwardError:
     return MedwardError(
         f"processor: {kind} has {name} = {value}, which cannot be expressed; give rows as it leaves them"
     )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise MedwardError(f"{path}: is no readable JSON: {first_line(error)}") from None
-    if not isinstance(found, dict):
-        raise MedwardError(f"{path}: must hold an object, got {type(found).__name__}")
-    return found

@@ -7,14 +7,13 @@ from plain values are built; anything else needs the user's word that the code i
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medward.guard.errors import MedwardError
-from medward.guard.models.base import first_line, require_extra
+from medward.guard.models.base import first_line, read_json_object, require_extra
 from medward.guard.models.torchscript_model import load_script
 
 CONFIGS = ("inference.json", "evaluate.json", "train.json")
@@ -35,7 +34,7 @@ class Bundled:
 def open_bundle(folder: Path, *, allow_code: bool) -> Bundled:
     """The network of the bundle in `folder` with its weights, and what its metadata says of inputs and outputs."""
     file = folder / "configs" / "metadata.json"
-    said = _read(file)
+    said = read_json_object(file)
     try:
         data = said.get("network_data_format", {})
         image, answer = _only(data.get("inputs", {})), _only(data.get("outputs", {}))
@@ -61,7 +60,7 @@ def _network(folder: Path, allow_code: bool) -> Any:
     config = next((folder / "configs" / name for name in CONFIGS if (folder / "configs" / name).is_file()), None)
     if config is None:
         raise MedwardError(f"{folder}: holds no configs/{' or '.join(CONFIGS)}; YAML is not read, convert it to JSON")
-    said = _read(config)
+    said = read_json_object(config)
     if "network_def" not in said:
         raise MedwardError(f"{config}: has no network_def; give the module itself, package.module:attribute")
     if not allow_code and (code := next(_code(said, said["network_def"], set()), None)) is not None:
@@ -156,13 +155,3 @@ def _classes(answer: dict[str, Any]) -> tuple[str, ...] | None:
     if not places or places != list(range(len(places))) or answer.get("num_channels", len(places)) != len(places):
         return None
     return tuple(str(named[str(place)]) for place in places)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise MedwardError(f"{path}: is no readable JSON: {first_line(error)}") from None
-    if not isinstance(found, dict):
-        raise MedwardError(f"{path}: must hold an object, got {type(found).__name__}")
-    return found
