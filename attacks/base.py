@@ -75,7 +75,9 @@ class AttackResult:
 
     `outcome (n,)` is per row: evasion, was this held-out row fooled; extraction, does the clone agree with the
     model on it; membership, the score of each candidate (larger says member), with `truth (n,)` the members.
-    `baseline` is the same quantity without the attack (random noise of the same norm; a no-victim clone).
+    `baseline` is the same quantity without the attack (random noise of the same norm; a no-victim clone; the scores of
+    a guesser who sees candidates and not the model). `without_target` are a membership attack's scores of its shadows
+    or references alone; `groups (n,)` say which candidates are one patient's.
     `attempts` are what evasion is judged by, one for each radius that the attacker chose one change for; `outcome` and
     `baseline` are then those of the attempt that fooled most. `curves` maps a name to (x, y) points for the report,
     `images` a name to an array worth looking at.
@@ -84,6 +86,8 @@ class AttackResult:
     outcome: NDArray[np.generic]
     baseline: NDArray[np.generic] | None = None
     truth: NDArray[np.bool_] | None = None
+    without_target: Array | None = None
+    groups: Ints | None = None
     attempts: tuple[Attempt, ...] = ()
     queries: int = 0
     gradients: int = 0

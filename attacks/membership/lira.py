@@ -22,9 +22,9 @@ from scipy.special import log_ndtr
 from torch import nn
 
 from medward.attacks.base import Access, AttackData, AttackResult, ThreatModel
+from medward.attacks.candidates.blind import blind_flags, blind_scores, labelled_rows
+from medward.attacks.candidates.signals import ask_confidences, candidate_rows, check_copies, noisy_copies, roc_points
 from medward.attacks.learners.table import learner_of
-from medward.attacks.membership.blind import blind_flags, blind_scores, labelled_rows
-from medward.attacks.membership.signals import ask_confidences, candidate_rows, check_copies, noisy_copies, roc_points
 from medward.attacks.target import Target
 from medward.guard.data.labels import Labels
 from medward.guard.data.split import Split, split_digest

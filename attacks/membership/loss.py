@@ -13,15 +13,15 @@ from typing import ClassVar
 import numpy as np
 
 from medward.attacks.base import Access, AttackData, AttackResult, ThreatModel
-from medward.attacks.membership.blind import blind_flags, blind_scores, labelled_rows
-from medward.attacks.membership.signals import ask_confidences, candidate_rows, check_copies, noisy_copies, roc_points
+from medward.attacks.candidates.blind import blind_flags, blind_scores, labelled_rows
+from medward.attacks.candidates.signals import ask_confidences, candidate_rows, check_copies, noisy_copies, roc_points
 from medward.attacks.target import Target
 from medward.guard.policy import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossThreshold:
-    """Score = -cross-entropy at the true label, or what the task has for it; see `attacks.membership.channels`.
+    """Score = -cross-entropy at the true label, or what the task has for it; see `attacks.candidates.channels`.
 
     A candidate without an answer scores as an even guess.
 

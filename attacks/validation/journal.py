@@ -18,6 +18,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medward import attacks, guard
 from medward.attacks.base import AttackResult, Attempt
@@ -138,12 +139,18 @@ def code_version() -> str:
     return sha.hexdigest()[:16]
 
 
+_OPTIONAL = ("baseline", "truth", "without_target", "groups")
+
+
+def _optional(result: AttackResult) -> dict[str, NDArray[np.generic] | None]:
+    return {name: getattr(result, name) for name in _OPTIONAL}
+
+
 def pack_result(result: AttackResult) -> Json:
     """An attack's result as JSON; `unpack_result` gives it back equal."""
     return {
         "outcome": _pack(result.outcome),
-        "baseline": None if result.baseline is None else _pack(result.baseline),
-        "truth": None if result.truth is None else _pack(result.truth),
+        **{name: None if value is None else _pack(value) for name, value in _optional(result).items()},
         "attempts": [
             {
                 "radius": float(each.radius),
@@ -165,8 +172,7 @@ def unpack_result(packed: Json) -> AttackResult:
     """The inverse of `pack_result`."""
     return AttackResult(
         outcome=_unpack(packed["outcome"]),
-        baseline=None if packed["baseline"] is None else _unpack(packed["baseline"]),
-        truth=None if packed["truth"] is None else _unpack(packed["truth"]),
+        **{name: None if packed[name] is None else _unpack(packed[name]) for name in _OPTIONAL},
         attempts=tuple(
             Attempt(
                 radius=each["radius"],

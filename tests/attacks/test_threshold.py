@@ -15,13 +15,13 @@ from support.searches import searching
 from torch import nn
 
 from medward.attacks.base import Access, AttackData
+from medward.attacks.candidates.channels import ClassChannel
 from medward.attacks.evasion import PGD, HopSkipJump, Square, UniversalPerturbation
 from medward.attacks.evasion.pgd import worst_case_pgd
 from medward.attacks.extraction import ActiveThief, Knockoff
 from medward.attacks.extraction.base import StolenAnswers, distil_clone
 from medward.attacks.extraction.base import clone_decisions as clone_decides
 from medward.attacks.extraction.recovery import Recovery
-from medward.attacks.membership.channels import ClassChannel
 from medward.attacks.target import Response, Target, guarded_oracle, open_oracle
 from medward.attacks.validate import validate
 from medward.attacks.validation.clean_cost import measure_clean_cost

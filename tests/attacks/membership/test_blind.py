@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from sklearn.datasets import load_breast_cancer
 
+from medward.attacks.candidates.blind import blind_flags, blind_scores, row_statistics
 from medward.attacks.intervals import auc
 from medward.attacks.membership import LossThreshold
-from medward.attacks.membership.blind import blind_flags, blind_scores, row_statistics
 from medward.guard.data.split import Split
 
 HALF = np.arange(200) < 100

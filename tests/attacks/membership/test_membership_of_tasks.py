@@ -7,11 +7,11 @@ import pytest
 from support.tasks import CUT, FINDINGS, MONTHS, WHOLE, coin_flip, learned, spec_of
 
 from medward.attacks.base import Access, ThreatModel
+from medward.attacks.candidates.blind import labelled_rows, row_statistics
+from medward.attacks.candidates.channels import FindingChannel, NumberChannel, read_channel
 from medward.attacks.intervals import auc
 from medward.attacks.learners.table import learner_of
 from medward.attacks.membership import LossThreshold, OfflineLiRA
-from medward.attacks.membership.blind import labelled_rows, row_statistics
-from medward.attacks.membership.channels import FindingChannel, NumberChannel, read_channel
 from medward.attacks.target import Response, Target
 from medward.guard.errors import MedwardError
 from medward.guard.policy import Policy

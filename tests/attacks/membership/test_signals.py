@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.release import ReleaseLevels
 
+from medward.attacks.candidates.channels import ClassChannel, log_odds, rounded_to
+from medward.attacks.candidates.signals import ask_confidences, noisy_copies
 from medward.attacks.intervals import auc
-from medward.attacks.membership.channels import ClassChannel, log_odds, rounded_to
-from medward.attacks.membership.signals import ask_confidences, noisy_copies
 from medward.attacks.target import Response, Target
 from medward.attacks.threat import Access, ThreatModel
 from medward.guard.spec import ModelSpec

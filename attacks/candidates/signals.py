@@ -6,8 +6,8 @@ import numpy as np
 from sklearn.metrics import roc_curve
 
 from medward.attacks.base import AttackData
+from medward.attacks.candidates.channels import Channel, Mask, read_channel
 from medward.attacks.learners.table import learner_of
-from medward.attacks.membership.channels import Channel, Mask, read_channel
 from medward.attacks.target import Response, Target
 from medward.guard.data.labels import Labels
 from medward.guard.data.split import Split

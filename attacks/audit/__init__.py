@@ -1,0 +1,1 @@
+"""Audits: does the training leak more than its certificate claims?"""

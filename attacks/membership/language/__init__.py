@@ -1,0 +1,1 @@
+"""Membership of texts in the training data of a language model."""
