@@ -16,13 +16,15 @@ import torch
 
 from medward.attacks.suite import chosen_attacks
 from medward.attacks.target import Decide
-from medward.attacks.validation.deployment import Deployment, ModelBefore
+from medward.attacks.validation.deployment import ROBUSTNESS, Deployment, ModelBefore
 from medward.attacks.validation.record import Report
 from medward.attacks.validation.run import run_validation
 from medward.attacks.whitebox.ball import FeatureRules, feature_rules
 from medward.attacks.whitebox.onnx.to_torch import white_box
+from medward.guard.bundle.certified import source_digest
 from medward.guard.bundle.folder import Bundle
 from medward.guard.bundle.site import bundle_reading
+from medward.guard.certificate import ORIGINAL
 from medward.guard.data.objects import as_splits
 from medward.guard.data.reading import Reading
 from medward.guard.data.split import Split, conform_inputs, numbered_split
@@ -62,9 +64,10 @@ def validate(
     (`target`, `patient`) need not be said again. `rules`, or the names or places in `integer` and `immutable`, say
     which features of a table take whole numbers and which nobody can change, besides those that the bundle's columns
     are. `before` is the model as it was before hardening, or a path or name of it (and `output_key` the output of
-    several to take): attacks that hardening defends against must succeed on that one. `decide` reads the outputs
-    ``(n, ...)`` of an opaque model as one whole number a row, from 0 on; without it nothing that such a model decides
-    can be attacked, and the report says so.
+    several to take): attacks that the bundle's certificate claims a defense against must succeed on that one (evasion,
+    where the bundle has none), and every attack is run on both bare models to show what training changed. `decide`
+    reads the outputs ``(n, ...)`` of an opaque model as one whole number a row, from 0 on; without it nothing that such
+    a model decides can be attacked, and the report says so.
     """
     spec = bundle.model.spec
     if decide is not None and not isinstance(spec.task, Opaque):
@@ -143,10 +146,16 @@ def model_before(
 ) -> ModelBefore:
     """The model before hardening, under the specification of `bundle`, a file that normalises itself as it is.
 
-    What a processor beside it says of its normalisation holds for it.
+    What a processor beside it says of its normalisation holds for it. What training claims is what the bundle's
+    certificate says, robustness where it has none.
     Raises `MedwardError` when it takes other inputs, scores other classes or cannot be read.
     """
-    spec = bundle.model.spec
+    spec, certificate = bundle.model.spec, bundle.card.certificate
+    named = None if certificate is None else certificate.files.get(ORIGINAL)
+    facts: Any = {
+        "claim": ROBUSTNESS if certificate is None else certificate.claim,
+        "certified": named is not None and named == source_digest(model),
+    }
     sample = _sample(bundle, splits)
     try:
         source = open_source(model)
@@ -176,9 +185,9 @@ def model_before(
         if deployed.exists() and hashlib.sha256(deployed.read_bytes()).hexdigest() == digest:
             raise MedwardError("before: is the bundle's own model; give the model as it was before hardening")
         if file.name != "model.onnx":
-            return ModelBefore(model=wrapped, digest=digest, no_network="it is no ONNX file")
+            return ModelBefore(model=wrapped, digest=digest, no_network="it is no ONNX file", **facts)
         network, reason = white_box(file, wrapped.predict, sample, exported.options, spec=spec)
-        return ModelBefore(model=wrapped, digest=digest, network=network, no_network=reason)
+        return ModelBefore(model=wrapped, digest=digest, network=network, no_network=reason, **facts)
 
 
 def _normalised_as(source: Source, bundle: Bundle) -> ModelSpec:

@@ -170,6 +170,6 @@ def certificate_sentence(certificate: AnyCertificate) -> str:
         )
     covered = f"; not covered: {'; '.join(c.not_covered)}" if c.not_covered else ""
     return (
-        f"trained with differential privacy: epsilon {c.epsilon:.3g} at delta {c.delta:.3g} per {c.unit}, by the "
-        f"{c.accountant} accountant under {c.sampling} sampling{covered}"
+        f"trained with differential privacy: epsilon {c.epsilon:.3g} at delta {c.delta:.3g} per {c.unit} "
+        f"(accountant: {c.accountant}; {c.sampling} sampling){covered}"
     )
