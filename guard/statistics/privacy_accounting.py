@@ -152,7 +152,7 @@ def _profile(mechanism: GaussianMechanism) -> tuple[tuple[float, float], ...]:
     if loss is None:
         return ((0.0, 0.0),)
     most = max(float(loss.get_epsilon_for_delta(1e-12)), 1e-3)
-    grid = [most * place / 4000 for place in range(4001)]
+    grid = [most * place / 2000 for place in range(2001)]
     return tuple(zip(grid, map(float, loss.get_delta_for_epsilon(grid)), strict=True))
 
 
