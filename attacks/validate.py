@@ -24,7 +24,9 @@ from medward.attacks.whitebox.onnx.to_torch import white_box
 from medward.guard.bundle.certified import source_digest
 from medward.guard.bundle.folder import Bundle
 from medward.guard.bundle.site import bundle_reading
-from medward.guard.certificate import ORIGINAL
+from medward.guard.certificate import ORIGINAL, AnyCertificate, PrivacyCertificate
+from medward.guard.data.canaries import CanarySet
+from medward.guard.data.coin_flip import MembershipManifest, read_manifest
 from medward.guard.data.objects import as_splits
 from medward.guard.data.reading import Reading
 from medward.guard.data.split import Split, conform_inputs, numbered_split
@@ -52,6 +54,8 @@ def validate(
     names: Sequence[str] | None = None,
     rules: FeatureRules | None = None,
     before: object = None,
+    canaries: CanarySet | Path | str | None = None,
+    manifest: MembershipManifest | Path | str | None = None,
     output_key: str | None = None,
     decide: Decide | None = None,
     seed: int = 0,
@@ -65,9 +69,10 @@ def validate(
     which features of a table take whole numbers and which nobody can change, besides those that the bundle's columns
     are. `before` is the model as it was before hardening, or a path or name of it (and `output_key` the output of
     several to take): attacks that the bundle's certificate claims a defense against must succeed on that one (evasion,
-    where the bundle has none), and every attack is run on both bare models to show what training changed. `decide`
-    reads the outputs ``(n, ...)`` of an opaque model as one whole number a row, from 0 on; without it nothing that such
-    a model decides can be attacked, and the report says so.
+    where the bundle has none), and every attack is run on both bare models to show what training changed. `canaries`
+    and `manifest` say by what coins rows were trained on or held out, as training wrote them; where the certificate
+    names others they are refused. `decide` reads the outputs ``(n, ...)`` of an opaque model as one whole number a row,
+    from 0 on; without it nothing that such a model decides can be attacked, and the report says so.
     """
     spec = bundle.model.spec
     if decide is not None and not isinstance(spec.task, Opaque):
@@ -79,6 +84,9 @@ def validate(
     chosen_attacks(spec, names, rules, reads)  # refuses what is unknown before work begins
     if reads is not None:
         _try_decide(reads, bundle, splits)
+    certificate = bundle.card.certificate
+    planted = None if canaries is None else planted_canaries(canaries, certificate)
+    flipped = None if manifest is None else flipped_coins(manifest, certificate)
     network, reason = _network(bundle, splits)
     attacks = chosen_attacks(spec, names, rules, reads, gradients=network is not None)
     return run_validation(
@@ -88,6 +96,9 @@ def validate(
             no_network=reason,
             before=None if before is None else model_before(before, bundle, splits, output_key),
             decide=reads,
+            privacy=certificate if isinstance(certificate, PrivacyCertificate) else None,
+            canaries=planted,
+            manifest=flipped,
         ),
         splits,
         Path(out),
@@ -96,6 +107,31 @@ def validate(
         resume=resume,
         progress=progress,
     )
+
+
+def planted_canaries(given: CanarySet | Path | str, certificate: AnyCertificate | None) -> CanarySet:
+    """The canaries at `given`. Raises `MedwardError` for others than the `certificate` names."""
+    found = given if isinstance(given, CanarySet) else CanarySet.load(Path(given))
+    record = certificate.canaries if isinstance(certificate, PrivacyCertificate) else None
+    if isinstance(certificate, PrivacyCertificate) and (record is None or record.digest != found.digest):
+        raise MedwardError("canaries: are not those of the bundle's certificate; give the file of its training")
+    return found
+
+
+def flipped_coins(given: MembershipManifest | Path | str, certificate: AnyCertificate | None) -> MembershipManifest:
+    """The membership manifest at `given`. Raises `MedwardError` for another than the `certificate` names."""
+    if isinstance(given, MembershipManifest):
+        found = given
+    else:
+        try:
+            found = read_manifest(Path(given).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise MedwardError(f"{given}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if isinstance(certificate, PrivacyCertificate) and certificate.manifest != found.digest:
+        raise MedwardError(
+            "manifest: is not that of the bundle's certificate; give the file of its training"
+        )
+    return found
 
 
 def _numbered(splits: Mapping[str, Split], spec: ModelSpec) -> dict[str, Split]:
