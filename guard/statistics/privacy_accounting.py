@@ -87,7 +87,7 @@ def calibrated_noise(
 
     def reaches(noise: float, interval: float = _COARSE) -> bool:
         tried = _privacy_loss(replace(given, noise_multiplier=noise), interval)
-        return tried is None or float(tried.get_epsilon_for_delta(delta)) <= target_epsilon
+        return bool(tried is None or tried.get_epsilon_for_delta(delta) <= target_epsilon)
 
     _check_delta(delta)
     if not reaches(_MOST_NOISE):

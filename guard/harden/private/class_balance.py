@@ -7,6 +7,10 @@ differential privacy", 2014, appendix A, for the Gaussian mechanism.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,11 +18,13 @@ import torch
 from torch import Tensor
 
 from medward.guard.errors import MedwardError
+from medward.guard.files import write_durably
 from medward.guard.harden.losses.base import TaskLosses
 from medward.guard.harden.losses.classes import ClassLosses
 from medward.guard.harden.losses.findings import FindingLosses
 from medward.guard.harden.losses.numbers import NumberLosses
 from medward.guard.harden.private.randomness import Randomness
+from medward.guard.models.base import read_json_object
 from medward.guard.types import Array, Ints
 
 Balance = Literal["counted", "none"] | tuple[float, ...]
@@ -65,7 +71,12 @@ def noisy_shares(y: Tensor, owners: Ints, losses: TaskLosses, randomness: Random
 
 
 def balanced_losses(losses: TaskLosses, shares: Array | None) -> TaskLosses:
-    """`losses` weighed for `shares (K,)`, as labels made up to have them would weigh; unweighed for None."""
+    """`losses` weighed for `shares (K,)`, as labels made up to have them would weigh; unweighed for None.
+
+    Numbers count in tolerances, as the spread of the labels is nobody's to know.
+    """
+    if isinstance(losses, NumberLosses):
+        return replace(losses, scale=losses.tolerance or 1.0)
     if shares is None:
         return losses
     if isinstance(losses, ClassLosses):
@@ -80,3 +91,21 @@ def _columns(losses: TaskLosses) -> int:
         return losses.classes
     assert isinstance(losses, FindingLosses)
     return len(losses.findings)
+
+
+def recorded_shares(path: Path | None, data: str, draw: Callable[[], Array]) -> Array:
+    """The shares that `draw` gives, written to `path` before they are used, or those that are there for `data`.
+
+    A training that goes on after a kill counts once, as it was accounted. Raises `MedwardError` for a file of others.
+    """
+    if path is None:
+        return draw()
+    if not path.exists():
+        shares = draw()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, json.dumps({"data": data, "shares": shares.tolist()}).encode(), mode=0o600)
+        return shares
+    found = read_json_object(path)
+    if found.get("data") != data or not isinstance(found.get("shares"), list):
+        raise MedwardError(f"{path}: holds the class counts of other rows; give another checkpoint")
+    return np.array(found["shares"], np.float64)

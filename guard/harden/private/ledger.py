@@ -53,8 +53,8 @@ class Ledger:
         differs = [name for name in {**plan, **self.plan} if plan.get(name) != self.plan.get(name)]
         if differs:
             raise MedwardError(
-                f"{self.path}: is of another training, with other {', '.join(sorted(differs))}; both would be spent, so "
-                "go on with what it began with, or give another checkpoint and add both epsilons"
+                f"{self.path}: is of another training, with other {', '.join(sorted(differs))}; both would "
+                "be spent, so go on with what it began with, or give another checkpoint and add both epsilons"
             )
         return read
 

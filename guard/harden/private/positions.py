@@ -36,7 +36,7 @@ def _with_positions(module: nn.Module, given: tuple[Any, ...], named: dict[str, 
     known = inspect.signature(module.forward).parameters
     if bound.arguments.get("position_ids") is None:
         bound.arguments["position_ids"] = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
-    if module.config.model_type != "gpt2" and "token_type_ids" in known:  # type: ignore[union-attr]
-        if bound.arguments.get("token_type_ids") is None:
-            bound.arguments["token_type_ids"] = torch.zeros_like(tokens)
+    typed = "token_type_ids" in known and getattr(module.config, "model_type", None) != "gpt2"
+    if typed and bound.arguments.get("token_type_ids") is None:
+        bound.arguments["token_type_ids"] = torch.zeros_like(tokens)
     return bound.args, bound.kwargs

@@ -28,7 +28,7 @@ _SUMMED = 4  # normal numbers in one
 
 @dataclass(frozen=True, slots=True)
 class Randomness:
-    """Randomness draws numbers for a step of training from `key`, which must stay secret: it tells noise from signal."""
+    """Randomness draws numbers for a step of training from `key`; keep that secret: it tells noise from signal."""
 
     key: bytes = field(repr=False)
 

@@ -20,7 +20,7 @@ from medward.guard.types import Ints
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """A draw is the `units (u,)` of one step, their `rows (n,)`, and of which unit each row is, ``owners (n,)`` in u."""
+    """A draw is the `units (u,)` of one step, their `rows (n,)`, and whose each row is, `owners (n,)` from 0 to u."""
 
     units: Ints
     rows: Ints

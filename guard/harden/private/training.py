@@ -32,6 +32,7 @@ from medward.guard.harden.private.positions import expand_positions
 from medward.guard.harden.private.randomness import Randomness
 from medward.guard.harden.private.sampling import Draw, PoissonSampler
 from medward.guard.harden.private.settings import PrivatePlan, PrivateSettings, plan_training
+from medward.guard.harden.private.units import unit_numbers
 from medward.guard.harden.private.weights_move import WeightsWatch, set_gradient
 from medward.guard.statistics.privacy_accounting import spent_epsilon
 from medward.guard.types import Ints
@@ -68,6 +69,7 @@ def train_privately(
     *,
     other_mechanisms: tuple[float, ...] = (),
     views: Views | None = None,
+    context: Mapping[str, JsonValue] | None = None,
     progress: Progress | None = None,
 ) -> PrivateRun:
     """Train `module` in place on `rows`, so that each unit's presence is hidden as `settings` say.
@@ -76,6 +78,7 @@ def train_privately(
     is one. ``loss_of_rows(module, rows)`` gives the loss ``(n,)`` of each row, of that row alone. Weights that do not
     require a gradient stay as they are, to the bit. `other_mechanisms` are noise multipliers of what else looks at all
     units once, and is composed. `views` may augment rows: each view is of its own row, so the bound is the same.
+    `context` is what else a checkpoint must agree in to be gone on with.
 
     Raises `MedwardError` for every hazard that is known (`hazards`, `per_row`, `weights_move`), for a target that
     cannot be reached, and for a checkpoint of another training.
@@ -98,7 +101,7 @@ def train_privately(
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             check_module(module, loss_of_rows, sample)
             gradients = GradientsPerRow(module, loss_of_rows, sample)
-            _Loop(module, columns, owners, gradients, settings, plan, views, progress).run()
+            _Loop(module, columns, owners, gradients, settings, plan, views, progress, context or {}).run()
     finally:
         for hook in hooks:
             hook.remove()
@@ -126,6 +129,7 @@ class _Loop:
         plan: PrivatePlan,
         views: Views | None,
         progress: Progress | None,
+        context: Mapping[str, JsonValue],
     ) -> None:
         self.module, self.rows, self.gradients = module, rows, gradients
         self.settings, self.plan, self.views, self.progress = settings, plan, views, progress
@@ -133,7 +137,7 @@ class _Loop:
         self.device = torch.device(settings.device)
         self.ledger = None
         if settings.checkpoint is not None:
-            written = _written_plan(module, rows, owners, settings, plan)
+            written = {**context, **_written_plan(module, rows, owners, settings, plan)}
             self.ledger = Ledger(path=Path(settings.checkpoint), plan=written)
         entry = None if self.ledger is None else self.ledger.read()
         key = None if entry is None else Randomness(entry.key)
@@ -158,8 +162,8 @@ class _Loop:
         self.done = 0
         if entry is not None:
             self.done = entry.step
-            for each in (self.optimiser, self.watch.optimiser):
-                each.load_state_dict(entry.state["optimiser"])
+            for optimiser in (self.optimiser, self.watch.optimiser):
+                optimiser.load_state_dict(entry.state["optimiser"])
             self.averaged = {name: each.to(self.device) for name, each in entry.state["averaged"].items()}
             _log.info("goes on after step %d of %d", self.done, plan.mechanism.steps)
 
@@ -231,16 +235,6 @@ def make_optimiser(weights: Sequence[Tensor], settings: PrivateSettings) -> torc
     if settings.optimiser == "sgd":
         return torch.optim.SGD(weights, lr=settings.rate, momentum=settings.momentum)
     return torch.optim.Adam(weights, lr=settings.rate)
-
-
-def unit_numbers(units: Tensor | Ints | None, rows: int) -> Ints:
-    """The units of ``(n,)`` rows numbered from 0 without a gap; each row its own where `units` is None."""
-    if units is None:
-        return np.arange(rows)
-    given = units.cpu().numpy() if isinstance(units, Tensor) else np.asarray(units)
-    if given.shape != (rows,):
-        raise MedwardError(f"units: must be one for each of {rows} rows, got the shape {given.shape}")
-    return np.asarray(np.unique(given, return_inverse=True)[1], np.int64)
 
 
 def _written_plan(

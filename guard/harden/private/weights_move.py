@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from medward.guard.errors import MedwardError
 from medward.guard.harden.private.mechanism import MechanismOutput
+from medward.guard.types import Ints
 
 _DEVIATIONS = 7.0  # by chance once in 10^11
 _FEWEST = 20  # draws, and units, that tell a fixed size from chance
@@ -45,16 +46,14 @@ class WeightsWatch:
         self.clip, self.noise, self.rate, self.units = clip, noise_multiplier, sample_rate, units
         moving = {id(each) for each in trained.values()}
         self._still = {
-            name: each
-            for name, each in (*module.named_parameters(), *module.named_buffers())
-            if id(each) not in moving
+            name: each for name, each in (*module.named_parameters(), *module.named_buffers()) if id(each) not in moving
         }
         self._digests = {name: _tensor_digest(each) for name, each in self._still.items()}
         self._squares, self._numbers = 0.0, 0
         self._sizes: list[int] = []
         self._chosen = np.zeros(units, np.int64)
 
-    def follow(self, output: MechanismOutput, drawn: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
+    def follow(self, output: MechanismOutput, drawn: Ints) -> None:
         """Move the copy by `output`, of the units `drawn`, and compare. Raises `MedwardError` for what does not fit."""
         self._check_output(output, drawn)
         set_gradient(self.copies.values(), output.gradient)
@@ -71,8 +70,8 @@ class WeightsWatch:
         for name, each in self._still.items():
             if _tensor_digest(each) != self._digests[name]:
                 raise MedwardError(
-                    f"training: {name} is not trained, and moved; what layers note of rows has no noise, so replace the "
-                    "layer (BatchNorm by GroupNorm) or freeze it in eval mode"
+                    f"training: {name} is not trained, and moved; what layers note of rows has no noise, so replace "
+                    "the layer (BatchNorm by GroupNorm) or freeze it in eval mode"
                 )
 
     def check_draws(self) -> None:
@@ -90,7 +89,7 @@ class WeightsWatch:
                     "claim rests on; shuffled batches have another, larger epsilon"
                 )
 
-    def _check_output(self, output: MechanismOutput, drawn: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
+    def _check_output(self, output: MechanismOutput, drawn: Ints) -> None:
         self._sizes.append(len(drawn))
         np.add.at(self._chosen, drawn, 1)
         norm = float(torch.linalg.vector_norm(output.total))
@@ -108,10 +107,10 @@ class WeightsWatch:
             )
 
 
-def set_gradient(weights: Mapping[str, Tensor] | object, gradient: Tensor) -> None:
+def set_gradient(weights: Iterable[Tensor], gradient: Tensor) -> None:
     """Give `weights`, in their order, their parts of a flat `gradient (P,)`."""
     first = 0
-    for each in weights:  # type: ignore[attr-defined]
+    for each in weights:
         last = first + each.numel()
         each.grad = gradient[first:last].view_as(each)
         first = last
@@ -125,4 +124,4 @@ def _deviations(square: float, count: int) -> float:
 
 def _tensor_digest(tensor: Tensor) -> bytes:
     value = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return hashlib.sha256(value.numpy()).digest()
+    return hashlib.sha256(value.numpy().tobytes()).digest()
