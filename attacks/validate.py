@@ -128,9 +128,7 @@ def flipped_coins(given: MembershipManifest | Path | str, certificate: AnyCertif
         except (OSError, UnicodeDecodeError) as error:
             raise MedwardError(f"{given}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if isinstance(certificate, PrivacyCertificate) and certificate.manifest != found.digest:
-        raise MedwardError(
-            "manifest: is not that of the bundle's certificate; give the file of its training"
-        )
+        raise MedwardError("manifest: is not that of the bundle's certificate; give the file of its training")
     return found
 
 

@@ -175,7 +175,4 @@ def certificate_sentence(certificate: AnyCertificate) -> str:
             f"all rows {c.before.universal:.3f} before and {c.after.universal:.3f} after; {c.guarantee}"
         )
     covered = f"; not covered: {'; '.join(c.not_covered)}" if c.not_covered else ""
-    return (
-        f"trained with differential privacy: epsilon {c.epsilon:.3g} at delta {c.delta:.3g} per {c.unit} "
-        f"(accountant: {c.accountant}; {c.sampling} sampling){covered}"
-    )
+    return f"trained with differential privacy: epsilon {c.epsilon:.3g} at delta {c.delta:.3g} per {c.unit}{covered}"

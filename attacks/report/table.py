@@ -75,7 +75,7 @@ def print_interactions(report: Report, console: Console) -> None:
     for found in report.interactions:
         share = find_family(found.family).share
         cells = [_estimate(each, share) for each in (found.before, found.after)]
-        ends = limits_text(found.difference, share=share, between="–" if share else " to ")
+        ends = limits_text(found.difference, share=share)
         change = Text.assemble(difference_text(found, share=share), (f"\n{ends}", "dim"))
         table.add_row(Text(found.attack), Text(found.measure), *cells, change)
     console.print(table)

@@ -121,7 +121,11 @@ def run_validation(
         accounts=kept["accounts"],
         alarms={rung.action: rung.false_alarm for rung in policy.monitor.ladder},
         gate=policy.gate,
-        notes=tuple(filter(None, [idle_screen(bundle.profile, policy.screen.rate), _read_note(deployment)])),
+        notes=tuple(
+            filter(
+                None, [idle_screen(bundle.profile, policy.screen.rate), _read_note(deployment), _coin_note(deployment)]
+            )
+        ),
         interactions=tuple(runner.interactions),
         certificate=bundle.card.certificate,
         provenance=_provenance(
@@ -246,6 +250,15 @@ def _read_note(deployment: Deployment) -> str:
             "(--decide package:function)"
         )
     return "" if deployment.decide is None else f"what the model decides is read by {value_name(deployment.decide)}"
+
+
+def _coin_note(deployment: Deployment) -> str:
+    if deployment.before is None or deployment.manifest is None:
+        return ""
+    return (
+        "the coin that held rows out was flipped for the training after the model before: where that one was trained on "
+        "both sides, membership cannot be told on it"
+    )
 
 
 def _compared(before: ModelBefore, theirs: AttackData, own: AttackData, task: Task) -> TwinFacts:

@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from medward.guard.harden.private.method import PrivateTraining
 
 from medward.guard.data.canaries import make_canaries
 from medward.guard.data.coin_flip import flip_coins
-from medward.guard.data.split import Split
+from medward.guard.data.split import Split, log
 from medward.guard.errors import MedwardError
+from medward.guard.harden.private.method import PrivateTraining
 
 CANARIES, MANIFEST = "canaries.npz", "membership.json"
 """The canaries with the truth of their coins, and who was held out of training: files to be kept private."""
@@ -35,9 +35,11 @@ def arrange_audit(
         )
     if candidates is not None:
         flip = flip_coins(train, candidates=candidates, seed=seed + _COIN_SEED)
+        log.info("coin flip: %d of %d rows are held out of training, for an audit", len(flip.held_out), len(train))
         method, train = replace(method, manifest=flip.manifest), train.take(flip.training)
     if canaries:
         made = make_canaries(train, canaries, np.random.default_rng(seed + _CANARY_SEED))
+        log.info("canaries: %d of %d made-up rows are trained on, for an audit", int(made.included.sum()), canaries)
         method = replace(method, canaries=made)
     return method, train
 

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from medward.guard.harden.private.method import PrivateTraining
 from torch import nn
 
 from medward.guard.certificate import CERTIFICATE, CERTIFIED, ORIGINAL, AnyCertificate
@@ -38,6 +37,7 @@ from medward.guard.harden.division import divide_splits, needed_splits
 from medward.guard.harden.losses.table import losses_of
 from medward.guard.harden.method import HardeningMethod
 from medward.guard.harden.network import ROWS_PER_BATCH
+from medward.guard.harden.private.method import PrivateTraining
 from medward.guard.harden.task import network_task, said_task
 from medward.guard.harden.training_ledger import clear_ledger, with_ledger
 from medward.guard.models import callable_model, wrap
@@ -142,7 +142,10 @@ def harden(
     known = {name: _decided(name, split, found) for name, split in used.items()}
     train, selection, chosen_on = divide_splits(known, seed, found)
     tell_understanding({"train": train, "selection": selection}, found, low=low, high=high)
-    if isinstance(method, PrivateTraining):
+    measured_on = "the rows that epochs are chosen on"
+    if isinstance(method, PrivateTraining):  # no row chooses an epoch
+        measured_on = "the rows that accuracy is measured on"
+        chosen_on = chosen_on.replace("epochs are chosen", "accuracy is measured")
         method, train = arrange_audit(method, train, canaries=canaries, candidates=candidates, seed=seed)
     with replaced_folder(Path(out), overwrite=overwrite) as build:
         if isinstance(method, PrivateTraining):
@@ -157,7 +160,7 @@ def harden(
         kept = write_audit(method, build) if isinstance(method, PrivateTraining) else ()
         written = (MODEL, ORIGINAL, WEIGHTS, *kept)
         files = {name: hashlib.sha256((build / name).read_bytes()).hexdigest() for name in written}
-        shared = measure_overlap(train, selection).sentence("train", "the rows that epochs are chosen on")
+        shared = measure_overlap(train, selection).sentence("train", measured_on)
         notes = (*hardened.certificate.notes, *([shared] if shared else []), *_front_notes(spec))
         versions = hardened.certificate.versions | plugin_versions(
             each for each in plugin_hardeners() if each.name == method.name

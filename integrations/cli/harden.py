@@ -187,7 +187,7 @@ def harden_command(
         splits,
         out,
         settings,
-        data=data,
+        again={"data": data, "labels": labels, "target": target, "patient": patient},
         **audit,
         low=source.low,
         high=source.high,

@@ -110,17 +110,20 @@ def run_hardening(
     out: Path,
     method: Hardener,
     *,
-    data: Path,
+    again: Mapping[str, object],
     console: Console,
     **settings: Any,
 ) -> None:
-    """Harden with the `settings` of `guard.harden.folder.harden`, with a line per epoch, and say what came of it."""
+    """Harden with the `settings` of `guard.harden.folder.harden`, with a line per epoch, and say what came of it.
+
+    `again` are the options about data that the next commands need too, by name.
+    """
     with printed_log(console, "medward.data"), printed_log(console, "medward.harden"):
         certificate, chosen_on = harden(model, splits, out, method, **settings)
-    if isinstance(certificate, PrivacyCertificate):
-        describe_privacy(certificate, data, out, console, protect_options(certificate))
-        return
     console.print(chosen_on, markup=False)
+    if isinstance(certificate, PrivacyCertificate):
+        describe_privacy(certificate, again, out, console, protect_options(certificate))
+        return
     describe_certificate(certificate, out, console)
 
 

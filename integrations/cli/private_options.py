@@ -87,29 +87,29 @@ def parse_prior(text: str) -> str | tuple[float, ...]:
 
 
 def describe_privacy(
-    certificate: PrivacyCertificate, data: Path, out: Path, console: Console, protect_options: str
+    certificate: PrivacyCertificate, again: Mapping[str, object], out: Path, console: Console, protect: str
 ) -> None:
-    """What was spent and what it cost, warnings on stderr, and the commands to type next, as they must be typed."""
+    """What was spent and what it cost, warnings on stderr, and the commands to type next, as they must be typed.
+
+    `again` are options about data by name, `protect` those of ``medward protect`` that say what the model answers.
+    """
     c = certificate
     console.print(certificate_sentence(c), markup=False)
     measured = ", ".join(f"{value:.3f} {name}" for name, value in c.measured.items())
     console.print(f"{c.measure}: {measured}; {c.trained} weights trained in {c.steps} steps", markup=False)
-    if c.canaries is not None:
-        console.print(f"{c.canaries.count} canaries, {c.canaries.included} of them trained on, for an audit")
     for note in c.notes:
         sys.stderr.write(f"medward: warning: {note}\n")
-    audit = [f"--{option} {shlex.quote(str(out / file))}" for option, file in _AUDIT.items() if file in c.files]
-    console.print("next, type:")
+    columns = {name: value for name, value in again.items() if name in ("target", "patient")}
+    audit = {option: out / file for option, file in _AUDIT.items() if file in c.files}
+    console.print("next, with benign rows that the model was not trained on:")
     for command in (
-        f"medward protect {shlex.quote(str(out / CERTIFIED))} --data BENIGN --on-error withhold"
-        f"{f' {protect_options}' if protect_options else ''} -o bundle",
-        " ".join(
-            [
-                f"medward validate bundle --data {shlex.quote(str(data))}",
-                f"--before {shlex.quote(str(out / ORIGINAL))}",
-                *audit,
-                "-o report",
-            ]
-        ),
+        ["protect", str(out / CERTIFIED), "--data", "BENIGN", "--on-error", "withhold", *shlex.split(protect)]
+        + [*_options(columns), "-o", "bundle"],
+        ["validate", "bundle", *_options({**again, "before": out / ORIGINAL, **audit}), "-o", "report"],
     ):
-        console.print(f"  {command}", markup=False, soft_wrap=True)
+        console.print(f"  medward {shlex.join(command)}", markup=False, soft_wrap=True)
+
+
+def _options(said: Mapping[str, object]) -> list[str]:
+    """The words of options by name, without those that were not said."""
+    return [word for name, value in said.items() if value is not None for word in (f"--{name}", str(value))]
