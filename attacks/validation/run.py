@@ -256,8 +256,8 @@ def _coin_note(deployment: Deployment) -> str:
     if deployment.before is None or deployment.manifest is None:
         return ""
     return (
-        "the coin that held rows out was flipped for the training after the model before: where that one was trained on "
-        "both sides, membership cannot be told on it"
+        "the coin that held rows out was flipped after the model before was trained: where that one saw both sides, "
+        "membership cannot be told on it"
     )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ from medward.guard.harden.method import HardeningMethod
 from medward.guard.harden.network import ROWS_PER_BATCH
 from medward.guard.harden.private.method import PrivateTraining
 from medward.guard.harden.task import network_task, said_task
-from medward.guard.harden.training_ledger import clear_ledger, with_ledger
+from medward.guard.harden.training_ledger import clear_ledger, harden_with_ledger
 from medward.guard.models import callable_model, wrap
 from medward.guard.models.inference import OperatingPoints
 from medward.guard.models.sources import check_size, open_source
@@ -148,9 +149,12 @@ def harden(
         chosen_on = chosen_on.replace("epochs are chosen", "accuracy is measured")
         method, train = arrange_audit(method, train, canaries=canaries, candidates=candidates, seed=seed)
     with replaced_folder(Path(out), overwrite=overwrite) as build:
+        given: Any = {"network": network, "train": train, "selection": selection}
+        given |= {"low": low, "high": high, "seed": seed, "task": found}
         if isinstance(method, PrivateTraining):
-            method = with_ledger(method, Path(out), resume=resume)
-        hardened = method.harden(network, train, selection, low=low, high=high, seed=seed, task=found)
+            hardened = harden_with_ledger(method, Path(out), resume=resume, **given)
+        else:
+            hardened = method.harden(**given)
         sample = np.asarray(train.inputs[:ROWS_PER_BATCH], np.float32)
         spec = replace(spec, task=found)
         for net, file in ((network, ORIGINAL), (hardened.network, MODEL)):

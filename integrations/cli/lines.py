@@ -24,7 +24,7 @@ class Lines(logging.Handler):
 
 @contextmanager
 def printed_log(console: Console, name: str) -> Iterator[None]:
-    """Print what the logger called `name` is told while the block runs, once, whatever else listens (as Opacus makes)."""
+    """Print what the logger called `name` is told while the block runs, and only here: Opacus listens to all logs."""
     log, handler = logging.getLogger(name), Lines(console)
     level, propagate = log.level, log.propagate
     log.addHandler(handler)

@@ -102,9 +102,9 @@ def describe_privacy(
     columns = {name: value for name, value in again.items() if name in ("target", "patient")}
     audit = {option: out / file for option, file in _AUDIT.items() if file in c.files}
     console.print("next, with benign rows that the model was not trained on:")
+    benign = _options({"data": "BENIGN", "on-error": "withhold"})
     for command in (
-        ["protect", str(out / CERTIFIED), "--data", "BENIGN", "--on-error", "withhold", *shlex.split(protect)]
-        + [*_options(columns), "-o", "bundle"],
+        ["protect", str(out / CERTIFIED), *benign, *shlex.split(protect), *_options(columns), "-o", "bundle"],
         ["validate", "bundle", *_options({**again, "before": out / ORIGINAL, **audit}), "-o", "report"],
     ):
         console.print(f"  medward {shlex.join(command)}", markup=False, soft_wrap=True)
