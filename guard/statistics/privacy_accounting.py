@@ -67,6 +67,7 @@ def spent_epsilon(mechanism: GaussianMechanism, delta: float) -> float:
     return 0.0 if loss is None else float(loss.get_epsilon_for_delta(delta))
 
 
+@functools.lru_cache(maxsize=64)
 def calibrated_noise(
     target_epsilon: float,
     delta: float,

@@ -5,6 +5,7 @@ Reference: Gopi, Lee and Wutschitz, "Numerical composition of differential priva
 
 from __future__ import annotations
 
+import functools
 import warnings
 
 from medward.guard.errors import MedwardError
@@ -14,6 +15,7 @@ from medward.guard.statistics.privacy_accounting import GaussianMechanism, spent
 MOST_APART = 0.01  # relative
 
 
+@functools.lru_cache(maxsize=64)
 def cross_checked_epsilon(mechanism: GaussianMechanism, delta: float) -> float:
     """Epsilon of `mechanism` at `delta`. Raises `MedwardError` where two accountants differ by over a hundredth."""
     first = spent_epsilon(mechanism, delta)

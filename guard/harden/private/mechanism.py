@@ -6,6 +6,7 @@ Reference: Abadi et al., "Deep learning with differential privacy", CCS 2016; fo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,7 +49,7 @@ def clipped_sum(gradients: Sequence[Tensor], owners: Tensor, units: int, clip: f
     `gradients` are ``(n, *parameter)`` for each parameter. With one unit more or less the sum changes by at most
     `clip`. A unit whose gradient is no number counts as nothing.
     """
-    means = [unit_gradients(each, owners, units).reshape(units, -1) for each in gradients]
+    means = [unit_gradients(each, owners, units).reshape(units, math.prod(each.shape[1:])) for each in gradients]
     norms = torch.stack([torch.linalg.vector_norm(each, dim=1) for each in means]).norm(dim=0)
     factors = (clip * (1 - _SLACK) / norms.clamp_min(1e-12)).clamp(max=1.0)
     finite = torch.isfinite(norms)

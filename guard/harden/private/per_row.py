@@ -7,6 +7,7 @@ hence the trial.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -67,7 +68,9 @@ class GradientsPerRow:
             inputs = [each for each in rows.values() if each.requires_grad]
         self.clear()
         total = self.losses(self.module, rows).sum()
-        torch.autograd.backward(total, inputs=inputs or None)
+        with warnings.catch_warnings():  # of inputs without a gradient, which hooks need not have
+            warnings.filterwarnings("ignore", "Full backward hook is firing")
+            torch.autograd.backward(total, inputs=inputs or None)
         return [each.grad_sample for each in self.parameters.values()]  # type: ignore[attr-defined]
 
     def clear(self) -> None:
