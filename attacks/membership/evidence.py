@@ -74,3 +74,16 @@ def side_moments(values: Array, mask: NDArray[np.bool_]) -> tuple[Array, Array, 
 def pooled_variance(count: Array, squares: Array) -> float:
     """One variance for all columns: the sums of squares over the degrees of freedom, no less than `TINY`."""
     return max(float(squares.sum() / max(np.maximum(count - 1, 0).sum(), 1)), TINY)
+
+
+def regime_gap(phi: Array, shadows: Array) -> float:
+    """How much surer a model is of rows ``(n,)`` than shadows ``(K, n)`` that learned half of them, as it did.
+
+    It is the difference of median signals in interquartile ranges of the shadows', over rows that were answered. Far
+    from 0 the shadows were not trained as the model was, and a likelihood ratio over both sides misleads.
+    """
+    known = np.isfinite(phi)
+    if not known.any() or not len(shadows):
+        return 0.0
+    low, middle, high = np.quantile(shadows[:, known], [0.25, 0.5, 0.75])
+    return float((np.median(phi[known]) - middle) / max(high - low, TINY))

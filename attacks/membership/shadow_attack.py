@@ -10,7 +10,8 @@ from medward.attacks.base import Access, AttackData, AttackResult, ThreatModel
 from medward.attacks.candidates.signals import ask_confidences, candidate_rows, check_copies, noisy_copies
 from medward.attacks.learners.table import learner_of
 from medward.attacks.membership.attack import MembershipAttack, membership_result, spread_scores
-from medward.attacks.membership.evidence import Evidence
+from medward.attacks.membership.evidence import Evidence, regime_gap
+from medward.attacks.membership.pool import apart_from, joined_rows
 from medward.attacks.membership.quantile import labelled_inputs
 from medward.attacks.membership.scores import SCORES, Score
 from medward.attacks.membership.shadows import Recipe, Train, shadow_values, train_shadows
@@ -20,6 +21,9 @@ from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array
 
+NEAR, FAR, DOUBLINGS = 0.25, 0.5, 3
+"""The gap of `regime_gap` that shadows train on for, that which is flagged, and how often epochs are doubled."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowAttack(MembershipAttack):
@@ -27,7 +31,8 @@ class ShadowAttack(MembershipAttack):
 
     `shadows` models train for `epochs` on random `share`s of ``data.shadow``, or on `rows` rows each, as many as the
     model did. An online attacker knows the inputs and labels of all candidates, as any does, and its shadows learn
-    half of them each beside. `train` is the model's own recipe, if it is known. `copies` and `noise` as in
+    half of them each beside; these train for up to eight times as many epochs, as long as they are less sure of the
+    candidates than the model is. `train` is the model's own recipe, if it is known. `copies` and `noise` as in
     `MembershipAttack`.
     """
 
@@ -99,31 +104,44 @@ def gather_evidence(
     Beside it the flags of what the attacker's rows are worth. Shadows are looked at as coarsely as the model was.
     Raises `MedwardError` without candidates or labelled shadow rows.
     """
-    rows, labels, _ = candidate_rows(data)
-    needs, n = attack.needs, len(rows)
+    rows, _, _ = candidate_rows(data)
+    n, needs, spec = len(rows), attack.needs, target.spec
     own, flags = apart_from(rows, data.shadow, attack.score)
     some = np.sort(np.random.default_rng(seed).permutation(len(own))[: needs.population])
-    asked = rows if not len(some) else joined_rows(rows, own.take(some))
-    inputs = noisy_copies(asked.inputs, attack.copies, attack.noise, target.spec, seed)
+    asked = joined_rows(rows, own.take(some))
+    assert asked.labels is not None
+    inputs = noisy_copies(asked.inputs, attack.copies, attack.noise, spec, seed)
     channel, shown = ask_confidences(target, inputs, seed)
-    known = asked.labels if asked.labels is not None else labels
-    phi = channel.phi(shown, known)
+    phi = channel.phi(shown, asked.labels)
     shadows: Array = np.zeros((0, len(asked)))
     included = np.zeros((0, len(asked)), bool)
     if needs.shadows and channel.answered.any():
-        recipe = shadow_recipe(rows, own, target.spec, attack, seed)
-        fitted = train_shadows(recipe)
-        seen = shadow_values(fitted.networks, inputs, channel.answered, target.spec)
-        shadows = channel.phi(channel.coarsen(seen), known)
-        offline = np.zeros((len(shadows), n), bool)
-        kept = fitted.included[:, recipe.candidates + some]
-        included = np.concatenate([fitted.included[:, :n] if recipe.candidates else offline, kept], axis=1)
-    features = None if needs.shadows else labelled_inputs(asked.inputs, known, learner_of(target.spec))
-    everything = Evidence(phi=phi, shadows=shadows, included=included, features=features)
-    others = np.arange(n, len(asked))[np.isfinite(phi[n:])]
-    spared = ~included[:, others].all(axis=0) if len(included) else np.ones(len(others), bool)
-    population = everything.take(others[spared]) if spared.any() else None
-    return replace(everything.take(np.arange(n)), population=population), flags
+        recipe = shadow_recipe(rows, own, spec, attack, seed)
+        doublings = DOUBLINGS if needs.online and attack.train is None else 0
+        for doubling in range(doublings + 1):
+            fitted = train_shadows(replace(recipe, epochs=recipe.epochs * 2**doubling))
+            seen = shadow_values(fitted.networks, inputs, channel.answered, spec)
+            shadows = channel.phi(channel.coarsen(seen), asked.labels)
+            gap = regime_gap(phi[:n], shadows[:, :n])
+            if gap <= NEAR:
+                break
+        if needs.online and abs(gap) > FAR:
+            flags = (*flags, f"shadows are {'less' if gap > 0 else 'more'} sure of the candidates than the model is")
+        none = np.zeros((len(shadows), n - recipe.candidates), bool)
+        candidates, others = np.split(fitted.included, [recipe.candidates], axis=1)
+        included = np.concatenate([candidates, none, others[:, some]], axis=1)
+    features = None if needs.shadows else labelled_inputs(asked.inputs, asked.labels, learner_of(spec))
+    evidence = Evidence(phi=phi, shadows=shadows, included=included, features=features)
+    return split_evidence(evidence, n), flags
+
+
+def split_evidence(evidence: Evidence, candidates: int) -> Evidence:
+    """The evidence on the first rows, beside a population of those others that were answered and some shadow spared."""
+    rows = np.arange(len(evidence.phi))
+    spared = ~evidence.included.all(axis=0) if len(evidence.shadows) else np.ones(len(rows), bool)
+    others = rows[(rows >= candidates) & np.isfinite(evidence.phi) & spared]
+    population = evidence.take(others) if len(others) else None
+    return replace(evidence.take(rows[:candidates]), population=population)
 
 
 def shadow_recipe(rows: Split, own: Split, spec: ModelSpec, attack: ShadowAttack, seed: int) -> Recipe:
@@ -141,31 +159,3 @@ def shadow_recipe(rows: Split, own: Split, spec: ModelSpec, attack: ShadowAttack
         train=attack.train,
         seed=seed,
     )
-
-
-def apart_from(rows: Split, shadow: Split | None, score: str) -> tuple[Split, tuple[str, ...]]:
-    """The attacker's own rows without copies of candidates `rows`, and a flag that says how many there were.
-
-    Raises `MedwardError` where there are no labelled ones.
-    """
-    if shadow is None or shadow.labels is None or len(shadow) == 0:
-        raise MedwardError(f"{score}: needs labelled shadow rows, and data has none")
-    taken = {row.tobytes() for row in np.ascontiguousarray(rows.inputs)}
-    copied = np.array([row.tobytes() in taken for row in np.ascontiguousarray(shadow.inputs.astype(rows.inputs.dtype))])
-    if not copied.any():
-        return shadow, ()
-    if copied.all():
-        raise MedwardError(f"{score}: needs shadow rows that are no candidates, and all {len(shadow)} are; give others")
-    flag = f"{int(copied.sum())} of {len(shadow)} shadow rows are copies of candidates, and were left out"
-    return shadow.take(np.flatnonzero(~copied)), (flag,)
-
-
-def joined_rows(first: Split, second: Split) -> Split:
-    """The rows of both; a row of `second` whose patient is unknown is one of its own."""
-    assert first.labels is not None
-    assert second.labels is not None
-    patients = None
-    if first.patients is not None:
-        own = first.patients.max(initial=0) + 1 + np.arange(len(second))
-        patients = np.concatenate([first.patients, own if second.patients is None else second.patients])
-    return Split(np.concatenate([first.inputs, second.inputs]), np.concatenate([first.labels, second.labels]), patients)

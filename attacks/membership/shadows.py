@@ -57,9 +57,9 @@ class Fitted:
     included: NDArray[np.bool_]
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=6)
 def train_shadows(recipe: Recipe) -> Fitted:
-    """The shadows of a recipe; the last two recipes are kept, since every arm and every score needs the same ones.
+    """The shadows of a recipe; the last recipes are kept, as every arm and every score needs the same ones.
 
     Tables are learned by all shadows at once (`attacks.membership.stacked`), anything else in processes where that is
     worth it (`attacks.membership.processes`).

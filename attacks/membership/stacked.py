@@ -111,7 +111,7 @@ def train_stacked(
     count, rows = x.shape[:2]
     orders = [torch.Generator().manual_seed(seed) for seed in seeds]
     optimizer = torch.optim.AdamW(
-        [each for each in stack.parameters() if each.requires_grad], lr=rate, weight_decay=1e-3
+        [each for each in stack.parameters() if each.requires_grad], lr=rate, weight_decay=1e-3, fused=True
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, epochs * math.ceil(rows / batch)))
     which = torch.arange(count)[:, None]
