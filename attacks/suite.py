@@ -34,7 +34,13 @@ from medward.attacks.extraction import (
     SemiSupervised,
 )
 from medward.attacks.families import known_families, plugin_families
-from medward.attacks.membership import LossThreshold, OfflineLiRA
+from medward.attacks.membership import (
+    AugmentationRobustness,
+    BoundaryDistance,
+    LossThreshold,
+    ShadowAttack,
+)
+from medward.attacks.membership.scores import SCORES
 from medward.attacks.target import Decide
 from medward.attacks.whitebox.ball import FeatureRules
 from medward.attacks.whitebox.finding_change import Aim
@@ -58,16 +64,18 @@ def default_attacks(spec: ModelSpec, decide: Decide | None = None, *, gradients:
     have none, single inputs are searched by decisions alone instead of by a surrogate's gradients.
     """
     if spec.modality == "image":
-        thief, lira = Knockoff(epochs=8, points=4), OfflineLiRA(shadows=8, epochs=10)
+        thief = Knockoff(epochs=8, points=4)
     else:
-        thief, lira = Knockoff(), OfflineLiRA()
+        thief = Knockoff()
+    shadowed = _shadow_attack(spec)
     return (
         *default_evasion(spec, decide, gradients=gradients),
         thief,
         replace(thief, labels="hard"),
         replace(thief, pool_share=0.1),
         LossThreshold(),
-        lira,
+        replace(shadowed, score="lira"),
+        shadowed,
     )
 
 
@@ -130,6 +138,17 @@ def more_attacks(spec: ModelSpec, decide: Decide | None = None) -> tuple[Attack,
         replace(thief, strategy=SemiSupervised(), labels="hard"),
         replace(thief, strategy=DFME(), queries=5000),
         replace(thief, strategy=Disagreement(), queries=5000),
+        *more_membership(spec),
+    )
+
+
+def more_membership(spec: ModelSpec) -> tuple[Attack, ...]:
+    """Membership attacks that are run when asked for by name; those that share shadows train them once."""
+    shadowed, used = _shadow_attack(spec), ("loss", "lira", "bavaria")
+    return (
+        *(replace(shadowed, score=score) for score in SCORES if score not in used),
+        AugmentationRobustness(),
+        BoundaryDistance(),
     )
 
 
@@ -209,6 +228,11 @@ def _hint(name: str, spec: ModelSpec, decide: Decide | None) -> str:
     if aim in get_args(Aim) and not isinstance(spec.task, Multilabel):
         return f" (only several findings are hidden or raised one by one; {technique} counts both here)"
     return ""
+
+
+def _shadow_attack(spec: ModelSpec) -> ShadowAttack:
+    """What all scores share: how many shadows of a model are trained, and for how long; those of images take longer."""
+    return ShadowAttack(shadows=8, epochs=10) if spec.modality == "image" else ShadowAttack(shadows=16, epochs=15)
 
 
 def _radius(spec: ModelSpec) -> float:

@@ -10,7 +10,9 @@ import torch
 
 from medward.attacks.intervals import auc
 from medward.attacks.membership import LossThreshold, OfflineLiRA
-from medward.attacks.membership.lira import gaussian_tail, train_shadows
+from medward.attacks.membership.evidence import Evidence
+from medward.attacks.membership.lira import offline_lira
+from medward.attacks.membership.shadows import train_shadows
 from medward.attacks.whitebox.surrogate import fit_classifier
 from medward.guard.errors import MedwardError
 from medward.guard.policy import Policy
@@ -144,7 +146,10 @@ def test_the_tail_uses_one_variance_below_32_shadows_and_one_each_above():
     rng = np.random.default_rng(0)
     steady, erratic = rng.normal(0, 0.1, 400), rng.normal(0, 3, 400)
     expected = np.stack([steady, erratic], axis=1)
-    few, many = gaussian_tail(np.ones(2), expected[:16]), gaussian_tail(np.ones(2), expected)
+    few, many = (
+        offline_lira(Evidence(phi=np.ones(2), shadows=each, included=np.zeros(each.shape, bool)))
+        for each in (expected[:16], expected)
+    )
     assert few[0] == pytest.approx(few[1], rel=0.8)
     assert many[0] > 10 * many[1]
 

@@ -1,0 +1,90 @@
+"""What membership attacks have in common: whom they ask about, how, and how their scores are reported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import numpy as np
+
+from medward.attacks.base import Access, AttackData, AttackResult, ThreatModel
+from medward.attacks.candidates.blind import blind_flags, blind_scores, labelled_rows
+from medward.attacks.candidates.channels import Mask
+from medward.attacks.candidates.signals import candidate_rows, check_copies, roc_points
+from medward.attacks.target import Target
+from medward.guard.policy import Policy
+from medward.guard.types import Array
+
+COPIES = 16  # that an attacker who knows the guard asks about
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MembershipAttack:
+    """A membership attack asks about each candidate, `copies` times where no score is answered.
+
+    First as it is, then with Gaussian noise of `noise` times the candidates' spread.
+    """
+
+    copies: int = 1
+    noise: float = 0.3
+    family: ClassVar[str] = "membership"
+
+    def __post_init__(self) -> None:
+        check_copies(self.copies, self.noise)
+
+    @property
+    def technique(self) -> str:
+        """What follows ``membership-`` in its name."""
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """``membership-`` and the technique, with ``+averaged`` where noisy copies are asked about too."""
+        return f"membership-{self.technique}" + ("+averaged" if self.copies > 1 else "")
+
+    @property
+    def threat(self) -> ThreatModel:
+        """Scores, and the candidates' true labels."""
+        return ThreatModel(access=Access.SCORES, knowledge="each candidate's input and true label")
+
+    def adaptive(self, policy: Policy) -> Self:
+        """The attacker that knows answers are coarse: averaging over noisy copies wins back confidence.
+
+        From labels alone the average is how often noise leaves the label right, a distance to the boundary
+        (Choquette-Choo, Tramer, Carlini and Papernot, ICML 2021).
+        """
+        return replace(self, copies=COPIES)
+
+
+def membership_result(
+    target: Target,
+    data: AttackData,
+    scores: Array,
+    *,
+    seed: int,
+    without_target: Array | None = None,
+    flags: tuple[str, ...] = (),
+) -> AttackResult:
+    """The result of `scores (n,)` of the candidates of `data`, with those of a guesser who never asked the model."""
+    rows, _, truth = candidate_rows(data)
+    blind = blind_scores(labelled_rows(rows, target.spec.task), truth, seed=seed)
+    return AttackResult(
+        outcome=scores,
+        baseline=blind,
+        truth=truth,
+        without_target=without_target,
+        groups=rows.patients,
+        queries=target.queries,
+        flags=(*flags, *blind_flags(blind, rows, truth, seed=seed)),
+        curves={"roc": roc_points(scores, truth)},
+    )
+
+
+def spread_scores(scores: Array, known: Mask) -> Array:
+    """Scores ``(n,)`` of all candidates from those of the `known` ones; the others score as the median, or 0.
+
+    Who was not answered is then neither surer nor less sure a member than most.
+    """
+    spread = np.full(len(known), float(np.median(scores)) if len(scores) else 0.0)
+    spread[known] = scores
+    return spread
