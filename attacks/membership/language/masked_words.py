@@ -45,7 +45,7 @@ def mask_words(text: str, counts: Counter[str], masks: int) -> tuple[str, list[s
 
 def _filled_share(answer: str, words: Sequence[str]) -> float:
     given = {int(number): word.strip(".").lower() for number, word in _ANSWER.findall(answer)}
-    return sum(given.get(number) == word for number, word in enumerate(words, start=1)) / len(words)
+    return sum(1 for number, word in enumerate(words, start=1) if given.get(number) == word) / len(words)
 
 
 def _words(text: str) -> list[str]:

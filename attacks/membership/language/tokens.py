@@ -29,7 +29,7 @@ _ENDLESS = 2**20  # a length of context from which on a library means that it kn
 class TextTokenizer(Protocol):
     """A text tokenizer turns texts into token ids and back, as every tokenizer of Hugging Face does."""
 
-    def __call__(self, text: list[str]) -> Mapping[str, Any]:
+    def __call__(self, text: list[str], *, verbose: bool) -> Mapping[str, Any]:
         """Lists of token ids under ``input_ids``, with the special tokens that a text starts with."""
         ...
 
@@ -112,7 +112,7 @@ def read_tokens(
 
 def token_ids(tokenizer: TextTokenizer, texts: Sequence[str]) -> list[list[int]]:
     """The ids of each text, with the special tokens that `tokenizer` adds."""
-    return [[int(each) for each in ids] for ids in tokenizer(list(texts))["input_ids"]] if texts else []
+    return [[int(each) for each in ids] for ids in tokenizer(list(texts), verbose=False)["input_ids"]] if texts else []
 
 
 def text_rows(
