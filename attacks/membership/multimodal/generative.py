@@ -62,9 +62,7 @@ class LlavaReader:
         with torch.no_grad():
             outputs = self.network(input_ids=torch.as_tensor(ids)[None], pixel_values=_pixels(image))
         likely = outputs.logits[0].double().softmax(dim=-1).numpy()
-        return SequenceReading(
-            likely, find_slices(ids, self.image_token, len(words), special=self.beginning)
-        )
+        return SequenceReading(likely, find_slices(ids, self.image_token, len(words), special=self.beginning))
 
     def write(self, image: Array, *, temperature: float, seed: int) -> str:
         """As `GenerativeModel` says."""

@@ -26,8 +26,9 @@ def modified_renyi_score(probabilities: Array, tokens: Ints, *, alpha: float) ->
 def modified_renyi_entropies(probabilities: Array, tokens: Ints, alpha: float) -> Array:
     """The modified Rényi entropy ``(T,)``, 0 or more: 0 where all is on the true token.
 
-    With a = abs(1 - alpha), y the true token: -[(1 - p_y) p_y^a - (1 - p_y) + sum_{j != y} (p_j (1 - p_j)^a - p_j)] / a;
-    its limit at alpha = 1 is -(1 - p_y) log p_y - sum_{j != y} p_j log(1 - p_j).
+    With a = abs(1 - alpha) and y the true token it is
+    -[(1 - p_y) p_y^a - (1 - p_y) + sum_{j != y} (p_j (1 - p_j)^a - p_j)] / a; its limit at alpha = 1 is
+    -(1 - p_y) log p_y - sum_{j != y} p_j log(1 - p_j).
     Raises `MedwardError` unless alpha is positive and finite, and for tokens that are no columns.
     """
     if not 0 < alpha < math.inf:
@@ -35,11 +36,13 @@ def modified_renyi_entropies(probabilities: Array, tokens: Ints, alpha: float) -
     p = clamped_probabilities(probabilities)
     true = np.asarray(tokens, np.int64)
     if true.shape != p.shape[:1] or true.min() < 0 or true.max() >= p.shape[1]:
-        raise MedwardError(f"modified renyi entropy: needs one token below {p.shape[1]} a row, got {true.shape} of them")
+        raise MedwardError(
+            f"modified renyi entropy: needs one token below {p.shape[1]} a row, got {true.shape} of them"
+        )
     rows, power = np.arange(len(p)), abs(1 - alpha)
     own = p[rows, true]
     others = _lost(1 - p, power) * p
-    return -(_lost(own, power) * (1 - own) + others.sum(axis=1) - others[rows, true])
+    return np.asarray(-(_lost(own, power) * (1 - own) + others.sum(axis=1) - others[rows, true]))
 
 
 def _lost(p: Array, power: float) -> Array:

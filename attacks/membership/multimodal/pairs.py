@@ -1,4 +1,4 @@
-"""Images with their texts, whose membership is in question, and what a guesser who never asks the model sees of them."""
+"""Images with their texts, whose membership is in question, and what a guesser without the model sees."""
 
 from __future__ import annotations
 

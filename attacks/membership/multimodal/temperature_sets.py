@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -64,7 +65,7 @@ def shadow_set_scores(sets: Sequence[Array], shadows: Sequence[Array], truth: Se
     return np.asarray(model.decision_function(_set_columns(sets)))
 
 
-def divide_sets(groups: Ints, truth: Array, size: int, *, seed: int) -> list[Ints]:
+def divide_sets(groups: Ints, truth: NDArray[np.bool_], size: int, *, seed: int) -> list[Ints]:
     """Sets of rows, each of `size` patients of one side; rows of a patient stay together, remainders are left out.
 
     ``groups (n,)`` are patients, ``truth (n,)`` the side of each row. Raises `MedwardError` without a set on a side.
@@ -75,7 +76,9 @@ def divide_sets(groups: Ints, truth: Array, size: int, *, seed: int) -> list[Int
         whole = len(own) // size
         if size < 2 or not whole:
             raise MedwardError(f"sets: need sets of 2 or more patients, got {size} of {len(own)} on one side")
-        found += [np.flatnonzero((truth == side) & np.isin(groups, part)) for part in np.split(own[: whole * size], whole)]
+        found += [
+            np.flatnonzero((truth == side) & np.isin(groups, part)) for part in np.split(own[: whole * size], whole)
+        ]
     return found
 
 

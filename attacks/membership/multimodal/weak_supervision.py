@@ -1,6 +1,6 @@
 """Weakly supervised attack (WSA): a classifier learns from sure non-members and from pairs that look like members.
 
-Pairs of a pool that are more similar than non-members are, by `MARGIN` standard deviations, are taken for members.
+Pairs of a pool that are more similar than non-members are, by `MEMBER_MARGIN` standard deviations, are taken for members.
 The pool holds no candidate: what the attack is judged on it never learned from.
 
 Reference: Ko, Jin, Wang and Jia, "Practical membership inference attacks against large-scale multi-modal models: a
@@ -18,14 +18,14 @@ from medward.attacks.membership.multimodal.cosine_similarity import cosine_simil
 from medward.guard.errors import MedwardError
 from medward.guard.types import Array
 
-MARGIN = 1.0
+MEMBER_MARGIN = 1.0
 _FEWEST = 5
 FeaturePairs = tuple[Array, Array]
 """Features of images and of their texts, ``(n, d)`` each."""
 
 
 def weakly_supervised_scores(
-    candidates: FeaturePairs, pool: FeaturePairs, nonmembers: FeaturePairs, *, margin: float = MARGIN
+    candidates: FeaturePairs, pool: FeaturePairs, nonmembers: FeaturePairs, *, margin: float = MEMBER_MARGIN
 ) -> Array:
     """The log odds ``(n,)`` of membership of `candidates`; larger says member.
 
