@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from medward.guard.policy import Policy
+from medward.guard.errors import MedwardError
+from medward.guard.policy import Policy, ReleasePolicy
+from medward.guard.release.pooling import ConfidencePools
 from medward.guard.release.quantise import Prototypes
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.base import WITHHELD_DECISION, ReleaseSettings
@@ -17,10 +19,34 @@ from medward.guard.tasks.regression import Regression
 from medward.guard.types import Answer, Array, Level, Outputs, Verdict
 
 
-def release_settings(policy: Policy, codebook: Prototypes | None) -> ReleaseSettings:
+def release_settings(
+    policy: Policy, codebook: Prototypes | None, pools: ConfidencePools | None = None
+) -> ReleaseSettings:
     """What a site chose about the levels, with what calibration fitted for them."""
     chosen = policy.release
-    return ReleaseSettings(decimals=chosen.decimals, top=chosen.top, temperature=chosen.temperature, codebook=codebook)
+    return ReleaseSettings(
+        decimals=chosen.decimals,
+        top=chosen.top,
+        temperature=chosen.temperature,
+        codebook=codebook,
+        pools=pools if chosen.pooled else None,
+    )
+
+
+def check_pools(release: ReleasePolicy, pools: ConfidencePools | None) -> None:
+    """Refuse a policy that pools confidences when none were fitted, or when they were for other settings."""
+    if not release.pooled:
+        return
+    if pools is None:
+        raise MedwardError(
+            f"release.pooled = {release.pooled:g}: the profile has no pools of confidences; protect the model again "
+            "with this policy, or set it to 0, as for a model that gives no probabilities"
+        )
+    if (pools.share, pools.temperature) != (release.pooled, release.temperature):
+        raise MedwardError(
+            f"release.pooled = {release.pooled:g} at temperature {release.temperature:g}: the profile was fitted for "
+            f"{pools.share:g} at {pools.temperature:g}; protect the model again with this policy"
+        )
 
 
 def release_name(spec: ModelSpec, calibration: str, policy: Policy) -> str:

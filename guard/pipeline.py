@@ -33,7 +33,7 @@ from medward.guard.accounts.names import by_folded, checked_principal
 from medward.guard.accounts.stores import MemoryStore, Store
 from medward.guard.accounts.transaction import NearDuplicateBatch, reset_account, step_accounts
 from medward.guard.alarm import Alarm, tell_alarms
-from medward.guard.answering import release_name, release_settings, released_answer
+from medward.guard.answering import check_pools, release_name, release_settings, released_answer
 from medward.guard.audit.record import AuditRecord, AuditSink, model_failure
 from medward.guard.errors import MedwardError, ModelError, UnavailableError
 from medward.guard.models.base import Model
@@ -106,6 +106,7 @@ class Guard:
         check_level(self.model.spec.task, self.policy.release.default)
         if self.policy.release.default is Level.CODES and self.profile.codebook is None:
             raise MedwardError("profile: has no codebook; protect the model again, or set another release.level")
+        check_pools(self.policy.release, self.profile.pools)
         check_monitors(self.policy, self.profile, "profile", "set {switch} = false")
         for site, profile in self.sites.items():
             check_monitors(self.policy, profile, f"site {site!r}", "set {switch} = false")
@@ -316,7 +317,7 @@ class Guard:
 
     @property
     def _settings(self) -> ReleaseSettings:
-        return release_settings(self.policy, self.profile.codebook)
+        return release_settings(self.policy, self.profile.codebook, self.profile.pools)
 
     def _record(self, request: Request, judgement: Judgement, answer: Answer) -> None:
         record = AuditRecord(

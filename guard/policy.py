@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from medward.guard.errors import MedwardError
@@ -30,7 +30,8 @@ class ReleasePolicy(_Section):
 
     `decimals` round the probabilities of levels rounded and top, of which top shows the `top` largest. `codes` is how
     many typical answers per class `protect` fits for the level codes. `temperature` softens (above 1) or sharpens what
-    the coarse levels start from; it repairs calibration and defends little.
+    the coarse levels start from; it repairs calibration and defends little. `pooled` is the surest share of ordinary
+    answers, of each decision, that all leave with one confidence, so that none tells of training; `protect` fits it.
     """
 
     level: LevelName = "rounded"
@@ -38,6 +39,13 @@ class ReleasePolicy(_Section):
     top: int = Field(default=3, ge=1, le=100)
     codes: int = Field(default=8, ge=1, le=64)
     temperature: float = Field(default=1.0, ge=0.05, le=20)
+    pooled: float = Field(default=0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _seen(self) -> ReleasePolicy:
+        if self.pooled and self.default is Level.FULL:
+            raise PydanticCustomError("pooled", 'pooled does nothing at level full; set level = "rounded"')
+        return self
 
     @property
     def default(self) -> Level:
@@ -219,8 +227,12 @@ class Policy(_Section):
 
     @property
     def fingerprint(self) -> str:
-        """Twelve hex digits that name this policy in audit records and reports."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        """Twelve hex digits that name this policy in audit records and reports.
+
+        A key that earlier versions had not counts only where it is set: what they recorded keeps its name.
+        """
+        added = None if self.release.pooled else {"release": {"pooled"}}
+        return hashlib.sha256(self.model_dump_json(exclude=added).encode()).hexdigest()[:12]
 
 
 _TEMPLATE = """\
@@ -233,6 +245,7 @@ decimals = {p.release.decimals}                 # of rounded and top
 top = {p.release.top}                      # classes shown at level top
 codes = {p.release.codes}                    # typical answers per class at level codes; fitted by `medward protect`
 temperature = {p.release.temperature!r}            # 1 leaves the probabilities as they are
+pooled = {p.release.pooled!r}                 # surest share that leaves with one confidence, against membership; 0 = off; 0.9 is much
 
 [screen]                     # one input: act on inputs stranger than all but `rate` of benign ones
 rate = {p.screen.rate!r}

@@ -22,15 +22,16 @@ from medward.guard.monitors.base import SCREEN, BenignRows, Fitted, Monitor
 from medward.guard.monitors.content_hash import ContentHash
 from medward.guard.monitors.strangeness import ScreenReference
 from medward.guard.monitors.table import calibration_shares, fitting_monitors, plugin_monitors
+from medward.guard.release.pooling import ConfidencePools
 from medward.guard.release.quantise import Prototypes
-from medward.guard.release.temperature import temper_scores
 from medward.guard.screens.fused import FOLDS, FusedScreen
 from medward.guard.screens.mahalanobis import plugin_screens
 from medward.guard.spec import ModelSpec
 from medward.guard.statistics.conformal import Thresholds, rows_needed
 from medward.guard.statistics.strata import Strata, decided_classes
-from medward.guard.tasks.base import Task
+from medward.guard.tasks.base import ReleaseSettings, Task
 from medward.guard.tasks.classification import Classification
+from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.types import Array, Ints, Outputs, take_rows
 
 FIT_SHARE = 0.4
@@ -41,7 +42,7 @@ FIT_ROWS = 500  # at most, about: more rows hardly improve the fits, each refere
 class Profile:
     """A profile holds what was fitted to benign rows: for monitors by their `source`, `SCREEN` among them.
 
-    `codebook` is what the release level codes chooses from, `contents` by what near-duplicates are known (images only),
+    `codebook` is what the release level codes chooses from, `pools` what the surest confidences leave as, `contents` by what near-duplicates are known (images only),
     `strata` are the rare classes; each None where there is no such thing. `risk` is the calibration risk of all
     monitors together, `rows` and `patients` (0 where unknown) what was given. `plugins` are the monitors of other
     packages that took part.
@@ -49,6 +50,7 @@ class Profile:
 
     fitted: Mapping[str, Fitted]
     codebook: Prototypes | None = None
+    pools: ConfidencePools | None = None
     contents: ContentHash | None = None
     strata: Strata | None = None
     risk: float = 1.0
@@ -68,11 +70,13 @@ class Profile:
         secret: int | None = None,
         codes: int = 8,
         temperature: float = 1.0,
+        pooled: float = 0.0,
     ) -> Profile:
         """Learn from benign `inputs` that the model was not trained on; `patients (n,)` says whose they are.
 
         `secret` seeds the maps of the monitors; without it the system's randomness does, and only that is safe
-        against an attacker who knows everything else. `codes` typical answers per class are learned, at `temperature`.
+        against an attacker who knows everything else. `codes` typical answers per class are learned, at `temperature`, and
+        pools of the surest share `pooled`.
         Raises `MedwardError` when there are too few rows for any guarantee at `risk`.
         """
         check_enough(len(inputs), patients, risk)
@@ -89,12 +93,14 @@ class Profile:
             screen=FusedScreen.fit(embeddings_for(model.spec), *take_rows(inputs, outputs, fit)),
             seed=secret,
         )
+        pools = fit_pools(model.spec.task, raw, fit, pooled, temperature)
         found = {monitor.source: monitor.fit(benign) for monitor in fitting_monitors(plugins)}
         return cls(
             fitted={source: each for source, each in found.items() if each is not None},
             strata=strata,
             contents=ContentHash.fit(inputs[fit], seed=secret) if model.spec.modality == "image" else None,
-            codebook=fit_codebook(model.spec.task, raw, fit, codes, temperature),
+            codebook=fit_codebook(model.spec.task, raw, fit, codes, temperature, pools),
+            pools=pools,
             rows=len(inputs),
             patients=0 if patients is None else len(np.unique(patients)),
             plugins=plugins,
@@ -162,6 +168,8 @@ class Profile:
             arrays.update(_prefixed("contents.", self.contents.arrays()))
         if self.codebook is not None:
             arrays.update(_prefixed("codebook.", self.codebook.arrays()))
+        if self.pools is not None:
+            arrays.update(_prefixed("pools.", self.pools.arrays()))
         return arrays
 
     @classmethod
@@ -169,13 +177,15 @@ class Profile:
         """Read back what `to_arrays` gave; raises `MedwardError` naming what is missing."""
         plugins = tuple(map(str, arrays.get("plugins", ())))
         found = {monitor.source: _read(monitor, arrays) for monitor in fitting_monitors(plugins)}
-        strata, contents, codebook = (_under(prefix, arrays) for prefix in ("strata.", "contents.", "codebook."))
+        parts = ("strata.", "contents.", "codebook.", "pools.")
+        strata, contents, codebook, pools = (_under(prefix, arrays) for prefix in parts)
         try:
             return cls(
                 fitted={source: each for source, each in found.items() if each is not None},
                 strata=Strata.from_arrays(strata) if strata else None,
                 contents=ContentHash.from_arrays(contents) if contents else None,
                 codebook=Prototypes.from_arrays(codebook) if codebook else None,
+                pools=ConfidencePools.from_arrays(pools) if pools else None,
                 rows=int(arrays["rows"]),
                 patients=int(arrays["patients"]),
                 plugins=plugins,
@@ -268,12 +278,12 @@ def forward_batches(model: Model, inputs: Array, batch: int = 256) -> Outputs:
 
 
 def judged_batches(model: Model, inputs: Array, batch: int = 256) -> tuple[Outputs, Array | None]:
-    """What defenses judge of all `inputs`, in batches, and a classifier's own scores; opaque outputs are not kept."""
+    """What defenses judge of all `inputs`, in batches, and a classifier's own scores; its raw scores too; other tasks' are not kept."""
     parts, scores = [], []
     for start in range(0, len(inputs), batch):
         outputs = model.predict(inputs[start : start + batch])
         parts.append(model.spec.judged(outputs))
-        if isinstance(model.spec.task, Classification):
+        if isinstance(model.spec.task, Classification | Multilabel):
             scores.append(outputs.scores)
     return _joined(parts), np.concatenate(scores) if scores else None
 
@@ -286,9 +296,23 @@ def _joined(parts: Sequence[Outputs]) -> Outputs:
     return Outputs(scores, features, doubt)
 
 
-def fit_codebook(task: Task, scores: Array | None, rows: Ints, size: int, temperature: float) -> Prototypes | None:
+def fit_codebook(
+    task: Task,
+    scores: Array | None,
+    rows: Ints,
+    size: int,
+    temperature: float,
+    pools: ConfidencePools | None = None,
+) -> Prototypes | None:
     """Typical answers for the release level codes, of `rows` of all `scores (n, K)`, where the task has that level."""
     if not isinstance(task, Classification) or scores is None:
         return None
-    likely = temper_scores(scores[rows], task.output, temperature, task.threshold)
+    likely = task.likely(scores[rows], ReleaseSettings(temperature=temperature, pools=pools))
     return Prototypes.fit(likely, size, task.threshold)
+
+
+def fit_pools(task: Task, scores: Array | None, rows: Ints, share: float, temperature: float) -> ConfidencePools | None:
+    """Pools of the surest `share` of `rows` of all `scores (n, K)`, where the task has probabilities; None for 0."""
+    if not share or scores is None or not isinstance(task, Classification | Multilabel):
+        return None
+    return task.fit_pools(scores[rows], share, temperature)

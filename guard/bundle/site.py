@@ -82,6 +82,7 @@ def learn_profile(model: Model, benign: Split, policy: Policy, *, seed: int = 0)
         seed=seed,
         codes=policy.release.codes,
         temperature=policy.release.temperature,
+        pooled=policy.release.pooled,
     )
     return profile, {"benign": given, "distinct": distinct, "reference": len(profile.reference)}
 
@@ -142,5 +143,5 @@ def calibrate_site(
     found = quality_on(loaded.model, rows)
     tell_understanding({site: rows}, spec.task, low=spec.low, high=spec.high, layout=layout, quality=found)
     profile, sizes = learn_profile(loaded.model, rows, loaded.policy, seed=seed)
-    own = replace(profile, codebook=None, contents=None)
+    own = replace(profile, codebook=None, pools=None, contents=None)
     return bundle.add_site(loaded, site, own, data_digest=split_digest(raw), sizes=sizes)

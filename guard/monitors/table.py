@@ -38,6 +38,7 @@ RESERVED_NAMES = (
     "e-process",
     "contents",
     "codebook",
+    "pools",
     "account",
 )
 """Names in states, profiles and verdicts that no monitor may have."""

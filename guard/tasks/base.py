@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
 from medward.guard.release import capacity
+from medward.guard.release.pooling import ConfidencePools
 from medward.guard.release.quantise import Prototypes
 from medward.guard.types import Array, Ints, Level, OutputKind
 
@@ -27,14 +28,15 @@ WITHHELD_DECISION = -1
 class ReleaseSettings:
     """Release settings are what a site chose about the levels that a task has.
 
-    `decimals` is for the levels rounded and top, `top` for top, `codebook` for codes, and `temperature` for every level
-    of probabilities but full.
+    `decimals` is for the levels rounded and top, `top` for top, `codebook` for codes; `temperature` and `pools` are for
+    every level of probabilities but full.
     """
 
     decimals: int = 2
     top: int = 3
     temperature: float = 1.0
     codebook: Prototypes | None = None
+    pools: ConfidencePools | None = None
 
 
 class Task(Protocol):

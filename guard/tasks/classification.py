@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
 from medward.guard.release import capacity
+from medward.guard.release.pooling import ConfidencePools, fit_pool, pool_side, pool_winners
 from medward.guard.release.rounding import round_keeping_side, round_keeping_winners
 from medward.guard.release.scores import NDArrayBool, largest_classes
 from medward.guard.release.temperature import temper_scores
@@ -103,7 +104,7 @@ class Classification:
         if level >= Level.LABEL:
             return nothing(outputs)
         best = self._best(outputs)
-        likely = temper_scores(outputs, self.output, settings.temperature, self.threshold)
+        likely = self.likely(outputs, settings)
         if level is Level.CODES:
             if settings.codebook is None:
                 raise MedwardError(
@@ -133,6 +134,25 @@ class Classification:
     def word(self, decision: int) -> str:
         """The class's name."""
         return self.classes[decision]
+
+    def fit_pools(self, outputs: Array, share: float, temperature: float) -> ConfidencePools:
+        """The pool of each decided class, of the surest `share` of benign `outputs (n, K)`."""
+        likely = temper_scores(outputs, self.output, temperature, self.threshold)
+        decided = self.decide(outputs)
+        own, classes = likely[np.arange(len(likely)), decided], len(self.classes)
+        least = [1 / classes] * classes if self.threshold is None else [1 - self.threshold, self.threshold]
+        pools = np.array([fit_pool(own[decided == each], share, low) for each, low in enumerate(least)])
+        return ConfidencePools(pools[None, :, 0], pools[None, :, 1], share, temperature)
+
+    def likely(self, outputs: Array, settings: ReleaseSettings) -> Array:
+        """Probabilities ``(n, K)``, tempered and pooled, before they are made coarse."""
+        likely = temper_scores(outputs, self.output, settings.temperature, self.threshold)
+        if settings.pools is None:
+            return likely
+        best = self._best(outputs)
+        if self.threshold is None:
+            return pool_winners(likely, best, settings.pools)
+        return pool_side(likely, best[:, 1], self.threshold, settings.pools)
 
     def _best(self, outputs: Array) -> NDArrayBool:
         """The classes ``(n, K)`` that must stay what they are: the largest, or with a threshold the one decided."""

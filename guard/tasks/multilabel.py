@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
 from medward.guard.release import capacity
+from medward.guard.release.pooling import ConfidencePools, fit_pool, pool_side
 from medward.guard.release.rounding import round_keeping_side
 from medward.guard.release.temperature import temper_scores
 from medward.guard.tasks.base import ReleaseSettings, check_unit, nothing, plain_bits, read_matrix
@@ -110,8 +111,22 @@ class Multilabel:
         for column, threshold in enumerate(self.thresholds):
             pair = pair_of(outputs, column, self.output)
             likely = temper_scores(pair, self.output, settings.temperature, threshold)
+            if settings.pools is not None:
+                likely = pool_side(likely, found[:, column], threshold, settings.pools, column)
             columns.append(round_keeping_side(likely, found[:, column], threshold, settings.decimals)[:, 1])
         return np.stack(columns, axis=1)
+
+    def fit_pools(self, outputs: Array, share: float, temperature: float) -> ConfidencePools:
+        """The pools of each finding, absent and present, of the surest `share` of benign `outputs (n, K)`."""
+        found, pools = self.found(outputs), []
+        for column, threshold in enumerate(self.thresholds):
+            pair = pair_of(outputs, column, self.output)
+            likely = temper_scores(pair, self.output, temperature, threshold)
+            present = found[:, column]
+            sides = (likely[~present, 0], 1 - threshold), (likely[present, 1], threshold)
+            pools.append([fit_pool(own, share, least) for own, least in sides])
+        fitted = np.array(pools)
+        return ConfidencePools(fitted[..., 0], fitted[..., 1], share, temperature)
 
     def bits(self, outputs: Array, level: Level, settings: ReleaseSettings) -> float:
         """Of each finding one bit, one step of its probability, or all of its score."""

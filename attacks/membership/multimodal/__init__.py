@@ -1,1 +1,1 @@
-"""Membership of images with texts in the training data of a vision-language model."""
+"""Membership inference on models that read images and text: was this image, with its report, trained on?"""

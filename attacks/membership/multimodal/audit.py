@@ -1,0 +1,125 @@
+"""The audit of a vision-language model: every score, evaluated beside what needs no model, or another model.
+
+A pair that looks like the training data scores high for any model of the domain. So each score is also computed by a
+`reference` that cannot have seen the candidates (the base model before the domain's data, a model of another site):
+a published audit of medical vision-language models fell to chance beside one (arXiv 2606.10066). Of the many rows
+nobody may pick the best after the fact: say beforehand which one counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medward.attacks.candidates.evaluation import MembershipEvaluation, evaluate_scores
+from medward.attacks.membership.multimodal.columns import (
+    Columns,
+    caption_columns,
+    middle_temperature,
+    prediction_columns,
+    set_columns,
+    similarity_columns,
+)
+from medward.attacks.membership.multimodal.contrastive import ContrastiveModel
+from medward.attacks.membership.multimodal.generative import GenerativeModel
+from medward.attacks.membership.multimodal.pairs import ImageTextPairs, blind_pair_scores
+from medward.attacks.membership.multimodal.temperature_sets import divide_sets
+from medward.guard.errors import MedwardError
+from medward.guard.types import Array, Ints
+
+TEMPERATURES = (0.1, 1.0, 1.8)
+SET_SIZE = 5
+_FEWEST_SETS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisionLanguageRow:
+    """A vision-language row is the evaluation of one score; `counts` says of what: pairs, or sets of them."""
+
+    attack: str
+    counts: str
+    evaluation: MembershipEvaluation
+
+
+def audit_vision_language_model(
+    model: GenerativeModel,
+    pairs: ImageTextPairs,
+    *,
+    reference: GenerativeModel | None = None,
+    temperatures: Sequence[float] = TEMPERATURES,
+    set_size: int = SET_SIZE,
+    seed: int = 0,
+) -> tuple[VisionLanguageRow, ...]:
+    """Evaluate what a model that writes tells of `pairs`: by its predictions, and by what it writes.
+
+    `temperatures` are those that it writes at, ascending; none for the predictions alone. Sets of `set_size` patients
+    (of rows where nobody is known) are judged where ten can be made of either side.
+    Raises `MedwardError` for temperatures that are not so.
+    """
+    if list(temperatures) != sorted(set(temperatures)) or len(temperatures) == 1 or min(temperatures, default=1) <= 0:
+        raise MedwardError(f"temperatures: need two or more above 0, ascending, or none, got {list(temperatures)}")
+    asked = [model] if reference is None else [model, reference]
+    truth, blind = np.asarray(pairs.included, bool), blind_pair_scores(pairs, seed=seed)
+    columns = [dict(prediction_columns(each, pairs)) for each in asked]
+    if not temperatures:
+        return _evaluated(columns, truth, "pairs", pairs.patients, blind, seed)
+    turns = [*temperatures, middle_temperature(temperatures)]
+    written = [_write_all(each, pairs, turns, seed) for each in asked]
+    for found, texts in zip(columns, written, strict=True):
+        found.update(caption_columns(texts[0], pairs.texts))
+    rows = _evaluated(columns, truth, "pairs", pairs.patients, blind, seed)
+    if not (sets := _divided(pairs, truth, set_size, seed)):
+        return rows
+    grouped = [set_columns(texts[:-1], texts[-1], pairs.texts, sets) for texts in written]
+    sides, unseen = (np.array([each[rows].mean() for rows in sets]) for each in (truth, blind))
+    return rows + _evaluated(grouped, sides > 0, f"sets of {set_size}", None, unseen, seed)
+
+
+def audit_contrastive_model(
+    model: ContrastiveModel,
+    pairs: ImageTextPairs,
+    *,
+    reference: ContrastiveModel | None = None,
+    pool: ImageTextPairs | None = None,
+    seed: int = 0,
+) -> tuple[VisionLanguageRow, ...]:
+    """Evaluate what features tell of `pairs`; with a `pool`, weakly supervised on its non-members too.
+
+    Of the truths of the pool only who was *not* included is used, as an attacker would know it by a record's date.
+    Raises `MedwardError` when the pool holds a candidate.
+    """
+    asked = [model] if reference is None else [model, reference]
+    columns = [similarity_columns(each, pairs, pool) for each in asked]
+    blind = blind_pair_scores(pairs, seed=seed)
+    return _evaluated(columns, np.asarray(pairs.included, bool), "pairs", pairs.patients, blind, seed)
+
+
+def _write_all(model: GenerativeModel, pairs: ImageTextPairs, turns: Sequence[float], seed: int) -> list[list[str]]:
+    """What is written about each image in turns of these temperatures, each with a seed of its own."""
+    return [
+        [model.write(image, temperature=each, seed=seed + turn) for image in pairs.images]
+        for turn, each in enumerate(turns)
+    ]
+
+
+def _divided(pairs: ImageTextPairs, truth: NDArray[np.bool_], size: int, seed: int) -> list[Ints]:
+    """Sets of rows of one side; none where there are fewer than ten a side."""
+    groups = np.arange(len(truth)) if pairs.patients is None else np.asarray(pairs.patients)
+    sides = (groups[truth], groups[~truth])
+    enough = min(len(np.unique(each)) for each in sides) >= _FEWEST_SETS * size
+    return divide_sets(groups, truth, size, seed=seed) if enough else []
+
+
+def _evaluated(
+    columns: Sequence[Columns], truth: NDArray[np.bool_], counts: str, groups: Ints | None, blind: Array, seed: int
+) -> tuple[VisionLanguageRow, ...]:
+    """A row for each of the first columns; the second ones, if any, are the reference's."""
+    other = columns[1] if len(columns) > 1 else {}
+    rows = []
+    for name, scores in columns[0].items():
+        found = evaluate_scores(scores, truth, groups=groups, seed=seed, blind=blind, without_target=other.get(name))
+        rows.append(VisionLanguageRow(attack=name, counts=counts, evaluation=found))
+    return tuple(rows)
