@@ -35,14 +35,14 @@ class MembershipCell(JudgedCell):
 
     `rates` are the true positive rates at a false positive rate of 1 % of the arms, None where not resolvable.
     `canaries` is the AUC on canaries learned by heart. `ceiling` is the highest true positive rate there that the
-    model's training leaves any attacker, where its privacy is certified; `by_coin` says whether a coin said who was
-    trained on, without which nothing is held to the ceiling.
+    model's training leaves any attacker, where its privacy is certified; `bare`, that on the deployed model without its
+    guard, is held to it, and None unless a coin said who was trained on.
     """
 
     rates: Mapping[Arm, Interval | None] = field(default_factory=dict)
     canaries: Interval | None = None
     ceiling: float | None = None
-    by_coin: bool = False
+    bare: Interval | None = None
 
     @classmethod
     def of(
@@ -52,7 +52,7 @@ class MembershipCell(JudgedCell):
         canaries: Interval | None,
         untrained: Interval | None,
         ceiling: float | None,
-        by_coin: bool,
+        bare_rate: Interval | None,
         shifted: bool,
         notes: tuple[str, ...],
     ) -> Self:
@@ -84,7 +84,7 @@ class MembershipCell(JudgedCell):
             rates={arm: each.true_positive_rates[_AT] for arm, each in found.items()},
             canaries=canaries,
             ceiling=ceiling,
-            by_coin=by_coin,
+            bare=bare_rate,
         )
 
     @property
@@ -113,17 +113,13 @@ class MembershipCell(JudgedCell):
         """Nothing passes on candidates of two kinds; more members named than certified privacy allows break it."""
         if any(flag.startswith(INVALID_SHIFT) for flag in self.flags):
             return ()
+        if self.ceiling is None or self.bare is None or self.bare.low <= self.ceiling:
+            return super().passing(limit)
         above = (
-            ()
-            if self.ceiling is None or not self.by_coin
-            else tuple(
-                f"{_WHO[arm]} names more members than certified privacy allows: at least {hit.low:.1%} at a false "
-                f"positive rate of {_AT:.0%}, the ceiling is {self.ceiling:.1%}."
-                for arm, hit in self.rates.items()
-                if hit is not None and hit.low > self.ceiling
-            )
+            f"The attack on the model names more members than its certified privacy allows: at least {self.bare.low:.1%} "
+            f"at a false positive rate of {_AT:.0%}, the ceiling is {self.ceiling:.1%}."
         )
-        return (*super().passing(limit), *above)
+        return (*super().passing(limit), above)
 
     def no_leak(self, limit: float, gate: GatePolicy) -> tuple[str, tuple[str, ...]]:
         """Equivalence: on every arm AUC and true positive rate lie within their bounds, and canaries were found."""

@@ -16,7 +16,7 @@ from medward.attacks.intervals import Interval, auc_interval
 from medward.attacks.membership.cell import MembershipCell, privacy_ceiling
 from medward.attacks.target import Target
 from medward.attacks.threat import ThreatModel
-from medward.attacks.validation.deployment import Deployment, queried_target
+from medward.attacks.validation.deployment import PRIVACY, Deployment, queried_target
 from medward.attacks.validation.family import CurvePlot, NotTested, Runs
 from medward.attacks.validation.finding import ARMS, Arm, Controls, Finding, Status
 from medward.attacks.validation.record import Provenance
@@ -43,7 +43,7 @@ class Membership:
     measure: ClassVar[str] = "AUC"
     judged_as: ClassVar[str] = "AUC"
     share: ClassVar[bool] = False
-    claim: ClassVar[str] = ""
+    claim: ClassVar[str] = PRIVACY
     untested: ClassVar[str] = "Guesses at whose records trained the model."
     reading: ClassVar[tuple[str, str]] = (
         "AUC",
@@ -78,8 +78,8 @@ class Membership:
         return replace(held, examinations=control_examinations(deployment.network, spec, held, seed=shared.seed))
 
     def target(self, deployment: Deployment, arm: Arm, attack: Attack, data: AttackData) -> Target:
-        """The deployed model, or its guard."""
-        return queried_target(deployment, arm, attack)
+        """The model, or its guard; undefended as it was before training with privacy, where there is such a one."""
+        return queried_target(deployment, arm, attack, claim=self.claim)
 
     def achieved(self, result: AttackResult, seed: int) -> Interval | None:
         """The AUC of the candidates' scores."""
@@ -98,13 +98,17 @@ class Membership:
         ceiling = None
         if groups is None or (runs.privacy is not None and runs.privacy.unit == "patient"):
             ceiling = privacy_ceiling(runs.privacy, FALSE_POSITIVE_RATES[0])
+        bare = None
+        if ceiling is not None and runs.bare is not None and runs.held is not None and NO_COIN not in notes:
+            one = _evaluated(runs.bare, runs.seed, groups, first=False)
+            bare = None if one is None else one.true_positive_rates[FALSE_POSITIVE_RATES[0]]
         shifted = any(flag.startswith(INVALID_SHIFT) for result in runs.results.values() for flag in result.flags)
         return MembershipCell.of(
             {arm: each for arm, each in found.items() if each is not None},
             canaries=examined.get(CANARIES),
             untrained=examined.get(UNTRAINED),
             ceiling=ceiling,
-            by_coin=runs.held is not None and NO_COIN not in notes,
+            bare_rate=bare,
             shifted=shifted,
             notes=notes,
         )

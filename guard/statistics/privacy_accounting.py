@@ -67,6 +67,7 @@ def spent_epsilon(mechanism: GaussianMechanism, delta: float) -> float:
     return 0.0 if loss is None else float(loss.get_epsilon_for_delta(delta))
 
 
+@functools.lru_cache(maxsize=64)
 def calibrated_noise(
     target_epsilon: float,
     delta: float,
@@ -85,9 +86,9 @@ def calibrated_noise(
         noise_multiplier=_MOST_NOISE, sample_rate=sample_rate, steps=steps, other_mechanisms=other_mechanisms
     )
 
-    def reaches(noise: float, interval: float = _COARSE) -> bool:
-        tried = _privacy_loss(replace(given, noise_multiplier=noise), interval)
-        return tried is None or float(tried.get_epsilon_for_delta(delta)) <= target_epsilon
+    def reaches(noise: float, interval: float | None = None) -> bool:
+        tried = _privacy_loss(replace(given, noise_multiplier=noise), interval or _COARSE)
+        return bool(tried is None or tried.get_epsilon_for_delta(delta) <= target_epsilon)
 
     _check_delta(delta)
     if not reaches(_MOST_NOISE):
@@ -117,12 +118,12 @@ def true_positive_ceiling(mechanism: GaussianMechanism, false_positive_rate: flo
     """
     if not 0 <= false_positive_rate <= 1:
         raise MedwardError(f"false positive rate: must be from 0 to 1, got {false_positive_rate:g}")
-    ceiling = 1.0
+    ceiling: float = 1.0
     for epsilon, delta in _profile(mechanism):
         above = delta + math.exp(epsilon) * false_positive_rate
         below = 1 - math.exp(-epsilon) * (1 - false_positive_rate - delta)
         ceiling = min(ceiling, above, below)
-    return max(ceiling, false_positive_rate)
+    return float(max(ceiling, false_positive_rate))
 
 
 def automatic_delta(units: int) -> float:
@@ -152,21 +153,24 @@ def _profile(mechanism: GaussianMechanism) -> tuple[tuple[float, float], ...]:
     if loss is None:
         return ((0.0, 0.0),)
     most = max(float(loss.get_epsilon_for_delta(1e-12)), 1e-3)
-    grid = [most * place / 4000 for place in range(4001)]
+    grid = [most * place / 2000 for place in range(2001)]
     return tuple(zip(grid, map(float, loss.get_delta_for_epsilon(grid)), strict=True))
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=64)
 def _privacy_loss(mechanism: GaussianMechanism, interval: float = _INTERVAL) -> Any:
     """The privacy loss distribution of `mechanism`; None where nothing ran."""
-    library = require_extra("dp_accounting.pld.privacy_loss_distribution", "private")
-
-    def gaussian(noise: float, rate: float) -> Any:
-        return library.from_gaussian_mechanism(
-            standard_deviation=noise, sampling_prob=rate, value_discretization_interval=interval
-        )
-
-    parts = [gaussian(noise, 1.0) for noise in mechanism.other_mechanisms]
+    parts = [_one_step(noise, 1.0, interval) for noise in mechanism.other_mechanisms]
     if mechanism.steps:
-        parts.append(gaussian(mechanism.noise_multiplier, mechanism.sample_rate).self_compose(mechanism.steps))
+        one = _one_step(mechanism.noise_multiplier, mechanism.sample_rate, interval)
+        parts.append(one.self_compose(mechanism.steps))
     return functools.reduce(lambda first, second: first.compose(second), parts) if parts else None
+
+
+@functools.lru_cache(maxsize=16)
+def _one_step(noise_multiplier: float, sample_rate: float, interval: float) -> Any:
+    """The privacy loss distribution of one step."""
+    library = require_extra("dp_accounting.pld.privacy_loss_distribution", "private")
+    return library.from_gaussian_mechanism(
+        standard_deviation=noise_multiplier, sampling_prob=sample_rate, value_discretization_interval=interval
+    )
