@@ -8,6 +8,7 @@ Reference: Abadi et al., "Deep learning with differential privacy", CCS 2016.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -163,7 +164,7 @@ class _Loop:
         if entry is not None:
             self.done = entry.step
             for optimiser in (self.optimiser, self.watch.optimiser):
-                optimiser.load_state_dict(entry.state["optimiser"])
+                optimiser.load_state_dict(copy.deepcopy(entry.state["optimiser"]))  # which it would share
             self.averaged = {name: each.to(self.device) for name, each in entry.state["averaged"].items()}
             _log.info("goes on after step %d of %d", self.done, plan.mechanism.steps)
 
