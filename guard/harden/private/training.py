@@ -180,7 +180,8 @@ class _Loop:
                 self._record()
             if self.progress is not None and (self.done % every == 0 or self.done == total):
                 done = dataclasses.replace(self.plan.mechanism, steps=self.done)
-                self.progress(self.done, total, spent_epsilon(done, self.plan.delta))
+                over = self.done == total
+                self.progress(self.done, total, spent_epsilon(done, self.plan.delta, quickly=not over))
         self.watch.check_still()
         self.watch.check_draws()
         self._record()
