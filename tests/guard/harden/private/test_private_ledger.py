@@ -81,8 +81,8 @@ def test_going_on_gives_the_weights_of_a_training_that_was_never_stopped(tmp_pat
         if done == 8:
             raise StopError
 
+    settings = with_settings(checkpoint=path, save_every=3)
     with pytest.raises(StopError):
-        settings = with_settings(checkpoint=path, save_every=3)
         train_privately(small_cnn(), columns_of(bright_images(200, 0)), None, class_losses, settings, progress=stop)
     assert steps_of(path) == 6
     told = []
