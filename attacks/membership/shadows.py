@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from medward.attacks.learners.table import learner_of
-from medward.attacks.membership.processes import train_all
+from medward.attacks.learners.processes import train_all
 from medward.attacks.membership.stacked import fit_stacked
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
@@ -62,7 +62,7 @@ def train_shadows(recipe: Recipe) -> Fitted:
     """The shadows of a recipe; the last recipes are kept, as every arm and every score needs the same ones.
 
     Tables are learned by all shadows at once (`attacks.membership.stacked`), anything else in processes where that is
-    worth it (`attacks.membership.processes`).
+    worth it (`attacks.learners.processes`).
     """
     parts = draw_parts(recipe)
     included = np.zeros((len(parts), len(recipe.pool)), bool)
