@@ -29,11 +29,11 @@ from medward.attacks.membership.loss import negative_loss
 from medward.attacks.membership.quantile import pinball_loss, quantile_places
 from medward.attacks.membership.reference import calibrated_loss
 from medward.attacks.membership.rmia import offline_rmia, online_rmia, probability_ratios
-from medward.attacks.membership.scores import SCORES, score_evidence
+from medward.attacks.membership.scores import MEMBERSHIP_SCORES, score_evidence
 from medward.guard.errors import MedwardError
 
-OFFLINE = [name for name, score in SCORES.items() if score.shadows and not score.online]
-ONLINE = [name for name, score in SCORES.items() if score.online]
+OFFLINE = [name for name, score in MEMBERSHIP_SCORES.items() if score.shadows and not score.online]
+ONLINE = [name for name, score in MEMBERSHIP_SCORES.items() if score.online]
 
 
 def odds(*probabilities):
@@ -153,9 +153,7 @@ def loop(name, evidence):
     both = [naive(evidence, row) for row in range(len(evidence.phi))]
     sides = [[np.concatenate([each[side] - each[side].mean() for each in both]) for side in (1, 2)]][0]
     freedom = [sum(len(each[side]) - 1 for each in both) for side in (1, 2)]
-    inside, outside = (
-        np.sqrt((values**2).sum() / max(count, 1)) for values, count in zip(sides, freedom, strict=True)
-    )
+    inside, outside = (np.sqrt((values**2).sum() / max(count, 1)) for values, count in zip(sides, freedom, strict=True))
 
     def ratio(phi, into, out, online):
         p, a = lambda value: 1 / (1 + np.exp(-value / 2)), 0.33
@@ -194,8 +192,8 @@ def naive(evidence, row):
 @pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value")
 @pytest.mark.parametrize("name", [name for name in (*OFFLINE, *ONLINE) if not name.startswith("bavaria")])
 def test_formulas_are_those_of_the_papers(name):
-    evidence = drawn(3, online=SCORES[name].online)
-    np.testing.assert_allclose(SCORES[name].function(evidence), loop(name, evidence), rtol=1e-9)
+    evidence = drawn(3, online=MEMBERSHIP_SCORES[name].online)
+    np.testing.assert_allclose(MEMBERSHIP_SCORES[name].function(evidence), loop(name, evidence), rtol=1e-9)
 
 
 @pytest.mark.parametrize("online", [False, True])
@@ -319,8 +317,8 @@ def test_the_order_of_candidates_of_shadows_and_of_the_population_does_not_matte
 def test_a_surer_model_never_makes_a_candidate_less_of_a_member_offline(seed, more):
     evidence = drawn(seed)
     for name in OFFLINE:
-        before = SCORES[name].function(evidence)
-        after = SCORES[name].function(replace(evidence, phi=evidence.phi + more))
+        before = MEMBERSHIP_SCORES[name].function(evidence)
+        after = MEMBERSHIP_SCORES[name].function(replace(evidence, phi=evidence.phi + more))
         assert (after >= before - 1e-12).all(), name
 
 
@@ -334,14 +332,14 @@ def test_online_base_and_rmia_order_candidates_alike(seed):
 
 @pytest.mark.parametrize("name", [*OFFLINE, *ONLINE])
 def test_members_are_told_apart_and_no_members_are_not(name):
-    online = SCORES[name].online
+    online = MEMBERSHIP_SCORES[name].online
     evidence = drawn(5, n=4000, online=online)
     difficulty = evidence.shadows.mean(axis=0) - evidence.included.mean(axis=0) * 2
     learned = evidence.phi - difficulty > 1
-    found = auc(SCORES[name].function(evidence), learned)
+    found = auc(MEMBERSHIP_SCORES[name].function(evidence), learned)
     alone = evidence.without_target()
     assert found > (0.9 if "lira" in name or "bavaria" in name else 0.75)
-    assert auc(SCORES[name].function(alone), learned) == pytest.approx(0.5, abs=0.05)
+    assert auc(MEMBERSHIP_SCORES[name].function(alone), learned) == pytest.approx(0.5, abs=0.05)
 
 
 def test_the_population_of_rmia_is_seen_by_shadows_that_did_not_learn_it():
