@@ -83,29 +83,68 @@ def worst_rate(outcomes: Sequence[ArrayLike], *, among: int = 1) -> Interval:
     return Interval(top.value, low, max(each.high for each in plain), top.n)
 
 
-def auc_interval(scores: ArrayLike, truth: ArrayLike, *, seed: int, resamples: int = RESAMPLES) -> Interval:
+def auc_interval(
+    scores: ArrayLike, truth: ArrayLike, *, seed: int, groups: ArrayLike | None = None, resamples: int = RESAMPLES
+) -> Interval:
     """AUC with a percentile bootstrap that draws members and non-members apart, widened by what neither shows.
 
-    Up to a share p of each kind, the limit for "none of n", may be of a sort that no row shows, and may rank
-    anywhere. So an AUC of a can be as low as (1 - p)(1 - q) a, and 1 - AUC likewise. Scores that tie, and
-    kinds that separate perfectly, are therefore no certainty. Raises ValueError for scores that are not
-    finite and when one kind is missing.
+    With `groups (n,)`, whose each row is, patients are drawn with all their rows, and counted. Up to a share p of each
+    kind, the limit for "none of n", may be of a sort that no row shows, and may rank anywhere. So an AUC of a can be as
+    low as (1 - p)(1 - q) a, and 1 - AUC likewise. Scores that tie, and kinds that separate perfectly, are therefore no
+    certainty. Raises ValueError for scores that are not finite and when one kind is missing.
     """
     values, members = _finite(scores), np.asarray(truth, bool)
+    draws = _auc_draws(values, members, groups, seed, resamples)
+    value, (low, high), seen = auc(values, members), _limits(draws), seen_share(members, groups)
+    return Interval(value, seen * min(low, value), 1 - seen * (1 - max(high, value)), len(values))
+
+
+def auc_gain(
+    scores: ArrayLike,
+    without: ArrayLike,
+    truth: ArrayLike,
+    *,
+    seed: int,
+    groups: ArrayLike | None = None,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """AUC of `scores` less that of the scores `without`, both ``(n,)`` of the same rows, drawn together.
+
+    `groups` as in `auc_interval`. Raises ValueError for what is not finite and when one kind is missing.
+    """
+    first, second, members = _finite(scores), _finite(without), np.asarray(truth, bool)
+    value = auc(first, members) - auc(second, members)
+    draws = [_auc_draws(each, members, groups, seed, resamples) for each in (first, second)]
+    low, high = _limits(draws[0] - draws[1])
+    hidden = 1 - seen_share(members, groups)
+    return Interval(value, max(-1.0, min(low, value) - hidden), min(1.0, max(high, value) + hidden), len(first))
+
+
+def seen_share(truth: ArrayLike, groups: ArrayLike | None = None) -> float:
+    """The share of pairs of a member and a non-member whose like is in the sample for sure (97.5 % for each kind)."""
+    members = np.asarray(truth, bool)
+    whose = np.arange(len(members)) if groups is None else np.asarray(groups)
+    return math.prod(1 - clopper_pearson(0, len(np.unique(whose[kind]))).high for kind in (members, ~members))
+
+
+def _auc_draws(
+    values: Floats, members: NDArray[np.bool_], groups: ArrayLike | None, seed: int, resamples: int
+) -> Floats:
+    """AUCs ``(resamples,)`` of bootstrap samples; the same rows and seed draw the same samples."""
     inside, outside = values[members], values[~members]
     if min(len(inside), len(outside)) == 0:
         raise ValueError("an AUC needs members and non-members")
-    value = auc(values, members)
-    seen = math.prod(1 - clopper_pearson(0, len(kind)).high for kind in (inside, outside))
-    wins = np.subtract.outer(inside, outside)
-    wins = (np.sign(wins) + 1) / 2
-    rng = np.random.default_rng(seed)
-    draws = [
-        np.einsum("bi,bi->b", _weights(rng, len(inside), size) @ wins, _weights(rng, len(outside), size))
-        for size in _chunks(resamples, len(inside) + len(outside))
-    ]
-    low, high = _limits(np.concatenate(draws))
-    return Interval(value, seen * min(low, value), 1 - seen * (1 - max(high, value)), len(values))
+    whose = None if groups is None else np.asarray(groups)
+    own, others = (None if whose is None else whose[kind] for kind in (members, ~members))
+    order = np.argsort(outside, kind="stable")
+    below, upto = (np.searchsorted(outside[order], inside, side) for side in ("left", "right"))
+    rng, draws = np.random.default_rng(seed), []
+    for size in _chunks(resamples, len(values)):
+        won = _group_weights(rng, own, len(inside), size)
+        weights = _group_weights(rng, others, len(outside), size)[:, order]
+        total = np.concatenate([np.zeros((size, 1)), np.cumsum(weights, axis=1)], axis=1)
+        draws.append(np.einsum("bi,bi->b", won, (total[:, below] + total[:, upto]) / 2))
+    return np.concatenate(draws)
 
 
 def paired_difference(first: ArrayLike, second: ArrayLike, *, seed: int, resamples: int = RESAMPLES) -> Interval:
@@ -172,6 +211,15 @@ def _means(rows: Floats, seed: int, resamples: int) -> Floats:
 def _weights(rng: np.random.Generator, n: int, size: int) -> Floats:
     """Bootstrap weights ``(size, n)``; each row sums to one."""
     return rng.multinomial(n, np.full(n, 1 / n), size=size) / n
+
+
+def _group_weights(rng: np.random.Generator, groups: NDArray[np.generic] | None, n: int, size: int) -> Floats:
+    """Bootstrap weights ``(size, n)`` of rows, drawn by `groups (n,)` where given; each row sums to one."""
+    if groups is None:
+        return _weights(rng, n, size)
+    names, place = np.unique(groups, return_inverse=True)
+    drawn = _weights(rng, len(names), size)[:, place]
+    return np.asarray(drawn / drawn.sum(axis=1, keepdims=True))
 
 
 def _chunks(resamples: int, n: int) -> list[int]:

@@ -49,7 +49,7 @@ def validate(
     immutable: Sequence[str | int] = (),
     names: Sequence[str] | None = None,
     rules: FeatureRules | None = None,
-    undefended: object = None,
+    before: object = None,
     output_key: str | None = None,
     decide: Decide | None = None,
     seed: int = 0,
@@ -61,7 +61,7 @@ def validate(
     `data` are splits by name, a path, or objects that `guard.data.objects` reads; what the bundle knows of a table
     (`target`, `patient`) need not be said again. `rules`, or the names or places in `integer` and `immutable`, say
     which features of a table take whole numbers and which nobody can change, besides those that the bundle's columns
-    are. `undefended` is the model as it was before hardening, or a path or name of it (and `output_key` the output of
+    are. `before` is the model as it was before hardening, or a path or name of it (and `output_key` the output of
     several to take): attacks that hardening defends against must succeed on that one. `decide` reads the outputs
     ``(n, ...)`` of an opaque model as one whole number a row, from 0 on; without it nothing that such a model decides
     can be attacked, and the report says so.
@@ -83,7 +83,7 @@ def validate(
             bundle=bundle,
             network=network,
             no_network=reason,
-            before=None if undefended is None else model_before(undefended, bundle, splits, output_key),
+            before=None if before is None else model_before(before, bundle, splits, output_key),
             decide=reads,
         ),
         splits,
@@ -152,9 +152,9 @@ def model_before(
         source = open_source(model)
         model, known = source.model, describe_model(source.model, output_key)
     except MedwardError as error:
-        raise MedwardError(f"undefended: {error}") from None
+        raise MedwardError(f"before: {error}") from None
     if unlike := _unlike(known, spec):
-        raise MedwardError(f"undefended: {unlike}; give the model that was hardened, as it was before")
+        raise MedwardError(f"before: {unlike}; give the model that was hardened, as it was before")
     if known.get("normalised"):
         spec = replace(spec, prepare=replace(spec.prepare, mean=(), std=()))
     else:
@@ -165,7 +165,7 @@ def model_before(
         )  # as the bundle's own model is
     except MedwardError as error:
         raise MedwardError(
-            f"undefended: does not work as the bundle's model, which takes inputs of shape {spec.row_shape} and scores "
+            f"before: does not work as the bundle's model, which takes inputs of shape {spec.row_shape} and scores "
             f"{len(spec.classes)} classes as {spec.output}: {error}"
         ) from None
     with tempfile.TemporaryDirectory() as folder:
@@ -174,7 +174,7 @@ def model_before(
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         deployed = bundle.path / exported.file
         if deployed.exists() and hashlib.sha256(deployed.read_bytes()).hexdigest() == digest:
-            raise MedwardError("undefended: is the bundle's own model; give the model as it was before hardening")
+            raise MedwardError("before: is the bundle's own model; give the model as it was before hardening")
         if file.name != "model.onnx":
             return ModelBefore(model=wrapped, digest=digest, no_network="it is no ONNX file")
         network, reason = white_box(file, wrapped.predict, sample, exported.options, spec=spec)
@@ -187,13 +187,13 @@ def _normalised_as(source: Source, bundle: Bundle) -> ModelSpec:
     if own.mean:
         if (source.low, source.high) != (spec.low, spec.high):
             raise MedwardError(
-                f"undefended: its processor scales pixels to {source.low} to {source.high}, the bundle's model takes "
+                f"before: its processor scales pixels to {source.low} to {source.high}, the bundle's model takes "
                 f"{spec.low} to {spec.high}; give the model that was hardened, as it was before"
             )
         return replace(spec, prepare=replace(spec.prepare, mean=own.mean, std=own.std))
     if not spec.prepare.mean and file.exists() and describe_model(str(file)).get("normalised"):
         raise MedwardError(
-            "undefended: the bundle's file normalises its rows itself, and nothing says how this model's are; give "
+            "before: the bundle's file normalises its rows itself, and nothing says how this model's are; give "
             "original.onnx, which medward harden wrote beside the hardened model"
         )
     return spec

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from medward.attacks.intervals import auc_interval
+from medward.attacks.intervals import Interval, auc_interval
 from medward.guard.data.split import Split
 from medward.guard.tasks.base import Task
 from medward.guard.tasks.multilabel import Multilabel, unpacked_findings
@@ -25,6 +25,8 @@ from medward.guard.types import Array
 _FOLDS = 5
 TREES = 100
 GRID = 6
+INVALID_SHIFT = "INVALID-SHIFT"
+"""Begins the flag of candidates whose two kinds were not drawn alike: no membership attack on them says anything."""
 
 
 def blind_scores(rows: Split, truth: NDArray[np.bool_], *, seed: int) -> Array:
@@ -52,18 +54,19 @@ def labelled_rows(rows: Split, task: Task) -> Split:
 
 
 def blind_flags(scores: Array, rows: Split, truth: NDArray[np.bool_], *, seed: int) -> tuple[str, ...]:
-    """One flag when the AUC of `scores` is above 0.5 with its whole interval, over patients if known.
+    """One flag when `scores` without the model tell members; see `shift_flags`."""
+    return shift_flags(auc_interval(scores, truth, seed=seed, groups=rows.patients))
+
+
+def shift_flags(blind: Interval) -> tuple[str, ...]:
+    """One flag when the AUC `blind`, of scores without the model, is above 0.5 with its whole interval.
 
     An interval below 0.5 is no shift: cross-validation on rows drawn alike leans that way, since a fold with
     more members leaves fewer to learn from.
     """
-    if rows.patients is not None:
-        sides, group = np.unique(np.stack([rows.patients, truth]), axis=1, return_inverse=True)
-        scores, truth = np.bincount(group, scores) / np.bincount(group), sides[1] > 0
-    interval = auc_interval(scores, truth, seed=seed)
-    if interval.low <= 0.5:
+    if blind.low <= 0.5:
         return ()
-    return (f"members and non-members differ without the model (blind AUC {interval})",)
+    return (f"{INVALID_SHIFT}: members and non-members differ without the model (blind AUC {blind})",)
 
 
 def row_statistics(rows: Split) -> Array:

@@ -10,6 +10,9 @@ from medward.attacks.target import Clock, Decide, Target, guarded_oracle, open_o
 from medward.attacks.validation.finding import Arm
 from medward.guard.accounts.stores import MemoryStore
 from medward.guard.bundle.folder import Bundle
+from medward.guard.certificate import PrivacyCertificate
+from medward.guard.data.canaries import CanarySet
+from medward.guard.data.coin_flip import MembershipManifest
 from medward.guard.models.base import Model
 from medward.guard.pipeline import Guard
 from medward.guard.tasks.opaque import Opaque
@@ -43,7 +46,8 @@ class Deployment:
 
     `network` is the deployed model as a torch module in eval mode, None for `no_network`'s reason. `before` is the
     model without its training-time defense, where there is one. `decide` reads the outputs of an opaque model; without
-    it there is no decision that an attack could change.
+    it there is no decision that an attack could change. `privacy` is the certificate of its training, `manifest` and
+    `canaries` who was trained on by the coin, where there are any.
     """
 
     bundle: Bundle
@@ -51,6 +55,9 @@ class Deployment:
     no_network: str = "no differentiable form of the model was given"
     before: ModelBefore | None = None
     decide: Decide | None = None
+    privacy: PrivacyCertificate | None = None
+    manifest: MembershipManifest | None = None
+    canaries: CanarySet | None = None
 
     @property
     def readable(self) -> bool:

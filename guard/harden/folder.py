@@ -1,6 +1,6 @@
 """From a trained torch model and its data to a folder with the hardened model, ready for ``medward protect``.
 
-`MODEL` is the hardened model and `ORIGINAL` the model as it was (for ``medward validate --undefended``), both ONNX;
+`MODEL` is the hardened model and `ORIGINAL` the model as it was (for ``medward validate --before``), both ONNX;
 `WEIGHTS` is the hardened state dict, for the user's own code; `CERTIFICATE` says what was done.
 """
 
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from medward.guard.certificate import CERTIFICATE, CERTIFIED, ORIGINAL, AnyCertificate
 from medward.guard.data.objects import as_splits
 from medward.guard.data.overlap import measure_overlap
 from medward.guard.data.pixels import batch_of, sent_shape
@@ -29,7 +30,7 @@ from medward.guard.data.table_rows import encoded_rows
 from medward.guard.errors import MedwardError
 from medward.guard.files import sync_to_disk
 from medward.guard.harden import known_hardeners, plugin_hardeners
-from medward.guard.harden.certificate import Certificate, Hardener
+from medward.guard.harden.certificate import Hardener
 from medward.guard.harden.division import divide_splits, needed_splits
 from medward.guard.harden.losses.table import losses_of
 from medward.guard.harden.method import HardeningMethod
@@ -46,7 +47,7 @@ from medward.guard.spec import AnyTask, ModelSpec
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.types import Array, Layout, ScoreKind
 
-MODEL, ORIGINAL, WEIGHTS, CERTIFICATE = "model.onnx", "original.onnx", "weights.pt", "certificate.json"
+MODEL, WEIGHTS = CERTIFIED, "weights.pt"
 WRITTEN = (MODEL, ORIGINAL, WEIGHTS, CERTIFICATE)
 
 
@@ -75,7 +76,7 @@ def harden(
     allow_code: bool = False,
     seed: int = 0,
     overwrite: bool = False,
-) -> tuple[Certificate, str]:
+) -> tuple[AnyCertificate, str]:
     """Harden `model`, a torch module or its name ``"package.module:attribute"``, and write the folder `out`.
 
     A Hugging Face folder and a MONAI bundle are read as `guard.bundle.make` reads them, with `prepare` to `allow_code`

@@ -11,10 +11,11 @@ from typing import Any
 
 from rich.console import Console
 
+from medward.guard.certificate import ORIGINAL
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
-from medward.guard.harden import Certificate, Hardener, known_hardeners
-from medward.guard.harden.folder import MODEL, ORIGINAL, harden
+from medward.guard.harden import AnyCertificate, Hardener, known_hardeners
+from medward.guard.harden.folder import MODEL, harden
 from medward.guard.harden.method import PERTURBATION_WORDS
 from medward.guard.harden.robust.universal import UniversalTraining
 from medward.guard.spec import AnyTask
@@ -96,7 +97,7 @@ def run_hardening(
     describe_certificate(certificate, out, console)
 
 
-def describe_certificate(certificate: Certificate, out: Path, console: Console) -> None:
+def describe_certificate(certificate: AnyCertificate, out: Path, console: Console) -> None:
     """Accuracies before and after, what they are worth, and what to do next; warnings go to stderr."""
     c = certificate
     console.print(
@@ -113,7 +114,7 @@ def describe_certificate(certificate: Certificate, out: Path, console: Console) 
     said = f" with {options}" if options else ""
     console.print(
         f"{c.guarantee}: estimates by the defense itself, on the rows that chose the epoch. Protect {out / MODEL}"
-        f"{said}, then check it: medward validate BUNDLE --undefended {out / ORIGINAL}",
+        f"{said}, then check it: medward validate BUNDLE --before {out / ORIGINAL}",
         markup=False,
     )
 

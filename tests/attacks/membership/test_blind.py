@@ -35,7 +35,7 @@ def test_a_shift_in_one_column_fires():
     shifted = rows.inputs.copy()
     shifted[HALF, 3] *= 1.5
     (flag,) = flags(Split(shifted, rows.labels), HALF)
-    assert flag.startswith("members and non-members differ without the model (blind AUC 0.")
+    assert flag.startswith("INVALID-SHIFT: members and non-members differ without the model (blind AUC 0.")
 
 
 def test_a_shift_in_the_labels_fires():
