@@ -40,7 +40,7 @@ from medward.attacks.membership import (
     LossThreshold,
     ShadowAttack,
 )
-from medward.attacks.membership.scores import SCORES
+from medward.attacks.membership.scores import MEMBERSHIP_SCORES
 from medward.attacks.target import Decide
 from medward.attacks.whitebox.ball import FeatureRules
 from medward.attacks.whitebox.finding_change import Aim
@@ -146,7 +146,7 @@ def more_membership(spec: ModelSpec) -> tuple[Attack, ...]:
     """Membership attacks that are run when asked for by name; those that share shadows train them once."""
     shadowed, used = _shadow_attack(spec), ("loss", "lira", "bavaria")
     return (
-        *(replace(shadowed, score=score) for score in SCORES if score not in used),
+        *(replace(shadowed, score=score) for score in MEMBERSHIP_SCORES if score not in used),
         AugmentationRobustness(),
         BoundaryDistance(),
     )

@@ -11,11 +11,11 @@ import numpy as np
 from scipy.special import log_expit, logsumexp
 
 from medward.attacks.membership.evidence import Evidence
-from medward.attacks.membership.rmia import OFFSET, TEMPERATURE
+from medward.attacks.membership.rmia import RATIO_OFFSET, TEMPERATURE
 from medward.guard.types import Array
 
 
-def offline_base(evidence: Evidence, *, weight: float = OFFSET, temperature: float = TEMPERATURE) -> Array:
+def offline_base(evidence: Evidence, *, weight: float = RATIO_OFFSET, temperature: float = TEMPERATURE) -> Array:
     """The score log p - `weight` log mean p_k ``(n,)`` over the shadows k that did not learn a row."""
     outside = ~evidence.included
     likely = log_expit(evidence.shadows / temperature)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr
 from scipy.stats import t as student
 
-from medward.attacks.membership.evidence import TINY, Evidence, pooled_variance, side_moments
+from medward.attacks.membership.evidence import LEAST_VARIANCE, Evidence, pooled_variance, side_moments
 from medward.attacks.membership.lira import gaussian_log_density
 from medward.guard.types import Array
 
@@ -76,7 +76,7 @@ def fit_posterior(shadows: Array, mask: NDArray[np.bool_]) -> GammaPrior:
     """The posterior ``(n,)`` of the side in `mask (K, n)`."""
     moments = side_moments(shadows, mask)
     found = fit_prior(*moments).updated(*moments)
-    return GammaPrior(found.mu, found.kappa, found.alpha, np.maximum(found.beta, TINY * found.alpha))
+    return GammaPrior(found.mu, found.kappa, found.alpha, np.maximum(found.beta, LEAST_VARIANCE * found.alpha))
 
 
 def online_bavaria(evidence: Evidence) -> Array:

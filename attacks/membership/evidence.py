@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medward.guard.types import Array
 
-TINY = 1e-6  # the least variance that a signal is believed to have
+LEAST_VARIANCE = 1e-6  # the least variance that a signal is believed to have
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +72,8 @@ def side_moments(values: Array, mask: NDArray[np.bool_]) -> tuple[Array, Array, 
 
 
 def pooled_variance(count: Array, squares: Array) -> float:
-    """One variance for all columns: the sums of squares over the degrees of freedom, no less than `TINY`."""
-    return max(float(squares.sum() / max(np.maximum(count - 1, 0).sum(), 1)), TINY)
+    """One variance for all columns: the sums of squares over the degrees of freedom, no less than `LEAST_VARIANCE`."""
+    return max(float(squares.sum() / max(np.maximum(count - 1, 0).sum(), 1)), LEAST_VARIANCE)
 
 
 def regime_gap(phi: Array, shadows: Array) -> float:
@@ -86,4 +86,4 @@ def regime_gap(phi: Array, shadows: Array) -> float:
     if not known.any() or not len(shadows):
         return 0.0
     low, middle, high = np.quantile(shadows[:, known], [0.25, 0.5, 0.75])
-    return float((np.median(phi[known]) - middle) / max(high - low, TINY))
+    return float((np.median(phi[known]) - middle) / max(high - low, LEAST_VARIANCE))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
-from medward.attacks.membership.evidence import TINY, Evidence, pooled_variance, side_moments
+from medward.attacks.membership.evidence import LEAST_VARIANCE, Evidence, pooled_variance, side_moments
 from medward.guard.types import Array
 
 FEW = 32
@@ -39,7 +39,7 @@ def fit_side(shadows: Array, mask: NDArray[np.bool_]) -> tuple[Array, Array]:
     count, mean, squares = side_moments(shadows, mask)
     if count.min(initial=len(shadows)) < FEW:
         return mean, np.full(mean.shape, pooled_variance(count, squares))
-    return mean, np.maximum(squares / (count - 1), TINY)
+    return mean, np.maximum(squares / (count - 1), LEAST_VARIANCE)
 
 
 def gaussian_log_density(values: Array, mean: Array, variance: Array) -> Array:

@@ -21,12 +21,12 @@ from medward.guard.types import Array
 
 TEMPERATURE = 2.0
 """Signals are divided by it before they become probabilities, as are logits by softmax at a temperature."""
-OFFSET = 0.33
+RATIO_OFFSET = 0.33
 """The `offset` a: (1 + a) P_out / 2 + (1 - a) / 2 stands for the mean over models that did and did not learn a row."""
 
 
 def offline_rmia(
-    evidence: Evidence, *, gamma: float = 1.0, offset: float = OFFSET, temperature: float = TEMPERATURE
+    evidence: Evidence, *, gamma: float = 1.0, offset: float = RATIO_OFFSET, temperature: float = TEMPERATURE
 ) -> Array:
     """The share ``(n,)`` of the population that each row dominates; no shadow needs to have learned a row."""
     return dominated_share(evidence, gamma, temperature, offset)
@@ -48,7 +48,7 @@ def dominated_share(evidence: Evidence, gamma: float, temperature: float, offset
     if evidence.population is None or not len(evidence.population.phi):
         raise MedwardError("rmia: needs a population of at least 1 row that the model did not learn, got 0; give some")
     own = probability_ratios(evidence, temperature, offset)
-    others = np.sort(probability_ratios(evidence.population, temperature, OFFSET if offset is None else offset))
+    others = np.sort(probability_ratios(evidence.population, temperature, RATIO_OFFSET if offset is None else offset))
     return np.searchsorted(others, own / gamma, side="left") / len(others)
 
 

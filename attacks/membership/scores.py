@@ -22,7 +22,7 @@ from medward.guard.types import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
+class MembershipScore:
     """A score is a function of evidence, larger for members, and what it needs.
 
     `shadows`: models of known rows; `online`: half of them learned each candidate; `population`: how many rows, at
@@ -38,21 +38,21 @@ class Score:
 COMPARED = 500  # rows that RMIA compares each candidate with, at most
 LEARNED = 5000  # rows that a regression learns from, at most
 
-SCORES: Mapping[str, Score] = {
-    "loss": Score(function=negative_loss, shadows=False),
-    "reference": Score(function=calibrated_loss),
-    "lira": Score(function=offline_lira),
-    "lira-online": Score(function=online_lira, online=True),
-    "rmia": Score(function=offline_rmia, population=COMPARED),
-    "rmia-online": Score(function=online_rmia, online=True, population=COMPARED),
-    "base": Score(function=offline_base),
-    "base-online": Score(function=online_base, online=True),
-    "bavaria": Score(function=offline_bavaria),
-    "bavaria-n": Score(function=offline_bavaria_normal),
-    "bavaria-online": Score(function=online_bavaria, online=True),
-    "bavaria-n-online": Score(function=online_bavaria_normal, online=True),
-    "quantile": Score(function=gaussian_quantile, shadows=False, population=LEARNED),
-    "quantile-pinball": Score(function=pinball_quantile, shadows=False, population=LEARNED),
+MEMBERSHIP_SCORES: Mapping[str, MembershipScore] = {
+    "loss": MembershipScore(function=negative_loss, shadows=False),
+    "reference": MembershipScore(function=calibrated_loss),
+    "lira": MembershipScore(function=offline_lira),
+    "lira-online": MembershipScore(function=online_lira, online=True),
+    "rmia": MembershipScore(function=offline_rmia, population=COMPARED),
+    "rmia-online": MembershipScore(function=online_rmia, online=True, population=COMPARED),
+    "base": MembershipScore(function=offline_base),
+    "base-online": MembershipScore(function=online_base, online=True),
+    "bavaria": MembershipScore(function=offline_bavaria),
+    "bavaria-n": MembershipScore(function=offline_bavaria_normal),
+    "bavaria-online": MembershipScore(function=online_bavaria, online=True),
+    "bavaria-n-online": MembershipScore(function=online_bavaria_normal, online=True),
+    "quantile": MembershipScore(function=gaussian_quantile, shadows=False, population=LEARNED),
+    "quantile-pinball": MembershipScore(function=pinball_quantile, shadows=False, population=LEARNED),
 }
 
 
@@ -62,7 +62,7 @@ def score_evidence(evidence: Evidence) -> dict[str, Array]:
     apart = bool(len(evidence.shadows)) and not evidence.included.any()
     return {
         name: score.function(evidence)
-        for name, score in SCORES.items()
+        for name, score in MEMBERSHIP_SCORES.items()
         if not score.shadows or (both if score.online else apart or both)
         if not score.population or evidence.population is not None
         if score.shadows or not score.population or evidence.features is not None

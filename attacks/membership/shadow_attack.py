@@ -13,7 +13,7 @@ from medward.attacks.membership.attack import MembershipAttack, membership_resul
 from medward.attacks.membership.evidence import Evidence, regime_gap
 from medward.attacks.membership.pool import apart_from, joined_rows
 from medward.attacks.membership.quantile import labelled_inputs
-from medward.attacks.membership.scores import SCORES, Score
+from medward.attacks.membership.scores import MEMBERSHIP_SCORES, MembershipScore
 from medward.attacks.membership.shadows import Recipe, Train, shadow_values, train_shadows
 from medward.attacks.target import Target
 from medward.guard.data.split import Split, split_digest
@@ -45,8 +45,10 @@ class ShadowAttack(MembershipAttack):
 
     def __post_init__(self) -> None:
         check_copies(self.copies, self.noise)
-        if self.score not in SCORES:
-            raise MedwardError(f"membership: there is no score {self.score!r}; there are {', '.join(SCORES)}")
+        if self.score not in MEMBERSHIP_SCORES:
+            raise MedwardError(
+                f"membership: there is no score {self.score!r}; there are {', '.join(MEMBERSHIP_SCORES)}"
+            )
         if self.shadows < 2 or self.epochs < 1 or not 0 < self.share <= 1 or (self.rows is not None and self.rows < 1):
             raise MedwardError(
                 f"{self.score}: needs shadows >= 2, epochs >= 1, 0 < share <= 1 and rows >= 1, "
@@ -56,9 +58,9 @@ class ShadowAttack(MembershipAttack):
             raise MedwardError(f"{self.score}: needs an even number of at least 4 shadows, got {self.shadows}")
 
     @property
-    def needs(self) -> Score:
+    def needs(self) -> MembershipScore:
         """The entry of the table."""
-        return SCORES[self.score]
+        return MEMBERSHIP_SCORES[self.score]
 
     @property
     def technique(self) -> str:

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from medward.attacks.learners.processes import train_all
 from medward.attacks.learners.table import learner_of
-from medward.attacks.membership.processes import train_all
 from medward.attacks.membership.stacked import fit_stacked
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
@@ -50,7 +50,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FittedShadows:
     """Trained shadows, and which of them learned which row of the pool: `included (K, n)`."""
 
     networks: tuple[nn.Module, ...]
@@ -58,11 +58,11 @@ class Fitted:
 
 
 @lru_cache(maxsize=6)
-def train_shadows(recipe: Recipe) -> Fitted:
+def train_shadows(recipe: Recipe) -> FittedShadows:
     """The shadows of a recipe; the last recipes are kept, as every arm and every score needs the same ones.
 
     Tables are learned by all shadows at once (`attacks.membership.stacked`), anything else in processes where that is
-    worth it (`attacks.membership.processes`).
+    worth it (`attacks.learners.processes`).
     """
     parts = draw_parts(recipe)
     included = np.zeros((len(parts), len(recipe.pool)), bool)
@@ -75,7 +75,7 @@ def train_shadows(recipe: Recipe) -> Fitted:
         networks = fit_stacked(recipe.spec, splits, epochs=recipe.epochs, seeds=seeds)
     else:
         networks = train_all(recipe.train or LearnerRecipe(recipe.spec, recipe.epochs), splits, seeds)
-    return Fitted(tuple(network.eval().requires_grad_(False) for network in networks), included)
+    return FittedShadows(tuple(network.eval().requires_grad_(False) for network in networks), included)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,8 @@ from medward.guard.harden.network import ROWS_PER_BATCH, Rows, Scoring, state_di
 from medward.guard.harden.private import class_balance as balancing
 from medward.guard.harden.private.class_balance import COUNT_NOISE, Balance
 from medward.guard.harden.private.hazards import mend_normalisation
-from medward.guard.harden.private.parts import Part, merged_part, select_part
-from medward.guard.harden.private.per_row import Rows as Columns
+from medward.guard.harden.private.parts import TrainedPart, merged_part, select_part
+from medward.guard.harden.private.per_row import Columns
 from medward.guard.harden.private.randomness import Randomness
 from medward.guard.harden.private.settings import PrivateSettings
 from medward.guard.harden.private.start import PRETRAINED, Start, check_start, draw_weights, kept_buffers
@@ -73,7 +73,7 @@ class PrivateTraining(PrivateSettings):
 
     unit: PrivacyUnit | None = None
     start: Start = "fresh"
-    part: Part = "all"
+    part: TrainedPart = "all"
     lora_rank: int = 8
     lora_layers: tuple[str, ...] = ()
     class_balance: Balance = "counted"

@@ -15,7 +15,7 @@ from medward.guard.statistics.privacy_accounting import (
     check_delta,
 )
 
-SHARE = 4  # without `batch`, one unit in so many is expected in a step
+BATCH_SHARE = 4  # without `batch`, one unit in so many is expected in a step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class PrivateSettings:
     """Private settings say how much may be spent, and how it is spent.
 
     At most `target_epsilon` at `delta` (None: `automatic_delta`) is spent in `epochs` expected passes over the units,
-    of which `batch` are expected in a step (None: one in `SHARE`). Each unit's gradient is the mean over at most
+    of which `batch` are expected in a step (None: one in `BATCH_SHARE`). Each unit's gradient is the mean over at most
     `rows_per_unit` rows drawn by chance, clipped to norm `clip`. What is released is a moving average of the weights
     that keeps `average` per step (0: the last weights), which costs no privacy. `rows_at_once` bounds memory.
 
@@ -97,7 +97,7 @@ def plan_training(settings: PrivateSettings, units: int, other_mechanisms: tuple
         raise MedwardError("units: there are none to train on")
     delta = automatic_delta(units) if settings.delta is None else settings.delta
     check_delta(delta, units)
-    rate = min(1.0, 1 / SHARE if settings.batch is None else settings.batch / units)
+    rate = min(1.0, 1 / BATCH_SHARE if settings.batch is None else settings.batch / units)
     steps = math.ceil(settings.epochs / rate - 1e-9)
     noise = calibrated_noise(
         settings.target_epsilon, delta, sample_rate=rate, steps=steps, other_mechanisms=other_mechanisms

@@ -8,6 +8,7 @@ Reference: Abadi et al., "Deep learning with differential privacy", CCS 2016.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -27,7 +28,7 @@ from medward.guard.harden.private import mechanism as steps
 from medward.guard.harden.private.cross_check import cross_checked_epsilon
 from medward.guard.harden.private.hazards import check_module, refuse_loader, training_mode
 from medward.guard.harden.private.ledger import Ledger, LedgerEntry
-from medward.guard.harden.private.per_row import GradientsPerRow, RowLosses, Rows, row_count, take_rows
+from medward.guard.harden.private.per_row import GradientsPerRow, RowLosses, Columns, row_count, columns_at
 from medward.guard.harden.private.positions import expand_positions
 from medward.guard.harden.private.randomness import Randomness
 from medward.guard.harden.private.sampling import Draw, PoissonSampler
@@ -40,9 +41,9 @@ from medward.guard.types import Ints
 _log = logging.getLogger("medward.harden")
 _WHERE = ("checkpoint", "save_every", "device", "rows_at_once")  # settings that change no weight
 
-Progress = Callable[[int, int, float], None]
+TrainingProgress = Callable[[int, int, float], None]
 """Called after each expected pass with steps done, steps in all, and the epsilon of the steps done."""
-Views = Callable[[Rows, torch.Generator], Rows]
+Views = Callable[[Columns, torch.Generator], Columns]
 """Makes other views of rows, each of its own row alone."""
 
 
@@ -70,7 +71,7 @@ def train_privately(
     other_mechanisms: tuple[float, ...] = (),
     views: Views | None = None,
     context: Mapping[str, JsonValue] | None = None,
-    progress: Progress | None = None,
+    progress: TrainingProgress | None = None,
 ) -> PrivateRun:
     """Train `module` in place on `rows`, so that each unit's presence is hidden as `settings` say.
 
@@ -122,13 +123,13 @@ class _Loop:
     def __init__(
         self,
         module: nn.Module,
-        rows: Rows,
+        rows: Columns,
         owners: Ints,
         gradients: GradientsPerRow,
         settings: PrivateSettings,
         plan: PrivatePlan,
         views: Views | None,
-        progress: Progress | None,
+        progress: TrainingProgress | None,
         context: Mapping[str, JsonValue],
     ) -> None:
         self.module, self.rows, self.gradients = module, rows, gradients
@@ -163,7 +164,7 @@ class _Loop:
         if entry is not None:
             self.done = entry.step
             for optimiser in (self.optimiser, self.watch.optimiser):
-                optimiser.load_state_dict(entry.state["optimiser"])
+                optimiser.load_state_dict(copy.deepcopy(entry.state["optimiser"]))  # which it would share
             self.averaged = {name: each.to(self.device) for name, each in entry.state["averaged"].items()}
             _log.info("goes on after step %d of %d", self.done, plan.mechanism.steps)
 
@@ -179,7 +180,8 @@ class _Loop:
                 self._record()
             if self.progress is not None and (self.done % every == 0 or self.done == total):
                 done = dataclasses.replace(self.plan.mechanism, steps=self.done)
-                self.progress(self.done, total, spent_epsilon(done, self.plan.delta))
+                over = self.done == total
+                self.progress(self.done, total, spent_epsilon(done, self.plan.delta, quickly=not over))
         self.watch.check_still()
         self.watch.check_draws()
         self._record()
@@ -210,8 +212,8 @@ class _Loop:
             for name, each in self.watch.copies.items():
                 self.averaged[name].lerp_(each, 1 - keep)
 
-    def _batch(self, part: Draw, step: int) -> Rows:
-        found: Rows = take_rows(self.rows, torch.from_numpy(part.rows))
+    def _batch(self, part: Draw, step: int) -> Columns:
+        found: Columns = columns_at(self.rows, torch.from_numpy(part.rows))
         if self.views is not None:
             seed = self.randomness.seed(step, f"views {part.units[0]}")
             found = self.views(found, torch.Generator().manual_seed(seed))
@@ -238,7 +240,7 @@ def make_optimiser(weights: Sequence[Tensor], settings: PrivateSettings) -> torc
 
 
 def _written_plan(
-    module: nn.Module, rows: Rows, owners: Ints, settings: PrivateSettings, plan: PrivatePlan
+    module: nn.Module, rows: Columns, owners: Ints, settings: PrivateSettings, plan: PrivatePlan
 ) -> dict[str, JsonValue]:
     """What a checkpoint must agree in to be gone on with."""
     sha = hashlib.sha256(owners.tobytes())
