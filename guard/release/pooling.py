@@ -83,7 +83,7 @@ def pool_winners(values: Array, best: NDArrayBool, pools: ConfidencePools) -> Ar
     new = pools.pooled(own, winner)
     rest = np.where(best, 0.0, values)
     total = rest.sum(axis=1)
-    scaled = rest * ((1 - new) / np.where(total > 0, total, 1.0))[:, None]
+    scaled = rest / np.where(total > 0, total, 1.0)[:, None] * (1 - new)[:, None]
     uneven = (total <= 0) | (scaled.max(axis=1) >= new)
     even = ((1 - new) / (values.shape[1] - 1))[:, None]
     others = np.minimum(np.where(uneven[:, None], even, scaled), np.nextafter(new, -np.inf)[:, None])
