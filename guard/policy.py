@@ -20,6 +20,8 @@ from medward.guard.types import Action, Level
 ActionName = Literal["allow", "flag", "coarsen", "withhold"]
 LevelName = Literal["full", "rounded", "top", "codes", "label"]
 
+LEAST_POOLED = 0.8
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,7 +33,8 @@ class ReleasePolicy(_Section):
     `decimals` round the probabilities of levels rounded and top, of which top shows the `top` largest. `codes` is how
     many typical answers per class `protect` fits for the level codes. `temperature` softens (above 1) or sharpens what
     the coarse levels start from; it repairs calibration and defends little. `pooled` is the surest share of ordinary
-    answers, of each decision, that all leave with one confidence, so that none tells of training; `protect` fits it.
+    answers, of each decision, that all leave with one confidence, so that none tells of training: 0 for none, else 0.8
+    or more, for smaller pools can tell shadow models more than none. `protect` fits it.
     """
 
     level: LevelName = "rounded"
@@ -43,6 +46,8 @@ class ReleasePolicy(_Section):
 
     @model_validator(mode="after")
     def _seen(self) -> ReleasePolicy:
+        if 0 < self.pooled < LEAST_POOLED:
+            raise PydanticCustomError("pooled", f"pooled must be 0, or between {LEAST_POOLED} and 1")
         if self.pooled and self.default is Level.FULL:
             raise PydanticCustomError("pooled", 'pooled does nothing at level full; set level = "rounded"')
         return self
@@ -249,7 +254,7 @@ decimals = {p.release.decimals}                 # of rounded and top
 top = {p.release.top}                      # classes shown at level top
 codes = {p.release.codes}                    # typical answers per class at level codes; fitted by `medward protect`
 temperature = {p.release.temperature!r}            # 1 leaves the probabilities as they are
-pooled = {p.release.pooled!r}                 # surest share that leaves with one confidence, against membership; 0 = off; 0.9 is much
+pooled = {p.release.pooled!r}                 # surest share of answers that leave with one confidence; 0 = off
 
 [screen]                     # one input: act on inputs stranger than all but `rate` of benign ones
 rate = {p.screen.rate!r}

@@ -42,10 +42,10 @@ FIT_ROWS = 500  # at most, about: more rows hardly improve the fits, each refere
 class Profile:
     """A profile holds what was fitted to benign rows: for monitors by their `source`, `SCREEN` among them.
 
-    `codebook` is what the release level codes chooses from, `pools` what the surest confidences leave as, `contents` by what near-duplicates are known (images only),
-    `strata` are the rare classes; each None where there is no such thing. `risk` is the calibration risk of all
-    monitors together, `rows` and `patients` (0 where unknown) what was given. `plugins` are the monitors of other
-    packages that took part.
+    `codebook` is what the release level codes chooses from, `pools` what the surest confidences leave as, `contents` by
+    what near-duplicates are known (images only), `strata` are the rare classes; each None where there is no such thing.
+    `risk` is the calibration risk of all monitors together, `rows` and `patients` (0 where unknown) what was given.
+    `plugins` are the monitors of other packages that took part.
     """
 
     fitted: Mapping[str, Fitted]
@@ -75,8 +75,8 @@ class Profile:
         """Learn from benign `inputs` that the model was not trained on; `patients (n,)` says whose they are.
 
         `secret` seeds the maps of the monitors; without it the system's randomness does, and only that is safe
-        against an attacker who knows everything else. `codes` typical answers per class are learned, at `temperature`, and
-        pools of the surest share `pooled`.
+        against an attacker who knows everything else. `codes` typical answers per class are learned, at `temperature`,
+        and pools of the surest share `pooled` of confidences.
         Raises `MedwardError` when there are too few rows for any guarantee at `risk`.
         """
         check_enough(len(inputs), patients, risk)
@@ -278,7 +278,7 @@ def forward_batches(model: Model, inputs: Array, batch: int = 256) -> Outputs:
 
 
 def judged_batches(model: Model, inputs: Array, batch: int = 256) -> tuple[Outputs, Array | None]:
-    """What defenses judge of all `inputs`, in batches, and a classifier's own scores; its raw scores too; other tasks' are not kept."""
+    """What defenses judge of all `inputs`, in batches, and a classifier's or finder's own scores."""
     parts, scores = [], []
     for start in range(0, len(inputs), batch):
         outputs = model.predict(inputs[start : start + batch])

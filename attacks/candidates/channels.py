@@ -15,11 +15,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from medward.attacks.candidates.pools import pool_values, read_pools
 from medward.attacks.learners.base import Learner
 from medward.attacks.learners.numbers import cell_middles
 from medward.attacks.target import Response
 from medward.guard.data.labels import Labels
 from medward.guard.errors import MedwardError
+from medward.guard.release.pooling import ConfidencePools
 from medward.guard.release.scores import largest_classes
 from medward.guard.release.topk import keep_top, spread_rest
 from medward.guard.tasks.base import Task
@@ -70,7 +72,7 @@ class ClassChannel:
 
     `partly` are the rows of which some class was hidden. `decimals` is how far released probabilities are rounded, None
     when they are exact; `top` how many classes a row shows that hides some; `threshold` is the operating point that
-    labels are decided at.
+    labels are decided at; `pools` are those of confidences, where any show.
     """
 
     decimals: int | None
@@ -79,27 +81,31 @@ class ClassChannel:
     top: int
     answered: Mask
     threshold: float | None = None
+    pools: ConfidencePools | None = None
 
     @classmethod
     def of(cls, response: Response, copies: int, threshold: float | None = None) -> ClassChannel:
         """Read it off the answers ``(copies * n,)``, as any client could."""
         likely = response.probabilities
         released, shown = np.asarray(np.isfinite(likely).all(axis=1)), np.isfinite(response.scores)
+        decimals = rounded_to(likely[shown & released[:, None]])
         partly = released & ~shown.all(axis=1)
         return cls(
-            rounded_to(likely[shown & released[:, None]]),
+            decimals,
             released.reshape(copies, -1),
             partly.reshape(copies, -1),
             int(shown[partly].sum(axis=1).min(initial=shown.shape[1])),  # more leave where classes tie for the first
             (response.labels >= 0).reshape(copies, -1),
             threshold,
+            read_pools(likely[released], threshold, decimals),
         )
 
     def coarsen(self, values: Array) -> Array:
         """Probabilities as they were shown."""
         classes = values.shape[-1]
         labels = one_hot(decisions(values, "probabilities", self.threshold), classes)
-        shown = values if self.decimals is None else values.round(self.decimals)
+        pooled = values if self.pools is None else pool_values(values, self.threshold, self.pools)
+        shown = pooled if self.decimals is None else pooled.round(self.decimals)
         if self.partly.any():
             best = largest_classes(values.reshape(-1, classes)) if self.threshold is None else labels > 0
             top = spread_rest(keep_top(shown.reshape(-1, classes), best.reshape(-1, classes), self.top))
@@ -120,17 +126,20 @@ class ClassChannel:
 class FindingChannel:
     """A finding channel shows a probability of each finding, or the set.
 
-    `decimals` as for classes, `thresholds` are those that each is decided at.
+    `decimals` as for classes, `thresholds` are those that each is decided at, `pools` those of
+    confidences.
     """
 
     decimals: int | None
     released: Mask
     answered: Mask
     thresholds: tuple[float, ...]
+    pools: ConfidencePools | None = None
 
     def coarsen(self, values: Array) -> Array:
         """Probabilities as they were shown; where the set alone was, ones and zeros."""
-        shown = values if self.decimals is None else values.round(self.decimals)
+        pooled = values if self.pools is None else pool_values(values, self.thresholds, self.pools)
+        shown = pooled if self.decimals is None else pooled.round(self.decimals)
         return np.where(self.released[..., None], shown, values >= np.asarray(self.thresholds))
 
     def phi(self, shown: Array, labels: Labels) -> Array:
@@ -178,7 +187,9 @@ def read_channel(task: Task, learner: Learner, response: Response, copies: int) 
     released = np.asarray(np.isfinite(likely).all(axis=1))
     masks = released.reshape(copies, -1), (response.labels >= 0).reshape(copies, -1)
     if isinstance(task, Multilabel):
-        return FindingChannel(rounded_to(likely[released]), *masks, task.thresholds)
+        decimals = rounded_to(likely[released])
+        pools = read_pools(likely[released], task.thresholds, decimals)
+        return FindingChannel(decimals, *masks, task.thresholds, pools)
     if isinstance(task, Regression):
         return NumberChannel(task, *masks)
     raise MedwardError(f"candidates: a model that {task.rule} shows no confidence that could be read")

@@ -17,20 +17,24 @@ from medward.guard.release.scores import largest_classes
 from medward.guard.tasks.decision import decisions
 from medward.guard.types import Array, Ints
 
-_UNSEEN = 1e-6  # a step where answers are exact
+_GAP = 2.5  # steps of rounding below a pool, in which nothing is
 
 
 def read_pools(
     likely: Array, threshold: float | Sequence[float] | None, decimals: int | None
 ) -> ConfidencePools | None:
-    """The pools behind released probabilities ``(n, K)``, rounded to `decimals`; None where there seem to be none.
+    """The pools behind released probabilities ``(n, K)``, rounded to `decimals`; None where none shows.
+
+    Exact answers have none: pools come before rounding.
 
     A `threshold` for each column says that these are findings. A decision whose answers show no pool has one that
     changes nothing.
     """
+    if decimals is None or not len(likely):
+        return None
     own, decided = decided_confidences(likely, threshold)
-    sides = likely.shape[1] if np.ndim(threshold) == 0 else 2
-    step = _UNSEEN if decimals is None else 10.0**-decimals
+    sides = likely.shape[1] if threshold is None or isinstance(threshold, float) else 2
+    step = 10.0**-decimals
     found = np.array([[_pool_of(own[m, decided[m] == side], step) for side in range(sides)] for m in range(len(own))])
     cuts, means = found[..., 0], found[..., 1]
     return ConfidencePools(cuts, means, 1.0) if (cuts < 1).any() else None
@@ -79,6 +83,6 @@ def _pool_of(confidences: Array, step: float) -> tuple[float, float]:
     top = float(confidences.max())
     inside = confidences > top - step / 2
     below = float(confidences[~inside].max(initial=0.0))
-    if inside.sum() < LEAST_ROWS or top - below < 1.5 * step:
+    if inside.sum() < LEAST_ROWS or top - below < _GAP * step:
         return 1.0, 1.0
     return below + step / 2, top

@@ -6,13 +6,17 @@ import numpy as np
 from sklearn.metrics import roc_curve
 
 from medward.attacks.base import AttackData
-from medward.attacks.candidates.channels import Channel, Mask, read_channel
+from medward.attacks.candidates.channels import Channel, Mask, read_channel, rounded_to
+from medward.attacks.candidates.pools import pooled_rows, read_pools
 from medward.attacks.learners.table import learner_of
 from medward.attacks.target import Response, Target
 from medward.guard.data.labels import Labels
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
+from medward.guard.tasks.base import Task
+from medward.guard.tasks.classification import Classification
+from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.types import Array
 
 
@@ -46,7 +50,8 @@ def noisy_copies(inputs: Array, copies: int, noise: float, spec: ModelSpec, seed
 def ask_confidences(target: Target, inputs: Array, seed: int) -> tuple[Channel, Array]:
     """Query ``(copies, n, ...)``; return how the answers came and the values shown ``(copies, n, width)``.
 
-    Noisy copies are asked about only where the candidate itself was not answered with scores. Candidates come
+    Noisy copies are asked about only where the candidate itself was not answered with scores, or with a confidence that
+    is that of a pool. Candidates come
     in random order: behind a guard that turns stricter as an account goes on, any other order would make the
     level of an answer tell the truth.
     """
@@ -59,7 +64,7 @@ def ask_confidences(target: Target, inputs: Array, seed: int) -> tuple[Channel, 
             answer = target.query(inputs[copy, rows])
             labels[copy, rows], scores[copy, rows] = answer.labels, answer.scores
         if copy == 0:
-            rows = rows[np.isnan(learner.released(answer)).any(axis=1)]
+            rows = rows[_coarse_rows(task, learner.released(answer))]
     response = Response(labels.reshape(-1), scores.reshape(-1, learner.width), answer.output)
     channel = read_channel(task, learner, response, copies)
     shown = learner.released(response)
@@ -68,6 +73,18 @@ def ask_confidences(target: Target, inputs: Array, seed: int) -> tuple[Channel, 
     certain[told] = learner.certain(response.labels[told])
     seen = np.where(channel.released.reshape(-1, 1), shown, certain)
     return channel, seen.reshape(scores.shape)
+
+
+def _coarse_rows(task: Task, likely: Array) -> Mask:
+    """Rows ``(n,)`` of an answer that show no score, or one that many others show."""
+    hidden = np.asarray(np.isnan(likely).any(axis=1))
+    if not isinstance(task, Classification | Multilabel) or hidden.all():
+        return hidden
+    threshold = task.threshold if isinstance(task, Classification) else task.thresholds
+    pools = read_pools(likely[~hidden], threshold, rounded_to(likely[~hidden]))
+    if pools is not None:
+        hidden[~hidden] = pooled_rows(likely[~hidden], threshold, pools)
+    return hidden
 
 
 def check_copies(copies: int, noise: float) -> None:

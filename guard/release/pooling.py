@@ -8,7 +8,7 @@ always leaves the same, and pooling twice is pooling once: averaging repeated an
 
 It cannot stop an attacker who reads decisions alone: where a model is right more often on its training records, or more
 robustly so, every label says it. And what lies below the cut leaves as it is: a member is rarely found there, so an
-answer there says "not a member".
+answer there says "not a member". So a pool must be large: pools of half of all answers raised what shadow models read.
 
 Reference: in the spirit of Jia, Salem, Backes, Zhang and Gong, "MemGuard", CCS 2019, by a fixed map in the place of
 noise; on its limits Choquette-Choo, Tramer, Carlini and Papernot, "Label-only membership inference attacks", ICML 2021.
@@ -31,7 +31,7 @@ from medward.guard.types import Array, Ints
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConfidencePools:
-    """Confidence pools hold, for each column of outputs and decision on it, from what `cuts (m, G)` on what `means` leaves.
+    """Confidence pools hold for each column and decision from what `cuts (m, G)` on which of `means (m, G)` leaves.
 
     A classification has one column and a decision for each class; of several findings each is a column, decided absent
     or present. `share` and `temperature` are the settings they were fitted for.
@@ -83,7 +83,7 @@ def pool_winners(values: Array, best: NDArrayBool, pools: ConfidencePools) -> Ar
     new = pools.pooled(own, winner)
     rest = np.where(best, 0.0, values)
     total = rest.sum(axis=1)
-    scaled = rest * ((1 - new) / np.where(total > 0, total, 1.0))[:, None]
+    scaled = rest / np.where(total > 0, total, 1.0)[:, None] * (1 - new)[:, None]
     uneven = (total <= 0) | (scaled.max(axis=1) >= new)
     even = ((1 - new) / (values.shape[1] - 1))[:, None]
     others = np.minimum(np.where(uneven[:, None], even, scaled), np.nextafter(new, -np.inf)[:, None])
@@ -92,7 +92,7 @@ def pool_winners(values: Array, best: NDArrayBool, pools: ConfidencePools) -> Ar
 
 
 def pool_side(values: Array, positive: NDArrayBool, threshold: float, pools: ConfidencePools, column: int = 0) -> Array:
-    """Probabilities ``(n, 2)`` whose side of the threshold, positive in the mask ``(n,)``, has its pooled confidence."""
+    """Probabilities ``(n, 2)`` of which the side decided, positive in the mask ``(n,)``, has its pooled confidence."""
     decided = positive.astype(np.int64)
     own = values[np.arange(len(values)), decided]
     new = pools.pooled(own, decided, column)

@@ -115,12 +115,16 @@ TASKS: dict[str, Callable[[np.random.Generator, int], tuple[Any, np.ndarray]]] =
 
 
 def settings_for(task: Any, scores: np.ndarray, rng: np.random.Generator) -> ReleaseSettings:
-    temperature, book = float(rng.choice([1.0, 0.05, 3.0, 20.0])), None
+    temperature, book, pools = float(rng.choice([1.0, 0.05, 3.0, 20.0])), None, None
+    if isinstance(task, Classification | Multilabel) and rng.random() < 0.7:
+        pools = task.fit_pools(scores[:400], float(rng.choice([0.2, 0.9, 1.0])), temperature)
     if isinstance(task, Classification):
         likely = temper_scores(scores[:400], task.output, temperature, task.threshold)
         book = Prototypes.fit(likely, 4, task.threshold)
     decimals = int(rng.integers(1, 5))
-    return ReleaseSettings(decimals=decimals, top=int(rng.integers(1, 4)), temperature=temperature, codebook=book)
+    return ReleaseSettings(
+        decimals=decimals, top=int(rng.integers(1, 4)), temperature=temperature, codebook=book, pools=pools
+    )
 
 
 def told(task: Any, released: np.ndarray, level: Level) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """Weakly supervised attack (WSA): a classifier learns from sure non-members and from pairs that look like members.
 
-Pairs of a pool that are more similar than non-members are, by `MEMBER_MARGIN` standard deviations, are taken for members.
-The pool holds no candidate: what the attack is judged on it never learned from.
+Pairs of a pool that are more similar than non-members by `MEMBER_MARGIN` standard deviations are taken for members. The
+pool holds no candidate: what the attack is judged on it never learned from.
 
 Reference: Ko, Jin, Wang and Jia, "Practical membership inference attacks against large-scale multi-modal models: a
 pilot study", ICCV 2023; a logistic regression in the place of their network.
