@@ -16,13 +16,17 @@ import torch
 
 from medward.attacks.suite import chosen_attacks
 from medward.attacks.target import Decide
-from medward.attacks.validation.deployment import Deployment, ModelBefore
+from medward.attacks.validation.deployment import ROBUSTNESS, Deployment, ModelBefore
 from medward.attacks.validation.record import Report
 from medward.attacks.validation.run import run_validation
 from medward.attacks.whitebox.ball import FeatureRules, feature_rules
 from medward.attacks.whitebox.onnx.to_torch import white_box
+from medward.guard.bundle.certified import source_digest
 from medward.guard.bundle.folder import Bundle
 from medward.guard.bundle.site import bundle_reading
+from medward.guard.certificate import ORIGINAL, AnyCertificate, PrivacyCertificate
+from medward.guard.data.canaries import CanarySet
+from medward.guard.data.coin_flip import MembershipManifest, read_manifest
 from medward.guard.data.objects import as_splits
 from medward.guard.data.reading import Reading
 from medward.guard.data.split import Split, conform_inputs, numbered_split
@@ -50,6 +54,8 @@ def validate(
     names: Sequence[str] | None = None,
     rules: FeatureRules | None = None,
     before: object = None,
+    canaries: CanarySet | Path | str | None = None,
+    manifest: MembershipManifest | Path | str | None = None,
     output_key: str | None = None,
     decide: Decide | None = None,
     seed: int = 0,
@@ -62,9 +68,11 @@ def validate(
     (`target`, `patient`) need not be said again. `rules`, or the names or places in `integer` and `immutable`, say
     which features of a table take whole numbers and which nobody can change, besides those that the bundle's columns
     are. `before` is the model as it was before hardening, or a path or name of it (and `output_key` the output of
-    several to take): attacks that hardening defends against must succeed on that one. `decide` reads the outputs
-    ``(n, ...)`` of an opaque model as one whole number a row, from 0 on; without it nothing that such a model decides
-    can be attacked, and the report says so.
+    several to take): attacks that the bundle's certificate claims a defense against must succeed on that one (evasion,
+    where the bundle has none), and every attack is run on both bare models to show what training changed. `canaries`
+    and `manifest` say by what coins rows were trained on or held out, as training wrote them; where the certificate
+    names others they are refused. `decide` reads the outputs ``(n, ...)`` of an opaque model as one whole number a row,
+    from 0 on; without it nothing that such a model decides can be attacked, and the report says so.
     """
     spec = bundle.model.spec
     if decide is not None and not isinstance(spec.task, Opaque):
@@ -76,6 +84,9 @@ def validate(
     chosen_attacks(spec, names, rules, reads)  # refuses what is unknown before work begins
     if reads is not None:
         _try_decide(reads, bundle, splits)
+    certificate = bundle.card.certificate
+    planted = None if canaries is None else planted_canaries(canaries, certificate)
+    flipped = None if manifest is None else flipped_coins(manifest, certificate)
     network, reason = _network(bundle, splits)
     attacks = chosen_attacks(spec, names, rules, reads, gradients=network is not None)
     return run_validation(
@@ -85,6 +96,9 @@ def validate(
             no_network=reason,
             before=None if before is None else model_before(before, bundle, splits, output_key),
             decide=reads,
+            privacy=certificate if isinstance(certificate, PrivacyCertificate) else None,
+            canaries=planted,
+            manifest=flipped,
         ),
         splits,
         Path(out),
@@ -93,6 +107,29 @@ def validate(
         resume=resume,
         progress=progress,
     )
+
+
+def planted_canaries(given: CanarySet | Path | str, certificate: AnyCertificate | None) -> CanarySet:
+    """The canaries at `given`. Raises `MedwardError` for others than the `certificate` names."""
+    found = given if isinstance(given, CanarySet) else CanarySet.load(Path(given))
+    record = certificate.canaries if isinstance(certificate, PrivacyCertificate) else None
+    if isinstance(certificate, PrivacyCertificate) and (record is None or record.digest != found.digest):
+        raise MedwardError("canaries: are not those of the bundle's certificate; give the file of its training")
+    return found
+
+
+def flipped_coins(given: MembershipManifest | Path | str, certificate: AnyCertificate | None) -> MembershipManifest:
+    """The membership manifest at `given`. Raises `MedwardError` for another than the `certificate` names."""
+    if isinstance(given, MembershipManifest):
+        found = given
+    else:
+        try:
+            found = read_manifest(Path(given).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise MedwardError(f"{given}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if isinstance(certificate, PrivacyCertificate) and certificate.manifest != found.digest:
+        raise MedwardError("manifest: is not that of the bundle's certificate; give the file of its training")
+    return found
 
 
 def _numbered(splits: Mapping[str, Split], spec: ModelSpec) -> dict[str, Split]:
@@ -143,10 +180,16 @@ def model_before(
 ) -> ModelBefore:
     """The model before hardening, under the specification of `bundle`, a file that normalises itself as it is.
 
-    What a processor beside it says of its normalisation holds for it.
+    What a processor beside it says of its normalisation holds for it. What training claims is what the bundle's
+    certificate says, robustness where it has none.
     Raises `MedwardError` when it takes other inputs, scores other classes or cannot be read.
     """
-    spec = bundle.model.spec
+    spec, certificate = bundle.model.spec, bundle.card.certificate
+    named = None if certificate is None else certificate.files.get(ORIGINAL)
+    facts: Any = {
+        "claim": ROBUSTNESS if certificate is None else certificate.claim,
+        "certified": named is not None and named == source_digest(model),
+    }
     sample = _sample(bundle, splits)
     try:
         source = open_source(model)
@@ -176,9 +219,9 @@ def model_before(
         if deployed.exists() and hashlib.sha256(deployed.read_bytes()).hexdigest() == digest:
             raise MedwardError("before: is the bundle's own model; give the model as it was before hardening")
         if file.name != "model.onnx":
-            return ModelBefore(model=wrapped, digest=digest, no_network="it is no ONNX file")
+            return ModelBefore(model=wrapped, digest=digest, no_network="it is no ONNX file", **facts)
         network, reason = white_box(file, wrapped.predict, sample, exported.options, spec=spec)
-        return ModelBefore(model=wrapped, digest=digest, network=network, no_network=reason)
+        return ModelBefore(model=wrapped, digest=digest, network=network, no_network=reason, **facts)
 
 
 def _normalised_as(source: Source, bundle: Bundle) -> ModelSpec:

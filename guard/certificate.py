@@ -18,9 +18,10 @@ PrivacyUnit = Literal["patient", "row"]
 
 
 class CanaryRecord(BaseModel):
-    """A canary record says which made-up rows an audit may ask about: how many coins were flipped, and for which file.
+    """A canary record says which made-up rows an audit may ask about: how many coins were flipped, and for which rows.
 
-    `digest` is the SHA-256 of the file that holds them with the truth of every coin; keep that file private.
+    `digest` is the SHA-256 of the rows with the truth of every coin (`guard.data.canaries.CanarySet.digest`); keep the
+    file that holds them private.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +41,8 @@ class PrivacyCertificate(BaseModel):
     training that its owner states has not seen these rows. `trained` are the parameters that moved, `part` which those
     are in a word. `not_covered` are sentences a reader must know; `measured` what was measured without privacy, on rows
     kept apart. `original` and `hardened` are digests of weights, `data` of rows, `files` of what was written beside.
+    `manifest` is the digest of the coin flip that held candidates out (`guard.data.coin_flip`). `task` is what the
+    network answers, for rows within `low` and `high`, where training was told.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,6 +72,9 @@ class PrivacyCertificate(BaseModel):
     measured: dict[str, float]
     canaries: CanaryRecord | None = None
     manifest: str | None = None
+    task: AnyTask | None = None
+    low: float | None = None
+    high: float | None = None
     seed: int
     data: str
     original: str
@@ -169,7 +175,4 @@ def certificate_sentence(certificate: AnyCertificate) -> str:
             f"all rows {c.before.universal:.3f} before and {c.after.universal:.3f} after; {c.guarantee}"
         )
     covered = f"; not covered: {'; '.join(c.not_covered)}" if c.not_covered else ""
-    return (
-        f"trained with differential privacy: epsilon {c.epsilon:.3g} at delta {c.delta:.3g} per {c.unit}, by the "
-        f"{c.accountant} accountant under {c.sampling} sampling{covered}"
-    )
+    return f"trained with differential privacy: epsilon {c.epsilon:.3g} at delta {c.delta:.3g} per {c.unit}{covered}"

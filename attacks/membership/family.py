@@ -12,7 +12,7 @@ from medward.attacks.base import Attack, AttackData, AttackResult
 from medward.attacks.intervals import Interval, auc_interval
 from medward.attacks.target import Target
 from medward.attacks.threat import ThreatModel
-from medward.attacks.validation.deployment import Deployment, queried_target
+from medward.attacks.validation.deployment import PRIVACY, Deployment, queried_target
 from medward.attacks.validation.family import CurvePlot, NotTested, Runs
 from medward.attacks.validation.finding import Arm, Controls, Finding, Status
 from medward.attacks.validation.gate import NO_ROW, JudgedCell
@@ -62,7 +62,7 @@ class Membership:
     measure: ClassVar[str] = "AUC"
     judged_as: ClassVar[str] = "AUC"
     share: ClassVar[bool] = False
-    claim: ClassVar[str] = ""
+    claim: ClassVar[str] = PRIVACY
     untested: ClassVar[str] = "Guesses at whose records trained the model."
     reading: ClassVar[tuple[str, str]] = (
         "AUC",
@@ -104,8 +104,8 @@ class Membership:
         )
 
     def target(self, deployment: Deployment, arm: Arm, attack: Attack, data: AttackData) -> Target:
-        """The deployed model, or its guard."""
-        return queried_target(deployment, arm, attack)
+        """The model, or its guard; undefended as it was before training with privacy, where there is such a one."""
+        return queried_target(deployment, arm, attack, claim=self.claim)
 
     def achieved(self, result: AttackResult, seed: int) -> Interval | None:
         """The AUC of the candidates' scores."""

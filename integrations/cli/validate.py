@@ -38,6 +38,12 @@ def validate_command(
         str | None,
         typer.Option(metavar="MODEL", help="the model before hardening, as medward harden wrote it: original.onnx"),
     ] = None,
+    canaries: Annotated[
+        Path | None, typer.Option(help="the made-up rows that were planted in training: canaries.npz")
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="which rows a coin held out of training: membership.json")
+    ] = None,
     output_key: Annotated[
         str | None, typer.Option("--output-key", help="of several outputs of --before the one to take")
     ] = None,
@@ -82,6 +88,8 @@ def validate_command(
             immutable=comma_parts(immutable) or (),
             names=comma_parts(attacks),
             before=before,
+            canaries=canaries,
+            manifest=manifest,
             output_key=output_key,
             decide=None if decide is None else named_function("--decide", decide),
             seed=seed,

@@ -334,7 +334,7 @@ class Operated:
 
     @property
     def card(self):
-        return SimpleNamespace(plugins={})
+        return SimpleNamespace(plugins={}, certificate=None)
 
     def guard(self, *, store, clock=lambda: 0.0, **_):
         return Guard(model=self.model, policy=self.policy, profile=self.profile, store=store, clock=clock)

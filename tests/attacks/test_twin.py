@@ -115,9 +115,14 @@ def test_a_twin_at_chance_proves_nothing(bundle, tmp_path):
 def test_each_run_gets_its_own_models_answers_decisions_and_gradients(bundle, tmp_path):
     mine = network(1)
     run(bundle, tmp_path, Probe(), network=mine)
-    assert [(guarded, deployed) for _, guarded, deployed, *_ in RUNS] == [(False, False), (True, True), (True, True)]
-    plain, guarded, adaptive = SOURCES
-    assert plain is adaptive is None
+    assert [(guarded, deployed) for _, guarded, deployed, *_ in RUNS] == [
+        (False, False),
+        (True, True),
+        (True, True),
+        (False, True),
+    ]
+    plain, guarded, adaptive, after = SOURCES
+    assert plain is adaptive is after is None
     assert guarded is TWIN.network, "what transfers from it is compared with the plain attack"
     for _, _, deployed, given, reference, labels in RUNS:
         assert given is (mine if deployed else TWIN.network)
@@ -127,7 +132,12 @@ def test_each_run_gets_its_own_models_answers_decisions_and_gradients(bundle, tm
 @pytest.mark.parametrize("family", ["extraction", "membership"])
 def test_hardening_defends_against_evasion_only(family, bundle, tmp_path):
     report = run(bundle, tmp_path, Scripted(family=family), Probe(family=family, name="probe"))
-    assert all(deployed for _, _, deployed, *_ in RUNS)
+    assert [(guarded, deployed) for _, guarded, deployed, *_ in RUNS] == [
+        (False, True),
+        (True, True),
+        (True, True),
+        (False, False),  # the model before, for what training changed
+    ]
     assert not any(SOURCES)
     assert not any("before hardening" in " ".join(finding.reasons) for finding in report.findings)
 
@@ -136,13 +146,13 @@ def test_a_kept_run_belongs_to_its_twin(bundle, tmp_path):
     attack = Probe()
     run(bundle, tmp_path, attack)
     run(bundle, tmp_path, attack)
-    assert len(RUNS) == 3
+    assert len(RUNS) == 4
     run(bundle, tmp_path, attack, before=replace(TWIN, digest="ef" * 32))
-    assert len(RUNS) == 4, "only the undefended run is another"
+    assert len(RUNS) == 5, "only the undefended run is another"
     run(bundle, tmp_path, attack, before=replace(TWIN, network=None))
-    assert len(RUNS) == 6, "nothing can be transferred from it"
+    assert len(RUNS) == 7, "nothing can be transferred from it"
     run(bundle, tmp_path, attack, before=None)
-    assert len(RUNS) == 7
+    assert len(RUNS) == 7, "the bare deployed model was run for what training changed"
 
 
 def test_the_report_names_the_twin_and_what_hardening_cost(bundle, tmp_path):

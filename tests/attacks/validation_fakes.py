@@ -52,7 +52,7 @@ class FakeBundle:
 
     @property
     def card(self):
-        return SimpleNamespace(plugins={})
+        return SimpleNamespace(plugins={}, certificate=None)
 
     def guard(self, *, store: Store, clock: Callable[[], float] = time.time, **_: object) -> Guard:
         policy = self.policy

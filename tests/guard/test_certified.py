@@ -172,8 +172,8 @@ def test_a_certificate_from_before_claims_is_one_of_robustness():
 def test_a_certificate_is_said_in_one_sentence():
     said = certificate_sentence(privacy_certificate())
     assert said == (
-        "trained with differential privacy: epsilon 7.96 at delta 1e-05 per patient, by the PRV accountant under "
-        "Poisson sampling; not covered: the choice of settings; the normalisation of inputs"
+        "trained with differential privacy: epsilon 7.96 at delta 1e-05 per patient; "
+        "not covered: the choice of settings; the normalisation of inputs"
     )
     assert "balanced accuracy under one change for all rows 0.300 before and 0.800 after; empirical" in (
         certificate_sentence(robustness_certificate())
