@@ -131,7 +131,7 @@ def true_positive_ceiling(mechanism: GaussianMechanism, false_positive_rate: flo
 
 def automatic_delta(units: int) -> float:
     """The delta for so many units where none is said: 1e-5, or 1 / (10 n^1.1) where that is less."""
-    return min(MOST_DELTA, 1 / (10 * float(units) ** 1.1))
+    return min(MOST_DELTA, 1 / (10 * math.pow(units, 1.1)))
 
 
 def check_delta(delta: float, units: int) -> None:

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from medward.guard.errors import MedwardError
-from medward.guard.harden.private.per_row import RowLosses, Columns, row_count, columns_at
+from medward.guard.harden.private.per_row import Columns, RowLosses, columns_at, row_count
 from medward.guard.models.base import first_line
 
 _MOVED = 1e-4  # relative: how far another row's loss may move by rounding

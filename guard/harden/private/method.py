@@ -52,7 +52,8 @@ _UNCOVERED = (
     "the rows kept apart: what was measured on them is stated without noise",
     "what was decided by looking at the rows before training, such as normalisation, columns kept and these settings",
     "other trainings on the same rows: their epsilons add up",
-    "the number of units, which counts as known to all",
+    "the number of units, which counts as known to all, and the digest of the rows in this certificate",
+    "that training was not refused: checks of rows and weights look at the rows, and say yes or no",
 )
 _MANY_ROWS = "patients of several rows: a patient of k rows has about k times this epsilon"
 

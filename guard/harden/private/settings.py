@@ -30,8 +30,10 @@ class PrivateSettings:
     With `checkpoint` a training that was killed goes on where it was (`guard.harden.private.ledger`), written every
     `save_every` steps. `noise_seed` makes all noise guessable and is for tests.
 
-    The defaults were tuned on PneumoniaMNIST alone, at epsilon 8 with a small CNN: large batches and few steps, as
-    noise per step matters more than their number.
+    The defaults were tuned on PneumoniaMNIST alone, 600 to 1200 rows, a CNN of two layers: large batches, as noise
+    matters more than the number of steps, and plain momentum (balanced accuracy .94 at epsilon 8, .91 at 3, .84 at 1;
+    "adam", which scales by what is mostly noise, .90 at 8 with a rate of .002 to .01). Networks that begin with little
+    gradient, such as those that average over the whole image, need more rows.
     """
 
     target_epsilon: float = 8.0
@@ -39,8 +41,8 @@ class PrivateSettings:
     epochs: float = 30.0
     batch: float | None = None
     clip: float = 1.0
-    rate: float = 2e-3
-    optimiser: Literal["adam", "sgd"] = "adam"
+    rate: float = 0.2
+    optimiser: Literal["sgd", "adam"] = "sgd"
     momentum: float = 0.9
     average: float = 0.9
     rows_per_unit: int = 4

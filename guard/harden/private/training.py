@@ -28,7 +28,7 @@ from medward.guard.harden.private import mechanism as steps
 from medward.guard.harden.private.cross_check import cross_checked_epsilon
 from medward.guard.harden.private.hazards import check_module, refuse_loader, training_mode
 from medward.guard.harden.private.ledger import Ledger, LedgerEntry
-from medward.guard.harden.private.per_row import GradientsPerRow, RowLosses, Columns, row_count, columns_at
+from medward.guard.harden.private.per_row import Columns, GradientsPerRow, RowLosses, columns_at, row_count
 from medward.guard.harden.private.positions import expand_positions
 from medward.guard.harden.private.randomness import Randomness
 from medward.guard.harden.private.sampling import Draw, PoissonSampler

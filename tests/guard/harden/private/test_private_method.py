@@ -30,7 +30,7 @@ from medward.guard.statistics.privacy_accounting import certified_mechanism, spe
 from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.regression import Regression
 
-QUICK = PrivateTraining(epochs=6, rate=0.02, noise_seed=1, unit="row")
+QUICK = PrivateTraining(epochs=6, optimiser="adam", rate=0.02, noise_seed=1, unit="row")
 TRAIN, SELECTION = bright_images(200, 0), bright_images(80, 1)
 
 

@@ -15,16 +15,14 @@ from medward.guard.errors import MedwardError
 from medward.guard.harden.private import training
 from medward.guard.harden.private.cross_check import cross_checked_epsilon, numerical_epsilon
 from medward.guard.harden.private.parts import merged_part, select_part
-from medward.guard.harden.private.settings import plan_training
+from medward.guard.harden.private.settings import PrivateSettings, plan_training
 from medward.guard.harden.private.training import train_privately
 from medward.guard.statistics.privacy_accounting import GaussianMechanism, spent_epsilon
 
 
 def test_an_easy_problem_is_learned_at_epsilon_8():
     train, test = bright_images(400, 0), bright_images(200, 1)
-    run = train_privately(
-        small_cnn(), columns_of(train), None, class_losses, with_settings(epochs=15, noise_seed=None, rate=0.02)
-    )
+    run = train_privately(small_cnn(), columns_of(train), None, class_losses, PrivateSettings())
     with torch.no_grad():
         right = run.module(torch.from_numpy(test.inputs)).argmax(1).numpy() == test.labels
     assert right.mean() >= 0.85
