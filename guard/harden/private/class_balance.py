@@ -1,7 +1,6 @@
 """How often each class or finding is, told by the user or counted once with noise, never counted outright.
 
-Weights of rare classes make counts of the rows part of every gradient, so a raw count would be released by the weights.
-A noisy one is a mechanism of its own, composed into epsilon. Reference: Dwork and Roth, "The algorithmic foundations of
+What makes up for rare classes is part of every gradient, so a raw count would be released by the weights. A noisy one is a mechanism of its own, composed into epsilon. Reference: Dwork and Roth, "The algorithmic foundations of
 differential privacy", 2014, appendix A, for the Gaussian mechanism.
 """
 
@@ -31,8 +30,7 @@ Balance = Literal["counted", "none"] | tuple[float, ...]
 """Counted with noise, no weights at all, or the share of each class (or finding) as the user says it."""
 COUNT_NOISE = 10.0
 """The noise multiplier of the count: small beside training, and some ten units of each class."""
-_LEAST = 0.02  # a share taken for less would weigh its rows more than 25 times
-_MADE = 10_000  # labels made up to have the shares
+_LEAST = 0.02  # a share counted as less may be nothing but noise
 
 
 def is_counted(losses: TaskLosses, balance: Balance) -> bool:
@@ -70,20 +68,26 @@ def noisy_shares(y: Tensor, owners: Ints, losses: TaskLosses, randomness: Random
     return np.asarray(np.clip(counts / whole, _LEAST, 1 - _LEAST))
 
 
-def balanced_losses(losses: TaskLosses, shares: Array | None) -> TaskLosses:
-    """`losses` weighed for `shares (K,)`, as labels made up to have them would weigh; unweighed for None.
+def balanced_row_losses(losses: TaskLosses, shares: Array | None) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss ``(n,)`` of scores ``(n, K)`` and labels, as if classes of these `shares (K,)` were equally common.
 
-    Numbers count in tolerances, as the spread of the labels is nobody's to know.
+    Scores learn with the log of the share added (of findings its log odds), and are released without it. Weights would
+    do as much for plain training, but clipping takes weights back: here it is the rare class that keeps its gradient.
+    Numbers count in tolerances, as the spread of the labels is nobody's to know. None adds nothing.
+
+    Reference: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021.
     """
     if isinstance(losses, NumberLosses):
-        return replace(losses, scale=losses.tolerance or 1.0)
+        return replace(losses, scale=losses.tolerance or 1.0).row_losses
     if shares is None:
-        return losses
-    if isinstance(losses, ClassLosses):
-        counts = torch.from_numpy(np.maximum(np.asarray(shares) / np.sum(shares) * _MADE, 1).round().astype(np.int64))
-        return losses.balanced(torch.repeat_interleave(torch.arange(len(counts)), counts))
-    place = torch.arange(_MADE)[:, None] / _MADE
-    return losses.balanced((place < torch.from_numpy(np.asarray(shares))).float())
+        return losses.row_losses
+    known = torch.from_numpy(np.asarray(shares, np.float32))
+    moved = known.log() if isinstance(losses, ClassLosses) else torch.logit(known)
+
+    def row_losses(scores: Tensor, y: Tensor) -> Tensor:
+        return losses.row_losses(scores + moved.to(scores), y)
+
+    return row_losses
 
 
 def _columns(losses: TaskLosses) -> int:

@@ -125,12 +125,12 @@ class PrivateTraining(PrivateSettings):
         student, notes = self._started(given, rows, held, owners, selection, seed)
         counted = balancing.is_counted(losses, self.class_balance)
         shares = self._shares(rows.y, owners, losses, data, counted)
-        student.losses = balancing.balanced_losses(losses, shares)
+        row_losses = balancing.balanced_row_losses(losses, shares)
         run = train_privately(
             student,
             {"x": rows.x, "y": rows.y},
             owners,
-            lambda module, some: student.losses.weighted_losses(module(some["x"]), some["y"]),
+            lambda module, some: row_losses(module(some["x"]), some["y"]),
             self,
             other_mechanisms=(COUNT_NOISE,) if counted else (),
             views=None if self.augment is None else self._views(low, high),
@@ -138,7 +138,7 @@ class PrivateTraining(PrivateSettings):
             progress=self._progress,
         )
         net = merged_part(student.net).eval().requires_grad_(False)
-        student.net, student.losses = net, losses
+        student.net = net
         plan, mechanism = run.plan, run.plan.mechanism
         certificate = PrivacyCertificate(
             epsilon=run.epsilon,
@@ -199,7 +199,7 @@ class PrivateTraining(PrivateSettings):
         return given, (*told, *([doubt] if doubt else []))
 
     def _shares(self, y: Tensor, owners: Ints, losses: TaskLosses, data: str, counted: bool) -> Array | None:
-        """The shares of classes that losses are weighed by; None for no weights."""
+        """The shares of classes that scores are moved by in training; None to move none."""
         if isinstance(self.class_balance, tuple):
             return np.array(self.class_balance, np.float64)
         if not counted:

@@ -208,28 +208,28 @@ def test_counts_are_noisy_and_a_patient_counts_once():
     assert balancing.noisy_shares(y, owners, losses, Randomness.seeded(0))[0] < 0.2
 
 
-def test_shares_weigh_as_the_labels_would():
-    y = torch.tensor([0] * 900 + [1] * 100)
-    losses = ClassLosses(classes=2)
-    made = balancing.balanced_losses(losses, np.array([0.9, 0.1]))
-    assert torch.allclose(made.weight, losses.balanced(y).weight, rtol=1e-3)
-    assert balancing.balanced_losses(losses, None).weight is None
+def test_scores_learn_with_the_log_of_their_share():
+    losses, scores, y = ClassLosses(classes=2), torch.randn(6, 2), torch.tensor([0, 0, 0, 0, 1, 1])
+    moved = balancing.balanced_row_losses(losses, np.array([0.9, 0.1]))(scores, y)
+    assert torch.allclose(moved, losses.row_losses(scores + torch.tensor([0.9, 0.1]).log(), y))
+    assert torch.equal(balancing.balanced_row_losses(losses, None)(scores, y), losses.row_losses(scores, y))
+    even = balancing.balanced_row_losses(losses, np.array([0.5, 0.5]))(scores, y)
+    assert torch.allclose(even, losses.row_losses(scores, y))  # what is equally common is not moved
+
+
+def test_shares_of_findings_and_of_numbers():
     findings = FindingLosses.of(Multilabel(findings=("a", "b"), output="logits", thresholds=(0.5, 0.5)))
     table = torch.tensor([[1.0, 0.0]] * 20 + [[0.0, 0.0]] * 60 + [[0.0, 1.0]] * 20)
-    made = balancing.balanced_losses(findings, np.array([0.2, 0.2]))
-    assert torch.allclose(made.weight, findings.balanced(table).weight, rtol=1e-3)
+    scores = torch.randn(100, 2)
+    moved = balancing.balanced_row_losses(findings, np.array([0.2, 0.2]))(scores, table)
+    assert torch.allclose(moved, findings.row_losses(scores + np.log(0.25), table))
     noisy = balancing.noisy_shares(table.repeat(20, 1), np.arange(2000), findings, Randomness.secret())
     assert noisy == pytest.approx([0.2, 0.2], abs=0.05)
     numbers = NumberLosses.of(Regression(quantity="age", unit="years", tolerance=5.0))
-    assert balancing.balanced_losses(numbers, None).scale == 5.0
+    near = balancing.balanced_row_losses(numbers, None)(torch.tensor([[1.0]]), torch.tensor([0.0]))
+    assert torch.allclose(near, replace(numbers, scale=5.0).row_losses(torch.tensor([[1.0]]), torch.tensor([0.0])))
     with pytest.raises(MedwardError, match="numbers have no classes"):
         balancing.is_counted(numbers, (0.5, 0.5))
-
-
-def test_weighted_losses_average_to_the_loss_of_a_batch():
-    scores, y = torch.randn(6, 2), torch.tensor([0, 0, 0, 0, 1, 1])
-    losses = ClassLosses().balanced(y)
-    assert losses.weighted_losses(scores, y).mean() == pytest.approx(float(losses.batch_loss(scores, y)))
 
 
 def test_a_count_is_drawn_once_for_a_checkpoint(tmp_path):

@@ -1,0 +1,161 @@
+"""Membership scores beside LeakPro's, Privacy Meter's and ART's, on the same targets, shadows and splits.
+
+Populations of overfitted models whose rows were drawn by coin: every model is the target once, with all others as its
+shadows, so each attacker sees the same logits. Nothing was tuned on these targets.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from claim import Claim
+from membership_peer_scores import MISSING, Observed, art_scores, leakpro_scores, open_leakpro, privacy_meter_scores
+from populations import ModelPopulation, joined_rows, network_logits, overfitted, shadows_of, train_population
+
+from medward.attacks.benchmarks.tasks import load_task
+from medward.attacks.membership.evidence import Evidence
+from medward.attacks.membership.scores import score_evidence
+from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
+
+CLAIMS = ("membership_against_peers",)
+
+SEED, MODELS, ROWS = 0, 16, 800
+NAMESAKES = {
+    "lira-online": "LeakPro LiRA online",
+    "lira": "LeakPro LiRA offline",
+    "rmia-online": "LeakPro RMIA online",
+    "rmia": ("LeakPro RMIA offline", "Privacy Meter RMIA offline"),
+}
+PEERS = ("LeakPro", "Privacy Meter", "ART")
+OWN_BEST = "bavaria-online"
+TIED = 0.005
+"""How far a mean over targets may lie below a peer's and still count as equal: about its standard error."""
+
+
+def measure() -> Iterator[Claim]:
+    """One claim; needs the peers of `membership_peer_scores`, named in MEDWARD_PEERS, and MEDWARD_DATA."""
+    sys.path += filter(None, os.environ.get("MEDWARD_PEERS", "").split(os.pathsep))
+    try:
+        open_leakpro()
+        art = version("adversarial-robustness-toolbox")
+        __import__("art"), __import__("modules.mia.attacks.rmia")
+    except ModuleNotFoundError as error:
+        raise MedwardError(MISSING.format(error=error, separator=os.pathsep)) from None
+    torch.set_num_threads(1)
+    subjects = {name: _compared(*subject()) for name, subject in SUBJECTS.items()}
+    behind = [
+        f"{name}: {ours} {rows[ours][measure]:.3f} < {peer} {rows[peer][measure]:.3f} ({measure})"
+        for name, rows in subjects.items()
+        for ours, peers in {**NAMESAKES, OWN_BEST: tuple(name for name in rows if name.startswith(PEERS))}.items()
+        for peer in ([peers] if isinstance(peers, str) else peers)
+        for measure in ("auc", "tpr_at_1_percent")
+        if rows[ours][measure] < rows[peer][measure] - TIED
+    ]
+    yield Claim(
+        claim="membership_against_peers",
+        value=len(behind),
+        target="0 measures on which LiRA, RMIA (against their namesakes) or BaVarIA (against every peer) fall behind",
+        met=not behind,
+        n=MODELS * len(subjects),
+        seed=SEED,
+        details={
+            "subjects": subjects,
+            "behind": behind,
+            "tied_within": TIED,
+            "targets_per_subject": MODELS,
+            "peers": {"ART": art, "LeakPro": "c47752fa", "Privacy Meter": "e384af8"},
+        },
+    )
+
+
+def _pneumonia() -> tuple[ModelPopulation, Split]:
+    """The small CNN on 400 of 800 images, 30 epochs without augmentation."""
+    task = load_task("pneumoniamnist", seed=SEED)
+    pool = joined_rows(task.splits["train"], task.splits["calibration"])
+    return train_population(pool.take(np.arange(ROWS)), MODELS, overfitted(30), seed=SEED), task.splits["holdout"]
+
+
+def _wdbc() -> tuple[ModelPopulation, Split]:
+    """An MLP of 64 on half of 369 tumours, 150 epochs; 200 others are the population."""
+    task = load_task("wdbc", seed=SEED)
+    rows = joined_rows(*task.splits.values())
+    order = np.random.default_rng(SEED).permutation(len(rows))
+    train = overfitted(150, hidden=64)
+    return train_population(rows.take(np.sort(order[200:])), MODELS, train, seed=SEED), rows.take(order[:200])
+
+
+SUBJECTS = {"pneumoniamnist, CNN": _pneumonia, "wdbc, MLP": _wdbc}
+
+
+def _compared(population: ModelPopulation, others: Split) -> dict[str, dict[str, float]]:
+    """Mean AUC and TPR at 1 % of each attack over all targets."""
+    z_logits = np.stack([network_logits(network, others.inputs) for network in population.networks])
+    z_labels = np.asarray(others.labels, np.int64)
+    found: dict[str, list[tuple[float, float]]] = {}
+    for target in range(MODELS):
+        rest = shadows_of(target, MODELS)
+        seen = Observed(
+            labels=population.labels,
+            target=population.logits[target],
+            shadows=population.logits[rest],
+            shadow_members=population.members[rest],
+            truth=population.members[target],
+            population_labels=z_labels,
+            population_target=z_logits[target],
+            population_shadows=z_logits[rest],
+        )
+        everyone = np.ones(len(seen.labels), bool)
+        fitted, left = art_scores(seen, SEED + target)
+        scored = {**leakpro_scores(seen), **privacy_meter_scores(seen), **score_evidence(evidence_of(seen))}
+        for name, scores, rows in (
+            *((name, scores, everyone) for name, scores in scored.items()),
+            *((name, scores, left) for name, scores in fitted.items()),
+        ):
+            found.setdefault(name, []).append(roc_figures(scores[rows], seen.truth[rows]))
+    return {
+        name: {
+            "auc": statistics.mean(auc for auc, _ in runs),
+            "auc_spread": statistics.stdev(auc for auc, _ in runs),
+            "tpr_at_1_percent": statistics.mean(rate for _, rate in runs),
+            "tpr_spread": statistics.stdev(rate for _, rate in runs),
+        }
+        for name, runs in sorted(found.items())
+    }
+
+
+def evidence_of(seen: Observed) -> Evidence:
+    """What our scores read of the same logits."""
+    population = Evidence(
+        phi=log_odds_of(seen.population_target, seen.population_labels),
+        shadows=log_odds_of(seen.population_shadows, seen.population_labels),
+        included=np.zeros(seen.population_shadows.shape[:2], bool),
+    )
+    return Evidence(
+        phi=log_odds_of(seen.target, seen.labels),
+        shadows=log_odds_of(seen.shadows, seen.labels),
+        included=seen.shadow_members,
+        population=population,
+    )
+
+
+def log_odds_of(logits: Any, labels: Any) -> Any:
+    """log p_y - log of the rest ``(..., n)``, from logits in double precision."""
+    true = np.eye(logits.shape[-1], dtype=bool)[labels]
+    own = np.where(true, logits, 0).sum(axis=-1)
+    return own - np.logaddexp.reduce(np.where(true, -np.inf, logits), axis=-1)
+
+
+def roc_figures(scores: Any, truth: Any) -> tuple[float, float]:
+    """AUC, and the true positive rate at a false positive rate of at most 1 %, read from the scores themselves."""
+    from sklearn.metrics import roc_auc_score, roc_curve
+
+    false, true, _ = roc_curve(truth, scores, drop_intermediate=False)
+    return float(roc_auc_score(truth, scores)), float(true[false <= 0.01].max())
