@@ -9,6 +9,7 @@ a table's columns, were trained on by nobody. A finished cell is kept under out/
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import statistics
 import subprocess
@@ -32,7 +33,6 @@ from medward.attacks.benchmarks.victims import accuracy
 from medward.attacks.candidates.evaluation import rate_at
 from medward.attacks.membership.evidence import Evidence
 from medward.attacks.membership.scores import score_evidence
-from medward.attacks.validation.journal import code_version
 from medward.guard.certificate import PrivacyCertificate
 from medward.guard.data.split import Split
 from medward.guard.harden.private.method import PrivateTraining
@@ -106,7 +106,7 @@ def measure() -> Iterator[Claim]:
 def run_cells(names: list[str]) -> list[dict[str, Any]]:
     """Each cell's figures, kept from an earlier run of the same code where there is one."""
     CELLS.mkdir(parents=True, exist_ok=True)
-    files = {name: CELLS / f"{name.replace('/', '-')}-{code_version()[:12]}.json" for name in names}
+    files = {name: CELLS / f"{name.replace('/', '-')}-{_code_digest()}.json" for name in names}
     waiting = [name for name in names if not files[name].exists()]
     running: list[subprocess.Popen[bytes]] = []
     while waiting or running:
@@ -120,6 +120,13 @@ def run_cells(names: list[str]) -> list[dict[str, Any]]:
         running = [each for each in running if each not in done]
         time.sleep(0.5)
     return [json.loads(files[name].read_text()) for name in names]
+
+
+def _code_digest() -> str:
+    """Names the code that a cell depends on: private training, its accounting, the scores, and this file."""
+    folders = ("guard/harden", "guard/statistics", "attacks/membership")
+    paths = [path for folder in folders for path in sorted((ROOT / folder).glob("**/*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in (*paths, Path(__file__)))).hexdigest()[:12]
 
 
 def keep_cell(name: str, file: str) -> None:

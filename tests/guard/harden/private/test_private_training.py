@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from medward.guard.errors import MedwardError
-from medward.guard.harden.private import training
+from medward.guard.harden.private import weights_move
 from medward.guard.harden.private.cross_check import cross_checked_epsilon, numerical_epsilon
 from medward.guard.harden.private.parts import merged_part, select_part
 from medward.guard.harden.private.settings import PrivateSettings, plan_training
@@ -33,13 +33,13 @@ def test_an_easy_problem_is_learned_at_epsilon_8():
 
 def test_empty_draws_add_noise_and_are_accounted(monkeypatch):
     seen = []
-    follow = training.WeightsWatch.follow
+    follow = weights_move.WeightsWatch.follow
 
     def spy(self, output, drawn):
         seen.append((len(drawn), float(output.total.norm()), float(output.noise.norm())))
         follow(self, output, drawn)
 
-    monkeypatch.setattr(training.WeightsWatch, "follow", spy)
+    monkeypatch.setattr(weights_move.WeightsWatch, "follow", spy)
     rows = columns_of(bright_images(30, 0))
     run = train_privately(small_cnn(), rows, None, class_losses, with_settings(batch=0.6, epochs=1))
     assert len(seen) == run.plan.mechanism.steps == 50
@@ -57,9 +57,9 @@ def test_patients_are_units_and_more_rows_than_the_cap_are_not_used(monkeypatch)
         losses.append(len(rows["y"]))
         return class_losses(module, rows)
 
-    follow = training.WeightsWatch.follow
+    follow = weights_move.WeightsWatch.follow
     monkeypatch.setattr(
-        training.WeightsWatch, "follow", lambda self, o, d: (sizes.append(len(d)), follow(self, o, d))[1]
+        weights_move.WeightsWatch, "follow", lambda self, o, d: (sizes.append(len(d)), follow(self, o, d))[1]
     )
     units = len(np.unique(data.patients))
     settings = with_settings(epochs=2, batch=units / 2, rows_per_unit=2, rows_at_once=7)
