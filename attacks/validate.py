@@ -16,13 +16,17 @@ import torch
 
 from medward.attacks.suite import chosen_attacks
 from medward.attacks.target import Decide
-from medward.attacks.validation.deployment import Deployment, ModelBefore
+from medward.attacks.validation.deployment import ROBUSTNESS, Deployment, ModelBefore
 from medward.attacks.validation.record import Report
 from medward.attacks.validation.run import run_validation
 from medward.attacks.whitebox.ball import FeatureRules, feature_rules
 from medward.attacks.whitebox.onnx.to_torch import white_box
+from medward.guard.bundle.certified import source_digest
 from medward.guard.bundle.folder import Bundle
 from medward.guard.bundle.site import bundle_reading
+from medward.guard.certificate import ORIGINAL, AnyCertificate, PrivacyCertificate
+from medward.guard.data.canaries import CanarySet
+from medward.guard.data.coin_flip import MembershipManifest, read_manifest
 from medward.guard.data.objects import as_splits
 from medward.guard.data.reading import Reading
 from medward.guard.data.split import Split, conform_inputs, numbered_split
@@ -49,7 +53,9 @@ def validate(
     immutable: Sequence[str | int] = (),
     names: Sequence[str] | None = None,
     rules: FeatureRules | None = None,
-    undefended: object = None,
+    before: object = None,
+    canaries: CanarySet | Path | str | None = None,
+    manifest: MembershipManifest | Path | str | None = None,
     output_key: str | None = None,
     decide: Decide | None = None,
     seed: int = 0,
@@ -61,10 +67,12 @@ def validate(
     `data` are splits by name, a path, or objects that `guard.data.objects` reads; what the bundle knows of a table
     (`target`, `patient`) need not be said again. `rules`, or the names or places in `integer` and `immutable`, say
     which features of a table take whole numbers and which nobody can change, besides those that the bundle's columns
-    are. `undefended` is the model as it was before hardening, or a path or name of it (and `output_key` the output of
-    several to take): attacks that hardening defends against must succeed on that one. `decide` reads the outputs
-    ``(n, ...)`` of an opaque model as one whole number a row, from 0 on; without it nothing that such a model decides
-    can be attacked, and the report says so.
+    are. `before` is the model as it was before hardening, or a path or name of it (and `output_key` the output of
+    several to take): attacks that the bundle's certificate claims a defense against must succeed on that one (evasion,
+    where the bundle has none), and every attack is run on both bare models to show what training changed. `canaries`
+    and `manifest` say by what coins rows were trained on or held out, as training wrote them; where the certificate
+    names others they are refused. `decide` reads the outputs ``(n, ...)`` of an opaque model as one whole number a row,
+    from 0 on; without it nothing that such a model decides can be attacked, and the report says so.
     """
     spec = bundle.model.spec
     if decide is not None and not isinstance(spec.task, Opaque):
@@ -76,6 +84,9 @@ def validate(
     chosen_attacks(spec, names, rules, reads)  # refuses what is unknown before work begins
     if reads is not None:
         _try_decide(reads, bundle, splits)
+    certificate = bundle.card.certificate
+    planted = None if canaries is None else planted_canaries(canaries, certificate)
+    flipped = None if manifest is None else flipped_coins(manifest, certificate)
     network, reason = _network(bundle, splits)
     attacks = chosen_attacks(spec, names, rules, reads, gradients=network is not None)
     return run_validation(
@@ -83,8 +94,11 @@ def validate(
             bundle=bundle,
             network=network,
             no_network=reason,
-            before=None if undefended is None else model_before(undefended, bundle, splits, output_key),
+            before=None if before is None else model_before(before, bundle, splits, output_key),
             decide=reads,
+            privacy=certificate if isinstance(certificate, PrivacyCertificate) else None,
+            canaries=planted,
+            manifest=flipped,
         ),
         splits,
         Path(out),
@@ -93,6 +107,29 @@ def validate(
         resume=resume,
         progress=progress,
     )
+
+
+def planted_canaries(given: CanarySet | Path | str, certificate: AnyCertificate | None) -> CanarySet:
+    """The canaries at `given`. Raises `MedwardError` for others than the `certificate` names."""
+    found = given if isinstance(given, CanarySet) else CanarySet.load(Path(given))
+    record = certificate.canaries if isinstance(certificate, PrivacyCertificate) else None
+    if isinstance(certificate, PrivacyCertificate) and (record is None or record.digest != found.digest):
+        raise MedwardError("canaries: are not those of the bundle's certificate; give the file of its training")
+    return found
+
+
+def flipped_coins(given: MembershipManifest | Path | str, certificate: AnyCertificate | None) -> MembershipManifest:
+    """The membership manifest at `given`. Raises `MedwardError` for another than the `certificate` names."""
+    if isinstance(given, MembershipManifest):
+        found = given
+    else:
+        try:
+            found = read_manifest(Path(given).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise MedwardError(f"{given}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if isinstance(certificate, PrivacyCertificate) and certificate.manifest != found.digest:
+        raise MedwardError("manifest: is not that of the bundle's certificate; give the file of its training")
+    return found
 
 
 def _numbered(splits: Mapping[str, Split], spec: ModelSpec) -> dict[str, Split]:
@@ -143,18 +180,24 @@ def model_before(
 ) -> ModelBefore:
     """The model before hardening, under the specification of `bundle`, a file that normalises itself as it is.
 
-    What a processor beside it says of its normalisation holds for it.
+    What a processor beside it says of its normalisation holds for it. What training claims is what the bundle's
+    certificate says, robustness where it has none.
     Raises `MedwardError` when it takes other inputs, scores other classes or cannot be read.
     """
-    spec = bundle.model.spec
+    spec, certificate = bundle.model.spec, bundle.card.certificate
+    named = None if certificate is None else certificate.files.get(ORIGINAL)
+    facts: Any = {
+        "claim": ROBUSTNESS if certificate is None else certificate.claim,
+        "certified": named is not None and named == source_digest(model),
+    }
     sample = _sample(bundle, splits)
     try:
         source = open_source(model)
         model, known = source.model, describe_model(source.model, output_key)
     except MedwardError as error:
-        raise MedwardError(f"undefended: {error}") from None
+        raise MedwardError(f"before: {error}") from None
     if unlike := _unlike(known, spec):
-        raise MedwardError(f"undefended: {unlike}; give the model that was hardened, as it was before")
+        raise MedwardError(f"before: {unlike}; give the model that was hardened, as it was before")
     if known.get("normalised"):
         spec = replace(spec, prepare=replace(spec.prepare, mean=(), std=()))
     else:
@@ -165,7 +208,7 @@ def model_before(
         )  # as the bundle's own model is
     except MedwardError as error:
         raise MedwardError(
-            f"undefended: does not work as the bundle's model, which takes inputs of shape {spec.row_shape} and scores "
+            f"before: does not work as the bundle's model, which takes inputs of shape {spec.row_shape} and scores "
             f"{len(spec.classes)} classes as {spec.output}: {error}"
         ) from None
     with tempfile.TemporaryDirectory() as folder:
@@ -174,11 +217,11 @@ def model_before(
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         deployed = bundle.path / exported.file
         if deployed.exists() and hashlib.sha256(deployed.read_bytes()).hexdigest() == digest:
-            raise MedwardError("undefended: is the bundle's own model; give the model as it was before hardening")
+            raise MedwardError("before: is the bundle's own model; give the model as it was before hardening")
         if file.name != "model.onnx":
-            return ModelBefore(model=wrapped, digest=digest, no_network="it is no ONNX file")
+            return ModelBefore(model=wrapped, digest=digest, no_network="it is no ONNX file", **facts)
         network, reason = white_box(file, wrapped.predict, sample, exported.options, spec=spec)
-        return ModelBefore(model=wrapped, digest=digest, network=network, no_network=reason)
+        return ModelBefore(model=wrapped, digest=digest, network=network, no_network=reason, **facts)
 
 
 def _normalised_as(source: Source, bundle: Bundle) -> ModelSpec:
@@ -187,13 +230,13 @@ def _normalised_as(source: Source, bundle: Bundle) -> ModelSpec:
     if own.mean:
         if (source.low, source.high) != (spec.low, spec.high):
             raise MedwardError(
-                f"undefended: its processor scales pixels to {source.low} to {source.high}, the bundle's model takes "
+                f"before: its processor scales pixels to {source.low} to {source.high}, the bundle's model takes "
                 f"{spec.low} to {spec.high}; give the model that was hardened, as it was before"
             )
         return replace(spec, prepare=replace(spec.prepare, mean=own.mean, std=own.std))
     if not spec.prepare.mean and file.exists() and describe_model(str(file)).get("normalised"):
         raise MedwardError(
-            "undefended: the bundle's file normalises its rows itself, and nothing says how this model's are; give "
+            "before: the bundle's file normalises its rows itself, and nothing says how this model's are; give "
             "original.onnx, which medward harden wrote beside the hardened model"
         )
     return spec

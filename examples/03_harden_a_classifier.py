@@ -74,13 +74,13 @@ def main() -> None:
             low=0.0,
             high=1.0,
         )
-        # As `medward validate bundle --data mine.npz --undefended hardened/original.onnx -o report`:
+        # As `medward validate bundle --data mine.npz --before hardened/original.onnx -o report`:
         report = validate(
             bundle,
             {name: splits[name] for name in ("train", "test")},
             work / "report",
             names=("uap-targeted",),
-            undefended=work / "hardened" / "original.onnx",
+            before=work / "hardened" / "original.onnx",
             progress=False,
         )
         (uap,) = report.findings

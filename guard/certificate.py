@@ -5,18 +5,23 @@ Plain records that need no torch, so that a serving host can read them.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, TypeAdapter, model_validator
 
+from medward.guard.spec import AnyTask
+
+CERTIFICATE, CERTIFIED, ORIGINAL = "certificate.json", "model.onnx", "original.onnx"
+"""What a certificate's file is called, and among its `files` the model that it speaks of and the model before."""
 PrivacyUnit = Literal["patient", "row"]
 """Whose presence differential privacy hides: all rows of one patient, or one row."""
 
 
 class CanaryRecord(BaseModel):
-    """A canary record says which made-up rows an audit may ask about: how many coins were flipped, and for which file.
+    """A canary record says which made-up rows an audit may ask about: how many coins were flipped, and for which rows.
 
-    `digest` is the SHA-256 of the file that holds them with the truth of every coin; keep that file private.
+    `digest` is the SHA-256 of the rows with the truth of every coin (`guard.data.canaries.CanarySet.digest`); keep the
+    file that holds them private.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +41,8 @@ class PrivacyCertificate(BaseModel):
     training that its owner states has not seen these rows. `trained` are the parameters that moved, `part` which those
     are in a word. `not_covered` are sentences a reader must know; `measured` what was measured without privacy, on rows
     kept apart. `original` and `hardened` are digests of weights, `data` of rows, `files` of what was written beside.
+    `manifest` is the digest of the coin flip that held candidates out (`guard.data.coin_flip`). `task` is what the
+    network answers, for rows within `low` and `high`, where training was told.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,9 +72,107 @@ class PrivacyCertificate(BaseModel):
     measured: dict[str, float]
     canaries: CanaryRecord | None = None
     manifest: str | None = None
+    task: AnyTask | None = None
+    low: float | None = None
+    high: float | None = None
     seed: int
     data: str
     original: str
     hardened: str
     versions: dict[str, str]
     files: dict[str, str] = {}
+
+
+class Accuracy(BaseModel):
+    """Accuracy is what the certificate's `measure` names, on the selection rows.
+
+    `clean`: as they are. `universal`: under the worst of freshly made universal changes, one for each goal of the task
+    (away from the labels and towards each class; away, no finding, all findings; a number up, down). `per_input`: under
+    a change made for each row. The changes are short searches by the defense itself, so the last two are estimates from
+    above; what an attacker achieves, `medward validate` measures.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clean: float
+    universal: float
+    per_input: float
+
+
+class RobustnessCertificate(BaseModel):
+    """A robustness certificate states what a training did against small changes, and what that seems to have brought.
+
+    `before` and `after` are measured on the rows that also chose the epoch, so `after` is a little flattering.
+    `epsilon` is the radius asked for, in `unit`; methods may train at a larger one (see `settings`). `original` and
+    `hardened` are digests of the weights, `data` of the rows (both splits), `files` of what was written beside this.
+    `notes` are what a reader must know besides, such as that nothing was gained. `task` is what the network answers,
+    with the operating points or the tolerance that decisions were made with in training and measuring; `measure` says
+    what the accuracies count. Certificates from before there were several claims are of this one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    claim: Literal["robustness"] = "robustness"
+    method: str
+    guarantee: Literal["empirical, not certified"] = "empirical, not certified"
+    notes: tuple[str, ...] = ()
+    settings: dict[str, JsonValue]
+    epsilon: float
+    unit: Literal["input units", "standard deviations of each feature"]
+    low: float | None
+    high: float | None
+    task: AnyTask
+    measure: str
+    seed: int
+    rows: dict[str, int]
+    data: str
+    original: str
+    hardened: str
+    before: Accuracy
+    after: Accuracy
+    epochs: int
+    best_epoch: int
+    versions: dict[str, str]
+    files: dict[str, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_its_task(cls, record: Any) -> Any:
+        """Refuse a certificate from before tasks, which did not say what the scores mean."""
+        if isinstance(record, dict) and "classes" in record and "task" not in record:
+            raise ValueError(
+                "certificate: was written before certificates said the model's task; run medward harden again, or read "
+                "the file as plain JSON"
+            )
+        return record
+
+
+def _claim_of(record: Any) -> str:
+    """What a certificate claims; the first ones did not say it."""
+    found = record.get("claim", "robustness") if isinstance(record, dict) else getattr(record, "claim", "")
+    return str(found)
+
+
+AnyCertificate = Annotated[
+    Annotated[RobustnessCertificate, Tag("robustness")] | Annotated[PrivacyCertificate, Tag("privacy")],
+    Discriminator(_claim_of),
+]
+"""A certificate of any claim."""
+_READ: TypeAdapter[AnyCertificate] = TypeAdapter(AnyCertificate)
+
+
+def read_certificate(data: bytes) -> AnyCertificate:
+    """The certificate that the JSON `data` is. Raises `ValueError` for anything else."""
+    return _READ.validate_json(data)
+
+
+def certificate_sentence(certificate: AnyCertificate) -> str:
+    """What training brought, and what that does not cover, in one sentence."""
+    c = certificate
+    if isinstance(c, RobustnessCertificate):
+        return (
+            f"hardened by {c.method} against changes within {c.epsilon:.4g} {c.unit}: {c.measure} under one change for "
+            f"all rows {c.before.universal:.3f} before and {c.after.universal:.3f} after; {c.guarantee}"
+        )
+    covered = f"; not covered: {'; '.join(c.not_covered)}" if c.not_covered else ""
+    return f"trained with differential privacy: epsilon {c.epsilon:.3g} at delta {c.delta:.3g} per {c.unit}{covered}"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from medward.guard.data.split import Split as Split
     from medward.guard.errors import MedwardError as MedwardError
     from medward.guard.harden.folder import harden as harden
+    from medward.guard.harden.private.method import PrivateTraining as PrivateTraining
     from medward.guard.pipeline import Guard as Guard
     from medward.guard.policy import Policy as Policy
     from medward.guard.preparation import Preparation as Preparation
@@ -43,6 +44,7 @@ _HOMES = {
     "MedwardError": "guard.errors.MedwardError",
     "Policy": "guard.policy.Policy",
     "Preparation": "guard.preparation.Preparation",
+    "PrivateTraining": "guard.harden.private.method.PrivateTraining",
     "Query": "guard.types.Query",
     "Reading": "guard.data.reading.Reading",
     "Split": "guard.data.split.Split",
@@ -67,6 +69,7 @@ __all__ = [
     "MedwardError",
     "Policy",
     "Preparation",
+    "PrivateTraining",
     "Query",
     "Reading",
     "Split",

@@ -10,7 +10,8 @@ from medward.attacks.intervals import Interval
 from medward.attacks.report import words
 from medward.attacks.report.plots import report_plots
 from medward.attacks.validation.finding import ARMS, Finding, Status
-from medward.attacks.validation.record import Report
+from medward.attacks.validation.record import Interaction, Report
+from medward.guard.certificate import certificate_sentence
 
 LIMITS = (
     "Poisoned or backdoored training data, and tampering with the model before it was put into the bundle.",
@@ -43,6 +44,8 @@ def render_html(report: Report) -> str:
         headline=words.report_headline(report),
         drop=words.worst_drop(report.clean),
         twin=words.twin_text(report),
+        changed=[_change(found, words.training_claim(report)) for found in report.interactions],
+        certificate="" if report.certificate is None else certificate_sentence(report.certificate),
         icons=words.ICONS,
         statuses=[
             (status, sum(finding.status is status for finding in report.findings))
@@ -106,6 +109,27 @@ def _cell(finding: Finding, column: str) -> dict[str, object] | None:
         "width": round(max(100 * (high - low), 1.0), 2),
         "bound": round(100 * finding.bound, 2) if on_scale else None,
         "judged": None if on_scale or judged is None else f"{100 * judged.value:.0f}%: {finding.judged_as}",
+    }
+
+
+def _change(found: Interaction, claim: str) -> dict[str, str]:
+    """What a row of the table of interactions shows."""
+    share = find_family(found.family).share
+    return {
+        "attack": found.attack,
+        "family": found.family + (", what training defends against" if found.claimed else ""),
+        "measure": found.measure,
+        **{
+            name: words.estimate_text(each, share=share)
+            for name, each in (("before", found.before), ("after", found.after))
+        },
+        "before_limits": words.limits_text(found.before, share=share),
+        "after_limits": words.limits_text(found.after, share=share),
+        "difference": words.difference_text(found, share=share),
+        "limits": words.limits_text(found.difference, share=share),
+        "pairing": "same rows, paired" if found.paired else "not paired" if found.difference else "",
+        "sentence": words.interaction_sentence(found, claim),
+        "flags": "; ".join(found.flags),
     }
 
 

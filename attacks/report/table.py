@@ -13,15 +13,19 @@ from medward.attacks.report.words import (
     COLUMNS,
     ICONS,
     defended_families,
+    difference_text,
     directions_text,
     estimate_text,
+    interaction_sentence,
     limits_text,
     report_headline,
+    training_claim,
     twin_text,
     worst_drop,
 )
 from medward.attacks.validation.finding import Finding, Status
 from medward.attacks.validation.record import Report
+from medward.guard.certificate import certificate_sentence
 
 _STYLES = {
     Status.HELD: "bold green",
@@ -48,17 +52,44 @@ def print_findings(report: Report, console: Console) -> None:
             console.print(Text.assemble((finding.attack, "bold"), f": {said}"))
         if finding.status is not Status.HELD:
             console.print(Text.assemble((finding.attack, "bold"), ": ", " ".join(finding.reasons)))
+    if report.certificate is not None:
+        console.print(Text(f"certificate: {certificate_sentence(report.certificate)}"))
     if said := twin_text(report):
         console.print(Text(f"undefended ({defended_families(report)}): {said}"))
+    if report.interactions:
+        print_interactions(report, console)
     console.print(Text(f"clean cost: {_clean(report)}"))
     for note in report.notes:
         console.print(Text(f"note: {note}", "bold yellow"))
     console.print(Text(f"{report.verdict.value}: {report_headline(report)}", _STYLES[report.verdict]))
 
 
+def print_interactions(report: Report, console: Console) -> None:
+    """Print what training changed: every attack on the bare model before and after, and which became stronger."""
+    table = Table(
+        box=SIMPLE_HEAD, padding=(0, 1, 1, 0), title="what training changed, bare models", title_justify="left"
+    )
+    for name in ("attack", "measure", "before", "after", "difference"):
+        left = name in ("attack", "measure")
+        table.add_column(name, justify="left" if left else "right", no_wrap=not left, overflow="fold")
+    for found in report.interactions:
+        share = find_family(found.family).share
+        cells = [_estimate(each, share) for each in (found.before, found.after)]
+        ends = limits_text(found.difference, share=share)
+        change = Text.assemble(difference_text(found, share=share), (f"\n{ends}", "dim"))
+        table.add_row(Text(found.attack), Text(found.measure), *cells, change)
+    console.print(table)
+    for found in report.interactions:
+        if said := interaction_sentence(found, training_claim(report)):
+            console.print(Text(said, "bold yellow"))
+
+
 def _cell(finding: Finding, arm: str) -> Text:
     interval: Interval | None = getattr(finding, arm)
-    share = find_family(finding.family).share
+    return _estimate(interval, find_family(finding.family).share)
+
+
+def _estimate(interval: Interval | None, share: bool) -> Text:
     ends = limits_text(interval, share=share, between="–")
     return Text.assemble(estimate_text(interval, share=share), (f"\n{ends}", "dim"))
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from medward.attacks.families import known_families
+from medward.attacks.families import find_family, known_families
 from medward.attacks.intervals import Interval
 from medward.attacks.threat import Access
 from medward.attacks.validation.finding import ARMS, CleanCost, Finding, Status
-from medward.attacks.validation.record import Report
+from medward.attacks.validation.record import Interaction, Report
 from medward.guard.types import Modality
 
 ICONS = {Status.HELD: "✓", Status.BROKEN: "✕", Status.INCONCLUSIVE: "?", Status.NOT_APPLICABLE: "–"}
@@ -85,6 +85,32 @@ def twin_text(report: Report) -> str:
         return said
     before, after = estimate_text(facts.accuracy, share=True), estimate_text(facts.deployed_accuracy, share=True)
     return f"{said}; accuracy {before} before, {after} after, n = {facts.accuracy.n}"
+
+
+def training_claim(report: Report) -> str:
+    """What the training between the model before and the deployed one was for; empty without a model before."""
+    return "" if report.provenance.twin is None else report.provenance.twin.claim
+
+
+def interaction_sentence(interaction: Interaction, claim: str) -> str:
+    """Plain words where training clearly made an attack stronger; empty elsewhere."""
+    found, share = interaction, find_family(interaction.family).share
+    if not found.stronger:
+        return ""
+    though = ", though it was meant to defend against it" if found.claimed else ""
+    return (
+        f"Training for {claim} made {found.attack} stronger{though}: {found.measure} "
+        f"{estimate_text(found.before, share=share)} before, {estimate_text(found.after, share=share)} after, "
+        f"{difference_text(found, share=share)} more ({limits_text(found.difference, share=share)})."
+    )
+
+
+def difference_text(interaction: Interaction, *, share: bool) -> str:
+    """The difference alone, shares in percentage points; a dash when not measured."""
+    found = interaction.difference
+    if found is None:
+        return "–"
+    return f"{100 * found.value:+.1f} points" if share else f"{found.value:+.3f}"
 
 
 def report_headline(report: Report) -> str:

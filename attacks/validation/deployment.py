@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 from medward.attacks.base import Attack
 from medward.attacks.target import Clock, Decide, Target, guarded_oracle, open_oracle
 from medward.attacks.validation.finding import Arm
 from medward.guard.accounts.stores import MemoryStore
 from medward.guard.bundle.folder import Bundle
-from medward.guard.models.base import Model
+from medward.guard.certificate import PrivacyCertificate
+from medward.guard.data.canaries import CanarySet
+from medward.guard.data.coin_flip import MembershipManifest
+from medward.guard.models.base import Model, WrappedModel
 from medward.guard.pipeline import Guard
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.types import Array, Ints
@@ -18,8 +21,8 @@ from medward.guard.types import Array, Ints
 if TYPE_CHECKING:
     import torch
 
-ROBUSTNESS = "robustness"
-"""The claim of a certificate of hardening; see `guard.harden`."""
+ROBUSTNESS, PRIVACY = "robustness", "privacy"
+"""The claims of certificates of hardening; see `guard.certificate`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,7 @@ class ModelBefore:
 
     `network` is the same model as a torch module in eval mode, None for `no_network`'s reason. `claim` is what the
     certificate says that training brought; only families that this defends against are judged on the model before.
+    `certified` says whether the certificate names the very file that this model was given as.
     """
 
     model: Model
@@ -35,6 +39,7 @@ class ModelBefore:
     network: torch.nn.Module | None = None
     no_network: str = "no differentiable form of it was given"
     claim: str = ROBUSTNESS
+    certified: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +48,8 @@ class Deployment:
 
     `network` is the deployed model as a torch module in eval mode, None for `no_network`'s reason. `before` is the
     model without its training-time defense, where there is one. `decide` reads the outputs of an opaque model; without
-    it there is no decision that an attack could change.
+    it there is no decision that an attack could change. `privacy` is the certificate of its training, `manifest` and
+    `canaries` who was trained on by the coin, where there are any.
     """
 
     bundle: Bundle
@@ -51,6 +57,9 @@ class Deployment:
     no_network: str = "no differentiable form of the model was given"
     before: ModelBefore | None = None
     decide: Decide | None = None
+    privacy: PrivacyCertificate | None = None
+    manifest: MembershipManifest | None = None
+    canaries: CanarySet | None = None
 
     @property
     def readable(self) -> bool:
@@ -64,6 +73,16 @@ class Deployment:
     def before_claim(self, claim: str) -> ModelBefore | None:
         """The model before training brought what `claim` says; None where it brought no such thing."""
         return self.before if claim and self.before is not None and self.before.claim == claim else None
+
+    def bare_before(self) -> Deployment:
+        """The model before training in the place of the deployed one, which has nothing before it.
+
+        Raises `ValueError` without one.
+        """
+        if self.before is None:
+            raise ValueError("there is no model before")
+        bundle = replace(self.bundle, model=cast(WrappedModel, self.before.model))  # attacks only ask it
+        return replace(self, bundle=bundle, network=self.before.network, no_network=self.before.no_network, before=None)
 
 
 def queried_target(deployment: Deployment, arm: Arm, attack: Attack, *, claim: str = "") -> Target:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from medward.attacks.intervals import Interval
 from medward.attacks.validation.finding import CleanCost, Curve, Finding, Status
 from medward.attacks.validation.gate import exit_code
+from medward.guard.certificate import AnyCertificate
 from medward.guard.errors import MedwardError
 from medward.guard.policy import GatePolicy
 from medward.guard.types import Modality
@@ -63,11 +64,39 @@ class Provenance(BaseModel):
     versions: dict[str, str]
 
 
+class Interaction(BaseModel):
+    """An interaction is what one attack achieves on the bare model before and after training, without any guard.
+
+    `before` and `after` are on the attack's own scale, named by `measure`; `difference` is after less before, None
+    where one was judged on no row. It is `paired` where both runs were judged on the same rows, drawn together; else
+    the limits of the two are taken for independent, which is wider where they are not. `claimed` says whether training
+    was meant to defend against it. Each interval is its own: of many attacks one may look changed by chance.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attack: str
+    family: str
+    measure: str
+    claimed: bool
+    before: Interval | None = None
+    after: Interval | None = None
+    difference: Interval | None = None
+    paired: bool = False
+    flags: tuple[str, ...] = ()
+
+    @property
+    def stronger(self) -> bool:
+        """Whether training clearly made the attack stronger: the whole interval of the difference is above 0."""
+        return self.difference is not None and self.difference.low > 0
+
+
 class Report(BaseModel):
     """A report holds the outcome of one validation.
 
     `accounts` maps an account's name to its log e-value over queries, `alarms` an action of the monitor to
-    the false-alarm rate it is set to. `notes` say what is not protected as the policy says.
+    the false-alarm rate it is set to. `notes` say what is not protected as the policy says. `interactions` are what
+    training changed, where a model before was given. `certificate` is what the bundle's card says of training.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,6 +109,8 @@ class Report(BaseModel):
     alarms: dict[str, float]
     gate: GatePolicy
     notes: tuple[str, ...] = ()
+    interactions: tuple[Interaction, ...] = ()
+    certificate: AnyCertificate | None = None
     provenance: Provenance
 
     @property

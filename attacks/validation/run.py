@@ -5,7 +5,8 @@ guard starts every run with an empty memory.
 
 A model that training defended is meant to withstand attacks of some families without any guard, so these prove
 themselves on the model as it was before (`Deployment.before`). Others do not: what they take from the deployed model
-itself is what its guard must keep.
+itself is what its guard must keep. Both are run on the bare models before and after, for training against one attack
+may help another.
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ from typing import Any
 
 import numpy as np
 
-from medward.attacks.base import Attack, AttackData, AttackResult
+from medward.attacks.base import Attack, AttackData, AttackResult, Examination
 from medward.attacks.families import find_family
 from medward.attacks.intervals import rate_interval
 from medward.attacks.learners.table import chance_accuracy, matches_labels, task_balanced_accuracy
 from medward.attacks.report.files import save_report
 from medward.attacks.suite import attack_plugins
-from medward.attacks.target import AccessDeniedError, BudgetSpentError
+from medward.attacks.target import AccessDeniedError, BudgetSpentError, Target
 from medward.attacks.validation.clean_cost import ask_all, measure_clean_cost
-from medward.attacks.validation.deployment import Deployment, ModelBefore, fresh_guard
+from medward.attacks.validation.deployment import PRIVACY, Deployment, ModelBefore, fresh_guard
 from medward.attacks.validation.family import Family, NotTested, Runs
 from medward.attacks.validation.finding import ARMS, Arm, CleanCost, Finding
+from medward.attacks.validation.interaction import compare_models
 from medward.attacks.validation.journal import (
     Journal,
     code_version,
@@ -43,7 +45,7 @@ from medward.attacks.validation.journal import (
 )
 from medward.attacks.validation.judging import blank_finding, judge_attack
 from medward.attacks.validation.progress import Progress
-from medward.attacks.validation.record import Provenance, Report, TwinFacts
+from medward.attacks.validation.record import Interaction, Provenance, Report, TwinFacts
 from medward.attacks.validation.splits import conform_splits, share_rows
 from medward.guard.bundle.folder import Bundle
 from medward.guard.data.split import Split, tell_understanding
@@ -97,7 +99,8 @@ def run_validation(
         "seed": seed,
     }
     runner = _Runner(deployment, journal, common, shared.data)
-    with Progress(total=1 + len(ARMS) * len(attacks), shown=progress) as bar:
+    steps = len(ARMS) + (deployment.before is not None)
+    with Progress(total=1 + steps * len(attacks), shown=progress) as bar:
         kept, recalled = journal.once(
             {**runner.names, "run": "clean"}, partial(_clean, bundle, fitted, shared.data, seed)
         )
@@ -109,7 +112,7 @@ def run_validation(
             held = family.holdings(deployment, shared)
             if isinstance(held, NotTested):
                 findings.append(blank_finding(family, attack, policy, seed, (held.reason,), held.status))
-                bar.done(attack.name, held.reason, steps=len(ARMS))
+                bar.done(attack.name, held.reason, steps=steps)
                 continue
             findings.append(runner.finding(family, attack, held, clean, bar))
     report = Report(
@@ -118,7 +121,13 @@ def run_validation(
         accounts=kept["accounts"],
         alarms={rung.action: rung.false_alarm for rung in policy.monitor.ladder},
         gate=policy.gate,
-        notes=tuple(filter(None, [idle_screen(bundle.profile, policy.screen.rate), _read_note(deployment)])),
+        notes=tuple(
+            filter(
+                None, [idle_screen(bundle.profile, policy.screen.rate), _read_note(deployment), _coin_note(deployment)]
+            )
+        ),
+        interactions=tuple(runner.interactions),
+        certificate=bundle.card.certificate,
         provenance=_provenance(
             model.spec,
             splits,
@@ -134,24 +143,28 @@ def run_validation(
 class _Runner:
     """Runs attacks of every family on the arms of one deployment, each run once, and judges them.
 
-    `names` is what names a run, `facts` what the report says of the model before, where there is one.
+    `names` is what names a run. Where there is a model before, `facts` is what the report says of it and `interactions`
+    what training changed, attack by attack.
     """
 
     def __init__(self, deployment: Deployment, journal: Journal, common: Mapping[str, Any], data: AttackData) -> None:
         self._deployment, self._journal, self._seed = deployment, journal, int(common["seed"])
         sample, before, model = data.test.inputs[:_SAMPLE], deployment.before, deployment.bundle.model
         read = {} if deployment.decide is None else {"decide": value_name(deployment.decide)}
+        read |= {} if deployment.manifest is None else {"manifest": deployment.manifest.digest}
+        read |= {} if deployment.canaries is None else {"canaries": deployment.canaries.digest}
         self.names = {**common, **read, "network": network_digest(deployment.network, sample)}
         self.facts: TwinFacts | None = None
+        self.interactions: list[Interaction] = []
         if before is not None:
             self._own = {"twin": before.digest, "network": network_digest(before.network, sample)}
             outputs = forward_batches(before.model, data.test.inputs).scores
             self._before = replace(data, outputs=outputs, reference=deployment.decided(outputs))
             self.facts = _compared(before, self._before, data, model.spec.task)
-            self._doubt = _doubtful(self.facts, data, model.spec.task)
+            self._doubt = _doubtful(before, self.facts, data, model.spec.task)
 
     def finding(self, family: Family, attack: Attack, data: AttackData, clean: CleanCost, bar: Progress) -> Finding:
-        """`attack` on every arm, and what the gate says."""
+        """`attack` on every arm, and what the gate says; with a model before, on the other bare model too."""
         bundle, before = self._deployment.bundle, self._deployment.before_claim(family.claim)
         results: dict[Arm, AttackResult] = {}
         adaptive = attack.adaptive(bundle.policy)
@@ -159,35 +172,98 @@ class _Runner:
             if runner is None:
                 bar.done(f"{attack.name}, {arm}", "no attacker who knows the guard")
                 continue
-            names, held = self.names, data
-            if before is not None and arm == "undefended":
-                names, held = (
-                    {**names, **self._own},
-                    replace(data, outputs=self._before.outputs, reference=self._before.reference),
-                )
-            elif before is not None and arm == "guarded" and before.network is not None:
-                names = {**names, "source": self._own["network"]}
-            packed, recalled = self._journal.once(
-                {**names, "run": arm, "attack": settings_of(runner)},
-                partial(_run, family, runner, arm, self._deployment, held, self._seed),
-            )
-            result = unpack_result(packed)
             doubts = (self._doubt,) if before is not None and self._doubt else ()
-            results[arm] = replace(result, flags=(*result.flags, *doubts, *data.flags))
-            achieved = family.achieved(results[arm], self._seed)
-            outcome = "judged on no row" if achieved is None else str(achieved)
-            bar.done(f"{attack.name}, {arm}", outcome, recalled=recalled)
+            if arm == "undefended":
+                results[arm] = self._bare(family, attack, data, bar, before=before is not None, doubts=doubts)
+                continue
+            names = self.names
+            if before is not None and arm == "guarded" and before.network is not None:
+                names = {**names, "source": self._own["network"]}
+            what = f"{attack.name}, {arm}"
+            results[arm] = self._once(family, runner, arm, self._deployment, data, names, bar, doubts=doubts, what=what)
+        deployed = results["undefended"]
+        if self._deployment.before is not None:
+            doubts = (self._doubt,) if self._doubt else ()
+            other = self._bare(family, attack, data, bar, before=before is None, doubts=doubts, also=True)
+            bare = (results["undefended"], other) if before is not None else (other, results["undefended"])
+            deployed = bare[1]
+            self.interactions.append(
+                compare_models(family, attack.name, *bare, claimed=before is not None, seed=self._seed)
+            )
+        examined = {
+            each.name: unpack_result(
+                self._journal.once(
+                    {**self.names, "run": each.name, "attack": settings_of(attack)},
+                    partial(_examine, attack, each, bundle.model.spec, self._seed),
+                )[0]
+            )
+            for each in data.examinations
+        }
         no_network = self._deployment.no_network if self._deployment.network is None else ""
         if self._deployment.network is not None and before is not None and before.network is None:
             no_network = f"on the model before hardening: {before.no_network}"
         return judge_attack(
             family,
-            Runs(attack=attack, results=results, spec=bundle.model.spec, seed=self._seed, adaptive=adaptive),
+            Runs(
+                attack=attack,
+                results=results,
+                spec=bundle.model.spec,
+                seed=self._seed,
+                adaptive=adaptive,
+                bare=deployed,
+                held=data,
+                examined=examined,
+                privacy=self._deployment.privacy,
+            ),
             policy=bundle.policy,
             clean=clean,
             no_network=no_network,
             before=before is not None,
         )
+
+    def _bare(
+        self,
+        family: Family,
+        attack: Attack,
+        data: AttackData,
+        bar: Progress,
+        *,
+        before: bool,
+        doubts: tuple[str, ...],
+        also: bool = False,
+    ) -> AttackResult:
+        """`attack` on the bare model, that `before` training or the deployed one; `also` besides the undefended arm."""
+        deployment, names, held = replace(self._deployment, before=None), self.names, data
+        if before:
+            deployment, names = self._deployment.bare_before(), {**names, **self._own}
+            held = replace(data, outputs=self._before.outputs, reference=self._before.reference)
+        what = f"{attack.name}, " + (f"bare model {'before' if before else 'after'} training" if also else "undefended")
+        return self._once(family, attack, "undefended", deployment, held, names, bar, doubts=doubts, what=what)
+
+    def _once(
+        self,
+        family: Family,
+        runner: Attack,
+        arm: Arm,
+        deployment: Deployment,
+        data: AttackData,
+        names: Mapping[str, Any],
+        bar: Progress,
+        *,
+        doubts: tuple[str, ...],
+        what: str,
+    ) -> AttackResult:
+        """One run of an attack on one arm, recalled where it was kept."""
+        packed, recalled = self._journal.once(
+            {**names, "run": arm, "attack": settings_of(runner)},
+            partial(_run, family, runner, arm, deployment, data, self._seed),
+        )
+        found = unpack_result(packed)
+        result = replace(found, flags=(*found.flags, *doubts, *data.flags))
+        achieved = family.achieved(result, self._seed)
+        outcome = "judged on no row" if achieved is None else str(achieved)
+        bar.done(what, outcome, recalled=recalled)
+        return result
 
 
 def _read_note(deployment: Deployment) -> str:
@@ -197,6 +273,15 @@ def _read_note(deployment: Deployment) -> str:
             "(--decide package:function)"
         )
     return "" if deployment.decide is None else f"what the model decides is read by {value_name(deployment.decide)}"
+
+
+def _coin_note(deployment: Deployment) -> str:
+    if deployment.before is None or deployment.manifest is None:
+        return ""
+    return (
+        "the coin that held rows out was flipped after the model before was trained: where that one saw both sides, "
+        "membership cannot be told on it"
+    )
 
 
 def _compared(before: ModelBefore, theirs: AttackData, own: AttackData, task: Task) -> TwinFacts:
@@ -216,8 +301,13 @@ def _compared(before: ModelBefore, theirs: AttackData, own: AttackData, task: Ta
     )
 
 
-def _doubtful(twin: TwinFacts, data: AttackData, task: Task) -> str:
-    """Why fooling the twin shows nothing, if so: a weaker model would lend its weakness, one at chance falls to all."""
+def _doubtful(model: ModelBefore, twin: TwinFacts, data: AttackData, task: Task) -> str:
+    """Why fooling the twin shows nothing, if so: a weaker model would lend its weakness, one at chance falls to all.
+
+    Noise in training may cost many decisions; that the model is the one before, its certificate says there.
+    """
+    if model.certified and model.claim == PRIVACY:
+        return ""
     if twin.agreement.value < ALIKE:
         return f"not the model before hardening: it decides only {twin.agreement.value:.0%} of rows as the deployed one"
     before, after = twin.accuracy, twin.deployed_accuracy
@@ -241,6 +331,16 @@ def _run(family: Family, attack: Attack, arm: Arm, deployment: Deployment, data:
         result = AttackResult(outcome=np.zeros(0, bool), flags=(f"the {arm} run could not be done: {error}",))
     images = {**result.images, **_example(result, data.test.inputs, target.spec)}
     return pack_result(replace(result, queries=max(result.queries, target.queries), images=images))
+
+
+def _examine(attack: Attack, examination: Examination, spec: ModelSpec, seed: int) -> Any:
+    """One attack on a model of the examiner, packed for the journal; judged on no row where it cannot run."""
+    try:
+        oracle, data = examination.prepare()
+        result = _checked(attack.run(Target(spec, oracle, attack.threat), data, seed=seed), "undefended")
+    except (MedwardError, AccessDeniedError, BudgetSpentError) as error:
+        result = AttackResult(outcome=np.zeros(0, bool), flags=(f"{examination.name} could not be examined: {error}",))
+    return pack_result(replace(result, curves={}, images={}))
 
 
 def _checked(result: AttackResult, arm: Arm) -> AttackResult:

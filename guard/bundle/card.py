@@ -14,12 +14,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medward.guard import models
+from medward.guard.certificate import CERTIFIED, AnyCertificate
 from medward.guard.data.task_quality import AnyQuality
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.models.checks import check_spec
 from medward.guard.spec import ModelSpec
 
-FORMAT = 3
+FORMAT = 4
 CARD, POLICY, PROFILE = "card.json", "policy.toml", "profile.npz"
 SITE = re.compile(r"site-[A-Za-z0-9-]*-[0-9a-f]{12}\.npz")  # what `site_file` names
 _LIBRARIES = (
@@ -52,7 +53,9 @@ class Card(BaseModel):
     `sites` are the organisations with a calibration of their own, in the files that `site_file` names. `quality` is how
     well the model did on the calibration rows, None where they had no labels. `target` and `patient` are the columns of
     the calibration table that held labels and patients. `plugins` are the monitors and screens of other packages that
-    took part in a calibration, ``"monitors:level"`` say, with their distribution and version.
+    took part in a calibration, ``"monitors:level"`` say, with their distribution and version. `source` is the SHA-256
+    of the model file that was handed in, None where it was no file; `certificate` says what training brought that file
+    (`guard.bundle.certified`), None where nothing does.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -70,6 +73,8 @@ class Card(BaseModel):
     quality: AnyQuality | None = None
     target: str | None = None
     patient: str | None = None
+    source: str | None = None
+    certificate: AnyCertificate | None = None
     digest: str = ""
 
     def sealed(self) -> Card:
@@ -91,7 +96,7 @@ class Card(BaseModel):
             raise IntegrityError(f"{CARD}: not a bundle's card, or damaged") from None
         if canonical_json({**content, "digest": digest}) != data or sha256(canonical_json(content)) != digest:
             raise IntegrityError(f"{CARD}: does not match its own digest; restore the bundle from its source")
-        if content.get("format") not in (1, 2, FORMAT):
+        if content.get("format") not in range(1, FORMAT + 1):
             found = content.get("format")
             raise MedwardError(f"{CARD}: format {found!r}, this medward reads formats 1 to {FORMAT}; upgrade medward")
         try:
@@ -102,6 +107,8 @@ class Card(BaseModel):
         parts = {card.model, POLICY, PROFILE, *map(site_file, card.sites)}
         if card.model not in models.FILES or set(card.files) != parts:
             raise IntegrityError(f"{CARD}: names the files {sorted({card.model, *card.files})}, not a bundle's")
+        if card.certificate is not None and card.source != card.certificate.files.get(CERTIFIED):
+            raise IntegrityError(f"{CARD}: holds the certificate of another model; protect the model again")
         check_spec(card.spec)
         return card
 
@@ -109,7 +116,7 @@ class Card(BaseModel):
 def _in_this_format(content: dict[str, Any]) -> dict[str, Any]:
     """A card as the newest format has it: in format 1 every model was a classifier, said piece by piece.
 
-    Format 2 lacks what has a default: columns, preparation, the shape of signals and volumes.
+    Formats 2 and 3 lack what has a default: columns, preparation, the shape of signals and volumes; certificates.
 
     The digest stays that of the file that was read, which is what stands for the bundle. A card that is sealed anew is
     written in the newest format, and says so.

@@ -40,6 +40,7 @@ from medward.guard.bundle.card import (
     site_file,
 )
 from medward.guard.bundle.shaping import check_installed, shaping_plugins
+from medward.guard.certificate import AnyCertificate
 from medward.guard.data.task_quality import AnyQuality
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.files import sync_to_disk, write_durably
@@ -132,6 +133,8 @@ def save_bundle(
     quality: AnyQuality | None = None,
     target: str | None = None,
     patient: str | None = None,
+    source: str | None = None,
+    certificate: AnyCertificate | None = None,
     overwrite: bool = False,
 ) -> Bundle:
     """Export `model` and write a bundle to `path`; returns it as `load_bundle` read it back.
@@ -140,6 +143,7 @@ def save_bundle(
     existing folder is refused unless it is empty, or is a bundle and `overwrite` is set; calibrations of sites go
     with the model they were made with. `data_digest` names the calibration data, `sizes` says how many rows it had,
     `quality` how well the model did on them, `target` and `patient` which columns held labels and patients.
+    `source` and `certificate` are those of `Card`.
     """
     path = Path(path).absolute()
     if not hasattr(model, "export"):
@@ -161,6 +165,8 @@ def save_bundle(
             quality=quality,
             target=target,
             patient=patient,
+            source=source,
+            certificate=certificate,
             plugins=shaping_plugins(profile),
             versions=bundle_versions(),
         ).sealed()

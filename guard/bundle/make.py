@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from medward.guard.bundle import folder as bundle
+from medward.guard.bundle.certified import find_certificate, source_digest
 from medward.guard.bundle.site import learn_profile, quality_on
 from medward.guard.data.objects import as_splits, benign_split
 from medward.guard.data.operating_point import at_sensitivity
@@ -70,6 +71,7 @@ def protect(
     features: str | None = None,
     output_key: str | None = None,
     allow_code: bool = False,
+    certificate: Path | str | None = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> bundle.Bundle:
@@ -94,10 +96,10 @@ def protect(
     decisions, in its `unit`. `prepare` says how files become inputs and are normalised inside the model; a Hugging Face
     image `processor` (or its folder) says it too, and one beside the model is read (`guard.models.sources`).
     `output_key` chooses one of several outputs of a module or file; `allow_code` lets a MONAI bundle's configuration
-    run code. A release
-    level that the policy leaves open and the task does not have becomes one that it has. What was understood is logged
-    before work begins. What is calibrated and written is the exported model, whose decisions on all rows are the given
-    one's own.
+    run code. A `certificate` of training, the one said or ``certificate.json`` beside the model's file, goes into the
+    card where it is of that very file (`guard.bundle.certified`). A release level that the policy leaves open and the
+    task does not have becomes one that it has. What was understood is logged before work begins. What is calibrated and
+    written is the exported model, whose decisions on all rows are the given one's own.
     """
     if not isinstance(policy, Policy):
         raise MedwardError(f"policy: expected a Policy, got {type(policy).__name__}; Policy(on_error=...) has defaults")
@@ -106,6 +108,7 @@ def protect(
             f"sensitivity = {sensitivity} and threshold = {threshold}: both choose the operating point; give one"
         )
     out = Path(out)
+    certified, handed = find_certificate(model, certificate), source_digest(model)
     source = open_source(model, processor, low=low, high=high, prepare=prepare, allow_code=allow_code)
     model, low, high, prepare = source.model, source.low, source.high, source.prepare
     classes = source.classes if classes is None else classes
@@ -186,6 +189,8 @@ def protect(
         quality=quality,
         target=target,
         patient=patient,
+        source=handed,
+        certificate=certified,
         overwrite=overwrite,
     )
 

@@ -1,6 +1,7 @@
 """Training that makes a model harder to fool. Needs torch; never used on the serving path, knows no attack."""
 
-from medward.guard.harden.certificate import Accuracy, Certificate, Hardened, Hardener
+from medward.guard.certificate import Accuracy, AnyCertificate, PrivacyCertificate, RobustnessCertificate
+from medward.guard.harden.certificate import Hardened, Hardener
 from medward.guard.harden.method import HardeningMethod
 from medward.guard.harden.robust.pgd import AdversarialTraining
 from medward.guard.harden.robust.retraining import Retraining
@@ -12,9 +13,11 @@ from medward.guard.plugins import Plugin, checked_plugins
 __all__ = [
     "HARDENERS",
     "Accuracy",
-    "Certificate",
+    "AnyCertificate",
     "Hardened",
     "Hardener",
+    "PrivacyCertificate",
+    "RobustnessCertificate",
     "Training",
     "known_hardeners",
     "plugin_hardeners",

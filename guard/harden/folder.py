@@ -1,7 +1,8 @@
 """From a trained torch model and its data to a folder with the hardened model, ready for ``medward protect``.
 
-`MODEL` is the hardened model and `ORIGINAL` the model as it was (for ``medward validate --undefended``), both ONNX;
-`WEIGHTS` is the hardened state dict, for the user's own code; `CERTIFICATE` says what was done.
+`MODEL` is the hardened model and `ORIGINAL` the model as it was (for ``medward validate --before``), both ONNX;
+`WEIGHTS` is the hardened state dict, for the user's own code; `CERTIFICATE` says what was done. Private training that
+is to be audited adds `CANARIES` and `MANIFEST`.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from medward.guard.certificate import CERTIFICATE, CERTIFIED, ORIGINAL, AnyCertificate
 from medward.guard.data.objects import as_splits
 from medward.guard.data.overlap import measure_overlap
 from medward.guard.data.pixels import batch_of, sent_shape
@@ -29,12 +32,15 @@ from medward.guard.data.table_rows import encoded_rows
 from medward.guard.errors import MedwardError
 from medward.guard.files import sync_to_disk
 from medward.guard.harden import known_hardeners, plugin_hardeners
-from medward.guard.harden.certificate import Certificate, Hardener
+from medward.guard.harden.audit_rows import CANARIES, MANIFEST, arrange_audit, write_audit
+from medward.guard.harden.certificate import Hardener
 from medward.guard.harden.division import divide_splits, needed_splits
 from medward.guard.harden.losses.table import losses_of
 from medward.guard.harden.method import HardeningMethod
 from medward.guard.harden.network import ROWS_PER_BATCH
+from medward.guard.harden.private.method import PrivateTraining
 from medward.guard.harden.task import network_task, said_task
+from medward.guard.harden.training_ledger import clear_ledger, harden_with_ledger
 from medward.guard.models import callable_model, wrap
 from medward.guard.models.inference import OperatingPoints
 from medward.guard.models.sources import check_size, open_source
@@ -46,8 +52,8 @@ from medward.guard.spec import AnyTask, ModelSpec
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.types import Array, Layout, ScoreKind
 
-MODEL, ORIGINAL, WEIGHTS, CERTIFICATE = "model.onnx", "original.onnx", "weights.pt", "certificate.json"
-WRITTEN = (MODEL, ORIGINAL, WEIGHTS, CERTIFICATE)
+MODEL, WEIGHTS = CERTIFIED, "weights.pt"
+WRITTEN = (MODEL, ORIGINAL, WEIGHTS, CERTIFICATE, CANARIES, MANIFEST)
 
 
 def harden(
@@ -73,25 +79,31 @@ def harden(
     processor: object = None,
     output_key: str | None = None,
     allow_code: bool = False,
+    canaries: int = 0,
+    candidates: int | None = None,
+    resume: bool = False,
     seed: int = 0,
     overwrite: bool = False,
-) -> tuple[Certificate, str]:
+) -> tuple[AnyCertificate, str]:
     """Harden `model`, a torch module or its name ``"package.module:attribute"``, and write the folder `out`.
 
     A Hugging Face folder and a MONAI bundle are read as `guard.bundle.make` reads them, with `prepare` to `allow_code`
     meaning the same. What is normalised before the first layer is trained through, and is in the files written.
 
     `method` is one of `guard.harden.HARDENERS` with settings of its own, or a name of one: that has its default
-    settings and the radius that `medward validate` attacks with. `data` are splits by name, a path, or objects that
-    `guard.data.objects` reads; of a table `target` and `patient` name the columns of labels and patients, all others
-    are the network's inputs. It needs "train", with labels; epochs are chosen on "selection" or "val", else on a fifth
-    of train. Returns the certificate, and in one sentence which rows were chosen on. `layout` and `bits` are those of
-    `guard.bundle.make`, and so are `task` (a word or the task itself) to `cut_points`, of which what shows need not be
-    said; `classes` must be where labels are names. What is trained, attacked and measured is the decision at the
-    operating points, or a number within its tolerance. Opaque outputs, models of kinds that are not guarded, and labels
-    of another task are refused before anything is trained. Copies and patients that are on both sides are a note of the
-    certificate. The folder is built beside `out` and renamed: a kill leaves no half-written one, and the training
-    starts anew. Raises `MedwardError`.
+    settings and the radius that `medward validate` attacks with. Or it is a `PrivateTraining`, whose settings must be
+    said; then so many made-up `canaries` are planted and half of about `candidates` rows held out by coins, for audits
+    (`guard.harden.audit_rows`), and with `resume` a training that was killed goes on. `data` are splits by name, a
+    path, or objects that `guard.data.objects` reads; of a table `target` and `patient` name the columns of labels and
+    patients, all others are the network's inputs. It needs "train", with labels; epochs are chosen on "selection" or
+    "val", else on a fifth of train. Returns the certificate, and in one sentence which rows were chosen on. `layout`
+    and `bits` are those of `guard.bundle.make`, and so are `task` (a word or the task itself) to `cut_points`, of which
+    what shows need not be said; `classes` must be where labels are names. What is trained, attacked and measured is the
+    decision at the operating points, or a number within its tolerance. Opaque outputs, models of kinds that are not
+    guarded, and labels of another task are refused before anything is trained. Copies and patients that are on both
+    sides are a note of the certificate. The folder is built beside `out` and renamed: a kill leaves no half-written
+    one, and the training starts anew, a private one where its ledger is (`guard.harden.training_ledger`). Raises
+    `MedwardError`.
     """
     source = open_source(model, processor, low=low, high=high, prepare=prepare, allow_code=allow_code)
     low, high, classes = source.low, source.high, source.classes if classes is None else classes
@@ -119,6 +131,8 @@ def harden(
     )
     check_size(spec)
     network = fronted(network, spec, output_key)
+    if not isinstance(method, PrivateTraining) and (canaries or candidates is not None or resume):
+        raise MedwardError("canaries, candidates, resume: are for private training; leave them out, or give one")
     method = _without_mirrors(_named_method(method, spec) if isinstance(method, str) else method, spec)
     said = said_task(
         task, classes=classes, output=output, threshold=threshold, tolerance=tolerance, cut_points=cut_points
@@ -129,22 +143,37 @@ def harden(
     known = {name: _decided(name, split, found) for name, split in used.items()}
     train, selection, chosen_on = divide_splits(known, seed, found)
     tell_understanding({"train": train, "selection": selection}, found, low=low, high=high)
+    measured_on = "the rows that epochs are chosen on"
+    if isinstance(method, PrivateTraining):  # no row chooses an epoch
+        measured_on = "the rows that accuracy is measured on"
+        chosen_on = chosen_on.replace("epochs are chosen", "accuracy is measured")
+        method, train = arrange_audit(method, train, canaries=canaries, candidates=candidates, seed=seed)
     with replaced_folder(Path(out), overwrite=overwrite) as build:
-        hardened = method.harden(network, train, selection, low=low, high=high, seed=seed, task=found)
+        given: Any = {"network": network, "train": train, "selection": selection}
+        given |= {"low": low, "high": high, "seed": seed, "task": found}
+        if isinstance(method, PrivateTraining):
+            hardened = harden_with_ledger(method, Path(out), resume=resume, **given)
+        else:
+            hardened = method.harden(**given)
         sample = np.asarray(train.inputs[:ROWS_PER_BATCH], np.float32)
-        spec = replace(spec, task=hardened.certificate.task)
+        spec = replace(spec, task=found)
         for net, file in ((network, ORIGINAL), (hardened.network, MODEL)):
             _export(own_module(net), spec, sample, build / file, output_key)
         state = own_module(hardened.network).state_dict()
         torch.save({name: value.cpu() for name, value in state.items()}, build / WEIGHTS)
-        files = {name: hashlib.sha256((build / name).read_bytes()).hexdigest() for name in (MODEL, ORIGINAL, WEIGHTS)}
-        shared = measure_overlap(train, selection).sentence("train", "the rows that epochs are chosen on")
+        kept = write_audit(method, build) if isinstance(method, PrivateTraining) else ()
+        written = (MODEL, ORIGINAL, WEIGHTS, *kept)
+        files = {name: hashlib.sha256((build / name).read_bytes()).hexdigest() for name in written}
+        shared = measure_overlap(train, selection).sentence("train", measured_on)
         notes = (*hardened.certificate.notes, *([shared] if shared else []), *_front_notes(spec))
         versions = hardened.certificate.versions | plugin_versions(
             each for each in plugin_hardeners() if each.name == method.name
         )
-        certificate = hardened.certificate.model_copy(update={"files": files, "notes": notes, "versions": versions})
+        told = {"task": found, "low": low, "high": high, "files": files, "notes": notes, "versions": versions}
+        certificate = hardened.certificate.model_copy(update=told)
         (build / CERTIFICATE).write_text(certificate.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    if isinstance(method, PrivateTraining):
+        clear_ledger(Path(out))
     return certificate, chosen_on
 
 
@@ -255,6 +284,8 @@ def _front_notes(spec: ModelSpec) -> tuple[str, ...]:
 def _named_method(name: str, spec: ModelSpec) -> Hardener:
     """The method called `name` at its default settings, with the radius that inputs of `spec` are attacked with."""
     known = known_hardeners()
+    if name == PrivateTraining.name:
+        raise MedwardError(f'method: "{name}" needs to know what may be spent; give PrivateTraining(target_epsilon=8)')
     if name not in known:
         raise MedwardError(f"method: there is no {name!r}; there are {', '.join(known)}")
     if spec.modality == "tabular":

@@ -12,10 +12,11 @@ import torch
 from pydantic import JsonValue
 from torch import nn
 
+from medward.guard.certificate import Accuracy, RobustnessCertificate
 from medward.guard.data.split import Split
 from medward.guard.data.split import split_digest as data_digest
 from medward.guard.errors import MedwardError
-from medward.guard.harden.certificate import Accuracy, Certificate, Hardened, hardening_versions
+from medward.guard.harden.certificate import Hardened, hardening_versions
 from medward.guard.harden.losses.base import TaskLosses
 from medward.guard.harden.losses.table import losses_of
 from medward.guard.harden.network import ROWS_PER_BATCH, Rows, Scoring, state_digest, trainable_copy
@@ -140,7 +141,7 @@ class HardeningMethod(ABC):
         net = trained.network.net.eval().requires_grad_(False)
         before = estimate.estimate_accuracies(teacher, rows, held, ball, seed=seed + REPORT_SEED)
         after = estimate.estimate_accuracies(trained.network, rows, held, ball, seed=seed + REPORT_SEED)
-        certificate = Certificate(
+        certificate = RobustnessCertificate(
             method=self.name,
             notes=(
                 *self.notes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,6 +43,20 @@ from medward.integrations.cli.options import (
     parsed_threshold,
     see_working_directory,
 )
+from medward.integrations.cli.private_options import (
+    BatchOption,
+    CanariesCountOption,
+    CandidatesOption,
+    ClassPriorOption,
+    ClipOption,
+    DeltaOption,
+    PartOption,
+    ResumeOption,
+    StartOption,
+    TargetEpsilonOption,
+    UnitOption,
+    private_method,
+)
 
 
 def harden_command(
@@ -57,7 +71,8 @@ def harden_command(
     method: Annotated[
         str,
         typer.Option(
-            help="uat: shared changes; pgd, trades: any change; retraining: to compare with (a wrong name lists all)"
+            help="uat: shared changes; pgd, trades: any change; dp: privacy; retraining: to compare with (a wrong name "
+            "lists all)"
         ),
     ] = "uat",
     epsilon: Annotated[
@@ -68,6 +83,17 @@ def harden_command(
         float | None,
         typer.Option(min=0.1, max=4.0, help="uat: train at so many radii; less costs less clean accuracy [1.4]"),
     ] = None,
+    target_epsilon: TargetEpsilonOption = None,
+    delta: DeltaOption = None,
+    unit: UnitOption = None,
+    start: StartOption = None,
+    part: PartOption = None,
+    clip: ClipOption = None,
+    batch: BatchOption = None,
+    class_prior: ClassPriorOption = None,
+    canaries: CanariesCountOption = None,
+    candidates: CandidatesOption = None,
+    resume: ResumeOption = False,
     low: LowOption = None,
     high: HighOption = None,
     layout: Pixels = None,
@@ -91,7 +117,9 @@ def harden_command(
     cut_points: CutPointsOption = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="default: the method's own")] = None,
     rate: Annotated[float | None, typer.Option(help="largest learning rate; default: the method's own")] = None,
-    augment: Annotated[bool, typer.Option(help="shift, mirror and relight training images")] = True,
+    augment: Annotated[
+        bool | None, typer.Option("--augment/--no-augment", help="shift, mirror and relight training images [augment]")
+    ] = None,
     output_key: OutputKeyOption = None,
     processor: ProcessorOption = None,
     allow_code: TrustCode = False,
@@ -99,11 +127,34 @@ def harden_command(
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0")] = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier result")] = False,
 ) -> None:
-    """Train a copy of a torch model to withstand small changes: MODEL + labelled data -> hardened model."""
+    """Train a copy of a torch model to withstand small changes, or to hide its patients: MODEL + data -> folder."""
     from medward.guard.data.reading import Reading
     from medward.guard.models.sources import open_source
-    from medward.integrations.cli.harden_options import chosen_method, chosen_radius, run_hardening
+    from medward.integrations.cli.harden_options import (
+        PRIVATE,
+        check_options,
+        chosen_method,
+        chosen_radius,
+        run_hardening,
+    )
 
+    said = {
+        "epsilon": epsilon,
+        "margin": margin,
+        "augment": augment,
+        "target_epsilon": target_epsilon,
+        "delta": delta,
+        "unit": unit,
+        "start": start,
+        "part": part,
+        "clip": clip,
+        "batch": batch,
+        "class_prior": class_prior,
+        "canaries": canaries,
+        "candidates": candidates,
+        "resume": resume or None,
+    }
+    check_options(method, said)
     see_working_directory()
     prepare = parsed_preparation(
         window=window, frame=frame, resize=resize, resample=resample, crop=crop, mean=mean, std=std
@@ -121,15 +172,23 @@ def harden_command(
     )
     with printed_log(console, "medward.data"):
         splits = read_with_progress(data, reading)
-    size = chosen_radius(epsilon, splits, source.low, source.high)
-    settings = chosen_method(
-        method, epsilon=size, margin=margin, epochs=epochs, rate=rate, augment=augment, device=device
-    )
+    settings: Any
+    if method == PRIVATE:
+        settings = private_method({**said, "epochs": epochs, "rate": rate, "device": device})
+        audit = {"canaries": canaries or 0, "candidates": candidates, "resume": resume}
+    else:
+        size = chosen_radius(epsilon, splits, source.low, source.high)
+        settings = chosen_method(
+            method, epsilon=size, margin=margin, epochs=epochs, rate=rate, augment=augment is not False, device=device
+        )
+        audit = {}
     run_hardening(
         source.model,
         splits,
         out,
         settings,
+        again={"data": data, "labels": labels, "target": target, "patient": patient},
+        **audit,
         low=source.low,
         high=source.high,
         layout=layout,

@@ -11,10 +11,11 @@ from typing import Any
 
 from rich.console import Console
 
+from medward.guard.certificate import ORIGINAL
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
-from medward.guard.harden import Certificate, Hardener, known_hardeners
-from medward.guard.harden.folder import MODEL, ORIGINAL, harden
+from medward.guard.harden import AnyCertificate, Hardener, PrivacyCertificate, RobustnessCertificate, known_hardeners
+from medward.guard.harden.folder import MODEL, harden
 from medward.guard.harden.method import PERTURBATION_WORDS
 from medward.guard.harden.robust.universal import UniversalTraining
 from medward.guard.spec import AnyTask
@@ -22,6 +23,23 @@ from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.regression import Regression
 from medward.integrations.cli.lines import printed_log
+from medward.integrations.cli.private_options import describe_privacy
+
+PRIVATE = "dp"
+_ROBUST = {"epsilon": "is the radius of a change", "margin": "is a radius of uat", "augment": "is of robust methods"}
+"""Options of methods against changes, and what each is."""
+
+
+def check_options(method: str, said: Mapping[str, object]) -> None:
+    """Refuse what was `said` (anything but None) that does not fit the `method`, in one sentence."""
+    for name, value in said.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is None or (name in _ROBUST) == (method != PRIVATE):
+            continue
+        if method == PRIVATE:
+            remedy = "say --target-epsilon" if name == "epsilon" else "leave it out"
+            raise MedwardError(f"{option}: {_ROBUST[name]}, and {PRIVATE} hides patients; {remedy}")
+        raise MedwardError(f"{option}: is an option of --method {PRIVATE}, not of {method}; leave it out")
 
 
 def chosen_method(
@@ -37,7 +55,7 @@ def chosen_method(
     """The method called `method` with what was said about it."""
     known = known_hardeners()
     if method not in known:
-        raise MedwardError(f"--method: there is no {method!r}; there are {', '.join(known)}")
+        raise MedwardError(f"--method: there is no {method!r}; there are {', '.join((*known, PRIVATE))}")
     hardener = known[method]
     if margin is not None:
         if not isinstance(hardener, UniversalTraining):
@@ -87,16 +105,29 @@ def parse_number(text: str) -> float:
 
 
 def run_hardening(
-    model: object, splits: Mapping[str, Split], out: Path, method: Hardener, *, console: Console, **settings: Any
+    model: object,
+    splits: Mapping[str, Split],
+    out: Path,
+    method: Hardener,
+    *,
+    again: Mapping[str, object],
+    console: Console,
+    **settings: Any,
 ) -> None:
-    """Harden with the `settings` of `guard.harden.folder.harden`, with a line per epoch, and say what came of it."""
+    """Harden with the `settings` of `guard.harden.folder.harden`, with a line per epoch, and say what came of it.
+
+    `again` are the options about data that the next commands need too, by name.
+    """
     with printed_log(console, "medward.data"), printed_log(console, "medward.harden"):
         certificate, chosen_on = harden(model, splits, out, method, **settings)
     console.print(chosen_on, markup=False)
+    if isinstance(certificate, PrivacyCertificate):
+        describe_privacy(certificate, again, out, console, protect_options(certificate))
+        return
     describe_certificate(certificate, out, console)
 
 
-def describe_certificate(certificate: Certificate, out: Path, console: Console) -> None:
+def describe_certificate(certificate: RobustnessCertificate, out: Path, console: Console) -> None:
     """Accuracies before and after, what they are worth, and what to do next; warnings go to stderr."""
     c = certificate
     console.print(
@@ -108,14 +139,21 @@ def describe_certificate(certificate: Certificate, out: Path, console: Console) 
         console.print(f"  {what:<24} {before:.3f} -> {after:.3f}")
     for note in c.notes:
         sys.stderr.write(f"medward: warning: {note}\n")
-    bounds = [f"--{name} {value:g}" for name, value in (("low", c.low), ("high", c.high)) if value is not None]
-    options = " ".join([*filter(None, [task_options(c.task)]), *bounds])
+    options = protect_options(c)
     said = f" with {options}" if options else ""
     console.print(
         f"{c.guarantee}: estimates by the defense itself, on the rows that chose the epoch. Protect {out / MODEL}"
-        f"{said}, then check it: medward validate BUNDLE --undefended {out / ORIGINAL}",
+        f"{said}, then check it: medward validate BUNDLE --before {out / ORIGINAL}",
         markup=False,
     )
+
+
+def protect_options(certificate: AnyCertificate) -> str:
+    """The words of `medward protect` for the model of `certificate`: its task, and the range of its inputs."""
+    c = certificate
+    bounds = [f"--{name} {value:g}" for name, value in (("low", c.low), ("high", c.high)) if value is not None]
+    said = "" if c.task is None else task_options(c.task)
+    return " ".join([*filter(None, [said]), *bounds])
 
 
 def task_options(task: AnyTask) -> str:

@@ -24,15 +24,17 @@ class Lines(logging.Handler):
 
 @contextmanager
 def printed_log(console: Console, name: str) -> Iterator[None]:
-    """Print what the logger called `name` is told while the block runs."""
+    """Print what the logger called `name` is told while the block runs, and only here: Opacus listens to all logs."""
     log, handler = logging.getLogger(name), Lines(console)
-    level = log.level
+    level, propagate = log.level, log.propagate
     log.addHandler(handler)
     log.setLevel(logging.INFO)
+    log.propagate = False
     try:
         yield
     finally:
         log.setLevel(level)
+        log.propagate = propagate
         log.removeHandler(handler)
 
 

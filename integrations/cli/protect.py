@@ -98,6 +98,9 @@ def protect_command(
     output_key: OutputKeyOption = None,
     processor: ProcessorOption = None,
     allow_code: TrustCode = False,
+    certificate: Annotated[
+        Path | None, typer.Option(help="of medward harden, for this very file; default: certificate.json beside it")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an existing bundle")] = False,
 ) -> None:
@@ -159,6 +162,7 @@ def protect_command(
             immutable=comma_parts(immutable) or (),
             features=features,
             output_key=output_key,
+            certificate=certificate,
             seed=seed,
             overwrite=overwrite,
         )

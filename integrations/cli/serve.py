@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from medward.integrations.cli.lines import printed_log
 from medward.integrations.cli.options import (
     AllowCode,
     BundlePath,
     Expect,
     StateOption,
     StoreOption,
+    console,
     see_working_directory,
 )
 
@@ -39,17 +41,18 @@ def serve_command(
 
     if allow_code:
         see_working_directory()
-    run(
-        bundle,
-        state=state,
-        store=store,
-        host=host,
-        port=port,
-        anonymous=no_keys,
-        resize=resize,
-        limits=Limits(body_bytes=body_mib * 2**20),
-        allow_code=allow_code,
-        expect=expect,
-        certificate=certificate,
-        private_key=private_key,
-    )
+    with printed_log(console, "medward.serving"):
+        run(
+            bundle,
+            state=state,
+            store=store,
+            host=host,
+            port=port,
+            anonymous=no_keys,
+            resize=resize,
+            limits=Limits(body_bytes=body_mib * 2**20),
+            allow_code=allow_code,
+            expect=expect,
+            certificate=certificate,
+            private_key=private_key,
+        )

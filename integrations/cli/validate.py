@@ -34,12 +34,18 @@ def validate_command(
     attacks: Annotated[
         str | None, typer.Option(help="comma-separated names; default: the standard suite (a wrong name lists all)")
     ] = None,
-    undefended: Annotated[
+    before: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="the model before hardening, which evasion must fool: original.onnx"),
+        typer.Option(metavar="MODEL", help="the model before hardening, as medward harden wrote it: original.onnx"),
+    ] = None,
+    canaries: Annotated[
+        Path | None, typer.Option(help="the made-up rows that were planted in training: canaries.npz")
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="which rows a coin held out of training: membership.json")
     ] = None,
     output_key: Annotated[
-        str | None, typer.Option("--output-key", help="of several outputs of --undefended the one to take")
+        str | None, typer.Option("--output-key", help="of several outputs of --before the one to take")
     ] = None,
     decide: Annotated[
         str | None,
@@ -69,7 +75,7 @@ def validate_command(
     from medward.guard.data.reading import Reading
     from medward.guard.models.callable_model import named_function
 
-    if allow_code or undefended is not None or decide is not None:
+    if allow_code or before is not None or decide is not None:
         see_working_directory()
     with alarms_expected(), printed_log(console, "medward.data"):
         loaded = load_bundle(bundle, allow_code=allow_code, expect=expect)
@@ -81,7 +87,9 @@ def validate_command(
             integer=comma_parts(integer) or (),
             immutable=comma_parts(immutable) or (),
             names=comma_parts(attacks),
-            undefended=undefended,
+            before=before,
+            canaries=canaries,
+            manifest=manifest,
             output_key=output_key,
             decide=None if decide is None else named_function("--decide", decide),
             seed=seed,

@@ -67,7 +67,7 @@ def line_splits() -> dict[str, Split]:
 class LineBundle:
     """A line bundle is what a deployment needs of a bundle, around the line."""
 
-    card = SimpleNamespace(plugins={})
+    card = SimpleNamespace(plugins={}, certificate=None)
 
     def __init__(self) -> None:
         self.model, self.policy, self.digest = SignedLine(), Policy(on_error="withhold"), "ab" * 32

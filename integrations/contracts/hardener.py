@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from medward.guard.data.split import Split
-from medward.guard.harden import Certificate, Hardened, known_hardeners
+from medward.guard.harden import Hardened, RobustnessCertificate, known_hardeners
 from medward.guard.harden.method import HardeningMethod
 from medward.integrations.contracts.subjects import hold_contract
 
@@ -70,7 +70,7 @@ def check_hardener(hardener: HardeningMethod, victim: nn.Module | None = None) -
         victim = plainly_trained(faint_network(), faint_images(160, 0))
     made = check_untouched(brief, victim)
     certificate = made.certificate
-    again = Certificate.model_validate_json(certificate.model_dump_json())
+    again = RobustnessCertificate.model_validate_json(certificate.model_dump_json())
     hold_contract(again == certificate, f"the certificate of {name!r} does not survive JSON")
     hold_contract(certificate.method == name, f"the certificate of {name!r} says it was {certificate.method!r}")
     hold_contract(certificate.original != certificate.hardened, f"{name!r} trained nothing")

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from medward.guard.accounts.names import folded_name
 from medward.guard.bundle import folder as bundles
+from medward.guard.certificate import certificate_sentence
 from medward.guard.errors import MedwardError
 from medward.integrations.serving.app import create_app
 from medward.integrations.serving.connections import Connection
@@ -20,6 +21,7 @@ from medward.integrations.serving.limits import Limits
 from medward.integrations.serving.store import open_store
 
 _log = logging.getLogger("medward")
+_told = logging.getLogger("medward.serving")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -42,6 +44,8 @@ def load_app(
     `allow_code` and `expect` are those of `guard.bundle.folder.load`.
     """
     loaded = bundles.load_bundle(bundle, allow_code=allow_code, expect=expect)
+    if loaded.card.certificate is not None:
+        _told.info("certificate: %s", certificate_sentence(loaded.card.certificate))
     guard = loaded.guard(state=state, store=open_store(store) if store else None)
     keys = KeyStore(state / "keys.json")
     if not anonymous and not keys.list():

@@ -165,7 +165,7 @@ def test_a_last_step_that_moves_probabilities_across_the_threshold_stays_in_the_
     model, spec = bundle.model, bundle.model.spec
     monkeypatch.setattr("medward.attacks.validate.run_validation", lambda given, *_, **__: given)
     before = Moved(MOVED[name], seed=1).eval()
-    given = validate(bundle, {"test": Split(WIDE)}, tmp_path, undefended=before)
+    given = validate(bundle, {"test": Split(WIDE)}, tmp_path, before=before)
     assert not given.no_network
     network, twin = given.network, given.before.network
     assert network.exact
@@ -334,7 +334,7 @@ class Operated:
 
     @property
     def card(self):
-        return SimpleNamespace(plugins={})
+        return SimpleNamespace(plugins={}, certificate=None)
 
     def guard(self, *, store, clock=lambda: 0.0, **_):
         return Guard(model=self.model, policy=self.policy, profile=self.profile, store=store, clock=clock)

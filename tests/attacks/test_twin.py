@@ -77,14 +77,14 @@ def _short(monkeypatch):
 TWIN = ModelBefore(model=Flipped(), digest="cd" * 32, network=network(-1))
 
 
-def run(bundle, out, *attacks, undefended=TWIN, splits=SPLITS, **settings):
-    known = Deployment(bundle=bundle, before=undefended, **({"network": network(1)} | settings))
+def run(bundle, out, *attacks, before=TWIN, splits=SPLITS, **settings):
+    known = Deployment(bundle=bundle, before=before, **({"network": network(1)} | settings))
     return run_validation(known, splits, out, attacks=attacks, progress=False)
 
 
 def test_a_hardened_model_can_be_held_only_because_its_twin_was_fooled(bundle, tmp_path):
     attack = Probe()
-    alone = run(bundle, tmp_path / "alone", attack, undefended=None).findings[0]
+    alone = run(bundle, tmp_path / "alone", attack, before=None).findings[0]
     assert alone.status is Status.INCONCLUSIVE
     assert "too weak" in " ".join(alone.reasons)
     finding = run(bundle, tmp_path / "twin", attack).findings[0]
@@ -96,7 +96,7 @@ def test_a_hardened_model_can_be_held_only_because_its_twin_was_fooled(bundle, t
 
 def test_a_model_that_is_no_twin_lends_no_weakness(bundle, tmp_path):
     stranger = replace(TWIN, model=Flipped(beyond=-99.0))
-    finding = run(bundle, tmp_path, Probe(), undefended=stranger).findings[0]
+    finding = run(bundle, tmp_path, Probe(), before=stranger).findings[0]
     assert finding.status is Status.INCONCLUSIVE
     assert any("not the model before hardening" in flag for flag in finding.flags)
 
@@ -115,9 +115,14 @@ def test_a_twin_at_chance_proves_nothing(bundle, tmp_path):
 def test_each_run_gets_its_own_models_answers_decisions_and_gradients(bundle, tmp_path):
     mine = network(1)
     run(bundle, tmp_path, Probe(), network=mine)
-    assert [(guarded, deployed) for _, guarded, deployed, *_ in RUNS] == [(False, False), (True, True), (True, True)]
-    plain, guarded, adaptive = SOURCES
-    assert plain is adaptive is None
+    assert [(guarded, deployed) for _, guarded, deployed, *_ in RUNS] == [
+        (False, False),
+        (True, True),
+        (True, True),
+        (False, True),
+    ]
+    plain, guarded, adaptive, after = SOURCES
+    assert plain is adaptive is after is None
     assert guarded is TWIN.network, "what transfers from it is compared with the plain attack"
     for _, _, deployed, given, reference, labels in RUNS:
         assert given is (mine if deployed else TWIN.network)
@@ -127,7 +132,12 @@ def test_each_run_gets_its_own_models_answers_decisions_and_gradients(bundle, tm
 @pytest.mark.parametrize("family", ["extraction", "membership"])
 def test_hardening_defends_against_evasion_only(family, bundle, tmp_path):
     report = run(bundle, tmp_path, Scripted(family=family), Probe(family=family, name="probe"))
-    assert all(deployed for _, _, deployed, *_ in RUNS)
+    assert [(guarded, deployed) for _, guarded, deployed, *_ in RUNS] == [
+        (False, True),
+        (True, True),
+        (True, True),
+        (False, False),  # the model before, for what training changed
+    ]
     assert not any(SOURCES)
     assert not any("before hardening" in " ".join(finding.reasons) for finding in report.findings)
 
@@ -136,13 +146,13 @@ def test_a_kept_run_belongs_to_its_twin(bundle, tmp_path):
     attack = Probe()
     run(bundle, tmp_path, attack)
     run(bundle, tmp_path, attack)
-    assert len(RUNS) == 3
-    run(bundle, tmp_path, attack, undefended=replace(TWIN, digest="ef" * 32))
-    assert len(RUNS) == 4, "only the undefended run is another"
-    run(bundle, tmp_path, attack, undefended=replace(TWIN, network=None))
-    assert len(RUNS) == 6, "nothing can be transferred from it"
-    run(bundle, tmp_path, attack, undefended=None)
-    assert len(RUNS) == 7
+    assert len(RUNS) == 4
+    run(bundle, tmp_path, attack, before=replace(TWIN, digest="ef" * 32))
+    assert len(RUNS) == 5, "only the undefended run is another"
+    run(bundle, tmp_path, attack, before=replace(TWIN, network=None))
+    assert len(RUNS) == 7, "nothing can be transferred from it"
+    run(bundle, tmp_path, attack, before=None)
+    assert len(RUNS) == 7, "the bare deployed model was run for what training changed"
 
 
 def test_the_report_names_the_twin_and_what_hardening_cost(bundle, tmp_path):
@@ -156,13 +166,13 @@ def test_the_report_names_the_twin_and_what_hardening_cost(bundle, tmp_path):
     assert TWIN.digest in page
     share = f"{facts.agreement.value:.1%}"
     assert f"the model before hardening, which decides {share} of rows alike; accuracy {share} before" in page
-    run(bundle, tmp_path / "alone", Probe(), undefended=None)
+    run(bundle, tmp_path / "alone", Probe(), before=None)
     assert "before hardening" not in (tmp_path / "alone" / "report.html").read_text()
 
 
 def test_a_twin_without_gradients_says_so(bundle, tmp_path):
     blind = replace(TWIN, network=None, no_network="operator Foo")
-    finding = run(bundle, tmp_path, Probe(), undefended=blind).findings[0]
+    finding = run(bundle, tmp_path, Probe(), before=blind).findings[0]
     assert "on the model before hardening: operator Foo" in finding.threat.knowledge
 
 
@@ -194,10 +204,10 @@ def test_a_twin_is_read_under_the_bundles_specification(tmp_path):
         ("absent.pt", "absent.pt: expected a path"),
         ("absent", "absent: expected a path .* and there is no such folder"),
     ):
-        with pytest.raises(MedwardError, match=f"^undefended: .*{sentence}") as caught:
+        with pytest.raises(MedwardError, match=f"^before: .*{sentence}") as caught:
             model_before(other, bundle, SPLITS)
         assert "\n" not in str(caught.value)
-    with pytest.raises(MedwardError, match=r"^undefended: (?!.*shape).*cannot read"):
+    with pytest.raises(MedwardError, match=r"^before: (?!.*shape).*cannot read"):
         model_before("absent.onnx", bundle, SPLITS)
 
 

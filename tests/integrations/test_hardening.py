@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from medward.guard.harden import Certificate
+from medward.guard.harden import RobustnessCertificate
 from medward.integrations.cli import main
 
 CODE = """
@@ -59,7 +59,7 @@ def medward(tmp_path, monkeypatch, capsys):
 def test_it_says_what_it_did_and_what_to_do_next(medward):
     code, out, err = medward(*HARDEN, "--epsilon", "12/255", "--epochs", "2", "--rate", "0.001", "--no-augment")
     assert code == 0
-    certificate = Certificate.model_validate_json(Path("hardened/certificate.json").read_text())
+    certificate = RobustnessCertificate.model_validate_json(Path("hardened/certificate.json").read_text())
     assert certificate.method == "uat"
     assert certificate.notes[-1].startswith("hardening achieved nothing: balanced accuracy under one change for all")
     assert err == "".join(f"medward: warning: {note}\n" for note in certificate.notes)
@@ -74,7 +74,7 @@ def test_it_says_what_it_did_and_what_to_do_next(medward):
     assert "24 rows of train are set apart" in out
     assert f"{certificate.before.universal:.3f} -> {certificate.after.universal:.3f}" in out
     assert "empirical, not certified: estimates by the defense itself" in out
-    assert "--undefended hardened/original.onnx" in out
+    assert "--before hardened/original.onnx" in out
     code, _, err = medward(*HARDEN, "--epochs", "1")
     assert code == 3
     assert "is not empty" in err
@@ -83,7 +83,9 @@ def test_it_says_what_it_did_and_what_to_do_next(medward):
 def test_an_operating_point_is_defended_and_handed_on_to_protect(medward):
     code, out, _ = medward(*HARDEN, "--epsilon", "12/255", "--epochs", "1", "--no-augment", "--threshold", "0.3")
     assert code == 0
-    assert Certificate.model_validate_json(Path("hardened/certificate.json").read_text()).task.threshold == 0.3
+    assert (
+        RobustnessCertificate.model_validate_json(Path("hardened/certificate.json").read_text()).task.threshold == 0.3
+    )
     assert "balanced accuracy at the threshold 0.3:" in out
     assert "Protect hardened/model.onnx with --output logits --threshold 0.3 --low 0 --high 1, then check it" in out
     code, _, err = medward(*HARDEN, "--epochs", "1", "--threshold", "1", "--overwrite")
@@ -203,10 +205,10 @@ def test_validate_refuses_a_twin_of_another_shape(medward):
     np.savez("test.npz", test_inputs=benign[:60])
     protect = ("protect", "hardened/model.onnx", "--data", "benign.npz", "--on-error", "withhold", "--low", "0")
     assert medward(*protect, "--high", "1", "--output", "logits", "--classes", "a,b", "-o", "bundle")[0] == 0
-    check = ("validate", "bundle", "--data", "test.npz", "-o", "report", "--undefended")
+    check = ("validate", "bundle", "--data", "test.npz", "-o", "report", "--before")
     code, _, err = medward(*check, "absent.onnx")
     assert code == 3
-    assert "undefended: absent.onnx" in err
+    assert "before: absent.onnx" in err
     code, _, err = medward(*check, "site_models_for_harden:number")
     assert code == 3
     assert err.count("\n") == 1

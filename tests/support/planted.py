@@ -154,7 +154,7 @@ class FakeBundle:
 
     @property
     def card(self):
-        return SimpleNamespace(plugins={})
+        return SimpleNamespace(plugins={}, certificate=None)
 
     def guard(self, *, store: Store, clock: Callable[[], float] = time.time, **_: object) -> Guard:
         return Guard(model=self.model, policy=self.policy, profile=self.profile, store=store, clock=clock)

@@ -63,6 +63,10 @@ class TaskLosses(Protocol):
         """The loss ``(n,)`` of each row, without weights: what a change for one row climbs."""
         ...
 
+    def weighted_losses(self, scores: Tensor, y: Tensor) -> Tensor:
+        """The loss ``(n,)`` of each row with its weight, whose mean is `batch_loss`."""
+        ...
+
     def divergences(self, before: Tensor, after: Tensor, y: Tensor | None = None) -> Tensor:
         """How far ``(n,)`` scores `after` say something else than those `before`; weighed where ``y`` is given."""
         ...

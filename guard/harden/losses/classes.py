@@ -96,11 +96,15 @@ class ClassLosses:
 
     def batch_loss(self, scores: Tensor, y: Tensor) -> Tensor:
         """Mean cross-entropy with class weights, not normalised by those that a batch happens to hold."""
-        return F.cross_entropy(scores, y, weight=self.weight, reduction="sum") / len(y)
+        return self.weighted_losses(scores, y).mean()
 
     def row_losses(self, scores: Tensor, y: Tensor) -> Tensor:
         """Cross-entropy ``(n,)``."""
         return F.cross_entropy(scores, y, reduction="none")
+
+    def weighted_losses(self, scores: Tensor, y: Tensor) -> Tensor:
+        """Cross-entropy ``(n,)`` with class weights."""
+        return F.cross_entropy(scores, y, weight=self.weight, reduction="none")
 
     def divergences(self, before: Tensor, after: Tensor, y: Tensor | None = None) -> Tensor:
         """The Kullback-Leibler divergence ``(n,)`` of `before` from `after`, weighed by the class in ``y``."""

@@ -96,11 +96,15 @@ class FindingLosses:
 
     def batch_loss(self, scores: Tensor, y: Tensor) -> Tensor:
         """Mean binary cross-entropy with weights."""
-        return (self._entropies(scores, y) * self._weights(y)).mean()
+        return self.weighted_losses(scores, y).mean()
 
     def row_losses(self, scores: Tensor, y: Tensor) -> Tensor:
         """Mean binary cross-entropy ``(n,)`` of a row's findings."""
         return self._entropies(scores, y).mean(dim=1)
+
+    def weighted_losses(self, scores: Tensor, y: Tensor) -> Tensor:
+        """Mean binary cross-entropy ``(n,)`` of a row's findings with weights."""
+        return (self._entropies(scores, y) * self._weights(y)).mean(dim=1)
 
     def divergences(self, before: Tensor, after: Tensor, y: Tensor | None = None) -> Tensor:
         """The mean ``(n,)`` over the findings of the Bernoulli divergence KL(before || after)."""

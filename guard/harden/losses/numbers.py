@@ -88,6 +88,10 @@ class NumberLosses:
         error = (scores[:, 0] - y.to(scores.dtype)) / self.scale
         return F.huber_loss(error, torch.zeros_like(error), reduction="none")
 
+    def weighted_losses(self, scores: Tensor, y: Tensor) -> Tensor:
+        """The same: numbers have no weights."""
+        return self.row_losses(scores, y)
+
     def divergences(self, before: Tensor, after: Tensor, y: Tensor | None = None) -> Tensor:
         """Half the squared difference ``(n,)`` in standard deviations: the divergence of normal laws that wide."""
         return ((after - before)[:, 0] / self.scale) ** 2 / 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medward.guard.harden.certificate import Accuracy
+from medward.guard.certificate import Accuracy
 from medward.guard.harden.network import ROWS_PER_BATCH, Rows, Scoring
 from medward.guard.harden.robust.inner import TrainingBall, climb_shared, frozen_statistics, inner_ascent
 

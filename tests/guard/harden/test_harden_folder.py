@@ -13,7 +13,7 @@ from support.journeys import importable
 
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
-from medward.guard.harden import HARDENERS, Certificate
+from medward.guard.harden import HARDENERS, RobustnessCertificate
 from medward.guard.harden.division import divide_splits
 from medward.guard.harden.folder import harden, replaced_folder
 
@@ -46,7 +46,7 @@ def test_both_models_answer_as_they_should(made, victim, data):
     np.testing.assert_allclose(scores(out / "model.onnx", x), hardened, atol=1e-4)
     np.testing.assert_allclose(scores(out / "original.onnx", x), original, atol=1e-4)
     assert np.abs(hardened - original).max() > 0.05
-    assert Certificate.model_validate_json((out / "certificate.json").read_text()) == certificate
+    assert RobustnessCertificate.model_validate_json((out / "certificate.json").read_text()) == certificate
     assert set(certificate.files) == FILES - {"certificate.json"}
     for name, digest in certificate.files.items():
         assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest

@@ -15,7 +15,7 @@ from torch import nn
 
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
-from medward.guard.harden import HARDENERS, Certificate
+from medward.guard.harden import HARDENERS, RobustnessCertificate
 from medward.guard.harden.folder import harden
 from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel, unpacked_findings
@@ -78,7 +78,7 @@ def test_what_a_network_answers_is_seen_or_said_and_the_folder_answers_so(kind, 
     certificate, chosen_on = hardened(network, {"train": rows}, tmp_path / "out", **said)
     assert certificate.task == task
     assert "of train are set apart" in chosen_on
-    assert Certificate.model_validate_json((tmp_path / "out" / "certificate.json").read_text()) == certificate
+    assert RobustnessCertificate.model_validate_json((tmp_path / "out" / "certificate.json").read_text()) == certificate
     network.load_state_dict(torch.load(tmp_path / "out" / "weights.pt", weights_only=True))
     with torch.no_grad():
         own = network(torch.from_numpy(rows.inputs)).numpy()

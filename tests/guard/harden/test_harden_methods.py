@@ -11,7 +11,7 @@ from torch import nn
 
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
-from medward.guard.harden import HARDENERS, Accuracy, Certificate
+from medward.guard.harden import HARDENERS, Accuracy, RobustnessCertificate
 from medward.guard.harden.method import certificate_doubts
 from medward.guard.harden.network import Rows, Scoring
 from medward.guard.harden.robust import estimate
@@ -85,7 +85,7 @@ def test_the_control_a_hardener_that_touches_what_it_was_given_is_found(victim):
 @pytest.mark.parametrize("name", HARDENERS)
 def test_the_certificate_says_what_was_done_and_survives_json(name, data, hardened, victim):
     certificate = hardened(name).certificate
-    assert Certificate.model_validate_json(certificate.model_dump_json()) == certificate
+    assert RobustnessCertificate.model_validate_json(certificate.model_dump_json()) == certificate
     assert certificate.method == name
     assert certificate.guarantee == "empirical, not certified"
     assert any("comparison only" in note for note in certificate.notes) == (name == "retraining")

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
-from medward.guard.harden import HARDENERS, Certificate
+from medward.guard.harden import HARDENERS, RobustnessCertificate
 from medward.guard.harden.method import HardeningMethod
 from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import unpacked_findings
@@ -223,7 +223,7 @@ def test_the_certificate_says_the_task_and_the_measure_and_survives_json(
         "numbers": (measurer, number_data, MONTHS, "share within the tolerance"),
     }[task]
     certificate = harden(HARDENERS["pgd"], network, splits, said, epsilon=SMALL, epochs=1).certificate
-    assert Certificate.model_validate_json(certificate.model_dump_json()) == certificate
+    assert RobustnessCertificate.model_validate_json(certificate.model_dump_json()) == certificate
     assert (certificate.task, certificate.measure) == (said, measure)
     assert certificate.before.clean > 0.95
 
@@ -232,7 +232,7 @@ def test_a_certificate_from_before_tasks_is_refused_with_the_remedy(finding_data
     record = harden(HARDENERS["pgd"], finder, finding_data, TASK, epochs=1).certificate.model_dump(mode="json")
     old = {key: value for key, value in record.items() if key not in ("task", "measure")} | {"classes": 2}
     with pytest.raises(ValueError, match="written before certificates said the model's task; run medward harden again"):
-        Certificate.model_validate(old)
+        RobustnessCertificate.model_validate(old)
 
 
 def test_a_network_that_is_no_better_than_the_median_is_said(number_data):

@@ -1,0 +1,111 @@
+"""How often each class or finding is, told by the user or counted once with noise, never counted outright.
+
+Weights of rare classes make counts of the rows part of every gradient, so a raw count would be released by the weights.
+A noisy one is a mechanism of its own, composed into epsilon. Reference: Dwork and Roth, "The algorithmic foundations of
+differential privacy", 2014, appendix A, for the Gaussian mechanism.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medward.guard.errors import MedwardError
+from medward.guard.files import write_durably
+from medward.guard.harden.losses.base import TaskLosses
+from medward.guard.harden.losses.classes import ClassLosses
+from medward.guard.harden.losses.findings import FindingLosses
+from medward.guard.harden.losses.numbers import NumberLosses
+from medward.guard.harden.private.randomness import Randomness
+from medward.guard.models.base import read_json_object
+from medward.guard.types import Array, Ints
+
+Balance = Literal["counted", "none"] | tuple[float, ...]
+"""Counted with noise, no weights at all, or the share of each class (or finding) as the user says it."""
+COUNT_NOISE = 10.0
+"""The noise multiplier of the count: small beside training, and some ten units of each class."""
+_LEAST = 0.02  # a share taken for less would weigh its rows more than 25 times
+_MADE = 10_000  # labels made up to have the shares
+
+
+def is_counted(losses: TaskLosses, balance: Balance) -> bool:
+    """Whether `balance` looks at the labels; refused where it says shares that cannot be those of `losses`."""
+    if isinstance(losses, NumberLosses):
+        if not isinstance(balance, str):
+            raise MedwardError('class_balance: numbers have no classes; leave it out or say "none"')
+        return False
+    if balance == "counted" or balance == "none":
+        return balance == "counted"
+    columns = _columns(losses)
+    if isinstance(balance, str) or len(balance) != columns or not all(0 < share < 1 for share in balance):
+        raise MedwardError(
+            f'class_balance: must be "counted", "none" or {columns} shares above 0 and below 1, got {balance!r}'
+        )
+    if isinstance(losses, ClassLosses) and abs(sum(balance) - 1) > 0.01:
+        raise MedwardError(f"class_balance: the shares of classes sum to 1, got {sum(balance):g}")
+    return False
+
+
+def noisy_shares(y: Tensor, owners: Ints, losses: TaskLosses, randomness: Randomness) -> Array:
+    """The share ``(K,)`` of each class or finding among units, from counts with noise `COUNT_NOISE` times one unit's.
+
+    A unit counts by the mean of its rows, so it adds a vector of norm 1 at most (of K findings, the root of K).
+    """
+    columns = _columns(losses)
+    table = np.eye(columns)[y.numpy()] if isinstance(losses, ClassLosses) else y.double().numpy()
+    units = np.bincount(owners)
+    totals = np.zeros((len(units), columns))
+    np.add.at(totals, owners, table)
+    most = 1.0 if isinstance(losses, ClassLosses) else float(np.sqrt(columns))
+    noise = randomness.normals(0, "class balance", columns).numpy() * COUNT_NOISE * most
+    counts = (totals / units[:, None]).sum(axis=0) + noise
+    whole = max(float(counts.sum()), 1.0) if isinstance(losses, ClassLosses) else len(units)
+    return np.asarray(np.clip(counts / whole, _LEAST, 1 - _LEAST))
+
+
+def balanced_losses(losses: TaskLosses, shares: Array | None) -> TaskLosses:
+    """`losses` weighed for `shares (K,)`, as labels made up to have them would weigh; unweighed for None.
+
+    Numbers count in tolerances, as the spread of the labels is nobody's to know.
+    """
+    if isinstance(losses, NumberLosses):
+        return replace(losses, scale=losses.tolerance or 1.0)
+    if shares is None:
+        return losses
+    if isinstance(losses, ClassLosses):
+        counts = torch.from_numpy(np.maximum(np.asarray(shares) / np.sum(shares) * _MADE, 1).round().astype(np.int64))
+        return losses.balanced(torch.repeat_interleave(torch.arange(len(counts)), counts))
+    place = torch.arange(_MADE)[:, None] / _MADE
+    return losses.balanced((place < torch.from_numpy(np.asarray(shares))).float())
+
+
+def _columns(losses: TaskLosses) -> int:
+    if isinstance(losses, ClassLosses):
+        return losses.classes
+    assert isinstance(losses, FindingLosses)
+    return len(losses.findings)
+
+
+def recorded_shares(path: Path | None, data: str, draw: Callable[[], Array]) -> Array:
+    """The shares that `draw` gives, written to `path` before they are used, or those that are there for `data`.
+
+    A training that goes on after a kill counts once, as it was accounted. Raises `MedwardError` for a file of others.
+    """
+    if path is None:
+        return draw()
+    if not path.exists():
+        shares = draw()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, json.dumps({"data": data, "shares": shares.tolist()}).encode(), mode=0o600)
+        return shares
+    found = read_json_object(path)
+    if found.get("data") != data or not isinstance(found.get("shares"), list):
+        raise MedwardError(f"{path}: holds the class counts of other rows; give another checkpoint")
+    return np.array(found["shares"], np.float64)
