@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from medward.attacks.membership.language.tokens import TextTokenizer, context_length, evaluation_mode, token_ids
+from medward.attacks.membership.language.tokens import TextTokenizer, context_length, token_ids
+from medward.guard.models.torch_model import evaluation_mode
 from medward.guard.types import Array
 
 Continue = Callable[[list[str], int], list[list[str]]]
@@ -38,7 +39,7 @@ def sample_continuations(
     room = max(1, context_length(model, tokenizer) - new_tokens)
     rows = [ids[-room:] for ids in token_ids(tokenizer, prompts)]
     found: dict[int, list[str]] = {}
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), evaluation_mode(model):
+    with torch.random.fork_rng(devices=[]), evaluation_mode(model):
         torch.manual_seed(seed)
         for some in _equally_long(rows, max(1, _ROWS // samples)):
             begun = [rows[index] for index in some for _ in range(samples)]

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from medward.attacks.membership.language.tokens import TextTokenizer, evaluation_mode, run_causal, text_rows
+from medward.attacks.membership.language.tokens import TextTokenizer, run_causal, text_rows
+from medward.guard.models.torch_model import evaluation_mode
 from medward.guard.types import Array
 
 
@@ -30,7 +31,7 @@ def gradient_norms(
     """
     weights = [each for each in model.parameters() if each.requires_grad]
     norms = []
-    with evaluation_mode(model):
+    with evaluation_mode(model), torch.enable_grad():
         for row in text_rows(model, tokenizer, texts, length=length):
             logits = run_causal(model, [row])[0, :-1].float()
             loss = nn.functional.cross_entropy(logits, torch.tensor(row[1:], device=logits.device))

@@ -17,6 +17,7 @@ from torch import nn
 
 from medward.attacks.membership.language.tokens import TextTokenizer, TokenStatistics, mean_losses, token_ids
 from medward.guard.errors import MedwardError
+from medward.guard.models.torch_model import evaluation_mode
 from medward.guard.types import Array
 
 Neighbours = Sequence[Sequence[TokenStatistics]]
@@ -75,8 +76,7 @@ def _filled(
     special: Sequence[int],
     rng: np.random.Generator,
 ) -> np.ndarray:
-    model.eval()
-    with torch.no_grad():
+    with evaluation_mode(model):
         logits = model(input_ids=torch.tensor(rows, device=next(model.parameters()).device)).logits.float().cpu()
     filled = rows.copy()
     for number, chosen in enumerate(places):

@@ -31,7 +31,7 @@ from medward.guard.errors import MedwardError
 from medward.guard.types import Array
 
 # As published where a paper says, and fixed for all targets: nothing here is tuned on candidates.
-NEIGHBOURS = 5
+NEIGHBOUR_COUNT = 5
 NEIGHBOUR_SHARE = 0.15
 NOISY_COPIES = 5
 NOISE_SCALE = 0.5
@@ -102,14 +102,14 @@ class LanguageReadings:
 
     def lacking(self, name: str) -> tuple[str, ...]:
         """The holdings that the reading `name` needs and that are not there."""
-        return tuple(each for each in READERS[name].holdings if not getattr(self.holdings, each))
+        return tuple(each for each in LANGUAGE_READERS[name].holdings if not getattr(self.holdings, each))
 
     def read(self, name: str) -> Any:
         """The reading `name`, read once. Raises `MedwardError` where the attacker does not hold what it needs."""
         if name not in self.found:
             if lacking := self.lacking(name):
                 raise MedwardError(f"language membership: {name} needs {' and '.join(lacking)}; give holdings with it")
-            self.found[name] = READERS[name].reader(self)
+            self.found[name] = LANGUAGE_READERS[name].reader(self)
         return self.found[name]
 
     def of(self, model: Any, texts: Sequence[str], prefixes: Sequence[str] | None = None) -> list[TokenStatistics]:
@@ -170,10 +170,12 @@ def _generations(readings: LanguageReadings) -> list[list[str]]:
 def _filled(readings: LanguageReadings) -> list[list[str]]:
     assert readings.holdings.masked is not None
     seed = readings.seed
-    return fill_words(*readings.holdings.masked, readings.texts, count=NEIGHBOURS, share=NEIGHBOUR_SHARE, seed=seed)
+    return fill_words(
+        *readings.holdings.masked, readings.texts, count=NEIGHBOUR_COUNT, share=NEIGHBOUR_SHARE, seed=seed
+    )
 
 
-READERS: Mapping[str, LanguageReader] = {
+LANGUAGE_READERS: Mapping[str, LanguageReader] = {
     "texts": LanguageReader((), lambda r: r.texts),
     "target": LanguageReader((), lambda r: r.of(r.model, r.texts)),
     "lowered": LanguageReader((), lambda r: r.of(r.model, [text.lower() for text in r.texts])),
@@ -185,7 +187,7 @@ READERS: Mapping[str, LanguageReader] = {
         ("masked", "self_reference"), lambda r: neighbour_statistics(r, r.holdings.self_reference, "filled_texts")
     ),
     "swapped_texts": LanguageReader(
-        (), lambda r: swap_words(r.texts, count=NEIGHBOURS, share=NEIGHBOUR_SHARE, seed=r.seed)
+        (), lambda r: swap_words(r.texts, count=NEIGHBOUR_COUNT, share=NEIGHBOUR_SHARE, seed=r.seed)
     ),
     "swapped": LanguageReader((), lambda r: neighbour_statistics(r, r.model, "swapped_texts")),
     "self_reference_swapped": LanguageReader(

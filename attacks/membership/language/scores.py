@@ -32,8 +32,8 @@ from medward.guard.types import Array
 class LanguageScore:
     """A language score is a function of readings, larger where a text looks more like a member.
 
-    `needs` names the readings (`readings.READERS`) that `score` takes, in that order; `access` is what the target must
-    show. Settings are those of `score`'s defaults and of `readings`, fixed beforehand.
+    `needs` names the readings (of `readings.LANGUAGE_READERS`) that `score` takes, in that order; `access` is what the
+    target must show. Settings are those of `score`'s defaults and of `readings`, fixed beforehand.
     """
 
     needs: tuple[str, ...]

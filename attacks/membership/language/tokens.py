@@ -8,7 +8,6 @@ in changes nothing but the last digits. (A loss that a library returns for a pad
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Protocol
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from medward.guard.errors import MedwardError
+from medward.guard.models.torch_model import evaluation_mode
 from medward.guard.types import Array, Ints
 
 BATCH = 32
@@ -102,7 +102,7 @@ def read_tokens(
     rows, starts, cut = _token_rows(model, tokenizer, texts, prefixes, length)
     found: dict[int, TokenStatistics] = {}
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-    with evaluation_mode(model), torch.no_grad():
+    with evaluation_mode(model):
         for some in _batches(order, rows, batch, vocabulary_size(model)):
             logits = run_causal(model, [rows[index] for index in some])
             for index, row in zip(some, logits, strict=True):
@@ -141,17 +141,6 @@ def context_length(model: nn.Module, tokenizer: TextTokenizer) -> int:
     if not lengths:
         raise MedwardError("language membership: the model does not say how many tokens it takes; give length")
     return min(lengths)
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """No dropout while it lasts."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 def _token_rows(

@@ -13,6 +13,8 @@ from torch import nn
 from medward.attacks.membership.language.tokens import TextTokenizer, run_causal, text_rows
 from medward.guard.errors import MedwardError
 
+_NEAR = 16  # batches that are sorted by length together
+
 
 def fine_tuned_copy(
     model: Any,
@@ -40,13 +42,24 @@ def fine_tuned_copy(
         torch.manual_seed(seed)
         copy.train()
         for _ in range(epochs):
-            order = rng.permutation(len(rows))
-            for start in range(0, len(rows), batch):
+            for some in shuffled_batches([len(row) for row in rows], batch, rng):
                 optimiser.zero_grad()
-                causal_loss(copy, [rows[index] for index in order[start : start + batch]]).backward()  # type: ignore[no-untyped-call]
+                causal_loss(copy, [rows[index] for index in some]).backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(weights, 1.0)
                 optimiser.step()
     return copy.eval()
+
+
+def shuffled_batches(lengths: Sequence[int], batch: int, rng: np.random.Generator) -> list[list[int]]:
+    """Places of rows in random batches of `batch`, each of about one length, so that little is padded."""
+    order = rng.permutation(len(lengths))
+    near = [
+        place
+        for start in range(0, len(order), _NEAR * batch)
+        for place in sorted(order[start : start + _NEAR * batch].tolist(), key=lambda index: lengths[index])
+    ]
+    batches = [near[start : start + batch] for start in range(0, len(near), batch)]
+    return [batches[index] for index in rng.permutation(len(batches))]
 
 
 def causal_loss(model: nn.Module, rows: Sequence[Sequence[int]]) -> torch.Tensor:

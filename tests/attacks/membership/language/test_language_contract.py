@@ -10,7 +10,7 @@ from support.language import made_notes
 
 from medward.attacks.membership.language.attack import audit_language_model, candidate_truth, named_scores, score_texts
 from medward.attacks.membership.language.premia import Preference, premia_scores
-from medward.attacks.membership.language.readings import READERS, LanguageHoldings
+from medward.attacks.membership.language.readings import LANGUAGE_READERS, LanguageHoldings
 from medward.attacks.membership.language.scores import LANGUAGE_SCORES
 from medward.attacks.membership.language.tokens import read_tokens
 from medward.attacks.membership.language.training import fine_tuned_copy
@@ -29,7 +29,7 @@ LEAST |= {"neighbourhood": 0.6, "neighbourhood-swaps": 0.6}
 
 def test_the_table_is_whole():
     assert {*STRONG, *LEAST} == set(LANGUAGE_SCORES)
-    assert {need for score in LANGUAGE_SCORES.values() for need in score.needs} <= set(READERS)
+    assert {need for score in LANGUAGE_SCORES.values() for need in score.needs} <= set(LANGUAGE_READERS)
 
 
 @pytest.mark.parametrize("name", LANGUAGE_SCORES)
