@@ -6,8 +6,11 @@ spread of records' means gives kappa, that of their variances alpha. With few sh
 variance, with many its own, and nobody has to say where few ends. The score compares the posterior predictive
 densities, Student's t, or Gaussians of the variance beta / alpha.
 
+Signals are taken through asinh first: on rows that models are sure of, phi scatters as widely as it is large, and a
+prior that all records share needs a spread that does not depend on the size.
+
 Reference: Brannvall, "Exponential-family membership inference: from LiRA and RMIA to BaVarIA", arXiv 2603.11799, 2026;
-fitting the prior by moments is ours (after Smyth, "Linear models and empirical Bayes methods", 2004).
+fitting the prior by moments (after Smyth, "Linear models and empirical Bayes methods", 2004) and the asinh are ours.
 """
 
 from __future__ import annotations
@@ -73,8 +76,8 @@ def fit_prior(count: Array, mean: Array, squares: Array) -> GammaPrior:
 
 
 def fit_posterior(shadows: Array, mask: NDArray[np.bool_]) -> GammaPrior:
-    """The posterior ``(n,)`` of the side in `mask (K, n)`."""
-    moments = side_moments(shadows, mask)
+    """The posterior ``(n,)`` of the side in `mask (K, n)`, of signals through asinh."""
+    moments = side_moments(np.arcsinh(shadows), mask)
     found = fit_prior(*moments).updated(*moments)
     return GammaPrior(found.mu, found.kappa, found.alpha, np.maximum(found.beta, LEAST_VARIANCE * found.alpha))
 
@@ -82,27 +85,27 @@ def fit_posterior(shadows: Array, mask: NDArray[np.bool_]) -> GammaPrior:
 def online_bavaria(evidence: Evidence) -> Array:
     """BaVarIA-t: the difference ``(n,)`` of log predictive densities, in less out."""
     sides = [fit_posterior(evidence.shadows, mask) for mask in (evidence.included, ~evidence.included)]
-    inside, outside = (student.logpdf(evidence.phi, 2 * side.alpha, side.mu, side.scale) for side in sides)
+    inside, outside = (student.logpdf(np.arcsinh(evidence.phi), 2 * side.alpha, side.mu, side.scale) for side in sides)
     return np.asarray(inside - outside)
 
 
 def online_bavaria_normal(evidence: Evidence) -> Array:
     """BaVarIA-n: the same ``(n,)`` of Gaussians with the posterior's variance."""
     sides = [fit_posterior(evidence.shadows, mask) for mask in (evidence.included, ~evidence.included)]
-    inside, outside = (gaussian_log_density(evidence.phi, side.mu, side.variance) for side in sides)
+    inside, outside = (gaussian_log_density(np.arcsinh(evidence.phi), side.mu, side.variance) for side in sides)
     return inside - outside
 
 
 def offline_bavaria(evidence: Evidence) -> Array:
     """The score -log Pr[t > phi] ``(n,)`` under the predictive Student's t of shadows that did not learn a row."""
     side = fit_posterior(evidence.shadows, ~evidence.included)
-    return -student_log_tail((evidence.phi - side.mu) / side.scale, 2 * side.alpha)
+    return -student_log_tail((np.arcsinh(evidence.phi) - side.mu) / side.scale, 2 * side.alpha)
 
 
 def offline_bavaria_normal(evidence: Evidence) -> Array:
     """The score -log Pr[N > phi] ``(n,)`` under Gaussians with the posterior's variance."""
     side = fit_posterior(evidence.shadows, ~evidence.included)
-    return np.asarray(-log_ndtr(-(evidence.phi - side.mu) / np.sqrt(side.variance)))
+    return np.asarray(-log_ndtr(-(np.arcsinh(evidence.phi) - side.mu) / np.sqrt(side.variance)))
 
 
 def student_log_tail(values: Array, freedom: Array) -> Array:

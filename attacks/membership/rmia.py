@@ -43,13 +43,17 @@ def online_rmia(evidence: Evidence, *, gamma: float = 1.0, temperature: float = 
 def dominated_share(evidence: Evidence, gamma: float, temperature: float, offset: float | None) -> Array:
     """The share of the population with a likelihood ratio above `gamma`; `offset` is None online.
 
+    Rows that dominate equally many are ordered by their own ratio, less than one row of the population apart: above
+    the largest z all would be alike, and there the surest members are.
+
     Raises `MedwardError` without population.
     """
     if evidence.population is None or not len(evidence.population.phi):
         raise MedwardError("rmia: needs a population of at least 1 row that the model did not learn, got 0; give some")
     own = probability_ratios(evidence, temperature, offset)
     others = np.sort(probability_ratios(evidence.population, temperature, RATIO_OFFSET if offset is None else offset))
-    return np.searchsorted(others, own / gamma, side="left") / len(others)
+    share = np.searchsorted(others, own / gamma, side="left") / len(others)
+    return np.asarray(share + own / (1 + own) / len(others))
 
 
 def probability_ratios(evidence: Evidence, temperature: float, offset: float | None) -> Array:

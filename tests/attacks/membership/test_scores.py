@@ -89,9 +89,10 @@ def test_online_lira_is_half_the_difference_of_squared_distances():
 def test_rmia_counts_those_of_the_population_that_are_dominated():
     others = evidence_of(odds(0.5, 0.75), [odds(0.5, 0.15)], [[0, 0]])  # ratios 1 and 5
     x = evidence_of(odds(0.75), [odds(0.5), odds(0.25)], population=others)  # ratio 2
-    assert offline_rmia(x, offset=1, temperature=1) == 0.5
-    assert offline_rmia(x, offset=1, temperature=1, gamma=0.39) == 1
-    assert offline_rmia(x, offset=1, temperature=1, gamma=2.01) == 0
+    own = 2 / 3 / 2  # what orders rows that dominate equally many: r / (1 + r) of one of two rows
+    assert offline_rmia(x, offset=1, temperature=1) == pytest.approx(0.5 + own)
+    assert offline_rmia(x, offset=1, temperature=1, gamma=0.39) == pytest.approx(1 + own)
+    assert offline_rmia(x, offset=1, temperature=1, gamma=2.01) == pytest.approx(own)
 
 
 def test_offline_rmia_moves_the_mean_towards_one():
