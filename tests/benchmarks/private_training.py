@@ -123,8 +123,8 @@ def run_cells(names: list[str]) -> list[dict[str, Any]]:
 
 
 def _code_digest() -> str:
-    """Names the code that a cell depends on: private training, its accounting, the scores, and this file."""
-    folders = ("guard/harden", "guard/statistics", "attacks/membership")
+    """Names the code that models and claims come from: private training, its accounting, and this file."""
+    folders = ("guard/harden/private", "guard/harden/losses", "guard/statistics")
     paths = [path for folder in folders for path in sorted((ROOT / folder).glob("**/*.py"))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in (*paths, Path(__file__)))).hexdigest()[:12]
 

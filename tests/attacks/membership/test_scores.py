@@ -171,8 +171,8 @@ def loop(name, evidence):
                 "lira-online": lambda phi=phi, into=into, out=out: (
                     norm.logpdf(phi, into.mean(), inside) - norm.logpdf(phi, out.mean(), outside)
                 ),
-                "rmia": lambda *row: np.mean([ratio(*row, online=False) / z > 1 for z in others]),
-                "rmia-online": lambda *row: np.mean([ratio(*row, online=True) / z > 1 for z in others]),
+                "rmia": lambda *row: dominated(ratio(*row, online=False), others),
+                "rmia-online": lambda *row: dominated(ratio(*row, online=True), others),
                 "base": lambda phi=phi, out=out: (
                     -np.log1p(np.exp(-phi / 2)) - 0.33 * np.log(np.mean(1 / (1 + np.exp(-out / 2))))
                 ),
@@ -182,6 +182,11 @@ def loop(name, evidence):
             }[name](*((phi, into, out) if name.startswith("rmia") else ()))
         )
     return np.array(scores)
+
+
+def dominated(own, others):
+    """The share of `others` that a ratio exceeds, and its place between two of them."""
+    return np.mean([own / z > 1 for z in others]) + own / (1 + own) / len(others)
 
 
 def naive(evidence, row):
@@ -204,18 +209,18 @@ def test_bavaria_is_the_papers_posterior_of_the_fitted_prior(online):
     for side, mask in {"in": evidence.included, "out": ~evidence.included}.items():
         if not mask.any():
             continue
-        moments = side_moments(evidence.shadows, mask)
+        moments = side_moments(np.arcsinh(evidence.shadows), mask)
         m, k, a, b = (float(each) for each in vars_of(fit_prior(*moments)))
         found = []
         for row in range(len(evidence.phi)):
-            x = evidence.shadows[mask[:, row], row]
+            x = np.arcsinh(evidence.shadows[mask[:, row], row])
             n = len(x)
             kn, an = k + n, a + n / 2
             mn = (k * m + n * x.mean()) / kn
             bn = b + ((x - x.mean()) ** 2).sum() / 2 + k * n * (x.mean() - m) ** 2 / (2 * kn)
             found.append((mn, np.sqrt(bn * (kn + 1) / (an * kn)), 2 * an, np.sqrt(bn / an)))
         sides[side] = np.array(found).T
-    out, phi = sides["out"], evidence.phi
+    out, phi = sides["out"], np.arcsinh(evidence.phi)
     np.testing.assert_allclose(offline_bavaria(evidence), -student.logsf(phi, out[2], out[0], out[1]))
     np.testing.assert_allclose(offline_bavaria_normal(evidence), -norm.logsf(phi, out[0], out[3]))
     if online:
@@ -249,9 +254,14 @@ def test_with_many_shadows_bavaria_is_lira(bavaria, lira, online):
     many = evidence_of(
         difficulty + rng.normal(0.5, 1, 40), difficulty + rng.normal(0, 1, (8000, 40)) * spread + mask, mask
     )
-    np.testing.assert_allclose(bavaria(many), lira(many), atol=0.02, rtol=0.02)
+    np.testing.assert_allclose(bavaria(widened(many)), lira(many), atol=0.02, rtol=0.02)
     few = replace(many, shadows=many.shadows[:40], included=many.included[:40])
-    assert not np.allclose(bavaria(few), lira(few), atol=0.02, rtol=0.02)
+    assert not np.allclose(bavaria(widened(few)), lira(few), atol=0.02, rtol=0.02)
+
+
+def widened(evidence):
+    """Evidence that BaVarIA, which takes signals through asinh, reads as `evidence`."""
+    return replace(evidence, phi=np.sinh(evidence.phi), shadows=np.sinh(evidence.shadows))
 
 
 def test_with_few_shadows_of_one_variance_bavaria_pools_it_and_of_many_it_does_not():
