@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import ClassVar, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ from medward.attacks.candidates.blind import blind_flags, blind_scores, labelled
 from medward.attacks.candidates.channels import Mask
 from medward.attacks.candidates.signals import candidate_rows, check_copies, roc_points
 from medward.attacks.target import Target
+from medward.guard.data.split import Split, split_digest
 from medward.guard.policy import Policy
 from medward.guard.types import Array
 
@@ -67,17 +69,44 @@ def membership_result(
 ) -> AttackResult:
     """The result of `scores (n,)` of the candidates of `data`, with those of a guesser who never asked the model."""
     rows, _, truth = candidate_rows(data)
-    blind = blind_scores(labelled_rows(rows, target.spec.task), truth, seed=seed)
+    blind, shift = guess_blindly(_Candidates.of(labelled_rows(rows, target.spec.task), truth, seed))
     return AttackResult(
         outcome=scores,
-        baseline=blind,
+        baseline=blind.copy(),
         truth=truth,
         without_target=without_target,
         groups=rows.patients,
         queries=target.queries,
-        flags=(*flags, *blind_flags(blind, rows, truth, seed=seed)),
+        flags=(*flags, *shift),
         curves={"roc": roc_points(scores, truth)},
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """Candidates, compared by their digest."""
+
+    digest: str
+    seed: int
+    rows: Split = field(compare=False)
+    truth: Mask = field(compare=False)
+
+    @classmethod
+    def of(cls, rows: Split, truth: Mask, seed: int) -> Self:
+        """With a digest of all that a guesser sees."""
+        whose = Split(np.zeros((0, 1)), rows.patients)
+        return cls(split_digest(rows, whose, Split(truth[:, None].astype(np.float64))), seed, rows, truth)
+
+
+@lru_cache(maxsize=4)
+def guess_blindly(candidates: _Candidates) -> tuple[Array, tuple[str, ...]]:
+    """Scores without the model, and what is wrong with candidates that it tells apart; once for all attacks and arms.
+
+    See `attacks.candidates.blind`.
+    """
+    rows, truth, seed = candidates.rows, candidates.truth, candidates.seed
+    blind = blind_scores(rows, truth, seed=seed)
+    return blind, blind_flags(blind, rows, truth, seed=seed)
 
 
 def spread_scores(scores: Array, known: Mask) -> Array:

@@ -26,7 +26,7 @@ from medward.attacks.membership.evidence import LEAST_VARIANCE, Evidence, pooled
 from medward.attacks.membership.lira import gaussian_log_density
 from medward.guard.types import Array
 
-MOST = 1e6  # how firmly, at most, a prior is believed
+FIRMEST = 1e6  # how firmly, at most, a prior is believed
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,11 @@ def fit_prior(count: Array, mean: Array, squares: Array) -> GammaPrior:
     known = count > 0
     middle = float(mean[known].mean()) if known.any() else 0.0
     between = float(np.mean((mean[known] - middle) ** 2 - within / count[known])) if known.any() else 0.0
-    kappa = min(within / max(between, within / MOST), MOST)
+    kappa = min(within / max(between, within / FIRMEST), FIRMEST)
     own = squares[count > 1] / (count[count > 1] - 1)
     noise = float(np.mean(2 / (count[count > 1] - 1))) if len(own) else 0.0
     spread = (float(np.mean((own - within) ** 2)) - noise * within**2) / (1 + noise) if len(own) else 0.0
-    alpha = 2 + min(within**2 / max(spread, within**2 / MOST), MOST)
+    alpha = 2 + min(within**2 / max(spread, within**2 / FIRMEST), FIRMEST)
     return GammaPrior(*(np.asarray(each) for each in (middle, kappa, alpha, within * (alpha - 1))))
 
 

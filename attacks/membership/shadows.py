@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from medward.attacks.learners.processes import train_all
+from medward.attacks.learners.recipe import LearnerRecipe
 from medward.attacks.learners.table import learner_of
 from medward.attacks.membership.stacked import fit_stacked
 from medward.guard.data.split import Split
@@ -76,21 +77,6 @@ def train_shadows(recipe: Recipe) -> FittedShadows:
     else:
         networks = train_all(recipe.train or LearnerRecipe(recipe.spec, recipe.epochs), splits, seeds)
     return FittedShadows(tuple(network.eval().requires_grad_(False) for network in networks), included)
-
-
-@dataclass(frozen=True, slots=True)
-class LearnerRecipe:
-    """The recipe of an attacker who knows nothing of the training: the task's own learner."""
-
-    spec: ModelSpec
-    epochs: int
-
-    def __call__(self, rows: Split, seed: int) -> nn.Module:
-        """Train one network."""
-        learner = learner_of(self.spec)
-        if rows.labels is None:
-            raise MedwardError("shadows: need labelled rows, and these have no labels; give some")
-        return learner.fit(self.spec, rows.inputs, learner.known(rows.labels), epochs=self.epochs, seed=seed)
 
 
 def draw_parts(recipe: Recipe) -> list[Ints]:
