@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medward.attacks.target import Target
+from medward.attacks.target import Oracle, Target
 from medward.attacks.threat import Access, ThreatModel
 from medward.guard.data.split import Split
 from medward.guard.policy import Policy
@@ -23,6 +23,7 @@ __all__ = [
     "AttackData",
     "AttackResult",
     "Attempt",
+    "Examination",
     "ThreatModel",
 ]
 
@@ -33,6 +34,17 @@ ACCURACY = ", accuracy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """An examination is a model made by the examiner, of which it is known beforehand what an attack must find.
+
+    `prepare` makes it: how it answers, and what attackers of it hold.
+    """
+
+    name: str
+    prepare: Callable[[], tuple[Oracle, AttackData]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttackData:
     """What the attacker holds and what it is judged on; the two never share a row.
 
@@ -40,7 +52,8 @@ class AttackData:
     unlabelled public inputs. `members`/`nonmembers`: candidates, one half each of a coin flip made before
     training; `shadow`: rows from the same source that are neither. `reference`: the undefended model's
     decisions ``(n,)`` on `test`, and `outputs` what it decided them by, for judging only; no attack learns from
-    them. `flags` say why what is measured on these rows cannot be trusted, if so.
+    them. `flags` say why what is measured on these rows cannot be trusted, if so, and `notes` in sentences what else a
+    reader must know of them. `examinations` show whether an attack finds what there is, and nothing else.
     """
 
     craft: Split
@@ -52,6 +65,8 @@ class AttackData:
     reference: Ints | None = None
     outputs: Array | None = None
     flags: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    examinations: tuple[Examination, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,7 @@ def fixed_bound(
     """
     right = np.cumsum(included[np.argsort(-scores, kind="stable")])
     counts = fixed_counts(len(scores), shares)
-    return _largest(bound, right[counts - 1], counts, len(scores), risk / len(counts), delta)[0]
+    return _largest(bound, right[counts - 1].astype(np.int64), counts, len(scores), risk / len(counts), delta)[0]
 
 
 def fixed_counts(canaries: int, shares: Sequence[float] = SHARES) -> Ints:

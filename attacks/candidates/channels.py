@@ -181,7 +181,7 @@ def read_channel(task: Task, learner: Learner, response: Response, copies: int) 
         return FindingChannel(rounded_to(likely[released]), *masks, task.thresholds)
     if isinstance(task, Regression):
         return NumberChannel(task, *masks)
-    raise MedwardError(f"membership: a model that {task.rule} shows no confidence that could be read")
+    raise MedwardError(f"candidates: a model that {task.rule} shows no confidence that could be read")
 
 
 def averaged(channel: Channel, shown: Array, decimals: int | None) -> tuple[Array, Array]:

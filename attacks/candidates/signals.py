@@ -23,7 +23,7 @@ def candidate_rows(data: AttackData) -> tuple[Split, Labels, Mask]:
     """
     members, others = data.members, data.nonmembers
     if members is None or others is None or members.labels is None or others.labels is None:
-        raise MedwardError("membership: needs labelled members and nonmembers, and data has not got both")
+        raise MedwardError("candidates: needs labelled members and nonmembers, and data has not got both")
     labels = np.concatenate([members.labels, others.labels])
     both_known = members.patients is not None and others.patients is not None
     patients = np.concatenate([members.patients, others.patients]) if both_known else None
@@ -73,7 +73,7 @@ def ask_confidences(target: Target, inputs: Array, seed: int) -> tuple[Channel, 
 def check_copies(copies: int, noise: float) -> None:
     """Refuse settings under which a candidate would not be asked about, or its copies would be repeats."""
     if copies < 1 or noise <= 0:
-        raise MedwardError(f"membership: needs copies >= 1 and noise > 0, got {copies} and {noise}")
+        raise MedwardError(f"candidates: needs copies >= 1 and noise > 0, got {copies} and {noise}")
 
 
 def roc_points(scores: Array, truth: Mask) -> tuple[list[float], list[float]]:

@@ -4,54 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from medward.attacks.base import Attack, AttackData, AttackResult
+from medward.attacks.candidates.blind import INVALID_SHIFT
+from medward.attacks.candidates.controls import CANARIES, UNTRAINED, control_examinations
+from medward.attacks.candidates.evaluation import FALSE_POSITIVE_RATES, MembershipEvaluation, evaluate_scores
 from medward.attacks.intervals import Interval, auc_interval
+from medward.attacks.membership.cell import MembershipCell, privacy_ceiling
 from medward.attacks.target import Target
 from medward.attacks.threat import ThreatModel
 from medward.attacks.validation.deployment import PRIVACY, Deployment, queried_target
 from medward.attacks.validation.family import CurvePlot, NotTested, Runs
-from medward.attacks.validation.finding import Arm, Controls, Finding, Status
-from medward.attacks.validation.gate import NO_ROW, JudgedCell
+from medward.attacks.validation.finding import ARMS, Arm, Controls, Finding, Status
 from medward.attacks.validation.record import Provenance
 from medward.attacks.validation.splits import FEWEST_ROWS, SharedRows, divide_rows, halve_rows, row_patients, some_rows
+from medward.guard.data.coin_flip import MembershipManifest
+from medward.guard.data.overlap import measure_overlap
 from medward.guard.data.split import Split
 from medward.guard.policy import GatePolicy
 from medward.guard.tasks.opaque import Opaque
+from medward.guard.types import Ints
 
-MEMBERSHIP_AUC = 0.55
-"""What the lower end must exceed on the undefended model before a cell counts."""
-CANDIDATES = 500  # of each kind
-
-
-@dataclass(frozen=True, kw_only=True)
-class MembershipCell(JudgedCell):
-    """A cell of membership holds AUCs; one below one half leaks as much as its mirror image, and is judged as that."""
-
-    @property
-    def compared(self) -> dict[Arm, Interval]:
-        """The arms behind the guard, either way round."""
-        arms: dict[Arm, Interval | None] = {"guarded": self.guarded, "adaptive": self.adaptive}
-        return {arm: leak_interval(auc) for arm, auc in arms.items() if auc is not None}
-
-    def words(self, value: float) -> str:
-        """An AUC."""
-        return f"an AUC of {value:.3f}, either way round"
-
-    def too_weak(self) -> tuple[str, ...]:
-        """The undefended model must leak."""
-        if self.undefended is None:
-            return (NO_ROW,)
-        low = leak_interval(self.undefended).low
-        if low > MEMBERSHIP_AUC:
-            return ()
-        return (
-            "The undefended model does not leak enough to test a defense: "
-            f"its AUC may be as near chance as {low:.3g}, more than {MEMBERSHIP_AUC:g} is needed.",
-        )
+CANDIDATES = 1000  # of each kind
+NO_COIN = (
+    'No coin of ours was flipped before training: that members, from "train", and others, from "holdout", were drawn '
+    "alike is taken on trust."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,28 +61,21 @@ class Membership:
         return gate.membership_auc
 
     def holdings(self, deployment: Deployment, shared: SharedRows) -> AttackData | NotTested:
-        """Members from "train"; non-members and shadow rows, the two halves of "holdout".
+        """By the manifest of a coin flip where there is one: members, those held out, and rows that are neither. Else
+        members from "train"; non-members and shadow rows, the two halves of "holdout", which a note says.
 
-        Halves share no patient where patients are known.
+        Halves share no patient where patients are known. What the two kinds share all the same is flagged.
         """
         spec = deployment.bundle.model.spec
         if isinstance(spec.task, Opaque):
             reason = f"The model {spec.rule}, so there is no confidence to read a record from."
             return NotTested(reason=reason, status=Status.NOT_APPLICABLE)
-        splits = shared.splits
-        if reason := _lacking(splits):
-            return NotTested(reason=reason)
-        rng = np.random.default_rng(shared.seed)
-        divide_rows(splits, rng)  # candidates are drawn after these
-        first, second = halve_rows(splits["holdout"], rng)
-        nonmembers = splits["holdout"].take(np.sort(first[:CANDIDATES]))
-        return replace(
-            shared.data,
-            members=some_rows(splits["train"], len(nonmembers), rng),
-            nonmembers=nonmembers,
-            shadow=splits["holdout"].take(np.sort(second)),
-            flags=shared.copied,
-        )
+        divided = _by_coin(deployment.manifest, shared) if deployment.manifest else _by_split(shared)
+        if isinstance(divided, NotTested):
+            return divided
+        members, nonmembers, shadow, flags, notes = divided
+        held = replace(shared.data, members=members, nonmembers=nonmembers, shadow=shadow, flags=flags, notes=notes)
+        return replace(held, examinations=control_examinations(deployment.network, spec, held, seed=shared.seed))
 
     def target(self, deployment: Deployment, arm: Arm, attack: Attack, data: AttackData) -> Target:
         """The model, or its guard; undefended as it was before training with privacy, where there is such a one."""
@@ -111,15 +85,29 @@ class Membership:
         """The AUC of the candidates' scores."""
         if len(result.outcome) == 0 or result.truth is None:
             return None
-        return auc_interval(result.outcome, result.truth, seed=seed)
+        return auc_interval(result.outcome, result.truth, seed=seed, groups=result.groups)
 
     def judge(self, runs: Runs) -> MembershipCell:
-        """The AUC of each arm; that of scores which never saw the model beside."""
-        arms = {arm: self.achieved(result, runs.seed) for arm, result in runs.results.items()}
-        bare = runs.results["undefended"]
-        blind = None if bare.baseline is None else self.achieved(replace(bare, outcome=bare.baseline), runs.seed)
-        return MembershipCell(
-            undefended=arms["undefended"], guarded=arms.get("guarded"), adaptive=arms.get("adaptive"), baseline=blind
+        """What each arm tells of members, with what explains it besides, and what is found on the examiner's models."""
+        groups = candidate_groups(runs.held)
+        found = {
+            arm: _evaluated(result, runs.seed, groups, first=arm == ARMS[0]) for arm, result in runs.results.items()
+        }
+        examined = {name: self.achieved(result, runs.seed) for name, result in runs.examined.items()}
+        notes = () if runs.held is None else runs.held.notes
+        ceiling = None
+        if groups is None or (runs.privacy is not None and runs.privacy.unit == "patient"):
+            ceiling = privacy_ceiling(runs.privacy, FALSE_POSITIVE_RATES[0])
+        shifted = any(flag.startswith(INVALID_SHIFT) for result in runs.results.values() for flag in result.flags)
+        return MembershipCell.of(
+            {arm: each for arm, each in found.items() if each is not None},
+            deployed=None if runs.deployed is None else _evaluated(runs.deployed, runs.seed, groups, first=False),
+            canaries=examined.get(CANARIES),
+            untrained=examined.get(UNTRAINED),
+            ceiling=ceiling,
+            by_coin=runs.held is not None and NO_COIN not in notes,
+            shifted=shifted,
+            notes=notes,
         )
 
     def without_network(self, threat: ThreatModel, why: str) -> tuple[ThreatModel, Controls]:
@@ -142,9 +130,84 @@ class Membership:
         return []
 
 
-def leak_interval(auc: Interval) -> Interval:
-    """The interval of max(AUC, 1 - AUC): a signal that is the wrong way round tells as much."""
-    return Interval(max(auc.value, 1 - auc.value), max(0.5, auc.low, 1 - auc.high), max(auc.high, 1 - auc.low), auc.n)
+def candidate_groups(held: AttackData | None) -> Ints | None:
+    """Whose each candidate is, members first; None where that is not known of all."""
+    if held is None or held.members is None or held.nonmembers is None:
+        return None
+    members, others = held.members.patients, held.nonmembers.patients
+    return None if members is None or others is None else np.concatenate([members, others])
+
+
+def _evaluated(result: AttackResult, seed: int, groups: Ints | None, *, first: bool) -> MembershipEvaluation | None:
+    """One arm's scores; what explains them besides is looked at on the first alone, as it is the same on all."""
+    if len(result.outcome) == 0 or result.truth is None:
+        return None
+    known = result.groups if groups is None or len(groups) != len(result.outcome) else groups
+    return evaluate_scores(
+        result.outcome,
+        result.truth,
+        groups=known,
+        seed=seed,
+        blind=result.baseline if first else None,
+        without_target=result.without_target,
+    )
+
+
+_Divided = tuple[Split, Split, Split, tuple[str, ...], tuple[str, ...]]
+
+
+def _by_split(shared: SharedRows) -> _Divided | NotTested:
+    """Members, non-members, shadow rows, flags and notes where only splits say who was trained on."""
+    splits = shared.splits
+    if reason := _lacking(splits):
+        return NotTested(reason=reason)
+    rng = np.random.default_rng(shared.seed)
+    divide_rows(splits, rng)  # candidates are drawn after these
+    first, second = halve_rows(splits["holdout"], rng)
+    nonmembers = splits["holdout"].take(np.sort(first[:CANDIDATES]))
+    members = some_rows(splits["train"], len(nonmembers), rng)
+    return members, nonmembers, splits["holdout"].take(np.sort(second)), shared.copied, (NO_COIN,)
+
+
+def _by_coin(manifest: MembershipManifest, shared: SharedRows) -> _Divided | NotTested:
+    """The same where a coin flip said it before training.
+
+    Shadow rows are those of "holdout" that are no candidates, or else half of those held out.
+    """
+    members, others, free = [], [], []
+    for name, split in shared.splits.items():
+        inside, outside = manifest.sides(split.inputs)
+        members.append(split.take(np.flatnonzero(inside)))
+        others.append(split.take(np.flatnonzero(outside)))
+        if name == "holdout":
+            free.append(split.take(np.flatnonzero(~inside & ~outside)))
+    rng = np.random.default_rng(shared.seed)
+    mine, theirs = joined_rows(members), joined_rows(others)
+    shadow = free[0] if free and len(free[0]) >= 2 * FEWEST_ROWS else None
+    if shadow is None and len(theirs):
+        first, second = halve_rows(theirs, rng)
+        theirs, shadow = theirs.take(np.sort(first)), theirs.take(np.sort(second))
+    for what, rows in (("trained on", mine), ("held out", theirs)):
+        if len(rows) < 2 * FEWEST_ROWS or rows.labels is None:
+            return NotTested(
+                reason=f"not tested: of the rows that the membership manifest says were {what}, {len(rows)} are in the "
+                f"data, at least {2 * FEWEST_ROWS} with labels are needed; give the data that training was given."
+            )
+    assert shadow is not None  # rows held out were halved
+    flag = measure_overlap(mine, theirs).sentence("the candidates trained on", "those held out")
+    most = min(len(mine), len(theirs), CANDIDATES)
+    return some_rows(mine, most, rng), some_rows(theirs, most, rng), shadow, tuple(filter(None, [flag])), ()
+
+
+def joined_rows(splits: Sequence[Split]) -> Split:
+    """The rows of several splits as one, with labels and patients where all that have rows know them."""
+    some = [split for split in splits if len(split)] or list(splits[:1])
+
+    def column(name: str) -> Any:
+        columns = [getattr(split, name) for split in some]
+        return None if any(each is None for each in columns) else np.concatenate(columns)
+
+    return Split(np.concatenate([split.inputs for split in some]), column("labels"), column("patients"))
 
 
 def _lacking(splits: Mapping[str, Split]) -> str:

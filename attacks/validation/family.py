@@ -7,7 +7,7 @@ knows a family by its name.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from medward.attacks.base import Attack, AttackData, AttackResult
@@ -19,19 +19,29 @@ from medward.attacks.validation.finding import Arm, Controls, Finding, Status
 from medward.attacks.validation.gate import JudgedCell
 from medward.attacks.validation.record import Provenance
 from medward.attacks.validation.splits import SharedRows
+from medward.guard.certificate import PrivacyCertificate
 from medward.guard.policy import GatePolicy
 from medward.guard.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runs:
-    """Runs are what one attack did: a result for each arm that was run, those of `adaptive` by who knows the guard."""
+    """Runs are what one attack did: a result for each arm that was run, those of `adaptive` by who knows the guard.
+
+    `examined` are the results of the examinations that `held`, what the attack held, asks for, by name; `privacy` is
+    the certificate of the model's training, if it has one. Where the undefended run was on the model before training,
+    `deployed` is the result on the bare model after it: what is claimed of training is judged on that.
+    """
 
     attack: Attack
     results: Mapping[Arm, AttackResult]
     spec: ModelSpec
     seed: int
     adaptive: Attack | None = None
+    held: AttackData | None = None
+    examined: Mapping[str, AttackResult] = field(default_factory=dict)
+    privacy: PrivacyCertificate | None = None
+    deployed: AttackResult | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

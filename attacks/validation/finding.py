@@ -92,6 +92,8 @@ class Finding(_Record):
     gate compares `judged_guarded` and `judged_adaptive`, on the scale named by `judged_as`, with `bound`. Evasion is
     measured at its worst radius. `adaptive_name` and `adaptive_threat` are of the attacker who knows the guard.
     `directions` are, where decisions have two sides, the shares of rows that were changed to either.
+    `measures` are what else was measured, arm by arm, None where there were too few rows to say, and `figures` numbers
+    that follow from it.
     `curves` and `images` are what the report draws: arm -> name -> points, name -> rows of pixels (C, H, W)
     or values (D,).
     """
@@ -122,10 +124,12 @@ class Finding(_Record):
     curves: dict[Arm, dict[str, Curve]] = {}
     images: dict[str, list] = {}  # type: ignore[type-arg]
     directions: dict[Arm, dict[str, Interval]] = {}
+    measures: dict[Arm, dict[str, Interval | None]] = {}
+    figures: dict[str, float] = {}
 
     @model_serializer(mode="wrap")
     def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return _less(dump(self), {"directions": {}})
+        return _less(dump(self), {"directions": {}, "measures": {}, "figures": {}})
 
 
 def _less(content: dict[str, object], empty: Mapping[str, object]) -> dict[str, object]:

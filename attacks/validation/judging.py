@@ -29,9 +29,9 @@ def judge_attack(
     """
     attack, results = runs.attack, runs.results
     flags = tuple(dict.fromkeys(flag for result in results.values() for flag in result.flags))
-    cell = replace(
-        family.judge(runs), false_refusal=clean.site.false_refusal, accounts=clean.site.accounts, flags=flags
-    )
+    cell = family.judge(runs)
+    flags = tuple(dict.fromkeys((*flags, *cell.flags)))
+    cell = replace(cell, false_refusal=clean.site.false_refusal, accounts=clean.site.accounts, flags=flags)
     status, reasons = judge_cell(cell, family.bound(policy.gate), policy.gate)
     measured = {arm: family.achieved(result, runs.seed) for arm, result in results.items()}
     threat, controls = attack.threat, family.controls
@@ -42,7 +42,7 @@ def judge_attack(
             "threat": threat,
             "controls": controls,
             "status": status,
-            "reasons": (*reasons, TWIN) if before else reasons,
+            "reasons": (*reasons, *cell.notes, TWIN) if before else (*reasons, *cell.notes),
             "undefended": measured["undefended"],
             "guarded": measured.get("guarded"),
             "adaptive": measured.get("adaptive"),
@@ -56,6 +56,8 @@ def judge_attack(
             "queries": {arm: result.queries for arm, result in results.items()},
             "flags": flags,
             "directions": {arm: dict(found) for arm, found in cell.directions.items() if found},
+            "measures": {arm: dict(found) for arm, found in cell.measures.items() if found},
+            "figures": dict(cell.figures),
             "curves": {arm: _curves(result) for arm, result in results.items() if result.curves},
             "images": {name: _pixels(image) for name, image in results["undefended"].images.items()},
         }

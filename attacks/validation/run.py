@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from medward.attacks.base import Attack, AttackData, AttackResult
+from medward.attacks.base import Attack, AttackData, AttackResult, Examination
 from medward.attacks.families import find_family
 from medward.attacks.intervals import rate_interval
 from medward.attacks.learners.table import chance_accuracy, matches_labels, task_balanced_accuracy
 from medward.attacks.report.files import save_report
 from medward.attacks.suite import attack_plugins
-from medward.attacks.target import AccessDeniedError, BudgetSpentError
+from medward.attacks.target import AccessDeniedError, BudgetSpentError, Target
 from medward.attacks.validation.clean_cost import ask_all, measure_clean_cost
 from medward.attacks.validation.deployment import PRIVACY, Deployment, ModelBefore, fresh_guard
 from medward.attacks.validation.family import Family, NotTested, Runs
@@ -151,6 +151,8 @@ class _Runner:
         self._deployment, self._journal, self._seed = deployment, journal, int(common["seed"])
         sample, before, model = data.test.inputs[:_SAMPLE], deployment.before, deployment.bundle.model
         read = {} if deployment.decide is None else {"decide": value_name(deployment.decide)}
+        read |= {} if deployment.manifest is None else {"manifest": deployment.manifest.digest}
+        read |= {} if deployment.canaries is None else {"canaries": deployment.canaries.digest}
         self.names = {**common, **read, "network": network_digest(deployment.network, sample)}
         self.facts: TwinFacts | None = None
         self.interactions: list[Interaction] = []
@@ -179,6 +181,7 @@ class _Runner:
                 names = {**names, "source": self._own["network"]}
             what = f"{attack.name}, {arm}"
             results[arm] = self._once(family, runner, arm, self._deployment, data, names, bar, doubts=doubts, what=what)
+        other = None
         if self._deployment.before is not None:
             doubts = (self._doubt,) if self._doubt else ()
             other = self._bare(family, attack, data, bar, before=before is None, doubts=doubts, also=True)
@@ -186,12 +189,31 @@ class _Runner:
             self.interactions.append(
                 compare_models(family, attack.name, *bare, claimed=before is not None, seed=self._seed)
             )
+        examined = {
+            each.name: unpack_result(
+                self._journal.once(
+                    {**self.names, "run": each.name, "attack": settings_of(attack)},
+                    partial(_examine, attack, each, bundle.model.spec, self._seed),
+                )[0]
+            )
+            for each in data.examinations
+        }
         no_network = self._deployment.no_network if self._deployment.network is None else ""
         if self._deployment.network is not None and before is not None and before.network is None:
             no_network = f"on the model before hardening: {before.no_network}"
         return judge_attack(
             family,
-            Runs(attack=attack, results=results, spec=bundle.model.spec, seed=self._seed, adaptive=adaptive),
+            Runs(
+                attack=attack,
+                results=results,
+                spec=bundle.model.spec,
+                seed=self._seed,
+                adaptive=adaptive,
+                held=data,
+                examined=examined,
+                privacy=self._deployment.privacy,
+                deployed=other if before is not None else None,
+            ),
             policy=bundle.policy,
             clean=clean,
             no_network=no_network,
@@ -308,6 +330,16 @@ def _run(family: Family, attack: Attack, arm: Arm, deployment: Deployment, data:
         result = AttackResult(outcome=np.zeros(0, bool), flags=(f"the {arm} run could not be done: {error}",))
     images = {**result.images, **_example(result, data.test.inputs, target.spec)}
     return pack_result(replace(result, queries=max(result.queries, target.queries), images=images))
+
+
+def _examine(attack: Attack, examination: Examination, spec: ModelSpec, seed: int) -> Any:
+    """One attack on a model of the examiner, packed for the journal; judged on no row where it cannot run."""
+    try:
+        oracle, data = examination.prepare()
+        result = _checked(attack.run(Target(spec, oracle, attack.threat), data, seed=seed), "undefended")
+    except (MedwardError, AccessDeniedError, BudgetSpentError) as error:
+        result = AttackResult(outcome=np.zeros(0, bool), flags=(f"{examination.name} could not be examined: {error}",))
+    return pack_result(replace(result, curves={}, images={}))
 
 
 def _checked(result: AttackResult, arm: Arm) -> AttackResult:

@@ -8,7 +8,7 @@ from medward.attacks.evasion.cell import EMPTIED, EvasionCell, empties_class
 from medward.attacks.extraction.family import TheftCell
 from medward.attacks.families import FAMILIES
 from medward.attacks.intervals import Interval, clopper_pearson, worst_rate
-from medward.attacks.membership.family import MembershipCell, leak_interval
+from medward.attacks.membership.cell import MembershipCell, leak_interval
 from medward.attacks.validation.finding import Finding, Status
 from medward.attacks.validation.gate import exit_code, judge_cell, rows_to_prove
 from medward.guard.policy import GatePolicy

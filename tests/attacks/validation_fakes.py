@@ -100,7 +100,8 @@ class Scripted:
         rng = np.random.default_rng(seed)
         if self.family == "membership":
             truth = np.repeat([True, False], 200)
-            outcome = rng.normal(size=400) + 3 * power * truth
+            examined = not data.notes  # on a model of the examiner it finds nothing
+            outcome = rng.normal(size=400) + (0 if examined else 3 * power) * truth
             return AttackResult(outcome=outcome, truth=truth, flags=self.flags)
         n = len(data.test)
         outcome, baseline = np.arange(n) < round(power * n), np.arange(n) < round(self.trivial * n)

@@ -224,7 +224,9 @@ class Meddling(nn.Module):
         return self.net(x)
 
 
-@pytest.mark.parametrize(("name", "words"), [("0.weight", "is not trained, and moved"), ("5.weight", "moved otherwise")])
+@pytest.mark.parametrize(
+    ("name", "words"), [("0.weight", "is not trained, and moved"), ("5.weight", "moved otherwise")]
+)
 def test_weights_that_move_by_themselves_are_refused(name, words):
     with pytest.raises(MedwardError, match=words):
         train_privately(Meddling(name), ROWS, None, class_losses, with_settings(epochs=6))
