@@ -201,9 +201,9 @@ def test_noise_may_cost_decisions_where_the_certificate_names_the_model_before(
 
 
 def test_certified_privacy_is_held_to_its_ceiling_on_the_deployed_model_and_not_on_the_one_before():
-    truth, rng = np.repeat([True, False], 800), np.random.default_rng(3)
-    none, strong = (AttackResult(outcome=rng.normal(size=1600) + power * truth, truth=truth) for power in (0, 4))
-    rows = rng.normal(size=(1600, 6)).astype(np.float32)
+    truth, rng = np.repeat([True, False], 1000), np.random.default_rng(3)
+    none, strong = (AttackResult(outcome=rng.normal(size=2000) + power * truth, truth=truth) for power in (0, 4))
+    rows = rng.normal(size=(2000, 6)).astype(np.float32)
     held = AttackData(craft=Split(rows), test=Split(rows), members=Split(rows[truth]), nonmembers=Split(rows[~truth]))
     arms = {"undefended": strong, "guarded": none, "adaptive": none}
     strict = privacy_certificate(unit="row", noise_multiplier=4.0, steps=50)
