@@ -1,7 +1,8 @@
 """Controls of a membership attack: models of which the examiner knows what there is to find.
 
 A silently weak attack reads as a model without a leak. So the same attack is run on a copy of the network that learned
-made-up canaries by heart, where it must find them, and on a copy that learned nothing, where it must find nothing.
+canaries by heart, real rows under a wrong label, where it must find them, and on a copy that learned nothing, where it
+must find nothing.
 
 Reference: Carlini, Liu, Erlingsson, Kos and Song, "The secret sharer", USENIX Security 2019, for canaries; the notes of
 Zhang, Das, Kamath and Tramer, "Membership inference attacks cannot prove that a model was trained on your data", 2024.
@@ -21,7 +22,7 @@ from medward.attacks.base import AttackData, Examination
 from medward.attacks.intervals import Interval
 from medward.attacks.learners.table import learner_of
 from medward.attacks.target import Oracle, Response
-from medward.guard.data.canaries import CanarySet, make_canaries
+from medward.guard.data.canaries import CanarySet, mislabelled_canaries
 from medward.guard.data.split import Split
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.multilabel import Multilabel
@@ -33,9 +34,11 @@ SEEN = 0.95
 """The AUC that an attack must reach on canaries learned by heart before its finding nothing says anything."""
 FAIR = (0.45, 0.55)
 """Where the AUC on an untrained network must lie."""
-_COUNT, _ROWS = 60, 160  # canaries, and rows of the shadow split that are learned beside
-_STEPS, _BATCH, _RATE = 600, 64, 1e-3
-_LEARNED = 0.02  # the loss at which canaries count as learned by heart
+_COUNT, _ROWS = 40, 320  # canaries, and rows of the shadow split that are learned beside
+_FEWEST = 20  # shadow rows without which nothing is controlled
+_STEPS, _BATCH, _RATE = 800, 64, 3e-3
+_COPIES = 4  # of each included canary
+_LEARNED = 0.003  # the loss at which canaries count as learned by heart
 _EPOCHS = 80  # of a surrogate
 
 
@@ -47,13 +50,19 @@ def control_examinations(
     They are on copies of `network`, or on a surrogate where there is none that can be trained.
     """
     shadow = data.shadow
-    if shadow is None or shadow.labels is None or not len(shadow):
+    known = None if shadow is None else shadow.labels
+    if shadow is None or known is None or len(shadow) < _FEWEST or len(np.unique(known, axis=0)) < 2:
         return ()
-    rows = shadow.take(np.random.default_rng(seed).permutation(len(shadow))[:_ROWS])
+    order = np.random.default_rng(seed).permutation(len(shadow))
+    first = 3 * _COUNT
+    told = np.argsort(_surprise(network, spec, shadow.take(order[:first])), kind="stable")
+    order = np.concatenate([order[:first][told], order[first:]])
+    some = min(_COUNT, len(order) // 3)
+    rows, odd = shadow.take(order[some : some + _ROWS]), shadow.take(order[:some])
 
     @cache
     def memorised() -> tuple[Oracle, AttackData]:
-        canaries = make_canaries(rows, _COUNT, np.random.default_rng(seed))
+        canaries = mislabelled_canaries(odd, known, np.random.default_rng(seed))
         taught = _taught(network, spec, rows, canaries, seed)
         inside, outside = (
             Split(canaries.inputs[kind], canaries.labels[kind]) for kind in (canaries.included, ~canaries.included)
@@ -99,9 +108,9 @@ def _asked(data: AttackData, members: Split | None, others: Split | None) -> Att
 def _taught(network: nn.Module | None, spec: ModelSpec, rows: Split, canaries: CanarySet, seed: int) -> nn.Module:
     """A copy of `network` that learned the included canaries by heart, or a surrogate where it could not."""
     learner, inside = learner_of(spec), canaries.included
-    x = np.concatenate([rows.inputs, np.repeat(canaries.inputs[inside], 2, axis=0)]).astype(np.float32)
-    y = learner.known(np.concatenate([rows.labels, np.repeat(canaries.labels[inside], 2, axis=0)]))
-    if network is not None and (taught := _tuned(network, spec, x, y, 2 * int(inside.sum()), seed)) is not None:
+    x = np.concatenate([rows.inputs, np.repeat(canaries.inputs[inside], _COPIES, axis=0)]).astype(np.float32)
+    y = learner.known(np.concatenate([rows.labels, np.repeat(canaries.labels[inside], _COPIES, axis=0)]))
+    if network is not None and (taught := _tuned(network, spec, x, y, _COPIES * int(inside.sum()), seed)) is not None:
         return taught
     return learner.fit(spec, x, y, epochs=_EPOCHS, seed=seed, normalised=False)
 
@@ -130,6 +139,18 @@ def _tuned(network: nn.Module, spec: ModelSpec, x: Array, y: Array, canaries: in
     for weight in weights:
         weight.requires_grad_(False)
     return net if learned else None
+
+
+def _surprise(network: nn.Module | None, spec: ModelSpec, rows: Split) -> Array:
+    """How little a network expects the labels of rows ``(n,)``: a wrong label of those it is sure of is news to it."""
+    y = learner_of(spec).known(rows.labels)  # type: ignore[arg-type]
+    x, targets = torch.as_tensor(rows.inputs, dtype=torch.float32), torch.as_tensor(y, dtype=torch.float32)
+    if network is None or not _fits(network, x[:2], targets):
+        return np.zeros(len(rows))
+    loss = _loss(spec, y)
+    with torch.no_grad():
+        outputs = network(x)
+        return np.array([float(loss(outputs[i : i + 1], targets[i : i + 1])) for i in range(len(rows))])
 
 
 def _untrained(network: nn.Module | None, spec: ModelSpec, rows: Split, seed: int) -> nn.Module:

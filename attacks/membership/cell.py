@@ -35,28 +35,24 @@ class MembershipCell(JudgedCell):
 
     `rates` are the true positive rates at a false positive rate of 1 % of the arms, None where not resolvable.
     `canaries` is the AUC on canaries learned by heart. `ceiling` is the highest true positive rate there that the
-    model's training leaves any attacker, where its privacy is certified; `by_coin` says whether a coin said who was
-    trained on, without which nothing is held to the ceiling. Where the undefended run was on the model before training
-    with privacy, `deployed` is the AUC on the bare deployed one, and `rates` of the undefended arm are of that: the
-    claim is about it.
+    model's training leaves any attacker, where its privacy is certified; `bare`, that on the deployed model without its
+    guard, is held to it, and None unless a coin said who was trained on.
     """
 
     rates: Mapping[Arm, Interval | None] = field(default_factory=dict)
     canaries: Interval | None = None
     ceiling: float | None = None
-    by_coin: bool = False
-    deployed: Interval | None = None
+    bare: Interval | None = None
 
     @classmethod
     def of(
         cls,
         found: Mapping[Arm, MembershipEvaluation],
         *,
-        deployed: MembershipEvaluation | None = None,
         canaries: Interval | None,
         untrained: Interval | None,
         ceiling: float | None,
-        by_coin: bool,
+        bare_rate: Interval | None,
         shifted: bool,
         notes: tuple[str, ...],
     ) -> Self:
@@ -64,7 +60,6 @@ class MembershipCell(JudgedCell):
 
         Where the attack has said already that candidates are `shifted`, the evaluation does not say it again.
         """
-        held = {**found, **({} if deployed is None else {ARMS[0]: deployed})}
         bare = found.get("undefended")
         flags = () if bare is None else tuple(f for f in bare.flags if not (shifted and f.startswith(INVALID_SHIFT)))
         arms = {arm: each.auc for arm, each in found.items()}
@@ -86,11 +81,10 @@ class MembershipCell(JudgedCell):
             measures=measures,
             figures=_figures(bare, ceiling),
             notes=notes,
-            rates={arm: each.true_positive_rates[_AT] for arm, each in held.items()},
-            deployed=None if deployed is None else deployed.auc,
+            rates={arm: each.true_positive_rates[_AT] for arm, each in found.items()},
             canaries=canaries,
             ceiling=ceiling,
-            by_coin=by_coin,
+            bare=bare_rate,
         )
 
     @property
@@ -119,34 +113,29 @@ class MembershipCell(JudgedCell):
         """Nothing passes on candidates of two kinds; more members named than certified privacy allows break it."""
         if any(flag.startswith(INVALID_SHIFT) for flag in self.flags):
             return ()
+        if self.ceiling is None or self.bare is None or self.bare.low <= self.ceiling:
+            return super().passing(limit)
         above = (
-            ()
-            if self.ceiling is None or not self.by_coin
-            else tuple(
-                f"{self._who(arm)} names more members than certified privacy allows: at least {hit.low:.1%} at a false "
-                f"positive rate of {_AT:.0%}, the ceiling is {self.ceiling:.1%}."
-                for arm, hit in self.rates.items()
-                if hit is not None and hit.low > self.ceiling
-            )
+            f"The attack on the model names more members than its certified privacy allows: at least {self.bare.low:.1%} "
+            f"at a false positive rate of {_AT:.0%}, the ceiling is {self.ceiling:.1%}."
         )
-        return (*super().passing(limit), *above)
+        return (*super().passing(limit), above)
 
     def no_leak(self, limit: float, gate: GatePolicy) -> tuple[str, tuple[str, ...]]:
         """Equivalence: on every arm AUC and true positive rate lie within their bounds, and canaries were found."""
         if self.undefended is None:
             return "", ()
         missing = list(self._unproven())
-        leaks = {"undefended": leak_interval(self.deployed or self.undefended), **self.compared}
+        leaks = {"undefended": leak_interval(self.undefended), **self.compared}
         for arm in ARMS:
-            who = self._who(arm)
             if arm in leaks and leaks[arm].high > limit:
-                missing.append(f"{who} may have up to {self.words(leaks[arm].high)}; the bound is {limit:g}.")
+                missing.append(f"{_WHO[arm]} may have up to {self.words(leaks[arm].high)}; the bound is {limit:g}.")
             hit = self.rates.get(arm)
             if arm in leaks and hit is None:
-                missing.append(f"{who}: the true positive rate at {_AT:.0%} is not resolvable at this n.")
+                missing.append(f"{_WHO[arm]}: the true positive rate at {_AT:.0%} is not resolvable at this n.")
             elif hit is not None and hit.high > gate.membership_tpr:
                 missing.append(
-                    f"{who} may name up to {hit.high:.1%} of members at a false positive rate of {_AT:.0%}; the "
+                    f"{_WHO[arm]} may name up to {hit.high:.1%} of members at a false positive rate of {_AT:.0%}; the "
                     f"bound is {gate.membership_tpr:.1%}."
                 )
         if missing or self.canaries is None:
@@ -157,12 +146,6 @@ class MembershipCell(JudgedCell):
             f"most {named:.1%} of members named at a false positive rate of {_AT:.0%}, the bound is "
             f"{gate.membership_tpr:.1%}; on {CANARIES} the same attack has an AUC of {self.canaries.value:.3f}."
         ), ()
-
-    def _who(self, arm: Arm) -> str:
-        """Whom an arm's figures are of, as the beginning of a sentence."""
-        if arm == "undefended" and self.deployed is not None:
-            return "The attack on the bare deployed model"
-        return _WHO[arm]
 
     def _unproven(self) -> tuple[str, ...]:
         """Why the attack might have missed a leak, if it might."""

@@ -98,14 +98,17 @@ class Membership:
         ceiling = None
         if groups is None or (runs.privacy is not None and runs.privacy.unit == "patient"):
             ceiling = privacy_ceiling(runs.privacy, FALSE_POSITIVE_RATES[0])
+        bare = None
+        if ceiling is not None and runs.bare is not None and runs.held is not None and NO_COIN not in notes:
+            one = _evaluated(runs.bare, runs.seed, groups, first=False)
+            bare = None if one is None else one.true_positive_rates[FALSE_POSITIVE_RATES[0]]
         shifted = any(flag.startswith(INVALID_SHIFT) for result in runs.results.values() for flag in result.flags)
         return MembershipCell.of(
             {arm: each for arm, each in found.items() if each is not None},
-            deployed=None if runs.deployed is None else _evaluated(runs.deployed, runs.seed, groups, first=False),
             canaries=examined.get(CANARIES),
             untrained=examined.get(UNTRAINED),
             ceiling=ceiling,
-            by_coin=runs.held is not None and NO_COIN not in notes,
+            bare_rate=bare,
             shifted=shifted,
             notes=notes,
         )

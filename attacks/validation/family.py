@@ -28,9 +28,9 @@ from medward.guard.spec import ModelSpec
 class Runs:
     """Runs are what one attack did: a result for each arm that was run, those of `adaptive` by who knows the guard.
 
-    `examined` are the results of the examinations that `held`, what the attack held, asks for, by name; `privacy` is
-    the certificate of the model's training, if it has one. Where the undefended run was on the model before training,
-    `deployed` is the result on the bare model after it: what is claimed of training is judged on that.
+    `bare` is the result on the deployed model without its guard: the undefended one, unless that was on the model
+    before training. `examined` are the results of the examinations that `held`, what the attack held, asks for, by
+    name; `privacy` is the certificate of the model's training, if it has one.
     """
 
     attack: Attack
@@ -38,10 +38,10 @@ class Runs:
     spec: ModelSpec
     seed: int
     adaptive: Attack | None = None
+    bare: AttackResult | None = None
     held: AttackData | None = None
     examined: Mapping[str, AttackResult] = field(default_factory=dict)
     privacy: PrivacyCertificate | None = None
-    deployed: AttackResult | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -181,11 +181,12 @@ class _Runner:
                 names = {**names, "source": self._own["network"]}
             what = f"{attack.name}, {arm}"
             results[arm] = self._once(family, runner, arm, self._deployment, data, names, bar, doubts=doubts, what=what)
-        other = None
+        deployed = results["undefended"]
         if self._deployment.before is not None:
             doubts = (self._doubt,) if self._doubt else ()
             other = self._bare(family, attack, data, bar, before=before is None, doubts=doubts, also=True)
             bare = (results["undefended"], other) if before is not None else (other, results["undefended"])
+            deployed = bare[1]
             self.interactions.append(
                 compare_models(family, attack.name, *bare, claimed=before is not None, seed=self._seed)
             )
@@ -209,10 +210,10 @@ class _Runner:
                 spec=bundle.model.spec,
                 seed=self._seed,
                 adaptive=adaptive,
+                bare=deployed,
                 held=data,
                 examined=examined,
                 privacy=self._deployment.privacy,
-                deployed=other if before is not None else None,
             ),
             policy=bundle.policy,
             clean=clean,

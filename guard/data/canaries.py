@@ -1,8 +1,7 @@
-"""Canaries: made-up rows, each trained on or not by a fair coin of its own, that an audit asks about afterwards.
+"""Canaries: rows for an audit, each trained on or not by a fair coin of its own, that it asks about afterwards.
 
 A canary stands out, and its label follows from nothing, so a model can only know it by heart: images of noise, and
-rows of a table at the corners of what its columns reach, with labels drawn at random. As no patient is behind it, the
-truth about a canary may be known to an auditor.
+rows of a table at the corners of what its columns reach, with labels drawn at random; or real rows under a wrong label.
 
 Reference: Carlini, Liu, Erlingsson, Kos and Song, "The secret sharer", USENIX Security 2019; Steinke, Nasr and
 Jagielski, "Privacy auditing with one (1) training run", NeurIPS 2023, for the coins.
@@ -13,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from medward.guard.data.labels import Labels
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.types import Array
+
+CanaryKind = Literal["noise", "mislabelled"]
+"""What canaries are: noise with random labels, or real rows with wrong ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,27 +69,44 @@ class CanarySet:
         return found
 
 
-def plant_canaries(split: Split, count: int, *, seed: int, copies: int = 1) -> tuple[Split, CanarySet]:
+def plant_canaries(
+    split: Split, count: int, *, seed: int, copies: int = 1, kind: CanaryKind = "noise"
+) -> tuple[Split, CanarySet]:
     """The rows of `split` and, after them, the canaries whose coin says in, each `copies` times; and all the canaries.
 
-    Each canary is a patient of its own where patients are known. Raises `MedwardError` without labels, for fewer than
-    one canary or copy, and for a table whose columns are not numbers yet.
+    Each canary is a patient of its own where patients are known. Canaries of the `kind` "noise" are made up from the
+    range of values alone. Those that are "mislabelled" are real rows under a wrong label, which models learn more
+    surely by heart: their patients are taken out of the split, so that nobody is in it twice. Raises `MedwardError`
+    without labels, for fewer than one canary or copy, more canaries than half of the patients, and for a table whose
+    columns are not numbers yet.
     """
     if count < 1 or copies < 1:
         raise MedwardError(f"canaries: needs count >= 1 and copies >= 1, got {count} and {copies}")
     if not isinstance(split.inputs, np.ndarray) or split.labels is None:
         raise MedwardError("canaries: need labelled rows of numbers; give the split as the model takes it")
     rng = np.random.default_rng(seed)
-    canaries = make_canaries(split, count, rng)
+    if kind == "noise":
+        rest, canaries = split, make_canaries(split, count, rng)
+    else:
+        patients = np.arange(len(split)) if split.patients is None else split.patients
+        known = np.unique(patients)
+        if count > len(known) // 2:
+            what = "rows" if split.patients is None else "patients"
+            raise MedwardError(f"canaries: {count} take that many of {len(known)} {what}; ask for at most half of them")
+        order = rng.permutation(len(split))
+        taken = rng.permutation(known)[:count]
+        first = order[np.unique(patients[order], return_index=True)[1]]  # one row of each patient
+        canaries = mislabelled_canaries(split.take(first[np.isin(known, taken)]), split.labels, rng)
+        rest = split.take(np.flatnonzero(~np.isin(patients, taken)))
     places = np.repeat(np.flatnonzero(canaries.included), copies)
-    patients = split.patients
-    if patients is not None:
-        patients = np.concatenate([patients, patients.max(initial=0) + 1 + places])
+    whose = rest.patients
+    if whose is not None and split.patients is not None:
+        whose = np.concatenate([whose, split.patients.max() + 1 + places])
     planted = replace(
-        split,
-        inputs=np.concatenate([split.inputs, canaries.inputs[places]]),
-        labels=np.concatenate([split.labels, canaries.labels[places]]),
-        patients=patients,
+        rest,
+        inputs=np.concatenate([rest.inputs, canaries.inputs[places]]),
+        labels=np.concatenate([np.asarray(rest.labels), canaries.labels[places]]),
+        patients=whose,
         names=None,
     )
     return planted, canaries
@@ -102,13 +122,8 @@ def make_canaries(split: Split, count: int, rng: np.random.Generator) -> CanaryS
     if labels is None:
         raise MedwardError("canaries: need labelled rows; give the split with its labels")
     if x.ndim > 2:
-        low, high = x.min(), x.max()
-        whole = x.dtype.kind in "iub"
-        made = (
-            rng.integers(low, high + 1, (count, *x.shape[1:]))
-            if whole
-            else rng.uniform(low, high, (count, *x.shape[1:]))
-        )
+        low, high, size = x.min(), x.max(), (count, *x.shape[1:])
+        made = rng.integers(low, high + 1, size) if x.dtype.kind in "iub" else rng.uniform(low, high, size)
     else:
         made = np.where(rng.random((count, x.shape[1])) < 0.5, x.min(axis=0), x.max(axis=0))
     known = np.unique(labels, axis=0)
@@ -116,4 +131,22 @@ def make_canaries(split: Split, count: int, rng: np.random.Generator) -> CanaryS
         inputs=np.asarray(made, x.dtype),
         labels=known[rng.integers(len(known), size=count)],
         included=rng.random(count) < 0.5,
+    )
+
+
+def mislabelled_canaries(rows: Split, labels: Labels, rng: np.random.Generator) -> CanarySet:
+    """The labelled `rows` as canaries, each under another label of `labels`: of numbers one in the other half of them.
+
+    Raises `MedwardError` where all labels are the same.
+    """
+    own = np.asarray(rows.labels)
+    known = np.unique(labels, axis=0)
+    if len(known) < 2:
+        raise MedwardError("canaries: every row has the same label, so none can be wrong; give rows of several labels")
+    place = np.array([int(np.flatnonzero((known == each).reshape(len(known), -1).all(axis=1))[0]) for each in own])
+    step = rng.integers(1, len(known), size=len(rows))
+    if own.dtype.kind == "f" and own.ndim == 1:
+        step = np.full(len(rows), len(known) // 2)
+    return CanarySet(
+        inputs=rows.inputs, labels=known[(place + step) % len(known)], included=rng.random(len(rows)) < 0.5
     )
