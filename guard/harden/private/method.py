@@ -126,7 +126,6 @@ class PrivateTraining(PrivateSettings):
         counted = balancing.is_counted(losses, self.class_balance)
         shares = self._shares(rows.y, owners, losses, data, counted)
         row_losses = balancing.balanced_row_losses(losses, shares)
-        chance = losses.chance(held.y)
         run = train_privately(
             student,
             {"x": rows.x, "y": rows.y},
