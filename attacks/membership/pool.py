@@ -25,7 +25,7 @@ def apart_from(rows: Split, shadow: Split | None, score: str) -> tuple[Split, tu
     return shadow.take(np.flatnonzero(~copied)), (flag,)
 
 
-def pooled_rows(first: Split, second: Split) -> Split:
+def both_rows(first: Split, second: Split) -> Split:
     """The rows of both; a row of `second` whose patient is unknown is one of its own."""
     assert first.labels is not None
     assert second.labels is not None

@@ -10,14 +10,13 @@ from functools import partial
 import numpy as np
 import torch
 from claim import Claim
+from medward.attacks.membership.processes import train_all
 from populations import overfitted
 from torch import nn
 
 from medward.attacks.benchmarks.networks.architectures import build_network
 from medward.attacks.benchmarks.tasks import load_task
-from medward.attacks.benchmarks.victims import classifier_spec
 from medward.attacks.learners.table import learner_of
-from medward.attacks.membership.processes import train_all
 from medward.attacks.membership.stacked import fit_stacked
 from medward.guard.data.split import Split
 from medward.guard.harden.private.hazards import mend_normalisation
@@ -42,10 +41,12 @@ def measure() -> Iterator[Claim]:
     yield _parallel()
 
 
-def _step(name: str, subject: Callable[[], tuple[nn.Module, dict[str, torch.Tensor], Losses, int]], most: float) -> Claim:
+def _step(
+    name: str, subject: Callable[[], tuple[nn.Module, dict[str, torch.Tensor], Losses, int]], most: float
+) -> Claim:
     """Seconds of a private step over those of a plain one, at the same batch."""
     ratios = []
-    for round_ in range(ROUNDS):
+    for _ in range(ROUNDS):
         module, rows, losses, batch = subject()
         ratios.append(_private_seconds(module, rows, losses, batch) / _plain_seconds(*subject()))
     value = statistics.median(ratios)

@@ -43,7 +43,9 @@ def joined_rows(*splits: Split) -> Split:
     return Split(
         np.concatenate([split.inputs for split in splits]),
         np.concatenate([np.asarray(split.labels, np.int64) for split in splits]),
-        None if any(each is None for each in patients) else np.concatenate([each for each in patients if each is not None]),
+        None
+        if any(each is None for each in patients)
+        else np.concatenate([each for each in patients if each is not None]),
     )
 
 

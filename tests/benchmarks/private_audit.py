@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,7 @@ def measure() -> Iterator[Claim]:
     yield Claim(
         claim="private_audit_correct",
         value=len(above),
-        target=f"0 of at least 20 correct trainings whose lower bound (95 %) exceeds the claimed epsilon",
+        target="0 of at least 20 correct trainings whose lower bound (95 %) exceeds the claimed epsilon",
         met=not above and len(runs) >= 20,
         n=len(runs),
         seed=SEED,

@@ -147,9 +147,7 @@ def measure_cell(subject: Subject, unit: str, epsilon: float | None) -> dict[str
 
     def private(part: Split, seed: int) -> nn.Module:
         method = PrivateTraining(target_epsilon=epsilon or 1.0, unit="patient" if unit == "patient" else "row")
-        done = method.harden(
-            subject.network(), part, half["selection"], low=subject.low, high=subject.high, seed=seed
-        )
+        done = method.harden(subject.network(), part, half["selection"], low=subject.low, high=subject.high, seed=seed)
         assert isinstance(done.certificate, PrivacyCertificate)
         certificates.append(done.certificate)
         return done.network
@@ -161,16 +159,16 @@ def measure_cell(subject: Subject, unit: str, epsilon: float | None) -> dict[str
         for net in population.networks
     ]
     others = half["test"]
-    z = np.stack([log_odds_of(network_logits(net, others.inputs), np.asarray(others.labels)) for net in population.networks])
+    z = np.stack(
+        [log_odds_of(network_logits(net, others.inputs), np.asarray(others.labels)) for net in population.networks]
+    )
     phi = np.stack([log_odds_of(logits, population.labels) for logits in population.logits])
     units = np.arange(len(rows)) if rows.patients is None else np.unique(rows.patients, return_inverse=True)[1]
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for target in range(MODELS):
         rest = shadows_of(target, MODELS)
         known = Evidence(phi=z[target], shadows=z[rest], included=np.zeros((len(rest), len(others)), bool))
-        evidence = Evidence(
-            phi=phi[target], shadows=phi[rest], included=population.members[rest], population=known
-        )
+        evidence = Evidence(phi=phi[target], shadows=phi[rest], included=population.members[rest], population=known)
         counts = np.bincount(units)
         truth = np.bincount(units, population.members[target]) / counts > 0.5
         for name, scores in score_evidence(evidence).items():

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from medward.attacks.candidates.evaluation import MembershipEvaluation, evaluate_scores
 from medward.attacks.membership.multimodal.columns import (
-    Columns,
+    ScoreColumns,
     caption_columns,
     middle_temperature,
     prediction_columns,
@@ -114,7 +114,7 @@ def _divided(pairs: ImageTextPairs, truth: NDArray[np.bool_], size: int, seed: i
 
 
 def _evaluated(
-    columns: Sequence[Columns], truth: NDArray[np.bool_], counts: str, groups: Ints | None, blind: Array, seed: int
+    columns: Sequence[ScoreColumns], truth: NDArray[np.bool_], counts: str, groups: Ints | None, blind: Array, seed: int
 ) -> tuple[VisionLanguageRow, ...]:
     """A row for each of the first columns; the second ones, if any, are the reference's."""
     other = columns[1] if len(columns) > 1 else {}

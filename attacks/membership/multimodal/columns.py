@@ -25,11 +25,11 @@ from medward.guard.errors import MedwardError
 from medward.guard.types import Array, Ints
 
 _T = TypeVar("_T")
-Columns = Mapping[str, Array]
+ScoreColumns = Mapping[str, Array]
 """Scores ``(n,)`` by the name of the attack; larger says member."""
 
 
-def prediction_columns(model: GenerativeModel, pairs: ImageTextPairs) -> Columns:
+def prediction_columns(model: GenerativeModel, pairs: ImageTextPairs) -> ScoreColumns:
     """MaxRényi, ModRényi and augmented KL of each pair, by every order, share and slice that all pairs have."""
     changed = augmented_images(pairs.images)
     found: dict[str, list[float]] = {}
@@ -59,7 +59,7 @@ def prediction_scores(reading: SequenceReading, changed: Sequence[SequenceReadin
     return {**scores, "augmented-kl-image": augmented_divergence_score(before, after)}
 
 
-def caption_columns(written: Sequence[str], texts: Sequence[str]) -> Columns:
+def caption_columns(written: Sequence[str], texts: Sequence[str]) -> ScoreColumns:
     """How much of each candidate's own text was written about its image."""
     metrics: Mapping[str, Callable[[str, str], float]] = {
         "caption-bleu": caption_bleu,
@@ -73,7 +73,7 @@ def caption_columns(written: Sequence[str], texts: Sequence[str]) -> Columns:
 
 def set_columns(
     written: Sequence[Sequence[str]], again: Sequence[str], texts: Sequence[str], sets: Sequence[Ints]
-) -> Columns:
+) -> ScoreColumns:
     """Temperature sensitivity of each of `sets`, with the true `texts` and without them.
 
     ``written[t]`` are the texts written at temperature t, ascending, `again` those of one more turn at the middle one.
@@ -93,7 +93,9 @@ def middle_temperature(turns: Sequence[_T]) -> _T:
     return turns[len(turns) // 2]
 
 
-def similarity_columns(model: ContrastiveModel, pairs: ImageTextPairs, pool: ImageTextPairs | None = None) -> Columns:
+def similarity_columns(
+    model: ContrastiveModel, pairs: ImageTextPairs, pool: ImageTextPairs | None = None
+) -> ScoreColumns:
     """Cosine similarity, with augmentations, and weakly supervised where there is a `pool`."""
     features = model.features(pairs.images, pairs.texts)
     own = cosine_similarity_scores(*features)

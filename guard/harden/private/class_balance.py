@@ -1,6 +1,7 @@
 """How often each class or finding is, told by the user or counted once with noise, never counted outright.
 
-What makes up for rare classes is part of every gradient, so a raw count would be released by the weights. A noisy one is a mechanism of its own, composed into epsilon. Reference: Dwork and Roth, "The algorithmic foundations of
+What makes up for rare classes is part of every gradient, so a raw count would be released by the weights. A noisy one
+is a mechanism of its own, composed into epsilon. Reference: Dwork and Roth, "The algorithmic foundations of
 differential privacy", 2014, appendix A, for the Gaussian mechanism.
 """
 
