@@ -24,7 +24,7 @@ Train = Callable[[Split, int], nn.Module]
 
 @dataclass(frozen=True)
 class ModelPopulation:
-    """Models trained on halves of `rows`: `members (models, n)` are the rows of each; `logits (models, n, K)` theirs."""
+    """Models trained on halves of `rows`: `members (models, n)` are the rows of each, `logits (models, n, K)` its."""
 
     rows: Split
     members: Mask
@@ -39,13 +39,11 @@ class ModelPopulation:
 
 def joined_rows(*splits: Split) -> Split:
     """All rows of `splits` with their labels, and patients where every split knows them."""
-    patients = [split.patients for split in splits]
+    known = [split.patients for split in splits if split.patients is not None]
     return Split(
         np.concatenate([split.inputs for split in splits]),
         np.concatenate([np.asarray(split.labels, np.int64) for split in splits]),
-        None
-        if any(each is None for each in patients)
-        else np.concatenate([each for each in patients if each is not None]),
+        np.concatenate(known) if len(known) == len(splits) else None,
     )
 
 

@@ -62,7 +62,7 @@ def measure() -> Iterator[Claim]:
     """Both claims from the same cells; two at a time, each in a process of its own."""
     wanted = [f"{name}/{unit}/{epsilon:g}" for name, unit in UNITS for epsilon in EPSILONS]
     wanted += [f"{name}/row/none" for name in SUBJECTS]
-    found = {name: cell for name, cell in zip(wanted, run_cells(wanted), strict=True)}
+    found = dict(zip(wanted, run_cells(wanted), strict=True))
     private = {name: cell for name, cell in found.items() if not name.endswith("none")}
     above = [
         f"{name}: {score} {rates[str(rate)]['low']:.3f} > {cell['ceilings'][str(rate)]:.3f} at {rate:g}"
@@ -112,7 +112,8 @@ def run_cells(names: list[str]) -> list[dict[str, Any]]:
     while waiting or running:
         while waiting and len(running) < 2:
             name = waiting.pop(0)
-            code = f"import sys; sys.path[:] = {sys.path!r}; import private_training as m; m.keep_cell({name!r}, {str(files[name])!r})"
+            code = f"import sys; sys.path[:] = {sys.path!r}; import private_training as bench; "
+            code += f"bench.keep_cell({name!r}, {str(files[name])!r})"
             running.append(subprocess.Popen([sys.executable, "-c", code]))
         done = [each for each in running if each.poll() is not None]
         if any(each.returncode for each in done):
