@@ -28,9 +28,9 @@ from medward.guard.spec import ModelSpec
 class Runs:
     """Runs are what one attack did: a result for each arm that was run, those of `adaptive` by who knows the guard.
 
-    `bare` is the result on the deployed model without its guard: the undefended one, unless that was on the model before
-    training. `examined` are the results of the examinations that `held`, what the attack held, asks for, by name; `privacy` is
-    the certificate of the model's training, if it has one.
+    `bare` is the result on the deployed model without its guard: the undefended one, unless that was on the model
+    before training. `examined` are the results of the examinations that `held`, what the attack held, asks for, by
+    name; `privacy` is the certificate of the model's training, if it has one.
     """
 
     attack: Attack
