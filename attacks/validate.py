@@ -22,7 +22,7 @@ from medward.attacks.validation.record import Report
 from medward.attacks.validation.run import run_validation
 from medward.attacks.whitebox.ball import FeatureRules, feature_rules
 from medward.attacks.whitebox.onnx.to_torch import white_box
-from medward.guard.bundle.certified import source_digest
+from medward.guard.bundle.certified import model_file_digest
 from medward.guard.bundle.folder import Bundle
 from medward.guard.bundle.site import bundle_reading
 from medward.guard.certificate import ORIGINAL, AnyCertificate, PrivacyCertificate
@@ -191,7 +191,7 @@ def model_before(
     named = None if certificate is None else certificate.files.get(ORIGINAL)
     facts: Any = {
         "claim": ROBUSTNESS if certificate is None else certificate.claim,
-        "certified": named is not None and named == source_digest(model),
+        "certified": named is not None and named == model_file_digest(model),
     }
     sample = _sample(bundle, splits)
     try:

@@ -116,8 +116,8 @@ class MembershipCell(JudgedCell):
         if self.ceiling is None or self.bare is None or self.bare.low <= self.ceiling:
             return super().passing(limit)
         above = (
-            f"The attack on the model names more members than certified privacy allows: at least {self.bare.low:.1%} "
-            f"at a false positive rate of {_AT:.0%}, the ceiling is {self.ceiling:.1%}."
+            "The attack on the model names more members than its certified privacy allows: at least "
+            f"{self.bare.low:.1%} at a false positive rate of {_AT:.0%}, the ceiling is {self.ceiling:.1%}."
         )
         return (*super().passing(limit), above)
 

@@ -126,7 +126,7 @@ def _change(found: Interaction, claim: str) -> dict[str, str]:
         },
         "before_limits": words.limits_text(found.before, share=share),
         "after_limits": words.limits_text(found.after, share=share),
-        "difference": words.difference_text(found, share=share),
+        "difference": words.change_text(found, share=share),
         "limits": words.limits_text(found.difference, share=share),
         "pairing": "same rows, paired" if found.paired else "not paired" if found.difference else "",
         "sentence": words.interaction_sentence(found, claim),

@@ -12,8 +12,8 @@ from medward.attacks.intervals import Interval
 from medward.attacks.report.words import (
     COLUMNS,
     ICONS,
+    change_text,
     defended_families,
-    difference_text,
     directions_text,
     estimate_text,
     interaction_sentence,
@@ -79,7 +79,7 @@ def print_interactions(report: Report, console: Console) -> None:
         share = find_family(found.family).share
         cells = [_estimate(each, share) for each in (found.before, found.after)]
         ends = limits_text(found.difference, share=share)
-        change = Text.assemble(difference_text(found, share=share), (f"\n{ends}", "dim"))
+        change = Text.assemble(change_text(found, share=share), (f"\n{ends}", "dim"))
         table.add_row(Text(found.attack), Text(found.measure), *cells, change)
     console.print(table)
     for found in report.interactions:

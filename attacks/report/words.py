@@ -114,11 +114,11 @@ def interaction_sentence(interaction: Interaction, claim: str) -> str:
     return (
         f"Training for {claim} made {found.attack} stronger{though}: {found.measure} "
         f"{estimate_text(found.before, share=share)} before, {estimate_text(found.after, share=share)} after, "
-        f"{difference_text(found, share=share)} more ({limits_text(found.difference, share=share)})."
+        f"{change_text(found, share=share)} more ({limits_text(found.difference, share=share)})."
     )
 
 
-def difference_text(interaction: Interaction, *, share: bool) -> str:
+def change_text(interaction: Interaction, *, share: bool) -> str:
     """The difference alone, shares in percentage points; a dash when not measured."""
     found = interaction.difference
     if found is None:

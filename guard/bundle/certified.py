@@ -17,7 +17,7 @@ from medward.guard.data.split import log
 from medward.guard.errors import MedwardError
 
 
-def source_digest(model: object) -> str | None:
+def model_file_digest(model: object) -> str | None:
     """The SHA-256 of the file that `model` names; None where it names none."""
     path = Path(model) if isinstance(model, str | Path) else None
     try:
@@ -32,7 +32,7 @@ def find_certificate(model: object, said: Path | str | None) -> AnyCertificate |
     One that lies beside the file and is of another is not carried over, which is logged. Raises `MedwardError` where
     one that was `said` cannot be read or is of another file.
     """
-    digest = source_digest(model)
+    digest = model_file_digest(model)
     beside = Path(model).with_name(CERTIFICATE) if digest is not None and isinstance(model, str | Path) else None
     place = Path(said) if said is not None else beside
     if place is None or (said is None and not place.is_file()):

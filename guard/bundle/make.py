@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from medward.guard.bundle import folder as bundle
-from medward.guard.bundle.certified import find_certificate, source_digest
+from medward.guard.bundle.certified import find_certificate, model_file_digest
 from medward.guard.bundle.site import learn_profile, quality_on
 from medward.guard.data.objects import as_splits, benign_split
 from medward.guard.data.operating_point import at_sensitivity
@@ -108,7 +108,7 @@ def protect(
             f"sensitivity = {sensitivity} and threshold = {threshold}: both choose the operating point; give one"
         )
     out = Path(out)
-    certified, handed = find_certificate(model, certificate), source_digest(model)
+    certified, handed = find_certificate(model, certificate), model_file_digest(model)
     source = open_source(model, processor, low=low, high=high, prepare=prepare, allow_code=allow_code)
     model, low, high, prepare = source.model, source.low, source.high, source.prepare
     classes = source.classes if classes is None else classes

@@ -28,12 +28,15 @@ HARDENERS: dict[str, HardeningMethod] = {
 }
 """Medward's own methods by name, at their default settings; ``dataclasses.replace`` gives them others."""
 
+PRIVATE = "dp"
+"""The name of private training (`guard.harden.private`), which is none of these: it must be told what may be spent."""
+
 
 def plugin_hardeners() -> tuple[Plugin, ...]:
     """The methods of other packages that are installed. Raises `MedwardError` for one that cannot be used."""
     return checked_plugins(
         "hardeners",
-        HARDENERS,
+        {**HARDENERS, PRIVATE: None},
         lambda value: (
             "" if isinstance(value, HardeningMethod) else f"is a {type(value).__name__} and not a HardeningMethod"
         ),

@@ -129,14 +129,9 @@ def harden_command(
 ) -> None:
     """Train a copy of a torch model to withstand small changes, or to hide its patients: MODEL + data -> folder."""
     from medward.guard.data.reading import Reading
+    from medward.guard.harden import PRIVATE
     from medward.guard.models.sources import open_source
-    from medward.integrations.cli.harden_options import (
-        PRIVATE,
-        check_options,
-        chosen_method,
-        chosen_radius,
-        run_hardening,
-    )
+    from medward.integrations.cli.harden_options import check_options, chosen_method, chosen_radius, run_hardening
 
     said = {
         "epsilon": epsilon,

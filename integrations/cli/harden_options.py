@@ -14,7 +14,14 @@ from rich.console import Console
 from medward.guard.certificate import ORIGINAL
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
-from medward.guard.harden import AnyCertificate, Hardener, PrivacyCertificate, RobustnessCertificate, known_hardeners
+from medward.guard.harden import (
+    PRIVATE,
+    AnyCertificate,
+    Hardener,
+    PrivacyCertificate,
+    RobustnessCertificate,
+    known_hardeners,
+)
 from medward.guard.harden.folder import MODEL, harden
 from medward.guard.harden.method import PERTURBATION_WORDS
 from medward.guard.harden.robust.universal import UniversalTraining
@@ -25,7 +32,6 @@ from medward.guard.tasks.regression import Regression
 from medward.integrations.cli.lines import printed_log
 from medward.integrations.cli.private_options import describe_privacy
 
-PRIVATE = "dp"
 _ROBUST = {"epsilon": "is the radius of a change", "margin": "is a radius of uat", "augment": "is of robust methods"}
 """Options of methods against changes, and what each is."""
 

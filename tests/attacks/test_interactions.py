@@ -8,16 +8,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from support.certificates import privacy_certificate
 from validation_fakes import SPEC, SPLITS, WEIGHTS, Scripted, deployment
 
-from medward.attacks.base import AttackResult
+from medward.attacks.base import AttackData, AttackResult
 from medward.attacks.families import find_family
 from medward.attacks.intervals import auc_interval, clopper_pearson
 from medward.attacks.report.table import print_findings
 from medward.attacks.validation.deployment import PRIVACY, ROBUSTNESS, Deployment, ModelBefore
+from medward.attacks.validation.family import Runs
 from medward.attacks.validation.interaction import compare_models, unpaired_difference
 from medward.attacks.validation.record import Report
 from medward.attacks.validation.run import run_validation
+from medward.guard.data.split import Split
+from medward.guard.policy import GatePolicy
 from medward.guard.types import Outputs
 
 RNG = np.random.default_rng(0)
@@ -194,3 +198,17 @@ def test_noise_may_cost_decisions_where_the_certificate_names_the_model_before(
     model = replace(before(claim, certified=certified), model=Stranger())
     flags = run(bundle, tmp_path, attack, model=model).findings[0].flags
     assert any("not the model before" in each for each in flags) == doubted
+
+
+def test_certified_privacy_is_held_to_its_ceiling_on_the_deployed_model_and_not_on_the_one_before():
+    truth, rng = np.repeat([True, False], 1000), np.random.default_rng(3)
+    none, strong = (AttackResult(outcome=rng.normal(size=2000) + power * truth, truth=truth) for power in (0, 4))
+    rows = rng.normal(size=(2000, 6)).astype(np.float32)
+    held = AttackData(craft=Split(rows), test=Split(rows), members=Split(rows[truth]), nonmembers=Split(rows[~truth]))
+    arms = {"undefended": strong, "guarded": none, "adaptive": none}
+    strict = privacy_certificate(unit="row", noise_multiplier=4.0, steps=50)
+    runs = Runs(attack=Scripted(), results=arms, spec=SPEC, seed=0, held=held, privacy=strict)
+    family, limit = find_family("membership"), GatePolicy().membership_auc
+    assert not family.judge(replace(runs, bare=none)).passing(limit)
+    (told,) = family.judge(replace(runs, bare=strong)).passing(limit)
+    assert "names more members than its certified privacy allows" in told

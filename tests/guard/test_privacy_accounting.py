@@ -56,7 +56,7 @@ def test_other_mechanisms_are_composed_and_only_cost_more():
 
 @pytest.mark.parametrize(
     ("target", "rate", "steps", "other"),
-    [(1, 0.05, 200, ()), (3, 0.25, 60, (10.0,)), (8, 1.0, 20, ()), (20, 0.1, 40, ())],
+    [(1, 0.05, 200, ()), (3, 0.25, 60, (10.0,)), (8, 1.0, 20, ())],
 )
 def test_calibrated_noise_never_spends_more_than_asked_and_hardly_less(target, rate, steps, other):
     noise = calibrated_noise(target, DELTA, sample_rate=rate, steps=steps, other_mechanisms=other)

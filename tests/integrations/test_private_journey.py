@@ -1,6 +1,7 @@
 """``medward harden --method dp``, then the commands that it names, and every mistake as one sentence and exit 3."""
 
 import json
+import logging
 import os
 import re
 import shlex
@@ -26,6 +27,7 @@ from medward.guard.harden.private.settings import plan_training
 from medward.guard.harden.training_ledger import training_ledger
 from medward.guard.statistics.privacy_accounting import spent_epsilon
 from medward.integrations.cli import main
+from medward.integrations.serving import load_app
 
 CODE = """
 import numpy as np
@@ -96,7 +98,7 @@ def certificate_at(folder):
     return PrivacyCertificate.model_validate_json((Path(folder) / "certificate.json").read_bytes())
 
 
-def test_a_table_goes_from_training_to_a_report_by_the_commands_that_are_printed(medward, monkeypatch):
+def test_a_table_goes_from_training_to_a_report_by_the_commands_that_are_printed(medward, monkeypatch, caplog):
     monkeypatch.setattr("medward.attacks.validation.clean_cost.CLEAN_QUERIES", 20)
     code, out, err = medward(
         *HARDEN, *BUDGET, "--delta", "auto", "--unit", "patient", "--canaries", "60", "--candidates", "80"
@@ -125,6 +127,9 @@ def test_a_table_goes_from_training_to_a_report_by_the_commands_that_are_printed
     assert "certificate: trained with differential privacy: epsilon" in out
     card = load_bundle("bundle").card
     assert card.certificate == certificate
+    with caplog.at_level(logging.INFO, "medward.serving"):
+        load_app(Path("bundle"), state=Path("state"), anonymous=True)
+    assert "certificate: trained with differential privacy: epsilon" in caplog.text
     code, out, err = medward(*validate, "--attacks", "fgsm,membership-loss")
     assert code in (0, 1, 2), err
     assert "what training changed, bare models" in out
@@ -207,6 +212,7 @@ KILLED = """
 import os, signal, sys
 from medward.guard.harden.private.method import PrivateTraining
 from medward.integrations.cli import main
+from medward.integrations.serving import load_app
 
 told = PrivateTraining._progress
 def killed(self, done, total, epsilon):

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medward.guard.data.split import Split
-from medward.guard.harden.private import hazards, mechanism, randomness, sampling, training
+from medward.guard.harden.private import mechanism, randomness, sampling, training, weights_move
 from medward.guard.harden.private.settings import PrivateSettings
 
 Broken = Literal["no noise", "no clipping", "shuffled batches", "batch statistics"]
 BROKEN: tuple[Broken, ...] = ("no noise", "no clipping", "shuffled batches", "batch statistics")
-QUICK = PrivateSettings(epochs=6, rate=0.02, noise_seed=1)
+QUICK = PrivateSettings(epochs=6, optimiser="adam", rate=0.02, noise_seed=1)
 
 
 def small_cnn(norm: bool = False) -> nn.Sequential:
@@ -76,11 +76,10 @@ def broken_training(kind: Broken, *, force: bool = False) -> Iterator[None]:
         else:
             patch.setattr(training, "training_mode", _everything_in_training)
         if force:
-            patch.setattr(training.WeightsWatch, "_check_output", lambda self, output, drawn: None)
-            patch.setattr(training.WeightsWatch, "check_draws", lambda self: None)
-            patch.setattr(training.WeightsWatch, "check_still", lambda self: None)
+            patch.setattr(weights_move.WeightsWatch, "_check_output", lambda self, output, drawn: None)
+            patch.setattr(weights_move.WeightsWatch, "check_draws", lambda self: None)
+            patch.setattr(weights_move.WeightsWatch, "check_still", lambda self: None)
             patch.setattr(training, "check_module", lambda module, losses, sample: None)
-            patch.setattr(hazards, "check_module", lambda module, losses, sample: None)
         yield
 
 

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from medward.guard.errors import MedwardError
-from medward.guard.harden.private.per_row import RowLosses, Rows, row_count, take_rows
+from medward.guard.harden.private.per_row import Columns, RowLosses, columns_at, row_count
 from medward.guard.models.base import first_line
 
 _MOVED = 1e-4  # relative: how far another row's loss may move by rounding
@@ -50,7 +50,7 @@ def training_mode(module: nn.Module) -> None:
             each.eval()
 
 
-def check_module(module: nn.Module, losses: RowLosses, sample: Rows) -> None:
+def check_module(module: nn.Module, losses: RowLosses, sample: Columns) -> None:
     """Refuse a `module` in training mode under which the claim would not hold, tried on the rows `sample`.
 
     Raises `MedwardError` for half precision, BatchNorm in training mode, buffers that move, losses that are not one for
@@ -70,7 +70,7 @@ def check_module(module: nn.Module, losses: RowLosses, sample: Rows) -> None:
                 f"model: {name} is BatchNorm in training mode, which mixes patients and keeps their statistics without "
                 'noise; start "fresh" for GroupNorm, or freeze it in eval mode'
             )
-    rows = take_rows(sample, torch.arange(min(4, row_count(sample))))
+    rows = columns_at(sample, torch.arange(min(4, row_count(sample))))
     _check_buffers(module, losses, rows)
     _check_apart(module, losses, rows)
 
@@ -84,7 +84,7 @@ def refuse_loader(rows: object) -> None:
         )
 
 
-def _check_buffers(module: nn.Module, losses: RowLosses, rows: Rows) -> None:
+def _check_buffers(module: nn.Module, losses: RowLosses, rows: Columns) -> None:
     """Refuse a module one of whose buffers moves in a forward pass."""
     tried = copy.deepcopy(module)
     before = {name: each.detach().clone() for name, each in tried.named_buffers()}
@@ -106,13 +106,13 @@ def _check_buffers(module: nn.Module, losses: RowLosses, rows: Rows) -> None:
             )
 
 
-def _check_apart(module: nn.Module, losses: RowLosses, rows: Rows) -> None:
+def _check_apart(module: nn.Module, losses: RowLosses, rows: Columns) -> None:
     """Refuse a module under which the loss of a row depends on another row: each in turn is put in another's place."""
     count = row_count(rows)
     if count < 2:
         return
 
-    def found(some: Rows) -> Tensor:
+    def found(some: Columns) -> Tensor:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)  # the same units are dropped out
             return losses(module, some)
@@ -121,7 +121,7 @@ def _check_apart(module: nn.Module, losses: RowLosses, rows: Rows) -> None:
     for row in range(count):
         index = torch.arange(count)
         index[row] = (row + 1) % count
-        moved = (found(take_rows(rows, index)) - whole).abs()
+        moved = (found(columns_at(rows, index)) - whole).abs()
         moved[row] = 0
         if not float(moved.max()) <= _MOVED * max(1.0, float(whole.abs().max())):
             raise MedwardError(

@@ -32,14 +32,14 @@ from medward.guard.harden.network import ROWS_PER_BATCH, Rows, Scoring, state_di
 from medward.guard.harden.private import class_balance as balancing
 from medward.guard.harden.private.class_balance import COUNT_NOISE, Balance
 from medward.guard.harden.private.hazards import mend_normalisation
-from medward.guard.harden.private.parts import Part, merged_part, select_part
-from medward.guard.harden.private.per_row import Rows as Columns
+from medward.guard.harden.private.measuring import centred_losses, measured_accuracy, measured_losses
+from medward.guard.harden.private.parts import TrainedPart, merged_part, select_part
+from medward.guard.harden.private.per_row import Columns
 from medward.guard.harden.private.randomness import Randomness
 from medward.guard.harden.private.settings import PrivateSettings
 from medward.guard.harden.private.start import PRETRAINED, Start, check_start, draw_weights, kept_buffers
 from medward.guard.harden.private.training import PrivateRun, train_privately
 from medward.guard.harden.private.units import checked_unit, plant_units
-from medward.guard.harden.robust.inner import frozen_statistics
 from medward.guard.harden.task import plain_classification
 from medward.guard.models.torch_front import own_module
 from medward.guard.spec import AnyTask
@@ -52,7 +52,8 @@ _UNCOVERED = (
     "the rows kept apart: what was measured on them is stated without noise",
     "what was decided by looking at the rows before training, such as normalisation, columns kept and these settings",
     "other trainings on the same rows: their epsilons add up",
-    "the number of units, which counts as known to all",
+    "the number of units, which counts as known to all, and the digest of the rows in this certificate",
+    "that training was not refused: checks of rows and weights look at the rows, and say yes or no",
 )
 _MANY_ROWS = "patients of several rows: a patient of k rows has about k times this epsilon"
 
@@ -73,7 +74,7 @@ class PrivateTraining(PrivateSettings):
 
     unit: PrivacyUnit | None = None
     start: Start = "fresh"
-    part: Part = "all"
+    part: TrainedPart = "all"
     lora_rank: int = 8
     lora_layers: tuple[str, ...] = ()
     class_balance: Balance = "counted"
@@ -120,7 +121,7 @@ class PrivateTraining(PrivateSettings):
         given = trainable_copy(network, sample, self.device, losses)
         losses.check(rows.y, "train", trained=True)
         losses.check(held.y, "selection", trained=False)
-        before, original = _accuracy(given, held, losses), state_digest(own_module(given.net))
+        before, original = measured_accuracy(given, held, losses), state_digest(own_module(given.net))
         student, notes = self._started(given, rows, held, owners, selection, seed)
         counted = balancing.is_counted(losses, self.class_balance)
         shares = self._shares(rows.y, owners, losses, data, counted)
@@ -159,7 +160,11 @@ class PrivateTraining(PrivateSettings):
             not_covered=self._not_covered(unit, student),
             notes=(*notes, *_notes(run, counted)),
             measure=losses.measure,
-            measured={"before": before, "after": _accuracy(student, held, losses), "chance": losses.chance(held.y)},
+            measured={
+                "before": before,
+                "after": measured_accuracy(student, held, losses),
+                "chance": losses.chance(held.y),
+            },
             canaries=None
             if self.canaries is None
             else CanaryRecord(
@@ -185,9 +190,9 @@ class PrivateTraining(PrivateSettings):
             given.net.requires_grad_(True)
             given.net = draw_weights(given.net, seed)
         else:
-            own = [_row_losses(given, some) for some in (rows, held)]
+            own = [measured_losses(given, some) for some in (rows, held)]
             if isinstance(given.losses, ClassLosses):
-                own = _centred(own, (rows.y, held.y), given.losses.classes)
+                own = centred_losses(own, (rows.y, held.y), given.losses.classes)
             unseen = np.arange(len(held)) if selection.patients is None else selection.patients
             doubt = check_start(own[0], own[1], owners, unseen)
         given.net, told = mend_normalisation(given.net, fresh=self.start == "fresh")
@@ -232,31 +237,6 @@ class PrivateTraining(PrivateSettings):
     def _not_covered(self, unit: PrivacyUnit, student: Scoring) -> tuple[str, ...]:
         began = (PRETRAINED,) if self.start == "pretrained" else kept_buffers(student)
         return (*_UNCOVERED, *([_MANY_ROWS] if unit == "row" else []), *began)
-
-
-def _centred(own: list[Tensor], labels: tuple[Tensor, Tensor], classes: int) -> list[Tensor]:
-    """Losses less the mean loss of their class: another mix of classes is no sign of having been trained on."""
-    both, y = torch.cat(own), torch.cat(labels)
-    means = torch.stack(
-        [both[y == each].mean() if bool((y == each).any()) else both.new_zeros(()) for each in range(classes)]
-    )
-    return [each - means[label] for each, label in zip(own, labels, strict=True)]
-
-
-@torch.no_grad()
-def _scores(network: Scoring, rows: Rows) -> Tensor:
-    """Scores ``(n, K)`` in eval mode, on the CPU."""
-    device = next(network.parameters()).device
-    with frozen_statistics(network):
-        return torch.cat([network(part.to(device)).cpu() for part in torch.split(rows.x, ROWS_PER_BATCH)])
-
-
-def _row_losses(network: Scoring, rows: Rows) -> Tensor:
-    return network.losses.row_losses(_scores(network, rows), rows.y)
-
-
-def _accuracy(network: Scoring, rows: Rows, losses: TaskLosses) -> float:
-    return losses.accuracy(rows.y, losses.decide(_scores(network, rows)))
 
 
 def _notes(run: PrivateRun, counted: bool) -> tuple[str, ...]:

@@ -14,11 +14,11 @@ from torch import nn
 from medward.guard.errors import MedwardError
 from medward.guard.models.base import require_extra
 
-Part = Literal["all", "head", "lora"]
+TrainedPart = Literal["all", "head", "lora"]
 _ATTENTION = re.compile(r"(^|[._])(q|k|v|query|key|value|qkv|[qkv]_proj|[qkv]_lin|c_attn|in_proj|query_key_value)$")
 
 
-def select_part(module: nn.Module, part: Part, *, rank: int = 8, layers: tuple[str, ...] = ()) -> nn.Module:
+def select_part(module: nn.Module, part: TrainedPart, *, rank: int = 8, layers: tuple[str, ...] = ()) -> nn.Module:
     """`module` with the weights of `part` trainable and all others frozen; raises `MedwardError` where it has none.
 
     "head" is the last linear layer. "lora" adds `rank` to the linear `layers` named, by default those that make

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from medward.guard.errors import MedwardError
 from medward.guard.models.base import first_line, require_extra
 
-Rows = Mapping[str, Tensor]
+Columns = Mapping[str, Tensor]
 """Columns of rows by name, each ``(n, ...)``."""
-RowLosses = Callable[[nn.Module, Rows], Tensor]
+RowLosses = Callable[[nn.Module, Columns], Tensor]
 """A module and some rows -> the loss ``(n,)`` of each."""
 TRIED = 3  # rows
 _RELATIVE, _ABSOLUTE = 2e-3, 1e-5
@@ -32,14 +32,14 @@ class GradientsPerRow:
     backward pass, which per-row gradients do not need: a third of a small network's time.
     """
 
-    def __init__(self, module: nn.Module, losses: RowLosses, sample: Rows) -> None:
+    def __init__(self, module: nn.Module, losses: RowLosses, sample: Columns) -> None:
         """Raises `MedwardError` where gradients of rows differ from those that single rows have, tried on `sample`."""
         self.module, self.losses = module, losses
         self.parameters = {name: each for name, each in module.named_parameters() if each.requires_grad}
         hooks = require_extra("opacus.grad_sample.grad_sample_module", "private").GradSampleHooks
-        few = take_rows(sample, torch.arange(min(TRIED, row_count(sample))))
+        few = columns_at(sample, torch.arange(min(TRIED, row_count(sample))))
         with _layers_alone_in_training(module):
-            alone = [self._of_one(take_rows(few, torch.tensor([row]))) for row in range(row_count(few))]
+            alone = [self._of_one(columns_at(few, torch.tensor([row]))) for row in range(row_count(few))]
             try:
                 self._hooks = hooks(module, loss_reduction="sum", strict=False)
             except (NotImplementedError, ValueError, RuntimeError) as error:
@@ -57,7 +57,7 @@ class GradientsPerRow:
                 self.close()
                 raise
 
-    def of(self, rows: Rows) -> list[Tensor]:
+    def of(self, rows: Columns) -> list[Tensor]:
         """Gradients ``(n, *parameter)`` of the loss of each of `rows`."""
         inputs = []
         if self._through_inputs:
@@ -87,14 +87,14 @@ class GradientsPerRow:
             for name in ("activations", "max_batch_len"):
                 layer.__dict__.pop(name, None)
 
-    def _of_one(self, row: Rows) -> list[Tensor]:
+    def _of_one(self, row: Columns) -> list[Tensor]:
         """The plain gradient of one row, before there are hooks."""
         found = torch.autograd.grad(
             self.losses(self.module, row).sum(), list(self.parameters.values()), allow_unused=True
         )
         return [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters.values(), found, strict=True)]
 
-    def _difference(self, rows: Rows, alone: Sequence[Sequence[Tensor]]) -> str | None:
+    def _difference(self, rows: Columns, alone: Sequence[Sequence[Tensor]]) -> str | None:
         """The first parameter whose gradients per row are not those of single rows, and how; None where all are."""
         try:
             found = self.of(rows)
@@ -117,12 +117,12 @@ class GradientsPerRow:
         return None
 
 
-def take_rows(rows: Rows, index: Tensor) -> dict[str, Tensor]:
+def columns_at(rows: Columns, index: Tensor) -> dict[str, Tensor]:
     """The rows at `index`, of every column."""
     return {name: each[index.to(each.device)] for name, each in rows.items()}
 
 
-def row_count(rows: Rows) -> int:
+def row_count(rows: Columns) -> int:
     """How many rows there are. Raises `MedwardError` where columns differ."""
     counts = {name: len(each) for name, each in rows.items()}
     if len(set(counts.values())) != 1:

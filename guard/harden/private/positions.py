@@ -29,14 +29,14 @@ def expand_positions(module: nn.Module) -> list[RemovableHandle]:
 
 def _with_positions(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The call of `module` with position numbers, and token types where it takes them, for every row."""
-    bound = inspect.signature(module.forward).bind_partial(*given, **named)
-    tokens = bound.arguments.get("input_ids")
+    known = inspect.signature(module.forward).parameters
+    call = {**dict(zip(known, given, strict=False)), **named}
+    tokens = call.get("input_ids")
     if not isinstance(tokens, Tensor) or tokens.ndim != 2:
         return given, named
-    known = inspect.signature(module.forward).parameters
-    if bound.arguments.get("position_ids") is None:
-        bound.arguments["position_ids"] = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
+    if call.get("position_ids") is None:
+        call["position_ids"] = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
     typed = "token_type_ids" in known and getattr(module.config, "model_type", None) != "gpt2"
-    if typed and bound.arguments.get("token_type_ids") is None:
-        bound.arguments["token_type_ids"] = torch.zeros_like(tokens)
-    return bound.args, bound.kwargs
+    if typed and call.get("token_type_ids") is None:
+        call["token_type_ids"] = torch.zeros_like(tokens)
+    return (), call

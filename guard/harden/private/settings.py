@@ -15,7 +15,7 @@ from medward.guard.statistics.privacy_accounting import (
     check_delta,
 )
 
-SHARE = 4  # without `batch`, one unit in so many is expected in a step
+BATCH_SHARE = 4  # without `batch`, one unit in so many is expected in a step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,15 +23,17 @@ class PrivateSettings:
     """Private settings say how much may be spent, and how it is spent.
 
     At most `target_epsilon` at `delta` (None: `automatic_delta`) is spent in `epochs` expected passes over the units,
-    of which `batch` are expected in a step (None: one in `SHARE`). Each unit's gradient is the mean over at most
+    of which `batch` are expected in a step (None: one in `BATCH_SHARE`). Each unit's gradient is the mean over at most
     `rows_per_unit` rows drawn by chance, clipped to norm `clip`. What is released is a moving average of the weights
     that keeps `average` per step (0: the last weights), which costs no privacy. `rows_at_once` bounds memory.
 
     With `checkpoint` a training that was killed goes on where it was (`guard.harden.private.ledger`), written every
     `save_every` steps. `noise_seed` makes all noise guessable and is for tests.
 
-    The defaults were tuned on PneumoniaMNIST alone, at epsilon 8 with a small CNN: large batches and few steps, as
-    noise per step matters more than their number.
+    The defaults were tuned on PneumoniaMNIST alone, 600 to 1200 rows, a CNN of two layers: large batches, as noise
+    matters more than the number of steps, and plain momentum (balanced accuracy .94 at epsilon 8, .91 at 3, .84 at 1;
+    "adam", which scales by what is mostly noise, .90 at 8 with a rate of .002 to .01). Networks that begin with little
+    gradient, such as those that average over the whole image, need more rows.
     """
 
     target_epsilon: float = 8.0
@@ -39,8 +41,8 @@ class PrivateSettings:
     epochs: float = 30.0
     batch: float | None = None
     clip: float = 1.0
-    rate: float = 2e-3
-    optimiser: Literal["adam", "sgd"] = "adam"
+    rate: float = 0.2
+    optimiser: Literal["sgd", "adam"] = "sgd"
     momentum: float = 0.9
     average: float = 0.9
     rows_per_unit: int = 4
@@ -97,7 +99,7 @@ def plan_training(settings: PrivateSettings, units: int, other_mechanisms: tuple
         raise MedwardError("units: there are none to train on")
     delta = automatic_delta(units) if settings.delta is None else settings.delta
     check_delta(delta, units)
-    rate = min(1.0, 1 / SHARE if settings.batch is None else settings.batch / units)
+    rate = min(1.0, 1 / BATCH_SHARE if settings.batch is None else settings.batch / units)
     steps = math.ceil(settings.epochs / rate - 1e-9)
     noise = calibrated_noise(
         settings.target_epsilon, delta, sample_rate=rate, steps=steps, other_mechanisms=other_mechanisms

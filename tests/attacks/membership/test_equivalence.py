@@ -110,7 +110,7 @@ def test_the_ceiling_of_a_certificate_breaks_what_exceeds_it():
     private = privacy_certificate(noise_multiplier=2.5, sample_rate=0.05, steps=300, unit="row")
     status, reasons = judged(3, 0, 0, held=held, privacy=private)
     assert status is Status.BROKEN
-    assert "more members than certified privacy allows" in " ".join(reasons)
+    assert "more members than its certified privacy allows" in " ".join(reasons)
     assert judged(3, 0, 0, held=held)[0] is Status.HELD, "the control: no certificate, no ceiling"
     trusted = replace(held, notes=(NO_COIN,))
     assert judged(3, 0, 0, held=trusted, privacy=private)[0] is Status.HELD, "a split on trust accuses nobody"

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from medward.guard.errors import MedwardError
 from medward.guard.harden.private.hazards import check_module, mend_normalisation
+from medward.guard.harden.private.method import PrivateTraining
 from medward.guard.harden.private.per_row import GradientsPerRow
 from medward.guard.harden.private.training import train_privately
 
@@ -205,6 +206,20 @@ def test_a_broken_training_is_refused_and_only_force_lets_it_through(kind):
         assert train_privately(module, ROWS, None, class_losses, settings).epsilon <= 8
     if kind != "batch statistics":  # the control: unbroken, the same is let through
         train_privately(subject(kind)[0], ROWS, None, class_losses, settings)
+
+
+def test_forced_batch_statistics_leak_through_the_method():
+    network = small_cnn(norm=True)
+    method = PrivateTraining(unit="row", start="pretrained", epochs=6, noise_seed=1)
+
+    def hardened():
+        return method.harden(network, DATA, bright_images(80, 1), low=0.0, high=1.0, seed=0)
+
+    with broken_training("batch statistics", force=True):
+        leaking = hardened()
+    assert float(leaking.network[1].running_mean.abs().max()) > 0
+    assert float(hardened().network[1].running_mean.abs().max()) == 0  # the control
+    assert leaking.certificate.epsilon <= 8  # and the certificate would not show it
 
 
 class Meddling(nn.Module):
