@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from medward.attacks.audit.family import Audit
 from medward.attacks.evasion.family import Evasion
 from medward.attacks.extraction.family import Extraction
 from medward.attacks.membership.family import Membership
@@ -11,7 +12,7 @@ from medward.attacks.validation.family import Family
 from medward.guard.errors import MedwardError
 from medward.guard.plugins import Plugin, checked_plugins
 
-FAMILIES: Mapping[str, Family] = {family.name: family for family in (Evasion(), Extraction(), Membership())}
+FAMILIES: Mapping[str, Family] = {family.name: family for family in (Evasion(), Extraction(), Membership(), Audit())}
 """Medward's own: name -> family, in the order of reports."""
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
+from medward.attacks.audit import CanaryConfidence
 from medward.attacks.base import Attack
 from medward.attacks.evasion import (
     APGD,
@@ -139,6 +140,7 @@ def more_attacks(spec: ModelSpec, decide: Decide | None = None) -> tuple[Attack,
         replace(thief, strategy=DFME(), queries=5000),
         replace(thief, strategy=Disagreement(), queries=5000),
         *more_membership(spec),
+        *(() if isinstance(spec.task, Opaque) else (CanaryConfidence(),)),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from medward.attacks.audit import CanaryConfidence
 from medward.attacks.suite import chosen_attacks
 from medward.attacks.target import Decide
 from medward.attacks.validation.deployment import ROBUSTNESS, Deployment, ModelBefore
@@ -89,6 +90,8 @@ def validate(
     flipped = None if manifest is None else flipped_coins(manifest, certificate)
     network, reason = _network(bundle, splits)
     attacks = chosen_attacks(spec, names, rules, reads, gradients=network is not None)
+    if names is None and planted is not None and not isinstance(spec.task, Opaque):
+        attacks = (*attacks, CanaryConfidence())
     return run_validation(
         Deployment(
             bundle=bundle,

@@ -62,6 +62,7 @@ def render_html(report: Report) -> str:
         limits=lambda interval: words.limits_text(interval, share=True),
         threat=words.threat_text,
         directions=words.directions_text,
+        measures=words.measures_text,
         column=words.COLUMNS.get(report.provenance.task, "class"),
         number=lambda interval: words.estimate_text(interval, share=False),
         number_limits=lambda interval: words.limits_text(interval, share=False),

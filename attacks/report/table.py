@@ -18,6 +18,7 @@ from medward.attacks.report.words import (
     estimate_text,
     interaction_sentence,
     limits_text,
+    measures_text,
     report_headline,
     training_claim,
     twin_text,
@@ -49,6 +50,8 @@ def print_findings(report: Report, console: Console) -> None:
     console.print(Text(", ".join(f"{each.measure} ({name})" for name, each in known_families().items()), "dim"))
     for finding in report.findings:
         if said := directions_text(finding):
+            console.print(Text.assemble((finding.attack, "bold"), f": {said}"))
+        if said := measures_text(finding):
             console.print(Text.assemble((finding.attack, "bold"), f": {said}"))
         if finding.status is not Status.HELD:
             console.print(Text.assemble((finding.attack, "bold"), ": ", " ".join(finding.reasons)))

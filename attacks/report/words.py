@@ -56,6 +56,19 @@ def directions_text(finding: Finding) -> str:
     return "; ".join(arms)
 
 
+def measures_text(finding: Finding) -> str:
+    """What else was measured, arm by arm, and what follows from it; empty where nothing was."""
+    arms = []
+    for arm in ARMS:
+        said = [
+            f"{name} " + ("not resolvable at this n" if each is None else str(each))
+            for name, each in finding.measures.get(arm, {}).items()
+        ]
+        arms += [f"{arm} {', '.join(said)}"] if said else []
+    figures = [f"{name} {value:.3g}" for name, value in finding.figures.items()]
+    return "; ".join([*arms, *([", ".join(figures)] if figures else [])])
+
+
 def worst_drop(clean: CleanCost) -> tuple[str, float] | None:
     """The class whose sensitivity falls most at the calibrated site, and by how much; None without labels."""
     drops = {name: pair.undefended.value - pair.guarded.value for name, pair in clean.site.sensitivity.items()}

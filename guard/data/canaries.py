@@ -123,7 +123,7 @@ def make_canaries(split: Split, count: int, rng: np.random.Generator) -> CanaryS
         raise MedwardError("canaries: need labelled rows; give the split with its labels")
     if x.ndim > 2:
         low, high, size = x.min(), x.max(), (count, *x.shape[1:])
-        made = rng.integers(low, high + 1, size) if x.dtype.kind in "iub" else rng.uniform(low, high, size)
+        made = rng.integers(int(low), int(high) + 1, size) if x.dtype.kind in "iub" else rng.uniform(low, high, size)
     else:
         made = np.where(rng.random((count, x.shape[1])) < 0.5, x.min(axis=0), x.max(axis=0))
     known = np.unique(labels, axis=0)

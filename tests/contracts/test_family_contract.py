@@ -21,7 +21,10 @@ def deployment():
     return contract.line_deployment()
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+GUARDED = [name for name in FAMILIES if name != "audit"]  # what a training claims is judged without the guard
+
+
+@pytest.mark.parametrize("name", GUARDED)
 def test_the_contract_holds(name, deployment):
     contract.check_family(FAMILIES[name], deployment)
     assert set(FAMILIES[name].controls) == contract.CATALOGUES
@@ -79,7 +82,7 @@ def test_a_family_without_a_claim_never_meets_the_model_before(deployment):
 def test_every_attack_of_the_suite_is_of_a_family_in_the_table():
     image = replace(contract.SPEC, modality="image", shape=(1, 8, 8), low=0.0, high=1.0)
     for spec in (contract.SPEC, image):
-        assert {find_family(attack.family) for attack in default_attacks(spec)} == set(FAMILIES.values())
+        assert {find_family(attack.family) for attack in default_attacks(spec)} == {FAMILIES[name] for name in GUARDED}
         assert all(attack.family in FAMILIES for attack in more_attacks(spec))
     with pytest.raises(MedwardError, match="there is no 'spoofing'"):
         find_family("spoofing")
