@@ -240,8 +240,19 @@ class Policy(_Section):
 
         A key that earlier versions had not counts only where it is set: what they recorded keeps its name.
         """
-        added = None if self.release.pooled else {"release": {"pooled"}}
-        return hashlib.sha256(self.model_dump_json(exclude=added).encode()).hexdigest()[:12]
+        unset = {
+            section: {key for key in keys if getattr(getattr(self, section), key) == _default_of(self, section, key)}
+            for section, keys in _ADDED.items()
+        }
+        return hashlib.sha256(self.model_dump_json(exclude=unset).encode()).hexdigest()[:12]
+
+
+_ADDED = {"release": ("pooled",), "gate": ("membership_tpr", "audit_ratio")}
+"""Keys that the first fingerprints did not know."""
+
+
+def _default_of(policy: Policy, section: str, key: str) -> object:
+    return type(getattr(policy, section)).model_fields[key].default
 
 
 _TEMPLATE = """\
