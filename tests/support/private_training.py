@@ -77,6 +77,7 @@ def broken_training(kind: Broken, *, force: bool = False) -> Iterator[None]:
             patch.setattr(training, "training_mode", _everything_in_training)
         if force:
             patch.setattr(weights_move.WeightsWatch, "_check_output", lambda self, output, drawn: None)
+            patch.setattr(weights_move.WeightsWatch, "check_clip", lambda self, contribution: None)
             patch.setattr(weights_move.WeightsWatch, "check_draws", lambda self: None)
             patch.setattr(weights_move.WeightsWatch, "check_still", lambda self: None)
             patch.setattr(training, "check_module", lambda module, losses, sample: None)

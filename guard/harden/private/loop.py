@@ -35,6 +35,9 @@ Views = Callable[[Columns, torch.Generator], Columns]
 """Makes other views of rows, each of its own row alone."""
 
 
+_TRIED = 10  # steps between two trials of what the largest gradient alone comes to
+
+
 class PrivateLoop:
     """A private loop holds what changes from step to step, so that it can be written down and taken up again."""
 
@@ -115,7 +118,10 @@ class PrivateLoop:
         summed = torch.zeros(count, device=self.device, dtype=next(iter(self.trained.values())).dtype)
         for part in draw.parts(self.settings.rows_at_once):
             owners = torch.from_numpy(part.owners).to(self.device)
-            summed += steps.clipped_sum(self.gradients.of(self._batch(part, step)), owners, len(part.units), clip)
+            found = self.gradients.of(self._batch(part, step))
+            summed += steps.clipped_sum(found, owners, len(part.units), clip)
+            if step % _TRIED == 0:
+                self.watch.check_clip(steps.largest_contribution(found, owners, len(part.units), clip))
             self.gradients.clear()
         noise = self.randomness.normals(step, "noise", count) * (self.plan.mechanism.noise_multiplier * clip)
         output = steps.MechanismOutput(

@@ -57,3 +57,12 @@ def clipped_sum(gradients: Sequence[Tensor], owners: Tensor, units: int, clip: f
         factors = torch.where(finite, factors, torch.zeros_like(factors))
         means = [torch.where(finite[:, None], each, torch.zeros_like(each)) for each in means]
     return torch.cat([factors @ each for each in means])
+
+
+def largest_contribution(gradients: Sequence[Tensor], owners: Tensor, units: int, clip: float) -> float:
+    """The norm of what the unit with the largest gradient adds to a `clipped_sum`, found by asking it of that alone."""
+    means = [unit_gradients(each, owners, units).reshape(units, math.prod(each.shape[1:])) for each in gradients]
+    norms = torch.stack([torch.linalg.vector_norm(each, dim=1) for each in means]).norm(dim=0)
+    rows = (owners == int(torch.nan_to_num(norms, nan=0.0, posinf=0.0).argmax())).nonzero()[:, 0]
+    alone = [each[rows] for each in gradients]
+    return float(torch.linalg.vector_norm(clipped_sum(alone, torch.zeros_like(rows), 1, clip)))

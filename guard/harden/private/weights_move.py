@@ -65,6 +65,14 @@ class WeightsWatch:
                     "step may change weights, so remove what else does (hooks, callbacks, layers that write weights)"
                 )
 
+    def check_clip(self, contribution: float) -> None:
+        """Refuse where one unit alone adds more than a clip to the sum."""
+        if not contribution <= self.clip * (1 + 1e-4):
+            raise MedwardError(
+                f"training: one unit adds a gradient of norm {contribution:.3g}, more than the clip of {self.clip:g}; "
+                "gradients were not clipped"
+            )
+
     def check_still(self) -> None:
         """Refuse where anything moved that is not trained: frozen weights and buffers."""
         for name, each in self._still.items():
