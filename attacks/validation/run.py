@@ -280,7 +280,7 @@ def _coin_note(deployment: Deployment) -> str:
         return ""
     return (
         "the coin that held rows out was flipped after the model before was trained: where that one saw both sides, "
-        "membership cannot be told on it"
+        "who was trained on cannot be told on it"
     )
 
 

@@ -191,7 +191,8 @@ def check_family_targets(family: Family, deployment: Deployment) -> None:
     hold_contract(bool((bare.query(strange).labels >= 0).all()), f"{name!r}: the undefended target withholds")
     for target in (guarded, knowing):
         hold_contract(bool((target.query(strange).labels < 0).all()), f"{name!r}: a guarded target has no guard")
-    before, labels = ModelBefore(model=SignedLine(sign=-1), digest="cd" * 32), cast(Array, own)[:9]
+    before = ModelBefore(model=SignedLine(sign=-1), digest="cd" * 32, claim=claim or "a claim")
+    labels = cast(Array, own)[:9]
     for twin, wanted in ((before, 1 - labels if claim else labels), (replace(before, claim="another claim"), labels)):
         trained = replace(deployment, before=twin)
         answers = family.target(trained, "undefended", attack, held).query(rows).labels
