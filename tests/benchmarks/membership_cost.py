@@ -10,12 +10,12 @@ from functools import partial
 import numpy as np
 import torch
 from claim import Claim
-from medward.attacks.membership.processes import train_all
 from populations import overfitted
 from torch import nn
 
 from medward.attacks.benchmarks.networks.architectures import build_network
 from medward.attacks.benchmarks.tasks import load_task
+from medward.attacks.learners.processes import train_all
 from medward.attacks.learners.table import learner_of
 from medward.attacks.membership.stacked import fit_stacked
 from medward.guard.data.split import Split

@@ -80,9 +80,7 @@ def audited_statistics(epsilon: float, seed: int, canary_count: int = FEW) -> di
     rows = subject.rows.take(np.arange(600))
     _, canaries = plant_canaries(rows, canary_count, seed=seed)
     network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Linear(784, 2))
-    method = PrivateTraining(
-        target_epsilon=epsilon, unit="row", canaries=canaries, start="pretrained", batch=len(rows)
-    )
+    method = PrivateTraining(target_epsilon=epsilon, unit="row", canaries=canaries, start="pretrained", batch=len(rows))
     done = method.harden(network, rows, subject.test, low=0.0, high=1.0, seed=seed)
     held = dict(done.network.named_buffers())
     mean = next(value for name, value in held.items() if name.endswith("running_mean")).double().numpy()

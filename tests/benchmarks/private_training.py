@@ -188,11 +188,11 @@ def measure_cell(subject: Subject, unit: str, epsilon: float | None) -> dict[str
         }
         if certificates
         else {},
-        "scores": {name: {str(rate): _rates(runs, rate) for rate in RATES} for name, runs in found.items()},
+        "scores": {name: {str(rate): rate_figures(runs, rate) for rate in RATES} for name, runs in found.items()},
     }
 
 
-def _rates(runs: list[tuple[np.ndarray, np.ndarray]], rate: float) -> dict[str, float]:
+def rate_figures(runs: list[tuple[np.ndarray, np.ndarray]], rate: float) -> dict[str, float]:
     """The true positive rate at `rate`: its mean over targets as ROCs show it, and the largest sure lower end.
 
     The lower end of each target is that of `rate_at`, whose threshold was chosen on other non-members.
