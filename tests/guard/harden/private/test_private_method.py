@@ -158,6 +158,29 @@ def test_a_fresh_start_draws_every_weight_or_refuses():
     assert harden(network=frozen).certificate.trained == sum(each.numel() for each in frozen.parameters())
 
 
+class Halfway(nn.Module):
+    """A layer that draws one of its weights anew and keeps the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept, self.drawn = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+
+    def reset_parameters(self):
+        nn.init.normal_(self.drawn)
+
+
+def test_a_fresh_start_keeps_nothing_that_was_learned_from_rows():
+    with pytest.raises(MedwardError, match=r"layer 0 has weights \(kept\) and no reset_parameters that draws them"):
+        draw_weights(nn.Sequential(Halfway()), seed=0)
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        hidden = nn.utils.weight_norm(nn.Linear(2, 2))  # whose reset_parameters writes into a copy
+    with pytest.raises(MedwardError, match=r"\(weight_g, weight_v\)"):
+        draw_weights(nn.Sequential(hidden), seed=0)
+    norm = nn.InstanceNorm2d(1, track_running_stats=True)  # it has statistics and no weights
+    norm(torch.full((2, 1, 3, 3), 5.0))
+    assert float(draw_weights(nn.Sequential(norm, nn.Linear(3, 2)), seed=0)[0].running_mean) == 0
+
+
 def test_a_part_needs_weights_that_are_good_already():
     with pytest.raises(MedwardError, match="weights that are already good"):
         harden(replace(QUICK, part="head"))
