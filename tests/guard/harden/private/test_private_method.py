@@ -17,6 +17,7 @@ from medward.guard.data.canaries import plant_canaries
 from medward.guard.data.coin_flip import flip_coins, read_manifest
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
+from medward.guard.harden.audit_rows import arrange_audit
 from medward.guard.harden.losses.classes import ClassLosses
 from medward.guard.harden.losses.findings import FindingLosses
 from medward.guard.harden.losses.numbers import NumberLosses
@@ -199,6 +200,18 @@ def test_canaries_are_units_of_their_own_and_the_coin_flip_is_named():
     with pytest.raises(MedwardError, match="canaries"):
         harden(replace(QUICK, canaries=replace(canaries, inputs=canaries.inputs[:, :, :4])))
     assert harden().certificate.canaries is None
+
+
+def test_canaries_that_are_trained_on_hold_no_value_of_a_patient_to_be_hidden():
+    rng = np.random.default_rng(0)
+    train, apart = (Split(rng.normal(size=(60, 3)).astype(np.float32), np.arange(60) % 2) for _ in range(2))
+    train.inputs[7] = 123.0  # one patient, larger than all in every column
+    made = [
+        arrange_audit(QUICK, rows, apart, canaries=30, candidates=None, seed=0)[0].canaries
+        for rows in (train, train.take(np.delete(np.arange(60), 7)))
+    ]
+    assert np.isin(made[0].inputs, [apart.inputs.min(axis=0), apart.inputs.max(axis=0)]).all()
+    assert made[0].digest == made[1].digest
 
 
 def test_views_of_images_need_a_range_and_are_off_by_default():
