@@ -272,8 +272,10 @@ def test_a_count_is_drawn_once_for_a_checkpoint(tmp_path):
     method = replace(QUICK, noise_seed=None, checkpoint=tmp_path / "checkpoint")
     first = harden(method)
     assert harden(method).certificate.hardened == first.certificate.hardened
+    with pytest.raises(MedwardError, match="is of another training, with other rows"):
+        harden(method, train=bright_images(200, 8))  # of which there are as many of each class
     with pytest.raises(MedwardError, match="class counts of other rows"):
-        harden(method, train=bright_images(200, 8))
+        harden(method, train=bright_images(220, 8))
 
 
 def test_tables_numbers_and_signs_that_say_nothing():
