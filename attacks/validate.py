@@ -36,6 +36,7 @@ from medward.guard.models import describe_model, wrap
 from medward.guard.models.base import first_line
 from medward.guard.models.sources import Source, open_source
 from medward.guard.spec import ModelSpec
+from medward.guard.statistics.privacy_accounting import check_claim
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.types import Array, Ints
 
@@ -86,6 +87,9 @@ def validate(
     if reads is not None:
         _try_decide(reads, bundle, splits)
     certificate = bundle.card.certificate
+    privacy = certificate if isinstance(certificate, PrivacyCertificate) else None
+    if privacy is not None:
+        check_claim(privacy)
     planted = None if canaries is None else planted_canaries(canaries, certificate)
     flipped = None if manifest is None else flipped_coins(manifest, certificate)
     network, reason = _network(bundle, splits)
@@ -99,7 +103,7 @@ def validate(
             no_network=reason,
             before=None if before is None else model_before(before, bundle, splits, output_key),
             decide=reads,
-            privacy=certificate if isinstance(certificate, PrivacyCertificate) else None,
+            privacy=privacy,
             canaries=planted,
             manifest=flipped,
         ),

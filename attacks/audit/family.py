@@ -10,7 +10,7 @@ import numpy as np
 
 from medward.attacks.audit.cell import AuditCell
 from medward.attacks.base import Attack, AttackData, AttackResult
-from medward.attacks.intervals import Interval, auc_interval
+from medward.attacks.intervals import Interval, auc_interval, clopper_pearson
 from medward.attacks.target import Target
 from medward.attacks.threat import ThreatModel
 from medward.attacks.validation.deployment import Deployment, queried_target
@@ -20,6 +20,8 @@ from medward.attacks.validation.record import Provenance
 from medward.attacks.validation.splits import SharedRows
 from medward.guard.data.split import Split
 from medward.guard.policy import GatePolicy
+
+_FAIR = 1 - 1e-6  # level at which coins must not be told from fair ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,12 @@ class Audit:
             )
         if min(canaries.included.sum(), (~canaries.included).sum()) == 0:
             return NotTested(reason=f"not tested: all {len(canaries)} canaries have the same coin; train with more.")
+        inside = clopper_pearson(int(canaries.included.sum()), len(canaries), _FAIR)
+        if not inside.low <= 0.5 <= inside.high:
+            return NotTested(
+                reason=f"not tested: {inside.value:.0%} of {len(canaries)} canaries were trained on, and the bound "
+                "needs fair coins; train with canaries of guard.data.canaries."
+            )
         members, others = (
             Split(canaries.inputs[side].astype(np.float32), canaries.labels[side])
             for side in (canaries.included, ~canaries.included)

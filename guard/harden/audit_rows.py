@@ -22,11 +22,12 @@ _CANARY_SEED, _COIN_SEED = 303, 404  # added to the user's seed: they draw apart
 
 
 def arrange_audit(
-    method: PrivateTraining, train: Split, *, canaries: int, candidates: int | None, seed: int
+    method: PrivateTraining, train: Split, selection: Split, *, canaries: int, candidates: int | None, seed: int
 ) -> tuple[PrivateTraining, Split]:
     """`method` with so many new `canaries`, and `train` less half of about `candidates` rows (None: all stay).
 
-    Patients are held out whole, and the method keeps the manifest. Raises `MedwardError` for too few of either.
+    Patients are held out whole, and the method keeps the manifest. Canaries are trained on and the extremes of train
+    are somebody's, so they reach as far as `selection` does. Raises `MedwardError` for too few of either.
     """
     if canaries < 0 or (candidates is not None and candidates < 1):
         raise MedwardError(
@@ -38,7 +39,7 @@ def arrange_audit(
         log.info("coin flip: %d of %d rows are held out of training, for an audit", len(flip.held_out), len(train))
         method, train = replace(method, manifest=flip.manifest), train.take(flip.training)
     if canaries:
-        made = make_canaries(train, canaries, np.random.default_rng(seed + _CANARY_SEED))
+        made = make_canaries(selection, canaries, np.random.default_rng(seed + _CANARY_SEED))
         log.info("canaries: %d of %d made-up rows are trained on, for an audit", int(made.included.sum()), canaries)
         method = replace(method, canaries=made)
     return method, train

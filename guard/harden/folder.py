@@ -147,7 +147,7 @@ def harden(
     if isinstance(method, PrivateTraining):  # no row chooses an epoch
         measured_on = "the rows that accuracy is measured on"
         chosen_on = chosen_on.replace("epochs are chosen", "accuracy is measured")
-        method, train = arrange_audit(method, train, canaries=canaries, candidates=candidates, seed=seed)
+        method, train = arrange_audit(method, train, selection, canaries=canaries, candidates=candidates, seed=seed)
     with replaced_folder(Path(out), overwrite=overwrite) as build:
         given: Any = {"network": network, "train": train, "selection": selection}
         given |= {"low": low, "high": high, "seed": seed, "task": found}

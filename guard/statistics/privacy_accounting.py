@@ -24,6 +24,7 @@ ACCOUNTANT = "privacy loss distribution (dp-accounting)"
 MOST_DELTA = 1e-5
 _INTERVAL, _COARSE = 1e-4, 1e-3  # of the discretised privacy loss, when it is read and while noise is searched for
 _PRECISION = 1e-3  # relative, of calibrated noise
+_CLAIMED = 0.01  # relative: how far accountants may differ
 _LEAST_NOISE, _MOST_NOISE = 0.1, 1e4
 
 
@@ -58,6 +59,16 @@ def certified_mechanism(certificate: PrivacyCertificate) -> GaussianMechanism:
         steps=certificate.steps,
         other_mechanisms=certificate.other_mechanisms,
     )
+
+
+def check_claim(certificate: PrivacyCertificate) -> None:
+    """Refuse a certificate that claims less than the mechanism it names spends, as one that was edited may."""
+    spent = spent_epsilon(certified_mechanism(certificate), certificate.delta)
+    if spent > certificate.epsilon * (1 + _CLAIMED):
+        raise MedwardError(
+            f"certificate: claims epsilon {certificate.epsilon:.4g} at delta {certificate.delta:g}, and the mechanism "
+            f"that it names spends {spent:.4g}; protect the model anew with the certificate that training wrote"
+        )
 
 
 def spent_epsilon(mechanism: GaussianMechanism, delta: float, *, quickly: bool = False) -> float:

@@ -7,12 +7,14 @@ from dataclasses import replace
 from statistics import NormalDist
 
 import pytest
+from support.certificates import privacy_certificate
 
 from medward.guard.errors import MedwardError
 from medward.guard.statistics.privacy_accounting import (
     GaussianMechanism,
     automatic_delta,
     calibrated_noise,
+    check_claim,
     check_delta,
     spent_epsilon,
     true_positive_ceiling,
@@ -83,3 +85,12 @@ def test_delta_is_far_below_one_in_so_many_units():
     check_delta(0.009, 100)
     with pytest.raises(MedwardError, match=r"below 1 / 100 units"):
         check_delta(0.01, 100)
+
+
+def test_a_certificate_that_claims_less_than_its_mechanism_spends_is_refused():
+    spent = spent_epsilon(mechanism(), DELTA)
+    said = {"noise_multiplier": 1.0, "sample_rate": 0.05, "steps": 300, "delta": DELTA}
+    check_claim(privacy_certificate(epsilon=spent, **said))
+    for forged in ({"epsilon": 0.5}, {"epsilon": spent, "other_mechanisms": (1.0,)}, {"epsilon": spent, "delta": 1e-9}):
+        with pytest.raises(MedwardError, match=r"certificate: claims epsilon .* and the mechanism"):
+            check_claim(privacy_certificate(**said | forged))

@@ -7,6 +7,7 @@ differential privacy", 2014, appendix A, for the Gaussian mechanism.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -98,8 +99,14 @@ def _columns(losses: TaskLosses) -> int:
     return len(losses.findings)
 
 
-def recorded_shares(path: Path | None, data: str, draw: Callable[[], Array]) -> Array:
-    """The shares that `draw` gives, written to `path` before they are used, or those that are there for `data`.
+def counted_digest(y: Tensor, owners: Ints, noise_seed: int | None) -> str:
+    """SHA-256 of what `noisy_shares` counts, for which units, and whether with noise that can be guessed."""
+    counted = f"{noise_seed} {y.dtype} {tuple(y.shape)} {owners.dtype}".encode() + y.numpy().tobytes()
+    return hashlib.sha256(counted + owners.tobytes()).hexdigest()
+
+
+def recorded_shares(path: Path | None, counted: str, draw: Callable[[], Array]) -> Array:
+    """The shares that `draw` gives, written to `path` before they are used, or those there of what is `counted`.
 
     A training that goes on after a kill counts once, as it was accounted. Raises `MedwardError` for a file of others.
     """
@@ -108,9 +115,9 @@ def recorded_shares(path: Path | None, data: str, draw: Callable[[], Array]) -> 
     if not path.exists():
         shares = draw()
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(path, json.dumps({"data": data, "shares": shares.tolist()}).encode(), mode=0o600)
+        write_durably(path, json.dumps({"counted": counted, "shares": shares.tolist()}).encode(), mode=0o600)
         return shares
     found = read_json_object(path)
-    if found.get("data") != data or not isinstance(found.get("shares"), list):
-        raise MedwardError(f"{path}: holds the class counts of other rows; give another checkpoint")
+    if found.get("counted") != counted or not isinstance(found.get("shares"), list):
+        raise MedwardError(f"{path}: holds the class counts of other rows, units or noise; give another checkpoint")
     return np.array(found["shares"], np.float64)

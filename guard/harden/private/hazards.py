@@ -54,7 +54,7 @@ def check_module(module: nn.Module, losses: RowLosses, sample: Columns) -> None:
     """Refuse a `module` in training mode under which the claim would not hold, tried on the rows `sample`.
 
     Raises `MedwardError` for half precision, BatchNorm in training mode, buffers that move, losses that are not one for
-    each row, and rows whose loss depends on other rows.
+    each row, rows whose loss depends on other rows, and losses that depend on rows seen before.
     """
     if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
         raise MedwardError("training: autocast is on; noise in half precision protects nobody, so train in float32")
@@ -72,6 +72,7 @@ def check_module(module: nn.Module, losses: RowLosses, sample: Columns) -> None:
             )
     rows = columns_at(sample, torch.arange(min(4, row_count(sample))))
     _check_buffers(module, losses, rows)
+    _check_forgetful(module, losses, rows)  # before the module itself sees a row
     _check_apart(module, losses, rows)
 
 
@@ -128,6 +129,20 @@ def _check_apart(module: nn.Module, losses: RowLosses, rows: Columns) -> None:
                 "model: the loss of a row depends on the other rows of its batch, so that no gradient belongs to one "
                 "patient; leave out what mixes rows (normalisation over the batch, contrastive losses)"
             )
+
+
+def _check_forgetful(module: nn.Module, losses: RowLosses, rows: Columns) -> None:
+    """Refuse a module that answers otherwise once it has seen another row in training, wherever it noted that."""
+    used, unused = copy.deepcopy(module), copy.deepcopy(module)
+    with torch.random.fork_rng(devices=[]):
+        losses(used, columns_at(rows, torch.full((row_count(rows),), row_count(rows) - 1)))  # with gradients
+        with torch.no_grad():
+            seen, unseen = (losses(each.eval(), rows) for each in (used, unused))
+    if not float((seen - unseen).abs().max()) <= _MOVED * max(1.0, float(unseen.abs().max())):
+        raise MedwardError(
+            "model: answers otherwise once it has seen other rows in training, and what a layer notes of rows has no "
+            "noise; leave out layers that set themselves by the first batch, or keep averages of what they see"
+        )
 
 
 def _group_norm(layer: nn.Module) -> nn.Module:

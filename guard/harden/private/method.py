@@ -51,9 +51,10 @@ _LIBRARIES = ("opacus", "dp-accounting", "peft", "transformers")
 _UNCOVERED = (
     "the rows kept apart: what was measured on them is stated without noise",
     "what was decided by looking at the rows before training, such as normalisation, columns kept and these settings",
-    "other trainings on the same rows: their epsilons add up",
+    "other trainings on the same rows, such as that of the model before, whose digest and accuracy are stated here: "
+    "their epsilons add up",
     "the number of units, which counts as known to all, and the digest of the rows in this certificate",
-    "that training was not refused: checks of rows and weights look at the rows, and say yes or no",
+    "that training was not refused, and notes on the rows: checks look at them, and say what they found",
 )
 _MANY_ROWS = "patients of several rows: a patient of k rows has about k times this epsilon"
 
@@ -124,7 +125,7 @@ class PrivateTraining(PrivateSettings):
         before, original = measured_accuracy(given, held, losses), state_digest(own_module(given.net))
         student, notes = self._started(given, rows, held, owners, selection, seed)
         counted = balancing.is_counted(losses, self.class_balance)
-        shares = self._shares(rows.y, owners, losses, data, counted)
+        shares = self._shares(rows.y, owners, losses, counted)
         row_losses = balancing.balanced_row_losses(losses, shares)
         run = train_privately(
             student,
@@ -202,7 +203,7 @@ class PrivateTraining(PrivateSettings):
         given.to(torch.device(self.device))
         return given, (*told, *([doubt] if doubt else []))
 
-    def _shares(self, y: Tensor, owners: Ints, losses: TaskLosses, data: str, counted: bool) -> Array | None:
+    def _shares(self, y: Tensor, owners: Ints, losses: TaskLosses, counted: bool) -> Array | None:
         """The shares of classes that scores are moved by in training; None to move none."""
         if isinstance(self.class_balance, tuple):
             return np.array(self.class_balance, np.float64)
@@ -210,7 +211,8 @@ class PrivateTraining(PrivateSettings):
             return None
         source = Randomness.secret() if self.noise_seed is None else Randomness.seeded(self.noise_seed)
         path = None if self.checkpoint is None else self.checkpoint.with_name(f"{self.checkpoint.name}.shares")
-        return balancing.recorded_shares(path, data, lambda: balancing.noisy_shares(y, owners, losses, source))
+        found = balancing.counted_digest(y, owners, self.noise_seed)
+        return balancing.recorded_shares(path, found, lambda: balancing.noisy_shares(y, owners, losses, source))
 
     def _views(self, low: float | None, high: float | None) -> Callable[[Columns, torch.Generator], Columns]:
         """Views of images scaled to [0, 1] by the range said, which no row has a part in."""

@@ -30,25 +30,28 @@ def draw_weights(module: nn.Module, seed: int) -> nn.Module:
 
     Of a `transformers` model another is made from its configuration.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
+        for weight in module.parameters():
+            weight.fill_(torch.nan)  # what nobody draws anew shows
         done: set[int] = set()
         for each in module.modules():
             if hasattr(each, "config") and hasattr(each, "base_model_prefix") and id(each) not in done:
                 made = type(each)(copy.deepcopy(each.config))
                 each.load_state_dict(made.state_dict())
                 done |= {id(inner) for inner in each.modules()}
-        for name, layer in module.named_modules():
-            if id(layer) in done or not any(True for _ in layer.parameters(recurse=False)):
-                continue
+        for layer in module.modules():
             reset = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
-            if not callable(reset):
-                own = ", ".join(key for key, _ in layer.named_parameters(recurse=False))
+            own = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
+            if own and callable(reset) and id(layer) not in done:
+                reset()
+        for name, layer in module.named_modules():
+            if kept := [key for key, each in layer.named_parameters(recurse=False) if not each.isfinite().all()]:
                 raise MedwardError(
-                    f"model: its layer {name or type(layer).__name__} has weights ({own}) and no reset_parameters, so "
-                    'they would stay as they came; define it, or start "pretrained" if they never saw these rows'
+                    f"model: its layer {name or type(layer).__name__} has weights ({', '.join(kept)}) and no "
+                    "reset_parameters that draws them, so they would stay as they came; define it, or start "
+                    '"pretrained" if they never saw these rows'
                 )
-            reset()
     return module
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from medward.guard.errors import MedwardError
-from medward.guard.harden.private.mechanism import MechanismOutput
+from medward.guard.harden.private.mechanism import MechanismOutput, joint_norms
 from medward.guard.types import Ints
 
 _DEVIATIONS = 7.0  # by chance once in 10^11
@@ -100,7 +100,7 @@ class WeightsWatch:
     def _check_output(self, output: MechanismOutput, drawn: Ints) -> None:
         self._sizes.append(len(drawn))
         np.add.at(self._chosen, drawn, 1)
-        norm = float(torch.linalg.vector_norm(output.total))
+        norm = float(joint_norms([output.total[None]]))
         if not norm <= self.clip * len(drawn) * (1 + 1e-4):
             raise MedwardError(
                 f"training: the sum over {len(drawn)} units has the norm {norm:.3g}, more than a clip of "

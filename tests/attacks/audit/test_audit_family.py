@@ -91,6 +91,11 @@ LACKING = {
         Status.INCONCLUSIVE,
         "the same coin",
     ),
+    "coins that are not fair": (
+        {"privacy": privacy_certificate(), "canaries": replace(canaries(), included=np.arange(60) > 5)},
+        Status.INCONCLUSIVE,
+        "90% of 60 canaries were trained on",
+    ),
     "another shape": (
         {"privacy": privacy_certificate(), "canaries": replace(canaries(), inputs=np.zeros((60, 3), np.float32))},
         Status.INCONCLUSIVE,

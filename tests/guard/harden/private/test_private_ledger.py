@@ -9,11 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from support.private_training import bright_images, class_losses, columns_of, small_cnn, with_settings
 
 from medward.guard.errors import MedwardError
+from medward.guard.harden.private.class_balance import counted_digest, recorded_shares
 from medward.guard.harden.private.ledger import Ledger, LedgerEntry
 from medward.guard.harden.private.training import train_privately
 
@@ -137,3 +139,14 @@ def test_a_file_that_is_no_ledger_is_refused_and_an_entry_is_read_back(tmp_path)
     path.write_bytes(b"no file of torch")
     with pytest.raises(MedwardError, match="no checkpoint"):
         ledger.read()
+
+
+def test_a_count_is_taken_up_again_only_for_the_same_units_labels_and_noise(tmp_path):
+    path, y, owners = tmp_path / "shares", torch.tensor([0, 1, 1]), np.array([0, 0, 1])
+    counted = counted_digest(y, owners, None)
+    first = recorded_shares(path, counted, lambda: np.array([0.3, 0.7]))
+    assert np.array_equal(first, recorded_shares(path, counted, lambda: np.array([0.5, 0.5])))  # counted once
+    others = (y, np.arange(3), None), (y, owners, 1), (1 - y, owners, None)
+    for other in others:  # of rows a patient of many rows is hidden by no noise for one, of a seed nobody is
+        with pytest.raises(MedwardError, match="other rows, units or noise"):
+            recorded_shares(path, counted_digest(*other), lambda: first)

@@ -61,6 +61,13 @@ def test_small_gradients_are_not_clipped_and_broken_ones_count_as_nothing():
         assert torch.allclose(clipped_sum(broken, owners, 3, 1.0), clipped_sum(kept, torch.arange(2), 2, 1.0))
 
 
+@pytest.mark.parametrize("numbers", [10**6, 10**7])
+def test_a_unit_of_many_parameters_is_clipped_as_one_of_few(numbers):
+    for found in (torch.full((1, numbers), 0.1), gradients(1, 0)[0].repeat(1, numbers // 3, 1)):
+        whole = clipped_sum([found], torch.zeros(1, dtype=torch.int64), 1, 1.0)
+        assert 1 - 1e-4 < float(whole.double().norm()) <= 1  # in single precision torch's own norm is a hundredth off
+
+
 def test_row_level_sums_are_those_of_opacus():
     from opacus.optimizers import DPOptimizer
 

@@ -17,6 +17,7 @@ from medward.guard.data.canaries import plant_canaries
 from medward.guard.data.coin_flip import flip_coins, read_manifest
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
+from medward.guard.harden.audit_rows import arrange_audit
 from medward.guard.harden.losses.classes import ClassLosses
 from medward.guard.harden.losses.findings import FindingLosses
 from medward.guard.harden.losses.numbers import NumberLosses
@@ -158,6 +159,29 @@ def test_a_fresh_start_draws_every_weight_or_refuses():
     assert harden(network=frozen).certificate.trained == sum(each.numel() for each in frozen.parameters())
 
 
+class Halfway(nn.Module):
+    """A layer that draws one of its weights anew and keeps the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept, self.drawn = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+
+    def reset_parameters(self):
+        nn.init.normal_(self.drawn)
+
+
+def test_a_fresh_start_keeps_nothing_that_was_learned_from_rows():
+    with pytest.raises(MedwardError, match=r"layer 0 has weights \(kept\) and no reset_parameters that draws them"):
+        draw_weights(nn.Sequential(Halfway()), seed=0)
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        hidden = nn.utils.weight_norm(nn.Linear(2, 2))  # whose reset_parameters writes into a copy
+    with pytest.raises(MedwardError, match=r"\(weight_g, weight_v\)"):
+        draw_weights(nn.Sequential(hidden), seed=0)
+    norm = nn.InstanceNorm2d(1, track_running_stats=True)  # it has statistics and no weights
+    norm(torch.full((2, 1, 3, 3), 5.0))
+    assert float(draw_weights(nn.Sequential(norm, nn.Linear(3, 2)), seed=0)[0].running_mean) == 0
+
+
 def test_a_part_needs_weights_that_are_good_already():
     with pytest.raises(MedwardError, match="weights that are already good"):
         harden(replace(QUICK, part="head"))
@@ -176,6 +200,18 @@ def test_canaries_are_units_of_their_own_and_the_coin_flip_is_named():
     with pytest.raises(MedwardError, match="canaries"):
         harden(replace(QUICK, canaries=replace(canaries, inputs=canaries.inputs[:, :, :4])))
     assert harden().certificate.canaries is None
+
+
+def test_canaries_that_are_trained_on_hold_no_value_of_a_patient_to_be_hidden():
+    rng = np.random.default_rng(0)
+    train, apart = (Split(rng.normal(size=(60, 3)).astype(np.float32), np.arange(60) % 2) for _ in range(2))
+    train.inputs[7] = 123.0  # one patient, larger than all in every column
+    made = [
+        arrange_audit(QUICK, rows, apart, canaries=30, candidates=None, seed=0)[0].canaries
+        for rows in (train, train.take(np.delete(np.arange(60), 7)))
+    ]
+    assert np.isin(made[0].inputs, [apart.inputs.min(axis=0), apart.inputs.max(axis=0)]).all()
+    assert made[0].digest == made[1].digest
 
 
 def test_views_of_images_need_a_range_and_are_off_by_default():
@@ -236,8 +272,10 @@ def test_a_count_is_drawn_once_for_a_checkpoint(tmp_path):
     method = replace(QUICK, noise_seed=None, checkpoint=tmp_path / "checkpoint")
     first = harden(method)
     assert harden(method).certificate.hardened == first.certificate.hardened
+    with pytest.raises(MedwardError, match="is of another training, with other rows"):
+        harden(method, train=bright_images(200, 8))  # of which there are as many of each class
     with pytest.raises(MedwardError, match="class counts of other rows"):
-        harden(method, train=bright_images(200, 8))
+        harden(method, train=bright_images(220, 8))
 
 
 def test_tables_numbers_and_signs_that_say_nothing():
