@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import re
 import textwrap
 from collections.abc import Callable, Mapping
@@ -86,11 +87,16 @@ class Adapter:
 
 
 def require_extra(module: str, extra: str) -> Any:
-    """Import an optional dependency, or say which extra brings it."""
+    """Import an optional dependency, or say which extra brings it; the process's log stays as its owner set it up."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise MedwardError(f"this model needs {error.name}: pip install 'medward[{extra}]'") from None
+        raise MedwardError(f"this needs {error.name}: pip install 'medward[{extra}]'") from None
+    finally:
+        root.handlers[:] = handlers  # some libraries (opacus) set up logging when they are imported
+        root.setLevel(level)
 
 
 def read_model_file(path: Path) -> bytes:

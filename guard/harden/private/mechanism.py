@@ -46,8 +46,8 @@ def unit_gradients(gradients: Tensor, owners: Tensor, units: int) -> Tensor:
 
 def joint_norms(tables: Sequence[Tensor]) -> Tensor:
     """The norm ``(n,)`` of each row over all `tables (n, ...)` together, in single precision within `_SLACK`."""
-    parts = [part for each in tables for part in each.flatten(1).split(_SUMMED, dim=1)]
-    return torch.stack([torch.linalg.vector_norm(part, dim=1) for part in parts]).norm(dim=0)
+    parts = [part for each in tables for part in torch.split(each.flatten(1), _SUMMED, dim=1)]
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part, dim=1) for part in parts]), dim=0)
 
 
 def clipped_sum(gradients: Sequence[Tensor], owners: Tensor, units: int, clip: float) -> Tensor:
@@ -69,7 +69,7 @@ def clipped_sum(gradients: Sequence[Tensor], owners: Tensor, units: int, clip: f
 def largest_contribution(gradients: Sequence[Tensor], owners: Tensor, units: int, clip: float) -> float:
     """The norm of what the unit with the largest gradient adds to a `clipped_sum`, found by asking it of that alone."""
     means = [unit_gradients(each, owners, units).reshape(units, math.prod(each.shape[1:])) for each in gradients]
-    norms = torch.stack([torch.linalg.vector_norm(each, dim=1) for each in means]).norm(dim=0)
+    norms = joint_norms(means)
     rows = (owners == int(torch.nan_to_num(norms, nan=0.0, posinf=0.0).argmax())).nonzero()[:, 0]
     alone = [each[rows] for each in gradients]
-    return float(torch.linalg.vector_norm(clipped_sum(alone, torch.zeros_like(rows), 1, clip)))
+    return float(joint_norms([clipped_sum(alone, torch.zeros_like(rows), 1, clip)[None]]))

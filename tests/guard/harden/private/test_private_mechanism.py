@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medward.guard.errors import MedwardError
-from medward.guard.harden.private.mechanism import clipped_sum, unit_gradients
+from medward.guard.harden.private import mechanism
+from medward.guard.harden.private.mechanism import clipped_sum, largest_contribution, unit_gradients
 from medward.guard.harden.private.randomness import Randomness
 from medward.guard.harden.private.sampling import PoissonSampler
 
@@ -132,3 +136,19 @@ def test_a_sampler_that_cannot_be_is_refused():
     for rate, rows, owners in ((0.0, 1, [0]), (1.1, 1, [0]), (0.5, 0, [0]), (0.5, 1, [0, 2])):
         with pytest.raises(MedwardError, match="must be"):
             PoissonSampler(np.array(owners), rate, rows, Randomness.secret())
+
+
+def test_the_largest_gradient_alone_shows_whether_it_is_clipped(monkeypatch):
+    found = [torch.tensor([[0.1, 0.0], [30.0, 40.0], [0.0, 0.2]])]
+    owners = torch.arange(3)
+    assert largest_contribution(found, owners, 3, 1.0) == pytest.approx(1.0, abs=1e-4)
+    monkeypatch.setattr(mechanism, "clipped_sum", lambda gradients, owners, units, clip: gradients[0].sum(dim=0))
+    assert largest_contribution(found, owners, 3, 1.0) == pytest.approx(50.0)
+
+
+def test_importing_opacus_leaves_the_log_as_its_owner_set_it_up():
+    code = (
+        "import logging; from medward.guard.models.base import require_extra; "
+        "require_extra('opacus.grad_sample.grad_sample_module', 'private'); assert not logging.getLogger().handlers"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
