@@ -46,8 +46,8 @@ def unit_gradients(gradients: Tensor, owners: Tensor, units: int) -> Tensor:
 
 def joint_norms(tables: Sequence[Tensor]) -> Tensor:
     """The norm ``(n,)`` of each row over all `tables (n, ...)` together, in single precision within `_SLACK`."""
-    parts = [part for each in tables for part in each.flatten(1).split(_SUMMED, dim=1)]
-    return torch.stack([torch.linalg.vector_norm(part, dim=1) for part in parts]).norm(dim=0)
+    parts = [part for each in tables for part in torch.split(each.flatten(1), _SUMMED, dim=1)]
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part, dim=1) for part in parts]), dim=0)
 
 
 def clipped_sum(gradients: Sequence[Tensor], owners: Tensor, units: int, clip: float) -> Tensor:
