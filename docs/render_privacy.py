@@ -10,7 +10,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def private_training() -> str:
-    """Each data set, unit and epsilon: accuracy beside training without privacy, the strongest attack beside its ceiling."""
+    """Each data set, unit and epsilon: accuracy beside that without privacy, the strongest attack, its ceiling."""
     cells = _details("private_training_within_ceilings")["cells"]
     lines = [
         "| data, unit | units | without privacy | epsilon | balanced accuracy (4 trainings) | strongest attack at 1 % "

@@ -47,10 +47,10 @@ def unit_gradients(gradients: Tensor, owners: Tensor, units: int) -> Tensor:
 def joint_norms(tables: Sequence[Tensor]) -> Tensor:
     """The norm ``(n,)`` of each row over all `tables (n, ...)` together, in single precision within `_SLACK`."""
     parts = [part for each in tables for part in torch.split(each.flatten(1), _SUMMED, dim=1)]
-    norms: Tensor = torch.linalg.vector_norm(
+    found: Tensor = torch.linalg.vector_norm(
         torch.stack([torch.linalg.vector_norm(part, dim=1) for part in parts]), dim=0
     )
-    return norms
+    return found
 
 
 def clipped_sum(gradients: Sequence[Tensor], owners: Tensor, units: int, clip: float) -> Tensor:
