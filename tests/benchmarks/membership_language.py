@@ -132,7 +132,7 @@ def audit_target(
     )
 
 
-def prepare_reports(seed: int) -> Reports:
+def prepare_reports(seed: int, *, base_epochs: int = BASE_EPOCHS) -> Reports:
     """Reports of distinct patients and texts; a base model pre-trained on some; a coin flip over others."""
     texts = read_reports()
     order = np.random.default_rng(seed).permutation(len(texts))
@@ -159,7 +159,7 @@ def prepare_reports(seed: int) -> Reports:
             )
         )
     base = fine_tuned_copy(
-        fresh, tokenizer, public, epochs=BASE_EPOCHS, seed=seed, rate=2e-3, batch=32, length=CONTEXT // 2
+        fresh, tokenizer, public, epochs=base_epochs, seed=seed, rate=2e-3, batch=32, length=CONTEXT // 2
     )
     return Reports(
         members=members,

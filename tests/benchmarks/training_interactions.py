@@ -1,4 +1,4 @@
-"""What training for one thing changes elsewhere: every attack on the model before and after hardening, and after privacy.
+"""What training for one thing changes elsewhere: every attack on the model before and after hardening or privacy.
 
 One small CNN on PneumoniaMNIST that knows its 800 training images well is hardened against shared changes, against any
 change, and trained anew with differential privacy; each result is protected and validated with the CNN as the model
