@@ -71,7 +71,7 @@ def measure() -> Iterator[Claim]:
 def fine_tuned_privately(reports: Reports, epsilon: float, **settings: Any) -> tuple[Any, Any]:
     """The base model with low-rank weights trained on the members, and the private run."""
     module = select_part(copy.deepcopy(reports.base), "lora", rank=RANK, layers=())
-    chosen = PrivateSettings(target_epsilon=epsilon, **{"rate": 1.0, "epochs": 20.0, **settings})
+    chosen = PrivateSettings(target_epsilon=epsilon, **{"rate": 0.1, "epochs": 10.0, **settings})
     run = train_privately(module, encoded(reports, reports.members), None, text_losses, chosen)
     return merged_part(run.module), run
 
@@ -108,7 +108,7 @@ def _plain(reports: Reports, seed: int) -> Any:
         module = select_part(copy.deepcopy(reports.base), "lora", rank=RANK, layers=()).train()
         rows = encoded(reports, reports.members)
         optimiser = torch.optim.Adam([each for each in module.parameters() if each.requires_grad], 5e-3)
-        for _ in range(20):
+        for _ in range(10):
             for index in torch.split(torch.randperm(len(reports.members)), 32):
                 optimiser.zero_grad()
                 text_losses(module, {name: each[index] for name, each in rows.items()}).mean().backward()
