@@ -83,10 +83,8 @@ def evaluate_scores(
         gain = auc_gain(values, without_target, members, seed=seed, groups=groups)
     flags = () if unseen is None else shift_flags(unseen)
     if alone is not None and gain is not None and found.low > 0.5 and gain.low <= 0:
-        flags = (
-            *flags,
-            f"without the target its shadows or references alone reach an AUC of {alone}: that explains it",
-        )
+        explained = "that explains it" if alone.low > 0.5 else "these few candidates do not show that it adds anything"
+        flags = (*flags, f"without the target its shadows or references alone reach an AUC of {alone}: {explained}")
     return MembershipEvaluation(
         auc=found,
         true_positive_rates=rates,

@@ -15,6 +15,7 @@ from medward.attacks.intervals import Interval, worst_rate
 from medward.attacks.learners.table import group_names, row_groups
 from medward.attacks.validation.finding import Arm
 from medward.attacks.validation.gate import ATTACKERS, NO_ROW, JudgedCell, passing_sentence, rows_needed_text
+from medward.guard.policy import GatePolicy
 from medward.guard.tasks.base import Task
 from medward.guard.tasks.classification import Classification
 
@@ -78,7 +79,7 @@ class EvasionCell(JudgedCell):
             ]
         return tuple(reasons)
 
-    def doubts(self, arm: Arm, limit: float) -> tuple[str, ...]:
+    def doubts(self, arm: Arm, limit: float, gate: GatePolicy) -> tuple[str, ...]:
         """What of single classes keeps an arm from holding."""
         alone, doubts = self._judged_alone(), []
         shares = self.classes.get(arm, {})

@@ -121,6 +121,16 @@ class MembershipCell(JudgedCell):
         )
         return (*super().passing(limit), above)
 
+    def doubts(self, arm: Arm, limit: float, gate: GatePolicy) -> tuple[str, ...]:
+        """An average over all candidates may be small where a few members are named for sure."""
+        hit = self.rates.get(arm)
+        if hit is None or hit.low <= gate.membership_tpr:
+            return ()
+        return (
+            f"{_WHO[arm]} names at least {hit.low:.1%} of members at a false positive rate of {_AT:.0%}; the bound is "
+            f"{gate.membership_tpr:.1%}.",
+        )
+
     def no_leak(self, limit: float, gate: GatePolicy) -> tuple[str, tuple[str, ...]]:
         """Equivalence: on every arm AUC and true positive rate lie within their bounds, and canaries were found."""
         if self.undefended is None:
@@ -153,6 +163,8 @@ class MembershipCell(JudgedCell):
             return ("No control showed that this attack would have seen a leak: it was not run on canaries.",)
         if self.canaries.value < SEEN:
             return (f"On {CANARIES} the attack has an AUC of {self.canaries.value:.3f} only, {SEEN:g} is needed.",)
+        if self.canaries.low <= 0.5:
+            return (f"The {CANARIES} are too few: their AUC of {self.canaries} may be chance; give more shadow rows.",)
         return ()
 
 

@@ -75,7 +75,7 @@ class JudgedCell(ABC):
             if interval.low > limit
         )
 
-    def doubts(self, arm: Arm, limit: float) -> tuple[str, ...]:
+    def doubts(self, arm: Arm, limit: float, gate: GatePolicy) -> tuple[str, ...]:
         """Why an arm whose interval is within the `limit` does not hold for sure either."""
         return ()
 
@@ -171,7 +171,7 @@ def _doubts(cell: JudgedCell, limit: float, gate: GatePolicy) -> tuple[str, ...]
     refusal, doubts = cell.false_refusal, []
     held = f"the bound is {cell.words(limit)}"
     if not cell.guards:
-        return tuple(doubt for arm in cell.compared for doubt in cell.doubts(arm, limit))
+        return tuple(doubt for arm in cell.compared for doubt in cell.doubts(arm, limit, gate))
     if cell.guarded is None:
         doubts.append("The attack was not run against the guard.")
     if cell.adaptive is None:
@@ -182,7 +182,7 @@ def _doubts(cell: JudgedCell, limit: float, gate: GatePolicy) -> tuple[str, ...]
                 f"{ATTACKERS[arm]}: {cell.words(interval.low)} to {cell.words(interval.high)}, {held}; "
                 f"{rows_needed_text(interval, limit)}."
             )
-        doubts += cell.doubts(arm, limit)
+        doubts += cell.doubts(arm, limit, gate)
     if refusal is None:
         doubts.append("The cost to benign users was not measured.")
     elif refusal.high > gate.false_refusal:

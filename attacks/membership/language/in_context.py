@@ -9,6 +9,7 @@ Reference: Wen, Li, Backes and Zhang, "Membership inference attacks against in-c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -64,5 +65,5 @@ def brainwash_scores(
 
 
 def says_label(answer: str, label: str) -> bool:
-    """Whether the first line of an answer begins with `label`, in whatever case."""
-    return answer.strip().lower().startswith(label.strip().lower())
+    """Whether an answer begins with the whole word, or words, of `label`, in whatever case."""
+    return re.match(rf"{re.escape(label.strip())}(?!\w)", answer.strip(), re.IGNORECASE) is not None

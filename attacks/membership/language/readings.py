@@ -25,6 +25,8 @@ from medward.attacks.membership.language.tokens import (
     TokenStatistics,
     context_length,
     read_tokens,
+    text_rows,
+    token_ids,
     vocabulary_size,
 )
 from medward.guard.errors import MedwardError
@@ -117,6 +119,15 @@ class LanguageReadings:
         length = self.tokens
         return read_tokens(model, self.tokenizer, texts, prefixes=prefixes, length=length, batch=self.batch)
 
+    def cut(self, texts: Sequence[str]) -> list[str]:
+        """The `texts`, those that are longer than what is read up to there: the rest must not sway a score."""
+        whole = token_ids(self.tokenizer, texts)
+        rows = text_rows(self.model, self.tokenizer, texts, length=self.tokens)
+        return [
+            text if len(row) == len(ids) else str(self.tokenizer.decode(row, skip_special_tokens=True))
+            for text, row, ids in zip(texts, rows, whole, strict=True)
+        ]
+
     @property
     def tokens(self) -> int:
         """How many tokens of a text are read at most."""
@@ -147,7 +158,7 @@ def after_texts(readings: LanguageReadings, before: Sequence[str]) -> list[Token
 def feature_rows(readings: LanguageReadings, model: Any, texts: Sequence[str]) -> Array:
     """CAMIA's features ``(n, F)`` of `texts` under `model`."""
     own = readings.read("target") if model is readings.model and texts is readings.texts else readings.of(model, texts)
-    return context_features(own, readings.of(model, texts, texts))
+    return context_features(own, readings.of(model, texts, readings.cut(texts)))
 
 
 def _calibration(readings: LanguageReadings) -> Any:
@@ -160,7 +171,7 @@ def _calibration(readings: LanguageReadings) -> Any:
 
 
 def _generations(readings: LanguageReadings) -> list[list[str]]:
-    prompts = [split_words(text, SEEN_SHARE)[0] for text in readings.texts]
+    prompts = [split_words(text, SEEN_SHARE)[0] for text in readings.read("texts")]
     if readings.holdings.continuer is not None:
         return readings.holdings.continuer(prompts, SAMPLES)
     model, tokenizer, seed = readings.model, readings.tokenizer, readings.seed
@@ -171,14 +182,14 @@ def _filled(readings: LanguageReadings) -> list[list[str]]:
     assert readings.holdings.masked is not None
     seed = readings.seed
     return fill_words(
-        *readings.holdings.masked, readings.texts, count=NEIGHBOUR_COUNT, share=NEIGHBOUR_SHARE, seed=seed
+        *readings.holdings.masked, readings.read("texts"), count=NEIGHBOUR_COUNT, share=NEIGHBOUR_SHARE, seed=seed
     )
 
 
 LANGUAGE_READERS: Mapping[str, LanguageReader] = {
-    "texts": LanguageReader((), lambda r: r.texts),
+    "texts": LanguageReader((), lambda r: r.cut(r.texts)),
     "target": LanguageReader((), lambda r: r.of(r.model, r.texts)),
-    "lowered": LanguageReader((), lambda r: r.of(r.model, [text.lower() for text in r.texts])),
+    "lowered": LanguageReader((), lambda r: r.of(r.model, [each.lower() for each in r.read("texts")])),
     "reference": LanguageReader(("reference",), lambda r: r.of(r.holdings.reference, r.texts)),
     "self_reference": LanguageReader(("self_reference",), lambda r: r.of(r.holdings.self_reference, r.texts)),
     "filled_texts": LanguageReader(("masked",), _filled),
@@ -187,7 +198,7 @@ LANGUAGE_READERS: Mapping[str, LanguageReader] = {
         ("masked", "self_reference"), lambda r: neighbour_statistics(r, r.holdings.self_reference, "filled_texts")
     ),
     "swapped_texts": LanguageReader(
-        (), lambda r: swap_words(r.texts, count=NEIGHBOUR_COUNT, share=NEIGHBOUR_SHARE, seed=r.seed)
+        (), lambda r: swap_words(r.read("texts"), count=NEIGHBOUR_COUNT, share=NEIGHBOUR_SHARE, seed=r.seed)
     ),
     "swapped": LanguageReader((), lambda r: neighbour_statistics(r, r.model, "swapped_texts")),
     "self_reference_swapped": LanguageReader(

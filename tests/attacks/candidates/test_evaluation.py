@@ -82,7 +82,10 @@ def test_a_shift_that_needs_no_model_is_flagged():
 def test_what_shadows_reach_alone_is_named():
     scores, truth = scored(1.0)
     explained = evaluate_scores(scores, truth, without_target=scores + 0.05 * scored(0.0, seed=9)[0])
-    assert "without the target" in explained.flags[0]
+    assert "that explains it" in explained.flags[0]
+    few, sides = scored(0.8, n=60)
+    (flag,) = evaluate_scores(few, sides, without_target=scored(0.3, seed=10, n=60)[0]).flags
+    assert "these few candidates do not show" in flag, "an AUC of about one half explains nothing"
     added = evaluate_scores(scores, truth, without_target=scored(0.0, seed=9)[0])
     assert added.flags == ()
     assert added.gain.low > 0.1

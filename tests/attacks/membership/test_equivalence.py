@@ -10,7 +10,7 @@ from support.certificates import privacy_certificate
 
 from medward.attacks.base import AttackData, AttackResult
 from medward.attacks.candidates.controls import CANARIES, UNTRAINED, control_examinations, control_flags
-from medward.attacks.intervals import Interval, auc, clopper_pearson
+from medward.attacks.intervals import Interval, auc, auc_interval, clopper_pearson
 from medward.attacks.membership import LossThreshold, OfflineLiRA
 from medward.attacks.membership.cell import MembershipCell, privacy_ceiling
 from medward.attacks.membership.family import NO_COIN, Membership, candidate_groups
@@ -84,6 +84,32 @@ def test_intervals_beyond_a_bound_are_no_equivalence():
     assert any("not resolvable" in sentence for sentence in missing)
     wide = replace(cell, rates={arm: Interval(0.05, 0.0, 0.2, 100) for arm in ARMS})
     assert any("may name up to 20.0%" in sentence for sentence in wide.no_leak(0.6, GATE)[1])
+
+
+def test_canaries_so_few_that_chance_finds_them_prove_nothing():
+    """Of three inside and three outside a blind attack ranks all rightly once in twenty times."""
+    rates = {arm: Interval(0.01, 0.0, 0.05, 1000) for arm in ARMS}
+    cell = MembershipCell(**dict.fromkeys(ARMS, Interval(0.5, 0.45, 0.55, 2000)), rates=rates)
+    few, many = (auc_interval(truth, truth, seed=0) for truth in (np.arange(6) < 3, np.arange(40) < 20))
+    assert few.value == many.value == 1
+    assert cell.no_leak(0.6, GATE)[0] == ""
+    assert replace(cell, canaries=many).no_leak(0.6, GATE)[0]
+    shown, missing = replace(cell, canaries=few).no_leak(0.6, GATE)
+    assert not shown
+    assert any("too few" in sentence for sentence in missing)
+
+
+def test_a_guard_that_leaves_few_members_named_for_sure_does_not_hold():
+    """A sixth of all members is named for sure and nothing is known of the others: the average over all hides it."""
+    truth = np.arange(8000) < 4000
+    rng = np.random.default_rng(5)
+    named = AttackResult(outcome=rng.normal(size=8000) + 9 * (truth & (rng.random(8000) < 1 / 6)), truth=truth)
+    results = {"undefended": scores(2, 0), "guarded": named, "adaptive": scores(0, 2)}
+    cell = FAMILY.judge(Runs(attack=LossThreshold(), results=results, spec=SPEC, seed=0))
+    assert cell.compared["guarded"].high < GATE.membership_auc
+    status, reasons = judge_cell(replace(cell, false_refusal=clopper_pearson(0, 400)), GATE.membership_auc, GATE)
+    assert status is Status.INCONCLUSIVE
+    assert "The attack names at least 1" in " ".join(reasons)
 
 
 @pytest.mark.parametrize(("shifts", "status"), [((2, 0, 0), Status.HELD), ((2, 0, 2), Status.BROKEN)])

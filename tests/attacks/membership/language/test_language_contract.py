@@ -54,6 +54,18 @@ def test_without_holdings_the_scores_that_need_none_are_left(subject, tokenizer)
         score_texts(subject.target, tokenizer, texts, names=["los"])
 
 
+def test_what_follows_the_part_that_is_read_sways_no_score(subject, tokenizer, holdings):
+    """Else a score would depend on how a long text ends, of which the model was never asked."""
+    texts = [*subject.members[:3], *subject.others[:3]]
+    longer = [f"{text} {tail}" for text, tail in zip(texts, made_notes(6, seed=9, sentences=2), strict=True)]
+    first, second = (
+        score_texts(subject.target, tokenizer, some, holdings=holdings, length=12) for some in (texts, longer)
+    )
+    assert set(first) == set(LANGUAGE_SCORES)
+    for name in LANGUAGE_SCORES:
+        np.testing.assert_allclose(first[name], second[name], atol=1e-6, err_msg=name)
+
+
 def test_an_attacker_may_not_hold_a_candidate(subject, tokenizer):
     texts = [*subject.members[:3], *subject.others[:3]]
     with pytest.raises(MedwardError, match=r"1 candidate text\(s\) are among what the attacker holds"):

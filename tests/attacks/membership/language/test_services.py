@@ -19,6 +19,7 @@ from medward.attacks.membership.language.in_context import (
     gap_scores,
     inquiry_scores,
     repeat_scores,
+    says_label,
 )
 from medward.attacks.membership.language.masked_words import MASK_QUESTION, mask_words, masked_word_scores
 from medward.attacks.membership.language.retrieval import retrieval_scores
@@ -134,3 +135,11 @@ def test_a_prompt_longer_than_the_context_loses_its_oldest_words():
     found = sample_continuations(model, word_tokenizer(), [long], 1, new_tokens=5, seed=0, top_k=1)
     short = word_tokenizer().decode(word_tokenizer()(long, verbose=False)["input_ids"][-123:])
     assert found == sample_continuations(model, word_tokenizer(), [short], 1, new_tokens=5, seed=0, top_k=1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "label", "said"),
+    [(" Yes.", "yes", True), ("no finding\n", "No finding", True), ("10", "1", False), ("Normality", "normal", False)],
+)
+def test_a_label_is_said_as_a_whole_word(answer, label, said):
+    assert says_label(answer, label) is said
