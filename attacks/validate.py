@@ -132,8 +132,10 @@ def flipped_coins(given: MembershipManifest | Path | str, certificate: AnyCertif
     else:
         try:
             found = read_manifest(Path(given).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise MedwardError(f"{given}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        except OSError as error:
+            raise MedwardError(f"{given}: cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise MedwardError(f"{given}: is no text; give the membership.json that training wrote") from None
     if isinstance(certificate, PrivacyCertificate) and certificate.manifest != found.digest:
         raise MedwardError("manifest: is not that of the bundle's certificate; give the file of its training")
     return found

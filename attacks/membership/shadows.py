@@ -29,6 +29,8 @@ from medward.guard.types import Array, Ints
 
 Train = Callable[[Split, int], nn.Module]
 """Trains a model of labelled rows with a seed; it gives what the learner's networks do (logits, or numbers)."""
+_SHADOW_SEED = 505_000
+"""Added to the seed of an attack: whoever flipped the coin, or trained the model, with that seed drew other numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,7 @@ def train_shadows(recipe: Recipe) -> FittedShadows:
     included = np.zeros((len(parts), len(recipe.pool)), bool)
     for shadow, part in enumerate(parts):
         included[shadow, part] = True
-    seeds = [recipe.seed + shadow for shadow in range(len(parts))]
+    seeds = [recipe.seed + _SHADOW_SEED + shadow for shadow in range(len(parts))]
     splits = [recipe.pool.take(part) for part in parts]
     even = len({len(part) for part in parts}) == 1
     if recipe.train is None and recipe.spec.modality == "tabular" and even:
@@ -84,7 +86,7 @@ def draw_parts(recipe: Recipe) -> list[Ints]:
 
     Raises `MedwardError` where a shadow cannot have as many rows as asked for.
     """
-    rng = np.random.default_rng(recipe.seed)
+    rng = np.random.default_rng(recipe.seed + _SHADOW_SEED)
     own, count = len(recipe.pool) - recipe.candidates, recipe.candidates
     if not count:
         size = math.ceil(recipe.share * own) if recipe.rows is None else recipe.rows

@@ -19,7 +19,11 @@ def encoded_rows(table: Table, columns: Sequence[Column]) -> Array:
         return encode_rows(chosen_columns(table, [each.name for each in columns]), columns)
     found = learn_columns(table)
     if not is_plain(found):
-        raise MedwardError("inputs: the model takes numbers without names, and the table has gaps or texts")
+        odd = [each.name for each in found if not is_plain([each])]
+        raise MedwardError(
+            f"inputs: the model takes numbers without names, and the table has gaps or texts in {named_list(odd)}; say "
+            "which columns are labels and patients (--target, --patient), and make numbers of others or leave them out"
+        )
     return encode_rows(table, found)
 
 

@@ -37,6 +37,8 @@ def arrange_audit(
     if candidates is not None:
         flip = flip_coins(train, candidates=candidates, seed=seed + _COIN_SEED)
         log.info("coin flip: %d of %d rows are held out of training, for an audit", len(flip.held_out), len(train))
+        if candidates > len(train):
+            log.warning("candidates: %d were asked for and there are %d rows; all are taken", candidates, len(train))
         method, train = replace(method, manifest=flip.manifest), train.take(flip.training)
     if canaries:
         made = make_canaries(selection, canaries, np.random.default_rng(seed + _CANARY_SEED))

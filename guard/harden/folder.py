@@ -165,7 +165,8 @@ def harden(
         written = (MODEL, ORIGINAL, WEIGHTS, *kept)
         files = {name: hashlib.sha256((build / name).read_bytes()).hexdigest() for name in written}
         shared = measure_overlap(train, selection).sentence("train", measured_on)
-        notes = (*hardened.certificate.notes, *([shared] if shared else []), *_front_notes(spec))
+        unchecked = _start_notes(method, apart=len(known) == 1)
+        notes = (*hardened.certificate.notes, *([shared] if shared else []), *unchecked, *_front_notes(spec))
         versions = hardened.certificate.versions | plugin_versions(
             each for each in plugin_hardeners() if each.name == method.name
         )
@@ -281,6 +282,16 @@ def _front_notes(spec: ModelSpec) -> tuple[str, ...]:
     return (f"{MODEL} and {ORIGINAL} normalise their rows themselves: protect them without mean and std",)
 
 
+def _start_notes(method: Hardener, *, apart: bool) -> tuple[str, ...]:
+    """What a reader must know of a start that nobody could check: the rows kept `apart` are of train."""
+    if not isinstance(method, PrivateTraining) or method.start != "pretrained" or not apart:
+        return ()
+    return (
+        "the start was compared with rows of train only: weights that were fitted to all of train pass; give a split "
+        '"selection" that they never saw, so that it can be told',
+    )
+
+
 def _named_method(name: str, spec: ModelSpec) -> Hardener:
     """The method called `name` at its default settings, with the radius that inputs of `spec` are attacked with."""
     known = known_hardeners()
@@ -322,7 +333,9 @@ def _labelled(
             split = replace(split, inputs=encoded_rows(split.inputs, ()))
         rows = check_split(split)
         if rows.labels is None and rows.names is None:
-            raise MedwardError(f"hardening needs labels; add {name}_labels to the data")
+            raise MedwardError(
+                f"hardening needs labels; add {name}_labels to the data, or of a table say --target COLUMN"
+            )
     except MedwardError as error:
         raise MedwardError(f"{name}: {error}") from None
     pixels = resized_inputs(rows.inputs, prepare, layout)

@@ -6,6 +6,7 @@ spent must not be forgotten.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 from medward.guard.errors import MedwardError
 from medward.guard.harden.certificate import Hardened
 from medward.guard.harden.private.method import PrivateTraining
+
+_log = logging.getLogger("medward.harden")
 
 
 def training_ledger(out: Path) -> Path:
@@ -38,6 +41,12 @@ def harden_with_ledger(method: PrivateTraining, out: Path, *, resume: bool, **gi
         )
     try:
         return replace(method, checkpoint=ledger).harden(**given)
+    except KeyboardInterrupt:
+        if ledger.exists():
+            _log.warning("stopped; what was spent is in %s: go on with the same command and --resume", ledger)
+        else:
+            clear_ledger(out)
+        raise
     except MedwardError:
         if not ledger.exists():
             clear_ledger(out)

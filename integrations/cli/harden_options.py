@@ -37,7 +37,10 @@ _ROBUST = {"epsilon": "is the radius of a change", "margin": "is a radius of uat
 
 
 def check_options(method: str, said: Mapping[str, object]) -> None:
-    """Refuse what was `said` (anything but None) that does not fit the `method`, in one sentence."""
+    """Refuse a `method` that there is not, and what was `said` (not None) that does not fit it, in one sentence."""
+    known = (*known_hardeners(), PRIVATE)
+    if method not in known:
+        raise MedwardError(f"--method: there is no {method!r}; there are {', '.join(known)}")
     for name, value in said.items():
         option = f"--{name.replace('_', '-')}"
         if value is None or (name in _ROBUST) == (method != PRIVATE):
@@ -59,10 +62,7 @@ def chosen_method(
     device: str,
 ) -> Hardener:
     """The method called `method` with what was said about it."""
-    known = known_hardeners()
-    if method not in known:
-        raise MedwardError(f"--method: there is no {method!r}; there are {', '.join((*known, PRIVATE))}")
-    hardener = known[method]
+    hardener = known_hardeners()[method]
     if margin is not None:
         if not isinstance(hardener, UniversalTraining):
             raise MedwardError(f"--margin: only uat trains at more than its radius, not {method}; leave it out")

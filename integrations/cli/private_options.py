@@ -41,7 +41,7 @@ ClassPriorOption = Annotated[
     typer.Option("--class-prior", help="dp: shares of the classes as known from elsewhere: 0.7,0.3; counted; none"),
 ]
 CanariesCountOption = Annotated[
-    int | None, typer.Option("--canaries", min=1, help="dp: so many made-up rows for an audit; 500 is usual")
+    int | None, typer.Option("--canaries", min=1, help="dp: so many made-up rows for an audit; 1000 is usual")
 ]
 CandidatesOption = Annotated[
     int | None, typer.Option("--candidates", min=1, help="dp: of so many rows a coin holds half out, for an audit")

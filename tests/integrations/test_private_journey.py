@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.certificates import privacy_certificate
+from torch import nn
 
 from medward import PrivateTraining, harden
 from medward.attacks.validate import flipped_coins, planted_canaries
@@ -23,6 +24,7 @@ from medward.guard.data.canaries import make_canaries
 from medward.guard.data.coin_flip import flip_coins, read_manifest
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
+from medward.guard.harden.audit_rows import arrange_audit
 from medward.guard.harden.private.settings import plan_training
 from medward.guard.harden.training_ledger import training_ledger
 from medward.guard.statistics.privacy_accounting import spent_epsilon
@@ -69,6 +71,9 @@ def made(tmp_path_factory):
     parts = {name: rows(n, 1000 * i, i) for i, (name, n) in enumerate(sizes.items())}
     np.savez(folder / "table.npz", **{f"{name}_{key}": v for name, part in parts.items() for key, v in part.items()})
     np.savez(folder / "benign.npz", inputs=rows(300, 0, 9)["inputs"])
+    inputs, labels = parts["val"]["inputs"], parts["val"]["labels"]
+    cells = [f"{','.join(map(str, x))},{y},p{i}" for i, (x, y) in enumerate(zip(inputs, labels, strict=True))]
+    (folder / "table.csv").write_text("\n".join(["a,b,c,d,e,f,label,patient", *cells]) + "\n")
     rng = np.random.default_rng(0)
     labels = np.arange(160) % 2
     pixels = rng.uniform(0, 0.5, size=(160, 1, 8, 8)).astype(np.float32) + 0.4 * labels[:, None, None, None]
@@ -171,6 +176,9 @@ WRONG = {
         "unit: the data does not say whose rows are whose",
     ),
     "few candidates": ((*BUDGET, "--candidates", "4"), "coin flip: "),
+    "no such method": ((*BUDGET, "--method", "dp-sgd"), "--method: there is no 'dp-sgd'; there are uat, "),
+    "table of texts": (("--data", "table.csv", "--target", "label", *BUDGET), "gaps or texts in patient; say which"),
+    "table without target": (("--data", "table.csv", "--patient", "patient", *BUDGET), "say --target COLUMN"),
     "device": ((*BUDGET, "--device", "nowhere"), "device 'nowhere'"),
 }
 
@@ -192,8 +200,6 @@ def test_options_of_private_training_are_for_it_alone(medward, option):
 
 
 def test_from_python_the_budget_must_be_said(tmp_path):
-    from torch import nn
-
     data = {"train": Split(**rows(100, 0, 0))}
     with pytest.raises(MedwardError, match=r'"dp" needs to know what may be spent; give PrivateTraining\(target'):
         harden(nn.Linear(6, 2), data, tmp_path / "out", "dp")
@@ -248,6 +254,43 @@ def test_a_training_that_was_killed_goes_on_and_spends_no_more(medward, made):
     assert late.epsilon == spent_epsilon(plan.mechanism, plan.delta), "as if it had never been killed"
 
 
+def test_a_training_that_is_interrupted_says_how_it_goes_on(medward, monkeypatch):
+    def interrupted(self, done, total, epsilon):
+        raise KeyboardInterrupt
+
+    arguments = [*HARDEN[:4], "-o", "stopped", *HARDEN[6:], *BUDGET]
+    with monkeypatch.context() as patch:
+        patch.setattr(PrivateTraining, "_progress", interrupted)
+        code, out, _ = medward(*arguments)
+    assert code == 130
+    assert "go on with the same command and --resume" in " ".join(out.split())
+    assert medward(*arguments, "--resume")[0] == 0
+
+
+def test_a_start_is_not_called_checked_against_rows_of_its_own_training(tmp_path):
+    training = PrivateTraining(target_epsilon=8, epochs=1, start="pretrained", class_balance="none")
+    data = {"train": Split(**rows(100, 0, 0)), "selection": Split(**rows(60, 200, 1))}
+    for each, unchecked in ((data, False), ({"train": data["train"]}, True)):
+        certificate, _ = harden(nn.Linear(6, 2), each, tmp_path / str(unchecked), training, task="classification")
+        assert any("weights that were fitted to all of train pass" in note for note in certificate.notes) == unchecked
+
+
+def test_more_candidates_than_rows_are_said(caplog):
+    training = PrivateTraining()
+    with caplog.at_level(logging.WARNING, "medward.data"):
+        arrange_audit(training, Split(**rows(100, 0, 0)), canaries=0, candidates=100, seed=0)
+        assert not caplog.records
+        arrange_audit(training, Split(**rows(100, 0, 0)), canaries=0, candidates=101, seed=0)
+    assert "101 were asked for and there are 100 rows; all are taken" in caplog.text
+
+
+@pytest.mark.parametrize("setting", [{"target_epsilon": "8"}, {"delta": "auto"}, {"clip": None}])
+def test_a_setting_that_is_no_number_is_refused(setting):
+    with pytest.raises(MedwardError, match=f"{next(iter(setting))}: must be a number, got"):
+        PrivateTraining(**setting).check()
+    PrivateTraining(target_epsilon=np.float32(8), delta=None, batch=None).check()
+
+
 def test_audit_files_of_another_training_are_refused(tmp_path):
     split = Split(**rows(100, 0, 0))
     canaries = make_canaries(split, 20, np.random.default_rng(0))
@@ -270,5 +313,7 @@ def test_audit_files_of_another_training_are_refused(tmp_path):
     (tmp_path / "membership.json").write_text(json.dumps(edited))
     with pytest.raises(MedwardError, match="was changed after training"):
         flipped_coins(tmp_path / "membership.json", own)
+    with pytest.raises(MedwardError, match=r"canaries\.npz: is no text; give the membership\.json"):
+        flipped_coins(tmp_path / "canaries.npz", own)
     with pytest.raises(MedwardError, match=r"absent\.json: cannot be read"):
         flipped_coins(tmp_path / "absent.json", own)

@@ -54,7 +54,8 @@ class Ledger:
         if differs:
             raise MedwardError(
                 f"{self.path}: is of another training, with other {', '.join(sorted(differs))}; both would "
-                "be spent, so go on with what it began with, or give another checkpoint and add both epsilons"
+                "be spent, so go on with what it began with, or give another checkpoint (of a command: another "
+                "folder) and add both epsilons"
             )
         return read
 

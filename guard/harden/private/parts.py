@@ -39,7 +39,8 @@ def select_part(module: nn.Module, part: TrainedPart, *, rank: int = 8, layers: 
     if not chosen or any(each not in named for each in layers):
         raise MedwardError(
             f'part: "lora" found no such linear layers ({", ".join(layers) or "query, key, value, c_attn, ..."}); name '
-            f"some of {', '.join(list(named)[:8]) or 'none'} in lora_layers"
+            f"some of {', '.join(list(named)[:8]) or 'none'} in PrivateTraining(lora_layers=...), in Python, or train "
+            'part "head"'
         )
     module.requires_grad_(False)
     conv = [name for name in chosen if not isinstance(named[name], nn.Linear)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,11 @@ from medward.guard.statistics.privacy_accounting import (
 )
 
 BATCH_SHARE = 4  # without `batch`, one unit in so many is expected in a step
+_OPTIONAL = ("delta", "batch")
+_NUMBERS = (
+    *("target_epsilon", "epochs", "clip", "rate", "momentum", "average", "rows_per_unit", "rows_at_once", "save_every"),
+    *_OPTIONAL,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +60,11 @@ class PrivateSettings:
 
     def check(self) -> None:
         """Refuse settings that cannot train."""
+        for name in _NUMBERS:
+            value = getattr(self, name)
+            if not (isinstance(value, Real) or (value is None and name in _OPTIONAL)):
+                remedy = "; leave it out for the usual one" if name in _OPTIONAL else ""
+                raise MedwardError(f"{name}: must be a number, got {value!r}{remedy}")
         for name in ("target_epsilon", "epochs", "clip", "rate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise MedwardError(f"{name}: must be a finite number above 0, got {getattr(self, name):g}")

@@ -14,6 +14,7 @@ from medward.attacks.membership import shadow_attack as module
 from medward.attacks.membership.pool import apart_from, both_rows
 from medward.attacks.membership.shadow_attack import gather_evidence, shadow_recipe
 from medward.attacks.membership.shadows import draw_parts, train_shadows
+from medward.guard.data.coin_flip import flip_coins
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 
@@ -43,6 +44,22 @@ def test_online_every_candidate_is_in_half_of_the_shadows_with_all_rows_of_its_p
     assert {len(part) for part in parts} == {len(parts[0])}
     assert len({tuple(row) for row in mask[:, :60]}) == 6
     assert (mask[:, 60:].sum(axis=1) > 0).all()
+
+
+@pytest.mark.parametrize("flip", ["ours", "a user's"])
+def test_who_is_in_a_shadow_does_not_follow_the_coin_that_was_flipped_with_the_same_seed(flip):
+    """Else one shadow has learned what the model has, and tells members without it."""
+    patients, likeness = np.arange(150) // 3, []
+    for seed in range(40):
+        rows = Split(np.random.default_rng(seed + 99).normal(size=(150, 64)).astype(np.float32), None, patients)
+        included = flip_coins(rows, seed=seed).included
+        if flip == "a user's":
+            included = np.isin(patients, np.random.default_rng(seed).permutation(50)[:25])
+        order = np.argsort(~included, kind="stable")
+        candidates = Split(rows.inputs[order], np.zeros(150, int), patients[order])
+        mask = np.isin(np.arange(150), draw_parts(shadow_recipe(candidates, OWN, None, ONLINE, seed))[0])
+        likeness.append(np.corrcoef(mask, included[order])[0, 1])
+    assert abs(np.mean(likeness)) < 0.1
 
 
 def test_shadows_learn_as_many_rows_as_the_model_did():
