@@ -76,6 +76,8 @@ def validate(
     names others they are refused. `decide` reads the outputs ``(n, ...)`` of an opaque model as one whole number a row,
     from 0 on; without it nothing that such a model decides can be attacked, and the report says so.
     """
+    if not isinstance(bundle, Bundle):
+        raise MedwardError(f"bundle: expected a bundle, got {bundle!r:.80}; give medward.load(FOLDER)")
     spec = bundle.model.spec
     if decide is not None and not isinstance(spec.task, Opaque):
         raise MedwardError(f"decide: is for opaque models, and this one {spec.rule}; leave it out")

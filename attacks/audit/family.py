@@ -52,7 +52,8 @@ class Audit:
     def holdings(self, deployment: Deployment, shared: SharedRows) -> AttackData | NotTested:
         """The canaries, those trained on as members."""
         if deployment.privacy is None:
-            reason = "The bundle has no certificate of a training with differential privacy, so nothing is claimed."
+            reason = "The bundle has no certificate of a training with differential privacy, so nothing is claimed; "
+            reason += "where the model has one, protect it again with --certificate."
             return NotTested(reason=reason, status=Status.NOT_APPLICABLE)
         canaries, shape = deployment.canaries, deployment.bundle.model.spec.shape
         if canaries is None:

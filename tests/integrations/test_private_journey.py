@@ -15,7 +15,7 @@ import pytest
 from support.certificates import privacy_certificate
 from torch import nn
 
-from medward import PrivateTraining, harden
+from medward import PrivateTraining, harden, validate
 from medward.attacks.validate import flipped_coins, planted_canaries
 from medward.attacks.validation.record import Report
 from medward.guard.bundle.folder import load_bundle
@@ -315,5 +315,7 @@ def test_audit_files_of_another_training_are_refused(tmp_path):
         flipped_coins(tmp_path / "membership.json", own)
     with pytest.raises(MedwardError, match=r"canaries\.npz: is no text; give the membership\.json"):
         flipped_coins(tmp_path / "canaries.npz", own)
+    with pytest.raises(MedwardError, match=r"bundle: expected a bundle, got 'out'; give medward\.load"):
+        validate("out", "table.npz", tmp_path / "report")
     with pytest.raises(MedwardError, match=r"absent\.json: cannot be read"):
         flipped_coins(tmp_path / "absent.json", own)
