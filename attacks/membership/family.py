@@ -30,8 +30,8 @@ from medward.guard.types import Ints
 
 CANDIDATES = 1000  # of each kind
 NO_COIN = (
-    'No coin of ours was flipped before training: that members, from "train", and others, from "holdout", were drawn '
-    "alike is taken on trust."
+    'No coin of ours was flipped before training: that the model was trained on "train", and that "holdout" was drawn '
+    "alike and never seen, is taken on trust."
 )
 
 

@@ -13,7 +13,7 @@ from validation_fakes import SPLITS, Scripted, deployment
 from medward.attacks.base import PER_CLASS, Access, ThreatModel
 from medward.attacks.intervals import Interval
 from medward.attacks.report.files import save_report
-from medward.attacks.report.html import untested_sentences
+from medward.attacks.report.html import render_html, untested_sentences
 from medward.attacks.report.plots import report_plots
 from medward.attacks.report.table import print_findings
 from medward.attacks.report.words import ICONS
@@ -182,6 +182,17 @@ def test_the_page_says_what_was_found_and_what_was_not_tested(page, report):
     assert "judged by transfer" in words
     for finding in report.findings:
         assert re.sub(r"\s+", " ", finding.reasons[0]) in words
+
+
+def test_a_page_without_a_leak_does_not_say_that_one_was_defended_against(report):
+    """A model is HELD against membership too where nothing breaks even the bare one."""
+    held = report.model_copy(
+        update={"findings": tuple(each.model_copy(update={"status": Status.HELD}) for each in report.findings)}
+    )
+    text = re.sub(r"\s+", " ", " ".join(Page(render_html(held)).words))
+    assert "Every attack stayed within the gate's bounds" in text
+    assert "broke the bare model" not in text
+    assert f"members named at 1% false positives ≤ {report.gate.membership_tpr:g}" in text
 
 
 def test_the_terminal_table_names_every_attack_and_the_verdict(report):
