@@ -96,6 +96,7 @@ class Ideal:
     refuses: bool = False
     plugins: tuple[str, ...] = ()
     codebook: None = None
+    pools: None = None
     contents: None = None
     strata: None = None
 
