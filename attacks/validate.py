@@ -137,7 +137,7 @@ def flipped_coins(given: MembershipManifest | Path | str, certificate: AnyCertif
         except OSError as error:
             raise MedwardError(f"{given}: cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:
-            raise MedwardError(f"{given}: is no text; give the membership.json that training wrote") from None
+            raise MedwardError(f"{given}: is no text; give the manifest that training wrote beside its model") from None
     if isinstance(certificate, PrivacyCertificate) and certificate.manifest != found.digest:
         raise MedwardError("manifest: is not that of the bundle's certificate; give the file of its training")
     return found

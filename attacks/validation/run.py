@@ -107,9 +107,12 @@ def run_validation(
         clean = CleanCost.model_validate(kept["cost"])
         bar.done("clean cost", f"{clean.site.false_refusal} refused", recalled=recalled)
         findings = []
+        holdings: dict[str, AttackData | NotTested] = {}
         for attack in attacks:
             family = find_family(attack.family)
-            held = family.holdings(deployment, shared)
+            if family.name not in holdings:  # one for all its attacks: controls are trained once
+                holdings[family.name] = family.holdings(deployment, shared)
+            held = holdings[family.name]
             if isinstance(held, NotTested):
                 findings.append(blank_finding(family, attack, policy, seed, (held.reason,), held.status))
                 bar.done(attack.name, held.reason, steps=steps)

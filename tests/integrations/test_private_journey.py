@@ -276,11 +276,11 @@ def test_a_start_is_not_called_checked_against_rows_of_its_own_training(tmp_path
 
 
 def test_more_candidates_than_rows_are_said(caplog):
-    training = PrivateTraining()
+    training, train, apart = PrivateTraining(), Split(**rows(100, 0, 0)), Split(**rows(20, 1, 0))
     with caplog.at_level(logging.WARNING, "medward.data"):
-        arrange_audit(training, Split(**rows(100, 0, 0)), canaries=0, candidates=100, seed=0)
+        arrange_audit(training, train, apart, canaries=0, candidates=100, seed=0)
         assert not caplog.records
-        arrange_audit(training, Split(**rows(100, 0, 0)), canaries=0, candidates=101, seed=0)
+        arrange_audit(training, train, apart, canaries=0, candidates=101, seed=0)
     assert "101 were asked for and there are 100 rows; all are taken" in caplog.text
 
 
