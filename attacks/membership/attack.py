@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import ClassVar, Self
@@ -21,7 +22,7 @@ COPIES = 16  # that an attacker who knows the guard asks about
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MembershipAttack:
+class MembershipAttack(ABC):
     """A membership attack asks about each candidate, `copies` times where no score is answered.
 
     First as it is, then with Gaussian noise of `noise` times the candidates' spread.
@@ -35,9 +36,9 @@ class MembershipAttack:
         check_copies(self.copies, self.noise)
 
     @property
+    @abstractmethod
     def technique(self) -> str:
         """What follows ``membership-`` in its name."""
-        raise NotImplementedError
 
     @property
     def name(self) -> str:

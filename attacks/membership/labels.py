@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -20,7 +21,7 @@ from medward.guard.types import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LabelOnlyAttack:
+class LabelOnlyAttack(ABC):
     """A label-only attack reads decisions and no scores; what hides scores does not hinder it."""
 
     family: ClassVar[str] = "membership"
@@ -34,9 +35,9 @@ class LabelOnlyAttack:
         """The same: a guard that answers less still answers decisions."""
         return self
 
+    @abstractmethod
     def scored(self, asker: Asker, inputs: Array, seed: int) -> Array:
         """Scores ``(n,)`` of candidates that were answered."""
-        raise NotImplementedError
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
         """Score every candidate, those without an answer as the median; raises `MedwardError` without candidates."""
