@@ -313,7 +313,7 @@ def test_audit_files_of_another_training_are_refused(tmp_path):
     (tmp_path / "membership.json").write_text(json.dumps(edited))
     with pytest.raises(MedwardError, match="was changed after training"):
         flipped_coins(tmp_path / "membership.json", own)
-    with pytest.raises(MedwardError, match=r"canaries\.npz: is no text; give the membership\.json"):
+    with pytest.raises(MedwardError, match=r"canaries\.npz: is no text; give the manifest"):
         flipped_coins(tmp_path / "canaries.npz", own)
     with pytest.raises(MedwardError, match=r"bundle: expected a bundle, got 'out'; give medward\.load"):
         validate("out", "table.npz", tmp_path / "report")
