@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
 from medward.guard.spec import AnyTask
 
 CERTIFICATE, CERTIFIED, ORIGINAL = "certificate.json", "model.onnx", "original.onnx"
+HARDENED_MARK = "medward.hardened"
+"""The name in a model file of the method that hardened it: such a file has a certificate somewhere."""
 """What a certificate's file is called, and among its `files` the model that it speaks of and the model before."""
 PrivacyUnit = Literal["patient", "row"]
 """Whose presence differential privacy hides: all rows of one patient, or one row."""
@@ -167,12 +169,12 @@ def read_certificate(data: bytes) -> AnyCertificate:
 
 
 def certificate_sentence(certificate: AnyCertificate) -> str:
-    """What training brought, and what that does not cover, in one sentence."""
+    """What training brought, in one sentence; of privacy also how many things it does not cover."""
     c = certificate
     if isinstance(c, RobustnessCertificate):
         return (
             f"hardened by {c.method} against changes within {c.epsilon:.4g} {c.unit}: {c.measure} under one change for "
             f"all rows {c.before.universal:.3f} before and {c.after.universal:.3f} after; {c.guarantee}"
         )
-    covered = f"; not covered: {'; '.join(c.not_covered)}" if c.not_covered else ""
-    return f"trained with differential privacy: epsilon {c.epsilon:.3g} at delta {c.delta:.3g} per {c.unit}{covered}"
+    besides = f"; {CERTIFICATE} names {len(c.not_covered)} things that are not covered" if c.not_covered else ""
+    return f"trained with differential privacy: epsilon {c.epsilon:.3g} at delta {c.delta:.3g} per {c.unit}{besides}"

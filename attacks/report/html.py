@@ -46,6 +46,7 @@ def render_html(report: Report) -> str:
         twin=words.twin_text(report),
         changed=[_change(found, words.training_claim(report)) for found in report.interactions],
         certificate="" if report.certificate is None else certificate_sentence(report.certificate),
+        uncovered=getattr(report.certificate, "not_covered", ()),
         icons=words.ICONS,
         statuses=[
             (status, sum(finding.status is status for finding in report.findings))

@@ -12,7 +12,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from medward.guard.bundle.card import sha256
-from medward.guard.certificate import CERTIFICATE, CERTIFIED, AnyCertificate, certificate_sentence, read_certificate
+from medward.guard.certificate import (
+    CERTIFICATE,
+    CERTIFIED,
+    HARDENED_MARK,
+    AnyCertificate,
+    certificate_sentence,
+    read_certificate,
+)
 from medward.guard.data.split import log
 from medward.guard.errors import MedwardError
 
@@ -29,13 +36,20 @@ def model_file_digest(model: object) -> str | None:
 def find_certificate(model: object, said: Path | str | None) -> AnyCertificate | None:
     """The certificate of the file `model`: at `said`, else the ``certificate.json`` beside it; None without one.
 
-    One that lies beside the file and is of another is not carried over, which is logged. Raises `MedwardError` where
-    one that was `said` cannot be read or is of another file.
+    One that lies beside the file and is of another is not carried over, which is logged, as is that a hardened file
+    came without one. Raises `MedwardError` where one that was `said` cannot be read or is of another file.
     """
     digest = model_file_digest(model)
     beside = Path(model).with_name(CERTIFICATE) if digest is not None and isinstance(model, str | Path) else None
     place = Path(said) if said is not None else beside
     if place is None or (said is None and not place.is_file()):
+        if is_hardened(model):
+            log.warning(
+                "%s: was hardened, and no %s lies beside it: what training claims is not in the bundle; "
+                "give --certificate",
+                model,
+                CERTIFICATE,
+            )
         return None
     try:
         if digest is None:
@@ -52,6 +66,15 @@ def find_certificate(model: object, said: Path | str | None) -> AnyCertificate |
         return None
     log.info("certificate: %s", certificate_sentence(found))
     return found
+
+
+def is_hardened(model: object) -> bool:
+    """Whether `model` names a file that `medward harden` wrote as hardened."""
+    path = Path(model) if isinstance(model, str | Path) else None
+    try:
+        return path is not None and path.is_file() and HARDENED_MARK.encode() in path.read_bytes()
+    except OSError:
+        return False  # who reads the model says so
 
 
 def _read(place: Path) -> AnyCertificate:

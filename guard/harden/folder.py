@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from medward.guard.certificate import CERTIFICATE, CERTIFIED, ORIGINAL, AnyCertificate
+from medward.guard.certificate import CERTIFICATE, CERTIFIED, HARDENED_MARK, ORIGINAL, AnyCertificate
 from medward.guard.data.objects import as_splits
 from medward.guard.data.overlap import measure_overlap
 from medward.guard.data.pixels import batch_of, sent_shape
@@ -43,6 +43,7 @@ from medward.guard.harden.task import network_task, said_task
 from medward.guard.harden.training_ledger import clear_ledger, harden_with_ledger
 from medward.guard.models import callable_model, wrap
 from medward.guard.models.inference import OperatingPoints
+from medward.guard.models.onnx_front import add_metadata
 from medward.guard.models.sources import check_size, open_source
 from medward.guard.models.torch_front import fronted, own_module, refuse_script
 from medward.guard.named_values import Table
@@ -159,6 +160,7 @@ def harden(
         spec = replace(spec, task=found)
         for net, file in ((network, ORIGINAL), (hardened.network, MODEL)):
             _export(own_module(net), spec, sample, build / file, output_key)
+        add_metadata(build / MODEL, {HARDENED_MARK: method.name})
         state = own_module(hardened.network).state_dict()
         torch.save({name: value.cpu() for name, value in state.items()}, build / WEIGHTS)
         kept = write_audit(method, build) if isinstance(method, PrivateTraining) else ()

@@ -129,9 +129,22 @@ def graph_with_front(data: bytes, steps: list[tuple[str, Any]], spec: ModelSpec)
     graph.input.extend([helper.make_tensor_value_info(first, kinds.FLOAT, sizes), *others])
     graph.node.extend(nodes)
     if spec.prepare.mean:
-        helper.set_model_props(model, {**{p.key: p.value for p in model.metadata_props}, FRONT_MARK: "normalised"})
+        _set_metadata(model, {FRONT_MARK: "normalised"})
     whole: bytes = model.SerializeToString()
     return whole
+
+
+def add_metadata(file: Path, said: dict[str, str]) -> None:
+    """Write what is `said` by name into the ONNX `file`, beside what it says already."""
+    onnx = require_extra("onnx", "torch")
+    model = onnx.load(str(file))
+    _set_metadata(model, said)
+    file.write_bytes(model.SerializeToString())
+
+
+def _set_metadata(model: Any, said: dict[str, str]) -> None:
+    known = {each.key: each.value for each in model.metadata_props}
+    require_extra("onnx", "torch").helper.set_model_props(model, {**known, **said})
 
 
 def _spelled(steps: list[tuple[str, Any]], opset: int) -> list[tuple[str, Any]]:

@@ -65,7 +65,9 @@ def _step(
 def _private_seconds(module: nn.Module, rows: dict[str, torch.Tensor], losses: Losses, batch: int) -> float:
     """Seconds of a step of `train_privately`, from the end of the first pass on."""
     count = len(next(iter(rows.values())))
-    settings = PrivateSettings(epochs=STEPS * batch / count, batch=batch, noise_seed=SEED, rows_at_once=4 * batch)
+    settings = PrivateSettings(
+        target_epsilon=8, epochs=STEPS * batch / count, batch=batch, noise_seed=SEED, rows_at_once=4 * batch
+    )
     stamps: list[tuple[int, float]] = []
     train_privately(
         module,

@@ -13,9 +13,10 @@ from support.certificates import privacy_certificate, robustness_certificate
 from medward.guard.bundle.card import canonical_json, sha256
 from medward.guard.bundle.folder import add_site, load_bundle, seal_bundle
 from medward.guard.bundle.make import protect
-from medward.guard.certificate import certificate_sentence, read_certificate
+from medward.guard.certificate import HARDENED_MARK, certificate_sentence, read_certificate
 from medward.guard.data.split import Split
 from medward.guard.errors import IntegrityError, MedwardError
+from medward.guard.models.onnx_front import add_metadata
 from medward.guard.policy import Policy
 
 RNG = np.random.default_rng(0)
@@ -79,6 +80,14 @@ def test_without_a_certificate_there_is_none(model, tmp_path, caplog):
         protect(LogisticRegression().fit(X, Y), Split(X), POLICY, tmp_path / "c", classes=("a", "b")).card.source
         is None
     )
+
+
+def test_a_hardened_file_that_came_without_its_certificate_is_told(model, tmp_path, caplog):
+    add_metadata(model, {HARDENED_MARK: "dp"})
+    with caplog.at_level(logging.WARNING, "medward.data"):
+        assert protected(model, tmp_path / "b").card.certificate is None
+    assert "was hardened, and no certificate.json lies beside it" in caplog.text
+    assert "give --certificate" in caplog.text
 
 
 OTHERS = {
@@ -173,7 +182,7 @@ def test_a_certificate_is_said_in_one_sentence():
     said = certificate_sentence(privacy_certificate())
     assert said == (
         "trained with differential privacy: epsilon 7.96 at delta 1e-05 per patient; "
-        "not covered: the choice of settings; the normalisation of inputs"
+        "certificate.json names 2 things that are not covered"
     )
     assert "balanced accuracy under one change for all rows 0.300 before and 0.800 after; empirical" in (
         certificate_sentence(robustness_certificate())

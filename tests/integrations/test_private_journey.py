@@ -205,7 +205,7 @@ def test_from_python_the_budget_must_be_said(tmp_path):
         harden(nn.Linear(6, 2), data, tmp_path / "out", "dp")
     with pytest.raises(MedwardError, match="canaries, candidates, resume: are for private training"):
         harden(nn.Linear(6, 2), data, tmp_path / "out", "uat", canaries=10)
-    training = PrivateTraining(target_epsilon=4, epochs=1, class_balance="none", batch=60)
+    training = PrivateTraining(target_epsilon=4, epochs=1, class_balance="none", batch=30)
     certificate, _ = harden(nn.Linear(6, 2), data, tmp_path / "out", training, candidates=80)
     manifest = read_manifest((tmp_path / "out" / "membership.json").read_text())
     assert manifest.digest == certificate.manifest
@@ -276,7 +276,7 @@ def test_a_start_is_not_called_checked_against_rows_of_its_own_training(tmp_path
 
 
 def test_more_candidates_than_rows_are_said(caplog):
-    training, train, apart = PrivateTraining(), Split(**rows(100, 0, 0)), Split(**rows(20, 1, 0))
+    training, train, apart = PrivateTraining(target_epsilon=8), Split(**rows(100, 0, 0)), Split(**rows(20, 1, 0))
     with caplog.at_level(logging.WARNING, "medward.data"):
         arrange_audit(training, train, apart, canaries=0, candidates=100, seed=0)
         assert not caplog.records
@@ -287,7 +287,7 @@ def test_more_candidates_than_rows_are_said(caplog):
 @pytest.mark.parametrize("setting", [{"target_epsilon": "8"}, {"delta": "auto"}, {"clip": None}])
 def test_a_setting_that_is_no_number_is_refused(setting):
     with pytest.raises(MedwardError, match=f"{next(iter(setting))}: must be a number, got"):
-        PrivateTraining(**setting).check()
+        PrivateTraining(**{"target_epsilon": 8, **setting}).check()
     PrivateTraining(target_epsilon=np.float32(8), delta=None, batch=None).check()
 
 

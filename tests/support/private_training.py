@@ -22,7 +22,7 @@ from medward.guard.harden.private.settings import PrivateSettings
 
 Broken = Literal["no noise", "no clipping", "shuffled batches", "batch statistics"]
 BROKEN: tuple[Broken, ...] = ("no noise", "no clipping", "shuffled batches", "batch statistics")
-QUICK = PrivateSettings(epochs=6, optimiser="adam", rate=0.02, noise_seed=1)
+QUICK = PrivateSettings(target_epsilon=8, epochs=6, optimiser="adam", rate=0.02, noise_seed=1)
 
 
 def small_cnn(norm: bool = False) -> nn.Sequential:

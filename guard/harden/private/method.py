@@ -56,6 +56,7 @@ _UNCOVERED = (
     "the number of units, which counts as known to all, and the digest of the rows in this certificate",
     "that training was not refused, and notes on the rows: checks look at them, and say what they found",
 )
+_MOST_CANARIES = 0.2  # of the units
 _MANY_ROWS = "patients of several rows: a patient of k rows has about k times this epsilon"
 
 
@@ -159,7 +160,7 @@ class PrivateTraining(PrivateSettings):
             trained=run.trained,
             settings=self._plain(),
             not_covered=self._not_covered(unit, student),
-            notes=(*notes, *_notes(run, counted)),
+            notes=(*notes, *_notes(run, counted), *_crowding(self.canaries, plan.units)),
             measure=losses.measure,
             measured={
                 "before": before,
@@ -249,6 +250,17 @@ def _notes(run: PrivateRun, counted: bool) -> tuple[str, ...]:
     if counted:
         told.append(f"classes were counted once with noise of {COUNT_NOISE:g} units, which is part of epsilon")
     return tuple(told)
+
+
+def _crowding(canaries: CanarySet | None, units: int) -> tuple[str, ...]:
+    """A sentence where canaries are so many of the units that they cost accuracy."""
+    included = 0 if canaries is None else int(canaries.included.sum())
+    if included <= _MOST_CANARIES * units:
+        return ()
+    return (
+        f"{included} of {units} units trained on are canaries, which crowd out patients: train without them what is to "
+        "be used, and audit a second training with the same settings",
+    )
 
 
 def _private_versions() -> dict[str, str]:

@@ -28,10 +28,11 @@ _NUMBERS = (
 class PrivateSettings:
     """Private settings say how much may be spent, and how it is spent.
 
-    At most `target_epsilon` at `delta` (None: `automatic_delta`) is spent in `epochs` expected passes over the units,
-    of which `batch` are expected in a step (None: one in `BATCH_SHARE`). Each unit's gradient is the mean over at most
-    `rows_per_unit` rows drawn by chance, clipped to norm `clip`. What is released is a moving average of the weights
-    that keeps `average` per step (0: the last weights), which costs no privacy. `rows_at_once` bounds memory.
+    At most `target_epsilon`, which nobody but the user can choose, is spent at `delta` (None: `automatic_delta`) in
+    `epochs` expected passes over the units, of which `batch` are expected in a step (None: one in `BATCH_SHARE`). Each
+    unit's gradient is the mean over at most `rows_per_unit` rows drawn by chance, clipped to norm `clip`. What is
+    released is a moving average of the weights that keeps `average` per step (0: the last weights), which costs no
+    privacy. `rows_at_once` bounds memory.
 
     With `checkpoint` a training that was killed goes on where it was (`guard.harden.private.ledger`), written every
     `save_every` steps. `noise_seed` makes all noise guessable and is for tests.
@@ -41,7 +42,7 @@ class PrivateSettings:
     begin with little gradient, such as those that average over the whole image, need more rows.
     """
 
-    target_epsilon: float = 8.0
+    target_epsilon: float
     delta: float | None = None
     epochs: float = 30.0
     batch: float | None = None
@@ -102,14 +103,19 @@ def plan_training(settings: PrivateSettings, units: int, other_mechanisms: tuple
     """The plan of `settings` for so many `units`; `other_mechanisms` have looked, or will look, at all units once.
 
     The number of units counts as known to all. Raises `MedwardError` for a delta that `check_delta` refuses, and for a
-    target that no noise reaches.
+    target that no noise reaches, and for a batch of more units than there are.
     """
     settings.check()
     if units < 1:
         raise MedwardError("units: there are none to train on")
     delta = automatic_delta(units) if settings.delta is None else settings.delta
     check_delta(delta, units)
-    rate = min(1.0, 1 / BATCH_SHARE if settings.batch is None else settings.batch / units)
+    if settings.batch is not None and settings.batch > units:
+        raise MedwardError(
+            f"batch: {settings.batch:g} units are expected in a step, and there are {units}; give at most {units}, or "
+            f"leave it out for one in {BATCH_SHARE}"
+        )
+    rate = 1 / BATCH_SHARE if settings.batch is None else settings.batch / units
     steps = math.ceil(settings.epochs / rate - 1e-9)
     noise = calibrated_noise(
         settings.target_epsilon, delta, sample_rate=rate, steps=steps, other_mechanisms=other_mechanisms

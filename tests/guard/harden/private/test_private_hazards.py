@@ -248,7 +248,7 @@ def test_a_broken_training_is_refused_and_only_force_lets_it_through(kind):
 
 def test_forced_batch_statistics_leak_through_the_method():
     network = small_cnn(norm=True)
-    method = PrivateTraining(unit="row", start="pretrained", epochs=6, noise_seed=1)
+    method = PrivateTraining(target_epsilon=8, unit="row", start="pretrained", epochs=6, noise_seed=1)
 
     def hardened():
         return method.harden(network, DATA, bright_images(80, 1), low=0.0, high=1.0, seed=0)

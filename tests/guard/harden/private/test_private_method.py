@@ -31,7 +31,7 @@ from medward.guard.statistics.privacy_accounting import certified_mechanism, spe
 from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.regression import Regression
 
-QUICK = PrivateTraining(epochs=6, optimiser="adam", rate=0.02, noise_seed=1, unit="row")
+QUICK = PrivateTraining(target_epsilon=8, epochs=6, optimiser="adam", rate=0.02, noise_seed=1, unit="row")
 TRAIN, SELECTION = bright_images(200, 0), bright_images(80, 1)
 
 
@@ -200,6 +200,10 @@ def test_canaries_are_units_of_their_own_and_the_coin_flip_is_named():
     with pytest.raises(MedwardError, match="canaries"):
         harden(replace(QUICK, canaries=replace(canaries, inputs=canaries.inputs[:, :, :4])))
     assert harden().certificate.canaries is None
+    crowd = plant_canaries(TRAIN, 200, seed=0)[1]
+    told = [note for note in harden(replace(QUICK, canaries=crowd)).certificate.notes if "crowd out patients" in note]
+    assert told[0].startswith(f"{crowd.included.sum()} of {200 + crowd.included.sum()} units trained on are canaries")
+    assert not any("crowd out" in note for note in harden(replace(QUICK, canaries=canaries)).certificate.notes)
 
 
 def test_canaries_that_are_trained_on_hold_no_value_of_a_patient_to_be_hidden():

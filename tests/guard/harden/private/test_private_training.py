@@ -22,7 +22,7 @@ from medward.guard.statistics.privacy_accounting import GaussianMechanism, spent
 
 def test_an_easy_problem_is_learned_at_epsilon_8():
     train, test = bright_images(400, 0), bright_images(200, 1)
-    run = train_privately(small_cnn(), columns_of(train), None, class_losses, PrivateSettings())
+    run = train_privately(small_cnn(), columns_of(train), None, class_losses, PrivateSettings(target_epsilon=8))
     with torch.no_grad():
         right = run.module(torch.from_numpy(test.inputs)).argmax(1).numpy() == test.labels
     assert right.mean() >= 0.85
@@ -68,6 +68,14 @@ def test_patients_are_units_and_more_rows_than_the_cap_are_not_used(monkeypatch)
     assert run.plan.mechanism.sample_rate == pytest.approx(0.5)
     assert max(losses[-10:]) <= 8
     assert sum(sizes) / len(sizes) == pytest.approx(units / 2, abs=units / 4)
+
+
+def test_a_batch_of_more_units_than_there_are_is_refused():
+    assert plan_training(with_settings(batch=500), 500).mechanism.sample_rate == 1
+    with pytest.raises(
+        MedwardError, match="batch: 501 units are expected in a step, and there are 500; give at most 500"
+    ):
+        plan_training(with_settings(batch=501), 500)
 
 
 def test_the_plan_keeps_within_the_target_and_needs_more_noise_for_less():
