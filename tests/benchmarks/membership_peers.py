@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from claim import Claim
 from membership_peer_scores import MISSING, Observed, art_scores, leakpro_scores, open_leakpro, privacy_meter_scores
-from populations import ModelPopulation, joined_rows, network_logits, overfitted, shadows_of, train_population
+from populations import ModelPopulation, network_logits, overfitted, shadows_of, train_population
 
 from medward.attacks.benchmarks.tasks import load_task
 from medward.attacks.membership.evidence import Evidence
+from medward.attacks.membership.pool import joined_rows
 from medward.attacks.membership.scores import score_evidence
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
@@ -104,14 +105,14 @@ def _table(runs: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 def _pneumonia() -> tuple[ModelPopulation, Split]:
     """The small CNN on 400 of 800 images, 30 epochs without augmentation."""
     task = load_task("pneumoniamnist", seed=SEED)
-    pool = joined_rows(task.splits["train"], task.splits["calibration"])
+    pool = joined_rows([task.splits["train"], task.splits["calibration"]])
     return train_population(pool.take(np.arange(ROWS)), MODELS, overfitted(30), seed=SEED), task.splits["holdout"]
 
 
 def _wdbc() -> tuple[ModelPopulation, Split]:
     """An MLP of 64 on half of 369 tumours, 150 epochs; 200 others are the population."""
     task = load_task("wdbc", seed=SEED)
-    rows = joined_rows(*task.splits.values())
+    rows = joined_rows(list(task.splits.values()))
     order = np.random.default_rng(SEED).permutation(len(rows))
     train = overfitted(150, hidden=64)
     return train_population(rows.take(np.sort(order[200:])), MODELS, train, seed=SEED), rows.take(order[:200])

@@ -13,7 +13,8 @@ from medward.attacks.candidates.controls import CANARIES, UNTRAINED, control_exa
 from medward.attacks.intervals import Interval, auc, auc_interval, clopper_pearson
 from medward.attacks.membership import LossThreshold, OfflineLiRA
 from medward.attacks.membership.cell import MembershipCell, privacy_ceiling
-from medward.attacks.membership.family import NO_COIN, Membership, candidate_groups
+from medward.attacks.membership.family import Membership, candidate_groups
+from medward.attacks.membership.holdings import NO_COIN
 from medward.attacks.target import Target
 from medward.attacks.validation.family import Runs
 from medward.attacks.validation.finding import ARMS, Status
