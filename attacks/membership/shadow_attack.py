@@ -69,11 +69,11 @@ class ShadowAttack(MembershipAttack):
 
     @property
     def threat(self) -> ThreatModel:
-        """Scores, the candidates' true labels, and other rows of the same source."""
-        return ThreatModel(
-            access=Access.SCORES,
-            knowledge="each candidate's input and true label, and labelled rows of the same source",
-        )
+        """Scores, the candidates' true labels, and other rows of the same source; online, shadows of candidates."""
+        knowledge = "each candidate's input and true label, and labelled rows of the same source"
+        if self.needs.online:
+            knowledge += "; models of its own are trained on candidates, each on half of them"
+        return ThreatModel(access=Access.SCORES, knowledge=knowledge)
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
         """Score every candidate; raises `MedwardError` without candidates or labelled shadow rows."""
@@ -150,7 +150,7 @@ def shadow_recipe(rows: Split, own: Split, spec: ModelSpec, attack: ShadowAttack
     """What the shadows of an attack are made of; attacks that differ in their score alone share them."""
     pool = joined_rows([rows, own]) if attack.needs.online else own
     return Recipe(
-        digest=split_digest(pool),
+        digest=split_digest(pool, Split(np.zeros((0, 1)), pool.patients)),  # who is whose decides the halves
         pool=pool,
         candidates=len(rows) if attack.needs.online else 0,
         spec=spec,

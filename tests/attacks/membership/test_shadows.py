@@ -91,6 +91,17 @@ def test_rows_without_patients_are_patients_of_their_own():
     assert joined_rows([OWN, OWN]).patients is None
 
 
+def test_the_same_rows_of_other_patients_have_shadows_of_their_own():
+    others = replace(CANDIDATES, patients=np.arange(60))
+    first, second = (shadow_recipe(rows, OWN, None, ONLINE, 0) for rows in (CANDIDATES, others))
+    assert first != second
+
+
+def test_an_online_attacker_says_that_its_models_learn_candidates():
+    assert "models of its own are trained on candidates, each on half of them" in ONLINE.threat.knowledge
+    assert "trained on candidates" not in ShadowAttack().threat.knowledge
+
+
 @pytest.fixture
 def data(coin_flip):
     return replace(
