@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "tests" / "benchmarks"
-HELPERS = {"run", "claim", "subjects", "populations", "membership_peer_scores"}
+HELPERS = {"run", "claim", "subjects", "populations", "membership_peer_scores", "paired_bootstrap"}
 MACHINE = re.compile(
     r"(?<![\w./-])/(?:work|root|home|tmp|Users)/[\w.]|\bpypi\.\w|\bfiles\.python\w+\.|--index-url|https?://[\w.]*(?:mirror|proxy|index)"
 )

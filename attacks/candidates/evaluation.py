@@ -2,8 +2,9 @@
 
 The AUC averages over a whole population; what harms a patient is to be named with few false alarms. So the true
 positive rate at a small false positive rate stands beside, its threshold chosen on non-members that are used for
-nothing else. What scores without the model reach, and what shadows or references reach without the target, stands
-beside too.
+nothing else. It is looked for either way round, as the AUC is: a defense that makes a few members less sure than
+anybody else gives these away at an AUC near one half. What scores without the model reach, and what shadows or
+references reach without the target, stands beside too.
 
 References: Carlini, Chien, Nasr, Song, Terzis and Tramer, "Membership inference attacks from first principles", IEEE
 S&P 2022 (rates at few false positives); Jebreel et al., "Revisiting the LiRA membership inference attack under
@@ -37,14 +38,16 @@ class MembershipEvaluation:
     """A membership evaluation says what scores of candidates tell about who was a member, larger saying member.
 
     `true_positive_rates` has, for each false positive rate, what `rate_at` says, None where it is not resolvable at
-    this number of non-members. `precision` is the share of true members among those accused at a false positive rate
-    of 1 % where one in 1/`prior` is a member. `detectable` is the least AUC that this many candidates would have shown
-    (with a chance of 80 %). `blind` is the AUC without the model, `without_target` that of shadows or references alone,
+    this number of non-members; `either_way` is what `either_rate_at` says at 1 %. `precision` is the share of true
+    members among those accused at a false positive rate of 1 % where one in 1/`prior` is a member. `detectable` is the
+    least AUC that this many candidates would have shown (with a chance of 80 %). `blind` is the AUC without the model,
+    `without_target` that of shadows or references alone,
     and `gain` how far the AUC exceeds the latter. `flags` say why the figures are no measure of the model.
     """
 
     auc: Interval
     true_positive_rates: Mapping[float, Interval | None]
+    either_way: Interval | None
     precision: float | None
     prior: float
     detectable: float
@@ -88,6 +91,7 @@ def evaluate_scores(
     return MembershipEvaluation(
         auc=found,
         true_positive_rates=rates,
+        either_way=either_rate_at(values, members, at, groups=groups, seed=seed),
         precision=None if hit is None else precision_at_prior(hit.value, at, prior),
         prior=prior,
         detectable=detectable_auc(members, groups),
@@ -99,7 +103,13 @@ def evaluate_scores(
 
 
 def rate_at(
-    scores: Array, truth: NDArray[np.bool_], false_positive_rate: float, *, groups: ArrayLike | None = None, seed: int
+    scores: Array,
+    truth: NDArray[np.bool_],
+    false_positive_rate: float,
+    *,
+    groups: ArrayLike | None = None,
+    seed: int,
+    among: int = 1,
 ) -> Interval | None:
     """The true positive rate at a `false_positive_rate`, its threshold chosen on a random half of the non-members.
 
@@ -107,8 +117,9 @@ def rate_at(
     random, so that rows are independent. The interval covers the rate at the threshold whose *true* false positive rate
     is the one asked for, with 95 %: the lower end is Clopper-Pearson's at a threshold that order statistics show to
     have at most that rate (0 where the half is too small to show it), the upper end at one shown to have at least that
-    rate, each of the four statements failing with at most 1.25 %. None, not resolvable, when the half has fewer than
-    one over the rate non-members.
+    rate, each of the four statements failing with at most 1.25 %. Where this is one of `among` rates of which the
+    largest is picked, the two of the lower end fail with at most that over `among`. None, not resolvable, when the half
+    has fewer than one over the rate non-members.
     """
     kept = one_row_each(truth, groups, seed)
     values, members = scores[kept], truth[kept]
@@ -118,13 +129,38 @@ def rate_at(
     m = len(chosen)
     if m * false_positive_rate < 1 or not len(inside):
         return None
-    surely, hardly = _ranks(m, false_positive_rate)
-    tail = 1 - 2 * _RISK
+    risk = _RISK / among
+    surely, hardly = _rank_exceeded(m, false_positive_rate, risk), _rank_reached(m, false_positive_rate, _RISK)
     hits = int((inside > chosen[math.floor(m * false_positive_rate)]).sum())
-    low = clopper_pearson(int((inside > chosen[surely - 1]).sum()), len(inside), tail).low if surely else 0.0
-    high = clopper_pearson(int((inside >= chosen[hardly - 1]).sum()), len(inside), tail).high if hardly <= m else 1.0
+    low = clopper_pearson(int((inside > chosen[surely - 1]).sum()), len(inside), 1 - 2 * risk).low if surely else 0.0
+    high = (
+        clopper_pearson(int((inside >= chosen[hardly - 1]).sum()), len(inside), 1 - 2 * _RISK).high
+        if hardly <= m
+        else 1.0
+    )
     value = hits / len(inside)
     return Interval(value, min(low, value), max(high, value), len(inside))
+
+
+def either_rate_at(
+    scores: Array, truth: NDArray[np.bool_], false_positive_rate: float, *, groups: ArrayLike | None = None, seed: int
+) -> Interval | None:
+    """The larger of the true positive rates of `scores (n,)` and of their negatives, as an attacker may take either.
+
+    The interval has the larger of both upper ends, which fails only if that of the truly larger rate does, and the
+    larger of both lower ends, which are corrected for the choice. None where `rate_at` is.
+    """
+    upright, inverted = (
+        rate_at(each, truth, false_positive_rate, groups=groups, seed=seed, among=2) for each in (scores, -scores)
+    )
+    if upright is None or inverted is None:
+        return None
+    return Interval(
+        max(upright.value, inverted.value),
+        max(upright.low, inverted.low),
+        max(upright.high, inverted.high),
+        upright.n,
+    )
 
 
 def one_row_each(truth: NDArray[np.bool_], groups: ArrayLike | None, seed: int) -> Ints:
@@ -154,14 +190,18 @@ def detectable_auc(truth: NDArray[np.bool_], groups: ArrayLike | None = None) ->
     return min(1.0, float(0.5 / seen_share(truth, groups) + z * spread))
 
 
-def _ranks(m: int, rate: float) -> tuple[int, int]:
-    """Ranks of two of m non-members' scores, the largest first: one exceeded by at most, one reached by at least `rate`
-    of all non-members, each but for a risk of 1.25 %; 0 and m + 1 where no rank is.
+def _rank_exceeded(m: int, rate: float, risk: float) -> int:
+    """The last rank of m non-members' scores, largest first, that at most `rate` of all non-members exceed, but for a
+    `risk`; 0 where there is none.
 
     The share above the k-th largest score is at most a Beta(k, m - k + 1) variable, and the share at or above it at
     least one.
     """
     ranks = np.arange(1, m + 1)
-    surely = int((stats.beta.sf(rate, ranks, m - ranks + 1) <= _RISK).sum())
-    hardly = int((stats.beta.cdf(rate, ranks, m - ranks + 1) > _RISK).sum()) + 1
-    return surely, hardly
+    return int((stats.beta.sf(rate, ranks, m - ranks + 1) <= risk).sum())
+
+
+def _rank_reached(m: int, rate: float, risk: float) -> int:
+    """The first such rank that at least `rate` of all non-members reach, but for a `risk`; m + 1 where none is."""
+    ranks = np.arange(1, m + 1)
+    return int((stats.beta.cdf(rate, ranks, m - ranks + 1) > risk).sum()) + 1

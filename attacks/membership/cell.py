@@ -33,10 +33,11 @@ _WHO: Mapping[Arm, str] = {"undefended": "The attack on the undefended model", *
 class MembershipCell(JudgedCell):
     """A cell of membership holds AUCs; one below one half leaks as much as its mirror image, and is judged as that.
 
-    `rates` are the true positive rates at a false positive rate of 1 % of the arms, None where not resolvable.
+    `rates` are the true positive rates of the arms at a false positive rate of 1 %, either way round too, None where
+    not resolvable.
     `canaries` is the AUC on canaries learned by heart. `ceiling` is the highest true positive rate there that the
-    model's training leaves any attacker, where its privacy is certified; `bare`, that on the deployed model without its
-    guard, is held to it, and None unless a coin said who was trained on.
+    model's training leaves any attacker, where its privacy is certified; `bare`, the rate among the largest scores on
+    the deployed model without its guard, is held to it, and None unless a coin said who was trained on.
     """
 
     rates: Mapping[Arm, Interval | None] = field(default_factory=dict)
@@ -67,7 +68,10 @@ class MembershipCell(JudgedCell):
         if bare is not None:
             beside = {"candidates without the model": bare.blind, "no target": bare.without_target, **beside}
         measures: dict[Arm, dict[str, Interval | None]] = {
-            arm: {f"TPR at {rate:.1%} FPR": hit for rate, hit in each.true_positive_rates.items()}
+            arm: {
+                **{f"TPR at {rate:.1%} FPR": hit for rate, hit in each.true_positive_rates.items()},
+                f"TPR at {_AT:.1%} FPR, either way round": each.either_way,
+            }
             for arm, each in found.items()
         }
         if bare is not None:
@@ -81,7 +85,7 @@ class MembershipCell(JudgedCell):
             measures=measures,
             figures=_figures(bare, ceiling),
             notes=notes,
-            rates={arm: each.true_positive_rates[_AT] for arm, each in found.items()},
+            rates={arm: each.either_way for arm, each in found.items()},
             canaries=canaries,
             ceiling=ceiling,
             bare=bare_rate,

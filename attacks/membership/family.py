@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,25 +14,17 @@ from medward.attacks.candidates.controls import CANARIES, UNTRAINED, control_exa
 from medward.attacks.candidates.evaluation import FALSE_POSITIVE_RATES, MembershipEvaluation, evaluate_scores
 from medward.attacks.intervals import Interval, auc_interval
 from medward.attacks.membership.cell import MembershipCell, privacy_ceiling
+from medward.attacks.membership.holdings import NO_COIN, coin_holdings, split_holdings
 from medward.attacks.target import Target
 from medward.attacks.threat import ThreatModel
 from medward.attacks.validation.deployment import PRIVACY, Deployment, queried_target
 from medward.attacks.validation.family import CurvePlot, NotTested, Runs
 from medward.attacks.validation.finding import ARMS, Arm, Controls, Finding, Status
 from medward.attacks.validation.record import Provenance
-from medward.attacks.validation.splits import FEWEST_ROWS, SharedRows, divide_rows, halve_rows, row_patients, some_rows
-from medward.guard.data.coin_flip import MembershipManifest
-from medward.guard.data.overlap import measure_overlap
-from medward.guard.data.split import Split
+from medward.attacks.validation.splits import SharedRows
 from medward.guard.policy import GatePolicy
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.types import Ints
-
-CANDIDATES = 1000  # of each kind
-NO_COIN = (
-    'No coin of ours was flipped before training: that the model was trained on "train", and that "holdout" was drawn '
-    "alike and never seen, is taken on trust."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +62,7 @@ class Membership:
         if isinstance(spec.task, Opaque):
             reason = f"The model {spec.rule}, so there is no confidence to read a record from."
             return NotTested(reason=reason, status=Status.NOT_APPLICABLE)
-        divided = _by_coin(deployment.manifest, shared) if deployment.manifest else _by_split(shared)
+        divided = coin_holdings(deployment.manifest, shared) if deployment.manifest else split_holdings(shared)
         if isinstance(divided, NotTested):
             return divided
         members, nonmembers, shadow, flags, notes = divided
@@ -154,77 +146,3 @@ def _evaluated(result: AttackResult, seed: int, groups: Ints | None, *, first: b
         blind=result.baseline if first else None,
         without_target=result.without_target,
     )
-
-
-_Divided = tuple[Split, Split, Split, tuple[str, ...], tuple[str, ...]]
-
-
-def _by_split(shared: SharedRows) -> _Divided | NotTested:
-    """Members, non-members, shadow rows, flags and notes where only splits say who was trained on."""
-    splits = shared.splits
-    if reason := _lacking(splits):
-        return NotTested(reason=reason)
-    rng = np.random.default_rng(shared.seed)
-    divide_rows(splits, rng)  # candidates are drawn after these
-    first, second = halve_rows(splits["holdout"], rng)
-    nonmembers = splits["holdout"].take(np.sort(first[:CANDIDATES]))
-    members = some_rows(splits["train"], len(nonmembers), rng)
-    return members, nonmembers, splits["holdout"].take(np.sort(second)), shared.copied, (NO_COIN,)
-
-
-def _by_coin(manifest: MembershipManifest, shared: SharedRows) -> _Divided | NotTested:
-    """The same where a coin flip said it before training.
-
-    Shadow rows are those of "holdout" that are no candidates, or else half of those held out.
-    """
-    members, others, free = [], [], []
-    for name, split in shared.splits.items():
-        inside, outside = manifest.sides(split.inputs)
-        members.append(split.take(np.flatnonzero(inside)))
-        others.append(split.take(np.flatnonzero(outside)))
-        if name == "holdout":
-            free.append(split.take(np.flatnonzero(~inside & ~outside)))
-    rng = np.random.default_rng(shared.seed)
-    mine, theirs = joined_rows(members), joined_rows(others)
-    shadow = free[0] if free and len(free[0]) >= 2 * FEWEST_ROWS else None
-    if shadow is None and len(theirs):
-        first, second = halve_rows(theirs, rng)
-        theirs, shadow = theirs.take(np.sort(first)), theirs.take(np.sort(second))
-    for what, rows in (("trained on", mine), ("held out", theirs)):
-        if len(rows) < 2 * FEWEST_ROWS or rows.labels is None:
-            return NotTested(
-                reason=f"not tested: of the rows that the membership manifest says were {what}, {len(rows)} are in the "
-                f"data, at least {2 * FEWEST_ROWS} with labels are needed; give the data that training was given."
-            )
-    assert shadow is not None  # rows held out were halved
-    flag = measure_overlap(mine, theirs).sentence("the candidates trained on", "those held out")
-    most = min(len(mine), len(theirs), CANDIDATES)
-    return some_rows(mine, most, rng), some_rows(theirs, most, rng), shadow, tuple(filter(None, [flag])), ()
-
-
-def joined_rows(splits: Sequence[Split]) -> Split:
-    """The rows of several splits as one, with labels and patients where all that have rows know them."""
-    some = [split for split in splits if len(split)] or list(splits[:1])
-
-    def column(name: str) -> Any:
-        columns = [getattr(split, name) for split in some]
-        return None if any(each is None for each in columns) else np.concatenate(columns)
-
-    return Split(np.concatenate([split.inputs for split in some]), column("labels"), column("patients"))
-
-
-def _lacking(splits: Mapping[str, Split]) -> str:
-    """Why these splits do not let membership be tested; empty when they do."""
-    for name, what in (
-        ("train", "rows the model was trained on"),
-        ("holdout", "rows from the same draw it never saw"),
-    ):
-        split = splits.get(name)
-        if split is None:
-            return f'not tested: membership needs {what}; the data has no split "{name}".'
-        if split.labels is None:
-            return f'not tested: membership needs labels, the split "{name}" has none.'
-        if (few := len(np.unique(row_patients(split)))) < 2 * FEWEST_ROWS:
-            rows = "rows" if split.patients is None else "patients"
-            return f'not tested: membership needs at least {2 * FEWEST_ROWS} {rows} in "{name}", got {few}.'
-    return ""

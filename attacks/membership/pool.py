@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
+from medward.guard.types import Ints
 
 
 def apart_from(rows: Split, shadow: Split | None, score: str) -> tuple[Split, tuple[str, ...]]:
@@ -25,12 +28,26 @@ def apart_from(rows: Split, shadow: Split | None, score: str) -> tuple[Split, tu
     return shadow.take(np.flatnonzero(~copied)), (flag,)
 
 
-def both_rows(first: Split, second: Split) -> Split:
-    """The rows of both; a row of `second` whose patient is unknown is one of its own."""
-    assert first.labels is not None
-    assert second.labels is not None
-    patients = None
-    if first.patients is not None:
-        own = first.patients.max(initial=0) + 1 + np.arange(len(second))
-        patients = np.concatenate([first.patients, own if second.patients is None else second.patients])
-    return Split(np.concatenate([first.inputs, second.inputs]), np.concatenate([first.labels, second.labels]), patients)
+def joined_rows(splits: Sequence[Split]) -> Split:
+    """The rows of several splits as one, with labels where all that have rows know them.
+
+    Where only some know patients, a row of the others is a patient of its own. Raises ValueError without splits.
+    """
+    some = [split for split in splits if len(split)] or list(splits[:1])
+    labels = [split.labels for split in some if split.labels is not None]
+    return Split(
+        np.concatenate([split.inputs for split in some]),
+        np.concatenate(labels) if len(labels) == len(some) else None,
+        _joined_patients(some),
+    )
+
+
+def _joined_patients(splits: Sequence[Split]) -> Ints | None:
+    known = [split.patients for split in splits if split.patients is not None]
+    if not known:
+        return None
+    fresh = max(int(each.max()) for each in known) + 1 + np.arange(sum(map(len, splits)))
+    places = np.split(fresh, np.cumsum([len(split) for split in splits])[:-1])
+    return np.concatenate(
+        [own if split.patients is None else split.patients for split, own in zip(splits, places, strict=True)]
+    )

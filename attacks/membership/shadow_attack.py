@@ -11,7 +11,7 @@ from medward.attacks.candidates.signals import ask_confidences, candidate_rows, 
 from medward.attacks.learners.table import learner_of
 from medward.attacks.membership.attack import MembershipAttack, membership_result, spread_scores
 from medward.attacks.membership.evidence import Evidence, regime_gap
-from medward.attacks.membership.pool import apart_from, both_rows
+from medward.attacks.membership.pool import apart_from, joined_rows
 from medward.attacks.membership.quantile import labelled_inputs
 from medward.attacks.membership.scores import MEMBERSHIP_SCORES, MembershipScore
 from medward.attacks.membership.shadows import Recipe, Train, shadow_values, train_shadows
@@ -69,11 +69,11 @@ class ShadowAttack(MembershipAttack):
 
     @property
     def threat(self) -> ThreatModel:
-        """Scores, the candidates' true labels, and other rows of the same source."""
-        return ThreatModel(
-            access=Access.SCORES,
-            knowledge="each candidate's input and true label, and labelled rows of the same source",
-        )
+        """Scores, the candidates' true labels, and other rows of the same source; online, shadows of candidates."""
+        knowledge = "each candidate's input and true label, and labelled rows of the same source"
+        if self.needs.online:
+            knowledge += "; models of its own are trained on candidates, each on half of them"
+        return ThreatModel(access=Access.SCORES, knowledge=knowledge)
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
         """Score every candidate; raises `MedwardError` without candidates or labelled shadow rows."""
@@ -110,7 +110,7 @@ def gather_evidence(
     n, needs, spec = len(rows), attack.needs, target.spec
     own, flags = apart_from(rows, data.shadow, attack.score)
     some = np.sort(np.random.default_rng(seed).permutation(len(own))[: needs.population])
-    asked = both_rows(rows, own.take(some))
+    asked = joined_rows([rows, own.take(some)])
     assert asked.labels is not None
     inputs = noisy_copies(asked.inputs, attack.copies, attack.noise, spec, seed)
     channel, shown = ask_confidences(target, inputs, seed)
@@ -148,9 +148,9 @@ def split_evidence(evidence: Evidence, candidates: int) -> Evidence:
 
 def shadow_recipe(rows: Split, own: Split, spec: ModelSpec, attack: ShadowAttack, seed: int) -> Recipe:
     """What the shadows of an attack are made of; attacks that differ in their score alone share them."""
-    pool = both_rows(rows, own) if attack.needs.online else own
+    pool = joined_rows([rows, own]) if attack.needs.online else own
     return Recipe(
-        digest=split_digest(pool),
+        digest=split_digest(pool, Split(np.zeros((0, 1)), pool.patients)),  # who is whose decides the halves
         pool=pool,
         candidates=len(rows) if attack.needs.online else 0,
         spec=spec,

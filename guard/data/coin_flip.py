@@ -56,6 +56,11 @@ class MembershipManifest(BaseModel):
         others = [each in outside and each not in inside for each in hashes]
         return np.array(members, bool), np.array(others, bool)
 
+    def names(self, inputs: Array) -> NDArray[np.bool_]:
+        """Which rows of `inputs (n, ...)` have an equal that a coin was flipped for, on one side or both: ``(n,)``."""
+        known = {*self.included, *self.held_out}
+        return np.array([each in known for each in row_hashes(inputs)], bool)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoinFlip:

@@ -80,6 +80,14 @@ def test_opaque_outputs_are_attacked_once_somebody_can_read_them():
     assert [each.name for each in chosen_attacks(OUTPUTS, ["square"], decide=len)] == ["square"]
 
 
+@pytest.mark.parametrize(("spec", "online"), [(IMAGE, []), (TABLE, ["membership-base-online"])])
+def test_shadows_learn_candidates_by_default_where_that_takes_seconds(spec, online):
+    """Of images they train for up to eight times as many epochs, which takes minutes, and are there by name."""
+    names = [each.name for each in default_attacks(spec) if each.family == "membership"]
+    assert names == ["membership-loss", "membership-lira", "membership-bavaria", *online]
+    assert chosen_attacks(spec, ["membership-base-online"])[0].threat.knowledge.endswith("each on half of them")
+
+
 @pytest.mark.parametrize("bounds", [{"low": None}, {"high": None}])
 def test_no_range_of_images_is_taken_for_granted(bounds):
     spec = replace(IMAGE, **bounds)

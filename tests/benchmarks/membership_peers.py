@@ -18,10 +18,12 @@ import numpy as np
 import torch
 from claim import Claim
 from membership_peer_scores import MISSING, Observed, art_scores, leakpro_scores, open_leakpro, privacy_meter_scores
-from populations import ModelPopulation, joined_rows, network_logits, overfitted, shadows_of, train_population
+from paired_bootstrap import difference_interval
+from populations import ModelPopulation, network_logits, overfitted, shadows_of, train_population
 
 from medward.attacks.benchmarks.tasks import load_task
 from medward.attacks.membership.evidence import Evidence
+from medward.attacks.membership.pool import joined_rows
 from medward.attacks.membership.scores import score_evidence
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
@@ -52,16 +54,23 @@ def measure() -> Iterator[Claim]:
     except ModuleNotFoundError as error:
         raise MedwardError(MISSING.format(error=error, separator=os.pathsep)) from None
     torch.set_num_threads(1)
-    found = {name: _compared(*subject()) for name, subject in SUBJECTS.items()}
-    behind, lower = [], []
+    scored = {name: _scored(*subject()) for name, subject in SUBJECTS.items()}
+    found = {
+        name: {each: _figures(scores, truth) for each, scores in attacks.items()}
+        for name, (attacks, truth) in scored.items()
+    }
+    behind, lower, differences = [], [], []
     for name, runs in found.items():
-        rivals = {OWN_BEST: PEERS_OWN, **NAMESAKES, best_of(runs, ours=True): (best_of(runs, ours=False),)}
-        for ours, peers in rivals.items():
+        attacks, truth = scored[name]
+        for ours, peers in rivals_of(runs).items():
             for peer in peers:
+                ends = difference_interval(attacks[ours], attacks[peer], truth, roc_figures, seed=SEED)
                 for place, measure in enumerate(MEASURES):
                     gap = np.array(runs[ours])[:, place] - np.array(runs[peer])[:, place]
                     said = f"{name}: {ours} {gap.mean():+.3f} beside {peer} ({measure})"
                     upper = gap.mean() + T_95 * gap.std(ddof=1) / math.sqrt(len(gap))
+                    low, high = ends[:, place]
+                    differences.append(f"{said}, by candidate {low:+.3f} to {high:+.3f}")
                     lower += [said] if gap.mean() < 0 else []
                     behind += [said] if upper < 0 else []
     yield Claim(
@@ -76,10 +85,18 @@ def measure() -> Iterator[Claim]:
             "subjects": {name: _table(runs) for name, runs in found.items()},
             "behind": behind,
             "below_on_average": lower,
+            "differences_with_95_percent_intervals": differences,
             "targets_per_subject": MODELS,
             "peers": {"ART": art, "LeakPro": "c47752fa", "Privacy Meter": "e384af8"},
         },
     )
+
+
+def rivals_of(runs: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Whom each of our attacks stands beside: its namesakes, and the peers' best for our best."""
+    rivals = {OWN_BEST: PEERS_OWN, **NAMESAKES}
+    ours, theirs = best_of(runs, ours=True), best_of(runs, ours=False)
+    return rivals | {ours: tuple(dict.fromkeys((*rivals.get(ours, ()), theirs)))}
 
 
 def best_of(runs: Mapping[str, Any], *, ours: bool) -> str:
@@ -104,14 +121,14 @@ def _table(runs: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 def _pneumonia() -> tuple[ModelPopulation, Split]:
     """The small CNN on 400 of 800 images, 30 epochs without augmentation."""
     task = load_task("pneumoniamnist", seed=SEED)
-    pool = joined_rows(task.splits["train"], task.splits["calibration"])
+    pool = joined_rows([task.splits["train"], task.splits["calibration"]])
     return train_population(pool.take(np.arange(ROWS)), MODELS, overfitted(30), seed=SEED), task.splits["holdout"]
 
 
 def _wdbc() -> tuple[ModelPopulation, Split]:
     """An MLP of 64 on half of 369 tumours, 150 epochs; 200 others are the population."""
     task = load_task("wdbc", seed=SEED)
-    rows = joined_rows(*task.splits.values())
+    rows = joined_rows(list(task.splits.values()))
     order = np.random.default_rng(SEED).permutation(len(rows))
     train = overfitted(150, hidden=64)
     return train_population(rows.take(np.sort(order[200:])), MODELS, train, seed=SEED), rows.take(order[:200])
@@ -120,11 +137,11 @@ def _wdbc() -> tuple[ModelPopulation, Split]:
 SUBJECTS = {"pneumoniamnist, CNN": _pneumonia, "wdbc, MLP": _wdbc}
 
 
-def _compared(population: ModelPopulation, others: Split) -> dict[str, list[tuple[float, float]]]:
-    """AUC and TPR at 1 % of each attack on every target."""
+def _scored(population: ModelPopulation, others: Split) -> tuple[dict[str, Any], Any]:
+    """Scores ``(targets, n)`` of each attack, NaN where it was fitted, and the truth of each target."""
     z_logits = np.stack([network_logits(network, others.inputs) for network in population.networks])
     z_labels = np.asarray(others.labels, np.int64)
-    found: dict[str, list[tuple[float, float]]] = {}
+    found: dict[str, list[Any]] = {}
     for target in range(MODELS):
         rest = shadows_of(target, MODELS)
         seen = Observed(
@@ -137,15 +154,18 @@ def _compared(population: ModelPopulation, others: Split) -> dict[str, list[tupl
             population_target=z_logits[target],
             population_shadows=z_logits[rest],
         )
-        everyone = np.ones(len(seen.labels), bool)
         fitted, left = art_scores(seen, SEED + target)
         scored = {**leakpro_scores(seen), **privacy_meter_scores(seen), **score_evidence(evidence_of(seen))}
-        for name, scores, rows in (
-            *((name, scores, everyone) for name, scores in scored.items()),
-            *((name, scores, left) for name, scores in fitted.items()),
-        ):
-            found.setdefault(name, []).append(roc_figures(scores[rows], seen.truth[rows]))
-    return found
+        scored |= {name: np.where(left, scores, np.nan) for name, scores in fitted.items()}
+        for name, scores in scored.items():
+            found.setdefault(name, []).append(scores)
+    return {name: np.stack(each) for name, each in found.items()}, population.members
+
+
+def _figures(scores: Any, truth: Any) -> list[tuple[float, float]]:
+    """AUC and TPR at 1 % on every target."""
+    known = ~np.isnan(scores)
+    return [roc_figures(scores[target, rows], truth[target, rows]) for target, rows in enumerate(known)]
 
 
 def evidence_of(seen: Observed) -> Evidence:

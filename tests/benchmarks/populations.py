@@ -37,16 +37,6 @@ class ModelPopulation:
         return np.asarray(self.rows.labels, np.int64)
 
 
-def joined_rows(*splits: Split) -> Split:
-    """All rows of `splits` with their labels, and patients where every split knows them."""
-    known = [split.patients for split in splits if split.patients is not None]
-    return Split(
-        np.concatenate([split.inputs for split in splits]),
-        np.concatenate([np.asarray(split.labels, np.int64) for split in splits]),
-        np.concatenate(known) if len(known) == len(splits) else None,
-    )
-
-
 def paired_members(units: NDArray[np.int64], models: int, seed: int) -> Mask:
     """Membership ``(models, n)``: models 2k and 2k + 1 divide the units, each with all its rows, by fair coins.
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from claim import Claim
 from membership_peers import log_odds_of
-from populations import joined_rows, network_logits, overfitted, shadows_of, train_population
+from populations import network_logits, overfitted, shadows_of, train_population
 from torch import nn
 
 from medward.attacks.benchmarks.base import stratified_partition
@@ -32,6 +32,7 @@ from medward.attacks.benchmarks.tasks import data_root, load_task
 from medward.attacks.benchmarks.victims import accuracy
 from medward.attacks.candidates.evaluation import rate_at
 from medward.attacks.membership.evidence import Evidence
+from medward.attacks.membership.pool import joined_rows
 from medward.attacks.membership.scores import score_evidence
 from medward.guard.certificate import PrivacyCertificate
 from medward.guard.data.split import Split
@@ -208,14 +209,14 @@ def rate_figures(runs: list[tuple[np.ndarray, np.ndarray]], rate: float) -> dict
 
 def _pneumonia() -> Subject:
     task = load_task("pneumoniamnist", seed=SEED)
-    rows = joined_rows(*(task.splits[name] for name in ("train", "calibration", "selection", "holdout")))
+    rows = joined_rows([task.splits[name] for name in ("train", "calibration", "selection", "holdout")])
     return _images(rows.take(np.random.default_rng(SEED).permutation(len(rows))[:MOST_ROWS]), task.splits["test"])
 
 
 def _nih() -> Subject:
     task = load_task("nih-cxr", seed=SEED)
     return _images(
-        joined_rows(*(task.splits[name] for name in ("train", "selection", "calibration", "holdout"))),
+        joined_rows([task.splits[name] for name in ("train", "selection", "calibration", "holdout")]),
         task.splits["test"],
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parents[1] / "docs" / "results"
-HELPERS = {"run", "claim", "subjects", "populations", "membership_peer_scores"}
+HELPERS = {"run", "claim", "subjects", "populations", "membership_peer_scores", "paired_bootstrap"}
 
 
 def names() -> list[str]:

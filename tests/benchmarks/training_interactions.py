@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from claim import Claim
-from populations import joined_rows, overfitted
+from populations import overfitted
 from private_training import small_network
 
 import medward
 from medward.attacks.benchmarks.base import stratified_partition
 from medward.attacks.benchmarks.tasks import load_task
+from medward.attacks.membership.pool import joined_rows
 from medward.guard.data.split import Split
 from medward.guard.harden import HARDENERS
 
@@ -65,7 +66,7 @@ def measure() -> Iterator[Claim]:
 
 def _splits() -> dict[str, Split]:
     task = load_task("pneumoniamnist", seed=SEED)
-    rows = joined_rows(*(task.splits[name] for name in ("train", "selection", "calibration", "holdout")))
+    rows = joined_rows([task.splits[name] for name in ("train", "selection", "calibration", "holdout")])
     few = np.random.default_rng(SEED).permutation(len(rows))[: sum(SIZES.values())]
     return stratified_partition(rows.take(few), SIZES, seed=SEED)
 

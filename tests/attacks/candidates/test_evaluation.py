@@ -10,6 +10,7 @@ from scipy.stats import norm
 
 from medward.attacks.candidates.evaluation import (
     detectable_auc,
+    either_rate_at,
     evaluate_scores,
     one_row_each,
     precision_at_prior,
@@ -119,3 +120,35 @@ def test_scores_may_be_moved_and_stretched(seed, shift):
     first, second = (rate_at(each, truth, 0.05, seed=1) for each in (scores, np.exp(scores / 3) + 7))
     assert first == second
     assert 0 <= first.low <= first.value <= first.high <= 1
+
+
+def tail(sign, n=2000, named=0.3, seed=3):
+    """A few members are far from everybody, on one side; the others are as non-members."""
+    rng = np.random.default_rng(seed)
+    truth = np.arange(2 * n) < n
+    scores = rng.normal(size=2 * n)
+    scores[: int(named * n)] = sign * (6 + rng.random(int(named * n)))
+    others = int(named * n), n
+    scores[slice(*others)] += sign * -0.8  # and so that the AUC is about one half
+    return scores, truth
+
+
+def test_a_few_members_who_are_named_by_the_smallest_scores_are_seen_as_well():
+    scores, truth = tail(sign=-1)
+    found = evaluate_scores(scores, truth)
+    assert found.auc.low < 0.5 < found.auc.high
+    assert found.true_positive_rates[0.01].high < 0.2
+    assert found.either_way.value == pytest.approx(0.3, abs=0.02)
+    assert found.either_way.low > 0.25
+    mirrored = evaluate_scores(-scores, truth)
+    assert mirrored.either_way == found.either_way
+
+
+def test_the_larger_of_both_rates_is_covered_where_there_is_no_leak():
+    truth = np.arange(1000) < 500
+    rng = np.random.default_rng(0)
+    missed = 0
+    for seed in range(200):
+        found = either_rate_at(rng.normal(size=1000), truth, 0.01, seed=seed)
+        missed += not found.low <= 0.01 <= found.high
+    assert missed <= 10

@@ -13,7 +13,8 @@ from medward.attacks.candidates.controls import CANARIES, UNTRAINED, control_exa
 from medward.attacks.intervals import Interval, auc, auc_interval, clopper_pearson
 from medward.attacks.membership import LossThreshold, OfflineLiRA
 from medward.attacks.membership.cell import MembershipCell, privacy_ceiling
-from medward.attacks.membership.family import NO_COIN, Membership, candidate_groups
+from medward.attacks.membership.family import Membership, candidate_groups
+from medward.attacks.membership.holdings import NO_COIN
 from medward.attacks.target import Target
 from medward.attacks.validation.family import Runs
 from medward.attacks.validation.finding import ARMS, Status
@@ -99,11 +100,15 @@ def test_canaries_so_few_that_chance_finds_them_prove_nothing():
     assert any("too few" in sentence for sentence in missing)
 
 
-def test_a_guard_that_leaves_few_members_named_for_sure_does_not_hold():
-    """A sixth of all members is named for sure and nothing is known of the others: the average over all hides it."""
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_guard_that_leaves_few_members_named_for_sure_does_not_hold(sign):
+    """A sixth of all members is named for sure and nothing is known of the others: the average over all hides it.
+
+    By the largest scores or, where a guard made these members less sure than anybody else, by the smallest.
+    """
     truth = np.arange(8000) < 4000
     rng = np.random.default_rng(5)
-    named = AttackResult(outcome=rng.normal(size=8000) + 9 * (truth & (rng.random(8000) < 1 / 6)), truth=truth)
+    named = AttackResult(outcome=rng.normal(size=8000) + sign * 9 * (truth & (rng.random(8000) < 1 / 6)), truth=truth)
     results = {"undefended": scores(2, 0), "guarded": named, "adaptive": scores(0, 2)}
     cell = FAMILY.judge(Runs(attack=LossThreshold(), results=results, spec=SPEC, seed=0))
     assert cell.compared["guarded"].high < GATE.membership_auc

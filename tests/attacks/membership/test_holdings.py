@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from medward.attacks.base import AttackData
-from medward.attacks.membership.family import NO_COIN, Membership
+from medward.attacks.membership.family import Membership
+from medward.attacks.membership.holdings import NO_COIN
+from medward.attacks.membership.pool import joined_rows
 from medward.attacks.validation.family import NotTested
 from medward.attacks.validation.splits import conform_splits, share_rows
 from medward.guard.data.coin_flip import flip_coins, read_manifest
@@ -74,3 +76,32 @@ def test_a_patient_on_both_sides_is_named():
     assert isinstance(held, AttackData)
     assert "of patients who are also in" in held.flags[0]
     assert held_by({**contract.line_splits(), "train": alone}, manifest).flags == ()
+
+
+def test_rows_with_copies_on_both_sides_are_neither_candidates_nor_shadow_rows_and_are_counted():
+    rows = contract.line_rows(300, 5)
+    flip = flip_coins(Split(rows.inputs, rows.labels), seed=0)
+    held_out, included = flip.held_out[0], np.flatnonzero(flip.included)[0]
+    inputs = rows.inputs.copy()
+    inputs[held_out] = inputs[included]
+    train = Split(inputs, rows.labels)
+    manifest = read_manifest(flip_coins(train, seed=0).manifest)
+    splits = contract.line_splits()
+    copy = train.take(np.array([included]))
+    splits |= {"train": train, "holdout": joined_rows([splits["holdout"], copy])}
+    held = held_by(splits, manifest)
+    twice = named(copy)
+    assert not twice & (named(held.members) | named(held.nonmembers) | named(held.shadow))
+    assert held.flags == ("3 rows have exact copies on both sides of the coin flip, and were left out",)
+    free = held_by({**contract.line_splits(), "train": train}, manifest)
+    assert named(free.shadow) == named(held.shadow)
+
+
+def test_patients_of_splits_that_know_none_are_told_apart_on_both_sides():
+    rows = contract.line_rows(300, 5)
+    known, unknown = Split(rows.inputs[:150], rows.labels[:150], np.arange(150) // 3), rows.take(slice(150, 300))
+    both = joined_rows([known, unknown])
+    manifest = read_manifest(flip_coins(both, seed=0).manifest)
+    held = held_by({**contract.line_splits(), "train": known, "selection": unknown}, manifest)
+    assert not np.intersect1d(held.members.patients, held.nonmembers.patients).size
+    assert held.flags == ()

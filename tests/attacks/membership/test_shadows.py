@@ -11,7 +11,7 @@ from torch import nn
 
 from medward.attacks.membership import ShadowAttack
 from medward.attacks.membership import shadow_attack as module
-from medward.attacks.membership.pool import apart_from, both_rows
+from medward.attacks.membership.pool import apart_from, joined_rows
 from medward.attacks.membership.shadow_attack import gather_evidence, shadow_recipe
 from medward.attacks.membership.shadows import draw_parts, train_shadows
 from medward.guard.data.coin_flip import flip_coins
@@ -76,7 +76,7 @@ def test_rows_that_cannot_be_had_are_refused(attack):
 
 
 def test_copies_of_candidates_are_no_shadow_rows_and_that_is_said():
-    copied = both_rows(OWN, CANDIDATES.take(slice(7)))
+    copied = joined_rows([OWN, CANDIDATES.take(slice(7))])
     own, flags = apart_from(CANDIDATES, copied, "rmia")
     np.testing.assert_array_equal(own.inputs, OWN.inputs)
     assert flags == ("7 of 57 shadow rows are copies of candidates, and were left out",)
@@ -86,9 +86,20 @@ def test_copies_of_candidates_are_no_shadow_rows_and_that_is_said():
 
 
 def test_rows_without_patients_are_patients_of_their_own():
-    both = both_rows(CANDIDATES, OWN)
-    assert len(np.unique(both.patients)) == 15 + 50
-    assert both_rows(OWN, CANDIDATES).patients is None
+    for splits in ([CANDIDATES, OWN], [OWN, CANDIDATES]):
+        assert len(np.unique(joined_rows(splits).patients)) == 15 + 50
+    assert joined_rows([OWN, OWN]).patients is None
+
+
+def test_the_same_rows_of_other_patients_have_shadows_of_their_own():
+    others = replace(CANDIDATES, patients=np.arange(60))
+    first, second = (shadow_recipe(rows, OWN, None, ONLINE, 0) for rows in (CANDIDATES, others))
+    assert first != second
+
+
+def test_an_online_attacker_says_that_its_models_learn_candidates():
+    assert "models of its own are trained on candidates, each on half of them" in ONLINE.threat.knowledge
+    assert "trained on candidates" not in ShadowAttack().threat.knowledge
 
 
 @pytest.fixture
