@@ -4,8 +4,8 @@ A model is surer of records it trained on than of others, and an attacker reads 
 ordinary answers is one pool for each decision: any confidence above the pool's cut leaves as the mean that unseen
 calibration rows have above it. What a record of the training set adds beyond what unseen records show is gone. The
 mean confidence of ordinary answers stays what it was, and so do decisions and, within one decision, the order of
-confidences. The same output always leaves the same, and pooling twice is pooling once: averaging repeated answers undoes
-nothing, unlike noise.
+confidences. The same output always leaves the same, and pooling twice is pooling once: averaging repeated answers
+undoes nothing, unlike noise.
 
 It cannot stop an attacker who reads decisions alone: where a model is right more often on its training records, or more
 robustly so, every label says it. And what lies below the cut leaves as it is: a member is rarely found there, so an
