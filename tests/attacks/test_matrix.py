@@ -2,10 +2,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 from validation_fakes import SPEC, SPLITS, Linear, Scripted, deployment, rows
 
 from medward.attacks.base import AttackResult, Attempt
 from medward.attacks.membership.family import Membership
+from medward.attacks.report.table import print_findings
 from medward.attacks.target import guarded_oracle
 from medward.attacks.validation.clean_cost import ACCOUNTS, account_visits, measure_clean_cost
 from medward.attacks.validation.deployment import Deployment
@@ -364,7 +366,7 @@ def test_a_lone_split_that_may_have_trained_the_model_is_said_wherever_it_was_ju
     bundle, tmp_path, caplog, capsys, names, flagged
 ):
     """A CSV without a column of splits: its rows may be those of the training."""
-    rows = {name: SPLITS["test"] for name in names}
+    rows = dict.fromkeys(names, SPLITS["test"])
     attacks = (Scripted(), Scripted(name="thief", family="extraction"), Scripted(name="lira", family="membership"))
     with caplog.at_level("WARNING", "medward.data"):
         report = run_validation(Deployment(bundle=bundle), rows, tmp_path, attacks=attacks, progress=False)

@@ -176,7 +176,7 @@ def test_the_page_follows_the_theme_and_can_be_read_without_colour(folder, page)
 
 def test_the_page_says_what_was_found_and_what_was_not_tested(page, report):
     words = re.sub(r"\s+", " ", " ".join(page.words))
-    assert "1 of 4 attacks broke the guard." in words
+    assert "1 of 4 attacks broke the guard, 1 could not be decided, 2 failed against the guard." in words
     assert report.provenance.bundle in words
     assert "Poisoned or backdoored training data" in words
     assert "judged by transfer" in words
