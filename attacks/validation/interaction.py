@@ -21,7 +21,7 @@ from medward.attacks.validation.family import Family
 from medward.attacks.validation.record import Interaction
 from medward.guard.data.quality import auc
 
-APART = "the two runs were not judged on the same rows one by one, so their difference takes them for independent"
+UNPAIRED = "the two runs were not judged on the same rows one by one, so their difference takes them for independent"
 """The flag of a difference that is not paired."""
 
 
@@ -36,7 +36,7 @@ def compare_models(
     first, second = family.achieved(before, seed), family.achieved(after, seed)
     paired = None if first is None or second is None else _paired(before, after, first, second, rows, seed)
     loose = None if first is None or second is None else unpaired_difference(second, first)
-    apart = (APART,) if loose is not None and paired is None else ()
+    apart = (UNPAIRED,) if loose is not None and paired is None else ()
     return Interaction(
         attack=name,
         family=family.name,

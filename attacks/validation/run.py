@@ -39,7 +39,7 @@ from medward.guard.plugins import plugin_versions
 from medward.guard.profile import idle_screen
 from medward.guard.spec import ModelSpec
 
-log = logging.getLogger("medward.data")
+_log = logging.getLogger("medward.data")
 
 THIEF_TRACE = 200
 """Queries of the pure thief whose e-value the report draws."""
@@ -73,7 +73,7 @@ def run_validation(
     out.mkdir(parents=True, exist_ok=True)
     tell_understanding(fitted, model.spec.task, low=model.spec.low, high=model.spec.high)
     if unnamed:
-        log.warning("%s", unnamed)
+        _log.warning("%s", unnamed)
     common = {
         "bundle": bundle.digest,
         "policy": policy.fingerprint,

@@ -14,7 +14,7 @@ import numpy as np
 from medward.attacks.target import Oracle, Response
 from medward.guard.types import Array
 
-MOST = 2**29
+KEPT_BYTES = 2**29
 """Bytes of rows that are kept; an oracle that was asked more is shared no further."""
 
 
@@ -52,7 +52,7 @@ class Transcript:
             raise ValueError("somebody has the oracle of this transcript alone")
         answer = oracle(inputs)
         self._bytes += inputs.nbytes
-        if self._bytes <= MOST:
+        if self._bytes <= KEPT_BYTES:
             self._rows += list(inputs)
             some = range(len(inputs))
             self._answers += [Response(answer.labels[[i]], answer.scores[[i]], answer.output) for i in some]

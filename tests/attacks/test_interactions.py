@@ -17,7 +17,7 @@ from medward.attacks.intervals import auc_interval, clopper_pearson
 from medward.attacks.report.table import print_findings
 from medward.attacks.validation.deployment import PRIVACY, ROBUSTNESS, Deployment, ModelBefore
 from medward.attacks.validation.family import Runs
-from medward.attacks.validation.interaction import APART, compare_models, unpaired_difference
+from medward.attacks.validation.interaction import UNPAIRED, compare_models, unpaired_difference
 from medward.attacks.validation.record import Report
 from medward.attacks.validation.run import run_validation
 from medward.guard.data.split import Split
@@ -123,7 +123,7 @@ def test_as_many_rows_that_may_be_others_are_not_paired_and_it_is_said():
     runs = fooling(0.5, 120), fooling(0.6, 120)
     found = compare_models(find_family("evasion"), "uap-targeted", *runs, rows=ROWS, claimed=False, seed=0)
     assert not found.paired
-    assert found.flags == (APART,)
+    assert found.flags == (UNPAIRED,)
     assert found.difference == unpaired_difference(found.after, found.before)
     every = compare_models(find_family("evasion"), "pgd", *runs, rows=120, claimed=False, seed=0)
     assert every.paired

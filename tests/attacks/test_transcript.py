@@ -51,7 +51,7 @@ SESSIONS = {
 @pytest.mark.parametrize("most", [2**29, 12 * 25], ids=["room for all", "room for 25 rows"])
 @pytest.mark.parametrize("name", SESSIONS)
 def test_everybody_is_told_what_an_oracle_of_their_own_tells(name, most, monkeypatch):
-    monkeypatch.setattr(transcript, "MOST", most)
+    monkeypatch.setattr(transcript, "KEPT_BYTES", most)
     shared = Transcripts()
     for batches in SESSIONS[name]:
         labels, scores = told(shared.oracle("key", Tiring), *batches)
