@@ -120,6 +120,11 @@ def validate(
 
 def planted_canaries(given: CanarySet | Path | str, certificate: AnyCertificate | None) -> CanarySet:
     """The canaries at `given`. Raises `MedwardError` for others than the `certificate` names."""
+    if not isinstance(given, CanarySet | Path | str):
+        raise MedwardError(
+            "canaries: expected the file that training wrote, or a CanarySet, got "
+            f"{type(given).__name__}; give its path"
+        )
     found = given if isinstance(given, CanarySet) else CanarySet.load(Path(given))
     record = certificate.canaries if isinstance(certificate, PrivacyCertificate) else None
     if isinstance(certificate, PrivacyCertificate) and (record is None or record.digest != found.digest):
@@ -129,6 +134,11 @@ def planted_canaries(given: CanarySet | Path | str, certificate: AnyCertificate 
 
 def flipped_coins(given: MembershipManifest | Path | str, certificate: AnyCertificate | None) -> MembershipManifest:
     """The membership manifest at `given`. Raises `MedwardError` for another than the `certificate` names."""
+    if not isinstance(given, MembershipManifest | Path | str):
+        raise MedwardError(
+            "manifest: expected the file that training wrote, or a MembershipManifest, got "
+            f"{type(given).__name__}; give its path"
+        )
     if isinstance(given, MembershipManifest):
         found = given
     else:

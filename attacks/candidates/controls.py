@@ -2,7 +2,8 @@
 
 A silently weak attack reads as a model without a leak. So the same attack is run on a copy of the network that learned
 canaries by heart, where it must find them, and on a copy that learned nothing, where it must find nothing. Canaries are
-real rows under a wrong label; those that the coin leaves out are learned under their own.
+non-members under a wrong label; those that the coin leaves out are learned under their own. The attacker's own rows are
+then the same as against the model, and so are its shadows, which are trained once for all.
 
 Reference: Carlini, Liu, Erlingsson, Kos and Song, "The secret sharer", USENIX Security 2019, for canaries; the notes of
 Zhang, Das, Kamath and Tramer, "Membership inference attacks cannot prove that a model was trained on your data", 2024.
@@ -34,7 +35,7 @@ SEEN = 0.95
 """The AUC that an attack must reach on canaries learned by heart before its finding nothing says anything."""
 FAIR = (0.45, 0.55)
 """Where the AUC on an untrained network must lie."""
-_COUNT, _ROWS = 40, 320  # canaries, and rows of the shadow split that are learned beside
+_COUNT, _ROWS = 40, 320  # canaries, and rows of the shadow split that are learned beside, at most
 _FEWEST = 20  # shadow rows without which nothing is controlled
 _STEPS, _BATCH, _RATE = 800, 64, 3e-3
 _COPIES = 2  # of each included canary
@@ -45,21 +46,23 @@ _EPOCHS = 80  # of a surrogate
 def control_examinations(
     network: nn.Module | None, spec: ModelSpec, data: AttackData, *, seed: int
 ) -> tuple[Examination, ...]:
-    """Both controls of attacks that hold `data`; none without labelled shadow rows.
+    """Both controls of attacks that hold `data`; none without labelled shadow rows and labelled non-members.
 
     They are on copies of `network`, or on a surrogate where there is none that can be trained.
     """
-    shadow = data.shadow
+    shadow, others = data.shadow, data.nonmembers
     known = None if shadow is None else shadow.labels
     if shadow is None or known is None or len(shadow) < _FEWEST or len(np.unique(known, axis=0)) < 2:
         return ()
-    order = np.random.default_rng(seed).permutation(len(shadow))
-    some = min(_COUNT, len(order) // 3)
-    rows, odd = shadow.take(order[some : some + _ROWS]), shadow.take(order[:some])
+    if others is None or others.labels is None:
+        return ()
+    rng, labels = np.random.default_rng(seed), np.concatenate([known, others.labels])
+    rows = shadow.take(rng.permutation(len(shadow))[:_ROWS])
+    odd = others.take(rng.permutation(len(others))[:_COUNT])
 
     @cache
     def memorised() -> tuple[Oracle, AttackData]:
-        canaries = mislabelled_canaries(odd, known, np.random.default_rng(seed))
+        canaries = mislabelled_canaries(odd, labels, np.random.default_rng(seed))
         taught = _taught(network, spec, rows, odd, canaries, seed)
         inside, outside = (
             Split(canaries.inputs[kind], canaries.labels[kind]) for kind in (canaries.included, ~canaries.included)

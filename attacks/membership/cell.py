@@ -168,7 +168,7 @@ class MembershipCell(JudgedCell):
         if self.canaries.value < SEEN:
             return (f"On {CANARIES} the attack has an AUC of {self.canaries.value:.3f} only, {SEEN:g} is needed.",)
         if self.canaries.low <= 0.5:
-            return (f"The {CANARIES} are too few: their AUC of {self.canaries} may be chance; give more shadow rows.",)
+            return (f"The {CANARIES} are too few: their AUC of {self.canaries} may be chance; give more non-members.",)
         return ()
 
 

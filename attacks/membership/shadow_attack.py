@@ -122,7 +122,7 @@ def gather_evidence(
         doublings = DOUBLINGS if needs.online and attack.train is None else 0
         for doubling in range(doublings + 1):
             fitted = train_shadows(replace(recipe, epochs=recipe.epochs * 2**doubling))
-            seen = shadow_values(fitted.networks, inputs, channel.answered, spec)
+            seen = shadow_values(fitted, inputs, channel.answered, spec)
             shadows = channel.phi(channel.coarsen(seen), asked.labels)
             gap = regime_gap(phi[:n], shadows[:, :n])
             if gap <= NEAR:

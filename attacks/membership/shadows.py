@@ -22,7 +22,7 @@ from medward.attacks.learners.processes import train_all
 from medward.attacks.learners.recipe import LearnerRecipe
 from medward.attacks.learners.table import learner_of
 from medward.attacks.membership.stacked import fit_stacked
-from medward.guard.data.split import Split
+from medward.guard.data.split import Split, split_digest
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array, Ints
@@ -58,6 +58,14 @@ class FittedShadows:
 
     networks: tuple[nn.Module, ...]
     included: NDArray[np.bool_]
+    _seen: dict[str, Array] = field(default_factory=dict, repr=False, compare=False)
+
+    def values(self, inputs: Array, spec: ModelSpec) -> Array:
+        """Values ``(K, n, width)`` of rows, which are remembered: every arm and every score asks of the same ones."""
+        name = split_digest(Split(inputs))
+        if name not in self._seen:
+            self._seen[name] = network_values(self.networks, inputs, spec)
+        return self._seen[name]
 
 
 @lru_cache(maxsize=6)
@@ -116,13 +124,20 @@ def candidate_halves(patients: Ints, rng: np.random.Generator) -> tuple[Ints, In
     return np.flatnonzero(first), np.flatnonzero(~first)
 
 
-def shadow_values(shadows: Sequence[nn.Module], inputs: Array, answered: NDArray[np.bool_], spec: ModelSpec) -> Array:
-    """Values ``(shadows, copies, n, width)`` of the answered rows of `inputs`, 0 elsewhere."""
-    learner = learner_of(spec)
-    seen = np.zeros((len(shadows), *answered.shape, learner.width))
-    x = torch.as_tensor(inputs[answered])
-    with torch.no_grad():
-        for shadow, network in enumerate(shadows):
-            outputs = torch.cat([network(x[i : i + 512]) for i in range(0, len(x), 512)])
-            seen[shadow, answered] = learner.values(outputs.double().numpy())
+def shadow_values(shadows: FittedShadows, inputs: Array, answered: NDArray[np.bool_], spec: ModelSpec) -> Array:
+    """Values ``(shadows, copies, n, width)`` of the answered rows of `inputs (copies, n, ...)`, 0 elsewhere."""
+    seen = np.zeros((len(shadows.networks), *answered.shape, learner_of(spec).width))
+    seen[:, 0] = np.where(answered[0][:, None], shadows.values(inputs[0], spec), 0.0)
+    noisy = answered.copy()
+    noisy[0] = False
+    if noisy.any():
+        seen[:, noisy] = network_values(shadows.networks, inputs[noisy], spec)
     return seen
+
+
+def network_values(networks: Sequence[nn.Module], inputs: Array, spec: ModelSpec) -> Array:
+    """Values ``(K, n, width)`` of rows ``(n, ...)`` under each network."""
+    learner, x = learner_of(spec), torch.as_tensor(inputs)
+    with torch.no_grad():
+        outputs = [torch.cat([network(x[i : i + 512]) for i in range(0, len(x), 512)]) for network in networks]
+    return np.stack([learner.values(each.double().numpy()) for each in outputs])

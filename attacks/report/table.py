@@ -80,6 +80,8 @@ def print_interactions(report: Report, console: Console) -> None:
         cells = [_estimate(each, share) for each in (found.before, found.after)]
         ends = limits_text(found.difference, share=share)
         change = Text.assemble(change_text(found, share=share), (f"\n{ends}", "dim"))
+        if found.difference is not None and not found.paired:
+            change.append("\nnot paired", "dim")
         table.add_row(Text(found.attack), Text(found.measure), *cells, change)
     console.print(table)
     for found in report.interactions:

@@ -127,14 +127,20 @@ def change_text(interaction: Interaction, *, share: bool) -> str:
 
 
 def report_headline(report: Report) -> str:
-    """The verdict in one sentence."""
-    count = {status: sum(finding.status is status for finding in report.findings) for status in Status}
-    tested = len(report.findings) - count[Status.NOT_APPLICABLE]
-    attacks = "attack" if tested == 1 else "attacks"
-    if count[Status.BROKEN]:
-        return f"{count[Status.BROKEN]} of {tested} {attacks} broke the guard."
-    if report.verdict is Status.HELD:
-        return f"The guard held against {tested} of {tested} {attacks}."
+    """The verdict in one sentence, which tells what the guard stopped from what found nothing without it either."""
+    tested = [each for each in report.findings if each.status is not Status.NOT_APPLICABLE]
     if not tested:
         return "Nothing could be tested with this data."
-    return f"{count[Status.INCONCLUSIVE]} of {tested} {attacks} could not be decided."
+    count = {status: sum(each.status is status for each in tested) for status in Status}
+    harmless = sum(each.harmless for each in tested)
+    outcomes = {
+        "broke the guard": count[Status.BROKEN],
+        "could not be decided": count[Status.INCONCLUSIVE],
+        "failed against the guard": count[Status.HELD] - harmless,
+        "found nothing even without the guard": harmless,
+    }
+    (first, number), *others = [(what, some) for what, some in outcomes.items() if some]
+    attacks = "attack" if len(tested) == 1 else "attacks"
+    return (
+        ", ".join([f"{number} of {len(tested)} {attacks} {first}", *(f"{some} {what}" for what, some in others)]) + "."
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from medward.attacks.base import Attack
-from medward.attacks.target import Clock, Decide, Target, guarded_oracle, open_oracle
+from medward.attacks.target import Clock, Decide, Oracle, Target, guarded_oracle, open_oracle
 from medward.attacks.validation.finding import Arm
+from medward.attacks.validation.transcript import Transcripts
 from medward.guard.accounts.stores import MemoryStore
 from medward.guard.bundle.folder import Bundle
 from medward.guard.certificate import PrivacyCertificate
@@ -49,7 +50,7 @@ class Deployment:
     `network` is the deployed model as a torch module in eval mode, None for `no_network`'s reason. `before` is the
     model without its training-time defense, where there is one. `decide` reads the outputs of an opaque model; without
     it there is no decision that an attack could change. `privacy` is the certificate of its training, `manifest` and
-    `canaries` who was trained on by the coin, where there are any.
+    `canaries` who was trained on by the coin, where there are any. `transcripts` are what its guard was asked already.
     """
 
     bundle: Bundle
@@ -60,6 +61,7 @@ class Deployment:
     privacy: PrivacyCertificate | None = None
     manifest: MembershipManifest | None = None
     canaries: CanarySet | None = None
+    transcripts: Transcripts = field(default_factory=Transcripts, repr=False, compare=False)
 
     @property
     def readable(self) -> bool:
@@ -86,7 +88,7 @@ class Deployment:
 
 
 def queried_target(deployment: Deployment, arm: Arm, attack: Attack, *, claim: str = "") -> Target:
-    """A target that is asked questions: the bare model undefended, else the guard with an empty memory.
+    """A target that is asked questions: the bare model undefended, else the guard, as with an empty memory.
 
     For a family that training defends (`claim`) the bare model is the one before, and the plain attack behind the guard
     is given that one's network too: its examples must not transfer better than those of the deployed one.
@@ -97,16 +99,21 @@ def queried_target(deployment: Deployment, arm: Arm, attack: Attack, *, claim: s
         bare = deployment if before is None else before
         oracle = open_oracle(bundle.model if before is None else before.model, deployment.decide)
         return Target(spec, oracle, attack.threat, network=bare.network)
-    clock, accounts = Clock(), attack.threat.accounts
-    guard = fresh_guard(bundle, clock=clock)
-    oracle = guarded_oracle(
-        guard,
-        fresh=accounts is None,
-        accounts=accounts or 1,
-        clock=clock,
-        per_day=attack.threat.per_day,
-        decide=deployment.decide,
-    )
+    accounts, per_day = attack.threat.accounts, attack.threat.per_day
+
+    def opened() -> Oracle:
+        clock = Clock()
+        return guarded_oracle(
+            fresh_guard(bundle, clock=clock),
+            fresh=accounts is None,
+            accounts=accounts or 1,
+            clock=clock,
+            per_day=per_day,
+            decide=deployment.decide,
+        )
+
+    same = (id(bundle), id(deployment.decide), accounts, per_day)  # `opened` keeps both alive, so names stay theirs
+    oracle = deployment.transcripts.oracle(same, opened)
     twin = None if before is None or arm != "guarded" else before.network
     return Target(spec, oracle, attack.threat, network=deployment.network, profile=bundle.profile, twin=twin)
 

@@ -94,6 +94,7 @@ class Finding(_Record):
     `directions` are, where decisions have two sides, the shares of rows that were changed to either.
     `measures` are what else was measured, arm by arm, None where there were too few rows to say, and `figures` numbers
     that follow from it.
+    `harmless` says of one that held that the attack found nothing even without the guard, which had nothing to hold.
     `curves` and `images` are what the report draws: arm -> name -> points, name -> rows of pixels (C, H, W)
     or values (D,).
     """
@@ -126,10 +127,11 @@ class Finding(_Record):
     directions: dict[Arm, dict[str, Interval]] = {}
     measures: dict[Arm, dict[str, Interval | None]] = {}
     figures: dict[str, float] = {}
+    harmless: bool = False
 
     @model_serializer(mode="wrap")
     def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return _less(dump(self), {"directions": {}, "measures": {}, "figures": {}})
+        return _less(dump(self), {"directions": {}, "measures": {}, "figures": {}, "harmless": False})
 
 
 def _less(content: dict[str, object], empty: Mapping[str, object]) -> dict[str, object]:

@@ -21,14 +21,22 @@ from medward.attacks.validation.family import Family
 from medward.attacks.validation.record import Interaction
 from medward.guard.data.quality import auc
 
+UNPAIRED = "the two runs were not judged on the same rows one by one, so their difference takes them for independent"
+"""The flag of a difference that is not paired."""
+
 
 def compare_models(
-    family: Family, name: str, before: AttackResult, after: AttackResult, *, claimed: bool, seed: int
+    family: Family, name: str, before: AttackResult, after: AttackResult, *, rows: int, claimed: bool, seed: int
 ) -> Interaction:
-    """What the attack called `name` did on the model `before` and on the one `after`, and the difference."""
+    """What the attack called `name` did on the model `before` and on the one `after`, and the difference.
+
+    There were `rows` to judge it on. A run that left some out, as a targeted one leaves those that the model decides so
+    already, left out others on the other model: the two are then not paired, and a flag says so.
+    """
     first, second = family.achieved(before, seed), family.achieved(after, seed)
-    paired = None if first is None or second is None else _paired(before, after, first, second, seed)
+    paired = None if first is None or second is None else _paired(before, after, first, second, rows, seed)
     loose = None if first is None or second is None else unpaired_difference(second, first)
+    apart = (UNPAIRED,) if loose is not None and paired is None else ()
     return Interaction(
         attack=name,
         family=family.name,
@@ -38,7 +46,7 @@ def compare_models(
         after=second,
         difference=paired or loose,
         paired=paired is not None,
-        flags=tuple(dict.fromkeys((*before.flags, *after.flags))),
+        flags=tuple(dict.fromkeys((*before.flags, *after.flags, *apart))),
     )
 
 
@@ -50,10 +58,14 @@ def unpaired_difference(first: Interval, second: Interval) -> Interval:
     return Interval(value, value - down, value + up, min(first.n, second.n))
 
 
-def _paired(before: AttackResult, after: AttackResult, first: Interval, second: Interval, seed: int) -> Interval | None:
+def _paired(
+    before: AttackResult, after: AttackResult, first: Interval, second: Interval, rows: int, seed: int
+) -> Interval | None:
     """The difference of what was judged on the same rows; None where that is not what the family measures."""
     if len(before.outcome) != len(after.outcome):
         return None
+    if before.truth is None and len(before.outcome) != rows:
+        return None  # as many, and who knows which
     if before.truth is not None and after.truth is not None:
         if not np.array_equal(before.truth, after.truth):
             return None

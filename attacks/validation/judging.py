@@ -42,6 +42,7 @@ def judge_attack(
             "threat": threat,
             "controls": controls,
             "status": status,
+            "harmless": status is Status.HELD and bool(cell.too_weak()),
             "reasons": (*reasons, *cell.notes, TWIN) if before else (*reasons, *cell.notes),
             "undefended": measured["undefended"],
             "guarded": measured.get("guarded"),

@@ -42,12 +42,23 @@ def conform_splits(splits: Mapping[str, Split], spec: ModelSpec) -> dict[str, Sp
     return fitted
 
 
+def unnamed_test(splits: Mapping[str, Split]) -> str:
+    """One sentence where `splits`, as given, are one of another name than "test": training may have seen its rows."""
+    if len(splits) != 1 or "test" in splits or "holdout" in splits:
+        return ""
+    name = next(iter(splits))
+    return (
+        f'there is no split "test": attacks are judged on "{name}", and if the model was trained on these rows no '
+        'figure holds for new ones; give rows it never saw as "test"'
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedRows:
     """Shared rows are what a validation deals from: all `splits`, and the `data` that most attackers hold.
 
     `seed` is that of the draw. `copied` are the flags of training rows in "holdout", on which all families read what
-    benign users pay; `tested` those of training rows in "test".
+    benign users pay; `tested` those of rows in "test" that training saw, or may have seen.
     """
 
     splits: Mapping[str, Split]
@@ -57,10 +68,12 @@ class SharedRows:
     tested: tuple[str, ...] = ()
 
 
-def share_rows(model: Model, splits: Mapping[str, Split], *, seed: int, decide: Decide | None = None) -> SharedRows:
+def share_rows(
+    model: Model, splits: Mapping[str, Split], *, seed: int, decide: Decide | None = None, unnamed: str = ""
+) -> SharedRows:
     """What attackers hold and are judged on, and how far `splits` are no splits; see `divide_rows`.
 
-    `decide` reads outputs that the model's task cannot.
+    `decide` reads outputs that the model's task cannot; `unnamed` is what `unnamed_test` said of the data.
 
     Raises `MedwardError` when "test" cannot be halved.
     """
@@ -76,7 +89,7 @@ def share_rows(model: Model, splits: Mapping[str, Split], *, seed: int, decide: 
         outputs=outputs,
     )
     copied, tested = _overlaps(splits, data)
-    return SharedRows(splits=splits, data=data, seed=seed, copied=copied, tested=tested)
+    return SharedRows(splits=splits, data=data, seed=seed, copied=copied, tested=(*filter(None, [unnamed]), *tested))
 
 
 def divide_rows(splits: Mapping[str, Split], rng: np.random.Generator) -> tuple[Split, Split]:

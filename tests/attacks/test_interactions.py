@@ -17,7 +17,7 @@ from medward.attacks.intervals import auc_interval, clopper_pearson
 from medward.attacks.report.table import print_findings
 from medward.attacks.validation.deployment import PRIVACY, ROBUSTNESS, Deployment, ModelBefore
 from medward.attacks.validation.family import Runs
-from medward.attacks.validation.interaction import compare_models, unpaired_difference
+from medward.attacks.validation.interaction import UNPAIRED, compare_models, unpaired_difference
 from medward.attacks.validation.record import Report
 from medward.attacks.validation.run import run_validation
 from medward.guard.data.split import Split
@@ -26,6 +26,7 @@ from medward.guard.types import Outputs
 
 RNG = np.random.default_rng(0)
 TRUTH = np.repeat([True, False], 150)
+ROWS = 200
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ STRONGER = {
 
 @pytest.mark.parametrize("name", SAME)
 def test_identical_models_show_no_difference(name):
-    found = compare_models(find_family(name.split(",")[0]), name, *SAME[name], claimed=False, seed=0)
+    found = compare_models(find_family(name.split(",")[0]), name, *SAME[name], rows=ROWS, claimed=False, seed=0)
     assert found.difference.low <= 0 <= found.difference.high
     assert found.difference.value == pytest.approx(0, abs=1e-12)
     assert not found.stronger
@@ -104,22 +105,36 @@ def test_identical_models_show_no_difference(name):
 @pytest.mark.parametrize("name", STRONGER)
 def test_an_attack_that_became_stronger_is_seen_and_one_that_became_weaker_is_not(name):
     family = find_family(name.split(",")[0])
-    found = compare_models(family, name, *STRONGER[name], claimed=False, seed=0)
+    found = compare_models(family, name, *STRONGER[name], rows=ROWS, claimed=False, seed=0)
     assert found.stronger
     assert found.difference.value == pytest.approx(found.after.value - found.before.value)
-    assert not compare_models(family, name, *reversed(STRONGER[name]), claimed=False, seed=0).stronger
+    assert not compare_models(family, name, *reversed(STRONGER[name]), rows=ROWS, claimed=False, seed=0).stronger
 
 
 def test_a_run_that_could_not_be_done_has_no_difference():
     failed = AttackResult(outcome=np.zeros(0, bool), flags=("it could not be done",))
-    found = compare_models(find_family("evasion"), "pgd", failed, fooling(0.5), claimed=True, seed=0)
+    found = compare_models(find_family("evasion"), "pgd", failed, fooling(0.5), rows=ROWS, claimed=True, seed=0)
     assert (found.before, found.difference, found.paired, found.stronger) == (None, None, False, False)
     assert found.flags == ("it could not be done",)
 
 
+def test_as_many_rows_that_may_be_others_are_not_paired_and_it_is_said():
+    """A targeted attack leaves out the rows that each model decides so already."""
+    runs = fooling(0.5, 120), fooling(0.6, 120)
+    found = compare_models(find_family("evasion"), "uap-targeted", *runs, rows=ROWS, claimed=False, seed=0)
+    assert not found.paired
+    assert found.flags == (UNPAIRED,)
+    assert found.difference == unpaired_difference(found.after, found.before)
+    every = compare_models(find_family("evasion"), "pgd", *runs, rows=120, claimed=False, seed=0)
+    assert every.paired
+    assert every.flags == ()
+
+
 def test_pairs_are_sharper_than_two_intervals():
     quiet = replace(leaky(1.0), outcome=leaky(1.0).outcome + 0.3 * RNG.normal(size=300))
-    paired = compare_models(find_family("membership"), "loss", leaky(1.0), quiet, claimed=True, seed=0).difference
+    paired = compare_models(
+        find_family("membership"), "loss", leaky(1.0), quiet, rows=ROWS, claimed=True, seed=0
+    ).difference
     loose = unpaired_difference(*(auc_interval(each.outcome, TRUTH, seed=0) for each in (quiet, leaky(1.0))))
     assert paired.high - paired.low < loose.high - loose.low
 

@@ -2,10 +2,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 from validation_fakes import SPEC, SPLITS, Linear, Scripted, deployment, rows
 
 from medward.attacks.base import AttackResult, Attempt
 from medward.attacks.membership.family import Membership
+from medward.attacks.report.table import print_findings
 from medward.attacks.target import guarded_oracle
 from medward.attacks.validation.clean_cost import ACCOUNTS, account_visits, measure_clean_cost
 from medward.attacks.validation.deployment import Deployment
@@ -357,3 +359,21 @@ def test_without_train_the_halves_of_test_are_compared(bundle, tmp_path):
     assert run(bundle, tmp_path / "a", attack, splits={"test": test}).findings[0].flags == ()
     (flag,) = run(bundle, tmp_path / "b", attack, splits={"test": twice}).findings[0].flags
     assert "also in the half" in flag
+
+
+@pytest.mark.parametrize(("names", "flagged"), [(("data",), True), (("train",), True), (("test",), False)])
+def test_a_lone_split_that_may_have_trained_the_model_is_said_wherever_it_was_judged_on(
+    bundle, tmp_path, caplog, capsys, names, flagged
+):
+    """A CSV without a column of splits: its rows may be those of the training."""
+    rows = dict.fromkeys(names, SPLITS["test"])
+    attacks = (Scripted(), Scripted(name="thief", family="extraction"), Scripted(name="lira", family="membership"))
+    with caplog.at_level("WARNING", "medward.data"):
+        report = run_validation(Deployment(bundle=bundle), rows, tmp_path, attacks=attacks, progress=False)
+    print_findings(report, Console(width=200))
+    said = f'there is no split "test": attacks are judged on "{names[0]}"'
+    for finding in report.findings[:2]:
+        assert any(flag.startswith(said) for flag in finding.flags) == flagged
+        assert (finding.status is Status.HELD) <= (not flagged)
+    assert report.findings[2].reasons[0].startswith("not tested: membership needs")
+    assert (said in caplog.text) == (said in capsys.readouterr().out) == flagged

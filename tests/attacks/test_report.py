@@ -16,7 +16,7 @@ from medward.attacks.report.files import save_report
 from medward.attacks.report.html import render_html, untested_sentences
 from medward.attacks.report.plots import report_plots
 from medward.attacks.report.table import print_findings
-from medward.attacks.report.words import ICONS
+from medward.attacks.report.words import ICONS, report_headline
 from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.finding import ARMS, Finding, Status
 from medward.attacks.validation.record import Report
@@ -176,7 +176,7 @@ def test_the_page_follows_the_theme_and_can_be_read_without_colour(folder, page)
 
 def test_the_page_says_what_was_found_and_what_was_not_tested(page, report):
     words = re.sub(r"\s+", " ", " ".join(page.words))
-    assert "1 of 4 attacks broke the guard." in words
+    assert "1 of 4 attacks broke the guard, 1 could not be decided, 2 failed against the guard." in words
     assert report.provenance.bundle in words
     assert "Poisoned or backdoored training data" in words
     assert "judged by transfer" in words
@@ -200,8 +200,32 @@ def test_the_terminal_table_names_every_attack_and_the_verdict(report):
     print_findings(report, console)
     text = console.export_text()
     assert all(finding.attack.split("&")[0] in text for finding in report.findings)
-    assert "BROKEN: 1 of 4 attacks broke the guard." in text
+    told = re.sub(r"\s+", " ", text)
+    assert "BROKEN: 1 of 4 attacks broke the guard, 1 could not be decided, 2 failed against the guard." in told
     assert "95.0%" in text
+
+
+@pytest.mark.parametrize(
+    ("statuses", "harmless", "said"),
+    [
+        ("HELD HELD", (0, 0), "2 of 2 attacks failed against the guard."),
+        (
+            "HELD HELD HELD",
+            (0, 1, 1),
+            "1 of 3 attacks failed against the guard, 2 found nothing even without the guard.",
+        ),
+        ("HELD HELD", (1, 1), "2 of 2 attacks found nothing even without the guard."),
+        ("HELD INCONCLUSIVE", (1, 0), "1 of 2 attacks could not be decided, 1 found nothing even without the guard."),
+        ("HELD NOT_APPLICABLE", (0, 0), "1 of 1 attack failed against the guard."),
+        ("NOT_APPLICABLE", (0,), "Nothing could be tested with this data."),
+    ],
+)
+def test_the_headline_counts_what_had_nothing_to_show_apart(report, statuses, harmless, said):
+    findings = tuple(
+        report.findings[0].model_copy(update={"status": Status[status], "harmless": bool(idle)})
+        for status, idle in zip(statuses.split(), harmless, strict=True)
+    )
+    assert report_headline(report.model_copy(update={"findings": findings})) == said
 
 
 def test_what_is_not_protected_is_said_in_the_terminal_and_on_the_page(report, tmp_path):

@@ -319,3 +319,10 @@ def test_audit_files_of_another_training_are_refused(tmp_path):
         validate("out", "table.npz", tmp_path / "report")
     with pytest.raises(MedwardError, match=r"absent\.json: cannot be read"):
         flipped_coins(tmp_path / "absent.json", own)
+
+
+def test_canaries_and_manifests_of_another_kind_are_refused_in_one_sentence():
+    with pytest.raises(MedwardError, match=r"^canaries: expected the file .* got int; give its path$"):
+        planted_canaries(5, None)
+    with pytest.raises(MedwardError, match=r"^manifest: expected the file .* got dict; give its path$"):
+        flipped_coins({}, None)

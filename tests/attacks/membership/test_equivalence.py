@@ -9,12 +9,13 @@ import pytest
 from support.certificates import privacy_certificate
 
 from medward.attacks.base import AttackData, AttackResult
-from medward.attacks.candidates.controls import CANARIES, UNTRAINED, control_examinations, control_flags
+from medward.attacks.candidates.controls import CANARIES, UNTRAINED, control_examinations, control_flags, network_oracle
 from medward.attacks.intervals import Interval, auc, auc_interval, clopper_pearson
-from medward.attacks.membership import LossThreshold, OfflineLiRA
+from medward.attacks.membership import LossThreshold, OfflineLiRA, ShadowAttack
 from medward.attacks.membership.cell import MembershipCell, privacy_ceiling
 from medward.attacks.membership.family import Membership, candidate_groups
 from medward.attacks.membership.holdings import NO_COIN
+from medward.attacks.membership.shadows import train_shadows
 from medward.attacks.target import Target
 from medward.attacks.validation.family import Runs
 from medward.attacks.validation.finding import ARMS, Status
@@ -195,3 +196,21 @@ def test_without_shadow_rows_of_two_labels_nothing_is_controlled(coin_flip):
     assert control_examinations(None, SPEC, replace(coin_flip, shadow=None), seed=0) == ()
     same = Split(coin_flip.shadow.inputs, np.zeros(600, int))
     assert control_examinations(None, SPEC, replace(coin_flip, shadow=same), seed=0) == ()
+
+
+def test_without_labelled_non_members_nothing_is_controlled(coin_flip):
+    unknown = Split(coin_flip.nonmembers.inputs)
+    assert control_examinations(None, SPEC, replace(coin_flip, nonmembers=None), seed=0) == ()
+    assert control_examinations(None, SPEC, replace(coin_flip, nonmembers=unknown), seed=0) == ()
+
+
+def test_the_shadows_of_an_attack_are_those_of_its_controls(stranger, coin_flip):
+    """And they are looked at once for the candidates, whatever the arm or the score."""
+    train_shadows.cache_clear()
+    attacks = [OfflineLiRA(shadows=4, epochs=1), ShadowAttack(score="bavaria", shadows=4, epochs=1)]
+    for attack in attacks:
+        for each in control_examinations(stranger, SPEC, coin_flip, seed=0):
+            oracle, data = each.prepare()
+            attack.run(Target(SPEC, oracle, attack.threat), data, seed=0)
+        attack.run(Target(SPEC, network_oracle(stranger, SPEC), attack.threat), coin_flip, seed=0)
+    assert train_shadows.cache_info().misses == 1
