@@ -264,11 +264,12 @@ def front() -> str:
             f"{_claim('tamper')['n']} edits tried, {_value('tamper'):.0f} missed",
         ),
         (
-            "membership, poisoned federations, identifiers in reports",
-            "-",
-            "-",
-            "judged (membership) or not in this release",
+            "who was in the training set",
+            "`harden --method dp`",
+            "(epsilon, delta) per patient or row; ceilings on every attack",
+            beside(PRIVACY).front_row(),
         ),
+        ("poisoned federations, identifiers in reports", "-", "-", "not in this release"),
     ]
     head = [
         "| threat | defense | guarantee | state in this release (PneumoniaMNIST, a small CNN) |",

@@ -31,6 +31,17 @@ def private_training() -> str:
     return "\n".join(lines) + "\n"
 
 
+def front_row() -> str:
+    """What privacy costs and allows on PneumoniaMNIST at epsilon 8, by patient's row."""
+    cells = _details("private_training_within_ceilings")["cells"]
+    private, plain = cells["pneumoniamnist/row/8"], cells["pneumoniamnist/row/none"]
+    strongest = max(score["0.01"]["value"] for score in private["scores"].values())
+    return (
+        f"at epsilon 8 balanced accuracy {private['balanced_accuracy']:.2f}, {plain['balanced_accuracy']:.2f} without; the "
+        f"strongest attack names {strongest:.1%} of members at 1 % false positives, ceiling {private['ceilings']['0.01']:.0%}"
+    )
+
+
 def private_language() -> str:
     """Perplexity of a report model after low-rank fine-tuning, and the strongest score beside its ceiling."""
     cells = _details("private_language_within_ceilings")["cells"]
