@@ -36,10 +36,10 @@ def front_row() -> str:
     cells = _details("private_training_within_ceilings")["cells"]
     private, plain = cells["pneumoniamnist/row/8"], cells["pneumoniamnist/row/none"]
     strongest = max(score["0.01"]["value"] for score in private["scores"].values())
-    return (
-        f"at epsilon 8 balanced accuracy {private['balanced_accuracy']:.2f}, {plain['balanced_accuracy']:.2f} without; the "
-        f"strongest attack names {strongest:.1%} of members at 1 % false positives, ceiling {private['ceilings']['0.01']:.0%}"
-    )
+    costs = f"balanced accuracy {private['balanced_accuracy']:.2f}, {plain['balanced_accuracy']:.2f} without"
+    ceiling = f"{private['ceilings']['0.01']:.0%}"
+    named = f"{strongest:.1%} of members named at 1 % false positives"
+    return f"at epsilon 8 {costs}; {named}, at most {ceiling} by any attack"
 
 
 def private_language() -> str:

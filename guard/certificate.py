@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
 from medward.guard.spec import AnyTask
 
 CERTIFICATE, CERTIFIED, ORIGINAL = "certificate.json", "model.onnx", "original.onnx"
+"""What a certificate's file is called, and among its `files` the model that it speaks of and the model before."""
 HARDENED_MARK = "medward.hardened"
 """The name in a model file of the method that hardened it: such a file has a certificate somewhere."""
-"""What a certificate's file is called, and among its `files` the model that it speaks of and the model before."""
 PrivacyUnit = Literal["patient", "row"]
 """Whose presence differential privacy hides: all rows of one patient, or one row."""
 
@@ -177,4 +177,7 @@ def certificate_sentence(certificate: AnyCertificate) -> str:
             f"all rows {c.before.universal:.3f} before and {c.after.universal:.3f} after; {c.guarantee}"
         )
     besides = f"; {CERTIFICATE} names {len(c.not_covered)} things that are not covered" if c.not_covered else ""
-    return f"trained with differential privacy: epsilon {c.epsilon:.3g} at delta {c.delta:.3g} per {c.unit}{besides}"
+    return (
+        f"trained with differential privacy: epsilon {c.epsilon:.3g} at delta {c.delta:.3g} per {c.unit}, by "
+        f"{c.accountant}{besides}"
+    )

@@ -33,8 +33,9 @@ class ReleasePolicy(_Section):
     `decimals` round the probabilities of levels rounded and top, of which top shows the `top` largest. `codes` is how
     many typical answers per class `protect` fits for the level codes. `temperature` softens (above 1) or sharpens what
     the coarse levels start from; it repairs calibration and defends little. `pooled` is the surest share of ordinary
-    answers, of each decision, that all leave with one confidence, so that none tells of training: 0 for none, else 0.8
-    or more, for smaller pools can tell shadow models more than none. `protect` fits it.
+    answers, of each decision, that all leave with one confidence: 0 for none, else 0.8 or more, for smaller pools can
+    tell shadow models more than none. It hides how sure a model was and not what it decided, which an attacker of
+    labels alone reads as before; where a model is nearly always sure only 1 hides anything. `protect` fits it.
     """
 
     level: LevelName = "rounded"

@@ -57,6 +57,8 @@ def print_findings(report: Report, console: Console) -> None:
             console.print(Text.assemble((finding.attack, "bold"), ": ", " ".join(finding.reasons)))
     if report.certificate is not None:
         console.print(Text(f"certificate: {certificate_sentence(report.certificate)}"))
+        for sentence in getattr(report.certificate, "not_covered", ()):
+            console.print(Text(f"  not covered: {sentence}", "dim"))
     if said := twin_text(report):
         console.print(Text(f"undefended ({defended_families(report)}): {said}"))
     if report.interactions:

@@ -25,7 +25,7 @@ BENIGN = ("calibration", "val", "data")
 
 
 def as_splits(data: Any, reading: Reading) -> dict[str, Split]:
-    """The splits that `data` is: a path, an array of inputs, one object, or several by the names of splits."""
+    """The splits that `data` is: a path, inputs, a pair of inputs and labels, one object, or several by split names."""
     if isinstance(data, str | Path):
         return read_data(Path(data), reading)
     if isinstance(data, Split):
@@ -35,6 +35,8 @@ def as_splits(data: Any, reading: Reading) -> dict[str, Split]:
         return {str(name): _only_split(str(name), each, reading) for name, each in data.items()}
     if isinstance(data, np.ndarray) and data.dtype.names is None:
         return {"data": Split(data)}
+    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(each, np.ndarray) for each in data):
+        return {"data": Split(data[0], *_labels(data[1]))}
     if _is_of(data, "datasets."):
         return _hugging_face(data, reading)
     if _is_of(data, "torch.utils.data.dataset."):

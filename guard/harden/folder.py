@@ -273,7 +273,8 @@ def _check(path: Path, overwrite: bool) -> None:
 
 def _export(network: nn.Module, spec: ModelSpec, sample: Array, file: Path, output_key: str | None) -> None:
     """Write `network`, behind what `spec` says stands before it, as the ONNX `file`, checked to answer as it does."""
-    model = wrap(network, spec=spec, sample=sample, task=spec.task.kind, output_key=output_key)
+    task = spec.task.kind  # known by now
+    model = wrap(network, spec=spec, sample=sample, task=task, untrained=True, output_key=output_key)
     (file.parent / model.export(file.parent).file).rename(file)
 
 

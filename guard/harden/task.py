@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from medward.guard.data.labels import Labels, Names
 from medward.guard.errors import MedwardError
 from medward.guard.harden.network import raw_scores
+from medward.guard.harden.output_range import are_bounded
 from medward.guard.models import describe_model
 from medward.guard.models.inference import LabelKind, TaskOptions, infer_task, label_kind
 from medward.guard.models.kinds import CLASSIFICATION, MULTILABEL, OPAQUE, REGRESSION, check_task, check_values
@@ -24,7 +25,8 @@ _SUM = 1e-3  # how far a row of probabilities may sum from 1
 
 def plain_classification(network: nn.Module, sample: Tensor, device: str) -> Classification:
     """One right class of as many as `network` gives scores for the rows `sample`, with nothing more said."""
-    task = _inferred(TaskOptions(), {}, raw_scores(network, sample, device).numpy(), "classes")
+    scores = raw_scores(network, sample, device).numpy()
+    task = _inferred(TaskOptions(), {}, scores, "classes", bounded=are_bounded(network, sample, device))
     assert isinstance(task, Classification)  # labels are of classes
     return task
 
@@ -43,12 +45,15 @@ def network_task(
 ) -> AnyTask:
     """What `network` answers, by what was `said` and the raw labels; refused where its scores for `sample` differ.
 
-    Columns without names are numbered from 0, unless labels are names: their order must be said. Scores that are rows
-    of probabilities, or of findings all in [0, 1], are taken for probabilities where nothing is said.
+    Columns without names are numbered from 0, unless labels are names: their order must be said. Labels of one class a
+    row are those of a classification, a table of 0 and 1 of findings. Scores that are rows of probabilities, or each
+    held in [0, 1] by how the network is made, are taken for probabilities where nothing is said: that scores happen to
+    lie there shows nothing, for the network may never have been trained.
     """
     options = said if isinstance(said, TaskOptions) else TaskOptions(task=said.kind)
     check_task("model", options.task)
     known, scores = describe_model(own_module(network)), raw_scores(network, sample).numpy()
+    bounded = are_bounded(network, sample)
     if isinstance(said, TaskOptions):
         kind = label_kind(labels, names)
         unnamed = options.classes is None and known.get("classes") is None
@@ -57,7 +62,7 @@ def network_task(
                 "labels are names, and a network's scores have none; name the classes in the order of the scores with "
                 "--classes, or give the number of each one's score, from 0"
             )
-        task = _inferred(options, known, scores, kind)
+        task = _inferred(options, known, scores, kind, bounded=bounded)
     else:
         task = said
     if task.kind == OPAQUE:
@@ -65,12 +70,15 @@ def network_task(
     outputs = task.read(scores, "model")
     modality: Modality = "image" if sample.ndim == 4 else "tabular"
     spec = ModelSpec(name="model", modality=modality, shape=tuple(sample.shape[1:]), task=task)
-    check_values(outputs, spec, options.task, exclusive=True)
+    if bounded:
+        check_values(outputs, spec, options.task, exclusive=True)
     return task
 
 
-def _inferred(said: TaskOptions, known: dict[str, object], scores: Array, labels: LabelKind | None) -> AnyTask:
-    """The task of raw `scores`, with numbers for names, and with probabilities where they look so."""
+def _inferred(
+    said: TaskOptions, known: dict[str, object], scores: Array, labels: LabelKind | None, *, bounded: bool
+) -> AnyTask:
+    """The task of raw `scores`, with numbers for names, and with probabilities where they are `bounded` or sum to 1."""
     kind = said.task or known.get("task")
     number = kind in (REGRESSION, OPAQUE) or said.tolerance is not None or bool(said.cut_points)
     if not number:
@@ -81,13 +89,12 @@ def _inferred(said: TaskOptions, known: dict[str, object], scores: Array, labels
             said = replace(said, classes=tuple(map(str, range(columns if several else 2))))
         if said.output is None and known.get("output") is None:
             apart = columns == 1 or kind == MULTILABEL or labels == "findings"
-            said = replace(said, output=_seen_output(scores, apart=apart))
+            said = replace(said, output=_seen_output(scores, bounded, apart=apart))
     return infer_task("model", said, known, lambda: scores, labels)
 
 
-def _seen_output(scores: Array, *, apart: bool) -> ScoreKind:
-    """Probabilities where scores look so: all in [0, 1] where columns stand `apart`, else rows that sum to 1."""
-    inside = bool(((scores >= 0) & (scores <= 1)).all())
+def _seen_output(scores: Array, bounded: bool, *, apart: bool) -> ScoreKind:
+    """Probabilities where scores show it: `bounded` where columns stand `apart`, else rows that sum to 1."""
     if not apart:
-        inside = bool((scores >= 0).all() and np.abs(scores.sum(axis=1) - 1).max() < _SUM)
-    return "probabilities" if inside else "logits"
+        bounded = bool((scores >= 0).all() and np.abs(scores.sum(axis=1) - 1).max() < _SUM)
+    return "probabilities" if bounded else "logits"

@@ -88,6 +88,7 @@ def wrap(
     features: str | None = None,
     task: str | None = None,
     exclusive: bool = False,
+    untrained: bool = False,
     output_key: str | None = None,
 ) -> WrappedModel:
     """Wrap a trained classifier; `spec` is checked on `sample`, benign inputs ``(n, *shape)`` as the caller has them.
@@ -101,7 +102,8 @@ def wrap(
     ``"package.module:attribute"`` of any of these. `features` names the layer (torch: its output) or ONNX
     output that monitors watch; default: the input of the last ``nn.Linear``, the ONNX output "features", else
     none. The returned model's ``spec.features`` is the width found. `task` is the word for what the model answers
-    (`kinds.TASKS`), where it was said; `exclusive` says that labels show one right class for each input.
+    (`kinds.TASKS`), where it was said; `exclusive` says that labels show one right class for each input,
+    `untrained` that the values of its scores show nothing of its kind, for it may never have been trained.
     Raises `MedwardError` when the scores are not what `spec` claims, when the model is of a kind that is not guarded,
     and when it fails the fidelity gate (`guard.models.fidelity`).
     """
@@ -121,7 +123,8 @@ def wrap(
     check_names(spec.name, spec.classes, _own_names(known))
     model, outputs = _predicted(adapter, x, spec, rows, features, output_key)
     check_scores(outputs.scores, spec)
-    check_values(outputs.scores, spec, task, exclusive=exclusive or "output" in known)
+    if not untrained:
+        check_values(outputs.scores, spec, task, exclusive=exclusive or "output" in known)
     fidelity.check_fidelity(model, probe, raw)
     width = 0 if outputs.features is None else outputs.features.shape[1]
     wrapped: WrappedModel = replace(model, spec=replace(spec, features=width))

@@ -96,6 +96,13 @@ def test_objects_are_read_as_files_are():
     assert list(as_splits(given, Reading())) == ["data"]
 
 
+def test_two_arrays_are_inputs_and_labels():
+    for labels, held in ((np.arange(5) % 2, "labels"), (np.array(list("ababa")), "names")):
+        split = as_splits({"train": (np.zeros((5, 3)), labels)}, Reading())["train"]
+        assert split.inputs.shape == (5, 3)
+        assert (getattr(split, held) == labels).all()
+
+
 class Slices(torch.utils.data.Dataset):
     """Images and their classes, as training code has them."""
 

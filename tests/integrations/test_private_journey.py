@@ -138,6 +138,8 @@ def test_a_table_goes_from_training_to_a_report_by_the_commands_that_are_printed
     code, out, err = medward(*validate, "--attacks", "fgsm,membership-loss")
     assert code in (0, 1, 2), err
     assert "what training changed, bare models" in out
+    assert out.count("  not covered: ") == len(certificate.not_covered), "each once"
+    assert Path("report/report.html").read_text().count("<dt>Not covered</dt>") == 1
     report = Report.load(Path("report/report.json"))
     assert report.certificate == certificate
     assert report.provenance.twin.claim == "privacy"

@@ -25,6 +25,7 @@ from medward.guard.harden.losses.classes import ClassLosses
 from medward.guard.harden.losses.findings import FindingLosses
 from medward.guard.harden.losses.numbers import NumberLosses
 from medward.guard.harden.private.randomness import Randomness
+from medward.guard.harden.private.settings import PrivateSettings
 from medward.guard.models.base import read_json_object
 from medward.guard.types import Array, Ints
 
@@ -97,6 +98,21 @@ def _columns(losses: TaskLosses) -> int:
         return losses.classes
     assert isinstance(losses, FindingLosses)
     return len(losses.findings)
+
+
+def training_shares(
+    y: Tensor, owners: Ints, losses: TaskLosses, balance: Balance, settings: PrivateSettings
+) -> Array | None:
+    """The shares of classes that scores are moved by in training, as `balance` has them; None to move none."""
+    if isinstance(balance, tuple):
+        return np.array(balance, np.float64)
+    if not is_counted(losses, balance):
+        return None
+    seed, beside = settings.noise_seed, settings.checkpoint
+    source = Randomness.secret() if seed is None else Randomness.seeded(seed)
+    path = None if beside is None else beside.with_name(f"{beside.name}.shares")
+    counted = counted_digest(y, owners, seed)
+    return recorded_shares(path, counted, lambda: noisy_shares(y, owners, losses, source))
 
 
 def counted_digest(y: Tensor, owners: Ints, noise_seed: int | None) -> str:

@@ -7,6 +7,8 @@ same units and the same noise: the same use of the mechanism, and not another. W
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -14,14 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import JsonValue
+from torch import nn
 
 from medward.guard.errors import MedwardError
 from medward.guard.files import write_durably
+from medward.guard.harden.network import state_digest
+from medward.guard.harden.private.per_row import Columns
+from medward.guard.harden.private.settings import PrivatePlan, PrivateSettings
 from medward.guard.models.base import first_line
+from medward.guard.types import Ints
 
 _MODE = 0o600  # it holds the key, which tells noise from signal
+_WHERE = ("checkpoint", "save_every", "device", "rows_at_once")  # settings that change no weight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,3 +82,25 @@ class Ledger:
         )
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(self.path, held.getvalue(), mode=_MODE)
+
+
+def ledger_plan(
+    module: nn.Module, rows: Columns, owners: Ints, settings: PrivateSettings, plan: PrivatePlan
+) -> dict[str, JsonValue]:
+    """What a ledger must agree in for its training to be gone on with: settings, and digests of rows and start."""
+    sha = hashlib.sha256(owners.tobytes())
+    for name, each in sorted(rows.items()):
+        sha.update(f"{name}{each.dtype}{tuple(each.shape)}".encode())
+        sha.update(np.ascontiguousarray(each.cpu().numpy()).tobytes())
+    named = {
+        field.name: getattr(settings, field.name)
+        for field in dataclasses.fields(PrivateSettings)
+        if field.name not in _WHERE
+    }
+    found: dict[str, JsonValue] = json.loads(json.dumps(named))
+    return found | {
+        "mechanism": json.loads(json.dumps(dataclasses.asdict(plan.mechanism))),
+        "delta": plan.delta,
+        "rows": sha.hexdigest(),
+        "start": state_digest(module),
+    }

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from pydantic import JsonValue
 from torch import Tensor, nn
 
-from medward.guard.harden.network import state_digest
 from medward.guard.harden.private import mechanism as steps
-from medward.guard.harden.private.ledger import Ledger, LedgerEntry
+from medward.guard.harden.private.ledger import Ledger, LedgerEntry, ledger_plan
 from medward.guard.harden.private.per_row import Columns, GradientsPerRow, columns_at
 from medward.guard.harden.private.randomness import Randomness
 from medward.guard.harden.private.sampling import Draw, PoissonSampler
 from medward.guard.harden.private.settings import PrivatePlan, PrivateSettings
+from medward.guard.harden.private.views import Views
 from medward.guard.harden.private.weights_move import WeightsWatch, set_gradient
 from medward.guard.statistics.privacy_accounting import spent_epsilon
 from medward.guard.types import Ints
 
 _log = logging.getLogger("medward.harden")
-_WHERE = ("checkpoint", "save_every", "device", "rows_at_once")  # settings that change no weight
 
 TrainingProgress = Callable[[int, int, float], None]
 """Called after each expected pass with steps done, steps in all, and the epsilon of the steps done."""
-Views = Callable[[Columns, torch.Generator], Columns]
-"""Makes other views of rows, each of its own row alone."""
 
 
 _TRIED = 10  # steps between two trials of what the largest gradient alone comes to
@@ -59,7 +53,7 @@ class PrivateLoop:
         self.device = torch.device(settings.device)
         self.ledger = None
         if settings.checkpoint is not None:
-            written = {**context, **_written_plan(module, rows, owners, settings, plan)}
+            written = {**context, **ledger_plan(module, rows, owners, settings, plan)}
             self.ledger = Ledger(path=Path(settings.checkpoint), plan=written)
         entry = None if self.ledger is None else self.ledger.read()
         key = None if entry is None else Randomness(entry.key)
@@ -161,25 +155,3 @@ def make_optimiser(weights: Sequence[Tensor], settings: PrivateSettings) -> torc
     if settings.optimiser == "sgd":
         return torch.optim.SGD(weights, lr=settings.rate, momentum=settings.momentum)
     return torch.optim.Adam(weights, lr=settings.rate)
-
-
-def _written_plan(
-    module: nn.Module, rows: Columns, owners: Ints, settings: PrivateSettings, plan: PrivatePlan
-) -> dict[str, JsonValue]:
-    """What a checkpoint must agree in to be gone on with."""
-    sha = hashlib.sha256(owners.tobytes())
-    for name, each in sorted(rows.items()):
-        sha.update(f"{name}{each.dtype}{tuple(each.shape)}".encode())
-        sha.update(np.ascontiguousarray(each.cpu().numpy()).tobytes())
-    named = {
-        field.name: getattr(settings, field.name)
-        for field in dataclasses.fields(PrivateSettings)
-        if field.name not in _WHERE
-    }
-    found: dict[str, JsonValue] = json.loads(json.dumps(named))
-    return found | {
-        "mechanism": json.loads(json.dumps(dataclasses.asdict(plan.mechanism))),
-        "delta": plan.delta,
-        "rows": sha.hexdigest(),
-        "start": state_digest(module),
-    }

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from medward.guard.errors import MedwardError
 from medward.guard.harden.private.cross_check import cross_checked_epsilon
 from medward.guard.harden.private.hazards import check_module, refuse_loader, training_mode
-from medward.guard.harden.private.loop import PrivateLoop, TrainingProgress, Views
+from medward.guard.harden.private.loop import PrivateLoop, TrainingProgress
 from medward.guard.harden.private.per_row import GradientsPerRow, RowLosses, row_count
 from medward.guard.harden.private.positions import expand_positions
 from medward.guard.harden.private.settings import PrivatePlan, PrivateSettings, plan_training
 from medward.guard.harden.private.units import unit_numbers
+from medward.guard.harden.private.views import Views
 from medward.guard.types import Ints
 
 

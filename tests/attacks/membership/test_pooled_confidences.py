@@ -20,6 +20,7 @@ from medward.guard.types import Level
 
 MEMBERS, OTHERS, CALIBRATION, SHADOW = (range(200), range(200, 400), range(400, 1000), range(1000, 2200))
 TASK = Classification(classes=("a", "b", "c"), output="logits")
+TASK2 = Classification(classes=("a", "b"), output="logits")
 COPIES = 12
 TRUTH = np.arange(400) < 200
 
@@ -102,6 +103,44 @@ def test_the_loss_attack_and_lira_fall_and_the_label_only_attack_does_not(arena)
 def test_pools_of_every_allowed_share_help(arena):
     found = [loss_auc(arena, share) for share in (LEAST_POOLED, 1.0)]
     assert max(found) < loss_auc(arena, 0) - 0.08
+
+
+def averaged_auc(arena, share):
+    """The loss attack of an attacker who asks about noisy copies wherever a confidence is that of a pool."""
+    inputs, labels, _, _, copies = arena
+    first = shown(arena, share, inputs[:400])
+    pools = read_pools(first.scores, None, 3)
+    inside = np.zeros(400, bool) if pools is None else pooled_rows(first.scores, None, pools)
+    every = [first] + [shown(arena, share, each) for each in copies]
+    said = np.stack([np.where(inside | (each is first), each.labels, -1) for each in every])
+    scores = np.stack([each.scores for each in every])
+    seen = np.where((said >= 0)[..., None], scores, np.nan).reshape(-1, 3)
+    channel = ClassChannel.of(Response(said.reshape(-1), seen, "probabilities"), len(every))
+    return auc(channel.phi(scores, labels[:400]), TRUTH)
+
+
+def test_noisy_copies_win_back_what_labels_tell_even_where_every_confidence_is_pooled(arena):
+    assert loss_auc(arena, 1.0) < averaged_auc(arena, 1.0) - 0.03
+    assert averaged_auc(arena, 1.0) > label_auc(arena, 1.0) - 0.03
+
+
+def test_no_share_takes_scores_below_what_a_right_decision_tells(arena):
+    inputs, labels, target, _, _ = arena
+    gap = auc((target(inputs[:400]).argmax(axis=1) == labels[:400]).astype(float), TRUTH)
+    assert loss_auc(arena, 1.0) >= gap - 0.02
+
+
+def test_where_a_model_is_nearly_always_sure_only_the_whole_pool_changes_anything():
+    rng = np.random.default_rng(0)
+    sure = rng.normal(0, 1, (500, 2)) + 40 * np.eye(2)[rng.integers(0, 2, 500)]
+    sure[:10] /= 40
+    plain = TASK2.release(sure, Level.ROUNDED, ReleaseSettings(decimals=2))
+    left = {
+        share: TASK2.release(sure, Level.ROUNDED, ReleaseSettings(decimals=2, pools=TASK2.fit_pools(sure, share, 1.0)))
+        for share in (0.9, 1.0)
+    }
+    np.testing.assert_array_equal(left[0.9], plain)
+    assert len(np.unique(left[1.0].max(axis=1))) < len(np.unique(plain.max(axis=1)))
 
 
 def test_decisions_and_calibration_stay(arena):

@@ -206,6 +206,13 @@ def test_canaries_are_units_of_their_own_and_the_coin_flip_is_named():
     assert not any("crowd out" in note for note in harden(replace(QUICK, canaries=canaries)).certificate.notes)
 
 
+def test_that_every_unit_was_in_every_step_is_told():
+    said = "every step looked at every unit"
+    whole, part = (harden(replace(QUICK, batch=each, epochs=2)).certificate for each in (200, 199))
+    assert (whole.sample_rate, any(said in note for note in whole.notes)) == (1, True)
+    assert not any(said in note for note in part.notes)
+
+
 def test_canaries_that_are_trained_on_hold_no_value_of_a_patient_to_be_hidden():
     rng = np.random.default_rng(0)
     train, apart = (Split(rng.normal(size=(60, 3)).astype(np.float32), np.arange(60) % 2) for _ in range(2))
