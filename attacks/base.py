@@ -92,7 +92,8 @@ class AttackResult:
     model on it; membership, the score of each candidate (larger says member), with `truth (n,)` the members.
     `baseline` is the same quantity without the attack (random noise of the same norm; a no-victim clone; the scores of
     a guesser who sees candidates and not the model). `without_target` are a membership attack's scores of its shadows
-    or references alone; `groups (n,)` say which candidates are one patient's.
+    or references alone; `groups (n,)` say which candidates are one patient's. `judged (n,)` are the places in "test" of
+    the rows of `outcome`, where an attack knows them and they are not all.
     `attempts` are what evasion is judged by, one for each radius that the attacker chose one change for; `outcome` and
     `baseline` are then those of the attempt that fooled most. `curves` maps a name to (x, y) points for the report,
     `images` a name to an array worth looking at.
@@ -103,6 +104,7 @@ class AttackResult:
     truth: NDArray[np.bool_] | None = None
     without_target: Array | None = None
     groups: Ints | None = None
+    judged: Ints | None = None
     attempts: tuple[Attempt, ...] = ()
     queries: int = 0
     gradients: int = 0

@@ -169,14 +169,14 @@ def read_certificate(data: bytes) -> AnyCertificate:
 
 
 def certificate_sentence(certificate: AnyCertificate) -> str:
-    """What training brought, in one sentence; of privacy also how many things it does not cover."""
+    """What training brought, in one sentence; of privacy also how many matters are not covered."""
     c = certificate
     if isinstance(c, RobustnessCertificate):
         return (
             f"hardened by {c.method} against changes within {c.epsilon:.4g} {c.unit}: {c.measure} under one change for "
             f"all rows {c.before.universal:.3f} before and {c.after.universal:.3f} after; {c.guarantee}"
         )
-    besides = f"; {CERTIFICATE} names {len(c.not_covered)} things that are not covered" if c.not_covered else ""
+    besides = f"; {len(c.not_covered)} matters are not covered, see not_covered" if c.not_covered else ""
     return (
         f"trained with differential privacy: epsilon {c.epsilon:.3g} at delta {c.delta:.3g} per {c.unit}, by "
         f"{c.accountant}{besides}"

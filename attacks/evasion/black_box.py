@@ -82,8 +82,8 @@ class BlackBox(PerImage):
         withheld = float((clean.labels < 0).mean())
         own = known_answers(data, target.spec)
         y, _ = clean_rows(clean, criterion, self.device, None if own is None else own[: self.rows])
-        rows = criterion.open(y)
-        x, y = x[rows], y[rows]
+        judged = criterion.open(y)
+        x, y = x[judged], y[judged]
         if not len(x):
             return AttackResult(outcome=np.zeros(0, np.bool_), queries=target.queries, flags=(NO_ROWS,))
         generator = torch.Generator().manual_seed(seed)
@@ -113,6 +113,7 @@ class BlackBox(PerImage):
         return AttackResult(
             outcome=attacked.fooled,
             baseline=random.fooled,
+            judged=np.flatnonzero(judged.cpu().numpy()),
             attempts=(self._attempt(attacked, random, criterion.decisions(y)),),
             queries=target.queries,
             flags=flags,

@@ -39,7 +39,7 @@ def split_holdings(shared: SharedRows) -> Holdings | NotTested:
 def coin_holdings(manifest: MembershipManifest, shared: SharedRows) -> Holdings | NotTested:
     """The same where a coin flip said it before training.
 
-    Rows with equals on both sides are no candidates, and a flag counts them. Shadow rows are those of "holdout" that
+    Rows with equals on both sides are no candidates, and a note counts them. Shadow rows are those of "holdout" that
     the coin was not flipped for, or else half of those held out.
     """
     splits = list(shared.splits.values())
@@ -59,12 +59,14 @@ def coin_holdings(manifest: MembershipManifest, shared: SharedRows) -> Holdings 
             )
     assert shadow is not None  # rows held out were halved
     doubled = int((manifest.names(rows.inputs) & ~inside & ~outside).sum())
+    note = f"{doubled} rows have exact copies on both sides of the coin flip, and were left out" if doubled else ""
     flags = (
-        f"{doubled} rows have exact copies on both sides of the coin flip, and were left out" if doubled else "",
         measure_overlap(mine, theirs).sentence("the candidates trained on", "those held out"),
+        measure_overlap(mine, shadow).sentence("the candidates trained on", "the attacker's own rows"),
     )
     most = min(len(mine), len(theirs), CANDIDATES)
-    return some_rows(mine, most, rng), some_rows(theirs, most, rng), shadow, tuple(filter(None, flags)), ()
+    given = some_rows(mine, most, rng), some_rows(theirs, most, rng), shadow
+    return *given, tuple(filter(None, flags)), tuple(filter(None, (note,)))
 
 
 def _never_named(manifest: MembershipManifest, holdout: Split | None) -> Split | None:

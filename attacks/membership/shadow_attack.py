@@ -21,8 +21,8 @@ from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array
 
-NEAR, FAR, DOUBLINGS = 0.25, 0.5, 3
-"""The gap of `regime_gap` that shadows train on for, that which is flagged, and how often epochs are doubled."""
+NEAR, FAR, CHANGES = 0.25, 0.5, 3
+"""The gap of `regime_gap` that shadows train on for, that which is flagged, and how often epochs double or halve."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +31,9 @@ class ShadowAttack(MembershipAttack):
 
     `shadows` models train for `epochs` on random `share`s of ``data.shadow``, or on `rows` rows each, as many as the
     model did. An online attacker knows the inputs and labels of all candidates, as any does, and its shadows learn
-    half of them each beside; these train for up to eight times as many epochs, as long as they are less sure of the
-    candidates than the model is. `train` is the model's own recipe, if it is known. `copies` and `noise` as in
-    `MembershipAttack`.
+    half of them each beside; these train for up to eight times as many epochs, or as few, while they are less or far
+    more sure of the candidates than the model is. `train` is the model's own recipe, if it is known. `copies` and
+    `noise` as in `MembershipAttack`.
     """
 
     score: str = "bavaria"
@@ -119,14 +119,16 @@ def gather_evidence(
     included = np.zeros((0, len(asked)), bool)
     if needs.shadows and channel.answered.any():
         recipe = shadow_recipe(rows, own, spec, attack, seed)
-        doublings = DOUBLINGS if needs.online and attack.train is None else 0
-        for doubling in range(doublings + 1):
-            fitted = train_shadows(replace(recipe, epochs=recipe.epochs * 2**doubling))
+        adapts, factor = needs.online and attack.train is None, 1.0
+        for _ in range(CHANGES + 1):
+            fitted = train_shadows(replace(recipe, epochs=max(1, round(recipe.epochs * factor))))
             seen = shadow_values(fitted, inputs, channel.answered, spec)
             shadows = channel.phi(channel.coarsen(seen), asked.labels)
             gap = regime_gap(phi[:n], shadows[:, :n])
-            if gap <= NEAR:
+            longer = gap > NEAR
+            if not adapts or -FAR <= gap <= NEAR or (factor != 1.0 and longer != (factor > 1.0)):
                 break
+            factor *= 2.0 if longer else 0.5
         if needs.online and abs(gap) > FAR:
             flags = (*flags, f"shadows are {'less' if gap > 0 else 'more'} sure of the candidates than the model is")
         none = np.zeros((len(shadows), n - recipe.candidates), bool)

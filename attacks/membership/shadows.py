@@ -65,6 +65,7 @@ class FittedShadows:
         name = split_digest(Split(inputs))
         if name not in self._seen:
             self._seen[name] = network_values(self.networks, inputs, spec)
+            self._seen[name].flags.writeable = False
         return self._seen[name]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from medward.attacks.audit.family import Audit
 from medward.attacks.families import find_family, known_families
 from medward.attacks.intervals import Interval
 from medward.attacks.threat import Access
@@ -131,16 +132,30 @@ def report_headline(report: Report) -> str:
     tested = [each for each in report.findings if each.status is not Status.NOT_APPLICABLE]
     if not tested:
         return "Nothing could be tested with this data."
-    count = {status: sum(each.status is status for each in tested) for status in Status}
-    harmless = sum(each.harmless for each in tested)
-    outcomes = {
-        "broke the guard": count[Status.BROKEN],
-        "could not be decided": count[Status.INCONCLUSIVE],
-        "failed against the guard": count[Status.HELD] - harmless,
-        "found nothing even without the guard": harmless,
-    }
+    told = [_outcome(each) for each in tested]
+    outcomes = {outcome: told.count(outcome) for outcome in _OUTCOMES}
     (first, number), *others = [(what, some) for what, some in outcomes.items() if some]
     attacks = "attack" if len(tested) == 1 else "attacks"
     return (
         ", ".join([f"{number} of {len(tested)} {attacks} {first}", *(f"{some} {what}" for what, some in others)]) + "."
     )
+
+
+_OUTCOMES = (
+    "broke the guard",
+    "refuted what training claims",
+    "could not be decided",
+    "failed against the guard",
+    "found nothing against what training claims",
+    "found nothing even without the guard",
+)
+
+
+def _outcome(finding: Finding) -> str:
+    """What came of an attack; an audit is of the training, and no guard is asked."""
+    audit = finding.family == Audit.name
+    if finding.status is Status.BROKEN:
+        return _OUTCOMES[1 if audit else 0]
+    if finding.status is Status.INCONCLUSIVE:
+        return _OUTCOMES[2]
+    return _OUTCOMES[5 if finding.harmless else 4 if audit else 3]

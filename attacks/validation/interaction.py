@@ -20,6 +20,7 @@ from medward.attacks.intervals import Interval, auc_gain, paired_difference
 from medward.attacks.validation.family import Family
 from medward.attacks.validation.record import Interaction
 from medward.guard.data.quality import auc
+from medward.guard.types import Ints
 
 UNPAIRED = "the two runs were not judged on the same rows one by one, so their difference takes them for independent"
 """The flag of a difference that is not paired."""
@@ -30,8 +31,9 @@ def compare_models(
 ) -> Interaction:
     """What the attack called `name` did on the model `before` and on the one `after`, and the difference.
 
-    There were `rows` to judge it on. A run that left some out, as a targeted one leaves those that the model decides so
-    already, left out others on the other model: the two are then not paired, and a flag says so.
+    There were `rows` to judge it on. A run that left some out without saying which, as a targeted one leaves those that
+    the model decides so already, may have left out others on the other model: the two are then not paired, and a flag
+    says so.
     """
     first, second = family.achieved(before, seed), family.achieved(after, seed)
     paired = None if first is None or second is None else _paired(before, after, first, second, rows, seed)
@@ -58,14 +60,23 @@ def unpaired_difference(first: Interval, second: Interval) -> Interval:
     return Interval(value, value - down, value + up, min(first.n, second.n))
 
 
+def _judged(run: AttackResult, rows: int) -> Ints | None:
+    """The places of the rows that a run was judged on, of so many; None where it left out some and says not which."""
+    if run.judged is not None:
+        return run.judged
+    return np.arange(rows) if len(run.outcome) == rows else None
+
+
 def _paired(
     before: AttackResult, after: AttackResult, first: Interval, second: Interval, rows: int, seed: int
 ) -> Interval | None:
     """The difference of what was judged on the same rows; None where that is not what the family measures."""
     if len(before.outcome) != len(after.outcome):
         return None
-    if before.truth is None and len(before.outcome) != rows:
-        return None  # as many, and who knows which
+    if before.truth is None:
+        first_rows, second_rows = _judged(before, rows), _judged(after, rows)
+        if first_rows is None or second_rows is None or not np.array_equal(first_rows, second_rows):
+            return None
     if before.truth is not None and after.truth is not None:
         if not np.array_equal(before.truth, after.truth):
             return None

@@ -139,7 +139,7 @@ def code_version() -> str:
     return sha.hexdigest()[:16]
 
 
-_OPTIONAL = ("baseline", "truth", "without_target", "groups")
+_OPTIONAL = ("baseline", "truth", "without_target", "groups", "judged")
 
 
 def _optional(result: AttackResult) -> dict[str, NDArray[np.generic] | None]:

@@ -49,7 +49,8 @@ def unnamed_test(splits: Mapping[str, Split]) -> str:
     name = next(iter(splits))
     return (
         f'there is no split "test": attacks are judged on "{name}", and if the model was trained on these rows no '
-        'figure holds for new ones; give rows it never saw as "test"'
+        'figure holds for new ones; give rows it never saw as "test": a file test.csv, a column "split", test_inputs '
+        "in an npz, or a dict of splits"
     )
 
 

@@ -15,7 +15,7 @@ from medward.attacks.target import Oracle, Response
 from medward.guard.types import Array
 
 KEPT_BYTES = 2**29
-"""Bytes of rows that are kept; an oracle that was asked more is shared no further."""
+"""Bytes of rows and answers that are kept; an oracle that was asked more is shared no further."""
 
 
 class Transcript:
@@ -50,8 +50,9 @@ class Transcript:
         oracle, self.shared = self.shared, None
         if oracle is None:
             raise ValueError("somebody has the oracle of this transcript alone")
+        inputs = inputs.copy()  # whoever asks may write other rows where these were
         answer = oracle(inputs)
-        self._bytes += inputs.nbytes
+        self._bytes += inputs.nbytes + answer.scores.nbytes
         if self._bytes <= KEPT_BYTES:
             self._rows += list(inputs)
             some = range(len(inputs))

@@ -69,7 +69,7 @@ def find_certificate(model: object, said: Path | str | None) -> AnyCertificate |
 
 
 def is_hardened(model: object) -> bool:
-    """Whether `model` names a file that `medward harden` wrote as hardened."""
+    """Whether `model` names an ONNX file that `medward harden` wrote as hardened; weights alone do not say it."""
     path = Path(model) if isinstance(model, str | Path) else None
     try:
         return path is not None and path.is_file() and HARDENED_MARK.encode() in path.read_bytes()

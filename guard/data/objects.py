@@ -35,7 +35,7 @@ def as_splits(data: Any, reading: Reading) -> dict[str, Split]:
         return {str(name): _only_split(str(name), each, reading) for name, each in data.items()}
     if isinstance(data, np.ndarray) and data.dtype.names is None:
         return {"data": Split(data)}
-    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(each, np.ndarray) for each in data):
+    if _is_pair(data):
         return {"data": Split(data[0], *_labels(data[1]))}
     if _is_of(data, "datasets."):
         return _hugging_face(data, reading)
@@ -66,9 +66,15 @@ def _holds_columns(data: Mapping[Any, Any]) -> bool:
         and not _is_of(each, "datasets.")
         and not _is_of(each, "torch.utils.data.")
         and not is_named(each)
+        and not _is_pair(each)
         and np.ndim(each) == 1
         for each in data.values()
     )
+
+
+def _is_pair(data: Any) -> bool:
+    """Whether this is two arrays: inputs and labels."""
+    return isinstance(data, tuple) and len(data) == 2 and all(isinstance(each, np.ndarray) for each in data)
 
 
 def _only_split(name: str, data: Any, reading: Reading) -> Split:

@@ -50,7 +50,12 @@ def read_data(path: Path | str, reading: Reading, progress: ReadingProgress | No
     if path.is_dir() and holds_images(path):
         return _image_folder(path, reading, progress)
     kind = file_kind(path) if path.is_file() else ""
-    return _table_file(path, kind, reading) if kind in READERS else load_npz(path)
+    return _named_after(path, _table_file(path, kind, reading)) if kind in READERS else load_npz(path)
+
+
+def _named_after(path: Path, splits: dict[str, Split]) -> dict[str, Split]:
+    """The splits of a table; the only one of a file that is called test or holdout has that name."""
+    return {path.stem: splits["data"]} if list(splits) == ["data"] and path.stem in ("test", "holdout") else splits
 
 
 def spec_reading(spec: ModelSpec, said: Reading) -> Reading:

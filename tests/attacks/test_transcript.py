@@ -106,3 +106,15 @@ def test_the_guarded_targets_of_one_deployment_share_a_guard_and_answer_as_fresh
     for each in shared:
         np.testing.assert_array_equal(each.labels, fresh.labels)
         np.testing.assert_array_equal(each.scores, fresh.scores)
+
+
+def test_rows_that_are_written_over_after_asking_are_told_as_they_were():
+    shared, buffer = Transcripts(), ROWS[:3].copy()
+    first = shared.oracle("key", Tiring)
+    first(buffer)
+    buffer[:] = OTHER[:3]
+    first(buffer)
+    labels, scores = told(shared.oracle("key", Tiring), OTHER[:3])
+    own = told(Tiring(), OTHER[:3])
+    np.testing.assert_array_equal(labels, own[0])
+    np.testing.assert_array_equal(scores, own[1])

@@ -182,7 +182,7 @@ def test_a_certificate_is_said_in_one_sentence():
     said = certificate_sentence(privacy_certificate())
     assert said == (
         "trained with differential privacy: epsilon 7.96 at delta 1e-05 per patient, by PRV; "
-        "certificate.json names 2 things that are not covered"
+        "2 matters are not covered, see not_covered"
     )
     assert "balanced accuracy under one change for all rows 0.300 before and 0.800 after; empirical" in (
         certificate_sentence(robustness_certificate())

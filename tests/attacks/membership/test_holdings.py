@@ -92,7 +92,7 @@ def test_rows_with_copies_on_both_sides_are_neither_candidates_nor_shadow_rows_a
     held = held_by(splits, manifest)
     twice = named(copy)
     assert not twice & (named(held.members) | named(held.nonmembers) | named(held.shadow))
-    assert held.flags == ("3 rows have exact copies on both sides of the coin flip, and were left out",)
+    assert held.notes == ("3 rows have exact copies on both sides of the coin flip, and were left out",)
     free = held_by({**contract.line_splits(), "train": train}, manifest)
     assert named(free.shadow) == named(held.shadow)
 
