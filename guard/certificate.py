@@ -177,7 +177,8 @@ def certificate_sentence(certificate: AnyCertificate) -> str:
             f"all rows {c.before.universal:.3f} before and {c.after.universal:.3f} after; {c.guarantee}"
         )
     besides = f"; {len(c.not_covered)} matters are not covered, see not_covered" if c.not_covered else ""
+    began = ", from weights that are taken never to have seen these rows" if c.start == "pretrained" else ""
     return (
-        f"trained with differential privacy: epsilon {c.epsilon:.3g} at delta {c.delta:.3g} per {c.unit}, by "
+        f"trained with differential privacy{began}: epsilon {c.epsilon:.3g} at delta {c.delta:.3g} per {c.unit}, by "
         f"{c.accountant}{besides}"
     )

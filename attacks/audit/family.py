@@ -58,7 +58,8 @@ class Audit:
         canaries, shape = deployment.canaries, deployment.bundle.model.spec.shape
         if canaries is None:
             return NotTested(
-                reason="not tested: an audit needs the canaries that training was given, with their coins."
+                reason="not tested: an audit needs the canaries that training was given, with their coins; give "
+                "--canaries canaries.npz."
             )
         if tuple(canaries.inputs.shape[1:]) != tuple(shape):
             return NotTested(

@@ -85,7 +85,10 @@ def _lacking(splits: Mapping[str, Split]) -> str:
     ):
         split = splits.get(name)
         if split is None:
-            return f'not tested: membership needs {what}; the data has no split "{name}".'
+            return (
+                f'not tested: membership needs {what}; the data has no split "{name}" (or give --manifest '
+                "membership.json of a training with a coin flip)."
+            )
         if split.labels is None:
             return f'not tested: membership needs labels, the split "{name}" has none.'
         if (few := len(np.unique(row_patients(split)))) < 2 * FEWEST_ROWS:

@@ -21,7 +21,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from medward.guard.certificate import CERTIFICATE, CERTIFIED, HARDENED_MARK, ORIGINAL, AnyCertificate
+from medward.guard.certificate import (
+    CERTIFICATE,
+    CERTIFIED,
+    HARDENED_MARK,
+    ORIGINAL,
+    AnyCertificate,
+    PrivacyCertificate,
+)
 from medward.guard.data.objects import as_splits
 from medward.guard.data.overlap import measure_overlap
 from medward.guard.data.pixels import batch_of, sent_shape
@@ -173,6 +180,8 @@ def harden(
             each for each in plugin_hardeners() if each.name == method.name
         )
         told = {"task": found, "low": low, "high": high, "files": files, "notes": notes, "versions": versions}
+        if isinstance(hardened.certificate, PrivacyCertificate) and len(known) == 1:
+            told |= _without_before(hardened.certificate, notes)
         certificate = hardened.certificate.model_copy(update=told)
         (build / CERTIFICATE).write_text(certificate.model_dump_json(indent=1) + "\n", encoding="utf-8")
     if isinstance(method, PrivateTraining):
@@ -276,6 +285,16 @@ def _export(network: nn.Module, spec: ModelSpec, sample: Array, file: Path, outp
     task = spec.task.kind  # known by now
     model = wrap(network, spec=spec, sample=sample, task=task, untrained=True, output_key=output_key)
     (file.parent / model.export(file.parent).file).rename(file)
+
+
+def _without_before(certificate: PrivacyCertificate, notes: tuple[str, ...]) -> dict[str, Any]:
+    """What is stated where the rows kept apart are of train, which the given model may have learned."""
+    note = (
+        "accuracy before is not stated: the rows kept apart are of train, which the given model may have learned; give "
+        'a split "selection" that neither saw, to compare'
+    )
+    measured = {name: value for name, value in certificate.measured.items() if name != "before"}
+    return {"measured": measured, "notes": (*notes, note)}
 
 
 def _front_notes(spec: ModelSpec) -> tuple[str, ...]:

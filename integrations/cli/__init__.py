@@ -20,6 +20,7 @@ from medward.integrations.cli.drift import drift_command
 from medward.integrations.cli.harden import harden_command
 from medward.integrations.cli.keys import keys_app
 from medward.integrations.cli.protect import protect_command
+from medward.integrations.cli.said_once import SaidOnce
 from medward.integrations.cli.seal import seal_command
 from medward.integrations.cli.serve import serve_command
 from medward.integrations.cli.validate import validate_command
@@ -37,7 +38,7 @@ for command in (
     demo_command,
     seal_command,
 ):
-    app.command(command.__name__.removesuffix("_command"))(command)
+    app.command(command.__name__.removesuffix("_command"), cls=SaidOnce)(command)
 for name, group in {"keys": keys_app, "audit": audit_app, "accounts": accounts_app, "bench": bench_app}.items():
     app.add_typer(group, name=name)
 

@@ -184,6 +184,10 @@ def test_a_certificate_is_said_in_one_sentence():
         "trained with differential privacy: epsilon 7.96 at delta 1e-05 per patient, by PRV; "
         "2 matters are not covered, see not_covered"
     )
+    began = certificate_sentence(privacy_certificate(start="pretrained"))
+    assert began.startswith(
+        "trained with differential privacy, from weights that are taken never to have seen these rows:"
+    )
     assert "balanced accuracy under one change for all rows 0.300 before and 0.800 after; empirical" in (
         certificate_sentence(robustness_certificate())
     )

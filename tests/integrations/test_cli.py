@@ -392,6 +392,8 @@ def validating(*arguments, bundle="bundle", data="test.npz"):
         (("serve", "bundle", "--store", "localhost:6379"), "redis://:password@host:6379/0"),
         (("serve", "bundle", "--store", "missing/accounts.db"), "missing/accounts.db: unable to open"),
         (("serve", "bundle", "--certificate", "c.pem"), "both or neither"),
+        (("validate", "bundle", "--data", "a.npz", "--data=b.npz"), "--data: is said 2 times, and only one can count"),
+        (("protect", "m", "-o", "a", "--out", "b"), "--out: is said 2 times"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else "",
 )

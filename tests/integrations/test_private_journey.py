@@ -189,7 +189,9 @@ WRONG = {
 def test_a_mistake_is_one_sentence_and_leaves_nothing(medward, mistake):
     arguments, sentence = WRONG[mistake]
     model = ("site_models_for_privacy:images",) if "images.npz" in arguments else HARDEN[1:2]
-    code, _, err = medward("harden", *model, *HARDEN[2:4], "-o", "wrong", *HARDEN[6:], *arguments)
+    usual = [] if "--data" in arguments else HARDEN[2:4]
+    usual = [*usual, *([] if "--method" in arguments else HARDEN[6:])]
+    code, _, err = medward("harden", *model, *usual, "-o", "wrong", *arguments)
     assert (code, err.count("\n")) == (3, 1), err
     assert sentence in err
     assert not [path for path in Path().iterdir() if "wrong" in path.name]
@@ -213,6 +215,8 @@ def test_from_python_the_budget_must_be_said(tmp_path):
     assert manifest.digest == certificate.manifest
     inside, outside = manifest.sides(data["train"].inputs)
     assert certificate.units == certificate.rows["train"] == int(inside.sum())
+    assert set(certificate.measured) == {"after", "chance"}
+    assert "accuracy before is not stated" in certificate.notes[-1]
     assert abs(int(inside.sum()) - int(outside.sum())) <= 1
 
 
