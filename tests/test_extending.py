@@ -388,7 +388,7 @@ def test_a_toy_family_needs_four_files_and_is_then_validated_judged_and_shown(tm
     checkout.edit(
         "attacks/suite.py",
         {
-            "        LossThreshold(),\n": "        LossThreshold(),\n        AnswerTracing(),\n",
+            "        *default_membership(spec),\n": "        *default_membership(spec),\n        AnswerTracing(),\n",
             "from medward.attacks.whitebox.ball": (
                 "from medward.attacks.tracing.answers import AnswerTracing\nfrom medward.attacks.whitebox.ball"
             ),

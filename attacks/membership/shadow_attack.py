@@ -121,7 +121,7 @@ def gather_evidence(
         recipe = shadow_recipe(rows, own, spec, attack, seed)
         adapts, factor = needs.online and attack.train is None, 1.0
         for _ in range(CHANGES + 1):
-            fitted = train_shadows(replace(recipe, epochs=max(1, round(recipe.epochs * factor))))
+            fitted = train_shadows(replace(recipe, epochs=round(recipe.epochs * factor)))
             seen = shadow_values(fitted, inputs, channel.answered, spec)
             shadows = channel.phi(channel.coarsen(seen), asked.labels)
             gap = regime_gap(phi[:n], shadows[:, :n])
@@ -129,6 +129,8 @@ def gather_evidence(
             if not adapts or -FAR <= gap <= NEAR or (factor != 1.0 and longer != (factor > 1.0)):
                 break
             factor *= 2.0 if longer else 0.5
+            if recipe.epochs * factor < 1:
+                break
         if needs.online and abs(gap) > FAR:
             flags = (*flags, f"shadows are {'less' if gap > 0 else 'more'} sure of the candidates than the model is")
         none = np.zeros((len(shadows), n - recipe.candidates), bool)

@@ -28,6 +28,12 @@ number = 7
 HARDEN = ("harden", "site_models_for_harden:model", "--data", "mine.npz", "-o", "hardened", "--low", "0", "--high", "1")
 
 
+def hardening(*said):
+    """The words of `HARDEN` with those that are `said`, in the place of the same option where it has it."""
+    pairs = zip(HARDEN[2::2], HARDEN[3::2], strict=True)
+    return (*HARDEN[:2], *(word for option, value in pairs if option not in said for word in (option, value)), *said)
+
+
 @pytest.fixture
 def medward(tmp_path, monkeypatch, capsys):
     """Run the command in a folder with a model's module and data; returns its exit code, stdout and stderr."""
@@ -157,7 +163,7 @@ def test_without_a_radius_it_is_the_one_that_validate_attacks_with(medward, monk
         "medward.integrations.cli.harden_options.run_hardening",
         lambda model, splits, out, method, **_: seen.append(method),
     )
-    assert medward(*HARDEN, "--data", data, *bounds, "--method", "trades")[0] == 0
+    assert medward(*hardening("--data", data, *bounds, "--method", "trades"))[0] == 0
     assert seen[0].name == "trades"
     assert seen[0].epsilon == pytest.approx(epsilon)
 
@@ -182,7 +188,7 @@ WRONG = {
 @pytest.mark.parametrize("mistake", WRONG)
 def test_a_mistake_is_one_sentence_and_leaves_nothing(medward, mistake):
     arguments, sentence = WRONG[mistake]
-    code, _, err = medward(*(HARDEN[:6] if mistake == "no range" else HARDEN), *arguments)
+    code, _, err = medward(*(HARDEN[:6] if mistake == "no range" else hardening(*arguments)))
     assert code == 3
     assert sentence in err
     assert "Traceback" not in err

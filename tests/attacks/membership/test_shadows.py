@@ -154,7 +154,7 @@ def test_shadows_less_sure_than_the_model_are_flagged(data, target_of):
     assert offline[1] == ()
 
 
-def test_online_shadows_train_on_until_they_are_as_sure_as_the_model(data, target_of, monkeypatch):
+def test_online_shadows_train_more_or_less_until_they_are_as_sure_as_the_model(data, target_of, monkeypatch):
     epochs = []
 
     def remember(recipe):
@@ -162,7 +162,7 @@ def test_online_shadows_train_on_until_they_are_as_sure_as_the_model(data, targe
         return train_shadows(replace(recipe, epochs=1))
 
     monkeypatch.setattr(module, "train_shadows", remember)
-    attack = ShadowAttack(score="lira-online", shadows=4, epochs=2)
+    attack = ShadowAttack(score="lira-online", shadows=4, epochs=4)
     labels = np.concatenate([data.members.labels, data.nonmembers.labels])
     place = {
         row.tobytes(): label
@@ -170,10 +170,13 @@ def test_online_shadows_train_on_until_they_are_as_sure_as_the_model(data, targe
     }
     right = lambda inputs: 9 * np.eye(10)[[place[row.tobytes()] for row in inputs]]  # noqa: E731
     gather_evidence(target_of(right), data, attack, seed=0)
-    assert epochs == [2, 4, 8, 16]
+    assert epochs == [4, 8, 16, 32]
     epochs.clear()
     gather_evidence(target_of(lambda inputs: -right(inputs)), data, attack, seed=0)
-    assert epochs == [2]
+    assert epochs == [4, 2, 1]
+    epochs.clear()
+    gather_evidence(target_of(right), data, replace(attack, score="lira"), seed=0)
+    assert epochs == [4]
 
 
 def test_the_population_is_what_the_attacker_knows_to_be_no_member(data, target_of):
