@@ -52,10 +52,10 @@ class Hardener(Protocol):
         ...
 
 
-def hardening_versions() -> dict[str, str]:
-    """What ran, as far as it is installed."""
+def hardening_versions(*besides: str) -> dict[str, str]:
+    """The versions of what ran, and of the libraries `besides`, as far as they are installed."""
     found = {}
-    for name in _LIBRARIES:
+    for name in (*_LIBRARIES, *besides):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -38,7 +38,7 @@ from medward.guard.harden.private.measuring import centred_losses, measured_accu
 from medward.guard.harden.private.parts import TrainedPart, merged_part, select_part
 from medward.guard.harden.private.settings import PrivateSettings
 from medward.guard.harden.private.start import Start, check_start, draw_weights
-from medward.guard.harden.private.statements import canary_record, private_versions, run_notes, uncovered_sentences
+from medward.guard.harden.private.statements import canary_record, run_notes, uncovered_sentences
 from medward.guard.harden.private.training import train_privately
 from medward.guard.harden.private.units import checked_unit, plant_units
 from medward.guard.harden.private.views import Augment, image_views
@@ -49,6 +49,7 @@ from medward.guard.statistics.privacy_accounting import ACCOUNTANT
 from medward.guard.types import Ints
 
 _log = logging.getLogger("medward.harden")
+_LIBRARIES = ("opacus", "dp-accounting", "peft", "transformers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +168,7 @@ class PrivateTraining(PrivateSettings):
             data=data,
             original=original,
             hardened=state_digest(own_module(net)),
-            versions=hardening_versions() | private_versions(),
+            versions=hardening_versions(*_LIBRARIES),
         )
         return Hardened(net, certificate)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-
 from torch import nn
 
 from medward.guard.certificate import CanaryRecord, PrivacyUnit
@@ -12,7 +10,6 @@ from medward.guard.harden.private.class_balance import COUNT_NOISE
 from medward.guard.harden.private.start import PRETRAINED, Start, kept_buffers
 from medward.guard.harden.private.training import PrivateRun
 
-_LIBRARIES = ("opacus", "dp-accounting", "peft", "transformers")
 _UNCOVERED = (
     "the rows kept apart: what was measured on them is stated without noise",
     "what was decided by looking at the rows before training, such as normalisation, columns kept and these settings",
@@ -54,14 +51,3 @@ def canary_record(canaries: CanarySet | None) -> CanaryRecord | None:
     if canaries is None:
         return None
     return CanaryRecord(count=len(canaries), included=int(canaries.included.sum()), digest=canaries.digest)
-
-
-def private_versions() -> dict[str, str]:
-    """What ran besides, as far as it is installed."""
-    found = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
