@@ -1,0 +1,55 @@
+"""What a generator under federated training is: arrays that are averaged, a memory that stays, images it can make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from medward.guard.data.split import Split
+from medward.guard.federated.update import Parameters
+from medward.guard.types import Array, Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a local training gives: parameters to send, a memory that stays with the client, and what it says of itself."""
+
+    parameters: list[np.ndarray]
+    memory: Any
+    metrics: Mapping[str, float]
+
+
+class Generator(Protocol):
+    """A generator is trained by many clients, each on its own rows, and makes images of a class.
+
+    Images are (n, C, S, S) in [0, 1]; S is a power of two, 16 or more.
+    """
+
+    name: str
+
+    def initial(self, seed: int) -> list[np.ndarray]:
+        """The parameters before the first round."""
+
+    def learn(self, start: Parameters, rows: Split, memory: Any, seed: int) -> Learned:
+        """One local training from `start` on labelled `rows`; `memory` is None in a client's first round."""
+
+    def images(self, parameters: Parameters, labels: Ints, seed: int) -> Array:
+        """One image of each of `labels` (n,), the same noise for the same seed."""
+
+
+def arrays_of(network: nn.Module) -> list[np.ndarray]:
+    """Copies of the network's state, in its own order."""
+    return [value.detach().cpu().numpy().copy() for value in network.state_dict().values()]
+
+
+def with_arrays(network: nn.Module, parameters: Parameters) -> nn.Module:
+    """The network, holding `parameters`."""
+    names = network.state_dict().keys()
+    state = {name: torch.from_numpy(np.asarray(value).copy()) for name, value in zip(names, parameters, strict=True)}
+    network.load_state_dict(state)
+    return network

@@ -1,0 +1,51 @@
+"""Bucketing: another rule sees means of random groups, among which honest but unlike clients stand out less.
+
+Reference: Karimireddy, He and Jaggi, "Byzantine-robust learning on heterogeneous datasets via bucketing", ICLR 2022.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from medward.guard.errors import MedwardError
+from medward.guard.federated.geometry import Floats, Geometry
+from medward.guard.federated.rules.base import Plan, Reference, Rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucketing(Rule):
+    """Bucketing: groups of `size` clients, drawn anew each round, are averaged by weight; then `rule` aggregates the means.
+
+    One malicious client spoils a whole group: `rule` must bear `size` times the share. Groups follow from `seed` and the
+    geometry of the round, so a run can be repeated and no client can choose its group beforehand.
+    """
+
+    rule: Rule
+    size: int = 2
+    seed: int = 0
+
+    name = "bucketing"
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise MedwardError(f"size: must be 1 or more, got {self.size}")
+        if self.rule.reference is not Reference.NONE:
+            raise MedwardError(f"bucketing: cannot wrap {self.rule.name}, which compares with {self.rule.reference.value}")
+
+    def plan(self, geometry: Geometry, weights: Floats) -> Plan:
+        """The plan of the rule for the groups' means, said of the clients."""
+        drawn = np.frombuffer(geometry.norms.tobytes(), dtype=np.uint32)
+        order = np.random.default_rng([self.seed, *drawn.tolist()]).permutation(geometry.rows)
+        groups = bucket_matrix(order, self.size, weights)
+        plan = self.rule.plan(geometry.mixed(groups), (groups > 0).astype(np.float64) @ weights)
+        return Plan(plan.mixing @ groups, plan.combine)
+
+
+def bucket_matrix(order: np.ndarray, size: int, weights: Floats) -> Floats:
+    """(m, n): each row takes the weighted mean of the next `size` clients in `order`."""
+    groups = np.zeros((-(-len(order) // size), len(order)))
+    for place, client in enumerate(order):
+        groups[place // size, client] = max(float(weights[client]), np.finfo(np.float64).tiny)
+    return groups / groups.sum(axis=1, keepdims=True)

@@ -1,0 +1,28 @@
+"""Coordinate-wise median.
+
+Reference: Yin et al., "Byzantine-robust distributed learning: towards optimal statistical rates", ICML 2018.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medward.guard.federated.geometry import Floats, Geometry
+from medward.guard.federated.rules.base import Plan, Rule
+
+
+class CoordinateMedian(Rule):
+    """Coordinate-wise median: each number of the model moves by the median of what the clients say; weights are lost."""
+
+    name = "coordinate-median"
+
+    def plan(self, geometry: Geometry, weights: Floats) -> Plan:
+        """Every update as it is, then the median of each number."""
+        del weights
+        return Plan(np.eye(geometry.rows), medians)
+
+
+def medians(mixes: Floats) -> Floats:
+    """(b,): medians down the mixes (m, b)."""
+    middle: Floats = np.median(mixes, axis=0)
+    return middle

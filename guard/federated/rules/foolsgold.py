@@ -1,0 +1,45 @@
+"""FoolsGold: clients that keep pulling the same way count less.
+
+Reference: Fung, Yoon and Beschastnikh, "The limitations of federated learning in Sybil settings", RAID 2020, Algorithm 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medward.guard.federated.geometry import Floats, Geometry
+from medward.guard.federated.rules.base import Plan, Rule, weighted_sum
+
+
+class FoolsGold(Rule):
+    """FoolsGold: lowers the weight of clients whose summed updates resemble one another; a lone attacker is not noticed.
+
+    All features count alike. Honest clients whose data are alike resemble one another too, and lose weight.
+    """
+
+    name = "foolsgold"
+    looks_back = True
+
+    def plan(self, geometry: Geometry, weights: Floats) -> Plan:
+        """Weights times how little each client resembles another."""
+        products = geometry.products if geometry.history is None else geometry.history
+        kept = weights * dissimilarity(products)
+        return weighted_sum(kept / kept.sum() if kept.sum() > 0 else weights)
+
+
+def dissimilarity(products: Floats) -> Floats:
+    """(n,): FoolsGold's learning rates in [0, 1], from the inner products of the clients' summed updates."""
+    lengths = np.sqrt(np.maximum(np.diag(products), np.finfo(np.float64).tiny))
+    cosines = products / np.outer(lengths, lengths)
+    np.fill_diagonal(cosines, -np.inf)
+    most = cosines.max(axis=1)
+    # Pardoning: a client that resembles a worse one only by chance is forgiven in part.
+    ratio = np.divide(most[:, None], most[None, :], out=np.ones_like(cosines), where=most[None, :] != 0)
+    pardoned = np.where(most[None, :] > most[:, None], cosines * ratio, cosines)
+    np.fill_diagonal(pardoned, -np.inf)
+    rates = np.clip(1 - pardoned.max(axis=1), 0, 1)
+    rates = rates / rates.max() if rates.max() > 0 else np.ones_like(rates)
+    capped = np.minimum(rates, 0.99)
+    with np.errstate(divide="ignore"):
+        logits = np.log(capped / (1 - capped)) + 0.5
+    return np.clip(logits, 0, 1)

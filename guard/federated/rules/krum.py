@@ -1,0 +1,65 @@
+"""Krum and Multi-Krum.
+
+Reference: Blanchard et al., "Machine learning with adversaries: Byzantine tolerant gradient descent", NeurIPS 2017.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from medward.guard.federated.geometry import Floats, Geometry
+from medward.guard.federated.rules.base import Plan, Rule, checked_share, require_clients, tolerated, weighted_sum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Krum(Rule):
+    """Krum: takes the one update whose n - f - 2 nearest others are nearest, f of n clients being malicious."""
+
+    malicious_share: float = 0.25
+
+    name = "krum"
+
+    def __post_init__(self) -> None:
+        checked_share(self.malicious_share)
+
+    def plan(self, geometry: Geometry, weights: Floats) -> Plan:
+        """The chosen update."""
+        del weights
+        scores = _checked_scores(self.name, geometry, self.malicious_share)
+        return weighted_sum(np.eye(geometry.rows)[np.argmin(scores)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MultiKrum(Rule):
+    """Multi-Krum: averages the n - f updates whose nearest others are nearest, by weight."""
+
+    malicious_share: float = 0.25
+
+    name = "multi-krum"
+
+    def __post_init__(self) -> None:
+        checked_share(self.malicious_share)
+
+    def plan(self, geometry: Geometry, weights: Floats) -> Plan:
+        """The weights of the chosen clients, which sum to one again."""
+        scores = _checked_scores(self.name, geometry, self.malicious_share)
+        kept = np.zeros(geometry.rows)
+        chosen = np.argsort(scores, kind="stable")[: geometry.rows - tolerated(geometry.rows, self.malicious_share)]
+        kept[chosen] = weights[chosen]
+        return weighted_sum(kept / kept.sum())
+
+
+def krum_scores(squared_distances: Floats, malicious: int) -> Floats:
+    """(n,): the sum of the n - f - 2 smallest squared distances of each update to another, of the smallest at least."""
+    clients = len(squared_distances)
+    others = squared_distances + np.diag(np.full(clients, np.inf))
+    scores: Floats = np.sort(others, axis=1)[:, : max(1, clients - malicious - 2)].sum(axis=1)
+    return scores
+
+
+def _checked_scores(rule: str, geometry: Geometry, share: float) -> Floats:
+    malicious = tolerated(geometry.rows, share)
+    require_clients(rule, geometry.rows, malicious, max(malicious + 3, 2 * malicious + 1))
+    return krum_scores(geometry.squared_distances, malicious)

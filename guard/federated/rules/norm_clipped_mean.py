@@ -1,0 +1,41 @@
+"""Norm-clipped mean: no client moves the model further than honest ones do.
+
+Reference: Sun et al., "Can you really backdoor federated learning?", 2019 (norm bounding); the bound is the median norm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from medward.guard.errors import MedwardError
+from medward.guard.federated.geometry import Floats, Geometry
+from medward.guard.federated.rules.base import Plan, Rule, weighted_sum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NormClippedMean(Rule):
+    """Norm-clipped mean: updates longer than `clip` median lengths are shortened to that, then averaged by weight.
+
+    A client of weight w moves the model by at most w * clip * (the median length), whatever it sends, as long as fewer
+    than half of the clients lie about their length. Keeps the weights of unequal hospitals, which rules by rank cannot.
+    """
+
+    clip: float = 1.0
+
+    name = "norm-clipped-mean"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.clip < np.inf:
+            raise MedwardError(f"clip: must be a finite number of median lengths above 0, got {self.clip:g}")
+
+    def plan(self, geometry: Geometry, weights: Floats) -> Plan:
+        """The weights, less where an update is long."""
+        bound = self.clip * float(np.median(geometry.norms))
+        return weighted_sum(weights * clipped(geometry.norms, bound))
+
+
+def clipped(lengths: Floats, bound: float) -> Floats:
+    """(n,): what vectors of these lengths are multiplied with to be no longer than `bound`."""
+    return np.minimum(1.0, bound / np.maximum(lengths, np.finfo(np.float64).tiny))
