@@ -1,0 +1,159 @@
+"""RobustFedDetect: weights fall for clients that keep differing where chance would not, and rise again when they stop.
+
+FedDetect flags whoever is an outlier this round, believes what a client says of its own loss, and never forgives. Here the
+server looks for itself (`image_evidence`, update norms), adds up what each client differs by over rounds (`standing`), and
+flags it by an absolute threshold. Chance averages out; a poisoned client's difference does not, for its purpose is to move
+the model. What clients say of their losses is one view among others, and only a large loss counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from medward.guard.errors import MedwardError
+from medward.guard.federated.standing import Standing, differences, stand
+from medward.guard.types import Array
+
+Views = Mapping[str, Array]
+"""What the server sees of one client, a vector for each view."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientRecord:
+    """A client's record: its standing in each view, how many flags still count, and the rounds it was seen in."""
+
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+    flags: float = 0.0
+    rounds: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspicion:
+    """A suspicion says which view a client was flagged by, its peak there, and what is ordinary at most."""
+
+    node: str
+    view: str
+    peak: float
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """A judgement holds the share of its weight that each client keeps, and why some keep less.
+
+    `spared` were as suspicious, and were left alone because more than `most_suspects` would have been flagged.
+    """
+
+    trust: Mapping[str, float]
+    suspects: tuple[Suspicion, ...] = ()
+    spared: tuple[Suspicion, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RobustFedDetect:
+    """RobustFedDetect multiplies a client's weight by `decay` to the power c (c + 1) / 2, c being its flags that count.
+
+    A client is flagged in a round when, after `warm_up` rounds of its own, its standing difference peaks above `threshold`
+    spreads in some view; what came before counts `memory` times as much each round. Flags fade by `forgiving` a round, so
+    that who stops is trusted again; below `floor` a client counts nothing, and is still looked at. At most
+    `most_suspects` of a round's clients are flagged, those with the highest peaks.
+    """
+
+    warm_up: int = 5
+    threshold: float = 12.0
+    memory: float = 0.8
+    decay: float = 0.5
+    forgiving: float = 0.9
+    floor: float = 0.01
+    most_suspects: float = 0.45
+
+    def __post_init__(self) -> None:
+        for name in ("memory", "decay", "forgiving", "most_suspects"):
+            if not 0 < getattr(self, name) < 1:
+                raise MedwardError(f"{name}: must be above 0 and below 1, got {getattr(self, name):g}")
+        if not 0 <= self.floor < 1 or self.threshold <= 0 or self.warm_up < 1:
+            raise MedwardError(
+                f"floor must be in [0, 1), threshold above 0 and warm-up 1 or more; got {self.floor:g}, "
+                f"{self.threshold:g}, {self.warm_up}"
+            )
+
+    def judge(
+        self, records: Mapping[str, ClientRecord], evidence: Mapping[str, Views]
+    ) -> tuple[dict[str, ClientRecord], Judgement]:
+        """The records after a round in which the server saw `evidence`, and its judgement of the clients in it.
+
+        Clients that were absent keep their records. Raises `MedwardError` where two clients are seen in unlike views.
+        """
+        away = _differences(evidence)
+        seen = {node: self._seen(records.get(node, ClientRecord()), away[node]) for node in evidence}
+        found = sorted((self._suspicion(node, record) for node, record in seen.items()), key=lambda each: -each.peak)
+        above = [each for each in found if each.peak > each.threshold and seen[each.node].rounds > self.warm_up]
+        most = int(self.most_suspects * len(evidence))
+        suspects, spared = tuple(above[:most]), tuple(above[most:])
+        flagged = {each.node for each in suspects}
+        after = {
+            node: ClientRecord(
+                standings=record.standings,
+                flags=self.forgiving * record.flags + (node in flagged),
+                rounds=record.rounds,
+            )
+            for node, record in seen.items()
+        }
+        trust = {node: self.trust(record.flags) for node, record in after.items()}
+        return {**records, **after}, Judgement(trust=trust, suspects=suspects, spared=spared)
+
+    def trust(self, flags: float) -> float:
+        """The share of its weight that a client with so many flags keeps; nothing below the floor."""
+        kept = float(self.decay ** (flags * (flags + 1) / 2))
+        return kept if kept >= self.floor else 0.0
+
+    def _seen(self, record: ClientRecord, away: Views) -> ClientRecord:
+        standings = {view: stand(record.standings.get(view), each, self.memory) for view, each in away.items()}
+        return ClientRecord(standings=standings, flags=record.flags, rounds=record.rounds + 1)
+
+    def _suspicion(self, node: str, record: ClientRecord) -> Suspicion:
+        peaks = {view: each.peak for view, each in record.standings.items()}
+        view = max(peaks, key=lambda name: peaks[name])
+        return Suspicion(node=node, view=view, peak=peaks[view], threshold=self.threshold)
+
+
+def _differences(evidence: Mapping[str, Views]) -> dict[str, dict[str, Array]]:
+    names = {tuple(sorted(views)) for views in evidence.values()}
+    if len(names) != 1 or not next(iter(names)):
+        raise MedwardError(f"evidence: every client is seen in the same views, one at least; got {sorted(names)}")
+    by_view = {view: differences({node: views[view] for node, views in evidence.items()}) for view in next(iter(names))}
+    return {node: {view: each[node] for view, each in by_view.items()} for node in evidence}
+
+
+def records_to_json(records: Mapping[str, ClientRecord]) -> dict[str, Any]:
+    """The records as JSON has them; standings are rounded to four digits."""
+    return {
+        node: {
+            "flags": record.flags,
+            "rounds": record.rounds,
+            "standings": {
+                view: [np.round(each.values, 4).tolist(), each.weight, each.squared_weight]
+                for view, each in record.standings.items()
+            },
+        }
+        for node, record in records.items()
+    }
+
+
+def records_from_json(kept: Mapping[str, Any]) -> dict[str, ClientRecord]:
+    """The records that `records_to_json` wrote."""
+    return {
+        node: ClientRecord(
+            flags=float(record["flags"]),
+            rounds=int(record["rounds"]),
+            standings={
+                view: Standing(np.asarray(values, np.float64), float(weight), float(squared))
+                for view, (values, weight, squared) in record["standings"].items()
+            },
+        )
+        for node, record in kept.items()
+    }
