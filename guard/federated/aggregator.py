@@ -145,6 +145,7 @@ class Aggregator:
             except MedwardError as error:
                 unchanged = str(error)
             else:
+                unchanged = None if plan.mixing.any() else f"{self.rule.name}: takes nothing of any client"
                 parameters = aggregated(start, models, plan)
                 weights |= zip((update.node for update in counted), _shares(plan, len(counted)), strict=True)
                 if self.rule.reference is Reference.PREVIOUS:

@@ -16,10 +16,10 @@ from medward.guard.federated.rules.base import Plan, Reference, Rule
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucketing(Rule):
-    """Bucketing: groups of `size` clients, drawn anew each round, are averaged by weight; `rule` aggregates the means.
+    """Bucketing: groups of `size` clients, drawn each round, are averaged by weight; `rule` aggregates the means.
 
     One malicious client spoils a whole group: `rule` must bear `size` times the share. Groups follow from `seed` and
-    the lengths of the round's updates, so a run can be repeated; keep `seed` from clients, who could choose a length.
+    the order of the updates by length, so a run can be repeated; who knew `seed` could choose a group by its length.
     """
 
     rule: Rule
@@ -41,8 +41,7 @@ class Bucketing(Rule):
     def plan(self, geometry: Geometry, weights: Floats) -> Plan:
         """The plan of the rule for the groups' means, said of the clients."""
         by_length = np.argsort(geometry.norms, kind="stable")
-        drawn = np.frombuffer(geometry.norms[by_length].tobytes(), dtype=np.uint32)
-        order = np.random.default_rng([self.seed, *drawn.tolist()]).permutation(by_length)
+        order = np.random.default_rng(self.seed).permutation(by_length)
         groups = bucket_matrix(order, self.size, weights)
         plan = self.rule.plan(geometry.mixed(groups), (groups > 0).astype(np.float64) @ weights)
         return Plan(plan.mixing @ groups, plan.combine)

@@ -12,7 +12,7 @@ import numpy as np
 
 from medward.guard.federated.geometry import Floats, Geometry
 from medward.guard.federated.rules.base import Plan, Rule, checked_share, require_clients, tolerated
-from medward.guard.federated.rules.krum import krum_scores
+from medward.guard.federated.rules.krum import krum_order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +37,8 @@ class Bulyan(Rule):
         left = list(range(geometry.rows))
         chosen: list[int] = []
         while len(chosen) < geometry.rows - 2 * malicious:
-            scores = krum_scores(geometry.squared_distances[np.ix_(left, left)], malicious)
-            chosen.append(left.pop(int(np.argmin(scores))))
+            order = krum_order(geometry.squared_distances[np.ix_(left, left)], malicious)
+            chosen.append(left.pop(int(order[0])))
         return Plan(np.eye(geometry.rows)[chosen], partial(means_about_median, kept=geometry.rows - 4 * malicious))
 
 

@@ -18,7 +18,10 @@ from medward.guard.federated.rules.base import Plan, Rule, checked_share, requir
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DivideAndConquer(Rule):
-    """Divide-and-conquer: leaves out `filtered` * f of n clients, those furthest along the first singular vector."""
+    """Divide-and-conquer: leaves out `filtered` * f of n clients, those furthest along the first singular vector.
+
+    It bears clients who pull the same way. Two who pull far in unlike ways have two such vectors, and one can pass.
+    """
 
     malicious_share: float = 0.25
     filtered: float = 1.0
@@ -34,7 +37,7 @@ class DivideAndConquer(Rule):
         """The weights of who is left, which sum to one again."""
         malicious = tolerated(geometry.rows, self.malicious_share)
         removed = int(np.ceil(self.filtered * malicious))
-        require_clients(self.name, geometry.rows, malicious, removed + 1)
+        require_clients(self.name, geometry.rows, malicious, max(removed, 2 * malicious) + 1)
         order = np.argsort(spectral_scores(geometry.products), kind="stable")
         kept = np.zeros(geometry.rows)
         kept[order[: geometry.rows - removed]] = weights[order[: geometry.rows - removed]]

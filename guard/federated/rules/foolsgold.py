@@ -37,12 +37,10 @@ def dissimilarity(products: Floats) -> Floats:
     cosines = products / np.outer(lengths, lengths)
     np.fill_diagonal(cosines, -np.inf)
     most = cosines.max(axis=1)
-    # Pardoning: a client that resembles a worse one only by chance is forgiven in part. Nobody resembles another by less
-    # than nothing: the published quotient of two negative numbers would make clients that are least alike look alike.
-    ratio = np.ones_like(cosines)
-    np.divide(
-        np.maximum(most, 0)[:, None], most[None, :], out=ratio, where=most[None, :] > np.maximum(most, 0)[:, None]
-    )
+    # Pardoning: a client that resembles a worse one only by chance is forgiven in part. No likeness is below nothing:
+    # the published quotient of two negative numbers would make clients that are least alike look alike.
+    own, worse, ratio = np.maximum(most, 0)[:, None], most[None, :], np.ones_like(cosines)
+    np.divide(own, worse, out=ratio, where=worse > own)
     pardoned = np.where(np.eye(len(products), dtype=bool), -np.inf, np.maximum(cosines, 0) * ratio)
     rates = np.clip(1 - pardoned.max(axis=1), 0, 1)
     rates = rates / rates.max() if rates.max() > 0 else np.ones_like(rates)
