@@ -75,6 +75,18 @@ def checked_share(share: float) -> float:
     return share
 
 
+def require_positive(name: str, value: float) -> None:
+    """Raise `MedwardError` unless the setting `name` is finite and above zero."""
+    if not 0 < value < np.inf:
+        raise MedwardError(f"{name}: must be finite and above 0, got {value:g}")
+
+
+def require_steps(steps: int) -> None:
+    """Raise `MedwardError` unless there is a step to take."""
+    if steps < 1:
+        raise MedwardError(f"steps: must be 1 or more, got {steps}")
+
+
 def require_clients(rule: str, clients: int, malicious: int, least: int) -> None:
     """Raise `MedwardError` unless there are `least` clients to bear `malicious` ones."""
     if clients < least:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medward.guard.federated.geometry import Floats, Geometry
-from medward.guard.federated.rules.base import Plan, Reference, Rule, weighted_sum
+from medward.guard.federated.rules.base import Plan, Reference, Rule, require_positive, require_steps, weighted_sum
 from medward.guard.federated.rules.geometric_median import distances_to_mix
 from medward.guard.federated.rules.norm_clipped_mean import clipped
 
@@ -28,6 +28,12 @@ class CentredClipping(Rule):
 
     name = "centred-clipping"
     reference = Reference.PREVIOUS
+
+    def __post_init__(self) -> None:
+        require_steps(self.steps)
+        require_positive("clip", self.clip)
+        if self.radius is not None:
+            require_positive("radius", self.radius)
 
     def plan(self, geometry: Geometry, weights: Floats) -> Plan:
         """How much of each update and, last, of the aggregate before."""

@@ -11,9 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medward.guard.errors import MedwardError
 from medward.guard.federated.geometry import Floats, Geometry
-from medward.guard.federated.rules.base import Plan, Rule, checked_share, require_clients, tolerated, weighted_sum
+from medward.guard.federated.rules.base import (
+    Plan,
+    Rule,
+    checked_share,
+    require_clients,
+    require_positive,
+    tolerated,
+    weighted_sum,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +37,7 @@ class DivideAndConquer(Rule):
 
     def __post_init__(self) -> None:
         checked_share(self.malicious_share)
-        if self.filtered <= 0:
-            raise MedwardError(f"filtered: must be above 0, got {self.filtered:g}")
+        require_positive("filtered", self.filtered)
 
     def plan(self, geometry: Geometry, weights: Floats) -> Plan:
         """The weights of who is left, which sum to one again."""

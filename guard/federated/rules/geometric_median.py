@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medward.guard.federated.geometry import Floats, Geometry
-from medward.guard.federated.rules.base import Plan, Rule, weighted_sum
+from medward.guard.federated.rules.base import Plan, Rule, require_positive, require_steps, weighted_sum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,10 @@ class GeometricMedian(Rule):
     smoothing: float = 1e-6
 
     name = "geometric-median"
+
+    def __post_init__(self) -> None:
+        require_steps(self.steps)
+        require_positive("smoothing", self.smoothing)
 
     def plan(self, geometry: Geometry, weights: Floats) -> Plan:
         """Weights over distances, repeated until they no longer move."""

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medward.guard.errors import MedwardError
 from medward.guard.federated.geometry import Floats, Geometry
-from medward.guard.federated.rules.base import Plan, Rule, weighted_sum
+from medward.guard.federated.rules.base import Plan, Rule, require_positive, weighted_sum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +28,7 @@ class NormClippedMean(Rule):
     name = "norm-clipped-mean"
 
     def __post_init__(self) -> None:
-        if not 0 < self.clip < np.inf:
-            raise MedwardError(f"clip: must be a finite number of median lengths above 0, got {self.clip:g}")
+        require_positive("clip", self.clip)
 
     def plan(self, geometry: Geometry, weights: Floats) -> Plan:
         """The weights, less where an update is long."""
