@@ -77,9 +77,7 @@ def _marked(client: Client, number: int) -> Split:
     return replace(client.rows, inputs=malice.trigger.mark(np.asarray(client.rows.inputs)))
 
 
-def _sent(
-    clients: Sequence[Client], start: Parameters, learned: Sequence[Learned], number: int
-) -> list[ClientUpdate]:
+def _sent(clients: Sequence[Client], start: Parameters, learned: Sequence[Learned], number: int) -> list[ClientUpdate]:
     """What each client sends: the malicious know all honest updates, and losses, of the round."""
     acts = [client.malice is not None and number >= client.malice.begin for client in clients]
     honest = [each for each, act in zip(learned, acts, strict=True) if not act] or list(learned)
@@ -96,16 +94,16 @@ def _sent(
                 parameters = moved(start, change)
             if client.malice.lies:
                 metrics = {name: float(np.median([each.metrics[name] for each in honest])) for name in own.metrics}
-        sent.append(
-            ClientUpdate(node=client.node, parameters=parameters, examples=len(client.rows), metrics=metrics)
-        )
+        sent.append(ClientUpdate(node=client.node, parameters=parameters, examples=len(client.rows), metrics=metrics))
     return sent
 
 
 def flat_change(start: Parameters, parameters: Parameters) -> np.ndarray:
     """(d,): what changed in the learned arrays."""
     changes = [
-        np.ravel(np.asarray(new, np.float64) - old) for old, new in zip(start, parameters, strict=True) if is_learned(old)
+        np.ravel(np.asarray(new, np.float64) - old)
+        for old, new in zip(start, parameters, strict=True)
+        if is_learned(old)
     ]
     return np.concatenate(changes)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from medward.attacks.poisoning.crafted import Floats, checked_updates
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MinMax:
     """Min-max goes as far along a harmful direction as it can while no further from any update than two honest ones are.

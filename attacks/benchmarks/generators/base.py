@@ -1,4 +1,4 @@
-"""What a generator under federated training is: arrays that are averaged, a memory that stays, images it can make."""
+"""What a model under federated training is: arrays that are averaged and a memory that stays; a generator makes images too."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Learned:
     metrics: Mapping[str, float]
 
 
-class Generator(Protocol):
-    """A generator is trained by many clients, each on its own rows, and makes images of a class.
+class FederatedModel(Protocol):
+    """A federated model is trained by many clients, each on its own rows.
 
-    Images are (n, C, S, S) in [0, 1]; S is a power of two, 16 or more.
+    Images are (n, C, S, S) in [0, 1].
     """
 
     name: str
@@ -37,6 +37,10 @@ class Generator(Protocol):
 
     def learn(self, start: Parameters, rows: Split, memory: Any, seed: int) -> Learned:
         """One local training from `start` on labelled `rows`; `memory` is None in a client's first round."""
+
+
+class Generator(FederatedModel, Protocol):
+    """A generator is a federated model that makes images of a class; S is a power of two, 16 or more."""
 
     def images(self, parameters: Parameters, labels: Ints, seed: int) -> Array:
         """One image of each of `labels` (n,), the same noise for the same seed."""

@@ -101,7 +101,9 @@ class _Block(nn.Module):
 
     def __init__(self, before: int, after: int, told: int) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.GroupNorm(math.gcd(8, before), before), nn.SiLU(), nn.Conv2d(before, after, 3, padding=1))
+        self.first = nn.Sequential(
+            nn.GroupNorm(math.gcd(8, before), before), nn.SiLU(), nn.Conv2d(before, after, 3, padding=1)
+        )
         self.told = nn.Linear(told, after)
         self.second = nn.Sequential(nn.GroupNorm(8, after), nn.SiLU(), nn.Conv2d(after, after, 3, padding=1))
         self.skip = nn.Conv2d(before, after, 1)
@@ -120,8 +122,12 @@ class _UNet(nn.Module):
         self.told = nn.Sequential(nn.Linear(width, told), nn.SiLU(), nn.Linear(told, told))
         self.condition = nn.Embedding(settings.classes, told)
         self.entry = nn.Conv2d(settings.channels, width, 3, padding=1)
-        self.down = nn.ModuleList([_Block(width, width, told), _Block(width, 2 * width, told), _Block(2 * width, 2 * width, told)])
-        self.up = nn.ModuleList([_Block(4 * width, 2 * width, told), _Block(4 * width, width, told), _Block(2 * width, width, told)])
+        self.down = nn.ModuleList(
+            [_Block(width, width, told), _Block(width, 2 * width, told), _Block(2 * width, 2 * width, told)]
+        )
+        self.up = nn.ModuleList(
+            [_Block(4 * width, 2 * width, told), _Block(4 * width, width, told), _Block(2 * width, width, told)]
+        )
         self.exit = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, settings.channels, 3, padding=1))
 
     def forward(self, images: Tensor, times: Tensor, labels: Tensor) -> Tensor:
