@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from medward.attacks.poisoning.crafted import CraftedUpdate
 from medward.attacks.poisoning.scaled_replacement import ScaledReplacement
 from medward.attacks.poisoning.triggers.base import Trigger
 from medward.guard.data.split import Split
-from medward.guard.federated.aggregator import Aggregator, FederationState, RoundResult
+from medward.guard.federated.aggregator import FederationState, RoundResult
 from medward.guard.federated.update import ClientUpdate, Parameters, is_learned
 
 
@@ -41,6 +41,20 @@ class Client:
     malice: Malice | None = None
 
 
+class Server(Protocol):
+    """A server turns what clients sent into the next model; its first state is a `FederationState`."""
+
+    def step(
+        self,
+        state: Any,
+        start: Parameters,
+        updates: Sequence[ClientUpdate],
+        selected: Collection[str],
+        server: Parameters | None = None,
+    ) -> tuple[Any, RoundResult]:
+        """One round (`guard.federated.aggregator.Aggregator.step`)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FederationRound:
     """What happened in one round: the model after it, what was sent, and the server's result."""
@@ -48,15 +62,25 @@ class FederationRound:
     round: int
     updates: tuple[ClientUpdate, ...]
     result: RoundResult
-    state: FederationState = field(repr=False)
+    state: Any = field(repr=False)
 
 
 def federate(
-    generator: Generator, clients: Sequence[Client], server: Aggregator, *, rounds: int, seed: int
+    generator: Generator,
+    clients: Sequence[Client],
+    server: Server,
+    *,
+    rounds: int,
+    seed: int,
+    server_rows: Split | None = None,
 ) -> Iterator[FederationRound]:
-    """Train for `rounds`, every client in every round; the same seed gives the same federation."""
+    """Train for `rounds`, every client in every round; the same seed gives the same federation.
+
+    With `server_rows` the server trains as a client does, for a rule that compares clients with it.
+    """
     parameters: Parameters = generator.initial(seed)
-    state, memories = FederationState(), [None] * len(clients)
+    state: Any = FederationState()
+    memories, own_memory = [None] * len(clients), None
     nodes = [client.node for client in clients]
     for number in range(1, rounds + 1):
         learned: list[Learned] = []
@@ -65,7 +89,11 @@ def federate(
             learned.append(generator.learn(parameters, rows, memories[place], _seed(seed, number, place)))
             memories[place] = learned[-1].memory
         updates = _sent(clients, parameters, learned, number)
-        state, result = server.step(state, parameters, updates, nodes)
+        own = None
+        if server_rows is not None:
+            trained = generator.learn(parameters, server_rows, own_memory, _seed(seed, number, len(clients)))
+            own, own_memory = trained.parameters, trained.memory
+        state, result = server.step(state, parameters, updates, nodes, own)
         parameters = result.parameters
         yield FederationRound(round=number, updates=tuple(updates), result=result, state=state)
 

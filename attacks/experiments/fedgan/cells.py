@@ -17,7 +17,7 @@ from medward.attacks.benchmarks.generators.gan import ConditionalGan
 from medward.attacks.benchmarks.hospitals import Hospitals, Skew, deal_hospitals
 from medward.attacks.benchmarks.tasks import load_task
 from medward.attacks.experiments.fedgan.attackers import ATTACKERS, NONE, trigger_of
-from medward.attacks.experiments.fedgan.servers import build_server
+from medward.attacks.experiments.fedgan.servers import build_server, rows_for
 from medward.attacks.poisoning.federation import Client, FederationRound, federate
 from medward.attacks.poisoning.metrics.detection import detection_rates, effective_clients, malicious_weight
 from medward.attacks.poisoning.metrics.domain_extractor import DomainExtractor, train_extractor
@@ -86,7 +86,8 @@ def measure_federation(setting: FederationSetting) -> dict[str, Any]:
     )
     names = [each.node for each in clients[:malicious]]
     rounds, rates = [], {}
-    for each in federate(generator, clients, server, rounds=setting.rounds, seed=setting.seed, server_rows=hospitals.server):
+    own = rows_for(server, hospitals.server)
+    for each in federate(generator, clients, server, rounds=setting.rounds, seed=setting.seed, server_rows=own):
         rounds.append(_told(each, names))
         if each.round % WATCH_EVERY == 0 or each.round == setting.rounds:
             rates[each.round] = _rate(setting, generator, each.result.parameters, hospitals, WATCHED[setting.generator])

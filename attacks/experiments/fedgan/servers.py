@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from medward.attacks.benchmarks.generators.base import Generator
+from medward.attacks.poisoning.federation import Server
+from medward.guard.data.split import Split
 from medward.guard.federated.aggregation import aggregated, round_geometry
-from medward.guard.federated.aggregator import Aggregator, FederationState, RoundResult
+from medward.guard.federated.aggregator import Aggregator, RoundResult
 from medward.guard.federated.feddetect import FedDetect, FedDetectState
 from medward.guard.federated.generator_probe import GeneratorProbe
 from medward.guard.federated.robust_feddetect import Judgement, RobustFedDetect, Suspicion
 from medward.guard.federated.rules import RULES
-from medward.guard.federated.rules.base import Rule, weighted_sum
+from medward.guard.federated.rules.base import Reference, Rule, weighted_sum
 from medward.guard.federated.rules.bucketing import Bucketing
 from medward.guard.federated.rules.trimmed_mean import TrimmedMean
 from medward.guard.federated.update import ClientUpdate, Parameters
@@ -26,20 +28,6 @@ SERVERS = (*RULES, PUBLISHED, ROBUST)
 """Names of servers, in the order of the table."""
 LOSS = "loss"
 """What a client reports of its last batch, as FedDetect reads it."""
-
-
-class Server(Protocol):
-    """A server turns what clients sent into the next model."""
-
-    def step(
-        self,
-        state: Any,
-        start: Parameters,
-        updates: Sequence[ClientUpdate],
-        selected: Collection[str],
-        server: Parameters | None = None,
-    ) -> tuple[Any, RoundResult]:
-        """One round (`guard.federated.aggregator.Aggregator.step`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,3 +78,8 @@ def build_rule(name: str, share: float) -> Rule:
         return Bucketing(rule=TrimmedMean(malicious_share=min(2 * share, 0.49)))
     settings: Mapping[str, Any] = {"malicious_share": share} if hasattr(RULES[name], "malicious_share") else {}
     return RULES[name](**settings)
+
+
+def rows_for(server: Server, rows: Split) -> Split | None:
+    """The rows that a server learns from itself, where its rule compares clients with that."""
+    return rows if isinstance(server, Aggregator) and server.rule.reference is Reference.SERVER else None
