@@ -61,7 +61,7 @@ def test_the_table_says_who_was_suspected_when_and_why(log, capsys, place):
     rows = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
     assert rows["mallory"] == ["mallory", "6", "3", "4", "6", "contrast", "26.0", ">", "12", "0", "0.0588"]
     assert rows["a"][:3] == ["a", "6", "0"]
-    assert [line.split() for line in out.splitlines() if "never counted" in line][0][:3] == ["broken", "6", "0"]
+    assert next(line.split() for line in out.splitlines() if "never counted" in line)[:3] == ["broken", "6", "0"]
     assert "broken refused in 6 rounds from 1 to 6: array 0 holds NaN or infinity" in out
     assert "unprotected" not in out
     assert "\x1b" not in out, "a client's name steers no terminal"
