@@ -10,6 +10,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from flwr.serverapp import Grid
 
 from medward.guard.errors import MedwardError
@@ -23,11 +25,9 @@ def read_public_key(path: str | PathLike[str]) -> bytes:
 
     Raises `MedwardError` where the file holds none.
     """
-    from cryptography.hazmat.primitives import serialization
-
     try:
         key = serialization.load_ssh_public_key(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise MedwardError(f"{path}: no public key can be read: {error}; give the .pub file of a node") from None
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 

@@ -12,6 +12,7 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from medward.guard.federated.sanitise import Refusal
 from medward.guard.federated.update import ClientUpdate
 
+_ARRAYS, _METRICS = "arrays", "metrics"  # names of the records that a strategy is handed
 _HEADER = 4096  # bytes of an array's message that are not its numbers, at most
 
 
@@ -73,29 +74,29 @@ def model_record(parameters: Sequence[np.ndarray], like: ArrayRecord) -> ArrayRe
 
 def rewritten(
     replies: Iterable[Message],
-    updates: Sequence[ClientUpdate],
-    examples: Mapping[str, float],
+    taken: Sequence[tuple[ClientUpdate, float]],
     asked: Mapping[int, str],
+    own: ArrayRecord | None,
     weight: str,
 ) -> list[Message]:
-    """The replies of `updates` as any strategy of Flower can take them: `examples` in place of what each client said.
+    """The replies of the updates in `taken` as any strategy of Flower can take them, each with its examples as given there.
 
-    Their metrics are those that all of them have, for Flower ends a run in which one client adds or leaves out a metric.
+    Arrays are in the order of the model's, for some strategies go by order. Metrics are those that all clients sent, for
+    Flower ends a run in which one client adds a metric or leaves one out.
     """
-    by_name = {each.node: each for each in updates}
-    first = {name: reply for reply in reversed(list(replies)) if (name := reply_name(reply, asked)) in by_name}
-    shared = shared_metrics(updates)
-    taken = []
-    for name in sorted(first):
-        content = first[name].content
-        records = {key: ArrayRecord(dict(record)) for key, record in content.array_records.items()}
-        told = {weight: float(examples[name]), **{key: by_name[name].metrics[key] for key in shared}}
-        first[name].content = RecordDict({**{_ARRAYS: each for each in records.values()}, _METRICS: MetricRecord(told)})
-        taken.append(first[name])
-    return taken
-
-
-_ARRAYS, _METRICS = "arrays", "metrics"
+    first = {reply_name(reply, asked): reply for reply in reversed(list(replies))}
+    shared = shared_metrics([update for update, _ in taken])
+    messages = []
+    for update, examples in taken:
+        reply = first[update.node]
+        told = MetricRecord({weight: examples, **{name: update.metrics[name] for name in shared}})
+        content = RecordDict({_METRICS: told})
+        if own is not None:
+            (sent,) = reply.content.array_records.values()
+            content[_ARRAYS] = ArrayRecord({name: sent[name] for name in own})
+        reply.content = content
+        messages.append(reply)
+    return messages
 
 
 def shared_metrics(updates: Sequence[ClientUpdate]) -> list[str]:
@@ -111,7 +112,9 @@ def _finite_metrics(metrics: MetricRecord, weight: str) -> dict[str, float]:
 
 def _read_arrays(sent: ArrayRecord, node: str, own: ArrayRecord) -> list[np.ndarray] | Refusal:
     if unlike := sorted(set(sent) ^ set(own)):
-        return Refusal(node, f"array {unlike[0][:100]!r} is {'sent' if unlike[0] in sent else 'missing'}, unlike the model's")
+        return Refusal(
+            node, f"array {unlike[0][:100]!r} is {'sent' if unlike[0] in sent else 'missing'}, unlike the model's"
+        )
     parameters = []
     for name, array in own.items():
         if len(sent[name].data) > len(array.data) + _HEADER:
