@@ -26,8 +26,8 @@ _READ = 512  # images read at a time
 class FederatedClassifier:
     """A federated classifier tells `classes` classes of images (channels, size, size) apart.
 
-    `architecture` is one of `ARCHITECTURES`. A client keeps no memory; where the rate is `falling` it ends near zero, for
-    who trains once. The same seed gives the same parameters on the same machine with as many threads.
+    `architecture` is one of `ARCHITECTURES`. A client keeps no memory; where the rate is `falling` it ends near zero,
+    for who trains once. The same seed gives the same parameters on the same machine with as many threads.
     """
 
     channels: int
@@ -66,7 +66,7 @@ class FederatedClassifier:
 
     def decide(self, parameters: Parameters, images: Array) -> Ints:
         """(n,): the class decided for each image."""
-        return self._read(with_arrays(self._network(), parameters), images).argmax(axis=1).astype(np.int64)
+        return np.asarray(self._read(with_arrays(self._network(), parameters), images).argmax(axis=1), np.int64)
 
     def features(self, parameters: Parameters, images: Array) -> Array:
         """(n, d): what the last layer of the network is given."""
@@ -77,7 +77,7 @@ class FederatedClassifier:
 
     def _read(self, network: nn.Module, images: Array) -> Array:
         with torch.no_grad():
-            parts = torch.from_numpy(np.asarray(images, np.float32)).split(_READ)
+            parts = torch.split(torch.from_numpy(np.asarray(images, np.float32)), _READ)
             read: Array = torch.cat([network.eval()(part) for part in parts]).numpy()
         return read
 
@@ -91,13 +91,13 @@ class FederatedClassifier:
         losses: list[float] = []
         total = self.epochs * math.ceil(len(images) / self.batch)
         for _ in range(self.epochs):
-            for chosen in torch.randperm(len(images)).split(self.batch):
+            for chosen in torch.split(torch.randperm(len(images)), self.batch):
                 if len(chosen) < _LEAST_BATCH:
                     continue
                 loss = functional.cross_entropy(network(images[chosen]), labels[chosen])
                 optimiser.param_groups[0]["lr"] = self.rate * (1 - len(losses) / total if self.falling else 1)
                 optimiser.zero_grad()
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimiser.step()
                 losses.append(float(loss.detach()))
         return losses

@@ -1,4 +1,6 @@
-"""A federation with malicious clients in it, round after round: what each learns, sends and says, and what the server makes of it."""
+"""A federation with malicious clients in it, round after round: what each learns, sends and says, and what the server
+makes of it.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from medward.attacks.benchmarks.generators.base import Generator, Learned
+from medward.attacks.benchmarks.generators.base import FederatedModel, Learned
+from medward.attacks.poisoning.backdoor import Backdoor
 from medward.attacks.poisoning.crafted import CraftedUpdate
+from medward.attacks.poisoning.label_flip import LabelFlip
 from medward.attacks.poisoning.scaled_replacement import ScaledReplacement
 from medward.attacks.poisoning.triggers.base import Trigger
 from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
 from medward.guard.federated.aggregator import FederationState, RoundResult
 from medward.guard.federated.update import ClientUpdate, Parameters, is_learned
 
@@ -21,15 +26,34 @@ from medward.guard.federated.update import ClientUpdate, Parameters, is_learned
 class Malice:
     """Malice is what a malicious client does from round `begin` on; before it behaves.
 
-    `trigger` marks all of its rows. `crafted` makes what it sends from honest updates, `scaled` from its own. When it
-    `lies`, it reports the median loss of honest clients as its own.
+    Its rows: `trigger` marks all of them, `backdoor` some and relabels these, `label_flip` relabels without a mark.
+    What it sends: `crafted` makes that from honest updates, `scaled` from its own. When it `lies`, it reports the
+    median metrics of honest clients as its own. Raises `MedwardError` for more than one of either.
     """
 
     trigger: Trigger | None = None
+    backdoor: Backdoor | None = None
+    label_flip: LabelFlip | None = None
     crafted: CraftedUpdate | None = None
     scaled: ScaledReplacement | None = None
     lies: bool = False
     begin: int = 1
+
+    def __post_init__(self) -> None:
+        for names in (("trigger", "backdoor", "label_flip"), ("crafted", "scaled")):
+            given = [name for name in names if getattr(self, name) is not None]
+            if len(given) > 1:
+                raise MedwardError(f"malice: takes one of {', '.join(names)}, got {' and '.join(given)}")
+        if self.begin < 1:
+            raise MedwardError(f"malice: begins in round 1 or later, got {self.begin}")
+
+    def poisoned(self, rows: Split, seed: int) -> Split:
+        """What is learned from instead of `rows`."""
+        if self.trigger is not None:
+            return replace(rows, inputs=self.trigger.mark(np.asarray(rows.inputs)))
+        if self.backdoor is not None:
+            return self.backdoor.poisoned(rows, seed)
+        return rows if self.label_flip is None else self.label_flip.poisoned(rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +90,7 @@ class FederationRound:
 
 
 def federate(
-    generator: Generator,
+    model: FederatedModel,
     clients: Sequence[Client],
     server: Server,
     *,
@@ -76,54 +100,62 @@ def federate(
 ) -> Iterator[FederationRound]:
     """Train for `rounds`, every client in every round; the same seed gives the same federation.
 
-    With `server_rows` the server trains as a client does, for a rule that compares clients with it.
+    From `server_rows` the server learns a model of its own each round, for rules that compare with one.
     """
-    parameters: Parameters = generator.initial(seed)
+    parameters: Parameters = model.initial(seed)
     state: Any = FederationState()
     memories, own_memory = [None] * len(clients), None
     nodes = [client.node for client in clients]
     for number in range(1, rounds + 1):
+        acting = [_acting(client.malice, number) for client in clients]
         learned: list[Learned] = []
-        for place, client in enumerate(clients):
-            rows = _marked(client, number)
-            learned.append(generator.learn(parameters, rows, memories[place], _seed(seed, number, place)))
+        for place, (client, malice) in enumerate(zip(clients, acting, strict=True)):
+            chance = _seed(seed, number, place)
+            rows = client.rows if malice is None else malice.poisoned(client.rows, chance)
+            learned.append(model.learn(parameters, rows, memories[place], chance))
             memories[place] = learned[-1].memory
-        updates = _sent(clients, parameters, learned, number)
         own = None
         if server_rows is not None:
-            trained = generator.learn(parameters, server_rows, own_memory, _seed(seed, number, len(clients)))
-            own, own_memory = trained.parameters, trained.memory
+            told = model.learn(parameters, server_rows, own_memory, _seed(seed, number, len(clients)))
+            own, own_memory = told.parameters, told.memory
+        updates = _sent(clients, parameters, learned, acting)
         state, result = server.step(state, parameters, updates, nodes, own)
         parameters = result.parameters
         yield FederationRound(round=number, updates=tuple(updates), result=result, state=state)
 
 
-def _marked(client: Client, number: int) -> Split:
-    malice = client.malice
-    if malice is None or malice.trigger is None or number < malice.begin:
-        return client.rows
-    return replace(client.rows, inputs=malice.trigger.mark(np.asarray(client.rows.inputs)))
+def _acting(malice: Malice | None, number: int) -> Malice | None:
+    return malice if malice is not None and number >= malice.begin else None
 
 
-def _sent(clients: Sequence[Client], start: Parameters, learned: Sequence[Learned], number: int) -> list[ClientUpdate]:
-    """What each client sends: the malicious know all honest updates, and losses, of the round."""
-    acts = [client.malice is not None and number >= client.malice.begin for client in clients]
-    honest = [each for each, act in zip(learned, acts, strict=True) if not act] or list(learned)
-    counts: dict[str, Any] = {"clients": len(clients), "malicious": sum(acts)}
+def _sent(
+    clients: Sequence[Client], start: Parameters, learned: Sequence[Learned], acting: Sequence[Malice | None]
+) -> list[ClientUpdate]:
+    """What each client sends: the malicious know all honest updates, and metrics, of the round."""
+    honest = [each for each, malice in zip(learned, acting, strict=True) if malice is None] or list(learned)
+    counts = {"clients": len(clients), "malicious": sum(malice is not None for malice in acting)}
+    changes = np.zeros((0, 0))
+    if any(malice is not None and malice.crafted is not None for malice in acting):
+        changes = np.stack([flat_change(start, each.parameters) for each in honest])
     sent = []
-    for client, own, act in zip(clients, learned, acts, strict=True):
+    for client, own, malice in zip(clients, learned, acting, strict=True):
         parameters, metrics = own.parameters, dict(own.metrics)
-        if act and client.malice is not None:
-            if client.malice.crafted is not None:
-                changes = np.stack([flat_change(start, each.parameters) for each in honest])
-                parameters = moved(start, client.malice.crafted.craft(changes, **counts))
-            elif client.malice.scaled is not None:
-                change = client.malice.scaled.scaled(flat_change(start, own.parameters), **counts)
-                parameters = moved(start, change)
-            if client.malice.lies:
-                metrics = {name: float(np.median([each.metrics[name] for each in honest])) for name in own.metrics}
+        if malice is not None and malice.crafted is not None:
+            parameters = moved(start, malice.crafted.craft(changes, **counts))
+        elif malice is not None and malice.scaled is not None:
+            parameters = moved(start, malice.scaled.scaled(flat_change(start, own.parameters), **counts))
+        if malice is not None and malice.lies:
+            metrics = _median_metrics(honest)
         sent.append(ClientUpdate(node=client.node, parameters=parameters, examples=len(client.rows), metrics=metrics))
     return sent
+
+
+def _median_metrics(learned: Sequence[Learned]) -> dict[str, float]:
+    said: dict[str, list[float]] = {}
+    for each in learned:
+        for name, value in each.metrics.items():
+            said.setdefault(name, []).append(value)
+    return {name: float(np.median(values)) for name, values in said.items()}
 
 
 def flat_change(start: Parameters, parameters: Parameters) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a model under federated training is: arrays that are averaged and a memory that stays; a generator makes images too."""
+"""What a model under federated training is: arrays that are averaged, and a memory that stays with each client."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
 from medward.guard.federated.update import Parameters
 from medward.guard.types import Array, Ints
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What a local training gives: parameters to send, a memory that stays with the client, and what it says of itself."""
+    """A local training gives parameters to send, a memory that stays with the client, and what it says of itself."""
 
     parameters: list[np.ndarray]
     memory: Any
@@ -40,11 +41,20 @@ class FederatedModel(Protocol):
         """One local training from `start` on labelled `rows`; `memory` is None in a client's first round."""
 
 
-class Generator(FederatedModel, Protocol):
-    """A generator is a federated model that makes images of a class; S is a power of two, 16 or more."""
+class ImageGenerator(FederatedModel, Protocol):
+    """An image generator is a federated model that makes images of a class, with S a power of two, 16 or more.
+
+    Parameters that an attack broke may make images that are not finite.
+    """
 
     def images(self, parameters: Parameters, labels: Ints, seed: int) -> Array:
         """One image of each of `labels` (n,), the same noise for the same seed."""
+
+
+def check_side(name: str, size: int) -> None:
+    """Raise `MedwardError` unless images of `size` pixels a side can be made."""
+    if size < 16 or size & (size - 1):
+        raise MedwardError(f"{name}: size must be a power of two, 16 or more, got {size}; pad or resize the images")
 
 
 def arrays_of(network: nn.Module) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ SUPPRESSED = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectionRates:
-    """Detection rates of one round: the flagged share of malicious clients and that of honest ones, None without any."""
+    """Detection rates of one round are the flagged shares of malicious and of honest clients, None without any."""
 
     true_positive: float | None
     false_positive: float | None

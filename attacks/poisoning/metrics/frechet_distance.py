@@ -1,6 +1,7 @@
 """Frechet distance between the normal distributions that fit two sets of features.
 
-Reference: Heusel et al., "GANs trained by a two time-scale update rule converge to a local Nash equilibrium", NeurIPS 2017.
+Reference: Heusel et al., "GANs trained by a two time-scale update rule converge to a local Nash equilibrium", NeurIPS
+2017.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from medward.guard.types import Array
 def frechet_distance(real: Array, made: Array) -> float:
     """The squared distance of the means plus that of the covariances (n, d), 0 for equal ones.
 
-    With few rows it is biased upwards: read it beside `real_floor`. Raises `MedwardError` for fewer than two rows or
-    unequal widths.
+    With few rows it is biased upwards: read it beside `real_floor`. NaN where a feature is not finite. Raises
+    `MedwardError` for fewer than two rows or unequal widths.
     """
     check_features(real, made)
+    if not (np.isfinite(real).all() and np.isfinite(made).all()):
+        return float("nan")
     (mean, spread), (other, width) = (_moments(np.asarray(each, np.float64)) for each in (real, made))
     root = _root(spread)
     shared = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ width @ root), 0)).sum()

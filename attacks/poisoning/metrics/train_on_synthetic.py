@@ -1,6 +1,7 @@
 """Train on synthetic, test on real: what generated images are worth to who trains a classifier.
 
-Reference: Esteban, Hyland and Ratsch, "Real-valued (medical) time series generation with recurrent conditional GANs", 2017.
+Reference: Esteban, Hyland and Ratsch, "Real-valued (medical) time series generation with recurrent conditional GANs",
+2017.
 The curve of few real rows is that of Jin and Li 2023, Fig. 7.
 """
 
@@ -17,7 +18,7 @@ from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.types import Ints
 
-STEPS = 300  # of a small classifier, however many rows it is given
+TRAINING_STEPS = 300  # of a small classifier, however many rows it is given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,7 @@ class FewRealPoint:
     with_synthetic: RealAccuracy
 
 
-def train_on_synthetic(synthetic: Split, test: Split, *, seed: int, steps: int = STEPS) -> RealAccuracy:
+def train_on_synthetic(synthetic: Split, test: Split, *, seed: int, steps: int = TRAINING_STEPS) -> RealAccuracy:
     """How well a small classifier that learned labelled `synthetic` rows decides real `test` rows.
 
     It makes `steps` steps, so that more rows are no longer training. Raises `MedwardError` for fewer than 8 rows.
@@ -49,7 +50,7 @@ def train_on_synthetic(synthetic: Split, test: Split, *, seed: int, steps: int =
     classifier = FederatedClassifier(
         channels=channels,
         size=size,
-        classes=int(max(expected.max(), np.max(synthetic.labels))) + 1,
+        classes=int(max(expected.max(), np.asarray(synthetic.labels).max())) + 1,
         batch=batch,
         epochs=max(1, round(steps * batch / len(synthetic))),
         rate=3e-3,
@@ -61,7 +62,7 @@ def train_on_synthetic(synthetic: Split, test: Split, *, seed: int, steps: int =
 
 
 def few_real_curve(
-    real: Split, synthetic: Split, test: Split, counts: Sequence[int], *, seed: int, steps: int = STEPS
+    real: Split, synthetic: Split, test: Split, counts: Sequence[int], *, seed: int, steps: int = TRAINING_STEPS
 ) -> list[FewRealPoint]:
     """The curve over `counts` of real rows a class, each alone and added to all of the synthetic ones.
 
