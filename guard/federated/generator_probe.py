@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,10 +36,12 @@ class GeneratorProbe:
 
     def __post_init__(self) -> None:
         if self.classes < 1 or self.images < self.classes:
-            raise MedwardError(f"probe: needs an image of each class, got {self.images} images of {self.classes} classes")
+            raise MedwardError(
+                f"probe: needs an image of each class, got {self.images} images of {self.classes} classes"
+            )
 
-    def __call__(self, start: Parameters, updates: Sequence[ClientUpdate], number: int) -> Mapping[str, Views]:
+    def __call__(self, start: Parameters, updates: Iterable[ClientUpdate], number: int) -> Mapping[str, Views]:
         """The views of each client's images in round `number`."""
         labels = np.arange(self.images) % self.classes
         noise = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-        return image_evidence({each.node: self.make(each.parameters, labels, noise) for each in updates})
+        return image_evidence((each.node, self.make(each.parameters, labels, noise)) for each in updates)

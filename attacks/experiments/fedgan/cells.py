@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from medward.attacks.benchmarks.base import BenchmarkTask
-from medward.attacks.benchmarks.generators.base import Generator
+from medward.attacks.benchmarks.generators.base import ImageGenerator
 from medward.attacks.benchmarks.generators.diffusion import ConditionalDiffusion
 from medward.attacks.benchmarks.generators.gan import ConditionalGan
 from medward.attacks.benchmarks.hospitals import Hospitals, Skew, deal_hospitals
@@ -70,7 +70,9 @@ def measure_federation(setting: FederationSetting) -> dict[str, Any]:
     distances and accuracies of the images, and a picture of some. Raises `MedwardError` where the server's rule cannot
     bear so many malicious hospitals.
     """
-    hospitals, extractor = _prepared(setting.task, setting.size, setting.clients, setting.rows, setting.skew, setting.seed)
+    hospitals, extractor = _prepared(
+        setting.task, setting.size, setting.clients, setting.rows, setting.skew, setting.seed
+    )
     generator = build_generator(setting, hospitals)
     malicious = setting.malicious if setting.attack != NONE else 0
     clients = [
@@ -102,7 +104,7 @@ def measure_federation(setting: FederationSetting) -> dict[str, Any]:
     }
 
 
-def build_generator(setting: FederationSetting, hospitals: Hospitals) -> Generator:
+def build_generator(setting: FederationSetting, hospitals: Hospitals) -> ImageGenerator:
     """The generator of `setting` for the images of its hospitals."""
     rows = hospitals.test
     kind = ConditionalGan if setting.generator == "gan" else ConditionalDiffusion
@@ -129,7 +131,9 @@ def _told(each: FederationRound, malicious: list[str]) -> dict[str, Any]:
         "malicious_weight": malicious_weight(each.result.weights, malicious),
         "effective_clients": effective_clients(each.result.weights),
         "flagged": flagged,
-        "peaks": {} if judgement is None else {each.node: [each.view, round(each.peak, 3)] for each in judgement.suspects},
+        "peaks": {}
+        if judgement is None
+        else {each.node: [each.view, round(each.peak, 3)] for each in judgement.suspects},
         "true_positive_rate": rates.true_positive,
         "false_positive_rate": rates.false_positive,
         "losses": {update.node: update.metrics.get("loss") for update in each.updates},
@@ -138,7 +142,7 @@ def _told(each: FederationRound, malicious: list[str]) -> dict[str, Any]:
 
 
 def _rate(
-    setting: FederationSetting, generator: Generator, parameters: Parameters, hospitals: Hospitals, count: int
+    setting: FederationSetting, generator: ImageGenerator, parameters: Parameters, hospitals: Hospitals, count: int
 ) -> float | None:
     trigger = trigger_of(setting.attack, setting.malicious)
     if trigger is None:
@@ -149,7 +153,7 @@ def _rate(
 
 def _quality(
     setting: FederationSetting,
-    generator: Generator,
+    generator: ImageGenerator,
     parameters: Parameters,
     hospitals: Hospitals,
     extractor: DomainExtractor,

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from medward.attacks.benchmarks.generators.base import Generator
+from medward.attacks.benchmarks.generators.base import ImageGenerator
 from medward.attacks.poisoning.federation import Server
 from medward.guard.data.split import Split
-from medward.guard.federated.aggregation import aggregated, round_geometry
+from medward.guard.federated.aggregation import aggregated
 from medward.guard.federated.aggregator import Aggregator, RoundResult
 from medward.guard.federated.feddetect import FedDetect, FedDetectState
 from medward.guard.federated.generator_probe import GeneratorProbe
@@ -54,12 +54,10 @@ class PublishedServer:
             trust=dict(after.weights),
             suspects=tuple(Suspicion(node=node, view=LOSS, peak=0.0, threshold=0.0) for node in sorted(suspects)),
         )
-        return after, RoundResult(
-            parameters=parameters, weights=dict(after.weights), judgement=judgement, refusals=()
-        )
+        return after, RoundResult(parameters=parameters, weights=dict(after.weights), judgement=judgement, refusals=())
 
 
-def build_server(name: str, generator: Generator, *, clients: int, malicious: int, seed: int) -> Server:
+def build_server(name: str, generator: ImageGenerator, *, clients: int, malicious: int, seed: int) -> Server:
     """The server called `name`; a rule that asks for it is told the true share of malicious hospitals, at least one.
 
     Raises `MedwardError` for a name that is not in `SERVERS`, or a rule that cannot bear that share.
