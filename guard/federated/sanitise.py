@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from medward.guard.errors import MedwardError
-from medward.guard.federated.geometry import Floats, round_geometry
+from medward.guard.federated.geometry import round_geometry
 from medward.guard.federated.update import ClientUpdate, Parameters
+from medward.guard.types import Array
 
 _MOST_COUNTED = 1e15  # integers up to here are exact in float64
 FURTHEST = 1e60  # how far an update may move the model: any float32 model is nearer, and squares of squares are finite
@@ -49,7 +50,7 @@ class Admission:
     """An admission holds the updates that may count in a round, how far each moved the model, and the refusals."""
 
     updates: tuple[ClientUpdate, ...]
-    norms: Floats
+    norms: Array
     refusals: tuple[Refusal, ...]
 
     def without(self, reasons: Mapping[str, str]) -> Admission:
@@ -156,13 +157,13 @@ def _node_text(update: ClientUpdate) -> str:
     return update.node if isinstance(update.node, str) else _short(update.node)
 
 
-def example_weights(examples: Sequence[float], most_share: float) -> Floats:
+def example_weights(examples: Sequence[float], most_share: float) -> Array:
     """(n,) weights that sum to one: shares of the examples, none above `most_share` where others can take the rest.
 
     What is cut from a large claim goes to the others in proportion; with too few clients for the bound all are alike.
     """
     claimed = np.asarray(examples, dtype=np.float64)
-    weights: Floats = claimed / claimed.sum()
+    weights: Array = claimed / claimed.sum()
     if most_share * len(weights) <= 1:
         return np.full(len(weights), 1 / len(weights))
     capped = np.zeros(len(weights), dtype=bool)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medward.guard.federated.geometry import Floats, Geometry
+from medward.guard.federated.geometry import Geometry
 from medward.guard.federated.rules.base import (
-    Plan,
+    AggregationPlan,
     Rule,
     checked_share,
     require_clients,
@@ -21,6 +21,7 @@ from medward.guard.federated.rules.base import (
     tolerated,
     weighted_sum,
 )
+from medward.guard.types import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ class DivideAndConquer(Rule):
         checked_share(self.malicious_share)
         require_positive("filtered", self.filtered)
 
-    def plan(self, geometry: Geometry, weights: Floats) -> Plan:
+    def plan(self, geometry: Geometry, weights: Array) -> AggregationPlan:
         """The weights of who is left, which sum to one again."""
         malicious = tolerated(geometry.rows, self.malicious_share)
         removed = int(np.ceil(self.filtered * malicious))
@@ -50,9 +51,9 @@ class DivideAndConquer(Rule):
         return weighted_sum(kept / kept.sum())
 
 
-def spectral_scores(products: Floats) -> Floats:
+def spectral_scores(products: Array) -> Array:
     """(n,): squared projections of the centred updates onto their first right singular vector."""
     centring = np.eye(len(products)) - 1 / len(products)
     values, vectors = np.linalg.eigh(centring @ products @ centring)
-    scores: Floats = values[-1] * vectors[:, -1] ** 2
+    scores: Array = values[-1] * vectors[:, -1] ** 2
     return scores

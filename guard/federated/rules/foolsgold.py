@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from medward.guard.federated.geometry import Floats, Geometry
-from medward.guard.federated.rules.base import Plan, Rule, weighted_sum
+from medward.guard.federated.geometry import Geometry
+from medward.guard.federated.rules.base import AggregationPlan, Rule, weighted_sum
+from medward.guard.types import Array
 
 
 class FoolsGold(Rule):
@@ -22,7 +23,7 @@ class FoolsGold(Rule):
     name = "foolsgold"
     looks_back = True
 
-    def plan(self, geometry: Geometry, weights: Floats) -> Plan:
+    def plan(self, geometry: Geometry, weights: Array) -> AggregationPlan:
         """Weights times how little each client resembles another."""
         if geometry.rows == 1:
             return weighted_sum(weights)
@@ -31,7 +32,7 @@ class FoolsGold(Rule):
         return weighted_sum(kept / kept.sum() if kept.sum() > 0 else weights)
 
 
-def dissimilarity(products: Floats) -> Floats:
+def dissimilarity(products: Array) -> Array:
     """(n,): FoolsGold's learning rates in [0, 1], from the inner products of the clients' summed updates."""
     lengths = np.sqrt(np.maximum(np.diag(products), np.finfo(np.float64).tiny))
     cosines = products / np.outer(lengths, lengths)
@@ -47,5 +48,5 @@ def dissimilarity(products: Floats) -> Floats:
     capped = np.minimum(rates, 0.99)
     with np.errstate(divide="ignore"):
         logits = np.log(capped / (1 - capped)) + 0.5
-    kept: Floats = np.clip(logits, 0, 1)
+    kept: Array = np.clip(logits, 0, 1)
     return kept

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medward.guard.federated.geometry import Floats, Geometry
-from medward.guard.federated.rules.base import Plan, Rule, require_positive, weighted_sum
+from medward.guard.federated.geometry import Geometry
+from medward.guard.federated.rules.base import AggregationPlan, Rule, require_positive, weighted_sum
+from medward.guard.types import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +31,12 @@ class NormClippedMean(Rule):
     def __post_init__(self) -> None:
         require_positive("clip", self.clip)
 
-    def plan(self, geometry: Geometry, weights: Floats) -> Plan:
+    def plan(self, geometry: Geometry, weights: Array) -> AggregationPlan:
         """The weights, less where an update is long."""
         bound = self.clip * float(np.sort(geometry.norms)[(geometry.rows - 1) // 2])
         return weighted_sum(weights * clipped(geometry.norms, bound))
 
 
-def clipped(lengths: Floats, bound: float) -> Floats:
+def clipped(lengths: Array, bound: float) -> Array:
     """(n,): what vectors of these lengths are multiplied with to be no longer than `bound`."""
     return np.where(lengths > bound, bound / np.maximum(lengths, np.finfo(np.float64).tiny), 1.0)
