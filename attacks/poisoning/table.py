@@ -19,7 +19,7 @@ from medward.attacks.poisoning.triggers.distributed import DistributedTrigger
 from medward.attacks.poisoning.triggers.frequency import FrequencyTrigger
 from medward.attacks.poisoning.triggers.patch import PatchTrigger
 
-PATCH = PatchTrigger()
+PATCH_TRIGGER = PatchTrigger()
 """The patch of the table: what is looked for in images, the whole of it where accomplices mark parts."""
 SLOW_START = 11
 """The round in which slow-start attackers begin: after the ten of FedDetect's warm-up."""
@@ -51,29 +51,29 @@ class PoisoningAttack:
 
 def _part(accomplice: Accomplice) -> DistributedTrigger:
     """The part of the patch of one accomplice; more of them than rows of the patch share."""
-    parts = min(accomplice.malicious, PATCH.size)
-    return DistributedTrigger(whole=PATCH, parts=parts, part=accomplice.place % parts)
+    parts = min(accomplice.malicious, PATCH_TRIGGER.size)
+    return DistributedTrigger(whole=PATCH_TRIGGER, parts=parts, part=accomplice.place % parts)
 
 
 POISONING: Mapping[str, PoisoningAttack] = {
     "trigger": PoisoningAttack(
         aim="trigger",
-        malice=lambda _: Malice(trigger=PATCH),
+        malice=lambda _: Malice(trigger=PATCH_TRIGGER),
         summary="all rows of the malicious carry a patch (Jin and Li 2023)",
     ),
     "trigger, lying": PoisoningAttack(
         aim="trigger",
-        malice=lambda _: Malice(trigger=PATCH, lies=True),
+        malice=lambda _: Malice(trigger=PATCH_TRIGGER, lies=True),
         summary="the same, and they report the median loss of the honest",
     ),
     "trigger, slow start": PoisoningAttack(
         aim="trigger",
-        malice=lambda _: Malice(trigger=PATCH, begin=SLOW_START),
+        malice=lambda _: Malice(trigger=PATCH_TRIGGER, begin=SLOW_START),
         summary="the same from round 11 on; before they behave",
     ),
     "trigger, scaled": PoisoningAttack(
         aim="trigger",
-        malice=lambda _: Malice(trigger=PATCH, scaled=ScaledReplacement()),
+        malice=lambda _: Malice(trigger=PATCH_TRIGGER, scaled=ScaledReplacement()),
         summary="the same, updates scaled to replace the mean (Bagdasaryan et al. 2020)",
     ),
     "trigger, distributed": PoisoningAttack(
@@ -121,12 +121,12 @@ POISONING: Mapping[str, PoisoningAttack] = {
     ),
     "backdoor": PoisoningAttack(
         aim="backdoor",
-        malice=lambda _: Malice(backdoor=Backdoor(trigger=PATCH, target=_TARGET)),
+        malice=lambda _: Malice(backdoor=Backdoor(trigger=PATCH_TRIGGER, target=_TARGET)),
         summary="half of the rows carry a patch and class 0 (Gu et al. 2017)",
     ),
     "backdoor, scaled": PoisoningAttack(
         aim="backdoor",
-        malice=lambda _: Malice(backdoor=Backdoor(trigger=PATCH, target=_TARGET), scaled=ScaledReplacement()),
+        malice=lambda _: Malice(backdoor=Backdoor(trigger=PATCH_TRIGGER, target=_TARGET), scaled=ScaledReplacement()),
         summary="the same, scaled to replace the mean (Bagdasaryan et al. 2020)",
     ),
     "backdoor, distributed": PoisoningAttack(
@@ -136,7 +136,7 @@ POISONING: Mapping[str, PoisoningAttack] = {
     ),
     "backdoor, slow start": PoisoningAttack(
         aim="backdoor",
-        malice=lambda _: Malice(backdoor=Backdoor(trigger=PATCH, target=_TARGET), begin=SLOW_START),
+        malice=lambda _: Malice(backdoor=Backdoor(trigger=PATCH_TRIGGER, target=_TARGET), begin=SLOW_START),
         summary="the same as one patch from round 11 on; before they behave",
     ),
 }

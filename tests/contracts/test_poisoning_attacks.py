@@ -7,7 +7,7 @@ from support.federated_images import spotted_images
 from medward.attacks.benchmarks.federated_classifier import FederatedClassifier
 from medward.attacks.poisoning.federation import Client, federate
 from medward.attacks.poisoning.metrics.backdoor_success import backdoor_success
-from medward.attacks.poisoning.table import PATCH, POISONING, SLOW_START, Accomplice
+from medward.attacks.poisoning.table import PATCH_TRIGGER, POISONING, SLOW_START, Accomplice
 from medward.attacks.poisoning.triggers.base import trigger_rate
 from medward.guard.errors import MedwardError
 from medward.guard.federated.aggregator import Aggregator
@@ -29,7 +29,7 @@ def federation(name, rounds=6):
 
 def success(done):
     parameters = done.result.parameters
-    return backdoor_success(lambda images: MODEL.decide(parameters, images), PATCH, 0, TEST)
+    return backdoor_success(lambda images: MODEL.decide(parameters, images), PATCH_TRIGGER, 0, TEST)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_more_accomplices_than_rows_of_the_patch_share_them():
 
 
 def test_success_of_a_backdoor_by_hand_and_where_it_cannot_be_told():
-    always = backdoor_success(lambda images: np.zeros(len(images), int), PATCH, 0, TEST)
+    always = backdoor_success(lambda images: np.zeros(len(images), int), PATCH_TRIGGER, 0, TEST)
     assert (always.success, always.without_trigger, always.accuracy, always.rows) == (1, 1, 0.5, 100)
     with pytest.raises(MedwardError, match="all 100 are of it"):
-        backdoor_success(lambda images: images, PATCH, 0, TEST.take(np.flatnonzero(TEST.labels == 0)))
+        backdoor_success(lambda images: images, PATCH_TRIGGER, 0, TEST.take(np.flatnonzero(TEST.labels == 0)))
