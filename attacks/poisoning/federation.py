@@ -4,8 +4,9 @@ makes of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from medward.attacks.poisoning.scaled_replacement import ScaledReplacement
 from medward.attacks.poisoning.triggers.base import Trigger
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
-from medward.guard.federated.aggregator import Aggregator, FederationState, RoundResult
+from medward.guard.federated.aggregator import FederationState, RoundResult
 from medward.guard.federated.update import ClientUpdate, Parameters, is_learned
 
 
@@ -64,6 +65,20 @@ class Client:
     malice: Malice | None = None
 
 
+class Server(Protocol):
+    """A server turns what clients sent into the next model; its first state is a `FederationState`."""
+
+    def step(
+        self,
+        state: Any,
+        start: Parameters,
+        updates: Sequence[ClientUpdate],
+        selected: Collection[str],
+        server: Parameters | None = None,
+    ) -> tuple[Any, RoundResult]:
+        """One round (`guard.federated.aggregator.Aggregator.step`)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FederationRound:
     """What happened in one round: the model after it, what was sent, and the server's result."""
@@ -71,13 +86,13 @@ class FederationRound:
     round: int
     updates: tuple[ClientUpdate, ...]
     result: RoundResult
-    state: FederationState = field(repr=False)
+    state: Any = field(repr=False)
 
 
 def federate(
     model: FederatedModel,
     clients: Sequence[Client],
-    server: Aggregator,
+    server: Server,
     *,
     rounds: int,
     seed: int,
@@ -88,7 +103,8 @@ def federate(
     From `server_rows` the server learns a model of its own each round, for rules that compare with one.
     """
     parameters: Parameters = model.initial(seed)
-    state, memories, own_memory = FederationState(), [None] * len(clients), None
+    state: Any = FederationState()
+    memories, own_memory = [None] * len(clients), None
     nodes = [client.node for client in clients]
     for number in range(1, rounds + 1):
         acting = [_acting(client.malice, number) for client in clients]

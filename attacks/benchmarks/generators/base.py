@@ -32,6 +32,7 @@ class FederatedModel(Protocol):
     """
 
     name: str
+    classes: int
 
     def initial(self, seed: int) -> list[np.ndarray]:
         """The parameters before the first round."""

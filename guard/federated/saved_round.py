@@ -1,0 +1,80 @@
+"""A federation's last round on disk, so that a server that was killed goes on as if it had not been."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from medward.guard.errors import IntegrityError, MedwardError
+from medward.guard.federated.aggregator import FederationState
+from medward.guard.federated.update import Parameters
+from medward.guard.files import write_durably
+
+_FILE = "round.bin"
+_STATE, _MODEL, _CHANGE = "state", "model", "change"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRound:
+    """A saved round holds the state after a round and the parameters that the next one starts from."""
+
+    state: FederationState
+    parameters: list[np.ndarray]
+
+
+def save_round(folder: str | PathLike[str], state: FederationState, parameters: Parameters) -> SavedRound:
+    """Write `state` and `parameters` into `folder` in one step, and return them as `load_round` will.
+
+    They are on disk when the call returns; a kill at any moment leaves the round before or this one. Whoever goes on from
+    what is returned computes what a server that was killed here will. Raises `MedwardError` for arrays of objects.
+    """
+    content = _packed(state, parameters)
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    write_durably(path / _FILE, hashlib.sha256(content).hexdigest().encode("ascii") + b"\n" + content)
+    return _unpacked(content)
+
+
+def load_round(folder: str | PathLike[str]) -> SavedRound | None:
+    """The round that `save_round` wrote last, or None where there is none.
+
+    Raises `IntegrityError` when a byte of it was changed.
+    """
+    path = Path(folder) / _FILE
+    try:
+        digest, _, content = path.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return None
+    if hashlib.sha256(content).hexdigest().encode("ascii") != digest:
+        raise IntegrityError(f"{path}: its bytes are not those that were saved; restore it, or remove it to begin anew")
+    return _unpacked(content)
+
+
+def _packed(state: FederationState, parameters: Parameters) -> bytes:
+    told = json.dumps(state.to_json(), sort_keys=True, allow_nan=False)
+    arrays = {_STATE: np.frombuffer(told.encode("utf-8"), np.uint8)}
+    arrays |= {f"{_MODEL}{place}": np.asarray(array) for place, array in enumerate(parameters)}
+    if state.previous is not None:
+        arrays |= {f"{_CHANGE}{place}": np.asarray(array) for place, array in enumerate(state.previous)}
+    if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
+        raise MedwardError(f"{objects[0]}: is an array of objects, and only numbers can be saved; send numbers")
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **arrays)
+    return file.getvalue()
+
+
+def _unpacked(content: bytes) -> SavedRound:
+    with np.load(io.BytesIO(content), allow_pickle=False) as kept:
+        state = FederationState.from_json(json.loads(kept[_STATE].tobytes()))
+        parameters, change = _numbered(kept, _MODEL), _numbered(kept, _CHANGE)
+    return SavedRound(replace(state, previous=change or None), parameters)
+
+
+def _numbered(kept: np.lib.npyio.NpzFile, name: str) -> list[np.ndarray]:
+    return [kept[f"{name}{place}"] for place in range(sum(each.startswith(name) for each in kept.files))]
