@@ -21,9 +21,8 @@ from medward.attacks.poisoning.triggers.patch import PatchTrigger
 
 PATCH_TRIGGER = PatchTrigger()
 """The patch of the table: what is looked for in images, the whole of it where accomplices mark parts."""
-SLOW_START = 11
-"""The round in which slow-start attackers begin: after the ten of FedDetect's warm-up."""
-_TARGET = 0
+SLOW_START = 16
+"""The round in which slow-start attackers begin: after every warm-up."""
 _DEVIATIONS = 1.5  # of ALIE, whose own number is below zero where a quarter are malicious
 
 
@@ -50,94 +49,91 @@ class PoisoningAttack:
 
 
 def _part(accomplice: Accomplice) -> DistributedTrigger:
-    """The part of the patch of one accomplice; more of them than rows of the patch share."""
+    """The part of the patch of one accomplice; where there are more of them than rows of the patch, some share one."""
     parts = min(accomplice.malicious, PATCH_TRIGGER.size)
     return DistributedTrigger(whole=PATCH_TRIGGER, parts=parts, part=accomplice.place % parts)
 
 
+def _draws(summary: str, malice: Callable[[Accomplice], Malice]) -> PoisoningAttack:
+    return PoisoningAttack(aim="trigger", malice=malice, summary=summary)
+
+
+def _damages(summary: str, malice: Callable[[Accomplice], Malice]) -> PoisoningAttack:
+    return PoisoningAttack(aim="damage", malice=malice, summary=summary)
+
+
+def _opens(summary: str, malice: Callable[[Accomplice], Malice]) -> PoisoningAttack:
+    return PoisoningAttack(aim="backdoor", malice=malice, summary=summary)
+
+
+_BACKDOOR = Backdoor(trigger=PATCH_TRIGGER, target=0)
+
 POISONING: Mapping[str, PoisoningAttack] = {
-    "trigger": PoisoningAttack(
-        aim="trigger",
-        malice=lambda _: Malice(trigger=PATCH_TRIGGER),
-        summary="all rows of the malicious carry a patch (Jin and Li 2023)",
+    "trigger": _draws(
+        "all rows carry a patch, losses are reported as they are (Jin and Li 2023)",
+        lambda _: Malice(trigger=PATCH_TRIGGER),
     ),
-    "trigger, lying": PoisoningAttack(
-        aim="trigger",
-        malice=lambda _: Malice(trigger=PATCH_TRIGGER, lies=True),
-        summary="the same, and they report the median loss of the honest",
+    "trigger-lying": _draws(
+        "the same, and the median loss of the honest is reported", lambda _: Malice(trigger=PATCH_TRIGGER, lies=True)
     ),
-    "trigger, slow start": PoisoningAttack(
-        aim="trigger",
-        malice=lambda _: Malice(trigger=PATCH_TRIGGER, begin=SLOW_START),
-        summary="the same from round 11 on; before they behave",
+    "trigger-slow-start": _draws(
+        f"the same, honest until round {SLOW_START}",
+        lambda _: Malice(trigger=PATCH_TRIGGER, lies=True, begin=SLOW_START),
     ),
-    "trigger, scaled": PoisoningAttack(
-        aim="trigger",
-        malice=lambda _: Malice(trigger=PATCH_TRIGGER, scaled=ScaledReplacement()),
-        summary="the same, updates scaled to replace the mean (Bagdasaryan et al. 2020)",
+    "trigger-faint": _draws("half as visible a patch", lambda _: Malice(trigger=PatchTrigger(opacity=0.5), lies=True)),
+    "trigger-distributed": _draws(
+        "each marks some rows of the patch (DBA, Xie et al. 2020)",
+        lambda accomplice: Malice(trigger=_part(accomplice), lies=True),
     ),
-    "trigger, distributed": PoisoningAttack(
-        aim="trigger",
-        malice=lambda accomplice: Malice(trigger=_part(accomplice)),
-        summary="each malicious client marks rows of the patch (DBA, Xie et al. 2020)",
+    "frequency": _draws(
+        "low frequencies of a pattern in all rows (FIBA, Feng et al. 2022)",
+        lambda _: Malice(trigger=FrequencyTrigger(), lies=True),
     ),
-    "trigger, frequency": PoisoningAttack(
-        aim="trigger",
-        malice=lambda _: Malice(trigger=FrequencyTrigger()),
-        summary="foreign low frequencies in all rows (FIBA, Feng et al. 2022)",
+    "frequency-strong": _draws(
+        "the same, half of the amplitude", lambda _: Malice(trigger=FrequencyTrigger(share=0.5), lies=True)
     ),
-    "sign flip": PoisoningAttack(
-        aim="damage", malice=lambda _: Malice(crafted=SignFlip()), summary="minus the honest mean (Li et al. 2019)"
+    "scaled-replacement": _draws(
+        "a patch, the update scaled to replace the mean (Bagdasaryan et al. 2020)",
+        lambda _: Malice(trigger=PATCH_TRIGGER, scaled=ScaledReplacement(), lies=True),
     ),
-    "inner product": PoisoningAttack(
-        aim="damage",
-        malice=lambda _: Malice(crafted=InnerProductManipulation()),
-        summary="minus half of the honest mean (IPM, Xie et al. 2019)",
+    "sign-flip": _damages("minus the honest mean (Li et al. 2019)", lambda _: Malice(crafted=SignFlip(), lies=True)),
+    "inner-product-manipulation": _damages(
+        "minus half of the honest mean (IPM, Xie et al. 2019)",
+        lambda _: Malice(crafted=InnerProductManipulation(), lies=True),
     ),
-    "a little is enough": PoisoningAttack(
-        aim="damage",
-        malice=lambda _: Malice(crafted=ALittleIsEnough(deviations=_DEVIATIONS)),
-        summary="1.5 deviations off the honest mean (ALIE, Baruch et al. 2019)",
+    "a-little-is-enough": _damages(
+        f"{_DEVIATIONS} deviations off the honest mean (ALIE, Baruch et al. 2019)",
+        lambda _: Malice(crafted=ALittleIsEnough(deviations=_DEVIATIONS), lies=True),
     ),
-    "min-max": PoisoningAttack(
-        aim="damage",
-        malice=lambda _: Malice(crafted=MinMax()),
-        summary="as far off as two honest updates are apart (Shejwalkar and Houmansadr 2021)",
+    "min-max": _damages(
+        "as far off as two honest updates are apart (Shejwalkar and Houmansadr 2021)",
+        lambda _: Malice(crafted=MinMax(), lies=True),
     ),
-    "mimic": PoisoningAttack(
-        aim="damage",
-        malice=lambda _: Malice(crafted=Mimic()),
-        summary="copies of one honest update (Karimireddy et al. 2022)",
+    "mimic": _damages(
+        "copies of one honest update (Karimireddy et al. 2022)", lambda _: Malice(crafted=Mimic(), lies=True)
     ),
-    "label flip": PoisoningAttack(
-        aim="damage",
-        malice=lambda accomplice: Malice(label_flip=LabelFlip(classes=accomplice.classes)),
-        summary="every class is said to be its mirror image (Tolpegin et al. 2020)",
+    "label-flip": _damages(
+        "every class is said to be its mirror image (Tolpegin et al. 2020)",
+        lambda accomplice: Malice(label_flip=LabelFlip(classes=accomplice.classes), lies=True),
     ),
-    "label flip, one class": PoisoningAttack(
-        aim="damage",
-        malice=lambda accomplice: Malice(label_flip=LabelFlip(classes=accomplice.classes, source=1, target=0)),
-        summary="class 1 is said to be class 0",
+    "label-flip-one-class": _damages(
+        "class 1 is said to be class 0",
+        lambda accomplice: Malice(label_flip=LabelFlip(classes=accomplice.classes, source=1, target=0), lies=True),
     ),
-    "backdoor": PoisoningAttack(
-        aim="backdoor",
-        malice=lambda _: Malice(backdoor=Backdoor(trigger=PATCH_TRIGGER, target=_TARGET)),
-        summary="half of the rows carry a patch and class 0 (Gu et al. 2017)",
+    "backdoor": _opens(
+        "half of the rows carry a patch and class 0 (Gu et al. 2017)", lambda _: Malice(backdoor=_BACKDOOR, lies=True)
     ),
-    "backdoor, scaled": PoisoningAttack(
-        aim="backdoor",
-        malice=lambda _: Malice(backdoor=Backdoor(trigger=PATCH_TRIGGER, target=_TARGET), scaled=ScaledReplacement()),
-        summary="the same, scaled to replace the mean (Bagdasaryan et al. 2020)",
+    "backdoor-slow-start": _opens(
+        f"the same, honest until round {SLOW_START}",
+        lambda _: Malice(backdoor=_BACKDOOR, lies=True, begin=SLOW_START),
     ),
-    "backdoor, distributed": PoisoningAttack(
-        aim="backdoor",
-        malice=lambda accomplice: Malice(backdoor=Backdoor(trigger=_part(accomplice), target=_TARGET)),
-        summary="each malicious client marks rows of the patch (DBA, Xie et al. 2020)",
+    "backdoor-scaled": _opens(
+        "the same, the update scaled to replace the mean (Bagdasaryan et al. 2020)",
+        lambda _: Malice(backdoor=_BACKDOOR, scaled=ScaledReplacement(), lies=True),
     ),
-    "backdoor, slow start": PoisoningAttack(
-        aim="backdoor",
-        malice=lambda _: Malice(backdoor=Backdoor(trigger=PATCH_TRIGGER, target=_TARGET), begin=SLOW_START),
-        summary="the same as one patch from round 11 on; before they behave",
+    "backdoor-distributed": _opens(
+        "each marks some rows of the patch (DBA, Xie et al. 2020)",
+        lambda accomplice: Malice(backdoor=Backdoor(trigger=_part(accomplice), target=0), lies=True),
     ),
 }
-"""Poisoning attacks by name."""
+"""Poisoning attacks by name; all but the first report the median metrics of the honest."""

@@ -50,7 +50,8 @@ def audit_generator(
 
     Both kinds must be drawn alike, by a coin flip at best: what a guesser without any model reaches is in each row.
     Patients, where known, are kept whole. `images` are made of each class by `parameters`, and by a `reference`: those
-    of one that learned no candidate; without it nothing is calibrated. Distances are between `features` (n, d), or pixels.
+    of one that learned no candidate; without it nothing is calibrated. Distances are those of `features` (n, d), or
+    of pixels.
 
     Raises `MedwardError` without labels, for a truth of another length, for candidates of one kind, and where the
     generator makes images that are not finite.

@@ -40,7 +40,7 @@ class Recorder:
         self.seen.append(rows)
         step = np.array([rows.inputs.mean(), rows.labels.mean()])
         loss = 1.0 + len(self.seen)
-        return Learned([start[0] + step, start[1] + 1], (memory or 0) + 1, {"loss": loss})
+        return Learned([start[0] + step, np.asarray(start[1] + 1)], (memory or 0) + 1, {"loss": loss})
 
 
 def clients(count, malice=None, malicious=1):
@@ -52,7 +52,9 @@ def clients(count, malice=None, malicious=1):
 
 def rounds_of(malice, *, rounds=3, count=4, malicious=1, model=None, **more):
     server = Aggregator(rule=WeightedMean())
-    return list(federate(model or Recorder(), clients(count, malice, malicious), server, rounds=rounds, seed=0, **more))
+    done = list(federate(model or Recorder(), clients(count, malice, malicious), server, rounds=rounds, seed=0, **more))
+    assert all(not each.result.refusals for each in done)  # an update that is refused is no attack
+    return done
 
 
 def test_without_malice_every_client_sends_what_it_learned_and_the_mean_is_taken():
@@ -162,6 +164,7 @@ def test_flat_changes_go_there_and_back_and_leave_counters():
     assert flat_change(start, after).tolist() == list(range(8))
     assert after[1] == 4
     assert [array.dtype for array in after] == [array.dtype for array in start]
+    assert all(type(array) is np.ndarray for array in after)  # a server refuses anything else
 
 
 def test_malice_that_contradicts_itself_is_refused():
