@@ -51,12 +51,15 @@ def test_what_does_damage_changes_the_model_from_the_first_round_on(name, honest
     assert not all(map(np.array_equal, done[0].result.parameters, honest[0].result.parameters))
 
 
-@pytest.mark.parametrize("name", ["sign-flip", "label-flip"])
+@pytest.mark.parametrize("name", ["sign-flip", pytest.param("label-flip", marks=pytest.mark.slow)])
 def test_what_is_strong_enough_at_two_of_five_ruins_it(name):
     assert success(federation(name)[-1]).accuracy < 0.75
 
 
-@pytest.mark.parametrize("name", ["backdoor", "backdoor-scaled", "backdoor-distributed"])
+@pytest.mark.parametrize(
+    "name",
+    ["backdoor-distributed", *(pytest.param(each, marks=pytest.mark.slow) for each in ("backdoor", "backdoor-scaled"))],
+)
 def test_a_backdoor_opens_for_its_trigger_and_shows_nowhere_else(name):
     found = success(federation(name)[-1])
     assert found.success > 0.85
