@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from medward.guard.federated.geometry import block_columns
 from medward.guard.federated.rules.base import AggregationPlan
 from medward.guard.federated.update import Parameters, is_learned
+from medward.guard.types import Array
 
 
 def aggregated(start: Parameters, models: Sequence[Parameters], plan: AggregationPlan) -> list[np.ndarray]:
@@ -35,24 +36,34 @@ def _combined(
     if not is_learned(origin):
         return _lower_median(origin, [sent[row] for row in taken])
     flat, old = [sent[row].reshape(-1) for row in taken], origin.reshape(-1)
-    mixing = plan.mixing[:, taken]
-    rest = 1 - float(mixing.sum())
-    columns = block_columns(len(taken) + 1, origin.size)
-    held = np.empty((len(taken), columns))
     result = np.empty(origin.size, dtype=origin.dtype)
+    columns = block_columns(len(taken) + 1, origin.size)
+    precise = np.promote_types(origin.dtype, np.float32)
+    held = np.empty((len(taken), columns), precise)
     for first in range(0, origin.size, columns):
         part = slice(first, first + columns)
-        own, block = old[part].astype(np.float64), held[:, : len(old[part])]
-        for row, values in zip(block, flat, strict=True):
-            row[...] = values[part]
-        if plan.weights is not None:  # of the models themselves, which saves a subtraction
-            own *= rest
-            own += mixing[0] @ block
-        else:
-            block -= own
-            own += plan.combine(mixing @ block)
-        result[part] = saturated(own, origin.dtype)
+        models, block = [values[part] for values in flat], held[:, : len(old[part])]
+        moved = _moved(old[part], models, plan.mixing[:, taken], plan.combine, block)
+        if not np.isfinite(moved).all():  # numbers so large that float32 does not hold their differences
+            moved = _moved(old[part], models, plan.mixing[:, taken], plan.combine, np.empty(block.shape))
+        result[part] = saturated(moved, origin.dtype)
     return result.reshape(origin.shape)
+
+
+def _moved(
+    old: np.ndarray,
+    models: Sequence[np.ndarray],
+    mixing: Array,
+    combine: Callable[[Array], Array],
+    changes: NDArray[Any],
+) -> NDArray[Any]:
+    """`old` and the combined changes, in the precision of `changes` (n, b), which is written to."""
+    moved = old.astype(changes.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for row, values in zip(changes, models, strict=True):
+            np.subtract(values, moved, out=row)
+        moved += combine(mixing.astype(changes.dtype) @ changes)
+    return moved
 
 
 def _lower_median(origin: np.ndarray, sent: Sequence[np.ndarray]) -> np.ndarray:
