@@ -14,7 +14,7 @@ from medward.guard.types import Array
 
 Blocks = Callable[[bool], Iterable[NDArray[Any]]]
 """Reads the updates anew: (n, b) blocks of columns, exact in float64 or, told False, as precise as the model itself."""
-BLOCK = 1 << 19  # numbers of all clients in a block: four mebibytes, near a core's cache
+BLOCK = 1 << 20  # numbers of all clients in a block: four mebibytes in float32, near the caches of a core
 
 
 class Geometry:
