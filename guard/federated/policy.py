@@ -54,8 +54,8 @@ class FederatedPolicy(BaseModel):
     clip: float = Field(default=1.0, gt=0, le=100)
     bucket: int = Field(default=1, ge=1, le=1000)
     detect: bool = True
-    warm_up: int = Field(default=5, ge=1, le=10_000)
-    threshold: float = Field(default=12.0, gt=0, le=1e6)
+    warm_up: int = Field(default=8, ge=1, le=10_000)
+    threshold: float = Field(default=1.0, gt=0, le=1e6)
     decay: float = Field(default=0.5, gt=0, lt=1)
     floor: float = Field(default=0.01, ge=0, lt=1)
     most_suspects: float = Field(default=0.45, gt=0, lt=0.5)
