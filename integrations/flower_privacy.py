@@ -80,6 +80,7 @@ def _take_weights(module: nn.Module, message: Message) -> str:
     records = message.content.array_records
     if len(records) != 1:
         raise MedwardError(f"message: has {len(records)} array records, and exactly 1 holds the weights")
+    name: str
     name, record = next(iter(records.items()))
     try:
         module.load_state_dict(record.to_torch_state_dict())

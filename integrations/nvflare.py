@@ -74,10 +74,9 @@ class GuardedModelAggregator(ModelAggregator):  # type: ignore[misc]
         folder = self._opened_folder()
         named = _global_parameters(self.fl_ctx)
         start = list(named.values())
-        updates, refusals = [], []
-        for model in self._received:
-            update = _client_update(model, named)
-            (refusals if isinstance(update, Refusal) else updates).append(update)  # type: ignore[arg-type]
+        read = [_client_update(model, named) for model in self._received]
+        updates = [each for each in read if isinstance(each, ClientUpdate)]
+        refusals = [each for each in read if isinstance(each, Refusal)]
         saved = load_round(folder) if self._state is None else None
         before = saved.state if saved is not None else self._state or FederationState()
         state, result = self._aggregator.step(before, start, updates, {update.node for update in updates})
@@ -138,7 +137,7 @@ def _client_update(model: FLModel, start: Mapping[str, np.ndarray]) -> ClientUpd
         arrays = [_moved(own, change) for own, change in zip(start.values(), arrays, strict=True)]
     steps = model.meta.get(FLMetaKey.NUM_STEPS_CURRENT_ROUND)
     said = {name: value for name, value in (model.metrics or {}).items() if _is_number(value)}
-    return ClientUpdate(node=node, parameters=arrays, examples=steps, metrics=said)  # type: ignore[arg-type]
+    return ClientUpdate(node=node, parameters=arrays, examples=steps, metrics=said)
 
 
 def _moved(own: np.ndarray, change: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from medward.guard.statistics.privacy_accounting import spent_epsilon
 IMAGES = bright_images(60, seed=1, patients=40)
 
 
-def opened(folder, *, rounds=3, rows=IMAGES, **changes):
+def opened(folder, *, rounds=2, rows=IMAGES, **changes):
     return PrivateRounds(
         columns_of(rows),
         rows.patients,
@@ -36,9 +36,9 @@ def weights(module):
 def test_epsilon_of_a_federated_client_adds_up_over_rounds(tmp_path):
     """The guarantee, by another accountant: all rounds together spend the target, and each leaves less."""
     client = opened(tmp_path)
-    spent = [client.spending(), *(client.train(small_cnn()) for _ in range(3))]
-    assert [each.rounds for each in spent] == [0, 1, 2, 3]
-    assert [each.left for each in spent] == [3, 2, 1, 0]
+    spent = [client.spending(), *(client.train(small_cnn()) for _ in range(2))]
+    assert [each.rounds for each in spent] == [0, 1, 2]
+    assert [each.left for each in spent] == [2, 1, 0]
     epsilons = [each.epsilon for each in spent]
     assert epsilons[0] == 0
     assert epsilons == sorted(set(epsilons))
@@ -48,7 +48,7 @@ def test_epsilon_of_a_federated_client_adds_up_over_rounds(tmp_path):
     assert alone.noise_multiplier < client.plan.mechanism.noise_multiplier, "a round that forgot the others adds less"
 
 
-@pytest.mark.parametrize(("rounds", "epochs"), [(1, 0.5), (20, 0.5)])
+@pytest.mark.parametrize(("rounds", "epochs"), [(1, 1.0), (2, 1.0), (20, 0.5)])
 def test_rounds_never_spend_more_than_the_target(rounds, epochs):
     plan = plan_training(with_settings(epochs=epochs), 40, rounds=rounds)
     assert plan.mechanism.steps == rounds * plan_training(with_settings(epochs=epochs), 40).mechanism.steps
@@ -65,7 +65,7 @@ def test_every_round_runs_the_noise_of_the_whole_plan(tmp_path, monkeypatch):
 
     monkeypatch.setattr(rounds_module, "train_privately", watched)
     client = opened(tmp_path)
-    for _ in range(3):
+    for _ in range(2):
         client.train(small_cnn())
     assert {each.noise_multiplier for each in ran} == {client.plan.mechanism.noise_multiplier}
     assert sum(each.steps for each in ran) == client.plan.mechanism.steps
@@ -132,9 +132,7 @@ def test_one_round_is_never_counted_for_two(tmp_path):
     assert sorted(numbers) == list(range(1, 41))
 
 
-@pytest.mark.parametrize(
-    "changes", [{"rounds": 4}, {"target_epsilon": 7}, {"clip": 0.5}, {"rows": bright_images(60, 2, 40)}]
-)
+@pytest.mark.parametrize("changes", [{"rounds": 1}, {"clip": 0.5}, {"rows": bright_images(60, 2, 40)}])
 def test_a_ledger_counts_one_training_only(tmp_path, changes):
     opened(tmp_path).train(small_cnn())
     with pytest.raises(MedwardError, match="is of another training, with other"):
