@@ -30,7 +30,7 @@ from medward.guard.errors import MedwardError
 from medward.guard.federated.aggregator import Aggregator, FederationState, RoundResult
 from medward.guard.federated.round_record import round_record
 from medward.guard.federated.rules.weighted_mean import WeightedMean
-from medward.guard.federated.sanitise import Refusal, all_finite, sanitise
+from medward.guard.federated.sanitise import Refusal, sanitise
 from medward.guard.federated.saved_round import load_round, save_round
 from medward.guard.federated.update import ClientUpdate, is_learned
 from medward.integrations.flower_nodes import KnownNodes, Members, nodes_by_name, seeded_sampling
@@ -146,7 +146,7 @@ class GuardedStrategy(Strategy):  # type: ignore[misc]
         """The inner strategy's metrics of the clients that were asked and whose replies can be read."""
         replies = list(replies)
         updates, _ = read_replies(replies, self._asked, None, self._weight)
-        admitted, _ = sanitise(updates, [], list(self._asked.values()), self.aggregator.bounds)
+        admitted = sanitise(updates, [], list(self._asked.values()), self.aggregator.bounds).updates
         taken = [(update, float(update.examples)) for update in admitted]
         messages = rewritten(replies, taken, self._asked, None, self._weight)
         return self.strategy.aggregate_evaluate(self._before + server_round, messages)
@@ -205,7 +205,7 @@ class GuardedStrategy(Strategy):  # type: ignore[misc]
             (new if is_learned(old) else np.rint(new)).astype(old.dtype)
             for new, old in zip(made, start, strict=bool(made))
         ]
-        if made and all(all_finite(each) for each in parameters):
+        if made and all(np.isfinite(each).all() for each in parameters):
             return replace(result, parameters=parameters), dict(metrics or {})
         refused = Refusal(type(self.strategy).__name__, "made no finite aggregate of this round; the model stays")
         kept = replace(result, parameters=list(start), weights={}, refusals=(*result.refusals, refused))

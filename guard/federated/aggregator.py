@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,8 +19,8 @@ from medward.guard.federated.robust_feddetect import (
     records_from_json,
     records_to_json,
 )
-from medward.guard.federated.rules.base import Plan, Reference, Rule
-from medward.guard.federated.rules.norm_clipped_mean import NormClippedMean
+from medward.guard.federated.rules.base import AggregationPlan, Reference, Rule
+from medward.guard.federated.rules.norm_clipped_mean import NormClippedMean, clipped
 from medward.guard.federated.sanitise import (
     Admission,
     Refusal,
@@ -31,11 +31,16 @@ from medward.guard.federated.sanitise import (
     sanitise,
 )
 from medward.guard.federated.update import ClientUpdate, Parameters, is_learned
+from medward.guard.federated.update_evidence import excess_losses, opposition
 from medward.guard.federated.update_sums import Sums, inner_products, model_change, with_updates
 from medward.guard.types import Array
 
-Probe = Callable[[Parameters, Sequence[ClientUpdate], int], Mapping[str, Views]]
-"""What the server sees for itself: parameters before, updates that count and the round -> views of each node."""
+Probe = Callable[[Parameters, Iterable[ClientUpdate], int], Mapping[str, Views]]
+"""What the server sees for itself: parameters before, updates that count and the round -> views of each node.
+
+Updates longer than the median come shortened to it, as the default rule takes them, so that a hospital with many rows does
+not stand out for the steps it makes; each is made when it is asked for.
+"""
 MOST_SEEN = 1e30  # the largest number of a view with which clients can still be compared
 
 
@@ -95,13 +100,15 @@ class RoundResult:
 class Aggregator:
     """An aggregator refuses broken updates, lowers the weight of suspects, and aggregates the rest by `rule`.
 
-    Without `probe` no client is judged, and the result says so by having no judgement.
+    Without `probe` no client is judged, and the result says so by having no judgement. Beside what the probe sees, the
+    detector is told who pulls against the others, and the metric called `loss`, where clients report it.
     """
 
     rule: Rule = field(default_factory=NormClippedMean)
     detector: RobustFedDetect | None = None
     probe: Probe | None = None
     bounds: UpdateBounds = field(default_factory=UpdateBounds)
+    loss: str = "loss"
 
     def __post_init__(self) -> None:
         if (self.detector is None) != (self.probe is None):
@@ -145,6 +152,7 @@ class Aggregator:
             except MedwardError as error:
                 unchanged = str(error)
             else:
+                unchanged = None if plan.mixing.any() else f"{self.rule.name}: takes nothing of any client"
                 parameters = aggregated(start, models, plan)
                 weights |= zip((update.node for update in counted), _shares(plan, len(counted)), strict=True)
                 if self.rule.reference is Reference.PREVIOUS:
@@ -166,13 +174,18 @@ class Aggregator:
         """The state with new records, who can be seen, and the judgement of them."""
         if self.detector is None or self.probe is None or not admission.updates:
             return state, admission, None
-        seen = self.probe(start, admission.updates, state.round)
+        seen = self.probe(start, shortened(start, admission), state.round)
         admission = admission.without(_unseen(seen, [update.node for update in admission.updates]))
         if not admission.updates:
             return state, admission, None
-        records, judgement = self.detector.judge(
-            state.records, {update.node: seen[update.node] for update in admission.updates}
-        )
+        geometry = round_geometry(start, [update.parameters for update in admission.updates], norms=admission.norms)
+        away = opposition(geometry.products)
+        losses = excess_losses([update.metrics for update in admission.updates], self.loss)
+        evidence = {
+            update.node: {**seen[update.node], "opposition": against, "loss": loss}
+            for update, against, loss in zip(admission.updates, away[:, None], losses[:, None], strict=True)
+        }
+        records, judgement = self.detector.judge(state.records, evidence)
         return replace(state, records=records), admission, judgement
 
     def _references(self, state: FederationState, start: Parameters, server: Parameters | None) -> list[Parameters]:
@@ -190,6 +203,21 @@ class Aggregator:
         return [[_moved(*pair) for pair in zip(start, changes, strict=True)]]
 
 
+def shortened(start: Parameters, admission: Admission) -> Iterator[ClientUpdate]:
+    """The admitted updates, none longer than the median one."""
+    factors = clipped(admission.norms, float(np.median(admission.norms)))
+    for update, factor in zip(admission.updates, factors, strict=True):
+        if factor == 1:
+            yield update
+        else:
+            nearer = [_nearer(*pair, factor) for pair in zip(start, update.parameters, strict=True)]
+            yield replace(update, parameters=nearer)
+
+
+def _nearer(old: np.ndarray, new: np.ndarray, factor: float) -> np.ndarray:
+    return saturated(old + factor * model_change(old, new), old.dtype) if is_learned(old) else new
+
+
 def _change(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     return model_change(old, new) if is_learned(old) else np.zeros_like(old)
 
@@ -198,7 +226,7 @@ def _moved(old: np.ndarray, change: np.ndarray) -> np.ndarray:
     return saturated(np.add(old, change, dtype=np.float64), old.dtype) if is_learned(old) else old
 
 
-def _shares(plan: Plan, clients: int) -> list[float]:
+def _shares(plan: AggregationPlan, clients: int) -> list[float]:
     """How much of each client a plan takes or, behind a rule by rank, how much of it is compared."""
     taken = np.abs(plan.mixing[:, :clients]).sum(axis=0)
     shares: list[float] = (taken / max(float(taken.sum()), np.finfo(np.float64).tiny)).tolist()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from medward.guard.federated.update import Parameters
 from medward.guard.files import write_durably
 
 _FILE = "round.bin"
-_STATE, _MODEL, _CHANGE = "state", "model", "change"
+_STATE, _MODEL = "state", "model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ def _packed(state: FederationState, parameters: Parameters) -> bytes:
     told = json.dumps(state.to_json(), sort_keys=True, allow_nan=False)
     arrays = {_STATE: np.frombuffer(told.encode("utf-8"), np.uint8)}
     arrays |= {f"{_MODEL}{place}": np.asarray(array) for place, array in enumerate(parameters)}
-    if state.previous is not None:
-        arrays |= {f"{_CHANGE}{place}": np.asarray(array) for place, array in enumerate(state.previous)}
+    for name, kept in state.arrays().items():
+        arrays |= {f"{name}-{place}": np.asarray(array) for place, array in enumerate(kept)}
     if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
         raise MedwardError(f"{objects[0]}: is an array of objects, and only numbers can be saved; send numbers")
     file = io.BytesIO()
@@ -71,9 +71,10 @@ def _packed(state: FederationState, parameters: Parameters) -> bytes:
 
 def _unpacked(content: bytes) -> SavedRound:
     with np.load(io.BytesIO(content), allow_pickle=False) as kept:
-        state = FederationState.from_json(json.loads(kept[_STATE].tobytes()))
-        parameters, change = _numbered(kept, _MODEL), _numbered(kept, _CHANGE)
-    return SavedRound(replace(state, previous=change or None), parameters)
+        names = {name.rpartition("-")[0] for name in kept.files if "-" in name}
+        arrays = {name: _numbered(kept, f"{name}-") for name in names}
+        state = FederationState.from_json(json.loads(kept[_STATE].tobytes()), arrays)
+        return SavedRound(state, _numbered(kept, _MODEL))
 
 
 def _numbered(kept: np.lib.npyio.NpzFile, name: str) -> list[np.ndarray]:
