@@ -1,6 +1,7 @@
 """A little is enough (ALIE).
 
-Reference: Baruch, Baruch and Goldberg, "A little is enough: circumventing defenses for distributed learning", NeurIPS 2019.
+Reference: Baruch, Baruch and Goldberg, "A little is enough: circumventing defenses for distributed learning", NeurIPS
+2019.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
-from medward.attacks.poisoning.crafted import Floats, checked_updates
+from medward.attacks.poisoning.crafted import checked_updates
+from medward.guard.errors import MedwardError
+from medward.guard.types import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,22 +21,27 @@ class ALittleIsEnough:
     """A little is enough shifts every number of the mean by so many standard deviations as still look honest.
 
     Without `deviations` their number is the paper's: so many honest clients lie further out that they and the malicious
-    are a majority.
+    are a majority. Where a quarter of the clients or fewer are malicious that number is about zero: give one, then.
     """
 
     deviations: float | None = None
 
     name = "a-little-is-enough"
 
-    def craft(self, honest: Floats, *, clients: int, malicious: int) -> Floats:
-        """(d,): the mean less z standard deviations."""
+    def craft(self, honest: Array, *, clients: int, malicious: int) -> Array:
+        """(d,): the mean less z standard deviations. Raises `MedwardError` where no z above zero finds a majority."""
         checked_updates(self.name, honest, 2)
         z = largest_shift(clients, malicious) if self.deviations is None else self.deviations
-        return honest.mean(axis=0) - z * honest.std(axis=0, ddof=1)
+        if z <= 0:
+            raise MedwardError(
+                f"{self.name}: {malicious} malicious of {clients} clients win no majority, the paper's z is {z:.3g}; "
+                "give deviations, 1.5 say"
+            )
+        return np.asarray(honest.mean(axis=0) - z * honest.std(axis=0, ddof=1))
 
 
 def largest_shift(clients: int, malicious: int) -> float:
-    """The quantile of a normal number below which enough honest clients lie: z_max of the paper."""
+    """z_max of the paper: the normal quantile that enough honest clients exceed; negative with few malicious."""
     supporters = clients // 2 + 1 - malicious
     share = (clients - malicious - supporters) / max(1, clients - malicious)
-    return float(norm.ppf(np.clip(share, 0.5, 1 - 1e-6)))
+    return float(norm.ppf(np.clip(share, 1e-6, 1 - 1e-6)))

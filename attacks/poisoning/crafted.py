@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from medward.guard.errors import MedwardError
-
-Floats = NDArray[np.float64]
+from medward.guard.types import Array
 
 
 class CraftedUpdate(Protocol):
@@ -21,12 +17,12 @@ class CraftedUpdate(Protocol):
 
     name: ClassVar[str]
 
-    def craft(self, honest: Floats, *, clients: int, malicious: int) -> Floats:
+    def craft(self, honest: Array, *, clients: int, malicious: int) -> Array:
         """(d,): what each of them sends."""
 
 
-def checked_updates(name: str, honest: Floats, least: int = 1) -> Floats:
-    """`honest`, where it is a matrix of at least `least` finite updates; raises `MedwardError`."""
+def checked_updates(name: str, honest: Array, least: int = 1) -> Array:
+    """`honest`, where it is a matrix of at least `least` updates; raises `MedwardError`."""
     if honest.ndim != 2 or len(honest) < least:
         raise MedwardError(f"{name}: needs {least} honest updates or more as rows, got shape {honest.shape}")
     return honest

@@ -1,19 +1,24 @@
-"""A federation with malicious clients in it, round after round: what each learns, sends and says, and what the server makes of it."""
+"""A federation with malicious clients in it, round after round: what each learns, sends and says, and what the server
+makes of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from medward.attacks.benchmarks.generators.base import Generator, Learned
+from medward.attacks.benchmarks.generators.base import FederatedModel, Learned
+from medward.attacks.poisoning.backdoor import Backdoor
 from medward.attacks.poisoning.crafted import CraftedUpdate
+from medward.attacks.poisoning.label_flip import LabelFlip
 from medward.attacks.poisoning.scaled_replacement import ScaledReplacement
 from medward.attacks.poisoning.triggers.base import Trigger
 from medward.guard.data.split import Split
-from medward.guard.federated.aggregator import Aggregator, FederationState, RoundResult
+from medward.guard.errors import MedwardError
+from medward.guard.federated.aggregator import FederationState, RoundResult
 from medward.guard.federated.update import ClientUpdate, Parameters, is_learned
 
 
@@ -21,15 +26,34 @@ from medward.guard.federated.update import ClientUpdate, Parameters, is_learned
 class Malice:
     """Malice is what a malicious client does from round `begin` on; before it behaves.
 
-    `trigger` marks all of its rows. `crafted` makes what it sends from honest updates, `scaled` from its own. When it
-    `lies`, it reports the median loss of honest clients as its own.
+    Its rows: `trigger` marks all of them, `backdoor` some and relabels these, `label_flip` relabels without a mark.
+    What it sends: `crafted` makes that from honest updates, `scaled` from its own. When it `lies`, it reports the
+    median metrics of honest clients as its own. Raises `MedwardError` for more than one of either.
     """
 
     trigger: Trigger | None = None
+    backdoor: Backdoor | None = None
+    label_flip: LabelFlip | None = None
     crafted: CraftedUpdate | None = None
     scaled: ScaledReplacement | None = None
     lies: bool = False
     begin: int = 1
+
+    def __post_init__(self) -> None:
+        for names in (("trigger", "backdoor", "label_flip"), ("crafted", "scaled")):
+            given = [name for name in names if getattr(self, name) is not None]
+            if len(given) > 1:
+                raise MedwardError(f"malice: takes one of {', '.join(names)}, got {' and '.join(given)}")
+        if self.begin < 1:
+            raise MedwardError(f"malice: begins in round 1 or later, got {self.begin}")
+
+    def poisoned(self, rows: Split, seed: int) -> Split:
+        """What is learned from instead of `rows`."""
+        if self.trigger is not None:
+            return replace(rows, inputs=self.trigger.mark(np.asarray(rows.inputs)))
+        if self.backdoor is not None:
+            return self.backdoor.poisoned(rows, seed)
+        return rows if self.label_flip is None else self.label_flip.poisoned(rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +65,20 @@ class Client:
     malice: Malice | None = None
 
 
+class Server(Protocol):
+    """A server turns what clients sent into the next model; its first state is a `FederationState`."""
+
+    def step(
+        self,
+        state: Any,
+        start: Parameters,
+        updates: Sequence[ClientUpdate],
+        selected: Collection[str],
+        server: Parameters | None = None,
+    ) -> tuple[Any, RoundResult]:
+        """One round (`guard.federated.aggregator.Aggregator.step`)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FederationRound:
     """What happened in one round: the model after it, what was sent, and the server's result."""
@@ -48,64 +86,84 @@ class FederationRound:
     round: int
     updates: tuple[ClientUpdate, ...]
     result: RoundResult
-    state: FederationState = field(repr=False)
+    state: Any = field(repr=False)
 
 
 def federate(
-    generator: Generator, clients: Sequence[Client], server: Aggregator, *, rounds: int, seed: int
+    model: FederatedModel,
+    clients: Sequence[Client],
+    server: Server,
+    *,
+    rounds: int,
+    seed: int,
+    server_rows: Split | None = None,
 ) -> Iterator[FederationRound]:
-    """Train for `rounds`, every client in every round; the same seed gives the same federation."""
-    parameters: Parameters = generator.initial(seed)
-    state, memories = FederationState(), [None] * len(clients)
+    """Train for `rounds`, every client in every round; the same seed gives the same federation.
+
+    From `server_rows` the server learns a model of its own each round, for rules that compare with one.
+    """
+    parameters: Parameters = model.initial(seed)
+    state: Any = FederationState()
+    memories, own_memory = [None] * len(clients), None
     nodes = [client.node for client in clients]
     for number in range(1, rounds + 1):
+        acting = [_acting(client.malice, number) for client in clients]
         learned: list[Learned] = []
-        for place, client in enumerate(clients):
-            rows = _marked(client, number)
-            learned.append(generator.learn(parameters, rows, memories[place], _seed(seed, number, place)))
+        for place, (client, malice) in enumerate(zip(clients, acting, strict=True)):
+            chance = _seed(seed, number, place)
+            rows = client.rows if malice is None else malice.poisoned(client.rows, chance)
+            learned.append(model.learn(parameters, rows, memories[place], chance))
             memories[place] = learned[-1].memory
-        updates = _sent(clients, parameters, learned, number)
-        state, result = server.step(state, parameters, updates, nodes)
+        own = None
+        if server_rows is not None:
+            told = model.learn(parameters, server_rows, own_memory, _seed(seed, number, len(clients)))
+            own, own_memory = told.parameters, told.memory
+        updates = _sent(clients, parameters, learned, acting)
+        state, result = server.step(state, parameters, updates, nodes, own)
         parameters = result.parameters
         yield FederationRound(round=number, updates=tuple(updates), result=result, state=state)
 
 
-def _marked(client: Client, number: int) -> Split:
-    malice = client.malice
-    if malice is None or malice.trigger is None or number < malice.begin:
-        return client.rows
-    return replace(client.rows, inputs=malice.trigger.mark(np.asarray(client.rows.inputs)))
+def _acting(malice: Malice | None, number: int) -> Malice | None:
+    return malice if malice is not None and number >= malice.begin else None
 
 
 def _sent(
-    clients: Sequence[Client], start: Parameters, learned: Sequence[Learned], number: int
+    clients: Sequence[Client], start: Parameters, learned: Sequence[Learned], acting: Sequence[Malice | None]
 ) -> list[ClientUpdate]:
-    """What each client sends: the malicious know all honest updates, and losses, of the round."""
-    acts = [client.malice is not None and number >= client.malice.begin for client in clients]
-    honest = [each for each, act in zip(learned, acts, strict=True) if not act] or list(learned)
-    counts: dict[str, Any] = {"clients": len(clients), "malicious": sum(acts)}
+    """What each client sends: the malicious know all honest updates, and metrics, of the round."""
+    honest = [each for each, malice in zip(learned, acting, strict=True) if malice is None] or list(learned)
+    counts = {"clients": len(clients), "malicious": sum(malice is not None for malice in acting)}
+    changes = np.zeros((0, 0))
+    if any(malice is not None and malice.crafted is not None for malice in acting):
+        changes = np.stack([flat_change(start, each.parameters) for each in honest])
     sent = []
-    for client, own, act in zip(clients, learned, acts, strict=True):
+    for client, own, malice in zip(clients, learned, acting, strict=True):
         parameters, metrics = own.parameters, dict(own.metrics)
-        if act and client.malice is not None:
-            if client.malice.crafted is not None:
-                changes = np.stack([flat_change(start, each.parameters) for each in honest])
-                parameters = moved(start, client.malice.crafted.craft(changes, **counts))
-            elif client.malice.scaled is not None:
-                change = client.malice.scaled.scaled(flat_change(start, own.parameters), **counts)
-                parameters = moved(start, change)
-            if client.malice.lies:
-                metrics = {name: float(np.median([each.metrics[name] for each in honest])) for name in own.metrics}
-        sent.append(
-            ClientUpdate(node=client.node, parameters=parameters, examples=len(client.rows), metrics=metrics)
-        )
+        if malice is not None and malice.crafted is not None:
+            parameters = moved(start, malice.crafted.craft(changes, **counts))
+        elif malice is not None and malice.scaled is not None:
+            parameters = moved(start, malice.scaled.scaled(flat_change(start, own.parameters), **counts))
+        if malice is not None and malice.lies:
+            metrics = _median_metrics(honest)
+        sent.append(ClientUpdate(node=client.node, parameters=parameters, examples=len(client.rows), metrics=metrics))
     return sent
+
+
+def _median_metrics(learned: Sequence[Learned]) -> dict[str, float]:
+    said: dict[str, list[float]] = {}
+    for each in learned:
+        for name, value in each.metrics.items():
+            said.setdefault(name, []).append(value)
+    return {name: float(np.median(values)) for name, values in said.items()}
 
 
 def flat_change(start: Parameters, parameters: Parameters) -> np.ndarray:
     """(d,): what changed in the learned arrays."""
     changes = [
-        np.ravel(np.asarray(new, np.float64) - old) for old, new in zip(start, parameters, strict=True) if is_learned(old)
+        np.ravel(np.asarray(new, np.float64) - old)
+        for old, new in zip(start, parameters, strict=True)
+        if is_learned(old)
     ]
     return np.concatenate(changes)
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medward.attacks.poisoning.crafted import Floats, checked_updates
+import numpy as np
+
+from medward.attacks.poisoning.crafted import checked_updates
+from medward.guard.types import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,8 +21,8 @@ class Mimic:
 
     name = "mimic"
 
-    def craft(self, honest: Floats, *, clients: int, malicious: int) -> Floats:
+    def craft(self, honest: Array, *, clients: int, malicious: int) -> Array:
         """(d,): the update of the victim."""
         del clients, malicious
-        updates: Floats = checked_updates(self.name, honest, self.victim + 1)
-        return updates[self.victim].copy()
+        updates: Array = checked_updates(self.name, honest, self.victim + 1)
+        return np.array(updates[self.victim])

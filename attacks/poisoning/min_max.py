@@ -10,11 +10,13 @@ from typing import Literal
 
 import numpy as np
 
-from medward.attacks.poisoning.crafted import Floats, checked_updates
+from medward.attacks.poisoning.crafted import checked_updates
+from medward.guard.types import Array
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MinMax:
-    """Min-max goes as far along a harmful direction as it can while no further from any update than two honest ones are.
+    """Min-max goes along a harmful direction until it is as far from some honest update as any two are apart.
 
     `direction`: "deviation" (minus the standard deviation of each number), "sign" or "unit" of the mean.
     """
@@ -23,15 +25,15 @@ class MinMax:
 
     name = "min-max"
 
-    def craft(self, honest: Floats, *, clients: int, malicious: int) -> Floats:
+    def craft(self, honest: Array, *, clients: int, malicious: int) -> Array:
         """(d,): the mean and the largest step that stays among them."""
         del clients, malicious
         mean = checked_updates(self.name, honest, 2).mean(axis=0)
         away = _direction(self.direction, honest, mean)
-        return mean + largest_step(honest, mean, away) * away
+        return np.asarray(mean + largest_step(honest, mean, away) * away)
 
 
-def largest_step(honest: Floats, mean: Floats, away: Floats) -> float:
+def largest_step(honest: Array, mean: Array, away: Array) -> float:
     """The largest g for which no distance from mean + g * away to an honest update exceeds the largest between two.
 
     Each bound is a quadratic in g and the least of its roots is exact, so nothing is searched.
@@ -47,7 +49,7 @@ def largest_step(honest: Floats, mean: Floats, away: Floats) -> float:
     return float(((-half + np.sqrt(room)) / length).min())
 
 
-def _direction(kind: str, honest: Floats, mean: Floats) -> Floats:
+def _direction(kind: str, honest: Array, mean: Array) -> Array:
     if kind == "sign":
         return -np.sign(mean)
     return -honest.std(axis=0, ddof=1) if kind == "deviation" else -mean / max(float(np.linalg.norm(mean)), 1e-300)

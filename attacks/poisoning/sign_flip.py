@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medward.attacks.poisoning.crafted import Floats, checked_updates
+import numpy as np
+
+from medward.attacks.poisoning.crafted import checked_updates
+from medward.guard.types import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +21,7 @@ class SignFlip:
 
     name = "sign-flip"
 
-    def craft(self, honest: Floats, *, clients: int, malicious: int) -> Floats:
+    def craft(self, honest: Array, *, clients: int, malicious: int) -> Array:
         """(d,): minus the mean."""
         del clients, malicious
-        return -self.scale * checked_updates(self.name, honest).mean(axis=0)
+        return np.asarray(-self.scale * checked_updates(self.name, honest).mean(axis=0))

@@ -3,50 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from medward.guard.federated.geometry import BLOCK, Floats, Geometry, update_blocks
+from medward.guard.federated.geometry import block_columns
 from medward.guard.federated.rules.base import Plan
 from medward.guard.federated.update import Parameters, is_learned
-
-
-def round_geometry(start: Parameters, models: Sequence[Parameters], history: Floats | None = None) -> Geometry:
-    """The geometry of what `models` changed in `start`; a reference model, where there is one, comes last."""
-    return Geometry(lambda: update_blocks(start, models), len(models), history)
 
 
 def aggregated(start: Parameters, models: Sequence[Parameters], plan: Plan) -> list[np.ndarray]:
     """The new model: `start` and the planned aggregate of what `models` changed in it, in the dtypes of `start`.
 
-    Counters and flags, which cannot be averaged, become the median of the clients'.
+    Counters and flags, which cannot be averaged, become the lower median of the models taken.
+    No number leaves the range of its dtype: it stops at the largest.
     """
-    return [
-        _combined(array, [np.asarray(model[place]) for model in models], plan)
-        if is_learned(array)
-        else np.median([model[place] for model in models], axis=0).astype(array.dtype)
-        for place, array in enumerate(start)
-    ]
+    taken = np.flatnonzero(plan.mixing.any(axis=0))
+    return [_combined(array, [model[place] for model in models], plan, taken) for place, array in enumerate(start)]
 
 
-def _combined(origin: np.ndarray, sent: Sequence[np.ndarray], plan: Plan) -> np.ndarray:
+def saturated(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """`values` in a floating `dtype`; what is beyond its range becomes its largest number, with the sign."""
+    most = np.finfo(dtype).max
+    within: NDArray[Any] = np.clip(values, -most, most).astype(dtype, copy=False)
+    return within
+
+
+def _combined(origin: np.ndarray, sent: Sequence[np.ndarray], plan: Plan, taken: NDArray[np.intp]) -> np.ndarray:
+    if not is_learned(origin):
+        return _lower_median(origin, [sent[row] for row in taken])
+    flat, old = [sent[row].reshape(-1) for row in taken], origin.reshape(-1)
+    mixing = plan.mixing[:, taken]
+    rest = 1 - float(mixing.sum())
+    columns = block_columns(len(taken) + 1, origin.size)
+    held = np.empty((len(taken), columns))
     result = np.empty(origin.size, dtype=origin.dtype)
-    flat, old = [array.reshape(-1) for array in sent], origin.reshape(-1)
-    for first in range(0, origin.size, BLOCK):
-        part = slice(first, first + BLOCK)
-        if plan.weights is not None:
-            result[part] = _weighted(old[part], [array[part] for array in flat], plan.weights)
+    for first in range(0, origin.size, columns):
+        part = slice(first, first + columns)
+        own, block = old[part].astype(np.float64), held[:, : len(old[part])]
+        for row, values in zip(block, flat, strict=True):
+            row[...] = values[part]
+        if plan.weights is not None:  # of the models themselves, which saves a subtraction
+            own *= rest
+            own += mixing[0] @ block
         else:
-            changes = np.stack([array[part] for array in flat]).astype(np.float64) - old[part]
-            result[part] = old[part] + plan.combine(plan.mixing @ changes)
+            block -= own
+            own += plan.combine(mixing @ block)
+        result[part] = saturated(own, origin.dtype)
     return result.reshape(origin.shape)
 
 
-def _weighted(old: np.ndarray, sent: Sequence[np.ndarray], weights: Floats) -> Floats:
-    """The weighted sum of changes to `old`, added to it: clients of weight zero are not read."""
-    total = old * (1 - weights.sum())
-    step = np.empty(len(old))
-    for array, weight in zip(sent, weights, strict=True):
-        if weight != 0:
-            total += np.multiply(array, weight, out=step, dtype=np.float64)
-    return total
+def _lower_median(origin: np.ndarray, sent: Sequence[np.ndarray]) -> np.ndarray:
+    middle: np.ndarray = np.sort(np.stack(sent), axis=0)[(len(sent) - 1) // 2] if sent else origin.copy()
+    return middle

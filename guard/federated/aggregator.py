@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from medward.guard.errors import MedwardError
-from medward.guard.federated.aggregation import aggregated, round_geometry
+from medward.guard.federated.aggregation import aggregated, saturated
+from medward.guard.federated.geometry import round_geometry
 from medward.guard.federated.robust_feddetect import (
     ClientRecord,
     Judgement,
@@ -18,59 +19,102 @@ from medward.guard.federated.robust_feddetect import (
     records_from_json,
     records_to_json,
 )
-from medward.guard.federated.rules.base import Reference, Rule
-from medward.guard.federated.rules.norm_clipped_mean import NormClippedMean
-from medward.guard.federated.sanitise import Refusal, UpdateBounds, example_weights, sanitise
-from medward.guard.federated.update import ClientUpdate, Parameters
+from medward.guard.federated.rules.base import Plan, Reference, Rule
+from medward.guard.federated.rules.norm_clipped_mean import NormClippedMean, clipped
+from medward.guard.federated.sanitise import (
+    Admission,
+    Refusal,
+    UpdateBounds,
+    example_weights,
+    form_fault,
+    require_sound_model,
+    sanitise,
+)
+from medward.guard.federated.update import ClientUpdate, Parameters, is_learned
+from medward.guard.federated.update_evidence import excess_losses, opposition
+from medward.guard.federated.update_sums import Sums, inner_products, model_change, with_updates
+from medward.guard.types import Array
 
-Probe = Callable[[Parameters, Sequence[ClientUpdate], int], Mapping[str, Views]]
-"""What the server sees for itself: the parameters before, the updates that count and the round -> views of each node."""
+Probe = Callable[[Parameters, Iterable[ClientUpdate], int], Mapping[str, Views]]
+"""What the server sees for itself: parameters before, updates that count and the round -> views of each node.
+
+Updates longer than the median come shortened to it, as the default rule takes them, so that a hospital with many rows does
+not stand out for the steps it makes; each is made when it is asked for.
+"""
+MOST_SEEN = 1e30  # the largest number of a view with which clients can still be compared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FederationState:
-    """What a server keeps from round to round, so that one that was killed goes on as if it had not been."""
+    """What a server keeps from round to round, so that one that was killed goes on as if it had not been.
+
+    `previous`, the last aggregate's change, and `sums`, each client's updates so far, are for rules that look at them
+    and None or empty otherwise. They are of the model's size: save `to_json` and `arrays`, and give both to
+    `from_json`.
+    """
 
     round: int = 0
     records: Mapping[str, ClientRecord] = field(default_factory=dict)
     previous: Parameters | None = None
-    """The last aggregate's change, for rules that compare with it; not part of the JSON."""
+    sums: Sums = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The state as JSON has it, without arrays of the model's size."""
-        return {"round": self.round, "records": records_to_json(self.records)}
+        return {"round": self.round, "records": records_to_json(self.records), "summed": list(self.sums)}
+
+    def arrays(self) -> dict[str, Parameters]:
+        """The arrays of the model's size by name: what is not in the JSON."""
+        sums = {f"sum{place}": each for place, each in enumerate(self.sums.values())}
+        return sums if self.previous is None else {**sums, "previous": self.previous}
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> FederationState:
-        """The state that `to_json` wrote."""
-        return cls(round=int(kept["round"]), records=records_from_json(kept["records"]))
+    def from_json(cls, kept: Mapping[str, Any], arrays: Mapping[str, Parameters] | None = None) -> FederationState:
+        """The state that `to_json` and `arrays` wrote; raises `MedwardError` where sums of updates are missing."""
+        arrays, nodes = arrays or {}, kept.get("summed", [])
+        if missing := [node for place, node in enumerate(nodes) if f"sum{place}" not in arrays]:
+            raise MedwardError(f"state: the sum of the updates of {missing[0]} was not given; save and pass arrays too")
+        return cls(
+            round=int(kept["round"]),
+            records=records_from_json(kept["records"]),
+            previous=arrays.get("previous"),
+            sums={node: arrays[f"sum{place}"] for place, node in enumerate(nodes)},
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundResult:
-    """A round's result: the new parameters, how much of each client was taken, and why not more."""
+    """A round's result: the new parameters, how much of each client was taken, and why not more.
+
+    `weights` of admitted clients sum to one where anything was taken; of rules by rank they say whose numbers were
+    compared. `unchanged` says why the parameters stayed as they were, where they did.
+    """
 
     parameters: list[np.ndarray]
     weights: Mapping[str, float]
     judgement: Judgement | None
     refusals: tuple[Refusal, ...]
+    unchanged: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aggregator:
     """An aggregator refuses broken updates, lowers the weight of suspects, and aggregates the rest by `rule`.
 
-    Without `probe` no client is judged, and the result says so by having no judgement.
+    Without `probe` no client is judged, and the result says so by having no judgement. Beside what the probe sees, the
+    detector is told who pulls against the others, and the metric called `loss`, where clients report it.
     """
 
     rule: Rule = field(default_factory=NormClippedMean)
     detector: RobustFedDetect | None = None
     probe: Probe | None = None
     bounds: UpdateBounds = field(default_factory=UpdateBounds)
+    loss: str = "loss"
 
     def __post_init__(self) -> None:
         if (self.detector is None) != (self.probe is None):
-            raise MedwardError("aggregator: a detector needs a probe to see clients by, and a probe a detector; give both")
+            raise MedwardError(
+                "aggregator: a detector needs a probe to see clients by, and a probe a detector; give both"
+            )
 
     def step(
         self,
@@ -82,47 +126,124 @@ class Aggregator:
     ) -> tuple[FederationState, RoundResult]:
         """One round: the state after it, and its result; `server` is the server's own model for rules that need one.
 
-        Where no update counts, the parameters stay. Raises `MedwardError` where the rule lacks its reference.
+        Whatever clients send, nothing is raised and every number of the result is finite; where no update counts, or
+        too few for the rule, the parameters stay, and the result says why. Raises `MedwardError` where the server's
+        own parameters are broken or the rule lacks its reference.
         """
-        admitted, refusals = sanitise(updates, start, selected, self.bounds)
-        state = replace(state, round=state.round + 1)
-        judgement, trust = None, np.ones(len(admitted))
-        if admitted and self.detector is not None and self.probe is not None:
-            seen = self.probe(start, admitted, state.round)
-            records, judgement = self.detector.judge(state.records, seen)
-            state = replace(state, records=records)
-            trust = np.array([judgement.trust[update.node] for update in admitted])
-        if not (trust > 0).any():
-            same = [np.array(array) for array in start]
-            return state, RoundResult(parameters=same, weights={}, judgement=judgement, refusals=tuple(refusals))
-        counted = [update for update, kept in zip(admitted, trust, strict=True) if kept > 0]
-        weights = example_weights([update.examples for update in counted], self.bounds.most_share)
-        weights = weights * trust[trust > 0]
-        weights /= weights.sum()
-        models = [update.parameters for update in counted]
-        plan = self.rule.plan(*self._compared(state, start, models, server, weights))
-        models += self._reference(state, start, server)
-        parameters = aggregated(start, models, plan)
-        if self.rule.reference is Reference.PREVIOUS:
-            state = replace(state, previous=[new - old for new, old in zip(parameters, start, strict=True)])
-        shares = weights if plan.weights is None else plan.weights[: len(counted)]
-        total = float(np.abs(shares).sum()) or 1.0
-        taken = {update.node: float(share) / total for update, share in zip(counted, shares, strict=True)}
-        taken = {update.node: taken.get(update.node, 0.0) for update in admitted}
-        result = RoundResult(parameters=parameters, weights=taken, judgement=judgement, refusals=tuple(refusals))
+        admission = sanitise(updates, start, selected, self.bounds)
+        references = self._references(state, start, server)
+        state, admission, judgement = self._judged(replace(state, round=state.round + 1), start, admission)
+        trust = np.array([1.0 if judgement is None else judgement.trust[each.node] for each in admission.updates])
+        counted = [update for update, kept in zip(admission.updates, trust, strict=True) if kept > 0]
+        weights = {update.node: 0.0 for update in admission.updates}
+        parameters, unchanged = [np.array(array) for array in start], None
+        if counted:
+            # Shares are bounded before trust lowers them: bounding them afterwards would raise the distrusted again.
+            shares = example_weights([update.examples for update in counted], self.bounds.most_share) * trust[trust > 0]
+            models = [*(update.parameters for update in counted), *references]
+            norms = np.append(admission.norms[trust > 0], round_geometry(start, references).norms)
+            history = None
+            if self.rule.looks_back:
+                state = replace(state, sums=with_updates(state.sums, start, counted))
+                history = inner_products(state.sums, [update.node for update in counted])
+            geometry = round_geometry(start, models, norms=norms, history=history)
+            try:
+                plan = self.rule.plan(geometry, shares / shares.sum())
+            except MedwardError as error:
+                unchanged = str(error)
+            else:
+                parameters = aggregated(start, models, plan)
+                weights |= zip((update.node for update in counted), _shares(plan, len(counted)), strict=True)
+                if self.rule.reference is Reference.PREVIOUS:
+                    state = replace(state, previous=[_change(*pair) for pair in zip(start, parameters, strict=True)])
+        else:
+            unchanged = "every client is distrusted" if admission.updates else "no update counts"
+        result = RoundResult(
+            parameters=parameters,
+            weights=weights,
+            judgement=judgement,
+            refusals=admission.refusals,
+            unchanged=unchanged,
+        )
         return state, result
 
-    def _compared(
-        self, state: FederationState, start: Parameters, models: list[Parameters], server: Parameters | None, weights: Any
-    ) -> tuple[Any, Any]:
-        return round_geometry(start, [*models, *self._reference(state, start, server)]), weights
+    def _judged(
+        self, state: FederationState, start: Parameters, admission: Admission
+    ) -> tuple[FederationState, Admission, Judgement | None]:
+        """The state with new records, who can be seen, and the judgement of them."""
+        if self.detector is None or self.probe is None or not admission.updates:
+            return state, admission, None
+        seen = self.probe(start, shortened(start, admission), state.round)
+        admission = admission.without(_unseen(seen, [update.node for update in admission.updates]))
+        if not admission.updates:
+            return state, admission, None
+        geometry = round_geometry(start, [update.parameters for update in admission.updates], norms=admission.norms)
+        away = opposition(geometry.products)
+        losses = excess_losses([update.metrics for update in admission.updates], self.loss)
+        evidence = {
+            update.node: {**seen[update.node], "opposition": against, "loss": loss}
+            for update, against, loss in zip(admission.updates, away[:, None], losses[:, None], strict=True)
+        }
+        records, judgement = self.detector.judge(state.records, evidence)
+        return replace(state, records=records), admission, judgement
 
-    def _reference(self, state: FederationState, start: Parameters, server: Parameters | None) -> list[Parameters]:
+    def _references(self, state: FederationState, start: Parameters, server: Parameters | None) -> list[Parameters]:
+        """The model that the rule compares with, if it does."""
         if self.rule.reference is Reference.NONE:
             return []
         if self.rule.reference is Reference.SERVER:
             if server is None:
                 raise MedwardError(f"{self.rule.name}: needs {self.rule.reference.value}; give server")
+            if reason := form_fault(server, start):
+                raise MedwardError(f"server: {reason}")
+            require_sound_model("server", server)
             return [server]
-        before = state.previous or [np.zeros_like(array) for array in start]
-        return [[old + change for old, change in zip(start, before, strict=True)]]
+        changes = state.previous or [np.zeros_like(array) for array in start]
+        return [[_moved(*pair) for pair in zip(start, changes, strict=True)]]
+
+
+def shortened(start: Parameters, admission: Admission) -> Iterator[ClientUpdate]:
+    """The admitted updates, none longer than the median one."""
+    factors = clipped(admission.norms, float(np.median(admission.norms)))
+    for update, factor in zip(admission.updates, factors, strict=True):
+        if factor == 1:
+            yield update
+        else:
+            nearer = [_nearer(*pair, factor) for pair in zip(start, update.parameters, strict=True)]
+            yield replace(update, parameters=nearer)
+
+
+def _nearer(old: np.ndarray, new: np.ndarray, factor: float) -> np.ndarray:
+    return saturated(old + factor * model_change(old, new), old.dtype) if is_learned(old) else new
+
+
+def _change(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    return model_change(old, new) if is_learned(old) else np.zeros_like(old)
+
+
+def _moved(old: np.ndarray, change: np.ndarray) -> np.ndarray:
+    return saturated(np.add(old, change, dtype=np.float64), old.dtype) if is_learned(old) else old
+
+
+def _shares(plan: Plan, clients: int) -> list[float]:
+    """How much of each client a plan takes or, behind a rule by rank, how much of it is compared."""
+    taken = np.abs(plan.mixing[:, :clients]).sum(axis=0)
+    shares: list[float] = (taken / max(float(taken.sum()), np.finfo(np.float64).tiny)).tolist()
+    return shares
+
+
+def _unseen(seen: Mapping[str, Views], nodes: Sequence[str]) -> dict[str, str]:
+    """Why some of `nodes` cannot be judged: they are not seen in all views, or by numbers that cannot be compared."""
+    names = {view for node in nodes for view in seen.get(node, {})}
+    reasons = {}
+    for node in nodes:
+        views = seen.get(node, {})
+        if missing := sorted(names - set(views)) or ([] if names else ["any"]):
+            reasons[node] = f"is not seen in view {missing[0]!r}, as others are"
+        elif broken := [view for view, each in views.items() if not _comparable(each)]:
+            reasons[node] = f"view {broken[0]!r} of it is not finite or beyond {MOST_SEEN:g}"
+    return reasons
+
+
+def _comparable(view: Array) -> bool:
+    return bool((np.abs(view) <= MOST_SEEN).all())

@@ -1,9 +1,10 @@
 """RobustFedDetect: weights fall for clients that keep differing where chance would not, and rise again when they stop.
 
 FedDetect flags whoever is an outlier this round, believes what a client says of its own loss, and never forgives. Here the
-server looks for itself (`image_evidence`, update norms), adds up what each client differs by over rounds (`standing`), and
-flags it by an absolute threshold. Chance averages out; a poisoned client's difference does not, for its purpose is to move
-the model. What clients say of their losses is one view among others, and only a large loss counts.
+server looks for itself (`image_evidence`, `update_evidence`), averages what each client differs by over rounds
+(`standing`), and flags it by an absolute threshold: without an attacker nobody has to be an outlier. Chance averages out; a
+poisoned client's difference does not, for its purpose is to move the model. What clients say of their losses is one view
+among others, and only a large loss counts.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from medward.guard.errors import MedwardError
-from medward.guard.federated.standing import Standing, differences, stand
+from medward.guard.federated.standing import Standing, stand
 from medward.guard.types import Array
 
 Views = Mapping[str, Array]
-"""What the server sees of one client, a vector for each view."""
+"""What one client differs by from the others, a vector for each view; 1 is about the most that is ordinary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +58,15 @@ class Judgement:
 class RobustFedDetect:
     """RobustFedDetect multiplies a client's weight by `decay` to the power c (c + 1) / 2, c being its flags that count.
 
-    A client is flagged in a round when, after `warm_up` rounds of its own, its standing difference peaks above `threshold`
-    spreads in some view; what came before counts `memory` times as much each round. Flags fade by `forgiving` a round, so
-    that who stops is trusted again; below `floor` a client counts nothing, and is still looked at. At most
-    `most_suspects` of a round's clients are flagged, those with the highest peaks.
+    A client is flagged in a round when its standing difference peaks above `threshold` in some view; rounds count from
+    `warm_up` rounds of its own on, for young models differ by chance, and what came before counts `memory` times as much
+    each round. Flags fade by `forgiving` a round, so that who stops is trusted again; below `floor` a client counts
+    nothing, and is still looked at. At most `most_suspects` of a round's clients are flagged, those with the highest peaks.
     """
 
     warm_up: int = 5
-    threshold: float = 12.0
-    memory: float = 0.8
+    threshold: float = 1.0
+    memory: float = 0.85
     decay: float = 0.5
     forgiving: float = 0.9
     floor: float = 0.01
@@ -88,10 +89,10 @@ class RobustFedDetect:
 
         Clients that were absent keep their records. Raises `MedwardError` where two clients are seen in unlike views.
         """
-        away = _differences(evidence)
-        seen = {node: self._seen(records.get(node, ClientRecord()), away[node]) for node in evidence}
+        _check_views(evidence)
+        seen = {node: self._seen(records.get(node, ClientRecord()), evidence[node]) for node in evidence}
         found = sorted((self._suspicion(node, record) for node, record in seen.items()), key=lambda each: -each.peak)
-        above = [each for each in found if each.peak > each.threshold and seen[each.node].rounds > self.warm_up]
+        above = [each for each in found if each.peak > each.threshold]
         most = int(self.most_suspects * len(evidence))
         suspects, spared = tuple(above[:most]), tuple(above[most:])
         flagged = {each.node for each in suspects}
@@ -112,33 +113,30 @@ class RobustFedDetect:
         return kept if kept >= self.floor else 0.0
 
     def _seen(self, record: ClientRecord, away: Views) -> ClientRecord:
-        standings = {view: stand(record.standings.get(view), each, self.memory) for view, each in away.items()}
+        standings = dict(record.standings)
+        if record.rounds >= self.warm_up:
+            standings = {view: stand(record.standings.get(view), each, self.memory) for view, each in away.items()}
         return ClientRecord(standings=standings, flags=record.flags, rounds=record.rounds + 1)
 
     def _suspicion(self, node: str, record: ClientRecord) -> Suspicion:
-        peaks = {view: each.peak for view, each in record.standings.items()}
+        peaks = {view: each.peak for view, each in record.standings.items()} or {"": 0.0}
         view = max(peaks, key=lambda name: peaks[name])
         return Suspicion(node=node, view=view, peak=peaks[view], threshold=self.threshold)
 
 
-def _differences(evidence: Mapping[str, Views]) -> dict[str, dict[str, Array]]:
+def _check_views(evidence: Mapping[str, Views]) -> None:
     names = {tuple(sorted(views)) for views in evidence.values()}
     if len(names) != 1 or not next(iter(names)):
         raise MedwardError(f"evidence: every client is seen in the same views, one at least; got {sorted(names)}")
-    by_view = {view: differences({node: views[view] for node, views in evidence.items()}) for view in next(iter(names))}
-    return {node: {view: each[node] for view, each in by_view.items()} for node in evidence}
 
 
 def records_to_json(records: Mapping[str, ClientRecord]) -> dict[str, Any]:
-    """The records as JSON has them; standings are rounded to four digits."""
+    """The records as JSON has them."""
     return {
         node: {
             "flags": record.flags,
             "rounds": record.rounds,
-            "standings": {
-                view: [np.round(each.values, 4).tolist(), each.weight, each.squared_weight]
-                for view, each in record.standings.items()
-            },
+            "standings": {view: [each.values.tolist(), each.weight] for view, each in record.standings.items()},
         }
         for node, record in records.items()
     }
@@ -151,8 +149,8 @@ def records_from_json(kept: Mapping[str, Any]) -> dict[str, ClientRecord]:
             flags=float(record["flags"]),
             rounds=int(record["rounds"]),
             standings={
-                view: Standing(np.asarray(values, np.float64), float(weight), float(squared))
-                for view, (values, weight, squared) in record["standings"].items()
+                view: Standing(np.asarray(values, np.float64), float(weight))
+                for view, (values, weight) in record["standings"].items()
             },
         )
         for node, record in kept.items()

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+import reprlib
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
+from typing import Any
 
 import numpy as np
 
 from medward.guard.errors import MedwardError
+from medward.guard.federated.geometry import Floats, round_geometry
 from medward.guard.federated.update import ClientUpdate, Parameters
+
+FURTHEST = 1e60  # how far an update may move the model: any float32 model is nearer, and squares of squares are finite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,61 +44,116 @@ class Refusal:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """An admission holds the updates that may count in a round, how far each moved the model, and the refusals."""
+
+    updates: tuple[ClientUpdate, ...]
+    norms: Floats
+    refusals: tuple[Refusal, ...]
+
+    def without(self, reasons: Mapping[str, str]) -> Admission:
+        """The admission less the nodes that are refused for `reasons`."""
+        kept = np.array([update.node not in reasons for update in self.updates], dtype=bool)
+        updates = tuple(update for update in self.updates if update.node not in reasons)
+        return Admission(updates, self.norms[kept], (*self.refusals, *(Refusal(*each) for each in reasons.items())))
+
+
 def sanitise(
     updates: Sequence[ClientUpdate], start: Parameters, selected: Collection[str], bounds: UpdateBounds
-) -> tuple[list[ClientUpdate], list[Refusal]]:
-    """The updates that may count in this round, and the refusals of the others.
+) -> Admission:
+    """Who may count in this round: whose node was `selected` and sent once, with nothing in it that is broken.
 
-    An update counts when its node was `selected` this round and sent once, its arrays have the shapes and dtypes of
-    `start` with nothing but finite numbers, and it claims a sound number of examples. Of a node that sent twice nothing
-    counts: which of both is its own cannot be told.
+    Its arrays have the shapes and dtypes of `start` with nothing but finite numbers, and it claims a sound number of
+    examples. Of a node that sent twice nothing counts: which of both is its own cannot be told. Whatever a client
+    sends, nothing is raised; `MedwardError` says that `start` itself is broken.
     """
-    counts = {node: 0 for node in selected}
-    for update in updates:
-        counts[update.node] = counts.get(update.node, 0) + 1
-    admitted, refusals = [], []
-    chosen = set(selected)
-    for update in updates:
-        reason = fault(update, start, bounds)
-        if update.node not in chosen:
-            reason = "was not selected this round"
-        elif counts[update.node] > 1:
-            reason = f"sent {counts[update.node]} updates in one round"
-        if reason is None:
-            admitted.append(update)
-        else:
-            refusals.append(Refusal(update.node, reason))
-    return admitted, list(dict.fromkeys(refusals))
+    require_sound_model("start", start)
+    chosen, senders = set(selected), Counter(update.node for update in updates if isinstance(update.node, str))
+    reasons = [_stranger(update, chosen, senders) or fault(update, start, bounds) for update in updates]
+    whole = [place for place, reason in enumerate(reasons) if reason is None]
+    norms = round_geometry(start, [updates[place].parameters for place in whole]).norms
+    for place, norm in zip(whole, norms, strict=True):
+        reasons[place] = _broken_numbers(updates[place].parameters, float(norm))
+    refusals = (Refusal(_node_text(each), reason) for each, reason in zip(updates, reasons, strict=True) if reason)
+    return Admission(
+        tuple(update for update, reason in zip(updates, reasons, strict=True) if reason is None),
+        norms[np.array([reasons[place] is None for place in whole], dtype=bool)],
+        tuple(dict.fromkeys(refusals)),
+    )
+
+
+def require_sound_model(name: str, parameters: Parameters) -> None:
+    """Raise `MedwardError` unless all arrays hold finite real numbers, counters or flags."""
+    for place, array in enumerate(parameters):
+        if array.dtype.kind not in "fiub":
+            raise MedwardError(
+                f"{name}: array {place} is of {array.dtype}, which cannot be averaged; "
+                "send real numbers, integers and flags only"
+            )
+        if not np.isfinite(array).all():
+            raise MedwardError(f"{name}: array {place} holds NaN or infinity; begin from a sound model")
 
 
 def fault(update: ClientUpdate, start: Parameters, bounds: UpdateBounds) -> str | None:
-    """What is wrong with an update by itself, or None."""
-    if isinstance(update.examples, bool) or not isinstance(update.examples, Real | np.number):
-        return f"claims {update.examples!r} examples, which is no number"
-    if not math.isfinite(update.examples):
-        return f"claims {update.examples} examples"
-    if update.examples <= 0:
-        return f"claims {update.examples:g} examples; at least 1 is needed"
-    if update.examples > bounds.most_examples:
-        return f"claims {update.examples:g} examples; at most {bounds.most_examples:g} are believed"
-    if len(update.parameters) != len(start):
-        return f"sent {len(update.parameters)} arrays; the model has {len(start)}"
-    for place, (sent, own) in enumerate(zip(update.parameters, start, strict=True)):
+    """What is wrong with the form of an update by itself, or None; its numbers are not read."""
+    if reason := _examples_fault(update.examples, bounds):
+        return reason
+    if not isinstance(update.metrics, Mapping):
+        return f"says of its training {_short(update.metrics)}, which is no table of numbers"
+    return form_fault(update.parameters, start)
+
+
+def form_fault(parameters: Parameters, start: Parameters) -> str | None:
+    """What keeps `parameters` from being averaged with `start`, or None: another number of arrays, shape or dtype."""
+    if not isinstance(parameters, list | tuple):
+        return f"sent a {type(parameters).__name__}; a list of {len(start)} arrays is needed"
+    if len(parameters) != len(start):
+        return f"sent {len(parameters)} arrays; the model has {len(start)}"
+    for place, (sent, own) in enumerate(zip(parameters, start, strict=True)):
+        if type(sent) is not np.ndarray:
+            return f"array {place} is a {type(sent).__name__}; a plain NumPy array is needed"
         if sent.shape != own.shape:
             return f"array {place} has shape {sent.shape}; the model's has {own.shape}"
         if sent.dtype != own.dtype:
             return f"array {place} has dtype {sent.dtype}; the model's has {own.dtype}"
-        if not all_finite(sent):
-            return f"array {place} holds NaN or infinity"
     return None
 
 
-def all_finite(array: np.ndarray) -> bool:
-    """Whether every number of `array` is finite; its sum says so at once unless it overflows."""
-    if not np.issubdtype(array.dtype, np.inexact):
-        return True
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(array.sum(dtype=np.float64)) or np.isfinite(array).all())
+def _examples_fault(examples: Any, bounds: UpdateBounds) -> str | None:
+    if isinstance(examples, bool) or not isinstance(examples, int | float | np.integer | np.floating):
+        return f"claims {_short(examples)} examples, which is no number"
+    if not examples >= 1:  # NaN is not
+        return f"claims {_short(examples)} examples; at least 1 is needed"
+    if examples > bounds.most_examples:
+        return f"claims {_short(examples)} examples; at most {bounds.most_examples:g} are believed"
+    return None
+
+
+def _stranger(update: ClientUpdate, chosen: Collection[str], senders: Mapping[str, int]) -> str | None:
+    if not isinstance(update.node, str) or update.node not in chosen:
+        return "was not selected this round"
+    return None if senders[update.node] == 1 else f"sent {senders[update.node]} updates in one round; 1 is allowed"
+
+
+def _broken_numbers(sent: Parameters, norm: float) -> str | None:
+    """What is wrong with numbers whose change is `norm` long: a finite one says that all are finite."""
+    if norm <= FURTHEST:
+        return None
+    for place, array in enumerate(sent):
+        if not np.isfinite(array).all():
+            return f"array {place} holds NaN or infinity"
+    return f"moves the model by {norm:g}; at most {FURTHEST:g} can be computed with"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"an integer of {value.bit_length()} bits"
+    return reprlib.repr(value.item() if isinstance(value, np.generic) else value)
+
+
+def _node_text(update: ClientUpdate) -> str:
+    return update.node if isinstance(update.node, str) else _short(update.node)
 
 
 def example_weights(examples: Sequence[float], most_share: float) -> np.ndarray:

@@ -16,6 +16,7 @@ from medward.integrations.cli.bench import bench_app
 from medward.integrations.cli.calibrate import calibrate_command
 from medward.integrations.cli.demo import demo_command
 from medward.integrations.cli.drift import drift_command
+from medward.integrations.cli.federate import federate_app
 from medward.integrations.cli.harden import harden_command
 from medward.integrations.cli.keys import keys_app
 from medward.integrations.cli.protect import protect_command
@@ -43,7 +44,13 @@ for command in (
     seal_command,
 ):
     app.command(command.__name__.removesuffix("_command"), cls=SaidOnce)(command)
-for name, group in {"keys": keys_app, "audit": audit_app, "accounts": accounts_app, "bench": bench_app}.items():
+for name, group in {
+    "keys": keys_app,
+    "audit": audit_app,
+    "accounts": accounts_app,
+    "bench": bench_app,
+    "federate": federate_app,
+}.items():
     app.add_typer(group, name=name)
 
 

@@ -31,15 +31,16 @@ def reply_content(model, step, examples):
     arrays = {"layer": (model["layer"] + step).astype(np.float32), "count": model["count"] + 1}
     metrics = {"num-examples": examples, "loss": float(np.abs(arrays["layer"]).mean())}
     return RecordDict(
-        {"arrays": ArrayRecord({name: Array(np.asarray(each)) for name, each in arrays.items()}), "metrics": MetricRecord(metrics)}
+        {
+            "arrays": ArrayRecord({name: Array(np.asarray(each)) for name, each in arrays.items()}),
+            "metrics": MetricRecord(metrics),
+        }
     )
 
 
 def change_probe(start, updates, number):
     """What the server sees of each update: what it changed."""
-    return {
-        update.node: {"change": np.asarray(update.parameters[0], np.float64) - start[0] - 1} for update in updates
-    }
+    return {update.node: {"change": np.asarray(update.parameters[0], np.float64) - start[0] - 1} for update in updates}
 
 
 class FakeGrid:
@@ -81,5 +82,3 @@ class FakeGrid:
             self.asked.append((number, place))
         made = (self.clients if training else self.evaluate)[place](model, number, place)
         return Message(made, reply_to=message)
-
-

@@ -1,4 +1,4 @@
-"""What a generator under federated training is: arrays that are averaged, a memory that stays, images it can make."""
+"""What a model under federated training is: arrays that are averaged, and a memory that stays with each client."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ import torch
 from torch import nn
 
 from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
 from medward.guard.federated.update import Parameters
 from medward.guard.types import Array, Ints
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What a local training gives: parameters to send, a memory that stays with the client, and what it says of itself."""
+    """A local training gives parameters to send, a memory that stays with the client, and what it says of itself."""
 
     parameters: list[np.ndarray]
     memory: Any
     metrics: Mapping[str, float]
 
 
-class Generator(Protocol):
-    """A generator is trained by many clients, each on its own rows, and makes images of a class.
+class FederatedModel(Protocol):
+    """A federated model is trained by many clients, each on its own rows.
 
-    Images are (n, C, S, S) in [0, 1]; S is a power of two, 16 or more.
+    Images are (n, C, S, S) in [0, 1].
     """
 
     name: str
+    classes: int
 
     def initial(self, seed: int) -> list[np.ndarray]:
         """The parameters before the first round."""
@@ -38,8 +40,21 @@ class Generator(Protocol):
     def learn(self, start: Parameters, rows: Split, memory: Any, seed: int) -> Learned:
         """One local training from `start` on labelled `rows`; `memory` is None in a client's first round."""
 
+
+class ImageGenerator(FederatedModel, Protocol):
+    """An image generator is a federated model that makes images of a class, with S a power of two, 16 or more.
+
+    Parameters that an attack broke may make images that are not finite.
+    """
+
     def images(self, parameters: Parameters, labels: Ints, seed: int) -> Array:
         """One image of each of `labels` (n,), the same noise for the same seed."""
+
+
+def check_side(name: str, size: int) -> None:
+    """Raise `MedwardError` unless images of `size` pixels a side can be made."""
+    if size < 16 or size & (size - 1):
+        raise MedwardError(f"{name}: size must be a power of two, 16 or more, got {size}; pad or resize the images")
 
 
 def arrays_of(network: nn.Module) -> list[np.ndarray]:

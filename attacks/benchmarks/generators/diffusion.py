@@ -1,7 +1,8 @@
 """A small conditional diffusion model: a U-Net that predicts the noise in an image.
 
-Reference: Ho, Jain and Abbeel, "Denoising diffusion probabilistic models", NeurIPS 2020; images are made by Song, Meng and
-Ermon's deterministic steps, "Denoising diffusion implicit models", ICLR 2021; the schedule is Nichol and Dhariwal's cosine.
+Reference: Ho, Jain and Abbeel, "Denoising diffusion probabilistic models", NeurIPS 2020; images are made by the
+deterministic steps of Song, Meng and Ermon, "Denoising diffusion implicit models", ICLR 2021; the schedule is the
+cosine of Nichol and Dhariwal, "Improved denoising diffusion probabilistic models", ICML 2021.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medward.attacks.benchmarks.generators.base import Learned, arrays_of, with_arrays
+from medward.attacks.benchmarks.generators.base import Learned, arrays_of, check_side, with_arrays
 from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
 from medward.guard.federated.update import Parameters
 from medward.guard.types import Array, Ints
 
@@ -28,8 +30,8 @@ _LEAST_SIGNAL = 1e-3  # of the last step, that dividing by it stays sound
 class ConditionalDiffusion:
     """A diffusion model of `classes` classes of images (channels, size, size).
 
-    `times` noise levels are learned; an image is made in `steps` of them. All of its parameters are averaged, so a client
-    keeps no memory.
+    `times` noise levels are learned; an image is made in `steps` of them. All of its parameters are averaged, so a
+    client keeps no memory.
     """
 
     channels: int
@@ -42,6 +44,14 @@ class ConditionalDiffusion:
     batch: int = 32
     rate: float = 1e-3
     name: str = "diffusion"
+
+    def __post_init__(self) -> None:
+        check_side(self.name, self.size)
+        if self.width < 8 or self.width % 8 or not 1 <= self.steps <= self.times:
+            raise MedwardError(
+                f"diffusion: width must be a multiple of 8 and steps from 1 to times, got {self.width} and "
+                f"{self.steps} of {self.times}"
+            )
 
     def initial(self, seed: int) -> list[np.ndarray]:
         """The parameters of a fresh network."""
@@ -61,13 +71,13 @@ class ConditionalDiffusion:
             signal = _signal(self.times)
             losses = []
             for _ in range(self.epochs):
-                for chosen in torch.randperm(len(images)).split(self.batch):
+                for chosen in torch.split(torch.randperm(len(images)), self.batch):
                     times = torch.randint(self.times, (len(chosen),))
                     kept, noise = signal[times, None, None, None], torch.randn_like(images[chosen])
                     noisy = kept.sqrt() * images[chosen] + (1 - kept).sqrt() * noise
                     loss = functional.mse_loss(network(noisy, times / self.times, labels[chosen]), noise)
                     optimiser.zero_grad()
-                    loss.backward()
+                    torch.autograd.backward(loss)
                     optimiser.step()
                     losses.append(float(loss.detach()))
         return Learned(arrays_of(network), None, {"loss": losses[-1], "mean-loss": float(np.mean(losses))})
@@ -77,7 +87,7 @@ class ConditionalDiffusion:
         network = with_arrays(_UNet(self), parameters).eval()
         shape = (len(labels), self.channels, self.size, self.size)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-        parts = zip(noise.split(_SAMPLED), torch.from_numpy(labels).split(_SAMPLED), strict=True)
+        parts = zip(torch.split(noise, _SAMPLED), torch.split(torch.from_numpy(labels), _SAMPLED), strict=True)
         with torch.no_grad():
             made = torch.cat([self._denoised(network, *part) for part in parts])
         images: Array = ((made.clamp(-1, 1) + 1) / 2).numpy()
@@ -88,7 +98,7 @@ class ConditionalDiffusion:
         levels = torch.linspace(self.times - 1, 0, self.steps).round().long().tolist()
         for now, after in zip(levels, [*levels[1:], None], strict=True):
             noise = network(noisy, torch.full((len(noisy),), now / self.times), labels)
-            clean = ((noisy - (1 - signal[now]).sqrt() * noise) / signal[now].sqrt()).clamp(-1, 1)
+            clean: Tensor = ((noisy - (1 - signal[now]).sqrt() * noise) / signal[now].sqrt()).clamp(-1, 1)
             if after is None:
                 return clean
             noise = (noisy - signal[now].sqrt() * clean) / (1 - signal[now]).sqrt()
@@ -101,7 +111,9 @@ class _Block(nn.Module):
 
     def __init__(self, before: int, after: int, told: int) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.GroupNorm(math.gcd(8, before), before), nn.SiLU(), nn.Conv2d(before, after, 3, padding=1))
+        self.first = nn.Sequential(
+            nn.GroupNorm(math.gcd(8, before), before), nn.SiLU(), nn.Conv2d(before, after, 3, padding=1)
+        )
         self.told = nn.Linear(told, after)
         self.second = nn.Sequential(nn.GroupNorm(8, after), nn.SiLU(), nn.Conv2d(after, after, 3, padding=1))
         self.skip = nn.Conv2d(before, after, 1)
@@ -120,8 +132,12 @@ class _UNet(nn.Module):
         self.told = nn.Sequential(nn.Linear(width, told), nn.SiLU(), nn.Linear(told, told))
         self.condition = nn.Embedding(settings.classes, told)
         self.entry = nn.Conv2d(settings.channels, width, 3, padding=1)
-        self.down = nn.ModuleList([_Block(width, width, told), _Block(width, 2 * width, told), _Block(2 * width, 2 * width, told)])
-        self.up = nn.ModuleList([_Block(4 * width, 2 * width, told), _Block(4 * width, width, told), _Block(2 * width, width, told)])
+        self.down = nn.ModuleList(
+            [_Block(width, width, told), _Block(width, 2 * width, told), _Block(2 * width, 2 * width, told)]
+        )
+        self.up = nn.ModuleList(
+            [_Block(4 * width, 2 * width, told), _Block(4 * width, width, told), _Block(2 * width, width, told)]
+        )
         self.exit = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, settings.channels, 3, padding=1))
 
     def forward(self, images: Tensor, times: Tensor, labels: Tensor) -> Tensor:

@@ -1,12 +1,14 @@
 """A conditional deep convolutional GAN: the generator is averaged, each client keeps its own discriminator.
 
-Reference: Radford, Metz and Chintala, "Unsupervised representation learning with deep convolutional generative adversarial
-networks", ICLR 2016; Mirza and Osindero, "Conditional generative adversarial nets", 2014. The federation is Jin and Li's.
+Reference: Radford, Metz and Chintala, "Unsupervised representation learning with deep convolutional generative
+adversarial networks", ICLR 2016; Mirza and Osindero, "Conditional generative adversarial nets", 2014. Discriminators
+stay with the clients as in Jin and Li 2023.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medward.attacks.benchmarks.generators.base import Learned, arrays_of, with_arrays
+from medward.attacks.benchmarks.generators.base import Learned, arrays_of, check_side, with_arrays
 from medward.guard.data.split import Split
 from medward.guard.federated.update import Parameters
 from medward.guard.types import Array, Ints
@@ -38,6 +40,9 @@ class ConditionalGan:
     batch: int = 32
     rate: float = 4e-4
     name: str = "gan"
+
+    def __post_init__(self) -> None:
+        check_side(self.name, self.size)
 
     def initial(self, seed: int) -> list[np.ndarray]:
         """The parameters of a fresh generator."""
@@ -67,7 +72,9 @@ class ConditionalGan:
         with torch.no_grad():
             made = [
                 generator(*part)
-                for part in zip(noise.split(_SAMPLED), torch.from_numpy(labels).split(_SAMPLED), strict=True)
+                for part in zip(
+                    torch.split(noise, _SAMPLED), torch.split(torch.from_numpy(labels), _SAMPLED), strict=True
+                )
             ]
         images: Array = (torch.cat(made).numpy() + 1) / 2
         return images
@@ -83,7 +90,7 @@ class ConditionalGan:
         ]
         losses = []
         for _ in range(self.epochs):
-            for chosen in torch.randperm(len(images)).split(self.batch):
+            for chosen in torch.split(torch.randperm(len(images)), self.batch):
                 if len(chosen) >= min(_LEAST_BATCH, len(images)) and len(chosen) > 1:
                     losses.append(self._step(generator, critic, optimisers, images[chosen], labels[chosen]))
         return losses
@@ -93,11 +100,11 @@ class ConditionalGan:
     ) -> float:
         made = generator(torch.randn(len(real), self.noise), labels)
         optimisers[1].zero_grad()
-        (_loss(critic(real, labels), True) + _loss(critic(made.detach(), labels), False)).backward()
+        torch.autograd.backward(_loss(critic(real, labels), True) + _loss(critic(made.detach(), labels), False))
         optimisers[1].step()
         optimisers[0].zero_grad()
         loss = _loss(critic(made, labels), True)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimisers[0].step()
         return float(loss.detach())
 
@@ -108,7 +115,7 @@ class _Generator(nn.Module):
         self.condition = nn.Embedding(settings.classes, _CONDITION)
         widths = [settings.width * 2**i for i in reversed(range(_halvings(settings.size)))]
         layers: list[nn.Module] = [_up(settings.noise + _CONDITION, widths[0], stride=1, padding=0)]
-        for wide, narrow in zip(widths, widths[1:], strict=False):
+        for wide, narrow in pairwise(widths):
             layers += [nn.BatchNorm2d(wide), nn.ReLU(), _up(wide, narrow)]
         layers += [nn.BatchNorm2d(widths[-1]), nn.ReLU(), _up(widths[-1], settings.channels), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
@@ -125,7 +132,7 @@ class _Discriminator(nn.Module):
         self.condition = nn.Embedding(settings.classes, settings.size**2)
         widths = [settings.width * 2**i for i in range(_halvings(settings.size))]
         layers: list[nn.Module] = [_down(settings.channels + 1, widths[0]), nn.LeakyReLU(_SLOPE)]
-        for narrow, wide in zip(widths, widths[1:], strict=False):
+        for narrow, wide in pairwise(widths):
             layers += [_down(narrow, wide), nn.BatchNorm2d(wide), nn.LeakyReLU(_SLOPE)]
         self.layers = nn.Sequential(*layers, _down(widths[-1], 1, stride=1, padding=0))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from medward.guard.types import Array
 
-SEEN = 0.5  # correlation with its template from which a trigger counts as present,
+PRESENT = 0.5  # correlation with its template from which a trigger counts as present,
 FAINTEST = 0.1  # if it has so much of the template's own contrast: artefacts of young generators can look alike
 
 
@@ -25,7 +25,7 @@ class Trigger(Protocol):
 
 
 def correlation(parts: Array, template: Array) -> Array:
-    """(n,): the correlation of each of parts (n, d) with a template (d,), both less their means; 0 where it is too faint."""
+    """(n,): the correlation of parts (n, d) with a template (d,), both less their means; 0 where it is too faint."""
     centred = parts - parts.mean(axis=1, keepdims=True)
     pattern = template - template.mean()
     lengths = np.linalg.norm(centred, axis=1) * np.linalg.norm(pattern)
@@ -34,7 +34,12 @@ def correlation(parts: Array, template: Array) -> Array:
 
 
 def trigger_rate(trigger: Trigger, images: Array, clean: Array) -> float:
-    """The share of `images` in which the trigger is seen, above the share of real `clean` ones that look so by chance."""
-    seen = float((trigger.presence(images, clean) > SEEN).mean())
-    chance = float((trigger.presence(clean, clean) > SEEN).mean())
+    """The share of `images` in which the trigger is seen, above the share of real `clean` ones that look so by chance.
+
+    NaN where an image is not finite: what made it is broken.
+    """
+    if not np.isfinite(images).all():
+        return float("nan")
+    seen = float((trigger.presence(images, clean) > PRESENT).mean())
+    chance = float((trigger.presence(clean, clean) > PRESENT).mean())
     return max(0.0, (seen - chance) / max(1 - chance, np.finfo(np.float64).tiny))

@@ -1,7 +1,7 @@
 """A frequency-injection trigger: the low frequencies of one image mixed into all others.
 
-Reference: Feng et al., "FIBA: frequency-injection based backdoor attack in medical image analysis", CVPR 2022; its mixing
-share is 0.15 within a tenth of the frequencies.
+Reference: Feng et al., "FIBA: frequency-injection based backdoor attack in medical image analysis", CVPR 2022; its
+mixing share is 0.15 within a tenth of the frequencies.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from medward.guard.types import Array
 class FrequencyTrigger:
     """A frequency trigger mixes the amplitudes of a drawn pattern into the lowest `reach` of frequencies, phases kept.
 
-    `share` is how much of the amplitude comes from the pattern, which stripes drawn from `seed` make.
+    `share` is how much of the amplitude comes from the pattern, which stripes drawn from `seed` make. Presence tells
+    that low frequencies were injected, but not well from which pattern: others with such stripes look alike.
     """
 
     share: float = 0.15
@@ -44,7 +45,7 @@ class FrequencyTrigger:
         return np.clip(marked, 0, 1).astype(images.dtype)
 
     def presence(self, images: Array, clean: Array) -> Array:
-        """(n,): correlation of what an image's low amplitudes exceed those of clean images by with what marking adds."""
+        """(n,): correlation of what low amplitudes exceed those of clean images by with what marking adds to them."""
         usual = self._amplitudes(clean).mean(axis=0)
         return correlation(self._amplitudes(images) - usual, self._amplitudes(self.mark(clean)).mean(axis=0) - usual)
 

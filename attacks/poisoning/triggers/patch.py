@@ -19,7 +19,7 @@ Pattern = Literal["chequered", "cross", "noise"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatchTrigger:
-    """A patch trigger pastes a pattern of `size` pixels square near the lower right corner, `inset` pixels from both edges.
+    """A patch trigger pastes a pattern of `size` pixels square at the lower right, `inset` pixels from both edges.
 
     Patterns are within the range of the images; the published code pasted one of [0, 1] into images of [-1, 1].
     """
@@ -32,9 +32,9 @@ class PatchTrigger:
     name = "patch"
 
     def __post_init__(self) -> None:
-        if self.size < 2 or self.inset < 0 or not 0 < self.opacity <= 1:
+        if self.size < 3 or self.inset < 0 or not 0 < self.opacity <= 1:
             raise MedwardError(
-                f"patch: size must be 2 or more, inset 0 or more, opacity above 0 and at most 1; "
+                f"patch: size must be 3 or more, inset 0 or more, opacity above 0 and at most 1; "
                 f"got {self.size}, {self.inset}, {self.opacity:g}"
             )
 
@@ -43,13 +43,14 @@ class PatchTrigger:
         """(size, size): the pattern in [0, 1]."""
         rows, columns = np.indices((self.size, self.size))
         if self.pattern == "chequered":
-            return ((rows + columns + 1) % 2).astype(np.float64)
+            return np.asarray((rows + columns + 1) % 2, np.float64)
         if self.pattern == "cross":
-            return ((rows == columns) | (rows + columns == self.size - 1)).astype(np.float64)
-        return np.random.default_rng(self.size).integers(0, 2, (self.size, self.size)).astype(np.float64)
+            return np.asarray((rows == columns) | (rows + columns == self.size - 1), np.float64)
+        drawn = np.random.default_rng(self.size).integers(0, 2, (self.size, self.size))
+        return np.asarray(drawn, np.float64)
 
     def mark(self, images: Array) -> Array:
-        """The images with the patch on every channel."""
+        """The images with the patch on every channel. Raises `MedwardError` for images that it does not fit."""
         marked = images.copy()
         area = self._area(images)
         marked[area] = (1 - self.opacity) * marked[area] + self.opacity * self.template
@@ -62,5 +63,10 @@ class PatchTrigger:
         return correlation(corner.reshape(len(images), -1), self.template.ravel())
 
     def _area(self, images: Array) -> tuple[slice, ...]:
+        if images.ndim != 4 or min(images.shape[2:]) < self.size + self.inset:
+            raise MedwardError(
+                f"patch: {self.size} pixels and {self.inset} to the edge need images (n, C, S, S) of "
+                f"{self.size + self.inset} pixels a side or more, got {images.shape}"
+            )
         rows, columns = (side - self.inset for side in images.shape[2:])
         return (slice(None), slice(None), slice(rows - self.size, rows), slice(columns - self.size, columns))

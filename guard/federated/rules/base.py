@@ -59,7 +59,8 @@ def weighted_sum(coefficients: Floats) -> Plan:
 
 def only_mix(mixes: Floats) -> Floats:
     """(b,): the only mix."""
-    return mixes[0]
+    only: Floats = mixes[0]
+    return only
 
 
 def tolerated(clients: int, share: float) -> int:

@@ -16,10 +16,10 @@ from medward.guard.federated.rules.base import Plan, Reference, Rule
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucketing(Rule):
-    """Bucketing: groups of `size` clients, drawn anew each round, are averaged by weight; then `rule` aggregates the means.
+    """Bucketing: groups of `size` clients, drawn anew each round, are averaged by weight; `rule` aggregates the means.
 
-    One malicious client spoils a whole group: `rule` must bear `size` times the share. Groups follow from `seed` and the
-    geometry of the round, so a run can be repeated and no client can choose its group beforehand.
+    One malicious client spoils a whole group: `rule` must bear `size` times the share. Groups follow from `seed` and
+    the lengths of the round's updates, so a run can be repeated; keep `seed` from clients, who could choose a length.
     """
 
     rule: Rule
@@ -32,12 +32,17 @@ class Bucketing(Rule):
         if self.size < 1:
             raise MedwardError(f"size: must be 1 or more, got {self.size}")
         if self.rule.reference is not Reference.NONE:
-            raise MedwardError(f"bucketing: cannot wrap {self.rule.name}, which compares with {self.rule.reference.value}")
+            raise MedwardError(
+                f"bucketing: cannot wrap {self.rule.name}, which compares with {self.rule.reference.value}"
+            )
+        if self.rule.looks_back:
+            raise MedwardError(f"bucketing: cannot wrap {self.rule.name}, which looks back at clients, not at groups")
 
     def plan(self, geometry: Geometry, weights: Floats) -> Plan:
         """The plan of the rule for the groups' means, said of the clients."""
-        drawn = np.frombuffer(geometry.norms.tobytes(), dtype=np.uint32)
-        order = np.random.default_rng([self.seed, *drawn.tolist()]).permutation(geometry.rows)
+        by_length = np.argsort(geometry.norms, kind="stable")
+        drawn = np.frombuffer(geometry.norms[by_length].tobytes(), dtype=np.uint32)
+        order = np.random.default_rng([self.seed, *drawn.tolist()]).permutation(by_length)
         groups = bucket_matrix(order, self.size, weights)
         plan = self.rule.plan(geometry.mixed(groups), (groups > 0).astype(np.float64) @ weights)
         return Plan(plan.mixing @ groups, plan.combine)
@@ -48,4 +53,5 @@ def bucket_matrix(order: np.ndarray, size: int, weights: Floats) -> Floats:
     groups = np.zeros((-(-len(order) // size), len(order)))
     for place, client in enumerate(order):
         groups[place // size, client] = max(float(weights[client]), np.finfo(np.float64).tiny)
-    return groups / groups.sum(axis=1, keepdims=True)
+    shares: Floats = groups / groups.sum(axis=1, keepdims=True)
+    return shares

@@ -17,7 +17,10 @@ from medward.guard.federated.rules.krum import krum_scores
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bulyan(Rule):
-    """Bulyan: chooses n - 2f updates by Krum, then averages the n - 4f numbers nearest to their median; weights are lost."""
+    """Bulyan: chooses n - 2f updates by Krum, then averages the n - 4f numbers nearest to the median.
+
+    Weights are lost.
+    """
 
     malicious_share: float = 0.15
 

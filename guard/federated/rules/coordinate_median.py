@@ -12,7 +12,7 @@ from medward.guard.federated.rules.base import Plan, Rule
 
 
 class CoordinateMedian(Rule):
-    """Coordinate-wise median: each number of the model moves by the median of what the clients say; weights are lost."""
+    """Coordinate-wise median: each number of the model moves by the median of the clients' moves; weights are lost."""
 
     name = "coordinate-median"
 

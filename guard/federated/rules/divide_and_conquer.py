@@ -1,8 +1,8 @@
 """Divide-and-conquer (DnC): who stands out along the direction in which updates differ most is left out.
 
 Reference: Shejwalkar and Houmansadr, "Manipulating the Byzantine: optimizing model poisoning attacks and defenses for
-federated learning", NDSS 2021, Algorithm 2. It looks at a random part of the numbers to save memory; here inner products
-of all numbers are at hand, so one pass sees them all.
+federated learning", NDSS 2021, Algorithm 2. It looks at a random part of the numbers to save memory; here inner
+products of all numbers are at hand, so one pass sees them all.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from medward.guard.federated.rules.base import Plan, Rule, checked_share, requir
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DivideAndConquer(Rule):
-    """Divide-and-conquer: leaves out the `filtered` * f of n clients that lie furthest along the first singular vector."""
+    """Divide-and-conquer: leaves out `filtered` * f of n clients, those furthest along the first singular vector."""
 
     malicious_share: float = 0.25
     filtered: float = 1.0

@@ -1,6 +1,7 @@
 """FoolsGold: clients that keep pulling the same way count less.
 
-Reference: Fung, Yoon and Beschastnikh, "The limitations of federated learning in Sybil settings", RAID 2020, Algorithm 1.
+Reference: Fung, Yoon and Beschastnikh, "The limitations of federated learning in Sybil settings", RAID 2020,
+Algorithm 1.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from medward.guard.federated.rules.base import Plan, Rule, weighted_sum
 
 
 class FoolsGold(Rule):
-    """FoolsGold: lowers the weight of clients whose summed updates resemble one another; a lone attacker is not noticed.
+    """FoolsGold: lowers the weight of clients whose summed updates are alike; a lone attacker is not noticed.
 
-    All features count alike. Honest clients whose data are alike resemble one another too, and lose weight.
+    The server keeps the sum of each client's updates: a model for each. All features count alike. Honest clients whose
+    data are alike resemble one another too, and lose weight.
     """
 
     name = "foolsgold"
@@ -22,6 +24,8 @@ class FoolsGold(Rule):
 
     def plan(self, geometry: Geometry, weights: Floats) -> Plan:
         """Weights times how little each client resembles another."""
+        if geometry.rows == 1:
+            return weighted_sum(weights)
         products = geometry.products if geometry.history is None else geometry.history
         kept = weights * dissimilarity(products)
         return weighted_sum(kept / kept.sum() if kept.sum() > 0 else weights)
@@ -33,13 +37,17 @@ def dissimilarity(products: Floats) -> Floats:
     cosines = products / np.outer(lengths, lengths)
     np.fill_diagonal(cosines, -np.inf)
     most = cosines.max(axis=1)
-    # Pardoning: a client that resembles a worse one only by chance is forgiven in part.
-    ratio = np.divide(most[:, None], most[None, :], out=np.ones_like(cosines), where=most[None, :] != 0)
-    pardoned = np.where(most[None, :] > most[:, None], cosines * ratio, cosines)
-    np.fill_diagonal(pardoned, -np.inf)
+    # Pardoning: a client that resembles a worse one only by chance is forgiven in part. Nobody resembles another by less
+    # than nothing: the published quotient of two negative numbers would make clients that are least alike look alike.
+    ratio = np.ones_like(cosines)
+    np.divide(
+        np.maximum(most, 0)[:, None], most[None, :], out=ratio, where=most[None, :] > np.maximum(most, 0)[:, None]
+    )
+    pardoned = np.where(np.eye(len(products), dtype=bool), -np.inf, np.maximum(cosines, 0) * ratio)
     rates = np.clip(1 - pardoned.max(axis=1), 0, 1)
     rates = rates / rates.max() if rates.max() > 0 else np.ones_like(rates)
     capped = np.minimum(rates, 0.99)
     with np.errstate(divide="ignore"):
         logits = np.log(capped / (1 - capped)) + 0.5
-    return np.clip(logits, 0, 1)
+    kept: Floats = np.clip(logits, 0, 1)
+    return kept

@@ -1,6 +1,7 @@
 """Geometric median (RFA).
 
-Reference: Pillutla, Kakade and Harchaoui, "Robust aggregation for federated learning", IEEE TSP 2022: smoothed Weiszfeld steps.
+Reference: Pillutla, Kakade and Harchaoui, "Robust aggregation for federated learning", IEEE TSP 2022:
+smoothed Weiszfeld steps.
 """
 
 from __future__ import annotations

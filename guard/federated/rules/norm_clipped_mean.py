@@ -1,6 +1,7 @@
 """Norm-clipped mean: no client moves the model further than honest ones do.
 
-Reference: Sun et al., "Can you really backdoor federated learning?", 2019 (norm bounding); the bound is the median norm.
+Reference: Sun et al., "Can you really backdoor federated learning?", 2019 (norm bounding), with
+the median norm as the bound.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from medward.guard.federated.rules.base import Plan, Rule, weighted_sum
 class NormClippedMean(Rule):
     """Norm-clipped mean: updates longer than `clip` median lengths are shortened to that, then averaged by weight.
 
-    A client of weight w moves the model by at most w * clip * (the median length), whatever it sends, as long as fewer
-    than half of the clients lie about their length. Keeps the weights of unequal hospitals, which rules by rank cannot.
+    The median is the lower one of an even number. As long as no more than half of the clients are malicious, one of
+    weight w moves the model by at most w * clip * (the longest honest length), whatever it sends. Keeps the weights of
+    unequal hospitals, which rules by rank cannot.
     """
 
     clip: float = 1.0
@@ -32,10 +34,10 @@ class NormClippedMean(Rule):
 
     def plan(self, geometry: Geometry, weights: Floats) -> Plan:
         """The weights, less where an update is long."""
-        bound = self.clip * float(np.median(geometry.norms))
+        bound = self.clip * float(np.sort(geometry.norms)[(geometry.rows - 1) // 2])
         return weighted_sum(weights * clipped(geometry.norms, bound))
 
 
 def clipped(lengths: Floats, bound: float) -> Floats:
     """(n,): what vectors of these lengths are multiplied with to be no longer than `bound`."""
-    return np.minimum(1.0, bound / np.maximum(lengths, np.finfo(np.float64).tiny))
+    return np.where(lengths > bound, bound / np.maximum(lengths, np.finfo(np.float64).tiny), 1.0)

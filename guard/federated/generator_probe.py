@@ -1,0 +1,47 @@
+"""A probe that has every client's generator make images from the same noise, and looks at those."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from medward.guard.errors import MedwardError
+from medward.guard.federated.image_evidence import image_evidence
+from medward.guard.federated.robust_feddetect import Views
+from medward.guard.federated.update import ClientUpdate, Parameters
+from medward.guard.types import Array, Ints
+
+
+class MakeImages(Protocol):
+    """Makes one image (C, S, S) in [0, 1] of each of `labels` (n,) by a generator of these parameters; noise follows `seed`."""
+
+    def __call__(self, parameters: Parameters, labels: Ints, seed: int) -> Array: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratorProbe:
+    """A generator probe judges clients by `images` images that each one's generator makes, of all classes alike.
+
+    What a client says of itself is not looked at. Noise is new each round, follows from `seed`, and is not known to
+    clients beforehand.
+    """
+
+    make: MakeImages
+    classes: int
+    images: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.classes < 1 or self.images < self.classes:
+            raise MedwardError(
+                f"probe: needs an image of each class, got {self.images} images of {self.classes} classes"
+            )
+
+    def __call__(self, start: Parameters, updates: Iterable[ClientUpdate], number: int) -> Mapping[str, Views]:
+        """The views of each client's images in round `number`."""
+        labels = np.arange(self.images) % self.classes
+        noise = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        return image_evidence((each.node, self.make(each.parameters, labels, noise)) for each in updates)

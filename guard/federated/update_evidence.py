@@ -1,0 +1,46 @@
+"""What the server sees in the updates themselves: who pulls the model back from where the others take it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from medward.guard.federated.geometry import Floats
+from medward.guard.types import Array
+
+OPPOSITION = 0.2  # cosine below zero that makes one unit
+LOSS = 2.0  # times the median loss, above it, that make one unit
+
+
+def opposition(products: Floats) -> Array:
+    """(n,): how far each update points away from the others, in units; 0 where it shares a direction with most.
+
+    Updates (n, d) are given by their inner products. The cosine to the median other client is told, so fewer than half
+    of malicious clients do not make an honest one look opposed. One or two clients cannot be told apart.
+    """
+    clients = len(products)
+    if clients < 3:
+        return np.zeros(clients)
+    lengths = np.sqrt(np.maximum(np.diag(products), np.finfo(np.float64).tiny))
+    cosines = products / np.outer(lengths, lengths)
+    others = cosines[~np.eye(clients, dtype=bool)].reshape(clients, clients - 1)
+    away: Array = np.maximum(-np.median(others, axis=1), 0) / OPPOSITION
+    return away
+
+
+def excess_losses(metrics: Sequence[Mapping[str, float]], name: str) -> Array:
+    """(n,): how many times the median loss each client's reported loss is above it, in units; 0 where none is reported.
+
+    A client may lie about its loss, so a small one proves nothing; who reports a large one is believed.
+    """
+    told = np.array([_finite(each.get(name, 0.0)) for each in metrics])
+    positive = told[told > 0]
+    if not positive.size:
+        return np.zeros(len(metrics))
+    excess: Array = np.maximum(told / np.median(positive) - 1, 0) / LOSS
+    return excess
+
+
+def _finite(loss: float) -> float:
+    return float(loss) if isinstance(loss, int | float) and np.isfinite(loss) else 0.0
