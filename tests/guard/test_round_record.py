@@ -119,7 +119,8 @@ def test_a_detector_that_flags_is_read_back_as_it_judged(tmp_path):
     def probe(start, updates, number):
         rng = np.random.default_rng(number)
         return {
-            each.node: {"mean": rng.normal(size=8) + 50 * (each.node == "mallory") * np.eye(8)[0]} for each in updates
+            each.node: {"mean": 0.1 * rng.normal(size=8) + 5 * (each.node == "mallory") * np.eye(8)[0]}
+            for each in updates
         }
 
     state, aggregator, path = FederationState(), Aggregator(detector=RobustFedDetect(), probe=probe), tmp_path / "log"

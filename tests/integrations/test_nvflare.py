@@ -136,7 +136,9 @@ def test_a_round_without_any_sound_update_leaves_the_model(tmp_path):
 def seen_apart(start, updates, number):
     """A probe that sees site-4 stand out."""
     rng = np.random.default_rng(number)
-    return {each.node: {"mean": rng.normal(size=8) + 50 * (each.node == "site-4") * np.eye(8)[0]} for each in updates}
+    return {
+        each.node: {"mean": 0.1 * rng.normal(size=8) + 5 * (each.node == "site-4") * np.eye(8)[0]} for each in updates
+    }
 
 
 def test_a_suspect_loses_its_weight_over_rounds_and_a_restart_does_not_forget(tmp_path):
