@@ -40,12 +40,14 @@ class FederatedPolicy(BaseModel):
 
     `malicious_share` is the share of clients that trimmed-mean, krum, multi-krum, bulyan (below 0.25) and
     divide-and-conquer are built to bear; `clip` the length, in median lengths, that norm-clipped-mean and
-    centred-clipping shorten updates to. With a `bucket` of 2 or more the rule sees means of so many clients, one of which spoils them.
+    centred-clipping shorten updates to. With a `bucket` of 2 or more the rule sees means of so many clients, one of
+    which spoils them.
 
     `detect` lowers the weight of clients that keep standing out: after `warm_up` rounds a peak above `threshold` (1 is
-    about the most that is ordinary) flags one, each flag counts by `decay`, below `floor` it counts nothing, and at most `most_suspects` of a round's clients
-    are flagged. A client that counts nothing is asked again every `probation` rounds. It needs a server that can see
-    what clients' models do; a server that cannot judges nobody, and says so in each round's record.
+    about the most that is ordinary) flags one, each flag counts by `decay`, below `floor` it counts nothing, and at
+    most `most_suspects` of a round's clients are flagged. A client that counts nothing is asked again every `probation`
+    rounds. It needs a server that can see what clients' models do; one that cannot judges nobody, and says so in each
+    round's record.
 
     `most_examples` is the largest claim of rows that is believed, `most_share` the largest share of the weight that one
     client has by its rows.
