@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from medward.guard.federated.update import Parameters
 from medward.guard.files import write_durably
 
 _FILE = "round.bin"
-_STATE, _MODEL, _CHANGE = "state", "model", "change"
+_STATE, _MODEL = "state", "model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,8 @@ def load_round(folder: str | PathLike[str]) -> SavedRound | None:
 def _packed(state: FederationState, parameters: Parameters) -> bytes:
     told = json.dumps(state.to_json(), sort_keys=True, allow_nan=False)
     arrays = {_STATE: np.frombuffer(told.encode("utf-8"), np.uint8)}
-    arrays |= {f"{_MODEL}{place}": np.asarray(array) for place, array in enumerate(parameters)}
-    if state.previous is not None:
-        arrays |= {f"{_CHANGE}{place}": np.asarray(array) for place, array in enumerate(state.previous)}
+    for name, each in {_MODEL: parameters, **state.arrays()}.items():
+        arrays |= {f"{name}/{place}": np.asarray(array) for place, array in enumerate(each)}
     if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
         raise MedwardError(f"{objects[0]}: is an array of objects, and only numbers can be saved; send numbers")
     file = io.BytesIO()
@@ -70,11 +69,9 @@ def _packed(state: FederationState, parameters: Parameters) -> bytes:
 
 
 def _unpacked(content: bytes) -> SavedRound:
+    lists: dict[str, list[np.ndarray]] = {_MODEL: []}
     with np.load(io.BytesIO(content), allow_pickle=False) as kept:
-        state = FederationState.from_json(json.loads(kept[_STATE].tobytes()))
-        parameters, change = _numbered(kept, _MODEL), _numbered(kept, _CHANGE)
-    return SavedRound(replace(state, previous=change or None), parameters)
-
-
-def _numbered(kept: np.lib.npyio.NpzFile, name: str) -> list[np.ndarray]:
-    return [kept[f"{name}{place}"] for place in range(sum(each.startswith(name) for each in kept.files))]
+        for name in kept.files:
+            lists.setdefault(name.partition("/")[0], []).append(kept[name])
+    (told,), parameters = lists.pop(_STATE), lists.pop(_MODEL)
+    return SavedRound(FederationState.from_json(json.loads(told.tobytes()), lists), parameters)

@@ -13,7 +13,8 @@ pytest.importorskip("flwr", reason="needs Flower, which has an environment of it
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.serverapp.exception import InconsistentMessageReplies
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, MultiKrum
-from support.federations import CLIENTS, MODEL, FakeGrid, change_probe, honest, poisoned
+from support.federation_steps import CLIENTS, MODEL, change_probe, honest, poisoned
+from support.federations import FakeGrid
 
 from medward.guard.audit.log import read_log, verify_log
 from medward.guard.errors import MedwardError
@@ -162,7 +163,7 @@ def test_an_aggregate_that_overflows_leaves_the_model_as_it_was(tmp_path):
     median = FedMedian(fraction_evaluate=0.0)  # of four: the mean of two, whose sum overflows
     result = run(guarded(tmp_path, strategy=median, inner_aggregates=True), FakeGrid([huge] * 4))
     assert same(weights(result), MODEL)
-    assert "no finite aggregate" in records(tmp_path)[0]["refusals"][0]["reason"]
+    assert records(tmp_path)[0]["unchanged"] == "FedMedian made no finite aggregate of this round"
     assert records(tmp_path)[0]["weights"] == {}
 
 
