@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medward.guard.federated.geometry import block_columns
-from medward.guard.federated.rules.base import Plan
+from medward.guard.federated.rules.base import AggregationPlan
 from medward.guard.federated.update import Parameters, is_learned
 
 
-def aggregated(start: Parameters, models: Sequence[Parameters], plan: Plan) -> list[np.ndarray]:
+def aggregated(start: Parameters, models: Sequence[Parameters], plan: AggregationPlan) -> list[np.ndarray]:
     """The new model: `start` and the planned aggregate of what `models` changed in it, in the dtypes of `start`.
 
     Counters and flags, which cannot be averaged, become the lower median of the models taken.
@@ -30,7 +30,9 @@ def saturated(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     return within
 
 
-def _combined(origin: np.ndarray, sent: Sequence[np.ndarray], plan: Plan, taken: NDArray[np.intp]) -> np.ndarray:
+def _combined(
+    origin: np.ndarray, sent: Sequence[np.ndarray], plan: AggregationPlan, taken: NDArray[np.intp]
+) -> np.ndarray:
     if not is_learned(origin):
         return _lower_median(origin, [sent[row] for row in taken])
     flat, old = [sent[row].reshape(-1) for row in taken], origin.reshape(-1)

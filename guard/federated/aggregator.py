@@ -19,7 +19,7 @@ from medward.guard.federated.robust_feddetect import (
     records_from_json,
     records_to_json,
 )
-from medward.guard.federated.rules.base import Plan, Reference, Rule
+from medward.guard.federated.rules.base import AggregationPlan, Reference, Rule
 from medward.guard.federated.rules.norm_clipped_mean import NormClippedMean, clipped
 from medward.guard.federated.sanitise import (
     Admission,
@@ -152,6 +152,7 @@ class Aggregator:
             except MedwardError as error:
                 unchanged = str(error)
             else:
+                unchanged = None if plan.mixing.any() else f"{self.rule.name}: takes nothing of any client"
                 parameters = aggregated(start, models, plan)
                 weights |= zip((update.node for update in counted), _shares(plan, len(counted)), strict=True)
                 if self.rule.reference is Reference.PREVIOUS:
@@ -225,7 +226,7 @@ def _moved(old: np.ndarray, change: np.ndarray) -> np.ndarray:
     return saturated(np.add(old, change, dtype=np.float64), old.dtype) if is_learned(old) else old
 
 
-def _shares(plan: Plan, clients: int) -> list[float]:
+def _shares(plan: AggregationPlan, clients: int) -> list[float]:
     """How much of each client a plan takes or, behind a rule by rank, how much of it is compared."""
     taken = np.abs(plan.mixing[:, :clients]).sum(axis=0)
     shares: list[float] = (taken / max(float(taken.sum()), np.finfo(np.float64).tiny)).tolist()

@@ -9,6 +9,7 @@ synthesis", Medical Image Analysis 2023, Algorithm 1; constants are those of the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -41,8 +42,9 @@ class FedDetectState:
 class FedDetect:
     """FedDetect multiplies the weight of a client flagged for the c-th time by `decay` to the power c.
 
-    For `warm_up` rounds nothing is flagged; a round that flags half of the clients or more is ignored. Both ends of the
-    losses are flagged, and counts never fall.
+    For `warm_up` rounds nothing is counted, nor in a round that flags half of the clients or more. Both ends of the
+    losses are flagged, and counts never fall. Where the published code has every client in every round, here who is
+    absent keeps its flags and weight, and weights of all clients known sum to one.
     """
 
     warm_up: int = 10
@@ -64,20 +66,21 @@ class FedDetect:
         for node, loss in losses.items():
             if not np.isfinite(loss):
                 raise MedwardError(f"loss of {node}: must be finite, got {loss}")
-        weights = {node: state.weights.get(node, 1 / len(losses)) for node in losses}
-        flags = {node: state.flags.get(node, 0) for node in losses}
+        known = [*state.weights, *(node for node in losses if node not in state.weights)]
+        weights = {node: state.weights.get(node, 1 / len(known)) for node in known}
+        flags = {node: state.flags.get(node, 0) for node in known}
         suspects = self.suspects(losses)
         if state.round + 1 > self.warm_up and len(suspects) < len(losses) // 2:
             for node in suspects:
                 flags[node] += 1
                 weights[node] *= self.decay ** flags[node]
-        total = sum(weights.values())
+        total = math.fsum(weights.values())
         moved = {node: weight / total for node, weight in weights.items()}
         return FedDetectState(round=state.round + 1, flags=flags, weights=moved), suspects
 
     def suspects(self, losses: Mapping[str, float]) -> frozenset[str]:
         """The clients whose loss the isolation forest takes for an outlier."""
         ensemble = require_extra("sklearn.ensemble", "sklearn")
-        points = np.array([[0.0, loss] for loss in losses.values()])
+        points = np.array([[0.0, abs(loss)] for loss in losses.values()])
         forest = ensemble.IsolationForest(n_estimators=self.trees, max_samples=len(points), random_state=self.seed)
         return frozenset(node for node, side in zip(losses, forest.fit_predict(points), strict=True) if side == -1)

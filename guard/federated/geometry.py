@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medward.guard.federated.update import Parameters, is_learned
+from medward.guard.types import Array
 
-Floats = NDArray[np.float64]
 Blocks = Callable[[bool], Iterable[NDArray[Any]]]
 """Reads the updates anew: (n, b) blocks of columns, exact in float64 or, told False, as precise as the model itself."""
 BLOCK = 1 << 19  # numbers of all clients in a block: four mebibytes, near a core's cache
@@ -23,20 +23,20 @@ class Geometry:
     A rule needs no more than this to say how much of each client it takes. What nobody asks for is not computed.
     """
 
-    def __init__(self, blocks: Blocks, rows: int, history: Floats | None = None) -> None:
+    def __init__(self, blocks: Blocks, rows: int, history: Array | None = None) -> None:
         self._blocks = blocks
         self.rows = rows
         self.history = history
         """(n, n): inner products of the sums of all updates so far, for rules that look back."""
 
     @cached_property
-    def norms(self) -> Floats:
+    def norms(self) -> Array:
         """(rows,): the length of each update, to six digits for models in float32 and twelve in float64."""
         squares = self._squares(exact=False)
         return np.sqrt(squares if np.isfinite(squares).all() else self._squares(exact=True))
 
     @cached_property
-    def products(self) -> Floats:
+    def products(self) -> Array:
         """(rows, rows): inner products of the updates."""
         products = np.zeros((self.rows, self.rows))
         for block in self._blocks(True):
@@ -44,18 +44,18 @@ class Geometry:
         return products
 
     @cached_property
-    def squared_distances(self) -> Floats:
+    def squared_distances(self) -> Array:
         """(rows, rows): squared distances between updates."""
         return squared_distances(self.products)
 
-    def mixed(self, mixing: Floats) -> Geometry:
+    def mixed(self, mixing: Array) -> Geometry:
         """The geometry of `mixing` (m, rows) times the updates; it has no history."""
         mixed = Geometry(lambda _exact: (), len(mixing))
         mixed.products = mixing @ self.products @ mixing.T
         mixed.norms = np.sqrt(np.maximum(np.diag(mixed.products), 0))
         return mixed
 
-    def _squares(self, *, exact: bool) -> Floats:
+    def _squares(self, *, exact: bool) -> Array:
         squares = np.zeros(self.rows)
         for block in self._blocks(exact):
             with np.errstate(over="ignore", invalid="ignore"):
@@ -63,7 +63,7 @@ class Geometry:
         return squares
 
 
-def squared_distances(products: Floats) -> Floats:
+def squared_distances(products: Array) -> Array:
     """(n, n) squared distances from (n, n) inner products; rounding never makes one negative."""
     squares = np.diag(products)
     distances = np.maximum(squares[:, None] + squares[None, :] - 2 * products, 0)
@@ -71,13 +71,13 @@ def squared_distances(products: Floats) -> Floats:
     return distances
 
 
-def matrix_geometry(updates: Floats, history: Floats | None = None) -> Geometry:
+def matrix_geometry(updates: Array, history: Array | None = None) -> Geometry:
     """The geometry of updates (n, d) that are held as one matrix."""
     return Geometry(lambda _exact: (updates,), len(updates), history)
 
 
 def round_geometry(
-    start: Parameters, models: Sequence[Parameters], *, norms: Floats | None = None, history: Floats | None = None
+    start: Parameters, models: Sequence[Parameters], *, norms: Array | None = None, history: Array | None = None
 ) -> Geometry:
     """The geometry of what `models` changed in `start`; a reference model, where there is one, comes last.
 

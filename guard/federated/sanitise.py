@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import reprlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -12,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from medward.guard.errors import MedwardError
-from medward.guard.federated.geometry import Floats, round_geometry
+from medward.guard.federated.geometry import round_geometry
 from medward.guard.federated.update import ClientUpdate, Parameters
+from medward.guard.types import Array
 
+_MOST_COUNTED = 1e15  # integers up to here are exact in float64
 FURTHEST = 1e60  # how far an update may move the model: any float32 model is nearer, and squares of squares are finite
 
 
@@ -30,8 +31,8 @@ class UpdateBounds:
     most_share: float = 0.6
 
     def __post_init__(self) -> None:
-        if not 1 <= self.most_examples < math.inf:
-            raise MedwardError(f"most examples: must be finite and 1 or more, got {self.most_examples:g}")
+        if not 1 <= self.most_examples <= _MOST_COUNTED:
+            raise MedwardError(f"most examples: must be 1 to {_MOST_COUNTED:g}, got {self.most_examples:g}")
         if not 0 < self.most_share <= 1:
             raise MedwardError(f"most share: must be above 0 and at most 1, got {self.most_share:g}")
 
@@ -49,7 +50,7 @@ class Admission:
     """An admission holds the updates that may count in a round, how far each moved the model, and the refusals."""
 
     updates: tuple[ClientUpdate, ...]
-    norms: Floats
+    norms: Array
     refusals: tuple[Refusal, ...]
 
     def without(self, reasons: Mapping[str, str]) -> Admission:
@@ -156,13 +157,13 @@ def _node_text(update: ClientUpdate) -> str:
     return update.node if isinstance(update.node, str) else _short(update.node)
 
 
-def example_weights(examples: Sequence[float], most_share: float) -> np.ndarray:
+def example_weights(examples: Sequence[float], most_share: float) -> Array:
     """(n,) weights that sum to one: shares of the examples, none above `most_share` where others can take the rest.
 
     What is cut from a large claim goes to the others in proportion; with too few clients for the bound all are alike.
     """
     claimed = np.asarray(examples, dtype=np.float64)
-    weights = claimed / claimed.sum()
+    weights: Array = claimed / claimed.sum()
     if most_share * len(weights) <= 1:
         return np.full(len(weights), 1 / len(weights))
     capped = np.zeros(len(weights), dtype=bool)

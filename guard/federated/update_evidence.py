@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from medward.guard.federated.geometry import Floats
 from medward.guard.types import Array
 
 OPPOSITION = 0.2  # cosine below zero that makes one unit
 LOSS = 2.0  # times the median loss, above it, that make one unit
 
 
-def opposition(products: Floats) -> Array:
+def opposition(products: Array) -> Array:
     """(n,): how far each update points away from the others, in units; 0 where it shares a direction with most.
 
     Updates (n, d) are given by their inner products. The cosine to the median other client is told, so fewer than half

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from medward.guard.federated.aggregation import saturated
-from medward.guard.federated.geometry import Floats, round_geometry
+from medward.guard.federated.geometry import round_geometry
 from medward.guard.federated.update import ClientUpdate, Parameters, is_learned
+from medward.guard.types import Array
 
 Sums = Mapping[str, Parameters]
 """The sum of each node's updates: its learned arrays, in their own dtypes."""
@@ -35,7 +36,7 @@ def with_updates(sums: Sums, start: Parameters, updates: Iterable[ClientUpdate])
     return after
 
 
-def inner_products(sums: Sums, nodes: Sequence[str]) -> Floats:
+def inner_products(sums: Sums, nodes: Sequence[str]) -> Array:
     """(n, n): inner products of the sums of `nodes`."""
     models = [sums[node] for node in nodes]
     return round_geometry([np.zeros_like(array) for array in models[0]], models).products

@@ -37,7 +37,7 @@ def test_an_attacker_loses_its_weight_and_a_killed_server_ends_with_the_same_wei
         flower.submit("resumed.log", out=killed)
         wait_until((killed / "result.npz").exists, 180, "the resumed run does not end", tmp_path / "resumed.log")
     shares = [record["weights"].get("hospital-3") for record in rounds(whole)]
-    assert shares[0] > 0.2
+    assert shares[0] > 0.1
     assert shares[-1] in (0.0, None)
     assert {each["node"] for record in rounds(whole) for each in record["suspects"]} == {"hospital-3"}
     verify_log(killed / "audit.jsonl")

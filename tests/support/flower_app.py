@@ -27,7 +27,7 @@ def serve(grid: Grid, context: Context) -> None:
     count = len(members)
     strategy = GuardedStrategy(
         FedAvg(fraction_evaluate=0.0, min_train_nodes=count, min_available_nodes=count),
-        Aggregator(detector=RobustFedDetect(warm_up=1, threshold=4.0, decay=0.1), probe=change_probe),
+        Aggregator(detector=RobustFedDetect(warm_up=1, decay=0.1), probe=change_probe),
         audit=out / "audit.jsonl",
         folder=out / "rounds",
         members=members,

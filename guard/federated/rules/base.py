@@ -11,7 +11,8 @@ from typing import ClassVar
 import numpy as np
 
 from medward.guard.errors import MedwardError
-from medward.guard.federated.geometry import Floats, Geometry
+from medward.guard.federated.geometry import Geometry
+from medward.guard.types import Array
 
 MOST_MALICIOUS = 0.5
 
@@ -25,14 +26,14 @@ class Reference(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class AggregationPlan:
     """A plan says how an aggregate is made: `mixing` (m, rows) times the updates, then `combine` (m, b) -> (b,)."""
 
-    mixing: Floats
-    combine: Callable[[Floats], Floats]
+    mixing: Array
+    combine: Callable[[Array], Array]
 
     @property
-    def weights(self) -> Floats | None:
+    def weights(self) -> Array | None:
         """(rows,): how much of each update is taken, where the aggregate is a weighted sum of them."""
         return self.mixing[0] if self.combine is only_mix else None
 
@@ -45,21 +46,21 @@ class Rule(ABC):
     looks_back: ClassVar[bool] = False
 
     @abstractmethod
-    def plan(self, geometry: Geometry, weights: Floats) -> Plan:
+    def plan(self, geometry: Geometry, weights: Array) -> AggregationPlan:
         """How the updates of this round are aggregated; `weights` (clients,) are at least 0 and sum to one.
 
         Raises `MedwardError` where so few clients cannot be judged.
         """
 
 
-def weighted_sum(coefficients: Floats) -> Plan:
+def weighted_sum(coefficients: Array) -> AggregationPlan:
     """The plan that takes `coefficients` (rows,) of the updates."""
-    return Plan(coefficients[None, :], only_mix)
+    return AggregationPlan(coefficients[None, :], only_mix)
 
 
-def only_mix(mixes: Floats) -> Floats:
+def only_mix(mixes: Array) -> Array:
     """(b,): the only mix."""
-    only: Floats = mixes[0]
+    only: Array = mixes[0]
     return only
 
 
@@ -73,6 +74,18 @@ def checked_share(share: float) -> float:
     if not 0 <= share < MOST_MALICIOUS:
         raise MedwardError(f"malicious share: must be at least 0 and below {MOST_MALICIOUS:g}, got {share:g}")
     return share
+
+
+def require_positive(name: str, value: float) -> None:
+    """Raise `MedwardError` unless the setting `name` is finite and above zero."""
+    if not 0 < value < np.inf:
+        raise MedwardError(f"{name}: must be finite and above 0, got {value:g}")
+
+
+def require_steps(steps: int) -> None:
+    """Raise `MedwardError` unless there is a step to take."""
+    if steps < 1:
+        raise MedwardError(f"steps: must be 1 or more, got {steps}")
 
 
 def require_clients(rule: str, clients: int, malicious: int, least: int) -> None:

@@ -9,10 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medward.guard.federated.geometry import Floats, Geometry
-from medward.guard.federated.rules.base import Plan, Reference, Rule, weighted_sum
+from medward.guard.federated.geometry import Geometry
+from medward.guard.federated.rules.base import (
+    AggregationPlan,
+    Reference,
+    Rule,
+    require_positive,
+    require_steps,
+    weighted_sum,
+)
 from medward.guard.federated.rules.geometric_median import distances_to_mix
 from medward.guard.federated.rules.norm_clipped_mean import clipped
+from medward.guard.types import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +37,13 @@ class CentredClipping(Rule):
     name = "centred-clipping"
     reference = Reference.PREVIOUS
 
-    def plan(self, geometry: Geometry, weights: Floats) -> Plan:
+    def __post_init__(self) -> None:
+        require_steps(self.steps)
+        require_positive("clip", self.clip)
+        if self.radius is not None:
+            require_positive("radius", self.radius)
+
+    def plan(self, geometry: Geometry, weights: Array) -> AggregationPlan:
         """How much of each update and, last, of the aggregate before."""
         clients = geometry.rows - 1
         centre = np.eye(geometry.rows)[clients]

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from medward.guard.federated.geometry import Floats, Geometry
-from medward.guard.federated.rules.base import Plan, Rule
+from medward.guard.federated.geometry import Geometry
+from medward.guard.federated.rules.base import AggregationPlan, Rule
+from medward.guard.types import Array
 
 
 class CoordinateMedian(Rule):
@@ -16,13 +17,13 @@ class CoordinateMedian(Rule):
 
     name = "coordinate-median"
 
-    def plan(self, geometry: Geometry, weights: Floats) -> Plan:
+    def plan(self, geometry: Geometry, weights: Array) -> AggregationPlan:
         """Every update as it is, then the median of each number."""
         del weights
-        return Plan(np.eye(geometry.rows), medians)
+        return AggregationPlan(np.eye(geometry.rows), medians)
 
 
-def medians(mixes: Floats) -> Floats:
+def medians(mixes: Array) -> Array:
     """(b,): medians down the mixes (m, b)."""
-    middle: Floats = np.median(mixes, axis=0)
+    middle: Array = np.median(mixes, axis=0)
     return middle

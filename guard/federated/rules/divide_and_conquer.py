@@ -11,14 +11,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medward.guard.errors import MedwardError
-from medward.guard.federated.geometry import Floats, Geometry
-from medward.guard.federated.rules.base import Plan, Rule, checked_share, require_clients, tolerated, weighted_sum
+from medward.guard.federated.geometry import Geometry
+from medward.guard.federated.rules.base import (
+    AggregationPlan,
+    Rule,
+    checked_share,
+    require_clients,
+    require_positive,
+    tolerated,
+    weighted_sum,
+)
+from medward.guard.types import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DivideAndConquer(Rule):
-    """Divide-and-conquer: leaves out `filtered` * f of n clients, those furthest along the first singular vector."""
+    """Divide-and-conquer: leaves out `filtered` * f of n clients, those furthest along the first singular vector.
+
+    It bears clients who pull the same way. Two who pull far in unlike ways have two such vectors, and one can pass.
+    """
 
     malicious_share: float = 0.25
     filtered: float = 1.0
@@ -27,23 +38,22 @@ class DivideAndConquer(Rule):
 
     def __post_init__(self) -> None:
         checked_share(self.malicious_share)
-        if self.filtered <= 0:
-            raise MedwardError(f"filtered: must be above 0, got {self.filtered:g}")
+        require_positive("filtered", self.filtered)
 
-    def plan(self, geometry: Geometry, weights: Floats) -> Plan:
+    def plan(self, geometry: Geometry, weights: Array) -> AggregationPlan:
         """The weights of who is left, which sum to one again."""
         malicious = tolerated(geometry.rows, self.malicious_share)
         removed = int(np.ceil(self.filtered * malicious))
-        require_clients(self.name, geometry.rows, malicious, removed + 1)
+        require_clients(self.name, geometry.rows, malicious, max(removed, 2 * malicious) + 1)
         order = np.argsort(spectral_scores(geometry.products), kind="stable")
         kept = np.zeros(geometry.rows)
         kept[order[: geometry.rows - removed]] = weights[order[: geometry.rows - removed]]
         return weighted_sum(kept / kept.sum())
 
 
-def spectral_scores(products: Floats) -> Floats:
+def spectral_scores(products: Array) -> Array:
     """(n,): squared projections of the centred updates onto their first right singular vector."""
     centring = np.eye(len(products)) - 1 / len(products)
     values, vectors = np.linalg.eigh(centring @ products @ centring)
-    scores: Floats = values[-1] * vectors[:, -1] ** 2
+    scores: Array = values[-1] * vectors[:, -1] ** 2
     return scores

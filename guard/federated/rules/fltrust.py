@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from medward.guard.federated.geometry import Floats, Geometry
-from medward.guard.federated.rules.base import Plan, Reference, Rule, weighted_sum
+from medward.guard.federated.geometry import Geometry
+from medward.guard.federated.rules.base import AggregationPlan, Reference, Rule, weighted_sum
+from medward.guard.types import Array
 
 
 class FLTrust(Rule):
@@ -20,7 +21,7 @@ class FLTrust(Rule):
     name = "fltrust"
     reference = Reference.SERVER
 
-    def plan(self, geometry: Geometry, weights: Floats) -> Plan:
+    def plan(self, geometry: Geometry, weights: Array) -> AggregationPlan:
         """How much of each update; nothing where no client goes the server's way."""
         del weights
         lengths = np.maximum(geometry.norms, np.finfo(np.float64).tiny)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medward.guard.federated.geometry import Floats, Geometry
-from medward.guard.federated.rules.base import Plan, Rule, weighted_sum
+from medward.guard.federated.geometry import Geometry
+from medward.guard.federated.rules.base import AggregationPlan, Rule, require_positive, require_steps, weighted_sum
+from medward.guard.types import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,11 @@ class GeometricMedian(Rule):
 
     name = "geometric-median"
 
-    def plan(self, geometry: Geometry, weights: Floats) -> Plan:
+    def __post_init__(self) -> None:
+        require_steps(self.steps)
+        require_positive("smoothing", self.smoothing)
+
+    def plan(self, geometry: Geometry, weights: Array) -> AggregationPlan:
         """Weights over distances, repeated until they no longer move."""
         least = self.smoothing * float(np.median(geometry.norms)) + np.finfo(np.float64).tiny
         coefficients = weights
@@ -41,7 +46,7 @@ class GeometricMedian(Rule):
         return weighted_sum(coefficients)
 
 
-def distances_to_mix(products: Floats, coefficients: Floats) -> Floats:
+def distances_to_mix(products: Array, coefficients: Array) -> Array:
     """(n,): the distance of each update to the sum of `coefficients` of all, from their inner products."""
     mixed = products @ coefficients
     squares = np.diag(products) - 2 * mixed + coefficients @ mixed

@@ -8,9 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from medward.guard.federated.geometry import Floats, Geometry
-from medward.guard.federated.rules.base import Plan, Rule, checked_share, require_clients, tolerated, weighted_sum
+from medward.guard.federated.geometry import Geometry
+from medward.guard.federated.rules.base import (
+    AggregationPlan,
+    Rule,
+    checked_share,
+    require_clients,
+    tolerated,
+    weighted_sum,
+)
+from medward.guard.types import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,11 +33,10 @@ class Krum(Rule):
     def __post_init__(self) -> None:
         checked_share(self.malicious_share)
 
-    def plan(self, geometry: Geometry, weights: Floats) -> Plan:
+    def plan(self, geometry: Geometry, weights: Array) -> AggregationPlan:
         """The chosen update."""
         del weights
-        scores = _checked_scores(self.name, geometry, self.malicious_share)
-        return weighted_sum(np.eye(geometry.rows)[np.argmin(scores)])
+        return weighted_sum(np.eye(geometry.rows)[_checked_order(self.name, geometry, self.malicious_share)[0]])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,24 +50,29 @@ class MultiKrum(Rule):
     def __post_init__(self) -> None:
         checked_share(self.malicious_share)
 
-    def plan(self, geometry: Geometry, weights: Floats) -> Plan:
+    def plan(self, geometry: Geometry, weights: Array) -> AggregationPlan:
         """The weights of the chosen clients, which sum to one again."""
-        scores = _checked_scores(self.name, geometry, self.malicious_share)
         kept = np.zeros(geometry.rows)
-        chosen = np.argsort(scores, kind="stable")[: geometry.rows - tolerated(geometry.rows, self.malicious_share)]
+        order = _checked_order(self.name, geometry, self.malicious_share)
+        chosen = order[: geometry.rows - tolerated(geometry.rows, self.malicious_share)]
         kept[chosen] = weights[chosen]
         return weighted_sum(kept / kept.sum())
 
 
-def krum_scores(squared_distances: Floats, malicious: int) -> Floats:
+def krum_scores(squared_distances: Array, malicious: int) -> Array:
     """(n,): the sum of the n - f - 2 smallest squared distances of each update to another, of the smallest at least."""
     clients = len(squared_distances)
     others = squared_distances + np.diag(np.full(clients, np.inf))
-    scores: Floats = np.sort(others, axis=1)[:, : max(1, clients - malicious - 2)].sum(axis=1)
+    scores: Array = np.sort(others, axis=1)[:, : max(1, clients - malicious - 2)].sum(axis=1)
     return scores
 
 
-def _checked_scores(rule: str, geometry: Geometry, share: float) -> Floats:
+def krum_order(squared_distances: Array, malicious: int) -> NDArray[np.intp]:
+    """(n,): clients from the least score to the largest; of equal ones the nearer to all comes first."""
+    return np.lexsort((squared_distances.sum(axis=1), krum_scores(squared_distances, malicious)))
+
+
+def _checked_order(rule: str, geometry: Geometry, share: float) -> NDArray[np.intp]:
     malicious = tolerated(geometry.rows, share)
     require_clients(rule, geometry.rows, malicious, max(malicious + 3, 2 * malicious + 1))
-    return krum_scores(geometry.squared_distances, malicious)
+    return krum_order(geometry.squared_distances, malicious)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medward.guard.errors import MedwardError
-from medward.guard.federated.geometry import Floats, Geometry
-from medward.guard.federated.rules.base import Plan, Rule, weighted_sum
+from medward.guard.federated.geometry import Geometry
+from medward.guard.federated.rules.base import AggregationPlan, Rule, require_positive, weighted_sum
+from medward.guard.types import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,15 +29,14 @@ class NormClippedMean(Rule):
     name = "norm-clipped-mean"
 
     def __post_init__(self) -> None:
-        if not 0 < self.clip < np.inf:
-            raise MedwardError(f"clip: must be a finite number of median lengths above 0, got {self.clip:g}")
+        require_positive("clip", self.clip)
 
-    def plan(self, geometry: Geometry, weights: Floats) -> Plan:
+    def plan(self, geometry: Geometry, weights: Array) -> AggregationPlan:
         """The weights, less where an update is long."""
         bound = self.clip * float(np.sort(geometry.norms)[(geometry.rows - 1) // 2])
         return weighted_sum(weights * clipped(geometry.norms, bound))
 
 
-def clipped(lengths: Floats, bound: float) -> Floats:
+def clipped(lengths: Array, bound: float) -> Array:
     """(n,): what vectors of these lengths are multiplied with to be no longer than `bound`."""
     return np.where(lengths > bound, bound / np.maximum(lengths, np.finfo(np.float64).tiny), 1.0)

@@ -10,8 +10,9 @@ from functools import partial
 
 import numpy as np
 
-from medward.guard.federated.geometry import Floats, Geometry
-from medward.guard.federated.rules.base import Plan, Rule, checked_share, require_clients, tolerated
+from medward.guard.federated.geometry import Geometry
+from medward.guard.federated.rules.base import AggregationPlan, Rule, checked_share, require_clients, tolerated
+from medward.guard.types import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,15 +26,15 @@ class TrimmedMean(Rule):
     def __post_init__(self) -> None:
         checked_share(self.malicious_share)
 
-    def plan(self, geometry: Geometry, weights: Floats) -> Plan:
+    def plan(self, geometry: Geometry, weights: Array) -> AggregationPlan:
         """Every update as it is, then the mean of what lies between both ends."""
         del weights
         cut = tolerated(geometry.rows, self.malicious_share)
         require_clients(self.name, geometry.rows, cut, 2 * cut + 1)
-        return Plan(np.eye(geometry.rows), partial(trimmed_means, cut=cut))
+        return AggregationPlan(np.eye(geometry.rows), partial(trimmed_means, cut=cut))
 
 
-def trimmed_means(mixes: Floats, cut: int) -> Floats:
+def trimmed_means(mixes: Array, cut: int) -> Array:
     """(b,): means down the mixes (m, b) without the `cut` largest and smallest."""
-    means: Floats = np.sort(mixes, axis=0)[cut : len(mixes) - cut].mean(axis=0)
+    means: Array = np.sort(mixes, axis=0)[cut : len(mixes) - cut].mean(axis=0)
     return means

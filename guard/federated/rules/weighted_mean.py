@@ -5,8 +5,9 @@ Reference: McMahan et al., "Communication-efficient learning of deep networks fr
 
 from __future__ import annotations
 
-from medward.guard.federated.geometry import Floats, Geometry
-from medward.guard.federated.rules.base import Plan, Rule, weighted_sum
+from medward.guard.federated.geometry import Geometry
+from medward.guard.federated.rules.base import AggregationPlan, Rule, weighted_sum
+from medward.guard.types import Array
 
 
 class WeightedMean(Rule):
@@ -14,7 +15,7 @@ class WeightedMean(Rule):
 
     name = "weighted-mean"
 
-    def plan(self, geometry: Geometry, weights: Floats) -> Plan:
+    def plan(self, geometry: Geometry, weights: Array) -> AggregationPlan:
         """The weights as they are."""
         del geometry
         return weighted_sum(weights)
