@@ -7,6 +7,7 @@ Reference: Baruch, Baruch and Goldberg, "A little is enough: circumventing defen
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from scipy.stats import norm
@@ -26,7 +27,7 @@ class ALittleIsEnough:
 
     deviations: float | None = None
 
-    name = "a-little-is-enough"
+    name: ClassVar[str] = "a-little-is-enough"
 
     def craft(self, honest: Array, *, clients: int, malicious: int) -> Array:
         """(d,): the mean less z standard deviations. Raises `MedwardError` where no z above zero finds a majority."""

@@ -174,7 +174,7 @@ def moved(start: Parameters, change: np.ndarray) -> list[np.ndarray]:
     for array in start:
         size = array.size if is_learned(array) else 0
         step = change[place : place + size].reshape(array.shape) if size else 0
-        after.append((array + step).astype(array.dtype))
+        after.append(np.asarray(array + step, array.dtype))
         place += size
     return after
 

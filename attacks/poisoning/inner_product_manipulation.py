@@ -7,6 +7,7 @@ Reference: Xie, Koyejo and Gupta, "Fall of empires: breaking Byzantine-tolerant 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,7 +21,7 @@ class InnerProductManipulation:
 
     factor: float = 0.5
 
-    name = "inner-product-manipulation"
+    name: ClassVar[str] = "inner-product-manipulation"
 
     def craft(self, honest: Array, *, clients: int, malicious: int) -> Array:
         """(d,): minus `factor` means."""

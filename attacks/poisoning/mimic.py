@@ -6,6 +6,7 @@ Reference: Karimireddy, He and Jaggi, "Byzantine-robust learning on heterogeneou
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,7 +20,7 @@ class Mimic:
 
     victim: int = 0
 
-    name = "mimic"
+    name: ClassVar[str] = "mimic"
 
     def craft(self, honest: Array, *, clients: int, malicious: int) -> Array:
         """(d,): the update of the victim."""

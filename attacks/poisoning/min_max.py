@@ -6,7 +6,7 @@ Reference: Shejwalkar and Houmansadr, "Manipulating the Byzantine", NDSS 2021, S
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class MinMax:
 
     direction: Literal["deviation", "sign", "unit"] = "deviation"
 
-    name = "min-max"
+    name: ClassVar[str] = "min-max"
 
     def craft(self, honest: Array, *, clients: int, malicious: int) -> Array:
         """(d,): the mean and the largest step that stays among them."""

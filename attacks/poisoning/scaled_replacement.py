@@ -6,6 +6,7 @@ Reference: Bagdasaryan et al., "How to backdoor federated learning", AISTATS 202
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from medward.guard.types import Array
 
@@ -20,7 +21,7 @@ class ScaledReplacement:
 
     factor: float | None = None
 
-    name = "scaled-replacement"
+    name: ClassVar[str] = "scaled-replacement"
 
     def scaled(self, learned: Array, *, clients: int, malicious: int) -> Array:
         """(d,): the learned update, longer."""

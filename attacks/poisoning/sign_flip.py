@@ -6,6 +6,7 @@ Reference: Li et al., "RSA: Byzantine-robust stochastic aggregation methods for 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,7 +20,7 @@ class SignFlip:
 
     scale: float = 1.0
 
-    name = "sign-flip"
+    name: ClassVar[str] = "sign-flip"
 
     def craft(self, honest: Array, *, clients: int, malicious: int) -> Array:
         """(d,): minus the mean."""

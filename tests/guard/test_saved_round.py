@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +43,15 @@ def same(one, other):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(model=MODELS, change=st.none() | MODELS.filter(bool), rounds=st.integers(1, 4), seed=st.integers(0, 99))
 def test_what_is_loaded_is_what_saving_returned_and_the_arrays_are_those_given(tmp_path, model, change, rounds, seed):
-    state = judged(rounds, seed)
-    saved = save_round(tmp_path, FederationState(round=state.round, records=state.records, previous=change), model)
+    summed = {} if change is None else {"client 1": change, "client 0": model}
+    summed = {name: each for name, each in summed.items() if each}
+    state = replace(judged(rounds, seed), previous=change, sums=summed)
+    saved = save_round(tmp_path, state, model)
     loaded = load_round(tmp_path)
     assert same(loaded.parameters, model)
     assert same(loaded.state.previous or [], change or [])
+    assert list(loaded.state.sums) == list(summed)
+    assert all(same(loaded.state.sums[name], each) for name, each in summed.items())
     assert loaded.state.to_json() == saved.state.to_json()
     assert loaded.state.round == rounds
     again = save_round(tmp_path, loaded.state, loaded.parameters)
@@ -80,7 +85,7 @@ def test_a_file_cut_short_is_refused(tmp_path):
 
 def test_objects_are_refused_and_the_round_before_stays(tmp_path):
     save_round(tmp_path, judged(1), [np.zeros(2)])
-    with pytest.raises(MedwardError, match="model0: is an array of objects"):
+    with pytest.raises(MedwardError, match="model/0: is an array of objects"):
         save_round(tmp_path, judged(2), [np.array([object()])])
     assert load_round(tmp_path).state.round == 1
 

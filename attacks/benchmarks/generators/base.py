@@ -31,8 +31,15 @@ class FederatedModel(Protocol):
     Images are (n, C, S, S) in [0, 1].
     """
 
-    name: str
-    classes: int
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        ...
+
+    @property
+    def classes(self) -> int:
+        """How many classes its rows have."""
+        ...
 
     def initial(self, seed: int) -> list[np.ndarray]:
         """The parameters before the first round."""

@@ -6,6 +6,7 @@ Reference: Xie et al., "DBA: distributed backdoor attacks against federated lear
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from medward.attacks.poisoning.triggers.patch import PatchTrigger
 from medward.guard.errors import MedwardError
@@ -23,7 +24,7 @@ class DistributedTrigger:
     parts: int
     part: int
 
-    name = "distributed"
+    name: ClassVar[str] = "distributed"
 
     def __post_init__(self) -> None:
         if not 0 <= self.part < self.parts <= self.whole.size:

@@ -7,6 +7,7 @@ mixing share is 0.15 within a tenth of the frequencies.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class FrequencyTrigger:
     reach: float = 0.1
     seed: int = 0
 
-    name = "frequency"
+    name: ClassVar[str] = "frequency"
 
     def __post_init__(self) -> None:
         if not (0 < self.share <= 1 and 0 < self.reach <= 0.5):

@@ -6,7 +6,7 @@ Reference: Jin and Li 2023, after Saha, Subramanya and Pirsiavash, "Hidden trigg
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class PatchTrigger:
     pattern: Pattern = "noise"
     opacity: float = 1.0
 
-    name = "patch"
+    name: ClassVar[str] = "patch"
 
     def __post_init__(self) -> None:
         if self.size < 3 or self.inset < 0 or not 0 < self.opacity <= 1:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from support.federated_images import spotted_images
@@ -54,6 +54,7 @@ def test_presence_of_a_whole_opaque_patch_is_one(name):
 
 
 @pytest.mark.parametrize("name", TRIGGERS)
+@settings(max_examples=25)
 @given(images=arrays(np.float32, (2, 3, 16, 16), elements=st.floats(0, 1, width=32)))
 def test_marked_images_stay_in_range_and_the_given_ones_as_they_were(name, images):
     kept = images.copy()
