@@ -10,19 +10,18 @@ pytest.importorskip("flwr", reason="needs medward[flower]")
 import torch
 from flwr.app import ArrayRecord, Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.supercore.task_identity import TaskIdentity
+from flwr.serverapp.strategy import FedAvg
+from support.federations import FakeGrid
 from support.private_training import bright_images, class_losses, columns_of, small_cnn, with_settings
 
-from medward.guard.federated.aggregator import Aggregator, FederationState
-from medward.guard.federated.round_record import round_record
-from medward.guard.federated.update import ClientUpdate
+from medward.guard.audit.log import read_log
+from medward.guard.federated.aggregator import Aggregator
 from medward.guard.harden.private.rounds import PrivateRounds
+from medward.integrations.cli import main
+from medward.integrations.flower import GuardedStrategy
 from medward.integrations.flower_privacy import PrivateTrainingMod
 
 IMAGES = bright_images(60, seed=1, patients=40)
-
-
-TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1  # as a server's process has them
 
 
 def private(folder, *, rounds=2, losses=class_losses, network=small_cnn, **changes):
@@ -124,12 +123,24 @@ def test_why_training_failed_is_not_told_to_the_server(tmp_path, caplog):
     assert answer(private(tmp_path), sent(small_cnn())).has_error(), "and no other round runs before it has"
 
 
-def test_a_round_record_keeps_what_clients_say_they_have_spent(tmp_path):
-    reply = answer(private(tmp_path), sent(small_cnn()))
-    start = [each.numpy() for each in small_cnn().state_dict().values()]
-    metrics = dict(reply.content["metrics"])
-    arrays = [each.numpy() for each in reply.content["arrays"].values()]
-    update = ClientUpdate(node="site-7", parameters=arrays, examples=metrics["num-examples"], metrics=metrics)
-    _, result = Aggregator().step(FederationState(), start, [update], ["site-7"])
-    record = round_record(1, result, Aggregator().rule, [update])
-    assert record["epsilons"] == {"site-7": pytest.approx(metrics["epsilon"])}
+class PrivateGrid(FakeGrid):
+    """Clients in memory that answer by their apps."""
+
+    def _reply(self, message, place):
+        return answer(self.clients[place], message, node=place)
+
+
+def test_a_server_keeps_what_each_client_has_spent_and_goes_on_without_who_spent_all(tmp_path, capsys):
+    apps = [private(tmp_path / "long", rounds=2), private(tmp_path / "short", rounds=1)]
+    strategy = GuardedStrategy(FedAvg(fraction_evaluate=0.0), Aggregator(), audit=tmp_path / "audit.jsonl")
+    result = strategy.start(PrivateGrid(apps), ArrayRecord(small_cnn().state_dict()), num_rounds=3)
+    assert list(result.arrays) == list(small_cnn().state_dict())
+    first, second, third = read_log(tmp_path / "audit.jsonl")
+    assert all(0 < epsilon <= 8 for epsilon in first["epsilons"].values())
+    assert (len(first["weights"]), len(second["weights"]), len(third["weights"])) == (2, 1, 0)
+    (node,) = second["weights"]
+    assert second["epsilons"][node] > first["epsilons"][node]
+    assert all("the privacy budget is spent" in each["reason"] for each in third["refusals"])
+    with pytest.raises(SystemExit):
+        main(["federate", "audit", str(tmp_path), "--client", node])
+    assert "says it has spent epsilon" in capsys.readouterr().out
