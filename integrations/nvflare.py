@@ -22,8 +22,9 @@ from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 
 from medward.guard.audit.log import AuditLog
 from medward.guard.errors import MedwardError
-from medward.guard.federated.aggregator import FederationState, Probe, RoundResult
+from medward.guard.federated.aggregator import Probe, RoundResult
 from medward.guard.federated.configured import configured_aggregator
+from medward.guard.federated.federation_state import FederationState
 from medward.guard.federated.policy import FederatedPolicy
 from medward.guard.federated.round_record import round_record
 from medward.guard.federated.sanitise import Refusal

@@ -13,8 +13,8 @@ from support.logs import write
 from medward.guard.audit.log import read_log
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.federated.aggregator import Aggregator, RoundResult
-from medward.guard.federated.federation_state import FederationState
 from medward.guard.federated.client_history import federation_history
+from medward.guard.federated.federation_state import FederationState
 from medward.guard.federated.robust_feddetect import Judgement, RobustFedDetect, Suspicion
 from medward.guard.federated.round_record import round_record, unprotected
 from medward.guard.federated.rules import RULES, Bucketing, Krum, NormClippedMean, WeightedMean

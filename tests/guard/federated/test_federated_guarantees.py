@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medward.guard.federated.aggregator import Aggregator, FederationState
+from medward.guard.federated.aggregator import Aggregator
+from medward.guard.federated.federation_state import FederationState
 from medward.guard.federated.policy import FederatedPolicy
 from medward.guard.federated.robust_feddetect import RobustFedDetect
 from medward.guard.federated.round_record import round_record
