@@ -31,7 +31,7 @@ from medward.guard.federated.aggregator import Aggregator, RoundResult
 from medward.guard.federated.federation_state import FederationState
 from medward.guard.federated.round_record import round_record
 from medward.guard.federated.rules.weighted_mean import WeightedMean
-from medward.guard.federated.sanitise import Refusal, sanitise
+from medward.guard.federated.sanitise import sanitise
 from medward.guard.federated.saved_round import load_round, save_round
 from medward.guard.federated.update import ClientUpdate, is_learned
 from medward.integrations.flower_nodes import KnownNodes, Members, nodes_by_name, seeded_sampling
@@ -126,7 +126,7 @@ class GuardedStrategy(Strategy):  # type: ignore[misc]
         state, result = self.aggregator.step(self.state, start, updates, list(self._asked.values()))
         result = replace(result, refusals=(*broken, *result.refusals))
         told: Mapping[str, Any] = _mean_metrics(updates, result.weights)
-        if self.inner_aggregates and result.weights:
+        if self.inner_aggregates and any(result.weights.values()):
             result, told = self._inner_result(number, replies, updates, start, result)
         rule = type(self.strategy).__name__ if self.inner_aggregates else self.aggregator.rule
         self.audit.append(round_record(number, result, rule, updates))
@@ -208,9 +208,8 @@ class GuardedStrategy(Strategy):  # type: ignore[misc]
         ]
         if made and all(np.isfinite(each).all() for each in parameters):
             return replace(result, parameters=parameters), dict(metrics or {})
-        refused = Refusal(type(self.strategy).__name__, "made no finite aggregate of this round; the model stays")
-        kept = replace(result, parameters=list(start), weights={}, refusals=(*result.refusals, refused))
-        return kept, {}
+        reason = f"{type(self.strategy).__name__} made no finite aggregate of this round"
+        return replace(result, parameters=list(start), weights={}, unchanged=reason), {}
 
 
 def _mean_metrics(updates: Sequence[ClientUpdate], weights: Mapping[str, float]) -> dict[str, float]:

@@ -44,6 +44,7 @@ def round_record(
         "spared": [] if judgement is None else [_said(each) for each in judgement.spared],
         "refusals": [{"node": _short(each.node), "reason": _short(each.reason)} for each in result.refusals],
         "epsilons": _epsilons(updates, result.weights),
+        "unchanged": result.unchanged,
         "unprotected": unprotected(result, rule),
     }
 

@@ -59,9 +59,8 @@ def load_round(folder: str | PathLike[str]) -> SavedRound | None:
 def _packed(state: FederationState, parameters: Parameters) -> bytes:
     told = json.dumps(state.to_json(), sort_keys=True, allow_nan=False)
     arrays = {_STATE: np.frombuffer(told.encode("utf-8"), np.uint8)}
-    arrays |= {f"{_MODEL}{place}": np.asarray(array) for place, array in enumerate(parameters)}
-    for name, kept in state.arrays().items():
-        arrays |= {f"{name}-{place}": np.asarray(array) for place, array in enumerate(kept)}
+    for name, each in {_MODEL: parameters, **state.arrays()}.items():
+        arrays |= {f"{name}/{place}": np.asarray(array) for place, array in enumerate(each)}
     if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
         raise MedwardError(f"{objects[0]}: is an array of objects, and only numbers can be saved; send numbers")
     file = io.BytesIO()
@@ -70,12 +69,9 @@ def _packed(state: FederationState, parameters: Parameters) -> bytes:
 
 
 def _unpacked(content: bytes) -> SavedRound:
+    lists: dict[str, list[np.ndarray]] = {_MODEL: []}
     with np.load(io.BytesIO(content), allow_pickle=False) as kept:
-        names = {name.rpartition("-")[0] for name in kept.files if "-" in name}
-        arrays = {name: _numbered(kept, f"{name}-") for name in names}
-        state = FederationState.from_json(json.loads(kept[_STATE].tobytes()), arrays)
-        return SavedRound(state, _numbered(kept, _MODEL))
-
-
-def _numbered(kept: np.lib.npyio.NpzFile, name: str) -> list[np.ndarray]:
-    return [kept[f"{name}{place}"] for place in range(sum(each.startswith(name) for each in kept.files))]
+        for name in kept.files:
+            lists.setdefault(name.partition("/")[0], []).append(kept[name])
+    (told,), parameters = lists.pop(_STATE), lists.pop(_MODEL)
+    return SavedRound(FederationState.from_json(json.loads(told.tobytes()), lists), parameters)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 
 import typer
-from typer.exceptions import TyperException
 
 from medward.guard.errors import MedwardError, UnavailableError
 from medward.integrations.cli.accounts import accounts_app
@@ -25,6 +24,11 @@ from medward.integrations.cli.said_once import SaidOnce
 from medward.integrations.cli.seal import seal_command
 from medward.integrations.cli.serve import serve_command
 from medward.integrations.cli.validate import validate_command
+
+try:
+    from typer.exceptions import TyperException
+except ModuleNotFoundError:  # Typer before 0.29, which Flower holds on to, raises Click's
+    from click import ClickException as TyperException
 
 __all__ = ["app", "main"]
 

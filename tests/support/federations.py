@@ -1,47 +1,14 @@
-"""A federation in memory: a grid of Flower whose nodes are functions, and clients that behave or do not."""
+"""A federation in memory: a grid of Flower whose nodes are functions."""
 
 from __future__ import annotations
 
 import hashlib
 
-import numpy as np
-from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import Message
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.task_identity import TaskIdentity
 
 TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1  # as a server's process has them
-
-CLIENTS = 4
-MODEL = {"layer": np.zeros(3, np.float32), "count": np.array(5, np.int64)}
-
-
-def honest(model, number, place):
-    """A step that differs by chance from round to round and client to client, the same whenever it is asked for."""
-    step = 1 + 0.1 * np.random.default_rng([number, place]).normal(size=3)
-    return reply_content(model, step, examples=10 + place)
-
-
-def poisoned(model, number, place):
-    """An honest step and, in one direction, a steady push."""
-    step = 1 + 0.1 * np.random.default_rng([number, place]).normal(size=3) + np.array([2.0, 0, 0])
-    return reply_content(model, step, examples=10 + place)
-
-
-def reply_content(model, step, examples):
-    arrays = {"layer": (model["layer"] + step).astype(np.float32), "count": model["count"] + 1}
-    metrics = {"num-examples": examples, "loss": float(np.abs(arrays["layer"]).mean())}
-    return RecordDict(
-        {
-            "arrays": ArrayRecord({name: Array(np.asarray(each)) for name, each in arrays.items()}),
-            "metrics": MetricRecord(metrics),
-        }
-    )
-
-
-def change_probe(start, updates, number):
-    """What the server sees of each update: what it changed."""
-    return {update.node: {"change": np.asarray(update.parameters[0], np.float64) - start[0] - 1} for update in updates}
-
 
 class FakeGrid:
     """Nodes by number; `asked` says in which round which place was asked to train."""
