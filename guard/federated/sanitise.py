@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
-from medward.guard.federated.geometry import round_geometry
+from medward.guard.federated.geometry import change_lengths
 from medward.guard.federated.update import ClientUpdate, Parameters
 from medward.guard.types import Array
 
@@ -78,7 +78,7 @@ def sanitise(
     chosen, senders = set(selected), Counter(update.node for update in updates if isinstance(update.node, str))
     reasons = [_stranger(update, chosen, senders) or fault(update, start, bounds) for update in updates]
     whole = [place for place, reason in enumerate(reasons) if reason is None]
-    norms = round_geometry(start, [updates[place].parameters for place in whole]).norms
+    norms = change_lengths(start, [updates[place].parameters for place in whole])
     if not whole or not np.isfinite(norms).all():  # a broken model breaks every norm, so else it is sound
         require_sound_model("start", start)
     for place, norm in zip(whole, norms, strict=True):
