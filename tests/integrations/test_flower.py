@@ -151,7 +151,10 @@ def test_a_repeated_reply_and_a_stranger_s_are_refused(tmp_path):
     grid.repeat, grid.uninvited = {CLIENTS}, 1
     result = run(guarded(tmp_path), grid)
     reasons = {each["node"]: each["reason"] for each in records(tmp_path)[0]["refusals"]}
-    assert reasons == {grid.name(CLIENTS): "sent 2 updates in one round; 1 is allowed", "node 999": "was not selected this round"}
+    assert reasons == {
+        grid.name(CLIENTS): "sent 2 updates in one round; 1 is allowed",
+        "node 999": "was not selected this round",
+    }
     assert set(records(tmp_path)[0]["weights"]) == {grid.name(place) for place in range(CLIENTS)}
     assert np.isfinite(weights(result)["layer"]).all()
 
