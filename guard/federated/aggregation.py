@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from medward.guard.federated.geometry import block_columns
 from medward.guard.federated.rules.base import AggregationPlan
 from medward.guard.federated.update import Parameters, is_learned
+from medward.guard.types import Array
 
 
 def aggregated(start: Parameters, models: Sequence[Parameters], plan: AggregationPlan) -> list[np.ndarray]:
@@ -19,8 +20,15 @@ def aggregated(start: Parameters, models: Sequence[Parameters], plan: Aggregatio
     Counters and flags, which cannot be averaged, become the lower median of the models taken.
     No number leaves the range of its dtype: it stops at the largest.
     """
-    taken = np.flatnonzero(plan.mixing.any(axis=0))
-    return [_combined(array, [model[place] for model in models], plan, taken) for place, array in enumerate(start)]
+    taken: list[int] = np.flatnonzero(plan.mixing.any(axis=0)).tolist()
+    results = _empty_like(start)
+    for place, (array, result) in enumerate(zip(start, results, strict=True)):
+        sent = [models[row][place] for row in taken]
+        if is_learned(array):
+            _combine(array, sent, plan, taken, result)
+        else:
+            result[...] = _lower_median(sent) if sent else array
+    return results
 
 
 def saturated(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -29,31 +37,51 @@ def saturated(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.asarray(np.clip(values, -most, most).astype(dtype, copy=False))
 
 
-def _combined(
-    origin: np.ndarray, sent: Sequence[np.ndarray], plan: AggregationPlan, taken: NDArray[np.intp]
-) -> np.ndarray:
-    if not is_learned(origin):
-        return _lower_median(origin, [sent[row] for row in taken])
-    flat, old = [sent[row].reshape(-1) for row in taken], origin.reshape(-1)
-    mixing = plan.mixing[:, taken]
-    rest = 1 - float(mixing.sum())
+def _empty_like(start: Parameters) -> list[np.ndarray]:
+    """Arrays of the forms of `start` in one piece of memory: its pages are large, and come three times as fast."""
+    sizes = [-(-array.nbytes // 64) * 64 for array in start]
+    ends, memory = np.cumsum(sizes, dtype=np.int64), np.empty(sum(sizes), np.uint8)
+    return [
+        memory[end - size : end - size + array.nbytes].view(array.dtype).reshape(array.shape)
+        for array, size, end in zip(start, sizes, ends, strict=True)
+    ]
+
+
+def _combine(
+    origin: np.ndarray,
+    sent: Sequence[np.ndarray],
+    plan: AggregationPlan,
+    taken: list[int],
+    result: np.ndarray,
+) -> None:
+    """Write `origin` with the combined changes into `result`."""
+    flat, old, new = [array.reshape(-1) for array in sent], origin.reshape(-1), result.reshape(-1)
     columns = block_columns(len(taken) + 1, origin.size)
-    held = np.empty((len(taken), columns))
-    result = np.empty(origin.size, dtype=origin.dtype)
+    held = np.empty((len(taken), columns), np.promote_types(origin.dtype, np.float32))
     for first in range(0, origin.size, columns):
         part = slice(first, first + columns)
-        own, block = old[part].astype(np.float64), held[:, : len(old[part])]
-        for row, values in zip(block, flat, strict=True):
-            row[...] = values[part]
-        if plan.weights is not None:  # of the models themselves, which saves a subtraction
-            own *= rest
-            own += mixing[0] @ block
-        else:
-            block -= own
-            own += plan.combine(mixing @ block)
-        result[part] = saturated(own, origin.dtype)
-    return result.reshape(origin.shape)
+        models, block = [values[part] for values in flat], held[:, : len(old[part])]
+        moved = _moved(old[part], models, plan.mixing[:, taken], plan.combine, block)
+        if not np.isfinite(moved).all():  # numbers so large that float32 does not hold their differences
+            moved = _moved(old[part], models, plan.mixing[:, taken], plan.combine, np.empty(block.shape))
+        new[part] = moved if moved.dtype == new.dtype else saturated(moved, new.dtype)
 
 
-def _lower_median(origin: np.ndarray, sent: Sequence[np.ndarray]) -> np.ndarray:
-    return np.asarray(np.sort(np.stack(sent), axis=0)[(len(sent) - 1) // 2] if sent else origin.copy())
+def _moved(
+    old: np.ndarray,
+    models: Sequence[np.ndarray],
+    mixing: Array,
+    combine: Callable[[Array], Array],
+    changes: NDArray[Any],
+) -> NDArray[Any]:
+    """`old` and the combined changes, in the precision of `changes` (n, b), which is written to."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        for row, values in zip(changes, models, strict=True):
+            np.subtract(values, old, out=row, dtype=changes.dtype)
+        moved = combine(mixing.astype(changes.dtype) @ changes)
+        moved += old
+    return moved
+
+
+def _lower_median(sent: Sequence[np.ndarray]) -> np.ndarray:
+    return np.asarray(np.sort(np.stack(sent), axis=0)[(len(sent) - 1) // 2])

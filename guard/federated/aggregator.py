@@ -10,7 +10,7 @@ import numpy as np
 from medward.guard.errors import MedwardError
 from medward.guard.federated.aggregation import aggregated, saturated
 from medward.guard.federated.federation_state import FederationState
-from medward.guard.federated.geometry import round_geometry
+from medward.guard.federated.geometry import change_lengths, round_geometry
 from medward.guard.federated.robust_feddetect import Judgement, RobustFedDetect, Views
 from medward.guard.federated.rules.base import AggregationPlan, Reference, Rule
 from medward.guard.federated.rules.norm_clipped_mean import NormClippedMean, clipped
@@ -129,7 +129,7 @@ class Aggregator:
         geometry = round_geometry(
             start,
             [*(update.parameters for update in counted.updates), *references],
-            norms=np.append(counted.norms, round_geometry(start, references).norms),
+            norms=np.append(counted.norms, change_lengths(start, references)),
             history=inner_products(state.sums, [each.node for each in counted.updates])
             if self.rule.looks_back
             else None,

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medward.guard.federated.update import Parameters, is_learned
 from medward.guard.types import Array
 
-Blocks = Callable[[bool], Iterable[NDArray[Any]]]
-"""Reads the updates anew: (n, b) blocks of columns, exact in float64 or, told False, as precise as the model itself."""
-BLOCK = 1 << 19  # numbers of all clients in a block: four mebibytes, near a core's cache
+BLOCK = 1 << 20  # numbers of all clients in a block: four mebibytes in float32, near the caches of a core
+_ROW = 1 << 16  # numbers of one client whose length is summed at a time
 
 
 class Geometry:
     """Geometry of a round: inner products of its updates, one row a client, and last a reference where one is given.
 
-    A rule needs no more than this to say how much of each client it takes. What nobody asks for is not computed.
+    A rule needs no more than this to say how much of each client it takes. What nobody asks for is not computed:
+    `blocks` reads the updates anew as (rows, b) blocks of columns, `lengths` gives their norms.
     """
 
-    def __init__(self, blocks: Blocks, rows: int, history: Array | None = None) -> None:
-        self._blocks = blocks
+    def __init__(
+        self,
+        rows: int,
+        blocks: Callable[[], Iterable[Array]],
+        lengths: Callable[[], Array],
+        history: Array | None = None,
+    ) -> None:
+        self._blocks, self._lengths = blocks, lengths
         self.rows = rows
         self.history = history
         """(n, n): inner products of the sums of all updates so far, for rules that look back."""
@@ -32,14 +36,13 @@ class Geometry:
     @cached_property
     def norms(self) -> Array:
         """(rows,): the length of each update, to six digits for models in float32 and twelve in float64."""
-        squares = self._squares(exact=False)
-        return np.sqrt(squares if np.isfinite(squares).all() else self._squares(exact=True))
+        return self._lengths()
 
     @cached_property
     def products(self) -> Array:
         """(rows, rows): inner products of the updates."""
         products = np.zeros((self.rows, self.rows))
-        for block in self._blocks(True):
+        for block in self._blocks():
             products += block @ block.T
         return products
 
@@ -50,17 +53,10 @@ class Geometry:
 
     def mixed(self, mixing: Array) -> Geometry:
         """The geometry of `mixing` (m, rows) times the updates; it has no history."""
-        mixed = Geometry(lambda _exact: (), len(mixing))
-        mixed.products = mixing @ self.products @ mixing.T
-        mixed.norms = np.sqrt(np.maximum(np.diag(mixed.products), 0))
+        products = mixing @ self.products @ mixing.T
+        mixed = Geometry(len(mixing), tuple, lambda: np.sqrt(np.maximum(np.diag(products), 0)))
+        mixed.products = products
         return mixed
-
-    def _squares(self, *, exact: bool) -> Array:
-        squares = np.zeros(self.rows)
-        for block in self._blocks(exact):
-            with np.errstate(over="ignore", invalid="ignore"):
-                squares += [float(np.dot(row, row)) for row in block]
-        return squares
 
 
 def squared_distances(products: Array) -> Array:
@@ -73,7 +69,7 @@ def squared_distances(products: Array) -> Array:
 
 def matrix_geometry(updates: Array, history: Array | None = None) -> Geometry:
     """The geometry of updates (n, d) that are held as one matrix."""
-    return Geometry(lambda _exact: (updates,), len(updates), history)
+    return Geometry(len(updates), lambda: (updates,), lambda: np.asarray(np.linalg.norm(updates, axis=1)), history)
 
 
 def round_geometry(
@@ -83,31 +79,52 @@ def round_geometry(
 
     `norms` are the lengths of the changes, where they are known already.
     """
-    geometry = Geometry(lambda exact: update_blocks(start, models, exact=exact), len(models), history)
-    if norms is not None:
-        geometry.norms = norms
-    return geometry
+    lengths = partial(change_lengths, start, models) if norms is None else lambda: norms
+    return Geometry(len(models), partial(update_blocks, start, models), lengths, history)
 
 
-def update_blocks(start: Parameters, models: Sequence[Parameters], *, exact: bool) -> Iterator[NDArray[Any]]:
-    """(n, b) blocks of what each of `models` changed in the learned arrays of `start`.
+def change_lengths(start: Parameters, models: Sequence[Parameters]) -> Array:
+    """(n,): how far each of `models` is from `start` in the learned arrays; not finite where one of them is not.
 
-    They are in float64 where `exact`, else in float32 for models in it: twice as fast, and beyond 1e38 infinite. A
-    block is overwritten by the next.
+    The length of one model does not depend on the others, to the last bit.
     """
+    squares = _squared_changes(start, models, exact=False)
+    large = np.flatnonzero(~np.isfinite(squares))  # or not finite: float64 tells
+    if large.size:
+        squares[large] = _squared_changes(start, [models[row] for row in large.tolist()], exact=True)
+    return np.sqrt(squares)
+
+
+def _squared_changes(start: Parameters, models: Sequence[Parameters], *, exact: bool) -> Array:
+    squares = np.zeros(len(models))
     for place, array in enumerate(start):
         if not is_learned(array):
             continue
-        dtype = np.float64 if exact else np.promote_types(array.dtype, np.float32)
+        origin, flat = array.reshape(-1), [model[place].reshape(-1) for model in models]
+        held = np.empty(min(_ROW, origin.size), np.float64 if exact else np.promote_types(array.dtype, np.float32))
+        for first in range(0, origin.size, _ROW):
+            old = origin[first : first + _ROW]
+            change = held[: len(old)]
+            with np.errstate(over="ignore", invalid="ignore"):
+                for row, values in enumerate(flat):
+                    np.subtract(values[first : first + _ROW], old, out=change, dtype=held.dtype)
+                    squares[row] += np.dot(change, change)
+    return squares
+
+
+def update_blocks(start: Parameters, models: Sequence[Parameters]) -> Iterator[Array]:
+    """(n, b) blocks of what each of `models` changed in the learned arrays of `start`; the next overwrites one."""
+    for place, array in enumerate(start):
+        if not is_learned(array):
+            continue
         origin, flat = array.reshape(-1), [model[place].reshape(-1) for model in models]
         columns = block_columns(len(models), origin.size)
-        held = np.empty((len(models), columns), dtype)
+        held = np.empty((len(models), columns))
         for first in range(0, origin.size, columns):
             part = slice(first, first + columns)
             block = held[:, : len(origin[part])]
-            with np.errstate(over="ignore"):
-                for row, values in zip(block, flat, strict=True):
-                    np.subtract(values[part], origin[part], out=row, dtype=dtype)
+            for row, values in zip(block, flat, strict=True):
+                np.subtract(values[part], origin[part], out=row, dtype=np.float64)
             yield block
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
-from medward.guard.federated.geometry import round_geometry
+from medward.guard.federated.geometry import change_lengths
 from medward.guard.federated.update import ClientUpdate, Parameters
 from medward.guard.types import Array
 
@@ -74,11 +74,13 @@ def sanitise(
     examples. Of a node that sent twice nothing counts: which of both is its own cannot be told. Whatever a client
     sends, nothing is raised; `MedwardError` says that `start` itself is broken.
     """
-    require_sound_model("start", start)
+    require_averageable("start", start)
     chosen, senders = set(selected), Counter(update.node for update in updates if isinstance(update.node, str))
     reasons = [_stranger(update, chosen, senders) or fault(update, start, bounds) for update in updates]
     whole = [place for place, reason in enumerate(reasons) if reason is None]
-    norms = round_geometry(start, [updates[place].parameters for place in whole]).norms
+    norms = change_lengths(start, [updates[place].parameters for place in whole])
+    if not whole or not np.isfinite(norms).all():  # a broken model breaks every norm, so else it is sound
+        require_sound_model("start", start)
     for place, norm in zip(whole, norms, strict=True):
         reasons[place] = _broken_numbers(updates[place].parameters, float(norm))
     refusals = (Refusal(_node_text(each), reason) for each, reason in zip(updates, reasons, strict=True) if reason)
@@ -91,14 +93,20 @@ def sanitise(
 
 def require_sound_model(name: str, parameters: Parameters) -> None:
     """Raise `MedwardError` unless all arrays hold finite real numbers, counters or flags."""
+    require_averageable(name, parameters)
+    for place, array in enumerate(parameters):
+        if not np.isfinite(array).all():
+            raise MedwardError(f"{name}: array {place} holds NaN or infinity; begin from a sound model")
+
+
+def require_averageable(name: str, parameters: Parameters) -> None:
+    """Raise `MedwardError` unless all arrays are of real numbers, integers or flags."""
     for place, array in enumerate(parameters):
         if array.dtype.kind not in "fiub":
             raise MedwardError(
                 f"{name}: array {place} is of {array.dtype}, which cannot be averaged; "
                 "send real numbers, integers and flags only"
             )
-        if not np.isfinite(array).all():
-            raise MedwardError(f"{name}: array {place} holds NaN or infinity; begin from a sound model")
 
 
 def fault(update: ClientUpdate, start: Parameters, bounds: UpdateBounds) -> str | None:

@@ -29,7 +29,7 @@ from medward.guard.federated.update import ClientUpdate
 CLAIMS = ("federated_cost", "federated_many_clients")
 
 SEED, CLIENTS, ARRAYS, SIZE = 0, 10, 25, 1_000_000
-REPEATS = 5
+REPEATS = 7
 MOST_RATIO = 1.1
 MANY, MOST_SECONDS = 10_000, 1.0
 MISSING = (
@@ -49,6 +49,8 @@ def _cost() -> Claim:
     try:
         from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
         from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
+
+        from medward.integrations.flower_replies import array_numbers
     except ModuleNotFoundError as error:
         raise MedwardError(MISSING.format(error=error)) from None
     generator = np.random.default_rng(SEED)
@@ -59,18 +61,17 @@ def _cost() -> Claim:
         )
         for each in range(CLIENTS)
     ]
-    updates = [
-        ClientUpdate(
-            node=str(place),
-            parameters=[array.numpy() for array in record["arrays"].values()],
-            examples=record["metrics"]["num-examples"],
-        )
-        for place, record in enumerate(records)
-    ]
+    updates = _read(records, array_numbers)
     nodes = [update.node for update in updates]
 
     def ours(rule: Rule) -> list[np.ndarray]:
         return Aggregator(rule=rule).step(FederationState(), start, updates, nodes)[1].parameters
+
+    def round_of(rule: Rule) -> ArrayRecord:
+        """From replies to the new model's record, as `aggregate_arrayrecords` goes."""
+        read = _read(records, array_numbers)
+        result = Aggregator(rule=rule).step(FederationState(), start, read, nodes)[1]
+        return ArrayRecord({str(place): Array(array) for place, array in enumerate(result.parameters)})
 
     def flower_arithmetic() -> list[np.ndarray]:
         """The sums of `aggregate_arrayrecords` on arrays that are read already."""
@@ -84,12 +85,13 @@ def _cost() -> Claim:
                     made[place] += array * share
         return list(made.values())
 
+    rules = (WeightedMean(), NormClippedMean())
     steps: dict[str, Callable[[], Any]] = {
         "Flower": lambda: aggregate_arrayrecords(records, "num-examples"),
         "Flower, arrays read before": flower_arithmetic,
-        **{rule.name: lambda rule=rule: ours(rule) for rule in (WeightedMean(), NormClippedMean())},
-        "reading all replies": lambda: [[array.numpy() for array in each["arrays"].values()] for each in records],
-        "writing the model": lambda: ArrayRecord({str(place): Array(array) for place, array in enumerate(start)}),
+        **{rule.name: lambda rule=rule: round_of(rule) for rule in rules},
+        **{f"{rule.name}, arrays read before": lambda rule=rule: ours(rule) for rule in rules},
+        "a copy of all replies": lambda: _read(records, Array.numpy),
     }
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(REPEATS):  # interleaved, so that what slows the machine slows all of them
@@ -98,25 +100,20 @@ def _cost() -> Claim:
     least = {name: min(each) for name, each in seconds.items()}
     theirs = [array.numpy() for array in aggregate_arrayrecords(records, "num-examples").values()]
     away = max(float(np.abs(one - other).max()) for one, other in zip(ours(WeightedMean()), theirs, strict=True))
-    whole = {rule.name: least[rule.name] + least["writing the model"] for rule in (WeightedMean(), NormClippedMean())}
-    ratio = max(whole.values()) / least["Flower"]
+    ratio = max(least[rule.name] for rule in rules) / least["Flower"]
     return Claim(
         claim="federated_cost",
         value=ratio,
-        target=f"at most {MOST_RATIO:g} times Flower's aggregate_arrayrecords, sanitised, by the default rule",
+        target=f"at most {MOST_RATIO:g} times Flower's aggregate_arrayrecords, from replies to the new record",
         met=ratio <= MOST_RATIO,
         n=REPEATS,
         seed=SEED,
         details={
             "least_processor_seconds": least,
-            "ratio": {name: each / least["Flower"] for name, each in whole.items()},
-            "ratio_when_replies_are_copied_too": {
-                name: (each + least["reading all replies"]) / least["Flower"] for name, each in whole.items()
-            },
+            "ratio": {rule.name: least[rule.name] / least["Flower"] for rule in rules},
             "largest_difference_of_the_weighted_mean": away,
             "peak_memory_beyond_the_inputs_in_models": {
-                rule.name: _peak(lambda rule=rule: ours(rule)) / (4 * ARRAYS * SIZE)
-                for rule in (WeightedMean(), NormClippedMean())
+                rule.name: _peak(lambda rule=rule: ours(rule)) / (4 * ARRAYS * SIZE) for rule in rules
             },
             "flwr": version("flwr"),
             "parameters": ARRAYS * SIZE,
@@ -127,6 +124,17 @@ def _cost() -> Claim:
 
 def _moved(start: list[np.ndarray], generator: np.random.Generator) -> list[np.ndarray]:
     return [array + np.float32(0.01) * generator.standard_normal(array.shape, dtype=np.float32) for array in start]
+
+
+def _read(records: list[Any], numbers: Callable[[Any], np.ndarray]) -> list[ClientUpdate]:
+    return [
+        ClientUpdate(
+            node=str(place),
+            parameters=[numbers(array) for array in record["arrays"].values()],
+            examples=record["metrics"]["num-examples"],
+        )
+        for place, record in enumerate(records)
+    ]
 
 
 def _many_clients() -> Claim:

@@ -197,7 +197,7 @@ def test_blocks_give_what_a_matrix_gives(name, dtype, monkeypatch):
     np.testing.assert_allclose(got, expected, atol=1e-12 if dtype is np.float64 else 1e-5)
     assert [array.dtype for array in blocked] == [array.dtype for array in start]
     assert [array.shape for array in blocked] == [array.shape for array in start]
-    assert blocked[1] in {7 + place for place in range(len(models))}  # a counter is one that was sent
+    assert int(blocked[1]) in {7 + place for place in range(len(models))}  # a counter is one that was sent
 
 
 def test_the_default_rule_keeps_the_weights_of_unequal_hospitals():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from medward.guard.errors import MedwardError
 from medward.guard.federated.aggregator import Aggregator
 from medward.guard.federated.federation_state import FederationState
+from medward.guard.federated.robust_feddetect import RobustFedDetect
 from medward.guard.federated.rules import RULES
 from medward.guard.federated.rules.bucketing import Bucketing
 from medward.guard.federated.rules.coordinate_median import CoordinateMedian
@@ -214,3 +215,22 @@ def test_whatever_clients_send_the_step_returns_finite_numbers(name, updates):
         assert all(np.isfinite(weight) and weight >= 0 for weight in result.weights.values())
         assert (result.unchanged is None) == (sum(result.weights.values()) > 0)
         assert len(result.refusals) + len(result.weights) >= len({str(update.node) for update in updates})
+
+
+def means(start, updates, number):
+    """A probe that computes with what clients send, as those of generators do."""
+    with np.errstate(all="ignore"):
+        return {
+            update.node: {"mean": np.array([np.sum(array, dtype=np.float64) * 1e270 for array in update.parameters])}
+            for update in updates
+        }
+
+
+@given(updates=st.lists(MALFORMED, max_size=6))
+@settings(max_examples=40)
+def test_whatever_clients_send_the_detector_goes_on(updates):
+    aggregator, state = Aggregator(detector=RobustFedDetect(), probe=means), FederationState()
+    for _ in range(2):
+        state, result = aggregator.step(state, MODEL, updates, NODES)
+        assert all(np.isfinite(array).all() for array in result.parameters)
+        assert all(0 <= weight <= 1 for weight in result.weights.values())
