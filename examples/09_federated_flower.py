@@ -1,9 +1,10 @@
 """A real server and four hospitals train a generator under Flower; one learns from marked images and loses its weight.
 
-Needs Flower: pip install 'medward[flower]' torch. Processes talk over loopback without TLS; a hospital would register each
-node's key and name the keys in `members`, so that no stranger takes part and a node keeps its record.
+Needs Flower: pip install 'medward[flower]' torch. Processes talk over loopback without TLS. In earnest, nodes are
+registered by key and the keys are named in `members`: no stranger takes part, and a node keeps its record.
 """
 
+import json
 import os
 import shutil
 import socket
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +29,8 @@ from medward.guard.audit.log import read_log
 from medward.guard.data.split import Split
 from medward.guard.federated.aggregator import Aggregator
 from medward.guard.federated.generator_probe import GeneratorProbe
-from medward.guard.federated.robust_feddetect import RobustFedDetect
+from medward.guard.federated.robust_feddetect import RobustFedDetect, Views
+from medward.guard.federated.update import ClientUpdate, Parameters
 from medward.integrations.flower import GuardedStrategy
 
 HOSPITALS, ROUNDS, POISONED = 4, 5, 3
@@ -59,7 +62,14 @@ def train(message: Message, context: Context) -> Message:
 def serve(grid: Grid, context: Context) -> None:
     """The server: Flower's averaging strategy asks, the guard decides what counts."""
     folder = Path(context.run_config["folder"])
-    probe = GeneratorProbe(make=GAN.images, classes=GAN.classes, images=64)
+    look = GeneratorProbe(make=GAN.images, classes=GAN.classes, images=64)
+
+    def probe(start: Parameters, updates: Iterable[ClientUpdate], number: int) -> Mapping[str, Views]:
+        updates = list(updates)
+        places = {update.node: int(update.metrics["place"]) for update in updates}
+        (folder / "places.json").write_text(json.dumps(places))  # for the table only
+        return look(start, updates, number)
+
     strategy = GuardedStrategy(
         FedAvg(fraction_evaluate=0.0, min_train_nodes=HOSPITALS, min_available_nodes=HOSPITALS),
         Aggregator(detector=RobustFedDetect(warm_up=2), probe=probe),
@@ -72,14 +82,24 @@ def serve(grid: Grid, context: Context) -> None:
 def main() -> None:
     """Start a SuperLink and a SuperNode for each hospital, hand them this file as an app, and read the log."""
     with tempfile.TemporaryDirectory() as name:
-        folder, address = Path(name), f"127.0.0.1:{free_port()}"
+        folder, port = Path(name), free_port()
+        address = f"127.0.0.1:{port}"
         write_app(folder, address)
-        processes = [start(folder, "flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", address[10:])]
+        processes = [start(folder, "flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(port))]
         try:
+            while processes[0].poll() is None and not listens(port):
+                time.sleep(0.1)
             for place in range(HOSPITALS):
-                node = ("--insecure", "--superlink", address, "--port", str(free_port()), "--node-config", f"place={place}")
+                node = (
+                    "--insecure",
+                    "--superlink",
+                    address,
+                    "--port",
+                    str(free_port()),
+                    "--node-config",
+                    f"place={place}",
+                )
                 processes.append(start(folder, "flower-supernode", *node))
-            time.sleep(3)
             run = start(folder, "flwr", "run", str(folder / "app"), "loopback", "--stream")
             processes.append(run)
             while run.poll() is None and len(records(folder)) < ROUNDS:
@@ -88,17 +108,22 @@ def main() -> None:
             for process in reversed(processes):
                 process.terminate()
                 process.wait()
-        show(records(folder))
+        if len(records(folder)) < ROUNDS:
+            sys.exit((folder / "flwr.log").read_text())
+        show(records(folder), json.loads((folder / "places.json").read_text()))
 
 
-def show(rounds: list[dict]) -> None:
+def show(rounds: list[dict], places: dict[str, int]) -> None:
     """A line a round: how much of each hospital was taken, and who was suspected."""
-    nodes = sorted(rounds[0]["weights"])
-    print("round  " + "  ".join(node[:6] for node in nodes))
+    print(
+        "round  "
+        + "  ".join(f"hospital {place}" + (" (poisoned)" if place == POISONED else "") for place in range(HOSPITALS))
+    )
     for record in rounds:
-        shares = "  ".join(f"{record['weights'].get(node, 0.0):6.3f}" for node in nodes)
-        told = [f"{each['node'][:6]} by {each['view']} ({each['peak']:.1f})" for each in record["suspects"]]
-        print(f"{record['round']:5d}  {shares}  {'suspected: ' + ', '.join(told) if told else ''}".rstrip())
+        shares = {places[node]: weight for node, weight in record["weights"].items()}
+        told = [f"hospital {places[each['node']]} by {each['view']}" for each in record["suspects"]]
+        row = "  ".join(f"{shares.get(place, 0.0):10.3f}" for place in range(HOSPITALS))
+        print(f"{record['round']:5d}  {row}" + (f"  suspected: {', '.join(told)}" if told else ""))
 
 
 def records(folder: Path) -> list[dict]:
@@ -110,7 +135,7 @@ def write_app(folder: Path, address: str) -> None:
     (folder / "home").mkdir()
     shutil.copy(__file__, folder / "app" / "federation.py")
     (folder / "app" / "pyproject.toml").write_text(
-        '[project]\nname = "federation"\nversion = "1.0.0"\ndescription = ""\nlicense = "Apache-2.0"\ndependencies = []\n'
+        '[project]\nname = "federation"\nversion = "1.0.0"\nlicense = "Apache-2.0"\n'
         '[tool.flwr.app]\npublisher = "medward"\n[tool.flwr.app.components]\nserverapp = "federation:server_app"\n'
         f'clientapp = "federation:client_app"\n[tool.flwr.app.config]\nfolder = "{folder}"\n'
     )
@@ -130,6 +155,11 @@ def start(folder: Path, command: str, *arguments: str) -> subprocess.Popen:
     }
     with (folder / f"{command}.log").open("ab") as log:
         return subprocess.Popen([programs / command, *arguments], env=os.environ | settings, stdout=log, stderr=log)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
 
 
 def free_port() -> int:

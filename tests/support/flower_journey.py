@@ -31,7 +31,9 @@ def killed_and_resumed(folder, rounds=5, kill_after=2):
             out, until = outs[name], 60 * rounds
             flower.submit(log, out=out)
             if log == "killed.log":
-                wait_until(lambda: len(recorded(outs["killed"])) == kill_after, until, "rounds do not end", folder / log)
+                wait_until(
+                    lambda: len(recorded(outs["killed"])) == kill_after, until, "rounds do not end", folder / log
+                )
                 os.kill(int((out / "server.pid").read_text()), signal.SIGKILL)
                 finished = (out / "result.npz").exists()
             else:
