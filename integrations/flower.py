@@ -27,7 +27,8 @@ from flwr.serverapp.strategy import (
 
 from medward.guard.audit.log import AuditLog
 from medward.guard.errors import MedwardError
-from medward.guard.federated.aggregator import Aggregator, FederationState, RoundResult
+from medward.guard.federated.aggregator import Aggregator, RoundResult
+from medward.guard.federated.federation_state import FederationState
 from medward.guard.federated.round_record import round_record
 from medward.guard.federated.rules.weighted_mean import WeightedMean
 from medward.guard.federated.sanitise import sanitise

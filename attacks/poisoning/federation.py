@@ -18,7 +18,8 @@ from medward.attacks.poisoning.scaled_replacement import ScaledReplacement
 from medward.attacks.poisoning.triggers.base import Trigger
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
-from medward.guard.federated.aggregator import FederationState, RoundResult
+from medward.guard.federated.aggregator import RoundResult
+from medward.guard.federated.federation_state import FederationState
 from medward.guard.federated.update import ClientUpdate, Parameters, is_learned
 
 

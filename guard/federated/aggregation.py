@@ -26,8 +26,7 @@ def aggregated(start: Parameters, models: Sequence[Parameters], plan: Aggregatio
 def saturated(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """`values` in a floating `dtype`; what is beyond its range becomes its largest number, with the sign."""
     most = np.finfo(dtype).max
-    within: NDArray[Any] = np.clip(values, -most, most).astype(dtype, copy=False)
-    return within
+    return np.asarray(np.clip(values, -most, most).astype(dtype, copy=False))
 
 
 def _combined(
@@ -57,5 +56,4 @@ def _combined(
 
 
 def _lower_median(origin: np.ndarray, sent: Sequence[np.ndarray]) -> np.ndarray:
-    middle: np.ndarray = np.sort(np.stack(sent), axis=0)[(len(sent) - 1) // 2] if sent else origin.copy()
-    return middle
+    return np.asarray(np.sort(np.stack(sent), axis=0)[(len(sent) - 1) // 2] if sent else origin.copy())

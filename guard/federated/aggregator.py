@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from medward.guard.errors import MedwardError
 from medward.guard.federated.aggregation import aggregated, saturated
+from medward.guard.federated.federation_state import FederationState
 from medward.guard.federated.geometry import round_geometry
-from medward.guard.federated.robust_feddetect import (
-    ClientRecord,
-    Judgement,
-    RobustFedDetect,
-    Views,
-    records_from_json,
-    records_to_json,
-)
+from medward.guard.federated.robust_feddetect import Judgement, RobustFedDetect, Views
 from medward.guard.federated.rules.base import AggregationPlan, Reference, Rule
 from medward.guard.federated.rules.norm_clipped_mean import NormClippedMean, clipped
 from medward.guard.federated.sanitise import (
@@ -32,53 +25,16 @@ from medward.guard.federated.sanitise import (
 )
 from medward.guard.federated.update import ClientUpdate, Parameters, is_learned
 from medward.guard.federated.update_evidence import excess_losses, opposition
-from medward.guard.federated.update_sums import Sums, inner_products, model_change, with_updates
+from medward.guard.federated.update_sums import inner_products, model_change, with_updates
 from medward.guard.types import Array
 
 Probe = Callable[[Parameters, Iterable[ClientUpdate], int], Mapping[str, Views]]
 """What the server sees for itself: parameters before, updates that count and the round -> views of each node.
 
-Updates longer than the median come shortened to it, as the default rule takes them, so that a hospital with many rows does
-not stand out for the steps it makes; each is made when it is asked for.
+Updates longer than the median come shortened to it, as the default rule takes them, so that a hospital with many rows
+does not stand out for the steps it makes; each is made when it is asked for.
 """
 MOST_SEEN = 1e30  # the largest number of a view with which clients can still be compared
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FederationState:
-    """What a server keeps from round to round, so that one that was killed goes on as if it had not been.
-
-    `previous`, the last aggregate's change, and `sums`, each client's updates so far, are for rules that look at them
-    and None or empty otherwise. They are of the model's size: save `to_json` and `arrays`, and give both to
-    `from_json`.
-    """
-
-    round: int = 0
-    records: Mapping[str, ClientRecord] = field(default_factory=dict)
-    previous: Parameters | None = None
-    sums: Sums = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """The state as JSON has it, without arrays of the model's size."""
-        return {"round": self.round, "records": records_to_json(self.records), "summed": list(self.sums)}
-
-    def arrays(self) -> dict[str, Parameters]:
-        """The arrays of the model's size by name: what is not in the JSON."""
-        sums = {f"sum{place}": each for place, each in enumerate(self.sums.values())}
-        return sums if self.previous is None else {**sums, "previous": self.previous}
-
-    @classmethod
-    def from_json(cls, kept: Mapping[str, Any], arrays: Mapping[str, Parameters] | None = None) -> FederationState:
-        """The state that `to_json` and `arrays` wrote; raises `MedwardError` where sums of updates are missing."""
-        arrays, nodes = arrays or {}, kept.get("summed", [])
-        if missing := [node for place, node in enumerate(nodes) if f"sum{place}" not in arrays]:
-            raise MedwardError(f"state: the sum of the updates of {missing[0]} was not given; save and pass arrays too")
-        return cls(
-            round=int(kept["round"]),
-            records=records_from_json(kept["records"]),
-            previous=arrays.get("previous"),
-            sums={node: arrays[f"sum{place}"] for place, node in enumerate(nodes)},
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,31 +90,22 @@ class Aggregator:
         references = self._references(state, start, server)
         state, admission, judgement = self._judged(replace(state, round=state.round + 1), start, admission)
         trust = np.array([1.0 if judgement is None else judgement.trust[each.node] for each in admission.updates])
-        counted = [update for update, kept in zip(admission.updates, trust, strict=True) if kept > 0]
-        weights = {update.node: 0.0 for update in admission.updates}
-        parameters, unchanged = [np.array(array) for array in start], None
-        if counted:
-            # Shares are bounded before trust lowers them: bounding them afterwards would raise the distrusted again.
-            shares = example_weights([update.examples for update in counted], self.bounds.most_share) * trust[trust > 0]
-            models = [*(update.parameters for update in counted), *references]
-            norms = np.append(admission.norms[trust > 0], round_geometry(start, references).norms)
-            history = None
-            if self.rule.looks_back:
-                state = replace(state, sums=with_updates(state.sums, start, counted))
-                history = inner_products(state.sums, [update.node for update in counted])
-            geometry = round_geometry(start, models, norms=norms, history=history)
-            try:
-                plan = self.rule.plan(geometry, shares / shares.sum())
-            except MedwardError as error:
-                unchanged = str(error)
-            else:
-                unchanged = None if plan.mixing.any() else f"{self.rule.name}: takes nothing of any client"
-                parameters = aggregated(start, models, plan)
-                weights |= zip((update.node for update in counted), _shares(plan, len(counted)), strict=True)
-                if self.rule.reference is Reference.PREVIOUS:
-                    state = replace(state, previous=[_change(*pair) for pair in zip(start, parameters, strict=True)])
+        counted = admission.where(trust > 0)
+        if self.rule.looks_back:
+            state = replace(state, sums=with_updates(state.sums, start, counted.updates))
+        weights, unchanged = {update.node: 0.0 for update in admission.updates}, None
+        plan = self._plan(state, start, counted, trust[trust > 0], references) if counted.updates else None
+        if isinstance(plan, AggregationPlan):
+            models = [*(update.parameters for update in counted.updates), *references]
+            parameters = aggregated(start, models, plan)
+            weights |= zip(
+                (update.node for update in counted.updates), _shares(plan, len(counted.updates)), strict=True
+            )
+            if self.rule.reference is Reference.PREVIOUS:
+                state = replace(state, previous=[_change(*pair) for pair in zip(start, parameters, strict=True)])
         else:
-            unchanged = "every client is distrusted" if admission.updates else "no update counts"
+            parameters = [np.array(array) for array in start]
+            unchanged = plan or ("every client is distrusted" if admission.updates else "no update counts")
         result = RoundResult(
             parameters=parameters,
             weights=weights,
@@ -167,6 +114,31 @@ class Aggregator:
             unchanged=unchanged,
         )
         return state, result
+
+    def _plan(
+        self,
+        state: FederationState,
+        start: Parameters,
+        counted: Admission,
+        trust: Array,
+        references: Sequence[Parameters],
+    ) -> AggregationPlan | str:
+        """The plan of the rule for the updates that count, or why there is none."""
+        # Shares are bounded before trust lowers them: bounding them afterwards would raise the distrusted again.
+        shares = example_weights([update.examples for update in counted.updates], self.bounds.most_share) * trust
+        geometry = round_geometry(
+            start,
+            [*(update.parameters for update in counted.updates), *references],
+            norms=np.append(counted.norms, round_geometry(start, references).norms),
+            history=inner_products(state.sums, [each.node for each in counted.updates])
+            if self.rule.looks_back
+            else None,
+        )
+        try:
+            plan = self.rule.plan(geometry, shares / shares.sum())
+        except MedwardError as error:
+            return str(error)
+        return plan if plan.mixing.any() else f"{self.rule.name}: takes nothing of any client"
 
     def _judged(
         self, state: FederationState, start: Parameters, admission: Admission

@@ -10,6 +10,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from medward.guard.federated.robust_feddetect import RobustFedDetect
+from medward.guard.federated.sanitise import UpdateBounds
+
 RuleName = Literal[
     "weighted-mean",
     "norm-clipped-mean",
@@ -29,19 +32,22 @@ _STATED_SHARE: frozenset[str] = frozenset({"trimmed-mean", "krum", "multi-krum",
 _CLIPPING: frozenset[str] = frozenset({"norm-clipped-mean", "centred-clipping"})
 _COMPARING: frozenset[str] = frozenset({"centred-clipping", "fltrust"})
 """Rules that compare clients with one more update, so that groups of clients cannot stand for them."""
+_DETECTOR, _BOUNDS = RobustFedDetect(), UpdateBounds()
 
 
 class FederatedPolicy(BaseModel):
     """How a federation's server takes what its clients send; see `guard.federated`.
 
     `malicious_share` is the share of clients that trimmed-mean, krum, multi-krum, bulyan (below 0.25) and
-    divide-and-conquer are built to bear; `clip` the most that norm-clipped-mean and centred-clipping leave of one, in
-    median lengths. With a `bucket` of 2 or more the rule sees means of so many clients, one of which spoils them.
+    divide-and-conquer are built to bear; `clip` the length, in median lengths, that norm-clipped-mean and
+    centred-clipping shorten updates to. With a `bucket` of 2 or more the rule sees means of so many clients, one of
+    which spoils them.
 
-    `detect` lowers the weight of clients that keep standing out: after `warm_up` rounds a peak above `threshold` flags
-    one, each flag counts by `decay`, below `floor` it counts nothing, and at most `most_suspects` of a round's clients
-    are flagged. A client that counts nothing is asked again every `probation` rounds. It needs a server that can see
-    what clients' models do; a server that cannot judges nobody, and says so in each round's record.
+    `detect` lowers the weight of clients that keep standing out: after `warm_up` rounds a peak above `threshold` (1 is
+    about the most that is ordinary) flags one, each flag counts by `decay`, below `floor` it counts nothing, and at
+    most `most_suspects` of a round's clients are flagged. A client that counts nothing is asked again every `probation`
+    rounds. It needs a server that can see what clients' models do; one that cannot judges nobody, and says so in each
+    round's record.
 
     `most_examples` is the largest claim of rows that is believed, `most_share` the largest share of the weight that one
     client has by its rows.
@@ -54,14 +60,14 @@ class FederatedPolicy(BaseModel):
     clip: float = Field(default=1.0, gt=0, le=100)
     bucket: int = Field(default=1, ge=1, le=1000)
     detect: bool = True
-    warm_up: int = Field(default=5, ge=1, le=10_000)
-    threshold: float = Field(default=12.0, gt=0, le=1e6)
-    decay: float = Field(default=0.5, gt=0, lt=1)
-    floor: float = Field(default=0.01, ge=0, lt=1)
-    most_suspects: float = Field(default=0.45, gt=0, lt=0.5)
-    probation: int = Field(default=5, ge=1, le=10_000)
-    most_examples: float = Field(default=1e7, ge=1, le=1e15)
-    most_share: float = Field(default=0.6, gt=0, le=1)
+    warm_up: int = Field(default=_DETECTOR.warm_up, ge=1, le=10_000)
+    threshold: float = Field(default=_DETECTOR.threshold, gt=0, le=1e6)
+    decay: float = Field(default=_DETECTOR.decay, gt=0, lt=1)
+    floor: float = Field(default=_DETECTOR.floor, ge=0, lt=1)
+    most_suspects: float = Field(default=_DETECTOR.most_suspects, gt=0, lt=0.5)
+    probation: int = Field(default=10, ge=1, le=10_000)
+    most_examples: float = Field(default=_BOUNDS.most_examples, ge=1, le=1e15)
+    most_share: float = Field(default=_BOUNDS.most_share, gt=0, le=1)
 
     @model_validator(mode="after")
     def _useful(self) -> FederatedPolicy:

@@ -31,6 +31,11 @@ class ClientRecord:
     flags: float = 0.0
     rounds: int = 0
 
+    @property
+    def peak(self) -> tuple[float, str]:
+        """The highest peak of its standings, and in which view; 0 before it has any."""
+        return max(((each.peak, view) for view, each in self.standings.items()), default=(0.0, ""))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspicion:
@@ -58,14 +63,15 @@ class Judgement:
 class RobustFedDetect:
     """RobustFedDetect multiplies a client's weight by `decay` to the power c (c + 1) / 2, c being its flags that count.
 
-    A client is flagged in a round when its standing difference peaks above `threshold` in some view; rounds count from
-    `warm_up` rounds of its own on, for young models differ by chance, and what came before counts `memory` times as much
-    each round. Flags fade by `forgiving` a round, so that who stops is trusted again; below `floor` a client counts
+    A client is flagged in a round when its standing difference peaks above `threshold` in some view, and above `beyond`
+    times the median client's peak, for where all differ much nobody is told. Rounds count from `warm_up` rounds of its own
+    on, for young models differ by chance, and what came before counts `memory` times as much each round. Flags fade by `forgiving` a round, so that who stops is trusted again; below `floor` a client counts
     nothing, and is still looked at. At most `most_suspects` of a round's clients are flagged, those with the highest peaks.
     """
 
-    warm_up: int = 5
+    warm_up: int = 8
     threshold: float = 1.0
+    beyond: float = 2.0
     memory: float = 0.85
     decay: float = 0.5
     forgiving: float = 0.9
@@ -76,10 +82,10 @@ class RobustFedDetect:
         for name in ("memory", "decay", "forgiving", "most_suspects"):
             if not 0 < getattr(self, name) < 1:
                 raise MedwardError(f"{name}: must be above 0 and below 1, got {getattr(self, name):g}")
-        if not 0 <= self.floor < 1 or self.threshold <= 0 or self.warm_up < 1:
+        if not 0 <= self.floor < 1 or self.threshold <= 0 or self.beyond < 1 or self.warm_up < 1:
             raise MedwardError(
-                f"floor must be in [0, 1), threshold above 0 and warm-up 1 or more; got {self.floor:g}, "
-                f"{self.threshold:g}, {self.warm_up}"
+                f"floor must be in [0, 1), threshold above 0, beyond and warm-up 1 or more; got {self.floor:g}, "
+                f"{self.threshold:g}, {self.beyond:g}, {self.warm_up}"
             )
 
     def judge(
@@ -91,7 +97,11 @@ class RobustFedDetect:
         """
         _check_views(evidence)
         seen = {node: self._seen(records.get(node, ClientRecord()), evidence[node]) for node in evidence}
-        found = sorted((self._suspicion(node, record) for node, record in seen.items()), key=lambda each: -each.peak)
+        ordinary = self.beyond * float(np.median([record.peak[0] for record in seen.values()]))
+        threshold = max(self.threshold, ordinary)
+        found = sorted(
+            (_suspicion(node, record, threshold) for node, record in seen.items()), key=lambda each: -each.peak
+        )
         above = [each for each in found if each.peak > each.threshold]
         most = int(self.most_suspects * len(evidence))
         suspects, spared = tuple(above[:most]), tuple(above[most:])
@@ -118,10 +128,10 @@ class RobustFedDetect:
             standings = {view: stand(record.standings.get(view), each, self.memory) for view, each in away.items()}
         return ClientRecord(standings=standings, flags=record.flags, rounds=record.rounds + 1)
 
-    def _suspicion(self, node: str, record: ClientRecord) -> Suspicion:
-        peaks = {view: each.peak for view, each in record.standings.items()} or {"": 0.0}
-        view = max(peaks, key=lambda name: peaks[name])
-        return Suspicion(node=node, view=view, peak=peaks[view], threshold=self.threshold)
+
+def _suspicion(node: str, record: ClientRecord, threshold: float) -> Suspicion:
+    peak, view = record.peak
+    return Suspicion(node=node, view=view, peak=peak, threshold=threshold)
 
 
 def _check_views(evidence: Mapping[str, Views]) -> None:

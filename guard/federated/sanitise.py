@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
 from medward.guard.federated.geometry import round_geometry
@@ -53,11 +54,15 @@ class Admission:
     norms: Array
     refusals: tuple[Refusal, ...]
 
+    def where(self, kept: NDArray[np.bool_]) -> Admission:
+        """The admission of some of its updates (n,); what is left out is not refused."""
+        updates = tuple(update for update, stays in zip(self.updates, kept, strict=True) if stays)
+        return Admission(updates, self.norms[kept.astype(bool)], self.refusals)
+
     def without(self, reasons: Mapping[str, str]) -> Admission:
         """The admission less the nodes that are refused for `reasons`."""
-        kept = np.array([update.node not in reasons for update in self.updates], dtype=bool)
-        updates = tuple(update for update in self.updates if update.node not in reasons)
-        return Admission(updates, self.norms[kept], (*self.refusals, *(Refusal(*each) for each in reasons.items())))
+        kept = self.where(np.array([update.node not in reasons for update in self.updates]))
+        return Admission(kept.updates, kept.norms, (*self.refusals, *(Refusal(*each) for each in reasons.items())))
 
 
 def sanitise(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from medward.guard.errors import IntegrityError, MedwardError
-from medward.guard.federated.aggregator import FederationState
+from medward.guard.federated.federation_state import FederationState
 from medward.guard.federated.update import Parameters
 from medward.guard.files import write_durably
 

@@ -22,6 +22,7 @@ EXTRAS = (
     "huggingface",
     "boosting",
     "monai",
+    "nvflare",
     "validate",
 )
 REFUSED = re.compile(

@@ -12,8 +12,9 @@ from support.logs import write
 
 from medward.guard.audit.log import read_log
 from medward.guard.errors import IntegrityError, MedwardError
-from medward.guard.federated.aggregator import Aggregator, FederationState, RoundResult
+from medward.guard.federated.aggregator import Aggregator, RoundResult
 from medward.guard.federated.client_history import federation_history
+from medward.guard.federated.federation_state import FederationState
 from medward.guard.federated.robust_feddetect import Judgement, RobustFedDetect, Suspicion
 from medward.guard.federated.round_record import round_record, unprotected
 from medward.guard.federated.rules import RULES, Bucketing, Krum, NormClippedMean, WeightedMean
@@ -119,7 +120,8 @@ def test_a_detector_that_flags_is_read_back_as_it_judged(tmp_path):
     def probe(start, updates, number):
         rng = np.random.default_rng(number)
         return {
-            each.node: {"mean": rng.normal(size=8) + 50 * (each.node == "mallory") * np.eye(8)[0]} for each in updates
+            each.node: {"mean": 0.1 * rng.normal(size=8) + 5 * (each.node == "mallory") * np.eye(8)[0]}
+            for each in updates
         }
 
     state, aggregator, path = FederationState(), Aggregator(detector=RobustFedDetect(), probe=probe), tmp_path / "log"

@@ -1,4 +1,4 @@
-"""One federation: hospitals, some malicious, train a generator together under one server; what comes of it is measured."""
+"""One federation: hospitals, some malicious, train a generator under one server; what comes of it is measured."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from medward.attacks.benchmarks.generators.diffusion import ConditionalDiffusion
 from medward.attacks.benchmarks.generators.gan import ConditionalGan
 from medward.attacks.benchmarks.hospitals import Hospitals, Skew, deal_hospitals
 from medward.attacks.benchmarks.tasks import load_task
-from medward.attacks.experiments.fedgan.attackers import ATTACKERS, NONE, trigger_of
 from medward.attacks.experiments.fedgan.servers import build_server, rows_for
-from medward.attacks.poisoning.federation import Client, FederationRound, federate
+from medward.attacks.poisoning.federation import Client, FederationRound, Malice, federate
 from medward.attacks.poisoning.metrics.detection import detection_rates, effective_clients, malicious_weight
 from medward.attacks.poisoning.metrics.domain_extractor import DomainExtractor, train_extractor
 from medward.attacks.poisoning.metrics.frechet_distance import frechet_distance
@@ -26,10 +25,13 @@ from medward.attacks.poisoning.metrics.kernel_distance import kernel_distance
 from medward.attacks.poisoning.metrics.precision_recall import generator_coverage
 from medward.attacks.poisoning.metrics.real_floor import real_floor
 from medward.attacks.poisoning.metrics.train_on_synthetic import train_on_synthetic
-from medward.attacks.poisoning.triggers.base import trigger_rate
+from medward.attacks.poisoning.table import POISONING, Accomplice
+from medward.attacks.poisoning.triggers.base import Trigger, trigger_rate
 from medward.guard.data.split import Split
 from medward.guard.federated.update import Parameters
 
+NONE = "none"
+"""No attack: every hospital is honest."""
 GeneratorName = Literal["gan", "diffusion"]
 JUDGED = {"gan": 1024, "diffusion": 128}  # images made for the last measurement, and
 WATCHED = {"gan": 256, "diffusion": 64}  # for the trigger rate on the way
@@ -79,7 +81,7 @@ def measure_federation(setting: FederationSetting) -> dict[str, Any]:
         Client(
             node=f"hospital-{place}",
             rows=rows,
-            malice=ATTACKERS[setting.attack](place, malicious) if place < malicious else None,
+            malice=_malice(setting, place, generator.classes) if place < malicious else None,
         )
         for place, rows in enumerate(hospitals.clients)
     ]
@@ -121,6 +123,16 @@ def _prepared(
     return hospitals, train_extractor(hospitals.extractor, seed)
 
 
+def _malice(setting: FederationSetting, place: int, classes: int) -> Malice:
+    accomplice = Accomplice(place=place, malicious=setting.malicious, classes=classes)
+    return POISONING[setting.attack].malice(accomplice)
+
+
+def _trigger(setting: FederationSetting) -> Trigger | None:
+    """The trigger that is looked for in images, or None where the attack plants none."""
+    return None if setting.attack == NONE else _malice(setting, 0, 2).trigger
+
+
 def _told(each: FederationRound, malicious: list[str]) -> dict[str, Any]:
     """What is kept of one round."""
     judgement = each.result.judgement
@@ -144,7 +156,7 @@ def _told(each: FederationRound, malicious: list[str]) -> dict[str, Any]:
 def _rate(
     setting: FederationSetting, generator: ImageGenerator, parameters: Parameters, hospitals: Hospitals, count: int
 ) -> float | None:
-    trigger = trigger_of(setting.attack, setting.malicious)
+    trigger = _trigger(setting)
     if trigger is None:
         return None
     made = generator.images(parameters, _labels(count, generator.classes), setting.seed + 1)
@@ -163,7 +175,7 @@ def _quality(
     labels = _drawn_labels(test, count, setting.seed)
     made = generator.images(parameters, labels, setting.seed + 2)
     real, fake = extractor.features(test.inputs), extractor.features(made)
-    trigger = trigger_of(setting.attack, setting.malicious)
+    trigger = _trigger(setting)
     coverage = generator_coverage(real, fake)
     synthetic = train_on_synthetic(Split(made, labels), test, seed=setting.seed)
     return {

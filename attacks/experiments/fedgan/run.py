@@ -1,7 +1,7 @@
 """``medward bench fedgan``: the paper-shaped table of poisoned generators, settings x attacks x servers x seeds.
 
-A finished federation is kept at once: a killed run goes on where it stopped. A seed decides the splits, the training and
-the noise, so the spread over seeds shows all three.
+A finished federation is kept at once: a killed run goes on where it stopped. A seed decides the splits, the training
+and the noise, so the spread over seeds shows all three.
 
 Reference: Jin and Li, "Backdoor attack and defense in federated generative adversarial network-based medical image
 synthesis", Medical Image Analysis 2023. The protocol is theirs at a smaller scale; their tables are not reproduced.
@@ -25,11 +25,11 @@ from rich.console import Console
 
 from medward.attacks.benchmarks.hospitals import Skew
 from medward.attacks.benchmarks.tasks import BENCHMARK_TASKS
-from medward.attacks.experiments.fedgan.attackers import ATTACKERS, NONE
-from medward.attacks.experiments.fedgan.cells import FederationSetting, GeneratorName, measure_federation
+from medward.attacks.experiments.fedgan.cells import NONE, FederationSetting, GeneratorName, measure_federation
 from medward.attacks.experiments.fedgan.servers import PUBLISHED, ROBUST, SERVERS
 from medward.attacks.experiments.fedgan.tables import markdown_table, picture_name, print_table
 from medward.attacks.experiments.sources import source_digest
+from medward.attacks.poisoning.table import POISONING
 from medward.attacks.validation.journal import Journal
 from medward.attacks.validation.progress import Progress
 from medward.guard.errors import MedwardError
@@ -41,12 +41,13 @@ DECIDES = (  # the sources a cell depends on; a change of any other keeps what i
     "attacks/benchmarks/federated_classifier.py",
     "attacks/benchmarks/generators",
     "attacks/benchmarks/hospitals.py",
-    "attacks/experiments/fedgan/attackers.py",
     "attacks/experiments/fedgan/cells.py",
     "attacks/experiments/fedgan/servers.py",
     "attacks/poisoning",
     "guard/federated",
 )
+GENERATOR_ATTACKS = (NONE, *(name for name, attack in POISONING.items() if attack.aim != "backdoor"))
+"""Attacks that a generator can suffer."""
 Federation = tuple[int, int]
 """How many hospitals, and how many of them are malicious."""
 
@@ -55,7 +56,7 @@ Federation = tuple[int, int]
 class FederationPlan:
     """A federation plan names the settings of a table; every combination is one federation a seed.
 
-    `rows` are those of a hospital on average; `size` is pixels a side, `width` the filters of a generator's finest layer.
+    `rows` are those of a hospital on average, `size` pixels a side, `width` the filters of a generator's finest layer.
     """
 
     tasks: tuple[str, ...] = ("pneumoniamnist", "blood")
@@ -76,7 +77,7 @@ class FederationPlan:
             ("task", self.tasks, tuple(BENCHMARK_TASKS)),
             ("generator", (self.generator,), get_args(GeneratorName)),
             ("skew", self.skews, get_args(Skew)),
-            ("attack", self.attacks, (NONE, *ATTACKERS)),
+            ("attack", self.attacks, GENERATOR_ATTACKS),
             ("server", self.servers, SERVERS),
         ):
             if not names:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from medward.guard.errors import MedwardError
-from medward.guard.federated.aggregator import Aggregator, FederationState
+from medward.guard.federated.aggregator import Aggregator
+from medward.guard.federated.federation_state import FederationState
 from medward.guard.federated.robust_feddetect import RobustFedDetect
 from medward.guard.federated.rules.centred_clipping import CentredClipping
 from medward.guard.federated.rules.coordinate_median import CoordinateMedian

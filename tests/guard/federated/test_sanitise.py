@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medward.guard.errors import MedwardError
-from medward.guard.federated.aggregator import Aggregator, FederationState
+from medward.guard.federated.aggregator import Aggregator
+from medward.guard.federated.federation_state import FederationState
 from medward.guard.federated.rules import RULES
 from medward.guard.federated.rules.bucketing import Bucketing
 from medward.guard.federated.rules.coordinate_median import CoordinateMedian
@@ -209,6 +210,7 @@ def test_whatever_clients_send_the_step_returns_finite_numbers(name, updates):
         start = result.parameters
         assert all(np.isfinite(array).all() for array in start)
         assert [(array.dtype, array.shape) for array in start] == [(array.dtype, array.shape) for array in MODEL]
+        assert {type(array) for array in start} == {np.ndarray}
         assert all(np.isfinite(weight) and weight >= 0 for weight in result.weights.values())
         assert (result.unchanged is None) == (sum(result.weights.values()) > 0)
         assert len(result.refusals) + len(result.weights) >= len({str(update.node) for update in updates})
