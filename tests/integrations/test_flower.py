@@ -22,6 +22,7 @@ from medward.guard.federated.robust_feddetect import RobustFedDetect
 from medward.guard.federated.rules.weighted_mean import WeightedMean
 from medward.guard.federated.sanitise import Refusal
 from medward.integrations import flower
+from medward.integrations.cli import main
 from medward.integrations.flower import GuardedStrategy
 from medward.integrations.flower_nodes import read_public_key
 from medward.integrations.flower_replies import read_reply
@@ -339,3 +340,14 @@ def test_no_bytes_that_a_client_sends_raise(data, kind, name):
     content = RecordDict({"arrays": ArrayRecord({name: Array("float32", (3,), kind, data)}), "metrics": told()})
     reply = Message(content, dst_node_id=1, message_type="train")
     assert isinstance(read_reply(reply, "client", own, "num-examples"), Refusal)
+
+
+def test_the_command_line_reads_the_log_beside_flower_s_older_typer(tmp_path, capsys):
+    grid = FakeGrid([*[honest] * CLIENTS, poisoned])
+    run(guarded(tmp_path, JUDGING), grid, 6)
+    with pytest.raises(SystemExit, match="0"):
+        main(["federate", "audit", str(tmp_path / "audit.jsonl")])
+    assert grid.name(CLIENTS) in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="3"):
+        main(["federate", "audit", "--nonsense", "log"])
+    assert "--nonsense" in capsys.readouterr().err
