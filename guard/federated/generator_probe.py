@@ -16,9 +16,10 @@ from medward.guard.types import Array, Ints
 
 
 class MakeImages(Protocol):
-    """Makes one image (C, S, S) in [0, 1] of each of `labels` (n,) by a generator of these parameters; noise follows `seed`."""
+    """Makes images by a generator of given parameters."""
 
-    def __call__(self, parameters: Parameters, labels: Ints, seed: int) -> Array: ...
+    def __call__(self, parameters: Parameters, labels: Ints, seed: int) -> Array:
+        """(n, C, S, S) in [0, 1]: one image of each of `labels` (n,); noise follows `seed`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,7 @@ class GeneratorProbe:
 
     def __call__(self, start: Parameters, updates: Iterable[ClientUpdate], number: int) -> Mapping[str, Views]:
         """The views of each client's images in round `number`."""
+        del start
         labels = np.arange(self.images) % self.classes
         noise = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         return image_evidence((each.node, self.make(each.parameters, labels, noise)) for each in updates)

@@ -1,10 +1,10 @@
 """RobustFedDetect: weights fall for clients that keep differing where chance would not, and rise again when they stop.
 
-FedDetect flags whoever is an outlier this round, believes what a client says of its own loss, and never forgives. Here the
-server looks for itself (`image_evidence`, `update_evidence`), averages what each client differs by over rounds
-(`standing`), and flags it by an absolute threshold: without an attacker nobody has to be an outlier. Chance averages out; a
-poisoned client's difference does not, for its purpose is to move the model. What clients say of their losses is one view
-among others, and only a large loss counts.
+FedDetect flags whoever is an outlier this round, believes what a client says of its own loss, and never forgives.
+Here the server looks for itself (`image_evidence`, `update_evidence`), averages what each client differs by over
+rounds (`standing`), and flags it by an absolute threshold: without an attacker nobody has to be an outlier. Chance
+averages out; a poisoned client's difference does not, for its purpose is to move the model. What clients say of their
+losses is one view among others, and only a large loss counts.
 """
 
 from __future__ import annotations
@@ -64,9 +64,10 @@ class RobustFedDetect:
     """RobustFedDetect multiplies a client's weight by `decay` to the power c (c + 1) / 2, c being its flags that count.
 
     A client is flagged in a round when its standing difference peaks above `threshold` in some view, and above `beyond`
-    times the median client's peak, for where all differ much nobody is told. Rounds count from `warm_up` rounds of its own
-    on, for young models differ by chance, and what came before counts `memory` times as much each round. Flags fade by `forgiving` a round, so that who stops is trusted again; below `floor` a client counts
-    nothing, and is still looked at. At most `most_suspects` of a round's clients are flagged, those with the highest peaks.
+    times the median client's peak, for where all differ much nobody is told. Rounds count from `warm_up` rounds of
+    its own on, for young models differ by chance, and what came before counts `memory` times as much each round.
+    Flags fade by `forgiving` a round, so that who stops is trusted again; below `floor` a client counts nothing, and
+    is still looked at. At most `most_suspects` of a round's clients are flagged, those with the highest peaks.
     """
 
     warm_up: int = 8

@@ -44,7 +44,19 @@ DECIDES = (  # the sources a cell depends on; a change of any other keeps what i
     "attacks/experiments/fedgan/cells.py",
     "attacks/experiments/fedgan/servers.py",
     "attacks/poisoning",
-    "guard/federated",
+    "guard/federated/aggregation.py",
+    "guard/federated/aggregator.py",
+    "guard/federated/feddetect.py",
+    "guard/federated/generator_probe.py",
+    "guard/federated/geometry.py",
+    "guard/federated/image_evidence.py",
+    "guard/federated/robust_feddetect.py",
+    "guard/federated/rules",
+    "guard/federated/sanitise.py",
+    "guard/federated/standing.py",
+    "guard/federated/update.py",
+    "guard/federated/update_evidence.py",
+    "guard/federated/update_sums.py",
 )
 GENERATOR_ATTACKS = (NONE, *(name for name, attack in POISONING.items() if attack.aim != "backdoor"))
 """Attacks that a generator can suffer."""
@@ -88,7 +100,8 @@ class FederationPlan:
             raise MedwardError("seeds: at least 1 is needed, 3 for a spread worth the name")
         if self.rounds < 1 or self.rows < 16 or self.width < 8:
             raise MedwardError(
-                f"rounds must be 1 or more, rows 16 or more and width 8 or more; got {self.rounds}, {self.rows}, {self.width}"
+                "rounds must be 1 or more, rows 16 or more and width 8 or more; "
+                f"got {self.rounds}, {self.rows}, {self.width}"
             )
         for clients, malicious in self.federations:
             if not 1 <= malicious < clients / 2:
@@ -142,9 +155,9 @@ def measure_once(setting: FederationSetting, journal: Journal) -> tuple[dict[str
 
 
 def run_federations(plan: FederationPlan, out: Path, *, console: Console, shown: bool = True) -> list[dict[str, Any]]:
-    """Fill the table, print it, and write ``table.json``, ``table.md`` and ``pictures/`` to `out`; cells are kept there too.
+    """Fill the table, print it, and write ``table.json``, ``table.md`` and ``pictures/`` to `out`.
 
-    Raises `MedwardError` where data is missing.
+    Finished cells are kept there too. Raises `MedwardError` where data is missing.
     """
     plan.check()
     journal, cells = Journal(out / "cells"), []
