@@ -31,8 +31,8 @@ class SavedRound:
 def save_round(folder: str | PathLike[str], state: FederationState, parameters: Parameters) -> SavedRound:
     """Write `state` and `parameters` into `folder` in one step, and return them as `load_round` will.
 
-    They are on disk when the call returns; a kill at any moment leaves the round before or this one. Whoever goes on from
-    what is returned computes what a server that was killed here will. Raises `MedwardError` for arrays of objects.
+    They are on disk when the call returns; a kill at any moment leaves the round before or this one. Whoever goes on
+    from what is returned computes what a server that was killed here will. Raises `MedwardError` for arrays of objects.
     """
     content = _packed(state, parameters)
     path = Path(folder)
