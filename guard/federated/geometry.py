@@ -11,7 +11,7 @@ from medward.guard.federated.update import Parameters, is_learned
 from medward.guard.types import Array
 
 BLOCK = 1 << 20  # numbers of all clients in a block: four mebibytes in float32, near the caches of a core
-_ROW = 1 << 16  # numbers of one client whose length is summed at a time
+_ROW = 1 << 18  # numbers of one client whose length is summed at a time
 
 
 class Geometry:
