@@ -29,8 +29,8 @@ from medward.guard.audit.log import read_log
 from medward.guard.data.split import Split
 from medward.guard.federated.aggregator import Aggregator
 from medward.guard.federated.generator_probe import GeneratorProbe
-from medward.guard.federated.robust_feddetect import RobustFedDetect, Views
-from medward.guard.federated.update import ClientUpdate, Parameters
+from medward.guard.federated.robust_feddetect import ClientViews, RobustFedDetect
+from medward.guard.federated.update import ClientUpdate, ModelParameters
 from medward.integrations.flower import GuardedStrategy
 
 HOSPITALS, ROUNDS, POISONED = 4, 5, 3
@@ -64,7 +64,7 @@ def serve(grid: Grid, context: Context) -> None:
     folder = Path(context.run_config["folder"])
     look = GeneratorProbe(make=GAN.images, classes=GAN.classes, images=64)
 
-    def probe(start: Parameters, updates: Iterable[ClientUpdate], number: int) -> Mapping[str, Views]:
+    def probe(start: ModelParameters, updates: Iterable[ClientUpdate], number: int) -> Mapping[str, ClientViews]:
         updates = list(updates)
         places = {update.node: int(update.metrics["place"]) for update in updates}
         (folder / "places.json").write_text(json.dumps(places))  # for the table only

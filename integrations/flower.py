@@ -28,13 +28,14 @@ from flwr.serverapp.strategy import (
 from medward.guard.audit.log import AuditLog
 from medward.guard.errors import MedwardError
 from medward.guard.federated.aggregator import Aggregator, RoundResult
+from medward.guard.federated.client_metrics import mean_metrics
 from medward.guard.federated.federation_state import FederationState
 from medward.guard.federated.round_record import round_record
 from medward.guard.federated.rules.weighted_mean import WeightedMean
 from medward.guard.federated.sanitise import sanitise
 from medward.guard.federated.saved_round import load_round, save_round
 from medward.guard.federated.update import ClientUpdate, is_learned
-from medward.integrations.flower_metrics import mean_metrics, round_metrics
+from medward.integrations.flower_metrics import round_metrics
 from medward.integrations.flower_nodes import KnownNodes, Members, nodes_by_name, seeded_sampling
 from medward.integrations.flower_replies import model_arrays, model_record, read_replies, rewritten
 

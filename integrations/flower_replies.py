@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 
+from medward.guard.federated.client_metrics import shared_metrics
 from medward.guard.federated.sanitise import Refusal
 from medward.guard.federated.update import ClientUpdate
 
@@ -119,12 +119,6 @@ def rewritten(
         reply.content = content
         messages.append(reply)
     return messages
-
-
-def shared_metrics(updates: Sequence[ClientUpdate]) -> list[str]:
-    """The names of the metrics that every update has."""
-    counts = Counter(name for update in updates for name in update.metrics)
-    return sorted(name for name, count in counts.items() if count == len(updates))
 
 
 def _finite_metrics(metrics: MetricRecord, weight: str) -> dict[str, float]:

@@ -15,7 +15,7 @@ from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.federated.aggregator import Aggregator, RoundResult
 from medward.guard.federated.client_history import federation_history
 from medward.guard.federated.federation_state import FederationState
-from medward.guard.federated.robust_feddetect import Judgement, RobustFedDetect, Suspicion
+from medward.guard.federated.robust_feddetect import ClientJudgement, RobustFedDetect, Suspicion
 from medward.guard.federated.round_record import round_record, unprotected
 from medward.guard.federated.rules import RULES, Bucketing, Krum, NormClippedMean, WeightedMean
 from medward.guard.federated.sanitise import Refusal
@@ -34,7 +34,7 @@ def result(weights, *, judgement=None, refusals=()):
 
 def judged(**trust):
     suspicion = Suspicion(node="mallory", view="contrast", peak=31.4, threshold=12.0)
-    return Judgement(trust=trust, suspects=(suspicion,) if "mallory" in trust else ())
+    return ClientJudgement(trust=trust, suspects=(suspicion,) if "mallory" in trust else ())
 
 
 def test_a_real_round_is_written_and_read_back(tmp_path):

@@ -29,7 +29,7 @@ from medward.attacks.poisoning.table import PATCH_TRIGGER, POISONING, Accomplice
 from medward.attacks.poisoning.triggers.base import Trigger, trigger_rate
 from medward.attacks.poisoning.triggers.distributed import DistributedTrigger
 from medward.guard.data.split import Split
-from medward.guard.federated.update import Parameters
+from medward.guard.federated.update import ModelParameters
 
 NONE = "none"
 """No attack: every hospital is honest."""
@@ -158,7 +158,7 @@ def _told(each: FederationRound, malicious: list[str]) -> dict[str, Any]:
 
 
 def _rate(
-    setting: FederationSetting, generator: ImageGenerator, parameters: Parameters, hospitals: Hospitals, count: int
+    setting: FederationSetting, generator: ImageGenerator, parameters: ModelParameters, hospitals: Hospitals, count: int
 ) -> float | None:
     trigger = _trigger(setting)
     if trigger is None:
@@ -170,7 +170,7 @@ def _rate(
 def _quality(
     setting: FederationSetting,
     generator: ImageGenerator,
-    parameters: Parameters,
+    parameters: ModelParameters,
     hospitals: Hospitals,
     extractor: DomainExtractor,
 ) -> dict[str, Any]:

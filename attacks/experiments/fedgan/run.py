@@ -27,15 +27,15 @@ from medward.attacks.benchmarks.hospitals import Skew
 from medward.attacks.benchmarks.tasks import BENCHMARK_TASKS
 from medward.attacks.experiments.fedgan.cells import NONE, FederationSetting, GeneratorName, measure_federation
 from medward.attacks.experiments.fedgan.servers import PUBLISHED, ROBUST, SERVERS
-from medward.attacks.experiments.fedgan.tables import markdown_table, picture_name, print_table
-from medward.attacks.experiments.sources import source_digest
+from medward.attacks.experiments.fedgan.tables import markdown_table, picture_name, print_federations
+from medward.attacks.experiments.sources import sources_digest
 from medward.attacks.poisoning.table import POISONING
 from medward.attacks.validation.journal import Journal
 from medward.attacks.validation.progress import Progress
 from medward.guard.errors import MedwardError
 from medward.guard.files import write_durably
 
-DECIDES = (  # the sources a cell depends on; a change of any other keeps what is done
+_DECIDES = (  # the sources a cell depends on; a change of any other keeps what is done
     "attacks/benchmarks/base.py",
     "attacks/benchmarks/datasets",
     "attacks/benchmarks/federated_classifier.py",
@@ -150,7 +150,7 @@ def plan_federations(**given: Any) -> FederationPlan:
 
 def measure_once(setting: FederationSetting, journal: Journal) -> tuple[dict[str, Any], bool]:
     """What `measure_federation` gave, and whether it was recalled; of a server that refuses, why under "refused"."""
-    settings = {"experiment": "fedgan", **asdict(setting), "code": source_digest(DECIDES)}
+    settings = {"experiment": "fedgan", **asdict(setting), "code": sources_digest(_DECIDES)}
     return journal.once(settings, partial(_measured, setting))
 
 
@@ -168,7 +168,7 @@ def run_federations(plan: FederationPlan, out: Path, *, console: Console, shown:
             cells.append(cell)
             progress.done(setting.name, cell_outcome(cell), recalled=recalled)
             _write(plan, cells, out)
-    print_table(cells, console)
+    print_federations(cells, console)
     return cells
 
 
@@ -194,7 +194,7 @@ def _write(plan: FederationPlan, cells: Sequence[dict[str, Any]], out: Path) -> 
     """The files, each whole or not at all."""
     record = {
         "plan": asdict(plan),
-        "code": source_digest(DECIDES),
+        "code": sources_digest(_DECIDES),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in ("numpy", "torch")}},
         "hardware": f"{os.cpu_count()} cores, {platform.machine()}",
         "cells": [{name: value for name, value in cell.items() if name != "picture"} for cell in cells],

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from medward.guard.errors import MedwardError
 from medward.guard.federated.robust_feddetect import (
+    ClientJudgement,
     ClientRecord,
-    Judgement,
     RobustFedDetect,
     records_from_json,
     records_to_json,
@@ -23,7 +23,7 @@ HONEST = ("a", "b", "c")
 DETECTOR = RobustFedDetect()
 
 
-def rounds_of(detector: RobustFedDetect, evidence: list[dict[str, float]]) -> list[Judgement]:
+def rounds_of(detector: RobustFedDetect, evidence: list[dict[str, float]]) -> list[ClientJudgement]:
     records: dict[str, ClientRecord] = {}
     judgements = []
     for each in evidence:
