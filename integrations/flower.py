@@ -28,14 +28,16 @@ from flwr.serverapp.strategy import (
 from medward.guard.audit.log import AuditLog
 from medward.guard.errors import MedwardError
 from medward.guard.federated.aggregator import Aggregator, RoundResult
+from medward.guard.federated.client_metrics import mean_metrics
 from medward.guard.federated.federation_state import FederationState
 from medward.guard.federated.round_record import round_record
 from medward.guard.federated.rules.weighted_mean import WeightedMean
 from medward.guard.federated.sanitise import sanitise
 from medward.guard.federated.saved_round import load_round, save_round
 from medward.guard.federated.update import ClientUpdate, is_learned
+from medward.integrations.flower_metrics import round_metrics
 from medward.integrations.flower_nodes import KnownNodes, Members, nodes_by_name, seeded_sampling
-from medward.integrations.flower_replies import model_arrays, model_record, read_replies, rewritten, shared_metrics
+from medward.integrations.flower_replies import model_arrays, model_record, read_replies, rewritten
 
 _WITHOUT_MEMORY = (FedAvg, FedMedian, FedProx, FedTrimmedAvg, Krum, MultiKrum, Bulyan)
 
@@ -45,12 +47,13 @@ class GuardedStrategy(Strategy):  # type: ignore[misc]
 
     Broken, repeated and unasked replies are refused one by one and the round goes on. Clients that the aggregator's
     detector trusts no more are not asked, but for every `probation`-th round, in which they can win trust back. The
-    aggregate is that of the aggregator's rule or, with `inner_aggregates`, of `strategy`, which is handed trusted clients
-    only, their examples multiplied by trust; one that ignores examples, as medians do, then ignores partial trust.
+    aggregate is that of the aggregator's rule or, with `inner_aggregates`, of `strategy`. That is handed trusted
+    clients only, their examples multiplied by trust; what ignores examples, as medians do, ignores partial trust.
 
-    Each round is a record in the log `audit` (``medward federate audit``). With `folder`, each round is saved there, and
-    `start` goes on after the last one: a server that was killed ends with the weights of one that was not, as long as
-    clients answer the same. `members` names the clients by their keys; others are not asked.
+    Each round is a record in the log `audit` (``medward federate audit``) before it is saved; one that was begun twice
+    is there twice. With `folder`, each round is saved there, and `start` goes on after the last one: a server that was
+    killed ends with the weights of one that was not, as long as clients answer the same. `members` names the clients by
+    their keys; others are not asked.
     """
 
     def __init__(
@@ -116,7 +119,7 @@ class GuardedStrategy(Strategy):  # type: ignore[misc]
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """The model after the round, and its metrics with how many were refused and suspected, and each client's weight.
+        """The model after the round, and its metrics: how many were refused and suspected, and each client's weight.
 
         The round is on record and saved when this returns; where nothing counts, the model stays.
         """
@@ -125,7 +128,7 @@ class GuardedStrategy(Strategy):  # type: ignore[misc]
         start = model_arrays(self._model)
         state, result = self.aggregator.step(self.state, start, updates, list(self._asked.values()))
         result = replace(result, refusals=(*broken, *result.refusals))
-        told: Mapping[str, Any] = _mean_metrics(updates, result.weights)
+        told: Mapping[str, Any] = mean_metrics(updates, result.weights)
         if self.inner_aggregates and any(result.weights.values()):
             result, told = self._inner_result(number, replies, updates, start, result)
         rule = type(self.strategy).__name__ if self.inner_aggregates else self.aggregator.rule
@@ -135,7 +138,7 @@ class GuardedStrategy(Strategy):  # type: ignore[misc]
             saved = save_round(self.folder, state, parameters)
             state, parameters = saved.state, saved.parameters
         self.state = state
-        return model_record(parameters, self._model), MetricRecord({**told, **_round_metrics(result)})
+        return model_record(parameters, self._model), MetricRecord({**told, **round_metrics(result)})
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -194,7 +197,7 @@ class GuardedStrategy(Strategy):  # type: ignore[misc]
         start: Sequence[np.ndarray],
         result: RoundResult,
     ) -> tuple[RoundResult, Mapping[str, Any]]:
-        """The result with the inner strategy's aggregate; where that is not finite, the model stays and nobody counts."""
+        """The result with the inner strategy's aggregate; where that is not finite, the model stays."""
         counted = [update for update in updates if result.weights.get(update.node, 0) > 0]
         total = sum(float(update.examples) for update in counted)
         taken = [(update, result.weights[update.node] * total) for update in counted]
@@ -210,23 +213,3 @@ class GuardedStrategy(Strategy):  # type: ignore[misc]
             return replace(result, parameters=parameters), dict(metrics or {})
         reason = f"{type(self.strategy).__name__} made no finite aggregate of this round"
         return replace(result, parameters=list(start), weights={}, unchanged=reason), {}
-
-
-def _mean_metrics(updates: Sequence[ClientUpdate], weights: Mapping[str, float]) -> dict[str, float]:
-    """The weighted means of the metrics that all counted clients sent."""
-    counted = [update for update in updates if weights.get(update.node, 0) > 0]
-    shares = np.array([weights[update.node] for update in counted])
-    return {
-        name: float(np.array([update.metrics[name] for update in counted]) @ shares / shares.sum())
-        for name in shared_metrics(counted)
-    }
-
-
-def _round_metrics(result: RoundResult) -> dict[str, Any]:
-    squares = sum(weight**2 for weight in result.weights.values())
-    return {
-        "medward-refused": len(result.refusals),
-        "medward-suspected": 0 if result.judgement is None else len(result.judgement.suspects),
-        "medward-effective-clients": 1 / squares if squares else 0.0,
-        **{f"medward-weight-{name}": weight for name, weight in result.weights.items()},
-    }

@@ -29,14 +29,16 @@ def read_public_key(path: str | PathLike[str]) -> bytes:
         key = serialization.load_ssh_public_key(Path(path).read_bytes())
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise MedwardError(f"{path}: no public key can be read: {error}; give the .pub file of a node") from None
-    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return bytes(key.public_bytes(serialization.Encoding.PEM, form))
 
 
 class KnownNodes:
     """Known nodes are a grid of Flower in which strangers do not exist and nodes come in the order of their names.
 
-    With `members`, a node is known by a member's key and has that name; without, every node is known, by the first digits
-    of its key's SHA-256. Only a SuperLink that authenticates SuperNodes makes sure that a node holds its key.
+    With `members`, a node is known by a member's key and has that name; without, every node is known, by the first
+    digits of its key's SHA-256. Only a SuperLink that authenticates SuperNodes makes sure that a node holds its key;
+    without that, a node that starts anew has a new key, and nobody knows it from before.
     """
 
     def __init__(self, grid: Grid, members: Members | None) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 
+from medward.guard.federated.client_metrics import shared_metrics
 from medward.guard.federated.sanitise import Refusal
 from medward.guard.federated.update import ClientUpdate
 
@@ -23,13 +23,17 @@ def read_replies(
 ) -> tuple[list[ClientUpdate], list[Refusal]]:
     """The updates that could be read, in the order of their clients' names, and the refusals of the others.
 
-    `asked` names the nodes of this round, `own` is the model that they were sent (None where none is sent back), `weight`
-    the metric in which a client says its examples. One broken reply of a node stands for all of its replies.
+    `asked` names the nodes of this round, `own` is the model that they were sent (None where none is sent back), and
+    `weight` the metric in which a client says its examples. One broken reply of a node stands for all of its replies.
     """
-    updates, refusals = [], []
+    updates: list[ClientUpdate] = []
+    refusals: list[Refusal] = []
     for reply in replies:
         read = read_reply(reply, reply_name(reply, asked), own, weight)
-        (refusals if isinstance(read, Refusal) else updates).append(read)
+        if isinstance(read, Refusal):
+            refusals.append(read)
+        else:
+            updates.append(read)
     broken = {each.node for each in refusals}
     kept = [each for each in updates if each.node not in broken]
     return sorted(kept, key=lambda each: each.node), list(dict.fromkeys(refusals))
@@ -97,9 +101,9 @@ def rewritten(
     own: ArrayRecord | None,
     weight: str,
 ) -> list[Message]:
-    """The replies of the updates in `taken` as any strategy of Flower can take them, each with its examples as given there.
+    """The replies of the updates in `taken` as any strategy of Flower takes them, each with the examples given there.
 
-    Arrays are in the order of the model's, for some strategies go by order. Metrics are those that all clients sent, for
+    Arrays are in the order of the model's, for some strategies go by order. Metrics are those that all clients sent:
     Flower ends a run in which one client adds a metric or leaves one out.
     """
     first = {reply_name(reply, asked): reply for reply in reversed(list(replies))}
@@ -115,12 +119,6 @@ def rewritten(
         reply.content = content
         messages.append(reply)
     return messages
-
-
-def shared_metrics(updates: Sequence[ClientUpdate]) -> list[str]:
-    """The names of the metrics that every update has."""
-    counts = Counter(name for update in updates for name in update.metrics)
-    return sorted(name for name, count in counts.items() if count == len(updates))
 
 
 def _finite_metrics(metrics: MetricRecord, weight: str) -> dict[str, float]:

@@ -22,7 +22,8 @@ from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 
 from medward.guard.audit.log import AuditLog
 from medward.guard.errors import MedwardError
-from medward.guard.federated.aggregator import Probe, RoundResult
+from medward.guard.federated.aggregator import ClientProbe, RoundResult
+from medward.guard.federated.client_metrics import mean_metrics
 from medward.guard.federated.configured import configured_aggregator
 from medward.guard.federated.federation_state import FederationState
 from medward.guard.federated.policy import FederatedPolicy
@@ -46,7 +47,7 @@ class GuardedModelAggregator(ModelAggregator):  # type: ignore[misc]
     Raises `MedwardError` where the server's model is not known: give the job a persistor.
     """
 
-    def __init__(self, policy: str = "", folder: str = "", probe: Probe | None = None) -> None:
+    def __init__(self, policy: str = "", folder: str = "", probe: ClientProbe | None = None) -> None:
         super().__init__()
         self.policy, self.folder, self.probe = policy, folder, probe
         chosen = Policy.load(Path(policy)).federated if policy else FederatedPolicy()
@@ -109,16 +110,6 @@ class GuardedModelAggregator(ModelAggregator):  # type: ignore[misc]
             self.warning(
                 f"round {number}: suspected {suspect.node}: {suspect.view} {suspect.peak:.1f} > {suspect.threshold:g}"
             )
-
-
-def mean_metrics(updates: list[ClientUpdate], weights: Mapping[str, float]) -> dict[str, float]:
-    """The mean of each metric that every client with a weight gives, by weight. They are the clients' own words."""
-    counted = [(update.metrics, weights[update.node]) for update in updates if weights.get(update.node, 0) > 0]
-    if not counted:
-        return {}
-    total = sum(weight for _, weight in counted)
-    shared = set.intersection(*(set(metrics) for metrics, _ in counted))
-    return {name: sum(metrics[name] * weight for metrics, weight in counted) / total for name in sorted(shared)}
 
 
 def _client_update(model: FLModel, start: Mapping[str, np.ndarray]) -> ClientUpdate | Refusal:

@@ -15,7 +15,7 @@ from medward.attacks.benchmarks.generators.base import Learned, arrays_of, with_
 from medward.attacks.benchmarks.networks.architectures import build_network
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
-from medward.guard.federated.update import Parameters
+from medward.guard.federated.update import ModelParameters
 from medward.guard.types import Array, Ints
 
 _LEAST_BATCH = 8  # rows without which batch statistics mean nothing
@@ -50,7 +50,7 @@ class FederatedClassifier:
             torch.manual_seed(seed)
             return arrays_of(self._network())
 
-    def learn(self, start: Parameters, rows: Split, memory: Any, seed: int) -> Learned:
+    def learn(self, start: ModelParameters, rows: Split, memory: Any, seed: int) -> Learned:
         """`epochs` epochs of cross-entropy; metrics "loss" (last batch) and "mean-loss".
 
         Raises `MedwardError` for fewer than 8 rows.
@@ -64,11 +64,11 @@ class FederatedClassifier:
             losses = self._train(network, rows)
         return Learned(arrays_of(network), None, {"loss": losses[-1], "mean-loss": float(np.mean(losses))})
 
-    def decide(self, parameters: Parameters, images: Array) -> Ints:
+    def decide(self, parameters: ModelParameters, images: Array) -> Ints:
         """(n,): the class decided for each image."""
         return np.asarray(self._read(with_arrays(self._network(), parameters), images).argmax(axis=1), np.int64)
 
-    def features(self, parameters: Parameters, images: Array) -> Array:
+    def features(self, parameters: ModelParameters, images: Array) -> Array:
         """(n, d): what the last layer of the network is given."""
         network = with_arrays(self._network(), parameters)
         if not isinstance(network, nn.Sequential):

@@ -20,7 +20,8 @@ _DRAWS = 1000  # of proportions, until every hospital has that many
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hospitals:
-    """Hospitals hold the rows of a federation: `clients` learn, the server has `server`, `extractor` and `test` measure.
+    """Hospitals hold the rows of a federation: `clients` learn, the server has `server`, `extractor` and `test`
+    measure.
 
     No row, and no known patient, is in two of them.
     """

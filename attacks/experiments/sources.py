@@ -11,7 +11,7 @@ from medward import attacks, guard
 
 
 @cache
-def source_digest(names: tuple[str, ...], without: Collection[str] = frozenset()) -> str:
+def sources_digest(names: tuple[str, ...], without: Collection[str] = frozenset()) -> str:
     """A hash over the modules and folders `names` ("guard/harden"), as they are when first asked for.
 
     Files named in `without` are left out.

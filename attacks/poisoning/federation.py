@@ -20,7 +20,7 @@ from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.federated.aggregator import RoundResult
 from medward.guard.federated.federation_state import FederationState
-from medward.guard.federated.update import ClientUpdate, Parameters, is_learned
+from medward.guard.federated.update import ClientUpdate, ModelParameters, is_learned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +72,10 @@ class Server(Protocol):
     def step(
         self,
         state: Any,
-        start: Parameters,
+        start: ModelParameters,
         updates: Sequence[ClientUpdate],
         selected: Collection[str],
-        server: Parameters | None = None,
+        server: ModelParameters | None = None,
     ) -> tuple[Any, RoundResult]:
         """One round (`guard.federated.aggregator.Aggregator.step`)."""
 
@@ -103,7 +103,7 @@ def federate(
 
     From `server_rows` the server learns a model of its own each round, for rules that compare with one.
     """
-    parameters: Parameters = model.initial(seed)
+    parameters: ModelParameters = model.initial(seed)
     state: Any = FederationState()
     memories, own_memory = [None] * len(clients), None
     nodes = [client.node for client in clients]
@@ -130,7 +130,7 @@ def _acting(malice: Malice | None, number: int) -> Malice | None:
 
 
 def _sent(
-    clients: Sequence[Client], start: Parameters, learned: Sequence[Learned], acting: Sequence[Malice | None]
+    clients: Sequence[Client], start: ModelParameters, learned: Sequence[Learned], acting: Sequence[Malice | None]
 ) -> list[ClientUpdate]:
     """What each client sends: the malicious know all honest updates, and metrics, of the round."""
     honest = [each for each, malice in zip(learned, acting, strict=True) if malice is None] or list(learned)
@@ -159,7 +159,7 @@ def _median_metrics(learned: Sequence[Learned]) -> dict[str, float]:
     return {name: float(np.median(values)) for name, values in said.items()}
 
 
-def flat_change(start: Parameters, parameters: Parameters) -> np.ndarray:
+def flat_change(start: ModelParameters, parameters: ModelParameters) -> np.ndarray:
     """(d,): what changed in the learned arrays."""
     changes = [
         np.ravel(np.asarray(new, np.float64) - old)
@@ -169,7 +169,7 @@ def flat_change(start: Parameters, parameters: Parameters) -> np.ndarray:
     return np.concatenate(changes)
 
 
-def moved(start: Parameters, change: np.ndarray) -> list[np.ndarray]:
+def moved(start: ModelParameters, change: np.ndarray) -> list[np.ndarray]:
     """`start` with its learned arrays moved by a change (d,)."""
     after, place = [], 0
     for array in start:

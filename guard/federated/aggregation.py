@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from medward.guard.federated.geometry import block_columns
 from medward.guard.federated.rules.base import AggregationPlan
-from medward.guard.federated.update import Parameters, is_learned
+from medward.guard.federated.update import ModelParameters, is_learned
 from medward.guard.types import Array
 
 
-def aggregated(start: Parameters, models: Sequence[Parameters], plan: AggregationPlan) -> list[np.ndarray]:
+def aggregated(start: ModelParameters, models: Sequence[ModelParameters], plan: AggregationPlan) -> list[np.ndarray]:
     """The new model: `start` and the planned aggregate of what `models` changed in it, in the dtypes of `start`.
 
     Counters and flags, which cannot be averaged, become the lower median of the models taken.
@@ -37,7 +37,7 @@ def saturated(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.asarray(np.clip(values, -most, most).astype(dtype, copy=False))
 
 
-def _empty_like(start: Parameters) -> list[np.ndarray]:
+def _empty_like(start: ModelParameters) -> list[np.ndarray]:
     """Arrays of the forms of `start` in one piece of memory: its pages are large, and come three times as fast."""
     sizes = [-(-array.nbytes // 64) * 64 for array in start]
     ends, memory = np.cumsum(sizes, dtype=np.int64), np.empty(sum(sizes), np.uint8)

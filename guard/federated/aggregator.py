@@ -11,7 +11,7 @@ from medward.guard.errors import MedwardError
 from medward.guard.federated.aggregation import aggregated, saturated
 from medward.guard.federated.federation_state import FederationState
 from medward.guard.federated.geometry import change_lengths, round_geometry
-from medward.guard.federated.robust_feddetect import Judgement, RobustFedDetect, Views
+from medward.guard.federated.robust_feddetect import ClientJudgement, ClientViews, RobustFedDetect
 from medward.guard.federated.rules.base import AggregationPlan, Reference, Rule
 from medward.guard.federated.rules.norm_clipped_mean import NormClippedMean, clipped
 from medward.guard.federated.sanitise import (
@@ -23,12 +23,12 @@ from medward.guard.federated.sanitise import (
     require_sound_model,
     sanitise,
 )
-from medward.guard.federated.update import ClientUpdate, Parameters, is_learned
+from medward.guard.federated.update import ClientUpdate, ModelParameters, is_learned
 from medward.guard.federated.update_evidence import excess_losses, opposition
 from medward.guard.federated.update_sums import inner_products, model_change, with_updates
 from medward.guard.types import Array
 
-Probe = Callable[[Parameters, Iterable[ClientUpdate], int], Mapping[str, Views]]
+ClientProbe = Callable[[ModelParameters, Iterable[ClientUpdate], int], Mapping[str, ClientViews]]
 """What the server sees for itself: parameters before, updates that count and the round -> views of each node.
 
 Updates longer than the median come shortened to it, as the default rule takes them, so that a hospital with many rows
@@ -47,7 +47,7 @@ class RoundResult:
 
     parameters: list[np.ndarray]
     weights: Mapping[str, float]
-    judgement: Judgement | None
+    judgement: ClientJudgement | None
     refusals: tuple[Refusal, ...]
     unchanged: str | None = None
 
@@ -62,7 +62,7 @@ class Aggregator:
 
     rule: Rule = field(default_factory=NormClippedMean)
     detector: RobustFedDetect | None = None
-    probe: Probe | None = None
+    probe: ClientProbe | None = None
     bounds: UpdateBounds = field(default_factory=UpdateBounds)
     loss: str = "loss"
 
@@ -75,10 +75,10 @@ class Aggregator:
     def step(
         self,
         state: FederationState,
-        start: Parameters,
+        start: ModelParameters,
         updates: Sequence[ClientUpdate],
         selected: Collection[str],
-        server: Parameters | None = None,
+        server: ModelParameters | None = None,
     ) -> tuple[FederationState, RoundResult]:
         """One round: the state after it, and its result; `server` is the server's own model for rules that need one.
 
@@ -118,10 +118,10 @@ class Aggregator:
     def _plan(
         self,
         state: FederationState,
-        start: Parameters,
+        start: ModelParameters,
         counted: Admission,
         trust: Array,
-        references: Sequence[Parameters],
+        references: Sequence[ModelParameters],
     ) -> AggregationPlan | str:
         """The plan of the rule for the updates that count, or why there is none."""
         # Shares are bounded before trust lowers them: bounding them afterwards would raise the distrusted again.
@@ -141,8 +141,8 @@ class Aggregator:
         return plan if plan.mixing.any() else f"{self.rule.name}: takes nothing of any client"
 
     def _judged(
-        self, state: FederationState, start: Parameters, admission: Admission
-    ) -> tuple[FederationState, Admission, Judgement | None]:
+        self, state: FederationState, start: ModelParameters, admission: Admission
+    ) -> tuple[FederationState, Admission, ClientJudgement | None]:
         """The state with new records, who can be seen, and the judgement of them."""
         if self.detector is None or self.probe is None or not admission.updates:
             return state, admission, None
@@ -160,7 +160,9 @@ class Aggregator:
         records, judgement = self.detector.judge(state.records, evidence)
         return replace(state, records=records), admission, judgement
 
-    def _references(self, state: FederationState, start: Parameters, server: Parameters | None) -> list[Parameters]:
+    def _references(
+        self, state: FederationState, start: ModelParameters, server: ModelParameters | None
+    ) -> list[ModelParameters]:
         """The model that the rule compares with, if it does."""
         if self.rule.reference is Reference.NONE:
             return []
@@ -175,7 +177,7 @@ class Aggregator:
         return [[_moved(*pair) for pair in zip(start, changes, strict=True)]]
 
 
-def shortened(start: Parameters, admission: Admission) -> Iterator[ClientUpdate]:
+def shortened(start: ModelParameters, admission: Admission) -> Iterator[ClientUpdate]:
     """The admitted updates, none longer than the median one."""
     factors = clipped(admission.norms, float(np.median(admission.norms)))
     for update, factor in zip(admission.updates, factors, strict=True):
@@ -205,7 +207,7 @@ def _shares(plan: AggregationPlan, clients: int) -> list[float]:
     return shares
 
 
-def _unseen(seen: Mapping[str, Views], nodes: Sequence[str]) -> dict[str, str]:
+def _unseen(seen: Mapping[str, ClientViews], nodes: Sequence[str]) -> dict[str, str]:
     """Why some of `nodes` cannot be judged: they are not seen in all views, or by numbers that cannot be compared."""
     names = {view for node in nodes for view in seen.get(node, {})}
     reasons = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from medward.guard.federated.aggregator import Aggregator, Probe
+from medward.guard.federated.aggregator import Aggregator, ClientProbe
 from medward.guard.federated.policy import FederatedPolicy
 from medward.guard.federated.robust_feddetect import RobustFedDetect
 from medward.guard.federated.rules import RULES
@@ -14,7 +14,7 @@ from medward.guard.federated.rules.bucketing import Bucketing
 from medward.guard.federated.sanitise import UpdateBounds
 
 
-def configured_aggregator(policy: FederatedPolicy, probe: Probe | None = None) -> Aggregator:
+def configured_aggregator(policy: FederatedPolicy, probe: ClientProbe | None = None) -> Aggregator:
     """The aggregator of `policy`, which sees clients by `probe`; without one, or without `detect`, it judges nobody."""
     judging = policy.detect and probe is not None
     return Aggregator(

@@ -8,7 +8,7 @@ from typing import Any
 
 from medward.guard.errors import MedwardError
 from medward.guard.federated.robust_feddetect import ClientRecord, records_from_json, records_to_json
-from medward.guard.federated.update import Parameters
+from medward.guard.federated.update import ModelParameters
 from medward.guard.federated.update_sums import Sums
 
 
@@ -23,20 +23,20 @@ class FederationState:
 
     round: int = 0
     records: Mapping[str, ClientRecord] = field(default_factory=dict)
-    previous: Parameters | None = None
+    previous: ModelParameters | None = None
     sums: Sums = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The state as JSON has it, without arrays of the model's size."""
         return {"round": self.round, "records": records_to_json(self.records), "summed": list(self.sums)}
 
-    def arrays(self) -> dict[str, Parameters]:
+    def arrays(self) -> dict[str, ModelParameters]:
         """The arrays of the model's size by name: what is not in the JSON."""
         sums = {f"sum{place}": each for place, each in enumerate(self.sums.values())}
         return sums if self.previous is None else {**sums, "previous": self.previous}
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any], arrays: Mapping[str, Parameters] | None = None) -> FederationState:
+    def from_json(cls, kept: Mapping[str, Any], arrays: Mapping[str, ModelParameters] | None = None) -> FederationState:
         """The state that `to_json` and `arrays` wrote; raises `MedwardError` where sums of updates are missing."""
         arrays, nodes = arrays or {}, kept.get("summed", [])
         if missing := [node for place, node in enumerate(nodes) if f"sum{place}" not in arrays]:

@@ -10,15 +10,16 @@ import numpy as np
 
 from medward.guard.errors import MedwardError
 from medward.guard.federated.image_evidence import image_evidence
-from medward.guard.federated.robust_feddetect import Views
-from medward.guard.federated.update import ClientUpdate, Parameters
+from medward.guard.federated.robust_feddetect import ClientViews
+from medward.guard.federated.update import ClientUpdate, ModelParameters
 from medward.guard.types import Array, Ints
 
 
 class MakeImages(Protocol):
-    """Makes one image (C, S, S) in [0, 1] of each of `labels` (n,) by a generator of these parameters; noise follows `seed`."""
+    """Makes images by a generator of given parameters."""
 
-    def __call__(self, parameters: Parameters, labels: Ints, seed: int) -> Array: ...
+    def __call__(self, parameters: ModelParameters, labels: Ints, seed: int) -> Array:
+        """(n, C, S, S) in [0, 1]: one image of each of `labels` (n,); noise follows `seed`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +41,11 @@ class GeneratorProbe:
                 f"probe: needs an image of each class, got {self.images} images of {self.classes} classes"
             )
 
-    def __call__(self, start: Parameters, updates: Iterable[ClientUpdate], number: int) -> Mapping[str, Views]:
+    def __call__(
+        self, start: ModelParameters, updates: Iterable[ClientUpdate], number: int
+    ) -> Mapping[str, ClientViews]:
         """The views of each client's images in round `number`."""
+        del start
         labels = np.arange(self.images) % self.classes
         noise = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         return image_evidence((each.node, self.make(each.parameters, labels, noise)) for each in updates)

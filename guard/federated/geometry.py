@@ -7,7 +7,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from medward.guard.federated.update import Parameters, is_learned
+from medward.guard.federated.update import ModelParameters, is_learned
 from medward.guard.types import Array
 
 BLOCK = 1 << 20  # numbers of all clients in a block: four mebibytes in float32, near the caches of a core
@@ -73,7 +73,11 @@ def matrix_geometry(updates: Array, history: Array | None = None) -> Geometry:
 
 
 def round_geometry(
-    start: Parameters, models: Sequence[Parameters], *, norms: Array | None = None, history: Array | None = None
+    start: ModelParameters,
+    models: Sequence[ModelParameters],
+    *,
+    norms: Array | None = None,
+    history: Array | None = None,
 ) -> Geometry:
     """The geometry of what `models` changed in `start`; a reference model, where there is one, comes last.
 
@@ -83,7 +87,7 @@ def round_geometry(
     return Geometry(len(models), partial(update_blocks, start, models), lengths, history)
 
 
-def change_lengths(start: Parameters, models: Sequence[Parameters]) -> Array:
+def change_lengths(start: ModelParameters, models: Sequence[ModelParameters]) -> Array:
     """(n,): how far each of `models` is from `start` in the learned arrays; not finite where one of them is not.
 
     The length of one model does not depend on the others, to the last bit.
@@ -95,7 +99,7 @@ def change_lengths(start: Parameters, models: Sequence[Parameters]) -> Array:
     return np.sqrt(squares)
 
 
-def _squared_changes(start: Parameters, models: Sequence[Parameters], *, exact: bool) -> Array:
+def _squared_changes(start: ModelParameters, models: Sequence[ModelParameters], *, exact: bool) -> Array:
     squares = np.zeros(len(models))
     for place, array in enumerate(start):
         if not is_learned(array):
@@ -112,7 +116,7 @@ def _squared_changes(start: Parameters, models: Sequence[Parameters], *, exact: 
     return squares
 
 
-def update_blocks(start: Parameters, models: Sequence[Parameters]) -> Iterator[Array]:
+def update_blocks(start: ModelParameters, models: Sequence[ModelParameters]) -> Iterator[Array]:
     """(n, b) blocks of what each of `models` changed in the learned arrays of `start`; the next overwrites one."""
     for place, array in enumerate(start):
         if not is_learned(array):

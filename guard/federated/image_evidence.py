@@ -1,11 +1,11 @@
 """What the server sees for itself in images that each client's generator makes from the same noise.
 
-A generator that would draw a mark into the federation's images draws it more than the others do, round after round and at
-the same place, whatever loss its owner reports; a generator that does not cannot bring the mark in.
+A generator that would draw a mark into the federation's images draws it more than the others do, round after round
+and at the same place, whatever loss its owner reports; a generator that does not cannot bring the mark in.
 
-Differences are told in what ordinary images differ by: half of it in hospitals that are unlike, many times of it where a
-patch is. The units of `CONTRAST` and `SPECTRUM` are about the most that honest hospitals keep differing by, whose classes
-and sizes are dealt by Dirichlet(0.3); they were chosen on PneumoniaMNIST.
+Differences are told in what ordinary images differ by: half of it in hospitals that are unlike, many times of it
+where a patch is. The units of `CONTRAST` and `SPECTRUM` are about the most that honest hospitals keep differing by,
+whose classes and sizes are dealt by Dirichlet(0.3); they were chosen on PneumoniaMNIST.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scipy.ndimage import uniform_filter
 from medward.guard.types import Array
 
 CONTRAST = 2.0  # deviations between images that make one unit of a difference
-SPECTRUM = 1.5
+SPECTRUM = 1.8
 _AROUND = 3  # a mark is compared with what surrounds it: a square of a third of the side
 _LOW = 4  # low frequencies are those up to a quarter of the side
 _FINEST = 32  # pixels a side that are looked at: larger images are averaged down
@@ -37,9 +37,9 @@ class Appearance:
 def image_evidence(made: Iterable[tuple[str, Array]]) -> dict[str, dict[str, Array]]:
     """Two views of the images (n, C, S, S) that each node's generator makes from the same noise and labels.
 
-    "contrast": pixels less their surroundings, where a patch shows. "spectrum": log-amplitudes of low frequencies, where
-    what is mixed into all of an image shows. Each is the difference from the median node, in units. Images of one node
-    are held at a time; a node whose images are not finite is left out.
+    "contrast": pixels less their surroundings, where a patch shows. "spectrum": log-amplitudes of low frequencies,
+    where what is mixed into all of an image shows. Each is the difference from the median node, in units. Images of
+    one node are held at a time; a node whose images are not finite is left out.
     """
     seen = {node: appearances(np.asarray(images, np.float64)) for node, images in made if np.isfinite(images).all()}
     views: dict[str, dict[str, Array]] = {node: {} for node in seen}

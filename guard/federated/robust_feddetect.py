@@ -1,10 +1,10 @@
 """RobustFedDetect: weights fall for clients that keep differing where chance would not, and rise again when they stop.
 
-FedDetect flags whoever is an outlier this round, believes what a client says of its own loss, and never forgives. Here the
-server looks for itself (`image_evidence`, `update_evidence`), averages what each client differs by over rounds
-(`standing`), and flags it by an absolute threshold: without an attacker nobody has to be an outlier. Chance averages out; a
-poisoned client's difference does not, for its purpose is to move the model. What clients say of their losses is one view
-among others, and only a large loss counts.
+FedDetect flags whoever is an outlier this round, believes what a client says of its own loss, and never forgives.
+Here the server looks for itself (`image_evidence`, `update_evidence`), averages what each client differs by over
+rounds (`standing`), and flags it by an absolute threshold: without an attacker nobody has to be an outlier. Chance
+averages out; a poisoned client's difference does not, for its purpose is to move the model. What clients say of their
+losses is one view among others, and only a large loss counts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from medward.guard.errors import MedwardError
 from medward.guard.federated.standing import Standing, stand
 from medward.guard.types import Array
 
-Views = Mapping[str, Array]
+ClientViews = Mapping[str, Array]
 """What one client differs by from the others, a vector for each view; 1 is about the most that is ordinary."""
 
 
@@ -48,7 +48,7 @@ class Suspicion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class ClientJudgement:
     """A judgement holds the share of its weight that each client keeps, and why some keep less.
 
     `spared` were as suspicious, and were left alone because more than `most_suspects` would have been flagged.
@@ -64,9 +64,10 @@ class RobustFedDetect:
     """RobustFedDetect multiplies a client's weight by `decay` to the power c (c + 1) / 2, c being its flags that count.
 
     A client is flagged in a round when its standing difference peaks above `threshold` in some view, and above `beyond`
-    times the median client's peak, for where all differ much nobody is told. Rounds count from `warm_up` rounds of its own
-    on, for young models differ by chance, and what came before counts `memory` times as much each round. Flags fade by `forgiving` a round, so that who stops is trusted again; below `floor` a client counts
-    nothing, and is still looked at. At most `most_suspects` of a round's clients are flagged, those with the highest peaks.
+    times the median client's peak, for where all differ much nobody is told. Rounds count from `warm_up` rounds of
+    its own on, for young models differ by chance, and what came before counts `memory` times as much each round.
+    Flags fade by `forgiving` a round, so that who stops is trusted again; below `floor` a client counts nothing, and
+    is still looked at. At most `most_suspects` of a round's clients are flagged, those with the highest peaks.
     """
 
     warm_up: int = 8
@@ -89,8 +90,8 @@ class RobustFedDetect:
             )
 
     def judge(
-        self, records: Mapping[str, ClientRecord], evidence: Mapping[str, Views]
-    ) -> tuple[dict[str, ClientRecord], Judgement]:
+        self, records: Mapping[str, ClientRecord], evidence: Mapping[str, ClientViews]
+    ) -> tuple[dict[str, ClientRecord], ClientJudgement]:
         """The records after a round in which the server saw `evidence`, and its judgement of the clients in it.
 
         Clients that were absent keep their records. Raises `MedwardError` where two clients are seen in unlike views.
@@ -115,14 +116,14 @@ class RobustFedDetect:
             for node, record in seen.items()
         }
         trust = {node: self.trust(record.flags) for node, record in after.items()}
-        return {**records, **after}, Judgement(trust=trust, suspects=suspects, spared=spared)
+        return {**records, **after}, ClientJudgement(trust=trust, suspects=suspects, spared=spared)
 
     def trust(self, flags: float) -> float:
         """The share of its weight that a client with so many flags keeps; nothing below the floor."""
         kept = float(self.decay ** (flags * (flags + 1) / 2))
         return kept if kept >= self.floor else 0.0
 
-    def _seen(self, record: ClientRecord, away: Views) -> ClientRecord:
+    def _seen(self, record: ClientRecord, away: ClientViews) -> ClientRecord:
         standings = dict(record.standings)
         if record.rounds >= self.warm_up:
             standings = {view: stand(record.standings.get(view), each, self.memory) for view, each in away.items()}
@@ -134,7 +135,7 @@ def _suspicion(node: str, record: ClientRecord, threshold: float) -> Suspicion:
     return Suspicion(node=node, view=view, peak=peak, threshold=threshold)
 
 
-def _check_views(evidence: Mapping[str, Views]) -> None:
+def _check_views(evidence: Mapping[str, ClientViews]) -> None:
     names = {tuple(sorted(views)) for views in evidence.values()}
     if len(names) != 1 or not next(iter(names)):
         raise MedwardError(f"evidence: every client is seen in the same views, one at least; got {sorted(names)}")

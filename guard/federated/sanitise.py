@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
 from medward.guard.federated.geometry import change_lengths
-from medward.guard.federated.update import ClientUpdate, Parameters
+from medward.guard.federated.update import ClientUpdate, ModelParameters
 from medward.guard.types import Array
 
 _MOST_COUNTED = 1e15  # integers up to here are exact in float64
@@ -66,7 +66,7 @@ class Admission:
 
 
 def sanitise(
-    updates: Sequence[ClientUpdate], start: Parameters, selected: Collection[str], bounds: UpdateBounds
+    updates: Sequence[ClientUpdate], start: ModelParameters, selected: Collection[str], bounds: UpdateBounds
 ) -> Admission:
     """Who may count in this round: whose node was `selected` and sent once, with nothing in it that is broken.
 
@@ -91,7 +91,7 @@ def sanitise(
     )
 
 
-def require_sound_model(name: str, parameters: Parameters) -> None:
+def require_sound_model(name: str, parameters: ModelParameters) -> None:
     """Raise `MedwardError` unless all arrays hold finite real numbers, counters or flags."""
     require_averageable(name, parameters)
     for place, array in enumerate(parameters):
@@ -99,7 +99,7 @@ def require_sound_model(name: str, parameters: Parameters) -> None:
             raise MedwardError(f"{name}: array {place} holds NaN or infinity; begin from a sound model")
 
 
-def require_averageable(name: str, parameters: Parameters) -> None:
+def require_averageable(name: str, parameters: ModelParameters) -> None:
     """Raise `MedwardError` unless all arrays are of real numbers, integers or flags."""
     for place, array in enumerate(parameters):
         if array.dtype.kind not in "fiub":
@@ -109,7 +109,7 @@ def require_averageable(name: str, parameters: Parameters) -> None:
             )
 
 
-def fault(update: ClientUpdate, start: Parameters, bounds: UpdateBounds) -> str | None:
+def fault(update: ClientUpdate, start: ModelParameters, bounds: UpdateBounds) -> str | None:
     """What is wrong with the form of an update by itself, or None; its numbers are not read."""
     if reason := _examples_fault(update.examples, bounds):
         return reason
@@ -118,7 +118,7 @@ def fault(update: ClientUpdate, start: Parameters, bounds: UpdateBounds) -> str 
     return form_fault(update.parameters, start)
 
 
-def form_fault(parameters: Parameters, start: Parameters) -> str | None:
+def form_fault(parameters: ModelParameters, start: ModelParameters) -> str | None:
     """What keeps `parameters` from being averaged with `start`, or None: another number of arrays, shape or dtype."""
     if not isinstance(parameters, list | tuple):
         return f"sent a {type(parameters).__name__}; a list of {len(start)} arrays is needed"
@@ -150,7 +150,7 @@ def _stranger(update: ClientUpdate, chosen: Collection[str], senders: Mapping[st
     return None if senders[update.node] == 1 else f"sent {senders[update.node]} updates in one round; 1 is allowed"
 
 
-def _broken_numbers(sent: Parameters, norm: float) -> str | None:
+def _broken_numbers(sent: ModelParameters, norm: float) -> str | None:
     """What is wrong with numbers whose change is `norm` long: a finite one says that all are finite."""
     if norm <= FURTHEST:
         return None

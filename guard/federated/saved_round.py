@@ -13,7 +13,7 @@ import numpy as np
 
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.federated.federation_state import FederationState
-from medward.guard.federated.update import Parameters
+from medward.guard.federated.update import ModelParameters
 from medward.guard.files import write_durably
 
 _FILE = "round.bin"
@@ -28,11 +28,11 @@ class SavedRound:
     parameters: list[np.ndarray]
 
 
-def save_round(folder: str | PathLike[str], state: FederationState, parameters: Parameters) -> SavedRound:
+def save_round(folder: str | PathLike[str], state: FederationState, parameters: ModelParameters) -> SavedRound:
     """Write `state` and `parameters` into `folder` in one step, and return them as `load_round` will.
 
-    They are on disk when the call returns; a kill at any moment leaves the round before or this one. Whoever goes on from
-    what is returned computes what a server that was killed here will. Raises `MedwardError` for arrays of objects.
+    They are on disk when the call returns; a kill at any moment leaves the round before or this one. Whoever goes on
+    from what is returned computes what a server that was killed here will. Raises `MedwardError` for arrays of objects.
     """
     content = _packed(state, parameters)
     path = Path(folder)
@@ -56,7 +56,7 @@ def load_round(folder: str | PathLike[str]) -> SavedRound | None:
     return _unpacked(content)
 
 
-def _packed(state: FederationState, parameters: Parameters) -> bytes:
+def _packed(state: FederationState, parameters: ModelParameters) -> bytes:
     told = json.dumps(state.to_json(), sort_keys=True, allow_nan=False)
     arrays = {_STATE: np.frombuffer(told.encode("utf-8"), np.uint8)}
     for name, each in {_MODEL: parameters, **state.arrays()}.items():

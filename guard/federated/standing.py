@@ -1,4 +1,4 @@
-"""Standing difference: what one client's updates keep differing by from the median client, where chance averages out."""
+"""Standing difference: what a client keeps differing by from the median client, where chance averages out."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Parameters = Sequence[NDArray[Any]]
+ModelParameters = Sequence[NDArray[Any]]
 """The arrays of a model, in the model's own order."""
 
 
@@ -22,7 +22,7 @@ class ClientUpdate:
     """
 
     node: str
-    parameters: Parameters
+    parameters: ModelParameters
     examples: float
     metrics: Mapping[str, float] = field(default_factory=dict)
 

@@ -10,6 +10,7 @@ from medward.guard.types import Array
 
 OPPOSITION = 0.2  # cosine below zero that makes one unit
 LOSS = 2.0  # times the median loss, above it, that make one unit
+_MOST = 1e6  # times the median loss that are told
 
 
 def opposition(products: Array) -> Array:
@@ -37,7 +38,8 @@ def excess_losses(metrics: Sequence[Mapping[str, float]], name: str) -> Array:
     positive = told[told > 0]
     if not positive.size:
         return np.zeros(len(metrics))
-    excess: Array = np.maximum(told / np.median(positive) - 1, 0) / LOSS
+    with np.errstate(over="ignore"):
+        excess: Array = np.clip(told / np.median(positive) - 1, 0, _MOST) / LOSS
     return excess
 
 

@@ -11,14 +11,14 @@ import numpy as np
 
 from medward.guard.federated.aggregation import saturated
 from medward.guard.federated.geometry import round_geometry
-from medward.guard.federated.update import ClientUpdate, Parameters, is_learned
+from medward.guard.federated.update import ClientUpdate, ModelParameters, is_learned
 from medward.guard.types import Array
 
-Sums = Mapping[str, Parameters]
+Sums = Mapping[str, ModelParameters]
 """The sum of each node's updates: its learned arrays, in their own dtypes."""
 
 
-def with_updates(sums: Sums, start: Parameters, updates: Iterable[ClientUpdate]) -> dict[str, Parameters]:
+def with_updates(sums: Sums, start: ModelParameters, updates: Iterable[ClientUpdate]) -> dict[str, ModelParameters]:
     """The sums after `updates` to `start`; who sent nothing keeps its own."""
     learned = [place for place, array in enumerate(start) if is_learned(array)]
     after = dict(sums)

@@ -28,7 +28,7 @@ from medward.integrations.cli.validate import validate_command
 try:
     from typer.exceptions import TyperException
 except ModuleNotFoundError:  # Typer before 0.29, which Flower holds on to, raises Click's
-    from click import ClickException as TyperException
+    from click import ClickException as TyperException  # type: ignore[assignment]
 
 __all__ = ["app", "main"]
 

@@ -15,7 +15,7 @@ from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.federated.aggregator import Aggregator, RoundResult
 from medward.guard.federated.client_history import federation_history
 from medward.guard.federated.federation_state import FederationState
-from medward.guard.federated.robust_feddetect import Judgement, RobustFedDetect, Suspicion
+from medward.guard.federated.robust_feddetect import ClientJudgement, RobustFedDetect, Suspicion
 from medward.guard.federated.round_record import round_record, unprotected
 from medward.guard.federated.rules import RULES, Bucketing, Krum, NormClippedMean, WeightedMean
 from medward.guard.federated.sanitise import Refusal
@@ -34,7 +34,7 @@ def result(weights, *, judgement=None, refusals=()):
 
 def judged(**trust):
     suspicion = Suspicion(node="mallory", view="contrast", peak=31.4, threshold=12.0)
-    return Judgement(trust=trust, suspects=(suspicion,) if "mallory" in trust else ())
+    return ClientJudgement(trust=trust, suspects=(suspicion,) if "mallory" in trust else ())
 
 
 def test_a_real_round_is_written_and_read_back(tmp_path):
@@ -126,11 +126,11 @@ def test_a_detector_that_flags_is_read_back_as_it_judged(tmp_path):
 
     state, aggregator, path = FederationState(), Aggregator(detector=RobustFedDetect(), probe=probe), tmp_path / "log"
     nodes = ["a", "b", "c", "d", "mallory"]
-    for number in range(1, 9):
+    for number in range(1, 12):
         state, found = aggregator.step(state, START, [update(node) for node in nodes], nodes)
         write(path, [round_record(number, found, aggregator.rule)])
     history = federation_history(read_log(path), str(path))
-    assert [each.round for each in history.clients["mallory"].suspected] == [6, 7, 8]
+    assert [each.round for each in history.clients["mallory"].suspected] == [9, 10, 11]
     assert not any(history.clients[node].suspected for node in nodes[:4])
     assert history.clients["mallory"].rounds[-1].trust < history.clients["a"].rounds[-1].trust == 1.0
 

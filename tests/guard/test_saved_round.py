@@ -36,7 +36,8 @@ def judged(rounds=3, seed=0):
 
 def same(one, other):
     return len(one) == len(other) and all(
-        a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True)
+        a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+        for a, b in zip(one, other, strict=True)
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from support.logs import write
 
 from medward.guard.federated.aggregator import RoundResult
-from medward.guard.federated.robust_feddetect import Judgement, Suspicion
+from medward.guard.federated.robust_feddetect import ClientJudgement, Suspicion
 from medward.guard.federated.round_record import round_record
 from medward.guard.federated.rules import NormClippedMean, WeightedMean
 from medward.guard.federated.sanitise import Refusal
@@ -29,7 +29,7 @@ def rounds():
             RoundResult(
                 parameters=[np.zeros(1)],
                 weights={node: each / sum(trust.values()) for node, each in trust.items()},
-                judgement=Judgement(trust=trust, suspects=(suspicion,) if flagged else ()),
+                judgement=ClientJudgement(trust=trust, suspects=(suspicion,) if flagged else ()),
                 refusals=(
                     Refusal("broken", "array 0 holds NaN or infinity"),
                     *([Refusal(ODD, "was not selected this round")] if number == 2 else []),

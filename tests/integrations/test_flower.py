@@ -1,7 +1,6 @@
 """A guard around Flower's strategies: hostile replies, distrust, and a server that is killed, on messages in memory."""
 
 import random
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("flwr", reason="needs Flower, which has an environment of its own: make test-flower")
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDict
 from flwr.serverapp.exception import InconsistentMessageReplies
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, MultiKrum
 from support.federation_steps import CLIENTS, MODEL, change_probe, honest, poisoned
@@ -23,6 +22,7 @@ from medward.guard.federated.robust_feddetect import RobustFedDetect
 from medward.guard.federated.rules.weighted_mean import WeightedMean
 from medward.guard.federated.sanitise import Refusal
 from medward.integrations import flower
+from medward.integrations.cli import main
 from medward.integrations.flower import GuardedStrategy
 from medward.integrations.flower_nodes import read_public_key
 from medward.integrations.flower_replies import read_reply
@@ -151,7 +151,10 @@ def test_a_repeated_reply_and_a_stranger_s_are_refused(tmp_path):
     grid.repeat, grid.uninvited = {CLIENTS}, 1
     result = run(guarded(tmp_path), grid)
     reasons = {each["node"]: each["reason"] for each in records(tmp_path)[0]["refusals"]}
-    assert reasons == {grid.name(CLIENTS): "sent 2 updates in one round; 1 is allowed", "node 999": "was not selected this round"}
+    assert reasons == {
+        grid.name(CLIENTS): "sent 2 updates in one round; 1 is allowed",
+        "node 999": "was not selected this round",
+    }
     assert set(records(tmp_path)[0]["weights"]) == {grid.name(place) for place in range(CLIENTS)}
     assert np.isfinite(weights(result)["layer"]).all()
 
@@ -297,7 +300,7 @@ def test_a_registered_public_key_is_read_as_flower_holds_it(tmp_path):
     path.write_bytes(public.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH))
     assert read_public_key(path) == public_key_to_bytes(public)
     path.write_text("no key")
-    with pytest.raises(MedwardError, match="hospital.pub: no public key can be read"):
+    with pytest.raises(MedwardError, match=r"hospital\.pub: no public key can be read"):
         read_public_key(path)
 
 
@@ -337,3 +340,14 @@ def test_no_bytes_that_a_client_sends_raise(data, kind, name):
     content = RecordDict({"arrays": ArrayRecord({name: Array("float32", (3,), kind, data)}), "metrics": told()})
     reply = Message(content, dst_node_id=1, message_type="train")
     assert isinstance(read_reply(reply, "client", own, "num-examples"), Refusal)
+
+
+def test_the_command_line_reads_the_log_beside_flower_s_older_typer(tmp_path, capsys):
+    grid = FakeGrid([*[honest] * CLIENTS, poisoned])
+    run(guarded(tmp_path, JUDGING), grid, 6)
+    with pytest.raises(SystemExit, match="0"):
+        main(["federate", "audit", str(tmp_path / "audit.jsonl")])
+    assert grid.name(CLIENTS) in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="3"):
+        main(["federate", "audit", "--nonsense", "log"])
+    assert "--nonsense" in capsys.readouterr().err

@@ -33,7 +33,7 @@ def reply_content(model, step, examples):
 
 
 def change_probe(start, updates, number):
-    """What the server sees of each update: how its change differs from the median one, by what is out of the ordinary."""
+    """What the server sees of each update: how its change differs from the median one, 1 being out of the ordinary."""
     changes = {update.node: np.asarray(update.parameters[0], np.float64) - start[0] for update in updates}
     middle = np.median(list(changes.values()), axis=0)
     return {node: {"change": (change - middle) / 0.3} for node, change in changes.items()}

@@ -10,6 +10,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1  # as a server's process has them
 
+
 class FakeGrid:
     """Nodes by number; `asked` says in which round which place was asked to train."""
 

@@ -1,4 +1,4 @@
-"""The app of the journey with Flower's processes: clients that step, one of them poisoned, around a guarded strategy."""
+"""The app of the journey with Flower's processes: clients that step, one of them poisoned, and a guarded strategy."""
 
 import os
 from pathlib import Path

@@ -96,7 +96,7 @@ class FlowerProcesses:
         )
 
     def submit(self, log, **config):
-        """Hand the app to the SuperLink, where it runs; the process that is returned shows its output and ends with it."""
+        """Hand the app to the SuperLink, where it runs; what is returned shows its output, and ends with it."""
         told = " ".join(f"{key}={toml(value)}" for key, value in config.items())
         return self._process(log, "flwr", "run", str(self.app), "loopback", "--stream", "--run-config", told)
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
-from medward.guard.federated.update import Parameters
+from medward.guard.federated.update import ModelParameters
 from medward.guard.types import Array, Ints
 
 
@@ -44,7 +44,7 @@ class FederatedModel(Protocol):
     def initial(self, seed: int) -> list[np.ndarray]:
         """The parameters before the first round."""
 
-    def learn(self, start: Parameters, rows: Split, memory: Any, seed: int) -> Learned:
+    def learn(self, start: ModelParameters, rows: Split, memory: Any, seed: int) -> Learned:
         """One local training from `start` on labelled `rows`; `memory` is None in a client's first round."""
 
 
@@ -54,7 +54,7 @@ class ImageGenerator(FederatedModel, Protocol):
     Parameters that an attack broke may make images that are not finite.
     """
 
-    def images(self, parameters: Parameters, labels: Ints, seed: int) -> Array:
+    def images(self, parameters: ModelParameters, labels: Ints, seed: int) -> Array:
         """One image of each of `labels` (n,), the same noise for the same seed."""
 
 
@@ -69,7 +69,7 @@ def arrays_of(network: nn.Module) -> list[np.ndarray]:
     return [value.detach().cpu().numpy().copy() for value in network.state_dict().values()]
 
 
-def with_arrays(network: nn.Module, parameters: Parameters) -> nn.Module:
+def with_arrays(network: nn.Module, parameters: ModelParameters) -> nn.Module:
     """The network, holding `parameters`."""
     names = network.state_dict().keys()
     state = {name: torch.from_numpy(np.asarray(value).copy()) for name, value in zip(names, parameters, strict=True)}

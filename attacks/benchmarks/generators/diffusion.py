@@ -19,7 +19,7 @@ from torch.nn import functional
 from medward.attacks.benchmarks.generators.base import Learned, arrays_of, check_side, with_arrays
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
-from medward.guard.federated.update import Parameters
+from medward.guard.federated.update import ModelParameters
 from medward.guard.types import Array, Ints
 
 _SAMPLED = 256  # images made at a time
@@ -59,7 +59,7 @@ class ConditionalDiffusion:
             torch.manual_seed(seed)
             return arrays_of(_UNet(self))
 
-    def learn(self, start: Parameters, rows: Split, memory: Any, seed: int) -> Learned:
+    def learn(self, start: ModelParameters, rows: Split, memory: Any, seed: int) -> Learned:
         """`epochs` epochs of mean squared error of the noise; metrics "loss" (last batch) and "mean-loss"."""
         del memory
         with torch.random.fork_rng(devices=()):
@@ -82,7 +82,7 @@ class ConditionalDiffusion:
                     losses.append(float(loss.detach()))
         return Learned(arrays_of(network), None, {"loss": losses[-1], "mean-loss": float(np.mean(losses))})
 
-    def images(self, parameters: Parameters, labels: Ints, seed: int) -> Array:
+    def images(self, parameters: ModelParameters, labels: Ints, seed: int) -> Array:
         """(n, C, S, S) images in [0, 1] by deterministic steps."""
         network = with_arrays(_UNet(self), parameters).eval()
         shape = (len(labels), self.channels, self.size, self.size)

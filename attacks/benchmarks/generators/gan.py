@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from medward.attacks.benchmarks.generators.base import Learned, arrays_of, check_side, with_arrays
 from medward.guard.data.split import Split
-from medward.guard.federated.update import Parameters
+from medward.guard.federated.update import ModelParameters
 from medward.guard.types import Array, Ints
 
 _CONDITION = 16  # numbers that stand for a class
@@ -50,7 +50,7 @@ class ConditionalGan:
             torch.manual_seed(seed)
             return arrays_of(_drawn(self._generator()))
 
-    def learn(self, start: Parameters, rows: Split, memory: Any, seed: int) -> Learned:
+    def learn(self, start: ModelParameters, rows: Split, memory: Any, seed: int) -> Learned:
         """`epochs` epochs of alternating steps; the memory is the discriminator's state.
 
         Metrics: "loss", the generator's in the last batch, as published; "mean-loss" over all of them.
@@ -65,7 +65,7 @@ class ConditionalGan:
         metrics = {"loss": losses[-1], "mean-loss": float(np.mean(losses))} if losses else {}
         return Learned(arrays_of(generator), critic.state_dict(), metrics)
 
-    def images(self, parameters: Parameters, labels: Ints, seed: int) -> Array:
+    def images(self, parameters: ModelParameters, labels: Ints, seed: int) -> Array:
         """(n, C, S, S) images in [0, 1], by the running statistics of batches."""
         generator = with_arrays(self._generator(), parameters).eval()
         noise = torch.randn(len(labels), self.noise, generator=torch.Generator().manual_seed(seed))

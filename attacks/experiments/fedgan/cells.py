@@ -25,10 +25,11 @@ from medward.attacks.poisoning.metrics.kernel_distance import kernel_distance
 from medward.attacks.poisoning.metrics.precision_recall import generator_coverage
 from medward.attacks.poisoning.metrics.real_floor import real_floor
 from medward.attacks.poisoning.metrics.train_on_synthetic import train_on_synthetic
-from medward.attacks.poisoning.table import POISONING, Accomplice
+from medward.attacks.poisoning.table import PATCH_TRIGGER, POISONING, Accomplice
 from medward.attacks.poisoning.triggers.base import Trigger, trigger_rate
+from medward.attacks.poisoning.triggers.distributed import DistributedTrigger
 from medward.guard.data.split import Split
-from medward.guard.federated.update import Parameters
+from medward.guard.federated.update import ModelParameters
 
 NONE = "none"
 """No attack: every hospital is honest."""
@@ -129,8 +130,11 @@ def _malice(setting: FederationSetting, place: int, classes: int) -> Malice:
 
 
 def _trigger(setting: FederationSetting) -> Trigger | None:
-    """The trigger that is looked for in images, or None where the attack plants none."""
-    return None if setting.attack == NONE else _malice(setting, 0, 2).trigger
+    """The trigger that is looked for in images, after no attack the patch; None where the attack plants none."""
+    if setting.attack == NONE:
+        return PATCH_TRIGGER
+    trigger = _malice(setting, 0, 2).trigger
+    return PATCH_TRIGGER if isinstance(trigger, DistributedTrigger) else trigger
 
 
 def _told(each: FederationRound, malicious: list[str]) -> dict[str, Any]:
@@ -141,7 +145,7 @@ def _told(each: FederationRound, malicious: list[str]) -> dict[str, Any]:
     return {
         "weights": {node: round(weight, 6) for node, weight in each.result.weights.items()},
         "malicious_weight": malicious_weight(each.result.weights, malicious),
-        "effective_clients": effective_clients(each.result.weights),
+        "effective_clients": effective_clients(each.result.weights if judgement is None else judgement.trust),
         "flagged": flagged,
         "peaks": {}
         if judgement is None
@@ -154,7 +158,7 @@ def _told(each: FederationRound, malicious: list[str]) -> dict[str, Any]:
 
 
 def _rate(
-    setting: FederationSetting, generator: ImageGenerator, parameters: Parameters, hospitals: Hospitals, count: int
+    setting: FederationSetting, generator: ImageGenerator, parameters: ModelParameters, hospitals: Hospitals, count: int
 ) -> float | None:
     trigger = _trigger(setting)
     if trigger is None:
@@ -166,7 +170,7 @@ def _rate(
 def _quality(
     setting: FederationSetting,
     generator: ImageGenerator,
-    parameters: Parameters,
+    parameters: ModelParameters,
     hospitals: Hospitals,
     extractor: DomainExtractor,
 ) -> dict[str, Any]:

@@ -27,15 +27,15 @@ from medward.attacks.benchmarks.hospitals import Skew
 from medward.attacks.benchmarks.tasks import BENCHMARK_TASKS
 from medward.attacks.experiments.fedgan.cells import NONE, FederationSetting, GeneratorName, measure_federation
 from medward.attacks.experiments.fedgan.servers import PUBLISHED, ROBUST, SERVERS
-from medward.attacks.experiments.fedgan.tables import markdown_table, picture_name, print_table
-from medward.attacks.experiments.sources import source_digest
+from medward.attacks.experiments.fedgan.tables import markdown_table, picture_name, print_federations
+from medward.attacks.experiments.sources import sources_digest
 from medward.attacks.poisoning.table import POISONING
 from medward.attacks.validation.journal import Journal
 from medward.attacks.validation.progress import Progress
 from medward.guard.errors import MedwardError
 from medward.guard.files import write_durably
 
-DECIDES = (  # the sources a cell depends on; a change of any other keeps what is done
+_DECIDES = (  # the sources a cell depends on; a change of any other keeps what is done
     "attacks/benchmarks/base.py",
     "attacks/benchmarks/datasets",
     "attacks/benchmarks/federated_classifier.py",
@@ -44,7 +44,19 @@ DECIDES = (  # the sources a cell depends on; a change of any other keeps what i
     "attacks/experiments/fedgan/cells.py",
     "attacks/experiments/fedgan/servers.py",
     "attacks/poisoning",
-    "guard/federated",
+    "guard/federated/aggregation.py",
+    "guard/federated/aggregator.py",
+    "guard/federated/feddetect.py",
+    "guard/federated/generator_probe.py",
+    "guard/federated/geometry.py",
+    "guard/federated/image_evidence.py",
+    "guard/federated/robust_feddetect.py",
+    "guard/federated/rules",
+    "guard/federated/sanitise.py",
+    "guard/federated/standing.py",
+    "guard/federated/update.py",
+    "guard/federated/update_evidence.py",
+    "guard/federated/update_sums.py",
 )
 GENERATOR_ATTACKS = (NONE, *(name for name, attack in POISONING.items() if attack.aim != "backdoor"))
 """Attacks that a generator can suffer."""
@@ -88,7 +100,8 @@ class FederationPlan:
             raise MedwardError("seeds: at least 1 is needed, 3 for a spread worth the name")
         if self.rounds < 1 or self.rows < 16 or self.width < 8:
             raise MedwardError(
-                f"rounds must be 1 or more, rows 16 or more and width 8 or more; got {self.rounds}, {self.rows}, {self.width}"
+                "rounds must be 1 or more, rows 16 or more and width 8 or more; "
+                f"got {self.rounds}, {self.rows}, {self.width}"
             )
         for clients, malicious in self.federations:
             if not 1 <= malicious < clients / 2:
@@ -137,14 +150,14 @@ def plan_federations(**given: Any) -> FederationPlan:
 
 def measure_once(setting: FederationSetting, journal: Journal) -> tuple[dict[str, Any], bool]:
     """What `measure_federation` gave, and whether it was recalled; of a server that refuses, why under "refused"."""
-    settings = {"experiment": "fedgan", **asdict(setting), "code": source_digest(DECIDES)}
+    settings = {"experiment": "fedgan", **asdict(setting), "code": sources_digest(_DECIDES)}
     return journal.once(settings, partial(_measured, setting))
 
 
 def run_federations(plan: FederationPlan, out: Path, *, console: Console, shown: bool = True) -> list[dict[str, Any]]:
-    """Fill the table, print it, and write ``table.json``, ``table.md`` and ``pictures/`` to `out`; cells are kept there too.
+    """Fill the table, print it, and write ``table.json``, ``table.md`` and ``pictures/`` to `out`.
 
-    Raises `MedwardError` where data is missing.
+    Finished cells are kept there too. Raises `MedwardError` where data is missing.
     """
     plan.check()
     journal, cells = Journal(out / "cells"), []
@@ -155,7 +168,7 @@ def run_federations(plan: FederationPlan, out: Path, *, console: Console, shown:
             cells.append(cell)
             progress.done(setting.name, cell_outcome(cell), recalled=recalled)
             _write(plan, cells, out)
-    print_table(cells, console)
+    print_federations(cells, console)
     return cells
 
 
@@ -181,7 +194,7 @@ def _write(plan: FederationPlan, cells: Sequence[dict[str, Any]], out: Path) -> 
     """The files, each whole or not at all."""
     record = {
         "plan": asdict(plan),
-        "code": source_digest(DECIDES),
+        "code": sources_digest(_DECIDES),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in ("numpy", "torch")}},
         "hardware": f"{os.cpu_count()} cores, {platform.machine()}",
         "cells": [{name: value for name, value in cell.items() if name != "picture"} for cell in cells],

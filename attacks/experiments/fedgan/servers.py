@@ -15,18 +15,18 @@ from medward.guard.federated.aggregation import aggregated
 from medward.guard.federated.aggregator import Aggregator, RoundResult
 from medward.guard.federated.feddetect import FedDetect, FedDetectState
 from medward.guard.federated.generator_probe import GeneratorProbe
-from medward.guard.federated.robust_feddetect import Judgement, RobustFedDetect, Suspicion
+from medward.guard.federated.robust_feddetect import ClientJudgement, RobustFedDetect, Suspicion
 from medward.guard.federated.rules import RULES
 from medward.guard.federated.rules.base import Reference, Rule, weighted_sum
 from medward.guard.federated.rules.bucketing import Bucketing
 from medward.guard.federated.rules.trimmed_mean import TrimmedMean
-from medward.guard.federated.update import ClientUpdate, Parameters
+from medward.guard.federated.update import ClientUpdate, ModelParameters
 
 PUBLISHED = "feddetect"
 ROBUST = "robust-feddetect"
 SERVERS = (*RULES, PUBLISHED, ROBUST)
 """Names of servers, in the order of the table."""
-LOSS = "loss"
+REPORTED_LOSS = "loss"
 """What a client reports of its last batch, as FedDetect reads it."""
 
 
@@ -39,20 +39,24 @@ class PublishedServer:
     def step(
         self,
         state: Any,
-        start: Parameters,
+        start: ModelParameters,
         updates: Sequence[ClientUpdate],
         selected: Collection[str],
-        server: Parameters | None = None,
+        server: ModelParameters | None = None,
     ) -> tuple[Any, RoundResult]:
         """One round; the state is `FedDetectState`, whatever was given before the first."""
         del selected, server
         before = state if isinstance(state, FedDetectState) else FedDetectState()
-        after, suspects = self.detector.detect(before, {each.node: abs(each.metrics[LOSS]) for each in updates})
+        after, suspects = self.detector.detect(
+            before, {each.node: abs(each.metrics[REPORTED_LOSS]) for each in updates}
+        )
         weights = np.array([after.weights[each.node] for each in updates])
         parameters = aggregated(start, [each.parameters for each in updates], weighted_sum(weights))
-        judgement = Judgement(
+        judgement = ClientJudgement(
             trust=dict(after.weights),
-            suspects=tuple(Suspicion(node=node, view=LOSS, peak=0.0, threshold=0.0) for node in sorted(suspects)),
+            suspects=tuple(
+                Suspicion(node=node, view=REPORTED_LOSS, peak=0.0, threshold=0.0) for node in sorted(suspects)
+            ),
         )
         return after, RoundResult(parameters=parameters, weights=dict(after.weights), judgement=judgement, refusals=())
 

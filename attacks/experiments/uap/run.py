@@ -27,7 +27,7 @@ from torch import nn
 from medward.attacks.benchmarks.networks.architectures import ARCHITECTURES, FULL, SMALL, build_network
 from medward.attacks.benchmarks.tasks import BENCHMARK_TASKS, BenchmarkTask, load_task
 from medward.attacks.benchmarks.victims import train_victim
-from medward.attacks.experiments.sources import source_digest
+from medward.attacks.experiments.sources import sources_digest
 from medward.attacks.experiments.uap.cells import (
     DEFENSES,
     UNDEFENDED,
@@ -44,7 +44,7 @@ from medward.attacks.validation.progress import Progress
 from medward.guard.errors import MedwardError
 from medward.guard.files import write_durably
 
-DECIDES = (  # the sources a cell depends on; a change of any other keeps what is done
+_DECIDES = (  # the sources a cell depends on; a change of any other keeps what is done
     "attacks/whitebox/ascent.py",
     "attacks/whitebox/ball.py",
     "attacks/whitebox/criterion.py",
@@ -265,7 +265,7 @@ def run_table(plan: Plan, out: Path, *, console: Console, shown: bool = True) ->
 
 def code_digest() -> str:
     """A hash over the sources a cell depends on, as they were when first asked for."""
-    return source_digest(DECIDES, REPORTS)
+    return sources_digest(_DECIDES, REPORTS)
 
 
 def _image_task(name: str, seed: int, size: int | None) -> BenchmarkTask:

@@ -20,7 +20,7 @@ from medward.attacks.membership.generator.monte_carlo import monte_carlo_score
 from medward.attacks.membership.generator.nearest_image import calibrated_nearest_image_score, nearest_image_score
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
-from medward.guard.federated.update import Parameters
+from medward.guard.federated.update import ModelParameters
 from medward.guard.types import Array
 
 IMAGES_PER_CLASS = 1000
@@ -37,11 +37,11 @@ class GeneratorRow:
 
 def audit_generator(
     generator: ImageGenerator,
-    parameters: Parameters,
+    parameters: ModelParameters,
     candidates: Split,
     included: NDArray[np.bool_],
     *,
-    reference: Parameters | None = None,
+    reference: ModelParameters | None = None,
     images: int = IMAGES_PER_CLASS,
     features: Callable[[Array], Array] | None = None,
     seed: int = 0,
@@ -90,7 +90,7 @@ def audit_generator(
 
 def _distances(
     generator: ImageGenerator,
-    parameters: Parameters,
+    parameters: ModelParameters,
     candidates: Split,
     images: int,
     see: Callable[..., Array],

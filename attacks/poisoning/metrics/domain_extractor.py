@@ -13,7 +13,7 @@ import numpy as np
 from medward.attacks.benchmarks.federated_classifier import FederatedClassifier
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
-from medward.guard.federated.update import Parameters
+from medward.guard.federated.update import ModelParameters
 from medward.guard.types import Array
 
 FEATURES = 64
@@ -24,7 +24,7 @@ class DomainExtractor:
     """A domain extractor turns images (n, C, S, S) in [0, 1] into 64 features each; it is never trained again."""
 
     network: FederatedClassifier
-    parameters: Parameters = field(repr=False)
+    parameters: ModelParameters = field(repr=False)
 
     @property
     def digest(self) -> str:

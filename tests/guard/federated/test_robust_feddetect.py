@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from medward.guard.errors import MedwardError
 from medward.guard.federated.robust_feddetect import (
+    ClientJudgement,
     ClientRecord,
-    Judgement,
     RobustFedDetect,
     records_from_json,
     records_to_json,
@@ -23,7 +23,7 @@ HONEST = ("a", "b", "c")
 DETECTOR = RobustFedDetect()
 
 
-def rounds_of(detector: RobustFedDetect, evidence: list[dict[str, float]]) -> list[Judgement]:
+def rounds_of(detector: RobustFedDetect, evidence: list[dict[str, float]]) -> list[ClientJudgement]:
     records: dict[str, ClientRecord] = {}
     judgements = []
     for each in evidence:
@@ -77,11 +77,14 @@ def test_who_stops_is_trusted_again() -> None:
 
 
 def test_at_most_the_most_suspects_are_flagged_and_the_others_are_named() -> None:
-    evidence = [{"a": 0.0, "b": 5.0, "c": 6.0, "d": 7.0}] * 20
-    last = rounds_of(DETECTOR, evidence)[-1]
-    assert [each.node for each in last.suspects] == ["d"]
-    assert {each.node for each in last.spared} <= {"b", "c"}
-    assert last.spared
+    evidence = [{**dict.fromkeys("abcde", 0.1), "f": 5.0, "g": 6.0, "h": 7.0, "i": 8.0}] * 20
+    last = rounds_of(RobustFedDetect(most_suspects=0.3), evidence)[-1]
+    assert [each.node for each in last.suspects] == ["i", "h"]
+    assert [each.node for each in last.spared] == ["g", "f"]
+
+
+def test_where_all_differ_much_nobody_is_told() -> None:
+    assert not any(each.suspects for each in rounds_of(DETECTOR, [{"a": 3.0, "b": 4.0, "c": 5.0, "d": 5.5}] * 30))
 
 
 def test_the_absent_keep_their_records() -> None:
@@ -97,7 +100,8 @@ def test_clients_seen_in_unlike_views_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("memory", 1.0), ("decay", 0.0), ("forgiving", 1.5), ("most_suspects", 1.0), ("threshold", 0.0)]
+    ("name", "value"),
+    [("memory", 1.0), ("decay", 0.0), ("forgiving", 1.5), ("most_suspects", 1.0), ("threshold", 0.0), ("beyond", 0.5)],
 )
 def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(MedwardError, match=name):
