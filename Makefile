@@ -31,8 +31,10 @@ demo: $(STAMP)   ## protect and validate a real clinical model; ends with the fi
 test: $(STAMP)   ## the whole suite but the slow part
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not slow'
 
-test-slow: $(STAMP)  ## minutes-long tests
+test-slow: $(STAMP) $(FLOWER)/.installed  ## minutes-long tests
 	$(BIN)/python -m pytest -q -m slow
+	$(FLOWER)/bin/python -m pytest -q -m slow tests/integrations/test_flower_processes.py tests/test_examples.py \
+	  -k 'killed_server or real_federation'
 
 test-flower: $(FLOWER)/.installed  ## what needs Flower, in .venv-flower: it holds back libraries that the rest needs newer
 	$(FLOWER)/bin/python -m pytest -q -n $(WORKERS) -m 'not slow' $(wildcard tests/integrations/test_flower*.py)

@@ -135,6 +135,13 @@ def test_a_hostile_reply_costs_its_sender_and_nobody_else(tmp_path, reason, inne
     assert result.train_metrics_clientapp[1]["medward-refused"] == 1
 
 
+@pytest.mark.parametrize("reason", ["claims nan examples", "at most 1e+07 are believed", "holds NaN or infinity"])
+def test_flower_alone_gives_the_model_to_such_a_client(reason):
+    attacked = FakeGrid([*[honest] * CLIENTS, lambda model, number, place: HOSTILE[reason]()])
+    result = weights(run(FedAvg(fraction_evaluate=0.0), attacked))
+    assert not np.isfinite(result["layer"]).all() or np.abs(result["layer"] - (MODEL["layer"] + 1)).max() < 1e-5
+
+
 def test_one_client_without_a_loss_ends_flower_s_run_and_not_ours(tmp_path):
     def grid():
         return FakeGrid([*[honest] * CLIENTS, lambda *_: sent(metrics=MetricRecord({"num-examples": 10}))])
