@@ -13,7 +13,7 @@ from medward.guard.federated.federation_state import FederationState
 from medward.guard.federated.geometry import change_lengths, round_geometry
 from medward.guard.federated.robust_feddetect import ClientJudgement, ClientViews, RobustFedDetect
 from medward.guard.federated.rules.base import AggregationPlan, Reference, Rule
-from medward.guard.federated.rules.norm_clipped_mean import NormClippedMean, clipped
+from medward.guard.federated.rules.norm_clipped_mean import NormClippedMean, clipped, lower_median
 from medward.guard.federated.sanitise import (
     Admission,
     Refusal,
@@ -179,7 +179,7 @@ class Aggregator:
 
 def shortened(start: ModelParameters, admission: Admission) -> Iterator[ClientUpdate]:
     """The admitted updates, none longer than the median one."""
-    factors = clipped(admission.norms, float(np.median(admission.norms)))
+    factors = clipped(admission.norms, lower_median(admission.norms))
     for update, factor in zip(admission.updates, factors, strict=True):
         if factor == 1:
             yield update

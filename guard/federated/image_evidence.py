@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import uniform_filter
 
 from medward.guard.types import Array
 
@@ -79,8 +78,20 @@ def averaged_down(images: Array) -> Array:
 def local_contrast(images: Array) -> Array:
     """Images (n, C, S, S) less the mean of the square around each pixel."""
     around = max(3, images.shape[-1] // _AROUND)
-    contrast: Array = images - uniform_filter(images, size=(1, 1, around, around), mode="nearest")
+    contrast: Array = images - _moving_mean(_moving_mean(images, around, axis=2), around, axis=3)
     return contrast
+
+
+def _moving_mean(images: Array, around: int, axis: int) -> Array:
+    """The mean of `around` neighbours along one axis; at the ends the last pixel goes on."""
+    before = around // 2
+    widths = [(0, 0)] * images.ndim
+    widths[axis] = (before + 1, around - 1 - before)
+    sums = np.cumsum(np.pad(images, widths, mode="edge"), axis=axis)
+    size = images.shape[axis]
+    upper, lower = (np.take(sums, range(start, start + size), axis=axis) for start in (around, 0))
+    means: Array = (upper - lower) / around
+    return means
 
 
 def low_amplitudes(images: Array) -> Array:

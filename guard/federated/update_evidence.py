@@ -11,6 +11,7 @@ from medward.guard.types import Array
 OPPOSITION = 0.2  # cosine below zero that makes one unit
 LOSS = 2.0  # times the median loss, above it, that make one unit
 _MOST = 1e6  # times the median loss that are told
+_LARGEST = 1e150  # a loss that is still a number to compute with
 
 
 def opposition(products: Array) -> Array:
@@ -34,14 +35,16 @@ def excess_losses(metrics: Sequence[Mapping[str, float]], name: str) -> Array:
 
     A client may lie about its loss, so a small one proves nothing; who reports a large one is believed.
     """
-    told = np.array([_finite(each.get(name, 0.0)) for each in metrics])
-    positive = told[told > 0]
+    told = np.array([_sound(each.get(name, 0.0)) for each in metrics])
+    positive = told[told > 1 / _LARGEST]
     if not positive.size:
         return np.zeros(len(metrics))
-    with np.errstate(over="ignore"):
-        excess: Array = np.clip(told / np.median(positive) - 1, 0, _MOST) / LOSS
+    excess: Array = np.clip(told / np.median(positive) - 1, 0, _MOST) / LOSS
     return excess
 
 
-def _finite(loss: float) -> float:
-    return float(loss) if isinstance(loss, int | float) and np.isfinite(loss) else 0.0
+def _sound(loss: object) -> float:
+    """The loss, or 0 where it is none: what a client reports can be anything."""
+    if isinstance(loss, bool) or not isinstance(loss, int | float | np.floating) or not abs(loss) <= _LARGEST:
+        return 0.0
+    return float(loss)

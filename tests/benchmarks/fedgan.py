@@ -160,8 +160,8 @@ def _suppression() -> Claim:
     return Claim(
         claim="fedgan_suppression",
         value=worst,
-        target="trigger rate at most 0.05 and malicious weight at most 0.01 within 10 rounds after warm-up or start, on "
-        "every row; the rows beside are shown",
+        target="trigger rate at most 0.05 and malicious weight at most 0.01 within 10 rounds after warm-up or start, "
+        "on every row; the rows beside are shown",
         met=worst <= 0.05 and all(each["weight_after_10_rounds"] <= 0.01 for each in told),
         n=len(rows),
         details={"rows": told, "beside": beside},

@@ -33,8 +33,13 @@ class NormClippedMean(Rule):
 
     def plan(self, geometry: Geometry, weights: Array) -> AggregationPlan:
         """The weights, less where an update is long."""
-        bound = self.clip * float(np.sort(geometry.norms)[(geometry.rows - 1) // 2])
+        bound = self.clip * lower_median(geometry.norms)
         return weighted_sum(weights * clipped(geometry.norms, bound))
+
+
+def lower_median(lengths: Array) -> float:
+    """The median of lengths (n,), the lower one of an even number."""
+    return float(np.sort(lengths)[(len(lengths) - 1) // 2])
 
 
 def clipped(lengths: Array, bound: float) -> Array:

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
+from scipy.ndimage import uniform_filter
 
 from medward.attacks.poisoning.triggers.frequency import FrequencyTrigger
 from medward.attacks.poisoning.triggers.patch import PatchTrigger
 from medward.guard.errors import MedwardError
 from medward.guard.federated.aggregator import shortened
 from medward.guard.federated.generator_probe import GeneratorProbe
-from medward.guard.federated.image_evidence import image_evidence
+from medward.guard.federated.image_evidence import image_evidence, local_contrast
 from medward.guard.federated.sanitise import UpdateBounds, sanitise
 from medward.guard.federated.update import ClientUpdate
 from medward.guard.federated.update_evidence import excess_losses, opposition
@@ -87,10 +88,21 @@ def test_two_clients_cannot_be_told_apart() -> None:
 
 
 def test_only_a_large_loss_counts() -> None:
-    told = [{"loss": 1.0}, {"loss": 1.2}, {"loss": 0.01}, {"loss": 6.0}, {}, {"loss": float("nan")}]
+    told = [{"loss": 1.0}, {"loss": 1.2}, {"loss": 0.01}, {"loss": 6.0}, {}, {"loss": 0.9}, {"loss": 1.1}]
     away = excess_losses(told, "loss")
     assert away[3] > 1
     assert np.delete(away, 3).max() < 0.2
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), -float("inf"), 10**400, "1", None, True, 1e308, 5e-324])
+def test_a_loss_that_is_no_number_to_compute_with_counts_as_none(loss: object) -> None:
+    told: list[Mapping[str, float]] = [{"loss": 1.0}, {"loss": 1.1}, {"loss": 1.2}, {"loss": loss}]  # type: ignore[dict-item]
+    assert excess_losses(told, "loss")[3] == 0
+
+
+def test_contrast_is_what_a_mean_filter_leaves() -> None:
+    images = np.random.default_rng(0).random((2, 3, 32, 32))
+    assert local_contrast(images) == pytest.approx(images - uniform_filter(images, (1, 1, 10, 10), mode="nearest"))
 
 
 @given(nps.arrays(np.float64, 5, elements=st.floats(0, 1e6)))
