@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def excess_losses(metrics: Sequence[Mapping[str, float]], name: str) -> Array:
     return excess
 
 
-def _sound(loss: object) -> float:
+def _sound(loss: Any) -> float:
     """The loss, or 0 where it is none: what a client reports can be anything."""
     if isinstance(loss, bool) or not isinstance(loss, int | float | np.floating) or not abs(loss) <= _LARGEST:
         return 0.0
