@@ -46,6 +46,6 @@ def excess_losses(metrics: Sequence[Mapping[str, float]], name: str) -> Array:
 
 def _sound(loss: Any) -> float:
     """The loss, or 0 where it is none: what a client reports can be anything."""
-    if isinstance(loss, bool) or not isinstance(loss, int | float | np.floating) or not abs(loss) <= _LARGEST:
+    if isinstance(loss, bool) or not isinstance(loss, int | float | np.floating):
         return 0.0
-    return float(loss)
+    return float(loss) if -_LARGEST <= loss <= _LARGEST else 0.0

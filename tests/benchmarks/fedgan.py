@@ -59,7 +59,7 @@ def _attack() -> Claim:
     return Claim(
         claim="fedgan_attack",
         value=least,
-        target="trigger rate at least 0.9 under the weighted mean on two real sets, 1 of 4 malicious, mean over 3 seeds",
+        target="trigger rate at least 0.9 under the weighted mean on two real sets, 1 of 4 malicious, mean of 3 seeds",
         met=least >= 0.9,
         n=len(TASKS) * len(SEEDS),
         details={
@@ -88,7 +88,7 @@ def _published() -> Claim:
     return Claim(
         claim="feddetect_published",
         value=float(np.mean(effective)),
-        target="both shown: its weight of an attacker who reports its loss, and effective clients of 4 without attacker",
+        target="both shown: an attacker who reports its loss weighs nothing, and effective clients without attacker",
         met=max(weights["trigger"]) <= 0.01 and np.mean(effective) < 3.6,
         n=3 * len(SEEDS),
         details={
