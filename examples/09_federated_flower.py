@@ -7,12 +7,14 @@ registered by key and the keys are named in `members`: no stranger takes part, a
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,6 +110,8 @@ def main() -> None:
             for process in reversed(processes):
                 process.terminate()
                 process.wait()
+                with suppress(ProcessLookupError):  # an app that a node was still running
+                    os.killpg(process.pid, signal.SIGKILL)
         if len(records(folder)) < ROUNDS:
             sys.exit((folder / "flwr.log").read_text())
         show(records(folder), json.loads((folder / "places.json").read_text()))
@@ -154,7 +158,9 @@ def start(folder: Path, command: str, *arguments: str) -> subprocess.Popen:
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     }
     with (folder / f"{command}.log").open("ab") as log:
-        return subprocess.Popen([programs / command, *arguments], env=os.environ | settings, stdout=log, stderr=log)
+        return subprocess.Popen(
+            [programs / command, *arguments], env=os.environ | settings, stdout=log, stderr=log, start_new_session=True
+        )
 
 
 def listens(port: int) -> bool:

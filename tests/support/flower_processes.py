@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -79,11 +80,12 @@ class FlowerProcesses:
         for process in reversed(self.running):
             process.send_signal(signal.SIGTERM)
         for process in self.running:
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        for process in self.running:
+            with suppress(ProcessLookupError):  # a node leaves its apps behind when their run was killed
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def start_node(self, name, place):
         """A SuperNode with the key of `name`."""
@@ -114,7 +116,11 @@ class FlowerProcesses:
     def _process(self, log, command, *arguments):
         with (self.folder / log).open("ab") as output:
             process = subprocess.Popen(
-                [str(BIN / command), *arguments], env=self.environment, stdout=output, stderr=subprocess.STDOUT
+                [str(BIN / command), *arguments],
+                env=self.environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         self.running.append(process)
         return process
