@@ -70,8 +70,8 @@ def measure_federation(setting: FederationSetting) -> dict[str, Any]:
     """Train the federation of `setting` and measure it, as JSON.
 
     Of every round: weights, the flagged, losses as reported; of every fifth: the trigger rate; of the last: rates,
-    distances and accuracies of the images, and a picture of some. Raises `MedwardError` where the server's rule cannot
-    bear so many malicious hospitals.
+    distances and accuracies of the images, and a picture of some. Where the server's rule cannot bear so many malicious
+    hospitals nothing is trained, and "refused" says why.
     """
     hospitals, extractor = _prepared(
         setting.task, setting.size, setting.clients, setting.rows, setting.skew, setting.seed
@@ -90,9 +90,12 @@ def measure_federation(setting: FederationSetting) -> dict[str, Any]:
         setting.server, generator, clients=setting.clients, malicious=setting.malicious, seed=setting.seed
     )
     names = [each.node for each in clients[:malicious]]
-    rounds, rates = [], {}
+    rounds: list[dict[str, Any]] = []
+    rates: dict[int, float | None] = {}
     own = rows_for(server, hospitals.server)
     for each in federate(generator, clients, server, rounds=setting.rounds, seed=setting.seed, server_rows=own):
+        if each.round == 1 and each.result.unchanged is not None:
+            return {"setting": asdict(setting), "refused": each.result.unchanged}
         rounds.append(_told(each, names))
         if each.round % WATCH_EVERY == 0 or each.round == setting.rounds:
             rates[each.round] = _rate(setting, generator, each.result.parameters, hospitals, WATCHED[setting.generator])

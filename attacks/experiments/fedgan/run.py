@@ -149,9 +149,9 @@ def plan_federations(**given: Any) -> FederationPlan:
 
 
 def measure_once(setting: FederationSetting, journal: Journal) -> tuple[dict[str, Any], bool]:
-    """What `measure_federation` gave, and whether it was recalled; of a server that refuses, why under "refused"."""
+    """What `measure_federation` gave, and whether it was recalled."""
     settings = {"experiment": "fedgan", **asdict(setting), "code": sources_digest(_DECIDES)}
-    return journal.once(settings, partial(_measured, setting))
+    return journal.once(settings, partial(measure_federation, setting))
 
 
 def run_federations(plan: FederationPlan, out: Path, *, console: Console, shown: bool = True) -> list[dict[str, Any]]:
@@ -179,15 +179,6 @@ def cell_outcome(cell: dict[str, Any]) -> str:
     rate = "-" if cell["trigger_rate"] is None else f"{cell['trigger_rate']:.3f}"
     last = cell["rounds"][-1]
     return f"trigger rate {rate}, malicious weight {last['malicious_weight']:.3f}, domain FID {cell['domain_fid']:.2f}"
-
-
-def _measured(setting: FederationSetting) -> dict[str, Any]:
-    try:
-        return measure_federation(setting)
-    except MedwardError as error:
-        if "clients to bear" not in str(error):
-            raise
-        return {"setting": asdict(setting), "refused": str(error)}
 
 
 def _write(plan: FederationPlan, cells: Sequence[dict[str, Any]], out: Path) -> None:
