@@ -30,7 +30,7 @@ SEEDS = (0, 1, 2)
 FEDAVG = "weighted-mean"
 SUPPRESSED_BY = 10  # rounds after the warm-up, or after a later start
 SIZES = {4: 256, 10: 200, 20: 128}  # hospitals -> rows of each on average
-SMALL: dict[str, Any] = {"width": 16, "rounds": 30}
+SMALL: dict[str, Any] = {"rounds": 30}
 """Of the table of all rules, which is long."""
 
 
@@ -45,7 +45,7 @@ def measure() -> Iterator[Claim]:
 
 def cell(attack: str, server: str, *, clients: int = 4, malicious: int = 1, **given: Any) -> dict[str, Any]:
     """One federation, measured or recalled."""
-    told = {"task": TASKS[0], "width": 32, "rounds": 40, "rows": SIZES[clients], **given}
+    told = {"task": TASKS[0], "width": 16, "rounds": 40, "rows": SIZES[clients], **given}
     setting = FederationSetting(attack=attack, server=server, clients=clients, malicious=malicious, **told)
     return measure_once(setting, Journal(ROOT / "out" / "fedgan" / "cells"))[0]
 

@@ -37,7 +37,7 @@ class ConditionalGan:
     width: int = 32
     noise: int = 64
     epochs: int = 1
-    batch: int = 32
+    batch: int = 16
     rate: float = 4e-4
     name: str = "gan"
 

@@ -47,7 +47,7 @@ class FederationSetting:
     task: str
     generator: GeneratorName = "gan"
     size: int = 32
-    width: int = 32
+    width: int = 16
     clients: int = 4
     malicious: int = 1
     rows: int = 256

@@ -81,7 +81,7 @@ class FederationPlan:
     rounds: int = 40
     rows: int = 256
     size: int = 32
-    width: int = 32
+    width: int = 16
 
     def check(self) -> None:
         """Raises `MedwardError` for a name that is not known, an empty list and a number out of range."""
