@@ -6,6 +6,7 @@ an update is refused with a reason in the audit log, and the round goes on witho
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -153,4 +154,4 @@ def _global_parameters(fl_ctx: FLContext | None) -> dict[str, np.ndarray]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

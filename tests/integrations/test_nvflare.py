@@ -176,7 +176,7 @@ def test_metrics_are_weighed_as_the_updates_are(tmp_path):
     result = step(
         opened(tmp_path),
         sent("site-1", steps=30, metrics={"accuracy": 1.0, "own": 1}),
-        sent("site-2", steps=30, metrics={"accuracy": 0.5, "name": "x"}),
+        sent("site-2", steps=30, metrics={"accuracy": 0.5, "name": "x", "digits": 10**400}),
         sent("site-3", steps=-1, metrics={"accuracy": -1e9}),
     )
     assert result.metrics == {"accuracy": pytest.approx(0.75)}

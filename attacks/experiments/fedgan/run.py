@@ -21,18 +21,22 @@ from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 from rich.console import Console
 
 from medward.attacks.benchmarks.hospitals import Skew
 from medward.attacks.benchmarks.tasks import BENCHMARK_TASKS
 from medward.attacks.experiments.fedgan.cells import NONE, FederationSetting, GeneratorName, measure_federation
-from medward.attacks.experiments.fedgan.servers import PUBLISHED, ROBUST, SERVERS
+from medward.attacks.experiments.fedgan.servers import PUBLISHED, ROBUST, SERVERS, build_rule
 from medward.attacks.experiments.fedgan.tables import markdown_table, picture_name, print_federations
 from medward.attacks.experiments.sources import sources_digest
 from medward.attacks.poisoning.table import POISONING
 from medward.attacks.validation.journal import Journal
 from medward.attacks.validation.progress import Progress
 from medward.guard.errors import MedwardError
+from medward.guard.federated.geometry import matrix_geometry
+from medward.guard.federated.rules import RULES
+from medward.guard.federated.rules.base import Reference
 from medward.guard.files import write_durably
 
 _DECIDES = (  # the sources a cell depends on; a change of any other keeps what is done
@@ -150,8 +154,27 @@ def plan_federations(**given: Any) -> FederationPlan:
 
 def measure_once(setting: FederationSetting, journal: Journal) -> tuple[dict[str, Any], bool]:
     """What `measure_federation` gave, and whether it was recalled; of a server that refuses, why under "refused"."""
+    if refused := rule_fault(setting):
+        return {"setting": asdict(setting), "refused": refused}, False
     settings = {"experiment": "fedgan", **asdict(setting), "code": sources_digest(_DECIDES)}
-    return journal.once(settings, partial(_measured, setting))
+    return journal.once(settings, partial(measure_federation, setting))
+
+
+def rule_fault(setting: FederationSetting) -> str | None:
+    """Why the server's rule cannot bear so many malicious hospitals, or None.
+
+    A round with too few clients for its rule leaves the model as it is: such a federation never learns a thing, and a
+    model that never learned draws no trigger.
+    """
+    if setting.server not in RULES:
+        return None
+    rule = build_rule(setting.server, max(1, setting.malicious) / setting.clients)
+    rows = setting.clients + (rule.reference is not Reference.NONE)
+    try:
+        rule.plan(matrix_geometry(np.eye(rows)), np.full(setting.clients, 1 / setting.clients))
+    except MedwardError as error:
+        return str(error)
+    return None
 
 
 def run_federations(plan: FederationPlan, out: Path, *, console: Console, shown: bool = True) -> list[dict[str, Any]]:
@@ -181,15 +204,6 @@ def cell_outcome(cell: dict[str, Any]) -> str:
     return f"trigger rate {rate}, malicious weight {last['malicious_weight']:.3f}, domain FID {cell['domain_fid']:.2f}"
 
 
-def _measured(setting: FederationSetting) -> dict[str, Any]:
-    try:
-        return measure_federation(setting)
-    except MedwardError as error:
-        if "clients to bear" not in str(error):
-            raise
-        return {"setting": asdict(setting), "refused": str(error)}
-
-
 def _write(plan: FederationPlan, cells: Sequence[dict[str, Any]], out: Path) -> None:
     """The files, each whole or not at all."""
     record = {
@@ -199,9 +213,9 @@ def _write(plan: FederationPlan, cells: Sequence[dict[str, Any]], out: Path) -> 
         "hardware": f"{os.cpu_count()} cores, {platform.machine()}",
         "cells": [{name: value for name, value in cell.items() if name != "picture"} for cell in cells],
     }
+    (out / "pictures").mkdir(parents=True, exist_ok=True)
     write_durably(out / "table.json", json.dumps(record, indent=1, allow_nan=False).encode())
     write_durably(out / "table.md", markdown_table(cells).encode())
-    (out / "pictures").mkdir(exist_ok=True)
     for cell in cells:
         if "picture" in cell:
             write_durably(out / "pictures" / picture_name(cell), base64.b64decode(cell["picture"]))
