@@ -115,7 +115,7 @@ class GuardedModelAggregator(ModelAggregator):  # type: ignore[misc]
 
 def _client_update(model: FLModel, start: Mapping[str, np.ndarray]) -> ClientUpdate | Refusal:
     """What a client sent as a whole model in the order of `start`, or why it cannot be read as one."""
-    node = str(model.meta.get(_CLIENT) or "")
+    node = str((model.meta or {}).get(_CLIENT) or "")
     if not node:
         return Refusal("(unnamed)", "came without the name of its sender")
     sent = model.params
@@ -129,7 +129,8 @@ def _client_update(model: FLModel, start: Mapping[str, np.ndarray]) -> ClientUpd
     if model.params_type == ParamsType.DIFF:
         arrays = [_moved(own, change) for own, change in zip(start.values(), arrays, strict=True)]
     steps = model.meta.get(FLMetaKey.NUM_STEPS_CURRENT_ROUND)
-    said = {name: value for name, value in (model.metrics or {}).items() if _is_number(value)}
+    metrics = model.metrics if isinstance(model.metrics, Mapping) else {}
+    said = {name: value for name, value in metrics.items() if isinstance(name, str) and _is_number(value)}
     return ClientUpdate(node=node, parameters=arrays, examples=steps, metrics=said)
 
 
