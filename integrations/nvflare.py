@@ -6,6 +6,7 @@ an update is refused with a reason in the audit log, and the round goes on witho
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -114,7 +115,7 @@ class GuardedModelAggregator(ModelAggregator):  # type: ignore[misc]
 
 def _client_update(model: FLModel, start: Mapping[str, np.ndarray]) -> ClientUpdate | Refusal:
     """What a client sent as a whole model in the order of `start`, or why it cannot be read as one."""
-    node = str(model.meta.get(_CLIENT) or "")
+    node = str((model.meta or {}).get(_CLIENT) or "")
     if not node:
         return Refusal("(unnamed)", "came without the name of its sender")
     sent = model.params
@@ -128,7 +129,8 @@ def _client_update(model: FLModel, start: Mapping[str, np.ndarray]) -> ClientUpd
     if model.params_type == ParamsType.DIFF:
         arrays = [_moved(own, change) for own, change in zip(start.values(), arrays, strict=True)]
     steps = model.meta.get(FLMetaKey.NUM_STEPS_CURRENT_ROUND)
-    said = {name: value for name, value in (model.metrics or {}).items() if _is_number(value)}
+    metrics = model.metrics if isinstance(model.metrics, Mapping) else {}
+    said = {name: value for name, value in metrics.items() if isinstance(name, str) and _is_number(value)}
     return ClientUpdate(node=node, parameters=arrays, examples=steps, metrics=said)
 
 
@@ -153,4 +155,4 @@ def _global_parameters(fl_ctx: FLContext | None) -> dict[str, np.ndarray]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -115,15 +115,19 @@ def _client_rounds(record: Mapping[str, Any]) -> dict[str, ClientRound]:
     return {
         node: ClientRound(
             round=int(record["round"]),
-            weight=record["weights"].get(node),
-            trust=record["trust"].get(node),
+            weight=_number(record["weights"].get(node)),
+            trust=_number(record["trust"].get(node)),
             suspicion=suspects.get(node),
             spared=spared.get(node),
             refusal=refusals.get(node),
-            epsilon=record["epsilons"].get(node),
+            epsilon=_number(record["epsilons"].get(node)),
         )
         for node in nodes
     }
+
+
+def _number(said: float | None) -> float | None:
+    return None if said is None else float(said)
 
 
 def _suspicion(said: Mapping[str, Any]) -> Suspicion:

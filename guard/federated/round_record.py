@@ -5,7 +5,7 @@ Written by the integrations with `guard.audit.log.AuditLog`, read by ``medward f
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -13,8 +13,15 @@ from typing import Any
 from medward.guard.federated.aggregator import RoundResult
 from medward.guard.federated.robust_feddetect import Suspicion
 from medward.guard.federated.rules import RULES
-from medward.guard.federated.rules.base import Rule
+from medward.guard.federated.rules.base import Rule, tolerated
 from medward.guard.federated.rules.bucketing import Bucketing
+from medward.guard.federated.rules.bulyan import Bulyan
+from medward.guard.federated.rules.divide_and_conquer import DivideAndConquer
+from medward.guard.federated.rules.fltrust import FLTrust
+from medward.guard.federated.rules.foolsgold import FoolsGold
+from medward.guard.federated.rules.krum import MultiKrum
+from medward.guard.federated.rules.norm_clipped_mean import NormClippedMean
+from medward.guard.federated.rules.trimmed_mean import TrimmedMean
 from medward.guard.federated.rules.weighted_mean import WeightedMean
 from medward.guard.federated.update import ClientUpdate
 
@@ -22,6 +29,7 @@ ROUND_EVENT = "federated-round"
 """The name of the event in an audit log."""
 EPSILON_METRIC = "epsilon"
 """Under this name a client says in its metrics which epsilon its training has spent so far."""
+_BETTER = "norm-clipped-mean of 2 clients or more bounds it"
 _LONGEST = 300  # characters of a name or reason that a client had a hand in
 
 
@@ -55,14 +63,31 @@ def unprotected(result: RoundResult, rule: Rule | str) -> list[str]:
         return []
     told = ["no client was judged: the detector is off, or the server sees nothing of what clients' models do"]
     told = told if result.judgement is None else []
-    inner = rule.rule if isinstance(rule, Bucketing) else rule
-    if isinstance(inner, WeightedMean) or inner == WeightedMean.name:
-        told.append("the weighted mean lets one client move the model anywhere; norm-clipped-mean bounds it")
-    elif isinstance(inner, str) and inner not in RULES:
+    trusted = result.weights if result.judgement is None else result.judgement.trust
+    clients = len(trusted) if result.judgement is None else sum(each > 0 for each in trusted.values())
+    if isinstance(rule, str) and rule not in RULES:
         told.append(
-            f"{inner} aggregated, which is no rule of Medward: how far one client moves the model is not bounded"
+            f"{rule} aggregated, which is no rule of Medward: how far one client moves the model is not bounded"
         )
+    elif result.unchanged is None and not bounds_one(rule, clients):
+        told.append(f"{rule_text(rule)} lets one client move the model anywhere; {_BETTER}")
     return told
+
+
+def bounds_one(rule: Rule | str, clients: int) -> bool:
+    """Whether one of `clients` that a rule aggregates is held by the others; of a rule's name, whether it ever is."""
+    if isinstance(rule, Bucketing):
+        return bounds_one(rule.rule, -(-clients // rule.size))
+    name = rule if isinstance(rule, str) else rule.name
+    if name in (WeightedMean.name, FoolsGold.name):
+        return False
+    if isinstance(rule, str | FLTrust):
+        return True
+    if isinstance(rule, TrimmedMean | MultiKrum | Bulyan | DivideAndConquer) and not tolerated(
+        clients, rule.malicious_share
+    ):
+        return False
+    return clients >= (2 if isinstance(rule, NormClippedMean) else 3)
 
 
 def rule_text(rule: Rule | str) -> str:
@@ -82,7 +107,7 @@ def _epsilons(updates: Sequence[ClientUpdate], admitted: Mapping[str, float]) ->
     return {
         _short(node): float(value)
         for node, value in said.items()
-        if isinstance(value, int | float) and math.isfinite(value) and value >= 0
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
     }
 
 

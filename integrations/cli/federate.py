@@ -42,7 +42,7 @@ def federate_audit(
     history = federation_history(read_log(log), str(log))
     clients = history.clients
     if client is not None and client not in clients:
-        raise MedwardError(f"--client: {client} sent nothing; there are {', '.join(sorted(clients)[:20])}")
+        raise MedwardError(_printable(f"--client: {client} sent nothing; there are {', '.join(sorted(clients)[:20])}"))
     shown = list(clients.values()) if client is None else [clients[client]]
     if as_json:
         sys.stdout.write(json.dumps(_said(history, shown, verification.head), indent=2) + "\n")

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.logs import write
 
@@ -17,7 +17,16 @@ from medward.guard.federated.client_history import federation_history
 from medward.guard.federated.federation_state import FederationState
 from medward.guard.federated.robust_feddetect import ClientJudgement, RobustFedDetect, Suspicion
 from medward.guard.federated.round_record import round_record, unprotected
-from medward.guard.federated.rules import RULES, Bucketing, Krum, NormClippedMean, WeightedMean
+from medward.guard.federated.rules import (
+    RULES,
+    Bucketing,
+    CoordinateMedian,
+    FoolsGold,
+    Krum,
+    NormClippedMean,
+    TrimmedMean,
+    WeightedMean,
+)
 from medward.guard.federated.sanitise import Refusal
 from medward.guard.federated.update import ClientUpdate
 
@@ -37,6 +46,9 @@ def judged(**trust):
     return ClientJudgement(trust=trust, suspects=(suspicion,) if "mallory" in trust else ())
 
 
+ALL = judged(**dict.fromkeys("abcdefgh", 1.0))
+
+
 def test_a_real_round_is_written_and_read_back(tmp_path):
     updates = [update("a", epsilon=1.5), update("b"), update("c", np.nan), update("stranger", epsilon=0.1)]
     _, found = Aggregator().step(FederationState(), START, updates, ["a", "b", "c"])
@@ -51,7 +63,8 @@ def test_a_real_round_is_written_and_read_back(tmp_path):
     assert history.clients["c"].weight is None
 
 
-@given(st.floats() | st.text() | st.none() | st.booleans(), st.text(max_size=2000))
+@given(st.floats() | st.text() | st.none() | st.booleans() | st.integers(), st.text(max_size=2000))
+@example(10**400, "an integer that no float holds")
 def test_nothing_that_a_client_says_spoils_the_record(said, name):
     found = result({name: 1.0}, refusals=[Refusal(name, f"claims {name!r} examples")])
     record = round_record(1, found, WeightedMean(), [update(name, epsilon=said)])
@@ -63,18 +76,24 @@ def test_nothing_that_a_client_says_spoils_the_record(said, name):
 @pytest.mark.parametrize(
     ("rule", "judgement", "says"),
     [
-        (NormClippedMean(), judged(a=1.0), []),
-        (Bucketing(rule=Krum()), judged(a=1.0), []),
-        ("krum", judged(a=1.0), []),
+        (NormClippedMean(), ALL, []),
+        (Bucketing(rule=Krum()), ALL, []),
+        ("krum", ALL, []),
         (NormClippedMean(), None, ["no client was judged"]),
-        (WeightedMean(), judged(a=1.0), ["the weighted mean"]),
-        (Bucketing(rule=WeightedMean()), judged(a=1.0), ["the weighted mean"]),
-        ("weighted-mean", None, ["no client was judged", "the weighted mean"]),
-        ("FedAvg", judged(a=1.0), ["FedAvg aggregated"]),
+        (WeightedMean(), ALL, ["weighted-mean lets"]),
+        (Bucketing(rule=WeightedMean()), ALL, ["bucketing of weighted-mean lets"]),
+        ("weighted-mean", None, ["no client was judged", "weighted-mean lets"]),
+        ("foolsgold", ALL, ["foolsgold lets"]),
+        (FoolsGold(), ALL, ["foolsgold lets"]),
+        (CoordinateMedian(), judged(a=1.0, b=1.0, c=0.0), ["coordinate-median lets"]),
+        (NormClippedMean(), judged(a=1.0, b=0.0), ["norm-clipped-mean lets"]),
+        (TrimmedMean(malicious_share=0.05), ALL, ["trimmed-mean lets"]),
+        (Bucketing(rule=NormClippedMean(), size=8), ALL, ["bucketing of norm-clipped-mean lets"]),
+        ("FedAvg", ALL, ["FedAvg aggregated"]),
     ],
 )
 def test_what_nothing_guarded_is_said(rule, judgement, says):
-    told = unprotected(result({"a": 1.0}, judgement=judgement), rule)
+    told = unprotected(result(dict.fromkeys("abcdefgh", 0.125), judgement=judgement), rule)
     assert len(told) == len(says)
     assert all(sentence.startswith(start) for sentence, start in zip(told, says, strict=True))
 
@@ -91,9 +110,11 @@ def test_every_rule_has_its_name_in_the_record():
 
 def test_a_history_counts_rounds_suspicions_and_weights():
     rounds = [
-        result({"a": 0.5, "mallory": 0.5}, judgement=judged(a=1.0)),
+        result({"a": 0.5, "mallory": 0.5}, judgement=judged(a=1.0, b=1.0)),
         result({"a": 0.9, "mallory": 0.1}, judgement=judged(a=1.0, mallory=0.1)),
-        result({"a": 1.0}, judgement=judged(a=1.0), refusals=[Refusal("mallory", "array 0 holds NaN or infinity")]),
+        result(
+            {"a": 1.0}, judgement=judged(a=1.0, b=1.0), refusals=[Refusal("mallory", "array 0 holds NaN or infinity")]
+        ),
     ]
     records = [round_record(number, each, NormClippedMean()) for number, each in enumerate(rounds, 1)]
     history = federation_history(records, "log")
@@ -147,4 +168,11 @@ def test_a_broken_record_is_named(broken):
         broken: 3.5 if broken != "round" else "x",
     }
     with pytest.raises(IntegrityError, match="log: record 4 is no record of a federated round"):
+        federation_history([record], "log")
+
+
+@pytest.mark.parametrize("field", ["weights", "trust", "epsilons"])
+def test_a_record_whose_numbers_are_none_is_called_so(tmp_path, field):
+    record = round_record(1, result({"a": 1.0}), NormClippedMean()) | {"seq": 1, field: {"a": "heavy"}}
+    with pytest.raises(IntegrityError, match="record 1 is no record of a federated round"):
         federation_history([record], "log")

@@ -99,7 +99,7 @@ def test_an_unprotected_federation_is_called_so(tmp_path, capsys):
     )
     _, out, _ = run(capsys, path)
     assert "unprotected in 2 of 2 rounds: no client was judged" in out
-    assert "unprotected in 2 of 2 rounds: the weighted mean lets one client move the model anywhere" in out
+    assert "unprotected in 2 of 2 rounds: weighted-mean lets one client move the model anywhere" in out
     assert "rounds whose number had been there before: 1; the server was started again" in out
 
 
@@ -115,6 +115,7 @@ def test_mistakes_speak(log, tmp_path, capsys):
         ([other], "none of its 1 records is of a federated round"),
         ([text], "record 1 (line 1): not JSON"),
         ([log, "--client", "eve"], "--client: eve sent nothing; there are"),
+        ([log, "--client", "\x1b[2Jeve"], "--client: \N{REPLACEMENT CHARACTER}[2Jeve sent nothing"),
         ([log, "--head", "0" * 63 + "1"], "the log was cut short or rewritten since"),
         ([log, "--client", "a", "--client", "b"], "--client: is said 2 times"),
     ]:

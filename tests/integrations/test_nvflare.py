@@ -172,11 +172,20 @@ def test_a_policy_chooses_the_rule_and_its_bounds(tmp_path):
         GuardedModelAggregator(policy=str(tmp_path / "none.toml"))
 
 
+@pytest.mark.parametrize("metrics", [[1.0], "good", np.ones(3), {1: 2.0, "a": 1.0}])
+def test_metrics_of_any_kind_end_no_round(tmp_path, metrics):
+    odd = sent("site-2")
+    odd.metrics = metrics
+    result = step(opened(tmp_path), sent("site-1", metrics={"a": 0.5}), odd)
+    np.testing.assert_allclose(result.params["layer.weight"], 2.0, atol=1e-6)
+    assert refusals(tmp_path) == {}
+
+
 def test_metrics_are_weighed_as_the_updates_are(tmp_path):
     result = step(
         opened(tmp_path),
         sent("site-1", steps=30, metrics={"accuracy": 1.0, "own": 1}),
-        sent("site-2", steps=30, metrics={"accuracy": 0.5, "name": "x"}),
+        sent("site-2", steps=30, metrics={"accuracy": 0.5, "name": "x", "digits": 10**400}),
         sent("site-3", steps=-1, metrics={"accuracy": -1e9}),
     )
     assert result.metrics == {"accuracy": pytest.approx(0.75)}

@@ -192,7 +192,7 @@ def _write(plan: FederationPlan, cells: Sequence[dict[str, Any]], out: Path) -> 
     }
     write_durably(out / "table.json", json.dumps(record, indent=1, allow_nan=False).encode())
     write_durably(out / "table.md", markdown_table(cells).encode())
-    (out / "pictures").mkdir(exist_ok=True)
+    (out / "pictures").mkdir(parents=True, exist_ok=True)
     for cell in cells:
         if "picture" in cell:
             write_durably(out / "pictures" / picture_name(cell), base64.b64decode(cell["picture"]))

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medward.guard.federated.aggregator import Aggregator
+from medward.guard.federated.configured import configured_aggregator, configured_rule
 from medward.guard.federated.federation_state import FederationState
 from medward.guard.federated.policy import FederatedPolicy
 from medward.guard.federated.robust_feddetect import RobustFedDetect
@@ -123,6 +124,35 @@ def test_a_round_that_nothing_guards_says_so_in_its_record(rule, probe):
     result = step([update("a", START[0] + 1), update("b", START[0])], rule=rule, detector=detector, probe=probe)
     told = round_record(1, result, rule)["unprotected"]
     assert len(told) == (probe is None) + isinstance(rule, WeightedMean)
+
+
+@pytest.mark.parametrize("clients", [1, 2, 3, 4, 7, 12])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.2])
+@pytest.mark.parametrize("bucket", [1, 2, 4])
+@pytest.mark.parametrize("name", sorted(set(RULES) - {Bucketing.name, "fltrust"}))
+def test_whoever_moves_the_model_far_does_not_do_so_unsaid(name, bucket, share, clients):
+    settings = {"malicious_share": share} if name in STATED else {}
+    if (bucket > 1 and name in ("centred-clipping", "foolsgold")) or bucket * share >= 0.25:
+        return
+    rule = configured_rule(FederatedPolicy(rule=name, **settings))
+    rule = rule if bucket == 1 else Bucketing(rule=rule, size=bucket)
+    rng = np.random.default_rng(clients)
+    vectors = [*rng.normal(size=(clients - 1, SIZE)), 1e6 * rng.normal(size=SIZE)]
+    result = step([update(f"site-{place}", each.astype(np.float32)) for place, each in enumerate(vectors)], rule=rule)
+    if np.linalg.norm(result.parameters[0]) > 1e3:
+        assert any("move the model anywhere" in each for each in round_record(1, result, rule)["unprotected"])
+
+
+@pytest.mark.parametrize("rule", ["norm-clipped-mean", "geometric-median", "coordinate-median", "multi-krum"])
+def test_who_claims_to_have_most_rows_moves_the_model_no_further(rule):
+    """By its word alone it had 0.6 of the weight, and who has half of it is the geometric median."""
+    rng = np.random.default_rng(0)
+    sent = [update(f"site-{place}", rng.normal(size=SIZE).astype(np.float32), 100) for place in range(9)]
+    wild = update("mallory", np.full(SIZE, 1e6, np.float32), 10_000_000)
+    aggregator = configured_aggregator(FederatedPolicy(rule=rule))
+    _, result = aggregator.step(FederationState(), START, [*sent, wild], [*(each.node for each in sent), "mallory"])
+    assert not result.refusals
+    assert np.linalg.norm(result.parameters[0]) < 20
 
 
 def test_the_default_policy_is_the_guarded_one():
