@@ -41,6 +41,11 @@ def deal_hospitals(task: BenchmarkTask, count: int, *, rows: int, skew: Skew, se
     if skew not in get_args(Skew):
         raise MedwardError(f"skew: must be one of {', '.join(get_args(Skew))}, got {skew!r}")
     pool = _joined(task.splits["train"], task.splits["holdout"])
+    if count * rows > len(pool):
+        raise MedwardError(
+            f"hospitals: {task.name} has {len(pool)} rows to deal, {count} hospitals of {rows} need {count * rows}; "
+            f"deal at most {len(pool) // count}"
+        )
     pool = pool.take(_some_groups(pool, count * rows, seed))
     owner = _owners(pool, count, skew, np.random.default_rng([seed, count]))
     clients = tuple(pool.take(np.flatnonzero(owner == place)) for place in range(count))

@@ -13,6 +13,8 @@ from medward.guard.federated.rules.base import AggregationPlan
 from medward.guard.federated.update import ModelParameters, is_learned
 from medward.guard.types import Array
 
+_SMALL = 1e-30  # coefficients below it would lose digits in float32
+
 
 def aggregated(start: ModelParameters, models: Sequence[ModelParameters], plan: AggregationPlan) -> list[np.ndarray]:
     """The new model: `start` and the planned aggregate of what `models` changed in it, in the dtypes of `start`.
@@ -57,7 +59,8 @@ def _combine(
     """Write `origin` with the combined changes into `result`."""
     flat, old, new = [array.reshape(-1) for array in sent], origin.reshape(-1), result.reshape(-1)
     columns = block_columns(len(taken) + 1, origin.size)
-    held = np.empty((len(taken), columns), np.promote_types(origin.dtype, np.float32))
+    small = plan.mixing[(plan.mixing != 0) & (np.abs(plan.mixing) < _SMALL)]
+    held = np.empty((len(taken), columns), np.float64 if small.size else np.promote_types(origin.dtype, np.float32))
     for first in range(0, origin.size, columns):
         part = slice(first, first + columns)
         models, block = [values[part] for values in flat], held[:, : len(old[part])]

@@ -67,6 +67,8 @@ class Aggregator:
     loss: str = "loss"
 
     def __post_init__(self) -> None:
+        if self.probe is not None and not callable(self.probe):
+            raise MedwardError(f"probe: must be a function of parameters, updates and round, got {self.probe!r}")
         if (self.detector is None) != (self.probe is None):
             raise MedwardError(
                 "aggregator: a detector needs a probe to see clients by, and a probe a detector; give both"
@@ -146,8 +148,7 @@ class Aggregator:
         """The state with new records, who can be seen, and the judgement of them."""
         if self.detector is None or self.probe is None or not admission.updates:
             return state, admission, None
-        seen = self.probe(start, shortened(start, admission), state.round)
-        admission = admission.without(_unseen(seen, [update.node for update in admission.updates]))
+        seen, admission = _sight(self.probe, start, admission, state.round)
         if not admission.updates:
             return state, admission, None
         geometry = round_geometry(start, [update.parameters for update in admission.updates], norms=admission.norms)
@@ -177,6 +178,18 @@ class Aggregator:
         return [[_moved(*pair) for pair in zip(start, changes, strict=True)]]
 
 
+def _sight(
+    probe: ClientProbe, start: ModelParameters, admission: Admission, number: int
+) -> tuple[Mapping[str, ClientViews], Admission]:
+    """What the probe sees, and who can be seen: the others are refused, and those left are seen as if alone."""
+    while True:
+        seen = probe(start, shortened(start, admission), number)
+        broken = _unseen(seen, [update.node for update in admission.updates])
+        admission = admission.without(broken)
+        if not broken or not admission.updates:
+            return seen, admission
+
+
 def shortened(start: ModelParameters, admission: Admission) -> Iterator[ClientUpdate]:
     """The admitted updates, none longer than the median one."""
     factors = clipped(admission.norms, lower_median(admission.norms))
@@ -201,20 +214,24 @@ def _moved(old: np.ndarray, change: np.ndarray) -> np.ndarray:
 
 
 def _shares(plan: AggregationPlan, clients: int) -> list[float]:
-    """How much of each client a plan takes or, behind a rule by rank, how much of it is compared."""
-    taken = np.abs(plan.mixing[:, :clients]).sum(axis=0)
+    """How much of the aggregate each client has or, behind a rule by rank, how much of it is compared."""
+    taken = np.abs(plan.mixing[:, :clients]).sum(axis=0) if plan.shares is None else plan.shares
     shares: list[float] = (taken / max(float(taken.sum()), np.finfo(np.float64).tiny)).tolist()
     return shares
 
 
 def _unseen(seen: Mapping[str, ClientViews], nodes: Sequence[str]) -> dict[str, str]:
     """Why some of `nodes` cannot be judged: they are not seen in all views, or by numbers that cannot be compared."""
+    if not isinstance(seen, Mapping):
+        raise MedwardError(f"probe: must give a mapping of nodes to views, got {type(seen).__name__}")
     names = {view for node in nodes for view in seen.get(node, {})}
+    if not names:
+        return dict.fromkeys(nodes, "the probe sees no client: look at the probe, or at what all of them make")
     reasons = {}
     for node in nodes:
         views = seen.get(node, {})
-        if missing := sorted(names - set(views)) or ([] if names else ["any"]):
-            reasons[node] = f"is not seen in view {missing[0]!r}, as others are"
+        if missing := sorted(names - set(views)):
+            reasons[node] = f"the probe does not see it in view {missing[0]!r}, as it does others"
         elif broken := [view for view, each in views.items() if not _comparable(each)]:
             reasons[node] = f"view {broken[0]!r} of it is not finite or beyond {MOST_SEEN:g}"
     return reasons

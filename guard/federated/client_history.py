@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,13 +16,15 @@ from medward.guard.federated.round_record import ROUND_EVENT
 class ClientRound:
     """A client round says what one round's record says of one client; None where it says nothing.
 
-    `weight` is its share of the round's aggregate, `trust` what the detector left of its weight. `spared` is set where
+    `weight` is its share of the round's aggregate, `trust` what the detector left of its weight, `peak` the view in
+    which it stood out most, and how much. `spared` is set where
     it was as suspicious as others that were flagged, `epsilon` is what the client says its training has spent.
     """
 
     round: int
     weight: float | None = None
     trust: float | None = None
+    peak: tuple[str, float] | None = None
     suspicion: Suspicion | None = None
     spared: Suspicion | None = None
     refusal: str | None = None
@@ -60,7 +63,8 @@ class ClientHistory:
 class FederationHistory:
     """A federation history holds each client's, how many rounds there were, and what was not guarded in how many.
 
-    `repeated` counts rounds whose number had been there before: a server that was started again.
+    `repeated` counts rounds whose number had been there before: a server that was started again. `rules` says what
+    aggregated in how many rounds, `unchanged` why the model stayed as it was in how many.
     """
 
     clients: Mapping[str, ClientHistory]
@@ -68,6 +72,8 @@ class FederationHistory:
     last: int
     repeated: int
     unprotected: Mapping[str, int] = field(default_factory=dict)
+    rules: Mapping[str, int] = field(default_factory=dict)
+    unchanged: Mapping[str, int] = field(default_factory=dict)
 
 
 def federation_history(records: Iterable[Mapping[str, Any]], source: str) -> FederationHistory:
@@ -76,7 +82,9 @@ def federation_history(records: Iterable[Mapping[str, Any]], source: str) -> Fed
     Raises `MedwardError` where no record is of a federated round, `IntegrityError` where one cannot be read as such.
     """
     clients: dict[str, list[ClientRound]] = {}
-    unprotected: dict[str, int] = {}
+    unprotected: Counter[str] = Counter()
+    rules: Counter[str] = Counter()
+    unchanged: Counter[str] = Counter()
     numbers: list[int] = []
     seen = 0
     for record in records:
@@ -87,8 +95,10 @@ def federation_history(records: Iterable[Mapping[str, Any]], source: str) -> Fed
             numbers.append(int(record["round"]))
             for node, each in _client_rounds(record).items():
                 clients.setdefault(node, []).append(each)
-            for sentence in record["unprotected"]:
-                unprotected[sentence] = unprotected.get(sentence, 0) + 1
+            unprotected.update(map(str, record["unprotected"]))
+            rules[str(record["rule"])] += 1
+            if record["unchanged"] is not None:
+                unchanged[str(record["unchanged"])] += 1
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise IntegrityError(
                 f"{source}: record {record.get('seq')} is no record of a federated round: {error!r}"
@@ -103,6 +113,8 @@ def federation_history(records: Iterable[Mapping[str, Any]], source: str) -> Fed
         last=numbers[-1],
         repeated=len(numbers) - len(set(numbers)),
         unprotected=unprotected,
+        rules=rules,
+        unchanged=unchanged,
     )
 
 
@@ -117,6 +129,7 @@ def _client_rounds(record: Mapping[str, Any]) -> dict[str, ClientRound]:
             round=int(record["round"]),
             weight=_number(record["weights"].get(node)),
             trust=_number(record["trust"].get(node)),
+            peak=_peak(record["peaks"].get(node)),
             suspicion=suspects.get(node),
             spared=spared.get(node),
             refusal=refusals.get(node),
@@ -124,6 +137,13 @@ def _client_rounds(record: Mapping[str, Any]) -> dict[str, ClientRound]:
         )
         for node in nodes
     }
+
+
+def _peak(said: Sequence[Any] | None) -> tuple[str, float] | None:
+    if said is None:
+        return None
+    view, peak = said
+    return str(view), float(peak)
 
 
 def _number(said: float | None) -> float | None:

@@ -48,4 +48,14 @@ class GeneratorProbe:
         del start
         labels = np.arange(self.images) % self.classes
         noise = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-        return image_evidence((each.node, self.make(each.parameters, labels, noise)) for each in updates)
+        return image_evidence((each.node, self._made(each, labels, noise)) for each in updates)
+
+    def _made(self, update: ClientUpdate, labels: Ints, noise: int) -> Array:
+        """The images of one client's generator; raises `MedwardError` for what is no batch of images at all."""
+        made = np.asarray(self.make(update.parameters, labels, noise))
+        if made.ndim != 4 or len(made) != len(labels) or made.shape[2] != made.shape[3] or made.shape[2] < 8:
+            raise MedwardError(
+                f"probe: make must give images (n, C, S, S) of 8 pixels a side or more, one for each of {len(labels)} "
+                f"labels, got shape {made.shape}"
+            )
+        return made

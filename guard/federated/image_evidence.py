@@ -21,6 +21,7 @@ CONTRAST = 2.0  # deviations between images that make one unit of a difference
 SPECTRUM = 1.8
 _AROUND = 3  # a mark is compared with what surrounds it: a square of a third of the side
 _LOW = 4  # low frequencies are those up to a quarter of the side
+_BEYOND = 1e-3  # the range of images that rounding may reach
 _FINEST = 32  # pixels a side that are looked at: larger images are averaged down
 _FLAT = 0.5  # of the middle deviation is added to each, so that a spot where no image varies does not count for all
 
@@ -38,15 +39,19 @@ def image_evidence(made: Iterable[tuple[str, Array]]) -> dict[str, dict[str, Arr
 
     "contrast": pixels less their surroundings, where a patch shows. "spectrum": log-amplitudes of low frequencies,
     where what is mixed into all of an image shows. Each is the difference from the median node, in units. Images of
-    one node are held at a time; a node whose images are not finite is left out.
+    one node are held at a time; a node whose images are not within [0, 1] is left out.
     """
-    seen = {node: appearances(np.asarray(images, np.float64)) for node, images in made if np.isfinite(images).all()}
+    seen = {node: appearances(np.asarray(images, np.float64)) for node, images in made if _are_images(images)}
     views: dict[str, dict[str, Array]] = {node: {} for node in seen}
     for view, unit in (("contrast", CONTRAST), ("spectrum", SPECTRUM)):
         told = effect_sizes({node: each[view] for node, each in seen.items()})
         for node, difference in told.items():
             views[node][view] = difference / unit
     return views
+
+
+def _are_images(images: Array) -> bool:
+    return bool((images >= -_BEYOND).all() and (images <= 1 + _BEYOND).all())  # NaN is not
 
 
 def appearances(images: Array) -> dict[str, Appearance]:

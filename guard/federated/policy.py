@@ -45,11 +45,11 @@ class FederatedPolicy(BaseModel):
     centred-clipping shorten updates to. With a `bucket` of 2 or more the rule sees means of so many clients, one of
     which spoils them.
 
-    `detect` lowers the weight of clients that keep standing out: after `warm_up` rounds a peak above `threshold` (1 is
-    about the most that is ordinary) flags one, each flag counts by `decay`, below `floor` it counts nothing, and at
-    most `most_suspects` of a round's clients are flagged. A client that counts nothing is asked again every `probation`
-    rounds. It needs a server that can see what clients' models do; one that cannot judges nobody, and says so in each
-    round's record.
+    `detect` lowers the weight of clients that keep standing out: a peak above `threshold` (1 is about the most that
+    is ordinary), in a client's first `warm_up` rounds above two and a half times that, flags one, each flag counts by
+    `decay`, below `floor` it counts nothing, and at most `most_suspects` of a round's clients are flagged. A client
+    that counts nothing is asked again every `probation` rounds. It needs a server that can see what clients' models
+    do; one that cannot judges nobody, and says so in each round's record.
 
     `most_examples` is the largest claim of rows that is believed, `most_share` the largest share of the weight that one
     client has by its rows; under geometric-median, which half of the weight moves anywhere, it is 0.4 at most.

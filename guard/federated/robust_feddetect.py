@@ -9,8 +9,8 @@ losses is one view among others, and only a large loss counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,9 @@ import numpy as np
 from medward.guard.errors import MedwardError
 from medward.guard.federated.standing import Standing, stand
 from medward.guard.types import Array
+
+_LEAST_ROUNDS = 3  # of its warm-up in which a client was seen before it is flagged
+_LOST = 0.5  # trust below which a client counts as distrusted
 
 ClientViews = Mapping[str, Array]
 """What one client differs by from the others, a vector for each view; 1 is about the most that is ordinary."""
@@ -32,9 +35,9 @@ class ClientRecord:
     rounds: int = 0
 
     @property
-    def peak(self) -> tuple[float, str]:
-        """The highest peak of its standings, and in which view; 0 before it has any."""
-        return max(((each.peak, view) for view, each in self.standings.items()), default=(0.0, ""))
+    def peak(self) -> tuple[str, float]:
+        """The view in which it stands out most, and its peak there."""
+        return max(((view, each.peak) for view, each in self.standings.items()), key=lambda each: each[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +54,15 @@ class Suspicion:
 class ClientJudgement:
     """A judgement holds the share of its weight that each client keeps, and why some keep less.
 
-    `spared` were as suspicious, and were left alone because more than `most_suspects` would have been flagged.
+    `spared` were as suspicious, and were left alone because more than `most_suspects` would have been distrusted.
+    `peaks` are the view in which each client stands out most, and how much; `young` are those still in their warm-up.
     """
 
     trust: Mapping[str, float]
     suspects: tuple[Suspicion, ...] = ()
     spared: tuple[Suspicion, ...] = ()
+    peaks: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    young: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +70,17 @@ class RobustFedDetect:
     """RobustFedDetect multiplies a client's weight by `decay` to the power c (c + 1) / 2, c being its flags that count.
 
     A client is flagged in a round when its standing difference peaks above `threshold` in some view, and above `beyond`
-    times the median client's peak, for where all differ much nobody is told. Rounds count from `warm_up` rounds of
-    its own on, for young models differ by chance, and what came before counts `memory` times as much each round.
-    Flags fade by `forgiving` a round, so that who stops is trusted again; below `floor` a client counts nothing, and
-    is still looked at. At most `most_suspects` of a round's clients are flagged, those with the highest peaks.
+    times the median client's peak, for where all differ much nobody is told. What came before counts `memory` times as
+    much each round. In its first `warm_up` rounds a client is flagged above `early` times the threshold only, from the
+    third on, for young models differ by chance; what it differed by then is forgotten afterwards.
+
+    Flags fade by `forgiving` a round, so that who stops is trusted again; below `floor` a client counts nothing, and is
+    still looked at. At most `most_suspects` of a round's clients are flagged, those with the highest peaks, and fewer
+    while others have lost half of their trust.
     """
 
     warm_up: int = 8
+    early: float = 2.5
     threshold: float = 1.0
     beyond: float = 2.0
     memory: float = 0.85
@@ -83,10 +93,10 @@ class RobustFedDetect:
         for name in ("memory", "decay", "forgiving", "most_suspects"):
             if not 0 < getattr(self, name) < 1:
                 raise MedwardError(f"{name}: must be above 0 and below 1, got {getattr(self, name):g}")
-        if not 0 <= self.floor < 1 or self.threshold <= 0 or self.beyond < 1 or self.warm_up < 1:
+        if not 0 <= self.floor < 1 or self.threshold <= 0 or min(self.beyond, self.early, self.warm_up) < 1:
             raise MedwardError(
-                f"floor must be in [0, 1), threshold above 0, beyond and warm-up 1 or more; got {self.floor:g}, "
-                f"{self.threshold:g}, {self.beyond:g}, {self.warm_up}"
+                f"floor must be in [0, 1), threshold above 0, beyond, early and warm-up 1 or more; got {self.floor:g}, "
+                f"{self.threshold:g}, {self.beyond:g}, {self.early:g}, {self.warm_up}"
             )
 
     def judge(
@@ -98,25 +108,26 @@ class RobustFedDetect:
         """
         _check_views(evidence)
         seen = {node: self._seen(records.get(node, ClientRecord()), evidence[node]) for node in evidence}
-        ordinary = self.beyond * float(np.median([record.peak[0] for record in seen.values()]))
-        threshold = max(self.threshold, ordinary)
+        ordinary = self.beyond * float(np.median([record.peak[1] for record in seen.values()]))
         found = sorted(
-            (_suspicion(node, record, threshold) for node, record in seen.items()), key=lambda each: -each.peak
+            (_suspicion(node, record, max(self._threshold(record.rounds), ordinary)) for node, record in seen.items()),
+            key=lambda each: -each.peak,
         )
         above = [each for each in found if each.peak > each.threshold]
-        most = int(self.most_suspects * len(evidence))
-        suspects, spared = tuple(above[:most]), tuple(above[most:])
+        room = self._room(seen, {each.node for each in above})
+        suspects, spared = tuple(above[:room]), tuple(above[room:])
         flagged = {each.node for each in suspects}
         after = {
-            node: ClientRecord(
-                standings=record.standings,
-                flags=self.forgiving * record.flags + (node in flagged),
-                rounds=record.rounds,
-            )
+            node: replace(record, flags=self.forgiving * record.flags + (node in flagged))
             for node, record in seen.items()
         }
-        trust = {node: self.trust(record.flags) for node, record in after.items()}
-        return {**records, **after}, ClientJudgement(trust=trust, suspects=suspects, spared=spared)
+        return {**records, **after}, ClientJudgement(
+            trust={node: self.trust(record.flags) for node, record in after.items()},
+            suspects=suspects,
+            spared=spared,
+            peaks={node: record.peak for node, record in seen.items()},
+            young=tuple(node for node, record in seen.items() if record.rounds <= self.warm_up),
+        )
 
     def trust(self, flags: float) -> float:
         """The share of its weight that a client with so many flags keeps; nothing below the floor."""
@@ -124,14 +135,24 @@ class RobustFedDetect:
         return kept if kept >= self.floor else 0.0
 
     def _seen(self, record: ClientRecord, away: ClientViews) -> ClientRecord:
-        standings = dict(record.standings)
-        if record.rounds >= self.warm_up:
-            standings = {view: stand(record.standings.get(view), each, self.memory) for view, each in away.items()}
+        before = {} if record.rounds == self.warm_up else record.standings
+        standings = {view: stand(before.get(view), each, self.memory) for view, each in away.items()}
         return ClientRecord(standings=standings, flags=record.flags, rounds=record.rounds + 1)
+
+    def _threshold(self, rounds: int) -> float:
+        """What a client seen in so many rounds is flagged above."""
+        if rounds > self.warm_up:
+            return self.threshold
+        return self.threshold * self.early if rounds >= _LEAST_ROUNDS else float("inf")
+
+    def _room(self, seen: Mapping[str, ClientRecord], above: Collection[str]) -> int:
+        """How many may be flagged, so that malicious clients cannot first be distrusted and then have others follow."""
+        lost = sum(self.trust(record.flags) < _LOST for node, record in seen.items() if node not in above)
+        return max(0, int(self.most_suspects * len(seen)) - lost)
 
 
 def _suspicion(node: str, record: ClientRecord, threshold: float) -> Suspicion:
-    peak, view = record.peak
+    view, peak = record.peak
     return Suspicion(node=node, view=view, peak=peak, threshold=threshold)
 
 

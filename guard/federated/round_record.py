@@ -48,6 +48,7 @@ def round_record(
         "rule": rule_text(rule),
         "weights": {_short(node): weight for node, weight in result.weights.items()},
         "trust": {} if judgement is None else {_short(node): trust for node, trust in judgement.trust.items()},
+        "peaks": {} if judgement is None else {_short(node): list(peak) for node, peak in judgement.peaks.items()},
         "suspects": [] if judgement is None else [_said(each) for each in judgement.suspects],
         "spared": [] if judgement is None else [_said(each) for each in judgement.spared],
         "refusals": [{"node": _short(each.node), "reason": _short(each.reason)} for each in result.refusals],
@@ -63,6 +64,8 @@ def unprotected(result: RoundResult, rule: Rule | str) -> list[str]:
         return []
     told = ["no client was judged: the detector is off, or the server sees nothing of what clients' models do"]
     told = told if result.judgement is None else []
+    if result.judgement is not None and set(result.judgement.young) >= set(result.judgement.trust):
+        told.append("every client was in its warm-up, in which only who differs much is suspected")
     trusted = result.weights if result.judgement is None else result.judgement.trust
     clients = len(trusted) if result.judgement is None else sum(each > 0 for each in trusted.values())
     if isinstance(rule, str) and rule not in RULES:

@@ -50,6 +50,10 @@ def federate_audit(
     _line(f"{log}: {history.rounds} rounds, {len(clients)} clients, chain whole, head {verification.head}")
     if history.repeated:
         _line(f"rounds whose number had been there before: {history.repeated}; the server was started again")
+    for rule, count in history.rules.items():
+        _line(f"aggregated by {rule} in {count} of {history.rounds} rounds")
+    for reason, count in history.unchanged.items():
+        _line(f"model unchanged in {count} of {history.rounds} rounds: {reason}")
     for sentence, count in history.unprotected.items():
         _line(f"unprotected in {count} of {history.rounds} rounds: {sentence}")
     if client is None:
@@ -79,7 +83,7 @@ def _row(client: ClientHistory, last: int) -> tuple[str, ...]:
         str(len(suspected)),
         str(suspected[0].round) if suspected else "-",
         str(suspected[-1].round) if suspected else "-",
-        f"{final.view} {final.peak:.1f} > {final.threshold:g}" if final else "-",
+        f"{final.view} {final.peak:.2f} > {final.threshold:.2f}" if final else "-",
         str(len(client.refused)),
         _weight(client, last),
     )
@@ -102,7 +106,9 @@ def _events(each: ClientRound) -> list[str]:
     said = [] if each.weight is None else [f"weight {each.weight:.4f}"]
     said += [] if each.trust is None else [f"trust {each.trust:.3f}"]
     for word, found in (("suspected", each.suspicion), ("as suspicious, but spared", each.spared)):
-        said += [] if found is None else [f"{word}: {found.view} {found.peak:.1f} > {found.threshold:g}"]
+        said += [] if found is None else [f"{word}: {found.view} {found.peak:.2f} > {found.threshold:.2f}"]
+    if each.suspicion is None and each.spared is None and each.peak is not None:
+        said.append(f"stands out most in {each.peak[0]}: {each.peak[1]:.2f}")
     said += [] if each.refusal is None else [f"refused: {each.refusal}"]
     return said + ([] if each.epsilon is None else [f"says it has spent epsilon {each.epsilon:.3g}"])
 
@@ -129,6 +135,8 @@ def _said(history: FederationHistory, clients: list[ClientHistory], head: str) -
         "last": history.last,
         "repeated": history.repeated,
         "unprotected": dict(history.unprotected),
+        "rules": dict(history.rules),
+        "unchanged": dict(history.unchanged),
         "clients": {
             each.node: {
                 "weight": each.weight,

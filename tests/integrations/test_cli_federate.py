@@ -59,7 +59,7 @@ def test_the_table_says_who_was_suspected_when_and_why(log, capsys, place):
     assert code == 0
     assert "6 rounds, 5 clients, chain whole" in out
     rows = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
-    assert rows["mallory"] == ["mallory", "6", "3", "4", "6", "contrast", "26.0", ">", "12", "0", "0.0588"]
+    assert rows["mallory"] == ["mallory", "6", "3", "4", "6", "contrast", "26.00", ">", "12.00", "0", "0.0588"]
     assert rows["a"][:3] == ["a", "6", "0"]
     assert next(line.split() for line in out.splitlines() if "never counted" in line)[:3] == ["broken", "6", "0"]
     assert "broken refused in 6 rounds from 1 to 6: array 0 holds NaN or infinity" in out
@@ -74,7 +74,7 @@ def test_one_client_is_told_round_by_round(log, capsys):
     assert code == 0
     assert len(lines) == 6
     assert lines[0] == "round 1: weight 0.3333; trust 1.000"
-    assert lines[4] == "round 5: weight 0.1111; trust 0.250; suspected: contrast 25.0 > 12"
+    assert lines[4] == "round 5: weight 0.1111; trust 0.250; suspected: contrast 25.00 > 12.00"
     _, out, _ = run(capsys, log, "--client", "a")
     assert "says it has spent epsilon 0.75" in out
 

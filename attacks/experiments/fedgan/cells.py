@@ -37,6 +37,15 @@ GeneratorName = Literal["gan", "diffusion"]
 JUDGED = {"gan": 1024, "diffusion": 128}  # images made for the last measurement, and
 WATCHED = {"gan": 256, "diffusion": 64}  # for the trigger rate on the way
 WATCH_EVERY = 5  # rounds
+_MEASURED = (
+    "trigger_rate",
+    "domain_fid",
+    "domain_fid_floor",
+    "domain_kid",
+    "precision",
+    "recall",
+    "synthetic_accuracy",
+)
 SHOWN = 8  # images in the picture of a cell
 
 
@@ -155,19 +164,23 @@ def _told(each: FederationRound, malicious: list[str]) -> dict[str, Any]:
         else {each.node: [each.view, round(each.peak, 3)] for each in judgement.suspects},
         "true_positive_rate": rates.true_positive,
         "false_positive_rate": rates.false_positive,
-        "losses": {update.node: update.metrics.get("loss") for update in each.updates},
+        "losses": {update.node: _finite_or_none(update.metrics.get("loss")) for update in each.updates},
         "refused": [refusal.reason for refusal in each.result.refusals],
     }
+
+
+def _finite_or_none(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else value
 
 
 def _rate(
     setting: FederationSetting, generator: ImageGenerator, parameters: ModelParameters, hospitals: Hospitals, count: int
 ) -> float | None:
-    trigger = _trigger(setting)
-    if trigger is None:
-        return None
-    made = generator.images(parameters, _labels(count, generator.classes), setting.seed + 1)
-    return trigger_rate(trigger, made, hospitals.test.inputs)
+    """The trigger rate of `count` images; None where no trigger is looked for, or what is made is no image."""
+    trigger, made = _trigger(setting), generator.images(parameters, _labels(count, generator.classes), setting.seed + 1)
+    return (
+        None if trigger is None or not np.isfinite(made).all() else trigger_rate(trigger, made, hospitals.test.inputs)
+    )
 
 
 def _quality(
@@ -177,25 +190,38 @@ def _quality(
     hospitals: Hospitals,
     extractor: DomainExtractor,
 ) -> dict[str, Any]:
-    """The last model's images against real ones that no hospital and no extractor learned from."""
+    """The last model's images against real ones that no hospital and no extractor learned from; None for no images."""
     count, test = JUDGED[setting.generator], hospitals.test
     labels = _drawn_labels(test, count, setting.seed)
     made = generator.images(parameters, labels, setting.seed + 2)
+    told: dict[str, Any] = {"images": count, "extractor": extractor.digest}
+    if not np.isfinite(made).all():
+        return {**dict.fromkeys(_MEASURED), **told}
     real, fake = extractor.features(test.inputs), extractor.features(made)
     trigger = _trigger(setting)
     coverage = generator_coverage(real, fake)
-    synthetic = train_on_synthetic(Split(made, labels), test, seed=setting.seed)
-    return {
-        "trigger_rate": None if trigger is None else trigger_rate(trigger, made, test.inputs),
-        "domain_fid": frechet_distance(real, fake),
-        "domain_fid_floor": real_floor(frechet_distance, real, seed=setting.seed).mean,
-        "domain_kid": kernel_distance(real, fake),
-        "precision": coverage.precision,
-        "recall": coverage.recall,
-        "synthetic_accuracy": synthetic.balanced,
-        "images": count,
-        "extractor": extractor.digest,
-    }
+    figures = (
+        None if trigger is None else trigger_rate(trigger, made, test.inputs),
+        frechet_distance(real, fake),
+        real_floor(frechet_distance, real, seed=setting.seed).mean,
+        kernel_distance(real, fake),
+        coverage.precision,
+        coverage.recall,
+        train_on_synthetic(Split(made, labels), test, seed=setting.seed).balanced,
+    )
+    if setting.attack == NONE:
+        told["control_rates"] = {name: trigger_rate(each, made, test.inputs) for name, each in _controls().items()}
+    return {**dict(zip(_MEASURED, figures, strict=True)), **told}
+
+
+def _controls() -> dict[str, Trigger]:
+    """The triggers of the table by the first attack that plants them: how often each is seen where nobody did."""
+    found: dict[str, Trigger] = {}
+    for name, attack in POISONING.items():
+        trigger = attack.malice(Accomplice()).trigger
+        if trigger is not None and not isinstance(trigger, DistributedTrigger) and trigger not in found.values():
+            found[name] = trigger
+    return found
 
 
 def _labels(count: int, classes: int) -> np.ndarray:

@@ -41,6 +41,7 @@ _DECIDES = (  # the sources a cell depends on; a change of any other keeps what 
     "attacks/benchmarks/federated_classifier.py",
     "attacks/benchmarks/generators",
     "attacks/benchmarks/hospitals.py",
+    "attacks/benchmarks/tasks.py",
     "attacks/experiments/fedgan/cells.py",
     "attacks/experiments/fedgan/servers.py",
     "attacks/poisoning",
@@ -176,9 +177,9 @@ def cell_outcome(cell: dict[str, Any]) -> str:
     """In a few words."""
     if "refused" in cell:
         return f"refused: {cell['refused']}"
-    rate = "-" if cell["trigger_rate"] is None else f"{cell['trigger_rate']:.3f}"
-    last = cell["rounds"][-1]
-    return f"trigger rate {rate}, malicious weight {last['malicious_weight']:.3f}, domain FID {cell['domain_fid']:.2f}"
+    rate, distance = ("-" if cell[name] is None else f"{cell[name]:.3f}" for name in ("trigger_rate", "domain_fid"))
+    weight = cell["rounds"][-1]["malicious_weight"]
+    return f"trigger rate {rate}, malicious weight {weight:.3f}, domain FID {distance}"
 
 
 def _write(plan: FederationPlan, cells: Sequence[dict[str, Any]], out: Path) -> None:

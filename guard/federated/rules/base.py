@@ -27,10 +27,15 @@ class Reference(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AggregationPlan:
-    """A plan says how an aggregate is made: `mixing` (m, rows) times the updates, then `combine` (m, b) -> (b,)."""
+    """A plan says how an aggregate is made: `mixing` (m, rows) times the updates, then `combine` (m, b) -> (b,).
+
+    `shares` (clients,) say how much of the aggregate each client has where `mixing` does not, as a rule that shortens
+    an update makes its coefficient small and leaves it its say.
+    """
 
     mixing: Array
     combine: Callable[[Array], Array]
+    shares: Array | None = None
 
     @property
     def weights(self) -> Array | None:
@@ -53,9 +58,9 @@ class Rule(ABC):
         """
 
 
-def weighted_sum(coefficients: Array) -> AggregationPlan:
+def weighted_sum(coefficients: Array, shares: Array | None = None) -> AggregationPlan:
     """The plan that takes `coefficients` (rows,) of the updates."""
-    return AggregationPlan(coefficients[None, :], only_mix)
+    return AggregationPlan(coefficients[None, :], only_mix, shares)
 
 
 def only_mix(mixes: Array) -> Array:

@@ -12,6 +12,7 @@ import numpy as np
 
 from medward.guard.federated.geometry import Geometry
 from medward.guard.federated.rules.base import AggregationPlan, Rule, require_positive, require_steps, weighted_sum
+from medward.guard.federated.rules.norm_clipped_mean import clipped, lower_median
 from medward.guard.types import Array
 
 
@@ -20,7 +21,7 @@ class GeometricMedian(Rule):
     """Geometric median: the point whose weighted distances to all updates sum to the least.
 
     Clients of less than half of the weight together cannot move it arbitrarily far. `steps` of Weiszfeld start at the
-    weighted mean; distances below `smoothing` median lengths count as that.
+    norm-clipped mean, so that where they stop is bounded too; distances below `smoothing` median lengths count as that.
     """
 
     steps: int = 100
@@ -35,12 +36,13 @@ class GeometricMedian(Rule):
     def plan(self, geometry: Geometry, weights: Array) -> AggregationPlan:
         """Weights over distances, repeated until they no longer move."""
         least = self.smoothing * float(np.median(geometry.norms)) + np.finfo(np.float64).tiny
-        coefficients = weights
+        coefficients = weights * clipped(geometry.norms, lower_median(geometry.norms))
+        coefficients /= coefficients.sum()
         for _ in range(self.steps):
             away = np.maximum(distances_to_mix(geometry.products, coefficients), least)
             moved = weights / away
             moved /= moved.sum()
-            if np.allclose(moved, coefficients, rtol=1e-9, atol=1e-12):
+            if np.allclose(moved, coefficients, rtol=1e-9, atol=0):
                 break
             coefficients = moved
         return weighted_sum(coefficients)

@@ -34,7 +34,7 @@ class NormClippedMean(Rule):
     def plan(self, geometry: Geometry, weights: Array) -> AggregationPlan:
         """The weights, less where an update is long."""
         bound = self.clip * lower_median(geometry.norms)
-        return weighted_sum(weights * clipped(geometry.norms, bound))
+        return weighted_sum(weights * clipped(geometry.norms, bound), shares=weights)
 
 
 def lower_median(lengths: Array) -> float:

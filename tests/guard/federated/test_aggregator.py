@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ from medward.guard.federated.update import ClientUpdate
 
 START = [np.ones((3, 4), np.float32), np.array(9), np.zeros(5), np.array([True, False])]
 NODES = ["a", "b", "c", "d", "e"]
+LENGTHS = {"a": 0.001, "b": 2.0, "c": 2.0, "d": 4.0, "e": 9.0}
+"""How much each node moves every number, where only that counts."""
 
 
 def updates_of(number, nodes=NODES, **examples):
@@ -124,17 +127,59 @@ def test_who_cannot_be_compared_is_refused_and_the_others_are_judged(seen):
 def test_who_is_not_seen_in_all_views_is_refused():
     def probe(start, updates, number):
         seen = {update.node: {"loss": np.zeros(1), "norm": np.ones(1)} for update in updates}
-        del seen["a"], seen["b"]["loss"]
+        seen.pop("a", None)
+        seen.get("b", {}).pop("loss", None)
         return seen
 
     _, result = played(Aggregator(detector=RobustFedDetect(), probe=probe), [1])
     assert {each.node: each.reason for each in result.refusals} == {
-        "a": "is not seen in view 'loss', as others are",
-        "b": "is not seen in view 'loss', as others are",
+        "a": "the probe does not see it in view 'loss', as it does others",
+        "b": "the probe does not see it in view 'loss', as it does others",
     }
     _, result = played(Aggregator(detector=RobustFedDetect(), probe=lambda *_: {}), [1])
     assert result.unchanged == "no update counts"
     assert len(result.refusals) == 5
+    assert "look at the probe" in result.refusals[0].reason
+
+
+def test_who_the_probe_cannot_see_does_not_shorten_the_others():
+    """A tiny update whose images are broken would else set how long the others may be."""
+    shown = []
+
+    def probe(start, updates, number):
+        sent = {update.node: float(np.abs(update.parameters[0]).max()) for update in updates}
+        shown.append(sent)
+        return {node: {"view": np.full(1, np.nan if node in "ab" else 0.0)} for node in sent}
+
+    updates = [ClientUpdate(node=node, parameters=[np.full(2, size)], examples=1) for node, size in LENGTHS.items()]
+    Aggregator(detector=RobustFedDetect(), probe=probe).step(FederationState(), [np.zeros(2)], updates, list(LENGTHS))
+    assert shown[0]["e"] == pytest.approx(2.0)
+    assert shown[-1] == pytest.approx({"c": 2.0, "d": 4.0, "e": 4.0})
+
+
+def test_a_probe_that_is_none_is_refused():
+    with pytest.raises(MedwardError, match="probe: must be a function"):
+        Aggregator(detector=RobustFedDetect(), probe="contrast")
+    with pytest.raises(MedwardError, match="probe: must give a mapping of nodes to views, got NoneType"):
+        played(Aggregator(detector=RobustFedDetect(), probe=lambda *_: None), [1])
+
+
+def test_a_shortened_client_is_said_to_have_its_whole_say():
+    updates = [ClientUpdate(node=node, parameters=[np.full(2, size)], examples=1) for node, size in LENGTHS.items()]
+    updates[-1] = replace(updates[-1], parameters=[np.full(2, 1000.0)])
+    _, result = Aggregator().step(FederationState(), [np.zeros(2)], updates, list(LENGTHS))
+    assert result.weights["e"] == pytest.approx(0.2)
+
+
+def test_a_coefficient_too_small_for_float32_keeps_the_bound():
+    """3e38 times ten thousand numbers against honest ones of 1e-4."""
+    start = [np.zeros(10_000, np.float32)]
+    updates = [
+        ClientUpdate(node=node, parameters=[np.full(10_000, size, np.float32)], examples=1)
+        for node, size in (("a", 1e-4), ("b", 1e-4), ("c", 3e38))
+    ]
+    _, result = Aggregator().step(FederationState(), start, updates, ["a", "b", "c"])
+    assert float(np.linalg.norm(result.parameters[0])) <= 1.001 * float(np.linalg.norm(updates[0].parameters[0]))
 
 
 def test_who_is_absent_keeps_its_record():

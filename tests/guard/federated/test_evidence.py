@@ -30,7 +30,7 @@ def smooth_images(seed: int, count: int = 64, side: int = 32) -> np.ndarray:
     rows, columns = np.indices((side, side)) / side
     centres = rng.uniform(0.2, 0.8, (count, 2, 1, 1))
     away = (rows - centres[:, :1]) ** 2 + (columns - centres[:, 1:]) ** 2
-    return np.exp(-away * 8) * 0.8 + rng.normal(0, 0.03, (count, 1, side, side))
+    return (0.1 + np.exp(-away * 8) * 0.7 + rng.normal(0, 0.02, (count, 1, side, side))).clip(0, 1)
 
 
 def peaks(images: Mapping[str, np.ndarray], view: str) -> dict[str, float]:
@@ -62,9 +62,10 @@ def test_a_larger_image_is_averaged_down() -> None:
     assert views["a"]["contrast"].shape == (32 * 32,)
 
 
-def test_who_makes_numbers_that_are_not_finite_is_not_seen() -> None:
+@pytest.mark.parametrize("number", [np.nan, np.inf, 1e308, -0.5, 255.0])
+def test_who_makes_no_images_is_not_seen(number: float) -> None:
     images = {node: smooth_images(place) for place, node in enumerate(NODES)}
-    images["b"] = np.full_like(images["b"], np.nan)
+    images["b"] = np.full_like(images["b"], number)
     assert set(image_evidence(images.items())) == {"a", "c", "d"}
 
 
@@ -73,7 +74,7 @@ def test_flat_images_do_not_divide_by_zero() -> None:
     assert all(np.isfinite(each).all() for seen in views.values() for each in seen.values())
 
 
-@pytest.mark.parametrize(("clients", "malicious"), [(4, 1), (10, 2), (20, 5)])
+@pytest.mark.parametrize(("clients", "malicious"), [(3, 1), (4, 1), (5, 2), (10, 2), (20, 5), (21, 10)])
 def test_who_turns_the_update_round_opposes_and_the_honest_do_not(clients: int, malicious: int) -> None:
     rng = np.random.default_rng(clients)
     honest = rng.normal(0, 1, 500) + rng.normal(0, 1, (clients - malicious, 500))
@@ -103,6 +104,19 @@ def test_a_loss_that_is_no_number_to_compute_with_counts_as_none(loss: object) -
 def test_contrast_is_what_a_mean_filter_leaves() -> None:
     images = np.random.default_rng(0).random((2, 3, 32, 32))
     assert local_contrast(images) == pytest.approx(images - uniform_filter(images, (1, 1, 10, 10), mode="nearest"))
+
+
+def test_losses_below_zero_are_no_evidence() -> None:
+    told = [{"loss": -0.5}, {"loss": -0.2}, {"loss": 0.3}, {"loss": 1e-100}, {"loss": 1e-100}]
+    assert not excess_losses(told, "loss").any()
+
+
+def test_images_of_another_form_are_the_probe_s_fault() -> None:
+    updates = [ClientUpdate(node=node, parameters=[np.zeros(2)], examples=1) for node in NODES]
+    for shape in ((12, 16, 16), (5, 1, 16, 16), (12, 1, 16, 8), (12, 256)):
+        probe = GeneratorProbe(make=lambda parameters, labels, seed, shape=shape: np.zeros(shape), classes=2, images=12)
+        with pytest.raises(MedwardError, match=r"probe: make must give images \(n, C, S, S\)"):
+            probe([np.zeros(2)], updates, 1)
 
 
 @given(nps.arrays(np.float64, 5, elements=st.floats(0, 1e6)))

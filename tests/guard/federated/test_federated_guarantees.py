@@ -123,7 +123,17 @@ def test_a_round_that_nothing_guards_says_so_in_its_record(rule, probe):
     detector = None if probe is None else RobustFedDetect()
     result = step([update("a", START[0] + 1), update("b", START[0])], rule=rule, detector=detector, probe=probe)
     told = round_record(1, result, rule)["unprotected"]
-    assert len(told) == (probe is None) + isinstance(rule, WeightedMean)
+    assert len(told) == 1 + isinstance(rule, WeightedMean)
+    assert ("no client was judged" in told[0]) == (probe is None)
+    assert ("warm-up" in told[0]) == (probe is not None)
+
+
+def test_once_a_client_is_past_its_warm_up_nothing_is_unprotected():
+    aggregator, state = Aggregator(detector=RobustFedDetect(warm_up=1), probe=see), FederationState()
+    sent = [update(node, START[0] + place) for place, node in enumerate("abc")]
+    for number in (1, 2):
+        state, result = aggregator.step(state, START, sent, list("abc"))
+        assert bool(round_record(number, result, NormClippedMean())["unprotected"]) == (number == 1)
 
 
 @pytest.mark.parametrize("clients", [1, 2, 3, 4, 7, 12])

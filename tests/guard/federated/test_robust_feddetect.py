@@ -49,10 +49,30 @@ def test_identical_clients_flag_nobody() -> None:
 def test_who_keeps_differing_weighs_nothing_within_ten_rounds_of_the_warm_up() -> None:
     judgements = rounds_of(DETECTOR, [{**dict.fromkeys(HONEST, 0.1), "m": 2.0}] * (DETECTOR.warm_up + 10))
     assert judgements[DETECTOR.warm_up - 1].trust["m"] == 1.0
+    assert judgements[-1].peaks["m"][0] == "view"
     assert judgements[-1].trust == {**dict.fromkeys(HONEST, 1.0), "m": 0.0}
     suspicion = judgements[-1].suspects[0]
     assert (suspicion.node, suspicion.view, suspicion.threshold) == ("m", "view", 1.0)
     assert suspicion.peak > 1.5
+
+
+def test_what_differs_much_is_flagged_in_the_warm_up_from_the_third_round_on() -> None:
+    judgements = rounds_of(DETECTOR, [{**dict.fromkeys(HONEST, 0.1), "m": 5.0}] * 8)
+    assert [len(each.suspects) for each in judgements] == [0, 0, 1, 1, 1, 1, 1, 1]
+    assert judgements[0].young == (*HONEST, "m")
+    assert judgements[-1].trust["m"] == 0.0
+
+
+def test_what_the_warm_up_showed_is_forgotten() -> None:
+    young, grown = {**dict.fromkeys(HONEST, 0.1), "d": 1.9}, {**dict.fromkeys(HONEST, 0.1), "d": 0.4}
+    assert not any(each.suspects for each in rounds_of(DETECTOR, [young] * DETECTOR.warm_up + [grown] * 20))
+
+
+def test_those_who_lost_trust_leave_no_room_for_the_honest_to_follow() -> None:
+    """Two of five are distrusted first, and then make an honest one stand out."""
+    first = [{"a": 0.1, "b": 0.1, "c": 0.1, "m": 5.0, "n": 5.0}] * 16
+    then = [{"a": 0.1, "b": 0.1, "c": 5.0, "m": 0.1, "n": 0.1}] * 4
+    assert all(each.trust["c"] == 1.0 for each in rounds_of(DETECTOR, first + then))
 
 
 def test_a_single_large_round_is_forgotten() -> None:

@@ -148,3 +148,12 @@ def test_settings_are_bounded(made, said):
 )
 def test_shares_are_rounded_to_the_nearest_and_halves_up(clients, share, malicious):
     assert tolerated(clients, share) == malicious
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e9, 1e18, 1e30])
+def test_the_geometric_median_is_bounded_however_far_one_client_goes(scale):
+    rng = np.random.default_rng(0)
+    honest = rng.normal(size=(9, 50))
+    updates = np.vstack([honest, scale * rng.normal(size=50)])
+    plan = GeometricMedian().plan(matrix_geometry(updates), np.full(10, 0.1))
+    assert np.linalg.norm(plan.mixing[0] @ updates) <= np.linalg.norm(honest, axis=1).max()
