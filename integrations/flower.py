@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,7 @@ class GuardedStrategy(Strategy):  # type: ignore[misc]
             )
         self.strategy, self.inner_aggregates = strategy, inner_aggregates
         self.aggregator = replace(aggregator, rule=WeightedMean()) if inner_aggregates else aggregator
+        Path(audit).parent.mkdir(parents=True, exist_ok=True)
         self.audit, self.folder, self.members = AuditLog(audit), folder, members
         self.probation, self.seed = probation, seed
         self.state = FederationState()
