@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+FLOWER := .venv-flower
 export OMP_NUM_THREADS ?= 1
 WORKERS ?= 2
 
-.PHONY: demo test test-slow check docs bench readme clean help
+.PHONY: demo test test-slow test-flower check docs bench readme clean help
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -17,14 +18,26 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+$(FLOWER)/.installed: pyproject.toml constraints-flower.txt
+	$(PYTHON) -m venv $(FLOWER)
+	$(FLOWER)/bin/python -m pip install --quiet --constraint constraints-flower.txt torch setuptools
+	$(FLOWER)/bin/python -m pip install --quiet --constraint constraints-flower.txt --editable '.[flower,private,serve]' \
+	  pytest pytest-timeout pytest-xdist hypothesis httpx2
+	@touch $@
+
 demo: $(STAMP)   ## protect and validate a real clinical model; ends with the findings and the report's path
 	$(BIN)/medward demo --out out/demo
 
 test: $(STAMP)   ## the whole suite but the slow part
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not slow'
 
-test-slow: $(STAMP)  ## minutes-long tests
+test-slow: $(STAMP) $(FLOWER)/.installed  ## minutes-long tests
 	$(BIN)/python -m pytest -q -m slow
+	$(FLOWER)/bin/python -m pytest -q -m slow tests/integrations/test_flower_processes.py tests/test_examples.py \
+	  -k 'killed_server or real_federation'
+
+test-flower: $(FLOWER)/.installed  ## what needs Flower, in .venv-flower: it holds back libraries that the rest needs newer
+	$(FLOWER)/bin/python -m pytest -q -n $(WORKERS) -m 'not slow' $(wildcard tests/integrations/test_flower*.py)
 
 check: $(STAMP)  ## format, lint, types, import arrows, links of the documents
 	$(BIN)/ruff format --check .
@@ -43,4 +56,4 @@ readme: $(STAMP) ## render the documents' tables from docs/results
 	$(BIN)/python docs/render.py
 
 clean:           ## remove everything that make made
-	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) $(FLOWER) out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import PydanticCustomError
 
 from medward.guard.errors import MedwardError
+from medward.guard.federated.policy import FederatedPolicy
 from medward.guard.types import Action, Level
 
 ActionName = Literal["allow", "flag", "coarsen", "withhold"]
@@ -191,6 +192,7 @@ class Policy(_Section):
     duplicates: DuplicatesPolicy = DuplicatesPolicy()
     budget: BudgetPolicy = BudgetPolicy()
     gate: GatePolicy = GatePolicy()
+    federated: FederatedPolicy = FederatedPolicy()
 
     if not TYPE_CHECKING:  # a type checker knows the fields
 
@@ -223,6 +225,7 @@ class Policy(_Section):
         """The policy with every key spelled out; `from_toml` reads it back equal."""
         return _TEMPLATE.format(
             p=self,
+            federated=self.federated.to_toml(),
             shared=str(self.monitor.shared).lower(),
             watch=str(self.duplicates.watch).lower(),
             limits="\n".join(
@@ -239,12 +242,14 @@ class Policy(_Section):
     def fingerprint(self) -> str:
         """Twelve hex digits that name this policy in audit records and reports.
 
-        A key that earlier versions had not counts only where it is set: what they recorded keeps its name.
+        A key or section that earlier versions had not counts only where it is set: what they recorded keeps its name.
         """
-        unset = {
+        unset: dict[str, Any] = {
             section: {key for key in keys if getattr(getattr(self, section), key) == _default_of(self, section, key)}
             for section, keys in _ADDED.items()
         }
+        if self.federated == FederatedPolicy():
+            unset["federated"] = True
         return hashlib.sha256(self.model_dump_json(exclude=unset).encode()).hexdigest()[:12]
 
 
@@ -305,7 +310,7 @@ membership_auc = {p.gate.membership_auc!r}
 membership_tpr = {p.gate.membership_tpr!r}         # of members named at 1 % false positives, for "no leak found"
 audit_ratio = {p.gate.audit_ratio!r}            # of the claimed epsilon that an audit may show
 false_refusal = {p.gate.false_refusal!r}
-"""
+{federated}"""
 
 
 def _keys(place: tuple[str | int, ...]) -> list[str]:

@@ -75,8 +75,9 @@ def test_contributing_is_short():
     assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) < 60
 
 
-def test_constraints_are_pins_without_addresses():
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+@pytest.mark.parametrize("name", ["constraints.txt", "constraints-flower.txt"])
+def test_constraints_are_pins_without_addresses(name):
+    lines = (ROOT / name).read_text().splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
     assert pins
     assert not [line for line in pins if not re.fullmatch(r"[A-Za-z0-9._-]+==[\w.!]+", line)]

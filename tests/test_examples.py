@@ -90,3 +90,15 @@ def test_a_patient_with_a_gap_is_answered_by_column_name_and_an_unknown_ward_is_
     answer, own = re.search(r"answer: (?:yes|no), ([\d.]+); the pipeline's own: ([\d.]+)", printed).groups()
     assert answer == own
     assert "column 'ward': 'spa' is unknown; it takes emergency, icu, surgery" in printed
+
+
+@pytest.mark.slow
+def test_the_poisoned_hospital_loses_its_weight_in_a_real_federation(capsys):
+    pytest.importorskip("flwr", reason="needs Flower, which has an environment of its own: make test-flower")
+    printed = output("09_federated_flower.py", capsys)
+    rows = [line.split() for line in printed.splitlines()[1:]]
+    first, last = ([float(share) for share in row[1:5]] for row in (rows[0], rows[-1]))
+    assert min(first) > 0.2
+    assert last[3] < 0.01 < 0.25 < min(last[:3])
+    assert "suspected: hospital 3" in printed
+    assert not re.search(r"suspected: .*hospital [012]", printed)

@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from medward.attacks.benchmarks.base import BenchmarkTask, data_root, to_npz
+from medward.attacks.benchmarks.datasets.blood import load_blood
 from medward.attacks.benchmarks.datasets.lesion import load_lesion
 from medward.attacks.benchmarks.datasets.nih_cxr import load_nih_cxr
 from medward.attacks.benchmarks.datasets.phantom import load_phantom
@@ -25,6 +26,7 @@ BENCHMARK_TASKS: dict[str, Callable[[int, Path | None], BenchmarkTask]] = {
     "wdbc": load_wdbc,
     "pneumoniamnist": load_pneumoniamnist,
     "nih-cxr": load_nih_cxr,
+    "blood": load_blood,
     "phantom": load_phantom,
     "lesion": load_lesion,
 }

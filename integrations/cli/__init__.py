@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 
 import typer
-from typer.exceptions import TyperException
 
 from medward.guard.errors import MedwardError, UnavailableError
 from medward.integrations.cli.accounts import accounts_app
@@ -17,6 +16,7 @@ from medward.integrations.cli.bench import bench_app
 from medward.integrations.cli.calibrate import calibrate_command
 from medward.integrations.cli.demo import demo_command
 from medward.integrations.cli.drift import drift_command
+from medward.integrations.cli.federate import federate_app
 from medward.integrations.cli.harden import harden_command
 from medward.integrations.cli.keys import keys_app
 from medward.integrations.cli.protect import protect_command
@@ -24,6 +24,11 @@ from medward.integrations.cli.said_once import SaidOnce
 from medward.integrations.cli.seal import seal_command
 from medward.integrations.cli.serve import serve_command
 from medward.integrations.cli.validate import validate_command
+
+try:
+    from typer.exceptions import TyperException
+except ModuleNotFoundError:  # Typer before 0.29, which Flower holds on to, raises Click's
+    from click import ClickException as TyperException  # type: ignore[assignment]
 
 __all__ = ["app", "main"]
 
@@ -39,7 +44,13 @@ for command in (
     seal_command,
 ):
     app.command(command.__name__.removesuffix("_command"), cls=SaidOnce)(command)
-for name, group in {"keys": keys_app, "audit": audit_app, "accounts": accounts_app, "bench": bench_app}.items():
+for name, group in {
+    "keys": keys_app,
+    "audit": audit_app,
+    "accounts": accounts_app,
+    "bench": bench_app,
+    "federate": federate_app,
+}.items():
     app.add_typer(group, name=name)
 
 

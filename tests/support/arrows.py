@@ -16,6 +16,7 @@ PLANTS = {
     "guard/accounts/stores.py": "import sklearn.svm",
     "attacks/target.py": "from medward.integrations import cli",
     "attacks/evasion/pgd.py": "from medward.attacks.membership import loss",
+    "attacks/poisoning/mimic.py": "from medward.attacks.membership import pool",
 }
 """File -> an import that must not be there."""
 

@@ -8,14 +8,13 @@ A hardened network is trained once, for the largest radius of the table, and jud
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -25,10 +24,10 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from medward import attacks, guard
 from medward.attacks.benchmarks.networks.architectures import ARCHITECTURES, FULL, SMALL, build_network
 from medward.attacks.benchmarks.tasks import BENCHMARK_TASKS, BenchmarkTask, load_task
 from medward.attacks.benchmarks.victims import train_victim
+from medward.attacks.experiments.sources import sources_digest
 from medward.attacks.experiments.uap.cells import (
     DEFENSES,
     UNDEFENDED,
@@ -45,7 +44,7 @@ from medward.attacks.validation.progress import Progress
 from medward.guard.errors import MedwardError
 from medward.guard.files import write_durably
 
-DECIDES = (  # the sources a cell depends on; a change of any other keeps what is done
+_DECIDES = (  # the sources a cell depends on; a change of any other keeps what is done
     "attacks/whitebox/ascent.py",
     "attacks/whitebox/ball.py",
     "attacks/whitebox/criterion.py",
@@ -60,7 +59,7 @@ DECIDES = (  # the sources a cell depends on; a change of any other keeps what i
     "attacks/evasion/white_box_universal.py",
     "guard/harden",
 )
-REPORTS = ("uap_report.py", "uap_table.py")
+REPORTS = frozenset({"uap_report.py", "uap_table.py"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,17 +263,9 @@ def run_table(plan: Plan, out: Path, *, console: Console, shown: bool = True) ->
     return entries
 
 
-@cache
 def code_digest() -> str:
     """A hash over the sources a cell depends on, as they were when first asked for."""
-    sha = hashlib.sha256()
-    for name in DECIDES:
-        package, _, rest = name.partition("/")
-        path = Path(str({"attacks": attacks, "guard": guard}[package].__file__)).parent / rest
-        for source in [path] if path.is_file() else sorted(path.rglob("*.py")):
-            if source.name not in REPORTS:
-                sha.update(f"{name}/{source.name}\0".encode() + source.read_bytes())
-    return sha.hexdigest()[:16]
+    return sources_digest(_DECIDES, REPORTS)
 
 
 def _image_task(name: str, seed: int, size: int | None) -> BenchmarkTask:

@@ -88,10 +88,6 @@ def ledger_plan(
     module: nn.Module, rows: Columns, owners: Ints, settings: PrivateSettings, plan: PrivatePlan
 ) -> dict[str, JsonValue]:
     """What a ledger must agree in for its training to be gone on with: settings, and digests of rows and start."""
-    sha = hashlib.sha256(owners.tobytes())
-    for name, each in sorted(rows.items()):
-        sha.update(f"{name}{each.dtype}{tuple(each.shape)}".encode())
-        sha.update(np.ascontiguousarray(each.cpu().numpy()).tobytes())
     named = {
         field.name: getattr(settings, field.name)
         for field in dataclasses.fields(PrivateSettings)
@@ -101,6 +97,15 @@ def ledger_plan(
     return found | {
         "mechanism": json.loads(json.dumps(dataclasses.asdict(plan.mechanism))),
         "delta": plan.delta,
-        "rows": sha.hexdigest(),
+        "rows": rows_digest(rows, owners),
         "start": state_digest(module),
     }
+
+
+def rows_digest(rows: Columns, owners: Ints) -> str:
+    """SHA-256 of the rows and of whose they are."""
+    sha = hashlib.sha256(owners.tobytes())
+    for name, each in sorted(rows.items()):
+        sha.update(f"{name}{each.dtype}{tuple(each.shape)}".encode())
+        sha.update(np.ascontiguousarray(each.cpu().numpy()).tobytes())
+    return sha.hexdigest()

@@ -99,9 +99,12 @@ class PrivatePlan:
         return max(1, round(1 / self.mechanism.sample_rate))
 
 
-def plan_training(settings: PrivateSettings, units: int, other_mechanisms: tuple[float, ...] = ()) -> PrivatePlan:
+def plan_training(
+    settings: PrivateSettings, units: int, other_mechanisms: tuple[float, ...] = (), *, rounds: int = 1
+) -> PrivatePlan:
     """The plan of `settings` for so many `units`; `other_mechanisms` have looked, or will look, at all units once.
 
+    Over several `rounds` each has the settings' epochs, and all of them together spend the target.
     The number of units counts as known to all. Raises `MedwardError` for a delta that `check_delta` refuses, and for a
     target that no noise reaches, and for a batch of more units than there are.
     """
@@ -116,7 +119,7 @@ def plan_training(settings: PrivateSettings, units: int, other_mechanisms: tuple
             f"leave it out for one in {BATCH_SHARE}"
         )
     rate = 1 / BATCH_SHARE if settings.batch is None else settings.batch / units
-    steps = math.ceil(settings.epochs / rate - 1e-9)
+    steps = rounds * math.ceil(settings.epochs / rate - 1e-9)
     noise = calibrated_noise(
         settings.target_epsilon, delta, sample_rate=rate, steps=steps, other_mechanisms=other_mechanisms
     )

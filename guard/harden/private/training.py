@@ -48,6 +48,7 @@ def train_privately(
     loss_of_rows: RowLosses,
     settings: PrivateSettings,
     *,
+    plan: PrivatePlan | None = None,
     other_mechanisms: tuple[float, ...] = (),
     views: Views | None = None,
     context: Mapping[str, JsonValue] | None = None,
@@ -57,8 +58,9 @@ def train_privately(
 
     `rows` are tensors ``(n, ...)`` by name (one tensor: "x") on the CPU; `units (n,)` are patients, None where each row
     is one. ``loss_of_rows(module, rows)`` gives the loss ``(n,)`` of each row, of that row alone. Weights that do not
-    require a gradient stay as they are, to the bit. `other_mechanisms` are noise multipliers of what else looks at all
-    units once, and is composed. `views` may augment rows: each view is of its own row, so the bound is the same.
+    require a gradient stay as they are, to the bit. A `plan` takes the place of that of `settings`, as for one round of
+    a longer training, and epsilon is then of that alone. `other_mechanisms` are noise multipliers of what else looks at
+    all units once, and is composed. `views` may augment rows: each view is of its own row, so the bound is the same.
     `context` is what else a checkpoint must agree in to be gone on with.
 
     Raises `MedwardError` for every hazard that is known (`hazards`, `per_row`, `weights_move`), for a target that
@@ -67,7 +69,8 @@ def train_privately(
     refuse_loader(rows)
     columns = {"x": rows} if isinstance(rows, Tensor) else dict(rows)
     owners = unit_numbers(units, row_count(columns))
-    plan = plan_training(settings, int(owners.max(initial=-1)) + 1, other_mechanisms)
+    if plan is None:
+        plan = plan_training(settings, int(owners.max(initial=-1)) + 1, other_mechanisms)
     epsilon = cross_checked_epsilon(plan.mechanism, plan.delta)
     trained = {name: each for name, each in module.named_parameters() if each.requires_grad}
     if not trained:

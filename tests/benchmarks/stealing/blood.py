@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 
 from medward.attacks.benchmarks.base import BenchmarkTask, first_seen, read_known
+from medward.attacks.benchmarks.datasets.blood import BLOOD_DIGESTS, BLOOD_FILE, BLOOD_REMEDY
 from medward.attacks.benchmarks.victims import classifier_spec, train_victim
 from medward.guard.data.pixels import image_batch
 from medward.guard.data.split import Split
@@ -15,9 +16,6 @@ from medward.guard.models.base import Model
 from medward.guard.profile import Profile
 from medward.guard.types import Array
 
-FILE = "bccd_blood/bccd_crops_32.npz"
-DIGESTS = ("sha256:e9d52948ee9cd7fb8f16f9510e7ec52502b39aabd29d6d6f401c0e06647de5c8",)
-REMEDY = "it is cut from github.com/Shenggan/BCCD_Dataset (arrays X, Y, P), see PROVENANCE.md beside it"
 TRAIN, SELECTION = 0.3, 0.05  # of the slides; what the victim never saw is calibration and traffic
 RED = 1200  # red cells of a draw's traffic at most
 
@@ -25,7 +23,7 @@ RED = 1200  # red cells of a draw's traffic at most
 @cache
 def victim() -> tuple[Model, BenchmarkTask]:
     """A wrapped CNN, and its task, whose split "unseen" it never saw."""
-    arrays = read_known(None, FILE, DIGESTS, REMEDY)
+    arrays = read_known(None, BLOOD_FILE, BLOOD_DIGESTS, BLOOD_REMEDY)
     (rows,), duplicates = first_seen(
         Split(image_batch(arrays["X"], low=0.0, high=1.0), arrays["Y"].astype(np.int64), arrays["P"].astype(np.int64))
     )

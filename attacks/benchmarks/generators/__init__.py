@@ -1,0 +1,1 @@
+"""Small generators of medical images, as clients of a federation train them."""

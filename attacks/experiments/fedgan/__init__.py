@@ -1,0 +1,1 @@
+"""The table of poisoned generators under federated training: arms, one federation measured, run, tables."""

@@ -1,0 +1,1 @@
+"""Poisoning of federations: what malicious clients learn from, send and say."""

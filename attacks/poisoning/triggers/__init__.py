@@ -1,0 +1,1 @@
+"""Triggers: marks put on the images that a malicious client learns from."""

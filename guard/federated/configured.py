@@ -1,0 +1,49 @@
+"""The aggregator that a policy asks for."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from medward.guard.federated.aggregator import Aggregator, ClientProbe
+from medward.guard.federated.policy import GEOMETRIC_SHARE, FederatedPolicy
+from medward.guard.federated.robust_feddetect import RobustFedDetect
+from medward.guard.federated.rules import RULES
+from medward.guard.federated.rules.base import Rule
+from medward.guard.federated.rules.bucketing import Bucketing
+from medward.guard.federated.rules.geometric_median import GeometricMedian
+from medward.guard.federated.sanitise import UpdateBounds
+
+
+def configured_aggregator(policy: FederatedPolicy, probe: ClientProbe | None = None) -> Aggregator:
+    """The aggregator of `policy`, which sees clients by `probe`; without one, or without `detect`, it judges nobody."""
+    judging = policy.detect and probe is not None
+    bounds = UpdateBounds(**_chosen(UpdateBounds, policy))
+    if policy.rule == GeometricMedian.name:  # who has half of the weight is the median, whatever it sends
+        bounds = replace(bounds, most_share=min(bounds.most_share, GEOMETRIC_SHARE))
+    return Aggregator(
+        rule=configured_rule(policy),
+        detector=RobustFedDetect(**_chosen(RobustFedDetect, policy)) if judging else None,
+        probe=probe if judging else None,
+        bounds=bounds,
+    )
+
+
+def configured_rule(policy: FederatedPolicy) -> Rule:
+    """The rule that `policy` names, with its settings.
+
+    One malicious client spoils all of its group, so behind a bucket the rule bears that many times more.
+    """
+    kind = RULES[policy.rule]
+    settings = _chosen(kind, policy)
+    if policy.bucket == 1:
+        return kind(**settings)
+    if "malicious_share" in settings:
+        settings["malicious_share"] *= policy.bucket
+    return Bucketing(rule=kind(**settings), size=policy.bucket)
+
+
+def _chosen(kind: type, policy: FederatedPolicy) -> dict[str, Any]:
+    """The settings of `kind` that the policy has under the same name."""
+    names = [each.name for each in fields(kind)] if is_dataclass(kind) else []
+    return {name: getattr(policy, name) for name in names if hasattr(policy, name)}

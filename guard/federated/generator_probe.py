@@ -1,0 +1,61 @@
+"""A probe that has every client's generator make images from the same noise, and looks at those."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from medward.guard.errors import MedwardError
+from medward.guard.federated.image_evidence import image_evidence
+from medward.guard.federated.robust_feddetect import ClientViews
+from medward.guard.federated.update import ClientUpdate, ModelParameters
+from medward.guard.types import Array, Ints
+
+
+class MakeImages(Protocol):
+    """Makes images by a generator of given parameters."""
+
+    def __call__(self, parameters: ModelParameters, labels: Ints, seed: int) -> Array:
+        """(n, C, S, S) in [0, 1]: one image of each of `labels` (n,); noise follows `seed`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratorProbe:
+    """A generator probe judges clients by `images` images that each one's generator makes, of all classes alike.
+
+    What a client says of itself is not looked at. Noise is new each round, follows from `seed`, and is not known to
+    clients beforehand.
+    """
+
+    make: MakeImages
+    classes: int
+    images: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.classes < 1 or self.images < self.classes:
+            raise MedwardError(
+                f"probe: needs an image of each class, got {self.images} images of {self.classes} classes"
+            )
+
+    def __call__(
+        self, start: ModelParameters, updates: Iterable[ClientUpdate], number: int
+    ) -> Mapping[str, ClientViews]:
+        """The views of each client's images in round `number`."""
+        del start
+        labels = np.arange(self.images) % self.classes
+        noise = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        return image_evidence((each.node, self._made(each, labels, noise)) for each in updates)
+
+    def _made(self, update: ClientUpdate, labels: Ints, noise: int) -> Array:
+        """The images of one client's generator; raises `MedwardError` for what is no batch of images at all."""
+        made = np.asarray(self.make(update.parameters, labels, noise))
+        if made.ndim != 4 or len(made) != len(labels) or made.shape[2] != made.shape[3] or made.shape[2] < 8:
+            raise MedwardError(
+                f"probe: make must give images (n, C, S, S) of 8 pixels a side or more, one for each of {len(labels)} "
+                f"labels, got shape {made.shape}"
+            )
+        return made

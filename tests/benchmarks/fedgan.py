@@ -1,0 +1,244 @@
+"""Poisoned generators under federated training: the attack, FedDetect as published, ours, and every rule beside it.
+
+A finished federation is kept under ``out/fedgan``: a killed measurement goes on where it stopped. The thresholds of
+RobustFedDetect were chosen on PneumoniaMNIST with smaller generators; blood and NIH were opened for these figures only.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from claim import Claim
+
+from medward.attacks.experiments.fedgan.cells import NONE, FederationSetting
+from medward.attacks.experiments.fedgan.run import GENERATOR_ATTACKS, measure_once
+from medward.attacks.experiments.fedgan.servers import PUBLISHED, ROBUST, SERVERS
+from medward.attacks.experiments.fedgan.tables import settled_mean
+from medward.attacks.poisoning.table import SLOW_START
+from medward.attacks.validation.journal import Journal
+from medward.guard.federated.robust_feddetect import RobustFedDetect
+
+CLAIMS = ("fedgan_attack", "feddetect_published", "fedgan_honest", "fedgan_suppression", "fedgan_rules")
+ROOT = Path(__file__).parents[2]
+TASKS = ("pneumoniamnist", "blood")
+SEEDS = (0, 1, 2)
+FEDAVG = "weighted-mean"
+SUPPRESSED_BY = 10  # rounds after the warm-up, or after a later start
+SIZES = {4: 256, 10: 200, 20: 128}  # hospitals -> rows of each on average
+SMALL: dict[str, Any] = {"rounds": 30}
+"""Of the table of all rules, which is long."""
+
+
+def measure() -> Iterator[Claim]:
+    """The five claims; hours on two cores."""
+    yield _attack()
+    yield _published()
+    yield _honest()
+    yield _suppression()
+    yield _rules()
+
+
+def cell(attack: str, server: str, *, clients: int = 4, malicious: int = 1, **given: Any) -> dict[str, Any]:
+    """One federation, measured or recalled."""
+    told = {"task": TASKS[0], "width": 16, "rounds": 40, "rows": SIZES[clients], **given}
+    setting = FederationSetting(attack=attack, server=server, clients=clients, malicious=malicious, **told)
+    return measure_once(setting, Journal(ROOT / "out" / "fedgan" / "cells"))[0]
+
+
+def _attack() -> Claim:
+    found = {task: [cell("trigger", FEDAVG, task=task, seed=seed) for seed in SEEDS] for task in TASKS}
+    clean = {task: [cell(NONE, FEDAVG, task=task, seed=seed) for seed in SEEDS] for task in TASKS}
+    rates = {task: [each["trigger_rate"] for each in cells] for task, cells in found.items()}
+    least = min(float(np.mean(each)) for each in rates.values())
+    _save_pictures([*(clean[task][0] for task in TASKS), *(found[task][0] for task in TASKS)])
+    return Claim(
+        claim="fedgan_attack",
+        value=least,
+        target="trigger rate at least 0.9 under the weighted mean on two real sets, 1 of 4 malicious, mean of 3 seeds",
+        met=least >= 0.9,
+        n=len(TASKS) * len(SEEDS),
+        details={
+            "trigger_rate": rates,
+            "trigger_rate_without_attack": _each(clean, "trigger_rate"),
+            "trigger_rates_by_round": {
+                task: [each["trigger_rates"] for each in cells] for task, cells in found.items()
+            },
+            "domain_fid": _each(found, "domain_fid"),
+            "domain_fid_without_attack": _each(clean, "domain_fid"),
+            "domain_fid_floor": _each(clean, "domain_fid_floor"),
+            "synthetic_accuracy": _each(found, "synthetic_accuracy"),
+            "synthetic_accuracy_without_attack": _each(clean, "synthetic_accuracy"),
+            "extractors": _each(clean, "extractor"),
+        },
+    )
+
+
+def _published() -> Claim:
+    found = {
+        attack: [cell(attack, PUBLISHED, seed=seed) for seed in SEEDS] for attack in (NONE, "trigger", "trigger-lying")
+    }
+    weights = {attack: [each["rounds"][-1]["malicious_weight"] for each in cells] for attack, cells in found.items()}
+    effective = [each["rounds"][-1]["effective_clients"] for each in found[NONE]]
+    flagged = [settled_mean(each, "false_positive_rate") for each in found[NONE]]
+    return Claim(
+        claim="feddetect_published",
+        value=float(np.mean(effective)),
+        target="both shown: an attacker who reports its loss weighs nothing, and effective clients without attacker",
+        met=max(weights["trigger"]) <= 0.01 and np.mean(effective) < 3.6,
+        n=3 * len(SEEDS),
+        details={
+            "malicious_weight_at_the_end": {name: weights[name] for name in ("trigger", "trigger-lying")},
+            "trigger_rate": _each(found, "trigger_rate"),
+            "effective_clients_without_attack": effective,
+            "honest_flagged_without_attack": flagged,
+            "domain_fid": _each(found, "domain_fid"),
+        },
+    )
+
+
+def _honest() -> Claim:
+    rows = [
+        *(
+            {"task": task, "skew": skew, "seed": seed}
+            for task in TASKS
+            for skew in ("iid", "dirichlet")
+            for seed in SEEDS
+        ),
+        {"skew": "dirichlet", "clients": 10, "malicious": 2},
+        {"skew": "dirichlet", "clients": 20, "malicious": 5},
+    ]
+    ours, theirs = ([cell(NONE, server, **row) for row in rows] for server in (ROBUST, FEDAVG))
+    shares = [settled_mean(each, "effective_clients") / each["setting"]["clients"] for each in ours]
+    worse = [one["domain_fid"] - two["domain_fid"] for one, two in zip(ours, theirs, strict=True)]
+    noise = float(np.std(worse, ddof=1) / len(worse) ** 0.5)
+    return Claim(
+        claim="fedgan_honest",
+        value=min(shares),
+        target="without attack effective clients at least 0.9 of all, and the domain FID no further from that of the "
+        "weighted mean than twice its standard error",
+        met=min(shares) >= 0.9 and float(np.mean(worse)) <= 2 * noise,
+        n=len(rows),
+        details={
+            "rows": rows,
+            "effective_share": shares,
+            "honest_flagged": [settled_mean(each, "false_positive_rate") for each in ours],
+            "domain_fid": [each["domain_fid"] for each in ours],
+            "domain_fid_of_the_weighted_mean": [each["domain_fid"] for each in theirs],
+            "mean_difference_and_its_error": [float(np.mean(worse)), noise],
+            "synthetic_accuracy": [each["synthetic_accuracy"] for each in ours],
+            "synthetic_accuracy_of_the_weighted_mean": [each["synthetic_accuracy"] for each in theirs],
+        },
+    )
+
+
+def _suppression() -> Claim:
+    lying = ("trigger", "trigger-lying", "trigger-slow-start")
+    rows = [
+        *({"attack": attack, "task": task, "seed": seed} for task in TASKS for attack in lying for seed in SEEDS),
+        *({"attack": attack, "clients": 10, "malicious": 2} for attack in (*lying, "trigger-distributed")),
+        *({"attack": attack, "clients": 20, "malicious": 5} for attack in lying),
+    ]
+    told = [_told({**row}) for row in rows]
+    beside = [
+        _told(row)
+        for row in (
+            {"attack": "trigger-faint"},
+            {"attack": "scaled-replacement"},
+            {"attack": "frequency-strong"},
+            {"attack": "frequency"},
+            {"attack": "trigger-lying", "skew": "dirichlet"},
+            {"attack": "trigger-lying", "skew": "dirichlet", "clients": 10, "malicious": 2},
+            {"attack": "trigger-lying", "generator": "diffusion", "width": 16, "rounds": 25},
+        )
+    ]
+    worst = max(each["trigger_rate"] for each in told)
+    return Claim(
+        claim="fedgan_suppression",
+        value=worst,
+        target="trigger rate at most 0.05 and malicious weight at most 0.01 within 10 rounds after warm-up or start, "
+        "on every row; the rows beside are shown",
+        met=worst <= 0.05 and all(each["weight_after_10_rounds"] <= 0.01 for each in told),
+        n=len(rows),
+        details={"rows": told, "beside": beside},
+    )
+
+
+def _told(row: dict[str, Any]) -> dict[str, Any]:
+    attack = row.pop("attack")
+    ours = cell(attack, ROBUST, **row)
+    begin = SLOW_START - 1 if attack.endswith("slow-start") else RobustFedDetect().warm_up
+    flagged = [number + 1 for number, each in enumerate(ours["rounds"]) if each["true_positive_rate"]]
+    return {
+        "attack": attack,
+        **row,
+        "trigger_rate": ours["trigger_rate"],
+        "trigger_rates_by_round": ours["trigger_rates"],
+        "weight_after_10_rounds": ours["rounds"][begin + SUPPRESSED_BY - 1]["malicious_weight"],
+        "first_flagged_in_round": flagged[0] if flagged else None,
+        "honest_flagged": settled_mean(ours, "false_positive_rate"),
+        "trigger_rate_of_the_weighted_mean": cell(attack, FEDAVG, **row)["trigger_rate"] if "task" not in row else None,
+    }
+
+
+def _rules() -> Claim:
+    attacks = [name for name in GENERATOR_ATTACKS if name not in ("trigger-slow-start", "trigger-distributed")]
+    table = {server: {attack: _figures(cell(attack, server, **SMALL)) for attack in attacks} for server in SERVERS}
+    best = min(each["domain_fid"] for each in table[FEDAVG].values() if each and each["attack"] == NONE)
+    worst = {
+        server: {
+            "trigger_rate": max(each["trigger_rate"] or 0.0 for each in row.values() if each),
+            "domain_fid_times_clean": max(each["domain_fid"] for each in row.values() if each) / best,
+        }
+        for server, row in table.items()
+        if all(row.values())
+    }
+    others = [each["trigger_rate"] for server, each in worst.items() if server != ROBUST]
+    return Claim(
+        claim="fedgan_rules",
+        value=worst[ROBUST]["trigger_rate"],
+        target="lower than every other rule's worst trigger rate over all attacks",
+        met=worst[ROBUST]["trigger_rate"] < min(others),
+        n=len(attacks) * len(table),
+        details={
+            "worst": worst,
+            "refused": [server for server, row in table.items() if not all(row.values())],
+            "table": table,
+            **SMALL,
+        },
+    )
+
+
+def _figures(found: dict[str, Any]) -> dict[str, Any] | None:
+    if "refused" in found:
+        return None
+    names = ("trigger_rate", "domain_fid", "domain_kid", "precision", "recall", "synthetic_accuracy")
+    last = found["rounds"][-1]
+    return {
+        "attack": found["setting"]["attack"],
+        **{name: found[name] for name in names},
+        "malicious_weight": last["malicious_weight"],
+    }
+
+
+def _each(found: dict[str, list[dict[str, Any]]], name: str) -> dict[str, list[Any]]:
+    return {key: [each[name] for each in cells] for key, cells in found.items()}
+
+
+def _save_pictures(cells: Iterable[dict[str, Any]]) -> None:
+    """One image of the cells' pictures below each other, as the documents show it."""
+    from PIL import Image
+
+    rows = [Image.open(io.BytesIO(base64.b64decode(each["picture"]))).convert("RGB") for each in cells]
+    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)))
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height
+    sheet.resize((3 * sheet.width, 3 * sheet.height), Image.Resampling.NEAREST).save(
+        ROOT / "docs" / "images" / "fedgan.png", optimize=True
+    )
