@@ -30,8 +30,6 @@ SEEDS = (0, 1, 2)
 FEDAVG = "weighted-mean"
 SUPPRESSED_BY = 10  # rounds after the warm-up, or after a later start
 SIZES = {4: 256, 10: 200, 20: 128}  # hospitals -> rows of each on average
-SMALL: dict[str, Any] = {"rounds": 30}
-"""Of the table of all rules, which is long."""
 
 
 def measure() -> Iterator[Claim]:
@@ -143,9 +141,9 @@ def _suppression() -> Claim:
         *({"attack": attack, "clients": 10, "malicious": 2} for attack in (*lying, "trigger-distributed")),
         *({"attack": attack, "clients": 20, "malicious": 5} for attack in lying),
     ]
-    told = [_told({**row}) for row in rows]
+    told = [_told(**row) for row in rows]
     beside = [
-        _told(row)
+        _told(**row)
         for row in (
             {"attack": "trigger-faint"},
             {"attack": "scaled-replacement"},
@@ -153,64 +151,74 @@ def _suppression() -> Claim:
             {"attack": "frequency"},
             {"attack": "trigger-lying", "skew": "dirichlet"},
             {"attack": "trigger-lying", "skew": "dirichlet", "clients": 10, "malicious": 2},
-            {"attack": "trigger-lying", "generator": "diffusion", "width": 16, "rounds": 25},
+            {"attack": "trigger-lying", "generator": "diffusion", "rounds": 25},
         )
     ]
-    worst = max(each["trigger_rate"] for each in told)
+    worst = max(each["highest_rate_from_then_on"] for each in told)
     return Claim(
         claim="fedgan_suppression",
         value=worst,
-        target="trigger rate at most 0.05 and malicious weight at most 0.01 within 10 rounds after warm-up or start, "
-        "on every row; the rows beside are shown",
-        met=worst <= 0.05 and all(each["weight_after_10_rounds"] <= 0.01 for each in told),
+        target="from 10 rounds after the warm-up or a later start on, trigger rate at most 0.05 whenever measured and "
+        "malicious weight at most 0.01, on every row; the rows beside are shown",
+        met=worst <= 0.05 and all(each["highest_weight_from_then_on"] <= 0.01 for each in told),
         n=len(rows),
-        details={"rows": told, "beside": beside},
+        details={"rows": told, "beside": beside, "rates_of_controls": cell(NONE, FEDAVG)["control_rates"]},
     )
 
 
-def _told(row: dict[str, Any]) -> dict[str, Any]:
-    attack = row.pop("attack")
-    ours = cell(attack, ROBUST, **row)
+def _told(*, attack: str, **row: Any) -> dict[str, Any]:
+    """Ours against one attack, beside the weighted mean; from the round on by which it must be suppressed."""
+    ours, theirs = cell(attack, ROBUST, **row), cell(attack, FEDAVG, **row)
     begin = SLOW_START - 1 if attack.endswith("slow-start") else RobustFedDetect().warm_up
+    by = begin + SUPPRESSED_BY
     flagged = [number + 1 for number, each in enumerate(ours["rounds"]) if each["true_positive_rate"]]
+    later = [rate for number, rate in ours["trigger_rates"].items() if int(number) >= by]
     return {
         "attack": attack,
         **row,
         "trigger_rate": ours["trigger_rate"],
-        "trigger_rates_by_round": ours["trigger_rates"],
-        "weight_after_10_rounds": ours["rounds"][begin + SUPPRESSED_BY - 1]["malicious_weight"],
+        "highest_rate_from_then_on": max([*later, ours["trigger_rate"]]),
+        "highest_weight_from_then_on": max(each["malicious_weight"] for each in ours["rounds"][by - 1 :]),
         "first_flagged_in_round": flagged[0] if flagged else None,
         "honest_flagged": settled_mean(ours, "false_positive_rate"),
-        "trigger_rate_of_the_weighted_mean": cell(attack, FEDAVG, **row)["trigger_rate"] if "task" not in row else None,
+        "domain_fid": ours["domain_fid"],
+        "trigger_rate_of_the_weighted_mean": theirs["trigger_rate"],
+        "domain_fid_of_the_weighted_mean": theirs["domain_fid"],
     }
 
 
 def _rules() -> Claim:
-    attacks = [name for name in GENERATOR_ATTACKS if name not in ("trigger-slow-start", "trigger-distributed")]
-    table = {server: {attack: _figures(cell(attack, server, **SMALL)) for attack in attacks} for server in SERVERS}
-    best = min(each["domain_fid"] for each in table[FEDAVG].values() if each and each["attack"] == NONE)
-    worst = {
-        server: {
-            "trigger_rate": max(each["trigger_rate"] or 0.0 for each in row.values() if each),
-            "domain_fid_times_clean": max(each["domain_fid"] for each in row.values() if each) / best,
-        }
-        for server, row in table.items()
-        if all(row.values())
+    """Every attack of the table under every server, 1 of 4 malicious; where one is malicious nothing is distributed."""
+    attacks = [name for name in GENERATOR_ATTACKS if name != "trigger-distributed"]
+    table = {server: {attack: _figures(cell(attack, server)) for attack in attacks} for server in SERVERS}
+    bears = {server: row for server, row in table.items() if all(row.values())}
+    clean = min(row[NONE]["domain_fid"] for row in bears.values())
+    rates = {
+        server: max(each["trigger_rate"] or 0.0 for name, each in row.items() if name != NONE)
+        for server, row in bears.items()
     }
-    others = [each["trigger_rate"] for server, each in worst.items() if server != ROBUST]
+    distances = {server: max(map(_distance, row.values())) / clean for server, row in bears.items()}
+    others = [server for server in bears if server != ROBUST]
     return Claim(
         claim="fedgan_rules",
-        value=worst[ROBUST]["trigger_rate"],
-        target="lower than every other rule's worst trigger rate over all attacks",
-        met=worst[ROBUST]["trigger_rate"] < min(others),
+        value=rates[ROBUST],
+        target="over all attacks, a worst trigger rate below every other rule's, and a worst domain FID no higher",
+        met=all(rates[ROBUST] < rates[each] and distances[ROBUST] <= distances[each] for each in others),
         n=len(attacks) * len(table),
         details={
-            "worst": worst,
-            "refused": [server for server, row in table.items() if not all(row.values())],
+            "worst_trigger_rate": rates,
+            "worst_domain_fid_times_the_best_clean": {
+                server: each if np.isfinite(each) else "no images" for server, each in distances.items()
+            },
+            "refused": sorted(set(table) - set(bears)),
             "table": table,
-            **SMALL,
         },
     )
+
+
+def _distance(found: dict[str, Any]) -> float:
+    """The domain FID; endless where the model no longer makes images."""
+    return float("inf") if found["domain_fid"] is None else float(found["domain_fid"])
 
 
 def _figures(found: dict[str, Any]) -> dict[str, Any] | None:

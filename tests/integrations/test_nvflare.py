@@ -152,7 +152,11 @@ def test_a_suspect_loses_its_weight_over_rounds_and_a_restart_does_not_forget(tm
     step(again, *(sent(name) for name in NAMES))
     record = list(read_log(tmp_path / "audit.jsonl"))[-1]
     assert record["round"] == 9
-    assert record["trust"]["site-4"] < last["trust"]["site-4"]
+    assert record["trust"]["site-4"] < 0.2 < record["trust"]["site-1"]
+    fresh = opened(tmp_path / "fresh", probe=seen_apart)
+    step(fresh, *(sent(name) for name in NAMES))
+    forgot = list(read_log(tmp_path / "fresh" / "audit.jsonl"))[-1]
+    assert forgot["trust"]["site-4"] == 1.0, "the control: a server without the folder does not know it"
     assert verify_log(tmp_path / "audit.jsonl").records == 9
 
 

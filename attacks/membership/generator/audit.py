@@ -59,7 +59,7 @@ def audit_generator(
     truth = np.asarray(included, bool)
     if candidates.labels is None or truth.shape != (len(candidates),) or truth.all() or not truth.any():
         raise MedwardError(
-            f"generator audit: needs labelled members and non-members, got {len(candidates)} candidates, "
+            f"candidates: needs labelled members and non-members, got {len(candidates)} candidates, "
             f"{'no' if candidates.labels is None else len(candidates.labels)} labels and {truth.sum()} members of "
             f"{truth.size}"
         )
@@ -102,7 +102,7 @@ def _distances(
     for each in np.unique(labels):
         made = generator.images(parameters, np.full(images, each, np.int64), seed)
         if not np.isfinite(made).all():
-            raise MedwardError("generator audit: the generator makes images that are not finite; judge another round's")
+            raise MedwardError("generator: it makes images that are not finite; judge another round's")
         rows = labels == each
         distances[rows] = cdist(see(np.asarray(candidates.inputs)[rows]), see(made))
     return distances
