@@ -1,7 +1,7 @@
 """Poisoned generators under federated training: the attack, FedDetect as published, ours, and every rule beside it.
 
 A finished federation is kept under ``out/fedgan``: a killed measurement goes on where it stopped. The thresholds of
-RobustFedDetect were chosen on PneumoniaMNIST with smaller generators; blood and NIH were opened for these figures only.
+RobustFedDetect were chosen on PneumoniaMNIST.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from medward.attacks.experiments.fedgan.tables import settled_mean
 from medward.attacks.poisoning.table import SLOW_START
 from medward.attacks.validation.journal import Journal
 from medward.guard.federated.robust_feddetect import RobustFedDetect
+from medward.guard.federated.rules import RULES
 
 CLAIMS = ("fedgan_attack", "feddetect_published", "fedgan_honest", "fedgan_suppression", "fedgan_rules")
 ROOT = Path(__file__).parents[2]
 TASKS = ("pneumoniamnist", "blood")
+WIDTHS = {"pneumoniamnist": 16, "blood": 32}  # colour photographs need the wider generator
 SEEDS = (0, 1, 2)
 FEDAVG = "weighted-mean"
 SUPPRESSED_BY = 10  # rounds after the warm-up, or after a later start
@@ -43,7 +45,10 @@ def measure() -> Iterator[Claim]:
 
 def cell(attack: str, server: str, *, clients: int = 4, malicious: int = 1, **given: Any) -> dict[str, Any]:
     """One federation, measured or recalled."""
-    told = {"task": TASKS[0], "width": 16, "rounds": 40, "rows": SIZES[clients], **given}
+    task = given.get("task", TASKS[0])
+    if attack == "trigger-lying" and server in RULES:
+        attack = "trigger"  # the same federation, to the byte: no rule reads what is reported
+    told = {"task": task, "width": WIDTHS[task], "rounds": 40, "rows": SIZES[clients], **given}
     setting = FederationSetting(attack=attack, server=server, clients=clients, malicious=malicious, **told)
     return measure_once(setting, Journal(ROOT / "out" / "fedgan" / "cells"))[0]
 
