@@ -28,8 +28,10 @@ CLAIMS = ("fedgan_attack", "feddetect_published", "fedgan_honest", "fedgan_suppr
 ROOT = Path(__file__).parents[2]
 TASKS = ("pneumoniamnist", "blood")
 WIDTHS = {"pneumoniamnist": 16, "blood": 32}  # colour photographs need the wider generator
+MARKS = {"pneumoniamnist": "trigger", "blood": "trigger-large"}  # the small patch fades in a seed of blood
 SEEDS = (0, 1, 2)
 FEDAVG = "weighted-mean"
+SLOW = "trigger-slow-start"
 SUPPRESSED_BY = 10  # rounds after the warm-up, or after a later start
 SIZES = {4: 256, 10: 200, 20: 128}  # hospitals -> rows of each on average
 
@@ -48,13 +50,13 @@ def cell(attack: str, server: str, *, clients: int = 4, malicious: int = 1, **gi
     task = given.get("task", TASKS[0])
     if attack == "trigger-lying" and server in RULES:
         attack = "trigger"  # the same federation, to the byte: no rule reads what is reported
-    told = {"task": task, "width": WIDTHS[task], "rounds": 40, "rows": SIZES[clients], **given}
+    told = {"task": task, "width": WIDTHS[task], "rounds": 30, "rows": SIZES[clients], **given}
     setting = FederationSetting(attack=attack, server=server, clients=clients, malicious=malicious, **told)
     return measure_once(setting, Journal(ROOT / "out" / "fedgan" / "cells"))[0]
 
 
 def _attack() -> Claim:
-    found = {task: [cell("trigger", FEDAVG, task=task, seed=seed) for seed in SEEDS] for task in TASKS}
+    found = {task: [cell(MARKS[task], FEDAVG, task=task, seed=seed) for seed in SEEDS] for task in TASKS}
     clean = {task: [cell(NONE, FEDAVG, task=task, seed=seed) for seed in SEEDS] for task in TASKS}
     rates = {task: [each["trigger_rate"] for each in cells] for task, cells in found.items()}
     least = min(float(np.mean(each)) for each in rates.values())
@@ -66,6 +68,7 @@ def _attack() -> Claim:
         met=least >= 0.9,
         n=len(TASKS) * len(SEEDS),
         details={
+            "attack": MARKS,
             "trigger_rate": rates,
             "trigger_rate_without_attack": _each(clean, "trigger_rate"),
             "trigger_rates_by_round": {
@@ -106,12 +109,9 @@ def _published() -> Claim:
 
 def _honest() -> Claim:
     rows = [
-        *(
-            {"task": task, "skew": skew, "seed": seed}
-            for task in TASKS
-            for skew in ("iid", "dirichlet")
-            for seed in SEEDS
-        ),
+        *({"task": task, "skew": "iid", "seed": seed} for task in TASKS for seed in SEEDS),
+        *({"skew": "dirichlet", "seed": seed} for seed in SEEDS),
+        {"task": "blood", "skew": "dirichlet", "seed": 0},
         {"skew": "dirichlet", "clients": 10, "malicious": 2},
         {"skew": "dirichlet", "clients": 20, "malicious": 5},
     ]
@@ -140,11 +140,13 @@ def _honest() -> Claim:
 
 
 def _suppression() -> Claim:
-    lying = ("trigger", "trigger-lying", "trigger-slow-start")
+    honest, lying = "trigger", "trigger-lying"
     rows = [
-        *({"attack": attack, "task": task, "seed": seed} for task in TASKS for attack in lying for seed in SEEDS),
-        *({"attack": attack, "clients": 10, "malicious": 2} for attack in (*lying, "trigger-distributed")),
-        *({"attack": attack, "clients": 20, "malicious": 5} for attack in lying),
+        *({"attack": attack, "seed": seed} for attack in (honest, lying, SLOW) for seed in SEEDS),
+        *({"attack": "trigger-large", "task": "blood", "seed": seed} for seed in SEEDS),
+        *({"attack": attack, "task": "blood", "seed": seed} for attack in (lying, SLOW) for seed in SEEDS[:2]),
+        *({"attack": attack, "clients": 10, "malicious": 2} for attack in (honest, lying, SLOW, "trigger-distributed")),
+        *({"attack": attack, "clients": 20, "malicious": 5} for attack in (honest, lying, SLOW)),
     ]
     told = [_told(**row) for row in rows]
     beside = [
@@ -156,7 +158,7 @@ def _suppression() -> Claim:
             {"attack": "frequency"},
             {"attack": "trigger-lying", "skew": "dirichlet"},
             {"attack": "trigger-lying", "skew": "dirichlet", "clients": 10, "malicious": 2},
-            {"attack": "trigger-lying", "generator": "diffusion", "rounds": 25},
+            {"attack": "trigger-lying", "generator": "diffusion"},
         )
     ]
     worst = max(each["highest_rate_from_then_on"] for each in told)
@@ -172,9 +174,13 @@ def _suppression() -> Claim:
 
 
 def _told(*, attack: str, **row: Any) -> dict[str, Any]:
-    """Ours against one attack, beside the weighted mean; from the round on by which it must be suppressed."""
-    ours, theirs = cell(attack, ROBUST, **row), cell(attack, FEDAVG, **row)
-    begin = SLOW_START - 1 if attack.endswith("slow-start") else RobustFedDetect().warm_up
+    """Ours against one attack, from the round on by which it must be suppressed, beside the weighted mean.
+
+    A slow start is measured under the weighted mean once for each set of images."""
+    ours = cell(attack, ROBUST, **row)
+    shown = attack != SLOW or (row.get("clients") is None and not row.get("seed"))
+    theirs = cell(attack, FEDAVG, **row) if shown else None
+    begin = SLOW_START - 1 if attack == SLOW else RobustFedDetect().warm_up
     by = begin + SUPPRESSED_BY
     flagged = [number + 1 for number, each in enumerate(ours["rounds"]) if each["true_positive_rate"]]
     later = [rate for number, rate in ours["trigger_rates"].items() if int(number) >= by]
@@ -187,8 +193,8 @@ def _told(*, attack: str, **row: Any) -> dict[str, Any]:
         "first_flagged_in_round": flagged[0] if flagged else None,
         "honest_flagged": settled_mean(ours, "false_positive_rate"),
         "domain_fid": ours["domain_fid"],
-        "trigger_rate_of_the_weighted_mean": theirs["trigger_rate"],
-        "domain_fid_of_the_weighted_mean": theirs["domain_fid"],
+        "trigger_rate_of_the_weighted_mean": None if theirs is None else theirs["trigger_rate"],
+        "domain_fid_of_the_weighted_mean": None if theirs is None else theirs["domain_fid"],
     }
 
 
