@@ -95,7 +95,7 @@ def _published() -> Claim:
         claim="feddetect_published",
         value=float(np.mean(effective)),
         target="both shown: an attacker who reports its loss weighs nothing, and effective clients without attacker",
-        met=max(weights["trigger"]) <= 0.01 and np.mean(effective) < 3.6,
+        met=max(weights["trigger"]) <= 0.01 and float(np.mean(effective)) < 3.6,
         n=3 * len(SEEDS),
         details={
             "malicious_weight_at_the_end": {name: weights[name] for name in ("trigger", "trigger-lying")},
