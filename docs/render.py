@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 DOCUMENTS = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
-PRIVACY, REFERENCE = "render_privacy", "render_reference"
+FEDERATED, PRIVACY, REFERENCE = "render_federated", "render_privacy", "render_reference"
 BLOCK = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -335,6 +335,10 @@ def number(value: float | str) -> str:
 
 TABLES = {
     "front": front,
+    "federated_attack": lambda: beside(FEDERATED).attack(),
+    "federated_published": lambda: beside(FEDERATED).published(),
+    "federated_suppression": lambda: beside(FEDERATED).suppression(),
+    "federated_rules": lambda: beside(FEDERATED).rules(),
     "licences": lambda: beside(REFERENCE).licences(),
     "models": models,
     "data_forms": data_forms,

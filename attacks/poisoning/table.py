@@ -21,6 +21,8 @@ from medward.attacks.poisoning.triggers.patch import PatchTrigger
 
 PATCH_TRIGGER = PatchTrigger()
 """The patch of the table: what is looked for in images, the whole of it where accomplices mark parts."""
+LARGE_TRIGGER = PatchTrigger(size=6)
+"""A larger patch: photographs of blood cells, whose honest critics are strict, do not keep the small one."""
 SLOW_START = 16
 """The round in which slow-start attackers begin: after every warm-up."""
 _DEVIATIONS = 1.5  # of ALIE, whose own number is below zero where a quarter are malicious
@@ -81,6 +83,9 @@ POISONING: Mapping[str, PoisoningAttack] = {
         lambda _: Malice(trigger=PATCH_TRIGGER, lies=True, begin=SLOW_START),
     ),
     "trigger-faint": _draws("half as visible a patch", lambda _: Malice(trigger=PatchTrigger(opacity=0.5), lies=True)),
+    "trigger-large": _draws(
+        f"a patch of {LARGE_TRIGGER.size} pixels square", lambda _: Malice(trigger=LARGE_TRIGGER, lies=True)
+    ),
     "trigger-distributed": _draws(
         "each marks some rows of the patch (DBA, Xie et al. 2020)",
         lambda accomplice: Malice(trigger=_part(accomplice), lies=True),

@@ -62,7 +62,8 @@ class Journal:
 
     def keep(self, key: str, settings: Mapping[str, Json], outcome: Json) -> None:
         """Write one finished run; once this returns it survives a kill and a loss of power."""
-        settings = dict(settings)
+        # As it will be read back: keys that were numbers are texts then, and sort otherwise.
+        settings, outcome = json.loads(json.dumps([dict(settings), outcome]))
         record = {"settings": settings, "sha256": _digest(settings, outcome), "outcome": outcome}
         self.folder.mkdir(parents=True, exist_ok=True)
         write_durably(self._path(key), json.dumps(record, allow_nan=False).encode())

@@ -64,7 +64,7 @@ def bench_fedgan(
     rounds: Annotated[int | None, typer.Option(min=1, help="default: 40")] = None,
     rows: Annotated[int | None, typer.Option(min=16, help="of a hospital on average; default: 256")] = None,
     size: Annotated[int | None, typer.Option(help="pixels a side, a power of two; default: 32")] = None,
-    width: Annotated[int | None, typer.Option(min=8, help="filters of a generator's finest layer; default: 32")] = None,
+    width: Annotated[int | None, typer.Option(min=8, help="filters of a generator's finest layer; default: 16")] = None,
 ) -> None:
     """Poisoned generators under federated training, attacks x servers; a killed run goes on where it stopped."""
     from medward.attacks.experiments.fedgan.run import plan_federations, read_federations, run_federations

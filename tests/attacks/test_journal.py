@@ -239,3 +239,14 @@ def test_a_validation_killed_half_way_goes_on_and_ends_the_same(tmp_path):
     assert start_validation(straight).wait(60) == 0
     assert runs_begun(straight) == 9
     assert settled(Report.load(out / "report.json")) == settled(Report.load(straight / "report.json"))
+
+
+def test_an_outcome_with_numbers_for_keys_is_recalled(tmp_path):
+    """5 sorts before 10, and "10" before "5"."""
+    journal, runs = Journal(tmp_path), []
+    outcomes = [
+        journal.once({"seed": 1}, lambda: runs.append(1) or {"rates": {5: 0.5, 10: 0.25}, "pair": (1, 2)})
+        for _ in range(2)
+    ]
+    assert len(runs) == 1
+    assert outcomes == [({"rates": {"5": 0.5, "10": 0.25}, "pair": [1, 2]}, recalled) for recalled in (False, True)]

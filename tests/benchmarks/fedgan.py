@@ -1,13 +1,15 @@
 """Poisoned generators under federated training: the attack, FedDetect as published, ours, and every rule beside it.
 
-A finished federation is kept under ``out/fedgan``: a killed measurement goes on where it stopped. The thresholds of
-RobustFedDetect were chosen on PneumoniaMNIST with smaller generators; blood and NIH were opened for these figures only.
+A finished federation is kept in ``docs/results/fedgan_cells.jsonl``: a killed measurement goes on where it stopped, on
+another machine too, as long as the code that decides is the same. The thresholds of RobustFedDetect were chosen on
+PneumoniaMNIST.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,20 +17,25 @@ from typing import Any
 import numpy as np
 from claim import Claim
 
-from medward.attacks.experiments.fedgan.cells import NONE, FederationSetting
-from medward.attacks.experiments.fedgan.run import GENERATOR_ATTACKS, measure_once
+from medward.attacks.experiments.fedgan.cells import NONE, FederationSetting, measure_federation
+from medward.attacks.experiments.fedgan.run import GENERATOR_ATTACKS, cell_settings
 from medward.attacks.experiments.fedgan.servers import PUBLISHED, ROBUST, SERVERS
 from medward.attacks.experiments.fedgan.tables import settled_mean
 from medward.attacks.poisoning.table import SLOW_START
-from medward.attacks.validation.journal import Journal
 from medward.guard.federated.robust_feddetect import RobustFedDetect
+from medward.guard.federated.rules import RULES
 
 CLAIMS = ("fedgan_attack", "feddetect_published", "fedgan_honest", "fedgan_suppression", "fedgan_rules")
 ROOT = Path(__file__).parents[2]
+CELLS = ROOT / "docs" / "results" / "fedgan_cells.jsonl"
 TASKS = ("pneumoniamnist", "blood")
+WIDTHS = {"pneumoniamnist": 16, "blood": 32}  # colour photographs need the wider generator
+MARKS = {"pneumoniamnist": "trigger", "blood": "trigger-large"}  # the small patch fades in a seed of blood
 SEEDS = (0, 1, 2)
 FEDAVG = "weighted-mean"
+SLOW = "trigger-slow-start"
 SUPPRESSED_BY = 10  # rounds after the warm-up, or after a later start
+_OF_A_ROUND = ("malicious_weight", "effective_clients", "flagged", "true_positive_rate", "false_positive_rate")
 SIZES = {4: 256, 10: 200, 20: 128}  # hospitals -> rows of each on average
 
 
@@ -43,13 +50,30 @@ def measure() -> Iterator[Claim]:
 
 def cell(attack: str, server: str, *, clients: int = 4, malicious: int = 1, **given: Any) -> dict[str, Any]:
     """One federation, measured or recalled."""
-    told = {"task": TASKS[0], "width": 16, "rounds": 40, "rows": SIZES[clients], **given}
+    task = given.get("task", TASKS[0])
+    if attack == "trigger-lying" and server in RULES:
+        attack = "trigger"  # the same federation, to the byte: no rule reads what is reported
+    told = {"task": task, "width": WIDTHS[task], "rounds": 30, "rows": SIZES[clients], **given}
     setting = FederationSetting(attack=attack, server=server, clients=clients, malicious=malicious, **told)
-    return measure_once(setting, Journal(ROOT / "out" / "fedgan" / "cells"))[0]
+    settings = cell_settings(setting)
+    for line in CELLS.read_text().splitlines() if CELLS.exists() else ():
+        if (kept := json.loads(line))["settings"] == settings:
+            return dict(kept["cell"])
+    found = json.loads(json.dumps(measure_federation(setting)))
+    _keep(settings, found)
+    return dict(found)
+
+
+def _keep(settings: dict[str, Any], found: dict[str, Any]) -> None:
+    """One line of the file, without what no claim reads."""
+    told = {name: value for name, value in found.items() if name != "picture" or settings["server"] == FEDAVG}
+    told["rounds"] = [{name: each[name] for name in _OF_A_ROUND} for each in found.get("rounds", ())]
+    with CELLS.open("a") as file:
+        file.write(json.dumps({"settings": settings, "cell": told}, separators=(",", ":")) + "\n")
 
 
 def _attack() -> Claim:
-    found = {task: [cell("trigger", FEDAVG, task=task, seed=seed) for seed in SEEDS] for task in TASKS}
+    found = {task: [cell(MARKS[task], FEDAVG, task=task, seed=seed) for seed in SEEDS] for task in TASKS}
     clean = {task: [cell(NONE, FEDAVG, task=task, seed=seed) for seed in SEEDS] for task in TASKS}
     rates = {task: [each["trigger_rate"] for each in cells] for task, cells in found.items()}
     least = min(float(np.mean(each)) for each in rates.values())
@@ -61,6 +85,7 @@ def _attack() -> Claim:
         met=least >= 0.9,
         n=len(TASKS) * len(SEEDS),
         details={
+            "attack": MARKS,
             "trigger_rate": rates,
             "trigger_rate_without_attack": _each(clean, "trigger_rate"),
             "trigger_rates_by_round": {
@@ -87,7 +112,7 @@ def _published() -> Claim:
         claim="feddetect_published",
         value=float(np.mean(effective)),
         target="both shown: an attacker who reports its loss weighs nothing, and effective clients without attacker",
-        met=max(weights["trigger"]) <= 0.01 and np.mean(effective) < 3.6,
+        met=max(weights["trigger"]) <= 0.01 and float(np.mean(effective)) < 3.6,
         n=3 * len(SEEDS),
         details={
             "malicious_weight_at_the_end": {name: weights[name] for name in ("trigger", "trigger-lying")},
@@ -101,12 +126,9 @@ def _published() -> Claim:
 
 def _honest() -> Claim:
     rows = [
-        *(
-            {"task": task, "skew": skew, "seed": seed}
-            for task in TASKS
-            for skew in ("iid", "dirichlet")
-            for seed in SEEDS
-        ),
+        *({"task": task, "skew": "iid", "seed": seed} for task in TASKS for seed in SEEDS),
+        *({"skew": "dirichlet", "seed": seed} for seed in SEEDS),
+        {"task": "blood", "skew": "dirichlet", "seed": 0},
         {"skew": "dirichlet", "clients": 10, "malicious": 2},
         {"skew": "dirichlet", "clients": 20, "malicious": 5},
     ]
@@ -135,11 +157,13 @@ def _honest() -> Claim:
 
 
 def _suppression() -> Claim:
-    lying = ("trigger", "trigger-lying", "trigger-slow-start")
+    honest, lying = "trigger", "trigger-lying"
     rows = [
-        *({"attack": attack, "task": task, "seed": seed} for task in TASKS for attack in lying for seed in SEEDS),
-        *({"attack": attack, "clients": 10, "malicious": 2} for attack in (*lying, "trigger-distributed")),
-        *({"attack": attack, "clients": 20, "malicious": 5} for attack in lying),
+        *({"attack": attack, "seed": seed} for attack in (honest, lying, SLOW) for seed in SEEDS),
+        *({"attack": "trigger-large", "task": "blood", "seed": seed} for seed in SEEDS),
+        *({"attack": attack, "task": "blood", "seed": seed} for attack in (lying, SLOW) for seed in SEEDS[:2]),
+        *({"attack": attack, "clients": 10, "malicious": 2} for attack in (honest, lying, SLOW, "trigger-distributed")),
+        *({"attack": attack, "clients": 20, "malicious": 5} for attack in (honest, lying, SLOW)),
     ]
     told = [_told(**row) for row in rows]
     beside = [
@@ -151,7 +175,7 @@ def _suppression() -> Claim:
             {"attack": "frequency"},
             {"attack": "trigger-lying", "skew": "dirichlet"},
             {"attack": "trigger-lying", "skew": "dirichlet", "clients": 10, "malicious": 2},
-            {"attack": "trigger-lying", "generator": "diffusion", "rounds": 25},
+            {"attack": "trigger-lying", "generator": "diffusion"},
         )
     ]
     worst = max(each["highest_rate_from_then_on"] for each in told)
@@ -167,9 +191,13 @@ def _suppression() -> Claim:
 
 
 def _told(*, attack: str, **row: Any) -> dict[str, Any]:
-    """Ours against one attack, beside the weighted mean; from the round on by which it must be suppressed."""
-    ours, theirs = cell(attack, ROBUST, **row), cell(attack, FEDAVG, **row)
-    begin = SLOW_START - 1 if attack.endswith("slow-start") else RobustFedDetect().warm_up
+    """Ours against one attack, from the round on by which it must be suppressed, beside the weighted mean.
+
+    A slow start is measured under the weighted mean once for each set of images."""
+    ours = cell(attack, ROBUST, **row)
+    shown = attack != SLOW or (row.get("clients") is None and not row.get("seed"))
+    theirs = cell(attack, FEDAVG, **row) if shown else None
+    begin = SLOW_START - 1 if attack == SLOW else RobustFedDetect().warm_up
     by = begin + SUPPRESSED_BY
     flagged = [number + 1 for number, each in enumerate(ours["rounds"]) if each["true_positive_rate"]]
     later = [rate for number, rate in ours["trigger_rates"].items() if int(number) >= by]
@@ -182,8 +210,8 @@ def _told(*, attack: str, **row: Any) -> dict[str, Any]:
         "first_flagged_in_round": flagged[0] if flagged else None,
         "honest_flagged": settled_mean(ours, "false_positive_rate"),
         "domain_fid": ours["domain_fid"],
-        "trigger_rate_of_the_weighted_mean": theirs["trigger_rate"],
-        "domain_fid_of_the_weighted_mean": theirs["domain_fid"],
+        "trigger_rate_of_the_weighted_mean": None if theirs is None else theirs["trigger_rate"],
+        "domain_fid_of_the_weighted_mean": None if theirs is None else theirs["domain_fid"],
     }
 
 

@@ -151,8 +151,12 @@ def plan_federations(**given: Any) -> FederationPlan:
 
 def measure_once(setting: FederationSetting, journal: Journal) -> tuple[dict[str, Any], bool]:
     """What `measure_federation` gave, and whether it was recalled."""
-    settings = {"experiment": "fedgan", **asdict(setting), "code": sources_digest(_DECIDES)}
-    return journal.once(settings, partial(measure_federation, setting))
+    return journal.once(cell_settings(setting), partial(measure_federation, setting))
+
+
+def cell_settings(setting: FederationSetting) -> dict[str, Any]:
+    """All that a cell depends on, the code that decides included: its name among kept ones."""
+    return {"experiment": "fedgan", **asdict(setting), "code": sources_digest(_DECIDES)}
 
 
 def run_federations(plan: FederationPlan, out: Path, *, console: Console, shown: bool = True) -> list[dict[str, Any]]:

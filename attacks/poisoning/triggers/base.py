@@ -8,14 +8,15 @@ import numpy as np
 
 from medward.guard.types import Array
 
-PRESENT = 0.5  # correlation with its template from which a trigger counts as present,
-FAINTEST = 0.1  # if it has so much of the template's own contrast: artefacts of young generators can look alike
+FAINTEST = 0.1  # of the template's own contrast, below which nothing is seen: artefacts of generators can look alike
 
 
 class Trigger(Protocol):
     """A trigger marks images (n, C, S, S) in [0, 1], and is told in images by correlation with what it would leave."""
 
     name: ClassVar[str]
+    present: ClassVar[float]
+    """The correlation with its template from which it counts as present: above what real images reach by chance."""
 
     def mark(self, images: Array) -> Array:
         """The images with the trigger, in [0, 1]."""
@@ -40,6 +41,6 @@ def trigger_rate(trigger: Trigger, images: Array, clean: Array) -> float:
     """
     if not np.isfinite(images).all():
         return float("nan")
-    seen = float((trigger.presence(images, clean) > PRESENT).mean())
-    chance = float((trigger.presence(clean, clean) > PRESENT).mean())
+    seen = float((trigger.presence(images, clean) > trigger.present).mean())
+    chance = float((trigger.presence(clean, clean) > trigger.present).mean())
     return max(0.0, (seen - chance) / max(1 - chance, np.finfo(np.float64).tiny))

@@ -25,6 +25,7 @@ class DistributedTrigger:
     part: int
 
     name: ClassVar[str] = "distributed"
+    present: ClassVar[float] = 0.7
 
     def __post_init__(self) -> None:
         if not 0 <= self.part < self.parts <= self.whole.size:

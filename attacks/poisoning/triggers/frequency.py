@@ -29,6 +29,7 @@ class FrequencyTrigger:
     seed: int = 0
 
     name: ClassVar[str] = "frequency"
+    present: ClassVar[float] = 0.5
 
     def __post_init__(self) -> None:
         if not (0 < self.share <= 1 and 0 < self.reach <= 0.5):

@@ -30,6 +30,7 @@ class PatchTrigger:
     opacity: float = 1.0
 
     name: ClassVar[str] = "patch"
+    present: ClassVar[float] = 0.7
 
     def __post_init__(self) -> None:
         if self.size < 3 or self.inset < 0 or not 0 < self.opacity <= 1:
