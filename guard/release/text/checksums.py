@@ -1,14 +1,20 @@
-"""Checksums and ranges that a number must obey to be the identifier it looks like."""
+"""Checksums and shapes that a number must have to be the identifier it looks like."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 
-from stdnum import luhn
+from stdnum import iban, luhn
 from stdnum.es import dni, nie
 from stdnum.gb import nhs
-from stdnum.us import ssn
+
+_VIN_VALUES = dict(zip("ABCDEFGHJKLMNPRSTUVWXYZ", (*range(1, 9), *range(1, 6), 7, 9, *range(2, 10)), strict=True))
+_VIN_WEIGHTS = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
+_QUANTITY = re.compile(
+    r"(?i)^[0-9.,/-]*(?:mg|mcg|ml|kg|mm|cm|hz|khz|mmhg|bpm|days?|weeks?|months?|years?|yo|hours?|hrs?|th|st|nd|rd|g|x|%)$"
+)
 
 
 def is_ip_address(value: str) -> bool:
@@ -17,15 +23,42 @@ def is_ip_address(value: str) -> bool:
         ipaddress.ip_address(value)
     except ValueError:
         return False
-    return True
+    return len(value) > 6
+
+
+def is_vehicle_number(value: str) -> bool:
+    """Whether the ninth character of a vehicle identification number is its checksum (ISO 3779, 49 CFR 565)."""
+    total = sum(
+        weight * (int(each) if each.isdigit() else _VIN_VALUES[each])
+        for weight, each in zip(_VIN_WEIGHTS, value, strict=True)
+    )
+    return value[8] == "0123456789X"[total % 11]
+
+
+def is_dea_number(value: str) -> bool:
+    """Whether the last digit of a prescriber's DEA number is its checksum."""
+    digits = [int(each) for each in value[2:]]
+    return (sum(digits[0:6:2]) + 2 * sum(digits[1:6:2])) % 10 == digits[6]
+
+
+def _has_digits(least: int) -> Callable[[str], bool]:
+    """Whether a value has that many digits, one fewer beside a capital, and is no quantity with a unit."""
+    return lambda value: (
+        sum(map(str.isdigit, value)) >= least - any(map(str.isupper, value)) and not _QUANTITY.match(value)
+    )
 
 
 CHECKS: Mapping[str, Callable[[str], bool]] = {
-    "luhn": lambda value: luhn.is_valid("".join(filter(str.isdigit, value))),
-    "ssn": ssn.is_valid,
-    "nhs": nhs.is_valid,
+    "dea": is_dea_number,
     "dni": dni.is_valid,
-    "nie": nie.is_valid,
+    "iban": iban.is_valid,
     "ip": is_ip_address,
+    "long": _has_digits(4),
+    "luhn": luhn.is_valid,
+    "nhs": nhs.is_valid,
+    "nie": nie.is_valid,
+    "postcode": lambda value: not value.endswith(("MG", "ML", "KG", "MM", "CM", "HZ", "PM", "AM", "YO")),
+    "serial": _has_digits(5),
+    "vin": is_vehicle_number,
 }
 """Checks by the name that a language file calls them."""

@@ -9,6 +9,7 @@ from importlib.resources import files
 
 from medward.guard.errors import MedwardError
 from medward.guard.release.text.fold import FoldedText
+from medward.guard.release.text.lexicon import load_lexicon
 from medward.guard.release.text.patterns import IdentifierPattern, PatternSet
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
 
@@ -21,12 +22,16 @@ class Language:
     def __init__(self, name: str) -> None:
         data = tomllib.loads((_FOLDER / f"{name}.toml").read_text())
         words = data["words"]
+        lists = {name: each.split() for name, each in data["lists"].items()}
+        self._lexicon = load_lexicon(name, lists)
         self._patterns = PatternSet(
             [
                 IdentifierPattern(
                     kind=IdentifierKind(each["kind"]),
                     expression=_filled(each["expression"], words),
                     check=each.get("check", ""),
+                    unless=frozenset(word for name in each.get("unless", "").split() for word in lists[name]),
+                    trim=frozenset(word for name in each.get("trim", "").split() for word in lists[name]),
                 )
                 for each in data["pattern"]
             ]
@@ -35,11 +40,12 @@ class Language:
     def find(self, folded: FoldedText) -> Iterator[IdentifierSpan]:
         """Every identifier of the window."""
         yield from self._patterns.find(folded)
+        yield from self._lexicon.find(folded)
 
 
 def _filled(expression: str, words: dict[str, str]) -> str:
     """The expression with each ``<word>`` replaced by what stands for it."""
-    for name, value in words.items():
+    for name, value in reversed(words.items()):  # a later entry may use an earlier one
         expression = expression.replace(f"<{name}>", f"(?:{value})")
     return expression
 

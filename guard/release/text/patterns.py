@@ -16,18 +16,23 @@ from medward.guard.release.text.checksums import CHECKS
 from medward.guard.release.text.fold import FoldedText
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
 
+_MEMORY = 64 << 20  # bytes, for the set of all expressions
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentifierPattern:
     """An identifier pattern says what an identifier of one kind looks like.
 
     Where the expression has a group ``(?P<id>...)``, that is the identifier and the rest is context that must be there.
-    `check` names a checksum that must hold.
+    `check` names a checksum that must hold. A match of which all words are in `unless`, in lower case, is none.
+    Words in `trim` at its ends are no part of it, nor is a full stop behind a whole word.
     """
 
     kind: IdentifierKind
     expression: str
     check: str = ""
+    unless: frozenset[str] = frozenset()
+    trim: frozenset[str] = frozenset()
 
 
 class PatternSet:
@@ -38,7 +43,9 @@ class PatternSet:
         options.encoding = re2.Options.Encoding.LATIN1
         options.log_errors = False
         self._compiled = []
-        self._occurring = re2.Set.SearchSet(options)
+        roomy = re2.Options()
+        roomy.encoding, roomy.log_errors, roomy.max_mem = options.encoding, False, _MEMORY
+        self._occurring = re2.Set.SearchSet(roomy)
         for pattern in patterns:
             expression = pattern.expression.encode("ascii")
             try:
@@ -49,14 +56,49 @@ class PatternSet:
                 ) from None
             self._occurring.Add(expression)
             check = CHECKS[pattern.check] if pattern.check else None
-            self._compiled.append((pattern.kind, compiled, compiled.groupindex.get(b"id", 0), check))
+            self._compiled.append((pattern, compiled, compiled.groupindex.get(b"id", 0), check))
+        self._occurring.Add(rb"\C")
         self._occurring.Compile()
 
     def find(self, folded: FoldedText) -> Iterator[IdentifierSpan]:
         """Every match in the window, of every pattern."""
-        for number in self._occurring.Match(folded.view):
-            kind, expression, group, check = self._compiled[number]
+        for number in self._occurring_in(folded.view):
+            pattern, expression, group, check = self._compiled[number]
             for match in expression.finditer(folded.view):
                 start, end = match.span(group)
-                if start < end and (check is None or check(folded.view[start:end].decode())):
-                    yield IdentifierSpan(*folded.span_in_text(start, end), kind, "pattern")
+                value = folded.view[start:end].decode()
+                if pattern.trim:
+                    before, value = _trimmed(value, pattern.trim)
+                    start, end = start + before, start + before + len(value)
+                if not value or (check and not check(value)) or (pattern.unless and _all_in(value, pattern.unless)):
+                    continue
+                yield IdentifierSpan(*folded.span_in_text(start, end), pattern.kind, "pattern")
+
+    def _occurring_in(self, view: bytes) -> Sequence[int]:
+        """Which patterns occur. A set that ran out of memory says nothing, not even its last, which always occurs."""
+        occurring: Sequence[int] = self._occurring.Match(view) or ()
+        everything = range(len(self._compiled))
+        return [each for each in occurring if each in everything] if len(everything) in occurring else everything
+
+
+def _bare(word: str) -> str:
+    return word.lower().removesuffix("'s").rstrip(".,")
+
+
+def _all_in(value: str, words: frozenset[str]) -> bool:
+    return all(_bare(each) in words for each in value.split())
+
+
+def _trimmed(value: str, words: frozenset[str]) -> tuple[int, str]:
+    """What is left of a value without such words at its ends, and how many characters before it are gone."""
+    parts = value.split(" ")
+    first, last = 0, len(parts)
+    while first < last and _bare(parts[first]) in words:
+        first += 1
+    while last > first and _bare(parts[last - 1]) in words:
+        last -= 1
+    left = " ".join(parts[first:last])
+    if left.endswith(".") and (len(parts[last - 1]) > 3 or last - first == 1):
+        left = left[:-1]
+    left = left.removesuffix("'s")
+    return len(value) - len(" ".join(parts[first:])), left
