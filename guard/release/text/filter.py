@@ -46,7 +46,8 @@ class TextFilter:
 
     def stream(self, known: KnownIdentifiers = NOTHING_KNOWN) -> TextStream:
         """A stream for one text that is still being generated."""
-        return TextStream(language=load_language(self.language), known=KnownSearch(known), kinds=self.kinds)
+        language = load_language(self.language)
+        return TextStream(language=language, known=language.search_for(known), kinds=self.kinds)
 
 
 @dataclass(slots=True, kw_only=True)

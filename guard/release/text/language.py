@@ -9,6 +9,8 @@ from importlib.resources import files
 
 from medward.guard.errors import MedwardError
 from medward.guard.release.text.fold import FoldedText
+from medward.guard.release.text.known import KnownIdentifiers
+from medward.guard.release.text.known_search import KnownSearch
 from medward.guard.release.text.lexicon import load_lexicon
 from medward.guard.release.text.patterns import IdentifierPattern, PatternSet
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
@@ -24,6 +26,11 @@ class Language:
         words = data["words"]
         lists = {name: each.split() for name, each in data["lists"].items()}
         self._lexicon = load_lexicon(name, lists)
+        self._common = frozenset(
+            word for each in ("ambiguous", "clinical", "clinical_nouns", "not_names") for word in lists[each]
+        )
+        self._months: dict[str, int] = data["months"]
+        self._digits: dict[str, str] = data["digits"]
         self._patterns = PatternSet(
             [
                 IdentifierPattern(
@@ -41,6 +48,10 @@ class Language:
         """Every identifier of the window."""
         yield from self._patterns.find(folded)
         yield from self._lexicon.find(folded)
+
+    def search_for(self, known: KnownIdentifiers) -> KnownSearch:
+        """A search for the known identifiers of one request, in this language's numbers and months."""
+        return KnownSearch(known, months=self._months, digits=self._digits, common=self._common)
 
 
 def _filled(expression: str, words: dict[str, str]) -> str:

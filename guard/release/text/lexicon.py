@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
+from typing import NamedTuple
 
 from medward.guard.release.text.fold import FoldedText
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
@@ -19,6 +20,11 @@ from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
 _FOLDER = files(__package__) / "lexicons"
 _CAPITALISED = re.compile(r"(?<![A-Za-z0-9])[A-Z][A-Za-z]*(?:['-][A-Za-z]+)*")
 _LONGEST_NAME = 5  # words
+_TRIGGER = re.compile(r"[A-Z][A-Za-z]+")
+_INITIAL_FIRST = re.compile(r"(?<![A-Za-z])[A-Z]\. ?[A-Z]")
+_CITY_GAP = re.compile(r"\.? |-")
+_CITY_SPACES = re.compile(r"[. ]+")
+_NEXT_WORD = re.compile(r"(?:'s?|s')?[ -]([A-Za-z]+)")
 
 
 def read_lexicon(name: str) -> frozenset[str]:
@@ -26,8 +32,7 @@ def read_lexicon(name: str) -> frozenset[str]:
     return frozenset((_FOLDER / f"{name}.txt").read_text(encoding="ascii").split("\n")) - {""}
 
 
-@dataclass(frozen=True, slots=True)
-class CapitalisedWord:
+class CapitalisedWord(NamedTuple):
     """A capitalised word of a window, in lower case and without a possessive, and what stands before it."""
 
     start: int
@@ -54,9 +59,30 @@ class Lexicon:
     def find(self, folded: FoldedText) -> Iterator[IdentifierSpan]:
         """Names and cities of the window."""
         text = folded.view.decode("ascii")
+        if self._triggers.isdisjoint(map(str.lower, _TRIGGER.findall(text))) and not _INITIAL_FIRST.search(text):
+            return
         words = _capitalised_words(text)
         for kind, start, end in (*self._names(text, words), *self._cities(text, words)):
             yield IdentifierSpan(*folded.span_in_text(start, end), kind, "lexicon")
+
+    @cached_property
+    def _city_starts(self) -> Mapping[str, int]:
+        """The first word of each city, and of how many words the longest of that beginning is."""
+        starts: dict[str, int] = {}
+        for city in self.cities:
+            words = re.split(r"[ -]", city)
+            for first in {words[0], city.split(" ")[0]}:
+                starts[first] = max(starts.get(first, 0), len(words))
+        return starts
+
+    @cached_property
+    def _triggers(self) -> frozenset[str]:
+        """Words without which a window holds no name and no city, but for initials."""
+        telling = set(self.given)
+        for city in self.cities:
+            words = re.split(r"[ -]", city)
+            telling.add(words[1] if len(words) > 1 and words[0] in self.not_names else words[0])
+        return frozenset(telling - self.not_names)
 
     @cached_property
     def _gaps(self) -> re.Pattern[str]:
@@ -96,9 +122,17 @@ class Lexicon:
         if given in self.given and word.word not in self.clinical:
             if given not in self.ambiguous:
                 return last
-            if beside and (_is_initial(text, beside) or (beside.word in self.surnames and beside.word not in self.ambiguous)):
+            if beside and (
+                _is_initial(text, beside) or (beside.word in self.surnames and beside.word not in self.ambiguous)
+            ):
                 return last
-        if len(word.word) == 1 and beside and word.end < len(text) and text[word.end] == "." and _names_someone(words[last], self):
+        if (
+            len(word.word) == 1
+            and beside
+            and word.end < len(text)
+            and text[word.end] == "."
+            and _names_someone(words[last], self)
+        ):
             return last
         return None
 
@@ -127,10 +161,11 @@ class Lexicon:
         for first, word in enumerate(words):
             if first < past:
                 continue
-            for last in range(min(first + 3, len(words) - 1), first - 1, -1):
-                if any(not re.fullmatch(r"\.? |-", each.gap) for each in words[first + 1 : last + 1]):
+            longest = self._city_starts.get(word.word, 0)
+            for last in range(min(first + longest, len(words)) - 1, first - 1, -1):
+                if any(not _CITY_GAP.fullmatch(each.gap) for each in words[first + 1 : last + 1]):
                     continue
-                name = re.sub(r"[. ]+", " ", text[word.start : words[last].start].lower() + words[last].word)
+                name = _CITY_SPACES.sub(" ", text[word.start : words[last].start].lower() + words[last].word)
                 if name in self.cities and self._is_city(text, word, name, words[last]):
                     past = last + 1
                     yield IdentifierKind.PLACE, word.start, words[last].start + len(words[last].word)
@@ -174,7 +209,7 @@ def _end_of_name(text: str, last: CapitalisedWord) -> int:
 
 def _next_word(text: str, end: int) -> str:
     """The word behind a place, in lower case, if only a space, a hyphen or a possessive is between."""
-    match = re.compile(r"(?:'s?|s')?[ -]([A-Za-z]+)").match(text, end)
+    match = _NEXT_WORD.match(text, end)
     return match[1].lower() if match else ""
 
 
