@@ -16,13 +16,14 @@ from medward.guard.release.text.patterns import IdentifierPattern, PatternSet
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
 
 _FOLDER = files(__package__) / "languages"
+_SHARED = "common"
 
 
 class Language:
     """A language finds the identifiers that nobody had to know beforehand: by patterns and by lexicons."""
 
     def __init__(self, name: str) -> None:
-        data = tomllib.loads((_FOLDER / f"{name}.toml").read_text())
+        shared, data = (tomllib.loads((_FOLDER / f"{each}.toml").read_text()) for each in (_SHARED, name))
         words = data["words"]
         lists = {name: each.split() for name, each in data["lists"].items()}
         self._lexicon = load_lexicon(name, lists)
@@ -40,7 +41,7 @@ class Language:
                     unless=frozenset(word for name in each.get("unless", "").split() for word in lists[name]),
                     trim=frozenset(word for name in each.get("trim", "").split() for word in lists[name]),
                 )
-                for each in data["pattern"]
+                for each in shared["pattern"] + data["pattern"]
             ]
         )
 
@@ -63,7 +64,8 @@ def _filled(expression: str, words: dict[str, str]) -> str:
 
 def language_names() -> list[str]:
     """Languages that there is a data file for."""
-    return sorted(each.name.removesuffix(".toml") for each in _FOLDER.iterdir() if each.name.endswith(".toml"))
+    names = {each.name.removesuffix(".toml") for each in _FOLDER.iterdir() if each.name.endswith(".toml")}
+    return sorted(names - {_SHARED})
 
 
 @cache
