@@ -54,7 +54,7 @@ CHECKS: Mapping[str, Callable[[str], bool]] = {
     "iban": iban.is_valid,
     "ip": is_ip_address,
     "long": _has_digits(4),
-    "luhn": luhn.is_valid,
+    "luhn": lambda value: luhn.is_valid(re.sub("[ -]", "", value)),
     "nhs": nhs.is_valid,
     "nie": nie.is_valid,
     "postcode": lambda value: not value.endswith(("MG", "ML", "KG", "MM", "CM", "HZ", "PM", "AM", "YO")),

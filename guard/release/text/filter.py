@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from medward.guard.errors import MedwardError
 from medward.guard.release.text.fold import fold_text
 from medward.guard.release.text.known import KnownIdentifiers
 from medward.guard.release.text.known_search import KnownSearch
 from medward.guard.release.text.language import Language, load_language
+from medward.guard.release.text.recogniser import NameRecogniser
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan, join_spans
+from medward.guard.release.text.surrogates import Surrogates
 from medward.guard.release.text.windows import BLOCK, CONTEXT, LOOKAHEAD, block_end
 
 NOTHING_KNOWN = KnownIdentifiers()
@@ -28,29 +30,46 @@ class RedactedText:
 class TextFilter:
     """A text filter replaces identifiers of `kinds` by visible markers such as ``[NAME]``.
 
-    Every other character stays as it is, in its place. What is found does not depend on the pieces a text comes in.
+    Every other character stays as it is, in its place. What is found does not depend on the pieces a text comes in. A
+    `recogniser` adds what a trained model finds. With a `surrogate_key`, made-up values stand in the places instead.
     """
 
     language: str = "en"
     kinds: frozenset[IdentifierKind] = frozenset(IdentifierKind)
+    recogniser: NameRecogniser | None = None
+    surrogate_key: bytes | None = field(default=None, repr=False)
 
     def find(self, text: str | bytes, known: KnownIdentifiers = NOTHING_KNOWN) -> tuple[IdentifierSpan, ...]:
         """Identifiers of the text, in order and apart. A text that is no valid Unicode is refused."""
-        return self.redact(text, known).spans
+        stream = self._stream(known, None)
+        for _ in (stream.push(decode_text(text)), stream.finish()):
+            pass
+        return tuple(stream.spans)
 
-    def redact(self, text: str | bytes, known: KnownIdentifiers = NOTHING_KNOWN) -> RedactedText:
-        """The text with a marker in the place of each identifier."""
-        stream = self.stream(known)
+    def redact(self, text: str | bytes, known: KnownIdentifiers = NOTHING_KNOWN, patient: str = "") -> RedactedText:
+        """The text with a marker or a surrogate in the place of each identifier; surrogates need a `patient`."""
+        stream = self.stream(known, patient)
         redacted = stream.push(decode_text(text)) + stream.finish()
         return RedactedText(redacted, tuple(stream.spans))
 
-    def stream(self, known: KnownIdentifiers = NOTHING_KNOWN) -> TextStream:
+    def stream(self, known: KnownIdentifiers = NOTHING_KNOWN, patient: str = "") -> TextStream:
         """A stream for one text that is still being generated."""
+        if self.surrogate_key is None:
+            return self._stream(known, None)
+        return self._stream(known, load_language(self.language).surrogates(self.surrogate_key, patient))
+
+    def _stream(self, known: KnownIdentifiers, surrogates: Surrogates | None) -> TextStream:
         language = load_language(self.language)
-        return TextStream(language=language, known=language.search_for(known), kinds=self.kinds)
+        return TextStream(
+            language=language,
+            known=language.search_for(known),
+            kinds=self.kinds,
+            recogniser=self.recogniser,
+            surrogates=surrogates,
+        )
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, repr=False)
 class TextStream:
     """A text stream redacts a text while it is generated: ``push`` pieces of it, then ``finish``.
 
@@ -61,6 +80,8 @@ class TextStream:
     language: Language
     known: KnownSearch
     kinds: frozenset[IdentifierKind]
+    recogniser: NameRecogniser | None = None
+    surrogates: Surrogates | None = None
     spans: list[IdentifierSpan] = field(default_factory=list)
     _text: str = ""  # what of the text may still be needed
     _offset: int = 0  # the place of its first character
@@ -90,31 +111,41 @@ class TextStream:
         self._offset, self._start, self._covered = self._offset + forget, self._start - forget, self._covered - forget
 
     def _block(self, start: int, end: int) -> Iterator[str]:
+        """The block redacted: what it holds before, between and behind its identifiers, and what stands for them."""
+        at = max(start, self._covered)
+        for span in self._identifiers(start, end):
+            if span.end <= at:
+                continue
+            first = max(span.start, at)
+            yield self._text[at:first]
+            if span.start < at and self.spans and self.spans[-1].kind is span.kind:
+                self._lengthen(span.end)  # it began in the block before, and is replaced already
+            else:
+                self.spans.append(replace(span, start=first + self._offset, end=span.end + self._offset))
+                yield self._replacement(span.kind, self._text[first : span.end])
+            at = self._covered = span.end
+        yield self._text[at:end]
+        self._start = end
+
+    def _identifiers(self, start: int, end: int) -> list[IdentifierSpan]:
+        """The identifiers that begin in a block, as places in the text held."""
         left = max(0, start - CONTEXT)
         window = self._text[left : end + LOOKAHEAD]
         folded = fold_text(window)
         found = [*self.known.find(folded), *self.language.find(folded)]
-        found = [each for each in found if start <= each.start + left < end and each.kind in self.kinds]
-        at = max(start, self._covered)
-        for span in join_spans(found):
-            first, last = span.start + left, min(span.end + left, len(self._text))
-            if last <= at:
-                continue
-            yield self._text[at:first]
-            if first < at == self._covered and self.spans and self.spans[-1].kind == span.kind:
-                self._lengthen(last)
-            else:
-                self.spans.append(
-                    IdentifierSpan(max(first, at) + self._offset, last + self._offset, span.kind, span.source)
-                )
-                yield f"[{span.kind.upper()}]"
-            at = self._covered = last
-        yield self._text[at:end]
-        self._start = end
+        if self.recogniser:
+            found += self.recogniser.recognise(window)
+        return join_spans(
+            replace(each, start=each.start + left, end=each.end + left)
+            for each in found
+            if start <= each.start + left < end and each.kind in self.kinds
+        )
+
+    def _replacement(self, kind: IdentifierKind, value: str) -> str:
+        return self.surrogates.surrogate(kind, value) if self.surrogates else f"[{kind.upper()}]"
 
     def _lengthen(self, end: int) -> None:
-        last = self.spans[-1]
-        self.spans[-1] = IdentifierSpan(last.start, end + self._offset, last.kind, last.source)
+        self.spans[-1] = replace(self.spans[-1], end=end + self._offset)
 
 
 def find_identifiers(

@@ -14,6 +14,7 @@ from medward.guard.release.text.known_search import KnownSearch
 from medward.guard.release.text.lexicon import load_lexicon
 from medward.guard.release.text.patterns import IdentifierPattern, PatternSet
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
+from medward.guard.release.text.surrogates import Surrogates
 
 _FOLDER = files(__package__) / "languages"
 _SHARED = "common"
@@ -32,6 +33,7 @@ class Language:
         )
         self._months: dict[str, int] = data["months"]
         self._digits: dict[str, str] = data["digits"]
+        self._day_first: bool = data["day_first"]
         self._patterns = PatternSet(
             [
                 IdentifierPattern(
@@ -53,6 +55,19 @@ class Language:
     def search_for(self, known: KnownIdentifiers) -> KnownSearch:
         """A search for the known identifiers of one request, in this language's numbers and months."""
         return KnownSearch(known, months=self._months, digits=self._digits, common=self._common)
+
+    def surrogates(self, key: bytes, patient: str) -> Surrogates:
+        """Surrogates for one patient, out of this language's names."""
+        lexicon = self._lexicon
+        return Surrogates(
+            key=key,
+            patient=patient,
+            given=lexicon.given_names,
+            surnames=lexicon.family_names,
+            cities=lexicon.city_names,
+            months=self._months,
+            day_first=self._day_first,
+        )
 
 
 def _filled(expression: str, words: dict[str, str]) -> str:

@@ -56,6 +56,21 @@ class Lexicon:
     particles: frozenset[str]
     place_prepositions: frozenset[str]
 
+    @cached_property
+    def given_names(self) -> tuple[str, ...]:
+        """Given names that mean nothing else, in order."""
+        return tuple(sorted(self.given - self.ambiguous - self.clinical - self.not_names))
+
+    @cached_property
+    def family_names(self) -> tuple[str, ...]:
+        """Surnames that mean nothing else, in order."""
+        return tuple(sorted(self.surnames - self.ambiguous - self.clinical - self.not_names))
+
+    @cached_property
+    def city_names(self) -> tuple[str, ...]:
+        """Cities whose names mean nothing else, in order."""
+        return tuple(sorted(self.cities - self.surnames - self.given - self.ambiguous - self.clinical - self.not_names))
+
     def find(self, folded: FoldedText) -> Iterator[IdentifierSpan]:
         """Names and cities of the window."""
         text = folded.view.decode("ascii")
@@ -151,7 +166,6 @@ class Lexicon:
         return (
             then.gap in (", ", ",")
             and word.word in self.surnames
-            and word.word not in self.clinical
             and then.word in self.given
             and then.word not in self.ambiguous
         )

@@ -52,16 +52,21 @@ _ORDER = {"known": 0, "pattern": 1, "lexicon": 2, "model": 3}
 def join_spans(spans: Iterable[IdentifierSpan]) -> list[IdentifierSpan]:
     """The union of spans, ordered and apart: what overlaps becomes one span, of the kind of its longest part.
 
-    Of parts as long as each other the surest says the kind: a known identifier before a pattern, a lexicon, a model.
+    Any kind goes before a mere code. Of parts as long as each other the surest says the kind: a known identifier before a
+    pattern, a lexicon, a model.
     """
     joined: list[IdentifierSpan] = []
     longest: list[IdentifierSpan] = []
     for span in sorted(spans):
         if joined and span.start < joined[-1].end:
-            best = min(longest[-1], span, key=lambda each: (each.start - each.end, _ORDER[each.source]))
+            best = min(longest[-1], span, key=_standing)
             longest[-1] = best
             joined[-1] = IdentifierSpan(joined[-1].start, max(joined[-1].end, span.end), best.kind, best.source)
         else:
             joined.append(span)
             longest.append(span)
     return joined
+
+
+def _standing(span: IdentifierSpan) -> tuple[bool, int, int]:
+    return span.kind is IdentifierKind.CODE, span.start - span.end, _ORDER[span.source]
