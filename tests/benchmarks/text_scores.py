@@ -13,7 +13,7 @@ _TOKEN = re.compile(r"\w+")
 
 @dataclass(kw_only=True)
 class SpanScores:
-    """A gold span is found if every letter and digit of it is in a found span; tokens are runs of letters and digits."""
+    """A gold span is found if every letter and digit of it is in found spans; tokens are runs of letters and digits."""
 
     gold: Counter = field(default_factory=Counter)
     found: Counter = field(default_factory=Counter)

@@ -52,8 +52,8 @@ _ORDER = {"known": 0, "pattern": 1, "lexicon": 2, "model": 3}
 def join_spans(spans: Iterable[IdentifierSpan]) -> list[IdentifierSpan]:
     """The union of spans, ordered and apart: what overlaps becomes one span, of the kind of its longest part.
 
-    Any kind goes before a mere code. Of parts as long as each other the surest says the kind: a known identifier before a
-    pattern, a lexicon, a model.
+    Any kind goes before a mere code. Of parts as long as each other the surest says the kind: a known identifier before
+    a pattern, a lexicon, a model.
     """
     joined: list[IdentifierSpan] = []
     longest: list[IdentifierSpan] = []
