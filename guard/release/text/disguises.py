@@ -96,11 +96,12 @@ def encoded_stretches(view: bytes, depth: int = 0) -> Iterator[tuple[int, int, b
     """
     for expression, decode in ((_BASE64, _from_base64), (_HEX, _from_hexadecimal), (_DECIMAL, _from_decimal)):
         for match in expression.finditer(view):
+            start, end = match.start(), match.start() + len(match.group().rstrip(b" :,;-"))
             for text in decode(match.group()):
-                yield match.start(), match.end(), text
+                yield start, end, text
                 if depth + 1 < _DEEPEST:
                     for _, _, inner in encoded_stretches(text, depth + 1):
-                        yield match.start(), match.end(), inner
+                        yield start, end, inner
 
 
 def _from_base64(stretch: bytes) -> Iterator[bytes]:

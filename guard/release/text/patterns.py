@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import re2
 
@@ -64,8 +65,7 @@ class PatternSet:
         """Every match in the window, of every pattern."""
         for number in self._occurring_in(folded.view):
             pattern, expression, group, check = self._compiled[number]
-            for match in expression.finditer(folded.view):
-                start, end = match.span(group)
+            for start, end in _matches(expression, group, folded.view):
                 value = folded.view[start:end].decode()
                 if pattern.trim:
                     before, value = _trimmed(value, pattern.trim)
@@ -79,6 +79,15 @@ class PatternSet:
         occurring: Sequence[int] = self._occurring.Match(view) or ()
         everything = range(len(self._compiled))
         return [each for each in occurring if each in everything] if len(everything) in occurring else everything
+
+
+def _matches(expression: Any, group: int, view: bytes) -> Iterator[tuple[int, int]]:
+    """Where the group matches, from left to right; what stands behind one match may stand before the next."""
+    match = expression.search(view)
+    while match:
+        start, end = match.span(group)
+        yield start, end
+        match = expression.search(view, max(end, match.start() + 1))
 
 
 def _bare(word: str) -> str:

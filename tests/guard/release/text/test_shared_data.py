@@ -1,4 +1,4 @@
-"""Recall and precision on the halves of the public sets that the rules were written on: a floor, so that none is lost."""
+"""Recall and precision on the halves of public sets that the rules were written on: a floor, so that none is lost."""
 
 import gzip
 import hashlib

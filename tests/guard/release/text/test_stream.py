@@ -13,12 +13,42 @@ from medward.guard.release.text.windows import MAXIMUM_DELAY
 KNOWN = KnownIdentifiers.from_mapping({"name": "Jane Featherstone", "record_number": "MR4711223", "date": "1960-03-05"})
 FRAGMENTS = st.sampled_from(
     [
-        "Jane Featherstone", "J a n e", "featherstone, jane", "enotsrehtaef", "MR 4711223", "4 7 1 1 2 2 3", "March 5, 1960",
-        "Dr. Alice Carter", "Emily Smith", "Mercy Hospital", "Chicago", "555-123-4567", "jane@example.org", "12 Elm Street",
-        "MRN:", "on", "at", "\n", ". ", ", ", "no focal consolidation", "heart size is normal", "T8-T9", "Parkinson disease",
-        "five four seven one one", "SmFuZSBGZWF0aGVyc3RvbmU=", "\u200b", "\u202e", "é", "中文", "x" * 300, " ", "[NAME]", "a" * 40,
+        "Jane Featherstone",
+        "J a n e",
+        "featherstone, jane",
+        "enotsrehtaef",
+        "MR 4711223",
+        "4 7 1 1 2 2 3",
+        "March 5, 1960",
+        "Dr. Alice Carter",
+        "Emily Smith",
+        "Mercy Hospital",
+        "Chicago",
+        "555-123-4567",
+        "jane@example.org",
+        "12 Elm Street",
+        "MRN:",
+        "on",
+        "at",
+        "\n",
+        ". ",
+        ", ",
+        "no focal consolidation",
+        "heart size is normal",
+        "T8-T9",
+        "Parkinson disease",
+        "five four seven one one",
+        "SmFuZSBGZWF0aGVyc3RvbmU=",
+        "\u200b",
+        "\u202e",
+        "é",
+        "中文",
+        "x" * 300,
+        " ",
+        "[NAME]",
+        "a" * 40,
     ]
-)  # fmt: skip
+)
 TEXTS = st.lists(st.one_of(FRAGMENTS, FRAGMENTS, st.text(max_size=12)), max_size=60).map(" ".join)
 FILTER = TextFilter()
 

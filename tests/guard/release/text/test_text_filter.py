@@ -1,4 +1,4 @@
-"""What the filter refuses, hides and chooses: bad text, values in errors and logs, languages, surrogates, recognisers."""
+"""What the filter refuses, hides and chooses: bad text, values in errors, languages, surrogates, recognisers."""
 
 import logging
 import re
@@ -41,7 +41,8 @@ def test_nothing_is_logged(caplog):
 
 
 def test_the_serving_path_loads_no_heavy_library():
-    code = "import sys, medward.guard.release.text; print([each for each in ('torch', 'sklearn', 'transformers', 'pandas', 'spacy') if each in sys.modules])"
+    heavy = ("torch", "sklearn", "transformers", "pandas", "spacy")
+    code = f"import sys, medward.guard.release.text; print([each for each in {heavy} if each in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -56,13 +57,15 @@ def test_every_language_finds_what_looks_alike_everywhere(language):
 
 def test_spanish_identifiers_are_found_and_clinical_words_kept():
     text = (
-        "Nombre: Blanca.\nApellidos: Ramos Ibáñez.\nNHC: 150679.\nDomicilio: Calle del Pez, 28.\nLocalidad/ Provincia: Madrid.\n"
-        "CP: 28018.\nFecha de Ingreso: 28/02/2016.\nMédico: Josep Rubio Palau NºCol: 08-08-25574.\n"
+        "Nombre: Blanca.\nApellidos: Ramos Ibáñez.\nNHC: 150679.\nDomicilio: Calle del Pez, 28.\n"
+        "Localidad/ Provincia: Madrid.\nCP: 28018.\nFecha de Ingreso: 28/02/2016.\n"
+        "Médico: Josep Rubio Palau NºCol: 08-08-25574.\n"
         "Antecedentes: enfermedad de Parkinson, hernia L4-L5, intervenida en marzo de 2012.\n"
     )
     assert TextFilter(language="es").redact(text).text == (
-        "Nombre: [NAME].\nApellidos: [NAME].\nNHC: [RECORD_NUMBER].\nDomicilio: [PLACE].\nLocalidad/ Provincia: [PLACE].\n"
-        "CP: [PLACE].\nFecha de Ingreso: [DATE].\nMédico: [NAME] NºCol: [LICENCE].\n"
+        "Nombre: [NAME].\nApellidos: [NAME].\nNHC: [RECORD_NUMBER].\nDomicilio: [PLACE].\n"
+        "Localidad/ Provincia: [PLACE].\nCP: [PLACE].\nFecha de Ingreso: [DATE].\n"
+        "Médico: [NAME] NºCol: [LICENCE].\n"
         "Antecedentes: enfermedad de Parkinson, hernia L4-L5, intervenida en [DATE].\n"
     )
 
