@@ -59,7 +59,8 @@ class NeedleSearch:
                 past = at + len(needle.letters)
                 start = int(min(found.starts[at], found.starts[past - 1]))
                 end = int(max(found.ends[at], found.ends[past - 1]))
-                plain_word = needle.name and needle.letters.decode() in common and view[start : start + 1].islower()
+                word = view[start:end].decode("ascii")
+                plain_word = needle.name and word.islower() and word in common
                 if (
                     not plain_word
                     and _stands_apart(view, start, end, needle)

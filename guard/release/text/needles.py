@@ -77,9 +77,9 @@ def _of_name(value: str) -> Iterator[Needle]:
         for each in part.split("-")
         if len(only_letters(each)) > 2
     )
-    for first in whole:
-        for second in whole:
-            if first != second:
+    for place, first in enumerate(whole):
+        for other, second in enumerate(whole):
+            if place != other:
                 joined = first + second
                 yield Needle(IdentifierKind.NAME, joined, loose=len(joined) >= _SHORTEST_JOINED, name=True)
                 if len(second) > 2:
