@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -40,8 +40,7 @@ class Language:
                     kind=IdentifierKind(each["kind"]),
                     expression=_filled(each["expression"], words),
                     check=each.get("check", ""),
-                    unless=frozenset(word for name in each.get("unless", "").split() for word in lists[name]),
-                    trim=frozenset(word for name in each.get("trim", "").split() for word in lists[name]),
+                    **{name: _joined(lists, each.get(name, "")) for name in ("unless", "trim", "never")},
                 )
                 for each in shared["pattern"] + data["pattern"]
             ]
@@ -68,6 +67,11 @@ class Language:
             months=self._months,
             day_first=self._day_first,
         )
+
+
+def _joined(lists: Mapping[str, Sequence[str]], names: str) -> frozenset[str]:
+    """The words of several lists."""
+    return frozenset(word for name in names.split() for word in lists[name])
 
 
 def _filled(expression: str, words: dict[str, str]) -> str:

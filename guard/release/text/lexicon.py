@@ -20,10 +20,12 @@ from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
 _FOLDER = files(__package__) / "lexicons"
 _CAPITALISED = re.compile(r"(?<![A-Za-z0-9])[A-Z][A-Za-z]*(?:['-][A-Za-z]+)*")
 _LONGEST_NAME = 5  # words
+_LONGEST_ACRONYM = 4  # letters
 _TRIGGER = re.compile(r"[A-Z][A-Za-z]+")
 _INITIAL_FIRST = re.compile(r"(?<![A-Za-z])[A-Z]\. ?[A-Z]")
 _CITY_GAP = re.compile(r"\.? |-")
 _CITY_SPACES = re.compile(r"[. ]+")
+_NEXT_WORDS = re.compile(r"(?:'s?|s')?(?:[ -][A-Z][A-Za-z]*){0,2}[ -][A-Za-z]+")
 _NEXT_WORD = re.compile(r"(?:'s?|s')?[ -]([A-Za-z]+)")
 
 
@@ -133,6 +135,8 @@ class Lexicon:
             return self._last_of_name(text, words, first + 1) or first + 1
         if _next_word(text, words[last].end) in self.clinical_nouns and not (beside and len(words[last].word) == 1):
             return None
+        if not beside and word.capitals and len(word.word) <= _LONGEST_ACRONYM:
+            return None
         given = word.word if word.word in self.given else word.word.split("-")[0]
         if given in self.given and word.word not in self.clinical:
             if given not in self.ambiguous:
@@ -186,7 +190,7 @@ class Lexicon:
                     break
 
     def _is_city(self, text: str, word: CapitalisedWord, name: str, last: CapitalisedWord) -> bool:
-        if name in self.not_names or _next_word(text, last.end) in self.clinical_nouns:
+        if name in self.not_names or not self.clinical_nouns.isdisjoint(_next_words(text, last.end)):
             return False
         if " " in name:
             return True
@@ -225,6 +229,12 @@ def _next_word(text: str, end: int) -> str:
     """The word behind a place, in lower case, if only a space, a hyphen or a possessive is between."""
     match = _NEXT_WORD.match(text, end)
     return match[1].lower() if match else ""
+
+
+def _next_words(text: str, end: int) -> list[str]:
+    """The word behind a place and, after capitalised ones, the two behind it, in lower case."""
+    match = _NEXT_WORDS.match(text, end)
+    return match[0].lower().replace("-", " ").split(" ") if match else []
 
 
 def load_lexicon(language: str, lists: Mapping[str, Sequence[str]]) -> Lexicon:

@@ -25,8 +25,9 @@ class IdentifierPattern:
     """An identifier pattern says what an identifier of one kind looks like.
 
     Where the expression has a group ``(?P<id>...)``, that is the identifier and the rest is context that must be there.
-    `check` names a checksum that must hold. A match of which all words are in `unless`, in lower case, is none.
-    Words in `trim` at its ends are no part of it, nor is a full stop behind a whole word.
+    `check` names a checksum that must hold. A match of which all words are in `unless` is none, nor is one of which any
+    word is in `never`; these lists are in lower case. Words in `trim` at its ends are no part of it, nor is a full stop
+    behind a whole word.
     """
 
     kind: IdentifierKind
@@ -34,6 +35,7 @@ class IdentifierPattern:
     check: str = ""
     unless: frozenset[str] = frozenset()
     trim: frozenset[str] = frozenset()
+    never: frozenset[str] = frozenset()
 
 
 class PatternSet:
@@ -70,7 +72,7 @@ class PatternSet:
                 if pattern.trim:
                     before, value = _trimmed(value, pattern.trim)
                     start, end = start + before, start + before + len(value)
-                if not value or (check and not check(value)) or (pattern.unless and _all_in(value, pattern.unless)):
+                if not value or (check and not check(value)) or not _allowed(pattern, value):
                     continue
                 yield IdentifierSpan(*folded.span_in_text(start, end), pattern.kind, "pattern")
 
@@ -94,8 +96,10 @@ def _bare(word: str) -> str:
     return word.lower().removesuffix("'s").rstrip(".,")
 
 
-def _all_in(value: str, words: frozenset[str]) -> bool:
-    return all(_bare(each) in words for each in value.split())
+def _allowed(pattern: IdentifierPattern, value: str) -> bool:
+    """Whether the words of a match are neither all, nor any of them, words of other things."""
+    words = {_bare(each) for each in value.split()} if pattern.unless or pattern.never else set()
+    return not words or not (words <= pattern.unless or words & pattern.never)
 
 
 def _trimmed(value: str, words: frozenset[str]) -> tuple[int, str]:
