@@ -42,8 +42,8 @@ class TextFilter:
     def find(self, text: str | bytes, known: KnownIdentifiers = NOTHING_KNOWN) -> tuple[IdentifierSpan, ...]:
         """Identifiers of the text, in order and apart. A text that is no valid Unicode is refused."""
         stream = self._stream(known, None)
-        for _ in (stream.push(decode_text(text)), stream.finish()):
-            pass
+        stream.push(decode_text(text))
+        stream.finish()
         return tuple(stream.spans)
 
     def redact(self, text: str | bytes, known: KnownIdentifiers = NOTHING_KNOWN, patient: str = "") -> RedactedText:

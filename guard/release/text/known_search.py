@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
-import numpy as np
 import re2
 
 from medward.guard.release.text.disguises import (
     LOOK_ALIKE_DIGITS,
-    UndisguisedLetters,
     encoded_stretches,
     look_alike_letters,
     plain_letters,
@@ -20,54 +18,17 @@ from medward.guard.release.text.disguises import (
 )
 from medward.guard.release.text.fold import FoldedText
 from medward.guard.release.text.known import KnownIdentifiers
+from medward.guard.release.text.needle_search import IdentifierRange, NeedleSearch
 from medward.guard.release.text.needles import Needle, known_needles, name_parts
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
 from medward.guard.release.text.typos import TypoTable
 
-_WIDEST_GAP = 8  # characters between two letters of one identifier
-_SHORTEST_SPLIT = 5  # letters from which a name may be split anywhere; a shorter one into single letters only
 _SHORTEST_ENCIPHERED = 4
 _SHORTEST_WITH_TYPO = 6
 _SHORTEST_NUMBER_WITH_TYPO = 7
 _SHORTEST_LOWER_WITH_TYPO = 8  # without a capital, where common words would be taken for names
 _WORDS = re.compile(rb"[A-Za-z]+(?:'[A-Za-z]+)?")
 _NUMBERS = re.compile(rb"(?<![A-Za-z0-9])[A-Za-z]{0,4}[-/#]?[0-9](?:[-./ ]?[0-9]){4,30}(?![A-Za-z0-9])")
-
-Range = tuple[int, int, IdentifierKind]
-
-
-class NeedleSearch:
-    """A needle search finds many needles in the letters of a window."""
-
-    def __init__(self, needles: Sequence[Needle]) -> None:
-        self.needles = needles
-        self._kinds = {each.letters: each.kind for each in needles}
-        self._any = re2.compile(b"|".join(each.letters for each in needles) or rb"[^\x00-\xff]", _latin1())
-
-    def kind_in(self, letters: bytes) -> IdentifierKind | None:
-        """The kind of a needle that is in the letters, wherever, if there is one."""
-        match = self._any.search(letters)
-        return self._kinds[match.group()] if match else None
-
-    def matches(self, view: bytes, found: UndisguisedLetters, common: frozenset[str] = frozenset()) -> Iterator[Range]:
-        """Where the needles stand in the window; a name that is a common word needs a capital."""
-        if not self._any.search(found.letters):
-            return
-        for needle in self.needles:
-            at = found.letters.find(needle.letters)
-            while at >= 0:
-                past = at + len(needle.letters)
-                start = int(min(found.starts[at], found.starts[past - 1]))
-                end = int(max(found.ends[at], found.ends[past - 1]))
-                word = view[start:end].decode("ascii")
-                plain_word = needle.name and word.islower() and word in common
-                if (
-                    not plain_word
-                    and _stands_apart(view, start, end, needle)
-                    and _close_enough(found, at, past, needle)
-                ):
-                    yield start, end, needle.kind
-                at = found.letters.find(needle.letters, at + 1)
 
 
 class KnownSearch:
@@ -118,7 +79,7 @@ class KnownSearch:
             for start, end, kind in self._joined(folded.view, sorted(set(self._ranges(folded.view)))):
                 yield IdentifierSpan(*folded.span_in_text(start, end), kind, "known")
 
-    def _ranges(self, view: bytes) -> Iterator[Range]:
+    def _ranges(self, view: bytes) -> Iterator[IdentifierRange]:
         plain = plain_letters(view)
         yield from self._needles.matches(view, plain, self._common)
         yield from self._look_alikes.matches(view, look_alike_letters(view), self._common)
@@ -134,7 +95,7 @@ class KnownSearch:
         for initials in self._initials:
             yield from ((*match.span(), IdentifierKind.NAME) for match in initials.finditer(view))
 
-    def _with_typo(self, view: bytes) -> Iterator[Range]:
+    def _with_typo(self, view: bytes) -> Iterator[IdentifierRange]:
         for kind, table in self._typos.items():
             if kind in (IdentifierKind.NAME, IdentifierKind.PLACE):
                 for match in _WORDS.finditer(view):
@@ -147,9 +108,9 @@ class KnownSearch:
                     if table.knows(re.sub(rb"[^a-z0-9]", b"", match[0].lower())):
                         yield *match.span(), kind
 
-    def _joined(self, view: bytes, ranges: list[Range]) -> Iterator[Range]:
+    def _joined(self, view: bytes, ranges: list[IdentifierRange]) -> Iterator[IdentifierRange]:
         """Ranges, where names side by side are one, with the initials beside them."""
-        joined: list[Range] = []
+        joined: list[IdentifierRange] = []
         for start, end, kind in ranges:
             if (
                 joined
@@ -175,12 +136,6 @@ _INITIAL_BEFORE = re.compile(rb"(?<![A-Za-z0-9])([A-Za-z])\.? ?$")
 _INITIAL_BEHIND = re.compile(rb",? ([A-Z])\.")
 
 
-def _latin1() -> re2.Options:
-    options = re2.Options()
-    options.encoding = re2.Options.Encoding.LATIN1
-    return options
-
-
 def _any_of(words: Iterable[str]) -> bytes:
     return "|".join(words).encode("ascii")
 
@@ -193,19 +148,3 @@ def _may_have_typo(needle: Needle) -> bool:
     if needle.name:
         return len(needle.letters) >= _SHORTEST_WITH_TYPO
     return needle.letters[-4:].isdigit() and len(needle.letters) >= _SHORTEST_NUMBER_WITH_TYPO
-
-
-def _stands_apart(view: bytes, start: int, end: int, needle: Needle) -> bool:
-    """Whether no letter or digit is right beside a match that must stand apart."""
-    return needle.loose or not (view[max(0, start - 1) : start].isalnum() or view[end : end + 1].isalnum())
-
-
-def _close_enough(found: UndisguisedLetters, at: int, past: int, needle: Needle) -> bool:
-    """Whether the letters of a match are near enough to each other to be read as one identifier."""
-    gaps = np.abs(np.diff(found.starts[at:past])) - 1
-    gaps = np.minimum(gaps, np.maximum(0, np.abs(found.starts[at + 1 : past] - found.ends[at : past - 1])))
-    if not len(gaps) or not gaps.any():
-        return True
-    if gaps.max() > _WIDEST_GAP:
-        return False
-    return not needle.name or len(needle.letters) >= _SHORTEST_SPLIT or bool((gaps > 0).all())

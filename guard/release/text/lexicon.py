@@ -12,36 +12,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
-from typing import NamedTuple
 
+from medward.guard.release.text.capitalised_words import (
+    CapitalisedWord,
+    capitalised_words,
+    end_of_name,
+    is_initial,
+    next_word,
+    next_words,
+)
 from medward.guard.release.text.fold import FoldedText
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
 
 _FOLDER = files(__package__) / "lexicons"
-_CAPITALISED = re.compile(r"(?<![A-Za-z0-9])[A-Z][A-Za-z]*(?:['-][A-Za-z]+)*")
 _LONGEST_NAME = 5  # words
 _LONGEST_ACRONYM = 4  # letters
 _TRIGGER = re.compile(r"[A-Z][A-Za-z]+")
 _INITIAL_FIRST = re.compile(r"(?<![A-Za-z])[A-Z]\. ?[A-Z]")
 _CITY_GAP = re.compile(r"\.? |-")
 _CITY_SPACES = re.compile(r"[. ]+")
-_NEXT_WORDS = re.compile(r"(?:'s?|s')?(?:[ -][A-Z][A-Za-z]*){0,2}[ -][A-Za-z]+")
-_NEXT_WORD = re.compile(r"(?:'s?|s')?[ -]([A-Za-z]+)")
 
 
 def read_lexicon(name: str) -> frozenset[str]:
     """The words of one lexicon, in lower case and without accents."""
     return frozenset((_FOLDER / f"{name}.txt").read_text(encoding="ascii").split("\n")) - {""}
-
-
-class CapitalisedWord(NamedTuple):
-    """A capitalised word of a window, in lower case and without a possessive, and what stands before it."""
-
-    start: int
-    end: int
-    word: str
-    gap: str  # between the word before and this one
-    capitals: bool  # all of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +72,7 @@ class Lexicon:
         text = folded.view.decode("ascii")
         if self._triggers.isdisjoint(map(str.lower, _TRIGGER.findall(text))) and not _INITIAL_FIRST.search(text):
             return
-        words = _capitalised_words(text)
+        words = capitalised_words(text)
         for kind, start, end in (*self._names(text, words), *self._cities(text, words)):
             yield IdentifierSpan(*folded.span_in_text(start, end), kind, "lexicon")
 
@@ -114,7 +108,7 @@ class Lexicon:
             last = self._last_of_name(text, words, first)
             if last is not None:
                 past = last + 1
-                yield IdentifierKind.NAME, word.start, _end_of_name(text, words[last])
+                yield IdentifierKind.NAME, word.start, end_of_name(text, words[last])
 
     def _last_of_name(self, text: str, words: Sequence[CapitalisedWord], first: int) -> int | None:
         """The last word of the name that begins with word `first`, if one does."""
@@ -126,14 +120,14 @@ class Lexicon:
             last + 1 < len(words)
             and last + 1 - first < _LONGEST_NAME
             and self._gaps.fullmatch(words[last + 1].gap)
-            and self._may_follow(words[last + 1], word, _is_initial(text, words[last + 1]))
+            and self._may_follow(words[last + 1], word, is_initial(text, words[last + 1]))
             and (words[last + 1].gap[0] != "." or len(words[last].word) == 1 or words[last].word in ("jr", "sr"))
         ):
             last += 1
         beside = words[first + 1] if last > first else None
         if first + 1 < len(words) and self._is_reversed(word, words[first + 1]):
             return self._last_of_name(text, words, first + 1) or first + 1
-        if _next_word(text, words[last].end) in self.clinical_nouns and not (beside and len(words[last].word) == 1):
+        if next_word(text, words[last].end) in self.clinical_nouns and not (beside and len(words[last].word) == 1):
             return None
         if not beside and word.capitals and len(word.word) <= _LONGEST_ACRONYM:
             return None
@@ -142,7 +136,7 @@ class Lexicon:
             if given not in self.ambiguous:
                 return last
             if beside and (
-                _is_initial(text, beside) or (beside.word in self.surnames and beside.word not in self.ambiguous)
+                is_initial(text, beside) or (beside.word in self.surnames and beside.word not in self.ambiguous)
             ):
                 return last
         if (
@@ -190,7 +184,7 @@ class Lexicon:
                     break
 
     def _is_city(self, text: str, word: CapitalisedWord, name: str, last: CapitalisedWord) -> bool:
-        if name in self.not_names or not self.clinical_nouns.isdisjoint(_next_words(text, last.end)):
+        if name in self.not_names or not self.clinical_nouns.isdisjoint(next_words(text, last.end)):
             return False
         if " " in name:
             return True
@@ -201,40 +195,6 @@ class Lexicon:
 
 def _names_someone(word: CapitalisedWord, lexicon: Lexicon) -> bool:
     return word.word in lexicon.surnames and word.word not in lexicon.clinical and word.word not in lexicon.ambiguous
-
-
-def _capitalised_words(text: str) -> list[CapitalisedWord]:
-    words = []
-    before = 0
-    for match in _CAPITALISED.finditer(text):
-        start, end = match.span()
-        whole = match.group()
-        if whole.endswith(("'s", "'S")):
-            whole, end = whole[:-2], end - 2
-        words.append(CapitalisedWord(start, end, whole.lower(), text[before:start], whole.isupper()))
-        before = end
-    return words
-
-
-def _is_initial(text: str, word: CapitalisedWord) -> bool:
-    return len(word.word) == 1 and text[word.end : word.end + 1] == "."
-
-
-def _end_of_name(text: str, last: CapitalisedWord) -> int:
-    """Where a name ends: an initial takes its point along."""
-    return last.end + 1 if _is_initial(text, last) else last.end
-
-
-def _next_word(text: str, end: int) -> str:
-    """The word behind a place, in lower case, if only a space, a hyphen or a possessive is between."""
-    match = _NEXT_WORD.match(text, end)
-    return match[1].lower() if match else ""
-
-
-def _next_words(text: str, end: int) -> list[str]:
-    """The word behind a place and, after capitalised ones, the two behind it, in lower case."""
-    match = _NEXT_WORDS.match(text, end)
-    return match[0].lower().replace("-", " ").split(" ") if match else []
 
 
 def load_lexicon(language: str, lists: Mapping[str, Sequence[str]]) -> Lexicon:
