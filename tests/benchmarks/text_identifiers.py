@@ -235,6 +235,7 @@ def _false_positives(reports: Sequence[str]) -> Claim:
     )
 
 
+PRESIDIO_REPORTS = 150
 ADVERSARIAL = {
     "one letter": "a",
     "capitals": "Aa ",
@@ -269,6 +270,12 @@ def _rate(text: str, known: KnownIdentifiers | None = None) -> float:
 
 
 def _speed(reports: Sequence[str], asq: Mapping[str, float]) -> Claim:
+    some = reports[:PRESIDIO_REPORTS]
+    answer, (_, seconds) = _ask_presidio(some), _find(TextFilter(), some)
+    beside = {
+        "short queries full of identifiers": asq["ours"] / asq["Presidio"],
+        "chest reports": answer["seconds"]["presidio"] / seconds,
+    }
     clinical = "\n".join(reports)
     million = (clinical * (1 + 1_000_000 // len(clinical)))[:1_000_000]
     rate = max(_rate(million) for _ in range(2))
@@ -276,13 +283,12 @@ def _speed(reports: Sequence[str], asq: Mapping[str, float]) -> Claim:
     long = _rate(million * 10)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     adversarial = {name: _rate(piece * (100_000 // len(piece))) for name, piece in ADVERSARIAL.items()}
-    ratio = asq["ours"] / asq["Presidio"]
     return Claim(
         claim="text_speed",
         value=rate,
         target="at least 1,000,000 characters a second on one core without a model, at least 50 times Presidio with "
-        "one on ASQ-PHI in the same run, and 10 MB at no less than half the rate of 1 MB",
-        met=rate >= 1e6 and ratio >= 50 and long >= rate / 2,
+        "one, on chest reports and on ASQ-PHI's queries, in the same run; 10 MB at no less than half the rate of 1 MB",
+        met=rate >= 1e6 and min(beside.values()) >= 50 and long >= rate / 2,
         n=len(million),
         details={
             "clinical_reports": rate,
@@ -290,7 +296,7 @@ def _speed(reports: Sequence[str], asq: Mapping[str, float]) -> Claim:
             "10_million_characters": long,
             "mebibytes_more_for_10_million_characters": memory / 1024,
             "asq_phi": dict(asq),
-            "times_presidio": ratio,
+            "times_presidio": beside,
             "adversarial": adversarial,
             "adversarial_with_known_identifiers": {
                 name: _rate(piece * (20_000 // len(piece)), _KNOWN) for name, piece in ADVERSARIAL.items()

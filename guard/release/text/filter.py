@@ -62,7 +62,7 @@ class TextFilter:
         language = load_language(self.language)
         return TextStream(
             language=language,
-            known=language.search_for(known),
+            known=language.search_for(known) if known.values else None,
             kinds=self.kinds,
             recogniser=self.recogniser,
             surrogates=surrogates,
@@ -78,7 +78,7 @@ class TextStream:
     """
 
     language: Language
-    known: KnownSearch
+    known: KnownSearch | None
     kinds: frozenset[IdentifierKind]
     recogniser: NameRecogniser | None = None
     surrogates: Surrogates | None = None
@@ -121,7 +121,8 @@ class TextStream:
             if span.start < at and self.spans and self.spans[-1].kind is span.kind:
                 self._lengthen(span.end)  # it began in the block before, and is replaced already
             else:
-                self.spans.append(replace(span, start=first + self._offset, end=span.end + self._offset))
+                here, behind = first + self._offset, span.end + self._offset
+                self.spans.append(IdentifierSpan(here, behind, span.kind, span.source))
                 yield self._replacement(span.kind, self._text[first : span.end])
             at = self._covered = span.end
         yield self._text[at:end]
@@ -132,11 +133,13 @@ class TextStream:
         left = max(0, start - CONTEXT)
         window = self._text[left : end + LOOKAHEAD]
         folded = fold_text(window)
-        found = [*self.known.find(folded), *self.language.find(folded)]
+        found = [*self.language.find(folded)]
+        if self.known:
+            found += self.known.find(folded)
         if self.recogniser:
             found += self.recogniser.recognise(window)
         return join_spans(
-            replace(each, start=each.start + left, end=each.end + left)
+            IdentifierSpan(each.start + left, each.end + left, each.kind, each.source)
             for each in found
             if start <= each.start + left < end and each.kind in self.kinds
         )

@@ -75,9 +75,8 @@ class KnownSearch:
 
     def find(self, folded: FoldedText) -> Iterator[IdentifierSpan]:
         """Every place at which a known identifier stands; parts of one name are one span."""
-        if self._needles.needles:
-            for start, end, kind in self._joined(folded.view, sorted(set(self._ranges(folded.view)))):
-                yield IdentifierSpan(*folded.span_in_text(start, end), kind, "known")
+        for start, end, kind in self._joined(folded.view, sorted(set(self._ranges(folded.view)))):
+            yield IdentifierSpan(*folded.span_in_text(start, end), kind, "known")
 
     def _ranges(self, view: bytes) -> Iterator[IdentifierRange]:
         plain = plain_letters(view)

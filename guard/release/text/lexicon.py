@@ -169,11 +169,11 @@ class Lexicon:
         )
 
     def _cities(self, text: str, words: Sequence[CapitalisedWord]) -> Iterator[tuple[IdentifierKind, int, int]]:
-        past = 0
+        past, starts = 0, self._city_starts
         for first, word in enumerate(words):
-            if first < past:
+            longest = starts.get(word.word, 0)
+            if first < past or not longest:
                 continue
-            longest = self._city_starts.get(word.word, 0)
             for last in range(min(first + longest, len(words)) - 1, first - 1, -1):
                 if any(not _CITY_GAP.fullmatch(each.gap) for each in words[first + 1 : last + 1]):
                     continue

@@ -98,8 +98,10 @@ def _bare(word: str) -> str:
 
 def _allowed(pattern: IdentifierPattern, value: str) -> bool:
     """Whether the words of a match are neither all, nor any of them, words of other things."""
-    words = {_bare(each) for each in value.split()} if pattern.unless or pattern.never else set()
-    return not words or not (words <= pattern.unless or words & pattern.never)
+    if not pattern.unless and not pattern.never:
+        return True
+    words = {_bare(each) for each in value.split()}
+    return not words <= pattern.unless and words.isdisjoint(pattern.never)
 
 
 def _trimmed(value: str, words: frozenset[str]) -> tuple[int, str]:

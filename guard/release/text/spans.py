@@ -57,7 +57,7 @@ def join_spans(spans: Iterable[IdentifierSpan]) -> list[IdentifierSpan]:
     """
     joined: list[IdentifierSpan] = []
     longest: list[IdentifierSpan] = []
-    for span in sorted(spans):
+    for span in sorted(spans, key=_place):
         if joined and span.start < joined[-1].end:
             best = min(longest[-1], span, key=_standing)
             longest[-1] = best
@@ -70,3 +70,7 @@ def join_spans(spans: Iterable[IdentifierSpan]) -> list[IdentifierSpan]:
 
 def _standing(span: IdentifierSpan) -> tuple[bool, int, int]:
     return span.kind is IdentifierKind.CODE, span.start - span.end, _ORDER[span.source]
+
+
+def _place(span: IdentifierSpan) -> tuple[int, int, str, str]:
+    return span.start, span.end, span.kind, span.source
