@@ -11,11 +11,13 @@ import codecs
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import re2
+from numpy.typing import NDArray
 
-from medward.guard.types import Array
+_Places = NDArray[np.signedinteger[Any]]
 
 _LETTER = np.zeros(256, dtype=bool)
 _LETTER[[*b"abcdefghijklmnopqrstuvwxyz0123456789"]] = True
@@ -39,8 +41,8 @@ class UndisguisedLetters:
     """Letters and digits in lower case, and for each of them where it begins and ends in the window."""
 
     letters: bytes
-    starts: Array
-    ends: Array
+    starts: _Places
+    ends: _Places
 
 
 def plain_letters(view: bytes) -> UndisguisedLetters:
