@@ -13,7 +13,7 @@ from medward.guard.release.text.language import Language, load_language
 from medward.guard.release.text.recogniser import NameRecogniser
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan, join_spans
 from medward.guard.release.text.surrogates import Surrogates
-from medward.guard.release.text.windows import BLOCK, CONTEXT, LOOKAHEAD, block_end
+from medward.guard.release.text.windows import BLOCK_LENGTH, CONTEXT, LOOKAHEAD, block_end
 
 NOTHING_KNOWN = KnownIdentifiers()
 
@@ -94,7 +94,7 @@ class TextStream:
         if self._finished:
             raise MedwardError("text stream: a piece came after finish(); open a new stream for the next text")
         self._text += decode_text(piece)
-        return "".join(self._blocks(BLOCK + LOOKAHEAD))
+        return "".join(self._blocks(BLOCK_LENGTH + LOOKAHEAD))
 
     def finish(self) -> str:
         """Returns the rest; the text is complete."""

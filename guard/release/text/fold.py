@@ -35,6 +35,7 @@ _CONTROL = re.compile(r"[^\t\n\r\f\v -~]")
 class FoldedText:
     """A folded text is ASCII bytes, and for each of them the place in the text it was folded from (None: the same)."""
 
+    text: str
     view: bytes
     places: Sequence[int] | None = None
 
@@ -73,9 +74,14 @@ _TABLE = _Table()
 def fold_text(text: str) -> FoldedText:
     """The text folded; a plain ASCII text is its own folding."""
     if text.isascii() and not _CONTROL.search(text):
-        return FoldedText(text.encode("ascii"))
+        return FoldedText(text, text.encode("ascii"))
     pieces = [_TABLE[character] for character in text]
     view = "".join(pieces).encode("ascii")
     if len(view) == len(text) and "" not in pieces:
-        return FoldedText(view)
-    return FoldedText(view, [place for place, piece in enumerate(pieces) for _ in piece])
+        return FoldedText(text, view)
+    return FoldedText(text, view, [place for place, piece in enumerate(pieces) for _ in piece])
+
+
+def is_foldable(text: str) -> bool:
+    """Whether each letter of a text looks like an ASCII one; of "Иван" or "太郎" none or not all do."""
+    return _UNREADABLE.encode("ascii") not in fold_text(text).view

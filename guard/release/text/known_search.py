@@ -19,7 +19,7 @@ from medward.guard.release.text.disguises import (
 from medward.guard.release.text.fold import FoldedText
 from medward.guard.release.text.known import KnownIdentifiers
 from medward.guard.release.text.needle_search import IdentifierRange, NeedleSearch
-from medward.guard.release.text.needles import Needle, known_needles, name_parts
+from medward.guard.release.text.needles import Needle, known_needles, name_parts, unfoldable_parts
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
 from medward.guard.release.text.typos import TypoTable
 
@@ -46,6 +46,7 @@ class KnownSearch:
         common: frozenset[str],
     ) -> None:
         needles = known_needles(known, months)
+        self._unfoldable = unfoldable_parts(known)
         enciphered = [each for each in needles if len(each.letters) >= _SHORTEST_ENCIPHERED]
         names = [each for each in enciphered if each.name]
         self._needles = NeedleSearch(needles)
@@ -77,6 +78,11 @@ class KnownSearch:
         """Every place at which a known identifier stands; parts of one name are one span."""
         for start, end, kind in self._joined(folded.view, sorted(set(self._ranges(folded.view)))):
             yield IdentifierSpan(*folded.span_in_text(start, end), kind, "known")
+        for kind, part in self._unfoldable:
+            at = folded.text.find(part)
+            while at >= 0:
+                yield IdentifierSpan(at, at + len(part), kind, "known")
+                at = folded.text.find(part, at + 1)
 
     def _ranges(self, view: bytes) -> Iterator[IdentifierRange]:
         plain = plain_letters(view)

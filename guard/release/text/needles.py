@@ -6,11 +6,12 @@ A needle has no separators, case or accents, so that "Roe, Jane", "jane.roe" and
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from medward.guard.release.text.fold import fold_text
+from medward.guard.release.text.fold import fold_text, is_foldable
 from medward.guard.release.text.known import KnownIdentifiers
 from medward.guard.release.text.spans import IdentifierKind
 
@@ -37,8 +38,32 @@ class Needle:
 
 def known_needles(known: KnownIdentifiers, months: Mapping[str, int]) -> tuple[Needle, ...]:
     """The needles of every known value, longest first; `months` are the month names of a language, in lower case."""
-    found = {needle for kind, value in known.values for needle in _of_value(kind, value, months)}
+    found = {
+        needle
+        for kind, value in known.values
+        for needle in _of_value(kind, _foldable_part(value), months)
+        if needle.letters
+    }
     return tuple(sorted(found, key=lambda each: (-len(each.letters), each.letters, each.kind)))
+
+
+def unfoldable_parts(known: KnownIdentifiers) -> tuple[tuple[IdentifierKind, str], ...]:
+    """Parts of known values in other alphabets, which are searched for as they are written, in each normal form."""
+    found: set[tuple[IdentifierKind, str]] = set()
+    for kind, value in known.values:
+        parts = [each for each in re.split(r"[\s,^=]+", value) if not is_foldable(each)]
+        whole = [each for each in (*parts, "".join(parts), " ".join(parts)) if len(each) > 1]
+        for form in ("NFC", "NFD", "NFKC"):
+            for each in (unicodedata.normalize(form, one) for one in whole):
+                found |= {(kind, each), (kind, each.lower()), (kind, each.upper())}
+    return tuple(sorted(found))
+
+
+def _foldable_part(value: str) -> str:
+    """A value without the parts that are not in an alphabet like ours."""
+    return (
+        value if is_foldable(value) else "".join(part for part in re.split(r"([\s,^=]+)", value) if is_foldable(part))
+    )
 
 
 def only_letters(value: str) -> bytes:

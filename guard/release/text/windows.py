@@ -7,20 +7,20 @@ how the text arrived, the time is linear in its length, and the memory is that o
 
 from __future__ import annotations
 
-BLOCK = 512
+BLOCK_LENGTH = 512
 """Characters of a block at most; it ends behind the last white space of its second half, if there is one."""
 LOOKAHEAD = 256
 """Characters behind a block that its window shows: no identifier is longer."""
 CONTEXT = 64
 """Characters before a block that its window shows."""
-MAXIMUM_DELAY = BLOCK + LOOKAHEAD
+MAXIMUM_DELAY = BLOCK_LENGTH + LOOKAHEAD
 """A stream holds back fewer characters than this."""
 
 
 def block_end(text: str, start: int) -> int:
-    """Where the block that begins at `start` ends; the text must reach to `start + BLOCK` or be complete."""
-    end = min(start + BLOCK, len(text))
-    if end < start + BLOCK:
+    """Where the block that begins at `start` ends; the text must reach to `start + BLOCK_LENGTH` or be complete."""
+    end = min(start + BLOCK_LENGTH, len(text))
+    if end < start + BLOCK_LENGTH:
         return end
-    space = max(text.rfind(each, start + BLOCK // 2, end) for each in " \n\t")
+    space = max(text.rfind(each, start + BLOCK_LENGTH // 2, end) for each in " \n\t")
     return end if space < 0 else space + 1

@@ -224,3 +224,16 @@ def test_a_wrong_kind_is_refused_without_its_value():
 
 def test_printing_known_identifiers_shows_none_of_them():
     assert not re.search("(?i)jane|1234567|1960", repr(KNOWN) + str(KNOWN) + repr(FILTER.stream(KNOWN)))
+
+
+@pytest.mark.parametrize("name", ["山田^太郎", "Иванов^Пётр", "Yamada^Tarou=山田^太郎", "محمد^علي"])
+def test_a_name_in_another_alphabet_is_found_as_it_is_written(name):
+    known = KnownIdentifiers.from_dicom({"PatientName": name})
+    family, _, given_name = name.split("=")[-1].partition("^")
+    redacted = FILTER.redact(
+        f"seen: {family} {given_name}; {given_name}{family}, {family.upper()}. aa no ete clear", known
+    ).text
+    assert family not in redacted
+    assert given_name not in redacted
+    assert family.upper() not in redacted
+    assert redacted.endswith("aa no ete clear")
