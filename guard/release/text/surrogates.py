@@ -10,17 +10,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 
 from medward.guard.errors import MedwardError
 from medward.guard.release.text.needles import only_letters
+from medward.guard.release.text.shifted_date import shifted_date
 from medward.guard.release.text.spans import IdentifierKind
 
 SHORTEST_KEY = 16  # bytes
 _LARGEST_SHIFT = 182  # days, to either side, never 0
-_NUMBERS = re.compile(r"[0-9]+")
 _NAME_WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -56,7 +56,7 @@ class Surrogates:
         if kind is IdentifierKind.NAME:
             return _NAME_WORD.sub(lambda match: self._name(match[0]), value)
         if kind is IdentifierKind.DATE:
-            return self._date(value) or f"[{kind.upper()}]"
+            return shifted_date(value, self.shift, self.months, self.day_first) or f"[{kind.upper()}]"
         if kind is IdentifierKind.AGE:
             return "90"
         if kind is IdentifierKind.PLACE and not only_letters(value).isdigit():
@@ -94,34 +94,7 @@ class Surrogates:
         stream = hashlib.shake_256(self._digest(b"number", value)).digest(len(value))
         return "".join(map(_same_sort, value, stream))
 
-    def _date(self, value: str) -> str | None:
-        """The date shifted and written as it was; None where it cannot be read as one."""
-        words = [word for word in re.findall(r"[^\W\d_]+", value) if word.lower() in self.months]
-        numbers = [(match[0], match.span()) for match in _NUMBERS.finditer(value)]
-        parts = _named_date(words, numbers, self.months) if words else _numeric_date(numbers, self.day_first)
-        if parts is None:
-            return None
-        try:
-            found = date(parts.get("year", (2001, None))[0], parts["month"][0], parts.get("day", (15, None))[0])
-            moved = found + self.shift
-        except (ValueError, OverflowError):
-            return None
-        written = {name: (f"{getattr(moved, name)}", span) for name, (_, span) in parts.items()}
-        result = value
-        for name, (text, span) in sorted(written.items(), key=lambda each: -(each[1][1] or (-1, 0))[0]):
-            if span is not None:
-                width = span[1] - span[0]
-                result = (
-                    result[: span[0]]
-                    + (text[-2:] if name == "year" and width == 2 else text.zfill(width))
-                    + result[span[1] :]
-                )
-        if words:
-            result = result.replace(words[0], _month_like(words[0], moved.month, self.months), 1)
-        return re.sub(r"(?i)(?<=[0-9])(st|nd|rd|th)\b", _ordinal(moved.day), result)
 
-
-Parts = Mapping[str, tuple[int, tuple[int, int] | None]]
 _TITLE_WORDS = frozenset(("dr", "mr", "mrs", "ms", "prof", "dra", "sr", "sra", "miss", "md", "jr"))
 
 
@@ -137,54 +110,3 @@ def _same_sort(character: str, byte: int) -> str:
         letter = chr(ord("a") + byte % 26)
         return letter.upper() if character.isupper() else letter
     return character
-
-
-def _ordinal(day: int) -> str:
-    return "th" if day in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(day % 10, "th")
-
-
-def _month_like(word: str, month: int, months: Mapping[str, int]) -> str:
-    """The name of a month, short where the other one is short."""
-    names: Callable[[str], bool] = (lambda each: len(each) <= 3) if len(word) <= 3 else (lambda each: len(each) > 3)
-    named = [each for each, number in months.items() if number == month]
-    return _cased(next(filter(names, named), named[0]), word)
-
-
-def _year(number: str) -> int:
-    return int(number) if len(number) > 2 else 2000 + int(number) if int(number) < 50 else 1900 + int(number)
-
-
-def _named_date(
-    words: Sequence[str], numbers: Sequence[tuple[str, tuple[int, int]]], months: Mapping[str, int]
-) -> Parts | None:
-    parts: dict[str, tuple[int, tuple[int, int] | None]] = {"month": (months[words[0].lower()], None)}
-    for number, span in numbers[:2]:
-        if len(number) <= 2 and "day" not in parts:
-            parts["day"] = (int(number), span)
-        else:
-            parts["year"] = (_year(number), span)
-    return parts
-
-
-def _numeric_date(numbers: Sequence[tuple[str, tuple[int, int]]], day_first: bool) -> Parts | None:
-    if len(numbers) == 1 and len(numbers[0][0]) == 8:
-        digits, (start, _) = numbers[0]
-        cuts = ((0, 4), (4, 6), (6, 8))
-        numbers = [(digits[first:last], (start + first, start + last)) for first, last in cuts]
-    if len(numbers) == 2:
-        first, second = numbers
-        return (
-            {"month": (int(first[0]), first[1]), "year": (_year(second[0]), second[1])} if len(second[0]) == 4 else None
-        )
-    if len(numbers) < 3:
-        return None
-    if len(numbers[0][0]) == 4:
-        order = ("year", "month", "day")
-    elif int(numbers[0][0]) > 12 or (day_first and int(numbers[1][0]) <= 12):
-        order = ("day", "month", "year")
-    else:
-        order = ("month", "day", "year")
-    return {
-        name: (_year(number) if name == "year" else int(number), span)
-        for name, (number, span) in zip(order, numbers, strict=False)
-    }
