@@ -6,9 +6,9 @@ written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from medward.guard.errors import MedwardError
 from medward.guard.release.text.spans import IdentifierKind
@@ -53,6 +53,14 @@ _FHIR_SYSTEM = {"phone": _K.PHONE, "sms": _K.PHONE, "pager": _K.PHONE, "fax": _K
 _SAYS_NOTHING = {"", "none", "unknown", "anonymous", "anonymized", "n/a", "na", "unspecified", "test", "0", "patient"}
 
 
+class DicomHeader(Protocol):
+    """A DICOM header gives the value of an attribute by its keyword, or None: a mapping does, and pydicom's Dataset."""
+
+    def get(self, key: str, /) -> Any:
+        """The value of one attribute."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class KnownIdentifiers:
     """Known identifiers are values of one request's patient, each with its kind; printing them shows counts only.
@@ -78,8 +86,8 @@ class KnownIdentifiers:
         return cls(_told(found))
 
     @classmethod
-    def from_dicom(cls, header: Mapping[str, Any]) -> KnownIdentifiers:
-        """Values of a DICOM header given as keyword -> value; attributes that identify nobody are passed over."""
+    def from_dicom(cls, header: DicomHeader) -> KnownIdentifiers:
+        """Values of a DICOM header, keyword -> value or a pydicom Dataset; what identifies nobody is passed over."""
         found = [
             (kind, one) for keyword, kind in _DICOM.items() for one in _several(header.get(keyword)) for kind in [kind]
         ]
@@ -109,7 +117,7 @@ def _several(value: Any) -> Iterator[str]:
     """The values of one attribute: a text, or several of them, or a list of such."""
     if value is None or isinstance(value, Mapping | bytes):
         return
-    if not isinstance(value, str) and isinstance(value, Iterable):
+    if not isinstance(value, str) and isinstance(value, Sequence | Set):
         for each in value:
             yield from _several(each)
         return

@@ -4,6 +4,7 @@ import base64
 import codecs
 import re
 
+import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -212,6 +213,19 @@ def test_a_header_without_anything_to_say_gives_nothing():
 def test_several_values_of_one_attribute_are_all_known():
     known = KnownIdentifiers.from_dicom({"OtherPatientIDs": ["A-1", "B-2"], "OperatorsName": "Poe^E\\Doe^J"})
     assert len(known.values) == 4
+
+
+def test_a_pydicom_data_set_is_read_as_a_mapping_is():
+    dataset = pydicom.Dataset()
+    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = "ROE^JANE=山田^太郎", "4711-22", "19600305"
+    dataset.OtherPatientNames = ["DOE^JANIE", "DOE^JAN"]
+    assert KnownIdentifiers.from_dicom(dataset).values == (
+        ("name", "ROE^JANE=山田^太郎"),
+        ("name", "DOE^JANIE"),
+        ("name", "DOE^JAN"),
+        ("record_number", "4711-22"),
+        ("date", "19600305"),
+    )
 
 
 def test_a_wrong_kind_is_refused_without_its_value():
