@@ -73,7 +73,6 @@ class TokenClassifierRecogniser:
             model=str(folder),
             tokenizer=str(folder),
             aggregation_strategy="simple",
-            model_kwargs={"local_files_only": True},
         )
 
     def recognise(self, text: str) -> Iterator[IdentifierSpan]:
