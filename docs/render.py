@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 DOCUMENTS = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
-FEDERATED, PRIVACY, REFERENCE = "render_federated", "render_privacy", "render_reference"
+FEDERATED, PRIVACY, REFERENCE, TEXT = "render_federated", "render_privacy", "render_reference", "render_text"
 BLOCK = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -349,6 +349,7 @@ TABLES = {
     "peers": lambda: beside(PRIVACY).peers(),
     "language": lambda: beside(PRIVACY).language(),
     "changed": lambda: beside(PRIVACY).changed(),
+    "text_english": lambda: beside(TEXT).english(),
     "session": session,
     "claims": claims,
     "hardening": hardening,

@@ -13,7 +13,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "tests" / "benchmarks"
-HELPERS = {"run", "claim", "subjects", "populations", "membership_peer_scores", "paired_bootstrap"}
+HELPERS = {
+    "run",
+    "claim",
+    "subjects",
+    "populations",
+    "membership_peer_scores",
+    "paired_bootstrap",
+    "text_scores",
+    "text_presidio",
+}
 MACHINE = re.compile(
     r"(?<![\w./-])/(?:work|root|home|tmp|Users)/[\w.]|\bpypi\.\w|\bfiles\.python\w+\.|--index-url|https?://[\w.]*(?:mirror|proxy|index)"
 )

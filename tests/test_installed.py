@@ -31,7 +31,9 @@ def test_the_wheel_holds_one_top_level_package(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"medward"}
-    for wanted in ("medward/py.typed", "medward/guard/pipeline.py", "medward/attacks/report/report.html.j2"):
+    text = "medward/guard/release/text"
+    data = (f"{text}/languages/en.toml", f"{text}/lexicons/given_en.txt", f"{text}/lexicons/PROVENANCE.md")
+    for wanted in ("medward/py.typed", "medward/guard/pipeline.py", "medward/attacks/report/report.html.j2", *data):
         assert wanted in names
 
 

@@ -24,6 +24,7 @@ EXTRAS = (
     "dicom",
     "images",
     "tables",
+    "text",
     "torch",
     "sklearn",
     "huggingface",

@@ -13,7 +13,16 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parents[1] / "docs" / "results"
-HELPERS = {"run", "claim", "subjects", "populations", "membership_peer_scores", "paired_bootstrap"}
+HELPERS = {
+    "run",
+    "claim",
+    "subjects",
+    "populations",
+    "membership_peer_scores",
+    "paired_bootstrap",
+    "text_scores",
+    "text_presidio",
+}
 
 
 def names() -> list[str]:

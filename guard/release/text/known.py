@@ -1,0 +1,150 @@
+"""Identifiers known for one request: what the caller, a DICOM header or a FHIR Patient says of this patient.
+
+The highest-yield rule of de-identification: a value that is known to be this patient's may not leave, however it is
+written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from medward.guard.errors import MedwardError
+from medward.guard.release.text.spans import IdentifierKind
+
+_K = IdentifierKind
+_DICOM: Mapping[str, IdentifierKind] = {
+    "PatientName": _K.NAME,
+    "OtherPatientNames": _K.NAME,
+    "PatientBirthName": _K.NAME,
+    "PatientMotherBirthName": _K.NAME,
+    "ResponsiblePerson": _K.NAME,
+    "ReferringPhysicianName": _K.NAME,
+    "RequestingPhysician": _K.NAME,
+    "PerformingPhysicianName": _K.NAME,
+    "PhysiciansOfRecord": _K.NAME,
+    "NameOfPhysiciansReadingStudy": _K.NAME,
+    "OperatorsName": _K.NAME,
+    "PatientID": _K.RECORD_NUMBER,
+    "OtherPatientIDs": _K.RECORD_NUMBER,
+    "MedicalRecordLocator": _K.RECORD_NUMBER,
+    "AccessionNumber": _K.CODE,
+    "StudyID": _K.CODE,
+    "AdmissionID": _K.CODE,
+    "PatientBirthDate": _K.DATE,
+    "StudyDate": _K.DATE,
+    "SeriesDate": _K.DATE,
+    "AcquisitionDate": _K.DATE,
+    "ContentDate": _K.DATE,
+    "AdmittingDate": _K.DATE,
+    "PatientAddress": _K.PLACE,
+    "InstitutionName": _K.PLACE,
+    "InstitutionAddress": _K.PLACE,
+    "InstitutionalDepartmentName": _K.PLACE,
+    "PatientTelephoneNumbers": _K.PHONE,
+    "DeviceSerialNumber": _K.DEVICE,
+    "StationName": _K.DEVICE,
+    "StudyInstanceUID": _K.CODE,
+    "SeriesInstanceUID": _K.CODE,
+    "SOPInstanceUID": _K.CODE,
+}
+_FHIR_SYSTEM = {"phone": _K.PHONE, "sms": _K.PHONE, "pager": _K.PHONE, "fax": _K.FAX, "email": _K.EMAIL, "url": _K.URL}
+_SAYS_NOTHING = {"", "none", "unknown", "anonymous", "anonymized", "n/a", "na", "unspecified", "test", "0", "patient"}
+
+
+class DicomHeader(Protocol):
+    """A DICOM header gives the value of an attribute by its keyword, or None: a mapping does, and pydicom's Dataset."""
+
+    def get(self, key: str, /) -> Any:
+        """The value of one attribute."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class KnownIdentifiers:
+    """Known identifiers are values of one request's patient, each with its kind; printing them shows counts only.
+
+    A name is written with its parts apart ("Given Family", "Family, Given" or DICOM's "FAMILY^GIVEN"), a date as
+    YYYY-MM-DD or YYYYMMDD. Two sets of them are joined by ``|``.
+    """
+
+    values: tuple[tuple[IdentifierKind, str], ...] = ()
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, str | Iterable[str]]) -> KnownIdentifiers:
+        """Values by `IdentifierKind`: ``{"name": "Jane Roe", "record_number": ["4711", "0815"]}``."""
+        found: list[tuple[IdentifierKind, str]] = []
+        for name, value in values.items():
+            if name not in set(IdentifierKind):
+                kinds = ", ".join(IdentifierKind)
+                raise MedwardError(f"known identifiers: a key is no kind of identifier; there are: {kinds}")
+            each = [value] if isinstance(value, str) else list(value)
+            if not all(isinstance(one, str) for one in each):
+                raise MedwardError(f"known identifiers: {name} must be a text or several; got another type")
+            found += [(IdentifierKind(name), one) for one in each]
+        return cls(_told(found))
+
+    @classmethod
+    def from_dicom(cls, header: DicomHeader) -> KnownIdentifiers:
+        """Values of a DICOM header, keyword -> value or a pydicom Dataset; what identifies nobody is passed over."""
+        found = [
+            (kind, one) for keyword, kind in _DICOM.items() for one in _several(header.get(keyword)) for kind in [kind]
+        ]
+        return cls(_told(found))
+
+    @classmethod
+    def from_fhir(cls, patient: Mapping[str, Any]) -> KnownIdentifiers:
+        """Values of a FHIR R4 Patient given as JSON: names, birth date, identifiers, telecom, address, contacts."""
+        return cls(_told(_fhir_person(patient)))
+
+    def __or__(self, other: KnownIdentifiers) -> KnownIdentifiers:
+        """Both, each value once."""
+        return KnownIdentifiers(tuple(dict.fromkeys(self.values + other.values)))
+
+    def __repr__(self) -> str:
+        """How many values there are, never which."""
+        return f"KnownIdentifiers({len(self.values)} values)"
+
+
+def _told(found: Iterable[tuple[IdentifierKind, str]]) -> tuple[tuple[IdentifierKind, str], ...]:
+    """Values that say something, once each, in order."""
+    stripped = ((kind, value.strip()) for kind, value in found)
+    return tuple(dict.fromkeys((kind, value) for kind, value in stripped if value.casefold() not in _SAYS_NOTHING))
+
+
+def _several(value: Any) -> Iterator[str]:
+    """The values of one attribute: a text, or several of them, or a list of such."""
+    if value is None or isinstance(value, Mapping | bytes):
+        return
+    if not isinstance(value, str) and isinstance(value, Sequence | Set):
+        for each in value:
+            yield from _several(each)
+        return
+    yield from str(value).split("\\")
+
+
+def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
+    yield from (each for each in value if isinstance(each, Mapping)) if isinstance(value, list | tuple) else ()
+
+
+def _fhir_person(person: Mapping[str, Any]) -> Iterator[tuple[IdentifierKind, str]]:
+    names = [*_mappings(person.get("name"))]
+    if isinstance(person.get("name"), Mapping):  # a contact has one name, a patient has several
+        names.append(person["name"])
+    for name in names:
+        parts = [*_several(name.get("given")), *_several(name.get("family"))]
+        yield _K.NAME, " ".join(parts) or str(name.get("text", ""))
+    yield from ((_K.DATE, each) for each in _several(person.get("birthDate")))
+    yield from (
+        (_K.RECORD_NUMBER, one) for each in _mappings(person.get("identifier")) for one in _several(each.get("value"))
+    )
+    for telecom in _mappings(person.get("telecom")):
+        kind = _FHIR_SYSTEM.get(str(telecom.get("system")), _K.CODE)
+        yield from ((kind, one) for one in _several(telecom.get("value")))
+    addresses = person.get("address")
+    for address in [addresses] if isinstance(addresses, Mapping) else _mappings(addresses):
+        for part in ("line", "city", "district", "postalCode"):
+            yield from ((_K.PLACE, one) for one in _several(address.get(part)))
+    for contact in _mappings(person.get("contact")):
+        yield from _fhir_person(contact)

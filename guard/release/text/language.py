@@ -1,0 +1,95 @@
+"""Languages: what identifiers look like in one of them, read from a data file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+
+from medward.guard.errors import MedwardError
+from medward.guard.release.text.fold import FoldedText
+from medward.guard.release.text.known import KnownIdentifiers
+from medward.guard.release.text.known_search import KnownSearch
+from medward.guard.release.text.lexicon import load_lexicon
+from medward.guard.release.text.patterns import IdentifierPattern, PatternSet
+from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
+from medward.guard.release.text.surrogates import Surrogates
+
+_FOLDER = files(__package__) / "languages"
+_SHARED = "common"
+
+
+class Language:
+    """A language finds the identifiers that nobody had to know beforehand: by patterns and by lexicons."""
+
+    def __init__(self, name: str) -> None:
+        shared, data = (tomllib.loads((_FOLDER / f"{each}.toml").read_text()) for each in (_SHARED, name))
+        words = data["words"]
+        lists = {name: each.split() for name, each in data["lists"].items()}
+        self._lexicon = load_lexicon(name, lists)
+        self._common = frozenset(
+            word for each in ("ambiguous", "clinical", "clinical_nouns", "not_names") for word in lists[each]
+        )
+        self._months: dict[str, int] = data["months"]
+        self._digits: dict[str, str] = data["digits"]
+        self._day_first: bool = data["day_first"]
+        self._patterns = PatternSet(
+            [
+                IdentifierPattern(
+                    kind=IdentifierKind(each["kind"]),
+                    expression=_filled(each["expression"], words),
+                    check=each.get("check", ""),
+                    **{name: _joined(lists, each.get(name, "")) for name in ("unless", "trim", "never")},
+                )
+                for each in shared["pattern"] + data["pattern"]
+            ]
+        )
+
+    def find(self, folded: FoldedText) -> Iterator[IdentifierSpan]:
+        """Every identifier of the window."""
+        yield from self._patterns.find(folded)
+        yield from self._lexicon.find(folded)
+
+    def search_for(self, known: KnownIdentifiers) -> KnownSearch:
+        """A search for the known identifiers of one request, in this language's numbers and months."""
+        return KnownSearch(known, months=self._months, digits=self._digits, common=self._common)
+
+    def surrogates(self, key: bytes, patient: str) -> Surrogates:
+        """Surrogates for one patient, out of this language's names."""
+        lexicon = self._lexicon
+        return Surrogates(
+            key=key,
+            patient=patient,
+            given=lexicon.given_names,
+            surnames=lexicon.family_names,
+            cities=lexicon.city_names,
+            months=self._months,
+            day_first=self._day_first,
+        )
+
+
+def _joined(lists: Mapping[str, Sequence[str]], names: str) -> frozenset[str]:
+    """The words of several lists."""
+    return frozenset(word for name in names.split() for word in lists[name])
+
+
+def _filled(expression: str, words: dict[str, str]) -> str:
+    """The expression with each ``<word>`` replaced by what stands for it."""
+    for name, value in reversed(words.items()):  # a later entry may use an earlier one
+        expression = expression.replace(f"<{name}>", f"(?:{value})")
+    return expression
+
+
+def language_names() -> list[str]:
+    """Languages that there is a data file for."""
+    names = {each.name.removesuffix(".toml") for each in _FOLDER.iterdir() if each.name.endswith(".toml")}
+    return sorted(names - {_SHARED})
+
+
+@cache
+def load_language(name: str) -> Language:
+    """The language called `name`, read once."""
+    if name not in language_names():
+        raise MedwardError(f"language {name!r}: no data file; there are: {', '.join(language_names())}")
+    return Language(name)

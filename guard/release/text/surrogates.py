@@ -1,0 +1,112 @@
+"""Surrogates: made-up values in the place of real ones, so that an identifier that was missed hides among them.
+
+Hiding in plain sight (Carrell et al., JAMIA 2013). The same value has the same surrogate under one key, each part of a
+name for itself; all dates of a patient are shifted by one number of days, so that intervals stay true. Without the key
+nobody can tell which value a surrogate stands for; whoever holds the key and guesses the value can.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from medward.guard.errors import MedwardError
+from medward.guard.release.text.needles import only_letters
+from medward.guard.release.text.shifted_date import shifted_date
+from medward.guard.release.text.spans import IdentifierKind
+
+SHORTEST_KEY = 16  # bytes
+_LARGEST_SHIFT = 182  # days, to either side, never 0
+_NAME_WORD = re.compile(r"[^\W\d_]+")
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Surrogates:
+    """Surrogates stand in for the identifiers of one patient, chosen by a secret key of 16 bytes or more.
+
+    `given`, `surnames` and `cities` are the names to choose from, `months` the month names of the language, in lower
+    case, and `day_first` says whether 3/4 is in April.
+    """
+
+    key: bytes
+    patient: str
+    given: Sequence[str]
+    surnames: Sequence[str]
+    cities: Sequence[str]
+    months: Mapping[str, int]
+    day_first: bool
+
+    def __post_init__(self) -> None:
+        """Refuses a short key and a patient without a name, whose dates would be shifted like everybody's."""
+        if len(self.key) < SHORTEST_KEY:
+            raise MedwardError(
+                f"surrogates: the key has {len(self.key)} bytes; use {SHORTEST_KEY} or more, from secrets"
+            )
+        if not self.patient:
+            raise MedwardError(
+                "surrogates: patient is empty; name whose text it is, dates are shifted for each patient"
+            )
+
+    def surrogate(self, kind: IdentifierKind, value: str) -> str:
+        """What stands for the value; a date that cannot be read becomes a marker."""
+        if kind is IdentifierKind.NAME:
+            return _NAME_WORD.sub(lambda match: self._name(match[0]), value)
+        if kind is IdentifierKind.DATE:
+            return shifted_date(value, self.shift, self.months, self.day_first) or f"[{kind.upper()}]"
+        if kind is IdentifierKind.AGE:
+            return "90"
+        if kind is IdentifierKind.PLACE and not only_letters(value).isdigit():
+            return _cased(self._choice(self.cities, b"place", value), value)
+        if kind is IdentifierKind.EMAIL:
+            return f"{self._choice(self.surnames, b'email', value)}@example.org"
+        if kind is IdentifierKind.URL:
+            return f"https://example.org/{self._digest(b'url', value).hex()[:8]}"
+        if kind is IdentifierKind.IP_ADDRESS:
+            return f"192.0.2.{self._digest(b'ip', value)[0]}"
+        return self._same_shape(value)
+
+    @property
+    def shift(self) -> timedelta:
+        """By how much this patient's dates are shifted."""
+        days = int.from_bytes(self._digest(b"shift", self.patient)[:4], "big") % (2 * _LARGEST_SHIFT)
+        return timedelta(days=days - _LARGEST_SHIFT if days < _LARGEST_SHIFT else days - _LARGEST_SHIFT + 1)
+
+    def _digest(self, purpose: bytes, value: str) -> bytes:
+        letters = only_letters(value) or value.encode()
+        return hmac.new(self.key, purpose + b"\0" + letters, hashlib.sha256).digest()
+
+    def _choice(self, names: Sequence[str], purpose: bytes, value: str) -> str:
+        return names[int.from_bytes(self._digest(purpose, value)[:8], "big") % len(names)]
+
+    def _name(self, word: str) -> str:
+        if word.lower() in _TITLE_WORDS:
+            return word
+        names = self.given if word.lower() in self.given else self.surnames
+        chosen = self._choice(names, b"name", word)
+        return _cased(chosen[: 1 if len(word) == 1 else None], word)
+
+    def _same_shape(self, value: str) -> str:
+        """Digits for digits and letters for letters."""
+        stream = hashlib.shake_256(self._digest(b"number", value)).digest(len(value))
+        return "".join(map(_same_sort, value, stream))
+
+
+_TITLE_WORDS = frozenset(("dr", "mr", "mrs", "ms", "prof", "dra", "sr", "sra", "miss", "md", "jr"))
+
+
+def _cased(word: str, like: str) -> str:
+    """The word in capitals where the other one is, else with a capital."""
+    return word.upper() if like.isupper() else word.title()
+
+
+def _same_sort(character: str, byte: int) -> str:
+    if character.isdigit():
+        return str(byte % 10)
+    if character.isalpha():
+        letter = chr(ord("a") + byte % 26)
+        return letter.upper() if character.isupper() else letter
+    return character

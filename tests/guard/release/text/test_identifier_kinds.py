@@ -1,0 +1,119 @@
+"""Every kind of identifier is found where it stands, and what only looks like one stays."""
+
+import pytest
+
+from medward.guard.release.text import IdentifierKind, TextFilter, find_identifiers
+
+ENGLISH = TextFilter()
+
+FOUND = {
+    "Seen by Dr. Alice Carter today": "Seen by [NAME] today",
+    "Emily Smith is a 60-year-old woman": "[NAME] is a 60-year-old woman",
+    "a 55-year-old male, Robert B., with COPD": "a 55-year-old male, [NAME], with COPD",
+    "SMITH, JOHN had a scan": "[NAME] had a scan",
+    "Smith, John had a scan": "[NAME] had a scan",
+    "patient named Xiulan Zhao reports pain": "patient named [NAME] reports pain",
+    "Signed by: Anne-Marie O'Brien": "Signed by: [NAME]",
+    "admitted to Mercy Hospital with pain": "admitted to [PLACE] with pain",
+    "She lives at 123 Maple Street, Springfield, IL 62704.": "She lives at [PLACE].",
+    "He is from Chicago and well": "He is from [PLACE] and well",
+    "zip code 62704": "zip code [PLACE]",
+    "seen on March 5th, 2023 for pain": "seen on [DATE] for pain",
+    "seen on 5 March 2023 for pain": "seen on [DATE] for pain",
+    "seen on 03/05/2023 for pain": "seen on [DATE] for pain",
+    "seen on 2023-03-05 for pain": "seen on [DATE] for pain",
+    "seen in April 2023 for pain": "seen in [DATE] for pain",
+    "study 20230305 shows": "study [DATE] shows",
+    "a 92-year-old man": "a [AGE]-year-old man",
+    "age: 101": "age: [AGE]",
+    "call 555-123-4567 now": "call [PHONE] now",
+    "call (555) 123-4567 now": "call [PHONE] now",
+    "Fax: 555-123-4568": "Fax: [FAX]",
+    "write to jane.roe@example.org please": "write to [EMAIL] please",
+    "write to jane.roe [at] example [dot] org": "write to [EMAIL]",
+    "SSN 123-45-6789": "SSN [SOCIAL_SECURITY]",
+    "social security number: 123456789": "social security number: [SOCIAL_SECURITY]",
+    "MRN: 4711-22": "MRN: [RECORD_NUMBER]",
+    "(MRN: #CS123456)": "(MRN: [RECORD_NUMBER])",
+    "insurance ID: HX-223344": "insurance ID: [HEALTH_PLAN]",
+    "Medicare 1EG4-TE5-MK73": "Medicare [HEALTH_PLAN]",
+    "account number 99887766": "account number [ACCOUNT]",
+    "card 4111 1111 1111 1111": "card [ACCOUNT]",
+    "IBAN GB82 WEST 1234 5698 7654 32": "IBAN [ACCOUNT]",
+    "driver's license D1234567": "driver's license [LICENCE]",
+    "DEA AB1234563": "DEA [LICENCE]",
+    "VIN 1M8GDM9AXKP042788": "VIN [VEHICLE]",
+    "license plate 7ABC123": "license plate [VEHICLE]",
+    "pacemaker serial number SN-99881234": "pacemaker serial number [DEVICE]",
+    "MAC 00:1A:2B:3C:4D:5E": "MAC [DEVICE]",
+    "see https://example.org/patient/7?x=1 there": "see [URL] there",
+    "from 192.168.10.77 at": "from [IP_ADDRESS] at",
+    "from 2001:db8::8a2e:370:7334 at": "from [IP_ADDRESS] at",
+    "accession number A-1234567": "accession number [CODE]",
+    "UID 1.2.840.113619.2.55.3": "UID [CODE]",
+    "the number 123456789012 stands alone": "the number [CODE] stands alone",
+}
+
+KEPT = [
+    "Parkinson disease, Hashimoto's thyroiditis, Graves' disease and Crohn's disease",
+    "a Foley catheter and a Swan-Ganz catheter were placed",
+    "compression of T8, C5-C6 and L4-L5; T8-T9 is normal",
+    "Glasgow Coma Scale 15, Wells score 3, Duke criteria, Allen test negative",
+    "Charcot-Marie-Tooth disease; Wilson disease; Down syndrome; Marfan syndrome",
+    "Gram stain negative, Murphy sign positive, Babinski reflex absent",
+    "Bethesda category III, Boston criteria, Vancouver classification B2",
+    "heart size is normal in 2019; no change since 2020",
+    "a 72-year-old man; aged 89; 15 years ago",
+    "BP 120/80, HR 72, SpO2 98%, temperature 98.6 F, EF 55-60%",
+    "nodule of 1.2 x 3.4 cm, 5/5 strength, grade 2/6 murmur, T2/FLAIR",
+    "platelets 250000, WBC 11.2, sodium 140, HbA1c 7.5%, LDL 130",
+    "take aspirin 81 mg daily, metformin 500 mg twice a day, 1/2 tablet",
+    "Impression: No acute cardiopulmonary process. Findings: Clear lungs.",
+    "May represent pneumonia. Will follow. Mark the site. Reading of the film.",
+    "G3P2, ASA 3, NYHA class II, stage IIIB, T2N1M0, CHA2DS2-VASc 4, BRCA1",
+    "ICD-10 I50.9 and CPT 71046; version 2.4.1; ratio 3.5; p < 0.001",
+    "Tylenol, Lasix and Dr. or Mr. alone; vitamin B12 and D3; H. pylori; E. coli",
+    "internal medicine, mental health and the emergency department were consulted",
+    "follow-up at the clinic in 3 weeks; admitted to the ICU",
+    "IN THE CHEST, NO FOCAL CONSOLIDATION. HEART SIZE NORMAL. LEFT LOWER LOBE CLEAR.",
+]
+
+
+@pytest.mark.parametrize("text", FOUND)
+def test_an_identifier_is_replaced_by_its_kind(text):
+    assert ENGLISH.redact(text).text == FOUND[text]
+
+
+@pytest.mark.parametrize("text", KEPT)
+def test_clinical_content_stays(text):
+    assert ENGLISH.redact(text).text == text
+
+
+def test_every_kind_has_a_case():
+    shown = {kind for kind in IdentifierKind if any(f"[{kind.upper()}]" in each for each in FOUND.values())}
+    assert shown == set(IdentifierKind)
+
+
+def test_only_the_kinds_asked_for_are_replaced():
+    text = "Emily Smith, 555-123-4567"
+    assert TextFilter(kinds=frozenset({IdentifierKind.PHONE})).redact(text).text == "Emily Smith, [PHONE]"
+
+
+def test_a_span_says_where_and_what_never_the_value():
+    text = "Seen by Dr. Alice Carter today"
+    (span,) = find_identifiers(text)
+    assert (text[span.start : span.end], span.kind, span.source) == ("Dr. Alice Carter", IdentifierKind.NAME, "pattern")
+    assert "Carter" not in repr(span)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("number 4111 1111 1111 1112", "ACCOUNT"),  # no Luhn checksum
+        ("chassis 1M8GDM9AXKP042789", "VEHICLE"),  # no VIN checksum
+        ("AB1234564 is on it", "LICENCE"),  # no DEA checksum
+        ("from 192.168.10.777 at", "IP_ADDRESS"),
+    ],
+)
+def test_a_number_whose_checksum_fails_is_not_of_that_kind(text, kept):
+    assert f"[{kept}]" not in ENGLISH.redact(text).text

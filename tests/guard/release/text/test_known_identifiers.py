@@ -1,0 +1,253 @@
+"""What is known of a patient is found however it is written, and what only resembles it stays."""
+
+import base64
+import codecs
+import re
+
+import pydicom
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medward.guard.errors import MedwardError
+from medward.guard.release.text import IdentifierKind, KnownIdentifiers, TextFilter
+from medward.guard.release.text.typos import TypoTable
+
+KNOWN = KnownIdentifiers.from_dicom(
+    {
+        "PatientName": "FEATHERSTONE^JANE^ANN",
+        "PatientID": "MR1234567",
+        "PatientBirthDate": "19600305",
+        "PatientTelephoneNumbers": "555-987-6543",
+        "PatientAddress": "12 Elm Street, Springfield",
+        "InstitutionName": "Quiet Harbour Clinic",
+    }
+)
+FILTER = TextFilter()
+PLAIN = TextFilter(kinds=frozenset(IdentifierKind))
+
+WRITTEN = {
+    "name": [
+        "jane featherstone",
+        "FEATHERSTONE, JANE",
+        "Featherstone Jane",
+        "J. Featherstone",
+        "Jane A. Featherstone",
+        "J.A.F.",
+        "JaneFeatherstone",
+        "jfeatherstone",
+        "jane_featherstone",
+        "J a n e",
+        "J-a-n-e",
+        "J.a.n.e",
+        "J\na\nn\ne",
+        "F e a t h e r s t o n e",
+        "Feather-stone",
+        "Fea ther stone",
+        "ja\u200bne",
+        "Jаne",
+        "Ｊａｎｅ",
+        "𝐉𝐚𝐧𝐞",
+        "Jáne",
+        "\u202eenaJ\u202c",
+        "enotsrehtaeF enaJ",
+        "J4n3",
+        "F3atherst0ne",
+        "Fetherstone",
+        "Featherstonne",
+        "Faetherstone",
+        "Featherstome",
+        codecs.encode("Jane Featherstone", "rot13"),
+        base64.b64encode(b"it is Jane Featherstone").decode(),
+        base64.b64encode(base64.b64encode(b"it is Jane Featherstone")).decode(),
+        b"Jane".hex(),
+        b"Jane".hex(" ").upper(),
+        "0x4a 0x61 0x6e 0x65",
+        "\\x4a\\x61\\x6e\\x65",
+        "%4A%61%6E%65",
+        "74 97 110 101",
+        "&#74;&#97;&#110;&#101;",
+    ],
+    "record_number": [
+        "MR1234567",
+        "mr 1234567",
+        "MR-1234567",
+        "1234567",
+        "1 2 3 4 5 6 7",
+        "123-45-67",
+        "7654321RM",
+        "MR1234657",
+        "one two three four five six seven",
+        "one, two, three, four, five, sixty seven",
+        "１２３４５６７",
+    ],
+    "date": [
+        "19600305",
+        "1960-03-05",
+        "03/05/1960",
+        "5.3.1960",
+        "05-03-60",
+        "March 5, 1960",
+        "5th of March 1960",
+        "5 Mar 60",
+        "mar 5",
+    ],
+    "phone": [
+        "555-987-6543",
+        "5559876543",
+        "(555) 987.6543",
+        "987-6543",
+        "triple five nine eight seven six five four three",
+    ],
+    "place": ["12 Elm Street", "elm street", "Springfield", "quiet harbour clinic", "Q u i e t Harbour Clinic"],
+}
+
+
+@pytest.mark.parametrize(("kind", "written"), [(kind, each) for kind in WRITTEN for each in WRITTEN[kind]])
+def test_a_known_identifier_is_found_however_it_is_written(kind, written):
+    text = f"the lungs are clear and {written} was noted, no effusion"
+    spans = FILTER.find(text, KNOWN)
+    covered = {at for span in spans for at in range(span.start, span.end)}
+    begin = text.index(written)
+    assert {at for at in range(begin, begin + len(written)) if text[at].isalnum()} <= covered
+    assert kind in {span.kind for span in spans} or any(span.source == "pattern" for span in spans)
+    assert FILTER.redact(text, KNOWN).text.startswith("the lungs are clear and ")
+    assert FILTER.redact(text, KNOWN).text.endswith(" was noted, no effusion")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "an old janet type device, stone in the gall bladder, feathery opacity",
+        "heart rate 123 and 456, level 12 and 34, 7 of 12 ribs",
+        "in spring the field of view; elm is a tree; harbours no mass",
+        "one two three views were taken; T5 to T7; 3 of 5",
+        "comparison with the prior examination is recommended",
+    ],
+)
+def test_what_only_resembles_a_known_identifier_stays(text):
+    assert FILTER.redact(text, KNOWN).text == text
+
+
+def test_a_common_word_is_a_known_name_only_with_a_capital():
+    known = KnownIdentifiers.from_mapping({"name": "May Will"})
+    assert FILTER.redact("this may recur and will be seen", known).text == "this may recur and will be seen"
+    assert FILTER.redact("we saw May today", known).text == "we saw [NAME] today"
+    assert FILTER.redact("seen by Will May", known).text == "seen by [NAME]"
+
+
+def test_without_it_being_known_the_disguise_is_not_seen():
+    """The control: it is the knowledge that finds these."""
+    assert not FILTER.find("the lungs are clear and J a n e was noted")
+    assert not FILTER.find("the lungs are clear and enotsrehtaef was noted")
+
+
+NAMES = st.text("bcdfghjklmnpqrstvwxz", min_size=5, max_size=9).map(str.capitalize)
+
+
+@settings(max_examples=40, deadline=None)
+@given(NAMES, NAMES, st.sampled_from([" ", "", ", ", "-", "\n", " \u200b"]), st.booleans(), st.booleans())
+def test_any_known_name_is_found_in_any_spelling(given_name, family, between, turned, capitals):
+    known = KnownIdentifiers.from_mapping({"name": f"{given_name} {family}"})
+    name = between.join((family, given_name) if turned else (given_name, family))
+    redacted = FILTER.redact(f"It is {name.upper() if capitals else name} again", known).text
+    assert given_name.lower() not in redacted.lower()
+    assert family.lower() not in redacted.lower()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.binary(min_size=6, max_size=12),
+    st.integers(0, 11),
+    st.integers(0, 255),
+    st.sampled_from(["swap", "drop", "add", "change"]),
+)
+def test_one_typo_is_known_and_the_word_itself(word, at, byte, how):
+    at %= len(word) - 1
+    letter = bytes([byte])
+    written = {
+        "drop": word[:at] + word[at + 1 :],
+        "add": word[:at] + letter + word[at:],
+        "change": word[:at] + letter + word[at + 1 :],
+        "swap": word[:at] + word[at + 1 : at + 2] + word[at : at + 1] + word[at + 2 :],
+    }[how]
+    assert TypoTable([word]).knows(word)
+    assert TypoTable([word]).knows(written)
+
+
+def test_three_typos_are_another_word():
+    assert not TypoTable([b"featherstone"]).knows(b"weatherhtome")
+
+
+def test_a_fhir_patient_is_read():
+    known = KnownIdentifiers.from_fhir(
+        {
+            "resourceType": "Patient",
+            "name": [{"family": "Roe", "given": ["Jane", "Ann"]}, {"text": "Janie Doe"}],
+            "birthDate": "1960-03-05",
+            "identifier": [{"value": "4711-22"}],
+            "telecom": [{"system": "email", "value": "jane@example.org"}, {"system": "phone", "value": "555 1234567"}],
+            "address": [{"line": ["12 Elm Street"], "city": "Springfield", "state": "IL", "postalCode": "62704"}],
+            "contact": [{"name": {"family": "Poe", "given": ["Edgar"]}}],
+        }
+    )
+    assert set(known.values) == {
+        ("name", "Jane Ann Roe"),
+        ("name", "Janie Doe"),
+        ("name", "Edgar Poe"),
+        ("date", "1960-03-05"),
+        ("record_number", "4711-22"),
+        ("email", "jane@example.org"),
+        ("phone", "555 1234567"),
+        ("place", "12 Elm Street"),
+        ("place", "Springfield"),
+        ("place", "62704"),
+    }
+
+
+def test_a_header_without_anything_to_say_gives_nothing():
+    header = {"PatientName": "", "PatientID": "unknown", "PatientSex": "F", "Rows": 512, "OtherPatientIDs": None}
+    assert KnownIdentifiers.from_dicom(header).values == ()
+
+
+def test_several_values_of_one_attribute_are_all_known():
+    known = KnownIdentifiers.from_dicom({"OtherPatientIDs": ["A-1", "B-2"], "OperatorsName": "Poe^E\\Doe^J"})
+    assert len(known.values) == 4
+
+
+def test_a_pydicom_data_set_is_read_as_a_mapping_is():
+    dataset = pydicom.Dataset()
+    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = "ROE^JANE=山田^太郎", "4711-22", "19600305"
+    dataset.OtherPatientNames = ["DOE^JANIE", "DOE^JAN"]
+    assert KnownIdentifiers.from_dicom(dataset).values == (
+        ("name", "ROE^JANE=山田^太郎"),
+        ("name", "DOE^JANIE"),
+        ("name", "DOE^JAN"),
+        ("record_number", "4711-22"),
+        ("date", "19600305"),
+    )
+
+
+def test_a_wrong_kind_is_refused_without_its_value():
+    with pytest.raises(MedwardError, match="there are: name, place") as error:
+        KnownIdentifiers.from_mapping({"Jane Roe": "4711"})
+    assert "Jane" not in str(error.value)
+    with pytest.raises(MedwardError, match="must be a text"):
+        KnownIdentifiers.from_mapping({"name": [4711]})
+
+
+def test_printing_known_identifiers_shows_none_of_them():
+    assert not re.search("(?i)jane|1234567|1960", repr(KNOWN) + str(KNOWN) + repr(FILTER.stream(KNOWN)))
+
+
+@pytest.mark.parametrize("name", ["山田^太郎", "Иванов^Пётр", "Yamada^Tarou=山田^太郎", "محمد^علي"])
+def test_a_name_in_another_alphabet_is_found_as_it_is_written(name):
+    known = KnownIdentifiers.from_dicom({"PatientName": name})
+    family, _, given_name = name.split("=")[-1].partition("^")
+    redacted = FILTER.redact(
+        f"seen: {family} {given_name}; {given_name}{family}, {family.upper()}. aa no ete clear", known
+    ).text
+    assert family not in redacted
+    assert given_name not in redacted
+    assert family.upper() not in redacted
+    assert redacted.endswith("aa no ete clear")
