@@ -1,7 +1,7 @@
 """Made-up identifiers burned into images: which pixels they cover is known, so that what finds them can be judged.
 
-Fonts are DejaVu's, which Matplotlib brings, and Pillow's own. Every name, number and date is drawn by chance and belongs
-to nobody.
+Fonts are DejaVu's, which Matplotlib brings, and Pillow's own. Every name, number and date is drawn by chance and
+belongs to nobody.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""De-identification of image files: burned-in text is found, filled and looked for again; headers keep no identifier."""
+"""De-identification of image files: burned-in text is found, filled and read again; headers keep none."""

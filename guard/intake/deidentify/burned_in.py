@@ -80,8 +80,7 @@ def regions_to_fill(
     certain = [
         each
         for each in legible
-        if not is_symbol(each.text)
-        and (not is_marker(each.text) if identifies is None else identifies(each.text))
+        if not is_symbol(each.text) and (not is_marker(each.text) if identifies is None else identifies(each.text))
     ]
     # A single letter beside text is part of it; so are single letters in a row.
     singles = [each for each in legible if is_symbol(each.text) and any(letter.isalnum() for letter in each.text)]
@@ -96,7 +95,7 @@ def _in_company(letter: ReadText, texts: Iterable[ReadText]) -> bool:
     near = [
         each
         for each in texts
-        if each is not letter and 0 == letter.region.common(each.region)
+        if each is not letter and letter.region.common(each.region) == 0
         if letter.region.gap(each.region) <= min(letter.region.height, 2 * each.region.height)
     ]
     return any(not is_symbol(each.text) for each in near) or len(near) >= 2

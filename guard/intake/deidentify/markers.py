@@ -1,7 +1,7 @@
-"""Which burned-in text stays: laterality, view and position markers, and the labels of scale bars. All other is filled.
+"""Which burned-in text stays: laterality, view and position markers, and labels of scale bars. All other is filled.
 
-An allow-list fails safe: what is not on it is filled, whatever it may be. Reference: the markers of ACR-SPR-STR practice
-parameters for chest radiography and of mammographic views (DICOM PS3.16 CID 4014).
+An allow-list fails safe: what is not on it is filled, whatever it may be. Views of mammography are
+those of DICOM PS3.16 CID 4014.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import unicodedata
 from functools import cache
 
 SINGLE_LETTERS = frozenset("LRAPHFSI")
-MARKERS = frozenset(
-    """LT RT LEFT RIGHT LAT LATERAL BILAT BILATERAL PA AP PORT PORTABLE MOBILE BEDSIDE ERECT UPRIGHT SEMI SEMIUPRIGHT
-    SEMIERECT SUPINE PRONE SITTING STANDING RECUMBENT DECUB DECUBITUS INSP EXP INSPIRATION EXPIRATION CHEST CXR ABDOMEN
-    OBL OBLIQUE RAO LAO RPO LPO CC MLO ML LM XCCL RCC LCC RMLO LMLO ANT POST ANTERIOR POSTERIOR HEAD FEET INTERNAL
-    EXTERNAL INT EXT WEIGHT BEARING WEIGHTBEARING FLEXION EXTENSION NEUTRAL AXIAL SAGITTAL CORONAL VIEW FRONTAL ROTATED
-    SCOUT CM MM""".split()
-)
+_LISTED = """
+    LT RT LEFT RIGHT LAT LATERAL BILAT BILATERAL PA AP PORT PORTABLE MOBILE BEDSIDE ERECT UPRIGHT SEMI
+    SEMIUPRIGHT SEMIERECT SUPINE PRONE SITTING STANDING RECUMBENT DECUB DECUBITUS INSP EXP INSPIRATION
+    EXPIRATION CHEST CXR ABDOMEN OBL OBLIQUE RAO LAO RPO LPO CC MLO ML LM XCCL RCC LCC RMLO LMLO ANT POST
+    ANTERIOR POSTERIOR HEAD FEET INTERNAL EXTERNAL INT EXT WEIGHT BEARING WEIGHTBEARING FLEXION EXTENSION
+    NEUTRAL AXIAL SAGITTAL CORONAL VIEW FRONTAL ROTATED SCOUT CM MM
+"""
+MARKERS = frozenset(_LISTED.split())
 _SCALE = re.compile(r"\d{1,3}([.,]\d{1,2})?\s*(CM|MM)|\d{1,2}")
 _WORD = re.compile(r"[A-Z0-9]+")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, order=True)
 class Region:
-    """A region is a rectangle of pixels, rows from `top` to before `bottom` and columns from `left` to before `right`."""
+    """A region is a rectangle of pixels: rows `top` to before `bottom`, columns `left` to before `right`."""
 
     top: int
     left: int
@@ -105,6 +105,8 @@ def _on_one_line(one: Region, two: Region) -> bool:
         shared, sides = min(one.right, two.right) - max(one.left, two.left), (one.width, two.width)
     else:
         return False
+    if any((each.width < each.height) == (both.width > both.height) for each in (one, two)):
+        return False  # one is not written in this direction
     return shared >= 0.6 * max(sides) and one.gap(two) <= 2 * min(sides)
 
 

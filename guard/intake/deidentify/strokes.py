@@ -1,7 +1,7 @@
 """Where an image may have text: a cheap filter, so that text is only read where there are strokes.
 
-Letters are narrow lines in both directions, close to each other, and clearly brighter or darker than what lies on either
-side of them. Anatomy has edges but few such lines. The filter says where text may be, never that there is some.
+Letters are narrow lines in both directions, close to each other, and clearly brighter or darker than what lies on
+either side of them. Anatomy has edges but few such lines. The filter says where text may be, never that there is some.
 Related: the stroke width transform (Epshtein, Ofek and Wexler, CVPR 2010), of which this is the cheapest form.
 """
 
@@ -45,7 +45,7 @@ def text_candidates(grey: NDArray[np.uint8]) -> tuple[Region, ...]:
 
 
 def tightened_region(grey: NDArray[np.uint8], region: Region) -> Region:
-    """`region` of `grey` without an empty rim, which a reader leaves around text; at most a third of its lesser side."""
+    """`region` of `grey` without the empty rim that readers leave around text; at most a third of its lesser side."""
     piece = grey[region.slices].astype(np.int16)
     if min(piece.shape) < 4:
         return region
