@@ -132,22 +132,29 @@ def check_coded_frame(header: Any, frame: int, frames: int, pixels: int) -> None
         raise MedwardError("holds an image of another size than its header says")
 
 
-def decode_stored_frame(file: bytes, header: Any, frame: int, *, raw: bool = False) -> NDArray[Any]:
+def decode_stored_frame(
+    file: bytes, header: Any, frame: int, *, raw: bool = False, every_bit: bool = False
+) -> NDArray[Any]:
     """The decoded values of `frame`, colours as RGB: by the decoders that survive damaged files, else in `APART`.
 
-    With `raw` the colours of a file that is not compressed stay as they are stored.
+    With `raw` the colours of a file that is not compressed stay as they are stored. With `every_bit` bits that the header
+    does not count are left, but by `APART`.
     """
     from pydicom.pixels import get_decoder, pixel_array
 
     syntax = header.file_meta.TransferSyntaxUID
     if not syntax.is_encapsulated:
-        native: NDArray[Any] = pixel_array(header, index=frame, raw=raw)
+        native: NDArray[Any] = pixel_array(
+            header, index=frame, raw=raw, correct_unused_bits=not every_bit
+        )
         return native
     plugins = get_decoder(syntax).available_plugins
     for plugin in plugins:
         if plugin != FRAGILE:
             with suppress(Exception):  # it knows no such bits, or the frame is damaged
-                decoded: NDArray[Any] = pixel_array(header, index=frame, decoding_plugin=plugin)
+                decoded: NDArray[Any] = pixel_array(
+                    header, index=frame, decoding_plugin=plugin, correct_unused_bits=not every_bit
+                )
                 return decoded
     if FRAGILE not in plugins:
         raise MedwardError(DAMAGED)

@@ -20,6 +20,7 @@ from medward.guard.intake.deidentify.pixel_data import (
     check_image,
     frame_count,
     has_trailing_bytes,
+    has_uncounted_bits,
     stored_frames,
     write_frames,
 )
@@ -98,7 +99,9 @@ def _fill(header: Any, frames: StoredFrames, how: Deidentification) -> BurnedInT
 def _has_room(header: Any) -> bool:
     """Whether the pixels as they are coded could hold more than pixels, so that they are written anew."""
     syntax = header.file_meta.TransferSyntaxUID
-    return not all_plain(header, frame_count(header)) if syntax.is_encapsulated else has_trailing_bytes(header)
+    if not syntax.is_encapsulated:
+        return has_trailing_bytes(header)
+    return has_uncounted_bits(header) or not all_plain(header, frame_count(header))
 
 
 def _clean_header(header: Any, how: Deidentification, removed: Counter[str]) -> str:

@@ -46,7 +46,7 @@ class StoredFrames:
             low, high = (float(each) for each in np.percentile(frame[::4, ::4], [TAIL, 100 - TAIL]))
             if 0 < high - low < (float(frame.max()) - float(frame.min())) / 2:
                 views.append(_stretched(frame, TAIL))
-        return views
+        return [255 - each for each in views] if self.photometric == "MONOCHROME1" else views
 
     def fill(self, regions: Iterable[Region]) -> None:
         """Make `regions` black, in every frame, with a value that each frame has already where grey."""
@@ -80,7 +80,7 @@ def _stretched(frame: NDArray[np.generic], tail: float) -> NDArray[np.uint8]:
     if frame.dtype == np.uint8 and (low, high) == (0.0, 255.0):
         return frame.astype(np.uint8, copy=False)
     scaled = (frame.astype(np.float32) - np.float32(low)) * np.float32(255 / max(high - low, 1e-9))
-    return scaled.clip(0, 255).astype(np.uint8)
+    return (scaled + np.float32(0.5)).clip(0, 255).astype(np.uint8)
 
 
 def _colour_views(frame: NDArray[np.generic]) -> list[NDArray[np.uint8]]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
 from medward.guard.intake.deidentify.frames import StoredFrames
-from medward.guard.intake.dicom import COLOURS, GREYS, NEEDED, check_coded_frame, decode_stored_frame
+from medward.guard.intake.dicom import COLOURS, FRAGILE, GREYS, NEEDED, check_coded_frame, decode_stored_frame
 from medward.guard.intake.picture import MOST_PIXELS
 
 MOST_BYTES = 2**30  # of all decoded frames of one file
@@ -63,7 +63,7 @@ def stored_frames(file: bytes, header: Any) -> tuple[StoredFrames, bool]:
             check_coded_frame(header, index, frames, pixels)
     raw = not syntax.is_encapsulated and header.PhotometricInterpretation != "YBR_FULL_422"
     try:
-        values = np.stack([decode_stored_frame(file, header, index, raw=raw) for index in range(frames)])
+        values = np.stack([decode_stored_frame(file, header, index, raw=raw, every_bit=True) for index in range(frames)])
     except MedwardError:
         raise
     except Exception as error:
@@ -100,6 +100,14 @@ def write_frames(header: Any, frames: StoredFrames) -> None:
             del header[name]
     if values.ndim == 4:
         header.PlanarConfiguration = 0
+
+
+def has_uncounted_bits(header: Any) -> bool:
+    """Whether compressed pixels are only decoded by what drops bits that the header does not count."""
+    from pydicom.pixels import get_decoder
+
+    plugins = set(get_decoder(header.file_meta.TransferSyntaxUID).available_plugins)
+    return int(header.BitsStored) < int(header.BitsAllocated) and plugins == {FRAGILE}
 
 
 def has_trailing_bytes(header: Any) -> bool:

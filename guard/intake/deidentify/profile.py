@@ -1,9 +1,9 @@
 """A DICOM header without identifiers: the Basic Profile of PS3.15 Annex E, with dates moved instead of removed.
 
 What the profile asks of each attribute (remove, empty, replace, keep consistent) comes from the table that
-dicom-anonymizer (Kitware, BSD-3-Clause) generates from the standard's own. It is applied at every depth. Beyond it, and where the table
-says nothing, what could hold an identifier goes: private and unknown attributes, names of persons, long text, overlay
-and curve planes, images in sequences, and any text in which an identifier of the same file still stands.
+dicom-anonymizer (Kitware, BSD-3-Clause) generates from the standard's own. It is applied at every depth. Beyond it, and
+where the table says nothing, what could hold an identifier goes: private and unknown attributes, names of persons, long
+text, overlay and curve planes, images in sequences, and text in which an identifier of the same file still stands.
 """
 
 from __future__ import annotations
