@@ -137,16 +137,14 @@ def decode_stored_frame(
 ) -> NDArray[Any]:
     """The decoded values of `frame`, colours as RGB: by the decoders that survive damaged files, else in `APART`.
 
-    With `raw` the colours of a file that is not compressed stay as they are stored. With `every_bit` bits that the header
-    does not count are left, but by `APART`.
+    With `raw` the colours of a file that is not compressed stay as they are stored. With `every_bit` bits that the
+    header does not count are left, but by `APART`.
     """
     from pydicom.pixels import get_decoder, pixel_array
 
     syntax = header.file_meta.TransferSyntaxUID
     if not syntax.is_encapsulated:
-        native: NDArray[Any] = pixel_array(
-            header, index=frame, raw=raw, correct_unused_bits=not every_bit
-        )
+        native: NDArray[Any] = pixel_array(header, index=frame, raw=raw, correct_unused_bits=not every_bit)
         return native
     plugins = get_decoder(syntax).available_plugins
     for plugin in plugins:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 FEWEST_LETTERS = 4  # of a part of a name that is looked for: shorter ones stand in ordinary words
+SHORT_TEXT = 16  # letters that short text and codes hold: a longer name is cut off there
 FEWEST_DIGITS = 4  # of an identifier
 NUMBERED = (0x00100020, 0x00101000, 0x00080050, 0x00200010, 0x00100030, 0x00101040, 0x00102154, 0x00101001)
 """Patient's and other identifiers, accession, study, birth date, address, telephone, other names."""
@@ -43,7 +44,8 @@ def known_identifiers(dataset: Any) -> KnownIdentifiers:
     numbers: set[str] = set()
     for element in dataset.iterall():
         if element.VR == "PN":
-            words |= {each for each in _words(element.value) if len(each) >= FEWEST_LETTERS}
+            names = {each for each in _words(element.value) if len(each) >= FEWEST_LETTERS}
+            words |= names | {each[:SHORT_TEXT] for each in names}
         elif int(element.tag) in NUMBERED and element.VR != "SQ":
             joined = ("".join(_WORD.findall(_plain_text(str(each)))) for each in _values_of(element.value))
             numbers |= {each for each in joined if len(each) >= FEWEST_DIGITS}

@@ -63,7 +63,9 @@ def stored_frames(file: bytes, header: Any) -> tuple[StoredFrames, bool]:
             check_coded_frame(header, index, frames, pixels)
     raw = not syntax.is_encapsulated and header.PhotometricInterpretation != "YBR_FULL_422"
     try:
-        values = np.stack([decode_stored_frame(file, header, index, raw=raw, every_bit=True) for index in range(frames)])
+        values = np.stack(
+            [decode_stored_frame(file, header, index, raw=raw, every_bit=True) for index in range(frames)]
+        )
     except MedwardError:
         raise
     except Exception as error:

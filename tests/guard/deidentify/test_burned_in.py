@@ -72,7 +72,9 @@ def test_markers_and_scales_stay(text):
     np.testing.assert_array_equal(stored.values, values)
 
 
-@pytest.mark.parametrize("text", ["SMITH", "19760616", "ID 42", "L SMITH", "PHIL", "A L I", "12:56", "山田太郎", "PORTER"])
+@pytest.mark.parametrize(
+    "text", ["SMITH", "19760616", "ID 42", "L SMITH", "PHIL", "A L I", "12:56", "山田太郎", "PORTER"]
+)
 def test_all_other_text_is_filled(text):
     stored = grey(inked()[0][None])
     assert fill_burned_in_text(stored, WhiteReader(text), everywhere=True).filled

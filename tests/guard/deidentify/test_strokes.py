@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.burned_in import anatomy
 
 from medward.attacks.benchmarks.burned_in_text import burn_in_lines, identifier_text, text_mask
 from medward.guard.intake.deidentify.regions import Region
 from medward.guard.intake.deidentify.strokes import text_candidates, tightened_region
-
-
-def anatomy(side=256, seed=0):
-    """Smooth shades with a little noise, as a radiograph has."""
-    y, x = np.mgrid[:side, :side] / side
-    waves = 110 + 60 * np.sin(5 * x + seed) * np.cos(4 * y) + np.random.default_rng(seed).normal(0, 3, (side, side))
-    return waves.clip(0, 255).astype(np.uint8)
 
 
 @pytest.mark.parametrize("seed", range(6))
