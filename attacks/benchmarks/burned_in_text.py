@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-FAMILIES = (
+FAMILY_NAMES = (
     "ADAMS",
     "BERGSTROM",
     "CASTELLANO",
@@ -26,7 +26,7 @@ FAMILIES = (
     "Iwasaki",
     "JOHANSSON",
 )
-GIVEN = ("Alice", "BRUNO", "Carmen", "DMITRI", "Elena", "FRANK", "Greta", "HUGO", "Ingrid", "JOSEPH")
+GIVEN_NAMES = ("Alice", "BRUNO", "Carmen", "DMITRI", "Elena", "FRANK", "Greta", "HUGO", "Ingrid", "JOSEPH")
 HOSPITALS = ("St. Vincent Hospital", "MERCY MEDICAL CTR", "Uniklinik Nord", "LAKESIDE CLINIC", "Royal Infirmary")
 FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSerif", "")  # "": Pillow's
 RIGHT_ANGLES = (90, 180, 270)
@@ -82,7 +82,7 @@ def identifier_text(generator: np.random.Generator) -> str:
     """A made-up name, number, date, hospital or telephone number, as scanners burn them in."""
     day, month, year = (int(generator.integers(*each)) for each in ((1, 29), (1, 13), (1930, 2026)))
     number = str(int(generator.integers(10**6, 10**9)))
-    family, given = (str(generator.choice(each)) for each in (FAMILIES, GIVEN))
+    family, given = (str(generator.choice(each)) for each in (FAMILY_NAMES, GIVEN_NAMES))
     forms = (
         f"{family}^{given}",
         f"{family}, {given}",

@@ -21,7 +21,7 @@ from medward.guard.intake.deidentify.cleaner import Deidentification
 from medward.integrations.deidentification.outcome import FileOutcome, written_outcome
 
 NOTES = ".medward-deidentify"
-RULES = 1
+RULES_VERSION = 1
 """Raised when a file would now become another: what an earlier version wrote is then done again."""
 
 
@@ -62,7 +62,7 @@ class FolderRun:
         except MedwardError as error:
             return FileOutcome(number=number, refused=str(error))
         settings = {
-            "rules": RULES,
+            "rules": RULES_VERSION,
             "source": source,
             "content": pseudonyms.identifier("content", hashlib.sha256(content).hexdigest()),
             "everywhere": self.how.everywhere,

@@ -11,14 +11,14 @@ from typing import Any
 from medward.guard.files import write_durably
 from medward.integrations.deidentification.outcome import FileOutcome
 
-DONE = (
+WHAT_WAS_DONE = (
     "Headers: DICOM PS3.15 Annex E Basic Profile with Clean Pixel Data; dates are moved into the past by a number of "
     "days of each patient's own, times of day are removed, and unique identifiers, names and numbers are replaced by "
     "pseudonyms that depend on the secret key alone. Pixels: burned-in text in every frame but laterality, view and "
     "position markers and scale labels is filled, and the result is read again. Overlay planes, private attributes, "
     "thumbnails and metadata of image files are removed."
 )
-CANNOT = (
+WHAT_REMAINS = (
     "What this cannot say: text that is too faint, small or ornate to be read by machine may remain; faces in head "
     "scans are not removed; a picture of anatomy can itself be known again. Sample the output before it is passed on. "
     "Whoever has the key or the list of sources can link the output to patients: keep both."
@@ -44,8 +44,8 @@ def report_content(outcomes: Sequence[FileOutcome]) -> dict[str, Any]:
         "refused": len(refused),
         "with_filled_text": sum(each.pixels_changed for each in outcomes),
         "removed": dict(sorted(total.items())),
-        "done": DONE,
-        "cannot": CANNOT,
+        "done": WHAT_WAS_DONE,
+        "cannot": WHAT_REMAINS,
         "per_file": [each.as_json() for each in outcomes],
     }
 

@@ -20,11 +20,11 @@ from medward.guard.intake.deidentify.reading import ReadText, TextReader
 from medward.guard.intake.deidentify.regions import Region, bridged_regions, joined_regions
 from medward.guard.intake.deidentify.strokes import text_candidates, tightened_region
 
-SCALES = (1.0, 1.5)
+READING_SCALES = (1.0, 1.5)
 """Sizes at which text is read: what one misses the other reads."""
 READABLE = 0.5  # of the reader's score, from which two or more letters are text
 ROUNDS = 4  # of filling and looking again
-MARGIN = 2  # pixels around a text that are filled with it
+FILL_MARGIN = 2  # pixels around a text that are filled with it
 _SMALLEST = 32  # pixels of a side, below which a piece is given more of what is around it
 
 
@@ -87,7 +87,7 @@ def regions_to_fill(
     if identifies is None:
         alone = {id(each) for each in singles if not _in_company(each, [*certain, *singles])}
         certain += [each for each in singles if id(each) not in alone]
-    return tuple(each.region.grown(MARGIN, shape) for each in certain)
+    return tuple(each.region.grown(FILL_MARGIN, shape) for each in certain)
 
 
 def _in_company(letter: ReadText, texts: Iterable[ReadText]) -> bool:
@@ -127,7 +127,7 @@ def _read_view(
     texts: list[ReadText] = []
     for place in places:
         piece = np.ascontiguousarray(view[place.slices])
-        for scale in SCALES:
+        for scale in READING_SCALES:
             texts += [
                 ReadText(each.text, tightened_region(piece, each.region).moved(place.top, place.left), each.score)
                 for each in reader.read(piece, scale=scale)

@@ -32,7 +32,7 @@ MOST_INFLATED = 2**28  # bytes of a deflated file
 READ_WHOLE = frozenset({"US", "SC", "ES", "XC", "GM", "OT", "IVUS", "OP"})
 """Modalities whose machines draw text into the picture: all pixels are read."""
 METHOD = ("PS3.15 Annex E Basic Profile", "burned-in text filled and read again", "Medward")
-CODES = (
+METHOD_CODES = (
     ("113100", "Basic Application Confidentiality Profile"),
     ("113101", "Clean Pixel Data Option"),
     ("113107", "Retain Longitudinal Temporal Information Modified Dates Option"),
@@ -112,7 +112,7 @@ def _clean_header(header: Any, how: Deidentification, removed: Counter[str]) -> 
     removed.update(profile.removed)
     header.PatientIdentityRemoved = "YES"
     header.DeidentificationMethod = list(METHOD)
-    header.DeidentificationMethodCodeSequence = [_code(*each) for each in CODES]
+    header.DeidentificationMethodCodeSequence = [_code(*each) for each in METHOD_CODES]
     header.BurnedInAnnotation = "NO"
     header.LongitudinalTemporalInformationModified = "MODIFIED"
     header.SpecificCharacterSet = "ISO_IR 192"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from medward.guard.intake.deidentify.regions import Region
 
 COLOURED = 64  # grey levels by which channels differ where text may be seen in one of them only
-FEW = 0.001  # share of coloured pixels that makes looking at channels worth while
+FEW_COLOURED = 0.001  # share of coloured pixels that makes looking at channels worth while
 TAIL = 1.0  # per cent of the values at either end without which a second look is taken
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
@@ -88,6 +88,6 @@ def _colour_views(frame: NDArray[np.generic]) -> list[NDArray[np.uint8]]:
     eight = frame.astype(np.uint8) if frame.dtype.itemsize == 1 else (frame.astype(np.int64) >> 8).astype(np.uint8)
     views = [(eight.astype(np.float32) @ _LUMA).astype(np.uint8)]
     spread = eight.max(axis=2) - eight.min(axis=2)
-    if float(np.mean(spread > COLOURED)) > FEW:
+    if float(np.mean(spread > COLOURED)) > FEW_COLOURED:
         views += [np.ascontiguousarray(eight[..., channel]) for channel in (0, 2)]
     return views

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableSequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,7 @@ class KnownIdentifiers:
 
     def stand_in(self, value: Any) -> bool:
         """Whether a `value`, one or several, holds one of them, however it is written; so does unreadable text."""
-        texts = [value] if isinstance(value, str) else list(value or ())
-        return any(self._stand_in_text(str(each)) for each in texts)
+        return any(self._stand_in_text(str(each)) for each in _values_of(value))
 
     def _stand_in_text(self, text: str) -> bool:
         if any(unicodedata.category(each) in ("Cc", "Cf", "Co", "Cs") or each == "\ufffd" for each in text):
@@ -58,9 +57,9 @@ def _words(value: Any) -> Iterable[str]:
 
 
 def _values_of(value: Any) -> list[Any]:
-    if value is None or isinstance(value, str) or not hasattr(value, "__iter__"):
-        return [] if value is None else [value]
-    return list(value)
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple | MutableSequence) else [value]  # a name can be iterated too
 
 
 def _plain_text(text: str) -> str:

@@ -12,7 +12,7 @@ from medward.guard.intake.deidentify.frames import StoredFrames
 from medward.guard.intake.dicom import COLOURS, FRAGILE, GREYS, NEEDED, check_coded_frame, decode_stored_frame
 from medward.guard.intake.picture import MOST_PIXELS
 
-MOST_BYTES = 2**30  # of all decoded frames of one file
+MOST_DECODED_BYTES = 2**30  # of all decoded frames of one file
 OTHER_PIXELS = ("FloatPixelData", "DoubleFloatPixelData")
 _MOST_FRAMES = 100_000
 
@@ -35,8 +35,8 @@ def check_image(header: Any) -> None:
     )
     if samples not in (1, 3) or allocated not in (1, 8, 16, 32) or not 1 <= stored <= allocated:
         raise MedwardError(f"has {samples} samples per pixel of {stored} bits in {allocated}, which are not read")
-    if height * width * frames * samples * max(1, allocated // 8) > MOST_BYTES:
-        raise MedwardError(f"has {frames} frames of {width} x {height}, at most {MOST_BYTES} bytes are decoded")
+    if height * width * frames * samples * max(1, allocated // 8) > MOST_DECODED_BYTES:
+        raise MedwardError(f"has {frames} frames of {width} x {height}, at most {MOST_DECODED_BYTES} bytes are decoded")
     if header.PhotometricInterpretation not in (*COLOURS, *GREYS):
         raise MedwardError("is an image of a photometric interpretation that is neither grey, RGB, YBR nor palette")
     if not header.file_meta.TransferSyntaxUID.is_little_endian:

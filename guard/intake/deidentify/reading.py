@@ -13,8 +13,8 @@ from medward.guard.intake.deidentify.regions import Region
 from medward.guard.intake.picture import image_library
 
 MOST_SIDE = 2000  # pixels of a piece that is read at once
-CERTAIN = 0.8  # of the score, from which the shape of the box is not asked about
-NARROWEST = 0.28  # of a letter's height, that it is wide
+SURE_SCORE = 0.8  # of the score, from which the shape of the box is not asked about
+NARROWEST_LETTER = 0.28  # of a letter's height, that it is wide
 _OVERLAP = 200  # pixels that two pieces share, so that a line is whole in one of them
 
 
@@ -69,7 +69,7 @@ class RapidReader:
             return []
         found = []
         for text, score, corners in zip(read.txts, read.scores, np.asarray(read.boxes, np.float64), strict=True):
-            if float(score) >= CERTAIN or has_room_for(str(text), corners):
+            if float(score) >= SURE_SCORE or has_room_for(str(text), corners):
                 low, high = corners.min(axis=0), corners.max(axis=0)
                 found.append((str(text), (float(low[1]), float(low[0]), float(high[1]), float(high[0])), float(score)))
         return found
@@ -78,7 +78,7 @@ class RapidReader:
 def has_room_for(text: str, corners: NDArray[np.float64]) -> bool:
     """Whether the letters of `text` fit side by side in a box of four `corners`: wires are read as digits."""
     sides = [float(np.linalg.norm(corners[k] - corners[k + 1])) for k in (0, 1)]
-    return max(sides) >= NARROWEST * len(text.strip()) * min(sides)
+    return max(sides) >= NARROWEST_LETTER * len(text.strip()) * min(sides)
 
 
 def _engine() -> Any:

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from medward.guard.intake.deidentify.regions import Region, joined_regions
 
-CONTRAST = 22  # grey levels of 255 that a stroke differs from both its sides
+STROKE_CONTRAST = 22  # grey levels of 255 that a stroke differs from both its sides
 FAINT = 12  # grey levels between two pixels, up to which there is no ink, nor up to a quarter of the largest step
 STROKES = 8  # pixels of strokes, in each direction, in a place of 3 x 3 cells
 CELL = 8  # pixels
 HALF_WIDTHS = (1, 2)  # pixels from the middle of a stroke to beside it, at every size of the image
-HALVINGS = 3  # sizes of the image that are looked at: large letters have wide strokes
+SIZES_SEEN = 3  # sizes of the image that are looked at: large letters have wide strokes
 _MARGIN = 12  # pixels around a place, so that whole letters are read
 
 
@@ -30,7 +30,7 @@ def text_candidates(grey: NDArray[np.uint8]) -> tuple[Region, ...]:
     sharp = _crowded(*(_edges(grey, axis) for axis in (0, 1)))
     found: list[Region] = []
     level = grey
-    for halving in range(HALVINGS if sharp.any() else 0):
+    for halving in range(SIZES_SEEN if sharp.any() else 0):
         scale = 2**halving
         if min(level.shape) < 2 * CELL:
             break
@@ -73,7 +73,7 @@ def _edges(grey: NDArray[np.uint8], axis: int) -> NDArray[np.bool_]:
     """Pixels that differ clearly from the one after the next: letters that were drawn are sharp, anatomy is not."""
     before, after = _shifted(grey, axis, 0, 2), _shifted(grey, axis, 2, 2)
     found = np.zeros(grey.shape, np.bool_)
-    _shifted(found, axis, 1, 2)[...] = np.maximum(before, after) - np.minimum(before, after) > CONTRAST
+    _shifted(found, axis, 1, 2)[...] = np.maximum(before, after) - np.minimum(before, after) > STROKE_CONTRAST
     return found
 
 
@@ -83,8 +83,8 @@ def _ridges(grey: NDArray[np.uint8], half_width: int, axis: int) -> NDArray[np.b
     before, middle, after = (_shifted(grey, axis, each, room) for each in (0, half_width, room))
     found = np.zeros(grey.shape, np.bool_)
     most, least = np.maximum(before, after), np.minimum(before, after)
-    bright = (middle > most) & (middle - most > CONTRAST)
-    dark = (middle < least) & (least - middle > CONTRAST)
+    bright = (middle > most) & (middle - most > STROKE_CONTRAST)
+    dark = (middle < least) & (least - middle > STROKE_CONTRAST)
     _shifted(found, axis, half_width, room)[...] = bright | dark
     return found
 
