@@ -247,7 +247,7 @@ def _engine() -> str:
 
 
 def _other_engine(pictures: list[NDArray[np.uint8]]) -> str:
-    """What Tesseract reads in `pictures` at twice their size where they are small; it looks at both polarities itself."""
+    """What Tesseract reads in `pictures`, the small ones at twice their size; both polarities are its own matter."""
     texts = []
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "picture.png"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ class StoredFrames:
     `palette` ``(entries, 3)``, 8-bit, is that of PALETTE COLOR, whose values start at `first`.
     """
 
-    values: NDArray[np.generic]
+    values: NDArray[Any]
     photometric: str
     palette: NDArray[np.uint8] | None = None
     first: int = 0
@@ -56,7 +57,7 @@ class StoredFrames:
             for region in regions:
                 frame[region.slices] = black
 
-    def _black(self, frame: NDArray[np.generic]) -> NDArray[np.generic] | np.generic:
+    def _black(self, frame: NDArray[Any]) -> Any:
         if self.palette is not None:
             used = np.unique(frame)
             at = np.clip(used.astype(np.int64) - self.first, 0, len(self.palette) - 1)
@@ -71,7 +72,7 @@ class StoredFrames:
         return black
 
 
-def _stretched(frame: NDArray[np.generic], tail: float) -> NDArray[np.uint8]:
+def _stretched(frame: NDArray[Any], tail: float) -> NDArray[np.uint8]:
     """`frame` from its smallest value to its largest, or without its tails, as 0 to 255."""
     if tail:
         low, high = (float(each) for each in np.percentile(frame[::4, ::4], [tail, 100 - tail]))
@@ -83,7 +84,7 @@ def _stretched(frame: NDArray[np.generic], tail: float) -> NDArray[np.uint8]:
     return (scaled + np.float32(0.5)).clip(0, 255).astype(np.uint8)
 
 
-def _colour_views(frame: NDArray[np.generic]) -> list[NDArray[np.uint8]]:
+def _colour_views(frame: NDArray[Any]) -> list[NDArray[np.uint8]]:
     """The luminance, and the single channels where they differ: red text on blue has hardly any luminance."""
     eight = frame.astype(np.uint8) if frame.dtype.itemsize == 1 else (frame.astype(np.int64) >> 8).astype(np.uint8)
     views = [(eight.astype(np.float32) @ _LUMA).astype(np.uint8)]

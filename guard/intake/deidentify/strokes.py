@@ -34,7 +34,7 @@ def text_candidates(grey: NDArray[np.uint8]) -> tuple[Region, ...]:
         scale = 2**halving
         if min(level.shape) < 2 * CELL:
             break
-        crowded = np.zeros(_per_cell(level).shape, np.bool_)
+        crowded = np.zeros([-(-each // CELL) for each in level.shape], np.bool_)
         for half_width in HALF_WIDTHS:
             crowded |= _crowded(*(_ridges(level, half_width, axis) for axis in (0, 1)))
         for cells in _connected(crowded & _halved_cells(sharp, scale, crowded.shape)):
@@ -109,7 +109,8 @@ def _around(counts: NDArray[np.int32]) -> NDArray[np.int32]:
     """The sum over each cell and the eight around it."""
     padded = np.pad(counts, 1)
     rows = padded[:-2] + padded[1:-1] + padded[2:]
-    return rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
+    sums: NDArray[np.int32] = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
+    return sums
 
 
 def _connected(marked: NDArray[np.bool_]) -> tuple[Region, ...]:
@@ -137,4 +138,5 @@ def _halved(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """`grey` at half its size, each pixel the mean of four."""
     height, width = (each // 2 * 2 for each in grey.shape)
     fours = grey[:height, :width].astype(np.uint16).reshape(height // 2, 2, width // 2, 2)
-    return (fours.sum(axis=(1, 3)) // 4).astype(np.uint8)
+    means: NDArray[np.uint8] = (fours.sum(axis=(1, 3)) // 4).astype(np.uint8)
+    return means
