@@ -46,7 +46,7 @@ def deidentify_raster(file: bytes, how: Deidentification) -> DeidentifiedFile:
 
 
 def _deidentified_image(file: bytes, how: Deidentification) -> DeidentifiedFile:
-    image = Image.open(io.BytesIO(file), formats=("PNG", "JPEG"))
+    image: Image.Image = Image.open(io.BytesIO(file), formats=("PNG", "JPEG"))
     if image.height * image.width > MOST_PIXELS:
         raise MedwardError(f"is {image.width} x {image.height}, at most {MOST_PIXELS} pixels are decoded")
     if getattr(image, "n_frames", 1) > 1:
@@ -59,8 +59,7 @@ def _deidentified_image(file: bytes, how: Deidentification) -> DeidentifiedFile:
     image = _opaque(image if turn is None else image.transpose(turn))
     palette = None
     if image.mode == "P":
-        palette = np.frombuffer((image.getpalette("RGB") and bytes(image.getpalette("RGB") or [])) or b"", np.uint8)
-        palette = palette.reshape(-1, 3)
+        palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
     values = np.array(image.convert("L") if image.mode == "1" else image)
     photometric = "RGB" if values.ndim == 3 else "PALETTE COLOR" if palette is not None else "MONOCHROME2"
     frames = StoredFrames(values=values[None], photometric=photometric, palette=palette)
