@@ -1,4 +1,4 @@
-"""Headers of the DICOM set, attribute by attribute, beside an independent de-identifier (dicognito)."""
+"""Headers beside an independent de-identifier (dicognito), and identifiers hidden in frames, planes and bits."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from claim import Claim
 from dicognito.anonymizer import Anonymizer
+from PIL import Image
 from pydicom import dcmread
 from pydicom.datadict import keyword_for_tag
 
+from medward.attacks.benchmarks.overlay_planes import HIDING_PLACES, hidden_overlay
 from medward.guard.errors import MedwardError
 from medward.guard.intake.deidentify.cleaner import Deidentification
 from medward.guard.intake.deidentify.dicom_file import deidentify_dicom
 from medward.guard.intake.deidentify.known import known_identifiers
 from medward.guard.intake.deidentify.pseudonyms import Pseudonyms
+from medward.guard.intake.deidentify.regions import Region
 from medward.guard.intake.dicom import HUSH
 
-CLAIMS = ("deidentify_headers",)
+CLAIMS = ("deidentify_headers", "deidentify_hidden_overlays")
+EACH, SEED, SIDE = 3, 20261130, 320
 
 
 class _Blind:
@@ -33,10 +38,16 @@ class _Blind:
 
 
 def measure() -> Iterator[Claim]:
-    """Every attribute, at every depth, that dicognito changes or removes has to be changed or removed here."""
-    folder = Path(os.environ.get("MEDWARD_DATA", "")) / "dicom_phi"
-    if not folder.is_dir():
+    """The DICOM set, then made-up identifiers in every hiding place."""
+    data = Path(os.environ.get("MEDWARD_DATA", ""))
+    if not (data / "dicom_phi").is_dir():
         raise MedwardError("MEDWARD_DATA: names no folder with dicom_phi, on which this is measured")
+    yield _headers(data / "dicom_phi")
+    yield _hidden(data / "nih_cxr" / "originals")
+
+
+def _headers(folder: Path) -> Claim:
+    """Every attribute, at every depth, that dicognito changes or removes has to be changed or removed here."""
     how = Deidentification(pseudonyms=Pseudonyms(bytes(32)), reader=_Blind())
     kept: Counter[str] = Counter()
     theirs_kept: Counter[str] = Counter()
@@ -63,12 +74,11 @@ def measure() -> Iterator[Claim]:
                 kept[place] += 1
             if changed == [False, True]:
                 theirs_kept[_name(place)] += 1
-    return_value = sum(kept.values())
-    yield Claim(
+    return Claim(
         claim=CLAIMS[0],
-        value=return_value,
+        value=sum(kept.values()),
         target="0 attributes that dicognito changes or removes and that are kept here; no identifier of a header in it",
-        met=return_value == 0 and named == 0,
+        met=not kept and named == 0,
         n=compared,
         details={
             "files": files,
@@ -77,6 +87,39 @@ def measure() -> Iterator[Claim]:
             "values_with_an_identifier_of_the_header": named,
             "refused": refused,
         },
+    )
+
+
+def _hidden(folder: Path) -> Claim:
+    """How many lines are still there: in any frame, in a plane, in bits that the header does not count."""
+    generator = np.random.default_rng(SEED)
+    how = Deidentification(pseudonyms=Pseudonyms(bytes(32)))
+    grounds = [np.asarray(Image.open(path).convert("L").resize((SIDE, SIDE))) for path in sorted(folder.glob("*.png"))]
+    left: Counter[str] = Counter()
+    lines: Counter[str] = Counter()
+    for place in HIDING_PLACES:
+        for index in range(EACH):
+            file, drawn = hidden_overlay(grounds[index], generator, place)
+            before, after = (dcmread(io.BytesIO(each)) for each in (file, deidentify_dicom(file, how).content))
+            lines[place] += len(drawn)
+            if place.endswith(("plane", "overlay", "bits")):
+                planes = any(each.tag.group & 0xFF00 == 0x6000 for each in after)
+                bits = int(np.frombuffer(after.PixelData, "<u2").max()) >= 1 << int(after.BitsStored)
+                left[place] += len(drawn) * (planes or bits)
+                continue
+            one, two = (each.pixel_array.reshape(-1, SIDE, SIDE) for each in (before, after))
+            for line in drawn:
+                rows, columns = Region(*line.box).slices
+                still = [np.mean(a[rows, columns] == b[rows, columns]) > 0.1 for a, b in zip(one, two, strict=True)]
+                left[place] += any(still)
+    return Claim(
+        claim=CLAIMS[1],
+        value=sum(left.values()),
+        target="0 made-up lines left in pixels, one frame of three, overlay planes of one and more frames, unused bits",
+        met=not sum(left.values()),
+        n=sum(lines.values()),
+        seed=SEED,
+        details={"lines": dict(lines), "left": dict(left)},
     )
 
 
