@@ -64,7 +64,8 @@ def fill_burned_in_text(
         texts = _read_frames(frames, reader, filled, everywhere=everywhere)
         wanted = regions_to_fill(texts, frames.shape, identifies)
         if rounds == 0:
-            markers = len({each.region for each in texts if is_marker(each.text)})
+            read = (each for each in texts if each.score >= READABLE and is_marker(each.text))
+            markers = len(joined_regions(each.region for each in read))
         if not wanted:
             return BurnedInText(filled=filled, markers=markers, rounds=rounds)
         filled = bridged_regions((*filled, *wanted))

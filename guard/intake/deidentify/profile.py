@@ -69,7 +69,7 @@ class HeaderProfile:
             self.removed["dates moved"] += 1
         elif action:
             self._act(dataset, element, action)
-        elif element.VR == "PN" or element.VR in _LONG_TEXT:
+        elif element.VR in ("PN", "TM") or element.VR in _LONG_TEXT:
             self._delete(dataset, element)
         elif element.VR in _TEXT and tag.group != IMAGE_GROUP and self.known.stand_in(element.value):
             element.value = ""
@@ -112,14 +112,14 @@ class HeaderProfile:
 
 def _never_kept(tag: Any) -> str:
     """Why an attribute goes whatever it holds; empty where it need not."""
-    from pydicom.datadict import dictionary_has_tag
+    from pydicom.datadict import dictionary_has_tag, dictionary_is_retired
 
     if tag.is_private:
         return "private attributes"
     for plane, kind in zip(PLANES, ("curves", "overlay planes"), strict=True):
         if plane <= tag.group < plane + 0x100:
             return kind
-    if tag.element == 0 or tag.group <= MOST_META_GROUP or not dictionary_has_tag(tag):
+    if tag.element == 0 or tag.group <= MOST_META_GROUP or not dictionary_has_tag(tag) or dictionary_is_retired(tag):
         return "unknown or retired attributes"
     return ""
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.burned_in import anatomy
 
-from medward.attacks.benchmarks.burned_in_text import burn_in_lines
+from medward.attacks.benchmarks.burned_in_text import burn_in_lines, text_mask
 from medward.guard.intake.deidentify.any_file import deidentify_file
 from medward.guard.intake.deidentify.burned_in import fill_burned_in_text
 from medward.guard.intake.deidentify.cleaner import Deidentification
@@ -38,6 +41,22 @@ def test_drawn_identifiers_are_read_and_gone_once_filled(reader, seed):
     assert [each for each in left if each.score >= 0.5] == []
 
 
+@pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")
+def test_another_engine_reads_it_before_and_not_after(reader, tmp_path):
+    page = anatomy(seed=3) // 3
+    ink = text_mask("SMITH JOHN 1976", font="DejaVuSans", size=22)
+    page[30 : 30 + ink.shape[0], 20 : 20 + ink.shape[1]] += (160 * ink).astype(np.uint8)
+    frames = StoredFrames(values=page[None].copy(), photometric="MONOCHROME2")
+    fill_burned_in_text(frames, reader)
+    said = []
+    for values in (page, frames.values[0]):
+        Image.fromarray(values).resize((512, 512)).save(tmp_path / "page.png")
+        command = ["tesseract", str(tmp_path / "page.png"), "-", "--psm", "11"]
+        said.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout.upper())
+    assert "SMITH" in said[0]
+    assert not any(each in said[1] for each in ("SMITH", "JOHN", "1976"))
+
+
 def test_nothing_is_read_where_nothing_is_written(reader):
     assert [each for each in reader.read(anatomy(seed=4)) if each.score >= 0.5] == []
 
@@ -45,8 +64,6 @@ def test_nothing_is_read_where_nothing_is_written(reader):
 def test_what_is_larger_than_a_piece_is_read_in_pieces(reader, monkeypatch):
     monkeypatch.setattr("medward.guard.intake.deidentify.reading.MOST_SIDE", 300)
     page = np.full((120, 700), 60, np.uint8)
-    from medward.attacks.benchmarks.burned_in_text import text_mask
-
     ink = text_mask("SMITH^JOHN", font="DejaVuSans", size=24)
     page[40 : 40 + ink.shape[0], 520 : 520 + ink.shape[1]] += (150 * ink).astype(np.uint8)
     found = [each for each in reader.read(page) if "SMITH" in each.text.upper()]
