@@ -23,13 +23,12 @@ def hidden_overlay(
     """
     drawn, lines = burn_in_lines(ground, generator)
     ink = (drawn != ground).astype(np.uint8)
-    values = ground.astype(np.uint16) << (_STORED - 8)
+    values: NDArray[Any] = ground.astype(np.uint16) << (_STORED - 8)
     if place == "pixels":
         values = drawn.astype(np.uint16) << (_STORED - 8)
     elif place == "one frame":
-        frames = np.stack([values] * _FRAMES)
-        frames[int(generator.integers(_FRAMES))] = drawn.astype(np.uint16) << (_STORED - 8)
-        values = frames
+        values = np.stack([values] * _FRAMES)
+        values[int(generator.integers(_FRAMES))] = drawn.astype(np.uint16) << (_STORED - 8)
     elif place == "unused bits":
         values = values | (ink.astype(np.uint16) << _HIDDEN_BIT)
     header = _header(values)
@@ -46,7 +45,7 @@ def hidden_overlay(
     return out.getvalue(), lines
 
 
-def _header(values: NDArray[np.uint16]) -> Any:
+def _header(values: NDArray[Any]) -> Any:
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
