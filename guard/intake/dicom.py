@@ -42,13 +42,13 @@ def read_dicom(file: bytes, intake: Intake) -> Picture:
     step = "is not a readable DICOM file"
     try:
         with HUSH:
-            header = _parsed(file)
+            header = parse_dicom(file)
             frame = _check_header(header, intake)
             study, patient = (
                 str(header.get(name) or "").strip()[:_LONGEST] for name in ("StudyInstanceUID", "PatientID")
             )
             step = "is a DICOM file whose pixels cannot be decoded"
-            values = _values(header, _stored(file, header, frame), frame, intake)
+            values = _values(header, decode_stored_frame(file, header, frame), frame, intake)
     except MedwardError:
         raise
     except Exception as error:  # a parser fed a broken file raises anything
@@ -57,7 +57,7 @@ def read_dicom(file: bytes, intake: Intake) -> Picture:
     return Picture(values=values, kind="DICOM", bits=bits, patient=patient or study, study=study)
 
 
-def _parsed(file: bytes) -> Any:
+def parse_dicom(file: bytes) -> Any:
     """The header of `file`, with its pixels still coded; one that would have to be inflated whole is refused."""
     from pydicom.filereader import dcmread, read_dataset, read_preamble
 
@@ -101,11 +101,11 @@ def _check_header(header: Any, intake: Intake) -> int:
     if wanted is not None and wanted > frames:
         raise MedwardError(f"has {frames} frames, frame {wanted} was said")
     frame = (wanted or 1) - 1
-    _check_coded(header, frame, frames, height * width)
+    check_coded_frame(header, frame, frames, height * width)
     return frame
 
 
-def _check_coded(header: Any, frame: int, frames: int, pixels: int) -> None:
+def check_coded_frame(header: Any, frame: int, frames: int, pixels: int) -> None:
     """Refuse a compressed frame that nothing here decodes, or that holds more than the header promises."""
     from pydicom.encaps import get_frame
     from pydicom.pixels import get_decoder
@@ -132,19 +132,27 @@ def _check_coded(header: Any, frame: int, frames: int, pixels: int) -> None:
         raise MedwardError("holds an image of another size than its header says")
 
 
-def _stored(file: bytes, header: Any, frame: int) -> NDArray[Any]:
-    """The decoded values of `frame`, colours as RGB: by the decoders that survive damaged files, else in `APART`."""
+def decode_stored_frame(
+    file: bytes, header: Any, frame: int, *, raw: bool = False, every_bit: bool = False
+) -> NDArray[Any]:
+    """The decoded values of `frame`, colours as RGB: by the decoders that survive damaged files, else in `APART`.
+
+    With `raw` the colours of a file that is not compressed stay as they are stored. With `every_bit` bits that the
+    header does not count are left, but by `APART`.
+    """
     from pydicom.pixels import get_decoder, pixel_array
 
     syntax = header.file_meta.TransferSyntaxUID
     if not syntax.is_encapsulated:
-        native: NDArray[Any] = pixel_array(header, index=frame)
+        native: NDArray[Any] = pixel_array(header, index=frame, raw=raw, correct_unused_bits=not every_bit)
         return native
     plugins = get_decoder(syntax).available_plugins
     for plugin in plugins:
         if plugin != FRAGILE:
             with suppress(Exception):  # it knows no such bits, or the frame is damaged
-                decoded: NDArray[Any] = pixel_array(header, index=frame, decoding_plugin=plugin)
+                decoded: NDArray[Any] = pixel_array(
+                    header, index=frame, decoding_plugin=plugin, correct_unused_bits=not every_bit
+                )
                 return decoded
     if FRAGILE not in plugins:
         raise MedwardError(DAMAGED)

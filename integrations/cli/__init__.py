@@ -1,6 +1,7 @@
 """The command ``medward``. Every mistake of a user ends in one sentence on stderr and exit code 3.
 
 ``medward validate`` exits 0 when everything held, 1 when something broke, 2 when it is inconclusive.
+``medward deidentify`` exits 1 when a file was refused.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from medward.integrations.cli.accounts import accounts_app
 from medward.integrations.cli.audit import audit_app
 from medward.integrations.cli.bench import bench_app
 from medward.integrations.cli.calibrate import calibrate_command
+from medward.integrations.cli.deidentify import deidentify_command
 from medward.integrations.cli.demo import demo_command
 from medward.integrations.cli.drift import drift_command
 from medward.integrations.cli.federate import federate_app
@@ -40,6 +42,7 @@ for command in (
     validate_command,
     serve_command,
     drift_command,
+    deidentify_command,
     demo_command,
     seal_command,
 ):

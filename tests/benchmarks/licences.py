@@ -23,6 +23,7 @@ EXTRAS = (
     "redis",
     "dicom",
     "images",
+    "deidentify",
     "tables",
     "text",
     "torch",

@@ -1,0 +1,1 @@
+"""De-identifying whole folders: resume, and a report that names no one."""

@@ -1,0 +1,101 @@
+"""The report of a de-identified folder, for a privacy officer: what was removed by kind and count, what was refused."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medward.guard.files import write_durably
+from medward.integrations.deidentification.outcome import FileOutcome
+
+WHAT_WAS_DONE = (
+    "Headers: DICOM PS3.15 Annex E Basic Profile with Clean Pixel Data; dates are moved into the past by a number of "
+    "days of each patient's own, times of day are removed, and unique identifiers, names and numbers are replaced by "
+    "pseudonyms that depend on the secret key alone. Pixels: burned-in text in every frame but laterality, view and "
+    "position markers and scale labels is filled, and the result is read again. Overlay planes, private attributes, "
+    "thumbnails and metadata of image files are removed."
+)
+WHAT_REMAINS = (
+    "What this cannot say: text that is too faint, small or ornate to be read by machine may remain; faces in head "
+    "scans are not removed; a picture of anatomy can itself be known again. Sample the output before it is passed on. "
+    "Whoever has the key or the list of sources can link the output to patients: keep both."
+)
+
+
+def write_report(out: Path, outcomes: Sequence[FileOutcome]) -> None:
+    """Write ``report.md`` and ``report.json`` into the folder `out`."""
+    said = report_content(outcomes)
+    write_durably(out / "report.json", (json.dumps(said, indent=1) + "\n").encode())
+    write_durably(out / "report.md", report_text(said).encode())
+
+
+def report_content(outcomes: Sequence[FileOutcome]) -> dict[str, Any]:
+    """The report as plain data: totals, and each file."""
+    total: Counter[str] = Counter()
+    for each in outcomes:
+        total.update(each.removed)
+    refused = [each for each in outcomes if each.refused]
+    return {
+        "files": len(outcomes),
+        "written": len(outcomes) - len(refused),
+        "refused": len(refused),
+        "with_filled_text": sum(each.pixels_changed for each in outcomes),
+        "removed": dict(sorted(total.items())),
+        "done": WHAT_WAS_DONE,
+        "cannot": WHAT_REMAINS,
+        "per_file": [each.as_json() for each in outcomes],
+    }
+
+
+def report_text(said: dict[str, Any]) -> str:
+    """The report in words and tables."""
+    files = said["per_file"]
+    lines = [
+        "# De-identification report",
+        "",
+        f"{said['files']} files: {said['written']} written, {said['refused']} refused, pixels of "
+        f"{said['with_filled_text']} changed. Numbers are places in the list of sources that is kept with the key.",
+        "",
+        said["done"],
+        "",
+        said["cannot"],
+        "",
+        "## Removed, by kind",
+        "",
+        *_table(("kind", "count"), said["removed"].items()),
+        "",
+        "## Refused: not in the output",
+        "",
+        *_table(("number", "why"), [(each["number"], each["refused"]) for each in files if each["refused"]]),
+        "",
+        "## Written",
+        "",
+        *_table(
+            ("number", "output", "kind", "frames", "text filled", "markers kept", "removed"),
+            [
+                (
+                    each["number"],
+                    each["name"],
+                    each["kind"],
+                    each["frames"],
+                    each["removed"].get("burned-in text filled", 0),
+                    each["markers"],
+                    ", ".join(f"{kind} {count}" for kind, count in sorted(each["removed"].items())),
+                )
+                for each in files
+                if not each["refused"]
+            ],
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _table(head: Sequence[str], rows: Any) -> list[str]:
+    found = [tuple(str(each).replace("|", "/") for each in row) for row in rows]
+    if not found:
+        return ["None."]
+    return [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {' | '.join(row)} |" for row in found)]

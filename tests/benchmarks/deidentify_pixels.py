@@ -1,0 +1,267 @@
+"""Burned-in text: what is left of it, read by another engine; what of clean images is altered; recall; cost."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from claim import Claim
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom import dcmread
+
+from medward.attacks.benchmarks.burned_in_text import burn_in_lines
+from medward.guard.errors import MedwardError
+from medward.guard.intake.deidentify.any_file import deidentify_file
+from medward.guard.intake.deidentify.burned_in import fill_burned_in_text
+from medward.guard.intake.deidentify.cleaner import Deidentification
+from medward.guard.intake.deidentify.frames import StoredFrames
+from medward.guard.intake.deidentify.pixel_data import stored_frames
+from medward.guard.intake.deidentify.pseudonyms import Pseudonyms
+from medward.guard.intake.deidentify.reading import RapidReader
+from medward.guard.intake.deidentify.regions import Region
+from medward.guard.intake.deidentify.strokes import text_candidates
+from medward.guard.intake.dicom import HUSH
+from medward.guard.statistics.binomial import rate_limits
+
+CLAIMS = ("deidentify_left_in_pixels", "deidentify_clean_altered", "deidentify_recall", "deidentify_cost")
+IMAGES, SEED, SIDE, MNIST = 48, 20261129, 512, 60
+LARGE = 1500  # pixels of a side, from which Tesseract is given an image as it is
+BURNED_IN = {
+    "presidio/0_ORIGINAL_compressed.dcm": ("DAVIDSON", "DOUGLAS", "01.09.2012", "06.16.1976"),
+    "presidio/2_ORIGINAL.png": ("KAUFMAN", "SCOTT", "03.09.2012", "07.22.1943"),
+    "pydicom-data/OBXXXX1A.dcm": ("5/25/2011", "11-05-25-142825", "2:56:22", "Philips Healthcare"),
+    "pydicom-data/OBXXXX1A_rle_2frame.dcm": ("5/25/2011", "11-05-25-142825", "2:56:22", "Philips Healthcare"),
+    "pydicom-data/US1_J2KI.dcm": ("BAPTIST MED CTR", "2:09:04"),
+    "pydicom-data/JPGLosslessP14SV1_1s_1f_8b.dcm": ("Adult Echo", "65bpm"),
+}
+"""What a person reads in the pixels of the set: names, dates, numbers, institutions; and text that names nobody."""
+CLEAN = (
+    "presidio/RGB_ORIGINAL.dcm",
+    "presidio/RGB_ORIGINAL.png",
+    "pydicom-data/693_UNCI.dcm",
+    "pydicom-data/JPEG2000_UNC.dcm",
+    "pydicom-data/MR2_J2KI.dcm",
+    "pydicom-data/RG3_J2KI.dcm",
+    "pydicom-data/SC_rgb.dcm",
+    "pydicom-data/bad_sequence.dcm",
+    "pydicom-data/explicit_VR-UN.dcm",
+)
+"""Files in which neither a person nor Tesseract sees a word."""
+
+
+def measure() -> Iterator[Claim]:
+    """The DICOM set, then clean images, then made-up identifiers on radiographs, then what it costs."""
+    data = Path(os.environ.get("MEDWARD_DATA", ""))
+    if not (data / "dicom_phi").is_dir():
+        raise MedwardError("MEDWARD_DATA: names no folder with dicom_phi, on which this is measured")
+    yield _left(data / "dicom_phi")
+    yield _clean(data)
+    yield _recall(data / "nih_cxr" / "originals")
+    yield _cost(data)
+
+
+def _how() -> Deidentification:
+    return Deidentification(pseudonyms=Pseudonyms(b"benchmark".ljust(32, b"\0")))
+
+
+def _left(folder: Path) -> Claim:
+    """Each burned-in string is looked for by the other engine, before (the control) and after."""
+    before: dict[str, list[str]] = {}
+    after: dict[str, list[str]] = {}
+    dates: dict[str, list[str]] = {}
+    for name, texts in BURNED_IN.items():
+        file = (folder / name).read_bytes()
+        cleaned = deidentify_file(file, _how()).content
+        one, two = (_other_engine(_pictures(each)) for each in (file, cleaned))
+        before[name] = [text for text in texts if _holds(one, text)]
+        after[name] = [text for text in texts if _holds(two, text)]
+        dates[name] = re.findall(r"\d{1,4}[./-]\d{1,2}[./-]\d{2,4}", two)
+    left = sum(map(len, after.values())) + sum(map(len, dates.values()))
+    return Claim(
+        claim=CLAIMS[0],
+        value=left,
+        target="0 burned-in names, dates, numbers or institutions read afterwards by Tesseract, "
+        "which reads some in every file before",
+        met=left == 0 and all(before.values()),
+        n=sum(map(len, BURNED_IN.values())),
+        details={"engine": _engine(), "read_before": before, "read_after": after, "dates_after": dates},
+    )
+
+
+def _clean(data: Path) -> Claim:
+    """Files without text, and small radiographs brought to a usual size; NIH's are shown beside."""
+    altered, seen = [], {}
+    for name in CLEAN:
+        file = (data / "dicom_phi" / name).read_bytes()
+        seen[name] = _other_engine(_pictures(file)).split()
+        if deidentify_file(file, _how()).pixels_changed:
+            altered.append(name)
+    small = np.load(data / "pneumoniamnist" / "pneumoniamnist.npz")["test_images"][:MNIST]
+    reader = RapidReader()
+    for index, each in enumerate(small):
+        values = np.asarray(Image.fromarray(each).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+        if fill_burned_in_text(_grey(values), reader).filled:
+            altered.append(f"pneumoniamnist {index}")
+    radiographs = {}
+    for path in sorted((data / "nih_cxr" / "originals").glob("*.png")):
+        values = np.asarray(Image.open(path).convert("L"))
+        found = fill_burned_in_text(_grey(values), reader)
+        radiographs[path.name] = {"filled": [_sides(each) for each in found.filled], "markers": found.markers}
+    n = len(CLEAN) + len(small)
+    return Claim(
+        claim=CLAIMS[1],
+        value=len(altered),
+        target="0 images without text altered; NIH radiographs with markers of lead letters are shown beside",
+        met=not altered,
+        n=n,
+        interval=rate_limits(len(altered), n),
+        details={"altered": altered, "words_tesseract_reads_in_clean": seen, "nih_originals": radiographs},
+    )
+
+
+def _recall(folder: Path) -> Claim:
+    """Made-up identifiers on radiographs at fresh seeds: each line is one region."""
+    generator, reader = np.random.default_rng(SEED), RapidReader()
+    grounds = [np.asarray(Image.open(path).convert("L").resize((SIDE, SIDE))) for path in sorted(folder.glob("*.png"))]
+    hits = covered = lines = refused = candidates = 0
+    missed = []
+    for index in range(IMAGES):
+        drawn, texts = burn_in_lines(grounds[index % len(grounds)], generator)
+        places = text_candidates(drawn)
+        frames = _grey(drawn)
+        try:
+            filled = fill_burned_in_text(frames, reader).filled
+        except MedwardError:
+            refused += 1
+            continue
+        boxes = [Region(*each.box) for each in texts]
+        for line, box in zip(texts, boxes, strict=True):
+            overlap, cover = _overlap(filled, box, boxes, drawn.shape)
+            lines += 1
+            hits += overlap >= 0.5
+            covered += cover >= 0.9
+            candidates += sum(each.common(box) for each in places) >= 0.9 * box.area
+            if overlap < 0.5:
+                missed.append({"overlap": overlap, "covered": cover, "size": line.size, "angle": line.angle,
+                               "contrast": line.contrast, "font": line.font})  # fmt: skip
+    return Claim(
+        claim=CLAIMS[2],
+        value=hits / lines,
+        target=">= 0.97 of lines filled at an intersection over union of 0.5 with the box of their ink",
+        met=hits / lines >= 0.97,
+        n=lines,
+        seed=SEED,
+        interval=rate_limits(hits, lines),
+        details={
+            "images": IMAGES,
+            "refused_images": refused,
+            "covered_at_90_percent": covered / lines,
+            "inside_the_filter_s_candidates": candidates / lines,
+            "missed": missed,
+        },
+    )
+
+
+def _cost(data: Path) -> Claim:
+    """CPU time of looking for text over that of decoding, for images without text."""
+    small = np.load(data / "pneumoniamnist" / "pneumoniamnist.npz")["test_images"][:30]
+    reader = RapidReader()
+    ratios: dict[str, list[float]] = {"png": [], "jpeg-2000": []}
+    for each in small:
+        out = io.BytesIO()
+        Image.fromarray(each).resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(out, "PNG")
+        values, decoding = _timed(lambda file=out: np.array(Image.open(io.BytesIO(file.getvalue()))))
+        _, looking = _timed(lambda values=values: fill_burned_in_text(_grey(values), reader))
+        ratios["png"].append(looking / decoding)
+    for name in ("pydicom-data/RG3_J2KI.dcm", "pydicom-data/JPEG2000_UNC.dcm", "pydicom-data/MR2_J2KI.dcm"):
+        file = (data / "dicom_phi" / name).read_bytes()
+        with HUSH:
+            (frames, _), decoding = _timed(lambda file=file: stored_frames(file, dcmread(io.BytesIO(file))))
+        _, looking = _timed(lambda frames=frames: fill_burned_in_text(frames, reader))
+        ratios[f"{name}"] = [looking / decoding]
+    del ratios["jpeg-2000"]
+    value = median(ratios["png"])
+    return Claim(
+        claim=CLAIMS[3],
+        value=value,
+        target="<= 2: CPU time of looking for text over that of decoding a PNG of a radiograph without text",
+        met=value <= 2,
+        n=len(ratios["png"]),
+        details={"side": SIDE, "ratios": {name: median(each) for name, each in ratios.items()}},
+    )
+
+
+def _timed(work: Any) -> tuple[Any, float]:
+    start = time.process_time()
+    result = work()
+    return result, time.process_time() - start
+
+
+def _grey(values: NDArray[np.uint8]) -> StoredFrames:
+    return StoredFrames(values=values[None].copy(), photometric="MONOCHROME2")
+
+
+def _sides(region: Region) -> list[int]:
+    return [region.top, region.left, region.bottom, region.right]
+
+
+def _overlap(
+    filled: tuple[Region, ...], box: Region, boxes: list[Region], shape: tuple[int, ...]
+) -> tuple[float, float]:
+    """Intersection over union of `box` with the regions that hold more of it than of other lines; its covered share."""
+    own = [each for each in filled if each.common(box) and each.common(box) == max(map(each.common, boxes))]
+    there, wanted, all_of_it = (np.zeros(shape, bool) for _ in range(3))
+    wanted[box.slices] = True
+    for each in own:
+        there[each.slices] = True
+    for each in filled:
+        all_of_it[each.slices] = True
+    return float((there & wanted).sum() / (there | wanted).sum()), float((all_of_it & wanted).sum() / wanted.sum())
+
+
+def _pictures(file: bytes) -> list[NDArray[np.uint8]]:
+    """Every frame of a DICOM or image file as grey pictures, as this package shows them to its own reader."""
+    if file[128:132] != b"DICM":
+        return [np.asarray(Image.open(io.BytesIO(file)).convert("L"))]
+    with HUSH:
+        frames, _ = stored_frames(file, dcmread(io.BytesIO(file)))
+    return [view for index in range(len(frames.values)) for view in frames.views(index)]
+
+
+def _engine() -> str:
+    if shutil.which("tesseract") is None:
+        raise MedwardError("tesseract: is not installed, and what is left is read by another engine; apt-get it")
+    said = subprocess.run(["tesseract", "--version"], capture_output=True, text=True, check=True)
+    return said.stdout.split("\n", 1)[0]
+
+
+def _other_engine(pictures: list[NDArray[np.uint8]]) -> str:
+    """What Tesseract reads in `pictures`, the small ones at twice their size; both polarities are its own matter."""
+    texts = []
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "picture.png"
+        for each in pictures:
+            picture = Image.fromarray(each)
+            scale = 2 if max(each.shape) <= LARGE else 1
+            picture.resize((scale * picture.width, scale * picture.height), Image.Resampling.BICUBIC).save(path)
+            done = subprocess.run(
+                ["tesseract", str(path), "-", "--psm", "11"], capture_output=True, text=True, check=True
+            )
+            texts.append(done.stdout)
+    return "\n".join(texts)
+
+
+def _holds(said: str, text: str) -> bool:
+    plain, wanted = ("".join(filter(str.isalnum, each)).casefold() for each in (said, text))
+    return wanted in plain

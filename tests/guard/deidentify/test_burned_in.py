@@ -1,0 +1,132 @@
+"""Burned-in text: filled in every frame, nothing else touched, looked at again, refused where it stays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.burned_in import WhiteReader, inked
+
+from medward.guard.errors import MedwardError
+from medward.guard.intake.deidentify.burned_in import fill_burned_in_text, regions_to_fill
+from medward.guard.intake.deidentify.frames import StoredFrames
+from medward.guard.intake.deidentify.reading import ReadText
+from medward.guard.intake.deidentify.regions import Region, bridged_regions
+
+
+def grey(values, photometric="MONOCHROME2"):
+    return StoredFrames(values=np.array(values, copy=True), photometric=photometric)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 50),
+    st.integers(0, 30),
+    st.integers(1, 4),
+    st.sampled_from(["MONOCHROME1", "MONOCHROME2"]),
+    st.sampled_from([8, 12]),
+    st.integers(0, 2**32 - 1),
+)
+def test_only_filled_regions_change_and_by_a_value_the_frame_had(top, left, frames, photometric, bits, seed):
+    generator = np.random.default_rng(seed)
+    black, white = (0, 2**bits - 1)[:: -1 if photometric == "MONOCHROME1" else 1]
+    values = np.stack(
+        [inked(top=top, left=left, bits=bits, white=white, generator=generator)[0] for _ in range(frames)]
+    )
+    values[..., 63, 63] = black
+    stored = grey(values, photometric)
+    found = fill_burned_in_text(stored, WhiteReader(), everywhere=True)
+    assert found.filled
+    outside = np.ones(values.shape[1:], bool)
+    for region in found.filled:
+        outside[region.slices] = False
+    np.testing.assert_array_equal(stored.values[:, outside], values[:, outside])
+    assert (stored.values[:, ~outside] == black).all()
+
+
+def test_text_of_one_frame_is_filled_in_all():
+    marked, box = inked()
+    plain = np.full_like(marked, 90)
+    plain[0, 0] = 1
+    stored = grey(np.stack([plain, marked]))
+    fill_burned_in_text(stored, WhiteReader(), everywhere=True)
+    assert (stored.values[0][box.slices] == 1).all()
+    assert (stored.values[1][box.slices] == marked.min()).all()
+
+
+def test_an_image_without_text_stays_as_it_is():
+    values = np.random.default_rng(1).integers(0, 200, (3, 64, 64)).astype(np.uint8)
+    stored = grey(values)
+    found = fill_burned_in_text(stored, WhiteReader(), everywhere=True)
+    assert not found.found
+    np.testing.assert_array_equal(stored.values, values)
+
+
+@pytest.mark.parametrize("text", ["L", "R", "AP PORTABLE", "SEMI-UPRIGHT", "10 cm", "LAT", "(R)", "PAERECT", "5"])
+def test_markers_and_scales_stay(text):
+    values = inked()[0][None]
+    stored = grey(values)
+    found = fill_burned_in_text(stored, WhiteReader(text), everywhere=True)
+    assert not found.filled
+    np.testing.assert_array_equal(stored.values, values)
+
+
+@pytest.mark.parametrize(
+    "text", ["SMITH", "19760616", "ID 42", "L SMITH", "PHIL", "A L I", "12:56", "山田太郎", "PORTER"]
+)
+def test_all_other_text_is_filled(text):
+    stored = grey(inked()[0][None])
+    assert fill_burned_in_text(stored, WhiteReader(text), everywhere=True).filled
+
+
+def test_what_the_reader_hardly_believes_is_no_text():
+    stored = grey(inked()[0][None])
+    assert not fill_burned_in_text(stored, WhiteReader(score=0.2), everywhere=True).filled
+
+
+def test_text_that_stays_readable_is_refused():
+    with pytest.raises(MedwardError, match="can still be read after it was filled 4 times"):
+        fill_burned_in_text(grey(inked()[0][None]), WhiteReader(stubborn=True), everywhere=True)
+
+
+def test_only_identifiers_are_filled_when_asked():
+    kept = fill_burned_in_text(grey(inked()[0][None]), WhiteReader("49Hz"), everywhere=True, identifies="SMITH".__eq__)
+    gone = fill_burned_in_text(grey(inked()[0][None]), WhiteReader(), everywhere=True, identifies="SMITH".__eq__)
+    assert (bool(kept.filled), bool(gone.filled)) == (False, True)
+
+
+def test_letters_in_a_row_are_a_word_and_one_alone_is_not():
+    row = [ReadText(letter, Region(10, 10 + 14 * k, 20, 18 + 14 * k), 0.9) for k, letter in enumerate("SMI")]
+    assert len(regions_to_fill(row, (64, 64))) >= 1
+    assert regions_to_fill(row[:1], (64, 64)) == ()
+
+
+def test_a_word_between_two_of_a_line_is_filled_with_them():
+    line = bridged_regions([Region(10, 10, 20, 60), Region(10, 75, 20, 140)])
+    assert Region(10, 10, 20, 140) in line
+    stacked = [Region(10, 10, 20, 60), Region(24, 10, 34, 60)]
+    assert bridged_regions(stacked) == tuple(stacked)
+
+
+@pytest.mark.parametrize(("photometric", "black"), [("RGB", [0, 0, 0]), ("YBR_FULL", [0, 128, 128])])
+def test_black_in_colours(photometric, black):
+    stored = grey(np.full((1, 8, 8, 3), 200, np.uint8), photometric)
+    stored.fill([Region(2, 2, 4, 4)])
+    assert stored.values[0, 2, 2].tolist() == black
+    assert (stored.values[0, 0] == 200).all()
+
+
+def test_black_of_a_palette_is_its_darkest_colour_in_use():
+    palette = np.array([[255, 255, 255], [9, 9, 9], [0, 0, 0]], np.uint8)
+    stored = StoredFrames(values=np.array([[[0, 1], [0, 1]]], np.uint8), photometric="PALETTE COLOR", palette=palette)
+    stored.fill([Region(0, 0, 1, 1)])
+    assert stored.values.tolist() == [[[1, 1], [0, 1]]]
+
+
+def test_red_text_on_green_of_the_same_luminance_is_seen():
+    frame = np.zeros((1, 32, 32, 3), np.uint8)
+    frame[..., 1] = 65
+    frame[0, 10:14, 4:28] = (128, 0, 0)
+    views = StoredFrames(values=frame, photometric="RGB").views(0)
+    assert max(int(view.max()) - int(view.min()) for view in views) > 100

@@ -1,0 +1,187 @@
+"""``medward deidentify``: a folder, its report, its exit code, and what a kill leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from support.burned_in import PLANTED, WhiteReader, inked, planted_header
+from support.dicom_files import dicom_bytes, dicom_file
+
+from medward.integrations.cli import main
+
+pytest.importorskip("rapidocr", reason="the extra deidentify is not installed")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def reader(monkeypatch):
+    """A reader that needs no network, in the place of RapidOCR."""
+    monkeypatch.setattr(
+        "medward.guard.intake.deidentify.reading.RapidReader.read",
+        lambda self, grey, *, scale=1.0: WhiteReader(PLANTED).read(grey, scale=scale),
+    )
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A folder, named after a patient as hospitals do, of good and of bad files."""
+    folder = tmp_path / "in" / PLANTED
+    folder.mkdir(parents=True)
+    (folder / "header.dcm").write_bytes(dicom_bytes(planted_header()))
+    (folder / "again.dcm").write_bytes(dicom_bytes(planted_header(SOPInstanceUID="1.2.826.0.1.9")))
+    (folder / "copy.dcm").write_bytes((folder / "header.dcm").read_bytes())
+    (folder / "text.dcm").write_bytes(dicom_file(inked()[0], Modality="US"))
+    (folder / f"{PLANTED}.txt").write_text(f"notes on {PLANTED}")
+    (folder / "cut.dcm").write_bytes(dicom_bytes(planted_header())[:900])
+    (folder / "link.dcm").symlink_to(folder / "header.dcm")
+    return tmp_path / "in"
+
+
+def run(source, tmp_path, *more, out="out"):
+    with pytest.raises(SystemExit) as ended:
+        main(["deidentify", str(source), "--out", str(tmp_path / out), "--key", str(tmp_path / "key"), *more])
+    return ended.value.code
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.usefixtures("reader")
+def test_a_folder_with_a_report_that_names_no_one(source, tmp_path, capfd, caplog):
+    before = contents(source)
+    assert run(source, tmp_path) == 1
+    said = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (said["files"], said["written"], said["refused"], said["with_filled_text"]) == (7, 4, 3, 1)
+    assert contents(source) == before
+    words = capfd.readouterr()
+    everything = "\n".join((words.out, words.err, caplog.text))
+    # Console messages name the folder that the user typed, and nothing below it.
+    assert PLANTED not in everything.replace(str(source), "")
+    for path, content in contents(tmp_path / "out").items():
+        assert PLANTED.casefold() not in str(path).casefold()
+        assert PLANTED.casefold().encode() not in content.lower()
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "is no DICOM, PNG or JPEG file" in text
+    assert "private attributes" in text
+    listed = (tmp_path / "key.out.csv").read_text()
+    assert f"{PLANTED}/header.dcm" in listed
+    assert (tmp_path / "key.out.csv").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.usefixtures("reader")
+def test_two_files_of_one_instance_are_both_kept(source, tmp_path):
+    run(source, tmp_path)
+    said = json.loads((tmp_path / "out" / "report.json").read_text())
+    names = [each["name"] for each in said["per_file"] if each["name"]]
+    assert len(set(names)) == len(names) == 4
+    assert {dcmread(tmp_path / "out" / each).PatientIdentityRemoved for each in names} == {"YES"}
+
+
+@pytest.mark.usefixtures("reader")
+def test_a_second_run_does_nothing_again_and_another_place_gets_the_same(source, tmp_path):
+    run(source, tmp_path)
+    before = contents(tmp_path / "out")
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.dcm")}
+    assert run(source, tmp_path) == 1
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.dcm")} == stamps
+    assert contents(tmp_path / "out") == before
+    run(source, tmp_path, out="elsewhere")
+    dicom = {path: content for path, content in before.items() if path.suffix == ".dcm"}
+    assert {
+        path: content for path, content in contents(tmp_path / "elsewhere").items() if path.suffix == ".dcm"
+    } == dicom
+
+
+@pytest.mark.usefixtures("reader")
+def test_an_output_that_was_altered_is_made_again(source, tmp_path):
+    run(source, tmp_path)
+    path = next((tmp_path / "out").rglob("*.dcm"))
+    right = path.read_bytes()
+    path.write_bytes(b"altered")
+    run(source, tmp_path)
+    assert path.read_bytes() == right
+
+
+@pytest.mark.usefixtures("reader")
+def test_only_good_files_exit_with_zero(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "one.dcm").write_bytes(dicom_bytes(planted_header()))
+    assert run(tmp_path / "in", tmp_path) == 0
+
+
+@pytest.mark.parametrize(
+    ("out", "key", "said"),
+    [
+        ("in/out", "key", "must not lie within each other"),
+        (".", "key", "must not lie within each other"),
+        ("in", "key", "must not lie within each other"),
+        ("out", "out/key", "must not lie in the output"),
+        ("full", "key", "is not empty and no earlier run's"),
+        ("out", "full/file", "is no key of 32 bytes"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(source, tmp_path, capsys, out, key, said):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("precious")
+    with pytest.raises(SystemExit) as ended:
+        main(["deidentify", str(source), "--out", str(tmp_path / out), "--key", str(tmp_path / key)])
+    assert ended.value.code == 3
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert (tmp_path / "full" / "file").read_text() == "precious"
+
+
+@pytest.mark.usefixtures("reader")
+def test_another_key_for_the_same_output_is_refused(source, tmp_path, capsys):
+    run(source, tmp_path)
+    with pytest.raises(SystemExit):
+        main(["deidentify", str(source), "--out", str(tmp_path / "out"), "--key", str(tmp_path / "key2")])
+    assert "was written with another key" in capsys.readouterr().err
+
+
+def killed_and_resumed(tmp_path, files):
+    """Kill a run half way, then let it end; both outputs, and whether anything written was torn."""
+    (tmp_path / "in").mkdir()
+    for index in range(files):
+        pixels = np.full((64, 64), 400 + index % 7, np.uint16)
+        (tmp_path / "in" / f"{index}.dcm").write_bytes(dicom_file(pixels, bits=12, patient=str(index // 5)))
+    command = [sys.executable, "-m", "medward", "deidentify", "in", "--key", "key", "--out"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([*command, "killed"], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while len(list((tmp_path / "killed").rglob("*.dcm"))) < files // 3:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    half = {path: path.read_bytes() for path in (tmp_path / "killed").rglob("*.dcm")}
+    stamps = {path: path.stat().st_mtime_ns for path in half}
+    for out in ("killed", "whole"):
+        subprocess.run([*command, out], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, check=True)
+    again = sum(path.stat().st_mtime_ns != stamp for path, stamp in stamps.items())
+    return half, again
+
+
+@pytest.mark.parametrize("files", [60, pytest.param(1000, marks=pytest.mark.slow)])
+def test_a_killed_run_goes_on(tmp_path, files):
+    half, again = killed_and_resumed(tmp_path, files)
+    killed, whole = (contents(tmp_path / each) for each in ("killed", "whole"))
+    dicom = {path for path in whole if path.suffix == ".dcm"}
+    assert len(dicom) == files
+    assert {path: killed[path] for path in dicom} == {path: whole[path] for path in dicom}
+    assert all(killed[path.relative_to(tmp_path / "killed")] == content for path, content in half.items())
+    assert files // 3 <= len(half) < files
+    assert again <= 1  # the one that was written and not yet noted
+    assert not list((tmp_path / "killed").rglob("*.tmp"))
