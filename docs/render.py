@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 DOCUMENTS = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
-PRIVACY, REFERENCE = "render_privacy", "render_reference"
+PRIVACY, DISCLOSURE, REFERENCE = "render_privacy", "render_disclosure", "render_reference"
 BLOCK = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -340,6 +340,9 @@ TABLES = {
     "data_forms": data_forms,
     "policy": lambda: beside(REFERENCE).policy(),
     "commands": lambda: beside(REFERENCE).commands(),
+    "memory": lambda: beside(DISCLOSURE).memory(),
+    "disclosure": lambda: beside(DISCLOSURE).disclosure(),
+    "linkage": lambda: beside(DISCLOSURE).linkage(),
     "private": lambda: beside(PRIVACY).private_training(),
     "private_language": lambda: beside(PRIVACY).private_language(),
     "peers": lambda: beside(PRIVACY).peers(),
