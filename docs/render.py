@@ -18,7 +18,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 DOCUMENTS = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
-FEDERATED, PRIVACY, REFERENCE, TEXT = "render_federated", "render_privacy", "render_reference", "render_text"
+DISCLOSURE, FEDERATED, PRIVACY = "render_disclosure", "render_federated", "render_privacy"
+REFERENCE, TEXT = "render_reference", "render_text"
 BLOCK = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -344,6 +345,9 @@ TABLES = {
     "data_forms": data_forms,
     "policy": lambda: beside(REFERENCE).policy(),
     "commands": lambda: beside(REFERENCE).commands(),
+    "memory": lambda: beside(DISCLOSURE).memory(),
+    "disclosure": lambda: beside(DISCLOSURE).disclosure(),
+    "linkage": lambda: beside(DISCLOSURE).linkage(),
     "private": lambda: beside(PRIVACY).private_training(),
     "private_language": lambda: beside(PRIVACY).private_language(),
     "peers": lambda: beside(PRIVACY).peers(),

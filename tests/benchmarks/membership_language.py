@@ -245,10 +245,10 @@ def summary(row: MembershipEvaluation) -> dict[str, Any]:
     }
 
 
-def read_reports() -> list[str]:
-    """Findings and impressions, one text a patient, each wording once, of 12 words at least."""
+def read_reports(*, distinct: bool = True) -> list[str]:
+    """Findings and impressions, one text a patient, of 12 words at least; `distinct` takes each wording once."""
     archive = Path(os.environ["MEDWARD_DATA"]) / "iu_xray_reports" / "NLMCXR_reports.tgz"
-    found: dict[str, None] = {}
+    found: list[str] = []
     with tarfile.open(archive) as files:
         for member in sorted(files.getmembers(), key=lambda each: each.name):
             if member.name.endswith(".xml"):
@@ -257,8 +257,8 @@ def read_reports() -> list[str]:
                 parts = {each.get("Label"): each.text for each in ElementTree.parse(content).iter("AbstractText")}
                 text = " ".join(filter(None, (parts.get("FINDINGS"), parts.get("IMPRESSION"))))
                 if len(text.split()) >= 12:
-                    found[text] = None
-    return list(found)
+                    found.append(text)
+    return list(dict.fromkeys(found)) if distinct else found
 
 
 def train_tokenizer(texts: list[str]) -> Any:

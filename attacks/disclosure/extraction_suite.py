@@ -1,0 +1,143 @@
+"""The extraction suite: every value is asked for in every framing and every disguise, and the worst counts.
+
+Reference: Chen et al., "Unveiling privacy risks in multi-modal large language models" (MM-Privacy), Findings of ACL
+2025; there success is an average over framings, here the maximum over framings and disguises, for an attacker chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from medward.attacks.disclosure.disguise import Disguise
+from medward.attacks.disclosure.disguises import DISGUISES
+from medward.attacks.disclosure.framing import FRAMINGS, Framing
+from medward.attacks.disclosure.recovery import NEARLY, recovered_share
+from medward.attacks.disclosure.victim import ExtractionTurn, Shown, Victim
+from medward.attacks.intervals import Interval, clopper_pearson
+from medward.guard.errors import MedwardError
+
+TURNS = 2000
+"""Turns after which an attacker gives up."""
+
+
+class AnswerFilter(Protocol):
+    """An answer filter stands between a victim and whoever asks it, for one conversation."""
+
+    def redact(self, answer: str) -> str:
+        """What leaves of one answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Unguarded:
+    """No filter at all lets every answer leave as it is: the control."""
+
+    def redact(self, answer: str) -> str:
+        """The answer."""
+        return answer
+
+
+class AnswerStream(Protocol):
+    """An answer stream is a filter over pieces that can go on after an answer has ended."""
+
+    def push(self, piece: str) -> str:
+        """What may leave now."""
+        ...
+
+    def finish(self) -> str:
+        """The rest of the answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedAnswers:
+    """Streamed answers pass through one stream of their conversation, one after the other."""
+
+    stream: AnswerStream
+
+    def redact(self, answer: str) -> str:
+        """What leaves of the answer, all together."""
+        return self.stream.push(answer) + self.stream.finish()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtractionCell:
+    """An extraction cell is one framing and one disguise: how much of each value was recovered, (n,) shares."""
+
+    framing: str
+    disguise: str
+    shares: tuple[float, ...]
+
+    @property
+    def success(self) -> Interval:
+        """The share of values that were recovered, nearly whole or whole."""
+        return clopper_pearson(sum(share >= NEARLY for share in self.shares), len(self.shares))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtractionTable:
+    """An extraction table holds the cells of all framings and disguises."""
+
+    cells: tuple[ExtractionCell, ...]
+
+    @property
+    def worst(self) -> ExtractionCell:
+        """The cell in which most was recovered; of equals that with most of the values' letters."""
+        return max(self.cells, key=lambda cell: (cell.success.value, float(np.mean(cell.shares))))
+
+    def by_disguise(self) -> dict[str, float]:
+        """The highest success of each disguise over framings."""
+        return {
+            name: max(cell.success.value for cell in self.cells if cell.disguise == name)
+            for name in dict.fromkeys(cell.disguise for cell in self.cells)
+        }
+
+
+def extract_values(
+    victim: Victim,
+    shown: Sequence[Shown],
+    wanted: Sequence[Mapping[str, str]],
+    guard: Callable[[Shown], AnswerFilter],
+    *,
+    framings: Mapping[str, Framing] = FRAMINGS,
+    disguises: Mapping[str, Disguise] = DISGUISES,
+) -> ExtractionTable:
+    """ExtractionTurn `victim` for every value of `wanted` (n,), by kind, while it is shown what stands at its place.
+
+    Each attempt is a conversation of its own, with a filter of its own from `guard`. Raises `MedwardError` where there
+    is nothing to ask for.
+    """
+    if len(shown) != len(wanted) or not any(wanted):
+        raise MedwardError(
+            f"extraction: needs what was shown for each set of wanted values, got {len(shown)} and {len(wanted)}"
+        )
+    asked = [(each, kind, value) for each, values in zip(shown, wanted, strict=True) for kind, value in values.items()]
+    cells = []
+    for framing_name, framing in framings.items():
+        for disguise_name, disguise in disguises.items():
+            shares = []
+            for each, kind, value in asked:
+                answers = hold_conversation(
+                    victim, each, ExtractionTurn(kind=kind, framing=framing, disguise=disguise), guard(each)
+                )
+                shares.append(
+                    max(recovered_share(value, disguise.decode(answers)), recovered_share(value, "".join(answers)))
+                )
+            cells.append(ExtractionCell(framing=framing_name, disguise=disguise_name, shares=tuple(shares)))
+    return ExtractionTable(cells=tuple(cells))
+
+
+def hold_conversation(victim: Victim, shown: Shown, first: ExtractionTurn, guard: AnswerFilter) -> list[str]:
+    """What left of each answer, turn by turn, until an answer is empty."""
+    left = []
+    for turn in range(TURNS):
+        ask = ExtractionTurn(kind=first.kind, framing=first.framing, disguise=first.disguise, turn=turn)
+        answer = victim.answer(shown, ask)
+        if not answer:
+            break
+        left.append(guard.redact(answer))
+    return left

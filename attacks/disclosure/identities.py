@@ -1,0 +1,29 @@
+"""Made-up identities: what stands in a header, about nobody."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_GIVEN = "Gertrude Bartholomew Ottilie Cornelius Philippa Leopold Rosalind Ambrose Winifred Evander Clementine Percival"
+_FAMILY = (
+    "Hollingworth Brackenridge Featherstone Vandermolen Okonkwo Castellanos Lindqvist Marchetti Abernathy Yamashiro"
+)
+
+
+def made_identities(count: int, *, seed: int) -> list[dict[str, str]]:
+    """`count` people, each with a name, a birth date, a record number, a phone number and an e-mail address."""
+    rng = np.random.default_rng(seed)
+    people = []
+    for _ in range(count):
+        given, family = rng.choice(_GIVEN.split()), rng.choice(_FAMILY.split())
+        born = f"{rng.integers(1930, 2005)}-{rng.integers(1, 13):02d}-{rng.integers(1, 29):02d}"
+        people.append(
+            {
+                "patient name": f"{given} {family}",
+                "birth date": born,
+                "record number": f"{rng.integers(10**7, 10**8)}",
+                "phone number": f"{rng.integers(200, 999)}-{rng.integers(200, 999)}-{rng.integers(1000, 9999)}",
+                "e-mail address": f"{given}.{family}{rng.integers(10, 99)}@example.org".lower(),
+            }
+        )
+    return people

@@ -1,0 +1,56 @@
+"""Tables of the documents about memory and disclosure, from ``docs/results/*.json``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def memory() -> str:
+    """What is taken out of held-out reports and known ones, what the file is, what a word costs."""
+    claim, cost = _claim("memory_boilerplate"), _claim("memory_speed")["details"]
+    found, each = claim["details"], cost["microseconds_a_word"]
+    rows = {
+        "words of held-out reports taken out": f"{claim['value']:.2%} of {found['words']:,}",
+        "held-out reports touched": f"{found['reports_touched']:.1%} of {claim['n']:,}",
+        "letters of known reports that are rare": f"{found['words_of_known_reports_taken_out']:.0%}",
+        "file": f"{found['bytes_of_the_file'] / 1e6:.1f} MB",
+        "false positives, a stretch": f"{found['false_positive_of_the_file']:.1e}",
+        "CPU time a word, whole text": f"{each['whole']:.1f} µs",
+        "CPU time a word, streamed word by word": f"{each['word by word']:.1f} µs",
+        "CPU time a word, words never seen before": f"{each['strange words']:.1f} µs",
+        "a set of plain n-grams of eight words, no views": f"{each['plain n-grams in a set']:.1f} µs",
+    }
+    return (
+        "\n".join(["| measure | value |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())]) + "\n"
+    )
+
+
+def disclosure() -> str:
+    """Each disguise: what is recovered of values that were shown, and of training text."""
+    shown, learned = _claim("disclosure_worst_case")["details"], _claim("memory_leakage")["details"]
+    lines = [
+        "| disguise | values of the request | rare training passages |",
+        "|---|---|---|",
+        f"| any, unguarded (least) | {shown['unguarded_least']:.2f} | {learned['unguarded_least']:.2f} |",
+    ]
+    for kind in ("guarded", "disguises_no_filter_was_built_for"):
+        said = "" if kind == "guarded" else " (unseen)"
+        lines += [f"| {name}{said} | {rate:.2f} | {learned[kind][name]:.2f} |" for name, rate in shown[kind].items()]
+    return "\n".join(lines) + "\n"
+
+
+def linkage() -> str:
+    """Shares of records named rightly, and those of shuffled columns."""
+    lines = ["| quasi-identifiers | named rightly | with shuffled columns |", "|---|---|---|"]
+    for name, row in _claim("linkage")["details"].items():
+        lines.append(f"| {name} | {row['rightly']} | {row['baseline']} |")
+    return "\n".join(lines) + "\n"
+
+
+def _claim(name: str) -> dict[str, Any]:
+    claim: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return claim

@@ -1,0 +1,165 @@
+"""Memory filter: no rare passage of the training texts leaves whole, as it stands or in a simple disguise.
+
+Of every training text the passages are known that hardly any other patient's text has (`rare`), as keyed hashes in a
+Bloom filter; an answer is read in several views (`views`), and where a view ends a known passage, that is taken out.
+Boilerplate, made of phrases that many patients share, passes.
+
+References: Ippolito et al., "Preventing verbatim memorization in language models gives a false sense of privacy", INLG
+2023 (MemFree: a Bloom filter over n-grams, and how changes of style pass it); Zhang et al., "BloomScrub", 2025.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from medward.guard.errors import IntegrityError, MedwardError
+from medward.guard.files import write_durably
+from medward.guard.release.memory.bloom import BloomFilter
+from medward.guard.release.memory.memory_stream import MEMORISED, STRIDE, MemoryStream, merged_spans
+from medward.guard.release.memory.rare import RareHashes, RareSettings
+from medward.guard.release.memory.scanner import PassageScanner, Span
+from medward.guard.release.memory.training_runs import TrainingRuns
+from medward.guard.release.memory.views import TokenReader
+from medward.guard.release.memory.window_hash import WindowHash
+
+MEMORY_FILE = "memory.bloom"
+"""The name of a memory filter's file in a bundle."""
+_MAGIC = b"medward memory filter 1\n"
+_BLOCK = 1 << 14  # characters of a whole text that are read together
+_DIGEST = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryFilter:
+    """A memory filter takes out of an answer what the model can only know by heart.
+
+    Guarantee: no passage of `settings.passage` letters that is rare in the training texts leaves whole, nor
+    `settings.digits` digits in a row, in any of the views; not more than `reach` characters up to the end of such a
+    passage are taken out at once. Not covered: shorter stretches without digits, other wording, and disguises that are
+    no view. Each stretch of other text is taken out with probability `false_positive`. Takes time linear in the text.
+    """
+
+    known: BloomFilter
+    settings: RareSettings
+    salt: bytes
+    secret: bytes = field(repr=False)
+    reach: int = 256
+    _passages: WindowHash = field(init=False, repr=False, compare=False)
+    _numbers: WindowHash = field(init=False, repr=False, compare=False)
+    _reader: TokenReader = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.reach < self.settings.passage:
+            raise MedwardError(
+                f"memory filter: reach must be at least the passage of {self.settings.passage} letters, "
+                f"got {self.reach} characters"
+            )
+        passages, numbers = _window_hashes(self.settings, self.salt, self.secret)
+        object.__setattr__(self, "_passages", passages)
+        object.__setattr__(self, "_numbers", numbers)
+        object.__setattr__(self, "_reader", TokenReader())
+
+    @classmethod
+    def fit(
+        cls,
+        texts: Sequence[str],
+        patients: Sequence[object],
+        *,
+        settings: RareSettings | None = None,
+        false_positive: float = 1e-6,
+        salt: bytes,
+        secret: bytes = b"",
+        reach: int = 256,
+    ) -> MemoryFilter:
+        """Know the rare passages of training `texts`; `patients (n,)` says whose each is.
+
+        `salt` should be 16 random bytes. Without a `secret` whoever holds the file can test whether a text that he
+        guesses was trained on; with one he needs that too. Raises `MedwardError` for no text, or for a patient
+        missing.
+        """
+        if not texts or len(texts) != len(patients):
+            raise MedwardError(
+                f"memory filter: needs texts and one patient for each, got {len(texts)} and {len(patients)}"
+            )
+        settings = settings or RareSettings()
+        numbered = {who: number for number, who in enumerate(dict.fromkeys(patients))}
+        passages, numbers = _window_hashes(settings, salt, secret)
+        rare = RareHashes(settings, WindowHash(settings.phrase, salt + secret), passages, numbers)
+        hashes = rare.of([TrainingRuns.of(text) for text in texts], [numbered[who] for who in patients])
+        known = BloomFilter.of(hashes, false_positive)
+        return cls(known=known, settings=settings, salt=salt, secret=secret, reach=reach)
+
+    @property
+    def false_positive(self) -> float:
+        """The probability that one stretch of letters which was in no training text is taken for a rare one."""
+        return self.known.false_positive
+
+    def find(self, text: str) -> list[Span]:
+        """Spans (start, end) in characters of what may not leave, rising and apart."""
+        scanner, spans = self._scanner(), []
+        while scanner.position < len(text):
+            block = text[scanner.position : scanner.position + _BLOCK]
+            spans += scanner.read(block, whole=scanner.position + len(block) == len(text))
+        return merged_spans(spans)
+
+    def redact(self, text: str) -> str:
+        """`text` with a visible mark in the place of each span."""
+        parts, place = [], 0
+        for start, end in self.find(text):
+            parts += [text[place:start], MEMORISED]
+            place = end
+        return "".join([*parts, text[place:]])
+
+    def stream(self, *, stride: int = STRIDE) -> MemoryStream:
+        """A filter over one conversation, piece by piece; `stride` characters are read together."""
+        return MemoryStream(self._scanner(), self.reach, stride)
+
+    def save(self, path: Path) -> None:
+        """Write the file that `load` reads back equal: hashes and settings, no text, not the secret."""
+        header = json.dumps({"settings": asdict(self.settings), "reach": self.reach, "salt": self.salt.hex()})
+        content = header.encode() + b"\n" + self.known.bits.tobytes()
+        write_durably(Path(path), _MAGIC + self._digest(content) + content)
+
+    @classmethod
+    def load(cls, path: Path, *, secret: bytes = b"") -> MemoryFilter:
+        """Read what `save` wrote. Raises `IntegrityError` for anything else, and for another secret."""
+        try:
+            stored = Path(path).read_bytes()
+        except OSError as error:
+            raise IntegrityError(f"{path}: cannot be read: {error.strerror}; fit the memory filter again") from None
+        body = stored[len(_MAGIC) + _DIGEST :]
+        header, _, bits = body.partition(b"\n")
+        try:
+            told = json.loads(header) if stored.startswith(_MAGIC) else {}
+            found = cls(
+                known=BloomFilter(np.frombuffer(bits, np.uint8)),
+                settings=RareSettings(**told["settings"]),
+                salt=bytes.fromhex(told["salt"]),
+                secret=secret,
+                reach=int(told["reach"]),
+            )
+        except (ValueError, KeyError, TypeError):
+            raise IntegrityError(f"{path}: is no memory filter; fit it again") from None
+        if stored[len(_MAGIC) : len(_MAGIC) + _DIGEST] != found._digest(body):
+            raise IntegrityError(
+                f"{path}: was changed, or fitted with another secret; give that secret or fit it again"
+            )
+        return found
+
+    def _scanner(self) -> PassageScanner:
+        return PassageScanner(self.known, self._passages, self._numbers, self._reader, self.reach)
+
+    def _digest(self, content: bytes) -> bytes:
+        return hashlib.blake2b(content, key=hashlib.sha256(self.secret).digest(), digest_size=_DIGEST).digest()
+
+
+def _window_hashes(settings: RareSettings, salt: bytes, secret: bytes) -> tuple[WindowHash, WindowHash]:
+    """The hashes of passages and of numbers, which follow from salt and secret."""
+    seed = hashlib.blake2b(salt, key=hashlib.sha256(secret).digest()).digest()
+    return WindowHash(settings.passage, seed), WindowHash(settings.digits, seed + b"numbers")

@@ -1,0 +1,106 @@
+"""Rare passages: stretches of training text that say something which hardly any other patient's text says.
+
+A stretch of letters is rare when it holds several phrases, apart from each other, that no more than so many patients
+have. One such phrase is not enough: where two sentences of boilerplate meet, the seam is often new. A stretch with a
+rare phrase is held by no more patients than that phrase.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medward.guard.errors import MedwardError
+from medward.guard.release.memory.training_runs import TrainingRuns
+from medward.guard.release.memory.window_hash import Hashes, WindowHash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RareSettings:
+    """Rare settings say what counts as rare, by letters and digits without spaces.
+
+    `passage` letters in a row that hold `phrases` phrases of `phrase` letters, each held by at most `patients`
+    patients; and `digits` digits in a row of one number, held by at most as many. The digit 0 is not counted.
+    """
+
+    passage: int = 64
+    phrase: int = 20
+    phrases: int = 3
+    digits: int = 8
+    patients: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.phrase, self.phrases, self.digits, self.patients) < 1:
+            raise MedwardError(f"memory filter: every setting must be at least 1, got {self}")
+        if self.passage < self.phrase * self.phrases:
+            raise MedwardError(
+                f"memory filter: passage must be at least phrases * phrase = {self.phrase * self.phrases} letters, "
+                f"got {self.passage}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class RareHashes:
+    """Rare hashes are made of texts by three window hashes: of phrases, of passages, of numbers."""
+
+    settings: RareSettings
+    phrases: WindowHash
+    passages: WindowHash
+    numbers: WindowHash
+
+    def of(self, texts: Sequence[TrainingRuns], patients: Sequence[int]) -> Hashes:
+        """The hashes of all rare passages and numbers of `texts`, disguised too; `patients (n,)` are the owners."""
+        hashed = self.phrases.hash_windows
+        pairs = list(zip(texts, patients, strict=True))
+        common = self._common((hashed(run), who) for text, who in pairs for run in text.plain)
+        found = [np.zeros(0, np.uint64)]
+        for text in texts:
+            found += [self.passages.hash_windows(run)[self._rich(run, common)] for run in text.plain]
+            mask = self._rich(text.spelled, common)
+            found += [self.passages.hash_windows(run)[mask] for run in text.disguised]
+            found.append(self.passages.hash_windows(text.spelled[::-1])[mask[::-1]])
+        usual = self._common((hashes, who) for text, who in pairs for hashes in self._digits(text))
+        found += [hashes[~_among(hashes, usual)] for text in texts for hashes in self._digits(text)]
+        return np.unique(np.concatenate(found))
+
+    def _digits(self, text: TrainingRuns) -> Iterator[Hashes]:
+        for number in text.numbers:
+            if len(number) >= self.settings.digits:
+                yield self.numbers.hash_windows(number)
+                yield self.numbers.hash_windows(number[::-1])
+
+    def _common(self, hashed: Iterable[tuple[Hashes, int]]) -> Hashes:
+        """The hashes, sorted, that more patients hold than may hold a rare one."""
+        pairs = [(np.zeros(0, np.uint64), 0), *((np.unique(hashes), who) for hashes, who in hashed)]
+        hashes = np.concatenate([each for each, _ in pairs])
+        owners = np.concatenate([np.full(len(each), who, np.int64) for each, who in pairs])
+        order = np.lexsort((owners, hashes))
+        hashes, owners = hashes[order], owners[order]
+        first = np.ones(len(hashes), bool)
+        first[1:] = (hashes[1:] != hashes[:-1]) | (owners[1:] != owners[:-1])
+        held, counts = np.unique(hashes[first], return_counts=True)
+        return held[counts > self.settings.patients]
+
+    def _rich(self, run: bytes, common: Hashes) -> NDArray[np.bool_]:
+        """Which passages of `run` hold enough phrases, apart from each other, that are not `common`."""
+        settings = self.settings
+        usual = _among(self.phrases.hash_windows(run), common)
+        beyond = len(run) + settings.passage
+        following = np.full(beyond + 1, beyond)  # the first rare phrase from each place on
+        rare = np.where(usual, beyond, np.arange(len(usual)))
+        following[: len(rare)] = np.minimum.accumulate(rare[::-1])[::-1]
+        start = np.arange(max(0, len(run) - settings.passage + 1))
+        place = following[start]
+        for _ in range(settings.phrases - 1):
+            place = following[np.minimum(place + settings.phrase, beyond)]
+        return np.asarray(place + settings.phrase <= start + settings.passage)
+
+
+def _among(hashes: Hashes, known: Hashes) -> NDArray[np.bool_]:
+    """Which of `hashes` are among `known`, which are sorted."""
+    if not len(known):
+        return np.zeros(len(hashes), bool)
+    return np.asarray(known[np.minimum(np.searchsorted(known, hashes), len(known) - 1)] == hashes)

@@ -1,0 +1,194 @@
+"""The memory filter on chest X-ray reports: what leaks, what it takes from other patients' reports, its cost."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from claim import Claim
+from membership_language import read_reports
+
+from medward.attacks.disclosure.disguises import DISGUISES, UNSEEN_DISGUISES
+from medward.attacks.disclosure.extraction_suite import ExtractionTable, StreamedAnswers, Unguarded, extract_values
+from medward.attacks.disclosure.passages import rare_passages
+from medward.attacks.disclosure.victim import Shown, WorstCaseVictim
+from medward.attacks.intervals import clopper_pearson
+from medward.guard.release.memory.memory_filter import MemoryFilter
+
+CLAIMS = ("memory_leakage", "memory_boilerplate", "memory_speed")
+SEED = 0
+FOLDS = 5
+PASSAGES = 30
+
+
+def measure() -> Iterator[Claim]:
+    """The three claims, where the reports are there."""
+    if not (Path(os.environ.get("MEDWARD_DATA", "")) / "iu_xray_reports").is_dir():
+        print("memory: skipped, MEDWARD_DATA holds no iu_xray_reports", flush=True)
+        return
+    reports = shuffled_reports()
+    folds = [reports[place::FOLDS] for place in range(FOLDS)]
+    rest = [text for fold in folds[1:] for text in fold]
+    known = fit_memory(rest)
+    yield leakage(known, rest)
+    yield boilerplate(folds)
+    yield speed(known, folds[0])
+
+
+def shuffled_reports() -> list[str]:
+    """Every report, one a patient, those that repeat another's wording too, in an order drawn by chance."""
+    reports = read_reports(distinct=False)
+    return [reports[place] for place in np.random.default_rng(SEED).permutation(len(reports))]
+
+
+def fit_memory(texts: Sequence[str]) -> MemoryFilter:
+    """The filter with its defaults; every text is another patient's."""
+    return MemoryFilter.fit(texts, range(len(texts)), salt=bytes(16))
+
+
+def leakage(known: MemoryFilter, texts: Sequence[str]) -> Claim:
+    """Passages that only one patient has, asked of a victim that knows them by heart."""
+    found = rare_passages(texts, range(len(texts)))
+    chosen = np.random.default_rng(SEED).permutation(len(found))[:PASSAGES]
+    values = [{"indication": found[place][1]} for place in chosen]
+
+    def ask(guarded: bool, disguises: object) -> dict[str, float]:
+        tables = [
+            extract_values(
+                WorstCaseVictim(memory=value),
+                [Shown()],
+                [value],
+                (lambda _: StreamedAnswers(known.stream())) if guarded else (lambda _: Unguarded()),
+                disguises=disguises,
+            )
+            for value in values
+        ]
+        return _together(tables)
+
+    bare, guarded, unseen = ask(False, DISGUISES), ask(True, DISGUISES), ask(True, UNSEEN_DISGUISES)
+    worst = max(guarded.values())
+    interval = clopper_pearson(round(worst * len(values)), len(values))
+    return Claim(
+        claim=CLAIMS[0],
+        value=worst,
+        target="0: the highest share of rare training passages recovered by 0.8 or more, over framings and disguises",
+        met=worst == 0 and min(bare.values()) >= 0.99,
+        n=len(values),
+        seed=SEED,
+        interval=(interval.low, interval.high),
+        details={
+            "unguarded_least": min(bare.values()),
+            "guarded": guarded,
+            "disguises_no_filter_was_built_for": unseen,
+            "passages_found": len(found),
+            "texts": len(texts),
+        },
+    )
+
+
+def _together(tables: Sequence[ExtractionTable]) -> dict[str, float]:
+    """For each disguise the highest share of values recovered, over framings."""
+    framings = {(cell.framing, cell.disguise) for cell in tables[0].cells}
+    rates = {
+        key: float(np.mean([c.success.value for t in tables for c in t.cells if (c.framing, c.disguise) == key]))
+        for key in framings
+    }
+    return {
+        name: max(rate for key, rate in rates.items() if key[1] == name) for name in sorted({e for _, e in framings})
+    }
+
+
+def boilerplate(folds: Sequence[Sequence[str]]) -> Claim:
+    """Reports of patients whom the filter never saw; settings were chosen on another split of the same reports."""
+    words = taken = touched = count = 0
+    for place, fold in enumerate(folds):
+        known = fit_memory([text for other, texts in enumerate(folds) if other != place for text in texts])
+        for text in fold:
+            spans = known.find(text)
+            where = [match.span() for match in re.finditer(r"\S+", text)]
+            hit = sum(any(start < until and since < end for since, until in spans) for start, end in where)
+            words, taken, touched, count = words + len(where), taken + hit, touched + bool(spans), count + 1
+    interval = clopper_pearson(touched, count)
+    return Claim(
+        claim=CLAIMS[1],
+        value=taken / words,
+        target="<= 0.005 of the words of held-out reports taken out",
+        met=taken / words <= 0.005,
+        n=count,
+        seed=SEED,
+        details={
+            "words": words,
+            "reports_touched": touched / count,
+            "reports_touched_interval": [interval.low, interval.high],
+            "false_positive_of_the_file": known.false_positive,
+            "bytes_of_the_file": len(known.known.bits),
+            "words_of_known_reports_taken_out": _share_protected(known, folds[0]),
+        },
+    )
+
+
+def _share_protected(known: MemoryFilter, texts: Sequence[str]) -> float:
+    """How much of the training reports themselves is rare; the last fold was not known."""
+    letters = sum(len(text) for text in texts)
+    return sum(end - start for text in texts for start, end in known.find(text)) / letters
+
+
+def speed(known: MemoryFilter, texts: Sequence[str]) -> Claim:
+    """CPU time a word on long texts: whole, word by word, training text, and words that nobody saw before."""
+    held_out = "\n".join(texts)
+    draws = random.Random(SEED)
+    strange = " ".join("".join(draws.choices("abcdefghijklmnop", k=7)) for _ in range(20_000))
+    pieces = re.findall(r"\s*\S+", held_out)
+
+    def streamed() -> None:
+        stream = known.stream()
+        for piece in pieces:
+            stream.push(piece)
+        stream.finish()
+
+    plain = {tuple(words[start : start + 8]) for words in [held_out.split()] for start in range(0, len(words), 97)}
+
+    def plain_lookups() -> int:
+        words = held_out.lower().split()
+        return sum(tuple(words[start : start + 8]) in plain for start in range(len(words)))
+
+    known.find(held_out)  # the words of a site's reports are read once
+    seconds = {
+        "whole": _microseconds(lambda: known.find(held_out), len(pieces)),
+        "word by word": _microseconds(streamed, len(pieces)),
+        "strange words": _microseconds(lambda: known.find(strange), 20_000),
+        "plain n-grams in a set": _microseconds(plain_lookups, len(pieces)),
+    }
+    long, short = held_out * 4, held_out
+    linear = _microseconds(lambda: known.find(long), 4 * len(pieces)) / _microseconds(
+        lambda: known.find(short), len(pieces)
+    )
+    value = max(seconds["whole"], seconds["word by word"])
+    return Claim(
+        claim=CLAIMS[2],
+        value=value,
+        target="<= 5 microseconds of CPU time a word on one core, whole and word by word",
+        met=value <= 5,
+        n=len(pieces),
+        seed=SEED,
+        details={
+            "microseconds_a_word": seconds,
+            "times_a_set_of_plain_n_grams": value / seconds["plain n-grams in a set"],
+            "time_a_word_at_four_times_the_length": linear,
+        },
+    )
+
+
+def _microseconds(run: Callable[[], object], words: int) -> float:
+    """The least of five, per word: what else the machine does only adds."""
+    found = []
+    for _ in range(5):
+        started = time.process_time()
+        run()
+        found.append(time.process_time() - started)
+    return 1e6 * min(found) / words
