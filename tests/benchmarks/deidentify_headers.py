@@ -20,7 +20,7 @@ from medward.attacks.benchmarks.overlay_planes import HIDING_PLACES, hidden_over
 from medward.guard.errors import MedwardError
 from medward.guard.intake.deidentify.cleaner import Deidentification
 from medward.guard.intake.deidentify.dicom_file import deidentify_dicom
-from medward.guard.intake.deidentify.known import known_identifiers
+from medward.guard.intake.deidentify.header_identifiers import header_identifiers
 from medward.guard.intake.deidentify.pseudonyms import Pseudonyms
 from medward.guard.intake.deidentify.regions import Region
 from medward.guard.intake.dicom import HUSH
@@ -63,7 +63,7 @@ def _headers(folder: Path) -> Claim:
         files += 1
         with HUSH:
             before, other, after = (dcmread(io.BytesIO(each)) for each in (file, file, cleaned))
-            known = known_identifiers(before)
+            known = header_identifiers(before)
             Anonymizer(seed="benchmark").anonymize(other)
             one, two, three = (_leaves(each) for each in (before, other, after))
             named += sum(known.stand_in(value) for _, value in three.items() if isinstance(value, str))

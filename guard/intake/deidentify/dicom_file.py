@@ -15,7 +15,7 @@ from medward.guard.intake.deidentify.burned_in import BurnedInText, fill_burned_
 from medward.guard.intake.deidentify.cleaner import Deidentification, DeidentifiedFile
 from medward.guard.intake.deidentify.codestreams import all_plain
 from medward.guard.intake.deidentify.frames import StoredFrames
-from medward.guard.intake.deidentify.known import known_identifiers
+from medward.guard.intake.deidentify.header_identifiers import header_identifiers
 from medward.guard.intake.deidentify.pixel_data import (
     check_image,
     frame_count,
@@ -107,7 +107,7 @@ def _has_room(header: Any) -> bool:
 def _clean_header(header: Any, how: Deidentification, removed: Counter[str]) -> str:
     """Apply the profile, say that it was applied, and give the new name: patient / series / instance."""
     patient = _patient_of(header)
-    profile = HeaderProfile(how.pseudonyms, patient, known_identifiers(header))
+    profile = HeaderProfile(how.pseudonyms, patient, header_identifiers(header))
     profile.clean(header)
     removed.update(profile.removed)
     header.PatientIdentityRemoved = "YES"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from medward.guard.intake.deidentify.known import KnownIdentifiers
+from medward.guard.intake.deidentify.header_identifiers import HeaderIdentifiers
 from medward.guard.intake.deidentify.pseudonyms import Pseudonyms
 from medward.guard.intake.picture import image_library
 
@@ -34,7 +34,7 @@ class HeaderProfile:
 
     pseudonyms: Pseudonyms
     patient: str
-    known: KnownIdentifiers
+    known: HeaderIdentifiers
     removed: Counter[str] = field(default_factory=Counter)
 
     def clean(self, dataset: Any, *, depth: int = 0) -> None:

@@ -17,7 +17,7 @@ _WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
-class KnownIdentifiers:
+class HeaderIdentifiers:
     """The names and numbers of one file's patient and staff, in the form in which they are compared."""
 
     words: frozenset[str]
@@ -37,7 +37,7 @@ class KnownIdentifiers:
         return any(each in joined for each in self.numbers)
 
 
-def known_identifiers(dataset: Any) -> KnownIdentifiers:
+def header_identifiers(dataset: Any) -> HeaderIdentifiers:
     """What the data set itself says of persons and numbers, at every depth."""
     words: set[str] = set()
     numbers: set[str] = set()
@@ -48,7 +48,7 @@ def known_identifiers(dataset: Any) -> KnownIdentifiers:
         elif int(element.tag) in NUMBERED and element.VR != "SQ":
             joined = ("".join(_WORD.findall(_plain_text(str(each)))) for each in _values_of(element.value))
             numbers |= {each for each in joined if len(each) >= FEWEST_DIGITS}
-    return KnownIdentifiers(frozenset(words), frozenset(numbers))
+    return HeaderIdentifiers(frozenset(words), frozenset(numbers))
 
 
 def _words(value: Any) -> Iterable[str]:
