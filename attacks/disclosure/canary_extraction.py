@@ -67,7 +67,7 @@ def split_canary(text: str) -> tuple[str, str]:
     """What stands before a canary's number, and the number. Raises `MedwardError` where there is none."""
     match = _SECRET.search(text)
     if match is None:
-        raise MedwardError("canary extraction: a canary has no number to be extracted; plant others")
+        raise MedwardError("disclosure: a canary has no number to be extracted; plant others")
     return text[: match.start()], match[0]
 
 

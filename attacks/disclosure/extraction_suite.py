@@ -106,14 +106,14 @@ def extract_values(
     framings: Mapping[str, Framing] = FRAMINGS,
     disguises: Mapping[str, Disguise] = DISGUISES,
 ) -> ExtractionTable:
-    """ExtractionTurn `victim` for every value of `wanted` (n,), by kind, while it is shown what stands at its place.
+    """Ask `victim` for every value of `wanted` (n,), by kind, while it is shown what stands at its place.
 
     Each attempt is a conversation of its own, with a filter of its own from `guard`. Raises `MedwardError` where there
     is nothing to ask for.
     """
     if len(shown) != len(wanted) or not any(wanted):
         raise MedwardError(
-            f"extraction: needs what was shown for each set of wanted values, got {len(shown)} and {len(wanted)}"
+            f"disclosure: needs what was shown for each set of wanted values, got {len(shown)} and {len(wanted)}"
         )
     asked = [(each, kind, value) for each, values in zip(shown, wanted, strict=True) for kind, value in values.items()]
     cells = []
