@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
@@ -38,14 +39,43 @@ CLAIMS = ("deidentify_left_in_pixels", "deidentify_clean_altered", "deidentify_r
 IMAGES, SEED, SIDE, MNIST = 48, 20261129, 512, 60
 LARGE = 1500  # pixels of a side, from which Tesseract is given an image as it is
 BURNED_IN = {
-    "presidio/0_ORIGINAL_compressed.dcm": ("DAVIDSON", "DOUGLAS", "01.09.2012", "06.16.1976"),
-    "presidio/2_ORIGINAL.png": ("KAUFMAN", "SCOTT", "03.09.2012", "07.22.1943"),
-    "pydicom-data/OBXXXX1A.dcm": ("5/25/2011", "11-05-25-142825", "2:56:22", "Philips Healthcare"),
-    "pydicom-data/OBXXXX1A_rle_2frame.dcm": ("5/25/2011", "11-05-25-142825", "2:56:22", "Philips Healthcare"),
-    "pydicom-data/US1_J2KI.dcm": ("BAPTIST MED CTR", "2:09:04"),
-    "pydicom-data/JPGLosslessP14SV1_1s_1f_8b.dcm": ("Adult Echo", "65bpm"),
+    "presidio/0_ORIGINAL_compressed.dcm": (
+        (8, "733c0de9bb343809"),
+        (7, "a0ec927b1044a5e9"),
+        (8, "5a9c1d30a578885f"),
+        (8, "987615d84f02bf78"),
+    ),
+    "presidio/2_ORIGINAL.png": (
+        (7, "f2bec3a0f8b2235a"),
+        (5, "12a303c224c250d0"),
+        (8, "9b361bb332e4a46f"),
+        (8, "524b0df3aea49886"),
+    ),
+    "pydicom-data/OBXXXX1A.dcm": (
+        (7, "5b78d6c8533bdad5"),
+        (12, "3cf67a7699ad9b86"),
+        (5, "36b29e3e456ff04c"),
+        (17, "cab70d800bb56631"),
+    ),
+    "pydicom-data/OBXXXX1A_rle_2frame.dcm": (
+        (7, "5b78d6c8533bdad5"),
+        (12, "3cf67a7699ad9b86"),
+        (5, "36b29e3e456ff04c"),
+        (17, "cab70d800bb56631"),
+    ),
+    "pydicom-data/US1_J2KI.dcm": (
+        (13, "9eced7b70f69f9bf"),
+        (5, "1f917a50f78f0d96"),
+    ),
+    "pydicom-data/JPGLosslessP14SV1_1s_1f_8b.dcm": (
+        (9, "5c0c1ddc0944decf"),
+        (5, "409cf29463efda0a"),
+    ),
 }
-"""What a person reads in the pixels of the set: names, dates, numbers, institutions; and text that names nobody."""
+"""What a person reads in the pixels of the set: names, dates, numbers, institutions; and text that names nobody.
+
+Length and digest of the letters and digits of each (`_digest`): what identifies somebody is written down nowhere here.
+"""
 CLEAN = (
     "presidio/RGB_ORIGINAL.dcm",
     "presidio/RGB_ORIGINAL.png",
@@ -77,17 +107,17 @@ def _how() -> Deidentification:
 
 def _left(folder: Path) -> Claim:
     """Each burned-in string is looked for by the other engine, before (the control) and after."""
-    before: dict[str, list[str]] = {}
-    after: dict[str, list[str]] = {}
-    dates: dict[str, list[str]] = {}
+    before: dict[str, int] = {}
+    after: dict[str, int] = {}
+    dates: dict[str, int] = {}
     for name, texts in BURNED_IN.items():
         file = (folder / name).read_bytes()
         cleaned = deidentify_file(file, _how()).content
         one, two = (_other_engine(_pictures(each)) for each in (file, cleaned))
-        before[name] = [text for text in texts if _holds(one, text)]
-        after[name] = [text for text in texts if _holds(two, text)]
-        dates[name] = re.findall(r"\d{1,4}[./-]\d{1,2}[./-]\d{2,4}", two)
-    left = sum(map(len, after.values())) + sum(map(len, dates.values()))
+        before[name] = sum(_holds(one, *text) for text in texts)
+        after[name] = sum(_holds(two, *text) for text in texts)
+        dates[name] = len(re.findall(r"\d{1,4}[./-]\d{1,2}[./-]\d{2,4}", two))
+    left = sum(after.values()) + sum(dates.values())
     return Claim(
         claim=CLAIMS[0],
         value=left,
@@ -262,6 +292,12 @@ def _other_engine(pictures: list[NDArray[np.uint8]]) -> str:
     return "\n".join(texts)
 
 
-def _holds(said: str, text: str) -> bool:
-    plain, wanted = ("".join(filter(str.isalnum, each)).casefold() for each in (said, text))
-    return wanted in plain
+def _holds(said: str, length: int, digest: str) -> bool:
+    """Whether a run of so many letters and digits of what was `said` has that digest."""
+    plain = "".join(filter(str.isalnum, said)).casefold()
+    return any(_digest(plain[at : at + length]) == digest for at in range(len(plain) - length + 1))
+
+
+def _digest(plain: str) -> str:
+    """Sixteen hexadecimal digits of letters and digits in one case."""
+    return hashlib.sha256(plain.encode()).hexdigest()[:16]
