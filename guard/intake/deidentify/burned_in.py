@@ -51,20 +51,22 @@ def fill_burned_in_text(
     *,
     everywhere: bool = False,
     identifies: Callable[[str], bool] | None = None,
+    names: frozenset[str] = frozenset(),
 ) -> BurnedInText:
     """Fill the burned-in text of `frames`, in place, and say what was found.
 
-    All text but markers is filled, or with `identifies` only what it says of (and then other text stays). With
-    `everywhere` all pixels are read and not only where there are strokes. Pixels outside `filled` keep their values.
-    Raises `MedwardError` where text can still be read after some rounds of filling.
+    All text but markers is filled, or with `identifies` only what it says of (and then other text stays). A marker that
+    is also one of `names`, words in capitals, is filled. With `everywhere` all pixels are read and not only where there
+    are strokes. Pixels outside `filled` keep their values. Raises `MedwardError` where text can still be read after
+    some rounds of filling.
     """
     filled: tuple[Region, ...] = ()
     markers = 0
     for rounds in range(ROUNDS + 1):
         texts = _read_frames(frames, reader, filled, everywhere=everywhere)
-        wanted = regions_to_fill(texts, frames.shape, identifies)
+        wanted = regions_to_fill(texts, frames.shape, identifies, names)
         if rounds == 0:
-            read = (each for each in texts if each.score >= READABLE and is_marker(each.text))
+            read = (each for each in texts if each.score >= READABLE and is_marker(each.text, names))
             markers = len(joined_regions(each.region for each in read))
         if not wanted:
             return BurnedInText(filled=filled, markers=markers, rounds=rounds)
@@ -74,14 +76,18 @@ def fill_burned_in_text(
 
 
 def regions_to_fill(
-    texts: Sequence[ReadText], shape: tuple[int, int], identifies: Callable[[str], bool] | None = None
+    texts: Sequence[ReadText],
+    shape: tuple[int, int],
+    identifies: Callable[[str], bool] | None = None,
+    names: frozenset[str] = frozenset(),
 ) -> tuple[Region, ...]:
     """Which regions of an image of `shape` have to be filled, a little larger than what was read."""
     legible = [each for each in texts if each.score >= READABLE]
     certain = [
         each
         for each in legible
-        if not is_symbol(each.text) and (not is_marker(each.text) if identifies is None else identifies(each.text))
+        if not is_symbol(each.text)
+        and (not is_marker(each.text, names) if identifies is None else identifies(each.text))
     ]
     # A single letter beside text is part of it; so are single letters in a row.
     singles = [each for each in legible if is_symbol(each.text) and any(letter.isalnum() for letter in each.text)]

@@ -15,7 +15,7 @@ from medward.guard.intake.deidentify.burned_in import BurnedInText, fill_burned_
 from medward.guard.intake.deidentify.cleaner import Deidentification, DeidentifiedFile
 from medward.guard.intake.deidentify.codestreams import all_plain
 from medward.guard.intake.deidentify.frames import StoredFrames
-from medward.guard.intake.deidentify.header_identifiers import header_identifiers
+from medward.guard.intake.deidentify.header_identifiers import header_identifiers, header_names
 from medward.guard.intake.deidentify.pixel_data import (
     check_image,
     frame_count,
@@ -90,7 +90,9 @@ def _fill(header: Any, frames: StoredFrames, how: Deidentification) -> BurnedInT
     """Fill burned-in text; a file that says it has some, in which none can be read, is refused."""
     said = str(header.get("BurnedInAnnotation") or "").strip().upper() == "YES"
     drawn = str(header.get("Modality") or "").strip().upper() in READ_WHOLE
-    text = fill_burned_in_text(frames, how.reader, everywhere=how.everywhere or said or drawn)
+    text = fill_burned_in_text(
+        frames, how.reader, everywhere=how.everywhere or said or drawn, names=header_names(header)
+    )
     if said and not text.found:
         raise MedwardError("says that it has burned-in annotation, and none can be read; look at it")
     return text

@@ -51,6 +51,12 @@ def header_identifiers(dataset: Any) -> HeaderIdentifiers:
     return HeaderIdentifiers(frozenset(words), frozenset(numbers))
 
 
+def header_names(dataset: Any) -> frozenset[str]:
+    """The words of two letters or more of all names of persons in the data set, in capitals."""
+    named = (each.value for each in dataset.iterall() if each.VR == "PN")
+    return frozenset(word.upper() for value in named for word in _words(value) if len(word) > 1)
+
+
 def _words(value: Any) -> Iterable[str]:
     for each in _values_of(value):
         yield from _WORD.findall(_plain_text(str(each)))

@@ -80,6 +80,22 @@ def test_all_other_text_is_filled(text):
     assert fill_burned_in_text(stored, WhiteReader(text), everywhere=True).filled
 
 
+@pytest.mark.parametrize(("text", "name"), [("RAO", "RAO"), ("LEFT RAO", "RAO"), ("PARAO", "RAO"), ("PA", "PA")])
+def test_a_marker_that_is_a_name_of_this_file_is_filled(text, name):
+    kept, gone = (
+        fill_burned_in_text(grey(inked()[0][None]), WhiteReader(text), everywhere=True, names=names)
+        for names in (frozenset({"SMITH"}), frozenset({name}))
+    )
+    assert (bool(kept.filled), kept.markers) == (False, 1)
+    assert (bool(gone.filled), gone.markers) == (True, 0)
+
+
+def test_a_name_of_two_letters_within_a_marker_is_no_name():
+    assert not fill_burned_in_text(
+        grey(inked()[0][None]), WhiteReader("FRONTAL"), everywhere=True, names=frozenset({"RO"})
+    ).filled
+
+
 def test_what_the_reader_hardly_believes_is_no_text():
     stored = grey(inked()[0][None])
     assert not fill_burned_in_text(stored, WhiteReader(score=0.2), everywhere=True).filled

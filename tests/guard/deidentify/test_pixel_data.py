@@ -15,7 +15,7 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
-from support.burned_in import how, inked
+from support.burned_in import WhiteReader, how, inked
 from support.dicom_files import dicom_bytes, dicom_file, dicom_header
 
 from medward.guard.errors import MedwardError
@@ -182,3 +182,9 @@ def test_a_palette_is_filled_by_its_darkest_colour():
     after = shown(cleaned.content)
     assert (after[box.slices] == pixels.min()).all()
     np.testing.assert_array_equal(after[40:], pixels[40:])
+
+
+@pytest.mark.parametrize(("family", "filled"), [("Rao^Anita", True), ("Smith^Jane", False)])
+def test_a_marker_that_is_the_patient_s_own_name_is_filled(family, filled):
+    file = dicom_bytes(dicom_header(inked()[0], PatientName=family))
+    assert deidentify_dicom(file, how(WhiteReader("RAO"))).pixels_changed is filled
