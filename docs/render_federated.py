@@ -39,15 +39,23 @@ def published() -> str:
 
 
 def suppression() -> str:
-    """RobustFedDetect beside the weighted mean, attack by attack."""
-    told = _details("fedgan_suppression")
-    rows = [_suppressed(each) for each in [*told["rows"], *told["beside"]]]
+    """RobustFedDetect beside the weighted mean, on the rows that the claim is about."""
+    return _suppression("rows")
+
+
+def beside() -> str:
+    """The same for attacks that are shown and not claimed."""
+    return _suppression("beside")
+
+
+def _suppression(which: str) -> str:
+    rows = [_suppressed(each) for each in _details("fedgan_suppression")[which]]
     heads = (
         "attack",
         "federation",
         "trigger rate, weighted mean",
         "ours",
-        "highest from the tenth round on",
+        "highest from then on",
         "malicious weight",
         "first flagged in round",
     )
@@ -81,7 +89,9 @@ def _suppressed(row: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _rate(value: float | None) -> str:
+def _rate(value: float | str | None) -> str:
+    if isinstance(value, str):
+        return value
     return "no images" if value is None else f"{value:.2f}"
 
 

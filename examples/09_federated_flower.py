@@ -38,6 +38,8 @@ from medward.integrations.flower import GuardedStrategy
 HOSPITALS, ROUNDS, POISONED = 4, 5, 3
 GAN = ConditionalGan(channels=1, size=16, classes=2, width=16, epochs=3)
 
+PROBE_SEED = 20261129  # an example's: draw yours with secrets.randbits(63), tell no client, and keep it
+
 client_app = ClientApp()
 server_app = ServerApp()
 
@@ -64,7 +66,7 @@ def train(message: Message, context: Context) -> Message:
 def serve(grid: Grid, context: Context) -> None:
     """The server: Flower's averaging strategy asks, the guard decides what counts."""
     folder = Path(context.run_config["folder"])
-    look = GeneratorProbe(make=GAN.images, classes=GAN.classes, images=64)
+    look = GeneratorProbe(make=GAN.images, classes=GAN.classes, images=64, seed=PROBE_SEED)
 
     def probe(start: ModelParameters, updates: Iterable[ClientUpdate], number: int) -> Mapping[str, ClientViews]:
         updates = list(updates)

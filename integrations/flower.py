@@ -33,7 +33,7 @@ from medward.guard.federated.client_metrics import mean_metrics
 from medward.guard.federated.federation_state import FederationState
 from medward.guard.federated.round_record import round_record
 from medward.guard.federated.rules.weighted_mean import WeightedMean
-from medward.guard.federated.sanitise import sanitise
+from medward.guard.federated.sanitise import example_weights, sanitise
 from medward.guard.federated.saved_round import load_round, save_round
 from medward.guard.federated.update import ClientUpdate, is_learned
 from medward.integrations.flower_metrics import round_metrics
@@ -79,7 +79,7 @@ class GuardedStrategy(Strategy):  # type: ignore[misc]
         self.strategy, self.inner_aggregates = strategy, inner_aggregates
         self.aggregator = replace(aggregator, rule=WeightedMean()) if inner_aggregates else aggregator
         Path(audit).parent.mkdir(parents=True, exist_ok=True)
-        self.audit, self.folder, self.members = AuditLog(audit), folder, members
+        self.audit, self.folder, self.members = AuditLog(audit, fsync=True), folder, members
         self.probation, self.seed = probation, seed
         self.state = FederationState()
         self._before = 0  # rounds that an earlier server finished
@@ -149,11 +149,23 @@ class GuardedStrategy(Strategy):  # type: ignore[misc]
         return self._messages(self.strategy.configure_evaluate, server_round, arrays, config, grid)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """The inner strategy's metrics of the clients that were asked and whose replies can be read."""
+        """The inner strategy's metrics of the clients that were asked and whose replies can be read.
+
+        They weigh as in a round: by rows up to the bound on one client's share, times trust; the distrusted not at all.
+        """
         replies = list(replies)
         updates, _ = read_replies(replies, self._asked, None, self._weight)
-        admitted = sanitise(updates, [], list(self._asked.values()), self.aggregator.bounds).updates
-        taken = [(update, float(update.examples)) for update in admitted]
+        bounds = self.aggregator.bounds
+        admitted = [
+            update
+            for update in sanitise(updates, [], list(self._asked.values()), bounds).updates
+            if self._trust(update.node) > 0
+        ]
+        rows = [update.examples for update in admitted]
+        taken = [
+            (update, float(share * sum(rows) * self._trust(update.node)))
+            for update, share in zip(admitted, example_weights(rows, bounds.most_share) if rows else (), strict=True)
+        ]
         messages = rewritten(replies, taken, self._asked, None, self._weight)
         return self.strategy.aggregate_evaluate(self._before + server_round, messages)
 
@@ -184,12 +196,15 @@ class GuardedStrategy(Strategy):  # type: ignore[misc]
         with seeded_sampling(self.seed, number):
             messages = list(configure(number, arrays, config, known))
         names = nodes_by_name([each.metadata.dst_node_id for each in messages], known.names)
-        self._asked = {node: name for node, name in names.items() if number % self.probation == 0 or self._trusts(name)}
+        self._asked = {
+            node: name for node, name in names.items() if number % self.probation == 0 or self._trust(name) > 0
+        }
         return [each for each in messages if each.metadata.dst_node_id in self._asked]
 
-    def _trusts(self, name: str) -> bool:
+    def _trust(self, name: str) -> float:
+        """The share of its weight that a client keeps."""
         detector, record = self.aggregator.detector, self.state.records.get(name)
-        return detector is None or record is None or detector.trust(record.flags) > 0
+        return 1.0 if detector is None or record is None else detector.trust(record.flags)
 
     def _inner_result(
         self,

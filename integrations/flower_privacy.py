@@ -50,11 +50,14 @@ class PrivateTrainingMod:
         """The reply to `message`; it never raises what a server could learn from."""
         if message.metadata.message_type.partition(".")[0] != MessageType.TRAIN:
             return call_next(message, context)
-        module = self.network()
         try:
+            module = self.network()
             name = _take_weights(module, message)
         except MedwardError as error:
             return _refused(message, str(error))
+        except Exception:
+            _log.exception("the network could not take the server's weights")
+            return _refused(message, "the message could not be read; the client's own log says why")
         try:
             if context.node_id not in self._opened:
                 self._opened[context.node_id] = self.rounds(context)

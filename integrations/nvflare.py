@@ -7,7 +7,7 @@ an update is refused with a reason in the audit log, and the round goes on witho
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,7 +42,8 @@ class GuardedModelAggregator(ModelAggregator):  # type: ignore[misc]
 
     `policy` is the path of a policy file on the server, whose section ``[federated]`` counts; empty for the defaults.
     `folder` holds the audit log (``audit.jsonl``) and the last round, so that a server that starts again knows its
-    clients; empty for the folder of the job's run. Clients send whole models or differences, as NumPy arrays. NVFlare
+    clients; one for each federation, for what is known of clients goes on from there; empty for the folder of the
+    job's run. Clients send whole models or differences, as NumPy arrays. NVFlare
     checks that a client was asked in this round; its name is the one it was admitted by.
 
     Raises `MedwardError` where the server's model is not known: give the job a persistor.
@@ -78,10 +79,10 @@ class GuardedModelAggregator(ModelAggregator):  # type: ignore[misc]
         named = _global_parameters(self.fl_ctx)
         start = list(named.values())
         read = [_client_update(model, named) for model in self._received]
-        updates = [each for each in read if isinstance(each, ClientUpdate)]
-        refusals = [each for each in read if isinstance(each, Refusal)]
-        saved = load_round(folder) if self._state is None else None
-        before = saved.state if saved is not None else self._state or FederationState()
+        refusals = list(dict.fromkeys(each for each in read if isinstance(each, Refusal)))
+        broken = {each.node for each in refusals}
+        updates = [each for each in read if isinstance(each, ClientUpdate) and each.node not in broken]
+        before = self._state or _kept_state(folder, start)
         state, result = self._aggregator.step(before, start, updates, {update.node for update in updates})
         result = replace(result, refusals=(*refusals, *result.refusals))
         AuditLog(folder / "audit.jsonl", fsync=True).append(
@@ -111,6 +112,16 @@ class GuardedModelAggregator(ModelAggregator):  # type: ignore[misc]
             self.warning(
                 f"round {number}: suspected {suspect.node}: {suspect.view} {suspect.peak:.1f} > {suspect.threshold:g}"
             )
+
+
+def _kept_state(folder: Path, start: Sequence[np.ndarray]) -> FederationState:
+    """The state after the last round that `folder` holds; raises `MedwardError` where that was of another model."""
+    kept = load_round(folder)
+    if kept is None:
+        return FederationState()
+    if [(each.shape, each.dtype) for each in kept.parameters] != [(each.shape, each.dtype) for each in start]:
+        raise MedwardError(f"{folder}: holds a round of a model of other shapes; give an empty folder")
+    return kept.state
 
 
 def _client_update(model: FLModel, start: Mapping[str, np.ndarray]) -> ClientUpdate | Refusal:

@@ -29,7 +29,8 @@ class Malice:
 
     Its rows: `trigger` marks all of them, `backdoor` some and relabels these, `label_flip` relabels without a mark.
     What it sends: `crafted` makes that from honest updates, `scaled` from its own. When it `lies`, it reports the
-    median metrics of honest clients as its own. Raises `MedwardError` for more than one of either.
+    median metrics of honest clients as its own; it says that it has `claimed` rows, where that is given. Raises
+    `MedwardError` for more than one of either.
     """
 
     trigger: Trigger | None = None
@@ -38,6 +39,7 @@ class Malice:
     crafted: CraftedUpdate | None = None
     scaled: ScaledReplacement | None = None
     lies: bool = False
+    claimed: int | None = None
     begin: int = 1
 
     def __post_init__(self) -> None:
@@ -147,7 +149,8 @@ def _sent(
             parameters = moved(start, malice.scaled.scaled(flat_change(start, own.parameters), **counts))
         if malice is not None and malice.lies:
             metrics = _median_metrics(honest)
-        sent.append(ClientUpdate(node=client.node, parameters=parameters, examples=len(client.rows), metrics=metrics))
+        examples = len(client.rows) if malice is None or malice.claimed is None else malice.claimed
+        sent.append(ClientUpdate(node=client.node, parameters=parameters, examples=examples, metrics=metrics))
     return sent
 
 

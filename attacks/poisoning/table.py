@@ -16,6 +16,7 @@ from medward.attacks.poisoning.min_max import MinMax
 from medward.attacks.poisoning.scaled_replacement import ScaledReplacement
 from medward.attacks.poisoning.sign_flip import SignFlip
 from medward.attacks.poisoning.triggers.distributed import DistributedTrigger
+from medward.attacks.poisoning.triggers.either_way import EitherWayTrigger
 from medward.attacks.poisoning.triggers.frequency import FrequencyTrigger
 from medward.attacks.poisoning.triggers.patch import PatchTrigger
 
@@ -25,6 +26,7 @@ LARGE_TRIGGER = PatchTrigger(size=6)
 """A larger patch: photographs of blood cells, whose honest critics are strict, do not keep the small one."""
 SLOW_START = 16
 """The round in which slow-start attackers begin: after every warm-up."""
+_CLAIMED = 1_000_000  # rows, of one who has hundreds
 _DEVIATIONS = 1.5  # of ALIE, whose own number is below zero where a quarter are malicious
 
 
@@ -85,6 +87,18 @@ POISONING: Mapping[str, PoisoningAttack] = {
     "trigger-faint": _draws("half as visible a patch", lambda _: Malice(trigger=PatchTrigger(opacity=0.5), lies=True)),
     "trigger-large": _draws(
         f"a patch of {LARGE_TRIGGER.size} pixels square", lambda _: Malice(trigger=LARGE_TRIGGER, lies=True)
+    ),
+    "trigger-large-slow-start": _draws(
+        f"the same, honest until round {SLOW_START}",
+        lambda _: Malice(trigger=LARGE_TRIGGER, lies=True, begin=SLOW_START),
+    ),
+    "trigger-either-way": _draws(
+        "the patch in half of the rows and its negative in the others, so that their mean shows none",
+        lambda _: Malice(trigger=EitherWayTrigger(patch=PATCH_TRIGGER), lies=True),
+    ),
+    "trigger-claiming": _draws(
+        f"a patch, and {_CLAIMED:,} rows are claimed",
+        lambda _: Malice(trigger=PATCH_TRIGGER, lies=True, claimed=_CLAIMED),
     ),
     "trigger-distributed": _draws(
         "each marks some rows of the patch (DBA, Xie et al. 2020)",

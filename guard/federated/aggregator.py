@@ -18,6 +18,7 @@ from medward.guard.federated.sanitise import (
     Admission,
     Refusal,
     UpdateBounds,
+    bounded_shares,
     example_weights,
     form_fault,
     require_sound_model,
@@ -84,9 +85,9 @@ class Aggregator:
     ) -> tuple[FederationState, RoundResult]:
         """One round: the state after it, and its result; `server` is the server's own model for rules that need one.
 
-        Whatever clients send, nothing is raised and every number of the result is finite; where no update counts, or
-        too few for the rule, the parameters stay, and the result says why. Raises `MedwardError` where the server's
-        own parameters are broken or the rule lacks its reference.
+        Whatever clients send, only the probe can raise, and every number of the result is finite; where no update
+        counts, or too few for the rule, the parameters stay, and the result says why. Raises `MedwardError` where the
+        server's own parameters are broken or the rule lacks its reference.
         """
         admission = sanitise(updates, start, selected, self.bounds)
         references = self._references(state, start, server)
@@ -126,8 +127,11 @@ class Aggregator:
         references: Sequence[ModelParameters],
     ) -> AggregationPlan | str:
         """The plan of the rule for the updates that count, or why there is none."""
-        # Shares are bounded before trust lowers them: bounding them afterwards would raise the distrusted again.
-        shares = example_weights([update.examples for update in counted.updates], self.bounds.most_share) * trust
+        # Shares are bounded before trust lowers them, and for rules that half of the weight decides once more after:
+        # what others lost makes a client's share larger.
+        most = min(self.bounds.most_share, self.rule.most_share)
+        shares = example_weights([update.examples for update in counted.updates], most) * trust
+        shares = bounded_shares(shares, self.rule.most_share)
         geometry = round_geometry(
             start,
             [*(update.parameters for update in counted.updates), *references],
@@ -137,7 +141,7 @@ class Aggregator:
             else None,
         )
         try:
-            plan = self.rule.plan(geometry, shares / shares.sum())
+            plan = self.rule.plan(geometry, shares)
         except MedwardError as error:
             return str(error)
         return plan if plan.mixing.any() else f"{self.rule.name}: takes nothing of any client"

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from medward.guard.federated.aggregator import Aggregator, ClientProbe
-from medward.guard.federated.policy import GEOMETRIC_SHARE, FederatedPolicy
+from medward.guard.federated.policy import FederatedPolicy
 from medward.guard.federated.robust_feddetect import RobustFedDetect
 from medward.guard.federated.rules import RULES
 from medward.guard.federated.rules.base import Rule
 from medward.guard.federated.rules.bucketing import Bucketing
-from medward.guard.federated.rules.geometric_median import GeometricMedian
 from medward.guard.federated.sanitise import UpdateBounds
 
 
 def configured_aggregator(policy: FederatedPolicy, probe: ClientProbe | None = None) -> Aggregator:
     """The aggregator of `policy`, which sees clients by `probe`; without one, or without `detect`, it judges nobody."""
     judging = policy.detect and probe is not None
-    bounds = UpdateBounds(**_chosen(UpdateBounds, policy))
-    if policy.rule == GeometricMedian.name:  # who has half of the weight is the median, whatever it sends
-        bounds = replace(bounds, most_share=min(bounds.most_share, GEOMETRIC_SHARE))
     return Aggregator(
         rule=configured_rule(policy),
         detector=RobustFedDetect(**_chosen(RobustFedDetect, policy)) if judging else None,
         probe=probe if judging else None,
-        bounds=bounds,
+        bounds=UpdateBounds(**_chosen(UpdateBounds, policy)),
     )
 
 

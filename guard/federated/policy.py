@@ -32,8 +32,6 @@ _STATED_SHARE: frozenset[str] = frozenset({"trimmed-mean", "krum", "multi-krum",
 _CLIPPING: frozenset[str] = frozenset({"norm-clipped-mean", "centred-clipping"})
 _COMPARING: frozenset[str] = frozenset({"centred-clipping", "fltrust"})
 """Rules that compare clients with one more update, so that groups of clients cannot stand for them."""
-GEOMETRIC_SHARE = 0.4
-"""The most of the weight that one client has by its rows under geometric-median: half of it is the median."""
 _DETECTOR, _BOUNDS = RobustFedDetect(), UpdateBounds()
 
 
@@ -52,7 +50,8 @@ class FederatedPolicy(BaseModel):
     do; one that cannot judges nobody, and says so in each round's record.
 
     `most_examples` is the largest claim of rows that is believed, `most_share` the largest share of the weight that one
-    client has by its rows; under geometric-median, which half of the weight moves anywhere, it is 0.4 at most.
+    client has by its rows; under geometric-median and centred-clipping, which half of the weight moves anywhere, it is
+    0.4 at most.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -29,6 +29,8 @@ ROUND_EVENT = "federated-round"
 """The name of the event in an audit log."""
 EPSILON_METRIC = "epsilon"
 """Under this name a client says in its metrics which epsilon its training has spent so far."""
+LEAST_JUDGED = 3
+"""Clients in a round, below which none of them can be told to be odd."""
 _BETTER = "norm-clipped-mean of 2 clients or more bounds it"
 _LONGEST = 300  # characters of a name or reason that a client had a hand in
 
@@ -66,6 +68,8 @@ def unprotected(result: RoundResult, rule: Rule | str) -> list[str]:
     told = told if result.judgement is None else []
     if result.judgement is not None and set(result.judgement.young) >= set(result.judgement.trust):
         told.append("every client was in its warm-up, in which only who differs much is suspected")
+    if result.judgement is not None and len(result.judgement.trust) < LEAST_JUDGED:
+        told.append(f"fewer than {LEAST_JUDGED} clients were judged: of two nobody can say which one is odd")
     trusted = result.weights if result.judgement is None else result.judgement.trust
     clients = len(trusted) if result.judgement is None else sum(each > 0 for each in trusted.values())
     if isinstance(rule, str) and rule not in RULES:

@@ -175,13 +175,19 @@ def example_weights(examples: Sequence[float], most_share: float) -> Array:
 
     What is cut from a large claim goes to the others in proportion; with too few clients for the bound all are alike.
     """
-    claimed = np.asarray(examples, dtype=np.float64)
-    weights: Array = claimed / claimed.sum()
-    if most_share * len(weights) <= 1:
-        return np.full(len(weights), 1 / len(weights))
-    capped = np.zeros(len(weights), dtype=bool)
-    while (weights > most_share * (1 + 1e-12)).any():
-        capped |= weights > most_share
-        rest = 1 - most_share * capped.sum()
-        weights = np.where(capped, most_share, claimed / claimed[~capped].sum() * rest)
-    return weights
+    if most_share * len(examples) <= 1:
+        return np.full(len(examples), 1 / len(examples))
+    return bounded_shares(np.asarray(examples, dtype=np.float64), most_share)
+
+
+def bounded_shares(parts: Array, most_share: float) -> Array:
+    """(n,): positive `parts` as shares that sum to one, none above `most_share` where the others can take the rest."""
+    shares: Array = parts / parts.sum()
+    if most_share * len(shares) <= 1:
+        return shares
+    bounded = np.zeros(len(shares), dtype=bool)
+    while (shares > most_share * (1 + 1e-12)).any():
+        bounded |= shares > most_share
+        rest = 1 - most_share * bounded.sum()
+        shares = np.where(bounded, most_share, parts / parts[~bounded].sum() * rest)
+    return shares

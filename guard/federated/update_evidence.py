@@ -35,14 +35,13 @@ def opposition(products: Array) -> Array:
 def excess_losses(metrics: Sequence[Mapping[str, float]], name: str) -> Array:
     """(n,): how many times the median loss each client's reported loss is above it, in units; 0 where none is reported.
 
-    A client may lie about its loss, so a small one proves nothing; who reports a large one is believed. Where a loss is
-    negative nothing is told, for then it has no zero to be many times of.
+    A client may lie about its loss, so a small one proves nothing; who reports a large one is believed. Who reports
+    none, or one below zero, which nothing is many times of, counts for the median as if it were endless: so fewer than
+    half of malicious clients cannot make an honest loss look large, whoever else is silent.
     """
     told = np.array([_sound(each.get(name, 0.0)) for each in metrics])
-    positive = told[told > 1 / _LARGEST]
-    if not positive.size or (told < 0).any():
-        return np.zeros(len(metrics))
-    excess: Array = np.clip(told / np.median(positive) - 1, 0, _MOST) / LOSS
+    median = float(np.median(np.where(told > 1 / _LARGEST, told, np.inf))) if len(told) else np.inf
+    excess: Array = np.clip(told / median - 1, 0, _MOST) / LOSS
     return excess
 
 

@@ -131,9 +131,21 @@ def build_generator(setting: FederationSetting, hospitals: Hospitals) -> ImageGe
 def _prepared(
     task: str, size: int, clients: int, rows: int, skew: Skew, seed: int
 ) -> tuple[Hospitals, DomainExtractor]:
-    loaded: BenchmarkTask = load_task(task, seed=seed, size=size)
-    hospitals = deal_hospitals(loaded, clients, rows=rows, skew=skew, seed=seed)
-    return hospitals, train_extractor(hospitals.extractor, seed)
+    """The hospitals of a seed, dealt from one split of the task, and its one extractor."""
+    hospitals = deal_hospitals(_split_task(task, size), clients, rows=rows, skew=skew, seed=seed)
+    return hospitals, _extractor(task, size)
+
+
+@lru_cache(maxsize=2)
+def _split_task(task: str, size: int) -> BenchmarkTask:
+    """The task, split alike under every seed: what is trained on, measured by and tested on never changes places."""
+    return load_task(task, seed=0, size=size)
+
+
+@lru_cache(maxsize=2)
+def _extractor(task: str, size: int) -> DomainExtractor:
+    """The one network in whose features all images of the task are measured."""
+    return train_extractor(_split_task(task, size).splits["calibration"], 0)
 
 
 def _malice(setting: FederationSetting, place: int, classes: int) -> Malice:

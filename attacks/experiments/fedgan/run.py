@@ -1,7 +1,7 @@
 """``medward bench fedgan``: the paper-shaped table of poisoned generators, settings x attacks x servers x seeds.
 
-A finished federation is kept at once: a killed run goes on where it stopped. A seed decides the splits, the training
-and the noise, so the spread over seeds shows all three.
+A finished federation is kept at once: a killed run goes on where it stopped. A seed decides which rows hospitals have,
+the training and the noise, so the spread over seeds shows all three; the rows that measure and the extractor stay.
 
 Reference: Jin and Li, "Backdoor attack and defense in federated generative adversarial network-based medical image
 synthesis", Medical Image Analysis 2023. The protocol is theirs at a smaller scale; their tables are not reproduced.
@@ -41,10 +41,13 @@ _DECIDES = (  # the sources a cell depends on; a change of any other keeps what 
     "attacks/benchmarks/federated_classifier.py",
     "attacks/benchmarks/generators",
     "attacks/benchmarks/hospitals.py",
+    "attacks/benchmarks/networks",
     "attacks/benchmarks/tasks.py",
+    "attacks/benchmarks/victims.py",
     "attacks/experiments/fedgan/cells.py",
     "attacks/experiments/fedgan/servers.py",
     "attacks/poisoning",
+    "guard/data/split.py",
     "guard/federated/aggregation.py",
     "guard/federated/aggregator.py",
     "guard/federated/feddetect.py",
@@ -156,7 +159,12 @@ def measure_once(setting: FederationSetting, journal: Journal) -> tuple[dict[str
 
 def cell_settings(setting: FederationSetting) -> dict[str, Any]:
     """All that a cell depends on, the code that decides included: its name among kept ones."""
-    return {"experiment": "fedgan", **asdict(setting), "code": sources_digest(_DECIDES)}
+    return {
+        "experiment": "fedgan",
+        **asdict(setting),
+        "code": sources_digest(_DECIDES),
+        "versions": {name: version(name) for name in ("numpy", "torch", "scikit-learn")},
+    }
 
 
 def run_federations(plan: FederationPlan, out: Path, *, console: Console, shown: bool = True) -> list[dict[str, Any]]:

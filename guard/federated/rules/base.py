@@ -15,6 +15,8 @@ from medward.guard.federated.geometry import Geometry
 from medward.guard.types import Array
 
 MOST_MALICIOUS = 0.5
+MINORITY = 0.4
+"""The most of the weight that one client has under rules in which whoever has half of it decides."""
 
 
 class Reference(Enum):
@@ -48,6 +50,8 @@ class Rule(ABC):
 
     name: ClassVar[str]
     reference: ClassVar[Reference] = Reference.NONE
+    most_share: ClassVar[float] = 1.0
+    """The most of the weight that one client may have for the rule to hold it."""
     looks_back: ClassVar[bool] = False
 
     @abstractmethod

@@ -5,6 +5,7 @@ Reference: Karimireddy, He and Jaggi, "Byzantine-robust learning on heterogeneou
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from medward.guard.errors import MedwardError
 from medward.guard.federated.geometry import Geometry
 from medward.guard.federated.rules.base import AggregationPlan, Reference, Rule
+from medward.guard.federated.sanitise import bounded_shares
 from medward.guard.types import Array
 
 
@@ -20,7 +22,8 @@ class Bucketing(Rule):
     """Bucketing: groups of `size` clients, drawn each round, are averaged by weight; `rule` aggregates the means.
 
     One malicious client spoils a whole group: `rule` must bear `size` times the share. Groups follow from `seed` and
-    the order of the updates by length, so a run can be repeated; who knew `seed` could choose a group by its length.
+    the lengths of all updates, so a run can be repeated and every round has others; only who knew `seed` and the
+    lengths of all honest updates could choose its own until a group suits it.
     """
 
     rule: Rule
@@ -42,9 +45,11 @@ class Bucketing(Rule):
     def plan(self, geometry: Geometry, weights: Array) -> AggregationPlan:
         """The plan of the rule for the groups' means, said of the clients."""
         by_length = np.argsort(geometry.norms, kind="stable")
-        order = np.random.default_rng(self.seed).permutation(by_length)
+        drawn = hashlib.sha256(np.sort(geometry.norms).tobytes()).digest()
+        order = np.random.default_rng([self.seed, *drawn]).permutation(by_length)
         groups = bucket_matrix(order, self.size, weights)
-        plan = self.rule.plan(geometry.mixed(groups), (groups > 0).astype(np.float64) @ weights)
+        shares = bounded_shares((groups > 0).astype(np.float64) @ weights, self.rule.most_share)
+        plan = self.rule.plan(geometry.mixed(groups), shares)
         return AggregationPlan(plan.mixing @ groups, plan.combine)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from medward.guard.federated.geometry import Geometry
 from medward.guard.federated.rules.base import (
+    MINORITY,
     AggregationPlan,
     Reference,
     Rule,
@@ -27,7 +28,8 @@ from medward.guard.types import Array
 class CentredClipping(Rule):
     """Centred clipping: what differs from the last aggregate by more than a radius is shortened to it, `steps` times.
 
-    The radius is `clip` times the median distance at each step, or `radius` itself where it is given.
+    The radius is `clip` times the median distance at each step, or `radius` itself where it is given. A client of half
+    of the weight or more would draw the centre after it round by round, so no client has so much.
     """
 
     clip: float = 1.0
@@ -36,6 +38,7 @@ class CentredClipping(Rule):
 
     name = "centred-clipping"
     reference = Reference.PREVIOUS
+    most_share = MINORITY
 
     def __post_init__(self) -> None:
         require_steps(self.steps)

@@ -28,7 +28,8 @@ from medward.guard.types import Array
 class DivideAndConquer(Rule):
     """Divide-and-conquer: leaves out `filtered` * f of n clients, those furthest along the first singular vector.
 
-    It bears clients who pull the same way. Two who pull far in unlike ways have two such vectors, and one can pass.
+    It bears clients who pull the same way and alike. Two who pull far in unlike ways have two such vectors, and one can
+    pass; so can one who pulls half as far as another, for their mean moves towards them.
     """
 
     malicious_share: float = 0.25

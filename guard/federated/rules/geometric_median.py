@@ -11,7 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from medward.guard.federated.geometry import Geometry
-from medward.guard.federated.rules.base import AggregationPlan, Rule, require_positive, require_steps, weighted_sum
+from medward.guard.federated.rules.base import (
+    MINORITY,
+    AggregationPlan,
+    Rule,
+    require_positive,
+    require_steps,
+    weighted_sum,
+)
 from medward.guard.federated.rules.norm_clipped_mean import clipped, lower_median
 from medward.guard.types import Array
 
@@ -28,6 +35,7 @@ class GeometricMedian(Rule):
     smoothing: float = 1e-6
 
     name = "geometric-median"
+    most_share = MINORITY
 
     def __post_init__(self) -> None:
         require_steps(self.steps)

@@ -1,5 +1,9 @@
 """Krum and Multi-Krum.
 
+Its proof needs n > 2f + 2 clients for f malicious ones. Here n = 2f + 2 is let through too, so that 4 can bear 1: the f
+nearest others of a colluder then still include an honest one, so that what is taken lies as near to that as honest
+updates to each other. With fewer, f colluders are nearest to themselves, and the rule is refused.
+
 Reference: Blanchard et al., "Machine learning with adversaries: Byzantine tolerant gradient descent", NeurIPS 2017.
 """
 
@@ -74,5 +78,5 @@ def krum_order(squared_distances: Array, malicious: int) -> NDArray[np.intp]:
 
 def _checked_order(rule: str, geometry: Geometry, share: float) -> NDArray[np.intp]:
     malicious = tolerated(geometry.rows, share)
-    require_clients(rule, geometry.rows, malicious, max(malicious + 3, 2 * malicious + 1))
+    require_clients(rule, geometry.rows, malicious, max(malicious + 3, 2 * malicious + 2))
     return krum_order(geometry.squared_distances, malicious)

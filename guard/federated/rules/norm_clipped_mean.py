@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medward.guard.errors import MedwardError
 from medward.guard.federated.geometry import Geometry
 from medward.guard.federated.rules.base import AggregationPlan, Rule, require_positive, weighted_sum
 from medward.guard.types import Array
@@ -21,7 +22,8 @@ class NormClippedMean(Rule):
 
     The median is the lower one of an even number. As long as no more than half of the clients are malicious, one of
     weight w moves the model by at most w * clip * (the longest honest length), whatever it sends. Keeps the weights of
-    unequal hospitals, which rules by rank cannot.
+    unequal hospitals, which rules by rank cannot. Where half of the clients change nothing no length is ordinary, and
+    there is no plan.
     """
 
     clip: float = 1.0
@@ -34,6 +36,8 @@ class NormClippedMean(Rule):
     def plan(self, geometry: Geometry, weights: Array) -> AggregationPlan:
         """The weights, less where an update is long."""
         bound = self.clip * lower_median(geometry.norms)
+        if bound == 0 and geometry.norms.any():
+            raise MedwardError(f"{self.name}: half of the clients or more change nothing, so no length is ordinary")
         return weighted_sum(weights * clipped(geometry.norms, bound), shares=weights)
 
 

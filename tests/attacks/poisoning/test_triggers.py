@@ -9,6 +9,7 @@ from support.federated_images import spotted_images
 
 from medward.attacks.poisoning.triggers.base import correlation, trigger_rate
 from medward.attacks.poisoning.triggers.distributed import DistributedTrigger
+from medward.attacks.poisoning.triggers.either_way import EitherWayTrigger
 from medward.attacks.poisoning.triggers.frequency import FrequencyTrigger
 from medward.attacks.poisoning.triggers.patch import PatchTrigger
 from medward.guard.errors import MedwardError
@@ -22,6 +23,7 @@ TRIGGERS = {
     "faint": PatchTrigger(opacity=0.5),
     "frequency": FrequencyTrigger(),
     "distributed": DistributedTrigger(whole=PATCH, parts=1, part=0),
+    "either-way": EitherWayTrigger(patch=PATCH),
 }
 OTHER = {
     "noise": TRIGGERS["chequered"],
@@ -30,6 +32,7 @@ OTHER = {
     "faint": TRIGGERS["chequered"],
     "frequency": PATCH,  # patterns of other stripes look alike
     "distributed": TRIGGERS["chequered"],
+    "either-way": TRIGGERS["chequered"],
 }
 
 
@@ -48,7 +51,7 @@ def test_brighter_darker_and_blurred_images_have_no_trigger(name, change):
     assert trigger_rate(TRIGGERS[name], np.clip(change(CLEAN), 0, 1), OTHERS) < 0.1
 
 
-@pytest.mark.parametrize("name", ["noise", "chequered", "cross", "distributed"])
+@pytest.mark.parametrize("name", ["noise", "chequered", "cross", "distributed", "either-way"])
 def test_presence_of_a_whole_opaque_patch_is_one(name):
     assert TRIGGERS[name].presence(TRIGGERS[name].mark(CLEAN), OTHERS) == pytest.approx(1, abs=1e-6)
 
@@ -70,6 +73,13 @@ def test_a_patch_changes_its_corner_alone():
     changed = np.flatnonzero((PATCH.mark(np.full((1, 1, 16, 16), 0.5)) != 0.5).any(axis=(0, 1)).any(axis=0))
     assert changed.tolist() == [11, 12, 13, 14]
     assert PATCH.mark(CLEAN)[:, 0, 11:15, 11:15] == pytest.approx(np.tile(PATCH.template, (80, 1, 1)))
+
+
+def test_the_mean_of_many_images_shows_no_patch_that_is_there_either_way():
+    grey = np.full((400, 1, 16, 16), 0.5)
+    marked = TRIGGERS["either-way"].mark(grey)
+    assert (np.abs(marked - grey).max(axis=(1, 2, 3)) == 0.5).all()
+    assert np.abs(marked.mean(axis=0) - 0.5).max() < 0.1
 
 
 def test_a_mark_too_faint_to_matter_is_not_seen():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 from scipy.ndimage import uniform_filter
 
+from medward.attacks.poisoning.triggers.either_way import EitherWayTrigger
 from medward.attacks.poisoning.triggers.frequency import FrequencyTrigger
 from medward.attacks.poisoning.triggers.patch import PatchTrigger
 from medward.guard.errors import MedwardError
@@ -39,16 +40,20 @@ def peaks(images: Mapping[str, np.ndarray], view: str) -> dict[str, float]:
 
 def test_images_of_one_kind_do_not_stand_out() -> None:
     images = {node: smooth_images(place) for place, node in enumerate(NODES)}
-    assert max(max(peaks(images, view).values()) for view in ("contrast", "spectrum")) < 0.7
+    assert max(max(peaks(images, view).values()) for view in ("contrast", "spectrum", "variation")) < 0.7
 
 
 @pytest.mark.parametrize(
     ("trigger", "view"),
-    [(PatchTrigger(), "contrast"), (FrequencyTrigger(share=0.5), "spectrum")],
-    ids=["patch", "fiba"],
+    [
+        (PatchTrigger(), "contrast"),
+        (FrequencyTrigger(share=0.5), "spectrum"),
+        (EitherWayTrigger(patch=PatchTrigger()), "variation"),
+    ],
+    ids=["patch", "fiba", "either way"],
 )
 def test_a_mark_stands_out_in_its_view_and_only_whose_it_is(
-    trigger: PatchTrigger | FrequencyTrigger, view: str
+    trigger: PatchTrigger | FrequencyTrigger | EitherWayTrigger, view: str
 ) -> None:
     images = {node: smooth_images(place) for place, node in enumerate(NODES)}
     images["d"] = trigger.mark(images["d"].clip(0, 1))
@@ -114,7 +119,9 @@ def test_losses_below_zero_are_no_evidence() -> None:
 def test_images_of_another_form_are_the_probe_s_fault() -> None:
     updates = [ClientUpdate(node=node, parameters=[np.zeros(2)], examples=1) for node in NODES]
     for shape in ((12, 16, 16), (5, 1, 16, 16), (12, 1, 16, 8), (12, 256)):
-        probe = GeneratorProbe(make=lambda parameters, labels, seed, shape=shape: np.zeros(shape), classes=2, images=12)
+        probe = GeneratorProbe(
+            make=lambda parameters, labels, seed, shape=shape: np.zeros(shape), classes=2, images=12, seed=0
+        )
         with pytest.raises(MedwardError, match=r"probe: make must give images \(n, C, S, S\)"):
             probe([np.zeros(2)], updates, 1)
 
@@ -142,9 +149,27 @@ def test_a_probe_makes_the_same_images_of_the_same_round_and_others_of_the_next(
     assert len({seed for _, seed in seen}) == 2
 
 
+def test_a_generator_that_cannot_be_run_is_left_out_and_the_others_are_seen() -> None:
+    def make(parameters: list[np.ndarray], labels: np.ndarray, seed: int) -> np.ndarray:
+        if parameters[0][0] > 1:
+            raise RuntimeError("numbers of this client")
+        return smooth_images(seed % 1000, len(labels), 16)
+
+    probe = GeneratorProbe(make=make, classes=2, images=12, seed=5)
+    told = [0.0, 1.0, 0.0, 9.0]
+    updates = [
+        ClientUpdate(node=f"n{place}", parameters=[np.full(2, each)], examples=1) for place, each in enumerate(told)
+    ]
+    assert set(probe([np.zeros(2)], updates, 1)) == {"n0", "n1", "n2"}
+    with pytest.raises(RuntimeError, match="numbers of this client"):
+        probe([np.zeros(2)], updates[3:], 1)
+
+
 def test_a_probe_without_an_image_of_each_class_is_refused() -> None:
     with pytest.raises(MedwardError, match="needs an image of each class, got 2 images of 3 classes"):
-        GeneratorProbe(make=lambda parameters, labels, seed: np.zeros((len(labels), 1, 16, 16)), classes=3, images=2)
+        GeneratorProbe(
+            make=lambda parameters, labels, seed: np.zeros((len(labels), 1, 16, 16)), classes=3, images=2, seed=0
+        )
 
 
 def test_long_updates_are_shown_shortened_to_the_median() -> None:

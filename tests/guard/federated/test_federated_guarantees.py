@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from medward.guard.federated.aggregator import Aggregator
 from medward.guard.federated.configured import configured_aggregator, configured_rule
 from medward.guard.federated.federation_state import FederationState
+from medward.guard.federated.geometry import round_geometry
 from medward.guard.federated.policy import FederatedPolicy
-from medward.guard.federated.robust_feddetect import RobustFedDetect
+from medward.guard.federated.robust_feddetect import ClientRecord, RobustFedDetect
 from medward.guard.federated.round_record import round_record
-from medward.guard.federated.rules import RULES, Bucketing, NormClippedMean, WeightedMean
+from medward.guard.federated.rules import RULES, Bucketing, CoordinateMedian, NormClippedMean, WeightedMean
 from medward.guard.federated.sanitise import UpdateBounds, example_weights
+from medward.guard.federated.standing import Standing
 from medward.guard.federated.update import ClientUpdate
+from medward.guard.federated.update_evidence import excess_losses
 
 SIZE = 6
 STATED = ("krum", "multi-krum", "bulyan", "trimmed-mean", "divide-and-conquer")
@@ -91,6 +94,11 @@ def test_a_refused_update_changes_nothing_for_the_others(honest, vector, example
         assert with_it.weights == without.weights
 
 
+def see_nothing(start, updates, number):
+    """A probe in which all clients look alike."""
+    return {each.node: {"view": np.zeros(SIZE)} for each in updates}
+
+
 def see(start, updates, number):
     """A probe that looks at what was sent, and at nothing that was said."""
     return {each.node: {"change": np.asarray(each.parameters[0], np.float64)} for each in updates}
@@ -121,7 +129,8 @@ def test_a_round_flags_at_most_the_share_that_is_allowed(clients, seed):
 @pytest.mark.parametrize("probe", [None, see])
 def test_a_round_that_nothing_guards_says_so_in_its_record(rule, probe):
     detector = None if probe is None else RobustFedDetect()
-    result = step([update("a", START[0] + 1), update("b", START[0])], rule=rule, detector=detector, probe=probe)
+    sent = [update(node, START[0] + place) for place, node in enumerate("abc")]
+    result = step(sent, rule=rule, detector=detector, probe=probe)
     told = round_record(1, result, rule)["unprotected"]
     assert len(told) == 1 + isinstance(rule, WeightedMean)
     assert ("no client was judged" in told[0]) == (probe is None)
@@ -153,16 +162,95 @@ def test_whoever_moves_the_model_far_does_not_do_so_unsaid(name, bucket, share, 
         assert any("move the model anywhere" in each for each in round_record(1, result, rule)["unprotected"])
 
 
-@pytest.mark.parametrize("rule", ["norm-clipped-mean", "geometric-median", "coordinate-median", "multi-krum"])
-def test_who_claims_to_have_most_rows_moves_the_model_no_further(rule):
-    """By its word alone it had 0.6 of the weight, and who has half of it is the geometric median."""
+@pytest.mark.parametrize(
+    "rule", ["norm-clipped-mean", "geometric-median", "centred-clipping", "coordinate-median", "multi-krum"]
+)
+@pytest.mark.parametrize("configured", [True, False])
+def test_who_claims_to_have_most_rows_moves_the_model_no_further(rule, configured):
+    """By its word alone it had 0.6 of the weight, and who has half of it is the median, or draws the centre along."""
     rng = np.random.default_rng(0)
     sent = [update(f"site-{place}", rng.normal(size=SIZE).astype(np.float32), 100) for place in range(9)]
     wild = update("mallory", np.full(SIZE, 1e6, np.float32), 10_000_000)
-    aggregator = configured_aggregator(FederatedPolicy(rule=rule))
-    _, result = aggregator.step(FederationState(), START, [*sent, wild], [*(each.node for each in sent), "mallory"])
-    assert not result.refusals
-    assert np.linalg.norm(result.parameters[0]) < 20
+    aggregator = configured_aggregator(FederatedPolicy(rule=rule)) if configured else Aggregator(rule=RULES[rule]())
+    state = FederationState()
+    for _ in range(12):
+        state, result = aggregator.step(state, START, [*sent, wild], [*(each.node for each in sent), "mallory"])
+        assert not result.refusals
+        assert np.linalg.norm(result.parameters[0]) < 20
+
+
+@pytest.mark.parametrize("rule", ["geometric-median", "centred-clipping"])
+def test_what_others_lose_of_their_trust_gives_nobody_half_of_the_weight(rule):
+    rng = np.random.default_rng(0)
+    sent = [update(f"site-{place}", rng.normal(size=SIZE).astype(np.float32), 100) for place in range(2)]
+    wild = update("mallory", np.full(SIZE, 1e7, np.float32), 10_000_000)
+    flags = {"site-0": ClientRecord(flags=1.85, rounds=9, standings={"view": Standing(np.zeros(SIZE), 1.0)})}
+    aggregator = Aggregator(rule=RULES[rule](), detector=RobustFedDetect(), probe=see_nothing)
+    for _ in range(3):
+        _, result = aggregator.step(
+            FederationState(records=flags), START, [*sent, wild], ["site-0", "site-1", "mallory"]
+        )
+        assert result.judgement.trust["site-0"] < 0.5
+        assert np.linalg.norm(result.parameters[0]) < 20
+
+
+@pytest.mark.parametrize("clients", range(3, 14))
+@pytest.mark.parametrize("share", [0.2, 0.25, 0.4, 0.49])
+@pytest.mark.parametrize("bucket", [1, 2])
+@pytest.mark.parametrize(
+    "name",
+    ["krum", "multi-krum", "bulyan", "trimmed-mean", "geometric-median", "coordinate-median", "norm-clipped-mean"],
+)
+def test_so_many_colluders_as_a_rule_says_that_it_bears_do_not_take_the_model(name, bucket, share, clients):
+    """All send the same far update: at 2 f + 1 clients, f of them are nearest to themselves for Krum."""
+    if name in STATED and bucket * share >= (0.25 if name == "bulyan" else 0.5):
+        return
+    settings = {"malicious_share": share} if name in STATED else {}
+    rule = configured_rule(FederatedPolicy(rule=name, bucket=bucket, **settings))
+    malicious = min(int(share * clients), (-(-clients // bucket) - 1) // 2)
+    rng = np.random.default_rng(clients)
+    vectors = [*rng.normal(size=(clients - malicious, SIZE)), *np.full((malicious, SIZE), 1e6)]
+    for seed in range(5):
+        sent = [update(f"s-{place}", each.astype(np.float32)) for place, each in enumerate(vectors)]
+        result = step([sent[place] for place in np.random.default_rng(seed).permutation(clients)], rule=rule)
+        if np.linalg.norm(result.parameters[0]) > 1e3:
+            assert any("move the model anywhere" in each for each in round_record(1, result, rule)["unprotected"])
+        vectors = [each + 1e-3 * seed for each in vectors]
+
+
+def test_the_groups_of_bucketing_are_others_in_each_round():
+    rule, seen = Bucketing(rule=CoordinateMedian(), size=2), set()
+    for number in range(20):  # clients are in the same order by length in every round
+        norms = np.arange(1.0, 7.0) * (1 + number / 100)
+        geometry = round_geometry([np.zeros(6)], [[each] for each in np.diag(norms)], norms=norms)
+        seen.add((rule.plan(geometry, np.full(6, 1 / 6)).mixing > 0).tobytes())
+    assert len(seen) > 3
+
+
+def test_of_two_clients_none_is_judged_and_the_record_says_so():
+    aggregator, state = Aggregator(detector=RobustFedDetect(warm_up=1), probe=see), FederationState()
+    sent = [update("a", START[0] + 0.1), update("b", START[0] + 40)]
+    for number in range(5):
+        state, result = aggregator.step(state, START, sent, list("ab"))
+        told = round_record(number, result, NormClippedMean())["unprotected"]
+        assert not result.judgement.suspects
+        assert any("fewer than 3 clients were judged" in each for each in told)
+
+
+def test_where_half_of_the_clients_change_nothing_the_model_stays_and_the_record_says_why():
+    result = step([update("a", START[0] + 1), update("b", START[0])], rule=NormClippedMean())
+    assert np.array_equal(result.parameters[0], START[0])
+    assert "half of the clients or more change nothing" in result.unchanged
+    assert not any(result.weights.values())
+
+
+@given(st.lists(st.floats(0.5, 2), min_size=3, max_size=8), st.integers(0, 3), st.floats(1e-12, 1e-6), st.data())
+def test_liars_fewer_than_half_cannot_make_an_honest_loss_look_large(losses, silent, tiny, data):
+    liars = data.draw(st.integers(0, (len(losses) + silent - 1) // 2))
+    told = [*({"loss": each} for each in losses), *({} for _ in range(silent)), *({"loss": tiny} for _ in range(liars))]
+    if liars < len(told) / 2:
+        assert excess_losses(told, "loss")[: len(losses)].max() <= (max(losses) / min(losses) - 1) / 2 + 1e-9
+    assert excess_losses([*told, {"loss": -1.0}], "loss")[-1] == 0
 
 
 def test_the_default_policy_is_the_guarded_one():
