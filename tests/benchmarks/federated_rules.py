@@ -32,7 +32,7 @@ from medward.guard.federated.rules.bucketing import bucket_matrix
 from medward.guard.federated.rules.centred_clipping import CentredClipping
 from medward.guard.federated.rules.coordinate_median import CoordinateMedian
 from medward.guard.federated.rules.geometric_median import GeometricMedian
-from medward.guard.federated.rules.krum import krum_order
+from medward.guard.federated.rules.krum import Krum, MultiKrum, krum_order
 from medward.guard.federated.rules.norm_clipped_mean import NormClippedMean
 from medward.guard.federated.rules.trimmed_mean import TrimmedMean
 from medward.guard.federated.rules.weighted_mean import WeightedMean
@@ -44,6 +44,7 @@ CLAIMS = ("federated_oracles", "federated_large_site")
 SEED, DRAWS = 0, 200
 CLOSE = 1e-6  # of differences, on updates of length about 10; iterative rules stop at less
 MOST_MOVED = 0.05
+CLAIMED = 10_000_000  # rows, of a site that has 600
 MISSING = (
     "federation peers: {error}; install byzfl==0.0.11 and byzpy==0.1.4 elsewhere and name the folder in MEDWARD_PEERS"
 )
@@ -93,7 +94,7 @@ def _cases() -> Iterator[Case]:
 def _rules(peers: dict[str, Any], updates: Array, malicious: int) -> Pairs:
     clients = len(updates)
     share, rows = malicious / clients, [torch.from_numpy(each) for each in updates]
-    order = krum_order(squared_distances(updates @ updates.T), malicious - 1)
+    order, fewer = krum_order(squared_distances(updates @ updates.T), malicious - 1), (malicious - 1) / clients
     lengths = np.linalg.norm(updates, axis=1)
     bound = float(np.sort(lengths)[(clients - 1) // 2])
     drawn = np.random.default_rng(malicious).permutation(clients)
@@ -111,12 +112,12 @@ def _rules(peers: dict[str, Any], updates: Array, malicious: int) -> Pairs:
         ),
         "trimmed mean, byzfl": (trimmed, fl.TrMean(malicious)(updates)),
         "trimmed mean, byzpy": (trimmed, py["trimmed"](malicious).aggregate(rows)),
-        "krum, byzfl": (updates[order[0]], fl.Krum(malicious)(updates)),
-        "krum, byzpy": (updates[order[0]], py["krum"](malicious).aggregate(rows)),
+        "krum, byzfl": (_aggregate(Krum(malicious_share=fewer), updates), fl.Krum(malicious)(updates)),
+        "krum, byzpy": (_aggregate(Krum(malicious_share=fewer), updates), py["krum"](malicious).aggregate(rows)),
         "multi-krum, byzfl": (updates[order[: clients - malicious]].mean(axis=0), fl.MultiKrum(malicious)(updates)),
         "multi-krum, byzpy": (
-            updates[order[: clients - malicious]].mean(axis=0),
-            py["multi-krum"](malicious, clients - malicious).aggregate(rows),
+            _aggregate(MultiKrum(malicious_share=fewer), updates),
+            py["multi-krum"](malicious, clients - malicious + 1).aggregate(rows),
         ),
         "geometric median, byzfl": (middle, fl.GeometricMedian(nu=1e-12, T=20000)(updates)),
         "geometric median, byzpy": (middle, py["geometric"](tol=1e-13, max_iter=20000).aggregate(rows)),
@@ -231,22 +232,32 @@ def _byzpy(module: str, name: str) -> Callable[..., Any]:
 def _large_site() -> Claim:
     """Nine sites and one of 0.6 % of the rows that sends its update a thousand times as long, either way round."""
     moved: dict[str, list[float]] = {}
+    lying: dict[str, list[float]] = {}
     for seed in range(DRAWS // 10):
         for rule in (NormClippedMean(), WeightedMean(), GeometricMedian(), CoordinateMedian()):
             moved.setdefault(rule.name, []).append(max(_moved(rule, seed, factor) for factor in (-1000, 1000)))
+            lying.setdefault(rule.name, []).append(_moved(rule, seed, 1000, claimed=CLAIMED))
     worst = {name: max(each) for name, each in moved.items()}
     return Claim(
         claim="federated_large_site",
         value=worst[NormClippedMean.name],
-        target=f"at most {MOST_MOVED:g} times the length of an honest round, by the default rule",
+        target=f"at most {MOST_MOVED:g} times the length of an honest round, by the default rule, of a site that says "
+        "its true number of rows",
         met=worst[NormClippedMean.name] <= MOST_MOVED < worst[WeightedMean.name],
         n=DRAWS // 10,
         seed=SEED,
-        details={"largest_move_in_honest_rounds": worst, "rows_of_the_site": 0.006, "factor": 1000, "sites": 10},
+        details={
+            "largest_move_in_honest_rounds": worst,
+            "largest_move_when_it_claims_most_rows": {name: max(each) for name, each in lying.items()},
+            "claimed": CLAIMED,
+            "rows_of_the_site": 0.006,
+            "factor": 1000,
+            "sites": 10,
+        },
     )
 
 
-def _moved(rule: Rule, seed: int, factor: float) -> float:
+def _moved(rule: Rule, seed: int, factor: float, claimed: int | None = None) -> float:
     """How far the site moves the model from where it ends when the site is honest, in lengths of that honest round."""
     generator = np.random.default_rng(seed)
     start, common = [generator.normal(size=20_000).astype(np.float32)], generator.normal(size=20_000)
@@ -258,7 +269,7 @@ def _moved(rule: Rule, seed: int, factor: float) -> float:
             ClientUpdate(
                 node=str(place),
                 parameters=[(start[0] + (scale if place == 9 else 1) * step).astype(np.float32)],
-                examples=count,
+                examples=claimed if claimed is not None and place == 9 and scale == factor else count,
             )
             for place, (step, count) in enumerate(zip(steps, rows, strict=True))
         ]

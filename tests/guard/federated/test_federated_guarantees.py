@@ -114,6 +114,25 @@ def test_what_a_client_says_of_itself_wins_it_no_trust(honest, loss, epsilon):
     assert first.judgement == second.judgement
 
 
+@given(HONEST, st.floats(), st.data())
+def test_one_who_lies_of_its_loss_wins_nothing_and_costs_no_other_its_trust(honest, loss, data):
+    liar = data.draw(st.integers(0, len(honest) - 1))
+    plain = [update(each.node, each.parameters[0], each.examples, loss=1.0) for each in honest_updates(honest)]
+    told = [
+        update(each.node, each.parameters[0], each.examples, loss=loss if place == liar else 1.0)
+        for place, each in enumerate(plain)
+    ]
+    detector, before, after = RobustFedDetect(warm_up=1), FederationState(), FederationState()
+    aggregator = Aggregator(detector=detector, probe=see)
+    nodes = [each.node for each in plain]
+    for _ in range(4):
+        before, first = aggregator.step(before, START, plain, nodes)
+        after, second = aggregator.step(after, START, told, nodes)
+    assert second.judgement.trust[nodes[liar]] <= first.judgement.trust[nodes[liar]]
+    for node in set(nodes) - {nodes[liar]}:
+        assert second.judgement.trust[node] >= first.judgement.trust[node]
+
+
 @given(st.integers(3, 12), st.integers(0, 2**32 - 1))
 def test_a_round_flags_at_most_the_share_that_is_allowed(clients, seed):
     """Were they more than half, they would be the federation, and the rest its outliers."""
