@@ -326,6 +326,21 @@ def test_an_evaluation_leaves_out_what_is_broken(tmp_path):
     assert run(FedAvg(), FakeGrid(clients, evaluate=grid.evaluate)).evaluate_metrics_clientapp[1]["loss"] != 2.0
 
 
+def test_in_an_evaluation_nobody_counts_for_more_than_its_bounded_share_and_the_distrusted_not_at_all(tmp_path):
+    def evaluating(loss, examples):
+        return lambda model, number, place: RecordDict(
+            {"metrics": MetricRecord({"num-examples": examples, "loss": loss})}
+        )
+
+    replies, clients = [*[evaluating(2.0, 10)] * CLIENTS, evaluating(0.0, 10_000_000)], [*[honest] * CLIENTS, poisoned]
+    first = run(guarded(tmp_path / "a", strategy=FedAvg()), FakeGrid(clients, evaluate=replies))
+    assert first.evaluate_metrics_clientapp[1]["loss"] == pytest.approx(2.0 * 0.4)  # one client's share is 0.6 at most
+    alone = run(FedAvg(), FakeGrid(clients, evaluate=replies))
+    assert alone.evaluate_metrics_clientapp[1]["loss"] < 1e-3
+    judged = run(guarded(tmp_path / "b", JUDGING, FedAvg(), probation=10), FakeGrid(clients, evaluate=replies), 10)
+    assert judged.evaluate_metrics_clientapp[10]["loss"] == pytest.approx(2.0)  # in probation it is asked
+
+
 def test_the_server_s_own_evaluation_goes_on_counting_after_a_restart(tmp_path):
     seen = []
     initial = ArrayRecord({name: Array(each) for name, each in MODEL.items()})

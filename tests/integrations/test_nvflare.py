@@ -127,6 +127,23 @@ def test_a_missing_array_a_missing_name_and_a_second_answer_are_refused(tmp_path
     }
 
 
+def test_of_a_node_that_sends_a_broken_and_a_sound_update_nothing_counts(tmp_path):
+    lacking = sent("site-4")
+    del lacking.params["layer.seen"]
+    aggregator = opened(tmp_path)
+    step(aggregator, sent("site-1"), sent("site-2"), lacking, sent("site-4", -9.0))
+    assert refusals(tmp_path) == {"site-4": "sent no array 'layer.seen'; 1 of the model's 2 are missing"}
+    assert set(list(read_log(tmp_path / "audit.jsonl"))[-1]["weights"]) == {"site-1", "site-2"}
+
+
+def test_a_folder_of_another_model_s_round_is_refused(tmp_path):
+    step(opened(tmp_path), *(sent(name) for name in NAMES))
+    other = GuardedModelAggregator(folder=str(tmp_path))
+    other.fl_ctx = context({"layer.weight": np.ones((5, 3), np.float32), "layer.seen": np.array(7)})
+    with pytest.raises(MedwardError, match="holds a round of a model of other shapes; give an empty folder"):
+        step(other)
+
+
 def test_a_round_without_any_sound_update_leaves_the_model(tmp_path):
     result = step(opened(tmp_path), sent("site-1", steps=-1))
     np.testing.assert_array_equal(result.params["layer.weight"], START["layer.weight"])
