@@ -7,16 +7,17 @@ or what else is a view.
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import permutations
 
-import numpy as np
-
-from medward.guard.release.memory.folding import folded_words, spoken_as_written
+from medward.guard.release.disguises.ciphers import CIPHERS, from_the_end
+from medward.guard.release.disguises.encodings import encoded_stretches
+from medward.guard.release.disguises.folded_text import fold_text
+from medward.guard.release.disguises.folded_words import folded_words, without_zeros
+from medward.guard.release.disguises.spoken import spoken_as_written
+from medward.guard.release.disguises.views import TokenReader, TokenViews, leetspeak, written
 from medward.guard.release.memory.memory_stream import merged_spans
 from medward.guard.release.memory.scanner import Span
-from medward.guard.release.memory.views import TOKEN_PATTERN, TokenReader, leetspeak
 
 LEAST = 4
 """Letters and digits that a value must have: shorter ones stand in every text."""
@@ -31,43 +32,45 @@ class ShownValues:
     """
 
     def __init__(self, values: Iterable[str]) -> None:
-        self._needles = frozenset(needle for value in values for needle in _disguises(value) if len(needle) >= LEAST)
+        forms = (without_zeros(form) for value in values for form in _disguised_forms(value))
+        self._needles = frozenset(needle for needle in forms if len(needle) >= LEAST)
         self._reader = TokenReader()
 
     def find(self, text: str) -> list[Span]:
         """Spans (start, end) in characters, rising and apart."""
-        tokens = TOKEN_PATTERN.findall(text)
-        if not tokens or not self._needles:
-            return []
-        keys = ["\n" + tokens[0].lstrip(), *tokens[1:]]
-        ends = np.cumsum([len(token) for token in tokens])
-        starts = ends - [len(token.lstrip()) for token in tokens]
-        spans = []
-        for column in zip(*map(self._reader.__getitem__, keys), strict=True):
-            run = b"".join(column)
+        return merged_spans([*self._in_views(text), *self._encoded(text)]) if self._needles else []
+
+    def _in_views(self, text: str) -> Iterator[Span]:
+        views = TokenViews(text, self._reader)
+        for view, run in enumerate(views.runs):
             found = [(place, needle) for needle in self._needles for place in _places(run, needle)]
             if found:
-                owners = np.repeat(np.arange(len(tokens)), [len(each) for each in column])
-                spans += [
-                    (int(starts[owners[place]]), int(ends[owners[place + len(needle) - 1]])) for place, needle in found
-                ]
-        return merged_spans(spans)
+                read = views.letters(view)
+                for place, needle in found:
+                    yield int(read.starts[place]), int(read.ends[place + len(needle) - 1])
+
+    def _encoded(self, text: str) -> Iterator[Span]:
+        """Stretches that the views read in part only: with letters before the code, or encoded twice."""
+        folded = fold_text(text)
+        for start, end, inner in encoded_stretches(folded.view):
+            run = without_zeros(written(inner))
+            if any(needle in run for needle in self._needles):
+                yield folded.span_in_text(start, end)
 
 
-def _disguises(value: str) -> Iterable[bytes]:
-    """The letters of a value: in each order of its words, spelled or spoken, rotated, in leetspeak, from the end."""
+def _disguised_forms(value: str) -> Iterator[bytes]:
+    """The letters of a value: in each order of its words, spelled or spoken, enciphered, in leetspeak, turned."""
     words = [word for word in folded_words(value) if word]
     yield leetspeak(value)
     for order in permutations(words) if len(words) <= _WORDS else (words,):
         spelled = b"".join(order)
         yield spoken_as_written(list(order))
         yield spelled
-        yield spelled[::-1]
-        yield b"".join(word[::-1] for word in order)
-        yield codecs.encode(spelled.decode("latin-1"), "rot13").encode("latin-1")
+        yield b"".join(map(from_the_end, order))
+        yield from (encipher(spelled) for encipher in CIPHERS.values())
 
 
-def _places(run: bytes, needle: bytes) -> Iterable[int]:
+def _places(run: bytes, needle: bytes) -> Iterator[int]:
     place = run.find(needle)
     while place >= 0:
         yield place

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from medward.guard.release.text.fold import fold_text, is_foldable
+from medward.guard.release.disguises.folded_text import fold_text, is_foldable
 from medward.guard.release.text.known import KnownIdentifiers
 from medward.guard.release.text.spans import IdentifierKind
 
