@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 
 import re2
 
-from medward.guard.release.disguises.folded_text import fold_text
+from medward.guard.release.disguises.folded_text import folded_view
 
-_BASE64 = re2.compile(rb"[A-Za-z0-9+/_-]{8,}={0,2}")
-_HEX = re2.compile(rb"(?:(?:0x|\\x|\\u00|%|&#x)?[0-9A-Fa-f]{2}[ :,;-]?){4,}")
-_DECIMAL = re2.compile(rb"(?:&?#?[0-9]{2,3}(?:;|, ?| |-)){3,}[0-9]{0,3}")
+_EXPRESSIONS = {
+    "base64": re2.compile(rb"[A-Za-z0-9+/_-]{8,}={0,2}"),
+    "hexadecimal": re2.compile(rb"(?:(?:0x|\\x|\\u00|%|&#x)?[0-9A-Fa-f]{2}[ :,;-]?){4,}"),
+    "decimal": re2.compile(rb"(?:&?#?[0-9]{2,3}(?:;|, ?| |-)){3,}[0-9]{0,3}"),
+}
 _HEX_TOKEN = re.compile(r"(?:0x|x|u00)?((?:[0-9a-f]{2})+)", re.IGNORECASE)
 _CODE_TOKEN = re.compile(r"4[89]|5[0-7]|6[5-9]|[78]\d|90|9[7-9]|1[01]\d|12[0-2]")  # of a letter or a digit
 _URL_ALPHABET = bytes.maketrans(b"-_", b"+/")
@@ -21,21 +24,22 @@ _UNPRINTABLE = bytes([*range(9), *range(14, 32), *range(127, 256)])
 _LEAST_PRINTABLE = 0.7  # of the characters of a text that was encoded; a plain word decoded looks like noise
 _CUT = 6  # bytes of two characters of which a piece holds a part
 _DEEPEST = 2  # encodings within each other that are undone
+_REMEMBERED = 20_000  # stretches of at most so many characters:
+_REMEMBERED_LENGTH = 64
 
 
-def encoded_stretches(view: bytes, depth: int = 0) -> Iterator[tuple[int, int, str]]:
+def encoded_stretches(view: bytes) -> Iterator[tuple[int, int, str]]:
     """Stretches of a folded text that are codes of a text: start, end, that text.
 
     What is encoded twice is decoded twice. A stretch may begin anywhere: with letters before it, or in a window.
     """
-    for expression, decode in ((_BASE64, _base64_texts), (_HEX, _hexadecimal_texts), (_DECIMAL, _decimal_texts)):
+    for encoding, expression in _EXPRESSIONS.items():
         for match in expression.finditer(view):
-            start, end = match.start(), match.start() + len(match.group().rstrip(b" :,;-"))
-            for text in decode(match.group()):
+            stretch = match.group()
+            start, end = match.start(), match.start() + len(stretch.rstrip(b" :,;-"))
+            decode = _remembered_texts if len(stretch) <= _REMEMBERED_LENGTH else _texts_within
+            for text in decode(encoding, stretch, 1):
                 yield start, end, text
-                if depth + 1 < _DEEPEST:
-                    for _, _, inner in encoded_stretches(fold_text(text).view, depth + 1):
-                        yield start, end, inner
 
 
 def base64_text(token: str) -> str:
@@ -53,6 +57,23 @@ def decimal_text(token: str) -> str:
     """The character whose code one token is, if that is a letter or a digit of ASCII."""
     code = token.strip()
     return chr(int(code)) if _CODE_TOKEN.fullmatch(code) else ""
+
+
+def _texts_within(encoding: str, stretch: bytes, depth: int) -> tuple[str, ...]:
+    """The texts that a stretch may be a code of, and those that stretches of these are codes of."""
+    texts = tuple(_DECODE[encoding](stretch))
+    if depth == _DEEPEST:
+        return texts
+    return texts + tuple(
+        inner
+        for text in texts
+        for other, expression in _EXPRESSIONS.items()
+        for match in expression.finditer(folded_view(text))
+        for inner in _texts_within(other, match.group(), depth + 1)
+    )
+
+
+_remembered_texts = lru_cache(maxsize=_REMEMBERED)(_texts_within)  # most are words, and words come again
 
 
 def _base64_texts(stretch: bytes) -> Iterator[str]:
@@ -84,7 +105,15 @@ def _decimal_texts(stretch: bytes) -> Iterator[str]:
 
 def _readable_text(content: bytes) -> str:
     """The text that bytes are, nothing if they are none; a character may be cut at either end, or some be damaged."""
-    if len(content.translate(None, _UNPRINTABLE)) >= _LEAST_PRINTABLE * len(content):
-        return content.decode("utf-8", "ignore")
     text = content.decode("utf-8", "ignore")
-    return text if len(content) - len(text.encode()) <= _CUT and len(content) > 2 * _CUT else ""
+    if len(content.translate(None, _UNPRINTABLE)) >= _LEAST_PRINTABLE * len(content):
+        return text
+    of_letters = not content.isascii() and len(content) > 2 * _CUT
+    return text if of_letters and len(content) - len(text.encode()) <= _CUT else ""
+
+
+_DECODE: Mapping[str, Callable[[bytes], Iterator[str]]] = {
+    "base64": _base64_texts,
+    "hexadecimal": _hexadecimal_texts,
+    "decimal": _decimal_texts,
+}

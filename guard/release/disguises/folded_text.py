@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from medward.guard.release.disguises.characters import SEEN_AS, UNREADABLE
 
 _CONTROL = re.compile(r"[^\t\n\r\f\v -~]")
+_CONTROL_BYTES = bytes([*range(9), *range(14, 32), 127])
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,13 @@ def fold_text(text: str) -> FoldedText:
     return FoldedText(text, view, [place for place, piece in enumerate(pieces) for _ in piece])
 
 
+def folded_view(text: str) -> bytes:
+    """What is seen of the text, where nobody asks for places."""
+    if text.isascii():
+        return text.encode("ascii").translate(None, _CONTROL_BYTES)
+    return "".join([SEEN_AS[character] for character in text]).encode("ascii")
+
+
 def is_foldable(text: str) -> bool:
     """Whether each letter of a text looks like an ASCII one; of "Иван" none or not all do."""
-    return UNREADABLE.encode("ascii") not in fold_text(text).view
+    return UNREADABLE.encode("ascii") not in folded_view(text)

@@ -42,7 +42,7 @@ def look_alike_letters(view: bytes) -> UndisguisedLetters:
 
 
 def spelled_letters(view: bytes, words: Mapping[str, str]) -> UndisguisedLetters:
-    """Numerals and single letters, those that `words` stand for ("double five", "Oscar"), a zero byte for other words."""
+    """Numerals and single letters, what `words` stand for ("double five", "Oscar"), a zero byte for any other word."""
     found: list[tuple[str, int, int]] = []
     times, begun = 1, -1
     for match in _WORD.finditer(view.lower()):

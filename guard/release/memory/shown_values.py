@@ -21,6 +21,7 @@ from medward.guard.release.memory.scanner import Span
 
 LEAST = 4
 """Letters and digits that a value must have: shorter ones stand in every text."""
+_LEAST_AS_LETTERS = 8  # digits of a number that is looked for in leetspeak: 4711 would be in "at limit"
 _WORDS = 4  # of a value that may come in any order: family name first
 
 
@@ -28,7 +29,8 @@ class ShownValues:
     """Shown values are taken out of an answer wherever a view reads one of them.
 
     Guarantee: no value of `LEAST` letters and digits or more, zeros aside, is left whole in any view, whatever the
-    order of its words, if those are four at most. Not covered: shorter values, parts of a value, other wordings of it.
+    order of its words, if those are four at most. Not covered: shorter values, numbers of fewer than eight digits in
+    leetspeak, parts of a value, other wordings of it.
     """
 
     def __init__(self, values: Iterable[str]) -> None:
@@ -61,7 +63,8 @@ class ShownValues:
 def _disguised_forms(value: str) -> Iterator[bytes]:
     """The letters of a value: in each order of its words, spelled or spoken, enciphered, in leetspeak, turned."""
     words = [word for word in folded_words(value) if word]
-    yield leetspeak(value)
+    if len(b"".join(words)) >= _LEAST_AS_LETTERS or not b"".join(words).isdigit():
+        yield leetspeak(value)
     for order in permutations(words) if len(words) <= _WORDS else (words,):
         spelled = b"".join(order)
         yield spoken_as_written(list(order))

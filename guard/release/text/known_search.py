@@ -10,7 +10,7 @@ import re2
 
 from medward.guard.release.disguises.ciphers import LEETSPEAK, from_the_end, rotated, rotated_from_the_end
 from medward.guard.release.disguises.encodings import encoded_stretches
-from medward.guard.release.disguises.folded_text import FoldedText, fold_text
+from medward.guard.release.disguises.folded_text import FoldedText, folded_view
 from medward.guard.release.disguises.letters import look_alike_letters, plain_letters, spelled_letters
 from medward.guard.release.disguises.spoken import spelling_words
 from medward.guard.release.disguises.views import TokenReader, TokenViews
@@ -26,7 +26,8 @@ _SCATTERED = ("outside-markup", "initials", "line-initials")
 _SHORTEST_WITH_TYPO = 6
 _SHORTEST_NUMBER_WITH_TYPO = 7
 _SHORTEST_LOWER_WITH_TYPO = 8  # without a capital, where common words would be taken for names
-_WORDS = re.compile(rb"[A-Za-z]+(?:'[A-Za-z]+)?")
+_OF_WORDS = (IdentifierKind.NAME, IdentifierKind.PLACE)
+_WORDS = re.compile(rb"[A-Za-z]{3,}(?:'[A-Za-z]+)?|[A-Za-z]{1,2}'[A-Za-z]{2,}")
 _NUMBERS = re.compile(rb"(?<![A-Za-z0-9])[A-Za-z]{0,4}[-/#]?[0-9](?:[-./ ]?[0-9]){4,30}(?![A-Za-z0-9])")
 
 
@@ -94,9 +95,10 @@ class KnownSearch:
         yield from self._enciphered.matches(view, plain)
         if self._long_enough.needles and self._two_spelled.search(view):
             yield from self._long_enough.matches(view, spelled_letters(view, self._spelled))
-        yield from self._in_pieces(view)
+        if len(plain.letters) >= _SHORTEST_SCATTERED:
+            yield from self._in_pieces(view)
         for start, end, text in encoded_stretches(view):
-            kind = self._long_enough.kind_in(plain_letters(fold_text(text).view).letters)
+            kind = self._long_enough.kind_in(plain_letters(folded_view(text)).letters)
             if kind:
                 yield start, end, kind
         yield from self._with_typo(view)
@@ -113,14 +115,15 @@ class KnownSearch:
                 yield from self._scattered.scattered_matches(views.letters(number))
 
     def _with_typo(self, view: bytes) -> Iterator[IdentifierRange]:
+        in_words = [(kind, table) for kind, table in self._typos.items() if kind in _OF_WORDS]
+        if in_words:
+            for match in _WORDS.finditer(view):
+                word = match[0].lower().replace(b"'", b"")
+                least = _SHORTEST_WITH_TYPO if match[0][0] < ord("a") else _SHORTEST_LOWER_WITH_TYPO
+                if len(word) >= least - 1 and word.decode("ascii") not in self._common:
+                    yield from ((*match.span(), kind) for kind, table in in_words if table.knows(word))
         for kind, table in self._typos.items():
-            if kind in (IdentifierKind.NAME, IdentifierKind.PLACE):
-                for match in _WORDS.finditer(view):
-                    word = match[0].lower().replace(b"'", b"")
-                    least = _SHORTEST_WITH_TYPO if match[0][:1].isupper() else _SHORTEST_LOWER_WITH_TYPO
-                    if len(word) >= least - 1 and word.decode() not in self._common and table.knows(word):
-                        yield *match.span(), kind
-            elif kind is not IdentifierKind.DATE:
+            if kind not in (*_OF_WORDS, IdentifierKind.DATE):
                 for match in _NUMBERS.finditer(view):
                     if table.knows(re.sub(rb"[^a-z0-9]", b"", match[0].lower())):
                         yield *match.span(), kind

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from medward.guard.release.disguises.folded_text import fold_text, is_foldable
+from medward.guard.release.disguises.folded_text import folded_view, is_foldable
 from medward.guard.release.text.known import KnownIdentifiers
 from medward.guard.release.text.spans import IdentifierKind
 
@@ -68,12 +68,12 @@ def _foldable_part(value: str) -> str:
 
 def only_letters(value: str) -> bytes:
     """A value folded, in lower case, its letters and digits only."""
-    return re.sub(rb"[^a-z0-9]", b"", fold_text(value).view.lower())
+    return re.sub(rb"[^a-z0-9]", b"", folded_view(value).lower())
 
 
 def name_parts(value: str) -> list[bytes]:
     """The parts of a name, the family's last, without titles and particles."""
-    family, comma, given = fold_text(value).view.decode().lower().replace("^", ",", 1).partition(",")
+    family, comma, given = folded_view(value).decode().lower().replace("^", ",", 1).partition(",")
     parts = re.split(r"[\s,^=.]+", f"{given} {family}" if comma else family)
     return [only_letters(each) for each in parts if only_letters(each) and each not in _TITLES | _PARTICLES]
 
