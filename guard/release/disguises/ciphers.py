@@ -24,6 +24,11 @@ def rotated(letters: bytes) -> bytes:
     return letters.translate(_ROT13)
 
 
+def rotated_text(text: str) -> str:
+    """A text in rot13, which leaves letters with an accent as they are: folded, it differs from `rotated` there."""
+    return codecs.encode(text, "rot13")
+
+
 def rotated_from_the_end(letters: bytes) -> bytes:
     """Both at once."""
     return rotated(letters)[::-1]

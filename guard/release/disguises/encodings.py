@@ -108,8 +108,8 @@ def _readable_text(content: bytes) -> str:
     text = content.decode("utf-8", "ignore")
     if len(content.translate(None, _UNPRINTABLE)) >= _LEAST_PRINTABLE * len(content):
         return text
-    of_letters = not content.isascii() and len(content) > 2 * _CUT
-    return text if of_letters and len(content) - len(text.encode()) <= _CUT else ""
+    left_out = len(content) - len(text.encode())
+    return text if not content.isascii() and left_out <= (_CUT if len(content) > 2 * _CUT else 0) else ""
 
 
 _DECODE: Mapping[str, Callable[[bytes], Iterator[str]]] = {

@@ -41,6 +41,12 @@ def look_alike_letters(view: bytes) -> UndisguisedLetters:
     return plain_letters(view.lower().translate(LEETSPEAK))
 
 
+def letters_without_zeros(found: UndisguisedLetters) -> UndisguisedLetters:
+    """The letters but for the digit 0."""
+    kept = np.frombuffer(found.letters, np.uint8) != ord("0")
+    return UndisguisedLetters(found.letters.replace(b"0", b""), found.starts[kept], found.ends[kept])
+
+
 def spelled_letters(view: bytes, words: Mapping[str, str]) -> UndisguisedLetters:
     """Numerals and single letters, what `words` stand for ("double five", "Oscar"), a zero byte for any other word."""
     found: list[tuple[str, int, int]] = []

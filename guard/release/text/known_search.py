@@ -16,16 +16,26 @@ from medward.guard.release.disguises.spoken import spelling_words
 from medward.guard.release.disguises.views import TokenReader, TokenViews
 from medward.guard.release.text.known import KnownIdentifiers
 from medward.guard.release.text.needle_search import IdentifierRange, NeedleSearch
-from medward.guard.release.text.needles import Needle, known_needles, name_parts, unfoldable_parts
+from medward.guard.release.text.needles import (
+    Needle,
+    known_needles,
+    name_parts,
+    rotated_accent_needles,
+    turned_word_needles,
+    unfoldable_parts,
+)
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
 from medward.guard.release.text.typos import TypoTable
 
 _SHORTEST_ENCIPHERED = 4
-_SHORTEST_SCATTERED = 6  # letters, over words or fields: the initials of any six words spell something
-_SCATTERED = ("outside-markup", "initials", "line-initials")
+_SHORTEST_INITIALS = 6  # letters: the initials of any five words spell something
+_SHORTEST_INITIAL_DIGITS = 5
 _SHORTEST_WITH_TYPO = 6
 _SHORTEST_NUMBER_WITH_TYPO = 7
 _SHORTEST_LOWER_WITH_TYPO = 8  # without a capital, where common words would be taken for names
+_MARKUP_VIEWS, _ENCODED_VIEWS = ("outside-markup",), ("base64", "hex", "decimal")
+_INITIALS_VIEWS = ("initials", "line-initials")
+_ADDRESSES = (IdentifierKind.EMAIL, IdentifierKind.URL)
 _OF_WORDS = (IdentifierKind.NAME, IdentifierKind.PLACE)
 _WORDS = re.compile(rb"[A-Za-z]{3,}(?:'[A-Za-z]+)?|[A-Za-z]{1,2}'[A-Za-z]{2,}")
 _NUMBERS = re.compile(rb"(?<![A-Za-z0-9])[A-Za-z]{0,4}[-/#]?[0-9](?:[-./ ]?[0-9]){4,30}(?![A-Za-z0-9])")
@@ -35,7 +45,7 @@ class KnownSearch:
     """A search for the known identifiers of one request in the windows of a text.
 
     `common` are words that are no identifier unless written with a capital; `digits` and `months` are the language's;
-    `reader` is one of `scattered_reader`, and may be shared.
+    `reader` is a `views_reader`, and may be shared.
     """
 
     def __init__(
@@ -50,15 +60,20 @@ class KnownSearch:
         needles = known_needles(known, months)
         self._unfoldable = unfoldable_parts(known)
         long_enough = [each for each in needles if len(each.letters) >= _SHORTEST_ENCIPHERED]
-        names = [each for each in long_enough if each.name]
+        in_words = [each for each in long_enough if each.name or each.kind in _ADDRESSES]
         self._needles = NeedleSearch(needles)
-        self._look_alikes = NeedleSearch([_enciphered(each, _leetspeak) for each in names])
+        self._look_alikes = NeedleSearch([_enciphered(each, _leetspeak) for each in in_words])
         self._enciphered = NeedleSearch(
             [_enciphered(each, from_the_end) for each in long_enough]
-            + [_enciphered(each, encipher) for each in names for encipher in (rotated, rotated_from_the_end)]
+            + [_enciphered(each, encipher) for each in in_words for encipher in (rotated, rotated_from_the_end)]
+            + [*turned_word_needles(known, _SHORTEST_ENCIPHERED), *rotated_accent_needles(known, _SHORTEST_ENCIPHERED)]
         )
         self._long_enough = NeedleSearch(long_enough)
-        self._scattered = NeedleSearch([each for each in needles if _may_be_scattered(each)])
+        initials = NeedleSearch([each for each in needles if _may_be_initials(each)])
+        self._in_views = {
+            **dict.fromkeys((*_MARKUP_VIEWS, *_ENCODED_VIEWS), self._long_enough),
+            **dict.fromkeys(_INITIALS_VIEWS, initials),
+        }
         self._common, self._reader = common, reader
         self._spelled = spelling_words(digits)
         self._two_spelled = re2.compile(
@@ -95,7 +110,7 @@ class KnownSearch:
         yield from self._enciphered.matches(view, plain)
         if self._long_enough.needles and self._two_spelled.search(view):
             yield from self._long_enough.matches(view, spelled_letters(view, self._spelled))
-        if len(plain.letters) >= _SHORTEST_SCATTERED:
+        if self._long_enough.needles and len(plain.letters) >= _SHORTEST_ENCIPHERED:
             yield from self._in_pieces(view)
         for start, end, text in encoded_stretches(view):
             kind = self._long_enough.kind_in(plain_letters(folded_view(text)).letters)
@@ -106,13 +121,11 @@ class KnownSearch:
             yield from ((*match.span(), IdentifierKind.NAME) for match in initials.finditer(view))
 
     def _in_pieces(self, view: bytes) -> Iterator[IdentifierRange]:
-        """What is said by the initials of words or lines, or in the fields of JSON or between tags."""
-        if not self._scattered.needles:
-            return
+        """What is said in fields of JSON, between tags, word by word in a code, or by initials of words or lines."""
         views = TokenViews(view.decode("ascii"), self._reader)
-        for number, run in enumerate(views.runs):
-            if self._scattered.kind_in(run):
-                yield from self._scattered.scattered_matches(views.letters(number))
+        for number, (run, (name, search)) in enumerate(zip(views.runs, self._in_views.items(), strict=True)):
+            if run and search.kind_in(run):
+                yield from search.token_matches(views.letters(number), across=name not in _ENCODED_VIEWS)
 
     def _with_typo(self, view: bytes) -> Iterator[IdentifierRange]:
         in_words = [(kind, table) for kind, table in self._typos.items() if kind in _OF_WORDS]
@@ -151,9 +164,9 @@ class KnownSearch:
             yield start, end, kind
 
 
-def scattered_reader() -> TokenReader:
-    """A reader for any number of searches, in the views in which an identifier stands in pieces."""
-    return TokenReader(_SCATTERED, zeros_kept=True)
+def views_reader() -> TokenReader:
+    """A reader for any number of searches, in the views in which an identifier may stand in pieces."""
+    return TokenReader((*_MARKUP_VIEWS, *_ENCODED_VIEWS, *_INITIALS_VIEWS), zeros_kept=True)
 
 
 _SIDE_BY_SIDE = re.compile(rb"(?:[ ,.^_-]{0,3}(?:[A-Za-z]\.)?[ ,.^_-]{0,2})")
@@ -173,9 +186,11 @@ def _leetspeak(letters: bytes) -> bytes:
     return letters.translate(LEETSPEAK)
 
 
-def _may_be_scattered(needle: Needle) -> bool:
-    """Whether a needle is long enough; an initial before a family name could be that of any word before it."""
-    return len(needle.letters) >= _SHORTEST_SCATTERED and (needle.name or needle.kind is not IdentifierKind.NAME)
+def _may_be_initials(needle: Needle) -> bool:
+    """Whether a needle is long enough; the initial in "j roe" could be that of any word before it."""
+    if needle.letters.isdigit():
+        return len(needle.letters) >= _SHORTEST_INITIAL_DIGITS
+    return len(needle.letters) >= _SHORTEST_INITIALS and (needle.name or needle.kind is not IdentifierKind.NAME)
 
 
 def _may_have_typo(needle: Needle) -> bool:

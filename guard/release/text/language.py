@@ -10,7 +10,7 @@ from importlib.resources import files
 from medward.guard.errors import MedwardError
 from medward.guard.release.disguises.folded_text import FoldedText
 from medward.guard.release.text.known import KnownIdentifiers
-from medward.guard.release.text.known_search import KnownSearch, scattered_reader
+from medward.guard.release.text.known_search import KnownSearch, views_reader
 from medward.guard.release.text.lexicon import load_lexicon
 from medward.guard.release.text.patterns import IdentifierPattern, PatternSet
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
@@ -32,7 +32,7 @@ class Language:
             word for each in ("ambiguous", "clinical", "clinical_nouns", "not_names") for word in lists[each]
         )
         self._months: dict[str, int] = data["months"]
-        self._reader = scattered_reader()
+        self._reader = views_reader()
         self._digits: dict[str, str] = data["digits"]
         self._day_first: bool = data["day_first"]
         self._patterns = PatternSet(
