@@ -8,14 +8,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 
-import re2
-
 from medward.guard.release.disguises.folded_text import folded_view
 
 _EXPRESSIONS = {
-    "base64": re2.compile(rb"[A-Za-z0-9+/_-]{8,}={0,2}"),
-    "hexadecimal": re2.compile(rb"(?:(?:0x|\\x|\\u00|%|&#x)?[0-9A-Fa-f]{2}[ :,;-]?){4,}"),
-    "decimal": re2.compile(rb"(?:&?#?[0-9]{2,3}(?:;|, ?| |-)){3,}[0-9]{0,3}"),
+    "base64": re.compile(rb"[A-Za-z0-9+/_-]{8,}+={0,2}"),
+    "hexadecimal": re.compile(rb"(?:(?:0x|\\x|\\u00|%|&#x)?+[0-9A-Fa-f]{2}[ :,;-]?+){4,}+"),
+    "decimal": re.compile(rb"(?:&?+#?+[0-9]{2,3}+(?:;|, ?+| |-)){3,}+[0-9]{0,3}"),
 }
 _HEX_TOKEN = re.compile(r"(?:0x|x|u00)?((?:[0-9a-f]{2})+)", re.IGNORECASE)
 _CODE_TOKEN = re.compile(r"4[89]|5[0-7]|6[5-9]|[78]\d|90|9[7-9]|1[01]\d|12[0-2]")  # of a letter or a digit
