@@ -7,7 +7,7 @@ or what else is a view.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import permutations
 
 from medward.guard.release.disguises.ciphers import CIPHERS, from_the_end, rotated_text
@@ -36,43 +36,40 @@ class ShownValues:
     """
 
     def __init__(self, values: Iterable[str]) -> None:
-        forms = {form for value in values for form in _disguised_forms(value)}
-        self._needles = _long_enough(forms)
-        self._without_zeros = _long_enough(map(without_zeros, forms))
+        forms = {form for value in values for form in _disguised_forms(value) if len(form) >= LEAST}
+        self._of_zeros = frozenset(form for form in forms if len(without_zeros(form)) < LEAST)
+        self._needles = frozenset(map(without_zeros, forms - self._of_zeros))
         self._reader = TokenReader(zeros_kept=True)
 
     def find(self, text: str) -> list[Span]:
         """Spans (start, end) in characters, rising and apart."""
-        return merged_spans([*self._in_views(text), *self._encoded(text)]) if self._needles else []
+        known = self._needles or self._of_zeros
+        return merged_spans([*self._in_views(text), *self._encoded(text)]) if known else []
 
     def _in_views(self, text: str) -> Iterator[Span]:
         views = TokenViews(text, self._reader)
         for view, run in enumerate(views.runs):
-            yield from _spans(run, self._needles, lambda view=view: views.letters(view))
-            yield from _spans(
-                without_zeros(run), self._without_zeros, lambda view=view: letters_without_zeros(views.letters(view))
-            )
+            if self._holds(run):
+                letters = views.letters(view)
+                yield from _spans(letters, self._of_zeros)
+                yield from _spans(letters_without_zeros(letters), self._needles)
 
     def _encoded(self, text: str) -> Iterator[Span]:
         """Stretches that the views read in part only: with letters before the code, or encoded twice."""
         folded = fold_text(text)
         for start, end, inner in encoded_stretches(folded.view):
-            run = written(inner)
-            if any(needle in run for needle in self._needles):
+            if self._holds(written(inner)):
                 yield folded.span_in_text(start, end)
 
+    def _holds(self, run: bytes) -> bool:
+        bare = without_zeros(run)
+        return any(needle in bare for needle in self._needles) or any(needle in run for needle in self._of_zeros)
 
-def _long_enough(forms: Iterable[bytes]) -> frozenset[bytes]:
-    return frozenset(form for form in forms if len(form) >= LEAST)
 
-
-def _spans(run: bytes, needles: Iterable[bytes], read: Callable[[], UndisguisedLetters]) -> Iterator[Span]:
-    """Where a run holds needles; the run is read with places only where it does."""
-    found = [(place, needle) for needle in needles for place in _places(run, needle)]
-    if found:
-        letters = read()
-        for place, needle in found:
-            yield int(letters.starts[place]), int(letters.ends[place + len(needle) - 1])
+def _spans(found: UndisguisedLetters, needles: Iterable[bytes]) -> Iterator[Span]:
+    for needle in needles:
+        for place in _places(found.letters, needle):
+            yield int(found.starts[place]), int(found.ends[place + len(needle) - 1])
 
 
 def _disguised_forms(value: str) -> Iterator[bytes]:
