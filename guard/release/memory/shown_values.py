@@ -57,9 +57,9 @@ class ShownValues:
     def _encoded(self, text: str) -> Iterator[Span]:
         """Stretches that the views read in part only: with letters before the code, or encoded twice."""
         folded = fold_text(text)
-        for start, end, inner in encoded_stretches(folded.view):
-            if self._holds(written(inner)):
-                yield folded.span_in_text(start, end)
+        read = [(start, end, written(inner)) for start, end, inner in encoded_stretches(folded.view)]
+        if self._holds(b"\0".join([run for _, _, run in read])):
+            yield from (folded.span_in_text(start, end) for start, end, run in read if self._holds(run))
 
     def _holds(self, run: bytes) -> bool:
         bare = without_zeros(run)
