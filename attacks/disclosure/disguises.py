@@ -105,4 +105,6 @@ UNSEEN_DISGUISES: Mapping[str, Disguise] = {
         "Backwards, in rot13.", lambda value: _rot13(value[::-1]), _CIPHER, lambda text: _rot13(text[::-1])
     ),
 }
-"""Disguises that no filter was built for: what an attacker gets who brings one of his own."""
+"""Disguises that are held to by no filter: what an attacker gets who brings one of his own. Known values are looked for
+in the last two, too.
+"""

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from medward.guard.errors import MedwardError
-from medward.guard.release.memory.folding import folded_words, spoken_as_written
+from medward.guard.release.disguises.folded_words import folded_words, without_zeros
+from medward.guard.release.disguises.spoken import spoken_as_written
 from medward.guard.release.memory.memory_stream import merged_spans
 from medward.guard.release.memory.scanner import Span
 
@@ -79,4 +80,4 @@ class Conversation:
 
 
 def _letters(text: str) -> bytes:
-    return spoken_as_written(folded_words(text))
+    return without_zeros(spoken_as_written(folded_words(text)))

@@ -20,17 +20,17 @@ import numpy as np
 
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.files import write_durably
+from medward.guard.release.disguises.views import TokenReader
 from medward.guard.release.memory.bloom import BloomFilter
 from medward.guard.release.memory.memory_stream import MEMORISED, STRIDE, MemoryStream, merged_spans
 from medward.guard.release.memory.rare import RareHashes, RareSettings
 from medward.guard.release.memory.scanner import PassageScanner, Span
 from medward.guard.release.memory.training_runs import TrainingRuns
-from medward.guard.release.memory.views import TokenReader
 from medward.guard.release.memory.window_hash import WindowHash
 
 MEMORY_FILE = "memory.bloom"
 """The name of a memory filter's file in a bundle."""
-_MAGIC = b"medward memory filter 1\n"
+_MAGIC = b"medward memory filter 2\n"
 _BLOCK = 1 << 14  # characters of a whole text that are read together
 _DIGEST = 32
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from medward.guard.release.disguises.views import TOKEN_LENGTH
 from medward.guard.release.memory.scanner import PassageScanner, Span
-from medward.guard.release.memory.views import TOKEN_LENGTH
 
 MEMORISED = "[MEMORISED]"
 """What stands where training text was taken out."""

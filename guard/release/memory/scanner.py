@@ -7,8 +7,8 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
+from medward.guard.release.disguises.views import TOKEN_LENGTH, TOKEN_PATTERN, VIEWS, TokenReader
 from medward.guard.release.memory.bloom import BloomFilter
-from medward.guard.release.memory.views import TOKEN_LENGTH, TOKEN_PATTERN, VIEWS, TokenReader
 from medward.guard.release.memory.window_hash import WindowHash
 
 Span = tuple[int, int]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from dataclasses import dataclass
 
-from medward.guard.release.memory.folding import folded_words
-from medward.guard.release.memory.views import TOKEN_PATTERN, leetspeak, written
+from medward.guard.release.disguises.ciphers import rotated
+from medward.guard.release.disguises.folded_words import folded_words, without_zeros
+from medward.guard.release.disguises.views import TOKEN_PATTERN, leetspeak, written
 
 _NUMBER = re.compile(r"\d(?:[^\w]{0,3}\d)*")  # with what groups its digits: 555-12 34
 
@@ -17,7 +17,7 @@ class TrainingRuns:
     """Training runs are the letters of one text, in the ways in which they may be written down.
 
     As `written`, with numbers as digits; as `spelled`, with number words as words, for what comes letter by letter; in
-    `leetspeak`; and `backwards`, each word from its end. `numbers` are its numbers.
+    `leetspeak`; and `backwards`, each word from its end. `numbers` are its numbers. The digit 0 is left out of all.
     """
 
     written: bytes
@@ -32,11 +32,11 @@ class TrainingRuns:
         tokens = TOKEN_PATTERN.findall(text)
         spelled = [b"".join(folded_words(token)) for token in tokens]
         return cls(
-            b"".join(map(written, tokens)),
-            b"".join(spelled),
-            b"".join(map(leetspeak, tokens)),
-            b"".join([each[::-1] for each in spelled]),
-            tuple(b"".join(folded_words(number)) for number in _NUMBER.findall(text)),
+            without_zeros(b"".join(map(written, tokens))),
+            without_zeros(b"".join(spelled)),
+            without_zeros(b"".join(map(leetspeak, tokens))),
+            without_zeros(b"".join([each[::-1] for each in spelled])),
+            tuple(without_zeros(b"".join(folded_words(number))) for number in _NUMBER.findall(text)),
         )
 
     @property
@@ -47,5 +47,4 @@ class TrainingRuns:
     @property
     def disguised(self) -> tuple[bytes, ...]:
         """The spelled letters moved by 13 places and each word from its end: place by place as spelled."""
-        rotated = codecs.encode(self.spelled.decode("latin-1"), "rot13").encode("latin-1")
-        return rotated, self.backwards
+        return rotated(self.spelled), self.backwards

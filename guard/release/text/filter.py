@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from medward.guard.errors import MedwardError
-from medward.guard.release.text.fold import fold_text
+from medward.guard.release.disguises.folded_text import fold_text
 from medward.guard.release.text.known import KnownIdentifiers
 from medward.guard.release.text.known_search import KnownSearch
 from medward.guard.release.text.language import Language, load_language

@@ -3,38 +3,49 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 import re2
 
-from medward.guard.release.text.disguises import (
-    LOOK_ALIKE_DIGITS,
-    encoded_stretches,
-    look_alike_letters,
-    plain_letters,
-    reversed_letters,
-    rot13_letters,
-    spelled_digits,
-)
-from medward.guard.release.text.fold import FoldedText
+from medward.guard.release.disguises.ciphers import LEETSPEAK, from_the_end, rotated, rotated_from_the_end
+from medward.guard.release.disguises.encodings import encoded_stretches
+from medward.guard.release.disguises.folded_text import FoldedText, folded_view
+from medward.guard.release.disguises.letters import look_alike_letters, plain_letters, spelled_letters
+from medward.guard.release.disguises.spoken import spelling_words
+from medward.guard.release.disguises.views import TokenReader, TokenViews
 from medward.guard.release.text.known import KnownIdentifiers
 from medward.guard.release.text.needle_search import IdentifierRange, NeedleSearch
-from medward.guard.release.text.needles import Needle, known_needles, name_parts, unfoldable_parts
+from medward.guard.release.text.needles import (
+    Needle,
+    known_needles,
+    name_parts,
+    rotated_accent_needles,
+    turned_word_needles,
+    unfoldable_parts,
+)
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
 from medward.guard.release.text.typos import TypoTable
 
 _SHORTEST_ENCIPHERED = 4
+_SHORTEST_INITIALS = 6  # letters: the initials of any five words spell something
+_SHORTEST_INITIAL_DIGITS = 5
 _SHORTEST_WITH_TYPO = 6
 _SHORTEST_NUMBER_WITH_TYPO = 7
 _SHORTEST_LOWER_WITH_TYPO = 8  # without a capital, where common words would be taken for names
-_WORDS = re.compile(rb"[A-Za-z]+(?:'[A-Za-z]+)?")
+_MARKUP_VIEWS, _ENCODED_VIEWS = ("outside-markup",), ("base64", "hex", "decimal")
+_INITIALS_VIEWS = ("initials", "line-initials")
+_ADDRESSES = (IdentifierKind.EMAIL, IdentifierKind.URL)
+_OF_WORDS = (IdentifierKind.NAME, IdentifierKind.PLACE)
+_WORDS = re.compile(rb"[A-Za-z]{3,}(?:'[A-Za-z]+)?|[A-Za-z]{1,2}'[A-Za-z]{2,}")
 _NUMBERS = re.compile(rb"(?<![A-Za-z0-9])[A-Za-z]{0,4}[-/#]?[0-9](?:[-./ ]?[0-9]){4,30}(?![A-Za-z0-9])")
 
 
 class KnownSearch:
     """A search for the known identifiers of one request in the windows of a text.
 
-    `common` are words that are no identifier unless written with a capital; `digits` and `months` are the language's.
+    `common` are words that are no identifier unless written with a capital; `digits` and `months` are the language's;
+    `reader` is a `views_reader`, and may be shared.
     """
 
     def __init__(
@@ -44,21 +55,29 @@ class KnownSearch:
         months: Mapping[str, int],
         digits: Mapping[str, str],
         common: frozenset[str],
+        reader: TokenReader,
     ) -> None:
         needles = known_needles(known, months)
         self._unfoldable = unfoldable_parts(known)
-        enciphered = [each for each in needles if len(each.letters) >= _SHORTEST_ENCIPHERED]
-        names = [each for each in enciphered if each.name]
+        long_enough = [each for each in needles if len(each.letters) >= _SHORTEST_ENCIPHERED]
+        in_words = [each for each in long_enough if each.name or each.kind in _ADDRESSES]
         self._needles = NeedleSearch(needles)
-        self._look_alikes = NeedleSearch(
-            [Needle(each.kind, each.letters.translate(LOOK_ALIKE_DIGITS), each.loose, True) for each in names]
+        self._look_alikes = NeedleSearch([_enciphered(each, _leetspeak) for each in in_words])
+        self._enciphered = NeedleSearch(
+            [_enciphered(each, from_the_end) for each in long_enough]
+            + [_enciphered(each, encipher) for each in in_words for encipher in (rotated, rotated_from_the_end)]
+            + [*turned_word_needles(known, _SHORTEST_ENCIPHERED), *rotated_accent_needles(known, _SHORTEST_ENCIPHERED)]
         )
-        self._enciphered = NeedleSearch(enciphered)
-        self._enciphered_names = NeedleSearch(names)
-        self._numbers = NeedleSearch([each for each in enciphered if _numeric(each)])
-        self._digits, self._common = digits, common
-        self._two_number_words = re2.compile(
-            rb"(?i)\b(?:%s)\b[^A-Za-z0-9]{1,8}\b(?:[a-z0-9]|%s)\b" % ((_any_of(digits),) * 2)
+        self._long_enough = NeedleSearch(long_enough)
+        initials = NeedleSearch([each for each in needles if _may_be_initials(each)])
+        self._in_views = {
+            **dict.fromkeys((*_MARKUP_VIEWS, *_ENCODED_VIEWS), self._long_enough),
+            **dict.fromkeys(_INITIALS_VIEWS, initials),
+        }
+        self._common, self._reader = common, reader
+        self._spelled = spelling_words(digits)
+        self._two_spelled = re2.compile(
+            rb"(?i)\b(?:%s)\b[^A-Za-z0-9]{1,8}\b(?:[a-z0-9]|%s)\b" % ((_any_of(self._spelled),) * 2)
         )
         self._typos = {
             kind: TypoTable(each.letters for each in needles if each.kind is kind and _may_have_typo(each))
@@ -88,27 +107,36 @@ class KnownSearch:
         plain = plain_letters(view)
         yield from self._needles.matches(view, plain, self._common)
         yield from self._look_alikes.matches(view, look_alike_letters(view), self._common)
-        yield from self._enciphered.matches(view, reversed_letters(plain))
-        yield from self._enciphered_names.matches(view, rot13_letters(plain))
-        if self._numbers.needles and self._two_number_words.search(view):
-            yield from self._numbers.matches(view, spelled_digits(view, self._digits))
+        yield from self._enciphered.matches(view, plain)
+        if self._long_enough.needles and self._two_spelled.search(view):
+            yield from self._long_enough.matches(view, spelled_letters(view, self._spelled))
+        if self._long_enough.needles and len(plain.letters) >= _SHORTEST_ENCIPHERED:
+            yield from self._in_pieces(view)
         for start, end, text in encoded_stretches(view):
-            kind = self._enciphered.kind_in(plain_letters(text).letters)
+            kind = self._long_enough.kind_in(plain_letters(folded_view(text)).letters)
             if kind:
                 yield start, end, kind
         yield from self._with_typo(view)
         for initials in self._initials:
             yield from ((*match.span(), IdentifierKind.NAME) for match in initials.finditer(view))
 
+    def _in_pieces(self, view: bytes) -> Iterator[IdentifierRange]:
+        """What is said in fields of JSON, between tags, word by word in a code, or by initials of words or lines."""
+        views = TokenViews(view.decode("ascii"), self._reader)
+        for number, (run, (name, search)) in enumerate(zip(views.runs, self._in_views.items(), strict=True)):
+            if run and search.kind_in(run):
+                yield from search.token_matches(views.letters(number), across=name not in _ENCODED_VIEWS)
+
     def _with_typo(self, view: bytes) -> Iterator[IdentifierRange]:
+        in_words = [(kind, table) for kind, table in self._typos.items() if kind in _OF_WORDS]
+        if in_words:
+            for match in _WORDS.finditer(view):
+                word = match[0].lower().replace(b"'", b"")
+                least = _SHORTEST_WITH_TYPO if match[0][0] < ord("a") else _SHORTEST_LOWER_WITH_TYPO
+                if len(word) >= least - 1 and word.decode("ascii") not in self._common:
+                    yield from ((*match.span(), kind) for kind, table in in_words if table.knows(word))
         for kind, table in self._typos.items():
-            if kind in (IdentifierKind.NAME, IdentifierKind.PLACE):
-                for match in _WORDS.finditer(view):
-                    word = match[0].lower().replace(b"'", b"")
-                    least = _SHORTEST_WITH_TYPO if match[0][:1].isupper() else _SHORTEST_LOWER_WITH_TYPO
-                    if len(word) >= least - 1 and word.decode() not in self._common and table.knows(word):
-                        yield *match.span(), kind
-            elif kind is not IdentifierKind.DATE:
+            if kind not in (*_OF_WORDS, IdentifierKind.DATE):
                 for match in _NUMBERS.finditer(view):
                     if table.knows(re.sub(rb"[^a-z0-9]", b"", match[0].lower())):
                         yield *match.span(), kind
@@ -136,6 +164,11 @@ class KnownSearch:
             yield start, end, kind
 
 
+def views_reader() -> TokenReader:
+    """A reader for any number of searches, in the views in which an identifier may stand in pieces."""
+    return TokenReader((*_MARKUP_VIEWS, *_ENCODED_VIEWS, *_INITIALS_VIEWS), zeros_kept=True)
+
+
 _SIDE_BY_SIDE = re.compile(rb"(?:[ ,.^_-]{0,3}(?:[A-Za-z]\.)?[ ,.^_-]{0,2})")
 _INITIAL_BEFORE = re.compile(rb"(?<![A-Za-z0-9])([A-Za-z])\.? ?$")
 _INITIAL_BEHIND = re.compile(rb",? ([A-Z])\.")
@@ -145,8 +178,19 @@ def _any_of(words: Iterable[str]) -> bytes:
     return "|".join(words).encode("ascii")
 
 
-def _numeric(needle: Needle) -> bool:
-    return sum(map(str.isdigit, needle.letters.decode())) >= 3
+def _enciphered(needle: Needle, encipher: Callable[[bytes], bytes]) -> Needle:
+    return replace(needle, letters=encipher(needle.letters))
+
+
+def _leetspeak(letters: bytes) -> bytes:
+    return letters.translate(LEETSPEAK)
+
+
+def _may_be_initials(needle: Needle) -> bool:
+    """Whether a needle is long enough; the initial in "j roe" could be that of any word before it."""
+    if needle.letters.isdigit():
+        return len(needle.letters) >= _SHORTEST_INITIAL_DIGITS
+    return len(needle.letters) >= _SHORTEST_INITIALS and (needle.name or needle.kind is not IdentifierKind.NAME)
 
 
 def _may_have_typo(needle: Needle) -> bool:

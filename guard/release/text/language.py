@@ -8,9 +8,9 @@ from functools import cache
 from importlib.resources import files
 
 from medward.guard.errors import MedwardError
-from medward.guard.release.text.fold import FoldedText
+from medward.guard.release.disguises.folded_text import FoldedText
 from medward.guard.release.text.known import KnownIdentifiers
-from medward.guard.release.text.known_search import KnownSearch
+from medward.guard.release.text.known_search import KnownSearch, views_reader
 from medward.guard.release.text.lexicon import load_lexicon
 from medward.guard.release.text.patterns import IdentifierPattern, PatternSet
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
@@ -32,6 +32,7 @@ class Language:
             word for each in ("ambiguous", "clinical", "clinical_nouns", "not_names") for word in lists[each]
         )
         self._months: dict[str, int] = data["months"]
+        self._reader = views_reader()
         self._digits: dict[str, str] = data["digits"]
         self._day_first: bool = data["day_first"]
         self._patterns = PatternSet(
@@ -53,7 +54,7 @@ class Language:
 
     def search_for(self, known: KnownIdentifiers) -> KnownSearch:
         """A search for the known identifiers of one request, in this language's numbers and months."""
-        return KnownSearch(known, months=self._months, digits=self._digits, common=self._common)
+        return KnownSearch(known, months=self._months, digits=self._digits, common=self._common, reader=self._reader)
 
     def surrogates(self, key: bytes, patient: str) -> Surrogates:
         """Surrogates for one patient, out of this language's names."""

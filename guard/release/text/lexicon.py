@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 
+from medward.guard.release.disguises.folded_text import FoldedText
 from medward.guard.release.text.capitalised_words import (
     CapitalisedWord,
     capitalised_words,
@@ -21,7 +22,6 @@ from medward.guard.release.text.capitalised_words import (
     next_word,
     next_words,
 )
-from medward.guard.release.text.fold import FoldedText
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
 
 _FOLDER = files(__package__) / "lexicons"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import re2
 
-from medward.guard.release.text.disguises import UndisguisedLetters
+from medward.guard.release.disguises.letters import UndisguisedLetters
 from medward.guard.release.text.needles import Needle
 from medward.guard.release.text.spans import IdentifierKind
 
@@ -53,6 +53,19 @@ class NeedleSearch:
                     yield start, end, needle.kind
                 at = found.letters.find(needle.letters, at + 1)
 
+    def token_matches(self, found: UndisguisedLetters, *, across: bool) -> Iterator[IdentifierRange]:
+        """Where the needles stand in letters of tokens, whole tokens unless loose; `across` several, however far apart.
+
+        What stands within one token as it is written is left to `matches`, which knows common words.
+        """
+        for needle in self.needles:
+            at = found.letters.find(needle.letters)
+            while at >= 0:
+                past = at + len(needle.letters)
+                if (needle.loose or _whole_tokens(found, at, past)) and not (across and _in_one_token(found, at, past)):
+                    yield int(found.starts[at]), int(found.ends[past - 1]), needle.kind
+                at = found.letters.find(needle.letters, at + 1)
+
 
 def _latin1() -> re2.Options:
     options = re2.Options()
@@ -63,6 +76,17 @@ def _latin1() -> re2.Options:
 def _stands_apart(view: bytes, start: int, end: int, needle: Needle) -> bool:
     """Whether no letter or digit is right beside a match that must stand apart."""
     return needle.loose or not (view[max(0, start - 1) : start].isalnum() or view[end : end + 1].isalnum())
+
+
+def _whole_tokens(found: UndisguisedLetters, at: int, past: int) -> bool:
+    """Whether a match begins where a token does and ends where one does."""
+    begins = at == 0 or found.starts[at - 1] != found.starts[at]
+    ends = past == len(found.letters) or found.starts[past - 1] != found.starts[past]
+    return bool(begins and ends)
+
+
+def _in_one_token(found: UndisguisedLetters, at: int, past: int) -> bool:
+    return bool(found.starts[at] == found.starts[past - 1])
 
 
 def _close_enough(found: UndisguisedLetters, at: int, past: int, needle: Needle) -> bool:

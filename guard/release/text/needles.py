@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from medward.guard.release.text.fold import fold_text, is_foldable
+from medward.guard.release.disguises.ciphers import rotated_text
+from medward.guard.release.disguises.folded_text import folded_view, is_foldable
 from medward.guard.release.text.known import KnownIdentifiers
 from medward.guard.release.text.spans import IdentifierKind
 
@@ -47,6 +48,23 @@ def known_needles(known: KnownIdentifiers, months: Mapping[str, int]) -> tuple[N
     return tuple(sorted(found, key=lambda each: (-len(each.letters), each.letters, each.kind)))
 
 
+def turned_word_needles(known: KnownIdentifiers, least: int) -> Iterator[Needle]:
+    """Values of several words, each word from its end, in as many letters as `least` or more; a date has too many."""
+    for kind, value in known.values:
+        turned = only_letters(" ".join(word[::-1] for word in value.split()))
+        if " " in value.strip() and kind is not IdentifierKind.DATE and len(turned) >= least:
+            yield Needle(kind, turned, loose=len(turned) >= _SHORTEST_JOINED)
+
+
+def rotated_accent_needles(known: KnownIdentifiers, least: int) -> Iterator[Needle]:
+    """Parts of names in rot13, which leaves letters with an accent as they are, in `least` letters or more."""
+    for kind, value in known.values:
+        if kind is IdentifierKind.NAME and not value.isascii():
+            for part in name_parts(rotated_text(value)):
+                if len(part) >= least:
+                    yield from (Needle(kind, each, name=True) for each in (part, part[::-1]))
+
+
 def unfoldable_parts(known: KnownIdentifiers) -> tuple[tuple[IdentifierKind, str], ...]:
     """Parts of known values in other alphabets, which are searched for as they are written, in each normal form."""
     found: set[tuple[IdentifierKind, str]] = set()
@@ -68,12 +86,12 @@ def _foldable_part(value: str) -> str:
 
 def only_letters(value: str) -> bytes:
     """A value folded, in lower case, its letters and digits only."""
-    return re.sub(rb"[^a-z0-9]", b"", fold_text(value).view.lower())
+    return re.sub(rb"[^a-z0-9]", b"", folded_view(value).lower())
 
 
 def name_parts(value: str) -> list[bytes]:
     """The parts of a name, the family's last, without titles and particles."""
-    family, comma, given = fold_text(value).view.decode().lower().replace("^", ",", 1).partition(",")
+    family, comma, given = folded_view(value).decode().lower().replace("^", ",", 1).partition(",")
     parts = re.split(r"[\s,^=.]+", f"{given} {family}" if comma else family)
     return [only_letters(each) for each in parts if only_letters(each) and each not in _TITLES | _PARTICLES]
 
@@ -127,6 +145,7 @@ def _of_address(kind: IdentifierKind, value: str) -> Iterator[Needle]:
         spoken = spoken.replace(sign, word)
     yield Needle(kind, only_letters(value), loose=True)
     yield Needle(kind, only_letters(spoken), loose=True)
+    yield Needle(kind, only_letters(value.replace("@", "a")), loose=True)  # in leetspeak, where it is that letter
     local = only_letters(value.split("@")[0])
     if "@" in value and len(local) > 4:
         yield Needle(kind, local)

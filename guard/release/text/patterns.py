@@ -13,8 +13,8 @@ from typing import Any
 import re2
 
 from medward.guard.errors import MedwardError
+from medward.guard.release.disguises.folded_text import FoldedText
 from medward.guard.release.text.checksums import CHECKS
-from medward.guard.release.text.fold import FoldedText
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
 
 _MEMORY = 64 << 20  # bytes, for the set of all expressions

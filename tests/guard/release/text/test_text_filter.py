@@ -9,8 +9,8 @@ from datetime import datetime
 import pytest
 
 from medward.guard.errors import MedwardError
+from medward.guard.release.disguises.folded_text import fold_text
 from medward.guard.release.text import IdentifierKind, IdentifierSpan, KnownIdentifiers, TextFilter, find_identifiers
-from medward.guard.release.text.fold import fold_text
 from medward.guard.release.text.language import language_names
 from medward.guard.release.text.patterns import IdentifierPattern, PatternSet
 
