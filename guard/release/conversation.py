@@ -1,83 +1,96 @@
-"""Conversation: filters that judge an answer together with the answers before it.
+"""Conversation: answers are filtered one by one, and judged together with the answers before them.
 
-Whoever asks for one letter at a time gets answers that say nothing each by itself. So every answer is read after what
-was *said* before, taken out or not. And as a value would be known by its last letter only, when the others have left,
-short answers that together spell a part of a known value are withheld from the third letter on.
+Every answer is read after what was *said* before, taken out or not: what the answers put together would not let leave
+is taken out of the one that completes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from medward.guard.errors import MedwardError
-from medward.guard.release.disguises.folded_words import folded_words, without_zeros
-from medward.guard.release.disguises.spoken import spoken_as_written
-from medward.guard.release.memory.memory_stream import merged_spans
-from medward.guard.release.memory.scanner import Span
+from medward.guard.release.fragments import FragmentReader, Fragments
+from medward.guard.release.memory.memory_reader import MemoryReader
+from medward.guard.release.redaction_stream import NEVER, RedactionStream, SpanReader, TextSpan, typed_mark
+from medward.guard.release.seam_reader import SeamReader
 
-WITHHELD_PART = "[WITHHELD]"
-"""What stands in the place of a part of an answer that a conversation may not add."""
-FRAGMENT = 12
-"""Letters and digits of an answer up to which it counts as a fragment."""
-SPELLED = 3
-"""Letters and digits in a row of a known value that fragments may not add up to."""
-_KEPT = 128  # letters of fragments that are remembered
+if TYPE_CHECKING:  # needs the extra `text`
+    from medward.guard.release.memory.memory_filter import MemoryFilter
+    from medward.guard.release.text.filter import IdentifierReader, TextFilter
+    from medward.guard.release.text.known import KnownIdentifiers
+    from medward.guard.release.text.spans import IdentifierSpan
 
-
-class SpanFinder(Protocol):
-    """A span finder says which parts of a text may not leave."""
-
-    def find(self, text: str) -> Sequence[Span]:
-        """Spans (start, end) in characters."""
-        ...
+REMEMBERED = 512
+"""Characters of a conversation that an answer is read after."""
 
 
 class Conversation:
-    """A conversation keeps what was said in its answers, the last `remembered` characters, and filters each new one.
+    """A conversation filters its answers, one after the other, by a filter of identifiers, of training text, or both.
 
-    Guarantee: what a filter would take out of the answers put together, with or without spaces between them, is taken
-    out from the answer on that completes it; and fragments together spell no three letters in a row of one of `known`.
-    One object serves one conversation, one answer after the other; it grows no further than `remembered`.
+    Guarantee: what `identifiers` would take out of the answers put together, with or without spaces between them, is
+    taken out from the answer on that completes it, as far as `remembered` characters reach; what `memory` knows, as if
+    all answers were one; and fragments together spell no three letters in a row of a value that is `known`. `patient`
+    is for identifiers with surrogates.
     """
 
-    def __init__(self, filters: Sequence[SpanFinder], *, known: Iterable[str] = (), remembered: int = 2000) -> None:
+    def __init__(
+        self,
+        *,
+        identifiers: TextFilter | None = None,
+        memory: MemoryFilter | None = None,
+        known: KnownIdentifiers | None = None,
+        patient: str = "",
+        remembered: int = REMEMBERED,
+    ) -> None:
         if remembered < 0:
             raise MedwardError(f"conversation: remembered must be at least 0 characters, got {remembered}")
-        self._filters, self._remembered = tuple(filters), remembered
-        self._known = [run for run in map(_letters, known) if run]
-        self._said: dict[str, str] = {"": "", " ": ""}  # by what stands between two answers
-        self._fragments = b""
+        if known is not None and known.values and identifiers is None:
+            raise MedwardError("conversation: known identifiers are searched for by a text filter; give identifiers")
+        self._identifiers, self._known = identifiers, known
+        self._memory, self._scanner = memory, None if memory is None else memory.scanner()
+        self._mark = typed_mark if identifiers is None else identifiers.mark(patient)
+        self._remembered = remembered
+        self._said = {"": "", " ": ""}  # by what stands between two answers
+        self._fragments = Fragments(value for _, value in known.values) if known is not None else Fragments(())
+
+    def answer(self) -> RedactionStream:
+        """A stream for the next answer; finish it before the one after."""
+        readers: list[SpanReader] = [FragmentReader(self._fragments)]
+        if self._identifiers is not None:
+            readers += [self._reader(self._identifiers), SeamReader(self._found, self._said)]
+        if self._memory is not None and self._scanner is not None:
+            readers.append(MemoryReader(self._scanner, self._memory.reach))
+        return RedactionStream(readers=[*readers, _Listener(self, self._remembered)], mark=self._mark)
 
     def redact(self, answer: str) -> str:
         """`answer` with a visible mark in the place of each part that may not leave; it is part of the conversation."""
-        spans: list[Span] = []
+        return self.answer().redact(answer).text
+
+    def hear(self, answer: str) -> None:
+        """Remember the end of an answer as it was said."""
         for between, before in self._said.items():
-            start = len(before) + len(between) if before else 0
-            whole = (before + between if before else "") + answer
-            found = [span for each in self._filters for span in each.find(whole)]
-            spans += [(max(since, start) - start, until - start) for since, until in found if until > start]
-            self._said[between] = whole[-self._remembered :] if self._remembered else ""
-        if self._spells(answer):
-            spans = [(0, len(answer))]
-        parts, place = [], 0
-        for since, until in merged_spans(spans):
-            parts += [answer[place:since], WITHHELD_PART]
-            place = until
-        return "".join([*parts, answer[place:]])
+            heard = (before + between if before else "") + answer
+            self._said[between] = heard[-self._remembered :] if self._remembered else ""
 
-    def _spells(self, answer: str) -> bool:
-        """Whether a fragment adds a letter to a run of a known value that spans answers."""
-        letters = _letters(answer)
-        if not letters or len(letters) > FRAGMENT:
-            return False
-        before, self._fragments = self._fragments, (self._fragments + letters)[-_KEPT:]
-        seam = before[-SPELLED + 1 :] + letters
-        starts = range(len(seam) - SPELLED + 1)
-        new = len(seam) - len(letters)
-        runs = [seam[start : start + SPELLED] for start in starts if start < new < start + SPELLED]
-        return any(run in value for run in runs for value in self._known)
+    def _reader(self, identifiers: TextFilter) -> IdentifierReader:
+        return identifiers.reader() if self._known is None else identifiers.reader(self._known)
+
+    def _found(self, text: str) -> Sequence[IdentifierSpan]:
+        return () if self._identifiers is None else self._reader(self._identifiers).read(text, whole=True)
 
 
-def _letters(text: str) -> bytes:
-    return without_zeros(spoken_as_written(folded_words(text)))
+class _Listener:
+    """Finds nothing, and tells its conversation what was said."""
+
+    settled = NEVER
+
+    def __init__(self, conversation: Conversation, most: int) -> None:
+        self._conversation, self._most, self._end = conversation, most, ""
+
+    def read(self, piece: str, *, whole: bool) -> list[TextSpan]:
+        """Nothing."""
+        self._end = (self._end + piece)[-self._most :] if self._most else ""
+        if whole:
+            self._conversation.hear(self._end)
+        return []

@@ -18,7 +18,7 @@ from medward.attacks.disclosure.framing import FRAMINGS
 from medward.attacks.disclosure.recovery import recovered_share
 from medward.attacks.disclosure.victim import ExtractionTurn, IgnorantVictim, Shown, WorstCaseVictim
 from medward.guard.release.conversation import Conversation
-from medward.guard.release.memory.memory_stream import MEMORISED
+from medward.guard.release.memory.memory_reader import MEMORISED
 from medward.guard.release.memory.shown_values import ShownValues
 
 ALL = {**DISGUISES, **UNSEEN_DISGUISES}

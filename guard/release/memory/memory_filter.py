@@ -22,11 +22,12 @@ from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.files import write_durably
 from medward.guard.release.disguises.views import TokenReader
 from medward.guard.release.memory.bloom import BloomFilter
-from medward.guard.release.memory.memory_stream import MEMORISED, STRIDE, MemoryStream, merged_spans
+from medward.guard.release.memory.memory_reader import STRIDE, MemoryReader
 from medward.guard.release.memory.rare import RareHashes, RareSettings
 from medward.guard.release.memory.scanner import PassageScanner, Span
 from medward.guard.release.memory.training_runs import TrainingRuns
 from medward.guard.release.memory.window_hash import WindowHash
+from medward.guard.release.redaction_stream import RedactedText, RedactionStream, typed_mark
 
 MEMORY_FILE = "memory.bloom"
 """The name of a memory filter's file in a bundle."""
@@ -102,23 +103,31 @@ class MemoryFilter:
 
     def find(self, text: str) -> list[Span]:
         """Spans (start, end) in characters of what may not leave, rising and apart."""
-        scanner, spans = self._scanner(), []
-        while scanner.position < len(text):
-            block = text[scanner.position : scanner.position + _BLOCK]
-            spans += scanner.read(block, whole=scanner.position + len(block) == len(text))
-        return merged_spans(spans)
+        return [(each.start, each.end) for each in self._redacted(text).spans]
 
     def redact(self, text: str) -> str:
         """`text` with a visible mark in the place of each span."""
-        parts, place = [], 0
-        for start, end in self.find(text):
-            parts += [text[place:start], MEMORISED]
-            place = end
-        return "".join([*parts, text[place:]])
+        return self._redacted(text).text
 
-    def stream(self, *, stride: int = STRIDE) -> MemoryStream:
-        """A filter over one conversation, piece by piece; `stride` characters are read together."""
-        return MemoryStream(self._scanner(), self.reach, stride)
+    def stream(self, *, stride: int = STRIDE) -> RedactionStream:
+        """A stream over one conversation: `finish` ends an answer, and what is pushed next begins the next one.
+
+        `stride` characters are read together; fewer than `reach` + `stride` + 80 are held back.
+        """
+        return RedactionStream(readers=(self.reader(stride=stride),), mark=typed_mark)
+
+    def reader(self, *, stride: int = STRIDE) -> MemoryReader:
+        """A reader of one conversation."""
+        return MemoryReader(self.scanner(), self.reach, stride)
+
+    def scanner(self) -> PassageScanner:
+        """A scanner of one conversation, which the readers of its answers share."""
+        return PassageScanner(self.known, self._passages, self._numbers, self._reader, self.reach)
+
+    def _redacted(self, text: str) -> RedactedText:
+        stream = self.stream(stride=_BLOCK)
+        blocks = [stream.push(text[start : start + _BLOCK]) for start in range(0, len(text), _BLOCK)]
+        return RedactedText("".join([*blocks, stream.finish()]), tuple(stream.spans))
 
     def save(self, path: Path) -> None:
         """Write the file that `load` reads back equal: hashes and settings, no text, not the secret."""
@@ -151,9 +160,6 @@ class MemoryFilter:
                 f"{path}: was changed, or fitted with another secret; give that secret or fit it again"
             )
         return found
-
-    def _scanner(self) -> PassageScanner:
-        return PassageScanner(self.known, self._passages, self._numbers, self._reader, self.reach)
 
     def _digest(self, content: bytes) -> bytes:
         return hashlib.blake2b(content, key=hashlib.sha256(self.secret).digest(), digest_size=_DIGEST).digest()

@@ -17,7 +17,7 @@ from medward.guard.release.disguises.folded_words import folded_words, without_z
 from medward.guard.release.disguises.letters import UndisguisedLetters, letters_without_zeros
 from medward.guard.release.disguises.spoken import spoken_as_written
 from medward.guard.release.disguises.views import TokenReader, TokenViews, leetspeak, written
-from medward.guard.release.memory.memory_stream import merged_spans
+from medward.guard.release.memory.memory_reader import merged_spans
 from medward.guard.release.memory.scanner import Span
 
 LEAST = 4

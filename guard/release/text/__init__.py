@@ -1,6 +1,6 @@
 """Identifiers in text: found, and replaced by visible markers before the text leaves."""
 
-from medward.guard.release.text.filter import RedactedText, TextFilter, TextStream, find_identifiers
+from medward.guard.release.text.filter import TextFilter, find_identifiers
 from medward.guard.release.text.known import KnownIdentifiers
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
 
@@ -8,8 +8,6 @@ __all__ = [
     "IdentifierKind",
     "IdentifierSpan",
     "KnownIdentifiers",
-    "RedactedText",
     "TextFilter",
-    "TextStream",
     "find_identifiers",
 ]

@@ -16,7 +16,7 @@ from medward.guard.data.text_canaries import plant_texts
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.release.memory.bloom import BloomFilter
 from medward.guard.release.memory.memory_filter import MemoryFilter
-from medward.guard.release.memory.memory_stream import MEMORISED
+from medward.guard.release.memory.memory_reader import MEMORISED
 from medward.guard.release.memory.rare import RareSettings
 from medward.guard.release.memory.training_runs import TrainingRuns
 

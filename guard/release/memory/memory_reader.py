@@ -1,0 +1,57 @@
+"""Memory reader: finds rare passages of training text in a text that comes in pieces, over all answers of a conversation."""
+
+from __future__ import annotations
+
+from medward.guard.release.disguises.views import TOKEN_LENGTH
+from medward.guard.release.memory.scanner import PassageScanner, Span
+from medward.guard.release.redaction_stream import TextSpan
+
+MEMORISED_KIND = "memorised"
+"""The kind of the spans of a memory reader."""
+MEMORISED = "[MEMORISED]"
+"""What stands where training text was taken out."""
+STRIDE = 640
+"""Characters that a reader waits for before it reads them together; fewer cost more time."""
+
+
+class MemoryReader:
+    """A memory reader finds the passages that `scanner` knows, each up to `reach` characters back from its end.
+
+    Places count from where the scanner was when the reader was made. What is whole is an answer, not the conversation:
+    the scanner remembers the letters of the answers before, so that a passage which comes in many answers is known by
+    its last letter.
+    """
+
+    def __init__(self, scanner: PassageScanner, reach: int, stride: int = STRIDE) -> None:
+        self._scanner, self._reach, self._stride = scanner, reach, stride
+        self._base = scanner.position
+        self._unread = ""
+        self._complete = True
+
+    @property
+    def settled(self) -> int:
+        """What was read, less the reach of a passage that may still end behind it."""
+        return self._scanner.position - self._base - (0 if self._complete else self._reach)
+
+    def read(self, piece: str, *, whole: bool) -> list[TextSpan]:
+        """The spans of passages that ended since; nothing while too little is unread."""
+        self._unread += piece
+        if not whole and len(self._unread) < self._stride + TOKEN_LENGTH:
+            return []
+        before = self._scanner.position
+        found = self._scanner.read(self._unread, whole=whole)
+        self._unread, self._complete = self._unread[self._scanner.position - before :], whole
+        return [
+            TextSpan(max(0, start - self._base), end - self._base, MEMORISED_KIND, "memory") for start, end in found
+        ]
+
+
+def merged_spans(spans: list[Span]) -> list[Span]:
+    """The same characters as spans that rise and do not touch."""
+    found: list[Span] = []
+    for start, end in sorted(spans):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        else:
+            found.append((start, end))
+    return found
