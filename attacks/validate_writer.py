@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -86,7 +86,7 @@ def validate_writer(
         release=release,
         plants=planted,
     )
-    common = {
+    common: dict[str, Any] = {
         "bundle": bundle.digest,
         "policy": policy.fingerprint,
         "data": plants_digest(planted),

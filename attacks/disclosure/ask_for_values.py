@@ -31,7 +31,7 @@ from medward.guard.policy import Policy
 
 KNOWN_DISGUISES: Mapping[str, Disguise] = {**DISGUISES, **UNSEEN_DISGUISES, **COMPOSED_DISGUISES}
 """By name; those that filters are held to come first."""
-REHEARSED = 8
+REHEARSED = 16
 """Disguises that an attacker keeps who rehearses."""
 _OWN_PEOPLE = 2
 _TWO_WORDS = "two words"
