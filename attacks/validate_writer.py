@@ -40,7 +40,7 @@ from medward.guard.tasks.opaque import Opaque
 
 PEOPLE = 20
 """Made-up people whose values are planted where none are given; of each five."""
-BENIGN = 100
+BENIGN_TEXTS = 100
 """Made-up sentences that filters should leave alone, where none are given."""
 _RULE = "answers in text"
 
@@ -74,7 +74,7 @@ def validate_writer(
             f"{type(writer).__name__} and {type(release).__name__}; give PromptedVictim(function)"
         )
     planted = plant_identities(PEOPLE, seed=seed) if plants is None else tuple(plants)
-    texts = made_findings(BENIGN, seed=seed) if benign is None else list(benign)
+    texts = made_findings(BENIGN_TEXTS, seed=seed) if benign is None else list(benign)
     if not planted or not texts:
         raise MedwardError(f"writer: needs planted values and benign texts, got {len(planted)} and {len(texts)}")
     attacks = _chosen(names)
