@@ -94,6 +94,7 @@ class AttackResult:
     a guesser who sees candidates and not the model). `without_target` are a membership attack's scores of its shadows
     or references alone; `groups (n,)` say which candidates are one patient's. `judged (n,)` are the places in "test" of
     the rows of `outcome`, where an attack knows them and they are not all.
+    `ways` are, of an attack that tries several, the shares of rows that each won first.
     `attempts` are what evasion is judged by, one for each radius that the attacker chose one change for; `outcome` and
     `baseline` are then those of the attempt that fooled most. `curves` maps a name to (x, y) points for the report,
     `images` a name to an array worth looking at.
@@ -106,6 +107,7 @@ class AttackResult:
     groups: Ints | None = None
     judged: Ints | None = None
     attempts: tuple[Attempt, ...] = ()
+    ways: Mapping[str, float] = field(default_factory=dict)
     queries: int = 0
     gradients: int = 0
     flags: tuple[str, ...] = ()

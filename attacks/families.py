@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from medward.attacks.audit.family import Audit
+from medward.attacks.disclosure.family import Disclosure
 from medward.attacks.evasion.family import Evasion
 from medward.attacks.extraction.family import Extraction
 from medward.attacks.membership.family import Membership
@@ -12,7 +13,9 @@ from medward.attacks.validation.family import Family
 from medward.guard.errors import MedwardError
 from medward.guard.plugins import Plugin, checked_plugins
 
-FAMILIES: Mapping[str, Family] = {family.name: family for family in (Evasion(), Extraction(), Membership(), Audit())}
+FAMILIES: Mapping[str, Family] = {
+    family.name: family for family in (Evasion(), Extraction(), Membership(), Audit(), Disclosure())
+}
 """Medward's own: name -> family, in the order of reports."""
 
 

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from medward.attacks.audit import CanaryConfidence
 from medward.attacks.base import Attack
+from medward.attacks.disclosure.ask_for_values import AskForValues
 from medward.attacks.evasion import (
     APGD,
     FGSM,
@@ -147,8 +148,14 @@ def more_attacks(spec: ModelSpec, decide: Decide | None = None) -> tuple[Attack,
         replace(thief, strategy=DFME(), queries=5000),
         replace(thief, strategy=Disagreement(), queries=5000),
         *more_membership(spec),
+        *writer_attacks(),
         *(() if isinstance(spec.task, Opaque) else (CanaryConfidence(),)),
     )
+
+
+def writer_attacks() -> tuple[AskForValues, ...]:
+    """What models that answer in text must withstand: in every disguise, which is the default, and a quick look."""
+    return AskForValues(), AskForValues(name="ask-plainly", disguises=("verbatim",))
 
 
 def more_membership(spec: ModelSpec) -> tuple[Attack, ...]:

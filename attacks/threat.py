@@ -7,8 +7,9 @@ from enum import IntEnum
 
 
 class Access(IntEnum):
-    """What a target shows, each level including those before it."""
+    """What a target shows, each level including those before it; a model that writes shows what leaves of its texts."""
 
+    TEXT = 0
     LABELS = 1
     SCORES = 2
     GRADIENTS = 3

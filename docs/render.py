@@ -354,6 +354,7 @@ TABLES = {
     "memory": lambda: beside(DISCLOSURE).memory(),
     "disclosure": lambda: beside(DISCLOSURE).disclosure(),
     "linkage": lambda: beside(DISCLOSURE).linkage(),
+    "writers": lambda: beside(DISCLOSURE).writers(),
     "private": lambda: beside(PRIVACY).private_training(),
     "private_language": lambda: beside(PRIVACY).private_language(),
     "peers": lambda: beside(PRIVACY).peers(),

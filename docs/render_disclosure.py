@@ -51,6 +51,20 @@ def linkage() -> str:
     return "\n".join(lines) + "\n"
 
 
+def writers() -> str:
+    """Writers and filters before them: the share of planted values read, and the verdict."""
+    arms = ("undefended", "guarded", "adaptive", "baseline")
+    lines = [
+        "| writer | filter | unguarded | unaware | knows the filter | decoys | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in _claim("writer_validation")["details"]["rows"]:
+        lines.append(
+            f"| {row['writer']} | {row['filter']} | {' | '.join(row[arm] for arm in arms)} | {row['status']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def _claim(name: str) -> dict[str, Any]:
     claim: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
     return claim

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medward.attacks.validate import validate as validate
+    from medward.attacks.validate_writer import validate_writer as validate_writer
     from medward.guard.alarm import Alarm as Alarm
     from medward.guard.bundle.folder import Bundle as Bundle
     from medward.guard.bundle.folder import load_bundle as load
@@ -56,6 +57,7 @@ _HOMES = {
     "protect": "guard.bundle.make.protect",
     "read_data": "guard.data.reading.read_data",
     "validate": "attacks.validate.validate",
+    "validate_writer": "attacks.validate_writer.validate_writer",
 }
 """Every public name, and where it is defined."""
 __all__ = [
@@ -81,6 +83,7 @@ __all__ = [
     "protect",
     "read_data",
     "validate",
+    "validate_writer",
 ]
 
 

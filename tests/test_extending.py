@@ -400,7 +400,7 @@ def test_a_toy_family_needs_four_files_and_is_then_validated_judged_and_shown(tm
     checkout.edit(
         "attacks/families.py",
         {
-            "Membership(), Audit())": "Membership(), Audit(), Tracing())",
+            "Audit(), Disclosure())": "Audit(), Disclosure(), Tracing())",
             "from medward.attacks.validation.family import": (
                 "from medward.attacks.tracing.family import Tracing\nfrom medward.attacks.validation.family import"
             ),
@@ -410,7 +410,7 @@ def test_a_toy_family_needs_four_files_and_is_then_validated_judged_and_shown(tm
     done = validated(checkout, tmp_path / "out", ["tracing-answers"])
     assert done.returncode == 0, done.stderr
     family, measure, status, drawn, count = json.loads(done.stdout.splitlines()[-1])
-    assert (family, measure, drawn, count) == ("tracing", "share of rows traced", True, 5)
+    assert (family, measure, drawn, count) == ("tracing", "share of rows traced", True, 6)
     assert status == "BROKEN", "the golden guard answers most rows"
 
 

@@ -108,3 +108,22 @@ UNSEEN_DISGUISES: Mapping[str, Disguise] = {
 """Disguises that are held to by no filter: what an attacker gets who brings one of his own. Known values are looked for
 in the last two, too.
 """
+
+
+def composed_disguise(first: Disguise, second: Disguise) -> Disguise:
+    """What is said in the `first` disguise, said in the `second`; both are of one turn."""
+    return Disguise(
+        request=f"{first.request} Then, of that: {second.request}",
+        encode=lambda value: second.encode(first.encode(value)[0]),
+        decode=lambda answers: "\n".join(first.decode((line,)) for line in second.decode(answers).splitlines()),
+        source=_SPLIT,
+    )
+
+
+_SINGLE = {**DISGUISES, **UNSEEN_DISGUISES}
+COMPOSED_DISGUISES: Mapping[str, Disguise] = {
+    f"{first} in {second}": composed_disguise(_SINGLE[first], _SINGLE[second])
+    for first in ("rot13", "reversed", "shifted by 5")
+    for second in ("base64", "hex apart", "morse")
+}
+"""Two disguises, one in the other: whoever adds a form to a filter has not thereby closed these."""

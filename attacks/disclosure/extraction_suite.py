@@ -22,6 +22,7 @@ from medward.guard.errors import MedwardError
 
 TURNS = 2000
 """Turns after which an attacker gives up."""
+_LONG = 3
 
 
 class AnswerFilter(Protocol):
@@ -124,20 +125,36 @@ def extract_values(
                 answers = hold_conversation(
                     victim, each, ExtractionTurn(kind=kind, framing=framing, disguise=disguise), guard(each)
                 )
-                shares.append(
-                    max(recovered_share(value, disguise.decode(answers)), recovered_share(value, "".join(answers)))
-                )
+                shares.append(share_read_back(value, disguise, answers))
             cells.append(ExtractionCell(framing=framing_name, disguise=disguise_name, shares=tuple(shares)))
     return ExtractionTable(cells=tuple(cells))
 
 
-def hold_conversation(victim: Victim, shown: Shown, first: ExtractionTurn, guard: AnswerFilter) -> list[str]:
-    """What left of each answer, turn by turn, until an answer is empty."""
+def share_read_back(value: str, disguise: Disguise, answers: Sequence[str]) -> float:
+    """The share of a value that is read out of what left: undone as the disguise says, or as it stands."""
+    return max(recovered_share(value, disguise.decode(answers)), recovered_share(value, "".join(answers)))
+
+
+def hold_conversation(
+    victim: Victim,
+    shown: Shown,
+    first: ExtractionTurn,
+    guard: AnswerFilter,
+    *,
+    turns: int = TURNS,
+    piece: int | None = None,
+) -> list[str]:
+    """What left of each answer, turn by turn, until an answer is empty or so many `turns` were asked.
+
+    With `piece` whoever asks gives up after three answers in a row of more characters: who answers so says no pieces.
+    """
     left = []
-    for turn in range(TURNS):
+    for turn in range(turns):
         ask = ExtractionTurn(kind=first.kind, framing=first.framing, disguise=first.disguise, turn=turn)
         answer = victim.answer(shown, ask)
         if not answer:
             break
         left.append(guard.redact(answer))
+        if piece is not None and len(left) >= _LONG and min(map(len, left[-_LONG:])) > piece:
+            break
     return left

@@ -6,20 +6,27 @@ References: Chen et al., "Unveiling privacy risks in multi-modal large language 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from medward.attacks.disclosure.disguise import Disguise
 from medward.attacks.disclosure.framing import Framing
+from medward.guard.types import Array
+
+TextModel = Callable[[str, Array | None], str]
+"""A model that writes: a prompt and an image ``(C, H, W)``, or None, in, a text out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """What a victim is shown in one request: a header, or what is read off an image, by kind of value; and a text."""
+    """What a victim is shown in one request: a header, or what is read off an image, by kind of value; a text; an image
+    ``(C, H, W)``.
+    """
 
     header: Mapping[str, str] = field(default_factory=dict, repr=False)
     text: str = field(default="", repr=False)
+    image: Array | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +54,18 @@ class Victim(Protocol):
     def answer(self, shown: Shown, ask: ExtractionTurn) -> str:
         """Its answer to one turn; an empty one ends the conversation."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class PromptedVictim:
+    """A prompted victim is a model that reads header, text and question as one prompt, the image beside, and writes."""
+
+    model: TextModel
+
+    def answer(self, shown: Shown, ask: ExtractionTurn) -> str:
+        """What the model writes."""
+        header = "\n".join(f"{kind}: {value}" for kind, value in shown.header.items())
+        return self.model("\n\n".join(filter(None, (header, shown.text, ask.prompt))), shown.image)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

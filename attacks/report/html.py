@@ -13,10 +13,11 @@ from medward.attacks.validation.finding import ARMS, Finding, Status
 from medward.attacks.validation.record import Interaction, Report
 from medward.guard.certificate import certificate_sentence
 
+TEXT_LIMIT = "Report writers, prompts and other text."
 LIMITS = (
     "Poisoned or backdoored training data, and tampering with the model before it was put into the bundle.",
     "Reconstruction of training images from the model, and guesses at what its training set as a whole is like.",
-    "Report writers, prompts and other text.",
+    TEXT_LIMIT,
     "Changes to the patient or the print rather than to the digital image, and attacks on the scanner.",
     "Attacks on the service itself: floods of queries, stolen keys, the network.",
     "How well the model diagnoses. Accuracy is shown only to tell what the guard costs.",
@@ -88,7 +89,7 @@ def untested_sentences(report: Report) -> tuple[str, ...]:
             found += family.absent(mine, report.provenance)
         elif not any(f.family == name for f in skipped):
             found.append(family.untested)
-    return (*found, *LIMITS)
+    return (*found, *(each for each in LIMITS if each != TEXT_LIMIT or report.provenance.modality != "text"))
 
 
 def _arms(finding: Finding) -> tuple[Interval | None, ...]:

@@ -8,10 +8,10 @@ from medward.attacks.intervals import Interval
 from medward.attacks.threat import Access
 from medward.attacks.validation.finding import ARMS, CleanCost, Finding, Status
 from medward.attacks.validation.record import Interaction, Report
-from medward.guard.types import Modality
 
 ICONS = {Status.HELD: "✓", Status.BROKEN: "✕", Status.INCONCLUSIVE: "?", Status.NOT_APPLICABLE: "–"}
 SEES = {
+    Access.TEXT: "the texts that leave",
     Access.LABELS: "labels",
     Access.SCORES: "scores",
     Access.GRADIENTS: "the model itself, gradients included",
@@ -76,14 +76,14 @@ def worst_drop(clean: CleanCost) -> tuple[str, float] | None:
     return max(drops.items(), key=lambda item: item[1]) if drops else None
 
 
-def threat_text(finding: Finding, modality: Modality) -> str:
+def threat_text(finding: Finding, modality: str) -> str:
     """What the attacker may do, in one line."""
     parts = [f"sees {SEES[finding.threat.access]}"]
     if finding.threat.epsilon is not None:
         unit = "" if modality == "image" else " of its spread"
         parts.append(f"changes each input value by at most {finding.threat.epsilon:.3g}{unit}")
     if finding.threat.queries is not None:
-        parts.append(f"may ask {finding.threat.queries} rows")
+        parts.append(f"may ask {finding.threat.queries} {'turns' if modality == 'text' else 'rows'}")
     if finding.threat.knowledge:
         parts.append(finding.threat.knowledge)
     return "; ".join(parts)

@@ -161,6 +161,7 @@ def pack_result(result: AttackResult) -> Json:
             }
             for each in result.attempts
         ],
+        "ways": {name: float(share) for name, share in result.ways.items()},
         "queries": int(result.queries),
         "gradients": int(result.gradients),
         "flags": list(result.flags),
@@ -183,6 +184,7 @@ def unpack_result(packed: Json) -> AttackResult:
             )
             for each in packed["attempts"]
         ),
+        ways=dict(packed["ways"]),
         queries=packed["queries"],
         gradients=packed["gradients"],
         flags=tuple(packed["flags"]),

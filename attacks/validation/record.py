@@ -39,13 +39,13 @@ class Provenance(BaseModel):
     """What was validated, on what, with what.
 
     `rule` is how the model decides, in words, operating points included; `classes` are the names of its columns. `rows`
-    counts the rows of each split as given.
+    counts the rows of each split as given. A model that answers in text is of the modality "text" and has no shape.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
-    modality: Modality
+    modality: Modality | Literal["text"]
     classes: tuple[str, ...]
     shape: tuple[int, ...]
     low: float | None

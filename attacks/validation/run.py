@@ -79,7 +79,7 @@ def run_validation(
         "policy": policy.fingerprint,
         "data": data_digest(splits),
         "code": code_version(),
-        "versions": _versions() | _plugin_versions(deployment, attacks),
+        "versions": library_versions() | _plugin_versions(deployment, attacks),
         "seed": seed,
     }
     runner = Runner(deployment, journal, common, shared.data)
@@ -163,7 +163,8 @@ def _clean(bundle: Bundle, splits: Mapping[str, Split], data: AttackData, seed: 
     return {"cost": cost.model_dump(mode="json"), "accounts": accounts}
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """The versions of Python and of the libraries that outcomes depend on."""
     versions = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:

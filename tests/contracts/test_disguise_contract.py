@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.memory import fitted_memory, made_histories
 
-from medward.attacks.disclosure.disguises import DISGUISES, UNSEEN_DISGUISES
+from medward.attacks.disclosure.disguises import COMPOSED_DISGUISES, DISGUISES, UNSEEN_DISGUISES
 from medward.attacks.disclosure.extraction_suite import (
     StreamedAnswers,
     Unguarded,
@@ -21,7 +21,7 @@ from medward.guard.release.conversation import Conversation
 from medward.guard.release.memory.memory_reader import MEMORISED
 from medward.guard.release.memory.shown_values import ShownValues
 
-ALL = {**DISGUISES, **UNSEEN_DISGUISES}
+ALL = {**DISGUISES, **UNSEEN_DISGUISES, **COMPOSED_DISGUISES}
 HEADER = {
     "patient name": "Ottilie Featherstone",
     "birth date": "1961-04-12",

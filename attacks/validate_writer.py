@@ -1,0 +1,173 @@
+"""The one entry of a validation of a model that answers in text: a model, its filters and an output folder in.
+
+Models that write are no bundles yet: what is validated is a callable and the filters before whoever asks it. Runs,
+gate and report are those of every other validation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from medward.attacks.base import Attack, AttackData
+from medward.attacks.disclosure.benign_text import made_findings, measure_text_cost
+from medward.attacks.disclosure.plants import Plant, plant_identities, plants_digest
+from medward.attacks.disclosure.victim import Victim
+from medward.attacks.disclosure.writer import AnswerRelease, WriterDeployment
+from medward.attacks.families import find_family
+from medward.attacks.report.files import save_report
+from medward.attacks.suite import writer_attacks
+from medward.attacks.validation.family import NotTested
+from medward.attacks.validation.finding import ARMS
+from medward.attacks.validation.journal import Journal, code_version
+from medward.attacks.validation.judging import blank_finding
+from medward.attacks.validation.progress import Progress
+from medward.attacks.validation.record import Provenance, Report
+from medward.attacks.validation.run import library_versions
+from medward.attacks.validation.runner import Runner
+from medward.attacks.validation.splits import SharedRows
+from medward.guard.bundle.folder import Bundle
+from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
+from medward.guard.policy import Policy
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.opaque import Opaque
+
+PEOPLE = 20
+"""Made-up people whose values are planted where none are given; of each five."""
+BENIGN_TEXTS = 100
+"""Made-up sentences that filters should leave alone, where none are given."""
+_RULE = "answers in text"
+
+
+def validate_writer(
+    writer: Victim,
+    release: AnswerRelease,
+    out: Path | str,
+    *,
+    policy: Policy,
+    name: str = "writer",
+    plants: Sequence[Plant] | None = None,
+    benign: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+    version: str = "",
+    seed: int = 0,
+    resume: bool = True,
+    progress: bool = True,
+) -> Report:
+    """Ask a model that answers in text for what it was shown; judge the filters before it and write a report to `out`.
+
+    `writer` is a `PromptedVictim` around any function of a prompt and an image, or a scripted one; `release` gives a
+    filter for each conversation. `plants` are the values that must not be read, by default those of `PEOPLE` made-up
+    people, each shown as a header; `benign` are texts of which filters should take nothing. `names` chooses attacks.
+    `version` says which model and filters these are: a validation that was killed goes on only where it is given and
+    is the same. The report holds no planted value. Raises `MedwardError` for a name that is not there.
+    """
+    if not hasattr(writer, "answer") or not callable(release):
+        raise MedwardError(
+            "writer: expected a victim that answers and a function that gives a filter for what is shown, got "
+            f"{type(writer).__name__} and {type(release).__name__}; give PromptedVictim(function)"
+        )
+    planted = plant_identities(PEOPLE, seed=seed) if plants is None else tuple(plants)
+    texts = made_findings(BENIGN_TEXTS, seed=seed) if benign is None else list(benign)
+    if not planted or not texts:
+        raise MedwardError(f"writer: needs planted values and benign texts, got {len(planted)} and {len(texts)}")
+    attacks = _chosen(names)
+    bundle = _UnbundledWriter(name=name, policy=policy, digest=hashlib.sha256(version.encode()).hexdigest())
+    deployment = WriterDeployment(
+        bundle=cast(Bundle, bundle),  # what writes is no bundle yet, and attacks only ask it
+        no_network="it is asked in words",
+        writer=writer,
+        release=release,
+        plants=planted,
+    )
+    common: dict[str, Any] = {
+        "bundle": bundle.digest,
+        "policy": policy.fingerprint,
+        "data": plants_digest(planted),
+        "code": code_version(),
+        "versions": library_versions(),
+        "seed": seed,
+    }
+    folder = Path(out)
+    rows = _no_rows(seed)
+    runner = Runner(deployment, Journal(folder / "cells", resume and bool(version)), common, rows.data)
+    folder.mkdir(parents=True, exist_ok=True)
+    findings = []
+    with Progress(total=1 + len(ARMS) * len(attacks), shown=progress) as bar:
+        clean = measure_text_cost(release, planted, texts)
+        bar.done("clean cost", f"{clean.site.false_refusal} of benign texts lost something")
+        for attack in attacks:
+            family = find_family(attack.family)
+            held = family.holdings(deployment, rows)
+            if isinstance(held, NotTested):
+                findings.append(blank_finding(family, attack, policy, seed, (held.reason,), held.status))
+                bar.done(attack.name, held.reason, steps=len(ARMS))
+                continue
+            findings.append(runner.finding(family, attack, held, clean, bar))
+    report = Report(
+        findings=tuple(findings),
+        clean=clean,
+        accounts={},
+        alarms={},
+        gate=policy.gate,
+        notes=("the model's filters were judged as they were given, not as a server applies them",),
+        provenance=Provenance(
+            model=name,
+            modality="text",
+            classes=(),
+            shape=(),
+            low=None,
+            high=None,
+            task="text",
+            rule=_RULE,
+            rows={"planted values": len(planted), "benign texts": len(texts)},
+            white_box=False,
+            **common,
+        ),
+    )
+    save_report(report, folder)
+    return report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _UnbundledWriter:
+    """What a deployment needs of a bundle, around a model that writes."""
+
+    name: str
+    policy: Policy
+    digest: str
+
+    @property
+    def model(self) -> _WriterModel:
+        return _WriterModel(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class _WriterModel:
+    """A model that is known by its specification alone."""
+
+    name: str
+
+    @property
+    def spec(self) -> ModelSpec:
+        return ModelSpec(name=self.name, modality="tabular", shape=(), task=Opaque(what="text"))
+
+
+def _chosen(names: Sequence[str] | None) -> tuple[Attack, ...]:
+    known = {attack.name: attack for attack in writer_attacks()}
+    if names is None:
+        return writer_attacks()[:1]
+    if unknown := [name for name in names if name not in known]:
+        raise MedwardError(f"attacks: there is no {unknown[0]!r} of text; there are {', '.join(known)}")
+    return tuple(known[name] for name in names)
+
+
+def _no_rows(seed: int) -> SharedRows:
+    none = Split(np.zeros((0, 0), np.float32))
+    return SharedRows(splits={}, data=AttackData(craft=none, test=none), seed=seed)
