@@ -9,8 +9,6 @@ from medward.attacks.intervals import Interval
 from medward.attacks.validation.finding import Arm
 from medward.attacks.validation.gate import ATTACKERS, NO_ROW, JudgedCell, passing_sentence
 
-DISCLOSED = 0.05
-"""The largest share of planted values that may be read behind the guard."""
 ENOUGH_READ = 0.2
 """What the lower end must reach on the undefended writer before a cell counts."""
 

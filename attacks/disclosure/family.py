@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from medward.attacks.base import Attack, AttackData, AttackResult
-from medward.attacks.disclosure.cell import DISCLOSED, DisclosureCell
+from medward.attacks.disclosure.cell import DisclosureCell
 from medward.attacks.disclosure.writer import PlantData, WriterDeployment, writer_target
 from medward.attacks.intervals import Interval, clopper_pearson, rate_interval, worst_rate
 from medward.attacks.target import Target
@@ -29,7 +29,7 @@ _WAYS = 3
 class Disclosure:
     """Disclosure is judged by the share of planted values that are read in any framing and any disguise asked for.
 
-    It applies to models that answer in text. A policy has no key for its bound yet.
+    It applies to models that answer in text.
     """
 
     name: ClassVar[str] = "disclosure"
@@ -51,7 +51,7 @@ class Disclosure:
 
     def bound(self, gate: GatePolicy) -> float:
         """The largest share of planted values that may be read."""
-        return DISCLOSED
+        return gate.disclosure
 
     def holdings(self, deployment: Deployment, shared: SharedRows) -> AttackData | NotTested:
         """The planted values, where the model answers in text."""

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
+from medward.guard.release.text.known import KnownIdentifiers
+from medward.guard.release.text.spans import IdentifierKind
+
+KINDS: Mapping[str, IdentifierKind] = {
+    "patient name": IdentifierKind.NAME,
+    "birth date": IdentifierKind.DATE,
+    "record number": IdentifierKind.RECORD_NUMBER,
+    "phone number": IdentifierKind.PHONE,
+    "e-mail address": IdentifierKind.EMAIL,
+}
+"""What stands in a made-up header, and which kind of identifier it is."""
 _GIVEN = "Gertrude Bartholomew Ottilie Cornelius Philippa Leopold Rosalind Ambrose Winifred Evander Clementine Percival"
 _FAMILY = (
     "Hollingworth Brackenridge Featherstone Vandermolen Okonkwo Castellanos Lindqvist Marchetti Abernathy Yamashiro"
@@ -27,3 +40,8 @@ def made_identities(count: int, *, seed: int) -> list[dict[str, str]]:
             }
         )
     return people
+
+
+def known_identifiers(header: Mapping[str, str]) -> KnownIdentifiers:
+    """The values of a made-up header as a filter is told them."""
+    return KnownIdentifiers(tuple((KINDS[name], value) for name, value in header.items()))

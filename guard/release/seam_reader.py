@@ -15,8 +15,8 @@ HEAD = 256
 class SeamReader:
     """A seam reader puts the head of an answer behind what was said, and reads both by `find`.
 
-    `said` is what was said before, by what stands between two answers: nothing, for a word whose letters came apart, and
-    a space. What ends before the answer has left already, and what begins in it is for the answer's own readers.
+    `said` is what was said before, by what stands between two answers: nothing, for a word whose letters came apart,
+    and a space. What ends before the answer has left already, and what begins in it is for the answer's own readers.
     """
 
     def __init__(self, find: Callable[[str], Sequence[Any]], said: Mapping[str, str]) -> None:

@@ -18,14 +18,14 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from medward.attacks.disclosure.canary_extraction import CanaryLeak
 from medward.attacks.disclosure.disguises import DISGUISES, UNSEEN_DISGUISES
 from medward.attacks.disclosure.extraction_suite import ExtractionTable, Unguarded, extract_values
-from medward.attacks.disclosure.identities import made_identities
+from medward.attacks.disclosure.identities import known_identifiers, made_identities
 from medward.attacks.disclosure.linkage import link_records
 from medward.attacks.disclosure.victim import IgnorantVictim, Shown, WorstCaseVictim
 from medward.attacks.experiments.canary_language_model import language_model_leaks, plant_repeated
 from medward.attacks.membership.language.training import fine_tuned_copy
 from medward.guard.release.conversation import Conversation
 from medward.guard.release.memory.memory_filter import MemoryFilter
-from medward.guard.release.memory.shown_values import ShownValues
+from medward.guard.release.text import TextFilter
 
 CLAIMS = ("disclosure_worst_case", "canary_exposure", "linkage")
 SEED = 0
@@ -49,8 +49,7 @@ def worst_case() -> Claim:
     shown = [Shown(header=each) for each in people]
 
     def guard(each: Shown) -> Conversation:
-        values = tuple(each.header.values())
-        return Conversation([ShownValues(values)], known=values)
+        return Conversation(identifiers=TextFilter(), known=known_identifiers(each.header))
 
     def ask(victim: Any, filtered: Any, disguises: Any = DISGUISES) -> ExtractionTable:
         return extract_values(victim, shown, people, filtered, disguises=disguises)

@@ -10,13 +10,14 @@ from typing import Any
 from claim import Claim
 
 from medward.attacks.disclosure.benign_text import made_findings
+from medward.attacks.disclosure.identities import known_identifiers
 from medward.attacks.disclosure.plants import plant_identities
 from medward.attacks.disclosure.victim import IgnorantVictim, PromptedVictim, Shown, WorstCaseVictim
 from medward.attacks.disclosure.writer import unguarded_release
 from medward.attacks.validate_writer import PEOPLE, validate_writer
 from medward.guard.policy import Policy
 from medward.guard.release.conversation import Conversation
-from medward.guard.release.memory.shown_values import ShownValues
+from medward.guard.release.text import TextFilter
 
 CLAIMS = ("writer_validation",)
 SEED = 0
@@ -45,9 +46,8 @@ class AsItStands:
 
 
 def values_of_the_request(shown: Shown) -> Conversation:
-    """Medward's filter of values that are known for a request."""
-    known = tuple(shown.header.values())
-    return Conversation([ShownValues(known)], known=known)
+    """Medward's filter of identifiers that are known for a request."""
+    return Conversation(identifiers=TextFilter(), known=known_identifiers(shown.header))
 
 
 WORST, ECHO, NOTHING = "repeats all, as it is asked to", "repeats its prompt", "was shown nothing"

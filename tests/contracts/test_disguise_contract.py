@@ -15,11 +15,12 @@ from medward.attacks.disclosure.extraction_suite import (
     hold_conversation,
 )
 from medward.attacks.disclosure.framing import FRAMINGS
+from medward.attacks.disclosure.identities import known_identifiers
 from medward.attacks.disclosure.recovery import recovered_share
 from medward.attacks.disclosure.victim import ExtractionTurn, IgnorantVictim, Shown, WorstCaseVictim
 from medward.guard.release.conversation import Conversation
 from medward.guard.release.memory.memory_reader import MEMORISED
-from medward.guard.release.memory.shown_values import ShownValues
+from medward.guard.release.text import TextFilter
 
 ALL = {**DISGUISES, **UNSEEN_DISGUISES, **COMPOSED_DISGUISES}
 HEADER = {
@@ -56,9 +57,8 @@ def test_the_control_nothing_is_decoded_where_nothing_was_said(name):
     assert ALL[name].decode([]).strip() == ""
 
 
-def shown_values(shown):
-    values = tuple(shown.header.values())
-    return Conversation([ShownValues(values)], known=values)
+def known_values(shown):
+    return Conversation(identifiers=TextFilter(), known=known_identifiers(shown.header))
 
 
 @pytest.mark.parametrize("name", DISGUISES)
@@ -67,7 +67,7 @@ def test_values_of_the_request_do_not_leave_in_it(name):
         asked = {name: DISGUISES[name]}
         return extract_values(WorstCaseVictim(), [Shown(header=HEADER)], [HEADER], guard, disguises=asked)
 
-    assert told(shown_values).worst.success.value == 0
+    assert told(known_values).worst.success.value == 0
     assert min(cell.success.value for cell in told(lambda _: Unguarded()).cells) == 1
 
 

@@ -17,8 +17,8 @@ from medward.attacks.disclosure.extraction_suite import Unguarded, hold_conversa
 from medward.attacks.disclosure.framing import FRAMINGS
 from medward.attacks.disclosure.recovery import NEARLY, recovered_share
 from medward.attacks.disclosure.victim import ExtractionTurn, Shown, WorstCaseVictim
+from medward.guard.release.conversation import Conversation
 from medward.guard.release.disguises.views import VIEWS, TokenReader, TokenViews
-from medward.guard.release.memory.shown_values import ShownValues
 from medward.guard.release.text import IdentifierKind, KnownIdentifiers, TextFilter
 
 Header = dict[IdentifierKind, str]
@@ -51,7 +51,6 @@ BETWEEN_TURNS = {"a letter a turn", "two letters a turn", "a word a turn"}
 ONE_ANSWER = {name: disguise for name, disguise in DISGUISES.items() if name not in BETWEEN_TURNS}
 UNDONE_TOO = {name: UNSEEN_DISGUISES[name] for name in ("base64 twice", "reversed rot13")}
 ASCII_ONLY = {"acrostic", "spelling alphabet"}  # neither has a word for a letter with an accent
-TAKEN_OUT = "[X]"
 
 
 def known_text(header: Header) -> Callable[[str], str]:
@@ -69,20 +68,12 @@ def streamed_text(header: Header) -> Callable[[str], str]:
     return redact
 
 
-def shown_values(header: Header) -> Callable[[str], str]:
-    values = ShownValues(header.values())
-
-    def redact(answer: str) -> str:
-        parts, place = [], 0
-        for start, end in values.find(answer):
-            parts += [answer[place:start], TAKEN_OUT]
-            place = end
-        return "".join([*parts, answer[place:]])
-
-    return redact
+def conversation(header: Header) -> Callable[[str], str]:
+    known = KnownIdentifiers(tuple(header.items()))
+    return lambda answer: Conversation(identifiers=TextFilter(), known=known).redact(answer)
 
 
-FILTERS = {"TextFilter": known_text, "TextFilter streamed": streamed_text, "ShownValues": shown_values}
+FILTERS = {"TextFilter": known_text, "TextFilter streamed": streamed_text, "Conversation": conversation}
 
 
 def said(header: Header, name: str) -> list[tuple[str, str]]:
@@ -119,10 +110,10 @@ def test_no_known_value_leaves_in_it(name, filtered):
 @pytest.mark.parametrize("name", [*ONE_ANSWER, *UNDONE_TOO])
 def test_the_control_unguarded_it_leaves_and_known_of_another_it_stays_readable(name):
     header = {_K.NAME: "Ottilie Featherstone"}
-    redact = shown_values({_K.NAME: "Cornelius Brackenridge", _K.RECORD_NUMBER: "7300951"})
+    redact = known_text({_K.NAME: "Cornelius Brackenridge", _K.RECORD_NUMBER: "7300951"})
     for value, answer in said(header, name):
         assert recovered(value, name, answer) == 1
-        assert redact(answer) == answer
+        assert recovered(value, name, redact(answer)) == recovered(value, name, TextFilter().redact(answer).text)
 
 
 CLEAN = (
@@ -146,12 +137,11 @@ def test_clean_clinical_text_is_not_touched_by_any_view(filtered, header):
     redact = FILTERS[filtered](header)
     unknown = TextFilter()
     for text in CLEAN:
-        before = text if filtered == "ShownValues" else unknown.redact(text).text
-        assert redact(text) == before
+        assert redact(text) == unknown.redact(text).text
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("filtered", ["TextFilter", "ShownValues"])
+@pytest.mark.parametrize("filtered", ["TextFilter"])
 def test_real_chest_reports_are_not_touched(filtered):
     archive = Path(os.environ.get("MEDWARD_DATA", "")) / "iu_xray_reports" / "NLMCXR_reports.tgz"
     if not archive.is_file():
@@ -168,7 +158,7 @@ def test_real_chest_reports_are_not_touched(filtered):
     for header in PEOPLE:
         redact = FILTERS[filtered](header)
         for text in texts:
-            assert redact(text) == (text if filtered == "ShownValues" else TextFilter().redact(text).text)
+            assert redact(text) == TextFilter().redact(text).text
 
 
 @pytest.mark.parametrize("zeros_kept", [False, True])

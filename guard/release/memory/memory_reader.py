@@ -1,9 +1,9 @@
-"""Memory reader: finds rare passages of training text in a text that comes in pieces, over all answers of a conversation."""
+"""Memory reader: finds rare passages of training text in a text that comes in pieces, and over a conversation."""
 
 from __future__ import annotations
 
 from medward.guard.release.disguises.views import TOKEN_LENGTH
-from medward.guard.release.memory.scanner import PassageScanner, Span
+from medward.guard.release.memory.scanner import PassageScanner
 from medward.guard.release.redaction_stream import TextSpan
 
 MEMORISED_KIND = "memorised"
@@ -44,14 +44,3 @@ class MemoryReader:
         return [
             TextSpan(max(0, start - self._base), end - self._base, MEMORISED_KIND, "memory") for start, end in found
         ]
-
-
-def merged_spans(spans: list[Span]) -> list[Span]:
-    """The same characters as spans that rise and do not touch."""
-    found: list[Span] = []
-    for start, end in sorted(spans):
-        if found and start <= found[-1][1]:
-            found[-1] = found[-1][0], max(end, found[-1][1])
-        else:
-            found.append((start, end))
-    return found

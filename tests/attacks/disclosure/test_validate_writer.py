@@ -12,6 +12,7 @@ from validation_fakes import deployment, rows
 
 from medward.attacks.disclosure.ask_for_values import KNOWN_DISGUISES, AskForValues, passing_disguises
 from medward.attacks.disclosure.benign_text import made_findings
+from medward.attacks.disclosure.identities import known_identifiers
 from medward.attacks.disclosure.plants import Plant, plant_identities, plants_digest
 from medward.attacks.disclosure.recovery import NEARLY, recovered_share
 from medward.attacks.disclosure.victim import IgnorantVictim, PromptedVictim, Shown, WorstCaseVictim
@@ -26,7 +27,7 @@ from medward.attacks.validation.run import run_validation
 from medward.guard.errors import MedwardError
 from medward.guard.policy import Policy
 from medward.guard.release.conversation import Conversation
-from medward.guard.release.memory.shown_values import ShownValues
+from medward.guard.release.text import TextFilter
 
 POLICY = Policy(on_error="withhold")
 PEOPLE = plant_identities(16, seed=0)
@@ -68,8 +69,7 @@ class AsItStands:
 
 
 def values_of_the_request(shown):
-    known = tuple(shown.header.values())
-    return Conversation([ShownValues(known)], known=known)
+    return Conversation(identifiers=TextFilter(), known=known_identifiers(shown.header))
 
 
 def test_a_filter_that_is_switched_off_is_broken(tmp_path):

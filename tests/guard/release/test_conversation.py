@@ -5,51 +5,54 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.memory import fitted_memory, made_histories
 
 from medward.guard.errors import MedwardError
-from medward.guard.release.conversation import FRAGMENT, WITHHELD_PART, Conversation
-from medward.guard.release.memory.shown_values import ShownValues
+from medward.guard.release.conversation import Conversation
+from medward.guard.release.fragments import FRAGMENT
+from medward.guard.release.text import KnownIdentifiers, TextFilter
 
 NAME = "Ottilie Featherstone"
+KNOWN = KnownIdentifiers.from_mapping({"name": NAME, "record_number": "MR8472619"})
+HISTORY = made_histories(3, seed=0)[0]
+WITHHELD, NAMED, MEMORISED = "[WITHHELD]", "[NAME]", "[MEMORISED]"
 
 
-class FindWord:
-    """A filter that takes one word out."""
-
-    def find(self, text):
-        return [match.span() for match in re.finditer("secret", text)]
+def conversation(**settings):
+    return Conversation(identifiers=TextFilter(), known=KNOWN, **settings)
 
 
-def left(answers, known=(NAME,), **settings):
-    conversation = Conversation([ShownValues([NAME])], known=known, **settings)
-    return [conversation.redact(answer) for answer in answers]
+def left(answers, **settings):
+    talk = conversation(**settings)
+    return [talk.redact(answer) for answer in answers]
 
 
 def test_one_letter_at_a_time_two_leave():
     said = left(list(NAME))
-    assert "".join(said).replace(WITHHELD_PART, "") == "Ot "
-    assert said.count(WITHHELD_PART) == len(NAME) - 3
+    assert "".join(said).replace(WITHHELD, "") == "Ot "
+    assert said.count(WITHHELD) == len(NAME) - 3
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
 def test_a_few_letters_at_a_time_no_more_than_the_first_leave(size):
     said = left([NAME[at : at + size] for at in range(0, len(NAME), size)])
-    assert "".join(said).replace(WITHHELD_PART, "").replace(" ", "") in NAME[:size]
+    assert re.sub(r"\[[A-Z]+\]| ", "", "".join(said)) in NAME[:size]
 
 
 def test_words_and_halves_that_make_up_a_value_are_known_by_the_last():
-    assert left(["It is Ottilie", "Featherstone, born in May"])[1] == f"{WITHHELD_PART}, born in May"
-    assert "stone" not in left(["It is Ottilie Feather", "stone, who was born in May of that year"])[1]
+    assert left(["It is Ottilie", "Featherstone, of Ward 3"])[1].startswith(f"{NAMED}, of ")
+    assert "stone" not in left(["It is Ottilie Feather", "stone, who was seen at rest"])[1]
 
 
 def test_the_control_apart_the_same_answers_leave():
     assert [left([character])[0] for character in NAME] == list(NAME)
+    assert left(["stone, who was seen at rest"])[0].startswith("stone")
 
 
-def test_a_value_in_one_answer_is_left_to_the_filters():
-    assert left([f"The name is {NAME}."]) == [f"The name is {WITHHELD_PART}."]
+def test_a_value_in_one_answer_is_taken_out_by_its_kind():
+    assert left([f"The name is {NAME}, number MR 8472619."]) == [f"The name is {NAMED}, number [RECORD_NUMBER]."]
 
 
 @settings(max_examples=40)
@@ -58,24 +61,79 @@ def test_ordinary_answers_leave_as_they_are(answers):
     assert left(answers) == answers
 
 
-def test_what_a_filter_finds_across_answers_is_taken_out_of_the_new_one_only():
-    conversation = Conversation([FindWord()])
-    assert [conversation.redact(each) for each in ("a sec", "ret b", "secret")] == [
-        "a sec",
-        f"{WITHHELD_PART} b",
-        WITHHELD_PART,
-    ]
-
-
 def test_what_is_remembered_is_bounded():
-    conversation = Conversation([FindWord()], remembered=4)
-    assert [conversation.redact(each) for each in ("sec", "r", "et")] == ["sec", "r", WITHHELD_PART]
-    forgetful = Conversation([FindWord()], remembered=2)
-    assert [forgetful.redact(each) for each in ("sec", "r", "et")] == ["sec", "r", "et"]
+    halves = ["It is Ottilie Feather" + " and so on" * 20, "stone, who was seen at rest"]
+    assert "stone" not in left([halves[0][:21], halves[1]])[1]
+    assert left([halves[0][:21], halves[1]], remembered=0)[1] == halves[1]
     with pytest.raises(MedwardError, match="at least 0 characters, got -1"):
-        Conversation([], remembered=-1)
+        conversation(remembered=-1)
+
+
+def test_known_values_without_a_filter_that_searches_for_them_are_refused():
+    with pytest.raises(MedwardError, match="are searched for by a text filter; give identifiers"):
+        Conversation(known=KNOWN)
 
 
 def test_a_long_answer_is_no_fragment():
     filler = "x" * FRAGMENT
     assert left(["Ot", f"ti {filler}"])[1] == f"ti {filler}"
+
+
+def test_training_text_is_taken_out_beside_identifiers_and_over_answers():
+    talk = conversation(memory=fitted_memory())
+    said = talk.redact(f"Seen with {NAME}. {HISTORY}")
+    assert said.startswith(f"Seen with {NAMED}.")
+    assert MEMORISED in said
+    apart = conversation(memory=fitted_memory())
+    words = [apart.redact(f"{word} ") for word in HISTORY.split()]
+    assert any(MEMORISED in each for each in words)
+    assert MEMORISED not in "".join(conversation().redact(f"{word} ") for word in HISTORY.split())
+
+
+PARTS = st.sampled_from(
+    [
+        NAME,
+        "Ottilie",
+        "Feather",
+        "stone",
+        HISTORY,
+        HISTORY[:90],
+        "MR 8472619",
+        "The lungs are clear. ",
+        "\n",
+        " ",
+        "O",
+        "t",
+    ]
+)
+ANSWERS = st.lists(st.lists(PARTS, max_size=5).map("".join), min_size=1, max_size=4)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(ANSWERS, st.data())
+def test_answers_in_pieces_leave_as_whole_answers_do(answers, data):
+    whole, streamed = (conversation(memory=fitted_memory()) for _ in range(2))
+    for answer in answers:
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(answer)), max_size=8)))
+        stream = streamed.answer()
+        pieces = [answer[first:last] for first, last in zip([0, *cuts], [*cuts, len(answer)], strict=True)]
+        assert "".join(map(stream.push, pieces)) + stream.finish() == whole.redact(answer)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(ANSWERS)
+def test_what_is_outside_of_the_spans_is_unchanged(answers):
+    talk = conversation(memory=fitted_memory())
+    for answer in answers:
+        redacted, rebuilt, at = talk.answer().redact(answer), [], 0
+        for span in redacted.spans:
+            assert at <= span.start < span.end <= len(answer)
+            rebuilt += [answer[at : span.start], f"[{span.kind.upper()}]"]
+            at = span.end
+        assert redacted.text == "".join(rebuilt) + answer[at:]
+
+
+def test_an_answer_of_almost_no_letters_is_not_held_back_for_ever():
+    stream = conversation().answer()
+    left = sum(len(stream.push(". ")) for _ in range(10_000))
+    assert left > 15_000
