@@ -130,7 +130,7 @@ class Aggregator:
         # Shares are bounded before trust lowers them, and for rules that half of the weight decides once more after:
         # what others lost makes a client's share larger.
         most = min(self.bounds.most_share, self.rule.most_share)
-        shares = example_weights([update.examples for update in counted.updates], most) * trust
+        shares: Array = example_weights([update.examples for update in counted.updates], most) * trust
         shares = bounded_shares(shares, self.rule.most_share)
         geometry = round_geometry(
             start,
