@@ -276,7 +276,7 @@ def front() -> str:
             "it moves the model no further than its share of an honest round",
             f"0.6 % of the rows sent ×1000 move the model {_value('federated_large_site'):.3f} of an honest round, "
             f"{_details('federated_large_site')['largest_move_in_honest_rounds']['weighted-mean']:.1f} under the "
-            "weighted mean; poisoned generators are not measured yet",
+            "weighted mean",
         ),
         (
             "identifiers in reports and images",

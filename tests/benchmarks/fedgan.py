@@ -124,15 +124,21 @@ def _published() -> Claim:
     weights = {attack: [each["rounds"][-1]["malicious_weight"] for each in cells] for attack, cells in found.items()}
     effective = [each["rounds"][-1]["effective_clients"] for each in found[NONE]]
     flagged = [settled_mean(each, "false_positive_rate") for each in found[NONE]]
+    suppressed = sum(weight <= 0.01 for weight in weights["trigger"])
     return Claim(
         claim="feddetect_published",
         value=float(np.mean(effective)),
-        target="both shown: an attacker who reports its loss weighs nothing, and effective clients without attacker",
-        met=max(weights["trigger"]) <= 0.01 and float(np.mean(effective)) < 3.6,
+        target="shown: an attacker who reports its loss ends without weight in most seeds, one who lies keeps its "
+        "share, and without attacker effective clients are fewer than 0.9 of all",
+        met=suppressed > len(SEEDS) / 2 and min(weights["trigger-lying"]) >= 0.2 and max(effective) < 3.6,
         n=3 * len(SEEDS),
         details={
             "malicious_weight_at_the_end": {name: weights[name] for name in ("trigger", "trigger-lying")},
             "trigger_rate": _each(found, "trigger_rate"),
+            "attacker_flagged": {
+                name: [settled_mean(each, "true_positive_rate") for each in found[name]]
+                for name in ("trigger", "trigger-lying")
+            },
             "effective_clients_without_attack": effective,
             "honest_flagged_without_attack": flagged,
             "domain_fid": _each(found, "domain_fid"),
