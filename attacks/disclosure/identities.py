@@ -9,7 +9,7 @@ import numpy as np
 from medward.guard.release.text.known import KnownIdentifiers
 from medward.guard.release.text.spans import IdentifierKind
 
-KINDS: Mapping[str, IdentifierKind] = {
+IDENTITY_KINDS: Mapping[str, IdentifierKind] = {
     "patient name": IdentifierKind.NAME,
     "birth date": IdentifierKind.DATE,
     "record number": IdentifierKind.RECORD_NUMBER,
@@ -44,4 +44,4 @@ def made_identities(count: int, *, seed: int) -> list[dict[str, str]]:
 
 def known_identifiers(header: Mapping[str, str]) -> KnownIdentifiers:
     """The values of a made-up header as a filter is told them."""
-    return KnownIdentifiers(tuple((KINDS[name], value) for name, value in header.items()))
+    return KnownIdentifiers(tuple((IDENTITY_KINDS[name], value) for name, value in header.items()))

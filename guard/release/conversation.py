@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # needs the extra `text`
     from medward.guard.release.text.known import KnownIdentifiers
     from medward.guard.release.text.spans import IdentifierSpan
 
-REMEMBERED = 512
+REMEMBERED_CHARACTERS = 512
 """Characters of a conversation that an answer is read after."""
 
 
@@ -41,7 +41,7 @@ class Conversation:
         memory: MemoryFilter | None = None,
         known: KnownIdentifiers | None = None,
         patient: str = "",
-        remembered: int = REMEMBERED,
+        remembered: int = REMEMBERED_CHARACTERS,
     ) -> None:
         if remembered < 0:
             raise MedwardError(f"conversation: remembered must be at least 0 characters, got {remembered}")

@@ -38,7 +38,7 @@ def trained(net, inputs, labels, steps=60):
     return net.eval()
 
 
-@pytest.mark.parametrize("channels", [4, 8])
+@pytest.mark.parametrize("channels", [4, pytest.param(8, marks=pytest.mark.slow)])
 def test_scans_of_several_sequences_are_protected_and_attacked(channels, tmp_path, monkeypatch):
     monkeypatch.setattr(splits, "POOL", 300)
     net = nn.Sequential(

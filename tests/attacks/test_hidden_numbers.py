@@ -50,7 +50,9 @@ def test_a_row_that_did_not_move_is_no_win_however_it_was_told():
     assert criterion.answered(scores, torch.tensor([1, 0, 1]), y).tolist() == [False, True, True]
 
 
-@pytest.mark.parametrize("level", ["label", "rounded", "full"])
+@pytest.mark.parametrize(
+    "level", ["label", *(pytest.param(level, marks=pytest.mark.slow) for level in ("rounded", "full"))]
+)
 def test_behind_cells_alone_an_attack_fools_no_fewer_rows_than_noise(level, tmp_path):
     x = (RNG.normal(size=(900, 6)) + np.where(RNG.random((900, 1)) < 0.5, 0.6, -0.6)).astype(np.float32)
     net = sums(50.0)

@@ -64,6 +64,7 @@ def bundle_of(task, folder):
     return protect(Line(task).eval(), Split(rows_of(400, 9)), POLICY, folder / "bundle", task=task)
 
 
+@pytest.mark.slow
 def test_a_model_of_findings_is_stolen_and_asked_for_members(tmp_path):
     bundle = bundle_of(FINDINGS, tmp_path)
     report = validate(bundle, splits_of(FINDINGS), tmp_path / "out", names=NAMES, progress=False)
@@ -82,7 +83,7 @@ def test_a_model_of_findings_is_stolen_and_asked_for_members(tmp_path):
     assert Report.load(tmp_path / "out/report.json") == report
 
 
-@pytest.mark.parametrize("task", [MONTHS, CUT], ids=["months", "cut"])
+@pytest.mark.parametrize("task", [pytest.param(MONTHS, marks=pytest.mark.slow), CUT], ids=["months", "cut"])
 def test_a_model_of_a_number_is_stolen_within_its_tolerance(task, tmp_path):
     bundle = bundle_of(task, tmp_path)
     report = validate(bundle, splits_of(task), tmp_path / "out", names=NAMES[:1], progress=False)

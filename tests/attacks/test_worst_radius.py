@@ -61,6 +61,7 @@ def judged(tmp_path_factory):
     return judge_adaptive
 
 
+@pytest.mark.slow
 def test_a_smaller_radius_inside_the_ball_passes_the_guard_that_sees_the_largest(judged, monkeypatch):
     monkeypatch.setattr(EvasionSetup, "flags", lambda *_, **__: ())
     adaptive, status = judged()

@@ -86,7 +86,7 @@ def test_nothing_that_a_client_says_spoils_the_record(said, name):
         ("foolsgold", ALL, ["foolsgold lets"]),
         (FoolsGold(), ALL, ["foolsgold lets"]),
         (CoordinateMedian(), judged(a=1.0, b=1.0, c=0.0), ["coordinate-median lets"]),
-        (NormClippedMean(), judged(a=1.0, b=0.0), ["norm-clipped-mean lets"]),
+        (NormClippedMean(), judged(a=1.0, b=0.0), ["fewer than 3 clients were judged", "norm-clipped-mean lets"]),
         (TrimmedMean(malicious_share=0.05), ALL, ["trimmed-mean lets"]),
         (Bucketing(rule=NormClippedMean(), size=8), ALL, ["bucketing of norm-clipped-mean lets"]),
         ("FedAvg", ALL, ["FedAvg aggregated"]),
@@ -110,10 +110,12 @@ def test_every_rule_has_its_name_in_the_record():
 
 def test_a_history_counts_rounds_suspicions_and_weights():
     rounds = [
-        result({"a": 0.5, "mallory": 0.5}, judgement=judged(a=1.0, b=1.0)),
-        result({"a": 0.9, "mallory": 0.1}, judgement=judged(a=1.0, mallory=0.1)),
+        result({"a": 0.5, "mallory": 0.5}, judgement=judged(a=1.0, b=1.0, c=1.0)),
+        result({"a": 0.9, "mallory": 0.1}, judgement=judged(a=1.0, b=1.0, mallory=0.1)),
         result(
-            {"a": 1.0}, judgement=judged(a=1.0, b=1.0), refusals=[Refusal("mallory", "array 0 holds NaN or infinity")]
+            {"a": 1.0},
+            judgement=judged(a=1.0, b=1.0, c=1.0),
+            refusals=[Refusal("mallory", "array 0 holds NaN or infinity")],
         ),
     ]
     records = [round_record(number, each, NormClippedMean()) for number, each in enumerate(rounds, 1)]

@@ -45,12 +45,17 @@ class Bucketing(Rule):
     def plan(self, geometry: Geometry, weights: Array) -> AggregationPlan:
         """The plan of the rule for the groups' means, said of the clients."""
         by_length = np.argsort(geometry.norms, kind="stable")
-        drawn = hashlib.sha256(np.sort(geometry.norms).tobytes()).digest()
-        order = np.random.default_rng([self.seed, *drawn]).permutation(by_length)
+        order = np.random.default_rng([self.seed, *_drawn(geometry.norms)]).permutation(by_length)
         groups = bucket_matrix(order, self.size, weights)
         shares = bounded_shares((groups > 0).astype(np.float64) @ weights, self.rule.most_share)
         plan = self.rule.plan(geometry.mixed(groups), shares)
         return AggregationPlan(plan.mixing @ groups, plan.combine)
+
+
+def _drawn(lengths: Array) -> bytes:
+    """What a round's lengths add to the seed, whatever their unit and their last digits."""
+    relative = np.sort(lengths) / max(float(lengths.max()), np.finfo(np.float64).tiny)
+    return hashlib.sha256((np.round(relative, 6) + 0.0).tobytes()).digest()
 
 
 def bucket_matrix(order: np.ndarray, size: int, weights: Array) -> Array:

@@ -110,6 +110,7 @@ def test_an_attacker_who_knows_the_filter_finds_the_form_that_it_does_not_know(t
     assert found.adaptive_name == "ask-plainly+rehearsed"
 
 
+@pytest.mark.slow
 def test_values_of_a_request_pass_the_real_filter_in_a_form_that_is_rehearsed_and_in_no_other(tmp_path):
     found = validated(WorstCaseVictim(), values_of_the_request, tmp_path, plants=FEW)
     assert (found.undefended.value, found.guarded.value, found.adaptive.value) == (1, 0, 1)

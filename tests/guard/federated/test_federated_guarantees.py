@@ -240,7 +240,7 @@ def test_so_many_colluders_as_a_rule_says_that_it_bears_do_not_take_the_model(na
 def test_the_groups_of_bucketing_are_others_in_each_round():
     rule, seen = Bucketing(rule=CoordinateMedian(), size=2), set()
     for number in range(20):  # clients are in the same order by length in every round
-        norms = np.arange(1.0, 7.0) * (1 + number / 100)
+        norms = np.arange(1.0, 7.0) ** (1 + number / 100)
         geometry = round_geometry([np.zeros(6)], [[each] for each in np.diag(norms)], norms=norms)
         seen.add((rule.plan(geometry, np.full(6, 1 / 6)).mixing > 0).tobytes())
     assert len(seen) > 3
