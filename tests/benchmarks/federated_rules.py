@@ -32,7 +32,7 @@ from medward.guard.federated.rules.bucketing import bucket_matrix
 from medward.guard.federated.rules.centred_clipping import CentredClipping
 from medward.guard.federated.rules.coordinate_median import CoordinateMedian
 from medward.guard.federated.rules.geometric_median import GeometricMedian
-from medward.guard.federated.rules.krum import Krum, MultiKrum, krum_order
+from medward.guard.federated.rules.krum import Krum, krum_order
 from medward.guard.federated.rules.norm_clipped_mean import NormClippedMean
 from medward.guard.federated.rules.trimmed_mean import TrimmedMean
 from medward.guard.federated.rules.weighted_mean import WeightedMean
@@ -116,8 +116,8 @@ def _rules(peers: dict[str, Any], updates: Array, malicious: int) -> Pairs:
         "krum, byzpy": (_aggregate(Krum(malicious_share=fewer), updates), py["krum"](malicious).aggregate(rows)),
         "multi-krum, byzfl": (updates[order[: clients - malicious]].mean(axis=0), fl.MultiKrum(malicious)(updates)),
         "multi-krum, byzpy": (
-            _aggregate(MultiKrum(malicious_share=fewer), updates),
-            py["multi-krum"](malicious, clients - malicious + 1).aggregate(rows),
+            updates[order[: clients - malicious]].mean(axis=0),
+            py["multi-krum"](malicious, clients - malicious).aggregate(rows),
         ),
         "geometric median, byzfl": (middle, fl.GeometricMedian(nu=1e-12, T=20000)(updates)),
         "geometric median, byzpy": (middle, py["geometric"](tol=1e-13, max_iter=20000).aggregate(rows)),
