@@ -17,13 +17,17 @@ def attack() -> str:
         (
             task,
             _spread(told["trigger_rate"][task]),
+            _spread(told["trigger_rate_of_the_latest_rounds"][task]),
             _spread(told["trigger_rate_without_attack"][task]),
             _spread(told["domain_fid"][task], "{:.1f}"),
             _spread(told["domain_fid_without_attack"][task], "{:.1f}"),
         )
         for task in told["trigger_rate"]
     ]
-    return _table(("images", "trigger rate", "without attack", "domain FID", "without attack"), rows)
+    return _table(
+        ("images", "trigger rate", "mean of three watched rounds", "without attack", "domain FID", "without attack"),
+        rows,
+    )
 
 
 def published() -> str:

@@ -52,23 +52,28 @@ class Conversation:
         self._mark = typed_mark if identifiers is None else identifiers.mark(patient)
         self._remembered = remembered
         self._said = {"": "", " ": ""}  # by what stands between two answers
+        self._open: RedactionStream | None = None
         self._fragments = Fragments(value for _, value in known.values) if known is not None else Fragments(())
 
     def answer(self) -> RedactionStream:
-        """A stream for the next answer; finish it before the one after."""
+        """A stream for the next answer. One that was left open ends here: what was said in it counts as said."""
+        if self._open is not None:
+            self._open.finish()
         readers: list[SpanReader] = [FragmentReader(self._fragments)]
         if self._identifiers is not None:
             readers += [self._reader(self._identifiers), SeamReader(self._found, self._said)]
         if self._memory is not None and self._scanner is not None:
             readers.append(MemoryReader(self._scanner, self._memory.reach))
-        return RedactionStream(readers=[*readers, _Listener(self, self._remembered)], mark=self._mark)
+        self._open = RedactionStream(readers=[*readers, _Listener(self, self._remembered)], mark=self._mark)
+        return self._open
 
     def redact(self, answer: str) -> str:
         """`answer` with a visible mark in the place of each part that may not leave; it is part of the conversation."""
         return self.answer().redact(answer).text
 
     def hear(self, answer: str) -> None:
-        """Remember the end of an answer as it was said."""
+        """Remember the end of an answer, which is over, as it was said."""
+        self._open = None
         for between, before in self._said.items():
             heard = (before + between if before else "") + answer
             self._said[between] = heard[-self._remembered :] if self._remembered else ""

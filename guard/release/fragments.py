@@ -43,11 +43,16 @@ class Fragments:
 
 
 class FragmentReader:
-    """A fragment reader waits whether an answer is a fragment, and takes it out as a whole where it spells too much."""
+    """A fragment reader waits whether an answer is a fragment, and takes it out as a whole where it spells too much.
+
+    An answer whose first 4,096 characters hold no more letters than a fragment is no text, and is taken out too: it
+    cannot be waited for to its end.
+    """
 
     def __init__(self, fragments: Fragments) -> None:
-        self._fragments, self._text, self._done = fragments, "", False
-        self._next = 0
+        self._fragments, self._text = fragments, ""
+        self._done = self._no_text = False
+        self._next = self._read = 0
 
     @property
     def settled(self) -> int:
@@ -56,19 +61,28 @@ class FragmentReader:
 
     def read(self, piece: str, *, whole: bool) -> list[TextSpan]:
         """The whole answer, where it is a fragment that may not leave."""
+        start, self._read = self._read, self._read + len(piece)
         if self._done:
-            return []
+            return self._withheld(start) if self._no_text and piece else []
         self._text += piece
-        if not whole and len(self._text) < self._next:
-            return []
-        self._next = len(self._text) + max(1, len(self._text) // 2)  # so that the time is linear
-        if len(_letters(self._text)) > FRAGMENT:
+        if len(self._text) >= _LONGEST:
+            self._done, self._no_text = True, len(_letters(self._text[:_LONGEST])) <= FRAGMENT
+            return self._withheld(0) if self._no_text else []
+        if whole:
             self._done = True
-        elif whole or len(self._text) > _LONGEST:
-            self._done = True
-            if self._fragments.spells(self._text):
-                return [TextSpan(0, len(self._text), WITHHELD_KIND, "conversation")]
+            return self._withheld(0) if self._fragments.spells(self._text) else []
+        if len(self._text) >= self._next:
+            self._next = len(self._text) + max(1, len(self._text) // 2)  # so that the time is linear
+            self._done = len(_letters(_whole_words(self._text))) > FRAGMENT
         return []
+
+    def _withheld(self, start: int) -> list[TextSpan]:
+        return [TextSpan(start, self._read, WITHHELD_KIND, "conversation")]
+
+
+def _whole_words(text: str) -> str:
+    """The text up to its last white space: a word that goes on may still become one letter of the spelling alphabet."""
+    return text[: max((place for place, each in enumerate(text) if each.isspace()), default=0)]
 
 
 def _letters(text: str) -> bytes:

@@ -208,7 +208,7 @@ def _suppression() -> Claim:
         _told(**row)
         for row in (
             {"attack": "trigger-claiming"},
-            {"attack": "trigger-either-way"},
+            {"attack": "trigger-either-way", "seed": 1},  # the view that sees it was chosen on seed 0
             {"attack": "trigger-faint"},
             {"attack": "scaled-replacement"},
             {"attack": "frequency-strong"},

@@ -59,7 +59,10 @@ class TextFilter:
         if self.surrogate_key is None:
             return typed_mark
         surrogates = load_language(self.language).surrogates(self.surrogate_key, patient)
-        return lambda kind, value: surrogates.surrogate(IdentifierKind(kind), value)
+        kinds = frozenset(IdentifierKind)
+        return lambda kind, value: (
+            surrogates.surrogate(IdentifierKind(kind), value) if kind in kinds else typed_mark(kind, value)
+        )
 
 
 @dataclass(slots=True, kw_only=True, repr=False)

@@ -133,7 +133,41 @@ def test_what_is_outside_of_the_spans_is_unchanged(answers):
         assert redacted.text == "".join(rebuilt) + answer[at:]
 
 
-def test_an_answer_of_almost_no_letters_is_not_held_back_for_ever():
-    stream = conversation().answer()
-    left = sum(len(stream.push(". ")) for _ in range(10_000))
-    assert left > 15_000
+@pytest.mark.parametrize("padding", [" ", ".", "\n- "])
+def test_padding_does_not_make_a_fragment_a_text(padding):
+    talk = conversation()
+    for letter in NAME[:3]:
+        stream = talk.answer()
+        said = "".join(stream.push(each) for each in [*[padding] * 5_000, letter]) + stream.finish()
+    assert NAME[2] not in said
+    assert said == WITHHELD
+
+
+def test_words_that_are_letters_are_a_fragment_however_they_are_cut():
+    spelled = "oscar tango tango india lima india echo foxtrot echo alfa tango november"
+    for cut in range(len(spelled)):
+        whole, pieces = conversation(), conversation()
+        stream = pieces.answer()
+        in_pieces = stream.push(spelled[:cut]) + stream.push(spelled[cut:]) + stream.finish()
+        assert in_pieces == whole.redact(spelled)
+        assert pieces.redact("h") == whole.redact("h")
+
+
+def test_an_answer_that_was_broken_off_counts_as_said():
+    talk = conversation()
+    for letter in NAME[:2]:
+        talk.answer().push(letter)
+    assert talk.redact(NAME[2]) == WITHHELD
+    talk = conversation()
+    talk.answer().push("It is Ottilie Feather")
+    assert "stone" not in talk.redact("stone, who was seen at rest")
+
+
+def test_surrogates_stand_for_identifiers_and_marks_for_the_rest():
+    made_up = TextFilter(surrogate_key=bytes(32))
+    talk = Conversation(identifiers=made_up, memory=fitted_memory(), known=KNOWN, patient="p1")
+    said = talk.redact(f"Seen with {NAME}. {HISTORY}")
+    assert MEMORISED in said
+    assert NAMED not in said
+    assert "Featherstone" not in said
+    assert [talk.redact(letter) for letter in NAME[:3]][-1] == WITHHELD
