@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
 from hypothesis import settings
 from support.models import LinearModel, benign_rows
@@ -12,6 +16,27 @@ from medward.guard.profile import Profile
 
 settings.register_profile("medward", settings(), deadline=None)  # nothing is timed in a test
 settings.load_profile("medward")
+
+GENERATORS = pytest.StashKey[list[tuple[np.random.Generator, dict]]]()
+
+
+def pytest_collection_finish(session):
+    here = str(Path(__file__).parent)
+    found = {
+        id(value): value
+        for module in list(sys.modules.values())
+        if (getattr(module, "__file__", None) or "").startswith(here)
+        for value in vars(module).values()
+        if isinstance(value, np.random.Generator)
+    }
+    session.stash[GENERATORS] = [(each, each.bit_generator.state) for each in found.values()]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Every test draws from its module's generators as if it ran alone: a failure comes back when it is run again."""
+    for generator, state in item.session.stash[GENERATORS]:
+        generator.bit_generator.state = state
 
 
 @pytest.fixture(scope="session")

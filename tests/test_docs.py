@@ -13,16 +13,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "tests" / "benchmarks"
-HELPERS = {
-    "run",
-    "claim",
-    "subjects",
-    "populations",
-    "membership_peer_scores",
-    "paired_bootstrap",
-    "text_scores",
-    "text_presidio",
-}
 MACHINE = re.compile(
     r"(?<![\w./-])/(?:work|root|home|tmp|Users)/[\w.]|\bpypi\.\w|\bfiles\.python\w+\.|--index-url|https?://[\w.]*(?:mirror|proxy|index)"
 )
@@ -122,10 +112,12 @@ def test_a_benchmark_says_what_it_measures(path):
     module = ast.parse(path.read_text())
     said = ast.get_docstring(module)
     assert said
-    if path.stem in HELPERS:
+    functions = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
+    names = {ast.unparse(each) for node in module.body if isinstance(node, ast.Assign) for each in node.targets}
+    assert ("measure" in functions) is ("CLAIMS" in names), "a module is a benchmark with both, a helper with neither"
+    if "measure" not in functions:
         return
     first = said.splitlines()[0]
     assert first.endswith("."), "`make bench` lists the first line, so it must be a whole sentence"
-    functions = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
     assert ast.unparse(functions["measure"].returns) == "Iterator[Claim]"
     assert not functions["measure"].args.args

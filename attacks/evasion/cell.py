@@ -14,7 +14,7 @@ from medward.attacks.base import Attempt
 from medward.attacks.intervals import Interval, worst_rate
 from medward.attacks.learners.table import group_names, row_groups
 from medward.attacks.validation.finding import Arm
-from medward.attacks.validation.gate import ATTACKERS, NO_ROW, JudgedCell, passing_sentence, rows_needed_text
+from medward.attacks.validation.gate import ATTACKERS, NO_ROW, JudgedCell, rows_needed_text
 from medward.guard.policy import GatePolicy
 from medward.guard.tasks.base import Task
 from medward.guard.tasks.classification import Classification
@@ -64,20 +64,14 @@ class EvasionCell(JudgedCell):
             )
         return tuple(reasons)
 
-    def passing(self, limit: float) -> tuple[str, ...]:
+    def passing_in_part(self, arm: Arm, limit: float) -> tuple[str, ...]:
         """A class that is emptied shows it too, though the share of all rows may stay within the `limit`."""
-        reasons = []
-        for arm, interval in self.compared.items():
-            if interval.low > limit:
-                reasons.append(passing_sentence(self, arm, interval, limit))
-                continue
-            reasons += [
-                f"{ATTACKERS[arm]} passes the guard: {_of_class(name, share)}, though the share of all rows may be "
-                f"within the bound of {limit:.1%}."
-                for name, share in self.classes.get(arm, {}).items()
-                if empties_class(share) and share.low > limit
-            ]
-        return tuple(reasons)
+        return tuple(
+            f"{ATTACKERS[arm]} passes the guard: {_of_class(name, share)}, though the share of all rows may be "
+            f"within the bound of {limit:.1%}."
+            for name, share in self.classes.get(arm, {}).items()
+            if empties_class(share) and share.low > limit
+        )
 
     def doubts(self, arm: Arm, limit: float, gate: GatePolicy) -> tuple[str, ...]:
         """What of single classes keeps an arm from holding."""

@@ -70,10 +70,18 @@ class JudgedCell(ABC):
     def passing(self, limit: float) -> tuple[str, ...]:
         """What shows that an attacker passes the guard, one sentence each; empty where nothing does."""
         return tuple(
-            passing_sentence(self, arm, interval, limit)
+            sentence
             for arm, interval in self.compared.items()
-            if interval.low > limit
+            for sentence in (
+                (passing_sentence(self, arm, interval, limit),)
+                if interval.low > limit
+                else self.passing_in_part(arm, limit)
+            )
         )
+
+    def passing_in_part(self, arm: Arm, limit: float) -> tuple[str, ...]:
+        """What shows, of an arm that is not above the `limit` as a whole, that an attacker passes in one part of it."""
+        return ()
 
     def doubts(self, arm: Arm, limit: float, gate: GatePolicy) -> tuple[str, ...]:
         """Why an arm whose interval is within the `limit` does not hold for sure either."""

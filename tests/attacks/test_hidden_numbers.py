@@ -93,7 +93,7 @@ def test_an_opaque_model_is_attacked_with_the_gradients_of_its_file(tmp_path):
     """What its user's function says of a mask changes far more often than by noise, white-box and not by transfer."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 24), nn.Tanh(), nn.Linear(24, 8)).eval()
-    x = RNG.normal(size=(700, 6)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(800, 6)).astype(np.float32)
     made = protect(net, Split(x[:600]), Policy(on_error="withhold"), tmp_path / "b", task="opaque")
 
     def positive(outputs):

@@ -2,8 +2,8 @@ import gzip
 import json
 import logging
 import threading
-import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import anyio
 import httpx
@@ -477,12 +477,13 @@ def test_a_flood_of_probes_asks_once(client, monkeypatch):
             self.asked += 1
             raise UnavailableError("gone")
 
+    clock = SimpleNamespace(monotonic=lambda: 100.0)
+    monkeypatch.setattr(health, "time", clock)
     made = client(guard_parts={"store": (store := Counted())})
     for route in READY * 5:
         assert_problem(made.get(route), 503)
     assert store.asked == 1
-    now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + 1.1)
+    clock.monotonic = lambda: 101.1
     assert_problem(made.get("/readyz"), 503)
     assert store.asked == 2
 
