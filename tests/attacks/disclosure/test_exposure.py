@@ -62,15 +62,18 @@ def test_canaries_are_planted_as_often_as_said_and_others_left_out():
 
 
 def test_a_model_gives_away_what_it_read_often_and_one_that_did_not_read_it_nothing():
-    planted, groups = plant_repeated([], 8, seed=1, repetitions=(1, 16))
+    planted, groups = plant_repeated([], 12, seed=2, repetitions=(1, 16))
     tokenizer, fresh = character_tokenizer(), small_character_model(seed=0)
     known = MemoryFilter.fit(planted, planted, salt=bytes(16))
-    model = fine_tuned_copy(fresh, tokenizer, planted, epochs=25, seed=0, rate=4e-3)
-    leaks = {each.repetitions: each for each in language_model_leaks(model, tokenizer, groups, known, references=63)}
-    assert leaks[16].exposure > leaks[0].exposure + 2
-    assert leaks[16].exposure >= leaks[1].exposure
-    assert leaks[16].extracted.value > 0.5
-    assert leaks[0].extracted.value == 0
-    assert max(each.guarded.value for each in leaks.values()) == 0
-    without = language_model_leaks(fresh, tokenizer, groups, known, references=63)
-    assert max(each.extracted.value for each in without) == 0
+
+    def leaks(model):
+        return {each.repetitions: each for each in language_model_leaks(model, tokenizer, groups, known, references=63)}
+
+    young = fine_tuned_copy(fresh, tokenizer, planted, epochs=4, seed=0, rate=4e-3)
+    exposure = {copies: leak.exposure for copies, leak in leaks(young).items()}
+    assert exposure[16] > exposure[1] + 1 > exposure[0] + 1
+    found = leaks(fine_tuned_copy(young, tokenizer, planted, epochs=25, seed=0, rate=4e-3))
+    assert found[16].extracted.value > 0.5
+    assert found[0].extracted.value == 0
+    assert max(each.guarded.value for each in found.values()) == 0
+    assert max(each.extracted.value for each in leaks(fresh).values()) == 0
