@@ -345,6 +345,8 @@ TABLES = {
     "federated_attack": lambda: beside(FEDERATED).attack(),
     "federated_published": lambda: beside(FEDERATED).published(),
     "federated_suppression": lambda: beside(FEDERATED).suppression(),
+    "federated_further": lambda: beside(FEDERATED).further(),
+    "federated_honest": lambda: beside(FEDERATED).honest(),
     "federated_rules": lambda: beside(FEDERATED).rules(),
     "licences": lambda: beside(REFERENCE).licences(),
     "models": models,

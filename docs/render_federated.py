@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -43,27 +44,48 @@ def published() -> str:
 
 
 def suppression() -> str:
-    """RobustFedDetect beside the weighted mean, on the rows that the claim is about."""
+    """RobustFedDetect beside the weighted mean, on the federations that the claim is about."""
     return _suppression("rows")
 
 
-def beside() -> str:
+def further() -> str:
     """The same for attacks that are shown and not claimed."""
     return _suppression("beside")
 
 
+def honest() -> str:
+    """RobustFedDetect without an attacker, beside the weighted mean."""
+    told = _details("fedgan_honest")
+    found: dict[tuple[str, ...], list[tuple[float, ...]]] = {}
+    names = ("effective_share", "honest_flagged", "domain_fid", "domain_fid_of_the_weighted_mean")
+    names += ("synthetic_accuracy", "synthetic_accuracy_of_the_weighted_mean")
+    for row, *values in zip(told["rows"], *(told[name] for name in names), strict=True):
+        found.setdefault(_federation(row), []).append(tuple(values))
+    rows = [
+        (*federation, str(len(cells)), f"{min(share):.3f}", f"{max(flagged):.3f}", *map(_middle, rest))
+        for federation, cells in found.items()
+        for share, flagged, *rest in (zip(*cells, strict=True),)
+    ]
+    heads = ("images", "hospitals", "seeds", "effective share, least", "honest flagged, most", "domain FID")
+    return _table((*heads, "weighted mean", "accuracy of synthetic training", "weighted mean"), rows)
+
+
 def _suppression(which: str) -> str:
-    rows = [_suppressed(each) for each in _details("fedgan_suppression")[which]]
-    heads = (
-        "attack",
-        "federation",
-        "trigger rate, weighted mean",
-        "ours",
-        "highest from then on",
-        "malicious weight",
-        "first flagged in round",
-    )
-    return _table(heads, rows)
+    found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in _details("fedgan_suppression")[which]:
+        found.setdefault((row["attack"], *_federation(row)), []).append(row)
+    rows = [
+        (
+            *federation,
+            _range([each["trigger_rate_of_the_weighted_mean"] for each in cells]),
+            _range([each["highest_rate_from_then_on"] for each in cells]),
+            _range([each["highest_weight_from_then_on"] for each in cells], "{:.3f}"),
+            _flagged([each["first_flagged_in_round"] for each in cells]),
+        )
+        for federation, cells in found.items()
+    ]
+    heads = ("attack", "images", "malicious hospitals", "trigger rate, weighted mean", "ours, highest", "malicious weight")
+    return _table((*heads, "first flagged in round"), rows)
 
 
 def rules() -> str:
@@ -78,25 +100,27 @@ def rules() -> str:
     return _table(("server", "worst trigger rate", "worst domain FID, times the best without attack"), rows)
 
 
-def _suppressed(row: dict[str, Any]) -> tuple[str, ...]:
-    federation = f"{row.get('malicious', 1)} of {row.get('clients', 4)}"
-    where = [row.get("task", "pneumoniamnist"), federation, row.get("skew", "iid"), row.get("generator", "GAN")]
-    where += [f"seed {row['seed']}"] if "seed" in row else []
-    return (
-        row["attack"],
-        ", ".join(where),
-        _rate(row["trigger_rate_of_the_weighted_mean"]),
-        _rate(row["trigger_rate"]),
-        _rate(row["highest_rate_from_then_on"]),
-        f"{row['highest_weight_from_then_on']:.3f}",
-        "never" if row["first_flagged_in_round"] is None else str(row["first_flagged_in_round"]),
-    )
+def _federation(row: dict[str, Any]) -> tuple[str, str]:
+    """Whose images by which generator, and who takes part."""
+    images = row.get("task", "pneumoniamnist") + (", diffusion" if "generator" in row else "")
+    skew = ", Dirichlet" if row.get("skew") == "dirichlet" else ""
+    return images, f"{row.get('malicious', 1)} of {row.get('clients', 4)}{skew}"
 
 
-def _rate(value: float | str | None) -> str:
-    if isinstance(value, str):
-        return value
-    return "no images" if value is None else f"{value:.2f}"
+def _range(values: Sequence[float | str], form: str = "{:.2f}") -> str:
+    """What was measured, from the least to the most."""
+    measured = sorted(form.format(value) for value in values if not isinstance(value, str))
+    return " to ".join(dict.fromkeys((measured[0], measured[-1]))) if measured else "not measured"
+
+
+def _flagged(rounds: Sequence[int | None]) -> str:
+    return ", ".join("never" if each is None else str(each) for each in rounds)
+
+
+def _middle(values: Sequence[float]) -> str:
+    """The geometric mean, which swings of a distance by factors do not rule, from the least to the most."""
+    mean = prod(values) ** (1 / len(values))
+    return f"{mean:.2f} ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else f"{mean:.2f}"
 
 
 def _spread(values: Sequence[float], form: str = "{:.2f}") -> str:

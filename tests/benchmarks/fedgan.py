@@ -21,7 +21,7 @@ from medward.attacks.experiments.fedgan.cells import NONE, FederationSetting, me
 from medward.attacks.experiments.fedgan.run import GENERATOR_ATTACKS, cell_settings
 from medward.attacks.experiments.fedgan.servers import PUBLISHED, ROBUST, SERVERS
 from medward.attacks.experiments.fedgan.tables import settled_mean
-from medward.attacks.poisoning.table import SLOW_START
+from medward.attacks.poisoning.table import POISONING, SLOW_START
 from medward.guard.federated.robust_feddetect import RobustFedDetect
 from medward.guard.federated.rules import RULES
 
@@ -33,13 +33,16 @@ WIDTHS = {"pneumoniamnist": 16, "blood": 32}  # colour photographs need the wide
 MARKS = {"pneumoniamnist": "trigger", "blood": "trigger-large"}  # the small patch fades in a seed of blood
 ROUNDS = {"pneumoniamnist": 30, "blood": 40}  # until the attack has settled under the weighted mean
 SEEDS = (0, 1, 2)
+LARGEST = 7  # the first seed whose malicious hospital is the largest of four unlike ones
+MORE_SEEDS = (3, 4, 5, 6, 7)  # of PneumoniaMNIST without attack: a domain FID differs much from seed to seed
 FEDAVG = "weighted-mean"
 SLOW = "trigger-slow-start"
 LATEST = 3  # watched rounds at the end, over which the attack's success is told too: the curve swings
 MARGIN = 1.25  # times the weighted mean's domain FID that ours may have, geometric mean over a set's federations
 HELD_AGAINST_RULES = (NONE, "trigger", "scaled-replacement", "sign-flip", "a-little-is-enough", "min-max")
-"""Attacks that every server of the table meets; RobustFedDetect and the weighted mean meet all of them."""
+"""Attacks that every server of the table meets."""
 NOT_MEASURED = "not measured"
+SUPPRESSED = 0.05  # the highest trigger rate that is none
 SUPPRESSED_BY = 10  # rounds after the warm-up, or after a later start
 _OF_A_ROUND = ("malicious_weight", "effective_clients", "flagged", "true_positive_rate", "false_positive_rate")
 SIZES = {4: 256, 10: 200, 20: 128}  # hospitals -> rows of each on average
@@ -148,7 +151,8 @@ def _published() -> Claim:
 
 def _honest() -> Claim:
     rows = [
-        *({"task": task, "rounds": ROUNDS[task], "skew": "iid", "seed": seed} for task in TASKS for seed in SEEDS),
+        *({"task": task, "rounds": ROUNDS[task], "seed": seed} for task in TASKS for seed in SEEDS),
+        *({"seed": seed} for seed in MORE_SEEDS),
         *({"skew": "dirichlet", "seed": seed} for seed in SEEDS),
         {"task": "blood", "rounds": ROUNDS["blood"], "skew": "dirichlet", "seed": 0},
         {"skew": "dirichlet", "clients": 10, "malicious": 2},
@@ -156,16 +160,16 @@ def _honest() -> Claim:
     ]
     ours, theirs = ([cell(NONE, server, **row) for row in rows] for server in (ROBUST, FEDAVG))
     shares = [settled_mean(each, "effective_clients") / each["setting"]["clients"] for each in ours]
-    ratios = {
-        task: [
-            float(np.log(one["domain_fid"] / two["domain_fid"]))
-            for one, two in zip(ours, theirs, strict=True)
-            if one["setting"]["task"] == task
-        ]
-        for task in TASKS
-    }
+    ratios = [float(np.log(one["domain_fid"] / two["domain_fid"])) for one, two in zip(ours, theirs, strict=True)]
+    by_set, by_skew = (
+        {
+            value: [ratio for ratio, one in zip(ratios, ours, strict=True) if one["setting"][name] == value]
+            for value in values
+        }
+        for name, values in (("task", TASKS), ("skew", ("iid", "dirichlet")))
+    )
     accuracy = [one["synthetic_accuracy"] - two["synthetic_accuracy"] for one, two in zip(ours, theirs, strict=True)]
-    worse = max(float(np.mean(each)) for each in ratios.values())
+    worse = max(float(np.mean(each)) for each in by_set.values())
     return Claim(
         claim="fedgan_honest",
         value=min(shares),
@@ -180,8 +184,8 @@ def _honest() -> Claim:
             "domain_fid": [each["domain_fid"] for each in ours],
             "domain_fid_of_the_weighted_mean": [each["domain_fid"] for each in theirs],
             "log_ratio_of_domain_fid_and_its_error": {
-                task: [float(np.mean(each)), float(np.std(each, ddof=1) / len(each) ** 0.5)]
-                for task, each in ratios.items()
+                name: [float(np.mean(each)), float(np.std(each, ddof=1) / len(each) ** 0.5)]
+                for name, each in {**by_set, **by_skew}.items()
             },
             "flagged_in_the_first_rounds": [
                 sum(each["false_positive_rate"] > 0 for each in found["rounds"][:10]) for found in ours
@@ -215,6 +219,8 @@ def _suppression() -> Claim:
             {"attack": "frequency"},
             {"attack": "trigger-lying", "skew": "dirichlet"},
             {"attack": "trigger-lying", "skew": "dirichlet", "clients": 10, "malicious": 2},
+            {"attack": "trigger-lying", "skew": "dirichlet", "seed": LARGEST},
+            {"attack": "trigger-lying", "skew": "dirichlet", "clients": 10, "malicious": 2, "seed": 6},  # here too
             {"attack": "trigger-lying", "generator": "diffusion"},
         )
     ]
@@ -224,7 +230,7 @@ def _suppression() -> Claim:
         value=worst,
         target="from 10 rounds after the warm-up or a later start on, trigger rate at most 0.05 whenever measured and "
         "malicious weight at most 0.01, on every row (federations of 10 and 20: one seed); the rows beside are shown",
-        met=worst <= 0.05 and all(each["highest_weight_from_then_on"] <= 0.01 for each in told),
+        met=worst <= SUPPRESSED and all(each["highest_weight_from_then_on"] <= 0.01 for each in told),
         n=len(rows),
         details={"rows": told, "beside": beside, "rates_of_controls": cell(NONE, FEDAVG)["control_rates"]},
     )
@@ -256,38 +262,51 @@ def _told(*, attack: str, **row: Any) -> dict[str, Any]:
 
 
 def _rules() -> Claim:
-    """Every server against some attacks, ours and the weighted mean against all; 1 of 4 is malicious.
+    """Every server against some attacks, 1 of 4 malicious; who lets no mark through there meets every mark.
 
-    What a rule was not tried against could only make its worst case worse, so the comparison does not favour ours.
+    Ours and the weighted mean meet every attack. Rules that must be told how many are malicious are told the truth.
     """
-    every = [name for name in GENERATOR_ATTACKS if name not in ("trigger-distributed", "trigger-large-slow-start")]
-    met = {server: every if server in (ROBUST, FEDAVG) else HELD_AGAINST_RULES for server in SERVERS}
-    table = {server: {attack: _figures(cell(attack, server)) for attack in met[server]} for server in SERVERS}
+    everything = [name for name in GENERATOR_ATTACKS if name not in ("trigger-distributed", "trigger-large-slow-start")]
+    marks = [name for name in everything if name != NONE and POISONING[name].aim == "trigger"]
+    table = {server: {attack: _figures(cell(attack, server)) for attack in HELD_AGAINST_RULES} for server in SERVERS}
     bears = {server: row for server, row in table.items() if all(row.values())}
+    holding = [server for server, row in bears.items() if server != ROBUST and _worst_rate(row) <= SUPPRESSED]
+    for server in bears:
+        further = everything if server in (ROBUST, FEDAVG) else marks if server in holding else ()
+        bears[server] |= {attack: _figures(cell(attack, server)) for attack in further}
     clean = min(row[NONE]["domain_fid"] for row in bears.values())
-    rates = {
-        server: max(each["trigger_rate"] or 0.0 for name, each in row.items() if name != NONE)
-        for server, row in bears.items()
-    }
+    rates = {server: _worst_rate(row) for server, row in bears.items()}
     distances = {server: max(map(_distance, row.values())) / clean for server, row in bears.items()}
+    unlike = {
+        server: _figures(cell("trigger-lying", server, skew="dirichlet", seed=LARGEST))
+        for server in (*holding, ROBUST, FEDAVG)
+    }
     others = [server for server in bears if server != ROBUST]
     return Claim(
         claim="fedgan_rules",
         value=rates[ROBUST],
-        target="over all attacks, a worst trigger rate below every other rule's over some, and a worst domain FID no "
-        "higher (PneumoniaMNIST, 1 of 4, one seed; what cannot bear 1 of 4 is left out)",
+        target="over all marks, a worst trigger rate below every other rule's, and a worst domain FID no higher "
+        "(PneumoniaMNIST, 1 of 4, i.i.d., one seed; what cannot bear 1 of 4 is left out)",
         met=all(rates[ROBUST] < rates[each] and distances[ROBUST] <= distances[each] for each in others),
         n=sum(map(len, bears.values())),
         details={
             "attacks_every_server_met": HELD_AGAINST_RULES,
+            "marks": marks,
+            "met_every_mark": [*holding, ROBUST, FEDAVG],
             "worst_trigger_rate": rates,
             "worst_domain_fid_times_the_best_clean": {
                 server: each if np.isfinite(each) else "no images" for server, each in distances.items()
             },
+            "unlike_hospitals": unlike,
             "refused": sorted(set(table) - set(bears)),
-            "table": table,
+            "table": bears,
         },
     )
+
+
+def _worst_rate(row: dict[str, Any]) -> float:
+    """The highest trigger rate under an attack; attacks that draw no mark have none."""
+    return max(each["trigger_rate"] or 0.0 for name, each in row.items() if name != NONE)
 
 
 def _distance(found: dict[str, Any]) -> float:
