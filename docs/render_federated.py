@@ -84,20 +84,33 @@ def _suppression(which: str) -> str:
         )
         for federation, cells in found.items()
     ]
-    heads = ("attack", "images", "malicious hospitals", "trigger rate, weighted mean", "ours, highest", "malicious weight")
+    heads = (
+        "attack",
+        "images",
+        "malicious hospitals",
+        "trigger rate, weighted mean",
+        "ours, highest",
+        "malicious weight",
+    )
     return _table((*heads, "first flagged in round"), rows)
 
 
 def rules() -> str:
-    """Each server's worst case over the attacks on a generator."""
+    """Each server's worst case over the attacks on a generator, and the patch where hospitals are unlike."""
     told = _details("fedgan_rules")
     rates, distances = told["worst_trigger_rate"], told["worst_domain_fid_times_the_best_clean"]
     rows = [
-        (f"`{server}`", f"{rate:.2f}", distance if isinstance(distance, str) else f"{distance:.1f}")
+        (
+            f"`{server}`",
+            "all" if server in told["met_every_mark"] else "some",
+            f"{rate:.3f}",
+            _rate(told["unlike_hospitals"].get(server)),
+            distances[server] if isinstance(distances[server], str) else f"{distances[server]:.1f}",
+        )
         for server, rate in sorted(rates.items(), key=lambda each: each[1])
-        for distance in (distances[server],)
     ]
-    return _table(("server", "worst trigger rate", "worst domain FID, times the best without attack"), rows)
+    heads = ("server", "marks met", "worst trigger rate", "patch, unlike hospitals")
+    return _table((*heads, "worst domain FID, times the best without attack"), rows)
 
 
 def _federation(row: dict[str, Any]) -> tuple[str, str]:
@@ -111,6 +124,10 @@ def _range(values: Sequence[float | str], form: str = "{:.2f}") -> str:
     """What was measured, from the least to the most."""
     measured = sorted(form.format(value) for value in values if not isinstance(value, str))
     return " to ".join(dict.fromkeys((measured[0], measured[-1]))) if measured else "not measured"
+
+
+def _rate(cell: dict[str, Any] | None) -> str:
+    return "not measured" if cell is None else f"{cell['trigger_rate']:.2f}"
 
 
 def _flagged(rounds: Sequence[int | None]) -> str:

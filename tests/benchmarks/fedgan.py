@@ -33,7 +33,7 @@ WIDTHS = {"pneumoniamnist": 16, "blood": 32}  # colour photographs need the wide
 MARKS = {"pneumoniamnist": "trigger", "blood": "trigger-large"}  # the small patch fades in a seed of blood
 ROUNDS = {"pneumoniamnist": 30, "blood": 40}  # until the attack has settled under the weighted mean
 SEEDS = (0, 1, 2)
-LARGEST = 7  # the first seed whose malicious hospital is the largest of four unlike ones
+LARGEST = 7  # a seed whose malicious hospital is the largest of four unlike ones; so it is with 6, and with 6 of ten
 MORE_SEEDS = (3, 4, 5, 6, 7)  # of PneumoniaMNIST without attack: a domain FID differs much from seed to seed
 FEDAVG = "weighted-mean"
 SLOW = "trigger-slow-start"
@@ -219,8 +219,8 @@ def _suppression() -> Claim:
             {"attack": "frequency"},
             {"attack": "trigger-lying", "skew": "dirichlet"},
             {"attack": "trigger-lying", "skew": "dirichlet", "clients": 10, "malicious": 2},
-            {"attack": "trigger-lying", "skew": "dirichlet", "seed": LARGEST},
-            {"attack": "trigger-lying", "skew": "dirichlet", "clients": 10, "malicious": 2, "seed": 6},  # here too
+            *({"attack": "trigger-lying", "skew": "dirichlet", "seed": seed} for seed in (LARGEST, 6)),
+            {"attack": "trigger-lying", "skew": "dirichlet", "clients": 10, "malicious": 2, "seed": 6},
             {"attack": "trigger-lying", "generator": "diffusion"},
         )
     ]
