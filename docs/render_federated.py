@@ -60,7 +60,8 @@ def honest() -> str:
     names = ("effective_share", "honest_flagged", "domain_fid", "domain_fid_of_the_weighted_mean")
     names += ("synthetic_accuracy", "synthetic_accuracy_of_the_weighted_mean")
     for row, *values in zip(told["rows"], *(told[name] for name in names), strict=True):
-        found.setdefault(_federation(row), []).append(tuple(values))
+        images, hospitals = _federation(row)
+        found.setdefault((images, hospitals.partition(" of ")[2]), []).append(tuple(values))
     rows = [
         (*federation, str(len(cells)), f"{min(share):.3f}", f"{max(flagged):.3f}", *map(_middle, rest))
         for federation, cells in found.items()
