@@ -272,7 +272,7 @@ def front() -> str:
         ),
         (
             "a broken or malicious hospital in a federation",
-            "`[federated]`: norm-clipped mean, RobustFedDetect",
+            "`[federated]`: norm-clipped mean; RobustFedDetect with a probe",
             "it moves the model no further than its share of an honest round",
             f"0.6 % of the rows sent ×1000 move the model {_value('federated_large_site'):.3f} of an honest round, "
             f"{_details('federated_large_site')['largest_move_in_honest_rounds']['weighted-mean']:.1f} under the "
@@ -342,6 +342,7 @@ def number(value: float | str) -> str:
 
 TABLES = {
     "front": front,
+    "federated_attacks": lambda: beside(FEDERATED).attacks(),
     "federated_attack": lambda: beside(FEDERATED).attack(),
     "federated_published": lambda: beside(FEDERATED).published(),
     "federated_suppression": lambda: beside(FEDERATED).suppression(),

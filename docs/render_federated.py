@@ -11,6 +11,17 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 
 
+def attacks() -> str:
+    """The attacks that malicious hospitals can make on generators, by name."""
+    from medward.attacks.experiments.fedgan.run import GENERATOR_ATTACKS
+    from medward.attacks.poisoning.table import POISONING
+
+    return _table(
+        ("attack", "what each accomplice does"),
+        [(f"`{name}`", POISONING[name].summary) for name in GENERATOR_ATTACKS if name in POISONING],
+    )
+
+
 def attack() -> str:
     """What the trigger attack does to an undefended federation, set by set."""
     told = _details("fedgan_attack")

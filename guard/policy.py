@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -216,10 +217,10 @@ class Policy(_Section):
             raise MedwardError(f"{source}: {str(error).removeprefix('policy: ')}") from None
 
     @classmethod
-    def load(cls, path: Path) -> Policy:
+    def load(cls, path: str | PathLike[str]) -> Policy:
         """Read a policy file."""
         try:
-            return cls.from_toml(path.read_text(encoding="utf-8"), source=str(path))
+            return cls.from_toml(Path(path).read_text(encoding="utf-8"), source=str(path))
         except (OSError, UnicodeDecodeError) as error:
             raise MedwardError(f"{path}: cannot read the policy: {error}") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,8 @@ class RoundResult:
     """A round's result: the new parameters, how much of each client was taken, and why not more.
 
     `weights` of admitted clients sum to one where anything was taken; of rules by rank they say whose numbers were
-    compared. `unchanged` says why the parameters stayed as they were, where they did.
+    compared. `lengths` are those of their updates as they came, in lengths of the median one. `unchanged` says why the
+    parameters stayed as they were, where they did.
     """
 
     parameters: list[np.ndarray]
@@ -51,6 +53,7 @@ class RoundResult:
     judgement: ClientJudgement | None
     refusals: tuple[Refusal, ...]
     unchanged: str | None = None
+    lengths: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +92,12 @@ class Aggregator:
         counts, or too few for the rule, the parameters stay, and the result says why. Raises `MedwardError` where the
         server's own parameters are broken or the rule lacks its reference.
         """
+        if not isinstance(state, FederationState):
+            raise MedwardError(
+                f"state: must be a FederationState, that of a new federation at first, got {type(state).__name__}"
+            )
         admission = sanitise(updates, start, selected, self.bounds)
+        lengths = _relative_lengths(admission)
         references = self._references(state, start, server)
         state, admission, judgement = self._judged(replace(state, round=state.round + 1), start, admission)
         trust = np.array([1.0 if judgement is None else judgement.trust[each.node] for each in admission.updates])
@@ -115,6 +123,7 @@ class Aggregator:
             judgement=judgement,
             refusals=admission.refusals,
             unchanged=unchanged,
+            lengths={node: lengths[node] for node in weights if node in lengths},
         )
         return state, result
 
@@ -205,6 +214,14 @@ def shortened(start: ModelParameters, admission: Admission) -> Iterator[ClientUp
             yield replace(update, parameters=nearer)
 
 
+def _relative_lengths(admission: Admission) -> dict[str, float]:
+    """How long each admitted update is, in lengths of the median one; none where that is no length."""
+    median = lower_median(admission.norms) if len(admission.norms) else 0.0
+    if not median > 0:
+        return {}
+    return {update.node: float(norm / median) for update, norm in zip(admission.updates, admission.norms, strict=True)}
+
+
 def _nearer(old: np.ndarray, new: np.ndarray, factor: float) -> np.ndarray:
     return saturated(old + factor * model_change(old, new), old.dtype) if is_learned(old) else new
 
@@ -228,6 +245,8 @@ def _unseen(seen: Mapping[str, ClientViews], nodes: Sequence[str]) -> dict[str, 
     """Why some of `nodes` cannot be judged: they are not seen in all views, or by numbers that cannot be compared."""
     if not isinstance(seen, Mapping):
         raise MedwardError(f"probe: must give a mapping of nodes to views, got {type(seen).__name__}")
+    for node in nodes:
+        _require_views(node, seen.get(node, {}))
     names = {view for node in nodes for view in seen.get(node, {})}
     if not names:
         return dict.fromkeys(nodes, "the probe sees no client: look at the probe, or at what all of them make")
@@ -239,6 +258,19 @@ def _unseen(seen: Mapping[str, ClientViews], nodes: Sequence[str]) -> dict[str, 
         elif broken := [view for view, each in views.items() if not _comparable(each)]:
             reasons[node] = f"view {broken[0]!r} of it is not finite or beyond {MOST_SEEN:g}"
     return reasons
+
+
+def _require_views(node: str, views: Any) -> None:
+    """Raise `MedwardError` unless what the probe says of a node is a mapping of names to vectors of real numbers."""
+    if not isinstance(views, Mapping):
+        raise MedwardError(f"probe: must give views of {node} by name, a mapping, got {type(views).__name__}")
+    for name, view in views.items():
+        if not isinstance(view, np.ndarray) or view.ndim != 1 or not len(view) or view.dtype.kind not in "fiu":
+            got = f"shape {view.shape} of {view.dtype}" if isinstance(view, np.ndarray) else type(view).__name__
+            raise MedwardError(
+                f"probe: view {name!r} of {node} must be an array (n,) of real numbers, each a difference from the "
+                f"other clients, got {got}"
+            )
 
 
 def _comparable(view: Array) -> bool:

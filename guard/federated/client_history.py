@@ -16,13 +16,14 @@ from medward.guard.federated.round_record import ROUND_EVENT
 class ClientRound:
     """A client round says what one round's record says of one client; None where it says nothing.
 
-    `weight` is its share of the round's aggregate, `trust` what the detector left of its weight, `peak` the view in
-    which it stood out most, and how much. `spared` is set where
-    it was as suspicious as others that were flagged, `epsilon` is what the client says its training has spent.
+    `weight` is its share of the round's aggregate, `length` how long its update came, in lengths of the median one,
+    `trust` what the detector left of its weight, `peak` the view in which it stood out most, and how much. `spared` is
+    set where it was as suspicious as others that were flagged, `epsilon` is what the client says its training spent.
     """
 
     round: int
     weight: float | None = None
+    length: float | None = None
     trust: float | None = None
     peak: tuple[str, float] | None = None
     suspicion: Suspicion | None = None
@@ -47,6 +48,11 @@ class ClientHistory:
     def refused(self) -> tuple[ClientRound, ...]:
         """The rounds in which its update was refused."""
         return tuple(each for each in self.rounds if each.refusal is not None)
+
+    @property
+    def longest(self) -> float | None:
+        """The length of its longest update, in lengths of the round's median one; None where none was compared."""
+        return max((each.length for each in self.rounds if each.length is not None), default=None)
 
     @property
     def weight(self) -> float | None:
@@ -128,6 +134,7 @@ def _client_rounds(record: Mapping[str, Any]) -> dict[str, ClientRound]:
         node: ClientRound(
             round=int(record["round"]),
             weight=_number(record["weights"].get(node)),
+            length=_number(record["lengths"].get(node)),
             trust=_number(record["trust"].get(node)),
             peak=_peak(record["peaks"].get(node)),
             suspicion=suspects.get(node),

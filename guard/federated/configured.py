@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from medward.guard.errors import MedwardError
 from medward.guard.federated.aggregator import Aggregator, ClientProbe
 from medward.guard.federated.policy import FederatedPolicy
 from medward.guard.federated.robust_feddetect import RobustFedDetect
@@ -13,9 +15,23 @@ from medward.guard.federated.rules.base import Rule
 from medward.guard.federated.rules.bucketing import Bucketing
 from medward.guard.federated.sanitise import UpdateBounds
 
+_LOG = logging.getLogger("medward")
+
 
 def configured_aggregator(policy: FederatedPolicy, probe: ClientProbe | None = None) -> Aggregator:
-    """The aggregator of `policy`, which sees clients by `probe`; without one, or without `detect`, it judges nobody."""
+    """The aggregator of `policy`, which sees clients by `probe`.
+
+    Without `detect` nobody is judged; without a `probe` neither, which is logged as a warning. Raises `MedwardError`
+    for a whole policy: the section counts.
+    """
+    if not isinstance(policy, FederatedPolicy):
+        raise MedwardError(
+            f"policy: must be its section [federated], Policy.load(path).federated, got {type(policy).__name__}"
+        )
+    if policy.detect and probe is None:
+        _LOG.warning(
+            "detect = true, and there is no probe: no client is judged; give one, or say detect = false in [federated]"
+        )
     judging = policy.detect and probe is not None
     return Aggregator(
         rule=configured_rule(policy),

@@ -14,6 +14,8 @@ from medward.guard.federated.robust_feddetect import ClientViews
 from medward.guard.federated.update import ClientUpdate, ModelParameters
 from medward.guard.types import Array, Ints
 
+_ROUNDING = 1e-3  # beyond 0 and 1 that images may be
+
 
 class MakeImages(Protocol):
     """Makes images by a generator of given parameters."""
@@ -37,6 +39,10 @@ class GeneratorProbe:
     images: int = 128
 
     def __post_init__(self) -> None:
+        if not callable(self.make):
+            raise MedwardError(f"probe: make must be a function of parameters, labels and seed, got {self.make!r}")
+        if self.seed < 0:
+            raise MedwardError(f"probe: seed must be 0 or more, got {self.seed}; draw it: secrets.randbits(63)")
         if self.classes < 1 or self.images < self.classes:
             raise MedwardError(
                 f"probe: needs an image of each class, got {self.images} images of {self.classes} classes"
@@ -74,5 +80,9 @@ class GeneratorProbe:
             raise MedwardError(
                 f"probe: make must give images (n, C, S, S) of 8 pixels a side or more, one for each of {len(labels)} "
                 f"labels, got shape {made.shape}"
+            )
+        if np.isfinite(made).all() and (made.min() < -_ROUNDING or made.max() > 1 + _ROUNDING):
+            raise MedwardError(
+                f"probe: make must give images in [0, 1], got {made.min():.4g} to {made.max():.4g}; scale them"
             )
         return made

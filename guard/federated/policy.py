@@ -60,7 +60,7 @@ class FederatedPolicy(BaseModel):
     malicious_share: float = Field(default=0.2, ge=0, lt=0.5)
     clip: float = Field(default=1.0, gt=0, le=100)
     bucket: int = Field(default=1, ge=1, le=1000)
-    detect: bool = True
+    detect: bool = Field(default=True, strict=True)
     warm_up: int = Field(default=_DETECTOR.warm_up, ge=1, le=10_000)
     threshold: float = Field(default=_DETECTOR.threshold, gt=0, le=1e6)
     decay: float = Field(default=_DETECTOR.decay, gt=0, lt=1)

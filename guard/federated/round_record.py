@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from medward.guard.errors import MedwardError
 from medward.guard.federated.aggregator import RoundResult
 from medward.guard.federated.robust_feddetect import Suspicion
 from medward.guard.federated.rules import RULES
@@ -32,6 +33,7 @@ EPSILON_METRIC = "epsilon"
 LEAST_JUDGED = 3
 """Clients in a round, below which none of them can be told to be odd."""
 _BETTER = "norm-clipped-mean of 2 clients or more bounds it"
+_DIGITS = 4
 _LONGEST = 300  # characters of a name or reason that a client had a hand in
 
 
@@ -40,15 +42,19 @@ def round_record(
 ) -> dict[str, Any]:
     """The record of round `number` as JSON has it.
 
-    `rule` is what aggregated: a rule of Medward, or the name of a strategy of others. Of `updates` the record keeps the
-    epsilon that each client says it has spent, which is its own word.
+    `rule` is what aggregated: a rule of Medward itself, or the name of a strategy of others. Of `updates` the record
+    keeps the epsilon that each client says it has spent, which is its own word. Raises `MedwardError` for the name of
+    a rule: what it bounds depends on its settings.
     """
+    if isinstance(rule, str) and rule in RULES:
+        raise MedwardError(f"rule: {rule!r} names a rule of Medward; give the rule itself (aggregator.rule)")
     judgement = result.judgement
     return {
         "event": ROUND_EVENT,
         "round": number,
         "rule": rule_text(rule),
         "weights": {_short(node): weight for node, weight in result.weights.items()},
+        "lengths": {_short(node): round(length, _DIGITS) for node, length in result.lengths.items()},
         "trust": {} if judgement is None else {_short(node): trust for node, trust in judgement.trust.items()},
         "peaks": {} if judgement is None else {_short(node): list(peak) for node, peak in judgement.peaks.items()},
         "suspects": [] if judgement is None else [_said(each) for each in judgement.suspects],
@@ -64,7 +70,7 @@ def unprotected(result: RoundResult, rule: Rule | str) -> list[str]:
     """What nothing guarded in this round, a sentence each; nothing where no update was taken."""
     if not result.weights:
         return []
-    told = ["no client was judged: the detector is off, or the server sees nothing of what clients' models do"]
+    told = ["no client was judged: the server has no probe, or its policy says detect = false"]
     told = told if result.judgement is None else []
     if result.judgement is not None and set(result.judgement.young) >= set(result.judgement.trust):
         told.append("every client was in its warm-up, in which only who differs much is suspected")
@@ -72,7 +78,7 @@ def unprotected(result: RoundResult, rule: Rule | str) -> list[str]:
         told.append(f"fewer than {LEAST_JUDGED} clients were judged: of two nobody can say which one is odd")
     trusted = result.weights if result.judgement is None else result.judgement.trust
     clients = len(trusted) if result.judgement is None else sum(each > 0 for each in trusted.values())
-    if isinstance(rule, str) and rule not in RULES:
+    if isinstance(rule, str):
         told.append(
             f"{rule} aggregated, which is no rule of Medward: how far one client moves the model is not bounded"
         )
@@ -81,14 +87,13 @@ def unprotected(result: RoundResult, rule: Rule | str) -> list[str]:
     return told
 
 
-def bounds_one(rule: Rule | str, clients: int) -> bool:
-    """Whether one of `clients` that a rule aggregates is held by the others; of a rule's name, whether it ever is."""
+def bounds_one(rule: Rule, clients: int) -> bool:
+    """Whether one of `clients` that a rule aggregates is held by the others."""
     if isinstance(rule, Bucketing):
         return bounds_one(rule.rule, -(-clients // rule.size))
-    name = rule if isinstance(rule, str) else rule.name
-    if name in (WeightedMean.name, FoolsGold.name):
+    if isinstance(rule, WeightedMean | FoolsGold):
         return False
-    if isinstance(rule, str | FLTrust):
+    if isinstance(rule, FLTrust):
         return True
     if isinstance(rule, TrimmedMean | MultiKrum | Bulyan | DivideAndConquer) and not tolerated(
         clients, rule.malicious_share

@@ -102,6 +102,10 @@ def require_sound_model(name: str, parameters: ModelParameters) -> None:
 def require_averageable(name: str, parameters: ModelParameters) -> None:
     """Raise `MedwardError` unless all arrays are of real numbers, integers or flags."""
     for place, array in enumerate(parameters):
+        if not isinstance(array, np.ndarray):
+            raise MedwardError(
+                f"{name}: must be a list of NumPy arrays in the model's order, got {type(array).__name__} at {place}"
+            )
         if array.dtype.kind not in "fiub":
             raise MedwardError(
                 f"{name}: array {place} is of {array.dtype}, which cannot be averaged; "
@@ -145,7 +149,9 @@ def _examples_fault(examples: Any, bounds: UpdateBounds) -> str | None:
 
 
 def _stranger(update: ClientUpdate, chosen: Collection[str], senders: Mapping[str, int]) -> str | None:
-    if not isinstance(update.node, str) or update.node not in chosen:
+    if not isinstance(update.node, str):
+        return f"calls itself {_short(update.node)}, a {type(update.node).__name__}; nodes are known by a text"
+    if update.node not in chosen:
         return "was not selected this round"
     return None if senders[update.node] == 1 else f"sent {senders[update.node]} updates in one round; 1 is allowed"
 

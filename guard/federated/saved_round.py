@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medward.guard.errors import IntegrityError, MedwardError
+from medward.guard.errors import IntegrityError, MedwardError, UnavailableError
 from medward.guard.federated.federation_state import FederationState
 from medward.guard.federated.update import ModelParameters
 from medward.guard.files import write_durably
@@ -32,11 +32,15 @@ def save_round(folder: str | PathLike[str], state: FederationState, parameters: 
     """Write `state` and `parameters` into `folder` in one step, and return them as `load_round` will.
 
     They are on disk when the call returns; a kill at any moment leaves the round before or this one. Whoever goes on
-    from what is returned computes what a server that was killed here will. Raises `MedwardError` for arrays of objects.
+    from what is returned computes what a server that was killed here will. Raises `MedwardError` for arrays of objects,
+    `UnavailableError` where there can be no such folder.
     """
     content = _packed(state, parameters)
     path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnavailableError(f"{path}: a round cannot be saved here: {error.strerror}; give a folder") from None
     write_durably(path / _FILE, hashlib.sha256(content).hexdigest().encode("ascii") + b"\n" + content)
     return _unpacked(content)
 

@@ -56,9 +56,16 @@ def bench_fedgan(
         str | None, typer.Option(help="malicious of all hospitals, as 1/4,2/10; default: 1/4")
     ] = None,
     skews: Annotated[str | None, typer.Option(help="iid or dirichlet, comma-separated; default: iid")] = None,
-    attacks: Annotated[str | None, typer.Option(help="comma-separated; default: none,trigger,trigger-lying")] = None,
+    attacks: Annotated[
+        str | None,
+        typer.Option(help="comma-separated, docs/federated.md has them all; default: none,trigger,trigger-lying"),
+    ] = None,
     servers: Annotated[
-        str | None, typer.Option(help="comma-separated; default: weighted-mean,feddetect,robust-feddetect")
+        str | None,
+        typer.Option(
+            help="comma-separated: a rule of [federated], feddetect or robust-feddetect; default: "
+            "weighted-mean,feddetect,robust-feddetect"
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="how many; each has its own splits, training and noise")] = 3,
     rounds: Annotated[int | None, typer.Option(min=1, help="default: 40")] = None,

@@ -18,10 +18,13 @@ from medward.integrations.cli.options import console
 from medward.integrations.cli.said_once import SaidOnce
 
 if TYPE_CHECKING:
+    from medward.guard.audit.log import Verification
     from medward.guard.federated.client_history import ClientHistory, ClientRound, FederationHistory
 
-_COLUMNS = ("client", "rounds", "suspected", "first", "last", "why at last (peak > threshold)", "refused", "weight now")
-_WIDE = 140
+_COLUMNS = (
+    *("client", "rounds", "suspected", "from round", "to round", "why at last (peak > threshold)"),
+    *("refused", "longest", "weight now"),
+)
 
 federate_app = typer.Typer(no_args_is_help=True, help="What the server of a federation did with its clients.")
 
@@ -39,13 +42,17 @@ def federate_audit(
 
     log = log / "audit.jsonl" if log.is_dir() else log
     verification = verify_log(log, head=head)
+    if verification.torn and not as_json:
+        _line(
+            f"{log}: its last line is unfinished, {verification.torn} bytes of a killed writer or of damage: not read"
+        )
     history = federation_history(read_log(log), str(log))
     clients = history.clients
     if client is not None and client not in clients:
         raise MedwardError(_printable(f"--client: {client} sent nothing; there are {', '.join(sorted(clients)[:20])}"))
     shown = list(clients.values()) if client is None else [clients[client]]
     if as_json:
-        sys.stdout.write(json.dumps(_said(history, shown, verification.head), indent=2) + "\n")
+        sys.stdout.write(json.dumps(_said(history, shown, verification), indent=2) + "\n")
         return
     _line(f"{log}: {history.rounds} rounds, {len(clients)} clients, chain whole, head {verification.head}")
     if history.repeated:
@@ -68,7 +75,7 @@ def _print_table(history: FederationHistory) -> None:
     ranked = sorted(history.clients.values(), key=lambda each: (-len(each.suspected), -len(each.refused), each.node))
     for each in ranked:
         table.add_row(*(Text(_printable(cell)) for cell in _row(each, history.last)))
-    console.print(table, width=max(_WIDE, console.width))
+    console.print(table)
     for each in ranked:
         for reason, rounds in _reasons(each).items():
             _line(f"{each.node} refused in {_listed(rounds)}: {reason}")
@@ -85,6 +92,7 @@ def _row(client: ClientHistory, last: int) -> tuple[str, ...]:
         str(suspected[-1].round) if suspected else "-",
         f"{final.view} {final.peak:.2f} > {final.threshold:.2f}" if final else "-",
         str(len(client.refused)),
+        "-" if client.longest is None else f"{client.longest:.4g}",
         _weight(client, last),
     )
 
@@ -104,6 +112,7 @@ def _print_rounds(client: ClientHistory) -> None:
 
 def _events(each: ClientRound) -> list[str]:
     said = [] if each.weight is None else [f"weight {each.weight:.4f}"]
+    said += [] if each.length is None else [f"length {each.length:.4g} medians"]
     said += [] if each.trust is None else [f"trust {each.trust:.3f}"]
     for word, found in (("suspected", each.suspicion), ("as suspicious, but spared", each.spared)):
         said += [] if found is None else [f"{word}: {found.view} {found.peak:.2f} > {found.threshold:.2f}"]
@@ -128,9 +137,10 @@ def _listed(rounds: list[int]) -> str:
     return f"{len(rounds)} rounds from {rounds[0]} to {rounds[-1]}"
 
 
-def _said(history: FederationHistory, clients: list[ClientHistory], head: str) -> dict[str, Any]:
+def _said(history: FederationHistory, clients: list[ClientHistory], verification: Verification) -> dict[str, Any]:
     return {
-        "head": head,
+        "head": verification.head,
+        "torn": verification.torn,
         "rounds": history.rounds,
         "last": history.last,
         "repeated": history.repeated,
@@ -141,6 +151,7 @@ def _said(history: FederationHistory, clients: list[ClientHistory], head: str) -
             each.node: {
                 "weight": each.weight,
                 "epsilon": each.epsilon,
+                "longest": each.longest,
                 "suspected": [seen.round for seen in each.suspected],
                 "refused": [seen.round for seen in each.refused],
                 "rounds": [asdict(seen) for seen in each.rounds],

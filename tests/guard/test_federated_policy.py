@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medward.guard.audit.log import read_log
 from medward.guard.errors import MedwardError
+from medward.guard.federated.client_history import federation_history
 from medward.guard.federated.configured import configured_aggregator
 from medward.guard.federated.policy import FederatedPolicy, RuleName
 from medward.guard.federated.robust_feddetect import RobustFedDetect
@@ -26,6 +29,7 @@ from medward.guard.federated.rules import (
 from medward.guard.federated.sanitise import UpdateBounds
 from medward.guard.policy import Policy
 
+ROOT = Path(__file__).parents[2]
 NAMES = get_args(RuleName)
 
 
@@ -66,6 +70,37 @@ def test_any_valid_section_round_trips_and_configures(rule, **settings):
     for name, value in settings.items():
         held = aggregator.bounds if name.startswith("most_") and name != "most_suspects" else aggregator.detector
         assert getattr(held, name) == value
+
+
+def test_a_policy_that_would_judge_nobody_is_told_when_the_server_starts(caplog):
+    assert configured_aggregator(FederatedPolicy()).detector is None
+    assert "detect = true, and there is no probe: no client is judged" in caplog.text
+    caplog.clear()
+    configured_aggregator(FederatedPolicy(detect=False))
+    configured_aggregator(FederatedPolicy(), probe)
+    assert not caplog.text
+
+
+def test_a_whole_policy_is_not_its_section():
+    with pytest.raises(MedwardError, match=r"must be its section \[federated\], Policy.load\(path\).federated"):
+        configured_aggregator(Policy(on_error="flag"), probe)
+
+
+def test_yes_is_no_truth_value():
+    with pytest.raises(MedwardError, match=r"federated\.detect"):
+        read('detect = "yes"')
+
+
+def test_the_page_s_server_bounds_a_client_of_a_thousandfold(tmp_path, monkeypatch):
+    """The block under "In plain Python" runs as it stands, and does what the page says."""
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "federated.md").read_text().partition("## In plain Python")[2]
+    names = {}
+    exec(page.partition("```python\n")[2].partition("```")[0], names)
+    assert abs(names["parameters"][0] - 5).max() < 0.5, "about one step a round"
+    history = federation_history(read_log("audit.jsonl"), "audit.jsonl")
+    assert history.clients["hospital-d"].longest > 900
+    assert history.clients["hospital-a"].longest <= 1
 
 
 def test_a_rule_gets_its_settings():

@@ -78,12 +78,11 @@ def test_nothing_that_a_client_says_spoils_the_record(said, name):
     [
         (NormClippedMean(), ALL, []),
         (Bucketing(rule=Krum()), ALL, []),
-        ("krum", ALL, []),
+        (Krum(), ALL, []),
         (NormClippedMean(), None, ["no client was judged"]),
         (WeightedMean(), ALL, ["weighted-mean lets"]),
         (Bucketing(rule=WeightedMean()), ALL, ["bucketing of weighted-mean lets"]),
-        ("weighted-mean", None, ["no client was judged", "weighted-mean lets"]),
-        ("foolsgold", ALL, ["foolsgold lets"]),
+        (WeightedMean(), None, ["no client was judged", "weighted-mean lets"]),
         (FoolsGold(), ALL, ["foolsgold lets"]),
         (CoordinateMedian(), judged(a=1.0, b=1.0, c=0.0), ["coordinate-median lets"]),
         (NormClippedMean(), judged(a=1.0, b=0.0), ["fewer than 3 clients were judged", "norm-clipped-mean lets"]),
@@ -96,6 +95,11 @@ def test_what_nothing_guarded_is_said(rule, judgement, says):
     told = unprotected(result(dict.fromkeys("abcdefgh", 0.125), judgement=judgement), rule)
     assert len(told) == len(says)
     assert all(sentence.startswith(start) for sentence, start in zip(told, says, strict=True))
+
+
+def test_the_name_of_a_rule_does_not_say_what_it_bounds():
+    with pytest.raises(MedwardError, match="names a rule of Medward; give the rule itself"):
+        round_record(1, result({"a": 1.0}), "norm-clipped-mean")
 
 
 def test_a_round_that_took_nothing_had_nothing_to_guard():

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from medward.guard.errors import IntegrityError, MedwardError
+from medward.guard.errors import IntegrityError, MedwardError, UnavailableError
 from medward.guard.federated.aggregator import FederationState
 from medward.guard.federated.robust_feddetect import RobustFedDetect
 from medward.guard.federated.saved_round import load_round, save_round
@@ -39,6 +39,12 @@ def same(one, other):
         a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
         for a, b in zip(one, other, strict=True)
     )
+
+
+def test_a_folder_that_cannot_be_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UnavailableError, match=r"a round cannot be saved here: .*; give a folder"):
+        save_round(tmp_path / "file", judged(), [np.arange(6.0)])
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)

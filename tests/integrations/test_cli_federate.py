@@ -29,6 +29,7 @@ def rounds():
             RoundResult(
                 parameters=[np.zeros(1)],
                 weights={node: each / sum(trust.values()) for node, each in trust.items()},
+                lengths={node: 1000.0 if node == "mallory" else 1.0 for node in trust},
                 judgement=ClientJudgement(trust=trust, suspects=(suspicion,) if flagged else ()),
                 refusals=(
                     Refusal("broken", "array 0 holds NaN or infinity"),
@@ -59,7 +60,7 @@ def test_the_table_says_who_was_suspected_when_and_why(log, capsys, place):
     assert code == 0
     assert "6 rounds, 5 clients, chain whole" in out
     rows = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
-    assert rows["mallory"] == ["mallory", "6", "3", "4", "6", "contrast", "26.00", ">", "12.00", "0", "0.0588"]
+    assert rows["mallory"] == ["mallory", "6", "3", "4", "6", "contrast", "26.00", ">", "12.00", "0", "1000", "0.0588"]
     assert rows["a"][:3] == ["a", "6", "0"]
     assert next(line.split() for line in out.splitlines() if "never counted" in line)[:3] == ["broken", "6", "0"]
     assert "broken refused in 6 rounds from 1 to 6: array 0 holds NaN or infinity" in out
@@ -73,8 +74,8 @@ def test_one_client_is_told_round_by_round(log, capsys):
     lines = [line for line in out.splitlines() if line.startswith("round ")]
     assert code == 0
     assert len(lines) == 6
-    assert lines[0] == "round 1: weight 0.3333; trust 1.000"
-    assert lines[4] == "round 5: weight 0.1111; trust 0.250; suspected: contrast 25.00 > 12.00"
+    assert lines[0] == "round 1: weight 0.3333; length 1000 medians; trust 1.000"
+    assert lines[4] == "round 5: weight 0.1111; length 1000 medians; trust 0.250; suspected: contrast 25.00 > 12.00"
     _, out, _ = run(capsys, log, "--client", "a")
     assert "says it has spent epsilon 0.75" in out
 
@@ -101,6 +102,16 @@ def test_an_unprotected_federation_is_called_so(tmp_path, capsys):
     assert "unprotected in 2 of 2 rounds: no client was judged" in out
     assert "unprotected in 2 of 2 rounds: weighted-mean lets one client move the model anywhere" in out
     assert "rounds whose number had been there before: 1; the server was started again" in out
+
+
+def test_an_unfinished_line_is_said(log, capsys):
+    log.write_bytes(log.read_bytes()[:-30])
+    code, out, _ = run(capsys, log)
+    assert code == 0
+    assert "its last line is unfinished" in out
+    assert "5 rounds" in out
+    _, out, _ = run(capsys, log, "--json")
+    assert json.loads(out)["torn"] > 0
 
 
 def test_mistakes_speak(log, tmp_path, capsys):

@@ -28,13 +28,14 @@ _HEADS = (
     "TSTR",
 )
 NOTE = (
-    "Means over seeds, in brackets the smallest and the largest. Trigger rate: share of images of the last model in "
-    "which the trigger is seen, in percent; without an attack, of the patch. Malicious weight: of the last round, in "
-    "percent of all weight. Effective clients: (sum of trust)^2 / sum of squared trust where a server judges clients, "
-    "of their weights where none does, mean over rounds after the tenth. Honest flagged: share of honest hospitals "
-    "that are flagged in a round after the tenth, in percent. Domain FID and KID: distances to real test images by a "
-    "small network trained on real rows of its own; not comparable with any other FID. TSTR: balanced accuracy on real "
-    "test rows of a classifier that learned from made images only, in percent."
+    "Means over seeds, in brackets the smallest and the largest where there are several. Trigger rate: share of "
+    "images of the last model in which the trigger is seen, in percent; without an attack, of the patch. Malicious "
+    "weight: of the last round, in percent of all weight. Effective clients: (sum of trust)^2 / sum of squared trust "
+    "where a server judges clients, of their weights where none does, mean over rounds after the tenth, or over all "
+    "where there are no more. Honest flagged: share of honest hospitals that are flagged in such a round, in percent. "
+    "Domain FID and KID: distances to real test images by a small network trained on real rows of its own; not "
+    "comparable with any other FID. TSTR: balanced accuracy on real test rows of a classifier that learned from made "
+    "images only, in percent."
 )
 _SETTLED = 10  # rounds after which weights and flags are told
 

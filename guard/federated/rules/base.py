@@ -100,7 +100,8 @@ def require_steps(steps: int) -> None:
 def require_clients(rule: str, clients: int, malicious: int, least: int) -> None:
     """Raise `MedwardError` unless there are `least` clients to bear `malicious` ones."""
     if clients < least:
+        borne = f" to bear {malicious} malicious ones" if malicious else ""
         raise MedwardError(
-            f"{rule}: needs {least} clients to bear {malicious} malicious ones, and this round has {clients}; "
+            f"{rule}: needs {least} clients{borne}, and this round has {clients}; "
             "ask more clients, state a smaller malicious share, or take the norm-clipped mean"
         )

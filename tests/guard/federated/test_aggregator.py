@@ -164,6 +164,39 @@ def test_a_probe_that_is_none_is_refused():
         played(Aggregator(detector=RobustFedDetect(), probe=lambda *_: None), [1])
 
 
+@pytest.mark.parametrize(
+    ("views", "said"),
+    [
+        ([1.0], "must give views of a by name, a mapping, got list"),
+        ({"x": 0.1}, "view 'x' of a must be an array .* got float"),
+        ({"x": np.zeros((2, 2))}, "got shape .2, 2. of float64"),
+        ({"x": np.array(["a"])}, "got shape .1,. of <U1"),
+    ],
+)
+def test_a_probe_that_gives_no_vectors_is_told_so(views, said):
+    with pytest.raises(MedwardError, match=said):
+        played(Aggregator(detector=RobustFedDetect(), probe=lambda *_: {"a": views}), [1])
+
+
+def test_a_result_says_how_long_each_update_came():
+    updates = [ClientUpdate(node=node, parameters=[np.full(2, size)], examples=1) for node, size in LENGTHS.items()]
+    _, result = Aggregator().step(FederationState(), [np.zeros(2)], updates, list(LENGTHS))
+    assert result.lengths == pytest.approx({"a": 0.0005, "b": 1.0, "c": 1.0, "d": 2.0, "e": 4.5})
+    _, still = Aggregator().step(FederationState(), [np.full(2, 2.0)], updates[1:3], list(LENGTHS))
+    assert still.lengths == {}, "nobody moved: there is no length to compare with"
+
+
+def test_a_state_that_is_none_is_refused():
+    with pytest.raises(MedwardError, match="state: must be a FederationState, that of a new federation at first"):
+        Aggregator().step(None, START, updates_of(1), NODES)
+
+
+@pytest.mark.parametrize("start", [{"w": np.zeros(2)}, [[0.0, 0.0]]])
+def test_a_model_that_is_no_list_of_arrays_is_refused(start):
+    with pytest.raises(MedwardError, match="start: must be a list of NumPy arrays"):
+        Aggregator().step(FederationState(), start, updates_of(1), NODES)
+
+
 def test_a_shortened_client_is_said_to_have_its_whole_say():
     updates = [ClientUpdate(node=node, parameters=[np.full(2, size)], examples=1) for node, size in LENGTHS.items()]
     updates[-1] = replace(updates[-1], parameters=[np.full(2, 1000.0)])

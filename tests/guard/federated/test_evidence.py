@@ -165,6 +165,25 @@ def test_a_generator_that_cannot_be_run_is_left_out_and_the_others_are_seen() ->
         probe([np.zeros(2)], updates[3:], 1)
 
 
+@pytest.mark.parametrize(("low", "high"), [(0, 255), (-1, 1)])
+def test_images_of_another_range_are_the_probe_s_fault(low: float, high: float) -> None:
+    def make(parameters: list[np.ndarray], labels: np.ndarray, seed: int) -> np.ndarray:
+        return low + (high - low) * smooth_images(seed % 1000, len(labels), 16)
+
+    updates = [ClientUpdate(node=node, parameters=[np.zeros(2)], examples=1) for node in NODES]
+    with pytest.raises(MedwardError, match=r"make must give images in \[0, 1\], got .* scale them"):
+        GeneratorProbe(make=make, classes=2, images=12, seed=0)([np.zeros(2)], updates, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"make": None}, "make must be a function"), ({"seed": -1}, "seed must be 0 or more, got -1; draw it")],
+)
+def test_a_probe_that_cannot_look_is_refused(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(MedwardError, match=said):
+        GeneratorProbe(**{"make": lambda *_: np.zeros(1), "classes": 2, "seed": 0, **settings})
+
+
 def test_a_probe_without_an_image_of_each_class_is_refused() -> None:
     with pytest.raises(MedwardError, match="needs an image of each class, got 2 images of 3 classes"):
         GeneratorProbe(

@@ -75,7 +75,7 @@ BROKEN = {
     "complex": ({"examples": np.complex128(3)}, "claims (3+0j) examples, which is no number"),
     "array": ({"examples": np.array([1, 2])}, "claims array([1, 2]) examples, which is no number"),
     "metrics": ({"metrics": "good"}, "says of its training 'good', which is no table of numbers"),
-    "no node": ({"node": ["dora"]}, "was not selected this round"),
+    "no node": ({"node": ["dora"]}, "calls itself ['dora'], a list; nodes are known by a text"),
     "unselected": ({"node": "mallory"}, "was not selected this round"),
 }
 
