@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 
 from medward.guard.errors import MedwardError
-from medward.guard.release.disguises.folded_text import FoldedText
+from medward.guard.release.disguises.folded_text import FoldedText, single_spaced
 from medward.guard.release.text.known import KnownIdentifiers
 from medward.guard.release.text.known_search import KnownSearch, views_reader
 from medward.guard.release.text.lexicon import load_lexicon
@@ -48,9 +48,10 @@ class Language:
         )
 
     def find(self, folded: FoldedText) -> Iterator[IdentifierSpan]:
-        """Every identifier of the window."""
-        yield from self._patterns.find(folded)
-        yield from self._lexicon.find(folded)
+        """Every identifier of the window, however its lines are broken."""
+        spaced = single_spaced(folded)
+        yield from self._patterns.find(spaced)
+        yield from self._lexicon.find(spaced)
 
     def search_for(self, known: KnownIdentifiers) -> KnownSearch:
         """A search for the known identifiers of one request, in this language's numbers and months."""

@@ -89,6 +89,25 @@ def test_clinical_content_stays(text):
     assert ENGLISH.redact(text).text == text
 
 
+@pytest.mark.parametrize("white", ["\n", "\r\n", "\t", "  ", "\n   ", "\u00a0"])
+@pytest.mark.parametrize("text", FOUND)
+def test_white_space_within_an_identifier_does_not_let_it_leave(text, white):
+    expected = FOUND[text].replace(" ", white)
+    assert ENGLISH.redact(text.replace(" ", white)).text == expected
+
+
+@pytest.mark.parametrize("text", KEPT)
+def test_broken_lines_leave_clinical_content(text):
+    wrapped = text.replace(" ", "\n")
+    assert ENGLISH.redact(wrapped).text == wrapped
+
+
+@pytest.mark.parametrize("between", ["\n\n", "\nFindings: ", "\n- ", "\n2. "])
+def test_a_new_paragraph_label_or_item_ends_a_name(between):
+    text = f"Seen by Dr. Alice Carter{between}Heart Size is normal"
+    assert ENGLISH.redact(text).text == f"Seen by [NAME]{between}Heart Size is normal"
+
+
 def test_every_kind_has_a_case():
     shown = {kind for kind in IdentifierKind if any(f"[{kind.upper()}]" in each for each in FOUND.values())}
     assert shown == set(IdentifierKind)
