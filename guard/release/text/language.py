@@ -41,10 +41,11 @@ class Language:
                     kind=IdentifierKind(each["kind"]),
                     expression=_filled(each["expression"], words),
                     check=each.get("check", ""),
-                    **{name: _joined(lists, each.get(name, "")) for name in ("unless", "trim", "never")},
+                    **{name: _joined(lists, each.get(name, "")) for name in ("unless", "trim", "never", "after")},
                 )
                 for each in shared["pattern"] + data["pattern"]
-            ]
+            ],
+            given=self._lexicon.given,
         )
 
     def find(self, folded: FoldedText) -> Iterator[IdentifierSpan]:

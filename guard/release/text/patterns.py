@@ -26,8 +26,8 @@ class IdentifierPattern:
 
     Where the expression has a group ``(?P<id>...)``, that is the identifier and the rest is context that must be there.
     `check` names a checksum that must hold. A match of which all words are in `unless` is none, nor is one of which any
-    word is in `never`; these lists are in lower case. Words in `trim` at its ends are no part of it, nor is a full stop
-    behind a whole word.
+    word is in `never`; these lists are in lower case. Words in `trim` at its ends are no part of it, but for the one
+    right behind a word in `after` ("Dr. White"); nor is a full stop behind a whole word.
     """
 
     kind: IdentifierKind
@@ -36,12 +36,17 @@ class IdentifierPattern:
     unless: frozenset[str] = frozenset()
     trim: frozenset[str] = frozenset()
     never: frozenset[str] = frozenset()
+    after: frozenset[str] = frozenset()
 
 
 class PatternSet:
-    """A pattern set searches a window for many identifier patterns."""
+    """A pattern set searches a window for many identifier patterns.
 
-    def __init__(self, patterns: Sequence[IdentifierPattern]) -> None:
+    `given` are given names: one that is trimmed from the front stays where a name follows ("Will Young").
+    """
+
+    def __init__(self, patterns: Sequence[IdentifierPattern], given: frozenset[str] = frozenset()) -> None:
+        self._given = given
         options = re2.Options()
         options.encoding = re2.Options.Encoding.LATIN1
         options.log_errors = False
@@ -70,7 +75,7 @@ class PatternSet:
             for start, end in _matches(expression, group, folded.view):
                 value = folded.view[start:end].decode()
                 if pattern.trim:
-                    before, value = _trimmed(value, pattern.trim)
+                    before, value = _trimmed(value, pattern, self._given)
                     start, end = start + before, start + before + len(value)
                 if not value or (check and not check(value)) or not _allowed(pattern, value):
                     continue
@@ -104,16 +109,25 @@ def _allowed(pattern: IdentifierPattern, value: str) -> bool:
     return not words <= pattern.unless and words.isdisjoint(pattern.never)
 
 
-def _trimmed(value: str, words: frozenset[str]) -> tuple[int, str]:
-    """What is left of a value without such words at its ends, and how many characters before it are gone."""
+def _trimmed(value: str, pattern: IdentifierPattern, given: frozenset[str]) -> tuple[int, str]:
+    """What is left of a value without words to trim at its ends, and how many characters before it are gone."""
     parts = value.split(" ")
     first, last = 0, len(parts)
-    while first < last and _bare(parts[first]) in words:
+    while first < last and _bare(parts[first]) in pattern.trim:
         first += 1
-    while last > first and _bare(parts[last - 1]) in words:
+    if 0 < first < last and _bare(parts[first - 1]) in given:
+        first -= 1
+    while last > first and _bare(parts[last - 1]) in pattern.trim:
+        if last - first > 1 and _addresses(parts[last - 2], pattern.after):
+            break
         last -= 1
     left = " ".join(parts[first:last])
     if left.endswith(".") and (len(parts[last - 1]) > 3 or last - first == 1):
         left = left[:-1]
     left = left.removesuffix("'s")
     return len(value) - len(" ".join(parts[first:])), left
+
+
+def _addresses(word: str, titles: frozenset[str]) -> bool:
+    """Whether a word is a title that a name must follow; MR and MS without a full stop are also other things."""
+    return _bare(word) in titles and (word.endswith(".") or not word.isupper())
