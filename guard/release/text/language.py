@@ -11,6 +11,7 @@ from medward.guard.errors import MedwardError
 from medward.guard.release.disguises.folded_text import FoldedText, single_spaced
 from medward.guard.release.text.known import KnownIdentifiers
 from medward.guard.release.text.known_search import KnownSearch, views_reader
+from medward.guard.release.text.letter_case import LetterCase
 from medward.guard.release.text.lexicon import load_lexicon
 from medward.guard.release.text.patterns import IdentifierPattern, PatternSet
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
@@ -18,6 +19,7 @@ from medward.guard.release.text.surrogates import Surrogates
 
 _FOLDER = files(__package__) / "languages"
 _SHARED = "common"
+_OF_WORDS = (IdentifierKind.NAME, IdentifierKind.PLACE)
 
 
 class Language:
@@ -28,6 +30,7 @@ class Language:
         words = data["words"]
         lists = {name: each.split() for name, each in data["lists"].items()}
         self._lexicon = load_lexicon(name, lists)
+        self._letter_case = LetterCase(self._lexicon, lists, words)
         self._common = frozenset(
             word for each in ("ambiguous", "clinical", "clinical_nouns", "not_names") for word in lists[each]
         )
@@ -49,10 +52,15 @@ class Language:
         )
 
     def find(self, folded: FoldedText) -> Iterator[IdentifierSpan]:
-        """Every identifier of the window, however its lines are broken."""
+        """Every identifier of the window, however its lines are broken; names and places in whatever case."""
         spaced = single_spaced(folded)
-        yield from self._patterns.find(spaced)
-        yield from self._lexicon.find(spaced)
+        capitalised = self._letter_case.capitalised(spaced)
+        yield from self._lexicon.find(capitalised)
+        if capitalised is spaced:
+            yield from self._patterns.find(spaced)
+            return
+        yield from (each for each in self._patterns.find(capitalised) if each.kind in _OF_WORDS)
+        yield from (each for each in self._patterns.find(spaced) if each.kind not in _OF_WORDS)
 
     def search_for(self, known: KnownIdentifiers) -> KnownSearch:
         """A search for the known identifiers of one request, in this language's numbers and months."""

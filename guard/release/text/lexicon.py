@@ -192,7 +192,7 @@ class Lexicon:
             and then.word in self.given
             and (
                 then.word not in self.ambiguous
-                or (word.word in self.telling_surnames and then.word not in self.not_names | self.clinical)
+                or not (word.word in self.ambiguous or {word.word, then.word} & self.not_names or then.word in self.clinical)
             )
         )
 
