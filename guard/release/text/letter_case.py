@@ -18,7 +18,10 @@ from medward.guard.release.text.lexicon import Lexicon
 _CAPITALS = re.compile(rb"[^a-z\n]{12,}")
 _CAPITAL_WORD = re.compile(r"(?<![A-Za-z0-9-])[A-Z]{2,}(?:['-][A-Z]+)*(?![A-Za-z0-9]|-[0-9])")
 _FEWEST_CAPITAL_WORDS = 2
-_SMALL_WORD = re.compile(r"(?<![A-Za-z0-9'-])[a-z]{2,}(?![A-Za-z0-9])")
+_SMALL_WORD = re.compile(r"(?<![A-Za-z0-9'-])[a-z]+(?![A-Za-z0-9])")
+_POSSESSIVE = re.compile(r"'S$")
+_NEXT_WORD = re.compile(r"\.? ([A-Z]+)")
+_WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*")
 _STATE = re.compile(r", [A-Z]{2}(?![A-Z])")
 _WORD_BYTES = bytes(each if chr(each).isalpha() else ord(" ") for each in range(128)) + bytes(128)
 
@@ -29,6 +32,7 @@ class LetterCase:
     def __init__(self, lexicon: Lexicon, lists: Mapping[str, Sequence[str]], words: Mapping[str, str]) -> None:
         self._lexicon = lexicon
         self._place_words = frozenset(lists["place_words"])
+        self._acronyms, self._facilities = frozenset(lists["place_acronyms"]), frozenset(lists["facilities"])
         self._no_name = (
             lexicon.not_names | lexicon.clinical_nouns | lexicon.person_verbs | lexicon.person_participles
         ) | frozenset(lists["states"])
@@ -70,16 +74,22 @@ class LetterCase:
 
     def _in_capitals(self, stretch: str) -> str:
         """A stretch of capitals in which only names, places and words of places keep one."""
-        lower = _CAPITAL_WORD.sub(self._as_written_small, stretch)
-        return _STATE.sub(lambda match: stretch[match.start() : match.end()], lower) if ", " in stretch else lower
+        read = _CAPITAL_WORD.sub(self._as_written_small, stretch)
+        for state in _STATE.finditer(stretch) if ", " in stretch else ():
+            read = read[: state.start()] + state[0] + read[state.end() :]
+        return read
 
     def _as_written_small(self, match: re.Match[str]) -> str:
-        word = match[0].lower()
+        word = match[0].lower().removesuffix("'s")
+        if word in self._acronyms:
+            return match[0]
         if word in self._place_words:
-            return word.title()
+            return _capitalised_word(match[0])
         if word in self._no_name:
-            return word
-        return match[0].title() if word in self._names or word in self._city_words else word
+            return match[0].lower()
+        facility = _NEXT_WORD.match(match.string, match.end())
+        names = word in self._names or word in self._city_words or (facility and facility[1].lower() in self._facilities)
+        return _capitalised_word(match[0]) if names else match[0].lower()
 
     def _capitalise_announced(self, text: str, match: re.Match[str], found: bytearray) -> None:
         """Give capitals to a title, to the word behind it or behind a label, and to a surname behind that."""
@@ -90,19 +100,25 @@ class LetterCase:
             return
         start, end = match.span("name")
         behind = _SMALL_WORD.match(text, end + 1) if text[end : end + 1] == " " else None
-        if behind and behind[0] in self._names and behind[0] not in self._no_name:
+        if behind and (
+            text[behind.end() : behind.end() + 1] == "."
+            if len(behind[0]) == 1
+            else behind[0] in self._names and behind[0] not in self._no_name
+        ):
             end = behind.end()
         for first, last in (match.span("title"), (start, end)) if title else ((start, end),):
-            found[first:last] = text[first:last].title().encode("ascii")
+            found[first:last] = _WORD.sub(lambda word: _capitalised_word(word[0]), text[first:last]).encode("ascii")
 
     def _capitalise_pairs(self, text: str, found: bytearray) -> None:
         """Give capitals to a given name and the surname behind it that mean nothing else."""
-        given, surnames = self._lexicon.telling_given, self._lexicon.telling_surnames
+        words, given = self._lexicon, self._lexicon.telling_given
         before = None
         for match in _SMALL_WORD.finditer(text):
-            if before and match[0] in surnames and text[before.end() : match.start()] == " ":
-                found[before.start()] -= 32
-                found[match.start()] -= 32
+            if before and text[before.end() : match.start()] == " ":
+                surname = match[0] in words.surnames and match[0] not in self._no_name | words.ambiguous
+                if surname or (len(match[0]) == 1 and text[match.end() : match.end() + 1] == "."):
+                    for each in (before, match):
+                        found[each.start()] = ord(each[0][0].upper())
             before = match if match[0] in given else None
 
     def _capitalise_city(self, text: str, start: int, found: bytearray) -> None:
@@ -118,3 +134,7 @@ class LetterCase:
                     found[word.start()] = ord(text[word.start()].upper())
                 return
 
+
+def _capitalised_word(word: str) -> str:
+    """A word with a capital at its beginning and behind a hyphen or the apostrophe of O'Brien, not of St. Mary's."""
+    return _POSSESSIVE.sub("'s", word.title())
