@@ -13,12 +13,14 @@ from medward.guard.release.text.known import KnownIdentifiers
 from medward.guard.release.text.known_search import KnownSearch, views_reader
 from medward.guard.release.text.letter_case import LetterCase
 from medward.guard.release.text.lexicon import load_lexicon
+from medward.guard.release.text.needle_search import PlainWords
 from medward.guard.release.text.patterns import IdentifierPattern, PatternSet
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
 from medward.guard.release.text.surrogates import Surrogates
 
 _FOLDER = files(__package__) / "languages"
 _SHARED = "common"
+_LISTS = ("unless", "trim", "never", "after", "trim_endings", "not_before", "not_behind")  # of words, of a pattern
 _OF_WORDS = (IdentifierKind.NAME, IdentifierKind.PLACE)
 
 
@@ -31,8 +33,17 @@ class Language:
         lists = {name: each.split() for name, each in data["lists"].items()}
         self._lexicon = load_lexicon(name, lists)
         self._letter_case = LetterCase(self._lexicon, lists, words)
-        self._common = frozenset(
+        common = frozenset(
             word for each in ("ambiguous", "clinical", "clinical_nouns", "not_names") for word in lists[each]
+        )
+        names = self._lexicon.given | self._lexicon.surnames
+        self._words = PlainWords(
+            common=common,
+            clinical=frozenset(lists["clinical_words"] + lists["clinical_nouns"])
+            | (frozenset(lists["not_names"]) - names),
+            measured=frozenset(lists["measured"]),
+            labels=frozenset(lists["number_labels"]),
+            titles=frozenset(lists["titles"]),
         )
         self._months: dict[str, int] = data["months"]
         self._reader = views_reader()
@@ -44,11 +55,12 @@ class Language:
                     kind=IdentifierKind(each["kind"]),
                     expression=_filled(each["expression"], words),
                     check=each.get("check", ""),
-                    **{name: _joined(lists, each.get(name, "")) for name in ("unless", "trim", "never", "after")},
+                    **{name: _joined(lists, each.get(name, "")) for name in _LISTS},
                 )
                 for each in shared["pattern"] + data["pattern"]
             ],
             given=self._lexicon.given,
+            surnames=self._lexicon.surnames,
         )
 
     def find(self, folded: FoldedText) -> Iterator[IdentifierSpan]:
@@ -64,7 +76,7 @@ class Language:
 
     def search_for(self, known: KnownIdentifiers) -> KnownSearch:
         """A search for the known identifiers of one request, in this language's numbers and months."""
-        return KnownSearch(known, months=self._months, digits=self._digits, common=self._common, reader=self._reader)
+        return KnownSearch(known, months=self._months, digits=self._digits, words=self._words, reader=self._reader)
 
     def surrogates(self, key: bytes, patient: str) -> Surrogates:
         """Surrogates for one patient, out of this language's names."""

@@ -157,7 +157,7 @@ class Lexicon:
         if not beside and word.capitals and len(word.word) <= _LONGEST_ACRONYM:
             return None
         given = word.word if word.word in self.given else word.word.split("-")[0]
-        if given in self.given and word.word not in self.clinical:
+        if given in self.given and self.clinical.isdisjoint((word.word, given)):
             if given not in self.ambiguous:
                 return last
             if beside and (
@@ -238,8 +238,10 @@ class Lexicon:
         if " " in name:
             return True
         doubtful = name in self.ambiguous or name in self.surnames or name in self.given or name in self.clinical
-        before = text[max(0, word.start - 12) : word.start].lower().split(" ")
-        return not doubtful or (len(before) > 1 and before[-1] == "" and before[-2] in self.place_prepositions)
+        before = text[max(0, word.start - 24) : word.start].lower().split(" ")
+        if not doubtful or len(before) < 2 or before[-1] or before[-2] not in self.place_prepositions:
+            return not doubtful
+        return name not in self.clinical or len(before) < 3 or before[-3] not in self.clinical_nouns
 
 
 def _names_someone(word: CapitalisedWord, lexicon: Lexicon) -> bool:
@@ -248,14 +250,15 @@ def _names_someone(word: CapitalisedWord, lexicon: Lexicon) -> bool:
 
 def load_lexicon(language: str, lists: Mapping[str, Sequence[str]]) -> Lexicon:
     """The lexicon of a language: its files, and the lists of its data file."""
+    given = read_lexicon(f"given_{language}")
     return Lexicon(
-        given=read_lexicon(f"given_{language}"),
+        given=given,
         surnames=read_lexicon(f"surnames_{language}"),
         cities=read_lexicon(f"cities_{language}"),
         ambiguous=frozenset(lists["ambiguous"]),
         clinical=frozenset(lists["clinical"]),
         clinical_nouns=frozenset(lists["clinical_nouns"]),
-        not_names=frozenset(lists["not_names"]),
+        not_names=frozenset(lists["not_names"]) | (frozenset(lists["countries"]) - given),
         particles=frozenset(lists["particles"]),
         place_prepositions=frozenset(lists["place_prepositions"]),
         mostly_given=frozenset(lists["mostly_given"]),

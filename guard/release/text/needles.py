@@ -20,6 +20,8 @@ _TITLES = frozenset(("mr", "mrs", "ms", "miss", "dr", "prof", "md", "phd", "rn",
 _PARTICLES = frozenset(("de", "la", "del", "van", "von", "der", "den", "el", "al", "le", "di", "da"))
 _SHORTEST_LOOSE = 6  # characters from which a number is also found inside of a longer one
 _SHORTEST_JOINED = 8  # characters from which joined parts of a name are found inside of a word
+_SHORTEST_TELLING = 4  # characters from which a number says something without a label
+_YEAR = re.compile(rb"(?:19|20)[0-9]{2}")
 _VERBAL = ((".", "dot"), ("@", "at"), ("-", "dash"), ("_", "underscore"))
 
 
@@ -28,13 +30,14 @@ class Needle:
     """A needle is what to search for, as lower-case letters and digits.
 
     Unless `loose`, no letter or digit may stand right before or behind it. A `name` may be written with look-alike
-    digits, enciphered or with one typo.
+    digits, enciphered or with one typo. One that is `labelled` is so short that it says nothing without a label.
     """
 
     kind: IdentifierKind
     letters: bytes
     loose: bool = False
     name: bool = False
+    labelled: bool = False
 
 
 def known_needles(known: KnownIdentifiers, months: Mapping[str, int]) -> tuple[Needle, ...]:
@@ -156,8 +159,9 @@ def _of_number(kind: IdentifierKind, letters: bytes) -> Iterator[Needle]:
     if kind in (IdentifierKind.PHONE, IdentifierKind.FAX):
         forms |= {letters[-10:], letters[-7:]}
     for each in forms:
+        short = len(each) < _SHORTEST_TELLING or _YEAR.fullmatch(each) is not None
         if len(each) > 3 or (each == letters and len(each) > 1):
-            yield Needle(kind, each, loose=len(each) >= _SHORTEST_LOOSE)
+            yield Needle(kind, each, loose=len(each) >= _SHORTEST_LOOSE, labelled=short)
 
 
 def _read_date(value: str) -> date | None:
