@@ -171,3 +171,13 @@ def test_surrogates_stand_for_identifiers_and_marks_for_the_rest():
     assert NAMED not in said
     assert "Featherstone" not in said
     assert [talk.redact(letter) for letter in NAME[:3]][-1] == WITHHELD
+
+
+@pytest.mark.parametrize("length", [0, 100, 255, 256, 300, 900])
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_a_web_address_that_goes_on_in_the_next_answer_is_taken_out_to_its_end(length, size):
+    talk = conversation()
+    talk.redact("It is at https://example.org/view")
+    answer, stream = "s" * length + "/jane&roe=kx47, and so on. It is so.", talk.answer()
+    out = "".join(stream.push(answer[at : at + size]) for at in range(0, len(answer), size)) + stream.finish()
+    assert out == "[URL], and so on. It is so."
