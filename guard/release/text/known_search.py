@@ -45,7 +45,7 @@ _NUMBERS = re.compile(rb"(?<![A-Za-z0-9])[A-Za-z]{0,4}[-/#]?[0-9](?:[-./ ]?[0-9]
 class KnownSearch:
     """A search for the known identifiers of one request in the windows of a text.
 
-    `words`, `digits` and `months` are the language's; `reader` is a `views_reader`, and may be shared.
+    `words`, `digits`, `months` and `titles`, which are no part of a name, are the language's; `reader` is a `views_reader`, and may be shared.
     """
 
     def __init__(
@@ -55,9 +55,10 @@ class KnownSearch:
         months: Mapping[str, int],
         digits: Mapping[str, str],
         words: PlainWords,
+        titles: frozenset[str],
         reader: TokenReader,
     ) -> None:
-        needles = known_needles(known, months)
+        needles = known_needles(known, months, titles)
         self._unfoldable = unfoldable_parts(known)
         long_enough = [each for each in needles if len(each.letters) >= _SHORTEST_ENCIPHERED]
         in_words = [each for each in long_enough if each.name or each.kind in _ADDRESSES]
@@ -67,7 +68,8 @@ class KnownSearch:
         self._enciphered = NeedleSearch(
             [_enciphered(each, from_the_end) for each in telling]
             + [_enciphered(each, encipher) for each in in_words for encipher in (rotated, rotated_from_the_end)]
-            + [*turned_word_needles(known, _SHORTEST_ENCIPHERED), *rotated_accent_needles(known, _SHORTEST_ENCIPHERED)]
+            + [*turned_word_needles(known, _SHORTEST_ENCIPHERED)]
+            + [*rotated_accent_needles(known, titles, _SHORTEST_ENCIPHERED)]
         )
         self._long_enough = NeedleSearch(long_enough)
         initials = NeedleSearch([each for each in needles if _may_be_initials(each)])
@@ -88,11 +90,11 @@ class KnownSearch:
         self._initials = [
             re.compile(rb"(?<![A-Za-z])" + rb"\.? ?".join(part[:1].upper() for part in parts) + rb"\.(?![A-Za-z])")
             for kind, value in known.values
-            if kind is IdentifierKind.NAME and len(whole := name_parts(value)) > 1
+            if kind is IdentifierKind.NAME and len(whole := name_parts(value, titles)) > 1
             for parts in (whole, [whole[0], whole[-1]])
         ]
         self._initial_letters = {
-            part[:1] for kind, value in known.values if kind is IdentifierKind.NAME for part in name_parts(value)
+            part[:1] for kind, value in known.values if kind is IdentifierKind.NAME for part in name_parts(value, titles)
         }
 
     def find(self, folded: FoldedText) -> Iterator[IdentifierSpan]:

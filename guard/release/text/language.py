@@ -45,6 +45,8 @@ class Language:
             labels=frozenset(lists["number_labels"]),
             titles=frozenset(lists["titles"]),
         )
+        self._titles = frozenset(lists["titles"] + lists["name_suffixes"])
+        self._no_parts = frozenset(lists["honorifics"] + lists["name_suffixes"])
         self._months: dict[str, int] = data["months"]
         self._reader = views_reader()
         self._digits: dict[str, str] = data["digits"]
@@ -76,7 +78,14 @@ class Language:
 
     def search_for(self, known: KnownIdentifiers) -> KnownSearch:
         """A search for the known identifiers of one request, in this language's numbers and months."""
-        return KnownSearch(known, months=self._months, digits=self._digits, words=self._words, reader=self._reader)
+        return KnownSearch(
+            known,
+            months=self._months,
+            digits=self._digits,
+            words=self._words,
+            titles=self._no_parts,
+            reader=self._reader,
+        )
 
     def surrogates(self, key: bytes, patient: str) -> Surrogates:
         """Surrogates for one patient, out of this language's names."""
@@ -87,6 +96,7 @@ class Language:
             given=lexicon.given_names,
             surnames=lexicon.family_names,
             cities=lexicon.city_names,
+            titles=self._titles,
             months=self._months,
             day_first=self._day_first,
         )
