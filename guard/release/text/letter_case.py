@@ -40,8 +40,9 @@ class LetterCase:
         self._names = lexicon.given | lexicon.surnames
         self._city_words = frozenset(word for city in lexicon.cities for word in re.split(r"[ -]", city))
         self._longest_city = max(city.count(" ") for city in lexicon.cities) + 1
+        self._cities = lexicon.cities - lexicon.ambiguous - lexicon.clinical - self._no_name
         self._given = frozenset(each.encode("ascii") for each in lexicon.telling_given)
-        self._city_starts = frozenset(re.split("[ -]", each)[0].encode("ascii") for each in lexicon.telling_cities)
+        self._city_starts = frozenset(re.split("[ -]", each)[0].encode("ascii") for each in self._cities)
         title, label = words["small_title"], words["label"]
         self._announced = re.compile(
             rf"(?:(?P<label>(?i:{label})) ?(?::|\bby\b) ?)?(?P<title>{title})?\b(?P<name>[a-z]{{2,20}}|[A-Z]{{2,20}})\b"
@@ -122,14 +123,14 @@ class LetterCase:
             before = match if match[0] in given else None
 
     def _capitalise_city(self, text: str, start: int, found: bytearray) -> None:
-        """Give capitals to the words of a city that means nothing else, if one begins there."""
+        """Give capitals to the words of a city, if one begins there and means nothing but people."""
         words = []
         for match in _SMALL_WORD.finditer(text, start, start + 60):
             if match.start() != (words[-1].end() + 1 if words else start) or len(words) == self._longest_city:
                 break
             words.append(match)
         for last in range(len(words), 0, -1):
-            if text[start : words[last - 1].end()] in self._lexicon.telling_cities:
+            if text[start : words[last - 1].end()] in self._cities:
                 for word in words[:last]:
                     found[word.start()] = ord(text[word.start()].upper())
                 return
