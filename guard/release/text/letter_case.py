@@ -20,6 +20,7 @@ _CAPITAL_WORD = re.compile(r"(?<![A-Za-z0-9-])[A-Z]{2,}(?:['-][A-Z]+)*(?![A-Za-z
 _FEWEST_CAPITAL_WORDS = 2
 _SMALL_WORD = re.compile(r"(?<![A-Za-z0-9'-])[a-z]+(?![A-Za-z0-9])")
 _POSSESSIVE = re.compile(r"'S$")
+_FIRST_WORD = re.compile(rb"[a-z]+")
 _NEXT_WORD = re.compile(r"\.? ([A-Z]+)")
 _WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*")
 _STATE = re.compile(r", [A-Z]{2}(?![A-Z])")
@@ -50,7 +51,8 @@ class LetterCase:
         options = re2.Options()
         options.encoding, options.log_errors = re2.Options.Encoding.LATIN1, False
         self._telling = re2.compile(rf"\b(?:(?i:{label}) ?(?::|\bby\b)|{title})".encode("ascii"), options)
-        self._placing = re.compile(rf"(?i)\b(?:{'|'.join(sorted(lexicon.place_prepositions))}) (?=[a-z])")
+        prepositions = "|".join(sorted(lexicon.place_prepositions))
+        self._placing = re.compile(rf"(?<![A-Za-z])(?:{prepositions}|{prepositions.upper()}) (?=[a-z])".encode("ascii"))
 
     def capitalised(self, folded: FoldedText) -> FoldedText:
         """The folded text with capitals where a name seems to be; the same one if there is none."""
@@ -65,11 +67,13 @@ class LetterCase:
             announced = self._announced.match(text, telling.start())
             if announced:
                 self._capitalise_announced(text, announced, found)
-        words = view.translate(_WORD_BYTES).split()
+        words = frozenset(view.translate(_WORD_BYTES).split())
         if not self._given.isdisjoint(words):
             self._capitalise_pairs(text, found)
-        if not self._city_starts.isdisjoint(words):
-            for match in self._placing.finditer(text):
+        starts = self._city_starts.intersection(words)
+        for match in self._placing.finditer(view) if starts else ():
+            first = _FIRST_WORD.match(view, match.end())
+            if first and first[0] in starts:
                 self._capitalise_city(text, match.end(), found)
         return folded if found == view else FoldedText(folded.text, bytes(found), folded.places)
 
