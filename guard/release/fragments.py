@@ -34,7 +34,7 @@ class Fragments:
     def __init__(self, known: Iterable[str]) -> None:
         self._known = [run for run in map(_letters, known) if run]
         self._said = b""
-        self._lone = {own: b"" for own in _WORD_LETTERS}
+        self._lone = dict.fromkeys(_WORD_LETTERS, b"")
 
     def spells(self, answer: str) -> bool:
         """Whether a fragment adds a letter to a run of a known value that spans answers; it is remembered."""
@@ -47,7 +47,6 @@ class Fragments:
         new = len(seam) - len(letters)
         runs = [seam[start : start + SPELLED] for start in starts if start < new < start + SPELLED]
         return any(run in value for run in runs for value in self._known)
-
 
     def lone(self, symbol: bytes, before: int) -> bool:
         """Whether a lone character, behind `before` ones of the same answer, adds to a run that spans answers."""
@@ -94,7 +93,8 @@ class LoneCharacterReader:
             symbol = _letters(word[0])
             if len(symbol) == 1:
                 if self._fragments.lone(symbol, self._count):
-                    found.append(TextSpan(self._offset + word.start(), self._offset + read, WITHHELD_KIND, "conversation"))
+                    start, end = self._offset + word.start(), self._offset + read
+                    found.append(TextSpan(start, end, WITHHELD_KIND, "conversation"))
                 self._count += 1
         else:
             read = len(self._text)

@@ -91,7 +91,7 @@ VIEWS: Mapping[str, Callable[[str], bytes]] = {
 
 
 MORE_VIEWS: Mapping[str, Callable[[str], bytes]] = {**VIEWS, "numbers": numbers}
-"""Besides, those in which only a value that is known can be looked for: in a text they run together what is far apart."""
+"""Besides, those in which only a known value can be looked for: they run together what is far apart in a text."""
 
 
 class TokenReader(dict[str, tuple[bytes, ...]]):

@@ -45,7 +45,8 @@ _NUMBERS = re.compile(rb"(?<![A-Za-z0-9])[A-Za-z]{0,4}[-/#]?[0-9](?:[-./ ]?[0-9]
 class KnownSearch:
     """A search for the known identifiers of one request in the windows of a text.
 
-    `words`, `digits`, `months` and `titles`, which are no part of a name, are the language's; `reader` is a `views_reader`, and may be shared.
+    `words`, `digits`, `months` and `titles`, which are no part of a name, are the language's; `reader` is a
+    `views_reader`, and may be shared.
     """
 
     def __init__(
@@ -62,7 +63,9 @@ class KnownSearch:
         self._unfoldable = unfoldable_parts(known)
         long_enough = [each for each in needles if len(each.letters) >= _SHORTEST_ENCIPHERED]
         in_words = [each for each in long_enough if each.name or each.kind in _ADDRESSES]
-        telling = [each for each in long_enough if not each.letters.isdigit() or len(each.letters) >= _SHORTEST_IN_PIECES]
+        telling = [
+            each for each in long_enough if not each.letters.isdigit() or len(each.letters) >= _SHORTEST_IN_PIECES
+        ]
         self._needles = NeedleSearch(needles)
         self._look_alikes = NeedleSearch([_enciphered(each, _leetspeak) for each in in_words])
         self._enciphered = NeedleSearch(
@@ -93,9 +96,8 @@ class KnownSearch:
             if kind is IdentifierKind.NAME and len(whole := name_parts(value, titles)) > 1
             for parts in (whole, [whole[0], whole[-1]])
         ]
-        self._initial_letters = {
-            part[:1] for kind, value in known.values if kind is IdentifierKind.NAME for part in name_parts(value, titles)
-        }
+        names = [value for kind, value in known.values if kind is IdentifierKind.NAME]
+        self._initial_letters = {part[:1] for value in names for part in name_parts(value, titles)}
 
     def find(self, folded: FoldedText) -> Iterator[IdentifierSpan]:
         """Every place at which a known identifier stands; parts of one name are one span."""
@@ -192,6 +194,10 @@ def _enciphered(needle: Needle, encipher: Callable[[bytes], bytes]) -> Needle:
 
 def _leetspeak(letters: bytes) -> bytes:
     return letters.translate(LEETSPEAK)
+
+
+def _is_short_number(needle: Needle) -> bool:
+    return needle.letters.isdigit() and len(needle.letters) < _SHORTEST_IN_PIECES
 
 
 def _may_be_initials(needle: Needle) -> bool:

@@ -93,15 +93,22 @@ class LetterCase:
         if word in self._no_name:
             return match[0].lower()
         facility = _NEXT_WORD.match(match.string, match.end())
-        names = word in self._names or word in self._city_words or (facility and facility[1].lower() in self._facilities)
+        if facility and facility[1].lower() in self._facilities:
+            return _capitalised_word(match[0])
+        names = word in self._names or word in self._city_words
         return _capitalised_word(match[0]) if names else match[0].lower()
 
     def _capitalise_announced(self, text: str, match: re.Match[str], found: bytearray) -> None:
         """Give capitals to a title, to the word behind it or behind a label, and to a surname behind that."""
-        word, label, title = match["name"].lower(), match["label"], match["title"]
+        word, label, title = match["name"].lower(), match["label"] or "", match["title"]
         if word in self._no_name or (word.endswith(self._endings) and word not in self._names):
             return
-        if not title and match["name"].islower() and word not in self._names and not (label or "").lower().endswith("name"):
+        if (
+            not title
+            and match["name"].islower()
+            and word not in self._names
+            and not (label or "").lower().endswith("name")
+        ):
             return
         start, end = match.span("name")
         behind = _SMALL_WORD.match(text, end + 1) if text[end : end + 1] == " " else None
@@ -128,7 +135,7 @@ class LetterCase:
 
     def _capitalise_city(self, text: str, start: int, found: bytearray) -> None:
         """Give capitals to the words of a city, if one begins there and means nothing but people."""
-        words = []
+        words: list[re.Match[str]] = []
         for match in _SMALL_WORD.finditer(text, start, start + 60):
             if match.start() != (words[-1].end() + 1 if words else start) or len(words) == self._longest_city:
                 break

@@ -1,8 +1,8 @@
 """Lexicons: names of people and cities, and the clinical words that only look like them.
 
-A word of a lexicon is a name by its company alone: a given name is one unless a clinical noun follows ("Allen test"); a
-word that also means something else ("Mark", "Reading") needs a surname, an initial, a preposition or something that only
-people do beside it. Words of the clinic (Parkinson, Foley) are never names by themselves.
+A word of a lexicon is a name by its company alone: a given name is one unless a clinical noun follows ("Allen test");
+a word that also means something else ("Mark", "Reading") needs a surname, an initial, a preposition or something that
+only people do beside it. Words of the clinic (Parkinson, Foley) are never names by themselves.
 """
 
 from __future__ import annotations
@@ -186,15 +186,11 @@ class Lexicon:
 
     def _is_reversed(self, word: CapitalisedWord, then: CapitalisedWord) -> bool:
         """Whether two words are a surname and, behind a comma, a given name; one of them means nothing else."""
-        return (
-            then.gap in (", ", ",")
-            and word.word in self.surnames
-            and then.word in self.given
-            and (
-                then.word not in self.ambiguous
-                or not (word.word in self.ambiguous or {word.word, then.word} & self.not_names or then.word in self.clinical)
-            )
-        )
+        if then.gap not in (", ", ",") or word.word not in self.surnames or then.word not in self.given:
+            return False
+        if then.word not in self.ambiguous:
+            return True
+        return word.word not in self.ambiguous | self.not_names and then.word not in self.not_names | self.clinical
 
     def _is_surname_though(self, text: str, word: CapitalisedWord, then: CapitalisedWord) -> bool:
         """Whether a word of other things is the surname behind a given name: "John White came", "Jack Black seen"."""

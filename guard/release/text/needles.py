@@ -39,9 +39,7 @@ class Needle:
     labelled: bool = False
 
 
-def known_needles(
-    known: KnownIdentifiers, months: Mapping[str, int], titles: frozenset[str]
-) -> tuple[Needle, ...]:
+def known_needles(known: KnownIdentifiers, months: Mapping[str, int], titles: frozenset[str]) -> tuple[Needle, ...]:
     """The needles of every known value, longest first; `months` and `titles` are a language's, in lower case."""
     found = {
         needle
@@ -100,9 +98,7 @@ def name_parts(value: str, titles: frozenset[str]) -> list[bytes]:
     return [only_letters(each) for each in parts if only_letters(each) and each not in titles | _PARTICLES]
 
 
-def _of_value(
-    kind: IdentifierKind, value: str, months: Mapping[str, int], titles: frozenset[str]
-) -> Iterator[Needle]:
+def _of_value(kind: IdentifierKind, value: str, months: Mapping[str, int], titles: frozenset[str]) -> Iterator[Needle]:
     if kind is IdentifierKind.NAME:
         yield from _of_name(value, titles)
     elif kind is IdentifierKind.DATE and (day := _read_date(value)):

@@ -32,8 +32,8 @@ class IdentifierPattern:
     `check` names a checksum that must hold. A match of which all words are in `unless` is none, nor is one of which any
     word is in `never`; these lists are in lower case. Words in `trim` at its ends are no part of it, but for the one
     right behind a word in `after` ("Dr. White"); nor is a full stop behind a whole word. A word that
-    ends as in `trim_endings`, and is no name, goes too. A match is none right before a word in `not_before` ("99 mL") or
-    right behind one in `not_behind` ("temperature 99").
+    ends as in `trim_endings`, and is no name, goes too. A match is none right before a word in `not_before` ("99 mL")
+    or right behind one in `not_behind` ("temperature 99").
     """
 
     kind: IdentifierKind

@@ -26,8 +26,8 @@ def shifted_date(value: str, shift: timedelta, months: Mapping[str, int], day_fi
     value = _WEEKDAY.sub("", value)
     time = _TIME.search(value)
     if time and time.start():
-        moved = shifted_date(value[: time.start()], shift, months, day_first)
-        return moved and moved + value[time.start() :]
+        without = shifted_date(value[: time.start()], shift, months, day_first)
+        return without and without + value[time.start() :]
     words = [word for word in _WORDS.findall(value) if word.lower() in months]
     numbers = [(match[0], match.span()) for match in _NUMBERS.finditer(value)]
     parts = _named_date(words, numbers, months) if words else _numeric_date(numbers, day_first)
