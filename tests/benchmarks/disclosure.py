@@ -61,8 +61,8 @@ def worst_case() -> Claim:
     return Claim(
         claim=CLAIMS[0],
         value=worst.success.value,
-        target=f"none of {len(worst.shares)} values recovered by 0.8 or more, guarded, in any framing and disguise: the "
-        "interval says what share of more values that leaves open",
+        target=f"none of {len(worst.shares)} values recovered by 0.8 or more, guarded, in any framing and disguise; "
+        "the interval says what share of more values that leaves open",
         met=worst.success.value == 0 and min(bare.by_disguise().values()) >= 0.99 and control.worst.success.value == 0,
         n=len(worst.shares),
         seed=SEED,

@@ -270,17 +270,17 @@ def _meddocan() -> Claim:
 
 
 def _with_old_ages(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row, where ages over 89 years have a label of their own: these are identifiers."""
-    spans = [{**each, "label": "EDAD_MAYOR_DE_89"} if _is_old_age(_value(row, each)) else each for each in row["spans"]]
-    return {**row, "spans": spans}
+    """The row, where the number of years in an age over 89 has a label of its own: it is an identifier."""
+    return {**row, "spans": [_old_age(row["text"], each) or each for each in row["spans"]]}
 
 
-def _is_old_age(value: tuple[str, str]) -> bool:
-    label, text = value
-    number = re.search(r"[0-9]+", text)
-    return (
-        label == "EDAD_SUJETO_ASISTENCIA" and "a\u00f1o" in text.lower() and number is not None and int(number[0]) > 89
-    )
+def _old_age(text: str, span: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    value = text[span["start"] : span["end"]]
+    number = re.search(r"[0-9]+", value)
+    if span["label"] != "EDAD_SUJETO_ASISTENCIA" or "a\u00f1o" not in value.lower() or not number:
+        return None
+    start, end = (span["start"] + each for each in number.span())
+    return {"label": "EDAD_MAYOR_DE_89", "start": start, "end": end} if int(number[0]) > 89 else None
 
 
 def _presidio_research() -> Claim:
