@@ -40,7 +40,7 @@ def disclosure() -> str:
     for kind in ("guarded", "disguises_no_filter_was_built_for"):
         said = "" if kind == "guarded" else " (unseen)"
         lines += [f"| {name}{said} | {rate:.2f} | {learned[kind][name]:.2f} |" for name, rate in shown[kind].items()]
-    lines += [f"| {name} (padded) | {rate:.2f} | not measured |" for name, rate in shown["padded"].items()]
+    lines += [f"| {name} (padded) | {rate:.2f} | not measured |" for name, rate in shown.get("padded", {}).items()]
     return "\n".join(lines) + "\n"
 
 
