@@ -364,6 +364,7 @@ TABLES = {
     "language": lambda: beside(PRIVACY).language(),
     "changed": lambda: beside(PRIVACY).changed(),
     "text_english": lambda: beside(TEXT).english(),
+    "text_otherwise": lambda: beside(TEXT).otherwise(),
     "session": session,
     "claims": claims,
     "hardening": hardening,

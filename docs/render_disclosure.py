@@ -16,7 +16,7 @@ def memory() -> str:
     rows = {
         "words of held-out reports taken out": f"{claim['value']:.2%} of {found['words']:,}",
         "held-out reports touched": f"{found['reports_touched']:.1%} of {claim['n']:,}",
-        "letters of known reports that are rare": f"{found['words_of_known_reports_taken_out']:.0%}",
+        "letters of known reports that are rare": f"{found['letters_of_known_reports_taken_out']:.0%}",
         "file": f"{found['bytes_of_the_file'] / 1e6:.1f} MB",
         "false positives, a stretch": f"{found['false_positive_of_the_file']:.1e}",
         "CPU time a word, whole text": f"{each['whole']:.1f} µs",
@@ -40,6 +40,7 @@ def disclosure() -> str:
     for kind in ("guarded", "disguises_no_filter_was_built_for"):
         said = "" if kind == "guarded" else " (unseen)"
         lines += [f"| {name}{said} | {rate:.2f} | {learned[kind][name]:.2f} |" for name, rate in shown[kind].items()]
+    lines += [f"| {name} (padded) | {rate:.2f} | not measured |" for name, rate in shown.get("padded", {}).items()]
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The table of the document about identifiers in text, from ``docs/results/*.json``."""
+"""The tables of the document about identifiers in text, from ``docs/results/*.json``."""
 
 from __future__ import annotations
 
@@ -27,6 +27,18 @@ def english() -> str:
     lines.append(f"| removed tokens that are identifiers | | {found[0]['token_precision']:.3f} | | {precise} |")
     touched = [f"{each['clean_texts_touched']} of {each['clean_texts']}" for each in found]
     lines.append(f"| texts without an identifier touched | | {touched[0]} | | {touched[1]} | {touched[2]} |")
+    return "\n".join(lines) + "\n"
+
+
+def otherwise() -> str:
+    """The same queries in other lines and letters, without a model."""
+    found = json.loads((RESULTS / "text_written_otherwise.json").read_text())["details"]["by_writing"]
+    lines = ["| the queries | found whole | 95 % interval | names | places | dates |", "|---|---|---|---|---|---|"]
+    for writing, row in found.items():
+        low, high = row["recall_interval"]
+        shares = [row["by_label"][label]["recall"] for label in ("NAME", "GEOGRAPHIC_LOCATION", "DATE")]
+        cells = " | ".join(f"{each:.3f}" for each in shares)
+        lines.append(f"| {writing} | {row['recall']:.3f} | {low:.3f} to {high:.3f} | {cells} |")
     return "\n".join(lines) + "\n"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from medward.guard.errors import MedwardError
-from medward.guard.release.fragments import FragmentReader, Fragments
+from medward.guard.release.fragments import FragmentReader, Fragments, LoneCharacterReader
 from medward.guard.release.memory.memory_reader import MemoryReader
 from medward.guard.release.redaction_stream import NEVER, RedactionStream, SpanReader, TextSpan, typed_mark
 from medward.guard.release.seam_reader import SeamReader
@@ -30,7 +30,8 @@ class Conversation:
 
     Guarantee: what `identifiers` would take out of the answers put together, with or without spaces between them, is
     taken out from the answer on that completes it, as far as `remembered` characters reach; what `memory` knows, as if
-    all answers were one; and fragments together spell no three letters in a row of a value that is `known`. `patient`
+    all answers were one; fragments together spell no three letters in a row of a value that is `known`, and lone
+    characters in longer answers no four. `patient`
     is for identifiers with surrogates.
     """
 
@@ -59,7 +60,7 @@ class Conversation:
         """A stream for the next answer. One that was left open ends here: what was said in it counts as said."""
         if self._open is not None:
             self._open.finish()
-        readers: list[SpanReader] = [FragmentReader(self._fragments)]
+        readers: list[SpanReader] = [FragmentReader(self._fragments), LoneCharacterReader(self._fragments)]
         if self._identifiers is not None:
             readers += [self._reader(self._identifiers), SeamReader(self._found, self._said)]
         if self._memory is not None and self._scanner is not None:

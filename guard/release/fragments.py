@@ -1,7 +1,8 @@
-"""Fragments: short answers that together spell a part of a value that is known."""
+"""Fragments: short answers, or lone characters in longer ones, that together spell a part of a value that is known."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from medward.guard.release.disguises.folded_words import folded_words
@@ -12,9 +13,14 @@ FRAGMENT = 12
 """Letters and digits of an answer up to which it counts as a fragment."""
 SPELLED = 3
 """Letters and digits in a row of a known value that fragments may not add up to."""
+SPELLED_APART = 4
+"""The same for lone characters in longer answers, which also count something."""
 WITHHELD_KIND = "withheld"
 """The kind of a fragment that may not leave."""
 _KEPT = 128  # letters of fragments that are remembered
+_WORD = re.compile(r"[^\W_]+")
+_LONGEST_WORD = 64  # characters, of a word that stands for one letter
+_OWN_WORDS = b"ai"  # letters that are words, too
 _LONGEST = 4096  # characters of an answer without more letters than a fragment has, that are waited for
 
 
@@ -28,6 +34,7 @@ class Fragments:
     def __init__(self, known: Iterable[str]) -> None:
         self._known = [run for run in map(_letters, known) if run]
         self._said = b""
+        self._lone = dict.fromkeys(_WORD_LETTERS, b"")
 
     def spells(self, answer: str) -> bool:
         """Whether a fragment adds a letter to a run of a known value that spans answers; it is remembered."""
@@ -40,6 +47,60 @@ class Fragments:
         new = len(seam) - len(letters)
         runs = [seam[start : start + SPELLED] for start in starts if start < new < start + SPELLED]
         return any(run in value for run in runs for value in self._known)
+
+    def lone(self, symbol: bytes, before: int) -> bool:
+        """Whether a lone character, behind `before` ones of the same answer, adds to a run that spans answers."""
+        found = False
+        for own in _WORD_LETTERS:
+            if symbol in own:
+                continue
+            said = self._lone[own] = (self._lone[own] + symbol)[-_KEPT:]
+            run = said[-SPELLED_APART:]
+            found |= (
+                before < SPELLED_APART - 1
+                and len(run) == SPELLED_APART
+                and any(run in value.translate(None, own) for value in self._known)
+            )
+        return found
+
+
+_WORD_LETTERS = (b"", _OWN_WORDS)  # which of them are left out
+
+
+class LoneCharacterReader:
+    """A lone character reader takes out of an answer each digit or letter that stands alone and spells on.
+
+    Whoever asks for one letter at a time in a whole sentence gets answers that are no fragments.
+    """
+
+    def __init__(self, fragments: Fragments) -> None:
+        self._fragments, self._text, self._offset, self._count = fragments, "", 0, 0
+
+    @property
+    def settled(self) -> int:
+        """As far as whole words were read."""
+        return self._offset
+
+    def read(self, piece: str, *, whole: bool) -> list[TextSpan]:
+        """The lone characters that may not leave, in the words that are complete."""
+        self._text += piece
+        found = []
+        read = 0
+        for word in _WORD.finditer(self._text):
+            if word.end() == len(self._text) and not whole:
+                break
+            read = word.end()
+            symbol = _letters(word[0])
+            if len(symbol) == 1:
+                if self._fragments.lone(symbol, self._count):
+                    start, end = self._offset + word.start(), self._offset + read
+                    found.append(TextSpan(start, end, WITHHELD_KIND, "conversation"))
+                self._count += 1
+        else:
+            read = len(self._text)
+        read = max(read, len(self._text) - _LONGEST_WORD)  # of a longer word its end is kept: it is not lone
+        self._text, self._offset = self._text[read:], self._offset + read
+        return found
 
 
 class FragmentReader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 from medward.guard.release.redaction_stream import NEVER
 
 HEAD = 256
-"""Characters of an answer in which what began before it ends; no identifier is longer."""
+"""Characters of an answer in which what began before it ends; only a web address is longer."""
+ADDRESS_REST = re.compile(r"(?:[).,;:!?]*[^\s\"'<>\])).,;:!?])*")
+"""What may still belong to a web address behind what was recognised of it."""
+_ADDRESS = "url"  # the kind that goes on to the next white space
 
 
 class SeamReader:
@@ -23,17 +27,22 @@ class SeamReader:
         self._find, self._said = find, {between: before for between, before in said.items() if before}
         self._head = ""
         self._done = not self._said
+        self._open: Any = None  # an address that goes on behind what was read, in pieces of `HEAD` characters
 
     @property
     def settled(self) -> int:
-        """Nothing until the head is there, then all."""
+        """Nothing until the head is there, then all, or as far as an address is followed."""
+        if self._open is not None:
+            return int(self._open.end)
         return NEVER if self._done else 0
 
     def read(self, piece: str, *, whole: bool) -> list[Any]:
         """The spans across the seam, once the head is there."""
-        if self._done:
+        if self._done and self._open is None:
             return []
         self._head += piece
+        if self._done:
+            return self._going_on(whole=whole)
         if len(self._head) < HEAD and not whole:
             return []
         self._done = True
@@ -43,4 +52,20 @@ class SeamReader:
             for span in self._find(before + between + self._head[:HEAD]):
                 if span.start < len(before) and span.end > start:
                     found.append(replace(span, start=0, end=span.end - start))
+        address = next((each for each in found if each.kind == _ADDRESS and each.end == HEAD), None)
+        if address:
+            self._open, self._head = replace(address, start=HEAD, end=HEAD), self._head[HEAD:]
+            found += self._going_on(whole=whole)
+        return found
+
+    def _going_on(self, *, whole: bool) -> list[Any]:
+        """What of the text that came belongs to an address that began before it."""
+        found = []
+        while self._open is not None and (len(self._head) >= HEAD or whole):
+            rest = ADDRESS_REST.match(self._head, 0, HEAD)
+            length = rest.end() if rest else 0
+            span = replace(self._open, start=self._open.end, end=self._open.end + length)
+            found += [span] if length else []
+            self._head = self._head[HEAD:]
+            self._open = span if length == HEAD else None
         return found

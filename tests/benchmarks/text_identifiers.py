@@ -2,7 +2,8 @@
 
 Rules and word lists were written on one half of each set, by SHA-256 of the text (ASQ-PHI), of the document's name
 (MEDDOCAN) or the file's (IU X-ray): first byte below 128. What is measured here is the other half, which was not looked
-at.
+at. The halves repeat each other: reports that are in both word by word are left out, and what share of the queries'
+values is in both is said beside the recall of the others.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import resource
 import subprocess
 import tarfile
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +30,18 @@ from text_scores import SpanScores, wilson
 from medward.guard.errors import MedwardError
 from medward.guard.release.text import IdentifierKind, IdentifierSpan, KnownIdentifiers, TextFilter
 
-CLAIMS = ("text_asq_phi", "text_meddocan", "text_presidio_research", "text_chest_reports", "text_speed")
+CLAIMS = (
+    "text_meddocan",
+    "text_presidio_research",
+    "text_chest_reports",
+    "text_written_otherwise",
+    "text_asq_phi",
+    "text_speed",
+)
 
 NO_IDENTIFIERS = {  # of MEDDOCAN's labels: not among Safe Harbor's
     "SEXO_SUJETO_ASISTENCIA",
-    "EDAD_SUJETO_ASISTENCIA",  # of whatever age
+    "EDAD_SUJETO_ASISTENCIA",  # of 89 years at most
     "PAIS",
     "PROFESION",
     "FAMILIARES_SUJETO_ASISTENCIA",  # "mother", "two sons"
@@ -51,13 +61,14 @@ _KINDS = {
 
 
 def measure() -> Iterator[Claim]:
-    """The five claims; the first and the last need Presidio. Minutes on one core."""
-    asq, speeds = _asq_phi()
-    yield asq
+    """The six claims; the last two need Presidio. Minutes on one core."""
     yield _meddocan()
     yield _presidio_research()
     reports = [text for _, text in _chest_reports()]
     yield _false_positives(reports)
+    yield _written_otherwise()
+    asq, speeds = _asq_phi()
+    yield asq
     yield _speed(reports, speeds)
 
 
@@ -134,9 +145,76 @@ def _find(
     return found, time.process_time() - begin
 
 
+def _queries() -> Sequence[Mapping[str, Any]]:
+    return [json.loads(line) for line in _data("deid_asq_phi/asq_phi_dev.jsonl").read_text().splitlines()]
+
+
+def wrapped(text: str, width: int) -> str:
+    """The text with line breaks for spaces, so that lines are no longer than `width` where that can be."""
+    out, start, space = list(text), 0, -1
+    for place, character in enumerate((*text, " ")):
+        if character == " ":
+            if place - start > width and space > start:
+                out[space], start = "\n", space + 1
+            space = place
+    return "".join(out)
+
+
+def _one_for_one(change: Callable[[str], str], text: str) -> str:
+    """Each character changed, if it stays one."""
+    return "".join(new if len(new := change(each)) == 1 else each for each in text)
+
+
+WRITINGS: Mapping[str, Callable[[str], str]] = {
+    "as it is": str,
+    "in lines of 72": partial(wrapped, width=72),
+    "in lines of 40": partial(wrapped, width=40),
+    "in lines of 20": partial(wrapped, width=20),
+    "a line break for each space": lambda text: text.replace(" ", "\n"),
+    "in capitals": partial(_one_for_one, str.upper),
+    "in small letters": partial(_one_for_one, str.lower),
+}
+
+
+def _written_otherwise() -> Claim:
+    """The same queries in other lines and letters; their gold spans stay where they are."""
+    everything = _queries()
+    rows = [row for row in everything if set_aside(row["text"])]
+    scores = {}
+    for name, write in WRITINGS.items():
+        written = [{**row, "text": write(row["text"])} for row in rows]
+        found, _ = _find(TextFilter(), [row["text"] for row in written], [])
+        scores[name] = _figures(_score(written, found, set()))
+    seen = {value for row in everything if not set_aside(row["text"]) for value in _values(row)}
+    unseen = [{**row, "spans": [each for each in row["spans"] if _value(row, each) not in seen]} for row in rows]
+    found, _ = _find(TextFilter(), [row["text"] for row in unseen], [])
+    values = {value for row in rows for value in _values(row)}
+    forty = scores["in lines of 40"]
+    return Claim(
+        claim="text_written_otherwise",
+        value=forty["recall"],
+        target="span recall at least 0.95 without a model on the queries in lines of 40 characters",
+        met=forty["recall"] >= 0.95,
+        n=len(rows),
+        interval=forty["recall_interval"],
+        details={
+            "by_writing": scores,
+            "share_of_values_in_both_halves": len(values & seen) / len(values),
+            "recall_of_values_in_this_half_only": _score(unseen, found, set()).recall,
+        },
+    )
+
+
+def _values(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    return (_value(row, each) for each in row["spans"] if each["start"] is not None)
+
+
+def _value(row: Mapping[str, Any], span: Mapping[str, Any]) -> tuple[str, str]:
+    return span["label"], row["text"][span["start"] : span["end"]] if span["start"] is not None else ""
+
+
 def _asq_phi() -> tuple[Claim, Mapping[str, float]]:
-    lines = _data("deid_asq_phi/asq_phi_dev.jsonl").read_text().splitlines()
-    everything = [json.loads(line) for line in lines]
+    everything = _queries()
     rows = [row for row in everything if set_aside(row["text"])]
     texts = [row["text"] for row in rows]
     answer = _ask_presidio(texts)
@@ -172,7 +250,7 @@ def _asq_phi() -> tuple[Claim, Mapping[str, float]]:
 
 def _meddocan() -> Claim:
     with gzip.open(_data("deid_meddocan_es/meddocan_train.jsonl.gz"), "rt") as lines:
-        rows = [row for row in map(json.loads, lines) if set_aside(row["id"])]
+        rows = [_with_old_ages(row) for row in map(json.loads, lines) if set_aside(row["id"])]
     found, seconds = _find(TextFilter(language="es"), [row["text"] for row in rows], ["Hola."])
     scores = _figures(_score(rows, found, NO_IDENTIFIERS))
     return Claim(
@@ -189,6 +267,20 @@ def _meddocan() -> Claim:
             "characters_a_second": sum(len(row["text"]) for row in rows) / seconds,
         },
     )
+
+
+def _with_old_ages(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row, where the number of years in an age over 89 has a label of its own: it is an identifier."""
+    return {**row, "spans": [_old_age(row["text"], each) or each for each in row["spans"]]}
+
+
+def _old_age(text: str, span: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    value = text[span["start"] : span["end"]]
+    number = re.search(r"[0-9]+", value)
+    if span["label"] != "EDAD_SUJETO_ASISTENCIA" or "a\u00f1o" not in value.lower() or not number:
+        return None
+    start, end = (span["start"] + each for each in number.span())
+    return {"label": "EDAD_MAYOR_DE_89", "start": start, "end": end} if int(number[0]) > 89 else None
 
 
 def _presidio_research() -> Claim:
@@ -217,12 +309,16 @@ def _presidio_research() -> Claim:
 
 
 def _chest_reports() -> Iterator[tuple[str, str]]:
+    """The reports that were set aside, without those that stand word by word in the other half, too."""
+    every: dict[str, str] = {}
     with tarfile.open(_data("iu_xray_reports/NLMCXR_reports.tgz")) as archive:
         for member in archive:
-            file = archive.extractfile(member) if member.name.endswith(".xml") and set_aside(member.name) else None
+            file = archive.extractfile(member) if member.name.endswith(".xml") else None
             if file:
                 parts = ET.fromstring(file.read()).iter("AbstractText")
-                yield member.name, "\n".join(f"{each.get('Label')}: {each.text}" for each in parts if each.text)
+                every[member.name] = "\n".join(f"{each.get('Label')}: {each.text}" for each in parts if each.text)
+    seen = {text for name, text in every.items() if not set_aside(name)}
+    yield from ((name, text) for name, text in every.items() if set_aside(name) and text not in seen)
 
 
 def _false_positives(reports: Sequence[str]) -> Claim:

@@ -19,6 +19,8 @@ _HEX_TOKEN = re.compile(r"(?:0x|x|u00)?((?:[0-9a-f]{2})+)", re.IGNORECASE)
 _CODE_TOKEN = re.compile(r"4[89]|5[0-7]|6[5-9]|[78]\d|90|9[7-9]|1[01]\d|12[0-2]")  # of a letter or a digit
 _URL_ALPHABET = bytes.maketrans(b"-_", b"+/")
 _UNPRINTABLE = bytes([*range(9), *range(14, 32), *range(127, 256)])
+_PRINTABLE_RUN = re.compile(rb"[ -~]{8,}")  # of bytes that mean nothing, few begin so
+_SHORT_PRINTABLE_RUN = re.compile(rb"[ -~]{4,}")
 _LEAST_PRINTABLE = 0.7  # of the characters of a text that was encoded; a plain word decoded looks like noise
 _CUT = 6  # bytes of two characters of which a piece holds a part
 _DEEPEST = 2  # encodings within each other that are undone
@@ -76,9 +78,11 @@ _remembered_texts = lru_cache(maxsize=_REMEMBERED)(_texts_within)  # most are wo
 
 def _base64_texts(stretch: bytes) -> Iterator[str]:
     for skipped in range(4):
-        text = _readable_text(_decoded_base64(stretch[skipped:]))
+        content = _decoded_base64(stretch[skipped:])
+        text = _readable_text(content)
         if text:
             yield text
+        yield from (run.decode("ascii") for run in _SHORT_PRINTABLE_RUN.findall(content) if run.decode("ascii") != text)
 
 
 def _decoded_base64(run: bytes) -> bytes:
@@ -102,12 +106,14 @@ def _decimal_texts(stretch: bytes) -> Iterator[str]:
 
 
 def _readable_text(content: bytes) -> str:
-    """The text that bytes are, nothing if they are none; a character may be cut at either end, or some be damaged."""
+    """The text that bytes are, or the longest in them; a character may be cut at either end, or some be damaged."""
     text = content.decode("utf-8", "ignore")
     if len(content.translate(None, _UNPRINTABLE)) >= _LEAST_PRINTABLE * len(content):
         return text
     left_out = len(content) - len(text.encode())
-    return text if not content.isascii() and left_out <= (_CUT if len(content) > 2 * _CUT else 0) else ""
+    if not content.isascii() and left_out <= (_CUT if len(content) > 2 * _CUT else 0):
+        return text
+    return max(_PRINTABLE_RUN.findall(content), key=len, default=b"").decode("ascii")
 
 
 _DECODE: Mapping[str, Callable[[bytes], Iterator[str]]] = {

@@ -14,6 +14,10 @@ from medward.guard.release.disguises.characters import SEEN_AS, UNREADABLE
 
 _CONTROL = re.compile(r"[^\t\n\r\f\v -~]")
 _CONTROL_BYTES = bytes([*range(9), *range(14, 32), 127])
+_WIDE_SPACE = re.compile(rb"[\t\n\r\f\v ]{2,}|[\t\n\r\f\v]")
+_BREAKS = re.compile(rb"\r\n|[\n\r\f\v]")
+_NEW_ENTRY = re.compile(rb"[A-Z][A-Za-z/() -]{0,40}:|[-*>]|[0-9]{1,2}[.)] ")  # a label, an item of a list
+_LAST_WORD = re.compile(rb"(?:[A-Za-z]{5}|[0-9]{3}) ?[.;]$")  # of a sentence; what is shorter may be an abbreviation
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,43 @@ def fold_text(text: str) -> FoldedText:
     if len(view) == len(text) and "" not in pieces:
         return FoldedText(text, view)
     return FoldedText(text, view, [place for place, piece in enumerate(pieces) for _ in piece])
+
+
+def single_spaced(folded: FoldedText) -> FoldedText:
+    """The folded text with each run of white space read as one space, as a line break within a sentence is.
+
+    A blank line, and a break behind a sentence or before a label or an item of a list, separate: they are read as one
+    line break.
+    """
+    view = folded.view
+    runs = list(_WIDE_SPACE.finditer(view))
+    if not runs:
+        return folded
+    kept: list[bytes] = []
+    places: list[int] = []
+    before = 0
+    same = all(match.end() - match.start() == 1 for match in runs)
+    for match in runs:
+        start, end = match.span()
+        kept += (view[before:start], b"\n" if _separates(view, start, end) else b" ")
+        if not same:
+            places += range(before, start + 1)
+        before = end
+    kept.append(view[before:])
+    if same:
+        return FoldedText(folded.text, b"".join(kept), folded.places)
+    places += range(before, len(view))
+    if folded.places is not None:
+        places = [folded.places[place] for place in places]
+    return FoldedText(folded.text, b"".join(kept), places)
+
+
+def _separates(view: bytes, start: int, end: int) -> bool:
+    """Whether a run of white space separates what stands before it from what follows."""
+    breaks = len(_BREAKS.findall(view, start, end))
+    if breaks != 1:
+        return breaks > 1
+    return bool(_NEW_ENTRY.match(view, end) or _LAST_WORD.search(view[max(0, start - 8) : start]))
 
 
 def folded_view(text: str) -> bytes:

@@ -56,6 +56,12 @@ def line_initials(token: str) -> bytes:
     return initials(token)[:1] if "\n" in token else b""
 
 
+def numbers(token: str) -> bytes:
+    """The digits of a token that has no letter, whatever words stand between two of them."""
+    letters = written(token)
+    return letters if letters.isdigit() else b""
+
+
 def from_base64(token: str) -> bytes:
     """The letters of the text that a token encodes in base64."""
     return written(base64_text(token))
@@ -84,6 +90,10 @@ VIEWS: Mapping[str, Callable[[str], bytes]] = {
 """Every view by name: what it reads of one token."""
 
 
+MORE_VIEWS: Mapping[str, Callable[[str], bytes]] = {**VIEWS, "numbers": numbers}
+"""Besides, those in which only a known value can be looked for: they run together what is far apart in a text."""
+
+
 class TokenReader(dict[str, tuple[bytes, ...]]):
     """A token reader maps a token to what each of some `views` reads of it, and remembers so many tokens and no more.
 
@@ -94,7 +104,7 @@ class TokenReader(dict[str, tuple[bytes, ...]]):
     def __init__(self, views: Iterable[str] = VIEWS, *, zeros_kept: bool = False, most: int = 20_000) -> None:
         super().__init__()
         self.most = most
-        self._views = [VIEWS[name] for name in views]
+        self._views = [MORE_VIEWS[name] for name in views]
         self._finish = bytes if zeros_kept else without_zeros
 
     def __missing__(self, token: str) -> tuple[bytes, ...]:

@@ -64,12 +64,20 @@ def _has_digits(least: int) -> Callable[[str], bool]:
     )
 
 
+def is_phone_number(value: str) -> bool:
+    """Whether a number has the digits of a telephone's, and is no range of two numbers."""
+    digits = "".join(filter(str.isdigit, value))
+    parts = re.fullmatch(r"([0-9]{3,5})-([0-9]{3,5})", value)
+    return len(digits) in (7, 8, *range(10, 16)) and not (parts and len(digits) != 7 and int(parts[1]) < int(parts[2]))
+
+
 CHECKS: Mapping[str, Callable[[str], bool]] = {
     "dea": is_dea_number,
     "iban": is_bank_account,
     "ip": is_ip_address,
     "long": _has_digits(4),
     "luhn": is_card_number,
+    "phone": is_phone_number,
     "postcode": lambda value: not value.endswith(("MG", "ML", "KG", "MM", "CM", "HZ", "PM", "AM", "YO")),
     "serial": _has_digits(5),
     "spanish identity": is_spanish_identity,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from medward.guard.errors import MedwardError
 from medward.guard.release.disguises.folded_text import fold_text
 from medward.guard.release.redaction_stream import RedactedText, RedactionStream, refuse_more, typed_mark
+from medward.guard.release.seam_reader import ADDRESS_REST
 from medward.guard.release.text.known import KnownIdentifiers
 from medward.guard.release.text.known_search import KnownSearch
 from medward.guard.release.text.language import Language, load_language
@@ -76,6 +77,7 @@ class IdentifierReader:
     _text: str = ""  # what of the text may still be needed
     _offset: int = 0  # the place of its first character
     _start: int = 0  # where the next block begins in it
+    _open: IdentifierSpan | None = None  # an address that may go on in the next block
     _finished: bool = False
 
     @property
@@ -93,12 +95,30 @@ class IdentifierReader:
         needed = 1 if whole else BLOCK_LENGTH + LOOKAHEAD
         while len(self._text) - self._start >= needed:
             end = block_end(self._text, self._start)
-            found += self._identifiers(self._start, end)
+            found += self._whole_addresses(self._start, end, self._identifiers(self._start, end))
             self._start = end
         forget = max(0, self._start - CONTEXT)
         self._text = self._text[forget:]
         self._offset, self._start = self._offset + forget, self._start - forget
         return found
+
+    def _whole_addresses(self, start: int, end: int, found: list[IdentifierSpan]) -> list[IdentifierSpan]:
+        """The identifiers of a block, where a web address goes on to the next white space, however far that is."""
+        going_on, self._open = self._open, None
+        begun = [replace(going_on, start=start + self._offset, end=start + self._offset)] if going_on else []
+        whole = (
+            self._whole_address(each, end) if each.kind is IdentifierKind.URL else each for each in (*begun, *found)
+        )
+        return join_spans(each for each in whole if each.end > each.start)
+
+    def _whole_address(self, span: IdentifierSpan, end: int) -> IdentifierSpan:
+        """A web address as far as it goes within the block; what goes on behind it is open."""
+        place = span.end - self._offset
+        rest = ADDRESS_REST.match(self._text, place, max(place, end))
+        past = rest.end() if rest else place
+        if past >= end:
+            self._open = span
+        return replace(span, end=past + self._offset)
 
     def _identifiers(self, start: int, end: int) -> list[IdentifierSpan]:
         """The identifiers that begin in a block of the text held."""

@@ -6,6 +6,7 @@ written.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -50,6 +51,9 @@ _DICOM: Mapping[str, IdentifierKind] = {
     "SOPInstanceUID": _K.CODE,
 }
 _FHIR_SYSTEM = {"phone": _K.PHONE, "sms": _K.PHONE, "pager": _K.PHONE, "fax": _K.FAX, "email": _K.EMAIL, "url": _K.URL}
+MOST_NAME_PARTS = 24
+"""Parts of one known name at most, in all the alphabets it is written in."""
+_PART_OF_NAME = re.compile(r"[^\s,^=.]+")
 _SAYS_NOTHING = {"", "none", "unknown", "anonymous", "anonymized", "n/a", "na", "unspecified", "test", "0", "patient"}
 
 
@@ -71,6 +75,15 @@ class KnownIdentifiers:
 
     values: tuple[tuple[IdentifierKind, str], ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuses a name of so many parts that it is none: each pair of them is searched for."""
+        for kind, value in self.values:
+            parts = len(_PART_OF_NAME.findall(value)) if kind is _K.NAME else 0
+            if parts > MOST_NAME_PARTS:
+                raise MedwardError(
+                    f"known identifiers: a name has {parts} parts; at most {MOST_NAME_PARTS}; give each name by itself"
+                )
+
     @classmethod
     def from_mapping(cls, values: Mapping[str, str | Iterable[str]]) -> KnownIdentifiers:
         """Values by `IdentifierKind`: ``{"name": "Jane Roe", "record_number": ["4711", "0815"]}``."""
@@ -88,9 +101,7 @@ class KnownIdentifiers:
     @classmethod
     def from_dicom(cls, header: DicomHeader) -> KnownIdentifiers:
         """Values of a DICOM header, keyword -> value or a pydicom Dataset; what identifies nobody is passed over."""
-        found = [
-            (kind, one) for keyword, kind in _DICOM.items() for one in _several(header.get(keyword)) for kind in [kind]
-        ]
+        found = [(kind, one) for keyword, kind in _DICOM.items() for one in _several(header.get(keyword))]
         return cls(_told(found))
 
     @classmethod

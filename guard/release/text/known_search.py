@@ -15,7 +15,7 @@ from medward.guard.release.disguises.letters import look_alike_letters, plain_le
 from medward.guard.release.disguises.spoken import spelling_words
 from medward.guard.release.disguises.views import TokenReader, TokenViews
 from medward.guard.release.text.known import KnownIdentifiers
-from medward.guard.release.text.needle_search import IdentifierRange, NeedleSearch
+from medward.guard.release.text.needle_search import IdentifierRange, NeedleSearch, PlainWords
 from medward.guard.release.text.needles import (
     Needle,
     known_needles,
@@ -28,12 +28,13 @@ from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
 from medward.guard.release.text.typos import TypoTable
 
 _SHORTEST_ENCIPHERED = 4
+_SHORTEST_IN_PIECES = 7  # digits: measurements side by side would be taken for shorter numbers
 _SHORTEST_INITIALS = 6  # letters: the initials of any five words spell something
 _SHORTEST_INITIAL_DIGITS = 5
 _SHORTEST_WITH_TYPO = 6
 _SHORTEST_NUMBER_WITH_TYPO = 7
 _SHORTEST_LOWER_WITH_TYPO = 8  # without a capital, where common words would be taken for names
-_MARKUP_VIEWS, _ENCODED_VIEWS = ("outside-markup",), ("base64", "hex", "decimal")
+_MARKUP_VIEWS, _ENCODED_VIEWS = ("outside-markup", "numbers"), ("base64", "hex", "decimal")
 _INITIALS_VIEWS = ("initials", "line-initials")
 _ADDRESSES = (IdentifierKind.EMAIL, IdentifierKind.URL)
 _OF_WORDS = (IdentifierKind.NAME, IdentifierKind.PLACE)
@@ -44,8 +45,8 @@ _NUMBERS = re.compile(rb"(?<![A-Za-z0-9])[A-Za-z]{0,4}[-/#]?[0-9](?:[-./ ]?[0-9]
 class KnownSearch:
     """A search for the known identifiers of one request in the windows of a text.
 
-    `common` are words that are no identifier unless written with a capital; `digits` and `months` are the language's;
-    `reader` is a `views_reader`, and may be shared.
+    `words`, `digits`, `months` and `titles`, which are no part of a name, are the language's; `reader` is a
+    `views_reader`, and may be shared.
     """
 
     def __init__(
@@ -54,27 +55,33 @@ class KnownSearch:
         *,
         months: Mapping[str, int],
         digits: Mapping[str, str],
-        common: frozenset[str],
+        words: PlainWords,
+        titles: frozenset[str],
         reader: TokenReader,
     ) -> None:
-        needles = known_needles(known, months)
+        needles = known_needles(known, months, titles)
         self._unfoldable = unfoldable_parts(known)
         long_enough = [each for each in needles if len(each.letters) >= _SHORTEST_ENCIPHERED]
         in_words = [each for each in long_enough if each.name or each.kind in _ADDRESSES]
+        telling = [
+            each for each in long_enough if not each.letters.isdigit() or len(each.letters) >= _SHORTEST_IN_PIECES
+        ]
         self._needles = NeedleSearch(needles)
         self._look_alikes = NeedleSearch([_enciphered(each, _leetspeak) for each in in_words])
         self._enciphered = NeedleSearch(
-            [_enciphered(each, from_the_end) for each in long_enough]
+            [_enciphered(each, from_the_end) for each in telling]
             + [_enciphered(each, encipher) for each in in_words for encipher in (rotated, rotated_from_the_end)]
-            + [*turned_word_needles(known, _SHORTEST_ENCIPHERED), *rotated_accent_needles(known, _SHORTEST_ENCIPHERED)]
+            + [*turned_word_needles(known, _SHORTEST_ENCIPHERED)]
+            + [*rotated_accent_needles(known, titles, _SHORTEST_ENCIPHERED)]
         )
         self._long_enough = NeedleSearch(long_enough)
         initials = NeedleSearch([each for each in needles if _may_be_initials(each)])
         self._in_views = {
-            **dict.fromkeys((*_MARKUP_VIEWS, *_ENCODED_VIEWS), self._long_enough),
+            **dict.fromkeys(_MARKUP_VIEWS, NeedleSearch(telling)),
+            **dict.fromkeys(_ENCODED_VIEWS, self._long_enough),
             **dict.fromkeys(_INITIALS_VIEWS, initials),
         }
-        self._common, self._reader = common, reader
+        self._words, self._reader = words, reader
         self._spelled = spelling_words(digits)
         self._two_spelled = re2.compile(
             rb"(?i)\b(?:%s)\b[^A-Za-z0-9]{1,8}\b(?:[a-z0-9]|%s)\b" % ((_any_of(self._spelled),) * 2)
@@ -86,12 +93,11 @@ class KnownSearch:
         self._initials = [
             re.compile(rb"(?<![A-Za-z])" + rb"\.? ?".join(part[:1].upper() for part in parts) + rb"\.(?![A-Za-z])")
             for kind, value in known.values
-            if kind is IdentifierKind.NAME and len(whole := name_parts(value)) > 1
+            if kind is IdentifierKind.NAME and len(whole := name_parts(value, titles)) > 1
             for parts in (whole, [whole[0], whole[-1]])
         ]
-        self._initial_letters = {
-            part[:1] for kind, value in known.values if kind is IdentifierKind.NAME for part in name_parts(value)
-        }
+        names = [value for kind, value in known.values if kind is IdentifierKind.NAME]
+        self._initial_letters = {part[:1] for value in names for part in name_parts(value, titles)}
 
     def find(self, folded: FoldedText) -> Iterator[IdentifierSpan]:
         """Every place at which a known identifier stands; parts of one name are one span."""
@@ -105,8 +111,8 @@ class KnownSearch:
 
     def _ranges(self, view: bytes) -> Iterator[IdentifierRange]:
         plain = plain_letters(view)
-        yield from self._needles.matches(view, plain, self._common)
-        yield from self._look_alikes.matches(view, look_alike_letters(view), self._common)
+        yield from self._needles.matches(view, plain, self._words)
+        yield from self._look_alikes.matches(view, look_alike_letters(view), self._words)
         yield from self._enciphered.matches(view, plain)
         if self._long_enough.needles and self._two_spelled.search(view):
             yield from self._long_enough.matches(view, spelled_letters(view, self._spelled))
@@ -125,7 +131,8 @@ class KnownSearch:
         views = TokenViews(view.decode("ascii"), self._reader)
         for number, (run, (name, search)) in enumerate(zip(views.runs, self._in_views.items(), strict=True)):
             if run and search.kind_in(run):
-                yield from search.token_matches(views.letters(number), across=name not in _ENCODED_VIEWS)
+                across = name not in _ENCODED_VIEWS
+                yield from search.token_matches(view, views.letters(number), self._words, across=across)
 
     def _with_typo(self, view: bytes) -> Iterator[IdentifierRange]:
         in_words = [(kind, table) for kind, table in self._typos.items() if kind in _OF_WORDS]
@@ -133,13 +140,16 @@ class KnownSearch:
             for match in _WORDS.finditer(view):
                 word = match[0].lower().replace(b"'", b"")
                 least = _SHORTEST_WITH_TYPO if match[0][0] < ord("a") else _SHORTEST_LOWER_WITH_TYPO
-                if len(word) >= least - 1 and word.decode("ascii") not in self._common:
+                if len(word) >= least - 1 and not self._is_plain(word.decode("ascii")):
                     yield from ((*match.span(), kind) for kind, table in in_words if table.knows(word))
         for kind, table in self._typos.items():
             if kind not in (*_OF_WORDS, IdentifierKind.DATE):
                 for match in _NUMBERS.finditer(view):
                     if table.knows(re.sub(rb"[^a-z0-9]", b"", match[0].lower())):
                         yield *match.span(), kind
+
+    def _is_plain(self, word: str) -> bool:
+        return word in self._words.common or word in self._words.clinical
 
     def _joined(self, view: bytes, ranges: list[IdentifierRange]) -> Iterator[IdentifierRange]:
         """Ranges, where names side by side are one, with the initials beside them."""
@@ -184,6 +194,10 @@ def _enciphered(needle: Needle, encipher: Callable[[bytes], bytes]) -> Needle:
 
 def _leetspeak(letters: bytes) -> bytes:
     return letters.translate(LEETSPEAK)
+
+
+def _is_short_number(needle: Needle) -> bool:
+    return needle.letters.isdigit() and len(needle.letters) < _SHORTEST_IN_PIECES
 
 
 def _may_be_initials(needle: Needle) -> bool:

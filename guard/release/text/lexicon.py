@@ -1,8 +1,8 @@
 """Lexicons: names of people and cities, and the clinical words that only look like them.
 
-A word of a lexicon is a name by its company alone: a given name is one unless a clinical noun follows ("Allen test"); a
-word that also means something else ("Mark", "Reading") needs a surname, an initial or a preposition beside it. Words of
-the clinic (Parkinson, Foley) are never names by themselves.
+A word of a lexicon is a name by its company alone: a given name is one unless a clinical noun follows ("Allen test");
+a word that also means something else ("Mark", "Reading") needs a surname, an initial, a preposition or something that
+only people do beside it. Words of the clinic (Parkinson, Foley) are never names by themselves.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _LONGEST_ACRONYM = 4  # letters
 _TRIGGER = re.compile(r"[A-Z][A-Za-z]+")
 _INITIAL_FIRST = re.compile(r"(?<![A-Za-z])[A-Z]\. ?[A-Z]")
 _CITY_GAP = re.compile(r"\.? |-")
+_GOES_ON = re.compile(r"(?:'s)?[ -][A-Z][a-z]|:")
 _CITY_SPACES = re.compile(r"[. ]+")
 
 
@@ -51,21 +52,39 @@ class Lexicon:
     not_names: frozenset[str]
     particles: frozenset[str]
     place_prepositions: frozenset[str]
+    mostly_given: frozenset[str]
+    person_verbs: frozenset[str]
+    person_participles: frozenset[str]
+
+    @cached_property
+    def telling_given(self) -> frozenset[str]:
+        """Given names that mean nothing else."""
+        return self.given - self.ambiguous - self.clinical - self.not_names
+
+    @cached_property
+    def telling_surnames(self) -> frozenset[str]:
+        """Surnames that mean nothing else."""
+        return self.surnames - self.ambiguous - self.clinical - self.not_names
+
+    @cached_property
+    def telling_cities(self) -> frozenset[str]:
+        """Cities whose names mean nothing else."""
+        return self.cities - self.surnames - self.given - self.ambiguous - self.clinical - self.not_names
 
     @cached_property
     def given_names(self) -> tuple[str, ...]:
         """Given names that mean nothing else, in order."""
-        return tuple(sorted(self.given - self.ambiguous - self.clinical - self.not_names))
+        return tuple(sorted(self.telling_given))
 
     @cached_property
     def family_names(self) -> tuple[str, ...]:
         """Surnames that mean nothing else, in order."""
-        return tuple(sorted(self.surnames - self.ambiguous - self.clinical - self.not_names))
+        return tuple(sorted(self.telling_surnames))
 
     @cached_property
     def city_names(self) -> tuple[str, ...]:
         """Cities whose names mean nothing else, in order."""
-        return tuple(sorted(self.cities - self.surnames - self.given - self.ambiguous - self.clinical - self.not_names))
+        return tuple(sorted(self.telling_cities))
 
     def find(self, folded: FoldedText) -> Iterator[IdentifierSpan]:
         """Names and cities of the window."""
@@ -125,14 +144,20 @@ class Lexicon:
         ):
             last += 1
         beside = words[first + 1] if last > first else None
-        if first + 1 < len(words) and self._is_reversed(word, words[first + 1]):
-            return self._last_of_name(text, words, first + 1) or first + 1
+        then = words[first + 1] if first + 1 < len(words) else None
+        if then and self._is_reversed(word, then):
+            initial = first + 2 < len(words) and words[first + 2].gap == " " and is_initial(text, words[first + 2])
+            return self._last_of_name(text, words, first + 1) or first + 1 + initial
+        if then and not beside and self._is_surname_though(text, word, then):
+            return first + 1
+        if word.word in self.mostly_given and self._does_something(text, words[last].end):
+            return last
         if next_word(text, words[last].end) in self.clinical_nouns and not (beside and len(words[last].word) == 1):
             return None
         if not beside and word.capitals and len(word.word) <= _LONGEST_ACRONYM:
             return None
         given = word.word if word.word in self.given else word.word.split("-")[0]
-        if given in self.given and word.word not in self.clinical:
+        if given in self.given and self.clinical.isdisjoint((word.word, given)):
             if given not in self.ambiguous:
                 return last
             if beside and (
@@ -160,13 +185,33 @@ class Lexicon:
         return not word.capitals or word.word in self.surnames or word.word in self.given
 
     def _is_reversed(self, word: CapitalisedWord, then: CapitalisedWord) -> bool:
-        """Whether two words are a surname and, behind a comma, a given name."""
-        return (
-            then.gap in (", ", ",")
-            and word.word in self.surnames
-            and then.word in self.given
-            and then.word not in self.ambiguous
-        )
+        """Whether two words are a surname and, behind a comma, a given name; one of them means nothing else."""
+        if then.gap not in (", ", ",") or word.word not in self.surnames or then.word not in self.given:
+            return False
+        if then.word not in self.ambiguous:
+            return True
+        return word.word not in self.ambiguous | self.not_names and then.word not in self.not_names | self.clinical
+
+    def _is_surname_though(self, text: str, word: CapitalisedWord, then: CapitalisedWord) -> bool:
+        """Whether a word of other things is the surname behind a given name: "John White came", "Jack Black seen"."""
+        if then.gap != " " or then.capitals or then.word not in self.surnames:
+            return False
+        if word.word in self.telling_given:
+            return not self._goes_on(text, then.end)
+        return word.word in self.mostly_given and self._does_something(text, then.end)
+
+    def _goes_on(self, text: str, end: int) -> bool:
+        """Whether a capitalised word or a clinical noun follows, or a colon: then the word before belongs to it."""
+        return bool(_GOES_ON.match(text, end)) or next_word(text, end) in self.clinical_nouns
+
+    def _does_something(self, text: str, end: int) -> bool:
+        """Whether something follows that only people do."""
+        return bool(self._doings.match(text, end))
+
+    @cached_property
+    def _doings(self) -> re.Pattern[str]:
+        verbs, participles = ("|".join(sorted(words)) for words in (self.person_verbs, self.person_participles))
+        return re.compile(rf" (?:{verbs}|(?:is|was|has been|had been|es|fue|ha sido) (?:{participles}))\b")
 
     def _cities(self, text: str, words: Sequence[CapitalisedWord]) -> Iterator[tuple[IdentifierKind, int, int]]:
         past, starts = 0, self._city_starts
@@ -189,8 +234,10 @@ class Lexicon:
         if " " in name:
             return True
         doubtful = name in self.ambiguous or name in self.surnames or name in self.given or name in self.clinical
-        before = text[max(0, word.start - 12) : word.start].lower().split(" ")
-        return not doubtful or (len(before) > 1 and before[-1] == "" and before[-2] in self.place_prepositions)
+        before = text[max(0, word.start - 24) : word.start].lower().split(" ")
+        if not doubtful or len(before) < 2 or before[-1] or before[-2] not in self.place_prepositions:
+            return not doubtful
+        return name not in self.clinical or len(before) < 3 or before[-3] not in self.clinical_nouns
 
 
 def _names_someone(word: CapitalisedWord, lexicon: Lexicon) -> bool:
@@ -199,14 +246,18 @@ def _names_someone(word: CapitalisedWord, lexicon: Lexicon) -> bool:
 
 def load_lexicon(language: str, lists: Mapping[str, Sequence[str]]) -> Lexicon:
     """The lexicon of a language: its files, and the lists of its data file."""
+    given = read_lexicon(f"given_{language}")
     return Lexicon(
-        given=read_lexicon(f"given_{language}"),
+        given=given,
         surnames=read_lexicon(f"surnames_{language}"),
         cities=read_lexicon(f"cities_{language}"),
         ambiguous=frozenset(lists["ambiguous"]),
         clinical=frozenset(lists["clinical"]),
         clinical_nouns=frozenset(lists["clinical_nouns"]),
-        not_names=frozenset(lists["not_names"]),
+        not_names=frozenset(lists["not_names"]) | (frozenset(lists["countries"]) - given),
         particles=frozenset(lists["particles"]),
         place_prepositions=frozenset(lists["place_prepositions"]),
+        mostly_given=frozenset(lists["mostly_given"]),
+        person_verbs=frozenset(lists["person_verbs"]),
+        person_participles=frozenset(lists["person_participles"]),
     )

@@ -16,10 +16,11 @@ from medward.guard.release.disguises.folded_text import folded_view, is_foldable
 from medward.guard.release.text.known import KnownIdentifiers
 from medward.guard.release.text.spans import IdentifierKind
 
-_TITLES = frozenset(("mr", "mrs", "ms", "miss", "dr", "prof", "md", "phd", "rn", "jr", "sr", "ii", "iii", "iv"))
 _PARTICLES = frozenset(("de", "la", "del", "van", "von", "der", "den", "el", "al", "le", "di", "da"))
 _SHORTEST_LOOSE = 6  # characters from which a number is also found inside of a longer one
 _SHORTEST_JOINED = 8  # characters from which joined parts of a name are found inside of a word
+_SHORTEST_TELLING = 4  # characters from which a number says something without a label
+_YEAR = re.compile(rb"(?:19|20)[0-9]{2}")
 _VERBAL = ((".", "dot"), ("@", "at"), ("-", "dash"), ("_", "underscore"))
 
 
@@ -28,21 +29,22 @@ class Needle:
     """A needle is what to search for, as lower-case letters and digits.
 
     Unless `loose`, no letter or digit may stand right before or behind it. A `name` may be written with look-alike
-    digits, enciphered or with one typo.
+    digits, enciphered or with one typo. One that is `labelled` is so short that it says nothing without a label.
     """
 
     kind: IdentifierKind
     letters: bytes
     loose: bool = False
     name: bool = False
+    labelled: bool = False
 
 
-def known_needles(known: KnownIdentifiers, months: Mapping[str, int]) -> tuple[Needle, ...]:
-    """The needles of every known value, longest first; `months` are the month names of a language, in lower case."""
+def known_needles(known: KnownIdentifiers, months: Mapping[str, int], titles: frozenset[str]) -> tuple[Needle, ...]:
+    """The needles of every known value, longest first; `months` and `titles` are a language's, in lower case."""
     found = {
         needle
         for kind, value in known.values
-        for needle in _of_value(kind, _foldable_part(value), months)
+        for needle in _of_value(kind, _foldable_part(value), months, titles)
         if needle.letters
     }
     return tuple(sorted(found, key=lambda each: (-len(each.letters), each.letters, each.kind)))
@@ -56,11 +58,11 @@ def turned_word_needles(known: KnownIdentifiers, least: int) -> Iterator[Needle]
             yield Needle(kind, turned, loose=len(turned) >= _SHORTEST_JOINED)
 
 
-def rotated_accent_needles(known: KnownIdentifiers, least: int) -> Iterator[Needle]:
+def rotated_accent_needles(known: KnownIdentifiers, titles: frozenset[str], least: int) -> Iterator[Needle]:
     """Parts of names in rot13, which leaves letters with an accent as they are, in `least` letters or more."""
     for kind, value in known.values:
         if kind is IdentifierKind.NAME and not value.isascii():
-            for part in name_parts(rotated_text(value)):
+            for part in name_parts(rotated_text(value), titles):
                 if len(part) >= least:
                     yield from (Needle(kind, each, name=True) for each in (part, part[::-1]))
 
@@ -89,16 +91,16 @@ def only_letters(value: str) -> bytes:
     return re.sub(rb"[^a-z0-9]", b"", folded_view(value).lower())
 
 
-def name_parts(value: str) -> list[bytes]:
+def name_parts(value: str, titles: frozenset[str]) -> list[bytes]:
     """The parts of a name, the family's last, without titles and particles."""
     family, comma, given = folded_view(value).decode().lower().replace("^", ",", 1).partition(",")
     parts = re.split(r"[\s,^=.]+", f"{given} {family}" if comma else family)
-    return [only_letters(each) for each in parts if only_letters(each) and each not in _TITLES | _PARTICLES]
+    return [only_letters(each) for each in parts if only_letters(each) and each not in titles | _PARTICLES]
 
 
-def _of_value(kind: IdentifierKind, value: str, months: Mapping[str, int]) -> Iterator[Needle]:
+def _of_value(kind: IdentifierKind, value: str, months: Mapping[str, int], titles: frozenset[str]) -> Iterator[Needle]:
     if kind is IdentifierKind.NAME:
-        yield from _of_name(value)
+        yield from _of_name(value, titles)
     elif kind is IdentifierKind.DATE and (day := _read_date(value)):
         yield from (Needle(kind, each.encode()) for each in set(_date_spellings(day, months)))
     elif kind is IdentifierKind.PLACE:
@@ -109,8 +111,8 @@ def _of_value(kind: IdentifierKind, value: str, months: Mapping[str, int]) -> It
         yield from _of_number(kind, only_letters(value))
 
 
-def _of_name(value: str) -> Iterator[Needle]:
-    parts = name_parts(value)
+def _of_name(value: str, titles: frozenset[str]) -> Iterator[Needle]:
+    parts = name_parts(value, titles)
     whole = [each for each in parts if len(each) > 1]
     yield from (Needle(IdentifierKind.NAME, each, name=True) for each in whole)
     yield from (
@@ -156,8 +158,9 @@ def _of_number(kind: IdentifierKind, letters: bytes) -> Iterator[Needle]:
     if kind in (IdentifierKind.PHONE, IdentifierKind.FAX):
         forms |= {letters[-10:], letters[-7:]}
     for each in forms:
+        short = len(each) < _SHORTEST_TELLING or _YEAR.fullmatch(each) is not None
         if len(each) > 3 or (each == letters and len(each) > 1):
-            yield Needle(kind, each, loose=len(each) >= _SHORTEST_LOOSE)
+            yield Needle(kind, each, loose=len(each) >= _SHORTEST_LOOSE, labelled=short)
 
 
 def _read_date(value: str) -> date | None:

@@ -9,7 +9,9 @@ from datetime import date, timedelta
 _NUMBERS = re.compile(r"[0-9]+")
 _WORDS = re.compile(r"[^\W\d_]+")
 _WEEKDAY = re.compile(r"(?i)^[a-z]+day,? (?:the )?")
+_TIME = re.compile(r"(?i)[T ,]*(?:at )?[0-2]?[0-9]:[0-5][0-9].*$")
 _ANY_YEAR, _ANY_DAY = 2001, 15  # of a date that says none
+_LEAP_YEAR = 2000
 
 _Place = tuple[int, int]
 _Parts = Mapping[str, tuple[int, _Place | None]]
@@ -19,17 +21,20 @@ def shifted_date(value: str, shift: timedelta, months: Mapping[str, int], day_fi
     """The date moved by `shift` in the form it had, without its weekday; None where it cannot be read.
 
     `months` are month names in lower case; `day_first` says whether 3/4 is in April. A day or year that is not said is
-    taken to be in the middle of a month or some year, and is not said afterwards.
+    taken to be in the middle of a month or some year, and is not said afterwards; a time of day stays as it is.
     """
     value = _WEEKDAY.sub("", value)
+    time = _TIME.search(value)
+    if time and time.start():
+        without = shifted_date(value[: time.start()], shift, months, day_first)
+        return without and without + value[time.start() :]
     words = [word for word in _WORDS.findall(value) if word.lower() in months]
     numbers = [(match[0], match.span()) for match in _NUMBERS.finditer(value)]
     parts = _named_date(words, numbers, months) if words else _numeric_date(numbers, day_first)
     if parts is None:
         return None
-    year, month, day = (
-        parts.get(name, (usual, None))[0] for name, usual in (("year", _ANY_YEAR), ("month", 1), ("day", _ANY_DAY))
-    )
+    month, day = (parts.get(name, (usual, None))[0] for name, usual in (("month", 1), ("day", _ANY_DAY)))
+    year = parts.get("year", (_LEAP_YEAR if (month, day) == (2, 29) else _ANY_YEAR, None))[0]
     try:
         moved = date(year, month, day) + shift
     except (ValueError, OverflowError):

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -20,6 +21,7 @@ from medward.guard.release.text.shifted_date import shifted_date
 from medward.guard.release.text.spans import IdentifierKind
 
 SHORTEST_KEY = 16  # bytes
+_MOST_TURNS = 64
 _LARGEST_SHIFT = 182  # days, to either side, never 0
 _NAME_WORD = re.compile(r"[^\W\d_]+")
 
@@ -28,15 +30,16 @@ _NAME_WORD = re.compile(r"[^\W\d_]+")
 class Surrogates:
     """Surrogates stand in for the identifiers of one patient, chosen by a secret key of 16 bytes or more.
 
-    `given`, `surnames` and `cities` are the names to choose from, `months` the month names of the language, in lower
-    case, and `day_first` says whether 3/4 is in April.
+    `given`, `surnames` and `cities` are the names to choose from, in order, `titles` stay, `months` are the month names
+    of the language, in lower case, and `day_first` says whether 3/4 is in April.
     """
 
     key: bytes
     patient: str
-    given: Sequence[str]
-    surnames: Sequence[str]
-    cities: Sequence[str]
+    given: tuple[str, ...]
+    surnames: tuple[str, ...]
+    cities: tuple[str, ...]
+    titles: frozenset[str]
     months: Mapping[str, int]
     day_first: bool
 
@@ -60,14 +63,14 @@ class Surrogates:
         if kind is IdentifierKind.AGE:
             return "90"
         if kind is IdentifierKind.PLACE and not only_letters(value).isdigit():
-            return _cased(self._choice(self.cities, b"place", value), value)
+            return self._other_than(value, lambda turn: _cased(self._choice(self.cities, b"place", value, turn), value))
         if kind is IdentifierKind.EMAIL:
             return f"{self._choice(self.surnames, b'email', value)}@example.org"
         if kind is IdentifierKind.URL:
             return f"https://example.org/{self._digest(b'url', value).hex()[:8]}"
         if kind is IdentifierKind.IP_ADDRESS:
-            return f"192.0.2.{self._digest(b'ip', value)[0]}"
-        return self._same_shape(value)
+            return f"2001:db8::{self._digest(b'ip', value).hex(':', 2)[:19]}"
+        return self._other_than(value, lambda turn: self._same_shape(value, turn))
 
     @property
     def shift(self) -> timedelta:
@@ -79,23 +82,28 @@ class Surrogates:
         letters = only_letters(value) or value.encode()
         return hmac.new(self.key, purpose + b"\0" + letters, hashlib.sha256).digest()
 
-    def _choice(self, names: Sequence[str], purpose: bytes, value: str) -> str:
-        return names[int.from_bytes(self._digest(purpose, value)[:8], "big") % len(names)]
+    def _other_than(self, value: str, made_up: Callable[[int], str]) -> str:
+        """What is made up for a value, again until it is another one; a value without letter or digit has no other."""
+        turns = map(made_up, range(_MOST_TURNS))
+        return next((each for each in turns if each != value), value)
+
+    def _choice(self, names: Sequence[str], purpose: bytes, value: str, turn: int = 0) -> str:
+        digest = self._digest(purpose + b"!" * turn, value)
+        return names[int.from_bytes(digest[:8], "big") % len(names)]
 
     def _name(self, word: str) -> str:
-        if word.lower() in _TITLE_WORDS:
+        low = word.lower()
+        if low in self.titles:
             return word
-        names = self.given if word.lower() in self.given else self.surnames
-        chosen = self._choice(names, b"name", word)
-        return _cased(chosen[: 1 if len(word) == 1 else None], word)
+        place = bisect_left(self.given, low)
+        names = self.given if self.given[place : place + 1] == (low,) else self.surnames
+        length = 1 if len(word) == 1 else None
+        return self._other_than(word, lambda turn: _cased(self._choice(names, b"name", word, turn)[:length], word))
 
-    def _same_shape(self, value: str) -> str:
+    def _same_shape(self, value: str, turn: int) -> str:
         """Digits for digits and letters for letters."""
-        stream = hashlib.shake_256(self._digest(b"number", value)).digest(len(value))
+        stream = hashlib.shake_256(self._digest(b"number" + b"!" * turn, value)).digest(len(value))
         return "".join(map(_same_sort, value, stream))
-
-
-_TITLE_WORDS = frozenset(("dr", "mr", "mrs", "ms", "prof", "dra", "sr", "sra", "miss", "md", "jr"))
 
 
 def _cased(word: str, like: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from medward.attacks.disclosure.disguises import DISGUISES
+from medward.attacks.disclosure.disguises import DISGUISES, PADDED_DISGUISES
 from medward.attacks.disclosure.extraction_suite import TURNS, Unguarded, extract_values, hold_conversation
 from medward.attacks.disclosure.framing import FRAMINGS
 from medward.attacks.disclosure.identities import made_identities
@@ -81,3 +81,9 @@ def test_a_rare_passage_holds_words_in_an_order_that_nobody_else_has():
     assert rare_passages(texts, [0, 1, 2], words=15, phrases=5) == [(0, " ".join(texts[0].split()[10:25]))]
     assert rare_passages([texts[0], texts[0]], [0, 1], words=15, phrases=5) == []
     assert rare_passages([texts[0], texts[0]], [0, 0], words=15, phrases=5) != []
+
+
+@pytest.mark.parametrize("name", PADDED_DISGUISES)
+def test_a_padded_value_is_read_again(name):
+    disguise = PADDED_DISGUISES[name]
+    assert "Jane Roe 4711-22" in disguise.decode(disguise.encode("Jane Roe 4711-22")).splitlines()

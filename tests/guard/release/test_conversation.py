@@ -171,3 +171,36 @@ def test_surrogates_stand_for_identifiers_and_marks_for_the_rest():
     assert NAMED not in said
     assert "Featherstone" not in said
     assert [talk.redact(letter) for letter in NAME[:3]][-1] == WITHHELD
+
+
+@pytest.mark.parametrize("length", [0, 100, 255, 256, 300, 900])
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_a_web_address_that_goes_on_in_the_next_answer_is_taken_out_to_its_end(length, size):
+    talk = conversation()
+    talk.redact("It is at https://example.org/view")
+    answer, stream = "s" * length + "/jane&roe=kx47, and so on. It is so.", talk.answer()
+    out = "".join(stream.push(answer[at : at + size]) for at in range(0, len(answer), size)) + stream.finish()
+    assert out == "[URL], and so on. It is so."
+
+
+PADDED = ["The next digit is {}, and the lungs are clear.", "It goes on with {}. There is a small effusion, I think."]
+
+
+@pytest.mark.parametrize("padding", PADDED)
+@pytest.mark.parametrize("value", ["8472619", "Featherstone"])
+def test_a_letter_a_turn_within_a_sentence_three_leave(padding, value):
+    said = left([padding.format(letter) for letter in value])
+    assert sum(WITHHELD in each for each in said) >= len(value) - 4
+    plain = [padding.format(letter) for letter in "35172"]
+    assert left(plain) == plain
+
+
+def test_lone_characters_count_the_same_however_an_answer_comes():
+    whole, pieces = conversation(), conversation()
+    for letter in "8472619":
+        answer, stream = PADDED[0].format(letter), pieces.answer()
+        assert "".join(map(stream.push, answer)) + stream.finish() == whole.redact(answer)
+
+
+def test_halves_of_a_number_within_one_answer_are_put_together():
+    assert "2619" not in left(["First half 847, second half 2619."])[0]

@@ -54,7 +54,60 @@ FOUND = {
     "the number 123456789012 stands alone": "the number [CODE] stands alone",
 }
 
+GIVEN_AWAY_BY_COMPANY = {
+    "Mrs. White and Miss Black": "[NAME] and [NAME]",
+    "Dr. English, Dr. French, Dr. Best, Dr. March": "[NAME], [NAME], [NAME], [NAME]",
+    "Mrs. West and Ms. Ward and Mr. Street": "[NAME] and [NAME] and [NAME]",
+    "Smith, Mary presents": "[NAME] presents",
+    "Johnson, Grace": "[NAME]",
+    "Mary had a fall": "[NAME] had a fall",
+    "Mary Okonkwo presents": "[NAME] presents",
+    "Grace was seen": "[NAME] was seen",
+    "Jack Black seen today": "[NAME] seen today",
+    "Frank Miller seen today": "[NAME] seen today",
+    "John White was seen": "[NAME] was seen",
+    "Attending: Will Young MD": "Attending: [NAME] MD",
+}
+IN_ANY_CASE = {
+    "mr. jones was seen": "[NAME] was seen",
+    "Reviewed with dr. smith": "Reviewed with [NAME]",
+    "RADIOLOGIST: KHAN, A.": "RADIOLOGIST: [NAME], A.",
+    "attending: khan": "attending: [NAME]",
+    "patient name: xiaoming zhang": "patient name: [NAME]",
+    "patient john smith was seen": "patient [NAME] was seen",
+    "lisa g. is well": "[NAME] is well",
+    "she lives in boston with him": "she lives in [PLACE] with him",
+    "JOHN SMITH WAS SEEN AT MERCY HOSPITAL AND LIVES IN BOSTON": "[NAME] WAS SEEN AT [PLACE] AND LIVES IN [PLACE]",
+    "ADMITTED TO ST. MARY'S HOSPITAL ON MARCH 5": "ADMITTED TO [PLACE] ON [DATE]",
+}
+WITHOUT_A_SHAPE_OF_THEIR_OWN = {
+    "Medical record number is 483 921 3.": "Medical record number is [RECORD_NUMBER].",
+    "Comparison: 2/12.": "Comparison: [DATE].",
+    "Follow-up 05.03.23 in clinic": "Follow-up [DATE] in clinic",
+    "Labs 1/14: Na 138": "Labs [DATE]: Na 138",
+    "Surgical pathology S21-4512.": "Surgical pathology [CODE].",
+    "She is 93 and lives alone": "She is [AGE] and lives alone",
+    "Her 91st birthday": "Her [AGE] birthday",
+    "in her 93rd year": "in her [AGE] year",
+    "a nonagenarian": "a [AGE]",
+    "in May of that year": "in [DATE] of that year",
+}
+
 KEPT = [
+    "Patient turned 90 degrees; temperature 99 F; HR 92 F; fever to 101 F with chills; aged 90 months",
+    "Age 90-day mortality; 98 man-hours; she is 95 kg; he was 98% on room air",
+    "Ratio 1/2000 epinephrine, ANA 1/1280, insulin 10-10-12 units, steroid taper 10-8-06",
+    "Before 1/2 tablet, seen 2/6 systolic murmur, from 4/5 strength, until 1/2 hour before",
+    "OCT 3 mm thickness, SEPT9 methylation, Dec 10 mg, Mar 3 cm, Apr 5 units",
+    "Head of bed 30 degrees, room 12 air, received in Formalin, admitted to Stepdown",
+    "Philadelphia chromosome, St. John's wort, St. Jude mitral valve, Rocky Mountain spotted fever",
+    "White cell 4500-11000 normal range, home 500 mL, Rx 500 mg, viral load 1250000 copies/mL",
+    "Plan 1000 mL bolus, monitor 12000 platelets, order 12500 units, case 12345 cells",
+    "Patient Tolerated procedure, Patient Intubated, Provider Notified, Nurse Practitioner to see",
+    "LI-RADS 5, Le Fort I fracture, Clark level IV, Arnold-Chiari, Homer Wright rosettes",
+    "Travelled to India. From China. Born in Mexico.",
+    "PATIENT TOLERATED THE PROCEDURE WELL AND WAS DISCHARGED HOME IN STABLE CONDITION.",
+    "patient is stable. dr. to follow. provider: notified. the attending was called",
     "Parkinson disease, Hashimoto's thyroiditis, Graves' disease and Crohn's disease",
     "a Foley catheter and a Swan-Ganz catheter were placed",
     "compression of T8, C5-C6 and L4-L5; T8-T9 is normal",
@@ -84,9 +137,48 @@ def test_an_identifier_is_replaced_by_its_kind(text):
     assert ENGLISH.redact(text).text == FOUND[text]
 
 
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [pair for each in (GIVEN_AWAY_BY_COMPANY, IN_ANY_CASE, WITHOUT_A_SHAPE_OF_THEIR_OWN) for pair in each.items()],
+)
+def test_company_case_and_context_give_an_identifier_away(text, redacted):
+    assert ENGLISH.redact(text).text == redacted
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("Nº de historia clínica 987654.", "Nº de historia clínica [RECORD_NUMBER]."),
+        ("alta el 10-I-2021", "alta el [DATE]"),
+        ("Escala de Glasgow 15", "Escala de Glasgow 15"),
+    ],
+)
+def test_spanish_context_gives_an_identifier_away(text, redacted):
+    assert TextFilter(language="es").redact(text).text == redacted
+
+
 @pytest.mark.parametrize("text", KEPT)
 def test_clinical_content_stays(text):
     assert ENGLISH.redact(text).text == text
+
+
+@pytest.mark.parametrize("white", ["\n", "\r\n", "\t", "  ", "\n   ", "\u00a0"])
+@pytest.mark.parametrize("text", FOUND)
+def test_white_space_within_an_identifier_does_not_let_it_leave(text, white):
+    expected = FOUND[text].replace(" ", white)
+    assert ENGLISH.redact(text.replace(" ", white)).text == expected
+
+
+@pytest.mark.parametrize("text", KEPT)
+def test_broken_lines_leave_clinical_content(text):
+    wrapped = text.replace(" ", "\n")
+    assert ENGLISH.redact(wrapped).text == wrapped
+
+
+@pytest.mark.parametrize("between", ["\n\n", "\nFindings: ", "\n- ", "\n2. "])
+def test_a_new_paragraph_label_or_item_ends_a_name(between):
+    text = f"Seen by Dr. Alice Carter{between}Heart Size is normal"
+    assert ENGLISH.redact(text).text == f"Seen by [NAME]{between}Heart Size is normal"
 
 
 def test_every_kind_has_a_case():

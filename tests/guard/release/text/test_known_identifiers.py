@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medward.guard.errors import MedwardError
-from medward.guard.release.text import IdentifierKind, KnownIdentifiers, TextFilter
+from medward.guard.release.text import IdentifierKind, KnownIdentifiers, TextFilter, needle_search
 from medward.guard.release.text.typos import TypoTable
 
 KNOWN = KnownIdentifiers.from_dicom(
@@ -60,6 +60,9 @@ WRITTEN = {
         codecs.encode("Jane Featherstone", "rot13"),
         base64.b64encode(b"it is Jane Featherstone").decode(),
         base64.b64encode(base64.b64encode(b"it is Jane Featherstone")).decode(),
+        "AAAAAAAAAAAA" + base64.b64encode(b"it is Jane Featherstone").decode(),
+        "abcd" * 10 + base64.b64encode(b"it is Jane Featherstone").decode(),
+        "abcde" * 5 + base64.b64encode(b"it is Jane Featherstone!").decode() + "wxyz" * 9,
         b"Jane".hex(),
         b"Jane".hex(" ").upper(),
         "0x4a 0x61 0x6e 0x65",
@@ -251,3 +254,57 @@ def test_a_name_in_another_alphabet_is_found_as_it_is_written(name):
     assert given_name not in redacted
     assert family.upper() not in redacted
     assert redacted.endswith("aa no ete clear")
+
+
+@pytest.mark.parametrize(
+    ("header", "text"),
+    [
+        ({"StudyID": "10"}, "Metoprolol 10 mg daily, 10 cm mass, T10 fracture, day 10."),
+        ({"StudyID": "2023"}, "Stable since 2023; 2023 mL urine."),
+        ({"StationName": "CT"}, "CT of the chest, comparison CT."),
+        ({"OperatorsName": "PA"}, "PA and lateral chest."),
+        ({"AccessionNumber": "1.5"}, "1.5 cm nodule, 15 mm."),
+        ({"PatientID": "4711"}, "WBC 47.11 mm and 4711 mL."),
+        ({"StudyDate": "20230305"}, "Nodules of 3.5, 2.3 cm; ratio 3.5/2.3; L3-5 2/3; levels 3, 5, 23."),
+        ({"StudyDate": "20230102"}, "Stage 1, 2, 23. Segments 1, 2, 2, 3. grade 1-2, 23 mm."),
+        ({"PatientBirthDate": "19600405"}, "Potassium 4.5 (60); 4.5-60; INR 4.5 6.0"),
+        ({"PatientName": "MASSEY^ANN"}, "Masses are seen in the liver."),
+        ({"PatientName": "LUNGREN^LEFT"}, "Left lung clear. LEFT LUNG."),
+        ({"PatientName": "Small^Stone"}, "Small stone in the left kidney. A small Stone."),
+        ({"ReferringPhysicianName": "LUNG^LI"}, "Lung clear. Lung-RADS 2, LI-RADS 3."),
+        ({"InstitutionalDepartmentName": "Radiology"}, "Radiology was called."),
+    ],
+)
+def test_what_is_known_erases_no_clinical_word_and_no_quantity(header, text):
+    assert FILTER.redact(text, KnownIdentifiers.from_dicom(header)).text == text
+
+
+@pytest.mark.parametrize(
+    ("header", "text", "redacted"),
+    [
+        ({"StudyID": "10"}, "Study ID: 10", "Study ID: [CODE]"),
+        ({"StudyID": "10"}, "10", "[CODE]"),
+        ({"StudyID": "2023"}, "exam no. 2023 is new", "exam no. [CODE] is new"),
+        ({"PatientID": "4711"}, "for 4711 today", "for [RECORD_NUMBER] today"),
+        ({"StudyDate": "20230305"}, "of 3.5.23, 03/05/23 and 030523.", "of [DATE], [DATE] and [DATE]."),
+        ({"PatientName": "MASSEY^ANN"}, "Massie and Massey", "[NAME] and [NAME]"),
+        ({"PatientName": "LUNGREN^LEFT"}, "Mr. Left was seen. It is Lungren, Left", "[NAME] was seen. It is [NAME]"),
+    ],
+)
+def test_a_short_known_value_is_found_where_it_is_meant(header, text, redacted):
+    assert FILTER.redact(text, KnownIdentifiers.from_dicom(header)).text == redacted
+
+
+def test_a_name_of_too_many_parts_is_refused_without_its_value_and_nothing_is_printed(capfd):
+    with pytest.raises(MedwardError, match="a name has 160 parts; at most 24") as error:
+        KnownIdentifiers.from_dicom({"PatientName": " ".join(f"Part{each}" for each in range(160))})
+    assert "Part1" not in str(error.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_too_many_known_values_are_refused_and_none_is_printed(capfd, monkeypatch):
+    monkeypatch.setattr(needle_search, "_MEMORY", 1 << 14)
+    with pytest.raises(MedwardError, match="too many to search for") as error:
+        FILTER.redact("x", KnownIdentifiers.from_mapping({"name": [f"Name{each} Family{each}" for each in range(300)]}))
+    assert "Family1" not in str(error.value)
+    assert capfd.readouterr() == ("", "")

@@ -100,6 +100,26 @@ def test_dates_of_a_patient_are_shifted_by_one_number_of_days():
     assert other != shifted
 
 
+@pytest.mark.parametrize("value", ["Room 23", "Room 27", "Dr. Chen", "at 10.0.0.1", "a 97-year-old", "Ext 4711"])
+def test_no_surrogate_is_the_value_itself(value):
+    for number in range(200):
+        text_filter = TextFilter(surrogate_key=number.to_bytes(16, "big"))
+        assert text_filter.redact(value, patient="p").text != value
+
+
+def test_titles_stay_and_times_of_day_do():
+    text = "Nurse Kowalski, Captain Miller and Sister Agnes came on March 5 at 10:15."
+    for patient in ("p1", "p2", "p3", "p4", "p5", "p6"):
+        made_up = TextFilter(surrogate_key=KEY).redact(text, patient=patient).text
+        assert re.fullmatch(r"Nurse \w+, Captain \w+ and Sister \w+ came on [A-Z][a-z]+ \d+ at 10:15\.", made_up)
+
+
+def test_addresses_in_a_network_have_surrogates_of_their_own():
+    text = " ".join(f"at 10.0.{each // 250}.{each % 250 + 1}," for each in range(1000))
+    made_up = TextFilter(surrogate_key=KEY).redact(text, patient="p").text
+    assert len(set(made_up.split())) > 1000
+
+
 def test_surrogates_need_a_key_and_a_patient():
     with pytest.raises(MedwardError, match="16 or more"):
         TextFilter(surrogate_key=b"short").redact("x", patient="p")

@@ -121,3 +121,15 @@ def test_nothing_is_held_of_a_text_that_has_left():
     for _ in range(2_000):
         stream.push("The lungs are clear. ")
         assert stream.held < MAXIMUM_DELAY
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 3000), st.integers(0, 600), st.integers(1, 700), st.sampled_from(["https://x.org/", "www.x.org/"])
+)
+def test_a_web_address_goes_to_its_end_however_long(length, before, size, begin):
+    text = "a " * (before // 2) + f"See {begin}{'s' * length}&name=JaneRoe&kx=4711kx, which is it."
+    stream = FILTER.stream()
+    streamed_text = "".join(stream.push(text[at : at + size]) for at in range(0, len(text), size)) + stream.finish()
+    assert streamed_text == FILTER.redact(text).text == "a " * (before // 2) + "See [URL], which is it."
+    assert [each.kind for each in stream.spans] == ["url"]
