@@ -60,7 +60,7 @@ class FolderRun:
         return place
 
     def remove_earlier(self, outcomes: Iterable[FileOutcome]) -> EarlierOutputs:
-        """Remove what earlier runs wrote and none of `outcomes` names; what was changed since is not theirs and stays."""
+        """Remove what earlier runs wrote and none of `outcomes` names; what was changed since stays."""
         now = {each.name for each in outcomes}
         written: dict[str, set[str]] = {}
         for name, digest in self._ever_written():
