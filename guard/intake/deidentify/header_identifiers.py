@@ -16,7 +16,7 @@ from typing import Any
 from medward.guard.release.disguises.folded_text import fold_text, folded_view
 from medward.guard.release.text import IdentifierKind, KnownIdentifiers, TextFilter
 
-SHORT_TEXT = 16  # letters that short text and codes hold: a longer name is cut off there
+FEWEST_LEFT = 8  # letters of a name that are looked for where the rest was cut off: codes have room for 16, or 8 apart
 _K = IdentifierKind
 _BESIDE: Mapping[str, IdentifierKind] = {
     "PatientBirthDateInAlternativeCalendar": _K.CODE,
@@ -115,12 +115,12 @@ def header_names(dataset: Any) -> frozenset[str]:
 
 
 def _parts_of_names(names: list[str]) -> Iterator[str]:
-    """A family name with an initial, and long names as far as a short text has room for them."""
+    """A family name with an initial, and the beginnings of long names, which short text has no room for."""
     for name in names:
         family, *others = _words(name) or [""]
         for other in others:
             yield from (family + other[0], other[0] + family) if len(family) > 2 else ()
-        yield from (each[:SHORT_TEXT] for each in (family, *others) if len(each) > SHORT_TEXT)
+        yield from (each[:end] for each in (family, *others) for end in range(FEWEST_LEFT, len(each)))
 
 
 def _parts_of_a_place(value: str) -> Iterator[str]:

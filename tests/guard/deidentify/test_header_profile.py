@@ -100,6 +100,7 @@ SPELLINGS = [
     ({"PatientName": "Smith^J"}, "J_SMITH"),
     ({"PatientName": "山田^太郎"}, "山田"),
     ({"PatientName": "Christophersonville^Al"}, "CHRISTOPHERSONVI"),
+    ({"PatientName": "Castellano^Greta"}, "C A S T E L L A "),
     ({"PatientID": "777"}, "pt 777"),
     ({"PatientID": "MRN-4711-X"}, "no 4711"),
     ({"AccessionNumber": "ACC-99120"}, "acc99120"),
