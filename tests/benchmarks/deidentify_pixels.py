@@ -264,7 +264,7 @@ def _chosen(paths: Iterable[Path], count: int) -> list[Path]:
 def _pictures(file: bytes) -> list[NDArray[np.uint8]]:
     """Every frame as grey pictures, made by pydicom and this module and not by what is judged: as a viewer shows it.
 
-    In the file's own windows, from the lowest value to the highest, and with every value given as many levels as pixels.
+    In its own windows, from the lowest value to the highest, and with as many levels for a value as it has pixels.
     """
     if file[128:132] != b"DICM":
         return [np.asarray(Image.open(io.BytesIO(file)).convert("L"))]

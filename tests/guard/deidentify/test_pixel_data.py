@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pydicom.pixels import apply_color_lut, pixel_array
+from pydicom.sequence import Sequence
 from pydicom.uid import (
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -22,6 +24,7 @@ from support.dicom_files import dicom_bytes, dicom_file, dicom_header
 from medward.guard.errors import MedwardError
 from medward.guard.intake.deidentify.codestreams import coded_frames, is_plain_jpeg
 from medward.guard.intake.deidentify.dicom_file import deidentify_dicom
+from medward.guard.intake.deidentify.windows import frame_windows
 
 FORMS = (None, RLELossless, JPEG2000Lossless, JPEGLSLossless, JPEGLosslessSV1)
 
@@ -203,6 +206,29 @@ def test_colours_that_no_pixel_has_hold_no_text():
     after = dcmread(io.BytesIO(found.content))
     assert b"PLANTED" not in found.content
     np.testing.assert_array_equal(apply_color_lut(after.pixel_array, after), apply_color_lut(pixels, header))
+
+
+def test_windows_are_of_stored_values_in_every_frame():
+    header = dicom_header(np.zeros((2, 8, 8), np.uint16), frames=2, bits=12)
+    header.WindowCenter, header.WindowWidth = [40, 500], [80, 2000]
+    header.RescaleSlope, header.RescaleIntercept = 2, -1024
+    own, voi = Dataset(), Dataset()
+    voi.WindowCenter, voi.WindowWidth = 0, 10
+    own.FrameVOILUTSequence = Sequence([voi])
+    header.PerFrameFunctionalGroupsSequence = Sequence([Dataset(), own])
+    first, second = frame_windows(header, 2)
+    assert first == ((512.0, 552.0), (262.0, 1262.0))
+    assert second == (*first, (509.5, 514.5))
+
+
+def test_text_in_the_file_s_own_window_is_filled():
+    values = np.full((64, 64), 1064, np.uint16)
+    values[50:52], values[52:] = 0, 4095
+    values[10:16, 12:42] = 1104
+    said = {"WindowCenter": 40, "WindowWidth": 80, "RescaleSlope": 1, "RescaleIntercept": -1024}
+    cleaned = deidentify_dicom(dicom_file(values, bits=12, **said), how())
+    assert np.ptp(shown(cleaned.content)[10:16, 12:42]) == 0
+    assert cleaned.pixels_changed
 
 
 def test_bytes_behind_the_pixels_go():
