@@ -79,16 +79,18 @@ class HeaderProfile:
             self.removed["dates moved"] += 1
         elif action:
             self._act(dataset, element, action)
-        elif element.VR in ("PN", "TM", "AE", *_LONG_TEXT) or _is_free_text(element):
+        elif element.VR in ("PN", "TM", *_LONG_TEXT):
             self._delete(dataset, element)
-        elif element.VR in ("CS", "LO", "SH") and not self._may_stay(element):
+        elif _is_free_text(element):
+            self._delete(dataset, element, "free text")
+        elif element.VR in ("CS", "LO", "SH", "IS") and not self._may_stay(element):
             element.value = ""
             self.removed["identifiers in other attributes"] += 1
 
     def _may_stay(self, element: Any) -> bool:
         """Whether text that no person typed holds no identifier either."""
         said = [str(each) for each in (element.value if element.VM > 1 else [element.value or ""])]
-        if is_defined_term(said):
+        if is_defined_term(said) or (element.VR == "IS" and is_code_string(said)):
             return True
         return (element.VR != "CS" or is_code_string(said)) and not self.known.stand_in(said)
 
@@ -128,14 +130,14 @@ class HeaderProfile:
         else:
             element.value = DUMMY.get(element.VR, "ANONYMIZED")
 
-    def _delete(self, dataset: Any, element: Any) -> None:
-        self.removed[_kind_of(element)] += 1
+    def _delete(self, dataset: Any, element: Any, kind: str = "") -> None:
+        self.removed[kind or _kind_of(element)] += 1
         del dataset[element.tag]
 
 
 def _is_free_text(element: Any) -> bool:
     """Whether a person may have typed it: text that describes neither a machine nor, by a code, anything else."""
-    return element.VR in ("LO", "SH") and element.keyword not in TECHNICAL
+    return element.VR == "AE" or (element.VR in ("LO", "SH") and element.keyword not in TECHNICAL)
 
 
 def _never_kept(tag: Any) -> str:
@@ -161,8 +163,6 @@ def _kind_of(element: Any) -> str:
         return "sequences removed"
     if element.VR in _BINARY:
         return "binary content"
-    if _is_free_text(element):
-        return "free text"
     if element.VR in ("PN", "LO", "SH", "AE"):
         return "names and identifiers"
     if element.VR in _LONG_TEXT:

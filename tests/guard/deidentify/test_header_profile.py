@@ -148,6 +148,12 @@ def test_what_describes_a_machine_and_the_pixels_stays():
     assert {name: after[name].value for name in said} == said
 
 
+def test_a_number_of_the_patient_is_no_count_of_anything():
+    header = planted_header(PatientID="MRN-471199", StudyID="30", InstanceNumber="30", AcquisitionNumber="471199")
+    after = cleaned(header)
+    assert (after.InstanceNumber, after.AcquisitionNumber) == (30, None)
+
+
 def test_codes_say_what_their_dictionary_does():
     items = []
     for scheme, value, meaning in (
