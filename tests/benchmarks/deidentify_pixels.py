@@ -272,11 +272,10 @@ def _pictures(file: bytes) -> list[NDArray[np.uint8]]:
         header = dcmread(io.BytesIO(file))
         stored = pixel_array(header)
         if header.SamplesPerPixel == 3:
-            return [np.asarray(Image.fromarray(each).convert("L")) for each in stored.reshape(-1, *stored.shape[-3:])]
+            return _colours_apart(stored)
         if header.PhotometricInterpretation == "PALETTE COLOR":
             colours = apply_color_lut(stored, header)[..., :3]
-            eight = (colours >> 8 * (colours.dtype.itemsize - 1)).astype(np.uint8)
-            return [np.asarray(Image.fromarray(each).convert("L")) for each in eight.reshape(-1, *eight.shape[-3:])]
+            return _colours_apart((colours >> 8 * (colours.dtype.itemsize - 1)).astype(np.uint8))
         values = apply_modality_lut(stored, header)
         several = header.get("WindowCenter")
         count = 0 if several is None else len(several) if isinstance(several, MutableSequence) else 1
@@ -284,6 +283,13 @@ def _pictures(file: bytes) -> list[NDArray[np.uint8]]:
         ranks = np.searchsorted(np.sort(values, axis=None), values).astype(np.float64)
     frames = [_eight_bits(frame) for each in (*shown, ranks) for frame in each.reshape(-1, *each.shape[-2:])]
     return [255 - each for each in frames] if header.PhotometricInterpretation == "MONOCHROME1" else frames
+
+
+def _colours_apart(values: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Frames in colours as luminance, and as each colour: red text on blue is in one of them only."""
+    frames = values.reshape(-1, *values.shape[-3:])
+    grey = [np.asarray(Image.fromarray(each).convert("L")) for each in frames]
+    return [*grey, *(np.ascontiguousarray(each[..., colour]) for each in frames for colour in range(3))]
 
 
 def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:

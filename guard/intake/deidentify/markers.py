@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 
 from medward.guard.intake.deidentify.reading import ReadText
@@ -26,6 +26,7 @@ NAMES_TOO = frozenset({"HEAD", "LAO", "POST", "RAO"})
 """Markers that are family names: where no header says what the patient is called, they are filled."""
 FEWEST_LABELS = 4  # of a scale: a date or a time has three numbers
 _MOST_BEND = 0.25  # of a label's height, that its place is off the line through two others
+_CLOSEST = 3  # labels behind one, by any of which the distance of a scale's labels is taken
 _LENGTH = re.compile(r"\d{1,3}([.,]\d{1,2})?\s*(CM|MM)|\d")
 _LABEL = re.compile(r"\d{1,3}")
 _WORD = re.compile(r"[A-Z0-9]+")
@@ -60,49 +61,60 @@ def is_number(text: str) -> bool:
 
 
 def scale_labels(texts: Iterable[ReadText]) -> frozenset[ReadText]:
-    """The numbers of `texts` that label a scale: four or more in a row or column, as far apart as their values are."""
-    numbers = [each for each in texts if is_number(each.text)]
+    """The numbers of `texts` that label a scale: four or more in a row or column, as far apart as their values are.
+
+    A label that is read in many frames, or at several sizes, counts once.
+    """
+    read: dict[tuple[int, ...], list[ReadText]] = {}
+    for each in texts:
+        if is_number(each.text):
+            place = (each.region.top + each.region.bottom) // 8, (each.region.left + each.region.right) // 8
+            read.setdefault((_value(each), *place), []).append(each)
     found: set[ReadText] = set()
     for across in (False, True):
-        for line in _lines(numbers, across=across):
+        for line in _lines([several[0] for several in read.values()], across=across):
             found |= _on_a_scale(line, across=across)
-    return frozenset(found)
+    return frozenset(each for several in read.values() if several[0] in found for each in several)
 
 
-def _lines(numbers: list[ReadText], *, across: bool) -> Iterable[list[ReadText]]:
-    """Numbers whose middles are in one row (`across`) or in one column, in their order along it."""
+def _lines(numbers: Sequence[ReadText], *, across: bool) -> Iterator[list[ReadText]]:
+    """Numbers that stand in one row (`across`) or in one column, in their order along it."""
     waiting = sorted(numbers, key=lambda each: _middle(each, across=not across))
     while waiting:
         first = waiting[0]
-        line = [each for each in waiting if _is_beside(first, each, across=across)]
-        waiting = [each for each in waiting if each not in line]
-        yield sorted(line, key=lambda each: _middle(each, across=across))
+        yield sorted(
+            (each for each in waiting if _is_beside(first, each, across=across)),
+            key=lambda each: _middle(each, across=across),
+        )
+        waiting = [each for each in waiting if not _is_beside(first, each, across=across)]
 
 
 def _is_beside(one: ReadText, two: ReadText, *, across: bool) -> bool:
-    """Whether both begin, end or have their middle in one line, which labels of several digits do by one of these."""
-    sides = [(each.region.top, each.region.bottom) if across else (each.region.left, each.region.right)
-             for each in (one, two)]  # fmt: skip
-    offsets = (sides[0][0] - sides[1][0], sides[0][1] - sides[1][1], (sum(sides[0]) - sum(sides[1])) / 2)
+    """Whether both begin, end or have their middle in one line, as labels of several digits do by one of these."""
+    (start, end), (other_start, other_end) = (
+        (each.region.top, each.region.bottom) if across else (each.region.left, each.region.right)
+        for each in (one, two)
+    )
+    offsets = (start - other_start, end - other_end, (start + end - other_start - other_end) / 2)
     return min(map(abs, offsets)) <= one.region.height / 2
 
 
-def _on_a_scale(line: list[ReadText], *, across: bool) -> set[ReadText]:
-    """The longest run of `line` in which places go with values; one label that is read twice counts once."""
+def _on_a_scale(line: Sequence[ReadText], *, across: bool) -> set[ReadText]:
+    """The most labels of `line` whose places go with their values, by two that are close to each other."""
     best: set[ReadText] = set()
     for start, first in enumerate(line):
-        for second in line[start + 1 :]:
+        for second in line[start + 1 : start + 1 + _CLOSEST]:
             apart, step = _middle(second, across=across) - _middle(first, across=across), _value(second) - _value(first)
             if apart <= first.region.height / 2 or not step:
                 continue
+            meant = {
+                each: _middle(first, across=across) + (_value(each) - _value(first)) * apart / step for each in line
+            }
             fits = {
                 each
-                for each in line
-                if abs(
-                    _middle(first, across=across) + (_value(each) - _value(first)) * apart / step
-                    - _middle(each, across=across)
-                ) <= max(2, _MOST_BEND * each.region.height)
-            }  # fmt: skip
+                for each, place in meant.items()
+                if abs(place - _middle(each, across=across)) <= max(2, _MOST_BEND * each.region.height)
+            }
             if len({_value(each) for each in fits}) >= max(FEWEST_LABELS, len({_value(each) for each in best}) + 1):
                 best = fits
     return best

@@ -144,6 +144,12 @@ def test_a_scale_of_which_a_label_was_not_read_stays_and_a_number_beside_it_does
     assert regions_to_fill([*labels, stranger], (400, 400)) == (Region(128, 18, 144, 38),)
 
 
+def test_labels_that_are_read_in_many_frames_stay():
+    labels = column([str(5 * k) for k in range(10)])
+    shaken = [ReadText(each.text, each.region.moved(frame % 2, 0), 0.9) for frame in range(200) for each in labels]
+    assert regions_to_fill(shaken, (500, 400)) == ()
+
+
 class Saying:
     """Reads the same texts wherever it looks."""
 
