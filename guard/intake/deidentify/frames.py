@@ -14,11 +14,11 @@ from medward.guard.intake.deidentify.regions import Region
 COLOURED = 64  # grey levels by which channels differ where text may be seen in one of them only
 FEW_COLOURED = 0.001  # share of coloured pixels that makes looking at channels worth while
 TAIL = 1.0  # per cent of the values at either end without which a second look is taken
-MODES = 3  # values that many pixels have, around which text may differ little: air, tissue, bone
+MOST_MODES = 3  # values that many pixels have, around which text may differ little: air, tissue, bone
 MODE_SHARE = 0.05  # of the pixels that are close to a mode
 MODE_WIDTH = 1 / 8  # of the range of values that is looked at around a mode
 _BINS = 32
-Window = tuple[float, float]
+StoredWindow = tuple[float, float]
 """The lowest and the highest stored value between which a frame is shown."""
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
@@ -35,7 +35,7 @@ class StoredFrames:
     photometric: str
     palette: NDArray[np.uint8] | None = None
     first: int = 0
-    windows: tuple[tuple[Window, ...], ...] = ()
+    windows: tuple[tuple[StoredWindow, ...], ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -77,7 +77,7 @@ class StoredFrames:
         return black
 
 
-def _grey_windows(frame: NDArray[Any], own: tuple[Window, ...]) -> list[Window]:
+def _grey_windows(frame: NDArray[Any], own: tuple[StoredWindow, ...]) -> list[StoredWindow]:
     """Between which values a grey frame is looked at: all, its `own` windows, and where many of its values lie."""
     lowest, highest = float(frame.min()), float(frame.max())
     windows = [(lowest, highest)]
@@ -91,15 +91,15 @@ def _grey_windows(frame: NDArray[Any], own: tuple[Window, ...]) -> list[Window]:
     return windows
 
 
-def _mode_windows(frame: NDArray[Any], lowest: float, highest: float) -> list[Window]:
+def _mode_windows(frame: NDArray[Any], lowest: float, highest: float) -> list[StoredWindow]:
     """Narrow windows around the values that most pixels have."""
     if highest - lowest < 2 * _BINS:
         return []
     counts, edges = np.histogram(frame[::2, ::2], bins=_BINS, range=(lowest, highest))
-    width, windows = (highest - lowest) * MODE_WIDTH, list[Window]()
+    width, windows = (highest - lowest) * MODE_WIDTH, list[StoredWindow]()
     for place in np.argsort(-counts, kind="stable")[:_BINS]:
         middle = float(edges[place] + edges[place + 1]) / 2
-        if counts[place] < MODE_SHARE * counts.sum() or len(windows) == MODES:
+        if counts[place] < MODE_SHARE * counts.sum() or len(windows) == MOST_MODES:
             break
         if all(abs(middle - (low + high) / 2) >= width / 2 for low, high in windows):
             windows.append((middle - width / 2, middle + width / 2))

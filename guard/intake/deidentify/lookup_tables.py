@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-TABLE = 0x00283006
+GREY_TABLE = 0x00283006
 GREY_TABLES = (0x00283000, 0x00283010)
 """Sequences whose items are tables of grey levels: a file without one of them is shown as its windows say."""
 COLOUR_TABLES = (0x00281201, 0x00281202, 0x00281203)
@@ -23,7 +23,7 @@ def is_plain_table(item: Any) -> bool:
 
     Text does neither, so none is kept in one.
     """
-    declared, element = item.get("LUTDescriptor"), item[TABLE]
+    declared, element = item.get("LUTDescriptor"), item[GREY_TABLE]
     if declared is None or len(declared) != 3:
         return False
     count = int(declared[0]) or _MOST_ENTRIES

@@ -16,7 +16,7 @@ from typing import Any
 
 from medward.guard.intake.deidentify.header_identifiers import HeaderIdentifiers
 from medward.guard.intake.deidentify.kept_text import TECHNICAL, is_code_string, is_defined_term, keep_standard_code
-from medward.guard.intake.deidentify.lookup_tables import COLOUR_TABLES, GREY_TABLES, TABLE, is_plain_table
+from medward.guard.intake.deidentify.lookup_tables import COLOUR_TABLES, GREY_TABLE, GREY_TABLES, is_plain_table
 from medward.guard.intake.deidentify.pseudonyms import Pseudonyms
 from medward.guard.intake.picture import image_library
 
@@ -59,9 +59,13 @@ class HeaderProfile:
             return
         element = dataset[tag]
         action = _action_of(tag)
-        if int(tag) == TABLE and is_plain_table(dataset):
+        if int(tag) == GREY_TABLE and is_plain_table(dataset):
             return
-        if tag.group == PIXEL_GROUP or int(tag) == TABLE or (element.VR in _BINARY and not self._is_colour(tag, depth)):
+        if (
+            tag.group == PIXEL_GROUP
+            or int(tag) == GREY_TABLE
+            or (element.VR in _BINARY and not self._is_colour(tag, depth))
+        ):
             self._delete(dataset, element)
         elif int(tag) in _PSEUDONYMS:
             kind = _PSEUDONYMS[int(tag)]
@@ -104,7 +108,7 @@ class HeaderProfile:
             return
         for item in element.value:
             self.clean(item, depth=depth + 1)
-        if int(element.tag) in GREY_TABLES and not all(TABLE in item for item in element.value):
+        if int(element.tag) in GREY_TABLES and not all(GREY_TABLE in item for item in element.value):
             self._delete(dataset, element)
 
     def _replace_identifiers(self, element: Any) -> None:

@@ -9,26 +9,26 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from medward.guard.intake.deidentify.frames import Window
+from medward.guard.intake.deidentify.frames import StoredWindow
 
 _OF_ALL, _OF_EACH = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 _MOST_WINDOWS = 8  # of a frame, that are looked at
 
 
-def frame_windows(header: Any, frames: int) -> tuple[tuple[Window, ...], ...]:
+def frame_windows(header: Any, frames: int) -> tuple[tuple[StoredWindow, ...], ...]:
     """The lowest and highest stored value of each window of each of the `frames`."""
     shared = [header, *(header.get(_OF_ALL) or ())]
     each = list(header.get(_OF_EACH) or ())
     return tuple(_windows([*shared, *each[index : index + 1]]) for index in range(frames))
 
 
-def _windows(datasets: list[Any]) -> tuple[Window, ...]:
+def _windows(datasets: list[Any]) -> tuple[StoredWindow, ...]:
     slope, intercept = 1.0, 0.0
     parts = [part for each in datasets for part in (each, *_items_of(each))]
     for part in parts:
         slope = next(_numbers(part.get("RescaleSlope")), slope) or 1.0
         intercept = next(_numbers(part.get("RescaleIntercept")), intercept)
-    found: dict[Window, None] = {}
+    found: dict[StoredWindow, None] = {}
     for part in parts:
         centres, widths = (_numbers(part.get(name)) for name in ("WindowCenter", "WindowWidth"))
         for centre, width in zip(centres, widths, strict=False):
