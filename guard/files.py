@@ -25,6 +25,17 @@ def write_durably(path: Path, content: bytes, *, mode: int = 0o644, beside: Path
         temporary.unlink(missing_ok=True)
 
 
+def append_durably(path: Path, content: bytes) -> None:
+    """Add `content` at the end of `path`, made where there is none; a kill can leave a part of it there."""
+    new = not path.exists()
+    with path.open("ab") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    if new:
+        sync_to_disk(path.parent)
+
+
 def sync_to_disk(path: Path) -> None:
     """Force a file or folder to disk."""
     handle = os.open(path, os.O_RDONLY)

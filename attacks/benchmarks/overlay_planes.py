@@ -31,7 +31,7 @@ def hidden_overlay(
         values[int(generator.integers(_FRAMES))] = drawn.astype(np.uint16) << (_STORED - 8)
     elif place == "unused bits":
         values = values | (ink.astype(np.uint16) << _HIDDEN_BIT)
-    header = _header(values)
+    header = unnamed_header(values)
     if place == "unused bits":
         _add_plane(header, ground.shape, frames=1)
         header[0x6000, 0x0100].value, header[0x6000, 0x0102].value = 16, _HIDDEN_BIT
@@ -45,7 +45,8 @@ def hidden_overlay(
     return out.getvalue(), lines
 
 
-def _header(values: NDArray[Any]) -> Any:
+def unnamed_header(values: NDArray[Any]) -> Any:
+    """A 12-bit DICOM data set of `values` ``(H, W)`` or ``(frames, H, W)`` that names nobody."""
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 

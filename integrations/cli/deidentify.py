@@ -43,11 +43,13 @@ def deidentify_command(
     with Progress(*bar, console=console) as progress:
         task = progress.add_task("files", total=len(paths))
         outcomes = followed(run.outcomes(paths), lambda: progress.advance(task))
-    write_report(out, outcomes)
+    earlier = run.remove_earlier(outcomes)
+    write_report(out, outcomes, earlier)
     listed = run.keep_source_list(paths, outcomes)
     refused = sum(bool(each.refused) for each in outcomes)
     console.print(
-        f"{len(outcomes) - refused} of {len(outcomes)} files written to {out}, {refused} refused; read "
+        f"{len(outcomes) - refused} of {len(outcomes)} files written to {out}, {refused} refused"
+        f"{f', {earlier.removed} of earlier runs removed' if earlier.removed else ''}; read "
         f"{out / 'report.md'}; {listed} says which number is which source, keep it with the key",
         markup=False,
     )

@@ -1,6 +1,7 @@
 """A folder of image files without identifiers, file by file: killed at any time, it goes on where it stopped.
 
-A file is written whole or not at all, and only once that is on disk is it noted as done. Sources are only read.
+A file is written whole or not at all, and only once that is on disk is it noted as done. Sources are only read. What
+an earlier run wrote and this one did not goes: no output stands in the folder that its report does not list.
 """
 
 from __future__ import annotations
@@ -9,20 +10,22 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from medward.attacks.validation.journal import Journal
 from medward.guard.errors import MedwardError
-from medward.guard.files import write_durably
+from medward.guard.files import append_durably, write_durably
 from medward.guard.intake.deidentify.any_file import MOST_FILE_BYTES, deidentify_file
 from medward.guard.intake.deidentify.cleaner import Deidentification
-from medward.integrations.deidentification.outcome import FileOutcome, written_outcome
+from medward.integrations.deidentification.outcome import EarlierOutputs, FileOutcome, written_outcome
 
 NOTES = ".medward-deidentify"
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Raised when a file would now become another: what an earlier version wrote is then done again."""
+_WRITTEN = "written"
+"""The list of every output, by digest and name, that was ever begun: one that a kill kept from the journal too."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,9 +53,44 @@ class FolderRun:
         for path, outcome in zip(paths, outcomes, strict=True):
             name = os.fsencode(path.relative_to(self.source)).decode("utf-8", "backslashreplace")
             table.writerow((outcome.number, name, outcome.name, outcome.refused))
-        place = self.key.with_name(f"{self.key.name}.{self.out.resolve().name}.csv")
+        out = self.out.resolve()
+        told_apart = hashlib.sha256(os.fsencode(out)).hexdigest()[:8]  # folders of one name in other places
+        place = self.key.with_name(f"{self.key.name}.{out.name}.{told_apart}.csv")
         write_durably(place, text.getvalue().encode(), mode=0o600)
         return place
+
+    def remove_earlier(self, outcomes: Iterable[FileOutcome]) -> EarlierOutputs:
+        """Remove what earlier runs wrote and none of `outcomes` names; what was changed since stays."""
+        now = {each.name for each in outcomes}
+        written: dict[str, set[str]] = {}
+        for name, digest in self._ever_written():
+            written.setdefault(name, set()).add(digest)
+        removed = kept = 0
+        for name in sorted(written.keys() - now):
+            place = self.out / name
+            if place.is_symlink() or not place.is_file() or self.out.resolve() not in place.resolve().parents:
+                continue
+            if hashlib.sha256(place.read_bytes()).hexdigest() not in written[name]:
+                kept += 1
+                continue
+            place.unlink()
+            removed += 1
+            _remove_empty(place.parent, self.out)
+        return EarlierOutputs(removed=removed, kept=kept)
+
+    def _ever_written(self) -> Iterator[tuple[str, str]]:
+        """Name and digest of every output that a run into this folder wrote or was about to write."""
+        notes = self.out / NOTES
+        listed = notes / _WRITTEN
+        for line in listed.read_text("utf-8", "replace").splitlines() if listed.exists() else ():
+            digest, _, name = line.partition(" ")
+            if name:
+                yield name, digest
+        journal = Journal(notes)
+        for path in notes.glob("*.json"):
+            kept = journal.recall(path.stem)
+            if isinstance(kept, dict) and kept.get("name"):
+                yield kept["name"], kept["sha256"]
 
     def _once(self, journal: Journal, number: int, path: Path) -> FileOutcome:
         pseudonyms = self.how.pseudonyms
@@ -83,9 +121,11 @@ class FolderRun:
         if file.name in self.taken:  # two files of one instance: neither may overwrite the other
             name = name.with_name(f"{name.stem}-{source[:8]}{name.suffix}")
         place = self.out / name
+        digest = hashlib.sha256(file.content).hexdigest()
+        append_durably(self.out / NOTES / _WRITTEN, f"{digest} {name.as_posix()}\n".encode())
         place.parent.mkdir(parents=True, exist_ok=True)
         write_durably(place, file.content, beside=self.out / NOTES)
-        return written_outcome(number, name.as_posix(), hashlib.sha256(file.content).hexdigest(), file)
+        return written_outcome(number, name.as_posix(), digest, file)
 
     def _still_there(self, outcome: FileOutcome) -> bool:
         if outcome.refused:
@@ -108,20 +148,25 @@ class FolderRun:
 
 
 def source_files(folder: Path) -> list[Path]:
-    """Every file below `folder`, in the order of their names; each becomes a file or a refusal."""
+    """Every file and linked folder below `folder`, in the order of their names; each becomes a file or a refusal."""
     if not folder.is_dir():
         raise MedwardError(f"{folder}: is no folder; name the one that holds the image files")
-    found = [Path(place) / name for place, _, names in os.walk(folder, onerror=_stop) for name in names]
+    found = []
+    for place, folders, names in os.walk(folder, onerror=_stop):
+        linked = [name for name in folders if (Path(place) / name).is_symlink()]  # os.walk does not enter them
+        found += [Path(place) / name for name in (*names, *linked)]
     return sorted(found, key=os.fsencode)
 
 
 def check_apart(source: Path, out: Path, key: Path) -> None:
-    """Refuse folders within each other, which would mix identified files with others, and a key that would leave."""
+    """Refuse folders within each other, which would mix identified files with others, and a key within one of them."""
     one, two, three = source.resolve(), out.resolve(), key.resolve()
     if one == two or one in two.parents or two in one.parents:
         raise MedwardError(f"{out}: the output and the source must not lie within each other; name another --out")
     if two in three.parents:
         raise MedwardError(f"{key}: the key must not lie in the output, which is passed on; name another --key")
+    if one in three.parents:
+        raise MedwardError(f"{key}: the key must not lie in the source, which is only read; name another --key")
 
 
 def followed(outcomes: Iterator[FileOutcome], each: Callable[[], None]) -> list[FileOutcome]:
@@ -143,6 +188,13 @@ def _content_of(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise MedwardError(f"cannot be read ({error.strerror})") from None
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    """Remove `folder`, and those above it below `root`, as far as nothing is in them."""
+    while folder != root and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
 
 
 def _stop(error: OSError) -> None:

@@ -31,6 +31,14 @@ class FileOutcome:
         return {**asdict(self), "removed": dict(self.removed)}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierOutputs:
+    """Earlier outputs are what other runs wrote and this one did not: some were removed, those changed since kept."""
+
+    removed: int = 0
+    kept: int = 0
+
+
 def written_outcome(number: int, name: str, sha256: str, file: DeidentifiedFile) -> FileOutcome:
     """The outcome of a `file` that was written under `name`."""
     return FileOutcome(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medward.guard.files import write_durably
-from medward.integrations.deidentification.outcome import FileOutcome
+from medward.integrations.deidentification.outcome import EarlierOutputs, FileOutcome
 
 WHAT_WAS_DONE = (
     "Headers: DICOM PS3.15 Annex E Basic Profile with Clean Pixel Data; dates are moved into the past by a number of "
@@ -25,15 +25,15 @@ WHAT_REMAINS = (
 )
 
 
-def write_report(out: Path, outcomes: Sequence[FileOutcome]) -> None:
+def write_report(out: Path, outcomes: Sequence[FileOutcome], earlier: EarlierOutputs) -> None:
     """Write ``report.md`` and ``report.json`` into the folder `out`."""
-    said = report_content(outcomes)
+    said = report_content(outcomes, earlier)
     write_durably(out / "report.json", (json.dumps(said, indent=1) + "\n").encode())
     write_durably(out / "report.md", report_text(said).encode())
 
 
-def report_content(outcomes: Sequence[FileOutcome]) -> dict[str, Any]:
-    """The report as plain data: totals, and each file."""
+def report_content(outcomes: Sequence[FileOutcome], earlier: EarlierOutputs) -> dict[str, Any]:
+    """The report as plain data: totals, each file, and what of `earlier` runs was removed."""
     total: Counter[str] = Counter()
     for each in outcomes:
         total.update(each.removed)
@@ -43,6 +43,8 @@ def report_content(outcomes: Sequence[FileOutcome]) -> dict[str, Any]:
         "written": len(outcomes) - len(refused),
         "refused": len(refused),
         "with_filled_text": sum(each.pixels_changed for each in outcomes),
+        "earlier_outputs_removed": earlier.removed,
+        "earlier_outputs_kept": earlier.kept,
         "removed": dict(sorted(total.items())),
         "done": WHAT_WAS_DONE,
         "cannot": WHAT_REMAINS,
@@ -59,6 +61,7 @@ def report_text(said: dict[str, Any]) -> str:
         f"{said['files']} files: {said['written']} written, {said['refused']} refused, pixels of "
         f"{said['with_filled_text']} changed. Numbers are places in the list of sources that is kept with the key.",
         "",
+        *_earlier(said["earlier_outputs_removed"], said["earlier_outputs_kept"]),
         said["done"],
         "",
         said["cannot"],
@@ -92,6 +95,16 @@ def report_text(said: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _earlier(removed: int, kept: int) -> list[str]:
+    """What is said of the outputs of earlier runs, where there were any besides those of this one."""
+    lines = []
+    if removed:
+        lines.append(f"{removed} files that earlier runs wrote here and this one did not were removed.")
+    if kept:
+        lines.append(f"{kept} files that earlier runs wrote here were changed since and were left; look at them.")
+    return [" ".join(lines), ""] if lines else []
 
 
 def _table(head: Sequence[str], rows: Any) -> list[str]:

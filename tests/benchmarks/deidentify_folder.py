@@ -1,4 +1,4 @@
-"""A folder of 1,000 small DICOM files, killed again and again: it goes on, and ends as if it had never been killed."""
+"""A folder of small DICOM files, killed again and again: it goes on, and ends as if it had never been killed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from claim import Claim
 from support.dicom_files import dicom_file
 
 CLAIMS = ("deidentify_killed",)
-FILES, SIDE, KILLS = 1000, 64, 5
+FILES, SIDE, KILLS = 150, 64, 3
+READ = 10  # every so many files are of noise, which is read as text would be; the others cost next to nothing
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -28,7 +29,9 @@ def measure() -> Iterator[Claim]:
         generator = np.random.default_rng(0)
         (root / "source").mkdir()
         for index in range(FILES):
-            pixels = generator.integers(0, 200, (SIDE, SIDE)).astype(np.uint16) // 20 + 400
+            pixels = np.full((SIDE, SIDE), 400 + index % 7, np.uint16)
+            if index % READ == 0:
+                pixels += generator.integers(0, 200, (SIDE, SIDE)).astype(np.uint16) // 20
             (root / "source" / f"{index:04d}.dcm").write_bytes(dicom_file(pixels, bits=12, patient=f"P{index // 10}"))
         start = time.perf_counter()
         _run(root, "whole").wait()
@@ -36,7 +39,7 @@ def measure() -> Iterator[Claim]:
         torn, done = [], []
         for turn in range(1, KILLS + 1):
             process = _run(root, "killed")
-            while process.poll() is None and len(_written(root / "killed")) < turn * FILES // (KILLS + 1):
+            while process.poll() is None and len(list((root / "killed").rglob("*.dcm"))) < turn * FILES // (KILLS + 1):
                 time.sleep(0.02)
             process.send_signal(signal.SIGKILL)
             process.wait()

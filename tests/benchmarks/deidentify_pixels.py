@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, MutableSequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,6 +20,7 @@ from claim import Claim
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom import dcmread
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_windowing, pixel_array
 
 from medward.attacks.benchmarks.burned_in_text import burn_in_lines
 from medward.guard.errors import MedwardError
@@ -36,7 +37,8 @@ from medward.guard.intake.dicom import HUSH
 from medward.guard.statistics.binomial import rate_limits
 
 CLAIMS = ("deidentify_left_in_pixels", "deidentify_clean_altered", "deidentify_recall", "deidentify_cost")
-IMAGES, SEED, SIDE, MNIST = 48, 20261129, 512, 60
+IMAGES, SEED, SIDE, MNIST, RADIOGRAPHS = 12, 20261129, 512, 15, 3
+"""So many that all four claims end within 20 minutes on one core; which of a folder is settled by `_chosen`."""
 LARGE = 1500  # pixels of a side, from which Tesseract is given an image as it is
 BURNED_IN = {
     "presidio/0_ORIGINAL_compressed.dcm": (
@@ -52,12 +54,6 @@ BURNED_IN = {
         (8, "524b0df3aea49886"),
     ),
     "pydicom-data/OBXXXX1A.dcm": (
-        (7, "5b78d6c8533bdad5"),
-        (12, "3cf67a7699ad9b86"),
-        (5, "36b29e3e456ff04c"),
-        (17, "cab70d800bb56631"),
-    ),
-    "pydicom-data/OBXXXX1A_rle_2frame.dcm": (
         (7, "5b78d6c8533bdad5"),
         (12, "3cf67a7699ad9b86"),
         (5, "36b29e3e456ff04c"),
@@ -144,7 +140,7 @@ def _clean(data: Path) -> Claim:
         if fill_burned_in_text(_grey(values), reader).filled:
             altered.append(f"pneumoniamnist {index}")
     radiographs = {}
-    for path in sorted((data / "nih_cxr" / "originals").glob("*.png")):
+    for path in _chosen((data / "nih_cxr" / "originals").glob("*.png"), RADIOGRAPHS):
         values = np.asarray(Image.open(path).convert("L"))
         found = fill_burned_in_text(_grey(values), reader)
         radiographs[path.name] = {"filled": [_sides(each) for each in found.filled], "markers": found.markers}
@@ -260,13 +256,46 @@ def _overlap(
     return float((there & wanted).sum() / (there | wanted).sum()), float((all_of_it & wanted).sum() / wanted.sum())
 
 
+def _chosen(paths: Iterable[Path], count: int) -> list[Path]:
+    """The `count` files whose names have the lowest digests, so that nobody chose them."""
+    return sorted(paths, key=lambda path: hashlib.sha256(path.name.encode()).hexdigest())[:count]
+
+
 def _pictures(file: bytes) -> list[NDArray[np.uint8]]:
-    """Every frame of a DICOM or image file as grey pictures, as this package shows them to its own reader."""
+    """Every frame as grey pictures, made by pydicom and this module and not by what is judged: as a viewer shows it.
+
+    In its own windows, from the lowest value to the highest, and with as many levels for a value as it has pixels.
+    """
     if file[128:132] != b"DICM":
         return [np.asarray(Image.open(io.BytesIO(file)).convert("L"))]
     with HUSH:
-        frames, _ = stored_frames(file, dcmread(io.BytesIO(file)))
-    return [view for index in range(len(frames.values)) for view in frames.views(index)]
+        header = dcmread(io.BytesIO(file))
+        stored = pixel_array(header)
+        if header.SamplesPerPixel == 3:
+            return _colours_apart(stored)
+        if header.PhotometricInterpretation == "PALETTE COLOR":
+            colours = apply_color_lut(stored, header)[..., :3]
+            return _colours_apart((colours >> 8 * (colours.dtype.itemsize - 1)).astype(np.uint8))
+        values = apply_modality_lut(stored, header)
+        several = header.get("WindowCenter")
+        count = 0 if several is None else len(several) if isinstance(several, MutableSequence) else 1
+        shown = [values, *(apply_windowing(values, header, index) for index in range(count))]
+        ranks = np.searchsorted(np.sort(values, axis=None), values).astype(np.float64)
+    frames = [_eight_bits(frame) for each in (*shown, ranks) for frame in each.reshape(-1, *each.shape[-2:])]
+    return [255 - each for each in frames] if header.PhotometricInterpretation == "MONOCHROME1" else frames
+
+
+def _colours_apart(values: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Frames in colours as luminance, and as each colour: red text on blue is in one of them only."""
+    frames = values.reshape(-1, *values.shape[-3:])
+    grey = [np.asarray(Image.fromarray(each).convert("L")) for each in frames]
+    return [*grey, *(np.ascontiguousarray(each[..., colour]) for each in frames for colour in range(3))]
+
+
+def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    low, high = float(values.min()), float(values.max())
+    scaled: NDArray[np.uint8] = ((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
+    return scaled
 
 
 def _engine() -> str:

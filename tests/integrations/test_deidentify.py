@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import dcmread
 from support.burned_in import PLANTED, WhiteReader, inked, planted_header
 from support.dicom_files import dicom_bytes, dicom_file
@@ -73,9 +75,9 @@ def test_a_folder_with_a_report_that_names_no_one(source, tmp_path, capfd, caplo
     text = (tmp_path / "out" / "report.md").read_text()
     assert "is no DICOM, PNG or JPEG file" in text
     assert "private attributes" in text
-    listed = (tmp_path / "key.out.csv").read_text()
-    assert f"{PLANTED}/header.dcm" in listed
-    assert (tmp_path / "key.out.csv").stat().st_mode & 0o077 == 0
+    (source_list,) = tmp_path.glob("key.out.*.csv")
+    assert f"{PLANTED}/header.dcm" in source_list.read_text()
+    assert source_list.stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.usefixtures("reader")
@@ -126,6 +128,7 @@ def test_only_good_files_exit_with_zero(tmp_path):
         (".", "key", "must not lie within each other"),
         ("in", "key", "must not lie within each other"),
         ("out", "out/key", "must not lie in the output"),
+        ("out", "in/key", "must not lie in the source"),
         ("full", "key", "is not empty and no earlier run's"),
         ("out", "full/file", "is no key of 32 bytes"),
     ],
@@ -148,6 +151,106 @@ def test_another_key_for_the_same_output_is_refused(source, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["deidentify", str(source), "--out", str(tmp_path / "out"), "--key", str(tmp_path / "key2")])
     assert "was written with another key" in capsys.readouterr().err
+
+
+@pytest.fixture
+def shifting_reader(monkeypatch):
+    """A reader whose eyes are opened, and closed, by the test: ``see(True)``."""
+    eyes = WhiteReader(PLANTED)
+    seen = {"now": False}
+    monkeypatch.setattr(
+        "medward.guard.intake.deidentify.reading.RapidReader.read",
+        lambda self, grey, *, scale=1.0: eyes.read(grey, scale=scale) if seen["now"] else (),
+    )
+
+    def see(now, *, stubborn=False):
+        seen["now"], eyes.stubborn = now, stubborn
+
+    return see
+
+
+def outputs(folder):
+    return sorted(path.suffix for path in folder.rglob("*") if path.suffix in (".dcm", ".png", ".jpg"))
+
+
+def report(folder):
+    return json.loads((folder / "report.json").read_text())
+
+
+def test_what_an_earlier_run_wrote_and_this_one_did_not_is_removed(tmp_path, shifting_reader):
+    (tmp_path / "in").mkdir()
+    pixels = np.full((128, 128), 60, np.uint8)
+    pixels[32:48, 24:72] = 255  # whole blocks of eight, which a JPEG keeps as they are
+    Image.fromarray(pixels).save(tmp_path / "in" / "a.jpg", quality=98)
+    assert run(tmp_path / "in", tmp_path) == 0
+    assert (outputs(tmp_path / "out"), report(tmp_path / "out")["earlier_outputs_removed"]) == ([".jpg"], 0)
+    shifting_reader(True)
+    run(tmp_path / "in", tmp_path, "--everywhere")
+    assert outputs(tmp_path / "out") == [".png"]
+    assert report(tmp_path / "out")["earlier_outputs_removed"] == 1
+    assert "1 files that earlier runs wrote here" in (tmp_path / "out" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("withdrawn", [True, False])
+def test_no_output_of_a_refused_or_withdrawn_source_stays(tmp_path, shifting_reader, withdrawn):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "x.dcm").write_bytes(dicom_file(np.full((64, 64), 400, np.uint16), bits=12))
+    run(tmp_path / "in", tmp_path)
+    assert outputs(tmp_path / "out") == [".dcm"]
+    theirs = tmp_path / "out" / "somebody"
+    theirs.mkdir()
+    (theirs / "else.dcm").write_bytes(b"not Medward's")
+    if withdrawn:
+        (tmp_path / "in" / "x.dcm").unlink()
+    shifting_reader(True, stubborn=True)
+    run(tmp_path / "in", tmp_path, "--everywhere")
+    said = report(tmp_path / "out")
+    assert (said["written"], said["refused"], said["earlier_outputs_removed"]) == (0, int(not withdrawn), 1)
+    assert outputs(tmp_path / "out") == [".dcm"]
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir() and path.name[0] != "."] == ["somebody"]
+
+
+@pytest.mark.usefixtures("shifting_reader")
+def test_an_output_that_was_changed_since_stays_and_is_reported(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "x.dcm").write_bytes(dicom_file(np.full((64, 64), 400, np.uint16), bits=12))
+    run(tmp_path / "in", tmp_path)
+    next((tmp_path / "out").rglob("*.dcm")).write_bytes(b"by hand")
+    (tmp_path / "in" / "x.dcm").unlink()
+    run(tmp_path / "in", tmp_path)
+    said = report(tmp_path / "out")
+    assert (said["earlier_outputs_removed"], said["earlier_outputs_kept"]) == (0, 1)
+    assert outputs(tmp_path / "out") == [".dcm"]
+
+
+@pytest.mark.usefixtures("shifting_reader")
+def test_a_list_of_outputs_that_points_elsewhere_removes_nothing_there(tmp_path):
+    (tmp_path / "in").mkdir()
+    run(tmp_path / "in", tmp_path)
+    (tmp_path / "precious.dcm").write_bytes(b"precious")
+    digest = hashlib.sha256(b"precious").hexdigest()
+    (tmp_path / "out" / ".medward-deidentify" / "written").write_text(f"{digest} ../precious.dcm\n")
+    run(tmp_path / "in", tmp_path)
+    assert (tmp_path / "precious.dcm").exists()
+
+
+@pytest.mark.usefixtures("reader")
+def test_a_linked_folder_is_a_refusal(tmp_path):
+    for name in ("in", "elsewhere"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "one.dcm").write_bytes(dicom_bytes(planted_header()))
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
+    assert run(tmp_path / "in", tmp_path) == 1
+    said = report(tmp_path / "out")
+    assert (said["files"], said["written"], said["refused"]) == (2, 1, 1)
+
+
+@pytest.mark.usefixtures("reader")
+def test_outputs_of_one_name_in_two_places_have_lists_of_their_own(source, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        run(source, tmp_path, out=f"{name}/out")
+    assert len(list(tmp_path.glob("key.out.*.csv"))) == 2
 
 
 def killed_and_resumed(tmp_path, files):

@@ -17,7 +17,7 @@ STUDY, PLANTED = "1.2.826.0.1.3680043.8.498.77", "Featherstonehaugh"
 
 
 class WhiteReader:
-    """Reads `text` in the box of all rows with many white pixels, or always the same if `stubborn`."""
+    """Reads `text` in the box of all rows with one long run of white pixels, or always the same if `stubborn`."""
 
     def __init__(self, text="SMITH", *, score=0.9, stubborn=False):
         self.text, self.score, self.stubborn, self.asked = text, score, stubborn, 0
@@ -25,7 +25,10 @@ class WhiteReader:
     def read(self, grey, *, scale=1.0):
         self.asked += 1
         white = grey == 255
-        rows, columns = np.nonzero(white & (white.sum(axis=1, keepdims=True) >= 25))
+        run = white.shape[1] - white.argmax(axis=1) - white[:, ::-1].argmax(axis=1)
+        # Noise that a narrow window turned white has gaps, and goes from one side to the other.
+        inked_rows = (white.sum(axis=1) >= 25) & (white.sum(axis=1) >= run - 2) & (run <= 0.75 * white.shape[1])
+        rows, columns = np.nonzero(white & inked_rows[:, None])
         if not len(rows) or len(rows) == grey.size:
             return (ReadText(self.text, Region(0, 0, 4, 9), self.score),) if self.stubborn else ()
         box = Region(int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)

@@ -33,5 +33,6 @@ def check_libraries() -> None:
         ("PIL", "image files", "images"),
         ("rapidocr", "burned-in text", "deidentify"),
         ("dicomanonymizer", "headers without identifiers", "deidentify"),
+        ("re2", "identifiers in headers", "deidentify"),
     ):
         image_library(name, what, extra)

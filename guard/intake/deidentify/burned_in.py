@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
 from medward.guard.intake.deidentify.frames import StoredFrames
-from medward.guard.intake.deidentify.markers import is_marker, is_symbol
+from medward.guard.intake.deidentify.markers import is_marker, is_number, is_symbol, scale_labels
 from medward.guard.intake.deidentify.reading import ReadText, TextReader
 from medward.guard.intake.deidentify.regions import Region, bridged_regions, joined_regions
 from medward.guard.intake.deidentify.strokes import text_candidates, tightened_region
@@ -25,6 +25,7 @@ READING_SCALES = (1.0, 1.5)
 READABLE = 0.5  # of the reader's score, from which two or more letters are text
 ROUNDS = 4  # of filling and looking again
 FILL_MARGIN = 2  # pixels around a text that are filled with it
+NUMBERS_APART = 6  # heights of a digit, up to which another number may belong to it
 _SMALLEST = 32  # pixels of a side, below which a piece is given more of what is around it
 
 
@@ -66,8 +67,10 @@ def fill_burned_in_text(
         texts = _read_frames(frames, reader, filled, everywhere=everywhere)
         wanted = regions_to_fill(texts, frames.shape, identifies, names)
         if rounds == 0:
-            read = (each for each in texts if each.score >= READABLE and is_marker(each.text, names))
-            markers = len(joined_regions(each.region for each in read))
+            legible = [each for each in texts if each.score >= READABLE]
+            labels = scale_labels(legible)
+            kept = (each.region for each in legible if is_marker(each.text, names) or each in labels)
+            markers = len(joined_regions(each for each in kept if not any(map(each.common, wanted))))
         if not wanted:
             return BurnedInText(filled=filled, markers=markers, rounds=rounds)
         filled = bridged_regions((*filled, *wanted))
@@ -83,18 +86,30 @@ def regions_to_fill(
 ) -> tuple[Region, ...]:
     """Which regions of an image of `shape` have to be filled, a little larger than what was read."""
     legible = [each for each in texts if each.score >= READABLE]
+    labels = scale_labels(legible)
     certain = [
         each
         for each in legible
         if not is_symbol(each.text)
-        and (not is_marker(each.text, names) if identifies is None else identifies(each.text))
+        and (not (is_marker(each.text, names) or each in labels) if identifies is None else identifies(each.text))
     ]
-    # A single letter beside text is part of it; so are single letters in a row.
+    # A single letter or digit beside text is part of it; so are single letters in a row, and numbers beside each other.
     singles = [each for each in legible if is_symbol(each.text) and any(letter.isalnum() for letter in each.text)]
     if identifies is None:
-        alone = {id(each) for each in singles if not _in_company(each, [*certain, *singles])}
-        certain += [each for each in singles if id(each) not in alone]
+        loose = [each for each in singles if each not in labels]
+        certain += [each for each in loose if _in_company(each, [*certain, *loose]) or _in_numbers(each, legible)]
     return tuple(each.region.grown(FILL_MARGIN, shape) for each in certain)
+
+
+def _in_numbers(digit: ReadText, texts: Iterable[ReadText]) -> bool:
+    """Whether a single `digit` stands within some line heights of another number: a date in parts does."""
+    if not digit.text.strip().isdigit():
+        return False
+    return any(
+        digit.region.gap(each.region) <= NUMBERS_APART * digit.region.height and not digit.region.common(each.region)
+        for each in texts
+        if each is not digit and is_number(each.text)
+    )
 
 
 def _in_company(letter: ReadText, texts: Iterable[ReadText]) -> bool:

@@ -16,17 +16,20 @@ from medward.guard.intake.deidentify.cleaner import Deidentification, Deidentifi
 from medward.guard.intake.deidentify.codestreams import all_plain
 from medward.guard.intake.deidentify.frames import StoredFrames
 from medward.guard.intake.deidentify.header_identifiers import header_identifiers, header_names
+from medward.guard.intake.deidentify.lookup_tables import write_used_colours
 from medward.guard.intake.deidentify.pixel_data import (
     check_image,
     frame_count,
     has_trailing_bytes,
     has_uncounted_bits,
     stored_frames,
+    wrap_frames_anew,
     write_frames,
 )
 from medward.guard.intake.deidentify.profile import HeaderProfile
 from medward.guard.intake.dicom import DEFLATED, FILE_META, HUSH, parse_dicom
 from medward.guard.intake.picture import image_library
+from medward.guard.release.text import IdentifierKind, KnownIdentifiers
 
 MOST_INFLATED = 2**28  # bytes of a deflated file
 READ_WHOLE = frozenset({"US", "SC", "ES", "XC", "GM", "OT", "IVUS", "OP"})
@@ -71,6 +74,9 @@ def _deidentified(file: bytes, how: Deidentification) -> DeidentifiedFile:
     changed = bool(text.filled) or hidden
     if changed or _has_room(header):
         write_frames(header, frames)
+    elif header.file_meta.TransferSyntaxUID.is_encapsulated:
+        wrap_frames_anew(header)
+    write_used_colours(header, frames.values)
     name = _clean_header(header, how, removed)
     content = _written(header)
     if changed:
@@ -109,7 +115,8 @@ def _has_room(header: Any) -> bool:
 def _clean_header(header: Any, how: Deidentification, removed: Counter[str]) -> str:
     """Apply the profile, say that it was applied, and give the new name: patient / series / instance."""
     patient = _patient_of(header)
-    profile = HeaderProfile(how.pseudonyms, patient, header_identifiers(header))
+    palette = header.PhotometricInterpretation == "PALETTE COLOR"
+    profile = HeaderProfile(how.pseudonyms, patient, header_identifiers(header), palette)
     profile.clean(header)
     removed.update(profile.removed)
     header.PatientIdentityRemoved = "YES"
@@ -125,9 +132,25 @@ def _clean_header(header: Any, how: Deidentification, removed: Counter[str]) -> 
 
 
 def _patient_of(header: Any) -> str:
-    """What tells this patient from others: the identifier, else name and birth date, else the study or the file."""
-    said = [str(header.get(each) or "").strip() for each in ("PatientID", "PatientName", "PatientBirthDate")]
-    return said[0] or " ".join(said[1:]).strip() or str(header.get("StudyInstanceUID") or header.get("SOPInstanceUID"))
+    """What tells this patient from others: the identifier and who gave it, else name and birth date, else the study.
+
+    An identifier or a name that says nothing, as UNKNOWN, 0 or XXXX, tells nobody apart.
+    """
+    number, name, birth, issuer = (
+        str(header.get(each) or "").strip()
+        for each in ("PatientID", "PatientName", "PatientBirthDate", "IssuerOfPatientID")
+    )
+    if _says_something(number):
+        return f"{number}\0{issuer}" if _says_something(issuer) else number
+    if _says_something(name):
+        return f"{name} {birth}".strip()
+    return str(header.get("StudyInstanceUID") or header.get("SOPInstanceUID"))
+
+
+def _says_something(value: str) -> bool:
+    """Whether a `value` is no placeholder: not known for one, and not one letter again and again."""
+    told = KnownIdentifiers.from_mapping({IdentifierKind.RECORD_NUMBER: value.replace("^", " ").strip()}).values
+    return bool(told) and (len(value) == 1 or len({each for each in value if each.isalnum()}) > 1)
 
 
 def _code(value: str, meaning: str) -> Any:

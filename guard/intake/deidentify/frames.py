@@ -14,6 +14,12 @@ from medward.guard.intake.deidentify.regions import Region
 COLOURED = 64  # grey levels by which channels differ where text may be seen in one of them only
 FEW_COLOURED = 0.001  # share of coloured pixels that makes looking at channels worth while
 TAIL = 1.0  # per cent of the values at either end without which a second look is taken
+MOST_MODES = 3  # values that many pixels have, around which text may differ little: air, tissue, bone
+MODE_SHARE = 0.05  # of the pixels that are close to a mode
+MODE_WIDTH = 1 / 8  # of the range of values that is looked at around a mode
+_BINS = 32
+StoredWindow = tuple[float, float]
+"""The lowest and the highest stored value between which a frame is shown."""
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
@@ -21,13 +27,15 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 class StoredFrames:
     """Stored frames are the values ``(F, H, W)`` or ``(F, H, W, 3)`` of a file, of which regions can be filled.
 
-    `palette` ``(entries, 3)``, 8-bit, is that of PALETTE COLOR, whose values start at `first`.
+    `palette` ``(entries, 3)``, 8-bit, is that of PALETTE COLOR, whose values start at `first`. `windows` are those
+    under which each frame is shown, none or as many as frames.
     """
 
     values: NDArray[Any]
     photometric: str
     palette: NDArray[np.uint8] | None = None
     first: int = 0
+    windows: tuple[tuple[StoredWindow, ...], ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -42,11 +50,8 @@ class StoredFrames:
             return _colour_views(self.palette[at])
         if frame.ndim == 3:
             return _colour_views(frame)
-        views = [_stretched(frame, 0.0)]
-        if frame.dtype.itemsize > 1:
-            low, high = (float(each) for each in np.percentile(frame[::4, ::4], [TAIL, 100 - TAIL]))
-            if 0 < high - low < (float(frame.max()) - float(frame.min())) / 2:
-                views.append(_stretched(frame, TAIL))
+        own = self.windows[index] if self.windows else ()
+        views = [_stretched(frame, *window) for window in _grey_windows(frame, own)]
         return [255 - each for each in views] if self.photometric == "MONOCHROME1" else views
 
     def fill(self, regions: Iterable[Region]) -> None:
@@ -72,12 +77,37 @@ class StoredFrames:
         return black
 
 
-def _stretched(frame: NDArray[Any], tail: float) -> NDArray[np.uint8]:
-    """`frame` from its smallest value to its largest, or without its tails, as 0 to 255."""
-    if tail:
-        low, high = (float(each) for each in np.percentile(frame[::4, ::4], [tail, 100 - tail]))
-    else:
-        low, high = float(frame.min()), float(frame.max())
+def _grey_windows(frame: NDArray[Any], own: tuple[StoredWindow, ...]) -> list[StoredWindow]:
+    """Between which values a grey frame is looked at: all, its `own` windows, and where many of its values lie."""
+    lowest, highest = float(frame.min()), float(frame.max())
+    windows = [(lowest, highest)]
+    half = (highest - lowest) / 2
+    windows += [each for each in own if each[1] - each[0] < half and each[0] < highest and each[1] > lowest]
+    if frame.dtype.itemsize > 1:
+        low, high = (float(each) for each in np.percentile(frame[::4, ::4], [TAIL, 100 - TAIL]))
+        if 0 < high - low < half:
+            windows.append((low, high))
+        windows += _mode_windows(frame, lowest, highest)
+    return windows
+
+
+def _mode_windows(frame: NDArray[Any], lowest: float, highest: float) -> list[StoredWindow]:
+    """Narrow windows around the values that most pixels have."""
+    if highest - lowest < 2 * _BINS:
+        return []
+    counts, edges = np.histogram(frame[::2, ::2], bins=_BINS, range=(lowest, highest))
+    width, windows = (highest - lowest) * MODE_WIDTH, list[StoredWindow]()
+    for place in np.argsort(-counts, kind="stable")[:_BINS]:
+        middle = float(edges[place] + edges[place + 1]) / 2
+        if counts[place] < MODE_SHARE * counts.sum() or len(windows) == MOST_MODES:
+            break
+        if all(abs(middle - (low + high) / 2) >= width / 2 for low, high in windows):
+            windows.append((middle - width / 2, middle + width / 2))
+    return windows
+
+
+def _stretched(frame: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """`frame` from the value `low` to the value `high`, as 0 to 255."""
     if frame.dtype == np.uint8 and (low, high) == (0.0, 255.0):
         return frame.astype(np.uint8, copy=False)
     scaled = (frame.astype(np.float32) - np.float32(low)) * np.float32(255 / max(high - low, 1e-9))

@@ -1,74 +1,145 @@
-"""The identifiers that a file's own header names, to be looked for in what else it says."""
+"""The identifiers that a file's own header names, looked for in what else it says, however they are written.
+
+The search is that of the text filter (`guard.release.text`), which knows spellings, order, typos and disguises. What a
+header says of places and numbers is looked for in parts too, since codes have room for a part only.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, MutableSequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, MutableSequence
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
-FEWEST_LETTERS = 4  # of a part of a name that is looked for: shorter ones stand in ordinary words
-SHORT_TEXT = 16  # letters that short text and codes hold: a longer name is cut off there
-FEWEST_DIGITS = 4  # of an identifier
-NUMBERED = (0x00100020, 0x00101000, 0x00080050, 0x00200010, 0x00100030, 0x00101040, 0x00102154, 0x00101001)
-"""Patient's and other identifiers, accession, study, birth date, address, telephone, other names."""
-_WORD = re.compile(r"\w+")
+from medward.guard.release.disguises.folded_text import fold_text, folded_view
+from medward.guard.release.text import IdentifierKind, KnownIdentifiers, TextFilter
+
+FEWEST_LEFT = 8  # letters of a name that are looked for where the rest was cut off: codes have room for 16, or 8 apart
+_K = IdentifierKind
+_BESIDE: Mapping[str, IdentifierKind] = {
+    "PatientBirthDateInAlternativeCalendar": _K.CODE,
+    "PatientDeathDateInAlternativeCalendar": _K.CODE,
+    "OtherPatientNames": _K.NAME,
+    "RequestingService": _K.PLACE,
+    "CurrentPatientLocation": _K.PLACE,
+    "PatientInstitutionResidence": _K.PLACE,
+    "RequestedProcedureID": _K.CODE,
+    "ScheduledProcedureStepID": _K.CODE,
+    "PerformedProcedureStepID": _K.CODE,
+    "FillerOrderNumberImagingServiceRequest": _K.CODE,
+    "PlacerOrderNumberImagingServiceRequest": _K.CODE,
+    "IssuerOfPatientID": _K.CODE,
+    "StationAETitle": _K.DEVICE,
+    "PerformedStationName": _K.DEVICE,
+    "PerformedStationAETitle": _K.DEVICE,
+    "ScheduledStationName": _K.DEVICE,
+    "DeviceID": _K.DEVICE,
+    "DetectorID": _K.DEVICE,
+    "GantryID": _K.DEVICE,
+    "PlateID": _K.DEVICE,
+    "CassetteID": _K.DEVICE,
+    "GridID": _K.DEVICE,
+}
+"""Attributes that identify, beside those that the text filter knows of."""
+_PLACES = ("InstitutionName", "InstitutionAddress", "PatientAddress", "InstitutionalDepartmentName")
+_PLACE_WORDS = """
+    hospital clinic center centre general medical health department radiology university street road avenue saint
+    imaging institute north south east west city county the and for
+"""
+_ANY_PLACE = frozenset(_PLACE_WORDS.split())
+_BY_FORM = frozenset((_K.NAME, _K.DATE, _K.PHONE, _K.FAX, _K.EMAIL, _K.URL, _K.SOCIAL_SECURITY))
+"""Kinds that are recognised where nobody knew them: places are not, since makers of devices are called like them."""
+_FEWEST = 2  # letters and digits of a value that is looked for
+_FEWEST_IN_WORD = 4  # of a part of a number or a place
+_WORD = re.compile(r"[A-Za-z0-9]+")
+_DIGITS = re.compile(r"[0-9]{4,}")
+_MOST_TEXTS = 4096  # whose answer is kept: frames of one file say the same again and again
 
 
-@dataclass(frozen=True, slots=True)
 class HeaderIdentifiers:
-    """The names and numbers of one file's patient and staff, in the form in which they are compared."""
+    """The identifiers of one file's patient, staff, places and devices, to be looked for in other attributes."""
 
-    words: frozenset[str]
-    numbers: frozenset[str]
+    def __init__(self, known: KnownIdentifiers) -> None:
+        self._search = TextFilter().reader(known).known
+        self._others = TextFilter(kinds=_BY_FORM)
+        self._stand_in_text = lru_cache(_MOST_TEXTS)(self._looked_up)
 
     def stand_in(self, value: Any) -> bool:
-        """Whether a `value`, one or several, holds one of them, however it is written; so does unreadable text."""
-        return any(self._stand_in_text(str(each)) for each in _values_of(value))
+        """Whether a `value`, one or several, holds one of them or names somebody else; so does unreadable text."""
+        values = [str(each) for each in _values_of(value)]
+        return self._stand_in_text(" ".join(values)) or any(self._stand_in_text(each) for each in values)
 
-    def _stand_in_text(self, text: str) -> bool:
+    def _looked_up(self, text: str) -> bool:
         if any(unicodedata.category(each) in ("Cc", "Cf", "Co", "Cs") or each == "\ufffd" for each in text):
             return True
-        plain = _plain_text(text)
-        if self.words & set(_WORD.findall(plain)):
+        plain = re.sub(r"[_^]", " ", text).upper()  # a name is one in capitals, where it is no common word
+        if self._search is not None and next(self._search.find(fold_text(plain)), None) is not None:
             return True
-        joined = "".join(_WORD.findall(plain))
-        return any(each in joined for each in self.numbers)
+        return bool(self._others.find(plain))
 
 
 def header_identifiers(dataset: Any) -> HeaderIdentifiers:
-    """What the data set itself says of persons and numbers, at every depth."""
-    words: set[str] = set()
-    numbers: set[str] = set()
+    """What the data set itself says of persons, numbers, dates, places and devices, at every depth."""
+    said: dict[str, list[str]] = {}
+    names: list[str] = []
     for element in dataset.iterall():
         if element.VR == "PN":
-            names = {each for each in _words(element.value) if len(each) >= FEWEST_LETTERS}
-            words |= names | {each[:SHORT_TEXT] for each in names}
-        elif int(element.tag) in NUMBERED and element.VR != "SQ":
-            joined = ("".join(_WORD.findall(_plain_text(str(each)))) for each in _values_of(element.value))
-            numbers |= {each for each in joined if len(each) >= FEWEST_DIGITS}
-    return HeaderIdentifiers(frozenset(words), frozenset(numbers))
+            names += map(str, _values_of(element.value))
+        elif element.keyword and element.VR not in ("SQ", "UI") and isinstance(element.value, str | MutableSequence):
+            said.setdefault(element.keyword, []).extend(map(str, _values_of(element.value)))
+    beside: dict[str, list[str]] = {_K.NAME: [*names, *_parts_of_names(names)]}
+    for keyword, kind in _BESIDE.items():
+        beside.setdefault(kind, []).extend(said.get(keyword, ()))
+    beside.setdefault(_K.PLACE, []).extend(
+        part for keyword in _PLACES for value in said.get(keyword, ()) for part in _parts_of_a_place(value)
+    )
+    known = KnownIdentifiers.from_dicom(said) | KnownIdentifiers.from_mapping(beside)
+    numbers = [
+        part
+        for kind, value in known.values
+        if kind not in (_K.NAME, _K.PLACE, _K.DATE)
+        for part in _DIGITS.findall(value)
+    ]
+    known = known | KnownIdentifiers.from_mapping({_K.RECORD_NUMBER: numbers})
+    return HeaderIdentifiers(
+        KnownIdentifiers(tuple((kind, value) for kind, value in known.values if _length(value) >= _FEWEST))
+    )
 
 
 def header_names(dataset: Any) -> frozenset[str]:
     """The words of two letters or more of all names of persons in the data set, in capitals."""
-    named = (each.value for each in dataset.iterall() if each.VR == "PN")
-    return frozenset(word.upper() for value in named for word in _words(value) if len(word) > 1)
+    named = (str(each) for element in dataset.iterall() if element.VR == "PN" for each in _values_of(element.value))
+    return frozenset(word for name in named for word in _words(name.upper()) if len(word) > 1)
 
 
-def _words(value: Any) -> Iterable[str]:
-    for each in _values_of(value):
-        yield from _WORD.findall(_plain_text(str(each)))
+def _parts_of_names(names: list[str]) -> Iterator[str]:
+    """A family name with an initial, and the beginnings of long names, which short text has no room for."""
+    for name in names:
+        family, *others = _words(name) or [""]
+        for other in others:
+            yield from (family + other[0], other[0] + family) if len(family) > 2 else ()
+        yield from (each[:end] for each in (family, *others) for end in range(FEWEST_LEFT, len(each)))
+
+
+def _parts_of_a_place(value: str) -> Iterator[str]:
+    """The words of a place that not every place has, and each two beside each other."""
+    words = _words(value)
+    yield from (each for each in words if len(each) >= _FEWEST_IN_WORD and each.lower() not in _ANY_PLACE)
+    yield from (" ".join(two) for two in pairwise(words) if not _ANY_PLACE.issuperset(each.lower() for each in two))
+
+
+def _words(text: str) -> list[str]:
+    """The words of a text as a reader sees them, without accents and other marks."""
+    return _WORD.findall(folded_view(text.replace("'", "")).decode("ascii"))
+
+
+def _length(value: str) -> int:
+    return sum(each.isalnum() for each in value) + (not value.isascii())  # one Chinese letter is a name
 
 
 def _values_of(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple | MutableSequence) else [value]  # a name can be iterated too
-
-
-def _plain_text(text: str) -> str:
-    """`text` in one case, without accents, compatible forms and invisible characters."""
-    folded = unicodedata.normalize("NFKD", text).casefold()
-    return "".join(each for each in folded if unicodedata.category(each) not in ("Mn", "Cf", "Cc"))

@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
+from medward.guard.intake.deidentify.codestreams import coded_frames
 from medward.guard.intake.deidentify.frames import StoredFrames
+from medward.guard.intake.deidentify.lookup_tables import palette_colours
+from medward.guard.intake.deidentify.windows import frame_windows
 from medward.guard.intake.dicom import COLOURS, FRAGILE, GREYS, NEEDED, check_coded_frame, decode_stored_frame
 from medward.guard.intake.picture import MOST_PIXELS
 
@@ -76,8 +79,11 @@ def stored_frames(file: bytes, header: Any) -> tuple[StoredFrames, bool]:
     if photometric.startswith("YBR") and not raw:
         photometric = "RGB"
     counted, hidden = _counted_bits(values, header)
-    palette, first = _palette(header)
-    return StoredFrames(values=counted, photometric=photometric, palette=palette, first=first), hidden
+    colours, first = palette_colours(header)
+    palette = None if colours is None else (colours >> 8 * (colours.dtype.itemsize - 1)).astype(np.uint8)
+    windows = frame_windows(header, frames) if counted.ndim == 3 and palette is None else ()
+    stored = StoredFrames(values=counted, photometric=photometric, palette=palette, first=first, windows=windows)
+    return stored, hidden
 
 
 def write_frames(header: Any, frames: StoredFrames) -> None:
@@ -97,11 +103,16 @@ def write_frames(header: Any, frames: StoredFrames) -> None:
     header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     header.HighBit = int(header.BitsStored) - 1
     header.PhotometricInterpretation = frames.photometric
-    for name in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
-        if name in header:
-            del header[name]
     if values.ndim == 4:
         header.PlanarConfiguration = 0
+
+
+def wrap_frames_anew(header: Any) -> None:
+    """Put the compressed frames of `header` into new wrapping, whose tables of offsets hold nothing, in place."""
+    from pydicom.encaps import encapsulate
+
+    header.PixelData = encapsulate(list(coded_frames(header, frame_count(header))), has_bot=False)
+    header["PixelData"].VR, header["PixelData"].is_undefined_length = "OB", True
 
 
 def has_uncounted_bits(header: Any) -> bool:
@@ -122,12 +133,7 @@ def has_trailing_bytes(header: Any) -> bool:
 
 def _check_frame_count(header: Any, frames: int) -> None:
     """Refuse a compressed file that holds other frames than its header says: what is not counted is not looked at."""
-    from pydicom.encaps import generate_frames
-
-    offsets = None
-    if header.get("ExtendedOffsetTable"):
-        offsets = (header.ExtendedOffsetTable, header.ExtendedOffsetTableLengths)
-    held = sum(1 for _ in generate_frames(header.PixelData, number_of_frames=frames, extended_offsets=offsets))
+    held = sum(1 for _ in coded_frames(header, frames))
     if held != frames:
         raise MedwardError(f"holds {held} frames, its header says {frames}")
 
@@ -150,16 +156,3 @@ def _counted_bits(values: NDArray[Any], header: Any) -> tuple[NDArray[Any], bool
     if padding is not None and outside.any():
         counted[outside & (values == padding)] = counted.min()
     return np.ascontiguousarray(counted), bool(outside.any() or lowest)
-
-
-def _palette(header: Any) -> tuple[NDArray[np.uint8] | None, int]:
-    """The 8-bit colours of PALETTE COLOR, and the value that has the first of them."""
-    if header.PhotometricInterpretation != "PALETTE COLOR":
-        return None, 0
-    from pydicom.pixels import apply_color_lut
-
-    count, first = (int(each) for each in header.RedPaletteColorLookupTableDescriptor[:2])
-    colours = apply_color_lut(np.arange(first, first + (count or 2**16)), header)[..., :3]
-    if colours.dtype.itemsize > 1:
-        colours = colours >> 8
-    return colours.astype(np.uint8), first

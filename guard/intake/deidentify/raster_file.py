@@ -14,6 +14,7 @@ from medward.guard.intake.deidentify.burned_in import fill_burned_in_text
 from medward.guard.intake.deidentify.cleaner import Deidentification, DeidentifiedFile
 from medward.guard.intake.deidentify.codestreams import is_plain_jpeg
 from medward.guard.intake.deidentify.frames import StoredFrames
+from medward.guard.intake.deidentify.markers import NAMES_TOO
 from medward.guard.intake.hush import Hush
 from medward.guard.intake.picture import MOST_PIXELS
 from medward.guard.intake.raster import BOMBS, ORIENTATION, PNG, UPRIGHT
@@ -63,7 +64,7 @@ def _deidentified_image(file: bytes, how: Deidentification) -> DeidentifiedFile:
     values = np.array(image.convert("L") if image.mode == "1" else image)
     photometric = "RGB" if values.ndim == 3 else "PALETTE COLOR" if palette is not None else "MONOCHROME2"
     frames = StoredFrames(values=values[None], photometric=photometric, palette=palette)
-    text = fill_burned_in_text(frames, how.reader, everywhere=how.everywhere)
+    text = fill_burned_in_text(frames, how.reader, everywhere=how.everywhere, names=NAMES_TOO)
     removed = Counter({"burned-in text filled": len(text.filled)}) if text.filled else Counter[str]()
     if metadata:
         removed["metadata of the image file"] += metadata

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from medward.guard.intake.deidentify.disjoint_sets import DisjointSets
+
+_COLUMN = 64  # pixels wide, in which regions are looked up
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Region:
@@ -111,13 +115,27 @@ def _on_one_line(one: Region, two: Region) -> bool:
 
 
 def joined_regions(regions: Iterable[Region], gap: int = 0) -> tuple[Region, ...]:
-    """`regions` without any two that are `gap` pixels or less apart: such are replaced by their hull."""
-    waiting, joined = list(regions), list[Region]()
-    while waiting:
-        one = waiting.pop()
-        if near := [each for each in joined if one.gap(each) <= gap]:
-            joined = [each for each in joined if each not in near]
-            waiting.append(hull_of([one, *near]))
-        else:
-            joined.append(one)
-    return tuple(sorted(joined))
+    """`regions` without any two that are `gap` pixels or less apart: such are replaced by their hull.
+
+    Regions are met from the top down, each compared with those of its columns only that have not ended yet.
+    """
+    joined, before = sorted(set(regions)), -1
+    while len(joined) != before:
+        before = len(joined)
+        joined = sorted(hull_of(group) for group in _close_groups(joined, gap))
+    return tuple(joined)
+
+
+def _close_groups(regions: Sequence[Region], gap: int) -> list[list[Region]]:
+    """`regions`, sorted, in groups that hang together by being `gap` pixels or less apart."""
+    groups, columns = DisjointSets(len(regions)), dict[int, list[int]]()
+    for place, region in enumerate(regions):
+        for column in range((region.left - gap) // _COLUMN, region.right // _COLUMN + 1):
+            open_ones = [each for each in columns.get(column, ()) if regions[each].bottom + gap >= region.top]
+            for each in open_ones:
+                if regions[each].gap(region) <= gap:
+                    groups.join(each, place)
+            columns[column] = [*open_ones, place]
+        for column in range(region.right // _COLUMN + 1, (region.right + gap) // _COLUMN + 1):
+            columns.setdefault(column, []).append(place)
+    return [[regions[each] for each in group] for group in groups.sets()]

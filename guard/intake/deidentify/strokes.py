@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medward.guard.intake.deidentify.regions import Region, joined_regions
+from medward.guard.intake.deidentify.disjoint_sets import DisjointSets
+from medward.guard.intake.deidentify.regions import Region, hull_of, joined_regions
 
 STROKE_CONTRAST = 22  # grey levels of 255 that a stroke differs from both its sides
 FAINT = 12  # grey levels between two pixels, up to which there is no ink, nor up to a quarter of the largest step
@@ -114,13 +115,26 @@ def _around(counts: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def _connected(marked: NDArray[np.bool_]) -> tuple[Region, ...]:
-    """The hulls of the cells that are `marked` and touch."""
-    runs = []
+    """The hulls of the cells that are `marked` and touch, joined run by run of adjacent rows."""
+    runs: list[Region] = []
     for row in np.flatnonzero(marked.any(axis=1)):
         edges = np.diff(np.concatenate([[0], marked[row].astype(np.int8), [0]]))
         starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
         runs += [Region(int(row), int(a), int(row) + 1, int(b)) for a, b in zip(starts, ends, strict=True)]
-    return joined_regions(runs)
+    groups, above = DisjointSets(len(runs)), 0
+    for place, run in enumerate(runs):
+        while above < place and (runs[above].bottom < run.top or _ends_before(runs[above], run)):
+            above += 1
+        for other in range(above, place):
+            if runs[other].bottom != run.top or runs[other].left > run.right:
+                break
+            groups.join(other, place)
+    return tuple(hull_of([runs[each] for each in group]) for group in groups.sets())
+
+
+def _ends_before(above: Region, run: Region) -> bool:
+    """Whether a run of the row above ends left of `run`, and so touches none of its row that comes later."""
+    return above.bottom == run.top and above.right < run.left
 
 
 def _halved_cells(marked: NDArray[np.bool_], scale: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:

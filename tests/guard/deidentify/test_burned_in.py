@@ -73,7 +73,7 @@ def test_markers_and_scales_stay(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["SMITH", "19760616", "ID 42", "L SMITH", "PHIL", "A L I", "12:56", "山田太郎", "PORTER"]
+    "text", ["SMITH", "93", "7 6", "19760616", "ID 42", "L SMITH", "PHIL", "A L I", "12:56", "山田太郎", "PORTER"]
 )
 def test_all_other_text_is_filled(text):
     stored = grey(inked()[0][None])
@@ -112,6 +112,54 @@ def test_only_identifiers_are_filled_when_asked():
     assert (bool(kept.filled), bool(gone.filled)) == (False, True)
 
 
+def column(said, *, top=20, step=40, left=20, across=False):
+    places = [(top, left + step * k) if across else (top + step * k, left) for k in range(len(said))]
+    return [
+        ReadText(text, Region(y, x, y + 12, x + 8 * len(text)), 0.9) for text, (y, x) in zip(said, places, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("step", [30, 60])
+@pytest.mark.parametrize("said", [["12", "03", "60"], ["1", "2", "3"], ["01", "02", "1960"], ["93"], ["16", "6", "76"]])
+def test_a_date_in_parts_and_an_age_are_filled(said, step, across):
+    wanted = regions_to_fill(column(said, across=across, step=step), (400, 400))
+    assert len(wanted) == len(said)
+
+
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("said", [["0", "5", "10", "15", "20"], ["4", "3", "2", "1"], ["50", "100", "150", "200"]])
+def test_a_regular_scale_stays(said, across):
+    labels = column(said, across=across)
+    assert regions_to_fill([*labels, *labels], (400, 400)) == ()
+    found = fill_burned_in_text(grey(np.zeros((1, 300, 300))), Saying(labels), everywhere=True)
+    assert (found.filled, found.markers) == ((), len(labels))
+
+
+def test_a_scale_of_which_a_label_was_not_read_stays_and_a_number_beside_it_does_not():
+    labels = column(["0", "5", "10", "15", "20", "25"])
+    del labels[2]
+    assert regions_to_fill(labels, (400, 400)) == ()
+    stranger = ReadText("47", Region(130, 20, 142, 36), 0.9)
+    assert regions_to_fill([*labels, stranger], (400, 400)) == (Region(128, 18, 144, 38),)
+
+
+def test_labels_that_are_read_in_many_frames_stay():
+    labels = column([str(5 * k) for k in range(10)])
+    shaken = [ReadText(each.text, each.region.moved(frame % 2, 0), 0.9) for frame in range(200) for each in labels]
+    assert regions_to_fill(shaken, (500, 400)) == ()
+
+
+class Saying:
+    """Reads the same texts wherever it looks."""
+
+    def __init__(self, texts):
+        self.texts = tuple(texts)
+
+    def read(self, grey, *, scale=1.0):
+        return self.texts
+
+
 def test_letters_in_a_row_are_a_word_and_one_alone_is_not():
     row = [ReadText(letter, Region(10, 10 + 14 * k, 20, 18 + 14 * k), 0.9) for k, letter in enumerate("SMI")]
     assert len(regions_to_fill(row, (64, 64))) >= 1
@@ -138,6 +186,38 @@ def test_black_of_a_palette_is_its_darkest_colour_in_use():
     stored = StoredFrames(values=np.array([[[0, 1], [0, 1]]], np.uint8), photometric="PALETTE COLOR", palette=palette)
     stored.fill([Region(0, 0, 1, 1)])
     assert stored.values.tolist() == [[[1, 1], [0, 1]]]
+
+
+def levels(views, ink):
+    """How far ink is from its ground, in grey levels, in the view that shows it best."""
+    return max(abs(float(view[ink].mean()) - float(np.median(view))) for view in views)
+
+
+def ct(difference):
+    """A 12-bit image of one value, some air and some metal, with a bar of `difference` more; and where the bar is."""
+    values = np.full((1, 64, 64), 1064, np.uint16)
+    values[0, 60:62], values[0, 62:] = 0, 4095
+    ink = np.zeros((64, 64), bool)
+    ink[20:24, 10:50] = True
+    values[0, ink] += difference
+    return values, ink
+
+
+@pytest.mark.parametrize("difference", [20, 40])
+def test_text_that_only_shows_in_the_file_s_window_is_seen(difference):
+    values, ink = ct(difference)
+    window = ((1024.0, 1104.0),)
+    plain, shown = (
+        StoredFrames(values=values, photometric="MONOCHROME2", windows=windows).views(0) for windows in ((), (window,))
+    )
+    assert levels(shown, ink) >= 60
+    assert levels(shown, ink) > levels(plain, ink)
+
+
+@pytest.mark.parametrize("difference", [60, 120])
+def test_text_close_to_what_most_pixels_are_is_seen_without_a_window(difference):
+    values, ink = ct(difference)
+    assert levels(grey(values).views(0), ink) >= 25
 
 
 def test_red_text_on_green_of_the_same_luminance_is_seen():

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.datadict import DicomDictionary
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 from support.burned_in import KEY, PLANTED, STUDY, how, planted_header
 from support.dicom_files import dicom_bytes
 
@@ -79,6 +83,144 @@ def test_bidirectional_tricks_and_bad_bytes_do_not_hide_a_name():
     found = dcmread(io.BytesIO(deidentify_dicom(file, how()).content))
     kept = "".join(str(each.value) for each in found.iterall() if each.VR not in ("SQ", "OB", "OW"))
     assert not any(each in kept for each in (PLANTED, PLANTED[::-1], "\u202e", "\u200b"))
+
+
+ADA = {"PatientName": "Featherstone^Ada", "PatientBirthDate": "19760616"}
+SPELLINGS = [
+    (ADA, "FEATHERSTONE_ADA"),
+    (ADA, "ADA FEATHERSTON"),
+    (ADA, "DOB 16/06/1976"),
+    (ADA, "born Jun 16 1976"),
+    (ADA, "AFeatherstone"),
+    ({"PatientName": "LEE^KIM"}, "Lee Kim"),
+    ({"PatientName": "LEE^KIM"}, "lee"),
+    ({"PatientName": "O'Brien^Mary"}, "OBRIEN"),
+    ({"PatientName": "Müller^Jörg"}, "MUELLER"),
+    ({"PatientName": "Smith^J"}, "SmithJ"),
+    ({"PatientName": "Smith^J"}, "J_SMITH"),
+    ({"PatientName": "山田^太郎"}, "山田"),
+    ({"PatientName": "Christophersonville^Al"}, "CHRISTOPHERSONVI"),
+    ({"PatientName": "Castellano^Greta"}, "C A S T E L L A "),
+    ({"PatientID": "777"}, "pt 777"),
+    ({"PatientID": "MRN-4711-X"}, "no 4711"),
+    ({"AccessionNumber": "ACC-99120"}, "acc99120"),
+    ({"PatientAddress": "12 Elm Street"}, "12 Elm"),
+    ({"InstitutionName": "Westmere General"}, "Westmere General 3"),
+    ({"InstitutionName": "Westmere General"}, "WESTMERE"),
+    ({"StationName": "WGRAD01"}, "WGRAD01"),
+    ({}, "JOHN_MILLER"),
+    ({}, "12/03/1960"),
+]
+
+
+@pytest.mark.parametrize("attribute", ["ContrastBolusRoute", "SequenceName", "WindowCenterWidthExplanation"])
+@pytest.mark.parametrize(("header", "said"), SPELLINGS)
+def test_what_a_header_names_is_found_however_it_is_written(header, said, attribute):
+    planted = planted_header(SpecificCharacterSet="ISO_IR 192", **header, **{attribute: said[:16]})
+    assert not cleaned(planted).get(attribute)
+
+
+@pytest.mark.parametrize("attribute", ["LUTExplanation", "PixelSpacingCalibrationDescription", "BodyPartExamined"])
+def test_no_group_of_attributes_is_left_out(attribute):
+    assert not cleaned(planted_header(**{attribute: PLANTED.upper()[:16]})).get(attribute)
+
+
+def test_free_text_that_is_not_of_a_machine_goes_whoever_it_names():
+    header = planted_header(DeviceID="DEV-99812", GridID="G-77123-X", FrameLabel="wife of the mayor")
+    header.PatientBirthDateInAlternativeCalendar, header.PatientAlternativeCalendar = "S51.06.16", "JAPANESE"
+    after = cleaned(header)
+    assert not {"DeviceID", "GridID", "FrameLabel", "PatientBirthDateInAlternativeCalendar"} & set(after.dir())
+
+
+def test_what_describes_a_machine_and_the_pixels_stays():
+    said = {
+        "Manufacturer": "Philips Medical Systems",
+        "ConvolutionKernel": "B30f",
+        "SequenceName": "*tfl3d1_16ns",
+        "RescaleType": "HU",
+        "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
+        "BodyPartExamined": "CHEST",
+        "PatientOrientation": ["L", "P"],
+        "Modality": "CT",
+        "WindowCenterWidthExplanation": ["BRAIN", "BONE"],
+    }
+    after = cleaned(planted_header(**said, StationName="CT", StudyID="30"))
+    assert {name: after[name].value for name in said} == said
+
+
+def test_a_number_of_the_patient_is_no_count_of_anything():
+    header = planted_header(PatientID="MRN-471199", StudyID="30", InstanceNumber="30", AcquisitionNumber="471199")
+    after = cleaned(header)
+    assert (after.InstanceNumber, after.AcquisitionNumber) == (30, None)
+
+
+def test_codes_say_what_their_dictionary_does():
+    items = []
+    for scheme, value, meaning in (
+        ("SCT", "76752008", "wife of Joseph Miller"),
+        ("SRT", "T-62000", "wife of Joseph Miller"),
+        ("99HOSPITAL", "MILLER-7", "wife of Joseph Miller"),
+    ):
+        item = Dataset()
+        item.CodingSchemeDesignator, item.CodeValue, item.CodeMeaning = scheme, value, meaning
+        items.append(item)
+    after = cleaned(planted_header(AnatomicRegionSequence=Sequence(items))).AnatomicRegionSequence
+    assert [(each.CodeValue, each.CodingSchemeDesignator) for each in after] == [
+        ("76752008", "SCT"),
+        ("T-62000", "SRT"),
+        ("", ""),
+    ]
+    assert [each.CodeMeaning for each in after] == ["Breast structure (body structure)", "", ""]
+
+
+def test_no_binary_attribute_keeps_what_it_held():
+    secret = b"FEATHERSTONE ADA MRN-4711-X ".ljust(48)
+    header, inner = planted_header(), Dataset()
+    for tag, (vr, _, _, retired, _) in DicomDictionary.items():
+        binary = vr.split(" or ")[-1]
+        if binary in ("OB", "OW", "OF", "OD", "OL", "OV") and tag >> 16 not in (0x7FE0, 0x0002, 0x0004) and not retired:
+            header.add_new(tag, binary, secret)
+            inner.add_new(tag, binary, secret)
+    header.WaveformSequence = header.EncryptedAttributesSequence = header.ReferencedImageSequence = Sequence([inner])
+    assert len(inner) > 50
+    found = deidentify_dicom(dicom_bytes(header), how())
+    assert b"FEATHERSTONE" not in found.content
+    assert found.removed["binary content"] > 50
+
+
+@pytest.mark.parametrize(
+    ("vr", "entries", "stays"),
+    [
+        ("US", list(range(0, 512, 2)), True),
+        ("OW", np.arange(256, dtype="<u2").tobytes(), True),
+        ("OW", np.arange(255, -1, -1, dtype="<u2").tobytes(), True),
+        ("US", list(range(255)), False),
+        ("OW", b"FEATHERSTONE ADA".ljust(512), False),
+        ("US", [*b"FEATHERSTONE ADA".ljust(256)], False),
+    ],
+)
+def test_a_table_of_grey_levels_stays_where_it_is_one(vr, entries, stays):
+    table = Dataset()
+    table.LUTDescriptor = [256, 0, 16]
+    table.add_new(0x00283006, vr, entries)
+    after = cleaned(planted_header(VOILUTSequence=Sequence([table])))
+    assert ("VOILUTSequence" in after) == stays
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "same"),
+    [
+        ({"PatientID": "UNKNOWN", "PatientName": "A^B"}, {"PatientID": "UNKNOWN", "PatientName": "C^D"}, False),
+        ({"PatientID": "0000", "PatientName": "A^B"}, {"PatientID": "0000", "PatientName": "C^D"}, False),
+        ({"PatientID": "UNKNOWN"}, {"PatientID": "UNKNOWN", "PatientBirthDate": "19000101"}, False),
+        ({"PatientID": "7", "IssuerOfPatientID": "A"}, {"PatientID": "7", "IssuerOfPatientID": "B"}, False),
+        ({"PatientID": "7", "PatientName": "Roe^Jane"}, {"PatientID": "7", "PatientName": "Roe^J"}, True),
+        ({"PatientID": "ANONYMOUS", "PatientName": "Roe^Jane"}, {"PatientID": "", "PatientName": "Roe^Jane"}, True),
+    ],
+)
+def test_patients_are_told_apart_by_what_says_something(one, two, same):
+    patients = [cleaned(planted_header(**each)).PatientID for each in (one, two)]
+    assert (patients[0] == patients[1]) == same
 
 
 def test_an_unknown_character_set_is_no_way_through():

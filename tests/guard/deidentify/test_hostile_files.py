@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from support.burned_in import PLANTED, how, inked, planted_header
+from support.burned_in import PLANTED, WhiteReader, how, inked, planted_header
 from support.dicom_files import dicom_bytes, dicom_file, dicom_header
 
 from medward.guard.errors import MedwardError
@@ -189,6 +189,25 @@ def test_text_in_image_files_is_filled(mode):
     assert cleaned.pixels_changed
     assert np.ptp(after[box.slices]) == 0
     np.testing.assert_array_equal(after[40:], pixels[40:])
+
+
+@pytest.mark.parametrize(("text", "filled"), [("HEAD", True), ("RAO", True), ("POST", True), ("LAT", False)])
+def test_a_marker_that_is_a_family_name_is_filled_where_no_header_names_the_patient(text, filled):
+    out = io.BytesIO()
+    Image.fromarray(inked()[0]).save(out, "PNG")
+    assert deidentify_file(out.getvalue(), how(WhiteReader(text))).pixels_changed == filled
+
+
+def test_a_name_between_the_scans_of_a_jpeg_does_not_leave():
+    out = io.BytesIO()
+    ramp = np.tile(np.linspace(60, 120, 128).astype(np.uint8), (128, 1))
+    Image.fromarray(ramp).save(out, "JPEG", progressive=True)
+    file, said = out.getvalue(), b"Exif\0\0" + PLANTED.encode()
+    at = file.find(b"\xff\xc4", file.find(b"\xff\xda"))
+    planted = file[:at] + b"\xff\xe1" + struct.pack(">H", len(said) + 2) + said + file[at:]
+    np.testing.assert_array_equal(Image.open(io.BytesIO(planted)), Image.open(io.BytesIO(file)))
+    assert "cannot be told apart" in refusal(planted)
+    assert not deidentify_file(file, how()).pixels_changed
 
 
 def test_transparent_pixels_are_refused():

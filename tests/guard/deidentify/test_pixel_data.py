@@ -6,8 +6,11 @@ import io
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import dcmread
-from pydicom.pixels import pixel_array
+from pydicom.dataset import Dataset
+from pydicom.pixels import apply_color_lut, pixel_array
+from pydicom.sequence import Sequence
 from pydicom.uid import (
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -19,8 +22,9 @@ from support.burned_in import WhiteReader, how, inked
 from support.dicom_files import dicom_bytes, dicom_file, dicom_header
 
 from medward.guard.errors import MedwardError
-from medward.guard.intake.deidentify.codestreams import is_plain_jpeg
+from medward.guard.intake.deidentify.codestreams import coded_frames, is_plain_jpeg
 from medward.guard.intake.deidentify.dicom_file import deidentify_dicom
+from medward.guard.intake.deidentify.windows import frame_windows
 
 FORMS = (None, RLELossless, JPEG2000Lossless, JPEGLSLossless, JPEGLosslessSV1)
 
@@ -138,7 +142,8 @@ def test_multi_frame_overlay_planes_go(frames):
 def test_clean_compressed_pixels_are_not_coded_anew():
     file = dicom_file(np.random.default_rng(0).integers(0, 99, (64, 64)).astype(np.uint8), form=JPEGLSLossless)
     cleaned = deidentify_dicom(file, how())
-    assert dcmread(io.BytesIO(cleaned.content)).PixelData == dcmread(io.BytesIO(file)).PixelData
+    before, after = (dcmread(io.BytesIO(each)) for each in (file, cleaned.content))
+    assert list(coded_frames(after, 1)) == list(coded_frames(before, 1))
 
 
 def test_a_comment_in_a_codestream_goes():
@@ -155,6 +160,75 @@ def test_a_comment_in_a_codestream_goes():
     assert b"PLANTED" in bytes(file)
     assert b"PLANTED" not in cleaned.content
     np.testing.assert_array_equal(shown(cleaned.content), shown(dicom_bytes(header)))
+
+
+def test_a_table_of_offsets_holds_no_text():
+    header = dicom_header(np.random.default_rng(0).integers(0, 99, (64, 64)).astype(np.uint8))
+    file = dicom_bytes(header, JPEGLSLossless)
+    at = file.find(b"\xfe\xff\x00\xe0\x04\x00\x00\x00")
+    planted = file[: at + 4] + (12).to_bytes(4, "little") + b"\0\0\0\0PLANTED!" + file[at + 12 :]
+    try:
+        said = deidentify_dicom(planted, how()).content
+    except MedwardError as error:
+        said = str(error).encode()
+    assert b"PLANTED" not in said
+
+
+@pytest.mark.parametrize("marker", [*range(0xE0, 0xF0), 0xFE, 0xF0])
+def test_a_segment_between_scans_is_not_plain(marker):
+    out = io.BytesIO()
+    Image.fromarray(np.tile(np.linspace(60, 120, 128).astype(np.uint8), (128, 1))).save(out, "JPEG", progressive=True)
+    file = out.getvalue()
+    first = file.find(b"\xff\xda")
+    at = min(each for each in (file.find(b"\xff\xc4", first), file.find(b"\xff\xda", first + 2)) if each > 0)
+    planted = file[:at] + bytes([0xFF, marker]) + b"\x00\x10JFIF\0PLANTED!!" + file[at:]
+    assert is_plain_jpeg(file)
+    assert not is_plain_jpeg(planted)
+
+
+def test_a_harmless_segment_is_told_by_its_name():
+    out = io.BytesIO()
+    Image.fromarray(np.full((16, 16), 60, np.uint8)).save(out, "JPEG")
+    file = out.getvalue()
+    assert file[2:4] == b"\xff\xe0"
+    assert is_plain_jpeg(file)
+    assert not is_plain_jpeg(file.replace(b"JFIF\0", b"SMITH", 1))
+
+
+def test_colours_that_no_pixel_has_hold_no_text():
+    pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    header = dicom_header(pixels, photometric="PALETTE COLOR")
+    table = (np.arange(256, dtype=np.uint16) << 8).tobytes()
+    for colour in ("Red", "Green", "Blue"):
+        setattr(header, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 16])
+        setattr(header, f"{colour}PaletteColorLookupTableData", table[:400] + b"PLANTED NAME" + table[412:])
+    found = deidentify_dicom(dicom_bytes(header), how())
+    after = dcmread(io.BytesIO(found.content))
+    assert b"PLANTED" not in found.content
+    np.testing.assert_array_equal(apply_color_lut(after.pixel_array, after), apply_color_lut(pixels, header))
+
+
+def test_windows_are_of_stored_values_in_every_frame():
+    header = dicom_header(np.zeros((2, 8, 8), np.uint16), frames=2, bits=12)
+    header.WindowCenter, header.WindowWidth = [40, 500], [80, 2000]
+    header.RescaleSlope, header.RescaleIntercept = 2, -1024
+    own, voi = Dataset(), Dataset()
+    voi.WindowCenter, voi.WindowWidth = 0, 10
+    own.FrameVOILUTSequence = Sequence([voi])
+    header.PerFrameFunctionalGroupsSequence = Sequence([Dataset(), own])
+    first, second = frame_windows(header, 2)
+    assert first == ((512.0, 552.0), (262.0, 1262.0))
+    assert second == (*first, (509.5, 514.5))
+
+
+def test_text_in_the_file_s_own_window_is_filled():
+    values = np.full((64, 64), 1064, np.uint16)
+    values[50:52], values[52:] = 0, 4095
+    values[10:16, 12:42] = 1104
+    said = {"WindowCenter": 40, "WindowWidth": 80, "RescaleSlope": 1, "RescaleIntercept": -1024}
+    cleaned = deidentify_dicom(dicom_file(values, bits=12, **said), how())
+    assert np.ptp(shown(cleaned.content)[10:16, 12:42]) == 0
+    assert cleaned.pixels_changed
 
 
 def test_bytes_behind_the_pixels_go():
