@@ -22,7 +22,7 @@ from medward.guard.federated.sanitise import UpdateBounds
 
 CLAIMS = ("federated_backdoor", "generator_membership")
 CLIENTS, MALICIOUS = 10, 2
-ROUNDS = 12
+ROUNDS = 40
 RULES = ("weighted-mean", "norm-clipped-mean", "coordinate-median", "trimmed-mean", "multi-krum", "geometric-median")
 BACKDOORS = ("none", "backdoor", "backdoor-scaled", "backdoor-distributed")
 GAN_ROUNDS = 30
@@ -43,7 +43,8 @@ def _backdoor() -> Claim:
     return Claim(
         claim="federated_backdoor",
         value=undefended,
-        target="success at least 0.9 under the weighted mean; every rule's success and clean accuracy are shown",
+        target="success at least 0.9 under the weighted mean; every rule's success and clean accuracy are shown (40 rounds: "
+        "after 12, while the classifier was young, it was 0.39)",
         met=undefended >= 0.9,
         n=len(RULES) * len(BACKDOORS),
         seed=0,
