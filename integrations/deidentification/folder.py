@@ -22,7 +22,7 @@ from medward.guard.intake.deidentify.any_file import MOST_FILE_BYTES, deidentify
 from medward.guard.intake.deidentify.cleaner import Deidentification
 from medward.guard.intake.deidentify.pseudonyms import Pseudonyms
 from medward.integrations.deidentification.outcome import EarlierOutputs, FileOutcome, written_outcome
-from medward.integrations.deidentification.report import NOTES, REPORTS
+from medward.integrations.deidentification.report import NOTES, REPORT_FILES
 
 RULES_VERSION = 2
 """Raised when a file would now become another: what an earlier version wrote is then done again."""
@@ -145,7 +145,7 @@ class FolderRun:
         write_durably(notes / _FINGERPRINT, f"{_fingerprint(self.how.pseudonyms)}\n".encode())
         for torn in notes.glob(".*.tmp"):  # what a kill left half-written
             torn.unlink()
-        for name in REPORTS:
+        for name in REPORT_FILES:
             (self.out / name).unlink(missing_ok=True)
 
 

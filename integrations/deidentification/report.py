@@ -12,7 +12,7 @@ from medward.guard.files import write_durably
 from medward.integrations.deidentification.outcome import EarlierOutputs, FileOutcome
 
 NOTES = ".medward-deidentify"
-REPORTS = ("report.json", "report.md")
+REPORT_FILES = ("report.json", "report.md")
 WHAT_WAS_DONE = (
     "Headers: DICOM PS3.15 Annex E Basic Profile with Clean Pixel Data; dates are moved into the past by a number of "
     "days of each patient's own, times of day are removed, and unique identifiers, names and numbers are replaced by "
@@ -39,7 +39,7 @@ WHAT_COLUMNS_SAY = (
 def write_report(out: Path, outcomes: Sequence[FileOutcome], earlier: EarlierOutputs) -> None:
     """Write ``report.md`` and ``report.json`` into the folder `out`."""
     said = report_content(outcomes, earlier)
-    for name, text in zip(REPORTS, (json.dumps(said, indent=1) + "\n", report_text(said)), strict=True):
+    for name, text in zip(REPORT_FILES, (json.dumps(said, indent=1) + "\n", report_text(said)), strict=True):
         write_durably(out / name, text.encode())
 
 
