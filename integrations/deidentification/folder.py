@@ -202,9 +202,9 @@ def check_out(out: Path, key: Path, pseudonyms: Pseudonyms | None) -> None:
     """
     place = next(each for each in (out, *out.parents) if os.path.lexists(each))
     if not place.is_dir():
-        raise MedwardError(f"{out}: {place} is no folder; name a new folder for --out")
+        raise MedwardError(f"{place}: is no folder; name a new folder for --out")
     if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
-        raise MedwardError(f"{out}: {place} cannot be written; name another folder for --out")
+        raise MedwardError(f"{place}: cannot be written; name another folder for --out")
     notes = out / NOTES
     if out.exists() and any(out.iterdir()) and not notes.is_dir():
         raise MedwardError(f"{out}: is not empty and no earlier run's; name a new folder for --out")

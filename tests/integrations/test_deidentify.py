@@ -151,8 +151,8 @@ def test_only_good_files_exit_with_zero(tmp_path):
         ("out", "full", "is a folder or no plain file; name a file, there or not yet, for --key"),
         ("out", "nodir/key", "nodir is no folder; make it first, or name another file for --key"),
         ("out", "full/file/key", "full/file is no folder; make it first, or name another file for --key"),
-        ("full/file", "key", "full/file is no folder; name a new folder for --out"),
-        ("full/file/out", "key", "full/file is no folder; name a new folder for --out"),
+        ("full/file", "key", "full/file: is no folder; name a new folder for --out"),
+        ("full/file/out", "key", "full/file: is no folder; name a new folder for --out"),
     ],
 )
 def test_mistakes_end_in_one_sentence_and_make_nothing(source, tmp_path, capsys, out, key, said):
