@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
 
-DAMAGED = "a DICOM file whose pixels cannot be decoded (damaged, or compressed in a way that no decoder here knows)"
+DAMAGED = "is a DICOM file whose pixels cannot be decoded (damaged, or compressed in a way that no decoder here knows)"
 SECONDS = 60.0  # for one file
 _HEAD = struct.Struct(">QI")  # bytes that follow, and the frame that is asked for
 

@@ -30,13 +30,22 @@ def deidentify_command(
     """Take identifiers out of headers and pixels. Exits 0 when every file was written, 1 when some were refused."""
     from medward.guard.intake.deidentify.any_file import check_libraries
     from medward.guard.intake.deidentify.cleaner import Deidentification
-    from medward.guard.intake.deidentify.pseudonyms import Pseudonyms, read_or_make_key
-    from medward.integrations.deidentification.folder import FolderRun, check_apart, followed, source_files
+    from medward.guard.intake.deidentify.pseudonyms import Pseudonyms, read_key, read_or_make_key
+    from medward.integrations.deidentification.folder import (
+        FolderRun,
+        check_apart,
+        check_key,
+        check_out,
+        followed,
+        source_files,
+    )
     from medward.integrations.deidentification.report import write_report
 
     check_apart(folder, out, key)
     check_libraries()
     paths = source_files(folder)
+    check_key(key)
+    check_out(out, key, Pseudonyms(read_key(key)) if key.exists() else None)
     how = Deidentification(pseudonyms=Pseudonyms(read_or_make_key(key)), everywhere=everywhere)
     run = FolderRun(source=folder, out=out, key=key, how=how)
     bar = (TextColumn("de-identified"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

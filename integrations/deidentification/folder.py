@@ -1,7 +1,8 @@
 """A folder of image files without identifiers, file by file: killed at any time, it goes on where it stopped.
 
 A file is written whole or not at all, and only once that is on disk is it noted as done. Sources are only read. What
-an earlier run wrote and this one did not goes: no output stands in the folder that its report does not list.
+an earlier run wrote and this one did not goes: no output stands in the folder that its report does not list. The
+report of an earlier run goes first: a folder without a report is not finished.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from medward.guard.errors import MedwardError
 from medward.guard.files import append_durably, write_durably
 from medward.guard.intake.deidentify.any_file import MOST_FILE_BYTES, deidentify_file
 from medward.guard.intake.deidentify.cleaner import Deidentification
+from medward.guard.intake.deidentify.pseudonyms import Pseudonyms
 from medward.integrations.deidentification.outcome import EarlierOutputs, FileOutcome, written_outcome
+from medward.integrations.deidentification.report import NOTES, REPORT_FILES
 
-NOTES = ".medward-deidentify"
 RULES_VERSION = 2
 """Raised when a file would now become another: what an earlier version wrote is then done again."""
+_FINGERPRINT = "key-fingerprint"
+"""Of the key that the folder was written with: a keyed digest, from which nobody gets the key."""
 _WRITTEN = "written"
 """The list of every output, by digest and name, that was ever begun: one that a kill kept from the journal too."""
 
@@ -134,39 +138,79 @@ class FolderRun:
         return place.is_file() and hashlib.sha256(place.read_bytes()).hexdigest() == outcome.sha256
 
     def _claim_out(self) -> None:
-        """Make the folder `out`, or see that it is one of an earlier run with this key."""
-        notes, mine = self.out / NOTES, self.how.pseudonyms.identifier("run", "key")
-        if self.out.exists() and any(self.out.iterdir()) and not notes.is_dir():
-            raise MedwardError(f"{self.out}: is not empty and no earlier run's; name a new folder for --out")
+        """Make the folder `out`, or take over that of an earlier run with this key."""
+        check_out(self.out, self.key, self.how.pseudonyms)
+        notes = self.out / NOTES
         notes.mkdir(parents=True, exist_ok=True)
-        said = notes / "key"
-        if said.exists() and said.read_text().strip() != mine:
-            raise MedwardError(f"{self.out}: was written with another key; name that --key, or another --out")
-        write_durably(said, f"{mine}\n".encode())
+        write_durably(notes / _FINGERPRINT, f"{_fingerprint(self.how.pseudonyms)}\n".encode())
         for torn in notes.glob(".*.tmp"):  # what a kill left half-written
             torn.unlink()
+        for name in REPORT_FILES:
+            (self.out / name).unlink(missing_ok=True)
 
 
 def source_files(folder: Path) -> list[Path]:
-    """Every file and linked folder below `folder`, in the order of their names; each becomes a file or a refusal."""
+    """Every file and linked folder below `folder`, in the order of their names; each becomes a file or a refusal.
+
+    Raises `MedwardError` where there is none, and where a folder cannot be listed, without naming it.
+    """
     if not folder.is_dir():
         raise MedwardError(f"{folder}: is no folder; name the one that holds the image files")
+
+    def stop(error: OSError) -> None:
+        raise MedwardError(
+            f"{folder}: a folder in it cannot be listed ({error.strerror}), and which may name a patient; "
+            "find it with `find FOLDER -type d ! -readable`"
+        )
+
     found = []
-    for place, folders, names in os.walk(folder, onerror=_stop):
+    for place, folders, names in os.walk(folder, onerror=stop):
         linked = [name for name in folders if (Path(place) / name).is_symlink()]  # os.walk does not enter them
         found += [Path(place) / name for name in (*names, *linked)]
+    if not found:
+        raise MedwardError(f"{folder}: holds 0 files at any depth; name the folder that holds the image files")
     return sorted(found, key=os.fsencode)
 
 
 def check_apart(source: Path, out: Path, key: Path) -> None:
     """Refuse folders within each other, which would mix identified files with others, and a key within one of them."""
-    one, two, three = source.resolve(), out.resolve(), key.resolve()
+    one, two = source.resolve(), out.resolve()
+    places = key.resolve(), key.parent.resolve() / key.name  # the list of sources goes beside a link, not its end
+    around_key = {each for place in places for each in (place, *place.parents)}
     if one == two or one in two.parents or two in one.parents:
         raise MedwardError(f"{out}: the output and the source must not lie within each other; name another --out")
-    if two in three.parents:
+    if two in around_key:
         raise MedwardError(f"{key}: the key must not lie in the output, which is passed on; name another --key")
-    if one in three.parents:
+    if one in around_key:
         raise MedwardError(f"{key}: the key must not lie in the source, which is only read; name another --key")
+
+
+def check_key(key: Path) -> None:
+    """Refuse a place where no key, or no list of sources beside it, can be written; make nothing."""
+    if not key.parent.is_dir():
+        raise MedwardError(f"{key}: {key.parent} is no folder; make it first, or name another file for --key")
+    if os.path.lexists(key) and not key.is_file():
+        raise MedwardError(f"{key}: is a folder or no plain file; name a file, there or not yet, for --key")
+    if not os.access(key.parent, os.W_OK | os.X_OK) or (key.exists() and not os.access(key, os.R_OK)):
+        raise MedwardError(f"{key}: cannot be read, or nothing be written beside it; name another file for --key")
+
+
+def check_out(out: Path, key: Path, pseudonyms: Pseudonyms | None) -> None:
+    """Refuse an output that cannot be a folder, or is none of an earlier run with these `pseudonyms`; make nothing.
+
+    Without `pseudonyms`, where no `key` is made yet, it is no earlier run's.
+    """
+    place = next(each for each in (out, *out.parents) if os.path.lexists(each))
+    if not place.is_dir():
+        raise MedwardError(f"{place}: is no folder; name a new folder for --out")
+    if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+        raise MedwardError(f"{place}: cannot be written; name another folder for --out")
+    notes = out / NOTES
+    if out.exists() and any(out.iterdir()) and not notes.is_dir():
+        raise MedwardError(f"{out}: is not empty and no earlier run's; name a new folder for --out")
+    said = notes / _FINGERPRINT
+    if said.exists() and (pseudonyms is None or said.read_text().strip() != _fingerprint(pseudonyms)):
+        raise MedwardError(f"{out}: was written with another key than {key}; name that for --key, or another --out")
 
 
 def followed(outcomes: Iterator[FileOutcome], each: Callable[[], None]) -> list[FileOutcome]:
@@ -197,5 +241,5 @@ def _remove_empty(folder: Path, root: Path) -> None:
         folder = folder.parent
 
 
-def _stop(error: OSError) -> None:
-    raise error
+def _fingerprint(pseudonyms: Pseudonyms) -> str:
+    return pseudonyms.identifier("run", "key")

@@ -11,6 +11,8 @@ from typing import Any
 from medward.guard.files import write_durably
 from medward.integrations.deidentification.outcome import EarlierOutputs, FileOutcome
 
+NOTES = ".medward-deidentify"
+REPORT_FILES = ("report.json", "report.md")
 WHAT_WAS_DONE = (
     "Headers: DICOM PS3.15 Annex E Basic Profile with Clean Pixel Data; dates are moved into the past by a number of "
     "days of each patient's own, times of day are removed, and unique identifiers, names and numbers are replaced by "
@@ -23,13 +25,22 @@ WHAT_REMAINS = (
     "scans are not removed; a picture of anatomy can itself be known again. Sample the output before it is passed on. "
     "Whoever has the key or the list of sources can link the output to patients: keep both."
 )
+WHAT_TO_PASS_ON = (
+    "Pass on the folders of images only. This report, whose numbers follow the order of the sources' names, and the "
+    f"folder `{NOTES}`, with which a later run goes on, stay with you; neither holds an identifier or the key."
+)
+WHAT_COLUMNS_SAY = (
+    "*Text filled* counts regions of burned-in text that were filled. *Markers kept* counts texts that were read and "
+    "left, as laterality, view or position (L, AP, ERECT) or as a label of a scale: look at such images first, since a "
+    "name can read like a marker."
+)
 
 
 def write_report(out: Path, outcomes: Sequence[FileOutcome], earlier: EarlierOutputs) -> None:
     """Write ``report.md`` and ``report.json`` into the folder `out`."""
     said = report_content(outcomes, earlier)
-    write_durably(out / "report.json", (json.dumps(said, indent=1) + "\n").encode())
-    write_durably(out / "report.md", report_text(said).encode())
+    for name, text in zip(REPORT_FILES, (json.dumps(said, indent=1) + "\n", report_text(said)), strict=True):
+        write_durably(out / name, text.encode())
 
 
 def report_content(outcomes: Sequence[FileOutcome], earlier: EarlierOutputs) -> dict[str, Any]:
@@ -48,6 +59,7 @@ def report_content(outcomes: Sequence[FileOutcome], earlier: EarlierOutputs) -> 
         "removed": dict(sorted(total.items())),
         "done": WHAT_WAS_DONE,
         "cannot": WHAT_REMAINS,
+        "pass_on": WHAT_TO_PASS_ON,
         "per_file": [each.as_json() for each in outcomes],
     }
 
@@ -66,6 +78,8 @@ def report_text(said: dict[str, Any]) -> str:
         "",
         said["cannot"],
         "",
+        said["pass_on"],
+        "",
         "## Removed, by kind",
         "",
         *_table(("kind", "count"), said["removed"].items()),
@@ -75,6 +89,8 @@ def report_text(said: dict[str, Any]) -> str:
         *_table(("number", "why"), [(each["number"], each["refused"]) for each in files if each["refused"]]),
         "",
         "## Written",
+        "",
+        WHAT_COLUMNS_SAY,
         "",
         *_table(
             ("number", "output", "kind", "frames", "text filled", "markers kept", "removed"),

@@ -74,6 +74,9 @@ def test_a_folder_with_a_report_that_names_no_one(source, tmp_path, capfd, caplo
         assert PLANTED.casefold().encode() not in content.lower()
     text = (tmp_path / "out" / "report.md").read_text()
     assert "is no DICOM, PNG or JPEG file" in text
+    assert "is a DICOM file that is cut off or damaged" in text
+    assert "Pass on the folders of images only" in text
+    assert "*Markers kept* counts" in text
     assert "private attributes" in text
     (source_list,) = tmp_path.glob("key.out.*.csv")
     assert f"{PLANTED}/header.dcm" in source_list.read_text()
@@ -115,6 +118,17 @@ def test_an_output_that_was_altered_is_made_again(source, tmp_path):
 
 
 @pytest.mark.usefixtures("reader")
+def test_a_run_that_has_not_ended_leaves_no_report(source, tmp_path, monkeypatch):
+    run(source, tmp_path)
+    monkeypatch.setattr("medward.integrations.deidentification.folder.deidentify_file", lambda *_: 1 / 0)
+    (source / "new.dcm").write_bytes(dicom_bytes(planted_header(SOPInstanceUID="1.2.826.0.1.10")))
+    with pytest.raises(ZeroDivisionError):
+        main(["deidentify", str(source), "--out", str(tmp_path / "out"), "--key", str(tmp_path / "key")])
+    assert not list((tmp_path / "out").glob("report.*"))
+    assert outputs(tmp_path / "out") == [".dcm"] * 4
+
+
+@pytest.mark.usefixtures("reader")
 def test_only_good_files_exit_with_zero(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "one.dcm").write_bytes(dicom_bytes(planted_header()))
@@ -131,18 +145,62 @@ def test_only_good_files_exit_with_zero(tmp_path):
         ("out", "in/key", "must not lie in the source"),
         ("full", "key", "is not empty and no earlier run's"),
         ("out", "full/file", "is no key of 32 bytes"),
+        ("out", "in", "must not lie in the source"),
+        ("out", "out", "must not lie in the output"),
+        ("out", "full/link", "must not lie in the source"),
+        ("out", "full", "is a folder or no plain file; name a file, there or not yet, for --key"),
+        ("out", "nodir/key", "nodir is no folder; make it first, or name another file for --key"),
+        ("out", "full/file/key", "full/file is no folder; make it first, or name another file for --key"),
+        ("full/file", "key", "full/file: is no folder; name a new folder for --out"),
+        ("full/file/out", "key", "full/file: is no folder; name a new folder for --out"),
     ],
 )
-def test_mistakes_end_in_one_sentence(source, tmp_path, capsys, out, key, said):
+def test_mistakes_end_in_one_sentence_and_make_nothing(source, tmp_path, capsys, out, key, said):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("precious")
+    (tmp_path / "full" / "link").symlink_to(source / "key")
+    before, names = contents(tmp_path), sorted(tmp_path.rglob("*"))
     with pytest.raises(SystemExit) as ended:
         main(["deidentify", str(source), "--out", str(tmp_path / out), "--key", str(tmp_path / key)])
     assert ended.value.code == 3
+    words = capsys.readouterr()
+    assert said in words.err
+    assert words.err.count("\n") == 1
+    assert words.out == ""
+    assert (contents(tmp_path), sorted(tmp_path.rglob("*"))) == (before, names)
+
+
+@pytest.mark.parametrize("below", ["", "empty/folders"])
+def test_a_folder_without_files_is_a_mistake_and_changes_nothing(tmp_path, capsys, below):
+    (tmp_path / "in" / below).mkdir(parents=True)
+    assert run(tmp_path / "in", tmp_path) == 3
+    assert "holds 0 files at any depth; name the folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_folder_that_cannot_be_listed_is_not_named(source, tmp_path, capsys, monkeypatch):
+    def walk(folder, *, onerror):
+        onerror(PermissionError(13, "Permission denied", f"{folder}/{PLANTED}"))
+
+    monkeypatch.setattr("medward.integrations.deidentification.folder.os.walk", walk)
+    assert run(source, tmp_path) == 3
     error = capsys.readouterr().err
-    assert said in error
-    assert error.count("\n") == 1
-    assert (tmp_path / "full" / "file").read_text() == "precious"
+    assert "a folder in it cannot be listed (Permission denied)" in error
+    assert PLANTED not in error
+
+
+@pytest.mark.parametrize(("refused", "of"), [("out", "--out"), ("keys", "--key")])
+def test_a_place_that_may_not_be_written_is_refused_first(source, tmp_path, capsys, monkeypatch, refused, of):
+    for name in ("out", "keys"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: not mode & os.W_OK or Path(path).name != refused)
+    with pytest.raises(SystemExit) as ended:
+        main(["deidentify", str(source), "--out", str(tmp_path / "out"), "--key", str(tmp_path / "keys" / "key")])
+    assert ended.value.code == 3
+    error = capsys.readouterr().err
+    assert "written" in error
+    assert of in error
+    assert not list((tmp_path / "out").iterdir()) + list((tmp_path / "keys").iterdir())
 
 
 @pytest.mark.usefixtures("reader")
@@ -151,6 +209,7 @@ def test_another_key_for_the_same_output_is_refused(source, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["deidentify", str(source), "--out", str(tmp_path / "out"), "--key", str(tmp_path / "key2")])
     assert "was written with another key" in capsys.readouterr().err
+    assert not (tmp_path / "key2").exists()
 
 
 @pytest.fixture
@@ -195,6 +254,7 @@ def test_what_an_earlier_run_wrote_and_this_one_did_not_is_removed(tmp_path, shi
 def test_no_output_of_a_refused_or_withdrawn_source_stays(tmp_path, shifting_reader, withdrawn):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "x.dcm").write_bytes(dicom_file(np.full((64, 64), 400, np.uint16), bits=12))
+    (tmp_path / "in" / "notes.txt").write_text("refused")
     run(tmp_path / "in", tmp_path)
     assert outputs(tmp_path / "out") == [".dcm"]
     theirs = tmp_path / "out" / "somebody"
@@ -205,7 +265,7 @@ def test_no_output_of_a_refused_or_withdrawn_source_stays(tmp_path, shifting_rea
     shifting_reader(True, stubborn=True)
     run(tmp_path / "in", tmp_path, "--everywhere")
     said = report(tmp_path / "out")
-    assert (said["written"], said["refused"], said["earlier_outputs_removed"]) == (0, int(not withdrawn), 1)
+    assert (said["written"], said["refused"], said["earlier_outputs_removed"]) == (0, 2 - withdrawn, 1)
     assert outputs(tmp_path / "out") == [".dcm"]
     assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir() and path.name[0] != "."] == ["somebody"]
 
@@ -216,7 +276,8 @@ def test_an_output_that_was_changed_since_stays_and_is_reported(tmp_path):
     (tmp_path / "in" / "x.dcm").write_bytes(dicom_file(np.full((64, 64), 400, np.uint16), bits=12))
     run(tmp_path / "in", tmp_path)
     next((tmp_path / "out").rglob("*.dcm")).write_bytes(b"by hand")
-    (tmp_path / "in" / "x.dcm").unlink()
+    (tmp_path / "in" / "x.dcm").rename(tmp_path / "in" / "y.txt")
+    (tmp_path / "in" / "y.txt").write_text("refused")
     run(tmp_path / "in", tmp_path)
     said = report(tmp_path / "out")
     assert (said["earlier_outputs_removed"], said["earlier_outputs_kept"]) == (0, 1)
@@ -226,6 +287,7 @@ def test_an_output_that_was_changed_since_stays_and_is_reported(tmp_path):
 @pytest.mark.usefixtures("shifting_reader")
 def test_a_list_of_outputs_that_points_elsewhere_removes_nothing_there(tmp_path):
     (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("refused")
     run(tmp_path / "in", tmp_path)
     (tmp_path / "precious.dcm").write_bytes(b"precious")
     digest = hashlib.sha256(b"precious").hexdigest()
@@ -269,6 +331,7 @@ def killed_and_resumed(tmp_path, files):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert not list((tmp_path / "killed").glob("report.*"))
     half = {path: path.read_bytes() for path in (tmp_path / "killed").rglob("*.dcm")}
     stamps = {path: path.stat().st_mtime_ns for path in half}
     for out in ("killed", "whole"):

@@ -15,6 +15,8 @@ def deidentify_file(file: bytes, how: Deidentification) -> DeidentifiedFile:
 
     Raises `MedwardError` for anything else and for what cannot be de-identified: it is never passed through.
     """
+    if not file:
+        raise MedwardError("is empty: it has 0 bytes; fetch it again")
     name, extra = ("dicom_file", "dicom") if is_dicom(file) else ("raster_file", "images")
     module = image_library(f"medward.guard.intake.deidentify.{name}", "image files", extra)
     if name == "dicom_file":

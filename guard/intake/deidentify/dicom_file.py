@@ -34,6 +34,7 @@ from medward.guard.release.text import IdentifierKind, KnownIdentifiers
 MOST_INFLATED = 2**28  # bytes of a deflated file
 READ_WHOLE = frozenset({"US", "SC", "ES", "XC", "GM", "OT", "IVUS", "OP"})
 """Modalities whose machines draw text into the picture: all pixels are read."""
+_UNDEFINED_LENGTH = 0xFFFFFFFF
 METHOD = ("PS3.15 Annex E Basic Profile", "burned-in text filled and read again", "Medward")
 METHOD_CODES = (
     ("113100", "Basic Application Confidentiality Profile"),
@@ -59,11 +60,18 @@ def deidentify_dicom(file: bytes, how: Deidentification) -> DeidentifiedFile:
     except RecursionError:
         raise MedwardError("is a DICOM file whose sequences are nested too deep to be read") from None
     except Exception as error:  # a parser fed a broken file raises anything
-        raise MedwardError(f"is not a readable DICOM file ({type(error).__name__})") from None
+        raise MedwardError(
+            f"is a DICOM file that is cut off or damaged ({type(error).__name__}); fetch it again"
+        ) from None
 
 
 def _deidentified(file: bytes, how: Deidentification) -> DeidentifiedFile:
     header = parse_dicom(file)
+    if "PixelData" not in header and _is_cut_off(file):
+        raise MedwardError(
+            f"is a DICOM file that is cut off or damaged: it ends after {len(file)} bytes, before the end of its data; "
+            "fetch it again"
+        )
     header.decode()
     check_image(header)
     frames, hidden = stored_frames(file, header)
@@ -182,6 +190,25 @@ def _check_written(content: bytes, frames: StoredFrames) -> None:
     again, _ = stored_frames(content, header)
     if not np.array_equal(again.values, frames.values):
         raise MedwardError("cannot be written so that it reads the same; it is left out")
+
+
+def _is_cut_off(file: bytes) -> bool:
+    """Whether `file` ends within an element, which pydicom leaves out without an error, or before the first."""
+    from pydicom.dataelem import RawDataElement
+    from pydicom.filereader import data_element_generator, read_dataset, read_preamble
+
+    source = io.BytesIO(file)
+    try:
+        read_preamble(source, force=False)
+        meta = read_dataset(source, False, True, stop_when=lambda tag, *_: tag.group != FILE_META)
+        syntax, end = meta.TransferSyntaxUID, 0
+        for element in data_element_generator(source, syntax.is_implicit_VR, syntax.is_little_endian):
+            end = source.tell()
+            if isinstance(element, RawDataElement) and element.length != _UNDEFINED_LENGTH:
+                end = element.value_tell + element.length
+    except Exception:  # a parser fed a broken file raises anything
+        return True
+    return end != len(file)
 
 
 def _inflated(file: bytes) -> bytes:

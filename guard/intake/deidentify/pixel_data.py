@@ -72,7 +72,10 @@ def stored_frames(file: bytes, header: Any) -> tuple[StoredFrames, bool]:
     except MedwardError:
         raise
     except Exception as error:
-        raise MedwardError(f"is a DICOM file whose pixels cannot be decoded ({type(error).__name__})") from None
+        raise MedwardError(
+            f"is a DICOM file whose pixels cannot be decoded ({type(error).__name__}): it is cut off or damaged; "
+            "fetch it again"
+        ) from None
     if values.shape[1:3] != (int(header.Rows), int(header.Columns)):
         raise MedwardError("holds an image of another size than its header says")
     photometric = str(header.PhotometricInterpretation)

@@ -61,7 +61,7 @@ def read_or_make_key(path: Path) -> bytes:
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        return _read_key(path)
+        return read_key(path)
     key = secrets.token_bytes(KEY_BYTES)
     with os.fdopen(handle, "w") as file:
         file.write(key.hex() + "\n")
@@ -70,7 +70,8 @@ def read_or_make_key(path: Path) -> bytes:
     return key
 
 
-def _read_key(path: Path) -> bytes:
+def read_key(path: Path) -> bytes:
+    """The key in the file `path`. Raises `MedwardError` where it holds something else."""
     try:
         key = bytes.fromhex(path.read_text("ascii").strip())
     except (ValueError, UnicodeDecodeError):

@@ -43,7 +43,9 @@ def deidentify_raster(file: bytes, how: Deidentification) -> DeidentifiedFile:
     except BOMBS:
         raise MedwardError(f"has more than {MOST_PIXELS} pixels, which are not decoded") from None
     except Exception as error:  # a decoder fed a broken file raises anything
-        raise MedwardError(f"is not a readable PNG or JPEG ({type(error).__name__})") from None
+        raise MedwardError(
+            f"is a PNG or JPEG file that is cut off or damaged ({type(error).__name__}); fetch it again"
+        ) from None
 
 
 def _deidentified_image(file: bytes, how: Deidentification) -> DeidentifiedFile:

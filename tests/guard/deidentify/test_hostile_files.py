@@ -61,6 +61,14 @@ def test_a_file_cut_anywhere_is_refused_or_clean():
         refusal(file[:end])
 
 
+@pytest.mark.parametrize("form", [None, "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.5"])
+def test_a_file_that_is_cut_off_is_called_so(form):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
+    file = dicom_file(pixels, form=form)
+    sentences = [refusal(file[:end]) for end in (200, 400, 650, len(file) // 2, len(file) - 9)]
+    assert all(said.startswith("is a DICOM file") and "cut off or damaged" in said for said in sentences), sentences
+
+
 def test_a_file_with_any_byte_changed_is_refused_or_clean():
     file = bytearray(dicom_bytes(planted_header()))
     generator = np.random.default_rng(0)
@@ -75,10 +83,12 @@ def test_a_file_with_any_byte_changed_is_refused_or_clean():
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "is no DICOM, PNG or JPEG"),
+        (b"", "is empty"),
         (b"PK\x03\x04" + bytes(100), "is no DICOM, PNG or JPEG"),
         (b"hello", "is no DICOM, PNG or JPEG"),
-        (bytes(128) + b"DICM", "DICOM file"),
+        (bytes(128) + b"DICM", "is a DICOM file that is cut off or damaged"),
+        (bytes(128) + b"DICM" + b"\1" * 300, "is a DICOM file that is cut off or damaged"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "is a PNG or JPEG file that is cut off or damaged"),
     ],
 )
 def test_what_is_no_image_is_refused(content, said):
