@@ -43,8 +43,8 @@ def _backdoor() -> Claim:
     return Claim(
         claim="federated_backdoor",
         value=undefended,
-        target="success at least 0.9 under the weighted mean; every rule's success and clean accuracy are shown (40 rounds: "
-        "after 12, while the classifier was young, it was 0.39)",
+        target="success at least 0.9 under the weighted mean; every rule's success and clean accuracy are shown (40 "
+        "rounds: after 12, while the classifier was young, it was 0.39)",
         met=undefended >= 0.9,
         n=len(RULES) * len(BACKDOORS),
         seed=0,
