@@ -41,7 +41,7 @@ class TurnProgress:
         left = (now - self._begun) * (self.total - self._done) / self._done
         self.say(
             f"{self.what}: {self._done:,} of {self.total:,} conversations after {_words(now - self._begun)}, "
-            f"about {_words(left)} left"
+            f"about {_words(left)} left at this pace"
         )
 
 
