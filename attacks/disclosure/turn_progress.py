@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 Say = Callable[[str], None]
 """Where a sentence for the person who waits goes."""
-EVERY = 10.0
+SAID_EVERY = 10.0
 """Seconds between two sentences."""
 
 
@@ -35,7 +35,7 @@ class TurnProgress:
         """So many more conversations are over, or need not be held."""
         self._done += count
         now = self.clock()
-        if now - self._said < EVERY or not self._done:
+        if now - self._said < SAID_EVERY or not self._done:
             return
         self._said = now
         left = (now - self._begun) * (self.total - self._done) / self._done

@@ -259,7 +259,7 @@ def test_how_far_an_attack_is_is_said_every_few_seconds(tmp_path, capsys, monkey
         "asking: 3 of 12 conversations after 12 s, about 36 s left at this pace",
         "asking: 6 of 12 conversations after 24 s, about 24 s left at this pace",
     ]
-    monkeypatch.setattr(turn_progress, "EVERY", 0.0)
+    monkeypatch.setattr(turn_progress, "SAID_EVERY", 0.0)
     validate_writer(WorstCaseVictim(), OnlyWords, tmp_path, policy=POLICY, plants=FEW, names=["ask-plainly"])
     shown = capsys.readouterr().err
     assert "ask-plainly, asking: 75 of 75 conversations" in shown
