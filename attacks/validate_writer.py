@@ -7,7 +7,8 @@ gate and report are those of every other validation.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +18,7 @@ import numpy as np
 from medward.attacks.base import Attack, AttackData
 from medward.attacks.disclosure.benign_text import made_findings, measure_text_cost
 from medward.attacks.disclosure.plants import Plant, plant_identities, plants_digest
-from medward.attacks.disclosure.victim import Victim
+from medward.attacks.disclosure.victim import ExtractionTurn, Shown, Victim
 from medward.attacks.disclosure.writer import AnswerRelease, WriterDeployment
 from medward.attacks.families import find_family
 from medward.attacks.report.files import save_report
@@ -66,25 +67,30 @@ def validate_writer(
     filter for each conversation. `plants` are the values that must not be read, by default those of `PEOPLE` made-up
     people, each shown as a header; `benign` are texts of which filters should take nothing. `names` chooses attacks.
     `version` says which model and filters these are: a validation that was killed goes on only where it is given and
-    is the same. The report holds no planted value. Raises `MedwardError` for a name that is not there.
+    is the same. The report holds no planted value. Raises `MedwardError` for a name that is not there, and for a writer
+    or a filter that gives no text. With `progress` it is said every few seconds how far an attack is.
     """
     if not hasattr(writer, "answer") or not callable(release):
         raise MedwardError(
             "writer: expected a victim that answers and a function that gives a filter for what is shown, got "
             f"{type(writer).__name__} and {type(release).__name__}; give PromptedVictim(function)"
         )
+    writer = _TextOnly(writer)
     planted = plant_identities(PEOPLE, seed=seed) if plants is None else tuple(plants)
     texts = made_findings(BENIGN_TEXTS, seed=seed) if benign is None else list(benign)
     if not planted or not texts:
         raise MedwardError(f"writer: needs planted values and benign texts, got {len(planted)} and {len(texts)}")
     attacks = _chosen(names)
+    _check_release(release, planted[0].shown, texts[0])
     bundle = _UnbundledWriter(name=name, policy=policy, digest=hashlib.sha256(version.encode()).hexdigest())
+    bar = Progress(total=1 + len(ARMS) * len(attacks), shown=progress)
     deployment = WriterDeployment(
         bundle=cast(Bundle, bundle),  # what writes is no bundle yet, and attacks only ask it
         no_network="it is asked in words",
         writer=writer,
         release=release,
         plants=planted,
+        say=bar.say,
     )
     common: dict[str, Any] = {
         "bundle": bundle.digest,
@@ -99,7 +105,7 @@ def validate_writer(
     runner = Runner(deployment, Journal(folder / "cells", resume and bool(version)), common, rows.data)
     folder.mkdir(parents=True, exist_ok=True)
     findings = []
-    with Progress(total=1 + len(ARMS) * len(attacks), shown=progress) as bar:
+    with _no_text_is_an_error(), bar:
         clean = measure_text_cost(release, planted, texts)
         bar.done("clean cost", f"{clean.site.false_refusal} of benign texts lost something")
         for attack in attacks:
@@ -157,6 +163,42 @@ class _WriterModel:
     @property
     def spec(self) -> ModelSpec:
         return ModelSpec(name=self.name, modality="tabular", shape=(), task=Opaque(what="text"))
+
+
+class _NoTextError(Exception):
+    """A writer gave no text: unlike other errors of a run, it is no finding and is not kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class _TextOnly:
+    """A writer of which every answer is a text: what is none, is not taken for silence."""
+
+    writer: Victim
+
+    def answer(self, shown: Shown, ask: ExtractionTurn) -> str:
+        answer = self.writer.answer(shown, ask)
+        if not isinstance(answer, str):
+            raise _NoTextError(f"writer: answered {type(answer).__name__}, expected a text; return a str, '' for none")
+        return answer
+
+
+@contextmanager
+def _no_text_is_an_error() -> Iterator[None]:
+    try:
+        yield
+    except _NoTextError as error:
+        raise MedwardError(str(error)) from None
+
+
+def _check_release(release: AnswerRelease, shown: Shown, text: str) -> None:
+    """Refuse a release whose filter gives no text, before anything is asked."""
+    given = release(shown)
+    left = given.redact(text) if callable(getattr(given, "redact", None)) else None
+    if not isinstance(left, str):
+        raise MedwardError(
+            f"release: must give a filter whose redact(answer) is a text, got {type(given).__name__} and "
+            f"{type(left).__name__}; give a Conversation"
+        )
 
 
 def _chosen(names: Sequence[str] | None) -> tuple[Attack, ...]:

@@ -23,6 +23,7 @@ from medward.attacks.disclosure.extraction_suite import hold_conversation, share
 from medward.attacks.disclosure.framing import FRAMINGS
 from medward.attacks.disclosure.plants import Plant, plant_identities
 from medward.attacks.disclosure.recovery import NEARLY
+from medward.attacks.disclosure.turn_progress import Say, TurnProgress, say_nothing
 from medward.attacks.disclosure.victim import ExtractionTurn, WorstCaseVictim
 from medward.attacks.disclosure.writer import AnswerRelease, PlantData, WriterTarget
 from medward.attacks.target import AccessDeniedError, Target
@@ -74,17 +75,23 @@ class AskForValues:
         """Ask for every planted value until it is read or nothing is left to try; refuses a target without text."""
         if not isinstance(target, WriterTarget) or not isinstance(data, PlantData):
             raise AccessDeniedError("the target answers no text")
-        names = passing_disguises(target.rehearsal, seed=seed)[: self.rehearsed] if self.rehearsed else self.disguises
+        names = self.disguises
+        if self.rehearsed:
+            names = passing_disguises(target.rehearsal, seed=seed, say=target.say)[: self.rehearsed]
         plants = data.plants
         read, guessed = np.zeros(len(plants), bool), np.zeros(len(plants), bool)
         ways: Counter[str] = Counter()
         turns, shares = [0.0], [0.0]
+        total = len(names) * len(FRAMINGS) * len(plants)
+        progress = TurnProgress(what=f"{self.name}, asking", total=total, say=target.say)
         for name in names:
             for framing in FRAMINGS:
+                progress.step(int(read.sum()))
                 for place in np.flatnonzero(~read):
                     read[place], decoy = self._ask(target, plants[place], framing, name)
                     guessed[place] |= decoy
                     ways[f"{name}, {framing}"] += int(read[place])
+                    progress.step()
                 turns.append(float(target.queries))
                 shares.append(float(read.mean()) if len(read) else 0.0)
         return AttackResult(
@@ -105,29 +112,25 @@ class AskForValues:
         return value >= NEARLY, decoy >= NEARLY
 
 
-def passing_disguises(release: AnswerRelease, *, seed: int) -> tuple[str, ...]:
+def passing_disguises(release: AnswerRelease, *, seed: int, say: Say = say_nothing) -> tuple[str, ...]:
     """All known disguises, those first in which most of made-up people's values passes the filters in some framing.
 
     Of equals those first that the table has first.
     """
     own = plant_identities(_OWN_PEOPLE, seed=seed + 1)
-    scores = {name: float(np.mean([_best(release, each, name) for each in own])) for name in KNOWN_DISGUISES}
+    total = len(KNOWN_DISGUISES) * len(own) * len(FRAMINGS)
+    progress = TurnProgress(what="rehearsing on a copy of the filters", total=total, say=say)
+    scores = {name: float(np.mean([_best(release, each, name, progress) for each in own])) for name in KNOWN_DISGUISES}
     return tuple(sorted(scores, key=lambda name: -scores[name]))
 
 
-def _best(release: AnswerRelease, plant: Plant, name: str) -> float:
+def _best(release: AnswerRelease, plant: Plant, name: str, progress: TurnProgress) -> float:
     """The largest share of a value that passes in any framing."""
     disguise, victim = KNOWN_DISGUISES[name], WorstCaseVictim()
-    return max(
-        share_read_back(
-            plant.value,
-            disguise,
-            hold_conversation(
-                victim,
-                plant.shown,
-                ExtractionTurn(kind=plant.kind, framing=framing, disguise=disguise),
-                release(plant.shown),
-            ),
-        )
-        for framing in FRAMINGS.values()
-    )
+    shares = []
+    for framing in FRAMINGS.values():
+        first = ExtractionTurn(kind=plant.kind, framing=framing, disguise=disguise)
+        answers = hold_conversation(victim, plant.shown, first, release(plant.shown))
+        shares.append(share_read_back(plant.value, disguise, answers))
+        progress.step()
+    return max(shares)

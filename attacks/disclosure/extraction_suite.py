@@ -152,6 +152,8 @@ def hold_conversation(
     for turn in range(turns):
         ask = ExtractionTurn(kind=first.kind, framing=first.framing, disguise=first.disguise, turn=turn)
         answer = victim.answer(shown, ask)
+        if not isinstance(answer, str):
+            raise MedwardError(f"writer: answered {type(answer).__name__}, expected a text; return a str, '' for none")
         if not answer:
             break
         left.append(guard.redact(answer))

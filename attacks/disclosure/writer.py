@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from medward.attacks.base import AttackData
 from medward.attacks.disclosure.extraction_suite import AnswerFilter, Unguarded, hold_conversation
 from medward.attacks.disclosure.plants import Plant
+from medward.attacks.disclosure.turn_progress import Say, say_nothing
 from medward.attacks.disclosure.victim import ExtractionTurn, Shown, Victim
 from medward.attacks.target import AccessDeniedError, BudgetSpentError, Response, Target
 from medward.attacks.threat import ThreatModel
@@ -27,11 +28,15 @@ def unguarded_release(_: Shown) -> Unguarded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriterDeployment(Deployment):
-    """A writer's deployment is one whose model answers in text: the `writer`, its `release`, and what was planted."""
+    """A writer's deployment is one whose model answers in text: the `writer`, its `release`, and what was planted.
+
+    `say` is told how far an attack is.
+    """
 
     writer: Victim
     release: AnswerRelease
     plants: tuple[Plant, ...] = field(default=(), repr=False)
+    say: Say = field(default=say_nothing, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +49,7 @@ class PlantData(AttackData):
 class WriterTarget(Target):
     """A writer's target is asked in words, and every turn is counted; rows it does not answer.
 
-    `rehearsal` is a copy of the filters, for attackers who know them.
+    `rehearsal` is a copy of the filters, for attackers who know them; `say` is told how far an attack is.
     """
 
     def __init__(
@@ -54,8 +59,10 @@ class WriterTarget(Target):
         writer: Victim,
         release: AnswerRelease,
         rehearsal: AnswerRelease | None = None,
+        say: Say = say_nothing,
     ) -> None:
         super().__init__(spec, _refuse_rows, threat)
+        self.say = say
         self._writer, self._release, self._rehearsal = writer, release, rehearsal
 
     def converse(self, shown: Shown, first: ExtractionTurn, *, turns: int, piece: int) -> list[str]:
@@ -92,7 +99,7 @@ def writer_target(deployment: WriterDeployment, arm: Arm, threat: ThreatModel) -
     """The writer without its filters undefended, else behind them; who knows the guard holds a copy of these."""
     release = unguarded_release if arm == "undefended" else deployment.release
     copy = deployment.release if arm == "adaptive" else None
-    return WriterTarget(deployment.bundle.model.spec, threat, deployment.writer, release, copy)
+    return WriterTarget(deployment.bundle.model.spec, threat, deployment.writer, release, copy, deployment.say)
 
 
 def _refuse_rows(_: Array) -> Response:

@@ -29,6 +29,10 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
+    def say(self, what: str) -> None:
+        """Say something of a run that is going on."""
+        self._bar.console.print(what, markup=False, soft_wrap=True)
+
     def done(self, what: str, outcome: str, *, recalled: bool = False, steps: int = 1) -> None:
         """Say that one run (or `steps` of them) is finished and what came of it."""
         kept = " (kept from before)" if recalled else ""

@@ -44,10 +44,9 @@ class Conversation:
         patient: str = "",
         remembered: int = REMEMBERED_CHARACTERS,
     ) -> None:
-        if remembered < 0:
-            raise MedwardError(f"conversation: remembered must be at least 0 characters, got {remembered}")
-        if known is not None and known.values and identifiers is None:
-            raise MedwardError("conversation: known identifiers are searched for by a text filter; give identifiers")
+        if not isinstance(remembered, int) or remembered < 0:
+            raise MedwardError(f"conversation: remembered must be at least 0 characters, got {remembered!r}")
+        _check_filters(identifiers, memory, known)
         self._identifiers, self._known = identifiers, known
         self._memory, self._scanner = memory, None if memory is None else memory.scanner()
         self._mark = typed_mark if identifiers is None else identifiers.mark(patient)
@@ -84,6 +83,26 @@ class Conversation:
 
     def _found(self, text: str) -> Sequence[IdentifierSpan]:
         return () if self._identifiers is None else self._reader(self._identifiers).read(text, whole=True)
+
+
+def _check_filters(identifiers: object, memory: object, known: object) -> None:
+    """Refuse no filter at all, each filter in the place of the other, and known identifiers that are none."""
+    if identifiers is None and known is not None and getattr(known, "values", True):
+        raise MedwardError("conversation: known identifiers are searched for by a text filter; give identifiers")
+    if identifiers is None and memory is None:
+        raise MedwardError("conversation: got no filter, so everything would leave; give identifiers=TextFilter()")
+    for name, given, needed, expected in (
+        ("identifiers", identifiers, "mark", "TextFilter"),
+        ("memory", memory, "scanner", "MemoryFilter"),
+    ):
+        if given is not None and not callable(getattr(given, needed, None)):
+            raise MedwardError(
+                f"conversation: {name} must be a {expected}, got {type(given).__name__}; give {name}={expected}(...)"
+            )
+    if identifiers is not None and known is not None:
+        from medward.guard.release.text.known import check_known  # needs the extra `text`, as the filter does
+
+        check_known(known)
 
 
 class _Listener:

@@ -103,6 +103,7 @@ class RedactionStream:
         return RedactedText(self.push(text) + self.finish(), tuple(self.spans))
 
     def _read(self, piece: str, *, whole: bool) -> str:
+        refuse_no_text(piece, str)
         for reader in self.readers:
             self._found += reader.read(piece, whole=whole)
         self._text = self._text[self._at :] + piece
@@ -155,6 +156,12 @@ def typed_mark(kind: str, value: str) -> str:
     """The visible mark of a kind, such as ``[NAME]``."""
     del value
     return f"[{kind.upper()}]"
+
+
+def refuse_no_text(text: object, *types: type) -> None:
+    """Raise `MedwardError` for what is no text, by its type."""
+    if not isinstance(text, types):
+        raise MedwardError(f"text: expected {types[0].__name__}, got {type(text).__name__}; give the text itself")
 
 
 def refuse_more(finished: bool) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -27,13 +27,14 @@ from medward.guard.release.memory.rare import RareHashes, RareSettings
 from medward.guard.release.memory.scanner import PassageScanner, Span
 from medward.guard.release.memory.training_runs import TrainingRuns
 from medward.guard.release.memory.window_hash import WindowHash
-from medward.guard.release.redaction_stream import RedactedText, RedactionStream, typed_mark
+from medward.guard.release.redaction_stream import RedactedText, RedactionStream, refuse_no_text, typed_mark
 
 MEMORY_FILE = "memory.bloom"
 """The name of a memory filter's file in a bundle."""
 _MAGIC = b"medward memory filter 2\n"
 _BLOCK = 1 << 14  # characters of a whole text that are read together
 _DIGEST = 32
+_SALT = 16  # bytes at least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,7 @@ class MemoryFilter:
     _reader: TokenReader = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        _check_secrets(self.salt, self.secret)
         if self.reach < self.settings.passage:
             raise MedwardError(
                 f"memory filter: reach must be at least the passage of {self.settings.passage} letters, "
@@ -80,14 +82,12 @@ class MemoryFilter:
     ) -> MemoryFilter:
         """Know the rare passages of training `texts`; `patients (n,)` says whose each is.
 
-        `salt` should be 16 random bytes. Without a `secret` whoever holds the file can test whether a text that he
+        `salt` is 16 random bytes or more. Without a `secret` whoever holds the file can test whether a text that he
         guesses was trained on; with one he needs that too. Raises `MedwardError` for no text, or for a patient
         missing.
         """
-        if not texts or len(texts) != len(patients):
-            raise MedwardError(
-                f"memory filter: needs texts and one patient for each, got {len(texts)} and {len(patients)}"
-            )
+        _check_secrets(salt, secret)
+        _check_training(texts, patients)
         settings = settings or RareSettings()
         numbered = {who: number for number, who in enumerate(dict.fromkeys(patients))}
         passages, numbers = _window_hashes(settings, salt, secret)
@@ -125,6 +125,7 @@ class MemoryFilter:
         return PassageScanner(self.known, self._passages, self._numbers, self._reader, self.reach)
 
     def _redacted(self, text: str) -> RedactedText:
+        refuse_no_text(text, str)
         stream = self.stream(stride=_BLOCK)
         blocks = [stream.push(text[start : start + _BLOCK]) for start in range(0, len(text), _BLOCK)]
         return RedactedText("".join([*blocks, stream.finish()]), tuple(stream.spans))
@@ -133,11 +134,17 @@ class MemoryFilter:
         """Write the file that `load` reads back equal: hashes and settings, no text, not the secret."""
         header = json.dumps({"settings": asdict(self.settings), "reach": self.reach, "salt": self.salt.hex()})
         content = header.encode() + b"\n" + self.known.bits.tobytes()
-        write_durably(Path(path), _MAGIC + self._digest(content) + content)
+        try:
+            write_durably(Path(path), _MAGIC + self._digest(content) + content)
+        except OSError as error:
+            raise MedwardError(
+                f"{path}: cannot be written: {error.strerror}; give a file in a folder that is there"
+            ) from None
 
     @classmethod
     def load(cls, path: Path, *, secret: bytes = b"") -> MemoryFilter:
         """Read what `save` wrote. Raises `IntegrityError` for anything else, and for another secret."""
+        _check_bytes("secret", secret, 0)
         try:
             stored = Path(path).read_bytes()
         except OSError as error:
@@ -163,6 +170,36 @@ class MemoryFilter:
 
     def _digest(self, content: bytes) -> bytes:
         return hashlib.blake2b(content, key=hashlib.sha256(self.secret).digest(), digest_size=_DIGEST).digest()
+
+
+def _check_training(texts: Sequence[str], patients: Sequence[object]) -> None:
+    """Refuse what is no list of texts with one patient for each."""
+    for name, given in (("texts", texts), ("patients", patients)):
+        if isinstance(given, str | bytes) or not hasattr(given, "__len__"):
+            raise MedwardError(f"memory filter: {name} must be a list, got {type(given).__name__}; give one each")
+    if not len(texts) or len(texts) != len(patients):
+        raise MedwardError(f"memory filter: needs texts and one patient for each, got {len(texts)} and {len(patients)}")
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise MedwardError(f"memory filter: text {place} must be a str, got {type(text).__name__}; leave it out")
+    for place, who in enumerate(patients):
+        if who is None or not isinstance(who, Hashable):
+            raise MedwardError(
+                f"memory filter: patient {place} must be a text or a number, got {type(who).__name__}; give a "
+                "pseudonym for each"
+            )
+
+
+def _check_secrets(salt: object, secret: object) -> None:
+    _check_bytes("salt", salt, _SALT)
+    _check_bytes("secret", secret, 0)
+
+
+def _check_bytes(name: str, value: object, least: int) -> None:
+    said = f"{len(value)} bytes" if isinstance(value, bytes) else type(value).__name__
+    if not isinstance(value, bytes) or len(value) < least:
+        bound = f"{least} bytes or more" if least else "bytes"
+        raise MedwardError(f"memory filter: {name} must be {bound}, got {said}; use secrets.token_bytes(16)")
 
 
 def _window_hashes(settings: RareSettings, salt: bytes, secret: bytes) -> tuple[WindowHash, WindowHash]:

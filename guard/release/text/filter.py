@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from medward.guard.errors import MedwardError
 from medward.guard.release.disguises.folded_text import fold_text
-from medward.guard.release.redaction_stream import RedactedText, RedactionStream, refuse_more, typed_mark
+from medward.guard.release.redaction_stream import (
+    RedactedText,
+    RedactionStream,
+    refuse_more,
+    refuse_no_text,
+    typed_mark,
+)
 from medward.guard.release.seam_reader import ADDRESS_REST
-from medward.guard.release.text.known import KnownIdentifiers
+from medward.guard.release.text.known import KnownIdentifiers, check_known
 from medward.guard.release.text.known_search import KnownSearch
-from medward.guard.release.text.language import Language, load_language
+from medward.guard.release.text.language import Language, check_language, load_language
 from medward.guard.release.text.recogniser import NameRecogniser
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan, join_spans
+from medward.guard.release.text.surrogates import check_key
 from medward.guard.release.text.windows import BLOCK_LENGTH, CONTEXT, LOOKAHEAD, block_end
 
 NOTHING_KNOWN = KnownIdentifiers()
@@ -32,6 +39,18 @@ class TextFilter:
     recogniser: NameRecogniser | None = None
     surrogate_key: bytes | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        """Refuses what would fail at the first text, or would find nothing."""
+        check_language(self.language)
+        object.__setattr__(self, "kinds", _checked_kinds(self.kinds))
+        if self.recogniser is not None and not callable(getattr(self.recogniser, "recognise", None)):
+            raise MedwardError(
+                f"text filter: recogniser must have a method recognise(text), got {type(self.recogniser).__name__}; "
+                "give a SpacyRecogniser or leave it out"
+            )
+        if self.surrogate_key is not None:
+            check_key(self.surrogate_key)
+
     def find(self, text: str | bytes, known: KnownIdentifiers = NOTHING_KNOWN) -> tuple[IdentifierSpan, ...]:
         """Identifiers of the text, in order and apart. A text that is no valid Unicode is refused."""
         stream = RedactionStream(readers=(self.reader(known),), mark=typed_mark)
@@ -47,6 +66,7 @@ class TextFilter:
 
     def reader(self, known: KnownIdentifiers = NOTHING_KNOWN) -> IdentifierReader:
         """A reader of the identifiers of one text."""
+        check_known(known)
         language = load_language(self.language)
         return IdentifierReader(
             language=language,
@@ -138,6 +158,18 @@ class IdentifierReader:
         )
 
 
+def _checked_kinds(kinds: object) -> frozenset[IdentifierKind]:
+    """The kinds by their spellings; none at all, or one that there is not, would let everything pass."""
+    given = [] if isinstance(kinds, str) or not isinstance(kinds, Iterable) else list(kinds)
+    wrong = [each for each in given if not isinstance(each, str) or each not in set(IdentifierKind)]
+    if wrong or not given:
+        raise MedwardError(
+            f"text filter: kinds must be a set of kinds, got {wrong[0] if wrong else kinds!r}; there are: "
+            f"{', '.join(IdentifierKind)}"
+        )
+    return frozenset(map(IdentifierKind, given))
+
+
 def find_identifiers(
     text: str | bytes, known: KnownIdentifiers = NOTHING_KNOWN, language: str = "en"
 ) -> tuple[IdentifierSpan, ...]:
@@ -147,6 +179,7 @@ def find_identifiers(
 
 def decode_text(text: str | bytes) -> str:
     """The text, if it is valid Unicode; bytes are read as UTF-8."""
+    refuse_no_text(text, str, bytes, bytearray, memoryview)
     try:
         if isinstance(text, str):
             if not text.isascii():

@@ -7,7 +7,7 @@ written.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -50,6 +50,8 @@ _DICOM: Mapping[str, IdentifierKind] = {
     "SeriesInstanceUID": _K.CODE,
     "SOPInstanceUID": _K.CODE,
 }
+_KEYWORDS = {keyword.casefold(): keyword for keyword in _DICOM}
+_FHIR_LISTS = ("name", "identifier", "telecom", "address", "contact")
 _FHIR_SYSTEM = {"phone": _K.PHONE, "sms": _K.PHONE, "pager": _K.PHONE, "fax": _K.FAX, "email": _K.EMAIL, "url": _K.URL}
 MOST_NAME_PARTS = 24
 """Parts of one known name at most, in all the alphabets it is written in."""
@@ -76,7 +78,12 @@ class KnownIdentifiers:
     values: tuple[tuple[IdentifierKind, str], ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuses a name of so many parts that it is none: each pair of them is searched for."""
+        """Refuses what is no pairs, and a name of so many parts that it is none: each pair of them is searched for."""
+        if not isinstance(self.values, tuple) or not all(map(_is_pair, self.values)):
+            raise MedwardError(
+                f"known identifiers: values must be pairs of a kind and a text, got {type(self.values).__name__} with "
+                "something else; give KnownIdentifiers.from_mapping(...)"
+            )
         for kind, value in self.values:
             parts = len(_PART_OF_NAME.findall(value)) if kind is _K.NAME else 0
             if parts > MOST_NAME_PARTS:
@@ -87,26 +94,35 @@ class KnownIdentifiers:
     @classmethod
     def from_mapping(cls, values: Mapping[str, str | Iterable[str]]) -> KnownIdentifiers:
         """Values by `IdentifierKind`: ``{"name": "Jane Roe", "record_number": ["4711", "0815"]}``."""
+        _check_mapping("known identifiers", values, 'give {"name": "..."}')
         found: list[tuple[IdentifierKind, str]] = []
         for name, value in values.items():
             if name not in set(IdentifierKind):
                 kinds = ", ".join(IdentifierKind)
                 raise MedwardError(f"known identifiers: a key is no kind of identifier; there are: {kinds}")
-            each = [value] if isinstance(value, str) else list(value)
-            if not all(isinstance(one, str) for one in each):
+            each = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+            if isinstance(value, Mapping) or not all(isinstance(one, str) for one in each):
                 raise MedwardError(f"known identifiers: {name} must be a text or several; got another type")
             found += [(IdentifierKind(name), one) for one in each]
         return cls(_told(found))
 
     @classmethod
     def from_dicom(cls, header: DicomHeader) -> KnownIdentifiers:
-        """Values of a DICOM header, keyword -> value or a pydicom Dataset; what identifies nobody is passed over."""
+        """Values of a DICOM header, keyword -> value or a pydicom Dataset; what identifies nobody is passed over.
+
+        Raises `MedwardError` for a header without any keyword that is read, and for one that is spelled otherwise.
+        """
+        _check_header(header)
         found = [(kind, one) for keyword, kind in _DICOM.items() for one in _several(header.get(keyword))]
         return cls(_told(found))
 
     @classmethod
     def from_fhir(cls, patient: Mapping[str, Any]) -> KnownIdentifiers:
-        """Values of a FHIR R4 Patient given as JSON: names, birth date, identifiers, telecom, address, contacts."""
+        """Values of a FHIR R4 Patient given as JSON: names, birth date, identifiers, telecom, address, contacts.
+
+        Raises `MedwardError` for another resource, and for what has none of these fields.
+        """
+        _check_patient(patient)
         return cls(_told(_fhir_person(patient)))
 
     def __or__(self, other: KnownIdentifiers) -> KnownIdentifiers:
@@ -116,6 +132,67 @@ class KnownIdentifiers:
     def __repr__(self) -> str:
         """How many values there are, never which."""
         return f"KnownIdentifiers({len(self.values)} values)"
+
+
+def check_known(known: object) -> None:
+    """Refuse what is given as known and is none."""
+    if not isinstance(known, KnownIdentifiers):
+        raise MedwardError(
+            f"known identifiers: expected KnownIdentifiers, got {type(known).__name__}; make them by "
+            "KnownIdentifiers.from_mapping, from_dicom or from_fhir"
+        )
+
+
+def _is_pair(value: object) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and isinstance(value[1], str)
+        and isinstance(value[0], str)
+        and value[0] in set(IdentifierKind)
+    )
+
+
+def _check_mapping(what: str, value: object, remedy: str) -> None:
+    if not isinstance(value, Mapping):
+        raise MedwardError(f"{what}: expected a mapping, got {type(value).__name__}; {remedy}")
+
+
+def _check_header(header: DicomHeader) -> None:
+    """Refuse a header that nothing would be read from, and a mapping that spells a keyword in another way."""
+    if not callable(getattr(header, "get", None)):
+        raise MedwardError(
+            f"DICOM header: expected a mapping or a pydicom Dataset, got {type(header).__name__}; read a file with "
+            "pydicom.dcmread"
+        )
+    keys = [key for key in header if isinstance(key, str)] if isinstance(header, Mapping) else []
+    for key in keys:
+        keyword = _KEYWORDS.get(re.sub(r"[\W_]", "", key).casefold())
+        if keyword and key != keyword:
+            raise MedwardError(f"DICOM header: a key is {keyword} spelled otherwise; write {keyword}")
+        value = header.get(key)
+        if keyword and isinstance(value, Mapping | bytes):
+            raise MedwardError(f"DICOM header: {keyword} must be a text or several, got {type(value).__name__}")
+    held = header if isinstance(header, Container) else ()
+    if not any(keyword in held or header.get(keyword) is not None for keyword in _DICOM):
+        raise MedwardError(
+            "DICOM header: no keyword that is read, such as PatientName or PatientID; write keywords as DICOM does"
+        )
+
+
+def _check_patient(patient: Mapping[str, Any]) -> None:
+    """Refuse what is no FHIR Patient, or has fields of another form."""
+    _check_mapping("FHIR Patient", patient, "give the JSON object, by json.loads")
+    said = patient.get("resourceType")
+    if said not in (None, "Patient"):
+        raise MedwardError(f"FHIR Patient: resourceType must be Patient, got {said!r:.40}; give the Patient itself")
+    if said is None and not any(field in patient for field in (*_FHIR_LISTS, "birthDate")):
+        raise MedwardError(f"FHIR Patient: no field that is read; there are: {', '.join(_FHIR_LISTS)}, birthDate")
+    for field in _FHIR_LISTS:
+        value = patient.get(field) or []
+        each = [value] if isinstance(value, Mapping) and field in ("name", "address") else value
+        if not isinstance(each, list | tuple) or not all(isinstance(one, Mapping) for one in each):
+            raise MedwardError(f"FHIR Patient: {field} must be a list of objects; got something else")
 
 
 def _told(found: Iterable[tuple[IdentifierKind, str]]) -> tuple[tuple[IdentifierKind, str], ...]:

@@ -120,9 +120,14 @@ def language_names() -> list[str]:
     return sorted(names - {_SHARED})
 
 
+def check_language(name: str) -> None:
+    """Refuse a language that there is no data file for."""
+    if name not in language_names():
+        raise MedwardError(f"language {name!r}: no data file; there are: {', '.join(language_names())}")
+
+
 @cache
 def load_language(name: str) -> Language:
     """The language called `name`, read once."""
-    if name not in language_names():
-        raise MedwardError(f"language {name!r}: no data file; there are: {', '.join(language_names())}")
+    check_language(name)
     return Language(name)

@@ -45,10 +45,9 @@ class Surrogates:
 
     def __post_init__(self) -> None:
         """Refuses a short key and a patient without a name, whose dates would be shifted like everybody's."""
-        if len(self.key) < SHORTEST_KEY:
-            raise MedwardError(
-                f"surrogates: the key has {len(self.key)} bytes; use {SHORTEST_KEY} or more, from secrets"
-            )
+        check_key(self.key)
+        if not isinstance(self.patient, str):
+            raise MedwardError(f"surrogates: patient must be a text, got {type(self.patient).__name__}; give its name")
         if not self.patient:
             raise MedwardError(
                 "surrogates: patient is empty; name whose text it is, dates are shifted for each patient"
@@ -104,6 +103,15 @@ class Surrogates:
         """Digits for digits and letters for letters."""
         stream = hashlib.shake_256(self._digest(b"number" + b"!" * turn, value)).digest(len(value))
         return "".join(map(_same_sort, value, stream))
+
+
+def check_key(key: object) -> None:
+    """Refuse what is no key, and a short one."""
+    said = f"{len(key)} bytes" if isinstance(key, bytes) else type(key).__name__
+    if not isinstance(key, bytes) or len(key) < SHORTEST_KEY:
+        raise MedwardError(
+            f"surrogates: the key must be {SHORTEST_KEY} or more bytes, got {said}; use secrets.token_bytes(32)"
+        )
 
 
 def _cased(word: str, like: str) -> str:

@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from validation_fakes import deployment, rows
 
+from medward.attacks.disclosure import turn_progress
 from medward.attacks.disclosure.ask_for_values import KNOWN_DISGUISES, AskForValues, passing_disguises
 from medward.attacks.disclosure.benign_text import made_findings
 from medward.attacks.disclosure.identities import known_identifiers
 from medward.attacks.disclosure.plants import Plant, plant_identities, plants_digest
 from medward.attacks.disclosure.recovery import NEARLY, recovered_share
+from medward.attacks.disclosure.turn_progress import TurnProgress
 from medward.attacks.disclosure.victim import IgnorantVictim, PromptedVictim, Shown, WorstCaseVictim
 from medward.attacks.disclosure.writer import unguarded_release
 from medward.attacks.report.table import print_findings
@@ -228,6 +230,8 @@ def test_benign_texts_name_nobody_and_no_date():
         ({"names": ["uap"]}, "there is no 'uap' of text; there are ask-disguised, ask-plainly"),
         ({"plants": []}, "needs planted values and benign texts, got 0"),
         ({"benign": []}, "got 80 and 0"),
+        ({"release": lambda shown: TextFilter()}, "got TextFilter and RedactedText; give a Conversation"),
+        ({"release": lambda shown: None}, "got NoneType and NoneType; give a Conversation"),
     ],
 )
 def test_mistakes_are_said_before_anything_is_asked(tmp_path, changed, said):
@@ -235,6 +239,32 @@ def test_mistakes_are_said_before_anything_is_asked(tmp_path, changed, said):
     with pytest.raises(MedwardError, match=said):
         validate_writer(**settings, policy=POLICY)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_gives_no_text_is_no_silent_one(tmp_path):
+    def run():
+        return validated(PromptedVictim(lambda prompt, image: None), AsItStands, tmp_path, plants=FEW, version="1")
+
+    for _ in range(2):  # nothing of it is kept
+        with pytest.raises(MedwardError, match="writer: answered NoneType, expected a text"):
+            run()
+
+
+def test_how_far_an_attack_is_is_said_every_few_seconds(tmp_path, capsys, monkeypatch):
+    said, times = [], iter(range(0, 100, 4))
+    progress = TurnProgress(what="asking", total=12, say=said.append, clock=lambda: next(times))
+    for _ in range(6):
+        progress.step()
+    assert said == [
+        "asking: 3 of 12 conversations after 12 s, about 36 s left at this pace",
+        "asking: 6 of 12 conversations after 24 s, about 24 s left at this pace",
+    ]
+    monkeypatch.setattr(turn_progress, "SAID_EVERY", 0.0)
+    validate_writer(WorstCaseVictim(), OnlyWords, tmp_path, policy=POLICY, plants=FEW, names=["ask-plainly"])
+    shown = capsys.readouterr().err
+    assert "ask-plainly, asking: 75 of 75 conversations" in shown
+    total = f"{len(KNOWN_DISGUISES) * 2 * 5 * 5:,}"
+    assert f"rehearsing on a copy of the filters: {total} of {total} conversations" in shown
 
 
 def test_disguises_that_nobody_knows_and_lone_people_are_refused():

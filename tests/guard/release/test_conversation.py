@@ -21,7 +21,7 @@ WITHHELD, NAMED, MEMORISED = "[WITHHELD]", "[NAME]", "[MEMORISED]"
 
 
 def conversation(**settings):
-    return Conversation(identifiers=TextFilter(), known=KNOWN, **settings)
+    return Conversation(**{"identifiers": TextFilter(), "known": KNOWN} | settings)
 
 
 def left(answers, **settings):
@@ -204,3 +204,32 @@ def test_lone_characters_count_the_same_however_an_answer_comes():
 
 def test_halves_of_a_number_within_one_answer_are_put_together():
     assert "2619" not in left(["First half 847, second half 2619."])[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "got no filter, so everything would leave; give identifiers="),
+        ({"identifiers": fitted_memory()}, "identifiers must be a TextFilter, got MemoryFilter"),
+        ({"memory": TextFilter()}, "memory must be a MemoryFilter, got TextFilter"),
+        ({"identifiers": TextFilter(), "known": {"name": "Jane Roe"}}, "expected KnownIdentifiers, got dict"),
+        ({"memory": fitted_memory(), "known": {"name": "Jane Roe"}}, "are searched for by a text filter"),
+        ({"identifiers": TextFilter(), "remembered": "9"}, "at least 0 characters, got '9'"),
+        ({"identifiers": TextFilter(surrogate_key=bytes(16)), "patient": 3}, "patient must be a text, got int"),
+    ],
+)
+def test_a_conversation_that_could_not_work_is_refused_when_it_is_made(settings, said):
+    with pytest.raises(MedwardError, match=said) as error:
+        Conversation(**settings)
+    assert "Jane" not in str(error.value)
+
+
+def test_an_answer_that_is_no_text_is_refused():
+    with pytest.raises(MedwardError, match="text: expected str, got NoneType"):
+        conversation().redact(None)
+
+
+def test_behind_a_spelled_name_an_ordinary_answer_leaves():
+    said = left([*"JaneRoe", "ok, heart normal"], known=KnownIdentifiers.from_mapping({"name": "Jane Roe"}))
+    assert said[-1] == "ok, heart normal"
+    assert "".join(said[2:7]) == WITHHELD * 5

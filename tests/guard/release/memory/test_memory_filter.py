@@ -208,11 +208,39 @@ def test_numbers_read_alike_as_words_and_digits():
         ("must be at least 1", {"settings": {"patients": 0}}),
         ("false_positive must be in", {"false_positive": 0.5}),
         ("reach must be at least the passage", {"reach": 10}),
+        ("texts must be a list, got str", {"texts": "abc" * 50, "patients": "abc" * 50}),
+        ("patients must be a list, got str", {"patients": "a"}),
+        ("texts must be a list, got NoneType", {"texts": None}),
+        ("text 0 must be a str, got NoneType", {"texts": [None]}),
+        ("patient 0 must be a text or a number, got list", {"patients": [[1]]}),
+        ("patient 0 must be a text or a number, got NoneType", {"patients": [None]}),
+        ("salt must be 16 bytes or more, got 1 bytes", {"salt": b"a"}),
+        ("salt must be 16 bytes or more, got str", {"salt": "a" * 16}),
+        ("secret must be bytes, got str", {"secret": "kept elsewhere"}),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_sentence(said, given):
-    def fit(patients=(1,), settings=None, **more):
-        return MemoryFilter.fit(["a b"], patients, settings=RareSettings(**settings or {}), salt=bytes(16), **more)
+    def fit(texts=("a b",), patients=(1,), settings=None, salt=bytes(16), **more):
+        return MemoryFilter.fit(texts, patients, settings=RareSettings(**settings or {}), salt=salt, **more)
 
     with pytest.raises(MedwardError, match=said):
         fit(**given)
+
+
+@pytest.mark.parametrize(
+    ("use", "said"),
+    [
+        (lambda known, folder: known.redact(None), "text: expected str, got NoneType"),
+        (lambda known, folder: known.find(b"x"), "text: expected str, got bytes"),
+        (lambda known, folder: known.stream().push(None), "text: expected str, got NoneType"),
+        (
+            lambda known, folder: known.save(folder / "none" / "memory.bloom"),
+            r"none/memory\.bloom: cannot be written: No",
+        ),
+        (lambda known, folder: MemoryFilter.load(folder, secret="s"), "secret must be bytes, got str"),
+    ],
+)
+def test_mistakes_with_a_fitted_filter_are_said_in_one_sentence(use, said, tmp_path):
+    with pytest.raises(MedwardError, match=said) as error:
+        use(fitted_memory(), tmp_path)
+    assert ".tmp" not in str(error.value).replace(str(tmp_path), "")

@@ -308,3 +308,39 @@ def test_too_many_known_values_are_refused_and_none_is_printed(capfd, monkeypatc
         FILTER.redact("x", KnownIdentifiers.from_mapping({"name": [f"Name{each} Family{each}" for each in range(300)]}))
     assert "Family1" not in str(error.value)
     assert capfd.readouterr() == ("", "")
+
+
+READ = KnownIdentifiers
+
+
+@pytest.mark.parametrize(
+    ("read", "given", "said"),
+    [
+        (READ, {"name": "Jane Roe"}, "must be pairs of a kind and a text"),
+        (READ, (("names", "Jane Roe"),), "must be pairs of a kind and a text"),
+        (READ.from_mapping, None, "expected a mapping, got NoneType"),
+        (READ.from_mapping, {"name": None}, "name must be a text or several"),
+        (READ.from_dicom, "/data/Jane.dcm", "got str; read a file with pydicom.dcmread"),
+        (READ.from_dicom, {}, "no keyword that is read"),
+        (READ.from_dicom, {"name": "Jane Roe"}, "no keyword that is read"),
+        (READ.from_dicom, {"patient_name": "Jane Roe"}, "a key is PatientName spelled otherwise; write PatientName"),
+        (READ.from_dicom, {"StudyID": "7", "patientname": "Jane"}, "a key is PatientName spelled otherwise"),
+        (READ.from_dicom, {"PatientName": {"Value": ["Jane"]}}, "PatientName must be a text or several, got dict"),
+        (READ.from_dicom, {"PatientID": b"Jane"}, "PatientID must be a text or several, got bytes"),
+        (READ.from_dicom, pydicom.Dataset(), "no keyword that is read"),
+        (READ.from_fhir, '{"name": "Jane"}', "FHIR Patient: expected a mapping, got str; give the JSON object"),
+        (READ.from_fhir, {"resourceType": "Observation"}, "must be Patient, got 'Observation'"),
+        (READ.from_fhir, {"PatientName": "Jane Roe"}, "no field that is read; there are: name, identifier"),
+        (READ.from_fhir, {"name": "Jane Roe"}, "name must be a list of objects"),
+        (READ.from_fhir, {"name": [], "identifier": {"value": "Jane"}}, "identifier must be a list of objects"),
+    ],
+)
+def test_what_nothing_would_be_read_from_is_refused_without_its_value(read, given, said):
+    with pytest.raises(MedwardError, match=said) as error:
+        read(given)
+    assert "Jane" not in str(error.value)
+
+
+def test_a_patient_of_whom_nothing_is_said_is_a_patient():
+    assert READ.from_fhir({"resourceType": "Patient", "name": None}).values == ()
+    assert READ.from_fhir({"address": {"city": "Springfield"}}).values == (("place", "Springfield"),)

@@ -149,3 +149,48 @@ def test_a_set_of_patterns_that_runs_out_of_memory_searches_for_each(monkeypatch
 def test_a_pattern_that_re2_cannot_read_is_refused():
     with pytest.raises(MedwardError, match="pattern for code"):
         PatternSet([IdentifierPattern(kind=IdentifierKind.CODE, expression=r"(a)\1")])
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"kinds": ["names"]}, "got 'names'; there are: name, place, date"),
+        ({"kinds": []}, r"got \[\]; there are: name"),
+        ({"kinds": "name"}, "got 'name'; there are: name"),
+        ({"kinds": None}, "got None; there are: name"),
+        ({"language": "de"}, "language 'de': no data file; there are: en, es"),
+        ({"language": ["en"]}, "there are: en, es"),
+        ({"surrogate_key": b"abc"}, "16 or more bytes, got 3 bytes"),
+        ({"surrogate_key": "a" * 20}, "16 or more bytes, got str"),
+        ({"recogniser": 3}, r"a method recognise\(text\), got int"),
+    ],
+)
+def test_a_filter_that_could_not_work_is_refused_when_it_is_made(settings, said):
+    with pytest.raises(MedwardError, match=said):
+        TextFilter(**settings)
+
+
+def test_kinds_are_read_by_their_spelling():
+    assert TextFilter(kinds=["phone"]).redact("Emily Smith, 555-123-4567").text == "Emily Smith, [PHONE]"
+    assert TextFilter(kinds=["phone"]) == TextFilter(kinds=frozenset({IdentifierKind.PHONE}))
+
+
+@pytest.mark.parametrize(
+    ("use", "said"),
+    [
+        (lambda each: each.stream(None), "expected KnownIdentifiers, got NoneType"),
+        (lambda each: each.redact("x", {"name": "Jane Roe"}), "expected KnownIdentifiers, got dict"),
+        (lambda each: each.redact(None), "text: expected str, got NoneType"),
+        (lambda each: each.find(5), "text: expected str, got int"),
+        (lambda each: each.stream().push(b"x"), "text: expected str, got bytes"),
+    ],
+)
+def test_what_is_no_text_and_what_is_nothing_known_is_refused_by_its_type(use, said):
+    with pytest.raises(MedwardError, match=said) as error:
+        use(TextFilter())
+    assert "Jane" not in str(error.value)
+
+
+def test_a_view_behind_a_name_stays():
+    for view in ("AP and lateral views", "PA and lateral", "LAT view"):
+        assert TextFilter().redact(f"Mr Rao {view} of the chest").text == f"[NAME] {view} of the chest"
