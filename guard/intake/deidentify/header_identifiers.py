@@ -82,7 +82,7 @@ class HeaderIdentifiers:
 
 def header_identifiers(dataset: Any) -> HeaderIdentifiers:
     """What the data set itself says of persons, numbers, dates, places and devices, at every depth."""
-    said: dict[str, list[str]] = {}
+    said: dict[str, list[str]] = {"PatientName": []}  # a header may name nobody
     names: list[str] = []
     for element in dataset.iterall():
         if element.VR == "PN":

@@ -15,6 +15,7 @@ from support.dicom_files import dicom_bytes
 
 from medward.guard.errors import MedwardError
 from medward.guard.intake.deidentify.dicom_file import deidentify_dicom
+from medward.guard.intake.deidentify.header_identifiers import header_identifiers
 from medward.guard.intake.deidentify.pseudonyms import MOST_DAYS, Pseudonyms, read_or_make_key
 
 
@@ -37,6 +38,14 @@ def test_what_is_no_identifier_stays():
     header = cleaned(planted_header())
     assert (header.Modality, header.KVP, header.Rows) == ("CR", 120, 32)
     assert header.SourceImageSequence[0].ReferencedSOPClassUID == "1.2.840.10008.5.1.4.1.1.1"
+
+
+def test_a_header_that_names_nobody_is_looked_through_too():
+    header = Dataset()
+    header.Modality = "CT"
+    known = header_identifiers(header)
+    assert not known.stand_in("AXIAL")
+    assert known.stand_in("Dr. Okonkwo")
 
 
 def test_the_header_says_what_was_done():
