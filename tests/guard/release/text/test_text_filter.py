@@ -100,6 +100,13 @@ def test_dates_of_a_patient_are_shifted_by_one_number_of_days():
     assert other != shifted
 
 
+@pytest.mark.parametrize("day", ["12 March", "March 12", "12/3/2024", "5 Mar. 2023", "June 2024"])
+def test_a_date_at_the_end_of_a_sentence_leaves_its_full_stop(day):
+    assert (
+        TextFilter().redact(f"He fell on {day}. The lungs are clear.").text == "He fell on [DATE]. The lungs are clear."
+    )
+
+
 @pytest.mark.parametrize("value", ["Room 23", "Room 27", "Dr. Chen", "at 10.0.0.1", "a 97-year-old", "Ext 4711"])
 def test_no_surrogate_is_the_value_itself(value):
     for number in range(200):
