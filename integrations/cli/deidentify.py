@@ -34,7 +34,7 @@ def deidentify_command(
     from medward.integrations.deidentification.folder import (
         FolderRun,
         check_apart,
-        check_key,
+        check_key_file,
         check_out,
         followed,
         source_files,
@@ -44,7 +44,7 @@ def deidentify_command(
     check_apart(folder, out, key)
     check_libraries()
     paths = source_files(folder)
-    check_key(key)
+    check_key_file(key)
     check_out(out, key, Pseudonyms(read_key(key)) if key.exists() else None)
     how = Deidentification(pseudonyms=Pseudonyms(read_or_make_key(key)), everywhere=everywhere)
     run = FolderRun(source=folder, out=out, key=key, how=how)

@@ -185,7 +185,7 @@ def check_apart(source: Path, out: Path, key: Path) -> None:
         raise MedwardError(f"{key}: the key must not lie in the source, which is only read; name another --key")
 
 
-def check_key(key: Path) -> None:
+def check_key_file(key: Path) -> None:
     """Refuse a place where no key, or no list of sources beside it, can be written; make nothing."""
     if not key.parent.is_dir():
         raise MedwardError(f"{key}: {key.parent} is no folder; make it first, or name another file for --key")
