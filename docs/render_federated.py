@@ -127,7 +127,8 @@ def rules() -> str:
 
 def _federation(row: dict[str, Any]) -> tuple[str, str]:
     """Whose images by which generator, and who takes part."""
-    images = row.get("task", "pneumoniamnist") + (", diffusion" if "generator" in row else "")
+    images = row.get("task", "pneumoniamnist") + (f", {row['size']} pixels" if "size" in row else "")
+    images += ", diffusion" if "generator" in row else ""
     skew = ", Dirichlet" if row.get("skew") == "dirichlet" else ""
     return images, f"{row.get('malicious', 1)} of {row.get('clients', 4)}{skew}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from support.arrows import ROOT
 from support.extending import Checkout, code_block
 
@@ -339,6 +340,7 @@ def validated(checkout, out, names):
     return checkout.run("-c", VALIDATED, str(ROOT / "tests"), str(out), *names)
 
 
+@pytest.mark.slow
 def test_a_toy_attack_needs_three_files_and_is_then_held_to_the_contract_and_run_by_name(tmp_path):
     (tmp_path / "checkout").mkdir()
     checkout = Checkout.of(tmp_path / "checkout")

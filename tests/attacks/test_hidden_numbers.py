@@ -99,7 +99,7 @@ def test_an_opaque_model_is_attacked_with_the_gradients_of_its_file(tmp_path):
     def positive(outputs):
         return (outputs[:, 0] > 0).astype(np.int64)
 
-    splits = {"train": Split(x[600:650]), "test": Split(x[650:])}
+    splits = {"train": Split(x[600:650]), "test": Split(x[650:770])}
     report = validate(made, splits, tmp_path / "r", names=["pgd"], decide=positive, progress=False)
     finding = report.findings[0]
     assert finding.threat.knowledge.startswith("white-box")

@@ -29,7 +29,7 @@ CLAIMS = ("fedgan_attack", "feddetect_published", "fedgan_honest", "fedgan_suppr
 ROOT = Path(__file__).parents[2]
 CELLS = ROOT / "docs" / "results" / "fedgan_cells.jsonl"
 TASKS = ("pneumoniamnist", "blood")
-WIDTHS = {"pneumoniamnist": 16, "blood": 32}  # colour photographs need the wider generator
+WIDTHS = {"pneumoniamnist": 16, "blood": 32, "nih-cxr": 16}  # colour photographs need the wider generator
 MARKS = {"pneumoniamnist": "trigger", "blood": "trigger-large"}  # the small patch fades in a seed of blood
 ROUNDS = {"pneumoniamnist": 30, "blood": 40}  # until the attack has settled under the weighted mean
 SEEDS = (0, 1, 2)
@@ -221,6 +221,7 @@ def _suppression() -> Claim:
             {"attack": "trigger-lying", "skew": "dirichlet", "clients": 10, "malicious": 2},
             *({"attack": "trigger-lying", "skew": "dirichlet", "seed": seed} for seed in (LARGEST, 6)),
             {"attack": "trigger-lying", "skew": "dirichlet", "clients": 10, "malicious": 2, "seed": 6},
+            {"attack": "trigger-lying", "task": "nih-cxr", "size": 64, "rows": 128},
             {"attack": "trigger-lying", "generator": "diffusion"},
         )
     ]
