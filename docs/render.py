@@ -348,6 +348,7 @@ TABLES = {
     "federated_suppression": lambda: beside(FEDERATED).suppression(),
     "federated_further": lambda: beside(FEDERATED).further(),
     "federated_honest": lambda: beside(FEDERATED).honest(),
+    "federated_backdoors": lambda: beside(FEDERATED).backdoors(),
     "federated_rules": lambda: beside(FEDERATED).rules(),
     "licences": lambda: beside(REFERENCE).licences(),
     "models": models,

@@ -125,6 +125,17 @@ def rules() -> str:
     return _table((*heads, "worst domain FID, times the best without attack"), rows)
 
 
+def backdoors() -> str:
+    """How often a classifier decides as the patch says, by rule, and its balanced accuracy without one."""
+    table = _details("federated_backdoor")["table"]
+    attacks = next(iter(table.values()))
+    rows = [
+        (f"`{rule}`", *(f"{cells[name]['success']:.2f}, {cells[name]['balanced_accuracy']:.2f}" for name in attacks))
+        for rule, cells in table.items()
+    ]
+    return _table(("rule", *attacks), rows)
+
+
 def _federation(row: dict[str, Any]) -> tuple[str, str]:
     """Whose images by which generator, and who takes part."""
     images = row.get("task", "pneumoniamnist") + (f", {row['size']} pixels" if "size" in row else "")
