@@ -17,7 +17,7 @@ from claim import Claim
 from support.dicom_files import dicom_file
 
 CLAIMS = ("deidentify_killed",)
-FILES, SIDE, KILLS = 150, 64, 3
+FILES, SIDE, KILLS = 1000, 64, 3
 READ = 10  # every so many files are of noise, which is read as text would be; the others cost next to nothing
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -29,7 +29,7 @@ from medward.guard.release.text import TextFilter
 
 CLAIMS = ("disclosure_worst_case", "canary_exposure", "linkage")
 SEED = 0
-PEOPLE = 12
+PEOPLE = 75
 CANARIES, REPORTS, CONTEXT, EPOCHS = 12, 80, 128, 10
 
 

@@ -22,10 +22,14 @@ from medward.guard.intake.deidentify.strokes import text_candidates, tightened_r
 
 READING_SCALES = (1.0, 1.5)
 """Sizes at which text is read: what one misses the other reads."""
+LARGER = 3  # times as high as a text, up to which a single letter may belong to it
+GROUND = 12  # pixels around one, whose mean is the ground that text stands on
+GROUND_GAIN = 4.0  # by which the difference to the ground is stretched
 READABLE = 0.5  # of the reader's score, from which two or more letters are text
 ROUNDS = 4  # of filling and looking again
 FILL_MARGIN = 2  # pixels around a text that are filled with it
 NUMBERS_APART = 6  # heights of a digit, up to which another number may belong to it
+_FILL_AROUND = 4  # pixels around one that was filled, whose mean is shown; twice as many where all of them were
 _SMALLEST = 32  # pixels of a side, below which a piece is given more of what is around it
 
 
@@ -108,19 +112,24 @@ def _in_numbers(digit: ReadText, texts: Iterable[ReadText]) -> bool:
     return any(
         digit.region.gap(each.region) <= NUMBERS_APART * digit.region.height and not digit.region.common(each.region)
         for each in texts
-        if each is not digit and is_number(each.text)
+        if each is not digit and is_number(each.text) and _is_as_large(digit, each)
     )
 
 
 def _in_company(letter: ReadText, texts: Iterable[ReadText]) -> bool:
-    """Whether `letter` stands within its own height of other text, or within that of two other single letters."""
+    """Whether `letter` stands within its own height of other text, or of two single letters that are apart."""
     near = [
         each
         for each in texts
-        if each is not letter and letter.region.common(each.region) == 0
+        if each is not letter and letter.region.common(each.region) == 0 and _is_as_large(letter, each)
         if letter.region.gap(each.region) <= min(letter.region.height, 2 * each.region.height)
     ]
-    return any(not is_symbol(each.text) for each in near) or len(near) >= 2
+    return any(not is_symbol(each.text) for each in near) or len(joined_regions(each.region for each in near)) >= 2
+
+
+def _is_as_large(letter: ReadText, text: ReadText) -> bool:
+    """Whether a single `letter` is at most `LARGER` times as high as `text`: curves of anatomy are read as letters."""
+    return letter.region.height <= LARGER * min(text.region.height, text.region.width)
 
 
 def _read_frames(
@@ -146,12 +155,61 @@ def _read_view(
     if not everywhere:
         around = [each.grown(each.height + _SMALLEST, view.shape) for each in filled]
         places = joined_regions([*(each.grown(_SMALLEST // 4, view.shape) for each in text_candidates(view)), *around])
+    shown = without_fill(view, filled)
     texts: list[ReadText] = []
     for place in places:
-        piece = np.ascontiguousarray(view[place.slices])
-        for scale in READING_SCALES:
-            texts += [
-                ReadText(each.text, tightened_region(piece, each.region).moved(place.top, place.left), each.score)
-                for each in reader.read(piece, scale=scale)
-            ]
+        piece = np.ascontiguousarray(shown[place.slices])
+        looks = [(piece, scale) for scale in READING_SCALES] + [(flattened(piece), 1.0)]
+        texts += [
+            ReadText(each.text, tightened_region(piece, each.region).moved(place.top, place.left), each.score)
+            for look, scale in looks
+            for each in reader.read(look, scale=scale)
+        ]
     return texts
+
+
+def flattened(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`grey` without its slow changes: text that crosses bright and dark anatomy stands on an even ground."""
+    ground, _ = _mean_around(grey.astype(np.float32), np.ones(grey.shape, np.float32), GROUND)
+    flat: NDArray[np.uint8] = np.clip(128 + GROUND_GAIN * (grey - ground), 0, 255).astype(np.uint8)
+    return flat
+
+
+def without_fill(grey: NDArray[np.uint8], filled: Sequence[Region]) -> NDArray[np.uint8]:
+    """`grey` with what lies around in the place of what was `filled`: black bars are read as letters.
+
+    A fill has one value, so nothing that was burned in is hidden; all other pixels are as they were.
+    """
+    if not filled:
+        return grey
+    own = np.ones(grey.shape, np.float32)
+    for each in filled:
+        own[each.slices] = 0
+    shown, unknown = grey.copy(), own == 0
+    values, radius = grey * own, _FILL_AROUND
+    while unknown.any() and radius < 2 * max(grey.shape):
+        mean, count = _mean_around(values, own, radius)
+        near = unknown & (count > 0)
+        shown[near] = mean[near].astype(np.uint8)
+        unknown &= ~near
+        radius *= 2
+    return shown
+
+
+def _mean_around(
+    values: NDArray[np.float32], weights: NDArray[np.float32], radius: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The mean of `values`, zero where their weight is, over squares to `radius` on each side, and the weight there."""
+    total, count = _sums_around(values, radius), _sums_around(weights, radius)
+    return total / np.maximum(count, 1), count
+
+
+def _sums_around(values: NDArray[np.float32], radius: int) -> NDArray[np.float64]:
+    sums = values.astype(np.float64)
+    for axis in (0, 1):
+        length = sums.shape[axis]
+        running = np.insert(np.cumsum(sums, axis=axis), 0, 0, axis=axis)
+        places = np.arange(length)
+        last, first = np.minimum(places + radius + 1, length), np.maximum(places - radius, 0)
+        sums = running.take(last, axis=axis) - running.take(first, axis=axis)
+    return sums

@@ -21,7 +21,6 @@ from medward.guard.intake.deidentify.pseudonyms import Pseudonyms
 from medward.guard.intake.picture import image_library
 
 EDITION = "dicomfields_2026c"
-STANDARD_UIDS = "1.2.840.10008."
 PATIENT_GROUP, MOST_META_GROUP, PIXEL_GROUP, PIXEL_DATA = 0x0010, 0x0007, 0x7FE0, 0x7FE00010
 PLANES = (0x5000, 0x6000)  # curves and overlays, of 16 groups each
 DUMMY = {"AS": "000Y", "CS": "ANONYMIZED", "DS": "0", "IS": "0", "UR": "http://anonymized.invalid", "TM": "000000"}
@@ -112,11 +111,13 @@ class HeaderProfile:
             self._delete(dataset, element)
 
     def _replace_identifiers(self, element: Any) -> None:
-        """Every UID but the standard's own becomes another, the same for the same."""
+        """Every UID but those that the standard defines becomes another, the same for the same."""
+        from pydicom.uid import UID_dictionary
+
         if not element.value:
             return
         values = [element.value] if isinstance(element.value, str) else list(element.value)
-        new = [each if each.startswith(STANDARD_UIDS) else self.pseudonyms.unique_identifier(each) for each in values]
+        new = [each if each in UID_dictionary else self.pseudonyms.unique_identifier(each) for each in values]
         if new != values:
             element.value = new if len(new) > 1 else new[0]
             self.removed["unique identifiers replaced"] += 1

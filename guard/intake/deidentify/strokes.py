@@ -17,6 +17,7 @@ from medward.guard.intake.deidentify.regions import Region, hull_of, joined_regi
 
 STROKE_CONTRAST = 22  # grey levels of 255 that a stroke differs from both its sides
 FAINT = 12  # grey levels between two pixels, up to which there is no ink, nor up to a quarter of the largest step
+RIM_INK = 0.04  # of the ink in a row of text, up to which a row beside it is rim
 STROKES = 8  # pixels of strokes, in each direction, in a place of 3 x 3 cells
 CELL = 8  # pixels
 HALF_WIDTHS = (1, 2)  # pixels from the middle of a stroke to beside it, at every size of the image
@@ -46,23 +47,32 @@ def text_candidates(grey: NDArray[np.uint8]) -> tuple[Region, ...]:
 
 
 def tightened_region(grey: NDArray[np.uint8], region: Region) -> Region:
-    """`region` of `grey` without the empty rim that readers leave around text; at most a third of its lesser side."""
+    """`region` of `grey` without the rim that readers leave around text; at most a third of its lesser side.
+
+    Rim are the outer rows and columns in which there is hardly a step, beside those of the text.
+    """
     piece = grey[region.slices].astype(np.int16)
     if min(piece.shape) < 4:
         return region
     room = min(piece.shape) // 3
-    rows = np.zeros(len(piece), np.bool_)
-    columns = np.zeros(piece.shape[1], np.bool_)
     steps = np.abs(np.diff(piece, axis=0)), np.abs(np.diff(piece, axis=1))
     faint = max(FAINT, max(int(each.max()) for each in steps) // 4)
     down, across = (each > faint for each in steps)
-    rows[:-1] |= down.any(axis=1)
-    rows |= across.any(axis=1)
-    columns[:-1] |= across.any(axis=0)
-    columns |= down.any(axis=0)
-    top, left = (min(int(each.argmax()), room) for each in (rows, columns))
-    bottom, right = (min(int(each[::-1].argmax()), room) for each in (rows, columns))
+    ink = np.zeros(piece.shape, np.bool_)
+    ink[:-1] |= down
+    ink[1:] |= down
+    ink[:, :-1] |= across
+    ink[:, 1:] |= across
+    (top, bottom), (left, right) = (_rims(ink.sum(axis=axis), room) for axis in (1, 0))
     return Region(region.top + top, region.left + left, region.bottom - bottom, region.right - right)
+
+
+def _rims(inked: NDArray[np.integer], room: int) -> tuple[int, int]:
+    """How many of the first and of the last rows have hardly any ink, up to `room` of them."""
+    rows = inked > RIM_INK * np.percentile(inked, 90)
+    if not rows.any():
+        return 0, 0
+    return min(int(rows.argmax()), room), min(int(rows[::-1].argmax()), room)
 
 
 def _crowded(down: NDArray[np.bool_], across: NDArray[np.bool_]) -> NDArray[np.bool_]:

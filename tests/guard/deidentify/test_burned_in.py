@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from support.burned_in import WhiteReader, inked
 
 from medward.guard.errors import MedwardError
-from medward.guard.intake.deidentify.burned_in import fill_burned_in_text, regions_to_fill
+from medward.guard.intake.deidentify.burned_in import (
+    fill_burned_in_text,
+    flattened,
+    regions_to_fill,
+    without_fill,
+)
 from medward.guard.intake.deidentify.frames import StoredFrames
 from medward.guard.intake.deidentify.reading import ReadText
 from medward.guard.intake.deidentify.regions import Region, bridged_regions
@@ -164,6 +169,45 @@ def test_letters_in_a_row_are_a_word_and_one_alone_is_not():
     row = [ReadText(letter, Region(10, 10 + 14 * k, 20, 18 + 14 * k), 0.9) for k, letter in enumerate("SMI")]
     assert len(regions_to_fill(row, (64, 64))) >= 1
     assert regions_to_fill(row[:1], (64, 64)) == ()
+
+
+def test_a_letter_much_larger_than_the_text_beside_it_is_no_part_of_it():
+    text = ReadText("JONES", Region(10, 10, 20, 60), 0.9)
+    curve = ReadText("1", Region(25, 0, 125, 50), 0.9)
+    digit = ReadText("1", Region(10, 62, 20, 66), 0.9)
+    assert regions_to_fill([text, curve], (200, 200)) == regions_to_fill([text], (200, 200))
+    assert len(regions_to_fill([text, digit], (200, 200))) == 2
+
+
+def test_one_letter_that_is_read_in_several_views_is_no_company():
+    letter = ReadText("L", Region(100, 100, 120, 112), 0.9)
+    read_thrice = [ReadText("2", Region(100 + each, 120, 120, 132), 0.9) for each in range(3)]
+    assert not regions_to_fill([letter, *read_thrice], (200, 200))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_a_fill_is_looked_at_as_what_lies_around_it_and_nothing_else_changes(seed):
+    generator = np.random.default_rng(seed)
+    ramp = np.add.outer(np.arange(60), np.arange(80)).astype(np.uint8)
+    tops, lefts = generator.integers(0, 40, 3), generator.integers(0, 60, 3)
+    regions = [Region(int(t), int(s), int(t) + 15, int(s) + 20) for t, s in zip(tops, lefts, strict=True)]
+    outside = np.ones(ramp.shape, bool)
+    for each in regions:
+        outside[each.slices] = False
+    black = np.where(outside, ramp, 0).astype(np.uint8)
+    shown = without_fill(black, regions)
+    np.testing.assert_array_equal(shown[outside], ramp[outside])
+    assert np.abs(shown[~outside].astype(int) - ramp[~outside]).max() <= 40
+    np.testing.assert_array_equal(shown, without_fill(np.where(outside, ramp, 255).astype(np.uint8), regions))
+
+
+def test_text_over_bright_and_dark_ground_stands_on_an_even_one():
+    ramp = np.repeat(np.linspace(20, 220, 120)[None], 60, axis=0)
+    ramp[20:30:2, 20:100:3] += 30
+    flat = flattened(ramp.astype(np.uint8)).astype(int)
+    ground, ink = flat[45:55, 20:100], flat[20:30:2, 20:100:3]
+    assert np.ptp(ground) < 20 < ink.min() - ground.max()
 
 
 def test_a_word_between_two_of_a_line_is_filled_with_them():

@@ -40,6 +40,12 @@ def test_what_is_no_identifier_stays():
     assert header.SourceImageSequence[0].ReferencedSOPClassUID == "1.2.840.10008.5.1.4.1.1.1"
 
 
+def test_a_unique_identifier_below_the_standard_s_root_stays_only_where_the_standard_defines_it():
+    header = planted_header()
+    header.SourceImageSequence[0].ReferencedSOPInstanceUID = "1.2.840.10008.4711223.19600305"
+    assert not cleaned(header).SourceImageSequence[0].ReferencedSOPInstanceUID.startswith("1.2.840.10008")
+
+
 def test_a_header_that_names_nobody_is_looked_through_too():
     header = Dataset()
     header.Modality = "CT"

@@ -28,6 +28,8 @@ FOUND = {
     "age: 101": "age: [AGE]",
     "call 555-123-4567 now": "call [PHONE] now",
     "call (555) 123-4567 now": "call [PHONE] now",
+    "Mobile: 723 813 266 after six": "Mobile: [PHONE] after six",
+    "Phone:\n51 516 33 75\n\nE-mail": "Phone:\n[PHONE]\n\nE-mail",
     "Fax: 555-123-4568": "Fax: [FAX]",
     "write to jane.roe@example.org please": "write to [EMAIL] please",
     "write to jane.roe [at] example [dot] org": "write to [EMAIL]",
