@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -37,6 +38,8 @@ def pytest_runtest_setup(item):
     """Every test draws from its module's generators as if it ran alone: a failure comes back when it is run again."""
     for generator, state in item.session.stash[GENERATORS]:
         generator.bit_generator.state = state
+    if item.get_closest_marker("data") and "MEDWARD_DATA" not in os.environ:
+        pytest.skip("MEDWARD_DATA is not set: it names the folder of data sets")
 
 
 @pytest.fixture(scope="session")

@@ -434,7 +434,6 @@ REFUSED = {"0_ORIGINAL_no_pixels.dcm": "without an image", "liver_rle.dcm": "can
 
 
 @pytest.mark.data
-@pytest.mark.skipif("MEDWARD_DATA" not in os.environ, reason="needs MEDWARD_DATA")
 def test_real_files_are_read_as_the_standard_says_or_refused_in_a_sentence(caplog):
     import pydicom
 

@@ -25,10 +25,7 @@ from medward.guard.pipeline import Guard
 from medward.integrations.cli import main
 from medward.integrations.serving import load_app
 
-pytestmark = [
-    pytest.mark.data,
-    pytest.mark.skipif("MEDWARD_DATA" not in os.environ, reason="needs MEDWARD_DATA"),
-]
+pytestmark = pytest.mark.data
 CODE = """
 import torch
 

@@ -1,7 +1,6 @@
 """The promises of every task: no leak between splits, same seed same task, known files only."""
 
 import dataclasses
-import os
 import socket
 from pathlib import Path
 
@@ -17,13 +16,12 @@ from medward.attacks.benchmarks.tasks import BENCHMARK_TASKS, data_root, load_ta
 from medward.guard.data.split import Split, load_npz
 from medward.guard.errors import MedwardError
 
-needs_data = pytest.mark.skipif("MEDWARD_DATA" not in os.environ, reason="MEDWARD_DATA is not set")
 NAMES = [
     "wdbc",
     "phantom",
     "lesion",
-    pytest.param("pneumoniamnist", marks=[pytest.mark.data, needs_data]),
-    pytest.param("nih-cxr", marks=[pytest.mark.data, needs_data]),
+    pytest.param("pneumoniamnist", marks=pytest.mark.data),
+    pytest.param("nih-cxr", marks=pytest.mark.data),
 ]
 
 
@@ -68,14 +66,12 @@ def test_the_seed_decides_the_splits(name):
 
 
 @pytest.mark.data
-@needs_data
 def test_nih_patients_are_whole():
     patients = [set(split.patients.tolist()) for split in load_task("nih-cxr").splits.values()]
     assert sum(map(len, patients)) == len(set.union(*patients)) == 682
 
 
 @pytest.mark.data
-@needs_data
 def test_duplicates_are_counted_and_the_official_test_split_kept():
     task = load_task("pneumoniamnist")
     raw = load_npz(data_root() / pneumoniamnist.PNEUMONIA_FILE)

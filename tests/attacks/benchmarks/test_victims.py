@@ -1,7 +1,5 @@
 """Victims: accurate enough to be worth attacking, and the same for the same seed."""
 
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -14,8 +12,6 @@ from medward.attacks.benchmarks.tasks import load_task
 from medward.attacks.benchmarks.victims import accuracy, classifier_spec, predict_labels, train_victim
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
-
-needs_data = pytest.mark.skipif("MEDWARD_DATA" not in os.environ, reason="MEDWARD_DATA is not set")
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +106,6 @@ def test_the_spec_repeats_the_task(tiny):
 
 @pytest.mark.slow
 @pytest.mark.data
-@needs_data
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_pneumoniamnist_victim_is_accurate_on_the_official_test_split(seed):
     task = load_task("pneumoniamnist", seed=seed)

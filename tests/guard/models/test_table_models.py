@@ -181,10 +181,9 @@ def test_other_models_take_numbers_only(tmp_path):
         protect(score, TABLE[NUMBERS], OPEN, tmp_path / "b", **words)
 
 
+@pytest.mark.data
 def test_a_forest_of_real_heartbeats_keeps_its_columns(tmp_path):
-    path = Path(os.environ.get("MEDWARD_DATA", "")) / "fetal_ctg" / "fetal_health.csv"
-    if not path.is_file():
-        pytest.skip("needs MEDWARD_DATA")
+    path = Path(os.environ["MEDWARD_DATA"]) / "fetal_ctg" / "fetal_health.csv"
     frame = pd.read_csv(path).drop_duplicates().astype(np.float32)
     model = RandomForestClassifier(25, random_state=0).fit(frame.iloc[::2, :-1], frame.iloc[::2, -1].astype(int))
     rest = frame.iloc[1::2].astype({frame.columns[-1]: int})

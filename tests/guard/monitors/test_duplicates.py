@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import replace
 
 import numpy as np
@@ -262,7 +261,6 @@ def test_accounts_and_lists_are_one_transaction_of_a_store():
 
 
 @pytest.mark.data
-@pytest.mark.skipif("MEDWARD_DATA" not in os.environ, reason="MEDWARD_DATA is not set")
 def test_patients_are_told_apart_and_copies_of_a_radiograph_are_found():
     task = load_task("pneumoniamnist", seed=0)
     contents = ContentHash.fit(task.splits["calibration"].inputs, seed=0)

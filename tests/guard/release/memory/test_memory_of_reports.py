@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -12,13 +11,7 @@ import pytest
 
 from medward.guard.release.memory.memory_filter import MemoryFilter
 
-pytestmark = [
-    pytest.mark.data,
-    pytest.mark.skipif(
-        not (Path(os.environ.get("MEDWARD_DATA", "")) / "iu_xray_reports").is_dir(),
-        reason="MEDWARD_DATA holds no iu_xray_reports",
-    ),
-]
+pytestmark = pytest.mark.data
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,7 @@ from medward.guard.release.text import TextFilter
 sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
 from text_scores import SpanScores
 
-pytestmark = [
-    pytest.mark.data,
-    pytest.mark.skipif("MEDWARD_DATA" not in os.environ, reason="MEDWARD_DATA names no folder with deid_asq_phi"),
-]
+pytestmark = pytest.mark.data
 
 
 def scores(rows, text_filter, aside=()):
