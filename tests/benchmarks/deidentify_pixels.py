@@ -150,7 +150,7 @@ def _device_regions(folder: Path) -> Claim:
     return Claim(
         claim="deidentify_device_regions",
         value=sum(after.values()),
-        target="0 words of three letters or digits read by Tesseract where pydicom/deid's signatures say that devices write",
+        target="0 words of three letters or digits read by Tesseract where pydicom/deid's signatures say devices write",
         met=not sum(after.values()) and all(before.values()),
         n=len(DEVICE_REGIONS),
         details={"words_before": before, "words_after": after},
