@@ -82,6 +82,14 @@ def fill_burned_in_text(
     raise MedwardError(f"has burned-in text that can still be read after it was filled {ROUNDS} times")
 
 
+def find_burned_in_text(
+    frames: StoredFrames, reader: TextReader, *, names: frozenset[str] = frozenset()
+) -> tuple[Region, ...]:
+    """Where the `frames` show text that would be filled, each place once; nothing is filled."""
+    texts = _read_frames(frames, reader, (), everywhere=False)
+    return joined_regions(regions_to_fill(texts, frames.shape, names=names))
+
+
 def regions_to_fill(
     texts: Sequence[ReadText],
     shape: tuple[int, int],
