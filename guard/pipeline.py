@@ -224,7 +224,7 @@ class Guard:
             sight, p_values = without_sources(sight, {SCREEN}, profile.plugins), np.full(len(request.inputs), np.nan)
             screened = [summary.action] * len(request.inputs)
         failed = [self._failed(source, error) for source, error in away.items()]
-        shown, read = self._read(request)
+        shown, read = self._look_for_text(request)
         near, unseen = self._near(request, outputs)
         monitored, bets, alarms = self._monitor(request, sight, near)
         of_all = (*failed, *unseen, *monitored)
@@ -243,7 +243,7 @@ class Guard:
             scores, cut = self.profile.strangeness(request.inputs, outputs), self.profile.screen_cut(rate)
         return [Action.ALLOW if ok else action for ok in scores <= cut]
 
-    def _read(self, request: Request) -> tuple[list[Action], list[Verdict]]:
+    def _look_for_text(self, request: Request) -> tuple[list[Action], list[Verdict]]:
         """The action on each row for text in its pixels, and a verdict where the policy has it looked for."""
         if self._burned_in is None:
             return [Action.ALLOW] * len(request.inputs), []

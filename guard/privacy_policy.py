@@ -45,8 +45,8 @@ class PrivacyPolicy(BaseModel):
     opens the filters must then give a memory filter, and otherwise may not. Both off is refused where text is to leave;
     one that is off is said (`PrivacyFilters.notes`).
 
-    `burned_in_text` is the action on an image in whose pixels text other than markers can be read; allow does not look.
-    It needs the extra deidentify, and reads nothing in small images
+    `burned_in_text` is the action on an image in whose pixels a text of four letters and digits or more can be read
+    that is no marker; allow does not look. It needs the extra deidentify, and sees little in small images
     ([which](disclosure.md#text-in-images-that-come-in)).
     """
 
@@ -89,5 +89,5 @@ language = "{p.language}"
 kinds = {kinds}
 memory = {memory}               # rare training text too; needs a memory filter of the training texts
 remembered = {p.remembered}             # characters of a conversation that an answer is read after
-burned_in_text = "{p.burned_in_text}"     # an image that shows text other than markers: allow, flag or withhold
+burned_in_text = "{p.burned_in_text}"     # what is done with an image that shows text: allow, flag or withhold
 """

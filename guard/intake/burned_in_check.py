@@ -1,4 +1,4 @@
-"""Burned-in text as a check of requests: how many texts, markers apart, can be read in the pixels of each image.
+"""Burned-in text as a check of requests: how many texts can be read in the pixels of each image, markers apart.
 
 Where a request is files, their own pixels are read, before they are resized and cropped, else those that the model
 takes. Both were measured (`docs/disclosure.md`): what is noticed in a radiograph of 1024 pixels a side is mostly still
@@ -18,7 +18,7 @@ from medward.guard.errors import MedwardError
 from medward.guard.intake.decode import FILE_CHANNELS
 from medward.guard.intake.deidentify.burned_in import find_burned_in_text
 from medward.guard.intake.deidentify.frames import StoredFrames
-from medward.guard.intake.deidentify.markers import NAMES_TOO
+from medward.guard.intake.deidentify.markers import NAMES_TOO, is_marker
 from medward.guard.intake.deidentify.reading import RapidReader, TextReader
 from medward.guard.intake.picture import image_library
 from medward.guard.privacy_policy import PrivacyPolicy
@@ -29,12 +29,14 @@ BURNED_IN_TEXT = "burned-in-text"
 """The part of a verdict on text in pixels."""
 LEAST_READABLE = 224
 """Pixels of an image's lesser side, below which most text of usual size was not read when that was measured."""
+FEWEST_LETTERS = 4
+"""Letters and digits of a text, below which it is a marker, somebody's initials on one, or a label."""
 _TRIED = (32, 32)  # pixels of an empty image that a reader is tried on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BurnedInCheck:
-    """A burned-in check asks for `action` on images in whose pixels text other than markers can be read.
+    """A burned-in check asks for `action` on images in whose pixels text can be read that may identify somebody.
 
     `low` and `high` are black and white, each image's own least and largest value where they are None. What the text
     says is neither kept nor told: a verdict counts, and an error of the reader is named by its type alone. No bound
@@ -72,7 +74,7 @@ class BurnedInCheck:
         pixels = _shown_pixels(image, self.low, self.high)
         frames = StoredFrames(values=pixels[None], photometric="RGB" if pixels.ndim == 3 else "MONOCHROME2")
         try:
-            return len(find_burned_in_text(frames, self.reader, names=NAMES_TOO))
+            return len(find_burned_in_text(frames, self.reader, may_identify))
         except Exception as error:  # whose message may hold what was read
             raise MedwardError(f"burned-in text cannot be read ({type(error).__name__})") from None
 
@@ -82,6 +84,15 @@ class BurnedInCheck:
         actions = [self.action if each else Action.ALLOW for each in texts]
         evidence = {"images": float(sum(map(bool, texts))), "texts": float(sum(texts))}
         return actions, Verdict(part=BURNED_IN_TEXT, action=max(actions), evidence=evidence)
+
+
+def may_identify(text: str) -> bool:
+    """Whether `text` is long enough to identify somebody, and no marker.
+
+    Shorter ones do not count, though `deidentify_file` fills them: radiographers' lead letters are read as "LS" or
+    "2ML", and withholding each second radiograph protects nobody.
+    """
+    return sum(letter.isalnum() for letter in text) >= FEWEST_LETTERS and not is_marker(text, NAMES_TOO)
 
 
 def check_shows_text(policy: PrivacyPolicy, spec: ModelSpec) -> None:

@@ -10,16 +10,21 @@ from statistics import median
 
 import numpy as np
 from claim import Claim
+from deidentify_pixels import BURNED_IN
+from deidentify_pixels import CLEAN as CLEAN_FILES
 from numpy.typing import NDArray
 from PIL import Image
 
 from medward.attacks.benchmarks.burned_in_text import OverlayStyle, burn_in_lines
 from medward.guard.errors import MedwardError
 from medward.guard.intake.burned_in_check import BurnedInCheck
+from medward.guard.intake.decode import decode_file, is_dicom
 from medward.guard.intake.deidentify.burned_in import fill_burned_in_text
 from medward.guard.intake.deidentify.frames import StoredFrames
 from medward.guard.intake.deidentify.markers import NAMES_TOO
 from medward.guard.intake.deidentify.reading import RapidReader
+from medward.guard.intake.picture import Intake, scaled_picture
+from medward.guard.preparation import Preparation
 from medward.guard.statistics.binomial import rate_limits
 from medward.guard.types import Action, Array
 
@@ -53,6 +58,14 @@ def measure() -> Iterator[Claim]:
             "seconds": seconds,
             "seconds_without_text": clean_seconds,
         }
+    files = {
+        "with burned-in identifiers": _of_files(data / "dicom_phi", tuple(BURNED_IN), check),
+        "without a word": _of_files(data / "dicom_phi", CLEAN_FILES, check),
+        "NIH radiographs as they are, with lead letters": {
+            "files": len(originals),
+            "noticed": _looked([np.array(Image.open(path).convert("L")) for path in originals], SIDE, check)[0],
+        },
+    }
     found = int(sides[str(SIDE)]["noticed"])
     yield Claim(
         claim=CLAIMS[0],
@@ -62,8 +75,19 @@ def measure() -> Iterator[Claim]:
         n=IMAGES,
         seed=SEED,
         interval=rate_limits(found, IMAGES),
-        details={"sides": sides, "without_text": len(grounds) + len(small), "letters": STYLE.sizes},
+        details={"sides": sides, "without_text": len(grounds) + len(small), "files": files, "letters": STYLE.sizes},
     )
+
+
+def _of_files(folder: Path, names: tuple[str, ...], check: BurnedInCheck) -> dict[str, int]:
+    """In how many files text is seen, decoded as a request's are: DICOM values by all that their bits can hold."""
+    noticed = 0
+    for name in names:
+        file = (folder / name).read_bytes()
+        window = Preparation(window="pixels", frame=1) if is_dicom(file) else Preparation()
+        intake = Intake(low=0.0, high=1.0, prepare=window)
+        noticed += check.texts(scaled_picture(decode_file(file, intake), intake)) > 0
+    return {"files": len(names), "noticed": noticed}
 
 
 def _looked(images: list[NDArray[np.uint8]], side: int, check: BurnedInCheck) -> tuple[int, float]:

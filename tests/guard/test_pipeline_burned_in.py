@@ -92,8 +92,9 @@ def test_an_image_that_shows_text_gets_the_action_and_its_neighbours_do_not(guar
 
 @pytest.mark.parametrize("action", ["flag", "withhold"])
 def test_the_control_images_without_text_are_answered_and_markers_are_no_text(guard, action):
-    for reader, rows in ((MostlyWhite(), PLAIN), (MostlyWhite("L"), WRITTEN), (MostlyWhite("PORTABLE"), WRITTEN)):
-        answer = ask(guard(action, reader), rows)
+    lead_letters = ("L", "PORTABLE", "LS", "2ML", "8.30")
+    for text, rows in ((PLANTED, PLAIN), *((text, WRITTEN) for text in lead_letters)):
+        answer = ask(guard(action, MostlyWhite(text)), rows)
         assert answer.levels == (Level.ROUNDED,)
         assert [(each.action, each.evidence["texts"]) for each in said(answer)] == [(Action.ALLOW, 0)]
 

@@ -82,12 +82,10 @@ def fill_burned_in_text(
     raise MedwardError(f"has burned-in text that can still be read after it was filled {ROUNDS} times")
 
 
-def find_burned_in_text(
-    frames: StoredFrames, reader: TextReader, *, names: frozenset[str] = frozenset()
-) -> tuple[Region, ...]:
-    """Where the `frames` show text that would be filled, each place once; nothing is filled."""
+def find_burned_in_text(frames: StoredFrames, reader: TextReader, wanted: Callable[[str], bool]) -> tuple[Region, ...]:
+    """Where the `frames` show text that is `wanted`, each place once; nothing is filled."""
     texts = _read_frames(frames, reader, (), everywhere=False)
-    return joined_regions(regions_to_fill(texts, frames.shape, names=names))
+    return joined_regions(regions_to_fill(texts, frames.shape, wanted))
 
 
 def regions_to_fill(
