@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,7 @@ class BurnedInCheck:
         check_shows_text(policy, spec)
         if reader is None:
             image_library("rapidocr", "burned-in text", "deidentify")
-            reader = RapidReader()
+            reader = _shared_reader()
         try:
             reader.read(np.zeros(_TRIED, np.uint8))
         except Exception as error:
@@ -84,6 +85,12 @@ class BurnedInCheck:
         actions = [self.action if each else Action.ALLOW for each in texts]
         evidence = {"images": float(sum(map(bool, texts))), "texts": float(sum(texts))}
         return actions, Verdict(part=BURNED_IN_TEXT, action=max(actions), evidence=evidence)
+
+
+@cache
+def _shared_reader() -> RapidReader:
+    """One for all guards of a process: threads take turns at it, and its networks take room."""
+    return RapidReader()
 
 
 def may_identify(text: str) -> bool:

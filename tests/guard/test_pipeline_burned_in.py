@@ -224,5 +224,7 @@ def test_the_engine_reads_text_in_any_range_and_none_where_there_is_none(low, hi
 
 def test_the_engine_is_the_reader_unless_another_is_given():
     made = BurnedInCheck.of(PrivacyPolicy(burned_in_text="flag"), MeanModel().spec)
+    again = BurnedInCheck.of(PrivacyPolicy(burned_in_text="withhold"), MeanModel().spec)
     assert isinstance(made.reader, RapidReader)
+    assert made.reader is again.reader, "one for all guards of a process"
     assert BurnedInCheck.of(PrivacyPolicy(), MeanModel().spec) is None
