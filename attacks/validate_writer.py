@@ -17,6 +17,7 @@ import numpy as np
 
 from medward.attacks.base import Attack, AttackData
 from medward.attacks.disclosure.benign_text import made_findings, measure_text_cost
+from medward.attacks.disclosure.identities import known_identifiers
 from medward.attacks.disclosure.plants import Plant, plant_identities, plants_digest
 from medward.attacks.disclosure.victim import ExtractionTurn, Shown, Victim
 from medward.attacks.disclosure.writer import AnswerRelease, WriterDeployment
@@ -36,6 +37,8 @@ from medward.guard.bundle.folder import Bundle
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.policy import Policy
+from medward.guard.release.memory.memory_filter import MemoryFilter
+from medward.guard.release.privacy_filters import PrivacyFilters
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.opaque import Opaque
 
@@ -48,10 +51,11 @@ _RULE = "answers in text"
 
 def validate_writer(
     writer: Victim,
-    release: AnswerRelease,
     out: Path | str,
     *,
     policy: Policy,
+    release: AnswerRelease | None = None,
+    memory: MemoryFilter | None = None,
     name: str = "writer",
     plants: Sequence[Plant] | None = None,
     benign: Sequence[str] | None = None,
@@ -63,13 +67,16 @@ def validate_writer(
 ) -> Report:
     """Ask a model that answers in text for what it was shown; judge the filters before it and write a report to `out`.
 
-    `writer` is a `PromptedVictim` around any function of a prompt and an image, or a scripted one; `release` gives a
-    filter for each conversation. `plants` are the values that must not be read, by default those of `PEOPLE` made-up
-    people, each shown as a header; `benign` are texts of which filters should take nothing. `names` chooses attacks.
-    `version` says which model and filters these are: a validation that was killed goes on only where it is given and
-    is the same. The report holds no planted value. Raises `MedwardError` for a name that is not there, and for a writer
-    or a filter that gives no text. With `progress` it is said every few seconds how far an attack is.
+    `writer` is a `PromptedVictim` around any function of a prompt and an image, or a scripted one. `release` gives a
+    filter for each conversation; without it they are those of the policy's section ``[privacy]``, which know what the
+    header says, with the `memory` filter that it asks for. `plants` are the values that must not be read, by default
+    those of `PEOPLE` made-up people, each shown as a header; `benign` are texts of which filters should take nothing.
+    `names` chooses attacks. `version` says which model and filters these are: a validation that was killed goes on only
+    where it is given and is the same. The report holds no planted value. Raises `MedwardError` for a name that is not
+    there, and for a writer or a filter that gives no text. With `progress` it is said every few seconds how far an
+    attack is.
     """
+    release, notes = _chosen_release(release, policy, memory)
     if not hasattr(writer, "answer") or not callable(release):
         raise MedwardError(
             "writer: expected a victim that answers and a function that gives a filter for what is shown, got "
@@ -122,7 +129,7 @@ def validate_writer(
         accounts={},
         alarms={},
         gate=policy.gate,
-        notes=("the model's filters were judged as they were given, not as a server applies them",),
+        notes=notes,
         provenance=Provenance(
             model=name,
             modality="text",
@@ -188,6 +195,19 @@ def _no_text_is_an_error() -> Iterator[None]:
         yield
     except _NoTextError as error:
         raise MedwardError(str(error)) from None
+
+
+def _chosen_release(
+    release: AnswerRelease | None, policy: Policy, memory: MemoryFilter | None
+) -> tuple[AnswerRelease, tuple[str, ...]]:
+    """The `release` that was given, else that of the policy; and what is to be said of it."""
+    if release is not None:
+        if memory is not None:
+            raise MedwardError("release: has filters of its own, and memory is for those of the policy; give one")
+        return release, ("the model's filters were judged as they were given, not as a server applies them",)
+    filters = PrivacyFilters(policy.privacy, memory=memory)
+    of_policy = "the filters are those of the policy's section [privacy], and know what a header says"
+    return lambda shown: filters.conversation(known_identifiers(shown.header)), (of_policy, *filters.notes)
 
 
 def _check_release(release: AnswerRelease, shown: Shown, text: str) -> None:

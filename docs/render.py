@@ -280,7 +280,7 @@ def front() -> str:
         ),
         (
             "identifiers in reports and images",
-            "`TextFilter`, `MemoryFilter`, `medward deidentify`; not in the served path yet",
+            "`[privacy]`: filters of text, images that show text; `medward deidentify`; reports are not served yet",
             "what leaves is visibly marked, the rest is unchanged",
             f"{_value('text_asq_phi'):.1%} of identifiers found in clinical queries that were set aside, "
             f"{_details('text_asq_phi')['share_of_clean_texts_touched']:.1%} of texts without any touched",
@@ -358,6 +358,7 @@ TABLES = {
     "memory": lambda: beside(DISCLOSURE).memory(),
     "disclosure": lambda: beside(DISCLOSURE).disclosure(),
     "linkage": lambda: beside(DISCLOSURE).linkage(),
+    "burned_in": lambda: beside(DISCLOSURE).burned_in(),
     "writers": lambda: beside(DISCLOSURE).writers(),
     "private": lambda: beside(PRIVACY).private_training(),
     "private_language": lambda: beside(PRIVACY).private_language(),

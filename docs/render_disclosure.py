@@ -66,6 +66,23 @@ def writers() -> str:
     return "\n".join(lines) + "\n"
 
 
+def burned_in() -> str:
+    """In how many images with burned-in identifiers text is noticed, by size; and in real files."""
+    details = _claim("burned_in_requests")["details"]
+    count = details["without_text"]
+    lines = [
+        "| pixels a side | noticed | 95 % interval | without text, noticed | CPU seconds an image with text |",
+        "|---|---|---|---|---|",
+    ]
+    for side, row in details["sides"].items():
+        low, high = row["interval"]
+        noticed = f"{row['noticed']} of {_claim('burned_in_requests')['n']} | {low:.2f} to {high:.2f}"
+        lines.append(f"| {side} | {noticed} | {row['noticed_without_text']} of {count} | {row['seconds']:.2f} |")
+    for name, row in details["files"].items():
+        lines.append(f"| files {name}, at their own size | {row['noticed']} of {row['files']} | | | |")
+    return "\n".join(lines) + "\n"
+
+
 def _claim(name: str) -> dict[str, Any]:
     claim: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
     return claim

@@ -40,11 +40,14 @@ def _keys_of(section: Any) -> list[str]:
         named = choices and all(isinstance(each, str) for each in choices)
         bounds = ", ".join(filter(None, (_bound(each) for each in field.metadata)))
         kind = getattr(field.annotation, "__name__", str(field.annotation))
-        rungs = field.get_default() if isinstance(field.get_default(), tuple) else ()
-        default = "; ".join(", ".join(f"{k} = {v!r}" for k, v in rung) for rung in rungs) or repr(field.get_default())
+        listed = field.get_default() if isinstance(field.get_default(), tuple) else ()
+        if listed and all(isinstance(each, str) for each in listed):
+            lines.append(f"| `{name}` | all | some of {', '.join(f'`{each}`' for each in listed)} |")
+            continue
+        default = "; ".join(", ".join(f"{k} = {v!r}" for k, v in rung) for rung in listed) or repr(field.get_default())
         default = "none: must be chosen" if field.is_required() else f"`{default}`"
         may_be = (
-            ", ".join(f"`{each}`" for each in choices) if named else "rungs" if rungs else f"{kind} {bounds}".strip()
+            ", ".join(f"`{each}`" for each in choices) if named else "rungs" if listed else f"{kind} {bounds}".strip()
         )
         lines.append(f"| `{name}` | {default} | {may_be} |")
     return lines

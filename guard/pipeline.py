@@ -36,6 +36,8 @@ from medward.guard.alarm import Alarm, tell_alarms
 from medward.guard.answering import check_pools, release_name, release_settings, released_answer
 from medward.guard.audit.record import AuditRecord, AuditSink, model_failure
 from medward.guard.errors import MedwardError, ModelError, UnavailableError
+from medward.guard.intake.burned_in_check import BURNED_IN_TEXT, BurnedInCheck, unreadable_inputs
+from medward.guard.intake.deidentify.reading import TextReader
 from medward.guard.models.base import Model
 from medward.guard.monitors.base import SCREEN, Observations
 from medward.guard.monitors.strangeness import STRANGE, STRANGENESS
@@ -78,6 +80,7 @@ class Guard:
     recorded or could not be, in the thread that answers: it must be quick, and hand slow work on. Its failure is logged
     and changes nothing. What it was not told because the process died then is in the audit log. A part that fails is no
     alarm: it would be one at every query of an outage, and is in the log, the verdicts and `check_ready`.
+    `text_reader` reads burned-in text where the policy has it looked for, RapidOCR where it is None.
     """
 
     model: Model
@@ -89,6 +92,8 @@ class Guard:
     clock: Callable[[], float] = time.time
     sites: Mapping[str, Profile] = field(default_factory=dict)
     on_alarm: Callable[[Alarm], object] | None = None
+    text_reader: TextReader | None = None
+    _burned_in: BurnedInCheck | None = field(init=False, repr=False, compare=False)
     _monitors: dict[tuple[str, int], AccountMonitors] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -99,7 +104,7 @@ class Guard:
     _within: threading.local = field(default_factory=threading.local, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse a profile that lacks what the policy asks for, and a site that is no organisation."""
+        """Refuse a profile or a reader that lacks what the policy asks for, and a site that is no organisation."""
         for site in self.sites:
             checked_principal((site,))
         object.__setattr__(self, "_own", by_folded(self.sites, "sites"))
@@ -110,6 +115,8 @@ class Guard:
         check_monitors(self.policy, self.profile, "profile", "set {switch} = false")
         for site, profile in self.sites.items():
             check_monitors(self.policy, profile, f"site {site!r}", "set {switch} = false")
+        burned_in = BurnedInCheck.of(self.policy.privacy, self.model.spec, self.text_reader)
+        object.__setattr__(self, "_burned_in", burned_in)
 
     def answer(self, query: Query) -> Answer:
         """Answer one query, or raise `MedwardError` for input outside the model's specification.
@@ -157,8 +164,9 @@ class Guard:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is not protected as the policy says, a sentence each: screens that are idle."""
-        return idle_screens(self.profile, self.sites, self.policy.screen.rate)
+        """What is not protected as the policy says, a sentence each: idle screens, inputs too small to be read."""
+        idle = idle_screens(self.profile, self.sites, self.policy.screen.rate)
+        return (*idle, *unreadable_inputs(self.policy.privacy, self.model.spec))
 
     def reset(self, principal: Principal) -> None:
         """Forget what the monitors know of `principal` itself, after a person has looked into an alarm."""
@@ -216,11 +224,12 @@ class Guard:
             sight, p_values = without_sources(sight, {SCREEN}, profile.plugins), np.full(len(request.inputs), np.nan)
             screened = [summary.action] * len(request.inputs)
         failed = [self._failed(source, error) for source, error in away.items()]
+        shown, read = self._look_for_text(request)
         near, unseen = self._near(request, outputs)
         monitored, bets, alarms = self._monitor(request, sight, near)
-        verdicts = (summary, *failed, *unseen, *monitored)
-        strictest = max(verdict.action for verdict in verdicts[1:])
-        actions = tuple(max(action, strictest) for action in screened)
+        of_all = (*failed, *unseen, *monitored)
+        verdicts, strictest = (summary, *read, *of_all), max(verdict.action for verdict in of_all)
+        actions = tuple(max(each, strictest) for each in map(max, screened, shown))
         return Judgement(p_values=p_values, bets=bets, actions=actions, verdicts=verdicts, alarms=alarms)
 
     def _screen(self, profile: Profile, request: Request, outputs: Outputs, scores: Array) -> list[Action]:
@@ -233,6 +242,18 @@ class Guard:
         if profile is not self.profile and not np.isfinite(cut):
             scores, cut = self.profile.strangeness(request.inputs, outputs), self.profile.screen_cut(rate)
         return [Action.ALLOW if ok else action for ok in scores <= cut]
+
+    def _look_for_text(self, request: Request) -> tuple[list[Action], list[Verdict]]:
+        """The action on each row for text in its pixels, and a verdict where the policy has it looked for."""
+        if self._burned_in is None:
+            return [Action.ALLOW] * len(request.inputs), []
+        try:
+            own = [partial(np.asarray, row) for row in request.inputs]
+            actions, verdict = self._burned_in.judge(request.pictures or own)
+        except Exception as error:
+            verdict = self._failed(BURNED_IN_TEXT, error)
+            actions = [verdict.action] * len(request.inputs)
+        return actions, [verdict]
 
     def _near(self, request: Request, outputs: Outputs) -> tuple[NearDuplicateBatch | None, list[Verdict]]:
         """What the index of near-duplicates sees of a batch, and a verdict if that failed."""

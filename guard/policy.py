@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from medward.guard.errors import MedwardError
 from medward.guard.federated.policy import FederatedPolicy
+from medward.guard.privacy_policy import PrivacyPolicy
 from medward.guard.types import Action, Level
 
 ActionName = Literal["allow", "flag", "coarsen", "withhold"]
@@ -196,6 +197,7 @@ class Policy(_Section):
     budget: BudgetPolicy = BudgetPolicy()
     gate: GatePolicy = GatePolicy()
     federated: FederatedPolicy = FederatedPolicy()
+    privacy: PrivacyPolicy = PrivacyPolicy()
 
     if not TYPE_CHECKING:  # a type checker knows the fields
 
@@ -229,6 +231,7 @@ class Policy(_Section):
         return _TEMPLATE.format(
             p=self,
             federated=self.federated.to_toml(),
+            privacy=self.privacy.to_toml(),
             shared=str(self.monitor.shared).lower(),
             watch=str(self.duplicates.watch).lower(),
             limits="\n".join(
@@ -251,13 +254,13 @@ class Policy(_Section):
             section: {key for key in keys if getattr(getattr(self, section), key) == _default_of(self, section, key)}
             for section, keys in _ADDED.items()
         }
-        if self.federated == FederatedPolicy():
-            unset["federated"] = True
+        unset |= {name: True for name, bare in _ADDED_SECTIONS.items() if getattr(self, name) == bare}
         return hashlib.sha256(self.model_dump_json(exclude=unset).encode()).hexdigest()[:12]
 
 
 _ADDED = {"release": ("pooled",), "gate": ("membership_tpr", "audit_ratio", "disclosure")}
 """Keys that the first fingerprints did not know."""
+_ADDED_SECTIONS: dict[str, BaseModel] = {"federated": FederatedPolicy(), "privacy": PrivacyPolicy()}
 
 
 def _default_of(policy: Policy, section: str, key: str) -> object:
@@ -314,7 +317,7 @@ membership_tpr = {p.gate.membership_tpr!r}         # of members named at 1 % fal
 audit_ratio = {p.gate.audit_ratio!r}            # of the claimed epsilon that an audit may show
 disclosure = {p.gate.disclosure!r}            # of planted values that are read out of a model that writes
 false_refusal = {p.gate.false_refusal!r}
-{federated}"""
+{federated}{privacy}"""
 
 
 def _keys(place: tuple[str | int, ...]) -> list[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from medward.guard.accounts.names import checked_principal
+from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array, Principal, Query
 
@@ -17,7 +19,8 @@ from medward.guard.types import Array, Principal, Query
 class Request:
     """A request is a checked query: `principal` in its one spelling, `inputs` as the model takes them.
 
-    ``digests (n,)`` name the rows in records and states without telling of them; `id` names the answer.
+    ``digests (n,)`` name the rows in records and states without telling of them; `id` names the answer. `pictures`
+    make the images in which text is looked for, where these are not the rows themselves.
     """
 
     id: str
@@ -25,18 +28,22 @@ class Request:
     inputs: Array
     digests: tuple[str, ...]
     study: str = ""
+    pictures: Sequence[Callable[[], Array]] = ()
 
     @classmethod
     def admit(cls, query: Query, spec: ModelSpec, salt: bytes) -> Request:
         """Check `query` at the door; `salt` keys the digests. Raises `MedwardError` for what `spec` does not take."""
         principal = checked_principal(query.principal)
         inputs = spec.check(query.inputs)
+        if query.pictures and len(query.pictures) != len(inputs):
+            raise MedwardError(f"pictures: need one for each of the {len(inputs)} inputs, got {len(query.pictures)}")
         return cls(
             id=query.id or uuid.uuid4().hex,
             principal=principal,
             inputs=inputs,
             digests=keyed_digests(inputs, salt),
             study=query.study,
+            pictures=query.pictures,
         )
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal
@@ -84,21 +84,24 @@ def take_rows(inputs: Array, outputs: Outputs, index: NDArray[np.integer]) -> tu
 class Query:
     """One request: a batch from one principal.
 
-    `study` is what all its images belong to, a DICOM StudyInstanceUID say: slices of one study look alike.
+    `study` is what all its images belong to, a DICOM StudyInstanceUID say: slices of one study look alike. `pictures`
+    make each row's image as its file has it, before it was resized or cropped, ``(C, H, W)`` in the model's range; only
+    who looks for burned-in text asks for them, and looks at `inputs` where there are none.
     """
 
     principal: Principal
     inputs: object
     id: str = ""
     study: str = ""
+    pictures: Sequence[Callable[[], Array]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """A verdict is what one part of the guard concluded, with the evidence that a person or an auditor can check.
 
-    `part` names the screen, monitor, index or budget, `account` the account that it speaks of, where it does, and
-    `error` the type of the exception that kept it from concluding anything.
+    `part` names the screen, check, monitor, index or budget, `account` the account that it speaks of, where it does,
+    and `error` the type of the exception that kept it from concluding anything.
     """
 
     part: str

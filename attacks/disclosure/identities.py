@@ -43,5 +43,6 @@ def made_identities(count: int, *, seed: int) -> list[dict[str, str]]:
 
 
 def known_identifiers(header: Mapping[str, str]) -> KnownIdentifiers:
-    """The values of a made-up header as a filter is told them."""
-    return KnownIdentifiers(tuple((IDENTITY_KINDS[name], value) for name, value in header.items()))
+    """The values of a header as a filter is told them; what is of no kind that is named is somebody's code."""
+    kinds = {**IDENTITY_KINDS, **{str(kind): kind for kind in IdentifierKind}}
+    return KnownIdentifiers(tuple((kinds.get(name, IdentifierKind.CODE), value) for name, value in header.items()))

@@ -44,6 +44,7 @@ from medward.guard.certificate import AnyCertificate
 from medward.guard.data.task_quality import AnyQuality
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.files import sync_to_disk, write_durably
+from medward.guard.intake.burned_in_check import check_shows_text
 from medward.guard.models.base import WrappedModel, first_line
 from medward.guard.pipeline import Guard
 from medward.guard.policy import Policy
@@ -253,6 +254,7 @@ def seal_bundle(path: Path | str) -> str:
     parts = _verified(path, card, skip=(POLICY,))
     policy = Policy.from_toml(_text(parts[POLICY]), source=POLICY)
     check_level(card.spec.task, policy.release.default)
+    check_shows_text(policy.privacy, card.spec)
     for calibration in (PROFILE, *map(site_file, card.sites)):
         _profile(calibration, parts, policy)
     new = card.model_copy(update={"files": {**card.files, POLICY: sha256(parts[POLICY])}}).sealed()

@@ -21,6 +21,7 @@ from medward.guard.data.resized import resized_inputs
 from medward.guard.data.split import check_split, label_split, log, split_digest, tell_understanding
 from medward.guard.data.table_split import fitted_split
 from medward.guard.errors import MedwardError
+from medward.guard.intake.burned_in_check import check_shows_text
 from medward.guard.models import as_served, describe_model, infer_spec, with_task, wrap
 from medward.guard.models.base import WrappedModel
 from medward.guard.models.checks import check_decisions
@@ -155,6 +156,7 @@ def protect(
     )
     spec = replace(spec, layout=layout, bits=bits)
     check_size(spec)
+    check_shows_text(policy.privacy, spec)
     policy = _with_level(policy, spec.task)
     rows = label_split(replace(raw, inputs=spec.check(inputs)), spec.task)
     word = spec.task.kind if task is not None else None

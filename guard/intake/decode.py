@@ -6,8 +6,9 @@ resampling is part of what was validated.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -49,6 +50,25 @@ def decode_batch(
             raise MedwardError(f"image {index}: {error}") from None
         studies.add(picture.study)
     return np.stack(rows), frozenset(studies - {""})
+
+
+def file_pictures(
+    files: Sequence[bytes], spec: ModelSpec, *, pixels: int, resize: bool = False
+) -> tuple[Callable[[], Array], ...]:
+    """What makes each file's image at its own size, in the range of `spec`; none where files come at the model's size.
+
+    Nothing is decoded until an image is asked for, one at a time: they may be a hundred times as large as rows.
+    """
+    intake = model_intake(spec, resize=resize)
+    if intake.prepare.size is None:
+        return ()
+    prepare = replace(intake.prepare, resize=None, crop=None)
+    whole = replace(intake, prepare=prepare, channels=None, size=None, pixels=pixels)
+    return tuple(partial(_file_image, file, whole) for file in files)
+
+
+def _file_image(file: bytes, intake: Intake) -> Array:
+    return scaled_picture(decode_file(file, intake), intake)
 
 
 def model_intake(spec: ModelSpec, *, resize: bool = False) -> Intake:

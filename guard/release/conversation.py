@@ -6,7 +6,7 @@ is taken out of the one that completes it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from medward.guard.errors import MedwardError
@@ -32,7 +32,8 @@ class Conversation:
     taken out from the answer on that completes it, as far as `remembered` characters reach; what `memory` knows, as if
     all answers were one; fragments together spell no three letters in a row of a value that is `known`, and lone
     characters in longer answers no four. `patient`
-    is for identifiers with surrogates.
+    is for identifiers with surrogates. `on_redaction` is told the kind of each part that is replaced, and not its text,
+    before that leaves: it must be quick.
     """
 
     def __init__(
@@ -43,13 +44,15 @@ class Conversation:
         known: KnownIdentifiers | None = None,
         patient: str = "",
         remembered: int = REMEMBERED_CHARACTERS,
+        on_redaction: Callable[[str], object] | None = None,
     ) -> None:
         if not isinstance(remembered, int) or remembered < 0:
             raise MedwardError(f"conversation: remembered must be at least 0 characters, got {remembered!r}")
         _check_filters(identifiers, memory, known)
         self._identifiers, self._known = identifiers, known
         self._memory, self._scanner = memory, None if memory is None else memory.scanner()
-        self._mark = typed_mark if identifiers is None else identifiers.mark(patient)
+        mark = typed_mark if identifiers is None else identifiers.mark(patient)
+        self._mark = mark if on_redaction is None else _told_mark(mark, on_redaction)
         self._remembered = remembered
         self._said = {"": "", " ": ""}  # by what stands between two answers
         self._open: RedactionStream | None = None
@@ -83,6 +86,16 @@ class Conversation:
 
     def _found(self, text: str) -> Sequence[IdentifierSpan]:
         return () if self._identifiers is None else self._reader(self._identifiers).read(text, whole=True)
+
+
+def _told_mark(mark: Callable[[str, str], str], tell: Callable[[str], object]) -> Callable[[str, str], str]:
+    """`mark`, which a stream asks for once for each part that it replaces, where each is told of."""
+
+    def told(kind: str, value: str) -> str:
+        tell(kind)
+        return mark(kind, value)
+
+    return told
 
 
 def _check_filters(identifiers: object, memory: object, known: object) -> None:

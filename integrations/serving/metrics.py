@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 from starlette.types import Scope
 
 from medward.guard.types import Answer
 
 
 class Metrics:
-    """Latency and errors by route, answers by level, verdicts by kind of source and action."""
+    """Latency and errors by route, answers by level, verdicts by kind of source and action, redactions by kind."""
 
     def __init__(self, jobs: Callable[[], float]) -> None:
         self.registry = CollectorRegistry()
@@ -45,6 +48,27 @@ class Metrics:
         for verdict in answer.verdicts:
             self._verdicts.labels("error" if verdict.error else verdict.part, verdict.action.label).inc()
 
+    def redactions(self, replaced: Callable[[], Mapping[str, int]]) -> None:
+        """Show how many parts of answers that are text were `replaced` so far, by kind, asked for at each reading.
+
+        ``lambda: filters.replaced`` of `PrivacyFilters`; once for a server, whose only filters these are.
+        """
+        self.registry.register(_Redactions(replaced))
+
     def text(self) -> bytes:
         """The exposition format."""
         return generate_latest(self.registry)
+
+
+@dataclass(frozen=True, slots=True)
+class _Redactions(Collector):
+    """The counts that filters keep themselves, read when they are shown."""
+
+    replaced: Callable[[], Mapping[str, int]]
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        said = "Parts of answers replaced by a mark, by kind."
+        family = CounterMetricFamily("medward_redactions", said, labels=["kind"])
+        for kind, count in sorted(self.replaced().items()):
+            family.add_metric([kind], count)
+        yield family

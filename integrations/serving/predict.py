@@ -12,7 +12,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from medward.guard.columns import is_plain
 from medward.guard.errors import MedwardError
-from medward.guard.intake.decode import decode_batch, model_intake
+from medward.guard.intake.decode import decode_batch, file_pictures, model_intake
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Principal
 from medward.integrations.serving.body import media_type, parse_body, read_json
@@ -61,8 +61,9 @@ def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]]
         return lambda: decoded(files)
 
     def decoded(files: Sequence[bytes]) -> Received:
-        """The rows that `files` show, and the studies that they name."""
-        return Received(*decode_batch(files, spec, pixels=limits.pixels, resize=resize))
+        """The rows that `files` show, the studies that they name, and what makes their own images."""
+        rows, studies = decode_batch(files, spec, pixels=limits.pixels, resize=resize)
+        return Received(rows, studies, file_pictures(files, spec, pixels=limits.pixels, resize=resize))
 
     return routes
 

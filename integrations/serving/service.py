@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from medward.guard.errors import MedwardError, UnavailableError
 from medward.guard.pipeline import Guard
 from medward.guard.spec import ModelSpec
-from medward.guard.types import Answer, Principal, Query
+from medward.guard.types import Answer, Array, Principal, Query
 from medward.integrations.serving.keys import KeyStore, Scope
 from medward.integrations.serving.limits import Limits, Pool
 from medward.integrations.serving.metrics import Metrics
@@ -31,10 +31,11 @@ header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """The rows of a request, and the studies that its files say they are of."""
+    """The rows of a request, the studies that its files say they are of, and what makes the files' own images."""
 
     inputs: Sized
     studies: frozenset[str] = frozenset()
+    pictures: Sequence[Callable[[], Array]] = ()
 
     @property
     def study(self) -> str:
@@ -72,7 +73,8 @@ class Service:
             if rows > self.limits.rows:
                 raise MedwardError(f"inputs: at most {self.limits.rows} rows per request, got {rows}")
             belongs = study or received.study
-            return self.guard.answer(Query(principal=principal, inputs=received.inputs, study=belongs))
+            asked = Query(principal=principal, inputs=received.inputs, study=belongs, pictures=received.pictures)
+            return self.guard.answer(asked)
 
         answer = await self.pool.run(job)
         self.metrics.answer(answer)

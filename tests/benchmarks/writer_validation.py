@@ -80,9 +80,9 @@ def measure() -> Iterator[Claim]:
         with tempfile.TemporaryDirectory() as folder:
             report = validate_writer(
                 WRITERS[writer],
-                FILTERS[filters],
                 folder,
                 policy=Policy(on_error="withhold"),
+                release=FILTERS[filters],
                 plants=plants,
                 benign=TEXTS if filters == FEW_WORDS else None,
                 seed=SEED,

@@ -22,7 +22,7 @@ from medward.guard.intake.deidentify.strokes import text_candidates, tightened_r
 
 READING_SCALES = (1.0, 1.5)
 """Sizes at which text is read: what one misses the other reads."""
-LARGER = 3  # times as high as a text, up to which a single letter may belong to it
+AS_LARGE = 3  # times as high as a text, up to which a single letter may belong to it
 GROUND = 12  # pixels around one, whose mean is the ground that text stands on
 GROUND_GAIN = 4.0  # by which the difference to the ground is stretched
 READABLE = 0.5  # of the reader's score, from which two or more letters are text
@@ -82,6 +82,12 @@ def fill_burned_in_text(
     raise MedwardError(f"has burned-in text that can still be read after it was filled {ROUNDS} times")
 
 
+def find_burned_in_text(frames: StoredFrames, reader: TextReader, wanted: Callable[[str], bool]) -> tuple[Region, ...]:
+    """Where the `frames` show text that is `wanted`, each place once; nothing is filled."""
+    texts = _read_frames(frames, reader, (), everywhere=False)
+    return joined_regions(regions_to_fill(texts, frames.shape, wanted))
+
+
 def regions_to_fill(
     texts: Sequence[ReadText],
     shape: tuple[int, int],
@@ -128,8 +134,8 @@ def _in_company(letter: ReadText, texts: Iterable[ReadText]) -> bool:
 
 
 def _is_as_large(letter: ReadText, text: ReadText) -> bool:
-    """Whether a single `letter` is at most `LARGER` times as high as `text`: curves of anatomy are read as letters."""
-    return letter.region.height <= LARGER * min(text.region.height, text.region.width)
+    """Whether a `letter` is at most `AS_LARGE` times as high as `text`: curves of anatomy are read as letters."""
+    return letter.region.height <= AS_LARGE * min(text.region.height, text.region.width)
 
 
 def _read_frames(

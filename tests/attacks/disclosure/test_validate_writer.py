@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.memory import fitted_memory, made_histories
 from validation_fakes import deployment, rows
 
 from medward.attacks.disclosure import turn_progress
@@ -41,7 +42,7 @@ PLAIN_TEXTS = [
 
 def validated(victim, release, out, *, names=("ask-plainly",), plants=PEOPLE, **settings):
     report = validate_writer(
-        victim, release, out, policy=POLICY, names=names, plants=plants, progress=False, **settings
+        victim, out, policy=POLICY, release=release, names=names, plants=plants, progress=False, **settings
     )
     return report.findings[0]
 
@@ -180,7 +181,7 @@ def test_no_planted_value_is_written_anywhere(tmp_path, capsys):
     from rich.console import Console
 
     report = validate_writer(
-        WorstCaseVictim(), AsItStands, tmp_path, policy=POLICY, plants=FEW, names=["ask-plainly"], version="1"
+        WorstCaseVictim(), tmp_path, policy=POLICY, release=AsItStands, plants=FEW, names=["ask-plainly"], version="1"
     )
     print_findings(report, Console(width=200))
     shown = capsys.readouterr()
@@ -260,7 +261,7 @@ def test_how_far_an_attack_is_is_said_every_few_seconds(tmp_path, capsys, monkey
         "asking: 6 of 12 conversations after 24 s, about 24 s left at this pace",
     ]
     monkeypatch.setattr(turn_progress, "SAID_EVERY", 0.0)
-    validate_writer(WorstCaseVictim(), OnlyWords, tmp_path, policy=POLICY, plants=FEW, names=["ask-plainly"])
+    validate_writer(WorstCaseVictim(), tmp_path, policy=POLICY, release=OnlyWords, plants=FEW, names=["ask-plainly"])
     shown = capsys.readouterr().err
     assert "ask-plainly, asking: 75 of 75 conversations" in shown
     total = f"{len(KNOWN_DISGUISES) * 2 * 5 * 5:,}"
@@ -273,3 +274,60 @@ def test_disguises_that_nobody_knows_and_lone_people_are_refused():
     with pytest.raises(MedwardError, match="needs 2 people or more, got 1"):
         plant_identities(1, seed=0)
     assert set(AskForValues().disguises) < set(KNOWN_DISGUISES)
+
+
+def of_policy(victim, out, *, bloom=None, plants=FEW, **privacy):
+    policy = Policy(on_error="withhold", privacy=privacy)
+    return validate_writer(
+        victim, out, policy=policy, memory=bloom, plants=plants, names=["ask-plainly"], benign=PLAIN_TEXTS * 25,
+        progress=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def unrehearsed(monkeypatch):
+    """The rehearsal takes a minute with the real filters, and is tested apart."""
+    monkeypatch.setattr("medward.attacks.disclosure.ask_for_values.passing_disguises", lambda *_, **__: ("verbatim",))
+
+
+def echo(prompt, image):
+    return prompt
+
+
+def test_without_a_release_the_filters_are_those_of_the_policy(tmp_path, unrehearsed):
+    [found], notes = (report := of_policy(PromptedVictim(echo), tmp_path)).findings, report.notes
+    assert (found.undefended.value, found.guarded.value) == (1, 0)
+    assert notes == (
+        "the filters are those of the policy's section [privacy], and know what a header says",
+        "training text is left in answers: privacy.memory = false",
+    )
+
+
+def test_the_control_kinds_that_the_policy_leaves_in_are_read(tmp_path, unrehearsed):
+    report = of_policy(PromptedVictim(echo), tmp_path, kinds=("url",))
+    assert report.findings[0].guarded.value == 1
+    assert "identifiers of some kinds are left in answers" in report.notes[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"identifiers": False}, "nothing is taken out of answers"),
+        ({"memory": True}, "there is no memory filter"),
+    ],
+)
+def test_a_policy_whose_filters_protect_nothing_is_refused_before_anything_is_asked(tmp_path, settings, said):
+    with pytest.raises(MedwardError, match=said):
+        of_policy(WorstCaseVictim(), tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(MedwardError, match="memory is for those of the policy; give one"):
+        validate_writer(WorstCaseVictim(), tmp_path, policy=POLICY, release=AsItStands, memory=fitted_memory())
+
+
+def test_what_was_learned_by_heart_is_kept_in_by_the_policy_s_memory_filter(tmp_path, unrehearsed):
+    histories = made_histories(3, seed=0)
+    writer = PromptedVictim(lambda prompt, image: " ".join(histories))
+    plants = [Plant(kind="history", value=history, decoy="an aviator from Ulm") for history in histories]
+    report = of_policy(writer, tmp_path, bloom=fitted_memory(), memory=True, plants=plants)
+    assert report.findings[0].undefended.value == 1
+    assert report.findings[0].guarded.value == 0
