@@ -61,8 +61,9 @@ _MOST_TEXTS = 4096  # whose answer is kept: frames of one file say the same agai
 class HeaderIdentifiers:
     """The identifiers of one file's patient, staff, places and devices, to be looked for in other attributes."""
 
-    def __init__(self, known: KnownIdentifiers) -> None:
+    def __init__(self, known: KnownIdentifiers, names: frozenset[str] = frozenset()) -> None:
         self._search = TextFilter().reader(known).known
+        self._names = frozenset(each for each in names if len(each) > _FEWEST)
         self._others = TextFilter(kinds=_BY_FORM)
         self._stand_in_text = lru_cache(_MOST_TEXTS)(self._looked_up)
 
@@ -75,6 +76,8 @@ class HeaderIdentifiers:
         if any(unicodedata.category(each) in ("Cc", "Cf", "Co", "Cs") or each == "\ufffd" for each in text):
             return True
         plain = re.sub(r"[_^]", " ", text).upper()  # a name is one in capitals, where it is no common word
+        if not self._names.isdisjoint(_words(plain)):  # a clinical word too, which the text filter leaves
+            return True
         if self._search is not None and next(self._search.find(fold_text(plain)), None) is not None:
             return True
         return bool(self._others.find(plain))
@@ -103,9 +106,8 @@ def header_identifiers(dataset: Any) -> HeaderIdentifiers:
         for part in _DIGITS.findall(value)
     ]
     known = known | KnownIdentifiers.from_mapping({_K.RECORD_NUMBER: numbers})
-    return HeaderIdentifiers(
-        KnownIdentifiers(tuple((kind, value) for kind, value in known.values if _length(value) >= _FEWEST))
-    )
+    long_enough = tuple((kind, value) for kind, value in known.values if _length(value) >= _FEWEST)
+    return HeaderIdentifiers(KnownIdentifiers(long_enough), header_names(dataset))
 
 
 def header_names(dataset: Any) -> frozenset[str]:

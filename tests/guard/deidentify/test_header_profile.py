@@ -46,6 +46,14 @@ def test_a_unique_identifier_below_the_standard_s_root_stays_only_where_the_stan
     assert not cleaned(header).SourceImageSequence[0].ReferencedSOPInstanceUID.startswith("1.2.840.10008")
 
 
+def test_a_name_that_is_a_clinical_word_is_found_in_coded_strings():
+    header = planted_header()
+    header.PatientName, header.BodyPartExamined = "PANCREAS^0001", "PANCREAS"
+    assert "PANCREAS" not in str(cleaned(header).get("BodyPartExamined", ""))
+    header.PatientName = "ROE^JANE"
+    assert cleaned(header).BodyPartExamined == "PANCREAS"
+
+
 def test_a_header_that_names_nobody_is_looked_through_too():
     header = Dataset()
     header.Modality = "CT"
