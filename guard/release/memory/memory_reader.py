@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from medward.guard.release.disguises.views import TOKEN_LENGTH
 from medward.guard.release.memory.scanner import PassageScanner
-from medward.guard.release.redaction_stream import TextSpan
+from medward.guard.release.memory.short_answers import MEMORISED_KIND, ShortAnswerReader, ShortAnswers
+from medward.guard.release.redaction_stream import SpanReader, TextSpan
 
-MEMORISED_KIND = "memorised"
-"""The kind of the spans of a memory reader."""
 MEMORISED = "[MEMORISED]"
 """What stands where training text was taken out."""
 STRIDE = 640
@@ -44,3 +45,16 @@ class MemoryReader:
         return [
             TextSpan(max(0, start - self._base), end - self._base, MEMORISED_KIND, "memory") for start, end in found
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryScanner:
+    """A memory scanner holds what is remembered of one conversation, which the readers of its answers share."""
+
+    passages: PassageScanner
+    short: ShortAnswers
+    reach: int
+
+    def readers(self, stride: int = STRIDE) -> list[SpanReader]:
+        """Readers of what comes next: of passages, and of what short answers spell together."""
+        return [MemoryReader(self.passages, self.reach, stride), ShortAnswerReader(self.short, self.reach)]
