@@ -65,7 +65,7 @@ class Conversation:
         if self._identifiers is not None:
             readers += [self._reader(self._identifiers), SeamReader(self._found, self._said)]
         if self._scanner is not None:
-            readers += self._scanner.readers()
+            readers.append(self._scanner.reader())
         self._open = RedactionStream(readers=[*readers, _Listener(self, self._remembered)], mark=self._mark)
         return self._open
 

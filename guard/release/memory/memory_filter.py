@@ -120,7 +120,7 @@ class MemoryFilter:
 
         `stride` characters are read together; fewer than `reach` + `stride` + 80 are held back.
         """
-        return RedactionStream(readers=self.scanner().readers(stride), mark=typed_mark)
+        return RedactionStream(readers=(self.scanner().reader(stride),), mark=typed_mark)
 
     def scanner(self) -> MemoryScanner:
         """A scanner of one conversation, which the readers of its answers share."""

@@ -34,6 +34,7 @@ class RareSettings:
     phrases: int = 3
     digits: int = 8
     patients: int = 1
+    spelled: int = 32  # a phrase and a fragment more: ordinary answers spell 20 now and then
 
     def __post_init__(self) -> None:
         if min(self.phrase, self.phrases, self.digits, self.patients) < 1:
@@ -43,11 +44,11 @@ class RareSettings:
                 f"memory filter: passage must be at least phrases * phrase = {self.phrase * self.phrases} letters, "
                 f"got {self.passage}"
             )
-
-    @property
-    def spelled(self) -> int:
-        """A phrase and a fragment more: less is spelled now and then by ordinary answers."""
-        return self.phrase + FRAGMENT
+        if self.spelled <= FRAGMENT:
+            raise MedwardError(
+                f"memory filter: spelled must be more than the {FRAGMENT} letters of a short answer, got "
+                f"{self.spelled}; ordinary answers would be withheld"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from medward.guard.release.disguises.views import TOKEN_PATTERN, VIEWS, TokenRea
 from medward.guard.release.fragments import FRAGMENT
 from medward.guard.release.memory.bloom import BloomFilter
 from medward.guard.release.memory.window_hash import Hashes, WindowHash
-from medward.guard.release.redaction_stream import NEVER, TextSpan
+from medward.guard.release.redaction_stream import TextSpan
 
 MEMORISED_KIND = "memorised"
 """The kind of what a memory filter takes out."""
@@ -68,20 +68,19 @@ class ShortAnswers:
 class ShortAnswerReader:
     """A short answer reader waits whether an answer is short, and takes it out as a whole where it spells too much.
 
-    An answer that goes on with next to no letters is judged head by head, so that padding hides nothing.
+    It waits for fewer than `head` characters. An answer that goes on with next to no letters is judged by so many at a
+    time, so that padding hides nothing.
     """
 
     def __init__(self, answers: ShortAnswers, head: int) -> None:
         self._answers, self._size = answers, head
         self._head, self._start, self._long = "", 0, False
 
-    @property
-    def settled(self) -> int:
-        """Nothing of an answer until it is longer, or over."""
-        return NEVER if self._long else self._start
-
     def read(self, piece: str, *, whole: bool) -> list[TextSpan]:
         """The whole answer, where it is short and may not leave; what comes when it is `whole` is the next one."""
+        if self._long:
+            self._start, self._long = self._start + len(piece), not whole
+            return []
         text, at, found = self._head + piece, 0, []
         while not self._long and (len(text) - at >= self._size or (whole and at < len(text))):
             head = text[at : at + self._size]

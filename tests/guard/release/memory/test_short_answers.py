@@ -20,7 +20,7 @@ from medward.guard.release.memory.memory_filter import MemoryFilter
 from medward.guard.release.memory.memory_reader import MEMORISED
 from medward.guard.release.memory.rare import RareSettings
 
-SPELLED = RareSettings().phrase + FRAGMENT
+SPELLED = RareSettings().spelled
 SHARED = " ".join(BOILERPLATE[:4])  # all that stands before what is rare
 RARE = "Her tram driver keeps nine zebras behind an old mill near Oban and plays them violin."
 ORDINARY = ["Yes.", "No.", "Normal.", "Clear.", "No effusion.", "2", "left", "T8", "Mild cardiomegaly", "unremarkable"]
