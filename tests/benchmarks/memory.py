@@ -21,6 +21,7 @@ from medward.attacks.disclosure.recovery import NEARLY, comparable, recovered_sh
 from medward.attacks.disclosure.victim import Shown, WorstCaseVictim
 from medward.attacks.intervals import clopper_pearson
 from medward.guard.release.memory.memory_filter import MemoryFilter
+from medward.guard.release.memory.memory_reader import MEMORISED
 
 CLAIMS = ("memory_leakage", "memory_boilerplate", "memory_speed", "memory_short_answers")
 SEED = 0
@@ -116,7 +117,8 @@ def _left_in_turns(known: MemoryFilter, passages: Sequence[str], cut: str) -> di
     shares, apart = [], []
     for passage in passages:
         stream, pieces = known.stream(), re.findall(cut, passage, re.DOTALL)
-        shares.append(recovered_share(passage, "".join(stream.push(piece) + stream.finish() for piece in pieces)))
+        left = "".join(stream.push(piece) + stream.finish() for piece in pieces)
+        shares.append(recovered_share(passage, left.replace(MEMORISED, "\n")))  # whoever asks knows the mark
         apart.append(recovered_share(passage, "".join(map(known.redact, pieces))))
     letters = [share * len(comparable(passage)) for share, passage in zip(shares, passages, strict=True)]
     return {
