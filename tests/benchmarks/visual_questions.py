@@ -12,10 +12,10 @@ from itertools import chain
 
 import numpy as np
 
+from medward.guard.release.fragments import FRAGMENT
+
 PATIENTS = 5
 """Patients, one report each, about whom one conversation is."""
-LONGEST = 12
-"""Letters of a short answer: those of a fragment."""
 _FINDING = re.compile(
     r"pneumothora|effusion|consolidation|opaci|edema|cardiomegaly|infiltrate|pneumonia|atelecta|nodul|mass\b|fracture"
     r"|emphysema|hernia|granuloma|scoliosis|degenerative|scar|congestion"
@@ -44,13 +44,13 @@ def one_word(sentence: str) -> list[str]:
 
 def short_phrases(sentence: str) -> list[str]:
     """What is there? A short sentence as it stands, each item that another one denies, or what it says of a thing."""
-    if _letters(sentence) <= LONGEST:
+    if _letters(sentence) <= FRAGMENT:
         return [sentence]
     if sentence.lower().startswith("no "):
         items = [f"No {item}." for item in _ITEM.split(sentence[3:].rstrip("."))]
     else:
         items = [f"{said.strip().capitalize()}." for said in re.split(r"\b(?:is|are)\b", sentence.rstrip("."))[1:2]]
-    return [item for item in items if 0 < _letters(item) <= LONGEST]
+    return [item for item in items if 0 < _letters(item) <= FRAGMENT]
 
 
 STYLES: Mapping[str, Callable[[str], list[str]]] = {
