@@ -356,6 +356,7 @@ TABLES = {
     "policy": lambda: beside(REFERENCE).policy(),
     "commands": lambda: beside(REFERENCE).commands(),
     "memory": lambda: beside(DISCLOSURE).memory(),
+    "memory_in_turns": lambda: beside(DISCLOSURE).memory_in_turns(),
     "disclosure": lambda: beside(DISCLOSURE).disclosure(),
     "linkage": lambda: beside(DISCLOSURE).linkage(),
     "burned_in": lambda: beside(DISCLOSURE).burned_in(),

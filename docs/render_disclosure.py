@@ -13,9 +13,11 @@ def memory() -> str:
     """What is taken out of held-out reports and known ones, what the file is, what a word costs."""
     claim, cost = _claim("memory_boilerplate"), _claim("memory_speed")["details"]
     found, each = claim["details"], cost["microseconds_a_word"]
+    short = _claim("memory_short_answers")
     rows = {
         "words of held-out reports taken out": f"{claim['value']:.2%} of {found['words']:,}",
         "held-out reports touched": f"{found['reports_touched']:.1%} of {claim['n']:,}",
+        "short answers about held-out reports withheld, in the worst style": f"{short['value']:.2%} of {short['n']:,}",
         "letters of known reports that are rare": f"{found['letters_of_known_reports_taken_out']:.0%}",
         "file": f"{found['bytes_of_the_file'] / 1e6:.1f} MB",
         "false positives, a stretch": f"{found['false_positive_of_the_file']:.1e}",
@@ -27,6 +29,17 @@ def memory() -> str:
     return (
         "\n".join(["| measure | value |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())]) + "\n"
     )
+
+
+def memory_in_turns() -> str:
+    """How many rare passages are recovered when they come in pieces, and how many letters of one leave in a row."""
+    lines = ["| pieces | recovered | recovered, each answer by itself | most letters in a row |", "|---|---|---|---|"]
+    for name, row in _claim("memory_leakage")["details"]["every_passage_in_turns"].items():
+        lines.append(
+            f"| {name} | {row['recovered']:.3f} | {row['recovered_of_answers_apart']:.3f} "
+            f"| {row['most_letters_in_a_row']} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def disclosure() -> str:

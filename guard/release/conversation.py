@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from medward.guard.errors import MedwardError
 from medward.guard.release.fragments import FragmentReader, Fragments, LoneCharacterReader
-from medward.guard.release.memory.memory_reader import MemoryReader
 from medward.guard.release.redaction_stream import NEVER, RedactionStream, SpanReader, TextSpan, typed_mark
 from medward.guard.release.seam_reader import SeamReader
 
@@ -50,7 +49,7 @@ class Conversation:
             raise MedwardError(f"conversation: remembered must be at least 0 characters, got {remembered!r}")
         _check_filters(identifiers, memory, known)
         self._identifiers, self._known = identifiers, known
-        self._memory, self._scanner = memory, None if memory is None else memory.scanner()
+        self._scanner = None if memory is None else memory.scanner()
         mark = typed_mark if identifiers is None else identifiers.mark(patient)
         self._mark = mark if on_redaction is None else _told_mark(mark, on_redaction)
         self._remembered = remembered
@@ -65,8 +64,8 @@ class Conversation:
         readers: list[SpanReader] = [FragmentReader(self._fragments), LoneCharacterReader(self._fragments)]
         if self._identifiers is not None:
             readers += [self._reader(self._identifiers), SeamReader(self._found, self._said)]
-        if self._memory is not None and self._scanner is not None:
-            readers.append(MemoryReader(self._scanner, self._memory.reach))
+        if self._scanner is not None:
+            readers.append(self._scanner.reader())
         self._open = RedactionStream(readers=[*readers, _Listener(self, self._remembered)], mark=self._mark)
         return self._open
 

@@ -22,16 +22,18 @@ from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.files import write_durably
 from medward.guard.release.disguises.views import TokenReader
 from medward.guard.release.memory.bloom import BloomFilter
-from medward.guard.release.memory.memory_reader import STRIDE, MemoryReader
+from medward.guard.release.memory.memory_reader import STRIDE, MemoryScanner
 from medward.guard.release.memory.rare import RareHashes, RareSettings
 from medward.guard.release.memory.scanner import PassageScanner, Span
+from medward.guard.release.memory.short_answers import ShortAnswers
 from medward.guard.release.memory.training_runs import TrainingRuns
 from medward.guard.release.memory.window_hash import WindowHash
 from medward.guard.release.redaction_stream import RedactedText, RedactionStream, refuse_no_text, typed_mark
 
 MEMORY_FILE = "memory.bloom"
 """The name of a memory filter's file in a bundle."""
-_MAGIC = b"medward memory filter 2\n"
+_FORMAT = b"medward memory filter "
+_MAGIC = _FORMAT + b"3\n"  # the version
 _BLOCK = 1 << 14  # characters of a whole text that are read together
 _DIGEST = 32
 _SALT = 16  # bytes at least
@@ -43,8 +45,10 @@ class MemoryFilter:
 
     Guarantee: no passage of `settings.passage` letters that is rare in the training texts leaves whole, nor
     `settings.digits` digits in a row, in any of the views; not more than `reach` characters up to the end of such a
-    passage are taken out at once. Not covered: shorter stretches without digits, other wording, and disguises that are
-    no view. Each stretch of other text is taken out with probability `false_positive`. Takes time linear in the text.
+    passage are taken out at once. Short answers of a conversation (12 letters, or one word) that spell, one after the
+    other, `settings.spelled` letters in a row of a training text near a rare passage are taken out from the one on that
+    completes them. Not covered: shorter stretches without digits, other wording, and disguises that are no view. Each
+    stretch of other text is taken out with probability `false_positive`. Takes time linear in the text.
     """
 
     known: BloomFilter
@@ -54,6 +58,7 @@ class MemoryFilter:
     reach: int = 256
     _passages: WindowHash = field(init=False, repr=False, compare=False)
     _numbers: WindowHash = field(init=False, repr=False, compare=False)
+    _spelled: WindowHash = field(init=False, repr=False, compare=False)
     _reader: TokenReader = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -63,9 +68,10 @@ class MemoryFilter:
                 f"memory filter: reach must be at least the passage of {self.settings.passage} letters, "
                 f"got {self.reach} characters"
             )
-        passages, numbers = _window_hashes(self.settings, self.salt, self.secret)
+        passages, numbers, spelled = _window_hashes(self.settings, self.salt, self.secret)
         object.__setattr__(self, "_passages", passages)
         object.__setattr__(self, "_numbers", numbers)
+        object.__setattr__(self, "_spelled", spelled)
         object.__setattr__(self, "_reader", TokenReader())
 
     @classmethod
@@ -90,8 +96,8 @@ class MemoryFilter:
         _check_training(texts, patients)
         settings = settings or RareSettings()
         numbered = {who: number for number, who in enumerate(dict.fromkeys(patients))}
-        passages, numbers = _window_hashes(settings, salt, secret)
-        rare = RareHashes(settings, WindowHash(settings.phrase, salt + secret), passages, numbers)
+        phrases = WindowHash(settings.phrase, salt + secret)
+        rare = RareHashes(settings, phrases, *_window_hashes(settings, salt, secret), reach)
         hashes = rare.of([TrainingRuns.of(text) for text in texts], [numbered[who] for who in patients])
         known = BloomFilter.of(hashes, false_positive)
         return cls(known=known, settings=settings, salt=salt, secret=secret, reach=reach)
@@ -114,15 +120,12 @@ class MemoryFilter:
 
         `stride` characters are read together; fewer than `reach` + `stride` + 80 are held back.
         """
-        return RedactionStream(readers=(self.reader(stride=stride),), mark=typed_mark)
+        return RedactionStream(readers=(self.scanner().reader(stride),), mark=typed_mark)
 
-    def reader(self, *, stride: int = STRIDE) -> MemoryReader:
-        """A reader of one conversation."""
-        return MemoryReader(self.scanner(), self.reach, stride)
-
-    def scanner(self) -> PassageScanner:
+    def scanner(self) -> MemoryScanner:
         """A scanner of one conversation, which the readers of its answers share."""
-        return PassageScanner(self.known, self._passages, self._numbers, self._reader, self.reach)
+        passages = PassageScanner(self.known, self._passages, self._numbers, self._reader, self.reach)
+        return MemoryScanner(passages, ShortAnswers(self.known, self._spelled, self._reader), self.reach)
 
     def _redacted(self, text: str) -> RedactedText:
         refuse_no_text(text, str)
@@ -149,6 +152,8 @@ class MemoryFilter:
             stored = Path(path).read_bytes()
         except OSError as error:
             raise IntegrityError(f"{path}: cannot be read: {error.strerror}; fit the memory filter again") from None
+        if stored.startswith(_FORMAT) and not stored.startswith(_MAGIC):
+            raise IntegrityError(f"{path}: is of another version than 3, which is read; fit the memory filter again")
         body = stored[len(_MAGIC) + _DIGEST :]
         header, _, bits = body.partition(b"\n")
         try:
@@ -202,7 +207,11 @@ def _check_bytes(name: str, value: object, least: int) -> None:
         raise MedwardError(f"memory filter: {name} must be {bound}, got {said}; use secrets.token_bytes(16)")
 
 
-def _window_hashes(settings: RareSettings, salt: bytes, secret: bytes) -> tuple[WindowHash, WindowHash]:
-    """The hashes of passages and of numbers, which follow from salt and secret."""
+def _window_hashes(settings: RareSettings, salt: bytes, secret: bytes) -> tuple[WindowHash, WindowHash, WindowHash]:
+    """The hashes of passages, of numbers and of what is spelled, which follow from salt and secret."""
     seed = hashlib.blake2b(salt, key=hashlib.sha256(secret).digest()).digest()
-    return WindowHash(settings.passage, seed), WindowHash(settings.digits, seed + b"numbers")
+    return (
+        WindowHash(settings.passage, seed),
+        WindowHash(settings.digits, seed + b"numbers"),
+        WindowHash(settings.spelled, seed + b"spelled"),
+    )

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
+from medward.guard.release.fragments import FRAGMENT
+from medward.guard.release.memory.short_answers import spelled_hashes
 from medward.guard.release.memory.training_runs import TrainingRuns
 from medward.guard.release.memory.window_hash import Hashes, WindowHash
 
@@ -24,6 +26,7 @@ class RareSettings:
 
     `passage` letters in a row that hold `phrases` phrases of `phrase` letters, each held by at most `patients`
     patients; and `digits` digits in a row of one number, held by at most as many. The digit 0 is not counted.
+    Short answers may not spell `spelled` letters in a row of a training text, rare or not, near a rare passage.
     """
 
     passage: int = 64
@@ -31,6 +34,7 @@ class RareSettings:
     phrases: int = 3
     digits: int = 8
     patients: int = 1
+    spelled: int = 32  # a phrase and a fragment more: ordinary answers spell 20 now and then
 
     def __post_init__(self) -> None:
         if min(self.phrase, self.phrases, self.digits, self.patients) < 1:
@@ -40,25 +44,40 @@ class RareSettings:
                 f"memory filter: passage must be at least phrases * phrase = {self.phrase * self.phrases} letters, "
                 f"got {self.passage}"
             )
+        if self.spelled <= FRAGMENT:
+            raise MedwardError(
+                f"memory filter: spelled must be more than the {FRAGMENT} letters of a short answer, got "
+                f"{self.spelled}; ordinary answers would be withheld"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class RareHashes:
-    """Rare hashes are made of texts by three window hashes: of phrases, of passages, of numbers."""
+    """Rare hashes are made of texts by four window hashes: of phrases, of passages, of numbers, of what is spelled.
+
+    What is spelled starts within `reach` letters of a rare passage's start.
+    """
 
     settings: RareSettings
     phrases: WindowHash
     passages: WindowHash
     numbers: WindowHash
+    spelled: WindowHash
+    reach: int
 
     def of(self, texts: Sequence[TrainingRuns], patients: Sequence[int]) -> Hashes:
-        """The hashes of all rare passages and numbers of `texts`, disguised too; `patients (n,)` are the owners."""
+        """The hashes of all rare passages and numbers of `texts`, disguised too, and of what is spelled near them;
+        `patients (n,)` are the owners.
+        """
         hashed = self.phrases.hash_windows
         pairs = list(zip(texts, patients, strict=True))
         common = self._common((hashed(run), who) for text, who in pairs for run in text.plain)
         found = [np.zeros(0, np.uint64)]
         for text in texts:
-            found += [self.passages.hash_windows(run)[self._rich(run, common)] for run in text.plain]
+            for run in text.plain:
+                rich = self._rich(run, common)
+                spelled = spelled_hashes(self.spelled, run)
+                found += [self.passages.hash_windows(run)[rich], spelled[self._near(rich, len(spelled))]]
             mask = self._rich(text.spelled, common)
             found += [self.passages.hash_windows(run)[mask] for run in text.disguised]
             found.append(self.passages.hash_windows(text.spelled[::-1])[mask[::-1]])
@@ -97,6 +116,11 @@ class RareHashes:
         for _ in range(settings.phrases - 1):
             place = following[np.minimum(place + settings.phrase, beyond)]
         return np.asarray(place + settings.phrase <= start + settings.passage)
+
+    def _near(self, rich: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
+        """Which of the first `count` places are within reach of one that is `rich`."""
+        rare, places = np.flatnonzero(rich), np.arange(count)
+        return np.searchsorted(rare, places - self.reach) < np.searchsorted(rare, places + self.reach, "right")
 
 
 def _among(hashes: Hashes, known: Hashes) -> NDArray[np.bool_]:
