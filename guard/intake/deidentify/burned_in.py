@@ -165,9 +165,10 @@ def _read_view(
     texts: list[ReadText] = []
     for place in places:
         piece = np.ascontiguousarray(shown[place.slices])
-        looks = [(piece, scale) for scale in READING_SCALES] + [(flattened(piece), 1.0)]
+        flat = flattened(piece)
+        looks = [*((piece, scale) for scale in READING_SCALES), (flat, 1.0)]
         texts += [
-            ReadText(each.text, tightened_region(piece, each.region).moved(place.top, place.left), each.score)
+            ReadText(each.text, tightened_region(flat, each.region).moved(place.top, place.left), each.score)
             for look, scale in looks
             for each in reader.read(look, scale=scale)
         ]

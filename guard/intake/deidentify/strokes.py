@@ -16,8 +16,9 @@ from medward.guard.intake.deidentify.disjoint_sets import DisjointSets
 from medward.guard.intake.deidentify.regions import Region, hull_of, joined_regions
 
 STROKE_CONTRAST = 22  # grey levels of 255 that a stroke differs from both its sides
-FAINT = 12  # grey levels between two pixels, up to which there is no ink, nor up to a quarter of the largest step
+FAINT = 24  # grey levels of an even ground between two pixels, up to which there is no ink
 RIM_INK = 0.04  # of the ink in a row of text, up to which a row beside it is rim
+LEAST_INKED = 0.4  # of the rows of a region, without which it is not known where its text begins
 STROKES = 8  # pixels of strokes, in each direction, in a place of 3 x 3 cells
 CELL = 8  # pixels
 HALF_WIDTHS = (1, 2)  # pixels from the middle of a stroke to beside it, at every size of the image
@@ -46,18 +47,19 @@ def text_candidates(grey: NDArray[np.uint8]) -> tuple[Region, ...]:
     return joined_regions(each for each in found if each.area)
 
 
-def tightened_region(grey: NDArray[np.uint8], region: Region) -> Region:
-    """`region` of `grey` without the rim that readers leave around text; at most a third of its lesser side.
+def tightened_region(flat: NDArray[np.uint8], region: Region) -> Region:
+    """`region` without the rim that readers leave around text; at most a third of its lesser side.
 
-    Rim are the outer rows and columns in which there is hardly a step, beside those of the text.
+    Rim are the outer rows and columns in which there is hardly a step, beside those of the text. `flat` is the image
+    with its ground evened out and its contrast limited, so that a bright line through a text is no more ink than it.
     """
-    piece = grey[region.slices].astype(np.int16)
+    piece = flat[region.slices].astype(np.int16)
     if min(piece.shape) < 4:
         return region
     room = min(piece.shape) // 3
     steps = np.abs(np.diff(piece, axis=0)), np.abs(np.diff(piece, axis=1))
-    faint = max(FAINT, max(int(each.max()) for each in steps) // 4)
-    down, across = (each > faint for each in steps)
+    usual = max(float(np.median(each.max(axis=axis))) for axis, each in enumerate(steps))
+    down, across = (each > max(FAINT, usual / 2) for each in steps)
     ink = np.zeros(piece.shape, np.bool_)
     ink[:-1] |= down
     ink[1:] |= down
@@ -68,9 +70,9 @@ def tightened_region(grey: NDArray[np.uint8], region: Region) -> Region:
 
 
 def _rims(inked: NDArray[np.integer], room: int) -> tuple[int, int]:
-    """How many of the first and of the last rows have hardly any ink, up to `room` of them."""
+    """How many of the first and of the last rows have hardly any ink, up to `room`; none where few have any."""
     rows = inked > RIM_INK * np.percentile(inked, 90)
-    if not rows.any():
+    if rows.mean() < LEAST_INKED:
         return 0, 0
     return min(int(rows.argmax()), room), min(int(rows[::-1].argmax()), room)
 

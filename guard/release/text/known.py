@@ -53,6 +53,7 @@ _DICOM: Mapping[str, IdentifierKind] = {
 _KEYWORDS = {keyword.casefold(): keyword for keyword in _DICOM}
 _FHIR_LISTS = ("name", "identifier", "telecom", "address", "contact")
 _FHIR_SYSTEM = {"phone": _K.PHONE, "sms": _K.PHONE, "pager": _K.PHONE, "fax": _K.FAX, "email": _K.EMAIL, "url": _K.URL}
+_FEWEST_IN_PHONE = 5  # digits
 MOST_NAME_PARTS = 24
 """Parts of one known name at most, in all the alphabets it is written in."""
 _PART_OF_NAME = re.compile(r"[^\s,^=.]+")
@@ -186,7 +187,7 @@ def _check_patient(patient: Mapping[str, Any]) -> None:
     said = patient.get("resourceType")
     if said not in (None, "Patient"):
         raise MedwardError(f"FHIR Patient: resourceType must be Patient, got {said!r:.40}; give the Patient itself")
-    if said is None and not any(field in patient for field in (*_FHIR_LISTS, "birthDate")):
+    if not any(field in patient for field in (*_FHIR_LISTS, "birthDate")):
         raise MedwardError(f"FHIR Patient: no field that is read; there are: {', '.join(_FHIR_LISTS)}, birthDate")
     for field in _FHIR_LISTS:
         value = patient.get(field) or []
@@ -197,7 +198,8 @@ def _check_patient(patient: Mapping[str, Any]) -> None:
 
 def _told(found: Iterable[tuple[IdentifierKind, str]]) -> tuple[tuple[IdentifierKind, str], ...]:
     """Values that say something, once each, in order."""
-    stripped = ((kind, value.strip()) for kind, value in found)
+    apart = ((kind, one) for kind, value in found for one in (value.split("=") if kind is _K.NAME else [value]))
+    stripped = ((kind, value.strip()) for kind, value in apart)  # DICOM writes a name in up to three alphabets
     return tuple(dict.fromkeys((kind, value) for kind, value in stripped if value.casefold() not in _SAYS_NOTHING))
 
 
@@ -216,6 +218,15 @@ def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
     yield from (each for each in value if isinstance(each, Mapping)) if isinstance(value, list | tuple) else ()
 
 
+def _contact_kind(system: str, value: str) -> IdentifierKind:
+    """The kind of a contact point by its form, and by its `system` where the form does not tell."""
+    if "@" in value:
+        return _K.EMAIL
+    kind = _FHIR_SYSTEM.get(system, _K.CODE)
+    is_number = kind in (_K.EMAIL, _K.CODE) and sum(map(str.isdigit, value)) >= _FEWEST_IN_PHONE
+    return _K.PHONE if is_number else kind
+
+
 def _fhir_person(person: Mapping[str, Any]) -> Iterator[tuple[IdentifierKind, str]]:
     names = [*_mappings(person.get("name"))]
     if isinstance(person.get("name"), Mapping):  # a contact has one name, a patient has several
@@ -228,8 +239,8 @@ def _fhir_person(person: Mapping[str, Any]) -> Iterator[tuple[IdentifierKind, st
         (_K.RECORD_NUMBER, one) for each in _mappings(person.get("identifier")) for one in _several(each.get("value"))
     )
     for telecom in _mappings(person.get("telecom")):
-        kind = _FHIR_SYSTEM.get(str(telecom.get("system")), _K.CODE)
-        yield from ((kind, one) for one in _several(telecom.get("value")))
+        system = str(telecom.get("system")).casefold()
+        yield from ((_contact_kind(system, one), one) for one in _several(telecom.get("value")))
     addresses = person.get("address")
     for address in [addresses] if isinstance(addresses, Mapping) else _mappings(addresses):
         for part in ("line", "city", "district", "postalCode"):

@@ -17,6 +17,7 @@ from medward.guard.release.text.lexicon import Lexicon
 
 _CAPITALS = re.compile(rb"[^a-z\n]{12,}")
 _CAPITAL_WORD = re.compile(r"(?<![A-Za-z0-9-])[A-Z]{2,}(?:['-][A-Z]+)*(?![A-Za-z0-9]|-[0-9])")
+_GIVEN_BEHIND = re.compile(r"(?P<comma>,)? ?\b(?P<given>[a-z]{2,20}|[A-Z]{2,20})\b")
 _FEWEST_CAPITAL_WORDS = 2
 _SMALL_WORD = re.compile(r"(?<![A-Za-z0-9'-])[a-z]+(?![A-Za-z0-9])")
 _POSSESSIVE = re.compile(r"'S$")
@@ -118,8 +119,20 @@ class LetterCase:
             else behind[0] in self._names and behind[0] not in self._no_name
         ):
             end = behind.end()
+        elif label and not title and (given := self._given_behind(text, match)):
+            end = given
         for first, last in (match.span("title"), (start, end)) if title else ((start, end),):
             found[first:last] = _WORD.sub(lambda word: _capitalised_word(word[0]), text[first:last]).encode("ascii")
+
+    def _given_behind(self, text: str, match: re.Match[str]) -> int | None:
+        """Where a given name ends that stands behind a family name and a label: "NAME: OKONKWO, CHIDINMA"."""
+        given = _GIVEN_BEHIND.match(text, match.end("name"))
+        if not given or given["given"].isupper() != match["name"].isupper():
+            return None
+        word = given["given"].lower()
+        if word in self._no_name | self._lexicon.clinical or (word.endswith(self._endings) and word not in self._names):
+            return None
+        return given.end() if given["comma"] or given["given"].isupper() else None
 
     def _capitalise_pairs(self, text: str, found: bytearray) -> None:
         """Give capitals to a given name and the surname behind it that mean nothing else."""

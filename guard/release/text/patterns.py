@@ -18,6 +18,7 @@ from medward.guard.release.disguises.folded_text import FoldedText
 from medward.guard.release.text.checksums import CHECKS
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
 
+_INITIAL = re.compile(r"[A-Z]\.?")
 _NEXT_WORD = re.compile(rb"(?:'s)?[ -]{0,2}([A-Za-z]+|%)")
 _LAST_WORD = re.compile(rb"([A-Za-z0-9]+)[ :=(]{0,3}$")
 _LONGEST_WORD = 24  # characters that are looked back for a word
@@ -109,11 +110,13 @@ class PatternSet:
         while last > first and self._goes(parts[last - 1], pattern):
             if last - first > 1 and _addresses(parts[last - 2], pattern.after):
                 break
+            if last - first > 1 and parts[last - 2].endswith(",") and _INITIAL.fullmatch(parts[last - 1]):
+                break  # "Khan, A."
             last -= 1
         left = " ".join(parts[first:last])
         if left.endswith(".") and (len(parts[last - 1]) > 3 or last - first == 1):
             left = left[:-1]
-        left = left.removesuffix("'s")
+        left = left.removesuffix("'s").removesuffix(",")
         return len(value) - len(" ".join(parts[first:])), left
 
     def _goes(self, part: str, pattern: IdentifierPattern) -> bool:

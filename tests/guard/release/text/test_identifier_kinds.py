@@ -28,6 +28,11 @@ FOUND = {
     "age: 101": "age: [AGE]",
     "call 555-123-4567 now": "call [PHONE] now",
     "call (555) 123-4567 now": "call [PHONE] now",
+    "PATIENT NAME: OKONKWO, CHIDINMA": "PATIENT NAME: [NAME]",
+    "Patient: Kowalczyk, Agnieszka (F)": "Patient: [NAME] (F)",
+    "Name: Okafor, Ngozi": "Name: [NAME]",
+    "RADIOLOGIST: TANAKA HIROSHI": "RADIOLOGIST: [NAME]",
+    "patient name: okonkwo, chidinma": "patient name: [NAME]",
     "Mobile: 723 813 266 after six": "Mobile: [PHONE] after six",
     "Phone:\n51 516 33 75\n\nE-mail": "Phone:\n[PHONE]\n\nE-mail",
     "Fax: 555-123-4568": "Fax: [FAX]",
@@ -73,7 +78,7 @@ GIVEN_AWAY_BY_COMPANY = {
 IN_ANY_CASE = {
     "mr. jones was seen": "[NAME] was seen",
     "Reviewed with dr. smith": "Reviewed with [NAME]",
-    "RADIOLOGIST: KHAN, A.": "RADIOLOGIST: [NAME], A.",
+    "RADIOLOGIST: KHAN, A.": "RADIOLOGIST: [NAME]",
     "attending: khan": "attending: [NAME]",
     "patient name: xiaoming zhang": "patient name: [NAME]",
     "patient john smith was seen": "patient [NAME] was seen",
@@ -96,6 +101,10 @@ WITHOUT_A_SHAPE_OF_THEIR_OWN = {
 }
 
 KEPT = [
+    "Patient: Stable, Alert",
+    "PATIENT: INTUBATED, SEDATED",
+    "Physician: Notified, Agrees",
+    "Excision of a Morton neuroma",
     "Patient turned 90 degrees; temperature 99 F; HR 92 F; fever to 101 F with chills; aged 90 months",
     "Age 90-day mortality; 98 man-hours; she is 95 kg; he was 98% on room air",
     "Ratio 1/2000 epinephrine, ANA 1/1280, insulin 10-10-12 units, steroid taper 10-8-06",
@@ -153,6 +162,9 @@ def test_company_case_and_context_give_an_identifier_away(text, redacted):
         ("Nº de historia clínica 987654.", "Nº de historia clínica [RECORD_NUMBER]."),
         ("alta el 10-I-2021", "alta el [DATE]"),
         ("Escala de Glasgow 15", "Escala de Glasgow 15"),
+        ("Paciente: P\u00c9REZ G\u00d3MEZ, JUAN", "Paciente: [NAME]"),
+        ("Nombre del paciente: Goikoetxea Etxeberria, Amaia", "Nombre del paciente: [NAME]"),
+        ("Paciente: Estable, Consciente", "Paciente: Estable, Consciente"),
     ],
 )
 def test_spanish_context_gives_an_identifier_away(text, redacted):

@@ -182,6 +182,19 @@ def test_three_typos_are_another_word():
     assert not TypoTable([b"featherstone"]).knows(b"weatherhtome")
 
 
+def test_a_name_in_three_alphabets_is_found_in_each():
+    known = KnownIdentifiers.from_dicom({"PatientName": "Wang^XiaoDong=\u738b^\u5c0f\u6771=\uc655^\uc18c\ub3d9"})
+    for said in ("\u738b\u5c0f\u6771", "\uc655\uc18c\ub3d9", "Xiaodong Wang"):
+        assert TextFilter().redact(f"Seen: {said}.", known).text == "Seen: [NAME]."
+
+
+@pytest.mark.parametrize("system", [None, "other", "email", "PHONE", "sms"])
+def test_a_fhir_contact_that_is_a_number_is_a_telephone_s_whatever_its_system(system):
+    telecom = {"value": "+44 7700 900123", **({"system": system} if system else {})}
+    known = KnownIdentifiers.from_fhir({"resourceType": "Patient", "telecom": [telecom]})
+    assert TextFilter().redact("ring 07700 900123 now", known).text == "ring [PHONE] now"
+
+
 def test_a_fhir_patient_is_read():
     known = KnownIdentifiers.from_fhir(
         {
@@ -223,7 +236,8 @@ def test_a_pydicom_data_set_is_read_as_a_mapping_is():
     dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = "ROE^JANE=山田^太郎", "4711-22", "19600305"
     dataset.OtherPatientNames = ["DOE^JANIE", "DOE^JAN"]
     assert KnownIdentifiers.from_dicom(dataset).values == (
-        ("name", "ROE^JANE=山田^太郎"),
+        ("name", "ROE^JANE"),
+        ("name", "山田^太郎"),
         ("name", "DOE^JANIE"),
         ("name", "DOE^JAN"),
         ("record_number", "4711-22"),
@@ -331,6 +345,7 @@ READ = KnownIdentifiers
         (READ.from_fhir, '{"name": "Jane"}', "FHIR Patient: expected a mapping, got str; give the JSON object"),
         (READ.from_fhir, {"resourceType": "Observation"}, "must be Patient, got 'Observation'"),
         (READ.from_fhir, {"PatientName": "Jane Roe"}, "no field that is read; there are: name, identifier"),
+        (READ.from_fhir, {"resourceType": "Patient", "Name": [{"family": "Roe"}]}, "no field that is read"),
         (READ.from_fhir, {"name": "Jane Roe"}, "name must be a list of objects"),
         (READ.from_fhir, {"name": [], "identifier": {"value": "Jane"}}, "identifier must be a list of objects"),
     ],
