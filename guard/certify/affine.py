@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from medward.guard.certify.graph_writer import Box, GraphWriter
 from medward.guard.certify.rounding import rounded_down, rounded_up, rounding_factor, underflow_allowance
 
-Weights = NDArray[np.float64]
+_Weights = NDArray[np.float64]
 _FEW_TERMS = 64  # up to which four passes cost less than two, and what is done to their values
 
 
@@ -30,10 +30,10 @@ class Affine:
 
     operator: str
     source: Box
-    weight: Weights
-    bias: Weights
-    magnitude: Weights
-    bias_magnitude: Weights
+    weight: _Weights
+    bias: _Weights
+    magnitude: _Weights
+    bias_magnitude: _Weights
     terms: int
     attributes: dict[str, object]
 
@@ -47,7 +47,7 @@ class Affine:
         """Whether weights are differences, smaller than what was added up to make them."""
         return bool((self.magnitude > np.abs(self.weight)).any())
 
-    def scaled(self, scale: Weights) -> Affine:
+    def scaled(self, scale: _Weights) -> Affine:
         """The layer followed by a multiplication of each output channel with `scale (M,)`."""
         shape = (-1, *[1] * (self.weight.ndim - 1)) if self.operator == "Conv" else (1, -1)
         along = scale.reshape(shape)
@@ -59,7 +59,7 @@ class Affine:
             bias_magnitude=self.bias_magnitude * np.abs(scale),
         )
 
-    def shifted(self, shift: Weights) -> Affine:
+    def shifted(self, shift: _Weights) -> Affine:
         """The layer followed by an addition of `shift (M,)`."""
         return replace(self, bias=self.bias + shift, bias_magnitude=self.bias_magnitude + np.abs(shift))
 

@@ -18,13 +18,19 @@ from medward.guard.certify import output_bounds
 from medward.guard.certify.network_bounds import NetworkBounds
 from medward.guard.certify.output_bounds import UNCERTAIN, OutputBounds
 from medward.guard.certify.rounding import rounded_up
+from medward.guard.certify.sklearn_trees import EstimatorModel, estimator_bounds
+from medward.guard.certify.tree_bounds import TreeBounds, is_trees
 from medward.guard.errors import MedwardError
+from medward.guard.models.base import Model
 from medward.guard.models.onnx_model import load_onnx
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
 from medward.guard.types import Array, Ints
+
+_ARCHIVE = b"PK"  # begins a NumPy archive
+_CHECKED = 64  # random rows
 
 
 class BoundedModel(Protocol):
@@ -61,12 +67,38 @@ class Bounds:
                 f"{spec.name}: what opaque outputs decide cannot be read here, so nothing can be certified"
             )
         model = load_onnx(data, spec, options or {})
-        return cls(spec=spec, model=NetworkBounds.of(data, model.input, model.scores, spec))
+        kind = TreeBounds if is_trees(data, model.scores) else NetworkBounds
+        found = cls(spec=spec, model=kind.of(data, model.input, model.scores, spec))
+        found.check_against(model)
+        return found
+
+    @classmethod
+    def of_estimator(cls, model: EstimatorModel) -> Bounds:
+        """Bounds of a model of scikit-learn that a bundle keeps as it is."""
+        if model.framed:
+            raise MedwardError(
+                f"{model.spec.name}: takes its rows as a DataFrame, which cannot be bounded; fit it on numbers"
+            )
+        found = cls(spec=model.spec, model=estimator_bounds(model.estimator, model.spec))
+        found.check_against(model)
+        return found
 
     @classmethod
     def load(cls, data: bytes, spec: ModelSpec) -> Bounds:
         """Open the bytes of `data`, written before; needs onnxruntime alone."""
-        return cls(spec=spec, model=NetworkBounds.load(data))
+        kind = TreeBounds if data[:2] == _ARCHIVE else NetworkBounds
+        return cls(spec=spec, model=kind.load(data))
+
+    def check_against(self, model: Model) -> None:
+        """Refuse bounds that a random row's own decision is outside of: a file that is read here otherwise than run."""
+        rows = self.spec.check(self._random_rows(np.random.default_rng(0)))
+        found, own = self.certain_decisions(rows, 0.0), self.spec.decide(model.predict(rows).scores)
+        wrong = int(((found != own) & (found != UNCERTAIN)).sum())
+        if wrong:
+            raise MedwardError(
+                f"{self.spec.name}: {wrong} of {_CHECKED} random rows are decided otherwise than bounds say; such a "
+                "file cannot be certified"
+            )
 
     @property
     def data(self) -> bytes:
@@ -102,6 +134,16 @@ class Bounds:
         if not isinstance(self.spec.task, Multilabel):
             raise MedwardError(f"{self.spec.name}: findings are a multilabel model's, this is {self.spec.task.kind}")
         return self._largest(inputs, radii, scale, self._certain_findings)
+
+    def _random_rows(self, rng: np.random.Generator) -> Array:
+        """Rows within the range; of trees with values at which they split."""
+        low, high = -3.0 if self.spec.low is None else self.spec.low, 3.0 if self.spec.high is None else self.spec.high
+        rows = rng.uniform(low, high, size=(_CHECKED, *self.spec.shape))
+        if isinstance(self.model, TreeBounds) and self.model.front is None:
+            flat = rows.reshape(_CHECKED, -1)
+            for feature, values in self.model.ensemble.splits().items():
+                flat[:, feature] = rng.choice(values, _CHECKED)
+        return np.clip(rows, self.spec.low, self.spec.high)
 
     def _certain(self, bounds: OutputBounds) -> NDArray[np.bool_]:
         return np.asarray(output_bounds.certain_decisions(bounds, self.spec) != UNCERTAIN)[:, None]

@@ -54,9 +54,9 @@ class NetworkBounds:
     softmax: bool
 
     @classmethod
-    def of(cls, data: bytes, given: str, scores: str, spec: ModelSpec) -> NetworkBounds:
+    def of(cls, data: bytes, given: str, scores: str, spec: ModelSpec, *, decisive: bool = True) -> NetworkBounds:
         """The bounds of the output `scores` of a file over its input `given`, as `bounds_graph` writes them."""
-        return cls.load(bounds_graph(data, given, scores, spec))
+        return cls.load(bounds_graph(data, given, scores, spec, decisive=decisive))
 
     @classmethod
     def load(cls, data: bytes) -> NetworkBounds:
@@ -84,9 +84,10 @@ class NetworkBounds:
         return OutputBounds(lower=next(ends), upper=next(ends), differences=self.differences, softmax=self.softmax)
 
 
-def bounds_graph(data: bytes, given: str, scores: str, spec: ModelSpec) -> bytes:
-    """The graph that bounds the output `scores` of the file `data` over its input `given`.
+def bounds_graph(data: bytes, given: str, scores: str, spec: ModelSpec, *, decisive: bool = True) -> bytes:
+    """The graph that bounds the output `scores` of the file `data` over its input `given`, or what decides of it.
 
+    Without `decisive` it bounds that tensor itself, whatever is decided.
     Raises `UnboundedError`, which names the operator, for a file that cannot be bounded soundly.
     """
     onnx = require_extra("onnx", "torch")
@@ -96,7 +97,7 @@ def bounds_graph(data: bytes, given: str, scores: str, spec: ModelSpec) -> bytes
     tensors = _known_tensors(onnx, model, given, nodes, spec)
     for proto in nodes:
         _bound_node(onnx, tensors, proto)
-    box, words = _decisive(tensors, scores, spec)
+    box, words = _decisive(tensors, scores, spec) if decisive else (tensors.box(scores), [])
     return _assembled(onnx, model, tensors, given, box, ", ".join(words))
 
 

@@ -32,8 +32,8 @@ from medward.guard.certify.layer_rules import (
 )
 from medward.guard.certify.tensors import BoundedNode, Tensor, Tensors
 
-Rule = Callable[[Tensors, BoundedNode], Tensor]
-BOUNDED_OPERATORS: dict[str, Rule] = {
+BoundingRule = Callable[[Tensors, BoundedNode], Tensor]
+BOUNDED_OPERATORS: dict[str, BoundingRule] = {
     "Identity": bound_same,
     "Dropout": bound_same,
     "Cast": bound_cast,

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
 
-UNIT = 2.0**-24
+_UNIT = 2.0**-24
 SPARE = 32
 MOST_TERMS = 2**19
 """Up to so many, gamma is at most 0.033."""
@@ -47,7 +47,7 @@ def rounding_factor(terms: int) -> float:
             f"a layer sums {terms} products for one value, rounding is bounded for at most {MOST_TERMS}; bound a "
             "smaller network"
         )
-    most = (terms + SPARE) * UNIT
+    most = (terms + SPARE) * _UNIT
     return 4 * most / (1 - most)
 
 
