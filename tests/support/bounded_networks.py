@@ -86,14 +86,18 @@ def three_classes(output="logits") -> Classification:
     return Classification(classes=("a", "b", "c"), output=output)
 
 
-def run_otherwise(data: bytes, rows: np.ndarray, level: str) -> np.ndarray:
-    """The scores of a file with the runtime's optimisations at `level`: other kernels, other orders of summation."""
+def session_at(data: bytes, level: str):
+    """A session with the runtime's optimisations at `level`: other kernels, other orders of summation."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    return session.run(["scores"], {"x": rows})[0].reshape(len(rows), -1)
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def run_otherwise(data: bytes, rows: np.ndarray, level: str) -> np.ndarray:
+    """The scores of a file with the runtime's optimisations at `level`."""
+    return session_at(data, level).run(["scores"], {"x": rows})[0].reshape(len(rows), -1)
 
 
 LEVELS = ("ORT_ENABLE_ALL", "ORT_DISABLE_ALL", "ORT_ENABLE_BASIC")
