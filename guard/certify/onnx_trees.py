@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def ensemble_of(attributes: dict[str, Any]) -> tuple[TreeEnsemble, str, int]:
         raise UnboundedError(f"trees with aggregate_function {aggregate} cannot be bounded; use SUM or AVERAGE")
     trees = _trees(attributes, prefix, outputs, count)
     if aggregate == "AVERAGE":
-        trees = [_scaled(tree, 1 / len(trees)) for tree in trees]
+        trees = [replace(tree, values=tree.values / len(trees)) for tree in trees]
     base = _numbers(attributes, "base_values", np.float64)
     base = base if len(base) == count else np.zeros(count) if not len(base) else np.full(count, base[-1])
     found = tree_ensemble(trees, base, single_precision=True)
@@ -68,6 +69,8 @@ def _trees(attributes: dict[str, Any], prefix: str, outputs: Ints, count: int) -
             np.array([-1 if stop else place[int(node)] for node, stop in zip(side, leaf[own], strict=True)], np.int64)
             for side in (left, right)
         ]
+        if (children[0] == 0).any() or (children[1] == 0).any():
+            raise UnboundedError(f"tree {tree} has a first node that is not its root; write its nodes from the root on")
         values = np.zeros((len(own), count))
         for node, at in place.items():
             values[at] = weights.get((tree, node), 0.0)
@@ -94,18 +97,6 @@ def _leaf_weights(
     for tree, node, output, weight in zip(trees.tolist(), nodes.tolist(), outputs.tolist(), weights, strict=True):
         found.setdefault((tree, node), np.zeros(count))[output] += weight
     return found
-
-
-def _scaled(tree: NodeList, factor: float) -> NodeList:
-    return NodeList(
-        feature=tree.feature,
-        threshold=tree.threshold,
-        equal=tree.equal,
-        missing_left=tree.missing_left,
-        left=tree.left,
-        right=tree.right,
-        values=tree.values * factor,
-    )
 
 
 def _numbers(attributes: dict[str, Any], name: str, dtype: Any) -> NDArray[Any]:

@@ -64,7 +64,7 @@ class TreeBounds:
         front = None
         if _by_columns(before, spec):
             indicators = indicated_places(spec.columns)
-        elif any(node.op_type not in ("Identity", "Cast") for node in before):
+        elif any(node.op_type != "Identity" for node in before):
             front = NetworkBounds.of(data, given, trees[0].input[0], spec, decisive=False)
         link = _link(transform, classes, ensemble)
         return paired(cls(ensemble=ensemble, link=link, width=width, indicators=indicators, front=front), spec)
@@ -170,7 +170,7 @@ def _check_behind(onnx: Any, graph: Any, nodes: list[Any]) -> None:
     for node in nodes:
         factors = [weights[name] for name in node.input if name in weights]
         one = node.op_type == "Mul" and len(factors) == 1 and (factors[0] == 1).all()
-        if node.op_type not in ("Identity", "Cast") and not one:
+        if node.op_type != "Identity" and not one:
             raise UnboundedError(
                 f"{node.op_type} behind trees cannot be bounded; end the file with the trees' own outputs"
             )

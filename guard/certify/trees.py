@@ -38,11 +38,10 @@ class TableBox:
 class TreeEnsemble:
     """A tree ensemble adds up one leaf of each tree, and `base`.
 
-    Nodes ``(N,)`` of all trees stand in one list. An inner node sends x to `left` where x <= `threshold`, or where x
-    equals it if `equal`, else to `right`; NaN goes left where `missing_left`. `left` is -1 for a leaf. `parent` is -1
-    for a root; parents stand before their children. `leaves (L,)` are nodes, tree by tree, `values (L, m)` what they
-    add, `starts (T,)` the first leaf of each tree. `sizes (m,)` is what magnitudes add up to at most, `terms` how many
-    numbers of single precision are added, 0 where the model adds in double precision.
+    Nodes ``(N,)`` of all trees stand in one list; `tree` says whose each is, `roots (T,)` where each begins. An inner
+    node sends x to `left` where x <= `threshold`, or where x equals it if `equal`, else to `right`; NaN goes left where
+    `missing_left`. `left` is -1 for a leaf, which adds its `values (N, m)`. `sizes (m,)` is what magnitudes add up to at
+    most, `terms` how many numbers of single precision are added, 0 where the model adds in double precision.
     """
 
     feature: Ints
@@ -51,11 +50,9 @@ class TreeEnsemble:
     missing_left: Flags
     left: Ints
     right: Ints
-    parent: Ints
-    depth: Ints
-    leaves: Ints
+    tree: Ints
+    roots: Ints
     values: NDArray[np.float64]
-    starts: Ints
     base: NDArray[np.float64]
     sizes: NDArray[np.float64]
     terms: int
@@ -63,7 +60,7 @@ class TreeEnsemble:
     def between(self, box: TableBox) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The least and the largest sums ``(n, m)`` over a box, each output at its own worst, rounding included."""
         most = max(1, _CELLS // max(1, len(self.left)))
-        parts = [self._sums(self._reached(part)) for part in _row_parts(box, most)]
+        parts = [self._sums(part) for part in _row_parts(box, most)]
         lower, upper = (np.concatenate(each) for each in zip(*parts, strict=True))
         return lower, upper
 
@@ -81,31 +78,38 @@ class TreeEnsemble:
         inner = (self.left >= 0) & np.isfinite(self.threshold)
         return {int(each): self.threshold[inner & (self.feature == each)] for each in np.unique(self.feature[inner])}
 
-    def _reached(self, box: TableBox) -> Flags:
-        """Which leaves ``(n, L)`` an input of each box falls into."""
-        lower, upper = box.lower[:, self.feature], box.upper[:, self.feature]
-        missing, present = box.missing[:, self.feature], box.present[:, self.feature]
-        goes_left = np.where(self.equal, (lower <= self.threshold) & (self.threshold <= upper), lower <= self.threshold)
-        still = (lower == self.threshold) & (upper == self.threshold)
-        goes_right = np.where(self.equal, ~still, upper > self.threshold)
-        goes_left = (goes_left & present) | (missing & self.missing_left)
-        goes_right = (goes_right & present) | (missing & ~self.missing_left)
-        reached = np.ones(lower.shape, bool)
-        for level in range(1, int(self.depth.max(initial=0)) + 1):
-            nodes = np.flatnonzero(self.depth == level)
-            parents = self.parent[nodes]
-            crossed = np.where(self.left[parents] == nodes, goes_left[:, parents], goes_right[:, parents])
-            reached[:, nodes] = reached[:, parents] & crossed
-        return reached[:, self.leaves]
+    def _reached(self, box: TableBox) -> Iterator[tuple[Ints, Ints]]:
+        """The leaves that an input of a box falls into, level by level, as rows and nodes."""
+        rows = np.repeat(np.arange(len(box.lower)), len(self.roots))
+        nodes = np.tile(self.roots, len(box.lower))
+        while len(nodes):
+            inner = self.left[nodes] >= 0
+            yield rows[~inner], nodes[~inner]
+            rows, nodes = rows[inner], nodes[inner]
+            left, right = self._crossed(box, rows, nodes)
+            rows = np.concatenate([rows[left], rows[right]])
+            nodes = np.concatenate([self.left[nodes[left]], self.right[nodes[right]]])
 
-    def _sums(self, reached: Flags) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        lower = np.empty((len(reached), self.values.shape[1]))
-        upper, slack = lower.copy(), self.sizes * (rounding_factor(self.terms) if self.terms else _DOUBLE_ROUNDING)
-        for column, value in enumerate(self.values.T):
-            least = np.minimum.reduceat(np.where(reached, value, np.inf), self.starts, axis=1)
-            largest = np.maximum.reduceat(np.where(reached, value, -np.inf), self.starts, axis=1)
-            lower[:, column], upper[:, column] = least.sum(axis=1), largest.sum(axis=1)
-        return lower + self.base - slack, upper + self.base + slack
+    def _crossed(self, box: TableBox, rows: Ints, nodes: Ints) -> tuple[Flags, Flags]:
+        """Whether some input of each row's box goes left at an inner node, and whether some goes right."""
+        places, threshold, equal = (rows, self.feature[nodes]), self.threshold[nodes], self.equal[nodes]
+        lower, upper, missing_left = box.lower[places], box.upper[places], self.missing_left[nodes]
+        left = (lower <= threshold) & (~equal | (threshold <= upper))
+        right = np.where(equal, (lower != threshold) | (upper != threshold), upper > threshold)
+        missing, present = box.missing[places], box.present[places]
+        return (left & present) | (missing & missing_left), (right & present) | (missing & ~missing_left)
+
+    def _sums(self, box: TableBox) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        rows, trees, outputs = len(box.lower), len(self.roots), self.values.shape[1]
+        least = np.full((rows * trees, outputs), np.inf)
+        largest = -least
+        for row, leaf in self._reached(box):
+            cell = row * trees + self.tree[leaf]
+            np.minimum.at(least, cell, self.values[leaf])
+            np.maximum.at(largest, cell, self.values[leaf])
+        slack = self.sizes * (rounding_factor(self.terms) if self.terms else _DOUBLE_ROUNDING)
+        lower, upper = (each.reshape(rows, trees, outputs).sum(axis=1) + self.base for each in (least, largest))
+        return lower - slack, upper + slack
 
 
 def _row_parts(box: TableBox, most: int) -> Iterator[TableBox]:

@@ -95,11 +95,6 @@ def session_at(data: bytes, level: str):
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-def run_otherwise(data: bytes, rows: np.ndarray, level: str) -> np.ndarray:
-    """The scores of a file with the runtime's optimisations at `level`."""
-    return session_at(data, level).run(["scores"], {"x": rows})[0].reshape(len(rows), -1)
-
-
 LEVELS = ("ORT_ENABLE_ALL", "ORT_DISABLE_ALL", "ORT_ENABLE_BASIC")
 
 
@@ -130,11 +125,12 @@ def deciding_numbers(scores: np.ndarray, bounds: OutputBounds) -> np.ndarray:
 def escapes(data: bytes, bounds: Bounds, rows: np.ndarray, radius: float, tries: int = 60, seed: int = 0) -> int:
     """How many outputs of the file, computed in several ways within the radius, lie outside the bounds."""
     rng, count = np.random.default_rng(seed), 0
-    found = bounds.between(rows, radius)
+    found, sessions = bounds.between(rows, radius), [session_at(data, level) for level in LEVELS]
     slack = 2.0**-16 if found.softmax else 0.0  # of a logarithm of rounded probabilities, checked apart
     for turn in range(tries):
         near = inputs_within(rows, radius, bounds.spec, rng)
-        numbers = deciding_numbers(run_otherwise(data, near, LEVELS[turn % len(LEVELS)]), found)
+        scores = sessions[turn % len(sessions)].run(["scores"], {"x": near})[0]
+        numbers = deciding_numbers(scores, found)
         count += int(((numbers < found.lower - slack) | (numbers > found.upper + slack)).sum())
     return count
 

@@ -1,5 +1,7 @@
 """No output of a deployed network leaves its bounds, for every operator that has some; what has none is refused."""
 
+import sys
+
 import numpy as np
 import pytest
 from support.bounded_networks import (
@@ -123,13 +125,22 @@ def test_bounds_rounded_inwards_are_caught(name, monkeypatch):
 def test_a_node_that_is_left_out_is_caught(name, operator, monkeypatch):
     data, spec, rows = case(name)
     monkeypatch.setitem(operators.BOUNDED_OPERATORS, operator, operators.BOUNDED_OPERATORS["Identity"])
+    monkeypatch.setattr(Bounds, "check_against", lambda self, model: None)
     assert escapes(data, Bounds.of(data, spec), rows, 0.02, tries=12) > 0
 
 
 def test_a_short_cut_that_is_left_out_is_caught(monkeypatch):
     data, spec, rows = case("residual")
     monkeypatch.setitem(operators.BOUNDED_OPERATORS, "Add", operators.BOUNDED_OPERATORS["Identity"])
+    monkeypatch.setattr(Bounds, "check_against", lambda self, model: None)
     assert escapes(data, Bounds.of(data, spec), rows, 0.02, tries=12) > 0
+
+
+def test_bounds_that_a_file_s_own_decisions_leave_are_refused(monkeypatch):
+    data, spec, _ = case("residual")
+    monkeypatch.setitem(operators.BOUNDED_OPERATORS, "Add", operators.BOUNDED_OPERATORS["Identity"])
+    with pytest.raises(MedwardError, match="random rows are decided otherwise than bounds say"):
+        Bounds.of(data, spec)
 
 
 def test_bounds_of_no_radius_are_as_wide_as_rounding():
@@ -187,13 +198,24 @@ def test_a_sum_of_too_many_products_is_refused():
         network_bounds.bounds_graph(data, "x", "scores", table_spec(shape=(2**19 + 1,)))
 
 
-def test_a_stored_graph_is_opened_without_the_file(tmp_path):
+def test_a_stored_graph_is_opened_without_the_file():
     data, spec, rows = case("Relu")
     written = Bounds.of(data, spec)
     again = Bounds.load(written.data, spec)
     assert np.array_equal(again.between(rows, 0.1).lower, written.between(rows, 0.1).lower)
     with pytest.raises(MedwardError, match="holds no bounds"):
         Bounds.load(data, spec)
+
+
+def test_a_stored_graph_needs_neither_onnx_nor_torch(monkeypatch):
+    data, spec, rows = case("Relu")
+    written = Bounds.of(data, spec)
+    for name in ("onnx", "torch", "sklearn"):
+        monkeypatch.setitem(sys.modules, name, None)
+    found = Bounds.load(written.data, spec).certified_radius(rows, (0.001, 0.01, 0.1))
+    assert set(found.tolist()) <= {0.0, 0.001, 0.01, 0.1}
+    with pytest.raises(MedwardError, match="this needs onnx"):
+        Bounds.of(data, spec)
 
 
 def test_a_fixed_batch_is_kept():
