@@ -21,6 +21,13 @@ def bound_same(tensors: Tensors, node: BoundedNode) -> Tensor:
     return tensors.values[node.inputs[0]]
 
 
+def bound_dropout(tensors: Tensors, node: BoundedNode) -> Tensor:
+    """What drops nothing, as it does when a model answers."""
+    if len(node.inputs) > 2 and node.inputs[2] and tensors.weight(node, 2).any():
+        raise UnboundedError("Dropout in training mode answers by chance; export the model in evaluation mode")
+    return bound_same(tensors, node)
+
+
 def bound_cast(tensors: Tensors, node: BoundedNode) -> Tensor:
     """A cast to single precision, of what is that already."""
     if node.attributes["to"] != 1:  # TensorProto.FLOAT

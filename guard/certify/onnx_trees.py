@@ -58,6 +58,7 @@ def _trees(attributes: dict[str, Any], prefix: str, outputs: Ints, count: int) -
     threshold = np.where(strict, np.nextafter(threshold, np.float32(-np.inf)), threshold)
     missing = _numbers(attributes, "nodes_missing_value_tracks_true", np.int64)
     missing_true = missing == 1 if len(missing) else np.zeros(len(leaf), bool)
+    missing_true |= np.array([mode == "BRANCH_NEQ" for mode in modes])  # NaN is unequal to everything
     yes, no = (_numbers(attributes, f"nodes_{name}nodeids", np.int64) for name in ("true", "false"))
     weights = _leaf_weights(attributes, prefix, outputs, count)
     found = []

@@ -8,6 +8,7 @@ from medward.guard.certify.elementwise_rules import (
     bound_cast,
     bound_clip,
     bound_concat,
+    bound_dropout,
     bound_leaky_relu,
     bound_monotone,
     bound_normaliser,
@@ -35,7 +36,7 @@ from medward.guard.certify.tensors import BoundedNode, Tensor, Tensors
 BoundingRule = Callable[[Tensors, BoundedNode], Tensor]
 BOUNDED_OPERATORS: dict[str, BoundingRule] = {
     "Identity": bound_same,
-    "Dropout": bound_same,
+    "Dropout": bound_dropout,
     "Cast": bound_cast,
     **dict.fromkeys(
         ("Relu", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather"), bound_monotone

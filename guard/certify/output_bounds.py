@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,12 @@ from medward.guard.certify.rounding import SOFTMAX_ERROR
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel
+from medward.guard.tasks.regression import Regression
 from medward.guard.types import Array, Ints
 
 UNCERTAIN = -1
 """In the place of a decision that some input within the radius may change."""
+_MOST_CELLS = 2.0**46  # as many as `Regression` tells apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,42 +61,46 @@ def certain_decisions(bounds: OutputBounds, spec: ModelSpec) -> Ints:
 
     Of a multilabel model the whole set of findings is one decision. Bounds that are no numbers make nothing certain.
     """
-    bounds = _unbounded_where_no_number(bounds)
+    bounds, whole = _finite_rows(bounds)
     task = spec.task
     if isinstance(task, Classification) and not task.one_column:
         found = np.full(len(bounds.lower), UNCERTAIN, np.int64)
         for decision in range(len(task.classes)):
             worst = bounds.worst_scores(decision, len(task.classes))
             found[task.decide(worst) == decision] = decision
-        return found
-    low, high = end_outputs(bounds, spec)
-    least, most = task.decide(low), task.decide(high)
-    return np.where(least == most, least, UNCERTAIN)
+    else:
+        low, high = _end_outputs(bounds, spec)
+        least, most = task.decide(low), task.decide(high)
+        found = np.where(least == most, least, UNCERTAIN)
+    return np.where(whole, found, UNCERTAIN)
 
 
 def certain_findings(bounds: OutputBounds, spec: ModelSpec) -> NDArray[np.bool_]:
     """Which findings ``(n, K)`` of a multilabel model are decided alike by every input within the bounds."""
     if not isinstance(spec.task, Multilabel):
         raise TypeError(f"findings are those of a multilabel model, got {spec.task.kind}")
-    low, high = end_outputs(_unbounded_where_no_number(bounds), spec)
-    return np.asarray(spec.task.found(low) == spec.task.found(high))
+    bounds, whole = _finite_rows(bounds)
+    low, high = _end_outputs(bounds, spec)
+    return np.asarray((spec.task.found(low) == spec.task.found(high)) & whole[:, None])
 
 
-def end_outputs(bounds: OutputBounds, spec: ModelSpec) -> tuple[Array, Array]:
+def _end_outputs(bounds: OutputBounds, spec: ModelSpec) -> tuple[Array, Array]:
     """The outputs that the task reads at either end; every column is at its least, or at its largest."""
     ends = (bounds.lower, bounds.upper)
     if spec.output == "probabilities":
         ends = (np.clip(ends[0], 0, 1), np.clip(ends[1], 0, 1))
     if isinstance(spec.task, Classification):
         return spec.task.read(ends[0], spec.name), spec.task.read(ends[1], spec.name)
+    if isinstance(spec.task, Regression):  # numbers farther out are no answers, and have no cell
+        most = _MOST_CELLS * spec.task.tolerance
+        return np.clip(ends[0], -most, most), np.clip(ends[1], -most, most)
     return ends
 
 
 def _slanted_softmax(scores: Array, decision: int) -> NDArray[np.float32]:
     """Probabilities ``(n, K)`` of scores, wrong by as much as a runtime's may be, against the class `decision`."""
     wide = np.asarray(scores, np.float64)
-    with np.errstate(invalid="ignore"):
-        likely = np.exp(wide - wide.max(axis=1, keepdims=True))
+    likely = np.exp(wide - wide.max(axis=1, keepdims=True))
     likely /= likely.sum(axis=1, keepdims=True)
     slant = np.full(wide.shape[1], 1 + SOFTMAX_ERROR)
     slant[decision] = 1 - SOFTMAX_ERROR
@@ -102,13 +108,8 @@ def _slanted_softmax(scores: Array, decision: int) -> NDArray[np.float32]:
     return slanted
 
 
-def _unbounded_where_no_number(bounds: OutputBounds) -> OutputBounds:
-    """Bounds of which a row with anything but finite numbers says nothing: as wide as single precision is."""
-    whole = (np.isfinite(bounds.lower) & np.isfinite(bounds.upper)).all(axis=1, keepdims=True)
-    most = np.float32(1e30)
-    return OutputBounds(
-        lower=np.where(whole, bounds.lower, -most),
-        upper=np.where(whole, bounds.upper, most),
-        differences=bounds.differences,
-        softmax=bounds.softmax,
-    )
+def _finite_rows(bounds: OutputBounds) -> tuple[OutputBounds, NDArray[np.bool_]]:
+    """The bounds with zeros in rows of anything but finite numbers, which say nothing, and which rows are whole."""
+    whole = np.asarray(np.isfinite(bounds.lower) & np.isfinite(bounds.upper)).all(axis=1)
+    lower, upper = (np.where(whole[:, None], each, 0) for each in (bounds.lower, bounds.upper))
+    return replace(bounds, lower=lower, upper=upper), whole

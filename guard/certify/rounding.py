@@ -17,9 +17,9 @@ signs of W taken apart there are twice the terms here, gamma for the deployed an
 4 gamma covers as well. `SPARE` roundings a term are added to n for what a runtime folds into a layer (batch
 normalisation, scales, a constant or a tensor added before or after), and for weights that were folded here.
 
-Assumed: binary32 with rounding to nearest; nothing overflows (bounds that do certify nothing); no kernel transforms its
-operands (Winograd, FFT) or lowers their precision (bfloat16 fast math); what underflows is lost by no more than 2^-126
-a term. What rounds once (minimum, maximum, a product, a sum) is monotone and needs no widening.
+Assumed: binary32 with rounding to nearest; nothing overflows (bounds that do certify nothing); no kernel transforms
+its operands (Winograd, FFT) or lowers their precision (bfloat16 fast math, TF32); what underflows is lost by no more
+than 2^-126 a term. What rounds once (minimum, maximum, a product, a sum) is monotone and needs no widening.
 """
 
 from __future__ import annotations

@@ -39,9 +39,9 @@ class TreeEnsemble:
     """A tree ensemble adds up one leaf of each tree, and `base`.
 
     Nodes ``(N,)`` of all trees stand in one list; `tree` says whose each is, `roots (T,)` where each begins. An inner
-    node sends x to `left` where x <= `threshold`, or where x equals it if `equal`, else to `right`; NaN goes left where
-    `missing_left`. `left` is -1 for a leaf, which adds its `values (N, m)`. `sizes (m,)` is what magnitudes add up to at
-    most, `terms` how many numbers of single precision are added, 0 where the model adds in double precision.
+    node sends x to `left` where x <= `threshold`, or where x equals it if `equal`, else to `right`; NaN goes left
+    where `missing_left`. `left` is -1 for a leaf, which adds its `values (N, m)`. `sizes (m,)` is what magnitudes add
+    up to at most, `terms` how many numbers of single precision are added, 0 where the model adds in double precision.
     """
 
     feature: Ints

@@ -31,6 +31,11 @@ class Network:
         self.weights.append(numpy_helper.from_array(np.asarray(value, dtype), f"w{self.count}"))
         return f"w{self.count}"
 
+    def truth(self, value):
+        self.count += 1
+        self.weights.append(numpy_helper.from_array(np.asarray(value, bool), f"w{self.count}"))
+        return f"w{self.count}"
+
     def random(self, *shape, scale=None):
         size = scale or 1 / np.sqrt(max(1, int(np.prod(shape[1:]))))
         return self.constant(self.rng.normal(size=shape) * size)

@@ -147,11 +147,39 @@ def test_folding_the_last_layer_is_tighter():
     assert not (held[1] & ~held[0]).any()
 
 
+def test_many_classes_are_bounded_by_their_scores():
+    classes = Classification(classes=tuple(f"c{k}" for k in range(40)), output="probabilities")
+    data = Network(TABLE, 0).gemm(6, 16).add("Relu").gemm(16, 40).add("Softmax", axis=1).data()
+    spec, inputs, rng = table_spec(classes), table_rows(), np.random.default_rng(1)
+    model, bounds = load_onnx(data, spec, {"scores": "scores"}), Bounds.of(data, spec, {"scores": "scores"})
+    found = bounds.certain_decisions(inputs, 0.01)
+    assert not bounds.between(inputs, 0.01).differences
+    assert 0.2 < (found != UNCERTAIN).mean() < 1
+    for _ in range(40):
+        near = spec.decide(model.predict(inputs_within(inputs, 0.01, spec, rng)).scores)
+        assert ((near == found) | (found == UNCERTAIN)).all()
+
+
+def test_one_column_may_have_no_axis_of_its_own():
+    net = Network(TABLE, 3).gemm(6, 1)
+    data = net.add("Squeeze", net.constant([1])).data()
+    bounds = Bounds.of(data, table_spec(two("logits", one_column=True)), {"scores": "scores"})
+    assert set(bounds.certain_decisions(table_rows(), 0.05).tolist()) == {UNCERTAIN, 0, 1}
+
+
 def test_bounds_that_are_no_numbers_make_nothing_certain():
     for wrong in (np.nan, np.inf, -np.inf):
         ends = np.array([[0.5, 0.1, wrong], [1.0, 0.2, 0.1]], np.float32)
         bounds = OutputBounds(lower=ends, upper=ends)
         assert certain_decisions(bounds, table_spec()).tolist() == [UNCERTAIN, 0]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_no_task_is_certain_of_what_is_no_number_or_has_no_end(name):
+    task, width, _ = TASKS[name]
+    for low, high in ((np.nan, np.nan), (-np.inf, np.inf), (-1e38, 1e38)):
+        bounds = OutputBounds(lower=np.full((1, width), low, np.float32), upper=np.full((1, width), high, np.float32))
+        assert certain_decisions(bounds, table_spec(task)).tolist() == [UNCERTAIN]
 
 
 def test_ties_are_decided_as_the_task_decides_them():

@@ -175,6 +175,10 @@ REFUSED = {
     "Mul": (lambda n: n.add("Mul", n.last), "Mul of two tensors"),
     "Cast": (lambda n: n.add("Cast", to=11), "Cast to other types"),
     "LeakyRelu": (lambda n: n.add("LeakyRelu", alpha=-0.5), "falls and rises"),
+    "Dropout": (
+        lambda n: n.add("Dropout", n.constant(np.float32(0.5)), n.truth(True)),
+        "Dropout in training mode answers by chance",
+    ),
     "Softmax": (lambda n: n.add("Softmax", axis=1), "Softmax can be bounded as the last node"),
     "MatMul": (lambda n: n.add("MatMul", n.last), "no constants of the file"),
     "weights": (lambda n: n.add("Mul", n.constant(np.float32(2)), first=n.constant(np.float32(2))), "computes weights"),
