@@ -110,6 +110,6 @@ def _slanted_softmax(scores: Array, decision: int) -> NDArray[np.float32]:
 
 def _finite_rows(bounds: OutputBounds) -> tuple[OutputBounds, NDArray[np.bool_]]:
     """The bounds with zeros in rows of anything but finite numbers, which say nothing, and which rows are whole."""
-    whole = np.asarray(np.isfinite(bounds.lower) & np.isfinite(bounds.upper)).all(axis=1)
+    whole: NDArray[np.bool_] = np.isfinite(np.concatenate([bounds.lower, bounds.upper], axis=1)).all(axis=1)
     lower, upper = (np.where(whole[:, None], each, 0) for each in (bounds.lower, bounds.upper))
     return replace(bounds, lower=lower, upper=upper), whole
