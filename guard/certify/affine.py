@@ -7,6 +7,7 @@ are kept beside the sums: rounding is bounded by those, whichever way it is comp
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -160,6 +161,7 @@ def _passed(
     return product
 
 
+@cache
 def class_pairs(classes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """All pairs i < j of classes, as their first and their second."""
     pairs = np.array(list(combinations(range(classes), 2)), np.int64).reshape(-1, 2)

@@ -46,10 +46,15 @@ _EXACT_OPERATORS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkBounds:
-    """Network bounds run the graph of bounds of one model; `data` are its bytes."""
+    """Network bounds run the graph of bounds of one model; `data` are its bytes.
+
+    `axes` are those of its rows, one more than a row has, `batch` how many rows it takes at once where that is fixed.
+    """
 
     data: bytes
     session: Any
+    axes: int
+    batch: int | None
     differences: bool
     softmax: bool
 
@@ -65,23 +70,33 @@ class NetworkBounds:
         said = session.get_modelmeta().custom_metadata_map.get(BOUNDED_MARK)
         if said is None:
             raise MedwardError("bounds.onnx: holds no bounds; write it anew with Bounds.of")
-        return cls(data=data, session=session, differences=DIFFERENCES in said, softmax=BENEATH_SOFTMAX in said)
+        declared = session.get_inputs()[0].shape
+        return cls(
+            data=data,
+            session=session,
+            axes=len(declared),
+            batch=declared[0] if isinstance(declared[0], int) else None,
+            differences=DIFFERENCES in said,
+            softmax=BENEATH_SOFTMAX in said,
+        )
 
     def between(self, rows: Array, radius: Array) -> OutputBounds:
         """Bounds for single-precision `rows (n, *shape)` and a `radius` that spreads to ``(1, *shape)``."""
-        declared = self.session.get_inputs()[0].shape
-        around = radius[None] if radius.ndim else radius.reshape([1] * rows.ndim)
-        if len(declared) == 2:
+        around = (radius[None] if radius.ndim else radius.reshape([1] * rows.ndim)).astype(np.float32)
+        if self.axes == 2:
             rows, around = rows.reshape(len(rows), -1), around.reshape(1, -1)
-        fixed = declared[0] if isinstance(declared[0], int) else None
         lower, upper = in_batches(
-            lambda batch: self.session.run([LOWER, UPPER], {ROWS: batch, RADIUS: around.astype(np.float32)}),
+            lambda batch: self.session.run([LOWER, UPPER], {ROWS: batch, RADIUS: around}),
             rows,
-            fixed or _BATCH,
-            pad=fixed is not None,
+            self.batch or _BATCH,
+            pad=self.batch is not None,
         )
-        ends = (end.reshape(len(rows), -1) for end in (lower, upper))
-        return OutputBounds(lower=next(ends), upper=next(ends), differences=self.differences, softmax=self.softmax)
+        return OutputBounds(
+            lower=lower.reshape(len(rows), -1),
+            upper=upper.reshape(len(rows), -1),
+            differences=self.differences,
+            softmax=self.softmax,
+        )
 
 
 def bounds_graph(data: bytes, given: str, scores: str, spec: ModelSpec, *, decisive: bool = True) -> bytes:

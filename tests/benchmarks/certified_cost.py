@@ -29,7 +29,7 @@ NETWORKS = {
 
 
 def measure() -> Iterator[Claim]:
-    """The median over rounds, each of which times one after the other, so that a busy machine slows both."""
+    """The least CPU time of either over rounds that time one after the other: what else runs disturbs it least."""
     found = {
         f"{name}, batch {batch}": ratio(side, width, batch)
         for name, (side, width) in NETWORKS.items()
@@ -72,9 +72,10 @@ def ratio(side: int, width: int, batch: int) -> dict[str, float]:
     pairs = [(_seconds(forward, repeats), _seconds(certificate, repeats)) for _ in range(ROUNDS)]
     plain, certified = np.array(pairs).T
     return {
-        "ratio": float(np.median(certified / plain)),
-        "forward microseconds": float(1e6 * np.median(plain)),
-        "certificate microseconds": float(1e6 * np.median(certified)),
+        "ratio": float(certified.min() / plain.min()),
+        "median ratio": float(np.median(certified / plain)),
+        "forward microseconds": float(1e6 * plain.min()),
+        "certificate microseconds": float(1e6 * certified.min()),
     }
 
 

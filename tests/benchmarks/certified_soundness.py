@@ -6,38 +6,27 @@ A model is asked as it is deployed, and with none or few of the runtime's optimi
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import xgboost
+from certified_subjects import ROWS, SEED, SUBJECTS, exported, image_spec, interval_bounds, trained
 from claim import Claim
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from support.bounded_networks import LEVELS, session_at
-from torch import Tensor, nn
+from torch import nn
 
-from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.benchmarks.tasks import load_task
 from medward.attacks.whitebox.onnx.to_torch import to_torch
 from medward.guard.certify.bounds import Bounds
 from medward.guard.certify.tree_bounds import TreeBounds
-from medward.guard.errors import MedwardError
-from medward.guard.models import wrap
-from medward.guard.models.onnx_model import OnnxModel, load_onnx
+from medward.guard.models.onnx_model import OnnxModel
 from medward.guard.spec import ModelSpec
-from medward.guard.tasks.classification import Classification
 from medward.guard.types import Array
 
-CLAIMS = ("certified_soundness",)
-RANDOM, ADVERSARIAL, ROWS = 10**6, 10**4, 200
+CLAIMS = ("certified_soundness", "certified_answers_flipped")
+RANDOM, ADVERSARIAL = 10**6, 10**4
 LARGEST, HALVINGS, PRECISION = 1.0, 40, 1e-6
-SEED = 0
 
 
 def measure() -> Iterator[Claim]:
@@ -54,6 +43,53 @@ def measure() -> Iterator[Claim]:
         seed=SEED,
         details=found,
     )
+    yield flips_claim()
+
+
+def flips_claim() -> Claim:
+    """Of the answers that are certified under attack on the certificate, those that are not the model's own."""
+    flips = flipped(ADVERSARIAL)
+    certified, asked = flips["certified answers"], flips["answers"]
+    return Claim(
+        claim=CLAIMS[1],
+        value=flips["certified answers flipped"],
+        target=f"0 of {certified} certified answers, of {asked} asked within 4/255, are another than without a change",
+        met=flips["certified answers flipped"] == 0,
+        n=certified,
+        seed=SEED,
+        details=flips,
+    )
+
+
+def flipped(count: int, radius: float = 4 / 255) -> dict[str, Any]:
+    """An attacker who maximises the certificate of another class, of the certified network: every step is asked."""
+    task = load_task("pneumoniamnist", seed=SEED)
+    net, inputs = trained(task, certified=True), task.splits["test"].inputs[:ROWS]
+    model, bounds = exported(net, image_spec(task), task.splits["calibration"].inputs[:16])
+    own = bounds.spec.decide(model.predict(inputs).scores)
+    found = {"answers": 0, "certified answers": 0, "certified answers flipped": 0, "control: plain answers flipped": 0}
+    for change in _on_the_bound(net, inputs, radius, own, -(-count // len(inputs))):
+        near = within(inputs, change, np.full(inputs.shape, radius), bounds.spec)
+        certain = bounds.certain_decisions(near, radius)
+        found["answers"] += len(near)
+        found["certified answers"] += int((certain >= 0).sum())
+        found["certified answers flipped"] += int(((certain >= 0) & (certain != own)).sum())
+        found["control: plain answers flipped"] += int((bounds.spec.decide(model.predict(near).scores) != own).sum())
+    shares = {f"{k}/255": float((bounds.certain_decisions(inputs, k / 255) >= 0).mean()) for k in (1, 2, 4, 8)}
+    return found | {"certified share without attack": shares}
+
+
+def _on_the_bound(net: nn.Sequential, rows: Array, radius: float, own: Array, steps: int) -> Iterator[Array]:
+    start, decided = torch.from_numpy(rows), torch.from_numpy(own)
+    change = radius * (2 * torch.rand(rows.shape, generator=torch.Generator().manual_seed(SEED)) - 1)
+    for _ in range(steps):
+        change = change.requires_grad_()
+        moved = (start + change).clamp(0, 1)
+        least, most = interval_bounds(net, (moved - radius).clamp(0, 1), (moved + radius).clamp(0, 1))
+        others = least.scatter(1, decided[:, None], -torch.inf).amax(dim=1)
+        (slope,) = torch.autograd.grad((others - most.gather(1, decided[:, None])[:, 0]).sum(), change)
+        change = (change + radius / 8 * slope.sign()).detach().clamp(-radius, radius)
+        yield change.numpy().astype(np.float64)
 
 
 def searched(model: OnnxModel, bounds: Bounds, rows: Array, scale: Array) -> dict[str, Any]:
@@ -166,124 +202,3 @@ def _at_splits(model: OnnxModel, bounds: Bounds, rows: Array, around: Array, own
         yield tried
         now = advantage(tried)
         best, height = np.where((now >= height)[:, None], tried, best), np.maximum(now, height)
-
-
-def trained(task: BenchmarkTask, *, certified: bool) -> nn.Module:
-    """A small convolutional network, trained by cross-entropy, and by that of its interval bounds at 4/255."""
-    torch.manual_seed(SEED)
-    sides = [(task.shape[1] - 3) // 2 + 1]
-    sides.append((sides[0] - 3) // 2 + 1)
-    layers = [
-        nn.Conv2d(task.shape[0], 16, 3, stride=2),
-        nn.ReLU(),
-        nn.Conv2d(16, 32, 3, stride=2),
-        nn.ReLU(),
-        nn.Flatten(),
-    ]
-    net = nn.Sequential(*layers, nn.Linear(32 * sides[1] ** 2, 64), nn.ReLU(), nn.Linear(64, len(task.classes)))
-    x, y = (torch.from_numpy(np.asarray(each)) for each in (task.splits["train"].inputs, task.splits["train"].labels))
-    optimiser, epochs = torch.optim.Adam(net.parameters(), 1e-3), 12
-    for epoch in range(epochs):
-        ramp = min(1.0, epoch / (0.6 * epochs)) if certified else 0.0
-        for part in torch.randperm(len(x)).split(64):
-            low, high = ((x[part] + sign * ramp * 4 / 255).clamp(0, 1) for sign in (-1, 1))
-            least, most = _interval(net, low, high)
-            worst = torch.where(nn.functional.one_hot(y[part], least.shape[1]) == 1, least, most)
-            loss = nn.functional.cross_entropy(net(x[part]), y[part]) * (1 - 0.7 * ramp)
-            loss = loss + 0.7 * ramp * nn.functional.cross_entropy(worst, y[part])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-    return net.eval()
-
-
-def _interval(net: nn.Sequential, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    for layer in net:
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            centre, spread = layer((low + high) / 2), (high - low) / 2
-            kind = nn.functional.conv2d if isinstance(layer, nn.Conv2d) else nn.functional.linear
-            more = {"stride": layer.stride} if isinstance(layer, nn.Conv2d) else {}
-            reach = kind(spread, layer.weight.abs(), **more)
-            low, high = centre - reach, centre + reach
-        else:
-            low, high = layer(low), layer(high)
-    return low, high
-
-
-class _Residual(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(x + self.norm(self.conv(x)))
-
-
-def _image_subject(make: Callable[[BenchmarkTask], nn.Module], *, rows: int = ROWS) -> Callable[[], Any]:
-    def subject() -> Any:
-        task = load_task("pneumoniamnist", seed=SEED)
-        inputs = task.splits["test"].inputs[:rows]
-        spec = ModelSpec(
-            name="network",
-            modality="image",
-            shape=task.shape,
-            task=Classification(classes=task.classes, output="logits"),
-            low=task.low,
-            high=task.high,
-        )
-        return *_exported(make(task), spec, task.splits["calibration"].inputs[:16]), inputs, np.float64(1)
-
-    return subject
-
-
-def _residual(task: BenchmarkTask) -> nn.Module:
-    torch.manual_seed(SEED)
-    net = nn.Sequential(
-        *(nn.Conv2d(1, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), _Residual(), nn.AvgPool2d(2), _Residual()),
-        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)),
-    )
-    x = torch.from_numpy(task.splits["train"].inputs[:512])
-    with torch.no_grad():
-        for _ in range(20):
-            net(x)  # which fits the normalisation
-        gap = net.eval()(x)
-        net[-1].bias[0] += (gap[:, 1] - gap[:, 0]).median()
-    return net
-
-
-def _table_subject(make: Callable[[], Any]) -> Callable[[], Any]:
-    def subject() -> Any:
-        task = load_task("wdbc", seed=SEED)
-        fitted = make().fit(task.splits["train"].inputs.astype(np.float32), task.splits["train"].labels)
-        spec = ModelSpec(
-            name="table",
-            modality="tabular",
-            shape=task.shape,
-            task=Classification(classes=task.classes, output="probabilities"),
-            low=task.low,
-            high=task.high,
-        )
-        inputs = np.concatenate([task.splits[name].inputs for name in ("test", "holdout")]).astype(np.float32)[:ROWS]
-        scale = task.splits["train"].inputs.std(axis=0).astype(np.float64)
-        return *_exported(fitted, spec, task.splits["calibration"].inputs[:16]), inputs, scale
-
-    return subject
-
-
-def _exported(model: Any, spec: ModelSpec, sample: Array) -> tuple[OnnxModel, Bounds]:
-    with tempfile.TemporaryDirectory() as folder:
-        written = wrap(model, spec=spec, sample=sample).export(Path(folder))
-        data = (Path(folder) / written.file).read_bytes()
-    if written.file != "model.onnx":
-        raise MedwardError(f"{spec.name}: was written as {written.file}, this needs an ONNX file")
-    return load_onnx(data, spec, written.options), Bounds.of(data, spec, written.options)
-
-
-SUBJECTS: dict[str, Callable[[], Any]] = {
-    "certified network": _image_subject(lambda task: trained(task, certified=True)),
-    "plain network": _image_subject(lambda task: trained(task, certified=False)),
-    "residual network": _image_subject(_residual),
-    "logistic regression": _table_subject(lambda: make_pipeline(StandardScaler(), LogisticRegression())),
-    "random forest": _table_subject(lambda: RandomForestClassifier(50, max_depth=6, random_state=SEED)),
-    "xgboost": _table_subject(lambda: xgboost.XGBClassifier(n_estimators=50, max_depth=4)),
-}
