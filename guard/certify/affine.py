@@ -96,7 +96,7 @@ def affine_layer(
 
 def bounded_affine(writer: GraphWriter, layer: Affine) -> Box:
     """The box of an affine layer's outputs, sound for any order of summation (`rounding`)."""
-    if layer.cancels or layer.terms <= _FEW_TERMS:
+    if layer.cancels or (layer.source.nonnegative and layer.terms <= _FEW_TERMS):
         return _by_signs(writer, layer)
     return _by_centre(writer, layer)
 

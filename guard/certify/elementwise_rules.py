@@ -58,6 +58,8 @@ def bound_sum(tensors: Tensors, node: BoundedNode) -> Tensor:
     first, second = node.inputs
     if first in tensors.constants:
         box = tensors.box(second)
+        if not box.terms:
+            return _rounded_once(tensors, node, second, falls=minus)
         return writer.added(writer.negated(box) if minus else box, writer.fixed(tensors.constants[first]))
     if second not in tensors.constants:
         box = tensors.box(second)
@@ -66,7 +68,8 @@ def bound_sum(tensors: Tensors, node: BoundedNode) -> Tensor:
     found, channels = tensors.values[first], _by_channel(tensors, first, shift)
     if isinstance(found, Affine) and channels is not None:
         return found.shifted(channels)
-    return writer.added(tensors.box(first), writer.fixed(shift))
+    box = tensors.box(first)
+    return writer.added(box, writer.fixed(shift)) if box.terms else _rounded_once(tensors, node, first)
 
 
 def bound_product(tensors: Tensors, node: BoundedNode) -> Tensor:
@@ -84,7 +87,23 @@ def bound_product(tensors: Tensors, node: BoundedNode) -> Tensor:
     found, channels = tensors.values[first], _by_channel(tensors, first, factor)
     if isinstance(found, Affine) and channels is not None:
         return found.scaled(1 / channels if node.operator == "Div" else channels)
-    return scaled_box(tensors, tensors.box(first), node.operator, factor)
+    box = tensors.box(first)
+    if box.terms or ((factor < 0).any() and (factor > 0).any()):
+        return scaled_box(tensors, box, node.operator, factor)
+    return _rounded_once(tensors, node, first, falls=bool((factor < 0).any()))
+
+
+def _rounded_once(tensors: Tensors, node: BoundedNode, name: str, *, falls: bool = False) -> Box:
+    """One operation with a constant, done to both ends as the file does it: rounding is monotone.
+
+    A runtime that leaves this rounding out, because it folds a scale into the layer behind, is paid for there.
+    """
+    box, writer = tensors.box(name), tensors.writer
+    lower, upper = (writer.copy(node.proto, {name: end}) for end in (box.lower, box.upper))
+    rises = node.operator in ("Add", "Mul", "Div") and not falls
+    constants = [tensors.constants[each] for each in node.inputs if each != name]
+    nonnegative = box.nonnegative and rises and all((each >= 0).all() for each in constants)
+    return Box(lower=upper, upper=lower) if falls else Box(lower=lower, upper=upper, nonnegative=nonnegative)
 
 
 def bound_scaler(tensors: Tensors, node: BoundedNode) -> Box:

@@ -107,7 +107,8 @@ def bounds_graph(data: bytes, given: str, scores: str, spec: ModelSpec, *, decis
     """
     onnx = require_extra("onnx", "torch")
     model = onnx.load_from_string(data)
-    model = onnx.inliner.inline_local_functions(model) if model.functions else model
+    if model.functions:
+        model = require_extra("onnx.inliner", "torch").inline_local_functions(model)
     nodes = needed_nodes(model.graph, scores)
     tensors = _known_tensors(onnx, model, given, nodes, spec)
     for proto in nodes:
@@ -173,7 +174,8 @@ def _bound_node(onnx: Any, tensors: Tensors, proto: Any) -> None:
     if not changing:
         if operator not in _EXACT_OPERATORS:
             raise UnboundedError(f"{operator} computes weights within the file; fold constants when it is exported")
-        made = onnx.reference.ReferenceEvaluator(proto).run(None, {name: tensors.constants[name] for name in inputs})
+        evaluator = require_extra("onnx.reference", "torch").ReferenceEvaluator
+        made = evaluator(proto).run(None, {name: tensors.constants[name] for name in inputs})
         tensors.constants.update(zip(proto.output, map(np.asarray, made), strict=True))
         return
     if operator == "Shape" or all(isinstance(tensors.values[name], Exact) for name in changing):

@@ -1,9 +1,12 @@
 """No output of a deployed network leaves its bounds, for every operator that has some; what has none is refused."""
 
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 from support.bounded_networks import (
     IMAGE,
     TABLE,
@@ -20,6 +23,7 @@ from medward.guard.certify import affine, graph_writer, network_bounds, operator
 from medward.guard.certify.bounds import Bounds
 from medward.guard.errors import MedwardError
 
+ROOT = Path(__file__).resolve().parents[3]
 RADII = (0.0, 1e-4, 0.02, 0.3)
 IMAGES = {
     "Relu": lambda n: n.add("Relu"),
@@ -220,6 +224,30 @@ def test_a_stored_graph_needs_neither_onnx_nor_torch(monkeypatch):
     assert set(found.tolist()) <= {0.0, 0.001, 0.01, 0.1}
     with pytest.raises(MedwardError, match="this needs onnx"):
         Bounds.of(data, spec)
+
+
+ALONE = """
+import sys
+from medward.guard.certify.network_bounds import bounds_graph
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.classification import Classification
+task = Classification(classes=("a", "b", "c"), output="logits")
+spec = ModelSpec(name="alone", modality="tabular", shape=(6,), task=task)
+bounds_graph(open(sys.argv[1], "rb").read(), "x", "scores", spec)
+assert "torch" not in sys.modules
+"""
+
+
+def test_a_graph_is_written_in_a_process_that_has_imported_nothing_else(tmp_path):
+    """With a constant that is a node, which needs a module that onnx does not import by itself."""
+    net = by_size(Network(TABLE).gemm(6, 8))
+    constant = helper.make_node("Constant", [], ["half"], value_floats=[0.5])
+    net.nodes.insert(0, constant)
+    (tmp_path / "model.onnx").write_bytes(net.add("Mul", "half").gemm(8, 3).data())
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, str(tmp_path / "model.onnx")], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_fixed_batch_is_kept():
