@@ -225,6 +225,8 @@ def _chosen(names: Sequence[str] | None) -> tuple[Attack, ...]:
     known = {attack.name: attack for attack in writer_attacks()}
     if names is None:
         return writer_attacks()[:1]
+    if isinstance(names, str):
+        raise MedwardError(f"attacks: names must be a list, got the text {names!r}; give [{names!r}]")
     if unknown := [name for name in names if name not in known]:
         raise MedwardError(f"attacks: there is no {unknown[0]!r} of text; there are {', '.join(known)}")
     return tuple(known[name] for name in names)

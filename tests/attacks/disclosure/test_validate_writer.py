@@ -229,6 +229,7 @@ def test_benign_texts_name_nobody_and_no_date():
     [
         ({"writer": "text"}, "give PromptedVictim"),
         ({"names": ["uap"]}, "there is no 'uap' of text; there are ask-disguised, ask-plainly"),
+        ({"names": "ask-plainly"}, "names must be a list, got the text"),
         ({"plants": []}, "needs planted values and benign texts, got 0"),
         ({"benign": []}, "got 80 and 0"),
         ({"release": lambda shown: TextFilter()}, "got TextFilter and RedactedText; give a Conversation"),
