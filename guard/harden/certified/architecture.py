@@ -1,0 +1,65 @@
+"""A small network that trains well with bounds: few layers, rectifiers, no batch normalisation.
+
+Two convolutions that halve the image and two linear layers, as "small" in Gowal et al., ICCV 2019, table 1, at half
+its width; of a table two hidden layers.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from medward.guard.errors import MedwardError
+
+Architecture = Literal["own", "small", "wide"]
+"""Which network is trained: the user's own, or one of ours of a width of `WIDTHS`."""
+WIDTHS: dict[Architecture, int] = {"small": 1, "wide": 4}
+_CHANNELS, _HIDDEN = 16, 64
+_CONVOLUTIONS = {2: nn.Conv1d, 3: nn.Conv2d, 4: nn.Conv3d}  # by the axes of a row
+
+
+class Standardised(nn.Module):
+    """A standardised tensor has `mean` taken away and is divided by `std`, or the other way round with `inverse`."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor, *, inverse: bool = False) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        self.inverse = inverse
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Values of any shape that `mean` broadcasts to."""
+        return x * self.std + self.mean if self.inverse else (x - self.mean) / self.std
+
+
+def certified_network(x: Tensor, outputs: int, *, width: int = 1) -> nn.Sequential:
+    """Ours for rows like `x (n, *shape)`, from which inputs are standardised, to scores ``(n, outputs)``; untrained.
+
+    Weights are drawn from torch's global random state. Raises `MedwardError` for rows of no known shape.
+    """
+    if x.ndim == 2:
+        hidden = width * _HIDDEN
+        return nn.Sequential(
+            Standardised(x.mean(dim=0), x.std(dim=0).clamp_min(1e-6)),
+            *(nn.Linear(x.shape[1], hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()),
+            nn.Linear(hidden, outputs),
+        )
+    if x.ndim - 1 not in _CONVOLUTIONS:
+        raise MedwardError(f"architecture: ours take rows of one to four axes, got {tuple(x.shape[1:])}")
+    convolution, channels = _CONVOLUTIONS[x.ndim - 1], width * _CHANNELS
+    layers: list[nn.Module] = [
+        Standardised(x.mean(), x.std().clamp_min(1e-6)),
+        *(convolution(x.shape[1], channels, 3, stride=2, padding=1), nn.ReLU()),
+        *(convolution(channels, 2 * channels, 3, stride=2, padding=1), nn.ReLU()),
+        nn.Flatten(),
+    ]
+    with torch.no_grad():
+        features = nn.Sequential(*layers)(x[:1]).shape[1]
+    return nn.Sequential(
+        *layers, nn.Linear(features, width * _HIDDEN), nn.ReLU(), nn.Linear(width * _HIDDEN, outputs)
+    )

@@ -1,0 +1,87 @@
+"""Interval-bound training: the loss at the worst scores that a bound over the whole ball allows.
+
+What is trained is the network as it will be deployed: dropout does nothing and batch normalisation stands still. The
+loss is a share of the task's on the rows as they are, and the rest of it at the worst scores within the bounds. The
+share falls from 1 to `clean` while the radius grows from nothing to `margin` radii.
+
+Reference: Gowal, Dvijotham, Stanforth, Bunel, Qin, Uesato, Arandjelovic, Mann, Kohli, "Scalable verified training for
+provably robust image classification", ICCV 2019, eq. 12 and section 4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from medward.guard.certificate import PER_ANSWER, Guarantee
+from medward.guard.errors import MedwardError
+from medward.guard.harden.certified.architecture import WIDTHS, Architecture
+from medward.guard.harden.certified.bounds import check_bounds, score_bounds
+from medward.guard.harden.certified.propagation import traced_network
+from medward.guard.harden.certified.start import fresh_weights, our_network
+from medward.guard.harden.losses.base import TaskLosses
+from medward.guard.harden.method import HardeningMethod, PerturbationKind, TrainingContext
+from medward.guard.harden.network import Rows, Scoring
+from medward.guard.harden.robust.inner import frozen_statistics
+from medward.guard.harden.robust.training import Objective, Training
+from medward.guard.spec import AnyTask
+
+_TRIED = 16  # rows that the bounds of a network are tried on before it is trained
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertifiedTraining(HardeningMethod):
+    """The method: `epsilon` is the radius that answers are to be certified at, and it trains at `margin` times that.
+
+    `clean` is the share of the loss that rows as they are keep. `start` says whether the user's weights are gone on
+    from or drawn anew; `architecture` other than "own" trains a network of ours in the place of the user's, which is
+    always fresh.
+    """
+
+    name: ClassVar = "certified"
+    chosen_by: ClassVar[PerturbationKind] = "certified"
+    guarantee: ClassVar[Guarantee] = PER_ANSWER
+    table_epsilon: ClassVar[float] = 0.25
+
+    epsilon: float = 4 / 255
+    margin: float = 2.0
+    clean: float = 0.3
+    start: Literal["trained", "fresh"] = "trained"
+    architecture: Architecture = "own"
+    training: Training = field(default_factory=lambda: Training(ramp=0.6, steps=3000))
+
+    def pupil(self, network: nn.Module, rows: Rows, task: AnyTask, losses: TaskLosses) -> nn.Module:
+        """The network as it came, with weights drawn anew, or ours."""
+        if self.architecture not in ("own", *WIDTHS):
+            raise MedwardError(
+                f"architecture: there is no {self.architecture!r}; there are own, {', '.join(WIDTHS)}"
+            )
+        if self.architecture != "own":
+            return our_network(network, rows, task, losses, width=WIDTHS[self.architecture])
+        return fresh_weights(network) if self.start == "fresh" else network
+
+    def objective(self, lesson: TrainingContext) -> Objective:
+        """The task's weighted loss, clean and at the worst scores within the bounds.
+
+        Raises `MedwardError` for a network without bounds.
+        """
+        if not 0 <= self.clean < 1 or not self.margin > 0:
+            raise MedwardError(
+                f"clean, margin: must be a share below 1 and a number above 0, got {self.clean:g} and {self.margin:g}"
+            )
+        ball, losses = lesson.ball.scaled(self.margin), lesson.losses
+        assert isinstance(lesson.student, Scoring)
+        check_bounds(lesson.student, lesson.rows.x[:_TRIED].to(ball.radius.device), ball, lesson.generator)
+        graph = traced_network(lesson.student.net)
+
+        def loss(network: nn.Module, x: Tensor, y: Tensor, progress: float) -> Tensor:
+            assert isinstance(network, Scoring)
+            grown = lesson.training.grown(progress)
+            share = 1 - (1 - self.clean) * grown
+            with frozen_statistics(network):
+                scores, bounds = network(x), score_bounds(network, graph, x, ball.scaled(grown))
+            return share * losses.loss(scores, y) + (1 - share) * losses.loss(losses.worst_scores(bounds, y), y)
+
+        return loss
