@@ -200,9 +200,11 @@ def certificate_sentence(certificate: AnyCertificate) -> str:
     """What training brought, in one sentence; of privacy also how many matters are not covered."""
     c = certificate
     if isinstance(c, RobustnessCertificate):
+        was = "" if c.before is None else f"{c.before.universal:.3f} before and "
+        proven = "" if c.after.certified is None else f", of which no change takes away {c.after.certified:.3f}"
         return (
             f"hardened by {c.method} against changes within {c.epsilon:.4g} {c.unit}: {c.measure} under one change for "
-            f"all rows {c.before.universal:.3f} before and {c.after.universal:.3f} after; {c.guarantee}"
+            f"all rows {was}{c.after.universal:.3f} after{proven}; {c.guarantee}"
         )
     besides = f"; {len(c.not_covered)} matters are not covered, see not_covered" if c.not_covered else ""
     began = ", from weights that are taken never to have seen these rows" if c.start == "pretrained" else ""

@@ -25,7 +25,8 @@ __all__ = [
 ]
 
 HARDENERS: dict[str, HardeningMethod] = {
-    method.name: method for method in (UniversalTraining(), AdversarialTraining(), Trades(), CertifiedTraining(), Retraining())
+    method.name: method
+    for method in (UniversalTraining(), AdversarialTraining(), Trades(), CertifiedTraining(), Retraining())
 }
 """Medward's own methods by name, at their default settings; ``dataclasses.replace`` gives them others."""
 

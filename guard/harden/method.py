@@ -40,6 +40,16 @@ UNIVERSAL_SEED, REPORT_SEED = 101, 202  # added to the user's seed: choosing and
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GivenModel:
+    """A given model is the user's own network, the rows it is to be trained on, and what it answers."""
+
+    network: nn.Module
+    rows: Rows
+    task: AnyTask
+    losses: TaskLosses
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingContext:
     """A training context is what a method builds its objective from.
 
@@ -77,9 +87,9 @@ class HardeningMethod(ABC):
     def objective(self, lesson: TrainingContext) -> Objective:
         """The loss that this method trains on."""
 
-    def pupil(self, network: nn.Module, rows: Rows, task: AnyTask, losses: TaskLosses) -> nn.Module:
+    def pupil(self, given: GivenModel) -> nn.Module:
         """The network whose copy is trained: the user's, unless a method was told to start from another."""
-        return network
+        return given.network
 
     def harden(
         self,
@@ -130,7 +140,8 @@ class HardeningMethod(ABC):
         with torch.random.fork_rng(devices=cuda):
             torch.manual_seed(seed)  # dropout draws from the global generator
             generator = torch.Generator().manual_seed(seed)
-            student = trainable_copy(self.pupil(network, rows, task, losses), sample, device, losses)
+            given = GivenModel(network=network, rows=rows, task=task, losses=losses)
+            student = trainable_copy(self.pupil(given), sample, device, losses)
             lesson = TrainingContext(
                 rows=rows,
                 losses=losses.balanced(rows.y.to(ball.radius.device)),

@@ -6,7 +6,7 @@ its width; of a table two hidden layers.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,13 @@ Architecture = Literal["own", "small", "wide"]
 WIDTHS: dict[Architecture, int] = {"small": 1, "wide": 4}
 _CHANNELS, _HIDDEN = 16, 64
 _CONVOLUTIONS = {2: nn.Conv1d, 3: nn.Conv2d, 4: nn.Conv3d}  # by the axes of a row
+
+
+def known_architecture(name: str) -> Architecture:
+    """The architecture called `name`. Raises `MedwardError` for one that there is not."""
+    if name == "own" or name in WIDTHS:
+        return cast(Architecture, name)
+    raise MedwardError(f"architecture: there is no {name!r}; there are own, {', '.join(WIDTHS)}")
 
 
 class Standardised(nn.Module):
@@ -60,6 +67,4 @@ def certified_network(x: Tensor, outputs: int, *, width: int = 1) -> nn.Sequenti
     ]
     with torch.no_grad():
         features = nn.Sequential(*layers)(x[:1]).shape[1]
-    return nn.Sequential(
-        *layers, nn.Linear(features, width * _HIDDEN), nn.ReLU(), nn.Linear(width * _HIDDEN, outputs)
-    )
+    return nn.Sequential(*layers, nn.Linear(features, width * _HIDDEN), nn.ReLU(), nn.Linear(width * _HIDDEN, outputs))

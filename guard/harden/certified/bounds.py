@@ -24,7 +24,7 @@ _ROUNDING = 1e-4  # of the largest score, for float32
 
 
 def score_bounds(network: Scoring, graph: fx.GraphModule, x: Tensor, ball: TrainingBall) -> ScoreBounds:
-    """Bounds of the scores of `network`, whose net was traced to `graph`, over the ball about each of `x (n, *shape)`."""
+    """Bounds of the scores of `network`, whose net was traced to `graph`, over the ball about each row ``x``."""
     box = network_box(graph, ball.clip(x - ball.radius), ball.clip(x + ball.radius))
     paired = isinstance(network.losses, ClassLosses) and box.low.ndim == 2 and box.low.shape[1] <= _PAIRED
     return network.losses.read_bounds(ScoreBounds(box.low, box.high, score_differences(box) if paired else None))
@@ -91,6 +91,6 @@ def check_bounds(network: Scoring, x: Tensor, ball: TrainingBall, generator: tor
             scores = network(ball.clip(x + signs * ball.radius))
             if bool(((scores < bounds.low - slack) | (scores > bounds.high + slack)).any()):
                 raise MedwardError(
-                    "certified: the network's scores leave the bounds that its layers show, so it does more than can be "
-                    "followed; give one without state and without branches"
+                    "certified: the network's scores leave the bounds that its layers show, so it does more than can "
+                    "be followed; give one without state and without branches"
                 )

@@ -47,7 +47,7 @@ class Box:
 
 
 def affine_box(box: Box, weight: Tensor, bias: Tensor | None, layer: Affine) -> Box:
-    """The image of `box` under an affine `layer` to ``(n, K, ...)`` with `weight` and, of each channel, `bias` ``(K,)``."""
+    """The image of `box` under an affine `layer` to ``(n, K, ...)`` with `weight` and a channel's `bias` ``(K,)``."""
     centre, radius = layer(box.centre, weight), layer(box.radius, weight.abs())
     if bias is not None:
         centre = centre + bias.reshape(-1, *[1] * (centre.ndim - 2))

@@ -52,8 +52,10 @@ _MONOTONE_FUNCTIONS: frozenset[object] = frozenset(
     }
 )
 _MONOTONE_METHODS = frozenset(
-    "relu sigmoid tanh exp clamp flatten reshape view mean sum squeeze unsqueeze permute transpose contiguous clone "
-    "float to detach".split()
+    {
+        *("relu", "sigmoid", "tanh", "exp", "clamp", "flatten", "reshape", "view", "mean", "sum", "squeeze"),
+        *("unsqueeze", "permute", "transpose", "contiguous", "clone", "float", "to"),
+    }
 )
 _SIZES = frozenset({"size", "dim", "shape", "ndim", "dtype", "device"})
 """What is asked of a tensor and is the same for every tensor of a box."""
@@ -123,7 +125,7 @@ def _layer_box(layer: nn.Module, box: Box) -> Box:
     if isinstance(layer, nn.Linear):
         return linear_box(box, layer.weight, layer.bias)
     if isinstance(layer, _CONVOLUTIONS) and layer.padding_mode == "zeros":
-        return affine_box(box, layer.weight, layer.bias, lambda x, w: layer._conv_forward(x, w, None))  # type: ignore[operator]
+        return affine_box(box, layer.weight, layer.bias, lambda x, w: layer._conv_forward(x, w, None))
     if isinstance(layer, _BatchNorm) and layer.running_mean is not None and layer.running_var is not None:
         return normalised_box(box, layer.running_mean, layer.running_var, layer.weight, layer.bias, layer.eps)
     if isinstance(layer, nn.Softmax) and layer.dim in (1, -1) and box.low.ndim == 2:
@@ -135,37 +137,42 @@ def _layer_box(layer: nn.Module, box: Box) -> Box:
     raise _refusal(type(layer).__name__)
 
 
-def _function_box(
-    name: object, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Box:
+def _function_box(name: object, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Box:
     """The rule of a function or of a tensor's method."""
-    first, rest = args[0] if args else None, args[1:]
-    if len(args) == 2 and not kwargs:
-        if name in _SUMS:
-            return sum_box(first, rest[0]) if isinstance(first, Box) else sum_box(rest[0], first)
-        if name in _DIFFERENCES:
-            negative = negated_box(rest[0]) if isinstance(rest[0], Box) else -rest[0]
-            return sum_box(first, negative) if isinstance(first, Box) else sum_box(negative, first)
-        if name is operator.iadd and isinstance(first, Box):
-            return raised_box(first, rest[0])
-        if name in _PRODUCTS and isinstance(first, Box) != isinstance(rest[0], Box):
-            return scaled_box(first, rest[0]) if isinstance(first, Box) else scaled_box(rest[0], first)
-        if name in _QUOTIENTS and not isinstance(rest[0], Box):
-            return scaled_box(first, 1 / rest[0])
-    if name in (F.linear,):
-        return linear_box(first, *_weights(rest, kwargs))
-    if name in (F.conv1d, F.conv2d, F.conv3d) and len(rest) >= 2:
-        return affine_box(first, rest[0], rest[1], lambda x, w: function(x, w, None, *rest[2:], **kwargs))
-    if name in (F.dropout, F.dropout2d, F.dropout3d):
-        return first
+    first: Any = args[0] if args else None
+    rest = args[1:]
+    found = _arithmetic_box(name, *args) if len(args) == 2 and not kwargs else None
+    if found is not None:
+        return found
     if name in (torch.cat, torch.concat) and all(isinstance(each, Box) for each in first):
         return Box(*(function([getattr(each, end) for each in first], *rest, **kwargs) for end in ("low", "high")))
     if isinstance(first, Box) and not _holds_box(rest, kwargs):
-        if name in _MONOTONE_FUNCTIONS or name in _MONOTONE_METHODS:
-            return monotone_box(first, lambda x: function(x, *rest, **kwargs))
-        if name is F.leaky_relu and _slope(rest, kwargs) >= 0:
+        if name is F.linear:
+            return linear_box(first, *_weights(rest, kwargs))
+        if name in (F.conv1d, F.conv2d, F.conv3d) and len(rest) >= 2:
+            return affine_box(first, rest[0], rest[1], lambda x, w: function(x, w, None, *rest[2:], **kwargs))
+        if name in (F.dropout, F.dropout2d, F.dropout3d):
+            return first
+        rising = name is F.leaky_relu and _slope(rest, kwargs) >= 0
+        if rising or name in _MONOTONE_FUNCTIONS or name in _MONOTONE_METHODS:
             return monotone_box(first, lambda x: function(x, *rest, **kwargs))
     raise _refusal(name if isinstance(name, str) else getattr(name, "__name__", repr(name)))
+
+
+def _arithmetic_box(name: object, first: Any, second: Any) -> Box | None:
+    """The rule of a sum, a difference, a product with a constant or a quotient by one; None for anything else."""
+    if name is operator.iadd and isinstance(first, Box):
+        return raised_box(first, second)
+    if name in _SUMS:
+        return sum_box(first, second) if isinstance(first, Box) else sum_box(second, first)
+    if name in _DIFFERENCES:
+        negative = negated_box(second) if isinstance(second, Box) else -second
+        return sum_box(first, negative) if isinstance(first, Box) else sum_box(negative, first)
+    if name in _PRODUCTS and isinstance(first, Box) != isinstance(second, Box):
+        return scaled_box(first, second) if isinstance(first, Box) else scaled_box(second, first)
+    if name in _QUOTIENTS and not isinstance(second, Box):
+        return scaled_box(first, 1 / second)
+    return None
 
 
 def _weights(rest: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor | None]:

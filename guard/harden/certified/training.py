@@ -17,16 +17,14 @@ from torch import Tensor, nn
 
 from medward.guard.certificate import PER_ANSWER, Guarantee
 from medward.guard.errors import MedwardError
-from medward.guard.harden.certified.architecture import WIDTHS, Architecture
+from medward.guard.harden.certified.architecture import WIDTHS, Architecture, known_architecture
 from medward.guard.harden.certified.bounds import check_bounds, score_bounds
 from medward.guard.harden.certified.propagation import traced_network
 from medward.guard.harden.certified.start import fresh_weights, our_network
-from medward.guard.harden.losses.base import TaskLosses
-from medward.guard.harden.method import HardeningMethod, PerturbationKind, TrainingContext
-from medward.guard.harden.network import Rows, Scoring
+from medward.guard.harden.method import GivenModel, HardeningMethod, PerturbationKind, TrainingContext
+from medward.guard.harden.network import Scoring
 from medward.guard.harden.robust.inner import frozen_statistics
 from medward.guard.harden.robust.training import Objective, Training
-from medward.guard.spec import AnyTask
 
 _TRIED = 16  # rows that the bounds of a network are tried on before it is trained
 
@@ -52,15 +50,11 @@ class CertifiedTraining(HardeningMethod):
     architecture: Architecture = "own"
     training: Training = field(default_factory=lambda: Training(ramp=0.6, steps=3000))
 
-    def pupil(self, network: nn.Module, rows: Rows, task: AnyTask, losses: TaskLosses) -> nn.Module:
+    def pupil(self, given: GivenModel) -> nn.Module:
         """The network as it came, with weights drawn anew, or ours."""
-        if self.architecture not in ("own", *WIDTHS):
-            raise MedwardError(
-                f"architecture: there is no {self.architecture!r}; there are own, {', '.join(WIDTHS)}"
-            )
-        if self.architecture != "own":
-            return our_network(network, rows, task, losses, width=WIDTHS[self.architecture])
-        return fresh_weights(network) if self.start == "fresh" else network
+        if known_architecture(self.architecture) != "own":
+            return our_network(given, width=WIDTHS[self.architecture])
+        return fresh_weights(given.network) if self.start == "fresh" else given.network
 
     def objective(self, lesson: TrainingContext) -> Objective:
         """The task's weighted loss, clean and at the worst scores within the bounds.

@@ -25,8 +25,8 @@ TINY = 1e-12  # in the place of a probability of zero, which has no logarithm
 class ScoreBounds:
     """Score bounds hold the scores of n rows between `low` and `high` ``(n, K)``, wherever in their ball an input is.
 
-    `differences` ``(n, K, K)`` are upper bounds of score j minus score i at ``[:, i, j]``; None where nothing tighter is
-    known than what `low` and `high` give.
+    `differences` ``(n, K, K)`` are upper bounds of score j minus score i at ``[:, i, j]``; None where nothing tighter
+    is known than what `low` and `high` give.
     """
 
     low: Tensor
@@ -67,9 +67,9 @@ class TaskLosses(Protocol):
         ...
 
     def worst_scores(self, bounds: ScoreBounds, y: Tensor) -> Tensor:
-        """Scores ``(n, K)`` within the bounds that are decided otherwise than ``y``, if any are; the loss is largest there.
+        """The scores ``(n, K)`` within the bounds at which the loss of ``y`` is largest; of classes as leads.
 
-        Of classes they are counted from the right one's.
+        They are decided otherwise than ``y`` if any within the bounds are.
         """
         ...
 
