@@ -17,7 +17,7 @@ from medward.guard.data.split import Split
 from medward.guard.data.split import split_digest as data_digest
 from medward.guard.errors import MedwardError
 from medward.guard.harden.certificate import Hardened, hardening_versions
-from medward.guard.harden.certified.bounds import bounded_or_none, certified_accuracy, certified_shares
+from medward.guard.harden.certified.bounds import bounded_or_none, certified_accuracy, certified_shares, share_doubts
 from medward.guard.harden.losses.base import TaskLosses
 from medward.guard.harden.losses.table import losses_of
 from medward.guard.harden.network import ROWS_PER_BATCH, Rows, Scoring, state_digest, trainable_copy
@@ -47,6 +47,14 @@ class GivenModel:
     rows: Rows
     task: AnyTask
     losses: TaskLosses
+
+
+@dataclass(frozen=True, slots=True)
+class Pupil:
+    """A pupil is the network whose copy is trained, and what the certificate must note of where it is from."""
+
+    network: nn.Module
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +95,9 @@ class HardeningMethod(ABC):
     def objective(self, lesson: TrainingContext) -> Objective:
         """The loss that this method trains on."""
 
-    def pupil(self, given: GivenModel) -> nn.Module:
-        """The network whose copy is trained: the user's, unless a method was told to start from another."""
-        return given.network
+    def pupil(self, given: GivenModel) -> Pupil:
+        """What is trained: the user's network as it came, unless a method was told to start from another."""
+        return Pupil(given.network)
 
     def harden(
         self,
@@ -140,8 +148,8 @@ class HardeningMethod(ABC):
         with torch.random.fork_rng(devices=cuda):
             torch.manual_seed(seed)  # dropout draws from the global generator
             generator = torch.Generator().manual_seed(seed)
-            given = GivenModel(network=network, rows=rows, task=task, losses=losses)
-            student = trainable_copy(self.pupil(given), sample, device, losses)
+            pupil = self.pupil(GivenModel(network=network, rows=rows, task=task, losses=losses))
+            student = trainable_copy(pupil.network, sample, device, losses)
             lesson = TrainingContext(
                 rows=rows,
                 losses=losses.balanced(rows.y.to(ball.radius.device)),
@@ -163,7 +171,7 @@ class HardeningMethod(ABC):
             )
         assert isinstance(trained.network, Scoring)  # it is a copy of what was handed in
         net = trained.network.net.eval().requires_grad_(False)
-        bounded = self.chosen_by == "certified"
+        bounded, shares = self.chosen_by == "certified", ()
         before, after = (
             estimate.estimate_accuracies(each, rows, held, ball, seed=seed + REPORT_SEED)
             for each in (teacher, trained.network)
@@ -173,12 +181,15 @@ class HardeningMethod(ABC):
                 figures.model_copy(update={"certified": bounded_or_none(certified_accuracy, each, held, ball)})
                 for figures, each in ((before, teacher), (after, trained.network))
             )
+            shares = certified_shares(teacher, trained.network, held, ball, self.epsilon)
         certificate = RobustnessCertificate(
             method=self.name,
             guarantee=self.guarantee,
-            certified_shares=certified_shares(teacher, trained.network, held, ball, self.epsilon) if bounded else (),
+            certified_shares=shares,
             notes=(
                 *self.notes,
+                *pupil.notes,
+                *share_doubts(shares),
                 *certificate_doubts(before, after, losses.measure, losses.chance(held.y), self.chosen_by),
             ),
             settings=method_settings(self),

@@ -19,6 +19,7 @@ from medward.guard.harden.robust.inner import TrainingBall, frozen_statistics
 SHARE_FACTORS = (0.5, 1.0, 2.0)
 """The radii that shares are stated at, in those asked for."""
 _PAIRED = 32  # classes up to which every two scores are bounded against each other
+_MANY = 0.5  # of decisions: below it bounds serve few, and a reader is told
 _CORNERS = 8  # points of each ball that bounds are tried on before they are believed
 _ROUNDING = 1e-4  # of the largest score, for float32
 
@@ -76,6 +77,16 @@ def certified_shares(
         was, became = bounded_or_none(certified_share, before, rows, changed), certified_share(after, rows, changed)
         found.append(CertifiedShare(radius=epsilon * factor, before=was, after=became))
     return tuple(found)
+
+
+def share_doubts(shares: tuple[CertifiedShare, ...]) -> tuple[str, ...]:
+    """What a reader must be told where few decisions are certified at the radius asked for; nothing where many are."""
+    found = [each for each, factor in zip(shares, SHARE_FACTORS, strict=False) if factor == 1 and each.after < _MANY]
+    return tuple(
+        f"only {each.after:.3f} of the decisions are certified within {each.radius:.4g}: bounds are loose where a "
+        "network is deep or normalises batches; try a smaller --epsilon, or a network of ours with --architecture small"
+        for each in found
+    )
 
 
 def check_bounds(network: Scoring, x: Tensor, ball: TrainingBall, generator: torch.Generator) -> None:

@@ -71,7 +71,7 @@ def traced_network(network: nn.Module) -> fx.GraphModule:
     Raises `MedwardError` for a network whose way depends on values.
     """
     try:
-        return fx.symbolic_trace(network)
+        return fx.symbolic_trace(nn.Sequential(network))  # so that a lone layer is followed as one
     except Exception as error:  # a user's network can raise nearly anything
         raise MedwardError(
             f"certified: the layers of {type(network).__name__} cannot be followed ({first_line(error)}); give a "

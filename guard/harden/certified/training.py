@@ -21,11 +21,16 @@ from medward.guard.harden.certified.architecture import WIDTHS, Architecture, kn
 from medward.guard.harden.certified.bounds import check_bounds, score_bounds
 from medward.guard.harden.certified.propagation import traced_network
 from medward.guard.harden.certified.start import fresh_weights, our_network
-from medward.guard.harden.method import GivenModel, HardeningMethod, PerturbationKind, TrainingContext
+from medward.guard.harden.method import GivenModel, HardeningMethod, PerturbationKind, Pupil, TrainingContext
 from medward.guard.harden.network import Scoring
 from medward.guard.harden.robust.inner import frozen_statistics
 from medward.guard.harden.robust.training import Objective, Training
 
+_OURS = (
+    "a network of Medward's, {}, was trained in the place of the one given: weights.pt is of "
+    "guard.harden.certified.architecture.certified_network"
+)
+_FRESH = "weights were drawn anew: those given were not gone on from"
 _TRIED = 16  # rows that the bounds of a network are tried on before it is trained
 
 
@@ -50,21 +55,21 @@ class CertifiedTraining(HardeningMethod):
     architecture: Architecture = "own"
     training: Training = field(default_factory=lambda: Training(ramp=0.6, steps=3000))
 
-    def pupil(self, given: GivenModel) -> nn.Module:
+    def pupil(self, given: GivenModel) -> Pupil:
         """The network as it came, with weights drawn anew, or ours."""
         if known_architecture(self.architecture) != "own":
-            return our_network(given, width=WIDTHS[self.architecture])
-        return fresh_weights(given.network) if self.start == "fresh" else given.network
+            return Pupil(our_network(given, width=WIDTHS[self.architecture]), (_OURS.format(self.architecture),))
+        return Pupil(fresh_weights(given.network), (_FRESH,)) if self.start == "fresh" else Pupil(given.network)
 
     def objective(self, lesson: TrainingContext) -> Objective:
         """The task's weighted loss, clean and at the worst scores within the bounds.
 
         Raises `MedwardError` for a network without bounds.
         """
-        if not 0 <= self.clean < 1 or not self.margin > 0:
-            raise MedwardError(
-                f"clean, margin: must be a share below 1 and a number above 0, got {self.clean:g} and {self.margin:g}"
-            )
+        if not 0 <= self.clean < 1:
+            raise MedwardError(f"clean: must be a share from 0 to below 1, got {self.clean:g}")
+        if not self.margin > 0:
+            raise MedwardError(f"margin: must be a number above 0, got {self.margin:g}")
         ball, losses = lesson.ball.scaled(self.margin), lesson.losses
         assert isinstance(lesson.student, Scoring)
         check_bounds(lesson.student, lesson.rows.x[:_TRIED].to(ball.radius.device), ball, lesson.generator)
