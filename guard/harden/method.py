@@ -33,7 +33,7 @@ PerturbationKind = Literal["universal", "per_input", "certified"]
 PERTURBATION_WORDS: dict[PerturbationKind, str] = {
     "universal": "one change for all rows",
     "per_input": "a change per row",
-    "certified": "whatever change, by bounds",
+    "certified": "any change, by bounds",
 }
 CHANCE, GAIN = 0.1, 0.02  # above chance, and above what it was: less is not told from nothing
 UNIVERSAL_SEED, REPORT_SEED = 101, 202  # added to the user's seed: choosing and reporting draw different changes

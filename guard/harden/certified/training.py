@@ -23,6 +23,7 @@ from medward.guard.harden.certified.propagation import traced_network
 from medward.guard.harden.certified.start import fresh_weights, our_network
 from medward.guard.harden.method import GivenModel, HardeningMethod, PerturbationKind, Pupil, TrainingContext
 from medward.guard.harden.network import Scoring
+from medward.guard.harden.robust.augment import shift_images
 from medward.guard.harden.robust.inner import frozen_statistics
 from medward.guard.harden.robust.training import Objective, Training
 
@@ -53,7 +54,7 @@ class CertifiedTraining(HardeningMethod):
     clean: float = 0.3
     start: Literal["trained", "fresh"] = "trained"
     architecture: Architecture = "own"
-    training: Training = field(default_factory=lambda: Training(ramp=0.6, steps=3000))
+    training: Training = field(default_factory=lambda: Training(ramp=0.6, steps=3000, rate=3e-3, augment=shift_images))
 
     def pupil(self, given: GivenModel) -> Pupil:
         """The network as it came, with weights drawn anew, or ours."""
