@@ -12,7 +12,7 @@ import torch
 from pydantic import JsonValue
 from torch import nn
 
-from medward.guard.certificate import EMPIRICAL, Accuracy, Guarantee, RobustnessCertificate
+from medward.guard.certificate import EMPIRICAL, Accuracy, CertifiedShare, Guarantee, RobustnessCertificate
 from medward.guard.data.split import Split
 from medward.guard.data.split import split_digest as data_digest
 from medward.guard.errors import MedwardError
@@ -171,7 +171,8 @@ class HardeningMethod(ABC):
             )
         assert isinstance(trained.network, Scoring)  # it is a copy of what was handed in
         net = trained.network.net.eval().requires_grad_(False)
-        bounded, shares = self.chosen_by == "certified", ()
+        bounded = self.chosen_by == "certified"
+        shares: tuple[CertifiedShare, ...] = ()
         before, after = (
             estimate.estimate_accuracies(each, rows, held, ball, seed=seed + REPORT_SEED)
             for each in (teacher, trained.network)

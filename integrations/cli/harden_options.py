@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from medward.guard.certificate import ORIGINAL
+from medward.guard.certificate import EMPIRICAL, ORIGINAL, PER_ANSWER, Guarantee
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.harden import (
@@ -41,6 +41,10 @@ _ROBUST = {
     "augment": "is of robust methods",
 }
 """Options of methods against changes, and what each is."""
+_WORTH: dict[Guarantee, str] = {
+    EMPIRICAL: "estimates by the defense itself",
+    PER_ANSWER: "how many these are, and all else, is estimated by the defense itself",
+}
 
 
 def check_options(method: str, said: Mapping[str, object]) -> None:
@@ -167,7 +171,7 @@ def describe_certificate(certificate: RobustnessCertificate, out: Path, console:
     options = protect_options(c)
     said = f" with {options}" if options else ""
     console.print(
-        f"{c.guarantee}: estimates by the defense itself, on the rows that chose the epoch. Protect {out / MODEL}"
+        f"{c.guarantee}: {_WORTH[c.guarantee]}, on the rows that chose the epoch. Protect {out / MODEL}"
         f"{said}, then check it: medward validate BUNDLE --before {out / ORIGINAL}",
         markup=False,
     )
