@@ -82,7 +82,7 @@ def harden_command(
     margin: Annotated[
         float | None,
         typer.Option(
-            min=0.1, max=4.0, help="uat, certified: train at so many radii; less costs less clean accuracy [1.4, 2]"
+            min=0.1, max=4.0, help="uat, certified: train at so many radii; less costs less clean accuracy [1.4, 2.5]"
         ),
     ] = None,
     architecture: Annotated[

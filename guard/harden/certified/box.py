@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Affine = Callable[[Tensor, Tensor], Tensor]
+AffineLayer = Callable[[Tensor, Tensor], Tensor]
 """What an affine layer makes of inputs with the weights given, without its bias."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Box:
+class TensorBox:
     """A box holds every tensor from `low` to `high` ``(n, ...)``, value by value.
 
     `before`, `weight` and `bias` are, where a linear layer made it, what that layer took and is: differences of its
@@ -31,7 +31,7 @@ class Box:
 
     low: Tensor
     high: Tensor
-    before: Box | None = None
+    before: TensorBox | None = None
     weight: Tensor | None = None
     bias: Tensor | None = None
 
@@ -46,67 +46,67 @@ class Box:
         return (self.high - self.low) / 2
 
 
-def affine_box(box: Box, weight: Tensor, bias: Tensor | None, layer: Affine) -> Box:
+def affine_box(box: TensorBox, weight: Tensor, bias: Tensor | None, layer: AffineLayer) -> TensorBox:
     """The image of `box` under an affine `layer` to ``(n, K, ...)`` with `weight` and a channel's `bias` ``(K,)``."""
     centre, radius = layer(box.centre, weight), layer(box.radius, weight.abs())
     if bias is not None:
         centre = centre + bias.reshape(-1, *[1] * (centre.ndim - 2))
-    return Box(centre - radius, centre + radius)
+    return TensorBox(centre - radius, centre + radius)
 
 
-def linear_box(box: Box, weight: Tensor, bias: Tensor | None) -> Box:
+def linear_box(box: TensorBox, weight: Tensor, bias: Tensor | None) -> TensorBox:
     """The image under a linear layer, which remembers what it was made of."""
     image = affine_box(box, weight, None, lambda x, w: F.linear(x, w))
     low, high = (image.low, image.high) if bias is None else (image.low + bias, image.high + bias)
-    return Box(low, high, box, weight, bias)
+    return TensorBox(low, high, box, weight, bias)
 
 
-def monotone_box(box: Box, function: Callable[[Tensor], Tensor]) -> Box:
+def monotone_box(box: TensorBox, function: Callable[[Tensor], Tensor]) -> TensorBox:
     """The image under a `function` none of whose values decreases when one of its inputs grows."""
-    return Box(function(box.low), function(box.high))
+    return TensorBox(function(box.low), function(box.high))
 
 
-def raised_box(box: Box, second: Box | Tensor | float) -> Box:
+def raised_box(box: TensorBox, second: TensorBox | Tensor | float) -> TensorBox:
     """The sum, in the place of `box`, as a network works that adds to a tensor in place."""
-    low, high = (second.low, second.high) if isinstance(second, Box) else (second, second)
-    return Box(box.low.add_(low), box.high.add_(high))
+    low, high = (second.low, second.high) if isinstance(second, TensorBox) else (second, second)
+    return TensorBox(box.low.add_(low), box.high.add_(high))
 
 
-def sum_box(first: Box, second: Box | Tensor | float) -> Box:
+def sum_box(first: TensorBox, second: TensorBox | Tensor | float) -> TensorBox:
     """The sum; of two boxes as if they moved apart from each other."""
-    low, high = (second.low, second.high) if isinstance(second, Box) else (second, second)
-    return Box(first.low + low, first.high + high)
+    low, high = (second.low, second.high) if isinstance(second, TensorBox) else (second, second)
+    return TensorBox(first.low + low, first.high + high)
 
 
-def negated_box(box: Box) -> Box:
+def negated_box(box: TensorBox) -> TensorBox:
     """The box of the negatives."""
-    return Box(-box.high, -box.low)
+    return TensorBox(-box.high, -box.low)
 
 
-def scaled_box(box: Box, factor: Tensor | float) -> Box:
+def multiplied_box(box: TensorBox, factor: Tensor | float) -> TensorBox:
     """The product with a constant `factor` of either sign."""
     centre = box.centre * factor
     radius = box.radius * (factor.abs() if isinstance(factor, Tensor) else abs(factor))
-    return Box(centre - radius, centre + radius)
+    return TensorBox(centre - radius, centre + radius)
 
 
 def normalised_box(
-    box: Box, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, small: float
-) -> Box:
+    box: TensorBox, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, small: float
+) -> TensorBox:
     """The image under batch normalisation ``(n, C, ...)`` with statistics that stand still: an affine map a channel."""
     shape = (-1, *[1] * (box.low.ndim - 2))
     scale = torch.rsqrt(variance + small) * (1 if weight is None else weight)
     shift = -mean * scale + (0 if bias is None else bias)
-    return sum_box(scaled_box(box, scale.reshape(shape)), shift.reshape(shape))
+    return sum_box(multiplied_box(box, scale.reshape(shape)), shift.reshape(shape))
 
 
-def softmax_box(box: Box) -> Box:
+def softmax_box(box: TensorBox) -> TensorBox:
     """Probabilities ``(n, K)`` of scores, by the odds of each class against every other."""
     leads = score_differences(box)  # [n, i, j]: how far j can lead i; of j the least lead is minus what i can lead j
-    return Box(torch.exp(-torch.logsumexp(leads, dim=2)), torch.exp(-torch.logsumexp(-leads, dim=1)))
+    return TensorBox(torch.exp(-torch.logsumexp(leads, dim=2)), torch.exp(-torch.logsumexp(-leads, dim=1)))
 
 
-def score_differences(box: Box) -> Tensor:
+def score_differences(box: TensorBox) -> Tensor:
     """Upper bounds ``(n, K, K)`` of score j minus score i at ``[:, i, j]``, for scores ``(n, K)``.
 
     Where a linear layer made the scores they are differences of its rows, which is tighter than differences of bounds.

@@ -17,14 +17,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from medward.guard.errors import MedwardError
 from medward.guard.harden.certified.box import (
-    Box,
+    TensorBox,
     affine_box,
     linear_box,
     monotone_box,
     negated_box,
     normalised_box,
     raised_box,
-    scaled_box,
+    multiplied_box,
     softmax_box,
     sum_box,
 )
@@ -79,13 +79,13 @@ def traced_network(network: nn.Module) -> fx.GraphModule:
         ) from error
 
 
-def network_box(graph: fx.GraphModule, low: Tensor, high: Tensor) -> Box:
+def network_box(graph: fx.GraphModule, low: Tensor, high: Tensor) -> TensorBox:
     """A box that holds what the network of `graph` gives for every input from `low` to `high` ``(n, *shape)``.
 
     Raises `MedwardError` that names a layer without a rule.
     """
-    found = _Propagation(graph).run(Box(low.clone(), high.clone()))  # a layer may work in place
-    if not isinstance(found, Box) or not isinstance(found.low, Tensor):
+    found = _Propagation(graph).run(TensorBox(low.clone(), high.clone()))  # a layer may work in place
+    if not isinstance(found, TensorBox) or not isinstance(found.low, Tensor):
         raise MedwardError(f"certified: the network must give one tensor of scores, got {type(found).__name__}")
     return found
 
@@ -120,7 +120,7 @@ class _Propagation(fx.Interpreter):
         return _function_box(target, lambda x, *rest, **named: getattr(x, target)(*rest, **named), args, kwargs)
 
 
-def _layer_box(layer: nn.Module, box: Box) -> Box:
+def _layer_box(layer: nn.Module, box: TensorBox) -> TensorBox:
     """The rule of a layer."""
     if isinstance(layer, nn.Linear):
         return linear_box(box, layer.weight, layer.bias)
@@ -137,16 +137,20 @@ def _layer_box(layer: nn.Module, box: Box) -> Box:
     raise _refusal(type(layer).__name__)
 
 
-def _function_box(name: object, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Box:
+def _function_box(
+    name: object, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> TensorBox:
     """The rule of a function or of a tensor's method."""
     first: Any = args[0] if args else None
     rest = args[1:]
     found = _arithmetic_box(name, *args) if len(args) == 2 and not kwargs else None
     if found is not None:
         return found
-    if name in (torch.cat, torch.concat) and all(isinstance(each, Box) for each in first):
-        return Box(*(function([getattr(each, end) for each in first], *rest, **kwargs) for end in ("low", "high")))
-    if isinstance(first, Box) and not _holds_box(rest, kwargs):
+    if name in (torch.cat, torch.concat) and all(isinstance(each, TensorBox) for each in first):
+        return TensorBox(
+            *(function([getattr(each, end) for each in first], *rest, **kwargs) for end in ("low", "high"))
+        )
+    if isinstance(first, TensorBox) and not _holds_box(rest, kwargs):
         if name is F.linear:
             return linear_box(first, *_weights(rest, kwargs))
         if name in (F.conv1d, F.conv2d, F.conv3d) and len(rest) >= 2:
@@ -159,19 +163,19 @@ def _function_box(name: object, function: Callable[..., Any], args: tuple[Any, .
     raise _refusal(name if isinstance(name, str) else getattr(name, "__name__", repr(name)))
 
 
-def _arithmetic_box(name: object, first: Any, second: Any) -> Box | None:
+def _arithmetic_box(name: object, first: Any, second: Any) -> TensorBox | None:
     """The rule of a sum, a difference, a product with a constant or a quotient by one; None for anything else."""
-    if name is operator.iadd and isinstance(first, Box):
+    if name is operator.iadd and isinstance(first, TensorBox):
         return raised_box(first, second)
     if name in _SUMS:
-        return sum_box(first, second) if isinstance(first, Box) else sum_box(second, first)
+        return sum_box(first, second) if isinstance(first, TensorBox) else sum_box(second, first)
     if name in _DIFFERENCES:
-        negative = negated_box(second) if isinstance(second, Box) else -second
-        return sum_box(first, negative) if isinstance(first, Box) else sum_box(negative, first)
-    if name in _PRODUCTS and isinstance(first, Box) != isinstance(second, Box):
-        return scaled_box(first, second) if isinstance(first, Box) else scaled_box(second, first)
-    if name in _QUOTIENTS and not isinstance(second, Box):
-        return scaled_box(first, 1 / second)
+        negative = negated_box(second) if isinstance(second, TensorBox) else -second
+        return sum_box(first, negative) if isinstance(first, TensorBox) else sum_box(negative, first)
+    if name in _PRODUCTS and isinstance(first, TensorBox) != isinstance(second, TensorBox):
+        return multiplied_box(first, second) if isinstance(first, TensorBox) else multiplied_box(second, first)
+    if name in _QUOTIENTS and not isinstance(second, TensorBox):
+        return multiplied_box(first, 1 / second)
     return None
 
 
@@ -187,7 +191,7 @@ def _slope(rest: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
 def _holds_box(*values: Any) -> bool:
     """Whether a box is among the values or inside a tuple, list or mapping of them."""
     return any(
-        isinstance(each, Box)
+        isinstance(each, TensorBox)
         or (isinstance(each, tuple | list) and _holds_box(*each))
         or (isinstance(each, dict) and _holds_box(*each.values()))
         for each in values

@@ -50,11 +50,11 @@ class CertifiedTraining(HardeningMethod):
     table_epsilon: ClassVar[float] = 0.25
 
     epsilon: float = 4 / 255
-    margin: float = 2.0
+    margin: float = 2.5
     clean: float = 0.3
     start: Literal["trained", "fresh"] = "trained"
     architecture: Architecture = "own"
-    training: Training = field(default_factory=lambda: Training(ramp=0.6, steps=1000, rate=3e-3, augment=shift_images))
+    training: Training = field(default_factory=lambda: Training(ramp=0.6, rate=3e-3, augment=shift_images))
 
     def pupil(self, given: GivenModel) -> Pupil:
         """The network as it came, with weights drawn anew, or ours."""

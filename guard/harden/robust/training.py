@@ -28,7 +28,7 @@ Objective = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
 """Network in training mode, inputs ``(n, *shape)``, targets of n rows and the share of training done -> a loss."""
 Merit = Callable[[nn.Module], tuple[float, float]]
 """Accuracy under attack, and clean."""
-USUAL = 40  # epochs
+USUAL, STEPS = 40, 1500  # epochs, and the steps there are at least
 JUDGEMENTS = 12  # about how many epochs are judged at most: judging costs as much as training
 
 
@@ -36,14 +36,13 @@ JUDGEMENTS = 12  # about how many epochs are judged at most: judging costs as mu
 class Training:
     """Training settings: what the one loop is run with.
 
-    `epochs` None takes `USUAL`, or more where rows are few: at least `steps` steps. `ramp` is the share of training
+    `epochs` None takes `USUAL`, or more where rows are few: at least `STEPS` steps. `ramp` is the share of training
     in which the radius grows from nothing to full. `average` is the weight the moving average keeps per step.
     `patience` is how many judged epochs without gain end the training. `augment_images` is applied to images only, to
     values scaled to [0, 1]; None for none.
     """
 
     epochs: int | None = None
-    steps: int = 1500
     batch: int = 64
     rate: float = 2e-3
     weight_decay: float = 1e-2
@@ -65,7 +64,7 @@ class Training:
 
     def length(self, per_epoch: int) -> int:
         """How many epochs of `per_epoch` steps."""
-        return max(USUAL, math.ceil(self.steps / per_epoch)) if self.epochs is None else self.epochs
+        return max(USUAL, math.ceil(STEPS / per_epoch)) if self.epochs is None else self.epochs
 
     def grown(self, progress: float) -> float:
         """The radius at `progress`, as a share of the full one; never nothing."""

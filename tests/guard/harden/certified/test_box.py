@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from medward.guard.errors import MedwardError
 from medward.guard.harden.certified import box as boxes
 from medward.guard.harden.certified import propagation
-from medward.guard.harden.certified.box import Box, score_differences
+from medward.guard.harden.certified.box import TensorBox, score_differences
 from medward.guard.harden.certified.propagation import network_box, traced_network
 
 SHAPE = (2, 8, 8)
@@ -113,7 +113,9 @@ def test_a_box_of_one_point_is_what_the_network_gives(name):
 def test_the_control_a_wrong_sign_is_caught(monkeypatch):
     def wrong(box, weight, bias, layer):
         centre, radius = layer(box.centre, weight), layer(box.radius, weight)  # and not of |weight|
-        return Box(centre - radius.abs(), centre + radius.abs()) if bias is None else right(box, weight, bias, layer)
+        return (
+            TensorBox(centre - radius.abs(), centre + radius.abs()) if bias is None else right(box, weight, bias, layer)
+        )
 
     right = boxes.affine_box
     monkeypatch.setattr(boxes, "affine_box", wrong)
