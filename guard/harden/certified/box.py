@@ -5,7 +5,7 @@ decreases is taken at both ends. Bounds are those of exact arithmetic: float32 m
 train and estimate, and `guard.certify` is what certifies an answer.
 
 Reference: Gowal, Dvijotham, Stanforth, Bunel, Qin, Uesato, Arandjelovic, Mann, Kohli, "Scalable verified training for
-provably robust image classification", ICCV 2019, eq. 5 to 8 and (differences of scores) section 3.3.
+provably robust image classification", ICCV 2019, which also bounds differences of scores from the last layer but one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ AffineLayer = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TensorBox:
-    """A box holds every tensor from `low` to `high` ``(n, ...)``, value by value.
+    """A tensor box holds every tensor from `low` to `high` ``(n, ...)``, value by value.
 
     `before`, `weight` and `bias` are, where a linear layer made it, what that layer took and is: differences of its
     outputs are bounded more tightly from there.

@@ -21,10 +21,10 @@ from medward.guard.harden.certified.box import (
     affine_box,
     linear_box,
     monotone_box,
+    multiplied_box,
     negated_box,
     normalised_box,
     raised_box,
-    multiplied_box,
     softmax_box,
     sum_box,
 )

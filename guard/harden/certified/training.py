@@ -5,7 +5,7 @@ loss is a share of the task's on the rows as they are, and the rest of it at the
 share falls from 1 to `clean` while the radius grows from nothing to `margin` radii.
 
 Reference: Gowal, Dvijotham, Stanforth, Bunel, Qin, Uesato, Arandjelovic, Mann, Kohli, "Scalable verified training for
-provably robust image classification", ICCV 2019, eq. 12 and section 4.
+provably robust image classification", ICCV 2019.
 """
 
 from __future__ import annotations
