@@ -13,19 +13,19 @@ from torch import Tensor, nn
 
 from medward.guard.errors import MedwardError
 
-Architecture = Literal["own", "small", "wide"]
+ArchitectureName = Literal["own", "small", "wide"]
 """Which network is trained: the user's own, or one of ours of a width of `WIDTHS`."""
-WIDTHS: dict[Architecture, int] = {"small": 1, "wide": 4}
+WIDTHS: dict[ArchitectureName, int] = {"small": 1, "wide": 4}
 _SIDE = 32
 _CHANNELS, _HIDDEN = 16, 64
 _CONVOLUTIONS = {2: nn.Conv1d, 3: nn.Conv2d, 4: nn.Conv3d}  # by the axes of a row
 _AVERAGES = {2: nn.AvgPool1d, 3: nn.AvgPool2d, 4: nn.AvgPool3d}
 
 
-def known_architecture(name: str) -> Architecture:
+def known_architecture(name: str) -> ArchitectureName:
     """The architecture called `name`. Raises `MedwardError` for one that there is not."""
     if name == "own" or name in WIDTHS:
-        return cast(Architecture, name)
+        return cast(ArchitectureName, name)
     raise MedwardError(f"architecture: there is no {name!r}; there are own, {', '.join(WIDTHS)}")
 
 

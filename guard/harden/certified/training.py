@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from medward.guard.certificate import PER_ANSWER, Guarantee
 from medward.guard.errors import MedwardError
-from medward.guard.harden.certified.architecture import WIDTHS, Architecture, known_architecture
+from medward.guard.harden.certified.architecture import WIDTHS, ArchitectureName, known_architecture
 from medward.guard.harden.certified.bounds import check_bounds, score_bounds
 from medward.guard.harden.certified.propagation import traced_network
 from medward.guard.harden.certified.start import fresh_weights, our_network
@@ -53,7 +53,7 @@ class CertifiedTraining(HardeningMethod):
     margin: float = 2.5
     clean: float = 0.3
     start: Literal["trained", "fresh"] = "trained"
-    architecture: Architecture = "own"
+    architecture: ArchitectureName = "own"
     training: Training = field(default_factory=lambda: Training(ramp=0.6, rate=3e-3, augment=shift_images))
 
     def pupil(self, given: GivenModel) -> Pupil:
