@@ -108,6 +108,8 @@ class _Propagation(fx.Interpreter):
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not _holds_box(args, kwargs):
             return super().call_function(target, args, kwargs)
+        if target in (torch.zeros_like, torch.ones_like):
+            return target(args[0].low, *args[1:], **kwargs)
         if target is getattr and args[1] in _SIZES:
             return getattr(args[0].low, args[1])
         return _function_box(target, target, args, kwargs)
@@ -146,10 +148,9 @@ def _function_box(
     found = _arithmetic_box(name, *args) if len(args) == 2 and not kwargs else None
     if found is not None:
         return found
-    if name in (torch.cat, torch.concat) and all(isinstance(each, TensorBox) for each in first):
-        return TensorBox(
-            *(function([getattr(each, end) for each in first], *rest, **kwargs) for end in ("low", "high"))
-        )
+    if name in (torch.cat, torch.concat):
+        parts = [each if isinstance(each, TensorBox) else TensorBox(each, each) for each in first]
+        return TensorBox(*(function([getattr(x, end) for x in parts], *rest, **kwargs) for end in ("low", "high")))
     if isinstance(first, TensorBox) and not _holds_box(rest, kwargs):
         if name is F.linear:
             return linear_box(first, *_weights(rest, kwargs))
