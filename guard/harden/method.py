@@ -12,12 +12,12 @@ import torch
 from pydantic import JsonValue
 from torch import nn
 
-from medward.guard.certificate import EMPIRICAL, Accuracy, CertifiedShare, Guarantee, RobustnessCertificate
+from medward.guard.certificate import EMPIRICAL, Accuracy, Guarantee, RobustnessCertificate
 from medward.guard.data.split import Split
 from medward.guard.data.split import split_digest as data_digest
 from medward.guard.errors import MedwardError
 from medward.guard.harden.certificate import Hardened, hardening_versions
-from medward.guard.harden.certified.bounds import bounded_or_none, certified_accuracy, certified_shares, share_doubts
+from medward.guard.harden.certified.bounds import certified_accuracy, certified_shares, share_doubts
 from medward.guard.harden.losses.base import TaskLosses
 from medward.guard.harden.losses.table import losses_of
 from medward.guard.harden.network import ROWS_PER_BATCH, Rows, Scoring, state_digest, trainable_copy
@@ -172,17 +172,11 @@ class HardeningMethod(ABC):
         assert isinstance(trained.network, Scoring)  # it is a copy of what was handed in
         net = trained.network.net.eval().requires_grad_(False)
         bounded = self.chosen_by == "certified"
-        shares: tuple[CertifiedShare, ...] = ()
         before, after = (
-            estimate.estimate_accuracies(each, rows, held, ball, seed=seed + REPORT_SEED)
+            estimate.estimate_accuracies(each, rows, held, ball, seed=seed + REPORT_SEED, bounded=bounded)
             for each in (teacher, trained.network)
         )
-        if bounded:
-            before, after = (
-                figures.model_copy(update={"certified": bounded_or_none(certified_accuracy, each, held, ball)})
-                for figures, each in ((before, teacher), (after, trained.network))
-            )
-            shares = certified_shares(teacher, trained.network, held, ball, self.epsilon)
+        shares = certified_shares(teacher, trained.network, held, ball, self.epsilon) if bounded else ()
         certificate = RobustnessCertificate(
             method=self.name,
             guarantee=self.guarantee,

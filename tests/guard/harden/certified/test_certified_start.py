@@ -1,4 +1,4 @@
-"""What certified training starts from: the weights as given, weights drawn anew, or a network of ours behind a front."""
+"""What certified training starts from: weights as given, weights drawn anew, or a network of ours behind a front."""
 
 from __future__ import annotations
 
