@@ -84,7 +84,7 @@ def share_doubts(shares: tuple[CertifiedShare, ...]) -> tuple[str, ...]:
     found = [each for each, factor in zip(shares, SHARE_FACTORS, strict=False) if factor == 1 and each.after < _MANY]
     return tuple(
         f"only {each.after:.3f} of the decisions are certified within {each.radius:.4g}: bounds are loose where a "
-        "network is deep or normalises batches; try a smaller --epsilon, or a network of ours with --architecture small"
+        "network is deep; try a smaller --epsilon, or a network of ours with --architecture small"
         for each in found
     )
 
