@@ -4,8 +4,9 @@ Beside the undefended network of the benchmarks (a CNN with batch normalisation)
 undefended by the same loop, and the same trained with bounds. The recipe was tuned on rows of PneumoniaMNIST's
 official training split and on NIH patients of whom none is judged on here; blood cells were not tuned on.
 PneumoniaMNIST is judged on its official test split, NIH on the patients of "holdout" and "test" at `NIH_SPLIT`,
-whatever the seed; blood cells on the slides that each seed draws. A finished cell is kept under out/ and recalled, so
-a killed measurement goes on.
+whatever the seed; blood cells on the slides that each seed draws. The first two were opened twice: at first training
+stopped early, which one saw from the number of epochs and which cost certified shares. A finished cell is kept under
+out/ and recalled, so a killed measurement goes on.
 """
 
 from __future__ import annotations
