@@ -32,7 +32,6 @@ _OURS = (
     "guard.harden.certified.architecture.certified_network"
 )
 _FRESH = "weights were drawn anew: those given were not gone on from"
-_TO_THE_END = 1000  # judged epochs: shares still rise while the rate falls, and stopping then would forgo them
 _TRIED = 16  # rows that the bounds of a network are tried on before it is trained
 
 
@@ -55,9 +54,7 @@ class CertifiedTraining(HardeningMethod):
     clean: float = 0.3
     start: Literal["trained", "fresh"] = "trained"
     architecture: ArchitectureName = "own"
-    training: Training = field(
-        default_factory=lambda: Training(ramp=0.6, rate=3e-3, patience=_TO_THE_END, augment=shift_images)
-    )
+    training: Training = field(default_factory=lambda: Training(ramp=0.6, rate=3e-3, augment=shift_images))
 
     def pupil(self, given: GivenModel) -> Pupil:
         """The network as it came, with weights drawn anew, or ours."""
