@@ -18,6 +18,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 DOCUMENTS = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+CERTIFIED = "render_certified"
 DISCLOSURE, FEDERATED, PRIVACY = "render_disclosure", "render_federated", "render_privacy"
 REFERENCE, TEXT = "render_reference", "render_text"
 BLOCK = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
@@ -371,6 +372,7 @@ TABLES = {
     "session": session,
     "claims": claims,
     "hardening": hardening,
+    "certified_training": lambda: beside(CERTIFIED).certified_training(),
     "tradeoff": tradeoff,
     "detection": lambda: detection("1", "100"),
     "stolen": stolen,

@@ -19,6 +19,15 @@ PrivacyUnit = Literal["patient", "row"]
 """Whose presence differential privacy hides: all rows of one patient, or one row."""
 
 
+Guarantee = Literal[
+    "empirical, not certified",
+    "certified answer by answer: no change within the radius alters a decision whose bound holds",
+]
+"""What a hardened model promises: estimates of attacks, or bounds that hold for some answers and show for which."""
+EMPIRICAL: Guarantee = "empirical, not certified"
+PER_ANSWER: Guarantee = "certified answer by answer: no change within the radius alters a decision whose bound holds"
+
+
 class CanaryRecord(BaseModel):
     """A canary record says which made-up rows an audit may ask about: how many coins were flipped, and for which rows.
 
@@ -90,8 +99,9 @@ class Accuracy(BaseModel):
 
     `clean`: as they are. `universal`: under the worst of freshly made universal changes, one for each goal of the task
     (away from the labels and towards each class; away, no finding, all findings; a number up, down). `per_input`: under
-    a change made for each row. The changes are short searches by the defense itself, so the last two are estimates from
-    above; what an attacker achieves, `medward validate` measures.
+    a change made for each row. The changes are short searches by the defense itself, so these two are estimates from
+    above; what an attacker achieves, `medward validate` measures. `certified`: what no change whatever can take away,
+    by interval bounds, from below; None where none were computed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -99,14 +109,31 @@ class Accuracy(BaseModel):
     clean: float
     universal: float
     per_input: float
+    certified: float | None = None
+
+
+class CertifiedShare(BaseModel):
+    """A certified share says of how many selection rows no change within `radius` alters the decision, right or wrong.
+
+    By interval bounds in float32 that are not rounded outwards; None where the original has none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    radius: float
+    before: float | None
+    after: float
 
 
 class RobustnessCertificate(BaseModel):
     """A robustness certificate states what a training did against small changes, and what that seems to have brought.
 
-    `before` and `after` are measured on the rows that also chose the epoch, so `after` is a little flattering.
+    `before` and `after` are measured on the rows that also chose the epoch, so `after` is a little flattering. Where
+    these rows were set apart from those trained on, the original may have learned them: `before` is None, and a note
+    says so.
     `epsilon` is the radius asked for, in `unit`; methods may train at a larger one (see `settings`). `original` and
     `hardened` are digests of the weights, `data` of the rows (both splits), `files` of what was written beside this.
+    `certified_shares` are of methods that train with bounds.
     `notes` are what a reader must know besides, such as that nothing was gained. `task` is what the network answers,
     with the operating points or the tolerance that decisions were made with in training and measuring; `measure` says
     what the accuracies count. Certificates from before there were several claims are of this one.
@@ -116,7 +143,7 @@ class RobustnessCertificate(BaseModel):
 
     claim: Literal["robustness"] = "robustness"
     method: str
-    guarantee: Literal["empirical, not certified"] = "empirical, not certified"
+    guarantee: Guarantee = EMPIRICAL
     notes: tuple[str, ...] = ()
     settings: dict[str, JsonValue]
     epsilon: float
@@ -130,8 +157,9 @@ class RobustnessCertificate(BaseModel):
     data: str
     original: str
     hardened: str
-    before: Accuracy
+    before: Accuracy | None
     after: Accuracy
+    certified_shares: tuple[CertifiedShare, ...] = ()
     epochs: int
     best_epoch: int
     versions: dict[str, str]
@@ -172,9 +200,11 @@ def certificate_sentence(certificate: AnyCertificate) -> str:
     """What training brought, in one sentence; of privacy also how many matters are not covered."""
     c = certificate
     if isinstance(c, RobustnessCertificate):
+        was = "" if c.before is None else f"{c.before.universal:.3f} before and "
+        proven = "" if c.after.certified is None else f", of which no change takes away {c.after.certified:.3f}"
         return (
             f"hardened by {c.method} against changes within {c.epsilon:.4g} {c.unit}: {c.measure} under one change for "
-            f"all rows {c.before.universal:.3f} before and {c.after.universal:.3f} after; {c.guarantee}"
+            f"all rows {was}{c.after.universal:.3f} after{proven}; {c.guarantee}"
         )
     besides = f"; {len(c.not_covered)} matters are not covered, see not_covered" if c.not_covered else ""
     began = ", from weights that are taken never to have seen these rows" if c.start == "pretrained" else ""

@@ -2,6 +2,7 @@
 
 from medward.guard.certificate import Accuracy, AnyCertificate, PrivacyCertificate, RobustnessCertificate
 from medward.guard.harden.certificate import Hardened, Hardener
+from medward.guard.harden.certified.training import CertifiedTraining
 from medward.guard.harden.method import HardeningMethod
 from medward.guard.harden.robust.pgd import AdversarialTraining
 from medward.guard.harden.robust.retraining import Retraining
@@ -24,7 +25,8 @@ __all__ = [
 ]
 
 HARDENERS: dict[str, HardeningMethod] = {
-    method.name: method for method in (UniversalTraining(), AdversarialTraining(), Trades(), Retraining())
+    method.name: method
+    for method in (UniversalTraining(), AdversarialTraining(), Trades(), CertifiedTraining(), Retraining())
 }
 """Medward's own methods by name, at their default settings; ``dataclasses.replace`` gives them others."""
 

@@ -180,7 +180,7 @@ def harden(
             each for each in plugin_hardeners() if each.name == method.name
         )
         told = {"task": found, "low": low, "high": high, "files": files, "notes": notes, "versions": versions}
-        if isinstance(hardened.certificate, PrivacyCertificate) and len(known) == 1:
+        if len(known) == 1:
             told |= _without_before(hardened.certificate, notes)
         certificate = hardened.certificate.model_copy(update=told)
         (build / CERTIFICATE).write_text(certificate.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -287,14 +287,21 @@ def _export(network: nn.Module, spec: ModelSpec, sample: Array, file: Path, outp
     (file.parent / model.export(file.parent).file).rename(file)
 
 
-def _without_before(certificate: PrivacyCertificate, notes: tuple[str, ...]) -> dict[str, Any]:
+def _without_before(certificate: AnyCertificate, notes: tuple[str, ...]) -> dict[str, Any]:
     """What is stated where the rows kept apart are of train, which the given model may have learned."""
+    if isinstance(certificate, PrivacyCertificate):
+        note = (
+            "accuracy before is not stated: the rows kept apart are of train, which the given model may have learned; "
+            'give a split "selection" that neither saw, to compare'
+        )
+        measured = {name: value for name, value in certificate.measured.items() if name != "before"}
+        return {"measured": measured, "notes": (*notes, note)}
     note = (
-        "accuracy before is not stated: the rows kept apart are of train, which the given model may have learned; give "
-        'a split "selection" that neither saw, to compare'
+        "figures before are not stated, and those after may flatter: the rows kept apart are of train, which the given "
+        'model may have learned; give a split "selection" that it never saw'
     )
-    measured = {name: value for name, value in certificate.measured.items() if name != "before"}
-    return {"measured": measured, "notes": (*notes, note)}
+    shares = tuple(each.model_copy(update={"before": None}) for each in certificate.certified_shares)
+    return {"before": None, "certified_shares": shares, "notes": (*notes, note)}
 
 
 def _front_notes(spec: ModelSpec) -> tuple[str, ...]:
@@ -322,10 +329,10 @@ def _named_method(name: str, spec: ModelSpec) -> Hardener:
     if name not in known:
         raise MedwardError(f"method: there is no {name!r}; there are {', '.join(known)}")
     if spec.modality == "tabular":
-        return replace(known[name], epsilon=1.0)
+        return replace(known[name], epsilon=known[name].table_epsilon)
     if spec.low is None or spec.high is None:
         raise MedwardError("low and high: say the range of the inputs, as low=0, high=1; a radius is a share of it")
-    return replace(known[name], epsilon=10 / 255 * (spec.high - spec.low))
+    return replace(known[name], epsilon=known[name].epsilon * (spec.high - spec.low))
 
 
 def _without_mirrors(method: Hardener, spec: ModelSpec) -> Hardener:

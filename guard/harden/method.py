@@ -12,11 +12,12 @@ import torch
 from pydantic import JsonValue
 from torch import nn
 
-from medward.guard.certificate import Accuracy, RobustnessCertificate
+from medward.guard.certificate import EMPIRICAL, Accuracy, Guarantee, RobustnessCertificate
 from medward.guard.data.split import Split
 from medward.guard.data.split import split_digest as data_digest
 from medward.guard.errors import MedwardError
 from medward.guard.harden.certificate import Hardened, hardening_versions
+from medward.guard.harden.certified.bounds import certified_accuracy, certified_shares, share_doubts
 from medward.guard.harden.losses.base import TaskLosses
 from medward.guard.harden.losses.table import losses_of
 from medward.guard.harden.network import ROWS_PER_BATCH, Rows, Scoring, state_digest, trainable_copy
@@ -27,27 +28,47 @@ from medward.guard.harden.task import plain_classification
 from medward.guard.models.torch_front import own_module
 from medward.guard.spec import AnyTask
 
-PerturbationKind = Literal["universal", "per_input"]
+PerturbationKind = Literal["universal", "per_input", "certified"]
 """What a method defends against, as a field of `Accuracy`."""
 PERTURBATION_WORDS: dict[PerturbationKind, str] = {
     "universal": "one change for all rows",
     "per_input": "a change per row",
+    "certified": "any change, by bounds",
 }
 CHANCE, GAIN = 0.1, 0.02  # above chance, and above what it was: less is not told from nothing
 UNIVERSAL_SEED, REPORT_SEED = 101, 202  # added to the user's seed: choosing and reporting draw different changes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GivenModel:
+    """A given model is the user's own network, the rows it is to be trained on, and what it answers."""
+
+    network: nn.Module
+    rows: Rows
+    task: AnyTask
+    losses: TaskLosses
+
+
+@dataclass(frozen=True, slots=True)
+class Pupil:
+    """A pupil is the network whose copy is trained, and what the certificate must note of where it is from."""
+
+    network: nn.Module
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingContext:
     """A training context is what a method builds its objective from.
 
-    `losses` are those of the task, balanced for the training rows; `teacher` is the network as it came, frozen; `ball`
-    has the full radius.
+    `losses` are those of the task, balanced for the training rows; `teacher` is the network as it came, frozen;
+    `student` is the one that is trained; `ball` has the full radius.
     """
 
     rows: Rows
     losses: TaskLosses
     teacher: Scoring
+    student: Scoring
     ball: TrainingBall
     training: Training
     generator: torch.Generator
@@ -57,12 +78,15 @@ class TrainingContext:
 class HardeningMethod(ABC):
     """What every method is: a radius, settings of the loop, and the objective that it brings.
 
-    `chosen_by` is the kind of change that the epoch is chosen under; `notes` go into every certificate.
+    `chosen_by` is the kind of change that the epoch is chosen under; `notes` go into every certificate, as does the
+    `guarantee`. `epsilon` is by default that of images from 0 to 1, `table_epsilon` that of tables.
     """
 
     name: ClassVar[str]
     chosen_by: ClassVar[PerturbationKind]
     notes: ClassVar[tuple[str, ...]] = ()
+    guarantee: ClassVar[Guarantee] = EMPIRICAL
+    table_epsilon: ClassVar[float] = 1.0
 
     epsilon: float = 10 / 255
     training: Training = field(default_factory=Training)
@@ -70,6 +94,10 @@ class HardeningMethod(ABC):
     @abstractmethod
     def objective(self, lesson: TrainingContext) -> Objective:
         """The loss that this method trains on."""
+
+    def pupil(self, given: GivenModel) -> Pupil:
+        """What is trained: the user's network as it came, unless a method was told to start from another."""
+        return Pupil(given.network)
 
     def harden(
         self,
@@ -99,7 +127,6 @@ class HardeningMethod(ABC):
         sample, device = rows.x[:ROWS_PER_BATCH], self.training.device
         task = task or plain_classification(network, sample, device)
         losses = losses_of(task)
-        student = trainable_copy(network, sample, device, losses)
         teacher = trainable_copy(network, sample, device, losses).eval().requires_grad_(False)
         losses.check(rows.y, "train", trained=True)
         losses.check(held.y, "selection", trained=False)
@@ -111,6 +138,8 @@ class HardeningMethod(ABC):
             assert isinstance(candidate, Scoring)  # it is a copy of `student`
             if self.chosen_by == "universal":
                 robust = estimate.universal_accuracy(candidate, rows, held, ball, seed=seed + UNIVERSAL_SEED)
+            elif self.chosen_by == "certified":
+                robust = certified_accuracy(candidate, held, ball)
             else:
                 robust = estimate.per_input(candidate, held, ball, seed=seed + UNIVERSAL_SEED)
             return robust, estimate.clean_accuracy(candidate, held, ball)
@@ -119,10 +148,13 @@ class HardeningMethod(ABC):
         with torch.random.fork_rng(devices=cuda):
             torch.manual_seed(seed)  # dropout draws from the global generator
             generator = torch.Generator().manual_seed(seed)
+            pupil = self.pupil(GivenModel(network=network, rows=rows, task=task, losses=losses))
+            student = trainable_copy(pupil.network, sample, device, losses)
             lesson = TrainingContext(
                 rows=rows,
                 losses=losses.balanced(rows.y.to(ball.radius.device)),
                 teacher=teacher,
+                student=student,
                 ball=ball,
                 training=self.training,
                 generator=generator,
@@ -139,12 +171,20 @@ class HardeningMethod(ABC):
             )
         assert isinstance(trained.network, Scoring)  # it is a copy of what was handed in
         net = trained.network.net.eval().requires_grad_(False)
-        before = estimate.estimate_accuracies(teacher, rows, held, ball, seed=seed + REPORT_SEED)
-        after = estimate.estimate_accuracies(trained.network, rows, held, ball, seed=seed + REPORT_SEED)
+        bounded = self.chosen_by == "certified"
+        before, after = (
+            estimate.estimate_accuracies(each, rows, held, ball, seed=seed + REPORT_SEED, bounded=bounded)
+            for each in (teacher, trained.network)
+        )
+        shares = certified_shares(teacher, trained.network, held, ball, self.epsilon) if bounded else ()
         certificate = RobustnessCertificate(
             method=self.name,
+            guarantee=self.guarantee,
+            certified_shares=shares,
             notes=(
                 *self.notes,
+                *pupil.notes,
+                *share_doubts(shares),
                 *certificate_doubts(before, after, losses.measure, losses.chance(held.y), self.chosen_by),
             ),
             settings=method_settings(self),
@@ -178,7 +218,7 @@ def certificate_doubts(
             f"the original is hardly better than chance on the selection rows ({measure} {before.clean:.3f}, of chance "
             f"{chance:.3f}): give a trained model, and labels in the order and the unit of its scores"
         )
-    was, became = getattr(before, kind), getattr(after, kind)
+    was, became = getattr(before, kind) or 0.0, getattr(after, kind)
     if became <= was + GAIN:
         told.append(
             f"hardening achieved nothing: {measure} under "

@@ -71,8 +71,8 @@ def harden_command(
     method: Annotated[
         str,
         typer.Option(
-            help="uat: shared changes; pgd, trades: any change; dp: privacy; retraining: to compare with (a wrong name "
-            "lists all)"
+            help="uat: shared changes; pgd, trades: any change; certified: any, with bounds that prove it; dp: "
+            "privacy; retraining: to compare with (a wrong name lists all)"
         ),
     ] = "uat",
     epsilon: Annotated[
@@ -81,7 +81,13 @@ def harden_command(
     ] = None,
     margin: Annotated[
         float | None,
-        typer.Option(min=0.1, max=4.0, help="uat: train at so many radii; less costs less clean accuracy [1.4]"),
+        typer.Option(
+            min=0.1, max=4.0, help="uat, certified: train at so many radii; less costs less clean accuracy [1.4, 2.5]"
+        ),
+    ] = None,
+    architecture: Annotated[
+        str | None,
+        typer.Option(help="certified: train the model's own network, or in its place ours: small, wide [own]"),
     ] = None,
     target_epsilon: TargetEpsilonOption = None,
     delta: DeltaOption = None,
@@ -136,6 +142,7 @@ def harden_command(
     said = {
         "epsilon": epsilon,
         "margin": margin,
+        "architecture": architecture,
         "augment": augment,
         "target_epsilon": target_epsilon,
         "delta": delta,
@@ -172,9 +179,16 @@ def harden_command(
         settings = private_method({**said, "epochs": epochs, "rate": rate, "device": device})
         audit = {"canaries": canaries or 0, "candidates": candidates, "resume": resume}
     else:
-        size = chosen_radius(epsilon, splits, source.low, source.high)
+        size = chosen_radius(epsilon, splits, source.low, source.high, method)
         settings = chosen_method(
-            method, epsilon=size, margin=margin, epochs=epochs, rate=rate, augment=augment is not False, device=device
+            method,
+            epsilon=size,
+            margin=margin,
+            architecture=architecture,
+            epochs=epochs,
+            rate=rate,
+            augment=augment is not False,
+            device=device,
         )
         audit = {}
     run_hardening(

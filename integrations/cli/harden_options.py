@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from medward.guard.certificate import ORIGINAL
+from medward.guard.certificate import EMPIRICAL, ORIGINAL, PER_ANSWER, Guarantee
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.harden import (
@@ -22,6 +22,8 @@ from medward.guard.harden import (
     RobustnessCertificate,
     known_hardeners,
 )
+from medward.guard.harden.certified.architecture import known_architecture
+from medward.guard.harden.certified.training import CertifiedTraining
 from medward.guard.harden.folder import MODEL, harden
 from medward.guard.harden.method import PERTURBATION_WORDS
 from medward.guard.harden.robust.universal import UniversalTraining
@@ -32,8 +34,17 @@ from medward.guard.tasks.regression import Regression
 from medward.integrations.cli.lines import printed_log
 from medward.integrations.cli.private_options import describe_privacy
 
-_ROBUST = {"epsilon": "is the radius of a change", "margin": "is a radius of uat", "augment": "is of robust methods"}
+_ROBUST = {
+    "epsilon": "is the radius of a change",
+    "margin": "is a radius of uat and certified",
+    "architecture": "is of certified",
+    "augment": "is of robust methods",
+}
 """Options of methods against changes, and what each is."""
+_WORTH: dict[Guarantee, str] = {
+    EMPIRICAL: "estimates by the defense itself",
+    PER_ANSWER: "how many these are, and all else, is estimated by the defense itself",
+}
 
 
 def check_options(method: str, said: Mapping[str, object]) -> None:
@@ -56,6 +67,7 @@ def chosen_method(
     *,
     epsilon: float,
     margin: float | None,
+    architecture: str | None,
     epochs: int | None,
     rate: float | None,
     augment: bool,
@@ -64,9 +76,15 @@ def chosen_method(
     """The method called `method` with what was said about it."""
     hardener = known_hardeners()[method]
     if margin is not None:
-        if not isinstance(hardener, UniversalTraining):
-            raise MedwardError(f"--margin: only uat trains at more than its radius, not {method}; leave it out")
+        if not isinstance(hardener, UniversalTraining | CertifiedTraining):
+            raise MedwardError(
+                f"--margin: only uat and certified train at more than their radius, not {method}; leave it out"
+            )
         hardener = replace(hardener, margin=margin)
+    if architecture is not None:
+        if not isinstance(hardener, CertifiedTraining):
+            raise MedwardError(f"--architecture: only certified brings networks of its own, not {method}; leave it out")
+        hardener = replace(hardener, architecture=known_architecture(architecture))
     training = replace(hardener.training, device=device)
     if epochs is not None:
         training = replace(training, epochs=epochs)
@@ -77,21 +95,23 @@ def chosen_method(
     return replace(hardener, epsilon=epsilon, training=training)
 
 
-def chosen_radius(text: str | None, splits: Mapping[str, Split], low: float | None, high: float | None) -> float:
-    """What was said, else the radius that `medward validate` attacks with.
+def chosen_radius(
+    text: str | None, splits: Mapping[str, Split], low: float | None, high: float | None, method: str
+) -> float:
+    """What was said, else the usual radius of `method`.
 
     Raises `MedwardError` for images whose range was not said, for a radius of more than half of it, and for one of
     less than half a grey level of 255.
     """
     if next(iter(splits.values())).inputs.ndim == 2:
-        return 1.0 if text is None else parse_number(text)
+        return known_hardeners()[method].table_epsilon if text is None else parse_number(text)
     if low is None or high is None:
         raise MedwardError(
             "--low and --high: say the range of the images, as --low 0 --high 1; a radius is a share of it"
         )
     if not low < high:
         raise MedwardError(f"--low must be below --high, got {low:g} and {high:g}")
-    size = 10 / 255 * (high - low) if text is None else parse_number(text)
+    size = known_hardeners()[method].epsilon * (high - low) if text is None else parse_number(text)
     if size > (high - low) / 2:
         raise MedwardError(f"--epsilon: {size:g} is more than half of the range {low:g} to {high:g}; 10/255 is usual")
     if 0 < size < (grey := (high - low) / 255) / 2:
@@ -141,17 +161,24 @@ def describe_certificate(certificate: RobustnessCertificate, out: Path, console:
         f"{_operated_at(c.task)}:"
     )
     for key, what in (("clean", "clean"), *PERTURBATION_WORDS.items()):
-        before, after = getattr(c.before, key), getattr(c.after, key)
-        console.print(f"  {what:<24} {before:.3f} -> {after:.3f}")
+        before, after = getattr(c.before, key, None), getattr(c.after, key)
+        if after is not None:
+            console.print(f"  {what:<24} {_changed_from(before)}{after:.3f}")
+    for each in c.certified_shares:
+        console.print(f"  decisions certified within {each.radius:.4g}: {_changed_from(each.before)}{each.after:.3f}")
     for note in c.notes:
         sys.stderr.write(f"medward: warning: {note}\n")
     options = protect_options(c)
     said = f" with {options}" if options else ""
     console.print(
-        f"{c.guarantee}: estimates by the defense itself, on the rows that chose the epoch. Protect {out / MODEL}"
+        f"{c.guarantee}: {_WORTH[c.guarantee]}, on the rows that chose the epoch. Protect {out / MODEL}"
         f"{said}, then check it: medward validate BUNDLE --before {out / ORIGINAL}",
         markup=False,
     )
+
+
+def _changed_from(before: float | None) -> str:
+    return "" if before is None else f"{before:.3f} -> "
 
 
 def protect_options(certificate: AnyCertificate) -> str:

@@ -67,7 +67,7 @@ def test_it_says_what_it_did_and_what_to_do_next(medward):
     assert code == 0
     certificate = RobustnessCertificate.model_validate_json(Path("hardened/certificate.json").read_text())
     assert certificate.method == "uat"
-    assert certificate.notes[-1].startswith("hardening achieved nothing: balanced accuracy under one change for all")
+    assert certificate.notes[0].startswith("hardening achieved nothing: balanced accuracy under one change for all")
     assert err == "".join(f"medward: warning: {note}\n" for note in certificate.notes)
     assert certificate.epsilon == pytest.approx(12 / 255)
     training = certificate.settings["training"]
@@ -78,7 +78,9 @@ def test_it_says_what_it_did_and_what_to_do_next(medward):
     assert said[:2] == ["train", "selection"]
     assert [each for each in said if each.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
     assert "24 rows of train are set apart" in out
-    assert f"{certificate.before.universal:.3f} -> {certificate.after.universal:.3f}" in out
+    assert f"one change for all rows  {certificate.after.universal:.3f}\n" in out
+    assert certificate.before is None, "the model may have learned the rows that were set apart"
+    assert "figures before are not stated, and those after may flatter" in err
     assert "empirical, not certified: estimates by the defense itself" in out
     assert "--before hardened/original.onnx" in out
     code, _, err = medward(*HARDEN, "--epochs", "1")
@@ -140,7 +142,37 @@ def test_opaque_outputs_are_refused_with_the_remedy(medward):
     assert not Path("hardened").exists()
 
 
-def test_a_margin_is_for_uat_alone(medward, monkeypatch):
+def test_rows_that_the_model_never_saw_say_what_it_was_before(medward):
+    with np.load("mine.npz") as rows:
+        np.savez("both.npz", **rows, selection_inputs=rows["train_inputs"], selection_labels=rows["train_labels"])
+    code, out, err = medward(*hardening("--data", "both.npz", "--epochs", "1", "--no-augment"))
+    assert code == 0, err
+    certificate = RobustnessCertificate.model_validate_json(Path("hardened/certificate.json").read_text())
+    assert f"{certificate.before.universal:.3f} -> {certificate.after.universal:.3f}" in out
+    assert "not stated" not in err
+
+
+def test_certified_hardening_says_what_is_proven_for_how_many(medward):
+    said = (*HARDEN, "--method", "certified", "--epochs", "2", "--no-augment")
+    code, out, _ = medward(*said, "--architecture", "small", "--margin", "1.5")
+    assert code == 0
+    certificate = RobustnessCertificate.model_validate_json(Path("hardened/certificate.json").read_text())
+    assert certificate.epsilon == pytest.approx(4 / 255)
+    assert (certificate.settings["architecture"], certificate.settings["margin"]) == ("small", 1.5)
+    assert f"  decisions certified within 0.01569: {certificate.certified_shares[1].after:.3f}\n" in out
+    assert f"any change, by bounds    {certificate.after.certified:.3f}\n" in out
+    assert "certified answer by answer: no change within the radius" in out
+    for options, told in (
+        (("certified", "--architecture", "huge"), "architecture: there is no 'huge'; there are own, small, wide"),
+        (("pgd", "--architecture", "small"), "--architecture: only certified brings networks of its own"),
+        (("dp", "--architecture", "small"), "--architecture: is of certified"),
+    ):
+        code, _, err = medward(*HARDEN, "--method", *options, "--overwrite")
+        assert (code, err.count("\n")) == (3, 1)
+        assert told in err
+
+
+def test_a_margin_is_for_uat_and_certified_alone(medward, monkeypatch):
     seen = []
     monkeypatch.setattr(
         "medward.integrations.cli.harden_options.run_hardening",
@@ -150,21 +182,27 @@ def test_a_margin_is_for_uat_alone(medward, monkeypatch):
     assert seen[0].margin == 1.2
     code, _, err = medward(*HARDEN, "--method", "pgd", "--margin", "1.2")
     assert code == 3
-    assert "only uat trains at more than its radius" in err
+    assert "only uat and certified train at more than their radius" in err
 
 
 @pytest.mark.parametrize(
-    ("data", "bounds", "epsilon"),
-    [("mine.npz", (), 10 / 255), ("mine.npz", ("--high", "3"), 30 / 255), ("table.npz", (), 1.0)],
+    ("method", "data", "bounds", "epsilon"),
+    [
+        ("trades", "mine.npz", (), 10 / 255),
+        ("trades", "mine.npz", ("--high", "3"), 30 / 255),
+        ("trades", "table.npz", (), 1.0),
+        ("certified", "mine.npz", ("--high", "3"), 12 / 255),
+        ("certified", "table.npz", (), 0.25),
+    ],
 )
-def test_without_a_radius_it_is_the_one_that_validate_attacks_with(medward, monkeypatch, data, bounds, epsilon):
+def test_without_a_radius_it_is_the_usual_one_of_the_method(medward, monkeypatch, method, data, bounds, epsilon):
     seen = []
     monkeypatch.setattr(
         "medward.integrations.cli.harden_options.run_hardening",
         lambda model, splits, out, method, **_: seen.append(method),
     )
-    assert medward(*hardening("--data", data, *bounds, "--method", "trades"))[0] == 0
-    assert seen[0].name == "trades"
+    assert medward(*hardening("--data", data, *bounds, "--method", method))[0] == 0
+    assert seen[0].name == method
     assert seen[0].epsilon == pytest.approx(epsilon)
 
 

@@ -34,7 +34,7 @@ from medward.guard.types import Ints
 
 Crafting = Literal["nontargeted", "targeted"]
 UNDEFENDED = "undefended"
-DEFENSES = (UNDEFENDED, *HARDENERS)
+DEFENSES = (UNDEFENDED, *(name for name, method in HARDENERS.items() if method.chosen_by != "certified"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

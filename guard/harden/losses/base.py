@@ -6,8 +6,10 @@ point lies at zero: what is trained, attacked and measured is the decision that 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol, Self
 
+import torch
 from torch import Tensor
 
 from medward.guard.data.labels import Labels
@@ -17,6 +19,27 @@ Goal = int | None
 """Where a shared change pushes: None for away from the truth, else what the task's losses say a number means."""
 CLAMP = 9.0  # a row this far beyond the boundary pulls a shared change no more
 TINY = 1e-12  # in the place of a probability of zero, which has no logarithm
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoreBounds:
+    """Score bounds hold the scores of n rows between `low` and `high` ``(n, K)``, wherever in their ball an input is.
+
+    `differences` ``(n, K, K)`` are upper bounds of score j minus score i at ``[:, i, j]``; None where nothing tighter
+    is known than what `low` and `high` give.
+    """
+
+    low: Tensor
+    high: Tensor
+    differences: Tensor | None = None
+
+    def leads(self, of: Tensor) -> Tensor:
+        """How far ``(n, K)`` each score can be above that in column `of` ``(n,)``, which itself stands at 0."""
+        rows = torch.arange(len(of), device=of.device)
+        if self.differences is not None:
+            return self.differences[rows, of]
+        apart = self.high - self.low[rows, of][:, None]
+        return apart.scatter(1, of[:, None], 0.0)
 
 
 class TaskLosses(Protocol):
@@ -37,6 +60,17 @@ class TaskLosses(Protocol):
 
     def read(self, raw: Tensor) -> Tensor:
         """Scores ``(n, K)`` of what the network gave; raises `MedwardError` for the shape of another task."""
+        ...
+
+    def read_bounds(self, raw: ScoreBounds) -> ScoreBounds:
+        """Bounds of the scores that `read` makes of what the network gave."""
+        ...
+
+    def worst_scores(self, bounds: ScoreBounds, y: Tensor) -> Tensor:
+        """The scores ``(n, K)`` within the bounds at which the loss of ``y`` is largest; of classes as leads.
+
+        They are decided otherwise than ``y`` if any within the bounds are.
+        """
         ...
 
     def targets(self, labels: Labels) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from medward.guard.data.labels import Labels
 from medward.guard.errors import MedwardError
-from medward.guard.harden.losses.base import CLAMP, TINY, Goal, border_of
+from medward.guard.harden.losses.base import CLAMP, TINY, Goal, ScoreBounds, border_of
 from medward.guard.tasks.classification import Classification
 
 
@@ -62,6 +62,20 @@ class ClassLosses:
         scores = self._completed(raw.reshape(len(raw))) if self.one_column else raw
         logits = scores.clamp_min(TINY).log() if self.logarithm else scores
         return logits - logits.new_tensor([0.0, self.border]) if self.border else logits
+
+    def read_bounds(self, raw: ScoreBounds) -> ScoreBounds:
+        """Bounds of the logits; at an operating point differences move with it."""
+        low, high = self.read(raw.low), self.read(raw.high)
+        if self.one_column or self.logarithm:  # the first of two columns falls where the second rises
+            return ScoreBounds(torch.minimum(low, high), torch.maximum(low, high))
+        if raw.differences is None or not self.border:
+            return ScoreBounds(low, high, raw.differences)
+        moved = low.new_tensor([0.0, self.border])
+        return ScoreBounds(low, high, raw.differences + moved[:, None] - moved[None, :])
+
+    def worst_scores(self, bounds: ScoreBounds, y: Tensor) -> Tensor:
+        """How far each class can lead the right one, which stands at 0."""
+        return bounds.leads(y)
 
     def targets(self, labels: Labels) -> Tensor:
         """Class numbers ``(n,)``."""

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from medward.guard.data.labels import Labels
 from medward.guard.errors import MedwardError
-from medward.guard.harden.losses.base import CLAMP, TINY, Goal, border_of
+from medward.guard.harden.losses.base import CLAMP, TINY, Goal, ScoreBounds, border_of
 from medward.guard.harden.losses.classes import network_balanced_accuracy
 from medward.guard.tasks.multilabel import Multilabel, unpacked_findings
 
@@ -62,6 +62,14 @@ class FindingLosses:
             )
         odds = raw.clamp_min(TINY).log() - (1 - raw).clamp_min(TINY).log() if self.logarithm else raw
         return odds - odds.new_tensor(self.borders)
+
+    def read_bounds(self, raw: ScoreBounds) -> ScoreBounds:
+        """Bounds of the log odds."""
+        return ScoreBounds(self.read(raw.low), self.read(raw.high))
+
+    def worst_scores(self, bounds: ScoreBounds, y: Tensor) -> Tensor:
+        """The lowest log odds of a finding that is there, the highest of one that is not."""
+        return torch.where(y > 0, bounds.low, bounds.high)
 
     def targets(self, labels: Labels) -> Tensor:
         """A table ``(n, K)`` of 0 and 1 from sets of findings ``(n,)``."""

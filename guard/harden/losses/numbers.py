@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from medward.guard.data.labels import Labels
 from medward.guard.errors import MedwardError
-from medward.guard.harden.losses.base import Goal
+from medward.guard.harden.losses.base import Goal, ScoreBounds
 from medward.guard.tasks.regression import Regression
 
 _ROUNDING = 1 + 1e-9  # as `Regression.unchanged` forgives
@@ -56,6 +56,17 @@ class NumberLosses:
         if tuple(raw.shape[1:]) not in ((), (1,)):
             raise MedwardError(f"model: gives outputs of shape {tuple(raw.shape)}, a regression model gives (n, 1)")
         return raw.reshape(-1, 1)
+
+    def read_bounds(self, raw: ScoreBounds) -> ScoreBounds:
+        """Bounds of the number."""
+        return ScoreBounds(self.read(raw.low), self.read(raw.high))
+
+    def worst_scores(self, bounds: ScoreBounds, y: Tensor) -> Tensor:
+        """The end that is farther from ``y``, or the one that is over a cut point where only that is off."""
+        low, high = bounds.low[:, 0], bounds.high[:, 0]
+        below, above = self.changed(y, low), self.changed(y, high)
+        farther = (y - low).abs() > (high - y).abs()
+        return torch.where(torch.where(below == above, farther, below), low, high)[:, None]
 
     def targets(self, labels: Labels) -> Tensor:
         """Numbers ``(n,)`` in double precision."""

@@ -48,7 +48,7 @@ class Randomness:
         return np.asarray((words >> np.uint64(11)) * 2.0**-53, np.float64)
 
     def normals(self, step: int, what: str, count: int) -> Tensor:
-        """`count` standard normal numbers in double precision, each the sum of four halves (Box and Muller)."""
+        """`count` standard normal numbers in double precision, each the sum of four halves (TensorBox and Muller)."""
         pairs = -(-count * _SUMMED // 2)
         drawn = torch.from_numpy(self.uniforms(step, what, 2 * pairs)).reshape(2, pairs)
         radius = drawn[0].neg_().log1p_().mul_(-2).sqrt_()  # of 1 - u, which is never 0

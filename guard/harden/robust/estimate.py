@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from medward.guard.certificate import Accuracy
+from medward.guard.harden.certified.bounds import bounded_or_none, certified_accuracy
 from medward.guard.harden.network import ROWS_PER_BATCH, Rows, Scoring
 from medward.guard.harden.robust.inner import TrainingBall, climb_shared, frozen_statistics, inner_ascent
 
@@ -51,12 +52,15 @@ def per_input(network: Scoring, rows: Rows, ball: TrainingBall, *, seed: int) ->
     return network.losses.accuracy(some.y, torch.cat(decided))
 
 
-def estimate_accuracies(network: Scoring, craft: Rows, rows: Rows, ball: TrainingBall, *, seed: int) -> Accuracy:
-    """All three, for the certificate."""
+def estimate_accuracies(
+    network: Scoring, craft: Rows, rows: Rows, ball: TrainingBall, *, seed: int, bounded: bool = False
+) -> Accuracy:
+    """All three, for the certificate; where `bounded` also what bounds certify, if the network has any."""
     return Accuracy(
         clean=clean_accuracy(network, rows, ball),
         universal=universal_accuracy(network, craft, rows, ball, seed=seed),
         per_input=per_input(network, rows, ball, seed=seed),
+        certified=bounded_or_none(certified_accuracy, network, rows, ball) if bounded else None,
     )
 
 

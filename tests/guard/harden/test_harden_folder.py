@@ -267,5 +267,7 @@ def test_a_method_can_be_said_by_its_name_and_attacks_as_far_as_it_is_validated(
     splits = dict(zip(("train", "val"), data, strict=True))
     certificate, _ = harden(victim, splits, tmp_path / "out", "pgd", low=0.0, high=1.0)
     assert (certificate.method, certificate.epsilon) == ("pgd", 10 / 255)
-    with pytest.raises(MedwardError, match=r"method: there is no 'pdg'; there are uat, pgd, trades, retraining"):
+    with pytest.raises(
+        MedwardError, match=r"method: there is no 'pdg'; there are uat, pgd, trades, certified, retraining"
+    ):
         harden(victim, splits, tmp_path / "other", "pdg", low=0.0, high=1.0)

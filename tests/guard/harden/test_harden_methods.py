@@ -9,6 +9,7 @@ import torch
 from support.faint import EPSILON, fitted, images
 from torch import nn
 
+from medward.guard.certificate import EMPIRICAL, PER_ANSWER
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.harden import HARDENERS, Accuracy, RobustnessCertificate
@@ -87,7 +88,8 @@ def test_the_certificate_says_what_was_done_and_survives_json(name, data, harden
     certificate = hardened(name).certificate
     assert RobustnessCertificate.model_validate_json(certificate.model_dump_json()) == certificate
     assert certificate.method == name
-    assert certificate.guarantee == "empirical, not certified"
+    assert certificate.guarantee == (PER_ANSWER if name == "certified" else EMPIRICAL)
+    assert bool(certificate.certified_shares) == (name == "certified")
     assert any("comparison only" in note for note in certificate.notes) == (name == "retraining")
     assert certificate.notes == () or name == "retraining", "where it helped there is nothing to warn of"
     assert certificate.epsilon == EPSILON
@@ -215,5 +217,5 @@ def test_a_device_that_is_not_there_is_said(data, victim):
 
 
 def test_the_table_is_what_it_says():
-    assert list(HARDENERS) == ["uat", "pgd", "trades", "retraining"]
+    assert list(HARDENERS) == ["uat", "pgd", "trades", "certified", "retraining"]
     assert all(hardener.name == name for name, hardener in HARDENERS.items())
