@@ -43,9 +43,7 @@ class ShortAnswers:
         keys = TOKEN_PATTERN.findall(answer)
         keys[0] = "\n" + keys[0].lstrip()
         read = list(zip(*map(self._reader.__getitem__, keys), strict=True))
-        words = [len(each) for each in read[0] if each]
-        most = FRAGMENT if len(words) > 1 else self._spelled.length - 1
-        if sum(words) > most:
+        if len(answer.split()) > 1 and sum(map(len, read[0])) > FRAGMENT:
             return None
         return [*(b"".join(each) for each in read), without_zeros(b"".join(folded_words(answer)))]
 
