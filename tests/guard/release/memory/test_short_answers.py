@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import codecs
 import re
 import tracemalloc
@@ -142,6 +143,23 @@ def test_simple_disguises_do_not_help(answers):
     left = [answer for answer, said in zip(answers, streamed(answers, own()), strict=True) if said == answer]
     assert len(left) < len(answers) / 4
     assert left == answers[: len(left)]
+
+
+CODES = {
+    "hex": lambda text: text.encode().hex(),
+    "base64": lambda text: base64.b64encode(text.encode()).decode(),
+    "decimal": lambda text: " ".join(str(ord(character)) for character in text),
+}
+
+
+@pytest.mark.parametrize("name", CODES)
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_answers_that_are_each_in_another_code_do_not_help(name, size):
+    parts = pieces(size, RUN)
+    answers = [CODES[name](part) if place % 2 else part for place, part in enumerate(parts)]
+    left = [part for part, answer, said in zip(parts, answers, streamed(answers, own()), strict=True) if said == answer]
+    assert len("".join(left)) < SPELLED
+    assert [own().redact(answer) for answer in answers] == answers  # the control
 
 
 def test_longer_answers_between_and_padding_hide_nothing():
