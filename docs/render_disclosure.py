@@ -24,6 +24,7 @@ def memory() -> str:
         "CPU time a word, whole text": f"{each['whole']:.1f} µs",
         "CPU time a word, streamed word by word": f"{each['word by word']:.1f} µs",
         "CPU time a word, words never seen before": f"{each['strange words']:.1f} µs",
+        "CPU time a short answer of a conversation": f"{cost['microseconds_a_short_answer']:.0f} µs",
         "a set of plain n-grams of eight words, no views": f"{each['plain n-grams in a set']:.1f} µs",
     }
     return (
