@@ -35,7 +35,8 @@ def memory() -> str:
 def memory_in_turns() -> str:
     """How many rare passages are recovered when they come in pieces, and how many letters of one leave in a row."""
     lines = ["| pieces | recovered | recovered, each answer by itself | most letters in a row |", "|---|---|---|---|"]
-    for name, row in _claim("memory_leakage")["details"]["every_passage_in_turns"].items():
+    details = _claim("memory_leakage")["details"]
+    for name, row in (details["every_passage_in_turns"] | details["every_fifth_passage_in_codes"]).items():
         lines.append(
             f"| {name} | {row['recovered']:.3f} | {row['recovered_of_answers_apart']:.3f} "
             f"| {row['most_letters_in_a_row']} |"

@@ -47,8 +47,8 @@ CODES: dict[str, Callable[[str], str]] = {
     "hexadecimal": lambda text: text.encode().hex(),
     "base64": lambda text: base64.b64encode(text.encode()).decode(),
 }
-"""In what every second answer is, of six letters each without spaces."""
-IN_CODE = r".{1,6}"
+"""In what every second answer is, of so many letters each without spaces; asked of every fifth passage."""
+IN_CODE = {"two letters": r".{1,2}", "six letters": r".{1,6}"}
 
 
 def measure() -> Iterator[Claim]:
@@ -115,6 +115,7 @@ def leakage(known: MemoryFilter, texts: Sequence[str]) -> Claim:
             "guarded": guarded,
             "disguises_no_filter_was_built_for": unseen,
             "every_passage_in_turns": _all_in_turns(known, [passage for _, passage in found]),
+            "every_fifth_passage_in_codes": _in_codes(known, [passage for _, passage in found[::5]]),
             "passages_found": len(found),
             "texts": len(texts),
         },
@@ -123,15 +124,21 @@ def leakage(known: MemoryFilter, texts: Sequence[str]) -> Claim:
 
 def _all_in_turns(known: MemoryFilter, passages: Sequence[str]) -> dict[str, dict[str, float]]:
     """What is left of `passages` in every way of cutting them into answers."""
-    unspaced = [re.sub(r"[\W_]", "", passage) for passage in passages]
+    spaced = {name: _left_in_turns(known, passages, cut) for name, cut in IN_TURNS.items()}
+    return spaced | {name: _left_in_turns(known, _unspaced(passages), cut) for name, cut in UNSPACED.items()}
+
+
+def _in_codes(known: MemoryFilter, passages: Sequence[str]) -> dict[str, dict[str, float]]:
+    """What is left of `passages` that come in plain letters and in a code by turns."""
     return {
-        **{name: _left_in_turns(known, passages, cut) for name, cut in IN_TURNS.items()},
-        **{name: _left_in_turns(known, unspaced, cut) for name, cut in UNSPACED.items()},
-        **{
-            f"six letters, every second time in {name}": _left_in_turns(known, unspaced, IN_CODE, code)
-            for name, code in CODES.items()
-        },
+        f"{name}, every second time in {code}": _left_in_turns(known, _unspaced(passages), cut, encode)
+        for name, cut in IN_CODE.items()
+        for code, encode in CODES.items()
     }
+
+
+def _unspaced(passages: Sequence[str]) -> list[str]:
+    return [re.sub(r"[\W_]", "", passage) for passage in passages]
 
 
 def _left_in_turns(
