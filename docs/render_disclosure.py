@@ -24,6 +24,7 @@ def memory() -> str:
         "CPU time a word, whole text": f"{each['whole']:.1f} µs",
         "CPU time a word, streamed word by word": f"{each['word by word']:.1f} µs",
         "CPU time a word, words never seen before": f"{each['strange words']:.1f} µs",
+        "CPU time a short answer of a conversation": f"{cost['microseconds_a_short_answer']:.0f} µs",
         "a set of plain n-grams of eight words, no views": f"{each['plain n-grams in a set']:.1f} µs",
     }
     return (
@@ -34,7 +35,8 @@ def memory() -> str:
 def memory_in_turns() -> str:
     """How many rare passages are recovered when they come in pieces, and how many letters of one leave in a row."""
     lines = ["| pieces | recovered | recovered, each answer by itself | most letters in a row |", "|---|---|---|---|"]
-    for name, row in _claim("memory_leakage")["details"]["every_passage_in_turns"].items():
+    details = _claim("memory_leakage")["details"]
+    for name, row in (details["every_passage_in_turns"] | details["every_fifth_passage_in_codes"]).items():
         lines.append(
             f"| {name} | {row['recovered']:.3f} | {row['recovered_of_answers_apart']:.3f} "
             f"| {row['most_letters_in_a_row']} |"

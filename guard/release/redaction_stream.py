@@ -73,7 +73,8 @@ class RedactionStream:
     """A redaction stream redacts a text while it is generated: ``push`` pieces of it, then ``finish``.
 
     What was returned is final. Of spans that overlap, the one that begins first is replaced, then what is left of the
-    next; touching ones of one kind are one. `spans` says what was replaced so far, as places in the text before.
+    next; touching ones of one kind are one, but not over a ``finish``: each text shows its marks. `spans` says
+    what was replaced so far, as places in the text before.
     """
 
     readers: Sequence[SpanReader]
@@ -83,6 +84,7 @@ class RedactionStream:
     _text: str = ""  # of which the first `_at` characters have left or been replaced
     _at: int = 0
     _left: int = 0  # the place in the whole text of the first character that has not
+    _begun: int = 0  # the place at which what was pushed since the last `finish` begins
     _found: list[FoundSpan] = field(default_factory=list)
 
     @property
@@ -96,7 +98,9 @@ class RedactionStream:
 
     def finish(self) -> str:
         """Returns the rest; the text is complete."""
-        return self._read("", whole=True)
+        rest = self._read("", whole=True)
+        self._begun = self._left
+        return rest
 
     def redact(self, text: str) -> RedactedText:
         """The whole text at once."""
@@ -129,7 +133,8 @@ class RedactionStream:
     def _replaced(self, span: FoundSpan) -> str:
         """What leaves before a span, and its mark; its characters are gone."""
         last = self.spans[-1] if self.spans else None
-        if last is not None and last.kind == span.kind and span.start <= last.end == self._left:
+        touching = last is not None and last.end == self._left > self._begun
+        if last is not None and touching and last.kind == span.kind and span.start <= last.end:
             self.spans[-1] = replace(last, end=span.end)
             self._taken(span.end - self._left)
             return ""

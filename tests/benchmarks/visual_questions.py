@@ -16,6 +16,17 @@ from medward.guard.release.fragments import FRAGMENT
 
 PATIENTS = 5
 """Patients, one report each, about whom one conversation is."""
+TEMPLATE = (
+    ("Heart normal.", "Heart large."),
+    ("Lungs clear.", "Lungs low."),
+    ("No effusion.", "Effusion."),
+    ("Bones intact.", "Old fracture."),
+    ("No mass.", "Small nodule."),
+    *[("Negative.", "Positive.")] * 5,
+)
+"""Lines with which every report of a made-up site begins: as nearly all patients have them, and as some do."""
+ABNORMAL = 0.1
+"""The share of lines of the template that say the other."""
 _FINDING = re.compile(
     r"pneumothora|effusion|consolidation|opaci|edema|cardiomegaly|infiltrate|pneumonia|atelecta|nodul|mass\b|fracture"
     r"|emphysema|hernia|granuloma|scoliosis|degenerative|scar|congestion"
@@ -73,6 +84,12 @@ def short_conversations(reports: Sequence[str], *, seed: int) -> dict[str, list[
         drawn = [STYLES[names[place]] for place in rng.integers(len(names), size=len(sentences))]
         found["mixed"].append([answer for ask, each in zip(drawn, sentences, strict=True) for answer in ask(each)])
     return found
+
+
+def template_lines(patients: int, *, seed: int) -> list[list[str]]:
+    """The lines of the template for each patient, each a short answer, drawn by chance."""
+    drawn = np.random.default_rng(seed).random((patients, len(TEMPLATE))) < ABNORMAL
+    return [[both[int(other)] for both, other in zip(TEMPLATE, row, strict=True)] for row in drawn]
 
 
 def _sentences(report: str) -> list[str]:

@@ -46,9 +46,10 @@ class MemoryFilter:
     Guarantee: no passage of `settings.passage` letters that is rare in the training texts leaves whole, nor
     `settings.digits` digits in a row, in any of the views; not more than `reach` characters up to the end of such a
     passage are taken out at once. Short answers of a conversation (12 letters, or one word) that spell, one after the
-    other, `settings.spelled` letters in a row of a training text near a rare passage are taken out from the one on that
-    completes them. Not covered: shorter stretches without digits, other wording, and disguises that are no view. Each
-    stretch of other text is taken out with probability `false_positive`. Takes time linear in the text.
+    other, `settings.spelled` letters in a row of a training text near a rare passage, which hold a phrase that no more
+    than `settings.patients` patients have, are taken out from the one on that completes them. Not covered: shorter
+    stretches without digits, other wording, and disguises that are no view. Each stretch of other text is taken out
+    with probability `false_positive`. Takes time linear in the text.
     """
 
     known: BloomFilter

@@ -26,7 +26,7 @@ class RareSettings:
 
     `passage` letters in a row that hold `phrases` phrases of `phrase` letters, each held by at most `patients`
     patients; and `digits` digits in a row of one number, held by at most as many. The digit 0 is not counted.
-    Short answers may not spell `spelled` letters in a row of a training text, rare or not, near a rare passage.
+    Short answers may not spell `spelled` letters in a row that hold such a phrase, near a rare passage.
     """
 
     passage: int = 64
@@ -44,10 +44,10 @@ class RareSettings:
                 f"memory filter: passage must be at least phrases * phrase = {self.phrase * self.phrases} letters, "
                 f"got {self.passage}"
             )
-        if self.spelled <= FRAGMENT:
+        if self.spelled < max(self.phrase, FRAGMENT + 1):
             raise MedwardError(
-                f"memory filter: spelled must be more than the {FRAGMENT} letters of a short answer, got "
-                f"{self.spelled}; ordinary answers would be withheld"
+                f"memory filter: spelled must be more than the {FRAGMENT} letters of a short answer and no less than "
+                f"the {self.phrase} of a phrase, got {self.spelled}; ordinary answers would be withheld"
             )
 
 
@@ -75,10 +75,11 @@ class RareHashes:
         found = [np.zeros(0, np.uint64)]
         for text in texts:
             for run in text.plain:
-                rich = self._rich(run, common)
-                spelled = spelled_hashes(self.spelled, run)
-                found += [self.passages.hash_windows(run)[rich], spelled[self._near(rich, len(spelled))]]
-            mask = self._rich(text.spelled, common)
+                rare = self._rare(run, common)
+                rich, spelled = self._rich(rare, len(run)), spelled_hashes(self.spelled, run)
+                near = self._near(rich, len(spelled)) & self._holding(rare)
+                found += [self.passages.hash_windows(run)[rich], spelled[near]]
+            mask = self._rich(self._rare(text.spelled, common), len(text.spelled))
             found += [self.passages.hash_windows(run)[mask] for run in text.disguised]
             found.append(self.passages.hash_windows(text.spelled[::-1])[mask[::-1]])
         usual = self._common((hashes, who) for text, who in pairs for hashes in self._digits(text))
@@ -103,19 +104,28 @@ class RareHashes:
         held, counts = np.unique(hashes[first], return_counts=True)
         return held[counts > self.settings.patients]
 
-    def _rich(self, run: bytes, common: Hashes) -> NDArray[np.bool_]:
-        """Which passages of `run` hold enough phrases, apart from each other, that are not `common`."""
+    def _rare(self, run: bytes, common: Hashes) -> NDArray[np.bool_]:
+        """Which phrases of `run`, by where they start, are not `common`."""
+        return ~_among(self.phrases.hash_windows(run), common)
+
+    def _rich(self, rare: NDArray[np.bool_], letters: int) -> NDArray[np.bool_]:
+        """Which passages of a run of so many letters hold enough of its `rare` phrases, apart from each other."""
         settings = self.settings
-        usual = _among(self.phrases.hash_windows(run), common)
-        beyond = len(run) + settings.passage
+        beyond = letters + settings.passage
         following = np.full(beyond + 1, beyond)  # the first rare phrase from each place on
-        rare = np.where(usual, beyond, np.arange(len(usual)))
-        following[: len(rare)] = np.minimum.accumulate(rare[::-1])[::-1]
-        start = np.arange(max(0, len(run) - settings.passage + 1))
+        places = np.where(rare, np.arange(len(rare)), beyond)
+        following[: len(rare)] = np.minimum.accumulate(places[::-1])[::-1]
+        start = np.arange(max(0, letters - settings.passage + 1))
         place = following[start]
         for _ in range(settings.phrases - 1):
             place = following[np.minimum(place + settings.phrase, beyond)]
         return np.asarray(place + settings.phrase <= start + settings.passage)
+
+    def _holding(self, rare: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which stretches of what is spelled hold a `rare` phrase; what holds none is boilerplate."""
+        before = np.concatenate([[0], np.cumsum(rare)])
+        phrases = self.settings.spelled - self.settings.phrase + 1  # of one stretch
+        return np.asarray(before[phrases:] > before[:-phrases])
 
     def _near(self, rich: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
         """Which of the first `count` places are within reach of one that is `rich`."""

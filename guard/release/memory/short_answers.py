@@ -1,13 +1,13 @@
 """Short answers: what a conversation's short answers spell together, before it is long enough to be a rare passage.
 
-A passage that is rare only near its end would leave letter by letter before its first rare stretch is complete. So
-short answers may not spell on any training text that stands near a rare passage, rare or not.
+A passage would leave letter by letter before its first rare stretch is complete. So short answers may not spell much
+training text that stands near a rare passage, unless it is boilerplate throughout.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, product
 
 from medward.guard.release.disguises.ciphers import CIPHERS, LEETSPEAK
 from medward.guard.release.disguises.folded_words import folded_words, without_zeros
@@ -19,6 +19,8 @@ from medward.guard.release.redaction_stream import TextSpan
 
 MEMORISED_KIND = "memorised"
 """The kind of what a memory filter takes out."""
+_CODES = [place for place, name in enumerate(VIEWS) if name in ("base64", "hex", "decimal")]  # few words read as one
+_MIXED = 128  # runs that are remembered of answers which may each be in another code
 
 
 def spelled_hashes(spelled: WindowHash, letters: bytes) -> Hashes:
@@ -29,23 +31,23 @@ def spelled_hashes(spelled: WindowHash, letters: bytes) -> Hashes:
 class ShortAnswers:
     """Short answers remember the last letters that those of one conversation spelled, and whether `known` holds them.
 
-    An answer is short with no more letters than a fragment, or as one word. Longer ones between them count for nothing,
-    so that nobody hides letters behind them. Letters are read in every view and with each answer from its end, and
-    undone by every cipher. The memory does not grow.
+    An answer is short with no more letters than a fragment, or without white space in it. Longer ones between them
+    count for nothing, so that nobody hides letters behind them. Letters are read in every view, as the code that each
+    answer may be or as they stand, and with each answer from its end, and undone by every cipher. The memory does not
+    grow.
     """
 
     def __init__(self, known: BloomFilter, spelled: WindowHash, reader: TokenReader) -> None:
         self._known, self._spelled, self._reader = known, spelled, reader
         self._tails = [b""] * (2 * len(VIEWS) + 2)
+        self._mixed = {b"": 0}  # to how often what reads as a code was read as it stands
 
     def letters(self, answer: str) -> list[bytes] | None:
         """What every view reads of a short answer, and its letters as they are spelled; nothing of a longer one."""
         keys = TOKEN_PATTERN.findall(answer)
         keys[0] = "\n" + keys[0].lstrip()
         read = list(zip(*map(self._reader.__getitem__, keys), strict=True))
-        words = [len(each) for each in read[0] if each]
-        most = FRAGMENT if len(words) > 1 else self._spelled.length - 1
-        if sum(words) > most:
+        if len(answer.split()) > 1 and sum(map(len, read[0])) > FRAGMENT:
             return None
         return [*(b"".join(each) for each in read), without_zeros(b"".join(folded_words(answer)))]
 
@@ -56,13 +58,26 @@ class ShortAnswers:
             if new:
                 runs.append(self._tails[place] + new)
                 self._tails[place] = runs[-1][-self._spelled.length + 1 :]
-        undone = list(dict.fromkeys(undo(run) for run in dict.fromkeys(runs) for undo in (bytes, *CIPHERS.values())))
+        mixed = self._mixed_runs(letters)
+        undone = [undo(run) for run in dict.fromkeys(runs) for undo in (bytes, *CIPHERS.values())]
+        undone = list(dict.fromkeys([*undone, *mixed]))
         held = self._known.held_places(spelled_hashes(self._spelled, b"".join(undone)))
         ends = accumulate(map(len, undone))
         return any(
             ((held >= end - len(run)) & (held <= end - self._spelled.length)).any()
             for run, end in zip(undone, ends, strict=True)
         )
+
+    def _mixed_runs(self, letters: Sequence[bytes]) -> list[bytes]:
+        """What the answers spell when each may be in another code, or in none; the likeliest are remembered."""
+        read = [each for each in dict.fromkeys([*(letters[place] for place in _CODES), letters[-1]]) if each]
+        costs: dict[bytes, int] = {}
+        for (tail, cost), (rank, new) in product(self._mixed.items(), enumerate(read)):
+            costs[tail + new] = min(cost + rank, costs.get(tail + new, cost + rank))
+        likeliest = sorted(costs, key=costs.__getitem__)[:_MIXED]
+        if likeliest:
+            self._mixed = {run[-self._spelled.length + 1 :]: costs[run] for run in reversed(likeliest)}
+        return likeliest
 
 
 class ShortAnswerReader:

@@ -206,7 +206,10 @@ def test_numbers_read_alike_as_words_and_digits():
         ("needs texts and one patient", {"patients": []}),
         ("at least phrases \\* phrase = 60", {"settings": {"passage": 50}}),
         ("must be at least 1", {"settings": {"patients": 0}}),
-        ("spelled must be more than the 12 letters of a short answer, got 12", {"settings": {"spelled": 12}}),
+        (
+            "spelled must be more than the 12 letters of a short answer and no less than the 20 of a phrase, got 12",
+            {"settings": {"spelled": 12}},
+        ),
         ("false_positive must be in", {"false_positive": 0.5}),
         ("reach must be at least the passage", {"reach": 10}),
         ("texts must be a list, got str", {"texts": "abc" * 50, "patients": "abc" * 50}),

@@ -1,7 +1,8 @@
-"""Short answers: what is rare only at its end does not leave in pieces before, and ordinary short answers leave."""
+"""Short answers: boilerplate leaves in pieces, and what only one patient's text says does not."""
 
 from __future__ import annotations
 
+import base64
 import codecs
 import re
 import tracemalloc
@@ -20,7 +21,7 @@ from medward.guard.release.memory.memory_filter import MemoryFilter
 from medward.guard.release.memory.memory_reader import MEMORISED
 from medward.guard.release.memory.rare import RareSettings
 
-SPELLED = RareSettings().spelled
+SPELLED, PHRASE = RareSettings().spelled, RareSettings().phrase
 SHARED = " ".join(BOILERPLATE[:4])  # all that stands before what is rare
 RARE = "Her tram driver keeps nine zebras behind an old mill near Oban and plays them violin."
 ORDINARY = ["Yes.", "No.", "Normal.", "Clear.", "No effusion.", "2", "left", "T8", "Mild cardiomegaly", "unremarkable"]
@@ -31,6 +32,12 @@ def known():
     """The filter of 20 patients' boilerplate, and of one whose report is rare only at its end."""
     texts = [SHARED] * 20 + [f"{SHARED} {RARE}"]
     return MemoryFilter.fit(texts, range(21), salt=bytes(16))
+
+
+@cache
+def own():
+    """The filter of that one report alone: no phrase of it is another patient's."""
+    return MemoryFilter.fit([f"{SHARED} {RARE}"], [0], salt=bytes(16))
 
 
 def letters(text):
@@ -50,8 +57,8 @@ def streamed(answers, memory=None):
     return [stream.push(answer) + stream.finish() for answer in answers]
 
 
-def conversed(answers):
-    talk = Conversation(memory=known())
+def conversed(answers, memory=None):
+    talk = Conversation(memory=memory or known())
     return [talk.redact(answer) for answer in answers]
 
 
@@ -60,14 +67,54 @@ def longest(said):
     return max(len(letters(run)) for run in "".join(said).split(MEMORISED))
 
 
+def spells_what_is_rare(said):
+    """Whether so many letters in a row left as may not be spelled, with a phrase that is no boilerplate."""
+    run, shared = letters(f"{SHARED} {RARE}"), letters(SHARED)
+    stretches = [run[at : at + SPELLED] for at in range(len(run) - SPELLED + 1)]
+    rare = [
+        each for each in stretches if any(each[at : at + PHRASE] not in shared for at in range(SPELLED - PHRASE + 1))
+    ]
+    return any(each in letters(left) for left in "".join(said).split(MEMORISED) for each in rare)
+
+
 @pytest.mark.parametrize("hold", [streamed, conversed])
 @pytest.mark.parametrize(
     "answers", [*map(pieces, (1, 2, 3, 5, FRAGMENT)), words()], ids=["1", "2", "3", "5", "12", "word"]
 )
-def test_a_passage_that_is_rare_only_at_its_end_does_not_leave_in_short_answers(hold, answers):
-    assert longest(hold(answers)) < SPELLED
+def test_what_is_rare_does_not_leave_in_short_answers(hold, answers):
+    said = hold(answers)
+    assert not spells_what_is_rare(said)
+    assert longest(said) < len(letters(SHARED)) + PHRASE
+    assert longest(hold(answers, own())) < SPELLED
     apart = [hold([answer])[0] for answer in answers]
     assert apart == answers  # the control: without a memory of the conversation it leaves
+    assert spells_what_is_rare(apart)
+
+
+@pytest.mark.parametrize("size", [31, 32, 40, 60, 64, 65, 100, 218])
+def test_a_word_of_any_length_is_judged(size):
+    assert longest(streamed(pieces(size, RUN), own())) < SPELLED
+    assert streamed(["q" * size] * 4, own()) == ["q" * size] * 4  # the control
+
+
+@pytest.mark.parametrize("hold", [streamed, conversed])
+def test_the_control_a_template_that_patients_share_leaves_line_by_line(hold):
+    template = ["Heart normal.", "Lungs clear.", "No effusion.", "Bones intact.", "No mass."]
+    panel = ["Negative."] * 12
+    texts = [" ".join([*template, *panel, history]) for history in made_histories(20, seed=3)]
+    shared = MemoryFilter.fit(texts, range(20), salt=bytes(16))
+    assert hold(template * 5, shared) == template * 5
+    assert hold(panel * 5, shared) == panel * 5
+    alone = MemoryFilter.fit(texts[:1], [0], salt=bytes(16))
+    assert hold(template, alone) != template  # what only one patient's text says
+
+
+@pytest.mark.parametrize("size", [1, 2, FRAGMENT, 20, 60])
+def test_an_answer_that_is_taken_out_shows_its_mark(size):
+    answers = pieces(size)
+    said = streamed(answers, own())
+    assert all(left == answer or MEMORISED in left for answer, left in zip(answers, said, strict=True))
+    assert sum(left == MEMORISED for left in said) > 1
 
 
 def test_the_control_in_answers_that_are_longer_what_is_not_rare_leaves():
@@ -93,17 +140,34 @@ TURNED = " ".join(word[::-1] for word in f"{SHARED} {RARE}".split())
     ids=["backwards", "rot13", "both", "words turned", "leetspeak", "json", "invisible"],
 )
 def test_simple_disguises_do_not_help(answers):
-    left = [answer for answer, said in zip(answers, streamed(answers), strict=True) if said == answer]
+    left = [answer for answer, said in zip(answers, streamed(answers, own()), strict=True) if said == answer]
     assert len(left) < len(answers) / 4
     assert left == answers[: len(left)]
 
 
+CODES = {
+    "hex": lambda text: text.encode().hex(),
+    "base64": lambda text: base64.b64encode(text.encode()).decode(),
+    "decimal": lambda text: " ".join(str(ord(character)) for character in text),
+}
+
+
+@pytest.mark.parametrize("name", CODES)
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_answers_that_are_each_in_another_code_do_not_help(name, size):
+    parts = pieces(size, RUN)
+    answers = [CODES[name](part) if place % 2 else part for place, part in enumerate(parts)]
+    left = [part for part, answer, said in zip(parts, answers, streamed(answers, own()), strict=True) if said == answer]
+    assert len("".join(left)) < SPELLED
+    assert [own().redact(answer) for answer in answers] == answers  # the control
+
+
 def test_longer_answers_between_and_padding_hide_nothing():
     filler = "There is a small effusion on the other side, I think."
-    said = streamed([each for letter in pieces(1) for each in (letter, filler)])
+    said = streamed([each for letter in pieces(1) for each in (letter, filler)], own())
     assert longest(said[::2]) < SPELLED
     assert set(said[1::2]) == {filler}
-    assert longest(streamed([f"{letter}{' .' * 600}" for letter in pieces(1)])) < SPELLED
+    assert longest(streamed([f"{letter}{' .' * 600}" for letter in pieces(1)], own())) < SPELLED
 
 
 def test_a_long_word_is_a_short_answer():
@@ -122,12 +186,19 @@ def test_the_control_unrelated_short_answers_leave(hold):
 def test_the_control_text_without_a_rare_passage_near_leaves():
     only_shared = MemoryFilter.fit([SHARED] * 20, range(20), salt=bytes(16))
     assert streamed(pieces(1, SHARED), only_shared) == pieces(1, SHARED)
-    far = " ".join(made_histories(3, seed=5))
-    texts = [far] * 20 + [f"{far} {RARE}"]
-    near = MemoryFilter.fit(texts, range(21), salt=bytes(16))
-    said = streamed(pieces(1, texts[-1]), near)
+    sentences = (
+        "Lungs are clear without any focal consolidation.",
+        "Pneumothorax or pleural effusion is not to be seen.",
+        "Mild degenerative changes of the thoracic spine.",
+        "Contours of the mediastinum are within normal limits.",
+    )
+    order = map(int, "0123021320310")  # no two follow each other twice: each seam is new, and far from the next
+    far = " ".join(sentences[place] for place in order)
+    near = MemoryFilter.fit([*sentences, *sentences, f"{far} {RARE}"], range(9), salt=bytes(16))
+    said = streamed(pieces(1, f"{far} {RARE}"), near)
     left = len(letters("".join(said).split(MEMORISED)[0]))
-    assert len(letters(far)) - near.reach - SPELLED < left < len(letters(far)) - near.reach + 2 * SPELLED
+    beyond = len(letters(far)) - near.reach
+    assert beyond - SPELLED < left < beyond + 3 * SPELLED
 
 
 ANSWERS = st.lists(
