@@ -13,6 +13,7 @@ from medward.guard.intake.deidentify.regions import Region
 from medward.guard.intake.picture import image_library
 
 MOST_SIDE = 2000  # pixels of a piece that is read at once
+LEAST_SIDE = 32  # pixels of one: what is narrower would be enlarged to this, to any length, until the reader crashes
 SURE_SCORE = 0.8  # of the score, from which the shape of the box is not asked about
 NARROWEST_LETTER = 0.28  # of a letter's height, that it is wide
 _OVERLAP = 200  # pixels that two pieces share, so that a line is whole in one of them
@@ -43,7 +44,10 @@ class RapidReader:
         self._lock = threading.Lock()
 
     def read(self, grey: NDArray[np.uint8], *, scale: float = 1.0) -> tuple[ReadText, ...]:
-        """As the protocol says; what is larger than the networks take is read in pieces that overlap."""
+        """As the protocol says; what is larger than the networks take is read in pieces that overlap.
+
+        Of a piece narrower than `LEAST_SIDE` the edge is repeated, and what stands only in that is no text.
+        """
         from PIL import Image
 
         height, width = grey.shape
@@ -55,10 +59,10 @@ class RapidReader:
                 if scale != 1:
                     size = tuple(max(1, round(each * scale)) for each in piece.size)
                     piece = piece.resize((size[0], size[1]), Image.Resampling.BICUBIC)
-                for text, (a, b, c, d), score in self._read_piece(np.asarray(piece)):
+                for text, (a, b, c, d), score in self._read_piece(_widened(np.asarray(piece))):
                     region = Region(int(a / scale), int(b / scale), -int(-c // scale), -int(-d // scale))
                     found.append(ReadText(text, region.moved(top, left).grown(0, grey.shape), score))
-        return tuple(found)
+        return tuple(each for each in found if each.region.area)
 
     def _read_piece(self, grey: NDArray[np.uint8]) -> list[tuple[str, tuple[float, float, float, float], float]]:
         with self._lock:
@@ -79,6 +83,12 @@ def has_room_for(text: str, corners: NDArray[np.float64]) -> bool:
     """Whether the letters of `text` fit side by side in a box of four `corners`: wires are read as digits."""
     sides = [float(np.linalg.norm(corners[k] - corners[k + 1])) for k in (0, 1)]
     return max(sides) >= NARROWEST_LETTER * len(text.strip()) * min(sides)
+
+
+def _widened(piece: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`piece` with its last row and column repeated up to `LEAST_SIDE`, so that nothing is drawn that it has not."""
+    room = [(0, max(0, LEAST_SIDE - side)) for side in piece.shape]
+    return np.pad(piece, room, mode="edge")
 
 
 def _engine() -> Any:
