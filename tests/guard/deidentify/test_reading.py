@@ -13,12 +13,12 @@ from PIL import Image
 from support.burned_in import anatomy
 
 from medward.attacks.benchmarks.burned_in_text import burn_in_lines, text_mask
+from medward.guard.intake.deidentify import reading
 from medward.guard.intake.deidentify.any_file import deidentify_file
 from medward.guard.intake.deidentify.burned_in import fill_burned_in_text
 from medward.guard.intake.deidentify.cleaner import Deidentification
 from medward.guard.intake.deidentify.frames import StoredFrames
 from medward.guard.intake.deidentify.pseudonyms import Pseudonyms
-from medward.guard.intake.deidentify import reading
 from medward.guard.intake.deidentify.reading import LEAST_SIDE, MOST_SIDE, RapidReader
 from medward.guard.intake.deidentify.regions import Region
 
@@ -78,14 +78,17 @@ def test_a_narrow_image_reaches_the_networks_as_a_piece_of_bounded_sides(monkeyp
     monkeypatch.setattr(reading, "_engine", lambda: seen.append)
     grey = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     for scale in (1.0, 1.5):
-        assert RapidReader().read(grey, scale=scale) == ()
+        assert tuple(RapidReader().read(grey, scale=scale)) == ()
     assert all(LEAST_SIDE <= side <= MOST_SIDE for piece in seen for side in piece.shape[:2])
     assert {*np.unique(seen[0])} <= {*np.unique(grey)}, "nothing is drawn"
 
 
 @pytest.mark.parametrize("shape", [(1, 3000), (3000, 2)])
 def test_narrow_noise_is_looked_at_without_a_crash(reader, shape):
-    assert isinstance(reader.read(np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)), tuple)
+    noise = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    height, width = shape
+    for each in reader.read(noise):
+        assert each.region.area == each.region.common(Region(0, 0, height, width)) > 0
 
 
 @pytest.mark.data
