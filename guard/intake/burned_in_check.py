@@ -33,7 +33,7 @@ LEAST_READABLE = 224
 FEWEST_LETTERS = 4
 """Letters and digits of a text, below which it is a marker, somebody's initials on one, or a label."""
 MOST_LOOKED_AT = 32_000_000
-"""Pixels of one image that are looked at, each as often as it is; NIH radiographs of 1024 a side take up to 2.5 million."""
+"""Pixels of an image that are looked at, each as often as it is; NIH radiographs (1024 a side) take 2.5 million."""
 MOST_OF_REQUEST = 4 * MOST_LOOKED_AT
 """Pixels of all images of a request that are looked at: 64 such radiographs take two fifths of it."""
 HOT = 0.02  # per cent of the values at either end, without which an image of no said range is also looked at
