@@ -42,6 +42,7 @@ from medward.guard.models.base import Model
 from medward.guard.monitors.base import SCREEN, Observations
 from medward.guard.monitors.strangeness import STRANGE, STRANGENESS
 from medward.guard.policy import Policy
+from medward.guard.privacy_policy import idle_filters
 from medward.guard.profile import Profile, idle_screens
 from medward.guard.readiness import lacking_parts
 from medward.guard.request import Request
@@ -164,9 +165,10 @@ class Guard:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is not protected as the policy says, a sentence each: idle screens, inputs too small to be read."""
-        idle = idle_screens(self.profile, self.sites, self.policy.screen.rate)
-        return (*idle, *unreadable_inputs(self.policy.privacy, self.model.spec))
+        """What is not protected as the policy says, a sentence each: idle screens and filters, unreadable inputs."""
+        privacy, spec = self.policy.privacy, self.model.spec
+        screens = idle_screens(self.profile, self.sites, self.policy.screen.rate)
+        return (*screens, *idle_filters(privacy), *unreadable_inputs(privacy, spec))
 
     def reset(self, principal: Principal) -> None:
         """Forget what the monitors know of `principal` itself, after a person has looked into an alarm."""
@@ -247,13 +249,13 @@ class Guard:
         """The action on each row for text in its pixels, and a verdict where the policy has it looked for."""
         if self._burned_in is None:
             return [Action.ALLOW] * len(request.inputs), []
-        try:
-            own = [partial(np.asarray, row) for row in request.inputs]
-            actions, verdict = self._burned_in.judge(request.pictures or own)
-        except Exception as error:
-            verdict = self._failed(BURNED_IN_TEXT, error)
-            actions = [verdict.action] * len(request.inputs)
-        return actions, [verdict]
+        own = [partial(np.asarray, row) for row in request.inputs]
+        seen = self._burned_in.look(request.pictures or own)
+        unread = {type(each): each for each in seen if isinstance(each, MedwardError)}
+        failed = [self._failed(BURNED_IN_TEXT, each) for each in unread.values()]
+        asked = {True: self._burned_in.action, False: Action.ALLOW}
+        actions = [failed[0].action if isinstance(each, MedwardError) else asked[each] for each in seen]
+        return actions, [self._burned_in.verdict(seen), *failed]
 
     def _near(self, request: Request, outputs: Outputs) -> tuple[NearDuplicateBatch | None, list[Verdict]]:
         """What the index of near-duplicates sees of a batch, and a verdict if that failed."""

@@ -35,6 +35,7 @@ LanguageName = Literal["en", "es"]
 BurnedInAction = Literal["allow", "flag", "withhold"]
 ALL_KINDS: tuple[KindName, ...] = get_args(KindName)
 _OF_IDENTIFIERS = ("language", "kinds", "remembered")
+_OF_TEXT = ("identifiers", "memory", *_OF_IDENTIFIERS)
 
 
 class PrivacyPolicy(BaseModel):
@@ -80,6 +81,15 @@ class PrivacyPolicy(BaseModel):
         """The section with every key spelled out."""
         on = {key: str(getattr(self, key)).lower() for key in ("identifiers", "memory")}
         return _TEMPLATE.format(p=self, kinds=json.dumps(self.kinds), **on)
+
+
+def idle_filters(policy: PrivacyPolicy) -> tuple[str, ...]:
+    """Which keys on text do nothing, as a sentence: those that were changed, where no answer is text."""
+    changed = [key for key in _OF_TEXT if getattr(policy, key) != PrivacyPolicy.model_fields[key].default]
+    if not changed:
+        return ()
+    named, does = ", ".join(f"privacy.{key}" for key in changed), "does" if len(changed) == 1 else "do"
+    return (f"{named} {does} nothing here: filters of text stand before no answer of this guard",)
 
 
 _TEMPLATE = """

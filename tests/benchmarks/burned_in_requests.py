@@ -86,7 +86,7 @@ def _of_files(folder: Path, names: tuple[str, ...], check: BurnedInCheck) -> dic
         file = (folder / name).read_bytes()
         window = Preparation(window="pixels", frame=1) if is_dicom(file) else Preparation()
         intake = Intake(low=0.0, high=1.0, prepare=window)
-        noticed += check.texts(scaled_picture(decode_file(file, intake), intake)) > 0
+        noticed += check.shows_text(scaled_picture(decode_file(file, intake), intake))
     return {"files": len(names), "noticed": noticed}
 
 
@@ -96,7 +96,7 @@ def _looked(images: list[NDArray[np.uint8]], side: int, check: BurnedInCheck) ->
     for each in images:
         image = _at_side(each, side)
         start = time.process_time()
-        seen += check.texts(image) > 0
+        seen += check.shows_text(image)
         seconds.append(time.process_time() - start)
     return seen, median(seconds)
 

@@ -7,7 +7,7 @@ reader that fails on one frame must not leave it there.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +68,7 @@ def fill_burned_in_text(
     filled: tuple[Region, ...] = ()
     markers = 0
     for rounds in range(ROUNDS + 1):
-        texts = _read_frames(frames, reader, filled, everywhere=everywhere)
+        texts = list(_read_frames(frames, reader, filled, everywhere=everywhere))
         wanted = regions_to_fill(texts, frames.shape, identifies, names)
         if rounds == 0:
             legible = [each for each in texts if each.score >= READABLE]
@@ -82,10 +82,10 @@ def fill_burned_in_text(
     raise MedwardError(f"has burned-in text that can still be read after it was filled {ROUNDS} times")
 
 
-def find_burned_in_text(frames: StoredFrames, reader: TextReader, wanted: Callable[[str], bool]) -> tuple[Region, ...]:
-    """Where the `frames` show text that is `wanted`, each place once; nothing is filled."""
+def shows_burned_in_text(frames: StoredFrames, reader: TextReader, wanted: Callable[[str], bool]) -> bool:
+    """Whether the `frames` show a text that is `wanted`; nothing is read after the first one, and nothing filled."""
     texts = _read_frames(frames, reader, (), everywhere=False)
-    return joined_regions(regions_to_fill(texts, frames.shape, wanted))
+    return any(each.score >= READABLE and not is_symbol(each.text) and wanted(each.text) for each in texts)
 
 
 def regions_to_fill(
@@ -140,21 +140,19 @@ def _is_as_large(letter: ReadText, text: ReadText) -> bool:
 
 def _read_frames(
     frames: StoredFrames, reader: TextReader, filled: Sequence[Region], *, everywhere: bool
-) -> list[ReadText]:
-    """All text of all frames; what looks like a frame before is not read again."""
-    texts: list[ReadText] = []
+) -> Iterator[ReadText]:
+    """All text of all frames, read when asked for; what looks like a frame before is not read again."""
     known: set[bytes] = set()
     for index in range(len(frames.values)):
         for view in frames.views(index):
             if (digest := hashlib.sha256(view.tobytes()).digest()) not in known:
                 known.add(digest)
-                texts += _read_view(view, reader, filled, everywhere=everywhere)
-    return texts
+                yield from _read_view(view, reader, filled, everywhere=everywhere)
 
 
 def _read_view(
     view: NDArray[np.uint8], reader: TextReader, filled: Sequence[Region], *, everywhere: bool
-) -> list[ReadText]:
+) -> Iterator[ReadText]:
     """The text of one grey image, where strokes are and around what was filled, or `everywhere`."""
     height, width = view.shape
     places: tuple[Region, ...] = (Region(0, 0, height, width),)
@@ -162,17 +160,14 @@ def _read_view(
         around = [each.grown(each.height + _SMALLEST, view.shape) for each in filled]
         places = joined_regions([*(each.grown(_SMALLEST // 4, view.shape) for each in text_candidates(view)), *around])
     shown = without_fill(view, filled)
-    texts: list[ReadText] = []
     for place in places:
         piece = np.ascontiguousarray(shown[place.slices])
         flat = flattened(piece)
         looks = [*((piece, scale) for scale in READING_SCALES), (flat, 1.0)]
-        texts += [
-            ReadText(each.text, tightened_region(flat, each.region).moved(place.top, place.left), each.score)
-            for look, scale in looks
-            for each in reader.read(look, scale=scale)
-        ]
-    return texts
+        for look, scale in looks:
+            for each in reader.read(look, scale=scale):
+                region = tightened_region(flat, each.region).moved(place.top, place.left)
+                yield ReadText(each.text, region, each.score)
 
 
 def flattened(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -13,12 +13,13 @@ from PIL import Image
 from support.burned_in import anatomy
 
 from medward.attacks.benchmarks.burned_in_text import burn_in_lines, text_mask
+from medward.guard.intake.deidentify import reading
 from medward.guard.intake.deidentify.any_file import deidentify_file
 from medward.guard.intake.deidentify.burned_in import fill_burned_in_text
 from medward.guard.intake.deidentify.cleaner import Deidentification
 from medward.guard.intake.deidentify.frames import StoredFrames
 from medward.guard.intake.deidentify.pseudonyms import Pseudonyms
-from medward.guard.intake.deidentify.reading import RapidReader
+from medward.guard.intake.deidentify.reading import LEAST_SIDE, MOST_SIDE, RapidReader
 from medward.guard.intake.deidentify.regions import Region
 
 pytest.importorskip("rapidocr", reason="the extra deidentify is not installed")
@@ -69,6 +70,25 @@ def test_what_is_larger_than_a_piece_is_read_in_pieces(reader, monkeypatch):
     found = [each for each in reader.read(page) if "SMITH" in each.text.upper()]
     assert found
     assert found[0].region.left >= 480
+
+
+@pytest.mark.parametrize("shape", [(1, 3000), (3000, 1), (3, 2000), (1, 1), (31, 40)])
+def test_a_narrow_image_reaches_the_networks_as_a_piece_of_bounded_sides(monkeypatch, shape):
+    seen = []
+    monkeypatch.setattr(reading, "_engine", lambda: seen.append)
+    grey = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    for scale in (1.0, 1.5):
+        assert tuple(RapidReader().read(grey, scale=scale)) == ()
+    assert all(LEAST_SIDE <= side <= MOST_SIDE for piece in seen for side in piece.shape[:2])
+    assert {*np.unique(seen[0])} <= {*np.unique(grey)}, "nothing is drawn"
+
+
+@pytest.mark.parametrize("shape", [(1, 3000), (3000, 2)])
+def test_narrow_noise_is_looked_at_without_a_crash(reader, shape):
+    noise = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    height, width = shape
+    for each in reader.read(noise):
+        assert each.region.area == each.region.common(Region(0, 0, height, width)) > 0
 
 
 @pytest.mark.data
