@@ -165,7 +165,7 @@ def test_images_whose_rows_are_said_to_be_the_unit(medward, made):
 WRONG = {
     "no budget": (("--unit", "row"), "--target-epsilon: say how much privacy may be spent"),
     "radius": (("--epsilon", "8"), "--epsilon: is the radius of a change, and dp hides patients; say --target-epsilon"),
-    "margin": (("--margin", "1.2"), "--margin: is a radius of uat, and dp hides patients; leave it out"),
+    "margin": (("--margin", "1.2"), "--margin: is a radius of uat and certified, and dp hides patients; leave it out"),
     "augment": (("--no-augment",), "--augment: is of robust methods, and dp hides patients; leave it out"),
     "delta": ((*BUDGET, "--delta", "small"), "--delta: expected auto or a number as 1e-5, got 'small'"),
     "delta of all": ((*BUDGET, "--delta", "0.5"), "delta: must be below 1 / 240 units"),
