@@ -20,7 +20,7 @@ RESULTS = ROOT / "docs" / "results"
 DOCUMENTS = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
 CERTIFIED = "render_certified"
 DISCLOSURE, FEDERATED, PRIVACY = "render_disclosure", "render_federated", "render_privacy"
-REFERENCE, TEXT = "render_reference", "render_text"
+REFERENCE, STEALING, TEXT = "render_reference", "render_stealing", "render_text"
 BLOCK = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -115,98 +115,6 @@ def tradeoff() -> str:
     for margin, mean in margins.items():
         keys = ("clean", "lost", "fooled", "balanced_accuracy_under_the_worst")
         lines.append(f"| {margin} | {' | '.join(f'{mean[key]:.3f}' for key in keys)} |")
-    return "\n".join(lines) + "\n"
-
-
-def detection(*counts: str) -> str:
-    """Queries until each thief is flagged, by the share of its queries that is theft, for these numbers of accounts."""
-    details = json.loads((RESULTS / "stealing_detection_table.json").read_text())["details"]
-    shares = list(next(iter(details["thieves"].values())))
-    lines = [
-        "| thief | accounts | " + " | ".join(f"{float(share):.0%} theft" for share in shares) + " |",
-        "|---|---|" + "---|" * len(shares),
-    ]
-    for thief, cells in details["thieves"].items():
-        for accounts in counts:
-            found = [cells[share].get(accounts) for share in shares]
-            texts = ["" if each is None else f"{_count(each['median'])} ({_count(each['p90'])})" for each in found]
-            lines.append(f"| {thief} | {accounts} | {' | '.join(texts)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _count(value: float | None) -> str:
-    return "never" if value is None else f"{value:.0f}"
-
-
-def stolen() -> str:
-    """What a clone gained over a thief without a victim: bare, in full; what was left at the flag; in the end."""
-    lines = [
-        "| thief | gain from the bare model | flagged at query | left, guarded | left, monitors alone "
-        "| 100 accounts in the end, guarded | the same, monitors alone | the same, parents withhold |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    paths = sorted(RESULTS.glob("stealing_gain_at_flag_*.json"))
-    if not paths:
-        sys.exit("docs/results/stealing_gain_at_flag_*.json are missing: run `make bench` first")
-    for path in paths:
-        details = json.loads(path.read_text())["details"]
-        flagged = {"never" if each is None else str(each) for each in details["queries_to_flag"]["monitors alone"]}
-        left = [details["share_at_flag"][arm]["mean"] for arm in ("guarded", "monitors alone")]
-        many = ("guarded, accounts", "monitors alone, accounts", "monitors alone, accounts, parents act")
-        left += [details["share_at_full_budget"][arm]["mean"] for arm in many]
-        cells = ["no theft" if each is None else "nothing" if each <= 0 else f"{each:.0%}" for each in left]
-        name = path.stem.removeprefix("stealing_gain_at_flag_").replace("_", " ")
-        gain = f"{details['undefended_gain'][0]:+.3f}"
-        lines.append(f"| {name} | {gain} | {', '.join(sorted(flagged))} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def budget() -> str:
-    """What a leakage budget in all leaves of each thief's gain, by how many labels it is worth."""
-    details = json.loads((RESULTS / "stealing_budget_effect.json").read_text())["details"]
-    limits = list(dict.fromkeys(row["labels"] for row in details["users"]))
-    lines = [
-        "| thief | bare model | no victim | answers | " + " | ".join(f"left at {limit}" for limit in limits) + " |",
-        "|---|---|---|---|" + "---|" * len(limits),
-    ]
-    for thief, arms in details["thieves"].items():
-        ends = [sum(arms["undefended"][each]) / len(arms["undefended"][each]) for each in ("agreement", "no_victim")]
-        for release in dict.fromkeys(row["release"] for row in details["users"]):
-            left = [arms[f"{release}, {limit} in all"]["mean"] for limit in limits]
-            cells = ["no theft" if each is None else f"{each:.0%}" for each in left]
-            lines.append(f"| {thief} | {ends[0]:.3f} | {ends[1]:.3f} | {release} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def clinic() -> str:
-    """How many legitimate users a leakage budget ever refuses within a year, by what they ask a day."""
-    users = json.loads((RESULTS / "stealing_budget_effect.json").read_text())["details"]["users"]
-    means = list(users[0]["users"])
-    lines = [
-        "| limit, in labels | answers | fine ones | all | " + " | ".join(f"{mean} a day" for mean in means) + " |",
-        "|---|---|---|---|" + "---|" * len(means),
-    ]
-    for row in users:
-        cells = " | ".join(f"{row['users'][mean]['refused']:.1%}" for mean in means)
-        limit = f"{row['labels']} {'a day' if row['per'] == 'day' else 'in all'}"
-        lines.append(f"| {limit} | {row['release']} | {row['fine']} | {row['answers']} | {cells} |")
-    return "\n".join(lines) + "\n"
-
-
-def baselines() -> str:
-    """Detectors that were published before: benign accounts that ever alarm, and queries until thieves are flagged."""
-    detectors = json.loads((RESULTS / "stealing_baselines.json").read_text())["details"]["detectors"]
-    shown = [(thief, share) for thief in ("knockoff", "activethief", "dfme", "jbda") for share in ("1", "0.1")]
-    lines = [
-        "| detector | benign ever alarmed | "
-        + " | ".join(f"{thief} {float(share):.0%}" for thief, share in shown)
-        + " |",
-        "|---|---|" + "---|" * len(shown),
-    ]
-    for name, row in detectors.items():
-        of = "" if row.get("n") is None else f" of {row['n']}"
-        cells = [_count(row["thieves"][thief][share]["median"]) if "thieves" in row else "" for thief, share in shown]
-        lines.append(f"| {name} | {row['benign_ever_alarmed']:.1%}{of} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -374,11 +282,11 @@ TABLES = {
     "hardening": hardening,
     "certified_training": lambda: beside(CERTIFIED).certified_training(),
     "tradeoff": tradeoff,
-    "detection": lambda: detection("1", "100"),
-    "stolen": stolen,
-    "baselines": baselines,
-    "budget": budget,
-    "clinic": clinic,
+    "detection": lambda: beside(STEALING).detection("1", "100"),
+    "stolen": lambda: beside(STEALING).stolen(),
+    "baselines": lambda: beside(STEALING).baselines(),
+    "budget": lambda: beside(STEALING).budget(),
+    "clinic": lambda: beside(STEALING).clinic(),
     "transforms": transforms,
     "findings": lambda: findings("pneumonia_validate_seconds"),
     "demo": lambda: findings("demo_seconds"),

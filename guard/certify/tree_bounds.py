@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from medward.guard.certify.rounding import SIGMOID_ERROR
 from medward.guard.certify.tensors import UnboundedError
 from medward.guard.certify.trees import TableBox, TreeEnsemble
 from medward.guard.columns import Column
+from medward.guard.errors import MedwardError
 from medward.guard.models.base import require_extra
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
@@ -71,14 +72,17 @@ class TreeBounds:
 
     @classmethod
     def load(cls, data: bytes) -> TreeBounds:
-        """Read what `data` wrote."""
+        """Read what `data` wrote. Raises `MedwardError` for sums that become outputs in a way not known here."""
         with np.load(io.BytesIO(data), allow_pickle=False) as held:
             arrays = {name: held[name] for name in held.files}
+        link: SumLink | None = next((each for each in get_args(SumLink) if each == str(arrays["link"])), None)
+        if link is None:
+            raise MedwardError(f"bounds: link {str(arrays['link'])!r} is not known; write them anew with Bounds.of")
         known = {each.name: arrays[each.name] for each in fields(TreeEnsemble)}
         front = NetworkBounds.load(arrays["front"].tobytes()) if arrays["front"].size else None
         return cls(
             ensemble=TreeEnsemble(**{**known, "terms": int(known["terms"])}),
-            link=str(arrays["link"]),  # type: ignore[arg-type]
+            link=link,
             width=int(arrays["width"]),
             differences=bool(arrays["differences"]),
             indicators=tuple(arrays["indicators"].tolist()),

@@ -1,5 +1,7 @@
 """Trees are read from ONNX files as onnxruntime runs them: every kind of test, aggregate and gap."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
@@ -105,3 +107,10 @@ def test_a_swapped_branch_is_caught(monkeypatch):
     monkeypatch.setitem(onnx_trees._TESTS, "BRANCH_LEQ", (True, False, False))
     with pytest.raises(MedwardError, match="random rows are decided otherwise"):
         Bounds.of(forest("BRANCH_LEQ"), NUMBER)
+
+
+def test_sums_that_become_outputs_in_an_unknown_way_are_refused():
+    bounds = Bounds.of(forest("BRANCH_LEQ"), NUMBER)
+    assert Bounds.load(bounds.data, NUMBER).model.link == bounds.model.link
+    with pytest.raises(MedwardError, match="link 'cube' is not known; write them anew"):
+        Bounds.load(replace(bounds.model, link="cube").data, NUMBER)

@@ -7,6 +7,7 @@ import pytest
 from support.burned_in import anatomy
 
 from medward.attacks.benchmarks.burned_in_text import burn_in_lines, identifier_text, text_mask
+from medward.guard.intake.deidentify.burned_in import flattened
 from medward.guard.intake.deidentify.regions import Region, joined_regions
 from medward.guard.intake.deidentify.strokes import text_candidates, tightened_region
 
@@ -82,6 +83,15 @@ def test_a_region_is_tightened_to_its_ink_and_no_further():
     assert (ink.top, ink.bottom) == (14, 26)  # the pixels on both sides of each step
     assert ink.left >= 15
     assert tightened_region(page, Region(0, 0, 8, 8)).area > 0
+
+
+def test_a_bright_line_through_faint_text_does_not_take_its_place():
+    page = np.full((40, 60), 60, np.uint8)
+    page[12:28, 20:40:3] += 30
+    page[20, 5:55] += 150
+    kept = tightened_region(flattened(page), Region(8, 15, 32, 45))
+    assert kept.top <= 12
+    assert kept.bottom >= 28
 
 
 def test_the_generator_draws_what_it_says():
