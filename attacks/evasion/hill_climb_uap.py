@@ -29,8 +29,16 @@ from medward.attacks.evasion.asking import (
     fooled_rows,
     known_answers,
 )
-from medward.attacks.evasion.perturbation import Tried, Universal, apply_perturbation, strongest_radius
-from medward.attacks.evasion.setup import NO_ROWS, balls_within, success_curve
+from medward.attacks.evasion.perturbation import (
+    Tried,
+    Universal,
+    apply_perturbation,
+    chosen_per_row,
+    envelope_curve,
+    strongest_attempt,
+    strongest_radius,
+)
+from medward.attacks.evasion.setup import NO_ROWS, balls_within
 from medward.attacks.evasion.universal import UniversalAttack
 from medward.attacks.target import Target
 from medward.attacks.whitebox.ball import Ball
@@ -46,11 +54,15 @@ STEP = 0.5  # radii that a direction moves its strongest coordinate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HillClimb(UniversalAttack):
-    """The attack: `queries` rows are asked in crafting for each radius, `batch` at a time; judging asks more."""
+    """The attack: `queries` rows are asked in crafting for each radius, `batch` at a time; judging asks more.
+
+    With `per_row` the attacker takes the radius row by row.
+    """
 
     queries: int = 20_000
     batch: int = 50
     basis: Basis = "waves"
+    per_row: bool = False
 
     @property
     def technique(self) -> str:
@@ -64,8 +76,8 @@ class HillClimb(UniversalAttack):
         return ThreatModel(access=Access.SCORES, epsilon=self.epsilon, accounts=None, knowledge=words)
 
     def adaptive(self, policy: Policy) -> HillClimb:
-        """The same attacker: what it asks is answered by the guard, and it follows those answers."""
-        return self
+        """The same attacker, who follows the guard's answers and knows for each row which radius passes it."""
+        return replace(self, per_row=True)
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
         """Climb on `batch` craft rows within each of several radii, then judge on ``data.test``; `queries` counts both.
@@ -121,20 +133,22 @@ class HillClimb(UniversalAttack):
             )
             tries.append(Tried({criterion: climbed}, criterion, criterion, noise, attempt))
         full, best = tries[-1], strongest_radius(tries)
+        attempts = chosen_per_row(tries) if self.per_row else tuple(each.attempt for each in tries)
+        judged = strongest_attempt(attempts)
         flags = (
             not_alive(self.queries, full.crafted.delta),
             weaker_than_noise(float(full.attempt.fooled.mean()), float(full.attempt.noisy.mean()), len(x)),
             always_abstains(withheld),
         )
-        start, radii = float(fooled_rows(target, x, y, criterion).mean()), [each.attempt.radius for each in tries]
+        start = float(fooled_rows(target, x, y, criterion).mean())
         return AttackResult(
-            outcome=best.attempt.fooled,
-            baseline=best.attempt.noisy,
-            attempts=tuple(each.attempt for each in tries),
+            outcome=judged.fooled,
+            baseline=judged.noisy,
+            attempts=attempts,
             flags=tuple(flag for flag in flags if flag),
             curves={
-                self.name: success_curve(radii, [each.attempt.fooled for each in tries], start),
-                "random noise": success_curve(radii, [each.attempt.noisy for each in tries], start),
+                self.name: envelope_curve(tries, per_row=self.per_row, start=start),
+                "random noise": envelope_curve(tries, noise=True, per_row=self.per_row, start=start),
             },
             images={"perturbation": best.crafted.delta[0].cpu().numpy()},
             queries=target.queries,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,9 +56,55 @@ class Tried:
         return sum(each.gradients for each in self.found.values())
 
 
+def chosen_per_row(tries: Sequence[Tried]) -> tuple[Attempt, ...]:
+    """What an attacker gets who takes, row by row, the radius that serves best: the rows that any radius fools.
+
+    Perturbations that are judged by different goals are not mixed: there is one attempt for each goal. Noise is given
+    the same choice.
+    """
+    goals: dict[Criterion, list[Attempt]] = {}
+    for tried in tries:
+        goals.setdefault(tried.judged, []).append(tried.attempt)
+    return tuple(
+        replace(
+            same[-1],
+            fooled=np.logical_or.reduce([each.fooled for each in same]),
+            noisy=np.logical_or.reduce([each.noisy for each in same]),
+        )
+        for same in goals.values()
+    )
+
+
+def strongest_attempt(attempts: Sequence[Attempt]) -> Attempt:
+    """The attempt that fooled most rows, by the lower end of its interval; of equal ones that of the largest radius."""
+    return max(attempts, key=lambda attempt: (rate_interval(attempt.fooled).low, attempt.radius))
+
+
 def strongest_radius(tries: Sequence[Tried]) -> Tried:
-    """The radius at which most rows were fooled, by the lower end of its interval; of equal ones the largest."""
-    return max(tries, key=lambda tried: (rate_interval(tried.attempt.fooled).low, tried.attempt.radius))
+    """The radius at which most rows were fooled."""
+    strongest = strongest_attempt([tried.attempt for tried in tries])
+    return next(tried for tried in tries if tried.attempt is strongest)
+
+
+def radius_curve(tries: Sequence[Tried], start: float) -> tuple[list[float], list[float]]:
+    """The share of rows fooled at each radius alone, from `start` at a radius of zero."""
+    runs = [tried.attempt for tried in tries]
+    return [0.0, *(run.radius for run in runs)], [start, *(float(run.fooled.mean()) for run in runs)]
+
+
+def envelope_curve(
+    tries: Sequence[Tried], *, noise: bool = False, per_row: bool = False, start: float = 0.0
+) -> tuple[list[float], list[float]]:
+    """What an attacker achieves who may go as far as each radius, from `start` at a radius of zero; noise with `noise`.
+
+    That is the best of the radii up to there, taken for all rows together or, with `per_row`, row by row.
+    """
+    shares = [start]
+    for count, tried in enumerate(tries, 1):
+        given = chosen_per_row(tries[:count]) if per_row else (tried.attempt,)
+        reached = [float((each.noisy if noise else each.fooled).mean()) for each in given]
+        shares.append(max(shares[-1] if count > 1 else 0.0, *reached))
+    return [0.0, *(tried.attempt.radius for tried in tries)], shares
 
 
 def apply_perturbation(ball: Ball, x: Tensor, delta: Tensor) -> Tensor:

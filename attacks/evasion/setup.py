@@ -10,7 +10,6 @@ for values that no benign image file holds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -187,11 +186,6 @@ def knowledge_words(access: Access, rate: float | None) -> str:
 def balls_within(ball: Ball) -> tuple[tuple[float, Ball], ...]:
     """The balls that are tried, the smallest first, each with its share of the radius; the last is `ball` itself."""
     return tuple((factor, ball.scaled(factor)) for factor in FACTORS)
-
-
-def success_curve(radii: Sequence[float], runs: Sequence[Bools], start: float = 0.0) -> tuple[list[float], list[float]]:
-    """The share of rows fooled by each of the judged `runs` over its radius, from `start` at a radius of zero."""
-    return [0.0, *radii], [start, *(float(run.mean()) for run in runs)]
 
 
 def _step(spec: ModelSpec) -> float | None:

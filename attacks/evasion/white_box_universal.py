@@ -17,8 +17,18 @@ from torch import Tensor
 from medward.attacks.base import PER_CLASS, Access, AttackData, AttackResult, Attempt, ThreatModel
 from medward.attacks.checks import TWIN_CHECK, found_nothing, run_flags, weaker_than
 from medward.attacks.evasion.memory import remembered
-from medward.attacks.evasion.perturbation import Tried, Universal, apply_perturbation, shares_won, strongest_radius
-from medward.attacks.evasion.setup import NO_ROWS, EvasionSetup, balls_within, knowledge_words, success_curve
+from medward.attacks.evasion.perturbation import (
+    Tried,
+    Universal,
+    apply_perturbation,
+    chosen_per_row,
+    envelope_curve,
+    radius_curve,
+    shares_won,
+    strongest_attempt,
+    strongest_radius,
+)
+from medward.attacks.evasion.setup import NO_ROWS, EvasionSetup, balls_within, knowledge_words
 from medward.attacks.evasion.universal import UniversalAttack
 from medward.attacks.intervals import rate_interval
 from medward.attacks.target import Target
@@ -47,6 +57,11 @@ class WhiteBoxUniversal(UniversalAttack):
     def effort(self) -> int:
         """How many rounds a run takes; 0 means it never ran."""
 
+    @property
+    def per_row(self) -> bool:
+        """Whether the attacker takes the radius row by row: who knows the screens can tell what each row allows."""
+        return self.rate is not None
+
     @abstractmethod
     def craft(self, search: Search, x: Tensor, y: Tensor) -> Universal:
         """One perturbation for rows `x (n, *shape)` decided as `y (n,)`, in the frame of a search."""
@@ -68,7 +83,8 @@ class WhiteBoxUniversal(UniversalAttack):
         A larger perturbation is not always the worse one, since screens see it better: the attacker takes the radius
         that serves best. Each of `attempts` is a perturbation crafted anew, judged on every test row (targeted: every
         test row neither decided nor labelled as the class), and a random vector of the same norm added to the same
-        rows; the curves are their shares. `outcome` and the perturbation are those of the attempt that fooled most.
+        rows; with `per_row` an attempt is the best of all radii for each row. The curves are what can be achieved up to
+        each radius. `outcome` is that of the attempt that fooled most, the perturbation that of the radius which did.
         With several classes there is also a curve for each: the share of test rows its own perturbation of full size
         brings there. Raises `MedwardError` for a class that is not there, and where there is no pool to craft on.
         """
@@ -95,20 +111,21 @@ class WhiteBoxUniversal(UniversalAttack):
         full, best = tries[-1], strongest_radius(tries)
         x, y = _open(scene, full.judged)
         start = float(scene.fooled(target, x, x, y, full.judged).mean())
-        radii = [each.attempt.radius for each in tries]
-        attacked = success_curve(radii, [each.attempt.fooled for each in tries], start)
-        random = success_curve(radii, [each.attempt.noisy for each in tries], start)
+        attacked = envelope_curve(tries, per_row=self.per_row, start=start)
+        random = envelope_curve(tries, noise=True, per_row=self.per_row, start=start)
         curves = {self.name: attacked, "random signs" if self.norm == "inf" else "random noise": random}
         if len(full.found) > 1:
             curves |= self._reached(target, scene, full.found)
+        attempts = chosen_per_row(tries) if self.per_row else tuple(each.attempt for each in tries)
+        judged = strongest_attempt(attempts)
         return AttackResult(
-            outcome=best.attempt.fooled,
-            baseline=best.attempt.noisy,
-            attempts=tuple(each.attempt for each in tries),
+            outcome=judged.fooled,
+            baseline=judged.noisy,
+            attempts=attempts,
             queries=target.queries,
             gradients=sum(each.gradients for each in tries) * passes_per_call(scene.network),
             flags=(
-                *self._run_flags(target, scene, tries, attacked),
+                *self._run_flags(target, scene, tries, start),
                 *self._nothing_found(scene, tries, aims, generator, seed),
                 *self._borrowed(scene, full.taken, full.crafted.delta, full.judged, seed),
                 *scene.flags(
@@ -150,7 +167,7 @@ class WhiteBoxUniversal(UniversalAttack):
         target: Target,
         scene: EvasionSetup,
         tries: Sequence[Tried],
-        attacked: tuple[list[float], list[float]],
+        start: float,
     ) -> tuple[str, ...]:
         """What is wrong with the run: at its full radius, and with the climb within any."""
         full = tries[-1]
@@ -170,7 +187,7 @@ class WhiteBoxUniversal(UniversalAttack):
             noise=won(full.noise) if scene.detector is None else 0.0,
             n=len(x),
             histories=[each.crafted.history for each in tries],
-            curve=attacked if target.withheld == 0 else ([], []),
+            curve=radius_curve(tries, start) if target.withheld == 0 else ([], []),
             withheld=scene.withheld,
             craft=craft,
         )
