@@ -53,7 +53,9 @@ class AttackData:
     training; `shadow`: rows from the same source that are neither. `reference`: the undefended model's
     decisions ``(n,)`` on `test`, and `outputs` what it decided them by, for judging only; no attack learns from
     them. `flags` say why what is measured on these rows cannot be trusted, if so, and `notes` in sentences what else a
-    reader must know of them. `examinations` show whether an attack finds what there is, and nothing else.
+    reader must know of them. `shortages` say, before anything is run, of which rows there are too few for the bound.
+    `examinations` show whether an attack finds what there is, and nothing else; so does `control`, which gives the
+    attack that is run besides on the bare model, if the result of one there says too little.
     """
 
     craft: Split
@@ -66,7 +68,9 @@ class AttackData:
     outputs: Array | None = None
     flags: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    shortages: tuple[str, ...] = ()
     examinations: tuple[Examination, ...] = ()
+    control: Callable[[Attack, AttackResult], Attack | None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +78,16 @@ class Attempt:
     """An evasion attack within one radius, judged on all of its rows.
 
     `fooled (n,)` are the rows whose decision changed, `noisy (n,)` those that random noise of that radius changed,
-    `decided (n,)` the classes the rows were decided as before. Attempts of a targeted attack may differ in their rows:
-    those of the class it aims at are left out.
+    `decided (n,)` the classes the rows were decided as before, `classes (n,)` those that they count in where shares are
+    balanced (see `attacks.evasion.fooled_share`), None of a model without classes. Attempts of a targeted attack may
+    differ in their rows: those of the class it aims at are left out.
     """
 
     radius: float
     fooled: NDArray[np.bool_]
     noisy: NDArray[np.bool_]
     decided: Ints
+    classes: Ints | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from medward.attacks.base import Access, AttackData, AttackResult, ThreatModel
 from medward.attacks.checks import run_flags
 from medward.attacks.evasion.asking import BlackBoxSearch, black_box_answers, clean_rows, fooled_rows, known_answers
+from medward.attacks.evasion.fooled_share import counted_classes, larger_share
 from medward.attacks.evasion.per_image import PerImage, noisy_rows
 from medward.attacks.evasion.setup import FACTORS, NO_ROWS, balls_within
 from medward.attacks.evasion.tallies import Envelope
@@ -88,7 +89,10 @@ class BlackBox(PerImage):
             return AttackResult(outcome=np.zeros(0, np.bool_), queries=target.queries, flags=(NO_ROWS,))
         generator = torch.Generator().manual_seed(seed)
         start = float(fooled_rows(target, x, y, criterion).mean())
-        attacked, random, made = Envelope(x), Envelope(x), x.clone()
+        decided, labels = criterion.decisions(y).cpu().numpy(), data.test.labels
+        known = None if labels is None else labels[: self.rows][judged.cpu().numpy()]
+        classes = counted_classes(target.spec.task, decided, known)
+        attacked, random, made = Envelope(x, classes), Envelope(x, classes), x.clone()
         for factor, smaller in reversed(balls_within(ball)):
             rows = attacked.standing
             search = BlackBoxSearch(black_box_answers(target), criterion, smaller, generator)
@@ -118,7 +122,7 @@ class BlackBox(PerImage):
             queries=target.queries,
             flags=flags,
             curves={
-                self.name: ([0.0, self.epsilon], [start, success]),
-                self._noise: ([0.0, self.epsilon], [start, noise]),
+                self.name: ([0.0, self.epsilon], [start, larger_share(attacked.fooled, classes)]),
+                self._noise: ([0.0, self.epsilon], [start, larger_share(random.fooled, classes)]),
             },
         )

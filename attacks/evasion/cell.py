@@ -1,4 +1,4 @@
-"""How evasion is judged: on all rows at its worst radius, and on the rows of each class.
+"""How evasion is judged: at its worst radius, on all rows or balanced over classes, and on the rows of each class.
 
 An attack that leaves nothing of one class breaks a model however rare that class is: emptying one is a strong attack on
 the undefended model, and behind the guard it is BROKEN. An attack that owes its strength to one class must also be held
@@ -7,20 +7,20 @@ on that class.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from medward.attacks.base import Attempt
+from medward.attacks.evasion.control import CONTROL_RADIUS, EVASION_SUCCESS
 from medward.attacks.intervals import Interval, worst_rate
 from medward.attacks.learners.table import group_names, row_groups
 from medward.attacks.validation.finding import Arm
-from medward.attacks.validation.gate import ATTACKERS, NO_ROW, JudgedCell, rows_needed_text
+from medward.attacks.validation.gate import ATTACKERS, NO_ROW, JudgedCell
+from medward.attacks.validation.sample_size import short_groups, shortage_words
 from medward.guard.policy import GatePolicy
 from medward.guard.tasks.base import Task
 from medward.guard.tasks.classification import Classification
 
-EVASION_SUCCESS = 0.5
-"""What the lower end must reach on the undefended model before a cell counts."""
 EMPTIED, SURELY = 0.9, 0.75
 """The share of a class's rows that must be fooled, and the least that its lower end must say, before it is emptied."""
 
@@ -32,15 +32,20 @@ Classes = Mapping[str, Interval]
 class EvasionCell(JudgedCell):
     """An evasion cell holds shares of rows fooled; its baseline is random noise of the same size.
 
-    `classes` gives the arms, and `noise_classes` the noise, class by class.
+    `classes` gives the arms, and `noise_classes` the noise, class by class. `labelled` are how many rows of each class,
+    as labelled, an arm was judged on. `control` is the share that the same attack fools of the undefended model with
+    more room, `control_noise` that of noise there.
     """
 
     classes: Mapping[Arm, Classes] = field(default_factory=dict)
     noise_classes: Classes = field(default_factory=dict)
+    labelled: Mapping[Arm, Mapping[str, int]] = field(default_factory=dict)
+    control: Interval | None = None
+    control_noise: Interval | None = None
 
     def words(self, value: float) -> str:
-        """A share of rows."""
-        return f"{value:.1%} of rows fooled"
+        """A share, plain or balanced."""
+        return f"{value:.1%} fooled"
 
     def too_weak(self) -> tuple[str, ...]:
         """It must fool half of the rows, or nearly all of one class, and more than noise does."""
@@ -64,6 +69,44 @@ class EvasionCell(JudgedCell):
             )
         return tuple(reasons)
 
+    def shown_beyond(self, limit: float) -> bool:
+        """It passes the bound unguarded, more than noise does, and with more room it breaks the model."""
+        seen, noise = self.undefended, self.baseline
+        return self._works() and seen is not None and noise is not None and seen.low > max(limit, noise.high)
+
+    def rows_missing(self, arm: Arm, interval: Interval, limit: float) -> str:
+        """Which rows are fewer than were planned for the bound; empty where they are not."""
+        counts = self.labelled.get(arm) or {"": interval.n}
+        return "; ".join(
+            shortage_words(f'rows labelled "{name}"' if name else "rows", needed, given)
+            for name, (needed, given) in short_groups(counts, limit).items()
+        )
+
+    def no_leak(self, limit: float, gate: GatePolicy) -> tuple[str, tuple[str, ...]]:
+        """The bare model's upper end lies within the bound, and with more room the same attack breaks it."""
+        seen, control = self.undefended, self.control
+        if seen is None or seen.high > limit:
+            return "", ()
+        if control is None or not self._works():
+            found = "was not run" if control is None else f"fools {max(0.0, control.low):.1%} at least"
+            return "", (
+                f"That the model needs no defense is not shown either: with {CONTROL_RADIUS:g} times the room the same "
+                f"attack {found}, {EVASION_SUCCESS:.0%} is needed, and more than noise.",
+            )
+        return (
+            f"No defense is needed: even without the guard at most {self.words(seen.high)}, the bound is "
+            f"{self.words(limit)}; with {CONTROL_RADIUS:g} times the room the same attack fools at least "
+            f"{control.low:.1%}."
+        ), ()
+
+    def no_leak_shortages(self, limit: float, gate: GatePolicy) -> tuple[str, ...]:
+        """Rows that would take the bare model's upper end into the bound."""
+        seen = self.undefended
+        if seen is None or not self._works() or not seen.value <= limit < seen.high:
+            return ()
+        missing = self.rows_missing("undefended", seen, limit)
+        return (f"The undefended model: up to {self.words(seen.high)}; {missing}.",) if missing else ()
+
     def passing_in_part(self, arm: Arm, limit: float) -> tuple[str, ...]:
         """A class that is emptied shows it too, though the share of all rows may stay within the `limit`."""
         return tuple(
@@ -74,26 +117,33 @@ class EvasionCell(JudgedCell):
         )
 
     def doubts(self, arm: Arm, limit: float, gate: GatePolicy) -> tuple[str, ...]:
-        """What of single classes keeps an arm from holding."""
-        alone, doubts = self._judged_alone(), []
-        shares = self.classes.get(arm, {})
+        """What of single classes keeps an arm from holding, and more rows would not settle."""
+        return tuple(said for said, missing in self._class_doubts(arm, limit) if not missing)
+
+    def shortages(self, arm: Arm, limit: float, gate: GatePolicy) -> tuple[str, ...]:
+        """What more rows of single classes would settle."""
+        return tuple(f"{said[:-1]}; {missing}." for said, missing in self._class_doubts(arm, limit) if missing)
+
+    def _class_doubts(self, arm: Arm, limit: float) -> Iterator[tuple[str, str]]:
+        """What of single classes keeps an arm from holding, each with what rows of it are missing, if they are."""
+        alone, shares = self._judged_alone(), self.classes.get(arm, {})
         for name, lost in shares.items():
             if lost.value >= EMPTIED and lost.low > limit and name not in alone:
-                doubts.append(
+                said = (
                     f'{ATTACKERS[arm]} fools {lost.value:.1%} of the {lost.n} rows of class "{name}", at least '
-                    f"{lost.low:.1%}; give more rows of it to tell whether it leaves anything of it."
+                    f"{lost.low:.1%}, and whether it leaves anything of it cannot be told."
                 )
+                yield said, _class_missing(name, lost, limit)
         for name in alone:
             share = shares.get(name)
             if share is None:
-                doubts.append(f'{ATTACKERS[arm]} was judged on no row of class "{name}", which it empties unguarded.')
+                yield f'{ATTACKERS[arm]} was judged on no row of class "{name}", which it empties unguarded.', ""
             elif share.high > limit:
-                doubts.append(
+                said = (
                     f'{ATTACKERS[arm]}, on class "{name}" alone, which it empties unguarded: {max(0.0, share.low):.1%} '
-                    f"to {share.high:.1%} of its rows, the bound is {self.words(limit)}; "
-                    f"{rows_needed_text(share, limit)}."
+                    f"to {share.high:.1%} of its rows, the bound is {self.words(limit)}."
                 )
-        return tuple(doubts)
+                yield said, _class_missing(name, share, limit)
 
     def alone(self) -> str:
         """The classes it owes its strength to."""
@@ -111,6 +161,11 @@ class EvasionCell(JudgedCell):
             for name, share in self.classes.get("undefended", {}).items()
             if empties_class(share) and name in noise and share.low > noise[name].high
         )
+
+    def _works(self) -> bool:
+        """Whether the control breaks the undefended model, and more than noise of its size does."""
+        seen, noise = self.control, self.control_noise
+        return seen is not None and noise is not None and seen.low >= EVASION_SUCCESS and seen.low > noise.high
 
     def _breaks(self) -> bool:
         """Whether it fools half of all rows of the undefended model, and more than random noise does."""
@@ -156,6 +211,12 @@ def by_direction(classes: Classes, task: Task) -> dict[str, Interval]:
     negative, positive = task.classes
     ways = {f"{positive} hidden": classes.get(positive), f"{positive} raised": classes.get(negative)}
     return {way: share for way, share in ways.items() if share is not None}
+
+
+def _class_missing(name: str, share: Interval, limit: float) -> str:
+    """How many rows of a class are missing, in words; empty where as many as were planned did not settle it."""
+    found = short_groups({name: share.n}, limit)
+    return "".join(shortage_words("rows of it", *numbers) for numbers in found.values())
 
 
 def _of_class(name: str, share: Interval) -> str:

@@ -8,15 +8,20 @@ from typing import ClassVar
 
 from medward.attacks.base import PER_CLASS, Attack, AttackData, AttackResult
 from medward.attacks.evasion.cell import EvasionCell, by_class, by_direction
-from medward.attacks.intervals import Interval, rate_interval, worst_rate
+from medward.attacks.evasion.control import larger_attack
+from medward.attacks.evasion.fooled_share import class_counts, fooled_interval, fooled_shares
+from medward.attacks.intervals import Interval, rate_interval
 from medward.attacks.target import Target
 from medward.attacks.threat import Access, ThreatModel
 from medward.attacks.validation.deployment import ROBUSTNESS, Deployment, queried_target
 from medward.attacks.validation.family import CurvePlot, NotTested, Runs
 from medward.attacks.validation.finding import ARMS, Arm, Controls, Finding, Status
 from medward.attacks.validation.record import Provenance
+from medward.attacks.validation.sample_size import short_groups, shortage_note
 from medward.attacks.validation.splits import SharedRows
 from medward.guard.policy import GatePolicy
+from medward.guard.tasks.base import Task
+from medward.guard.tasks.classification import Classification
 
 _CONTROLS: Controls = {
     "MITRE ATLAS": ("AML.T0015", "AML.T0043.000"),
@@ -30,15 +35,17 @@ class Evasion:
     """Evasion is judged at its worst radius and class by class; hardening defends against it."""
 
     name: ClassVar[str] = "evasion"
-    measure: ClassVar[str] = "share of rows fooled"
-    judged_as: ClassVar[str] = "share of rows fooled"
+    measure: ClassVar[str] = "share of rows fooled, plain or balanced"
+    judged_as: ClassVar[str] = "share of rows fooled, plain or balanced"
     share: ClassVar[bool] = True
     claim: ClassVar[str] = ROBUSTNESS
     untested: ClassVar[str] = "Inputs changed so that the model decides otherwise."
     reading: ClassVar[tuple[str, str]] = (
         "Fooled",
         "the model's answer changed from what it says without the attack. A refused row is not fooled. The attacker "
-        "takes the size of change that serves best, up to the largest allowed; the interval allows for that choice.",
+        "takes the size of change that serves best, up to the largest allowed. The plain share counts rows, the "
+        "balanced one is the mean over the classes that rows are labelled as; the larger is judged, for a rare class "
+        "weighs little in the one and a common one in the other. The interval allows for both choices.",
     )
     controls: ClassVar[Controls] = _CONTROLS
 
@@ -48,18 +55,24 @@ class Evasion:
 
     def holdings(self, deployment: Deployment, shared: SharedRows) -> AttackData | NotTested:
         """Rows to craft on, and rows that are changed."""
+        bundle = deployment.bundle
         if not deployment.readable:
-            rule = deployment.bundle.model.spec.rule
+            rule = bundle.model.spec.rule
             reason = f"The model {rule}: say what it decides (--decide package:function) to have it attacked."
             return NotTested(reason=reason, status=Status.NOT_APPLICABLE)
-        return replace(shared.data, flags=(*shared.copied, *shared.tested))
+        return replace(
+            shared.data,
+            flags=(*shared.copied, *shared.tested),
+            shortages=_shortages(shared.data, bundle.model.spec.task, self.bound(bundle.policy.gate)),
+            control=larger_attack,
+        )
 
     def target(self, deployment: Deployment, arm: Arm, attack: Attack, data: AttackData) -> Target:
         """The model, or its guard; undefended as it was before hardening, where it was hardened."""
         return queried_target(deployment, arm, attack, claim=self.claim)
 
     def achieved(self, result: AttackResult, seed: int) -> Interval | None:
-        """The share of rows fooled, at the worst radius."""
+        """The share of rows fooled, plain or balanced, whichever is larger, at the worst radius."""
         return _worst(result, noise=False)
 
     def judge(self, runs: Runs) -> EvasionCell:
@@ -77,6 +90,10 @@ class Evasion:
             classes=classes,
             directions={arm: by_direction(found, task) for arm, found in classes.items()},
             noise_classes=by_class(bare.attempts, task, noise=True),
+            measures={arm: fooled_shares(result.attempts, task) for arm, result in results.items()},
+            labelled={arm: class_counts(result.attempts, task) for arm, result in results.items()},
+            control=None if runs.control is None else self.achieved(runs.control, runs.seed),
+            control_noise=None if runs.control is None else _worst(runs.control, noise=True),
         )
 
     def without_network(self, threat: ThreatModel, why: str) -> tuple[ThreatModel, Controls]:
@@ -111,9 +128,21 @@ class Evasion:
         return [f"Attackers who hold the model itself: evasion {how}."]
 
 
+def _shortages(data: AttackData, task: Task, limit: float) -> tuple[str, ...]:
+    """Of which rows "test" holds too few to hold evasion to the `limit`, if an attack fools half as many as may be."""
+    known = data.reference if data.test.labels is None else data.test.labels
+    counts = {"rows": len(data.test)}
+    if isinstance(task, Classification) and known is not None:
+        counts = {f'rows labelled "{name}"': int((known == i).sum()) for i, name in enumerate(task.classes)}
+    return tuple(
+        shortage_note(f"{rows} to hold evasion to {limit:.0%}", *found)
+        for rows, found in short_groups(counts, limit).items()
+    )
+
+
 def _worst(result: AttackResult, *, noise: bool) -> Interval | None:
     if result.attempts:
-        return worst_rate([each.noisy if noise else each.fooled for each in result.attempts])
+        return fooled_interval(result.attempts, noise=noise)
     rows = result.baseline if noise else result.outcome
     return None if rows is None or len(rows) == 0 else rate_interval(rows)
 

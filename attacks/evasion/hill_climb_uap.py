@@ -29,6 +29,7 @@ from medward.attacks.evasion.asking import (
     fooled_rows,
     known_answers,
 )
+from medward.attacks.evasion.fooled_share import counted_classes
 from medward.attacks.evasion.perturbation import (
     Tried,
     Universal,
@@ -120,7 +121,9 @@ class HillClimb(UniversalAttack):
         def asked(ball: Ball, delta: Tensor) -> Bools:
             return fooled_rows(target, apply_perturbation(ball, x, delta), y, criterion)
 
-        tries = []
+        decided = criterion.decisions(y).cpu().numpy()
+        labels = None if truth is None else truth[rows].cpu().numpy()
+        classes, tries = counted_classes(target.spec.task, decided, labels), []
         for factor, smaller in balls_within(ball):
             search = BlackBoxSearch(ask, criterion, smaller, generator)
             climbed = hill_climb(search, craft, own, queries=self.queries, basis=self.basis)
@@ -129,7 +132,8 @@ class HillClimb(UniversalAttack):
                 radius=factor * self.epsilon,
                 fooled=asked(smaller, climbed.delta),
                 noisy=asked(smaller, noise),
-                decided=criterion.decisions(y).cpu().numpy(),
+                decided=decided,
+                classes=classes,
             )
             tries.append(Tried({criterion: climbed}, criterion, criterion, noise, attempt))
         full, best = tries[-1], strongest_radius(tries)

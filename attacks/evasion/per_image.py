@@ -24,6 +24,7 @@ from torch import Tensor
 
 from medward.attacks.base import Access, AttackData, AttackResult, Attempt, ThreatModel
 from medward.attacks.checks import found_nothing, run_flags
+from medward.attacks.evasion.fooled_share import counted_classes
 from medward.attacks.evasion.memory import remembered
 from medward.attacks.evasion.perturbation import shares_won
 from medward.attacks.evasion.setup import NO_ROWS, EvasionSetup, balls_within, knowledge_words
@@ -84,8 +85,13 @@ class PerImage(ABC):
         return "random signs" if self.norm == "inf" else "random noise"
 
     def _attempt(self, attacked: Envelope, random: Envelope, decided: Tensor) -> Attempt:
-        own = np.asarray(decided.cpu().numpy(), np.int64)
-        return Attempt(radius=self.epsilon, fooled=attacked.fooled, noisy=random.fooled, decided=own)
+        return Attempt(
+            radius=self.epsilon,
+            fooled=attacked.fooled,
+            noisy=random.fooled,
+            decided=np.asarray(decided.cpu().numpy(), np.int64),
+            classes=attacked.classes,
+        )
 
     def _known(self, words: str) -> str:
         return words if self.norm == "inf" else f"{words}; the radius is an L2 norm"
@@ -145,7 +151,9 @@ class WhiteBox(PerImage):
             return AttackResult(outcome=np.zeros(0, np.bool_), queries=target.queries, flags=(NO_ROWS,))
         generator = torch.Generator().manual_seed(seed)
         start = float(scene.fooled(target, x, x, y).mean())
-        attacked, random, searches, on_network = Envelope(x), Envelope(x), [], []
+        decided = scene.criterion.decisions(y).cpu().numpy()
+        classes = counted_classes(target.spec.task, decided, None if scene.truth is None else scene.truth.cpu().numpy())
+        attacked, random, searches, on_network = Envelope(x, classes), Envelope(x, classes), [], []
         for factor, smaller in balls_within(ball):
             search = scene.search(smaller, generator)
             found = self._searched(search, x, y)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from medward.attacks.base import Attempt
-from medward.attacks.intervals import rate_interval
+from medward.attacks.evasion.fooled_share import fooled_interval, larger_share
 from medward.attacks.whitebox.ball import Ball
 from medward.attacks.whitebox.criterion import Criterion
 from medward.attacks.whitebox.forward import ROWS_PER_PASS, scores_and_features
@@ -76,12 +76,12 @@ def chosen_per_row(tries: Sequence[Tried]) -> tuple[Attempt, ...]:
 
 
 def strongest_attempt(attempts: Sequence[Attempt]) -> Attempt:
-    """The attempt that fooled most rows, by the lower end of its interval; of equal ones that of the largest radius."""
-    return max(attempts, key=lambda attempt: (rate_interval(attempt.fooled).low, attempt.radius))
+    """The attempt that fooled most, by the lower end of its interval; of equal ones that of the largest radius."""
+    return max(attempts, key=lambda attempt: (fooled_interval((attempt,)).low, attempt.radius))
 
 
 def strongest_radius(tries: Sequence[Tried]) -> Tried:
-    """The radius at which most rows were fooled."""
+    """The radius at which most was fooled."""
     strongest = strongest_attempt([tried.attempt for tried in tries])
     return next(tried for tried in tries if tried.attempt is strongest)
 
@@ -102,7 +102,7 @@ def envelope_curve(
     shares = [start]
     for count, tried in enumerate(tries, 1):
         given = chosen_per_row(tries[:count]) if per_row else (tried.attempt,)
-        reached = [float((each.noisy if noise else each.fooled).mean()) for each in given]
+        reached = [larger_share(each.noisy if noise else each.fooled, each.classes) for each in given]
         shares.append(max(shares[-1] if count > 1 else 0.0, *reached))
     return [0.0, *(tried.attempt.radius for tried in tries)], shares
 

@@ -27,6 +27,7 @@ from medward.attacks.whitebox.criterion import Criterion
 from medward.attacks.whitebox.forward import scores_and_features
 from medward.attacks.whitebox.network import Detector, as_attacker_sees
 from medward.attacks.whitebox.search import Search
+from medward.guard.data.labels import Labels
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
@@ -122,6 +123,12 @@ class EvasionSetup:
             self.detector,
             stop=criterion.lasting and not self.transfer,
         )
+
+    def labels(self, criterion: Criterion) -> Labels | None:
+        """What the rows that a `criterion` leaves open are labelled ``(m,)``, where that is known."""
+        if self.truth is None:
+            return None
+        return np.asarray(self.truth[criterion.open(self.test_labels, self.truth)].cpu().numpy())
 
     def flags(
         self,

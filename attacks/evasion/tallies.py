@@ -7,17 +7,21 @@ import torch
 from torch import Tensor
 
 from medward.attacks.evasion.asking import Bools
+from medward.attacks.evasion.fooled_share import larger_share
 from medward.attacks.whitebox.ascent import Ascent
+from medward.guard.types import Ints
 
 
 class Envelope:
     """An envelope holds which rows each radius in turn, or one before it, fools.
 
-    Rows still `standing` are all that need be asked.
+    Rows still `standing` are all that need be asked. `classes (n,)` are those that the rows count in, where they are
+    balanced.
     """
 
-    def __init__(self, x: Tensor) -> None:
+    def __init__(self, x: Tensor, classes: Ints | None) -> None:
         self.radii: list[float] = []
+        self.classes = classes
         self._shares: list[float] = []
         self._fooled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
 
@@ -35,10 +39,10 @@ class Envelope:
         """Take up which of the standing rows `radius` fools."""
         self._fooled[self.standing] = torch.as_tensor(fooled, device=self._fooled.device)
         self.radii.append(radius)
-        self._shares.append(float(self.fooled.mean()))
+        self._shares.append(larger_share(self.fooled, self.classes))
 
     def curve(self, start: float) -> tuple[list[float], list[float]]:
-        """The share fooled by radii up to each, from `start` at a radius of zero."""
+        """The share fooled by radii up to each, as it is judged, from `start` at a radius of zero."""
         return [0.0, *self.radii], [start, *self._shares]
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from medward.attacks.base import PER_CLASS, Access, AttackData, AttackResult, Attempt, ThreatModel
 from medward.attacks.checks import TWIN_CHECK, found_nothing, run_flags, weaker_than
+from medward.attacks.evasion.fooled_share import counted_classes
 from medward.attacks.evasion.memory import remembered
 from medward.attacks.evasion.perturbation import (
     Tried,
@@ -154,11 +155,13 @@ class WhiteBoxUniversal(UniversalAttack):
         judged, ball = taken if self.targeted else scene.criterion, scene.ball
         crafted, (x, y) = found[taken], _open(scene, judged)
         noise = ball.surface((1, *target.spec.shape), generator)
+        decided = scene.criterion.decisions(y).cpu().numpy()
         attempt = Attempt(
             radius=factor * self.epsilon,
             fooled=scene.fooled(target, x, apply_perturbation(ball, x, crafted.delta), y, judged),
             noisy=scene.fooled(target, x, apply_perturbation(ball, x, noise), y, judged),
-            decided=scene.criterion.decisions(y).cpu().numpy(),
+            decided=decided,
+            classes=counted_classes(target.spec.task, decided, scene.labels(judged)),
         )
         return Tried(found, taken, judged, noise, attempt)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,11 @@ class TheftCell(JudgedCell):
     """
 
     gains: Mapping[Arm, Interval] = field(default_factory=dict)
+
+    def on(self, arm: Arm) -> Self:
+        """With the gain of that arm alone."""
+        gains = {each: gain for each, gain in self.gains.items() if each == arm}
+        return replace(JudgedCell.on(self, arm), gains=gains)
 
     def words(self, value: float) -> str:
         """A share of the gain."""

@@ -10,7 +10,7 @@ noninferiority", 2010; Dong, Roth and Su, "Gaussian differential privacy", JRSS 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from medward.attacks.candidates.blind import INVALID_SHIFT
@@ -18,7 +18,7 @@ from medward.attacks.candidates.controls import CANARIES, SEEN, UNTRAINED, contr
 from medward.attacks.candidates.evaluation import FALSE_POSITIVE_RATES, MembershipEvaluation
 from medward.attacks.intervals import Interval
 from medward.attacks.validation.finding import ARMS, Arm
-from medward.attacks.validation.gate import ATTACKERS, NO_ROW, JudgedCell
+from medward.attacks.validation.gate import ATTACKERS, NO_ROW, JudgedCell, rows_to_prove
 from medward.guard.certificate import PrivacyCertificate
 from medward.guard.policy import GatePolicy
 from medward.guard.statistics.privacy_accounting import certified_mechanism, true_positive_ceiling
@@ -97,6 +97,10 @@ class MembershipCell(JudgedCell):
         arms: dict[Arm, Interval | None] = {"guarded": self.guarded, "adaptive": self.adaptive}
         return {arm: leak_interval(auc) for arm, auc in arms.items() if auc is not None}
 
+    def on(self, arm: Arm) -> Self:
+        """With the rates of that arm and of the undefended model alone."""
+        return replace(super().on(arm), rates={each: self.rates.get(each) for each in ("undefended", arm)})
+
     def words(self, value: float) -> str:
         """An AUC."""
         return f"an AUC of {value:.3f}, either way round"
@@ -160,6 +164,23 @@ class MembershipCell(JudgedCell):
             f"most {named:.1%} of members named at a false positive rate of {_AT:.0%}, the bound is "
             f"{gate.membership_tpr:.1%}; on {CANARIES} the same attack has an AUC of {self.canaries.value:.3f}."
         ), ()
+
+    def no_leak_shortages(self, limit: float, gate: GatePolicy) -> tuple[str, ...]:
+        """Candidates that would take every AUC off the bound, where the attack was seen to find a leak."""
+        if self.undefended is None or self._unproven():
+            return ()
+        leaks = {"undefended": leak_interval(self.undefended), **self.compared}
+        wide = {arm: leak for arm, leak in leaks.items() if leak.high > limit}
+        needed = [rows_to_prove(leak, limit) for leak in wide.values()]
+        named = any(hit is not None and hit.value > gate.membership_tpr for hit in self.rates.values())
+        if not wide or None in needed or named or any(leak.value > limit for leak in wide.values()):
+            return ()
+        given = min(leak.n for leak in wide.values())
+        most = max(need for need in needed if need is not None)
+        return (
+            f"Too few candidates to show that there is no leak: about {most} needed, {given} given; up to "
+            f"{self.words(max(leak.high for leak in wide.values()))} may be there, the bound is {limit:g}.",
+        )
 
     def _unproven(self) -> tuple[str, ...]:
         """Why the attack might have missed a leak, if it might."""

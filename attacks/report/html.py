@@ -51,7 +51,14 @@ def render_html(report: Report) -> str:
         icons=words.ICONS,
         statuses=[
             (status, sum(finding.status is status for finding in report.findings))
-            for status in (Status.BROKEN, Status.INCONCLUSIVE, Status.HELD, Status.NOT_APPLICABLE)
+            for status in (
+                Status.BROKEN,
+                Status.INCONCLUSIVE,
+                Status.TOO_FEW_ROWS,
+                Status.HELD,
+                Status.NOT_NEEDED,
+                Status.NOT_APPLICABLE,
+            )
         ],
         figures=figures,
         untested=untested_sentences(report),
@@ -65,6 +72,7 @@ def render_html(report: Report) -> str:
         threat=words.threat_text,
         directions=words.directions_text,
         measures=words.measures_text,
+        verdicts=words.verdicts_text,
         column=words.COLUMNS.get(report.provenance.task, "class"),
         number=lambda interval: words.estimate_text(interval, share=False),
         number_limits=lambda interval: words.limits_text(interval, share=False),

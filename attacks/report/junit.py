@@ -7,16 +7,21 @@ import xml.etree.ElementTree as ET
 from medward.attacks.validation.finding import Status
 from medward.attacks.validation.record import Report
 
-OUTCOMES = {Status.BROKEN: "failure", Status.INCONCLUSIVE: "error", Status.NOT_APPLICABLE: "skipped"}
+OUTCOMES = {
+    Status.BROKEN: "failure",
+    Status.INCONCLUSIVE: "error",
+    Status.TOO_FEW_ROWS: "error",
+    Status.NOT_APPLICABLE: "skipped",
+}
 
 
 def render_junit(report: Report) -> bytes:
     """One testcase per finding, its reasons as the message."""
     suite = ET.Element("testsuite", name="medward validate", tests=str(len(report.findings)))
     suite.set("timestamp", report.created)
-    for status, tag in OUTCOMES.items():
+    for tag in dict.fromkeys(OUTCOMES.values()):
         plural = "skipped" if tag == "skipped" else f"{tag}s"
-        suite.set(plural, str(sum(finding.status is status for finding in report.findings)))
+        suite.set(plural, str(sum(OUTCOMES.get(finding.status) == tag for finding in report.findings)))
     properties = ET.SubElement(suite, "properties")
     facts = report.provenance
     for name in ("model", "bundle", "policy", "data", "seed", "code"):

@@ -22,6 +22,7 @@ from medward.attacks.report.words import (
     report_headline,
     training_claim,
     twin_text,
+    verdicts_text,
     worst_drop,
 )
 from medward.attacks.validation.finding import Finding, Status
@@ -30,7 +31,9 @@ from medward.guard.certificate import certificate_sentence
 
 _STYLES = {
     Status.HELD: "bold green",
+    Status.NOT_NEEDED: "bold green",
     Status.BROKEN: "bold red",
+    Status.TOO_FEW_ROWS: "bold yellow",
     Status.INCONCLUSIVE: "bold yellow",
     Status.NOT_APPLICABLE: "dim",
 }
@@ -44,7 +47,7 @@ def print_findings(report: Report, console: Console) -> None:
         table.add_column(name, justify="left" if left else "right", no_wrap=name != "attack", overflow="fold")
     for finding in report.findings:
         cells = [_cell(finding, arm) for arm in ("undefended", "guarded", "adaptive", "baseline")]
-        status = Text(f"{ICONS[finding.status]} {finding.status.value}", _STYLES[finding.status])
+        status = Text(f"{ICONS[finding.status]} {finding.status.words}", _STYLES[finding.status])
         table.add_row(Text(finding.attack), *cells, status)
     console.print(table)
     console.print(Text(", ".join(f"{each.measure} ({name})" for name, each in known_families().items()), "dim"))
@@ -53,6 +56,8 @@ def print_findings(report: Report, console: Console) -> None:
             console.print(Text.assemble((finding.attack, "bold"), f": {said}"))
         if said := measures_text(finding):
             console.print(Text.assemble((finding.attack, "bold"), f": {said}"))
+        if said := verdicts_text(finding):
+            console.print(Text.assemble((finding.attack, "bold"), f": an attacker who {said}"))
         if finding.status is not Status.HELD:
             console.print(Text.assemble((finding.attack, "bold"), ": ", " ".join(finding.reasons)))
     if report.certificate is not None:
@@ -66,7 +71,7 @@ def print_findings(report: Report, console: Console) -> None:
     console.print(Text(f"clean cost: {_clean(report)}"))
     for note in report.notes:
         console.print(Text(f"note: {note}", "bold yellow"))
-    console.print(Text(f"{report.verdict.value}: {report_headline(report)}", _STYLES[report.verdict]))
+    console.print(Text(f"{report.verdict.words}: {report_headline(report)}", _STYLES[report.verdict]))
 
 
 def print_interactions(report: Report, console: Console) -> None:

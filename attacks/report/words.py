@@ -6,10 +6,19 @@ from medward.attacks.audit.family import Audit
 from medward.attacks.families import find_family, known_families
 from medward.attacks.intervals import Interval
 from medward.attacks.threat import Access
-from medward.attacks.validation.finding import ARMS, CleanCost, Finding, Status
+from medward.attacks.validation.finding import ARMS, BEHIND, Arm, CleanCost, Finding, Status
 from medward.attacks.validation.record import Interaction, Report
 
-ICONS = {Status.HELD: "✓", Status.BROKEN: "✕", Status.INCONCLUSIVE: "?", Status.NOT_APPLICABLE: "–"}
+ICONS = {
+    Status.HELD: "✓",
+    Status.NOT_NEEDED: "○",
+    Status.BROKEN: "✕",
+    Status.TOO_FEW_ROWS: "#",
+    Status.INCONCLUSIVE: "?",
+    Status.NOT_APPLICABLE: "–",
+}
+KNOWLEDGE: dict[Arm, str] = {"guarded": "does not know the guard", "adaptive": "knows the guard"}
+"""Who attacks on each arm behind the guard."""
 SEES = {
     Access.TEXT: "the texts that leave",
     Access.LABELS: "labels",
@@ -74,6 +83,15 @@ def worst_drop(clean: CleanCost) -> tuple[str, float] | None:
     """The class whose sensitivity falls most at the calibrated site, and by how much; None without labels."""
     drops = {name: pair.undefended.value - pair.guarded.value for name, pair in clean.site.sensitivity.items()}
     return max(drops.items(), key=lambda item: item[1]) if drops else None
+
+
+def verdicts_text(finding: Finding) -> str:
+    """What the status would be by each attacker behind the guard alone; empty where there were none."""
+    return "; ".join(
+        f"{KNOWLEDGE[arm]} {ICONS[finding.verdicts[arm]]} {finding.verdicts[arm].words}"
+        for arm in BEHIND
+        if arm in finding.verdicts
+    )
 
 
 def threat_text(finding: Finding, modality: str) -> str:
@@ -145,9 +163,10 @@ _OUTCOMES = (
     "broke the guard",
     "refuted what training claims",
     "could not be decided",
+    "had too few rows",
     "failed against the guard",
     "found nothing against what training claims",
-    "found nothing even without the guard",
+    "did so little even without the guard that none is needed",
 )
 
 
@@ -158,4 +177,6 @@ def _outcome(finding: Finding) -> str:
         return _OUTCOMES[1 if audit else 0]
     if finding.status is Status.INCONCLUSIVE:
         return _OUTCOMES[2]
-    return _OUTCOMES[5 if finding.harmless else 4 if audit else 3]
+    if finding.status is Status.TOO_FEW_ROWS:
+        return _OUTCOMES[3]
+    return _OUTCOMES[6 if finding.status is Status.NOT_NEEDED else 5 if audit else 4]

@@ -30,7 +30,8 @@ class Runs:
 
     `bare` is the result on the deployed model without its guard: the undefended one, unless that was on the model
     before training. `examined` are the results of the examinations that `held`, what the attack held, asks for, by
-    name; `privacy` is the certificate of the model's training, if it has one.
+    name, and `control` that of the control on the undefended model, if it asked for one; `privacy` is the certificate
+    of the model's training, if it has one.
     """
 
     attack: Attack
@@ -41,6 +42,7 @@ class Runs:
     bare: AttackResult | None = None
     held: AttackData | None = None
     examined: Mapping[str, AttackResult] = field(default_factory=dict)
+    control: AttackResult | None = None
     privacy: PrivacyCertificate | None = None
 
 

@@ -16,18 +16,31 @@ from medward.attacks.threat import ThreatModel
 
 Arm = Literal["undefended", "guarded", "adaptive"]
 ARMS: tuple[Arm, ...] = ("undefended", "guarded", "adaptive")
+BEHIND: tuple[Arm, ...] = ("guarded", "adaptive")
+"""The arms behind the guard: by who does not know it, and by who does."""
 Curve = tuple[tuple[float, ...], tuple[float, ...]]
 Controls = dict[str, tuple[str, ...]]
 """Catalogue of threats -> identifiers there."""
 
 
 class Status(StrEnum):
-    """What the gate says of one cell."""
+    """What the gate says of one cell.
+
+    NOT_NEEDED: even without the guard the attack stays within the bound, and was shown to work. TOO_FEW_ROWS: nothing
+    but more rows is missing to tell.
+    """
 
     HELD = "HELD"
+    NOT_NEEDED = "NOT_NEEDED"
     BROKEN = "BROKEN"
+    TOO_FEW_ROWS = "TOO_FEW_ROWS"
     INCONCLUSIVE = "INCONCLUSIVE"
     NOT_APPLICABLE = "NOT_APPLICABLE"
+
+    @property
+    def words(self) -> str:
+        """The status as it is read."""
+        return self.value.replace("_", " ")
 
 
 class _Record(BaseModel):
@@ -94,7 +107,8 @@ class Finding(_Record):
     `directions` are, where decisions have two sides, the shares of rows that were changed to either.
     `measures` are what else was measured, arm by arm, None where there were too few rows to say, and `figures` numbers
     that follow from it.
-    `harmless` says of one that held that the attack found nothing even without the guard, which had nothing to hold.
+    `verdicts` are what the status would be by each arm behind the guard alone: by the attacker who does not know the
+    guard, and by the one who does.
     `curves` and `images` are what the report draws: arm -> name -> points, name -> rows of pixels (C, H, W)
     or values (D,).
     """
@@ -127,11 +141,11 @@ class Finding(_Record):
     directions: dict[Arm, dict[str, Interval]] = {}
     measures: dict[Arm, dict[str, Interval | None]] = {}
     figures: dict[str, float] = {}
-    harmless: bool = False
+    verdicts: dict[Arm, Status] = {}
 
     @model_serializer(mode="wrap")
     def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return _less(dump(self), {"directions": {}, "measures": {}, "figures": {}, "harmless": False})
+        return _less(dump(self), {"directions": {}, "measures": {}, "figures": {}, "verdicts": {}})
 
 
 def _less(content: dict[str, object], empty: Mapping[str, object]) -> dict[str, object]:

@@ -22,7 +22,10 @@ from medward.attacks.validation.record import Interaction
 from medward.guard.data.quality import auc
 from medward.guard.types import Ints
 
-UNPAIRED = "the two runs were not judged on the same rows one by one, so their difference takes them for independent"
+UNPAIRED = (
+    "the two runs were not judged on the same rows one by one, or not by a plain share, so their difference takes them "
+    "for independent"
+)
 """The flag of a difference that is not paired."""
 
 

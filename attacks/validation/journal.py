@@ -158,6 +158,7 @@ def pack_result(result: AttackResult) -> Json:
                 "fooled": _pack(each.fooled),
                 "noisy": _pack(each.noisy),
                 "decided": _pack(each.decided),
+                "classes": None if each.classes is None else _pack(each.classes),
             }
             for each in result.attempts
         ],
@@ -181,6 +182,7 @@ def unpack_result(packed: Json) -> AttackResult:
                 fooled=_unpack(each["fooled"]),
                 noisy=_unpack(each["noisy"]),
                 decided=_unpack(each["decided"]),
+                classes=None if each["classes"] is None else _unpack(each["classes"]),
             )
             for each in packed["attempts"]
         ),

@@ -9,13 +9,12 @@ import numpy as np
 
 from medward.attacks.base import Access, Attack, AttackResult
 from medward.attacks.validation.family import Family, Runs
-from medward.attacks.validation.finding import Arm, CleanCost, Curve, Finding, Status
-from medward.attacks.validation.gate import judge_cell
+from medward.attacks.validation.finding import CleanCost, Curve, Finding, Status
+from medward.attacks.validation.gate import arm_statuses, judge_cell
 from medward.guard.policy import Policy
 
 CURVE_POINTS = 200
 """Points kept of a curve; a plot shows no more."""
-BEHIND: tuple[Arm, ...] = ("guarded", "adaptive")
 TWIN = "The undefended run is on the model as it was before hardening."
 
 
@@ -42,7 +41,7 @@ def judge_attack(
             "threat": threat,
             "controls": controls,
             "status": status,
-            "harmless": status is Status.HELD and bool(cell.too_weak()),
+            "verdicts": arm_statuses(cell, family.bound(policy.gate), policy.gate),
             "reasons": (*reasons, *cell.notes, TWIN) if before else (*reasons, *cell.notes),
             "undefended": measured["undefended"],
             "guarded": measured.get("guarded"),

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medward.attacks.intervals import Interval
 from medward.attacks.validation.finding import CleanCost, Curve, Finding, Status
-from medward.attacks.validation.gate import exit_code
+from medward.attacks.validation.gate import exit_code, overall_status
 from medward.guard.certificate import AnyCertificate
 from medward.guard.errors import MedwardError
 from medward.guard.policy import GatePolicy
@@ -115,13 +115,13 @@ class Report(BaseModel):
 
     @property
     def exit_code(self) -> int:
-        """0 held, 1 broken, 2 inconclusive."""
+        """0 held or not needed, 1 broken, 2 neither."""
         return exit_code(self.findings)
 
     @property
     def verdict(self) -> Status:
         """The exit code as a word."""
-        return (Status.HELD, Status.BROKEN, Status.INCONCLUSIVE)[self.exit_code]
+        return overall_status(self.findings)
 
     @classmethod
     def load(cls, path: Path) -> Report:

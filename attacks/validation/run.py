@@ -21,7 +21,7 @@ from medward.attacks.suite import attack_plugins
 from medward.attacks.validation.clean_cost import ask_all, measure_clean_cost
 from medward.attacks.validation.deployment import Deployment, fresh_guard
 from medward.attacks.validation.family import NotTested
-from medward.attacks.validation.finding import ARMS, CleanCost
+from medward.attacks.validation.finding import ARMS, CleanCost, Finding
 from medward.attacks.validation.journal import (
     Journal,
     code_version,
@@ -90,12 +90,14 @@ def run_validation(
         )
         clean = CleanCost.model_validate(kept["cost"])
         bar.done("clean cost", f"{clean.site.false_refusal} refused", recalled=recalled)
-        findings = []
+        findings: list[Finding] = []
+        shortages: list[str] = []
         holdings: dict[str, AttackData | NotTested] = {}
         for attack in attacks:
             family = find_family(attack.family)
             if family.name not in holdings:  # one for all its attacks: controls are trained once
                 holdings[family.name] = family.holdings(deployment, shared)
+                shortages += _told_shortages(holdings[family.name])
             held = holdings[family.name]
             if isinstance(held, NotTested):
                 findings.append(blank_finding(family, attack, policy, seed, (held.reason,), held.status))
@@ -116,6 +118,7 @@ def run_validation(
                     unnamed,
                     _read_note(deployment),
                     _coin_note(deployment),
+                    *shortages,
                 ],
             )
         ),
@@ -131,6 +134,14 @@ def run_validation(
     )
     save_report(report, out)
     return report
+
+
+def _told_shortages(held: AttackData | NotTested) -> tuple[str, ...]:
+    """Of which rows there are too few, told before the first run of a family."""
+    shortages = held.shortages if isinstance(held, AttackData) else ()
+    for shortage in shortages:
+        _log.warning("%s", shortage)
+    return shortages
 
 
 def _read_note(deployment: Deployment) -> str:

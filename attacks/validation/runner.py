@@ -26,6 +26,8 @@ from medward.attacks.validation.progress import Progress
 from medward.attacks.validation.record import Interaction, TwinFacts
 from medward.guard.profile import forward_batches
 
+INTERACTION = "interaction"
+"""Why an attack is run on the other bare model, too: to show what training changed."""
 _SAMPLE = 16
 """Rows whose outputs help to name the network."""
 
@@ -71,10 +73,14 @@ class Runner:
                 names = {**names, "source": self._own["network"]}
             what = f"{attack.name}, {arm}"
             results[arm] = self._once(family, runner, arm, self._deployment, data, names, bar, doubts=doubts, what=what)
-        deployed = results["undefended"]
+        deployed, control = results["undefended"], None
+        larger = None if data.control is None else data.control(attack, deployed)
+        if larger is not None:
+            doubts = (self._doubt,) if before is not None and self._doubt else ()
+            control = self._bare(family, larger, data, bar, before=before is not None, doubts=doubts, also="control")
         if self._deployment.before is not None:
             doubts = (self._doubt,) if self._doubt else ()
-            other = self._bare(family, attack, data, bar, before=before is None, doubts=doubts, also=True)
+            other = self._bare(family, attack, data, bar, before=before is None, doubts=doubts, also=INTERACTION)
             bare = (results["undefended"], other) if before is not None else (other, results["undefended"])
             deployed = bare[1]
             self.interactions.append(
@@ -105,6 +111,7 @@ class Runner:
                 bare=deployed,
                 held=data,
                 examined=examined,
+                control=control,
                 privacy=self._deployment.privacy,
             ),
             policy=bundle.policy,
@@ -122,14 +129,15 @@ class Runner:
         *,
         before: bool,
         doubts: tuple[str, ...],
-        also: bool = False,
+        also: str = "",
     ) -> AttackResult:
-        """`attack` on the bare model, that `before` training or the deployed one; `also` besides the undefended arm."""
+        """`attack` on the bare model, that `before` training or the deployed one; `also` says why besides the arm."""
         deployment, names, held = replace(self._deployment, before=None), self.names, data
         if before:
             deployment, names = self._deployment.bare_before(), {**names, **self._own}
             held = replace(data, outputs=self._before.outputs, reference=self._before.reference)
-        what = f"{attack.name}, " + (f"bare model {'before' if before else 'after'} training" if also else "undefended")
+        which = f"bare model {'before' if before else 'after'} training" if also == INTERACTION else also
+        what = f"{attack.name}, {which or 'undefended'}"
         return self._once(family, attack, "undefended", deployment, held, names, bar, doubts=doubts, what=what)
 
     def _once(

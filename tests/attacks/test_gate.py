@@ -10,7 +10,7 @@ from medward.attacks.families import FAMILIES
 from medward.attacks.intervals import Interval, clopper_pearson, worst_rate
 from medward.attacks.membership.cell import MembershipCell, leak_interval
 from medward.attacks.validation.finding import Finding, Status
-from medward.attacks.validation.gate import exit_code, judge_cell, rows_to_prove
+from medward.attacks.validation.gate import arm_statuses, exit_code, judge_cell, overall_status, rows_to_prove
 from medward.guard.policy import GatePolicy
 
 GATE = GatePolicy()
@@ -66,15 +66,22 @@ CASES = [
     ("membership", {"guarded": around(0.7)}, Status.BROKEN, "The attack passes"),
     ("membership", {"guarded": around(0.3)}, Status.BROKEN, "The attack passes"),
     ("membership", {"adaptive": around(0.1)}, Status.BROKEN, "knows the guard passes"),
-    ("membership", {"adaptive": around(0.42)}, Status.INCONCLUSIVE, "n too small: needs about"),
+    ("membership", {"adaptive": around(0.42)}, Status.TOO_FEW_ROWS, "too few rows: "),
     ("membership", {"undefended": around(0.2), "guarded": around(0.2)}, Status.BROKEN, "The attack passes"),
     ("evasion", {"accounts": share(0.5, 20)}, Status.BROKEN, "turns on benign accounts"),
     ("evasion", {"accounts": share(0.0, 20)}, Status.HELD, "at most"),
     ("evasion", {"adaptive": None}, Status.INCONCLUSIVE, "not validated"),
     ("evasion", {"guarded": None}, Status.INCONCLUSIVE, "not run"),
-    ("evasion", {"adaptive": share(0.15, 40)}, Status.INCONCLUSIVE, "n too small: needs about"),
+    ("evasion", {"adaptive": share(0.15, 40)}, Status.TOO_FEW_ROWS, "too few rows: 137 needed, 40 given"),
+    ("evasion", {"adaptive": share(0.19)}, Status.INCONCLUSIVE, "more rows may not decide"),
     ("evasion", {"false_refusal": share(0.5)}, Status.BROKEN, "refuses benign"),
-    ("evasion", {"false_refusal": share(0.0, 20)}, Status.INCONCLUSIVE, "n too small: needs about"),
+    ("evasion", {"false_refusal": share(0.0, 20)}, Status.TOO_FEW_ROWS, "too few rows: "),
+    (
+        "evasion",
+        {"false_refusal": share(0.0, 20), "flags": ("not converged",)},
+        Status.INCONCLUSIVE,
+        "too few rows: ",
+    ),
     ("evasion", {"false_refusal": None}, Status.INCONCLUSIVE, "benign users was not measured"),
     (
         "membership",
@@ -262,7 +269,7 @@ HELD_ON_IT = {"ill": of_class(0, 31), "well": of_class(9, 125)}
         (  # the share of all rows is within the bound, that of the class which the attack empties is not
             {"undefended": EMPTY, "guarded": HELD_ON_IT, "adaptive": {"ill": of_class(15, 31)}},
             {},
-            Status.INCONCLUSIVE,
+            Status.TOO_FEW_ROWS,
             'on class "ill" alone',
         ),
         ({"undefended": EMPTY, "guarded": HELD_ON_IT, "adaptive": {}}, {}, Status.INCONCLUSIVE, "judged on no row"),
@@ -277,7 +284,7 @@ HELD_ON_IT = {"ill": of_class(0, 31), "well": of_class(9, 125)}
         (  # every row of a rare class passes its screen, on too few rows to call that BROKEN
             {"undefended": EMPTY, "guarded": {"ill": of_class(16, 16)}, "adaptive": {"ill": of_class(16, 16)}},
             {"undefended": share(0.9)},
-            Status.INCONCLUSIVE,
+            Status.TOO_FEW_ROWS,
             'fools 100.0% of the 16 rows of class "ill"',
         ),
     ],
@@ -323,13 +330,114 @@ def test_a_signal_and_its_mirror_image_are_judged_alike(value, half):
     assert (status is Status.BROKEN) == (arm.low > limit or 1 - arm.high > limit)
 
 
-H, B, INC, NA = Status.HELD, Status.BROKEN, Status.INCONCLUSIVE, Status.NOT_APPLICABLE
+STRONG_CONTROL = {"control": share(0.9), "control_noise": share(0.1)}
+HARMLESS = {"undefended": share(0.05), "guarded": share(0.03), "adaptive": share(0.04), "baseline": share(0.01)}
+
+
+def test_a_model_that_keeps_the_bound_by_itself_needs_no_defense_once_a_control_shows_the_attack_at_work():
+    status, reasons = judged("evasion", replace(FAIR["evasion"], **HARMLESS, **STRONG_CONTROL))
+    assert status is Status.NOT_NEEDED
+    assert "even without the guard at most" in reasons[0]
+    assert "fools at least 86" in reasons[0]
+
+
+NO_CONTROL = {
+    "none": {},
+    "weak": {"control": share(0.4), "control_noise": share(0.1)},
+    "no better than noise": {"control": share(0.9), "control_noise": share(0.88)},
+    "no noise": {"control": share(0.9)},
+}
+
+
+@pytest.mark.parametrize("name", NO_CONTROL)
+def test_without_a_control_at_work_nothing_says_that_no_defense_is_needed(name):
+    status, reasons = judged("evasion", replace(FAIR["evasion"], **HARMLESS, **NO_CONTROL[name]))
+    assert status is Status.INCONCLUSIVE
+    assert "not shown either" in " ".join(reasons)
 
 
 @pytest.mark.parametrize(
-    ("statuses", "code"),
-    [([H, H], 0), ([H, NA], 0), ([H, B], 1), ([INC, B], 1), ([H, INC], 2), ([INC], 2), ([NA], 2), ([], 2)],
+    ("change", "status"),
+    [
+        ({"flags": ("zero gradients",)}, Status.INCONCLUSIVE),
+        ({"adaptive": share(0.4)}, Status.BROKEN),
+        ({"adaptive": None}, Status.INCONCLUSIVE),
+        ({"adaptive": share(0.1, 30)}, Status.TOO_FEW_ROWS),
+        ({"undefended": share(0.1, 30)}, Status.TOO_FEW_ROWS),
+        ({"undefended": share(0.19)}, Status.INCONCLUSIVE),  # enough rows, on the bound
+        ({"undefended": share(0.4)}, Status.HELD),  # passes the bound unguarded, and the control is strong
+        ({"undefended": share(0.4), "baseline": share(0.38)}, Status.INCONCLUSIVE),
+        ({"false_refusal": share(0.5)}, Status.BROKEN),
+    ],
 )
-def test_exit_codes(statuses, code):
+def test_not_needed_asks_as_much_as_held(change, status):
+    got, reasons = judged("evasion", replace(FAIR["evasion"], **(HARMLESS | STRONG_CONTROL | change)))
+    assert got is status, reasons
+
+
+@given(undefended=rates, noise=rates, control=rates, control_noise=rates, flags=st.sampled_from([(), ("odd",)]))
+def test_nothing_good_is_said_of_a_weak_attack_without_a_control(undefended, noise, control, control_noise, flags):
+    measured = replace(
+        FAIR["evasion"],
+        undefended=undefended,
+        baseline=noise,
+        control=control,
+        control_noise=control_noise,
+        flags=flags,
+    )
+    status, _ = judged("evasion", measured)
+    works = control.low >= 0.5 and control.low > control_noise.high
+    strong = undefended.low >= 0.5 and undefended.low > noise.high
+    if status in (Status.HELD, Status.NOT_NEEDED):
+        assert strong or works
+        assert not flags
+        assert (status is Status.NOT_NEEDED) <= (undefended.high <= GATE.evasion_success)
+
+
+@pytest.mark.parametrize(
+    ("change", "blind", "knowing"),
+    [
+        ({}, Status.HELD, Status.HELD),
+        ({"adaptive": share(0.4)}, Status.HELD, Status.BROKEN),
+        ({"guarded": share(0.4)}, Status.BROKEN, Status.HELD),
+        ({"adaptive": share(0.15, 40)}, Status.HELD, Status.TOO_FEW_ROWS),
+        ({"adaptive": None}, Status.HELD, None),
+    ],
+)
+@pytest.mark.parametrize("family", FAIR)
+def test_each_attacker_has_a_verdict(family, change, blind, knowing):
+    if family != "evasion":
+        change = {arm: value and around({0.4: 0.7, 0.15: 0.27}[round(value.value, 2)]) for arm, value in change.items()}
+    if family == "membership" and knowing is Status.TOO_FEW_ROWS:
+        change = {"adaptive": around(0.59)}
+    cell = replace(FAIR[family], **change)
+    found = arm_statuses(cell, FAMILIES[family].bound(GATE), GATE)
+    assert found == {arm: status for arm, status in (("guarded", blind), ("adaptive", knowing)) if status}
+
+
+H, B, INC, NA = Status.HELD, Status.BROKEN, Status.INCONCLUSIVE, Status.NOT_APPLICABLE
+NN, FEW = Status.NOT_NEEDED, Status.TOO_FEW_ROWS
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code", "overall"),
+    [
+        ([H, H], 0, H),
+        ([H, NA], 0, H),
+        ([H, NN], 0, H),
+        ([NN, NN], 0, NN),
+        ([H, B], 1, B),
+        ([INC, B], 1, B),
+        ([FEW, B], 1, B),
+        ([H, INC], 2, INC),
+        ([H, FEW], 2, FEW),
+        ([INC, FEW], 2, INC),
+        ([INC], 2, INC),
+        ([NA], 2, INC),
+        ([], 2, INC),
+    ],
+)
+def test_exit_codes(statuses, code, overall):
     findings = [Finding.model_construct(status=status) for status in statuses]
     assert exit_code(findings) == code
+    assert overall_status(findings) is overall

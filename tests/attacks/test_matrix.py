@@ -84,10 +84,15 @@ def test_a_detector_that_always_abstains_is_broken(tmp_path):
 def test_a_screen_that_refuses_nothing_is_said_and_is_no_good_news(bundle, tmp_path):
     few = Profile.fit(Linear(), rows(120, 1).inputs, risk=0.01)
     report = run(replace(bundle, profile=few), tmp_path, Scripted())
-    (note,) = report.notes
+    note = report.notes[0]
     assert note.startswith("the screen is idle: 120 calibration rows leave 72 for comparison")
     assert note in (tmp_path / "report.html").read_text()
-    assert run(bundle, tmp_path / "ample", Scripted()).notes == ()
+    ample = run(bundle, tmp_path / "ample", Scripted()).notes
+    assert not any("idle" in each for each in ample)
+    assert [each.split(";")[0] for each in ample] == [
+        f'too few rows labelled "{name}" to hold evasion to 20%: 137 needed, {given} given'
+        for name, given in (("benign", 94), ("malignant", 106))
+    ]
 
 
 def test_a_guard_that_tires_of_honest_users_shows_it(tmp_path):
@@ -159,7 +164,7 @@ class Emptying(Scripted):
     ("through", "status", "words"),
     [
         (0, Status.HELD, 'of class "malignant", which is emptied unguarded, at most'),
-        (16, Status.INCONCLUSIVE, 'on class "malignant" alone'),
+        (16, Status.TOO_FEW_ROWS, 'on class "malignant" alone'),
         (40, Status.BROKEN, 'every row of class "malignant" is decided otherwise'),
     ],
 )

@@ -56,9 +56,9 @@ def judged(*shifts, canaries=4.0, untrained=0.0, held=None, privacy=None, **chan
     return judge_cell(cell, FAMILY.bound(GATE), GATE)
 
 
-def test_no_leak_is_held_and_says_its_bounds():
+def test_no_leak_needs_no_defense_and_says_its_bounds():
     status, (reason,) = judged(0.0, 0.0, 0.0)
-    assert status is Status.HELD
+    assert status is Status.NOT_NEEDED
     for words in ("No leak found", "the bound is 0.6", "the bound is 10.0%", "memorised canaries", "AUC of 0.99"):
         assert words in reason
 
@@ -86,6 +86,25 @@ def test_intervals_beyond_a_bound_are_no_equivalence():
     assert any("not resolvable" in sentence for sentence in missing)
     wide = replace(cell, rates={arm: Interval(0.05, 0.0, 0.2, 100) for arm in ARMS})
     assert any("may name up to 20.0%" in sentence for sentence in wide.no_leak(0.6, GATE)[1])
+
+
+def test_candidates_too_few_to_show_that_there_is_no_leak_are_counted():
+    cell = replace(
+        MembershipCell(
+            **{arm: Interval(0.5, 0.35, 0.65, 100) for arm in ARMS},
+            rates={arm: Interval(0.01, 0.0, 0.05, 100) for arm in ARMS},
+            canaries=Interval(1, 0.99, 1, 80),
+        ),
+        false_refusal=clopper_pearson(0, 400),
+    )
+    status, reasons = judge_cell(cell, 0.6, GATE)
+    assert status is Status.TOO_FEW_ROWS
+    assert "Too few candidates to show that there is no leak: about 226 needed, 100 given" in reasons[0]
+    assert judge_cell(replace(cell, canaries=None), 0.6, GATE)[0] is Status.INCONCLUSIVE, "no control"
+    some = replace(cell, rates={"undefended": Interval(0.2, 0.05, 0.4, 100)})
+    assert judge_cell(some, 0.6, GATE)[0] is Status.INCONCLUSIVE, "a few members are named"
+    leaky = replace(cell, undefended=Interval(0.62, 0.5, 0.74, 100))
+    assert judge_cell(leaky, 0.6, GATE)[0] is Status.INCONCLUSIVE, "beyond the bound as far as was seen"
 
 
 def test_canaries_so_few_that_chance_finds_them_prove_nothing():
@@ -146,7 +165,7 @@ def test_the_ceiling_of_a_certificate_breaks_what_exceeds_it():
     assert judged(3, 0, 0, held=held)[0] is Status.HELD, "the control: no certificate, no ceiling"
     trusted = replace(held, notes=(NO_COIN,))
     assert judged(3, 0, 0, held=trusted, privacy=private)[0] is Status.HELD, "a split on trust accuses nobody"
-    assert judged(0, 0, 0, held=held, privacy=private)[0] is Status.HELD
+    assert judged(0, 0, 0, held=held, privacy=private)[0] is Status.NOT_NEEDED
 
 
 def test_the_ceiling_is_that_of_the_curve():
