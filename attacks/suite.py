@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, get_args
@@ -53,14 +52,16 @@ from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.opaque import Opaque
+from medward.guard.threat_policy import ThreatPolicy
 
-IMAGE_EPSILON = 10 / 255  # of the input range; about zeta = 4 % in Hirano et al. 2021
-TABULAR_EPSILON = 1.0  # of each feature's standard deviation
+DEFAULT_THREAT = ThreatPolicy()
 Evasive = PerImage | UniversalAttack
 
 
-def default_attacks(spec: ModelSpec, decide: Decide | None = None, *, gradients: bool = True) -> tuple[Attack, ...]:
-    """One attack per technique, at budgets that let a small model be validated in minutes.
+def default_attacks(
+    spec: ModelSpec, decide: Decide | None = None, *, gradients: bool = True, threat: ThreatPolicy = DEFAULT_THREAT
+) -> tuple[Attack, ...]:
+    """One attack per technique, at the radii of `threat` and budgets that let a small model be validated in minutes.
 
     `decide` reads the outputs of an opaque model; without it there is no evasion of one. Without `gradients`, as trees
     have none, single inputs are searched by decisions alone instead of by a surrogate's gradients.
@@ -70,7 +71,7 @@ def default_attacks(spec: ModelSpec, decide: Decide | None = None, *, gradients:
     else:
         thief = Knockoff()
     return (
-        *default_evasion(spec, decide, gradients=gradients),
+        *default_evasion(spec, decide, gradients=gradients, threat=threat),
         thief,
         replace(thief, labels="hard"),
         replace(thief, pool_share=0.1),
@@ -88,12 +89,15 @@ def default_membership(spec: ModelSpec) -> tuple[LossThreshold | ShadowAttack, .
     return offline if spec.modality == "image" else (*offline, replace(shadowed, score="base-online"))
 
 
-def default_evasion(spec: ModelSpec, decide: Decide | None = None, *, gradients: bool = True) -> tuple[Attack, ...]:
+def default_evasion(
+    spec: ModelSpec, decide: Decide | None = None, *, gradients: bool = True, threat: ThreatPolicy = DEFAULT_THREAT
+) -> tuple[Attack, ...]:
     """Of classes also towards the worst one, of findings also with those hidden and those raised alone."""
-    universal = UniversalPerturbation(epsilon=_radius(spec))
-    single: PGD | HopSkipJump = PGD(epsilon=_radius(spec))
+    epsilon = _radius(spec, threat)
+    universal = UniversalPerturbation(epsilon=_radius(spec, threat, universal=True))
+    single: PGD | HopSkipJump = PGD(epsilon=epsilon)
     if not gradients and not isinstance(spec.task, Opaque):
-        single = HopSkipJump(epsilon=_radius(spec), queries=200)
+        single = HopSkipJump(epsilon=epsilon, queries=200)
     if isinstance(spec.task, Classification):
         return universal, replace(universal, target_class="worst"), single
     if isinstance(spec.task, Multilabel):
@@ -103,19 +107,21 @@ def default_evasion(spec: ModelSpec, decide: Decide | None = None, *, gradients:
         return universal, single
     if decide is None:
         return ()
-    return replace(single, decide=decide), HopSkipJump(epsilon=_radius(spec), queries=500, decide=decide)
+    return replace(single, decide=decide), HopSkipJump(epsilon=epsilon, queries=500, decide=decide)
 
 
-def more_evasion(spec: ModelSpec, decide: Decide | None = None) -> tuple[Attack, ...]:
+def more_evasion(
+    spec: ModelSpec, decide: Decide | None = None, *, threat: ThreatPolicy = DEFAULT_THREAT
+) -> tuple[Attack, ...]:
     """Evasion that is run when asked for by name; of findings with every aim."""
     if isinstance(spec.task, Opaque) and decide is None:
         return ()
-    epsilon = _radius(spec)
+    epsilon, shared = _radius(spec, threat), _radius(spec, threat, universal=True)
     found: tuple[Any, ...] = (
-        UniversalPerturbation(epsilon=epsilon, craft_on="pool"),
-        IterativeFGSM(epsilon=epsilon),
-        HillClimb(epsilon=epsilon),
-        DataFree(epsilon=epsilon),
+        UniversalPerturbation(epsilon=shared, craft_on="pool"),
+        IterativeFGSM(epsilon=shared),
+        HillClimb(epsilon=shared),
+        DataFree(epsilon=shared),
         FGSM(epsilon=epsilon),
         APGD(epsilon=epsilon),
         Square(epsilon=epsilon, queries=500),
@@ -123,22 +129,24 @@ def more_evasion(spec: ModelSpec, decide: Decide | None = None) -> tuple[Attack,
         Standard(epsilon=epsilon),
     )
     if spec.low is not None and spec.high is not None:
-        found = (*found, IterativeFGSM(epsilon=epsilon, faithful=True))
+        found = (*found, IterativeFGSM(epsilon=shared, faithful=True))
     if isinstance(spec.task, Classification):
         return (
             *found,
-            UniversalPerturbation(epsilon=epsilon, target_class="all", restarts=5),
-            UniversalPerturbation(epsilon=epsilon, target_class="worst", craft_on="pool"),
+            UniversalPerturbation(epsilon=shared, target_class="all", restarts=5),
+            UniversalPerturbation(epsilon=shared, target_class="worst", craft_on="pool"),
         )
     aims: tuple[Aim, ...] = get_args(Aim) if isinstance(spec.task, Multilabel) else ("any",)
     return tuple(replace(each, aim=aim, decide=decide) for each in found for aim in aims)
 
 
-def more_attacks(spec: ModelSpec, decide: Decide | None = None) -> tuple[Attack, ...]:
+def more_attacks(
+    spec: ModelSpec, decide: Decide | None = None, *, threat: ThreatPolicy = DEFAULT_THREAT
+) -> tuple[Attack, ...]:
     """What is run when asked for by name: slower, weaker, or for attackers who hold less."""
     thief = Knockoff(epochs=8) if spec.modality == "image" else Knockoff()
     return (
-        *more_evasion(spec, decide),
+        *more_evasion(spec, decide, threat=threat),
         replace(thief, strategy=AdaptivePool()),
         replace(thief, strategy=CopyCat(), labels="hard"),
         *(replace(thief, strategy=ActiveThief(by=by)) for by in ("entropy", "k-center", "dfal")),
@@ -211,15 +219,19 @@ def chosen_attacks(
     decide: Decide | None = None,
     *,
     gradients: bool = True,
+    threat: ThreatPolicy = DEFAULT_THREAT,
 ) -> tuple[Attack, ...]:
     """The default suite, or the attacks called `names`; evasion keeps to `rules`, and to `decide` on an opaque model.
+
+    Radii are those of `threat`; attacks of other packages have their own.
 
     `gradients` says whether the deployed model has any; see `default_attacks`. Raises `MedwardError` for a name that is
     not there.
     """
-    attacks = default_attacks(spec, decide, gradients=gradients)
+    attacks = default_attacks(spec, decide, gradients=gradients, threat=threat)
     if names is not None:
-        known = {attack.name: attack for attack in (*default_attacks(spec, decide), *more_attacks(spec, decide))}
+        ours = (*default_attacks(spec, decide, threat=threat), *more_attacks(spec, decide, threat=threat))
+        known = {attack.name: attack for attack in ours}
         known |= {name: attack for name, (attack, _) in plugin_attacks(spec, decide).items()}
         if unknown := [name for name in names if name not in known]:
             hint = _hint(unknown[0], spec, decide)
@@ -251,10 +263,6 @@ def _shadow_attack(spec: ModelSpec) -> ShadowAttack:
     return ShadowAttack(shadows=8, epochs=10) if spec.modality == "image" else ShadowAttack(shadows=16, epochs=15)
 
 
-def _radius(spec: ModelSpec) -> float:
-    """The radius of the suite, NaN (which no attack takes) for images without bounds."""
-    if spec.modality != "image":
-        return TABULAR_EPSILON
-    if spec.low is None or spec.high is None:
-        return math.nan
-    return IMAGE_EPSILON * (spec.high - spec.low)
+def _radius(spec: ModelSpec, threat: ThreatPolicy, *, universal: bool = False) -> float:
+    """The radius of a `threat` on the model, NaN (which no attack takes) for images without bounds."""
+    return threat.radius(spec.modality, universal=universal, low=spec.low, high=spec.high)

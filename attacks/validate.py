@@ -84,7 +84,8 @@ def validate(
     reads = None if decide is None else checked_decide(decide)
     reading = bundle_reading(bundle, Reading(target=target, patient=patient, labels=labels))
     splits = _numbered(as_splits(data, reading), spec)
-    rules = rules or feature_rules(spec, integer, immutable)
+    threat = bundle.policy.threat
+    rules = rules or feature_rules(spec, integer, immutable, threat.spreads() if spec.modality == "tabular" else None)
     chosen_attacks(spec, names, rules, reads)  # refuses what is unknown before work begins
     if reads is not None:
         _try_decide(reads, bundle, splits)
@@ -95,7 +96,7 @@ def validate(
     planted = None if canaries is None else planted_canaries(canaries, certificate)
     flipped = None if manifest is None else flipped_coins(manifest, certificate)
     network, reason = _network(bundle, splits)
-    attacks = chosen_attacks(spec, names, rules, reads, gradients=network is not None)
+    attacks = chosen_attacks(spec, names, rules, reads, gradients=network is not None, threat=threat)
     if names is None and planted is not None and not isinstance(spec.task, Opaque):
         attacks = (*attacks, CanaryConfidence())
     return run_validation(

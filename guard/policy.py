@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 from medward.guard.errors import MedwardError
 from medward.guard.federated.policy import FederatedPolicy
 from medward.guard.privacy_policy import PrivacyPolicy
+from medward.guard.threat_policy import ThreatPolicy
 from medward.guard.types import Action, Level
 
 ActionName = Literal["allow", "flag", "coarsen", "withhold"]
@@ -198,6 +199,7 @@ class Policy(_Section):
     gate: GatePolicy = GatePolicy()
     federated: FederatedPolicy = FederatedPolicy()
     privacy: PrivacyPolicy = PrivacyPolicy()
+    threat: ThreatPolicy = ThreatPolicy()
 
     if not TYPE_CHECKING:  # a type checker knows the fields
 
@@ -232,6 +234,7 @@ class Policy(_Section):
             p=self,
             federated=self.federated.to_toml(),
             privacy=self.privacy.to_toml(),
+            threat=self.threat.to_toml(),
             shared=str(self.monitor.shared).lower(),
             watch=str(self.duplicates.watch).lower(),
             limits="\n".join(
@@ -260,7 +263,11 @@ class Policy(_Section):
 
 _ADDED = {"release": ("pooled",), "gate": ("membership_tpr", "audit_ratio", "disclosure")}
 """Keys that the first fingerprints did not know."""
-_ADDED_SECTIONS: dict[str, BaseModel] = {"federated": FederatedPolicy(), "privacy": PrivacyPolicy()}
+_ADDED_SECTIONS: dict[str, BaseModel] = {
+    "federated": FederatedPolicy(),
+    "privacy": PrivacyPolicy(),
+    "threat": ThreatPolicy(),
+}
 
 
 def _default_of(policy: Policy, section: str, key: str) -> object:
@@ -317,7 +324,7 @@ membership_tpr = {p.gate.membership_tpr!r}         # of members named at 1 % fal
 audit_ratio = {p.gate.audit_ratio!r}            # of the claimed epsilon that an audit may show
 disclosure = {p.gate.disclosure!r}            # of planted values that are read out of a model that writes
 false_refusal = {p.gate.false_refusal!r}
-{federated}{privacy}"""
+{federated}{privacy}{threat}"""
 
 
 def _keys(place: tuple[str | int, ...]) -> list[str]:

@@ -69,6 +69,8 @@ def print_findings(report: Report, console: Console) -> None:
     if report.interactions:
         print_interactions(report, console)
     console.print(Text(f"clean cost: {_clean(report)}"))
+    if report.threat is not None and report.provenance.modality != "text":
+        console.print(Text(f"threat: inputs changed {report.threat.sentence(report.provenance.modality)}"))
     for note in report.notes:
         console.print(Text(f"note: {note}", "bold yellow"))
     console.print(Text(f"{report.verdict.words}: {report_headline(report)}", _STYLES[report.verdict]))

@@ -14,6 +14,7 @@ from medward.attacks.validation.gate import exit_code, overall_status
 from medward.guard.certificate import AnyCertificate
 from medward.guard.errors import MedwardError
 from medward.guard.policy import GatePolicy
+from medward.guard.threat_policy import ThreatPolicy
 from medward.guard.types import Modality
 
 
@@ -95,8 +96,9 @@ class Report(BaseModel):
     """A report holds the outcome of one validation.
 
     `accounts` maps an account's name to its log e-value over queries, `alarms` an action of the monitor to
-    the false-alarm rate it is set to. `notes` say what is not protected as the policy says. `interactions` are what
-    training changed, where a model before was given. `certificate` is what the bundle's card says of training.
+    the false-alarm rate it is set to. `threat` is how far inputs were changed at most. `notes` say what is not
+    protected as the policy says. `interactions` are what training changed, where a model before was given.
+    `certificate` is what the bundle's card says of training.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -108,6 +110,7 @@ class Report(BaseModel):
     accounts: dict[str, Curve]
     alarms: dict[str, float]
     gate: GatePolicy
+    threat: ThreatPolicy | None = None
     notes: tuple[str, ...] = ()
     interactions: tuple[Interaction, ...] = ()
     certificate: AnyCertificate | None = None

@@ -110,6 +110,7 @@ def run_validation(
         accounts=kept["accounts"],
         alarms={rung.action: rung.false_alarm for rung in policy.monitor.ladder},
         gate=policy.gate,
+        threat=policy.threat,
         notes=tuple(
             filter(
                 None,

@@ -11,7 +11,7 @@ Reference: Madry et al., "Towards deep learning models resistant to adversarial 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -33,19 +33,31 @@ SMALLEST_RADIUS = 1e-12
 class FeatureRules:
     """What holds for single features of a table: `integer` ones take whole numbers, `immutable` ones stay.
 
+    `spreads` are places and what counts there for the spread of the craft rows, as the error of a measurement may.
     What a model's columns say of themselves (`guard.columns`) holds besides.
     """
 
     integer: tuple[int, ...] = ()
     immutable: tuple[int, ...] = ()
+    spreads: tuple[tuple[int, float], ...] = ()
 
 
-def feature_rules(spec: ModelSpec, integer: Sequence[str | int], immutable: Sequence[str | int]) -> FeatureRules | None:
+def feature_rules(
+    spec: ModelSpec,
+    integer: Sequence[str | int],
+    immutable: Sequence[str | int],
+    spreads: Mapping[str, float] | None = None,
+) -> FeatureRules | None:
     """The rules for features given by the names of columns or by their places from 0; None without any."""
-    if not integer and not immutable:
+    if not integer and not immutable and not spreads:
         return None
     return FeatureRules(
-        integer=_feature_places(spec, "integer", integer), immutable=_feature_places(spec, "immutable", immutable)
+        integer=_feature_places(spec, "integer", integer),
+        immutable=_feature_places(spec, "immutable", immutable),
+        spreads=tuple(
+            (_feature_places(spec, "threat.measurement_error", [name])[0], spread)
+            for name, spread in (spreads or {}).items()
+        ),
     )
 
 
@@ -95,18 +107,22 @@ class Ball:
         rules = FeatureRules(
             integer=(*given.integer, *whole_places(spec.columns)),
             immutable=(*given.immutable, *immutable_places(spec.columns)),
+            spreads=given.spreads,
         )
         if spec.modality != "tabular":
             if rules != FeatureRules():
-                raise MedwardError("rules: integer and immutable features are for tables, not for images")
+                raise MedwardError("rules: integer, immutable and measured features are for tables, not for images")
             scale = np.ones((1,) * len(spec.shape))
         else:
             scale = np.asarray(craft, np.float64).std(axis=0)
         features = spec.shape[0]
-        if bad := [i for i in (*rules.integer, *rules.immutable) if not 0 <= i < features]:
+        places = (*rules.integer, *rules.immutable, *(place for place, _ in rules.spreads))
+        if bad := [i for i in places if not 0 <= i < features]:
             raise MedwardError(f"rules: feature {bad[0]} is not there; the table has features 0 to {features - 1}")
         whole = None
         if spec.modality == "tabular":
+            for place, spread in rules.spreads:
+                scale[place] = spread
             scale[list(rules.immutable)] = 0.0
             if rules.integer:
                 whole = torch.zeros(spec.shape, dtype=torch.bool)

@@ -11,6 +11,7 @@ from medward.guard.columns import Column
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
+from medward.guard.threat_policy import ThreatPolicy
 
 TABLE = ModelSpec(name="t", modality="tabular", shape=(4,), task=Classification(classes=("a", "b"), output="logits"))
 IMAGE = ModelSpec(
@@ -94,6 +95,21 @@ def test_a_zero_slope_moves_nothing():
 def test_bad_settings_are_refused_in_one_sentence(spec, settings, message):
     with pytest.raises(MedwardError, match=message):
         Ball.of(spec, np.zeros((3, *spec.shape)), **settings)
+
+
+def test_a_measurement_error_takes_the_place_of_a_columns_spread():
+    task = Classification(classes=("no", "yes"), output="probabilities")
+    columns = (Column(name="age"), Column(name="lactate", missing=True))
+    spec = ModelSpec(name="m", modality="tabular", shape=(3,), task=task, columns=columns)
+    craft = np.array([[40, 1.0, 0], [60, 3.0, 1]], np.float32)
+    threat = ThreatPolicy(measurement_error={"lactate": 0.2})
+    rules = feature_rules(spec, (), (), threat.spreads())
+    assert rules == FeatureRules(spreads=((1, pytest.approx(0.8)),))
+    plain, measured = (Ball.of(spec, craft, threat.table, rules=given).radius.tolist() for given in (None, rules))
+    assert measured == pytest.approx([2.5, 0.2, plain[2]])
+    assert plain[1] == 0.25
+    with pytest.raises(MedwardError, match=r"threat.measurement_error: columns .* are needed, got 'crp'"):
+        feature_rules(spec, (), (), {"crp": 1.0})
 
 
 def test_columns_say_what_is_whole_fixed_and_within_which_places():

@@ -16,7 +16,7 @@ from medward.attacks.report.files import save_report
 from medward.attacks.report.html import render_html, untested_sentences
 from medward.attacks.report.plots import report_plots
 from medward.attacks.report.table import print_findings
-from medward.attacks.report.words import ICONS, report_headline
+from medward.attacks.report.words import ICONS, report_headline, verdicts_text
 from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.finding import ARMS, Finding, Status
 from medward.attacks.validation.record import Report
@@ -169,7 +169,7 @@ def test_the_page_follows_the_theme_and_can_be_read_without_colour(folder, page)
     assert len(images) == 3
     assert all(image["alt"] for image in images)
     words = " ".join(page.words)
-    assert all(status.value.replace("_", " ") in words for status in Status)
+    assert all(finding.status.words in words for finding in report.findings)
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
 
@@ -206,26 +206,40 @@ def test_the_terminal_table_names_every_attack_and_the_verdict(report):
 
 
 @pytest.mark.parametrize(
-    ("statuses", "harmless", "said"),
+    ("statuses", "said"),
     [
-        ("HELD HELD", (0, 0), "2 of 2 attacks failed against the guard."),
+        ("HELD HELD", "2 of 2 attacks failed against the guard."),
         (
-            "HELD HELD HELD",
-            (0, 1, 1),
-            "1 of 3 attacks failed against the guard, 2 found nothing even without the guard.",
+            "HELD NOT_NEEDED NOT_NEEDED",
+            "1 of 3 attacks failed against the guard, 2 did so little even without the guard that none is needed.",
         ),
-        ("HELD HELD", (1, 1), "2 of 2 attacks found nothing even without the guard."),
-        ("HELD INCONCLUSIVE", (1, 0), "1 of 2 attacks could not be decided, 1 found nothing even without the guard."),
-        ("HELD NOT_APPLICABLE", (0, 0), "1 of 1 attack failed against the guard."),
-        ("NOT_APPLICABLE", (0,), "Nothing could be tested with this data."),
+        ("NOT_NEEDED NOT_NEEDED", "2 of 2 attacks did so little even without the guard that none is needed."),
+        ("HELD TOO_FEW_ROWS", "1 of 2 attacks had too few rows, 1 failed against the guard."),
+        ("INCONCLUSIVE TOO_FEW_ROWS", "1 of 2 attacks could not be decided, 1 had too few rows."),
+        ("HELD NOT_APPLICABLE", "1 of 1 attack failed against the guard."),
+        ("NOT_APPLICABLE", "Nothing could be tested with this data."),
     ],
 )
-def test_the_headline_counts_what_had_nothing_to_show_apart(report, statuses, harmless, said):
-    findings = tuple(
-        report.findings[0].model_copy(update={"status": Status[status], "harmless": bool(idle)})
-        for status, idle in zip(statuses.split(), harmless, strict=True)
-    )
+def test_the_headline_counts_each_status_apart(report, statuses, said):
+    findings = tuple(report.findings[0].model_copy(update={"status": Status[status]}) for status in statuses.split())
     assert report_headline(report.model_copy(update={"findings": findings})) == said
+
+
+def test_each_attacker_has_a_verdict_in_the_terminal_and_on_the_page(report, page):
+    said = "does not know the guard ✓ HELD; knows the guard ✓ HELD"
+    assert verdicts_text(report.findings[0]) == said
+    console = Console(width=200, record=True, file=io.StringIO())
+    print_findings(report, console)
+    assert f"pgd: an attacker who {said}" in console.export_text()
+    assert f"An attacker who {said}." in re.sub(r"\s+", " ", " ".join(page.words))
+
+
+def test_the_threat_is_shown(report, page):
+    words = re.sub(r"\s+", " ", " ".join(page.words))
+    assert "up to 4 grey levels of 255 in a change for one image, 10 in one for all" in words
+    console = Console(width=200, record=True, file=io.StringIO())
+    print_findings(report, console)
+    assert "threat: inputs changed up to 4 grey levels of 255" in console.export_text()
 
 
 def test_what_is_not_protected_is_said_in_the_terminal_and_on_the_page(report, tmp_path):
@@ -248,7 +262,7 @@ def test_no_status_and_no_number_is_cut_short_in_the_terminal(report, width):
     console = Console(width=width, record=True, file=io.StringIO())
     print_findings(report.model_copy(update={"findings": findings}), console)
     text = console.export_text()
-    assert all(f"{ICONS[status]} {status.value}" in text for status in statuses)
+    assert all(f"{ICONS[status]} {status.words}" in text for status in statuses)
     assert "…" not in text
     assert "95.0%" in text
     assert "of 20 benign accounts ever coarsened or withheld" in " ".join(text.split())

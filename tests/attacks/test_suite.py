@@ -14,6 +14,7 @@ from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
+from medward.guard.threat_policy import ThreatPolicy
 
 IMAGE = ModelSpec(
     name="x",
@@ -119,3 +120,16 @@ def test_every_targeted_row_tries_every_class(spec):
     targeted = [each for each in universal if "targeted" in each.name]
     assert {each.name for each in targeted} == {"uap-targeted", "uap-targeted-natural"}
     assert all(each.aims(spec) == tuple(map(ClassChange, range(len(spec.classes)))) for each in targeted)
+
+
+def test_radii_are_those_of_the_threat():
+    threat = ThreatPolicy(image=2.0, image_universal=6.0, table=0.5)
+    for spec, single, universal in ((IMAGE, 2 / 255, 6 / 255), (TABLE, 0.5, 0.5)):
+        scale = 1.0 if spec.modality == "tabular" else spec.high - spec.low
+        attacks = (*default_attacks(spec, threat=threat), *more_attacks(spec, threat=threat))
+        for attack in attacks:
+            if isinstance(attack, PerImage | UniversalAttack):
+                radius = universal if isinstance(attack, UniversalAttack) else single
+                assert attack.epsilon == pytest.approx(radius * scale), attack.name
+        chosen = chosen_attacks(spec, [each.name for each in attacks], threat=threat)
+        assert chosen == attacks

@@ -12,7 +12,7 @@ from subjects import SEED, VERDICTS, findings, medward, plain, pneumonia_victim
 from medward.attacks.benchmarks.base import BenchmarkTask, to_npz
 from medward.attacks.benchmarks.victims import predict_labels
 from medward.attacks.intervals import rate_interval
-from medward.attacks.suite import IMAGE_EPSILON
+from medward.attacks.suite import DEFAULT_THREAT
 from medward.attacks.validation.record import Report
 from medward.guard.bundle.make import protect
 from medward.guard.policy import Policy
@@ -85,7 +85,7 @@ def uap_fooling(report: Report) -> Claim:
         claim="uap_fooling",
         value=fooled.value,
         interval=(fooled.low, fooled.high),
-        target=f">= {FOOLED} of held-out images at {round(IMAGE_EPSILON * 255)}/255, undefended, nontargeted",
+        target=f">= {FOOLED} of held-out images at {DEFAULT_THREAT.image_universal:g}/255, undefended, nontargeted",
         met=fooled.value >= FOOLED and fooled.low > noise.high,
         n=fooled.n,
         seed=SEED,

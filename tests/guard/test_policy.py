@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 
@@ -136,3 +137,36 @@ def test_a_policy_made_in_python_names_its_first_mistake_in_one_sentence(setting
     with pytest.raises(MedwardError, match=re.escape(f"policy: {says}")) as refused:
         Policy(**settings)
     assert "\n" not in str(refused.value)
+
+
+def test_the_threat_is_in_grey_levels_of_the_range_and_in_spreads_of_columns():
+    threat = Policy(on_error="flag").threat
+    assert threat.radius("image", universal=False, low=0.0, high=1.0) == pytest.approx(4 / 255)
+    assert threat.radius("image", universal=True, low=-1.0, high=1.0) == pytest.approx(20 / 255)
+    assert threat.radius("tabular", universal=True) == 0.25
+    assert math.isnan(threat.radius("image", universal=True, low=0.0))
+
+
+def test_a_measurement_error_is_the_radius_of_its_column_and_round_trips():
+    section = "[threat]\ntable = 0.5\n[threat.measurement_error]\n'crp, \"mg/l\"' = 2.0\n"
+    policy = Policy.from_toml(f'on_error = "flag"\n{section}')
+    assert policy.threat.spreads() == {'crp, "mg/l"': 4.0}
+    assert Policy.from_toml(policy.to_toml()) == policy
+    assert "crp" in policy.threat.sentence("tabular")
+    assert policy.fingerprint != Policy(on_error="flag").fingerprint
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("image = 0.0", "threat.image = 0.0"),
+        ("image_universal = 300.0", "threat.image_universal = 300.0"),
+        ("table = -1.0", "threat.table = -1.0"),
+        ("epsilon = 1.0", "threat.epsilon = 1.0 is not a known key"),
+        ("measurement_error = {age = 0.0}", "the error of age must be a number above 0"),
+        ("measurement_error = {age = inf}", "the error of age must be a number above 0"),
+    ],
+)
+def test_a_threat_that_is_none_is_refused(section, words):
+    with pytest.raises(MedwardError, match=re.escape(words)):
+        Policy.from_toml(f'on_error = "flag"\n[threat]\n{section}\n')
