@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from medward.attacks.base import Attempt
+from medward.attacks.evasion.ceiling import Ceiling
 from medward.attacks.evasion.control import CONTROL_RADIUS, EVASION_SUCCESS
 from medward.attacks.intervals import Interval, worst_rate
 from medward.attacks.learners.table import group_names, row_groups
@@ -34,12 +35,14 @@ class EvasionCell(JudgedCell):
 
     `classes` gives the arms, and `noise_classes` the noise, class by class. `labelled` are how many rows of each class,
     as labelled, an arm was judged on. `control` is the share that the same attack fools of the undefended model with
-    more room, `control_noise` that of noise there.
+    more room, `control_noise` that of noise there. `ceiling` is what no classifier exceeds on the rows, where each is
+    changed for itself.
     """
 
     classes: Mapping[Arm, Classes] = field(default_factory=dict)
     noise_classes: Classes = field(default_factory=dict)
     labelled: Mapping[Arm, Mapping[str, int]] = field(default_factory=dict)
+    ceiling: Ceiling | None = None
     control: Interval | None = None
     control_noise: Interval | None = None
 
@@ -106,6 +109,12 @@ class EvasionCell(JudgedCell):
             return ()
         missing = self.rows_missing("undefended", seen, limit)
         return (f"The undefended model: up to {self.words(seen.high)}; {missing}.",) if missing else ()
+
+    def passing(self, limit: float) -> tuple[str, ...]:
+        """With the reason why no classifier could do better, where that is so."""
+        found = super().passing(limit)
+        excuse = "" if self.ceiling is None else self.ceiling.sentence(limit)
+        return (*found, excuse) if found and excuse else found
 
     def passing_in_part(self, arm: Arm, limit: float) -> tuple[str, ...]:
         """A class that is emptied shows it too, though the share of all rows may stay within the `limit`."""

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from medward.attacks.base import PER_CLASS, Attack, AttackData, AttackResult
+from medward.attacks.evasion.ceiling import model_ceiling
 from medward.attacks.evasion.cell import EvasionCell, by_class, by_direction
 from medward.attacks.evasion.control import larger_attack
 from medward.attacks.evasion.fooled_share import class_counts, fooled_interval, fooled_shares
+from medward.attacks.evasion.per_image import PerImage
 from medward.attacks.intervals import Interval, rate_interval
 from medward.attacks.target import Target
 from medward.attacks.threat import Access, ThreatModel
@@ -82,6 +84,9 @@ class Evasion:
         bare = results["undefended"]
         task = runs.spec.task
         classes = {arm: by_class(result.attempts, task) for arm, result in results.items()}
+        ceiling = None
+        if isinstance(runs.attack, PerImage) and runs.held is not None:
+            ceiling = model_ceiling(runs.attack, runs.spec, runs.held)
         return EvasionCell(
             undefended=arms["undefended"],
             guarded=arms.get("guarded"),
@@ -92,6 +97,8 @@ class Evasion:
             noise_classes=by_class(bare.attempts, task, noise=True),
             measures={arm: fooled_shares(result.attempts, task) for arm, result in results.items()},
             labelled={arm: class_counts(result.attempts, task) for arm, result in results.items()},
+            ceiling=ceiling,
+            figures={} if ceiling is None else ceiling.figures,
             control=None if runs.control is None else self.achieved(runs.control, runs.seed),
             control_noise=None if runs.control is None else _worst(runs.control, noise=True),
         )
