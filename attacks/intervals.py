@@ -216,6 +216,15 @@ def mean_interval(values: ArrayLike, *, seed: int, resamples: int = RESAMPLES) -
     return Interval(value, min(low, value), max(high, value), len(rows))
 
 
+def median_interval(values: ArrayLike, *, seed: int, resamples: int = RESAMPLES) -> Interval:
+    """Median of `values (n,)` with a percentile bootstrap. Raises ValueError for NaN and infinities."""
+    rows = _finite(values)
+    index = np.random.default_rng(seed).integers(len(rows), size=(resamples, len(rows)))
+    low, high = _limits(np.median(rows[index], axis=1))
+    value = float(np.median(rows))
+    return Interval(value, min(low, value), max(high, value), len(rows))
+
+
 def median_ratio(first: ArrayLike, second: ArrayLike, *, seed: int, resamples: int = RESAMPLES) -> Interval:
     """Median of `first` over median of `second`, measured in turn ``(n,)``, pairs resampled together."""
     top, bottom = np.asarray(first, np.float64), np.asarray(second, np.float64)

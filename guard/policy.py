@@ -175,7 +175,10 @@ class GatePolicy(_Section):
     The bounds are capped: beyond the caps "held" would mean nothing. `membership_tpr` is the largest share of members
     named at a false positive rate of 1 % under which a model counts as without a leak; `audit_ratio` the largest
     epsilon that an audit may show, over the epsilon that was claimed; `disclosure` the share of planted values that may
-    be read out of a model that writes.
+    be read out of a model that writes. `sensitivity_loss` is the largest share of a class's rows that the model alone
+    gets right and the guard may not answer; only its good end is asked, for rare classes have few rows.
+    `attack_refusal` is the largest share of attacked rows that the guard may refuse: who can change inputs on their way
+    can have answers refused. At 1, the default, it is told and not judged, for a screen that works refuses them.
     """
 
     evasion_success: float = Field(default=0.2, gt=0, le=0.5)
@@ -185,6 +188,8 @@ class GatePolicy(_Section):
     audit_ratio: float = Field(default=1.0, gt=0, le=1)
     disclosure: float = Field(default=0.05, gt=0, le=0.2)
     false_refusal: float = Field(default=0.05, gt=0, le=0.2)
+    sensitivity_loss: float = Field(default=0.05, gt=0, le=0.2)
+    attack_refusal: float = Field(default=1.0, gt=0, le=1)
 
 
 class Policy(_Section):
@@ -261,7 +266,10 @@ class Policy(_Section):
         return hashlib.sha256(self.model_dump_json(exclude=unset).encode()).hexdigest()[:12]
 
 
-_ADDED = {"release": ("pooled",), "gate": ("membership_tpr", "audit_ratio", "disclosure")}
+_ADDED = {
+    "release": ("pooled",),
+    "gate": ("membership_tpr", "audit_ratio", "disclosure", "sensitivity_loss", "attack_refusal"),
+}
 """Keys that the first fingerprints did not know."""
 _ADDED_SECTIONS: dict[str, BaseModel] = {
     "federated": FederatedPolicy(),
@@ -324,6 +332,8 @@ membership_tpr = {p.gate.membership_tpr!r}         # of members named at 1 % fal
 audit_ratio = {p.gate.audit_ratio!r}            # of the claimed epsilon that an audit may show
 disclosure = {p.gate.disclosure!r}            # of planted values that are read out of a model that writes
 false_refusal = {p.gate.false_refusal!r}
+sensitivity_loss = {p.gate.sensitivity_loss!r}      # of rows of any class that the model alone gets right
+attack_refusal = {p.gate.attack_refusal!r}        # of attacked rows that may be refused; 1 = told, not judged
 {federated}{privacy}{threat}"""
 
 

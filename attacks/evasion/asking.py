@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -44,13 +45,25 @@ class BlackBoxSearch:
     generator: torch.Generator = field(default_factory=torch.Generator)
 
 
+class AskedRows(NamedTuple):
+    """Rows that a target was asked about: which ``(n,)`` are `fooled`, and which it `refused` to answer."""
+
+    fooled: Bools
+    refused: Bools
+
+
+def asked_rows(target: Target, inputs: Tensor, y: Tensor, criterion: Criterion) -> AskedRows:
+    """Ask the target once: which rows, clean decided as `y (n,)`, its answers give to the attacker or it refuses."""
+    if not len(inputs):
+        return AskedRows(np.zeros(0, np.bool_), np.zeros(0, np.bool_))
+    scores, decided = answers_as_tensors(target.query(inputs.cpu().numpy()), y.device)
+    won = criterion.answered(scores, decided, y)
+    return AskedRows(np.asarray(won.cpu().numpy()), np.asarray((decided < 0).cpu().numpy()))
+
+
 def fooled_rows(target: Target, inputs: Tensor, y: Tensor, criterion: Criterion) -> Bools:
     """Ask the target once: which rows, clean decided as `y (n,)`, its answers give to the attacker."""
-    if not len(inputs):
-        return np.zeros(0, np.bool_)
-    return np.asarray(
-        criterion.answered(*answers_as_tensors(target.query(inputs.cpu().numpy()), y.device), y).cpu().numpy()
-    )
+    return asked_rows(target, inputs, y, criterion).fooled
 
 
 def answers_as_tensors(response: Response, device: torch.device | str) -> tuple[Tensor, Tensor]:

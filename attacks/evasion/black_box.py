@@ -15,7 +15,14 @@ from torch import Tensor
 
 from medward.attacks.base import Access, AttackData, AttackResult, ThreatModel
 from medward.attacks.checks import run_flags
-from medward.attacks.evasion.asking import BlackBoxSearch, black_box_answers, clean_rows, fooled_rows, known_answers
+from medward.attacks.evasion.asking import (
+    BlackBoxSearch,
+    asked_rows,
+    black_box_answers,
+    clean_rows,
+    fooled_rows,
+    known_answers,
+)
 from medward.attacks.evasion.fooled_share import counted_classes, larger_share
 from medward.attacks.evasion.per_image import PerImage, noisy_rows
 from medward.attacks.evasion.setup import FACTORS, NO_ROWS, balls_within
@@ -99,10 +106,10 @@ class BlackBox(PerImage):
             found = self.search(search, x[rows], y[rows])
             if factor == 1.0:
                 made = found.adversarial
-            attacked.add(factor * self.epsilon, fooled_rows(target, found.adversarial, y[rows], criterion))
+            attacked.add(factor * self.epsilon, asked_rows(target, found.adversarial, y[rows], criterion))
             rows = random.standing
             noisy = noisy_rows(smaller, x[rows], smaller.surface(tuple(x[rows].shape), generator))
-            random.add(factor * self.epsilon, fooled_rows(target, noisy, y[rows], criterion))
+            random.add(factor * self.epsilon, asked_rows(target, noisy, y[rows], criterion))
         success, noise = float(attacked.fooled.mean()), float(random.fooled.mean())
         flags = run_flags(
             steps=self.queries,

@@ -88,7 +88,7 @@ class Ceiling:
         if self.unavoidable <= limit:
             return ""
         return (
-            f"No classifier that is right about {self.accuracy:.1%} of these rows and answers all of them could keep the "
+            f"No classifier that is right about {self.accuracy:.1%} of these rows and answers all could keep the "
             f"bound: at this radius none is right about more than {self.highest:.1%}, so at least "
             f"{self.unavoidable:.1%} can be fooled. Argue a smaller radius, or have answers refused."
         )

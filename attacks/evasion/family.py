@@ -10,7 +10,13 @@ from medward.attacks.base import PER_CLASS, Attack, AttackData, AttackResult
 from medward.attacks.evasion.ceiling import model_ceiling
 from medward.attacks.evasion.cell import EvasionCell, by_class, by_direction
 from medward.attacks.evasion.control import larger_attack
-from medward.attacks.evasion.fooled_share import class_counts, fooled_interval, fooled_shares
+from medward.attacks.evasion.fooled_share import (
+    class_counts,
+    fooled_interval,
+    fooled_shares,
+    noise_shares,
+    refused_share,
+)
 from medward.attacks.evasion.per_image import PerImage
 from medward.attacks.intervals import Interval, rate_interval
 from medward.attacks.target import Target
@@ -87,6 +93,8 @@ class Evasion:
         ceiling = None
         if isinstance(runs.attack, PerImage) and runs.held is not None:
             ceiling = model_ceiling(runs.attack, runs.spec, runs.held)
+        denied = {arm: refused_share(result.attempts) for arm, result in results.items() if arm != "undefended"}
+        refused: dict[Arm, Interval] = {arm: share for arm, share in denied.items() if share is not None}
         return EvasionCell(
             undefended=arms["undefended"],
             guarded=arms.get("guarded"),
@@ -95,7 +103,12 @@ class Evasion:
             classes=classes,
             directions={arm: by_direction(found, task) for arm, found in classes.items()},
             noise_classes=by_class(bare.attempts, task, noise=True),
-            measures={arm: fooled_shares(result.attempts, task) for arm, result in results.items()},
+            measures={
+                arm: beside | noise_shares(results[arm].attempts) | fooled_shares(results[arm].attempts, task)
+                for arm in results
+                for beside in [{"refused under attack": refused[arm]} if arm in refused else {}]
+            },
+            refused=refused,
             labelled={arm: class_counts(result.attempts, task) for arm, result in results.items()},
             ceiling=ceiling,
             figures={} if ceiling is None else ceiling.figures,

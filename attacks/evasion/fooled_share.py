@@ -71,6 +71,17 @@ def fooled_shares(attempts: Sequence[Attempt], task: Task) -> dict[str, Interval
     }
 
 
+def noise_shares(attempts: Sequence[Attempt]) -> dict[str, Interval]:
+    """What random noise alone does, as it is judged, by name; empty without attempts."""
+    return {"noise": fooled_interval(attempts, noise=True)} if attempts else {}
+
+
+def refused_share(attempts: Sequence[Attempt]) -> Interval | None:
+    """The share of attacked rows that were refused, at the radius where that is most; None where nobody counted."""
+    refused = [each.refused for each in attempts if each.refused is not None]
+    return worst_rate(refused) if refused else None
+
+
 def class_counts(attempts: Sequence[Attempt], task: Task) -> dict[str, int]:
     """How many rows of each class that is there `attempts` were judged on, the fewest of any; empty without classes."""
     if not isinstance(task, Classification):

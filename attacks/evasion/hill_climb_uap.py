@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -22,8 +23,9 @@ from torch import Tensor
 from medward.attacks.base import Access, AttackData, AttackResult, Attempt, ThreatModel
 from medward.attacks.checks import always_abstains, not_alive, weaker_than_noise
 from medward.attacks.evasion.asking import (
+    AskedRows,
     BlackBoxSearch,
-    Bools,
+    asked_rows,
     black_box_answers,
     clean_rows,
     fooled_rows,
@@ -37,6 +39,7 @@ from medward.attacks.evasion.perturbation import (
     chosen_per_row,
     envelope_curve,
     strongest_attempt,
+    strongest_noise,
     strongest_radius,
 )
 from medward.attacks.evasion.setup import NO_ROWS, balls_within
@@ -118,8 +121,8 @@ class HillClimb(UniversalAttack):
         craft = torch.as_tensor(some, device=self.device)[criterion.open(own)]
         own = own[criterion.open(own)]
 
-        def asked(ball: Ball, delta: Tensor) -> Bools:
-            return fooled_rows(target, apply_perturbation(ball, x, delta), y, criterion)
+        def asked(ball: Ball, delta: Tensor) -> AskedRows:
+            return asked_rows(target, apply_perturbation(ball, x, delta), y, criterion)
 
         decided = criterion.decisions(y).cpu().numpy()
         labels = None if truth is None else truth[rows].cpu().numpy()
@@ -127,13 +130,15 @@ class HillClimb(UniversalAttack):
         for factor, smaller in balls_within(ball):
             search = BlackBoxSearch(ask, criterion, smaller, generator)
             climbed = hill_climb(search, craft, own, queries=self.queries, basis=self.basis)
-            noise = smaller.surface((1, *target.spec.shape), generator)
+            noise, noisy = strongest_noise(smaller, target.spec.shape, generator, partial(asked, smaller), classes)
+            answered = asked(smaller, climbed.delta)
             attempt = Attempt(
                 radius=factor * self.epsilon,
-                fooled=asked(smaller, climbed.delta),
-                noisy=asked(smaller, noise),
+                fooled=answered.fooled,
+                noisy=noisy,
                 decided=decided,
                 classes=classes,
+                refused=answered.refused,
             )
             tries.append(Tried({criterion: climbed}, criterion, criterion, noise, attempt))
         full, best = tries[-1], strongest_radius(tries)

@@ -91,6 +91,7 @@ class PerImage(ABC):
             noisy=random.fooled,
             decided=np.asarray(decided.cpu().numpy(), np.int64),
             classes=attacked.classes,
+            refused=attacked.refused,
         )
 
     def _known(self, words: str) -> str:
@@ -160,7 +161,7 @@ class WhiteBox(PerImage):
             noisy = noisy_rows(smaller, x, smaller.surface(tuple(x.shape), generator))
             for envelope, points in ((attacked, found.adversarial), (random, noisy)):
                 rows = envelope.standing
-                envelope.add(factor * self.epsilon, scene.fooled(target, x[rows], points[rows], y[rows]))
+                envelope.add(factor * self.epsilon, scene.asked(target, x[rows], points[rows], y[rows]))
             searches.append(found)
             on_network.append(float(search.won(found.adversarial, y).float().mean()))
         adversarial = searches[-1].adversarial

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,11 +10,16 @@ import torch
 from torch import Tensor
 
 from medward.attacks.base import Attempt
+from medward.attacks.evasion.asking import AskedRows, Bools
 from medward.attacks.evasion.fooled_share import fooled_interval, larger_share
 from medward.attacks.whitebox.ball import Ball
 from medward.attacks.whitebox.criterion import Criterion
 from medward.attacks.whitebox.forward import ROWS_PER_PASS, scores_and_features
 from medward.attacks.whitebox.search import Search
+from medward.guard.types import Ints
+
+NOISE_DRAWS = 3
+"""Random vectors that stand beside a universal perturbation of their size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +75,26 @@ def chosen_per_row(tries: Sequence[Tried]) -> tuple[Attempt, ...]:
             same[-1],
             fooled=np.logical_or.reduce([each.fooled for each in same]),
             noisy=np.logical_or.reduce([each.noisy for each in same]),
+            refused=_still_refused(same),
         )
         for same in goals.values()
     )
+
+
+def strongest_noise(
+    ball: Ball,
+    shape: tuple[int, ...],
+    generator: torch.Generator,
+    asked: Callable[[Tensor], AskedRows],
+    classes: Ints | None,
+) -> tuple[Tensor, Bools]:
+    """Of several random vectors ``(1, *shape)`` the one that fools most, and the rows ``(n,)`` that it fools.
+
+    One draw is one vector for all rows, and what it does says little of the next; an attack must beat the best of them.
+    """
+    draws = [ball.surface((1, *shape), generator) for _ in range(NOISE_DRAWS)]
+    found = [(draw, asked(draw).fooled) for draw in draws]
+    return max(found, key=lambda each: larger_share(each[1], classes))
 
 
 def strongest_attempt(attempts: Sequence[Attempt]) -> Attempt:
@@ -90,6 +112,15 @@ def radius_curve(tries: Sequence[Tried], start: float) -> tuple[list[float], lis
     """The share of rows fooled at each radius alone, from `start` at a radius of zero."""
     runs = [tried.attempt for tried in tries]
     return [0.0, *(run.radius for run in runs)], [start, *(float(run.fooled.mean()) for run in runs)]
+
+
+def _still_refused(same: Sequence[Attempt]) -> Bools | None:
+    """The rows that none of the attempts fools and some had refused; None where that is not known of all."""
+    refused = [each.refused for each in same if each.refused is not None]
+    if len(refused) < len(same):
+        return None
+    fooled = np.logical_or.reduce([each.fooled for each in same])
+    return np.asarray(np.logical_or.reduce(refused) & ~fooled)
 
 
 def envelope_curve(

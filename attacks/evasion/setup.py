@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from medward.attacks.base import Access, AttackData
 from medward.attacks.checks import CHECKED_ROWS, dead_screens, evasion_flags
-from medward.attacks.evasion.asking import Bools, clean_rows, fooled_rows
+from medward.attacks.evasion.asking import AskedRows, Bools, asked_rows, clean_rows
 from medward.attacks.evasion.surrogates import learned_network
 from medward.attacks.target import AccessDeniedError, Target
 from medward.attacks.whitebox.ascent import cut_to_steps, network_decisions
@@ -168,20 +168,28 @@ class EvasionSetup:
             steps=steps,
         )
 
-    def fooled(
+    def asked(
         self, target: Target, x: Tensor, adversarial: Tensor, y: Tensor, criterion: Criterion | None = None
-    ) -> Bools:
+    ) -> AskedRows:
         """Ask the target: which rows, clean decided as `y (n,)`, are answered as a success, by the setup's criterion.
 
         With a `step` the rows that do not win are asked again with their change from `x` in whole steps.
         """
         criterion = self.criterion if criterion is None else criterion
-        won = fooled_rows(target, adversarial, y, criterion)
-        rest = torch.as_tensor(~won, device=x.device)
+        found = asked_rows(target, adversarial, y, criterion)
+        still = ~found.fooled
+        rest = torch.as_tensor(still, device=x.device)
         if self.step is not None and rest.any():
-            again = cut_to_steps(adversarial[rest], x[rest], self.step)
-            won[~won] = fooled_rows(target, again, y[rest], criterion)
-        return won
+            again = asked_rows(target, cut_to_steps(adversarial[rest], x[rest], self.step), y[rest], criterion)
+            found.fooled[still] = again.fooled
+            found.refused[still] |= again.refused
+        return AskedRows(found.fooled, found.refused & ~found.fooled)
+
+    def fooled(
+        self, target: Target, x: Tensor, adversarial: Tensor, y: Tensor, criterion: Criterion | None = None
+    ) -> Bools:
+        """Ask the target: which rows are answered as a success."""
+        return self.asked(target, x, adversarial, y, criterion).fooled
 
 
 def knowledge_words(access: Access, rate: float | None) -> str:

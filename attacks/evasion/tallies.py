@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medward.attacks.evasion.asking import Bools
+from medward.attacks.evasion.asking import AskedRows, Bools
 from medward.attacks.evasion.fooled_share import larger_share
 from medward.attacks.whitebox.ascent import Ascent
 from medward.guard.types import Ints
@@ -23,7 +23,7 @@ class Envelope:
         self.radii: list[float] = []
         self.classes = classes
         self._shares: list[float] = []
-        self._fooled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self._fooled, self._refused = torch.zeros((2, len(x)), dtype=torch.bool, device=x.device)
 
     @property
     def standing(self) -> Tensor:
@@ -35,9 +35,16 @@ class Envelope:
         """The rows ``(n,)`` that any radius so far fools."""
         return np.asarray(self._fooled.cpu().numpy())
 
-    def add(self, radius: float, fooled: Bools) -> None:
-        """Take up which of the standing rows `radius` fools."""
-        self._fooled[self.standing] = torch.as_tensor(fooled, device=self._fooled.device)
+    @property
+    def refused(self) -> Bools:
+        """The rows ``(n,)`` that no radius so far fools, and some had refused."""
+        return np.asarray((self._refused & ~self._fooled).cpu().numpy())
+
+    def add(self, radius: float, found: AskedRows) -> None:
+        """Take up what came of the standing rows at `radius`."""
+        rows = self.standing
+        self._fooled[rows] = torch.as_tensor(found.fooled, device=self._fooled.device)
+        self._refused[rows] |= torch.as_tensor(found.refused, device=self._fooled.device)
         self.radii.append(radius)
         self._shares.append(larger_share(self.fooled, self.classes))
 

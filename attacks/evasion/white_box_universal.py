@@ -16,6 +16,7 @@ from torch import Tensor
 
 from medward.attacks.base import PER_CLASS, Access, AttackData, AttackResult, Attempt, ThreatModel
 from medward.attacks.checks import TWIN_CHECK, found_nothing, run_flags, weaker_than
+from medward.attacks.evasion.asking import AskedRows
 from medward.attacks.evasion.fooled_share import counted_classes
 from medward.attacks.evasion.memory import remembered
 from medward.attacks.evasion.perturbation import (
@@ -27,6 +28,7 @@ from medward.attacks.evasion.perturbation import (
     radius_curve,
     shares_won,
     strongest_attempt,
+    strongest_noise,
     strongest_radius,
 )
 from medward.attacks.evasion.setup import NO_ROWS, EvasionSetup, balls_within, knowledge_words
@@ -83,8 +85,8 @@ class WhiteBoxUniversal(UniversalAttack):
 
         A larger perturbation is not always the worse one, since screens see it better: the attacker takes the radius
         that serves best. Each of `attempts` is a perturbation crafted anew, judged on every test row (targeted: every
-        test row neither decided nor labelled as the class), and a random vector of the same norm added to the same
-        rows; with `per_row` an attempt is the best of all radii for each row. The curves are what can be achieved up to
+        test row neither decided nor labelled as the class), beside it the strongest of some random vectors of the same
+        norm; with `per_row` an attempt is the best of all radii for each row. The curves are what can be achieved up to
         each radius. `outcome` is that of the attempt that fooled most, the perturbation that of the radius which did.
         With several classes there is also a curve for each: the share of test rows its own perturbation of full size
         brings there. Raises `MedwardError` for a class that is not there, and where there is no pool to craft on.
@@ -154,14 +156,21 @@ class WhiteBoxUniversal(UniversalAttack):
         taken = self._strongest(target, scene, found)
         judged, ball = taken if self.targeted else scene.criterion, scene.ball
         crafted, (x, y) = found[taken], _open(scene, judged)
-        noise = ball.surface((1, *target.spec.shape), generator)
         decided = scene.criterion.decisions(y).cpu().numpy()
+        classes = counted_classes(target.spec.task, decided, scene.labels(judged))
+
+        def asked(delta: Tensor) -> AskedRows:
+            return scene.asked(target, x, apply_perturbation(ball, x, delta), y, judged)
+
+        noise, noisy = strongest_noise(ball, target.spec.shape, generator, asked, classes)
+        answered = asked(crafted.delta)
         attempt = Attempt(
             radius=factor * self.epsilon,
-            fooled=scene.fooled(target, x, apply_perturbation(ball, x, crafted.delta), y, judged),
-            noisy=scene.fooled(target, x, apply_perturbation(ball, x, noise), y, judged),
+            fooled=answered.fooled,
+            noisy=noisy,
             decided=decided,
-            classes=counted_classes(target.spec.task, decided, scene.labels(judged)),
+            classes=classes,
+            refused=answered.refused,
         )
         return Tried(found, taken, judged, noise, attempt)
 

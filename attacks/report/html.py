@@ -9,7 +9,7 @@ from medward.attacks.families import find_family, known_families
 from medward.attacks.intervals import Interval
 from medward.attacks.report import words
 from medward.attacks.report.plots import report_plots
-from medward.attacks.validation.finding import ARMS, Finding, Status
+from medward.attacks.validation.finding import Finding, Status
 from medward.attacks.validation.record import Interaction, Report
 from medward.guard.certificate import certificate_sentence
 
@@ -65,7 +65,7 @@ def render_html(report: Report) -> str:
         defended=words.defended_families(report),
         bounds=[f"{family.judged_as} ≤ {family.bound(report.gate):g}" for family in known_families().values()],
         readings=[family.reading for family in known_families().values()],
-        columns=(*ARMS, "baseline"),
+        columns=("undefended", *words.hardened_column(report), "guarded", "adaptive", "baseline"),
         cell=_cell,
         share=_share,
         limits=lambda interval: words.limits_text(interval, share=True),
@@ -73,6 +73,7 @@ def render_html(report: Report) -> str:
         directions=words.directions_text,
         measures=words.measures_text,
         verdicts=words.verdicts_text,
+        latency=words.latency_text(report.clean),
         column=words.COLUMNS.get(report.provenance.task, "class"),
         number=lambda interval: words.estimate_text(interval, share=False),
         number_limits=lambda interval: words.limits_text(interval, share=False),

@@ -16,7 +16,9 @@ from medward.attacks.report.words import (
     defended_families,
     directions_text,
     estimate_text,
+    hardened_column,
     interaction_sentence,
+    latency_text,
     limits_text,
     measures_text,
     report_headline,
@@ -42,11 +44,12 @@ _STYLES = {
 def print_findings(report: Report, console: Console) -> None:
     """Print the table, the reasons of every cell that did not hold, and the verdict."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 1, 0))
-    for name in ("attack", "undefended", "guarded", "adaptive", "baseline", "status"):
+    arms = ("undefended", *hardened_column(report), "guarded", "adaptive", "baseline")
+    for name in ("attack", *arms, "status"):
         left = name in ("attack", "status")
         table.add_column(name, justify="left" if left else "right", no_wrap=name != "attack", overflow="fold")
     for finding in report.findings:
-        cells = [_cell(finding, arm) for arm in ("undefended", "guarded", "adaptive", "baseline")]
+        cells = [_cell(finding, arm) for arm in arms]
         status = Text(f"{ICONS[finding.status]} {finding.status.words}", _STYLES[finding.status])
         table.add_row(Text(finding.attack), *cells, status)
     console.print(table)
@@ -127,6 +130,6 @@ def _clean(report: Report) -> str:
     if clean.site.mean_error is not None:
         before, after = clean.site.mean_error.undefended.value, clean.site.mean_error.guarded.value
         parts.append(f"mean absolute error {before:.3g} without the guard, {after:.3g} behind it")
-    if clean.latency_ratio is not None:
-        parts.append(f"a query takes {clean.latency_ratio.value:.2f} times as long")
+    if said := latency_text(clean):
+        parts.append(said)
     return "; ".join(parts)

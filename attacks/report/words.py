@@ -94,6 +94,22 @@ def verdicts_text(finding: Finding) -> str:
     )
 
 
+def hardened_column(report: Report) -> tuple[str, ...]:
+    """The column of the trained model without its guard, where any finding has it."""
+    return ("hardened",) if any(finding.hardened is not None for finding in report.findings) else ()
+
+
+def latency_text(clean: CleanCost) -> str:
+    """How long a query takes without and with the guard; empty where that was not measured."""
+    if clean.latency_ratio is None:
+        return ""
+    ratio = f"{clean.latency_ratio.value:.2f} times as long"
+    if clean.latency is None:
+        return f"a query takes {ratio}"
+    before, after = clean.latency.undefended.value, clean.latency.guarded.value
+    return f"a query takes {after:.3g} ms instead of {before:.3g} ms, {ratio}"
+
+
 def threat_text(finding: Finding, modality: str) -> str:
     """What the attacker may do, in one line."""
     parts = [f"sees {SEES[finding.threat.access]}"]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medward.attacks.intervals import Interval, mean_interval, median_ratio, rate_interval
+from medward.attacks.intervals import Interval, mean_interval, median_interval, median_ratio, rate_interval
 from medward.attacks.target import Response, guarded_oracle
 from medward.attacks.validation.finding import CleanCost, Curve, Pair, Utility
 from medward.guard.data.labels import Labels
@@ -93,18 +93,21 @@ def clean_utility(
     if isinstance(task, Regression):
         return common.model_copy(update=_number_costs(plain, told, split.labels, task, seed))
     own = task.decide(plain)
-    sensitivity, specificity = {}, {}
+    sensitivity, specificity, lost = {}, {}, {}
     for label, truth, mine, theirs in _sides(split.labels, own, told.labels, task):
         if truth.any():
             sensitivity[label] = Pair(
                 undefended=rate_interval(mine[truth]), guarded=rate_interval((theirs & ~refused)[truth])
             )
+            lost[label] = rate_interval((mine & (~theirs | refused))[truth])
         if not truth.all():
             specificity[label] = Pair(
                 undefended=rate_interval(~mine[~truth]), guarded=rate_interval((~theirs & ~refused)[~truth])
             )
     accuracy = Pair(undefended=rate_interval(own == split.labels), guarded=rate_interval(told.labels == split.labels))
-    return common.model_copy(update={"accuracy": accuracy, "sensitivity": sensitivity, "specificity": specificity})
+    return common.model_copy(
+        update={"accuracy": accuracy, "sensitivity": sensitivity, "specificity": specificity, "sensitivity_lost": lost}
+    )
 
 
 def _sides(
@@ -144,8 +147,11 @@ def _unchanged(plain: Array, told: Response) -> NDArray[np.bool_]:
     return np.asarray((plain == told.scores).reshape(len(plain), -1).all(axis=1))
 
 
-def latency_ratio(model: Model, guard: Guard, inputs: Array, *, seed: int) -> Interval:
-    """Time of one guarded query over one undefended query, the two measured in turn on the same rows."""
+def measure_latency(model: Model, guard: Guard, inputs: Array, *, seed: int) -> tuple[Pair, Interval]:
+    """Milliseconds of an undefended and of a guarded query, and the second over the first.
+
+    The two are measured in turn on the same rows.
+    """
     rows = np.resize(np.arange(len(inputs)), LATENCY_PAIRS + _WARM_UP)
     guarded, plain = [], []
     for row in rows:
@@ -156,7 +162,9 @@ def latency_ratio(model: Model, guard: Guard, inputs: Array, *, seed: int) -> In
         guard.answer(Query(principal=("latency",), inputs=one))
         plain.append(middle - start)
         guarded.append(time.perf_counter() - middle)
-    return median_ratio(guarded[_WARM_UP:], plain[_WARM_UP:], seed=seed)
+    times = [1000 * np.array(each[_WARM_UP:]) for each in (plain, guarded)]
+    pair = Pair(undefended=median_interval(times[0], seed=seed), guarded=median_interval(times[1], seed=seed))
+    return pair, median_ratio(times[1], times[0], seed=seed)
 
 
 def measure_clean_cost(
@@ -177,9 +185,11 @@ def measure_clean_cost(
         plain = forward_batches(model, split.inputs).scores
         curves[name] = accounts[0].curve
         utilities.append(clean_utility(name, split, plain, told, accounts, model.spec.task, seed=seed))
+    latency, ratio = measure_latency(model, fresh_guard(), site[1].inputs, seed=seed)
     cost = CleanCost(
         site=utilities[0],
         drift=utilities[1] if drift is not None else None,
-        latency_ratio=latency_ratio(model, fresh_guard(), site[1].inputs, seed=seed),
+        latency=latency,
+        latency_ratio=ratio,
     )
     return cost, curves

@@ -63,7 +63,8 @@ class Utility(_Record):
     level; they show what a guard that tires of honest users costs.
 
     A withheld answer counts as missed in accuracy, sensitivity (rows of the class named as it) and
-    specificity (rows of other classes answered as another). The three are empty without labels. Findings have the last
+    specificity (rows of other classes answered as another). `sensitivity_lost` is the share of rows of a class that the
+    model alone names as it and the guard does not answer so. All are empty without labels. Findings have the last
     two each, present and absent; a number's accuracy is the share within the tolerance of the truth, and `mean_error`
     its mean distance from it, of answered rows. `unchanged` is the share of rows of an opaque model that left as it
     gave them.
@@ -77,24 +78,26 @@ class Utility(_Record):
     accuracy: Pair | None = None
     sensitivity: dict[str, Pair] = {}
     specificity: dict[str, Pair] = {}
+    sensitivity_lost: dict[str, Interval] = {}
     mean_error: Pair | None = None
     unchanged: Interval | None = None
 
     @model_serializer(mode="wrap")
     def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return _less(dump(self), {"mean_error": None, "unchanged": None})
+        return _less(dump(self), {"mean_error": None, "unchanged": None, "sensitivity_lost": {}})
 
 
 class CleanCost(_Record):
     """What the guard costs those who do nothing wrong.
 
     `site` is benign traffic from where the guard was calibrated, `drift` the test split when it is another
-    one. `latency_ratio` is guarded over undefended time of a single query, the two measured in turn; no
-    network and no audit log in it.
+    one. `latency` are the median milliseconds of a single query without and with the guard, `latency_ratio` the second
+    over the first, the two measured in turn; no network and no audit log in it.
     """
 
     site: Utility
     drift: Utility | None = None
+    latency: Pair | None = None
     latency_ratio: Interval | None = None
 
 
@@ -103,7 +106,9 @@ class Finding(_Record):
 
     `undefended`, `guarded`, `adaptive` and `baseline` are on the attack's own scale, named by `measure`. The
     gate compares `judged_guarded` and `judged_adaptive`, on the scale named by `judged_as`, with `bound`. Evasion is
-    measured at its worst radius. `adaptive_name` and `adaptive_threat` are of the attacker who knows the guard.
+    measured at its worst radius. `hardened` is the deployed model without its guard, where the undefended run was on
+    the model before training: what lies between it and `guarded` is the guard's doing. `adaptive_name` and
+    `adaptive_threat` are of the attacker who knows the guard.
     `directions` are, where decisions have two sides, the shares of rows that were changed to either.
     `measures` are what else was measured, arm by arm, None where there were too few rows to say, and `figures` numbers
     that follow from it.
@@ -123,6 +128,7 @@ class Finding(_Record):
     judged_as: str
     bound: float
     undefended: Interval | None = None
+    hardened: Interval | None = None
     guarded: Interval | None = None
     adaptive: Interval | None = None
     baseline: Interval | None = None
@@ -145,7 +151,7 @@ class Finding(_Record):
 
     @model_serializer(mode="wrap")
     def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return _less(dump(self), {"directions": {}, "measures": {}, "figures": {}, "verdicts": {}})
+        return _less(dump(self), {"directions": {}, "measures": {}, "figures": {}, "verdicts": {}, "hardened": None})
 
 
 def _less(content: dict[str, object], empty: Mapping[str, object]) -> dict[str, object]:

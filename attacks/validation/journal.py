@@ -159,6 +159,7 @@ def pack_result(result: AttackResult) -> Json:
                 "noisy": _pack(each.noisy),
                 "decided": _pack(each.decided),
                 "classes": None if each.classes is None else _pack(each.classes),
+                "refused": None if each.refused is None else _pack(each.refused),
             }
             for each in result.attempts
         ],
@@ -183,6 +184,7 @@ def unpack_result(packed: Json) -> AttackResult:
                 noisy=_unpack(each["noisy"]),
                 decided=_unpack(each["decided"]),
                 classes=None if each["classes"] is None else _unpack(each["classes"]),
+                refused=None if each["refused"] is None else _unpack(each["refused"]),
             )
             for each in packed["attempts"]
         ),

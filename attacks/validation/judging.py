@@ -30,7 +30,13 @@ def judge_attack(
     flags = tuple(dict.fromkeys(flag for result in results.values() for flag in result.flags))
     cell = family.judge(runs)
     flags = tuple(dict.fromkeys((*flags, *cell.flags)))
-    cell = replace(cell, false_refusal=clean.site.false_refusal, accounts=clean.site.accounts, flags=flags)
+    cell = replace(
+        cell,
+        false_refusal=clean.site.false_refusal,
+        accounts=clean.site.accounts,
+        sensitivity_lost=clean.site.sensitivity_lost,
+        flags=flags,
+    )
     status, reasons = judge_cell(cell, family.bound(policy.gate), policy.gate)
     measured = {arm: family.achieved(result, runs.seed) for arm, result in results.items()}
     threat, controls = attack.threat, family.controls
@@ -44,6 +50,7 @@ def judge_attack(
             "verdicts": arm_statuses(cell, family.bound(policy.gate), policy.gate),
             "reasons": (*reasons, *cell.notes, TWIN) if before else (*reasons, *cell.notes),
             "undefended": measured["undefended"],
+            "hardened": family.achieved(runs.bare, runs.seed) if before and runs.bare is not None else None,
             "guarded": measured.get("guarded"),
             "adaptive": measured.get("adaptive"),
             "baseline": cell.baseline,

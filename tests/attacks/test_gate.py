@@ -70,6 +70,9 @@ CASES = [
     ("membership", {"undefended": around(0.2), "guarded": around(0.2)}, Status.BROKEN, "The attack passes"),
     ("evasion", {"accounts": share(0.5, 20)}, Status.BROKEN, "turns on benign accounts"),
     ("evasion", {"accounts": share(0.0, 20)}, Status.HELD, "at most"),
+    ("evasion", {"sensitivity_lost": {"ill": share(0.2, 60)}}, Status.BROKEN, 'costs sensitivity for "ill"'),
+    ("evasion", {"sensitivity_lost": {"ill": share(0.0, 9), "well": share(0.01)}}, Status.HELD, "at most"),
+    ("evasion", {"refused": {"adaptive": share(1.0)}}, Status.HELD, "at most"),  # by default it is told, not judged
     ("evasion", {"adaptive": None}, Status.INCONCLUSIVE, "not validated"),
     ("evasion", {"guarded": None}, Status.INCONCLUSIVE, "not run"),
     ("evasion", {"adaptive": share(0.15, 40)}, Status.TOO_FEW_ROWS, "too few rows: 137 needed, 40 given"),
@@ -301,6 +304,25 @@ def test_no_class_of_a_handful_of_rows_is_ever_emptied(fooled, rest, radii, clas
     if n:
         found = empties_class(of_class(fooled, n, radii=radii, classes=classes))
         assert not found or (n >= 13 and fooled >= EMPTIED * n)
+
+
+@pytest.mark.parametrize(
+    ("refused", "status"),
+    [
+        ({"adaptive": share(0.4)}, Status.BROKEN),
+        ({"guarded": share(0.4)}, Status.BROKEN),
+        ({"adaptive": share(0.2, 30)}, Status.TOO_FEW_ROWS),
+        ({"adaptive": share(0.1), "guarded": share(0.0)}, Status.HELD),
+        ({"undefended": share(0.9)}, Status.HELD),
+    ],
+)
+def test_an_attacker_who_has_answers_refused_is_held_to_a_bound_where_there_is_one(refused, status):
+    cell, gate = replace(FAIR["evasion"], refused=refused), GatePolicy(attack_refusal=0.3)
+    found, reasons = judged("evasion", cell, gate)
+    assert found is status, reasons
+    assert (found is Status.HELD) or "has answers refused" in reasons[0]
+    alone = arm_statuses(cell, 0.2, gate)
+    assert alone == {arm: status if arm in refused and status is not Status.HELD else Status.HELD for arm in alone}
 
 
 def test_the_rows_it_asks_for_decide():

@@ -16,7 +16,7 @@ from medward.attacks.report.files import save_report
 from medward.attacks.report.html import render_html, untested_sentences
 from medward.attacks.report.plots import report_plots
 from medward.attacks.report.table import print_findings
-from medward.attacks.report.words import ICONS, report_headline, verdicts_text
+from medward.attacks.report.words import ICONS, latency_text, report_headline, verdicts_text
 from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.finding import ARMS, Finding, Status
 from medward.attacks.validation.record import Report
@@ -154,7 +154,7 @@ def test_hostile_names_are_text_not_markup(folder, page):
     assert sum(HOSTILE in words for words in page.words) >= 3
 
 
-def test_the_page_follows_the_theme_and_can_be_read_without_colour(folder, page):
+def test_the_page_follows_the_theme_and_can_be_read_without_colour(folder, page, report):
     text = (folder / "report.html").read_text()
     assert "prefers-color-scheme: dark" in text
     assert "#0a0b" not in text, "a sentinel colour was not replaced"
@@ -232,6 +232,20 @@ def test_each_attacker_has_a_verdict_in_the_terminal_and_on_the_page(report, pag
     print_findings(report, console)
     assert f"pgd: an attacker who {said}" in console.export_text()
     assert f"An attacker who {said}." in re.sub(r"\s+", " ", " ".join(page.words))
+
+
+def test_a_query_is_told_in_milliseconds_beside_the_ratio(report, page):
+    before, after = report.clean.latency.undefended.value, report.clean.latency.guarded.value
+    said = (
+        f"a query takes {after:.3g} ms instead of {before:.3g} ms, {report.clean.latency_ratio.value:.2f} times as long"
+    )
+    assert latency_text(report.clean) == said
+    assert said in re.sub(r"\s+", " ", " ".join(page.words))
+    console = Console(width=400, record=True, file=io.StringIO())
+    print_findings(report, console)
+    assert said in console.export_text()
+    assert after > before > 0
+    assert latency_text(report.clean.model_copy(update={"latency_ratio": None})) == ""
 
 
 def test_the_threat_is_shown(report, page):

@@ -94,6 +94,11 @@ def test_a_hardened_model_can_be_held_only_because_its_twin_was_fooled(bundle, t
     assert finding.undefended.value == pytest.approx(0.95)
     assert finding.guarded.value == finding.adaptive.value == pytest.approx(0.02)
     assert finding.reasons[-1] == "The undefended run is on the model as it was before hardening."
+    assert finding.hardened == alone.undefended
+    assert alone.hardened is None
+    page, plain = ((tmp_path / name / "report.html").read_text() for name in ("twin", "alone"))
+    assert '<th scope="col">Hardened</th>' in page
+    assert "Hardened</th>" not in plain
 
 
 def test_a_model_that_is_no_twin_lends_no_weakness(bundle, tmp_path):

@@ -161,6 +161,10 @@ def test_findings_cost_is_of_each_finding_present_and_absent(level):
     assert {pair.guarded.value for pair in (*found.sensitivity.values(), *found.specificity.values())} == {1.0}
     fewer = utility(FINDINGS, level, hidden=range(30))
     assert fewer.false_refusal.value == fewer.accuracy.guarded.value == 0.5
+    assert {lost.value for lost in found.sensitivity_lost.values()} == {0.0}
+    for name, pair in fewer.sensitivity.items():
+        lost = fewer.sensitivity_lost[name]
+        assert (lost.value, lost.n) == (pytest.approx(1 - pair.guarded.value), pair.guarded.n)
     for pair in (*fewer.sensitivity.values(), *fewer.specificity.values()):
         assert pair.undefended.value == 1.0
         assert pair.guarded.value < 0.8, "a withheld answer finds nothing and rules nothing out"

@@ -4,12 +4,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import torch
 from support.planted import Faulty
 
 from medward.attacks.evasion import PGD, HillClimb, Square, UniversalPerturbation, memory
+from medward.attacks.evasion.asking import AskedRows
 from medward.attacks.evasion.family import Evasion
+from medward.attacks.evasion.fooled_share import larger_share, refused_share
+from medward.attacks.evasion.perturbation import NOISE_DRAWS, strongest_noise
 from medward.attacks.evasion.setup import FACTORS, EvasionSetup
 from medward.attacks.target import Response
+from medward.attacks.whitebox.ball import Ball
 
 EPSILON = 0.5
 UAP = UniversalPerturbation(epsilon=EPSILON, epochs=4, restarts=1)
@@ -55,10 +60,15 @@ def run(attack, deployed, data, most=np.inf):
     return attack.run(deployed.target(attack.threat, oracle=oracle), data, seed=0), oracle
 
 
+def judged_shares(result, part="fooled"):
+    return [larger_share(getattr(each, part), each.classes) for each in result.attempts]
+
+
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_a_guard_that_sees_only_large_changes_is_passed_by_smaller_ones(plain, few, attack, monkeypatch):
     result, oracle = run(attack, plain, few, most=0.7 * EPSILON)
-    assert Evasion().achieved(result, 0).value == result.outcome.mean() > 0.2
+    assert Evasion().achieved(result, 0).value == max(judged_shares(result)) > 0.2
+    assert any(np.array_equal(each.fooled, result.outcome) for each in result.attempts)
     assert result.queries == oracle.asked
     monkeypatch.setattr("medward.attacks.evasion.setup.FACTORS", (1.0,))
     assert run(attack, plain, few, most=0.7 * EPSILON)[0].outcome.mean() < 0.05, "the largest change alone says HELD"
@@ -71,18 +81,18 @@ def test_the_curves_are_the_judged_runs(plain, few, attack, most):
     radii, shares = result.curves[attack.name]
     assert radii == pytest.approx([0.0, *(factor * EPSILON for factor in FACTORS)])
     assert shares[0] == 0
-    assert result.outcome.mean() == max(shares)
+    assert Evasion().achieved(result, 0).value == max(shares)
     assert shares == sorted(shares), "who may go farther need not"
     if attack is UAP:
         assert [each.radius for each in result.attempts] == radii[1:]
-        best = np.maximum.accumulate([each.fooled.mean() for each in result.attempts])
+        best = np.maximum.accumulate(judged_shares(result))
         assert best.tolist() == shares[1:]
-        noise = np.maximum.accumulate([each.noisy.mean() for each in result.attempts])
+        noise = np.maximum.accumulate(judged_shares(result, "noisy"))
         assert noise.tolist() == result.curves["random signs"][1][1:]
     else:
         (attempt,) = result.attempts
-        assert attempt.fooled.mean() == shares[-1]
-        assert attempt.noisy.mean() == result.curves["random signs"][1][-1]
+        assert attempt.fooled.mean() <= shares[-1] == judged_shares(result)[0]
+        assert judged_shares(result, "noisy")[0] == result.curves["random signs"][1][-1]
 
 
 def test_each_radius_has_a_perturbation_of_its_own(plain, few, monkeypatch):
@@ -180,7 +190,7 @@ def test_who_knows_the_guard_takes_the_radius_row_by_row(plain, few, name):
     def achieved(attack):
         oracle = Parting(plain, known, 0.7 * EPSILON)
         result = attack.run(plain.target(attack.threat, oracle=oracle), few, seed=0)
-        assert Evasion().achieved(result, 0).value == result.outcome.mean() == result.curves[attack.name][1][-1]
+        assert Evasion().achieved(result, 0).value == max(judged_shares(result)) == result.curves[attack.name][1][-1]
         return result
 
     knowing, one = achieved(attack), achieved(blind)
@@ -196,3 +206,26 @@ def test_perturbations_towards_different_classes_are_not_mixed(plain, few):
     one, _ = run(replace(attack, rate=None), plain, few)
     goals = {tuple(each.decided) for each in one.attempts}
     assert len(result.attempts) == len(goals) <= len(one.attempts)
+
+
+@pytest.mark.parametrize("attack", [each for each in ATTACKS if not isinstance(each, HillClimb)], ids=lambda a: a.name)
+def test_rows_that_are_refused_under_attack_are_counted(plain, few, attack):
+    result, _ = run(attack, plain, few, most=0.0)
+    assert refused_share(result.attempts).value > 0.9
+    assert not result.outcome.any()
+    free, _ = run(attack, plain, few)
+    assert refused_share(free.attempts).value == 0
+
+
+def test_noise_for_all_rows_is_the_strongest_of_several_draws():
+    ball, drawn = Ball(torch.full((1,), 1.0)), []
+
+    def asked(draw):
+        drawn.append(draw)
+        fooled = np.arange(10) < (7 if len(drawn) == 2 else 1)
+        return AskedRows(fooled, ~fooled)
+
+    noise, fooled = strongest_noise(ball, (3,), torch.Generator().manual_seed(0), asked, None)
+    assert len(drawn) == NOISE_DRAWS > 1
+    assert noise is drawn[1]
+    assert fooled.sum() == 7
