@@ -89,7 +89,7 @@ POWERS = {
     (1.0, 0.01, 0.9): "BROKEN",
     (1.0, 0.9, 0.01): "BROKEN",
     (0.05, 0.01, 0.01): "INCONCLUSIVE",
-    (1.0, 0.04, 0.04): "INCONCLUSIVE",
+    (1.0, 0.04, 0.04): "TOO_FEW_ROWS",
 }
 
 
