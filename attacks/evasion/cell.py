@@ -88,7 +88,7 @@ class EvasionCell(JudgedCell):
     def no_leak(self, limit: float, gate: GatePolicy) -> tuple[str, tuple[str, ...]]:
         """The bare model's upper end lies within the bound, and with more room the same attack breaks it."""
         seen, control = self.undefended, self.control
-        if seen is None or seen.high > limit:
+        if seen is None or seen.value > limit:
             return "", ()
         if control is None or not self._works():
             found = "was not run" if control is None else f"fools {max(0.0, control.low):.1%} at least"
@@ -96,6 +96,8 @@ class EvasionCell(JudgedCell):
                 f"That the model needs no defense is not shown either: with {CONTROL_RADIUS:g} times the room the same "
                 f"attack {found}, {EVASION_SUCCESS:.0%} is needed, and more than noise.",
             )
+        if seen.high > limit:
+            return "", ()
         return (
             f"No defense is needed: even without the guard at most {self.words(seen.high)}, the bound is "
             f"{self.words(limit)}; with {CONTROL_RADIUS:g} times the room the same attack fools at least "

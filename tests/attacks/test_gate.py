@@ -381,6 +381,7 @@ def test_without_a_control_at_work_nothing_says_that_no_defense_is_needed(name):
 @pytest.mark.parametrize(
     ("change", "status"),
     [
+        ({"undefended": share(0.1, 30), "control": None}, Status.INCONCLUSIVE),
         ({"flags": ("zero gradients",)}, Status.INCONCLUSIVE),
         ({"adaptive": share(0.4)}, Status.BROKEN),
         ({"adaptive": None}, Status.INCONCLUSIVE),
