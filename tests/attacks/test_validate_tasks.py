@@ -25,7 +25,7 @@ from medward.guard.policy import Policy
 from medward.guard.tasks.base import ReleaseSettings
 from medward.guard.types import Level
 
-POLICY = Policy(on_error="withhold")
+POLICY = Policy(on_error="withhold", threat={"table": 1.0})
 NAMES = ("knockoff-soft", "knockoff-hard", "membership-loss")
 
 
