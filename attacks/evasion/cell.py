@@ -72,10 +72,12 @@ class EvasionCell(JudgedCell):
             )
         return tuple(reasons)
 
-    def shown_beyond(self, limit: float) -> bool:
-        """It passes the bound unguarded, more than noise does, and with more room it breaks the model."""
+    def at_work(self, limit: float) -> bool:
+        """With more room it breaks the model; where it passes the bound unguarded, it does more than noise does."""
         seen, noise = self.undefended, self.baseline
-        return self._works() and seen is not None and noise is not None and seen.low > max(limit, noise.high)
+        if seen is None or noise is None or not self._works():
+            return False
+        return seen.value <= limit or seen.low > noise.high
 
     def rows_missing(self, arm: Arm, interval: Interval, limit: float) -> str:
         """Which rows are fewer than were planned for the bound; empty where they are not."""
@@ -157,7 +159,12 @@ class EvasionCell(JudgedCell):
                 yield said, _class_missing(name, share, limit)
 
     def alone(self) -> str:
-        """The classes it owes its strength to."""
+        """The classes it owes its strength to, or what shows that it has any."""
+        if self.too_weak() and self.control is not None:
+            return (
+                f", of an attack that fools the bare model at {CONTROL_RADIUS:g} times the radius: at least "
+                f"{self.control.low:.1%} there"
+            )
         return "".join(
             f', and of class "{name}", which is emptied unguarded, at most '
             f"{max(self.classes[arm][name].high for arm in self.compared):.1%}"
