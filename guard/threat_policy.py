@@ -38,6 +38,9 @@ class ThreatPolicy(BaseModel):
     table: float = Field(default=0.25, gt=0, le=10)
     measurement_error: dict[str, float] = {}
 
+    def __hash__(self) -> int:
+        return hash((self.image, self.image_universal, self.table, frozenset(self.measurement_error.items())))
+
     @field_validator("measurement_error")
     @classmethod
     def _sizes(cls, errors: dict[str, float]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from medward.attacks.validate import validate
 from medward.attacks.validation import splits
 from medward.attacks.validation.finding import Status
 
-OPEN = Policy.model_validate({"on_error": "withhold", "monitor": {"calibration_risk": 0.05}})
+OPEN = Policy.model_validate({"on_error": "withhold", "monitor": {"calibration_risk": 0.05}, "threat": {"image": 10.0}})
 
 
 def scans(n, channels, seed, side=8):

@@ -20,9 +20,11 @@ from medward.guard.data.split import Split
 from medward.guard.policy import Policy, ReleasePolicy
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.regression import Regression
+from medward.guard.threat_policy import ThreatPolicy
 
 RNG = np.random.default_rng(0)
 TASK = Regression(tolerance=1.0, cut_points=(50.0,))
+FAR = ThreatPolicy(table=1.0)  # so far that a search without gradients wins rows, too
 SPEC = ModelSpec(name="m", modality="tabular", shape=(6,), task=TASK)
 
 
@@ -57,7 +59,7 @@ def test_behind_cells_alone_an_attack_fools_no_fewer_rows_than_noise(level, tmp_
     x = (RNG.normal(size=(900, 6)) + np.where(RNG.random((900, 1)) < 0.5, 0.6, -0.6)).astype(np.float32)
     net = sums(50.0)
     truth = x.sum(axis=1) + 50.0
-    policy = Policy(on_error="withhold", release=ReleasePolicy(level=level))
+    policy = Policy(on_error="withhold", release=ReleasePolicy(level=level), threat=FAR)
     made = protect(
         net, Split(x[:600], truth[:600]), policy, tmp_path / "b", task="regression", tolerance=3.0, cut_points=(50.0,)
     )
@@ -94,7 +96,8 @@ def test_an_opaque_model_is_attacked_with_the_gradients_of_its_file(tmp_path):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 24), nn.Tanh(), nn.Linear(24, 8)).eval()
     x = np.random.default_rng(0).normal(size=(800, 6)).astype(np.float32)
-    made = protect(net, Split(x[:600]), Policy(on_error="withhold"), tmp_path / "b", task="opaque")
+    policy = Policy(on_error="withhold", threat=FAR)
+    made = protect(net, Split(x[:600]), policy, tmp_path / "b", task="opaque")
 
     def positive(outputs):
         return (outputs[:, 0] > 0).astype(np.int64)

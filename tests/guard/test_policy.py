@@ -170,3 +170,8 @@ def test_a_measurement_error_is_the_radius_of_its_column_and_round_trips():
 def test_a_threat_that_is_none_is_refused(section, words):
     with pytest.raises(MedwardError, match=re.escape(words)):
         Policy.from_toml(f'on_error = "flag"\n[threat]\n{section}\n')
+
+
+def test_policies_can_be_told_apart_by_hash_whatever_their_threat_says():
+    same = [Policy(on_error="flag", threat={"measurement_error": {"a": 1.0, "b": 2.0}}) for _ in range(2)]
+    assert len({*same, Policy(on_error="flag")}) == 2
