@@ -16,7 +16,13 @@ from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
-from medward.guard.types import Answer, Array, Level, Outputs, Verdict
+from medward.guard.types import Answer, Array, Level, Modality, Outputs, Verdict
+
+RADIUS_UNITS: dict[Modality, str] = {
+    "image": "grey levels of 255",
+    "tabular": "standard deviations of each column",
+}
+"""What certified radii are counted in."""
 
 
 def release_settings(
@@ -102,7 +108,32 @@ def answer_content(answer: Answer) -> dict[str, Any]:
         content |= {"findings": list(task.findings), "thresholds": list(task.thresholds)}
     if isinstance(task, Classification):
         content |= {"indices": [None if each < 0 else int(each) for each in answer.labels]}
-    return {**content, "levels": [each.label for each in answer.levels]}
+    return {**content, **_proven(answer), "levels": [each.label for each in answer.levels]}
+
+
+def _proven(answer: Answer) -> dict[str, Any]:
+    """What is certified of the rows; nothing where the policy has none certified."""
+    found, task = answer.certified, answer.spec.task
+    if found is None:
+        return {}
+    told = ~np.isnan(found.radius)
+    content: dict[str, Any] = {
+        "certified": [bool(holds) if each else None for holds, each in zip(found.holds, told, strict=True)],
+        "certified_radius": [_finite(each) for each in found.radius],
+    }
+    if isinstance(task, Multilabel):
+        findings = (
+            found.radius[:, None].repeat(len(task.findings), axis=1) if found.findings is None else found.findings
+        )
+        content["certified_findings"] = [_shown(row) for row in findings]
+    if isinstance(task, Regression):
+        ends = np.full((len(told), 2), np.nan) if found.interval is None else found.interval
+        content["certified_interval"] = [[_finite(each) for each in row] for row in ends]
+    return {**content, "radius": found.asked, "radius_unit": RADIUS_UNITS[answer.spec.modality]}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _shown(row: Array) -> list[float | None] | None:

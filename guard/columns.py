@@ -154,6 +154,20 @@ def immutable_places(columns: Sequence[Column]) -> tuple[int, ...]:
     return tuple(place for place, held in enumerate(fixed) if held)
 
 
+def feature_places(columns: Sequence[Column], option: str, features: Sequence[str | int]) -> tuple[int, ...]:
+    """The places of an encoded row that `features` are, by names or from 0, with the indicators of columns by name."""
+    names, found = encoded_names(columns), list[int]()
+    for each in features:
+        if str(each) in names:
+            found += [place for place, name in enumerate(names) if name in (str(each), f"{each} is missing")]
+        elif str(each).strip().lstrip("-").isdecimal():
+            found.append(int(each))
+        else:
+            known = f"columns {named_list(list(names))}" if names else "feature numbers such as 0,3"
+            raise MedwardError(f"{option}: {known} are needed, got {each!r}")
+    return tuple(found)
+
+
 def is_plain(columns: Sequence[Column]) -> bool:
     """Whether encoded rows are the model's own numbers: no gaps, and no categories but truth values."""
     return not any(each.missing or (each.values and each.values != TRUTH) for each in columns)

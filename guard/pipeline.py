@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from medward.guard.accounts.budget import PriceRequest, budgets_for, charge_accounts, utc_day
+from medward.guard.accounts.budget import Offers, PriceRequest, budgets_for, charge_accounts, utc_day
 from medward.guard.accounts.monitors import (
     DUPLICATES,
     AccountMonitors,
@@ -35,6 +35,7 @@ from medward.guard.accounts.transaction import NearDuplicateBatch, reset_account
 from medward.guard.alarm import Alarm, tell_alarms
 from medward.guard.answering import check_pools, release_name, release_settings, released_answer
 from medward.guard.audit.record import AuditRecord, AuditSink, model_failure
+from medward.guard.certify.certifier import CERTIFICATE_PART, Certifier, KeptBounds
 from medward.guard.errors import MedwardError, ModelError, UnavailableError
 from medward.guard.intake.burned_in_check import BURNED_IN_TEXT, BurnedInCheck, unreadable_inputs
 from medward.guard.intake.deidentify.reading import TextReader
@@ -47,7 +48,7 @@ from medward.guard.profile import Profile, idle_screens
 from medward.guard.readiness import lacking_parts
 from medward.guard.request import Request
 from medward.guard.tasks.base import ReleaseSettings, check_level, offers
-from medward.guard.types import Action, Answer, Array, Level, Outputs, Principal, Query, Verdict
+from medward.guard.types import Action, Answer, Array, CertifiedRadius, Level, Outputs, Principal, Query, Verdict
 
 _log = logging.getLogger("medward")
 
@@ -57,7 +58,8 @@ class Judgement:
     """A judgement is what the defenses concluded of one request.
 
     ``p_values (n,)`` are the screens', NaN where these failed; `bets` is what each account's monitors bet on, `actions`
-    the strictest action asked for each row, `verdicts` what every part said, `alarms` what of it is news to a person.
+    the strictest action asked for each row, `verdicts` what every part said, `alarms` what of it is news to a person,
+    `certified` what is proven of the rows, where the policy has them certified.
     """
 
     p_values: Array
@@ -65,6 +67,7 @@ class Judgement:
     actions: tuple[Action, ...]
     verdicts: tuple[Verdict, ...]
     alarms: tuple[Alarm, ...] = ()
+    certified: CertifiedRadius | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +84,8 @@ class Guard:
     recorded or could not be, in the thread that answers: it must be quick, and hand slow work on. Its failure is logged
     and changes nothing. What it was not told because the process died then is in the audit log. A part that fails is no
     alarm: it would be one at every query of an outage, and is in the log, the verdicts and `check_ready`.
-    `text_reader` reads burned-in text where the policy has it looked for, RapidOCR where it is None.
+    `text_reader` reads burned-in text where the policy has it looked for, RapidOCR where it is None. `bounds` are what
+    answers are certified by, where the policy asks for it; without them such a policy is refused.
     """
 
     model: Model
@@ -94,6 +98,8 @@ class Guard:
     sites: Mapping[str, Profile] = field(default_factory=dict)
     on_alarm: Callable[[Alarm], object] | None = None
     text_reader: TextReader | None = None
+    bounds: KeptBounds | None = None
+    _certifier: Certifier | None = field(init=False, repr=False, compare=False)
     _burned_in: BurnedInCheck | None = field(init=False, repr=False, compare=False)
     _monitors: dict[tuple[str, int], AccountMonitors] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -118,6 +124,7 @@ class Guard:
             check_monitors(self.policy, profile, f"site {site!r}", "set {switch} = false")
         burned_in = BurnedInCheck.of(self.policy.privacy, self.model.spec, self.text_reader)
         object.__setattr__(self, "_burned_in", burned_in)
+        object.__setattr__(self, "_certifier", Certifier.of(self.bounds, self.policy, self.model.spec))
 
     def answer(self, query: Query) -> Answer:
         """Answer one query, or raise `MedwardError` for input outside the model's specification.
@@ -135,6 +142,8 @@ class Guard:
             levels, charged = self._charge(request, outputs, tuple(self._level(each) for each in judgement.actions))
             verdicts, default = (*judgement.verdicts, *charged), self.policy.release.default
             answer = released_answer(request.id, self.model.spec, outputs, levels, verdicts, default, self._settings)
+            if self._certifier is not None and judgement.certified is not None:
+                answer = replace(answer, certified=self._certifier.released(judgement.certified, levels))
             self._record(request, judgement, answer)
         finally:  # an alarm stands, whatever becomes of the answer
             tell_alarms(judgement.alarms, self.on_alarm)
@@ -227,12 +236,15 @@ class Guard:
             screened = [summary.action] * len(request.inputs)
         failed = [self._failed(source, error) for source, error in away.items()]
         shown, read = self._look_for_text(request)
+        certified, unproven, proof = self._certify(request, outputs)
         near, unseen = self._near(request, outputs)
         monitored, bets, alarms = self._monitor(request, sight, near)
         of_all = (*failed, *unseen, *monitored)
-        verdicts, strictest = (summary, *read, *of_all), max(verdict.action for verdict in of_all)
-        actions = tuple(max(each, strictest) for each in map(max, screened, shown))
-        return Judgement(p_values=p_values, bets=bets, actions=actions, verdicts=verdicts, alarms=alarms)
+        verdicts, strictest = (summary, *read, *proof, *of_all), max(verdict.action for verdict in of_all)
+        actions = tuple(max(each, strictest) for each in map(max, screened, shown, unproven))
+        return Judgement(
+            p_values=p_values, bets=bets, actions=actions, verdicts=verdicts, alarms=alarms, certified=certified
+        )
 
     def _screen(self, profile: Profile, request: Request, outputs: Outputs, scores: Array) -> list[Action]:
         """The screen's action where an input is too strange; NaN is.
@@ -256,6 +268,28 @@ class Guard:
         asked = {True: self._burned_in.action, False: Action.ALLOW}
         actions = [failed[0].action if isinstance(each, MedwardError) else asked[each] for each in seen]
         return actions, [self._burned_in.verdict(seen), *failed]
+
+    def _certify(
+        self, request: Request, outputs: Outputs
+    ) -> tuple[CertifiedRadius | None, list[Action], list[Verdict]]:
+        """The certificates of the rows, the action on each that has none, and a verdict, where the policy asks."""
+        rows = len(request.inputs)
+        if self._certifier is None:
+            return None, [Action.ALLOW] * rows, []
+        asked = self.policy.certify.action
+        try:
+            found = self._certifier.certify(request.inputs, outputs.scores)
+        except Exception as error:
+            failed = self._failed(CERTIFICATE_PART, error)
+            none = CertifiedRadius(asked=self._certifier.asked, radius=np.zeros(rows))
+            return none, [max(failed.action, asked)] * rows, [failed]
+        actions = [Action.ALLOW if each else asked for each in found.holds]
+        uncertified = float((~found.holds).sum())
+        return (
+            found,
+            actions,
+            [Verdict(part=CERTIFICATE_PART, action=max(actions), evidence={"uncertified": uncertified})],
+        )
 
     def _near(self, request: Request, outputs: Outputs) -> tuple[NearDuplicateBatch | None, list[Verdict]]:
         """What the index of near-duplicates sees of a batch, and a verdict if that failed."""
@@ -328,7 +362,7 @@ class Guard:
         if not budgets:
             return levels, []
         try:
-            offered = {level: offers(spec.task, outputs.scores, level, self._settings) for level in set(levels)}
+            offered = {level: self._offers(level, outputs) for level in set(levels)}
             asks = [PriceRequest(digest, offered[level]) for digest, level in zip(request.digests, levels, strict=True)]
             step = partial(charge_accounts, list(budgets.values()), utc_day(self.clock()), asks)
             fitting, verdicts = self.store.transact_all(list(budgets), step)
@@ -337,6 +371,15 @@ class Guard:
             withheld = failed.action is Action.WITHHOLD
             return (Level.WITHHELD,) * len(levels) if withheld else levels, [failed]
         return tuple(fitting), verdicts
+
+    def _offers(self, level: Level, outputs: Outputs) -> Offers:
+        """What a row may leave as from `level` on, with bits, those of its certificate among them."""
+        found = offers(self.model.spec.task, outputs.scores, level, self._settings)
+        if self._certifier is None:
+            return found
+        if not found and self.policy.certify.action is Action.WITHHOLD:  # that a row is withheld tells of the model
+            found = ((Level.WITHHELD, 0.0),)
+        return tuple((each, bits + self._certifier.bits(each)) for each, bits in found)
 
     @property
     def _settings(self) -> ReleaseSettings:
@@ -352,6 +395,7 @@ class Guard:
             bets=judgement.bets,
             levels=[level.label for level in answer.levels],
             verdicts=answer.verdicts,
+            certified=() if judgement.certified is None else judgement.certified.radius.tolist(),
         )
         self._append(record.content)
 

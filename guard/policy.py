@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from medward.guard.certify_policy import CertifyPolicy
 from medward.guard.errors import MedwardError
 from medward.guard.federated.policy import FederatedPolicy
 from medward.guard.privacy_policy import PrivacyPolicy
@@ -205,6 +206,7 @@ class Policy(_Section):
     federated: FederatedPolicy = FederatedPolicy()
     privacy: PrivacyPolicy = PrivacyPolicy()
     threat: ThreatPolicy = ThreatPolicy()
+    certify: CertifyPolicy = CertifyPolicy()
 
     if not TYPE_CHECKING:  # a type checker knows the fields
 
@@ -240,6 +242,7 @@ class Policy(_Section):
             federated=self.federated.to_toml(),
             privacy=self.privacy.to_toml(),
             threat=self.threat.to_toml(),
+            certify=self.certify.to_toml(),
             shared=str(self.monitor.shared).lower(),
             watch=str(self.duplicates.watch).lower(),
             limits="\n".join(
@@ -275,6 +278,7 @@ _ADDED_SECTIONS: dict[str, BaseModel] = {
     "federated": FederatedPolicy(),
     "privacy": PrivacyPolicy(),
     "threat": ThreatPolicy(),
+    "certify": CertifyPolicy(),
 }
 
 
@@ -334,7 +338,7 @@ disclosure = {p.gate.disclosure!r}            # of planted values that are read 
 false_refusal = {p.gate.false_refusal!r}
 sensitivity_loss = {p.gate.sensitivity_loss!r}      # of rows of any class that the model alone gets right
 attack_refusal = {p.gate.attack_refusal!r}        # of attacked rows that may be refused; 1 = told, not judged
-{federated}{privacy}{threat}"""
+{federated}{privacy}{threat}{certify}"""
 
 
 def _keys(place: tuple[str | int, ...]) -> list[str]:

@@ -134,6 +134,26 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CertifiedRadius:
+    """A certified radius is how far inputs may change that are still answered alike, row by row (`guard.certify`).
+
+    ``radius (n,)`` is the largest of a grid, 0 where there is none, NaN where it was not told; `asked` is that of the
+    policy, in its units. Of findings ``findings (n, K)`` has one each, of which the least is the row's; of a number
+    ``interval (n, 2)`` is the least and the largest within `asked`.
+    """
+
+    asked: float
+    radius: Array
+    findings: Array | None = None
+    interval: Array | None = None
+
+    @property
+    def holds(self) -> NDArray[np.bool_]:
+        """Which answers ``(n,)`` are certified at the policy's radius."""
+        return np.asarray(self.radius >= self.asked)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """An answer is what leaves the guard, row by row.
 
@@ -141,7 +161,8 @@ class Answer:
     ``scores (n, K)`` holds NaN where only the label or nothing left, and at level top for every class not shown;
     ``levels (n,)`` says which. `output` names what the scores are: the model's own kind at level full, probabilities
     once rounded. `spec` is that of the model that answered. `verdicts` are for the operator, never for the client:
-    `decisions`, `rows` and `as_dict` leave them out.
+    `decisions`, `rows` and `as_dict` leave them out. `certified` is what is proven of the rows, where the policy says
+    so.
     """
 
     id: str
@@ -151,6 +172,7 @@ class Answer:
     output: OutputKind
     spec: ModelSpec
     verdicts: tuple[Verdict, ...] = ()
+    certified: CertifiedRadius | None = None
 
     @property
     def decisions(self) -> tuple[Any, ...]:
@@ -177,5 +199,7 @@ class Answer:
         """The columns of `as_dict` that have a value a row, row by row: ``{"label": ..., "level": ...}`` and more."""
         content = self.as_dict()
         names = {"labels": "label", "indices": "index", "scores": "scores", "values": "value", "outputs": "output"}
-        columns = {name: content[key] for key, name in {**names, "levels": "level"}.items() if key in content}
+        proven = ("certified", "certified_radius", "certified_findings", "certified_interval")
+        names |= {**dict(zip(proven, proven, strict=True)), "levels": "level"}
+        columns = {name: content[key] for key, name in names.items() if key in content}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

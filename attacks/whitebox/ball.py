@@ -19,9 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medward.guard.columns import encoded_bounds, encoded_names, immutable_places, is_plain, whole_places
+from medward.guard.columns import encoded_bounds, feature_places, immutable_places, is_plain, whole_places
 from medward.guard.errors import MedwardError
-from medward.guard.named_values import named_list
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array
 
@@ -52,27 +51,13 @@ def feature_rules(
     if not integer and not immutable and not spreads:
         return None
     return FeatureRules(
-        integer=_feature_places(spec, "integer", integer),
-        immutable=_feature_places(spec, "immutable", immutable),
+        integer=feature_places(spec.columns, "integer", integer),
+        immutable=feature_places(spec.columns, "immutable", immutable),
         spreads=tuple(
-            (_feature_places(spec, "threat.measurement_error", [name])[0], spread)
+            (feature_places(spec.columns, "threat.measurement_error", [name])[0], spread)
             for name, spread in (spreads or {}).items()
         ),
     )
-
-
-def _feature_places(spec: ModelSpec, option: str, features: Sequence[str | int]) -> tuple[int, ...]:
-    """The places of an encoded row that `features` are, with the indicators that go with columns by name."""
-    names, found = encoded_names(spec.columns), []
-    for each in features:
-        if str(each) in names:
-            found += [place for place, name in enumerate(names) if name in (str(each), f"{each} is missing")]
-        elif str(each).strip().lstrip("-").isdecimal():
-            found.append(int(each))
-        else:
-            known = f"columns {named_list(list(names))}" if names else "feature numbers such as 0,3"
-            raise MedwardError(f"{option}: {known} are needed, got {each!r}")
-    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

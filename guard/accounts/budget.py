@@ -13,8 +13,9 @@ An exact repeat among an account's last `REMEMBERED_ANSWERS` answers is free at 
 The same bytes, model and release give the same answer, and a finer answer names the label, so nothing new is told. A
 new model, calibration or release forgets what may be repeated; it gives back no bit.
 
-Charged is what is released. What others withhold costs nothing, and that the budget withholds follows from its own
-count and tells nothing of the input. Counts are whole thousandths of a bit, rounded up, so that sums are exact.
+Charged is what is released. What others withhold costs nothing, unless a row is offered as withheld at a price, where
+certificates decide it. That the budget withholds follows from its own count and tells nothing of the input. Counts are
+whole thousandths of a bit, rounded up, so that sums are exact.
 
 Days are UTC days of the clock handed in, and clocks jump. Each of the last `DAYS` days that were spent on keeps its own
 count, so a clock that jumps to and fro finds on either side what was spent there, and a wrong one locks nobody out once
@@ -103,9 +104,12 @@ class Leakage:
 
     def spend(self, state: LeakState, ask: PriceRequest, level: Level) -> LeakState:
         """The state once `ask` was answered at `level`."""
-        if level is Level.WITHHELD:
+        bits = dict(ask.offers).get(level)
+        if bits is None:
             return state
-        cost = _cost(state, ask.digest, level, dict(ask.offers)[level])
+        cost = _cost(state, ask.digest, level, bits)
+        if level is Level.WITHHELD and cost > self._room(state, level):
+            return state
         told = level.label if cost else _told(state, ask.digest) or level.label
         recent = [each for each in state["recent"] if each[0] != ask.digest]
         return LeakState(

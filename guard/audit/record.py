@@ -31,7 +31,8 @@ class AuditRecord:
 
     `principal` is the account's key, `inputs` are the digests of its rows, ``p_values (n,)`` those of the screens (None
     where these failed), `bets` what each account's monitors bet on, by account and part, `levels` how much of each row
-    left. `seq` and `time` are the log's, 0 and "" until it is written.
+    left, ``certified (n,)`` the radii that answers are certified at, in the policy's unit, where it has them certified.
+    `seq` and `time` are the log's, 0 and "" until it is written.
     """
 
     query: str
@@ -42,6 +43,7 @@ class AuditRecord:
     bets: Mapping[str, Mapping[str, Sequence[float]]]
     levels: Sequence[str]
     verdicts: tuple[Verdict, ...]
+    certified: Sequence[float] = ()
     seq: int = 0
     time: str = ""
 
@@ -63,6 +65,7 @@ class AuditRecord:
             bets=bets,
             levels=record.get("levels", ()),
             verdicts=tuple(map(Verdict.recorded, record["verdicts"])),
+            certified=record.get("certified", ()),
             seq=record.get("seq", 0),
             time=record.get("time", ""),
         )
@@ -70,6 +73,7 @@ class AuditRecord:
     @property
     def content(self) -> dict[str, Any]:
         """The record as a log keeps it, without the chain's fields."""
+        proven = {"certified": list(self.certified)} if len(self.certified) else {}
         return {
             "query": self.query,
             "principal": self.principal,
@@ -79,6 +83,7 @@ class AuditRecord:
             "bets": {account: dict(values) for account, values in self.bets.items()},
             "levels": list(self.levels),
             "verdicts": [verdict.content for verdict in self.verdicts],
+            **proven,
         }
 
     @property

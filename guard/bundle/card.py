@@ -20,8 +20,10 @@ from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.models.checks import check_spec
 from medward.guard.spec import ModelSpec
 
-FORMAT = 4
+FORMAT = 5
 CARD, POLICY, PROFILE = "card.json", "policy.toml", "profile.npz"
+BOUNDS_FILES = ("bounds.onnx", "bounds.npz")
+"""What answers are certified by, of a network or of trees; a bundle has at most one."""
 SITE = re.compile(r"site-[A-Za-z0-9-]*-[0-9a-f]{12}\.npz")  # what `site_file` names
 _LIBRARIES = (
     "medward",
@@ -45,6 +47,20 @@ class Site(BaseModel):
     sizes: dict[str, int]
 
 
+class CertifiedShareOfRows(BaseModel):
+    """How many calibration `rows` bounds certify at `radius`, in the policy's unit (`guard.certify`).
+
+    `deviations` are the standard deviations of a table's columns over these rows, which that unit is a share of.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    radius: float
+    certified: int
+    rows: int
+    deviations: tuple[float, ...] = ()
+
+
 class Card(BaseModel):
     """What a bundle is: written once, read by people and by `load`.
 
@@ -55,7 +71,8 @@ class Card(BaseModel):
     the calibration table that held labels and patients. `plugins` are the monitors and screens of other packages that
     took part in a calibration, ``"monitors:level"`` say, with their distribution and version. `source` is the SHA-256
     of the model file that was handed in, None where it was no file; `certificate` says what training brought that file
-    (`guard.bundle.certified`), None where nothing does.
+    (`guard.bundle.certified`), None where nothing does. `certified` says what the bounds that are kept beside the model
+    certify of the calibration rows, None where there are no bounds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -75,6 +92,7 @@ class Card(BaseModel):
     patient: str | None = None
     source: str | None = None
     certificate: AnyCertificate | None = None
+    certified: CertifiedShareOfRows | None = None
     digest: str = ""
 
     def sealed(self) -> Card:
@@ -105,7 +123,9 @@ class Card(BaseModel):
             first: Any = error.errors(include_url=False)[0]
             raise IntegrityError(f"{CARD}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
         parts = {card.model, POLICY, PROFILE, *map(site_file, card.sites)}
-        if card.model not in models.FILES or set(card.files) != parts:
+        bounds = set(card.files) & set(BOUNDS_FILES)
+        whole = set(card.files) == parts | bounds and len(bounds) == (card.certified is not None)
+        if card.model not in models.FILES or not whole:
             raise IntegrityError(f"{CARD}: names the files {sorted({card.model, *card.files})}, not a bundle's")
         if card.certificate is not None and card.source != card.certificate.files.get(CERTIFIED):
             raise IntegrityError(f"{CARD}: holds the certificate of another model; protect the model again")
@@ -116,7 +136,7 @@ class Card(BaseModel):
 def _in_this_format(content: dict[str, Any]) -> dict[str, Any]:
     """A card as the newest format has it: in format 1 every model was a classifier, said piece by piece.
 
-    Formats 2 and 3 lack what has a default: columns, preparation, the shape of signals and volumes; certificates.
+    Formats 2 to 4 lack what has a default: columns, preparation, shapes of signals and volumes; certificates; bounds.
 
     The digest stays that of the file that was read, which is what stands for the bundle. A card that is sealed anew is
     written in the newest format, and says so.

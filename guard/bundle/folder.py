@@ -1,9 +1,10 @@
 """The deployable folder: a model file, ``policy.toml``, ``profile.npz`` and ``card.json``. No pickle inside.
 
-An organisation with a calibration of its own (a site) adds a file: a profile, as ``profile.npz`` is. The card holds the
-SHA-256 of every other file and of itself. Digests are compared before anything is parsed, and the bytes that were
-digested are the bytes that are parsed. They detect corruption and careless edits. Whoever can rewrite the whole folder
-can rewrite the digests too; only `expect`, a digest kept elsewhere, detects that.
+An organisation with a calibration of its own (a site) adds a file: a profile, as ``profile.npz`` is. What answers are
+certified by, where the policy asks for it, is one more (`guard.bundle.bounds`). The card holds the SHA-256 of every
+other file and of itself. Digests are compared before anything is parsed, and the bytes that were digested are the bytes
+that are parsed. They detect corruption and careless edits. Whoever can rewrite the whole folder can rewrite the digests
+too; only `expect`, a digest kept elsewhere, detects that.
 """
 
 from __future__ import annotations
@@ -27,13 +28,16 @@ from medward.guard.accounts.monitors import check_monitors
 from medward.guard.accounts.names import checked_principal, first_alike
 from medward.guard.accounts.stores import MemoryStore, Store
 from medward.guard.audit.record import AuditSink
+from medward.guard.bundle.bounds import bounds_file, open_bounds
 from medward.guard.bundle.card import (
+    BOUNDS_FILES,
     CARD,
     FORMAT,
     POLICY,
     PROFILE,
     SITE,
     Card,
+    CertifiedShareOfRows,
     Site,
     bundle_versions,
     sha256,
@@ -41,6 +45,7 @@ from medward.guard.bundle.card import (
 )
 from medward.guard.bundle.shaping import check_installed, shaping_plugins
 from medward.guard.certificate import AnyCertificate
+from medward.guard.certify.certifier import KeptBounds
 from medward.guard.data.task_quality import AnyQuality
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.files import sync_to_disk, write_durably
@@ -66,6 +71,7 @@ class Bundle:
     policy: Policy
     profile: Profile
     sites: Mapping[str, Profile] = field(default_factory=dict)
+    bounds: KeptBounds | None = None
 
     @property
     def digest(self) -> str:
@@ -114,6 +120,7 @@ class Bundle:
             audit=audit,
             salt=secrets.token_bytes(SALT_BYTES) if salt is None else salt,
             sites=self.sites,
+            bounds=self.bounds,
             **settings,
         )
 
@@ -136,6 +143,7 @@ def save_bundle(
     patient: str | None = None,
     source: str | None = None,
     certificate: AnyCertificate | None = None,
+    bounds: tuple[KeptBounds, CertifiedShareOfRows] | None = None,
     overwrite: bool = False,
 ) -> Bundle:
     """Export `model` and write a bundle to `path`; returns it as `load_bundle` read it back.
@@ -144,7 +152,7 @@ def save_bundle(
     existing folder is refused unless it is empty, or is a bundle and `overwrite` is set; calibrations of sites go
     with the model they were made with. `data_digest` names the calibration data, `sizes` says how many rows it had,
     `quality` how well the model did on them, `target` and `patient` which columns held labels and patients.
-    `source` and `certificate` are those of `Card`.
+    `source` and `certificate` are those of `Card`, `bounds` what `guard.bundle.bounds` built of the model.
     """
     path = Path(path).absolute()
     if not hasattr(model, "export"):
@@ -155,12 +163,15 @@ def save_bundle(
         exported = model.export(build)
         (build / POLICY).write_text(policy.to_toml(), encoding="utf-8")
         (build / PROFILE).write_bytes(_npz(profile))
+        kept = {} if bounds is None else {bounds_file(bounds[0]): bounds[0].bounds.data}
+        for name, data in kept.items():
+            (build / name).write_bytes(data)
         card = Card(
             format=FORMAT,
             spec=model.spec,
             model=exported.file,
             options=dict(exported.options),
-            files={name: sha256((build / name).read_bytes()) for name in (exported.file, POLICY, PROFILE)},
+            files={name: sha256((build / name).read_bytes()) for name in (exported.file, POLICY, PROFILE, *kept)},
             data_digest=data_digest,
             sizes=dict(sizes),
             quality=quality,
@@ -168,6 +179,7 @@ def save_bundle(
             patient=patient,
             source=source,
             certificate=certificate,
+            certified=None if bounds is None else bounds[1],
             plugins=shaping_plugins(profile),
             versions=bundle_versions(),
         ).sealed()
@@ -189,7 +201,7 @@ def check_target(path: Path, overwrite: bool) -> None:
     if not overwrite:
         raise MedwardError(f"{path}: is not empty; choose another folder, or replace it with --overwrite")
     sites = {name for name in names if SITE.fullmatch(name)}
-    if CARD not in names or not names <= {CARD, POLICY, PROFILE, *models.FILES, *sites}:
+    if CARD not in names or not names <= {CARD, POLICY, PROFILE, *models.FILES, *BOUNDS_FILES, *sites}:
         raise MedwardError(f"{path}: is not a bundle and is not overwritten; choose another folder")
 
 
@@ -211,7 +223,8 @@ def load_bundle(path: Path | str, *, allow_code: bool = False, expect: str | Non
     model = models.load_model(
         card.model, parts[card.model], spec=card.spec, options=card.options, allow_code=allow_code
     )
-    return Bundle(path=path, card=card, model=model, policy=policy, profile=profile, sites=sites)
+    bounds = open_bounds(card, parts, policy)
+    return Bundle(path=path, card=card, model=model, policy=policy, profile=profile, sites=sites, bounds=bounds)
 
 
 def add_site(bundle: Bundle, site: str, profile: Profile, *, data_digest: str, sizes: Mapping[str, int]) -> Bundle:
@@ -255,6 +268,7 @@ def seal_bundle(path: Path | str) -> str:
     policy = Policy.from_toml(_text(parts[POLICY]), source=POLICY)
     check_level(card.spec.task, policy.release.default)
     check_shows_text(policy.privacy, card.spec)
+    open_bounds(card, parts, policy)
     for calibration in (PROFILE, *map(site_file, card.sites)):
         _profile(calibration, parts, policy)
     new = card.model_copy(update={"files": {**card.files, POLICY: sha256(parts[POLICY])}}).sealed()

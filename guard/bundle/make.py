@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from medward.guard.bundle import folder as bundle
+from medward.guard.bundle.bounds import build_bounds
 from medward.guard.bundle.certified import find_certificate, model_file_digest
 from medward.guard.bundle.site import learn_profile, quality_on
 from medward.guard.data.objects import as_splits, benign_split
@@ -98,7 +99,8 @@ def protect(
     image `processor` (or its folder) says it too, and one beside the model is read (`guard.models.sources`).
     `output_key` chooses one of several outputs of a module or file; `allow_code` lets a MONAI bundle's configuration
     run code. A `certificate` of training, the one said or ``certificate.json`` beside the model's file, goes into the
-    card where it is of that very file (`guard.bundle.certified`). A release level that the policy leaves open and the
+    card where it is of that very file (`guard.bundle.certified`). Where the policy certifies answers, bounds are built
+    and kept (`guard.bundle.bounds`). A release level that the policy leaves open and the
     task does not have becomes one that it has. What was understood is logged before work begins. What is calibrated and
     written is the exported model, whose decisions on all rows are the given one's own.
     """
@@ -180,6 +182,7 @@ def protect(
     check_enough(len(rows), rows.patients, policy.monitor.calibration_risk)
     quality = quality_on(served, rows)
     tell_understanding({"data": rows}, spec.task, low=low, high=high, layout=layout, bits=bits, quality=quality)
+    bounds = build_bounds(served, rows.inputs, policy)
     profile, sizes = learn_profile(served, rows, policy, seed=seed)
     return bundle.save_bundle(
         out,
@@ -193,6 +196,7 @@ def protect(
         patient=patient,
         source=handed,
         certificate=certified,
+        bounds=bounds,
         overwrite=overwrite,
     )
 

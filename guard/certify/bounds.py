@@ -29,6 +29,8 @@ from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
 from medward.guard.types import Array, Ints
 
+Certain = Callable[[OutputBounds, Ints], NDArray[np.bool_]]
+"""Bounds of some rows and the places of these to what is certain of them ``(n, m)``."""
 _ARCHIVE = b"PK"  # begins a NumPy archive
 _CHECKED = 64  # random rows
 
@@ -127,13 +129,31 @@ class Bounds:
 
     def certified_radius(self, inputs: object, radii: Sequence[float], scale: float | Array = 1.0) -> Array:
         """The largest of `radii` ``(n,)``, each times `scale`, at which the decision is certain; 0 for none."""
-        return self._largest(inputs, radii, scale, self._certain)[:, 0]
+        return self.largest_radius(inputs, radii, scale, lambda bounds, _: self._certain(bounds))[:, 0]
 
     def certified_finding_radius(self, inputs: object, radii: Sequence[float], scale: float | Array = 1.0) -> Array:
         """The same for each finding ``(n, K)`` of a multilabel model."""
         if not isinstance(self.spec.task, Multilabel):
             raise MedwardError(f"{self.spec.name}: findings are a multilabel model's, this is {self.spec.task.kind}")
-        return self._largest(inputs, radii, scale, self._certain_findings)
+        return self.largest_radius(inputs, radii, scale, lambda bounds, _: self._certain_findings(bounds))
+
+    def largest_radius(self, inputs: object, radii: Sequence[float], scale: float | Array, certain: Certain) -> Array:
+        """The largest of `radii` ``(n, m)``, each times `scale`, of what `certain` says it of; 0 for none.
+
+        From the largest radius down; rows of which all is certain at one are asked no further.
+        """
+        if not radii or min(radii) <= 0:
+            raise MedwardError(f"radii: needs one or more positive numbers, got {list(radii)}")
+        rows = self.spec.check(inputs).astype(np.float32)
+        found, left = np.zeros((len(rows), 1)), np.arange(len(rows))
+        for radius in sorted(radii, reverse=True):
+            holds = certain(self.model.between(rows[left], self._checked(radius * np.asarray(scale))), left)
+            found = np.array(np.broadcast_to(found, (len(rows), holds.shape[1])))
+            found[left] = np.where((found[left] == 0) & holds, radius, found[left])
+            left = left[~(found[left] > 0).all(axis=1)]
+            if not len(left):
+                break
+        return found
 
     def _random_rows(self, rng: np.random.Generator) -> Array:
         """Rows within the range; of trees with values at which they split."""
@@ -150,27 +170,6 @@ class Bounds:
 
     def _certain_findings(self, bounds: OutputBounds) -> NDArray[np.bool_]:
         return output_bounds.certain_findings(bounds, self.spec)
-
-    def _largest(
-        self,
-        inputs: object,
-        radii: Sequence[float],
-        scale: float | Array,
-        certain: Callable[[OutputBounds], NDArray[np.bool_]],
-    ) -> Array:
-        """Descend from the largest radius; rows that are certain there are asked no further."""
-        if not radii or min(radii) <= 0:
-            raise MedwardError(f"radii: needs one or more positive numbers, got {list(radii)}")
-        rows = self.spec.check(inputs).astype(np.float32)
-        found, left = np.zeros((len(rows), 1)), np.arange(len(rows))
-        for radius in sorted(radii, reverse=True):
-            holds = certain(self.model.between(rows[left], self._checked(radius * np.asarray(scale))))
-            found = np.array(np.broadcast_to(found, (len(rows), holds.shape[1])))
-            found[left] = np.where((found[left] == 0) & holds, radius, found[left])
-            left = left[~(found[left] > 0).all(axis=1)]
-            if not len(left):
-                break
-        return found
 
     def _checked(self, radius: float | Array) -> NDArray[np.float32]:
         """The radius in single precision, rounded up."""

@@ -4,7 +4,8 @@ Whoever sees one of N possible answers learns at most log2 N bits from it, about
 series of answers at most the sum (the number of possible series is the product). Label and scores are counted together:
 where scores leave, the label is the first of their largest, and the filters keep those. What is not counted is which
 level an answer came at. That is a choice among at most three, the ordinary level, label, withheld, and says something
-of the defenses and of the account's own past rather than of the model.
+of the defenses and of the account's own past rather than of the model. Where a row is withheld because no certificate
+covers it, that does say something of the model, and is charged (`WITHHELD_BITS`).
 """
 
 from __future__ import annotations
@@ -99,6 +100,16 @@ def side_bits(decimals: int) -> float:
 def code_bits(classes: int, codes: int) -> float:
     """log2 (m + K): one of m codes, each of which has one winner, or a label alone."""
     return log2(codes + classes)
+
+
+def radius_bits(radii: int, findings: int = 1) -> float:
+    """log2 of how many certified radii an answer can carry: 0 or one of a grid of `radii`, for each of `findings`."""
+    return findings * log2(radii + 1)
+
+
+def interval_bits(width: int) -> float:
+    """Two numbers of `width` bits, the ends of a certified interval."""
+    return 2.0 * width
 
 
 def text_bits(tokens: int, vocabulary: int) -> float:

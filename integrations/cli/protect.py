@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from medward.guard.answering import RADIUS_UNITS
 from medward.guard.errors import MedwardError
 from medward.integrations.cli.benign import print_notes
 from medward.integrations.cli.data_options import (
@@ -192,4 +193,7 @@ def _describe(bundle: Any, out: Path) -> None:
         console.print(
             f"P(ever {rung.action} a benign account) <= {rung.false_alarm:g} + {policy.monitor.calibration_risk:g}"
         )
+    if (held := bundle.card.certified) is not None:
+        unit = RADIUS_UNITS[bundle.card.spec.modality]
+        console.print(f"certified at {held.radius:g} {unit}: {held.certified} of {held.rows} calibration rows")
     print_notes(bundle)

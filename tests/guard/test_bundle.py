@@ -211,7 +211,7 @@ def test_only_expect_detects_a_full_rewrite(copy):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 5}, "format 5, this medward reads formats 1 to 4"),
+        ({"format": 6}, "format 6, this medward reads formats 1 to 5"),
         ({"model": "model.pkl"}, "names the files"),
         ({"model": "../model.onnx"}, "names the files"),
         ({"sizes": "many"}, "sizes"),
@@ -288,7 +288,7 @@ def test_a_bundle_of_an_older_format_can_be_sealed_and_given_a_site(tmp_path):
     (tmp_path / "b" / "policy.toml").write_text(f"{text}\n# read and approved\n")
     new = bundle.seal_bundle(tmp_path / "b")
     loaded = bundle.load_bundle(tmp_path / "b", expect=new)
-    assert loaded.card.format == 4, "what is written anew is of the newest format, and says so"
+    assert loaded.card.format == 5, "what is written anew is of the newest format, and says so"
     bundle.add_site(loaded, "clinic", loaded.profile, data_digest="0" * 64, sizes={"benign": 1})
     again = bundle.load_bundle(tmp_path / "b")
     assert again.model.spec == bundle.load_bundle(golden).model.spec

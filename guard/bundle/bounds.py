@@ -1,0 +1,99 @@
+"""Bounds of a bundle's model: built from its own file when it is protected, kept beside it, opened when it is served.
+
+The card says how large a share of the calibration rows they certify. A model that cannot be bounded is refused by the
+name of what stands against it, and one of which nothing is certified with what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast
+
+import numpy as np
+
+from medward.guard.answering import RADIUS_UNITS
+from medward.guard.bundle.card import BOUNDS_FILES, Card, CertifiedShareOfRows
+from medward.guard.certify.bounds import Bounds
+from medward.guard.certify.certifier import Certifier, KeptBounds
+from medward.guard.certify.sklearn_trees import EstimatorModel
+from medward.guard.data.split import log
+from medward.guard.errors import MedwardError
+from medward.guard.models.base import WrappedModel, first_line
+from medward.guard.policy import Policy
+from medward.guard.profile import forward_batches
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array
+
+NETWORK_BOUNDS, TREE_BOUNDS = BOUNDS_FILES
+
+
+def build_bounds(model: WrappedModel, rows: Array, policy: Policy) -> tuple[KeptBounds, CertifiedShareOfRows] | None:
+    """The bounds of `model` as a bundle has it, and what they certify of calibration `rows`; None if nobody asks.
+
+    Raises `MedwardError` for a model that cannot be bounded, and where no row is certified at the policy's radius.
+    """
+    if not policy.certify.enabled:
+        return None
+    spec = model.spec
+    table = spec.modality == "tabular"
+    spread = np.asarray(rows, np.float64).std(axis=0) if table else np.zeros(0)
+    kept = KeptBounds(bounds=model_bounds(model), deviations=tuple(spread.tolist()))
+    certifier = cast(Certifier, Certifier.of(kept, policy, spec))
+    held = certifier.certify(rows, forward_batches(model, rows).scores).holds
+    found = CertifiedShareOfRows(
+        radius=certifier.asked, certified=int(held.sum()), rows=len(rows), deviations=kept.deviations
+    )
+    said = f"{found.certified} of {found.rows} calibration rows ({held.mean():.1%})"
+    within = f"{found.radius:g} {RADIUS_UNITS[spec.modality]}"
+    if not held.any():
+        raise MedwardError(
+            f"certify: {said} are certified at {within}; harden the model with medward harden --method certified, "
+            "lower certify.radius, or set certify.enabled = false"
+        )
+    log.info("certify: %s are certified at %s", said, within)
+    return kept, found
+
+
+def model_bounds(model: WrappedModel) -> Bounds:
+    """The bounds of the file that a bundle keeps of `model`."""
+    with TemporaryDirectory() as folder:
+        exported = model.export(Path(folder))
+        data = (Path(folder) / exported.file).read_bytes()
+    if exported.file == "model.onnx":
+        return Bounds.of(data, model.spec, exported.options)
+    if hasattr(model, "estimator"):
+        return Bounds.of_estimator(cast(EstimatorModel, model))
+    raise MedwardError(
+        f"{model.spec.name}: is a Python function, of which nothing can be proven; export it to ONNX, or set "
+        "certify.enabled = false"
+    )
+
+
+def bounds_file(kept: KeptBounds) -> str:
+    """What the file of such bounds is called."""
+    return TREE_BOUNDS if kept.bounds.data[:2] == b"PK" else NETWORK_BOUNDS
+
+
+def open_bounds(card: Card, parts: Mapping[str, bytes], policy: Policy) -> KeptBounds | None:
+    """The bounds among the verified `parts` of a bundle, None without; needs onnxruntime alone.
+
+    Raises `MedwardError` where they cannot be read, and where `policy` asks for some and there are none.
+    """
+    name = next((each for each in BOUNDS_FILES if each in card.files), None)
+    if name is None or card.certified is None:
+        kept = None
+    else:
+        kept = KeptBounds(bounds=_opened(name, parts[name], card.spec), deviations=card.certified.deviations)
+    Certifier.of(kept, policy, card.spec)  # refuses what it cannot certify
+    return kept
+
+
+def _opened(name: str, data: bytes, spec: ModelSpec) -> Bounds:
+    try:
+        return Bounds.load(data, spec)
+    except MedwardError:
+        raise
+    except Exception as error:  # of any library that reads the file
+        raise MedwardError(f"{name}: cannot be read: {first_line(error)}") from error
