@@ -2,7 +2,8 @@
 
 A tensor's values are the model's own input values, whatever its datatype: UINT8 saves bytes and scales
 nothing. Where a score does not leave, `scores` holds null, which clients that read into NumPy see as NaN; a
-withheld label is -1; `levels` names the reason the client may know. Reference:
+withheld label is -1; `levels` names the reason the client may know. Where the policy has answers certified, `certified`
+is false for what is not and `certified_radius` null where it is withheld. Reference:
 github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md.
 """
 
@@ -18,6 +19,7 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, JsonValue
 
+from medward.guard.answering import RADIUS_UNITS
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.base import WITHHELD_DECISION
@@ -90,7 +92,7 @@ class InputTensor(BaseModel):
 class RequestedOutput(BaseModel):
     """The name of an output the client wants."""
 
-    name: Literal["scores", "labels", "levels"]
+    name: Literal["scores", "labels", "levels", "certified", "certified_radius"]
     parameters: Parameters = {}
 
 
@@ -100,7 +102,7 @@ class InferRequest(BaseModel):
     id: Annotated[str, Field(max_length=128)] | None = None
     parameters: Parameters = {}
     inputs: Annotated[list[InputTensor], Field(min_length=1, max_length=1, fail_fast=True)]
-    outputs: Annotated[list[RequestedOutput], Field(max_length=3, fail_fast=True)] | None = None
+    outputs: Annotated[list[RequestedOutput], Field(max_length=5, fail_fast=True)] | None = None
 
 
 class OutputTensor(BaseModel):
@@ -109,7 +111,7 @@ class OutputTensor(BaseModel):
     name: str
     shape: list[int]
     datatype: str
-    data: list[float | None] | list[int] | list[str]
+    data: list[bool] | list[float | None] | list[int] | list[str]
 
 
 class InferResponse(BaseModel):
@@ -180,7 +182,7 @@ def inference_router(service: Service, caller: Callable[..., Awaitable[Principal
             versions=[service.version],
             platform="medward",
             inputs=[TensorMetadata(name="inputs", datatype="FP32", shape=[-1, *spec.row_shape])],
-            outputs=output_metadata(spec),
+            outputs=output_metadata(spec, certified=service.guard.policy.certify.enabled),
         )
 
     @routes.post(
@@ -214,18 +216,26 @@ def inference_router(service: Service, caller: Callable[..., Awaitable[Principal
             model_name=spec.name,
             model_version=service.version,
             id=answer.id if asked.id is None else asked.id,
-            parameters={"answer": answer.id, "score_kind": answer.output},
+            parameters={"answer": answer.id, "score_kind": answer.output, **_radius(answer)},
             outputs=[tensors[each] for each in wanted],
         )
 
     return routes
 
 
-def output_metadata(spec: ModelSpec) -> list[TensorMetadata]:
+def output_metadata(spec: ModelSpec, *, certified: bool = False) -> list[TensorMetadata]:
     """What each output tensor holds; clients who apply a threshold to the scores themselves decide as the labels do."""
     task, levels = spec.task, TensorMetadata(name="levels", datatype="BYTES", shape=[-1])
     if isinstance(task, Opaque):
         return [TensorMetadata(name="scores", datatype="FP64", shape=[-1]), levels]
+    proven = []
+    if certified:
+        radii = [-1, len(task.findings)] if isinstance(task, Multilabel) else [-1]
+        unit: Parameters = {"radius_unit": RADIUS_UNITS[spec.modality]}
+        proven = [
+            TensorMetadata(name="certified", datatype="BOOL", shape=[-1]),
+            TensorMetadata(name="certified_radius", datatype="FP64", shape=radii, parameters=unit),
+        ]
     scores = TensorMetadata(name="scores", datatype="FP64", shape=[-1, len(task.names)])
     labels, parameters = [-1], dict[str, JsonValue]()
     if isinstance(task, Multilabel):
@@ -239,7 +249,8 @@ def output_metadata(spec: ModelSpec) -> list[TensorMetadata]:
             {} if task.threshold is None else {"threshold": task.threshold, "positive": task.names[1]}
         )
         parameters = {"classes": [*task.classes], **operated}
-    return [scores, TensorMetadata(name="labels", datatype="INT64", shape=labels, parameters=parameters), levels]
+    decided = TensorMetadata(name="labels", datatype="INT64", shape=labels, parameters=parameters)
+    return [scores, decided, *proven, levels]
 
 
 def answer_tensors(answer: Answer, spec: ModelSpec) -> dict[str, OutputTensor]:
@@ -254,7 +265,21 @@ def answer_tensors(answer: Answer, spec: ModelSpec) -> dict[str, OutputTensor]:
     if not isinstance(task, Opaque):
         labels = decided.ravel().tolist()
         found["labels"] = OutputTensor(name="labels", shape=[*decided.shape], datatype="INT64", data=labels)
+    if (proven := answer.certified) is not None:
+        radii = proven.radius if proven.findings is None else proven.findings
+        told = [None if math.isnan(radius) else radius for radius in radii.ravel().tolist()]
+        holds = proven.holds.tolist()
+        found["certified"] = OutputTensor(name="certified", shape=[len(holds)], datatype="BOOL", data=holds)
+        found["certified_radius"] = OutputTensor(
+            name="certified_radius", shape=[*radii.shape], datatype="FP64", data=told
+        )
     return found | {"levels": OutputTensor(name="levels", shape=[len(levels)], datatype="BYTES", data=levels)}
+
+
+def _radius(answer: Answer) -> dict[str, str]:
+    """The radius that `certified` is about, in words."""
+    found = answer.certified
+    return {} if found is None else {"radius": f"{found.asked:g} {RADIUS_UNITS[answer.spec.modality]}"}
 
 
 def inline_schema(schema: dict[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import Scope
 
-from medward.guard.types import Answer
+from medward.guard.types import Answer, Level
 
 
 class Metrics:
-    """Latency and errors by route, answers by level, verdicts by kind of source and action, redactions by kind."""
+    """Latency and errors by route, answers by level and certificate, verdicts by source and action, redactions."""
 
     def __init__(self, jobs: Callable[[], float]) -> None:
         self.registry = CollectorRegistry()
@@ -31,6 +31,12 @@ class Metrics:
             ["source", "action"],
             registry=self.registry,
         )
+        self._certified = Counter(
+            "medward_answers_certified",
+            "Rows by whether their answer is certified, where the policy has answers certified.",
+            ["certified"],
+            registry=self.registry,
+        )
         self._errors = Counter("medward_errors", "Responses from 400 up.", ["route", "status"], registry=self.registry)
         Gauge("medward_jobs", "Requests being read, queued or answered.", registry=self.registry).set_function(jobs)
 
@@ -42,9 +48,13 @@ class Metrics:
             self._errors.labels(route, str(status)).inc()
 
     def answer(self, answer: Answer) -> None:
-        """Count levels and verdicts; of a verdict the part and never the account."""
+        """Count levels, certificates and verdicts; of a verdict the part and never the account."""
         for level in answer.levels:
             self._rows.labels(level.label).inc()
+        if answer.certified is not None:
+            for level, holds in zip(answer.levels, answer.certified.holds.tolist(), strict=True):
+                said = "withheld" if level is Level.WITHHELD else str(holds).lower()
+                self._certified.labels(said).inc()
         for verdict in answer.verdicts:
             self._verdicts.labels("error" if verdict.error else verdict.part, verdict.action.label).inc()
 

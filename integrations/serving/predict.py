@@ -36,7 +36,7 @@ def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]]
     @routes.post(
         "/v1/predict",
         summary="Classify rows or images",
-        response_model=prediction_type(spec),
+        response_model=prediction_type(spec, certified=service.guard.policy.certify.enabled),
         responses=problem_responses(400, 401, 403, 408, 413, 415, 422, 500, 503),
         openapi_extra={"requestBody": {"required": True, "content": _content(spec, limits.rows)}},
     )

@@ -76,18 +76,57 @@ class OutputPrediction(BaseModel):
     levels: list[AnsweredLevel]
 
 
+class _Certified(BaseModel):
+    certified: list[bool | None]
+    certified_radius: list[float | None]
+    radius: float
+    radius_unit: str
+
+
+class CertifiedPrediction(Prediction, _Certified):
+    """One answer with its certificates, row by row: `Prediction`, and what is proven.
+
+    `certified` says whether no input within `radius` of the row is answered otherwise: where it is false, a person must
+    read the row. `certified_radius` is the largest of a grid that this is proven for, 0 for none. At the level "label"
+    it says no more than `certified`, and both are null at "withheld". `radius_unit` is what radii are counted in.
+    """
+
+
+class CertifiedFindingsPrediction(FindingsPrediction, _Certified):
+    """One answer of several findings with its certificates: `FindingsPrediction`, and what is proven.
+
+    `certified` and `certified_radius` are those of the row as a whole, as in `CertifiedPrediction`;
+    `certified_findings` has the radius of each finding, in their order.
+    """
+
+    certified_findings: list[list[float | None] | None]
+
+
+class CertifiedNumberPrediction(NumberPrediction, _Certified):
+    """One answer of a regression model with its certificates: `NumberPrediction`, and what is proven.
+
+    `certified` says whether every input within `radius` gets a number within the tolerance and on the same side of all
+    cut points, as in `CertifiedPrediction`; `certified_interval` holds the least and the largest such number, rounded
+    outwards to whole tolerances at the level "rounded", null where the number does not leave.
+    """
+
+    certified_interval: list[list[float | None]]
+
+
 AnyPrediction = Prediction | FindingsPrediction | NumberPrediction | OutputPrediction
 
 
-def prediction_type(spec: ModelSpec) -> type[AnyPrediction]:
-    """The form of answers of a model of `spec`."""
+def prediction_type(spec: ModelSpec, *, certified: bool = False) -> type[AnyPrediction]:
+    """The form of answers of a model of `spec`, `certified` ones where the policy says so."""
     if isinstance(spec.task, Multilabel):
-        return FindingsPrediction
+        return CertifiedFindingsPrediction if certified else FindingsPrediction
     if isinstance(spec.task, Regression):
-        return NumberPrediction
-    return OutputPrediction if isinstance(spec.task, Opaque) else Prediction
+        return CertifiedNumberPrediction if certified else NumberPrediction
+    if isinstance(spec.task, Opaque):
+        return OutputPrediction
+    return CertifiedPrediction if certified else Prediction
 
 
 def client_view(answer: Answer, spec: ModelSpec) -> AnyPrediction:
     """The client's view of `answer`."""
-    return prediction_type(spec).model_validate(answer.as_dict())
+    return prediction_type(spec, certified=answer.certified is not None).model_validate(answer.as_dict())
