@@ -80,8 +80,9 @@ class Attempt:
     `fooled (n,)` are the rows whose decision changed, `noisy (n,)` those that random noise of that radius changed,
     `decided (n,)` the classes the rows were decided as before, `classes (n,)` those that they count in where shares are
     balanced (see `attacks.evasion.fooled_share`), None of a model without classes. `refused (n,)` are the rows not
-    fooled that were refused under attack, None where nobody counted. Attempts of a targeted attack may
-    differ in their rows: those of the class it aims at are left out.
+    fooled that were refused under attack, None where nobody counted; `denied (n,)` those that were certified and are
+    not under attack, None where nobody certifies. Attempts of a targeted attack may differ in their rows: those of the
+    class it aims at are left out.
     """
 
     radius: float
@@ -90,6 +91,7 @@ class Attempt:
     decided: Ints
     classes: Ints | None = None
     refused: NDArray[np.bool_] | None = None
+    denied: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,13 +7,15 @@ gets the guard's answers, with -1 and NaN where something was withheld.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medward.attacks.threat import Access, ThreatModel
+from medward.guard.certify.certifier import CERTIFICATE_PART, Certifier
 from medward.guard.errors import MedwardError
 from medward.guard.models.base import Model
 from medward.guard.pipeline import Guard
@@ -21,7 +23,7 @@ from medward.guard.profile import Profile
 from medward.guard.release.scores import probabilities
 from medward.guard.release.topk import spread_rest
 from medward.guard.spec import ModelSpec
-from medward.guard.types import Array, Ints, OutputKind, Principal, Query
+from medward.guard.types import Answer, Array, Ints, OutputKind, Principal, Query
 
 if TYPE_CHECKING:
     import torch
@@ -41,16 +43,34 @@ class BudgetSpentError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response holds decisions ``(n,)``, -1 where withheld, and scores ``(n, ...)``, NaN where not released."""
+    """A response holds decisions ``(n,)``, -1 where withheld, and scores ``(n, ...)``, NaN where not released.
+
+    Where the policy has answers certified, `certified` says which ``(n,)``, of findings ``(n, K)``, are relied on as
+    they are and not read by a person first: None where all are. `uncertified (n,)` are the rows of which nothing is
+    proven at the policy's radius, those among them that were withheld for that.
+    """
 
     labels: Ints
     scores: Array
     output: OutputKind
+    certified: NDArray[np.bool_] | None = None
+    uncertified: NDArray[np.bool_] | None = None
 
     @property
     def probabilities(self) -> Array:
         """The scores of classes as probabilities ``(n, K)``; what a row hides is spread evenly, a row of NaN stays."""
         return spread_rest(probabilities(self.scores, self.output))
+
+
+def joined_responses(parts: Sequence[Response]) -> Response:
+    """Responses one after the other, as one."""
+
+    def joined(name: str) -> Any:
+        values = [getattr(part, name) for part in parts]
+        return None if values[0] is None else np.concatenate(values)
+
+    known = {name: joined(name) for name in ("labels", "scores", "certified", "uncertified")}
+    return Response(output=parts[0].output, **known)
 
 
 Oracle = Callable[[Array], Response]
@@ -115,21 +135,31 @@ def guarded_oracle(
             if failed := [verdict.source for verdict in answer.verdicts if verdict.error]:
                 raise MedwardError(f"the guard itself failed ({failed[0]}); a failure is no defense, so mend it first")
             answers.append(answer)
-        labels = np.concatenate([answer.labels for answer in answers])
-        scores = np.concatenate([answer.scores for answer in answers])
-        if decide is not None and (told := labels >= 0).any():
-            labels[told] = decide(scores[told])
-        return Response(labels, scores, answers[0].output)
+        told = joined_responses([_response(guard, answer) for answer in answers])
+        if decide is not None and (left := told.labels >= 0).any():
+            told.labels[left] = decide(told.scores[left])
+        return told
 
     return ask
+
+
+def _response(guard: Guard, answer: Answer) -> Response:
+    """One answer to one row; as a label an answer counts, whether it is certified or not."""
+    plain = Response(answer.labels, answer.scores, answer.output)
+    if (found := answer.certified) is None:
+        return plain
+    unproven = sum(each.evidence["uncertified"] for each in answer.verdicts if each.part == CERTIFICATE_PART)
+    relied = found.holds if found.findings is None else found.findings >= found.asked
+    counted = None if guard.policy.certify.uncertified == "label" else relied
+    return replace(plain, certified=counted, uncertified=np.array([unproven > 0]))
 
 
 class Target:
     """A target is what an attack is given: a model with declared, metered access.
 
     `network` is a torch module computing the model's scores, which do not know its threshold (white-box), `profile`
-    the defense's fitted screens for detector-aware attacks, `twin` the network as it was before hardening, if known;
-    all are handed out only under GRADIENTS access.
+    the defense's fitted screens for detector-aware attacks, `twin` the network as it was before hardening, if known,
+    `certifier` what certifies the guard's answers; all are handed out only under GRADIENTS access.
     """
 
     def __init__(
@@ -141,6 +171,7 @@ class Target:
         network: torch.nn.Module | None = None,
         profile: Profile | None = None,
         twin: torch.nn.Module | None = None,
+        certifier: Certifier | None = None,
         batch: int = 256,
     ) -> None:
         self.spec = spec
@@ -151,6 +182,7 @@ class Target:
         self._network = network
         self._profile = profile
         self._twin = twin
+        self._certifier = certifier
         self._batch = batch
 
     def query(self, inputs: Array) -> Response:
@@ -160,12 +192,11 @@ class Target:
             raise BudgetSpentError(f"the budget of {budget} rows does not cover {len(inputs)} more")
         self.queries += len(inputs)
         parts = [self._oracle(inputs[i : i + self._batch]) for i in range(0, len(inputs), self._batch)]
-        labels = np.concatenate([part.labels for part in parts])
-        scores = np.concatenate([part.scores for part in parts])
-        self.withheld += int((labels < 0).sum())
-        if self.threat.access < Access.SCORES:
-            scores = np.full_like(scores, np.nan)
-        return Response(labels, scores, parts[0].output)
+        found = joined_responses(parts)
+        self.withheld += int((found.labels < 0).sum())
+        return (
+            found if self.threat.access >= Access.SCORES else replace(found, scores=np.full_like(found.scores, np.nan))
+        )
 
     @property
     def network(self) -> torch.nn.Module:
@@ -181,6 +212,11 @@ class Target:
     def twin(self) -> torch.nn.Module | None:
         """The network as it was before hardening; None where there is none, or below GRADIENTS access."""
         return self._twin if self.threat.access >= Access.GRADIENTS else None
+
+    @property
+    def certifier(self) -> Certifier | None:
+        """What certifies the guard's answers; None where nothing does, or below GRADIENTS access."""
+        return self._certifier if self.threat.access >= Access.GRADIENTS else None
 
     def _white_box(self, part: _T | None, what: str) -> _T:
         if self.threat.access < Access.GRADIENTS or part is None:

@@ -26,6 +26,7 @@ from medward.guard.bundle.certified import model_file_digest
 from medward.guard.bundle.folder import Bundle
 from medward.guard.bundle.site import bundle_reading
 from medward.guard.certificate import ORIGINAL, AnyCertificate, PrivacyCertificate
+from medward.guard.columns import encoded_names
 from medward.guard.data.canaries import CanarySet
 from medward.guard.data.coin_flip import MembershipManifest, read_manifest
 from medward.guard.data.objects import as_splits
@@ -85,7 +86,7 @@ def validate(
     reading = bundle_reading(bundle, Reading(target=target, patient=patient, labels=labels))
     splits = _numbered(as_splits(data, reading), spec)
     threat = bundle.policy.threat
-    rules = rules or feature_rules(spec, integer, immutable, threat.spreads() if spec.modality == "tabular" else None)
+    rules = rules or feature_rules(spec, integer, immutable, _spreads(bundle))
     chosen_attacks(spec, names, rules, reads)  # refuses what is unknown before work begins
     if reads is not None:
         _try_decide(reads, bundle, splits)
@@ -117,6 +118,18 @@ def validate(
         resume=resume,
         progress=progress,
     )
+
+
+def _spreads(bundle: Bundle) -> dict[str, float] | None:
+    """What counts for the deviation of a table's columns: those that certificates count in, errors of measurement."""
+    spec, held = bundle.model.spec, bundle.card.certified
+    if spec.modality != "tabular":
+        return None
+    known: dict[str, float] = {}
+    if bundle.policy.certify.enabled and held is not None:
+        names = encoded_names(spec.columns) or map(str, range(len(held.deviations)))
+        known = dict(zip(names, held.deviations, strict=True))
+    return known | bundle.policy.threat.spreads()
 
 
 def planted_canaries(given: CanarySet | Path | str, certificate: AnyCertificate | None) -> CanarySet:

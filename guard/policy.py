@@ -180,6 +180,9 @@ class GatePolicy(_Section):
     gets right and the guard may not answer; only its good end is asked, for rare classes have few rows.
     `attack_refusal` is the largest share of attacked rows that the guard may refuse: who can change inputs on their way
     can have answers refused. At 1, the default, it is told and not judged, for a screen that works refuses them.
+    Where answers are certified, `uncertified` is the largest share of clean rows that may not be, and so are read by a
+    person: beyond a quarter the model saves little of a list. `denied` is the largest share of rows that an attacker
+    may make so: beyond a half he decides what is answered, though not how.
     """
 
     evasion_success: float = Field(default=0.2, gt=0, le=0.5)
@@ -191,6 +194,8 @@ class GatePolicy(_Section):
     false_refusal: float = Field(default=0.05, gt=0, le=0.2)
     sensitivity_loss: float = Field(default=0.05, gt=0, le=0.2)
     attack_refusal: float = Field(default=1.0, gt=0, le=1)
+    uncertified: float = Field(default=0.25, gt=0, le=0.5)
+    denied: float = Field(default=0.5, gt=0, le=1)
 
 
 class Policy(_Section):
@@ -271,7 +276,15 @@ class Policy(_Section):
 
 _ADDED = {
     "release": ("pooled",),
-    "gate": ("membership_tpr", "audit_ratio", "disclosure", "sensitivity_loss", "attack_refusal"),
+    "gate": (
+        "membership_tpr",
+        "audit_ratio",
+        "disclosure",
+        "sensitivity_loss",
+        "attack_refusal",
+        "uncertified",
+        "denied",
+    ),
 }
 """Keys that the first fingerprints did not know."""
 _ADDED_SECTIONS: dict[str, BaseModel] = {
@@ -338,6 +351,8 @@ disclosure = {p.gate.disclosure!r}            # of planted values that are read 
 false_refusal = {p.gate.false_refusal!r}
 sensitivity_loss = {p.gate.sensitivity_loss!r}      # of rows of any class that the model alone gets right
 attack_refusal = {p.gate.attack_refusal!r}        # of attacked rows that may be refused; 1 = told, not judged
+uncertified = {p.gate.uncertified!r}           # of clean rows whose answer is not certified, where [certify] is on
+denied = {p.gate.denied!r}                 # of certified rows that an attacker may make uncertified
 {federated}{privacy}{threat}{certify}"""
 
 

@@ -46,19 +46,49 @@ class BlackBoxSearch:
 
 
 class AskedRows(NamedTuple):
-    """Rows that a target was asked about: which ``(n,)`` are `fooled`, and which it `refused` to answer."""
+    """Rows that a target was asked about: which ``(n,)`` are `fooled`, and which it `refused` to answer.
+
+    `uncertified` are those of which the target proves nothing: they are not fooled, for a person reads them, and are
+    not counted as refused. All False where it proves nothing of any.
+    """
 
     fooled: Bools
     refused: Bools
+    uncertified: Bools
+
+    def then(self, rows: Bools, again: AskedRows) -> AskedRows:
+        """What came of all rows once some `rows (n,)` were asked `again (m,)` with other changes."""
+        found = AskedRows(*(each.copy() for each in self))
+        for each, more in zip(found, again, strict=True):
+            each[rows] |= more
+        return AskedRows(found.fooled, found.refused & ~found.fooled, found.uncertified & ~found.fooled)
+
+    def denied(self, before: Bools | None) -> Bools | None:
+        """The rows not fooled that were certified `before (n,)` and no longer are; None where nobody certifies."""
+        return None if before is None else self.uncertified & ~before & ~self.fooled
 
 
 def asked_rows(target: Target, inputs: Tensor, y: Tensor, criterion: Criterion) -> AskedRows:
     """Ask the target once: which rows, clean decided as `y (n,)`, its answers give to the attacker or it refuses."""
     if not len(inputs):
-        return AskedRows(np.zeros(0, np.bool_), np.zeros(0, np.bool_))
-    scores, decided = answers_as_tensors(target.query(inputs.cpu().numpy()), y.device)
-    won = criterion.answered(scores, decided, y)
-    return AskedRows(np.asarray(won.cpu().numpy()), np.asarray((decided < 0).cpu().numpy()))
+        return AskedRows(*(np.zeros(0, np.bool_) for _ in range(3)))
+    response = target.query(inputs.cpu().numpy())
+    scores, decided = answers_as_tensors(response, y.device)
+    won = np.asarray(criterion.answered(scores, _relied(response, decided, y), y).cpu().numpy())
+    hidden, unproven = response.labels < 0, response.uncertified
+    if response.certified is not None and response.certified.ndim == 1:
+        won &= response.certified
+    unproven = np.zeros(len(won), np.bool_) if unproven is None else unproven
+    return AskedRows(won, hidden & ~unproven, unproven)
+
+
+def _relied(response: Response, decided: Tensor, y: Tensor) -> Tensor:
+    """The decisions, of findings with those that are not certified as they were in the clean rows."""
+    if response.certified is None or response.certified.ndim == 1:
+        return decided
+    bits = torch.as_tensor(response.certified, device=decided.device).to(torch.int64)
+    sure = (bits << torch.arange(bits.shape[1], device=decided.device)).sum(dim=1)
+    return torch.where(decided < 0, decided, (decided & sure) | (y & ~sure))
 
 
 def fooled_rows(target: Target, inputs: Tensor, y: Tensor, criterion: Criterion) -> Bools:

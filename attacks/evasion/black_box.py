@@ -99,7 +99,8 @@ class BlackBox(PerImage):
         decided, labels = criterion.decisions(y).cpu().numpy(), data.test.labels
         known = None if labels is None else labels[: self.rows][judged.cpu().numpy()]
         classes = counted_classes(target.spec.task, decided, known)
-        attacked, random, made = Envelope(x, classes), Envelope(x, classes), x.clone()
+        before = None if clean.uncertified is None else clean.uncertified[judged.cpu().numpy()]
+        attacked, random, made = Envelope(x, classes, before), Envelope(x, classes, before), x.clone()
         for factor, smaller in reversed(balls_within(ball)):
             rows = attacked.standing
             search = BlackBoxSearch(black_box_answers(target), criterion, smaller, generator)

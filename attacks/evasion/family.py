@@ -12,6 +12,7 @@ from medward.attacks.evasion.cell import EvasionCell, by_class, by_direction
 from medward.attacks.evasion.control import larger_attack
 from medward.attacks.evasion.fooled_share import (
     class_counts,
+    denied_share,
     fooled_interval,
     fooled_shares,
     noise_shares,
@@ -27,7 +28,7 @@ from medward.attacks.validation.finding import ARMS, Arm, Controls, Finding, Sta
 from medward.attacks.validation.record import Provenance
 from medward.attacks.validation.sample_size import short_groups, shortage_note
 from medward.attacks.validation.splits import SharedRows
-from medward.guard.policy import GatePolicy
+from medward.guard.policy import GatePolicy, Policy
 from medward.guard.tasks.base import Task
 from medward.guard.tasks.classification import Classification
 
@@ -53,7 +54,8 @@ class Evasion:
         "the model's answer changed from what it says without the attack. A refused row is not fooled. The attacker "
         "takes the size of change that serves best, up to the largest allowed. The plain share counts rows, the "
         "balanced one is the mean over the classes that rows are labelled as; the larger is judged, for a rare class "
-        "weighs little in the one and a common one in the other. The interval allows for both choices.",
+        "weighs little in the one and a common one in the other. The interval allows for both choices. Where answers "
+        "are certified, one that is not goes to a person and is not fooled, but counts among what is denied.",
     )
     controls: ClassVar[Controls] = _CONTROLS
 
@@ -71,6 +73,7 @@ class Evasion:
         return replace(
             shared.data,
             flags=(*shared.copied, *shared.tested),
+            notes=(*shared.data.notes, *_counted(bundle.policy)),
             shortages=_shortages(shared.data, bundle.model.spec.task, self.bound(bundle.policy.gate)),
             control=larger_attack,
         )
@@ -90,11 +93,14 @@ class Evasion:
         bare = results["undefended"]
         task = runs.spec.task
         classes = {arm: by_class(result.attempts, task) for arm, result in results.items()}
+        behind: list[Arm] = [arm for arm in results if arm != "undefended"]
         ceiling = None
         if isinstance(runs.attack, PerImage) and runs.held is not None:
             ceiling = model_ceiling(runs.attack, runs.spec, runs.held)
-        denied = {arm: refused_share(result.attempts) for arm, result in results.items() if arm != "undefended"}
-        refused: dict[Arm, Interval] = {arm: share for arm, share in denied.items() if share is not None}
+        refused, denied = (
+            {arm: found for arm in behind if (found := share(results[arm].attempts)) is not None}
+            for share in (refused_share, denied_share)
+        )
         return EvasionCell(
             undefended=arms["undefended"],
             guarded=arms.get("guarded"),
@@ -106,12 +112,20 @@ class Evasion:
             measures={
                 arm: beside | noise_shares(results[arm].attempts) | fooled_shares(results[arm].attempts, task)
                 for arm in results
-                for beside in [{"refused under attack": refused[arm]} if arm in refused else {}]
+                for beside in [
+                    {
+                        name: shares[arm]
+                        for name, shares in (("refused under attack", refused), ("certificates denied", denied))
+                        if arm in shares
+                    }
+                ]
             },
             refused=refused,
+            denied=denied,
             labelled={arm: class_counts(result.attempts, task) for arm, result in results.items()},
             ceiling=ceiling,
             figures={} if ceiling is None else ceiling.figures,
+            notes=() if runs.held is None else runs.held.notes,
             control=None if runs.control is None else self.achieved(runs.control, runs.seed),
             control_noise=None if runs.control is None else _worst(runs.control, noise=True),
         )
@@ -146,6 +160,17 @@ class Evasion:
             return []
         how = "only asked questions" if facts.white_box else "was judged by transfer from a surrogate"
         return [f"Attackers who hold the model itself: evasion {how}."]
+
+
+def _counted(policy: Policy) -> tuple[str, ...]:
+    """What counts as fooled where answers are certified, in a sentence."""
+    chosen = policy.certify
+    if not chosen.enabled:
+        return ()
+    if chosen.uncertified == "label":
+        return ("An answer that is not certified leaves as its label and is one: every changed answer is counted.",)
+    kept = "is marked and read by a person" if chosen.uncertified == "mark" else "is withheld"
+    return (f"An answer that is not certified {kept}: among all rows, changed answers that are certified are counted.",)
 
 
 def _shortages(data: AttackData, task: Task, limit: float) -> tuple[str, ...]:

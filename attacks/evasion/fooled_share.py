@@ -82,6 +82,12 @@ def refused_share(attempts: Sequence[Attempt]) -> Interval | None:
     return worst_rate(refused) if refused else None
 
 
+def denied_share(attempts: Sequence[Attempt]) -> Interval | None:
+    """The share of rows that an attack denies their proof, at the radius where that is most; None without proofs."""
+    denied = [each.denied for each in attempts if each.denied is not None]
+    return worst_rate(denied) if denied else None
+
+
 def class_counts(attempts: Sequence[Attempt], task: Task) -> dict[str, int]:
     """How many rows of each class that is there `attempts` were judged on, the fewest of any; empty without classes."""
     if not isinstance(task, Classification):

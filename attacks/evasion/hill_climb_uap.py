@@ -139,6 +139,7 @@ class HillClimb(UniversalAttack):
                 decided=decided,
                 classes=classes,
                 refused=answered.refused,
+                denied=answered.denied(None if clean.uncertified is None else clean.uncertified[rows.cpu().numpy()]),
             )
             tries.append(Tried({criterion: climbed}, criterion, criterion, noise, attempt))
         full, best = tries[-1], strongest_radius(tries)

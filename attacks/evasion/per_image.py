@@ -92,6 +92,7 @@ class PerImage(ABC):
             decided=np.asarray(decided.cpu().numpy(), np.int64),
             classes=attacked.classes,
             refused=attacked.refused,
+            denied=attacked.denied,
         )
 
     def _known(self, words: str) -> str:
@@ -128,8 +129,9 @@ class WhiteBox(PerImage):
         """Attack every row of ``data.test`` within each radius; judged by asking the target.
 
         `outcome` are the rows that any radius fools, `baseline` those that random noise does, one vector per row and
-        radius; the curves are the shares that radii up to each fool. A random network draws from torch's generator,
-        seeded here.
+        radius; the curves are the shares that radii up to each fool. Who knows the guard also attacks its certificate,
+        where it has one that gradients pass: for another decision that is certified, and for none. A random network
+        draws from torch's generator, seeded here.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -154,16 +156,29 @@ class WhiteBox(PerImage):
         start = float(scene.fooled(target, x, x, y).mean())
         decided = scene.criterion.decisions(y).cpu().numpy()
         classes = counted_classes(target.spec.task, decided, None if scene.truth is None else scene.truth.cpu().numpy())
-        attacked, random, searches, on_network = Envelope(x, classes), Envelope(x, classes), [], []
+        attacked, random = (Envelope(x, classes, scene.uncertified) for _ in range(2))
+        searches, on_network, spent = [], [], 0
         for factor, smaller in balls_within(ball):
             search = scene.search(smaller, generator)
             found = self._searched(search, x, y)
             noisy = noisy_rows(smaller, x, smaller.surface(tuple(x.shape), generator))
-            for envelope, points in ((attacked, found.adversarial), (random, noisy)):
-                rows = envelope.standing
-                envelope.add(factor * self.epsilon, scene.asked(target, x[rows], points[rows], y[rows]))
+            rows = random.standing
+            random.add(factor * self.epsilon, scene.asked(target, x[rows], noisy[rows], y[rows]))
+            rows = attacked.standing
+            asked = scene.asked(target, x[rows], found.adversarial[rows], y[rows])
+            if (proof := scene.against_certificate()) is not None:
+                still = ~asked.fooled
+                left = rows[torch.as_tensor(still, device=rows.device)]
+                flipped = self.search(scene.search(smaller, generator, proof), x[left], y[left])
+                asked = asked.then(still, scene.asked(target, x[left], flipped.adversarial, y[left]))
+                spent += flipped.gradients
+            attacked.add(factor * self.epsilon, asked)
             searches.append(found)
             on_network.append(float(search.won(found.adversarial, y).float().mean()))
+        if (denial := scene.against_certificate(deny=True)) is not None:
+            taken = self.search(scene.search(ball, generator, denial), x, y)
+            attacked.deny(scene.asked(target, x, taken.adversarial, y).uncertified)
+            spent += taken.gradients
         adversarial = searches[-1].adversarial
         flags = run_flags(
             steps=self.effort,
@@ -189,7 +204,7 @@ class WhiteBox(PerImage):
             baseline=random.fooled,
             attempts=(self._attempt(attacked, random, scene.criterion.decisions(y)),),
             queries=target.queries,
-            gradients=sum(each.gradients for each in searches) * passes_per_call(scene.network),
+            gradients=(spent + sum(each.gradients for each in searches)) * passes_per_call(scene.network),
             flags=(*flags, *scene.flags(target, seed, adversarial=adversarial, steps=self.effort)),
             curves={self.name: attacked.curve(start), self._noise: random.curve(start)},
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -75,7 +76,8 @@ def chosen_per_row(tries: Sequence[Tried]) -> tuple[Attempt, ...]:
             same[-1],
             fooled=np.logical_or.reduce([each.fooled for each in same]),
             noisy=np.logical_or.reduce([each.noisy for each in same]),
-            refused=_still_refused(same),
+            refused=_still_so(same, "refused"),
+            denied=_still_so(same, "denied"),
         )
         for same in goals.values()
     )
@@ -114,13 +116,13 @@ def radius_curve(tries: Sequence[Tried], start: float) -> tuple[list[float], lis
     return [0.0, *(run.radius for run in runs)], [start, *(float(run.fooled.mean()) for run in runs)]
 
 
-def _still_refused(same: Sequence[Attempt]) -> Bools | None:
-    """The rows that none of the attempts fools and some had refused; None where that is not known of all."""
-    refused = [each.refused for each in same if each.refused is not None]
-    if len(refused) < len(same):
+def _still_so(same: Sequence[Attempt], name: Literal["refused", "denied"]) -> Bools | None:
+    """The rows that none of the attempts fools and some had refused or denied; None where that is not known of all."""
+    found = [each for each in (getattr(attempt, name) for attempt in same) if each is not None]
+    if len(found) < len(same):
         return None
     fooled = np.logical_or.reduce([each.fooled for each in same])
-    return np.asarray(np.logical_or.reduce(refused) & ~fooled)
+    return np.asarray(np.logical_or.reduce(found) & ~fooled)
 
 
 def envelope_curve(

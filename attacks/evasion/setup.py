@@ -23,6 +23,8 @@ from medward.attacks.evasion.surrogates import learned_network
 from medward.attacks.target import AccessDeniedError, Target
 from medward.attacks.whitebox.ascent import cut_to_steps, network_decisions
 from medward.attacks.whitebox.ball import Ball, FeatureRules, Norm
+from medward.attacks.whitebox.certificate import CertifiedNetwork, followed_certificate
+from medward.attacks.whitebox.certified_change import CertifiedChange
 from medward.attacks.whitebox.criterion import Criterion
 from medward.attacks.whitebox.forward import scores_and_features
 from medward.attacks.whitebox.network import Detector, as_attacker_sees
@@ -31,8 +33,10 @@ from medward.guard.data.labels import Labels
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
+from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
+from medward.guard.types import Array
 
 FACTORS = (0.2, 0.4, 0.6, 0.8, 1.0)
 """Of the radius: how far an attacker goes. Screens see a small change less, so the largest may not be the worst."""
@@ -47,6 +51,8 @@ class EvasionSetup:
 
     `criterion` is what success is; test rows that it leaves nothing to win on are left out. `withheld` is the share of
     clean test rows that were.
+    `certificate` is what certifies answers, as an attacker who knows it can follow it, and `hidden_certificate` why he
+    cannot. `uncertified (n,)` are the test rows of which nothing is proven as they are, None where nobody certifies.
     `truth (n,)` is what the test rows are labelled, where that is known; for judging only. `twin` is the network
     before hardening, where there is one. `blind` says why an attacker who should know the screens has no `detector`;
     `step` is what 8-bit images differ by, for one who has.
@@ -66,6 +72,9 @@ class EvasionSetup:
     truth: Tensor | None
     twin: nn.Module | None
     withheld: float
+    uncertified: Bools | None = None
+    certificate: CertifiedNetwork | None = None
+    hidden_certificate: str = ""
 
     @classmethod
     def set(
@@ -89,10 +98,11 @@ class EvasionSetup:
         x = np.asarray(data.craft.inputs, np.float32)
         craft = torch.as_tensor(x, device=device)
         network, labels, transfer = _gradients(target, data.craft, criterion, device, seed)
-        test_labels, withheld = _decisions(target, network, criterion, data, device)
+        test_labels, withheld, unproven = _decisions(target, network, criterion, data, device)
         test, truth, twin = torch.as_tensor(np.asarray(data.test.inputs, np.float32)), data.test.labels, target.twin
         rows = criterion.open(test_labels)
         detector, blind = (None, "") if rate is None else _detector(target, network, craft[:2], rate)
+        certificate, hidden = (None, "") if rate is None or transfer else _certificate(target, network, x)
         return cls(
             network=network,
             criterion=criterion,
@@ -108,27 +118,55 @@ class EvasionSetup:
             truth=None if truth is None else torch.as_tensor(truth, device=device)[rows],
             twin=None if twin is None else as_attacker_sees(twin.to(device), target.spec),
             withheld=withheld,
+            uncertified=None if unproven is None else unproven[rows.cpu().numpy()],
+            certificate=certificate,
+            hidden_certificate=hidden,
         )
 
     def search(
         self, ball: Ball | None = None, generator: torch.Generator | None = None, criterion: Criterion | None = None
     ) -> Search:
-        """The frame of a search on the network for changes in `ball`, the setup's own if None; so too `criterion`."""
+        """The frame of a search for changes in `ball`, the setup's own if None; so too `criterion`.
+
+        It is on the network, or where the `criterion` is about the certificate, on that.
+        """
         criterion = self.criterion if criterion is None else criterion
+        network, detector = self.network, self.detector
+        if isinstance(criterion, CertifiedChange):
+            assert self.certificate is not None
+            network = self.certificate
+            detector = None if detector is None else replace(detector, columns=criterion.count)
         return Search(
-            self.network,
+            network,
             criterion,
             self.ball if ball is None else ball,
             torch.Generator() if generator is None else generator,
-            self.detector,
+            detector,
             stop=criterion.lasting and not self.transfer,
         )
+
+    def against_certificate(self, criterion: Criterion | None = None, *, deny: bool = False) -> CertifiedChange | None:
+        """What success against the certificate is, where the `criterion` (the setup's own) counts; None without one.
+
+        With `deny` success is a clean decision that it no longer holds.
+        """
+        if self.certificate is None:
+            return None
+        plain = self.criterion if criterion is None else criterion
+        task = self.certificate.spec.task
+        return CertifiedChange(plain, len(task.names), findings=isinstance(task, Multilabel), deny=deny)
 
     def labels(self, criterion: Criterion) -> Labels | None:
         """What the rows that a `criterion` leaves open are labelled ``(m,)``, where that is known."""
         if self.truth is None:
             return None
         return np.asarray(self.truth[criterion.open(self.test_labels, self.truth)].cpu().numpy())
+
+    def unproven(self, criterion: Criterion) -> Bools | None:
+        """Of the rows that a `criterion` leaves open those that are not certified ``(m,)``; None without proofs."""
+        if self.uncertified is None:
+            return None
+        return np.asarray(self.uncertified[criterion.open(self.test_labels, self.truth).cpu().numpy()])
 
     def flags(
         self,
@@ -145,6 +183,8 @@ class EvasionSetup:
         change for all.
         """
         flags = [f"the attacker could not use the screens: {self.blind}"] if self.blind else []
+        if self.hidden_certificate:
+            flags.append(f"the attacker could not follow the certificate: {self.hidden_certificate}")
         search = self.search(generator=torch.Generator().manual_seed(seed))
         flags += dead_screens(search, self.craft[:CHECKED_ROWS])
         if self.transfer:
@@ -179,11 +219,11 @@ class EvasionSetup:
         found = asked_rows(target, adversarial, y, criterion)
         still = ~found.fooled
         rest = torch.as_tensor(still, device=x.device)
-        if self.step is not None and rest.any():
-            again = asked_rows(target, cut_to_steps(adversarial[rest], x[rest], self.step), y[rest], criterion)
-            found.fooled[still] = again.fooled
-            found.refused[still] |= again.refused
-        return AskedRows(found.fooled, found.refused & ~found.fooled)
+        if self.step is None or not rest.any():
+            return found
+        return found.then(
+            still, asked_rows(target, cut_to_steps(adversarial[rest], x[rest], self.step), y[rest], criterion)
+        )
 
     def fooled(
         self, target: Target, x: Tensor, adversarial: Tensor, y: Tensor, criterion: Criterion | None = None
@@ -224,14 +264,14 @@ def _gradients(
 
 def _decisions(
     target: Target, network: nn.Module, criterion: Criterion, data: AttackData, device: str
-) -> tuple[Tensor, float]:
-    """What is kept of the clean test rows, as the target answers them, and the share of them that was withheld.
+) -> tuple[Tensor, float, Bools | None]:
+    """What is kept of the clean test rows, as the target answers them, the share withheld, and which are not certified.
 
     What it does not tell is the undefended model's decision, where that is known and enough, else the network's.
     """
     x = np.asarray(data.test.inputs, np.float32)
     if not len(x):
-        return torch.zeros(0, dtype=torch.int64, device=device), 0.0
+        return torch.zeros(0, dtype=torch.int64, device=device), 0.0, None
     answers = target.query(x)
     y, untold = clean_rows(
         answers, criterion, device, data.outputs if isinstance(target.spec.task, Regression | Opaque) else None
@@ -241,7 +281,18 @@ def _decisions(
     else:
         own = torch.as_tensor(data.reference, device=device)
     y = torch.where(untold.view(-1, *[1] * (y.ndim - 1)), own, y)
-    return y, float((answers.labels < 0).mean())
+    return y, float((answers.labels < 0).mean()), answers.uncertified
+
+
+def _certificate(target: Target, network: nn.Module, rows: Array) -> tuple[CertifiedNetwork | None, str]:
+    """The certificate of the guard's answers, followed by gradients; none where nothing certifies, or why it cannot."""
+    certifier = target.certifier
+    if certifier is None or not len(rows):
+        return None, ""
+    device = next((each.device for each in network.parameters()), torch.device("cpu"))
+    found, reason = followed_certificate(network.cpu(), certifier, rows[:CHECKED_ROWS])
+    network.to(device)
+    return None if found is None else found.to(device), reason
 
 
 def _detector(target: Target, network: nn.Module, x: Tensor, rate: float) -> tuple[Detector | None, str]:

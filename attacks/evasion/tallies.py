@@ -16,14 +16,15 @@ class Envelope:
     """An envelope holds which rows each radius in turn, or one before it, fools.
 
     Rows still `standing` are all that need be asked. `classes (n,)` are those that the rows count in, where they are
-    balanced.
+    balanced; `uncertified (n,)` those of which nothing was proven as they were, None where nobody certifies.
     """
 
-    def __init__(self, x: Tensor, classes: Ints | None) -> None:
+    def __init__(self, x: Tensor, classes: Ints | None, uncertified: Bools | None = None) -> None:
         self.radii: list[float] = []
         self.classes = classes
+        self._before = uncertified
         self._shares: list[float] = []
-        self._fooled, self._refused = torch.zeros((2, len(x)), dtype=torch.bool, device=x.device)
+        self._fooled, self._refused, self._unproven = torch.zeros((3, len(x)), dtype=torch.bool, device=x.device)
 
     @property
     def standing(self) -> Tensor:
@@ -40,11 +41,22 @@ class Envelope:
         """The rows ``(n,)`` that no radius so far fools, and some had refused."""
         return np.asarray((self._refused & ~self._fooled).cpu().numpy())
 
+    @property
+    def denied(self) -> Bools | None:
+        """The rows ``(n,)`` that were certified, that no radius so far fools and of which some took the proof."""
+        unproven = np.asarray(self._unproven.cpu().numpy())
+        return AskedRows(self.fooled, self.refused, unproven).denied(self._before)
+
+    def deny(self, uncertified: Bools) -> None:
+        """Take up which rows ``(n,)`` another search left without a proof."""
+        self._unproven |= torch.as_tensor(uncertified, device=self._fooled.device)
+
     def add(self, radius: float, found: AskedRows) -> None:
         """Take up what came of the standing rows at `radius`."""
         rows = self.standing
         self._fooled[rows] = torch.as_tensor(found.fooled, device=self._fooled.device)
         self._refused[rows] |= torch.as_tensor(found.refused, device=self._fooled.device)
+        self._unproven[rows] |= torch.as_tensor(found.uncertified, device=self._fooled.device)
         self.radii.append(radius)
         self._shares.append(larger_share(self.fooled, self.classes))
 

@@ -36,6 +36,7 @@ from medward.attacks.evasion.universal import UniversalAttack
 from medward.attacks.intervals import rate_interval
 from medward.attacks.target import Target
 from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.certified_change import CertifiedChange
 from medward.attacks.whitebox.criterion import ClassChange, Criterion
 from medward.attacks.whitebox.network import passes_per_call
 from medward.attacks.whitebox.search import Search
@@ -89,7 +90,8 @@ class WhiteBoxUniversal(UniversalAttack):
         norm; with `per_row` an attempt is the best of all radii for each row. The curves are what can be achieved up to
         each radius. `outcome` is that of the attempt that fooled most, the perturbation that of the radius which did.
         With several classes there is also a curve for each: the share of test rows its own perturbation of full size
-        brings there. Raises `MedwardError` for a class that is not there, and where there is no pool to craft on.
+        brings there. Who knows the guard crafts one more of each against its certificate, where gradients pass that.
+        Raises `MedwardError` for a class that is not there, and where there is no pool to craft on.
         """
         aims = self.aims(target.spec)
         scene = EvasionSetup.set(
@@ -103,7 +105,8 @@ class WhiteBoxUniversal(UniversalAttack):
             norm=self.norm,
             rules=self.rules,
         )
-        aims = tuple(aim for aim in aims if len(_open(scene, aim)[0]))
+        proofs = (proof for aim in aims if (proof := scene.against_certificate(aim)) is not None)
+        aims = tuple(aim for aim in (*aims, *proofs) if len(_open(scene, aim)[0]))
         if not aims:
             return AttackResult(outcome=np.zeros(0, np.bool_), queries=target.queries, flags=(NO_ROWS,))
         generator = torch.Generator().manual_seed(seed)
@@ -154,7 +157,7 @@ class WhiteBoxUniversal(UniversalAttack):
         """A perturbation for each of the `aims` within the scene's ball, and the strongest judged on the test rows."""
         found = {aim: self._craft(scene, aim, seed) for aim in aims}
         taken = self._strongest(target, scene, found)
-        judged, ball = taken if self.targeted else scene.criterion, scene.ball
+        judged, ball = _plain(taken) if self.targeted else scene.criterion, scene.ball
         crafted, (x, y) = found[taken], _open(scene, judged)
         decided = scene.criterion.decisions(y).cpu().numpy()
         classes = counted_classes(target.spec.task, decided, scene.labels(judged))
@@ -171,6 +174,7 @@ class WhiteBoxUniversal(UniversalAttack):
             decided=decided,
             classes=classes,
             refused=answered.refused,
+            denied=answered.denied(scene.unproven(judged)),
         )
         return Tried(found, taken, judged, noise, attempt)
 
@@ -250,7 +254,7 @@ class WhiteBoxUniversal(UniversalAttack):
             return next(iter(found))
 
         def won(aim: Criterion) -> tuple[float, float]:
-            judged, some = aim if self.targeted else scene.criterion, scene.craft_labels[:CHOICE_ROWS]
+            judged, some = _plain(aim) if self.targeted else scene.criterion, scene.craft_labels[:CHOICE_ROWS]
             rows = judged.open(some)
             x, y = scene.craft[:CHOICE_ROWS][rows], some[rows]
             if not len(x):
@@ -289,6 +293,11 @@ class WhiteBoxUniversal(UniversalAttack):
                 name = f"{self.name}{PER_CLASS}{target.spec.classes[aim.goal]}"
                 reached[name] = ([0.0, self.epsilon], [0.0, float(hit.mean())])
         return reached
+
+
+def _plain(aim: Criterion) -> Criterion:
+    """What a target's answers are judged by, whatever was followed."""
+    return aim.plain if isinstance(aim, CertifiedChange) else aim
 
 
 def _open(scene: EvasionSetup, criterion: Criterion) -> tuple[Tensor, Tensor]:

@@ -121,6 +121,12 @@ def _clean(report: Report) -> str:
             f"{estimate_text(clean.site.accounts, share=True)} of {clean.site.accounts.n} benign accounts ever "
             f"coarsened or withheld ({limits_text(clean.site.accounts, share=True)})"
         )
+    if clean.site.uncertified is not None:
+        left = clean.site.uncertified
+        parts.append(
+            f"{estimate_text(left, share=True)} of benign rows not certified, so read by a person "
+            f"({limits_text(left, share=True)})"
+        )
     drop = worst_drop(clean)
     if drop is not None:
         column = COLUMNS.get(report.provenance.task, "class")

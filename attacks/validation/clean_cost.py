@@ -79,7 +79,8 @@ def clean_utility(
     decision, numbers by the tolerance, and of outputs that nobody here can read whether they left unchanged.
     """
     counts = Counter(level.label for account in accounts for level in account.levels)
-    refused = told.labels < 0
+    unproven = np.zeros(len(split), bool) if told.uncertified is None else told.uncertified
+    refused = (told.labels < 0) & ~unproven
     common = Utility(
         split=name,
         n=len(split),
@@ -87,6 +88,7 @@ def clean_utility(
         levels={level.label: counts[level.label] / counts.total() for level in Level},
         accounts=rate_interval([account.alarmed for account in accounts]),
         unchanged=rate_interval(_unchanged(plain, told)) if isinstance(task, Opaque) else None,
+        uncertified=None if told.uncertified is None else rate_interval(unproven),
     )
     if split.labels is None or isinstance(task, Opaque):
         return common
@@ -99,7 +101,7 @@ def clean_utility(
             sensitivity[label] = Pair(
                 undefended=rate_interval(mine[truth]), guarded=rate_interval((theirs & ~refused)[truth])
             )
-            lost[label] = rate_interval((mine & (~theirs | refused))[truth])
+            lost[label] = rate_interval((mine & (~theirs | refused) & ~unproven)[truth])
         if not truth.all():
             specificity[label] = Pair(
                 undefended=rate_interval(~mine[~truth]), guarded=rate_interval((~theirs & ~refused)[~truth])

@@ -12,6 +12,7 @@ from medward.attacks.validation.transcript import Transcripts
 from medward.guard.accounts.stores import MemoryStore
 from medward.guard.bundle.folder import Bundle
 from medward.guard.certificate import PrivacyCertificate
+from medward.guard.certify.certifier import Certifier
 from medward.guard.data.canaries import CanarySet
 from medward.guard.data.coin_flip import MembershipManifest
 from medward.guard.models.base import Model, WrappedModel
@@ -115,7 +116,15 @@ def queried_target(deployment: Deployment, arm: Arm, attack: Attack, *, claim: s
     same = (id(bundle), id(deployment.decide), accounts, per_day)  # `opened` keeps both alive, so names stay theirs
     oracle = deployment.transcripts.oracle(same, opened)
     twin = None if before is None or arm != "guarded" else before.network
-    return Target(spec, oracle, attack.threat, network=deployment.network, profile=bundle.profile, twin=twin)
+    return Target(
+        spec,
+        oracle,
+        attack.threat,
+        network=deployment.network,
+        profile=bundle.profile,
+        twin=twin,
+        certifier=Certifier.of(bundle.bounds, bundle.policy, spec),
+    )
 
 
 def fresh_guard(bundle: Bundle, **settings: Any) -> Guard:

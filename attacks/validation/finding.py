@@ -67,7 +67,8 @@ class Utility(_Record):
     model alone names as it and the guard does not answer so. All are empty without labels. Findings have the last
     two each, present and absent; a number's accuracy is the share within the tolerance of the truth, and `mean_error`
     its mean distance from it, of answered rows. `unchanged` is the share of rows of an opaque model that left as it
-    gave them.
+    gave them. `uncertified` is, where answers are certified, the share of rows of which nothing is proven: a person
+    reads them, so they count there and neither as refused nor as missed.
     """
 
     split: str
@@ -81,10 +82,12 @@ class Utility(_Record):
     sensitivity_lost: dict[str, Interval] = {}
     mean_error: Pair | None = None
     unchanged: Interval | None = None
+    uncertified: Interval | None = None
 
     @model_serializer(mode="wrap")
     def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return _less(dump(self), {"mean_error": None, "unchanged": None, "sensitivity_lost": {}})
+        empty: dict[str, object] = {"mean_error": None, "unchanged": None, "sensitivity_lost": {}, "uncertified": None}
+        return _less(dump(self), empty)
 
 
 class CleanCost(_Record):

@@ -41,7 +41,9 @@ class JudgedCell(ABC):
     monitor ever acts on: its lower end can break a cell, but its upper end is not asked to hold, as that would take
     hundreds of accounts; what bounds it is the e-process. `sensitivity_lost` is what the guard costs of each class, and
     is judged alike: of a rare class no site has the rows for an upper end. `refused` are the shares of attacked rows
-    that the guard refuses on an arm, which whoever can change inputs on their way denies to patients. `directions` are
+    that the guard refuses on an arm, which whoever can change inputs on their way denies to patients. `uncertified` is
+    the share of clean rows whose answer is not certified, and `denied` that of rows that lose their certificate under
+    attack, where the policy has answers certified. `directions` are
     shares of rows that were changed one way, by name; they are reported, as `measures` and `figures` are (see
     `Finding`) and `notes`, sentences for the reader.
     `guards` says whether it is the guard that is judged: what a training claims is judged without it.
@@ -57,6 +59,8 @@ class JudgedCell(ABC):
     accounts: Interval | None = None
     sensitivity_lost: Mapping[str, Interval] = field(default_factory=dict)
     refused: Mapping[Arm, Interval] = field(default_factory=dict)
+    uncertified: Interval | None = None
+    denied: Mapping[Arm, Interval] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     directions: Mapping[Arm, Mapping[str, Interval]] = field(default_factory=dict)
     measures: Mapping[Arm, Mapping[str, Interval | None]] = field(default_factory=dict)
@@ -104,6 +108,7 @@ class JudgedCell(ABC):
             guarded=self.guarded if arm == "guarded" else None,
             adaptive=self.adaptive if arm == "adaptive" else None,
             refused={each: share for each, share in self.refused.items() if each == arm},
+            denied={each: share for each, share in self.denied.items() if each == arm},
         )
 
     def at_work(self, limit: float) -> bool:
@@ -234,6 +239,17 @@ def _harm(cell: JudgedCell, gate: GatePolicy) -> tuple[str, ...]:
                 f"{ATTACKERS[arm]} has answers refused: at least {denied.low:.1%} of attacked rows, the bound is "
                 f"{gate.attack_refusal:.1%}."
             )
+    for arm, denied in cell.denied.items():
+        if arm in BEHIND and denied.low > gate.denied:
+            reasons.append(
+                f"{ATTACKERS[arm]} takes certificates away: of at least {denied.low:.1%} of rows, the bound is "
+                f"{gate.denied:.1%}."
+            )
+    if cell.uncertified is not None and cell.uncertified.low > gate.uncertified:
+        reasons.append(
+            f"The guard certifies too little: at least {cell.uncertified.low:.1%} of clean rows are left to a person, "
+            f"the bound is {gate.uncertified:.1%}."
+        )
     for name, lost in cell.sensitivity_lost.items():
         if lost.low > gate.sensitivity_loss:
             reasons.append(
@@ -266,6 +282,12 @@ def _doubts(
                 f"bound is {gate.attack_refusal:.1%}"
             )
             _settle(said, rows_needed_text(denied, gate.attack_refusal), doubts, short)
+        if (denied := cell.denied.get(arm)) is not None and denied.high > gate.denied:
+            said = (
+                f"{ATTACKERS[arm]} takes certificates away: of {denied.low:.1%} to {denied.high:.1%} of rows, the "
+                f"bound is {gate.denied:.1%}"
+            )
+            _settle(said, rows_needed_text(denied, gate.denied), doubts, short)
         doubts += cell.doubts(arm, limit, gate)
         short += cell.shortages(arm, limit, gate)
     if refusal is None:
@@ -273,6 +295,12 @@ def _doubts(
     elif refusal.high > gate.false_refusal:
         said = f"Refused benign rows: {refusal.low:.1%} to {refusal.high:.1%}, the bound is {gate.false_refusal:.1%}"
         _settle(said, rows_needed_text(refusal, gate.false_refusal), doubts, short)
+    if (unproven := cell.uncertified) is not None and unproven.high > gate.uncertified:
+        said = (
+            f"Clean rows that are not certified: {unproven.low:.1%} to {unproven.high:.1%}, the bound is "
+            f"{gate.uncertified:.1%}"
+        )
+        _settle(said, rows_needed_text(unproven, gate.uncertified), doubts, short)
     return tuple(doubts), tuple(short)
 
 

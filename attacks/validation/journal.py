@@ -160,6 +160,7 @@ def pack_result(result: AttackResult) -> Json:
                 "decided": _pack(each.decided),
                 "classes": None if each.classes is None else _pack(each.classes),
                 "refused": None if each.refused is None else _pack(each.refused),
+                "denied": None if each.denied is None else _pack(each.denied),
             }
             for each in result.attempts
         ],
@@ -185,6 +186,7 @@ def unpack_result(packed: Json) -> AttackResult:
                 decided=_unpack(each["decided"]),
                 classes=None if each["classes"] is None else _unpack(each["classes"]),
                 refused=None if each["refused"] is None else _unpack(each["refused"]),
+                denied=None if each["denied"] is None else _unpack(each["denied"]),
             )
             for each in packed["attempts"]
         ),

@@ -35,6 +35,7 @@ def judge_attack(
         false_refusal=clean.site.false_refusal,
         accounts=clean.site.accounts,
         sensitivity_lost=clean.site.sensitivity_lost,
+        uncertified=clean.site.uncertified,
         flags=flags,
     )
     status, reasons = judge_cell(cell, family.bound(policy.gate), policy.gate)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 
 import numpy as np
 
-from medward.attacks.target import Oracle, Response
+from medward.attacks.target import Oracle, Response, joined_responses
 from medward.guard.types import Array
 
 KEPT_BYTES = 2**29
@@ -43,7 +43,7 @@ class Transcript:
 
     def told(self, start: int, stop: int) -> Response:
         """The answers to the rows from `start` to `stop`."""
-        return _joined(self._answers[start:stop])
+        return joined_responses(self._answers[start:stop])
 
     def ask(self, inputs: Array) -> Response:
         """Ask more rows; the oracle is shared no further where that fails, or there are too many rows to keep."""
@@ -55,8 +55,7 @@ class Transcript:
         self._bytes += inputs.nbytes + answer.scores.nbytes
         if self._bytes <= KEPT_BYTES:
             self._rows += list(inputs)
-            some = range(len(inputs))
-            self._answers += [Response(answer.labels[[i]], answer.scores[[i]], answer.output) for i in some]
+            self._answers += [_row(answer, i) for i in range(len(inputs))]
             self.shared = oracle
         return answer
 
@@ -99,14 +98,13 @@ class Transcripts:
                 parts.append(transcript.ask(inputs[known:]))
                 place = len(transcript)
                 own = oracle if transcript.shared is None else None
-            return _joined(parts)
+            return joined_responses(parts)
 
         return ask
 
 
-def _joined(parts: list[Response]) -> Response:
-    return Response(
-        np.concatenate([part.labels for part in parts]),
-        np.concatenate([part.scores for part in parts]),
-        parts[0].output,
-    )
+def _row(answer: Response, row: int) -> Response:
+    """What was answered to one row."""
+    certified = None if answer.certified is None else answer.certified[[row]]
+    uncertified = None if answer.uncertified is None else answer.uncertified[[row]]
+    return Response(answer.labels[[row]], answer.scores[[row]], answer.output, certified, uncertified)

@@ -38,11 +38,13 @@ class Detector:
     """A detector is the screens as the attacker sees them: an input whose strangeness exceeds `cut` is stopped.
 
     Where the task has no groups of rows (`Task.judged`) screens see inputs and features and no scores: not `grouped`.
+    Of scores they see the first `columns`, all if None: what stands behind them is no score of the model.
     """
 
     profile: Profile
     cut: float
     grouped: bool = True
+    columns: int | None = None
 
     @classmethod
     def at(cls, profile: Profile, rate: float, spec: ModelSpec) -> Detector:
@@ -51,7 +53,7 @@ class Detector:
 
     def strangeness(self, x: Tensor, scores: Tensor, features: Tensor | None) -> Tensor:
         """The deployed screens' fused score ``(n,)``, differentiable in `x`."""
-        scores = scores if self.grouped else scores.new_zeros((len(x), 1))
+        scores = scores[:, : self.columns] if self.grouped else scores.new_zeros((len(x), 1))
         outputs = Outputs(scores, features)  # type: ignore[arg-type]  # the profile's arithmetic is generic
         score: Tensor = self.profile.score(x, outputs, torch)
         return score

@@ -467,3 +467,28 @@ def test_exit_codes(statuses, code, overall):
     findings = [Finding.model_construct(status=status) for status in statuses]
     assert exit_code(findings) == code
     assert overall_status(findings) is overall
+
+
+CERTIFIED = replace(FAIR["evasion"], uncertified=share(0.1), denied={"adaptive": share(0.2)})
+
+
+def test_what_is_not_certified_and_what_is_denied_have_bounds_of_their_own():
+    assert judged("evasion", CERTIFIED)[0] is Status.HELD
+    few = replace(CERTIFIED, uncertified=share(0.22, 60))
+    status, reasons = judged("evasion", few)
+    assert status is Status.TOO_FEW_ROWS
+    assert "Clean rows that are not certified" in reasons[0]
+    status, reasons = judged("evasion", replace(CERTIFIED, uncertified=share(0.4)))
+    assert status is Status.BROKEN
+    assert "certifies too little: at least 35.2% of clean rows" in reasons[0]
+    status, reasons = judged("evasion", replace(CERTIFIED, denied={"adaptive": share(0.7)}))
+    assert status is Status.BROKEN
+    assert "The attacker who knows the guard takes certificates away" in reasons[0]
+    assert judged("evasion", replace(CERTIFIED, denied={"undefended": share(0.9)}))[0] is Status.HELD
+
+
+def test_a_denial_counts_against_the_arm_that_does_it():
+    found = replace(CERTIFIED, denied={"guarded": share(0.1), "adaptive": share(0.7)})
+    verdicts = arm_statuses(found, FAMILIES["evasion"].bound(GATE), GATE)
+    assert verdicts["guarded"] is Status.HELD
+    assert verdicts["adaptive"] is Status.BROKEN

@@ -48,6 +48,7 @@ class FakeBundle:
     policy: Policy = POLICY
     model: Linear = field(default_factory=Linear)
     digest: str = "ab" * 32
+    bounds: None = None
     abstains: bool = False
 
     @property

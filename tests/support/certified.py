@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import onnx
 import torch
 from sklearn.ensemble import RandomForestClassifier
 from torch import nn
 
 from medward.guard.bundle.folder import Bundle
 from medward.guard.bundle.make import protect
+from medward.guard.certify.network_bounds import RADIUS, NetworkBounds
+from medward.guard.certify.output_bounds import OutputBounds
 from medward.guard.data.split import Split
 from medward.guard.policy import Policy
 from medward.guard.tasks.multilabel import Multilabel
@@ -101,3 +104,36 @@ def _summing(weight, bias) -> nn.Module:
         layer.weight.copy_(torch.tensor(weight))
         layer.bias.copy_(torch.tensor(bias))
     return nn.Sequential(nn.Flatten(), layer).eval()
+
+
+def halved(bundle: Bundle) -> Bundle:
+    """The bundle with bounds that are not sound: they say of a radius what is true of half of it."""
+    assert bundle.bounds is not None
+    held = bundle.bounds.bounds
+    model = onnx.load_from_string(held.data)
+    for node in model.graph.node:
+        node.input[:] = ["half" if name == RADIUS else name for name in node.input]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0.5), "one half"))
+    model.graph.node.insert(0, onnx.helper.make_node("Mul", [RADIUS, "one half"], ["half"]))
+    wrong = replace(held, model=NetworkBounds.load(model.SerializeToString()))
+    return replace(bundle, bounds=replace(bundle.bounds, bounds=wrong))
+
+
+class Everything:
+    """Bounds of a model that certify whatever it decides: the least and the largest are what it says."""
+
+    data = b""
+
+    def __init__(self, model):
+        self.model = model
+
+    def between(self, rows, radius):
+        scores = self.model.predict(rows).scores
+        return OutputBounds(lower=scores, upper=scores)
+
+
+def certifying_all(bundle: Bundle) -> Bundle:
+    """The bundle with bounds that hold of everything."""
+    assert bundle.bounds is not None
+    wrong = replace(bundle.bounds.bounds, model=Everything(bundle.model))
+    return replace(bundle, bounds=replace(bundle.bounds, bounds=wrong))
