@@ -7,12 +7,8 @@ is to be audited adds `CANARIES` and `MANIFEST`.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +19,6 @@ from torch import nn
 
 from medward.guard.certificate import (
     CERTIFICATE,
-    CERTIFIED,
     HARDENED_MARK,
     ORIGINAL,
     AnyCertificate,
@@ -31,44 +26,40 @@ from medward.guard.certificate import (
 )
 from medward.guard.data.objects import as_splits
 from medward.guard.data.overlap import measure_overlap
-from medward.guard.data.pixels import batch_of, sent_shape
 from medward.guard.data.reading import Reading
-from medward.guard.data.resized import resized_inputs
-from medward.guard.data.split import Split, check_split, label_split, log, tell_understanding
-from medward.guard.data.table_rows import encoded_rows
+from medward.guard.data.split import log, tell_understanding
 from medward.guard.errors import MedwardError
-from medward.guard.files import sync_to_disk
 from medward.guard.harden import known_hardeners, plugin_hardeners
-from medward.guard.harden.audit_rows import CANARIES, MANIFEST, arrange_audit, write_audit
+from medward.guard.harden.audit_rows import arrange_audit, write_audit
 from medward.guard.harden.certificate import Hardener
 from medward.guard.harden.division import divide_splits, needed_splits
+from medward.guard.harden.given_rows import decided_rows, rows_with_labels
 from medward.guard.harden.losses.table import losses_of
 from medward.guard.harden.method import HardeningMethod
 from medward.guard.harden.network import ROWS_PER_BATCH
 from medward.guard.harden.private.method import PrivateTraining
+from medward.guard.harden.result_folder import MODEL, WEIGHTS, replaced_folder
 from medward.guard.harden.task import network_task, said_task
 from medward.guard.harden.training_ledger import clear_ledger, harden_with_ledger
+from medward.guard.harden.trees.folder import harden_to_trees
+from medward.guard.harden.trees.method import CertifiedTrees
 from medward.guard.models import callable_model, wrap
 from medward.guard.models.inference import OperatingPoints
 from medward.guard.models.onnx_front import add_metadata
 from medward.guard.models.sources import check_size, open_source
 from medward.guard.models.torch_front import fronted, own_module, refuse_script
-from medward.guard.named_values import Table
 from medward.guard.plugins import plugin_versions
 from medward.guard.preparation import Preparation
 from medward.guard.spec import AnyTask, ModelSpec
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.types import Array, Layout, ScoreKind
 
-MODEL, WEIGHTS = CERTIFIED, "weights.pt"
-WRITTEN = (MODEL, ORIGINAL, WEIGHTS, CERTIFICATE, CANARIES, MANIFEST)
-
 
 def harden(
     model: object,
     data: object,
     out: Path | str,
-    method: Hardener | str = "uat",
+    method: Hardener | CertifiedTrees | str = "uat",
     *,
     target: str | None = None,
     patient: str | None = None,
@@ -98,6 +89,7 @@ def harden(
     A Hugging Face folder and a MONAI bundle are read as `guard.bundle.make` reads them, with `prepare` to `allow_code`
     meaning the same. What is normalised before the first layer is trained through, and is in the files written.
 
+    A `method` of `CertifiedTrees` trains trees in the place of any model of a table (`guard.harden.trees.folder`). Else
     `method` is one of `guard.harden.HARDENERS` with settings of its own, or a name of one: that has its default
     settings and the radius that `medward validate` attacks with. Or it is a `PrivateTraining`, whose settings must be
     said; then so many made-up `canaries` are planted and half of about `candidates` rows held out by coins, for audits
@@ -115,14 +107,21 @@ def harden(
     """
     source = open_source(model, processor, low=low, high=high, prepare=prepare, allow_code=allow_code)
     low, high, classes = source.low, source.high, source.classes if classes is None else classes
-    network = resolve_module(source.model)
-    refuse_script(network)
     reading = Reading(
         low=low, high=high, bits=bits, prepare=source.prepare, target=target, patient=patient, labels=labels
     )
+    words: dict[str, Any] = {"classes": classes, "output": output, "threshold": threshold}
+    words |= {"tolerance": tolerance, "cut_points": cut_points}
+    if isinstance(method, CertifiedTrees):
+        said_words = {"task": task, **words, "output_key": output_key}
+        return harden_to_trees(
+            source, as_splits(data, reading), Path(out), method, said=said_words, seed=seed, overwrite=overwrite
+        )
+    network = resolve_module(source.model)
+    refuse_script(network)
     splits = as_splits(data, reading)
     read = {
-        name: _labelled(name, splits[name], low=low, high=high, layout=layout, bits=bits, prepare=source.prepare)
+        name: rows_with_labels(name, splits[name], low=low, high=high, layout=layout, bits=bits, prepare=source.prepare)
         for name in needed_splits(splits)
     }
     used = {name: split for name, (split, _) in read.items()}
@@ -142,13 +141,11 @@ def harden(
     if not isinstance(method, PrivateTraining) and (canaries or candidates is not None or resume):
         raise MedwardError("canaries, candidates, resume: are for private training; leave them out, or give one")
     method = _without_mirrors(_named_method(method, spec) if isinstance(method, str) else method, spec)
-    said = said_task(
-        task, classes=classes, output=output, threshold=threshold, tolerance=tolerance, cut_points=cut_points
-    )
+    said = said_task(task, **words)
     sample = np.asarray(first.inputs[:ROWS_PER_BATCH], np.float32)
     found = network_task(network, torch.from_numpy(sample), said, first.labels, first.names)
     losses_of(found)
-    known = {name: _decided(name, split, found) for name, split in used.items()}
+    known = {name: decided_rows(name, split, found) for name, split in used.items()}
     train, selection, chosen_on = divide_splits(known, seed, found)
     tell_understanding({"train": train, "selection": selection}, found, low=low, high=high)
     measured_on = "the rows that epochs are chosen on"
@@ -195,89 +192,10 @@ def resolve_module(model: object) -> nn.Module:
     if not isinstance(found, nn.Module):
         raise MedwardError(
             f'model: only torch modules can be hardened, given as "package.module:attribute", got {_kind(model, found)}'
+            + _trees_hint(found)
             + ("; that is a class: write net = Net() in that module and give net" if isinstance(found, type) else "")
         )
     return found
-
-
-@contextmanager
-def replaced_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A folder to build in that becomes `path` when the block ends well, and is gone when it does not.
-
-    A `path` that is not empty is refused, unless `overwrite` is set and it is an earlier result.
-    """
-    path = path.absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    build, old = (path.with_name(f".{path.name}.{kind}") for kind in ("tmp", "old"))
-    with _alone(build, path):
-        if old.exists() and not _ours(old):
-            build.rmdir()
-            raise MedwardError(f"{old}: is in the way and not from a hardening; move it away")
-        try:
-            if old.exists() and not path.exists():  # a run was killed between its two last steps
-                old.rename(path)
-            _check(path, overwrite)
-            yield build
-            build.chmod(0o755)
-            for each in (*build.iterdir(), build):
-                sync_to_disk(each)
-            shutil.rmtree(old, ignore_errors=True)
-            if path.exists():
-                path.rename(old)
-            build.rename(path)
-            sync_to_disk(path.parent)
-        except BaseException:
-            if old.exists() and not path.exists():
-                old.rename(path)
-            shutil.rmtree(build, ignore_errors=True)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def _alone(build: Path, path: Path) -> Iterator[None]:
-    """Make the folder `build`, empty and locked: what a killed run left there is gone, a run at work is left alone."""
-    try:
-        build.mkdir(mode=0o700, exist_ok=True)
-        handle = os.open(build, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError as error:
-        raise MedwardError(f"{build}: cannot build there: {error.strerror}; move it away") from None
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = os.path.samestat(os.fstat(handle), build.stat())  # not one that a run has just made a result of
-        except (BlockingIOError, FileNotFoundError):
-            free = False
-        except OSError as error:
-            raise MedwardError(f"{build}: cannot be locked: {error.strerror}; choose a local folder") from None
-        if not free:
-            raise MedwardError(f"{path}: another run is hardening into it; wait for it, or choose another folder")
-        if not _ours(build):
-            raise MedwardError(f"{build}: is in the way and not from a hardening; move it away")
-        for each in build.iterdir():
-            each.unlink()
-        yield
-    finally:
-        os.close(handle)
-
-
-def _ours(folder: Path) -> bool:
-    """Whether all that `folder` holds are files that a hardening writes."""
-    if folder.is_symlink() or not folder.is_dir():
-        return False
-    return all(each.name in WRITTEN and each.is_file() and not each.is_symlink() for each in folder.iterdir())
-
-
-def _check(path: Path, overwrite: bool) -> None:
-    """Refuse a `path` that holds anything but, with `overwrite`, an earlier result."""
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise MedwardError(f"{path}: exists and is not a folder; choose another place for the hardened model")
-    names = {each.name for each in path.iterdir()} if path.exists() else set()
-    if names and not overwrite:
-        raise MedwardError(f"{path}: is not empty; choose another folder, or replace it with --overwrite")
-    if names and not (CERTIFICATE in names and _ours(path)):
-        other = ", ".join(sorted(names - set(WRITTEN))) or "folders or links"
-        raise MedwardError(f"{path}: holds more than a hardened model ({other}) and is not overwritten; choose another")
 
 
 def _export(network: nn.Module, spec: ModelSpec, sample: Array, file: Path, output_key: str | None) -> None:
@@ -343,41 +261,11 @@ def _without_mirrors(method: Hardener, spec: ModelSpec) -> Hardener:
     return replace(method, training=replace(method.training, augment=None))
 
 
-def _labelled(
-    name: str,
-    split: object,
-    *,
-    low: float | None,
-    high: float | None,
-    layout: Layout | None,
-    bits: int | None,
-    prepare: Preparation,
-) -> tuple[Split, tuple[int, ...] | None]:
-    """`split` as rows of the internal shape with labels as they came, refused without any, and the shape if another.
-
-    That is the shape of signals and volumes as the network itself takes them.
-    """
-    try:
-        if isinstance(split, Split) and isinstance(split.inputs, Table):
-            split = replace(split, inputs=encoded_rows(split.inputs, ()))
-        rows = check_split(split)
-        if rows.labels is None and rows.names is None:
-            raise MedwardError(
-                f"hardening needs labels; add {name}_labels to the data, or of a table say --target COLUMN"
-            )
-    except MedwardError as error:
-        raise MedwardError(f"{name}: {error}") from None
-    pixels = resized_inputs(rows.inputs, prepare, layout)
-    inputs, layout, _ = batch_of(pixels, low=low, high=high, layout=layout, bits=bits)
-    return replace(rows, inputs=inputs), sent_shape(pixels.shape[1:], layout)
-
-
-def _decided(name: str, split: Split, task: AnyTask) -> Split:
-    """`split` with labels that are decisions of `task`, or its numbers."""
-    try:
-        return label_split(split, task)
-    except MedwardError as error:
-        raise MedwardError(f"{name}: {error}") from None
+def _trees_hint(found: object) -> str:
+    """What can be done for a model of another library."""
+    if isinstance(found, str | type) or not callable(getattr(found, "predict", None)):
+        return ""
+    return "; of a table, --method certified --architecture trees trains trees in its place"
 
 
 def _kind(model: object, found: object) -> str:

@@ -61,7 +61,10 @@ from medward.integrations.cli.private_options import (
 
 def harden_command(
     model: Annotated[
-        str, typer.Argument(help="package.module:attribute of a trained torch module, a Hugging Face or MONAI folder")
+        str,
+        typer.Argument(
+            help="package.module:attribute of a trained torch module, a Hugging Face or MONAI folder; for trees any"
+        ),
     ],
     data: Annotated[
         Path,
@@ -87,7 +90,9 @@ def harden_command(
     ] = None,
     architecture: Annotated[
         str | None,
-        typer.Option(help="certified: train the model's own network, or in its place ours: small, wide [own]"),
+        typer.Option(
+            help="certified: train the model's own network, or in its place ours: small, wide, trees (tables) [own]"
+        ),
     ] = None,
     target_epsilon: TargetEpsilonOption = None,
     delta: DeltaOption = None,

@@ -24,9 +24,11 @@ from medward.guard.harden import (
 )
 from medward.guard.harden.certified.architecture import known_architecture
 from medward.guard.harden.certified.training import CertifiedTraining
-from medward.guard.harden.folder import MODEL, harden
+from medward.guard.harden.folder import harden
 from medward.guard.harden.method import PERTURBATION_WORDS
+from medward.guard.harden.result_folder import MODEL
 from medward.guard.harden.robust.universal import UniversalTraining
+from medward.guard.harden.trees.method import TREE_ARCHITECTURE, CertifiedTrees
 from medward.guard.spec import AnyTask
 from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel
@@ -72,9 +74,17 @@ def chosen_method(
     rate: float | None,
     augment: bool,
     device: str,
-) -> Hardener:
+) -> Hardener | CertifiedTrees:
     """The method called `method` with what was said about it."""
     hardener = known_hardeners()[method]
+    if architecture == TREE_ARCHITECTURE and isinstance(hardener, CertifiedTraining):
+        if rate is not None or not augment:
+            raise MedwardError(
+                f"--rate, --no-augment: are of networks, not of --architecture {TREE_ARCHITECTURE}; leave them out"
+            )
+        trees = CertifiedTrees(epsilon=epsilon)
+        boosting = trees.boosting if epochs is None else replace(trees.boosting, rounds=epochs)
+        return replace(trees, margin=trees.margin if margin is None else margin, boosting=boosting)
     if margin is not None:
         if not isinstance(hardener, UniversalTraining | CertifiedTraining):
             raise MedwardError(
@@ -134,7 +144,7 @@ def run_hardening(
     model: object,
     splits: Mapping[str, Split],
     out: Path,
-    method: Hardener,
+    method: Hardener | CertifiedTrees,
     *,
     again: Mapping[str, object],
     console: Console,

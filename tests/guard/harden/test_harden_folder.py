@@ -15,7 +15,8 @@ from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.harden import HARDENERS, RobustnessCertificate
 from medward.guard.harden.division import divide_splits
-from medward.guard.harden.folder import harden, replaced_folder
+from medward.guard.harden.folder import harden
+from medward.guard.harden.result_folder import replaced_folder
 
 METHOD = replace(
     HARDENERS["pgd"], epsilon=EPSILON, training=replace(HARDENERS["pgd"].training, epochs=1, batch=32, rate=0.02)
