@@ -247,7 +247,7 @@ def _named_method(name: str, spec: ModelSpec) -> Hardener:
     if name not in known:
         raise MedwardError(f"method: there is no {name!r}; there are {', '.join(known)}")
     if spec.modality == "tabular":
-        return replace(known[name], epsilon=known[name].table_epsilon)
+        return known[name].for_tables()
     if spec.low is None or spec.high is None:
         raise MedwardError("low and high: say the range of the inputs, as low=0, high=1; a radius is a share of it")
     return replace(known[name], epsilon=known[name].epsilon * (spec.high - spec.low))

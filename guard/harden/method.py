@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import JsonValue
@@ -79,17 +80,21 @@ class HardeningMethod(ABC):
     """What every method is: a radius, settings of the loop, and the objective that it brings.
 
     `chosen_by` is the kind of change that the epoch is chosen under; `notes` go into every certificate, as does the
-    `guarantee`. `epsilon` is by default that of images from 0 to 1, `table_epsilon` that of tables.
+    `guarantee`. Settings are by default those of images from 0 to 1; `table_settings` are others for tables, by name.
     """
 
     name: ClassVar[str]
     chosen_by: ClassVar[PerturbationKind]
     notes: ClassVar[tuple[str, ...]] = ()
     guarantee: ClassVar[Guarantee] = EMPIRICAL
-    table_epsilon: ClassVar[float] = 1.0
+    table_settings: ClassVar[Mapping[str, float]] = {"epsilon": 1.0}
 
     epsilon: float = 10 / 255
     training: Training = field(default_factory=Training)
+
+    def for_tables(self) -> Self:
+        """The method with its usual settings of tables."""
+        return dataclasses.replace(self, **self.table_settings)  # type: ignore[arg-type]  # they are names of its fields
 
     @abstractmethod
     def objective(self, lesson: TrainingContext) -> Objective:

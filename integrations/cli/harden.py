@@ -194,6 +194,7 @@ def harden_command(
             rate=rate,
             augment=augment is not False,
             device=device,
+            table=next(iter(splits.values())).inputs.ndim == 2,
         )
         audit = {}
     run_hardening(

@@ -74,9 +74,11 @@ def chosen_method(
     rate: float | None,
     augment: bool,
     device: str,
+    table: bool = False,
 ) -> Hardener | CertifiedTrees:
-    """The method called `method` with what was said about it."""
+    """The method called `method` with what was said about it; of a `table` with its usual settings there."""
     hardener = known_hardeners()[method]
+    hardener = hardener.for_tables() if table else hardener
     if architecture == TREE_ARCHITECTURE and isinstance(hardener, CertifiedTraining):
         if rate is not None or not augment:
             raise MedwardError(
@@ -114,7 +116,7 @@ def chosen_radius(
     less than half a grey level of 255.
     """
     if next(iter(splits.values())).inputs.ndim == 2:
-        return known_hardeners()[method].table_epsilon if text is None else parse_number(text)
+        return known_hardeners()[method].for_tables().epsilon if text is None else parse_number(text)
     if low is None or high is None:
         raise MedwardError(
             "--low and --high: say the range of the images, as --low 0 --high 1; a radius is a share of it"

@@ -139,7 +139,7 @@ def _table_subject(make: Callable[[], Any]) -> Callable[[], Any]:
 def exported(model: Any, spec: ModelSpec, sample: Array) -> tuple[OnnxModel, Bounds]:
     """The deployed file of a model, opened, and its bounds."""
     with tempfile.TemporaryDirectory() as folder:
-        written = wrap(model, spec=spec, sample=sample).export(Path(folder))
+        written = wrap(model, spec=spec, sample=sample, exclusive=True).export(Path(folder))
         data = (Path(folder) / written.file).read_bytes()
     if written.file != "model.onnx":
         raise MedwardError(f"{spec.name}: was written as {written.file}, this needs an ONNX file")

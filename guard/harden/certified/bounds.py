@@ -20,6 +20,8 @@ SHARE_FACTORS = (0.5, 1.0, 2.0)
 """The radii that shares are stated at, in those asked for."""
 _PAIRED = 32  # classes up to which every two scores are bounded against each other
 _MANY = 0.5  # of decisions: below it bounds serve few, and a reader is told
+_WIDEST = 1e5  # widths in spreads of the scores: a few layers have 1e0 to 1e3, residual networks 1e9
+_TINIEST = 1e-12
 _CORNERS = 8  # points of each ball that bounds are tried on before they are believed
 _ROUNDING = 1e-4  # of the largest score, for float32
 
@@ -105,3 +107,20 @@ def check_bounds(network: Scoring, x: Tensor, ball: TrainingBall, generator: tor
                     "certified: the network's scores leave the bounds that its layers show, so it does more than can "
                     "be followed; give one without state and without branches"
                 )
+
+
+def check_width(network: Scoring, x: Tensor, ball: TrainingBall) -> None:
+    """Compare the width of bounds over the ball about each of `x` with how far scores of these rows lie apart.
+
+    Raises `MedwardError` for a network whose bounds are too wide for training to narrow, before it is trained.
+    """
+    with frozen_statistics(network), torch.no_grad():
+        scores, bounds = network(x).double(), score_bounds(network, traced_network(network.net), x, ball)
+        spread = float(torch.maximum(scores.std(dim=0).mean(), _ROUNDING * scores.abs().mean()).clamp_min(_TINIEST))
+        width = float((bounds.high.double() - bounds.low.double()).mean()) / spread
+    if not width < _WIDEST:
+        raise MedwardError(
+            f"certified: the bounds of this network's scores are {width:.1g} times as wide as scores of different rows "
+            f"lie apart, and beyond {_WIDEST:.0g} times training does not narrow them, for it has too many layers or "
+            "normalisation that magnifies; train ours with --architecture small, or give a network of few layers"
+        )

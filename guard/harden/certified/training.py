@@ -10,6 +10,7 @@ provably robust image classification", ICCV 2019.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from medward.guard.certificate import PER_ANSWER, Guarantee
 from medward.guard.errors import MedwardError
 from medward.guard.harden.certified.architecture import WIDTHS, ArchitectureName, known_architecture
-from medward.guard.harden.certified.bounds import check_bounds, score_bounds
+from medward.guard.harden.certified.bounds import check_bounds, check_width, score_bounds
 from medward.guard.harden.certified.propagation import traced_network
 from medward.guard.harden.certified.start import fresh_weights, our_network
 from medward.guard.harden.method import GivenModel, HardeningMethod, PerturbationKind, Pupil, TrainingContext
@@ -47,7 +48,7 @@ class CertifiedTraining(HardeningMethod):
     name: ClassVar = "certified"
     chosen_by: ClassVar[PerturbationKind] = "certified"
     guarantee: ClassVar[Guarantee] = PER_ANSWER
-    table_epsilon: ClassVar[float] = 0.25
+    table_settings: ClassVar[Mapping[str, float]] = {"epsilon": 0.25, "margin": 1.5}
 
     epsilon: float = 4 / 255
     margin: float = 2.5
@@ -65,7 +66,7 @@ class CertifiedTraining(HardeningMethod):
     def objective(self, lesson: TrainingContext) -> Objective:
         """The task's weighted loss, clean and at the worst scores within the bounds.
 
-        Raises `MedwardError` for a network without bounds.
+        Raises `MedwardError` for a network without bounds, and for one whose bounds training cannot narrow.
         """
         if not 0 <= self.clean < 1:
             raise MedwardError(f"clean: must be a share from 0 to below 1, got {self.clean:g}")
@@ -73,7 +74,9 @@ class CertifiedTraining(HardeningMethod):
             raise MedwardError(f"margin: must be a number above 0, got {self.margin:g}")
         ball, losses = lesson.ball.scaled(self.margin), lesson.losses
         assert isinstance(lesson.student, Scoring)
-        check_bounds(lesson.student, lesson.rows.x[:_TRIED].to(ball.radius.device), ball, lesson.generator)
+        tried = lesson.rows.x[:_TRIED].to(ball.radius.device)
+        check_bounds(lesson.student, tried, ball, lesson.generator)
+        check_width(lesson.student, tried, lesson.ball)
         graph = traced_network(lesson.student.net)
 
         def loss(network: nn.Module, x: Tensor, y: Tensor, progress: float) -> Tensor:

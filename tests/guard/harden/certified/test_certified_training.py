@@ -192,6 +192,41 @@ def test_a_network_that_leaves_its_bounds_is_refused(victim):
         check_bounds(Scoring(Counting(victim)), x, ball, generator)
 
 
+def deep_network(layers):
+    """Convolutions with batch normalisation that has seen rows, as a trained network has."""
+    torch.manual_seed(0)
+    block = [[nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU()] for _ in range(layers)]
+    first = [nn.Conv2d(1, 8, 3, padding=1), nn.ReLU()]
+    made = nn.Sequential(*first, *(each for part in block for each in part), nn.Flatten(), nn.Linear(8 * 64, 2))
+    with torch.no_grad():
+        for _ in range(20):
+            made(torch.from_numpy(images(100, 0).inputs))
+    return made.eval()
+
+
+def test_a_network_that_bounds_cannot_train_is_refused_before_it_is_trained(data):
+    started = []
+
+    class Watched(nn.Sequential):
+        def train(self, mode=True):
+            started.append(mode)
+            return super().train(mode)
+
+    with pytest.raises(MedwardError, match=r"times as wide as scores of different rows .* --architecture small"):
+        harden(Watched(deep_network(12)), data, epochs=50)
+    assert True not in started
+    assert harden(deep_network(1), data, epochs=1).certificate.epochs == 1
+    ours = harden(deep_network(12), data, epochs=1, architecture="small")
+    assert ours.certificate.settings["architecture"] == "small"
+
+
+def test_tables_have_settings_of_their_own():
+    usual = HARDENERS["certified"]
+    assert (usual.for_tables().epsilon, usual.for_tables().margin) == (0.25, 1.5)
+    assert usual.margin == 2.5
+    assert HARDENERS["pgd"].for_tables().epsilon == 1.0
+
+
 def test_the_worst_scores_of_classes_stand_at_the_operating_point():
     raw = ScoreBounds(torch.tensor([[0.0, -1.0]]), torch.tensor([[0.5, 1.0]]), torch.tensor([[[0.0, 0.8], [1.2, 0.0]]]))
     losses = ClassLosses.of(Classification(classes=("a", "b"), output="logits", threshold=0.75))
