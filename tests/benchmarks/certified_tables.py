@@ -154,13 +154,13 @@ class Judged:
 
 
 def measure() -> Iterator[Claim]:
-    """Both tables, all models: the larger of their losses and the upper end that the gate reads."""
+    """Both tables, all models; the value is the upper end of the model that is changed least, on the worse table."""
     found = {name: {str(seed): recalled(name, seed) for seed in SEEDS} for name in TABLES}
     for cells in found.values():
         for cell in cells.values():
             assert all(each["certified and fooled"] == 0 for each in cell["models"].values())
     kept = {name: {model: summary(cells, model) for model in BEFORE} for name, cells in found.items()}
-    best = {name: min(each.values(), key=lambda one: (not one["held"], one["lost"])) for name, each in kept.items()}
+    best = {name: min(each.values(), key=lambda one: one["fooled, upper end"]) for name, each in kept.items()}
     worst = max(each["fooled, upper end"] for each in best.values())
     yield Claim(
         claim=CLAIMS[0],
