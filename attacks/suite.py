@@ -230,9 +230,7 @@ def chosen_attacks(
     """
     attacks = default_attacks(spec, decide, gradients=gradients, threat=threat)
     if names is not None:
-        ours = (*default_attacks(spec, decide, threat=threat), *more_attacks(spec, decide, threat=threat))
-        known = {attack.name: attack for attack in ours}
-        known |= {name: attack for name, (attack, _) in plugin_attacks(spec, decide).items()}
+        known = known_attacks(spec, decide, threat=threat)
         if unknown := [name for name in names if name not in known]:
             hint = _hint(unknown[0], spec, decide)
             raise MedwardError(f"attacks: there is no {unknown[0]!r}{hint}; there are {', '.join(known)}")
@@ -246,6 +244,15 @@ def chosen_attacks(
     if rules is None:
         return attacks
     return tuple(replace(attack, rules=rules) if isinstance(attack, Evasive) else attack for attack in attacks)
+
+
+def known_attacks(
+    spec: ModelSpec, decide: Decide | None = None, *, threat: ThreatPolicy = DEFAULT_THREAT
+) -> dict[str, Attack]:
+    """Every attack on a model of `spec` by name, those of other packages last."""
+    ours = (*default_attacks(spec, decide, threat=threat), *more_attacks(spec, decide, threat=threat))
+    known: dict[str, Attack] = {attack.name: attack for attack in ours}
+    return known | {name: attack for name, (attack, _) in plugin_attacks(spec, decide).items()}
 
 
 def _hint(name: str, spec: ModelSpec, decide: Decide | None) -> str:

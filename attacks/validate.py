@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from medward.attacks.audit import CanaryConfidence
-from medward.attacks.suite import chosen_attacks
+from medward.attacks.suite import chosen_attacks, known_attacks
 from medward.attacks.target import Decide
 from medward.attacks.validation.deployment import ROBUSTNESS, Deployment, ModelBefore
 from medward.attacks.validation.record import Report
 from medward.attacks.validation.run import run_validation
+from medward.attacks.validation.waiving import check_waivers, today_utc
 from medward.attacks.whitebox.ball import FeatureRules, feature_rules
 from medward.attacks.whitebox.onnx.to_torch import white_box
 from medward.guard.bundle.certified import model_file_digest
@@ -87,6 +88,7 @@ def validate(
     splits = _numbered(as_splits(data, reading), spec)
     threat = bundle.policy.threat
     rules = rules or feature_rules(spec, integer, immutable, _spreads(bundle))
+    check_waivers(bundle.policy.accept, known_attacks(spec, reads), today_utc())
     chosen_attacks(spec, names, rules, reads)  # refuses what is unknown before work begins
     if reads is not None:
         _try_decide(reads, bundle, splits)

@@ -33,6 +33,7 @@ from medward.attacks.validation.record import Provenance, Report
 from medward.attacks.validation.run import library_versions
 from medward.attacks.validation.runner import Runner
 from medward.attacks.validation.splits import SharedRows
+from medward.attacks.validation.waiving import check_waivers, lay_waivers, today_utc
 from medward.guard.bundle.folder import Bundle
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
@@ -88,6 +89,7 @@ def validate_writer(
     if not planted or not texts:
         raise MedwardError(f"writer: needs planted values and benign texts, got {len(planted)} and {len(texts)}")
     attacks = _chosen(names)
+    check_waivers(policy.accept, [attack.name for attack in writer_attacks()], today_utc())
     _check_release(release, planted[0].shown, texts[0])
     bundle = _UnbundledWriter(name=name, policy=policy, digest=hashlib.sha256(version.encode()).hexdigest())
     bar = Progress(total=1 + len(ARMS) * len(attacks), shown=progress)
@@ -124,7 +126,7 @@ def validate_writer(
                 continue
             findings.append(runner.finding(family, attack, held, clean, bar))
     report = Report(
-        findings=tuple(findings),
+        findings=lay_waivers(findings, policy.accept, today_utc()),
         clean=clean,
         accounts={},
         alarms={},

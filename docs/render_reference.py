@@ -28,13 +28,21 @@ def policy() -> str:
         if isinstance(field.annotation, type) and hasattr(field.annotation, "model_fields"):
             lines += ["", f"## `[{name}]`", "", inspect.cleandoc(field.annotation.__doc__ or ""), ""]
             lines += _keys_of(field.annotation)
+        elif entry := _entry_of(field):
+            lines += ["", f"## `[[{name}]]`", "", inspect.cleandoc(entry.__doc__ or ""), "", *_keys_of(entry)]
     return "\n".join(lines) + "\n"
+
+
+def _entry_of(field: Any) -> Any:
+    """What each table of a list that is empty by default holds; None for other fields."""
+    first = next(iter(get_args(field.annotation)), None)
+    return first if field.default == () and hasattr(first, "model_fields") else None
 
 
 def _keys_of(section: Any) -> list[str]:
     lines = ["| key | default | may be |", "|---|---|---|"]
     for name, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and hasattr(field.annotation, "model_fields"):
+        if (isinstance(field.annotation, type) and hasattr(field.annotation, "model_fields")) or _entry_of(field):
             continue
         choices = get_args(field.annotation)
         named = choices and all(isinstance(each, str) for each in choices)

@@ -21,6 +21,7 @@ from medward.guard.federated.policy import FederatedPolicy
 from medward.guard.privacy_policy import PrivacyPolicy
 from medward.guard.threat_policy import ThreatPolicy
 from medward.guard.types import Action, Level
+from medward.guard.waiver_policy import Waiver
 
 ActionName = Literal["allow", "flag", "coarsen", "withhold"]
 LevelName = Literal["full", "rounded", "top", "codes", "label"]
@@ -212,6 +213,7 @@ class Policy(_Section):
     privacy: PrivacyPolicy = PrivacyPolicy()
     threat: ThreatPolicy = ThreatPolicy()
     certify: CertifyPolicy = CertifyPolicy()
+    accept: tuple[Waiver, ...] = ()
 
     if not TYPE_CHECKING:  # a type checker knows the fields
 
@@ -248,6 +250,7 @@ class Policy(_Section):
             privacy=self.privacy.to_toml(),
             threat=self.threat.to_toml(),
             certify=self.certify.to_toml(),
+            accept="".join(waiver.to_toml() for waiver in self.accept),
             shared=str(self.monitor.shared).lower(),
             watch=str(self.duplicates.watch).lower(),
             limits="\n".join(
@@ -287,7 +290,8 @@ _ADDED = {
     ),
 }
 """Keys that the first fingerprints did not know."""
-_ADDED_SECTIONS: dict[str, BaseModel] = {
+_ADDED_SECTIONS: dict[str, object] = {
+    "accept": (),
     "federated": FederatedPolicy(),
     "privacy": PrivacyPolicy(),
     "threat": ThreatPolicy(),
@@ -353,7 +357,9 @@ sensitivity_loss = {p.gate.sensitivity_loss!r}      # of rows of any class that 
 attack_refusal = {p.gate.attack_refusal!r}        # of attacked rows that may be refused; 1 = told, not judged
 uncertified = {p.gate.uncertified!r}           # of clean rows whose answer is not certified, where [certify] is on
 denied = {p.gate.denied!r}                 # of certified rows that an attacker may make uncertified
-{federated}{privacy}{threat}{certify}"""
+{federated}{privacy}{threat}{certify}
+# What the site lives with, row by row of a report: attack, reason, by, until (a day). See the docs of [[accept]].
+{accept}"""
 
 
 def _keys(place: tuple[str | int, ...]) -> list[str]:

@@ -87,6 +87,13 @@ class EvasionCell(JudgedCell):
             for name, (needed, given) in short_groups(counts, limit).items()
         )
 
+    def rows_to_give(self, limit: float) -> dict[str, int]:
+        """What is missing of the rows that were planned for the bound, label by label."""
+        fewest: dict[str, int] = {}
+        for counts in self.labelled.values():
+            fewest |= {name: min(given, fewest.get(name, given)) for name, given in counts.items()}
+        return {name: needed - given for name, (needed, given) in short_groups(fewest, limit).items()}
+
     def no_leak(self, limit: float, gate: GatePolicy) -> tuple[str, tuple[str, ...]]:
         """The bare model's upper end lies within the bound, and with more room the same attack breaks it."""
         seen, control = self.undefended, self.control

@@ -42,6 +42,7 @@ def render_html(report: Report) -> str:
         report=report,
         facts=report.provenance,
         clean=report.clean,
+        accepted=words.accepted_text,
         headline=words.report_headline(report),
         drop=words.worst_drop(report.clean),
         twin=words.twin_text(report),
@@ -52,6 +53,7 @@ def render_html(report: Report) -> str:
         statuses=[
             (status, sum(finding.status is status for finding in report.findings))
             for status in (
+                Status.ACCEPTED,
                 Status.BROKEN,
                 Status.INCONCLUSIVE,
                 Status.TOO_FEW_ROWS,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
+from medward.attacks.report.words import accepted_text
 from medward.attacks.validation.finding import Status
 from medward.attacks.validation.record import Report
 
 OUTCOMES = {
+    Status.ACCEPTED: "skipped",
     Status.BROKEN: "failure",
     Status.INCONCLUSIVE: "error",
     Status.TOO_FEW_ROWS: "error",
@@ -28,9 +30,10 @@ def render_junit(report: Report) -> bytes:
         ET.SubElement(properties, "property", name=name, value=_clean(str(getattr(facts, name))))
     for finding in report.findings:
         case = ET.SubElement(suite, "testcase", classname=f"medward.{finding.family}", name=_clean(finding.attack))
-        text = _clean("\n".join(finding.reasons))
+        reasons = (*filter(None, [accepted_text(finding)]), *finding.reasons)
+        text = _clean("\n".join(reasons))
         if finding.status in OUTCOMES:
-            first = finding.reasons[0] if finding.reasons else finding.status.value
+            first = reasons[0] if reasons else finding.status.value
             ET.SubElement(case, OUTCOMES[finding.status], message=_clean(first), type=finding.status.value).text = text
         else:
             ET.SubElement(case, "system-out").text = text

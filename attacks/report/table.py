@@ -12,6 +12,7 @@ from medward.attacks.intervals import Interval
 from medward.attacks.report.words import (
     COLUMNS,
     ICONS,
+    accepted_text,
     change_text,
     defended_families,
     directions_text,
@@ -32,6 +33,7 @@ from medward.attacks.validation.record import Report
 from medward.guard.certificate import certificate_sentence
 
 _STYLES = {
+    Status.ACCEPTED: "bold magenta",
     Status.HELD: "bold green",
     Status.NOT_NEEDED: "bold green",
     Status.BROKEN: "bold red",
@@ -43,6 +45,9 @@ _STYLES = {
 
 def print_findings(report: Report, console: Console) -> None:
     """Print the table, the reasons of every cell that did not hold, and the verdict."""
+    for finding in report.findings:
+        if said := accepted_text(finding):
+            console.print(Text.assemble((finding.attack, "bold"), f": {said}", style=_STYLES[Status.ACCEPTED]))
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 1, 0))
     arms = ("undefended", *hardened_column(report), "guarded", "adaptive", "baseline")
     for name in ("attack", *arms, "status"):

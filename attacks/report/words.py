@@ -10,6 +10,7 @@ from medward.attacks.validation.finding import ARMS, BEHIND, Arm, CleanCost, Fin
 from medward.attacks.validation.record import Interaction, Report
 
 ICONS = {
+    Status.ACCEPTED: "!",
     Status.HELD: "✓",
     Status.NOT_NEEDED: "○",
     Status.BROKEN: "✕",
@@ -92,6 +93,14 @@ def verdicts_text(finding: Finding) -> str:
         for arm in BEHIND
         if arm in finding.verdicts
     )
+
+
+def accepted_text(finding: Finding) -> str:
+    """Who lives with a finding, until when, in the place of what and why; empty where nobody does."""
+    found = finding.accepted
+    if found is None:
+        return ""
+    return f"accepted by {found.by} until {found.until}, in the place of {found.status.words}: {found.reason}"
 
 
 def hardened_column(report: Report) -> tuple[str, ...]:
@@ -183,6 +192,7 @@ _OUTCOMES = (
     "failed against the guard",
     "found nothing against what training claims",
     "did so little even without the guard that none is needed",
+    "accepted",
 )
 
 
@@ -191,6 +201,8 @@ def _outcome(finding: Finding) -> str:
     audit = finding.family == Audit.name
     if finding.status is Status.BROKEN:
         return _OUTCOMES[1 if audit else 0]
+    if finding.status is Status.ACCEPTED:
+        return _OUTCOMES[7]
     if finding.status is Status.INCONCLUSIVE:
         return _OUTCOMES[2]
     if finding.status is Status.TOO_FEW_ROWS:

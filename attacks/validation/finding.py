@@ -5,7 +5,7 @@ Everything here is plain data that survives a round trip through JSON.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from datetime import date
 from enum import StrEnum
 from typing import Literal
 
@@ -27,9 +27,10 @@ class Status(StrEnum):
     """What the gate says of one cell.
 
     NOT_NEEDED: even without the guard the attack stays within the bound, and was shown to work. TOO_FEW_ROWS: nothing
-    but more rows is missing to tell.
+    but more rows is missing to tell. ACCEPTED: a person lives with what the gate said, until a day (`Acceptance`).
     """
 
+    ACCEPTED = "ACCEPTED"
     HELD = "HELD"
     NOT_NEEDED = "NOT_NEEDED"
     BROKEN = "BROKEN"
@@ -86,8 +87,7 @@ class Utility(_Record):
 
     @model_serializer(mode="wrap")
     def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
-        empty: dict[str, object] = {"mean_error": None, "unchanged": None, "sensitivity_lost": {}, "uncertified": None}
-        return _less(dump(self), empty)
+        return _less(dump(self), "mean_error", "unchanged", "sensitivity_lost", "uncertified")
 
 
 class CleanCost(_Record):
@@ -104,6 +104,15 @@ class CleanCost(_Record):
     latency_ratio: Interval | None = None
 
 
+class Acceptance(_Record):
+    """An acceptance is a person's word that a row is lived with, in the place of the status it has."""
+
+    reason: str
+    by: str
+    until: date
+    status: Status
+
+
 class Finding(_Record):
     """A finding is the judgement of one attack against one defense.
 
@@ -117,6 +126,8 @@ class Finding(_Record):
     that follow from it.
     `verdicts` are what the status would be by each arm behind the guard alone: by the attacker who does not know the
     guard, and by the one who does.
+    `causes` are why the status is not a good one, as data (`attacks.validation.cause`), and `shortages` how many more
+    rows would settle it, by label ("" for rows of any); `accepted` says who lives with it.
     `curves` and `images` are what the report draws: arm -> name -> points, name -> rows of pixels (C, H, W)
     or values (D,).
     """
@@ -151,12 +162,16 @@ class Finding(_Record):
     measures: dict[Arm, dict[str, Interval | None]] = {}
     figures: dict[str, float] = {}
     verdicts: dict[Arm, Status] = {}
+    causes: tuple[str, ...] = ()
+    shortages: dict[str, int] = {}
+    accepted: Acceptance | None = None
 
     @model_serializer(mode="wrap")
     def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return _less(dump(self), {"directions": {}, "measures": {}, "figures": {}, "verdicts": {}, "hardened": None})
+        sparse = "directions", "measures", "figures", "verdicts", "hardened", "causes", "shortages", "accepted"
+        return _less(dump(self), *sparse)
 
 
-def _less(content: dict[str, object], empty: Mapping[str, object]) -> dict[str, object]:
-    """`content` without what is as `empty` as for most models, for whom reports stay as they were."""
-    return {name: value for name, value in content.items() if name not in empty or value != empty[name]}
+def _less(content: dict[str, object], *sparse: str) -> dict[str, object]:
+    """`content` without what is `sparse` and empty as for most models, for whom reports stay as they were."""
+    return {name: value for name, value in content.items() if value or name not in sparse}

@@ -27,6 +27,7 @@ from medward.guard.policy import GatePolicy
 
 ATTACKERS: dict[Arm, str] = {"guarded": "The attack", "adaptive": "The attacker who knows the guard"}
 GOOD = frozenset({Status.HELD, Status.NOT_NEEDED})
+PASSABLE = GOOD | {Status.ACCEPTED}
 NO_ROW = "There is no row this attack could be judged on."
 
 
@@ -119,6 +120,12 @@ class JudgedCell(ABC):
         """How many rows would take the `interval` of an arm off the `limit`; empty where more rows do not settle it."""
         return rows_needed_text(interval, limit)
 
+    def rows_to_give(self, limit: float) -> dict[str, int]:
+        """How many more rows would take every arm off the `limit`, by their label, "" for rows of any."""
+        across = [interval for interval in self.compared.values() if interval.low <= limit < interval.high]
+        more = [need - each.n for each in across if (need := rows_to_prove(each, limit)) is not None]
+        return {"": max(more)} if more else {}
+
     def shortages(self, arm: Arm, limit: float, gate: GatePolicy) -> tuple[str, ...]:
         """What more rows would settle of parts of an arm whose interval is within the `limit`."""
         return ()
@@ -201,22 +208,31 @@ def rows_to_prove(interval: Interval, limit: float) -> int | None:
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """0 every applicable cell held or needs no defense, 1 any broken, 2 otherwise; nothing applicable is 2."""
+    """0 every applicable cell held, needs no defense or is accepted, 1 any broken, 2 otherwise.
+
+    Nothing applicable is 2. An accepted cell is one that a person answers for until a day, in the open: it stops no
+    pipeline, whatever it stands in for, and no cell beside it is judged otherwise for it.
+    """
     statuses = {finding.status for finding in findings} - {Status.NOT_APPLICABLE}
     if Status.BROKEN in statuses:
         return 1
-    return 0 if statuses and statuses <= GOOD else 2
+    return 0 if statuses and statuses <= PASSABLE else 2
 
 
 def overall_status(findings: Iterable[Finding]) -> Status:
-    """What all findings come to: as the exit code, and HELD or TOO_FEW_ROWS only where that is the word for it."""
+    """What all findings come to: as the exit code, and HELD or TOO_FEW_ROWS only where that is the word for it.
+
+    One accepted cell among good ones makes ACCEPTED of it: what a person lives with does not count as held.
+    """
     some = list(findings)
     statuses = {finding.status for finding in some} - {Status.NOT_APPLICABLE}
     if exit_code(some) == 1:
         return Status.BROKEN
     if exit_code(some) == 0:
+        if Status.ACCEPTED in statuses:
+            return Status.ACCEPTED
         return Status.HELD if Status.HELD in statuses else Status.NOT_NEEDED
-    return Status.TOO_FEW_ROWS if statuses and statuses - GOOD == {Status.TOO_FEW_ROWS} else Status.INCONCLUSIVE
+    return Status.TOO_FEW_ROWS if statuses and statuses - PASSABLE == {Status.TOO_FEW_ROWS} else Status.INCONCLUSIVE
 
 
 def _harm(cell: JudgedCell, gate: GatePolicy) -> tuple[str, ...]:

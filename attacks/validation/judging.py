@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from medward.attacks.base import Access, Attack, AttackResult
+from medward.attacks.validation.cause import find_causes, untested_causes
 from medward.attacks.validation.family import Family, Runs
 from medward.attacks.validation.finding import CleanCost, Curve, Finding, Status
 from medward.attacks.validation.gate import arm_statuses, judge_cell
@@ -38,7 +39,8 @@ def judge_attack(
         uncertified=clean.site.uncertified,
         flags=flags,
     )
-    status, reasons = judge_cell(cell, family.bound(policy.gate), policy.gate)
+    limit = family.bound(policy.gate)
+    status, reasons = judge_cell(cell, limit, policy.gate)
     measured = {arm: family.achieved(result, runs.seed) for arm, result in results.items()}
     threat, controls = attack.threat, family.controls
     if no_network and threat.access >= Access.GRADIENTS:
@@ -48,7 +50,9 @@ def judge_attack(
             "threat": threat,
             "controls": controls,
             "status": status,
-            "verdicts": arm_statuses(cell, family.bound(policy.gate), policy.gate),
+            "verdicts": arm_statuses(cell, limit, policy.gate),
+            "causes": find_causes(cell, status, limit, policy.gate),
+            "shortages": cell.rows_to_give(limit) if status is Status.TOO_FEW_ROWS else {},
             "reasons": (*reasons, *cell.notes, TWIN) if before else (*reasons, *cell.notes),
             "undefended": measured["undefended"],
             "hardened": family.achieved(runs.bare, runs.seed) if before and runs.bare is not None else None,
@@ -88,6 +92,7 @@ def blank_finding(
         threat=attack.threat,
         status=status,
         reasons=reasons,
+        causes=untested_causes(status),
         measure=family.measure,
         judged_as=family.judged_as,
         bound=family.bound(policy.gate),

@@ -9,8 +9,9 @@ from medward.attacks.extraction.family import TheftCell
 from medward.attacks.families import FAMILIES
 from medward.attacks.intervals import Interval, clopper_pearson, worst_rate
 from medward.attacks.membership.cell import MembershipCell, leak_interval
+from medward.attacks.validation.cause import Cause, find_causes
 from medward.attacks.validation.finding import Finding, Status
-from medward.attacks.validation.gate import arm_statuses, exit_code, judge_cell, overall_status, rows_to_prove
+from medward.attacks.validation.gate import GOOD, arm_statuses, exit_code, judge_cell, overall_status, rows_to_prove
 from medward.guard.policy import GatePolicy
 
 GATE = GatePolicy()
@@ -102,6 +103,34 @@ def test_each_reason_not_to_hold(family, change, status, word):
     assert got is status
     assert word in " ".join(reasons)
     assert all(reason.endswith(".") for reason in reasons)
+
+
+@pytest.mark.parametrize(("family", "change", "status", "word"), CASES)
+def test_each_reason_not_to_hold_has_a_cause(family, change, status, word):
+    limit, cell = FAMILIES[family].bound(GATE), replace(FAIR[family], **change)
+    causes = find_causes(cell, judge_cell(cell, limit, GATE)[0], limit, GATE)
+    assert bool(causes) is (status not in GOOD)
+    expected = {
+        "passes": Cause.PASSED,
+        "refuses benign": Cause.BENIGN_REFUSED,
+        "turns on benign accounts": Cause.BENIGN_ACCOUNTS,
+        "costs sensitivity": Cause.SENSITIVITY_LOST,
+        "too weak": Cause.TOO_WEAK,
+        "no random noise": Cause.NO_BASELINE,
+        "not run": Cause.NO_ROW,
+        "not validated": Cause.NO_KNOWING_ATTACKER,
+        "was not measured": Cause.COST_UNKNOWN,
+        "may not decide": Cause.NEAR_BOUND,
+    }
+    named = {cause for words, cause in expected.items() if words in word}
+    assert named <= set(causes)
+
+
+def test_how_many_rows_would_settle_it_is_a_number():
+    cell = replace(FAIR["evasion"], adaptive=share(0.15, 40), labelled={"adaptive": {"ill": 40, "well": 200}})
+    assert cell.rows_to_give(0.2) == {"ill": 97}
+    assert replace(FAIR["membership"], adaptive=around(0.42)).rows_to_give(0.6)[""] > 0
+    assert FAIR["membership"].rows_to_give(0.6) == {}
 
 
 FAKES = {
