@@ -20,7 +20,7 @@ class ThreatModel:
     """What the attacker may do. `epsilon` is an L-infinity radius in input units; `queries` a budget in rows.
 
     `accounts` is how many accounts the attacker asks from in turn; None is a new one for every row. `per_day` is how
-    many rows it asks a day, spread evenly; None is all at once.
+    many rows it asks a day, spread evenly; None is all at once. `universal` is one change for all inputs.
     """
 
     access: Access
@@ -29,3 +29,4 @@ class ThreatModel:
     accounts: int | None = 1
     per_day: float | None = None
     knowledge: str = ""
+    universal: bool = False

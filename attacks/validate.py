@@ -119,6 +119,7 @@ def validate(
         seed=seed,
         resume=resume,
         progress=progress,
+        places={"bundle": str(bundle.path)} | ({"data": str(data)} if isinstance(data, str | Path) else {}),
     )
 
 

@@ -77,7 +77,7 @@ class HillClimb(UniversalAttack):
     def threat(self) -> ThreatModel:
         """What the attacker may do."""
         words = self.known(f"black-box: {self.queries} questions to craft with at each size, answered with scores")
-        return ThreatModel(access=Access.SCORES, epsilon=self.epsilon, accounts=None, knowledge=words)
+        return ThreatModel(access=Access.SCORES, epsilon=self.epsilon, accounts=None, knowledge=words, universal=True)
 
     def adaptive(self, policy: Policy) -> HillClimb:
         """The same attacker, who follows the guard's answers and knows for each row which radius passes it."""

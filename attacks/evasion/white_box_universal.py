@@ -79,7 +79,7 @@ class WhiteBoxUniversal(UniversalAttack):
     def threat(self) -> ThreatModel:
         """What the attacker may do."""
         words = self.known(knowledge_words(self.access, self.rate))
-        return ThreatModel(access=self.access, epsilon=self.epsilon, accounts=None, knowledge=words)
+        return ThreatModel(access=self.access, epsilon=self.epsilon, accounts=None, knowledge=words, universal=True)
 
     def run(self, target: Target, data: AttackData, *, seed: int) -> AttackResult:
         """Craft within each of several radii, then judge on ``data.test`` by asking the target.

@@ -9,6 +9,7 @@ from medward.attacks.families import find_family, known_families
 from medward.attacks.intervals import Interval
 from medward.attacks.report import words
 from medward.attacks.report.plots import report_plots
+from medward.attacks.report.remedy import grouped_advice
 from medward.attacks.validation.finding import Finding, Status
 from medward.attacks.validation.record import Interaction, Report
 from medward.guard.certificate import certificate_sentence
@@ -43,6 +44,7 @@ def render_html(report: Report) -> str:
         facts=report.provenance,
         clean=report.clean,
         accepted=words.accepted_text,
+        advice=grouped_advice(report),
         headline=words.report_headline(report),
         drop=words.worst_drop(report.clean),
         twin=words.twin_text(report),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
+from medward.attacks.report.remedy import Advice, finding_advice
 from medward.attacks.report.words import accepted_text
 from medward.attacks.validation.finding import Status
 from medward.attacks.validation.record import Report
@@ -31,7 +32,7 @@ def render_junit(report: Report) -> bytes:
     for finding in report.findings:
         case = ET.SubElement(suite, "testcase", classname=f"medward.{finding.family}", name=_clean(finding.attack))
         reasons = (*filter(None, [accepted_text(finding)]), *finding.reasons)
-        text = _clean("\n".join(reasons))
+        text = _clean("\n".join((*reasons, *(_advice_text(each) for each in finding_advice(finding, report)))))
         if finding.status in OUTCOMES:
             first = reasons[0] if reasons else finding.status.value
             ET.SubElement(case, OUTCOMES[finding.status], message=_clean(first), type=finding.status.value).text = text
@@ -39,6 +40,11 @@ def render_junit(report: Report) -> bytes:
             ET.SubElement(case, "system-out").text = text
     ET.indent(suite)
     return bytes(ET.tostring(suite, encoding="utf-8", xml_declaration=True))
+
+
+def _advice_text(advice: Advice) -> str:
+    """What to do, the command on a line of its own."""
+    return "\n".join(filter(None, [f"To do: {advice.sentence}", advice.command, advice.brought]))
 
 
 def _clean(text: str) -> str:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from medward.attacks.families import find_family, known_families
 from medward.attacks.intervals import Interval
+from medward.attacks.report.remedy import grouped_advice
 from medward.attacks.report.words import (
     COLUMNS,
     ICONS,
@@ -68,6 +69,7 @@ def print_findings(report: Report, console: Console) -> None:
             console.print(Text.assemble((finding.attack, "bold"), f": an attacker who {said}"))
         if finding.status is not Status.HELD:
             console.print(Text.assemble((finding.attack, "bold"), ": ", " ".join(finding.reasons)))
+    print_advice(report, console)
     if report.certificate is not None:
         console.print(Text(f"certificate: {certificate_sentence(report.certificate)}"))
         for sentence in getattr(report.certificate, "not_covered", ()):
@@ -82,6 +84,19 @@ def print_findings(report: Report, console: Console) -> None:
     for note in report.notes:
         console.print(Text(f"note: {note}", "bold yellow"))
     console.print(Text(f"{report.verdict.words}: {report_headline(report)}", _STYLES[report.verdict]))
+
+
+def print_advice(report: Report, console: Console) -> None:
+    """Print what to do next: each remedy once, for which attacks, its command and what it brought when measured."""
+    advice = grouped_advice(report)
+    if advice:
+        console.print(Text("what to do next", "bold"))
+    for attacks, each in advice:
+        console.print(Text.assemble("  ", (attacks, "bold"), f": {each.sentence}"))
+        if each.command:
+            console.print(Text(f"    {each.command}", "cyan"), soft_wrap=True)
+        if each.brought:
+            console.print(Text(f"    {each.brought}", "dim"))
 
 
 def print_interactions(report: Report, console: Console) -> None:

@@ -98,7 +98,8 @@ class Report(BaseModel):
     `accounts` maps an account's name to its log e-value over queries, `alarms` an action of the monitor to
     the false-alarm rate it is set to. `threat` is how far inputs were changed at most. `notes` say what is not
     protected as the policy says. `interactions` are what training changed, where a model before was given.
-    `certificate` is what the bundle's card says of training.
+    `certificate` is what the bundle's card says of training. `places` are the paths of bundle and data as
+    they were given, for commands that go on from here.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -114,6 +115,7 @@ class Report(BaseModel):
     notes: tuple[str, ...] = ()
     interactions: tuple[Interaction, ...] = ()
     certificate: AnyCertificate | None = None
+    places: dict[str, str] = {}
     provenance: Provenance
 
     @property

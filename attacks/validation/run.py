@@ -56,6 +56,7 @@ def run_validation(
     seed: int = 0,
     resume: bool = True,
     progress: bool = True,
+    places: Mapping[str, str] | None = None,
 ) -> Report:
     """Run `attacks` against `deployment`, judge them by its policy's gate, write the report into `out`.
 
@@ -63,6 +64,7 @@ def run_validation(
     records trained the model be asked. White-box attacks without a network transfer from a surrogate and the findings
     say why. The same seed gives the same findings, resumed or not. Splits that share rows or patients flag every
     finding that takes them for apart; a lone split that is not called "test" or "holdout" flags every finding on it.
+    `places` are paths that commands in the report name.
     Raises `MedwardError` for data that does not fit the model.
     """
     bundle = deployment.bundle
@@ -126,6 +128,7 @@ def run_validation(
         ),
         interactions=tuple(runner.interactions),
         certificate=bundle.card.certificate,
+        places=dict(places or {}),
         provenance=_provenance(
             model.spec,
             splits,

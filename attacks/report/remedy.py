@@ -1,0 +1,132 @@
+"""What to do about a row that is not good: remedies are data (``remedies.toml``), chosen by family and cause."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from medward.attacks.validation.cause import Cause, causes_of
+from medward.attacks.validation.finding import Finding, Status
+from medward.attacks.validation.gate import GOOD
+from medward.attacks.validation.record import Report
+
+NO_REMEDY = "No remedy in this release: narrow who may ask, or accept the row in the policy ([[accept]])."
+"""Said where the table has nothing, or nothing that the model did not already have."""
+UNMEASURED = "What it brings was not measured in this release."
+
+_SETTINGS = ConfigDict(frozen=True, extra="forbid")
+
+
+class Figure(BaseModel):
+    """A figure is a number of ``docs/results/<claim>.json``: the `path` to it, "*" for a mean, and its `value`."""
+
+    model_config = _SETTINGS
+
+    claim: str
+    path: tuple[str, ...]
+    value: float
+
+
+class Remedy(BaseModel):
+    """A remedy is what may be done about rows of some families that some causes keep from holding; see the table."""
+
+    model_config = _SETTINGS
+
+    causes: tuple[Cause, ...]
+    does: str
+    families: tuple[str, ...] = ()
+    kind: Literal["", "single", "universal"] = ""
+    means: Literal["", "network", "other"] = ""
+    method: str = ""
+    command: str = ""
+    brought: str = ""
+    figures: tuple[Figure, ...] = ()
+    measurable: bool = True
+
+    def fits(self, cause: Cause, finding: Finding, *, network: bool) -> bool:
+        """Whether it is for a row with that cause, of a model that is a `network` or none."""
+        return (
+            cause in self.causes
+            and (not self.families or finding.family in self.families)
+            and self.kind in ("", "universal" if finding.threat.universal else "single")
+            and self.means in ("", "network" if network else "other")
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """An advice is a remedy for one bundle: what to do, the command that begins it, and what that brought elsewhere."""
+
+    sentence: str
+    command: str = ""
+    brought: str = ""
+
+
+@functools.cache
+def remedy_table() -> tuple[Remedy, ...]:
+    """The table, in the order in which remedies are told."""
+    text = files("medward.attacks.report").joinpath("remedies.toml").read_text(encoding="utf-8")
+    return tuple(Remedy.model_validate(row) for row in tomllib.loads(text)["remedy"])
+
+
+def finding_advice(finding: Finding, report: Report) -> tuple[Advice, ...]:
+    """What may be done about a finding; empty only of one that is HELD or NOT NEEDED."""
+    if finding.status in GOOD:
+        return ()
+    causes = causes_of(finding) or (Cause.UNDECIDED,)
+    return tuple(dict.fromkeys(each for cause in causes for each in _for_cause(cause, finding, report)))
+
+
+def grouped_advice(report: Report) -> list[tuple[str, Advice]]:
+    """All that may be done, each with the names of the attacks it is for; nothing of rows that are not applicable."""
+    found: dict[Advice, list[str]] = {}
+    for finding in report.findings:
+        if finding.status is not Status.NOT_APPLICABLE:
+            for advice in finding_advice(finding, report):
+                found.setdefault(advice, []).append(finding.attack)
+    return [(", ".join(attacks), advice) for advice, attacks in found.items()]
+
+
+def _for_cause(cause: Cause, finding: Finding, report: Report) -> Iterable[Advice]:
+    """The rows for one cause that are new to the model; where there are none, that there is no remedy."""
+    done = "" if report.certificate is None else report.certificate.method
+    network = report.provenance.white_box
+    rows = [row for row in remedy_table() if row.fits(cause, finding, network=network)]
+    return [_advice(row, finding, report) for row in rows if not row.method or row.method != done] or [
+        Advice(NO_REMEDY)
+    ]
+
+
+def _advice(row: Remedy, finding: Finding, report: Report) -> Advice:
+    """A row of the table with the places, the radius and the range of this bundle filled in."""
+    facts, epsilon = report.provenance, finding.threat.epsilon
+    data = report.places.get("data", "DATA")
+    known = {
+        "bundle": shlex.quote(report.places.get("bundle", "BUNDLE")),
+        "data": shlex.quote(data),
+        "train": shlex.quote(data) if "train" in facts.rows else "TRAINING_DATA",
+        "attack": shlex.quote(finding.attack),
+        "radius": "" if epsilon is None else f" --epsilon {epsilon:.4g}",
+        "range": "" if facts.low is None or facts.high is None else f" --low {facts.low:g} --high {facts.high:g}",
+        "rows": rows_text(finding.shortages),
+    }
+    measured = row.brought.format(*(figure.value for figure in row.figures))
+    return Advice(
+        row.does.format(**known), row.command.format(**known), measured or (UNMEASURED if row.measurable else "")
+    )
+
+
+def rows_text(shortages: dict[str, int]) -> str:
+    """How many more rows, label by label."""
+    if not shortages:
+        return "as many more rows as the reason says"
+    return " and ".join(
+        f'{more} more rows labelled "{name}"' if name else f"{more} more rows" for name, more in shortages.items()
+    )
