@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from medward.attacks.audit import CanaryConfidence
+from medward.attacks.estimate import plan_validation
 from medward.attacks.suite import chosen_attacks, known_attacks
 from medward.attacks.target import Decide
 from medward.attacks.validation.deployment import ROBUSTNESS, Deployment, ModelBefore
@@ -65,6 +66,7 @@ def validate(
     seed: int = 0,
     resume: bool = True,
     progress: bool = True,
+    quick: bool = False,
 ) -> Report:
     """Run the default suite, or the attacks called `names`, against a bundle; white-box where its file allows.
 
@@ -76,7 +78,8 @@ def validate(
     where the bundle has none), and every attack is run on both bare models to show what training changed. `canaries`
     and `manifest` say by what coins rows were trained on or held out, as training wrote them; where the certificate
     names others they are refused. `decide` reads the outputs ``(n, ...)`` of an opaque model as one whole number a row,
-    from 0 on; without it nothing that such a model decides can be attacked, and the report says so.
+    from 0 on; without it nothing that such a model decides can be attacked, and the report says so. A `quick` look
+    takes about a minute: fewer rows, and the attacks that fit, at full strength (`attacks.validation.plan`).
     """
     if not isinstance(bundle, Bundle):
         raise MedwardError(f"bundle: expected a bundle, got {bundle!r:.80}; give medward.load(FOLDER)")
@@ -102,23 +105,25 @@ def validate(
     attacks = chosen_attacks(spec, names, rules, reads, gradients=network is not None, threat=threat)
     if names is None and planted is not None and not isinstance(spec.task, Opaque):
         attacks = (*attacks, CanaryConfidence())
+    deployment = Deployment(
+        bundle=bundle,
+        network=network,
+        no_network=reason,
+        before=None if before is None else model_before(before, bundle, splits, output_key),
+        decide=reads,
+        privacy=privacy,
+        canaries=planted,
+        manifest=flipped,
+    )
     return run_validation(
-        Deployment(
-            bundle=bundle,
-            network=network,
-            no_network=reason,
-            before=None if before is None else model_before(before, bundle, splits, output_key),
-            decide=reads,
-            privacy=privacy,
-            canaries=planted,
-            manifest=flipped,
-        ),
+        deployment,
         splits,
         Path(out),
         attacks=attacks,
         seed=seed,
         resume=resume,
         progress=progress,
+        plan=plan_validation(deployment, splits, attacks, quick=quick),
         places={"bundle": str(bundle.path)} | ({"data": str(data)} if isinstance(data, str | Path) else {}),
     )
 

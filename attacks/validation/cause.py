@@ -24,6 +24,7 @@ class Cause(StrEnum):
     there is nothing without the attack to compare with. NO_ROW: an arm was judged on no row. NO_KNOWING_ATTACKER:
     nobody who knows the guard was run. COST_UNKNOWN: what benign users pay was not measured. NEAR_BOUND: an interval
     lies across its bound, so near that more rows may not decide. NOT_TESTED: the data had no rows for it.
+    NOT_RUN: a quick look left it out.
     NOT_APPLICABLE: there is nothing of the model to attack so. UNDECIDED: the sentences alone say why.
     """
 
@@ -41,6 +42,7 @@ class Cause(StrEnum):
     COST_UNKNOWN = "cost unknown"
     NEAR_BOUND = "near bound"
     NOT_TESTED = "not tested"
+    NOT_RUN = "not run"
     NOT_APPLICABLE = "not applicable"
     UNDECIDED = "undecided"
 

@@ -99,7 +99,7 @@ class Report(BaseModel):
     the false-alarm rate it is set to. `threat` is how far inputs were changed at most. `notes` say what is not
     protected as the policy says. `interactions` are what training changed, where a model before was given.
     `certificate` is what the bundle's card says of training. `places` are the paths of bundle and data as
-    they were given, for commands that go on from here.
+    they were given, for commands that go on from here. `quick` says that it was a quick look.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -116,6 +116,7 @@ class Report(BaseModel):
     interactions: tuple[Interaction, ...] = ()
     certificate: AnyCertificate | None = None
     places: dict[str, str] = {}
+    quick: bool = False
     provenance: Provenance
 
     @property

@@ -18,10 +18,11 @@ from medward.attacks.base import Attack, AttackData
 from medward.attacks.families import find_family
 from medward.attacks.report.files import save_report
 from medward.attacks.suite import attack_plugins
+from medward.attacks.validation.cause import Cause
 from medward.attacks.validation.clean_cost import ask_all, measure_clean_cost
 from medward.attacks.validation.deployment import Deployment, fresh_guard
 from medward.attacks.validation.family import NotTested
-from medward.attacks.validation.finding import ARMS, CleanCost, Finding
+from medward.attacks.validation.finding import ARMS, CleanCost, Finding, Status
 from medward.attacks.validation.journal import (
     Journal,
     code_version,
@@ -29,6 +30,7 @@ from medward.attacks.validation.journal import (
     value_name,
 )
 from medward.attacks.validation.judging import blank_finding
+from medward.attacks.validation.plan import WHOLE_PLAN, Plan
 from medward.attacks.validation.progress import Progress
 from medward.attacks.validation.record import Provenance, Report
 from medward.attacks.validation.runner import Runner
@@ -57,6 +59,7 @@ def run_validation(
     resume: bool = True,
     progress: bool = True,
     places: Mapping[str, str] | None = None,
+    plan: Plan = WHOLE_PLAN,
 ) -> Report:
     """Run `attacks` against `deployment`, judge them by its policy's gate, write the report into `out`.
 
@@ -64,14 +67,14 @@ def run_validation(
     records trained the model be asked. White-box attacks without a network transfer from a surrogate and the findings
     say why. The same seed gives the same findings, resumed or not. Splits that share rows or patients flag every
     finding that takes them for apart; a lone split that is not called "test" or "holdout" flags every finding on it.
-    `places` are paths that commands in the report name.
+    `places` are paths that commands in the report name, `plan` is how much is run.
     Raises `MedwardError` for data that does not fit the model.
     """
     bundle = deployment.bundle
     model, policy = bundle.model, bundle.policy
     fitted = conform_splits(splits, model.spec)
     unnamed = unnamed_test(splits)
-    shared = share_rows(model, fitted, seed=seed, decide=deployment.decide, unnamed=unnamed)
+    shared = share_rows(model, fitted, seed=seed, decide=deployment.decide, unnamed=unnamed, most=plan.rows)
     journal = Journal(out / "cells", resume)
     out.mkdir(parents=True, exist_ok=True)
     tell_understanding(fitted, model.spec.task, low=model.spec.low, high=model.spec.high)
@@ -85,9 +88,11 @@ def run_validation(
         "versions": library_versions() | _plugin_versions(deployment, attacks),
         "seed": seed,
     }
-    runner = Runner(deployment, journal, common, shared.data)
+    runner = Runner(deployment, journal, common if plan.rows is None else {**common, "rows": plan.rows}, shared.data)
     steps = len(ARMS) + (deployment.before is not None)
     with Progress(total=1 + steps * len(attacks), shown=progress) as bar:
+        if plan.told:
+            bar.say(plan.told)
         kept, recalled = journal.once(
             {**runner.names, "run": "clean"}, partial(_clean, bundle, fitted, shared.data, seed)
         )
@@ -98,6 +103,12 @@ def run_validation(
         holdings: dict[str, AttackData | NotTested] = {}
         for attack in attacks:
             family = find_family(attack.family)
+            if attack.name in plan.left_out:
+                reasons = (plan.left_out[attack.name],)
+                blank = blank_finding(family, attack, policy, seed, reasons, Status.INCONCLUSIVE)
+                findings.append(blank.model_copy(update={"causes": (Cause.NOT_RUN,)}))
+                bar.done(attack.name, reasons[0], steps=steps)
+                continue
             if family.name not in holdings:  # one for all its attacks: controls are trained once
                 holdings[family.name] = family.holdings(deployment, shared)
                 shortages += _told_shortages(holdings[family.name])
@@ -119,6 +130,7 @@ def run_validation(
                 None,
                 [
                     idle_screen(bundle.profile, policy.screen.rate),
+                    plan.note(len(attacks)),
                     unnamed,
                     _read_note(deployment),
                     _coin_note(deployment),
@@ -129,6 +141,7 @@ def run_validation(
         interactions=tuple(runner.interactions),
         certificate=bundle.card.certificate,
         places=dict(places or {}),
+        quick=plan.quick,
         provenance=_provenance(
             model.spec,
             splits,

@@ -70,15 +70,24 @@ class SharedRows:
 
 
 def share_rows(
-    model: Model, splits: Mapping[str, Split], *, seed: int, decide: Decide | None = None, unnamed: str = ""
+    model: Model,
+    splits: Mapping[str, Split],
+    *,
+    seed: int,
+    decide: Decide | None = None,
+    unnamed: str = "",
+    most: int | None = None,
 ) -> SharedRows:
     """What attackers hold and are judged on, and how far `splits` are no splits; see `divide_rows`.
 
-    `decide` reads outputs that the model's task cannot; `unnamed` is what `unnamed_test` said of the data.
+    `decide` reads outputs that the model's task cannot; `unnamed` is what `unnamed_test` said of the data. Of the rows
+    that are judged at most `most` are taken, drawn of those that would be without it.
 
     Raises `MedwardError` when "test" cannot be halved.
     """
-    craft, test = divide_rows(splits, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    craft, test = divide_rows(splits, rng)
+    test = test if most is None else some_rows(test, most, rng)
     if craft.labels is None:
         craft = Split(craft.inputs, as_labels(model.spec.task, _outputs(model, craft.inputs)), craft.patients)
     outputs = _outputs(model, test.inputs)

@@ -63,6 +63,9 @@ def validate_command(
         typer.Option(help="columns or places of a table that nobody can change: sex,2; besides the bundle's"),
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="about a minute: fewer rows, the attacks that fit, wide intervals")
+    ] = False,
     restart: Annotated[bool, typer.Option("--restart", help="run everything again")] = False,
     allow_code: AllowCode = False,
     expect: Expect = None,
@@ -94,6 +97,7 @@ def validate_command(
             decide=None if decide is None else named_function("--decide", decide),
             seed=seed,
             resume=not restart,
+            quick=quick,
         )
     print_findings(report, console)
     console.print(f"report: {out / 'report.html'}")

@@ -1,0 +1,156 @@
+"""A quick look is as strong and less sure: fewer rows, fewer attacks, nothing held that its intervals do not show."""
+
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+from validation_fakes import SPLITS, Linear, Scripted, deployment
+
+from medward.attacks.estimate import (
+    QUICK_ROWS,
+    UnitSeconds,
+    clean_seconds,
+    duration_text,
+    measure_units,
+    plan_validation,
+    planned_seconds,
+    quick_choice,
+)
+from medward.attacks.report.remedy import finding_advice
+from medward.attacks.report.table import print_findings
+from medward.attacks.suite import default_attacks
+from medward.attacks.validate import validate
+from medward.attacks.validation.deployment import Deployment
+from medward.attacks.validation.finding import Status
+from medward.attacks.validation.plan import WHOLE_PLAN, Plan
+from medward.attacks.validation.run import run_validation
+from medward.attacks.validation.splits import conform_splits, share_rows
+from medward.guard.bundle.make import protect
+from medward.guard.data.split import Split
+from medward.guard.policy import Policy
+
+UNITS = UnitSeconds(answer=1e-4, guard=1e-3, network=1e-4, learn=1e-5)
+SPEC = Linear.spec
+
+
+@pytest.fixture(autouse=True)
+def _short_accounts(monkeypatch):
+    monkeypatch.setattr("medward.attacks.validation.clean_cost.CLEAN_QUERIES", 50)
+
+
+def run(out, *attacks, plan=WHOLE_PLAN, splits=SPLITS):
+    return run_validation(
+        Deployment(bundle=deployment()), splits, out, attacks=attacks, progress=False, plan=plan, resume=True
+    )
+
+
+QUICK = Plan(quick=True, rows=60, left_out={"slow": "Not tested: a quick look left it out."})
+
+
+def test_what_is_left_out_is_never_held_and_says_how_it_is_run(tmp_path):
+    report = run(tmp_path, Scripted(name="held", behind=0.0), Scripted(name="slow", behind=0.0), plan=QUICK)
+    status = {each.attack: each.status for each in report.findings}
+    assert status["slow"] is Status.INCONCLUSIVE
+    assert report.quick
+    assert report.exit_code == 2, "a quick look that leaves something out cannot be green"
+    assert "a quick look: 1 of 2 attacks were run" in report.notes[0] + report.notes[-1]
+    assert "--attacks slow" in finding_advice(report.findings[1], report)[0].command
+    console = Console(width=200, record=True, file=io.StringIO())
+    print_findings(report, console)
+    assert "note: a quick look" in console.export_text()
+
+
+def test_a_quick_look_holds_only_what_its_own_wide_intervals_show(tmp_path):
+    attack = Scripted(name="near", behind=0.15)
+    whole, quick = run(tmp_path / "whole", attack), run(tmp_path / "quick", attack, plan=QUICK)
+    (full,), (few,) = whole.findings, quick.findings
+    assert (full.n, few.n) == (200, 60)
+    assert few.adaptive.high - few.adaptive.low > full.adaptive.high - full.adaptive.low
+    assert few.status is Status.TOO_FEW_ROWS, "0.15 of 60 rows is not shown to be below 0.2"
+    held = run(tmp_path / "none", Scripted(name="near", behind=0.0), plan=QUICK).findings[0]
+    assert held.status is Status.HELD
+    assert held.judged_adaptive.high <= held.bound
+
+
+def test_a_broken_row_is_broken_in_a_quick_look_too(tmp_path):
+    assert run(tmp_path, Scripted(name="strong", behind=0.7), plan=QUICK).exit_code == 1
+
+
+def test_the_rows_of_a_quick_look_are_among_those_of_the_whole_one_and_what_is_crafted_on_is_the_same():
+    splits = conform_splits({"test": SPLITS["test"]}, SPEC)
+    whole, quick = share_rows(Linear(), splits, seed=3).data, share_rows(Linear(), splits, seed=3, most=20).data
+    assert np.array_equal(whole.craft.inputs, quick.craft.inputs)
+    judged = {row.tobytes() for row in whole.test.inputs}
+    assert len(quick.test) == 20
+    assert {row.tobytes() for row in quick.test.inputs} < judged
+
+
+def test_a_quick_look_and_a_whole_one_do_not_take_each_other_s_runs(tmp_path):
+    counter = str(tmp_path / "runs")
+    attack = Scripted(name="each", counter=counter)
+    run(tmp_path / "out", attack, plan=QUICK)
+    assert run(tmp_path / "out", attack).findings[0].n == 200
+    assert len((tmp_path / "runs").read_text().splitlines()) == 6
+
+
+def test_of_each_family_the_quickest_first_and_never_more_than_there_is_time_for():
+    planned = {"uap": 30.0, "pgd": 20.0, "thief": 25.0, "loss": 1.0, "lira": 6.0}
+    families = {"uap": "evasion", "pgd": "evasion", "thief": "extraction", "loss": "membership", "lira": "membership"}
+    assert quick_choice(planned, families, seconds=60) == ("pgd", "thief", "loss", "lira")
+    assert quick_choice(planned, families, seconds=27) == ("pgd", "loss", "lira")
+    assert quick_choice(planned, families, seconds=0) == ("loss",)
+    assert quick_choice(planned, families, seconds=1000) == tuple(planned)
+
+
+@pytest.mark.parametrize("attack", default_attacks(SPEC), ids=lambda attack: attack.name)
+def test_more_rows_and_a_slower_model_take_longer(attack):
+    less = planned_seconds(attack, UNITS, rows=100, craft=100)
+    slower = UnitSeconds(answer=1e-3, guard=1e-2, network=1e-3, learn=1e-4)
+    assert 0 < less < planned_seconds(attack, slower, rows=100, craft=100)
+    assert planned_seconds(attack, UNITS, rows=200, craft=200) >= less
+
+
+def test_units_are_measured_and_told():
+    units = measure_units(Deployment(bundle=deployment()), SPLITS["test"].inputs[:50])
+    assert min(units.answer, units.guard, units.network, units.learn) > 0
+    assert clean_seconds(units, 200) > clean_seconds(units, 100)
+    assert [duration_text(each) for each in (1, 32, 61, 300)] == [
+        "about 5 seconds",
+        "about 30 seconds",
+        "about 1 minute",
+        "about 5 minutes",
+    ]
+
+
+def test_a_plan_leaves_out_what_a_minute_is_not_enough_for(monkeypatch):
+    attacks = default_attacks(SPEC)
+    known = Deployment(bundle=deployment())
+    whole = plan_validation(known, SPLITS, attacks, quick=False)
+    assert (whole.quick, whole.rows, dict(whole.left_out)) == (False, None, {})
+    assert whole.told.endswith(f"for {len(attacks)} attacks")
+    monkeypatch.setattr(
+        "medward.attacks.estimate.measure_units", lambda *_: UnitSeconds(answer=1, guard=1, network=1, learn=1)
+    )
+    quick = plan_validation(known, SPLITS, attacks, quick=True)
+    assert quick.rows == QUICK_ROWS
+    assert len(quick.left_out) == len(attacks) - 1
+    assert all(reason.endswith("minutes.") for reason in quick.left_out.values())
+
+
+def test_validate_says_how_long_before_it_starts(tmp_path, capfd):
+    from sklearn.linear_model import LogisticRegression
+
+    rows = np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32)
+    labels = (rows[:, 0] > 0).astype(int)
+    model = LogisticRegression().fit(rows, labels)
+    bundle = protect(
+        model, Split(rows[:300]), Policy(on_error="withhold"), tmp_path / "b", classes=["a", "b"], name="c"
+    )
+    capfd.readouterr()
+    report = validate(bundle, {"test": Split(rows[300:], labels[300:])}, tmp_path / "out", names=["fgsm"], quick=True)
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0].startswith("about ")
+    assert lines[0].endswith("for 1 of 1 attacks, a quick look")
+    assert report.quick
+    assert report.places == {"bundle": str(tmp_path / "b")}
