@@ -24,7 +24,7 @@ from medward.attacks.membership.shadow_attack import ShadowAttack
 from medward.attacks.validation.clean_cost import ACCOUNTS, CLEAN_QUERIES
 from medward.attacks.validation.deployment import Deployment, fresh_guard
 from medward.attacks.validation.finding import ARMS
-from medward.attacks.validation.plan import Plan
+from medward.attacks.validation.plan import ValidationPlan
 from medward.attacks.validation.splits import TEST
 from medward.guard.data.split import Split, conform_inputs
 from medward.guard.spec import ModelSpec
@@ -60,7 +60,7 @@ class UnitSeconds:
 
 def plan_validation(
     deployment: Deployment, splits: Mapping[str, Split], attacks: Sequence[Attack], *, quick: bool
-) -> Plan:
+) -> ValidationPlan:
     """How long it takes, and of a `quick` look which attacks are left out."""
     spec = deployment.bundle.model.spec
     test = splits.get("test", next(iter(splits.values())))
@@ -73,11 +73,11 @@ def plan_validation(
     }
     clean = clean_seconds(units, len(splits.get("holdout", test)))
     if not quick:
-        return Plan(told=f"{duration_text(clean + sum(planned.values()))} for {len(planned)} attacks")
+        return ValidationPlan(told=f"{duration_text(clean + sum(planned.values()))} for {len(planned)} attacks")
     families = {attack.name: attack.family for attack in attacks}
     chosen = quick_choice(planned, families, seconds=QUICK_SECONDS - clean)
     spent = clean + sum(planned[name] for name in chosen)
-    return Plan(
+    return ValidationPlan(
         told=f"{duration_text(spent)} for {len(chosen)} of {len(planned)} attacks, a quick look",
         quick=True,
         rows=QUICK_ROWS,

@@ -16,6 +16,7 @@ import torch
 
 from medward.attacks.audit import CanaryConfidence
 from medward.attacks.estimate import plan_validation
+from medward.attacks.report.comparison import load_old_report
 from medward.attacks.suite import chosen_attacks, known_attacks
 from medward.attacks.target import Decide
 from medward.attacks.validation.deployment import ROBUSTNESS, Deployment, ModelBefore
@@ -67,6 +68,7 @@ def validate(
     resume: bool = True,
     progress: bool = True,
     quick: bool = False,
+    against: Path | str | Report | None = None,
 ) -> Report:
     """Run the default suite, or the attacks called `names`, against a bundle; white-box where its file allows.
 
@@ -80,6 +82,7 @@ def validate(
     names others they are refused. `decide` reads the outputs ``(n, ...)`` of an opaque model as one whole number a row,
     from 0 on; without it nothing that such a model decides can be attacked, and the report says so. A `quick` look
     takes about a minute: fewer rows, and the attacks that fit, at full strength (`attacks.validation.plan`).
+    `against` is an older report, whose changes are then told.
     """
     if not isinstance(bundle, Bundle):
         raise MedwardError(f"bundle: expected a bundle, got {bundle!r:.80}; give medward.load(FOLDER)")
@@ -91,6 +94,7 @@ def validate(
     splits = _numbered(as_splits(data, reading), spec)
     threat = bundle.policy.threat
     rules = rules or feature_rules(spec, integer, immutable, _spreads(bundle))
+    older = against if against is None or isinstance(against, Report) else load_old_report(against)
     check_waivers(bundle.policy.accept, known_attacks(spec, reads), today_utc())
     chosen_attacks(spec, names, rules, reads)  # refuses what is unknown before work begins
     if reads is not None:
@@ -123,6 +127,7 @@ def validate(
         seed=seed,
         resume=resume,
         progress=progress,
+        against=older,
         plan=plan_validation(deployment, splits, attacks, quick=quick),
         places={"bundle": str(bundle.path)} | ({"data": str(data)} if isinstance(data, str | Path) else {}),
     )

@@ -8,6 +8,7 @@ from markupsafe import Markup
 from medward.attacks.families import find_family, known_families
 from medward.attacks.intervals import Interval
 from medward.attacks.report import words
+from medward.attacks.report.comparison import Comparison, changed_rows, difference_sentence
 from medward.attacks.report.plots import report_plots
 from medward.attacks.report.remedy import grouped_advice
 from medward.attacks.validation.finding import Finding, Status
@@ -26,8 +27,8 @@ LIMITS = (
 """What no validation of this kind covers, whatever the findings say."""
 
 
-def render_html(report: Report) -> str:
-    """The page. Every text from outside is escaped."""
+def render_html(report: Report, comparison: Comparison | None = None) -> str:
+    """The page, with a `comparison` what changed since another. Every text from outside is escaped."""
     environment = Environment(
         loader=PackageLoader("medward.attacks.report", "."),
         autoescape=True,
@@ -45,6 +46,9 @@ def render_html(report: Report) -> str:
         clean=report.clean,
         accepted=words.accepted_text,
         advice=grouped_advice(report),
+        comparison=comparison,
+        differs="" if comparison is None else difference_sentence(comparison),
+        since=[] if comparison is None else changed_rows(comparison, report),
         headline=words.report_headline(report),
         drop=words.worst_drop(report.clean),
         twin=words.twin_text(report),

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from medward.attacks.families import find_family, known_families
 from medward.attacks.intervals import Interval
+from medward.attacks.report.comparison import Comparison, changed_rows, difference_sentence
 from medward.attacks.report.remedy import grouped_advice
 from medward.attacks.report.words import (
     COLUMNS,
@@ -84,6 +85,21 @@ def print_findings(report: Report, console: Console) -> None:
     for note in report.notes:
         console.print(Text(f"note: {note}", "bold yellow"))
     console.print(Text(f"{report.verdict.words}: {report_headline(report)}", _STYLES[report.verdict]))
+
+
+def print_comparison(comparison: Comparison, report: Report, console: Console) -> None:
+    """Print what changed since an older report, row by row, and what must be tested again."""
+    console.print(Text("what changed", "bold"))
+    console.print(Text(f"  {difference_sentence(comparison)}"))
+    for attack, sentence in changed_rows(comparison, report):
+        console.print(Text.assemble("  ", (attack, "bold"), f": {sentence}"))
+    for what, names in (
+        ("must be tested again", comparison.again),
+        ("not run again, and still as it was", comparison.stands),
+        ("new", comparison.new),
+    ):
+        if names:
+            console.print(Text.assemble("  ", (what, "bold"), f": {', '.join(names)}"))
 
 
 def print_advice(report: Report, console: Console) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class ValidationPlan:
     """A plan is how much of a validation is run: by default all of it.
 
     `told` is said before the start. A quick look judges at most `rows` rows, and leaves out the attacks in `left_out`,
@@ -31,5 +31,5 @@ class Plan:
         )
 
 
-WHOLE_PLAN = Plan()
+WHOLE_PLAN = ValidationPlan()
 """A validation of which nothing is left out."""

@@ -30,7 +30,7 @@ from medward.attacks.validation.journal import (
     value_name,
 )
 from medward.attacks.validation.judging import blank_finding
-from medward.attacks.validation.plan import WHOLE_PLAN, Plan
+from medward.attacks.validation.plan import WHOLE_PLAN, ValidationPlan
 from medward.attacks.validation.progress import Progress
 from medward.attacks.validation.record import Provenance, Report
 from medward.attacks.validation.runner import Runner
@@ -59,7 +59,8 @@ def run_validation(
     resume: bool = True,
     progress: bool = True,
     places: Mapping[str, str] | None = None,
-    plan: Plan = WHOLE_PLAN,
+    plan: ValidationPlan = WHOLE_PLAN,
+    against: Report | None = None,
 ) -> Report:
     """Run `attacks` against `deployment`, judge them by its policy's gate, write the report into `out`.
 
@@ -67,7 +68,8 @@ def run_validation(
     records trained the model be asked. White-box attacks without a network transfer from a surrogate and the findings
     say why. The same seed gives the same findings, resumed or not. Splits that share rows or patients flag every
     finding that takes them for apart; a lone split that is not called "test" or "holdout" flags every finding on it.
-    `places` are paths that commands in the report name, `plan` is how much is run.
+    `places` are paths that commands in the report name, `plan` is how much is run, `against` an older report
+    that the new one is compared with.
     Raises `MedwardError` for data that does not fit the model.
     """
     bundle = deployment.bundle
@@ -150,7 +152,7 @@ def run_validation(
             **common,
         ),
     )
-    save_report(report, out)
+    save_report(report, out, against)
     return report
 
 

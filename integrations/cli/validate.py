@@ -66,12 +66,17 @@ def validate_command(
     quick: Annotated[
         bool, typer.Option("--quick", help="about a minute: fewer rows, the attacks that fit, wide intervals")
     ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="OLD", help="an older report's folder: what changed, what must be tested again"),
+    ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="run everything again")] = False,
     allow_code: AllowCode = False,
     expect: Expect = None,
 ) -> int:
     """Attack a bundle undefended, guarded and knowingly; write report.html, report.json and junit.xml."""
-    from medward.attacks.report.table import print_findings
+    from medward.attacks.report.comparison import compare_reports, load_old_report
+    from medward.attacks.report.table import print_comparison, print_findings
     from medward.attacks.validate import validate
     from medward.guard.bundle.folder import load_bundle
     from medward.guard.bundle.site import bundle_reading
@@ -80,6 +85,7 @@ def validate_command(
 
     if allow_code or before is not None or decide is not None:
         see_working_directory()
+    older = None if against is None else load_old_report(against)
     with alarms_expected(), printed_log(console, "medward.data"):
         loaded = load_bundle(bundle, allow_code=allow_code, expect=expect)
         reading = bundle_reading(loaded, Reading(target=target, patient=patient, labels=labels))
@@ -98,7 +104,10 @@ def validate_command(
             seed=seed,
             resume=not restart,
             quick=quick,
+            against=older,
         )
     print_findings(report, console)
+    if older is not None:
+        print_comparison(compare_reports(older, report), report, console)
     console.print(f"report: {out / 'report.html'}")
     return report.exit_code

@@ -23,7 +23,7 @@ from medward.attacks.suite import default_attacks
 from medward.attacks.validate import validate
 from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.finding import Status
-from medward.attacks.validation.plan import WHOLE_PLAN, Plan
+from medward.attacks.validation.plan import WHOLE_PLAN, ValidationPlan
 from medward.attacks.validation.run import run_validation
 from medward.attacks.validation.splits import conform_splits, share_rows
 from medward.guard.bundle.make import protect
@@ -45,7 +45,7 @@ def run(out, *attacks, plan=WHOLE_PLAN, splits=SPLITS):
     )
 
 
-QUICK = Plan(quick=True, rows=60, left_out={"slow": "Not tested: a quick look left it out."})
+QUICK = ValidationPlan(quick=True, rows=60, left_out={"slow": "Not tested: a quick look left it out."})
 
 
 def test_what_is_left_out_is_never_held_and_says_how_it_is_run(tmp_path):
