@@ -55,7 +55,7 @@ class AttackData:
     them. `flags` say why what is measured on these rows cannot be trusted, if so, and `notes` in sentences what else a
     reader must know of them. `shortages` say, before anything is run, of which rows there are too few for the bound.
     `examinations` show whether an attack finds what there is, and nothing else; so does `control`, which gives the
-    attack that is run besides on the bare model, if the result of one there says too little.
+    attack that is run besides on the bare model, if the result of the last one there says too little, after how many.
     """
 
     craft: Split
@@ -70,7 +70,7 @@ class AttackData:
     notes: tuple[str, ...] = ()
     shortages: tuple[str, ...] = ()
     examinations: tuple[Examination, ...] = ()
-    control: Callable[[Attack, AttackResult], Attack | None] | None = None
+    control: Callable[[Attack, AttackResult, int], Attack | None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

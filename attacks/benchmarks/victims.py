@@ -16,11 +16,14 @@ from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.benchmarks.networks.architectures import ARCHITECTURES, build_network
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
+from medward.guard.harden.certified.architecture import certified_network
 from medward.guard.harden.robust.augment import augment_images
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
 from medward.guard.types import Array, Ints, ScoreKind
 
+TABLE_ARCHITECTURES = ("mlp", "network")
+"""Of scikit-learn and of torch."""
 _HIDDEN = 64
 EVALUATED = 512  # rows at a time where nothing is learned
 
@@ -30,19 +33,21 @@ def train_victim(
 ) -> Any:
     """Fit a victim on "train": a torch module of logits, or for "mlp" a scikit-learn pipeline.
 
-    `architecture` is one of `ARCHITECTURES` for images and "mlp" for tables; "auto" takes "cnn" or "mlp". `epochs`
-    None takes what suits the architecture. The same seed gives the same weights on the same machine with as many
-    threads. Raises `MedwardError` for an architecture that does not fit.
+    `architecture` is one of `ARCHITECTURES` for images and "mlp" or "network" (torch) for tables; "auto" takes "cnn" or
+    "mlp". `epochs` None takes what suits the architecture. The same seed gives the same weights on the same machine
+    with as many threads. Raises `MedwardError` for an architecture that does not fit.
     """
-    names = ("auto", "mlp", *ARCHITECTURES)
+    names = ("auto", *TABLE_ARCHITECTURES, *ARCHITECTURES)
     if architecture not in names:
         raise MedwardError(f"architecture {architecture!r} is not known; there are {', '.join(names)}")
     if architecture == "auto":
         architecture = "cnn" if task.modality == "image" else "mlp"
-    if (architecture != "mlp") != (task.modality == "image"):
+    if (architecture in TABLE_ARCHITECTURES) == (task.modality == "image"):
         raise MedwardError(f"architecture {architecture!r} does not fit the {task.modality} task {task.name}")
     if architecture == "mlp":
         return _fit_mlp(task.splits["train"], 2000 if epochs is None else epochs, seed)
+    if architecture == "network":
+        return _fit_table_network(task, 100 if epochs is None else epochs, seed)
     return _fit_network(task, architecture, 24 if epochs is None else epochs, seed, device)
 
 
@@ -74,6 +79,23 @@ def predict_labels(victim: Any, inputs: Array) -> Ints:
 def _fit_mlp(train: Split, epochs: int, seed: int) -> Pipeline:
     network = MLPClassifier((_HIDDEN,), alpha=3.0, solver="lbfgs", max_iter=epochs, random_state=seed)
     return make_pipeline(StandardScaler(), network).fit(train.inputs, train.labels)
+
+
+def _fit_table_network(task: BenchmarkTask, epochs: int, seed: int) -> nn.Module:
+    """Two hidden layers behind standardised columns, by Adam on cross-entropy, as a tutorial would train them."""
+    x, y = _tensors(task.splits["train"])
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = certified_network(x, len(task.classes))
+    optimiser = torch.optim.Adam(network.parameters(), 1e-3)
+    for _ in range(epochs):
+        for rows in torch.split(torch.randperm(len(x), generator=generator), 32):
+            optimiser.zero_grad()
+            loss: torch.Tensor = nn.functional.cross_entropy(network(x[rows]), y[rows])
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+    return network.eval()
 
 
 def _fit_network(task: BenchmarkTask, architecture: str, epochs: int, seed: int, device: str) -> nn.Module:

@@ -28,6 +28,7 @@ _STEPS = {torch.float64: (1e-6, 1e-3, 0.1, 1.0), torch.float32: (1e-5, 1e-2, 0.1
 ZERO_SHARE = 0.01
 MISLED = 0.2  # the share of rows with a wrong gradient that gives a gradient killer away
 AGREES = 0.5  # the cosine from which a gradient counts as right
+INFLATED = 0.1  # the share of rows of flat cross-entropy that is more than an ordinary network's few sure ones
 GAP = 50.0  # between the two top scores; exp(-50) is nothing beside 1 in single precision
 _TOLERANCE = 0.05
 
@@ -157,7 +158,7 @@ def inflated_logits(search: Search, x: Tensor, y: Tensor, dead: dict[str, Tensor
         return None
     flat = dead["cross-entropy"] & ~dead["margin"]
     gap = float(search.margins(x, y).abs().median())
-    if not _many(flat) and (gap <= GAP or _many(dead["margin"])):
+    if float(flat.float().mean()) <= INFLATED and (gap <= GAP or _many(dead["margin"])):
         return None
     return (
         f"masked gradients (logit scaling): {float(flat.float().mean()):.0%} of rows have a zero or non-finite "

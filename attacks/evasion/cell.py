@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from medward.attacks.base import Attempt
 from medward.attacks.evasion.ceiling import Ceiling
-from medward.attacks.evasion.control import CONTROL_RADIUS, EVASION_SUCCESS
+from medward.attacks.evasion.control import EVASION_SUCCESS
 from medward.attacks.intervals import Interval, worst_rate
 from medward.attacks.learners.table import group_names, row_groups
 from medward.attacks.validation.finding import Arm
@@ -35,8 +35,8 @@ class EvasionCell(JudgedCell):
 
     `classes` gives the arms, and `noise_classes` the noise, class by class. `labelled` are how many rows of each class,
     as labelled, an arm was judged on. `control` is the share that the same attack fools of the undefended model with
-    more room, `control_noise` that of noise there. `ceiling` is what no classifier exceeds on the rows, where each is
-    changed for itself.
+    `control_times` the room, `control_noise` that of noise there, either also class by class. `ceiling` is what no
+    classifier exceeds on the rows, where each is changed for itself.
     """
 
     classes: Mapping[Arm, Classes] = field(default_factory=dict)
@@ -44,7 +44,10 @@ class EvasionCell(JudgedCell):
     labelled: Mapping[Arm, Mapping[str, int]] = field(default_factory=dict)
     ceiling: Ceiling | None = None
     control: Interval | None = None
+    control_times: float = 1.0
     control_noise: Interval | None = None
+    control_classes: Classes = field(default_factory=dict)
+    control_noise_classes: Classes = field(default_factory=dict)
 
     def words(self, value: float) -> str:
         """A share, plain or balanced."""
@@ -102,14 +105,14 @@ class EvasionCell(JudgedCell):
         if control is None or not self._works():
             found = "was not run" if control is None else f"fools {max(0.0, control.low):.1%} at least"
             return "", (
-                f"That the model needs no defense is not shown either: with {CONTROL_RADIUS:g} times the room the same "
-                f"attack {found}, {EVASION_SUCCESS:.0%} is needed, and more than noise.",
+                f"That the model needs no defense is not shown either: with {self.control_times:g} times the room the "
+                f"same attack {found}, {EVASION_SUCCESS:.0%} is needed, or that of one class, and more than noise.",
             )
         if seen.high > limit:
             return "", ()
         return (
             f"No defense is needed: even without the guard at most {self.words(seen.high)}, the bound is "
-            f"{self.words(limit)}; with {CONTROL_RADIUS:g} times the room the same attack fools at least "
+            f"{self.words(limit)}; with {self.control_times:g} times the room the same attack fools at least "
             f"{control.low:.1%}."
         ), ()
 
@@ -169,7 +172,7 @@ class EvasionCell(JudgedCell):
         """The classes it owes its strength to, or what shows that it has any."""
         if self.too_weak() and self.control is not None:
             return (
-                f", of an attack that fools the bare model at {CONTROL_RADIUS:g} times the radius: at least "
+                f", of an attack that fools the bare model at {self.control_times:g} times the radius: at least "
                 f"{self.control.low:.1%} there"
             )
         return "".join(
@@ -188,9 +191,16 @@ class EvasionCell(JudgedCell):
         )
 
     def _works(self) -> bool:
-        """Whether the control breaks the undefended model, and more than noise of its size does."""
-        seen, noise = self.control, self.control_noise
-        return seen is not None and noise is not None and seen.low >= EVASION_SUCCESS and seen.low > noise.high
+        """Whether the control fools half of the rows, or of one class, and more of them than noise of its size does.
+
+        One change for all rows moves those of two classes one way, so it can win no more than one of them.
+        """
+        pairs = [(self.control, self.control_noise)]
+        pairs += [(share, self.control_noise_classes.get(name)) for name, share in self.control_classes.items()]
+        return any(
+            share is not None and noise is not None and share.low >= EVASION_SUCCESS and share.low > noise.high
+            for share, noise in pairs
+        )
 
     def _breaks(self) -> bool:
         """Whether it fools half of all rows of the undefended model, and more than random noise does."""

@@ -2,7 +2,8 @@
 
 An attack that fools few rows may be weak, or the model may withstand it. What tells the two apart is the same attack on
 the same model within a larger radius: a search that works breaks nearly every model there, more than noise of that size
-does, and one without gradients or without steps does not.
+does, and one without gradients or without steps does not. One change for all rows needs more room than one for each, so
+where the first radius does not tell, a second is asked.
 """
 
 from __future__ import annotations
@@ -16,14 +17,21 @@ from medward.attacks.evasion.universal import UniversalAttack
 
 EVASION_SUCCESS = 0.5
 """What the lower end must reach on the undefended model before an attack counts as one that breaks it."""
-CONTROL_RADIUS = 4.0
-"""Of the declared radius: how far the control goes."""
+CONTROL_RADII = (4.0, 8.0)
+"""Of the declared radius: how far the control goes, at first and where that does not show enough."""
 
 
-def larger_attack(attack: Attack, result: AttackResult) -> Attack | None:
-    """The control of an `attack` whose `result` on the bare model is not strong; None where none is needed or known."""
-    if not result.attempts or fooled_interval(result.attempts).low >= EVASION_SUCCESS:
+def larger_attack(attack: Attack, result: AttackResult, run: int) -> Attack | None:
+    """The next control of an `attack` after so many were `run`; None where `result`, the last one's, is strong."""
+    if run == len(CONTROL_RADII) or not result.attempts or fooled_interval(result.attempts).low >= EVASION_SUCCESS:
         return None
     if not isinstance(attack, PerImage | UniversalAttack):
         return None
-    return replace(attack, epsilon=CONTROL_RADIUS * attack.epsilon)
+    return replace(attack, epsilon=CONTROL_RADII[run] * attack.epsilon)
+
+
+def control_times(attack: Attack, control: AttackResult) -> float:
+    """How many radii of an `attack` its `control` was given."""
+    if not isinstance(attack, PerImage | UniversalAttack):
+        return 1.0
+    return max(each.radius for each in control.attempts) / attack.epsilon

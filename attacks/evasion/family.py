@@ -9,7 +9,7 @@ from typing import ClassVar
 from medward.attacks.base import PER_CLASS, Attack, AttackData, AttackResult
 from medward.attacks.evasion.ceiling import model_ceiling
 from medward.attacks.evasion.cell import EvasionCell, by_class, by_direction
-from medward.attacks.evasion.control import larger_attack
+from medward.attacks.evasion.control import control_times, larger_attack
 from medward.attacks.evasion.fooled_share import (
     class_counts,
     denied_share,
@@ -127,7 +127,10 @@ class Evasion:
             figures={} if ceiling is None else ceiling.figures,
             notes=() if runs.held is None else runs.held.notes,
             control=None if runs.control is None else self.achieved(runs.control, runs.seed),
+            control_times=1.0 if runs.control is None else control_times(runs.attack, runs.control),
             control_noise=None if runs.control is None else _worst(runs.control, noise=True),
+            control_classes={} if runs.control is None else by_class(runs.control.attempts, task),
+            control_noise_classes={} if runs.control is None else by_class(runs.control.attempts, task, noise=True),
         )
 
     def without_network(self, threat: ThreatModel, why: str) -> tuple[ThreatModel, Controls]:

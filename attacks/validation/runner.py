@@ -73,11 +73,16 @@ class Runner:
                 names = {**names, "source": self._own["network"]}
             what = f"{attack.name}, {arm}"
             results[arm] = self._once(family, runner, arm, self._deployment, data, names, bar, doubts=doubts, what=what)
-        deployed, control = results["undefended"], None
-        larger = None if data.control is None else data.control(attack, deployed)
-        if larger is not None:
+        deployed = results["undefended"]
+        controls: list[AttackResult] = []
+        while data.control is not None:
+            larger = data.control(attack, (controls or [deployed])[-1], len(controls))
+            if larger is None:
+                break
             doubts = (self._doubt,) if before is not None and self._doubt else ()
-            control = self._bare(family, larger, data, bar, before=before is not None, doubts=doubts, also="control")
+            controls.append(
+                self._bare(family, larger, data, bar, before=before is not None, doubts=doubts, also="control")
+            )
         if self._deployment.before is not None:
             doubts = (self._doubt,) if self._doubt else ()
             other = self._bare(family, attack, data, bar, before=before is None, doubts=doubts, also=INTERACTION)
@@ -111,7 +116,7 @@ class Runner:
                 bare=deployed,
                 held=data,
                 examined=examined,
-                control=control,
+                control=controls[-1] if controls else None,
                 privacy=self._deployment.privacy,
             ),
             policy=bundle.policy,

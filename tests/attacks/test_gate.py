@@ -398,6 +398,19 @@ def test_a_model_that_keeps_the_bound_by_itself_needs_no_defense_once_a_control_
     assert "fools at least 86" in reasons[0]
 
 
+def test_a_control_that_wins_one_class_alone_is_at_work():
+    """One change moves the rows of two classes one way: of 62 % of one class it can win no more."""
+    won, noise = (
+        {"well": of_class(110, 125), "ill": of_class(0, 31)},
+        {"well": of_class(8, 125), "ill": of_class(2, 31)},
+    )
+    weak = HARMLESS | {"control": share(0.45), "control_noise": share(0.1), "control_classes": won}
+    status, _ = judged("evasion", replace(FAIR["evasion"], **weak, control_noise_classes=noise))
+    assert status is Status.NOT_NEEDED
+    status, _ = judged("evasion", replace(FAIR["evasion"], **weak, control_noise_classes=won))
+    assert status is Status.INCONCLUSIVE, "noise wins as much of it"
+
+
 NO_CONTROL = {
     "none": {},
     "weak": {"control": share(0.4), "control_noise": share(0.1)},
