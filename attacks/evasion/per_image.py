@@ -162,17 +162,17 @@ class WhiteBox(PerImage):
             search = scene.search(smaller, generator)
             found = self._searched(search, x, y)
             noisy = noisy_rows(smaller, x, smaller.surface(tuple(x.shape), generator))
-            rows = random.standing
-            random.add(factor * self.epsilon, scene.asked(target, x[rows], noisy[rows], y[rows]))
             rows = attacked.standing
             asked = scene.asked(target, x[rows], found.adversarial[rows], y[rows])
-            if (proof := scene.against_certificate()) is not None:
-                still = ~asked.fooled
+            still, proof = ~asked.fooled, scene.against_certificate()
+            if proof is not None and still.any():
                 left = rows[torch.as_tensor(still, device=rows.device)]
                 flipped = self.search(scene.search(smaller, generator, proof), x[left], y[left])
                 asked = asked.then(still, scene.asked(target, x[left], flipped.adversarial, y[left]))
                 spent += flipped.gradients
             attacked.add(factor * self.epsilon, asked)
+            rows = random.standing
+            random.add(factor * self.epsilon, scene.asked(target, x[rows], noisy[rows], y[rows]))
             searches.append(found)
             on_network.append(float(search.won(found.adversarial, y).float().mean()))
         if (denial := scene.against_certificate(deny=True)) is not None:
