@@ -42,7 +42,7 @@ from medward.guard.types import Query
 
 CLAIMS = ("certified_release_cost", "certified_release_pneumoniamnist", "certified_release_nih")
 NAMES = {"certified_release_pneumoniamnist": "pneumoniamnist", "certified_release_nih": "nih_cxr"}
-SEEDS = (0, 1, 2)
+SEEDS = {"pneumoniamnist": (0,), "nih_cxr": (0,)}
 GREY, MOST_PASSES, MOST_BESIDES = 4.0, 4.5, 1.1
 LEAST = {"pneumoniamnist": {2: 0.94, 4: 0.90}, "nih_cxr": {2: 0.94, 4: 0.86}}
 LOST = {"pneumoniamnist": 0.02, "nih_cxr": 0.04}
@@ -55,7 +55,7 @@ def measure() -> Iterator[Claim]:
     """The cost on one model, then what each data set shows over its seeds."""
     yield cost(*deployed("pneumoniamnist", 0))
     for claim, name in NAMES.items():
-        yield claimed(claim, name, {str(seed): recalled(name, seed) for seed in SEEDS})
+        yield claimed(claim, name, {str(seed): recalled(name, seed) for seed in SEEDS[name]})
 
 
 def recalled(name: str, seed: int) -> dict[str, Any]:
@@ -205,8 +205,8 @@ def claimed(claim: str, name: str, cells: dict[str, Any]) -> Claim:
         claim=claim,
         value=shares[4],
         target=(
-            f"mean of seeds: certified share of clean rows at 4/255 >= {LEAST[name][4]} and at 2/255 >= "
-            f"{LEAST[name][2]}; clean balanced accuracy lost <= {LOST[name]}; no changed answer among certified ones"
+            f"mean of seeds ({len(runs)}): certified share of clean rows at 4/255 >= {LEAST[name][4]} and at 2/255 "
+            f">= {LEAST[name][2]}; clean balanced accuracy lost <= {LOST[name]}; no changed answer among certified ones"
         ),
         met=met,
         n=sum(each["n"] for each in runs),
