@@ -149,6 +149,9 @@ def harden(
     train, selection, chosen_on = divide_splits(known, seed, found)
     tell_understanding({"train": train, "selection": selection}, found, low=low, high=high)
     measured_on = "the rows that epochs are chosen on"
+    if isinstance(method, HardeningMethod) and method.training.keep_last:
+        measured_on = "the rows that figures are measured on"
+        chosen_on = chosen_on.replace("epochs are chosen", "figures are measured")
     if isinstance(method, PrivateTraining):  # no row chooses an epoch
         measured_on = "the rows that accuracy is measured on"
         chosen_on = chosen_on.replace("epochs are chosen", "accuracy is measured")

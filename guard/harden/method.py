@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import JsonValue
@@ -87,14 +87,14 @@ class HardeningMethod(ABC):
     chosen_by: ClassVar[PerturbationKind]
     notes: ClassVar[tuple[str, ...]] = ()
     guarantee: ClassVar[Guarantee] = EMPIRICAL
-    table_settings: ClassVar[Mapping[str, float]] = {"epsilon": 1.0}
+    table_settings: ClassVar[Mapping[str, Any]] = {"epsilon": 1.0}
 
     epsilon: float = 10 / 255
     training: Training = field(default_factory=Training)
 
     def for_tables(self) -> Self:
         """The method with its usual settings of tables."""
-        return dataclasses.replace(self, **self.table_settings)  # type: ignore[arg-type]  # they are names of its fields
+        return dataclasses.replace(self, **self.table_settings)
 
     @abstractmethod
     def objective(self, lesson: TrainingContext) -> Objective:

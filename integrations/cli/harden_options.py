@@ -183,7 +183,7 @@ def describe_certificate(certificate: RobustnessCertificate, out: Path, console:
     options = protect_options(c)
     said = f" with {options}" if options else ""
     console.print(
-        f"{c.guarantee}: {_WORTH[c.guarantee]}, on the rows that chose the epoch. Protect {out / MODEL}"
+        f"{c.guarantee}: {_WORTH[c.guarantee]}, on the selection rows. Protect {out / MODEL}"
         f"{said}, then check it: medward validate BUNDLE --before {out / ORIGINAL}",
         markup=False,
     )

@@ -133,7 +133,7 @@ MODELS: dict[str, Callable[[Table, Split, Array, int], Deployed]] = {
     "forest, undefended": forest,
     "trees, undefended": boosted(0.0),
     "trees, certified": boosted(1.0),
-    "network, undefended": network(Undefended(architecture="small", epsilon=RADIUS)),
+    "network, undefended": network(Undefended(architecture="small").for_tables()),
     "network, certified": network(_NETWORK),
 }
 BEFORE = {

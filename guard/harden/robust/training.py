@@ -36,13 +36,14 @@ JUDGEMENTS = 12  # about how many epochs are judged at most: judging costs as mu
 class Training:
     """Training settings: what the one loop is run with.
 
-    `epochs` None takes `USUAL`, or more where rows are few: at least `STEPS` steps. `ramp` is the share of training
-    in which the radius grows from nothing to full. `average` is the weight the moving average keeps per step.
-    `patience` is how many judged epochs without gain end the training. `augment_images` is applied to images only, to
-    values scaled to [0, 1]; None for none.
+    `epochs` None takes `USUAL`, or more where rows are few: at least `STEPS` steps; `stretch` times as many. `ramp` is
+    the share of training in which the radius grows from nothing to full. `average` is the weight the moving average
+    keeps per step. `patience` is how many judged epochs without gain end the training; with `keep_last` no epoch is
+    chosen, the last one is kept. `augment_images` is applied to images only, to values scaled to [0, 1]; None for none.
     """
 
     epochs: int | None = None
+    stretch: float = 1.0
     batch: int = 64
     rate: float = 2e-3
     weight_decay: float = 1e-2
@@ -50,6 +51,7 @@ class Training:
     average: float = 0.999
     clip: float = 5.0
     patience: int = 8
+    keep_last: bool = False
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = augment_images
     device: str = "cpu"
 
@@ -58,13 +60,14 @@ class Training:
         for name, low in (("epochs", 1), ("batch", 2), ("patience", 1)):
             if getattr(self, name) is not None and not getattr(self, name) >= low:
                 raise MedwardError(f"{name}: must be at least {low}, got {getattr(self, name)}")
-        for name in ("rate", "clip"):
+        for name in ("rate", "clip", "stretch"):
             if not 0 < getattr(self, name) < math.inf:
                 raise MedwardError(f"{name}: must be a finite number above 0, got {getattr(self, name):g}")
 
     def length(self, per_epoch: int) -> int:
         """How many epochs of `per_epoch` steps."""
-        return max(USUAL, math.ceil(STEPS / per_epoch)) if self.epochs is None else self.epochs
+        usual = max(USUAL, math.ceil(STEPS / per_epoch))
+        return round(self.stretch * usual) if self.epochs is None else self.epochs
 
     def grown(self, progress: float) -> float:
         """The radius at `progress`, as a share of the full one; never nothing."""
@@ -125,7 +128,7 @@ def train_network(
         if not math.isfinite(summed):
             raise MedwardError(f"training: the loss of epoch {epoch} is not a number; lower --rate ({training.rate:g})")
         line = f"epoch {epoch}/{epochs}: loss {summed / per_epoch:.3f}"
-        if _judged(epoch, epochs, training.ramp):
+        if _judged(epoch, epochs, training):
             robust, clean = merit(averaged)
             line += f", {measure} {clean:.3f} clean, {robust:.3f} under attack"
             stale += 1
@@ -139,10 +142,11 @@ def train_network(
     return Trained(averaged, epoch, best_epoch)
 
 
-def _judged(epoch: int, epochs: int, ramp: float) -> bool:
+def _judged(epoch: int, epochs: int, training: Training) -> bool:
     """Whether the epoch is a candidate: the last one is, and some of those after the radius is full."""
-    every = max(1, round(epochs * (1 - min(ramp, 1)) / JUDGEMENTS))
-    return epoch == epochs or (epoch > ramp * epochs and (epochs - epoch) % every == 0)
+    every = max(1, round(epochs * (1 - min(training.ramp, 1)) / JUDGEMENTS))
+    after = epoch > training.ramp * epochs and (epochs - epoch) % every == 0
+    return epoch == epochs or (after and not training.keep_last)
 
 
 def _views(x: Tensor, training: Training, bounds: tuple[float, float], generator: torch.Generator) -> Tensor:
