@@ -66,6 +66,19 @@ def test_the_last_epoch_is_always_judged():
     assert len(seen) == 1
 
 
+def test_the_last_epoch_is_kept_where_none_is_to_be_chosen():
+    judge, seen = scripted((0.1, 0.1))
+    trained = train(judge, replace(SETTINGS, keep_last=True, patience=1))
+    assert len(seen) == 1
+    assert (trained.epochs, trained.best_epoch) == (6, 6)
+    assert same(trained.network.state_dict(), seen[0])
+
+
+def test_the_usual_length_can_be_stretched_and_one_that_was_said_is_not():
+    assert replace(SETTINGS, epochs=None, stretch=1.5).length(100) == 1.5 * replace(SETTINGS, epochs=None).length(100)
+    assert replace(SETTINGS, stretch=1.5).length(100) == 6
+
+
 def test_what_is_kept_is_an_average_and_not_the_last_step():
     averaged, _ = (train(lambda _: (1.0, 1.0), replace(SETTINGS, average=keep)).network for keep in (0.999, 0.0))
     judge, seen = scripted(*[(float(i), 0.0) for i in range(4)])
