@@ -11,6 +11,7 @@ from medward.attacks.report import words
 from medward.attacks.report.comparison import Comparison, changed_rows, difference_sentence
 from medward.attacks.report.plots import report_plots
 from medward.attacks.report.remedy import grouped_advice
+from medward.attacks.report.summary import summary_parts
 from medward.attacks.validation.finding import Finding, Status
 from medward.attacks.validation.record import Interaction, Report
 from medward.guard.certificate import certificate_sentence
@@ -46,6 +47,7 @@ def render_html(report: Report, comparison: Comparison | None = None) -> str:
         clean=report.clean,
         accepted=words.accepted_text,
         advice=grouped_advice(report),
+        summary=summary_parts(report),
         comparison=comparison,
         differs="" if comparison is None else difference_sentence(comparison),
         since=[] if comparison is None else changed_rows(comparison, report),

@@ -15,6 +15,7 @@ from medward.attacks.intervals import Interval
 from medward.attacks.report.files import save_report
 from medward.attacks.report.html import render_html, untested_sentences
 from medward.attacks.report.plots import report_plots
+from medward.attacks.report.summary import MEANINGS, summary_parts
 from medward.attacks.report.table import print_findings
 from medward.attacks.report.words import ICONS, latency_text, report_headline, verdicts_text
 from medward.attacks.validation.deployment import Deployment
@@ -364,3 +365,50 @@ def test_a_missing_picture_or_curve_is_simply_not_drawn(report, tmp_path):
     assert Page((tmp_path / "report.html").read_text()).open == []
     save_report(report.model_copy(update={"findings": ()}), tmp_path)
     assert "Nothing could be tested" in (tmp_path / "report.html").read_text()
+
+
+def test_on_a_phone_a_row_is_a_card_that_says_its_status_first(folder, page):
+    text = (folder / "report.html").read_text()
+    assert 'name="viewport" content="width=device-width, initial-scale=1"' in text
+    narrow = text[text.index("@media (max-width: 640px)") : text.index("@media print")]
+    for rule in ("thead { display: none; }", ".scroll { overflow-x: visible; }", "content: attr(data-label)"):
+        assert rule in narrow
+    assert re.search(r"table, tbody, tr, th, td \{ display: block; width: auto; \}", narrow)
+    assert not [width for width in re.findall(r"(?<!max-)(?<!\()(?:min-)?width:\s*(\d+)px", text) if int(width) > 300]
+    body = text[text.index("<body>") :]
+    assert ".chip { white-space: normal; }" in narrow
+    rows = body[body.index('id="findings"') : body.index("</table>")].split("<tbody>")[1:]
+    for row in rows:
+        cells = re.findall(r"<td([^>]*)>", row)
+        assert 'class="status"' in cells[0]
+        assert all("data-label=" in cell for cell in cells if "colspan" not in cell)
+    clean = body[body.index('id="clean"') : body.index('id="tested"')]
+    assert all("data-label=" in cell for cell in re.findall(r"<td([^>]*)>", clean))
+
+
+def test_the_clean_cost_is_told_once_beside_the_findings_and_not_in_every_row(folder, report):
+    text = (folder / "report.html").read_text()
+    body = text[text.index("<body>") :]
+    beside = body[body.index('id="findings"') : body.index('id="next"')]
+    assert "Clean cost" not in beside
+    assert beside.count("rows refused") == 1
+    assert beside.count(latency_text(report.clean)) == 1
+
+
+def test_one_page_says_it_in_plain_words(report, page):
+    parts = dict(summary_parts(report))
+    words = re.sub(r"\s+", " ", " ".join(page.words))
+    for heading, sentences in parts.items():
+        assert heading in words
+        assert all(re.sub(r"\s+", " ", sentence) in words for sentence in sentences)
+    tried = " ".join(parts["What was tried, and what came of it"])
+    assert (
+        "Inputs changed so that the model decides otherwise: 1 of 3 got through, 1 of 3 cannot be told and 1 of 3 was"
+        in tried
+    )
+    assert "Theft of the model by its answers: 1 of 1 was kept out." in tried
+    plain = " ".join(sentence for sentences in parts.values() for sentence in sentences)
+    assert not re.search(r"interval|AUC|adaptive|arm\b|%", plain)
+    assert set(MEANINGS) == set(Status) - {Status.NOT_APPLICABLE}
+    held = report.model_copy(update={"findings": (report.findings[0],)})
+    assert "What would help" not in dict(summary_parts(held))
