@@ -53,7 +53,7 @@ def _price_sentences(report: Report) -> list[str]:
     found = [f"{_in_hundred(refused.value)} {what} are refused an answer (at most {_in_hundred(refused.high)})."]
     if site.uncertified is not None:
         left = site.uncertified
-        found.append(f"{_in_hundred(left.value)} of them are read by a person, as nothing is proven of the answer.")
+        found.append(f"{_in_hundred(left.value)} {what} are read by a person: nothing is proven of the answer.")
     if site.accounts is not None:
         acted = round(site.accounts.value * site.accounts.n)
         found.append(f"{acted} of {site.accounts.n} ordinary clients were told less, or nothing, at some time.")

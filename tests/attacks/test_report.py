@@ -412,3 +412,12 @@ def test_one_page_says_it_in_plain_words(report, page):
     assert set(MEANINGS) == set(Status) - {Status.NOT_APPLICABLE}
     held = report.model_copy(update={"findings": (report.findings[0],)})
     assert "What would help" not in dict(summary_parts(held))
+
+
+def test_what_is_not_certified_is_a_price_too(report):
+    site = report.clean.site.model_copy(update={"uncertified": Interval(0.125, 0.1, 0.15, 400)})
+    certified = report.model_copy(update={"clean": report.clean.model_copy(update={"site": site})})
+    page = re.sub(r"\s+", " ", " ".join(Page(render_html(certified)).words))
+    assert "12.5 in 100 ordinary cases are read by a person" in page
+    assert "12.5% not certified and so read by a person" in page
+    assert page.count("not certified") == 3  # beside the findings, in the table of costs, and in the bounds
