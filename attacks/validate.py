@@ -16,10 +16,11 @@ import torch
 
 from medward.attacks.audit import CanaryConfidence
 from medward.attacks.estimate import plan_validation
-from medward.attacks.report.comparison import load_old_report
+from medward.attacks.report.comparison import load_report
 from medward.attacks.suite import chosen_attacks, known_attacks
 from medward.attacks.target import Decide
 from medward.attacks.validation.deployment import ROBUSTNESS, Deployment, ModelBefore
+from medward.attacks.validation.plan import ValidationPlan
 from medward.attacks.validation.record import Report
 from medward.attacks.validation.run import run_validation
 from medward.attacks.validation.waiving import check_waivers, today_utc
@@ -69,6 +70,7 @@ def validate(
     progress: bool = True,
     quick: bool = False,
     against: Path | str | Report | None = None,
+    plan: ValidationPlan | None = None,
 ) -> Report:
     """Run the default suite, or the attacks called `names`, against a bundle; white-box where its file allows.
 
@@ -82,7 +84,7 @@ def validate(
     names others they are refused. `decide` reads the outputs ``(n, ...)`` of an opaque model as one whole number a row,
     from 0 on; without it nothing that such a model decides can be attacked, and the report says so. A `quick` look
     takes about a minute: fewer rows, and the attacks that fit, at full strength (`attacks.validation.plan`).
-    `against` is an older report, whose changes are then told.
+    `against` is an older report, whose changes are then told. A `plan` of one's own takes the place of `quick`.
     """
     if not isinstance(bundle, Bundle):
         raise MedwardError(f"bundle: expected a bundle, got {bundle!r:.80}; give medward.load(FOLDER)")
@@ -94,7 +96,7 @@ def validate(
     splits = _numbered(as_splits(data, reading), spec)
     threat = bundle.policy.threat
     rules = rules or feature_rules(spec, integer, immutable, _spreads(bundle))
-    older = against if against is None or isinstance(against, Report) else load_old_report(against)
+    older = against if against is None or isinstance(against, Report) else load_report(against, "against")
     check_waivers(bundle.policy.accept, known_attacks(spec, reads), today_utc())
     chosen_attacks(spec, names, rules, reads)  # refuses what is unknown before work begins
     if reads is not None:
@@ -128,7 +130,7 @@ def validate(
         resume=resume,
         progress=progress,
         against=older,
-        plan=plan_validation(deployment, splits, attacks, quick=quick),
+        plan=plan or plan_validation(deployment, splits, attacks, quick=quick),
         places={"bundle": str(bundle.path)} | ({"data": str(data)} if isinstance(data, str | Path) else {}),
     )
 

@@ -59,13 +59,13 @@ class Comparison(_Entry):
     stands: tuple[str, ...]
 
 
-def load_old_report(path: Path | str) -> Report:
-    """The report at `path`, its file or its folder. Raises `MedwardError` where there is none."""
+def load_report(path: Path | str, what: str) -> Report:
+    """The report at `path`, its file or its folder, given as `what`. Raises `MedwardError` where there is none."""
     given = Path(path)
     try:
         return Report.load(given / "report.json" if given.is_dir() else given)
     except MedwardError as error:
-        raise MedwardError(f"against: {error}; give an earlier report's folder") from None
+        raise MedwardError(f"{what}: {error}; give the folder of a report") from None
 
 
 def compare_reports(old: Report, new: Report) -> Comparison:
@@ -111,14 +111,14 @@ def _was_run(finding: Finding) -> bool:
 
 
 def _change(old: Finding, new: Finding) -> RowChange:
-    was, now = _worst(old), _worst(new)
+    was, now = worst_behind(old), worst_behind(new)
     shift: Shift = "cannot be told"
     if was is not None and now is not None:
         shift = "better" if now.high < was.low else "worse" if now.low > was.high else "as before"
     return RowChange(attack=new.attack, before=old.status, after=new.status, was=was, now=now, shift=shift)
 
 
-def _worst(finding: Finding) -> Interval | None:
+def worst_behind(finding: Finding) -> Interval | None:
     """The interval behind the guard that is nearest to breaking it, on the gate's scale."""
     judged = [each for each in (finding.judged_guarded, finding.judged_adaptive) if each is not None]
     if finding.judged_as == Membership.judged_as:

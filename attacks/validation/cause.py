@@ -19,8 +19,8 @@ class Cause(StrEnum):
 
     PASSED: an attacker passes the bound behind the guard, or a training leaks more than it claims. BENIGN_REFUSED,
     BENIGN_ACCOUNTS, SENSITIVITY_LOST, ATTACKED_REFUSED: the guard harms those who do nothing wrong, by rows, by
-    accounts, by class and where an attacker changes their inputs. UNCERTIFIED: too many clean rows are left to a
-    person; DENIED: an attacker takes too many certificates away. TOO_FEW_ROWS: nothing but more rows is missing.
+    accounts, by class and where an attacker changes their inputs. UNCERTIFIED: a person must read too many clean rows;
+    DENIED: an attacker takes too many certificates away. TOO_FEW_ROWS: nothing but more rows is missing.
     FLAGGED: the evaluation cannot be trusted. TOO_WEAK: the attack did not break the undefended model. NO_BASELINE:
     there is nothing without the attack to compare with. NO_ROW: an arm was judged on no row. NO_KNOWING_ATTACKER:
     nobody who knows the guard was run. COST_UNKNOWN: what benign users pay was not measured. NEAR_BOUND: an interval

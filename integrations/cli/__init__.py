@@ -12,6 +12,7 @@ import typer
 
 from medward.guard.errors import MedwardError, UnavailableError
 from medward.integrations.cli.accounts import accounts_app
+from medward.integrations.cli.advise import advise_command
 from medward.integrations.cli.audit import audit_app
 from medward.integrations.cli.bench import bench_app
 from medward.integrations.cli.calibrate import calibrate_command
@@ -40,6 +41,7 @@ for command in (
     calibrate_command,
     harden_command,
     validate_command,
+    advise_command,
     serve_command,
     drift_command,
     deidentify_command,

@@ -75,7 +75,7 @@ def validate_command(
     expect: Expect = None,
 ) -> int:
     """Attack a bundle undefended, guarded and knowingly; write report.html, report.json and junit.xml."""
-    from medward.attacks.report.comparison import compare_reports, load_old_report
+    from medward.attacks.report.comparison import compare_reports, load_report
     from medward.attacks.report.table import print_comparison, print_findings
     from medward.attacks.validate import validate
     from medward.guard.bundle.folder import load_bundle
@@ -85,7 +85,7 @@ def validate_command(
 
     if allow_code or before is not None or decide is not None:
         see_working_directory()
-    older = None if against is None else load_old_report(against)
+    older = None if against is None else load_report(against, "against")
     with alarms_expected(), printed_log(console, "medward.data"):
         loaded = load_bundle(bundle, allow_code=allow_code, expect=expect)
         reading = bundle_reading(loaded, Reading(target=target, patient=patient, labels=labels))

@@ -8,7 +8,7 @@ from rich.console import Console
 from validation_fakes import SPLITS, Scripted, deployment
 
 from medward.attacks.intervals import Interval
-from medward.attacks.report.comparison import compare_reports, difference_sentence, load_old_report
+from medward.attacks.report.comparison import compare_reports, difference_sentence, load_report
 from medward.attacks.report.files import save_report
 from medward.attacks.report.table import print_comparison
 from medward.attacks.validation.deployment import Deployment
@@ -97,9 +97,9 @@ def test_it_is_printed_shown_on_the_page_and_kept(old, tmp_path):
         assert text in page
     kept = json.loads((tmp_path / "comparison.json").read_text())
     assert kept["again"] == ["b", "c"]
-    assert load_old_report(tmp_path) == load_old_report(tmp_path / "report.json") == new
+    assert load_report(tmp_path, "against") == load_report(tmp_path / "report.json", "against") == new
 
 
 def test_an_old_report_that_is_none_is_named(tmp_path):
     with pytest.raises(MedwardError, match=r"against: .*cannot read the report"):
-        load_old_report(tmp_path)
+        load_report(tmp_path, "against")
