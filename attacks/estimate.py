@@ -31,7 +31,7 @@ from medward.guard.spec import ModelSpec
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.types import Array, Query
 
-QUICK_SECONDS, QUICK_ROWS = 60.0, 200
+QUICK_SECONDS, QUICK_ROWS = 60.0, 100
 """About how long a quick look may take, and on how many rows it judges at most."""
 _BATCH = 50
 _ASKED = 4
@@ -145,14 +145,15 @@ def duration_text(seconds: float) -> str:
 def quick_choice(planned: Mapping[str, float], families: Mapping[str, str], *, seconds: float) -> tuple[str, ...]:
     """Which attacks, by name, fit into so many `seconds`: of each family the quickest first, then the others.
 
-    The quickest of all is always among them. The order is that of `planned`.
+    The quickest of the first family is always among them, though it may take longer: less would show too little.
+    The order is that of `planned`.
     """
     quickest = sorted(planned, key=lambda name: planned[name])
     first = [next(name for name in quickest if families[name] == family) for family in dict.fromkeys(families.values())]
-    chosen: set[str] = set()
+    chosen = set(first[:1])
     for name in (*sorted(first, key=lambda name: planned[name]), *quickest):
         spent = sum(planned[each] for each in chosen)
-        if name not in chosen and (not chosen or spent + planned[name] <= seconds):
+        if name not in chosen and spent + planned[name] <= seconds:
             chosen.add(name)
     return tuple(name for name in planned if name in chosen)
 
