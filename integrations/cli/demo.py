@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from medward.guard.waiver_policy import Waiver
 
 ASKED, ENOUGH, DAYS = 500, 0.95, 30
-"""What the thief asks at most, the agreement of a copy that is as good as the model, and how long a risk is accepted."""
+"""What the thief asks at most, the agreement of a copy as good as the model, and how long a risk is accepted."""
 _POLICY: dict[str, Any] = {"on_error": "withhold", "screen": {"action": "flag"}}
 """Strange inputs leave marked: answers are certified in the end, and no one is refused."""
 
@@ -33,7 +33,7 @@ def demo_command(
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for models, bundles and reports")] = Path("demo"),
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
-    """Rob, attack, harden and attack again a real classifier of breast tumours (WDBC, 569 patients); no download."""
+    """Rob, attack, harden and attack again a real classifier of breast tumours (WDBC, 569 patients)."""
     with alarms_expected():
         run_demo(out, seed=seed)
 
