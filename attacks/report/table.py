@@ -17,13 +17,11 @@ from medward.attacks.report.words import (
     accepted_text,
     change_text,
     defended_families,
-    directions_text,
     estimate_text,
     hardened_column,
     interaction_sentence,
     latency_text,
     limits_text,
-    measures_text,
     report_headline,
     training_claim,
     twin_text,
@@ -46,7 +44,7 @@ _STYLES = {
 
 
 def print_findings(report: Report, console: Console) -> None:
-    """Print the table, the reasons of every cell that did not hold, and the verdict."""
+    """Print the table, the reasons of every cell that did not hold, and the verdict; the files have all figures."""
     for finding in report.findings:
         if said := accepted_text(finding):
             console.print(Text.assemble((finding.attack, "bold"), f": {said}", style=_STYLES[Status.ACCEPTED]))
@@ -62,12 +60,8 @@ def print_findings(report: Report, console: Console) -> None:
     console.print(table)
     console.print(Text(", ".join(f"{each.measure} ({name})" for name, each in known_families().items()), "dim"))
     for finding in report.findings:
-        if said := directions_text(finding):
-            console.print(Text.assemble((finding.attack, "bold"), f": {said}"))
-        if said := measures_text(finding):
-            console.print(Text.assemble((finding.attack, "bold"), f": {said}"))
-        if said := verdicts_text(finding):
-            console.print(Text.assemble((finding.attack, "bold"), f": an attacker who {said}"))
+        if len(set(finding.verdicts.values())) > 1:
+            console.print(Text.assemble((finding.attack, "bold"), f": an attacker who {verdicts_text(finding)}"))
         if finding.status is not Status.HELD:
             console.print(Text.assemble((finding.attack, "bold"), ": ", " ".join(finding.reasons)))
     print_advice(report, console)

@@ -229,9 +229,11 @@ def test_the_headline_counts_each_status_apart(report, statuses, said):
 def test_each_attacker_has_a_verdict_in_the_terminal_and_on_the_page(report, page):
     said = "does not know the guard ✓ HELD; knows the guard ✓ HELD"
     assert verdicts_text(report.findings[0]) == said
-    console = Console(width=200, record=True, file=io.StringIO())
-    print_findings(report, console)
-    assert f"pgd: an attacker who {said}" in console.export_text()
+    apart = report.findings[0].model_copy(update={"verdicts": {"guarded": Status.HELD, "adaptive": Status.BROKEN}})
+    for finding, told in ((report.findings[0], False), (apart, True)):  # two that agree are the status
+        console = Console(width=200, record=True, file=io.StringIO())
+        print_findings(report.model_copy(update={"findings": (finding,)}), console)
+        assert ("knows the guard ✕ BROKEN" in console.export_text()) is told
     assert f"An attacker who {said}." in re.sub(r"\s+", " ", " ".join(page.words))
 
 
