@@ -119,12 +119,19 @@ def tradeoff() -> str:
 
 
 def session() -> str:
-    """What `medward demo` printed when it was measured, without the intervals and reasons."""
+    """What `medward demo` printed when it was measured, without the intervals, the reasons and the remedies."""
     printed = json.loads((RESULTS / "demo_seconds.json").read_text())["details"]["printed"].splitlines()
-    table = [line.rstrip() for line in printed if "%" in line or "undefended" in line or "INCONCLUSIVE" in line]
-    rows = [line for line in table if line.startswith(" ") and not re.match(r"\s+[\d.]+[–-]", line)]
-    ends = [line for line in printed if line.startswith(("model:", "BROKEN:", "HELD:", "INCONCLUSIVE:", "report:"))]
-    return "\n".join(["```console", "$ medward demo", *ends[:1], *rows, *ends[1:], "```"]) + "\n"
+    told = ("model:", "clinic:", "thief:", "hardened by", "accepted until", "report:", *(f"{n}. " for n in range(1, 6)))
+    verdicts = tuple(f"{status}: " for status in ("BROKEN", "HELD", "INCONCLUSIVE", "TOO FEW ROWS", "ACCEPTED"))
+    row = re.compile(r" (attack|[a-z]+(-[a-z]+)*) .*(status|[A-Z]{4,})\s*$")
+    return "\n".join(
+        [
+            "```console",
+            "$ medward demo",
+            *(line.rstrip() for line in printed if line.startswith(told + verdicts) or row.match(line)),
+            "```\n",
+        ]
+    )
 
 
 def front() -> str:
