@@ -40,11 +40,12 @@ attack failure", NeurIPS 2022.
 from medward.attacks.checks.network import CHECKED_ROWS, evasion_flags
 from medward.attacks.checks.runs import always_abstains, not_alive, not_monotone, run_flags, weaker_than_noise
 from medward.attacks.checks.screens import dead_screens, found_nothing
-from medward.attacks.checks.searches import TWIN_CHECK, weaker_than
+from medward.attacks.checks.searches import SHIFT_CHECK, TWIN_CHECK, weaker_than
 
 __all__ = [
     "CHECKED_ROWS",
     "FAKES",
+    "SHIFT_CHECK",
     "TWIN_CHECK",
     "always_abstains",
     "dead_screens",

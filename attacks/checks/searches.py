@@ -31,6 +31,7 @@ PATCH = 0.3  # side of a changed square, or share of changed features
 SURROGATE_ROWS = 256
 SEEDS = 3
 SEED_ROWS = 32
+SHIFT_CHECK = "all values made larger or smaller alike"
 TWIN_CHECK = "transfer from the model before hardening"
 _TOLERANCE = 0.05
 

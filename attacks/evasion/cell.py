@@ -34,7 +34,8 @@ class EvasionCell(JudgedCell):
     """An evasion cell holds shares of rows fooled; its baseline is random noise of the same size.
 
     `classes` gives the arms, and `noise_classes` the noise, class by class. `labelled` are how many rows of each class,
-    as labelled, an arm was judged on. `control` is the share that the same attack fools of the undefended model with
+    as labelled, an arm was judged on. `freely` is what the undefended model loses where the radius is taken row by row.
+    `control` is the share that the same attack fools of the undefended model with
     `control_times` the room, `control_noise` that of noise there, either also class by class. `ceiling` is what no
     classifier exceeds on the rows, where each is changed for itself.
     """
@@ -43,6 +44,7 @@ class EvasionCell(JudgedCell):
     noise_classes: Classes = field(default_factory=dict)
     labelled: Mapping[Arm, Mapping[str, int]] = field(default_factory=dict)
     ceiling: Ceiling | None = None
+    freely: Interval | None = None
     control: Interval | None = None
     control_times: float = 1.0
     control_noise: Interval | None = None
@@ -99,7 +101,7 @@ class EvasionCell(JudgedCell):
 
     def no_leak(self, limit: float, gate: GatePolicy) -> tuple[str, tuple[str, ...]]:
         """The bare model's upper end lies within the bound, and with more room the same attack breaks it."""
-        seen, control = self.undefended, self.control
+        seen, control = self.freely or self.undefended, self.control
         if seen is None or seen.value > limit:
             return "", ()
         if control is None or not self._works():
@@ -118,7 +120,7 @@ class EvasionCell(JudgedCell):
 
     def no_leak_shortages(self, limit: float, gate: GatePolicy) -> tuple[str, ...]:
         """Rows that would take the bare model's upper end into the bound."""
-        seen = self.undefended
+        seen = self.freely or self.undefended
         if seen is None or not self._works() or not seen.value <= limit < seen.high:
             return ()
         missing = self.rows_missing("undefended", seen, limit)

@@ -15,6 +15,7 @@ from medward.attacks.evasion.fooled_share import (
     denied_share,
     fooled_interval,
     fooled_shares,
+    freely_fooled,
     noise_shares,
     refused_share,
 )
@@ -106,6 +107,7 @@ class Evasion:
             guarded=arms.get("guarded"),
             adaptive=arms.get("adaptive"),
             baseline=_worst(bare, noise=True),
+            freely=freely_fooled(bare.attempts),
             classes=classes,
             directions={arm: by_direction(found, task) for arm, found in classes.items()},
             noise_classes=by_class(bare.attempts, task, noise=True),

@@ -14,6 +14,7 @@ share.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -48,6 +49,20 @@ def fooled_interval(attempts: Sequence[Attempt], *, noise: bool = False) -> Inte
     plain = [partial(rate_interval, fooled) for fooled, _ in rows]
     balanced = [partial(balanced_rate, list(_by_class(*each).values())) for each in rows if len(_by_class(*each)) > 1]
     return worst_interval([*plain, *balanced])
+
+
+def freely_fooled(attempts: Sequence[Attempt]) -> Interval | None:
+    """What an attacker reaches who takes, row by row, the radius that serves best; None without attempts.
+
+    Attempts on other rows, as those that aim at another class have, are not mixed.
+    """
+    groups: dict[bytes, list[Attempt]] = {}
+    for each in attempts:
+        groups.setdefault(np.asarray(each.decided).tobytes(), []).append(each)
+    same = [
+        replace(alike[-1], fooled=np.logical_or.reduce([each.fooled for each in alike])) for alike in groups.values()
+    ]
+    return fooled_interval(same) if same else None
 
 
 def fooled_shares(attempts: Sequence[Attempt], task: Task) -> dict[str, Interval]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from medward.attacks.base import PER_CLASS, Access, AttackData, AttackResult, Attempt, ThreatModel
-from medward.attacks.checks import TWIN_CHECK, found_nothing, run_flags, weaker_than
+from medward.attacks.checks import SHIFT_CHECK, TWIN_CHECK, found_nothing, run_flags, weaker_than
 from medward.attacks.evasion.asking import AskedRows
 from medward.attacks.evasion.fooled_share import counted_classes
 from medward.attacks.evasion.memory import remembered
@@ -193,10 +193,14 @@ class WhiteBoxUniversal(UniversalAttack):
         def won(delta: Tensor) -> float:
             return shares_won(search, x, y, delta)[0]
 
+        shift = None
+        if scene.detector is None and not self.targeted:  # a class's own perturbation is judged on other rows
+            shift = self._below_shift(search, x, y, full.crafted.delta)
+
         craft = None
         if scene.detector is None and not self.targeted:  # what was crafted for a class is judged on any other answer
             craft = shares_won(search, *self.craft_rows(scene, full.judged), full.crafted.delta)[0]
-        return run_flags(
+        flags = run_flags(
             steps=self.effort,
             delta=full.crafted.delta,
             success=won(full.crafted.delta),
@@ -207,6 +211,15 @@ class WhiteBoxUniversal(UniversalAttack):
             withheld=scene.withheld,
             craft=craft,
         )
+        return (*flags, shift) if shift else flags
+
+    def _below_shift(self, search: Search, x: Tensor, y: Tensor, delta: Tensor) -> str | None:
+        """C8: all values made larger, or smaller, win clearly more rows than `delta`, which was searched for."""
+        if not len(x):
+            return None
+        own = search.won(apply_perturbation(search.ball, x, delta), y)
+        plain = [search.won(apply_perturbation(search.ball, x, each), y) for each in search.ball.shifts(x.shape[1:])]
+        return weaker_than(own, max(plain, key=lambda each: float(each.float().mean())), SHIFT_CHECK)
 
     def _nothing_found(
         self,

@@ -202,6 +202,12 @@ class Ball:
         change = torch.randn(shape, generator=generator).to(self.radius.device) * self.radius
         return change / self.size(change).clamp_min(SMALLEST_RADIUS)
 
+    def shifts(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """All values up, and all down, as far as the ball allows: changes ``(1, *shape)`` that nobody searched for."""
+        up = torch.ones((1, *shape), device=self.radius.device) * self.radius
+        up = up if self.norm == "inf" else up / self.size(up).clamp_min(SMALLEST_RADIUS)
+        return up, -up
+
 
 def _gaps(spec: ModelSpec) -> tuple[tuple[int, int, float], ...]:
     indicated = [(place, each.fill) for place, each in enumerate(spec.columns) if each.indicated]

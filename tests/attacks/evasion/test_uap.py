@@ -7,10 +7,12 @@ import pytest
 import torch
 from support.planted import Faulty
 from support.searches import searching
+from torch import nn
 
 from medward.attacks.base import PER_CLASS, Access, AttackData
 from medward.attacks.benchmarks.datasets.natural import natural_images
 from medward.attacks.evasion import PGD, UniversalPerturbation
+from medward.attacks.evasion.perturbation import Universal
 from medward.attacks.evasion.setup import EvasionSetup
 from medward.attacks.evasion.uap import ascend_universal, craft_universal
 from medward.attacks.target import Response, Target, open_oracle
@@ -504,3 +506,28 @@ def test_immutable_features_never_move_and_whole_numbers_stay_whole(unchecked, l
     seen = np.concatenate(asked)
     assert np.isin(seen[:, 0], inputs[:, 0]).all()
     assert np.array_equal(seen[:, 1], seen[:, 1].round())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Idle(UniversalPerturbation):
+    """It searches for nothing."""
+
+    def craft(self, search, x, y):
+        return Universal.nothing(x)
+
+
+@pytest.mark.parametrize(("kind", "flagged"), [(Idle, True), (UniversalPerturbation, False)])
+def test_a_search_that_a_plain_shift_outdoes_is_flagged(kind, flagged):
+    """Of sums over columns all values made larger are the best change, which nobody need search for."""
+    net = nn.Linear(4, 2)
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[-1.0] * 4, [1.0] * 4]))
+        net.bias.zero_()
+    x = torch.from_numpy(np.random.default_rng(0).normal(0.1, 0.2, (120, 4)).astype(np.float32))
+    ball = Ball(torch.full((4,), 0.3))
+    search = Search(network=net.eval(), criterion=ANY_CLASS, ball=ball, generator=torch.Generator())
+    y = network_decisions(net, x)
+    attack = kind(epsilon=0.3, epochs=6)
+    found = attack.craft(search, x, y)
+    said = attack._below_shift(search, x, y, found.delta)
+    assert (said is not None) is flagged, said
