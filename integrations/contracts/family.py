@@ -68,6 +68,7 @@ class LineBundle:
     """A line bundle is what a deployment needs of a bundle, around the line."""
 
     card = SimpleNamespace(plugins={}, certificate=None)
+    bounds = None
 
     def __init__(self) -> None:
         self.model, self.policy, self.digest = SignedLine(), Policy(on_error="withhold"), "ab" * 32
