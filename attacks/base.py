@@ -81,8 +81,9 @@ class Attempt:
     `decided (n,)` the classes the rows were decided as before, `classes (n,)` those that they count in where shares are
     balanced (see `attacks.evasion.fooled_share`), None of a model without classes. `refused (n,)` are the rows not
     fooled that were refused under attack, None where nobody counted; `denied (n,)` those that were certified and are
-    not under attack, None where nobody certifies. Attempts of a targeted attack may differ in their rows: those of the
-    class it aims at are left out.
+    not under attack, None where nobody certifies. `changed (n,)` are the rows whose answer changed, certified or not,
+    and `certified (n,)` those that were certified before. Attempts of a targeted attack may differ in their rows: those
+    of the class it aims at are left out.
     """
 
     radius: float
@@ -92,6 +93,8 @@ class Attempt:
     classes: Ints | None = None
     refused: NDArray[np.bool_] | None = None
     denied: NDArray[np.bool_] | None = None
+    changed: NDArray[np.bool_] | None = None
+    certified: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

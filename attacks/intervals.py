@@ -114,6 +114,21 @@ def worst_rate(outcomes: Sequence[ArrayLike], *, among: int = 1) -> Interval:
     return worst_interval([partial(rate_interval, rows) for rows in outcomes], among=among)
 
 
+def rows_by_class(rows: NDArray[np.bool_], classes: NDArray[np.int64] | None) -> dict[int, NDArray[np.bool_]]:
+    """The `rows (n,)` of each of the `classes (n,)` that is there; empty without classes."""
+    return {} if classes is None else {int(each): rows[classes == each] for each in np.unique(classes)}
+
+
+def larger_rate(tries: Sequence[tuple[NDArray[np.bool_], NDArray[np.int64] | None]]) -> Interval:
+    """The largest of the shares of true rows ``(n,)`` in `tries`, each plain or balanced over its classes ``(n,)``.
+
+    Its interval is that of a worst case (`worst_interval`). Raises ValueError without tries.
+    """
+    plain = [partial(rate_interval, rows) for rows, _ in tries]
+    groups = [list(rows_by_class(*each).values()) for each in tries]
+    return worst_interval([*plain, *(partial(balanced_rate, each) for each in groups if len(each) > 1)])
+
+
 def auc_interval(
     scores: ArrayLike, truth: ArrayLike, *, seed: int, groups: ArrayLike | None = None, resamples: int = RESAMPLES
 ) -> Interval:

@@ -23,7 +23,7 @@ from medward.guard.profile import Profile
 from medward.guard.release.scores import probabilities
 from medward.guard.release.topk import spread_rest
 from medward.guard.spec import ModelSpec
-from medward.guard.types import Answer, Array, Ints, OutputKind, Principal, Query
+from medward.guard.types import Action, Answer, Array, Ints, OutputKind, Principal, Query, Verdict
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ class Response:
 
     Where the policy has answers certified, `certified` says which ``(n,)``, of findings ``(n, K)``, are relied on as
     they are and not read by a person first: None where all are. `uncertified (n,)` are the rows of which nothing is
-    proven at the policy's radius, those among them that were withheld for that.
+    proven at the policy's radius, `without_proof (n,)` those among them that were withheld for that and nothing else.
     """
 
     labels: Ints
@@ -55,6 +55,13 @@ class Response:
     output: OutputKind
     certified: NDArray[np.bool_] | None = None
     uncertified: NDArray[np.bool_] | None = None
+    without_proof: NDArray[np.bool_] | None = None
+
+    @property
+    def refused(self) -> NDArray[np.bool_]:
+        """The rows ``(n,)`` that were withheld, for anything but that nothing is proven of them."""
+        hidden = self.labels < 0
+        return hidden if self.without_proof is None else hidden & ~self.without_proof
 
     @property
     def probabilities(self) -> Array:
@@ -69,7 +76,7 @@ def joined_responses(parts: Sequence[Response]) -> Response:
         values = [getattr(part, name) for part in parts]
         return None if values[0] is None else np.concatenate(values)
 
-    known = {name: joined(name) for name in ("labels", "scores", "certified", "uncertified")}
+    known = {name: joined(name) for name in ("labels", "scores", "certified", "uncertified", "without_proof")}
     return Response(output=parts[0].output, **known)
 
 
@@ -148,10 +155,18 @@ def _response(guard: Guard, answer: Answer) -> Response:
     plain = Response(answer.labels, answer.scores, answer.output)
     if (found := answer.certified) is None:
         return plain
-    unproven = sum(each.evidence["uncertified"] for each in answer.verdicts if each.part == CERTIFICATE_PART)
+    proofs = [each for each in answer.verdicts if each.part == CERTIFICATE_PART]
+    others = [each for each in answer.verdicts if each.part != CERTIFICATE_PART]
+    unproven = any(each.evidence["uncertified"] > 0 for each in proofs)
+    wanting = _withheld(proofs) and not _withheld(others)
     relied = found.holds if found.findings is None else found.findings >= found.asked
     counted = None if guard.policy.certify.uncertified == "label" else relied
-    return replace(plain, certified=counted, uncertified=np.array([unproven > 0]))
+    return replace(plain, certified=counted, uncertified=np.array([unproven]), without_proof=np.array([wanting]))
+
+
+def _withheld(verdicts: Sequence[Verdict]) -> bool:
+    """Whether any of the `verdicts` withholds."""
+    return any(each.action >= Action.WITHHOLD for each in verdicts)
 
 
 class Target:

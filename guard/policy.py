@@ -183,7 +183,8 @@ class GatePolicy(_Section):
     can have answers refused. At 1, the default, it is told and not judged, for a screen that works refuses them.
     Where answers are certified, `uncertified` is the largest share of clean rows that may not be, and so are read by a
     person: beyond a quarter the model saves little of a list. `denied` is the largest share of rows that an attacker
-    may make so: beyond a half he decides what is answered, though not how.
+    may make so: beyond a half he decides what is answered, though not how. Both are of all rows, plain or balanced over
+    classes, and of each class.
     """
 
     evasion_success: float = Field(default=0.2, gt=0, le=0.5)
@@ -196,7 +197,7 @@ class GatePolicy(_Section):
     sensitivity_loss: float = Field(default=0.05, gt=0, le=0.2)
     attack_refusal: float = Field(default=1.0, gt=0, le=1)
     uncertified: float = Field(default=0.25, gt=0, le=0.5)
-    denied: float = Field(default=0.5, gt=0, le=1)
+    denied: float = Field(default=0.5, gt=0, le=0.75)
 
 
 class Policy(_Section):

@@ -49,19 +49,21 @@ class AskedRows(NamedTuple):
     """Rows that a target was asked about: which ``(n,)`` are `fooled`, and which it `refused` to answer.
 
     `uncertified` are those of which the target proves nothing: they are not fooled, for a person reads them, and are
-    not counted as refused. All False where it proves nothing of any.
+    not counted as refused where they were withheld for nothing else. All False where it proves nothing of any.
+    `changed` are those whose answer goes to the attacker, certified or not.
     """
 
     fooled: Bools
     refused: Bools
     uncertified: Bools
+    changed: Bools
 
     def then(self, rows: Bools, again: AskedRows) -> AskedRows:
         """What came of all rows once some `rows (n,)` were asked `again (m,)` with other changes."""
         found = AskedRows(*(each.copy() for each in self))
         for each, more in zip(found, again, strict=True):
             each[rows] |= more
-        return AskedRows(found.fooled, found.refused & ~found.fooled, found.uncertified & ~found.fooled)
+        return AskedRows(found.fooled, found.refused & ~found.fooled, found.uncertified & ~found.fooled, found.changed)
 
     def denied(self, before: Bools | None) -> Bools | None:
         """The rows not fooled that were certified `before (n,)` and no longer are; None where nobody certifies."""
@@ -71,15 +73,16 @@ class AskedRows(NamedTuple):
 def asked_rows(target: Target, inputs: Tensor, y: Tensor, criterion: Criterion) -> AskedRows:
     """Ask the target once: which rows, clean decided as `y (n,)`, its answers give to the attacker or it refuses."""
     if not len(inputs):
-        return AskedRows(*(np.zeros(0, np.bool_) for _ in range(3)))
+        return AskedRows(*(np.zeros(0, np.bool_) for _ in range(4)))
     response = target.query(inputs.cpu().numpy())
     scores, decided = answers_as_tensors(response, y.device)
+    changed = np.asarray(criterion.answered(scores, decided, y).cpu().numpy())
     won = np.asarray(criterion.answered(scores, _relied(response, decided, y), y).cpu().numpy())
-    hidden, unproven = response.labels < 0, response.uncertified
+    unproven = response.uncertified
     if response.certified is not None and response.certified.ndim == 1:
-        won &= response.certified
+        won = won & response.certified
     unproven = np.zeros(len(won), np.bool_) if unproven is None else unproven
-    return AskedRows(won, hidden & ~unproven, unproven)
+    return AskedRows(won, response.refused, unproven, changed)
 
 
 def _relied(response: Response, decided: Tensor, y: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from medward.attacks.base import Attempt
 from medward.attacks.evasion.ceiling import Ceiling
 from medward.attacks.evasion.control import EVASION_SUCCESS
-from medward.attacks.intervals import Interval, worst_rate
-from medward.attacks.learners.table import group_names, row_groups
+from medward.attacks.intervals import Interval
+from medward.attacks.validation.certified_share import rates_by_class
 from medward.attacks.validation.finding import Arm
 from medward.attacks.validation.gate import ATTACKERS, NO_ROW, JudgedCell
 from medward.attacks.validation.sample_size import short_groups, shortage_words
@@ -228,17 +228,19 @@ def by_class(attempts: Sequence[Attempt], task: Task, *, noise: bool = False) ->
 
     Lower ends are corrected for the number of classes that are there, as they are for radii.
     """
-    groups = [row_groups(task, each.decided) for each in attempts]
-    there = [name for name in group_names(task) if any(name in group for group in groups)]
-    found = {}
-    for name in there:
-        rows = [
-            (each.noisy if noise else each.fooled)[group[name]]
-            for each, group in zip(attempts, groups, strict=True)
-            if name in group
-        ]
-        found[name] = worst_rate(rows, among=len(there))
-    return found
+    return rates_by_class(task, [(each.noisy if noise else each.fooled, each.decided) for each in attempts])
+
+
+def denied_by_class(attempts: Sequence[Attempt], task: Task) -> dict[str, Interval]:
+    """The share of rows of each class, as labelled where that is known, that lose their certificate under attack."""
+    return rates_by_class(
+        task,
+        [
+            (each.denied, each.decided if each.classes is None else each.classes)
+            for each in attempts
+            if each.denied is not None
+        ],
+    )
 
 
 def by_direction(classes: Classes, task: Task) -> dict[str, Interval]:

@@ -8,9 +8,16 @@ from typing import ClassVar
 
 from medward.attacks.base import PER_CLASS, Attack, AttackData, AttackResult
 from medward.attacks.evasion.ceiling import model_ceiling
-from medward.attacks.evasion.cell import EvasionCell, by_class, by_direction
+from medward.attacks.evasion.cell import EvasionCell, by_class, by_direction, denied_by_class
+from medward.attacks.evasion.certificate_notes import (
+    byproduct_note,
+    certified_rows_note,
+    counted_note,
+    unfollowed_note,
+)
 from medward.attacks.evasion.control import control_times, larger_attack
 from medward.attacks.evasion.fooled_share import (
+    changed_share,
     class_counts,
     denied_share,
     fooled_interval,
@@ -29,7 +36,7 @@ from medward.attacks.validation.finding import ARMS, Arm, Controls, Finding, Sta
 from medward.attacks.validation.record import Provenance
 from medward.attacks.validation.sample_size import short_groups, shortage_note
 from medward.attacks.validation.splits import SharedRows
-from medward.guard.policy import GatePolicy, Policy
+from medward.guard.policy import GatePolicy
 from medward.guard.tasks.base import Task
 from medward.guard.tasks.classification import Classification
 
@@ -38,6 +45,9 @@ _CONTROLS: Controls = {
     "NIST AI 100-2": ("NISTAML.022", "NISTAML.025"),
     "OWASP ML": ("ML01",),
 }
+
+CHANGED = "changed, certified or not"
+"""What the share of changed answers is called, those among them that go to a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +84,7 @@ class Evasion:
         return replace(
             shared.data,
             flags=(*shared.copied, *shared.tested),
-            notes=(*shared.data.notes, *_counted(bundle.policy)),
+            notes=(*shared.data.notes, *counted_note(bundle.policy), *unfollowed_note(deployment)),
             shortages=_shortages(shared.data, bundle.model.spec.task, self.bound(bundle.policy.gate)),
             control=larger_attack,
         )
@@ -98,10 +108,11 @@ class Evasion:
         ceiling = None
         if isinstance(runs.attack, PerImage) and runs.held is not None:
             ceiling = model_ceiling(runs.attack, runs.spec, runs.held)
-        refused, denied = (
+        refused, denied, changed = (
             {arm: found for arm in behind if (found := share(results[arm].attempts)) is not None}
-            for share in (refused_share, denied_share)
+            for share in (refused_share, denied_share, changed_share)
         )
+        told = (("refused under attack", refused), ("certificates denied", denied), (CHANGED, changed))
         return EvasionCell(
             undefended=arms["undefended"],
             guarded=arms.get("guarded"),
@@ -114,20 +125,19 @@ class Evasion:
             measures={
                 arm: beside | noise_shares(results[arm].attempts) | fooled_shares(results[arm].attempts, task)
                 for arm in results
-                for beside in [
-                    {
-                        name: shares[arm]
-                        for name, shares in (("refused under attack", refused), ("certificates denied", denied))
-                        if arm in shares
-                    }
-                ]
+                for beside in [{name: shares[arm] for name, shares in told if arm in shares}]
             },
             refused=refused,
             denied=denied,
+            denied_classes={arm: denied_by_class(results[arm].attempts, task) for arm in behind},
             labelled={arm: class_counts(result.attempts, task) for arm, result in results.items()},
             ceiling=ceiling,
             figures={} if ceiling is None else ceiling.figures,
-            notes=() if runs.held is None else runs.held.notes,
+            notes=(
+                *(() if runs.held is None else runs.held.notes),
+                *certified_rows_note(results, task, runs.policy),
+                *byproduct_note(runs.attack, runs.policy),
+            ),
             control=None if runs.control is None else self.achieved(runs.control, runs.seed),
             control_times=1.0 if runs.control is None else control_times(runs.attack, runs.control),
             control_noise=None if runs.control is None else _worst(runs.control, noise=True),
@@ -165,17 +175,6 @@ class Evasion:
             return []
         how = "only asked questions" if facts.white_box else "was judged by transfer from a surrogate"
         return [f"Attackers who hold the model itself: evasion {how}."]
-
-
-def _counted(policy: Policy) -> tuple[str, ...]:
-    """What counts as fooled where answers are certified, in a sentence."""
-    chosen = policy.certify
-    if not chosen.enabled:
-        return ()
-    if chosen.uncertified == "label":
-        return ("An answer that is not certified leaves as its label and is one: every changed answer is counted.",)
-    kept = "is marked and read by a person" if chosen.uncertified == "mark" else "is withheld"
-    return (f"An answer that is not certified {kept}: among all rows, changed answers that are certified are counted.",)
 
 
 def _shortages(data: AttackData, task: Task, limit: float) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medward.attacks.base import Attempt
-from medward.attacks.intervals import Interval, balanced_rate, rate_interval, worst_interval, worst_rate
+from medward.attacks.intervals import Interval, balanced_rate, larger_rate, rows_by_class, worst_interval, worst_rate
 from medward.guard.data.labels import Labels
 from medward.guard.tasks.base import Task
 from medward.guard.tasks.classification import Classification
@@ -39,16 +39,13 @@ def counted_classes(task: Task, decided: Ints, labels: Labels | None) -> Ints | 
 
 def larger_share(fooled: Fooled, classes: Ints | None) -> float:
     """The larger of the plain and the balanced share of the rows `fooled (n,)`."""
-    shares = [float(rows.mean()) for rows in _by_class(fooled, classes).values()]
+    shares = [float(rows.mean()) for rows in rows_by_class(fooled, classes).values()]
     return max(float(fooled.mean()), sum(shares) / max(len(shares), 1))
 
 
 def fooled_interval(attempts: Sequence[Attempt], *, noise: bool = False) -> Interval:
     """What is judged of several `attempts`, of which the attacker takes the best; of random noise with `noise`."""
-    rows = [(each.noisy if noise else each.fooled, each.classes) for each in attempts]
-    plain = [partial(rate_interval, fooled) for fooled, _ in rows]
-    balanced = [partial(balanced_rate, list(_by_class(*each).values())) for each in rows if len(_by_class(*each)) > 1]
-    return worst_interval([*plain, *balanced])
+    return larger_rate([(each.noisy if noise else each.fooled, each.classes) for each in attempts])
 
 
 def freely_fooled(attempts: Sequence[Attempt]) -> Interval | None:
@@ -72,7 +69,7 @@ def fooled_shares(attempts: Sequence[Attempt], task: Task) -> dict[str, Interval
     """
     if not isinstance(task, Classification):
         return {}
-    found = [_by_class(each.fooled, each.classes) for each in attempts]
+    found = [rows_by_class(each.fooled, each.classes) for each in attempts]
     there = sorted({index for groups in found for index in groups})
     if len(there) < 2:
         return {}
@@ -98,20 +95,22 @@ def refused_share(attempts: Sequence[Attempt]) -> Interval | None:
 
 
 def denied_share(attempts: Sequence[Attempt]) -> Interval | None:
-    """The share of rows that an attack denies their proof, at the radius where that is most; None without proofs."""
-    denied = [each.denied for each in attempts if each.denied is not None]
-    return worst_rate(denied) if denied else None
+    """The share of rows that an attack denies their proof, plain or balanced, at its worst; None without proofs."""
+    denied = [(each.denied, each.classes) for each in attempts if each.denied is not None]
+    return larger_rate(denied) if denied else None
+
+
+def changed_share(attempts: Sequence[Attempt]) -> Interval | None:
+    """The share of rows whose answer an attack changes, certified or not, plain or balanced; None without proofs."""
+    proven = [each for each in attempts if each.certified is not None]
+    changed = [(each.changed, each.classes) for each in proven if each.changed is not None]
+    return larger_rate(changed) if changed else None
 
 
 def class_counts(attempts: Sequence[Attempt], task: Task) -> dict[str, int]:
     """How many rows of each class that is there `attempts` were judged on, the fewest of any; empty without classes."""
     if not isinstance(task, Classification):
         return {}
-    found = [_by_class(each.fooled, each.classes) for each in attempts]
+    found = [rows_by_class(each.fooled, each.classes) for each in attempts]
     there = sorted({index for groups in found for index in groups})
     return {task.classes[index]: min(len(groups[index]) for groups in found if index in groups) for index in there}
-
-
-def _by_class(fooled: Fooled, classes: Ints | None) -> dict[int, Fooled]:
-    """The rows `fooled (n,)` of each class that is there."""
-    return {} if classes is None else {int(each): fooled[classes == each] for each in np.unique(classes)}

@@ -127,6 +127,7 @@ class HillClimb(UniversalAttack):
         decided = criterion.decisions(y).cpu().numpy()
         labels = None if truth is None else truth[rows].cpu().numpy()
         classes, tries = counted_classes(target.spec.task, decided, labels), []
+        before = None if clean.uncertified is None else clean.uncertified[rows.cpu().numpy()]
         for factor, smaller in balls_within(ball):
             search = BlackBoxSearch(ask, criterion, smaller, generator)
             climbed = hill_climb(search, craft, own, queries=self.queries, basis=self.basis)
@@ -139,7 +140,9 @@ class HillClimb(UniversalAttack):
                 decided=decided,
                 classes=classes,
                 refused=answered.refused,
-                denied=answered.denied(None if clean.uncertified is None else clean.uncertified[rows.cpu().numpy()]),
+                denied=answered.denied(before),
+                changed=answered.changed,
+                certified=None if before is None else ~before,
             )
             tries.append(Tried({criterion: climbed}, criterion, criterion, noise, attempt))
         full, best = tries[-1], strongest_radius(tries)

@@ -93,6 +93,8 @@ class PerImage(ABC):
             classes=attacked.classes,
             refused=attacked.refused,
             denied=attacked.denied,
+            changed=attacked.changed,
+            certified=attacked.certified,
         )
 
     def _known(self, words: str) -> str:
@@ -177,7 +179,7 @@ class WhiteBox(PerImage):
             on_network.append(float(search.won(found.adversarial, y).float().mean()))
         if (denial := scene.against_certificate(deny=True)) is not None:
             taken = self.search(scene.search(ball, generator, denial), x, y)
-            attacked.deny(scene.asked(target, x, taken.adversarial, y).uncertified)
+            attacked.deny(scene.asked(target, x, taken.adversarial, y))
             spent += taken.gradients
         adversarial = searches[-1].adversarial
         flags = run_flags(

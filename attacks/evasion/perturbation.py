@@ -78,6 +78,7 @@ def chosen_per_row(tries: Sequence[Tried]) -> tuple[Attempt, ...]:
             noisy=np.logical_or.reduce([each.noisy for each in same]),
             refused=_still_so(same, "refused"),
             denied=_still_so(same, "denied"),
+            changed=_ever_changed(same),
         )
         for same in goals.values()
     )
@@ -123,6 +124,12 @@ def _still_so(same: Sequence[Attempt], name: Literal["refused", "denied"]) -> Bo
         return None
     fooled = np.logical_or.reduce([each.fooled for each in same])
     return np.asarray(np.logical_or.reduce(found) & ~fooled)
+
+
+def _ever_changed(same: Sequence[Attempt]) -> Bools | None:
+    """The rows whose answer any of the attempts changed; None where that is not known of all."""
+    found = [each.changed for each in same if each.changed is not None]
+    return np.asarray(np.logical_or.reduce(found)) if len(found) == len(same) else None
 
 
 def envelope_curve(

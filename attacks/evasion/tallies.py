@@ -24,7 +24,9 @@ class Envelope:
         self.classes = classes
         self._before = uncertified
         self._shares: list[float] = []
-        self._fooled, self._refused, self._unproven = torch.zeros((3, len(x)), dtype=torch.bool, device=x.device)
+        self._fooled, self._refused, self._unproven, self._changed = torch.zeros(
+            (4, len(x)), dtype=torch.bool, device=x.device
+        )
 
     @property
     def standing(self) -> Tensor:
@@ -45,11 +47,22 @@ class Envelope:
     def denied(self) -> Bools | None:
         """The rows ``(n,)`` that were certified, that no radius so far fools and of which some took the proof."""
         unproven = np.asarray(self._unproven.cpu().numpy())
-        return AskedRows(self.fooled, self.refused, unproven).denied(self._before)
+        return AskedRows(self.fooled, self.refused, unproven, self.changed).denied(self._before)
 
-    def deny(self, uncertified: Bools) -> None:
-        """Take up which rows ``(n,)`` another search left without a proof."""
-        self._unproven |= torch.as_tensor(uncertified, device=self._fooled.device)
+    @property
+    def changed(self) -> Bools:
+        """The rows ``(n,)`` whose answer any radius so far changed, certified or not."""
+        return np.asarray(self._changed.cpu().numpy())
+
+    @property
+    def certified(self) -> Bools | None:
+        """The rows ``(n,)`` that were certified as they were; None where nobody certifies."""
+        return None if self._before is None else ~self._before
+
+    def deny(self, found: AskedRows) -> None:
+        """Take up which of all rows another search left without a proof, and of which it changed the answer."""
+        self._unproven |= torch.as_tensor(found.uncertified, device=self._fooled.device)
+        self._changed |= torch.as_tensor(found.changed, device=self._fooled.device)
 
     def add(self, radius: float, found: AskedRows) -> None:
         """Take up what came of the standing rows at `radius`."""
@@ -57,6 +70,7 @@ class Envelope:
         self._fooled[rows] = torch.as_tensor(found.fooled, device=self._fooled.device)
         self._refused[rows] |= torch.as_tensor(found.refused, device=self._fooled.device)
         self._unproven[rows] |= torch.as_tensor(found.uncertified, device=self._fooled.device)
+        self._changed[rows] |= torch.as_tensor(found.changed, device=self._fooled.device)
         self.radii.append(radius)
         self._shares.append(larger_share(self.fooled, self.classes))
 

@@ -166,7 +166,7 @@ class WhiteBoxUniversal(UniversalAttack):
             return scene.asked(target, x, apply_perturbation(ball, x, delta), y, judged)
 
         noise, noisy = strongest_noise(ball, target.spec.shape, generator, asked, classes)
-        answered = asked(crafted.delta)
+        answered, before = asked(crafted.delta), scene.unproven(judged)
         attempt = Attempt(
             radius=factor * self.epsilon,
             fooled=answered.fooled,
@@ -174,7 +174,9 @@ class WhiteBoxUniversal(UniversalAttack):
             decided=decided,
             classes=classes,
             refused=answered.refused,
-            denied=answered.denied(scene.unproven(judged)),
+            denied=answered.denied(before),
+            changed=answered.changed,
+            certified=None if before is None else ~before,
         )
         return Tried(found, taken, judged, noise, attempt)
 

@@ -19,8 +19,9 @@ class Cause(StrEnum):
 
     PASSED: an attacker passes the bound behind the guard, or a training leaks more than it claims. BENIGN_REFUSED,
     BENIGN_ACCOUNTS, SENSITIVITY_LOST, ATTACKED_REFUSED: the guard harms those who do nothing wrong, by rows, by
-    accounts, by class and where an attacker changes their inputs. UNCERTIFIED: a person must read too many clean rows;
-    DENIED: an attacker takes too many certificates away. TOO_FEW_ROWS: nothing but more rows is missing.
+    accounts, by class and where an attacker changes their inputs. UNCERTIFIED: a person must read too many clean rows,
+    or of a class; DENIED: an attacker takes too many certificates away, or of a class. TOO_FEW_ROWS: nothing but more
+    rows is missing.
     FLAGGED: the evaluation cannot be trusted. TOO_WEAK: the attack did not break the undefended model. NO_BASELINE:
     there is nothing without the attack to compare with. NO_ROW: an arm was judged on no row. NO_KNOWING_ATTACKER:
     nobody who knows the guard was run. COST_UNKNOWN: what benign users pay was not measured. NEAR_BOUND: an interval
@@ -88,8 +89,13 @@ def _breaking(cell: JudgedCell, limit: float, gate: GatePolicy) -> dict[Cause, b
         Cause.BENIGN_ACCOUNTS: guards and _beyond(cell.accounts, gate.false_refusal),
         Cause.SENSITIVITY_LOST: guards and _any_beyond(cell.sensitivity_lost, gate.sensitivity_loss),
         Cause.ATTACKED_REFUSED: guards and any(_beyond(each, gate.attack_refusal) for each in refused),
-        Cause.UNCERTIFIED: guards and _beyond(cell.uncertified, gate.uncertified),
-        Cause.DENIED: guards and any(_beyond(cell.denied.get(arm), gate.denied) for arm in BEHIND),
+        Cause.UNCERTIFIED: guards
+        and (_beyond(cell.uncertified, gate.uncertified) or _any_beyond(cell.uncertified_classes, gate.uncertified)),
+        Cause.DENIED: guards
+        and any(
+            _beyond(cell.denied.get(arm), gate.denied) or _any_beyond(cell.denied_classes.get(arm, {}), gate.denied)
+            for arm in BEHIND
+        ),
     }
 
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medward.attacks.intervals import Interval, mean_interval, median_interval, median_ratio, rate_interval
+from medward.attacks.intervals import Interval, larger_rate, mean_interval, median_interval, median_ratio, rate_interval
 from medward.attacks.target import Response, guarded_oracle
+from medward.attacks.validation.certified_share import patient_classes, rates_by_class
 from medward.attacks.validation.finding import CleanCost, Curve, Pair, Utility
 from medward.guard.data.labels import Labels
 from medward.guard.data.split import Split
@@ -25,6 +26,7 @@ from medward.guard.models.base import Model
 from medward.guard.pipeline import Guard
 from medward.guard.profile import forward_batches
 from medward.guard.tasks.base import Task
+from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel, unpacked_findings
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
@@ -75,21 +77,22 @@ def clean_utility(
 ) -> Utility:
     """The model's own outputs `plain (n, ...)` beside what lone visitors were `told`, and how `accounts` fared.
 
-    A withheld answer counts as missed. What is compared with labels follows the task: classes and findings by the
+    A withheld answer counts as missed, whatever it was withheld for, and as refused unless that was the want of a proof
+    alone. What is compared with labels follows the task: classes and findings by the
     decision, numbers by the tolerance, and of outputs that nobody here can read whether they left unchanged.
     """
     counts = Counter(level.label for account in accounts for level in account.levels)
-    unproven = np.zeros(len(split), bool) if told.uncertified is None else told.uncertified
-    refused = (told.labels < 0) & ~unproven
+    withheld = told.labels < 0
     common = Utility(
         split=name,
         n=len(split),
-        false_refusal=rate_interval(refused),
+        false_refusal=rate_interval(told.refused),
         levels={level.label: counts[level.label] / counts.total() for level in Level},
         accounts=rate_interval([account.alarmed for account in accounts]),
         unchanged=rate_interval(_unchanged(plain, told)) if isinstance(task, Opaque) else None,
-        uncertified=None if told.uncertified is None else rate_interval(unproven),
     )
+    if told.uncertified is not None:
+        common = common.model_copy(update=_uncertified_shares(told.uncertified, plain, split.labels, task))
     if split.labels is None or isinstance(task, Opaque):
         return common
     if isinstance(task, Regression):
@@ -99,17 +102,29 @@ def clean_utility(
     for label, truth, mine, theirs in _sides(split.labels, own, told.labels, task):
         if truth.any():
             sensitivity[label] = Pair(
-                undefended=rate_interval(mine[truth]), guarded=rate_interval((theirs & ~refused)[truth])
+                undefended=rate_interval(mine[truth]), guarded=rate_interval((theirs & ~withheld)[truth])
             )
-            lost[label] = rate_interval((mine & (~theirs | refused) & ~unproven)[truth])
+            lost[label] = rate_interval((mine & (~theirs | withheld))[truth])
         if not truth.all():
             specificity[label] = Pair(
-                undefended=rate_interval(~mine[~truth]), guarded=rate_interval((~theirs & ~refused)[~truth])
+                undefended=rate_interval(~mine[~truth]), guarded=rate_interval((~theirs & ~withheld)[~truth])
             )
     accuracy = Pair(undefended=rate_interval(own == split.labels), guarded=rate_interval(told.labels == split.labels))
     return common.model_copy(
         update={"accuracy": accuracy, "sensitivity": sensitivity, "specificity": specificity, "sensitivity_lost": lost}
     )
+
+
+def _uncertified_shares(
+    uncertified: NDArray[np.bool_], plain: Array, labels: Labels | None, task: Task
+) -> dict[str, object]:
+    """The share of rows that are not certified: of all, that or the balanced one of classes, and of each class."""
+    kinds = patient_classes(task, task.decide(plain), labels)
+    return {
+        "uncertified": rate_interval(uncertified),
+        "uncertified_worst": larger_rate([(uncertified, kinds if isinstance(task, Classification) else None)]),
+        "uncertified_classes": rates_by_class(task, [(uncertified, kinds)]),
+    }
 
 
 def _sides(

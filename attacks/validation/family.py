@@ -20,7 +20,7 @@ from medward.attacks.validation.gate import JudgedCell
 from medward.attacks.validation.record import Provenance
 from medward.attacks.validation.splits import SharedRows
 from medward.guard.certificate import PrivacyCertificate
-from medward.guard.policy import GatePolicy
+from medward.guard.policy import GatePolicy, Policy
 from medward.guard.spec import ModelSpec
 
 
@@ -31,7 +31,7 @@ class Runs:
     `bare` is the result on the deployed model without its guard: the undefended one, unless that was on the model
     before training. `examined` are the results of the examinations that `held`, what the attack held, asks for, by
     name, and `control` that of the control on the undefended model, if it asked for one; `privacy` is the certificate
-    of the model's training, if it has one.
+    of the model's training, if it has one, and `policy` that of the deployment.
     """
 
     attack: Attack
@@ -44,6 +44,7 @@ class Runs:
     examined: Mapping[str, AttackResult] = field(default_factory=dict)
     control: AttackResult | None = None
     privacy: PrivacyCertificate | None = None
+    policy: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

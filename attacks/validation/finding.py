@@ -69,7 +69,9 @@ class Utility(_Record):
     two each, present and absent; a number's accuracy is the share within the tolerance of the truth, and `mean_error`
     its mean distance from it, of answered rows. `unchanged` is the share of rows of an opaque model that left as it
     gave them. `uncertified` is, where answers are certified, the share of rows of which nothing is proven: a person
-    reads them, so they count there and neither as refused nor as missed.
+    reads them, so they count there and not as refused, and as missed only where they are withheld. `uncertified_worst`
+    is that share plain or balanced over classes, whichever is larger, `uncertified_classes` that of each class, as
+    labelled where that is known, else as decided.
     """
 
     split: str
@@ -84,10 +86,13 @@ class Utility(_Record):
     mean_error: Pair | None = None
     unchanged: Interval | None = None
     uncertified: Interval | None = None
+    uncertified_worst: Interval | None = None
+    uncertified_classes: dict[str, Interval] = {}
 
     @model_serializer(mode="wrap")
     def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return _less(dump(self), "mean_error", "unchanged", "sensitivity_lost", "uncertified")
+        certified = "uncertified", "uncertified_worst", "uncertified_classes"
+        return _less(dump(self), "mean_error", "unchanged", "sensitivity_lost", *certified)
 
 
 class CleanCost(_Record):

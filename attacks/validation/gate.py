@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 from medward.attacks.intervals import Interval
+from medward.attacks.validation.certified_share import coverage_harm, denial_harm
 from medward.attacks.validation.finding import BEHIND, Arm, Finding, Status
 from medward.attacks.validation.sample_size import shortage_words
 from medward.guard.policy import GatePolicy
@@ -44,7 +45,8 @@ class JudgedCell(ABC):
     is judged alike: of a rare class no site has the rows for an upper end. `refused` are the shares of attacked rows
     that the guard refuses on an arm, which whoever can change inputs on their way denies to patients. `uncertified` is
     the share of clean rows whose answer is not certified, and `denied` that of rows that lose their certificate under
-    attack, where the policy has answers certified. `directions` are
+    attack, where the policy has answers certified, plain or balanced over classes, whichever is larger; either is
+    judged of each class, too (`uncertified_classes`, `denied_classes`), by its lower end alone. `directions` are
     shares of rows that were changed one way, by name; they are reported, as `measures` and `figures` are (see
     `Finding`) and `notes`, sentences for the reader.
     `guards` says whether it is the guard that is judged: what a training claims is judged without it.
@@ -61,7 +63,9 @@ class JudgedCell(ABC):
     sensitivity_lost: Mapping[str, Interval] = field(default_factory=dict)
     refused: Mapping[Arm, Interval] = field(default_factory=dict)
     uncertified: Interval | None = None
+    uncertified_classes: Mapping[str, Interval] = field(default_factory=dict)
     denied: Mapping[Arm, Interval] = field(default_factory=dict)
+    denied_classes: Mapping[Arm, Mapping[str, Interval]] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     directions: Mapping[Arm, Mapping[str, Interval]] = field(default_factory=dict)
     measures: Mapping[Arm, Mapping[str, Interval | None]] = field(default_factory=dict)
@@ -110,6 +114,7 @@ class JudgedCell(ABC):
             adaptive=self.adaptive if arm == "adaptive" else None,
             refused={each: share for each, share in self.refused.items() if each == arm},
             denied={each: share for each, share in self.denied.items() if each == arm},
+            denied_classes={each: shares for each, shares in self.denied_classes.items() if each == arm},
         )
 
     def at_work(self, limit: float) -> bool:
@@ -255,17 +260,9 @@ def _harm(cell: JudgedCell, gate: GatePolicy) -> tuple[str, ...]:
                 f"{ATTACKERS[arm]} has answers refused: at least {denied.low:.1%} of attacked rows, the bound is "
                 f"{gate.attack_refusal:.1%}."
             )
-    for arm, denied in cell.denied.items():
-        if arm in BEHIND and denied.low > gate.denied:
-            reasons.append(
-                f"{ATTACKERS[arm]} takes certificates away: of at least {denied.low:.1%} of rows, the bound is "
-                f"{gate.denied:.1%}."
-            )
-    if cell.uncertified is not None and cell.uncertified.low > gate.uncertified:
-        reasons.append(
-            f"The guard certifies too little: at least {cell.uncertified.low:.1%} of clean rows are left to a person, "
-            f"the bound is {gate.uncertified:.1%}."
-        )
+    for arm in BEHIND:
+        reasons += denial_harm(ATTACKERS[arm], cell.denied.get(arm), cell.denied_classes.get(arm, {}), gate.denied)
+    reasons += coverage_harm(cell.uncertified, cell.uncertified_classes, gate.uncertified)
     for name, lost in cell.sensitivity_lost.items():
         if lost.low > gate.sensitivity_loss:
             reasons.append(

@@ -141,6 +141,7 @@ def code_version() -> str:
 
 
 _OPTIONAL = ("baseline", "truth", "without_target", "groups", "judged")
+_COUNTED = ("refused", "denied", "changed", "certified")  # of an attempt
 
 
 def _optional(result: AttackResult) -> dict[str, NDArray[np.generic] | None]:
@@ -151,16 +152,15 @@ def pack_result(result: AttackResult) -> Json:
     """An attack's result as JSON; `unpack_result` gives it back equal."""
     return {
         "outcome": _pack(result.outcome),
-        **{name: None if value is None else _pack(value) for name, value in _optional(result).items()},
+        **{name: _packed(value) for name, value in _optional(result).items()},
         "attempts": [
             {
                 "radius": float(each.radius),
                 "fooled": _pack(each.fooled),
                 "noisy": _pack(each.noisy),
                 "decided": _pack(each.decided),
-                "classes": None if each.classes is None else _pack(each.classes),
-                "refused": None if each.refused is None else _pack(each.refused),
-                "denied": None if each.denied is None else _pack(each.denied),
+                "classes": _packed(each.classes),
+                **{name: _packed(getattr(each, name)) for name in _COUNTED},
             }
             for each in result.attempts
         ],
@@ -185,8 +185,7 @@ def unpack_result(packed: Json) -> AttackResult:
                 noisy=_unpack(each["noisy"]),
                 decided=_unpack(each["decided"]),
                 classes=None if each["classes"] is None else _unpack(each["classes"]),
-                refused=None if each["refused"] is None else _unpack(each["refused"]),
-                denied=None if each["denied"] is None else _unpack(each["denied"]),
+                **{name: None if each[name] is None else _unpack(each[name]) for name in _COUNTED},
             )
             for each in packed["attempts"]
         ),
@@ -208,6 +207,10 @@ def _pack(array: np.typing.ArrayLike) -> Json:
         "shape": list(np.shape(array)),
         "base64": base64.b64encode(values.tobytes()).decode(),
     }
+
+
+def _packed(array: np.typing.ArrayLike | None) -> Json:
+    return None if array is None else _pack(array)
 
 
 def _unpack(packed: Json) -> np.ndarray[Any, np.dtype[Any]]:

@@ -36,7 +36,8 @@ def judge_attack(
         false_refusal=clean.site.false_refusal,
         accounts=clean.site.accounts,
         sensitivity_lost=clean.site.sensitivity_lost,
-        uncertified=clean.site.uncertified,
+        uncertified=clean.site.uncertified_worst,
+        uncertified_classes=clean.site.uncertified_classes,
         flags=flags,
     )
     limit = family.bound(policy.gate)

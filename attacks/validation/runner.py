@@ -118,6 +118,7 @@ class Runner:
                 examined=examined,
                 control=controls[-1] if controls else None,
                 privacy=self._deployment.privacy,
+                policy=bundle.policy,
             ),
             policy=bundle.policy,
             clean=clean,

@@ -107,4 +107,5 @@ def _row(answer: Response, row: int) -> Response:
     """What was answered to one row."""
     certified = None if answer.certified is None else answer.certified[[row]]
     uncertified = None if answer.uncertified is None else answer.uncertified[[row]]
-    return Response(answer.labels[[row]], answer.scores[[row]], answer.output, certified, uncertified)
+    wanting = None if answer.without_proof is None else answer.without_proof[[row]]
+    return Response(answer.labels[[row]], answer.scores[[row]], answer.output, certified, uncertified, wanting)

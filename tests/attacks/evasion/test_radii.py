@@ -223,7 +223,7 @@ def test_noise_for_all_rows_is_the_strongest_of_several_draws():
     def asked(draw):
         drawn.append(draw)
         fooled = np.arange(10) < (7 if len(drawn) == 2 else 1)
-        return AskedRows(fooled, ~fooled, np.zeros(10, bool))
+        return AskedRows(fooled, ~fooled, np.zeros(10, bool), fooled)
 
     noise, fooled = strongest_noise(ball, (3,), torch.Generator().manual_seed(0), asked, None)
     assert len(drawn) == NOISE_DRAWS > 1
