@@ -133,7 +133,9 @@ class RobustnessCertificate(BaseModel):
     says so.
     `epsilon` is the radius asked for, in `unit`; methods may train at a larger one (see `settings`). `original` and
     `hardened` are digests of the weights, `data` of the rows (both splits), `files` of what was written beside this.
-    `certified_shares` are of methods that train with bounds.
+    `certified_shares` are of methods that train with bounds. `changes` says how those of the accuracies were made:
+    searched for, or drawn at random and the same for all rows, the worst of which is counted as one change for each.
+    `best_epoch` is None where there were no epochs of which one was kept.
     `notes` are what a reader must know besides, such as that nothing was gained. `task` is what the network answers,
     with the operating points or the tolerance that decisions were made with in training and measuring; `measure` says
     what the accuracies count. Certificates from before there were several claims are of this one.
@@ -159,9 +161,10 @@ class RobustnessCertificate(BaseModel):
     hardened: str
     before: Accuracy | None
     after: Accuracy
+    changes: Literal["searched", "random"] = "searched"
     certified_shares: tuple[CertifiedShare, ...] = ()
     epochs: int
-    best_epoch: int
+    best_epoch: int | None
     versions: dict[str, str]
     files: dict[str, str] = {}
 
@@ -196,6 +199,12 @@ def read_certificate(data: bytes) -> AnyCertificate:
     return _READ.validate_json(data)
 
 
+_UNIVERSAL_WORDS = {
+    "searched": "one change for all rows",
+    "random": "the worst of a few random changes, each the same for all rows, no attack:",
+}
+
+
 def certificate_sentence(certificate: AnyCertificate) -> str:
     """What training brought, in one sentence; of privacy also how many matters are not covered."""
     c = certificate
@@ -203,8 +212,8 @@ def certificate_sentence(certificate: AnyCertificate) -> str:
         was = "" if c.before is None else f"{c.before.universal:.3f} before and "
         proven = "" if c.after.certified is None else f", of which no change takes away {c.after.certified:.3f}"
         return (
-            f"hardened by {c.method} against changes within {c.epsilon:.4g} {c.unit}: {c.measure} under one change for "
-            f"all rows {was}{c.after.universal:.3f} after{proven}; {c.guarantee}"
+            f"hardened by {c.method} against changes within {c.epsilon:.4g} {c.unit}: {c.measure} under "
+            f"{_UNIVERSAL_WORDS[c.changes]} {was}{c.after.universal:.3f} after{proven}; {c.guarantee}"
         )
     besides = f"; {len(c.not_covered)} matters are not covered, see not_covered" if c.not_covered else ""
     began = ", from weights that are taken never to have seen these rows" if c.start == "pretrained" else ""

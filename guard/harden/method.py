@@ -36,6 +36,12 @@ PERTURBATION_WORDS: dict[PerturbationKind, str] = {
     "per_input": "a change per row",
     "certified": "any change, by bounds",
 }
+RANDOM_CHANGE_WORDS: dict[PerturbationKind, str] = {
+    **PERTURBATION_WORDS,
+    "universal": "the worst random change",
+    "per_input": "all random changes",
+}
+"""The same where the changes were drawn at random, and not searched for."""
 CHANCE, GAIN = 0.1, 0.02  # above chance, and above what it was: less is not told from nothing
 UNIVERSAL_SEED, REPORT_SEED = 101, 202  # added to the user's seed: choosing and reporting draw different changes
 

@@ -25,7 +25,7 @@ from medward.guard.harden import (
 from medward.guard.harden.certified.architecture import known_architecture
 from medward.guard.harden.certified.training import CertifiedTraining
 from medward.guard.harden.folder import harden
-from medward.guard.harden.method import PERTURBATION_WORDS
+from medward.guard.harden.method import PERTURBATION_WORDS, RANDOM_CHANGE_WORDS
 from medward.guard.harden.result_folder import MODEL
 from medward.guard.harden.robust.universal import UniversalTraining
 from medward.guard.harden.trees.method import TREE_ARCHITECTURE, CertifiedTrees
@@ -168,11 +168,10 @@ def run_hardening(
 def describe_certificate(certificate: RobustnessCertificate, out: Path, console: Console) -> None:
     """Accuracies before and after, what they are worth, and what to do next; warnings go to stderr."""
     c = certificate
-    console.print(
-        f"{c.method}, radius {c.epsilon:.4g} {c.unit}, epoch {c.best_epoch} of {c.epochs} kept; {c.measure}"
-        f"{_operated_at(c.task)}:"
-    )
-    for key, what in (("clean", "clean"), *PERTURBATION_WORDS.items()):
+    kept = f"{c.epochs} rounds" if c.best_epoch is None else f"epoch {c.best_epoch} of {c.epochs} kept"
+    console.print(f"{c.method}, radius {c.epsilon:.4g} {c.unit}, {kept}; {c.measure}{_operated_at(c.task)}:")
+    words = RANDOM_CHANGE_WORDS if c.changes == "random" else PERTURBATION_WORDS
+    for key, what in (("clean", "clean"), *words.items()):
         before, after = getattr(c.before, key, None), getattr(c.after, key)
         if after is not None:
             console.print(f"  {what:<24} {_changed_from(before)}{after:.3f}")

@@ -34,7 +34,7 @@ from medward.guard.types import Array, Ints
 
 TREE_ARCHITECTURE = "trees"
 """What ``--architecture`` and certificates call them."""
-_CORNERS = 32  # changes that rows are tried with, the same for all and so for each
+_CORNERS = 32  # random changes that rows are tried with, the same for all and so for each
 _OURS = "trees of Medward's, boosted with bounds, were trained in the place of the model given"
 
 
@@ -115,8 +115,9 @@ class CertifiedTrees:
             hardened=hashlib.sha256(data).hexdigest(),
             before=before,
             after=after,
+            changes="random",
             epochs=self.boosting.rounds,
-            best_epoch=self.boosting.rounds,
+            best_epoch=None,
             versions=hardening_versions("onnx"),
         )
         return data, certificate
@@ -135,7 +136,7 @@ def _check_labels(y: Ints, task: Classification) -> None:
 
 
 def _accuracy(model: Model, bounds: Bounds | None, rows: Split, radius: Array, seed: int) -> Accuracy:
-    """Balanced accuracy on `rows`, under the worst of a few shared changes, under them all, and by bounds."""
+    """Balanced accuracy on `rows`, under the worst of a few random shared changes, under them all, and by bounds."""
     x, y = np.asarray(rows.inputs, np.float32), np.asarray(rows.labels)
     spec, rng = model.spec, np.random.default_rng(seed)
     right = []

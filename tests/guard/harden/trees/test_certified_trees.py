@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-from medward.guard.certificate import PER_ANSWER
+from medward.guard.certificate import PER_ANSWER, certificate_sentence
 from medward.guard.certify.bounds import Bounds
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
@@ -113,6 +113,10 @@ def test_trees_stand_in_a_forests_place_and_the_certificate_says_so(made):
     before, after = certificate.before, certificate.after
     assert before.certified < after.certified <= after.per_input <= after.universal <= after.clean
     assert [each.radius for each in certificate.certified_shares] == [0.125, 0.25, 0.5]
+    assert (certificate.changes, certificate.best_epoch) == ("random", None)
+    said = certificate_sentence(certificate)
+    assert "under the worst of a few random changes, each the same for all rows, no attack:" in said
+    assert "under one change for all rows" not in said
     rows = patients(100, 2).inputs
     original = load_onnx((out / "original.onnx").read_bytes(), spec_of(), {"scores": "probabilities"})
     assert original.predict(rows).scores == pytest.approx(forest.predict_proba(rows), abs=1e-5)
