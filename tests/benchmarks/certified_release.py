@@ -1,9 +1,10 @@
 """Certified answers from training to the guard: clean accuracy, certified shares, what attackers change and deny, cost.
 
-The small network is trained with bounds as `certified_training` trains it and judged on the same rows; the bundle is
-protected on rows of the official or patients' split that nothing was trained or tuned on. Attackers know the guard and
-attack its certificate; each asks the guard, with a new account for every row. Weights and cells are kept under out/ and
-recalled, so a killed measurement goes on.
+The small network is trained with bounds as `certified_training` trains it and judged on the same rows, which nothing
+was trained, chosen or calibrated on. The bundle is calibrated on rows set aside for that, or where a data set has none
+on its selection rows, which are not judged on. Attackers know the guard and attack its certificate; each asks the
+guard, with a new account for every row. A run that is flagged shows nothing, so the claim is then not met. Weights and
+cells are kept under out/ and recalled, so a killed measurement goes on.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +43,7 @@ from medward.guard.types import Query
 
 CLAIMS = ("certified_release_cost", "certified_release_pneumoniamnist", "certified_release_nih")
 NAMES = {"certified_release_pneumoniamnist": "pneumoniamnist", "certified_release_nih": "nih_cxr"}
-SEEDS = {"pneumoniamnist": (0,), "nih_cxr": (0,)}
+SEEDS = (0, 1, 2)
 GREY, MOST_PASSES, MOST_BESIDES = 4.0, 4.5, 1.1
 LEAST = {"pneumoniamnist": {2: 0.94, 4: 0.90}, "nih_cxr": {2: 0.94, 4: 0.86}}
 LOST = {"pneumoniamnist": 0.02, "nih_cxr": 0.04}
@@ -55,7 +56,7 @@ def measure() -> Iterator[Claim]:
     """The cost on one model, then what each data set shows over its seeds."""
     yield cost(*deployed("pneumoniamnist", 0))
     for claim, name in NAMES.items():
-        yield claimed(claim, name, {str(seed): recalled(name, seed) for seed in SEEDS[name]})
+        yield claimed(claim, name, {str(seed): recalled(name, seed) for seed in SEEDS})
 
 
 def recalled(name: str, seed: int) -> dict[str, Any]:
@@ -92,7 +93,7 @@ def deployed(name: str, seed: int) -> tuple[BenchmarkTask, Bundle, dict[str, flo
 
 
 def benign(task: BenchmarkTask) -> Split:
-    """Rows to calibrate on: those set aside for it, else those that chose the epoch."""
+    """Rows to calibrate on: those set aside for it, else the selection rows."""
     return task.splits.get("calibration", task.splits["selection"])
 
 
@@ -198,25 +199,38 @@ def claimed(claim: str, name: str, cells: dict[str, Any]) -> Claim:
     runs = list(cells.values())
     shares = {grey: float(np.mean([each["certified"][str(grey)][0] for each in runs])) for grey in (2, 4)}
     lost = float(np.mean([each["undefended"] - each["clean"] for each in runs]))
-    within = [found for each in runs for attack, found in each["attacks"].items() if attack != "UAP at 10"]
-    changed, tried = sum(found["changed"] for found in within), sum(found["n"] for found in within)
-    met = all(shares[grey] >= least for grey, least in LEAST[name].items()) and lost <= LOST[name] and not changed
+    within = {
+        f"{attack}, seed {seed}": found
+        for seed, each in cells.items()
+        for attack, found in each["attacks"].items()
+        if attack != "UAP at 10"
+    }
+    changed, tried = (sum(found[key] for found in within.values()) for key in ("changed", "n"))
+    flagged = [run for run, found in within.items() if found["flags"]]
+    enough = all(shares[grey] >= least for grey, least in LEAST[name].items()) and lost <= LOST[name]
     return Claim(
         claim=claim,
         value=shares[4],
         target=(
             f"mean of seeds ({len(runs)}): certified share of clean rows at 4/255 >= {LEAST[name][4]} and at 2/255 "
-            f">= {LEAST[name][2]}; clean balanced accuracy lost <= {LOST[name]}; no changed answer among certified ones"
+            f">= {LEAST[name][2]}; clean balanced accuracy lost <= {LOST[name]}; no changed answer among certified "
+            "ones, and no attacker flagged"
         ),
-        met=met,
-        n=sum(each["n"] for each in runs),
+        met=enough and not changed and not flagged,
+        n=distinct_rows(name, cells),
         details={
             "certified_share": shares,
             "clean_balanced_accuracy_lost": lost,
             "changed_among_certified": {"changed": changed, "tries": tried},
+            "flagged": flagged,
             "seeds": cells,
         },
     )
+
+
+def distinct_rows(name: str, seeds: Iterable[str]) -> int:
+    """How many different rows judge, over all seeds."""
+    return len({row.tobytes() for seed in seeds for row in DATA[name](int(seed)).splits["test"].inputs})
 
 
 def cost(task: BenchmarkTask, bundle: Bundle, _: dict[str, float]) -> Claim:

@@ -50,6 +50,8 @@ SEEDS, FOLDS = (0, 1, 2), 3
 RADIUS, LIMIT, LOST = ThreatPolicy().table, GatePolicy().evasion_success, 0.01
 DEVELOPMENT = 77
 """The seed of the halves of the cardiotocograms, of which the first was tuned on."""
+NAMED = "trees, certified"
+"""The model that the claim is of, whatever the judged rows say of the others."""
 PASSES, TRIES, STEPS = 3, 8, 100
 CELLS = Path(__file__).parents[2] / "out" / "certified_tables"
 
@@ -154,20 +156,19 @@ class Judged:
 
 
 def measure() -> Iterator[Claim]:
-    """Both tables, all models; the value is the upper end of the model that is changed least, on the worse table."""
+    """Both tables, all models; the value is the upper end of the model named beforehand, on the worse table."""
     found = {name: {str(seed): recalled(name, seed) for seed in SEEDS} for name in TABLES}
     for cells in found.values():
         for cell in cells.values():
             assert all(each["certified and fooled"] == 0 for each in cell["models"].values())
     kept = {name: {model: summary(cells, model) for model in BEFORE} for name, cells in found.items()}
-    best = {name: min(each.values(), key=lambda one: one["fooled, upper end"]) for name, each in kept.items()}
-    worst = max(each["fooled, upper end"] for each in best.values())
+    judged = [each[NAMED] for each in kept.values()]
     yield Claim(
         claim=CLAIMS[0],
-        value=worst,
-        target=f"on both tables a certified model: fooled <= {LIMIT:g} at the upper end for every seed, clean balanced "
-        f"accuracy lost <= {LOST:g} (mean of seeds) against the better of the undefended ones of its kind",
-        met=all(each["held"] and each["lost"] <= LOST for each in best.values()),
+        value=max(each["fooled, upper end"] for each in judged),
+        target=f"on both tables the model '{NAMED}': fooled <= {LIMIT:g} at the upper end for every seed, clean "
+        f"balanced accuracy lost <= {LOST:g} (mean of seeds) against the better of the undefended ones of its kind",
+        met=all(each["held"] and each["lost"] <= LOST for each in judged),
         n=sum(len(make().y) for make in TABLES.values()),
         details={"summary": kept, "tables": found},
     )
