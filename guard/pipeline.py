@@ -1,8 +1,8 @@
 """The serving path, top to bottom: check, model, screens, monitors, filter, audit, answer.
 
 The model runs before the screens because one forward pass yields both its scores and the features the screens
-judge; nothing of it leaves before they have judged. Flagged and clean queries take the same path, so time tells a
-client nothing.
+judge; nothing of it leaves before they have judged. Flagged and clean queries take the same path, so time does not tell
+which is which; where answers are certified it tells the radius, which is sought from the largest down.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ class Guard:
     and changes nothing. What it was not told because the process died then is in the audit log. A part that fails is no
     alarm: it would be one at every query of an outage, and is in the log, the verdicts and `check_ready`.
     `text_reader` reads burned-in text where the policy has it looked for, RapidOCR where it is None. `bounds` are what
-    answers are certified by, where the policy asks for it; without them such a policy is refused.
+    answers are certified by, where the policy asks for it; without them such a policy is refused, and so are bounds
+    that the model answers a random row outside of.
     """
 
     model: Model
@@ -125,6 +126,8 @@ class Guard:
         burned_in = BurnedInCheck.of(self.policy.privacy, self.model.spec, self.text_reader)
         object.__setattr__(self, "_burned_in", burned_in)
         object.__setattr__(self, "_certifier", Certifier.of(self.bounds, self.policy, self.model.spec))
+        if self._certifier is not None and self.bounds is not None:
+            object.__setattr__(self, "bounds", self.bounds.checked_against(self.model))
 
     def answer(self, query: Query) -> Answer:
         """Answer one query, or raise `MedwardError` for input outside the model's specification.

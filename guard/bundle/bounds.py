@@ -6,7 +6,7 @@ name of what stands against it, and one of which nothing is certified with what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
@@ -16,10 +16,12 @@ import numpy as np
 from medward.guard.answering import RADIUS_UNITS
 from medward.guard.bundle.card import BOUNDS_FILES, Card, CertifiedShareOfRows
 from medward.guard.certify.bounds import Bounds
-from medward.guard.certify.certifier import Certifier, KeptBounds
+from medward.guard.certify.certifier import Certifier, KeptBounds, still_places
+from medward.guard.certify.model_mark import ARCHIVE, mark_of, marked
 from medward.guard.certify.sklearn_trees import EstimatorModel
+from medward.guard.columns import encoded_names, feature_places
 from medward.guard.data.split import log
-from medward.guard.errors import MedwardError
+from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.models.base import WrappedModel, first_line
 from medward.guard.policy import Policy
 from medward.guard.profile import forward_batches
@@ -38,12 +40,16 @@ def build_bounds(model: WrappedModel, rows: Array, policy: Policy) -> tuple[Kept
         return None
     spec = model.spec
     table = spec.modality == "tabular"
-    spread = np.asarray(rows, np.float64).std(axis=0) if table else np.zeros(0)
+    spread = column_deviations(rows) if table else np.zeros(0)
     kept = KeptBounds(bounds=model_bounds(model), deviations=tuple(spread.tolist()))
     certifier = cast(Certifier, Certifier.of(kept, policy, spec))
     held = certifier.certify(rows, forward_batches(model, rows).scores).holds
     found = CertifiedShareOfRows(
-        radius=certifier.asked, certified=int(held.sum()), rows=len(rows), deviations=kept.deviations
+        radius=certifier.asked,
+        certified=int(held.sum()),
+        rows=len(rows),
+        deviations=kept.deviations,
+        constant=constant_columns(spec, kept.deviations, policy),
     )
     said = f"{found.certified} of {found.rows} calibration rows ({held.mean():.1%})"
     within = f"{found.radius:g} {RADIUS_UNITS[spec.modality]}"
@@ -53,7 +59,30 @@ def build_bounds(model: WrappedModel, rows: Array, policy: Policy) -> tuple[Kept
             "lower certify.radius, or set certify.enabled = false"
         )
     log.info("certify: %s are certified at %s", said, within)
+    if found.constant:
+        log.warning(
+            "certify: no change of %s is covered, for calibration rows have one value of it; give other rows, or its "
+            "error under threat.measurement_error",
+            ", ".join(found.constant),
+        )
     return kept, found
+
+
+def column_deviations(rows: Array) -> Array:
+    """The standard deviation ``(D,)`` of each column, exactly 0 where all `rows (n, D)` have one value."""
+    values = np.asarray(rows, np.float64)
+    return np.asarray(np.where((values == values[:1]).all(axis=0), 0.0, values.std(axis=0)))
+
+
+def constant_columns(spec: ModelSpec, deviations: Sequence[float], policy: Policy) -> tuple[str, ...]:
+    """The columns that certificates take to stay as they are only because calibration rows have one value of them.
+
+    Not those that stay anyway (`still_places`), nor those whose error of measurement `policy` knows.
+    """
+    known = feature_places(spec.columns, "threat.measurement_error", list(policy.threat.spreads()))
+    still = {*still_places(spec.columns), *known}
+    names = encoded_names(spec.columns) or tuple(f"column {place}" for place in range(len(deviations)))
+    return tuple(names[place] for place, spread in enumerate(deviations) if spread == 0 and place not in still)
 
 
 def model_bounds(model: WrappedModel) -> Bounds:
@@ -73,26 +102,34 @@ def model_bounds(model: WrappedModel) -> Bounds:
 
 def bounds_file(kept: KeptBounds) -> str:
     """What the file of such bounds is called."""
-    return TREE_BOUNDS if kept.bounds.data[:2] == b"PK" else NETWORK_BOUNDS
+    return TREE_BOUNDS if kept.bounds.data.startswith(ARCHIVE) else NETWORK_BOUNDS
+
+
+def bounds_data(kept: KeptBounds, digest: str) -> bytes:
+    """What that file holds: the bounds, and the SHA-256 `digest` of the model file that they are of."""
+    return marked(kept.bounds.data, digest)
 
 
 def open_bounds(card: Card, parts: Mapping[str, bytes], policy: Policy) -> KeptBounds | None:
     """The bounds among the verified `parts` of a bundle, None without; needs onnxruntime alone.
 
-    Raises `MedwardError` where they cannot be read, and where `policy` asks for some and there are none.
+    Raises `MedwardError` where they cannot be read or are marked as those of another model file, and where `policy`
+    asks for some and there are none.
     """
     name = next((each for each in BOUNDS_FILES if each in card.files), None)
     if name is None or card.certified is None:
         kept = None
     else:
-        kept = KeptBounds(bounds=_opened(name, parts[name], card.spec), deviations=card.certified.deviations)
+        kept = KeptBounds(bounds=_opened(name, parts[name], card), deviations=card.certified.deviations)
     Certifier.of(kept, policy, card.spec)  # refuses what it cannot certify
     return kept
 
 
-def _opened(name: str, data: bytes, spec: ModelSpec) -> Bounds:
+def _opened(name: str, data: bytes, card: Card) -> Bounds:
     try:
-        return Bounds.load(data, spec)
+        if mark_of(data) != card.files[card.model]:
+            raise IntegrityError(f"{name}: holds bounds of another model than {card.model}; protect the model again")
+        return Bounds.load(data, card.spec)
     except MedwardError:
         raise
     except Exception as error:  # of any library that reads the file

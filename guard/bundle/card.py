@@ -50,7 +50,8 @@ class Site(BaseModel):
 class CertifiedShareOfRows(BaseModel):
     """How many calibration `rows` bounds certify at `radius`, in the policy's unit (`guard.certify`).
 
-    `deviations` are the standard deviations of a table's columns over these rows, which that unit is a share of.
+    `deviations` are the standard deviations of a table's columns over these rows, which that unit is a share of;
+    `constant` names the columns of which these rows have one value, so that no change of them is covered.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -59,6 +60,7 @@ class CertifiedShareOfRows(BaseModel):
     certified: int
     rows: int
     deviations: tuple[float, ...] = ()
+    constant: tuple[str, ...] = ()
 
 
 class Card(BaseModel):

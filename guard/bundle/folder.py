@@ -28,7 +28,7 @@ from medward.guard.accounts.monitors import check_monitors
 from medward.guard.accounts.names import checked_principal, first_alike
 from medward.guard.accounts.stores import MemoryStore, Store
 from medward.guard.audit.record import AuditSink
-from medward.guard.bundle.bounds import bounds_file, open_bounds
+from medward.guard.bundle.bounds import bounds_data, bounds_file, open_bounds
 from medward.guard.bundle.card import (
     BOUNDS_FILES,
     CARD,
@@ -163,7 +163,8 @@ def save_bundle(
         exported = model.export(build)
         (build / POLICY).write_text(policy.to_toml(), encoding="utf-8")
         (build / PROFILE).write_bytes(_npz(profile))
-        kept = {} if bounds is None else {bounds_file(bounds[0]): bounds[0].bounds.data}
+        digest = sha256((build / exported.file).read_bytes())
+        kept = {} if bounds is None else {bounds_file(bounds[0]): bounds_data(bounds[0], digest)}
         for name, data in kept.items():
             (build / name).write_bytes(data)
         card = Card(
@@ -209,7 +210,8 @@ def load_bundle(path: Path | str, *, allow_code: bool = False, expect: str | Non
     """Verify every digest, then read the bundle; raises `IntegrityError` naming the first broken file.
 
     `allow_code` permits a bundle whose model is a Python entry point, which is imported. `expect` is the
-    bundle's digest kept elsewhere: only it detects a folder rewritten together with its digests.
+    bundle's digest kept elsewhere: only it detects a folder rewritten together with its digests. Bounds must name the
+    model file, and the model answer random rows within them.
     """
     path = Path(path)
     card = _card(path)
@@ -223,7 +225,8 @@ def load_bundle(path: Path | str, *, allow_code: bool = False, expect: str | Non
     model = models.load_model(
         card.model, parts[card.model], spec=card.spec, options=card.options, allow_code=allow_code
     )
-    bounds = open_bounds(card, parts, policy)
+    opened = open_bounds(card, parts, policy)
+    bounds = None if opened is None else opened.checked_against(model)
     return Bundle(path=path, card=card, model=model, policy=policy, profile=profile, sites=sites, bounds=bounds)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medward.guard.certify import output_bounds
+from medward.guard.certify.model_mark import ARCHIVE
 from medward.guard.certify.network_bounds import NetworkBounds
 from medward.guard.certify.output_bounds import UNCERTAIN, OutputBounds
 from medward.guard.certify.rounding import rounded_up
@@ -31,7 +32,6 @@ from medward.guard.types import Array, Ints
 
 Certain = Callable[[OutputBounds, Ints], NDArray[np.bool_]]
 """Bounds of some rows and the places of these to what is certain of them ``(n, m)``."""
-_ARCHIVE = b"PK"  # begins a NumPy archive
 _CHECKED = 64  # random rows
 
 
@@ -88,18 +88,26 @@ class Bounds:
     @classmethod
     def load(cls, data: bytes, spec: ModelSpec) -> Bounds:
         """Open the bytes of `data`, written before; needs onnxruntime alone."""
-        kind = TreeBounds if data[:2] == _ARCHIVE else NetworkBounds
+        kind = TreeBounds if data.startswith(ARCHIVE) else NetworkBounds
         return cls(spec=spec, model=kind.load(data))
 
     def check_against(self, model: Model) -> None:
-        """Refuse bounds that a random row's own decision is outside of: a file that is read here otherwise than run."""
+        """Refuse bounds that the `model` answers a random row outside of: of another model, or of a file misread.
+
+        Random rows find a model that differs on many inputs; one that differs on few of them passes.
+        """
+        if model.spec != self.spec:
+            raise MedwardError(f"{self.spec.name}: bounds are of a model with another specification; protect it again")
         rows = self.spec.check(self._random_rows(np.random.default_rng(0)))
-        found, own = self.certain_decisions(rows, 0.0), self.spec.decide(model.predict(rows).scores)
-        wrong = int(((found != own) & (found != UNCERTAIN)).sum())
-        if wrong:
+        scores, found = model.predict(rows).scores, self.between(rows, 0.0)
+        certain = output_bounds.certain_decisions(found, self.spec)
+        wrong = (certain != self.spec.decide(scores)) & (certain != UNCERTAIN)
+        if isinstance(self.spec.task, Regression):
+            wrong |= ((scores < found.lower) | (scores > found.upper)).any(axis=1)
+        if wrong.any():
             raise MedwardError(
-                f"{self.spec.name}: {wrong} of {_CHECKED} random rows are decided otherwise than bounds say; such a "
-                "file cannot be certified"
+                f"{self.spec.name}: {int(wrong.sum())} of {_CHECKED} random rows are answered otherwise than bounds "
+                "say; they are of another model, or of a file that cannot be certified"
             )
 
     @property

@@ -13,7 +13,7 @@ whether a value is missing, or that nobody can change are taken to stay as they 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from medward.guard.certify.output_bounds import OutputBounds, certain_decisions,
 from medward.guard.certify_policy import CERTIFIED_FACTORS
 from medward.guard.columns import Column, encoded_names, feature_places, immutable_places
 from medward.guard.errors import MedwardError
+from medward.guard.models.base import Model
 from medward.guard.policy import Policy
 from medward.guard.release import capacity
 from medward.guard.spec import ModelSpec
@@ -40,10 +41,22 @@ class KeptBounds:
     """Kept bounds are what a bundle has to certify answers: the bounds, and the spread of each column of a table.
 
     `deviations` are the standard deviations of the values of an encoded row over the calibration rows, none for images.
+    `checked` is the model that random rows were compared with, if any was.
     """
 
     bounds: Bounds
     deviations: tuple[float, ...] = ()
+    checked: Model | None = field(default=None, repr=False, compare=False)
+
+    def checked_against(self, model: Model) -> KeptBounds:
+        """The same bounds once `model` has answered random rows within them; not asked again of the same model.
+
+        Raises `MedwardError` where it answers one otherwise (`Bounds.check_against`).
+        """
+        if self.checked is model:
+            return self
+        self.bounds.check_against(model)
+        return replace(self, checked=model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,17 +115,17 @@ class Certifier:
         )
 
     def bits(self, level: Level) -> float:
-        """What the certificate of one answer at `level` tells besides: a radius of the grid, as label whether it holds.
+        """What the certificate of one answer at `level` tells besides: a radius of the grid, of a number its interval.
 
-        Of a number also its interval; of a row that is withheld that it was.
+        A label does not say its radius, but the time it takes may; it is charged alike. Of a row that is withheld that
+        it was; what its time tells is not counted.
         """
         if level is Level.WITHHELD:
             return capacity.WITHHELD_BITS
         task = self.bounds.spec.task
         findings = len(task.findings) if isinstance(task, Multilabel) else 1
-        if level is Level.LABEL:
-            return capacity.radius_bits(1, findings)
-        interval = capacity.interval_bits(64) if isinstance(task, Regression) else 0.0
+        told = isinstance(task, Regression) and level is not Level.LABEL
+        interval = capacity.interval_bits(64) if told else 0.0
         return capacity.radius_bits(len(CERTIFIED_FACTORS), findings) + interval
 
     def released(self, found: CertifiedRadius, levels: Sequence[Level]) -> CertifiedRadius:

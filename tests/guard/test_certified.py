@@ -10,7 +10,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from support.certificates import privacy_certificate, robustness_certificate
 
-from medward.guard.bundle.card import canonical_json, sha256
+from medward.guard.bundle.card import FORMAT, canonical_json, sha256
 from medward.guard.bundle.folder import add_site, load_bundle, seal_bundle
 from medward.guard.bundle.make import protect
 from medward.guard.certificate import HARDENED_MARK, certificate_sentence, read_certificate
@@ -62,7 +62,7 @@ def test_the_card_holds_the_certificate_of_the_file_that_was_handed_in(model, tm
         bundle = protected(model, tmp_path / "b")
     assert certificate_sentence(certificate) in caplog.text
     card = load_bundle(tmp_path / "b", expect=bundle.digest).card
-    assert (card.format, card.certificate, card.certificate.claim) == (4, certificate, claim)
+    assert (card.format, card.certificate, card.certificate.claim) == (FORMAT, certificate, claim)
     assert card.source == sha256(model.read_bytes()) == certificate.files["model.onnx"]
     (tmp_path / "b" / "policy.toml").write_text(POLICY.to_toml() + "\n# read\n")
     seal_bundle(tmp_path / "b")

@@ -8,13 +8,17 @@ import shutil
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from support.certified import forest, greys, images, policy, protected
 
 from medward.guard.audit.log import AuditLog, read_log, verify_log
 from medward.guard.audit.record import AuditRecord
+from medward.guard.bundle.card import Card, sha256
 from medward.guard.bundle.folder import load_bundle, seal_bundle
 from medward.guard.bundle.make import protect
+from medward.guard.certify.bounds import Bounds
+from medward.guard.certify.model_mark import marked
 from medward.guard.data.split import Split
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.policy import Policy
@@ -37,6 +41,18 @@ def copy(bundle, tmp_path):
 
 def ask(guard, rows, who=("clinic", "key")):
     return guard.answer(Query(principal=who, inputs=rows))
+
+
+def load_card(folder):
+    return Card.from_bytes((folder / "card.json").read_bytes())
+
+
+def reseal(folder, data, name="bounds.onnx"):
+    """Exchange the bounds, and rewrite the digests as whoever can write the folder may."""
+    (folder / name).write_bytes(data)
+    card = load_card(folder)
+    files = {**card.files, name: sha256(data)}
+    (folder / "card.json").write_bytes(card.model_copy(update={"files": files}).sealed().to_bytes())
 
 
 def under(bundle, chosen):
@@ -101,6 +117,74 @@ def test_bounds_that_are_missing_or_edited_are_refused(copy):
         load_bundle(copy)
 
 
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """A bundle of a network that decides by one pixel alone, where the mean is that of `bundle`'s."""
+    return protected(tmp_path_factory.mktemp("bundles") / "other", "one pixel")
+
+
+def test_bounds_of_another_model_are_refused_even_with_digests_rewritten(copy, other):
+    data = (other.path / "bounds.onnx").read_bytes()
+    reseal(copy, data)
+    with pytest.raises(IntegrityError, match=r"bounds\.onnx: holds bounds of another model than model\.onnx"):
+        load_bundle(copy)
+    reseal(copy, marked(data, load_card(copy).files["model.onnx"]))
+    with pytest.raises(MedwardError, match=r"\d+ of 64 random rows are answered otherwise than bounds say"):
+        load_bundle(copy)
+
+
+def test_own_bounds_with_digests_rewritten_are_opened(copy):
+    reseal(copy, (copy / "bounds.onnx").read_bytes())
+    assert ask(load_bundle(copy).guard(ephemeral=True), CERTAIN).certified.holds.all()
+
+
+def test_bounds_of_trees_name_their_model_too(tmp_path):
+    made, others = forest(tmp_path / "forest"), forest(tmp_path / "others", column=1)
+    path = made.bundle.path
+    reseal(path, (others.bundle.path / "bounds.npz").read_bytes(), "bounds.npz")
+    with pytest.raises(IntegrityError, match=r"bounds\.npz: holds bounds of another model"):
+        load_bundle(path)
+
+
+def test_a_guard_takes_no_bounds_of_another_model(bundle, other):
+    mixed = dataclasses.replace(bundle, bounds=other.bounds)
+    with pytest.raises(MedwardError, match="they are of another model"):
+        mixed.guard(ephemeral=True)
+    assert dataclasses.replace(mixed, policy=Policy(on_error="flag")).guard(ephemeral=True)  # which asks for none
+
+
+def test_a_guard_takes_no_bounds_of_another_number(tmp_path, bundle):
+    number, half = (protected(tmp_path / kind, kind) for kind in ("number", "number halved"))
+    with pytest.raises(MedwardError, match="64 of 64 random rows are answered otherwise"):
+        dataclasses.replace(number, bounds=half.bounds).guard(ephemeral=True)
+    with pytest.raises(MedwardError, match="another specification"):
+        dataclasses.replace(number, bounds=bundle.bounds).guard(ephemeral=True)
+
+
+def test_a_bundle_compares_bounds_with_its_model_once(bundle, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Bounds, "check_against", lambda self, model: asked.append(model))
+    opened = load_bundle(bundle.path)
+    guards = [opened.guard(ephemeral=True) for _ in range(2)]
+    assert asked == [opened.model]
+    assert guards[0].bounds is guards[1].bounds
+
+
+def test_a_column_of_one_value_is_named_and_its_error_of_measurement_lifts_it(tmp_path, caplog):
+    rows = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
+    model = LogisticRegression().fit(rows, (rows[:, 0] + 3 * rows[:, 1] > 0).astype(int))
+    rows[:, 1] = 0.1
+    made = protect(model, Split(rows), policy(), tmp_path / "one", classes=("no", "yes"))
+    assert made.card.certified.constant == ("column 1",)
+    assert made.card.certified.deviations[1] == 0.0
+    assert "no change of column 1 is covered" in caplog.text
+    caplog.clear()
+    known = policy(threat={"measurement_error": {"1": 0.01}})
+    made = protect(model, Split(rows), known, tmp_path / "known", classes=("no", "yes"))
+    assert made.card.certified.constant == ()
+    assert "is covered" not in caplog.text
+
+
 def test_a_policy_that_asks_for_certificates_without_bounds_is_refused(tmp_path, bundle):
     plain = protected(tmp_path / "plain", chosen=Policy(on_error="flag"))
     with pytest.raises(MedwardError, match="there are no bounds to certify answers with; protect the model again"):
@@ -160,7 +244,8 @@ def test_a_certificate_is_charged_for_and_a_row_withheld_for_want_of_one_too(bun
         return verdict.evidence["bits_total"], answer
 
     limited = {"budget": {"total_bits": 1000.0}, "level": "label"}
-    assert spent(policy(**limited), CERTAIN)[0] == 2.0  # one of two classes, and whether it is certified
+    label = spent(policy(**limited), CERTAIN)[0]  # one of two classes, and the radius that the time it took can tell
+    assert label == pytest.approx(1 + np.log2(5), abs=1e-3)
     bits, answer = spent(policy("withhold", **limited), NEAR)
     assert (bits, answer.levels) == (1.0, (Level.WITHHELD,))
     full = spent(policy(budget={"total_bits": 1000.0}), CERTAIN)[0]

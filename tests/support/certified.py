@@ -48,9 +48,14 @@ def findings_network() -> nn.Module:
     return _summing([[1.0] * 16, [2.0] * 8 + [0.0] * 8], [-8.0, -4.8])
 
 
-def number_network() -> nn.Module:
-    """Gives the mean times sixteen."""
-    return _summing([[1.0] * 16], [0.0])
+def pixel_network() -> nn.Module:
+    """Decides "light" where the first value is above one half: on even images as `mean_network` does."""
+    return _summing([[-16.0] + [0.0] * 15, [16.0] + [0.0] * 15], [8.0, -8.0])
+
+
+def number_network(times: float = 1.0) -> nn.Module:
+    """Gives the mean times sixteen, and `times` that."""
+    return _summing([[times] * 16], [0.0])
 
 
 def images(n: int = 300, seed: int = 0) -> np.ndarray:
@@ -70,29 +75,29 @@ def protected(folder, kind="classes", chosen: Policy | None = None, **options) -
     """A bundle of one of the models above."""
     chosen = policy() if chosen is None else chosen
     common = {"low": 0.0, "high": 1.0, "overwrite": True, **options}
-    if kind == "classes":
-        return protect(
-            mean_network(), Split(images()), chosen, folder, classes=("dark", "light"), output="logits", **common
-        )
+    if kind in ("classes", "one pixel"):
+        network = mean_network() if kind == "classes" else pixel_network()
+        return protect(network, Split(images()), chosen, folder, classes=("dark", "light"), output="logits", **common)
     if kind == "findings":
         task = Multilabel(findings=("light", "top"), thresholds=(0.5, 0.5), output="logits")
         return protect(findings_network(), Split(images()), chosen, folder, task=task, **common)
     task = Regression(quantity="sum", tolerance=0.5)
-    return protect(number_network(), Split(images()), chosen, folder, task=task, **common)
+    network = number_network(0.5 if kind == "number halved" else 1.0)
+    return protect(network, Split(images()), chosen, folder, task=task, **common)
 
 
 @dataclass(frozen=True)
 class Forest:
-    """A forest on a table whose first column decides, and rows of it."""
+    """A forest on a table of which one column decides, and rows of it."""
 
     bundle: Bundle
     rows: np.ndarray
 
 
-def forest(folder, chosen: Policy | None = None) -> Forest:
+def forest(folder, chosen: Policy | None = None, column: int = 0) -> Forest:
     rng = np.random.default_rng(1)
     rows = rng.normal(size=(300, 3)).astype(np.float32) * np.float32([1, 100, 0.01])
-    model = RandomForestClassifier(12, max_depth=4, random_state=0).fit(rows, (rows[:, 0] > 0).astype(int))
+    model = RandomForestClassifier(12, max_depth=4, random_state=0).fit(rows, (rows[:, column] > 0).astype(int))
     chosen = policy() if chosen is None else chosen
     made = protect(model, Split(rows), chosen, folder, classes=("no", "yes"), overwrite=True)
     return Forest(made, rows)

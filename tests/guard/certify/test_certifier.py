@@ -120,10 +120,11 @@ def test_an_interval_is_rounded_outwards_and_leaves_with_the_number(bundles):
 def test_certificates_are_priced_by_what_they_can_say(bundles):
     classes, findings, number = (certifier(bundles[kind]) for kind in ("classes", "findings", "number"))
     assert classes.bits(Level.ROUNDED) == pytest.approx(np.log2(5))
-    assert classes.bits(Level.LABEL) == 1.0
+    assert classes.bits(Level.LABEL) == pytest.approx(np.log2(5))  # the time it takes tells the radius
     assert classes.bits(Level.WITHHELD) == 1.0
     assert findings.bits(Level.FULL) == pytest.approx(2 * np.log2(5))
-    assert findings.bits(Level.LABEL) == 2.0
+    assert findings.bits(Level.LABEL) == pytest.approx(2 * np.log2(5))
+    assert number.bits(Level.LABEL) == pytest.approx(radius_bits(4))
     assert number.bits(Level.ROUNDED) == pytest.approx(radius_bits(4) + 128)
 
 
