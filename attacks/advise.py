@@ -1,7 +1,8 @@
 """Settings of a policy, tried: what each brings against the rows of a report that are not good, and what it costs.
 
-Only what needs no training is tried, on a small grid, with the attacks of those rows on few rows. Each point is judged
-as any validation is; together they show the frontier between what benign users pay and what attackers reach.
+Only what needs no training is tried, on a small grid, with the attacks of those rows on few rows, by the same rules.
+Each point is judged as any validation is; together they show the frontier between what benign users pay and what
+attackers reach. A point that was chosen on rows looks better on them than it is: rows set aside say what it is.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from medward.attacks.estimate import QUICK_ROWS
 from medward.attacks.intervals import Interval
@@ -16,10 +18,12 @@ from medward.attacks.report.comparison import worst_behind
 from medward.attacks.validate import validate
 from medward.attacks.validation.finding import Finding, Status
 from medward.attacks.validation.gate import GOOD
+from medward.attacks.validation.journal import value_name
 from medward.attacks.validation.plan import ValidationPlan
-from medward.attacks.validation.record import Report
+from medward.attacks.validation.record import SETTING_NAMES, Report
 from medward.guard.bundle.folder import Bundle
 from medward.guard.errors import MedwardError
+from medward.guard.models.callable_model import named_function
 from medward.guard.policy import Policy
 
 Changes = Mapping[str, Mapping[str, str | float]]
@@ -52,7 +56,9 @@ def try_settings(
 ) -> list[TriedSetting]:
     """Try `SETTINGS` on `bundle` and `data` against the rows of `report` that are not good; runs are kept under `out`.
 
-    Raises `MedwardError` where the report is of another bundle, and where it has no row to do anything about.
+    Attacks keep to what was said for the report: features' rules, the model before, canaries, what decides.
+    Raises `MedwardError` where the report is of another bundle, where it has no row to do anything about, and where it
+    does not say what was said for it.
     """
     if report.provenance.bundle != bundle.digest:
         raise MedwardError(
@@ -61,6 +67,7 @@ def try_settings(
     names = [each.attack for each in report.findings if _to_improve(each)]
     if not names:
         raise MedwardError("report: every row is good, short of rows or not applicable; there is nothing to try")
+    said = _said(report)
     tried = [
         TriedSetting(
             name,
@@ -72,10 +79,12 @@ def try_settings(
                 seed=report.provenance.seed,
                 progress=progress,
                 plan=ValidationPlan(told=f"trying: {name}", quick=True, rows=QUICK_ROWS),
+                **said,
             ),
         )
         for place, (name, changes) in enumerate(SETTINGS.items())
     ]
+    _check_said(tried[0].report, report)
     return [replace(each, best=not any(beats_setting(other, each) for other in tried)) for each in tried]
 
 
@@ -85,6 +94,36 @@ def changed_policy(policy: Policy, changes: Changes) -> Policy:
     for section, keys in changes.items():
         content[section] = {**content[section], **keys}
     return Policy(**content)
+
+
+def _said(report: Report) -> dict[str, Any]:
+    """What was said for `report`, as `validate` takes it. Raises `MedwardError` for what it says only the digest of."""
+    settings, said = report.provenance.settings, dict[str, Any]()
+    for name in ("integer", "immutable"):
+        if name in settings:
+            said[name] = [int(place) for place in settings[name].split(",")]
+    for name in ("before", "canaries", "manifest"):
+        if name in settings and name not in report.places:
+            raise MedwardError(f"report: was made with {name}= and does not say where that is; validate with its path")
+        if name in settings:
+            said[name] = report.places[name]
+    if "output_key" in settings:
+        said["output_key"] = settings["output_key"]
+    if "decide" in settings:
+        function = named_function("decide", ":".join(settings["decide"].split(":")[:2]))
+        if value_name(function) != settings["decide"]:
+            raise MedwardError(
+                f"report: was made with decide={settings['decide']}, which is another now; validate again"
+            )
+        said["decide"] = function
+    return said
+
+
+def _check_said(tried: Report, report: Report) -> None:
+    """Raise `MedwardError` where a file that was given for `report` is another by now."""
+    now, then = tried.provenance.settings, report.provenance.settings
+    if changed := [name for name in SETTING_NAMES if name != "rows" and now.get(name) != then.get(name)]:
+        raise MedwardError(f"report: was made with another {', '.join(changed)} than is there now; validate again")
 
 
 def beats_setting(other: TriedSetting, one: TriedSetting) -> bool:

@@ -131,8 +131,21 @@ def validate(
         progress=progress,
         against=older,
         plan=plan or plan_validation(deployment, splits, attacks, quick=quick),
-        places={"bundle": str(bundle.path)} | ({"data": str(data)} if isinstance(data, str | Path) else {}),
+        places={"bundle": str(bundle.path)}
+        | _paths({"data": data, "before": before, "canaries": canaries, "manifest": manifest}),
+        settings=_rules_said(rules) | ({} if output_key is None else {"output_key": output_key}),
     )
+
+
+def _paths(given: Mapping[str, object]) -> dict[str, str]:
+    """Those of what was `given` that are paths or names, as they were given."""
+    return {name: str(each) for name, each in given.items() if isinstance(each, str | Path)}
+
+
+def _rules_said(rules: FeatureRules | None) -> dict[str, str]:
+    """The places of features that rules are for, as a report keeps them."""
+    said = {} if rules is None else {"integer": rules.integer, "immutable": rules.immutable}
+    return {name: ",".join(map(str, sorted(places))) for name, places in said.items() if places}
 
 
 def _spreads(bundle: Bundle) -> dict[str, float] | None:

@@ -12,7 +12,8 @@ class Waiver(BaseModel):
     """A waiver says that what one attack does is accepted: why (`reason`), by whom (`by`) and until when (`until`).
 
     The attack's row of a report is then ACCEPTED, first in the report and never HELD; after the day it is again what it
-    was. `attack` is the name of the row. A waiver covers what the attack does, not what the guard costs benign users.
+    was. `attack` is the name of the row. A waiver covers what the attack does: a row that would not be good if the
+    attack reached nothing, for what the guard costs, a flag or as nothing was run, stays what it is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

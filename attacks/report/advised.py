@@ -36,7 +36,10 @@ def print_settings(tried: Sequence[TriedSetting], report: Report, console: Conso
         table.add_row(Text(f"{'* ' if each.best else '  '}{each.name}"), _estimate(each.refused, share=True), *cells)
     console.print(table)
     console.print(
-        Text("* no other setting beats it; few rows were judged, so intervals are wide: validate what you take")
+        Text(
+            "* no other setting beats it on these rows; they are few, so intervals are wide, and it was chosen on "
+            "them: validate what you take on rows set aside"
+        )
     )
     for each in tried:
         if each.best and SETTINGS[each.name]:

@@ -1,11 +1,13 @@
 """Two reports side by side: what changed row by row, and what an older one no longer shows.
 
-A figure is of one bundle, one policy and one data set, under one code. Where any of them is another, what was tested
-then says nothing of now, and attacks that were not run again must be.
+A figure is of one bundle, one policy and one data set, under one code, and of what else was said of the validation.
+Where any of them is another, what was tested then says nothing of now, and attacks that were not run again must be. So
+must those that were not good then.
 """
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Literal
 
@@ -17,11 +19,13 @@ from medward.attacks.membership.cell import leak_interval
 from medward.attacks.membership.family import Membership
 from medward.attacks.validation.cause import Cause, causes_of
 from medward.attacks.validation.finding import Finding, Status
-from medward.attacks.validation.record import Report
+from medward.attacks.validation.gate import GOOD
+from medward.attacks.validation.record import SETTING_NAMES, Report
+from medward.attacks.validation.waiving import today_utc
 from medward.guard.errors import MedwardError
 
 Shift = Literal["better", "worse", "as before", "cannot be told"]
-_FACTS = ("bundle", "policy", "data", "code", "seed")
+_FACTS = ("bundle", "policy", "data", "code", "seed", "versions")
 _ORDER = (Status.BROKEN, Status.INCONCLUSIVE, Status.TOO_FEW_ROWS, Status.ACCEPTED, Status.HELD, Status.NOT_NEEDED)
 
 
@@ -48,7 +52,8 @@ class Comparison(_Entry):
 
     `differs` names what is another now. `rows` are attacks that both ran, those whose status became worse first, `new`
     those that only the new one ran. `again` are those that only the old one ran and that must be tested again, as
-    something differs; `stands` those that need not, as nothing does.
+    something differs or they were not good; `stands` those that need not: nothing differs, and they were HELD, NOT
+    NEEDED or are ACCEPTED to this day.
     """
 
     old: str
@@ -70,18 +75,36 @@ def load_report(path: Path | str, what: str) -> Report:
 
 def compare_reports(old: Report, new: Report) -> Comparison:
     """What changed from `old` to `new`."""
-    differs = tuple(name for name in _FACTS if getattr(old.provenance, name) != getattr(new.provenance, name))
+    facts, today = _facts(old), today_utc()
+    differs = tuple(name for name, fact in _facts(new).items() if fact != facts[name])
     then, now = ({each.attack: each for each in report.findings if _was_run(each)} for report in (old, new))
     both = [_change(then[name], each) for name, each in now.items() if name in then]
-    missing = tuple(name for name in then if name not in now)
+    missing = [each for name, each in then.items() if name not in now]
+    stands = [] if differs else [each.attack for each in missing if _stands(each, today)]
     return Comparison(
         old=old.created,
         differs=differs,
         rows=tuple(sorted(both, key=lambda each: _rank(each.after) - _rank(each.before))),
         new=tuple(name for name in now if name not in then),
-        again=missing if differs else (),
-        stands=() if differs else missing,
+        again=tuple(each.attack for each in missing if each.attack not in stands),
+        stands=tuple(stands),
     )
+
+
+def _facts(report: Report) -> dict[str, object]:
+    """All that a report's figures are of, by name; what was not said is None."""
+    facts, said = report.provenance, report.provenance.settings
+    return {
+        **{name: getattr(facts, name) for name in _FACTS},
+        "quick": report.quick,
+        **{name: said.get(name) for name in SETTING_NAMES},
+    }
+
+
+def _stands(finding: Finding, today: date) -> bool:
+    """Whether a finding of then still says that nothing is to be done."""
+    accepted = finding.accepted
+    return finding.status in GOOD or (accepted is not None and today <= accepted.until)
 
 
 def changed_rows(comparison: Comparison, new: Report) -> list[tuple[str, str]]:
@@ -99,9 +122,13 @@ def _sentence(change: RowChange, *, share: bool) -> str:
 def difference_sentence(comparison: Comparison) -> str:
     """What differs between the two, and what follows from it."""
     if not comparison.differs:
-        return f"Nothing differs from the report of {comparison.old}: bundle, policy, data, code and seed are the same."
+        return (
+            f"Nothing differs from the report of {comparison.old}: bundle, policy, data, code, seed, versions, rows "
+            "judged and what else was said are the same."
+        )
     return (
-        f"Since the report of {comparison.old} another {', '.join(comparison.differs)}: what it shows is of that one."
+        f"Since the report of {comparison.old} these differ: {', '.join(comparison.differs)}. What it shows is of what "
+        "it was made of."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import shlex
 import tomllib
 from collections.abc import Iterable
@@ -45,18 +46,23 @@ class Remedy(BaseModel):
     kind: Literal["", "single", "universal"] = ""
     means: Literal["", "network", "other"] = ""
     method: str = ""
+    hardened: str = ""
     command: str = ""
     brought: str = ""
     figures: tuple[Figure, ...] = ()
     measurable: bool = True
 
-    def fits(self, cause: Cause, finding: Finding, *, network: bool) -> bool:
-        """Whether it is for a row with that cause, of a model that is a `network` or none."""
+    def fits(self, cause: Cause, finding: Finding, *, network: bool, done: str = "", certifies: bool = False) -> bool:
+        """Whether it is for a row with that cause, of a model that is a `network` or none, was hardened by `done` ("":
+        by nothing) and whose bundle `certifies` its answers or does not.
+        """
         return (
             cause in self.causes
             and (not self.families or finding.family in self.families)
             and self.kind in ("", "universal" if finding.threat.universal else "single")
             and self.means in ("", "network" if network else "other")
+            and (not self.method or self.method != done)
+            and (not self.hardened or (self.hardened == done and not certifies))
         )
 
 
@@ -97,23 +103,22 @@ def grouped_advice(report: Report) -> list[tuple[str, Advice]]:
 def _for_cause(cause: Cause, finding: Finding, report: Report) -> Iterable[Advice]:
     """The rows for one cause that are new to the model; where there are none, that there is no remedy."""
     done = "" if report.certificate is None else report.certificate.method
-    network = report.provenance.white_box
-    rows = [row for row in remedy_table() if row.fits(cause, finding, network=network)]
-    return [_advice(row, finding, report) for row in rows if not row.method or row.method != done] or [
-        Advice(NO_REMEDY)
-    ]
+    network, certifies = report.provenance.white_box, report.clean.site.uncertified is not None
+    rows = [row for row in remedy_table() if row.fits(cause, finding, network=network, done=done, certifies=certifies)]
+    return [_advice(row, finding, report) for row in rows] or [Advice(NO_REMEDY)]
 
 
 def _advice(row: Remedy, finding: Finding, report: Report) -> Advice:
     """A row of the table with the places, the radius and the range of this bundle filled in."""
-    facts, epsilon = report.provenance, finding.threat.epsilon
+    facts = report.provenance
     data = report.places.get("data", "DATA")
     known = {
         "bundle": shlex.quote(report.places.get("bundle", "BUNDLE")),
         "data": shlex.quote(data),
         "train": shlex.quote(data) if "train" in facts.rows else "TRAINING_DATA",
         "attack": shlex.quote(finding.attack),
-        "radius": "" if epsilon is None else f" --epsilon {epsilon:.4g}",
+        "radius": _radius_option(finding.threat.epsilon),
+        "single_radius": _radius_option(_single_radius(finding, report)),
         "range": "" if facts.low is None or facts.high is None else f" --low {facts.low:g} --high {facts.high:g}",
         "rows": rows_text(finding.shortages),
     }
@@ -121,6 +126,20 @@ def _advice(row: Remedy, finding: Finding, report: Report) -> Advice:
     return Advice(
         row.does.format(**known), row.command.format(**known), measured or (UNMEASURED if row.measurable else "")
     )
+
+
+def _single_radius(finding: Finding, report: Report) -> float | None:
+    """How far one input may be changed for itself, which is what answers are certified for; None where nobody said."""
+    if not finding.threat.universal:
+        return finding.threat.epsilon
+    facts = report.provenance
+    if report.threat is None or facts.modality == "text":
+        return None
+    return report.threat.radius(facts.modality, universal=False, low=facts.low, high=facts.high)
+
+
+def _radius_option(radius: float | None) -> str:
+    return "" if radius is None or math.isnan(radius) else f" --epsilon {radius:.4g}"
 
 
 def rows_text(shortages: dict[str, int]) -> str:

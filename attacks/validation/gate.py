@@ -276,7 +276,7 @@ def _doubts(
     cell: JudgedCell, limit: float, gate: GatePolicy, arms: Sequence[Arm]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Why a cell that is not broken, and whose attack is strong, does not hold either: doubts, and too few rows."""
-    refusal, held = cell.false_refusal, f"the bound is {cell.words(limit)}"
+    held = f"the bound is {cell.words(limit)}"
     doubts: list[str] = []
     short: list[str] = []
     if not cell.guards:
@@ -289,31 +289,34 @@ def _doubts(
         if interval.high > limit:
             said = f"{ATTACKERS[arm]}: {cell.words(interval.low)} to {cell.words(interval.high)}, {held}"
             _settle(said, cell.rows_missing(arm, interval, limit), doubts, short)
-        if (denied := cell.refused.get(arm)) is not None and denied.high > gate.attack_refusal:
-            said = (
-                f"{ATTACKERS[arm]} has answers refused: {denied.low:.1%} to {denied.high:.1%} of attacked rows, the "
-                f"bound is {gate.attack_refusal:.1%}"
-            )
-            _settle(said, rows_needed_text(denied, gate.attack_refusal), doubts, short)
-        if (denied := cell.denied.get(arm)) is not None and denied.high > gate.denied:
-            said = (
-                f"{ATTACKERS[arm]} takes certificates away: of {denied.low:.1%} to {denied.high:.1%} of rows, the "
-                f"bound is {gate.denied:.1%}"
-            )
-            _settle(said, rows_needed_text(denied, gate.denied), doubts, short)
         doubts += cell.doubts(arm, limit, gate)
         short += cell.shortages(arm, limit, gate)
+    costly, unsettled = harm_doubts(cell, gate)
+    return (*doubts, *costly), (*short, *unsettled)
+
+
+def harm_doubts(cell: JudgedCell, gate: GatePolicy) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Why the guard is not shown to spare those who do nothing wrong, whatever is attacked: doubts, too few rows."""
+    refusal, doubts, short = cell.false_refusal, list[str](), list[str]()
+    if not cell.guards:
+        return (), ()
     if refusal is None:
         doubts.append("The cost to benign users was not measured.")
-    elif refusal.high > gate.false_refusal:
-        said = f"Refused benign rows: {refusal.low:.1%} to {refusal.high:.1%}, the bound is {gate.false_refusal:.1%}"
-        _settle(said, rows_needed_text(refusal, gate.false_refusal), doubts, short)
-    if (unproven := cell.uncertified) is not None and unproven.high > gate.uncertified:
-        said = (
-            f"Clean rows that are not certified: {unproven.low:.1%} to {unproven.high:.1%}, the bound is "
-            f"{gate.uncertified:.1%}"
-        )
-        _settle(said, rows_needed_text(unproven, gate.uncertified), doubts, short)
+    for said, of, share, bound in (
+        ("Refused benign rows:", "", refusal, gate.false_refusal),
+        ("Clean rows that are not certified:", "", cell.uncertified, gate.uncertified),
+        *(
+            (f"{ATTACKERS[arm]} has answers refused:", " of attacked rows", cell.refused.get(arm), gate.attack_refusal)
+            for arm in cell.compared
+        ),
+        *(
+            (f"{ATTACKERS[arm]} takes certificates away: of", " of rows", cell.denied.get(arm), gate.denied)
+            for arm in cell.compared
+        ),
+    ):
+        if share is not None and share.low <= bound < share.high:
+            told = f"{said} {share.low:.1%} to {share.high:.1%}{of}, the bound is {bound:.1%}"
+            _settle(told, rows_needed_text(share, bound), doubts, short)
     return tuple(doubts), tuple(short)
 
 

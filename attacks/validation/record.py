@@ -17,6 +17,9 @@ from medward.guard.policy import GatePolicy
 from medward.guard.threat_policy import ThreatPolicy
 from medward.guard.types import Modality
 
+SETTING_NAMES = ("integer", "immutable", "before", "output_key", "canaries", "manifest", "decide", "rows")
+"""What may be said of a validation besides its bundle, policy, data and seed."""
+
 
 class TwinFacts(BaseModel):
     """The model as it was before training brought what `claim` says; the undefended run of some families was on it.
@@ -40,7 +43,9 @@ class Provenance(BaseModel):
     """What was validated, on what, with what.
 
     `rule` is how the model decides, in words, operating points included; `classes` are the names of its columns. `rows`
-    counts the rows of each split as given. A model that answers in text is of the modality "text" and has no shape.
+    counts the rows of each split as given. `settings` are what else was said of this validation, by the names that
+    `medward.validate` has for it: digests of other files, places of features, the most rows judged ("rows"); what was
+    not said is not there. A model that answers in text is of the modality "text" and has no shape.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,6 +68,7 @@ class Provenance(BaseModel):
     white_box: bool
     twin: TwinFacts | None = None
     versions: dict[str, str]
+    settings: dict[str, str] = {}
 
 
 class Interaction(BaseModel):
@@ -98,8 +104,9 @@ class Report(BaseModel):
     `accounts` maps an account's name to its log e-value over queries, `alarms` an action of the monitor to
     the false-alarm rate it is set to. `threat` is how far inputs were changed at most. `notes` say what is not
     protected as the policy says. `interactions` are what training changed, where a model before was given.
-    `certificate` is what the bundle's card says of training. `places` are the paths of bundle and data as
-    they were given, for commands that go on from here. `quick` says that it was a quick look.
+    `certificate` is what the bundle's card says of training. `places` are the paths of bundle, data, "before",
+    "canaries" and "manifest" as they were given, for commands that go on from here. `quick` says that it was a quick
+    look.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -59,6 +59,7 @@ def run_validation(
     resume: bool = True,
     progress: bool = True,
     places: Mapping[str, str] | None = None,
+    settings: Mapping[str, str] | None = None,
     plan: ValidationPlan = WHOLE_PLAN,
     against: Report | None = None,
 ) -> Report:
@@ -68,8 +69,8 @@ def run_validation(
     records trained the model be asked. White-box attacks without a network transfer from a surrogate and the findings
     say why. The same seed gives the same findings, resumed or not. Splits that share rows or patients flag every
     finding that takes them for apart; a lone split that is not called "test" or "holdout" flags every finding on it.
-    `places` are paths that commands in the report name, `plan` is how much is run, `against` an older report
-    that the new one is compared with.
+    `places` are paths that commands in the report name, `settings` what else was said (`Provenance`), `plan` is how
+    much is run, `against` an older report that the new one is compared with.
     Raises `MedwardError` for data that does not fit the model.
     """
     bundle = deployment.bundle
@@ -149,11 +150,24 @@ def run_validation(
             splits,
             white_box=deployment.network is not None,
             twin=runner.facts,
+            settings={**(settings or {}), **_settings(deployment, plan)},
             **common,
         ),
     )
     save_report(report, out, against)
     return report
+
+
+def _settings(deployment: Deployment, plan: ValidationPlan) -> dict[str, str]:
+    """What was said of a validation besides bundle, policy, data and seed, as its report keeps it."""
+    said = {
+        "before": deployment.before and deployment.before.digest,
+        "canaries": deployment.canaries and deployment.canaries.digest,
+        "manifest": deployment.manifest and deployment.manifest.digest,
+        "decide": deployment.decide and value_name(deployment.decide),
+        "rows": plan.rows and str(plan.rows),
+    }
+    return {name: value for name, value in said.items() if value}
 
 
 def _told_shortages(held: AttackData | NotTested) -> tuple[str, ...]:

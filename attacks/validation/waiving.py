@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, timedelta
 
-from medward.attacks.validation.cause import HARM, causes_of
+from medward.attacks.validation.cause import WAIVABLE, causes_of
 from medward.attacks.validation.finding import Acceptance, Finding, Status
 from medward.attacks.validation.gate import GOOD
 from medward.guard.errors import MedwardError
@@ -43,8 +43,9 @@ def check_waivers(waivers: Sequence[Waiver], known: Collection[str], today: date
 def lay_waivers(findings: Sequence[Finding], waivers: Sequence[Waiver], today: date) -> tuple[Finding, ...]:
     """The `findings` with those accepted that `waivers` name, and these first.
 
-    A waiver ends after its last day. It changes nothing of a row that is good by itself or was not applicable, nor of
-    one that the guard's harm to benign users breaks, whatever else does: nobody accepts that with an attack.
+    A waiver ends after its last day. It changes nothing of a row that is good by itself or was not applicable. It
+    covers what the attack does and nothing beside it: a row that would not be good if the attack reached nothing, for
+    what the guard costs, a flag, or because nothing was run, keeps its status.
     """
     named = {waiver.attack: waiver for waiver in waivers}
     laid = [_laid(each, named[each.attack], today) if each.attack in named else each for each in findings]
@@ -61,9 +62,10 @@ def _laid(finding: Finding, waiver: Waiver, today: date) -> Finding:
         return _told(
             finding, f"The waiver by {waiver.by} expired on {waiver.until} ({waiver.reason}): {status.words} again."
         )
-    if harm := HARM.intersection(causes_of(finding)):
-        words = ", ".join(sorted(harm))
-        return _told(finding, f"The waiver by {waiver.by} covers the attack, not what the guard itself does: {words}.")
+    beside = [cause for cause in causes_of(finding) if cause not in WAIVABLE]
+    if beside or not finding.causes:
+        words = ", ".join(beside) or "the row says no cause"
+        return _told(finding, f"The waiver by {waiver.by} covers what the attack does, not what is beside it: {words}.")
     accepted = Acceptance(reason=waiver.reason, by=waiver.by, until=waiver.until, status=status)
     return finding.model_copy(update={"status": Status.ACCEPTED, "accepted": accepted})
 

@@ -38,7 +38,7 @@ def advise_command(
     for name, given in places.items():
         if given is None and name not in read.places:
             raise MedwardError(f"report: does not say where its {name} is; give --{name}")
-    if allow_code:
+    if allow_code or {"before", "decide"} & read.provenance.settings.keys():
         see_working_directory()
     with alarms_expected(), printed_log(console, "medward.data"):
         loaded = load_bundle(bundle or Path(read.places["bundle"]), allow_code=allow_code)

@@ -5,19 +5,19 @@ The data come with scikit-learn, so that nothing is downloaded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medward.guard.errors import MedwardError
 from medward.integrations.cli.lines import alarms_expected
 from medward.integrations.cli.options import console
 
 if TYPE_CHECKING:
     from medward.attacks.benchmarks.base import BenchmarkTask
-    from medward.attacks.validation.finding import Curve
+    from medward.attacks.validation.finding import Finding
     from medward.attacks.validation.record import Report
     from medward.guard.bundle.folder import Bundle
     from medward.guard.types import Array
@@ -83,31 +83,46 @@ def run_demo(out: Path, *, seed: int) -> None:
     _step("5. Attack that")
     after = validate(bundle, task.splits, out / "report", before=out / "hardened/original.onnx", seed=seed)
     _tell(after, out / "report")
+    for finding in _thefts(after):
+        _say(f"{finding.attack}, of what is deployed now: the copy {copy_words(finding)}")
 
 
 def accepted_theft(report: Report) -> tuple[Waiver, ...]:
-    """Waivers for what thieves do with patients' rows, each with the answers that its copy took in `report`."""
+    """Waivers for what thieves do with patients' rows, each with the answers that its copy took in `report`.
+
+    That one is of the model before hardening, and the reason says so. Raises `MedwardError` where a theft has no curve.
+    """
     from medward.guard.waiver_policy import Waiver
 
     until = datetime.now(UTC).date() + timedelta(days=DAYS)
     return tuple(
         Waiver(
             attack=finding.attack,
-            reason=_needed_answers(finding.curves.get("adaptive", {})),
+            reason="a thief who asks with patients' rows looks like a client; of the model before hardening the copy "
+            + copy_words(finding),
             by="whoever runs medward demo",
             until=until,
         )
-        for finding in report.findings
-        if finding.family == "extraction"
+        for finding in _thefts(report)
     )
 
 
-def _needed_answers(curves: Mapping[str, Curve]) -> str:
-    """How many answers a thief who knows the guard needs."""
-    asked, agreed = curves.get("clone", ((), ()))
+def _thefts(report: Report) -> tuple[Finding, ...]:
+    return tuple(finding for finding in report.findings if finding.family == "extraction")
+
+
+def copy_words(finding: Finding) -> str:
+    """After how many answers the copy of a thief who knows the guard is as good as the model.
+
+    Raises `MedwardError` where it was not measured: that is not the same as never.
+    """
+    asked, agreed = finding.curves.get("adaptive", {}).get("clone", ((), ()))
+    if not asked:
+        raise MedwardError(f"{finding.attack}: no copy was measured on any answer; see the reasons of its row")
     enough = next((int(n) for n, share in zip(asked, agreed, strict=True) if share >= ENOUGH), None)
-    found = f"agrees on {ENOUGH:.0%} after {enough} answers" if enough else f"never agrees on {ENOUGH:.0%}"
-    return f"a thief who asks with patients' rows looks like a client; the copy {found}"
+    if enough is None:
+        return f"does not agree on {ENOUGH:.0%} after {int(asked[-1])} answers"
+    return f"agrees on {ENOUGH:.0%} after {enough} answers"
 
 
 def _rob(bundle: Bundle, task: BenchmarkTask, seed: int) -> None:

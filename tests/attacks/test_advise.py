@@ -13,6 +13,7 @@ from medward.attacks.report.advised import print_settings, setting_text
 from medward.attacks.report.comparison import worst_behind
 from medward.attacks.validate import validate
 from medward.attacks.validation.finding import Status
+from medward.attacks.validation.journal import value_name
 from medward.guard.bundle.make import protect
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
@@ -60,6 +61,7 @@ def test_it_is_printed_with_the_frontier_and_how_to_take_a_setting(journey):
     assert 'labels only: [release] level = "label"' in text
     assert "fgsm" in text
     assert "medward harden MODEL" in text
+    assert "validate what you take on rows set aside" in " ".join(text.split())
 
 
 def test_a_setting_is_as_a_policy_has_it_and_changes_nothing_else():
@@ -117,3 +119,67 @@ def test_the_command_takes_bundle_and_data_from_the_report_and_asks_for_what_is_
     assert done.value.code == 0
     assert "labels only" in capsys.readouterr().out
     assert (out / "report" / "advise" / "0" / "report.html").exists()
+
+
+def decides(outputs):
+    return outputs.argmax(axis=1)
+
+
+@pytest.fixture
+def asked(monkeypatch, journey):
+    """What `try_settings` says to `validate`, of a report made with some `settings` and `places`."""
+    bundle, data, report, _, out = journey
+
+    def ask(settings, places, now=None):
+        said = {}
+        facts = report.provenance.model_copy(update={"settings": settings})
+        then = report.model_copy(update={"provenance": facts, "places": places})
+        tried = then.provenance.model_copy(update={"settings": (settings if now is None else now) | {"rows": "100"}})
+
+        def validate(*_, **given):
+            said.update(given)
+            return then.model_copy(update={"provenance": tried})
+
+        monkeypatch.setattr("medward.attacks.advise.validate", validate)
+        try_settings(bundle, data, then, out / "asked", progress=False)
+        return said
+
+    return ask
+
+
+def test_what_was_said_for_the_report_is_said_again(asked):
+    settings = {
+        "integer": "0,2",
+        "immutable": "3",
+        "before": "ab",
+        "output_key": "logits",
+        "canaries": "cd",
+        "manifest": "ef",
+        "decide": value_name(decides),
+    }
+    said = asked(settings, {"before": "original.onnx", "canaries": "canaries.npz", "manifest": "membership.json"})
+    assert (said["integer"], said["immutable"], said["output_key"]) == ([0, 2], [3], "logits")
+    assert (said["before"], said["canaries"], said["manifest"]) == ("original.onnx", "canaries.npz", "membership.json")
+    assert said["decide"] is decides
+    assert "before" not in asked({}, {})
+
+
+def test_what_cannot_be_said_again_is_refused(asked):
+    with pytest.raises(MedwardError, match="made with before= and does not say where"):
+        asked({"before": "ab"}, {})
+    with pytest.raises(MedwardError, match="another now"):
+        asked({"decide": value_name(decides)[:-1] + "x"}, {})
+    with pytest.raises(MedwardError, match="another before than is there now"):
+        asked({"before": "ab"}, {"before": "original.onnx"}, now={"before": "cd"})
+
+
+def test_a_validation_says_which_features_it_was_told_to_leave(journey, monkeypatch, tmp_path):
+    bundle, data, report, _, _ = journey
+    monkeypatch.setattr("medward.attacks.validation.clean_cost.CLEAN_QUERIES", 20)
+    monkeypatch.setattr("medward.attacks.advise.SETTINGS", {"as it is": {}})
+    bound = validate(bundle, data, tmp_path / "report", names=["fgsm"], immutable=[0], progress=False)
+    assert bound.provenance.settings == {"immutable": "0"}
+    row = bound.findings[0].model_copy(update={"status": Status.BROKEN})
+    again = try_settings(bundle, data, bound.model_copy(update={"findings": (row,)}), tmp_path / "a", progress=False)
+    assert again[0].report.provenance.settings == {"immutable": "0", "rows": "100"}
+    assert report.provenance.settings == {}

@@ -2,6 +2,7 @@
 
 import io
 import json
+from datetime import timedelta
 
 import pytest
 from rich.console import Console
@@ -12,8 +13,11 @@ from medward.attacks.report.comparison import compare_reports, difference_senten
 from medward.attacks.report.files import save_report
 from medward.attacks.report.table import print_comparison
 from medward.attacks.validation.deployment import Deployment
-from medward.attacks.validation.finding import Status
+from medward.attacks.validation.finding import Acceptance, Status
+from medward.attacks.validation.plan import ValidationPlan
+from medward.attacks.validation.record import SETTING_NAMES
 from medward.attacks.validation.run import run_validation
+from medward.attacks.validation.waiving import today_utc
 from medward.guard.errors import MedwardError
 
 
@@ -44,13 +48,55 @@ def test_a_report_beside_itself_shows_no_change(old):
     assert "Nothing differs" in difference_sentence(found)
 
 
-@pytest.mark.parametrize("fact", ["bundle", "policy", "data", "code"])
+@pytest.mark.parametrize("fact", ["bundle", "policy", "data", "code", "versions"])
 def test_what_was_not_run_again_must_be_where_anything_differs(old, fact):
     a, b, _ = old.findings
     assert compare_reports(old, other(old, a, b)).stands == ("c",)
-    found = compare_reports(old, other(old, a, b, **{fact: "f" * 64}))
+    found = compare_reports(old, other(old, a, b, **{fact: "f" * 64 if fact != "versions" else {"numpy": "0"}}))
     assert (found.differs, found.again, found.stands) == ((fact,), ("c",), ())
-    assert f"another {fact}" in difference_sentence(found)
+    assert f"these differ: {fact}." in difference_sentence(found)
+
+
+@pytest.mark.parametrize("name", SETTING_NAMES)
+def test_what_else_was_said_is_a_fact_too(old, name):
+    found = compare_reports(other(old, settings={name: "1"}), other(old, *old.findings[:2], settings={name: "2"}))
+    assert (found.differs, found.again, found.stands) == ((name,), ("c",), ())
+
+
+def test_a_quick_look_shows_nothing_of_a_whole_validation(old):
+    found = compare_reports(old.model_copy(update={"quick": True}), other(old, *old.findings[:2]))
+    assert (found.differs, found.stands) == (("quick",), ())
+
+
+def test_settings_are_kept_by_a_validation(old, tmp_path):
+    plan = ValidationPlan(quick=True, rows=100)
+    few = run_validation(
+        *(Deployment(bundle=deployment()), SPLITS, tmp_path),
+        attacks=(Scripted(name="a"),),
+        progress=False,
+        plan=plan,
+        settings={"immutable": "2"},
+    )
+    assert few.provenance.settings == {"immutable": "2", "rows": "100"}
+    assert set(compare_reports(old, few).differs) == {"quick", "immutable", "rows"}
+
+
+@pytest.mark.parametrize(
+    ("status", "days", "stands"),
+    [
+        *(("HELD", 0, True), ("NOT_NEEDED", 0, True), ("ACCEPTED", 0, True), ("ACCEPTED", -1, False)),
+        *(("BROKEN", 0, False), ("INCONCLUSIVE", 0, False), ("TOO_FEW_ROWS", 0, False)),
+    ],
+)
+def test_only_what_was_good_or_is_accepted_today_stands(old, status, days, stands):
+    a, b, c = old.findings
+    until = today_utc() + timedelta(days=days)
+    accepted = Acceptance(reason="known for long", by="Ada", until=until, status=Status.BROKEN)
+    then = c.model_copy(
+        update={"status": Status[status], "accepted": accepted if Status[status] is Status.ACCEPTED else None}
+    )
+    found = compare_reports(other(old, a, b, then), other(old, a, b))
+    assert (found.stands, found.again) == ((("c",), ()) if stands else ((), ("c",)))
 
 
 def test_a_row_that_a_quick_look_left_out_is_not_run_again(old):
@@ -92,7 +138,7 @@ def test_it_is_printed_shown_on_the_page_and_kept(old, tmp_path):
     said = console.export_text()
     save_report(new, tmp_path, old)
     page = (tmp_path / "report.html").read_text()
-    for text in ("BROKEN → HELD", "another policy", "ust be tested again", "b, c", "fresh"):
+    for text in ("BROKEN → HELD", "these differ: policy", "ust be tested again", "b, c", "fresh"):
         assert text in said
         assert text in page
     kept = json.loads((tmp_path / "comparison.json").read_text())

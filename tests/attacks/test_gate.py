@@ -9,7 +9,7 @@ from medward.attacks.extraction.family import TheftCell
 from medward.attacks.families import FAMILIES
 from medward.attacks.intervals import Interval, clopper_pearson, worst_rate
 from medward.attacks.membership.cell import MembershipCell, leak_interval
-from medward.attacks.validation.cause import Cause, find_causes
+from medward.attacks.validation.cause import WAIVABLE, Cause, find_causes
 from medward.attacks.validation.finding import Finding, Status
 from medward.attacks.validation.gate import GOOD, arm_statuses, exit_code, judge_cell, overall_status, rows_to_prove
 from medward.guard.policy import GatePolicy
@@ -130,6 +130,33 @@ def test_each_reason_not_to_hold_has_a_cause(family, change, status, word):
     }
     named = {cause for words, cause in expected.items() if words in word}
     assert named <= set(causes)
+
+
+NOTHING_REACHED = {"evasion": share(0.0), "extraction": around(0.0), "membership": around(0.5)}
+COSTS = [
+    ("evasion", {**reached, **cost}, Status.INCONCLUSIVE, "")
+    for reached in ({}, {"adaptive": share(0.4)}, {"adaptive": share(0.15, 40)})
+    for cost in (
+        {},
+        {"false_refusal": clopper_pearson(18, 250)},
+        {"false_refusal": None},
+        {"uncertified": clopper_pearson(29, 100)},
+        {"denied": {"adaptive": clopper_pearson(55, 100)}},
+        {"flags": ("rows of train are in test",)},
+    )
+]
+
+
+@pytest.mark.parametrize(("family", "change", "status", "word"), [*CASES, *COSTS])
+def test_a_waiver_covers_a_row_only_if_it_were_good_should_the_attack_reach_nothing(family, change, status, word):
+    limit, cell = FAMILIES[family].bound(GATE), replace(FAIR[family], **change)
+    judged_as = judge_cell(cell, limit, GATE)[0]
+    if judged_as in GOOD:
+        return
+    covered = set(find_causes(cell, judged_as, limit, GATE)) <= WAIVABLE
+    none = NOTHING_REACHED[family]
+    good = judge_cell(replace(cell, guarded=none, adaptive=none), limit, GATE)[0] in GOOD
+    assert covered is (good and cell.guarded is not None and cell.adaptive is not None)
 
 
 def test_how_many_rows_would_settle_it_is_a_number():

@@ -112,12 +112,46 @@ def test_a_method_that_the_model_was_hardened_by_is_not_advised_again(report):
     assert "--architecture trees" in other.command
 
 
+def test_a_model_trained_for_certificates_that_gives_none_is_told_to_turn_them_on(report):
+    class Hardened:
+        method = "certified"
+
+    facts = report.provenance.model_copy(update={"white_box": True})
+    hardened = report.model_copy(update={"provenance": facts, "certificate": Hardened()})
+    site = report.clean.site.model_copy(update={"uncertified": report.clean.site.false_refusal})
+    certifying = hardened.model_copy(update={"clean": report.clean.model_copy(update={"site": site})})
+    for cause in (Cause.PASSED, Cause.NEAR_BOUND):
+        finding = finding_of(hardened, "evasion", cause)
+        assert "enabled = true" in " ".join(each.sentence for each in finding_advice(finding, hardened))
+        assert "medward protect" in " ".join(each.command for each in finding_advice(finding, hardened))
+        assert "enabled = true" not in " ".join(each.sentence for each in finding_advice(finding, certifying))
+    fresh = report.model_copy(update={"provenance": facts})
+    told = finding_advice(finding_of(fresh, "evasion", Cause.PASSED), fresh)
+    assert not any(each.command.startswith("medward protect") for each in told)
+    assert any("--method certified" in each.command and "[certify]" in each.sentence for each in told)
+
+
+def test_answers_are_certified_for_one_input_even_where_one_change_serves_all(report):
+    facts = report.provenance.model_copy(update={"white_box": True, "modality": "image", "low": 0.0, "high": 1.0})
+    images = report.model_copy(update={"provenance": facts})
+    told = finding_advice(finding_of(images, "evasion", Cause.PASSED, universal=True), images)
+    radii = {
+        each.command.split("--method ")[1].split(" ")[0]: each.command.split("--epsilon ")[1].split(" ")[0]
+        for each in told
+    }
+    assert (radii["certified"], radii["uat"]) == ("0.01569", "0.03922")
+
+
 COMMANDS = [row.command for row in remedy_table() if row.command]
 
 
 @pytest.mark.parametrize("command", sorted(set(COMMANDS)))
 def test_a_command_exists_with_its_options_and_attacks(command):
-    words = shlex.split(command.replace("{radius}", " --epsilon 0.1").replace("{range}", " --low 0 --high 1"))
+    words = shlex.split(
+        command.replace("{radius}", " --epsilon 0.1")
+        .replace("{single_radius}", " --epsilon 0.1")
+        .replace("{range}", " --low 0 --high 1")
+    )
     assert words[0] == "medward"
     options = {name for each in typer.main.get_command(app).commands[words[1]].params for name in each.opts}
     assert {word for word in words if word.startswith("-")} <= options

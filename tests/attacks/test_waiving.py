@@ -11,10 +11,11 @@ from rich.console import Console
 from validation_fakes import SPLITS, Scripted, deployment
 
 from medward.attacks.report.table import print_findings
-from medward.attacks.validation.cause import Cause, causes_of
+from medward.attacks.validation.cause import WAIVABLE, Cause, causes_of
 from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.finding import Status
 from medward.attacks.validation.gate import exit_code, overall_status
+from medward.attacks.validation.plan import ValidationPlan
 from medward.attacks.validation.record import Report
 from medward.attacks.validation.run import run_validation
 from medward.attacks.validation.waiving import LONGEST_WAIVER, check_waivers, lay_waivers
@@ -98,7 +99,36 @@ def test_a_waiver_of_an_attack_does_not_cover_a_guard_that_refuses_everybody(tmp
     report = report_of(tmp_path, STRONG, waivers=(waiver("strong"),), abstains=True)
     assert report.findings[0].status is Status.BROKEN
     assert Cause.BENIGN_REFUSED in causes_of(report.findings[0])
-    assert "covers the attack, not what the guard itself does" in report.findings[0].reasons[0]
+    assert "covers what the attack does, not what is beside it: benign refused" in report.findings[0].reasons[0]
+
+
+@pytest.mark.parametrize("cause", sorted(set(Cause) - WAIVABLE))
+def test_what_is_beside_the_attack_is_never_accepted_with_it(plain, cause):
+    strong = next(each for each in plain.findings if each.attack == "strong")
+    row = strong.model_copy(update={"status": Status.INCONCLUSIVE, "causes": (Cause.PASSED.value, cause.value)})
+    (laid,) = lay_waivers([row], [waiver("strong")], TODAY)
+    assert f"not what is beside it: {cause.value}." in laid.reasons[0]
+    assert (laid.status, exit_code([laid])) == (Status.INCONCLUSIVE, 2)
+
+
+@pytest.mark.parametrize("cause", sorted(WAIVABLE))
+def test_what_the_attack_does_is_accepted(plain, cause):
+    row = plain.findings[0].model_copy(update={"status": Status.INCONCLUSIVE, "causes": (cause.value,)})
+    (laid,) = lay_waivers([row], [waiver(row.attack)], TODAY)
+    assert laid.status is Status.ACCEPTED
+
+
+def test_a_row_that_says_no_cause_is_not_accepted(plain):
+    row = plain.findings[0].model_copy(update={"status": Status.BROKEN, "causes": ()})
+    (laid,) = lay_waivers([row], [waiver(row.attack)], TODAY)
+    assert laid.status is Status.BROKEN
+
+
+def test_a_quick_look_with_a_waiver_of_what_it_left_out_never_ends_well(tmp_path):
+    bundle = replace(deployment(), policy=Policy(on_error="withhold", accept=(waiver("strong"),)))
+    plan = ValidationPlan(quick=True, rows=100, left_out={"strong": "Not tested: a quick look left it out."})
+    report = run_validation(Deployment(bundle=bundle), SPLITS, tmp_path, attacks=(STRONG,), progress=False, plan=plan)
+    assert (report.verdict, report.exit_code) == (Status.INCONCLUSIVE, 2)
 
 
 @pytest.mark.parametrize(
