@@ -21,7 +21,7 @@ from medward.guard.types import Ints
 
 
 def rates_by_class(task: Task, tries: list[tuple[NDArray[np.bool_], Ints]]) -> dict[str, Interval]:
-    """The share of true rows of each class of `task`: the largest of `tries`, true rows and the classes ``(n,)`` of all.
+    """The share of true rows of each class of `task`, the largest of `tries`: rows ``(n,)`` and their classes ``(n,)``.
 
     Lower ends are corrected for the number of classes that are there.
     """

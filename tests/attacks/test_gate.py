@@ -78,6 +78,11 @@ CASES = [
     ("evasion", {"uncertified": share(0.24)}, Status.TOO_FEW_ROWS, "Clean rows that are not certified"),
     ("evasion", {"denied": {"adaptive": share(0.7)}}, Status.BROKEN, "takes certificates away"),
     ("evasion", {"denied": {"adaptive": share(0.3)}, "uncertified": share(0.1)}, Status.HELD, "at most"),
+    ("evasion", {"uncertified_classes": {"ill": share(1.0, 48)}}, Status.BROKEN, '"ill": 0 of its 48 clean rows'),
+    ("evasion", {"uncertified_classes": {"ill": share(0.2, 10), "well": share(0.1)}}, Status.HELD, "at most"),
+    ("evasion", {"denied_classes": {"adaptive": {"ill": share(1.0, 45)}}}, Status.BROKEN, 'of class "ill" away'),
+    ("evasion", {"denied_classes": {"adaptive": {"ill": share(0.4, 10)}}}, Status.HELD, "at most"),
+    ("evasion", {"denied_classes": {"undefended": {"ill": share(1.0, 45)}}}, Status.HELD, "at most"),
     ("evasion", {"adaptive": None}, Status.INCONCLUSIVE, "not validated"),
     ("evasion", {"guarded": None}, Status.INCONCLUSIVE, "not run"),
     ("evasion", {"adaptive": share(0.15, 40)}, Status.TOO_FEW_ROWS, "too few rows: 137 needed, 40 given"),
@@ -567,3 +572,22 @@ def test_a_denial_counts_against_the_arm_that_does_it():
     verdicts = arm_statuses(found, FAMILIES["evasion"].bound(GATE), GATE)
     assert verdicts["guarded"] is Status.HELD
     assert verdicts["adaptive"] is Status.BROKEN
+
+
+def test_what_befalls_one_class_has_its_cause_and_counts_against_the_arm_that_does_it():
+    limit = FAMILIES["evasion"].bound(GATE)
+    bare = replace(CERTIFIED, uncertified_classes={"ill": share(1.0, 48)})
+    assert find_causes(bare, Status.BROKEN, limit, GATE) == (Cause.UNCERTIFIED,)
+    taken = replace(
+        CERTIFIED, denied={"adaptive": share(0.43, 300)}, denied_classes={"adaptive": {"ill": share(1, 45)}}
+    )
+    assert judged("evasion", replace(taken, denied_classes={}))[0] is Status.HELD
+    assert find_causes(taken, Status.BROKEN, limit, GATE) == (Cause.DENIED,)
+    verdicts = arm_statuses(taken, limit, GATE)
+    assert (verdicts["guarded"], verdicts["adaptive"]) == (Status.HELD, Status.BROKEN)
+
+
+def test_no_policy_lets_an_attacker_take_every_certificate_away():
+    assert GatePolicy(denied=0.75).denied == 0.75
+    with pytest.raises(ValueError, match=r"less than or equal to 0\.75"):
+        GatePolicy(denied=0.76)

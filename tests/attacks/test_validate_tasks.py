@@ -23,6 +23,7 @@ from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.policy import Policy
 from medward.guard.tasks.base import ReleaseSettings
+from medward.guard.tasks.classification import Classification
 from medward.guard.types import Level
 
 POLICY = Policy(on_error="withhold", threat={"table": 1.0})
@@ -193,3 +194,43 @@ def test_reports_of_plain_classes_say_nothing_of_other_tasks():
     plain = utility(replace(FINDINGS), Level.FULL).model_dump(mode="json")
     assert not {"mean_error", "unchanged"} & plain.keys()
     assert "unchanged" in utility(WHOLE, Level.FULL).model_dump(mode="json")
+
+
+CLASSES = Classification(classes=("dark", "light"), output="logits")
+
+
+def certified_utility(without_proof, *, screened=False, labelled=True):
+    """100 rows, of which the last 12 are "light" and without a proof: withheld for that, by a screen, or not at all."""
+    truth = np.repeat([0, 1], [88, 12])
+    light, scores = truth == 1, np.eye(2)[truth]
+    told = Response(
+        np.where(light & (without_proof or screened), -1, truth),
+        scores,
+        "logits",
+        certified=~light,
+        uncertified=light,
+        without_proof=light & (without_proof and not screened),
+    )
+    split = Split(rows_of(100, 4), truth if labelled else None)
+    return clean_utility("test", split, scores, told, ACCOUNTS, CLASSES)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_rare_class_without_certificates_is_seen_whatever_its_share_of_rows(labelled):
+    found = certified_utility(without_proof=False, labelled=labelled)
+    assert found.uncertified.value == 0.12
+    assert found.uncertified_worst.value == 0.5
+    assert {name: (share.value, share.n) for name, share in found.uncertified_classes.items()} == {
+        "dark": (0.0, 88),
+        "light": (1.0, 12),
+    }
+    assert found.uncertified_classes["light"].low > 0.6
+    assert found.false_refusal.value == 0
+
+
+def test_a_row_withheld_for_want_of_a_proof_is_lost_and_one_that_a_screen_withholds_is_refused():
+    marked, withheld = certified_utility(without_proof=False), certified_utility(without_proof=True)
+    assert (marked.false_refusal.value, marked.sensitivity_lost["light"].value) == (0, 0)
+    assert (withheld.false_refusal.value, withheld.sensitivity_lost["light"].value) == (0, 1)
+    for both in (certified_utility(without_proof=True, screened=True), certified_utility(False, screened=True)):
+        assert (both.false_refusal.value, both.sensitivity_lost["light"].value) == (0.12, 1)

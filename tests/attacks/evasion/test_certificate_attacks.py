@@ -10,6 +10,8 @@ from torch import nn
 
 from medward.attacks.base import AttackData
 from medward.attacks.evasion import APGD, PGD, HopSkipJump, Square, UniversalPerturbation
+from medward.attacks.evasion.certificate_notes import byproduct_note, unfollowed_note
+from medward.attacks.target import guarded_oracle
 from medward.attacks.validation.deployment import Deployment, queried_target
 from medward.attacks.validation.finding import Status
 from medward.attacks.validation.run import run_validation
@@ -22,6 +24,7 @@ from medward.attacks.whitebox.onnx.to_torch import white_box
 from medward.guard.bundle.make import protect
 from medward.guard.certify.certifier import Certifier
 from medward.guard.data.split import Split
+from medward.guard.policy import Policy
 
 EPSILON = 4 / 255
 ABSTAINS = "always abstains"
@@ -93,6 +96,9 @@ def test_what_is_denied_is_what_was_certified_and_is_not_at_twice_the_radius(bun
     distance = np.abs(grey - 127.5)
     sure, lost = distance > 4.01, distance < 7.5
     assert attempt.denied.tolist() == (sure & lost).tolist()
+    assert attempt.certified.tolist() == sure.tolist()
+    assert attempt.changed[distance < 3.5].all(), "whether a certificate goes with the answer or not"
+    assert not attempt.changed[distance > 4.5].any()
 
 
 @pytest.mark.parametrize("uncertified", ["mark", "withhold"])
@@ -153,6 +159,39 @@ def test_a_sound_certificate_is_held_and_a_fake_is_broken(bundle, tmp_path):
     assert sound.measures["adaptive"]["certificates denied"].value == 0  # none lies between 4 and 8 levels
     assert sound.clean_cost.site.uncertified.value < 0.2
     assert any("changed answers that are certified are counted" in each for each in sound.reasons)
+    assert any("Judged on 80 certified of 120 rows." in each for each in sound.reasons)
+    assert sound.measures["adaptive"]["changed, certified or not"].value == pytest.approx(1 / 3, abs=0.1)
+    assert not any("by-product" in each or "followed the certificate" in each for each in sound.reasons)
+
+
+def test_a_row_that_a_screen_withholds_is_refused_whether_it_was_certified_or_not(tmp_path):
+    strict = {"screen": {"action": "withhold", "rate": 0.05}}
+    uneven = np.where(np.indices((1, 4, 4)).sum(axis=0) % 2, 1.0, 0.0).astype(np.float32)[None]  # a mean of one half
+    for chosen in ("mark", "withhold"):
+        made = protected(tmp_path / chosen, chosen=policy(chosen, **strict))
+        told = guarded_oracle(made.guard(ephemeral=True), fresh=True)(np.concatenate([uneven, greys(127.5)]))
+        assert told.uncertified.tolist() == [True, True]
+        assert told.labels[0] == -1
+        assert told.refused.tolist() == [True, False]
+        assert (told.labels[1] == -1) == (chosen == "withhold")
+
+
+def test_who_does_not_follow_the_certificate_or_aim_at_it_is_told(bundle, tmp_path):
+    assert unfollowed_note(deployment(bundle)) == ()
+    numbers = protected(tmp_path / "numbers", "numbers", chosen=policy(radius=1.0))
+    unfollowed = {
+        "of a number": deployment(numbers),
+        "trees": Deployment(bundle=forest(tmp_path / "forest").bundle),
+        "no network": Deployment(bundle=bundle),
+    }
+    for word, subject in unfollowed.items():
+        (said,) = unfollowed_note(subject)
+        assert word in said
+    assert byproduct_note(PGD(epsilon=EPSILON), policy()) == ()
+    for attack in (UniversalPerturbation(epsilon=EPSILON), Square(epsilon=EPSILON), HopSkipJump(epsilon=EPSILON)):
+        (said,) = byproduct_note(attack, policy())
+        assert "by-product" in said
+        assert byproduct_note(attack, Policy(on_error="withhold")) == ()
 
 
 class _Pooled(nn.Module):

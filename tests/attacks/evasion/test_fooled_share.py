@@ -6,13 +6,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medward.attacks.base import AttackResult, Attempt
+from medward.attacks.evasion.cell import denied_by_class
+from medward.attacks.evasion.certificate_notes import certified_rows_note
 from medward.attacks.evasion.family import Evasion
-from medward.attacks.evasion.fooled_share import counted_classes, fooled_interval, fooled_shares, larger_share
+from medward.attacks.evasion.fooled_share import (
+    changed_share,
+    counted_classes,
+    denied_share,
+    fooled_interval,
+    fooled_shares,
+    larger_share,
+)
 from medward.attacks.intervals import balanced_rate, clopper_pearson, rate_interval, worst_rate
 from medward.attacks.validation.family import Runs
 from medward.attacks.validation.finding import Status
 from medward.attacks.validation.gate import judge_cell
-from medward.guard.policy import GatePolicy
+from medward.guard.policy import GatePolicy, Policy
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.regression import Regression
@@ -124,3 +133,44 @@ def test_a_balanced_rate_needs_rows():
         balanced_rate([])
     with pytest.raises(ValueError, match="n >= 1"):
         balanced_rate([[]])
+
+
+def certified_attempt(denied_ill, changed_ill, certified_ill):
+    """Nobody fooled; of the ill so many lose their certificate, have another answer, and were certified before."""
+    ill = np.where(LABELS == 1, np.cumsum(LABELS == 1), ILL + 1)
+    return Attempt(
+        radius=1.0,
+        fooled=LABELS > 1,
+        noisy=LABELS > 1,
+        decided=np.zeros_like(LABELS),
+        classes=LABELS,
+        denied=ill <= denied_ill,
+        changed=ill <= changed_ill,
+        certified=(LABELS == 0) | (ill <= certified_ill),
+    )
+
+
+def test_denial_and_changed_answers_are_judged_plain_or_balanced_and_by_class():
+    found = certified_attempt(ILL, ILL, ILL)
+    assert denied_share((found,)).value == changed_share((found,)).value == 0.5
+    classes = denied_by_class((found,), TASK)
+    assert {name: share.value for name, share in classes.items()} == {"benign": 0, "malignant": 1}
+    assert classes["malignant"].low < rate_interval(np.ones(ILL, bool)).low, "corrected for two classes"
+    assert denied_share((certified_attempt(0, 0, ILL),)).value == 0
+    bare = attempt(0, 0)
+    assert denied_share((bare,)) is changed_share((bare,)) is None
+    assert denied_by_class((bare,), TASK) == {}
+
+
+def test_a_row_says_how_many_rows_were_certified_and_of_which_class_few():
+    def notes(*attempts, chosen=None):
+        result = AttackResult(outcome=attempts[0].fooled, attempts=attempts)
+        return certified_rows_note({"undefended": result, "adaptive": result}, TASK, chosen)
+
+    assert notes(certified_attempt(0, ILL, 0)) == (
+        f'Judged on {WELL} certified of {WELL + ILL} rows; of class "malignant" on 0 of {ILL}.',
+    )
+    assert notes(certified_attempt(0, 0, ILL)) == (f"Judged on {WELL + ILL} certified of {WELL + ILL} rows.",)
+    assert notes(attempt(0, 0)) == ()
+    counted = Policy.model_validate({"on_error": "withhold", "certify": {"enabled": True, "uncertified": "label"}})
+    assert notes(certified_attempt(0, ILL, 0), chosen=counted) == ()
