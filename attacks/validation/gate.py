@@ -175,7 +175,7 @@ def judge_cell(
             return Status.TOO_FEW_ROWS, (*few, *short)
         return Status.INCONCLUSIVE, (*weak, *missing, *((*doubts, *short) if shown else flags))
     if doubts:
-        return Status.INCONCLUSIVE, (*doubts, *short)
+        return Status.INCONCLUSIVE, (*weak, *doubts, *short)
     if short:
         return Status.TOO_FEW_ROWS, short
     return Status.HELD, (cell.holding(limit),)
