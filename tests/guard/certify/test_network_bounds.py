@@ -143,7 +143,7 @@ def test_a_short_cut_that_is_left_out_is_caught(monkeypatch):
 def test_bounds_that_a_file_s_own_decisions_leave_are_refused(monkeypatch):
     data, spec, _ = case("residual")
     monkeypatch.setitem(operators.BOUNDED_OPERATORS, "Add", operators.BOUNDED_OPERATORS["Identity"])
-    with pytest.raises(MedwardError, match="random rows are decided otherwise than bounds say"):
+    with pytest.raises(MedwardError, match="random rows are answered otherwise than bounds say"):
         Bounds.of(data, spec)
 
 

@@ -105,7 +105,7 @@ def test_files_that_are_read_otherwise_are_refused():
 def test_a_swapped_branch_is_caught(monkeypatch):
     """The control: trees whose tests are read the other way round do not give what the file gives."""
     monkeypatch.setitem(onnx_trees._TESTS, "BRANCH_LEQ", (True, False, False))
-    with pytest.raises(MedwardError, match="random rows are decided otherwise"):
+    with pytest.raises(MedwardError, match="random rows are answered otherwise"):
         Bounds.of(forest("BRANCH_LEQ"), NUMBER)
 
 
