@@ -83,13 +83,21 @@ def test_balanced_accuracy_is_the_mean_recall():
 
 
 def test_an_architecture_that_does_not_fit_is_refused(tiny):
-    with pytest.raises(MedwardError, match="'alexnet' is not known; there are auto, mlp, cnn, resnet"):
+    with pytest.raises(MedwardError, match="'alexnet' is not known; there are auto, mlp, network, cnn, resnet"):
         train_victim(tiny, architecture="alexnet")
     with pytest.raises(MedwardError, match="does not fit the image task tiny"):
         train_victim(tiny, architecture="mlp")
     for name in ("cnn", "vit"):
         with pytest.raises(MedwardError, match="does not fit the tabular task wdbc"):
             train_victim(load_task("wdbc"), architecture=name)
+
+
+def test_a_network_of_a_table_learns_it_and_its_seed_decides():
+    task = load_task("wdbc")
+    first, again = (train_victim(task, architecture="network", epochs=30, seed=1) for _ in range(2))
+    test = task.splits["test"]
+    assert accuracy(test.labels, predict_labels(first, test.inputs))[0] > 0.9
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
 
 
 def test_the_spec_repeats_the_task(tiny):
