@@ -208,7 +208,7 @@ class Stranger(Shifted):
 def test_noise_may_cost_decisions_where_the_certificate_names_the_model_before(
     bundle, tmp_path, monkeypatch, claim, certified, doubted
 ):
-    monkeypatch.setattr("medward.attacks.validation.run.save_report", lambda report, out: None)
+    monkeypatch.setattr("medward.attacks.validation.run.save_report", lambda *_: None)
     attack = Scripted(name="guess", family="membership" if claim == PRIVACY else "evasion")
     model = replace(before(claim, certified=certified), model=Stranger())
     flags = run(bundle, tmp_path, attack, model=model).findings[0].flags
