@@ -329,6 +329,8 @@ def test_benign_users_keep_the_sensitivity_of_the_operating_point(profile, monke
 class Operated:
     """A bundle of the screening model, as `run_validation` needs it."""
 
+    bounds = None
+
     def __init__(self, profile):
         self.model, self.profile, self.policy, self.digest = screening(), profile, OPEN, "ab" * 32
 
