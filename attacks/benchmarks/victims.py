@@ -88,12 +88,11 @@ def _fit_table_network(task: BenchmarkTask, epochs: int, seed: int) -> nn.Module
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = certified_network(x, len(task.classes))
-    optimiser = torch.optim.Adam(network.parameters(), 1e-3)
+    optimiser, loss = torch.optim.Adam(network.parameters(), 1e-3), nn.CrossEntropyLoss()
     for _ in range(epochs):
         for rows in torch.split(torch.randperm(len(x), generator=generator), 32):
             optimiser.zero_grad()
-            loss: torch.Tensor = nn.functional.cross_entropy(network(x[rows]), y[rows])
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss(network(x[rows]), y[rows]).backward()
             optimiser.step()
     return network.eval()
 

@@ -115,7 +115,7 @@ class EvasionCell(JudgedCell):
         return (
             f"No defense is needed: even without the guard at most {self.words(seen.high)}, the bound is "
             f"{self.words(limit)}; with {self.control_times:g} times the room the same attack fools at least "
-            f"{control.low:.1%}."
+            f"{self._won_by_control()}."
         ), ()
 
     def no_leak_shortages(self, limit: float, gate: GatePolicy) -> tuple[str, ...]:
@@ -175,7 +175,7 @@ class EvasionCell(JudgedCell):
         if self.too_weak() and self.control is not None:
             return (
                 f", of an attack that fools the bare model at {self.control_times:g} times the radius: at least "
-                f"{self.control.low:.1%} there"
+                f"{self._won_by_control()} there"
             )
         return "".join(
             f', and of class "{name}", which is emptied unguarded, at most '
@@ -193,16 +193,22 @@ class EvasionCell(JudgedCell):
         )
 
     def _works(self) -> bool:
-        """Whether the control fools half of the rows, or of one class, and more of them than noise of its size does.
+        """Whether the control shows the attack at work."""
+        return bool(self._won_by_control())
 
-        One change for all rows moves those of two classes one way, so it can win no more than one of them.
+    def _won_by_control(self) -> str:
+        """What the control fools: half of the rows, or of one class, and more of them than noise of its size does.
+
+        Empty where it does not. One change for all rows moves those of two classes one way, so it can win no more than
+        one of them.
         """
-        pairs = [(self.control, self.control_noise)]
-        pairs += [(share, self.control_noise_classes.get(name)) for name, share in self.control_classes.items()]
-        return any(
-            share is not None and noise is not None and share.low >= EVASION_SUCCESS and share.low > noise.high
-            for share, noise in pairs
-        )
+        pairs: dict[str, tuple[Interval | None, Interval | None]] = {"of rows": (self.control, self.control_noise)}
+        for name, won in self.control_classes.items():
+            pairs[f'of class "{name}"'] = won, self.control_noise_classes.get(name)
+        for of, (share, noise) in pairs.items():
+            if share is not None and noise is not None and share.low >= EVASION_SUCCESS and share.low > noise.high:
+                return f"{share.low:.1%} {of}"
+        return ""
 
     def _breaks(self) -> bool:
         """Whether it fools half of all rows of the undefended model, and more than random noise does."""

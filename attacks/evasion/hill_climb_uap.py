@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medward.attacks.base import Access, AttackData, AttackResult, Attempt, ThreatModel
+from medward.attacks.base import Access, AttackData, AttackResult, ThreatModel
 from medward.attacks.checks import always_abstains, not_alive, weaker_than_noise
 from medward.attacks.evasion.asking import (
     AskedRows,
@@ -38,6 +38,7 @@ from medward.attacks.evasion.perturbation import (
     apply_perturbation,
     chosen_per_row,
     envelope_curve,
+    shared_attempt,
     strongest_attempt,
     strongest_noise,
     strongest_radius,
@@ -133,16 +134,8 @@ class HillClimb(UniversalAttack):
             climbed = hill_climb(search, craft, own, queries=self.queries, basis=self.basis)
             noise, noisy = strongest_noise(smaller, target.spec.shape, generator, partial(asked, smaller), classes)
             answered = asked(smaller, climbed.delta)
-            attempt = Attempt(
-                radius=factor * self.epsilon,
-                fooled=answered.fooled,
-                noisy=noisy,
-                decided=decided,
-                classes=classes,
-                refused=answered.refused,
-                denied=answered.denied(before),
-                changed=answered.changed,
-                certified=None if before is None else ~before,
+            attempt = shared_attempt(
+                answered, noisy, before, radius=factor * self.epsilon, decided=decided, classes=classes
             )
             tries.append(Tried({criterion: climbed}, criterion, criterion, noise, attempt))
         full, best = tries[-1], strongest_radius(tries)

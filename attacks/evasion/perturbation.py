@@ -62,6 +62,23 @@ class Tried:
         return sum(each.gradients for each in self.found.values())
 
 
+def shared_attempt(
+    answered: AskedRows, noisy: Bools, before: Bools | None, *, radius: float, decided: Ints, classes: Ints | None
+) -> Attempt:
+    """One change for all rows within a `radius`, as it was `answered`; `before (n,)` were uncertified without it."""
+    return Attempt(
+        radius=radius,
+        fooled=answered.fooled,
+        noisy=noisy,
+        decided=decided,
+        classes=classes,
+        refused=answered.refused,
+        denied=answered.denied(before),
+        changed=answered.changed,
+        certified=None if before is None else ~before,
+    )
+
+
 def chosen_per_row(tries: Sequence[Tried]) -> tuple[Attempt, ...]:
     """What an attacker gets who takes, row by row, the radius that serves best: the rows that any radius fools.
 

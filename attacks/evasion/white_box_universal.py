@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medward.attacks.base import PER_CLASS, Access, AttackData, AttackResult, Attempt, ThreatModel
+from medward.attacks.base import PER_CLASS, Access, AttackData, AttackResult, ThreatModel
 from medward.attacks.checks import SHIFT_CHECK, TWIN_CHECK, found_nothing, run_flags, weaker_than
 from medward.attacks.evasion.asking import AskedRows
 from medward.attacks.evasion.fooled_share import counted_classes
@@ -26,6 +26,7 @@ from medward.attacks.evasion.perturbation import (
     chosen_per_row,
     envelope_curve,
     radius_curve,
+    shared_attempt,
     shares_won,
     strongest_attempt,
     strongest_noise,
@@ -167,16 +168,8 @@ class WhiteBoxUniversal(UniversalAttack):
 
         noise, noisy = strongest_noise(ball, target.spec.shape, generator, asked, classes)
         answered, before = asked(crafted.delta), scene.unproven(judged)
-        attempt = Attempt(
-            radius=factor * self.epsilon,
-            fooled=answered.fooled,
-            noisy=noisy,
-            decided=decided,
-            classes=classes,
-            refused=answered.refused,
-            denied=answered.denied(before),
-            changed=answered.changed,
-            certified=None if before is None else ~before,
+        attempt = shared_attempt(
+            answered, noisy, before, radius=factor * self.epsilon, decided=decided, classes=classes
         )
         return Tried(found, taken, judged, noise, attempt)
 

@@ -437,8 +437,9 @@ def test_a_control_that_wins_one_class_alone_is_at_work():
         {"well": of_class(8, 125), "ill": of_class(2, 31)},
     )
     weak = HARMLESS | {"control": share(0.45), "control_noise": share(0.1), "control_classes": won}
-    status, _ = judged("evasion", replace(FAIR["evasion"], **weak, control_noise_classes=noise))
+    status, reasons = judged("evasion", replace(FAIR["evasion"], **weak, control_noise_classes=noise))
     assert status is Status.NOT_NEEDED
+    assert f'{won["well"].low:.1%} of class "well"' in reasons[0], "what is said is what was asked for"
     status, _ = judged("evasion", replace(FAIR["evasion"], **weak, control_noise_classes=won))
     assert status is Status.INCONCLUSIVE, "noise wins as much of it"
 

@@ -33,6 +33,7 @@ from medward.attacks.whitebox.ball import Ball
 from medward.attacks.whitebox.criterion import ANY_CLASS
 from medward.attacks.whitebox.search import Search
 from medward.guard.certify.bounds import Bounds
+from medward.guard.certify.tree_bounds import TreeBounds
 from medward.guard.data.split import Split
 from medward.guard.harden.certified.architecture import certified_network
 from medward.guard.harden.certified.training import CertifiedTraining
@@ -234,7 +235,10 @@ def judge(deployed: Deployed, x: Array, y: Ints, radius: Array, seed: int, into:
 
 def climbed(deployed: Deployed, x: Array, own: Ints, radius: Array, seed: int) -> Array:
     """Coordinate ascent towards each other class: of each value some splits are tried, on either side."""
-    rng, splits = np.random.default_rng(seed), deployed.bounds.model.ensemble.splits()  # type: ignore[attr-defined]
+    bounded = deployed.bounds.model
+    if not isinstance(bounded, TreeBounds):
+        raise TypeError(f"{deployed.bounds.spec.name}: has no splits to climb")
+    rng, splits = np.random.default_rng(seed), bounded.ensemble.splits()
     low, high = (np.asarray(x, np.float64) + sign * radius for sign in (-1, 1))
     fooled = np.zeros(len(x), bool)
 

@@ -214,7 +214,9 @@ def test_a_network_that_bounds_cannot_train_is_refused_before_it_is_trained(data
 
     with pytest.raises(MedwardError, match=r"times as wide as scores of different rows .* --architecture small"):
         harden(Watched(deep_network(12)), data, epochs=50)
-    assert True not in started
+    assert not any(started)
+    harden(Watched(deep_network(1)), data, epochs=1)
+    assert any(started), "a network that bounds can train is seen to be trained"
     assert harden(deep_network(1), data, epochs=1).certificate.epochs == 1
     ours = harden(deep_network(12), data, epochs=1, architecture="small")
     assert ours.certificate.settings["architecture"] == "small"
