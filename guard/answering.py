@@ -55,9 +55,12 @@ def check_pools(release: ReleasePolicy, pools: ConfidencePools | None) -> None:
         )
 
 
-def release_name(spec: ModelSpec, calibration: str, policy: Policy) -> str:
-    """Names whatever an answer to the same bytes rests on; a budget forgets under another one what may be repeated."""
-    name = f"{calibration}:{policy.fingerprint}"
+def release_name(spec: ModelSpec, calibration: str, policy: str) -> str:
+    """Names whatever an answer to the same bytes rests on; a budget forgets under another one what may be repeated.
+
+    `calibration` and `policy` are their fingerprints.
+    """
+    name = f"{calibration}:{policy}"
     if spec.threshold is not None:
         return f"{name}:{spec.threshold}"  # at another one the same bytes are answered otherwise
     return name if isinstance(spec.task, Classification) else f"{name}:{spec.task}"

@@ -102,6 +102,8 @@ class Guard:
     bounds: KeptBounds | None = None
     _certifier: Certifier | None = field(init=False, repr=False, compare=False)
     _burned_in: BurnedInCheck | None = field(init=False, repr=False, compare=False)
+    _fingerprint: str = field(init=False, repr=False, compare=False)
+    _release_name: str = field(init=False, repr=False, compare=False)
     _monitors: dict[tuple[str, int], AccountMonitors] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -123,6 +125,9 @@ class Guard:
         check_monitors(self.policy, self.profile, "profile", "set {switch} = false")
         for site, profile in self.sites.items():
             check_monitors(self.policy, profile, f"site {site!r}", "set {switch} = false")
+        object.__setattr__(self, "_fingerprint", self.policy.fingerprint)  # named once: every answer is recorded by it
+        name = release_name(self.model.spec, self.profile.thresholds.fingerprint, self._fingerprint)
+        object.__setattr__(self, "_release_name", name)
         burned_in = BurnedInCheck.of(self.policy.privacy, self.model.spec, self.text_reader)
         object.__setattr__(self, "_burned_in", burned_in)
         object.__setattr__(self, "_certifier", Certifier.of(self.bounds, self.policy, self.model.spec))
@@ -359,9 +364,7 @@ class Guard:
         self, request: Request, outputs: Outputs, levels: tuple[Level, ...]
     ) -> tuple[tuple[Level, ...], list[Verdict]]:
         """The levels that fit the budgets of the account and its parents, who have then paid for them."""
-        spec, fingerprint = self.model.spec, self.profile.thresholds.fingerprint
-        name = release_name(spec, fingerprint, self.policy)
-        budgets = budgets_for(self.policy.budget, request.principal, name)
+        budgets = budgets_for(self.policy.budget, request.principal, self._release_name)
         if not budgets:
             return levels, []
         try:
@@ -392,7 +395,7 @@ class Guard:
         record = AuditRecord(
             query=answer.id,
             principal=request.account,
-            policy=self.policy.fingerprint,
+            policy=self._fingerprint,
             inputs=request.digests,
             p_values=[None if np.isnan(p) else float(p) for p in judgement.p_values],
             bets=judgement.bets,

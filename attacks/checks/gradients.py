@@ -4,6 +4,8 @@ Defenses that hide their gradient look alike to an attack and differ under small
 logit scaling leaves the margin its gradient, a quantiser answers exactly alike under tiny steps and not under
 larger ones, a gradient killer's scores move where its gradient says that they do not, or otherwise than it says.
 A gradient that is right at any step up to the radius is good enough to attack with, as a declared stand-in's (BPDA).
+A few rows may have none because nothing moves around them, as far as the radius goes: networks that are trained with
+bounds have such flat places, and there is nothing to hide in them.
 
 Reference: Athalye, Carlini, Wagner, "Obfuscated gradients give a false sense of security", ICML 2018, sec. 3;
 Croce and Hein, "Reliable evaluation of adversarial robustness", ICML 2020 (scaling of logits and the loss).
@@ -28,6 +30,7 @@ _STEPS = {torch.float64: (1e-6, 1e-3, 0.1, 1.0), torch.float32: (1e-5, 1e-2, 0.1
 ZERO_SHARE = 0.01
 MISLED = 0.2  # the share of rows with a wrong gradient that gives a gradient killer away
 AGREES = 0.5  # the cosine from which a gradient counts as right
+FLAT = 0.1  # the share of rows without a gradient, and without any change of scores, that an honest network may have
 INFLATED = 0.1  # the share of rows of flat cross-entropy that is more than an ordinary network's few sure ones
 GAP = 50.0  # between the two top scores; exp(-50) is nothing beside 1 in single precision
 _TOLERANCE = 0.05
@@ -58,8 +61,12 @@ def gradient_flags(search: Search, x: Tensor, y: Tensor) -> tuple[str, ...]:
         return (flag,)
     dead = {name: dead_rows(search, x, y, name) for name in search.criterion.losses}
     blurred = search.ball.empty or (isinstance(network, ExpectedOverRandomness) and _random(network, x[:PROBED]))
-    seen = None if blurred else probe_gradients(search, x[:PROBED], y[:PROBED])
-    flags = [hidden_gradients(dead["margin"], seen), misleading_gradients(dead["margin"], seen)]
+    rows = _probed_rows(dead["margin"])
+    seen = None if blurred else probe_gradients(search, x[rows], y[rows])
+    flags = [
+        hidden_gradients(dead["margin"], dead["margin"][rows], seen),
+        misleading_gradients(dead["margin"][rows], seen),
+    ]
     return tuple(flag for flag in (*flags, inflated_logits(search, x, y, dead)) if flag)
 
 
@@ -76,6 +83,13 @@ def unstable_scores(search: Search, x: Tensor) -> str | None:
     if differ <= _TOLERANCE:
         return None
     return f"random front end: averages over {network.draws} draws decide {differ:.0%} of rows otherwise the next time"
+
+
+def _probed_rows(dead: Tensor) -> Tensor:
+    """Up to `PROBED` rows, as indices: half of them, if there are as many, `dead (n,)`."""
+    none = torch.nonzero(dead)[:, 0][: PROBED // 2]
+    others = torch.nonzero(~torch.isin(torch.arange(len(dead), device=dead.device), none))[:, 0]
+    return torch.cat([none, others])[:PROBED]
 
 
 def _random(network: nn.Module, x: Tensor) -> bool:
@@ -119,13 +133,13 @@ def probe_gradients(search: Search, x: Tensor, y: Tensor) -> Probe:
     return Probe(still=still, moves=moves, cosine=best)
 
 
-def hidden_gradients(dead: Tensor, seen: Probe | None) -> str | None:
-    """C1: rows without a margin gradient, named by what finite differences show instead."""
+def hidden_gradients(dead: Tensor, rows: Tensor, seen: Probe | None) -> str | None:
+    """C1: rows without a margin gradient ``(n,)``, named by what finite differences show of the probed `rows (m,)`."""
     if not _many(dead):
         return None
-    share = f"{float(dead.float().mean()):.0%} of rows have a zero or non-finite margin gradient"
+    part = float(dead.float().mean())
+    share = f"{part:.0%} of rows have a zero or non-finite margin gradient"
     if seen is not None:
-        rows = dead[: len(seen.still)]
         moving, stepped = rows & ~seen.still, rows & seen.still & seen.moves
         if moving.sum() > stepped.sum():
             return f"masked gradients (gradient killer): {share}, yet the smallest steps change their scores"
@@ -134,14 +148,16 @@ def hidden_gradients(dead: Tensor, seen: Probe | None) -> str | None:
                 f"masked gradients (quantiser): {share}; tiny steps leave their scores exactly alike, "
                 "steps of one radius do not (so do trees); differentiate a smooth stand-in instead (BPDA)"
             )
+        if part <= FLAT and bool(rows.any()) and not bool((rows & (seen.moves | ~seen.still)).any()):
+            return None
     return f"masked gradients: {share}"
 
 
 def misleading_gradients(dead: Tensor, seen: Probe | None) -> str | None:
-    """C1: rows whose margin gradient is there and is not the slope of the margin at any step."""
+    """C1: probed rows, not `dead (m,)`, whose margin gradient is there and is not the slope of the margin."""
     if seen is None:
         return None
-    alive = ~dead[: len(seen.still)] & ~seen.cosine.isnan()
+    alive = ~dead & ~seen.cosine.isnan()
     wrong = alive & (seen.cosine < AGREES)
     share = float(wrong.float().mean())
     if share <= MISLED:

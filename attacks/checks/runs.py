@@ -113,16 +113,18 @@ def run_flags(
     curve: tuple[Sequence[float], Sequence[float]],
     withheld: float,
     craft: float | None = None,
+    curve_rows: int | None = None,
 ) -> tuple[str, ...]:
     """What is wrong with one run: C4, C7, C8, C10 and C13.
 
     `histories` are the shares won per step, one for each radius. `withheld` is the share of clean rows that the target
-    withholds; `craft` what a perturbation for all rows wins of the rows it was crafted on.
+    withholds; `craft` what a perturbation for all rows wins of the rows it was crafted on. The `curve` is of
+    `curve_rows`, all `n` if None.
     """
     flags = [
         not_alive(steps, delta),
         next((flag for history in histories if (flag := not_converged(history))), None),
-        not_monotone(*curve, n),
+        not_monotone(*curve, n if curve_rows is None else curve_rows),
         weaker_than_noise(success, noise, n),
         None if craft is None else better_unseen(success, craft, n),
         always_abstains(withheld),

@@ -107,10 +107,10 @@ class BlackBox(PerImage):
             found = self.search(search, x[rows], y[rows])
             if factor == 1.0:
                 made = found.adversarial
-            attacked.add(factor * self.epsilon, asked_rows(target, found.adversarial, y[rows], criterion))
+            attacked.add(factor * self.epsilon, asked_rows(target, found.adversarial, y[rows], criterion), rows)
             rows = random.standing
             noisy = noisy_rows(smaller, x[rows], smaller.surface(tuple(x[rows].shape), generator))
-            random.add(factor * self.epsilon, asked_rows(target, noisy, y[rows], criterion))
+            random.add(factor * self.epsilon, asked_rows(target, noisy, y[rows], criterion), rows)
         success, noise = float(attacked.fooled.mean()), float(random.fooled.mean())
         flags = run_flags(
             steps=self.queries,

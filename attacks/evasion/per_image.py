@@ -27,6 +27,7 @@ from medward.attacks.checks import found_nothing, run_flags
 from medward.attacks.evasion.fooled_share import counted_classes
 from medward.attacks.evasion.memory import remembered
 from medward.attacks.evasion.perturbation import shares_won
+from medward.attacks.evasion.radii import ALWAYS, SearchedRadius, search_radii
 from medward.attacks.evasion.setup import NO_ROWS, EvasionSetup, balls_within, knowledge_words
 from medward.attacks.evasion.success import criterion_of
 from medward.attacks.evasion.tallies import Envelope
@@ -131,7 +132,8 @@ class WhiteBox(PerImage):
         """Attack every row of ``data.test`` within each radius; judged by asking the target.
 
         `outcome` are the rows that any radius fools, `baseline` those that random noise does, one vector per row and
-        radius; the curves are the shares that radii up to each fool. Who knows the guard also attacks its certificate,
+        radius; the curves are the shares that radii up to each fool. Who knows the guard searches the rows that fall
+        without it (`attacks.evasion.radii`), and also attacks its certificate,
         where it has one that gradients pass: for another decision that is certified, and for none. A random network
         draws from torch's generator, seeded here.
         """
@@ -159,67 +161,92 @@ class WhiteBox(PerImage):
         decided = scene.criterion.decisions(y).cpu().numpy()
         classes = counted_classes(target.spec.task, decided, None if scene.truth is None else scene.truth.cpu().numpy())
         attacked, random = (Envelope(x, classes, scene.uncertified) for _ in range(2))
-        searches, on_network, spent = [], [], 0
-        for factor, smaller in balls_within(ball):
-            search = scene.search(smaller, generator)
-            found = self._searched(search, x, y)
+        searched = self._searches(scene, generator)
+        plain, known, proof = searched[0], searched[-1], scene.against_certificate()
+        proofs = () if proof is None else self._searches(scene, generator, proof, always=0)
+        for i, (factor, smaller) in enumerate(balls_within(ball)):
+            for each in (known, *proofs):
+                rows, adversarial = each[i].of(attacked.standing)
+                asked = scene.asked(target, x[rows], adversarial, y[rows])
+                attacked.add(factor * self.epsilon, asked, rows)
             noisy = noisy_rows(smaller, x, smaller.surface(tuple(x.shape), generator))
-            rows = attacked.standing
-            asked = scene.asked(target, x[rows], found.adversarial[rows], y[rows])
-            still, proof = ~asked.fooled, scene.against_certificate()
-            if proof is not None and still.any():
-                left = rows[torch.as_tensor(still, device=rows.device)]
-                flipped = self.search(scene.search(smaller, generator, proof), x[left], y[left])
-                asked = asked.then(still, scene.asked(target, x[left], flipped.adversarial, y[left]))
-                spent += flipped.gradients
-            attacked.add(factor * self.epsilon, asked)
             rows = random.standing
-            random.add(factor * self.epsilon, scene.asked(target, x[rows], noisy[rows], y[rows]))
-            searches.append(found)
-            on_network.append(float(search.won(found.adversarial, y).float().mean()))
+            random.add(factor * self.epsilon, scene.asked(target, x[rows], noisy[rows], y[rows]), rows)
+        spent = sum(each.found.gradients for way in (*searched, *proofs) for each in way)
         if (denial := scene.against_certificate(deny=True)) is not None:
             taken = self.search(scene.search(ball, generator, denial), x, y)
             attacked.deny(scene.asked(target, x, taken.adversarial, y))
             spent += taken.gradients
-        adversarial = searches[-1].adversarial
+        search, sample = scene.search(ball, generator), min(len(x), ALWAYS)
+        adversarial = plain[-1].found.adversarial.clone()
+        adversarial[known[-1].rows] = known[-1].found.adversarial
         flags = run_flags(
             steps=self.effort,
             delta=adversarial - x,
-            success=on_network[-1],
+            success=float(search.won(adversarial, y).float().mean()),
             noise=float(search.won(noisy, y).float().mean()) if scene.detector is None else 0.0,
             n=len(x),
-            histories=[each.history for each in searches],
+            histories=[each.history(len(x)) for each in known],
             # On the network, since what a smaller radius fooled is not asked about again.
-            curve=([0.0, *attacked.radii], [start, *on_network]) if scene.detector is None else ([], []),
+            curve=([0.0, *attacked.radii], [start, *(each.won_of(sample) for each in plain)])
+            if scene.detector is None
+            else ([], []),
+            curve_rows=sample,
             withheld=scene.withheld,
         )
-        if scene.detector is not None and not any(each.won.any() for each in searches):
-            plain = self.search(replace(search, detector=None), x, y)
+        if scene.detector is not None and not any(each.found.won.any() for each in known):
 
             def beyond_noise(larger: Ball) -> float:
                 noise, there = larger.surface((1, *x.shape[1:]), generator), replace(search, ball=larger)
                 return float(self.search(there, x, y).won.float().mean()) - shares_won(there, x, y, noise)[0]
 
-            flags += found_nothing(float(plain.won.float().mean()), ball, beyond_noise)
+            flags += found_nothing(plain[-1].won_of(len(x)), ball, beyond_noise)
         return AttackResult(
             outcome=attacked.fooled,
             baseline=random.fooled,
             attempts=(self._attempt(attacked, random, scene.criterion.decisions(y)),),
             queries=target.queries,
-            gradients=(spent + sum(each.gradients for each in searches)) * passes_per_call(scene.network),
+            gradients=spent * passes_per_call(scene.network),
             flags=(*flags, *scene.flags(target, seed, adversarial=adversarial, steps=self.effort)),
             curves={self.name: attacked.curve(start), self._noise: random.curve(start)},
         )
 
-    def _searched(self, search: Search, x: Tensor, y: Tensor) -> Ascent:
-        """`search`, once for the bare and the guarded model; an attacker who knows the screens searches anew."""
+    def _searches(
+        self,
+        scene: EvasionSetup,
+        generator: torch.Generator,
+        criterion: Criterion | None = None,
+        *,
+        always: int = ALWAYS,
+    ) -> tuple[list[SearchedRadius], ...]:
+        """The search within each radius without the screens, and where they are known once more, knowing them.
 
-        def found() -> Ascent:
-            return self.search(search, x, y)
+        Without them it is run once for the bare and the guarded model. Who knows them searches the rows that fall
+        without, and within the full radius all, for his search begins elsewhere.
+        """
+        x, y, blind = scene.test, scene.test_labels, replace(scene, detector=None)
+        every = not blind.search(criterion=criterion).stop
 
-        if search.detector is not None:
-            return found()
-        return remembered(search.network, found, self, x, y, search.ball, search.criterion, generator=search.generator)
+        def unseen(ball: Ball, rows: Tensor) -> Ascent:
+            frame = blind.search(ball, generator, criterion)
+            mine, own = x[rows], y[rows]
+            return remembered(
+                frame.network,
+                lambda: self.search(frame, mine, own),
+                *(self, mine, own, frame.ball, frame.criterion),
+                generator=generator,
+            )
+
+        plain = search_radii(balls_within(scene.ball), torch.arange(len(x), device=x.device), unseen, always, every)
+        if scene.detector is None:
+            return (plain,)
+
+        def knowing(each: SearchedRadius) -> SearchedRadius:
+            rows = each.rows if every or (criterion is None and each is plain[-1]) else each.fallen
+            found = self.search(scene.search(each.ball, generator, criterion), x[rows], y[rows])
+            return replace(each, rows=rows, found=found)
+
+        return plain, [knowing(each) for each in plain]
 
 
 def noisy_rows(ball: Ball, x: Tensor, noise: Tensor) -> Tensor:

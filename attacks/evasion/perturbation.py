@@ -20,7 +20,7 @@ from medward.attacks.whitebox.search import Search
 from medward.guard.types import Ints
 
 NOISE_DRAWS = 3
-"""Random vectors that stand beside a universal perturbation of their size."""
+"""Random vectors that stand beside a universal perturbation of the full radius; one beside a smaller one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +107,15 @@ def strongest_noise(
     generator: torch.Generator,
     asked: Callable[[Tensor], AskedRows],
     classes: Ints | None,
+    *,
+    draws: int = NOISE_DRAWS,
 ) -> tuple[Tensor, Bools]:
-    """Of several random vectors ``(1, *shape)`` the one that fools most, and the rows ``(n,)`` that it fools.
+    """Of so many random vectors ``(1, *shape)`` the one that fools most, and the rows ``(n,)`` that it fools.
 
     One draw is one vector for all rows, and what it does says little of the next; an attack must beat the best of them.
     """
-    draws = [ball.surface((1, *shape), generator) for _ in range(NOISE_DRAWS)]
-    found = [(draw, asked(draw).fooled) for draw in draws]
+    drawn = [ball.surface((1, *shape), generator) for _ in range(draws)]
+    found = [(draw, asked(draw).fooled) for draw in drawn]
     return max(found, key=lambda each: larger_share(each[1], classes))
 
 

@@ -4,8 +4,8 @@ A network that declares it needs them is seen through BPDA and EOT (`attacks.whi
 Without white-box access the gradients come from a surrogate trained on the target's answers to the craft
 rows. Success is always judged by asking the target: a row counts when the answer is a success by the
 attack's criterion, never when it is withheld. An attacker
-who knows the screens asks about each image a second time, with the change cut to 8-bit steps: screens may look
-for values that no benign image file holds.
+who knows the screens asks about each image that is refused a second time, with the change cut to 8-bit steps: screens
+may look for values that no benign image file holds.
 """
 
 from __future__ import annotations
@@ -213,11 +213,11 @@ class EvasionSetup:
     ) -> AskedRows:
         """Ask the target: which rows, clean decided as `y (n,)`, are answered as a success, by the setup's criterion.
 
-        With a `step` the rows that do not win are asked again with their change from `x` in whole steps.
+        With a `step` the rows that it refuses are asked again with their change from `x` in whole steps.
         """
         criterion = self.criterion if criterion is None else criterion
         found = asked_rows(target, adversarial, y, criterion)
-        still = ~found.fooled
+        still = found.refused
         rest = torch.as_tensor(still, device=x.device)
         if self.step is None or not rest.any():
             return found

@@ -20,13 +20,17 @@ class Envelope:
     """
 
     def __init__(self, x: Tensor, classes: Ints | None, uncertified: Bools | None = None) -> None:
-        self.radii: list[float] = []
         self.classes = classes
         self._before = uncertified
-        self._shares: list[float] = []
+        self._shares: dict[float, float] = {}
         self._fooled, self._refused, self._unproven, self._changed = torch.zeros(
             (4, len(x)), dtype=torch.bool, device=x.device
         )
+
+    @property
+    def radii(self) -> list[float]:
+        """The radii so far."""
+        return list(self._shares)
 
     @property
     def standing(self) -> Tensor:
@@ -64,19 +68,17 @@ class Envelope:
         self._unproven |= torch.as_tensor(found.uncertified, device=self._fooled.device)
         self._changed |= torch.as_tensor(found.changed, device=self._fooled.device)
 
-    def add(self, radius: float, found: AskedRows) -> None:
-        """Take up what came of the standing rows at `radius`."""
-        rows = self.standing
-        self._fooled[rows] = torch.as_tensor(found.fooled, device=self._fooled.device)
+    def add(self, radius: float, found: AskedRows, rows: Tensor) -> None:
+        """Take up what came of some of the standing `rows` (indices) at `radius`, in their order."""
+        self._fooled[rows] |= torch.as_tensor(found.fooled, device=self._fooled.device)
         self._refused[rows] |= torch.as_tensor(found.refused, device=self._fooled.device)
         self._unproven[rows] |= torch.as_tensor(found.uncertified, device=self._fooled.device)
         self._changed[rows] |= torch.as_tensor(found.changed, device=self._fooled.device)
-        self.radii.append(radius)
-        self._shares.append(larger_share(self.fooled, self.classes))
+        self._shares[radius] = larger_share(self.fooled, self.classes)
 
     def curve(self, start: float) -> tuple[list[float], list[float]]:
         """The share fooled by radii up to each, as it is judged, from `start` at a radius of zero."""
-        return [0.0, *self.radii], [start, *self._shares]
+        return [0.0, *self.radii], [start, *self._shares.values()]
 
 
 class Tally:

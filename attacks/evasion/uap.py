@@ -7,6 +7,10 @@ smaller radius; the log of the chance of winning follows the rows that still sta
 two into each other (`attacks.whitebox.criterion`). A batch's own decisions estimate the success of an epoch, so that
 all rows are asked only about the few perturbations worth keeping.
 
+Within a smaller ball the ascent begins at what it found in the next larger one, cut to size, and climbs the loss that
+needs the smaller radius: on PneumoniaMNIST that wins as many rows as beginning anew or more, in a sixth of the epochs
+(without screens; the slope changes more where these are followed, which takes all epochs of one restart).
+
 Reference: Shafahi, Najibi, Xu, Dickerson, Davis, Goldstein, "Universal adversarial training", AAAI 2020,
 alg. 1 and eq. 4 (clamped cross-entropy); Dong, Liao, Pang, Su, Zhu, Hu, Li, "Boosting adversarial attacks with
 momentum", CVPR 2018, eq. 6 (momentum of normalised slopes); Hirano, Minagi, Takemoto, "Universal adversarial attacks
@@ -15,6 +19,7 @@ on deep neural networks for medical image classification", BMC Medical Imaging 2
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -29,6 +34,7 @@ from medward.attacks.whitebox.search import Search
 from medward.guard.policy import Policy
 
 FIRST, LAST, SHRINKS = 0.8, 0.03, 0.7  # the step in radii, at first and in the end, and the share of epochs between
+REFINED = 3  # of the epochs the share, one in so many, that a search takes which begins at a larger perturbation
 UAP_MOMENTUM = 0.9  # what stays of the direction of earlier batches
 _CLEARLY = 0.02  # what an earlier epoch must have on the last to be looked at again
 SCALES = (1.0, 0.7, 0.4)  # a detector-aware attacker also tries its perturbation turned down
@@ -59,6 +65,11 @@ class UniversalPerturbation(WhiteBoxUniversal):
     def craft(self, search: Search, x: Tensor, y: Tensor) -> Universal:
         """The ascent from every start."""
         return craft_universal(search, x, y, epochs=self.epochs, restarts=self.restarts, batch=self.batch)
+
+    def refine(self, search: Search, x: Tensor, y: Tensor, larger: Universal) -> Universal:
+        """The ascent from what a larger ball gave."""
+        epochs = self.epochs if search.detector is not None else math.ceil(self.epochs / REFINED)
+        return refine_universal(search, x, y, larger, epochs=epochs, batch=self.batch)
 
 
 def attack_knowing_screens(attack: WhiteBoxUniversal, policy: Policy) -> UniversalPerturbation:
@@ -92,6 +103,15 @@ def craft_universal(search: Search, x: Tensor, y: Tensor, *, epochs: int, restar
         if best.success == 1.0:
             break
     return replace(best, gradients=spent)
+
+
+def refine_universal(search: Search, x: Tensor, y: Tensor, larger: Universal, *, epochs: int, batch: int) -> Universal:
+    """A perturbation of rows `x (n, *shape)` decided as `y (n,)`; the ascent begins at that of a `larger` ball."""
+    if not len(x) or epochs <= 0 or search.ball.empty:
+        return Universal.nothing(x)
+    start, loss = search.ball.shrink(larger.delta), search.criterion.shared_losses[0]
+    kept, seen = ascend_universal(search, x, y, start, loss=loss, epochs=epochs, batch=batch)
+    return replace(_best(search, x, y, seen, kept), gradients=len(x) * len(seen))
 
 
 def ascend_universal(

@@ -20,6 +20,7 @@ from medward.attacks.evasion.asking import AskedRows
 from medward.attacks.evasion.fooled_share import counted_classes
 from medward.attacks.evasion.memory import remembered
 from medward.attacks.evasion.perturbation import (
+    NOISE_DRAWS,
     Tried,
     Universal,
     apply_perturbation,
@@ -42,7 +43,7 @@ from medward.attacks.whitebox.criterion import ClassChange, Criterion
 from medward.attacks.whitebox.network import passes_per_call
 from medward.attacks.whitebox.search import Search
 
-CHOICE_ROWS = 1000  # craft rows, at most, that the target is asked about to choose among perturbations
+CHOICE_ROWS = 400  # craft rows, at most, that the target is asked about to choose among perturbations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,10 @@ class WhiteBoxUniversal(UniversalAttack):
     def craft(self, search: Search, x: Tensor, y: Tensor) -> Universal:
         """One perturbation for rows `x (n, *shape)` decided as `y (n,)`, in the frame of a search."""
 
+    def refine(self, search: Search, x: Tensor, y: Tensor, larger: Universal) -> Universal:
+        """One perturbation within a smaller ball than that of `larger`; crafted anew where there is no better way."""
+        return self.craft(search, x, y)
+
     def craft_rows(self, scene: EvasionSetup, aim: Criterion) -> tuple[Tensor, Tensor]:
         """The rows to craft on and the decisions on them: those that there is something to win on."""
         rows = aim.open(scene.craft_labels)
@@ -86,9 +91,9 @@ class WhiteBoxUniversal(UniversalAttack):
         """Craft within each of several radii, then judge on ``data.test`` by asking the target.
 
         A larger perturbation is not always the worse one, since screens see it better: the attacker takes the radius
-        that serves best. Each of `attempts` is a perturbation crafted anew, judged on every test row (targeted: every
-        test row neither decided nor labelled as the class), beside it the strongest of some random vectors of the same
-        norm; with `per_row` an attempt is the best of all radii for each row. The curves are what can be achieved up to
+        that serves best. Each of `attempts` is a perturbation crafted for its radius, judged on every test row
+        (targeted: every test row neither decided nor labelled as the class), beside it random noise of the same norm;
+        with `per_row` an attempt is the best of all radii for each row. The curves are what can be achieved up to
         each radius. `outcome` is that of the attempt that fooled most, the perturbation that of the radius which did.
         With several classes there is also a curve for each: the share of test rows its own perturbation of full size
         brings there. Who knows the guard crafts one more of each against its certificate, where gradients pass that.
@@ -112,8 +117,8 @@ class WhiteBoxUniversal(UniversalAttack):
             return AttackResult(outcome=np.zeros(0, np.bool_), queries=target.queries, flags=(NO_ROWS,))
         generator = torch.Generator().manual_seed(seed)
         tries = [
-            self._tried(target, replace(scene, ball=ball), aims, factor, generator, seed)
-            for factor, ball in balls_within(scene.ball)
+            self._tried(target, there, found, factor, generator)
+            for factor, there, found in self._crafted_within(scene, aims, seed)
         ]
         full, best = tries[-1], strongest_radius(tries)
         x, y = _open(scene, full.judged)
@@ -146,17 +151,30 @@ class WhiteBoxUniversal(UniversalAttack):
             images={"perturbation": best.crafted.delta[0].cpu().numpy()},
         )
 
+    def _crafted_within(
+        self, scene: EvasionSetup, aims: tuple[Criterion, ...], seed: int
+    ) -> list[tuple[float, EvasionSetup, Mapping[Criterion, Universal]]]:
+        """Each share of the radius, the scene within it, and a perturbation for each of the `aims`.
+
+        The largest is crafted first: what it found is where the search within the next smaller ball begins.
+        """
+        crafted: list[tuple[float, EvasionSetup, Mapping[Criterion, Universal]]] = []
+        larger: Mapping[Criterion, Universal] = {}
+        for factor, ball in reversed(balls_within(scene.ball)):
+            there = replace(scene, ball=ball)
+            larger = {aim: self._craft(there, aim, seed, larger.get(aim)) for aim in aims}
+            crafted.append((factor, there, larger))
+        return crafted[::-1]
+
     def _tried(
         self,
         target: Target,
         scene: EvasionSetup,
-        aims: tuple[Criterion, ...],
+        found: Mapping[Criterion, Universal],
         factor: float,
         generator: torch.Generator,
-        seed: int,
     ) -> Tried:
-        """A perturbation for each of the `aims` within the scene's ball, and the strongest judged on the test rows."""
-        found = {aim: self._craft(scene, aim, seed) for aim in aims}
+        """The strongest of the perturbations `found` within the scene's ball, judged on the test rows."""
         taken = self._strongest(target, scene, found)
         judged, ball = _plain(taken) if self.targeted else scene.criterion, scene.ball
         crafted, (x, y) = found[taken], _open(scene, judged)
@@ -166,7 +184,8 @@ class WhiteBoxUniversal(UniversalAttack):
         def asked(delta: Tensor) -> AskedRows:
             return scene.asked(target, x, apply_perturbation(ball, x, delta), y, judged)
 
-        noise, noisy = strongest_noise(ball, target.spec.shape, generator, asked, classes)
+        draws = NOISE_DRAWS if factor == 1.0 else 1
+        noise, noisy = strongest_noise(ball, target.spec.shape, generator, asked, classes, draws=draws)
         answered, before = asked(crafted.delta), scene.unproven(judged)
         attempt = shared_attempt(
             answered, noisy, before, radius=factor * self.epsilon, decided=decided, classes=classes
@@ -239,18 +258,19 @@ class WhiteBoxUniversal(UniversalAttack):
         plain = max(self._craft(replace(scene, detector=None), aim, seed).success for aim in aims)
         return found_nothing(plain, scene.ball, beyond_noise)
 
-    def _craft(self, scene: EvasionSetup, aim: Criterion, seed: int) -> Universal:
-        """One perturbation; a random network draws from torch's generator, seeded here too."""
+    def _craft(self, scene: EvasionSetup, aim: Criterion, seed: int, larger: Universal | None = None) -> Universal:
+        """One perturbation, from a `larger` one if given; a random network draws from torch's generator, seeded too."""
         rows = self.craft_rows(scene, aim)
 
         def crafted() -> Universal:
-            return self.craft(scene.search(generator=torch.Generator().manual_seed(seed), criterion=aim), *rows)
+            search = scene.search(generator=torch.Generator().manual_seed(seed), criterion=aim)
+            return self.craft(search, *rows) if larger is None else self.refine(search, *rows, larger)
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             if scene.detector is not None:
                 return crafted()
-            return remembered(scene.network, crafted, self, scene.ball, *rows, aim, seed)
+            return remembered(scene.network, crafted, self, scene.ball, *rows, aim, seed, larger)
 
     def _strongest(self, target: Target, scene: EvasionSetup, found: Mapping[Criterion, Universal]) -> Criterion:
         """The aim whose perturbation wins most craft rows, as the target itself answers them.

@@ -117,7 +117,9 @@ class Mahalanobis:
 
     @staticmethod
     def _cast(array: Array, like: Any, xp: Any) -> Any:
-        return array.astype(like.dtype) if xp is np else xp.as_tensor(array, dtype=like.dtype, device=like.device)
+        if xp is np:
+            return array.astype(like.dtype, copy=False)
+        return xp.as_tensor(array, dtype=like.dtype, device=like.device)
 
 
 def squash_tables(name: str, z: Any, xp: Any) -> Any:

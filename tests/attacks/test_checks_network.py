@@ -275,3 +275,27 @@ def test_a_gradient_that_is_right_only_for_steps_nobody_takes_is_named(body, dig
 def test_declared_randomness_that_is_none_hides_nothing(body, digits):
     turned = Faulty(body, backward="flipped")
     assert named_fakes(flags_of(ExpectedOverRandomness(turned, 2), digits)) == ("gradient killer",)
+
+
+class FlatPlaces(nn.Module):
+    """A network whose scores are constant around chosen rows, as far as `reach`; `jump` is added beyond."""
+
+    def __init__(self, body, rows, reach, jump=0.0):
+        super().__init__()
+        self.body, self.rows, self.reach, self.jump = body, rows.flatten(1), reach, jump
+
+    def forward(self, x):
+        flat = torch.cdist(x.flatten(1), self.rows.to(x), p=torch.inf).amin(dim=1, keepdim=True) <= self.reach
+        constant = F.one_hot(torch.zeros(len(x), dtype=torch.long), 10).to(x) * 5
+        return torch.where(flat, constant, self.body(x) + self.jump)
+
+
+@pytest.mark.parametrize(
+    ("count", "reach", "says"), [(5, 2.0, ()), (24, 2.0, ("masked gradients",)), (5, 0.5, ("quantiser",))]
+)
+def test_a_few_places_where_nothing_moves_within_the_radius_hide_nothing(body, digits, count, reach, says):
+    """More of them, or scores that do move within the radius, are a mask."""
+    rows = torch.as_tensor(digits.inputs[1400 : 1400 + count])
+    flags = flags_of(FlatPlaces(Faulty(body), rows, reach * EPSILON), digits)
+    assert len(flags) == len(says), flags
+    assert all(word in flag for word, flag in zip(says, flags, strict=True))
