@@ -1,8 +1,8 @@
 """How evasion is judged: at its worst radius, on all rows or balanced over classes, and on the rows of each class.
 
 An attack that leaves nothing of one class breaks a model however rare that class is: emptying one is a strong attack on
-the undefended model, and behind the guard it is BROKEN. An attack that owes its strength to one class must also be held
-on that class.
+the undefended model. Behind the guard it takes less: fooling half of a class is BROKEN, whatever the share of all rows.
+An attack that owes its strength to one class must also be held on that class.
 """
 
 from __future__ import annotations
@@ -133,12 +133,12 @@ class EvasionCell(JudgedCell):
         return (*found, excuse) if found and excuse else found
 
     def passing_in_part(self, arm: Arm, limit: float) -> tuple[str, ...]:
-        """A class that is emptied shows it too, though the share of all rows may stay within the `limit`."""
+        """A class of which half is fooled shows it too, though the share of all rows may stay within the `limit`."""
         return tuple(
             f"{ATTACKERS[arm]} passes the guard: {_of_class(name, share)}, though the share of all rows may be "
             f"within the bound of {limit:.1%}."
             for name, share in self.classes.get(arm, {}).items()
-            if empties_class(share) and share.low > limit
+            if share.low >= EVASION_SUCCESS and share.low > limit
         )
 
     def doubts(self, arm: Arm, limit: float, gate: GatePolicy) -> tuple[str, ...]:
@@ -153,10 +153,10 @@ class EvasionCell(JudgedCell):
         """What of single classes keeps an arm from holding, each with what rows of it are missing, if they are."""
         alone, shares = self._judged_alone(), self.classes.get(arm, {})
         for name, lost in shares.items():
-            if lost.value >= EMPTIED and lost.low > limit and name not in alone:
+            if lost.value >= EVASION_SUCCESS and lost.low > limit and name not in alone:
                 said = (
                     f'{ATTACKERS[arm]} fools {lost.value:.1%} of the {lost.n} rows of class "{name}", at least '
-                    f"{lost.low:.1%}, and whether it leaves anything of it cannot be told."
+                    f"{lost.low:.1%}, and whether that is half of the class cannot be told."
                 )
                 yield said, _class_missing(name, lost, limit)
         for name in alone:

@@ -351,11 +351,29 @@ HELD_ON_IT = {"ill": of_class(0, 31), "well": of_class(9, 125)}
             Status.HELD,
             "at most",
         ),
-        (  # every row of a rare class passes its screen, on too few rows to call that BROKEN
-            {"undefended": EMPTY, "guarded": {"ill": of_class(16, 16)}, "adaptive": {"ill": of_class(16, 16)}},
+        (  # of a class of many that the attack does not empty more than half is fooled all the same
+            {"adaptive": {"ill": of_class(80, 90), "well": of_class(0, 900)}},
+            {"undefended": share(0.9)},
+            Status.BROKEN,
+            '88.9% of the rows of class "ill" are decided otherwise',
+        ),
+        (  # about half of it
+            {"adaptive": {"ill": of_class(16, 30), "well": of_class(0, 900)}},
             {"undefended": share(0.9)},
             Status.TOO_FEW_ROWS,
-            'fools 100.0% of the 16 rows of class "ill"',
+            "whether that is half of the class cannot be told",
+        ),
+        (  # less
+            {"adaptive": {"ill": of_class(12, 30), "well": of_class(0, 900)}},
+            {"undefended": share(0.9)},
+            Status.HELD,
+            "at most",
+        ),
+        (  # every row of a rare class passes its screen, on too few rows to call that BROKEN
+            {"undefended": EMPTY, "guarded": {"ill": of_class(6, 6)}, "adaptive": {"ill": of_class(6, 6)}},
+            {"undefended": share(0.9)},
+            Status.TOO_FEW_ROWS,
+            'fools 100.0% of the 6 rows of class "ill"',
         ),
     ],
 )

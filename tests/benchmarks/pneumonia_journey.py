@@ -31,7 +31,8 @@ action = "flag"
 [certify]
 enabled = true
 """
-DATA, RANGE = ("--data", "task.npz"), ("--output", "logits", "--low", "0", "--high", "1")
+DATA = ("--data", "task.npz")
+RANGE = ("--classes", "normal,pneumonia", "--output", "logits", "--low", "0", "--high", "1")
 CERTIFIED = ("--method", "certified", "--architecture", "small", "--epsilon", str(4 / 255))
 STEPS = {
     "protect": ("protect", "mine:net", *DATA, *RANGE, "--on-error", "withhold", "-o", "bundle"),
