@@ -16,7 +16,9 @@ import torch
 from medward.attacks.base import Attack
 from medward.attacks.evasion.black_box import BlackBox
 from medward.attacks.evasion.per_image import WhiteBox
+from medward.attacks.evasion.radii import ALWAYS
 from medward.attacks.evasion.setup import FACTORS
+from medward.attacks.evasion.uap import REFINED, UniversalPerturbation
 from medward.attacks.evasion.universal import UniversalAttack
 from medward.attacks.extraction.theft import Theft
 from medward.attacks.learners.table import learner_of
@@ -34,8 +36,10 @@ from medward.guard.types import Array, Query
 QUICK_SECONDS, QUICK_ROWS = 60.0, 100
 """About how long a quick look may take, and on how many rows it judges at most."""
 _BATCH = 50
-_ASKED = 4
-"""How often a universal attack asks about each row and radius: with its change, and with three draws of noise."""
+_ASKED = 3
+"""How often a universal attack asks about each row and radius, about: with its change, with noise, and as it is."""
+_SCREENED, _CERTIFIED = 2.0, 2.0
+"""How much longer it takes to follow the screens as well, and the certificate besides."""
 _STEP = 2.5e-3
 """Seconds of a step of a search besides the network, as measured on one core; they count where a network is tiny."""
 _SAMPLE = 50
@@ -68,8 +72,12 @@ def plan_validation(
     rows = min(len(test), TEST)
     craft = min(len(splits["train"]), TEST) if "train" in splits else rows // 2
     judged = min(rows, QUICK_ROWS) if quick else rows
+    certified = deployment.bundle.policy.certify.enabled
     planned = {
-        each.name: planned_seconds(each, units, rows=judged, craft=craft, classes=len(spec.classes)) for each in attacks
+        each.name: planned_seconds(
+            each, units, rows=judged, craft=craft, classes=len(spec.classes), certified=certified
+        )
+        for each in attacks
     }
     clean = clean_seconds(units, len(splits.get("holdout", test)))
     if not quick:
@@ -107,17 +115,27 @@ def measure_units(deployment: Deployment, inputs: Array) -> UnitSeconds:
     )
 
 
-def planned_seconds(attack: Attack, units: UnitSeconds, *, rows: int, craft: int, classes: int = 2) -> float:
-    """About how long an `attack` takes on its arms, judged on so many `rows` and crafted on so many `craft`."""
+def planned_seconds(
+    attack: Attack, units: UnitSeconds, *, rows: int, craft: int, classes: int = 2, certified: bool = False
+) -> float:
+    """About how long an `attack` takes on its arms, judged on so many `rows` and crafted on so many `craft`.
+
+    What is searched without the guard serves the guarded arm, too; who knows it, and what it has `certified`, searches
+    anew.
+    """
     radii, asks = len(FACTORS), units.answer + 2 * units.guard
     effort, restarts = getattr(attack, "effort", 1), getattr(attack, "restarts", 1)
+    knowing = _SCREENED * (_CERTIFIED if certified else 1.0)
     if isinstance(attack, UniversalAttack):
         aims = classes if getattr(attack, "targeted", False) else 1
-        batches = effort * restarts * aims * radii * max(1, craft // _BATCH)
-        return len(ARMS) * batches * (_BATCH * units.network + _STEP) + radii * _ASKED * rows * asks
+        refined = 1 / REFINED if isinstance(attack, UniversalPerturbation) else restarts
+        passes = effort * (restarts + (radii - 1) * refined + knowing * (restarts + radii - 1))
+        batches = passes * aims * max(1, craft // _BATCH)
+        return batches * (_BATCH * units.network + _STEP) + radii * _ASKED * rows * asks
     if isinstance(attack, WhiteBox):
-        steps = _SPARED * 2 * effort * restarts * radii  # with either loss
-        return len(ARMS) * steps * (rows * units.network + _STEP) + radii * 2 * rows * asks
+        searches = 1 + (radii - 1) * min(1.0, ALWAYS / max(1, rows)) + knowing
+        steps = searches * 2 * effort * restarts  # with either loss
+        return steps * (rows * units.network + _STEP) + radii * 2 * rows * asks
     if isinstance(attack, BlackBox):
         return _SPARED * radii * attack.queries * min(attack.rows, rows) * asks
     if isinstance(attack, Theft):

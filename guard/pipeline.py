@@ -25,29 +25,28 @@ from medward.guard.accounts.monitors import (
     DUPLICATES,
     AccountMonitors,
     BetValues,
-    check_monitors,
     observe_batch,
     without_sources,
 )
-from medward.guard.accounts.names import by_folded, checked_principal
 from medward.guard.accounts.stores import MemoryStore, Store
 from medward.guard.accounts.transaction import NearDuplicateBatch, reset_account, step_accounts
 from medward.guard.alarm import Alarm, tell_alarms
-from medward.guard.answering import check_pools, release_name, release_settings, released_answer
+from medward.guard.answering import release_settings, released_answer
 from medward.guard.audit.record import AuditRecord, AuditSink, model_failure
-from medward.guard.certify.certifier import CERTIFICATE_PART, Certifier, KeptBounds
+from medward.guard.certify.certifier import CERTIFICATE_PART, KeptBounds
 from medward.guard.errors import MedwardError, ModelError, UnavailableError
-from medward.guard.intake.burned_in_check import BURNED_IN_TEXT, BurnedInCheck, unreadable_inputs
+from medward.guard.intake.burned_in_check import BURNED_IN_TEXT, unreadable_inputs
 from medward.guard.intake.deidentify.reading import TextReader
 from medward.guard.models.base import Model
 from medward.guard.monitors.base import SCREEN, Observations
 from medward.guard.monitors.strangeness import STRANGE, STRANGENESS
+from medward.guard.parts import GuardParts, check_profiles
 from medward.guard.policy import Policy
 from medward.guard.privacy_policy import idle_filters
 from medward.guard.profile import Profile, idle_screens
 from medward.guard.readiness import lacking_parts
 from medward.guard.request import Request
-from medward.guard.tasks.base import ReleaseSettings, check_level, offers
+from medward.guard.tasks.base import ReleaseSettings, offers
 from medward.guard.types import Action, Answer, Array, CertifiedRadius, Level, Outputs, Principal, Query, Verdict
 
 _log = logging.getLogger("medward")
@@ -100,39 +99,21 @@ class Guard:
     on_alarm: Callable[[Alarm], object] | None = None
     text_reader: TextReader | None = None
     bounds: KeptBounds | None = None
-    _certifier: Certifier | None = field(init=False, repr=False, compare=False)
-    _burned_in: BurnedInCheck | None = field(init=False, repr=False, compare=False)
-    _fingerprint: str = field(init=False, repr=False, compare=False)
-    _release_name: str = field(init=False, repr=False, compare=False)
+    _parts: GuardParts = field(init=False, repr=False, compare=False)
     _monitors: dict[tuple[str, int], AccountMonitors] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    _own: Mapping[str, Profile] = field(init=False, repr=False, compare=False)  # `sites` as principals spell them
     _worker: ThreadPoolExecutor = field(
         default_factory=partial(ThreadPoolExecutor, 1, "medward-guard"), init=False, repr=False, compare=False
     )
     _within: threading.local = field(default_factory=threading.local, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse a profile or a reader that lacks what the policy asks for, and a site that is no organisation."""
-        for site in self.sites:
-            checked_principal((site,))
-        object.__setattr__(self, "_own", by_folded(self.sites, "sites"))
-        check_level(self.model.spec.task, self.policy.release.default)
-        if self.policy.release.default is Level.CODES and self.profile.codebook is None:
-            raise MedwardError("profile: has no codebook; protect the model again, or set another release.level")
-        check_pools(self.policy.release, self.profile.pools)
-        check_monitors(self.policy, self.profile, "profile", "set {switch} = false")
-        for site, profile in self.sites.items():
-            check_monitors(self.policy, profile, f"site {site!r}", "set {switch} = false")
-        object.__setattr__(self, "_fingerprint", self.policy.fingerprint)  # named once: every answer is recorded by it
-        name = release_name(self.model.spec, self.profile.thresholds.fingerprint, self._fingerprint)
-        object.__setattr__(self, "_release_name", name)
-        burned_in = BurnedInCheck.of(self.policy.privacy, self.model.spec, self.text_reader)
-        object.__setattr__(self, "_burned_in", burned_in)
-        object.__setattr__(self, "_certifier", Certifier.of(self.bounds, self.policy, self.model.spec))
-        if self._certifier is not None and self.bounds is not None:
-            object.__setattr__(self, "bounds", self.bounds.checked_against(self.model))
+        """Refuse parts that lack what the policy asks for, and a site that is no organisation."""
+        check_profiles(self.model.spec, self.policy, self.profile, self.sites)
+        made = GuardParts.of(self.model, self.policy, self.profile, self.sites, self.text_reader, self.bounds)
+        object.__setattr__(self, "_parts", made)
+        object.__setattr__(self, "bounds", made.bounds)  # so that a copy of this guard does not compare them again
 
     def answer(self, query: Query) -> Answer:
         """Answer one query, or raise `MedwardError` for input outside the model's specification.
@@ -150,8 +131,8 @@ class Guard:
             levels, charged = self._charge(request, outputs, tuple(self._level(each) for each in judgement.actions))
             verdicts, default = (*judgement.verdicts, *charged), self.policy.release.default
             answer = released_answer(request.id, self.model.spec, outputs, levels, verdicts, default, self._settings)
-            if self._certifier is not None and judgement.certified is not None:
-                answer = replace(answer, certified=self._certifier.released(judgement.certified, levels))
+            if self._parts.certifier is not None and judgement.certified is not None:
+                answer = replace(answer, certified=self._parts.certifier.released(judgement.certified, levels))
             self._record(request, judgement, answer)
         finally:  # an alarm stands, whatever becomes of the answer
             tell_alarms(judgement.alarms, self.on_alarm)
@@ -228,7 +209,7 @@ class Guard:
 
         A part that fails adds the action the site chose; it takes nothing away from what the others concluded.
         """
-        profile = self._own.get(request.organisation, self.profile)
+        profile = self._parts.sites.get(request.organisation, self.profile)
         judged = self.model.spec.judged(outputs)
         sight, away = observe_batch(self.policy, profile, request.inputs, judged)
         p_values = sight.get(STRANGE.name, np.full(len(request.inputs), np.nan))
@@ -267,29 +248,29 @@ class Guard:
 
     def _look_for_text(self, request: Request) -> tuple[list[Action], list[Verdict]]:
         """The action on each row for text in its pixels, and a verdict where the policy has it looked for."""
-        if self._burned_in is None:
+        if self._parts.burned_in is None:
             return [Action.ALLOW] * len(request.inputs), []
         own = [partial(np.asarray, row) for row in request.inputs]
-        seen = self._burned_in.look(request.pictures or own)
+        seen = self._parts.burned_in.look(request.pictures or own)
         unread = {type(each): each for each in seen if isinstance(each, MedwardError)}
         failed = [self._failed(BURNED_IN_TEXT, each) for each in unread.values()]
-        asked = {True: self._burned_in.action, False: Action.ALLOW}
+        asked = {True: self._parts.burned_in.action, False: Action.ALLOW}
         actions = [failed[0].action if isinstance(each, MedwardError) else asked[each] for each in seen]
-        return actions, [self._burned_in.verdict(seen), *failed]
+        return actions, [self._parts.burned_in.verdict(seen), *failed]
 
     def _certify(
         self, request: Request, outputs: Outputs
     ) -> tuple[CertifiedRadius | None, list[Action], list[Verdict]]:
         """The certificates of the rows, the action on each that has none, and a verdict, where the policy asks."""
         rows = len(request.inputs)
-        if self._certifier is None:
+        if self._parts.certifier is None:
             return None, [Action.ALLOW] * rows, []
         asked = self.policy.certify.action
         try:
-            found = self._certifier.certify(request.inputs, outputs.scores)
+            found = self._parts.certifier.certify(request.inputs, outputs.scores)
         except Exception as error:
             failed = self._failed(CERTIFICATE_PART, error)
-            none = CertifiedRadius(asked=self._certifier.asked, radius=np.zeros(rows))
+            none = CertifiedRadius(asked=self._parts.certifier.asked, radius=np.zeros(rows))
             return none, [max(failed.action, asked)] * rows, [failed]
         actions = [Action.ALLOW if each else asked for each in found.holds]
         uncertified = float((~found.holds).sum())
@@ -348,9 +329,11 @@ class Guard:
 
     def _monitors_of(self, principal: Principal) -> AccountMonitors:
         """Those of the principal's site and depth, built once."""
-        site, depth = principal[0] if principal[0] in self._own else "", len(principal)
+        site, depth = principal[0] if principal[0] in self._parts.sites else "", len(principal)
         if (site, depth) not in self._monitors:
-            self._monitors[site, depth] = AccountMonitors.of(self.policy, self._own.get(site, self.profile), depth)
+            self._monitors[site, depth] = AccountMonitors.of(
+                self.policy, self._parts.sites.get(site, self.profile), depth
+            )
         return self._monitors[site, depth]
 
     def _level(self, action: Action) -> Level:
@@ -364,7 +347,7 @@ class Guard:
         self, request: Request, outputs: Outputs, levels: tuple[Level, ...]
     ) -> tuple[tuple[Level, ...], list[Verdict]]:
         """The levels that fit the budgets of the account and its parents, who have then paid for them."""
-        budgets = budgets_for(self.policy.budget, request.principal, self._release_name)
+        budgets = budgets_for(self.policy.budget, request.principal, self._parts.release_name)
         if not budgets:
             return levels, []
         try:
@@ -381,11 +364,11 @@ class Guard:
     def _offers(self, level: Level, outputs: Outputs) -> Offers:
         """What a row may leave as from `level` on, with bits, those of its certificate among them."""
         found = offers(self.model.spec.task, outputs.scores, level, self._settings)
-        if self._certifier is None:
+        if self._parts.certifier is None:
             return found
         if not found and self.policy.certify.action is Action.WITHHOLD:  # that a row is withheld tells of the model
             found = ((Level.WITHHELD, 0.0),)
-        return tuple((each, bits + self._certifier.bits(each)) for each, bits in found)
+        return tuple((each, bits + self._parts.certifier.bits(each)) for each, bits in found)
 
     @property
     def _settings(self) -> ReleaseSettings:
@@ -395,7 +378,7 @@ class Guard:
         record = AuditRecord(
             query=answer.id,
             principal=request.account,
-            policy=self._fingerprint,
+            policy=self._parts.policy,
             inputs=request.digests,
             p_values=[None if np.isnan(p) else float(p) for p in judgement.p_values],
             bets=judgement.bets,
