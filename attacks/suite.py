@@ -67,7 +67,7 @@ def default_attacks(
     have none, single inputs are searched by decisions alone instead of by a surrogate's gradients.
     """
     if spec.modality == "image":
-        thief = Knockoff(epochs=8, points=4)
+        thief = Knockoff(epochs=8, points=3)
     else:
         thief = Knockoff()
     return (
