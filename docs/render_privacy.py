@@ -82,8 +82,8 @@ def language() -> str:
 def changed() -> str:
     """What training changed: every attack on the bare model before and after it."""
     lines = ["| training | attack | measured as | before | after |", "|---|---|---|---|---|"]
-    for training, found in _details("training_interactions")["trainings"].items():
-        for row in found["rows"]:
+    for training, rows in _details("training_interactions")["trainings"].items():
+        for row in rows:
             lines.append(f"| {training} | {row['attack']} | {row['measure']} | {row['before']} | {row['after']} |")
     return "\n".join(lines) + "\n"
 
