@@ -214,6 +214,11 @@ class Target:
         )
 
     @property
+    def guarded(self) -> bool:
+        """Whether a guard answers; every attacker is told."""
+        return self._profile is not None
+
+    @property
     def network(self) -> torch.nn.Module:
         """The model as a torch module, weights frozen, eval mode. Needs GRADIENTS access."""
         return self._white_box(self._network, "the network")

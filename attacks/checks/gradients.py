@@ -5,7 +5,8 @@ logit scaling leaves the margin its gradient, a quantiser answers exactly alike 
 larger ones, a gradient killer's scores move where its gradient says that they do not, or otherwise than it says.
 A gradient that is right at any step up to the radius is good enough to attack with, as a declared stand-in's (BPDA).
 A few rows may have none because nothing moves around them, as far as the radius goes: networks that are trained with
-bounds have such flat places, and there is nothing to hide in them.
+bounds have such flat places, and there is nothing to hide in them. They count as that only where they are no class, and
+where neither noise nor any change of brightness, of all values or of one side, moves their scores.
 
 Reference: Athalye, Carlini, Wagner, "Obfuscated gradients give a false sense of security", ICML 2018, sec. 3;
 Croce and Hein, "Reliable evaluation of adversarial robustness", ICML 2020 (scaling of logits and the loss).
@@ -19,11 +20,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from medward.attacks.whitebox.ball import Ball
 from medward.attacks.whitebox.forward import input_gradient, scores_and_features
 from medward.attacks.whitebox.network import ExpectedOverRandomness
 from medward.attacks.whitebox.search import Search
 
-PROBED = 32  # rows that are compared with finite differences
+PROBED = 32  # rows that are compared with finite differences, besides some without a gradient
 DIRECTIONS = 8
 USED = 0.1  # in radii: from this step on attacks use the gradient, and it must be right there
 _STEPS = {torch.float64: (1e-6, 1e-3, 0.1, 1.0), torch.float32: (1e-5, 1e-2, 0.1, 1.0)}  # in radii
@@ -64,7 +66,7 @@ def gradient_flags(search: Search, x: Tensor, y: Tensor) -> tuple[str, ...]:
     rows = _probed_rows(dead["margin"])
     seen = None if blurred else probe_gradients(search, x[rows], y[rows])
     flags = [
-        hidden_gradients(dead["margin"], dead["margin"][rows], seen),
+        hidden_gradients(dead["margin"], dead["margin"][rows], seen, search.criterion.decisions(y)),
         misleading_gradients(dead["margin"][rows], seen),
     ]
     return tuple(flag for flag in (*flags, inflated_logits(search, x, y, dead)) if flag)
@@ -86,10 +88,8 @@ def unstable_scores(search: Search, x: Tensor) -> str | None:
 
 
 def _probed_rows(dead: Tensor) -> Tensor:
-    """Up to `PROBED` rows, as indices: half of them, if there are as many, `dead (n,)`."""
-    none = torch.nonzero(dead)[:, 0][: PROBED // 2]
-    others = torch.nonzero(~torch.isin(torch.arange(len(dead), device=dead.device), none))[:, 0]
-    return torch.cat([none, others])[:PROBED]
+    """Rows to probe, as indices: `PROBED` with a gradient and up to half as many `dead (n,)`."""
+    return torch.cat([torch.nonzero(~dead)[:, 0][:PROBED], torch.nonzero(dead)[:, 0][: PROBED // 2]])
 
 
 def _random(network: nn.Module, x: Tensor) -> bool:
@@ -113,6 +113,7 @@ def probe_gradients(search: Search, x: Tensor, y: Tensor) -> Probe:
     near = ball.clip(x + 0.1 * ball.inside(tuple(x.shape), generator))
     network, near, dtype = _precise(search.network, near)
     lines = [ball.surface(tuple(x.shape), generator).to(dtype) for _ in range(DIRECTIONS)]
+    plain = [line.to(dtype) for line in _brighter(ball, tuple(x.shape[1:]))]
     slope = torch.nan_to_num(_slope(replace(search, network=network), near, y, "margin"), 0.0, 0.0, 0.0)
     told = torch.stack([(slope * line).flatten(1).sum(dim=1) for line in lines], dim=1)
     still = torch.ones(len(x), dtype=torch.bool, device=x.device)
@@ -128,13 +129,30 @@ def probe_gradients(search: Search, x: Tensor, y: Tensor) -> Probe:
                 if index == 0:
                     still &= same
                 moves |= ~same
+            for line in plain:
+                ahead, behind = network(ball.clip(near + step * line)), network(ball.clip(near - step * line))
+                moves |= ~((ahead == here) & (behind == here)).flatten(1).all(dim=1)
             if step >= USED:
                 best = torch.fmax(best, _cosine(told, found))
     return Probe(still=still, moves=moves, cosine=best)
 
 
-def hidden_gradients(dead: Tensor, rows: Tensor, seen: Probe | None) -> str | None:
-    """C1: rows without a margin gradient ``(n,)``, named by what finite differences show of the probed `rows (m,)`."""
+def _brighter(ball: Ball, shape: tuple[int, ...]) -> list[Tensor]:
+    """Changes ``(1, *shape)`` of the radius that make all values larger, or those of one half along an axis."""
+    up, _ = ball.shifts(shape)
+    changes = [up]
+    for axis, size in enumerate(shape, 1):
+        if size > 1:
+            half = torch.arange(size, device=up.device).view(-1, *[1] * (len(shape) - axis)) < size // 2
+            changes += [up * half, up * ~half]
+    return changes
+
+
+def hidden_gradients(dead: Tensor, rows: Tensor, seen: Probe | None, decided: Tensor) -> str | None:
+    """C1: rows without a margin gradient ``(n,)``, named by what finite differences show of the probed `rows (m,)`.
+
+    `decided (n,)` is what all rows are decided as: where most of one class has no gradient, that is no few flat places.
+    """
     if not _many(dead):
         return None
     part = float(dead.float().mean())
@@ -148,7 +166,9 @@ def hidden_gradients(dead: Tensor, rows: Tensor, seen: Probe | None) -> str | No
                 f"masked gradients (quantiser): {share}; tiny steps leave their scores exactly alike, "
                 "steps of one radius do not (so do trees); differentiate a smooth stand-in instead (BPDA)"
             )
-        if part <= FLAT and bool(rows.any()) and not bool((rows & (seen.moves | ~seen.still)).any()):
+        classes = (decided == each for each in torch.unique(decided[dead]))
+        few = part <= FLAT and all(float(dead[of].float().mean()) <= 0.5 for of in classes)
+        if few and bool(rows.any()) and not bool((rows & (seen.moves | ~seen.still)).any()):
             return None
     return f"masked gradients: {share}"
 
@@ -159,7 +179,7 @@ def misleading_gradients(dead: Tensor, seen: Probe | None) -> str | None:
         return None
     alive = ~dead & ~seen.cosine.isnan()
     wrong = alive & (seen.cosine < AGREES)
-    share = float(wrong.float().mean())
+    share = float(wrong.sum()) / max(1, int((~dead).sum()))
     if share <= MISLED:
         return None
     return (

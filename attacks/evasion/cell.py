@@ -153,10 +153,10 @@ class EvasionCell(JudgedCell):
         """What of single classes keeps an arm from holding, each with what rows of it are missing, if they are."""
         alone, shares = self._judged_alone(), self.classes.get(arm, {})
         for name, lost in shares.items():
-            if lost.value >= EVASION_SUCCESS and lost.low > limit and name not in alone:
+            if lost.high >= EVASION_SUCCESS and lost.low > limit and name not in alone:
                 said = (
                     f'{ATTACKERS[arm]} fools {lost.value:.1%} of the {lost.n} rows of class "{name}", at least '
-                    f"{lost.low:.1%}, and whether that is half of the class cannot be told."
+                    f"{lost.low:.1%} and at most {lost.high:.1%}: that half of the class is fooled cannot be excluded."
                 )
                 yield said, _class_missing(name, lost, limit)
         for name in alone:

@@ -217,7 +217,7 @@ class WhiteBox(PerImage):
         generator: torch.Generator,
         criterion: Criterion | None = None,
         *,
-        always: int = ALWAYS,
+        always: int | None = None,
     ) -> tuple[list[SearchedRadius], ...]:
         """The search within each radius without the screens, and where they are known once more, knowing them.
 
@@ -237,7 +237,13 @@ class WhiteBox(PerImage):
                 generator=generator,
             )
 
-        plain = search_radii(balls_within(scene.ball), torch.arange(len(x), device=x.device), unseen, always, every)
+        plain = search_radii(
+            balls_within(scene.ball),
+            torch.arange(len(x), device=x.device),
+            unseen,
+            ALWAYS if always is None else always,
+            every,
+        )
         if scene.detector is None:
             return (plain,)
 

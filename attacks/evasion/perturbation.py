@@ -20,7 +20,7 @@ from medward.attacks.whitebox.search import Search
 from medward.guard.types import Ints
 
 NOISE_DRAWS = 3
-"""Random vectors that stand beside a universal perturbation of the full radius; one beside a smaller one."""
+"""Random vectors that stand beside a universal perturbation of their size; behind a guard one beside a smaller one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ from medward.attacks.whitebox.criterion import ClassChange, Criterion
 from medward.attacks.whitebox.network import passes_per_call
 from medward.attacks.whitebox.search import Search
 
-CHOICE_ROWS = 400  # craft rows, at most, that the target is asked about to choose among perturbations
+CHOICE_ROWS = 400  # craft rows, at most, that the target is asked about to judge a perturbation before the choice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +184,7 @@ class WhiteBoxUniversal(UniversalAttack):
         def asked(delta: Tensor) -> AskedRows:
             return scene.asked(target, x, apply_perturbation(ball, x, delta), y, judged)
 
-        draws = NOISE_DRAWS if factor == 1.0 else 1
+        draws = 1 if target.guarded and factor < 1.0 else NOISE_DRAWS
         noise, noisy = strongest_noise(ball, target.spec.shape, generator, asked, classes, draws=draws)
         answered, before = asked(crafted.delta), scene.unproven(judged)
         attempt = shared_attempt(
@@ -282,9 +282,9 @@ class WhiteBoxUniversal(UniversalAttack):
             return next(iter(found))
 
         def won(aim: Criterion) -> tuple[float, float]:
-            judged, some = _plain(aim) if self.targeted else scene.criterion, scene.craft_labels[:CHOICE_ROWS]
-            rows = judged.open(some)
-            x, y = scene.craft[:CHOICE_ROWS][rows], some[rows]
+            judged = _plain(aim) if self.targeted else scene.criterion
+            rows = _spread(judged.open(scene.craft_labels), CHOICE_ROWS)
+            x, y = scene.craft[rows], scene.craft_labels[rows]
             if not len(x):
                 return 0.0, 0.0
             hit = scene.fooled(target, x, apply_perturbation(scene.ball, x, found[aim].delta), y, judged)
@@ -321,6 +321,14 @@ class WhiteBoxUniversal(UniversalAttack):
                 name = f"{self.name}{PER_CLASS}{target.spec.classes[aim.goal]}"
                 reached[name] = ([0.0, self.epsilon], [0.0, float(hit.mean())])
         return reached
+
+
+def _spread(chosen: Tensor, most: int) -> Tensor:
+    """Of the rows that are `chosen (n,)` at most so many, as indices, spread evenly: files may be sorted by class."""
+    rows = torch.nonzero(chosen)[:, 0]
+    if len(rows) <= most:
+        return rows
+    return rows[torch.linspace(0, len(rows) - 1, most, dtype=torch.float64).round().long().to(rows.device)]
 
 
 def _plain(aim: Criterion) -> Criterion:

@@ -361,10 +361,10 @@ HELD_ON_IT = {"ill": of_class(0, 31), "well": of_class(9, 125)}
             {"adaptive": {"ill": of_class(16, 30), "well": of_class(0, 900)}},
             {"undefended": share(0.9)},
             Status.TOO_FEW_ROWS,
-            "whether that is half of the class cannot be told",
+            "that half of the class is fooled cannot be excluded",
         ),
         (  # less
-            {"adaptive": {"ill": of_class(12, 30), "well": of_class(0, 900)}},
+            {"adaptive": {"ill": of_class(110, 300), "well": of_class(0, 900)}},
             {"undefended": share(0.9)},
             Status.HELD,
             "at most",

@@ -12,8 +12,10 @@ from medward.attacks.evasion.asking import AskedRows
 from medward.attacks.evasion.family import Evasion
 from medward.attacks.evasion.fooled_share import larger_share, refused_share
 from medward.attacks.evasion.perturbation import NOISE_DRAWS, strongest_noise
+from medward.attacks.evasion.radii import search_radii
 from medward.attacks.evasion.setup import FACTORS, EvasionSetup
 from medward.attacks.target import Response
+from medward.attacks.whitebox.ascent import Ascent
 from medward.attacks.whitebox.ball import Ball
 
 EPSILON = 0.5
@@ -54,10 +56,10 @@ def few(attack_data):
     return replace(attack_data, craft=attack_data.craft.take(slice(0, 150)), test=attack_data.test.take(slice(0, 100)))
 
 
-def run(attack, deployed, data, most=np.inf):
+def run(attack, deployed, data, most=np.inf, **parts):
     known = np.concatenate([data.craft.inputs, data.test.inputs]).reshape(-1, 64)
     oracle = Tripwire(deployed, known, most)
-    return attack.run(deployed.target(attack.threat, oracle=oracle), data, seed=0), oracle
+    return attack.run(deployed.target(attack.threat, oracle=oracle, **parts), data, seed=0), oracle
 
 
 def judged_shares(result, part="fooled"):
@@ -230,3 +232,81 @@ def test_noise_for_all_rows_is_the_strongest_of_several_draws():
     assert len(drawn) == NOISE_DRAWS > 1
     assert noise is drawn[1]
     assert fooled.sum() == 7
+
+
+@dataclass
+class Seesaw:
+    """A model whose rows fall above their own least radius, as a search within a ball finds it; searched rows count."""
+
+    least: torch.Tensor
+    searched: int = 0
+
+    def __call__(self, ball, rows):
+        self.searched += len(rows)
+        won = self.least[rows] <= float(ball.radius.max())
+        return Ascent(torch.zeros(len(rows), 1), won, won.float())
+
+
+def test_smaller_radii_are_searched_where_rows_fell_and_on_the_first_ones():
+    least = torch.linspace(0.05, 1.5, 300)[torch.randperm(300, generator=torch.Generator().manual_seed(0))]
+    balls = [(factor, Ball(torch.tensor(factor))) for factor in FACTORS]
+    every, some = Seesaw(least), Seesaw(least)
+    full = search_radii(balls, torch.arange(300), every, 20, True)
+    few = search_radii(balls, torch.arange(300), some, 20, False)
+    for one, other, (factor, _) in zip(full, few, balls, strict=True):
+        assert one.factor == other.factor == factor
+        assert sorted(one.fallen.tolist()) == sorted(other.fallen.tolist()), "the same rows fall"
+        assert other.won_of(20) == one.won_of(20)
+        assert set(range(20)) <= set(other.rows.tolist())
+    assert some.searched < 0.75 * every.searched
+
+
+@pytest.mark.parametrize("rate", [None, 0.01])
+def test_rows_beyond_the_first_are_attacked_at_every_radius_that_a_guard_misses(
+    plain, few, digit_profile, monkeypatch, rate
+):
+    attack = PGD(epsilon=EPSILON, steps=6, restarts=1, rate=rate)
+    whole, _ = run(attack, plain, few, most=0.5 * EPSILON, profile=digit_profile)
+    monkeypatch.setattr("medward.attacks.evasion.per_image.ALWAYS", 5)
+    cut, _ = run(attack, plain, few, most=0.5 * EPSILON, profile=digit_profile)
+    assert whole.outcome.mean() > 0.2
+    assert cut.outcome[5:].mean() == pytest.approx(whole.outcome[5:].mean(), abs=0.05)
+
+
+def test_a_row_is_asked_again_where_it_was_refused(plain, few, digit_profile):
+    """Cut to whole steps, the same change passes a guard that looks for values which no file holds."""
+
+    def fine(inputs):
+        whole = np.abs(inputs * 255 - np.round(inputs * 255)).reshape(len(inputs), -1).max(axis=1) < 1e-3
+        scores = plain.predict(inputs).scores
+        return Response(np.where(whole, scores.argmax(axis=1), -1), np.where(whole[:, None], scores, np.nan), "logits")
+
+    data = replace(few, test=few.test.take(slice(0, 40)))
+    rows = np.round(data.test.inputs * 255) / 255
+    data = replace(data, test=replace(data.test, inputs=rows.astype(np.float32)))
+    attack = PGD(epsilon=EPSILON, steps=6, restarts=1, rate=0.01)
+    target = plain.target(attack.threat, oracle=fine, profile=digit_profile)
+    settings = {"epsilon": EPSILON, "rate": attack.rate, "device": "cpu", "seed": 0}
+    scene = EvasionSetup.set(target, data, attack.criterion(target.spec), **settings)
+    x, y = scene.test, scene.test_labels
+    adversarial = attack.search(replace(scene, detector=None).search(), x, y).adversarial
+    before = target.queries
+    once = replace(scene, step=None).asked(target, x, adversarial, y)
+    asked = target.queries - before
+    twice = scene.asked(target, x, adversarial, y)
+    assert once.refused.mean() > 0.5 > once.fooled.mean()
+    assert twice.fooled.mean() > 0.5
+    assert target.queries - before == 2 * asked + once.refused.sum()
+
+
+def test_the_class_to_aim_at_is_chosen_on_rows_of_every_class_though_files_are_sorted(plain, few):
+    craft = few.craft
+    order = np.argsort(plain.predict(craft.inputs).scores.argmax(axis=1), kind="stable")
+    aimed = replace(UAP, target_class="worst", epochs=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("medward.attacks.evasion.white_box_universal.CHOICE_ROWS", 30)
+        results = [
+            run(aimed, plain, replace(few, craft=craft.take(chosen)))[0] for chosen in (order, order[::-1].copy())
+        ]
+    shares = [max(each.fooled.mean() for each in result.attempts) for result in results]
+    assert min(shares) > 0.8 * max(shares) > 0.3
