@@ -71,6 +71,7 @@ def validate(
     quick: bool = False,
     against: Path | str | Report | None = None,
     plan: ValidationPlan | None = None,
+    data_path: Path | str | None = None,
 ) -> Report:
     """Run the default suite, or the attacks called `names`, against a bundle; white-box where its file allows.
 
@@ -85,6 +86,7 @@ def validate(
     from 0 on; without it nothing that such a model decides can be attacked, and the report says so. A `quick` look
     takes about a minute: fewer rows, and the attacks that fit, at full strength (`attacks.validation.plan`).
     `against` is an older report, whose changes are then told. A `plan` of one's own takes the place of `quick`.
+    `data_path` is where `data` was read from, by which the report's commands name it; `data` itself if that is a path.
     """
     if not isinstance(bundle, Bundle):
         raise MedwardError(f"bundle: expected a bundle, got {bundle!r:.80}; give medward.load(FOLDER)")
@@ -132,7 +134,14 @@ def validate(
         against=older,
         plan=plan or plan_validation(deployment, splits, attacks, quick=quick),
         places={"bundle": str(bundle.path)}
-        | _paths({"data": data, "before": before, "canaries": canaries, "manifest": manifest}),
+        | _paths(
+            {
+                "data": data if data_path is None else data_path,
+                "before": before,
+                "canaries": canaries,
+                "manifest": manifest,
+            }
+        ),
         settings=_rules_said(rules) | ({} if output_key is None else {"output_key": output_key}),
     )
 

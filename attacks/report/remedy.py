@@ -123,9 +123,10 @@ def _advice(row: Remedy, finding: Finding, report: Report) -> Advice:
         "rows": rows_text(finding.shortages),
     }
     measured = row.brought.format(*(figure.value for figure in row.figures))
-    return Advice(
-        row.does.format(**known), row.command.format(**known), measured or (UNMEASURED if row.measurable else "")
-    )
+    command = row.command.format(**known)
+    if command.startswith("medward validate") and "before" in report.places:
+        command += f" --before {shlex.quote(report.places['before'])}"
+    return Advice(row.does.format(**known), command, measured or (UNMEASURED if row.measurable else ""))
 
 
 def _single_radius(finding: Finding, report: Report) -> float | None:

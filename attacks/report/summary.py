@@ -54,6 +54,11 @@ def _price_sentences(report: Report) -> list[str]:
     if site.uncertified is not None:
         left = site.uncertified
         found.append(f"{_in_hundred(left.value)} {what} are read by a person: nothing is proven of the answer.")
+        found.append(
+            f"Of the other {_in_hundred(1 - left.value)} it is proven that no change of the input within the policy's "
+            "radius, whoever makes it, alters the answer. Larger changes, patches and rotations are not covered, nor "
+            "whether the answer is right."
+        )
     if site.accounts is not None:
         acted = round(site.accounts.value * site.accounts.n)
         found.append(f"{acted} of {site.accounts.n} ordinary clients were told less, or nothing, at some time.")

@@ -21,12 +21,12 @@ class ValidationPlan:
     rows: int | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
 
-    def note(self, attacks: int) -> str:
-        """What a report of one of so many `attacks` says of it; empty of a whole validation."""
+    def note(self, ran: int, attacks: int) -> str:
+        """What a report says of it that `ran` so many of so many `attacks`; empty of a whole validation."""
         if not self.quick:
             return ""
         return (
-            f"a quick look: {attacks - len(self.left_out)} of {attacks} attacks were run, at full strength, on at most "
+            f"a quick look: {ran} of {attacks} attacks were run, at full strength, on at most "
             f"{self.rows} judged rows, so intervals are wide; what was left out is not shown to hold"
         )
 

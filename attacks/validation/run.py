@@ -133,7 +133,7 @@ def run_validation(
                 None,
                 [
                     idle_screen(bundle.profile, policy.screen.rate),
-                    plan.note(len(attacks)),
+                    plan.note(sum(each.undefended is not None for each in findings), len(attacks)),
                     unnamed,
                     _read_note(deployment),
                     _coin_note(deployment),

@@ -26,15 +26,21 @@ from medward.guard.models.base import WrappedModel, first_line
 from medward.guard.policy import Policy
 from medward.guard.profile import forward_batches
 from medward.guard.spec import ModelSpec
+from medward.guard.tasks.regression import Regression
 from medward.guard.types import Array
 
 NETWORK_BOUNDS, TREE_BOUNDS = BOUNDS_FILES
 
 
+FEW = 30
+"""Calibration rows that may be decided alike by chance."""
+
+
 def build_bounds(model: WrappedModel, rows: Array, policy: Policy) -> tuple[KeptBounds, CertifiedShareOfRows] | None:
     """The bounds of `model` as a bundle has it, and what they certify of calibration `rows`; None if nobody asks.
 
-    Raises `MedwardError` for a model that cannot be bounded, and where no row is certified at the policy's radius.
+    Raises `MedwardError` for a model that cannot be bounded, where no row is certified at the policy's radius, and
+    where all rows are decided alike.
     """
     if not policy.certify.enabled:
         return None
@@ -43,7 +49,8 @@ def build_bounds(model: WrappedModel, rows: Array, policy: Policy) -> tuple[Kept
     spread = column_deviations(rows) if table else np.zeros(0)
     kept = KeptBounds(bounds=model_bounds(model), deviations=tuple(spread.tolist()))
     certifier = cast(Certifier, Certifier.of(kept, policy, spec))
-    held = certifier.certify(rows, forward_batches(model, rows).scores).holds
+    scores = forward_batches(model, rows).scores
+    held = certifier.certify(rows, scores).holds
     found = CertifiedShareOfRows(
         radius=certifier.asked,
         certified=int(held.sum()),
@@ -58,6 +65,7 @@ def build_bounds(model: WrappedModel, rows: Array, policy: Policy) -> tuple[Kept
             f"certify: {said} are certified at {within}; harden the model with medward harden --method certified, "
             "lower certify.radius, or set certify.enabled = false"
         )
+    _check_more_than_one(spec, scores, said)
     log.info("certify: %s are certified at %s", said, within)
     if found.constant:
         log.warning(
@@ -66,6 +74,21 @@ def build_bounds(model: WrappedModel, rows: Array, policy: Policy) -> tuple[Kept
             ", ".join(found.constant),
         )
     return kept, found
+
+
+def _check_more_than_one(spec: ModelSpec, scores: Array, said: str) -> None:
+    """Refuse a model that decides all rows alike: nothing can change what is always said, and nobody is told anything.
+
+    Fewer rows than `FEW` may be alike by chance. Raises `MedwardError`.
+    """
+    decided = spec.decide(scores)
+    if isinstance(spec.task, Regression) or len(decided) < FEW or (decided != decided[0]).any():
+        return
+    raise MedwardError(
+        f'certify: {said} are certified, and all are decided as "{spec.task.word(int(decided[0]))}": a model with one '
+        "answer is certified everywhere. Check its training, the range of its inputs (--low, --high) and the order of "
+        "its classes; if these rows are all of one kind, give others, or set certify.enabled = false"
+    )
 
 
 def column_deviations(rows: Array) -> Array:

@@ -22,6 +22,7 @@ from medward.guard.certificate import (
 )
 from medward.guard.data.split import log
 from medward.guard.errors import MedwardError
+from medward.guard.spec import ModelSpec
 
 
 def model_file_digest(model: object) -> str | None:
@@ -66,6 +67,19 @@ def find_certificate(model: object, said: Path | str | None) -> AnyCertificate |
         return None
     log.info("certificate: %s", certificate_sentence(found))
     return found
+
+
+def check_range(certificate: AnyCertificate | None, spec: ModelSpec) -> None:
+    """Refuse a range of inputs that is not the one a model was trained for, as its certificate says; `MedwardError`."""
+    if certificate is None or certificate.low is None or certificate.high is None or spec.low is None:
+        return
+    trained, said = (certificate.low, certificate.high), (spec.low, spec.high)
+    if trained != said:
+        raise MedwardError(
+            f"range: inputs are said to lie within {spec.low:g} and {spec.high:g}, and its certificate says that the "
+            f"model was trained for {trained[0]:g} to {trained[1]:g}; say --low {trained[0]:g} --high {trained[1]:g}, "
+            "and give images whose values lie there"
+        )
 
 
 def is_hardened(model: object) -> bool:

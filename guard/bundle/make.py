@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from medward.guard.bundle import folder as bundle
 from medward.guard.bundle.bounds import build_bounds
-from medward.guard.bundle.certified import find_certificate, model_file_digest
+from medward.guard.bundle.certified import check_range, find_certificate, model_file_digest
 from medward.guard.bundle.site import learn_profile, quality_on
 from medward.guard.data.objects import as_splits, benign_split
 from medward.guard.data.operating_point import at_sensitivity
@@ -157,6 +157,7 @@ def protect(
         output_key=output_key,
     )
     spec = replace(spec, layout=layout, bits=bits)
+    check_range(certified, spec)
     check_size(spec)
     check_shows_text(policy.privacy, spec)
     policy = _with_level(policy, spec.task)

@@ -229,6 +229,12 @@ def certificate_doubts(
             f"the original is hardly better than chance on the selection rows ({measure} {before.clean:.3f}, of chance "
             f"{chance:.3f}): give a trained model, and labels in the order and the unit of its scores"
         )
+    elif after.clean <= chance + CHANCE:
+        told.append(
+            f"the hardened model is hardly better than chance on the selection rows ({measure} {after.clean:.3f}, of "
+            f"chance {chance:.3f}): its training collapsed, and what is certified of it says nothing; give it more "
+            "--epochs, or a smaller --epsilon"
+        )
     was, became = getattr(before, kind) or 0.0, getattr(after, kind)
     if became <= was + GAIN:
         told.append(

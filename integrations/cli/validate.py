@@ -105,6 +105,7 @@ def validate_command(
             resume=not restart,
             quick=quick,
             against=older,
+            data_path=data,
         )
     print_findings(report, console)
     if older is not None:

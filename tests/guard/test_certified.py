@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from support.certificates import privacy_certificate, robustness_certificate
 
 from medward.guard.bundle.card import FORMAT, canonical_json, sha256
+from medward.guard.bundle.certified import check_range
 from medward.guard.bundle.folder import add_site, load_bundle, seal_bundle
 from medward.guard.bundle.make import protect
 from medward.guard.certificate import HARDENED_MARK, certificate_sentence, read_certificate
@@ -18,6 +19,8 @@ from medward.guard.data.split import Split
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.models.onnx_front import add_metadata
 from medward.guard.policy import Policy
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.opaque import Opaque
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(260, 4)).astype(np.float32)
@@ -191,3 +194,12 @@ def test_a_certificate_is_said_in_one_sentence():
     assert "balanced accuracy under one change for all rows 0.300 before and 0.800 after; empirical" in (
         certificate_sentence(robustness_certificate())
     )
+
+
+def test_a_range_that_the_model_was_not_trained_for_is_refused():
+    spec = ModelSpec(name="m", modality="image", shape=(1, 8, 8), task=Opaque(), low=0.0, high=255.0)
+    trained = robustness_certificate(low=0.0, high=1.0)
+    with pytest.raises(MedwardError, match=r"trained for 0 to 1; say --low 0 --high 1"):
+        check_range(trained, spec)
+    for fitting in (trained.model_copy(update={"high": 255.0}), trained.model_copy(update={"low": None}), None):
+        check_range(fitting, spec)

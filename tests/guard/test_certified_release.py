@@ -94,6 +94,17 @@ def test_a_forest_keeps_its_trees_and_the_spread_of_its_columns(tmp_path):
     assert made.bundle.card.certified.deviations == pytest.approx(made.rows.std(axis=0), rel=1e-4)
 
 
+def test_a_model_with_one_answer_is_not_called_certified(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
+    model = LogisticRegression().fit(rows, (rows[:, 0] > 0).astype(int))
+    model.intercept_ += 1000.0
+    policy = Policy(on_error="withhold", certify={"enabled": True})
+    with pytest.raises(MedwardError, match=r'300 of 300 calibration rows .* all are decided as "ill".*--low, --high'):
+        protect(model, Split(rows), policy, tmp_path / "b", classes=("well", "ill"))
+    model.intercept_ -= 1000.0
+    assert protect(model, Split(rows), policy, tmp_path / "b", classes=("well", "ill")).card.certified.certified > 0
+
+
 def test_a_model_that_cannot_be_bounded_is_refused_by_name(tmp_path):
     rows = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
     model = KNeighborsClassifier().fit(rows, (rows[:, 0] > 0).astype(int))

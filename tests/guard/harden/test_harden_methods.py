@@ -201,6 +201,12 @@ def test_what_cannot_be_hardened_is_said(network, sentence, data):
             ["hardly better than chance .*0.430, of chance 0.333"],
         ),
         ((0.3, 0.2, 0.1), (0.3, 0.1, 0.1), "universal", ["hardly better than chance", "achieved nothing"]),
+        (  # one class for all rows withstands everything
+            (0.9, 0.2, 0.1),
+            (0.34, 0.34, 0.34),
+            "universal",
+            ["the hardened model is hardly better than chance .*0.340, of chance 0.333.*collapsed"],
+        ),
     ],
 )
 def test_an_original_at_chance_and_a_gain_of_nothing_are_said(before, after, kind, told):
