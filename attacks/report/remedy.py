@@ -47,6 +47,7 @@ class Remedy(BaseModel):
     means: Literal["", "network", "other"] = ""
     method: str = ""
     hardened: str = ""
+    certified: bool = False
     command: str = ""
     brought: str = ""
     figures: tuple[Figure, ...] = ()
@@ -54,14 +55,15 @@ class Remedy(BaseModel):
 
     def fits(self, cause: Cause, finding: Finding, *, network: bool, done: str = "", certifies: bool = False) -> bool:
         """Whether it is for a row with that cause, of a model that is a `network` or none, was hardened by `done` ("":
-        by nothing) and whose bundle `certifies` its answers or does not.
+        by nothing) and whose bundle `certifies` its answers or does not: training by another method would end that.
         """
         return (
             cause in self.causes
             and (not self.families or finding.family in self.families)
             and self.kind in ("", "universal" if finding.threat.universal else "single")
             and self.means in ("", "network" if network else "other")
-            and (not self.method or self.method != done)
+            and (not self.method or (self.method != done and (not certifies or self.method == "certified")))
+            and (certifies or not self.certified)
             and (not self.hardened or (self.hardened == done and not certifies))
         )
 

@@ -131,6 +131,24 @@ def test_a_model_trained_for_certificates_that_gives_none_is_told_to_turn_them_o
     assert any("--method certified" in each.command and "[certify]" in each.sentence for each in told)
 
 
+def test_a_bundle_whose_answers_are_certified_is_not_told_to_give_that_up(report):
+    finding = finding_of(report, "evasion", Cause.PASSED, universal=True)
+    site = report.clean.site
+    certifying = report.model_copy(
+        update={
+            "clean": report.clean.model_copy(
+                update={"site": site.model_copy(update={"uncertified": site.false_refusal})}
+            ),
+            "provenance": report.provenance.model_copy(update={"white_box": True}),
+        }
+    )
+    commands = [each.command for each in finding_advice(finding, certifying)]
+    assert commands
+    assert all("--method certified" in each for each in commands if each.startswith("medward harden"))
+    plain = certifying.model_copy(update={"clean": report.clean})
+    assert any("--method uat" in each.command for each in finding_advice(finding, plain))
+
+
 def test_answers_are_certified_for_one_input_even_where_one_change_serves_all(report):
     facts = report.provenance.model_copy(update={"white_box": True, "modality": "image", "low": 0.0, "high": 1.0})
     images = report.model_copy(update={"provenance": facts})
