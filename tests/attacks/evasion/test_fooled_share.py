@@ -85,7 +85,10 @@ def test_turning_most_of_a_rare_class_is_broken_though_few_rows_are_fooled():
     assert "passes the guard" in reasons[0]
     assert cell.guarded.value == pytest.approx(25 / 31 / 2)
     unknown = attempt(0, 25, classes=None)
-    assert verdict(unknown)[1] is not Status.BROKEN, "the control: the plain share alone does not show it"
+    cell, status, reasons = verdict(unknown)
+    assert cell.guarded.value < LIMIT, "the control: the plain share alone does not show it"
+    assert status is Status.BROKEN
+    assert 'of the rows of class "' in reasons[0], "and the class that rows are decided as does"
 
 
 def test_one_class_alone_is_its_plain_share():
