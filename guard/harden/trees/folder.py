@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from medward.guard.certificate import CERTIFICATE, CERTIFIED, HARDENED_MARK, ORI
 from medward.guard.certify.bounds import Bounds
 from medward.guard.data.overlap import measure_overlap
 from medward.guard.data.split import Split, tell_understanding
+from medward.guard.data.table_rows import chosen_columns, encoded_rows
 from medward.guard.errors import MedwardError
 from medward.guard.harden.division import divide_splits, needed_splits
 from medward.guard.harden.given_rows import decided_rows, rows_with_labels
@@ -20,10 +22,12 @@ from medward.guard.harden.result_folder import replaced_folder
 from medward.guard.harden.trees.method import CertifiedTrees
 from medward.guard.models import infer_spec, wrap
 from medward.guard.models.base import WrappedModel
+from medward.guard.models.fitted_columns import fitted_columns
 from medward.guard.models.inference import label_kind
 from medward.guard.models.onnx_front import add_metadata
 from medward.guard.models.onnx_model import load_onnx
 from medward.guard.models.sources import Source
+from medward.guard.named_values import Table
 
 _SAMPLE = 256  # rows on which the model's claims and its exported form are checked
 
@@ -45,7 +49,13 @@ def harden_to_trees(
     """
     read = {
         name: rows_with_labels(
-            name, splits[name], low=source.low, high=source.high, layout=None, bits=None, prepare=source.prepare
+            name,
+            _fitted(splits[name], source.model),
+            low=source.low,
+            high=source.high,
+            layout=None,
+            bits=None,
+            prepare=source.prepare,
         )[0]
         for name in needed_splits(splits)
     }
@@ -88,6 +98,13 @@ def harden_to_trees(
         certificate = certificate.model_copy(update={**told, "notes": tuple(notes)})
         (build / CERTIFICATE).write_text(certificate.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return certificate, chosen_on
+
+
+def _fitted(split: Split, model: object) -> Split:
+    """`split` with the columns that the `model` was fitted on, where it knows them; what is left out is said."""
+    if not isinstance(split.inputs, Table):
+        return split
+    return replace(split, inputs=encoded_rows(chosen_columns(split.inputs, fitted_columns(model)), ()))
 
 
 def _written_original(original: WrappedModel, build: Path) -> tuple[Bounds | None, bool]:

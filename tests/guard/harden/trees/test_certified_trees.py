@@ -1,10 +1,12 @@
 """Certified trees keep their bounds, certify what the same trees without room do not, and stand in a model's place."""
 
 import json
+import logging
 import sys
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
@@ -25,6 +27,7 @@ FEW = BoostingSettings(rounds=30)
 METHOD = CertifiedTrees(boosting=FEW)
 CODE = """
 import numpy as np
+import pandas as pd
 from sklearn.ensemble import RandomForestClassifier
 
 held = np.load("data.npz")
@@ -101,6 +104,16 @@ def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("trees") / "hardened"
     data = {"train": patients(400, 0), "selection": patients(200, 1)}
     return out, forest, harden(forest, data, out, METHOD, classes=("well", "ill", "worse"))
+
+
+def test_columns_that_the_model_was_not_fitted_on_are_left_out_and_said(tmp_path, caplog):
+    rows = patients(300, 0)
+    names = list("abcde")
+    forest = RandomForestClassifier(5, random_state=0).fit(pd.DataFrame(rows.inputs, columns=names), rows.labels)
+    file = pd.DataFrame(rows.inputs, columns=names).assign(mrn=range(300), state=rows.labels)
+    with caplog.at_level(logging.INFO, "medward.data"):
+        harden(forest, file, tmp_path / "out", METHOD, classes=("well", "ill", "worse"), target="state")
+    assert "left out, for the model does not take them: mrn" in caplog.text
 
 
 def test_trees_stand_in_a_forests_place_and_the_certificate_says_so(made):
