@@ -32,7 +32,7 @@ from medward.guard.types import Array
 NETWORK_BOUNDS, TREE_BOUNDS = BOUNDS_FILES
 
 
-FEW = 30
+ALIKE_BY_CHANCE = 30
 """Calibration rows that may be decided alike by chance."""
 
 
@@ -79,10 +79,10 @@ def build_bounds(model: WrappedModel, rows: Array, policy: Policy) -> tuple[Kept
 def _check_more_than_one(spec: ModelSpec, scores: Array, said: str) -> None:
     """Refuse a model that decides all rows alike: nothing can change what is always said, and nobody is told anything.
 
-    Fewer rows than `FEW` may be alike by chance. Raises `MedwardError`.
+    Fewer rows than `ALIKE_BY_CHANCE` may be alike by chance. Raises `MedwardError`.
     """
     decided = spec.decide(scores)
-    if isinstance(spec.task, Regression) or len(decided) < FEW or (decided != decided[0]).any():
+    if isinstance(spec.task, Regression) or len(decided) < ALIKE_BY_CHANCE or (decided != decided[0]).any():
         return
     raise MedwardError(
         f'certify: {said} are certified, and all are decided as "{spec.task.word(int(decided[0]))}": a model with one '
