@@ -9,9 +9,8 @@ all rows are asked only about the few perturbations worth keeping.
 
 Within a smaller ball the ascents begin at what was found in the next larger one, cut to size, and must beat that cut.
 On PneumoniaMNIST this wins as many rows as beginning anew or more, in a third of the epochs (without screens; where
-these are followed the slope changes more, and the first loss is given all epochs). It is not so everywhere: on made-up
-rows of two classes that must change into each other it won .68 of rows in one of three draws where beginning anew won
-.94, at the radius next to the full one.
+these are followed the slope changes more, and the first loss is given all epochs). It is not so everywhere: on
+made-up rows of two classes that must change into each other, beginning anew won clearly more in one of three draws.
 
 Reference: Shafahi, Najibi, Xu, Dickerson, Davis, Goldstein, "Universal adversarial training", AAAI 2020,
 alg. 1 and eq. 4 (clamped cross-entropy); Dong, Liao, Pang, Su, Zhu, Hu, Li, "Boosting adversarial attacks with
