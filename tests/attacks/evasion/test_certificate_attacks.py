@@ -202,6 +202,8 @@ class _Pooled(nn.Module):
         torch.manual_seed(0)
         self.layers = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, 12), nn.ReLU())
         self.last = nn.Linear(12, 3)
+        with torch.no_grad():  # so that each class is the answer to some rows
+            self.last.bias -= self(torch.as_tensor(images())).mean(dim=0)
 
     def forward(self, x):
         return self.last(self.layers(x))
