@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from medward.attacks.target import Oracle, Target
 from medward.attacks.threat import Access, ThreatModel
+from medward.guard.certify.certifier import Certifier
 from medward.guard.data.split import Split
 from medward.guard.policy import Policy
 from medward.guard.types import Array, Ints
@@ -56,6 +57,8 @@ class AttackData:
     reader must know of them. `shortages` say, before anything is run, of which rows there are too few for the bound.
     `examinations` show whether an attack finds what there is, and nothing else; so does `control`, which gives the
     attack that is run besides on the bare model, if the result of the last one there says too little, after how many.
+    `certifier` is what certifies the deployment's answers, where proofs follow from it, and `certified_radius (n,)` how
+    far answers on `test` are certified, in its units; for judging only.
     """
 
     craft: Split
@@ -71,6 +74,8 @@ class AttackData:
     shortages: tuple[str, ...] = ()
     examinations: tuple[Examination, ...] = ()
     control: Callable[[Attack, AttackResult, int], Attack | None] | None = None
+    certifier: Certifier | None = None
+    certified_radius: Array | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

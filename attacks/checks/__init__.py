@@ -38,7 +38,14 @@ attack failure", NeurIPS 2022.
 """
 
 from medward.attacks.checks.network import CHECKED_ROWS, evasion_flags
-from medward.attacks.checks.runs import always_abstains, not_alive, not_monotone, run_flags, weaker_than_noise
+from medward.attacks.checks.runs import (
+    always_abstains,
+    is_of_no_use,
+    not_alive,
+    not_monotone,
+    run_flags,
+    weaker_than_noise,
+)
 from medward.attacks.checks.screens import dead_screens, found_nothing
 from medward.attacks.checks.searches import SHIFT_CHECK, TWIN_CHECK, weaker_than
 
@@ -51,6 +58,7 @@ __all__ = [
     "dead_screens",
     "evasion_flags",
     "found_nothing",
+    "is_of_no_use",
     "named_fakes",
     "not_alive",
     "not_monotone",

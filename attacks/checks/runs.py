@@ -14,6 +14,7 @@ from medward.attacks.whitebox.ball import Ball
 from medward.attacks.whitebox.search import Search
 
 _TOLERANCE = 0.05
+_ABSTAINS, _ONE_ANSWER = "always abstains", "always the same answer"
 _LEVELS = 255  # steps of an 8-bit image
 VANISHED = 0.2  # the share of examples that an 8-bit file may undo
 
@@ -92,14 +93,19 @@ def not_alive(steps: int, delta: Tensor) -> str | None:
 
 def always_abstains(withheld: float) -> str | None:
     """C13: a target that refuses ordinary inputs is not robust, it is off."""
-    return f"always abstains: {withheld:.0%} of clean rows are withheld" if withheld > 0.5 else None
+    return f"{_ABSTAINS}: {withheld:.0%} of clean rows are withheld" if withheld > 0.5 else None
+
+
+def is_of_no_use(flag: str) -> bool:
+    """C13: whether a flag says that a target is of no use to anybody, which no strength of an attack changes."""
+    return flag.startswith((_ABSTAINS, _ONE_ANSWER))
 
 
 def one_answer(decisions: Tensor) -> str | None:
     """C13: a model that decides every row alike cannot be fooled, and is of no use."""
     if len(decisions) < 2 or bool((decisions != decisions[0]).any()):
         return None
-    return f"always the same answer: all {len(decisions)} rows are decided alike"
+    return f"{_ONE_ANSWER}: all {len(decisions)} rows are decided alike"
 
 
 def run_flags(

@@ -8,11 +8,13 @@ An attack that owes its strength to one class must also be held on that class.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from medward.attacks.base import Attempt
+from medward.attacks.checks import is_of_no_use
 from medward.attacks.evasion.ceiling import Ceiling
 from medward.attacks.evasion.control import EVASION_SUCCESS
+from medward.attacks.evasion.proof import CertificateProof
 from medward.attacks.intervals import Interval
 from medward.attacks.validation.certified_share import rates_by_class
 from medward.attacks.validation.finding import Arm
@@ -37,7 +39,10 @@ class EvasionCell(JudgedCell):
     as labelled, an arm was judged on. `freely` is what the undefended model loses where the radius is taken row by row.
     `control` is the share that the same attack fools of the undefended model with
     `control_times` the room, `control_noise` that of noise there, either also class by class. `ceiling` is what no
-    classifier exceeds on the rows, where each is changed for itself.
+    classifier exceeds on the rows, where each is changed for itself. `proof` is what certificates prove of every attack
+    within the radius, `contradictions` how many rows behind the guard one fooled all the same, `about_rows` the flags
+    that say something of the rows and not of the search; `proven` marks a cell in which the proof took the place of
+    what was found.
     """
 
     classes: Mapping[Arm, Classes] = field(default_factory=dict)
@@ -50,17 +55,42 @@ class EvasionCell(JudgedCell):
     control_noise: Interval | None = None
     control_classes: Classes = field(default_factory=dict)
     control_noise_classes: Classes = field(default_factory=dict)
+    proof: CertificateProof | None = None
+    contradictions: int = 0
+    about_rows: tuple[str, ...] = ()
+    proven: bool = False
 
     def words(self, value: float) -> str:
         """A share, plain or balanced."""
         return f"{value:.1%} fooled"
 
+    def settled(self, gate: GatePolicy) -> EvasionCell:
+        """By proof nothing is fooled, nothing rests on how strong a search was, and denial has a limit.
+
+        Only where that limit is within the bound of `gate` and nothing contradicts the proof. What was refused stays.
+        """
+        if self.proof is None or self.contradictions or not self.proof.bounds_denial(gate):
+            return self
+        return replace(
+            self,
+            proven=True,
+            guarded=_nothing_of(self.guarded),
+            adaptive=_nothing_of(self.adaptive),
+            classes={},
+            labelled={},
+            denied=dict.fromkeys(self.denied, self.proof.deniable),
+            denied_classes={},
+            flags=tuple(flag for flag in self.flags if flag in self.about_rows or is_of_no_use(flag)),
+        )
+
     def too_weak(self) -> tuple[str, ...]:
-        """It must fool half of the rows, or nearly all of one class, and more than noise does."""
+        """It must fool half of the rows, or nearly all of one class, and more than noise does; not where it is proven
+        that nothing does.
+        """
         seen, noise = self.undefended, self.baseline
         if seen is None:
             return (NO_ROW,)
-        if self._breaks() or self.proven_emptied():
+        if self.proven or self._breaks() or self.proven_emptied():
             return ()
         reasons = []
         if seen.low < EVASION_SUCCESS:
@@ -74,6 +104,11 @@ class EvasionCell(JudgedCell):
             reasons.append(
                 "The attack is no better than random noise of the same size, "
                 f"which fools up to {noise.high:.1%} of rows."
+            )
+        if self.proof is not None and not self.contradictions:
+            reasons.append(
+                "By proof no certified answer is changed, but not that enough stay certified: of up to "
+                f"{self.proof.deniable.high:.1%} of rows, or of more of a class, certificates can be taken."
             )
         return tuple(reasons)
 
@@ -129,6 +164,12 @@ class EvasionCell(JudgedCell):
     def passing(self, limit: float) -> tuple[str, ...]:
         """With the reason why no classifier could do better, where that is so."""
         found = super().passing(limit)
+        if self.proof is not None and self.contradictions:
+            found = (
+                *found,
+                f"Bounds are contradicted: {self.contradictions} certified answers were changed within the certified "
+                "radius, so that either the bounds are not sound or the guard does not go by them.",
+            )
         excuse = "" if self.ceiling is None else self.ceiling.sentence(limit)
         return (*found, excuse) if found and excuse else found
 
@@ -169,6 +210,16 @@ class EvasionCell(JudgedCell):
                     f"to {share.high:.1%} of its rows, the bound is {self.words(limit)}."
                 )
                 yield said, _class_missing(name, share, limit)
+
+    def holding(self, limit: float) -> str:
+        """By proof, where there is one."""
+        if not self.proven or self.proof is None:
+            return super().holding(limit)
+        return (
+            "By proof: no attack within the certified radius changes a certified answer, however strong it is, and of "
+            f"at most {self.proof.deniable.high:.1%} of rows it can take the certificate; what screens refuse is only "
+            "what this attack had refused."
+        )
 
     def alone(self) -> str:
         """The classes it owes its strength to, or what shows that it has any."""
@@ -218,6 +269,11 @@ class EvasionCell(JudgedCell):
     def _judged_alone(self) -> tuple[str, ...]:
         """The classes that an attack owes its strength to, and so must be held on."""
         return () if self._breaks() else self.proven_emptied()
+
+
+def _nothing_of(share: Interval | None) -> Interval | None:
+    """No row at all, of as many as there were."""
+    return None if share is None else Interval(0.0, 0.0, 0.0, share.n)
 
 
 def empties_class(share: Interval) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from medward.attacks.base import PER_CLASS, Attack, AttackData, AttackResult
+from medward.attacks.base import PER_CLASS, Attack, AttackData, AttackResult, Attempt
 from medward.attacks.evasion.ceiling import model_ceiling
 from medward.attacks.evasion.cell import EvasionCell, by_class, by_direction, denied_by_class
 from medward.attacks.evasion.certificate_notes import (
@@ -27,6 +27,7 @@ from medward.attacks.evasion.fooled_share import (
     refused_share,
 )
 from medward.attacks.evasion.per_image import PerImage
+from medward.attacks.evasion.proof import find_certifier, find_proof
 from medward.attacks.intervals import Interval, rate_interval
 from medward.attacks.target import Target
 from medward.attacks.threat import Access, ThreatModel
@@ -48,6 +49,8 @@ _CONTROLS: Controls = {
 
 CHANGED = "changed, certified or not"
 """What the share of changed answers is called, those among them that go to a person."""
+DENIABLE = "certificates that any attack can deny"
+"""What the share of rows is called that can lose their certificate at all, by proof."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +84,19 @@ class Evasion:
             rule = bundle.model.spec.rule
             reason = f"The model {rule}: say what it decides (--decide package:function) to have it attacked."
             return NotTested(reason=reason, status=Status.NOT_APPLICABLE)
+        certifier, unproven = find_certifier(deployment)
+        test, outputs = shared.data.test.inputs, shared.data.outputs
         return replace(
             shared.data,
+            certifier=certifier,
+            certified_radius=None if certifier is None or outputs is None else certifier.certify(test, outputs).radius,
             flags=(*shared.copied, *shared.tested),
-            notes=(*shared.data.notes, *counted_note(bundle.policy), *unfollowed_note(deployment)),
+            notes=(
+                *shared.data.notes,
+                *counted_note(bundle.policy),
+                *unfollowed_note(deployment),
+                *filter(None, (unproven,)),
+            ),
             shortages=_shortages(shared.data, bundle.model.spec.task, self.bound(bundle.policy.gate)),
             control=larger_attack,
         )
@@ -112,7 +124,13 @@ class Evasion:
             {arm: found for arm in behind if (found := share(results[arm].attempts)) is not None}
             for share in (refused_share, denied_share, changed_share)
         )
-        told = (("refused under attack", refused), ("certificates denied", denied), (CHANGED, changed))
+        proof = None if runs.held is None else find_proof(runs.attack, runs.held, runs.spec)
+        told = (
+            ("refused under attack", refused),
+            ("certificates denied", denied),
+            (DENIABLE, {} if proof is None else dict.fromkeys(behind, proof.deniable)),
+            (CHANGED, changed),
+        )
         return EvasionCell(
             undefended=arms["undefended"],
             guarded=arms.get("guarded"),
@@ -131,6 +149,9 @@ class Evasion:
             denied=denied,
             denied_classes={arm: denied_by_class(results[arm].attempts, task) for arm in behind},
             labelled={arm: class_counts(result.attempts, task) for arm, result in results.items()},
+            proof=proof,
+            contradictions=max((_most_fooled(results[arm].attempts) for arm in behind), default=0),
+            about_rows=() if runs.held is None else runs.held.flags,
             ceiling=ceiling,
             figures={} if ceiling is None else ceiling.figures,
             notes=(
@@ -194,6 +215,11 @@ def _worst(result: AttackResult, *, noise: bool) -> Interval | None:
         return fooled_interval(result.attempts, noise=noise)
     rows = result.baseline if noise else result.outcome
     return None if rows is None or len(rows) == 0 else rate_interval(rows)
+
+
+def _most_fooled(attempts: Sequence[Attempt]) -> int:
+    """How many rows the best of `attempts` fooled."""
+    return max((int(each.fooled.sum()) for each in attempts), default=0)
 
 
 def _by_class_text(finding: Finding) -> str:

@@ -6,7 +6,8 @@ undefended model and carry no flag. HELD also needs the bad end of both the guar
 bound, an adaptive attacker, and benign users who still get their answers. An attack that does not break the undefended
 model makes the cell NOT_NEEDED, if bounds show that there is nothing to find and a control that the attack would have
 found it (`JudgedCell.no_leak`). What such a control shows to be at work may also be HELD (`JudgedCell.at_work`): that
-the guard keeps the bound does not rest on whether the bare model, which nobody asks, might have kept it too. Where
+the guard keeps the bound does not rest on whether the bare model, which nobody asks, might have kept it too. A cell of
+which something is proven of every attack is judged by that (`JudgedCell.settled`). Where
 nothing but the number of rows keeps a cell from either, it is TOO_FEW_ROWS.
 
 What a number means, and when an attack is too weak, is the business of its family: a `JudgedCell` of its kind says so.
@@ -105,6 +106,10 @@ class JudgedCell(ABC):
     def doubts(self, arm: Arm, limit: float, gate: GatePolicy) -> tuple[str, ...]:
         """Why an arm whose interval is within the `limit` does not hold for sure either."""
         return ()
+
+    def settled(self, gate: GatePolicy) -> Self:
+        """The cell with what is proven of every attack in the place of what one of them did; itself without a proof."""
+        return self
 
     def on(self, arm: Arm) -> Self:
         """The same cell, where `arm` is the only one behind the guard."""

@@ -40,8 +40,8 @@ def judge_attack(
         uncertified_classes=clean.site.uncertified_classes,
         flags=flags,
     )
-    limit = family.bound(policy.gate)
-    status, reasons = judge_cell(cell, limit, policy.gate)
+    limit, settled = family.bound(policy.gate), cell.settled(policy.gate)
+    status, reasons = judge_cell(settled, limit, policy.gate)
     measured = {arm: family.achieved(result, runs.seed) for arm, result in results.items()}
     threat, controls = attack.threat, family.controls
     if no_network and threat.access >= Access.GRADIENTS:
@@ -51,9 +51,9 @@ def judge_attack(
             "threat": threat,
             "controls": controls,
             "status": status,
-            "verdicts": arm_statuses(cell, limit, policy.gate),
-            "causes": find_causes(cell, status, limit, policy.gate),
-            "shortages": cell.rows_to_give(limit) if status is Status.TOO_FEW_ROWS else {},
+            "verdicts": arm_statuses(settled, limit, policy.gate),
+            "causes": find_causes(settled, status, limit, policy.gate),
+            "shortages": settled.rows_to_give(limit) if status is Status.TOO_FEW_ROWS else {},
             "reasons": (*reasons, *cell.notes, TWIN) if before else (*reasons, *cell.notes),
             "undefended": measured["undefended"],
             "hardened": family.achieved(runs.bare, runs.seed) if before and runs.bare is not None else None,

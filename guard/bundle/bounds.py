@@ -133,6 +133,19 @@ def bounds_data(kept: KeptBounds, digest: str) -> bytes:
     return marked(kept.bounds.data, digest)
 
 
+def are_made_anew(kept: KeptBounds, model: WrappedModel) -> bool:
+    """Whether the bounds that this version builds of `model` are those that a bundle has `kept`, byte for byte.
+
+    Whatever was done to the kept ones then bears on nothing. Needs the library that wrote them.
+    """
+    data = kept.bounds.data
+    try:
+        anew, mark = model_bounds(model).data, mark_of(data)
+    except MedwardError:
+        return False
+    return (marked(anew, mark) if mark else anew) == data
+
+
 def open_bounds(card: Card, parts: Mapping[str, bytes], policy: Policy) -> KeptBounds | None:
     """The bounds among the verified `parts` of a bundle, None without; needs onnxruntime alone.
 
