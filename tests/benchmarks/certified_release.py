@@ -51,7 +51,7 @@ ROWS, SQUARE_ROWS, ROUNDS, WARM_UP = 300, 60, 600, 20
 CELLS = Path(__file__).parents[2] / "out" / "certified_release"
 POLICY = Policy(on_error="withhold", certify={"enabled": True, "radius": GREY})
 SMALL = {"nih_cxr": 0.01}
-"""Risks of calibration where patients are too few for the policy's own; no account here is monitored, each asks once."""
+"""Risks of calibration where patients are too few for the policy's own; nothing here is monitored."""
 
 
 def measure() -> Iterator[Claim]:
