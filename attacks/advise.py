@@ -7,12 +7,13 @@ attackers reach. A point that was chosen on rows looks better on them than it is
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from medward.attacks.estimate import QUICK_ROWS
+from medward.attacks.estimate import QUICK_ROWS, duration_text
 from medward.attacks.intervals import Interval
 from medward.attacks.report.comparison import worst_behind
 from medward.attacks.validate import validate
@@ -67,23 +68,20 @@ def try_settings(
     names = [each.attack for each in report.findings if _to_improve(each)]
     if not names:
         raise MedwardError("report: every row is good, short of rows or not applicable; there is nothing to try")
-    said = _said(report)
-    tried = [
-        TriedSetting(
-            name,
-            validate(
-                replace(bundle, policy=changed_policy(bundle.policy, changes)),
-                data,
-                out / str(place),
-                names=names,
-                seed=report.provenance.seed,
-                progress=progress,
-                plan=ValidationPlan(told=f"trying: {name}", quick=True, rows=QUICK_ROWS),
-                **said,
-            ),
+    said, tried, start = _said(report), list[TriedSetting](), time.perf_counter()
+    for place, (name, changes) in enumerate(SETTINGS.items()):
+        left = _left_text(time.perf_counter() - start, place)
+        found = validate(
+            replace(bundle, policy=changed_policy(bundle.policy, changes)),
+            data,
+            out / str(place),
+            names=names,
+            seed=report.provenance.seed,
+            progress=progress,
+            plan=ValidationPlan(told=f"trying: {name}, {left}", quick=True, rows=QUICK_ROWS),
+            **said,
         )
-        for place, (name, changes) in enumerate(SETTINGS.items())
-    ]
+        tried.append(TriedSetting(name, found))
     _check_said(tried[0].report, report)
     return [replace(each, best=not any(beats_setting(other, each) for other in tried)) for each in tried]
 
@@ -94,6 +92,14 @@ def changed_policy(policy: Policy, changes: Changes) -> Policy:
     for section, keys in changes.items():
         content[section] = {**content[section], **keys}
     return Policy(**content)
+
+
+def _left_text(seconds: float, tried: int) -> str:
+    """How much is left after so many settings were `tried` in so many `seconds`, in words."""
+    left = len(SETTINGS) - tried
+    if not tried:
+        return f"the first of {left}, whose time says that of the others"
+    return f"{duration_text(seconds / tried * left)} left, if others take as long"
 
 
 def _said(report: Report) -> dict[str, Any]:

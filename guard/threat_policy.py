@@ -77,6 +77,17 @@ class ThreatPolicy(BaseModel):
         return _TEMPLATE.format(t=self, errors=f"{{{errors}}}")
 
 
+def small_radius(epsilon: float, modality: str) -> str:
+    """That a radius of a table is far below what is judged by default, in a sentence: it may be meant for images."""
+    judged = ThreatPolicy().table
+    if modality == "image" or epsilon >= judged / 4:
+        return ""
+    return (
+        f"epsilon = {epsilon:.3g} is a share of each column's standard deviation in a table; medward validate judges "
+        f"at {judged:g} unless [threat] table says otherwise"
+    )
+
+
 def _quoted(name: str) -> str:
     """A key of TOML, whatever is in it."""
     kept = name.replace("\\", "\\\\").replace('"', '\\"')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -39,3 +40,13 @@ class Waiver(BaseModel):
             f'\n[[accept]]                   # shown first in reports, never counted as held\nattack = "{attack}"\n'
             f'reason = "{reason}"\nby = "{by}"\nuntil = {self.until.isoformat()}\n'
         )
+
+
+def ended_waivers(waivers: Sequence[Waiver], today: date) -> tuple[str, ...]:
+    """A sentence for each of the `waivers` whose last day was before `today`: nothing is accepted by it."""
+    return tuple(
+        f"accept: that of {each.attack!r} by {each.by} ended on {each.until}; remove it, or look at the risk again and "
+        "name a later day"
+        for each in waivers
+        if each.until < today
+    )

@@ -123,6 +123,20 @@ def model_bounds(model: WrappedModel) -> Bounds:
     )
 
 
+def uncounted_radius(card: Card, policy: Policy) -> str:
+    """That nobody counted what is certified at the radius of `policy`, in a sentence; empty where the card says it."""
+    if not policy.certify.enabled or card.certified is None:
+        return ""
+    asked, counted = policy.certify.certified_at(card.spec.modality, policy.threat), card.certified
+    if asked == counted.radius:
+        return ""
+    return (
+        f"certify.radius: answers are certified at {asked:g} {RADIUS_UNITS[card.spec.modality]} from now on, and how "
+        f"many of them was counted at {counted.radius:g} only ({counted.certified} of {counted.rows} calibration "
+        "rows); medward validate says it, and fails where they are too few"
+    )
+
+
 def bounds_file(kept: KeptBounds) -> str:
     """What the file of such bounds is called."""
     return TREE_BOUNDS if kept.bounds.data.startswith(ARCHIVE) else NETWORK_BOUNDS

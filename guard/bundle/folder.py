@@ -17,6 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from medward.guard.accounts.monitors import check_monitors
 from medward.guard.accounts.names import checked_principal, first_alike
 from medward.guard.accounts.stores import MemoryStore, Store
 from medward.guard.audit.record import AuditSink
-from medward.guard.bundle.bounds import bounds_data, bounds_file, open_bounds
+from medward.guard.bundle.bounds import bounds_data, bounds_file, open_bounds, uncounted_radius
 from medward.guard.bundle.card import (
     BOUNDS_FILES,
     CARD,
@@ -57,6 +58,7 @@ from medward.guard.profile import Profile
 from medward.guard.state import SALT_BYTES, open_state
 from medward.guard.tasks.base import check_level
 from medward.guard.types import Array
+from medward.guard.waiver_policy import ended_waivers
 
 _log = logging.getLogger("medward")
 
@@ -263,7 +265,8 @@ def add_site(bundle: Bundle, site: str, profile: Profile, *, data_digest: str, s
 def seal_bundle(path: Path | str) -> str:
     """Accept an edited ``policy.toml``: check it and rewrite its digest in the card; returns the new one.
 
-    Every other file must still match the card.
+    Every other file must still match the card. What a policy means differently by now is logged as a warning: a radius
+    of certificates that nothing was counted at, and waivers whose last day is over.
     """
     path = Path(path)
     card = _card(path)
@@ -274,6 +277,9 @@ def seal_bundle(path: Path | str) -> str:
     open_bounds(card, parts, policy)
     for calibration in (PROFILE, *map(site_file, card.sites)):
         _profile(calibration, parts, policy)
+    for warning in (uncounted_radius(card, policy), *ended_waivers(policy.accept, datetime.now(UTC).date())):
+        if warning:
+            _log.warning("%s: %s", POLICY, warning)
     new = card.model_copy(update={"files": {**card.files, POLICY: sha256(parts[POLICY])}}).sealed()
     # Built beside the folder: a kill must not leave a file inside that `load_bundle` would refuse.
     mode = (path / CARD).stat().st_mode & 0o777

@@ -52,6 +52,7 @@ from medward.guard.plugins import plugin_versions
 from medward.guard.preparation import Preparation
 from medward.guard.spec import AnyTask, ModelSpec
 from medward.guard.tasks.opaque import Opaque
+from medward.guard.threat_policy import small_radius
 from medward.guard.types import Array, Layout, ScoreKind
 
 
@@ -141,6 +142,8 @@ def harden(
     if not isinstance(method, PrivateTraining) and (canaries or candidates is not None or resume):
         raise MedwardError("canaries, candidates, resume: are for private training; leave them out, or give one")
     method = _without_mirrors(_named_method(method, spec) if isinstance(method, str) else method, spec)
+    if isinstance(method, HardeningMethod) and (small := small_radius(method.epsilon, spec.modality)):
+        log.warning("harden: %s", small)
     said = said_task(task, **words)
     sample = np.asarray(first.inputs[:ROWS_PER_BATCH], np.float32)
     found = network_task(network, torch.from_numpy(sample), said, first.labels, first.names)

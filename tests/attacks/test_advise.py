@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from sklearn.linear_model import LogisticRegression
 
-from medward.attacks.advise import SETTINGS, TriedSetting, beats_setting, changed_policy, try_settings
+from medward.attacks.advise import SETTINGS, TriedSetting, _left_text, beats_setting, changed_policy, try_settings
 from medward.attacks.intervals import Interval
 from medward.attacks.report.advised import print_settings, setting_text
 from medward.attacks.report.comparison import worst_behind
@@ -50,6 +50,13 @@ def test_each_setting_is_tried_on_the_rows_that_are_not_good(journey):
     assert all(each.report.quick for each in tried)
     assert len({each.report.provenance.policy for each in tried}) == 2, "each was judged under its own policy"
     assert any(each.best for each in tried)
+
+
+def test_it_says_how_much_is_left(monkeypatch):
+    monkeypatch.setattr("medward.attacks.advise.SETTINGS", {key: {} for key in "abcde"})
+    assert _left_text(0.1, 0) == "the first of 5, whose time says that of the others"
+    assert _left_text(40.0, 2) == "about 1 minute left, if others take as long"
+    assert _left_text(400.0, 4) == "about 2 minutes left, if others take as long"
 
 
 def test_it_is_printed_with_the_frontier_and_how_to_take_a_setting(journey):

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from medward.guard.profile import Profile
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
 from medward.guard.types import Query
+from medward.guard.waiver_policy import Waiver
 
 POLICY = Policy(on_error="withhold")
 SPEC = ModelSpec(
@@ -278,6 +280,17 @@ def test_seal_accepts_an_edited_policy_and_nothing_else(copy):
     (copy / "model.onnx").write_bytes(onnx_bytes() + b"\x00")
     with pytest.raises(IntegrityError, match=r"model\.onnx"):
         bundle.seal_bundle(copy)
+
+
+def test_sealing_warns_of_waivers_that_have_ended(copy, caplog):
+    waivers = "".join(
+        Waiver(attack=name, reason="reviewed by the board", by="Dr. Ada Example", until=until).to_toml()
+        for name, until in (("pgd", date(2020, 1, 1)), ("uap", date(2999, 1, 1)))
+    )
+    (copy / "policy.toml").write_text((copy / "policy.toml").read_text() + waivers)
+    bundle.seal_bundle(copy)
+    assert "that of 'pgd' by Dr. Ada Example ended on 2020-01-01" in caplog.text
+    assert "uap" not in caplog.text
 
 
 def test_a_bundle_of_an_older_format_can_be_sealed_and_given_a_site(tmp_path):

@@ -206,9 +206,14 @@ def test_a_policy_that_asks_for_certificates_without_bounds_is_refused(tmp_path,
     assert dataclasses.replace(bundle, bounds=None, policy=Policy(on_error="flag")).guard(ephemeral=True)
 
 
-def test_a_policy_may_be_sealed_with_another_radius(copy):
+def test_a_policy_may_be_sealed_with_another_radius_of_which_it_is_said_that_nobody_counted(copy, caplog):
+    (copy / "policy.toml").write_text(policy().to_toml())
+    seal_bundle(copy)
+    assert "certify.radius" not in caplog.text, "the radius that was counted at"
     (copy / "policy.toml").write_text(policy(radius=1.0).to_toml())
     seal_bundle(copy)
+    assert "certified at 1 grey levels" in caplog.text
+    assert "was counted at 4 only" in caplog.text
     answer = ask(load_bundle(copy).guard(ephemeral=True), NEAR)
     assert answer.certified.asked == 1.0
     assert answer.certified.holds.tolist() == [True]

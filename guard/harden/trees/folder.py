@@ -13,7 +13,7 @@ import numpy as np
 from medward.guard.certificate import CERTIFICATE, CERTIFIED, HARDENED_MARK, ORIGINAL, RobustnessCertificate
 from medward.guard.certify.bounds import Bounds
 from medward.guard.data.overlap import measure_overlap
-from medward.guard.data.split import Split, tell_understanding
+from medward.guard.data.split import Split, log, tell_understanding
 from medward.guard.data.table_rows import chosen_columns, encoded_rows
 from medward.guard.errors import MedwardError
 from medward.guard.harden.division import divide_splits, needed_splits
@@ -28,6 +28,7 @@ from medward.guard.models.onnx_front import add_metadata
 from medward.guard.models.onnx_model import load_onnx
 from medward.guard.models.sources import Source
 from medward.guard.named_values import Table
+from medward.guard.threat_policy import small_radius
 
 _SAMPLE = 256  # rows on which the model's claims and its exported form are checked
 
@@ -69,6 +70,8 @@ def harden_to_trees(
     labels = label_kind(first.labels, first.names)
     spec = infer_spec(source.model, sample=sample, low=source.low, high=source.high, labels=labels, **said)
     task = method.check(spec)
+    if small := small_radius(method.epsilon, spec.modality):
+        log.warning("harden: %s", small)
     original = wrap(source.model, spec=spec, sample=sample)
     known = {name: decided_rows(name, split, task) for name, split in read.items()}
     train, selection, chosen_on = divide_splits(known, seed, task)

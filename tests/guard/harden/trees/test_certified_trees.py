@@ -116,6 +116,14 @@ def test_columns_that_the_model_was_not_fitted_on_are_left_out_and_said(tmp_path
     assert "left out, for the model does not take them: mrn" in caplog.text
 
 
+def test_a_radius_meant_for_images_is_told_of_a_table(made, tmp_path, caplog):
+    data = {"train": patients(60, 0), "selection": patients(60, 1)}
+    harden(made[1], data, tmp_path / "out", METHOD, classes=("well", "ill", "worse"))
+    assert "is a share of each column's standard deviation" not in caplog.text
+    harden(made[1], data, tmp_path / "low", replace(METHOD, epsilon=4 / 255), classes=("well", "ill", "worse"))
+    assert "epsilon = 0.0157 is a share of each column's standard deviation" in caplog.text
+
+
 def test_trees_stand_in_a_forests_place_and_the_certificate_says_so(made):
     out, forest, (certificate, chosen_on) = made
     assert {each.name for each in out.iterdir()} == {"model.onnx", "original.onnx", "certificate.json"}
