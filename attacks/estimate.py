@@ -1,7 +1,7 @@
 """How long a validation takes: what attacks plan to do, times what a model, its guard and a stand-in need here.
 
 An estimate, told before the start and never used to judge: an attack that wins early is done sooner, a search that is
-controlled takes longer. A quick look takes the attacks that about a minute is enough for.
+controlled takes longer. A quick look takes the attacks that about a minute is planned for.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from medward.guard.types import Array, Query
 
 QUICK_SECONDS, QUICK_ROWS = 60.0, 100
 """About how long a quick look may take, and on how many rows it judges at most."""
+BRIEF = 0.05
+"""The share of that time which an attack may take that is always run, the quickest of its family."""
 _BATCH = 50
 _ASKED = 3
 """How often a universal attack asks about each row and radius, about: with its change, with noise, and as it is."""
@@ -165,15 +167,16 @@ def duration_text(seconds: float) -> str:
 def quick_choice(planned: Mapping[str, float], families: Mapping[str, str], *, seconds: float) -> tuple[str, ...]:
     """Which attacks, by name, fit into so many `seconds`: of each family the quickest first, then the others.
 
-    The quickest of the first family is always among them, though it may take longer: less would show too little.
-    The order is that of `planned`.
+    The quickest of the first family is always among them, though it may take longer: less would show too little. So is
+    that of another where it takes next to nothing. The order is that of `planned`.
     """
     quickest = sorted(planned, key=lambda name: planned[name])
     first = [next(name for name in quickest if families[name] == family) for family in dict.fromkeys(families.values())]
     chosen = set(first[:1])
     for name in (*sorted(first, key=lambda name: planned[name]), *quickest):
         spent = sum(planned[each] for each in chosen)
-        if name not in chosen and spent + planned[name] <= seconds:
+        brief = name in first and planned[name] <= QUICK_SECONDS * BRIEF
+        if name not in chosen and (brief or spent + planned[name] <= seconds):
             chosen.add(name)
     return tuple(name for name in planned if name in chosen)
 

@@ -84,7 +84,7 @@ def validate(
     and `manifest` say by what coins rows were trained on or held out, as training wrote them; where the certificate
     names others they are refused. `decide` reads the outputs ``(n, ...)`` of an opaque model as one whole number a row,
     from 0 on; without it nothing that such a model decides can be attacked, and the report says so. A `quick` look
-    takes about a minute: fewer rows, and the attacks that fit, at full strength (`attacks.validation.plan`).
+    takes a minute or two: fewer rows, and the attacks that fit, at full strength (`attacks.validation.plan`).
     `against` is an older report, whose changes are then told. A `plan` of one's own takes the place of `quick`.
     `data_path` is where `data` was read from, by which the report's commands name it; `data` itself if that is a path.
     """

@@ -64,7 +64,7 @@ def validate_command(
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     quick: Annotated[
-        bool, typer.Option("--quick", help="about a minute: fewer rows, the attacks that fit, wide intervals")
+        bool, typer.Option("--quick", help="a minute or two: fewer rows, the attacks that fit, wide intervals")
     ] = False,
     against: Annotated[
         Path | None,
