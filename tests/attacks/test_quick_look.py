@@ -99,7 +99,7 @@ def test_of_each_family_the_quickest_first_and_never_more_than_there_is_time_for
     families = {"uap": "evasion", "pgd": "evasion", "thief": "extraction", "loss": "membership", "lira": "membership"}
     assert quick_choice(planned, families, seconds=60) == ("pgd", "thief", "loss", "lira")
     assert quick_choice(planned, families, seconds=27) == ("pgd", "loss", "lira")
-    assert quick_choice(planned, families, seconds=0) == ("pgd", "loss"), "one takes too long, the other next to nothing"
+    assert quick_choice(planned, families, seconds=0) == ("pgd", "loss"), "next to nothing"
     assert quick_choice({**planned, "loss": 5.0}, families, seconds=0) == ("pgd",)
     assert quick_choice(planned, families, seconds=1000) == tuple(planned)
 
