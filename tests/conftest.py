@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -40,6 +42,18 @@ def pytest_runtest_setup(item):
         generator.bit_generator.state = state
     if item.get_closest_marker("data") and "MEDWARD_DATA" not in os.environ:
         pytest.skip("MEDWARD_DATA is not set: it names the folder of data sets")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _operators_read_once():
+    """torch.onnx reads the source of its 500 operators anew for each export, which is most of what a small one takes."""
+    if "torch" not in sys.modules:
+        yield
+        return
+    registry = importlib.import_module("torch.onnx._internal.exporter._registration").ONNXRegistry
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "from_torchlib", staticmethod(functools.cache(registry.from_torchlib)))
+        yield
 
 
 @pytest.fixture(scope="session")
