@@ -47,7 +47,7 @@ class Remedy(BaseModel):
     means: Literal["", "network", "other"] = ""
     method: str = ""
     hardened: str = ""
-    certified: bool = False
+    certified: bool | None = None
     command: str = ""
     brought: str = ""
     figures: tuple[Figure, ...] = ()
@@ -63,7 +63,7 @@ class Remedy(BaseModel):
             and self.kind in ("", "universal" if finding.threat.universal else "single")
             and self.means in ("", "network" if network else "other")
             and (not self.method or (self.method != done and (not certifies or self.method == "certified")))
-            and (certifies or not self.certified)
+            and self.certified in (None, certifies)
             and (not self.hardened or (self.hardened == done and not certifies))
         )
 

@@ -108,7 +108,8 @@ def test_a_method_that_the_model_was_hardened_by_is_not_advised_again(report):
     ]
     assert commands[0] - commands[1] == {"uat"}
     trees = report.model_copy(update={"provenance": report.provenance.model_copy(update={"white_box": False})})
-    (other,) = finding_advice(finding, trees)
+    as_it_is, other = finding_advice(finding, trees)
+    assert "without training" in as_it_is.sentence
     assert "--architecture trees" in other.command
 
 
@@ -129,6 +130,19 @@ def test_a_model_trained_for_certificates_that_gives_none_is_told_to_turn_them_o
     told = finding_advice(finding_of(fresh, "evasion", Cause.PASSED), fresh)
     assert not any(each.command.startswith("medward protect") for each in told)
     assert any("--method certified" in each.command and "[certify]" in each.sentence for each in told)
+
+
+def test_trees_whose_answers_are_certified_are_not_told_to_turn_that_on(report):
+    finding = finding_of(report, "evasion", Cause.TOO_WEAK)
+    site = report.clean.site.model_copy(update={"uncertified": report.clean.site.false_refusal})
+    for whose, told in ((report.clean.site, True), (site, False)):
+        trees = report.model_copy(
+            update={
+                "clean": report.clean.model_copy(update={"site": whose}),
+                "provenance": report.provenance.model_copy(update={"white_box": False}),
+            }
+        )
+        assert any("without training" in each.sentence for each in finding_advice(finding, trees)) == told
 
 
 def test_a_bundle_whose_answers_are_certified_is_not_told_to_give_that_up(report):
