@@ -46,7 +46,7 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(scope="session", autouse=True)
 def _operators_read_once():
-    """torch.onnx reads the source of its 500 operators anew for each export, which is most of what a small one takes."""
+    """torch.onnx reads the source of its 500 operators anew for each export, most of what a small one takes."""
     if "torch" not in sys.modules:
         yield
         return

@@ -299,3 +299,27 @@ def test_a_few_places_where_nothing_moves_within_the_radius_hide_nothing(body, d
     flags = flags_of(FlatPlaces(Faulty(body), rows, reach * EPSILON), digits)
     assert len(flags) == len(says), flags
     assert all(word in flag for word, flag in zip(says, flags, strict=True))
+
+
+class BrightPlaces(FlatPlaces):
+    """Around the chosen rows scores are constant but where a mean of the values, by `weights`, has risen."""
+
+    def __init__(self, body, rows, weights):
+        super().__init__(body, rows, 2 * EPSILON)
+        self.weights = torch.as_tensor(weights)[None] / 64
+
+    def forward(self, x):
+        near = torch.cdist(x.flatten(1), self.rows.to(x), p=torch.inf).argmin(dim=1)
+        rise = (x - self.rows.to(x)[near].view(x.shape)).flatten(1) @ self.weights.to(x).T
+        turned = F.one_hot(torch.ones(len(x), dtype=torch.long), 10).to(x) * 9
+        flat = super().forward(x)
+        inside = torch.cdist(x.flatten(1), self.rows.to(x), p=torch.inf).amin(dim=1, keepdim=True) <= self.reach
+        return torch.where(inside & (rise > 0.4 * EPSILON), turned, flat)
+
+
+@pytest.mark.parametrize("weights", [[1.0] * 64, [2.0] * 32 + [-2.0] * 32], ids=["all", "halves apart"])
+def test_places_that_only_brightness_moves_are_a_mask(body, digits, weights):
+    """Random signs leave the mean of an image where it is."""
+    rows = torch.as_tensor(digits.inputs[1400:1405])
+    (flag,) = flags_of(BrightPlaces(Faulty(body), rows, weights), digits)
+    assert "quantiser" in flag

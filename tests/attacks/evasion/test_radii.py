@@ -11,12 +11,15 @@ from medward.attacks.evasion import PGD, HillClimb, Square, UniversalPerturbatio
 from medward.attacks.evasion.asking import AskedRows
 from medward.attacks.evasion.family import Evasion
 from medward.attacks.evasion.fooled_share import larger_share, refused_share
-from medward.attacks.evasion.perturbation import NOISE_DRAWS, strongest_noise
+from medward.attacks.evasion.perturbation import NOISE_DRAWS, Universal, strongest_noise
 from medward.attacks.evasion.radii import search_radii
 from medward.attacks.evasion.setup import FACTORS, EvasionSetup
+from medward.attacks.evasion.uap import refine_universal
 from medward.attacks.target import Response
 from medward.attacks.whitebox.ascent import Ascent
 from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.criterion import ClassChange
+from medward.attacks.whitebox.search import Search
 
 EPSILON = 0.5
 UAP = UniversalPerturbation(epsilon=EPSILON, epochs=4, restarts=1)
@@ -111,6 +114,29 @@ def test_each_radius_has_a_perturbation_of_its_own(plain, few, monkeypatch):
     refined, turned_down = result.attempts[1].fooled, scaled != clean
     assert refined.mean() >= max(there.mean(), turned_down.mean())
     assert not np.array_equal(refined, turned_down)
+
+
+class TwoLosses(ClassChange):
+    """Any other class, by two losses of which one leads nowhere."""
+
+    useless = 0
+
+    @property
+    def shared_losses(self):
+        losses = [ClassChange().shared_losses[0]] * 2
+        losses[self.useless] = lambda scores, y: scores.sum(dim=1) * 0
+        return tuple(losses)
+
+
+@pytest.mark.parametrize("useless", [0, 1])
+def test_refining_tries_every_loss(plain, few, monkeypatch, useless):
+    monkeypatch.setattr(TwoLosses, "useless", useless)
+    x, network = torch.as_tensor(few.craft.inputs), plain.network
+    ball = Ball.of(plain.spec, few.craft.inputs, EPSILON)
+    search = Search(network, TwoLosses(), ball, torch.Generator().manual_seed(0))
+    y = search.decided(x)
+    nothing = Universal(torch.zeros_like(x[:1]), 0.0, [], 0)
+    assert refine_universal(search, x, y, nothing, epochs=8, batch=50).success > 0.5
 
 
 def test_the_perturbation_that_is_shown_is_the_one_that_fooled_most(plain, few):
