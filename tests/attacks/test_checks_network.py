@@ -314,7 +314,7 @@ class BrightPlaces(FlatPlaces):
         turned = F.one_hot(torch.ones(len(x), dtype=torch.long), 10).to(x) * 9
         flat = super().forward(x)
         inside = torch.cdist(x.flatten(1), self.rows.to(x), p=torch.inf).amin(dim=1, keepdim=True) <= self.reach
-        return torch.where(inside & (rise > 0.4 * EPSILON), turned, flat)
+        return torch.where(inside & (rise > 0.7 * EPSILON), turned, flat)
 
 
 @pytest.mark.parametrize("weights", [[1.0] * 64, [2.0] * 32 + [-2.0] * 32], ids=["all", "halves apart"])
