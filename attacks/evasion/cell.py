@@ -7,28 +7,19 @@ An attack that owes its strength to one class must also be held on that class.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from medward.attacks.base import Attempt
 from medward.attacks.checks import is_of_no_use
 from medward.attacks.evasion.ceiling import Ceiling
+from medward.attacks.evasion.class_shares import Classes, empties_class
 from medward.attacks.evasion.control import EVASION_SUCCESS
 from medward.attacks.evasion.proof import CertificateProof
 from medward.attacks.intervals import Interval
-from medward.attacks.validation.certified_share import rates_by_class
 from medward.attacks.validation.finding import Arm
 from medward.attacks.validation.gate import ATTACKERS, NO_ROW, JudgedCell
 from medward.attacks.validation.sample_size import short_groups, shortage_words
 from medward.guard.policy import GatePolicy
-from medward.guard.tasks.base import Task
-from medward.guard.tasks.classification import Classification
-
-EMPTIED, SURELY = 0.9, 0.75
-"""The share of a class's rows that must be fooled, and the least that its lower end must say, before it is emptied."""
-
-Classes = Mapping[str, Interval]
-"""The share fooled of the rows of each class, the lower ends corrected for how many classes there are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,44 +265,6 @@ class EvasionCell(JudgedCell):
 def _nothing_of(share: Interval | None) -> Interval | None:
     """No row at all, of as many as there were."""
     return None if share is None else Interval(0.0, 0.0, 0.0, share.n)
-
-
-def empties_class(share: Interval) -> bool:
-    """Whether an attack leaves next to nothing of a class, `share` of whose rows it fools.
-
-    What chance may have done is left to the lower end, which a handful of rows cannot bring that far: it takes about
-    twenty, all of them fooled.
-    """
-    return share.value >= EMPTIED and share.low >= SURELY
-
-
-def by_class(attempts: Sequence[Attempt], task: Task, *, noise: bool = False) -> dict[str, Interval]:
-    """The share fooled of the rows that `task` decided alike, at its worst radius; by random noise with `noise`.
-
-    Lower ends are corrected for the number of classes that are there, as they are for radii.
-    """
-    return rates_by_class(task, [(each.noisy if noise else each.fooled, each.decided) for each in attempts])
-
-
-def denied_by_class(attempts: Sequence[Attempt], task: Task) -> dict[str, Interval]:
-    """The share of rows of each class, as labelled where that is known, that lose their certificate under attack."""
-    return rates_by_class(
-        task,
-        [
-            (each.denied, each.decided if each.classes is None else each.classes)
-            for each in attempts
-            if each.denied is not None
-        ],
-    )
-
-
-def by_direction(classes: Classes, task: Task) -> dict[str, Interval]:
-    """Of a model of two classes with an operating point: which positives were hidden, which negatives raised."""
-    if not isinstance(task, Classification) or task.threshold is None:
-        return {}
-    negative, positive = task.classes
-    ways = {f"{positive} hidden": classes.get(positive), f"{positive} raised": classes.get(negative)}
-    return {way: share for way, share in ways.items() if share is not None}
 
 
 def _class_missing(name: str, share: Interval, limit: float) -> str:

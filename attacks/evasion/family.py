@@ -8,13 +8,14 @@ from typing import ClassVar
 
 from medward.attacks.base import PER_CLASS, Attack, AttackData, AttackResult, Attempt
 from medward.attacks.evasion.ceiling import model_ceiling
-from medward.attacks.evasion.cell import EvasionCell, by_class, by_direction, denied_by_class
+from medward.attacks.evasion.cell import EvasionCell
 from medward.attacks.evasion.certificate_notes import (
     byproduct_note,
     certified_rows_note,
     counted_note,
     unfollowed_note,
 )
+from medward.attacks.evasion.class_shares import by_class, by_direction, denied_by_class
 from medward.attacks.evasion.control import control_times, larger_attack
 from medward.attacks.evasion.fooled_share import (
     changed_share,

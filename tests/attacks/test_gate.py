@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medward.attacks.evasion.cell import EMPTIED, EvasionCell, empties_class
+from medward.attacks.evasion.cell import EvasionCell
+from medward.attacks.evasion.class_shares import EMPTIED, empties_class
 from medward.attacks.extraction.family import TheftCell
 from medward.attacks.families import FAMILIES
 from medward.attacks.intervals import Interval, clopper_pearson, worst_rate

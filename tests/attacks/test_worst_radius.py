@@ -8,7 +8,8 @@ import pytest
 from medward.attacks.benchmarks.tasks import load_task
 from medward.attacks.benchmarks.victims import train_victim
 from medward.attacks.evasion import UniversalPerturbation
-from medward.attacks.evasion.cell import EvasionCell, by_class
+from medward.attacks.evasion.cell import EvasionCell
+from medward.attacks.evasion.class_shares import by_class
 from medward.attacks.evasion.family import Evasion
 from medward.attacks.evasion.setup import EvasionSetup
 from medward.attacks.intervals import clopper_pearson

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medward.attacks.base import AttackResult, Attempt
-from medward.attacks.evasion.cell import denied_by_class
 from medward.attacks.evasion.certificate_notes import certified_rows_note
+from medward.attacks.evasion.class_shares import denied_by_class
 from medward.attacks.evasion.family import Evasion
 from medward.attacks.evasion.fooled_share import (
     changed_share,
