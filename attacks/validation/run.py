@@ -91,7 +91,13 @@ def run_validation(
         "versions": library_versions() | _plugin_versions(deployment, attacks),
         "seed": seed,
     }
-    runner = Runner(deployment, journal, common if plan.rows is None else {**common, "rows": plan.rows}, shared.data)
+    run_by = {
+        **common,
+        "bundle": bundle.digest_without_waivers,
+        "policy": policy.model_copy(update={"accept": ()}).fingerprint,
+        **({} if plan.rows is None else {"rows": plan.rows}),
+    }
+    runner = Runner(deployment, journal, run_by, shared.data)
     steps = len(ARMS) + (deployment.before is not None)
     with Progress(total=1 + steps * len(attacks), shown=progress) as bar:
         if plan.told:

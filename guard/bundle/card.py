@@ -102,6 +102,12 @@ class Card(BaseModel):
         content = self.model_dump(mode="json", exclude={"digest"})
         return self.model_copy(update={"digest": sha256(canonical_json(content))})
 
+    def digest_without(self, name: str) -> str:
+        """SHA-256 of the card as if it named no file `name`: what the bundle is, whatever that file says."""
+        content = self.model_dump(mode="json", exclude={"digest"})
+        files = {each: digest for each, digest in self.files.items() if each != name}
+        return sha256(canonical_json({**content, "files": files}))
+
     def to_bytes(self) -> bytes:
         """The one serialisation of this card."""
         return canonical_json(self.model_dump(mode="json"))

@@ -80,6 +80,12 @@ class Bundle:
         """SHA-256 that stands for the whole bundle; keep it elsewhere and give it to `load_bundle` as `expect`."""
         return self.card.digest
 
+    @property
+    def digest_without_waivers(self) -> str:
+        """SHA-256 of all that its answers depend on: what its site lives with changes none, and not this."""
+        policy = self.policy.model_copy(update={"accept": ()})
+        return sha256(f"{self.card.digest_without(POLICY)}{policy.to_toml()}".encode())
+
     def guard(
         self,
         *,

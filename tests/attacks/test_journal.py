@@ -21,8 +21,10 @@ from medward.attacks.validation.journal import (
 )
 from medward.attacks.validation.record import Report
 from medward.attacks.validation.run import run_validation
+from medward.attacks.validation.waiving import today_utc
 from medward.guard.data.split import Split
 from medward.guard.policy import Policy
+from medward.guard.waiver_policy import Waiver
 
 
 def test_a_finished_run_is_recalled_and_not_run_again(tmp_path):
@@ -180,6 +182,14 @@ def test_no_run_is_recalled_once_anything_it_depends_on_has_changed(runs, what):
     assert runs() == (3, 4), "unchanged, every run is recalled"
     assert runs(**OTHER[what]) == (6, 8)
     assert runs() == (6, 8)
+
+
+def test_what_a_site_lives_with_changes_no_run(runs):
+    assert runs() == (3, 4)
+    waiver = Waiver(attack="scripted", reason="reviewed by the board", by="Dr. Ada Example", until=today_utc())
+    accepting = SETTINGS["policy"].model_copy(update={"accept": (waiver,)})
+    assert runs(policy=accepting) == (3, 4)
+    assert runs(policy=accepting.model_copy(update={"on_error": "flag"})) == (6, 8), "the control"
 
 
 def test_other_settings_of_the_attack_leave_only_the_clean_cost(runs):

@@ -52,6 +52,10 @@ class FakeBundle:
     abstains: bool = False
 
     @property
+    def digest_without_waivers(self) -> str:
+        return self.digest
+
+    @property
     def card(self):
         return SimpleNamespace(plugins={}, certificate=None)
 

@@ -282,6 +282,22 @@ def test_seal_accepts_an_edited_policy_and_nothing_else(copy):
         bundle.seal_bundle(copy)
 
 
+def test_waivers_change_the_digest_and_not_what_answers_depend_on(copy):
+    def digests(text):
+        (copy / "policy.toml").write_text(text)
+        bundle.seal_bundle(copy)
+        found = bundle.load_bundle(copy)
+        return found.digest, found.digest_without_waivers
+
+    text = (copy / "policy.toml").read_text()
+    waiver = Waiver(attack="pgd", reason="reviewed by the board", by="Dr. Ada Example", until=date(2999, 1, 1))
+    plain, accepting = digests(text), digests(text + waiver.to_toml())
+    assert plain[0] != accepting[0]
+    assert plain[1] == accepting[1]
+    other = digests(text.replace('on_error = "withhold"', 'on_error = "flag"'))
+    assert other[1] != plain[1]
+
+
 def test_sealing_warns_of_waivers_that_have_ended(copy, caplog):
     waivers = "".join(
         Waiver(attack=name, reason="reviewed by the board", by="Dr. Ada Example", until=until).to_toml()
