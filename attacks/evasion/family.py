@@ -28,7 +28,7 @@ from medward.attacks.evasion.fooled_share import (
     refused_share,
 )
 from medward.attacks.evasion.per_image import PerImage
-from medward.attacks.evasion.proof import find_certifier, find_proof
+from medward.attacks.evasion.proof import find_proof, with_certificates
 from medward.attacks.intervals import Interval, rate_interval
 from medward.attacks.target import Target
 from medward.attacks.threat import Access, ThreatModel
@@ -85,19 +85,11 @@ class Evasion:
             rule = bundle.model.spec.rule
             reason = f"The model {rule}: say what it decides (--decide package:function) to have it attacked."
             return NotTested(reason=reason, status=Status.NOT_APPLICABLE)
-        certifier, unproven = find_certifier(deployment)
-        test, outputs = shared.data.test.inputs, shared.data.outputs
+        held = with_certificates(shared.data, deployment)
         return replace(
-            shared.data,
-            certifier=certifier,
-            certified_radius=None if certifier is None or outputs is None else certifier.certify(test, outputs).radius,
+            held,
             flags=(*shared.copied, *shared.tested),
-            notes=(
-                *shared.data.notes,
-                *counted_note(bundle.policy),
-                *unfollowed_note(deployment),
-                *filter(None, (unproven,)),
-            ),
+            notes=(*held.notes, *counted_note(bundle.policy), *unfollowed_note(deployment)),
             shortages=_shortages(shared.data, bundle.model.spec.task, self.bound(bundle.policy.gate)),
             control=larger_attack,
         )

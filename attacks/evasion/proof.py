@@ -15,7 +15,7 @@ Source: Moore, Kearfott and Cloud, "Introduction to interval analysis", SIAM 200
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -31,6 +31,7 @@ from medward.attacks.whitebox.ball import Ball
 from medward.guard.bundle.bounds import are_made_anew
 from medward.guard.certify.certifier import Certifier
 from medward.guard.certify.rounding import rounded_up
+from medward.guard.models.base import first_line
 from medward.guard.policy import GatePolicy
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
@@ -74,6 +75,26 @@ def find_certifier(deployment: Deployment) -> tuple[Certifier | None, str]:
             "protect the model again."
         )
     return certifier, ""
+
+
+def with_certificates(data: AttackData, deployment: Deployment) -> AttackData:
+    """The `data` with what certifies the deployment's answers and how far those on "test" are certified.
+
+    Without, where nothing is proven by them, and then with a note that says why.
+    """
+    certifier, reason = find_certifier(deployment)
+    radius = None
+    if certifier is not None and data.outputs is not None:
+        try:
+            radius = certifier.certify(data.test.inputs, data.outputs).radius
+        except Exception as error:  # of whatever runs the bounds; the guard's own answers say so, too
+            reason = f"Nothing is held by proof: the bounds fail on rows of test: {first_line(error)}"
+    return replace(
+        data,
+        certifier=None if radius is None else certifier,
+        certified_radius=radius,
+        notes=(*data.notes, *filter(None, (reason,))),
+    )
 
 
 def find_proof(attack: Attack, data: AttackData, spec: ModelSpec) -> CertificateProof | None:

@@ -13,7 +13,7 @@ from support.certified import certifying_all, forest, greys, halved, images, pol
 from medward.attacks.base import AttackData
 from medward.attacks.evasion import PGD, HopSkipJump, Square, UniversalPerturbation
 from medward.attacks.evasion.cell import EvasionCell
-from medward.attacks.evasion.proof import CertificateProof, find_certifier, find_proof
+from medward.attacks.evasion.proof import CertificateProof, find_certifier, find_proof, with_certificates
 from medward.attacks.intervals import Interval, rate_interval
 from medward.attacks.validation.cause import Cause, find_causes
 from medward.attacks.validation.deployment import Deployment
@@ -122,6 +122,21 @@ def test_answers_that_leave_uncertified_as_labels_are_not_held_by_proof(bundle):
 def test_of_a_number_nothing_is_held_by_proof(tmp_path):
     made = protected(tmp_path / "numbers", "numbers", chosen=policy(radius=1.0))
     assert find_certifier(Deployment(bundle=made)) == (None, "")
+
+
+def test_bounds_that_fail_prove_nothing_and_are_told(bundle, monkeypatch):
+    rows = images(20)
+    outputs = bundle.model.predict(rows).scores
+    data = AttackData(craft=Split(rows), test=Split(rows), outputs=outputs)
+    assert with_certificates(data, Deployment(bundle=bundle)).certified_radius.shape == (20,)
+
+    def failing(*_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(Certifier, "certify", failing)
+    found = with_certificates(data, Deployment(bundle=bundle))
+    assert (found.certifier, found.certified_radius) == (None, None)
+    assert "the bounds fail on rows of test: RuntimeError: out of memory" in found.notes[-1]
 
 
 def test_rows_of_training_among_those_that_judge_flag_a_proven_row_too(bundle, tmp_path):
