@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -78,6 +78,12 @@ class AttackData:
     certified_radius: Array | None = None
 
 
+def without_proofs(data: AttackData, contradicted: Sequence[str]) -> AttackData:
+    """The same data where attacks `contradicted` what certificates prove: nothing follows from them for any other."""
+    said = f"Nothing is held by proof: {', '.join(contradicted)} contradicted the bounds."
+    return replace(data, certifier=None, certified_radius=None, notes=(*data.notes, said))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """An evasion attack within one radius, judged on all of its rows.
@@ -112,6 +118,7 @@ class AttackResult:
     a guesser who sees candidates and not the model). `without_target` are a membership attack's scores of its shadows
     or references alone; `groups (n,)` say which candidates are one patient's. `judged (n,)` are the places in "test" of
     the rows of `outcome`, where an attack knows them and they are not all.
+    `contradictions` counts answers that left as certified and were not the model's own on the row they were made of.
     `ways` are, of an attack that tries several, the shares of rows that each won first.
     `attempts` are what evasion is judged by, one for each radius that the attacker chose one change for; `outcome` and
     `baseline` are then those of the attempt that fooled most. `curves` maps a name to (x, y) points for the report,
@@ -126,6 +133,7 @@ class AttackResult:
     judged: Ints | None = None
     attempts: tuple[Attempt, ...] = ()
     ways: Mapping[str, float] = field(default_factory=dict)
+    contradictions: int = 0
     queries: int = 0
     gradients: int = 0
     flags: tuple[str, ...] = ()

@@ -193,6 +193,7 @@ class Target:
         self.threat = threat
         self.queries = 0
         self.withheld = 0
+        self.contradictions = 0  # certified answers, to rows within the certified radius, that were not the clean ones
         self._oracle = oracle
         self._network = network
         self._profile = profile

@@ -15,6 +15,7 @@ from medward.attacks.whitebox.search import Search
 
 _TOLERANCE = 0.05
 _ABSTAINS, _ONE_ANSWER = "always abstains", "always the same answer"
+_UNSTEADY = "the target does not answer consistently"
 _LEVELS = 255  # steps of an 8-bit image
 VANISHED = 0.2  # the share of examples that an 8-bit file may undo
 
@@ -34,7 +35,7 @@ def not_monotone(epsilons: Sequence[float], success: Sequence[float], n: int) ->
     """C7: success must not fall as the radius grows, nor be above zero at radius zero."""
     pairs = sorted(zip(epsilons, success, strict=True))
     if pairs and pairs[0][0] == 0 and pairs[0][1] > 0:
-        return f"success is {pairs[0][1]:.0%} at radius 0, 0 expected; the target does not answer consistently"
+        return f"success is {pairs[0][1]:.0%} at radius 0, 0 expected; {_UNSTEADY}"
     for (_, before), (epsilon, after) in pairwise(pairs):
         if after < before - _slack(n):
             return f"not monotone: success falls from {before:.0%} to {after:.0%} at radius {epsilon:g}"
@@ -97,8 +98,8 @@ def always_abstains(withheld: float) -> str | None:
 
 
 def is_of_no_use(flag: str) -> bool:
-    """C13: whether a flag says that a target is of no use to anybody, which no strength of an attack changes."""
-    return flag.startswith((_ABSTAINS, _ONE_ANSWER))
+    """Whether a flag says what no strength of an attack changes: a target is of no use, or answers now so, now so."""
+    return flag.startswith((_ABSTAINS, _ONE_ANSWER)) or flag.endswith(_UNSTEADY)
 
 
 def one_answer(decisions: Tensor) -> str | None:

@@ -78,11 +78,27 @@ def asked_rows(target: Target, inputs: Tensor, y: Tensor, criterion: Criterion) 
     scores, decided = answers_as_tensors(response, y.device)
     changed = np.asarray(criterion.answered(scores, decided, y).cpu().numpy())
     won = np.asarray(criterion.answered(scores, _relied(response, decided, y), y).cpu().numpy())
+    if not y.is_floating_point():
+        target.contradictions += _otherwise(response, criterion.decisions(y).cpu().numpy())
     unproven = response.uncertified
     if response.certified is not None and response.certified.ndim == 1:
         won = won & response.certified
     unproven = np.zeros(len(won), np.bool_) if unproven is None else unproven
     return AskedRows(won, response.refused, unproven, changed)
+
+
+def _otherwise(response: Response, clean: Ints) -> int:
+    """How many answers that left as certified decide otherwise than the `clean (n,)` rows were decided.
+
+    Whatever an attacker aimed at: within the certified radius there is none, if bounds are sound.
+    """
+    if response.certified is None:
+        return 0
+    decided = np.asarray(response.labels)
+    if response.certified.ndim == 1:
+        return int((response.certified & (decided >= 0) & (decided != clean)).sum())
+    sure = (response.certified.astype(np.int64) << np.arange(response.certified.shape[1])).sum(axis=1)
+    return int(((decided >= 0) & (((decided ^ clean) & sure) != 0)).sum())
 
 
 def _relied(response: Response, decided: Tensor, y: Tensor) -> Tensor:

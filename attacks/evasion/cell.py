@@ -47,7 +47,6 @@ class EvasionCell(JudgedCell):
     control_classes: Classes = field(default_factory=dict)
     control_noise_classes: Classes = field(default_factory=dict)
     proof: CertificateProof | None = None
-    contradictions: int = 0
     about_rows: tuple[str, ...] = ()
     proven: bool = False
 
@@ -61,6 +60,8 @@ class EvasionCell(JudgedCell):
         Only where that limit is within the bound of `gate` and nothing contradicts the proof. What was refused stays.
         """
         if self.proof is None or self.contradictions or not self.proof.bounds_denial(gate):
+            return self
+        if any(share.low > self.proof.deniable.high for share in self.denied.values()):  # more than can be: a fault
             return self
         return replace(
             self,
@@ -99,7 +100,7 @@ class EvasionCell(JudgedCell):
         if self.proof is not None and not self.contradictions:
             reasons.append(
                 "By proof no certified answer is changed, but not that enough stay certified: of up to "
-                f"{self.proof.deniable.high:.1%} of rows, or of more of a class, certificates can be taken."
+                f"{self.proof.deniable.high:.1%} of certified rows, or of more of a class, certificates can be taken."
             )
         return tuple(reasons)
 
@@ -155,12 +156,6 @@ class EvasionCell(JudgedCell):
     def passing(self, limit: float) -> tuple[str, ...]:
         """With the reason why no classifier could do better, where that is so."""
         found = super().passing(limit)
-        if self.proof is not None and self.contradictions:
-            found = (
-                *found,
-                f"Bounds are contradicted: {self.contradictions} certified answers were changed within the certified "
-                "radius, so that either the bounds are not sound or the guard does not go by them.",
-            )
         excuse = "" if self.ceiling is None else self.ceiling.sentence(limit)
         return (*found, excuse) if found and excuse else found
 
@@ -208,8 +203,8 @@ class EvasionCell(JudgedCell):
             return super().holding(limit)
         return (
             "By proof: no attack within the certified radius changes a certified answer, however strong it is, and of "
-            f"at most {self.proof.deniable.high:.1%} of rows it can take the certificate; what screens refuse is only "
-            "what this attack had refused."
+            f"at most {self.proof.deniable.high:.1%} of certified rows it can take the certificate; what screens "
+            "refuse is only what this attack had refused."
         )
 
     def alone(self) -> str:

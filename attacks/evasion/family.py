@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from medward.attacks.base import PER_CLASS, Attack, AttackData, AttackResult, Attempt
+from medward.attacks.base import PER_CLASS, Attack, AttackData, AttackResult
 from medward.attacks.evasion.ceiling import model_ceiling
 from medward.attacks.evasion.cell import EvasionCell
 from medward.attacks.evasion.certificate_notes import (
@@ -28,10 +28,11 @@ from medward.attacks.evasion.fooled_share import (
     refused_share,
 )
 from medward.attacks.evasion.per_image import PerImage
-from medward.attacks.evasion.proof import find_proof, with_certificates
-from medward.attacks.intervals import Interval, rate_interval
+from medward.attacks.evasion.proof import CertificateProof, beyond_certificates, find_proof, with_certificates
+from medward.attacks.intervals import Interval, larger_rate, rate_interval
 from medward.attacks.target import Target
 from medward.attacks.threat import Access, ThreatModel
+from medward.attacks.validation.certified_share import rates_by_class
 from medward.attacks.validation.deployment import ROBUSTNESS, Deployment, queried_target
 from medward.attacks.validation.family import CurvePlot, NotTested, Runs
 from medward.attacks.validation.finding import ARMS, Arm, Controls, Finding, Status
@@ -117,7 +118,7 @@ class Evasion:
             {arm: found for arm in behind if (found := share(results[arm].attempts)) is not None}
             for share in (refused_share, denied_share, changed_share)
         )
-        proof = None if runs.held is None else find_proof(runs.attack, runs.held, runs.spec)
+        proof, contradictions, farther = _proven(runs, behind)
         told = (
             ("refused under attack", refused),
             ("certificates denied", denied),
@@ -138,12 +139,13 @@ class Evasion:
                 for arm in results
                 for beside in [{name: shares[arm] for name, shares in told if arm in shares}]
             },
+            **_uncertified(results, behind, task),
             refused=refused,
             denied=denied,
             denied_classes={arm: denied_by_class(results[arm].attempts, task) for arm in behind},
             labelled={arm: class_counts(result.attempts, task) for arm, result in results.items()},
             proof=proof,
-            contradictions=max((_most_fooled(results[arm].attempts) for arm in behind), default=0),
+            contradictions=contradictions,
             about_rows=() if runs.held is None else runs.held.flags,
             ceiling=ceiling,
             figures={} if ceiling is None else ceiling.figures,
@@ -151,6 +153,7 @@ class Evasion:
                 *(() if runs.held is None else runs.held.notes),
                 *certified_rows_note(results, task, runs.policy),
                 *byproduct_note(runs.attack, runs.policy),
+                *farther,
             ),
             control=None if runs.control is None else self.achieved(runs.control, runs.seed),
             control_times=1.0 if runs.control is None else control_times(runs.attack, runs.control),
@@ -210,9 +213,29 @@ def _worst(result: AttackResult, *, noise: bool) -> Interval | None:
     return None if rows is None or len(rows) == 0 else rate_interval(rows)
 
 
-def _most_fooled(attempts: Sequence[Attempt]) -> int:
-    """How many rows the best of `attempts` fooled."""
-    return max((int(each.fooled.sum()) for each in attempts), default=0)
+def _uncertified(results: Mapping[Arm, AttackResult], behind: Sequence[Arm], task: Task) -> dict[str, Any]:
+    """Of the attacked rows those that were not certified as they were: of all, plain or balanced, and of each class."""
+    attempts = [each for arm in behind for each in results[arm].attempts if each.certified is not None]
+    if not attempts:
+        return {}
+    most = max(attempts, key=lambda each: len(each.fooled))
+    assert most.certified is not None
+    rows, kinds = ~most.certified, most.decided if most.classes is None else most.classes
+    return {
+        "uncertified": larger_rate([(rows, most.classes)]),
+        "uncertified_classes": rates_by_class(task, [(rows, kinds)]),
+    }
+
+
+def _proven(runs: Runs, behind: Sequence[Arm]) -> tuple[CertificateProof | None, int, tuple[str, ...]]:
+    """What certificates prove, how many answers contradict it, and a sentence where the attack goes beyond them."""
+    held, attacks = runs.held, [each for each in (runs.attack, runs.adaptive) if each is not None]
+    if held is None or held.certifier is None:
+        return None, 0, ()
+    if farther := beyond_certificates(attacks, held, runs.spec):
+        return None, 0, (f"Not held by proof: {farther}.",)
+    contradictions = sum(runs.results[arm].contradictions for arm in behind)
+    return find_proof(attacks, held, runs.spec), contradictions, ()
 
 
 def _by_class_text(finding: Finding) -> str:

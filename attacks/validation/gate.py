@@ -47,7 +47,8 @@ class JudgedCell(ABC):
     that the guard refuses on an arm, which whoever can change inputs on their way denies to patients. `uncertified` is
     the share of clean rows whose answer is not certified, and `denied` that of rows that lose their certificate under
     attack, where the policy has answers certified, plain or balanced over classes, whichever is larger; either is
-    judged of each class, too (`uncertified_classes`, `denied_classes`), by its lower end alone. `directions` are
+    judged of each class, too (`uncertified_classes`, `denied_classes`), by its lower end alone. `contradictions` counts
+    certified answers that an attacker changed though bounds exclude it. `directions` are
     shares of rows that were changed one way, by name; they are reported, as `measures` and `figures` are (see
     `Finding`) and `notes`, sentences for the reader.
     `guards` says whether it is the guard that is judged: what a training claims is judged without it.
@@ -67,6 +68,7 @@ class JudgedCell(ABC):
     uncertified_classes: Mapping[str, Interval] = field(default_factory=dict)
     denied: Mapping[Arm, Interval] = field(default_factory=dict)
     denied_classes: Mapping[Arm, Mapping[str, Interval]] = field(default_factory=dict)
+    contradictions: int = 0
     flags: tuple[str, ...] = ()
     directions: Mapping[Arm, Mapping[str, Interval]] = field(default_factory=dict)
     measures: Mapping[Arm, Mapping[str, Interval | None]] = field(default_factory=dict)
@@ -167,7 +169,7 @@ def judge_cell(
     """The status of one cell, whose family is held to `limit` on `arms`, and the reasons, in plain sentences."""
     flags = tuple(f"The evaluation is flagged: {flag}." for flag in cell.flags)
     weak, at_work = cell.too_weak(), cell.at_work(limit)
-    if broken := (*cell.passing(limit), *_harm(cell, gate)):
+    if broken := (*cell.passing(limit), *_contradiction(cell), *_harm(cell, gate)):
         return Status.BROKEN, (*broken, *(() if at_work else weak), *flags)
     doubts, short = _doubts(cell, limit, gate, arms)
     doubts = (*flags, *doubts)
@@ -243,6 +245,16 @@ def overall_status(findings: Iterable[Finding]) -> Status:
             return Status.ACCEPTED
         return Status.HELD if Status.HELD in statuses else Status.NOT_NEEDED
     return Status.TOO_FEW_ROWS if statuses and statuses - PASSABLE == {Status.TOO_FEW_ROWS} else Status.INCONCLUSIVE
+
+
+def _contradiction(cell: JudgedCell) -> tuple[str, ...]:
+    """That bounds do not hold, in a sentence."""
+    if not cell.contradictions:
+        return ()
+    return (
+        f"Bounds are contradicted: {cell.contradictions} answers within the certified radius left as certified and "
+        "were not those on the true rows, so that either the bounds are not sound or the guard does not go by them.",
+    )
 
 
 def _harm(cell: JudgedCell, gate: GatePolicy) -> tuple[str, ...]:

@@ -165,6 +165,7 @@ def pack_result(result: AttackResult) -> Json:
             for each in result.attempts
         ],
         "ways": {name: float(share) for name, share in result.ways.items()},
+        "contradictions": int(result.contradictions),
         "queries": int(result.queries),
         "gradients": int(result.gradients),
         "flags": list(result.flags),
@@ -190,6 +191,7 @@ def unpack_result(packed: Json) -> AttackResult:
             for each in packed["attempts"]
         ),
         ways=dict(packed["ways"]),
+        contradictions=packed["contradictions"],
         queries=packed["queries"],
         gradients=packed["gradients"],
         flags=tuple(packed["flags"]),

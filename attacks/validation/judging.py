@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from medward.attacks.base import Access, Attack, AttackResult
+from medward.attacks.intervals import Interval
 from medward.attacks.validation.cause import find_causes, untested_causes
 from medward.attacks.validation.family import Family, Runs
 from medward.attacks.validation.finding import CleanCost, Curve, Finding, Status
@@ -36,8 +37,13 @@ def judge_attack(
         false_refusal=clean.site.false_refusal,
         accounts=clean.site.accounts,
         sensitivity_lost=clean.site.sensitivity_lost,
-        uncertified=clean.site.uncertified_worst,
-        uncertified_classes=clean.site.uncertified_classes,
+        uncertified=_both(cell.uncertified, clean.site.uncertified_worst),
+        uncertified_classes={
+            name: share
+            for name in {**clean.site.uncertified_classes, **cell.uncertified_classes}
+            for share in [_both(cell.uncertified_classes.get(name), clean.site.uncertified_classes.get(name))]
+            if share is not None
+        },
         flags=flags,
     )
     limit, settled = family.bound(policy.gate), cell.settled(policy.gate)
@@ -100,6 +106,14 @@ def blank_finding(
         controls=dict(family.controls),
         seed=seed,
     )
+
+
+def _both(first: Interval | None, second: Interval | None) -> Interval | None:
+    """What holds of two shares if it holds of this: either end is that of the larger; the only one of one."""
+    if first is None or second is None:
+        return first or second
+    larger = max(first, second, key=lambda each: each.value)
+    return Interval(larger.value, max(first.low, second.low), max(first.high, second.high), larger.n)
 
 
 def _curves(result: AttackResult) -> dict[str, Curve]:

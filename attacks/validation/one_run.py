@@ -26,7 +26,8 @@ def run_attack(family: Family, attack: Attack, arm: Arm, deployment: Deployment,
     except (MedwardError, AccessDeniedError, BudgetSpentError) as error:
         result = AttackResult(outcome=np.zeros(0, bool), flags=(f"the {arm} run could not be done: {error}",))
     images = {**result.images, **_example(result, data.test.inputs, target.spec)}
-    return pack_result(replace(result, queries=max(result.queries, target.queries), images=images))
+    queries = max(result.queries, target.queries)
+    return pack_result(replace(result, queries=queries, contradictions=target.contradictions, images=images))
 
 
 def examine_attack(attack: Attack, examination: Examination, spec: ModelSpec, seed: int) -> Any:

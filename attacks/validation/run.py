@@ -14,11 +14,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from medward.attacks.base import Attack, AttackData
+from medward.attacks.base import Attack, AttackData, without_proofs
 from medward.attacks.families import find_family
 from medward.attacks.report.files import save_report
 from medward.attacks.suite import attack_plugins
-from medward.attacks.validation.cause import Cause
+from medward.attacks.validation.cause import Cause, causes_of
 from medward.attacks.validation.clean_cost import ask_all, measure_clean_cost
 from medward.attacks.validation.deployment import Deployment, fresh_guard
 from medward.attacks.validation.family import NotTested
@@ -127,6 +127,11 @@ def run_validation(
                 bar.done(attack.name, held.reason, steps=steps)
                 continue
             findings.append(runner.finding(family, attack, held, clean, bar))
+        interactions = tuple(runner.interactions)
+        voided = _without_proofs(findings, holdings)
+        for place, held in voided.items():  # runs are kept: they are judged again, and not run
+            family, attack = find_family(findings[place].family), attacks[place]
+            findings[place] = runner.finding(family, attack, held, clean, bar)
     report = Report(
         findings=lay_waivers(findings, policy.accept, today_utc()),
         clean=clean,
@@ -147,7 +152,7 @@ def run_validation(
                 ],
             )
         ),
-        interactions=tuple(runner.interactions),
+        interactions=interactions,
         certificate=bundle.card.certificate,
         places=dict(places or {}),
         quick=plan.quick,
@@ -162,6 +167,19 @@ def run_validation(
     )
     save_report(report, out, against)
     return report
+
+
+def _without_proofs(
+    findings: Sequence[Finding], holdings: Mapping[str, AttackData | NotTested]
+) -> dict[int, AttackData]:
+    """What the attacks of some `findings`, by their places, are judged by once another one contradicted the bounds."""
+    contradicted = [each.attack for each in findings if Cause.CONTRADICTED in causes_of(each)]
+    found = {}
+    for place, finding in enumerate(findings if contradicted else ()):
+        held = holdings.get(finding.family)
+        if isinstance(held, AttackData) and held.certifier is not None and finding.attack not in contradicted:
+            found[place] = without_proofs(held, contradicted)
+    return found
 
 
 def _settings(deployment: Deployment, plan: ValidationPlan) -> dict[str, str]:

@@ -26,6 +26,8 @@ from medward.guard.types import Array
 
 Norm = Literal["inf", "2"]
 SMALLEST_RADIUS = 1e-12
+WHOLE_STEP = 1e-4
+"""How much a change may be short of a whole step and still be one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +163,7 @@ class Ball:
         """
         if self.whole is None:
             return adversarial
-        cut = x + torch.trunc((adversarial - x) + 1e-4 * (adversarial - x).sign())
+        cut = x + torch.trunc((adversarial - x) + WHOLE_STEP * (adversarial - x).sign())
         made = torch.where(self.whole, cut, adversarial)
         for place, indicator, fill in self.gaps:
             value, own = made[..., place], x[..., place]

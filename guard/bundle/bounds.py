@@ -124,10 +124,19 @@ def model_bounds(model: WrappedModel) -> Bounds:
 
 
 def uncounted_radius(card: Card, policy: Policy) -> str:
-    """That nobody counted what is certified at the radius of `policy`, in a sentence; empty where the card says it."""
+    """That nobody counted what is certified at the radius of `policy`, or in its units, in a sentence.
+
+    Empty where the card says it.
+    """
     if not policy.certify.enabled or card.certified is None:
         return ""
     asked, counted = policy.certify.certified_at(card.spec.modality, policy.threat), card.certified
+    if asked == counted.radius and policy.threat.measurement_error:
+        return (
+            "threat.measurement_error: certificates count in the errors of "
+            f"{', '.join(policy.threat.measurement_error)}; if they are other ones than when the model was protected, "
+            "nobody has counted how many answers they certify; medward validate says it"
+        )
     if asked == counted.radius:
         return ""
     return (
@@ -155,7 +164,7 @@ def are_made_anew(kept: KeptBounds, model: WrappedModel) -> bool:
     data = kept.bounds.data
     try:
         anew, mark = model_bounds(model).data, mark_of(data)
-    except MedwardError:
+    except Exception:  # of whatever exports the model: then nobody knows
         return False
     return (marked(anew, mark) if mark else anew) == data
 

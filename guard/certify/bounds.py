@@ -1,8 +1,9 @@
 """Bounds of a deployed model: the largest radius within which no input at all is decided otherwise.
 
 Guarantee: where `certain_decisions` gives a decision for a row and a radius, the deployed model decides so for every
-single-precision input in its range whose values each differ from the row's by at most the radius, rounding included. No
-probability, no assumption about data or attacker. It says that an answer is not changed, not that it is right.
+single-precision input in its range whose values each differ from the row's by at most the radius, rounding included:
+also of a change that was added in single precision (`rounding.moved_box`). No probability, no assumption about data or
+attacker. It says that an answer is not changed, not that it is right.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from medward.guard.certify.affine import Affine, bounded_affine
 from medward.guard.certify.graph_writer import Box, GraphWriter
 from medward.guard.certify.operators import BOUNDED_OPERATORS
 from medward.guard.certify.output_bounds import OutputBounds
+from medward.guard.certify.rounding import MOVED, MOVED_MOST
 from medward.guard.certify.tensors import BoundedNode, Exact, Softmaxed, Tensor, Tensors, UnboundedError
 from medward.guard.errors import MedwardError
 from medward.guard.models.base import require_extra
@@ -140,8 +141,15 @@ def _known_tensors(onnx: Any, model: Any, given: str, nodes: Sequence[Any], spec
 
 
 def _input_box(writer: GraphWriter, spec: ModelSpec) -> Box:
-    """All rows of single precision within the radius and the range: rounding is monotone, so none is beside it."""
-    lower, upper = writer.add("Sub", ROWS, RADIUS), writer.add("Add", ROWS, RADIUS)
+    """All rows of single precision that a change of the radius, made in that precision, can come from; `moved_box`."""
+    size = writer.add("Add", writer.add("Abs", ROWS), RADIUS)
+    room = writer.add(
+        "Min",
+        writer.add("Mul", size, writer.constant(np.array(MOVED, np.float32))),
+        writer.add("Mul", RADIUS, writer.constant(np.array(MOVED_MOST, np.float32))),
+    )
+    lower = writer.add("Sub", writer.add("Sub", ROWS, RADIUS), room)
+    upper = writer.add("Add", writer.add("Add", ROWS, RADIUS), room)
     if spec.low is not None:
         lower = writer.add("Max", lower, writer.constant(np.array(spec.low, np.float32)))
     if spec.high is not None:

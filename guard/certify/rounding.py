@@ -38,6 +38,14 @@ SIGMOID_ERROR = 2.0**-19
 SOFTMAX_ERROR = 2.0**-16
 """By what part of itself a probability of the runtime's softmax may be wrong, down to 1e-37; measured: half of it."""
 _SMALLEST = 2.0**-126
+MOVED, MOVED_MOST = 2.0**-21, 4.0
+"""What is added to a radius, of the size of values and of the radius itself, for changes made in single precision.
+
+Who adds d, |d| <= R, to a value x in single precision gives x' = fl(x + d), which may lie half a unit in the last place
+beyond R, and fl(x' -+ R) is rounded once more: 3 x 2^-24 (|x'| + R) in all, of which 2^-21 is more than twice. Where R
+is smaller than the last place x' lies no farther than 2 R, for x itself was as near, and 4 R besides pays for the rest.
+So x lies within R and the smaller of the two of x', as single precision computes it.
+"""
 
 
 def rounding_factor(terms: int) -> float:
@@ -54,6 +62,13 @@ def rounding_factor(terms: int) -> float:
 def underflow_allowance(terms: int) -> float:
     """What a sum of `terms` products may lose where values are too small to be normal."""
     return 4 * (terms + SPARE) * _SMALLEST
+
+
+def moved_box(values: NDArray[np.floating], radius: NDArray[np.floating]) -> tuple[NDArray[np.float32], ...]:
+    """The least and the largest value that a change of `radius`, made in single precision, can have come from."""
+    wide, around = np.asarray(values, np.float64), np.asarray(radius, np.float64)
+    reach = around + np.minimum((np.abs(wide) + around) * MOVED, around * MOVED_MOST)
+    return rounded_down(wide - reach), rounded_up(wide + reach)
 
 
 def rounded_down(value: float | NDArray[np.floating]) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from medward.guard.certify.affine import class_pairs
 from medward.guard.certify.network_bounds import NetworkBounds, needed_nodes
 from medward.guard.certify.onnx_trees import TREE_OPERATORS, ensemble_of
 from medward.guard.certify.output_bounds import OutputBounds
-from medward.guard.certify.rounding import SIGMOID_ERROR
+from medward.guard.certify.rounding import SIGMOID_ERROR, moved_box
 from medward.guard.certify.tensors import UnboundedError
 from medward.guard.certify.trees import TableBox, TreeEnsemble
 from medward.guard.columns import Column
@@ -115,8 +115,7 @@ class TreeBounds:
     def _box(self, rows: Array, radius: Array) -> TableBox:
         flat = rows.reshape(len(rows), -1)
         if self.front is None:
-            around = radius.reshape(1, -1)
-            lower, upper = (flat - around).astype(np.float32), (flat + around).astype(np.float32)
+            lower, upper = moved_box(flat, radius.reshape(1, -1))
         else:
             found = self.front.between(rows, radius)
             lower, upper = found.lower, found.upper

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from support.bounded_networks import Network, table_spec
 
@@ -11,6 +13,7 @@ from medward.guard.certify.bounds import Bounds
 from medward.guard.certify.rounding import (
     SIGMOID_ERROR,
     SOFTMAX_ERROR,
+    moved_box,
     rounded_down,
     rounded_up,
     rounding_factor,
@@ -123,3 +126,46 @@ def test_an_input_at_the_very_edge_of_the_ball_is_inside():
         if abs(float(edge) - float(row)) > radius:
             edge = np.nextafter(edge, row)
         assert bounds.between(row[None, None], radius).upper[0, 0] >= edge
+
+
+FINITE = {"allow_nan": False, "allow_infinity": False, "width": 32}
+
+
+@settings(max_examples=400)
+@given(
+    x=st.floats(-1e6, 1e6, **FINITE),
+    radius=st.floats(0, 1e3, **FINITE),
+    share=st.sampled_from([-1.0, 1.0, 0.5, -0.999]),
+)
+def test_what_a_change_made_in_single_precision_came_from_is_within_the_box(x, radius, share):
+    """The sum may lie half a unit in the last place beyond the radius, and where that is larger, a whole one."""
+    given_row, around = np.float32([[x]]), np.float32([radius])
+    moved = given_row + (around * np.float32(share)).astype(np.float32)
+    lower, upper = moved_box(moved, around)
+    assert (lower <= given_row).all()
+    assert (given_row <= upper).all()
+    reach = max(2 * radius, radius * (1 + 1e-5) + 2e-6 * abs(float(moved[0, 0])))
+    assert (np.abs(np.concatenate([lower, upper]).astype(np.float64) - moved) <= 3 * reach).all(), "and not far beyond"
+    assert [each.tolist() for each in moved_box(given_row, np.float32([0]))] == [given_row.tolist()] * 2
+
+
+def test_a_graph_of_bounds_begins_with_that_box():
+    """Without room for the addition's own rounding there are rows beside it: the control."""
+    rng = np.random.default_rng(0)
+    rows = np.abs(rng.normal(0, 100, size=(20000, 1))).astype(np.float32) + 1
+    radius = np.float32(0.3)
+    moved = (rows + radius).astype(np.float32)
+    plain = (moved - radius).astype(np.float32)
+    assert (plain > rows).any(), "the box by the radius alone misses some"
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "one",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    bounds = Bounds.of(model.SerializeToString(), table_spec(NUMBER, (1,)))
+    found = bounds.number_interval(moved, float(radius))
+    assert (found[:, :1] <= rows).all()
+    assert (found[:, 1:] >= rows).all()
+    assert (found[:, 1] - found[:, 0] < 2 * radius + 1e-3).all()
