@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -140,6 +142,7 @@ def test_trees_are_attacked_by_decisions_and_judged_alike(tmp_path):
 def test_a_sound_certificate_is_held_and_a_fake_is_broken(bundle, tmp_path):
     apart = np.concatenate([np.linspace(0.25, 3.75, 20), np.linspace(9, 14, 40)])
     rows = greys(*(127.5 + apart), *(127.5 - apart))  # a third can be changed within 4 levels, all within 16
+    bundle = replace(bundle, policy=policy(gate={"uncertified": 0.5}))  # and are not certified
     given = {"train": images(60), "holdout": images(100, 1), "test": rows}
     spec = bundle.model.spec
     splits = {name: Split(each, spec.decide(bundle.model.predict(each).scores)) for name, each in given.items()}
