@@ -12,10 +12,12 @@ from dataclasses import dataclass, field, replace
 
 from medward.attacks.checks import is_of_no_use
 from medward.attacks.evasion.ceiling import Ceiling
+from medward.attacks.evasion.certificate_notes import is_about_search
 from medward.attacks.evasion.class_shares import Classes, empties_class
 from medward.attacks.evasion.control import EVASION_SUCCESS
 from medward.attacks.evasion.proof import CertificateProof
 from medward.attacks.intervals import Interval
+from medward.attacks.validation.certified_share import BY_PROOF
 from medward.attacks.validation.finding import Arm
 from medward.attacks.validation.gate import ATTACKERS, NO_ROW, JudgedCell
 from medward.attacks.validation.sample_size import short_groups, shortage_words
@@ -73,6 +75,7 @@ class EvasionCell(JudgedCell):
             denied=dict.fromkeys(self.denied, self.proof.deniable),
             denied_classes={},
             flags=tuple(flag for flag in self.flags if flag in self.about_rows or is_of_no_use(flag)),
+            notes=tuple(note for note in self.notes if not is_about_search(note)),
         )
 
     def too_weak(self) -> tuple[str, ...]:
@@ -202,7 +205,7 @@ class EvasionCell(JudgedCell):
         if not self.proven or self.proof is None:
             return super().holding(limit)
         return (
-            "By proof: no attack within the certified radius changes a certified answer, however strong it is, and of "
+            f"{BY_PROOF}: no attack within the certified radius changes a certified answer, however strong it is; of "
             f"at most {self.proof.deniable.high:.1%} of certified rows it can take the certificate; what screens "
             "refuse is only what this attack had refused."
         )

@@ -17,6 +17,7 @@ from medward.guard.tasks.base import Task
 from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel
 
+_UNFOLLOWED, _BY_PRODUCT = "No attacker followed the certificate", "Denial is a by-product"
 _FEW = 0.5
 """The share of a class's rows below which it is said how few of them are certified."""
 
@@ -46,9 +47,14 @@ def unfollowed_note(deployment: Deployment) -> tuple[str, ...]:
     else:
         return ()
     return (
-        f"No attacker followed the certificate by gradients ({reason}): changed answers are judged by it, but nobody "
+        f"{_UNFOLLOWED} by gradients ({reason}): changed answers are judged by it, but nobody "
         "climbed it, and nobody aimed at taking it away.",
     )
+
+
+def is_about_search(note: str) -> bool:
+    """Whether a note says only how well certificates were attacked, which matters to nobody where a proof says more."""
+    return note.startswith((_UNFOLLOWED, _BY_PRODUCT))
 
 
 def byproduct_note(attack: Attack, policy: Policy | None) -> tuple[str, ...]:
@@ -57,9 +63,7 @@ def byproduct_note(attack: Attack, policy: Policy | None) -> tuple[str, ...]:
         return ()
     if isinstance(attack, WhiteBox) and attack.access >= Access.GRADIENTS:
         return ()
-    return (
-        "Denial is a by-product here: this attack does not aim at it; pgd does, where it can follow the certificate.",
-    )
+    return (f"{_BY_PRODUCT} here: this attack does not aim at it; pgd does, where it can follow the certificate.",)
 
 
 def certified_rows_note(results: Mapping[Arm, AttackResult], task: Task, policy: Policy | None) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ from medward.attacks.evasion.proof import CertificateProof, beyond_certificates,
 from medward.attacks.intervals import Interval, larger_rate, rate_interval
 from medward.attacks.target import Target
 from medward.attacks.threat import Access, ThreatModel
-from medward.attacks.validation.certified_share import rates_by_class
+from medward.attacks.validation.certified_share import DENIABLE, rates_by_class
 from medward.attacks.validation.deployment import ROBUSTNESS, Deployment, queried_target
 from medward.attacks.validation.family import CurvePlot, NotTested, Runs
 from medward.attacks.validation.finding import ARMS, Arm, Controls, Finding, Status
@@ -51,8 +51,6 @@ _CONTROLS: Controls = {
 
 CHANGED = "changed, certified or not"
 """What the share of changed answers is called, those among them that go to a person."""
-DENIABLE = "certificates that any attack can deny"
-"""What the share of rows is called that can lose their certificate at all, by proof."""
 
 
 @dataclass(frozen=True, slots=True)

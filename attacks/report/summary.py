@@ -8,6 +8,7 @@ from __future__ import annotations
 from medward.attacks.families import known_families
 from medward.attacks.report.remedy import NO_REMEDY, finding_advice
 from medward.attacks.report.words import accepted_text, worst_drop
+from medward.attacks.validation.certified_share import DENIABLE
 from medward.attacks.validation.finding import Finding, Status
 from medward.attacks.validation.record import Report
 
@@ -59,6 +60,12 @@ def _price_sentences(report: Report) -> list[str]:
             "radius, whoever makes it, alters the answer. Larger changes, patches and rotations are not covered, nor "
             "whether the answer is right."
         )
+        shares = [shown.get(DENIABLE) for each in report.findings for shown in each.measures.values()]
+        if most := max((share.high for share in shares if share is not None), default=0.0):
+            found.append(
+                f"Who can change an input so can take the proof away from up to {_in_hundred(most)} of these, which a "
+                "person reads then, too: he decides that, not what is answered."
+            )
     if site.accounts is not None:
         acted = round(site.accounts.value * site.accounts.n)
         found.append(f"{acted} of {site.accounts.n} ordinary clients were told less, or nothing, at some time.")

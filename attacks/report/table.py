@@ -28,6 +28,7 @@ from medward.attacks.report.words import (
     verdicts_text,
     worst_drop,
 )
+from medward.attacks.validation.certified_share import BY_PROOF
 from medward.attacks.validation.finding import Finding, Status
 from medward.attacks.validation.record import Report
 from medward.guard.certificate import certificate_sentence
@@ -64,6 +65,8 @@ def print_findings(report: Report, console: Console) -> None:
             console.print(Text.assemble((finding.attack, "bold"), f": an attacker who {verdicts_text(finding)}"))
         if finding.status is not Status.HELD:
             console.print(Text.assemble((finding.attack, "bold"), ": ", " ".join(finding.reasons)))
+        elif finding.reasons and finding.reasons[0].startswith(BY_PROOF):
+            console.print(Text.assemble((finding.attack, "bold"), ": ", finding.reasons[0]))
     print_advice(report, console)
     if report.certificate is not None:
         console.print(Text(f"certificate: {certificate_sentence(report.certificate)}"))

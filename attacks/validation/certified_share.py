@@ -19,6 +19,11 @@ from medward.guard.tasks.base import Task
 from medward.guard.tasks.regression import Regression
 from medward.guard.types import Ints
 
+BY_PROOF = "By proof"
+"""Begins the reason of a row that rests on no attack."""
+DENIABLE = "certificates that any attack can deny"
+"""What the share of certified rows is called that can lose their certificate at all, by proof."""
+
 
 def rates_by_class(task: Task, tries: list[tuple[NDArray[np.bool_], Ints]]) -> dict[str, Interval]:
     """The share of true rows of each class of `task`, the largest of `tries`: rows ``(n,)`` and their classes ``(n,)``.

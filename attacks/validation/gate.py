@@ -170,7 +170,8 @@ def judge_cell(
     flags = tuple(f"The evaluation is flagged: {flag}." for flag in cell.flags)
     weak, at_work = cell.too_weak(), cell.at_work(limit)
     if broken := (*cell.passing(limit), *_contradiction(cell), *_harm(cell, gate)):
-        return Status.BROKEN, (*broken, *(() if at_work else weak), *flags)
+        costly, unsettled = harm_doubts(cell, gate)
+        return Status.BROKEN, (*broken, *(() if at_work else weak), *flags, *costly, *unsettled)
     doubts, short = _doubts(cell, limit, gate, arms)
     doubts = (*flags, *doubts)
     shown, missing = cell.no_leak(limit, gate) if weak else ("", ())

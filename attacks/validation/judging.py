@@ -60,7 +60,7 @@ def judge_attack(
             "verdicts": arm_statuses(settled, limit, policy.gate),
             "causes": find_causes(settled, status, limit, policy.gate),
             "shortages": settled.rows_to_give(limit) if status is Status.TOO_FEW_ROWS else {},
-            "reasons": (*reasons, *cell.notes, TWIN) if before else (*reasons, *cell.notes),
+            "reasons": (*reasons, *settled.notes, TWIN) if before else (*reasons, *settled.notes),
             "undefended": measured["undefended"],
             "hardened": family.achieved(runs.bare, runs.seed) if before and runs.bare is not None else None,
             "guarded": measured.get("guarded"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from support.certified import certifying_all, forest, greys, halved, images, policy, protected
 
 from medward.attacks.base import AttackData
@@ -17,11 +19,14 @@ from medward.attacks.evasion.asking import asked_rows
 from medward.attacks.evasion.cell import EvasionCell
 from medward.attacks.evasion.proof import CertificateProof, beyond_certificates, find_proof, with_certificates
 from medward.attacks.intervals import Interval, rate_interval
+from medward.attacks.report.summary import summary_parts
+from medward.attacks.report.table import print_findings
 from medward.attacks.target import Response, Target
 from medward.attacks.validation.cause import Cause, find_causes
 from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.finding import Status
 from medward.attacks.validation.gate import judge_cell
+from medward.attacks.validation.record import Report
 from medward.attacks.validation.run import run_validation
 from medward.attacks.validation.waiving import today_utc
 from medward.attacks.whitebox.ball import FeatureRules
@@ -73,6 +78,12 @@ def test_a_search_that_finds_nothing_is_held_by_proof_and_is_not_without_one(bun
     assert (found.status, found.causes) == (Status.HELD, ())
     assert found.reasons[0].startswith("By proof: no attack")
     assert set(found.verdicts.values()) == {Status.HELD}
+    assert not any("by-product" in each or "followed the certificate" in each for each in found.reasons)
+    console = Console(width=200, record=True, file=io.StringIO())
+    print_findings(Report.load(tmp_path / "proven/report.json"), console)
+    assert "square: By proof: no attack" in console.export_text()
+    page = " ".join(" ".join(said) for _, said in summary_parts(Report.load(tmp_path / "proven/report.json")))
+    assert "can take the proof away from up to" in page
     limit = found.measures["adaptive"]["certificates that any attack can deny"]
     assert limit.value == pytest.approx(10 / 40), "those between four and eight levels"
     bare = judged(
