@@ -112,12 +112,6 @@ def run_validation(
         holdings: dict[str, AttackData | NotTested] = {}
         for attack in attacks:
             family = find_family(attack.family)
-            if attack.name in plan.left_out:
-                reasons = (plan.left_out[attack.name],)
-                blank = blank_finding(family, attack, policy, seed, reasons, Status.INCONCLUSIVE)
-                findings.append(blank.model_copy(update={"causes": (Cause.NOT_RUN,)}))
-                bar.done(attack.name, reasons[0], steps=steps)
-                continue
             if family.name not in holdings:  # one for all its attacks: controls are trained once
                 holdings[family.name] = family.holdings(deployment, shared)
                 shortages += _told_shortages(holdings[family.name])
@@ -125,6 +119,12 @@ def run_validation(
             if isinstance(held, NotTested):
                 findings.append(blank_finding(family, attack, policy, seed, (held.reason,), held.status))
                 bar.done(attack.name, held.reason, steps=steps)
+                continue
+            if attack.name in plan.left_out:
+                reasons = (plan.left_out[attack.name],)
+                blank = blank_finding(family, attack, policy, seed, reasons, Status.INCONCLUSIVE)
+                findings.append(blank.model_copy(update={"causes": (Cause.NOT_RUN,)}))
+                bar.done(attack.name, reasons[0], steps=steps)
                 continue
             findings.append(runner.finding(family, attack, held, clean, bar))
         interactions = tuple(runner.interactions)
@@ -176,8 +176,8 @@ def _without_proofs(
     contradicted = [each.attack for each in findings if Cause.CONTRADICTED in causes_of(each)]
     found = {}
     for place, finding in enumerate(findings if contradicted else ()):
-        held = holdings.get(finding.family)
-        if isinstance(held, AttackData) and held.certifier is not None and finding.attack not in contradicted:
+        held, ran = holdings.get(finding.family), finding.undefended is not None
+        if ran and isinstance(held, AttackData) and held.certifier and finding.attack not in contradicted:
             found[place] = without_proofs(held, contradicted)
     return found
 

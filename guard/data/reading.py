@@ -50,7 +50,15 @@ def read_data(path: Path | str, reading: Reading, progress: ReadingProgress | No
     if path.is_dir() and holds_images(path):
         return _image_folder(path, reading, progress)
     kind = file_kind(path) if path.is_file() else ""
-    return _named_after(path, _table_file(path, kind, reading)) if kind in READERS else load_npz(path)
+    if kind in READERS:
+        return _named_after(path, _table_file(path, kind, reading))
+    for option, name in (("target", reading.target), ("patient", reading.patient)):
+        if name is not None and name not in reading.recalled:
+            raise MedwardError(
+                f"{path}: {option} = {name!r} names a column, and an npz has none: labels and patients are its arrays "
+                "<split>_labels and <split>_patients; leave it out"
+            )
+    return load_npz(path)
 
 
 def _named_after(path: Path, splits: dict[str, Split]) -> dict[str, Split]:

@@ -55,7 +55,7 @@ def test_what_is_left_out_is_never_held_and_says_how_it_is_run(tmp_path):
     assert report.quick
     assert report.exit_code == 2, "a quick look that leaves something out cannot be green"
     assert "a quick look: 1 of 2 attacks were run" in report.notes[0] + report.notes[-1]
-    assert "--attacks slow" in finding_advice(report.findings[1], report)[0].command
+    assert finding_advice(report.findings[1], report)[0].command == "medward validate BUNDLE --data DATA -o report/"
     console = Console(width=200, record=True, file=io.StringIO())
     print_findings(report, console)
     assert "note: a quick look" in console.export_text()

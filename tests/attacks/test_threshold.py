@@ -333,6 +333,7 @@ class Operated:
 
     def __init__(self, profile):
         self.model, self.profile, self.policy, self.digest = screening(), profile, OPEN, "ab" * 32
+        self.digest_without_waivers = self.digest
 
     @property
     def card(self):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from medward.guard.data.reading import Reading, read_data
 from medward.guard.data.split import Split, conform_inputs, load_npz, save_npz, split_digest
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
@@ -72,6 +73,14 @@ def test_malformed_files_are_named(tmp_path, arrays, says):
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(MedwardError, match=says):
         load_npz(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("option", ["target", "patient"])
+def test_a_column_of_an_npz_is_refused_unless_a_bundle_recalls_it(tmp_path, option):
+    save_npz(tmp_path / "rows.npz", {"test": Split(np.ones((3, 2), np.float32))})
+    with pytest.raises(MedwardError, match=f"{option} = 'mrn' names a column, and an npz has none"):
+        read_data(tmp_path / "rows.npz", Reading(**{option: "mrn"}))
+    assert list(read_data(tmp_path / "rows.npz", Reading(**{option: "mrn"}, recalled=("mrn",)))) == ["test"]
 
 
 def test_a_file_that_is_no_npz_is_refused(tmp_path):

@@ -147,6 +147,7 @@ class FakeBundle:
     model: TorchVictim
     profile: Ideal
     digest: str = "cd" * 32
+    digest_without_waivers: str = "cd" * 32
     bounds: None = None
     gate: GatePolicy = field(default_factory=GatePolicy)
 
