@@ -57,8 +57,8 @@ class AttackData:
     reader must know of them. `shortages` say, before anything is run, of which rows there are too few for the bound.
     `examinations` show whether an attack finds what there is, and nothing else; so does `control`, which gives the
     attack that is run besides on the bare model, if the result of the last one there says too little, after how many.
-    `certifier` is what certifies the deployment's answers, where proofs follow from it, and `certified_radius (n,)` how
-    far answers on `test` are certified, in its units; for judging only.
+    `certifier` is what certifies the deployment's answers, and `certified_radius (n,)` how far answers on `test` are
+    certified, in its units, None where nothing may be concluded from that; for judging only.
     """
 
     craft: Split

@@ -23,6 +23,9 @@ from medward.attacks.validation.gate import ATTACKERS, NO_ROW, JudgedCell
 from medward.attacks.validation.sample_size import short_groups, shortage_words
 from medward.guard.policy import GatePolicy
 
+MORE_DENIED = "more certificates were taken away than bounds allow, so that these are not to be relied on"
+"""The flag of a cell whose proof of denial does not fit what was found."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvasionCell(JudgedCell):
@@ -63,8 +66,8 @@ class EvasionCell(JudgedCell):
         """
         if self.proof is None or self.contradictions or not self.proof.bounds_denial(gate):
             return self
-        if any(share.low > self.proof.deniable.high for share in self.denied.values()):  # more than can be: a fault
-            return self
+        if any(share.low > self.proof.most_deniable for share in self.denied.values()):
+            return replace(self, flags=(*self.flags, MORE_DENIED))
         return replace(
             self,
             proven=True,

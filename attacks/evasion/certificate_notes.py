@@ -74,7 +74,7 @@ def certified_rows_note(results: Mapping[Arm, AttackResult], task: Task, policy:
     if policy is not None and policy.certify.uncertified == "label":
         return ()
     attempts = next((results[arm].attempts for arm in reversed(BEHIND) if arm in results), ())
-    found = _largest(attempts)
+    found = largest_attempt(attempts)
     if found is None or found.certified is None:
         return ()
     certified, kinds = found.certified, found.decided if found.classes is None else found.classes
@@ -86,6 +86,6 @@ def certified_rows_note(results: Mapping[Arm, AttackResult], task: Task, policy:
     return (f"Judged on {int(np.sum(certified))} certified of {len(certified)} rows{''.join(few)}.",)
 
 
-def _largest(attempts: Sequence[Attempt]) -> Attempt | None:
+def largest_attempt(attempts: Sequence[Attempt]) -> Attempt | None:
     """The attempt that was judged on most rows."""
     return max(attempts, key=lambda each: len(each.fooled), default=None)

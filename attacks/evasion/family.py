@@ -13,6 +13,7 @@ from medward.attacks.evasion.certificate_notes import (
     byproduct_note,
     certified_rows_note,
     counted_note,
+    largest_attempt,
     unfollowed_note,
 )
 from medward.attacks.evasion.class_shares import by_class, by_direction, denied_by_class
@@ -213,11 +214,9 @@ def _worst(result: AttackResult, *, noise: bool) -> Interval | None:
 
 def _uncertified(results: Mapping[Arm, AttackResult], behind: Sequence[Arm], task: Task) -> dict[str, Any]:
     """Of the attacked rows those that were not certified as they were: of all, plain or balanced, and of each class."""
-    attempts = [each for arm in behind for each in results[arm].attempts if each.certified is not None]
-    if not attempts:
+    most = largest_attempt([each for arm in behind for each in results[arm].attempts if each.certified is not None])
+    if most is None or most.certified is None:
         return {}
-    most = max(attempts, key=lambda each: len(each.fooled))
-    assert most.certified is not None
     rows, kinds = ~most.certified, most.decided if most.classes is None else most.classes
     return {
         "uncertified": larger_rate([(rows, most.classes)]),

@@ -52,6 +52,11 @@ class CertificateProof:
     deniable: Interval
     deniable_classes: Mapping[str, Interval]
 
+    @property
+    def most_deniable(self) -> float:
+        """The largest upper end, of all rows and of those of each class: some attacks are judged on single classes."""
+        return max(share.high for share in (self.deniable, *self.deniable_classes.values()))
+
     def bounds_denial(self, gate: GatePolicy) -> bool:
         """Whether nobody can take away more certificates than `gate` allows; of classes the lower ends are asked."""
         classes = self.deniable_classes.values()

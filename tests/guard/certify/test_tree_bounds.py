@@ -219,3 +219,20 @@ def test_missing_values_go_where_the_model_sends_them(kind, tmp_path):
         near = rows.copy()
         near[:, 4:] = rng.integers(0, 2, size=(len(rows), 4))
         assert np.array_equal(spec.decide(model.predict(near).scores)[hidden], own[hidden])
+
+
+def test_a_split_that_a_change_in_single_precision_just_crosses_is_within_the_radius():
+    """A row at the split, and the same row moved by the radius as attackers add: half a unit beyond it in truth."""
+    rng, spec = np.random.default_rng(0), tree_spec("stump", YES)
+    radius, crossed = float(np.float32(0.3)), 0
+    for value in rng.uniform(2, 100, size=60).astype(np.float32):
+        rows = np.zeros((2, 4), np.float32)
+        rows[:, 0] = value, np.nextafter(value, np.float32(np.inf))
+        stump = DecisionTreeClassifier().fit(rows, [0, 1])
+        moved = rows[:1].copy()
+        moved[0, 0] += np.float32(radius)
+        assert stump.predict(rows[:1]) != stump.predict(moved)
+        bounds = Bounds.of_estimator(wrap(stump, spec=spec, sample=rows))
+        assert bounds.certified_radius(moved, [radius]).tolist() == [0.0]
+        crossed += float(moved[0, 0]) - float(value) > radius
+    assert crossed > 5, "the control: what is tried lies beyond the radius by the rounding of the sum alone"
