@@ -225,7 +225,8 @@ def test_a_split_that_a_change_in_single_precision_just_crosses_is_within_the_ra
     """A row at the split, and the same row moved by the radius as attackers add: half a unit beyond it in truth."""
     rng, spec = np.random.default_rng(0), tree_spec("stump", YES)
     radius, crossed = float(np.float32(0.3)), 0
-    for value in rng.uniform(2, 100, size=60).astype(np.float32):
+    below = rng.choice([8.0, 16.0, 32.0, 64.0], size=60) - rng.uniform(0, radius, size=60)  # the sum is coarser
+    for value in below.astype(np.float32):
         rows = np.zeros((2, 4), np.float32)
         rows[:, 0] = value, np.nextafter(value, np.float32(np.inf))
         stump = DecisionTreeClassifier().fit(rows, [0, 1])

@@ -254,7 +254,10 @@ def test_a_wrong_kind_is_refused_without_its_value():
 
 
 def test_printing_known_identifiers_shows_none_of_them():
-    assert not re.search("(?i)jane|1234567|1960", repr(KNOWN) + str(KNOWN) + repr(FILTER.stream(KNOWN)))
+    stream = FILTER.stream(KNOWN)
+    stream.push("Jane Roe, born 1960, 1234567")
+    shown = re.sub("0x[0-9a-f]+", "an address", repr(KNOWN) + str(KNOWN) + repr(stream))
+    assert not re.search("(?i)jane|1234567|1960", shown)
 
 
 @pytest.mark.parametrize("name", ["山田^太郎", "Иванов^Пётр", "Yamada^Tarou=山田^太郎", "محمد^علي"])
