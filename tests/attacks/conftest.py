@@ -132,3 +132,9 @@ def abstaining(plain):
 def _nothing_remembered(monkeypatch):
     """No search is known from an earlier test, which may have patched it."""
     monkeypatch.setattr(memory, "_kept", OrderedDict())
+
+
+@pytest.fixture
+def without_page(monkeypatch):
+    """Write no report.html, most of whose time goes into plots: for tests of what else a validation does."""
+    monkeypatch.setattr("medward.attacks.report.files.render_html", lambda *_: "")

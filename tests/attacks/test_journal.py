@@ -151,7 +151,7 @@ OTHER = {
 
 
 @pytest.fixture
-def runs(tmp_path, monkeypatch):
+def runs(tmp_path, monkeypatch, without_page):
     """Validate in one folder with some settings changed; gives the attack's runs and the kept runs so far."""
     monkeypatch.setattr("medward.attacks.validation.clean_cost.CLEAN_QUERIES", 5)
     bundle = deployment()

@@ -25,7 +25,7 @@ NEAR = 0.06
 
 
 @pytest.fixture(autouse=True)
-def _short(monkeypatch):
+def _short(monkeypatch, without_page):
     monkeypatch.setattr("medward.attacks.validation.clean_cost.CLEAN_QUERIES", 5)
     monkeypatch.setattr("medward.attacks.evasion.setup.FACTORS", (1.0,))
 

@@ -35,7 +35,7 @@ NEAR = greys(*np.arange(120.25, 135, 0.25))
 
 
 @pytest.fixture(autouse=True)
-def _short(monkeypatch):
+def _short(monkeypatch, without_page):
     monkeypatch.setattr("medward.attacks.evasion.setup.FACTORS", (0.5, 1.0))
     monkeypatch.setattr("medward.attacks.validation.clean_cost.CLEAN_QUERIES", 5)
 

@@ -44,7 +44,7 @@ APART = np.concatenate([np.linspace(5, 7.5, 10), np.linspace(9, 60, 30)])
 
 
 @pytest.fixture(autouse=True)
-def _short(monkeypatch):
+def _short(monkeypatch, without_page):
     monkeypatch.setattr("medward.attacks.evasion.setup.FACTORS", (0.5, 1.0))
     monkeypatch.setattr("medward.attacks.evasion.control.CONTROL_RADII", (1.5,))
     monkeypatch.setattr("medward.attacks.validation.clean_cost.CLEAN_QUERIES", 5)
