@@ -90,7 +90,7 @@ class Evasion:
             held,
             flags=(*shared.copied, *shared.tested),
             notes=(*held.notes, *counted_note(bundle.policy), *unfollowed_note(deployment)),
-            shortages=_shortages(shared.data, bundle.model.spec.task, self.bound(bundle.policy.gate)),
+            shortages=_shortages(held, bundle.model.spec.task, self.bound(bundle.policy.gate)),
             control=larger_attack,
         )
 
@@ -194,13 +194,17 @@ class Evasion:
 
 
 def _shortages(data: AttackData, task: Task, limit: float) -> tuple[str, ...]:
-    """Of which rows "test" holds too few to hold evasion to the `limit`, if an attack fools half as many as may be."""
+    """Of which rows "test" holds too few to hold evasion to the `limit`, if an attack fools half as many as may be.
+
+    Where answers are certified, a row that is held by proof needs no number of them.
+    """
+    row = "the row" if data.certifier is None else "a row that is not held by proof"
     known = data.reference if data.test.labels is None else data.test.labels
     counts = {"rows": len(data.test)}
     if isinstance(task, Classification) and known is not None:
         counts = {f'rows labelled "{name}"': int((known == i).sum()) for i, name in enumerate(task.classes)}
     return tuple(
-        shortage_note(f"{rows} to hold evasion to {limit:.0%}", *found)
+        shortage_note(f"{rows} to hold evasion to {limit:.0%}", *found, row)
         for rows, found in short_groups(counts, limit).items()
     )
 

@@ -50,6 +50,6 @@ def shortage_words(what: str, needed: int, given: int) -> str:
     return f"too few {what}: {needed} needed, {given} given"
 
 
-def shortage_note(what: str, needed: int, given: int) -> str:
-    """How a shortage is told before anything is run, and what to do about it."""
-    return f"{shortage_words(what, needed, given)}; give more, or the row may end as TOO FEW ROWS"
+def shortage_note(what: str, needed: int, given: int, row: str = "the row") -> str:
+    """How a shortage is told before anything is run, of which `row` of the report, and what to do about it."""
+    return f"{shortage_words(what, needed, given)}; give more, or {row} may end as TOO FEW ROWS"

@@ -32,6 +32,7 @@ from medward.attacks.validation.waiving import today_utc
 from medward.attacks.whitebox.ball import FeatureRules
 from medward.attacks.whitebox.criterion import ANY_CLASS, ClassChange
 from medward.guard.certify.certifier import Certifier
+from medward.guard.certify_policy import CertifyPolicy
 from medward.guard.data.split import Split
 from medward.guard.policy import GatePolicy
 from medward.guard.waiver_policy import Waiver
@@ -329,6 +330,15 @@ def test_a_class_of_which_everything_can_be_denied_is_not_held_by_proof():
         deniable=Interval(0.1, 0.06, 0.15, 200), deniable_classes={"ill": rate_interval(np.ones(20, bool))}
     )
     assert status(cell(proof=ill))[0] is Status.INCONCLUSIVE
+
+
+def test_up_front_few_rows_are_said_to_matter_to_rows_that_no_proof_holds(bundle, tmp_path):
+    rows = {**splits_of(bundle, greys(*(127.5 + APART), *(127.5 - APART)))}
+    plain = replace(bundle, bounds=None, policy=bundle.policy.model_copy(update={"certify": CertifyPolicy()}))
+    for each, said in ((bundle, "or a row that is not held by proof may end"), (plain, "or the row may end")):
+        out = tmp_path / said[3:8]
+        report = run_validation(Deployment(bundle=each), rows, out, attacks=[WEAK], progress=False)
+        assert any(said in note for note in report.notes if "too few rows" in note)
 
 
 def test_few_rows_suffice_where_nothing_can_be_changed():
