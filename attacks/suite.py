@@ -52,6 +52,7 @@ from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.opaque import Opaque
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.threat_policy import ThreatPolicy
 
 DEFAULT_THREAT = ThreatPolicy()
@@ -226,8 +227,13 @@ def chosen_attacks(
     Radii are those of `threat`; attacks of other packages have their own.
 
     `gradients` says whether the deployed model has any; see `default_attacks`. Raises `MedwardError` for a name that is
-    not there.
+    not there, and for a model that writes reports.
     """
+    if isinstance(spec.task, WrittenReport):
+        raise MedwardError(
+            f"{spec.name}: writes reports, which no attack on rows is run against yet; medward.validate_writer asks a "
+            "writer for what it was shown"
+        )
     attacks = default_attacks(spec, decide, gradients=gradients, threat=threat)
     if names is not None:
         known = known_attacks(spec, decide, threat=threat)

@@ -16,6 +16,7 @@ from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Answer, Array, Level, Modality, Outputs, Verdict
 
 RADIUS_UNITS: dict[Modality, str] = {
@@ -74,8 +75,12 @@ def released_answer(
     verdicts: tuple[Verdict, ...],
     default: Level,
     settings: ReleaseSettings,
+    texts: tuple[str | None, ...] = (),
 ) -> Answer:
-    """The answer in which each row has what its level shows; `default` is the level of rows nobody objects to."""
+    """The answer in which each row has what its level shows; `default` is the level of rows nobody objects to.
+
+    `texts` are those that leave of a model that writes reports.
+    """
     task = spec.task
     labels = task.decide(outputs.scores)
     whole = isinstance(task, Opaque)  # whose decision is a digest of its very bytes
@@ -92,6 +97,7 @@ def released_answer(
         output=task.output if task.output == "values" or default is Level.FULL else "probabilities",
         spec=spec,
         verdicts=verdicts,
+        texts=texts,
     )
 
 
@@ -102,6 +108,8 @@ def answer_content(answer: Answer) -> dict[str, Any]:
     words = [None if each < 0 else task.word(int(each)) for each in answer.labels]
     if isinstance(task, Opaque):
         content |= {"outputs": [_whole(row) for row in scores], "shape": list(scores.shape[1:])}
+    elif isinstance(task, WrittenReport):
+        content |= {"labels": words, "texts": list(answer.texts), "findings": list(task.findings)}
     elif isinstance(task, Regression):
         values = [None if np.isnan(each) else float(each) for each in scores[:, 0]]
         content |= {"labels": words, "values": values, "unit": task.unit}

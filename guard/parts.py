@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from medward.guard.accounts.monitors import check_monitors
 from medward.guard.accounts.names import by_folded, checked_principal
@@ -16,9 +16,13 @@ from medward.guard.intake.deidentify.reading import TextReader
 from medward.guard.models.base import Model
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile
+from medward.guard.report_filter import ReportFilter
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.base import check_level
 from medward.guard.types import Level
+
+if TYPE_CHECKING:  # needs the extra `text`
+    from medward.guard.release.memory.memory_filter import MemoryFilter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +31,7 @@ class GuardParts:
 
     `policy` is the policy's fingerprint, `release_name` what budgets know an answer by, `sites` the calibrations of
     organisations as principals spell them, `bounds` those that the model was compared with. `certifier` and `burned_in`
-    are None where the policy asks for neither.
+    are None where the policy asks for neither, `reports` where no text leaves.
     """
 
     policy: str
@@ -36,6 +40,7 @@ class GuardParts:
     bounds: KeptBounds | None
     certifier: Certifier | None
     burned_in: BurnedInCheck | None
+    reports: ReportFilter | None
 
     @classmethod
     def of(
@@ -46,11 +51,12 @@ class GuardParts:
         sites: Mapping[str, Profile],
         reader: TextReader | None,
         bounds: KeptBounds | None,
+        memory: MemoryFilter | None,
     ) -> Self:
         """The parts that `policy` asks for.
 
-        Raises `MedwardError` where one is asked for and cannot be had, and for bounds that the model answers a random
-        row outside of.
+        Raises `MedwardError` where one is asked for and cannot be had, for bounds that the model answers a random row
+        outside of, and for a `memory` filter that no text would meet.
         """
         certifier = Certifier.of(bounds, policy, model.spec)
         if certifier is not None and bounds is not None:
@@ -63,6 +69,7 @@ class GuardParts:
             bounds=bounds,
             certifier=certifier,
             burned_in=BurnedInCheck.of(policy.privacy, model.spec, reader),
+            reports=ReportFilter.of(policy.privacy, policy.release.default, model.spec, memory),
         )
 
 

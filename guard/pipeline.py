@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -45,9 +45,13 @@ from medward.guard.policy import Policy
 from medward.guard.privacy_policy import idle_filters
 from medward.guard.profile import Profile, idle_screens
 from medward.guard.readiness import lacking_parts
+from medward.guard.report_filter import REPORT_FILTER
 from medward.guard.request import Request
 from medward.guard.tasks.base import ReleaseSettings, offers
 from medward.guard.types import Action, Answer, Array, CertifiedRadius, Level, Outputs, Principal, Query, Verdict
+
+if TYPE_CHECKING:  # needs the extra `text`
+    from medward.guard.release.memory.memory_filter import MemoryFilter
 
 _log = logging.getLogger("medward")
 
@@ -85,7 +89,8 @@ class Guard:
     alarm: it would be one at every query of an outage, and is in the log, the verdicts and `check_ready`.
     `text_reader` reads burned-in text where the policy has it looked for, RapidOCR where it is None. `bounds` are what
     answers are certified by, where the policy asks for it; without them such a policy is refused, and so are bounds
-    that the model answers a random row outside of.
+    that the model answers a random row outside of. `memory` takes training text out of reports where the policy says
+    so; such a policy is refused without it.
     """
 
     model: Model
@@ -99,6 +104,7 @@ class Guard:
     on_alarm: Callable[[Alarm], object] | None = None
     text_reader: TextReader | None = None
     bounds: KeptBounds | None = None
+    memory: MemoryFilter | None = None
     _parts: GuardParts = field(init=False, repr=False, compare=False)
     _monitors: dict[tuple[str, int], AccountMonitors] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -111,7 +117,9 @@ class Guard:
     def __post_init__(self) -> None:
         """Refuse parts that lack what the policy asks for, and a site that is no organisation."""
         check_profiles(self.model.spec, self.policy, self.profile, self.sites)
-        made = GuardParts.of(self.model, self.policy, self.profile, self.sites, self.text_reader, self.bounds)
+        made = GuardParts.of(
+            self.model, self.policy, self.profile, self.sites, self.text_reader, self.bounds, self.memory
+        )
         object.__setattr__(self, "_parts", made)
         object.__setattr__(self, "bounds", made.bounds)  # so that a copy of this guard does not compare them again
 
@@ -129,8 +137,11 @@ class Guard:
         judgement = self._judge(request, outputs)
         try:
             levels, charged = self._charge(request, outputs, tuple(self._level(each) for each in judgement.actions))
-            verdicts, default = (*judgement.verdicts, *charged), self.policy.release.default
-            answer = released_answer(request.id, self.model.spec, outputs, levels, verdicts, default, self._settings)
+            texts, levels, filtered = self._filter(request, outputs, levels)
+            verdicts, default = (*judgement.verdicts, *charged, *filtered), self.policy.release.default
+            answer = released_answer(
+                request.id, self.model.spec, outputs, levels, verdicts, default, self._settings, texts
+            )
             if self._parts.certifier is not None and judgement.certified is not None:
                 answer = replace(answer, certified=self._parts.certifier.released(judgement.certified, levels))
             self._record(request, judgement, answer)
@@ -166,7 +177,9 @@ class Guard:
         """What is not protected as the policy says, a sentence each: idle screens and filters, unreadable inputs."""
         privacy, spec = self.policy.privacy, self.model.spec
         screens = idle_screens(self.profile, self.sites, self.policy.screen.rate)
-        return (*screens, *idle_filters(privacy), *unreadable_inputs(privacy, spec))
+        reports = self._parts.reports
+        filters = idle_filters(privacy) if reports is None else reports.filters.notes
+        return (*screens, *filters, *unreadable_inputs(privacy, spec))
 
     def reset(self, principal: Principal) -> None:
         """Forget what the monitors know of `principal` itself, after a person has looked into an alarm."""
@@ -369,6 +382,20 @@ class Guard:
         if not found and self.policy.certify.action is Action.WITHHOLD:  # that a row is withheld tells of the model
             found = ((Level.WITHHELD, 0.0),)
         return tuple((each, bits + self._parts.certifier.bits(each)) for each, bits in found)
+
+    def _filter(
+        self, request: Request, outputs: Outputs, levels: tuple[Level, ...]
+    ) -> tuple[tuple[str | None, ...], tuple[Level, ...], list[Verdict]]:
+        """The texts that leave of a report model's, at which levels; none unfiltered, and none that fails to be."""
+        if not outputs.texts or self._parts.reports is None:
+            return (None,) * len(outputs.texts), levels, []
+        try:
+            found = self._parts.reports.filtered(outputs.texts, levels, request.known)
+            return found.texts, found.levels, [found.verdict]
+        except Exception as error:
+            failed = self._failed(REPORT_FILTER, error)
+            least = Level.WITHHELD if failed.action is Action.WITHHOLD else Level.LABEL
+            return (None,) * len(levels), tuple(max(each, least) for each in levels), [failed]
 
     @property
     def _settings(self) -> ReleaseSettings:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from medward.guard.errors import MedwardError
-from medward.guard.models.base import Model
+from medward.guard.models.base import Model, is_report_model, unwritten_outputs
 from medward.guard.monitors.base import SCREEN, BenignRows, Fitted, Monitor
 from medward.guard.monitors.content_hash import ContentHash
 from medward.guard.monitors.strangeness import ScreenReference
@@ -281,7 +281,11 @@ def judged_batches(model: Model, inputs: Array, batch: int = 256) -> tuple[Outpu
     """What defenses judge of all `inputs`, in batches, and a classifier's or finder's own scores."""
     parts, scores = [], []
     for start in range(0, len(inputs), batch):
-        outputs = model.predict(inputs[start : start + batch])
+        rows = inputs[start : start + batch]
+        if is_report_model(model):  # nothing needs to be written to be judged
+            outputs = unwritten_outputs(model.spec, model.prefill(rows))
+        else:
+            outputs = model.predict(rows)
         parts.append(model.spec.judged(outputs))
         if isinstance(model.spec.task, Classification | Multilabel):
             scores.append(outputs.scores)

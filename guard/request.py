@@ -6,13 +6,18 @@ import hashlib
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medward.guard.accounts.names import checked_principal
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Array, Principal, Query
+
+if TYPE_CHECKING:  # needs the extra `text`
+    from medward.guard.release.text.known import KnownIdentifiers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -20,7 +25,8 @@ class Request:
     """A request is a checked query: `principal` in its one spelling, `inputs` as the model takes them.
 
     ``digests (n,)`` name the rows in records and states without telling of them; `id` names the answer. `pictures`
-    make the images in which text is looked for, where these are not the rows themselves.
+    make the images in which text is looked for, where these are not the rows themselves. `known` are identifiers of
+    each row's patient, where the model writes reports and any are.
     """
 
     id: str
@@ -29,6 +35,7 @@ class Request:
     digests: tuple[str, ...]
     study: str = ""
     pictures: Sequence[Callable[[], Array]] = ()
+    known: Sequence[KnownIdentifiers | None] = ()
 
     @classmethod
     def admit(cls, query: Query, spec: ModelSpec, salt: bytes) -> Request:
@@ -37,6 +44,10 @@ class Request:
         inputs = spec.check(query.inputs)
         if query.pictures and len(query.pictures) != len(inputs):
             raise MedwardError(f"pictures: need one for each of the {len(inputs)} inputs, got {len(query.pictures)}")
+        if query.known and not isinstance(spec.task, WrittenReport):
+            raise MedwardError("known: identifiers are taken out of texts, and this model writes none; leave them out")
+        if query.known and len(query.known) != len(inputs):
+            raise MedwardError(f"known: need one for each of the {len(inputs)} inputs, got {len(query.known)}")
         return cls(
             id=query.id or uuid.uuid4().hex,
             principal=principal,
@@ -44,6 +55,7 @@ class Request:
             digests=keyed_digests(inputs, salt),
             study=query.study,
             pictures=query.pictures,
+            known=query.known,
         )
 
     @property

@@ -17,9 +17,10 @@ from medward.guard.tasks.decision import threshold_odds
 from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Array, Ints, Layout, Modality, OutputKind, Outputs
 
-AnyTask = Annotated[Classification | Multilabel | Regression | Opaque, Field(discriminator="kind")]
+AnyTask = Annotated[Classification | Multilabel | Regression | Opaque | WrittenReport, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

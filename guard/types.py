@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from medward.guard.errors import UnavailableError
 
 if TYPE_CHECKING:
+    from medward.guard.release.text.known import KnownIdentifiers  # needs the extra `text`
     from medward.guard.spec import ModelSpec
 
 Array = NDArray[np.floating]
@@ -66,18 +67,21 @@ class Outputs:
     """Outputs are what one forward pass gave: scores ``(n, K)``, of opaque models ``(n, ...)``.
 
     `features (n, d)` are there when the model shows them, `doubt (n,)` (how near a row is to another decision) when the
-    scores are those that defenses judge and the task knows a border (`ModelSpec.judged`).
+    scores are those that defenses judge and the task knows a border (`ModelSpec.judged`), `texts (n)` when the model
+    writes reports, whose scores are what is read in them.
     """
 
     scores: Array
     features: Array | None = None
     doubt: Array | None = None
+    texts: tuple[str, ...] = ()
 
 
 def take_rows(inputs: Array, outputs: Outputs, index: NDArray[np.integer]) -> tuple[Array, Outputs]:
     """The same rows of inputs and outputs."""
-    parts = (None if part is None else part[index] for part in (outputs.features, outputs.doubt))
-    return inputs[index], Outputs(outputs.scores[index], *parts)
+    features, doubt = (None if part is None else part[index] for part in (outputs.features, outputs.doubt))
+    texts = tuple(outputs.texts[at] for at in index) if outputs.texts else ()
+    return inputs[index], Outputs(outputs.scores[index], features, doubt, texts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +90,8 @@ class Query:
 
     `study` is what all its images belong to, a DICOM StudyInstanceUID say: slices of one study look alike. `pictures`
     make each row's image as its file has it, before it was resized or cropped, ``(C, H, W)`` in the model's range; only
-    who looks for burned-in text asks for them, and looks at `inputs` where there are none.
+    who looks for burned-in text asks for them, and looks at `inputs` where there are none. `known` are identifiers of
+    each row's patient, which leave in no text about it, whatever form they have; they need `[privacy] identifiers`.
     """
 
     principal: Principal
@@ -94,6 +99,7 @@ class Query:
     id: str = ""
     study: str = ""
     pictures: Sequence[Callable[[], Array]] = ()
+    known: Sequence[KnownIdentifiers | None] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +168,7 @@ class Answer:
     ``levels (n,)`` says which. `output` names what the scores are: the model's own kind at level full, probabilities
     once rounded. `spec` is that of the model that answered. `verdicts` are for the operator, never for the client:
     `decisions`, `rows` and `as_dict` leave them out. `certified` is what is proven of the rows, where the policy says
-    so.
+    so. Of a model that writes reports ``texts (n)`` are those that leave, None for a row whose text does not.
     """
 
     id: str
@@ -173,13 +179,14 @@ class Answer:
     spec: ModelSpec
     verdicts: tuple[Verdict, ...] = ()
     certified: CertifiedRadius | None = None
+    texts: tuple[str | None, ...] = ()
 
     @property
     def decisions(self) -> tuple[Any, ...]:
         """Row by row what was decided, in words; None where withheld.
 
-        The name of the class, a tuple of the findings' names, the cell of a number; None always for opaque outputs,
-        which only their user can read.
+        The name of the class, a tuple of the findings' names, the cell of a number, what a report says of findings by
+        name; None always for opaque outputs, which only their user can read.
         """
         words = (None if each < 0 else self.spec.task.word(int(each)) for each in self.labels)
         return tuple(tuple(each) if isinstance(each, list) else each for each in words)
@@ -198,7 +205,14 @@ class Answer:
     def rows(self) -> list[dict[str, Any]]:
         """The columns of `as_dict` that have a value a row, row by row: ``{"label": ..., "level": ...}`` and more."""
         content = self.as_dict()
-        names = {"labels": "label", "indices": "index", "scores": "scores", "values": "value", "outputs": "output"}
+        names = {
+            "labels": "label",
+            "indices": "index",
+            "scores": "scores",
+            "values": "value",
+            "outputs": "output",
+            "texts": "text",
+        }
         proven = ("certified", "certified_radius", "certified_findings", "certified_interval")
         names |= {**dict(zip(proven, proven, strict=True)), "levels": "level"}
         columns = {name: content[key] for key, name in names.items() if key in content}

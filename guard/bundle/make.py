@@ -23,13 +23,13 @@ from medward.guard.data.split import check_split, label_split, log, split_digest
 from medward.guard.data.table_split import fitted_split
 from medward.guard.errors import MedwardError
 from medward.guard.intake.burned_in_check import check_shows_text
-from medward.guard.models import as_served, describe_model, infer_spec, with_task, wrap
+from medward.guard.models import REPORT_ROWS, as_served, describe_model, infer_spec, with_task, wrap
 from medward.guard.models.base import WrappedModel
 from medward.guard.models.checks import check_decisions
 from medward.guard.models.fidelity import check_own
 from medward.guard.models.fitted_columns import fitted_columns
 from medward.guard.models.inference import OperatingPoints, label_kind
-from medward.guard.models.kinds import OPAQUE
+from medward.guard.models.kinds import OPAQUE, REPORT
 from medward.guard.models.sources import check_size, open_source
 from medward.guard.policy import Policy
 from medward.guard.preparation import Preparation
@@ -37,6 +37,7 @@ from medward.guard.profile import check_enough, forward_batches
 from medward.guard.spec import AnyTask
 from medward.guard.tasks.base import check_level
 from medward.guard.tasks.opaque import Opaque
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Array, Layout, Modality, ScoreKind
 
 _SAMPLE = 256  # rows on which the model's claims and its exported form are checked
@@ -91,12 +92,13 @@ def protect(
     model takes those it was fitted on, else all others. `integer` and `immutable` name columns that stay whole numbers,
     or as they are, under attack; those that hold whole numbers only are whole anyway.
 
-    `task` says what the model answers, as a word ("classification", "multilabel", "regression", "opaque") or as the
-    task itself (`guard.tasks`); where it shows, it need not be said. `threshold` is the operating point of a model of
-    two classes, whose second is decided from that probability on, or of each finding; `sensitivity` chooses it on the
-    labelled rows instead. `tolerance` is the smallest change of a number that matters, `cut_points` are those between
-    decisions, in its `unit`. `prepare` says how files become inputs and are normalised inside the model; a Hugging Face
-    image `processor` (or its folder) says it too, and one beside the model is read (`guard.models.sources`).
+    `task` says what the model answers, as a word ("classification", "multilabel", "regression", "opaque", "report") or
+    as the task itself (`guard.tasks`); where it shows, it need not be said. `threshold` is the operating point of a
+    model of two classes, whose second is decided from that probability on, or of each finding; `sensitivity` chooses it
+    on the labelled rows instead. `tolerance` is the smallest change of a number that matters, `cut_points` are those
+    between decisions, in its `unit`. `prepare` says how files become inputs and are normalised inside the model; a
+    Hugging Face image `processor` (or its folder) says it too, and one beside the model is read
+    (`guard.models.sources`).
     `output_key` chooses one of several outputs of a module or file; `allow_code` lets a MONAI bundle's configuration
     run code. A `certificate` of training, the one said or ``certificate.json`` beside the model's file, goes into the
     card where it is of that very file (`guard.bundle.certified`). Where the policy certifies answers, bounds are built
@@ -134,8 +136,9 @@ def protect(
     inputs, layout, bits = batch_of(raw.inputs, low=low, high=high, layout=layout, bits=bits)
     sent = sent_shape(raw.inputs.shape[1:], layout)
     opaque = isinstance(task, Opaque) or task == OPAQUE
+    report = isinstance(task, WrittenReport) or task == REPORT
     if layout is not None and not opaque:
-        _check_shape(inputs.shape[1:], sent, describe_model(model, output_key).get("shape"))
+        _check_shape(inputs.shape[1:], sent, describe_model(model, output_key, report=report).get("shape"))
     spec = infer_spec(
         model,
         sample=inputs[:_SAMPLE],
@@ -178,7 +181,8 @@ def protect(
         given = with_task(given, chosen)
     served = as_served(given)
     if not isinstance(spec.task, Opaque):  # of which nothing is decided that could be compared
-        _check_served(given, served, rows.inputs, inputs)
+        most = REPORT_ROWS if report else len(inputs)
+        _check_served(given, served, rows.inputs[:most], inputs[:most])
     bundle.check_target(out, overwrite)
     check_enough(len(rows), rows.patients, policy.monitor.calibration_risk)
     quality = quality_on(served, rows)

@@ -19,6 +19,7 @@ from medward.guard.tasks.base import Task
 from medward.guard.tasks.multilabel import Multilabel, packed_findings
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Ints
 
 Names = NDArray[np.str_]
@@ -45,7 +46,7 @@ def task_labels(names: Names | None, labels: Labels | None, task: Task, what: st
     """
     if names is None and labels is None:
         return None
-    if isinstance(task, Opaque):
+    if isinstance(task, Opaque | WrittenReport):
         return None
     if isinstance(task, Multilabel):
         return _finding_sets(names, labels, task, what)

@@ -10,18 +10,19 @@ from medward.guard.spec import ModelSpec
 from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Array, Ints
 
 AnyQuality = Quality | FindingQuality | NumberQuality
 
 
 def task_quality(spec: ModelSpec, scores: Array, labels: Labels, patients: Ints | None = None) -> AnyQuality | None:
-    """How well a model of `spec` does that gave `scores (n, ...)` on rows of `labels (n,)`; None for opaque outputs.
+    """How well a model of `spec` does that gave `scores (n, ...)` on rows of `labels (n,)`; None without a measure.
 
     Raises `MedwardError` when classes or findings clearly have each other's names.
     """
     task = spec.task
-    if isinstance(task, Opaque):
+    if isinstance(task, Opaque | WrittenReport):
         return None
     if isinstance(task, Multilabel):
         return measure_findings(scores, labels, task, patients)

@@ -14,7 +14,7 @@ from medward.guard.harden.network import raw_scores
 from medward.guard.harden.output_range import are_bounded
 from medward.guard.models import describe_model
 from medward.guard.models.inference import LabelKind, TaskOptions, infer_task, label_kind
-from medward.guard.models.kinds import CLASSIFICATION, MULTILABEL, OPAQUE, REGRESSION, check_task, check_values
+from medward.guard.models.kinds import CLASSIFICATION, MULTILABEL, OPAQUE, REGRESSION, REPORT, check_task, check_values
 from medward.guard.models.torch_front import own_module
 from medward.guard.spec import AnyTask, ModelSpec
 from medward.guard.tasks.classification import Classification
@@ -65,7 +65,7 @@ def network_task(
         task = _inferred(options, known, scores, kind, bounded=bounded)
     else:
         task = said
-    if task.kind == OPAQUE:
+    if task.kind in (OPAQUE, REPORT):
         return task
     outputs = task.read(scores, "model")
     modality: Modality = "image" if sample.ndim == 4 else "tabular"
@@ -80,7 +80,7 @@ def _inferred(
 ) -> AnyTask:
     """The task of raw `scores`, with numbers for names, and with probabilities where they are `bounded` or sum to 1."""
     kind = said.task or known.get("task")
-    number = kind in (REGRESSION, OPAQUE) or said.tolerance is not None or bool(said.cut_points)
+    number = kind in (REGRESSION, OPAQUE, REPORT) or said.tolerance is not None or bool(said.cut_points)
     if not number:
         columns = 1 if scores.ndim == 1 else scores.shape[1]
         several = columns > 1 or kind == MULTILABEL

@@ -22,10 +22,11 @@ from medward.guard.models.base import Adapter, Exported, WrappedModel, first_lin
 from medward.guard.models.checks import check_names, check_scores, check_spec
 from medward.guard.models.front import check_front
 from medward.guard.models.inference import LabelKind, TaskOptions, infer_task
-from medward.guard.models.kinds import OPAQUE, check_task, check_values
+from medward.guard.models.kinds import OPAQUE, REPORT, check_task, check_values
 from medward.guard.preparation import AS_IT_IS, Preparation
 from medward.guard.spec import AnyTask, ModelSpec
 from medward.guard.tasks.opaque import Opaque
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Array, Modality, Outputs
 
 __all__ = [
@@ -57,8 +58,11 @@ FILES = {
 }
 """The files a bundle may hold its model in, and the adapter that loads each."""
 
-SAMPLE_ROWS, RAW_ROWS = 256, 8
-"""Rows that a model is checked on, and rows that only show what shape its outputs have."""
+WRITING_ADAPTERS = {"callable_model.CALLABLE_ADAPTER": "report_model.REPORT_FUNCTION_ADAPTER"}
+"""The adapter that takes the place of another where the task is a report."""
+
+SAMPLE_ROWS, RAW_ROWS, REPORT_ROWS = 256, 8, 16
+"""Rows that a model is checked on, rows that only show what shape its outputs have, and rows reports are written on."""
 REMEDIES = {
     (
         ".pt",
@@ -111,8 +115,10 @@ def wrap(
     check_spec(spec)
     check_front(spec)
     rows = spec.check(sample)
-    probe, raw = rows[:SAMPLE_ROWS], np.asarray(sample)[:SAMPLE_ROWS]
-    adapter, x = _adapter(x)
+    report = isinstance(spec.task, WrittenReport)
+    most = REPORT_ROWS if report else SAMPLE_ROWS
+    probe, raw = rows[:most], np.asarray(sample)[:most]
+    adapter, x = _adapter(x, report=report)
     if not adapter.tables and not is_plain(spec.columns):
         odd = next(each.name for each in spec.columns if not is_plain([each]))
         raise MedwardError(
@@ -121,7 +127,7 @@ def wrap(
         )
     known = {} if isinstance(spec.task, Opaque) else adapter.describe(x, output_key)
     check_names(spec.name, spec.classes, _own_names(known))
-    model, outputs = _predicted(adapter, x, spec, rows, features, output_key)
+    model, outputs = _predicted(adapter, x, spec, rows, features, output_key, most)
     check_scores(outputs.scores, spec)
     if not untrained:
         check_values(outputs.scores, spec, task, exclusive=exclusive or "output" in known)
@@ -181,7 +187,7 @@ def infer_spec(
     else:
         said = TaskOptions(task=task, **options)
         check_task(name, task)
-        known = {} if task == OPAQUE else describe_model(x, output_key)
+        known = {} if task == OPAQUE else describe_model(x, output_key, report=task == REPORT)
         check_names(name, said.classes or (), _own_names(known))
         spec = replace(bare, task=infer_task(name, said, known, raw, labels))
     check_spec(spec)
@@ -196,12 +202,18 @@ def _raw_outputs(x: object, spec: ModelSpec, sample: object, output_key: str | N
 
 
 def _predicted(
-    adapter: Adapter, x: object, spec: ModelSpec, rows: Array, features: str | None, output_key: str | None
+    adapter: Adapter,
+    x: object,
+    spec: ModelSpec,
+    rows: Array,
+    features: str | None,
+    output_key: str | None,
+    most: int = SAMPLE_ROWS,
 ) -> tuple[Any, Outputs]:
-    """The adapted model and its outputs for the first of `rows`."""
+    """The adapted model and its outputs for the first of `rows`, `most` of them."""
     try:
         model: Any = adapter.adapt(x, spec, rows, features, output_key)
-        return model, model.predict(rows[:SAMPLE_ROWS])
+        return model, model.predict(rows[:most])
     except MedwardError:
         raise
     except Exception as error:
@@ -213,14 +225,14 @@ def _own_names(known: Mapping[str, Any]) -> Sequence[str] | None:
     return known.get("classes") if "output" in known else None
 
 
-def describe_model(x: object, output_key: str | None = None) -> dict[str, Any]:
+def describe_model(x: object, output_key: str | None = None, *, report: bool = False) -> dict[str, Any]:
     """What can be known of `x` without running it: "classes", "output", and "shape" of one input, None for any size.
 
-    `output_key` names the output to take, where there are several.
+    `output_key` names the output to take, where there are several; `report` says that it writes reports.
 
     Raises `MedwardError` when it cannot be read or is no model.
     """
-    adapter, x = _adapter(x)
+    adapter, x = _adapter(x, report=report)
     known: dict[str, Any] = adapter.describe(x, output_key)
     return known
 
@@ -268,7 +280,7 @@ def load_model(
         raise MedwardError(
             f"{file}: this bundle imports code; pass allow_code=True (--allow-code) if you trust its source"
         )
-    adapter = _found(FILES[file])
+    adapter = _found(_writing(FILES[file]) if isinstance(spec.task, WrittenReport) else FILES[file])
     if adapter.load is None:
         raise MedwardError(f"{file}: no bundle holds a model so")
     model: WrappedModel = adapter.load(data, spec, options)
@@ -282,7 +294,17 @@ def _found(name: str) -> Adapter:
     return adapter
 
 
-def _adapter(x: object) -> tuple[Adapter, object]:
+def _writing(kind: str) -> str:
+    """The adapter of the same kind of model that writes reports."""
+    if kind not in WRITING_ADAPTERS:
+        raise MedwardError(
+            "model: a report is written by a function (images to texts); this kind of model writes none: "
+            "give a function, or another task"
+        )
+    return WRITING_ADAPTERS[kind]
+
+
+def _adapter(x: object, *, report: bool = False) -> tuple[Adapter, object]:
     """The adapter for `x`, and what to give it: entry points are resolved unless of a function."""
     found = x
     if isinstance(x, str | Path) and str(x).endswith(".skops"):
@@ -302,7 +324,7 @@ def _adapter(x: object) -> tuple[Adapter, object]:
         if not callable(found):
             raise MedwardError(_no_model(found))
         kind, found = "callable_model.CALLABLE_ADAPTER", x
-    return _found(kind), found
+    return _found(_writing(kind) if report else kind), found
 
 
 def _instance(x: object) -> str:

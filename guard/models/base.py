@@ -7,16 +7,17 @@ import json
 import logging
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Array, Ints, Outputs
 
 _MOST = 300  # letters of another library's message that an error shows
@@ -67,6 +68,52 @@ class Model(Protocol):
     def predict(self, inputs: Array) -> Outputs:
         """Map ``(n, *shape)`` float32 to scores ``(n, classes)`` in one forward pass."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """A prefill is what a report model knows of a batch before it writes: all that defenses judge.
+
+    `features (n, d)` are there where the model shows them. `texts` has an iterable of pieces for each row; nothing is
+    written before it is iterated over, and each can be once.
+    """
+
+    features: Array | None
+    texts: tuple[Iterable[str], ...]
+
+
+@runtime_checkable
+class ReportModel(Protocol):
+    """A report model is a `Model` that writes a text about each row, and says what it starts from before it does."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What inputs it takes; its task is `WrittenReport`."""
+        ...
+
+    def predict(self, inputs: Array) -> Outputs:
+        """Map ``(n, *shape)`` float32 to texts, what they say of findings ``(n, K)``, and features."""
+        ...
+
+    def prefill(self, inputs: Array) -> Prefill:
+        """The features of ``(n, *shape)`` float32, and texts that are yet to be written."""
+        ...
+
+
+def is_report_model(model: Model) -> TypeGuard[ReportModel]:
+    """Whether `model` writes reports: its task says so, and it can say what it starts from."""
+    return isinstance(model.spec.task, WrittenReport) and isinstance(model, ReportModel)
+
+
+def written_outputs(spec: ModelSpec, begun: Prefill) -> Outputs:
+    """The outputs once all rows of a prefill are written."""
+    texts = tuple("".join(pieces) for pieces in begun.texts)
+    return Outputs(spec.task.read(texts, spec.name), begun.features, texts=texts)
+
+
+def unwritten_outputs(spec: ModelSpec, begun: Prefill) -> Outputs:
+    """Outputs of which nothing is written yet, with zeros in the place of what texts will say: for judging alone."""
+    return Outputs(np.zeros((len(begun.texts), len(spec.classes)), np.float32), begun.features)
 
 
 @dataclass(frozen=True, slots=True)

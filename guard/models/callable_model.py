@@ -55,9 +55,7 @@ class CallableModel:
 
     def export(self, folder: Path) -> Exported:
         """Write ``entrypoint.json``: the function's importable name and the SHA-256 of its source file."""
-        entrypoint = self.entrypoint or entrypoint_name(self.function)
-        content = {"entrypoint": entrypoint, "source_sha256": source_digest(entrypoint)}
-        (folder / "entrypoint.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_entrypoint(folder, self.function, self.entrypoint)
         return Exported("entrypoint.json")
 
 
@@ -85,6 +83,19 @@ def load_function(data: bytes, spec: ModelSpec, _options: Mapping[str, str]) -> 
 
     Only that one file is compared, not what it imports. The caller has decided to trust the code.
     """
+    entrypoint = named_source(data)
+    return CallableModel(spec=spec, function=_callable(entrypoint), entrypoint=entrypoint)
+
+
+def write_entrypoint(folder: Path, function: Any, entrypoint: str | None) -> None:
+    """Write ``entrypoint.json``: the importable name of `function`, `entrypoint` where it is said, and its digest."""
+    entrypoint = entrypoint or entrypoint_name(function)
+    content = {"entrypoint": entrypoint, "source_sha256": source_digest(entrypoint)}
+    (folder / "entrypoint.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def named_source(data: bytes) -> str:
+    """The entry point in the bytes of ``entrypoint.json``, whose module's source file was found unchanged."""
     try:
         content = json.loads(data)
         entrypoint, expected = str(content["entrypoint"]), content["source_sha256"]
@@ -93,7 +104,7 @@ def load_function(data: bytes, spec: ModelSpec, _options: Mapping[str, str]) -> 
     found = source_digest(entrypoint)
     if found != expected:
         raise IntegrityError(f"{entrypoint}: its source changed since the bundle was made; protect the model again")
-    return CallableModel(spec=spec, function=_callable(entrypoint), entrypoint=entrypoint)
+    return entrypoint
 
 
 def resolve_entrypoint(entrypoint: str) -> object:

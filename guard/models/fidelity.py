@@ -51,7 +51,8 @@ def check_fidelity(model: Predicts, probe: Array, raw: NDArray[np.generic]) -> N
 
     `raw` are the same rows as the caller has them. Raises `MedwardError`.
     """
-    scores = model.predict(probe).scores
+    outputs = model.predict(probe)
+    scores = outputs.scores
     if len(scores) != len(probe):
         raise MedwardError(f"{model.spec.name}: {len(probe)} inputs gave {len(scores)} rows of scores")
     check_own(model, scores, raw)
@@ -63,6 +64,20 @@ def check_fidelity(model: Predicts, probe: Array, raw: NDArray[np.generic]) -> N
     check_same(model.spec, "asked in another order", scores[order], _predicted(model, probe[order], "shuffled"))
     repeated = np.repeat(few, 3)
     check_same(model.spec, "asked three times in one batch", scores[repeated], _predicted(model, probe[repeated], "3x"))
+    if outputs.texts:
+        check_texts(model, probe, outputs.texts)
+
+
+def check_texts(model: Predicts, probe: Array, texts: tuple[str, ...]) -> None:
+    """Refuse a `model` whose `texts` about the rows of `probe` are others when it is asked in another order."""
+    order = np.arange(len(probe))[::-1]
+    again = model.predict(probe[order]).texts
+    differ = sum(texts[at] != text for at, text in zip(order, again, strict=True))
+    if differ:
+        raise MedwardError(
+            f"{model.spec.name}: {differ} of {len(texts)} reports on the same rows are worded otherwise when asked "
+            "again; decode greedily (no sampling), and make each row's text its own"
+        )
 
 
 def check_own(model: Predicts, scores: Array, raw: NDArray[np.generic]) -> None:

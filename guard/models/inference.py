@@ -18,6 +18,7 @@ from medward.guard.models.kinds import (
     MULTILABEL,
     OPAQUE,
     REGRESSION,
+    REPORT,
     check_task,
     refuse_kind,
 )
@@ -26,6 +27,7 @@ from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Array, ScoreKind
 
 LabelKind = Literal["classes", "findings", "one-hot", "numbers"]
@@ -73,6 +75,12 @@ def infer_task(
         _refuse(name, kind, threshold=said.threshold, tolerance=said.tolerance, cut_points=said.cut_points or None)
         _refuse(name, kind, output=said.output)
         return Opaque(what=said.classes[0] if said.classes else "output")
+    if kind == REPORT:
+        _refuse(name, kind, threshold=said.threshold, tolerance=said.tolerance, cut_points=said.cut_points or None)
+        _refuse(name, kind, output=said.output)
+        bound = known.get("length"), known.get("vocabulary")
+        sized = {key: each for key, each in zip(("length", "vocabulary"), bound, strict=True) if each is not None}
+        return WrittenReport(**sized) if said.classes is None else WrittenReport(findings=tuple(said.classes), **sized)
     if kind == REGRESSION:
         _refuse(name, kind, threshold=said.threshold, output=said.output)
         if said.classes is not None and len(said.classes) != 1:
@@ -151,7 +159,7 @@ def _kind(
                 f"findings; give labels.argmax(axis=1) for classes, or say --task {MULTILABEL}"
             )
         kind = MULTILABEL
-    if kind in (MULTILABEL, REGRESSION, OPAQUE):
+    if kind in (MULTILABEL, REGRESSION, OPAQUE, REPORT):
         return kind, False
     if known.get("classes") is not None or known.get("columns"):
         return CLASSIFICATION, False

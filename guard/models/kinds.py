@@ -18,10 +18,12 @@ from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Array
 
 CLASSIFICATION, MULTILABEL, REGRESSION, OPAQUE = "classification", "multilabel", "regression", "opaque"
-TASKS = (CLASSIFICATION, MULTILABEL, REGRESSION, OPAQUE)
+REPORT = "report"
+TASKS = (CLASSIFICATION, MULTILABEL, REGRESSION, OPAQUE, REPORT)
 """What can be said with ``--task``."""
 _WHOLE = f"say --task {OPAQUE} (task = {OPAQUE!r}) to guard it whole, and --decide to validate what it decides"
 _NUMBER = f"say --task {REGRESSION} with --tolerance, the smallest change that matters (and --cut-points)"
@@ -37,7 +39,8 @@ MODEL_KINDS = {
     "survival": f"gives hazards or risks over time, not rival classes; {_WHOLE}",
     "segmentation": f"gives a mask, not one class for an input; {_WHOLE}",
     "detection": f"gives boxes, not one class for an input; return them as one array and {_WHOLE}",
-    "text": "reads or writes text; this release guards models of images and tables only",
+    "text": "reads or writes text; if it writes a report about an image, say --task report (task = 'report'); "
+    "others are not guarded",
     "generative": "makes images or sequences; this release guards models of images and tables only",
     "clustering": "finds groups, it was not taught classes; guard a classifier fitted to the groups",
     "outlier": "tells usual from unusual inputs, it was not taught classes; guard a classifier fitted to its decisions",
@@ -93,6 +96,8 @@ def check_output_shape(name: str, scores: object, task: Task) -> None:
 
     A list is left to who reads it.
     """
+    if isinstance(task, WrittenReport):
+        return
     if isinstance(scores, dict):
         kinds = {"boxes": "detection", "masks": "segmentation"}
         for key in map(str, scores):

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from medward.guard.errors import MedwardError
 
-TASK_WORDS = ("classification", "multilabel", "regression", "opaque")
+TASK_WORDS = ("classification", "multilabel", "regression", "opaque", "report")
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="the folder that `medward protect` wrote")]
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="let a callable bundle import its code")]

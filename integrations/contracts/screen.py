@@ -68,5 +68,5 @@ def _check_strange(
 
 
 def _row(rows: Array, outputs: Outputs, i: int) -> tuple[Array, Outputs]:
-    parts = (None if part is None else part[i : i + 1] for part in (outputs.features, outputs.doubt))
-    return rows[i : i + 1], Outputs(outputs.scores[i : i + 1], *parts)
+    features, doubt = (None if part is None else part[i : i + 1] for part in (outputs.features, outputs.doubt))
+    return rows[i : i + 1], Outputs(outputs.scores[i : i + 1], features, doubt)

@@ -23,6 +23,7 @@ from medward.guard.answering import RADIUS_UNITS
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.base import WITHHELD_DECISION
+from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel, unpacked_findings
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
@@ -244,7 +245,7 @@ def output_metadata(spec: ModelSpec, *, certified: bool = False) -> list[TensorM
     elif isinstance(task, Regression):
         parameters = {"quantity": task.quantity, "unit": task.unit, "tolerance": task.tolerance}
         parameters["cut_points"] = [*task.cut_points]
-    else:
+    elif isinstance(task, Classification):
         operated: Parameters = (
             {} if task.threshold is None else {"threshold": task.threshold, "positive": task.names[1]}
         )

@@ -25,6 +25,7 @@ from medward.guard.tasks.decision import threshold_odds
 from medward.guard.tasks.multilabel import Multilabel, packed_findings, unpacked_findings
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Level
 
 ROWS = 20_000  # of each task and draw of operating points
@@ -105,12 +106,19 @@ def masks(rng: np.random.Generator, n: int) -> tuple[Opaque, np.ndarray]:
     return Opaque(), rng.normal(size=(n // 10, 2, 4, 4)).astype(np.float32)
 
 
+def reports(rng: np.random.Generator, n: int) -> tuple[WrittenReport, np.ndarray]:
+    names = tuple(f"finding {k}" for k in range(int(rng.integers(1, 32))))
+    task = WrittenReport(findings=names, words=names, length=int(rng.integers(8, 4096)))
+    return task, rng.integers(0, 3, (2 * n, len(names))).astype(np.float32)
+
+
 TASKS: dict[str, Callable[[np.random.Generator, int], tuple[Any, np.ndarray]]] = {
     "one class of several": classes,
     "two classes at an operating point": screening,
     "several findings": findings,
     "a number": numbers,
     "opaque": masks,
+    "a report": reports,
 }
 
 

@@ -11,15 +11,18 @@ from medward.guard.spec import AnyTask
 from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
+from medward.guard.tasks.report import WrittenReport
 
 
 def losses_of(task: AnyTask) -> TaskLosses:
-    """The losses of `task`; opaque outputs have none and are refused."""
+    """The losses of `task`; opaque outputs and reports have none and are refused."""
     if isinstance(task, Opaque):
         raise MedwardError(
             "model: opaque outputs cannot be hardened, for nothing says which of them are right; harden the network "
             "whose classes, findings or number they are made of, or protect the model as it is"
         )
+    if isinstance(task, WrittenReport):
+        raise MedwardError("model: one that writes reports cannot be hardened yet; protect it as it is")
     if isinstance(task, Multilabel):
         return FindingLosses.of(task)
     if isinstance(task, Regression):
