@@ -11,8 +11,10 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -37,7 +39,7 @@ from medward.guard.certify.certifier import CERTIFICATE_PART, KeptBounds
 from medward.guard.errors import MedwardError, ModelError, UnavailableError
 from medward.guard.intake.burned_in_check import BURNED_IN_TEXT, unreadable_inputs
 from medward.guard.intake.deidentify.reading import TextReader
-from medward.guard.models.base import Model
+from medward.guard.models.base import Model, is_report_model, unwritten_outputs
 from medward.guard.monitors.base import SCREEN, Observations
 from medward.guard.monitors.strangeness import STRANGE, STRANGENESS
 from medward.guard.parts import GuardParts, check_profiles
@@ -45,7 +47,9 @@ from medward.guard.policy import Policy
 from medward.guard.privacy_policy import idle_filters
 from medward.guard.profile import Profile, idle_screens
 from medward.guard.readiness import lacking_parts
+from medward.guard.release.redaction_stream import RedactionStream
 from medward.guard.report_filter import REPORT_FILTER
+from medward.guard.report_stream import ReportStream
 from medward.guard.request import Request
 from medward.guard.tasks.base import ReleaseSettings, offers
 from medward.guard.types import Action, Answer, Array, CertifiedRadius, Level, Outputs, Principal, Query, Verdict
@@ -130,9 +134,7 @@ class Guard:
         A defense that fails is handled as the policy's ``on_error`` says; `UnavailableError` is raised only when
         the audit log is away and the policy withholds on errors.
         """
-        if not isinstance(query, Query):
-            raise MedwardError(f"query: expected a Query, got {type(query).__name__}; Query(principal=..., inputs=...)")
-        request = Request.admit(query, self.model.spec, self.salt)
+        request = self._admit(query)
         outputs = self._forward(request)
         judgement = self._judge(request, outputs)
         try:
@@ -148,6 +150,49 @@ class Guard:
         finally:  # an alarm stands, whatever becomes of the answer
             tell_alarms(judgement.alarms, self.on_alarm)
         return answer
+
+    def stream(self, query: Query) -> ReportStream:
+        """Answer one row with a report that leaves piece by piece, as it is written.
+
+        The query is judged by the image and what the model starts from, charged and on record as admitted before this
+        returns; only then is anything written. Raises as `answer` does, and `MedwardError` for more rows than one and
+        for a model that writes none.
+        """
+        request, model = self._admit(query), self.model
+        if not is_report_model(model):
+            raise MedwardError(f"stream: {model.spec.name} {model.spec.rule}, which is no text; use answer")
+        if len(request.inputs) != 1:
+            raise MedwardError(f"stream: one row is written at a time, got {len(request.inputs)}; ask row by row")
+        with self._reporting_failure(request):
+            begun = model.prefill(request.inputs)
+            outputs = _finite(unwritten_outputs(model.spec, begun))
+        judgement = self._judge(request, outputs)
+        try:
+            levels, charged = self._charge(request, outputs, tuple(self._level(each) for each in judgement.actions))
+            redaction, levels, failed = self._open_filter(request, levels)
+            answer = released_answer(
+                request.id,
+                model.spec,
+                outputs,
+                (Level.WITHHELD,),  # nothing is written yet
+                (*judgement.verdicts, *charged, *failed),
+                self.policy.release.default,
+                self._settings,
+                (None,),
+            )
+            answer = replace(answer, levels=levels)
+            stream = "" if levels == (Level.WITHHELD,) else uuid.uuid4().hex
+            self._record(request, judgement, answer, stream)
+        finally:
+            tell_alarms(judgement.alarms, self.on_alarm)
+        return ReportStream(
+            answer,
+            iter(begun.texts[0]),
+            redaction,
+            stream=stream,
+            principal=request.account,
+            append=self._append,
+        )
 
     async def answer_async(self, query: Query) -> Answer:
         """`answer` for an event loop, which goes on meanwhile: a thread of the guard's own answers query by query.
@@ -203,19 +248,25 @@ class Guard:
         """
         return lacking_parts(self.store, self.audit, withhold=self.policy.on_error == "withhold")
 
+    def _admit(self, query: Query) -> Request:
+        if not isinstance(query, Query):
+            raise MedwardError(f"query: expected a Query, got {type(query).__name__}; Query(principal=..., inputs=...)")
+        return Request.admit(query, self.model.spec, self.salt)
+
     def _forward(self, request: Request) -> Outputs:
-        """One forward pass; a model that fails is on record, and its reasons stay with the operator."""
+        """One forward pass."""
+        with self._reporting_failure(request):
+            return _finite(self.model.predict(request.inputs))
+
+    @contextmanager
+    def _reporting_failure(self, request: Request) -> Iterator[None]:
+        """A model that fails within is on record, and its reasons stay with the operator."""
         try:
-            outputs = self.model.predict(request.inputs)
-            if not np.isfinite(outputs.scores).all():
-                raise MedwardError("a score is not finite")
-            if outputs.features is not None and not np.isfinite(outputs.features).all():
-                raise MedwardError("a feature is not finite")
+            yield
         except Exception as error:
             _log.exception("the model failed")
             self._append(model_failure(request.account, request.digests))
             raise ModelError("the model could not answer this input") from error
-        return outputs
 
     def _judge(self, request: Request, outputs: Outputs) -> Judgement:
         """What every part concludes.
@@ -393,15 +444,32 @@ class Guard:
             found = self._parts.reports.filtered(outputs.texts, levels, request.known)
             return found.texts, found.levels, [found.verdict]
         except Exception as error:
-            failed = self._failed(REPORT_FILTER, error)
-            least = Level.WITHHELD if failed.action is Action.WITHHOLD else Level.LABEL
-            return (None,) * len(levels), tuple(max(each, least) for each in levels), [failed]
+            levels, failed = self._unfiltered(levels, error)
+            return (None,) * len(levels), levels, [failed]
+
+    def _open_filter(
+        self, request: Request, levels: tuple[Level, ...]
+    ) -> tuple[RedactionStream | None, tuple[Level, ...], list[Verdict]]:
+        """What the text of a stream leaves through, None where no text leaves."""
+        if self._parts.reports is None or levels != (Level.FULL,):
+            return None, levels, []
+        try:
+            return self._parts.reports.open(request.known[0] if request.known else None), levels, []
+        except Exception as error:
+            levels, failed = self._unfiltered(levels, error)
+            return None, levels, [failed]
+
+    def _unfiltered(self, levels: tuple[Level, ...], error: Exception) -> tuple[tuple[Level, ...], Verdict]:
+        """The levels that are left where texts cannot be filtered: findings alone, or as the site chose nothing."""
+        failed = self._failed(REPORT_FILTER, error)
+        least = Level.WITHHELD if failed.action is Action.WITHHOLD else Level.LABEL
+        return tuple(max(each, least) for each in levels), failed
 
     @property
     def _settings(self) -> ReleaseSettings:
         return release_settings(self.policy, self.profile.codebook, self.profile.pools)
 
-    def _record(self, request: Request, judgement: Judgement, answer: Answer) -> None:
+    def _record(self, request: Request, judgement: Judgement, answer: Answer, stream: str = "") -> None:
         record = AuditRecord(
             query=answer.id,
             principal=request.account,
@@ -412,6 +480,7 @@ class Guard:
             levels=[level.label for level in answer.levels],
             verdicts=answer.verdicts,
             certified=() if judgement.certified is None else judgement.certified.radius.tolist(),
+            stream=stream,
         )
         self._append(record.content)
 
@@ -423,3 +492,12 @@ class Guard:
             if self.policy.on_error == "withhold":
                 raise
             _log.exception("the audit log is away; on_error = flag, so the answer leaves unrecorded")
+
+
+def _finite(outputs: Outputs) -> Outputs:
+    """Refuse outputs that hold NaN or infinity."""
+    if not np.isfinite(outputs.scores).all():
+        raise MedwardError("a score is not finite")
+    if outputs.features is not None and not np.isfinite(outputs.features).all():
+        raise MedwardError("a feature is not finite")
+    return outputs

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from medward.guard.types import Verdict
+
+StreamEnd = Literal["finished", "stopped", "failed"]
+"""How a report that leaves piece by piece ended: with its text, by who asked, or by the model."""
+REPORT_ENDED = "report ended"
 
 
 class AuditSink(Protocol):
@@ -32,6 +36,7 @@ class AuditRecord:
     `principal` is the account's key, `inputs` are the digests of its rows, ``p_values (n,)`` those of the screens (None
     where these failed), `bets` what each account's monitors bet on, by account and part, `levels` how much of each row
     left, ``certified (n,)`` the radii that answers are certified at, in the policy's unit, where it has them certified.
+    `stream` names a report that is to leave piece by piece, whose end is another record (`report_ended`), "" for none.
     `seq` and `time` are the log's, 0 and "" until it is written.
     """
 
@@ -44,6 +49,7 @@ class AuditRecord:
     levels: Sequence[str]
     verdicts: tuple[Verdict, ...]
     certified: Sequence[float] = ()
+    stream: str = ""
     seq: int = 0
     time: str = ""
 
@@ -66,6 +72,7 @@ class AuditRecord:
             levels=record.get("levels", ()),
             verdicts=tuple(map(Verdict.recorded, record["verdicts"])),
             certified=record.get("certified", ()),
+            stream=str(record.get("stream", "")),
             seq=record.get("seq", 0),
             time=record.get("time", ""),
         )
@@ -73,7 +80,8 @@ class AuditRecord:
     @property
     def content(self) -> dict[str, Any]:
         """The record as a log keeps it, without the chain's fields."""
-        proven = {"certified": list(self.certified)} if len(self.certified) else {}
+        proven: dict[str, Any] = {"certified": list(self.certified)} if len(self.certified) else {}
+        streamed = {"stream": self.stream} if self.stream else {}
         return {
             "query": self.query,
             "principal": self.principal,
@@ -84,6 +92,7 @@ class AuditRecord:
             "levels": list(self.levels),
             "verdicts": [verdict.content for verdict in self.verdicts],
             **proven,
+            **streamed,
         }
 
     @property
@@ -101,6 +110,28 @@ class AuditRecord:
 def is_query_record(record: Mapping[str, Any]) -> bool:
     """Whether a record is of a query, and of no other event."""
     return "verdicts" in record
+
+
+def report_ended(
+    *,
+    stream: str,
+    query: str,
+    principal: str,
+    ended: StreamEnd,
+    level: str,
+    written: int,
+    left: int,
+    replaced: int,
+    findings: Mapping[str, str] | None,
+) -> dict[str, Any]:
+    """The record of how the report `stream` ended, and never of its text.
+
+    `written` and `left` are how many characters the model wrote and how many left, `replaced` how many parts filters
+    took out, `findings` what the text says, None where it was not written to its end.
+    """
+    said = {"stream": stream, "query": query, "principal": principal, "ended": ended, "level": level}
+    counts = {"written": written, "left": left, "replaced": replaced}
+    return {"event": REPORT_ENDED, **said, **counts, "findings": None if findings is None else dict(findings)}
 
 
 def model_failure(principal: str, inputs: Sequence[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from medward.guard.accounts.monitors import AccountMonitors, BetValues, check_monitors, fold_bets, parts_of
 from medward.guard.accounts.names import by_folded, folded_name
-from medward.guard.audit.record import AuditRecord, is_query_record
+from medward.guard.audit.record import REPORT_ENDED, AuditRecord, is_query_record
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.monitors.base import SCREEN
 from medward.guard.policy import Policy
@@ -23,10 +23,15 @@ _WINDOW = 256  # how many of an account's records one may lie behind another tha
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """A log whose monitors were re-run: how many verdicts agree, and at which records accounts began anew."""
+    """A log whose monitors were re-run: how many verdicts agree, and at which records accounts began anew.
+
+    `unfinished` are the records of reports that were admitted, and charged, and did not leave to their end: who asked
+    stopped, the model failed, or the process was killed.
+    """
 
     verdicts: int
     restarts: Mapping[str, Sequence[int]]
+    unfinished: Sequence[int] = ()
 
 
 def replay_log(
@@ -55,8 +60,12 @@ def replay_log(
     """
     known = {policy.fingerprint: policy for policy in policies}
     accounts: dict[str, _Account] = {}
-    verdicts = 0
+    verdicts, begun = 0, dict[str, int]()
     for record in records:
+        if record.get("event") == REPORT_ENDED and record.get("ended") == "finished":
+            begun.pop(str(record.get("stream")), None)
+        elif is_query_record(record) and record.get("stream"):
+            begun[str(record["stream"])] = int(record.get("seq", 0))
         for claim in _claims(record, known, profile, by_folded(sites or {}, "sites")):
             accounts.setdefault(claim.key, _Account(claim.key)).add(claim)
             verdicts += 1
@@ -64,7 +73,7 @@ def replay_log(
     if wrong:
         raise IntegrityError(min(wrong)[1])
     restarts = {account.key: sorted(account.restarts) for account in accounts.values() if account.restarts}
-    return Replay(verdicts=verdicts, restarts=restarts)
+    return Replay(verdicts=verdicts, restarts=restarts, unfinished=sorted(begun.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

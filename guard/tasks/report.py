@@ -106,6 +106,10 @@ class WrittenReport:
             size = len(text.encode())
         except UnicodeEncodeError:
             raise MedwardError(f"{name}: wrote half a character (a lone surrogate); give whole Unicode text") from None
+        self.check_size(size, name)
+
+    def check_size(self, size: int, name: str) -> None:
+        """Refuse more bytes than the price covers."""
         if self.vocabulary is None and size > self.length:
             raise MedwardError(
                 f"{name}: wrote a report of {size} bytes, and its price covers {self.length}; raise the task's length"

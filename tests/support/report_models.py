@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from medward.guard import models
@@ -35,7 +37,7 @@ class CornerWriter:
         yield "Pleural effusion is seen. " if left > 0.51 else "No pleural effusion. "
         yield "The heart is enlarged. " if right > 0.51 else "Possible cardiomegaly. " if right > 0.49 else ""
         yield "Small pneumothorax." if low > 0.52 else "No pneumothorax."
-        yield self.extra
+        yield from re.findall(r"\s*\S+\s*", self.extra)
 
     def __call__(self, images):
         self.written += len(images)
