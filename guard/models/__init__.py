@@ -46,6 +46,7 @@ BASES = {
     "torch.jit._script.ScriptModule": "torchscript_model.TORCHSCRIPT_ADAPTER",
     "transformers.modeling_utils.PreTrainedModel": "huggingface_model.HUGGINGFACE_ADAPTER",
     "torch.nn.modules.module.Module": "torch_model.TORCH_ADAPTER",
+    "medward.guard.models.greedy_decoding.PretrainedWriter": "huggingface_report.HUGGINGFACE_REPORT_ADAPTER",
     "catboost.core.CatBoost": "sklearn_model.SKLEARN_ADAPTER",
     "sklearn.base.BaseEstimator": "sklearn_model.SKLEARN_ADAPTER",
 }
@@ -55,10 +56,14 @@ FILES = {
     "model.onnx": "onnx_model.ONNX_ADAPTER",
     "model.skops": "sklearn_model.SKLEARN_ADAPTER",
     "entrypoint.json": "callable_model.CALLABLE_ADAPTER",
+    "report.zip": "huggingface_report.HUGGINGFACE_REPORT_ADAPTER",
 }
 """The files a bundle may hold its model in, and the adapter that loads each."""
 
-WRITING_ADAPTERS = {"callable_model.CALLABLE_ADAPTER": "report_model.REPORT_FUNCTION_ADAPTER"}
+WRITING_ADAPTERS = {
+    "callable_model.CALLABLE_ADAPTER": "report_model.REPORT_FUNCTION_ADAPTER",
+    "huggingface_report.HUGGINGFACE_REPORT_ADAPTER": "huggingface_report.HUGGINGFACE_REPORT_ADAPTER",
+}
 """The adapter that takes the place of another where the task is a report."""
 
 SAMPLE_ROWS, RAW_ROWS, REPORT_ROWS = 256, 8, 16
@@ -298,8 +303,8 @@ def _writing(kind: str) -> str:
     """The adapter of the same kind of model that writes reports."""
     if kind not in WRITING_ADAPTERS:
         raise MedwardError(
-            "model: a report is written by a function (images to texts); this kind of model writes none: "
-            "give a function, or another task"
+            "model: a report is written by a function (images to texts), a Hugging Face folder that writes, or "
+            "PretrainedWriter(network=..., tokenizer=...); this is another kind of model"
         )
     return WRITING_ADAPTERS[kind]
 

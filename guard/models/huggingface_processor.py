@@ -42,13 +42,9 @@ def load_classifier(folder: Path) -> Any:
     named = config.get("architectures")
     for name in named if isinstance(named, list) else ():
         by_class_name("model", str(name))
-    if kernel := next(_kernels(config), None):
-        raise MedwardError(
-            f"{folder}: config.json has {kernel}, code that transformers would load from a hub; take it out if the "
-            "model does without"
-        )
+    refuse_kernels(folder, config)
     try:
-        with _quietly(transformers.utils.logging):
+        with quiet_transformers(transformers.utils.logging):
             net, loaded = transformers.AutoModelForImageClassification.from_pretrained(
                 str(folder),
                 local_files_only=True,
@@ -67,6 +63,15 @@ def load_classifier(folder: Path) -> Any:
             "the fine-tuned classifier, not its backbone"
         )
     return net.eval()
+
+
+def refuse_kernels(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse the configuration of `folder` where it names code of a hub."""
+    if kernel := next(_kernels(config), None):
+        raise MedwardError(
+            f"{folder}: config.json has {kernel}, code that transformers would load from a hub; take it out if the "
+            "model does without"
+        )
 
 
 def _kernels(config: dict[str, Any]) -> Iterator[str]:
@@ -113,7 +118,7 @@ def read_processor(processor: object) -> Processed:
 
 
 @contextmanager
-def _quietly(logging: Any) -> Iterator[None]:
+def quiet_transformers(logging: Any) -> Iterator[None]:
     """Without transformers' progress bars and reports; what they say is read from what it returns."""
     level = logging.get_verbosity()
     bars = logging.is_progress_bar_enabled()
@@ -143,7 +148,7 @@ def _opened(processor: object) -> Any:
     transformers = require_extra("transformers", "huggingface")
     require_extra("PIL", "images")
     try:
-        with _quietly(transformers.utils.logging):
+        with quiet_transformers(transformers.utils.logging):
             return transformers.AutoImageProcessor.from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=False, backend="pil"
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from medward.guard.errors import MedwardError
 from medward.guard.models import describe_model
-from medward.guard.models.base import require_extra
+from medward.guard.models.base import read_json_object, require_extra
 from medward.guard.preparation import AS_IT_IS, Preparation
 from medward.guard.spec import ModelSpec
 
@@ -104,6 +104,10 @@ def _found(model: object, allow_code: bool) -> Source:
         if (path / "config.json").is_file():
             require_extra("transformers", "huggingface")
             from medward.guard.models.huggingface_processor import load_classifier
+            from medward.guard.models.huggingface_report import open_writer, writes_reports
+
+            if writes_reports(read_json_object(path / "config.json")):
+                return Source(model=open_writer(path))
 
             return Source(model=load_classifier(path))
     elif path.suffix in _SCRIPTS and path.is_file():

@@ -1,0 +1,173 @@
+"""Greedy decoding of a transformers network that writes about an image, one token at a time.
+
+Two kinds of networks are read: a vision encoder with a text decoder (``VisionEncoderDecoderModel``), and a language
+model whose input ids hold a token for every place of the image, as LLaVA's do (``AutoModelForImageTextToText``). The
+text is the one that ``generate(do_sample=False, num_beams=1)`` gives; settings of generation that would make it another
+are refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medward.guard.errors import MedwardError
+
+_PLAIN: dict[str, tuple[Any, ...]] = {
+    "repetition_penalty": (1.0,),
+    "encoder_repetition_penalty": (1.0,),
+    "no_repeat_ngram_size": (0,),
+    "encoder_no_repeat_ngram_size": (0,),
+    "min_length": (0,),
+    "min_new_tokens": (0,),
+    "bad_words_ids": (),
+    "suppress_tokens": ([],),
+    "begin_suppress_tokens": ([],),
+    "forced_bos_token_id": (),
+    "forced_eos_token_id": (),
+    "sequence_bias": (),
+    "exponential_decay_length_penalty": (),
+    "guidance_scale": (1.0,),
+    "stop_strings": (),
+    "watermarking_config": (),
+}
+"""Settings of generation that change what greedy decoding writes, and the values besides None that do not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PretrainedWriter:
+    """A pretrained writer is a `network` of transformers that writes about an image, and its fast `tokenizer`.
+
+    Raises `MedwardError` for a network of neither kind, and for generation that is more than greedy decoding.
+    """
+
+    network: Any
+    tokenizer: Any
+
+    def __post_init__(self) -> None:
+        kind = type(self.network).__name__
+        if not self.encodes and not (hasattr(self.network, "get_image_features") and self.image_token is not None):
+            raise MedwardError(
+                f"model: {kind} is no vision encoder with a text decoder, and has no token for places of an image; "
+                "guard it as a function from images to texts"
+            )
+        for name, plain in _PLAIN.items():
+            value = getattr(self.network.generation_config, name, None)
+            if value is not None and value not in plain:
+                raise MedwardError(
+                    f"model: {kind} is set to generate with {name} = {value!r}, and reports are decoded greedily; set "
+                    "it to None in generation_config, or guard it as a function from images to texts"
+                )
+        self.network.eval()
+
+    @property
+    def encodes(self) -> bool:
+        """Whether it is a vision encoder with a text decoder."""
+        return bool(self.network.config.model_type == "vision-encoder-decoder")
+
+    @property
+    def image_token(self) -> int | None:
+        """The token that stands for a place of the image."""
+        found = getattr(self.network.config, "image_token_id", None)
+        return None if found is None else int(found)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many kinds of token there are."""
+        return int(self.network.config.get_text_config(decoder=True).vocab_size)
+
+    @torch.inference_mode()
+    def vision_states(self, pixels: Tensor) -> Tensor:
+        """What the network sees at every place of each image ``(n, places, d)``, of pixel values ``(n, C, H, W)``."""
+        pixels = self._placed(pixels)
+        if self.encodes:
+            states: Tensor = self.network.encoder(pixel_values=pixels).last_hidden_state
+            return states
+        return torch.stack(list(self.network.get_image_features(pixel_values=pixels).pooler_output))
+
+    def pieces(self, pixels: Tensor, prompt: str, longest: int) -> Iterator[str]:
+        """The text about one image ``(1, C, H, W)`` in words, of at most `longest` tokens."""
+        ids: list[int] = []
+        told = ""
+        for token in self._tokens(pixels, prompt, longest):
+            ids.append(token)
+            whole = self._text(ids)
+            sure = whole[: max(whole.rfind(" "), whole.rfind("\n"), 0)]
+            if len(sure) > len(told) and sure.startswith(told):
+                yield sure[len(told) :]
+                told = sure
+        whole = self._text(ids)
+        if not whole.startswith(told):
+            raise MedwardError("model: its tokenizer changes words that it already wrote; guard it as a function")
+        yield whole[len(told) :]
+
+    @torch.inference_mode()
+    def _tokens(self, pixels: Tensor, prompt: str, longest: int) -> Iterator[int]:
+        """Tokens until the end of the text."""
+        ends, cache = self._ends, None
+        ids, given = self._start(pixels, prompt)
+        for _ in range(longest):
+            out = self.network(**given, **self._named(ids, cache), use_cache=True)
+            token = int(out.logits[0, -1].argmax())
+            if token in ends:
+                return
+            yield token
+            ids = torch.cat([ids, ids.new_tensor([[token]])], dim=1)
+            cache = out.past_key_values
+            given.pop("pixel_values", None)  # which the cache holds
+
+    def _start(self, pixels: Tensor, prompt: str) -> tuple[Tensor, dict[str, Any]]:
+        """The first ids, and what the network is given of the image."""
+        pixels = self._placed(pixels)
+        if self.encodes:
+            return self._ids([self._first]), {"encoder_outputs": (self.vision_states(pixels),)}
+        ids = list(self.tokenizer(prompt).input_ids)
+        places = [self.image_token] * self.vision_states(pixels).shape[1]
+        at = ids.index(self.image_token) if self.image_token in ids else None
+        if at is None:  # before what is asked, behind the token that begins a text
+            at = int(bool(ids) and ids[0] == self.tokenizer.bos_token_id)
+            ids.insert(at, self.image_token)
+        if ids.count(self.image_token) > 1:
+            raise MedwardError(f"prompt: names the image {ids.count(self.image_token)} times; name it once, or not")
+        return self._ids([*ids[:at], *places, *ids[at + 1 :]]), {"pixel_values": pixels}
+
+    def _named(self, ids: Tensor, cache: Any) -> dict[str, Any]:
+        """The ids of a step as the network calls them: all at first, then the last."""
+        named = {
+            "input_ids": ids if cache is None else ids[:, -1:],
+            "attention_mask": torch.ones_like(ids),
+        }
+        prefix = "decoder_" if self.encodes else ""
+        return {**{f"{prefix}{name}": value for name, value in named.items()}, "past_key_values": cache}
+
+    @property
+    def _first(self) -> int:
+        config = self.network.config
+        for each in (self.network.generation_config, config, config.decoder):
+            for name in ("decoder_start_token_id", "bos_token_id"):
+                if (found := getattr(each, name, None)) is not None:
+                    return int(found)
+        raise MedwardError("model: no decoder_start_token_id says how a text begins; set it in its configuration")
+
+    @property
+    def _ends(self) -> set[int]:
+        found = self.network.generation_config.eos_token_id
+        if found is None:
+            found = self.network.config.get_text_config(decoder=True).eos_token_id
+        if found is None:
+            raise MedwardError("model: no eos_token_id says how a text ends; set it in generation_config")
+        return {int(found)} if isinstance(found, int) else set(map(int, found))
+
+    def _text(self, ids: list[int]) -> str:
+        found: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return found
+
+    def _ids(self, ids: list[int | None]) -> Tensor:
+        return torch.tensor([ids], device=self.network.device)
+
+    def _placed(self, pixels: Tensor) -> Tensor:
+        return pixels.to(device=self.network.device, dtype=self.network.dtype)
