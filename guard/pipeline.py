@@ -2,7 +2,8 @@
 
 The model runs before the screens because one forward pass yields both its scores and the features the screens
 judge; nothing of it leaves before they have judged. Flagged and clean queries take the same path, so time does not tell
-which is which; where answers are certified it tells the radius, which is sought from the largest down.
+which is which; where answers are certified it tells the radius, which is sought from the largest down. A report that is
+streamed is the exception: it is judged before it is written, and of one that is withheld nothing is.
 """
 
 from __future__ import annotations
@@ -416,7 +417,7 @@ class Guard:
             return levels, []
         try:
             offered = {level: self._offers(level, outputs) for level in set(levels)}
-            asks = [PriceRequest(digest, offered[level]) for digest, level in zip(request.digests, levels, strict=True)]
+            asks = [PriceRequest(digest, offered[level]) for digest, level in zip(request.asked, levels, strict=True)]
             step = partial(charge_accounts, list(budgets.values()), utc_day(self.clock()), asks)
             fitting, verdicts = self.store.transact_all(list(budgets), step)
         except Exception as error:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:  # needs the extra `text`
 class Request:
     """A request is a checked query: `principal` in its one spelling, `inputs` as the model takes them.
 
-    ``digests (n,)`` name the rows in records and states without telling of them; `id` names the answer. `pictures`
+    ``digests (n,)`` name the rows in records and states without telling of them, ``asked (n,)`` all that an answer to a
+    row rests on, which for a text is also what is known of the patient; `id` names the answer. `pictures`
     make the images in which text is looked for, where these are not the rows themselves. `known` are identifiers of
     each row's patient, where the model writes reports and any are.
     """
@@ -33,6 +34,7 @@ class Request:
     principal: Principal
     inputs: Array
     digests: tuple[str, ...]
+    asked: tuple[str, ...]
     study: str = ""
     pictures: Sequence[Callable[[], Array]] = ()
     known: Sequence[KnownIdentifiers | None] = ()
@@ -48,11 +50,13 @@ class Request:
             raise MedwardError("known: identifiers are taken out of texts, and this model writes none; leave them out")
         if query.known and len(query.known) != len(inputs):
             raise MedwardError(f"known: need one for each of the {len(inputs)} inputs, got {len(query.known)}")
+        digests = keyed_digests(inputs, salt)
         return cls(
             id=query.id or uuid.uuid4().hex,
             principal=principal,
             inputs=inputs,
-            digests=keyed_digests(inputs, salt),
+            digests=digests,
+            asked=_asked(digests, query.known, salt) if query.known else digests,
             study=query.study,
             pictures=query.pictures,
             known=query.known,
@@ -78,3 +82,10 @@ def keyed_digests(inputs: Array, salt: bytes) -> tuple[str, ...]:
     """Sixteen hex digits ``(n,)`` for each row, of its bytes and `salt`."""
     rows = np.ascontiguousarray(inputs)
     return tuple(hashlib.blake2b(row.tobytes(), key=salt, digest_size=8).hexdigest() for row in rows)
+
+
+def _asked(digests: Sequence[str], known: Sequence[KnownIdentifiers | None], salt: bytes) -> tuple[str, ...]:
+    """The digests of rows with what is known of each patient, which changes what leaves of a text."""
+    said = (repr(None if each is None else each.values).encode() for each in known)
+    named = (hashlib.blake2b(each, key=salt, digest_size=8).hexdigest() for each in said)
+    return tuple(f"{digest}:{name}" for digest, name in zip(digests, named, strict=True))

@@ -166,6 +166,17 @@ def test_a_budget_pays_for_the_text_there_could_have_been_then_for_findings(guar
     assert spent == pytest.approx(texts * bits[0] + labels * bits[1], abs=0.02)
 
 
+def test_the_same_image_with_other_known_identifiers_is_another_question(guard):
+    """What is known changes the marks, and so what leaves: it is paid for, where an exact repeat is free."""
+    policy = report_policy(screen={"action": "allow"}, budget={"total_bits": 1e6, "parents": 0})
+    made, spent = Guard(model=guard.model, profile=guard.profile, policy=policy, salt=b"s"), []
+    for name in (None, None, "Effusion", "Effusion", "Heart"):
+        known = None if name is None else KnownIdentifiers.from_mapping({IdentifierKind.NAME: name})
+        answer = ask(made, ROWS[:1], known=[known])
+        spent.append(next(each.evidence["bits_total"] for each in answer.verdicts if each.part == "leakage"))
+    assert spent[0] == spent[1] < spent[2] == spent[3] < spent[4]
+
+
 def test_a_report_too_long_for_its_price_is_no_answer(guard):
     model = report_model()
     long = models.wrap(

@@ -63,3 +63,7 @@ def report_policy(**sections):
 def report_guard(model, policy=None, **parts):
     profile = Profile.fit(model, report_images(400, 1), risk=0.001)
     return Guard(model=model, profile=profile, policy=policy or report_policy(), salt=b"s", **parts)
+
+
+corner_writer = CornerWriter(" Read by Dr. John Smith.")
+"""What a bundle names."""
