@@ -24,25 +24,17 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from medward.guard.accounts.budget import Offers, PriceRequest, budgets_for, charge_accounts, utc_day
-from medward.guard.accounts.monitors import (
-    DUPLICATES,
-    AccountMonitors,
-    BetValues,
-    observe_batch,
-    without_sources,
-)
 from medward.guard.accounts.stores import MemoryStore, Store
-from medward.guard.accounts.transaction import NearDuplicateBatch, reset_account, step_accounts
+from medward.guard.accounts.transaction import reset_account
 from medward.guard.alarm import Alarm, tell_alarms
 from medward.guard.answering import release_settings, released_answer
 from medward.guard.audit.record import AuditRecord, AuditSink, model_failure
-from medward.guard.certify.certifier import CERTIFICATE_PART, KeptBounds
+from medward.guard.certify.certifier import KeptBounds
+from medward.guard.defenses import Defenses, Judgement, failed_part
 from medward.guard.errors import MedwardError, ModelError, UnavailableError
-from medward.guard.intake.burned_in_check import BURNED_IN_TEXT, unreadable_inputs
+from medward.guard.intake.burned_in_check import unreadable_inputs
 from medward.guard.intake.deidentify.reading import TextReader
 from medward.guard.models.base import Model, is_report_model, unwritten_outputs
-from medward.guard.monitors.base import SCREEN, Observations
-from medward.guard.monitors.strangeness import STRANGE, STRANGENESS
 from medward.guard.parts import GuardParts, check_profiles
 from medward.guard.policy import Policy
 from medward.guard.privacy_policy import idle_filters
@@ -53,29 +45,12 @@ from medward.guard.report_filter import REPORT_FILTER
 from medward.guard.report_stream import ReportStream
 from medward.guard.request import Request
 from medward.guard.tasks.base import ReleaseSettings, offers
-from medward.guard.types import Action, Answer, Array, CertifiedRadius, Level, Outputs, Principal, Query, Verdict
+from medward.guard.types import Action, Answer, Level, Outputs, Principal, Query, Verdict
 
 if TYPE_CHECKING:  # needs the extra `text`
     from medward.guard.release.memory.memory_filter import MemoryFilter
 
 _log = logging.getLogger("medward")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """A judgement is what the defenses concluded of one request.
-
-    ``p_values (n,)`` are the screens', NaN where these failed; `bets` is what each account's monitors bet on, `actions`
-    the strictest action asked for each row, `verdicts` what every part said, `alarms` what of it is news to a person,
-    `certified` what is proven of the rows, where the policy has them certified.
-    """
-
-    p_values: Array
-    bets: Mapping[str, BetValues]
-    actions: tuple[Action, ...]
-    verdicts: tuple[Verdict, ...]
-    alarms: tuple[Alarm, ...] = ()
-    certified: CertifiedRadius | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,9 +86,7 @@ class Guard:
     bounds: KeptBounds | None = None
     memory: MemoryFilter | None = None
     _parts: GuardParts = field(init=False, repr=False, compare=False)
-    _monitors: dict[tuple[str, int], AccountMonitors] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _defenses: Defenses = field(init=False, repr=False, compare=False)
     _worker: ThreadPoolExecutor = field(
         default_factory=partial(ThreadPoolExecutor, 1, "medward-guard"), init=False, repr=False, compare=False
     )
@@ -126,6 +99,15 @@ class Guard:
             self.model, self.policy, self.profile, self.sites, self.text_reader, self.bounds, self.memory
         )
         object.__setattr__(self, "_parts", made)
+        defenses = Defenses(
+            spec=self.model.spec,
+            policy=self.policy,
+            profile=self.profile,
+            parts=made,
+            store=self.store,
+            salt=self.salt,
+        )
+        object.__setattr__(self, "_defenses", defenses)
         object.__setattr__(self, "bounds", made.bounds)  # so that a copy of this guard does not compare them again
 
     def answer(self, query: Query) -> Answer:
@@ -137,7 +119,7 @@ class Guard:
         """
         request = self._admit(query)
         outputs = self._forward(request)
-        judgement = self._judge(request, outputs)
+        judgement = self._defenses.judge(request, outputs)
         try:
             levels, charged = self._charge(request, outputs, tuple(self._level(each) for each in judgement.actions))
             texts, levels, filtered = self._filter(request, outputs, levels)
@@ -167,7 +149,7 @@ class Guard:
         with self._reporting_failure(request):
             begun = model.prefill(request.inputs)
             outputs = _finite(unwritten_outputs(model.spec, begun))
-        judgement = self._judge(request, outputs)
+        judgement = self._defenses.judge(request, outputs)
         try:
             levels, charged = self._charge(request, outputs, tuple(self._level(each) for each in judgement.actions))
             redaction, levels, failed = self._open_filter(request, levels)
@@ -227,6 +209,12 @@ class Guard:
         filters = idle_filters(privacy) if reports is None else reports.filters.notes
         return (*screens, *filters, *unreadable_inputs(privacy, spec))
 
+    @property
+    def redactions(self) -> Mapping[str, int]:
+        """How many parts of reports were replaced so far, by the kind that their marks name; none where none leaves."""
+        reports = self._parts.reports
+        return {} if reports is None else reports.filters.replaced
+
     def reset(self, principal: Principal) -> None:
         """Forget what the monitors know of `principal` itself, after a person has looked into an alarm."""
         reset_account(self.store, principal, self.audit)
@@ -269,138 +257,6 @@ class Guard:
             self._append(model_failure(request.account, request.digests))
             raise ModelError("the model could not answer this input") from error
 
-    def _judge(self, request: Request, outputs: Outputs) -> Judgement:
-        """What every part concludes.
-
-        A part that fails adds the action the site chose; it takes nothing away from what the others concluded.
-        """
-        profile = self._parts.sites.get(request.organisation, self.profile)
-        judged = self.model.spec.judged(outputs)
-        sight, away = observe_batch(self.policy, profile, request.inputs, judged)
-        p_values = sight.get(STRANGE.name, np.full(len(request.inputs), np.nan))
-        try:
-            if SCREEN in away:
-                raise away.pop(SCREEN)
-            screened = self._screen(profile, request, judged, sight[STRANGENESS])
-            strange = float(sum(action > Action.ALLOW for action in screened))
-            summary = Verdict(part=SCREEN, action=max(screened), evidence={"strange": strange})
-        except Exception as error:
-            summary = self._failed(SCREEN, error)
-            sight, p_values = without_sources(sight, {SCREEN}, profile.plugins), np.full(len(request.inputs), np.nan)
-            screened = [summary.action] * len(request.inputs)
-        failed = [self._failed(source, error) for source, error in away.items()]
-        shown, read = self._look_for_text(request)
-        certified, unproven, proof = self._certify(request, outputs)
-        near, unseen = self._near(request, outputs)
-        monitored, bets, alarms = self._monitor(request, sight, near)
-        of_all = (*failed, *unseen, *monitored)
-        verdicts, strictest = (summary, *read, *proof, *of_all), max(verdict.action for verdict in of_all)
-        actions = tuple(max(each, strictest) for each in map(max, screened, shown, unproven))
-        return Judgement(
-            p_values=p_values, bets=bets, actions=actions, verdicts=verdicts, alarms=alarms, certified=certified
-        )
-
-    def _screen(self, profile: Profile, request: Request, outputs: Outputs, scores: Array) -> list[Action]:
-        """The screen's action where an input is too strange; NaN is.
-
-        A site with too few rows for a cut has its inputs screened by the bundle's screens.
-        """
-        rate, action = self.policy.screen.rate, Action[self.policy.screen.action.upper()]
-        cut = profile.screen_cut(rate)
-        if profile is not self.profile and not np.isfinite(cut):
-            scores, cut = self.profile.strangeness(request.inputs, outputs), self.profile.screen_cut(rate)
-        return [Action.ALLOW if ok else action for ok in scores <= cut]
-
-    def _look_for_text(self, request: Request) -> tuple[list[Action], list[Verdict]]:
-        """The action on each row for text in its pixels, and a verdict where the policy has it looked for."""
-        if self._parts.burned_in is None:
-            return [Action.ALLOW] * len(request.inputs), []
-        own = [partial(np.asarray, row) for row in request.inputs]
-        seen = self._parts.burned_in.look(request.pictures or own)
-        unread = {type(each): each for each in seen if isinstance(each, MedwardError)}
-        failed = [self._failed(BURNED_IN_TEXT, each) for each in unread.values()]
-        asked = {True: self._parts.burned_in.action, False: Action.ALLOW}
-        actions = [failed[0].action if isinstance(each, MedwardError) else asked[each] for each in seen]
-        return actions, [self._parts.burned_in.verdict(seen), *failed]
-
-    def _certify(
-        self, request: Request, outputs: Outputs
-    ) -> tuple[CertifiedRadius | None, list[Action], list[Verdict]]:
-        """The certificates of the rows, the action on each that has none, and a verdict, where the policy asks."""
-        rows = len(request.inputs)
-        if self._parts.certifier is None:
-            return None, [Action.ALLOW] * rows, []
-        asked = self.policy.certify.action
-        try:
-            found = self._parts.certifier.certify(request.inputs, outputs.scores)
-        except Exception as error:
-            failed = self._failed(CERTIFICATE_PART, error)
-            none = CertifiedRadius(asked=self._parts.certifier.asked, radius=np.zeros(rows))
-            return none, [max(failed.action, asked)] * rows, [failed]
-        actions = [Action.ALLOW if each else asked for each in found.holds]
-        uncertified = float((~found.holds).sum())
-        return (
-            found,
-            actions,
-            [Verdict(part=CERTIFICATE_PART, action=max(actions), evidence={"uncertified": uncertified})],
-        )
-
-    def _near(self, request: Request, outputs: Outputs) -> tuple[NearDuplicateBatch | None, list[Verdict]]:
-        """What the index of near-duplicates sees of a batch, and a verdict if that failed."""
-        chosen, contents = self.policy.duplicates, self.profile.contents
-        if contents is None or not chosen.watch:
-            return None, []
-        try:
-            task = self.model.spec.task
-            bordered = task.doubt(outputs.scores) is not None  # else any change of an image is another decision
-            decisions = task.decide(outputs.scores) if bordered else np.zeros(len(outputs.scores), np.int64)
-            return NearDuplicateBatch.of(chosen, contents, self.salt, request, decisions), []
-        except Exception as error:
-            return None, [self._failed(DUPLICATES, error)]
-
-    def _failed(self, part: str, error: Exception, account: str = "") -> Verdict:
-        away = isinstance(error, UnavailableError)  # whose sentence says it all, for every query of an outage
-        said = f"{part}:{account}" if account else part
-        _log.error("%s failed; on_error = %s; %s", said, self.policy.on_error, error, exc_info=None if away else error)
-        action = Action.WITHHOLD if self.policy.on_error == "withhold" else Action.FLAG
-        return Verdict(part=part, action=action, account=account, error=type(error).__name__)
-
-    def _monitor(
-        self, request: Request, sight: Observations, near: NearDuplicateBatch | None
-    ) -> tuple[list[Verdict], dict[str, BetValues], tuple[Alarm, ...]]:
-        """Step the state of the account and of each of its parents; alpha is split over these."""
-        parents = Action[self.policy.monitor.parents.upper()]
-        verdicts, bets, news = [], {}, []
-        watch = partial(self._monitors_of(request.principal).watch, request.digests, sight)
-        ttl = self.policy.monitor.ttl_days * 86400
-        path, counted = step_accounts(self.store, list(request.accounts), watch, near, ttl=ttl)
-        for key, seen in zip(request.accounts, path, strict=True):
-            if isinstance(seen, Exception):
-                verdicts.append(self._failed("account", seen, key))
-                continue
-            before, verdict, bets[key] = seen
-            most = Action.WITHHOLD if key == request.account else parents
-            verdicts.append(replace(verdict, account=key, action=min(verdict.action, most)))
-            if verdict.action > before:
-                news.append(verdicts[-1])
-        if isinstance(counted, Exception):
-            verdicts.append(self._failed(DUPLICATES, counted))
-        elif counted is not None:
-            before, verdict = counted
-            verdicts.append(replace(verdict, part=DUPLICATES, account=request.account))
-            if verdict.action > before:
-                news.append(verdicts[-1])
-        return verdicts, bets, tuple(Alarm.raised(each, request.id) for each in news)
-
-    def _monitors_of(self, principal: Principal) -> AccountMonitors:
-        """Those of the principal's site and depth, built once."""
-        site, depth = principal[0] if principal[0] in self._parts.sites else "", len(principal)
-        if (site, depth) not in self._monitors:
-            self._monitors[site, depth] = AccountMonitors.of(
-                self.policy, self._parts.sites.get(site, self.profile), depth
-            )
-        return self._monitors[site, depth]
-
     def _level(self, action: Action) -> Level:
         if action is Action.WITHHOLD:
             return Level.WITHHELD
@@ -421,7 +277,7 @@ class Guard:
             step = partial(charge_accounts, list(budgets.values()), utc_day(self.clock()), asks)
             fitting, verdicts = self.store.transact_all(list(budgets), step)
         except Exception as error:
-            failed = self._failed("budget", error)
+            failed = failed_part(self.policy.on_error, "budget", error)
             withheld = failed.action is Action.WITHHOLD
             return (Level.WITHHELD,) * len(levels) if withheld else levels, [failed]
         return tuple(fitting), verdicts
@@ -462,7 +318,7 @@ class Guard:
 
     def _unfiltered(self, levels: tuple[Level, ...], error: Exception) -> tuple[tuple[Level, ...], Verdict]:
         """The levels that are left where texts cannot be filtered: findings alone, or as the site chose nothing."""
-        failed = self._failed(REPORT_FILTER, error)
+        failed = failed_part(self.policy.on_error, REPORT_FILTER, error)
         least = Level.WITHHELD if failed.action is Action.WITHHOLD else Level.LABEL
         return tuple(max(each, least) for each in levels), failed
 

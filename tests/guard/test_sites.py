@@ -121,7 +121,7 @@ def test_monitors_are_built_once_for_each_site_and_depth(guarded, monkeypatch):
         built.append((profile, depth))
         return real(policy, profile, depth)
 
-    monkeypatch.setattr("medward.guard.pipeline.AccountMonitors.of", counted)
+    monkeypatch.setattr("medward.guard.defenses.AccountMonitors.of", counted)
     guard = guarded()
     for turn in range(3):
         for principal in (("clinic",), ("clinic", f"key-{turn}"), (f"hospital-{turn}",), ("hospital", "key")):
@@ -169,9 +169,8 @@ def test_the_monitors_of_such_a_site_stay_its_own(make_guard, ward):
     guard = make_guard(POLICY, sites={"ward": ward})
     answer = guard.answer(Query(principal=("ward",), inputs=rows(3)))
     assert len(answer.verdicts) > 1
-    assert (
-        guard._monitors_of(("ward",)).combined.calibration == AccountMonitors.of(POLICY, ward, 1).combined.calibration
-    )
+    own = guard._defenses.monitors_of(("ward",))
+    assert own.combined.calibration == AccountMonitors.of(POLICY, ward, 1).combined.calibration
 
 
 def test_idle_screens_are_named_with_their_site(make_guard, guarded, ward):

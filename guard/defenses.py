@@ -1,0 +1,207 @@
+"""What the defenses conclude of a request: screens, text in pixels, certificates, near-duplicates, monitors.
+
+One part that fails adds the action that the site chose, and takes nothing away from what the others concluded.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Literal
+
+import numpy as np
+
+from medward.guard.accounts.monitors import (
+    DUPLICATES,
+    AccountMonitors,
+    BetValues,
+    observe_batch,
+    without_sources,
+)
+from medward.guard.accounts.stores import Store
+from medward.guard.accounts.transaction import NearDuplicateBatch, step_accounts
+from medward.guard.alarm import Alarm
+from medward.guard.certify.certifier import CERTIFICATE_PART
+from medward.guard.errors import MedwardError, UnavailableError
+from medward.guard.intake.burned_in_check import BURNED_IN_TEXT
+from medward.guard.monitors.base import SCREEN, Observations
+from medward.guard.monitors.strangeness import STRANGE, STRANGENESS
+from medward.guard.parts import GuardParts
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile
+from medward.guard.request import Request
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Action, Array, CertifiedRadius, Outputs, Principal, Verdict
+
+_log = logging.getLogger("medward")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """A judgement is what the defenses concluded of one request.
+
+    ``p_values (n,)`` are the screens', NaN where these failed; `bets` is what each account's monitors bet on, `actions`
+    the strictest action asked for each row, `verdicts` what every part said, `alarms` what of it is news to a person,
+    `certified` what is proven of the rows, where the policy has them certified.
+    """
+
+    p_values: Array
+    bets: Mapping[str, BetValues]
+    actions: tuple[Action, ...]
+    verdicts: tuple[Verdict, ...]
+    alarms: tuple[Alarm, ...] = ()
+    certified: CertifiedRadius | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defenses:
+    """The defenses of a guard judge requests: one pass over a batch, and one step of each account's state in `store`.
+
+    `salt` keys what is kept of inputs. Parts and policy are those of `medward.guard.pipeline.Guard`.
+    """
+
+    spec: ModelSpec
+    policy: Policy
+    profile: Profile
+    parts: GuardParts
+    store: Store
+    salt: bytes
+    _monitors: dict[tuple[str, int], AccountMonitors] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def judge(self, request: Request, outputs: Outputs) -> Judgement:
+        """What every part concludes.
+
+        A part that fails adds the action the site chose; it takes nothing away from what the others concluded.
+        """
+        profile = self.parts.sites.get(request.organisation, self.profile)
+        judged = self.spec.judged(outputs)
+        sight, away = observe_batch(self.policy, profile, request.inputs, judged)
+        p_values = sight.get(STRANGE.name, np.full(len(request.inputs), np.nan))
+        try:
+            if SCREEN in away:
+                raise away.pop(SCREEN)
+            screened = self._screen(profile, request, judged, sight[STRANGENESS])
+            strange = float(sum(action > Action.ALLOW for action in screened))
+            summary = Verdict(part=SCREEN, action=max(screened), evidence={"strange": strange})
+        except Exception as error:
+            summary = failed_part(self.policy.on_error, SCREEN, error)
+            sight, p_values = without_sources(sight, {SCREEN}, profile.plugins), np.full(len(request.inputs), np.nan)
+            screened = [summary.action] * len(request.inputs)
+        failed = [failed_part(self.policy.on_error, source, error) for source, error in away.items()]
+        shown, read = self._look_for_text(request)
+        certified, unproven, proof = self._certify(request, outputs)
+        near, unseen = self._near(request, outputs)
+        monitored, bets, alarms = self._monitor(request, sight, near)
+        of_all = (*failed, *unseen, *monitored)
+        verdicts, strictest = (summary, *read, *proof, *of_all), max(verdict.action for verdict in of_all)
+        actions = tuple(max(each, strictest) for each in map(max, screened, shown, unproven))
+        return Judgement(
+            p_values=p_values, bets=bets, actions=actions, verdicts=verdicts, alarms=alarms, certified=certified
+        )
+
+    def _screen(self, profile: Profile, request: Request, outputs: Outputs, scores: Array) -> list[Action]:
+        """The screen's action where an input is too strange; NaN is.
+
+        A site with too few rows for a cut has its inputs screened by the bundle's screens.
+        """
+        rate, action = self.policy.screen.rate, Action[self.policy.screen.action.upper()]
+        cut = profile.screen_cut(rate)
+        if profile is not self.profile and not np.isfinite(cut):
+            scores, cut = self.profile.strangeness(request.inputs, outputs), self.profile.screen_cut(rate)
+        return [Action.ALLOW if ok else action for ok in scores <= cut]
+
+    def _look_for_text(self, request: Request) -> tuple[list[Action], list[Verdict]]:
+        """The action on each row for text in its pixels, and a verdict where the policy has it looked for."""
+        if self.parts.burned_in is None:
+            return [Action.ALLOW] * len(request.inputs), []
+        own = [partial(np.asarray, row) for row in request.inputs]
+        seen = self.parts.burned_in.look(request.pictures or own)
+        unread = {type(each): each for each in seen if isinstance(each, MedwardError)}
+        failed = [failed_part(self.policy.on_error, BURNED_IN_TEXT, each) for each in unread.values()]
+        asked = {True: self.parts.burned_in.action, False: Action.ALLOW}
+        actions = [failed[0].action if isinstance(each, MedwardError) else asked[each] for each in seen]
+        return actions, [self.parts.burned_in.verdict(seen), *failed]
+
+    def _certify(
+        self, request: Request, outputs: Outputs
+    ) -> tuple[CertifiedRadius | None, list[Action], list[Verdict]]:
+        """The certificates of the rows, the action on each that has none, and a verdict, where the policy asks."""
+        rows = len(request.inputs)
+        if self.parts.certifier is None:
+            return None, [Action.ALLOW] * rows, []
+        asked = self.policy.certify.action
+        try:
+            found = self.parts.certifier.certify(request.inputs, outputs.scores)
+        except Exception as error:
+            failed = failed_part(self.policy.on_error, CERTIFICATE_PART, error)
+            none = CertifiedRadius(asked=self.parts.certifier.asked, radius=np.zeros(rows))
+            return none, [max(failed.action, asked)] * rows, [failed]
+        actions = [Action.ALLOW if each else asked for each in found.holds]
+        uncertified = float((~found.holds).sum())
+        return (
+            found,
+            actions,
+            [Verdict(part=CERTIFICATE_PART, action=max(actions), evidence={"uncertified": uncertified})],
+        )
+
+    def _near(self, request: Request, outputs: Outputs) -> tuple[NearDuplicateBatch | None, list[Verdict]]:
+        """What the index of near-duplicates sees of a batch, and a verdict if that failed."""
+        chosen, contents = self.policy.duplicates, self.profile.contents
+        if contents is None or not chosen.watch:
+            return None, []
+        try:
+            task = self.spec.task
+            bordered = task.doubt(outputs.scores) is not None  # else any change of an image is another decision
+            decisions = task.decide(outputs.scores) if bordered else np.zeros(len(outputs.scores), np.int64)
+            return NearDuplicateBatch.of(chosen, contents, self.salt, request, decisions), []
+        except Exception as error:
+            return None, [failed_part(self.policy.on_error, DUPLICATES, error)]
+
+    def _monitor(
+        self, request: Request, sight: Observations, near: NearDuplicateBatch | None
+    ) -> tuple[list[Verdict], dict[str, BetValues], tuple[Alarm, ...]]:
+        """Step the state of the account and of each of its parents; alpha is split over these."""
+        parents = Action[self.policy.monitor.parents.upper()]
+        verdicts, bets, news = [], {}, []
+        watch = partial(self.monitors_of(request.principal).watch, request.digests, sight)
+        ttl = self.policy.monitor.ttl_days * 86400
+        path, counted = step_accounts(self.store, list(request.accounts), watch, near, ttl=ttl)
+        for key, seen in zip(request.accounts, path, strict=True):
+            if isinstance(seen, Exception):
+                verdicts.append(failed_part(self.policy.on_error, "account", seen, key))
+                continue
+            before, verdict, bets[key] = seen
+            most = Action.WITHHOLD if key == request.account else parents
+            verdicts.append(replace(verdict, account=key, action=min(verdict.action, most)))
+            if verdict.action > before:
+                news.append(verdicts[-1])
+        if isinstance(counted, Exception):
+            verdicts.append(failed_part(self.policy.on_error, DUPLICATES, counted))
+        elif counted is not None:
+            before, verdict = counted
+            verdicts.append(replace(verdict, part=DUPLICATES, account=request.account))
+            if verdict.action > before:
+                news.append(verdicts[-1])
+        return verdicts, bets, tuple(Alarm.raised(each, request.id) for each in news)
+
+    def monitors_of(self, principal: Principal) -> AccountMonitors:
+        """Those of the principal's site and depth, built once."""
+        site, depth = principal[0] if principal[0] in self.parts.sites else "", len(principal)
+        if (site, depth) not in self._monitors:
+            self._monitors[site, depth] = AccountMonitors.of(
+                self.policy, self.parts.sites.get(site, self.profile), depth
+            )
+        return self._monitors[site, depth]
+
+
+def failed_part(on_error: Literal["flag", "withhold"], part: str, error: Exception, account: str = "") -> Verdict:
+    """The verdict on a part that failed, which is logged: the action is what the site chose, `on_error`."""
+    away = isinstance(error, UnavailableError)  # whose sentence says it all, for every query of an outage
+    said = f"{part}:{account}" if account else part
+    _log.error("%s failed; on_error = %s; %s", said, on_error, error, exc_info=None if away else error)
+    action = Action.WITHHOLD if on_error == "withhold" else Action.FLAG
+    return Verdict(part=part, action=action, account=account, error=type(error).__name__)
