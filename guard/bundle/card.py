@@ -20,7 +20,7 @@ from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.models.checks import check_spec
 from medward.guard.spec import ModelSpec
 
-FORMAT = 5
+FORMAT = 6
 CARD, POLICY, PROFILE = "card.json", "policy.toml", "profile.npz"
 BOUNDS_FILES = ("bounds.onnx", "bounds.npz")
 """What answers are certified by, of a network or of trees; a bundle has at most one."""
@@ -144,7 +144,8 @@ class Card(BaseModel):
 def _in_this_format(content: dict[str, Any]) -> dict[str, Any]:
     """A card as the newest format has it: in format 1 every model was a classifier, said piece by piece.
 
-    Formats 2 to 4 lack what has a default: columns, preparation, shapes of signals and volumes; certificates; bounds.
+    Formats 2 to 5 lack what has a default (columns, preparation, shapes of signals and volumes; certificates; bounds)
+    and models that write reports.
 
     The digest stays that of the file that was read, which is what stands for the bundle. A card that is sealed anew is
     written in the newest format, and says so.

@@ -18,6 +18,12 @@ from torch import Tensor
 from medward.guard.errors import MedwardError
 
 _PLAIN: dict[str, tuple[Any, ...]] = {
+    "do_sample": (False,),
+    "num_beams": (1,),
+    "num_beam_groups": (1,),
+    "num_return_sequences": (1,),
+    "penalty_alpha": (0, 0.0),
+    "dola_layers": (),
     "repetition_penalty": (1.0,),
     "encoder_repetition_penalty": (1.0,),
     "no_repeat_ngram_size": (0,),
@@ -89,11 +95,14 @@ class PretrainedWriter:
             return states
         return torch.stack(list(self.network.get_image_features(pixel_values=pixels).pooler_output))
 
-    def pieces(self, pixels: Tensor, prompt: str, longest: int) -> Iterator[str]:
-        """The text about one image ``(1, C, H, W)`` in words, of at most `longest` tokens."""
+    def pieces(self, pixels: Tensor, prompt: str, longest: int, seen: Tensor | None = None) -> Iterator[str]:
+        """The text about one image ``(1, C, H, W)`` in words, of at most `longest` tokens.
+
+        `seen` are its `vision_states`, where they are known already.
+        """
         ids: list[int] = []
         told = ""
-        for token in self._tokens(pixels, prompt, longest):
+        for token in self._tokens(pixels, prompt, longest, seen):
             ids.append(token)
             whole = self._text(ids)
             sure = whole[: max(whole.rfind(" "), whole.rfind("\n"), 0)]
@@ -106,10 +115,10 @@ class PretrainedWriter:
         yield whole[len(told) :]
 
     @torch.inference_mode()
-    def _tokens(self, pixels: Tensor, prompt: str, longest: int) -> Iterator[int]:
+    def _tokens(self, pixels: Tensor, prompt: str, longest: int, seen: Tensor | None) -> Iterator[int]:
         """Tokens until the end of the text."""
         ends, cache = self._ends, None
-        ids, given = self._start(pixels, prompt)
+        ids, given = self._start(pixels, prompt, self.vision_states(pixels) if seen is None else seen)
         for _ in range(longest):
             out = self.network(**given, **self._named(ids, cache), use_cache=True)
             token = int(out.logits[0, -1].argmax())
@@ -120,20 +129,19 @@ class PretrainedWriter:
             cache = out.past_key_values
             given.pop("pixel_values", None)  # which the cache holds
 
-    def _start(self, pixels: Tensor, prompt: str) -> tuple[Tensor, dict[str, Any]]:
+    def _start(self, pixels: Tensor, prompt: str, seen: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """The first ids, and what the network is given of the image."""
-        pixels = self._placed(pixels)
         if self.encodes:
-            return self._ids([self._first]), {"encoder_outputs": (self.vision_states(pixels),)}
+            return self._ids([self._first]), {"encoder_outputs": (seen,)}
         ids = list(self.tokenizer(prompt).input_ids)
-        places = [self.image_token] * self.vision_states(pixels).shape[1]
+        places = [self.image_token] * seen.shape[1]
         at = ids.index(self.image_token) if self.image_token in ids else None
         if at is None:  # before what is asked, behind the token that begins a text
             at = int(bool(ids) and ids[0] == self.tokenizer.bos_token_id)
             ids.insert(at, self.image_token)
         if ids.count(self.image_token) > 1:
             raise MedwardError(f"prompt: names the image {ids.count(self.image_token)} times; name it once, or not")
-        return self._ids([*ids[:at], *places, *ids[at + 1 :]]), {"pixel_values": pixels}
+        return self._ids([*ids[:at], *places, *ids[at + 1 :]]), {"pixel_values": self._placed(pixels)}
 
     def _named(self, ids: Tensor, cache: Any) -> dict[str, Any]:
         """The ids of a step as the network calls them: all at first, then the last."""

@@ -56,10 +56,12 @@ class HuggingFaceReportModel:
     def prefill(self, inputs: Array) -> Prefill:
         """The mean ``(n, d)`` of what the network sees over an image, and texts that are yet to be written."""
         rows = [self._pixels(inputs[[at]]) for at in range(len(inputs))]
-        seen = [self.writer.vision_states(row).float().mean(dim=1) for row in rows]
+        seen = [self.writer.vision_states(row) for row in rows]
         task = self._task
-        texts = tuple(self.writer.pieces(row, task.prompt, task.length) for row in rows)
-        return Prefill(torch.cat(seen).cpu().numpy(), texts)
+        texts = tuple(
+            self.writer.pieces(row, task.prompt, task.length, states) for row, states in zip(rows, seen, strict=True)
+        )
+        return Prefill(torch.cat([each.float().mean(dim=1) for each in seen]).cpu().numpy(), texts)
 
     def own_decisions(self, rows: NDArray[Any]) -> Ints | None:
         """None: a text is all that it says."""

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from datetime import date
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.ensemble import HistGradientBoostingClassifier
+from support.report_models import report_images, report_spec
+from support.report_networks import VOCABULARY, encoder_decoder
 from support.sights import refitted
 
 from medward.guard import models
@@ -37,6 +40,8 @@ SPEC = ModelSpec(
 rng = np.random.default_rng(0)
 X = rng.normal(size=(400, 4)).astype(np.float32)
 W = rng.normal(size=(4, 2)).astype(np.float32)
+IMAGES = report_images(400)
+REPORT_SPEC = report_spec(length=12, vocabulary=VOCABULARY)
 
 
 def onnx_bytes() -> bytes:
@@ -63,6 +68,13 @@ def make(path, x, spec=SPEC, **options):
     return bundle.save_bundle(path, model, POLICY, profile, data_digest="d" * 64, sizes={"benign": len(X)}, **options)
 
 
+def make_report_bundle(path):
+    model = models.wrap(encoder_decoder(), spec=REPORT_SPEC, sample=IMAGES[:8])
+    profile = Profile.fit(model, IMAGES, risk=POLICY.monitor.calibration_risk, secret=0)
+    sizes = {"benign": len(IMAGES)}
+    return bundle.save_bundle(path, model, POLICY, profile, data_digest="d" * 64, sizes=sizes)
+
+
 def with_site(to, site="Hospital A", rows=X + 9, sizes=None):
     profile = Profile.fit(to.model, rows, risk=POLICY.monitor.calibration_risk, secret=1)
     return bundle.add_site(to, site, profile, data_digest="e" * 64, sizes=sizes or {"benign": len(rows)})
@@ -85,6 +97,7 @@ def masters(tmp_path_factory, source):
     )
     return {
         "model.onnx": make(folder / "onnx", source),
+        "report.zip": make_report_bundle(folder / "report"),
         "model.skops": make(folder / "skops", estimator, probabilities),
         "entrypoint.json": make(folder / "code", score),
         "sites": with_site(make(folder / "sites", source)),
@@ -106,13 +119,14 @@ SITE = site_file("Hospital A")
 
 @pytest.mark.parametrize("file", models.FILES)
 def test_what_was_saved_is_loaded(masters, file):
-    saved = masters[file]
+    saved, rows = masters[file], IMAGES[:8] if file == "report.zip" else X
     assert {each.name for each in saved.path.iterdir()} == {"card.json", "policy.toml", "profile.npz", file}
     loaded = bundle.load_bundle(saved.path, allow_code=True, expect=saved.digest)
     assert (loaded.card, loaded.policy, loaded.model.spec) == (saved.card, POLICY, saved.model.spec)
-    np.testing.assert_array_equal(loaded.model.predict(X).scores, saved.model.predict(X).scores)
-    outputs = saved.model.predict(X)
-    np.testing.assert_array_equal(loaded.profile.strangeness(X, outputs), saved.profile.strangeness(X, outputs))
+    outputs, again = saved.model.predict(rows), loaded.model.predict(rows)
+    np.testing.assert_array_equal(again.scores, outputs.scores)
+    assert again.texts == outputs.texts
+    np.testing.assert_array_equal(loaded.profile.strangeness(rows, outputs), saved.profile.strangeness(rows, outputs))
     assert loaded.card.data_digest == "d" * 64
     assert loaded.card.sizes == {"benign": 400}
     assert loaded.card.versions["numpy"] == np.__version__
@@ -132,7 +146,9 @@ def test_saving_twice_gives_the_same_bytes(masters, source, tmp_path):
 def test_no_pickle_inside(masters):
     for each in masters.values():
         for file in each.path.iterdir():
-            assert file.suffix in {".json", ".toml", ".npz", ".onnx", ".skops"}
+            assert file.suffix in {".json", ".toml", ".npz", ".onnx", ".skops", ".zip"}
+            if file.suffix == ".zip":
+                assert {Path(part).suffix for part in zipfile.ZipFile(file).namelist()} == {".json", ".safetensors"}
             assert not file.read_bytes().startswith(b"\x80")  # the first byte of every binary pickle
         with np.load(each.path / "profile.npz", allow_pickle=False) as archive:
             assert all(archive[key].dtype != object for key in archive.files)
@@ -213,7 +229,7 @@ def test_only_expect_detects_a_full_rewrite(copy):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 6}, "format 6, this medward reads formats 1 to 5"),
+        ({"format": 7}, "format 7, this medward reads formats 1 to 6"),
         ({"model": "model.pkl"}, "names the files"),
         ({"model": "../model.onnx"}, "names the files"),
         ({"sizes": "many"}, "sizes"),
@@ -317,7 +333,7 @@ def test_a_bundle_of_an_older_format_can_be_sealed_and_given_a_site(tmp_path):
     (tmp_path / "b" / "policy.toml").write_text(f"{text}\n# read and approved\n")
     new = bundle.seal_bundle(tmp_path / "b")
     loaded = bundle.load_bundle(tmp_path / "b", expect=new)
-    assert loaded.card.format == 5, "what is written anew is of the newest format, and says so"
+    assert loaded.card.format == 6, "what is written anew is of the newest format, and says so"
     bundle.add_site(loaded, "clinic", loaded.profile, data_digest="0" * 64, sizes={"benign": 1})
     again = bundle.load_bundle(tmp_path / "b")
     assert again.model.spec == bundle.load_bundle(golden).model.spec

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 
 import numpy as np
 import pytest
@@ -24,7 +23,6 @@ from medward.guard.tasks.report import WrittenReport
 from medward.guard.tasks.report_reader import CHEST_TERMS
 from medward.guard.types import Level, Query
 from medward.integrations.cli import app
-from medward.integrations.serving import load_app
 
 WRITER = "support.report_models:corner_writer"
 SAID = {"low": 0.0, "high": 1.0, "layout": "NCHW", "allow_code": True}
@@ -111,14 +109,12 @@ def test_training_text_is_taken_out_where_the_policy_says_so(tmp_path):
 
 
 def test_who_does_not_take_reports_yet_says_so_in_a_sentence(bundle, tmp_path):
-    with pytest.raises(MedwardError, match="not served over HTTP yet"):
-        load_app(bundle.path, state=tmp_path / "state", anonymous=True, allow_code=True)
     splits = {name: Split(report_images(20, seed)) for seed, name in enumerate(("train", "test", "holdout"))}
     with pytest.raises(MedwardError, match="writes reports, which no attack on rows is run against yet"):
         validate(bundle, splits, tmp_path / "report")
 
 
-def test_the_command_protects_a_report_function_and_serve_refuses_it(tmp_path):
+def test_the_command_protects_a_report_function(tmp_path):
     np.savez(tmp_path / "data.npz", inputs=report_images(300, 1))
     policy = tmp_path / "policy.toml"
     policy.write_text(report_policy().to_toml())
@@ -127,13 +123,6 @@ def test_the_command_protects_a_report_function_and_serve_refuses_it(tmp_path):
     done = CliRunner().invoke(app, ["protect", WRITER, *where, *said, "--low", "0", "--high", "1"])
     assert done.exit_code == 0, done.output
     assert load_bundle(tmp_path / "bundle", allow_code=True).card.spec.task == WrittenReport(findings=FINDINGS)
-    serve = ["serve", str(tmp_path / "bundle"), "--state", str(tmp_path / "s"), "--allow-code", "--no-keys"]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    done = CliRunner().invoke(app, [*serve, "--port", port])
-    assert done.exit_code != 0
-    assert "not served over HTTP yet" in str(done.exception) + done.output
 
 
 def test_what_follows_a_bundle_takes_it(bundle, tmp_path):

@@ -72,6 +72,14 @@ def test_the_text_is_what_generate_writes(name):
         PretrainedWriter(network=writer.network, tokenizer=writer.tokenizer)
 
 
+@pytest.mark.parametrize(("setting", "value"), [("num_beams", 4), ("do_sample", True), ("penalty_alpha", 0.6)])
+def test_a_writer_that_is_set_to_search_or_sample_is_refused(setting, value):
+    writer = encoder_decoder()
+    setattr(writer.network.generation_config, setting, value)
+    with pytest.raises(MedwardError, match=f"{setting} = {value}.*decoded greedily"):
+        PretrainedWriter(network=writer.network, tokenizer=writer.tokenizer)
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_rows_alone_in_a_batch_in_pieces_and_as_served_are_alike(name):
     model = wrapped(name)
