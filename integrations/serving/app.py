@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI, Response
 from fastapi.responses import JSONResponse
 
-from medward.guard.errors import MedwardError
 from medward.guard.pipeline import Guard
 from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Principal
@@ -33,19 +32,15 @@ def create_app(
 ) -> FastAPI:
     """An ASGI app that answers for `guard`. It says what it releases, never what a defense concluded.
 
-    Raises `MedwardError` for a model that writes reports.
     `keys` None is for development: everybody is the principal ("anonymous",), shares one account, and may
     read ``/metrics``. `resize` lets image files of another size in; see `guard.intake.decode`. `version` names the
     bundle. The guard's store is closed when the app shuts down.
     """
-    if isinstance(guard.model.spec.task, WrittenReport):
-        raise MedwardError(
-            f"serve: {guard.model.spec.name} writes reports, which are not served over HTTP yet; ask "
-            "medward.load(FOLDER).guard(state=...) in Python, with answer or stream"
-        )
     limits = limits or Limits()
     pool = Pool(limits.workers, limits.queue)
     metrics = Metrics(lambda: pool.jobs)
+    if isinstance(guard.model.spec.task, WrittenReport):
+        metrics.redactions(lambda: guard.redactions)
     service = Service(guard=guard, limits=limits, pool=pool, metrics=metrics, version=version)
     if keys is None:
         _log.warning("no keys are asked for: everybody who can reach this server is one anonymous principal")

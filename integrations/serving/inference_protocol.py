@@ -27,6 +27,8 @@ from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel, unpacked_findings
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
+from medward.guard.tasks.report import WrittenReport
+from medward.guard.tasks.report_reader import Mention
 from medward.guard.types import Answer, Array, Principal
 from medward.integrations.serving.body import media_type, parse_body, read_json
 from medward.integrations.serving.problems import problem_responses
@@ -93,7 +95,7 @@ class InputTensor(BaseModel):
 class RequestedOutput(BaseModel):
     """The name of an output the client wants."""
 
-    name: Literal["scores", "labels", "levels", "certified", "certified_radius"]
+    name: Literal["scores", "labels", "texts", "levels", "certified", "certified_radius"]
     parameters: Parameters = {}
 
 
@@ -112,7 +114,7 @@ class OutputTensor(BaseModel):
     name: str
     shape: list[int]
     datatype: str
-    data: list[bool] | list[float | None] | list[int] | list[str]
+    data: list[bool] | list[float | None] | list[int] | list[str] | list[str | None]
 
 
 class InferResponse(BaseModel):
@@ -229,6 +231,10 @@ def output_metadata(spec: ModelSpec, *, certified: bool = False) -> list[TensorM
     task, levels = spec.task, TensorMetadata(name="levels", datatype="BYTES", shape=[-1])
     if isinstance(task, Opaque):
         return [TensorMetadata(name="scores", datatype="FP64", shape=[-1]), levels]
+    if isinstance(task, WrittenReport):
+        said: Parameters = {"findings": [*task.findings], "values": {str(each.value): each.name for each in Mention}}
+        labels_of = TensorMetadata(name="labels", datatype="INT64", shape=[-1, len(task.findings)], parameters=said)
+        return [TensorMetadata(name="texts", datatype="BYTES", shape=[-1]), labels_of, levels]
     proven = []
     if certified:
         radii = [-1, len(task.findings)] if isinstance(task, Multilabel) else [-1]
@@ -259,6 +265,14 @@ def answer_tensors(answer: Answer, spec: ModelSpec) -> dict[str, OutputTensor]:
     task, decided = spec.task, answer.labels
     scores = [None if math.isnan(score) else score for score in answer.scores.ravel().tolist()]
     levels = [each.label for each in answer.levels]
+    told = OutputTensor(name="levels", shape=[len(levels)], datatype="BYTES", data=levels)
+    if isinstance(task, WrittenReport):  # whose scores are what its texts say
+        states = [WITHHELD_DECISION if each is None else int(each) for each in scores]
+        return {
+            "texts": OutputTensor(name="texts", shape=[len(levels)], datatype="BYTES", data=list(answer.texts)),
+            "labels": OutputTensor(name="labels", shape=[*answer.scores.shape], datatype="INT64", data=states),
+            "levels": told,
+        }
     found = {"scores": OutputTensor(name="scores", shape=[*answer.scores.shape], datatype="FP64", data=scores)}
     if isinstance(task, Multilabel):
         table = unpacked_findings(decided, len(task.findings)).astype(np.int64)
@@ -268,13 +282,13 @@ def answer_tensors(answer: Answer, spec: ModelSpec) -> dict[str, OutputTensor]:
         found["labels"] = OutputTensor(name="labels", shape=[*decided.shape], datatype="INT64", data=labels)
     if (proven := answer.certified) is not None:
         radii = proven.radius if proven.findings is None else proven.findings
-        told = [None if math.isnan(radius) else radius for radius in radii.ravel().tolist()]
+        proved = [None if math.isnan(radius) else radius for radius in radii.ravel().tolist()]
         holds = proven.holds.tolist()
         found["certified"] = OutputTensor(name="certified", shape=[len(holds)], datatype="BOOL", data=holds)
         found["certified_radius"] = OutputTensor(
-            name="certified_radius", shape=[*radii.shape], datatype="FP64", data=told
+            name="certified_radius", shape=[*radii.shape], datatype="FP64", data=proved
         )
-    return found | {"levels": OutputTensor(name="levels", shape=[len(levels)], datatype="BYTES", data=levels)}
+    return found | {"levels": told}
 
 
 def _radius(answer: Answer) -> dict[str, str]:

@@ -23,8 +23,9 @@ class Limits:
 
     `body_bytes` of a request, read within `body_seconds`; `rows` per request; `pixels` per uploaded image
     before it is decoded (the default holds a full-size radiograph); `workers` requests run at a time and
-    `queue` wait, so bodies take ``(workers + queue) * body_bytes`` of memory at most. `connections` may be
-    open, each for `header_seconds` without a request.
+    `queue` wait, so bodies take ``(workers + queue) * body_bytes`` of memory at most. A report that is streamed is
+    written and taken within `stream_seconds`, or stopped. `connections` may be open, each for `header_seconds` without
+    a request.
     """
 
     body_bytes: int = 16 * 2**20
@@ -35,6 +36,7 @@ class Limits:
     queue: int = 32
     connections: int = 256
     header_seconds: float = 10.0
+    stream_seconds: float = 300.0
 
     def __post_init__(self) -> None:
         for bound in fields(self):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -14,10 +15,12 @@ from medward.guard.columns import is_plain
 from medward.guard.errors import MedwardError
 from medward.guard.intake.decode import decode_batch, file_pictures, model_intake
 from medward.guard.spec import ModelSpec
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Principal
 from medward.integrations.serving.body import media_type, parse_body, read_json
 from medward.integrations.serving.predictions import AnyPrediction, client_view, prediction_type
 from medward.integrations.serving.problems import problem_responses
+from medward.integrations.serving.report_events import EVENT_STREAM, ReportEvents, wants_events
 from medward.integrations.serving.rows import named_inputs, rows_schema, rows_type
 from medward.integrations.serving.service import Received, Service, Study
 
@@ -31,18 +34,26 @@ def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]]
     routes = APIRouter()
     spec, limits = service.guard.model.spec, service.limits
     body_type, wanted = request_type(spec), wanted_form(spec)
+    report = isinstance(spec.task, WrittenReport)
+    if report:  # needs the extra `text`, as its filter does
+        from medward.guard.intake.known_patients import known_patients
     asking = Depends(caller)
 
     @routes.post(
         "/v1/predict",
         summary="Classify rows or images",
         response_model=prediction_type(spec, certified=service.guard.policy.certify.enabled),
-        responses=problem_responses(400, 401, 403, 408, 413, 415, 422, 500, 503),
+        responses=_responses(report),
         openapi_extra={"requestBody": {"required": True, "content": _content(spec, limits.rows)}},
     )
-    async def predict(request: Request, principal: Principal = asking, study: Study = "") -> AnyPrediction:
-        with service.pool.slot():
-            answer = await service.answer(principal, await received(request), study)
+    async def predict(request: Request, principal: Principal = asking, study: Study = "") -> AnyPrediction | Response:
+        with ExitStack() as held:
+            held.enter_context(service.pool.slot())
+            read = await received(request)
+            if report and wants_events(request):
+                stream = await service.stream(principal, read, study)
+                return ReportEvents(stream, service, request, held.pop_all())
+            answer = await service.answer(principal, read, study)
         return client_view(answer, spec)
 
     async def received(request: Request) -> Callable[[], Received]:
@@ -63,9 +74,16 @@ def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]]
     def decoded(files: Sequence[bytes]) -> Received:
         """The rows that `files` show, the studies that they name, and what makes their own images."""
         rows, studies = decode_batch(files, spec, pixels=limits.pixels, resize=resize)
-        return Received(rows, studies, file_pictures(files, spec, pixels=limits.pixels, resize=resize))
+        known = known_patients(files) if report and service.guard.policy.privacy.identifiers else ()
+        return Received(rows, studies, file_pictures(files, spec, pixels=limits.pixels, resize=resize), known)
 
     return routes
+
+
+def _responses(report: bool) -> dict[int | str, dict[str, Any]]:
+    """What the route may answer besides a prediction, for OpenAPI: of reports their events."""
+    found = problem_responses(400, 401, 403, 408, 413, 415, 422, 500, 503)
+    return {**found, 200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}}} if report else found
 
 
 def request_type(spec: ModelSpec) -> type[BaseModel]:

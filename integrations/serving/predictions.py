@@ -10,6 +10,7 @@ from medward.guard.spec import ModelSpec
 from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Answer
 
 AnsweredLevel = Literal["full", "rounded", "top", "codes", "label", "withheld"]
@@ -76,6 +77,21 @@ class OutputPrediction(BaseModel):
     levels: list[AnsweredLevel]
 
 
+class ReportPrediction(BaseModel):
+    """One answer of a model that writes reports, row by row.
+
+    `texts` are the reports, identifiers replaced by marks; `labels` are those of `findings` that a report says are
+    there ("present") or may be ("uncertain"). At the level "label" the text is null, at "withheld" the label is, too.
+    """
+
+    id: str
+    model: str
+    labels: list[dict[str, Literal["present", "uncertain"]] | None]
+    texts: list[str | None]
+    findings: list[str]
+    levels: list[AnsweredLevel]
+
+
 class _Certified(BaseModel):
     certified: list[bool | None]
     certified_radius: list[float | None]
@@ -113,7 +129,7 @@ class CertifiedNumberPrediction(NumberPrediction, _Certified):
     certified_interval: list[list[float | None]]
 
 
-AnyPrediction = Prediction | FindingsPrediction | NumberPrediction | OutputPrediction
+AnyPrediction = Prediction | FindingsPrediction | NumberPrediction | OutputPrediction | ReportPrediction
 
 
 def prediction_type(spec: ModelSpec, *, certified: bool = False) -> type[AnyPrediction]:
@@ -124,6 +140,8 @@ def prediction_type(spec: ModelSpec, *, certified: bool = False) -> type[AnyPred
         return CertifiedNumberPrediction if certified else NumberPrediction
     if isinstance(spec.task, Opaque):
         return OutputPrediction
+    if isinstance(spec.task, WrittenReport):
+        return ReportPrediction
     return CertifiedPrediction if certified else Prediction
 
 

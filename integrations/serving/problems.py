@@ -23,6 +23,8 @@ from medward.guard.errors import IntegrityError, MedwardError, ModelError, Unava
 
 _log = logging.getLogger("medward")
 MEDIA = "application/problem+json"
+UNANSWERABLE = "the model could not answer this input"
+UNAVAILABLE = "a part the guard depends on does not answer; no prediction left"
 _SCHEMA = {
     "type": "object",
     "required": ["type", "title", "status", "detail", "instance"],
@@ -41,14 +43,19 @@ def problem_response(
     request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """The response for one error."""
-    body = {
+    body = problem_content(request, status, detail)
+    return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA)
+
+
+def problem_content(request: Request, status: int, detail: str) -> dict[str, Any]:
+    """The problem details of one error."""
+    return {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
         "instance": f"{quote(request.scope['path'])}#{request.state.request_id}",
     }
-    return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA)
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -81,12 +88,11 @@ def install_handlers(app: FastAPI) -> None:
 
     def unanswerable(request: Request, error: Exception) -> JSONResponse:
         _log.error("request %s: %s", request.state.request_id, error, exc_info=error)
-        return problem_response(request, 503, "the model could not answer this input")
+        return problem_response(request, 503, UNANSWERABLE)
 
     def unavailable(request: Request, error: Exception) -> JSONResponse:
         _log.error("request %s: %s", request.state.request_id, error)
-        detail = "a part the guard depends on does not answer; no prediction left"
-        return problem_response(request, 503, detail, {"Retry-After": "5"})
+        return problem_response(request, 503, UNAVAILABLE, {"Retry-After": "5"})
 
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Header, HTTPException, Path, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from medward.guard.errors import MedwardError, UnavailableError
 from medward.guard.pipeline import Guard
+from medward.guard.report_stream import ReportStream
 from medward.guard.spec import ModelSpec
-from medward.guard.types import Answer, Array, Principal, Query
+from medward.guard.types import Answer, Array, Level, Principal, Query
 from medward.integrations.serving.keys import KeyStore, Scope
 from medward.integrations.serving.limits import Limits, Pool
 from medward.integrations.serving.metrics import Metrics
+
+if TYPE_CHECKING:  # needs the extra `text`
+    from medward.guard.release.text.known import KnownIdentifiers
 
 bearer = HTTPBearer(auto_error=False, description="A key made by `medward keys add`.")
 Study = Annotated[
@@ -31,11 +35,14 @@ header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """The rows of a request, the studies that its files say they are of, and what makes the files' own images."""
+    """The rows of a request, the studies that its files say they are of, what makes the files' own images, and what is
+    known of their patients.
+    """
 
     inputs: Sized
     studies: frozenset[str] = frozenset()
     pictures: Sequence[Callable[[], Array]] = ()
+    known: Sequence[KnownIdentifiers | None] = ()
 
     @property
     def study(self) -> str:
@@ -66,21 +73,39 @@ class Service:
         The caller holds a slot of the pool. An answer that is withheld because a part does not answer raises
         `UnavailableError`: the client is to ask again, not to take it for a verdict. It stays on record as it is.
         """
-
-        def job() -> Answer:
-            received = read()
-            rows = len(received.inputs)
-            if rows > self.limits.rows:
-                raise MedwardError(f"inputs: at most {self.limits.rows} rows per request, got {rows}")
-            belongs = study or received.study
-            asked = Query(principal=principal, inputs=received.inputs, study=belongs, pictures=received.pictures)
-            return self.guard.answer(asked)
-
-        answer = await self.pool.run(job)
+        answer = await self.pool.run(lambda: self.guard.answer(self._query(principal, read, study)))
         self.metrics.answer(answer)
-        if answer.unavailable:
-            raise UnavailableError(f"withheld: {', '.join(answer.unavailable)}")
+        _refuse_unavailable(answer)
         return answer
+
+    async def stream(self, principal: Principal, read: Callable[[], Received], study: str = "") -> ReportStream:
+        """Read the one input, and admit a report of it that is yet to be written, in a worker thread; see `answer`.
+
+        Whoever gets it closes it.
+        """
+        stream = await self.pool.run(lambda: self.guard.stream(self._query(principal, read, study)))
+        if stream.level is Level.WITHHELD:
+            self.metrics.answer(stream.answer)
+            _refuse_unavailable(stream.answer)
+        return stream
+
+    def _query(self, principal: Principal, read: Callable[[], Received], study: str) -> Query:
+        received = read()
+        rows = len(received.inputs)
+        if rows > self.limits.rows:
+            raise MedwardError(f"inputs: at most {self.limits.rows} rows per request, got {rows}")
+        return Query(
+            principal=principal,
+            inputs=received.inputs,
+            study=study or received.study,
+            pictures=received.pictures,
+            known=received.known,
+        )
+
+
+def _refuse_unavailable(answer: Answer) -> None:
+    if answer.unavailable:
+        raise UnavailableError(f"withheld: {', '.join(answer.unavailable)}")
 
 
 @dataclass(frozen=True, slots=True)

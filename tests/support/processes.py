@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,9 @@ class Server:
 
 
 @contextmanager
-def serving(bundle: Path, folder: Path, *options: str) -> Iterator[Server]:
+def serving(
+    bundle: Path, folder: Path, *options: str, environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """Serve `bundle` from the working directory `folder`, with ``folder/state``; killed at the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -44,7 +46,11 @@ def serving(bundle: Path, folder: Path, *options: str) -> Iterator[Server]:
     command = [sys.executable, "-m", "medward", "serve", str(bundle), "--state", "state", *options]
     with open(folder / "stderr", "wb") as stderr:
         process = subprocess.Popen(
-            [*command, "--port", str(port)], cwd=folder, env=ENVIRONMENT, stderr=stderr, stdout=stderr
+            [*command, "--port", str(port)],
+            cwd=folder,
+            env={**ENVIRONMENT, **(environment or {})},
+            stderr=stderr,
+            stdout=stderr,
         )
     url = f"http://127.0.0.1:{port}"
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 
 import numpy as np
 
@@ -65,5 +67,15 @@ def report_guard(model, policy=None, **parts):
     return Guard(model=model, profile=profile, policy=policy or report_policy(), salt=b"s", **parts)
 
 
+class PacedWriter(CornerWriter):
+    """Writes a word at a time, and waits ``REPORT_PAUSE`` seconds before each, so that a reader can leave meanwhile."""
+
+    def sentences(self, image):
+        for piece in super().sentences(image):
+            time.sleep(float(os.environ.get("REPORT_PAUSE", "0")))
+            yield piece
+
+
 corner_writer = CornerWriter(" Read by Dr. John Smith.")
-"""What a bundle names."""
+paced_writer = PacedWriter(" The trachea is midline." * 100)
+"""What bundles name."""
