@@ -197,7 +197,7 @@ def front() -> str:
         ),
         (
             "identifiers in reports and images",
-            "`[privacy]`: filters of text (no reports are served yet); `medward deidentify`",
+            "`[privacy]`: filters of text, in served reports too; `medward deidentify`",
             "what leaves is visibly marked, the rest is unchanged",
             f"{_value('text_asq_phi'):.1%} of identifiers found in clinical queries that were set aside, "
             f"{_details('text_asq_phi')['share_of_clean_texts_touched']:.1%} of texts without any touched",

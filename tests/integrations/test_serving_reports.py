@@ -15,8 +15,10 @@ import pytest
 from starlette.testclient import TestClient
 from support.dicom_files import dicom_file
 from support.processes import serving
-from support.report_models import FINDINGS, CornerWriter, report_images, report_model, report_policy
+from support.report_models import FINDINGS, CornerWriter, report_images, report_model, report_policy, report_spec
+from support.report_networks import VOCABULARY, encoder_decoder, llava_writer
 
+from medward.guard import models
 from medward.guard.audit.log import read_log, verify_log
 from medward.guard.audit.record import AuditRecord
 from medward.guard.bundle.make import protect
@@ -109,6 +111,22 @@ def test_the_events_are_the_whole_answer_in_pieces(reports):
     assert "".join(data["text"] for _, data in texts) == end["texts"][0] == body["texts"][0]
     assert end == {**body, "id": end["id"]}
     assert jobs(client) == 0
+
+
+@pytest.mark.parametrize("maker", [encoder_decoder, llava_writer])
+def test_a_network_writes_the_same_piece_by_piece_from_whichever_thread(maker):
+    spec = report_spec(length=16, vocabulary=VOCABULARY)
+    model = models.wrap(maker(), spec=spec, sample=report_images(16))
+    guard = Guard(model=model, profile=Profile.fit(model, report_images(300, 1), risk=0.01), policy=CALM, salt=b"s")
+    client = TestClient(create_app(guard, keys=None))
+    texts = []
+    for seed in range(4):
+        row = report_images(1, seed)
+        end = events_of(ask(client, row, **EVENTS).text)[-1]
+        assert end[0] == "end"
+        assert end[1]["texts"] == ask(client, row).json()["texts"]
+        texts.append(end[1]["texts"][0])
+    assert len(set(texts)) > 1
 
 
 @pytest.mark.parametrize(
