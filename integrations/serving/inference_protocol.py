@@ -114,7 +114,7 @@ class OutputTensor(BaseModel):
     name: str
     shape: list[int]
     datatype: str
-    data: list[bool] | list[float | None] | list[int] | list[str] | list[str | None]
+    data: list[bool] | list[float | None] | list[int] | list[str]
 
 
 class InferResponse(BaseModel):
@@ -267,9 +267,10 @@ def answer_tensors(answer: Answer, spec: ModelSpec) -> dict[str, OutputTensor]:
     levels = [each.label for each in answer.levels]
     told = OutputTensor(name="levels", shape=[len(levels)], datatype="BYTES", data=levels)
     if isinstance(task, WrittenReport):  # whose scores are what its texts say
+        texts = [each or "" for each in answer.texts]  # which of them left the levels say
         states = [WITHHELD_DECISION if each is None else int(each) for each in scores]
         return {
-            "texts": OutputTensor(name="texts", shape=[len(levels)], datatype="BYTES", data=list(answer.texts)),
+            "texts": OutputTensor(name="texts", shape=[len(levels)], datatype="BYTES", data=texts),
             "labels": OutputTensor(name="labels", shape=[*answer.scores.shape], datatype="INT64", data=states),
             "levels": told,
         }
