@@ -76,7 +76,7 @@ _LEFT_OVER = re.compile(
 )
 _NORMAL: Mapping[NormalPart, re.Pattern[str]] = {
     "lungs normal": re.compile(
-        r"(?=.*\blungs?\b)(?=.*\b(?:clear|normal|unremarkable)\b)(?!.*(?:heart|card|pleura|left|right))"
+        r"(?=.*\blungs?\b)(?=.*\b(?:clear|normal|unremarkable)\b)(?!.*(?:heart|card|pleura|left|right|not))"
     ),
     "heart normal": re.compile(
         r"(?=.*\b(?:heart|cardiac)\b)(?=.*\b(?:normal|unremarkable)\b)(?!.*(?:lung|pulmon|pleura|mediast|top|upper))"
