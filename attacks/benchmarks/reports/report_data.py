@@ -54,7 +54,7 @@ NIH_FINDINGS = (
 """The labels of ChestX-ray14, in the order in which reports speak of them."""
 NIH_SPOKEN_OF = NIH_FINDINGS[:5]
 """Those that every report speaks of, there or not: each has 90 images or more here; others are told where they are."""
-NIH_SHARES = {"train": 640, "validation": 110, "test": 250}
+NIH_SHARES = {"train": 700, "validation": 80, "test": 220}
 PNEUMONIA_SHARES = {"train": 3000, "holdout": 1700}
 AUTHORS = {"train": 6, "test": 3}
 _BOX = ("Bbox [x", "y", "w", "h]")  # columns of bbox.csv

@@ -84,7 +84,7 @@ def label_scores(
     """
     if truth.shape != said.shape or truth.shape[1] != len(findings) + 1:
         raise MedwardError(
-            f"labels: need (n, {len(findings) + 1}) of both, got {truth.shape} and {said.shape}; read them of the same rows"
+            f"labels: need (n, {len(findings) + 1}) of both, got {truth.shape} and {said.shape}; read the same rows"
         )
     weights = np.concatenate([np.ones((1, len(truth))), _patient_weights(len(truth), patients, seed)])
     both, either = weights @ (truth & said), weights @ truth + weights @ said  # (1 + resamples, K + 1)

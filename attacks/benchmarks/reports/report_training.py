@@ -13,7 +13,9 @@ import io
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
+from math import cos, pi
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -37,6 +39,7 @@ from medward.guard.harden.robust.augment import augment_images, shift_images
 from medward.guard.models.greedy_decoding import PretrainedWriter
 
 _WARM_UP = "warm-up"
+_RARE = 0.08  # a share below which a finding is too rare to be learned, however often it is drawn
 _RISING = 0.15  # the share of a stage in which its rate rises
 Sight = Literal["images", "shuffled", "blank"]
 """What a network sees in training: the images, those of others (a no-image baseline), or nothing (another)."""
@@ -44,19 +47,19 @@ Sight = Literal["images", "shuffled", "blank"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReporterTraining:
-    """A reporter's training: epochs of warming up and of writing, each with a one-cycle rate that peaks at `rate`.
+    """A reporter's training: epochs of warming up and of writing, each at a rate that rises to `rate` and falls.
 
     To write, images with findings are drawn in proportion to the inverse share of the rarest one to the power of
     `balance`: 0 draws all alike, as warming up does. While the network learns to write, its tower, which is warm by
     then, learns at `tower_share` of the rate.
     """
 
-    warm_up: int = 25
-    epochs: int = 15
+    warm_up: int = 35
+    epochs: int = 12
     rate: float = 2e-3
     tower_share: float = 0.1
     batch: int = 16
-    balance: float = 0.5
+    balance: float = 1.0
     reworded: bool = True
     sight: Sight = "images"
     seed: int = 0
@@ -105,7 +108,7 @@ def seen_images(split: ReportSplit, training: ReporterTraining) -> ReportSplit:
 
 
 def sampling_weights(facts: Sequence[ImageFacts], balance: float) -> Tensor:
-    """How often an image is drawn ``(n,)``: the inverse share of its rarest finding, to a power.
+    """How often an image is drawn ``(n,)``: the inverse share of its rarest finding, 8 % at least, to a power.
 
     Images with a finding are drawn as often as before in all, and so are those without: else what is rare would make
     what it comes with seem likelier than it is.
@@ -113,9 +116,18 @@ def sampling_weights(facts: Sequence[ImageFacts], balance: float) -> Tensor:
     shares = {name: np.mean([name in each.present for each in facts]) for name in _all_present(facts)}
     some = np.array([bool(each.present) for each in facts])
     weights = np.ones(len(facts))
-    weights[some] = [min(shares[name] for name in each.present) ** -balance for each in facts if each.present]
+    rarest = [min(shares[name] for name in each.present) for each in facts if each.present]
+    weights[some] = np.maximum(rarest, _RARE) ** -balance
     weights[some] /= weights[some].mean() if some.any() else 1.0
     return torch.from_numpy(weights)
+
+
+def rate_share(step: int, total: int) -> float:
+    """The share of the peak rate at a step of so many: it rises, then falls to nothing along a cosine."""
+    rising = max(1, round(_RISING * total))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + cos(pi * (step - rising) / max(1, total - rising)))
 
 
 def fact_targets(facts: Sequence[ImageFacts], findings: Sequence[str]) -> Tensor:
@@ -212,11 +224,9 @@ def _learn(
     if stage.epochs == 0:
         return
     steps = max(1, len(stage.weights) // training.batch)
-    rates = [share * training.rate for _, share in stage.groups]
-    optimiser = torch.optim.AdamW([{"params": group} for group, _ in stage.groups], weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, rates, total_steps=stage.epochs * steps, pct_start=_RISING if stage.epochs * steps > 10 else 0.5
-    )
+    groups = [{"params": group, "lr": share * training.rate} for group, share in stage.groups]
+    optimiser = torch.optim.AdamW(groups, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, partial(rate_share, total=stage.epochs * steps))
     state = {"optimiser": optimiser, "schedule": schedule}
     for epoch in range(_restored(checkpoint, stage, state, named), stage.epochs):
         draws = torch.Generator().manual_seed(zlib.crc32(f"{training.seed} {stage.name} {epoch}".encode()))
