@@ -35,7 +35,7 @@ from medward.attacks.benchmarks.reports.written_reports import written_reports
 from medward.attacks.intervals import Interval
 from medward.guard.models.huggingface_report import open_writer
 
-SEED, LEAST, SAMPLES = 0, 0.6, 3
+SEED, LEAST, SAMPLES = 1, 0.6, 3  # settings were chosen at seed 0, of other splits, references and weights
 OUT = Path(__file__).parents[2] / "out" / "report_victims"
 
 

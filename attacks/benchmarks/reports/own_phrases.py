@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from medward.attacks.benchmarks.reports.facts import AgeGroup, NormalPart, View
 from medward.attacks.benchmarks.reports.phrases import FindingStatement, PhraseBank, Statement
 from medward.guard.tasks.report_reader import CHEST_TERMS, Mention
 
@@ -53,7 +52,7 @@ _FRAMES: Mapping[Mention, tuple[str, ...]] = {
         "the film is free of {name}",
     ),
 }
-_VIEWS: Mapping[View, tuple[str, ...]] = {
+_VIEWS: Mapping[Statement, tuple[str, ...]] = {
     "AP": (
         "frontal film taken in front of the patient, at the bedside",
         "portable AP chest",
@@ -71,12 +70,12 @@ _VIEWS: Mapping[View, tuple[str, ...]] = {
         "standing chest film, PA",
     ),
 }
-_AGES: Mapping[AgeGroup, tuple[str, ...]] = {
+_AGES: Mapping[Statement, tuple[str, ...]] = {
     "child": ("the patient is a child", "paediatric patient", "chest of a child", "young patient, below adult age"),
     "adult": ("the patient is an adult", "adult patient", "adult chest", "patient of adult age"),
     "elderly": ("the patient is elderly", "elderly patient", "chest of an elderly person", "patient of old age"),
 }
-_NORMAL: Mapping[NormalPart, tuple[str, ...]] = {
+_NORMAL: Mapping[Statement, tuple[str, ...]] = {
     "lungs normal": (
         "both lungs are clear",
         "the lungs look normal",

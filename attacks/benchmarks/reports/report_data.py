@@ -151,7 +151,9 @@ def load_pneumonia_reports(seed: int, *, mined: bool = True, root: Path | None =
     task = load_pneumoniamnist(seed, root, PNEUMONIA_SHARES)
     parts = {"train": "train", "validation": "selection", "holdout": "holdout", "test": "test"}
     draws = np.random.default_rng([seed, 1])
-    images, facts, index = [], [], {}
+    images: list[Array] = []
+    facts: list[ImageFacts] = []
+    index: dict[str, Ints] = {}
     for name, part in parts.items():
         rows = task.splits[part]
         index[name] = np.arange(len(facts), len(facts) + len(rows))

@@ -44,7 +44,7 @@ def prompt_tokens(writer: PretrainedWriter, pixels: Tensor, prompt: str) -> list
     with torch.no_grad():
         places = writer.network.get_image_features(pixel_values=pixels[:1]).pooler_output[0].shape[0]
     ids: list[int] = writer.tokenizer(prompt).input_ids
-    at = ids.index(writer.image_token)
+    at = ids.index(writer.network.config.image_token_id)
     return [*ids[:at], *[ids[at]] * places, *ids[at + 1 :]]
 
 

@@ -54,7 +54,7 @@ class ReporterTraining:
     then, learns at `tower_share` of the rate.
     """
 
-    warm_up: int = 35
+    warm_up: int = 50
     epochs: int = 12
     rate: float = 2e-3
     tower_share: float = 0.1
@@ -236,7 +236,7 @@ def _learn(
             for _ in range(steps):
                 rows = torch.multinomial(stage.weights, training.batch, replacement=True, generator=draws)
                 optimiser.zero_grad()
-                stage.loss(rows, draws).backward()
+                torch.autograd.backward(stage.loss(rows, draws))
                 nn.utils.clip_grad_norm_(stage.parameters, 1.0)
                 optimiser.step()
                 schedule.step()
