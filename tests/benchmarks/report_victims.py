@@ -125,7 +125,8 @@ def cell(name: str, data: ReportData, kind: ReporterKind, *, sight: Sight = "ima
     """What a network that was so trained writes about the test images, trained and asked once."""
     training = replace(SUBJECTS[name].training, sight=sight)
     if sight != "images":
-        training = replace(training, warm_up=0)  # facts of other images are nothing to warm up on
+        # Facts of other images are nothing to warm up on, and the usual report is soon learned.
+        training = replace(training, warm_up=0, epochs=max(1, training.epochs // 2))
     digest = hashlib.sha256(repr((training, data.splits["train"].reports)).encode()).hexdigest()[:12]
     folder = OUT / f"{name}-{kind}-{sight}-{bank}-{digest}"
     kept = folder / "texts.json"

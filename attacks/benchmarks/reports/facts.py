@@ -21,11 +21,11 @@ AgeGroup = Literal["child", "adult", "elderly"]
 NormalPart = Literal["lungs normal", "heart normal", "nothing acute"]
 SIDES: tuple[Side, ...] = get_args(Side)
 ZONES: tuple[Zone, ...] = get_args(Zone)
-VIEWS: tuple[View, ...] = get_args(View)
+RADIOGRAPH_VIEWS: tuple[View, ...] = get_args(View)
 AGE_GROUPS: tuple[AgeGroup, ...] = get_args(AgeGroup)
 NORMAL_PARTS: tuple[NormalPart, ...] = get_args(NormalPart)
 
-DOUBT = 0.25
+DOUBTFUL_SHARE = 0.25
 """The share of findings that are written as doubtful."""
 _ADULT, _ELDERLY = 18, 65  # years
 _MIDLINE = (0.42, 0.58)  # a box from left of the one to right of the other lies in both lungs
@@ -64,10 +64,10 @@ def stated_findings(
 ) -> dict[str, Mention]:
     """Findings as a report states them: those of `spoken_of`, there or not, in their order, then others that are there.
 
-    Each that is there is doubtful by a chance of `DOUBT`.
+    Each that is there is doubtful by a chance of `DOUBTFUL_SHARE`.
     """
     names = [*spoken_of, *sorted(present.difference(spoken_of))]
-    doubtful = generator.random(len(names)) < DOUBT
+    doubtful = generator.random(len(names)) < DOUBTFUL_SHARE
     return {
         name: Mention.ABSENT if name not in present else Mention.UNCERTAIN if doubted else Mention.PRESENT
         for name, doubted in zip(names, doubtful.tolist(), strict=True)

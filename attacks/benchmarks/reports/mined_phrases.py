@@ -18,6 +18,8 @@ import io
 import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -40,7 +42,7 @@ REPORTS_REMEDY = (
 )
 FEWEST = 4
 """Phrases that a statement needs for banks for training and for test; where fewer are mined, our own are added."""
-MOST = 24  # phrases of one statement: "no pleural effusion" has hundreds
+_MOST = 24  # phrases of one statement: "no pleural effusion" has hundreds
 _WORDS = (2, 14)  # of a sentence
 
 _ELSEWHERE = re.compile(
@@ -95,11 +97,10 @@ def mined_phrase_bank(bank: PhraseBank, root: Path | None = None) -> PhraseBank:
     added. Raises `MedwardError` where the reports are missing or are not those that are known.
     """
     mined: dict[Statement, list[str]] = {statement: [] for statement in bank.phrases}
-    for sentence in report_sentences(read_report_texts(root)):
-        for statement, phrase in _phrase_of(sentence):
-            if statement in mined and reads_back(phrase, statement):
-                mined[statement].append(phrase)
-    found = {statement: unlike_phrases(phrases)[:MOST] for statement, phrases in mined.items()}
+    for statement, phrase in _phrases_of(data_root(root)):
+        if statement in mined:
+            mined[statement].append(phrase)
+    found = {statement: unlike_phrases(phrases)[:_MOST] for statement, phrases in mined.items()}
     both = {
         statement: phrases if len(phrases) >= FEWEST else unlike_phrases([*phrases, *bank.phrases[statement]])
         for statement, phrases in found.items()
@@ -133,6 +134,13 @@ def read_report_texts(root: Path | None = None) -> list[str]:
                 parts = {each.get("Label"): each.text for each in report.iter("AbstractText")}
                 texts.append(" ".join(filter(None, (parts.get("FINDINGS"), parts.get("IMPRESSION")))))
     return texts
+
+
+@lru_cache(1)
+def _phrases_of(root: Path) -> tuple[tuple[Statement, str], ...]:
+    """All phrases of the reports under `root` that read back, with what they say, in the order of the reports."""
+    said = chain.from_iterable(map(_phrase_of, report_sentences(read_report_texts(root))))
+    return tuple((statement, phrase) for statement, phrase in dict.fromkeys(said) if reads_back(phrase, statement))
 
 
 def _phrase_of(sentence: str) -> Iterator[tuple[Statement, str]]:

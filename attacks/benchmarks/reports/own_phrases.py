@@ -1,6 +1,7 @@
 """Phrases in our own words, for tests, examples, and wherever reports of a hospital cannot be had or shown.
 
-Frames around the names of a finding: plain radiologist's English, taken from no report.
+Frames around the names of a finding: plain English, taken from no report; no phrase is a sentence of those that
+`mined_phrases` reads, so that what is written in these words can be shown to anybody.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 _FRAMES: Mapping[Mention, tuple[str, ...]] = {
     Mention.PRESENT: (
         "{{place}}{name} is seen",
-        "there is {name}{{where}}",
+        "one sees {name}{{where}}",
         "the film shows {name}{{where}}",
-        "{name} is present{{where}}",
+        "{name} can be made out{{where}}",
         "the image shows {{place}}{name}",
     ),
     Mention.UNCERTAIN: (
@@ -45,8 +46,8 @@ _FRAMES: Mapping[Mention, tuple[str, ...]] = {
         "this could be {{place}}{name}",
     ),
     Mention.ABSENT: (
-        "no {name}",
-        "there is no evidence of {name}",
+        "the film shows no {name}",
+        "there is no hint of {name}",
         "no sign of {name} is found",
         "{name} is not seen",
         "the film is free of {name}",
@@ -92,7 +93,7 @@ _NORMAL: Mapping[Statement, tuple[str, ...]] = {
         "no acute disease of the chest",
         "nothing acute is shown",
         "this is a normal chest film",
-        "no acute process",
+        "an acute process is not shown",
     ),
 }
 

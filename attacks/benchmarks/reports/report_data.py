@@ -19,7 +19,7 @@ from medward.attacks.benchmarks.base import data_root, stratified_partition
 from medward.attacks.benchmarks.datasets.nih_cxr import NIH_REMEDY
 from medward.attacks.benchmarks.datasets.pneumoniamnist import load_pneumoniamnist
 from medward.attacks.benchmarks.reports.facts import (
-    VIEWS,
+    RADIOGRAPH_VIEWS,
     ImageFacts,
     Place,
     age_group,
@@ -127,7 +127,7 @@ def load_nih_reports(seed: int, *, side: int = 64, mined: bool = True, root: Pat
     facts = [
         ImageFacts(
             findings=stated_findings(found, NIH_SPOKEN_OF, draws),
-            view=next(view for view in VIEWS if view == row["View Position"]),
+            view=next(view for view in RADIOGRAPH_VIEWS if view == row["View Position"]),
             age=age_group(int(row["Patient Age"])),
             places={name: place for name, place in places.get(row["Image Index"], {}).items() if name in found},
             normal=normal_parts(found, NIH_FINDINGS),

@@ -26,11 +26,11 @@ from medward.guard.models.base import require_extra
 from medward.guard.tasks.report_reader import Mention
 from medward.guard.types import Ints
 
-NO_FINDING = "no finding"
+NORMAL_LABEL = "no finding"
 FEWEST_IN_MEAN = 10
 """References that a label needs to count in the mean over labels: of fewer the F1 is chance."""
 
-Labels = NDArray[np.bool_]
+LabelRows = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +56,12 @@ class TextScores:
     meteor: float
 
 
-def fact_labels(facts: Sequence[ImageFacts], findings: Sequence[str]) -> Labels:
+def fact_labels(facts: Sequence[ImageFacts], findings: Sequence[str]) -> LabelRows:
     """The labels ``(n, K + 1)`` of images: each of `findings`, then "no finding"."""
     return _with_none([[name in each.present for name in findings] for each in facts], len(findings))
 
 
-def report_labels(texts: Sequence[str], findings: Sequence[str]) -> Labels:
+def report_labels(texts: Sequence[str], findings: Sequence[str]) -> LabelRows:
     """The labels ``(n, K + 1)`` that texts are read to have: each of `findings`, there or doubtful, then "no finding".
 
     A text that names a finding beside those of `findings` as there has neither them nor "no finding".
@@ -75,7 +75,7 @@ def report_labels(texts: Sequence[str], findings: Sequence[str]) -> Labels:
 
 
 def label_scores(
-    truth: Labels, said: Labels, findings: Sequence[str], *, patients: Ints | None = None, seed: int = 0
+    truth: LabelRows, said: LabelRows, findings: Sequence[str], *, patients: Ints | None = None, seed: int = 0
 ) -> LabelScores:
     """Scores of labels `said` against the `truth`, both ``(n, K + 1)`` as `fact_labels` and `report_labels` give them.
 
@@ -96,7 +96,7 @@ def label_scores(
         )
     n = len(truth) if patients is None else len(np.unique(patients))
     return LabelScores(
-        labels={name: _interval(each[:, at], n) for at, name in enumerate((*findings, NO_FINDING))},
+        labels={name: _interval(each[:, at], n) for at, name in enumerate((*findings, NORMAL_LABEL))},
         micro=_interval(f1_score(both.sum(axis=1), either.sum(axis=1)), n),
         findings_micro=_interval(f1_score(both[:, :-1].sum(axis=1), either[:, :-1].sum(axis=1)), n),
         macro=_interval(each[:, counted].mean(axis=1), n),
@@ -139,7 +139,7 @@ def _words(text: str) -> list[str]:
     return text.lower().replace(".", " ").replace(",", " ").split()
 
 
-def _with_none(rows: Sequence[Sequence[bool]], width: int) -> Labels:
+def _with_none(rows: Sequence[Sequence[bool]], width: int) -> LabelRows:
     table = np.array(rows, bool).reshape(len(rows), width)
     return np.column_stack([table, ~table.any(axis=1)])
 

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medward.attacks.benchmarks.reports.facts import AGE_GROUPS, VIEWS, ImageFacts
+from medward.attacks.benchmarks.reports.facts import AGE_GROUPS, RADIOGRAPH_VIEWS, ImageFacts
 from medward.attacks.benchmarks.reports.report_data import ReportData, ReportSplit
 from medward.attacks.benchmarks.reports.report_loss import tower_of, written_loss
 from medward.attacks.benchmarks.reports.report_networks import (
@@ -135,7 +135,7 @@ def fact_targets(facts: Sequence[ImageFacts], findings: Sequence[str]) -> Tensor
     rows = [
         [
             *(name in each.present for name in findings),
-            *(each.view == view for view in VIEWS),
+            *(each.view == view for view in RADIOGRAPH_VIEWS),
             *(each.age == age for age in AGE_GROUPS),
         ]
         for each in facts

@@ -6,7 +6,7 @@ from support.toy_reports import toy_report_data
 
 from medward.attacks.benchmarks.reports.facts import ImageFacts
 from medward.attacks.benchmarks.reports.report_scores import (
-    NO_FINDING,
+    NORMAL_LABEL,
     f1_score,
     fact_labels,
     label_scores,
@@ -37,7 +37,7 @@ def test_the_scores_are_those_of_a_count():
     texts = ["Possible pneumonia."] * 6 + ["No pneumonia."] * 4 + ["Pneumonia."] * 2 + ["Clear lungs."] * 8
     scores = label_scores(fact_labels(facts, FINDINGS), report_labels(texts, FINDINGS), FINDINGS)
     assert scores.labels["pneumonia"].value == pytest.approx(2 * 6 / (8 + 10))
-    assert scores.labels[NO_FINDING].value == pytest.approx(2 * 8 / (12 + 10))
+    assert scores.labels[NORMAL_LABEL].value == pytest.approx(2 * 8 / (12 + 10))
     assert scores.labels["effusion"].value == 1.0
     assert scores.micro.value == pytest.approx(2 * 14 / (20 + 20))
     assert scores.macro.value == pytest.approx((2 * 6 / 18 + 2 * 8 / 22) / 2)  # effusion has no references
@@ -65,8 +65,8 @@ def test_a_model_that_always_says_normal_finds_nothing():
     assert scores.findings_micro.high == 0.0
     assert scores.labels["pneumonia"].value == scores.labels["effusion"].value == 0.0
     share = np.mean([not each.present for each in TRAIN.facts])
-    assert scores.labels[NO_FINDING].value == pytest.approx(2 * share / (1 + share))
-    assert scores.macro.value == pytest.approx(scores.labels[NO_FINDING].value / 3)
+    assert scores.labels[NORMAL_LABEL].value == pytest.approx(2 * share / (1 + share))
+    assert scores.macro.value == pytest.approx(scores.labels[NORMAL_LABEL].value / 3)
 
 
 def test_intervals_of_patients_are_wider_than_those_of_their_rows():
