@@ -21,6 +21,7 @@ DOCUMENTS = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs"
 CERTIFIED, PROVEN = "render_certified", "certified_training_pneumoniamnist"
 DISCLOSURE, FEDERATED, PRIVACY = "render_disclosure", "render_federated", "render_privacy"
 REFERENCE, STEALING, TEXT = "render_reference", "render_stealing", "render_text"
+REPORTS = "render_reports"
 BLOCK = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -285,6 +286,10 @@ TABLES = {
     "changed": lambda: beside(PRIVACY).changed(),
     "text_english": lambda: beside(TEXT).english(),
     "text_otherwise": lambda: beside(TEXT).otherwise(),
+    "report_victims": lambda: beside(REPORTS).victims(),
+    "report_labels": lambda: beside(REPORTS).labels(),
+    "report_samples": lambda: beside(REPORTS).samples(),
+    "report_reader": lambda: beside(REPORTS).reader(),
     "session": session,
     "claims": claims,
     "hardening": hardening,

@@ -1,0 +1,69 @@
+"""The tables of the document about report victims, from ``docs/results/report_*.json``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+VICTIMS = ("nih_cxr", "pneumoniamnist")
+KINDS = {"encoder_decoder": "encoder and decoder", "llava": "LLaVA"}
+
+
+def victims() -> str:
+    """One line for each victim and each row beside it: label F1 with intervals, and what words alone say."""
+    lines = [
+        '| data | network | trained on | label F1 | without "no finding" | mean of labels | BLEU | ROUGE-L | METEOR |',
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for data in VICTIMS:
+        for kind, name in KINDS.items():
+            for row, found in _details(f"report_victim_{data}_{kind}")["rows"].items():
+                scores = " | ".join(_interval(found[each]) for each in ("micro", "findings_micro", "macro"))
+                words = " | ".join(f"{found[each]:.2f}" for each in ("bleu", "rouge_l", "meteor"))
+                seen = {"victim": "the images", "other images": "images of others"}.get(row, row)
+                lines.append(f"| {data.replace('_', '-')} | {name} | {seen} | {scores} | {words} |")
+    return "\n".join(lines) + "\n"
+
+
+def labels() -> str:
+    """F1 of each label of each victim."""
+    found = {
+        (data, kind): _details(f"report_victim_{data}_{kind}")["rows"]["victim"]["labels"]
+        for data in VICTIMS
+        for kind in KINDS
+    }
+    heads = " | ".join(f"{data.replace('_', '-')}, {KINDS[kind]}" for data, kind in found)
+    lines = [f"| label | {heads} |", "|---|" + "---|" * len(found)]
+    for label in next(iter(found.values())):
+        cells = " | ".join(_interval(each[label]) if label in each else "-" for each in found.values())
+        lines.append(f"| {label} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def samples() -> str:
+    """Three references with what the victim wrote."""
+    lines = ["| reference | written |", "|---|---|"]
+    for each in _details("report_victim_samples")["samples"]:
+        lines.append(f"| {each['reference']} | {each['written']} |")
+    return "\n".join(lines) + "\n"
+
+
+def reader() -> str:
+    """The reader against MeSH: F1 of each finding."""
+    lines = ["| finding | reports with it | F1 | precision | recall |", "|---|---|---|---|---|"]
+    for name, row in _details("report_reader_mesh")["findings"].items():
+        low, high = row["interval"]
+        score = _interval({"value": row["f1"]["doubt counts"], "low": low, "high": high})
+        lines.append(f"| {name} | {row['n']} | {score} | {row['precision']:.2f} | {row['recall']:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _details(claim: str) -> dict[str, Any]:
+    details: dict[str, Any] = json.loads((RESULTS / f"{claim}.json").read_text())["details"]
+    return details
+
+
+def _interval(found: dict[str, float]) -> str:
+    return f"{found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
