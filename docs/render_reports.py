@@ -36,7 +36,7 @@ def labels() -> str:
     }
     heads = " | ".join(f"{data.replace('_', '-')}, {KINDS[kind]}" for data, kind in found)
     lines = [f"| label | {heads} |", "|---|" + "---|" * len(found)]
-    for label in next(iter(found.values())):
+    for label in dict.fromkeys(name for each in found.values() for name in each):
         cells = " | ".join(_interval(each[label]) if label in each else "-" for each in found.values())
         lines.append(f"| {label} | {cells} |")
     return "\n".join(lines) + "\n"

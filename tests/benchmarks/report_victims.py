@@ -153,6 +153,7 @@ def figures(scores: LabelScores) -> dict[str, Any]:
     return {
         **{name: _figure(each) for name, each in parts.items()},
         "labels": {name: _figure(each) for name, each in scores.labels.items()},
+        "references": dict(scores.references),
     }
 
 

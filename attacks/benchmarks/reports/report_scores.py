@@ -27,8 +27,8 @@ from medward.guard.tasks.report_reader import Mention
 from medward.guard.types import Ints
 
 NORMAL_LABEL = "no finding"
-FEWEST_IN_MEAN = 10
-"""References that a label needs to count in the mean over labels: of fewer the F1 is chance."""
+FEWEST_REFERENCES = 10
+"""References that a label needs for an F1 of its own: of fewer it is chance."""
 
 LabelRows = NDArray[np.bool_]
 
@@ -37,11 +37,12 @@ LabelRows = NDArray[np.bool_]
 class LabelScores:
     """Label scores are F1 of each label, of all together, and their mean, with 95 % intervals over patients.
 
-    `micro` counts all labels of all reports as one, `findings_micro` all but "no finding"; `macro` is the mean over
-    labels of `FEWEST_IN_MEAN` references or more, "no finding" among them.
+    `micro` counts all labels of all reports as one, `findings_micro` all but "no finding". `labels` has those of
+    `FEWEST_REFERENCES` or more, "no finding" among them, and `macro` is their mean; `references` counts those of all.
     """
 
     labels: Mapping[str, Interval]
+    references: Mapping[str, int]
     micro: Interval
     findings_micro: Interval
     macro: Interval
@@ -89,14 +90,13 @@ def label_scores(
     weights = np.concatenate([np.ones((1, len(truth))), _patient_weights(len(truth), patients, seed)])
     both, either = weights @ (truth & said), weights @ truth + weights @ said  # (1 + resamples, K + 1)
     each = f1_score(both, either)
-    counted = truth.sum(axis=0) >= FEWEST_IN_MEAN
+    counted = truth.sum(axis=0) >= FEWEST_REFERENCES
     if not counted.any():
-        raise MedwardError(
-            f"labels: none has {FEWEST_IN_MEAN} references, and a mean needs one that has; judge more rows"
-        )
-    n = len(truth) if patients is None else len(np.unique(patients))
+        raise MedwardError(f"labels: none has {FEWEST_REFERENCES} references; judge more rows")
+    n, names = len(truth) if patients is None else len(np.unique(patients)), (*findings, NORMAL_LABEL)
     return LabelScores(
-        labels={name: _interval(each[:, at], n) for at, name in enumerate((*findings, NORMAL_LABEL))},
+        labels={names[at]: _interval(each[:, at], n) for at in np.flatnonzero(counted)},
+        references=dict(zip(names, truth.sum(axis=0).tolist(), strict=True)),
         micro=_interval(f1_score(both.sum(axis=1), either.sum(axis=1)), n),
         findings_micro=_interval(f1_score(both[:, :-1].sum(axis=1), either[:, :-1].sum(axis=1)), n),
         macro=_interval(each[:, counted].mean(axis=1), n),

@@ -38,9 +38,10 @@ def test_the_scores_are_those_of_a_count():
     scores = label_scores(fact_labels(facts, FINDINGS), report_labels(texts, FINDINGS), FINDINGS)
     assert scores.labels["pneumonia"].value == pytest.approx(2 * 6 / (8 + 10))
     assert scores.labels[NORMAL_LABEL].value == pytest.approx(2 * 8 / (12 + 10))
-    assert scores.labels["effusion"].value == 1.0
+    assert scores.references == {"pneumonia": 10, "effusion": 0, NORMAL_LABEL: 10}
+    assert "effusion" not in scores.labels
     assert scores.micro.value == pytest.approx(2 * 14 / (20 + 20))
-    assert scores.macro.value == pytest.approx((2 * 6 / 18 + 2 * 8 / 22) / 2)  # effusion has no references
+    assert scores.macro.value == pytest.approx((2 * 6 / 18 + 2 * 8 / 22) / 2)
     assert scores.micro.low < scores.micro.value < scores.micro.high
     assert f1_score(np.array([0.0]), np.array([0.0])) == 1.0
 
@@ -82,7 +83,7 @@ def test_tables_that_are_not_alike_are_refused():
     truth = fact_labels(TRAIN.facts, FINDINGS)
     with pytest.raises(MedwardError, match="read the same rows"):
         label_scores(truth, truth[1:], FINDINGS)
-    with pytest.raises(MedwardError, match="none has 10 references"):
+    with pytest.raises(MedwardError, match="none has 10 references; judge more rows"):
         label_scores(truth[:3], truth[:3], FINDINGS)
 
 
