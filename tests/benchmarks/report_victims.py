@@ -98,7 +98,7 @@ def victim_claim(claim: str, name: str, data: ReportData, kind: ReporterKind, kn
 
 
 def samples_claim(known: frozenset[str]) -> Claim:
-    """Reports of a victim that learned our own phrases, of the first images with no finding, one and two, and its F1."""
+    """Reports of a victim of our own phrases, about the first images with no finding, with one, and with two."""
     name, kind = "nih_cxr", REPORTER_KINDS[0]
     data = SUBJECTS[name].load(SEED, mined=False)
     test, texts = data.splits["test"], cell(name, data, kind, bank="own")
