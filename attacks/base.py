@@ -18,6 +18,7 @@ from medward.guard.types import Array, Ints
 
 __all__ = [
     "ACCURACY",
+    "LABEL_F1",
     "PER_CLASS",
     "Access",
     "Attack",
@@ -32,6 +33,8 @@ PER_CLASS = " to class "
 """In the name of a curve: what one class of many attains at full size, at its last point."""
 ACCURACY = ", accuracy"
 """Ends the name of a curve of accuracy on true labels, which stands beside one of agreement and is not drawn."""
+LABEL_F1 = ", label F1"
+"""In the name of a curve of how well findings are named, which stands beside one of agreement and is not drawn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

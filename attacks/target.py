@@ -23,6 +23,7 @@ from medward.guard.profile import Profile
 from medward.guard.release.scores import probabilities
 from medward.guard.release.topk import spread_rest
 from medward.guard.spec import ModelSpec
+from medward.guard.tasks.base import WITHHELD_DECISION
 from medward.guard.types import Action, Answer, Array, Ints, OutputKind, Principal, Query, Verdict
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class BudgetSpentError(RuntimeError):
 class Response:
     """A response holds decisions ``(n,)``, -1 where withheld, and scores ``(n, ...)``, NaN where not released.
 
+    Of models that write reports ``texts (n)`` are those that left, None for a row whose text did not.
     Where the policy has answers certified, `certified` says which ``(n,)``, of findings ``(n, K)``, are relied on as
     they are and not read by a person first: None where all are. `uncertified (n,)` are the rows of which nothing is
     proven at the policy's radius, `without_proof (n,)` those among them that were withheld for that and nothing else.
@@ -56,6 +58,21 @@ class Response:
     certified: NDArray[np.bool_] | None = None
     uncertified: NDArray[np.bool_] | None = None
     without_proof: NDArray[np.bool_] | None = None
+    texts: tuple[str | None, ...] = ()
+
+    def take(self, index: NDArray[np.integer] | NDArray[np.bool_]) -> Response:
+        """The answers to the rows at `index`, which places or a mask name."""
+
+        def taken(values: NDArray[Any] | None) -> Any:
+            return None if values is None else values[index]
+
+        return Response(
+            self.labels[index],
+            self.scores[index],
+            self.output,
+            *(taken(each) for each in (self.certified, self.uncertified, self.without_proof)),
+            texts=tuple(self.texts[at] for at in np.arange(len(self.labels))[index]) if self.texts else (),
+        )
 
     @property
     def refused(self) -> NDArray[np.bool_]:
@@ -77,7 +94,7 @@ def joined_responses(parts: Sequence[Response]) -> Response:
         return None if values[0] is None else np.concatenate(values)
 
     known = {name: joined(name) for name in ("labels", "scores", "certified", "uncertified", "without_proof")}
-    return Response(output=parts[0].output, **known)
+    return Response(output=parts[0].output, texts=tuple(text for part in parts for text in part.texts), **known)
 
 
 Oracle = Callable[[Array], Response]
@@ -90,8 +107,8 @@ def open_oracle(model: Model, decide: Decide | None = None) -> Oracle:
     decided = decide or model.spec.decide
 
     def ask(inputs: Array) -> Response:
-        scores = model.predict(model.spec.check(inputs)).scores
-        return Response(decided(scores), scores, model.spec.output)
+        told = model.predict(model.spec.check(inputs))
+        return Response(decided(told.scores), told.scores, model.spec.output, texts=told.texts)
 
     return ask
 
@@ -152,7 +169,7 @@ def guarded_oracle(
 
 def _response(guard: Guard, answer: Answer) -> Response:
     """One answer to one row; as a label an answer counts, whether it is certified or not."""
-    plain = Response(answer.labels, answer.scores, answer.output)
+    plain = Response(answer.labels, answer.scores, answer.output, texts=answer.texts)
     if (found := answer.certified) is None:
         return plain
     proofs = [each for each in answer.verdicts if each.part == CERTIFICATE_PART]
@@ -202,7 +219,7 @@ class Target:
         self._batch = batch
 
     def query(self, inputs: Array) -> Response:
-        """Ask about ``(n, *shape)`` rows; scores are NaN under LABELS access."""
+        """Ask about ``(n, *shape)`` rows; scores are NaN under LABELS access, and decisions -1 under TEXT access."""
         budget = self.threat.queries
         if budget is not None and self.queries + len(inputs) > budget:
             raise BudgetSpentError(f"the budget of {budget} rows does not cover {len(inputs)} more")
@@ -210,9 +227,11 @@ class Target:
         parts = [self._oracle(inputs[i : i + self._batch]) for i in range(0, len(inputs), self._batch)]
         found = joined_responses(parts)
         self.withheld += int((found.labels < 0).sum())
-        return (
-            found if self.threat.access >= Access.SCORES else replace(found, scores=np.full_like(found.scores, np.nan))
-        )
+        if self.threat.access < Access.SCORES:
+            found = replace(found, scores=np.full_like(found.scores, np.nan))
+        if self.threat.access < Access.LABELS:
+            found = replace(found, labels=np.full_like(found.labels, WITHHELD_DECISION))
+        return found
 
     @property
     def guarded(self) -> bool:

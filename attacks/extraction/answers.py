@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from medward.guard.spec import ModelSpec
@@ -18,6 +20,11 @@ def average_views(targets: Array, views: int) -> Array:
     count = known.sum(axis=1)
     total = np.where(known, grouped, 0.0).sum(axis=1)
     return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
+
+
+def first_text(texts: Sequence[str | None]) -> str | None:
+    """The first of the `texts` about one input that left; None where none did."""
+    return next((text for text in texts if text is not None), None)
 
 
 def views_of(inputs: Array, views: int, spec: ModelSpec, rng: np.random.Generator) -> Array:

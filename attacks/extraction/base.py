@@ -27,17 +27,21 @@ class StolenAnswers:
     A target is what the victim's task makes of an answer (`attacks.learners`): of classes the released probabilities, a
     label's one-hot row, or NaN where nothing left. Where the victim has operating points, probabilities are moved so
     that the plain rule is its decision: a clone's is then the decision it learned, from scores and labels alike.
+    ``texts (n)`` are those that left of a model that writes reports, for a thief who learns from texts; None for a row
+    whose text did not leave.
     """
 
     inputs: Array
     targets: Array
+    texts: tuple[str | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     def take(self, index: Ints | NDArray[np.bool_] | slice) -> StolenAnswers:
         """The rows at `index`."""
-        return StolenAnswers(self.inputs[index], self.targets[index])
+        texts = tuple(self.texts[at] for at in np.arange(len(self.inputs))[index]) if self.texts else ()
+        return StolenAnswers(self.inputs[index], self.targets[index], texts)
 
     @property
     def known(self) -> StolenAnswers:

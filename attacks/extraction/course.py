@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from medward.attacks.extraction.answers import average_views, views_of
+from medward.attacks.extraction.answers import average_views, first_text, views_of
 from medward.attacks.extraction.base import QueryChooser, StolenAnswers
 from medward.attacks.learners.table import learner_of
 from medward.attacks.target import Response, Target
@@ -21,19 +21,28 @@ class TheftSession:
     """Meters one theft. The queries where `turns` is true are the asker's, the others cover rows from `own`.
 
     An input takes `views` of the asker's turns. Cover rows are learned from the first time only: a guard's ladder
-    climbs, so no later answer says more. `spent` is the rows asked, `ended` whether the asker had nothing left.
+    climbs, so no later answer says more. `spent` is the rows asked, `ended` whether the asker had nothing left. With
+    `texts` those of a model that writes reports are kept; without, its findings are all that a thief learns from.
     """
 
     def __init__(
-        self, target: Target, asker: QueryChooser, own: Split, turns: NDArray[np.bool_], *, views: int, seed: int
+        self,
+        target: Target,
+        asker: QueryChooser,
+        own: Split,
+        turns: NDArray[np.bool_],
+        *,
+        views: int,
+        seed: int,
+        texts: bool = False,
     ) -> None:
         self.spent, self.ended = 0, False
         self._target, self._asker, self._own, self._turns, self._views = target, asker, own, turns, views
         self._rng = np.random.default_rng(seed)
         self._order = self._rng.permutation(len(own))
         self._covered = 0
-        self._mine = _Rows(len(turns) // views, target)
-        self._cover = _Rows(len(own), target)
+        self._mine = _Rows(len(turns) // views, target, texts)
+        self._cover = _Rows(len(own), target, texts)
 
     @property
     def spec(self) -> ModelSpec:
@@ -44,7 +53,11 @@ class TheftSession:
     def loot(self) -> StolenAnswers:
         """What the asker asked, then the cover rows."""
         mine, cover = self._mine.loot, self._cover.loot
-        return StolenAnswers(np.concatenate([mine.inputs, cover.inputs]), np.concatenate([mine.targets, cover.targets]))
+        return StolenAnswers(
+            np.concatenate([mine.inputs, cover.inputs]),
+            np.concatenate([mine.targets, cover.targets]),
+            (*mine.texts, *cover.texts),
+        )
 
     @property
     def released(self) -> Array:
@@ -98,17 +111,18 @@ class TheftSession:
 
 
 class _Rows:
-    """Inputs, targets and released values, appended in place."""
+    """Inputs, targets and released values, appended in place; and texts, where a thief learns from them."""
 
-    def __init__(self, most: int, target: Target) -> None:
+    def __init__(self, most: int, target: Target, texts: bool) -> None:
         self._learner = learner_of(target.spec)
+        self._texts: list[str | None] | None = [] if texts else None
         self._inputs = np.empty((most, *target.spec.shape), np.float32)
         self._targets, self._released = np.empty((most, self._learner.width)), np.empty((most, self._learner.width))
         self._count = 0
 
     @property
     def loot(self) -> StolenAnswers:
-        return StolenAnswers(self._inputs[: self._count], self._targets[: self._count])
+        return StolenAnswers(self._inputs[: self._count], self._targets[: self._count], tuple(self._texts or ()))
 
     @property
     def released(self) -> Array:
@@ -116,12 +130,14 @@ class _Rows:
 
     def add(self, inputs: Array, response: Response, rows: NDArray[np.bool_], views: int) -> None:
         """Append `inputs`, of which the answers are those `rows` of `response`, `views` successive ones for each."""
-        own = Response(response.labels[rows], response.scores[rows], response.output)
+        own = response.take(rows)
         new = slice(self._count, self._count + len(inputs))
         self._inputs[new] = inputs
         released = self._learner.released(own)
         self._targets[new] = average_views(self._learner.targets(own), views)
         self._released[new] = average_views(released, views) if views > 1 else released
+        if self._texts is not None:
+            self._texts += [first_text(own.texts[at : at + views]) for at in range(0, len(own.labels), views)]
         self._count += len(inputs)
 
 

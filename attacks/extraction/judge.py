@@ -6,10 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from medward.attacks.base import ACCURACY, PER_CLASS, AttackData
+from medward.attacks.base import ACCURACY, LABEL_F1, PER_CLASS, AttackData
 from medward.attacks.extraction.base import clone_values
 from medward.attacks.learners.table import learner_of
 from medward.guard.spec import ModelSpec
+from medward.guard.tasks.multilabel import Multilabel
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Array
 
 CLONE, NO_VICTIM = "clone", "no victim"
@@ -58,7 +60,32 @@ class CloneJudge:
                 found[f"{who}{PER_CLASS}{name}"] = (self._points, [each[name] for each in parts])
             if truth is not None:
                 found[f"{who}{ACCURACY}"] = (self._points, [self._share(truth, each) for each in answers])
+        return found | self._finding_curves(truth)
+
+    def _finding_curves(self, truth: Array | None) -> dict[str, tuple[list[float], list[float]]]:
+        """Of tasks with findings their label F1 against the model's, in all and one by one, and against true labels."""
+        if not isinstance(self._spec.task, Multilabel | WrittenReport):
+            return {}
+        theirs, found = self._reference >= 0.5, {}
+        for who, answers in self._answers.items():
+            said = [values >= 0.5 for values in answers]
+            found[f"{who}{LABEL_F1}"] = (self._points, [label_f1(each, theirs) for each in said])
+            for column, name in enumerate(self._spec.task.findings):
+                if theirs[:, column].any():
+                    scores = [label_f1(each[:, column], theirs[:, column]) for each in said]
+                    found[f"{who}{LABEL_F1} of {name}"] = (self._points, scores)
+            if truth is not None:
+                found[f"{who}{LABEL_F1}{ACCURACY}"] = (self._points, [label_f1(each, truth >= 0.5) for each in said])
         return found
 
     def _share(self, reference: Array, values: Array) -> float:
         return float(np.mean(self._learner.same(reference, values)))
+
+
+def label_f1(said: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    """The F1 score over all entries of findings that are `said` and those that are in `truth`, of the same shape.
+
+    Entries are counted together (micro average), so rare findings weigh as they come. 1 where there is none of either.
+    """
+    both, either = int((said & truth).sum()), int(said.sum()) + int(truth.sum())
+    return 2 * both / either if either else 1.0

@@ -34,7 +34,8 @@ _ENOUGH = 32  # answers from which a clone must at least learn their most common
 class Theft:
     """A thief with one `strategy`, who spends the whole budget, whatever comes back, and what it wraps around it.
 
-    `labels` soft trains on scores where they leave, hard on labels alone. `points` clones, at halved budgets, make the
+    `labels` soft trains on scores where they leave, hard on labels alone, text on the texts of a model that writes
+    reports, and on its findings where these alone leave. `points` clones, at halved budgets, make the
     curve; those with fewer answers train for more epochs, up to four times `epochs`. Rows withheld teach nothing.
 
     `pool_share` is the share of queries the strategy asks; the others are the thief's own in-distribution rows
@@ -48,7 +49,7 @@ class Theft:
     """
 
     strategy: Strategy
-    labels: Literal["soft", "hard"] = "soft"
+    labels: Literal["soft", "hard", "text"] = "soft"
     queries: int = 2000
     points: int = 5
     epochs: int = 30
@@ -62,8 +63,8 @@ class Theft:
     family: ClassVar[str] = "extraction"
 
     def __post_init__(self) -> None:
-        if self.labels not in ("soft", "hard"):
-            raise MedwardError(f'labels: must be "soft" or "hard", got {self.labels!r}')
+        if self.labels not in ("soft", "hard", "text"):
+            raise MedwardError(f'labels: must be "soft", "hard" or "text", got {self.labels!r}')
         if not 0 < self.pool_share <= 1:
             raise MedwardError(f"pool_share: must be above 0 and at most 1, got {self.pool_share}")
         if self.per_day is not None and not self.per_day > 0:
@@ -72,12 +73,12 @@ class Theft:
         for key in counts:
             if getattr(self, key) < 1:
                 raise MedwardError(f"{key}: must be at least 1, got {getattr(self, key)}")
-        if self.recovery is not None and (self.views > 1 or self.labels == "hard"):
+        if self.recovery is not None and (self.views > 1 or self.labels != "soft"):
             raise MedwardError("recovery: needs scores as they were released, so labels = soft and views = 1")
 
     @property
     def name(self) -> str:
-        """The strategy and ``soft`` or ``hard``; ``-diluted`` hides the pool, ``-sybil`` the account, and so on."""
+        """The strategy and ``soft``, ``hard`` or ``text``; ``-diluted`` hides the pool, ``-sybil`` the account, and so on."""
         parts = [self.strategy.name, self.labels]
         parts += ["diluted"] if self.pool_share < 1 else []
         parts += ["labelled"] if self.labelled else []
@@ -89,7 +90,7 @@ class Theft:
 
     @property
     def threat(self) -> ThreatModel:
-        """Scores or labels, and a budget in rows."""
+        """Scores or labels, which texts leave beside, and a budget in rows."""
         share = f"{1 - self.pool_share:.0%}"
         rows = f"in-distribution rows{', with labels' if self.labelled else ''}"
         own = f"; {share} of the queries are {'' if self.labelled else 'unlabelled '}{rows}"
@@ -121,7 +122,13 @@ class Theft:
         held = self._held(data)
         asker = self.strategy.open(held, target.spec, seed=seed)
         course = TheftSession(
-            target, asker, held.craft, own_turns(self.queries, self.pool_share), views=self.views, seed=seed
+            target,
+            asker,
+            held.craft,
+            own_turns(self.queries, self.pool_share),
+            views=self.views,
+            seed=seed,
+            texts=self.labels == "text",
         )
         clone = None
         for stop in sorted({max(1, self.queries >> halvings) for halvings in range(self.points)}):

@@ -9,6 +9,7 @@ from medward.attacks.learners.base import Learner
 from medward.attacks.learners.classes import ClassLearner
 from medward.attacks.learners.findings import FindingLearner
 from medward.attacks.learners.numbers import NumberLearner
+from medward.attacks.learners.reports import ReportLearner
 from medward.guard.data.labels import Labels
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
@@ -16,6 +17,7 @@ from medward.guard.tasks.base import Task
 from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel, unpacked_findings
 from medward.guard.tasks.regression import Regression
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Array, Ints
 
 NO_FINDING = "no finding"
@@ -29,6 +31,8 @@ def learner_of(spec: ModelSpec) -> Learner:
         return FindingLearner(spec.task)
     if isinstance(spec.task, Regression):
         return NumberLearner(spec.task)
+    if isinstance(spec.task, WrittenReport):
+        return ReportLearner(spec.task)
     raise MedwardError(f"{spec.name}: {spec.rule}, so there is nothing that a network could be taught of it")
 
 
@@ -50,7 +54,7 @@ def row_groups(task: Task, decided: Ints) -> dict[str, NDArray[np.bool_]]:
     """
     if isinstance(task, Classification):
         return {task.classes[each]: decided == each for each in np.unique(decided)}
-    if isinstance(task, Multilabel):
+    if isinstance(task, Multilabel | WrittenReport):  # a report's findings that are there or may be
         sets = unpacked_findings(decided, len(task.findings))
         named = {name: sets[:, column] for column, name in enumerate(task.findings)} | {NO_FINDING: decided == 0}
         return {name: rows for name, rows in named.items() if rows.any()}
@@ -63,7 +67,7 @@ def group_names(task: Task) -> tuple[str, ...]:
     """The names that `row_groups` may give, in order."""
     if isinstance(task, Classification):
         return task.classes
-    if isinstance(task, Multilabel):
+    if isinstance(task, Multilabel | WrittenReport):
         return (*task.findings, NO_FINDING)
     if isinstance(task, Regression) and task.cut_points:
         return tuple(map(task.word, range(len(task.cut_points) + 1)))

@@ -52,10 +52,10 @@ class Transcript:
             raise ValueError("somebody has the oracle of this transcript alone")
         inputs = inputs.copy()  # whoever asks may write other rows where these were
         answer = oracle(inputs)
-        self._bytes += inputs.nbytes + answer.scores.nbytes
+        self._bytes += inputs.nbytes + answer.scores.nbytes + sum(len(text or "") for text in answer.texts)
         if self._bytes <= KEPT_BYTES:
             self._rows += list(inputs)
-            self._answers += [_row(answer, i) for i in range(len(inputs))]
+            self._answers += [answer.take(np.array([row])) for row in range(len(inputs))]
             self.shared = oracle
         return answer
 
@@ -101,11 +101,3 @@ class Transcripts:
             return joined_responses(parts)
 
         return ask
-
-
-def _row(answer: Response, row: int) -> Response:
-    """What was answered to one row."""
-    certified = None if answer.certified is None else answer.certified[[row]]
-    uncertified = None if answer.uncertified is None else answer.uncertified[[row]]
-    wanting = None if answer.without_proof is None else answer.without_proof[[row]]
-    return Response(answer.labels[[row]], answer.scores[[row]], answer.output, certified, uncertified, wanting)
