@@ -1,0 +1,229 @@
+"""A report model in a thief's hands: it learns texts about images, writes them in batches, and shows its slope.
+
+Learning is token cross-entropy on (image, text), as every captioning model is trained. The network is anything that
+`guard.models.greedy_decoding.PretrainedWriter` reads: a vision encoder with a text decoder, or LLaVA's kind.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from medward.guard.errors import MedwardError
+from medward.guard.models.base import require_extra
+from medward.guard.models.greedy_decoding import PretrainedWriter
+from medward.guard.models.huggingface_report import open_writer
+from medward.guard.spec import ModelSpec
+from medward.guard.types import Array
+
+_BATCH = 32
+_WRITTEN_AT_ONCE = 64
+_RATE = 2e-3
+_TUNED = 2e-4  # the rate of weights that are trained already
+_IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TextStudent:
+    """A text student is a `writer` with what its images are moved and scaled by, and what it is asked about them.
+
+    A text is of at most `longest` tokens. `rate` is the learning rate that suits its weights.
+    """
+
+    writer: PretrainedWriter
+    mean: float
+    spread: float
+    longest: int
+    prompt: str = ""
+    rate: float = _RATE
+
+    def text_losses(self, images: Tensor, texts: list[str]) -> Tensor:
+        """The mean cross-entropy ``(n,)`` of the tokens of `texts`, their end among them, in nats; it has a slope in
+        `images (n, *shape)`.
+        """
+        prefix, wanted = self._prefix(images), self._tokens(texts)
+        counted = wanted != _IGNORED
+        ids = torch.cat([prefix, wanted.where(counted, self._padding)[:, :-1]], dim=1)
+        named = self._named(ids, torch.cat([torch.ones_like(prefix), counted[:, :-1].long()], dim=1))
+        logits = self.writer.network(pixel_values=self._pixels(images), **named).logits[:, prefix.shape[1] - 1 :]
+        losses = F.cross_entropy(logits.transpose(1, 2), wanted, ignore_index=_IGNORED, reduction="none")
+        return losses.sum(dim=1) / counted.sum(dim=1)
+
+    @torch.no_grad()
+    def write(self, images: Array, *, generator: torch.Generator | None = None) -> list[str]:
+        """The texts about ``(n, *shape)``: greedy, or drawn at temperature 1 with a `generator`."""
+        x = torch.as_tensor(np.asarray(images, np.float32))
+        return [text for rows in torch.split(x, _WRITTEN_AT_ONCE) if len(rows) for text in self._texts(rows, generator)]
+
+    def _texts(self, images: Tensor, generator: torch.Generator | None) -> list[str]:
+        network, tokenizer = self.writer.network, self.writer.tokenizer
+        prefix = self._prefix(images)
+        given = self._named(prefix, torch.ones_like(prefix))
+        with torch.random.fork_rng(devices=[]):
+            if generator is not None:
+                torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+            drawn = network.generate(
+                pixel_values=self._pixels(images),
+                **given,
+                do_sample=generator is not None,
+                num_beams=1,
+                max_new_tokens=self.longest,
+                pad_token_id=self._padding,
+            )
+        texts: list[str] = tokenizer.batch_decode(
+            drawn[:, prefix.shape[1] :], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return texts
+
+    def _tokens(self, texts: list[str]) -> Tensor:
+        """The tokens of each text and its end ``(n, T)``, filled up with `_IGNORED`."""
+        tokenizer = self.writer.tokenizer
+        rows = [
+            [*ids[: self.longest - 1], tokenizer.eos_token_id]
+            for ids in tokenizer(texts, add_special_tokens=False).input_ids
+        ]
+        most = max(map(len, rows))
+        return torch.tensor([row + [_IGNORED] * (most - len(row)) for row in rows])
+
+    def _prefix(self, images: Tensor) -> Tensor:
+        """What stands before each text ``(n, p)``: the token that begins one, or the prompt with an image's places."""
+        network, tokenizer = self.writer.network, self.writer.tokenizer
+        if self.writer.encodes:
+            return torch.full((len(images), 1), int(network.config.decoder_start_token_id))
+        place = self.writer.image_token
+        count = self.writer.vision_states(self._pixels(images[:1])).shape[1]
+        ids = list(tokenizer(self.prompt).input_ids)
+        if place not in ids:
+            ids.insert(int(bool(ids) and ids[0] == tokenizer.bos_token_id), place)
+        at = ids.index(place)
+        return torch.tensor([[*ids[:at], *[place] * count, *ids[at + 1 :]]] * len(images))
+
+    def _named(self, ids: Tensor, told: Tensor) -> dict[str, Tensor]:
+        """Tokens, and which of them count, as the network calls them."""
+        prefix = "decoder_" if self.writer.encodes else ""
+        return {f"{prefix}input_ids": ids, f"{prefix}attention_mask": told}
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.spread
+
+    @property
+    def _padding(self) -> int:
+        found = self.writer.tokenizer.pad_token_id
+        return int(self.writer.tokenizer.eos_token_id if found is None else found)
+
+
+class StudentMaker(Protocol):
+    """A student maker begins the report model that a thief trains. Settings only: a frozen dataclass.
+
+    Another network is another maker.
+    """
+
+    def begin(self, spec: ModelSpec, images: Array, texts: list[str], *, seed: int) -> TextStudent:
+        """A student of the victim of `spec` before its first lesson; `texts` and ``images (n, *shape)`` are what the
+        thief has seen, and nothing is learned of them but tokens and brightness.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallStudent:
+    """A small student is made from configurations of transformers, of random weights: nothing but answers teaches it.
+
+    `width` and `layers` are those of its decoder, `vocabulary` counts its tokens, `longest` those of a text.
+    """
+
+    width: int = 128
+    layers: int = 2
+    vocabulary: int = 800
+    longest: int = 160
+
+    def begin(self, spec: ModelSpec, images: Array, texts: list[str], *, seed: int) -> TextStudent:
+        """An untrained one in the words of `texts`."""
+        require_extra("transformers", "huggingface")
+        from medward.attacks.extraction.reports.student_network import small_writer
+
+        writer = small_writer(
+            spec.shape,
+            texts,
+            width=self.width,
+            layers=self.layers,
+            vocabulary=self.vocabulary,
+            longest=self.longest,
+            seed=seed,
+        )
+        longest = int(writer.network.config.decoder.n_positions) - 1
+        return TextStudent(
+            writer=writer, mean=float(images.mean()), spread=max(float(images.std()), 1e-6), longest=longest
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderStudent:
+    """A folder student starts from the weights in a local Hugging Face `folder`; the whole network is trained on.
+
+    Images are moved and scaled as `mean` and `spread` say; `prompt` is for LLaVA's kind. Raises `MedwardError` for a
+    folder that holds no network that writes about images of the victim's shape.
+    """
+
+    folder: str
+    mean: float = 0.5
+    spread: float = 0.5
+    prompt: str = ""
+    longest: int = 160
+
+    def begin(self, spec: ModelSpec, images: Array, texts: list[str], *, seed: int) -> TextStudent:
+        """As the folder has it."""
+        student = TextStudent(
+            writer=open_writer(Path(self.folder)),
+            mean=self.mean,
+            spread=self.spread,
+            longest=self.longest,
+            prompt=self.prompt,
+            rate=_TUNED,
+        )
+        try:
+            student.text_losses(torch.zeros(1, *spec.shape), ["."])
+        except Exception as error:  # transformers raises what its many parts raise
+            raise MedwardError(
+                f"{self.folder}: does not write about images of shape {spec.shape} ({type(error).__name__}); give a "
+                "network for such images"
+            ) from error
+        return student
+
+
+def teach_texts(
+    student: TextStudent, images: Array, texts: list[str], *, epochs: int, seed: int, batch: int = _BATCH
+) -> TextStudent:
+    """A copy of `student` trained by token cross-entropy on `texts` about ``images (n, *shape)``; in eval mode, frozen.
+
+    The same seed gives the same one on the same machine and thread count. Raises `MedwardError` without texts.
+    """
+    if not texts:
+        raise MedwardError("texts: there is none to learn from; a thief needs answers")
+    taught = copy.deepcopy(student)
+    network: Any = taught.writer.network
+    network.requires_grad_(True).train()
+    x, order = torch.as_tensor(np.array(images, np.float32)), torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=student.rate, weight_decay=1e-3)
+    steps = epochs * math.ceil(len(texts) / batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, student.rate, total_steps=max(2, steps))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # dropout's
+        for _ in range(epochs):
+            for rows in torch.split(torch.randperm(len(texts), generator=order), batch):
+                loss = taught.text_losses(x[rows], [texts[row] for row in rows]).mean()
+                optimiser.zero_grad(set_to_none=True)
+                torch.autograd.backward(loss)
+                torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+                optimiser.step()
+                schedule.step()
+    network.eval().requires_grad_(False)
+    return taught
