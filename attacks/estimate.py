@@ -44,6 +44,8 @@ _SCREENED, _CERTIFIED = 2.0, 2.0
 """How much longer it takes to follow the screens as well, and the certificate besides."""
 _STEP = 2.5e-3
 """Seconds of a step of a search besides the network, as measured on one core; they count where a network is tiny."""
+_WRITTEN = 3.0
+"""How much longer it takes to teach a network to write about a row than to decide it, about."""
 _SAMPLE = 50
 """Rows on which units are timed."""
 _SPARED = 0.5
@@ -145,7 +147,8 @@ def planned_seconds(
     if isinstance(attack, Theft):
         stops = [attack.queries >> halvings for halvings in range(attack.points)]
         learned = sum(stop * attack.epochs * min(4.0, attack.queries / max(1, stop)) for stop in stops)
-        return len(ARMS) * learned * units.learn + attack.queries * asks
+        taught = _WRITTEN * units.learn if attack.labels == "text" else units.learn
+        return len(ARMS) * learned * taught + attack.queries * asks
     if isinstance(attack, ShadowAttack):
         return attack.shadows * attack.epochs * attack.share * rows * units.learn + 2 * rows * asks
     return 2 * rows * asks

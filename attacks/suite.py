@@ -34,6 +34,8 @@ from medward.attacks.extraction import (
     Knockoff,
     SemiSupervised,
 )
+from medward.attacks.extraction.reports import AdaSteal, ComparingTheft, TextDistillation
+from medward.attacks.extraction.theft import Theft
 from medward.attacks.families import known_families, plugin_families
 from medward.attacks.membership import (
     AugmentationRobustness,
@@ -67,6 +69,12 @@ def default_attacks(
     `decide` reads the outputs of an opaque model; without it there is no evasion of one. Without `gradients`, as trees
     have none, single inputs are searched by decisions alone instead of by a surrogate's gradients.
     """
+    if isinstance(spec.task, WrittenReport):
+        return (
+            *default_evasion(spec, gradients=gradients, threat=threat),
+            *default_report_thefts(),
+            *default_membership(spec),
+        )
     if spec.modality == "image":
         thief = Knockoff(epochs=8, points=3)
     else:
@@ -77,6 +85,30 @@ def default_attacks(
         replace(thief, labels="hard"),
         replace(thief, pool_share=0.1),
         *default_membership(spec),
+    )
+
+
+def default_report_thefts() -> tuple[Theft, ...]:
+    """Of models that write reports: their texts, by three thieves, and their findings alone, by one who writes nothing."""
+    thief = Theft(strategy=AdaSteal(), labels="text", queries=1000, epochs=10, points=3)
+    plain = replace(thief, strategy=TextDistillation())
+    return thief, plain, replace(plain, pool_share=0.1), Knockoff(labels="hard", epochs=8, points=3)
+
+
+def more_report_thefts() -> tuple[Theft, ...]:
+    """Thieves of reports that are run when asked for by name: ablations, other images, fainter noise, many accounts."""
+    thief = default_report_thefts()[0]
+    strategies = (
+        *(AdaSteal(parts=parts) for parts in ("plain", "enrich", "align")),
+        *(AdaSteal(epsilon=grey / 255) for grey in (4, 8, 32)),
+        TextDistillation(source="in-domain"),
+        TextDistillation(source="noise"),
+        ComparingTheft(),
+    )
+    return (
+        *(replace(thief, strategy=each) for each in strategies),
+        replace(thief, pool_share=0.1),
+        replace(thief, accounts=100),
     )
 
 
@@ -146,8 +178,10 @@ def more_attacks(
 ) -> tuple[Attack, ...]:
     """What is run when asked for by name: slower, weaker, or for attackers who hold less."""
     thief = Knockoff(epochs=8) if spec.modality == "image" else Knockoff()
+    written = isinstance(spec.task, WrittenReport)
     return (
         *more_evasion(spec, decide, threat=threat),
+        *(more_report_thefts() if written else ()),
         replace(thief, strategy=AdaptivePool()),
         replace(thief, strategy=CopyCat(), labels="hard"),
         *(replace(thief, strategy=ActiveThief(by=by)) for by in ("entropy", "k-center", "dfal")),
@@ -158,7 +192,7 @@ def more_attacks(
         replace(thief, strategy=Disagreement(), queries=5000),
         *more_membership(spec),
         *writer_attacks(),
-        *(() if isinstance(spec.task, Opaque) else (CanaryConfidence(),)),
+        *(() if written or isinstance(spec.task, Opaque) else (CanaryConfidence(),)),
     )
 
 
@@ -227,13 +261,8 @@ def chosen_attacks(
     Radii are those of `threat`; attacks of other packages have their own.
 
     `gradients` says whether the deployed model has any; see `default_attacks`. Raises `MedwardError` for a name that is
-    not there, and for a model that writes reports.
+    not there.
     """
-    if isinstance(spec.task, WrittenReport):
-        raise MedwardError(
-            f"{spec.name}: writes reports, which no attack on rows is run against yet; medward.validate_writer asks a "
-            "writer for what it was shown"
-        )
     attacks = default_attacks(spec, decide, gradients=gradients, threat=threat)
     if names is not None:
         known = known_attacks(spec, decide, threat=threat)

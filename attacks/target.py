@@ -70,7 +70,9 @@ class Response:
             self.labels[index],
             self.scores[index],
             self.output,
-            *(taken(each) for each in (self.certified, self.uncertified, self.without_proof)),
+            certified=taken(self.certified),
+            uncertified=taken(self.uncertified),
+            without_proof=taken(self.without_proof),
             texts=tuple(self.texts[at] for at in np.arange(len(self.labels))[index]) if self.texts else (),
         )
 

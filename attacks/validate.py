@@ -43,6 +43,7 @@ from medward.guard.models.sources import Source, open_source
 from medward.guard.spec import ModelSpec
 from medward.guard.statistics.privacy_accounting import check_claim
 from medward.guard.tasks.opaque import Opaque
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Array, Ints
 
 _SAMPLE = 64  # rows on which the torch form of the model must equal the deployed one
@@ -111,7 +112,7 @@ def validate(
     flipped = None if manifest is None else flipped_coins(manifest, certificate)
     network, reason = _network(bundle, splits)
     attacks = chosen_attacks(spec, names, rules, reads, gradients=network is not None, threat=threat)
-    if names is None and planted is not None and not isinstance(spec.task, Opaque):
+    if names is None and planted is not None and not isinstance(spec.task, Opaque | WrittenReport):
         attacks = (*attacks, CanaryConfidence())
     deployment = Deployment(
         bundle=bundle,

@@ -20,6 +20,7 @@ from medward.attacks.validation.record import Provenance
 from medward.attacks.validation.splits import SharedRows
 from medward.guard.data.split import Split
 from medward.guard.policy import GatePolicy
+from medward.guard.tasks.report import WrittenReport
 
 _FAIR = 1 - 1e-6  # level at which coins must not be told from fair ones
 
@@ -55,6 +56,8 @@ class Audit:
             reason = "The bundle has no certificate of a training with differential privacy, so nothing is claimed; "
             reason += "where the model has one, protect it again with --certificate."
             return NotTested(reason=reason, status=Status.NOT_APPLICABLE)
+        if isinstance(deployment.bundle.model.spec.task, WrittenReport):
+            return NotTested(reason="not tested: canaries are rows with a class, and the model writes reports.")
         canaries, shape = deployment.canaries, deployment.bundle.model.spec.shape
         if canaries is None:
             return NotTested(

@@ -43,6 +43,7 @@ from medward.attacks.validation.splits import SharedRows
 from medward.guard.policy import GatePolicy
 from medward.guard.tasks.base import Task
 from medward.guard.tasks.classification import Classification
+from medward.guard.tasks.report import WrittenReport
 
 _CONTROLS: Controls = {
     "MITRE ATLAS": ("AML.T0015", "AML.T0043.000"),
@@ -85,6 +86,10 @@ class Evasion:
             rule = bundle.model.spec.rule
             reason = f"The model {rule}: say what it decides (--decide package:function) to have it attacked."
             return NotTested(reason=reason, status=Status.NOT_APPLICABLE)
+        if isinstance(bundle.model.spec.task, WrittenReport):
+            return NotTested(
+                reason="not tested: no attack here changes an image so that a report plants or leaves out a finding."
+            )
         held = with_certificates(shared.data, deployment)
         return replace(
             held,

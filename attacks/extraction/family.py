@@ -24,8 +24,8 @@ from medward.guard.tasks.opaque import Opaque
 
 EXTRACTION_GAIN = 0.05
 """What the lower end of a gain must exceed before it is one."""
-ORDINARY = "semi-supervised"
-"""How the name of a theft begins whose thief asks about nothing but rows like the model's own."""
+ORDINARY = ("semi-supervised", "in-domain")
+"""How the names of thefts begin whose thief asks about nothing but rows like the model's own."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,7 @@ class Theft:
 
     @property
     def name(self) -> str:
-        """The strategy and ``soft``, ``hard`` or ``text``; ``-diluted`` hides the pool, ``-sybil`` the account, and so on."""
+        """The strategy and what it learns from; ``-diluted`` hides the pool, ``-sybil`` the account, and so on."""
         parts = [self.strategy.name, self.labels]
         parts += ["diluted"] if self.pool_share < 1 else []
         parts += ["labelled"] if self.labelled else []

@@ -24,6 +24,7 @@ from medward.attacks.validation.record import Provenance
 from medward.attacks.validation.splits import SharedRows
 from medward.guard.policy import GatePolicy
 from medward.guard.tasks.opaque import Opaque
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Ints
 
 
@@ -62,6 +63,11 @@ class Membership:
         if isinstance(spec.task, Opaque):
             reason = f"The model {spec.rule}, so there is no confidence to read a record from."
             return NotTested(reason=reason, status=Status.NOT_APPLICABLE)
+        if isinstance(spec.task, WrittenReport):
+            return NotTested(
+                reason="not tested: whose records trained a model that writes reports is not asked of a bundle here; "
+                "medward.attacks.membership.multimodal asks a model of one's own."
+            )
         divided = coin_holdings(deployment.manifest, shared) if deployment.manifest else split_holdings(shared)
         if isinstance(divided, NotTested):
             return divided

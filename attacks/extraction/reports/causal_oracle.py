@@ -20,7 +20,9 @@ from medward.guard.errors import MedwardError
 from medward.guard.models.base import first_line, require_extra
 from medward.guard.tasks.report import WrittenReport
 
-PROMPT = "Rewrite this radiology report so that it also describes {findings}. Keep its style.\nReport: {report}\nRewritten:"
+REWRITE_PROMPT = (
+    "Rewrite this radiology report so that it also describes {findings}. Keep its style.\nReport: {report}\nRewritten:"
+)
 """What the model is asked; `findings` and `report` are filled in."""
 
 
@@ -34,7 +36,7 @@ class CausalOracle:
     """
 
     folder: str
-    prompt: str = PROMPT
+    prompt: str = REWRITE_PROMPT
     most: int = 2
     longest: int = 120
     temperature: float = 1.0

@@ -1,14 +1,14 @@
 """LoRD-like theft: a text thief that also learns from how its own texts compare, and not from the victim's alone.
 
 After a supervised start the thief draws two texts about each image. The one whose likelihood grew more in its last
-period is taken for the better, y+, the other is y-; where neither is likely, or what grew is little, y+ is the victim's
-text. The loss, least when y- is the less likely beside both others, is
+period is taken for the better, y+, the other is y-; where neither is likely and the better one hardly grew, y+ is the
+victim's text. The loss, least when y- is the less likely beside both others, is
 
     clip(log p(y-) - log p(y_victim)) + clip(log p(y-) - log p(y+)).
 
-Log-likelihoods are means over tokens here, so that long texts weigh as short ones, `clip` bounds each term from below
-only, where there is nothing left to gain, and the victim's text is learned by cross-entropy beside; thresholds and
-rates are ours. So this is like LoRD and not LoRD.
+That is the loss of the authors' code (``train_pod2.py`` of github.com/liangzid/LoRD-MEA), where likelihoods are means
+over tokens, too. Here `clip` bounds each term from below only, where nothing is left to gain; the victim's text is
+learned by cross-entropy beside; the start, thresholds and rates are ours. So this is like LoRD and not LoRD.
 
 Reference: Liang et al., "Alignment-aware model extraction attacks on large language models" (LoRD), arXiv 2409.02718.
 """
@@ -32,7 +32,7 @@ from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array
 
-_BATCH = 32
+_BATCH = 16
 _SLOWER = 0.1  # of the student's own rate, as its weights are trained by then
 
 
@@ -40,15 +40,15 @@ _SLOWER = 0.1  # of the student's own rate, as its weights are trained by then
 class ComparingTheft:
     """A comparing theft learns by supervision for the epochs that it is given, then for `periods` by comparison.
 
-    `likely` is the mean log-likelihood of a token from which a text of its own may be the better one, and `grown` by how
-    much it must have grown; `clip` is how far apart two texts' log-likelihoods still pull.
+    A text of its own may be the better one if either of the two has a mean log-likelihood of a token of `likely`, or if
+    its own has `grown` by so much; `clip` is how far apart two texts' log-likelihoods still pull.
     """
 
     source: ImageSource = "pool"
     step: int | None = None
     periods: int = 2
     likely: float = math.log(0.5)
-    grown: float = 0.0
+    grown: float = 0.1
     clip: float = 1.0
     student: StudentMaker = field(default_factory=SmallStudent)
 
@@ -102,11 +102,11 @@ def better_texts(
 ) -> tuple[list[str], list[str]]:
     """Of two texts `drawn` for each row the better and the worse, by mean log-likelihoods ``(2, n)`` now and before.
 
-    The victim's `texts` take the better one's place where that is not `likely`, or has not `grown`.
+    The victim's `texts` take the better one's place where neither is `likely` and it has not `grown`.
     """
     grown, rows = now - before, range(len(texts))
     best = grown.argmax(axis=0)
-    sure = (now[best, rows] >= settings.likely) & (grown[best, rows] >= settings.grown)
+    sure = (now.max(axis=0) >= settings.likely) | (grown[best, rows] >= settings.grown)
     better = [drawn[best[row]][row] if sure[row] else texts[row] for row in rows]
     return better, [drawn[1 - best[row]][row] for row in rows]
 

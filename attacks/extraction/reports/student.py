@@ -24,7 +24,7 @@ from medward.guard.models.huggingface_report import open_writer
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array
 
-_BATCH = 32
+_BATCH = 16
 _WRITTEN_AT_ONCE = 64
 _RATE = 2e-3
 _TUNED = 2e-4  # the rate of weights that are trained already

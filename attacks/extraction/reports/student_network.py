@@ -71,7 +71,10 @@ class ConvolutionEncoder(PreTrainedModel):  # type: ignore[misc]
         return BaseModelOutput(last_hidden_state=self.widened(self.seen(pixel_values).transpose(1, 2)) + self.place)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Leave layers as PyTorch begins them."""
+        """Layers begin as wide as their inputs are (He et al., ICCV 2015), so that images are seen from the start."""
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.zeros_(module.bias)
 
 
 AutoConfig.register(ConvolutionConfig.model_type, ConvolutionConfig, exist_ok=True)
@@ -91,6 +94,7 @@ def student_network(shape: tuple[int, ...], tokenizer: Any, *, width: int, layer
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
+        initializer_range=0.05,
         bos_token_id=begin,
         eos_token_id=end,
         pad_token_id=pad,
