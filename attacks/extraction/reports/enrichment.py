@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from medward.guard.tasks.report import WrittenReport
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
-_NEGATION = re.compile(r"^(?:there is |there are )?(?:no|without) (?:evidence of |sign of )?(?:a |an )?", re.IGNORECASE)
+_OPENING = r"^(?:there (?:is|are) )?"
+_NEGATION = re.compile(rf"{_OPENING}(?:no|without) (?:evidence of |sign of )?(?:a |an )?", re.IGNORECASE)
+_STATEMENT = re.compile(rf"{_OPENING}(?:a |an )?", re.IGNORECASE)
 
 
 class ReportOracle(Protocol):
@@ -114,7 +116,7 @@ def with_finding(
     chosen = [str(phrases[at]) for at in rng.permutation(len(phrases))]
     aim = np.array(task.said_in(text)) > 0
     aim[place] = wanted
-    for sentence in (*chosen, *turned, stated_finding(task.findings[place], wanted)):
+    for sentence in filter(None, (*chosen, *turned, stated_finding(task.findings[place], wanted))):
         at = alone[0] if alone else len(others)
         made = " ".join([*others[:at], sentence, *others[at:]])
         if ((np.array(task.said_in(made)) > 0) == aim).all():
@@ -123,10 +125,13 @@ def with_finding(
 
 
 def turned_sentence(sentence: str, wanted: bool) -> str:
-    """A sentence with its negation taken off where the finding is `wanted`, or one put on where it is not."""
-    bare = _NEGATION.sub("", sentence)
-    turned = bare if wanted else f"no {bare[:1].lower()}{bare[1:]}"
-    return turned[:1].upper() + turned[1:]
+    """A sentence with its negation taken off where the finding is `wanted`, else with one put on; empty where there is
+    no place for one.
+    """
+    bare = (_NEGATION if wanted else _STATEMENT).sub("", sentence)
+    if wanted:
+        return bare[:1].upper() + bare[1:]
+    return "" if bare.lower().startswith("the ") else f"No {bare[:1].lower()}{bare[1:]}"
 
 
 def stated_finding(finding: str, wanted: bool) -> str:
