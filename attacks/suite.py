@@ -34,6 +34,7 @@ from medward.attacks.extraction import (
     Knockoff,
     SemiSupervised,
 )
+from medward.attacks.extraction.base import Strategy
 from medward.attacks.extraction.reports import AdaSteal, ComparingTheft, TextDistillation
 from medward.attacks.extraction.theft import Theft
 from medward.attacks.families import known_families, plugin_families
@@ -89,7 +90,7 @@ def default_attacks(
 
 
 def default_report_thefts() -> tuple[Theft, ...]:
-    """Of models that write reports: their texts, by three thieves, and their findings alone, by one who writes nothing."""
+    """Of models that write reports: their texts, by three thieves, and their findings alone, by one who writes none."""
     thief = Theft(strategy=AdaSteal(), labels="text", queries=1000, epochs=10, points=3)
     plain = replace(thief, strategy=TextDistillation())
     return thief, plain, replace(plain, pool_share=0.1), Knockoff(labels="hard", epochs=8, points=3)
@@ -98,7 +99,7 @@ def default_report_thefts() -> tuple[Theft, ...]:
 def more_report_thefts() -> tuple[Theft, ...]:
     """Thieves of reports that are run when asked for by name: ablations, other images, fainter noise, many accounts."""
     thief = default_report_thefts()[0]
-    strategies = (
+    strategies: tuple[Strategy, ...] = (
         *(AdaSteal(parts=parts) for parts in ("plain", "enrich", "align")),
         *(AdaSteal(epsilon=grey / 255) for grey in (4, 8, 32)),
         TextDistillation(source="in-domain"),

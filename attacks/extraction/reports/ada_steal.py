@@ -85,7 +85,7 @@ class AdaSteal:
 
 @dataclass(frozen=True, slots=True)
 class TextAims:
-    """Text aims are what the next images shall yield: a text each, whether it is an aim ``(n,)``, and the thief's model."""
+    """Text aims are what the next images shall yield: a text each, which of them ``(n,)`` are aims, and a model."""
 
     texts: list[str]
     open: NDArray[np.bool_]

@@ -74,7 +74,7 @@ class ConvolutionEncoder(PreTrainedModel):  # type: ignore[misc]
         """Layers begin as wide as their inputs are (He et al., ICCV 2015), so that images are seen from the start."""
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            nn.init.zeros_(module.bias)
+            nn.init.constant_(module.get_parameter("bias"), 0.0)
 
 
 AutoConfig.register(ConvolutionConfig.model_type, ConvolutionConfig, exist_ok=True)
@@ -120,9 +120,7 @@ def student_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
         show_progress=False,
     )
     core.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token=BEGIN_TEXT, eos_token=END_TEXT, pad_token=PADDING
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token=BEGIN_TEXT, eos_token=END_TEXT, pad_token=PADDING)
 
 
 def small_writer(

@@ -38,9 +38,7 @@ def image_losses(student: TextStudent, images: Array, texts: list[str]) -> Array
     """The mean token cross-entropy ``(n,)`` of `texts` about ``images (n, *shape)``, in nats."""
     x = torch.as_tensor(np.array(images, np.float32))
     with torch.no_grad():
-        parts = [
-            student.text_losses(x[at : at + _BATCH], texts[at : at + _BATCH]) for at in range(0, len(x), _BATCH)
-        ]
+        parts = [student.text_losses(x[at : at + _BATCH], texts[at : at + _BATCH]) for at in range(0, len(x), _BATCH)]
     return np.asarray(torch.cat(parts).numpy()) if parts else np.zeros(0, np.float32)
 
 

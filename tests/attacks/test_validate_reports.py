@@ -1,0 +1,84 @@
+"""The validation of a report model ends in a report: thefts are run, and what is not tested says so and never holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.report_models import FINDINGS, report_policy
+from support.report_thefts import STUDENT, coarse_images, text_thief
+
+from medward.attacks.evasion import HopSkipJump
+from medward.attacks.extraction import Knockoff
+from medward.attacks.extraction.reports import AdaSteal, TextDistillation
+from medward.attacks.membership import LossThreshold
+from medward.attacks.report.comparison import load_report
+from medward.attacks.suite import chosen_attacks, known_attacks
+from medward.attacks.validate import validate
+from medward.attacks.validation.deployment import Deployment
+from medward.attacks.validation.finding import Status
+from medward.attacks.validation.run import run_validation
+from medward.guard.bundle.make import protect
+from medward.guard.data.split import Split
+
+WRITER = "support.report_models:corner_writer"
+SAID = {"low": 0.0, "high": 1.0, "layout": "NCHW", "allow_code": True}
+SPLITS = {name: Split(coarse_images(40, seed)) for seed, name in enumerate(("train", "test", "holdout"))}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return protect(
+        WRITER,
+        Split(coarse_images(300, 9)),
+        report_policy(),
+        tmp_path_factory.mktemp("report") / "bundle",
+        task="report",
+        classes=FINDINGS,
+        features="corners",
+        **SAID,
+    )
+
+
+def test_default_attacks_of_a_report_model_have_names_of_their_own(bundle):
+    spec = bundle.model.spec
+    names = [each.name for each in chosen_attacks(spec, gradients=False)]
+    assert {"ada-steal-text", "knockoff-text", "knockoff-text-diluted", "knockoff-hard"} <= set(names)
+    assert len(set(names)) == len(names)
+    families = {each.family for each in chosen_attacks(spec, gradients=False)}
+    assert families == {"evasion", "extraction", "membership"}
+    known = known_attacks(spec)
+    assert {"ada-steal-align-text", "ada-steal-4-text", "lord-like-text", "noise-text", "in-domain-text"} <= set(known)
+    assert all(name == attack.name for name, attack in known.items())
+
+
+def test_thefts_are_judged_and_the_rest_is_not_tested(bundle, tmp_path):
+    small = {"queries": 60, "epochs": 4}
+    attacks = (
+        HopSkipJump(epsilon=8 / 255, queries=20),
+        text_thief(AdaSteal(student=STUDENT, step=30, epochs=1, steps=2), **small),
+        text_thief(TextDistillation(student=STUDENT), pool_share=0.5, **small),
+        Knockoff(labels="hard", points=1, **small),
+        LossThreshold(),
+    )
+    report = run_validation(Deployment(bundle=bundle), SPLITS, tmp_path / "out", attacks=attacks, progress=False)
+    found = {each.attack: each for each in report.findings}
+    for name in ("ada-steal-text", "knockoff-text-diluted", "knockoff-hard"):
+        finding = found[name]
+        assert finding.undefended is not None
+        assert finding.guarded is not None
+        assert finding.adaptive is not None
+        assert "clone, label F1" in finding.curves["undefended"]
+    for name in ("hopskipjump", "membership-loss"):
+        assert found[name].undefended is None
+        assert found[name].status is Status.INCONCLUSIVE
+        assert found[name].reasons[0].startswith("not tested: ")
+    assert report.clean.site.n == len(SPLITS["holdout"])
+    assert (tmp_path / "out" / "report.html").read_text().count("ada-steal-text")
+    again = run_validation(Deployment(bundle=bundle), SPLITS, tmp_path / "out", attacks=attacks, progress=False)
+    assert again.findings == report.findings == load_report(tmp_path / "out", "out").findings
+
+
+def test_the_entry_takes_a_report_bundle(bundle, tmp_path):
+    report = validate(bundle, SPLITS, tmp_path / "out", names=("membership-loss",), progress=False)
+    assert [each.status for each in report.findings] == [Status.INCONCLUSIVE]
+    assert np.isfinite(report.clean.site.false_refusal.value)
