@@ -75,7 +75,7 @@ class Recombination:
         return text
 
 
-def report_sentences(text: str) -> list[str]:
+def sentences_of(text: str) -> list[str]:
     """The sentences of a report, as they are."""
     return [each for each in _SENTENCE.split(text.strip()) if each]
 
@@ -86,7 +86,7 @@ def single_sentences(seen: Sequence[str], task: WrittenReport) -> dict[tuple[int
     In the order of their first appearance.
     """
     found: dict[tuple[int, bool], list[str]] = {}
-    for sentence in dict.fromkeys(each for text in seen for each in report_sentences(text)):
+    for sentence in dict.fromkeys(each for text in seen for each in sentences_of(text)):
         if len(places := mentioned_places(sentence, task)) == 1:
             found.setdefault((places[0], task.said_in(sentence)[places[0]] > 0), []).append(sentence)
     return found
@@ -109,7 +109,7 @@ def with_finding(
     Sentences about this finding alone are replaced by one of `phrases`, by what a negation taken off or put on makes of
     them, or by its name; where there is none, one is put behind the text.
     """
-    sentences = report_sentences(text)
+    sentences = sentences_of(text)
     alone = [at for at, each in enumerate(sentences) if mentioned_places(each, task) == [place]]
     others = [each for at, each in enumerate(sentences) if at not in alone]
     turned = [turned_sentence(sentences[at], wanted) for at in alone]

@@ -14,7 +14,7 @@ from medward.attacks.extraction.reports import CausalOracle, Recombination, Same
 from medward.attacks.extraction.reports.enrichment import (
     composed_text,
     mentioned_places,
-    report_sentences,
+    sentences_of,
     single_sentences,
     stated_finding,
     turned_sentence,
@@ -42,9 +42,9 @@ def test_recombination_changes_one_or_two_findings_of_every_report():
 
 
 def test_recombination_speaks_in_the_victims_words_where_it_has_any():
-    own = {sentence for text in SEEN for sentence in report_sentences(text)}
+    own = {sentence for text in SEEN for sentence in sentences_of(text)}
     written = Recombination().enrich(SEEN, SEEN, TASK, seed=0)
-    other = {sentence for text in written for sentence in report_sentences(text)} - own
+    other = {sentence for text in written for sentence in sentences_of(text)} - own
     assert other == {"No cardiomegaly."}, "it never denies one, and is silent instead"
 
 
