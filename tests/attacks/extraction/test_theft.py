@@ -171,7 +171,7 @@ def test_the_pools_turns_keep_their_share_at_every_point(queries, share):
 
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
-    [("labels", "warm", '"soft" or "hard"'), ("pool_share", 0.0, "above 0"), ("queries", 0, "at least 1")],
+    [("labels", "warm", '"soft", "hard" or "text"'), ("pool_share", 0.0, "above 0"), ("queries", 0, "at least 1")],
 )
 def test_settings_out_of_bounds_are_refused(setting, value, message):
     with pytest.raises(MedwardError, match=message):
