@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from support.report_models import SHAPE, CornerWriter, report_model
 
@@ -28,15 +30,18 @@ def own_texts(images):
 
 
 class ReportVictim:
-    """A report model and its thieves' data; `asked` holds the rows in the order they were asked."""
+    """A report model and its thieves' data; `asked` holds the rows in the order they were asked.
 
-    def __init__(self, oracle=None):
-        self.model, self.asked = report_model(piecewise=False), []
+    `answer` may spoil a response.
+    """
+
+    def __init__(self, oracle=None, answer=None):
+        self.model, self.asked, self.answer = report_model(piecewise=False), [], answer or (lambda response: response)
         self._oracle = oracle or open_oracle(self.model)
 
     def __call__(self, inputs):
         self.asked.append(np.array(inputs))
-        return self._oracle(inputs)
+        return self.answer(self._oracle(inputs))
 
     def target(self, threat):
         return Target(self.model.spec, self, threat)
@@ -57,6 +62,22 @@ class ReportVictim:
     @property
     def rows(self):
         return np.concatenate(self.asked)
+
+
+def unrelated(response):
+    """Answers that have nothing to do with the images: each is another row's."""
+    return response.take(np.random.default_rng(len(response.labels)).permutation(len(response.labels)))
+
+
+def withheld_half(response):
+    """Withholds every other row."""
+    odd = np.arange(len(response.labels)) % 2 == 1
+    return replace(
+        response,
+        labels=np.where(odd, -1, response.labels),
+        scores=np.where(odd[:, None], np.nan, response.scores),
+        texts=tuple(None if hidden else text for hidden, text in zip(odd, response.texts, strict=True)),
+    )
 
 
 def text_thief(strategy, **settings):

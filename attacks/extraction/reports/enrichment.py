@@ -28,7 +28,8 @@ _STATEMENT = re.compile(rf"{_OPENING}(?:a |an )?", re.IGNORECASE)
 
 
 class ReportOracle(Protocol):
-    """A report oracle rewrites reports so that they say other things. Settings only: a frozen dataclass.
+    """A report oracle rewrites reports so that they say other things. Settings only: a frozen dataclass, with a field
+    that tells it from all others, for kept runs.
 
     A text that it gives back as it was is not asked towards, so one that changes nothing makes a thief a plain one.
     """

@@ -121,9 +121,8 @@ class TextStudent:
 
 
 class StudentMaker(Protocol):
-    """A student maker begins the report model that a thief trains. Settings only: a frozen dataclass.
-
-    Another network is another maker.
+    """A student maker begins the report model that a thief trains. Settings only: a frozen dataclass, with a field that
+    tells it from all others, for kept runs. Another network is another maker.
     """
 
     def begin(self, spec: ModelSpec, images: Array, texts: list[str], *, seed: int) -> TextStudent:

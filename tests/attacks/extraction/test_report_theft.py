@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
+from typing import get_args
 
 import numpy as np
 import pytest
 from support.report_models import report_guard, report_images, report_policy
-from support.report_thefts import QUERIES, STEP, STUDENT, ReportVictim, coarse_images, own_texts, text_thief
+from support.report_thefts import (
+    QUERIES,
+    STEP,
+    STUDENT,
+    ReportVictim,
+    coarse_images,
+    own_texts,
+    text_thief,
+    unrelated,
+    withheld_half,
+)
 from support.thefts import Planted
 
 from medward.attacks.base import ACCURACY, LABEL_F1, PER_CLASS
 from medward.attacks.extraction import Knockoff
 from medward.attacks.extraction.base import StolenAnswers
 from medward.attacks.extraction.judge import label_f1
-from medward.attacks.extraction.reports import AdaSteal, ComparingTheft, ReportClone, SameReports, TextDistillation
-from medward.attacks.extraction.reports.clone import learned_texts, source_images
+from medward.attacks.extraction.reports import (
+    AdaSteal,
+    CausalOracle,
+    ComparingTheft,
+    FolderStudent,
+    ReportClone,
+    SameReports,
+    TextDistillation,
+)
+from medward.attacks.extraction.reports.ada_steal import StealingParts
+from medward.attacks.extraction.reports.clone import ImageSource, learned_texts, source_images
 from medward.attacks.target import guarded_oracle
+from medward.attacks.validation.journal import settings_of
 from medward.guard.errors import MedwardError
 
 DISTILLATION = TextDistillation(student=STUDENT)
@@ -70,6 +92,29 @@ def test_behind_a_guard_that_withholds_nothing_is_learned(strategy):
     assert len(watched.rows) == result.queries == 40
     assert gain(result) == 0
     np.testing.assert_array_equal(result.outcome, result.baseline)
+
+
+def test_answers_that_have_nothing_to_do_with_images_teach_nothing():
+    result = ReportVictim(answer=unrelated).stolen(PLAIN)
+    assert gain(result) < 0.1
+
+
+def test_rows_withheld_do_not_stop_a_thief():
+    result = ReportVictim(answer=withheld_half).stolen(PLAIN)
+    assert gain(result) > 0.2
+
+
+def test_kept_runs_of_two_text_thieves_are_never_taken_for_each_other():
+    strategies = (
+        *(AdaSteal(parts=parts) for parts in get_args(StealingParts)),
+        AdaSteal(oracle=SameReports()),
+        AdaSteal(oracle=CausalOracle(folder="here")),
+        AdaSteal(student=FolderStudent(folder="here")),
+        *(TextDistillation(source=source) for source in get_args(ImageSource)),
+        *(ComparingTheft(source=source) for source in get_args(ImageSource)),
+    )
+    kept = [settings_of(text_thief(each)) for each in strategies]
+    assert all(one != two for one, two in combinations(kept, 2))
 
 
 def test_where_findings_alone_leave_a_thief_writes_of_those():
