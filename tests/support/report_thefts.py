@@ -14,7 +14,7 @@ from medward.attacks.target import Target, open_oracle
 from medward.guard.data.split import Split
 
 STUDENT = SmallStudent(width=64, layers=1)
-QUERIES, STEP = 200, 100
+QUERIES, STEP = 160, 80
 
 
 def coarse_images(n, seed, spread=0.3):
@@ -81,4 +81,4 @@ def withheld_half(response):
 
 
 def text_thief(strategy, **settings):
-    return Theft(**{"strategy": strategy, "labels": "text", "queries": QUERIES, "points": 1, "epochs": 12} | settings)
+    return Theft(**{"strategy": strategy, "labels": "text", "queries": QUERIES, "points": 1, "epochs": 10} | settings)
