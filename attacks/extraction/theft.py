@@ -35,8 +35,8 @@ class Theft:
     """A thief with one `strategy`, who spends the whole budget, whatever comes back, and what it wraps around it.
 
     `labels` soft trains on scores where they leave, hard on labels alone, text on the texts of a model that writes
-    reports, and on its findings where these alone leave. `points` clones, at halved budgets, make the
-    curve; those with fewer answers train for more epochs, up to four times `epochs`. Rows withheld teach nothing.
+    reports, and on its findings where these alone leave. `points` clones, at halved budgets, make the curve; those with
+    fewer answers train for more epochs, up to four times `epochs`. Rows withheld teach nothing.
 
     `pool_share` is the share of queries the strategy asks; the others are the thief's own in-distribution rows
     (``data.craft``), evenly spaced between and learned from as well, once each, then repeated as cover only.

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support.report_models import FINDINGS, report_policy
 from support.report_thefts import STUDENT, coarse_images, text_thief
+from typer.testing import CliRunner
 
 from medward.attacks.evasion import HopSkipJump
 from medward.attacks.extraction import Knockoff
@@ -19,6 +20,7 @@ from medward.attacks.validation.finding import Status
 from medward.attacks.validation.run import run_validation
 from medward.guard.bundle.make import protect
 from medward.guard.data.split import Split
+from medward.integrations.cli import app
 
 WRITER = "support.report_models:corner_writer"
 SAID = {"low": 0.0, "high": 1.0, "layout": "NCHW", "allow_code": True}
@@ -82,3 +84,11 @@ def test_the_entry_takes_a_report_bundle(bundle, tmp_path):
     report = validate(bundle, SPLITS, tmp_path / "out", names=("membership-loss",), progress=False)
     assert [each.status for each in report.findings] == [Status.INCONCLUSIVE]
     assert np.isfinite(report.clean.site.false_refusal.value)
+
+
+def test_the_command_ends_in_a_report_that_is_not_good(bundle, tmp_path):
+    np.savez(tmp_path / "data.npz", **{f"{name}_inputs": split.inputs for name, split in SPLITS.items()})
+    said = ["--allow-code", "--attacks", "uap,membership-loss", "-o", str(tmp_path / "out")]
+    run = CliRunner().invoke(app, ["validate", str(bundle.path), "--data", str(tmp_path / "data.npz"), *said])
+    assert run.exit_code == 2, run.output
+    assert "not tested: " in (tmp_path / "out" / "report.json").read_text()
