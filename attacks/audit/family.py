@@ -13,6 +13,7 @@ from medward.attacks.base import Attack, AttackData, AttackResult
 from medward.attacks.intervals import Interval, auc_interval, clopper_pearson
 from medward.attacks.target import Target
 from medward.attacks.threat import ThreatModel
+from medward.attacks.validation.cause import Cause
 from medward.attacks.validation.deployment import Deployment, queried_target
 from medward.attacks.validation.family import CurvePlot, NotTested, Runs
 from medward.attacks.validation.finding import Arm, Controls, Finding, Status
@@ -57,7 +58,8 @@ class Audit:
             reason += "where the model has one, protect it again with --certificate."
             return NotTested(reason=reason, status=Status.NOT_APPLICABLE)
         if isinstance(deployment.bundle.model.spec.task, WrittenReport):
-            return NotTested(reason="not tested: canaries are rows with a class, and the model writes reports.")
+            reason = "not tested: canaries are rows with a class, and the model writes reports."
+            return NotTested(reason=reason, cause=Cause.NO_ATTACK)
         canaries, shape = deployment.canaries, deployment.bundle.model.spec.shape
         if canaries is None:
             return NotTested(

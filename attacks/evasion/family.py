@@ -33,6 +33,7 @@ from medward.attacks.evasion.proof import CertificateProof, beyond_certificates,
 from medward.attacks.intervals import Interval, larger_rate, rate_interval
 from medward.attacks.target import Target
 from medward.attacks.threat import Access, ThreatModel
+from medward.attacks.validation.cause import Cause
 from medward.attacks.validation.certified_share import DENIABLE, rates_by_class
 from medward.attacks.validation.deployment import ROBUSTNESS, Deployment, queried_target
 from medward.attacks.validation.family import CurvePlot, NotTested, Runs
@@ -88,7 +89,8 @@ class Evasion:
             return NotTested(reason=reason, status=Status.NOT_APPLICABLE)
         if isinstance(bundle.model.spec.task, WrittenReport):
             return NotTested(
-                reason="not tested: no attack here changes an image so that a report plants or leaves out a finding."
+                reason="not tested: no attack here changes an image so that a report plants or leaves out a finding.",
+                cause=Cause.NO_ATTACK,
             )
         held = with_certificates(shared.data, deployment)
         return replace(

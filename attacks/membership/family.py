@@ -17,6 +17,7 @@ from medward.attacks.membership.cell import MembershipCell, privacy_ceiling
 from medward.attacks.membership.holdings import NO_COIN, coin_holdings, split_holdings
 from medward.attacks.target import Target
 from medward.attacks.threat import ThreatModel
+from medward.attacks.validation.cause import Cause
 from medward.attacks.validation.deployment import PRIVACY, Deployment, queried_target
 from medward.attacks.validation.family import CurvePlot, NotTested, Runs
 from medward.attacks.validation.finding import ARMS, Arm, Controls, Finding, Status
@@ -66,7 +67,8 @@ class Membership:
         if isinstance(spec.task, WrittenReport):
             return NotTested(
                 reason="not tested: whose records trained a model that writes reports is not asked of a bundle here; "
-                "medward.attacks.membership.multimodal asks a model of one's own."
+                "medward.attacks.membership.multimodal asks a model of one's own.",
+                cause=Cause.NO_ATTACK,
             )
         divided = coin_holdings(deployment.manifest, shared) if deployment.manifest else split_holdings(shared)
         if isinstance(divided, NotTested):

@@ -27,7 +27,7 @@ class Cause(StrEnum):
     nobody who knows the guard was run. COST_UNKNOWN: what benign users pay was not measured. HARM_NEAR_BOUND: an
     interval of what the guard does to those who do nothing wrong lies across its bound. NEAR_BOUND: an attacker's does,
     so near that more rows may not decide. NOT_TESTED: the data had no rows for it.
-    NOT_RUN: a quick look left it out.
+    NO_ATTACK: no attack here is one on such a model. NOT_RUN: a quick look left it out.
     NOT_APPLICABLE: there is nothing of the model to attack so. UNDECIDED: the sentences alone say why.
     """
 
@@ -49,6 +49,7 @@ class Cause(StrEnum):
     HARM_NEAR_BOUND = "harm near bound"
     NEAR_BOUND = "near bound"
     NOT_TESTED = "not tested"
+    NO_ATTACK = "no attack"
     NOT_RUN = "not run"
     NOT_APPLICABLE = "not applicable"
     UNDECIDED = "undecided"

@@ -14,6 +14,7 @@ from medward.attacks.base import Attack, AttackData, AttackResult
 from medward.attacks.intervals import Interval
 from medward.attacks.target import Target
 from medward.attacks.threat import ThreatModel
+from medward.attacks.validation.cause import Cause
 from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.finding import Arm, Controls, Finding, Status
 from medward.attacks.validation.gate import JudgedCell
@@ -49,10 +50,14 @@ class Runs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotTested:
-    """Not tested says why no attack of a family was run, in one sentence, and what that makes of its findings."""
+    """Not tested says why no attack of a family was run, in one sentence, and what that makes of its findings.
+
+    `cause` is what a remedy is looked up by, where it is no want of data.
+    """
 
     reason: str
     status: Status = Status.INCONCLUSIVE
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -117,7 +117,8 @@ def run_validation(
                 shortages += _told_shortages(holdings[family.name])
             held = holdings[family.name]
             if isinstance(held, NotTested):
-                findings.append(blank_finding(family, attack, policy, seed, (held.reason,), held.status))
+                untested = blank_finding(family, attack, policy, seed, (held.reason,), held.status)
+                findings.append(untested.model_copy(update={"causes": (held.cause,)}) if held.cause else untested)
                 bar.done(attack.name, held.reason, steps=steps)
                 continue
             if attack.name in plan.left_out:

@@ -9,7 +9,8 @@ known to us: every number here is our choice. So are these:
 
 - Each round moves images that were not asked before, so that thieves with and without noise see equally many
   photographs, and no image is asked twice.
-- The model that images are moved on is trained anew in each round, for `epochs`; the last clone is `Theft`'s.
+- The model that images are moved on is trained anew in each round, for `epochs`, and up to four times as long on fewer
+  than `MANY_ANSWERS`, since noise for a model that sees little moves no victim; the last clone is `Theft`'s.
 - Enriched reports are aims and not answers: the clone learns what the victim wrote and nothing else.
 - "enrich" without noise asks, for each enriched report, the likeliest of `considered` photographs as it is.
 - "align" without enrichment moves images towards reports that the victim wrote about other images.
@@ -42,6 +43,8 @@ from medward.guard.types import Array, Ints
 
 StealingParts = Literal["plain", "enrich", "align", "both"]
 """Which of enrichment and alignment a thief has; plain is Knockoff with texts, asked in rounds."""
+MANY_ANSWERS = 800
+"""Answers from which a model is trained no longer than it is said."""
 EPSILON = 16 / 255
 """The radius of the noise where nothing else is said."""
 
@@ -146,5 +149,6 @@ class AlignedChooser(SupervisedChooser):
 
     def _current(self, loot: StolenAnswers) -> TextStudent | None:
         """The thief's model of this round."""
-        learned = self.learn(loot, epochs=self._settings.epochs, seed=self._seed)
+        longer = min(4.0, max(1.0, MANY_ANSWERS / len(loot.known)))
+        learned = self.learn(loot, epochs=round(self._settings.epochs * longer), seed=self._seed)
         return learned.student if isinstance(learned, ReportClone) else None

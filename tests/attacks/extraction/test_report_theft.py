@@ -42,7 +42,7 @@ from medward.attacks.validation.journal import settings_of
 from medward.guard.errors import MedwardError
 
 DISTILLATION = TextDistillation(student=STUDENT)
-ADA_STEAL = AdaSteal(student=STUDENT, step=STEP, epochs=4, steps=3)
+ADA_STEAL = AdaSteal(student=STUDENT, step=STEP, epochs=1, steps=3)
 PLAIN = text_thief(DISTILLATION)
 
 
