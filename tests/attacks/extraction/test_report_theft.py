@@ -39,6 +39,7 @@ from medward.attacks.extraction.reports.ada_steal import StealingParts
 from medward.attacks.extraction.reports.clone import ImageSource, learned_texts, source_images
 from medward.attacks.target import guarded_oracle
 from medward.attacks.validation.journal import settings_of
+from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 
 DISTILLATION = TextDistillation(student=STUDENT)
@@ -168,6 +169,17 @@ def test_diluted_and_many_accounts_run_on_the_same_loop():
     craft = {row.tobytes() for row in victim.data().craft.inputs}
     assert sum(row.tobytes() in craft for row in victim.rows) == 60
     assert result.queries == 80
+
+
+def test_who_knows_public_labels_of_like_images_gains_little_from_a_victim(stolen):
+    victim = ReportVictim()
+    data, images = victim.data(), victim.data().craft.inputs
+    known = Split(images, victim.model.spec.decide(victim.model.predict(images).scores))
+    thief = text_thief(replace(DISTILLATION, source="in-domain"), labelled=True)
+    assert thief.name == "in-domain-text-labelled"
+    result = thief.run(victim.target(thief.threat), replace(data, craft=known), seed=0)
+    assert np.mean(result.baseline) > np.mean(stolen.baseline) + 0.2
+    assert gain(result) < gain(stolen) / 2
 
 
 def test_sources_are_what_they_say():
