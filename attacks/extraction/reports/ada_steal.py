@@ -58,7 +58,7 @@ class AdaSteal:
     """
 
     knowledge: str = POOL_KNOWLEDGE
-    step: int | None = 200
+    step: int | None = 250
     parts: StealingParts = "both"
     epsilon: float = EPSILON
     steps: int = 10
