@@ -81,6 +81,10 @@ _MAYBE_BEFORE = (
     r"consistent with|compatible with|borderline|upper limits?|in the (?:appropriate|proper) clinical|history of|"
     r"rule out|r/o|or"
 )
+_NOT_EXCLUDED = (
+    r"(?:cannot|can not|can't|could not|couldn't|not|unable to|(?:difficult|hard|impossible) to) (?:\w+ )?"
+    r"(?:exclude|rule out)"
+)
 _MAYBE_BEHIND = (
     r"(?:is|are) (?:possible|suspected|questionable|considered|likely|probable|difficult to exclude)|"
     r"(?:cannot|can not|could not|not) (?:be )?(?:\w+ )?excluded|versus|vs"
@@ -148,7 +152,7 @@ def meant_in(clause: str, start: int, end: int) -> Mention:
         return Mention.ABSENT
     turned = [each.end() for each in re.finditer(rf"\b(?:{_TURNS})\b", before)]
     near = before[turned[-1] :] if turned else before
-    if re.search(rf"\b(?:{_MAYBE_BEHIND})\b", behind):
+    if re.search(rf"\b(?:{_MAYBE_BEHIND})\b", behind) or re.search(rf"\b(?:{_NOT_EXCLUDED})\b", near):
         return Mention.UNCERTAIN
     if re.search(rf"(?:^|\b)(?:{_NOT_BEFORE})\b", near) or re.match(rf"[^,]{{0,40}}?\b(?:{_NOT_BEHIND})\b", behind):
         return Mention.ABSENT
