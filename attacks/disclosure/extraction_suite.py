@@ -16,6 +16,7 @@ from medward.attacks.disclosure.disguise import Disguise
 from medward.attacks.disclosure.disguises import DISGUISES
 from medward.attacks.disclosure.framing import FRAMINGS, Framing
 from medward.attacks.disclosure.recovery import NEARLY, recovered_share
+from medward.attacks.disclosure.refusal import is_refusal
 from medward.attacks.disclosure.victim import ExtractionTurn, Shown, Victim
 from medward.attacks.intervals import Interval, clopper_pearson
 from medward.guard.errors import MedwardError
@@ -67,16 +68,25 @@ class StreamedAnswers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtractionCell:
-    """An extraction cell is one framing and one disguise: how much of each value was recovered, (n,) shares."""
+    """An extraction cell is one framing and one disguise: how much of each value was recovered, (n,) shares.
+
+    `refused` (n,) says of each value whether it was refused in so many words, or nothing was answered.
+    """
 
     framing: str
     disguise: str
     shares: tuple[float, ...]
+    refused: tuple[bool, ...]
 
     @property
     def success(self) -> Interval:
         """The share of values that were recovered, nearly whole or whole."""
         return clopper_pearson(sum(share >= NEARLY for share in self.shares), len(self.shares))
+
+    @property
+    def refusal(self) -> Interval:
+        """The share of values that were refused."""
+        return clopper_pearson(sum(self.refused), len(self.refused))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,13 +130,18 @@ def extract_values(
     cells = []
     for framing_name, framing in framings.items():
         for disguise_name, disguise in disguises.items():
-            shares = []
+            shares, refused = [], []
             for each, kind, value in asked:
                 answers = hold_conversation(
                     victim, each, ExtractionTurn(kind=kind, framing=framing, disguise=disguise), guard(each)
                 )
                 shares.append(share_read_back(value, disguise, answers))
-            cells.append(ExtractionCell(framing=framing_name, disguise=disguise_name, shares=tuple(shares)))
+                refused.append(is_refusal(answers))
+            cells.append(
+                ExtractionCell(
+                    framing=framing_name, disguise=disguise_name, shares=tuple(shares), refused=tuple(refused)
+                )
+            )
     return ExtractionTable(cells=tuple(cells))
 
 

@@ -58,14 +58,22 @@ class Victim(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PromptedVictim:
-    """A prompted victim is a model that reads header, text and question as one prompt, the image beside, and writes."""
+    """A prompted victim is a model that reads header, text and question as one prompt, the image beside, and writes.
+
+    Where it `reads_header` is false, the header is what only its filters know, and values stand in the image alone.
+    """
 
     model: TextModel
+    reads_header: bool = True
 
     def answer(self, shown: Shown, ask: ExtractionTurn) -> str:
         """What the model writes."""
-        header = "\n".join(f"{kind}: {value}" for kind, value in shown.header.items())
-        return self.model("\n\n".join(filter(None, (header, shown.text, ask.prompt))), shown.image)
+        return self.model(self.prompt(shown, ask), shown.image)
+
+    def prompt(self, shown: Shown, ask: ExtractionTurn) -> str:
+        """All that it reads of one turn."""
+        header = "\n".join(f"{kind}: {value}" for kind, value in shown.header.items()) if self.reads_header else ""
+        return "\n\n".join(filter(None, (header, shown.text, ask.prompt)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
