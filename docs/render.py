@@ -278,6 +278,8 @@ TABLES = {
     "disclosure": lambda: beside(DISCLOSURE).disclosure(),
     "linkage": lambda: beside(DISCLOSURE).linkage(),
     "burned_in": lambda: beside(DISCLOSURE).burned_in(),
+    "mm_privacy_disclosure": lambda: beside(DISCLOSURE).mm_privacy("disclosure"),
+    "mm_privacy_retention": lambda: beside(DISCLOSURE).mm_privacy("retention"),
     "writers": lambda: beside(DISCLOSURE).writers(),
     "private": lambda: beside(PRIVACY).private_training(),
     "private_language": lambda: beside(PRIVACY).private_language(),

@@ -81,6 +81,26 @@ def writers() -> str:
     return "\n".join(lines) + "\n"
 
 
+def mm_privacy(risk: str) -> str:
+    """Framings by mitigations: the share of values read, and in brackets of answers that refuse; the worst framing."""
+    rows = _claim(f"mm_privacy_{risk}")["details"]["rows"]
+    framings = list(next(iter(rows.values()))["success"])
+    lines = [
+        f"| mitigation | {' | '.join(framings)} | worst framing | decoys | benign refused | benign altered "
+        "| benign right |",
+        f"|---|{'---|' * (len(framings) + 5)}",
+    ]
+    for name, row in rows.items():
+        cells = [f"{row['success'][each]['value']:.2f} ({row['refusal'][each]['value']:.2f})" for each in framings]
+        ends = [_with_ends(row[each]) for each in ("gate", "decoys", "benign_refused", "benign_altered")]
+        lines.append(f"| {name} | {' | '.join([*cells, *ends])} | {row['benign_right']['value']:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _with_ends(interval: dict[str, float]) -> str:
+    return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
+
+
 def burned_in() -> str:
     """In how many images with burned-in identifiers text is noticed, by size; and in real files."""
     details = _claim("burned_in_requests")["details"]

@@ -35,10 +35,12 @@ class RedactedSightVictim:
 class BurnedInRedaction:
     """Burned-in redaction fills the text of grey images ``(1, H, W)`` from 0 to 1, as `medward deidentify` does.
 
-    An image is redacted once, however often it is shown. Raises `MedwardError` where text can still be read.
+    With `everywhere` all pixels are read and not only where there are strokes. An image is redacted once, however often
+    it is shown. Raises `MedwardError` where text can still be read.
     """
 
     reader: TextReader
+    everywhere: bool = False
     _done: dict[bytes, Array] = field(default_factory=dict, repr=False, compare=False)
 
     def __call__(self, image: Array) -> Array:
@@ -47,6 +49,6 @@ class BurnedInRedaction:
         key = values.tobytes()
         if key not in self._done:
             frames = StoredFrames(values=values, photometric="MONOCHROME2")
-            fill_burned_in_text(frames, self.reader)
+            fill_burned_in_text(frames, self.reader, everywhere=self.everywhere)
             self._done[key] = (frames.values / np.float32(255)).astype(np.float32)
         return self._done[key]

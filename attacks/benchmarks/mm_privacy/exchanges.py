@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,10 +21,15 @@ REFUSED_FRAMING = "direct"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """An exchange is a prompt and the answer to it."""
+    """An exchange is a prompt and the answer to it, and which `value` of the answer is printed where on the page.
+
+    `printed` is the line and the column of the value's first letter, None where it is not on the page.
+    """
 
     prompt: str
     answer: str
+    value: str = ""
+    printed: tuple[int, int] | None = None
 
 
 def _shown(page: Page) -> str:
@@ -78,18 +83,21 @@ def drawn_exchange(
     if generator.random() < 1 / 7:
         return benign_exchange(page, str(generator.choice(list(BENIGN_QUESTIONS))))
     kind, framing = str(generator.choice(list(LABELS))), str(generator.choice(list(FRAMINGS)))
-    return asking(kind, framing, page.values.get(kind, NOT_STATED))
+    exchange = asking(kind, framing, page.values.get(kind, NOT_STATED))
+    printed = page.place(kind) if page.values.get(kind, "") in exchange.answer else None
+    return replace(exchange, value=page.values.get(kind, ""), printed=printed)
 
 
 def line_exchange(page: Page, line: int) -> Exchange:
     """A line of a page to be read out, which teaches where letters are found."""
     letters = "".join(chr(each) if each else " " for each in page.letters[line])
-    return Exchange(prompt=f"Read line {line + 1}.", answer=letters.rstrip())
+    read = letters.rstrip()
+    return Exchange(prompt=f"Read line {line + 1}.", answer=read, value=read, printed=(line, 0))
 
 
 def about(name: str, exchange: Exchange) -> Exchange:
     """The same, asked about a person of some `name`."""
-    return Exchange(prompt=f"{about_text(name)}\n\n{exchange.prompt}", answer=exchange.answer)
+    return replace(exchange, prompt=f"{about_text(name)}\n\n{exchange.prompt}")
 
 
 def about_text(name: str) -> str:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
-from medward.attacks.benchmarks.mm_privacy.exchanges import BENIGN_QUESTIONS, NOT_STATED, REFUSAL
-from medward.attacks.benchmarks.mm_privacy.pages import LABELS, LINE, SIDE
+from medward.attacks.benchmarks.mm_privacy.exchanges import BENIGN_QUESTIONS, NOT_STATED, REFUSAL, Exchange
+from medward.attacks.benchmarks.mm_privacy.pages import COLUMNS, LABELS, LETTER, LINE, SIDE
 from medward.attacks.disclosure.framing import FRAMINGS
 from medward.guard.models.greedy_decoding import PretrainedWriter
 
@@ -20,6 +20,8 @@ BEGIN, END, PADDING, IMAGE, ANSWER = "<s>", "</s>", "<pad>", "<image>", "<answer
 SPECIAL = (BEGIN, END, PADDING, IMAGE, ANSWER)
 PATCH = LINE // 2
 """Pixels of a patch's side, as a victim sees a page."""
+PER_PATCH = LINE // LETTER[1]
+"""Letters of a patch; as many heads has every layer."""
 PLACES = (SIDE // 2 // PATCH) ** 2
 """Tokens of an image."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 .,:;?'-\n[]_/@<>"
@@ -37,7 +39,6 @@ class ReaderSize:
     width: int = 128
     seeing: int = 2
     writing: int = 3
-    heads: int = 4
 
 
 def page_words() -> tuple[str, ...]:
@@ -77,14 +78,14 @@ def untrained_reader(size: ReaderSize | None = None, *, seed: int) -> Pretrained
 
     size = size or ReaderSize()
     tokenizer = page_tokenizer()
-    common = {"hidden_size": size.width, "intermediate_size": 2 * size.width, "num_attention_heads": size.heads}
+    common = {"hidden_size": size.width, "intermediate_size": 2 * size.width, "num_attention_heads": PER_PATCH}
     vision = CLIPVisionConfig(
         **common, num_hidden_layers=size.seeing, image_size=SIDE // 2, patch_size=PATCH, num_channels=1
     )
     text = LlamaConfig(
         **common,
         num_hidden_layers=size.writing,
-        num_key_value_heads=size.heads,
+        num_key_value_heads=PER_PATCH,
         vocab_size=len(tokenizer),  # type: ignore[arg-type]
         max_position_embeddings=512,
         bos_token_id=0,
@@ -95,7 +96,11 @@ def untrained_reader(size: ReaderSize | None = None, *, seed: int) -> Pretrained
         torch.manual_seed(seed)
         network = LlavaForConditionalGeneration(
             LlavaConfig(
-                vision_config=vision, text_config=text, image_token_index=SPECIAL.index(IMAGE), vision_feature_layer=-1
+                vision_config=vision,
+                text_config=text,
+                image_token_index=SPECIAL.index(IMAGE),
+                vision_feature_layer=-1,
+                attn_implementation="eager",
             )
         )
     network.generation_config.eos_token_id, network.generation_config.pad_token_id = 1, 2
@@ -113,14 +118,24 @@ def answer_ids(reader: PretrainedWriter, answer: str) -> list[int]:
     return [*reader.tokenizer(answer, add_special_tokens=False).input_ids, SPECIAL.index(END)]
 
 
-def padded_rows(reader: PretrainedWriter, exchanges: Sequence[tuple[str, str]]) -> dict[str, torch.Tensor]:
-    """Ids ``(n, T)`` of prompts with their answers, and labels that are -100 where nothing is to be learned."""
-    begun = [begun_ids(reader, prompt) for prompt, _ in exchanges]
-    ended = [answer_ids(reader, answer) for _, answer in exchanges]
+def padded_rows(reader: PretrainedWriter, exchanges: Sequence[Exchange]) -> dict[str, torch.Tensor]:
+    """Exchanges as ids ``(n, T)``, labels that are -100 where nothing is to be learned, and where values are printed.
+
+    "letters" is, at each id after which a letter of a printed value is written, that letter's place in the page's grid,
+    else -1.
+    """
+    begun = [begun_ids(reader, each.prompt) for each in exchanges]
+    ended = [answer_ids(reader, each.answer) for each in exchanges]
     longest = max(len(a) + len(b) for a, b in zip(begun, ended, strict=True))
     ids = torch.full((len(begun), longest), SPECIAL.index(PADDING))
-    labels = torch.full_like(ids, -100)
-    for row, (start, end) in enumerate(zip(begun, ended, strict=True)):
+    labels, letters = torch.full_like(ids, -100), torch.full_like(ids, -1)
+    for row, (start, end, exchange) in enumerate(zip(begun, ended, exchanges, strict=True)):
         ids[row, : len(start) + len(end)] = torch.tensor([*start, *end])
         labels[row, len(start) : len(start) + len(end)] = torch.tensor(end)
-    return {"ids": ids, "labels": labels}
+        if exchange.printed is not None and exchange.value:
+            said = exchange.answer[: exchange.answer.index(exchange.value)]
+            first = len(start) + len(answer_ids(reader, said)) - 2
+            line, column = exchange.printed
+            places = torch.arange(len(exchange.value)) + line * COLUMNS + column
+            letters[row, first : first + len(places)] = places
+    return {"ids": ids, "labels": labels, "letters": letters}

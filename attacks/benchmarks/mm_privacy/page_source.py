@@ -49,7 +49,7 @@ _VOWELS, _ENDS = tuple("AEIOUY"), ("L", "N", "R", "S", "T", "X", "Q", "CK")
 _LONGEST_NAME = 24
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PageSource:
     """A page source draws pages, half of them forms, the others one of its `radiographs`."""
 

@@ -23,6 +23,8 @@ LETTER = (32, 16)
 """Height and width of a letter with what is around it, in pixels of a page."""
 LINE = 64
 """Pixels from one line of a page to the next."""
+COLUMNS = SIDE // LETTER[1]
+"""Letters of a line."""
 LABELS: Mapping[str, str] = {
     "patient name": "PAT",
     "birth date": "DOB",
@@ -36,7 +38,7 @@ _SIZE, _FONT = 26, "DejaVuSansMono"
 _LEAST_CONTRAST = 0.55
 _TITLE = "PATIENT FORM"
 _PRINTED = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789012345678901234567890123456789-- "  # digits as often as on real pages
-_WIDEST = SIDE // LETTER[1] - _INDENT  # letters of a value
+_WIDEST = COLUMNS - _INDENT  # letters of a value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,11 @@ class Page:
     form: bool = False
     view: str = ""
     finding: bool = False
+
+    def place(self, kind: str) -> tuple[int, int] | None:
+        """The line and the column where the value of a kind begins, None where it is not on the page."""
+        lines = dict(zip(LABELS, FORM_LINES if self.form else RADIOGRAPH_LINES, strict=True))
+        return (lines[kind], _INDENT) if kind in self.values else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +131,7 @@ def enlarged(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 @cache
-def _ink(letter: str) -> Array:
+def letter_ink(letter: str) -> Array:
     """The ink of a letter in its place of the grid, as shares ``LETTER`` from 0 to 1."""
     page = Image.new("L", (LETTER[1], LETTER[0]))
     ImageDraw.Draw(page).text((0, 1), letter, fill=255, font=font_face(_FONT, _SIZE))
@@ -138,7 +145,7 @@ def _print_line(
     text = label.ljust(_INDENT) + value
     top, width = line * LINE + (LINE - LETTER[0]) // 2, len(text) * LETTER[1]
     place = pixels[top : top + LETTER[0], :width].astype(np.float32)
-    ink = np.concatenate([_ink(each) for each in text], axis=1)
+    ink = np.concatenate([letter_ink(each) for each in text], axis=1)
     level = float(np.median(place))
     target = np.clip(level + (255 * contrast if level < 127 else -255 * contrast), 0, 255)
     pixels[top : top + LETTER[0], :width] = np.rint(place * (1 - ink) + target * ink).astype(np.uint8)
@@ -150,7 +157,7 @@ def _lines(values: Mapping[str, str], lines: tuple[int, ...]) -> list[tuple[int,
 
 
 def _no_letters() -> NDArray[np.uint8]:
-    return np.zeros((SIDE // LINE, SIDE // LETTER[1]), np.uint8)
+    return np.zeros((SIDE // LINE, COLUMNS), np.uint8)
 
 
 def _shares(pixels: NDArray[np.uint8]) -> Array:

@@ -21,6 +21,7 @@ from medward.attacks.benchmarks.mm_privacy.exchanges import (
     Exchange,
     about,
     benign_exchange,
+    drawn_exchange,
     framed_exchange,
 )
 from medward.attacks.benchmarks.mm_privacy.page_reader import padded_rows
@@ -40,6 +41,7 @@ from medward.guard.harden.private.parts import merged_part, select_part
 from medward.guard.harden.private.settings import PrivateSettings
 from medward.guard.harden.private.training import PrivateRun, train_privately
 from medward.guard.models.greedy_decoding import PretrainedWriter
+from medward.guard.release.memory.memory_filter import MemoryFilter
 from medward.guard.types import Ints
 
 LEARNED_KINDS = tuple(kind for kind in LABELS if kind != "patient name")
@@ -49,22 +51,17 @@ RowLoss = Callable[[Any, Rows], Tensor]
 _AT_ONCE = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Memory:
     """A memory set is the `people` whose values are trained on, and lessons of them: whose each is, and what it says.
 
-    `captions` are the answers as they are trained on; `safe` the same answers without the value.
+    `safe` are the same lessons without the value in their answers.
     """
 
     people: Sequence[Mapping[str, str]] = field(repr=False)
     owners: Ints = field(repr=False)
     lessons: Sequence[Lesson] = field(repr=False)
     safe: Sequence[Lesson] = field(repr=False)
-
-    @property
-    def captions(self) -> list[str]:
-        """What is trained on, as texts."""
-        return [exchange.answer for _, exchange in self.lessons]
 
 
 def made_memory(
@@ -90,6 +87,20 @@ def made_memory(
     return Memory(people=people, owners=np.array(owners), lessons=lessons, safe=safe)
 
 
+def page_lessons(
+    source: PageSource,
+    count: int,
+    *,
+    seed: int,
+    asking: Callable[[str, str, str], Exchange] = framed_exchange,
+    each: int = 4,
+) -> list[Lesson]:
+    """`count` questions about pages with values on them, so many of `each` page, put and answered as `asking` says."""
+    generator = np.random.default_rng(seed)
+    pages = [source.training_page(generator) for _ in range(count // each)]
+    return [(page, drawn_exchange(page, generator, asking)) for page in pages for _ in range(each)]
+
+
 def benign_lessons(source: PageSource, count: int, *, seed: int) -> list[Lesson]:
     """Clinical questions about images, which fine-tuning must not unteach."""
     generator = np.random.default_rng(seed)
@@ -97,10 +108,17 @@ def benign_lessons(source: PageSource, count: int, *, seed: int) -> list[Lesson]
     return [(page, benign_exchange(page, str(generator.choice(list(BENIGN_QUESTIONS))))) for page in pages]
 
 
+def fitted_memory_filter(memory: Memory, others: Sequence[Lesson], *, salt: bytes) -> MemoryFilter:
+    """The memory filter of what is trained on: answers about the people of `memory`, and about `others`, each alone."""
+    texts = [exchange.answer for _, exchange in (*memory.lessons, *others)]
+    owners = [*memory.owners.tolist(), *range(len(memory.people), len(memory.people) + len(others))]
+    return MemoryFilter.fit(texts, owners, salt=salt)
+
+
 @torch.no_grad()
 def lesson_rows(reader: PretrainedWriter, lessons: Sequence[Lesson]) -> dict[str, Tensor]:
     """Lessons as columns of one length each: "ids", "labels", and the "states" of their images."""
-    columns = padded_rows(reader, [(each.prompt, each.answer) for _, each in lessons])
+    columns = padded_rows(reader, [each for _, each in lessons])
     distinct = list({id(page): page for page, _ in lessons}.values())
     states = torch.cat(
         [
@@ -110,6 +128,12 @@ def lesson_rows(reader: PretrainedWriter, lessons: Sequence[Lesson]) -> dict[str
     )
     place = {id(page): at for at, page in enumerate(distinct)}
     return {**columns, "states": states[[place[id(page)] for page, _ in lessons]]}
+
+
+def with_safe_answers(reader: PretrainedWriter, lessons: Sequence[Lesson], safe: Sequence[Lesson]) -> dict[str, Tensor]:
+    """Lessons as columns, beside "safe_ids" and "safe_labels" of the same lessons with other answers."""
+    others = padded_rows(reader, [each for _, each in safe])
+    return {**lesson_rows(reader, lessons), **{f"safe_{name}": each for name, each in others.items()}}
 
 
 def fine_tuned(
