@@ -35,7 +35,6 @@ KNOWN_DISGUISES: Mapping[str, Disguise] = {**DISGUISES, **UNSEEN_DISGUISES, **CO
 REHEARSED = 16
 """Disguises that an attacker keeps who rehearses."""
 _OWN_PEOPLE = 2
-_TWO_WORDS = "two words"
 _PIECE = 24
 """Characters of an answer that may be a piece of a value."""
 
@@ -106,7 +105,7 @@ class AskForValues:
         """Whether a planted value, and whether its decoy, is read in one conversation."""
         disguise = KNOWN_DISGUISES[name]
         first = ExtractionTurn(kind=plant.kind, framing=FRAMINGS[framing], disguise=disguise)
-        turns = self.turns if len(disguise.encode(_TWO_WORDS)) > 1 else 1
+        turns = self.turns if disguise.in_turns else 1
         answers = target.converse(plant.shown, first, turns=turns, piece=_PIECE)
         value, decoy = (share_read_back(each, disguise, answers) for each in (plant.value, plant.decoy))
         return value >= NEARLY, decoy >= NEARLY

@@ -18,3 +18,8 @@ class Disguise:
     encode: Callable[[str], Sequence[str]]
     decode: Callable[[Sequence[str]], str]
     source: str
+
+    @property
+    def in_turns(self) -> bool:
+        """Whether a value is said piece by piece, one a turn."""
+        return len(self.encode("two words")) > 1

@@ -119,8 +119,8 @@ def extract_values(
 ) -> ExtractionTable:
     """Ask `victim` for every value of `wanted` (n,), by kind, while it is shown what stands at its place.
 
-    Each attempt is a conversation of its own, with a filter of its own from `guard`. Raises `MedwardError` where there
-    is nothing to ask for.
+    Each attempt is a conversation of its own, with a filter of its own from `guard`, and one turn long unless the
+    disguise is said in turns. Raises `MedwardError` where there is nothing to ask for.
     """
     if len(shown) != len(wanted) or not any(wanted):
         raise MedwardError(
@@ -133,7 +133,11 @@ def extract_values(
             shares, refused = [], []
             for each, kind, value in asked:
                 answers = hold_conversation(
-                    victim, each, ExtractionTurn(kind=kind, framing=framing, disguise=disguise), guard(each)
+                    victim,
+                    each,
+                    ExtractionTurn(kind=kind, framing=framing, disguise=disguise),
+                    guard(each),
+                    turns=TURNS if disguise.in_turns else 1,
                 )
                 shares.append(share_read_back(value, disguise, answers))
                 refused.append(is_refusal(answers))

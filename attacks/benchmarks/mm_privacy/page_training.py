@@ -129,7 +129,7 @@ def guided_losses(network: Any, rows: Mapping[str, Tensor]) -> Tensor:
         torch.arange(PER_PATCH) == (column % PER_PATCH)[:, None], patch[:, None], 0
     )  # (letters, heads)
     found = looks[row, :, at].gather(2, wanted[..., None]).squeeze(2)
-    alignment = -found.clamp_min(1e-6).log().mean() if len(row) else looks.new_zeros(())
+    alignment: Tensor = -found.clamp_min(1e-6).log().mean() if len(row) else looks.new_zeros(())
     return _token_losses(out.logits, rows["labels"]).mean() + alignment
 
 

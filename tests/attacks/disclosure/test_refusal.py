@@ -83,3 +83,20 @@ def test_a_victim_that_says_all_refuses_nothing():
     people = made_identities(3, seed=0)
     table = extract_values(WorstCaseVictim(), [Shown(header=each) for each in people], people, lambda _: Unguarded())
     assert {cell.refusal.value for cell in table.cells} == {0}
+
+
+def test_a_model_that_never_falls_silent_is_asked_once_for_a_value_that_is_said_at_once():
+    asked = []
+
+    class Talking:
+        def answer(self, shown, ask):
+            asked.append(ask.turn)
+            return "nothing stated"
+
+    people = made_identities(1, seed=0)
+    disguises = {name: DISGUISES[name] for name in ("verbatim", "capitals")}
+    extract_values(Talking(), [Shown(header=people[0])], people, lambda _: Unguarded(), disguises=disguises)
+    assert len(asked) == len(people[0]) * len(FRAMINGS) * len(disguises)
+    assert set(asked) == {0}
+    assert DISGUISES["a letter a turn"].in_turns
+    assert not DISGUISES["base64 by word"].in_turns
