@@ -20,7 +20,6 @@ from medward.attacks.disclosure.refusal import is_refusal
 from medward.attacks.disclosure.victim import ExtractionTurn, PromptedVictim, Shown, Victim
 from medward.attacks.disclosure.writer import AnswerRelease, unguarded_release
 from medward.attacks.intervals import Interval, rate_interval
-from medward.guard.models.greedy_decoding import PretrainedWriter
 
 VERBATIM = {"verbatim": DISGUISES["verbatim"]}
 """Values as they stand: what a victim of this size says is in no disguise."""
@@ -79,10 +78,9 @@ def measure_mitigation(victim: Victim, mitigation: Mitigation, probes: Probes, b
 
 
 def prepared_victim(
-    reader: PretrainedWriter, mitigation: Mitigation, probes: Probes, benign: BenignProbes
+    answers: ReaderAnswers, mitigation: Mitigation, probes: Probes, benign: BenignProbes
 ) -> PromptedVictim:
     """A page reader as a victim whose answers to all that a row asks are written beforehand, many at once."""
-    answers = ReaderAnswers(reader=reader)
     victim = PromptedVictim(answers, reads_header=False)
     turns = [*probes.turns, *benign.turns]
     asked = [(victim.prompt(shown, ask), shown.image) for shown, ask in turns if shown.image is not None]

@@ -286,7 +286,7 @@ def test_what_says_all_is_read_whole_and_what_knows_nothing_not_at_all():
 def test_a_prepared_reader_has_all_answers_of_a_row_written():
     probes, benign = disclosure_probes(source(), 2, seed=0), benign_probes(source(), 1, seed=0)
     mitigation = Mitigation(redact=lambda image: image / 2)
-    victim = prepared_victim(tiny(), mitigation, probes, benign)
+    victim = prepared_victim(ReaderAnswers(reader=tiny()), mitigation, probes, benign)
     written = len(victim.model._written)
     row = measure_mitigation(victim, mitigation, probes, benign)
     assert len(victim.model._written) == written
