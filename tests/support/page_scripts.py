@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from medward.attacks.benchmarks.mm_privacy.exchanges import BENIGN_QUESTIONS, NOT_STATED
-from medward.attacks.benchmarks.mm_privacy.pages import LABELS, LETTER, LINE, SIDE, letter_ink
+from medward.attacks.benchmarks.mm_privacy.pages import LETTER, LINE, PAGE_SIDE, PRINTED_LABELS, letter_ink
 from medward.guard.intake.deidentify.reading import ReadText
 from medward.guard.intake.deidentify.regions import Region
 
@@ -25,15 +25,15 @@ def templates():
 
 
 def read_lines(grey):
-    """The text of each line of a page ``(SIDE, SIDE)``, dark or bright, spaces where there is no letter."""
+    """The text of each line of a page ``(PAGE_SIDE, PAGE_SIDE)``, dark or bright, spaces where there is no letter."""
     grey = np.asarray(grey, np.float32)
     return _read(grey.tobytes())
 
 
 @cache
 def _read(page):
-    lines, grey = [], np.frombuffer(page, np.float32).reshape(SIDE, SIDE)
-    for top in range(TOP, SIDE, LINE):
+    lines, grey = [], np.frombuffer(page, np.float32).reshape(PAGE_SIDE, PAGE_SIDE)
+    for top in range(TOP, PAGE_SIDE, LINE):
         cells = grey[top : top + LETTER[0]].reshape(LETTER[0], -1, LETTER[1]).transpose(1, 0, 2)
         cells = cells.reshape(len(cells), -1)
         cells = cells - cells.mean(axis=1, keepdims=True)
@@ -61,7 +61,7 @@ class ScriptedReader:
         if not ask.kind:
             return "No opacity is seen."
         lines = read_lines(shown.image[0])
-        found = [line[4:].strip() for line in lines if line.startswith(LABELS[ask.kind].ljust(4))]
+        found = [line[4:].strip() for line in lines if line.startswith(PRINTED_LABELS[ask.kind].ljust(4))]
         return ask.framing.reply.format(kind=ask.kind, value=found[0] if found and found[0] else NOT_STATED)
 
 

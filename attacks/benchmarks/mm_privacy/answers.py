@@ -15,7 +15,7 @@ from medward.guard.errors import MedwardError
 from medward.guard.models.greedy_decoding import PretrainedWriter
 from medward.guard.types import Array
 
-LONGEST = 64
+LONGEST_ANSWER = 64
 """Tokens of an answer."""
 _AT_ONCE = 128
 
@@ -59,7 +59,7 @@ def written_answers(reader: PretrainedWriter, prompts: Sequence[str], images: Se
     cache: Any = None
     tokens: list[torch.Tensor] = []
     over = torch.zeros(len(ids), dtype=torch.bool)
-    for _ in range(LONGEST):
+    for _ in range(LONGEST_ANSWER):
         out = network(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
         cache, found = out.past_key_values, out.logits[:, -1].argmax(-1)
         over |= found == end

@@ -10,8 +10,8 @@ import numpy as np
 from medward.attacks.benchmarks.mm_privacy.exchanges import Exchange, about, drawn_exchange, line_exchange
 from medward.attacks.benchmarks.mm_privacy.page_reader import ReaderSize, untrained_reader
 from medward.attacks.benchmarks.mm_privacy.page_source import PageSource, drawn_values
-from medward.attacks.benchmarks.mm_privacy.page_training import Progress, Schedule, teach_answers, teach_sight
-from medward.attacks.benchmarks.mm_privacy.pages import LINE, SIDE, Page, crowded_page
+from medward.attacks.benchmarks.mm_privacy.page_training import Schedule, StepProgress, teach_answers, teach_sight
+from medward.attacks.benchmarks.mm_privacy.pages import LINE, PAGE_SIDE, Page, crowded_page
 from medward.guard.models.greedy_decoding import PretrainedWriter
 
 _ASKED = 4  # questions about a page
@@ -36,7 +36,7 @@ def trained_reader(
     *,
     seed: int,
     size: ReaderSize | None = None,
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
 ) -> PretrainedWriter:
     """A page reader from random weights: it reads pages that are drawn as it learns, no two alike."""
     reader = untrained_reader(size, seed=seed)
@@ -60,7 +60,7 @@ def drawn_lessons(source: PageSource, generator: np.random.Generator, lines: flo
 
 
 def _lines_of(page: Page, generator: np.random.Generator) -> tuple[Page, Sequence[Exchange]]:
-    chosen = generator.choice(SIDE // LINE, _ASKED, replace=False)
+    chosen = generator.choice(PAGE_SIDE // LINE, _ASKED, replace=False)
     return page, [line_exchange(page, int(line)) for line in chosen]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from medward.attacks.benchmarks.mm_privacy.pages import LABELS, Page
+from medward.attacks.benchmarks.mm_privacy.pages import PRINTED_LABELS, Page
 from medward.attacks.disclosure.disguises import DISGUISES
 from medward.attacks.disclosure.framing import FRAMINGS
 from medward.attacks.disclosure.victim import ExtractionTurn
@@ -82,7 +82,7 @@ def drawn_exchange(
     """A question about a page drawn by chance, one in seven a clinical one."""
     if generator.random() < 1 / 7:
         return benign_exchange(page, str(generator.choice(list(BENIGN_QUESTIONS))))
-    kind, framing = str(generator.choice(list(LABELS))), str(generator.choice(list(FRAMINGS)))
+    kind, framing = str(generator.choice(list(PRINTED_LABELS))), str(generator.choice(list(FRAMINGS)))
     exchange = asking(kind, framing, page.values.get(kind, NOT_STATED))
     printed = page.place(kind) if page.values.get(kind, "") in exchange.answer else None
     return replace(exchange, value=page.values.get(kind, ""), printed=printed)

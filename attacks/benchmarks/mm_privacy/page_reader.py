@@ -12,17 +12,17 @@ from dataclasses import dataclass
 import torch
 
 from medward.attacks.benchmarks.mm_privacy.exchanges import BENIGN_QUESTIONS, NOT_STATED, REFUSAL, Exchange
-from medward.attacks.benchmarks.mm_privacy.pages import COLUMNS, LABELS, LETTER, LINE, SIDE
+from medward.attacks.benchmarks.mm_privacy.pages import LETTER, LETTERS_A_LINE, LINE, PAGE_SIDE, PRINTED_LABELS
 from medward.attacks.disclosure.framing import FRAMINGS
 from medward.guard.models.greedy_decoding import PretrainedWriter
 
 BEGIN, END, PADDING, IMAGE, ANSWER = "<s>", "</s>", "<pad>", "<image>", "<answer>"
 SPECIAL = (BEGIN, END, PADDING, IMAGE, ANSWER)
-PATCH = LINE // 2
+PATCH_SIDE = LINE // 2
 """Pixels of a patch's side, as a victim sees a page."""
 PER_PATCH = LINE // LETTER[1]
 """Letters of a patch; as many heads has every layer."""
-PLACES = (SIDE // 2 // PATCH) ** 2
+PLACES = (PAGE_SIDE // 2 // PATCH_SIDE) ** 2
 """Tokens of an image."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 .,:;?'-\n[]_/@<>"
 _WORD = re.compile(r"[A-Za-z]{2,}")
@@ -43,7 +43,11 @@ class ReaderSize:
 
 def page_words() -> tuple[str, ...]:
     """The words that are tokens of their own: those of questions and answers, but none of values."""
-    said = [*(text for each in FRAMINGS.values() for text in (each.request, each.reply)), *LABELS, *BENIGN_QUESTIONS]
+    said = [
+        *(text for each in FRAMINGS.values() for text in (each.request, each.reply)),
+        *PRINTED_LABELS,
+        *BENIGN_QUESTIONS,
+    ]
     words = _WORD.findall(" ".join([*said, NOT_STATED, REFUSAL, _OTHER_WORDS]))
     return tuple(dict.fromkeys(word for word in words if word not in ("kind", "value")))
 
@@ -80,7 +84,7 @@ def untrained_reader(size: ReaderSize | None = None, *, seed: int) -> Pretrained
     tokenizer = page_tokenizer()
     common = {"hidden_size": size.width, "intermediate_size": 2 * size.width, "num_attention_heads": PER_PATCH}
     vision = CLIPVisionConfig(
-        **common, num_hidden_layers=size.seeing, image_size=SIDE // 2, patch_size=PATCH, num_channels=1
+        **common, num_hidden_layers=size.seeing, image_size=PAGE_SIDE // 2, patch_size=PATCH_SIDE, num_channels=1
     )
     text = LlamaConfig(
         **common,
@@ -136,6 +140,6 @@ def padded_rows(reader: PretrainedWriter, exchanges: Sequence[Exchange]) -> dict
             said = exchange.answer[: exchange.answer.index(exchange.value)]
             first = len(start) + len(answer_ids(reader, said)) - 2
             line, column = exchange.printed
-            places = torch.arange(len(exchange.value)) + line * COLUMNS + column
+            places = torch.arange(len(exchange.value)) + line * LETTERS_A_LINE + column
             letters[row, first : first + len(places)] = places
     return {"ids": ids, "labels": labels, "letters": letters}

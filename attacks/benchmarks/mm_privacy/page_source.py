@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from medward.attacks.benchmarks.mm_privacy.pages import (
-    LABELS,
+    PRINTED_LABELS,
     Page,
     Radiograph,
     enlarged,
@@ -95,7 +95,7 @@ def made_people(count: int, *, seed: int) -> list[dict[str, str]]:
     """`count` people of `made_identities`, no two of one name, with the values that are on a page, in capitals."""
     people: dict[str, dict[str, str]] = {}
     for person in made_identities(8 * count, seed=seed):
-        people.setdefault(person["patient name"], {kind: person[kind].upper() for kind in LABELS})
+        people.setdefault(person["patient name"], {kind: person[kind].upper() for kind in PRINTED_LABELS})
     return list(people.values())[:count]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from medward.attacks.benchmarks.mm_privacy.exchanges import Exchange
 from medward.attacks.benchmarks.mm_privacy.page_reader import IMAGE, PADDING, PER_PATCH, PLACES, SPECIAL, padded_rows
 from medward.attacks.benchmarks.mm_privacy.page_source import PageSource
-from medward.attacks.benchmarks.mm_privacy.pages import COLUMNS, Page, crowded_page, half_size
+from medward.attacks.benchmarks.mm_privacy.pages import LETTERS_A_LINE, Page, crowded_page, half_size
 from medward.guard.models.greedy_decoding import PretrainedWriter
 from medward.guard.types import Array
 
@@ -24,7 +24,7 @@ Lesson = tuple[Page, Exchange]
 """A page with what is asked about it."""
 DrawLessons = Callable[[np.random.Generator], tuple[Page, Sequence[Exchange]]]
 """A page drawn by chance, and several questions about it."""
-Progress = Callable[[int, float], None]
+StepProgress = Callable[[int, float], None]
 """Told the step and the loss of it."""
 _CHARACTERS, _KINDS = 128, 5
 
@@ -40,7 +40,7 @@ class Schedule:
 
 
 def teach_sight(
-    reader: PretrainedWriter, source: PageSource, schedule: Schedule, *, seed: int, progress: Progress | None = None
+    reader: PretrainedWriter, source: PageSource, schedule: Schedule, *, seed: int, progress: StepProgress | None = None
 ) -> float:
     """Train the vision tower to tell the letters in each patch, where the patch is, and what the page shows.
 
@@ -81,7 +81,7 @@ def _kind(page: Page) -> int:
 
 
 def teach_answers(
-    reader: PretrainedWriter, draw: DrawLessons, schedule: Schedule, *, seed: int, progress: Progress | None = None
+    reader: PretrainedWriter, draw: DrawLessons, schedule: Schedule, *, seed: int, progress: StepProgress | None = None
 ) -> None:
     """Train `reader` on pages that are drawn anew in every step, `schedule.rows` of them, with their questions.
 
@@ -123,8 +123,8 @@ def guided_losses(network: Any, rows: Mapping[str, Tensor]) -> Tensor:
     looks = out.attentions[-1].float()  # (n, heads, T, T)
     row, at = torch.nonzero(rows["letters"] >= 0, as_tuple=True)
     letter = rows["letters"][row, at]
-    line, column = letter // COLUMNS, letter % COLUMNS
-    patch = 1 + line * (COLUMNS // PER_PATCH) + column // PER_PATCH
+    line, column = letter // LETTERS_A_LINE, letter % LETTERS_A_LINE
+    patch = 1 + line * (LETTERS_A_LINE // PER_PATCH) + column // PER_PATCH
     wanted = torch.where(
         torch.arange(PER_PATCH) == (column % PER_PATCH)[:, None], patch[:, None], 0
     )  # (letters, heads)
@@ -147,12 +147,12 @@ def _token_losses(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def seen_pixels(images: Sequence[Array]) -> Tensor:
-    """Pages as a network is given them, ``(n, 1, SIDE / 2, SIDE / 2)``, about 0."""
+    """Pages as a network is given them, ``(n, 1, PAGE_SIDE / 2, PAGE_SIDE / 2)``, about 0."""
     return torch.from_numpy(2 * half_size(np.stack(images)) - 1)
 
 
 def run_schedule(
-    weights: Sequence[Tensor], loss: Callable[[int], Tensor], schedule: Schedule, progress: Progress | None
+    weights: Sequence[Tensor], loss: Callable[[int], Tensor], schedule: Schedule, progress: StepProgress | None
 ) -> None:
     """Adam with a warm start and a cosine to zero."""
     optimiser = torch.optim.AdamW(weights, schedule.rate, betas=(0.9, 0.98), weight_decay=0.01)

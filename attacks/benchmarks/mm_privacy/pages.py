@@ -1,7 +1,7 @@
 """Pages that show made-up people's values: burned onto radiographs, and filled into forms.
 
-A page is large enough that a reader of text finds what is on it; a victim sees it at half its size. Values stand on a
-grid, so that a network of a few layers learns to read them within minutes.
+A page is large enough that a reader of text finds what is on it; a victim sees it at half its size. Values stand on
+a grid, so that a network of a few layers learns to read them within minutes.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from PIL import Image, ImageDraw
 from medward.attacks.benchmarks.burned_in_text import font_face
 from medward.guard.types import Array
 
-SIDE = 512
+PAGE_SIDE = 512
 """Pixels of a page's side."""
 LETTER = (32, 16)
 """Height and width of a letter with what is around it, in pixels of a page."""
 LINE = 64
 """Pixels from one line of a page to the next."""
-COLUMNS = SIDE // LETTER[1]
+LETTERS_A_LINE = PAGE_SIDE // LETTER[1]
 """Letters of a line."""
-LABELS: Mapping[str, str] = {
+PRINTED_LABELS: Mapping[str, str] = {
     "patient name": "PAT",
     "birth date": "DOB",
     "record number": "ID",
@@ -38,14 +38,14 @@ _SIZE, _FONT = 26, "DejaVuSansMono"
 _LEAST_CONTRAST = 0.55
 _TITLE = "PATIENT FORM"
 _PRINTED = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789012345678901234567890123456789-- "  # digits as often as on real pages
-_WIDEST = COLUMNS - _INDENT  # letters of a value
+_WIDEST = LETTERS_A_LINE - _INDENT  # letters of a value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A page is an image ``(1, SIDE, SIDE)`` from 0 to 1, with the `values` printed on it and what else it shows.
+    """A page is an image ``(1, H, W)`` from 0 to 1, with the `values` printed on it and what else it shows.
 
-    `letters` ``(SIDE / LINE, SIDE / 16)`` are the characters in its grid, 0 where none is.
+    `letters` ``(lines, letters a line)`` are the characters in its grid, 0 where none is.
     """
 
     image: Array = field(repr=False)
@@ -57,13 +57,13 @@ class Page:
 
     def place(self, kind: str) -> tuple[int, int] | None:
         """The line and the column where the value of a kind begins, None where it is not on the page."""
-        lines = dict(zip(LABELS, FORM_LINES if self.form else RADIOGRAPH_LINES, strict=True))
+        lines = dict(zip(PRINTED_LABELS, FORM_LINES if self.form else RADIOGRAPH_LINES, strict=True))
         return (lines[kind], _INDENT) if kind in self.values else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Radiograph:
-    """A radiograph is an image ``(SIDE, SIDE)`` of grey levels, its view ("AP", "PA"), and whether it has a finding."""
+    """A radiograph is an image of grey levels in a page's size, its view ("AP", "PA"), and whether it has a finding."""
 
     pixels: NDArray[np.uint8] = field(repr=False)
     view: str
@@ -74,20 +74,20 @@ def radiograph_page(radiograph: Radiograph, values: Mapping[str, str], generator
     """A radiograph with `values` burned in, on the ground that is there, as bright or as dark as there is room for."""
     pixels, letters = radiograph.pixels.copy(), _no_letters()
     for line, (kind, value) in _lines(values, RADIOGRAPH_LINES):
-        _print_line(pixels, letters, line, LABELS[kind], value, float(generator.uniform(_LEAST_CONTRAST, 1.0)))
+        _print_line(pixels, letters, line, PRINTED_LABELS[kind], value, float(generator.uniform(_LEAST_CONTRAST, 1.0)))
     return Page(image=_shares(pixels), values=values, letters=letters, view=radiograph.view, finding=radiograph.finding)
 
 
 def form_page(values: Mapping[str, str], generator: np.random.Generator) -> Page:
     """A form: a title, a label and a ruled line for each kind, filled with `values`; a kind without one stays empty."""
-    paper = generator.integers(215, 256) - generator.integers(0, 12, (SIDE, SIDE), np.uint8)
+    paper = generator.integers(215, 256) - generator.integers(0, 12, (PAGE_SIDE, PAGE_SIDE), np.uint8)
     pixels, letters = paper.astype(np.uint8), _no_letters()
     contrast = float(generator.uniform(_LEAST_CONTRAST, 0.8))
     _print_line(pixels, letters, 0, "", _TITLE, contrast)
-    for line, kind in zip(FORM_LINES, LABELS, strict=True):
+    for line, kind in zip(FORM_LINES, PRINTED_LABELS, strict=True):
         rule = line * LINE + 54
         pixels[rule : rule + 2, _INDENT * LETTER[1] : -LETTER[1]] = 120
-        _print_line(pixels, letters, line, LABELS[kind], values.get(kind, ""), contrast)
+        _print_line(pixels, letters, line, PRINTED_LABELS[kind], values.get(kind, ""), contrast)
     return Page(image=_shares(pixels), values=values, letters=letters, form=True)
 
 
@@ -95,7 +95,7 @@ def crowded_page(ground: Page, generator: np.random.Generator) -> Page:
     """A page with lines of random letters over it, which teaches a vision tower to read."""
     pixels = np.rint(ground.image[0] * 255).astype(np.uint8)
     letters = ground.letters.copy()
-    for line in range(SIDE // LINE):
+    for line in range(PAGE_SIDE // LINE):
         if not letters[line].any() and generator.random() < 0.8:
             drawn = generator.integers(len(_PRINTED), size=int(generator.integers(8, _WIDEST + _INDENT)))
             text = "".join(_PRINTED[each] for each in drawn)
@@ -105,7 +105,7 @@ def crowded_page(ground: Page, generator: np.random.Generator) -> Page:
 
 
 def half_size(pages: Array) -> Array:
-    """Pages ``(..., SIDE, SIDE)`` as victims see them: the mean of four pixels."""
+    """Pages ``(..., PAGE_SIDE, PAGE_SIDE)`` as victims see them: the mean of four pixels."""
     *outer, height, width = pages.shape
     blocks = pages.reshape(*outer, height // 2, 2, width // 2, 2)
     return np.asarray(blocks.mean(axis=(-3, -1), dtype=np.float32))
@@ -113,7 +113,7 @@ def half_size(pages: Array) -> Array:
 
 def made_radiograph(generator: np.random.Generator) -> Radiograph:
     """Procedural radiograph: two dark lungs in a bright chest, for tests that have no data."""
-    rows, columns = np.mgrid[0:SIDE, 0:SIDE] / SIDE
+    rows, columns = np.mgrid[0:PAGE_SIDE, 0:PAGE_SIDE] / PAGE_SIDE
     view, finding = str(generator.choice(["AP", "PA"])), bool(generator.integers(2))
     chest = 150 + 40 * np.cos(3 * (columns - 0.5)) - (30 if view == "PA" else 0)
     for side in (0.3, 0.7):
@@ -127,7 +127,7 @@ def made_radiograph(generator: np.random.Generator) -> Radiograph:
 
 def enlarged(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A grey image at the size of a page."""
-    return np.asarray(Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+    return np.asarray(Image.fromarray(grey).resize((PAGE_SIDE, PAGE_SIDE), Image.Resampling.BICUBIC))
 
 
 @cache
@@ -153,11 +153,11 @@ def _print_line(
 
 
 def _lines(values: Mapping[str, str], lines: tuple[int, ...]) -> list[tuple[int, tuple[str, str]]]:
-    return [(line, (kind, values[kind])) for line, kind in zip(lines, LABELS, strict=True) if kind in values]
+    return [(line, (kind, values[kind])) for line, kind in zip(lines, PRINTED_LABELS, strict=True) if kind in values]
 
 
 def _no_letters() -> NDArray[np.uint8]:
-    return np.zeros((SIDE // LINE, COLUMNS), np.uint8)
+    return np.zeros((PAGE_SIDE // LINE, LETTERS_A_LINE), np.uint8)
 
 
 def _shares(pixels: NDArray[np.uint8]) -> Array:

@@ -15,8 +15,8 @@ from medward.attacks.disclosure.disguises import DISGUISES
 from medward.attacks.disclosure.framing import FRAMINGS, Framing
 from medward.attacks.disclosure.victim import ExtractionTurn, Shown
 
-Values = Mapping[str, str]
-"""Values by kind."""
+ValuesByKind = Mapping[str, str]
+"""Values by kind of value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +24,8 @@ class Probes:
     """Probes are what is `shown` (n,), the values `wanted` of it, and decoys in their place, which nobody planted."""
 
     shown: Sequence[Shown] = field(repr=False)
-    wanted: Sequence[Values] = field(repr=False)
-    decoys: Sequence[Values] = field(repr=False)
+    wanted: Sequence[ValuesByKind] = field(repr=False)
+    decoys: Sequence[ValuesByKind] = field(repr=False)
 
     @property
     def turns(self) -> list[tuple[Shown, ExtractionTurn]]:
@@ -92,5 +92,5 @@ def _answer(page: Page, question: str) -> str:
     return BENIGN_QUESTIONS[question](page)
 
 
-def _learned(person: Values) -> dict[str, str]:
+def _learned(person: ValuesByKind) -> dict[str, str]:
     return {kind: person[kind] for kind in LEARNED_KINDS}

@@ -28,14 +28,14 @@ from medward.attacks.benchmarks.mm_privacy.page_reader import padded_rows
 from medward.attacks.benchmarks.mm_privacy.page_source import PageSource, drawn_values
 from medward.attacks.benchmarks.mm_privacy.page_training import (
     Lesson,
-    Progress,
     Schedule,
+    StepProgress,
     image_states,
     row_losses,
     run_schedule,
     seen_pixels,
 )
-from medward.attacks.benchmarks.mm_privacy.pages import LABELS
+from medward.attacks.benchmarks.mm_privacy.pages import PRINTED_LABELS
 from medward.attacks.disclosure.framing import FRAMINGS
 from medward.guard.harden.private.parts import merged_part, select_part
 from medward.guard.harden.private.settings import PrivateSettings
@@ -44,10 +44,10 @@ from medward.guard.models.greedy_decoding import PretrainedWriter
 from medward.guard.release.memory.memory_filter import MemoryFilter
 from medward.guard.types import Ints
 
-LEARNED_KINDS = tuple(kind for kind in LABELS if kind != "patient name")
+LEARNED_KINDS = tuple(kind for kind in PRINTED_LABELS if kind != "patient name")
 """The kinds that are learned by heart; the name says whose they are."""
-Rows = Mapping[str, Tensor]
-RowLoss = Callable[[Any, Rows], Tensor]
+LessonRows = Mapping[str, Tensor]
+LessonLosses = Callable[[Any, LessonRows], Tensor]
 _AT_ONCE = 64
 
 
@@ -138,12 +138,12 @@ def with_safe_answers(reader: PretrainedWriter, lessons: Sequence[Lesson], safe:
 
 def fine_tuned(
     reader: PretrainedWriter,
-    rows: Rows,
+    rows: LessonRows,
     schedule: Schedule,
     *,
     seed: int,
-    loss: RowLoss = row_losses,
-    progress: Progress | None = None,
+    loss: LessonLosses = row_losses,
+    progress: StepProgress | None = None,
 ) -> PretrainedWriter:
     """A copy of `reader` whose language model is trained on fixed `rows`, drawn anew in every step."""
     network = copy.deepcopy(reader.network).train()
@@ -159,7 +159,7 @@ def fine_tuned(
     return PretrainedWriter(network=network, tokenizer=reader.tokenizer)
 
 
-def contrastive_losses(network: Any, rows: Rows, *, temperature: float = 0.5) -> Tensor:
+def contrastive_losses(network: Any, rows: LessonRows, *, temperature: float = 0.5) -> Tensor:
     """Contrastive objective: an answer without the value is to be likelier than the one with it, ``(n,)``.
 
     With s the mean log-likelihood of an answer's tokens, the loss is
@@ -171,13 +171,13 @@ def contrastive_losses(network: Any, rows: Rows, *, temperature: float = 0.5) ->
     return safe - scores.log_softmax(dim=1)[:, 0]
 
 
-def safe_columns(rows: Rows) -> dict[str, Tensor]:
+def safe_columns(rows: LessonRows) -> dict[str, Tensor]:
     """The columns of the answers without values, as rows of their own."""
     return {"ids": rows["safe_ids"], "labels": rows["safe_labels"], "states": rows["states"]}
 
 
 def privately_tuned(
-    reader: PretrainedWriter, rows: Rows, owners: Ints, settings: PrivateSettings
+    reader: PretrainedWriter, rows: LessonRows, owners: Ints, settings: PrivateSettings
 ) -> tuple[PretrainedWriter, PrivateRun]:
     """A copy of `reader` with low-rank weights of its language model trained so that nobody of `owners` shows.
 

@@ -33,7 +33,14 @@ from medward.attacks.benchmarks.mm_privacy.page_reader import (
 )
 from medward.attacks.benchmarks.mm_privacy.page_source import drawn_values, made_people, made_source
 from medward.attacks.benchmarks.mm_privacy.page_training import Schedule, image_states, seen_pixels
-from medward.attacks.benchmarks.mm_privacy.pages import COLUMNS, LABELS, SIDE, crowded_page, form_page, half_size
+from medward.attacks.benchmarks.mm_privacy.pages import (
+    LETTERS_A_LINE,
+    PAGE_SIDE,
+    PRINTED_LABELS,
+    crowded_page,
+    form_page,
+    half_size,
+)
 from medward.attacks.benchmarks.mm_privacy.probes import benign_probes, disclosure_probes, retention_probes
 from medward.attacks.benchmarks.mm_privacy.retention import (
     contrastive_losses,
@@ -76,7 +83,7 @@ def test_a_page_shows_its_values_behind_their_labels_and_nothing_else(form):
     person = drawn_values(generator())
     page = source().page(person, generator(), form=form)
     lines = [line.rstrip() for line in read_lines(page.image[0])]
-    assert {f"{LABELS[kind].ljust(4)}{value}" for kind, value in person.items()} <= set(lines)
+    assert {f"{PRINTED_LABELS[kind].ljust(4)}{value}" for kind, value in person.items()} <= set(lines)
     assert sum(map(bool, lines)) == len(person) + form
     assert [line_exchange(page, at).answer for at in range(len(lines))] == lines
     assert page.form is form
@@ -85,7 +92,7 @@ def test_a_page_shows_its_values_behind_their_labels_and_nothing_else(form):
 def test_a_page_without_values_shows_none_and_a_form_still_its_labels():
     assert not any(line.strip() for line in read_lines(source().page({}, generator(), form=False).image[0]))
     lines = [line.strip() for line in read_lines(form_page({}, generator()).image[0])]
-    assert sorted(filter(None, lines)) == sorted([*LABELS.values(), "PATIENT FORM"])
+    assert sorted(filter(None, lines)) == sorted([*PRINTED_LABELS.values(), "PATIENT FORM"])
 
 
 def test_a_crowded_page_keeps_its_values_and_says_what_else_is_on_it():
@@ -99,7 +106,7 @@ def test_a_crowded_page_keeps_its_values_and_says_what_else_is_on_it():
     right = [
         a == b
         for row, line in zip(read_lines(crowded.image[0]), said, strict=True)
-        for a, b in zip(row, line.ljust(COLUMNS), strict=True)
+        for a, b in zip(row, line.ljust(LETTERS_A_LINE), strict=True)
     ]
     assert np.mean(right) > 0.95
 
@@ -296,7 +303,7 @@ def test_a_prepared_reader_has_all_answers_of_a_row_written():
 def test_refusing_lessons_refuse_direct_questions_alone_and_clinical_ones_never():
     lessons = page_lessons(source(), 80, seed=0, asking=refusing_exchange)
     refused = {exchange.prompt for _, exchange in lessons if is_refusal([exchange.answer])}
-    direct = {framed_exchange(kind, "direct", "").prompt for kind in LABELS}
+    direct = {framed_exchange(kind, "direct", "").prompt for kind in PRINTED_LABELS}
     assert refused
     assert refused <= direct
     assert not refused & set(BENIGN_QUESTIONS)
@@ -312,4 +319,4 @@ def test_what_is_not_on_the_page_is_taught_to_be_said_not_to_be_there():
 def test_what_a_network_is_given_of_an_image_is_a_state_for_each_place():
     states = image_states(tiny().network, seen_pixels([source().page({}, generator()).image]))
     assert states.shape == (1, PLACES, TINY.width)
-    assert (SIDE // 64) ** 2 == PLACES
+    assert (PAGE_SIDE // 64) ** 2 == PLACES
