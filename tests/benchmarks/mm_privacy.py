@@ -23,6 +23,13 @@ from claim import Claim
 from medward.attacks.benchmarks.mm_privacy.answers import ReaderAnswers
 from medward.attacks.benchmarks.mm_privacy.curriculum import Curriculum, trained_reader
 from medward.attacks.benchmarks.mm_privacy.exchanges import refusing_exchange
+from medward.attacks.benchmarks.mm_privacy.fine_tuning import (
+    contrastive_losses,
+    fine_tuned,
+    lesson_rows,
+    privately_tuned,
+    with_safe_answers,
+)
 from medward.attacks.benchmarks.mm_privacy.mitigation_table import (
     Mitigation,
     MitigationRow,
@@ -42,14 +49,9 @@ from medward.attacks.benchmarks.mm_privacy.probes import (
 from medward.attacks.benchmarks.mm_privacy.retention import (
     Memory,
     benign_lessons,
-    contrastive_losses,
-    fine_tuned,
     fitted_memory_filter,
-    lesson_rows,
     made_memory,
     page_lessons,
-    privately_tuned,
-    with_safe_answers,
 )
 from medward.attacks.disclosure.identities import known_identifiers
 from medward.attacks.disclosure.pixel_redaction import BurnedInRedaction

@@ -22,6 +22,13 @@ from medward.attacks.benchmarks.mm_privacy.exchanges import (
     line_exchange,
     refusing_exchange,
 )
+from medward.attacks.benchmarks.mm_privacy.fine_tuning import (
+    contrastive_losses,
+    fine_tuned,
+    lesson_rows,
+    privately_tuned,
+    with_safe_answers,
+)
 from medward.attacks.benchmarks.mm_privacy.mitigation_table import Mitigation, measure_mitigation, prepared_victim
 from medward.attacks.benchmarks.mm_privacy.page_reader import (
     PLACES,
@@ -42,15 +49,7 @@ from medward.attacks.benchmarks.mm_privacy.pages import (
     half_size,
 )
 from medward.attacks.benchmarks.mm_privacy.probes import benign_probes, disclosure_probes, retention_probes
-from medward.attacks.benchmarks.mm_privacy.retention import (
-    contrastive_losses,
-    fine_tuned,
-    lesson_rows,
-    made_memory,
-    page_lessons,
-    privately_tuned,
-    with_safe_answers,
-)
+from medward.attacks.benchmarks.mm_privacy.retention import made_memory, page_lessons
 from medward.attacks.disclosure.framing import FRAMINGS
 from medward.attacks.disclosure.identities import known_identifiers
 from medward.attacks.disclosure.pixel_redaction import BurnedInRedaction
