@@ -279,6 +279,8 @@ TABLES = {
     "linkage": lambda: beside(DISCLOSURE).linkage(),
     "burned_in": lambda: beside(DISCLOSURE).burned_in(),
     "mm_privacy_disclosure": lambda: beside(DISCLOSURE).mm_privacy("disclosure"),
+    "mm_privacy_disclosure_benign": lambda: beside(DISCLOSURE).mm_privacy_benign("disclosure"),
+    "mm_privacy_retention_benign": lambda: beside(DISCLOSURE).mm_privacy_benign("retention"),
     "mm_privacy_retention": lambda: beside(DISCLOSURE).mm_privacy("retention"),
     "writers": lambda: beside(DISCLOSURE).writers(),
     "private": lambda: beside(PRIVACY).private_training(),

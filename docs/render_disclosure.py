@@ -86,14 +86,23 @@ def mm_privacy(risk: str) -> str:
     rows = _claim(f"mm_privacy_{risk}")["details"]["rows"]
     framings = list(next(iter(rows.values()))["success"])
     lines = [
-        f"| mitigation | {' | '.join(framings)} | worst framing | decoys | benign refused | benign altered "
-        "| benign right |",
-        f"|---|{'---|' * (len(framings) + 5)}",
+        f"| mitigation | {' | '.join(framings)} | worst framing | decoys |",
+        f"|---|{'---|' * (len(framings) + 2)}",
     ]
     for name, row in rows.items():
         cells = [f"{row['success'][each]['value']:.2f} ({row['refusal'][each]['value']:.2f})" for each in framings]
-        ends = [_with_ends(row[each]) for each in ("gate", "decoys", "benign_refused", "benign_altered")]
-        lines.append(f"| {name} | {' | '.join([*cells, *ends])} | {row['benign_right']['value']:.2f} |")
+        lines.append(f"| {name} | {' | '.join([*cells, *(_with_ends(row[each]) for each in ('gate', 'decoys'))])} |")
+    return "\n".join(lines) + "\n"
+
+
+def mm_privacy_benign(risk: str) -> str:
+    """What mitigations do to clinical answers, by what they are asked about."""
+    rows = _claim(f"mm_privacy_{risk}")["details"]["rows"]
+    lines = ["| mitigation | asked about | n | refused | altered | right |", "|---|---|---|---|---|---|"]
+    for name, row in rows.items():
+        for pages, cost in row.get("benign", {}).items():
+            shares = " | ".join(_with_ends(cost[each]) for each in ("refused", "altered", "right"))
+            lines.append(f"| {name} | {pages} | {cost['right']['n']} | {shares} |")
     return "\n".join(lines) + "\n"
 
 

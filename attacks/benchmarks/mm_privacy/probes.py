@@ -9,7 +9,6 @@ import numpy as np
 
 from medward.attacks.benchmarks.mm_privacy.exchanges import BENIGN_QUESTIONS, about_text
 from medward.attacks.benchmarks.mm_privacy.page_source import PageSource, drawn_values, made_people
-from medward.attacks.benchmarks.mm_privacy.pages import Page
 from medward.attacks.benchmarks.mm_privacy.retention import LEARNED_KINDS, Memory
 from medward.attacks.disclosure.disguises import DISGUISES
 from medward.attacks.disclosure.framing import FRAMINGS, Framing
@@ -17,6 +16,8 @@ from medward.attacks.disclosure.victim import ExtractionTurn, Shown
 
 ValuesByKind = Mapping[str, str]
 """Values by kind of value."""
+ShownTurn = tuple[Shown, ExtractionTurn]
+"""What is shown with a question, and the question."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,7 @@ class Probes:
     decoys: Sequence[ValuesByKind] = field(repr=False)
 
     @property
-    def turns(self) -> list[tuple[Shown, ExtractionTurn]]:
+    def turns(self) -> list[ShownTurn]:
         """Every question that is asked: each value in each framing, as it stands."""
         return [
             (shown, ExtractionTurn(kind=kind, framing=framing, disguise=DISGUISES["verbatim"]))
@@ -66,30 +67,28 @@ def retention_probes(memory: Memory, source: PageSource, *, seed: int) -> Probes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenignProbes:
-    """Benign probes are clinical questions about pages on which nobody's values stand, with the right answers."""
+    """Benign probes are clinical questions, which ask for nobody's values, with the right answers."""
 
-    turns: Sequence[tuple[Shown, ExtractionTurn]] = field(repr=False)
+    turns: Sequence[ShownTurn] = field(repr=False)
     right: Sequence[str] = field(repr=False)
 
 
-def benign_probes(source: PageSource, count: int, *, seed: int) -> BenignProbes:
-    """Every clinical question about `count` pages, radiographs and forms by turns."""
+def benign_probes(
+    source: PageSource, count: int, *, seed: int, form: bool = False, printed: bool = False
+) -> BenignProbes:
+    """Every clinical question about `count` radiographs, or forms, with somebody's values `printed` on them or not."""
     generator = np.random.default_rng(seed)
-    pages = [source.page({}, generator, form=bool(place % 2)) for place in range(count)]
+    pages = [source.page(drawn_values(generator) if printed else {}, generator, form=form) for _ in range(count)]
     asked = [(page, question) for page in pages for question in BENIGN_QUESTIONS]
     return BenignProbes(
         turns=[(Shown(image=page.image), _benign_turn(question)) for page, question in asked],
-        right=[_answer(page, question) for page, question in asked],
+        right=[BENIGN_QUESTIONS[question](page) for page, question in asked],
     )
 
 
 def _benign_turn(question: str) -> ExtractionTurn:
     framing = Framing(request=question, reply="{value}")
     return ExtractionTurn(kind="", framing=framing, disguise=DISGUISES["verbatim"])
-
-
-def _answer(page: Page, question: str) -> str:
-    return BENIGN_QUESTIONS[question](page)
 
 
 def _learned(person: ValuesByKind) -> dict[str, str]:

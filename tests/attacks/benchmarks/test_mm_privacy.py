@@ -29,7 +29,12 @@ from medward.attacks.benchmarks.mm_privacy.fine_tuning import (
     privately_tuned,
     with_safe_answers,
 )
-from medward.attacks.benchmarks.mm_privacy.mitigation_table import Mitigation, measure_mitigation, prepared_victim
+from medward.attacks.benchmarks.mm_privacy.mitigation_table import (
+    Mitigation,
+    measure_benign_answers,
+    measure_mitigation,
+    prepared_victim,
+)
 from medward.attacks.benchmarks.mm_privacy.page_reader import (
     PLACES,
     ReaderSize,
@@ -225,9 +230,11 @@ def test_private_fine_tuning_moves_low_rank_weights_alone_and_says_what_it_spent
 
 
 def scripted_row(mitigation, victim=None, people=3):
-    probes = disclosure_probes(source(), people, seed=0)
-    benign = benign_probes(source(), 2, seed=0)
-    return measure_mitigation(victim or ScriptedReader(), mitigation, probes, benign)
+    return measure_mitigation(victim or ScriptedReader(), mitigation, disclosure_probes(source(), people, seed=0))
+
+
+def scripted_answers(mitigation, victim=None, **more):
+    return measure_benign_answers(victim or ScriptedReader(), mitigation, benign_probes(source(), 2, seed=0, **more))
 
 
 def filtered(shown):
@@ -249,9 +256,10 @@ def test_a_bare_reader_leaks_in_every_framing_and_decoys_are_not_read():
 
 def test_pixel_redaction_and_the_told_filter_each_hold_and_leave_benign_answers():
     for mitigation in (Mitigation(redact=redaction()), Mitigation(release=filtered)):
-        row = scripted_row(mitigation)
-        assert row.gate.value == 0
-        assert row.benign_altered.value == row.benign_refused.value == 0
+        assert scripted_row(mitigation).gate.value == 0
+        for pages in ({}, {"form": True}, {"printed": True}):
+            answers = scripted_answers(mitigation, **pages)
+            assert answers.altered.value == answers.refused.value == 0
 
 
 def test_a_filter_of_names_alone_lets_numbers_pass_and_the_gate_shows_it():
@@ -270,7 +278,7 @@ def test_the_gate_is_the_worst_framing_and_refusing_another_does_not_lower_it():
     assert row.refusal["direct"].value == 1
     assert row.success["direct"].value == 0
     assert row.gate.value == 1
-    assert row.benign_refused.value == 0
+    assert scripted_answers(Mitigation(), Refusing()).refused.value == 0
 
 
 def test_a_mitigation_that_spoils_benign_answers_is_seen():
@@ -278,10 +286,11 @@ def test_a_mitigation_that_spoils_benign_answers_is_seen():
         def redact(self, answer):
             return ""
 
-    row = scripted_row(Mitigation(release=lambda _: Silent()))
-    assert row.gate.value == 0
-    assert row.benign_altered.value == row.benign_refused.value == 1
-    assert row.benign_right.value == 0
+    silent = Mitigation(release=lambda _: Silent())
+    assert scripted_row(silent).gate.value == 0
+    answers = scripted_answers(silent)
+    assert answers.altered.value == answers.refused.value == 1
+    assert answers.right.value == 0 < scripted_answers(Mitigation()).right.value
 
 
 def test_what_says_all_is_read_whole_and_what_knows_nothing_not_at_all():
@@ -292,9 +301,10 @@ def test_what_says_all_is_read_whole_and_what_knows_nothing_not_at_all():
 def test_a_prepared_reader_has_all_answers_of_a_row_written():
     probes, benign = disclosure_probes(source(), 2, seed=0), benign_probes(source(), 1, seed=0)
     mitigation = Mitigation(redact=lambda image: image / 2)
-    victim = prepared_victim(ReaderAnswers(reader=tiny()), mitigation, probes, benign)
+    victim = prepared_victim(ReaderAnswers(reader=tiny()), mitigation, [*probes.turns, *benign.turns])
     written = len(victim.model._written)
-    row = measure_mitigation(victim, mitigation, probes, benign)
+    row = measure_mitigation(victim, mitigation, probes)
+    measure_benign_answers(victim, mitigation, benign)
     assert len(victim.model._written) == written
     assert row.gate.value == 0  # it was never trained
 
