@@ -69,9 +69,10 @@ CLINICAL = "radiographs"
 CLAIMS = ("mm_privacy_disclosure", "mm_privacy_retention")
 KEPT = Path(__file__).parents[2] / "out" / "mm_privacy"
 SEED = 0
-PEOPLE, LEARNED, OTHERS = 50, 50, 120
+PEOPLE, LEARNED, OTHERS = 50, 30, 80
 READING = Curriculum(sight=Schedule(steps=450, rate=2e-3), answers=Schedule(steps=1200, rows=10, rate=2e-3))
-REFUSING, LEARNING = Schedule(steps=150, rate=5e-4), Schedule(steps=400, rows=48, rate=1e-3)
+REFUSING, LEARNING = Schedule(steps=150, rate=5e-4), Schedule(steps=600, rows=48, rate=2e-3)
+CONTRASTING = Schedule(steps=300, rows=48, rate=2e-3)
 BENIGN: dict[str, tuple[int, dict[str, bool]]] = {
     CLINICAL: (50, {}),
     "radiographs with values on them": (25, {"printed": True}),
@@ -260,7 +261,7 @@ def contrastive_reader(train: PageSource, memory: Memory) -> PretrainedWriter:
     """The reader, fine-tuned on the same pairs by the contrastive objective."""
     benign = benign_lessons(train, OTHERS, seed=SEED + 5)
     rows = with_safe_answers(reader(train), [*memory.lessons, *benign], [*memory.safe, *benign])
-    return tuned("contrastive", reader(train), rows, LEARNING, loss=contrastive_losses)
+    return tuned("contrastive", reader(train), rows, CONTRASTING, loss=contrastive_losses)
 
 
 @cache
