@@ -139,7 +139,8 @@ def retention(train: PageSource, held_out: PageSource) -> Claim:
         "pixel redaction": (learned, Mitigation(redact=redact)),
         "output filter": (learned, Mitigation(release=lambda _: identifiers.conversation())),
         "memory filter": (learned, Mitigation(release=lambda _: remembered.conversation())),
-        FILTERED: (learned, Mitigation(redact=redact, release=lambda _: both.conversation())),
+        FILTERED: (learned, Mitigation(release=lambda _: both.conversation())),
+        f"pixel redaction, {FILTERED}": (learned, Mitigation(redact=redact, release=lambda _: both.conversation())),
         "contrastive objective": (lambda: contrastive_reader(train, memory), Mitigation()),
         f"DP fine-tuning, epsilon {EPSILON:g}": (lambda: private_reader(train, memory), Mitigation()),
     }
@@ -147,7 +148,7 @@ def retention(train: PageSource, held_out: PageSource) -> Claim:
     return claimed(CLAIMS[1], rows, "none", FILTERED, LEARNED * 3)
 
 
-FILTERED = "pixel redaction, output and memory filter"
+FILTERED = "output and memory filter"
 
 
 def claimed(name: str, rows: dict[str, dict[str, Any]], bare: str, guarded: str, n: int) -> Claim:
