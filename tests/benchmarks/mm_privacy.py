@@ -272,7 +272,7 @@ def private_reader(train: PageSource, memory: Memory) -> PretrainedWriter:
     def made() -> PretrainedWriter:
         first = reader(train)
         rows = lesson_rows(first, memory.lessons)
-        settings = PrivateSettings(target_epsilon=EPSILON, epochs=20.0, rate=0.01)
+        settings = PrivateSettings(target_epsilon=EPSILON, epochs=20.0, rate=3e-4)
         found, run = privately_tuned(first, rows, memory.owners, settings)
         note("private", epsilon=run.epsilon, delta=run.plan.delta, units=run.plan.units, trained=run.trained)
         return found
