@@ -31,6 +31,7 @@ from medward.attacks.benchmarks.mm_privacy.fine_tuning import (
     with_safe_answers,
 )
 from medward.attacks.benchmarks.mm_privacy.mitigation_table import (
+    VERBATIM,
     Mitigation,
     MitigationRow,
     measure_benign_answers,
@@ -55,10 +56,11 @@ from medward.attacks.benchmarks.mm_privacy.retention import (
     made_memory,
     page_lessons,
 )
+from medward.attacks.disclosure.extraction_suite import extract_values
 from medward.attacks.disclosure.identities import known_identifiers
 from medward.attacks.disclosure.pixel_redaction import BurnedInRedaction
 from medward.attacks.disclosure.victim import IgnorantVictim, PromptedVictim, Victim, WorstCaseVictim
-from medward.attacks.disclosure.writer import AnswerRelease
+from medward.attacks.disclosure.writer import AnswerRelease, unguarded_release
 from medward.guard.harden.private.settings import PrivateSettings
 from medward.guard.intake.deidentify.reading import RapidReader
 from medward.guard.models.greedy_decoding import PretrainedWriter
@@ -111,7 +113,8 @@ def disclosure(train: PageSource, held_out: PageSource) -> Claim:
         GUARDED: (lambda: reader(train), Mitigation(redact=redact, release=told)),
     }
     rows = {name: read_row("disclosure", name, *each, probes, benign) for name, each in readers.items()}
-    return claimed(CLAIMS[0], rows | scripted_rows(probes), "none", GUARDED, PEOPLE * 4)
+    kinds = recalled("disclosure none, by kind", lambda: read_by_kind(reader(train), probes))
+    return claimed(CLAIMS[0], rows | scripted_rows(probes), "none", GUARDED, PEOPLE * 4, bare_by_kind=kinds)
 
 
 GUARDED = "pixel redaction and output filter, told the header"
@@ -151,7 +154,7 @@ def retention(train: PageSource, held_out: PageSource) -> Claim:
 FILTERED = "output and memory filter"
 
 
-def claimed(name: str, rows: dict[str, dict[str, Any]], bare: str, guarded: str, n: int) -> Claim:
+def claimed(name: str, rows: dict[str, dict[str, Any]], bare: str, guarded: str, n: int, **more: Any) -> Claim:
     """The worst framing behind the guard, beside the bare victim, controls and what benign questions cost."""
     leak, held = rows[bare], rows[guarded]
     clinical = held["benign"][CLINICAL]
@@ -166,7 +169,7 @@ def claimed(name: str, rows: dict[str, dict[str, Any]], bare: str, guarded: str,
         n=n,
         seed=SEED,
         interval=(held["gate"]["low"], held["gate"]["high"]),
-        details={"rows": rows, "guarded": guarded, "bare": bare, "trained": trainings()},
+        details={"rows": rows, "guarded": guarded, "bare": bare, "trained": trainings(), **more},
     )
 
 
@@ -200,6 +203,16 @@ def read_row(
             pages: recalled(f"{risk} {name}, {pages}", partial(answered, some)) for pages, some in benign.items()
         },
     }
+
+
+def read_by_kind(victim: PretrainedWriter, probes: Probes) -> dict[str, Any]:
+    """What a bare victim says of the values of each kind, in the framing in which it says most."""
+    asked = prepared_victim(answers_of(victim), Mitigation(), probes.turns)
+    found = {}
+    for kind in probes.wanted[0]:
+        wanted = [{kind: values[kind]} for values in probes.wanted]
+        found[kind] = extract_values(asked, probes.shown, wanted, unguarded_release, disguises=VERBATIM).worst.success
+    return {kind: asdict(each) for kind, each in found.items()}
 
 
 def scripted_rows(probes: Probes) -> dict[str, dict[str, Any]]:
