@@ -68,23 +68,19 @@ def default_attacks(
     `decide` reads the outputs of an opaque model; without it there is no evasion of one. Without `gradients`, as trees
     have none, single inputs are searched by decisions alone instead of by a surrogate's gradients.
     """
-    if isinstance(spec.task, WrittenReport):
-        return (
-            *default_evasion(spec, gradients=gradients, threat=threat),
-            *default_report_thefts(),
-            *default_membership(spec),
-        )
-    if spec.modality == "image":
-        thief = Knockoff(epochs=8, points=3)
-    else:
-        thief = Knockoff()
     return (
         *default_evasion(spec, decide, gradients=gradients, threat=threat),
-        thief,
-        replace(thief, labels="hard"),
-        replace(thief, pool_share=0.1),
+        *default_thefts(spec),
         *default_membership(spec),
     )
+
+
+def default_thefts(spec: ModelSpec) -> tuple[Attack, ...]:
+    """The thieves that a validation asks for: of texts where the model writes reports, else of scores and of labels."""
+    if isinstance(spec.task, WrittenReport):
+        return default_report_thefts()
+    thief = Knockoff(epochs=8, points=3) if spec.modality == "image" else Knockoff()
+    return thief, replace(thief, labels="hard"), replace(thief, pool_share=0.1)
 
 
 def default_membership(spec: ModelSpec) -> tuple[LossThreshold | ShadowAttack, ...]:

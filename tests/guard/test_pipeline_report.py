@@ -16,7 +16,6 @@ from support.report_models import (
     report_spec,
 )
 
-from medward.attacks.suite import chosen_attacks
 from medward.guard import models
 from medward.guard.errors import MedwardError, ModelError
 from medward.guard.harden.losses.table import losses_of
@@ -24,7 +23,6 @@ from medward.guard.pipeline import Guard
 from medward.guard.release.text import IdentifierKind, KnownIdentifiers
 from medward.guard.report_filter import REPORT_FILTER, ReportFilter
 from medward.guard.types import Action, Level, Query
-from medward.integrations.serving.app import create_app
 
 WHO = ("clinic", "key")
 ROWS = report_images(12, 5)
@@ -245,10 +243,6 @@ def test_a_prompt_of_the_task_is_what_the_function_is_asked():
 
 
 def test_what_cannot_take_reports_yet_says_so(guard):
-    with pytest.raises(MedwardError, match="not served over HTTP yet"):
-        create_app(guard, keys=None)
-    with pytest.raises(MedwardError, match="writes reports, which no attack on rows"):
-        chosen_attacks(guard.model.spec)
     with pytest.raises(MedwardError, match="cannot be hardened yet"):
         losses_of(guard.model.spec.task)
 
