@@ -23,9 +23,13 @@ def _known_in(file: bytes, index: int) -> KnownIdentifiers | None:
         return None
     try:
         with HUSH:
-            found = KnownIdentifiers.from_dicom(parse_dicom(file))
-    except MedwardError:  # a header without any of the keywords
-        return None
+            header = parse_dicom(file)
+    except MedwardError as error:
+        raise MedwardError(f"image {index}: {error}") from None
     except Exception as error:  # a parser fed a broken file raises anything
         raise MedwardError(f"image {index}: is not a readable DICOM file ({type(error).__name__})") from None
+    try:
+        found = KnownIdentifiers.from_dicom(header)
+    except MedwardError:  # it has none of the keywords that name a patient
+        return None
     return found if found.values else None

@@ -59,12 +59,13 @@ from medward.attacks.benchmarks.mm_privacy.retention import (
 from medward.attacks.disclosure.extraction_suite import extract_values
 from medward.attacks.disclosure.identities import known_identifiers
 from medward.attacks.disclosure.pixel_redaction import BurnedInRedaction
-from medward.attacks.disclosure.victim import IgnorantVictim, PromptedVictim, Victim, WorstCaseVictim
-from medward.attacks.disclosure.writer import AnswerRelease, unguarded_release
+from medward.attacks.disclosure.victim import IgnorantVictim, PromptedVictim, Shown, Victim, WorstCaseVictim
+from medward.attacks.disclosure.writer import unguarded_release
 from medward.guard.harden.private.settings import PrivateSettings
 from medward.guard.intake.deidentify.reading import RapidReader
 from medward.guard.models.greedy_decoding import PretrainedWriter
 from medward.guard.privacy_policy import PrivacyPolicy
+from medward.guard.release.conversation import Conversation
 from medward.guard.release.privacy_filters import PrivacyFilters
 
 CLINICAL = "radiographs"
@@ -100,9 +101,14 @@ def disclosure(train: PageSource, held_out: PageSource) -> Claim:
     probes = disclosure_probes(held_out, PEOPLE, seed=SEED)
     benign = benign_pages(held_out)
     filters = PrivacyFilters(PrivacyPolicy())
-    blind: AnswerRelease = lambda _: filters.conversation()  # noqa: E731
-    told: AnswerRelease = lambda shown: filters.conversation(known_identifiers(shown.header))  # noqa: E731
     redact = redaction()
+
+    def blind(_: Shown) -> Conversation:
+        return filters.conversation()
+
+    def told(shown: Shown) -> Conversation:
+        return filters.conversation(known_identifiers(shown.header))
+
     readers: dict[str, tuple[Callable[[], PretrainedWriter], Mitigation]] = {
         "none": (lambda: reader(train), Mitigation()),
         "refusal of direct questions": (lambda: refusing_reader(train), Mitigation()),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -52,7 +53,7 @@ def page_words() -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for word in words if word not in ("kind", "value")))
 
 
-def page_tokenizer() -> object:
+def page_tokenizer() -> Any:
     """A tokenizer of known words, each with the space before it, and of single characters; it loses nothing."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -90,7 +91,7 @@ def untrained_reader(size: ReaderSize | None = None, *, seed: int) -> Pretrained
         **common,
         num_hidden_layers=size.writing,
         num_key_value_heads=PER_PATCH,
-        vocab_size=len(tokenizer),  # type: ignore[arg-type]
+        vocab_size=len(tokenizer),
         max_position_embeddings=512,
         bos_token_id=0,
         eos_token_id=1,

@@ -163,7 +163,7 @@ def run_schedule(
         optimiser.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):
             found = loss(step)
-        found.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(found)
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
         shape.step()
