@@ -86,14 +86,37 @@ class PretrainedWriter:
         """How many kinds of token there are."""
         return int(self.network.config.get_text_config(decoder=True).vocab_size)
 
-    @torch.inference_mode()
     def vision_states(self, pixels: Tensor) -> Tensor:
-        """What the network sees at every place of each image ``(n, places, d)``, of pixel values ``(n, C, H, W)``."""
-        pixels = self._placed(pixels)
+        """What the network sees at every place of each image ``(n, places, d)``, of pixel values ``(n, C, H, W)``.
+
+        It has a slope in `pixels` unless torch was told that none is wanted.
+        """
+        pixels = self.placed(pixels)
         if self.encodes:
             states: Tensor = self.network.encoder(pixel_values=pixels).last_hidden_state
             return states
         return torch.stack(list(self.network.get_image_features(pixel_values=pixels).pooler_output))
+
+    def first_tokens(self, prompt: str, places: int) -> list[int]:
+        """What stands before a text: the token that begins one, or the prompt with all `places` of the image.
+
+        Raises `MedwardError` for a prompt that names the image twice.
+        """
+        if self.encodes:
+            return [self._first]
+        image = self.image_token
+        assert image is not None
+        ids: list[int] = list(self.tokenizer(prompt).input_ids)
+        if image not in ids:  # before what is asked, behind the token that begins a text
+            ids.insert(int(bool(ids) and ids[0] == self.tokenizer.bos_token_id), image)
+        if ids.count(image) > 1:
+            raise MedwardError(f"prompt: names the image {ids.count(image)} times; name it once, or not")
+        at = ids.index(image)
+        return [*ids[:at], *[image] * places, *ids[at + 1 :]]
+
+    def placed(self, pixels: Tensor) -> Tensor:
+        """Pixels where the network is, in numbers of its kind."""
+        return pixels.to(device=self.network.device, dtype=self.network.dtype)
 
     def pieces(self, pixels: Tensor, prompt: str, longest: int, seen: Tensor | None = None) -> Iterator[str]:
         """The text about one image ``(1, C, H, W)`` in words, of at most `longest` tokens.
@@ -131,17 +154,8 @@ class PretrainedWriter:
 
     def _start(self, pixels: Tensor, prompt: str, seen: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """The first ids, and what the network is given of the image."""
-        if self.encodes:
-            return self._ids([self._first]), {"encoder_outputs": (seen,)}
-        ids = list(self.tokenizer(prompt).input_ids)
-        places = [self.image_token] * seen.shape[1]
-        at = ids.index(self.image_token) if self.image_token in ids else None
-        if at is None:  # before what is asked, behind the token that begins a text
-            at = int(bool(ids) and ids[0] == self.tokenizer.bos_token_id)
-            ids.insert(at, self.image_token)
-        if ids.count(self.image_token) > 1:
-            raise MedwardError(f"prompt: names the image {ids.count(self.image_token)} times; name it once, or not")
-        return self._ids([*ids[:at], *places, *ids[at + 1 :]]), {"pixel_values": self._placed(pixels)}
+        ids = torch.tensor([self.first_tokens(prompt, seen.shape[1])], device=self.network.device)
+        return ids, {"encoder_outputs": (seen,)} if self.encodes else {"pixel_values": self.placed(pixels)}
 
     def _named(self, ids: Tensor, cache: Any) -> dict[str, Any]:
         """The ids of a step as the network calls them: all at first, then the last."""
@@ -173,9 +187,3 @@ class PretrainedWriter:
     def _text(self, ids: list[int]) -> str:
         found: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return found
-
-    def _ids(self, ids: list[int | None]) -> Tensor:
-        return torch.tensor([ids], device=self.network.device)
-
-    def _placed(self, pixels: Tensor) -> Tensor:
-        return pixels.to(device=self.network.device, dtype=self.network.dtype)

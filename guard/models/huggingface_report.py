@@ -56,7 +56,8 @@ class HuggingFaceReportModel:
     def prefill(self, inputs: Array) -> Prefill:
         """The mean ``(n, d)`` of what the network sees over an image, and texts that are yet to be written."""
         rows = [self._pixels(inputs[[at]]) for at in range(len(inputs))]
-        seen = [self.writer.vision_states(row) for row in rows]
+        with torch.inference_mode():
+            seen = [self.writer.vision_states(row) for row in rows]
         task = self._task
         texts = tuple(
             self.writer.pieces(row, task.prompt, task.length, states) for row, states in zip(rows, seen, strict=True)

@@ -31,8 +31,8 @@ from medward.attacks.benchmarks.reports.report_scores import (
     text_scores,
 )
 from medward.attacks.benchmarks.reports.report_training import ReporterTraining, Sight, train_reporter
-from medward.attacks.benchmarks.reports.written_reports import written_reports
 from medward.attacks.intervals import Interval
+from medward.attacks.whitebox.written_texts import write_texts
 from medward.guard.models.huggingface_report import open_writer
 
 SEED, LEAST, SAMPLES = 1, 0.6, 3  # settings were chosen at seed 0, of other splits, references and weights
@@ -133,7 +133,8 @@ def cell(name: str, data: ReportData, kind: ReporterKind, *, sight: Sight = "ima
         if not (folder / "model" / "tokenizer.json").is_file():
             save_writer(train_reporter(data, kind, training, checkpoint=folder / "checkpoint.pt"), folder / "model")
         writer = open_writer(folder / "model")  # as any user's folder is
-        kept.write_text(json.dumps(written_reports(writer, data.splits["test"].images, prompt_of(kind))))
+        images, longest = torch.from_numpy(data.splits["test"].images), writer.network.generation_config.max_new_tokens
+        kept.write_text(json.dumps(write_texts(writer, images, prompt_of(kind), longest)))
         print(f"{folder.name}: done", flush=True)
     texts: list[str] = json.loads(kept.read_text())
     return texts

@@ -10,13 +10,14 @@ Li et al., "TrOCR", AAAI 2023 (encoder and decoder); Liu et al., "Visual instruc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 
+from medward.attacks.learners.report_tokenizer import BEGIN, END, IMAGE, PAD, SPECIAL_TOKENS
 from medward.guard.errors import MedwardError
 from medward.guard.models.base import require_extra
 from medward.guard.models.greedy_decoding import PretrainedWriter
@@ -25,8 +26,6 @@ ReporterKind = Literal["encoder-decoder", "llava"]
 REPORTER_KINDS: tuple[ReporterKind, ...] = get_args(ReporterKind)
 PROMPT = "<image> Describe the radiograph."
 """What LLaVA's kind is asked about every image; the other kind takes no prompt."""
-BEGIN, END, PAD, IMAGE = "<s>", "</s>", "<pad>", "<image>"
-_SPECIAL = (BEGIN, END, PAD, IMAGE)
 _STRIDE = 16  # pixels of an image's side to a place
 
 
@@ -75,26 +74,6 @@ def save_writer(writer: PretrainedWriter, folder: Path) -> None:
     """Save network and tokenizer as a user would, so that `open_writer` and every command read the folder."""
     writer.network.save_pretrained(folder)
     writer.tokenizer.save_pretrained(folder)
-
-
-def report_tokenizer(texts: Iterable[str], *, vocabulary: int = 600) -> Any:
-    """A byte-level BPE trained on `texts`, with tokens for beginning, end, padding and a place of the image."""
-    transformers = require_extra("transformers", "huggingface")
-    tokenizers = require_extra("tokenizers", "huggingface")
-    core = tokenizers.Tokenizer(tokenizers.models.BPE())
-    core.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = tokenizers.decoders.ByteLevel()
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=list(_SPECIAL),
-        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    core.train_from_iterator(texts, trainer)
-    core.post_processor = tokenizers.processors.TemplateProcessing(single=f"{BEGIN} $A", special_tokens=[(BEGIN, 0)])
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token=BEGIN, eos_token=END, pad_token=PAD, extra_special_tokens=[IMAGE]
-    )
 
 
 def _tower(transformers: Any, shape: tuple[int, ...], size: ReporterSize) -> Any:
@@ -166,7 +145,7 @@ def _llava(transformers: Any, shape: tuple[int, ...], vocabulary: int, size: Rep
         transformers.LlavaConfig(
             vision_config=_tower(transformers, shape, size),
             text_config=text,
-            image_token_index=_SPECIAL.index(IMAGE),
+            image_token_index=SPECIAL_TOKENS.index(IMAGE),
             vision_feature_layer=-1,
             vision_feature_select_strategy="full",
         )

@@ -31,8 +31,8 @@ from medward.attacks.benchmarks.reports.report_networks import (
     ReporterSize,
     build_reporter,
     prompt_of,
-    report_tokenizer,
 )
+from medward.attacks.learners.report_tokenizer import report_tokenizer
 from medward.guard.errors import MedwardError
 from medward.guard.files import write_durably
 from medward.guard.harden.robust.augment import augment_images, shift_images

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from medward.attacks.whitebox.written_texts import token_losses, write_texts
 from medward.guard.errors import MedwardError
 from medward.guard.models.base import require_extra
 from medward.guard.models.greedy_decoding import PretrainedWriter
@@ -25,10 +25,8 @@ from medward.guard.spec import ModelSpec
 from medward.guard.types import Array
 
 _BATCH = 16
-_WRITTEN_AT_ONCE = 64
 _RATE = 2e-3
 _TUNED = 2e-4  # the rate of weights that are trained already
-_IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,75 +47,16 @@ class TextStudent:
         """The mean cross-entropy ``(n,)`` of the tokens of `texts`, their end among them, in nats; it has a slope in
         `images (n, *shape)`.
         """
-        prefix, wanted = self._prefix(images), self._tokens(texts)
-        counted = wanted != _IGNORED
-        ids = torch.cat([prefix, wanted.where(counted, self._padding)[:, :-1]], dim=1)
-        named = self._named(ids, torch.cat([torch.ones_like(prefix), counted[:, :-1].long()], dim=1))
-        logits = self.writer.network(pixel_values=self._pixels(images), **named).logits[:, prefix.shape[1] - 1 :]
-        losses = F.cross_entropy(logits.transpose(1, 2), wanted, ignore_index=_IGNORED, reduction="none")
-        return losses.sum(dim=1) / counted.sum(dim=1)
+        losses, counts = token_losses(self.writer, self._pixels(images), self.prompt, texts, longest=self.longest)
+        return losses.sum(dim=1) / counts
 
-    @torch.no_grad()
     def write(self, images: Array, *, generator: torch.Generator | None = None) -> list[str]:
         """The texts about ``(n, *shape)``: greedy, or drawn at temperature 1 with a `generator`."""
-        x = torch.as_tensor(np.asarray(images, np.float32))
-        return [text for rows in torch.split(x, _WRITTEN_AT_ONCE) if len(rows) for text in self._texts(rows, generator)]
-
-    def _texts(self, images: Tensor, generator: torch.Generator | None) -> list[str]:
-        network, tokenizer = self.writer.network, self.writer.tokenizer
-        prefix = self._prefix(images)
-        given = self._named(prefix, torch.ones_like(prefix))
-        with torch.random.fork_rng(devices=[]):
-            if generator is not None:
-                torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
-            drawn = network.generate(
-                pixel_values=self._pixels(images),
-                **given,
-                do_sample=generator is not None,
-                num_beams=1,
-                max_new_tokens=self.longest,
-                pad_token_id=self._padding,
-            )
-        texts: list[str] = tokenizer.batch_decode(
-            drawn[:, prefix.shape[1] :], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return texts
-
-    def _tokens(self, texts: list[str]) -> Tensor:
-        """The tokens of each text and its end ``(n, T)``, filled up with `_IGNORED`."""
-        tokenizer = self.writer.tokenizer
-        rows = [
-            [*ids[: self.longest - 1], tokenizer.eos_token_id]
-            for ids in tokenizer(texts, add_special_tokens=False).input_ids
-        ]
-        most = max(map(len, rows))
-        return torch.tensor([row + [_IGNORED] * (most - len(row)) for row in rows])
-
-    def _prefix(self, images: Tensor) -> Tensor:
-        """What stands before each text ``(n, p)``: the token that begins one, or the prompt with an image's places."""
-        network, tokenizer = self.writer.network, self.writer.tokenizer
-        if self.writer.encodes:
-            return torch.full((len(images), 1), int(network.config.decoder_start_token_id))
-        place = self.writer.image_token
-        count = self.writer.vision_states(self._pixels(images[:1])).shape[1]
-        ids = list(tokenizer(self.prompt).input_ids)
-        if place not in ids:
-            ids.insert(int(bool(ids) and ids[0] == tokenizer.bos_token_id), place)
-        at = ids.index(place)
-        return torch.tensor([[*ids[:at], *[place] * count, *ids[at + 1 :]]] * len(images))
-
-    def _named(self, ids: Tensor, told: Tensor) -> dict[str, Tensor]:
-        """Tokens, and which of them count, as the network calls them."""
-        prefix = "decoder_" if self.writer.encodes else ""
-        return {f"{prefix}input_ids": ids, f"{prefix}attention_mask": told}
+        x = self._pixels(torch.as_tensor(np.asarray(images, np.float32)))
+        return write_texts(self.writer, x, self.prompt, self.longest, generator=generator)
 
     def _pixels(self, images: Tensor) -> Tensor:
         return (images - self.mean) / self.spread
-
-    @property
-    def _padding(self) -> int:
-        found = self.writer.tokenizer.pad_token_id
-        return int(self.writer.tokenizer.eos_token_id if found is None else found)
 
 
 class StudentMaker(Protocol):

@@ -10,11 +10,9 @@ References: Li et al., "TrOCR", AAAI 2023 (a vision encoder and a text decoder o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -22,16 +20,14 @@ from transformers import (
     GPT2LMHeadModel,
     PreTrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerFast,
     VisionEncoderDecoderConfig,
     VisionEncoderDecoderModel,
 )
 from transformers.modeling_outputs import BaseModelOutput
 
+from medward.attacks.learners.report_tokenizer import BEGIN, END, PAD, report_tokenizer
 from medward.guard.models.greedy_decoding import PretrainedWriter
 
-BEGIN_TEXT, END_TEXT, PADDING = "<s>", "</s>", "<pad>"
-_SPECIAL = (BEGIN_TEXT, END_TEXT, PADDING)
 _WIDTHS = (32, 64, 128)
 _PLACES = 8  # of an image's side, at most
 _LARGE = 48  # pixels of a side from which the first layer halves it, too
@@ -82,7 +78,7 @@ AutoConfig.register(ConvolutionConfig.model_type, ConvolutionConfig, exist_ok=Tr
 
 def student_network(shape: tuple[int, ...], tokenizer: Any, *, width: int, layers: int, context: int) -> Any:
     """An untrained network for images `shape` (C, H, W) that writes up to `context` tokens; draws from torch's RNG."""
-    begin, end, pad = (tokenizer.convert_tokens_to_ids(each) for each in _SPECIAL)
+    begin, end, pad = (tokenizer.convert_tokens_to_ids(each) for each in (BEGIN, END, PAD))
     text = GPT2Config(
         vocab_size=len(tokenizer),
         n_embd=width,
@@ -108,27 +104,12 @@ def student_network(shape: tuple[int, ...], tokenizer: Any, *, width: int, layer
     return network
 
 
-def student_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
-    """A byte-level BPE of at most `vocabulary` tokens and the bytes, learned from `texts`; it writes any other, too."""
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=list(_SPECIAL),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    core.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token=BEGIN_TEXT, eos_token=END_TEXT, pad_token=PADDING)
-
-
 def small_writer(
     shape: tuple[int, ...], texts: list[str], *, width: int, layers: int, vocabulary: int, longest: int, seed: int
 ) -> PretrainedWriter:
     """An untrained writer about images `shape` in the words of `texts`, of at most `longest` tokens a text."""
-    tokenizer = student_tokenizer(texts, vocabulary)
-    most = max((len(each) for each in tokenizer(texts).input_ids), default=0)
+    tokenizer = report_tokenizer(texts, vocabulary=vocabulary)
+    most = max((len(each) for each in tokenizer(texts, add_special_tokens=False).input_ids), default=0)
     context = min(longest, most + most // 4) + 2  # its begin and end
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -8,12 +8,10 @@ from support.toy_reports import FINDINGS, SIZE, toy_report_data
 from medward.attacks.benchmarks.reports import report_training
 from medward.attacks.benchmarks.reports.report_loss import written_loss
 from medward.attacks.benchmarks.reports.report_networks import (
-    IMAGE,
     PROMPT,
     REPORTER_KINDS,
     build_reporter,
     prompt_of,
-    report_tokenizer,
     save_writer,
 )
 from medward.attacks.benchmarks.reports.report_scores import fact_labels, label_scores, report_labels
@@ -25,7 +23,8 @@ from medward.attacks.benchmarks.reports.report_training import (
     seen_images,
     train_reporter,
 )
-from medward.attacks.benchmarks.reports.written_reports import written_reports
+from medward.attacks.learners.report_tokenizer import IMAGE, report_tokenizer
+from medward.attacks.whitebox.written_texts import write_texts
 from medward.guard import models
 from medward.guard.errors import MedwardError
 from medward.guard.models.huggingface_report import open_writer
@@ -52,8 +51,8 @@ def test_a_trained_network_is_opened_and_guarded_as_a_users_folder_is(kind, tmp_
     writer = quick(kind)
     save_writer(writer, tmp_path / "model")
     opened = open_writer(tmp_path / "model")
-    own = written_reports(writer, TRAIN.images[:3], prompt_of(kind), longest=LONGEST)
-    assert written_reports(opened, TRAIN.images[:3], prompt_of(kind), longest=LONGEST) == own
+    own = write_texts(writer, torch.from_numpy(TRAIN.images[:3]), prompt_of(kind), LONGEST)
+    assert write_texts(opened, torch.from_numpy(TRAIN.images[:3]), prompt_of(kind), LONGEST) == own
     spec = ModelSpec(
         name="reporter",
         modality="image",
@@ -72,7 +71,7 @@ def test_a_trained_network_is_opened_and_guarded_as_a_users_folder_is(kind, tmp_
 def test_the_loss_is_of_the_tokens_that_are_written_one_by_one(kind):
     writer = quick(kind)
     pixels = torch.from_numpy(TRAIN.images[:1])
-    text = written_reports(writer, TRAIN.images[:1], prompt_of(kind), longest=LONGEST)[0]
+    text = write_texts(writer, torch.from_numpy(TRAIN.images[:1]), prompt_of(kind), LONGEST)[0]
     assert text == "".join(writer.pieces(pixels, prompt_of(kind), LONGEST))
     with torch.no_grad():
         likely = float(written_loss(writer, pixels, prompt_of(kind), [text]))
@@ -187,7 +186,7 @@ def test_what_is_in_an_image_is_learned_and_not_without_it(kind):
         training = ReporterTraining(warm_up=6, epochs=25, batch=16, balance=0.0, tower_share=0.3, sight=sight)
         writer = train_reporter(data, kind, training, size=SIZE)
         test = data.splits["test"]
-        texts = written_reports(writer, test.images, prompt_of(kind))
+        texts = write_texts(writer, torch.from_numpy(test.images), prompt_of(kind), SIZE.context - 1)
         truth = fact_labels(test.facts, FINDINGS)
         found[sight] = label_scores(truth, report_labels(texts, FINDINGS), FINDINGS).micro
     assert found["images"].value > 0.9
