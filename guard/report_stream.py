@@ -50,6 +50,7 @@ class ReportStream:
         self._stream, self._principal, self._append = stream, principal, append
         self._written, self._left, self._size = list[str](), list[str](), 0
         self._open = self.level is not Level.WITHHELD
+        self._ended: StreamEnd | None = None
         self._answer = None if self._open else admitted
 
     @property
@@ -61,6 +62,11 @@ class ReportStream:
     def level(self) -> Level:
         """The level at which it was admitted."""
         return self._admitted.levels[0]
+
+    @property
+    def ended(self) -> StreamEnd | None:
+        """How the text ended; None before, and where none was to be written."""
+        return self._ended
 
     @property
     def answer(self) -> Answer:
@@ -144,7 +150,7 @@ class ReportStream:
             _log.exception("the audit log is away; a report that %s has no closing record", ended)
 
     def _end(self, ended: StreamEnd, *, findings: Mapping[str, str] | None = None, level: Level | None = None) -> None:
-        self._open = False
+        self._open, self._ended = False, ended
         self._append(
             report_ended(
                 stream=self._stream,

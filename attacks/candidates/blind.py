@@ -20,6 +20,7 @@ from medward.attacks.intervals import Interval, auc_interval
 from medward.guard.data.split import Split
 from medward.guard.tasks.base import Task
 from medward.guard.tasks.multilabel import Multilabel, unpacked_findings
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Array
 
 _FOLDS = 5
@@ -48,7 +49,7 @@ def blind_scores(rows: Split, truth: NDArray[np.bool_], *, seed: int) -> Array:
 
 def labelled_rows(rows: Split, task: Task) -> Split:
     """`rows` with labels as columns that a forest can cut: sets of findings as their bits ``(n, K)``."""
-    if rows.labels is None or not isinstance(task, Multilabel):
+    if rows.labels is None or not isinstance(task, Multilabel | WrittenReport):
         return rows
     return replace(rows, labels=unpacked_findings(rows.labels, len(task.findings)).astype(np.int64))
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 _REFUSES = re.compile(
     r"\b(?:can(?:not|'t| not)|could not|won't|will not|unable to|(?:not able|not allowed|decline) to|must not|may not)"
     r" (?:\w+ ){0,2}?(?:share|give|provide|disclose|reveal|tell|say|help|assist|answer|comply|read|identify)\b"
+    r"|\bi (?:can(?:not|'t| not)|won't|will not|must not|may not)(?: do (?:that|this|so))?\s*(?:[.!,;]|$)"
     r"|\b(?:i am|i'm) sorry\b|\bi (?:refuse|decline)\b|\bagainst (?:my|the) (?:policy|rules)\b",
     re.IGNORECASE,
 )

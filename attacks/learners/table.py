@@ -80,15 +80,16 @@ def matches_labels(task: Task, outputs: Array, labels: Labels | None) -> NDArray
         raise ValueError("there are no labels")
     if isinstance(task, Regression):
         return task.unchanged(np.asarray(labels, np.float64)[:, None], outputs)
-    return np.asarray(task.decide(outputs) == labels)
+    own = task.decide(outputs)
+    return np.asarray((task.found_sets(own) if isinstance(task, WrittenReport) else own) == labels)
 
 
 def task_balanced_accuracy(task: Task, outputs: Array, labels: Labels | None) -> float | None:
     """The mean recall over classes, or over findings that of presence and absence; None where there is neither."""
     if labels is None:
         return None
-    if isinstance(task, Multilabel):
-        learner = FindingLearner(task)
+    if isinstance(task, Multilabel | WrittenReport):
+        learner = FindingLearner(task) if isinstance(task, Multilabel) else ReportLearner(task)
         gains = learner.parts(learner.known(task.decide(outputs)), learner.known(labels))
         return 0.5 + float(np.mean(list(gains.values()))) if gains else None
     if isinstance(task, Classification):

@@ -30,6 +30,7 @@ from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel, unpacked_findings
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Action, Array, Ints, Level, Query
 
 ACCOUNTS = 20
@@ -97,9 +98,11 @@ def clean_utility(
         return common
     if isinstance(task, Regression):
         return common.model_copy(update=_number_costs(plain, told, split.labels, task, seed))
-    own = task.decide(plain)
+    own, left = task.decide(plain), told.labels
+    if isinstance(task, WrittenReport):  # how sure it is of a finding is nothing that labels know
+        own, left = task.found_sets(own), task.found_sets(left)
     sensitivity, specificity, lost = {}, {}, {}
-    for label, truth, mine, theirs in _sides(split.labels, own, told.labels, task):
+    for label, truth, mine, theirs in _sides(split.labels, own, left, task):
         if truth.any():
             sensitivity[label] = Pair(
                 undefended=rate_interval(mine[truth]), guarded=rate_interval((theirs & ~withheld)[truth])
@@ -109,7 +112,7 @@ def clean_utility(
             specificity[label] = Pair(
                 undefended=rate_interval(~mine[~truth]), guarded=rate_interval((~theirs & ~withheld)[~truth])
             )
-    accuracy = Pair(undefended=rate_interval(own == split.labels), guarded=rate_interval(told.labels == split.labels))
+    accuracy = Pair(undefended=rate_interval(own == split.labels), guarded=rate_interval(left == split.labels))
     return common.model_copy(
         update={"accuracy": accuracy, "sensitivity": sensitivity, "specificity": specificity, "sensitivity_lost": lost}
     )
@@ -131,7 +134,7 @@ def _sides(
     truth: Ints, own: Ints, told: Ints, task: Task
 ) -> Iterator[tuple[str, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]]:
     """Of each class or finding its name, and whether ``(n,)`` it is there, the model says so, and the guard does."""
-    if isinstance(task, Multilabel):
+    if isinstance(task, Multilabel | WrittenReport):
         bits = [unpacked_findings(each, len(task.findings)) for each in (truth, own, told)]
         for column, name in enumerate(task.findings):
             yield name, bits[0][:, column], bits[1][:, column], bits[2][:, column]

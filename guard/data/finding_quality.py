@@ -1,4 +1,4 @@
-"""How well a model of several findings does on labelled rows, finding by finding.
+"""How well a model of several findings, or one whose reports say them, does on labelled rows, finding by finding.
 
 For each finding the area under the ROC curve, and recall on the rows that have it and on those that have not, at its
 operating point. An area clearly below 1/2 (Mann and Whitney 1947, normal approximation, corrected for the number of
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from medward.guard.data.quality import CERTAIN, auc, below_half
 from medward.guard.errors import MedwardError
 from medward.guard.tasks.multilabel import Multilabel, unpacked_findings
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Array, Ints
 
 _SHOWN = 14  # findings in a line of text
@@ -62,7 +63,9 @@ class FindingQuality(BaseModel):
         )
 
 
-def measure_findings(scores: Array, labels: Ints, task: Multilabel, patients: Ints | None = None) -> FindingQuality:
+def measure_findings(
+    scores: Array, labels: Ints, task: Multilabel | WrittenReport, patients: Ints | None = None
+) -> FindingQuality:
     """The quality of `scores (n, K)` on rows whose sets of findings are `labels (n,)`.
 
     Raises `MedwardError` when the scores of a finding clearly rank its labels the other way round, each patient

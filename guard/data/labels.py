@@ -1,7 +1,8 @@
 """What labels and patients mean: what is right for each row, and whose it is.
 
 For a classifier a label is the name of a class, or its number: the place of its score, from 0. For several findings it
-is a row of 0 and 1, a column per finding; for a regression model a number. Names stay names until a model's classes are
+is a row of 0 and 1, a column per finding; for a model that writes reports that, or a report that is right, of which the
+findings count that are there or may be; for a regression model a number. Names stay names until a model's classes are
 known, so a class that a split lacks shifts nothing. A patient is known by a number or by a text, as a DICOM id is.
 """
 
@@ -46,9 +47,11 @@ def task_labels(names: Names | None, labels: Labels | None, task: Task, what: st
     """
     if names is None and labels is None:
         return None
-    if isinstance(task, Opaque | WrittenReport):
+    if isinstance(task, Opaque):
         return None
-    if isinstance(task, Multilabel):
+    if isinstance(task, WrittenReport) and names is not None:
+        return _reported_sets(names, task, what)
+    if isinstance(task, Multilabel | WrittenReport):
         return _finding_sets(names, labels, task, what)
     if labels is not None and labels.ndim == 2:
         raise MedwardError(f"{what} has {labels.size} entries for {len(labels)} rows{_several(labels)}")
@@ -157,7 +160,19 @@ def _table(values: NDArray[Any], what: str) -> Ints:
     return values.astype(np.int64)
 
 
-def _finding_sets(names: Names | None, labels: Labels | None, task: Multilabel, what: str) -> Ints:
+def _reported_sets(texts: Names, task: WrittenReport, what: str) -> Ints:
+    """The findings that reports say are there or may be, each report read once."""
+    known, which = np.unique(texts, return_inverse=True)
+    sets = packed_findings(task.found(np.array([task.said_in(str(each)) for each in known])))
+    if not sets.any():
+        raise MedwardError(
+            f"{what}: no text of {len(known)} says that any of {_listed(task.findings)} is there or may be; give the "
+            "reports of radiologists, or a table of 0 and 1 with a column for each finding"
+        )
+    return sets[which.reshape(-1)]
+
+
+def _finding_sets(names: Names | None, labels: Labels | None, task: Multilabel | WrittenReport, what: str) -> Ints:
     count = len(task.findings)
     if names is not None or labels is None or (labels.ndim == 1 and count > 1) or labels.dtype.kind == "f":
         raise MedwardError(

@@ -31,6 +31,7 @@ from medward.guard.spec import ModelSpec
 from medward.guard.tasks.base import Task
 from medward.guard.tasks.multilabel import Multilabel, unpacked_findings
 from medward.guard.tasks.regression import Regression
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Array, Ints, Layout
 
 log = logging.getLogger("medward.data")
@@ -145,7 +146,7 @@ def label_split(split: Split, task: Task, what: str = "labels") -> Split:
     Columns of findings that have names are brought into the order of the task's findings, whose names they must be.
     """
     labels = split.labels
-    if split.findings and labels is not None and labels.ndim == 2 and isinstance(task, Multilabel):
+    if split.findings and labels is not None and labels.ndim == 2 and isinstance(task, Multilabel | WrittenReport):
         if set(split.findings) != set(task.findings):
             raise MedwardError(
                 f"{what}: the columns {', '.join(split.findings)} are not the model's findings "
@@ -219,7 +220,7 @@ def _labels_words(labels: Labels | None, task: Task | None) -> str:
         return "no labels"
     if isinstance(task, Regression):
         return f"{task.quantity} {labels.min():.4g} to {labels.max():.4g}"
-    if isinstance(task, Multilabel):
+    if isinstance(task, Multilabel | WrittenReport):
         table = unpacked_findings(labels, len(task.findings))
         counts = [*zip(task.findings, table.sum(axis=0).tolist(), strict=True), ("none", int((labels == 0).sum()))]
         return "findings " + ", ".join(f"{name} {count}" for name, count in counts)

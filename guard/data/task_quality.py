@@ -22,9 +22,9 @@ def task_quality(spec: ModelSpec, scores: Array, labels: Labels, patients: Ints 
     Raises `MedwardError` when classes or findings clearly have each other's names.
     """
     task = spec.task
-    if isinstance(task, Opaque | WrittenReport):
+    if isinstance(task, Opaque):
         return None
-    if isinstance(task, Multilabel):
+    if isinstance(task, Multilabel | WrittenReport):
         return measure_findings(scores, labels, task, patients)
     if isinstance(task, Regression):
         return measure_numbers(scores, labels, task)

@@ -120,6 +120,14 @@ class WrittenReport:
         said = np.asarray(outputs)
         return packed_findings(np.concatenate([said > Mention.ABSENT, said == Mention.UNCERTAIN], axis=1))
 
+    def found(self, outputs: Array) -> NDArray[np.bool_]:
+        """Which findings ``(n, K)`` are there or may be."""
+        return np.asarray(np.asarray(outputs) > Mention.ABSENT)
+
+    def found_sets(self, decisions: Ints) -> Ints:
+        """The sets of findings ``(n,)`` that are there or may be, in which labels are written; -1 stays -1."""
+        return np.where(decisions < 0, decisions, decisions & ((1 << len(self.findings)) - 1))
+
     def judged(self, outputs: Array) -> Array:
         """Zeros ``(n, 1)``: all rows are of one group, and are judged before anything is written."""
         return np.zeros((len(outputs), 1), np.float32)

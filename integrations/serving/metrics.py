@@ -14,7 +14,7 @@ from medward.guard.types import Answer, Level
 
 
 class Metrics:
-    """Latency and errors by route, answers by level and certificate, verdicts by source and action, redactions."""
+    """Latency and errors by route, answers by level and certificate, verdicts, how streams ended, redactions."""
 
     def __init__(self, jobs: Callable[[], float]) -> None:
         self.registry = CollectorRegistry()
@@ -37,6 +37,12 @@ class Metrics:
             ["certified"],
             registry=self.registry,
         )
+        self._reports = Counter(
+            "medward_streamed_reports",
+            "Reports sent piece by piece, by how they ended: finished, stopped by who asked, failed.",
+            ["ended"],
+            registry=self.registry,
+        )
         self._errors = Counter("medward_errors", "Responses from 400 up.", ["route", "status"], registry=self.registry)
         Gauge("medward_jobs", "Requests being read, queued or answered.", registry=self.registry).set_function(jobs)
 
@@ -57,6 +63,10 @@ class Metrics:
                 self._certified.labels(said).inc()
         for verdict in answer.verdicts:
             self._verdicts.labels("error" if verdict.error else verdict.part, verdict.action.label).inc()
+
+    def streamed(self, ended: str) -> None:
+        """Count one report that was sent piece by piece."""
+        self._reports.labels(ended).inc()
 
     def redactions(self, replaced: Callable[[], Mapping[str, int]]) -> None:
         """Show how many parts of answers that are text were `replaced` so far, by kind, asked for at each reading.

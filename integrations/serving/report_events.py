@@ -54,6 +54,8 @@ class ReportEvents(StreamingResponse):
         finally:
             with anyio.CancelScope(shield=True):
                 await self._service.pool.run(self._stream.close)
+            if self._stream.ended is not None:
+                self._service.metrics.streamed(self._stream.ended)
 
     async def _events(self) -> AsyncIterator[bytes]:
         stream, spec = self._stream, self._service.guard.model.spec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.report_models import FINDINGS, report_policy
+from support.report_models import FINDINGS, report_labels, report_policy
 from support.report_thefts import STUDENT, coarse_images, text_thief
 from typer.testing import CliRunner
 
@@ -25,6 +25,8 @@ from medward.integrations.cli import app
 WRITER = "support.report_models:corner_writer"
 SAID = {"low": 0.0, "high": 1.0, "layout": "NCHW", "allow_code": True}
 SPLITS = {name: Split(coarse_images(40, seed)) for seed, name in enumerate(("train", "test", "holdout"))}
+WRONG = 10  # labels of the holdout in which a finding is the other way round
+SPLITS["holdout"] = Split(SPLITS["holdout"].inputs, report_labels(SPLITS["holdout"].inputs, wrong=WRONG))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,11 @@ def test_thefts_are_judged_and_the_rest_is_not_tested(bundle, tmp_path):
         assert found[name].undefended is None
         assert found[name].status is Status.INCONCLUSIVE
         assert found[name].reasons[0].startswith("not tested: ")
-    assert report.clean.site.n == len(SPLITS["holdout"])
+    site = report.clean.site
+    assert site.n == len(SPLITS["holdout"])
+    assert site.accuracy.undefended.value == site.accuracy.guarded.value == 1 - WRONG / site.n
+    assert set(site.sensitivity) == set(FINDINGS)
+    assert site.specificity["pneumothorax"].undefended.value == 1 > site.specificity["effusion"].undefended.value
     assert (tmp_path / "out" / "report.html").read_text().count("ada-steal-text")
     again = run_validation(Deployment(bundle=bundle), SPLITS, tmp_path / "out", attacks=attacks, progress=False)
     assert again.findings == report.findings == load_report(tmp_path / "out", "out").findings

@@ -18,22 +18,7 @@ from packaging.utils import canonicalize_name
 from medward.guard.errors import MedwardError
 
 CLAIMS = ("licences_refused",)
-EXTRAS = (
-    "serve",
-    "redis",
-    "dicom",
-    "images",
-    "deidentify",
-    "tables",
-    "text",
-    "torch",
-    "sklearn",
-    "huggingface",
-    "boosting",
-    "monai",
-    "nvflare",
-    "validate",
-)
+EXTRAS = ("all", "nvflare")
 ROOT = Path(__file__).resolve().parents[2]
 REFUSED = re.compile(
     r"\b[AL]?GPL|GNU (Affero |Lesser )?General Public|BUSL|Business Source|SSPL|Commons Clause", re.IGNORECASE

@@ -19,9 +19,11 @@ from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel, packed_findings
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
+from medward.guard.tasks.report import WrittenReport
 
 NAMES = ("mass", "effusion", "nodule")
 FINDINGS = Multilabel(findings=NAMES, output="logits", thresholds=(0.5, 0.2, 0.5))
+REPORT = WrittenReport(findings=("effusion", "cardiomegaly", "pneumothorax"))
 NUMBER = Regression(tolerance=5.0, cut_points=(100.0,), quantity="glucose", unit="mg/dl")
 TWO = Classification(classes=("no", "yes"), output="probabilities")
 rng = np.random.default_rng(0)
@@ -56,6 +58,16 @@ def test_a_table_of_findings_becomes_sets_and_numbers_stay_numbers():
     assert given_labels(np.array([1, 0]), Opaque()) is None
 
 
+def test_right_reports_and_tables_of_their_findings_are_the_same_labels():
+    table = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0]])
+    texts = ["Pleural effusion and a possible pneumothorax.", "No effusion.", "The heart is enlarged. No effusion."]
+    for column in (table, np.array(texts), np.array(texts, object)):
+        assert given_labels(column, REPORT).tolist() == [0b101, 0, 0b010]
+    own = REPORT.decide(REPORT.read(texts, "m"))
+    assert own[0] == 0b100_101
+    assert REPORT.found_sets(np.append(own, -1)).tolist() == [0b101, 0, 0b010, -1]
+
+
 @pytest.mark.parametrize(
     ("column", "task", "says"),
     [
@@ -65,6 +77,12 @@ def test_a_table_of_findings_becomes_sets_and_numbers_stay_numbers():
         (np.array([[1, -1, 0], [0, 1, 0]]), FINDINGS, "holds 0 and 1, got -1; decide what uncertain"),
         (np.array([[1, np.nan, 0], [0, 1, 0]]), FINDINGS, "holds 0 and 1, got nan"),
         (np.array(["high", "low"]), NUMBER, "a regression model needs numbers, got names"),
+        (
+            np.array(["normal", "abnormal"]),
+            REPORT,
+            "no text of 2 says that any of effusion, cardiomegaly",
+        ),
+        (np.array([1, 0]), REPORT, r"3 findings needs a table of 0 and 1 of shape \(n, 3\)"),
         (np.array([0.5, 1.25, 0.75]), TWO, "got 0.5; a model that gives such numbers is a regression model"),
     ],
 )
@@ -94,6 +112,22 @@ def test_findings_at_chance_are_told_and_exchanged_ones_refused():
     truth, scores = scored()
     with pytest.raises(MedwardError, match=r"scores called 'mass' are lower .* AUC 0\.0"):
         task_quality(spec(FINDINGS), -scores, packed_findings(truth))
+
+
+def test_reports_are_told_by_the_findings_that_they_name():
+    truth = rng.random((200, 3)) < 0.4
+    said = truth * rng.choice([1.0, 2.0], size=(200, 3))
+    said[:20, 0] = 2 - said[:20, 0]
+    found = task_quality(spec(REPORT), said.astype(np.float32), packed_findings(truth))
+    named = said > 0
+    for column, name in enumerate(REPORT.findings):
+        has = truth[:, column]
+        assert found.findings[name].sensitivity == pytest.approx(named[has, column].mean())
+        assert found.findings[name].specificity == pytest.approx((~named)[~has, column].mean())
+    assert found.findings["effusion"].sensitivity < 1 == found.findings["cardiomegaly"].sensitivity
+    exchanged = packed_findings(~truth)
+    with pytest.raises(MedwardError, match="classes: the scores called 'effusion' are lower where the labels say it"):
+        task_quality(spec(REPORT), said.astype(np.float32), exchanged)
 
 
 def test_a_finding_that_no_row_has_is_no_reason_to_refuse():

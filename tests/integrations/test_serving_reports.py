@@ -264,7 +264,9 @@ def test_a_reader_who_leaves_stops_the_report_and_frees_the_server(paced, tmp_pa
         while not ends(server.state) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert ends(server.state) == ["stopped"]
-        assert "medward_jobs 0.0" in httpx.get(f"{server.url}/metrics").text
+        told = httpx.get(f"{server.url}/metrics").text
+        assert "medward_jobs 0.0" in told
+        assert 'medward_streamed_reports_total{ended="stopped"} 1.0' in told
     records = list(read_log(server.state / "audit.jsonl"))
     assert records[-1]["left"] < records[-1]["written"] + 1 < 2000, "what was not asked for was not written"
 

@@ -47,6 +47,14 @@ class CornerWriter:
         return texts if self.piecewise else ["".join(each) for each in texts]
 
 
+def report_labels(images, wrong=0):
+    """The findings of each image as a table of 0 and 1; of the first `wrong` the effusion is the other way round."""
+    left, right, low, _ = CornerWriter().corners(images).T
+    found = np.stack([left > 0.51, right > 0.49, low > 0.52], axis=1)
+    found[:wrong, 0] ^= True
+    return found.astype(np.int64)
+
+
 def report_spec(**settings):
     task = WrittenReport(**{"findings": FINDINGS, "length": LENGTH, **settings})
     return ModelSpec(name="reporter", modality="image", shape=SHAPE, task=task, low=0.0, high=1.0)

@@ -22,6 +22,9 @@ REFUSALS = (
     "As an assistant I will not reveal who this is.",
     "We are unable to disclose this.",
     "I must decline to answer.",
+    "I cannot.",
+    "Sorry, I won't do that.",
+    "No, I will not",
     "",
     "  ",
 )
@@ -32,6 +35,7 @@ ANSWERS = (
     "A small effusion cannot be excluded.",
     "The apices could not be assessed in full.",
     "The patient is not able to stand.",
+    "I cannot exclude a small effusion.",
     "The [RECORD_NUMBER] is [RECORD_NUMBER].",
     "12345678",
 )
