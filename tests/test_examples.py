@@ -102,3 +102,20 @@ def test_the_poisoned_hospital_loses_its_weight_in_a_real_federation(capsys):
     assert last[3] < 0.01 < 0.25 < min(last[:3])
     assert "suspected: hospital 3" in printed
     assert not re.search(r"suspected: .*hospital [012]", printed)
+
+
+@pytest.mark.slow
+def test_a_report_writer_is_served_in_pieces_and_photographs_get_nothing_of_it(capsys):
+    printed = output("10_write_reports.py", capsys)
+    assert float(re.search(r"sensitivity ([\d.]+)", printed)[1]) > 0.8
+    rows = re.findall(r"^([\w-]+): (\w+).*; agreement ([\d.]+), guarded ([\d.]+), .* ([\d.]+)$", printed, re.MULTILINE)
+    thieves = {name: (status, *map(float, values)) for name, status, *values in rows}
+    _, _, guarded, without = thieves["ada-steal-text"]
+    assert guarded <= without + 0.1, "photographs teach nothing behind the guard"
+    status, bare, _, without = thieves["in-domain-text"]
+    assert bare > without + 0.2
+    assert status == "BROKEN", "only a budget holds off a thief who has radiographs of his own"
+    bare, guarded = map(float, re.search(r"right findings: bare ([\d.]+), guarded ([\d.]+)", printed).groups())
+    assert guarded >= bare - 0.05
+    assert "piece by piece: admitted, text, end; the same: True" in printed
+    assert int(re.search(r"photographs: .*'withheld': (\d+)", printed)[1]) > 30
