@@ -126,28 +126,28 @@ def _rows(pairs: ImageTextPairs, rows: Ints) -> ImageTextPairs:
 def victim(name: str, kind: ReporterKind, data: ReportData, seed: int) -> GenerativeWriter:
     """A network that was trained on the members, as the victims of `report_victims` are."""
     training = replace(SUBJECTS[name].training, seed=seed)
-    return _asked(f"{name}-{kind}-{seed}-victim", kind, data, training, train_reporter)
+    return trained_once(f"{name}-{kind}-{seed}-victim", kind, data, training, train_reporter)
 
 
 def reference(name: str, kind: ReporterKind, data: ReportData, seed: int) -> GenerativeWriter:
     """A network that was trained in the same way on the rows that are no candidates, from other weights."""
     own = replace(data, splits={**data.splits, MEMBERS: data.splits[REFERENCE]})
     training = replace(SUBJECTS[name].training, seed=seed + 1000)
-    return _asked(f"{name}-{kind}-{seed}-reference", kind, own, training, train_reporter)
+    return trained_once(f"{name}-{kind}-{seed}-reference", kind, own, training, train_reporter)
 
 
 def over_trained(name: str, kind: ReporterKind, data: ReportData, seed: int) -> GenerativeWriter:
     """A network that learned the first `OVER_TRAINED` members by heart: each image as it is, in words of one author."""
     few = data.splits[MEMBERS].take(np.arange(OVER_TRAINED))
     training, own = ReporterTraining(epochs=_EPOCHS, seed=seed), replace(data, splits={**data.splits, MEMBERS: few})
-    return _asked(f"{name}-{kind}-{seed}-heart", kind, own, training, _by_heart)
+    return trained_once(f"{name}-{kind}-{seed}-heart", kind, own, training, _by_heart)
 
 
 def kept_victim(name: str, kind: ReporterKind, seed: int) -> GenerativeWriter:
     """The victim of `report_victims`, trained if it is not there."""
     assert seed == report_victims.SEED
     folder = report_victims.trained_folder(name, SUBJECTS[name].load(seed), kind)
-    return _as_asked(open_writer(folder / "model"), kind)
+    return as_asked(open_writer(folder / "model"), kind)
 
 
 @torch.no_grad()
@@ -173,7 +173,7 @@ def _by_heart(data: ReportData, kind: ReporterKind, training: ReporterTraining, 
     return taught.writer
 
 
-def _asked(
+def trained_once(
     named: str, kind: ReporterKind, data: ReportData, training: ReporterTraining, train: Callable[..., PretrainedWriter]
 ) -> GenerativeWriter:
     """A network trained once and kept, as it is asked; a training that was stopped goes on."""
@@ -184,9 +184,9 @@ def _asked(
         save_writer(train(data, kind, training, checkpoint=folder / "checkpoint.pt"), folder / "model")
         (folder / "checkpoint.pt").unlink(missing_ok=True)
         print(f"{folder.name}: trained", flush=True)
-    return _as_asked(open_writer(folder / "model"), kind)
+    return as_asked(open_writer(folder / "model"), kind)
 
 
-def _as_asked(writer: PretrainedWriter, kind: ReporterKind) -> GenerativeWriter:
+def as_asked(writer: PretrainedWriter, kind: ReporterKind) -> GenerativeWriter:
     longest = int(writer.network.generation_config.max_new_tokens)
     return GenerativeWriter(writer=writer, prompt=prompt_of(kind), longest=longest)
