@@ -95,8 +95,8 @@ def report_membership_chosen() -> str:
     """The two scores that count: what they name at few false positives, and what is told without the victim."""
     details = _details("report_membership_scores")
     lines = [
-        "| victim | score | AUC | at 1 % | at 0.1 % | reference alone | gain | sides dealt anew | without a model "
-        "| in other words |",
+        "| victim | score | AUC | at 1 % | at 0.1 % | reference alone | a victim of others | sides dealt anew "
+        "| without a model | in other words |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row, cells in details["rows"].items():
@@ -108,7 +108,7 @@ def report_membership_chosen() -> str:
                     f"| {_over_seeds([each['rates']['0.01'] for each in held])} "
                     f"| {_over_seeds([each['rates']['0.001'] for each in held])} "
                     f"| {_over_seeds([each.get('reference') for each in held])} "
-                    f"| {_over_seeds([each.get('gain') for each in held])} "
+                    f"| {_over_seeds([each.get('stranger') for each in held])} "
                     f"| {_over_seeds([each['shuffled'] for each in held])} "
                     f"| {_over_seeds([cell['blind'] for cell in cells])} "
                     f"| {_plain_mean([each['other_words'] for each in held])} |"
@@ -120,7 +120,7 @@ def report_membership_private() -> str:
     """A base, and what it becomes on a thousand coins with privacy and without: told members, audit, label F1."""
     cells = _details("report_membership_private")["cells"]
     lines = [
-        "| network | AUC, loss | AUC, against the base | at 1 % | ceiling | refuted epsilon | label F1 |",
+        "| network | AUC, loss | AUC, likelihood ratio | at 1 % | ceiling | refuted epsilon | label F1 |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in ("base", "without privacy", "with privacy"):

@@ -32,7 +32,7 @@ from medward.attacks.membership.multimodal.weak_supervision import weakly_superv
 from medward.guard.errors import MedwardError
 from medward.guard.types import Array, Ints
 
-LOSS = "loss"
+_LOSS = "loss"
 _T = TypeVar("_T")
 ScoreColumns = Mapping[str, Array]
 """Scores ``(n,)`` by the name of the attack; larger says member."""
@@ -63,7 +63,7 @@ def prediction_scores(reading: SequenceReading, *changed: SequenceReading) -> di
                 scores[f"max-renyi-{percent}-{_order(alpha)}-{name}"] = -largest_mean(entropies, percent)
         if len(part.tokens):
             logs = np.log(clamped_probabilities(likely)[np.arange(len(likely)), part.tokens])
-            scores[f"{LOSS}-{name}"] = float(logs.mean())
+            scores[f"{_LOSS}-{name}"] = float(logs.mean())
             scores[f"min-k-{name}"] = lowest_mean(logs, LOWEST_SHARE)
             for alpha in MODIFIED_ORDERS:
                 scores[f"modified-renyi-{_order(alpha)}-{name}"] = modified_renyi_score(
@@ -81,8 +81,8 @@ def calibrated_columns(columns: ScoreColumns, reference: ScoreColumns) -> tuple[
     """
     ratios, alone = {}, {}
     for name in SLICE_NAMES:
-        if (found := columns.get(f"{LOSS}-{name}")) is not None:
-            known = reference[f"{LOSS}-{name}"]
+        if (found := columns.get(f"{_LOSS}-{name}")) is not None:
+            known = reference[f"{_LOSS}-{name}"]
             ratios[f"reference-{name}"], alone[f"reference-{name}"] = found - known, -known
     return ratios, alone
 
