@@ -7,6 +7,12 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+PRIVATE_REPORTERS = {
+    "base": "base",
+    "all weights, without privacy": "all weights, without privacy",
+    "without privacy": "low-rank additions, without privacy",
+    "with privacy": "low-rank additions, with privacy",
+}
 
 
 def private_training() -> str:
@@ -123,12 +129,12 @@ def report_membership_private() -> str:
         "| network | AUC, loss | AUC, likelihood ratio | at 1 % | ceiling | refuted epsilon | label F1 |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name in ("base", "without privacy", "with privacy"):
+    for name, told in PRIVATE_REPORTERS.items():
         held = [cell[name] for cell in cells]
         scores = [each["scores"]["reference"] for each in held]
         ceiling = f"{max(cell['ceiling'] for cell in cells):.3f}" if name == "with privacy" else ""
         lines.append(
-            f"| {name} | {_over_seeds([each['scores']['loss']['auc'] for each in held])} "
+            f"| {told} | {_over_seeds([each['scores']['loss']['auc'] for each in held])} "
             f"| {_over_seeds([each['auc'] for each in scores])} "
             f"| {_over_seeds([each['rates']['0.01'] for each in scores])} | {ceiling} "
             f"| {max(bound for each in held for bound in each['audit'].values()):.2f} "

@@ -8,12 +8,13 @@ How many passes and which rates was tried by hand on the coins of seed 0 before;
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from claim import Claim
+from numpy.typing import NDArray
 from report_candidates import OUT, Candidates, as_asked, report_losses, trained_once
 from report_membership import figures, interval
 
@@ -28,6 +29,7 @@ from medward.attacks.benchmarks.reports.report_networks import ReporterKind
 from medward.attacks.benchmarks.reports.report_scores import fact_labels, label_scores, report_labels
 from medward.attacks.benchmarks.reports.report_training import ReporterTraining, train_reporter
 from medward.attacks.candidates.evaluation import evaluate_scores
+from medward.attacks.extraction.reports.student import TextStudent, teach_texts
 from medward.attacks.membership.multimodal.caption_overlap import caption_longest
 from medward.attacks.membership.multimodal.generative_writer import GenerativeWriter
 from medward.attacks.membership.multimodal.pairs import ImageTextPairs
@@ -46,6 +48,7 @@ PLAIN: Mapping[str, Any] = {"epochs": 60, "rate": 1e-2}
 PRIVATE: Mapping[str, Any] = {"epochs": 20.0, "rate": 0.05}
 BOUNDS = {"one run": one_run_bound, "one run, trade-off": one_run_tradeoff_bound}
 TRAININGS = ("base", "without privacy", "with privacy")
+WHOLE, WHOLE_EPOCHS = "all weights, without privacy", 30
 
 
 def measure() -> Iterator[Claim]:
@@ -55,6 +58,8 @@ def measure() -> Iterator[Claim]:
         print(f"report_membership_private: skipped, MEDWARD_DATA holds no {DATA}", flush=True)
         return
     cells = [judged(seed) for seed in SEEDS]
+    for cell in cells:
+        cell[WHOLE] = judged_whole(cell["seed"], cell["delta"])
     refuted = max(bound for cell in cells for bound in cell["with privacy"]["audit"].values())
     above = [
         f"{score}: {each['rates'][str(RATE)]}"
@@ -62,12 +67,13 @@ def measure() -> Iterator[Claim]:
         for score, each in cell["with privacy"]["scores"].items()
         if each["rates"][str(RATE)]["low"] > cell["ceiling"]
     ]
-    leaks = [cell["without privacy"]["scores"]["reference"]["auc"] for cell in cells]
+    leaks = [cell[WHOLE]["scores"]["reference"]["auc"] for cell in cells]
     yield Claim(
         claim=CLAIMS[0],
         value=refuted,
         target=f"<= {EPSILON:g}: the largest epsilon that any audit refutes with privacy (95 %), no score above the "
-        "ceiling of the f-DP curve; and without privacy the whole interval of the AUC above 0.5, for every seed",
+        "ceiling of the f-DP curve; and of all weights without privacy the whole interval of the AUC above 0.5, for "
+        "every seed",
         met=refuted <= EPSILON and not above and all(each["low"] > 0.5 for each in leaks),
         n=COINS * len(SEEDS),
         seed=SEEDS[0],
@@ -75,41 +81,84 @@ def measure() -> Iterator[Claim]:
     )
 
 
-def judged(seed: int) -> dict[str, Any]:
-    """What is told of the coins under each network, and its label F1 on images that no network saw; done once."""
+@dataclass(frozen=True, kw_only=True)
+class Coins:
+    """Images of which a fair coin chose those `included`, a base that saw none of them, and images for label F1."""
 
-    def run() -> dict[str, Any]:
+    base: GenerativeWriter
+    rows: ReportSplit
+    included: NDArray[np.bool_]
+    unseen: ReportSplit
+    findings: tuple[str, ...]
+
+    @classmethod
+    def flip(cls, seed: int) -> Coins:
+        """Of the images that are nobody's training in `report_candidates`; the base learned few of the reference's."""
         data = Candidates.dealt(DATA, seed).data
         pool = data.splits[OTHERS]
-        coined, unseen = pool.take(np.arange(COINS)), pool.take(np.arange(COINS, len(pool)))
-        included = np.random.default_rng([seed, 6]).random(COINS) < 0.5
         few = replace(data, splits={**data.splits, MEMBERS: data.splits[REFERENCE].take(np.arange(BASE))})
         training = ReporterTraining(warm_up=15, epochs=20, seed=seed)
-        base = trained_once(f"{DATA}-{KIND}-{seed}-base", KIND, few, training, train_reporter)
-        own = coined.take(np.flatnonzero(included))
+        return cls(
+            base=trained_once(f"{DATA}-{KIND}-{seed}-base", KIND, few, training, train_reporter),
+            rows=pool.take(np.arange(COINS)),
+            included=np.random.default_rng([seed, 6]).random(COINS) < 0.5,
+            unseen=pool.take(np.arange(COINS, len(pool))),
+            findings=data.findings,
+        )
+
+    @property
+    def own(self) -> ReportSplit:
+        """What is fine-tuned on."""
+        return self.rows.take(np.flatnonzero(self.included))
+
+    def told(self, asked: GenerativeWriter, seed: int, delta: float) -> dict[str, Any]:
+        """What a network tells of the coins, and what it is worth."""
+        found = _told(asked, self.base, self.rows, self.included, seed, delta)
+        return {**found, "label_f1": _label_f1(asked, self.unseen, self.findings, seed)}
+
+
+def judged(seed: int) -> dict[str, Any]:
+    """Low-rank additions with privacy and without, and the base; done once."""
+
+    def run() -> dict[str, Any]:
+        coins = Coins.flip(seed)
+        own, base = coins.own, coins.base
         plain = fine_tune_plainly(base.writer, own.images, own.reports, seed=seed, **PLAIN)
         settings = PrivateSettings(target_epsilon=EPSILON, **PRIVATE)
         private, spent = fine_tune_privately(base.writer, own.images, own.reports, settings)
         networks = dict(zip(TRAININGS, (base, as_asked(plain, KIND), as_asked(private, KIND)), strict=True))
-        found = {name: _told(each, base, coined, included, seed, spent.plan.delta) for name, each in networks.items()}
-        for name, each in networks.items():
-            found[name]["label_f1"] = _label_f1(each, unseen, data.findings, seed)
+        delta = spent.plan.delta
         return {
-            **found,
+            **{name: coins.told(each, seed, delta) for name, each in networks.items()},
             "seed": seed,
-            "trained_on": int(included.sum()),
+            "trained_on": len(own),
             "epsilon": spent.epsilon,
-            "delta": spent.plan.delta,
+            "delta": delta,
             "ceiling": true_positive_ceiling(spent.plan.mechanism, RATE),
             "detectable": {
-                name: detectable_bound(bound, COINS, risk=RISK, delta=spent.plan.delta)
-                for name, bound in BOUNDS.items()
+                name: detectable_bound(bound, COINS, risk=RISK, delta=delta) for name, bound in BOUNDS.items()
             },
         }
 
     found, recalled = Journal(OUT).once({"private": seed, "code": code_version()}, run)
     if not recalled:
         print(f"report_membership_private: {seed} done", flush=True)
+    return dict(found)
+
+
+def judged_whole(seed: int, delta: float) -> dict[str, Any]:
+    """All weights of the base fine-tuned without privacy, as a site would that fears nothing; done once."""
+
+    def run() -> dict[str, Any]:
+        coins = Coins.flip(seed)
+        begun = TextStudent(writer=coins.base.writer, mean=0.0, spread=1.0, longest=coins.base.longest)
+        own = coins.own
+        taught = teach_texts(begun, own.images, list(own.reports), epochs=WHOLE_EPOCHS, seed=seed)
+        return coins.told(as_asked(taught.writer, KIND), seed, delta)
+
+    found, recalled = Journal(OUT).once({"whole": seed, "code": code_version()}, run)
+    if not recalled:
+        print(f"report_membership_private: {seed}, all weights, done", flush=True)
     return dict(found)
 
 
