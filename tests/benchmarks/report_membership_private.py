@@ -1,4 +1,4 @@
-"""A report network fine-tuned on a site's patients, with differential privacy and without: whose images were they?
+"""Whose images a report network was fine-tuned on, with differential privacy and without.
 
 The base learned few images of others, and is the reference that cannot have seen a candidate. Of a thousand images each
 is fine-tuned on by a fair coin; the audit guesses at these coins, and what it refutes must not exceed what was claimed.
