@@ -84,10 +84,13 @@ def default_thefts(spec: ModelSpec) -> tuple[Attack, ...]:
 
 
 def default_membership(spec: ModelSpec) -> tuple[LossThreshold | ShadowAttack, ...]:
-    """Three attacks whose shadows learn no candidate, and of tables one whose shadows do.
+    """Three attacks whose shadows learn no candidate, and of tables one whose shadows do; of reports that without any.
 
-    Shadows of images that learn candidates take many times as long, and are trained when asked for by name.
+    Shadows of images that learn candidates take many times as long, and are trained when asked for by name. So are
+    those of a model that writes: they learn findings and write nothing.
     """
+    if isinstance(spec.task, WrittenReport):
+        return (LossThreshold(),)
     shadowed = _shadow_attack(spec)
     offline = LossThreshold(), replace(shadowed, score="lira"), shadowed
     return offline if spec.modality == "image" else (*offline, replace(shadowed, score="base-online"))

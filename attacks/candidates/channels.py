@@ -4,7 +4,8 @@ The signal of classes is phi = log p_y - log sum_{c != y} p_c at the true label 
 findings the sum of the log odds of each at its true bit; of a number minus its distance from the true one, in
 tolerances. Answers come exact, rounded, for the largest classes only, as a label only or not at all, row by row. A
 `Channel` remembers which, so that shadow models can be looked at just as coarsely as the target was. What a row hides
-is guessed as any client would: the hidden classes share the rest evenly, a cell's number lies in its middle.
+is guessed as any client would: the hidden classes share the rest evenly, a cell's number lies in its middle. A report
+names its findings and never how likely they are, so it is read as an answer of findings without their scores.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.decision import decisions
 from medward.guard.tasks.multilabel import Multilabel, unpacked_findings
 from medward.guard.tasks.regression import Regression
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Array, Ints
 
 _TINY = 1e-30  # the smallest probability told from 0 when answers are exact
@@ -183,6 +185,9 @@ def read_channel(task: Task, learner: Learner, response: Response, copies: int) 
     """How the answers ``(copies * n,)`` of a model of `task` came, as any client could tell."""
     if isinstance(task, Classification):
         return ClassChannel.of(response, copies, task.threshold)
+    if isinstance(task, WrittenReport):  # says of each finding that it is there or may be, or not, and never how likely
+        answered = (response.labels >= 0).reshape(copies, -1)
+        return FindingChannel(None, np.zeros_like(answered), answered, (0.5,) * len(task.findings))
     likely = learner.released(response)
     released = np.asarray(np.isfinite(likely).all(axis=1))
     masks = released.reshape(copies, -1), (response.labels >= 0).reshape(copies, -1)

@@ -28,6 +28,7 @@ from medward.guard.data.split import Split
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.regression import Regression
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Array
 
 CANARIES, UNTRAINED = "memorised canaries", "an untrained network"
@@ -179,6 +180,6 @@ def _loss(spec: ModelSpec, y: Array) -> Callable[[Tensor, Tensor], Tensor]:
     if isinstance(spec.task, Regression):
         spread = float(np.std(y)) or 1.0
         return lambda outputs, targets: nn.functional.mse_loss(outputs / spread, targets / spread)
-    if isinstance(spec.task, Multilabel):
+    if isinstance(spec.task, Multilabel | WrittenReport):
         return nn.functional.binary_cross_entropy_with_logits
     return nn.functional.cross_entropy

@@ -17,6 +17,7 @@ from medward.guard.spec import ModelSpec
 from medward.guard.tasks.base import Task
 from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Array
 
 
@@ -77,6 +78,8 @@ def ask_confidences(target: Target, inputs: Array, seed: int) -> tuple[Channel, 
 
 def _coarse_rows(task: Task, likely: Array) -> Mask:
     """Rows ``(n,)`` of an answer that show no score, or one that many others show."""
+    if isinstance(task, WrittenReport):
+        return np.ones(len(likely), bool)
     hidden = np.asarray(np.isnan(likely).any(axis=1))
     if not isinstance(task, Classification | Multilabel) or hidden.all():
         return hidden

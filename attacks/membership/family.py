@@ -14,10 +14,9 @@ from medward.attacks.candidates.controls import CANARIES, UNTRAINED, control_exa
 from medward.attacks.candidates.evaluation import FALSE_POSITIVE_RATES, MembershipEvaluation, evaluate_scores
 from medward.attacks.intervals import Interval, auc_interval
 from medward.attacks.membership.cell import MembershipCell, privacy_ceiling
-from medward.attacks.membership.holdings import NO_COIN, coin_holdings, split_holdings
+from medward.attacks.membership.holdings import CANDIDATES, NO_COIN, WRITTEN, coin_holdings, split_holdings
 from medward.attacks.target import Target
 from medward.attacks.threat import ThreatModel
-from medward.attacks.validation.cause import Cause
 from medward.attacks.validation.deployment import PRIVACY, Deployment, queried_target
 from medward.attacks.validation.family import CurvePlot, NotTested, Runs
 from medward.attacks.validation.finding import ARMS, Arm, Controls, Finding, Status
@@ -27,6 +26,11 @@ from medward.guard.policy import GatePolicy
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Ints
+
+WORDS_UNTESTED = (
+    "Of a report its findings were asked about. Whether its words are those of a report that was trained on was not: "
+    "medward.attacks.membership.multimodal asks that, and what its probabilities tell, of a network of one's own."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +68,14 @@ class Membership:
         if isinstance(spec.task, Opaque):
             reason = f"The model {spec.rule}, so there is no confidence to read a record from."
             return NotTested(reason=reason, status=Status.NOT_APPLICABLE)
-        if isinstance(spec.task, WrittenReport):
-            return NotTested(
-                reason="not tested: whose records trained a model that writes reports is not asked of a bundle here; "
-                "medward.attacks.membership.multimodal asks a model of one's own.",
-                cause=Cause.NO_ATTACK,
-            )
-        divided = coin_holdings(deployment.manifest, shared) if deployment.manifest else split_holdings(shared)
+        written = isinstance(spec.task, WrittenReport)
+        most = WRITTEN if written else CANDIDATES
+        coins = deployment.manifest
+        divided = split_holdings(shared, most) if coins is None else coin_holdings(coins, shared, most)
         if isinstance(divided, NotTested):
             return divided
         members, nonmembers, shadow, flags, notes = divided
+        notes = (*notes, WORDS_UNTESTED) if written else notes
         held = replace(shared.data, members=members, nonmembers=nonmembers, shadow=shadow, flags=flags, notes=notes)
         return replace(held, examinations=control_examinations(deployment.network, spec, held, seed=shared.seed))
 

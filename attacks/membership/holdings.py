@@ -13,7 +13,7 @@ from medward.guard.data.coin_flip import MembershipManifest
 from medward.guard.data.overlap import measure_overlap
 from medward.guard.data.split import Split
 
-CANDIDATES = 1000  # of each kind
+CANDIDATES, WRITTEN = 1000, 200  # of each kind, and where every answer is a text that has to be written
 NO_COIN = (
     'No coin of ours was flipped before training: that the model was trained on "train", and that "holdout" was drawn '
     "alike and never seen, is taken on trust."
@@ -23,20 +23,23 @@ Holdings = tuple[Split, Split, Split, tuple[str, ...], tuple[str, ...]]
 """Members, non-members, shadow rows, flags and notes."""
 
 
-def split_holdings(shared: SharedRows) -> Holdings | NotTested:
-    """Members, non-members, shadow rows, flags and notes where only splits say who was trained on."""
+def split_holdings(shared: SharedRows, most: int = CANDIDATES) -> Holdings | NotTested:
+    """Members, non-members, shadow rows, flags and notes where only splits say who was trained on.
+
+    At most `most` of each of the first two.
+    """
     splits = shared.splits
     if reason := _lacking(splits):
         return NotTested(reason=reason)
     rng = np.random.default_rng(shared.seed)
     divide_rows(splits, rng)  # candidates are drawn after these
     first, second = halve_rows(splits["holdout"], rng)
-    nonmembers = splits["holdout"].take(np.sort(first[:CANDIDATES]))
+    nonmembers = splits["holdout"].take(np.sort(first[:most]))
     members = some_rows(splits["train"], len(nonmembers), rng)
     return members, nonmembers, splits["holdout"].take(np.sort(second)), shared.copied, (NO_COIN,)
 
 
-def coin_holdings(manifest: MembershipManifest, shared: SharedRows) -> Holdings | NotTested:
+def coin_holdings(manifest: MembershipManifest, shared: SharedRows, most: int = CANDIDATES) -> Holdings | NotTested:
     """The same where a coin flip said it before training.
 
     Rows with equals on both sides are no candidates, and a note counts them. Shadow rows are those of "holdout" that
@@ -64,8 +67,8 @@ def coin_holdings(manifest: MembershipManifest, shared: SharedRows) -> Holdings 
         measure_overlap(mine, theirs).sentence("the candidates trained on", "those held out"),
         measure_overlap(mine, shadow).sentence("the candidates trained on", "the attacker's own rows"),
     )
-    most = min(len(mine), len(theirs), CANDIDATES)
-    given = some_rows(mine, most, rng), some_rows(theirs, most, rng), shadow
+    count = min(len(mine), len(theirs), most)
+    given = some_rows(mine, count, rng), some_rows(theirs, count, rng), shadow
     return *given, tuple(filter(None, flags)), tuple(filter(None, (note,)))
 
 

@@ -86,6 +86,24 @@ def test_thefts_are_judged_and_the_rest_is_not_tested(bundle, tmp_path):
     assert again.findings == report.findings == load_report(tmp_path / "out", "out").findings
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"), [({"train": 0, "holdout": 40}, True), ({"train": 16, "holdout": 16}, False)]
+)
+def test_membership_is_told_by_findings_where_labels_say_what_is_true(bundle, tmp_path, wrong, told):
+    splits = {name: coarse_images(40, 3 + at) for at, name in enumerate(wrong)}
+    labelled = {name: Split(images, report_labels(images, wrong=wrong[name])) for name, images in splits.items()}
+    (finding,) = run_validation(
+        Deployment(bundle=bundle),
+        {**labelled, "test": SPLITS["test"]},
+        tmp_path / "out",
+        attacks=(LossThreshold(),),
+        progress=False,
+    ).findings
+    for arm in (finding.undefended, finding.guarded, finding.adaptive):
+        assert (arm.low > 0.5) == told
+    assert any("Of a report its findings were asked about" in reason for reason in finding.reasons)
+
+
 def test_the_entry_takes_a_report_bundle(bundle, tmp_path):
     report = validate(bundle, SPLITS, tmp_path / "out", names=("membership-loss",), progress=False)
     assert [each.status for each in report.findings] == [Status.INCONCLUSIVE]
@@ -98,4 +116,5 @@ def test_the_command_ends_in_a_report_that_is_not_good(bundle, tmp_path):
     run = CliRunner().invoke(app, ["validate", str(bundle.path), "--data", str(tmp_path / "data.npz"), *said])
     assert "INCONCLUSIVE: 2 of 2 attacks could not be decided." in run.output
     assert "uap: not tested: " in run.output
-    assert "uap, membership-loss: Nothing here shows whether such an attack works" in run.output
+    assert "uap: Nothing here shows whether such an attack works" in run.output
+    assert 'membership-loss: not tested: membership needs labels, the split "train" has none' in run.output

@@ -122,22 +122,30 @@ def samples_claim(known: frozenset[str]) -> Claim:
 
 def cell(name: str, data: ReportData, kind: ReporterKind, *, sight: Sight = "images", bank: str = "mined") -> list[str]:
     """What a network that was so trained writes about the test images, trained and asked once."""
-    training = replace(SUBJECTS[name].training, sight=sight)
-    if sight != "images":
-        # Facts of other images are nothing to warm up on, and the usual report is soon learned.
-        training = replace(training, warm_up=0, epochs=max(1, training.epochs // 2))
-    digest = hashlib.sha256(repr((training, data.splits["train"].reports)).encode()).hexdigest()[:12]
-    folder = OUT / f"{name}-{kind}-{sight}-{bank}-{digest}"
+    folder = trained_folder(name, data, kind, sight=sight, bank=bank)
     kept = folder / "texts.json"
     if not kept.is_file():
-        if not (folder / "model" / "tokenizer.json").is_file():
-            save_writer(train_reporter(data, kind, training, checkpoint=folder / "checkpoint.pt"), folder / "model")
         writer = open_writer(folder / "model")  # as any user's folder is
         images, longest = torch.from_numpy(data.splits["test"].images), writer.network.generation_config.max_new_tokens
         kept.write_text(json.dumps(write_texts(writer, images, prompt_of(kind), longest)))
         print(f"{folder.name}: done", flush=True)
     texts: list[str] = json.loads(kept.read_text())
     return texts
+
+
+def trained_folder(
+    name: str, data: ReportData, kind: ReporterKind, *, sight: Sight = "images", bank: str = "mined"
+) -> Path:
+    """The folder with the "model" of a network that was so trained, once."""
+    training = replace(SUBJECTS[name].training, sight=sight)
+    if sight != "images":
+        # Facts of other images are nothing to warm up on, and the usual report is soon learned.
+        training = replace(training, warm_up=0, epochs=max(1, training.epochs // 2))
+    digest = hashlib.sha256(repr((training, data.splits["train"].reports)).encode()).hexdigest()[:12]
+    folder = OUT / f"{name}-{kind}-{sight}-{bank}-{digest}"
+    if not (folder / "model" / "tokenizer.json").is_file():
+        save_writer(train_reporter(data, kind, training, checkpoint=folder / "checkpoint.pt"), folder / "model")
+    return folder
 
 
 def judged(data: ReportData, texts: Sequence[str]) -> LabelScores:

@@ -15,10 +15,12 @@ from medward.guard.tasks.base import ReleaseSettings
 from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Level
 
 FINDINGS = Multilabel(findings=("nodule", "effusion", "mass"), output="logits", thresholds=(0.5, 0.2, 0.7))
 MONTHS = Regression(quantity="bone age", tolerance=2.0, unit="months")
+REPORT = WrittenReport(findings=FINDINGS.findings)
 CUT = replace(MONTHS, cut_points=(-4.0, 5.0))
 WHOLE = Opaque(what="a mask")
 ROWS = 500

@@ -8,14 +8,22 @@ from typing import TypeVar
 
 import numpy as np
 
+from medward.attacks.membership.language.min_k import LOWEST_SHARE, lowest_mean
 from medward.attacks.membership.multimodal.augmentations import augmented_images
 from medward.attacks.membership.multimodal.augmented_divergence import augmented_divergence_score
 from medward.attacks.membership.multimodal.augmented_similarity import augmented_drop_scores, augmented_mean_scores
 from medward.attacks.membership.multimodal.caption_overlap import caption_bleu, caption_longest, caption_rouge
 from medward.attacks.membership.multimodal.contrastive import ContrastiveModel
 from medward.attacks.membership.multimodal.cosine_similarity import cosine_similarity_scores
+from medward.attacks.membership.multimodal.finding_agreement import ReadFindings, robust_agreement
 from medward.attacks.membership.multimodal.generative import GenerativeModel, SequenceReading
-from medward.attacks.membership.multimodal.max_renyi import LARGEST_PERCENTS, RENYI_ORDERS, max_renyi_score
+from medward.attacks.membership.multimodal.max_renyi import (
+    LARGEST_PERCENTS,
+    RENYI_ORDERS,
+    clamped_probabilities,
+    largest_mean,
+    renyi_entropies,
+)
 from medward.attacks.membership.multimodal.modified_renyi import MODIFIED_ORDERS, modified_renyi_score
 from medward.attacks.membership.multimodal.pairs import ImageTextPairs
 from medward.attacks.membership.multimodal.slices import SLICE_NAMES
@@ -24,39 +32,59 @@ from medward.attacks.membership.multimodal.weak_supervision import weakly_superv
 from medward.guard.errors import MedwardError
 from medward.guard.types import Array, Ints
 
+_LOSS = "loss"
 _T = TypeVar("_T")
 ScoreColumns = Mapping[str, Array]
 """Scores ``(n,)`` by the name of the attack; larger says member."""
 
 
 def prediction_columns(model: GenerativeModel, pairs: ImageTextPairs) -> ScoreColumns:
-    """MaxRényi, ModRényi and augmented KL of each pair, by every order, share and slice that all pairs have."""
-    changed = augmented_images(pairs.images)
+    """Scores of each pair by what the model predicts, by every order, share and slice that all pairs have."""
+    versions = np.concatenate([pairs.images[None], augmented_images(pairs.images)])
     found: dict[str, list[float]] = {}
     for index, text in enumerate(pairs.texts):
-        reading = model.read(pairs.images[index], text)
-        others = [model.read(each[index], text) for each in changed]
-        for name, score in prediction_scores(reading, others).items():
+        for name, score in prediction_scores(*model.read(versions[:, index], text)).items():
             found.setdefault(name, []).append(score)
     return {name: np.array(each) for name, each in found.items() if len(each) == len(pairs.texts)}
 
 
-def prediction_scores(reading: SequenceReading, changed: Sequence[SequenceReading]) -> dict[str, float]:
-    """The scores of one pair, by name, from its reading and those after each change of its image."""
+def prediction_scores(reading: SequenceReading, *changed: SequenceReading) -> dict[str, float]:
+    """The scores of one pair, by name, from its reading and those after each change of its image.
+
+    Loss, Min-K % and ModRenyi are of slices that hold words, MaxRenyi and augmented KL of all that are there.
+    """
     scores = {}
-    for name in SLICE_NAMES:
+    for name in (each for each in SLICE_NAMES if each in reading.slices and len(reading.slices[each].rows)):
         part = reading.slices[name]
         likely = reading.probabilities[part.rows]
-        for alpha in RENYI_ORDERS if len(part.rows) else ():
+        for alpha in RENYI_ORDERS:
+            entropies = renyi_entropies(likely, alpha)
             for percent in LARGEST_PERCENTS:
-                score = max_renyi_score(likely, alpha=alpha, percent=percent)
-                scores[f"max-renyi-{percent}-{_order(alpha)}-{name}"] = score
-        for alpha in MODIFIED_ORDERS if len(part.tokens) else ():
-            score = modified_renyi_score(likely, part.tokens, alpha=alpha)
-            scores[f"modified-renyi-{_order(alpha)}-{name}"] = score
-    before = reading.probabilities[reading.slices["image"].rows]
-    after = np.stack([each.probabilities[each.slices["image"].rows] for each in changed])
-    return {**scores, "augmented-kl-image": augmented_divergence_score(before, after)}
+                scores[f"max-renyi-{percent}-{_order(alpha)}-{name}"] = -largest_mean(entropies, percent)
+        if len(part.tokens):
+            logs = np.log(clamped_probabilities(likely)[np.arange(len(likely)), part.tokens])
+            scores[f"{_LOSS}-{name}"] = float(logs.mean())
+            scores[f"min-k-{name}"] = lowest_mean(logs, LOWEST_SHARE)
+            for alpha in MODIFIED_ORDERS:
+                scores[f"modified-renyi-{_order(alpha)}-{name}"] = modified_renyi_score(
+                    likely, part.tokens, alpha=alpha
+                )
+        after = np.stack([each.probabilities[each.slices[name].rows] for each in changed])
+        scores[f"augmented-kl-{name}"] = augmented_divergence_score(likely, after)
+    return scores
+
+
+def calibrated_columns(columns: ScoreColumns, reference: ScoreColumns) -> tuple[ScoreColumns, ScoreColumns]:
+    """How much likelier each slice of words is than to a `reference`, and what the reference alone makes of that.
+
+    The likelihood ratio is `language.reference_ratio`'s: what is easy for every model of the domain drops out.
+    """
+    ratios, alone = {}, {}
+    for name in SLICE_NAMES:
+        if (found := columns.get(f"{_LOSS}-{name}")) is not None:
+            known = reference[f"{_LOSS}-{name}"]
+            ratios[f"reference-{name}"], alone[f"reference-{name}"] = found - known, -known
+    return ratios, alone
 
 
 def caption_columns(written: Sequence[str], texts: Sequence[str]) -> ScoreColumns:
@@ -68,6 +96,14 @@ def caption_columns(written: Sequence[str], texts: Sequence[str]) -> ScoreColumn
     }
     return {
         name: np.array([metric(*each) for each in zip(written, texts, strict=True)]) for name, metric in metrics.items()
+    }
+
+
+def finding_columns(turns: Sequence[Sequence[str]], texts: Sequence[str], read: ReadFindings) -> ScoreColumns:
+    """Whether findings are as in each candidate's own text, in the first of `turns`, and in all: one a change."""
+    return {
+        "findings-right": robust_agreement(turns[:1], texts, read),
+        "findings-robust": robust_agreement(turns, texts, read),
     }
 
 

@@ -43,9 +43,11 @@ def select_part(module: nn.Module, part: TrainedPart, *, rank: int = 8, layers: 
             'part "head"'
         )
     module.requires_grad_(False)
-    conv = [name for name in chosen if not isinstance(named[name], nn.Linear)]
-    config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=chosen, fan_in_fan_out=bool(conv))
-    peft.inject_adapter_in_model(config, module)
+    for linear in (True, False):  # a Conv1D holds its weight the other way round, and a network may have both
+        if targets := [name for name in chosen if isinstance(named[name], nn.Linear) == linear]:
+            config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, fan_in_fan_out=not linear)
+            peft.inject_adapter_in_model(config, module)
+            delattr(module, "peft_config")  # what the layers need they have, and a second one would be warned of
     return module
 
 

@@ -83,9 +83,7 @@ class GradientsPerRow:
         self._hooks.cleanup()
         for each in self.parameters.values():
             each.grad = None
-        for layer in self.module.modules():
-            for name in ("activations", "max_batch_len"):
-                layer.__dict__.pop(name, None)
+        self._forget_activations()
 
     def _of_one(self, row: Columns) -> list[Tensor]:
         """The plain gradient of one row, before there are hooks."""
@@ -99,15 +97,11 @@ class GradientsPerRow:
         try:
             found = self.of(rows)
         except Exception as error:  # whatever a module that cannot be hooked raises
-            for each in self.parameters.values():
-                each._forward_counter = 0  # type: ignore[attr-defined]
-                each.__dict__.pop("_current_grad_sample", None)
-            for layer in self.module.modules():
-                for name in ("activations", "max_batch_len"):
-                    layer.__dict__.pop(name, None)
+            self._unwind()
             return f"its weights cannot be had: {first_line(error)}"
         for place, (name, gradient) in enumerate(zip(self.parameters, found, strict=True)):
             if not isinstance(gradient, Tensor) or len(gradient) != len(alone):
+                self._unwind()  # its layer still waits for the backward pass that did not reach it
                 return f"{name} are missing"
             single = torch.stack([each[place] for each in alone])
             allowed = _ABSOLUTE + _RELATIVE * float(single.abs().max())
@@ -115,6 +109,18 @@ class GradientsPerRow:
                 return f"{name} differ from those of single rows"
         self.clear()
         return None
+
+    def _unwind(self) -> None:
+        """Forget forward passes that no backward pass has answered."""
+        for each in self.parameters.values():
+            each._forward_counter = 0  # type: ignore[attr-defined]
+            each.__dict__.pop("_current_grad_sample", None)
+        self._forget_activations()
+
+    def _forget_activations(self) -> None:
+        for layer in self.module.modules():
+            for name in ("activations", "max_batch_len"):
+                layer.__dict__.pop(name, None)
 
 
 def columns_at(rows: Columns, index: Tensor) -> dict[str, Tensor]:

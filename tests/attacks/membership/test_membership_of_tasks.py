@@ -1,10 +1,10 @@
-"""Members of models of findings and of numbers: given away by what was learned by heart, and by nothing else."""
+"""Members of models of findings, numbers and reports: given away by what was learned by heart, by nothing else."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.tasks import CUT, FINDINGS, MONTHS, WHOLE, coin_flip, learned, spec_of
+from support.tasks import CUT, FINDINGS, MONTHS, REPORT, WHOLE, coin_flip, learned, spec_of
 
 from medward.attacks.base import Access, ThreatModel
 from medward.attacks.candidates.blind import labelled_rows, row_statistics
@@ -18,7 +18,7 @@ from medward.guard.policy import Policy
 from medward.guard.tasks.base import ReleaseSettings
 from medward.guard.types import Level
 
-TASKS = {"findings": FINDINGS, "months": MONTHS, "cut": CUT}
+TASKS = {"findings": FINDINGS, "months": MONTHS, "cut": CUT, "report": REPORT}
 ATTACKS = (LossThreshold(), OfflineLiRA(shadows=6, epochs=15))
 
 
@@ -60,7 +60,7 @@ def attacked(attack, data, spec, said, **settings):
 @pytest.mark.parametrize("name", TASKS)
 def test_what_was_learned_by_heart_gives_members_away(name, attack, taught):
     value, result = attacked(attack, *taught(name, "members"))
-    assert value > 0.75
+    assert value > (0.7 if name == "report" else 0.75)  # which says no more than labels do
     assert result.flags == (), "members and others are drawn alike"
 
 
@@ -101,6 +101,19 @@ def test_the_signal_of_findings_is_the_sum_of_their_log_odds():
     np.testing.assert_allclose(found, [by_hand, 0.0], atol=1e-12)
     only = FindingChannel(None, ~one, one, FINDINGS.thresholds)
     assert only.coarsen(np.array([[[0.49, 0.21, 0.69]]])).tolist() == [[[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]]
+
+
+def test_of_a_report_its_findings_count_and_not_how_sure_it_is_of_them():
+    labels = np.array([0b001, 0b001, 0b001, 0b001])
+    decisions = np.array([0b000_001, 0b001_001, 0b000_010, -1])  # sure, possible, another finding, withheld
+    scores = np.array([[2, 0, 0], [1, 0, 0], [0, 2, 0], [np.nan] * 3])
+    channel = read_channel(REPORT, learner_of(spec_of(REPORT)), Response(decisions, scores, "values"), 1)
+    assert not channel.released.any()
+    assert channel.answered.tolist() == [[True, True, True, False]]
+    shown = np.array([[[1, 0, 0], [1, 0, 0], [0, 1, 0], [np.nan] * 3]])
+    found = channel.phi(shown, labels)
+    assert found[0] == found[1] > 0 > found[2]
+    assert np.isnan(found[3])
 
 
 def test_the_signal_of_a_number_is_its_distance_in_tolerances():
