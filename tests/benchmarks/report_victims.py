@@ -122,12 +122,7 @@ def samples_claim(known: frozenset[str]) -> Claim:
 
 def cell(name: str, data: ReportData, kind: ReporterKind, *, sight: Sight = "images", bank: str = "mined") -> list[str]:
     """What a network that was so trained writes about the test images, trained and asked once."""
-    training = replace(SUBJECTS[name].training, sight=sight)
-    if sight != "images":
-        # Facts of other images are nothing to warm up on, and the usual report is soon learned.
-        training = replace(training, warm_up=0, epochs=max(1, training.epochs // 2))
-    digest = hashlib.sha256(repr((training, data.splits["train"].reports)).encode()).hexdigest()[:12]
-    folder = OUT / f"{name}-{kind}-{sight}-{bank}-{digest}"
+    training, folder = victim_training(name, sight), victim_folder(name, data, kind, sight=sight, bank=bank)
     kept = folder / "texts.json"
     if not kept.is_file():
         if not (folder / "model" / "tokenizer.json").is_file():
@@ -138,6 +133,23 @@ def cell(name: str, data: ReportData, kind: ReporterKind, *, sight: Sight = "ima
         print(f"{folder.name}: done", flush=True)
     texts: list[str] = json.loads(kept.read_text())
     return texts
+
+
+def victim_training(name: str, sight: Sight = "images") -> ReporterTraining:
+    """How a network is trained on the data set `name`, or on the images of others."""
+    training = replace(SUBJECTS[name].training, sight=sight)
+    if sight == "images":
+        return training
+    # Facts of other images are nothing to warm up on, and the usual report is soon learned.
+    return replace(training, warm_up=0, epochs=max(1, training.epochs // 2))
+
+
+def victim_folder(
+    name: str, data: ReportData, kind: ReporterKind, *, sight: Sight = "images", bank: str = "mined"
+) -> Path:
+    """Where a network that was so trained is kept; the name holds all that it depends on."""
+    trained = repr((victim_training(name, sight), data.splits["train"].reports))
+    return OUT / f"{name}-{kind}-{sight}-{bank}-{hashlib.sha256(trained.encode()).hexdigest()[:12]}"
 
 
 def judged(data: ReportData, texts: Sequence[str]) -> LabelScores:
