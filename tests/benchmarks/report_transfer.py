@@ -21,9 +21,11 @@ from medward.guard.models.huggingface_report import HuggingFaceReportModel
 from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Array
 
+RADII = (4, 8, 16, 32)  # grey levels of 255
+
 
 def transfer(scene: ReportScene, settings: AdaSteal, *, queries: int, epochs: int, seed: int) -> dict[str, Any]:
-    """Of images with an aim the share whose report says just the aimed findings, to the model and to the victim.
+    """Of images with an aim the share whose report says just the aimed findings, the model's or the victim's.
 
     Half of the `queries` are photographs as they are, the other half are moved.
     """
@@ -43,32 +45,33 @@ def transfer(scene: ReportScene, settings: AdaSteal, *, queries: int, epochs: in
     texts, before = victim.write(known), victim.write(fresh)
     aims = settings.oracle.enrich(before, texts, spec.task, seed=seed)
     aimed = np.array([new != old for new, old in zip(aims, before, strict=True)])
-    wanted = scene.read([text for text, wanted_ in zip(aims, aimed, strict=True) if wanted_])
-    ball = Ball.of(spec, pool, settings.epsilon)
+    chosen = [text for text, wanted_ in zip(aims, aimed, strict=True) if wanted_]
+    wanted = scene.read(chosen)
     models = {"thief": learned(known, texts), "in-domain": learned(own, victim.write(own)), "victim": victim}
 
     def hits(reader: TextStudent, images: Array) -> float:
         return float(np.mean((scene.read(reader.write(images[aimed])) == wanted).all(axis=1)))
 
-    found: dict[str, dict[str, float]] = {}
-    clones = {"photographs": scene.f1(learned(pool[:queries], texts + before).write(scene.data.test.inputs))}
-    for name, model in models.items():
+    def moved_on(model: TextStudent, epsilon: float) -> Array:
         moved = fresh.copy()
-        chosen = [text for text, wanted_ in zip(aims, aimed, strict=True) if wanted_]
+        ball = Ball.of(spec, pool, epsilon)
         moved[aimed] = align_images(model, fresh[aimed], chosen, ball, steps=settings.steps)
-        found[name] = {"own": hits(model, moved), "victim": hits(victim, moved)}
-        if name != "in-domain":
-            told = texts + victim.write(moved)
-            clone = learned(np.concatenate([known, moved]), told)
-            clones[f"moved on the {name}"] = scene.f1(clone.write(scene.data.test.inputs))
+        return moved
+
+    found: dict[str, Any] = {name: {} for name in (*models, "noise")}
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], fresh.shape)
-    noisy = np.clip(fresh + settings.epsilon * signs, 0, 1).astype(np.float32)
-    found["noise"] = {"victim": hits(victim, noisy)}
-    found["unmoved"] = {"victim": hits(victim, fresh)}
-    clones["radiographs"] = scene.f1(models["in-domain"].write(scene.data.test.inputs))
+    for grey in RADII:
+        for name in models if grey / 255 == settings.epsilon else ("thief",):
+            moved = moved_on(models[name], grey / 255)
+            found[name][str(grey)] = {"own": hits(models[name], moved), "victim": hits(victim, moved)}
+        noisy = np.clip(fresh + grey / 255 * signs, 0, 1).astype(np.float32)
+        found["noise"][str(grey)] = {"victim": hits(victim, noisy)}
+    perfect = moved_on(victim, settings.epsilon)
+    clone = learned(np.concatenate([known, perfect]), texts + victim.write(perfect))
+    clones = {"moved on the victim": clone, "radiographs": models["in-domain"]}
     return {
         "hits": found,
-        "clone_f1": clones,
+        "clone_f1": {name: scene.f1(each.write(scene.data.test.inputs)) for name, each in clones.items()},
         "constant": scene.constant_f1,
         "victim": scene.victim_f1,
         "aims": int(aimed.sum()),
