@@ -73,12 +73,12 @@ def _drawn(
     for number in range(DRAWS):
         profile, traffic = calibrated(seen, rows, share, number)
         sizes.update(calibration=profile.rows, reference=len(profile.reference), traffic=len(traffic))
-        for name, count in _accounts(seen, profile, traffic, asked[plan.seeds[number % len(plan.seeds)]], number):
+        for name, count in accounts_of(seen, profile, traffic, asked[plan.seeds[number % len(plan.seeds)]], number):
             lines.setdefault(name, []).append(count)
     return {"queries": lines, "rows": {name: count / DRAWS for name, count in sizes.items()}}
 
 
-def _accounts(
+def accounts_of(
     seen: SeenModel, profile: Profile, traffic: Array, asked: Mapping[str, Array], number: int
 ) -> Iterator[tuple[str, float]]:
     """What came of every account of one draw."""
