@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import report_signals as signals
 import report_streams as streams
 import report_theft as bench
 import report_theft_guarded as guarded
@@ -86,14 +87,26 @@ def test_who_steals_from_a_guard_gets_what_it_lets_through(scene, tmp_path):
     far = np.random.default_rng(0).random((160, *scene.spec.shape)).astype(np.float32)
     apart = AttackData(craft=scene.data.craft, test=scene.data.test, pool=far, reference=scene.data.reference)
     there = ReportScene(**{name: getattr(scene, name) for name in scene.__dataclass_fields__} | {"data": apart})
-    free = guarded.kept_guarded(plan, there, inside, guarded.DEPLOYED, 0)
-    caught = guarded.kept_guarded(plan, there, photographs, guarded.DEPLOYED, 0)
+    profile = guarded.fitted(there, 0)
+    free = guarded.kept_guarded(plan, there, profile, inside, guarded.DEPLOYED, 0)
+    caught = guarded.kept_guarded(plan, there, profile, photographs, guarded.DEPLOYED, 0)
     assert free["flagged"] is None
     assert free["levels"]["full"] >= 36
     assert caught["flagged"] is not None
     assert caught["levels"].get("full", 0) <= 5
     limit = BudgetPolicy(total_bits=10 * np.log2(3) * 3)
     tight = guarded.DEPLOYED.model_copy(update={"budget": limit})
-    little = guarded.kept_guarded(plan, there, inside, tight, 0)
+    little = guarded.kept_guarded(plan, there, profile, inside, tight, 0)
     assert 8 <= little["levels"]["label"] <= 10
     assert "full" not in little["levels"]
+
+
+def test_a_signal_of_texts_flags_a_collapse_and_leaves_clients_alone():
+    counts = (300, 300, 30, 1)
+    part = signals.Coverage(counts=counts, risk=0.001, ratio=4.0)
+    collapsed = signals.queries_to(part, np.full(400, 2))
+    usual = np.random.default_rng(0).choice(4, 400, p=np.array(counts) / sum(counts))
+    assert collapsed < 60
+    assert np.isinf(signals.queries_to(part, usual))
+    half = signals.queries_to(part, np.full(400, 0))
+    assert np.isinf(half), "what half of the clients' reports say anyway gives nobody away"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from report_scenes import ReportScene
 from report_theft import ALIGNED, HEADLINE, SECOND, Plan, asked_path, kept
 from stealing.scene import POLICY as FLAGGING
@@ -28,8 +29,9 @@ from medward.guard.profile import Profile, judged_batches
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array, Outputs
 
-DRAWS, ACCOUNTS = 10, 3  # calibration draws, and accounts of each kind in a draw
-CALIBRATION: Mapping[str, tuple[float, ...]] = {HEADLINE: (0.9, 0.6, 0.3), SECOND: (0.77,)}
+DRAWS, ACCOUNTS = 7, 3  # calibration draws, and accounts of each kind in a draw
+PATIENCE = 1000  # queries, after which an account was never flagged
+CALIBRATION: Mapping[str, tuple[float, ...]] = {HEADLINE: (0.9, 0.45), SECOND: (0.77,)}
 """Of the rows, or patients, that the victim never saw; all but the first say what fewer would do."""
 SHARES = (1.0, 0.1)
 STOLEN = "ada-steal"
@@ -88,8 +90,8 @@ def accounts_of(
         names = [""] * len(traffic) + [hashlib.blake2b(row.tobytes(), digest_size=8).hexdigest() for row in theirs]
         for share in SHARES:
             for turn in range(ACCOUNTS):
-                rng = np.random.default_rng((number, place, round(100 * share), turn))
-                order = stream(thief, len(traffic), len(theirs), share, rng)
+                where = {"number": number, "place": place, "turn": turn}
+                order = account_order(thief, len(traffic), len(theirs), share, **where)
                 yield f"{thief} {share:g}", either(flagged(profile, both, names, order, 1))
     for turn in range(ACCOUNTS):
         order = cycled(len(traffic), len(traffic), np.random.default_rng((number, turn)))
@@ -130,14 +132,25 @@ def remembered(scene: ReportScene, rows: Array) -> SeenModel:
 
 
 def calibrated(model: Any, rows: Split, share: float, number: int) -> tuple[Profile, Array]:
-    """A profile of one draw of a `share` of `rows`, by patient where these are known, and the rows of all others."""
-    who = np.arange(len(rows)) if rows.patients is None else rows.patients
-    everyone = np.random.default_rng(number).permutation(np.unique(who))
-    mine = np.isin(who, everyone[: int(share * len(everyone))])
+    """A profile of one draw of a `share` of `rows`, and the rows of all others."""
+    mine = drawn_rows(rows, share, number)
     known = None if rows.patients is None else rows.patients[mine]
     risk = FLAGGING.monitor.calibration_risk
     profile = Profile.fit(model, rows.inputs[mine], risk=risk, patients=known, seed=number, secret=number)
     return profile, rows.inputs[~mine]
+
+
+def drawn_rows(rows: Split, share: float, number: int) -> NDArray[np.bool_]:
+    """Which ``(n,)`` of `rows` draw `number` calibrates on, by patient where these are known."""
+    who = np.arange(len(rows)) if rows.patients is None else rows.patients
+    everyone = np.random.default_rng(number).permutation(np.unique(who))
+    return np.isin(who, everyone[: int(share * len(everyone))])
+
+
+def account_order(thief: str, benign: int, asked: int, share: float, *, number: int, place: int, turn: int) -> Array:
+    """Which of `benign` and then `asked` rows one account asks about, in order."""
+    rng = np.random.default_rng((number, place, round(100 * share), turn))
+    return stream(thief, benign, asked, share, rng, PATIENCE)
 
 
 def sight(model: Any, profile: Profile, rows: Array) -> dict[str, Array]:

@@ -21,6 +21,7 @@ import torch
 from claim import Claim
 from eprocess import clopper_pearson
 from report_scenes import ReportScene, trained_scene
+from report_signals import SIGNALS, signals
 from report_streams import DRAWS, SHARES, STOLEN, watched
 from report_theft import (
     ALIGNED,
@@ -55,6 +56,7 @@ CLAIMS = (
     "report_theft_gap_guarded",
     "report_theft_false_alarms",
     "report_theft_within_budget",
+    "report_theft_text_signals",
 )
 ALPHA = FLAGGING.monitor.ladder[0].false_alarm
 TARGETS = {1.0: 10, 0.1: 100}  # queries
@@ -83,10 +85,15 @@ def planned(plan: Plan, scenes: Mapping[tuple[str, int], ReportScene]) -> Iterat
     for claim, share in zip(CLAIMS[:2], SHARES, strict=True):
         yield noticed(claim, found, share)
     first = {seed: scenes[HEADLINE, seed] for seed in plan.seeds}
-    arms = {name: [kept_guarded(plan, first[seed], *arm, seed) for seed in plan.seeds] for name, arm in arms_of(plan)}
+    profiles = {seed: fitted(first[seed], seed) for seed in plan.seeds}
+    arms = {
+        name: [kept_guarded(plan, first[seed], profiles[seed], *arm, seed) for seed in plan.seeds]
+        for name, arm in arms_of(plan)
+    }
     yield surviving(plan, first, arms)
     yield false_alarms(found)
     yield within_budget(plan, arms)
+    yield text_signals({name: signals(plan, name, {seed: scenes[name, seed] for seed in plan.seeds}) for name in found})
 
 
 def noticed(claim: str, found: Mapping[str, Sequence[Mapping[str, Any]]], share: float) -> Claim:
@@ -165,19 +172,25 @@ def arms_of(plan: Plan) -> Iterator[tuple[str, tuple[Theft, Policy]]]:
     yield "in-domain, budget, accounts", (replace(inside, accounts=MANY), tight)
 
 
-def kept_guarded(plan: Plan, scene: ReportScene, thief: Theft, policy: Policy, seed: int) -> dict[str, Any]:
+def fitted(scene: ReportScene, seed: int) -> Profile:
+    """A calibration on all rows that neither the victim nor its thieves have."""
+    risk = DEPLOYED.monitor.calibration_risk
+    return Profile.fit(scene.model, scene.others.inputs, risk=risk, seed=seed, secret=seed)
+
+
+def kept_guarded(
+    plan: Plan, scene: ReportScene, profile: Profile, thief: Theft, policy: Policy, seed: int
+) -> dict[str, Any]:
     """One theft from a guard, done once."""
     settings = {**cell_settings(scene, thief, seed), "policy": policy.fingerprint}
-    found, recalled = Journal(plan.folder).once(settings, lambda: stolen_guarded(scene, thief, policy, seed))
+    found, recalled = Journal(plan.folder).once(settings, lambda: stolen_guarded(scene, profile, thief, policy, seed))
     if not recalled:
         print(f"{scene.name} {thief.name} guarded {seed}: {found}", flush=True)
     return dict(found)
 
 
-def stolen_guarded(scene: ReportScene, thief: Theft, policy: Policy, seed: int) -> dict[str, Any]:
+def stolen_guarded(scene: ReportScene, profile: Profile, thief: Theft, policy: Policy, seed: int) -> dict[str, Any]:
     """One theft from the guard: what left at which level, when it was flagged, and what its clone is worth."""
-    risk = policy.monitor.calibration_risk
-    profile = Profile.fit(scene.model, scene.others.inputs, risk=risk, seed=seed, secret=seed)
     guard = Watched(Guard(model=scene.model, policy=policy, profile=profile, store=MemoryStore()))
     oracle = guarded_oracle(guard, accounts=thief.accounts or 1)
     result = thief.run(Target(scene.spec, oracle, thief.threat), scene.data, seed=seed)
@@ -212,6 +225,21 @@ def surviving(plan: Plan, scenes: Mapping[int, ReportScene], arms: Mapping[str, 
             "arms": {name: list(found) for name, found in arms.items()},
             "calibration_rows": len(next(iter(scenes.values())).others),
         },
+    )
+
+
+def text_signals(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Claim:
+    """Whether a signal of texts, had it all of alpha for itself, would flag what the guard does not see in time."""
+    lines = {name: {line: summary(list(counts)) for line, counts in each.items()} for name, each in found.items()}
+    best = min((lines[HEADLINE][f"{signal}, {STOLEN} 0.1"]["median"] or np.inf for signal in SIGNALS), default=np.inf)
+    return Claim(
+        claim=CLAIMS[5],
+        value=best if np.isfinite(best) else "never",
+        target="reported: median queries to flag diluted ADA-STEAL by the better of two signals of texts alone",
+        met=True,
+        n=lines[HEADLINE][f"{SIGNALS[0]}, {STOLEN} 0.1"]["n"],
+        seed=0,
+        details={"queries": lines, "alpha": ALPHA, "of_all_capital": True},
     )
 
 
