@@ -1,10 +1,10 @@
 """Report models stolen from behind a guard: how soon thieves are flagged, and what had left by the end of the theft.
 
 The guard is as it is deployed, with the default policy and whole reports leaving; it judges images, never texts. Who is
-flagged when is told by the product's own step through what thieves asked of the bare victim, mixed into radiographs of
-patients that the guard does not know: so a thief does not change what it asks because of the guard. What a clone is
-worth is told by thefts from the guard itself. Alpha is 1e-3; 95 % intervals are of medians over accounts, which share
-calibration draws, and least and largest over seeds for gaps.
+flagged when is told by the product's own step through what thieves asked of the bare victim (three thefts of the first
+victim, one of the second), mixed into radiographs of patients that the guard does not know: so a thief does not change
+what it asks because of the guard. What a clone is worth is told by thefts from the guard itself. Alpha is 1e-3; 95 %
+intervals are of medians over accounts, which share calibration draws, and least and largest over seeds for gaps.
 """
 
 from __future__ import annotations
@@ -79,9 +79,9 @@ def measure() -> Iterator[Claim]:
 
 def planned(plan: Plan, scenes: Mapping[tuple[str, int], ReportScene]) -> Iterator[Claim]:
     """The same at another size and of other victims."""
-    found = {
-        name: watched(plan, name, {seed: scenes[name, seed] for seed in plan.seeds}) for name in (HEADLINE, SECOND)
-    }
+    recorded = {HEADLINE: plan, SECOND: replace(plan, seeds=plan.seeds[:1])}
+    theirs = {name: {seed: scenes[name, seed] for seed in each.seeds} for name, each in recorded.items()}
+    found = {name: watched(each, name, theirs[name]) for name, each in recorded.items()}
     for claim, share in zip(CLAIMS[:2], SHARES, strict=True):
         yield noticed(claim, found, share)
     first = {seed: scenes[HEADLINE, seed] for seed in plan.seeds}
@@ -93,7 +93,7 @@ def planned(plan: Plan, scenes: Mapping[tuple[str, int], ReportScene]) -> Iterat
     yield surviving(plan, first, arms)
     yield false_alarms(found)
     yield within_budget(plan, arms)
-    yield text_signals({name: signals(plan, name, {seed: scenes[name, seed] for seed in plan.seeds}) for name in found})
+    yield text_signals({name: signals(each, name, theirs[name]) for name, each in recorded.items()})
 
 
 def noticed(claim: str, found: Mapping[str, Sequence[Mapping[str, Any]]], share: float) -> Claim:
