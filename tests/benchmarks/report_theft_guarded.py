@@ -160,14 +160,13 @@ def _frame(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
 
 
 def arms_of(plan: Plan) -> Iterator[tuple[str, tuple[Theft, Policy]]]:
-    """Who steals from which guard."""
+    """Who steals from which guard. One with radiographs and no budget is as good as a client: see the false alarms."""
     thieves = plan.thieves()
     inside = plan.theft(TextDistillation(source="in-domain", student=STUDENT))
     task_bits = FINDINGS_LIMIT * log2(len(Mention))  # of one finding
     tight = DEPLOYED.model_copy(update={"budget": BudgetPolicy(total_bits=task_bits)})
     for thief in (thieves[ALIGNED], thieves[f"{ALIGNED}-diluted"]):
         yield thief.name, (replace(thief, points=1), DEPLOYED)
-    yield "in-domain", (inside, DEPLOYED)
     yield "in-domain, budget", (inside, tight)
     yield "in-domain, budget, accounts", (replace(inside, accounts=MANY), tight)
 
