@@ -87,7 +87,7 @@ def planned(plan: Plan, scenes: Mapping[tuple[str, int], ReportScene]) -> Iterat
     first = {seed: scenes[HEADLINE, seed] for seed in plan.seeds}
     profiles = {seed: fitted(first[seed], seed) for seed in plan.seeds}
     arms = {
-        name: [kept_guarded(plan, first[seed], profiles[seed], *arm, seed) for seed in plan.seeds]
+        name: [kept_guarded(plan, first[seed], profiles[seed], *arm, seed) for seed in seeds_of(plan, name)]
         for name, arm in arms_of(plan)
     }
     yield surviving(plan, first, arms)
@@ -171,6 +171,11 @@ def arms_of(plan: Plan) -> Iterator[tuple[str, tuple[Theft, Policy]]]:
     yield "in-domain, budget, accounts", (replace(inside, accounts=MANY), tight)
 
 
+def seeds_of(plan: Plan, name: str) -> tuple[int, ...]:
+    """The seeds of an arm: one where a budget and nothing else decides what leaves."""
+    return plan.seeds[:1] if "budget" in name else plan.seeds
+
+
 def fitted(scene: ReportScene, seed: int) -> Profile:
     """A calibration on all rows that neither the victim nor its thieves have."""
     risk = DEPLOYED.monitor.calibration_risk
@@ -206,7 +211,7 @@ def stolen_guarded(scene: ReportScene, profile: Profile, thief: Theft, policy: P
 
 def surviving(plan: Plan, scenes: Mapping[int, ReportScene], arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> Claim:
     """The share of the gap that is closed from behind the guard, by a thief who goes on when flagged."""
-    closed = {name: closed_by(scenes, found, plan.seeds) for name, found in arms.items()}
+    closed = {name: closed_by(scenes, found, seeds_of(plan, name)) for name, found in arms.items()}
     worst = max((ALIGNED, f"{ALIGNED}-diluted"), key=lambda name: max(closed[name]))
     return Claim(
         claim=CLAIMS[2],
@@ -261,6 +266,6 @@ def within_budget(plan: Plan, arms: Mapping[str, Sequence[Mapping[str, Any]]]) -
         value=max(told),
         target=f"<= {FINDINGS_LIMIT} answers, the limit",
         met=max(told) <= FINDINGS_LIMIT,
-        n=plan.queries * len(plan.seeds),
-        details={"seeds": list(plan.seeds), "arms": {name: list(found) for name, found in arms.items()}},
+        n=plan.queries,
+        details={"seeds": list(plan.seeds[:1]), "arms": {name: list(found) for name, found in arms.items()}},
     )
