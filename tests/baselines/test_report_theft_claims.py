@@ -8,6 +8,7 @@ import report_signals as signals
 import report_streams as streams
 import report_theft as bench
 import report_theft_guarded as guarded
+import report_transfer as transfers
 from report_scenes import ReportScene, with_none
 from support.report_thefts import ReportVictim, coarse_images
 
@@ -110,3 +111,14 @@ def test_a_signal_of_texts_flags_a_collapse_and_leaves_clients_alone():
     assert np.isinf(signals.queries_to(part, usual))
     half = signals.queries_to(part, np.full(400, 0))
     assert np.isinf(half), "what half of the clients' reports say anyway gives nobody away"
+
+
+def test_noise_that_moves_nobody_is_no_transfer():
+    def cell(moved, noise):
+        hits = {str(grey): {"own": 0.9, "victim": moved} for grey in transfers.RADII}
+        return {"hits": {"thief": hits, "noise": {grey: {"victim": noise} for grey in hits}}, "aims": 10}
+
+    assert transfers.transfer_claim("x", [cell(0.5, 0.1)] * 3).met
+    assert not transfers.transfer_claim("x", [cell(0.5, 0.1), cell(0.5, 0.1), cell(0.1, 0.1)]).met
+    assert not transfers.transfer_claim("x", [cell(0.5, 0.1)] * 2).met, "two seeds are too few"
+    assert not transfers.radius_claim("x", [cell(0.0, 0.0)] * 3, [0.0]).met

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from claim import Claim
 from report_scenes import ReportScene, report_data, trained_scene
-from report_transfer import transfer
+from report_transfer import FEWEST_SEEDS, radius_claim, transfer, transfer_claim
 from report_victims import victim_folder
 
 from medward.attacks.base import ACCURACY, LABEL_F1
@@ -46,7 +46,6 @@ STUDENT = SmallStudent(width=64, layers=1)
 LARGER = 32  # grey levels of 255, twice those of ADA-STEAL where nothing else is said
 PARTS = ("plain", "enrich", "align", "both")
 ALIGNED, PLAIN = "ada-steal-text", "ada-steal-plain-text"
-FEWEST_SEEDS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,33 +132,9 @@ def planned(plan: Plan, scenes: Mapping[tuple[str, int], ReportScene]) -> Iterat
     ordered = ordered and min(means["enrich"], means["align"]) >= means["plain"]
     parts = compared(CLAIMS[1], plan, cells, ALIGNED, PLAIN, "both >= enrich, align >= plain")
     yield replace(parts, met=parts.met and ordered, details={**parts.details, "mean_gap_closed": means})
-    yield radius(plan, cells, moved)
-    yield transferred(plan, moved)
+    yield radius_claim(CLAIMS[2], moved, gaps(cells[f"ada-steal-{LARGER}-text"]))
+    yield transfer_claim(CLAIMS[3], moved)
     yield elsewhere(once, first, second)
-
-
-def radius(plan: Plan, cells: Mapping[str, Sequence[Mapping[str, Any]]], moved: Sequence[Mapping[str, Any]]) -> Claim:
-    """How often the victim writes what a photograph was moved towards, at the best radius, less under random noise."""
-    hits = {
-        grey: [each["hits"]["thief"][grey]["victim"] - each["hits"]["noise"][grey]["victim"] for each in moved]
-        for grey in moved[0]["hits"]["thief"]
-    }
-    best = max(hits, key=lambda grey: fmean(hits[grey]))
-    return Claim(
-        claim=CLAIMS[2],
-        value=fmean(hits[best]),
-        interval=(min(hits[best]), max(hits[best])),
-        target=f"at the best radius more hits than random noise has, in each of >= {FEWEST_SEEDS} seeds",
-        met=min(hits[best]) > 0 and len(moved) >= FEWEST_SEEDS,
-        n=int(sum(each["aims"] for each in moved)),
-        details={
-            "interval_is": "least and largest over seeds",
-            "seeds": list(plan.seeds),
-            "best_radius": best,
-            "more_hits_than_noise": hits,
-            "gap_closed_at_32": gaps(cells[f"ada-steal-{LARGER}-text"]),
-        },
-    )
 
 
 def elsewhere(plan: Plan, first: Mapping[int, ReportScene], second: Mapping[int, ReportScene]) -> Claim:
@@ -303,18 +278,3 @@ def kept_transfer(plan: Plan, scene: ReportScene, seed: int) -> dict[str, Any]:
     }
     run = lambda: transfer(scene, plan.aligned(), queries=plan.queries, epochs=plan.epochs, seed=seed)  # noqa: E731
     return dict(Journal(plan.folder).once(settings, run)[0])
-
-
-def transferred(plan: Plan, found: Sequence[Mapping[str, Any]]) -> Claim:
-    """Whether moved images yield the aimed findings more often than images with as large a random noise."""
-    differences = [each["hits"]["thief"]["16"]["victim"] - each["hits"]["noise"]["16"]["victim"] for each in found]
-    return Claim(
-        claim=CLAIMS[3],
-        value=fmean(differences),
-        interval=(min(differences), max(differences)),
-        target=f"images moved on the thief's model have the victim write the aimed findings more often than random "
-        f"noise, in each of >= {FEWEST_SEEDS} seeds",
-        met=min(differences) > 0 and len(differences) >= FEWEST_SEEDS,
-        n=int(sum(each["aims"] for each in found)),
-        details={"interval_is": "least and largest over seeds", "seeds": list(plan.seeds), "cells": list(found)},
-    )

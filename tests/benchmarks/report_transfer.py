@@ -8,9 +8,12 @@ would have if all of it did.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
+from claim import Claim
 from report_scenes import ReportScene
 
 from medward.attacks.extraction.reports import AdaSteal, TextStudent
@@ -22,6 +25,7 @@ from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Array
 
 RADII = (4, 8, 16, 32)  # grey levels of 255
+FEWEST_SEEDS = 3
 
 
 def transfer(scene: ReportScene, settings: AdaSteal, *, queries: int, epochs: int, seed: int) -> dict[str, Any]:
@@ -76,3 +80,43 @@ def transfer(scene: ReportScene, settings: AdaSteal, *, queries: int, epochs: in
         "victim": scene.victim_f1,
         "aims": int(aimed.sum()),
     }
+
+
+def transfer_claim(claim: str, found: Sequence[Mapping[str, Any]]) -> Claim:
+    """Whether images moved at 16/255 yield the aimed findings more often than images with as large a random noise."""
+    differences = _more_than_noise(found, "16")
+    return Claim(
+        claim=claim,
+        value=fmean(differences),
+        interval=(min(differences), max(differences)),
+        target="images moved on the thief's model have the victim write the aimed findings more often than random "
+        f"noise, in each of >= {FEWEST_SEEDS} seeds",
+        met=min(differences) > 0 and len(differences) >= FEWEST_SEEDS,
+        n=int(sum(each["aims"] for each in found)),
+        details={"interval_is": "least and largest over seeds", "cells": list(found)},
+    )
+
+
+def radius_claim(claim: str, found: Sequence[Mapping[str, Any]], closed: Sequence[float]) -> Claim:
+    """The same at the radius where it is most; `closed` is the gap that ADA-STEAL closes at the largest."""
+    hits = {str(grey): _more_than_noise(found, str(grey)) for grey in RADII}
+    best = max(hits, key=lambda grey: fmean(hits[grey]))
+    return Claim(
+        claim=claim,
+        value=fmean(hits[best]),
+        interval=(min(hits[best]), max(hits[best])),
+        target=f"at the best radius more hits than random noise has, in each of >= {FEWEST_SEEDS} seeds",
+        met=min(hits[best]) > 0 and len(found) >= FEWEST_SEEDS,
+        n=int(sum(each["aims"] for each in found)),
+        details={
+            "interval_is": "least and largest over seeds",
+            "best_radius": best,
+            "more_hits_than_noise": hits,
+            "gap_closed_at_the_largest": list(closed),
+        },
+    )
+
+
+def _more_than_noise(found: Sequence[Mapping[str, Any]], grey: str) -> list[float]:
+    """The victim's hits on images moved on the thief's model less those on noise, seed by seed."""
+    return [each["hits"]["thief"][grey]["victim"] - each["hits"]["noise"][grey]["victim"] for each in found]
