@@ -109,6 +109,11 @@ def test_a_signal_of_texts_flags_a_collapse_and_leaves_clients_alone():
     usual = np.random.default_rng(0).choice(4, 400, p=np.array(counts) / sum(counts))
     assert collapsed < 60
     assert np.isinf(signals.queries_to(part, usual))
+    doubts = np.random.default_rng(1).normal(size=600)
+    reference = signals.ScoreReference.fit(doubts, np.zeros(600, np.int64)).at_risk(0.001, 1)
+    bet = reference.bet("doubt", signals.BetSettings.under(signals.POLICY.monitor, 1.0, strata=1, longest=1)).part
+    assert signals.queries_to(bet, reference.p_values(np.full(50, 9.0))) < 20
+    assert np.isinf(signals.queries_to(bet, reference.p_values(np.random.default_rng(2).normal(size=400))))
     half = signals.queries_to(part, np.full(400, 0))
     assert np.isinf(half), "what half of the clients' reports say anyway gives nobody away"
 
