@@ -14,7 +14,7 @@ THIEVES = {
     "ada-steal-enrich-text": "photographs chosen for enriched reports",
     "ada-steal-align-text": "photographs moved towards reports of others",
     "ada-steal-text": "ADA-STEAL: moved towards enriched reports, 16/255",
-    "ada-steal-32-text": "the same, 32/255",
+    "ada-steal-32-text": "ADA-STEAL, 32/255",
     "lord-like-text": "LoRD-like, photographs",
     "knockoff-hard": "findings alone, photographs",
     "noise-text": "uniform noise",
