@@ -1,13 +1,33 @@
-"""The tables of the document about report victims, from ``docs/results/report_*.json``."""
+"""The tables of the documents about report victims and their theft, from ``docs/results/report_*.json``."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 VICTIMS = ("nih_cxr", "pneumoniamnist")
+THIEVES = {
+    "ada-steal-plain-text": "Knockoff with texts: photographs as they are",
+    "ada-steal-enrich-text": "photographs chosen for enriched reports",
+    "ada-steal-align-text": "photographs moved towards reports of others",
+    "ada-steal-text": "ADA-STEAL: moved towards enriched reports, 16/255",
+    "ada-steal-32-text": "ADA-STEAL, 32/255",
+    "lord-like-text": "LoRD-like, photographs",
+    "knockoff-hard": "findings alone, photographs",
+    "noise-text": "uniform noise",
+    "ada-steal-text-diluted": "ADA-STEAL in a tenth, radiographs in the rest",
+    "in-domain-text": "radiographs",
+}
+ARMS = {
+    "ada-steal-text": "ADA-STEAL",
+    "ada-steal-text-diluted": "ADA-STEAL in a tenth, radiographs in the rest",
+    "in-domain": "radiographs",
+    "in-domain, budget": "radiographs, a budget of 50 findings",
+    "in-domain, budget, accounts": "the same budget, 100 accounts of one organisation",
+}
 KINDS = {"encoder_decoder": "encoder and decoder", "llava": "LLaVA"}
 
 
@@ -58,6 +78,97 @@ def reader() -> str:
         score = _interval({"value": row["f1"]["doubt counts"], "low": low, "high": high})
         lines.append(f"| {name} | {row['n']} | {score} | {row['precision']:.2f} | {row['recall']:.2f} |")
     return "\n".join(lines) + "\n"
+
+
+def theft() -> str:
+    """What each thief makes of the bare victim."""
+    return _thieves(_details("report_theft_gain"))
+
+
+def theft_elsewhere() -> str:
+    """The same of the second victim, and by who begins with trained weights."""
+    return _thieves(_details("report_theft_elsewhere"))
+
+
+def _thieves(details: dict[str, Any]) -> str:
+    lines = ["| thief | share of the gap closed | label F1 over the queries | agreement |", "|---|---|---|---|"]
+    for name, closed in details["gap_closed"].items():
+        curves = details["f1_over_queries"][name]
+        points = [
+            f"{_mean([curve[1][at] for curve in curves]):.2f} ({queries:.0f})"
+            for at, queries in enumerate(curves[0][0])
+        ]
+        agreement = _mean(details["agreement"][name])
+        lines.append(f"| {THIEVES[name]} | {_range(closed)} | {', '.join(points)} | {agreement:.2f} |")
+    lines.append(f"| no victim: the best constant answer | 0 | {_mean(details['no_victim_f1']):.2f} | |")
+    lines.append(f"| the victim itself | 1 | {_mean(details['victim_f1']):.2f} | 1 |")
+    return "\n".join(lines) + "\n"
+
+
+def theft_transfer() -> str:
+    """How often moved photographs yield the aimed findings, by radius: its own, the victim's."""
+    cells = _details("report_theft_transfer")["cells"]
+    lines = [
+        "| radius | on the thief's own model | on the victim | random noise, on the victim |",
+        "|---|---|---|---|",
+    ]
+    for grey in cells[0]["hits"]["thief"]:
+        own, victim = ([each["hits"]["thief"][grey][who] for each in cells] for who in ("own", "victim"))
+        noise = [each["hits"]["noise"][grey]["victim"] for each in cells]
+        lines.append(f"| {grey}/255 | {_range(own)} | {_range(victim)} | {_range(noise)} |")
+    return "\n".join(lines) + "\n"
+
+
+def theft_flags() -> str:
+    """Queries until each thief is flagged, by data set and share of theft."""
+    pure, diluted = (_details(f"report_theft_flagged_{each}") for each in ("pure", "diluted"))
+    lines = ["| data | thief | all its queries | a tenth of them |", "|---|---|---|---|"]
+    for data, thieves in pure["thieves"].items():
+        for thief, found in thieves.items():
+            cells = " | ".join(_count(each) for each in (found, diluted["thieves"][data][thief]))
+            lines.append(f"| {data.replace('_', '-')} | {thief} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def theft_reference() -> str:
+    """Queries until ADA-STEAL in a tenth of the queries is flagged, by how many rows calibration compares with."""
+    details = _details("report_theft_flagged_diluted")["by_reference_rows"]
+    lines = ["| data | reference rows | queries until flagged |", "|---|---|---|"]
+    for data, sizes in details.items():
+        lines += [f"| {data.replace('_', '-')} | {rows} | {_count(found)} |" for rows, found in sizes.items()]
+    return "\n".join(lines) + "\n"
+
+
+def theft_guarded() -> str:
+    """What leaves a guard for each thief, and what it makes of that."""
+    details = _details("report_theft_gap_guarded")
+    lines = [
+        "| thief | flagged at query | reports | findings alone | withheld | share of the gap closed |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, closed in details["gap_closed"].items():
+        found = details["arms"][name]
+        flagged = ", ".join("never" if each["flagged"] is None else str(each["flagged"]) for each in found)
+        told = " | ".join(
+            f"{_mean([each['levels'].get(level, 0) for each in found]):.0f}" for level in ("full", "label", "withheld")
+        )
+        lines.append(f"| {ARMS[name]} | {flagged} | {told} | {_range(closed)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _count(found: dict[str, Any]) -> str:
+    if found["median"] is None:
+        return f"never ({found['never']} of {found['n']})"
+    low, high = ("never" if each is None else f"{each:.0f}" for each in found["interval"])
+    return f"{found['median']:.0f} ({low} to {high})"
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{_mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _details(claim: str) -> dict[str, Any]:

@@ -63,19 +63,22 @@ class CloneJudge:
         return found | self._finding_curves(truth)
 
     def _finding_curves(self, truth: Array | None) -> dict[str, tuple[list[float], list[float]]]:
-        """Of tasks with findings their label F1 against the model's, in all and one by one, and against true labels."""
+        """Of tasks with findings their label F1 against the model's, in all and one by one, and against true labels.
+
+        In all, "no finding" is a label as well: else who always says one finding would look better than who says none.
+        """
         if not isinstance(self._spec.task, Multilabel | WrittenReport):
             return {}
         theirs, found = self._reference >= 0.5, {}
         for who, answers in self._answers.items():
             said = [values >= 0.5 for values in answers]
-            found[f"{who}{LABEL_F1}"] = (self._points, [label_f1(each, theirs) for each in said])
+            found[f"{who}{LABEL_F1}"] = (self._points, [_labels_f1(each, theirs) for each in said])
             for column, name in enumerate(self._spec.task.findings):
                 if theirs[:, column].any():
                     scores = [label_f1(each[:, column], theirs[:, column]) for each in said]
                     found[f"{who}{LABEL_F1} of {name}"] = (self._points, scores)
             if truth is not None:
-                found[f"{who}{LABEL_F1}{ACCURACY}"] = (self._points, [label_f1(each, truth >= 0.5) for each in said])
+                found[f"{who}{LABEL_F1}{ACCURACY}"] = (self._points, [_labels_f1(each, truth >= 0.5) for each in said])
         return found
 
     def _share(self, reference: Array, values: Array) -> float:
@@ -89,3 +92,8 @@ def label_f1(said: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     """
     both, either = int((said & truth).sum()), int(said.sum()) + int(truth.sum())
     return 2 * both / either if either else 1.0
+
+
+def _labels_f1(said: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    """`label_f1` of sets of findings ``(n, K)`` with "no finding" as one more label."""
+    return label_f1(*(np.column_stack([each, ~each.any(axis=1)]) for each in (said, truth)))

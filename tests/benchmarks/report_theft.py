@@ -1,14 +1,15 @@
 """Report models stolen by their texts: how much of the gap to the victim each thief closes, at one budget for all.
 
-The gap is in label F1 against true labels: from the best constant answer, which needs no victim, to the victim. Thieves
-hold photographs, except those who say otherwise, and begin with random weights. Victims are those that `report_victims`
-trained and kept; every theft is a cell under ``out/report_theft``, so what was stopped goes on. An interval is the
-least and the largest over the seeds.
+The gap is in label F1 against true labels, "no finding" being a label: from the best constant answer, which needs no
+victim, to the victim. Thieves hold photographs, except those who say otherwise, and begin with random weights, except
+one. Victims are those that `report_victims` trained and kept; every theft is a cell under ``out/report_theft``, so what
+was stopped goes on. An interval is the least and the largest over the seeds.
+
+Sizes were chosen on another victim, LLaVA's kind on PneumoniaMNIST, judged on other rows.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,108 +19,164 @@ from typing import Any
 import numpy as np
 import torch
 from claim import Claim
+from report_scenes import ReportScene, report_data, trained_scene
+from report_transfer import FEWEST_SEEDS, radius_claim, transfer, transfer_claim
+from report_victims import victim_folder
 
-from medward.attacks.base import ACCURACY, LABEL_F1, AttackData
-from medward.attacks.benchmarks.datasets.natural import natural_images
+from medward.attacks.base import ACCURACY, LABEL_F1
+from medward.attacks.benchmarks.reports.report_networks import ReporterKind
 from medward.attacks.extraction import Knockoff, Theft
-from medward.attacks.extraction.judge import CLONE, NO_VICTIM, label_f1
-from medward.attacks.extraction.reports import AdaSteal, ComparingTheft, TextDistillation, TextStudent
-from medward.attacks.target import Oracle, Response, Target
-from medward.attacks.validation.journal import Journal, code_version, settings_of
-from medward.guard.data.split import Split
-from medward.guard.models.huggingface_report import open_writer
-from medward.guard.spec import ModelSpec
-from medward.guard.tasks.multilabel import packed_findings, unpacked_findings
-from medward.guard.tasks.report import WrittenReport
+from medward.attacks.extraction.judge import CLONE
+from medward.attacks.extraction.reports import AdaSteal, ComparingTheft, FolderStudent, SmallStudent, TextDistillation
+from medward.attacks.target import Response, Target
+from medward.attacks.validation.journal import Journal, code_version, run_name, settings_of
 from medward.guard.types import Array
 
-CLAIMS = ("report_theft_gain", "report_theft_ablations", "report_theft_radius")
-ROOT = Path(__file__).parents[2] / "out"
-VICTIMS, OUT = ROOT / "report_victims", ROOT / "report_theft"
-DATA, KIND = "nih_cxr", "encoder-decoder"
-RADII = (4, 8, 16, 32)  # grey levels of 255
+CLAIMS = (
+    "report_theft_gain",
+    "report_theft_ablations",
+    "report_theft_radius",
+    "report_theft_transfer",
+    "report_theft_elsewhere",
+)
+OUT = Path(__file__).parents[2] / "out" / "report_theft"
+HEADLINE, SECOND = "pneumoniamnist", "nih_cxr"
+KIND: ReporterKind = "encoder-decoder"
+STUDENT = SmallStudent(width=64, layers=1)
+LARGER = 32  # grey levels of 255, twice those of ADA-STEAL where nothing else is said
 PARTS = ("plain", "enrich", "align", "both")
-FEWEST_SEEDS = 3
+ALIGNED, PLAIN = "ada-steal-text", "ada-steal-plain-text"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How much is run: `queries` rows for each thief, `step` of them a round, and `points` clones at halved budgets."""
+    """How much is run: `queries` rows for each thief, `step` of them a round, and two clones for those with a curve.
+
+    ADA-STEAL's first round is plain, so its curve begins where Knockoff's does.
+    """
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    queries: int = 2000
+    queries: int = 500
     step: int = 250
-    points: int = 3
     epochs: int = 10
     folder: Path = OUT
 
+    @property
+    def photographs(self) -> int:
+        """How many a thief has: it may choose."""
+        return 4 * self.queries
+
+    def aligned(self, **settings: Any) -> AdaSteal:
+        """ADA-STEAL at this plan's size."""
+        return AdaSteal(**{"step": self.step, "epochs": max(1, self.epochs // 3), "student": STUDENT, **settings})
+
+    def theft(self, strategy: Any, **settings: Any) -> Theft:
+        """A theft of texts at this plan's size."""
+        sizes = {"queries": self.queries, "epochs": self.epochs, "points": 1}
+        return Theft(**{"strategy": strategy, "labels": "text", **sizes, **settings})
+
     def thieves(self) -> dict[str, Theft]:
-        """Every thief by name, at this plan's size."""
-        aligned = AdaSteal(step=self.step)
-        strategies = (
-            *(replace(aligned, parts=parts) for parts in PARTS),
-            *(replace(aligned, epsilon=grey / 255) for grey in RADII if grey / 255 != aligned.epsilon),
-            TextDistillation(),
-            TextDistillation(source="noise"),
-            TextDistillation(source="in-domain"),
-            ComparingTheft(),
-        )
-        sizes: dict[str, Any] = {"queries": self.queries, "points": self.points}
-        found = [Theft(strategy=each, labels="text", epochs=self.epochs, **sizes) for each in strategies]
-        found += [replace(found[PARTS.index("both")], pool_share=0.1), Knockoff(labels="hard", **sizes)]
+        """Every thief by name."""
+        strategies = [self.aligned(parts=parts) for parts in PARTS if parts != "both"]
+        inside = TextDistillation(source="in-domain", student=STUDENT)
+        found = [self.theft(each, points=2) for each in (self.aligned(), inside)]
+        found += [self.theft(each) for each in strategies]
+        found += [
+            self.theft(self.aligned(), pool_share=0.1),
+            Knockoff(labels="hard", queries=self.queries, epochs=self.epochs, points=1),
+        ]
         return {each.name: each for each in found}
 
+    def others(self) -> dict[str, Theft]:
+        """Thieves who are tried with one seed, as none of them has more than photographs or noise."""
+        found = (
+            self.aligned(epsilon=LARGER / 255),
+            ComparingTheft(periods=1, student=STUDENT),
+            TextDistillation(source="noise", student=STUDENT),
+        )
+        return {each.name: each for each in map(self.theft, found)}
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportScene:
-    """A victim with what its thieves hold; the labels of ``data.test`` are true ones. `digest` names it for cells."""
-
-    name: str
-    digest: str
-    spec: ModelSpec
-    oracle: Oracle
-    data: AttackData
-
-    @property
-    def victim_f1(self) -> float:
-        """The label F1 of the victim's own reports."""
-        assert isinstance(self.spec.task, WrittenReport)
-        assert self.data.reference is not None
-        assert self.data.test.labels is not None
-        count = len(self.spec.task.findings)
-        return label_f1(*(unpacked_findings(each, count) for each in (self.data.reference, self.data.test.labels)))
+    def second(self) -> dict[str, Theft]:
+        """Those who also try the second victim."""
+        return {name: self.thieves()[name] for name in (PLAIN, ALIGNED)}
 
 
 def measure() -> Iterator[Claim]:
-    """The three claims, of the trained victim; nothing where there is none."""
+    """The claims, of the trained victims; nothing where one was not kept."""
     torch.set_num_threads(1)
     plan = Plan()
-    scenes = {seed: trained_scene(seed, plan.queries) for seed in plan.seeds}
+    scenes = {(name, seed): trained_scene(name, KIND, plan.photographs, seed=seed) for name, seed in all_cells(plan)}
     if any(each is None for each in scenes.values()):
-        print("report_theft: skipped, there is no victim; run make bench NAME=report_victims first", flush=True)
+        print("report_theft: skipped, a victim is missing; run make bench NAME=report_victims first", flush=True)
         return
-    yield from planned(plan, {seed: each for seed, each in scenes.items() if each is not None})
+    yield from planned(plan, {key: each for key, each in scenes.items() if each is not None})
 
 
-def planned(plan: Plan, scenes: Mapping[int, ReportScene]) -> Iterator[Claim]:
-    """The same at another size and of other victims, one scene for each seed."""
-    cells = {
-        name: [kept(plan, scenes[seed], thief, seed) for seed in plan.seeds] for name, thief in plan.thieves().items()
-    }
-    aligned, plain = "ada-steal-text", "knockoff-text"
-    yield compared(CLAIMS[0], plan, cells, aligned, plain, "ADA-STEAL closes more of the gap than Knockoff with texts")
-    ablations = {parts: "ada-steal-text" if parts == "both" else f"ada-steal-{parts}-text" for parts in PARTS}
-    means = {parts: fmean(gaps(cells[name])) for parts, name in ablations.items()}
-    ordered = (
-        means["both"] >= max(means["enrich"], means["align"]) and min(means["enrich"], means["align"]) >= means["plain"]
+def all_cells(plan: Plan) -> list[tuple[str, int]]:
+    """Every victim with every seed."""
+    return [(name, seed) for name in (HEADLINE, SECOND) for seed in plan.seeds]
+
+
+def planned(plan: Plan, scenes: Mapping[tuple[str, int], ReportScene]) -> Iterator[Claim]:
+    """The same at another size and of other victims."""
+    first = {seed: scenes[HEADLINE, seed] for seed in plan.seeds}
+    second = {seed: scenes[SECOND, seed] for seed in plan.seeds}
+    moved = [kept_transfer(plan, first[seed], seed) for seed in plan.seeds]
+    cells = stolen_cells(plan, first, plan.thieves())
+    once = replace(plan, seeds=plan.seeds[:1])
+    cells |= stolen_cells(once, first, plan.others())
+    yield compared(CLAIMS[0], plan, cells, ALIGNED, PLAIN, "ADA-STEAL closes more of the gap than Knockoff with texts")
+    names = {parts: ALIGNED if parts == "both" else f"ada-steal-{parts}-text" for parts in PARTS}
+    means = {parts: fmean(gaps(cells[name])) for parts, name in names.items()}
+    ordered = means["both"] >= max(means["enrich"], means["align"]) >= means["plain"]
+    ordered = ordered and min(means["enrich"], means["align"]) >= means["plain"]
+    parts = compared(CLAIMS[1], plan, cells, ALIGNED, PLAIN, "both >= enrich, align >= plain")
+    yield replace(parts, met=parts.met and ordered, details={**parts.details, "mean_gap_closed": means})
+    yield radius_claim(CLAIMS[2], moved, gaps(cells[f"ada-steal-{LARGER}-text"]))
+    yield transfer_claim(CLAIMS[3], moved)
+    yield elsewhere(once, first, second)
+
+
+def elsewhere(plan: Plan, first: Mapping[int, ReportScene], second: Mapping[int, ReportScene]) -> Claim:
+    """ADA-STEAL beside Knockoff on the second victim, and Knockoff with pre-trained weights on the first."""
+    cells = stolen_cells(plan, second, plan.second())
+    public = stolen_cells(plan, first, {PLAIN: pretrained(plan)})
+    claim = compared(
+        CLAIMS[4], plan, cells, ALIGNED, PLAIN, "ADA-STEAL closes more of the gap than Knockoff with texts"
     )
-    first = compared(CLAIMS[1], plan, cells, ablations["both"], ablations["plain"], "both >= enrich, align >= plain")
-    yield replace(first, met=first.met and ordered, details={**first.details, "mean_gap_closed": means})
-    radii = {grey: aligned if f"ada-steal-{grey}-text" not in cells else f"ada-steal-{grey}-text" for grey in RADII}
-    best = max(RADII, key=lambda grey: fmean(gaps(cells[radii[grey]])))
-    last = compared(CLAIMS[2], plan, cells, radii[best], plain, "the best radius closes more of the gap than none")
-    sweep = {str(grey): gaps(cells[name]) for grey, name in radii.items()}
-    yield replace(last, details={**last.details, "best_radius": best, "gap_closed_by_radius": sweep})
+    pre = {**figures(public), "before_any_answer_f1": public_f1(first[plan.seeds[0]])}
+    return replace(
+        claim,
+        target="reported: ADA-STEAL's share of the gap less that of Knockoff with texts",
+        met=True,
+        details={**claim.details, "victim": SECOND, "pre_trained": pre},
+    )
+
+
+def pretrained(plan: Plan) -> Theft:
+    """Knockoff with texts by a thief who begins with a network that was trained elsewhere, as if it were public."""
+    return plan.theft(plan.aligned(parts="plain", student=public_student()))
+
+
+def public_student() -> FolderStudent:
+    """The victim of the second data set in the hands of who steals the first."""
+    data = report_data(SECOND)
+    folder = victim_folder(SECOND, data, KIND) / "model"
+    return FolderStudent(folder=str(folder), mean=0.0, spread=1.0, longest=60, side=data.shape[-1])
+
+
+def public_f1(scene: ReportScene) -> float:
+    """What that network is worth before it learned any answer."""
+    student = public_student().begin(scene.spec, scene.data.test.inputs, [], seed=0)
+    return scene.f1(student.write(scene.data.test.inputs))
+
+
+def stolen_cells(
+    plan: Plan, scenes: Mapping[int, ReportScene], thieves: Mapping[str, Theft]
+) -> dict[str, list[dict[str, Any]]]:
+    """What came of each thief, seed by seed; a seed is done before the next begins."""
+    found = [{name: kept(plan, scenes[seed], thief, seed) for name, thief in thieves.items()} for seed in plan.seeds]
+    return {name: [each[name] for each in found] for name in thieves}
 
 
 def compared(
@@ -139,86 +196,93 @@ def compared(
             "seeds": list(plan.seeds),
             "queries": plan.queries,
             "compared": [mine, other],
-            "gap_closed": {name: gaps(found) for name, found in cells.items()},
-            "victim_f1": [each["victim"] for each in cells[mine]],
-            "no_victim_f1": [each["constant"] for each in cells[mine]],
-            "agreement": {name: [each["agreement"] for each in found] for name, found in cells.items()},
-            "f1_over_queries": {name: [each["curve"] for each in found] for name, found in cells.items()},
-            "flags": {name: said for name, found in cells.items() if (said := [each["flags"] for each in found])},
+            **figures(cells),
         },
     )
 
 
+def figures(cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """What is committed of some thieves: all but texts and images."""
+    anyone = next(iter(cells.values()))
+    return {
+        "gap_closed": {name: gaps(found) for name, found in cells.items()},
+        "victim_f1": [each["victim"] for each in anyone],
+        "no_victim_f1": [each["constant"] for each in anyone],
+        "agreement": {name: [each["agreement"] for each in found] for name, found in cells.items()},
+        "f1_over_queries": {name: [each["curve"] for each in found] for name, found in cells.items()},
+        "answers_by_finding": {name: found[0]["answers"] for name, found in cells.items()},
+        "flags": {name: said for name, found in cells.items() if any(said := [each["flags"] for each in found])},
+    }
+
+
 def gaps(cells: Sequence[Mapping[str, Any]]) -> list[float]:
     """The share of the gap that was closed, seed by seed."""
-    return [(each["curve"][1][-1] - each["constant"]) / (each["victim"] - each["constant"]) for each in cells]
+    return [gap_closed(each["curve"][1][-1], each["constant"], each["victim"]) for each in cells]
+
+
+def gap_closed(clone: float, constant: float, victim: float) -> float:
+    """How far a clone's F1 is from the best constant answer's to the victim's."""
+    return (clone - constant) / (victim - constant)
 
 
 def kept(plan: Plan, scene: ReportScene, thief: Theft, seed: int) -> dict[str, Any]:
     """One theft from the bare victim, done once: label F1 against true labels over the budget."""
-    settings = {"theft": settings_of(thief), "victim": scene.digest, "seed": seed, "code": code_version()}
-    found, recalled = Journal(plan.folder).once(settings, lambda: _stolen(scene, thief, seed))
+    settings = cell_settings(scene, thief, seed)
+    path = asked_path(plan, scene, thief, seed)
+    found, recalled = Journal(plan.folder).once(settings, lambda: stolen(scene, thief, seed, path))
     if not recalled:
         print(f"{scene.name} {thief.name} {seed}: F1 {found['curve'][1]} of {found['victim']:.3f}", flush=True)
     return dict(found)
 
 
-def _stolen(scene: ReportScene, thief: Theft, seed: int) -> dict[str, Any]:
-    result = thief.run(Target(scene.spec, scene.oracle, thief.threat), scene.data, seed=seed)
+def cell_settings(scene: ReportScene, thief: Theft, seed: int) -> dict[str, Any]:
+    """All that a theft rests on."""
+    return {"theft": settings_of(thief), "victim": scene.digest, "seed": seed, "code": code_version()}
+
+
+def asked_path(plan: Plan, scene: ReportScene, thief: Theft, seed: int) -> Path:
+    """Where the rows are kept that ADA-STEAL asked about, in order; other thieves make nothing of their own."""
+    return plan.folder / f"{run_name(cell_settings(scene, thief, seed))}.npy"
+
+
+def stolen(scene: ReportScene, thief: Theft, seed: int, path: Path) -> dict[str, Any]:
+    """One theft from the bare victim."""
+    asked: list[Array] = []
+    answers = np.zeros(scene.labels.shape[1], int)
+
+    def listen(inputs: Array) -> Response:
+        asked.append(np.array(inputs))
+        response = scene.oracle(inputs)
+        answers[:] += scene.read([text for text in response.texts if text is not None]).sum(axis=0)
+        return response
+
+    result = thief.run(Target(scene.spec, listen, thief.threat), scene.data, seed=seed)
+    if thief.name == ALIGNED:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, np.concatenate(asked))
     return {
         "curve": result.curves[f"{CLONE}{LABEL_F1}{ACCURACY}"],
-        "constant": result.curves[f"{NO_VICTIM}{LABEL_F1}{ACCURACY}"][1][-1],
+        "constant": scene.constant_f1,
         "victim": scene.victim_f1,
-        "agreement": float(np.mean(result.outcome)),
+        "agreement": float(np.asarray(result.outcome, np.float64).mean()),
         "rows": len(result.outcome),
         "queries": result.queries,
+        "answers": answers.tolist(),
         "flags": list(result.flags),
     }
 
 
-def batched_oracle(spec: ModelSpec, student: TextStudent) -> Oracle:
-    """A victim that writes about many images at once, which is quicker than row by row; everything leaves."""
+def kept_transfer(plan: Plan, scene: ReportScene, seed: int) -> dict[str, Any]:
+    """Why noise does or does not help, measured once."""
+    settings = {
+        "transfer": settings_of(plan.aligned()),
+        "sizes": [plan.queries, plan.epochs],
+        "victim": scene.digest,
+        "seed": seed,
+        "code": code_version(),
+    }
 
-    def ask(inputs: Array) -> Response:
-        texts = student.write(spec.check(inputs))
-        scores = spec.task.read(texts, spec.name)
-        return Response(spec.decide(scores), scores, spec.output, texts=tuple(texts))
+    def run() -> dict[str, Any]:
+        return transfer(scene, plan.aligned(), queries=plan.queries, epochs=plan.epochs, seed=seed)
 
-    return ask
-
-
-def trained_scene(seed: int, photographs: int) -> ReportScene | None:
-    """The victim that was trained on `DATA`, with photographs for its thieves; None where none was kept.
-
-    What thieves hold of its own kind is "holdout", or "validation" where there is none.
-    """
-    folders = sorted(VICTIMS.glob(f"{DATA}-{KIND}-images-mined-*/model"))
-    if not folders:
-        return None
-    loaded = importlib.import_module("medward.attacks.benchmarks.reports.report_data")
-    reports = {"nih_cxr": loaded.load_nih_reports, "pneumoniamnist": loaded.load_pneumonia_reports}[DATA](0)
-    writer = open_writer(folders[-1])
-    longest = int(writer.network.generation_config.max_new_tokens)
-    spec = ModelSpec(
-        name=DATA,
-        modality="image",
-        shape=reports.shape,
-        task=WrittenReport(findings=reports.findings, length=longest, vocabulary=writer.vocabulary),
-        low=0.0,
-        high=1.0,
-    )
-    oracle = batched_oracle(spec, TextStudent(writer=writer, mean=0.0, spread=1.0, longest=longest))
-    test, own = reports.splits["test"], reports.splits.get("holdout", reports.splits["validation"])
-    found = np.array([[name in each.present for name in reports.findings] for each in test.facts])
-    return ReportScene(
-        name=DATA,
-        digest=folders[-1].parent.name,
-        spec=spec,
-        oracle=oracle,
-        data=AttackData(
-            craft=Split(own.images),
-            test=Split(test.images, packed_findings(found), test.patients),
-            pool=natural_images(4 * photographs, reports.shape, seed=seed),
-            reference=oracle(test.images).labels,
-        ),
-    )
+    return dict(Journal(plan.folder).once(settings, run)[0])

@@ -137,15 +137,28 @@ def trained_folder(
     name: str, data: ReportData, kind: ReporterKind, *, sight: Sight = "images", bank: str = "mined"
 ) -> Path:
     """The folder with the "model" of a network that was so trained, once."""
-    training = replace(SUBJECTS[name].training, sight=sight)
-    if sight != "images":
-        # Facts of other images are nothing to warm up on, and the usual report is soon learned.
-        training = replace(training, warm_up=0, epochs=max(1, training.epochs // 2))
-    digest = hashlib.sha256(repr((training, data.splits["train"].reports)).encode()).hexdigest()[:12]
-    folder = OUT / f"{name}-{kind}-{sight}-{bank}-{digest}"
+    folder = victim_folder(name, data, kind, sight=sight, bank=bank)
     if not (folder / "model" / "tokenizer.json").is_file():
+        training = victim_training(name, sight)
         save_writer(train_reporter(data, kind, training, checkpoint=folder / "checkpoint.pt"), folder / "model")
     return folder
+
+
+def victim_training(name: str, sight: Sight = "images") -> ReporterTraining:
+    """How a network is trained on the data set `name`, or on the images of others."""
+    training = replace(SUBJECTS[name].training, sight=sight)
+    if sight == "images":
+        return training
+    # Facts of other images are nothing to warm up on, and the usual report is soon learned.
+    return replace(training, warm_up=0, epochs=max(1, training.epochs // 2))
+
+
+def victim_folder(
+    name: str, data: ReportData, kind: ReporterKind, *, sight: Sight = "images", bank: str = "mined"
+) -> Path:
+    """Where a network that was so trained is kept; the name holds all that it depends on."""
+    trained = repr((victim_training(name, sight), data.splits["train"].reports))
+    return OUT / f"{name}-{kind}-{sight}-{bank}-{hashlib.sha256(trained.encode()).hexdigest()[:12]}"
 
 
 def judged(data: ReportData, texts: Sequence[str]) -> LabelScores:

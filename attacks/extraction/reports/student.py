@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from medward.attacks.whitebox.written_texts import token_losses, write_texts
 from medward.guard.errors import MedwardError
@@ -33,7 +34,8 @@ _TUNED = 2e-4  # the rate of weights that are trained already
 class TextStudent:
     """A text student is a `writer` with what its images are moved and scaled by, and what it is asked about them.
 
-    A text is of at most `longest` tokens. `rate` is the learning rate that suits its weights.
+    A text is of at most `longest` tokens. `rate` is the learning rate that suits its weights. `side` is that of the
+    square images its network takes, to which others are resized between their pixels; None for images as they are.
     """
 
     writer: PretrainedWriter
@@ -42,6 +44,7 @@ class TextStudent:
     longest: int
     prompt: str = ""
     rate: float = _RATE
+    side: int | None = None
 
     def text_losses(self, images: Tensor, texts: list[str]) -> Tensor:
         """The mean cross-entropy ``(n,)`` of the tokens of `texts`, their end among them, in nats; it has a slope in
@@ -56,7 +59,10 @@ class TextStudent:
         return write_texts(self.writer, x, self.prompt, self.longest, generator=generator)
 
     def _pixels(self, images: Tensor) -> Tensor:
-        return (images - self.mean) / self.spread
+        scaled = (images - self.mean) / self.spread
+        if self.side is None:
+            return scaled
+        return F.interpolate(scaled, size=(self.side, self.side), mode="bilinear")
 
 
 class StudentMaker(Protocol):
@@ -107,8 +113,8 @@ class SmallStudent:
 class FolderStudent:
     """A folder student starts from the weights in a local Hugging Face `folder`; the whole network is trained on.
 
-    Images are moved and scaled as `mean` and `spread` say; `prompt` is for LLaVA's kind. Raises `MedwardError` for a
-    folder that holds no network that writes about images of the victim's shape.
+    Images are moved and scaled as `mean` and `spread` say, and resized to `side` pixels where one is said; `prompt` is
+    for LLaVA's kind. Raises `MedwardError` for a folder that holds no network that writes about such images.
     """
 
     folder: str
@@ -116,6 +122,7 @@ class FolderStudent:
     spread: float = 0.5
     prompt: str = ""
     longest: int = 160
+    side: int | None = None
 
     def begin(self, spec: ModelSpec, images: Array, texts: list[str], *, seed: int) -> TextStudent:
         """As the folder has it."""
@@ -126,13 +133,14 @@ class FolderStudent:
             longest=self.longest,
             prompt=self.prompt,
             rate=_TUNED,
+            side=self.side,
         )
         try:
             student.text_losses(torch.zeros(1, *spec.shape), ["."])
         except Exception as error:  # transformers raises what its many parts raise
             raise MedwardError(
                 f"{self.folder}: does not write about images of shape {spec.shape} ({type(error).__name__}); give a "
-                "network for such images"
+                "network for such images, or the side of those that it takes"
             ) from error
         return student
 

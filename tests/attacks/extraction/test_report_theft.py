@@ -8,7 +8,8 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from support.report_models import report_guard, report_images, report_policy
+import torch
+from support.report_models import report_guard, report_images, report_policy, report_spec
 from support.report_thefts import (
     QUERIES,
     STEP,
@@ -21,11 +22,12 @@ from support.report_thefts import (
     withheld_half,
 )
 from support.thefts import Planted
+from torch import nn
 
-from medward.attacks.base import ACCURACY, LABEL_F1, PER_CLASS
+from medward.attacks.base import ACCURACY, LABEL_F1, PER_CLASS, AttackData
 from medward.attacks.extraction import Knockoff
 from medward.attacks.extraction.base import StolenAnswers
-from medward.attacks.extraction.judge import label_f1
+from medward.attacks.extraction.judge import CloneJudge, label_f1
 from medward.attacks.extraction.reports import (
     AdaSteal,
     CausalOracle,
@@ -221,6 +223,29 @@ def test_label_f1_of_a_few_cases():
     assert label_f1(np.zeros_like(truth), truth) == 0  # a report that always says normal
     assert label_f1(np.zeros_like(truth), np.zeros_like(truth)) == 1
     assert label_f1(np.ones_like(truth), truth) == pytest.approx(2 * 3 / (6 + 3))
+
+
+class Constant(nn.Module):
+    """Says the same findings of every image."""
+
+    def __init__(self, found):
+        super().__init__()
+        self.logits = torch.where(torch.tensor(found), 5.0, -5.0)
+
+    def forward(self, x):
+        return self.logits.repeat(len(x), 1)
+
+
+def test_who_always_says_one_finding_is_no_better_than_who_says_none():
+    spec = report_spec()
+    sets = np.array([1] * 60 + [0] * 60)  # half have the first finding alone, half none
+    test = Split(coarse_images(120, 1), sets)
+    judge = CloneJudge(AttackData(craft=test, test=test, reference=sets), spec)
+    for found in ([True, False, False], [False] * 3):
+        judge.note(1, Constant(found), None)
+    one, none = judge.curves()[f"clone{LABEL_F1}{ACCURACY}"][1]
+    assert one == none == 0.5
+    assert label_f1(np.ones(120, bool), sets > 0) > 0.6, "the finding alone would favour the first"
 
 
 def test_a_guard_sees_noise_that_the_bare_model_answers():

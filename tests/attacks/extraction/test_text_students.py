@@ -144,3 +144,20 @@ def test_the_better_text_is_the_one_that_grew_or_the_victims():
 def test_settings_that_compare_nothing_are_refused(settings, told):
     with pytest.raises(MedwardError, match=told):
         ComparingTheft(**settings)
+
+
+def test_a_folder_for_smaller_images_sees_larger_ones_resized(tmp_path):
+    folder = save(encoder_decoder(), tmp_path)
+    large = np.repeat(np.repeat(IMAGES[:2], 2, axis=2), 2, axis=3)
+    spec = replace(SPEC, shape=large.shape[1:])
+    with pytest.raises(MedwardError, match="or the side of those that it takes"):
+        FolderStudent(folder=folder).begin(spec, large, TEXTS, seed=0)
+    resizing = FolderStudent(folder=folder, side=SHAPE[-1]).begin(spec, large, TEXTS, seed=0)
+    plain = FolderStudent(folder=folder).begin(SPEC, IMAGES, TEXTS, seed=0)
+    text = "left effusion is seen."
+    np.testing.assert_allclose(
+        image_losses(resizing, large, [text] * 2), image_losses(plain, IMAGES[:2], [text] * 2), rtol=1e-4
+    )
+    images = torch.tensor(large, requires_grad=True)
+    (slope,) = torch.autograd.grad(resizing.text_losses(images, [text] * 2).sum(), images)
+    assert (slope.abs().amax(dim=(1, 2, 3)) > 0).all()
