@@ -33,7 +33,7 @@ from medward.guard.spec import ModelSpec
 from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Array, Ints
 
-KNOWN_REPORTS = 8
+KNOWN_REPORTS = 6
 """Texts, at most, that the odds are of besides the one about the image: each costs a pass a step."""
 READ_ROWS = 200
 """Rows, at most, whose texts these are chosen from."""
@@ -116,9 +116,9 @@ def with_signs(odds: Tensor, said: Tensor) -> Tensor:
 
 
 def contrasting_reports(texts: Sequence[str], decided: Ints, most: int = KNOWN_REPORTS) -> tuple[str, ...]:
-    """At most so many of `texts`, decided as `decided (n,)`: the commonest of each set of findings, then of what is left.
+    """At most so many of `texts`, decided as `decided (n,)`: the commonest of each set of findings, then any others.
 
-    Sets come by how common they are; of equally common texts the first is taken.
+    Sets come by how common they are, and so do others; of equally common texts the first is taken.
     """
     common = [text for text, _ in Counter(texts).most_common()]
     says = dict(zip(texts, np.asarray(decided).tolist(), strict=True))
@@ -127,11 +127,11 @@ def contrasting_reports(texts: Sequence[str], decided: Ints, most: int = KNOWN_R
     return tuple(dict.fromkeys([*sets, *common]))[:most]
 
 
-def white_box_writer(model: Model, rows: Array) -> tuple[ReportNetwork | None, str]:
+def white_box_writer(model: Model, rows: Array, *, most: int = KNOWN_REPORTS) -> tuple[ReportNetwork | None, str]:
     """The network of a report `model` for attacks by gradients, or None and why there is none.
 
     It is a frozen copy. On some of `rows` ``(n, *shape)`` it must write the texts, and see the features, that the model
-    does; texts to compare are those about all of them.
+    does; at most so many texts to compare are taken of those about all of them.
     """
     if not isinstance(model, HuggingFaceReportModel):
         return None, "its reports come from a function, which shows no gradients"
@@ -149,4 +149,9 @@ def white_box_writer(model: Model, rows: Array) -> tuple[ReportNetwork | None, s
     if np.abs(seen - features).max() > _CLOSE * max(1.0, float(np.abs(features).max())):
         return None, "torch sees other features than the bundle"
     decided = spec.decide(spec.task.read(texts, spec.name))
-    return ReportNetwork(writer, spec, contrasting_reports(texts, decided)).eval(), ""
+    if len(np.unique(decided)) == 1:
+        return (
+            None,
+            f"it writes the same findings about each of {len(x)} images, so no report that says others is known",
+        )
+    return ReportNetwork(writer, spec, contrasting_reports(texts, decided, most)).eval(), ""

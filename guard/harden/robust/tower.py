@@ -72,7 +72,7 @@ class TowerTraining:
     steps: int = 5
     step: float = 0.35
     clean: float = 1.0
-    training: Training = field(default_factory=lambda: Training(epochs=30, rate=1e-3, weight_decay=1e-4))
+    training: Training = field(default_factory=lambda: Training(epochs=20, rate=1e-3, weight_decay=1e-4))
 
     def harden(
         self, writer: PretrainedWriter, spec: ModelSpec, train: Array, selection: Array, *, seed: int
@@ -118,9 +118,7 @@ class TowerTraining:
         network = trained.network.network
         network.requires_grad_(False)
         made = PretrainedWriter(network=network.to(writer.network.device), tokenizer=writer.tokenizer)
-        return HardenedTower(
-            writer=made, before=before, after=after, epoch=trained.best_epoch, epochs=trained.epochs
-        )
+        return HardenedTower(writer=made, before=before, after=after, epoch=trained.best_epoch, epochs=trained.epochs)
 
     def _objective(
         self, teacher: nn.Module, full: TrainingBall, spread: Tensor, generator: torch.Generator
@@ -154,27 +152,20 @@ def feature_distances(seen: Tensor, wanted: Tensor, spread: Tensor) -> Tensor:
 def measure_shift(
     sight: nn.Module, teacher: nn.Module, x: Tensor, ball: TrainingBall, *, spread: Tensor, seed: int
 ) -> FeatureShift:
-    """How far `sight` sees images ``x (n, *shape)`` from where `teacher` does, as they are and changed for the worst."""
+    """How far off `teacher` does `sight` see images ``x (n, *shape)``, as they are and changed for the worst."""
     generator, clean, attacked = torch.Generator().manual_seed(seed), [], []
     for rows in torch.split(x, _AT_ONCE):
         with torch.no_grad():
             wanted = teacher(rows)
 
-        def away(seen: Tensor, wanted: Tensor = wanted) -> Tensor:
-            return feature_distances(seen, wanted, spread)
+        def summed(seen: Tensor, wanted: Tensor = wanted) -> Tensor:
+            return feature_distances(seen, wanted, spread).sum()
 
-        worst = inner_ascent(
-            sight,
-            rows,
-            ball.random(tuple(rows.shape), generator),
-            ball,
-            lambda seen, away=away: away(seen).sum(),
-            steps=_ASCENT,
-            step=_STEP,
-        )
+        start = ball.random(tuple(rows.shape), generator)
+        worst = inner_ascent(sight, rows, start, ball, summed, steps=_ASCENT, step=_STEP)
         with frozen_statistics(sight), torch.no_grad():
-            clean.append(away(sight(rows)))
-            attacked.append(away(sight(worst)))
+            clean.append(feature_distances(sight(rows), wanted, spread))
+            attacked.append(feature_distances(sight(worst), wanted, spread))
     return FeatureShift(clean=float(torch.cat(clean).mean()), attacked=float(torch.cat(attacked).mean()))
 
 

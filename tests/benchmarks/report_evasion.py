@@ -1,0 +1,284 @@
+"""Findings planted in written reports and left out of them by small changes of the image, before and after hardening.
+
+Each report that a change leads to is read by `ReportReader`: a row counts where the text that the victim then writes
+says another set of findings, doubt counting as there. What follows gradients knows the victim's weights and what it
+writes about images of its own; one change for all images is crafted on these and judged on others. Victims are those
+that `report_victims` trained; their vision towers are hardened on training images alone, without a report. Settings
+were chosen on the "validation" images of PneumoniaMNIST. Every run is a cell under ``out/report_evasion``, so what was
+stopped goes on. An interval is the least and the largest over seeds of the attack; there is one victim of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from claim import Claim
+from report_theft import VICTIMS, batched_oracle
+
+from medward.attacks.base import AttackData
+from medward.attacks.benchmarks.reports.report_data import ReportData, load_nih_reports, load_pneumonia_reports
+from medward.attacks.benchmarks.reports.report_networks import save_writer
+from medward.attacks.benchmarks.reports.report_scores import fact_labels, label_scores, report_labels
+from medward.attacks.evasion.perturbation import apply_perturbation
+from medward.attacks.evasion.pgd import worst_case_pgd
+from medward.attacks.evasion.success import criterion_of
+from medward.attacks.evasion.uap import craft_universal
+from medward.attacks.extraction.reports import TextStudent
+from medward.attacks.target import Oracle, Target
+from medward.attacks.threat import Access, ThreatModel
+from medward.attacks.validation.journal import Journal, code_version
+from medward.attacks.whitebox.ball import Ball
+from medward.attacks.whitebox.report_network import white_box_writer
+from medward.attacks.whitebox.search import Search
+from medward.guard import models
+from medward.guard.data.split import Split
+from medward.guard.harden.robust.tower import TowerTraining
+from medward.guard.harden.robust.training import Training
+from medward.guard.models.greedy_decoding import PretrainedWriter
+from medward.guard.models.huggingface_report import open_writer
+from medward.guard.spec import ModelSpec
+from medward.guard.tasks.multilabel import unpacked_findings
+from medward.guard.tasks.report import WrittenReport
+from medward.guard.types import Ints
+
+CLAIMS = ("report_evasion_per_image", "report_evasion_universal", "report_evasion_hardened")
+OUT = Path(__file__).parents[2] / "out" / "report_evasion"
+KIND, SEED = "encoder-decoder", 1
+MAIN = "nih_cxr"
+GREYS, SHARED = (2, 4, 8), 8  # grey levels of 255: of a change for each image, and of one for all
+LEAST_FOOLED, F1_LOST, FEWEST_SEEDS = 0.5, 0.05, 3
+ARMS = ("bare", "hardened")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvasionPlan:
+    """How much is run: `rows` judged, `craft` others, `steps` by each loss, `epochs` by each loss for one change."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    rows: int = 60
+    craft: int = 60
+    steps: int = 10
+    epochs: int = 5
+    reports: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvasionScene:
+    """A victim as it is attacked: its writer, whom to ask, and the images of both sides."""
+
+    name: str
+    digest: str
+    writer: PretrainedWriter
+    spec: ModelSpec
+    data: AttackData
+    f1: tuple[float, float, float]
+
+    @property
+    def oracle(self) -> Oracle:
+        """The victim, bare; it writes about many images at once."""
+        student = TextStudent(writer=self.writer, mean=0.0, spread=1.0, longest=self.spec.task.length)
+        return batched_oracle(self.spec, student)
+
+
+SUBJECTS: Mapping[str, tuple[Any, TowerTraining]] = {
+    "pneumoniamnist": (
+        load_pneumonia_reports,
+        TowerTraining(epsilon=12 / 255, training=Training(epochs=8, rate=1e-3, weight_decay=1e-4)),
+    ),
+    "nih_cxr": (
+        load_nih_reports,
+        TowerTraining(epsilon=12 / 255, training=Training(epochs=12, rate=1e-3, weight_decay=1e-4)),
+    ),
+}
+
+
+def measure() -> Iterator[Claim]:
+    """The three claims, of trained victims; nothing where there is none."""
+    torch.set_num_threads(1)
+    plan = EvasionPlan()
+    if any(trained_folder(name) is None for name in SUBJECTS):
+        print("report_evasion: skipped, there is no victim; run make bench NAME=report_victims first", flush=True)
+        return
+    scenes = {
+        (name, arm): evasion_scene(name, arm, plan, load(SEED), tower)
+        for name, (load, tower) in SUBJECTS.items()
+        for arm in ARMS
+    }
+    yield from evaded(plan, scenes, OUT)
+
+
+def evaded(plan: EvasionPlan, scenes: Mapping[tuple[str, str], EvasionScene], folder: Path) -> Iterator[Claim]:
+    """The claims about `scenes`, by subject and arm; each has the figures of all."""
+    journal, figures = Journal(folder / "cells"), {}
+    for (name, arm), scene in scenes.items():
+        of = figures.setdefault(name, {})
+        of[arm] = {"label_f1": scene.f1}
+        for grey in GREYS:
+            of[arm][f"per image, {grey}/255"] = [kept(journal, scene, plan, seed, grey) for seed in plan.seeds]
+        of[arm][f"universal, {SHARED}/255"] = [
+            kept(journal, scene, plan, seed, SHARED, universal=True) for seed in plan.seeds
+        ]
+    main = MAIN if MAIN in figures else next(iter(figures))
+    bare, hardened = (figures[main][arm] for arm in ARMS)
+    each, all_ = f"per image, {GREYS[1]}/255", f"universal, {SHARED}/255"
+    details = {"interval_is": "least and largest over seeds", "seeds": list(plan.seeds), "plan": asdict(plan)}
+    details |= {"kind": KIND, "subjects": figures}
+    yield found(CLAIMS[0], bare[each], LEAST_FOOLED, plan, details)
+    yield found(CLAIMS[1], bare[all_], LEAST_FOOLED / 2, plan, details)
+    before, after = shares(bare[each]), shares(hardened[each])
+    lost = bare["label_f1"][0] - hardened["label_f1"][0]
+    yield Claim(
+        claim=CLAIMS[2],
+        value=fmean(after),
+        interval=(min(after), max(after)),
+        target=f"at most half as many reports changed within {GREYS[1]}/255 as before, in each of >= {FEWEST_SEEDS} "
+        f"seeds, for at most {F1_LOST} of label F1",
+        met=all(b <= a / 2 for a, b in zip(before, after, strict=True))
+        and len(after) >= FEWEST_SEEDS
+        and lost <= F1_LOST,
+        n=int(hardened[each][0]["rows"]),
+        details={"interval_is": details["interval_is"], "label_f1_lost": lost, "figures_in": CLAIMS[0]},
+    )
+
+
+def found(
+    claim: str, cells: Sequence[Mapping[str, Any]], least: float, plan: EvasionPlan, details: Mapping[str, Any]
+) -> Claim:
+    """The share of reports changed; met where it is `least` or more in every seed, and noise does a fifth at most."""
+    fooled, noisy = shares(cells), [each["noise"] for each in cells]
+    return Claim(
+        claim=claim,
+        value=fmean(fooled),
+        interval=(min(fooled), max(fooled)),
+        target=f">= {least} of reports changed, by random signs of the same size a fifth of that at most, in each of "
+        f">= {FEWEST_SEEDS} seeds",
+        met=min(fooled) >= least
+        and all(noise <= share / 5 for noise, share in zip(noisy, fooled, strict=True))
+        and len(fooled) >= FEWEST_SEEDS,
+        n=int(cells[0]["rows"]),
+        details=dict(details) if claim == CLAIMS[0] else {"figures_in": CLAIMS[0]},
+    )
+
+
+def shares(cells: Sequence[Mapping[str, Any]]) -> list[float]:
+    """The share of reports that say other findings, seed by seed."""
+    return [float(each["changed"]) for each in cells]
+
+
+def kept(
+    journal: Journal, scene: EvasionScene, plan: EvasionPlan, seed: int, grey: int, *, universal: bool = False
+) -> dict[str, Any]:
+    """One attack, run once."""
+    settings: dict[str, Any] = {"victim": scene.digest, "plan": asdict(replace(plan, seeds=())), "seed": seed}
+    settings |= {"grey": grey, "universal": universal, "code": code_version()}
+    outcome, recalled = journal.once(settings, lambda: attacked(scene, plan, seed, grey, universal))
+    if not recalled:
+        print(f"{scene.name} {grey}/255 {'universal' if universal else 'per image'} {seed}: {outcome}", flush=True)
+    return dict(outcome)
+
+
+def attacked(scene: EvasionScene, plan: EvasionPlan, seed: int, grey: int, universal: bool) -> dict[str, Any]:
+    """What is written about the test images once they are changed, and with noise of the same size."""
+    spec, craft = scene.spec, torch.from_numpy(np.asarray(scene.data.craft.inputs))
+    model = models.wrap(scene.writer, spec=spec, sample=scene.data.craft.inputs[:2])
+    network, reason = white_box_writer(model, scene.data.craft.inputs, most=plan.reports)
+    if network is None:
+        raise RuntimeError(reason)
+    criterion, radius = criterion_of(spec), grey / 255
+    target = Target(spec, scene.oracle, ThreatModel(access=Access.GRADIENTS, epsilon=radius), network=network)
+    search = Search(
+        network, criterion, Ball.of(spec, scene.data.craft.inputs, radius), torch.Generator().manual_seed(seed)
+    )
+    x = torch.from_numpy(np.asarray(scene.data.test.inputs))
+    y = torch.from_numpy(target.query(x.numpy()).labels)
+    if universal:
+        crafted = craft_universal(
+            search, craft, search.decided(craft), epochs=plan.epochs, restarts=2, batch=min(30, len(craft))
+        )
+        made, gradients = apply_perturbation(search.ball, x, crafted.delta), crafted.gradients
+        noise = search.ball.surface((1, *x.shape[1:]), search.generator)
+    else:
+        ascent = worst_case_pgd(search, x, y, steps=plan.steps, restarts=1)
+        made, gradients = ascent.adversarial, ascent.gradients
+        noise = search.ball.surface(tuple(x.shape), search.generator)
+    assert float((made - x).abs().max()) <= radius + 1e-6
+    said, noisy = (target.query(rows.numpy()).labels for rows in (made, search.ball.clip(x + noise)))
+    return {
+        "rows": len(x),
+        **changes(y.numpy(), said, len(spec.task.findings)),
+        "noise": changes(y.numpy(), noisy, len(spec.task.findings))["changed"],
+        "gradients": gradients,
+        "asked": target.queries,
+    }
+
+
+def changes(clean: Ints, said: Ints, count: int) -> dict[str, float]:
+    """The shares of reports that say other findings, that leave one out, and in which one is planted."""
+    before, after = (unpacked_findings(each, count) for each in (clean, said))
+    left_out, planted = (before & ~after).any(axis=1), (after & ~before).any(axis=1)
+    return {
+        "changed": float((left_out | planted).mean()),
+        "left_out": float(left_out.mean()),
+        "planted": float(planted.mean()),
+    }
+
+
+def trained_folder(name: str) -> Path | None:
+    """Where `report_victims` kept the victim."""
+    folders = sorted(VICTIMS.glob(f"{name}-{KIND}-images-mined-*/model"), key=lambda each: each.stat().st_mtime)
+    return folders[-1] if folders else None
+
+
+def evasion_scene(
+    name: str, arm: str, plan: EvasionPlan, data: ReportData, training: TowerTraining, folder: Path | None = None
+) -> EvasionScene:
+    """The victim as it was trained or hardened, which is kept beside the cells; rows are drawn of each split."""
+    folder = folder or trained_folder(name)
+    assert folder is not None
+    writer = open_writer(folder)
+    length = int(writer.network.generation_config.max_new_tokens)
+    spec = ModelSpec(
+        name=name,
+        modality="image",
+        shape=data.shape,
+        task=WrittenReport(findings=data.findings, length=length, vocabulary=writer.vocabulary),
+        low=0.0,
+        high=1.0,
+    )
+    train, own, test = (data.splits[each] for each in ("train", "validation", "test"))
+    digest = folder.parent.name
+    if arm == "hardened":
+        settings = {"victim": digest, "training": repr(training), "code": code_version()}
+        shift, _ = Journal(OUT / "towers").once(settings, lambda: _hardened(writer, spec, train, own, training, name))
+        writer, digest = open_writer(OUT / f"{name}-tower"), f"{digest} {settings['training']}"
+        print(f"{name} hardened: {shift}", flush=True)
+    oracle = batched_oracle(spec, TextStudent(writer=writer, mean=0.0, spread=1.0, longest=length))
+    said = report_labels(list(oracle(test.images).texts), data.findings)
+    found = label_scores(fact_labels(test.facts, data.findings), said, data.findings, patients=test.patients, seed=SEED)
+    draws = np.random.default_rng(SEED)
+    rows, craft = (
+        np.sort(draws.permutation(len(each))[:most]) for each, most in ((test, plan.rows), (own, plan.craft))
+    )
+    return EvasionScene(
+        name=f"{name} {arm}",
+        digest=digest,
+        writer=writer,
+        spec=spec,
+        data=AttackData(craft=Split(own.images[craft]), test=Split(test.images[rows])),
+        f1=(found.micro.value, found.micro.low, found.micro.high),
+    )
+
+
+def _hardened(
+    writer: PretrainedWriter, spec: ModelSpec, train: Any, own: Any, training: TowerTraining, name: str
+) -> dict[str, Any]:
+    """Harden the tower and keep the writer; how far features move."""
+    made = training.harden(writer, spec, train.images, own.images[:150], seed=SEED)
+    save_writer(made.writer, OUT / f"{name}-tower")
+    return {"before": asdict(made.before), "after": asdict(made.after), "epoch": made.epoch, "epochs": made.epochs}
