@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -12,9 +10,12 @@ from support.report_networks import VOCABULARY, encoder_decoder, llava_writer
 from support.report_thefts import coarse_images
 
 from medward.attacks.base import AttackData
-from medward.attacks.evasion import PGD, HopSkipJump, Square, UniversalPerturbation
+from medward.attacks.evasion import PGD, HopSkipJump, Square
+from medward.attacks.evasion.pgd import worst_case_pgd
 from medward.attacks.evasion.success import criterion_of
+from medward.attacks.evasion.uap import craft_universal
 from medward.attacks.target import Target, open_oracle
+from medward.attacks.whitebox.ball import Ball
 from medward.attacks.whitebox.report_network import (
     ReportNetwork,
     contrasting_reports,
@@ -22,18 +23,19 @@ from medward.attacks.whitebox.report_network import (
     white_box_writer,
     with_signs,
 )
+from medward.attacks.whitebox.search import Search
 from medward.guard import models
 from medward.guard.data.split import Split
+from medward.guard.profile import Profile
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.report import WrittenReport
 
 FINDINGS = ("effusion", "cardiomegaly", "pneumothorax")
-LONGEST, ROWS = 8, 24
+LONGEST, ROWS = 6, 16
 WRITERS = {
     "encoder-decoder": (lambda: encoder_decoder(1), ""),
     "llava": (lambda: llava_writer(2), "is there effusion"),
 }
-QUICK = PGD(epsilon=0.2, steps=6, restarts=1)
 
 
 def noise_images(n, seed):
@@ -55,21 +57,26 @@ def blind_writer():
     return writer
 
 
-def held(model, n=ROWS):
-    test = noise_images(n, 2)
-    reference = model.spec.decide(model.predict(test).scores)
-    return AttackData(craft=Split(noise_images(n, 1)), test=Split(test), reference=reference)
+def searching(model, network, epsilon, aim="any", seed=0):
+    ball = Ball.of(model.spec, noise_images(2, 0), epsilon)
+    return Search(network, criterion_of(model.spec, aim), ball, torch.Generator().manual_seed(seed))
 
 
-def ran(attack, model, network, seed=0):
-    return attack.run(Target(model.spec, open_oracle(model), attack.threat, network=network), held(model), seed=seed)
+def decided(model, rows):
+    return model.spec.decide(model.predict(rows.numpy()).scores)
+
+
+def rewritten(model, search, rows, changed):
+    """The rows about which the deployed model itself then writes other findings."""
+    before, after = (torch.from_numpy(decided(model, each)) for each in (rows, changed))
+    return search.criterion.answered(torch.zeros(len(rows), 1), after, before)
 
 
 @pytest.fixture(scope="module", params=WRITERS)
 def victim(request):
     made, prompt = WRITERS[request.param]
     model = wrapped(made(), prompt)
-    network, reason = white_box_writer(model, noise_images(40, 1))
+    network, reason = white_box_writer(model, noise_images(40, 1), most=3)
     assert reason == ""
     return model, network
 
@@ -107,26 +114,50 @@ def test_the_network_decides_what_the_model_writes(victim):
     assert len(set(model.spec.decide(told.scores))) > 1
 
 
-def test_gradients_change_more_reports_than_noise_and_only_what_is_written_counts(victim):
+def test_gradients_change_more_reports_than_noise_and_what_won_is_written_otherwise(victim):
     model, network = victim
-    found = ran(QUICK, model, network)
-    assert found.outcome.mean() > max(0.4, found.baseline.mean())
-    assert not any("masked" in flag for flag in found.flags)
-    criterion, data = criterion_of(model.spec), held(model)
-    x = torch.from_numpy(data.test.inputs)
-    assert not criterion.answered(network(x), torch.from_numpy(data.reference), torch.from_numpy(data.reference)).any()
-    none = ran(replace(QUICK, epsilon=0.0), model, network)
-    assert not none.outcome.any()
+    search, x = searching(model, network, 0.1), torch.from_numpy(noise_images(ROWS, 2))
+    found = worst_case_pgd(search, x, search.decided(x), steps=5, restarts=1)
+    told = rewritten(model, search, x, found.adversarial)
+    assert torch.equal(told, found.won)
+    noise = rewritten(model, search, x, search.ball.clip(x + search.ball.surface(tuple(x.shape), search.generator)))
+    assert told.sum() > max(ROWS // 2, 2 * noise.sum())
+    assert float((found.adversarial - x).abs().max()) <= 0.1 + 1e-6
+
+
+def test_a_radius_of_nothing_changes_nothing(victim):
+    model, network = victim
+    search, x = searching(model, network, 0.0), torch.from_numpy(noise_images(ROWS, 2))
+    found = worst_case_pgd(search, x, search.decided(x), steps=2, restarts=1)
+    assert not found.won.any()
+    assert torch.equal(found.adversarial, x)
 
 
 def test_one_change_for_all_images_is_found(victim):
     model, network = victim
-    attack = UniversalPerturbation(epsilon=0.2, epochs=4, restarts=2)
-    found = ran(attack, model, network)
-    delta = found.images["perturbation"]
-    assert np.abs(delta).max() <= 0.2 + 1e-6
-    assert found.outcome.mean() > 0.2
-    assert found.outcome.mean() >= found.baseline.mean()
+    search, craft = searching(model, network, 0.2), torch.from_numpy(noise_images(ROWS, 1))
+    found = craft_universal(search, craft, search.decided(craft), epochs=4, restarts=2, batch=12)
+    x = torch.from_numpy(noise_images(ROWS, 2))
+    told = rewritten(model, search, x, search.ball.clip(x + found.delta))
+    noise = [
+        rewritten(model, search, x, search.ball.clip(x + search.ball.surface(tuple(x[:1].shape), search.generator)))
+        for _ in range(2)
+    ]
+    assert float(found.delta.abs().max()) <= 0.2 + 1e-6
+    assert told.float().mean() > max(each.float().mean() for each in noise)
+
+
+def test_the_frame_judges_it_behind_a_metered_target():
+    model = wrapped(encoder_decoder(1))
+    network, _ = white_box_writer(model, noise_images(40, 1), most=2)
+    attack, test = PGD(epsilon=0.1, steps=2, restarts=1, rate=0.01), noise_images(6, 2)
+    data = AttackData(craft=Split(noise_images(6, 1)), test=Split(test))
+    profile = Profile.fit(model, noise_images(60, 4), risk=0.01)
+    target = Target(model.spec, open_oracle(model), attack.threat, network=network, profile=profile)
+    found = attack.run(target, data, seed=0)
+    assert found.outcome.any()  # a step follows the screens, too
+    assert not any("could not use the screens" in flag for flag in found.flags)
+    assert target.queries >= 2 * len(test)
 
 
 @pytest.mark.parametrize("aim", ["hide", "raise"])
@@ -148,17 +179,19 @@ def test_a_writer_that_does_not_look_is_never_fooled():
     assert network is None
     assert "same findings" in reason
     same = ReportNetwork(model.writer, model.spec, ["no effusion"]).eval()
-    assert not ran(QUICK, model, same).outcome.any()
+    search, x = searching(model, same, 1.0), torch.from_numpy(noise_images(8, 2))
+    assert not worst_case_pgd(search, x, search.decided(x), steps=2, restarts=1).won.any()
 
 
 def test_a_finding_that_it_never_writes_is_not_planted():
     writer = encoder_decoder(1)
     model = wrapped(writer, findings=("effusion", "fracture"), words=("effusion", "fracture"))
-    network, _ = white_box_writer(model, noise_images(20, 1))
-    unseen = wrapped(writer, findings=("fracture",), words=("fracture",))
-    assert (network(torch.from_numpy(noise_images(4, 2)))[:, 1] < -1000).all()
-    alone = ReportNetwork(unseen.writer, unseen.spec, network.reports).eval()
-    assert not ran(replace(QUICK, aim="raise"), unseen, alone).outcome.any()
+    network, _ = white_box_writer(model, noise_images(20, 1), most=2)
+    x = torch.from_numpy(noise_images(8, 2))
+    assert (network(x)[:, 1] < -1000).all()
+    alone = wrapped(writer, findings=("fracture",), words=("fracture",))
+    search = searching(alone, ReportNetwork(writer, alone.spec, network.reports).eval(), 0.2, "raise")
+    assert not worst_case_pgd(search, x, search.decided(x), steps=2, restarts=1).won.any()
 
 
 def test_gradients_of_another_network_are_not_believed(victim):
@@ -187,12 +220,11 @@ def test_a_function_is_asked_or_stood_in_for():
         reference=model.spec.decide(model.predict(test).scores),
     )
     for attack in (
-        HopSkipJump(epsilon=0.1, queries=60, rows=20),
-        Square(epsilon=0.1, queries=60, rows=20),
-        PGD(epsilon=0.1, steps=5, restarts=1),
+        HopSkipJump(epsilon=0.2, queries=100, rows=20),
+        Square(epsilon=0.2, queries=100, rows=20),
+        PGD(epsilon=0.2, steps=5, restarts=1),
     ):
         target = Target(model.spec, open_oracle(model), attack.threat)
         found = attack.run(target, data, seed=0)
-        assert found.outcome.mean() > 0.3, attack.name
-        assert found.outcome.mean() >= found.baseline.mean(), attack.name
+        assert found.outcome.mean() > found.baseline.mean() + 0.1, attack.name
     assert any("transfer" in flag for flag in found.flags)
