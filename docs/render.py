@@ -294,6 +294,7 @@ TABLES = {
     "report_labels": lambda: beside(REPORTS).labels(),
     "report_samples": lambda: beside(REPORTS).samples(),
     "report_reader": lambda: beside(REPORTS).reader(),
+    "report_evasion": lambda: beside(REPORTS).evasion(),
     "session": session,
     "claims": claims,
     "hardening": hardening,

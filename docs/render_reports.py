@@ -8,6 +8,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 VICTIMS = ("nih_cxr", "pneumoniamnist")
+EVADED = ("changed", "left_out", "planted", "noise")
 KINDS = {"encoder_decoder": "encoder and decoder", "llava": "LLaVA"}
 
 
@@ -58,6 +59,26 @@ def reader() -> str:
         score = _interval({"value": row["f1"]["doubt counts"], "low": low, "high": high})
         lines.append(f"| {name} | {row['n']} | {score} | {row['precision']:.2f} | {row['recall']:.2f} |")
     return "\n".join(lines) + "\n"
+
+
+def evasion() -> str:
+    """Reports that say other findings once the image is changed, before and after the tower was hardened."""
+    lines = [
+        "| data | network | change | other findings | left out | planted | noise | label F1 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for data, arms in _details("report_evasion_per_image")["subjects"].items():
+        for arm, rows in arms.items():
+            scores = dict(zip(("value", "low", "high"), rows["label_f1"], strict=True))
+            for change, cells in rows.items():
+                if change != "label_f1":
+                    shares = " | ".join(_seeds([each[name] for each in cells]) for name in EVADED)
+                    lines.append(f"| {data.replace('_', '-')} | {arm} | {change} | {shares} | {_interval(scores)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _seeds(values: list[float]) -> str:
+    return f"{sum(values) / len(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def _details(claim: str) -> dict[str, Any]:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from support.report_models import FINDINGS, report_labels, report_policy
+from support.report_networks import encoder_decoder
 from support.report_thefts import STUDENT, coarse_images, text_thief
 from typer.testing import CliRunner
 
-from medward.attacks.evasion import HopSkipJump
+from medward.attacks.evasion import PGD, HopSkipJump
 from medward.attacks.extraction import Knockoff
 from medward.attacks.extraction.reports import AdaSteal, TextDistillation
 from medward.attacks.membership import LossThreshold
 from medward.attacks.report.comparison import load_report
 from medward.attacks.suite import chosen_attacks, known_attacks
+from medward.attacks.threat import Access
 from medward.attacks.validate import validate
 from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.finding import Status
 from medward.attacks.validation.run import run_validation
+from medward.attacks.whitebox.report_network import white_box_writer
 from medward.guard.bundle.make import protect
 from medward.guard.data.split import Split
 from medward.integrations.cli import app
@@ -96,6 +99,32 @@ def test_the_entry_takes_a_report_bundle(bundle, tmp_path):
     report = validate(bundle, SPLITS, tmp_path / "out", names=("membership-loss",), progress=False)
     assert [each.status for each in report.findings] == [Status.INCONCLUSIVE]
     assert np.isfinite(report.clean.site.false_refusal.value)
+
+
+@pytest.mark.slow
+def test_a_network_that_writes_is_attacked_by_its_own_gradients(tmp_path):
+    rng = np.random.default_rng(0)
+    splits = {name: Split(rng.random((12, 1, 16, 16)).astype(np.float32)) for name in ("train", "test")}
+    benign = Split(rng.random((80, 1, 16, 16)).astype(np.float32))
+    said = {"task": "report", "classes": ("effusion", "cardiomegaly"), "low": 0.0, "high": 1.0}
+    writer = encoder_decoder(1)
+    writer.network.generation_config.max_new_tokens = 6
+    made = protect(writer, benign, report_policy(), tmp_path / "bundle", **said)
+    network, reason = white_box_writer(made.model, splits["train"].inputs, most=2)
+    assert reason == ""
+    report = run_validation(
+        Deployment(bundle=made, network=network),
+        splits,
+        tmp_path / "out",
+        attacks=(PGD(epsilon=0.1, steps=2, restarts=1),),
+        progress=False,
+    )
+    (finding,) = report.findings
+    assert finding.threat.access is Access.GRADIENTS
+    assert finding.undefended.value > finding.baseline.value
+    assert finding.guarded is not None
+    assert finding.adaptive is not None
+    assert not any(flag.startswith("no white-box network") for flag in finding.flags)
 
 
 def test_the_command_ends_in_a_report_that_is_not_good(bundle, tmp_path):
