@@ -16,11 +16,11 @@ from medward.attacks.membership import LossThreshold
 from medward.attacks.report.comparison import load_report
 from medward.attacks.suite import chosen_attacks, known_attacks
 from medward.attacks.threat import Access
-from medward.attacks.validate import validate
+from medward.attacks.validate import model_before, validate
 from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.finding import Status
 from medward.attacks.validation.run import run_validation
-from medward.attacks.whitebox.report_network import white_box_writer
+from medward.attacks.whitebox.report_network import ReportNetwork, white_box_writer
 from medward.guard.bundle.make import protect
 from medward.guard.data.split import Split
 from medward.integrations.cli import app
@@ -101,15 +101,35 @@ def test_the_entry_takes_a_report_bundle(bundle, tmp_path):
     assert np.isfinite(report.clean.site.false_refusal.value)
 
 
-@pytest.mark.slow
-def test_a_network_that_writes_is_attacked_by_its_own_gradients(tmp_path):
-    rng = np.random.default_rng(0)
-    splits = {name: Split(rng.random((12, 1, 16, 16)).astype(np.float32)) for name in ("train", "test")}
-    benign = Split(rng.random((80, 1, 16, 16)).astype(np.float32))
-    said = {"task": "report", "classes": ("effusion", "cardiomegaly"), "low": 0.0, "high": 1.0}
+def short_writer(tower=1.0):
+    """A writer, the weights of whose tower are so many times what they were drawn as."""
     writer = encoder_decoder(1)
     writer.network.generation_config.max_new_tokens = 6
-    made = protect(writer, benign, report_policy(), tmp_path / "bundle", **said)
+    for weight in writer.tower.parameters():
+        weight.data.mul_(tower)
+    return writer
+
+
+def bundled_writer(folder):
+    """A bundle of a network that writes, and splits of noise."""
+    rng = np.random.default_rng(0)
+    benign = Split(rng.random((80, 1, 16, 16)).astype(np.float32))
+    said = {"task": "report", "classes": ("effusion", "cardiomegaly"), "low": 0.0, "high": 1.0}
+    made = protect(short_writer(), benign, report_policy(), folder, **said)
+    return made, {name: Split(rng.random((30, 1, 16, 16)).astype(np.float32)) for name in ("train", "test")}
+
+
+def test_the_writer_before_hardening_is_followed_too(tmp_path):
+    made, splits = bundled_writer(tmp_path / "bundle")
+    before = model_before(short_writer(tower=1.05), made, splits)
+    assert before.no_network == ""
+    assert isinstance(before.network, ReportNetwork)
+
+
+@pytest.mark.slow
+def test_a_network_that_writes_is_attacked_by_its_own_gradients(tmp_path):
+    made, splits = bundled_writer(tmp_path / "bundle")
+    splits = {name: split.take(slice(0, 12)) for name, split in splits.items()}
     network, reason = white_box_writer(made.model, splits["train"].inputs, most=2)
     assert reason == ""
     report = run_validation(
