@@ -293,8 +293,8 @@ def model_before(
         if deployed.exists() and hashlib.sha256(deployed.read_bytes()).hexdigest() == digest:
             raise MedwardError("before: is the bundle's own model; give the model as it was before hardening")
         if isinstance(spec.task, WrittenReport):
-            network, reason = white_box_writer(wrapped, sample)
-            return ModelBefore(model=wrapped, digest=digest, network=network, no_network=reason, **facts)
+            written, reason = white_box_writer(wrapped, sample)
+            return ModelBefore(model=wrapped, digest=digest, network=written, no_network=reason, **facts)
         if file.name != "model.onnx":
             return ModelBefore(model=wrapped, digest=digest, no_network="it is no ONNX file", **facts)
         network, reason = white_box(file, wrapped.predict, sample, exported.options, spec=spec)

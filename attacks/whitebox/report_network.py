@@ -60,8 +60,10 @@ class ReportNetwork(nn.Module):
         """Images ``(n, *shape)`` to log odds ``(n, K)``, in nats."""
         return self.both(x)[0]
 
-    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """The log odds, and the mean ``(n, d)`` of what the network sees over an image, which the guard judges."""
+        if not len(x):
+            return x.new_zeros((0, len(self.task.findings))), None
         pixels, texts = self.front(x), self.write(x)
         said = self._said(texts)
         odds = finding_odds(*self._compared(pixels, texts, said))
@@ -75,14 +77,13 @@ class ReportNetwork(nn.Module):
     def _compared(self, pixels: Tensor, texts: Sequence[str], said: Tensor) -> tuple[Tensor, Tensor]:
         """Log likelihoods ``(n, R)`` of the texts that are compared, and what each says ``(n, R, K)``; its own last."""
         rows = len(pixels)
-        likely = [self._likelihoods(pixels, [report] * rows) for report in self.reports]
-        own = [torch.tensor([report == text for text in texts], device=pixels.device) for report in self.reports]
-        likely = [value.masked_fill(same, _NEVER) for value, same in zip(likely, own, strict=True)]
+        likely = []
+        for report in self.reports:  # which counts once where it is the row's own
+            same = torch.tensor([report == text for text in texts], device=pixels.device)
+            likely.append(self._likelihoods(pixels, [report] * rows).masked_fill(same, _NEVER))
+        likely.append(self._likelihoods(pixels, texts))
         known = self._said(self.reports).expand(rows, -1, -1)
-        return (
-            torch.stack([*likely, self._likelihoods(pixels, texts)], dim=1),
-            torch.cat([known, said[:, None]], dim=1),
-        )
+        return torch.stack(likely, dim=1), torch.cat([known, said[:, None]], dim=1)
 
     def _likelihoods(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
         """The log likelihood ``(n,)`` of each text about its image, its end among the tokens."""
@@ -142,7 +143,7 @@ def white_box_writer(model: Model, rows: Array, *, most: int = KNOWN_REPORTS) ->
     x = torch.as_tensor(np.asarray(rows[:READ_ROWS], np.float32), device=device)
     texts, expected = network.write(x), model.predict(rows[:COMPARED_ROWS])
     with torch.no_grad():
-        seen = network.both(x[:COMPARED_ROWS])[1].cpu().numpy()
+        seen = writer.vision_states(network.front(x[:COMPARED_ROWS])).mean(dim=1).cpu().numpy()
     if unlike := [at for at, text in enumerate(expected.texts) if text != texts[at]]:
         return None, f"torch writes another text than the bundle about {len(unlike)} of {len(expected.texts)} rows"
     features: Any = expected.features

@@ -112,6 +112,7 @@ def test_the_network_decides_what_the_model_writes(victim):
     assert ((scores > 0).numpy() == (told.scores > 0)).all()
     np.testing.assert_allclose(features.numpy(), told.features, atol=1e-4)
     assert len(set(model.spec.decide(told.scores))) > 1
+    assert network(torch.from_numpy(test[:0])).shape == (0, len(FINDINGS))
 
 
 def test_gradients_change_more_reports_than_noise_and_what_won_is_written_otherwise(victim):
