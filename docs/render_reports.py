@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
@@ -72,13 +73,17 @@ def evasion() -> str:
             scores = dict(zip(("value", "low", "high"), rows["label_f1"], strict=True))
             for change, cells in rows.items():
                 if change != "label_f1":
-                    shares = " | ".join(_seeds([each[name] for each in cells]) for name in EVADED)
+                    low, high = cells["interval"]
+                    means = [fmean(each[name] for each in cells["seeds"]) for name in EVADED]
+                    shares = " | ".join(
+                        [_interval({"value": means[0], "low": low, "high": high}), *map(_two, means[1:])]
+                    )
                     lines.append(f"| {data.replace('_', '-')} | {arm} | {change} | {shares} | {_interval(scores)} |")
     return "\n".join(lines) + "\n"
 
 
-def _seeds(values: list[float]) -> str:
-    return f"{sum(values) / len(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+def _two(value: float) -> str:
+    return f"{value:.2f}"
 
 
 def _details(claim: str) -> dict[str, Any]:

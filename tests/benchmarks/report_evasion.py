@@ -6,7 +6,8 @@ writes about images of its own; one change for all images is crafted on these an
 that `report_victims` trained; their vision towers are hardened on training images alone, without a report. Settings
 were chosen on the "validation" images of PneumoniaMNIST. Hardened ones are also attacked for longer, and by what was
 found on the bare network: neither should win much more. Every run is a cell under ``out/report_evasion``, so what was
-stopped goes on. An interval is the least and the largest over seeds of the attack; there is one victim of each.
+stopped goes on. An interval is that of the rows, at the seed of the attack where its end lies farthest out; there is
+one victim of each.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ from medward.attacks.evasion.pgd import worst_case_pgd
 from medward.attacks.evasion.success import criterion_of
 from medward.attacks.evasion.uap import craft_universal
 from medward.attacks.extraction.reports import TextStudent
+from medward.attacks.intervals import rate_interval
 from medward.attacks.target import Oracle, Target
 from medward.attacks.threat import Access, ThreatModel
-from medward.attacks.validation.journal import Journal, code_version
+from medward.attacks.validation.journal import Journal, code_version, run_name, settings_of
 from medward.attacks.whitebox.ball import Ball
 from medward.attacks.whitebox.report_network import white_box_writer
 from medward.attacks.whitebox.search import Search
@@ -123,30 +125,30 @@ def evaded(plan: EvasionPlan, scenes: Mapping[tuple[str, str], EvasionScene], fo
         of = figures.setdefault(name, {})
         of[arm] = {"label_f1": scene.f1}
         for grey in GREYS:
-            of[arm][f"per image, {grey}/255"] = [kept(journal, scene, plan, seed, grey) for seed in plan.seeds]
-        of[arm][f"universal, {SHARED}/255"] = [
-            kept(journal, scene, plan, seed, SHARED, universal=True) for seed in plan.seeds
-        ]
+            cells = [kept(journal, scene, plan, seed, grey) for seed in plan.seeds]
+            of[arm][f"per image, {grey}/255"] = {"interval": widest(cells), "seeds": cells}
+        cells = [kept(journal, scene, plan, seed, SHARED, universal=True) for seed in plan.seeds]
+        of[arm][f"universal, {SHARED}/255"] = {"interval": widest(cells), "seeds": cells}
     checks = {name: doubted(journal, scenes[name, ARMS[0]], scenes[name, ARMS[1]], plan) for name in figures}
     main = MAIN if MAIN in figures else next(iter(figures))
     bare, hardened = (figures[main][arm] for arm in ARMS)
     each, all_ = f"per image, {GREYS[1]}/255", f"universal, {SHARED}/255"
-    details = {"interval_is": "least and largest over seeds", "seeds": list(plan.seeds), "plan": asdict(plan)}
+    details = {"interval_is": "95 % over rows, the widest over seeds", "seeds": list(plan.seeds), "plan": asdict(plan)}
     details |= {"kind": KIND, "subjects": figures}
-    yield found(CLAIMS[0], bare[each], LEAST_FOOLED, plan, details)
-    yield found(CLAIMS[1], bare[all_], LEAST_FOOLED / 2, plan, details)
-    before, after = shares(bare[each]), shares(hardened[each])
+    yield found(CLAIMS[0], bare[each]["seeds"], LEAST_FOOLED, details)
+    yield found(CLAIMS[1], bare[all_]["seeds"], LEAST_FOOLED / 2, details)
+    before, after = (shares(arm[each]["seeds"]) for arm in (bare, hardened))
     lost = bare["label_f1"][0] - hardened["label_f1"][0]
     yield Claim(
         claim=CLAIMS[2],
         value=fmean(after),
-        interval=(min(after), max(after)),
+        interval=widest(hardened[each]["seeds"]),
         target=f"at most half as many reports changed within {GREYS[1]}/255 as before, in each of >= {FEWEST_SEEDS} "
         f"seeds, for at most {F1_LOST} of label F1",
         met=all(b <= a / 2 for a, b in zip(before, after, strict=True))
         and len(after) >= FEWEST_SEEDS
         and lost <= F1_LOST,
-        n=int(hardened[each][0]["rows"]),
+        n=int(hardened[each]["seeds"][0]["rows"]),
         details={
             "interval_is": details["interval_is"],
             "label_f1_lost": lost,
@@ -156,15 +158,13 @@ def evaded(plan: EvasionPlan, scenes: Mapping[tuple[str, str], EvasionScene], fo
     )
 
 
-def found(
-    claim: str, cells: Sequence[Mapping[str, Any]], least: float, plan: EvasionPlan, details: Mapping[str, Any]
-) -> Claim:
+def found(claim: str, cells: Sequence[Mapping[str, Any]], least: float, details: Mapping[str, Any]) -> Claim:
     """The share of reports changed; met where it is `least` or more in every seed, and noise does a fifth at most."""
     fooled, noisy = shares(cells), [each["noise"] for each in cells]
     return Claim(
         claim=claim,
         value=fmean(fooled),
-        interval=(min(fooled), max(fooled)),
+        interval=widest(cells),
         target=f">= {least} of reports changed, by random signs of the same size a fifth of that at most, in each of "
         f">= {FEWEST_SEEDS} seeds",
         met=min(fooled) >= least
@@ -178,6 +178,12 @@ def found(
 def shares(cells: Sequence[Mapping[str, Any]]) -> list[float]:
     """The share of reports that say other findings, seed by seed."""
     return [float(each["changed"]) for each in cells]
+
+
+def widest(cells: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """From the lowest end of any seed's interval over rows to the highest."""
+    each = [rate_interval(np.arange(cell["rows"]) < round(cell["changed"] * cell["rows"])) for cell in cells]
+    return min(one.low for one in each), max(one.high for one in each)
 
 
 def kept(
@@ -290,9 +296,9 @@ def evasion_scene(
     train, own, test = (data.splits[each] for each in ("train", "validation", "test"))
     digest = folder.parent.name
     if arm == "hardened":
-        settings = {"victim": digest, "training": repr(training), "code": code_version()}
+        settings = {"victim": digest, "training": settings_of(training), "code": code_version()}
         shift, _ = Journal(OUT / "towers").once(settings, lambda: _hardened(writer, spec, train, own, training, name))
-        writer, digest = open_writer(OUT / f"{name}-tower"), f"{digest} {settings['training']}"
+        writer, digest = open_writer(OUT / f"{name}-tower"), f"{digest} {run_name(settings)}"
         print(f"{name} hardened: {shift}", flush=True)
     oracle = batched_oracle(spec, TextStudent(writer=writer, mean=0.0, spread=1.0, longest=length))
     said = report_labels(list(oracle(test.images).texts), data.findings)
