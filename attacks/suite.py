@@ -107,7 +107,10 @@ def default_evasion(
         single = HopSkipJump(epsilon=epsilon, queries=200)
     if isinstance(spec.task, Classification):
         return universal, replace(universal, target_class="worst"), single
-    if isinstance(spec.task, Multilabel):
+    if isinstance(spec.task, WrittenReport):  # every step writes anew, so that there are fewer
+        universal = replace(universal, epochs=6)
+        single = replace(single, steps=20, restarts=1) if isinstance(single, PGD) else single
+    if isinstance(spec.task, Multilabel | WrittenReport):
         aims: tuple[Aim, ...] = get_args(Aim)
         return (*(replace(universal, aim=aim) for aim in aims), *(replace(single, aim=aim) for aim in aims))
     if not isinstance(spec.task, Opaque):
@@ -143,7 +146,7 @@ def more_evasion(
             UniversalPerturbation(epsilon=shared, target_class="all", restarts=5),
             UniversalPerturbation(epsilon=shared, target_class="worst", craft_on="pool"),
         )
-    aims: tuple[Aim, ...] = get_args(Aim) if isinstance(spec.task, Multilabel) else ("any",)
+    aims: tuple[Aim, ...] = get_args(Aim) if isinstance(spec.task, Multilabel | WrittenReport) else ("any",)
     return tuple(replace(each, aim=aim, decide=decide) for each in found for aim in aims)
 
 
@@ -269,7 +272,7 @@ def _hint(name: str, spec: ModelSpec, decide: Decide | None) -> str:
     if isinstance(spec.task, Opaque) and decide is None:
         return " (what an opaque model decides can be attacked with --decide only)"
     technique, _, aim = name.rpartition("-")
-    if aim in get_args(Aim) and not isinstance(spec.task, Multilabel):
+    if aim in get_args(Aim) and not isinstance(spec.task, Multilabel | WrittenReport):
         return f" (only several findings are hidden or raised one by one; {technique} counts both here)"
     return ""
 

@@ -26,6 +26,7 @@ from medward.attacks.validation.run import run_validation
 from medward.attacks.validation.waiving import check_waivers, today_utc
 from medward.attacks.whitebox.ball import FeatureRules, feature_rules
 from medward.attacks.whitebox.onnx.to_torch import white_box
+from medward.attacks.whitebox.report_network import READ_ROWS, white_box_writer
 from medward.guard.bundle.certified import model_file_digest
 from medward.guard.bundle.folder import Bundle
 from medward.guard.bundle.site import bundle_reading
@@ -291,6 +292,9 @@ def model_before(
         deployed = bundle.path / exported.file
         if deployed.exists() and hashlib.sha256(deployed.read_bytes()).hexdigest() == digest:
             raise MedwardError("before: is the bundle's own model; give the model as it was before hardening")
+        if isinstance(spec.task, WrittenReport):
+            written, reason = white_box_writer(wrapped, sample)
+            return ModelBefore(model=wrapped, digest=digest, network=written, no_network=reason, **facts)
         if file.name != "model.onnx":
             return ModelBefore(model=wrapped, digest=digest, no_network="it is no ONNX file", **facts)
         network, reason = white_box(file, wrapped.predict, sample, exported.options, spec=spec)
@@ -332,6 +336,9 @@ def _unlike(known: Mapping[str, Any], spec: ModelSpec) -> str:
 
 def _network(bundle: Bundle, splits: Mapping[str, Split]) -> tuple[torch.nn.Module | None, str]:
     """The deployed file as a torch network, or the reason why there is none."""
+    if isinstance(bundle.model.spec.task, WrittenReport):
+        shown = splits.get("train", next(iter(splits.values()))).inputs[:READ_ROWS]
+        return white_box_writer(bundle.model, conform_inputs(shown, bundle.model.spec))
     file = bundle.path / "model.onnx"
     if not file.exists():
         return None, "the bundle holds no ONNX file"

@@ -303,6 +303,7 @@ TABLES = {
     "report_theft_flags": lambda: beside(REPORTS).theft_flags(),
     "report_theft_reference": lambda: beside(REPORTS).theft_reference(),
     "report_theft_guarded": lambda: beside(REPORTS).theft_guarded(),
+    "report_evasion": lambda: beside(REPORTS).evasion(),
     "session": session,
     "claims": claims,
     "hardening": hardening,

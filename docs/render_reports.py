@@ -28,6 +28,7 @@ ARMS = {
     "in-domain, budget": "radiographs, a budget of 50 findings",
     "in-domain, budget, accounts": "the same budget, 100 accounts of one organisation",
 }
+EVADED = ("changed", "left_out", "planted", "noise")
 KINDS = {"encoder_decoder": "encoder and decoder", "llava": "LLaVA"}
 
 
@@ -169,6 +170,30 @@ def _range(values: Sequence[float]) -> str:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def evasion() -> str:
+    """Reports that say other findings once the image is changed, before and after the tower was hardened."""
+    lines = [
+        "| data | network | change | other findings | left out | planted | noise | label F1 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for data, arms in _details("report_evasion_per_image")["subjects"].items():
+        for arm, rows in arms.items():
+            scores = dict(zip(("value", "low", "high"), rows["label_f1"], strict=True))
+            for change, cells in rows.items():
+                if change != "label_f1":
+                    low, high = cells["interval"]
+                    means = [_mean([each[name] for each in cells["seeds"]]) for name in EVADED]
+                    shares = " | ".join(
+                        [_interval({"value": means[0], "low": low, "high": high}), *map(_two, means[1:])]
+                    )
+                    lines.append(f"| {data.replace('_', '-')} | {arm} | {change} | {shares} | {_interval(scores)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _two(value: float) -> str:
+    return f"{value:.2f}"
 
 
 def _details(claim: str) -> dict[str, Any]:

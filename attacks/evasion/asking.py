@@ -24,6 +24,8 @@ from medward.guard.tasks.decision import at_threshold
 from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
+from medward.guard.tasks.report import WrittenReport
+from medward.guard.tasks.report_reader import Mention
 from medward.guard.types import Array, Ints
 
 Bools = NDArray[np.bool_]
@@ -159,7 +161,8 @@ def black_box_answers(target: Target) -> ScoreQuery:
     """The target as a black-box search asks it: scores ``(n, K)`` and labels ``(n,)``, NaN and -1 where withheld.
 
     Scores are those that attackers read (`attacks.whitebox.outputs`). Probabilities of classes come as their
-    logarithms, which tell small ones apart; what a row hides counts as an even share of the rest.
+    logarithms, which tell small ones apart; what a row hides counts as an even share of the rest. What a report says of
+    findings is positive where they are there or may be, and larger where they are there.
     """
     spec, task = target.spec, target.spec.task
 
@@ -169,6 +172,9 @@ def black_box_answers(target: Target) -> ScoreQuery:
             given = replace(task, output="probabilities" if response.output == "probabilities" else "logits")
             beyond = torch.as_tensor(given.judged(response.scores), dtype=torch.float32, device=x.device)
             return beyond, answers_as_tensors(response, x.device)[1]
+        if isinstance(task, WrittenReport):
+            said, decided = answers_as_tensors(response, x.device)
+            return said.float() - Mention.UNCERTAIN / 2, decided
         if not isinstance(task, Classification):
             return answers_as_tensors(response, x.device)
         told = spread_rest(response.scores) if response.output == "probabilities" else response.scores

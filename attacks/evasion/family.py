@@ -33,7 +33,6 @@ from medward.attacks.evasion.proof import CertificateProof, beyond_certificates,
 from medward.attacks.intervals import Interval, larger_rate, rate_interval
 from medward.attacks.target import Target
 from medward.attacks.threat import Access, ThreatModel
-from medward.attacks.validation.cause import Cause
 from medward.attacks.validation.certified_share import DENIABLE, rates_by_class
 from medward.attacks.validation.deployment import ROBUSTNESS, Deployment, queried_target
 from medward.attacks.validation.family import CurvePlot, NotTested, Runs
@@ -44,7 +43,6 @@ from medward.attacks.validation.splits import SharedRows
 from medward.guard.policy import GatePolicy
 from medward.guard.tasks.base import Task
 from medward.guard.tasks.classification import Classification
-from medward.guard.tasks.report import WrittenReport
 
 _CONTROLS: Controls = {
     "MITRE ATLAS": ("AML.T0015", "AML.T0043.000"),
@@ -87,11 +85,6 @@ class Evasion:
             rule = bundle.model.spec.rule
             reason = f"The model {rule}: say what it decides (--decide package:function) to have it attacked."
             return NotTested(reason=reason, status=Status.NOT_APPLICABLE)
-        if isinstance(bundle.model.spec.task, WrittenReport):
-            return NotTested(
-                reason="not tested: no attack here changes an image so that a report plants or leaves out a finding.",
-                cause=Cause.NO_ATTACK,
-            )
         held = with_certificates(shared.data, deployment)
         return replace(
             held,

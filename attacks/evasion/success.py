@@ -12,6 +12,7 @@ from medward.guard.spec import ModelSpec
 from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
+from medward.guard.tasks.report import WrittenReport
 
 
 def criterion_of(spec: ModelSpec, aim: Aim = "any", decide: Decide | None = None) -> Criterion:
@@ -20,7 +21,7 @@ def criterion_of(spec: ModelSpec, aim: Aim = "any", decide: Decide | None = None
     Raises `MedwardError` for an aim on a model without findings, and for opaque outputs without a `decide`.
     """
     task = spec.task
-    if isinstance(task, Multilabel):
+    if isinstance(task, Multilabel | WrittenReport):
         return FindingChange(count=len(task.findings), aim=aim)
     if aim != "any":
         raise MedwardError(f"aim: {aim!r} is for models of several findings, and this one {spec.rule}; leave it 'any'")

@@ -26,6 +26,7 @@ from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel, unpacked_findings
 from medward.guard.tasks.regression import Regression
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Array
 
 SURROGATE_EPOCHS = {"image": 15, "tabular": 60}
@@ -56,6 +57,9 @@ def learned_network(
         return network, torch.where(answered, known, network_decisions(network, x, criterion))
     if isinstance(spec.task, Multilabel):
         taught = _finding_targets(response, craft, spec.task)
+        network = fit_student(inputs, taught, loss=F.binary_cross_entropy_with_logits, **settings)
+    elif isinstance(spec.task, WrittenReport):
+        taught = learner_of(spec).targets(response)
         network = fit_student(inputs, taught, loss=F.binary_cross_entropy_with_logits, **settings)
     else:
         taught = learner_of(spec).targets(response) if isinstance(spec.task, Regression) else response.scores

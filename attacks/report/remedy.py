@@ -44,7 +44,7 @@ class Remedy(BaseModel):
     does: str
     families: tuple[str, ...] = ()
     kind: Literal["", "single", "universal"] = ""
-    means: Literal["", "network", "other"] = ""
+    means: Literal["", "network", "other", "writer"] = ""
     method: str = ""
     hardened: str = ""
     certified: bool | None = None
@@ -53,15 +53,26 @@ class Remedy(BaseModel):
     figures: tuple[Figure, ...] = ()
     measurable: bool = True
 
-    def fits(self, cause: Cause, finding: Finding, *, network: bool, done: str = "", certifies: bool = False) -> bool:
+    def fits(
+        self,
+        cause: Cause,
+        finding: Finding,
+        *,
+        network: bool,
+        done: str = "",
+        certifies: bool = False,
+        writes: bool = False,
+    ) -> bool:
         """Whether it is for a row with that cause, of a model that is a `network` or none, was hardened by `done` ("":
         by nothing) and whose bundle `certifies` its answers or does not: training by another method would end that.
+        One that `writes` reports has remedies of its own, whatever else it is.
         """
+        means = "writer" if writes else "network" if network else "other"
         return (
             cause in self.causes
             and (not self.families or finding.family in self.families)
             and self.kind in ("", "universal" if finding.threat.universal else "single")
-            and self.means in ("", "network" if network else "other")
+            and self.means in ("", means)
             and (not self.method or (self.method != done and (not certifies or self.method == "certified")))
             and self.certified in (None, certifies)
             and (not self.hardened or (self.hardened == done and not certifies))
@@ -106,7 +117,12 @@ def _for_cause(cause: Cause, finding: Finding, report: Report) -> Iterable[Advic
     """The rows for one cause that are new to the model; where there are none, that there is no remedy."""
     done = "" if report.certificate is None else report.certificate.method
     network, certifies = report.provenance.white_box, report.clean.site.uncertified is not None
-    rows = [row for row in remedy_table() if row.fits(cause, finding, network=network, done=done, certifies=certifies)]
+    writes = report.provenance.task == "report"
+    rows = [
+        row
+        for row in remedy_table()
+        if row.fits(cause, finding, network=network, done=done, certifies=certifies, writes=writes)
+    ]
     return [_advice(row, finding, report) for row in rows] or [Advice(NO_REMEDY)]
 
 

@@ -2,6 +2,9 @@
 
 Scores are log odds of each finding beyond its own threshold, so that a positive one is decided, wherever the operating
 points lie. `y` is the set of findings as bits, as `guard.tasks.multilabel` has it.
+
+Of a report the findings are those that it says are there or may be (`guard.tasks.report`). One that was there and then
+only may be is not hidden, and one that only may be is raised: whoever reads it is told to look.
 """
 
 from __future__ import annotations
@@ -63,9 +66,10 @@ class FindingChange:
         return self._margin(scores, y)
 
     def answered(self, scores: Tensor, decided: Tensor, y: Tensor) -> Tensor:
-        """Where the set that was answered differs by a finding aimed at."""
+        """Where the set that was answered differs by a finding aimed at; how sure a report is of it does not count."""
         aimed = {"any": torch.full_like(y, -1), "hide": y, "raise": ~y}[self.aim]
-        return (decided >= 0) & ((decided ^ y) & aimed != 0)
+        findings = (1 << self.count) - 1
+        return (decided >= 0) & ((decided ^ y) & aimed & findings != 0)
 
     def open(self, y: Tensor, truth: Tensor | None = None) -> Tensor:
         """The rows of which some finding is known to be decided, to hide, or some is not, to raise."""

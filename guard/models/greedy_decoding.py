@@ -76,6 +76,11 @@ class PretrainedWriter:
         return bool(self.network.config.model_type == "vision-encoder-decoder")
 
     @property
+    def tower(self) -> Any:
+        """The part of the network that sees."""
+        return self.network.encoder if self.encodes else self.network.model.vision_tower
+
+    @property
     def image_token(self) -> int | None:
         """The token that stands for a place of the image."""
         found = getattr(self.network.config, "image_token_id", None)

@@ -232,3 +232,16 @@ def test_what_was_never_measured_says_so(report):
         finding_of(report, "extraction", Cause.BENIGN_REFUSED), report.model_copy(update={"provenance": facts})
     )
     assert [each.brought for each in told] == [UNMEASURED]
+
+
+def test_a_model_that_writes_is_told_of_nothing_that_needs_a_network_of_scores(report):
+    written = report.model_copy(update={"provenance": report.provenance.model_copy(update={"task": "report"})})
+    for cause in (Cause.PASSED, Cause.TOO_WEAK):
+        for universal in (False, True):
+            advised = finding_advice(finding_of(written, "evasion", cause, universal=universal), written)
+            assert advised
+            assert not any("medward harden" in each.command for each in advised)
+    told = finding_advice(finding_of(written, "evasion", Cause.PASSED), written)
+    assert any("TowerTraining" in each.sentence and each.brought for each in told)
+    plain = finding_advice(finding_of(report, "evasion", Cause.PASSED), report)
+    assert any("medward harden" in each.command for each in plain)

@@ -1,23 +1,26 @@
-"""The validation of a report model ends in a report: thefts are run, and what is not tested says so and never holds."""
+"""The validation of a report model ends in a report: images are changed, texts stolen; what is not tested says so."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from support.report_models import FINDINGS, report_labels, report_policy
+from support.report_networks import encoder_decoder
 from support.report_thefts import STUDENT, coarse_images, text_thief
 from typer.testing import CliRunner
 
-from medward.attacks.evasion import HopSkipJump
+from medward.attacks.evasion import PGD, HopSkipJump
 from medward.attacks.extraction import Knockoff
 from medward.attacks.extraction.reports import AdaSteal, TextDistillation
 from medward.attacks.membership import LossThreshold
 from medward.attacks.report.comparison import load_report
 from medward.attacks.suite import chosen_attacks, known_attacks
-from medward.attacks.validate import validate
+from medward.attacks.threat import Access
+from medward.attacks.validate import model_before, validate
 from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.finding import Status
 from medward.attacks.validation.run import run_validation
+from medward.attacks.whitebox.report_network import ReportNetwork, white_box_writer
 from medward.guard.bundle.make import protect
 from medward.guard.data.split import Split
 from medward.integrations.cli import app
@@ -47,6 +50,8 @@ def test_default_attacks_of_a_report_model_have_names_of_their_own(bundle):
     spec = bundle.model.spec
     names = [each.name for each in chosen_attacks(spec, gradients=False)]
     assert {"ada-steal-text", "knockoff-text", "knockoff-text-diluted", "knockoff-hard"} <= set(names)
+    assert {"hopskipjump", "hopskipjump-hide", "hopskipjump-raise", "uap", "uap-hide", "uap-raise"} <= set(names)
+    assert {"pgd", "pgd-hide", "pgd-raise"} <= {each.name for each in chosen_attacks(spec)}
     assert len(set(names)) == len(names)
     families = {each.family for each in chosen_attacks(spec, gradients=False)}
     assert families == {"evasion", "extraction", "membership"}
@@ -55,10 +60,10 @@ def test_default_attacks_of_a_report_model_have_names_of_their_own(bundle):
     assert all(name == attack.name for name, attack in known.items())
 
 
-def test_thefts_are_judged_and_the_rest_is_not_tested(bundle, tmp_path):
+def test_evasion_and_thefts_are_judged_and_the_rest_is_not_tested(bundle, tmp_path):
     small = {"queries": 60, "epochs": 4}
     attacks = (
-        HopSkipJump(epsilon=8 / 255, queries=20),
+        HopSkipJump(epsilon=0.3, queries=20, rows=10),
         text_thief(AdaSteal(student=STUDENT, step=30, epochs=1, steps=2), **small),
         text_thief(TextDistillation(student=STUDENT), pool_share=0.5, **small),
         Knockoff(labels="hard", points=1, **small),
@@ -72,10 +77,14 @@ def test_thefts_are_judged_and_the_rest_is_not_tested(bundle, tmp_path):
         assert finding.guarded is not None
         assert finding.adaptive is not None
         assert "clone, label F1" in finding.curves["undefended"]
-    for name in ("hopskipjump", "membership-loss"):
-        assert found[name].undefended is None
-        assert found[name].status is Status.INCONCLUSIVE
-        assert found[name].reasons[0].startswith("not tested: ")
+    evaded = found["hopskipjump"]
+    assert evaded.undefended is not None
+    assert evaded.undefended.value > 0
+    assert evaded.guarded is not None
+    assert evaded.adaptive is not None
+    assert found["membership-loss"].undefended is None
+    assert found["membership-loss"].status is Status.INCONCLUSIVE
+    assert found["membership-loss"].reasons[0].startswith("not tested: ")
     site = report.clean.site
     assert site.n == len(SPLITS["holdout"])
     assert site.accuracy.undefended.value == site.accuracy.guarded.value == 1 - WRONG / site.n
@@ -110,11 +119,56 @@ def test_the_entry_takes_a_report_bundle(bundle, tmp_path):
     assert np.isfinite(report.clean.site.false_refusal.value)
 
 
+def short_writer(tower=1.0):
+    """A writer, the weights of whose tower are so many times what they were drawn as."""
+    writer = encoder_decoder(1)
+    writer.network.generation_config.max_new_tokens = 6
+    for weight in writer.tower.parameters():
+        weight.data.mul_(tower)
+    return writer
+
+
+def bundled_writer(folder):
+    """A bundle of a network that writes, and splits of noise."""
+    rng = np.random.default_rng(0)
+    benign = Split(rng.random((80, 1, 16, 16)).astype(np.float32))
+    said = {"task": "report", "classes": ("effusion", "cardiomegaly"), "low": 0.0, "high": 1.0}
+    made = protect(short_writer(), benign, report_policy(), folder, **said)
+    return made, {name: Split(rng.random((30, 1, 16, 16)).astype(np.float32)) for name in ("train", "test")}
+
+
+def test_the_writer_before_hardening_is_followed_too(tmp_path):
+    made, splits = bundled_writer(tmp_path / "bundle")
+    before = model_before(short_writer(tower=1.05), made, splits)
+    assert before.no_network == ""
+    assert isinstance(before.network, ReportNetwork)
+
+
+@pytest.mark.slow
+def test_a_network_that_writes_is_attacked_by_its_own_gradients(tmp_path):
+    made, splits = bundled_writer(tmp_path / "bundle")
+    splits = {name: split.take(slice(0, 12)) for name, split in splits.items()}
+    network, reason = white_box_writer(made.model, splits["train"].inputs, most=2)
+    assert reason == ""
+    report = run_validation(
+        Deployment(bundle=made, network=network),
+        splits,
+        tmp_path / "out",
+        attacks=(PGD(epsilon=0.1, steps=2, restarts=1),),
+        progress=False,
+    )
+    (finding,) = report.findings
+    assert finding.threat.access is Access.GRADIENTS
+    assert finding.undefended.value > finding.baseline.value
+    assert finding.guarded is not None
+    assert finding.adaptive is not None
+    assert not any(flag.startswith("no white-box network") for flag in finding.flags)
+
+
 def test_the_command_ends_in_a_report_that_is_not_good(bundle, tmp_path):
     np.savez(tmp_path / "data.npz", **{f"{name}_inputs": split.inputs for name, split in SPLITS.items()})
-    said = ["--allow-code", "--attacks", "uap,membership-loss", "-o", str(tmp_path / "out")]
+    said = ["--allow-code", "--attacks", "membership-loss", "-o", str(tmp_path / "out")]
     run = CliRunner().invoke(app, ["validate", str(bundle.path), "--data", str(tmp_path / "data.npz"), *said])
-    assert "INCONCLUSIVE: 2 of 2 attacks could not be decided." in run.output
-    assert "uap: not tested: " in run.output
-    assert "uap: Nothing here shows whether such an attack works" in run.output
+    assert "attack could not be decided." in run.output
     assert 'membership-loss: not tested: membership needs labels, the split "train" has none' in run.output
+    assert "membership-loss: Nothing here shows whether such an attack works" in run.output

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from medward.attacks.whitebox.written_texts import token_losses
 from medward.guard.models.greedy_decoding import PretrainedWriter
-
-
-def tower_of(writer: PretrainedWriter) -> nn.Module:
-    """The part of a network that sees."""
-    tower: nn.Module = writer.network.encoder if writer.encodes else writer.network.model.vision_tower
-    return tower
 
 
 def written_loss(writer: PretrainedWriter, pixels: Tensor, prompt: str, reports: Sequence[str]) -> Tensor:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from medward.attacks.benchmarks.reports.facts import AGE_GROUPS, RADIOGRAPH_VIEWS, ImageFacts
 from medward.attacks.benchmarks.reports.report_data import ReportData, ReportSplit
-from medward.attacks.benchmarks.reports.report_loss import tower_of, written_loss
+from medward.attacks.benchmarks.reports.report_loss import written_loss
 from medward.attacks.benchmarks.reports.report_networks import (
     ReporterKind,
     ReporterSize,
@@ -177,7 +177,7 @@ def _stages(
     images = torch.from_numpy(train.images)
     targets = fact_targets(train.facts, data.findings)
     placed = torch.tensor([bool(each.places) for each in train.facts])[:, None, None, None]
-    tower, prompt = tower_of(writer), prompt_of(kind)
+    tower, prompt = writer.tower, prompt_of(kind)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         head = nn.Linear(writer.vision_states(images[:1]).shape[-1], targets.shape[1])
