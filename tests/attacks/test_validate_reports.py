@@ -169,6 +169,6 @@ def test_the_command_ends_in_a_report_that_is_not_good(bundle, tmp_path):
     np.savez(tmp_path / "data.npz", **{f"{name}_inputs": split.inputs for name, split in SPLITS.items()})
     said = ["--allow-code", "--attacks", "membership-loss", "-o", str(tmp_path / "out")]
     run = CliRunner().invoke(app, ["validate", str(bundle.path), "--data", str(tmp_path / "data.npz"), *said])
+    assert "INCONCLUSIVE: " in run.output
     assert "attack could not be decided." in run.output
     assert 'membership-loss: not tested: membership needs labels, the split "train" has none' in run.output
-    assert "membership-loss: Nothing here shows whether such an attack works" in run.output
