@@ -101,9 +101,9 @@ def report_membership_chosen() -> str:
     """The two scores that count: what they name at few false positives, and what is told without the victim."""
     details = _details("report_membership_scores")
     lines = [
-        "| victim | score | AUC | at 1 % | at 0.1 % | reference alone | a victim of others | sides dealt anew "
-        "| without a model | in other words |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| victim | score | AUC | at 1 % | at 0.1 % | reference alone | gain over it | a victim of others "
+        "| sides dealt anew | without a model | in other words |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row, cells in details["rows"].items():
         for kind, name in details["chosen"].items():
@@ -114,6 +114,7 @@ def report_membership_chosen() -> str:
                     f"| {_over_seeds([each['rates']['0.01'] for each in held])} "
                     f"| {_over_seeds([each['rates']['0.001'] for each in held])} "
                     f"| {_over_seeds([each.get('reference') for each in held])} "
+                    f"| {_over_seeds([each.get('gain') for each in held])} "
                     f"| {_over_seeds([each.get('stranger') for each in held])} "
                     f"| {_over_seeds([each['shuffled'] for each in held])} "
                     f"| {_over_seeds([cell['blind'] for cell in cells])} "

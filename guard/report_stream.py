@@ -65,7 +65,7 @@ class ReportStream:
 
     @property
     def ended(self) -> StreamEnd | None:
-        """How the text ended; None before, and where none was to be written."""
+        """How the text ended; None before, where none was to be written, and where the end is not on record."""
         return self._ended
 
     @property
@@ -150,7 +150,7 @@ class ReportStream:
             _log.exception("the audit log is away; a report that %s has no closing record", ended)
 
     def _end(self, ended: StreamEnd, *, findings: Mapping[str, str] | None = None, level: Level | None = None) -> None:
-        self._open, self._ended = False, ended
+        self._open = False
         self._append(
             report_ended(
                 stream=self._stream,
@@ -164,3 +164,4 @@ class ReportStream:
                 findings=findings,
             )
         )
+        self._ended = ended

@@ -77,7 +77,8 @@ class Membership:
         members, nonmembers, shadow, flags, notes = divided
         notes = (*notes, WORDS_UNTESTED) if written else notes
         held = replace(shared.data, members=members, nonmembers=nonmembers, shadow=shadow, flags=flags, notes=notes)
-        return replace(held, examinations=control_examinations(deployment.network, spec, held, seed=shared.seed))
+        taught = None if written else deployment.network  # a network that writes does so at each step of a control
+        return replace(held, examinations=control_examinations(taught, spec, held, seed=shared.seed))
 
     def target(self, deployment: Deployment, arm: Arm, attack: Attack, data: AttackData) -> Target:
         """The model, or its guard; undefended as it was before training with privacy, where there is such a one."""

@@ -26,6 +26,7 @@ from medward.guard.types import Ints
 Names = NDArray[np.str_]
 Labels = NDArray[Any]
 """Whole numbers ``(n,)`` or ``(n, K)``, or float64 ``(n,)``."""
+_NO_TEXT = ("", "nan", "none", "null", "n/a", "na", "-", "?")  # what tables have for a report that is not there
 _EXACT = 2.0**53  # below it float64 holds every whole number
 
 
@@ -163,6 +164,8 @@ def _table(values: NDArray[Any], what: str) -> Ints:
 def _reported_sets(texts: Names, task: WrittenReport, what: str) -> Ints:
     """The findings that reports say are there or may be, each report read once."""
     known, which = np.unique(texts, return_inverse=True)
+    if empty := [str(each) for each in known if str(each).strip().lower() in _NO_TEXT]:
+        raise MedwardError(f"{what}: {empty[0]!r} is no report; leave such rows out, or they would count as normal")
     sets = packed_findings(task.found(np.array([task.said_in(str(each)) for each in known])))
     if not sets.any():
         raise MedwardError(

@@ -18,7 +18,6 @@ from starlette.types import Receive, Scope, Send
 
 from medward.guard.errors import ModelError, UnavailableError
 from medward.guard.report_stream import ReportStream
-from medward.guard.types import Level
 from medward.integrations.serving.predictions import client_view
 from medward.integrations.serving.problems import UNANSWERABLE, UNAVAILABLE, problem_content
 from medward.integrations.serving.service import Service
@@ -54,8 +53,10 @@ class ReportEvents(StreamingResponse):
         finally:
             with anyio.CancelScope(shield=True):
                 await self._service.pool.run(self._stream.close)
-            if self._stream.ended is not None:
+            if self._stream.ended is not None:  # one that was withheld was counted when it was admitted
                 self._service.metrics.streamed(self._stream.ended)
+            if self._stream.ended == "finished":
+                self._service.metrics.answer(self._stream.answer)
 
     async def _events(self) -> AsyncIterator[bytes]:
         stream, spec = self._stream, self._service.guard.model.spec
@@ -68,8 +69,6 @@ class ReportEvents(StreamingResponse):
             _log.error("request %s: %s", name, error)
             yield event_bytes("error", problem_content(self._request, 503, detail))
             return
-        if stream.level is not Level.WITHHELD:  # which was counted when it was admitted
-            self._service.metrics.answer(stream.answer)
         yield event_bytes("end", client_view(stream.answer, spec).model_dump(mode="json"))
 
 

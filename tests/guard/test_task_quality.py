@@ -77,6 +77,8 @@ def test_right_reports_and_tables_of_their_findings_are_the_same_labels():
         (np.array([[1, -1, 0], [0, 1, 0]]), FINDINGS, "holds 0 and 1, got -1; decide what uncertain"),
         (np.array([[1, np.nan, 0], [0, 1, 0]]), FINDINGS, "holds 0 and 1, got nan"),
         (np.array(["high", "low"]), NUMBER, "a regression model needs numbers, got names"),
+        (np.array(["Pleural effusion.", "nan"]), REPORT, "'nan' is no report; leave such rows out"),
+        (np.array(["Pleural effusion.", " "]), REPORT, "' ' is no report"),
         (
             np.array(["normal", "abnormal"]),
             REPORT,
