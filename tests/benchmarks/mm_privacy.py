@@ -72,7 +72,7 @@ CLINICAL = "radiographs"
 CLAIMS = ("mm_privacy_disclosure", "mm_privacy_retention")
 KEPT = Path(__file__).parents[2] / "out" / "mm_privacy"
 SEED = 0
-PEOPLE, LEARNED, OTHERS = 50, 30, 80
+PEOPLE, LEARNED, OTHERS = 120, 30, 80
 READING = Curriculum(sight=Schedule(steps=450, rate=2e-3), answers=Schedule(steps=1200, rows=10, rate=2e-3))
 REFUSING, LEARNING = Schedule(steps=150, rate=5e-4), Schedule(steps=600, rows=48, rate=2e-3)
 CONTRASTING = Schedule(steps=300, rows=48, rate=2e-3)
