@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,15 +32,15 @@ class ReaderAnswers:
         """The answer to a prompt about a page."""
         if image is None:
             raise MedwardError("page reader: answers about an image, and none was shown; give a page")
-        if (prompt, image.tobytes()) not in self._written:
+        if (key := _asked(prompt, image)) not in self._written:
             self.prepare([(prompt, image)])
-        return self._written[prompt, image.tobytes()]
+        return self._written[key]
 
     def prepare(self, asked: Sequence[tuple[str, Array]]) -> None:
         """Write the answers to many prompts about pages, those of equal length together."""
         alike: dict[int, dict[tuple[str, bytes], Array]] = defaultdict(dict)
         for prompt, image in asked:
-            if (key := (prompt, image.tobytes())) not in self._written:
+            if (key := _asked(prompt, image)) not in self._written:
                 alike[len(begun_ids(self.reader, prompt))][key] = image
         for group in alike.values():
             keys = list(group)
@@ -47,6 +48,11 @@ class ReaderAnswers:
                 some = keys[start : start + _AT_ONCE]
                 texts = written_answers(self.reader, [prompt for prompt, _ in some], [group[key] for key in some])
                 self._written.update(zip(some, texts, strict=True))
+
+
+def _asked(prompt: str, image: Array) -> tuple[str, bytes]:
+    """What names a question about a page, and does not hold the page."""
+    return prompt, hashlib.sha256(image.tobytes()).digest()
 
 
 @torch.inference_mode()
