@@ -12,6 +12,7 @@ import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -297,7 +298,7 @@ def _joined(parts: Sequence[Outputs]) -> Outputs:
     columns = zip(*((part.scores, part.features, part.doubt) for part in parts), strict=True)
     scores, features, doubt = (None if column[0] is None else np.concatenate(column) for column in columns)
     assert scores is not None
-    return Outputs(scores, features, doubt)
+    return Outputs(scores, features, doubt, tuple(chain.from_iterable(part.texts for part in parts)))
 
 
 def fit_codebook(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +39,8 @@ from medward.guard.spec import AnyTask
 from medward.guard.tasks.base import check_level
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.report import WrittenReport
-from medward.guard.types import Array, Layout, Modality, ScoreKind
+from medward.guard.tasks.report_reader import CHEST_TERMS, Mention, ReportReader
+from medward.guard.types import Array, Layout, Modality, Outputs, ScoreKind
 
 _SAMPLE = 256  # rows on which the model's claims and its exported form are checked
 
@@ -182,7 +184,9 @@ def protect(
     served = as_served(given)
     if not isinstance(spec.task, Opaque):  # of which nothing is decided that could be compared
         most = REPORT_ROWS if report else len(inputs)
-        _check_served(given, served, rows.inputs[:most], inputs[:most])
+        answered = _check_served(given, served, rows.inputs[:most], inputs[:most])
+        if isinstance(spec.task, WrittenReport):
+            _tell_unnamed_findings(answered.texts, spec.task)
     bundle.check_target(out, overwrite)
     check_enough(len(rows), rows.patients, policy.monitor.calibration_risk)
     quality = quality_on(served, rows)
@@ -212,11 +216,24 @@ def _check_shape(shape: tuple[int, ...], sent: tuple[int, ...] | None, takes: Se
         check_image_shape(shape, takes)
 
 
-def _check_served(given: WrappedModel, served: WrappedModel, rows: Array, raw: NDArray[Any]) -> None:
-    """Refuse an exported model whose decisions on `rows` are not the given one's, as its own `predict` has them too."""
+def _check_served(given: WrappedModel, served: WrappedModel, rows: Array, raw: NDArray[Any]) -> Outputs:
+    """What an exported model answers about `rows`; refuses others than the given one's, or its own."""
     answered = forward_batches(served, rows)
     check_own(given, answered.scores, raw)
     check_decisions(forward_batches(given, rows), answered, given.spec, "the exported model")
+    return answered
+
+
+def _tell_unnamed_findings(texts: Sequence[str], task: WrittenReport) -> None:
+    """Warn of findings that reports say are there or may be, and that the task does not name: no decision has them."""
+    others = ReportReader({name: words for name, words in CHEST_TERMS.items() if words not in task.words})
+    said = Counter(name for text in texts for name, meant in others.read(text).items() if meant > Mention.ABSENT)
+    if said:
+        log.warning(
+            "findings: reports also speak of %s, which is in no decision: at level label nobody is told; name all that "
+            "the model may find",
+            ", ".join(f"{name} ({count} of {len(texts)})" for name, count in said.most_common()),
+        )
 
 
 def _with_level(policy: Policy, task: AnyTask) -> Policy:

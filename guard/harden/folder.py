@@ -44,6 +44,7 @@ from medward.guard.harden.training_ledger import clear_ledger, harden_with_ledge
 from medward.guard.harden.trees.folder import harden_to_trees
 from medward.guard.harden.trees.method import CertifiedTrees
 from medward.guard.models import callable_model, wrap
+from medward.guard.models.greedy_decoding import PretrainedWriter
 from medward.guard.models.inference import OperatingPoints
 from medward.guard.models.onnx_front import add_metadata
 from medward.guard.models.sources import check_size, open_source
@@ -195,6 +196,11 @@ def harden(
 def resolve_module(model: object) -> nn.Module:
     """The torch module that `model` is or names."""
     found = callable_model.resolve_entrypoint(model) if isinstance(model, str) and ":" in model else model
+    if isinstance(found, PretrainedWriter):
+        raise MedwardError(
+            "model: a network that writes reports is hardened in Python, by what it sees of images: "
+            "medward.guard.harden.robust.tower.TowerTraining; medward harden trains classes, findings and numbers"
+        )
     if not isinstance(found, nn.Module):
         raise MedwardError(
             f'model: only torch modules can be hardened, given as "package.module:attribute", got {_kind(model, found)}'

@@ -50,13 +50,13 @@ class WrittenReport:
         if not 1 <= len(self.findings) <= MOST_REPORTED:
             raise MedwardError(f"findings: a report decides 1 to {MOST_REPORTED}, got {len(self.findings)}")
         if not self.words:
-            unknown = [each for each in self.findings if each not in CHEST_TERMS]
+            unknown = [each for each in self.findings if _plain_name(each) not in CHEST_TERMS]
             if unknown:
                 raise MedwardError(
                     f"findings: no words are known for {unknown[0]!r}; give words, a pattern for each finding, or "
                     f"choose of {', '.join(CHEST_TERMS)}"
                 )
-            object.__setattr__(self, "words", tuple(CHEST_TERMS[each] for each in self.findings))
+            object.__setattr__(self, "words", tuple(CHEST_TERMS[_plain_name(each)] for each in self.findings))
         if len(self.words) != len(self.findings):
             raise MedwardError(f"words: needs one for each of the {len(self.findings)} findings, got {len(self.words)}")
         _reader(self.findings, self.words)
@@ -159,6 +159,11 @@ class WrittenReport:
                 meant = Mention.UNCERTAIN if decision >> (count + place) & 1 else Mention.PRESENT
                 said[name] = meant.name.lower()
         return said
+
+
+def _plain_name(finding: str) -> str:
+    """A finding's name as `CHEST_TERMS` writes it: data sets have capitals and underscores."""
+    return finding.lower().replace("_", " ")
 
 
 @lru_cache(64)

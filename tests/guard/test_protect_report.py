@@ -67,6 +67,23 @@ def test_a_bundle_says_what_is_decided_and_answers_as_the_function(bundle):
         assert text.startswith(written[: written.index(" Read")])
 
 
+@pytest.mark.parametrize("named", [FINDINGS[:1], FINDINGS])
+def test_findings_that_reports_name_and_no_decision_has_are_told(named, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, logger="medward.data"):
+        made_bundle(tmp_path / "bundle", classes=named)
+    told = [each.message for each in caplog.records if "also speak of" in each.message]
+    assert bool(told) == (named != FINDINGS)
+    if told:
+        assert "cardiomegaly (" in told[0]
+        assert "effusion" not in told[0]
+
+
+def test_names_of_findings_are_known_as_data_sets_write_them():
+    task = WrittenReport(findings=("Effusion", "Pleural_Thickening"))
+    assert task.words == (CHEST_TERMS["effusion"], CHEST_TERMS["pleural thickening"])
+    assert task.word(int(task.decide(task.read(["Possible effusion."], "m"))[0])) == {"Effusion": "uncertain"}
+
+
 def test_a_state_folder_remembers_streams_and_the_log_replays(bundle, tmp_path):
     with load_bundle(bundle.path, allow_code=True).guard(state=tmp_path / "state") as guard:
         ask(guard)

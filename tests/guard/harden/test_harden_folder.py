@@ -10,6 +10,7 @@ import pytest
 import torch
 from support.faint import EPSILON, images, net
 from support.journeys import importable
+from support.report_networks import encoder_decoder
 
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
@@ -186,6 +187,11 @@ def test_labels_that_are_names_need_the_order_of_the_scores(tmp_path, victim, da
     numbered, _ = harden(victim, dict(zip(splits, data, strict=True)), tmp_path / "b", METHOD, low=0.0, high=1.0)
     assert named.hardened == numbered.hardened
     assert named.task.classes == ("well", "sick")
+
+
+def test_a_network_that_writes_is_hardened_in_python(tmp_path, data):
+    with pytest.raises(MedwardError, match=r"writes reports is hardened in Python, .*TowerTraining"):
+        harden(encoder_decoder(), {"train": data[0]}, tmp_path / "out", METHOD, low=0, high=1)
 
 
 @pytest.mark.parametrize(
