@@ -29,6 +29,7 @@ from medward.attacks.validation.finding import ARMS
 from medward.attacks.validation.plan import ValidationPlan
 from medward.attacks.validation.splits import TEST
 from medward.guard.data.split import Split, conform_inputs
+from medward.guard.models.huggingface_report import HuggingFaceReportModel
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.types import Array, Query
@@ -46,6 +47,8 @@ _STEP = 2.5e-3
 """Seconds of a step of a search besides the network, as measured on one core; they count where a network is tiny."""
 _WRITTEN = 3.0
 """How much longer it takes to teach a network to write about a row than to decide it, about."""
+_JUDGED = 0.2
+"""The share of an answer's time behind the guard that judging takes at least."""
 _SAMPLE = 50
 """Rows on which units are timed."""
 _SPARED = 0.5
@@ -85,7 +88,8 @@ def plan_validation(
         )
         for each in attacks
     }
-    clean = clean_seconds(units, len(splits.get("holdout", test)))
+    remembered = isinstance(deployment.bundle.model, HuggingFaceReportModel)
+    clean = clean_seconds(units, len(splits.get("holdout", test)), remembered=remembered)
     if not quick:
         return ValidationPlan(told=f"{duration_text(clean + sum(planned.values()))} for {len(planned)} attacks")
     families = {attack.name: attack.family for attack in attacks}
@@ -154,9 +158,14 @@ def planned_seconds(
     return 2 * rows * asks
 
 
-def clean_seconds(units: UnitSeconds, rows: int) -> float:
-    """About how long it takes to measure what benign users pay, on a split of so many rows."""
-    return (rows + ACCOUNTS * min(rows, CLEAN_QUERIES)) * (units.guard + units.answer)
+def clean_seconds(units: UnitSeconds, rows: int, *, remembered: bool = False) -> float:
+    """About how long it takes to measure what benign users pay, on a split of so many rows.
+
+    Answers that are `remembered` are given once a row; what is asked again is judged and not answered.
+    """
+    again = ACCOUNTS * min(rows, CLEAN_QUERIES)
+    judged = max(units.guard - units.answer, _JUDGED * units.guard)
+    return rows * (units.guard + units.answer) + again * (judged if remembered else units.guard + units.answer)
 
 
 def duration_text(seconds: float) -> str:

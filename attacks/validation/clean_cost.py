@@ -194,8 +194,12 @@ def measure_clean_cost(
     drift: tuple[str, Split] | None,
     *,
     seed: int,
+    timed: tuple[Model, Callable[[], Guard]] | None = None,
 ) -> tuple[CleanCost, dict[str, Curve]]:
-    """The clean cost, and by split the e-values of the first account that asked."""
+    """The clean cost, and by split the e-values of the first account that asked.
+
+    `timed` are the model and its guards whose latency is told, where those that are asked remember their answers.
+    """
     curves, utilities = {}, []
     for name, split in filter(None, (site, drift)):
         guard = fresh_guard()
@@ -205,7 +209,8 @@ def measure_clean_cost(
         plain = forward_batches(model, split.inputs).scores
         curves[name] = accounts[0].curve
         utilities.append(clean_utility(name, split, plain, told, accounts, model.spec.task, seed=seed))
-    latency, ratio = measure_latency(model, fresh_guard(), site[1].inputs, seed=seed)
+    bare, served = (model, fresh_guard) if timed is None else timed
+    latency, ratio = measure_latency(bare, served(), site[1].inputs, seed=seed)
     cost = CleanCost(
         site=utilities[0],
         drift=utilities[1] if drift is not None else None,

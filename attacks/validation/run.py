@@ -33,6 +33,7 @@ from medward.attacks.validation.judging import blank_finding
 from medward.attacks.validation.plan import WHOLE_PLAN, ValidationPlan
 from medward.attacks.validation.progress import Progress
 from medward.attacks.validation.record import Provenance, Report
+from medward.attacks.validation.remembered_reports import with_remembered_reports
 from medward.attacks.validation.runner import Runner
 from medward.attacks.validation.splits import conform_splits, share_rows, unnamed_test
 from medward.attacks.validation.waiving import lay_waivers, today_utc
@@ -225,11 +226,12 @@ def _clean(bundle: Bundle, splits: Mapping[str, Split], data: AttackData, seed: 
     """The clean cost and the e-values of benign accounts and of a thief, packed for the journal."""
     site = "holdout" if "holdout" in splits else "test"
     drift = ("test", splits["test"]) if site != "test" else None
+    asked, timed = with_remembered_reports(bundle), (bundle.model, partial(fresh_guard, bundle))
     cost, accounts = measure_clean_cost(
-        bundle.model, partial(fresh_guard, bundle), (site, splits[site]), drift, seed=seed
+        asked.model, partial(fresh_guard, asked), (site, splits[site]), drift, seed=seed, timed=timed
     )
     if data.pool is not None:
-        accounts["thief"] = ask_all(fresh_guard(bundle), data.pool[:THIEF_TRACE], "thief").curve
+        accounts["thief"] = ask_all(fresh_guard(asked), data.pool[:THIEF_TRACE], "thief").curve
     return {"cost": cost.model_dump(mode="json"), "accounts": accounts}
 
 

@@ -115,7 +115,7 @@ def test_more_rows_and_a_slower_model_take_longer(attack):
 def test_units_are_measured_and_told():
     units = measure_units(Deployment(bundle=deployment()), SPLITS["test"].inputs[:50])
     assert min(units.answer, units.guard, units.network, units.learn) > 0
-    assert clean_seconds(units, 200) > clean_seconds(units, 100)
+    assert clean_seconds(units, 200) > clean_seconds(units, 100) > clean_seconds(units, 100, remembered=True) > 0
     assert [duration_text(each) for each in (1, 32, 61, 300)] == [
         "about 5 seconds",
         "about 30 seconds",
