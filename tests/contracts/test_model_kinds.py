@@ -14,6 +14,7 @@ def test_a_kind_is_served_as_it_decides_or_refused_by_name(name, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.white_box])
 def test_what_has_gradients_is_attacked_with_them(name, tmp_path):
     assert attacked(KINDS[name], tmp_path).startswith("white-box")
