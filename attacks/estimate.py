@@ -36,6 +36,8 @@ from medward.guard.types import Array, Query
 
 QUICK_SECONDS, QUICK_ROWS = 60.0, 100
 """About how long a quick look may take, and on how many rows it judges at most."""
+OVERTIME = 5.0
+"""How many times as long the one attack may take that is run whatever it takes."""
 BRIEF = 0.05
 """The share of that time which an attack may take that is always run, the quickest of its family."""
 _BATCH = 50
@@ -179,12 +181,13 @@ def duration_text(seconds: float) -> str:
 def quick_choice(planned: Mapping[str, float], families: Mapping[str, str], *, seconds: float) -> tuple[str, ...]:
     """Which attacks, by name, fit into so many `seconds`: of each family the quickest first, then the others.
 
-    The quickest of the first family is always among them, though it may take longer: less would show too little. So is
-    that of another where it takes next to nothing. The order is that of `planned`.
+    The quickest of the first family is always among them, though it may take `OVERTIME` times as long: less would show
+    too little. Where it takes longer still, as with models that write, the quickest of all is in its place. So is that
+    of another family where it takes next to nothing. The order is that of `planned`.
     """
     quickest = sorted(planned, key=lambda name: planned[name])
     first = [next(name for name in quickest if families[name] == family) for family in dict.fromkeys(families.values())]
-    chosen = set(first[:1])
+    chosen = {first[0] if planned[first[0]] <= OVERTIME * QUICK_SECONDS else quickest[0]}
     for name in (*sorted(first, key=lambda name: planned[name]), *quickest):
         spent = sum(planned[each] for each in chosen)
         brief = name in first and planned[name] <= QUICK_SECONDS * BRIEF

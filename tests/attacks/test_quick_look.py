@@ -102,6 +102,9 @@ def test_of_each_family_the_quickest_first_and_never_more_than_there_is_time_for
     assert quick_choice(planned, families, seconds=0) == ("pgd", "loss"), "next to nothing"
     assert quick_choice({**planned, "loss": 5.0}, families, seconds=0) == ("pgd",)
     assert quick_choice(planned, families, seconds=1000) == tuple(planned)
+    slow = {name: 40 * seconds for name, seconds in planned.items()}
+    assert quick_choice({**planned, "uap": 200.0, "pgd": 300.0}, families, seconds=0) == ("uap", "loss"), "overtime"
+    assert quick_choice(slow, families, seconds=0) == ("loss",), "no attack of minutes where there is a shorter one"
 
 
 @pytest.mark.parametrize("attack", default_attacks(SPEC), ids=lambda attack: attack.name)
