@@ -226,7 +226,9 @@ def _check_served(given: WrappedModel, served: WrappedModel, rows: Array, raw: N
 
 def _tell_unnamed_findings(texts: Sequence[str], task: WrittenReport) -> None:
     """Warn of findings that reports say are there or may be, and that the task does not name: no decision has them."""
-    others = ReportReader({name: words for name, words in CHEST_TERMS.items() if words not in task.words})
+    named = {each.lower().replace("_", " ") for each in task.findings}  # whose words may be the user's own
+    unnamed = {name: words for name, words in CHEST_TERMS.items() if name not in named and words not in task.words}
+    others = ReportReader(unnamed)
     said = Counter(name for text in texts for name, meant in others.read(text).items() if meant > Mention.ABSENT)
     if said:
         log.warning(

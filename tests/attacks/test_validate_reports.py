@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from support.report_models import FINDINGS, report_labels, report_policy
 from support.report_networks import encoder_decoder
 from support.report_thefts import STUDENT, coarse_images, text_thief
@@ -111,6 +112,18 @@ def test_membership_is_told_by_findings_where_labels_say_what_is_true(bundle, tm
     for arm in (finding.undefended, finding.guarded, finding.adaptive):
         assert (arm.low > 0.5) == told
     assert any("Of a report its findings were asked about" in reason for reason in finding.reasons)
+
+
+def test_controls_of_membership_do_not_teach_a_network_that_writes(bundle, tmp_path, monkeypatch):
+    taught = []
+    monkeypatch.setattr(
+        "medward.attacks.membership.family.control_examinations", lambda network, *_, **__: taught.append(network) or ()
+    )
+    labelled = {name: Split(split.inputs, report_labels(split.inputs)) for name, split in SPLITS.items()}
+    deployment = Deployment(bundle=bundle, network=torch.nn.Identity())
+    run_validation(deployment, labelled, tmp_path / "out", attacks=(LossThreshold(),), progress=False)
+    assert taught
+    assert set(taught) == {None}
 
 
 def test_the_entry_takes_a_report_bundle(bundle, tmp_path):

@@ -24,7 +24,7 @@ from stealing_detection import cycled, either, flagged, stream
 from medward.attacks.extraction.reports.clone import source_images
 from medward.guard.accounts.monitors import observe_batch
 from medward.guard.data.split import Split
-from medward.guard.models.base import Prefill, is_report_model
+from medward.guard.models.base import Prefill, is_report_model, written_outputs
 from medward.guard.profile import Profile, judged_batches
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array, Outputs
@@ -50,8 +50,8 @@ class SeenModel:
         return Prefill(np.stack([self.features[row.tobytes()] for row in inputs]), ("",) * len(inputs))
 
     def predict(self, inputs: Array) -> Outputs:
-        """As report models are, so that this is one."""
-        raise NotImplementedError
+        """The same features, with empty texts."""
+        return written_outputs(self.spec, self.prefill(inputs))
 
 
 def watched(plan: Plan, name: str, scenes: Mapping[int, ReportScene]) -> list[dict[str, Any]]:
