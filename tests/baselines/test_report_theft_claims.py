@@ -74,11 +74,22 @@ def test_a_thief_of_noise_is_flagged_and_clients_are_not(scene, monkeypatch):
     rows = scene.others
     seen = streams.remembered(scene, np.concatenate([rows.inputs, noise]))
     profile, traffic = streams.calibrated(seen, rows, 0.7, 0)
-    found = list(streams.accounts_of(seen, profile, traffic, {"noise": noise, "own": traffic[:60]}, 0))
+    found = list(streams.accounts_of(seen, profile, traffic, {"noise": noise, "own": traffic[:60]}, 0, step=30))
     counts = {name: [count for each, count in found if each == name] for name, _ in found}
     assert max(counts["noise 1"]) <= 30
     assert np.isinf(counts["client"]).all()
     assert np.isinf(counts["own 1"]).all(), "radiographs of its own give nobody away"
+
+
+def test_each_account_of_a_thief_has_an_order_of_its_own_and_rounds_stay_in_theirs():
+    where = {"number": 0, "place": 0, "step": 20}
+    first, second = (streams.account_order(streams.STOLEN, 50, 60, 1.0, turn=turn, **where) for turn in (0, 1))
+    assert sorted(first) == sorted(second) == list(range(50, 110))
+    assert not np.array_equal(first, second)
+    for rows in (first, second):
+        assert [set(part) for part in np.split(rows - 50, 3)] == [set(range(at, at + 20)) for at in (0, 20, 40)]
+    mixed = streams.account_order(streams.STOLEN, 50, 60, 0.5, turn=0, **where)
+    assert 0.3 < np.mean(mixed < 50) < 0.7
 
 
 def test_who_steals_from_a_guard_gets_what_it_lets_through(scene, tmp_path):
@@ -126,4 +137,4 @@ def test_noise_that_moves_nobody_is_no_transfer():
     assert transfers.transfer_claim("x", [cell(0.5, 0.1)] * 3).met
     assert not transfers.transfer_claim("x", [cell(0.5, 0.1), cell(0.5, 0.1), cell(0.1, 0.1)]).met
     assert not transfers.transfer_claim("x", [cell(0.5, 0.1)] * 2).met, "two seeds are too few"
-    assert not transfers.radius_claim("x", [cell(0.0, 0.0)] * 3, [0.0]).met
+    assert not transfers.radius_claim("x", [cell(0.0, 0.0)] * 3, {"16": [0.0]}).met

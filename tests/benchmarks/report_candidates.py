@@ -26,7 +26,8 @@ from medward.attacks.benchmarks.reports.report_networks import (
     save_writer,
 )
 from medward.attacks.benchmarks.reports.report_training import ReporterTraining, train_reporter
-from medward.attacks.extraction.reports.student import TextStudent, teach_texts
+from medward.attacks.extraction.reports.student import TextStudent
+from medward.attacks.extraction.reports.teaching import teach_texts
 from medward.attacks.learners.report_tokenizer import report_tokenizer
 from medward.attacks.membership.multimodal.generative_writer import GenerativeWriter
 from medward.attacks.membership.multimodal.pairs import ImageTextPairs

@@ -29,7 +29,8 @@ from medward.attacks.benchmarks.reports.report_networks import ReporterKind
 from medward.attacks.benchmarks.reports.report_scores import fact_labels, label_scores, report_labels
 from medward.attacks.benchmarks.reports.report_training import ReporterTraining, train_reporter
 from medward.attacks.candidates.evaluation import evaluate_scores
-from medward.attacks.extraction.reports.student import TextStudent, teach_texts
+from medward.attacks.extraction.reports.student import TextStudent
+from medward.attacks.extraction.reports.teaching import teach_texts
 from medward.attacks.membership.multimodal.caption_overlap import caption_longest
 from medward.attacks.membership.multimodal.generative_writer import GenerativeWriter
 from medward.attacks.membership.multimodal.pairs import ImageTextPairs

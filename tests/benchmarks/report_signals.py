@@ -52,7 +52,8 @@ def signals(plan: Plan, name: str, scenes: Mapping[int, ReportScene]) -> dict[st
     lines: dict[str, list[float]] = {}
     for number in range(DRAWS):
         mine = drawn_rows(rows, CALIBRATION[name][0], number)
-        for line, count in _counts(rows, mine, benign, told[plan.seeds[number % len(plan.seeds)]], number):
+        theirs = told[plan.seeds[number % len(plan.seeds)]]
+        for line, count in _counts(rows, mine, benign, theirs, number, step=plan.step):
             lines.setdefault(line, []).append(count)
     return lines
 
@@ -73,7 +74,13 @@ def written_signals(scene: ReportScene, images: Array) -> tuple[NDArray[np.int64
 
 
 def _counts(
-    rows: Split, mine: NDArray[np.bool_], benign: tuple[Array, Array], told: Mapping[str, Any], number: int
+    rows: Split,
+    mine: NDArray[np.bool_],
+    benign: tuple[Array, Array],
+    told: Mapping[str, Any],
+    number: int,
+    *,
+    step: int,
 ) -> Iterator[tuple[str, float]]:
     decided, doubts = benign
     risk = POLICY.monitor.calibration_risk
@@ -98,7 +105,7 @@ def _counts(
         }
         for share in SHARES:
             for turn in range(ACCOUNTS):
-                where = {"number": number, "place": place, "turn": turn}
+                where = {"number": number, "place": place, "turn": turn, "step": step}
                 order = account_order(thief, int((~mine).sum()), len(theirs), share, **where)
                 for signal, part in parts.items():
                     yield f"{signal}, {thief} {share:g}", queries_to(part, columns[signal][order])

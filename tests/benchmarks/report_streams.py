@@ -75,13 +75,14 @@ def _drawn(
     for number in range(DRAWS):
         profile, traffic = calibrated(seen, rows, share, number)
         sizes.update(calibration=profile.rows, reference=len(profile.reference), traffic=len(traffic))
-        for name, count in accounts_of(seen, profile, traffic, asked[plan.seeds[number % len(plan.seeds)]], number):
+        theirs = asked[plan.seeds[number % len(plan.seeds)]]
+        for name, count in accounts_of(seen, profile, traffic, theirs, number, step=plan.step):
             lines.setdefault(name, []).append(count)
     return {"queries": lines, "rows": {name: count / DRAWS for name, count in sizes.items()}}
 
 
 def accounts_of(
-    seen: SeenModel, profile: Profile, traffic: Array, asked: Mapping[str, Array], number: int
+    seen: SeenModel, profile: Profile, traffic: Array, asked: Mapping[str, Array], number: int, *, step: int
 ) -> Iterator[tuple[str, float]]:
     """What came of every account of one draw."""
     benign = sight(seen, profile, traffic)
@@ -90,7 +91,7 @@ def accounts_of(
         names = [""] * len(traffic) + [hashlib.blake2b(row.tobytes(), digest_size=8).hexdigest() for row in theirs]
         for share in SHARES:
             for turn in range(ACCOUNTS):
-                where = {"number": number, "place": place, "turn": turn}
+                where = {"number": number, "place": place, "turn": turn, "step": step}
                 order = account_order(thief, len(traffic), len(theirs), share, **where)
                 yield f"{thief} {share:g}", either(flagged(profile, both, names, order, 1))
     for turn in range(ACCOUNTS):
@@ -147,10 +148,18 @@ def drawn_rows(rows: Split, share: float, number: int) -> NDArray[np.bool_]:
     return np.isin(who, everyone[: int(share * len(everyone))])
 
 
-def account_order(thief: str, benign: int, asked: int, share: float, *, number: int, place: int, turn: int) -> Array:
-    """Which of `benign` and then `asked` rows one account asks about, in order."""
+def account_order(
+    thief: str, benign: int, asked: int, share: float, *, number: int, place: int, turn: int, step: int
+) -> Array:
+    """Which of `benign` and then `asked` rows one account asks about, in an order of its own.
+
+    ADA-STEAL's rounds of `step` rows stay one after the other, as it needs the answers of one for the next.
+    """
     rng = np.random.default_rng((number, place, round(100 * share), turn))
-    return stream(thief, benign, asked, share, rng, PATIENCE)
+    rows = stream(thief, benign, asked, share, rng, PATIENCE)
+    rounds = np.split(np.arange(asked), range(step, asked, step)) if thief == STOLEN else [np.arange(asked)]
+    own = np.concatenate([np.arange(benign), *(benign + rng.permutation(each) for each in rounds)])
+    return own[rows]
 
 
 def sight(model: Any, profile: Profile, rows: Array) -> dict[str, Array]:

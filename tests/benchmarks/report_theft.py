@@ -43,22 +43,23 @@ OUT = Path(__file__).parents[2] / "out" / "report_theft"
 HEADLINE, SECOND = "pneumoniamnist", "nih_cxr"
 KIND: ReporterKind = "encoder-decoder"
 STUDENT = SmallStudent(width=64, layers=1)
-LARGER = 32  # grey levels of 255, twice those of ADA-STEAL where nothing else is said
+OTHER_RADII = (8, 32)  # grey levels of 255, beside ADA-STEAL's own
 PARTS = ("plain", "enrich", "align", "both")
-ALIGNED, PLAIN = "ada-steal-text", "ada-steal-plain-text"
+ALIGNED, PLAIN, INSIDE = "ada-steal-text", "ada-steal-plain-text", "in-domain-text"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """How much is run: `queries` rows for each thief, `step` of them a round, and two clones for those with a curve.
 
-    ADA-STEAL's first round is plain, so its curve begins where Knockoff's does.
+    Clones learn for `epochs`, after as many of warming up. ADA-STEAL's first round is plain, so its curve begins where
+    Knockoff's does.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
     queries: int = 500
     step: int = 250
-    epochs: int = 10
+    epochs: int = 15
     folder: Path = OUT
 
     @property
@@ -68,7 +69,7 @@ class Plan:
 
     def aligned(self, **settings: Any) -> AdaSteal:
         """ADA-STEAL at this plan's size."""
-        return AdaSteal(**{"step": self.step, "epochs": max(1, self.epochs // 3), "student": STUDENT, **settings})
+        return AdaSteal(**{"step": self.step, "epochs": max(1, self.epochs // 2), "student": STUDENT, **settings})
 
     def theft(self, strategy: Any, **settings: Any) -> Theft:
         """A theft of texts at this plan's size."""
@@ -77,10 +78,11 @@ class Plan:
 
     def thieves(self) -> dict[str, Theft]:
         """Every thief by name."""
-        strategies = [self.aligned(parts=parts) for parts in PARTS if parts != "both"]
         inside = TextDistillation(source="in-domain", student=STUDENT)
-        found = [self.theft(each, points=2) for each in (self.aligned(), inside)]
-        found += [self.theft(each) for each in strategies]
+        curves = (self.aligned(), inside, self.aligned(parts="plain"))
+        found = [self.theft(each, points=2) for each in curves]
+        found += [self.theft(self.aligned(parts=parts)) for parts in PARTS if parts not in ("both", "plain")]
+        found += [self.theft(self.aligned(epsilon=grey / 255)) for grey in OTHER_RADII]
         found += [
             self.theft(self.aligned(), pool_share=0.1),
             Knockoff(labels="hard", queries=self.queries, epochs=self.epochs, points=1),
@@ -89,16 +91,12 @@ class Plan:
 
     def others(self) -> dict[str, Theft]:
         """Thieves who are tried with one seed, as none of them has more than photographs or noise."""
-        found = (
-            self.aligned(epsilon=LARGER / 255),
-            ComparingTheft(periods=1, student=STUDENT),
-            TextDistillation(source="noise", student=STUDENT),
-        )
+        found = (ComparingTheft(periods=1, student=STUDENT), TextDistillation(source="noise", student=STUDENT))
         return {each.name: each for each in map(self.theft, found)}
 
     def second(self) -> dict[str, Theft]:
         """Those who also try the second victim."""
-        return {name: self.thieves()[name] for name in (PLAIN, ALIGNED)}
+        return {name: self.thieves()[name] for name in (PLAIN, ALIGNED, INSIDE)}
 
 
 def measure() -> Iterator[Claim]:
@@ -132,15 +130,17 @@ def planned(plan: Plan, scenes: Mapping[tuple[str, int], ReportScene]) -> Iterat
     ordered = ordered and min(means["enrich"], means["align"]) >= means["plain"]
     parts = compared(CLAIMS[1], plan, cells, ALIGNED, PLAIN, "both >= enrich, align >= plain")
     yield replace(parts, met=parts.met and ordered, details={**parts.details, "mean_gap_closed": means})
-    yield radius_claim(CLAIMS[2], moved, gaps(cells[f"ada-steal-{LARGER}-text"]))
+    radii = {"16": ALIGNED} | {f"{grey}": f"ada-steal-{grey}-text" for grey in OTHER_RADII}
+    yield radius_claim(CLAIMS[2], moved, {grey: gaps(cells[name]) for grey, name in radii.items()})
     yield transfer_claim(CLAIMS[3], moved)
-    yield elsewhere(once, first, second)
+    yield elsewhere(plan, first, second)
 
 
 def elsewhere(plan: Plan, first: Mapping[int, ReportScene], second: Mapping[int, ReportScene]) -> Claim:
     """ADA-STEAL beside Knockoff on the second victim, and Knockoff with pre-trained weights on the first."""
     cells = stolen_cells(plan, second, plan.second())
-    public = stolen_cells(plan, first, {PLAIN: pretrained(plan)})
+    once = replace(plan, seeds=plan.seeds[:1])
+    public = stolen_cells(once, first, {PLAIN: pretrained(plan)})
     claim = compared(
         CLAIMS[4], plan, cells, ALIGNED, PLAIN, "ADA-STEAL closes more of the gap than Knockoff with texts"
     )

@@ -26,6 +26,7 @@ from report_streams import DRAWS, SHARES, STOLEN, watched
 from report_theft import (
     ALIGNED,
     HEADLINE,
+    INSIDE,
     KIND,
     SECOND,
     STUDENT,
@@ -33,6 +34,8 @@ from report_theft import (
     all_cells,
     cell_settings,
     gap_closed,
+    gaps,
+    stolen_cells,
 )
 from stealing.scene import POLICY as FLAGGING
 from stealing.thefts import Watched
@@ -64,6 +67,7 @@ GAP = 0.25
 DEPLOYED = Policy(on_error="withhold", release=ReleasePolicy(level="full"))
 FINDINGS_LIMIT = 50  # answers of findings alone that a budget admits
 MANY = 100
+BY_PHOTOGRAPHS = (ALIGNED, f"{ALIGNED}-diluted")
 
 
 def measure() -> Iterator[Claim]:
@@ -85,12 +89,12 @@ def planned(plan: Plan, scenes: Mapping[tuple[str, int], ReportScene]) -> Iterat
     for claim, share in zip(CLAIMS[:2], SHARES, strict=True):
         yield noticed(claim, found, share)
     first = {seed: scenes[HEADLINE, seed] for seed in plan.seeds}
-    profiles = {seed: fitted(first[seed], seed) for seed in plan.seeds}
-    arms = {
-        name: [kept_guarded(plan, first[seed], profiles[seed], *arm, seed) for seed in seeds_of(plan, name)]
-        for name, arm in arms_of(plan)
-    }
-    yield surviving(plan, first, arms)
+    arms = stolen_arms(plan, first, dict(arms_of(plan)))
+    second = {seed: scenes[SECOND, seed] for seed in plan.seeds}
+    elsewhere = stolen_arms(plan, second, {name: arm for name, arm in arms_of(plan) if name in BY_PHOTOGRAPHS})
+    told = max(passed(each) for each in arms[BY_PHOTOGRAPHS[1]])
+    alone = stolen_cells(plan, first, {INSIDE: replace(plan.thieves()[INSIDE], queries=told, points=1)})[INSIDE]
+    yield surviving(plan, {HEADLINE: first, SECOND: second}, {HEADLINE: arms, SECOND: elsewhere}, {told: gaps(alone)})
     yield false_alarms(found)
     yield within_budget(plan, arms)
     yield text_signals({name: signals(each, name, theirs[name]) for name, each in recorded.items()})
@@ -165,10 +169,21 @@ def arms_of(plan: Plan) -> Iterator[tuple[str, tuple[Theft, Policy]]]:
     inside = plan.theft(TextDistillation(source="in-domain", student=STUDENT))
     task_bits = FINDINGS_LIMIT * log2(len(Mention))  # of one finding
     tight = DEPLOYED.model_copy(update={"budget": BudgetPolicy(total_bits=task_bits)})
-    for thief in (thieves[ALIGNED], thieves[f"{ALIGNED}-diluted"]):
-        yield thief.name, (replace(thief, points=1), DEPLOYED)
+    for name in BY_PHOTOGRAPHS:
+        yield name, (replace(thieves[name], points=1), DEPLOYED)
     yield "in-domain, budget", (inside, tight)
     yield "in-domain, budget, accounts", (replace(inside, accounts=MANY), tight)
+
+
+def stolen_arms(
+    plan: Plan, scenes: Mapping[int, ReportScene], arms: Mapping[str, tuple[Theft, Policy]]
+) -> dict[str, list[dict[str, Any]]]:
+    """What came of each arm, seed by seed, from guards calibrated on all rows but those of victim and thieves."""
+    profiles = {seed: fitted(scene, seed) for seed, scene in scenes.items()}
+    return {
+        name: [kept_guarded(plan, scenes[seed], profiles[seed], *arm, seed) for seed in seeds_of(plan, name)]
+        for name, arm in arms.items()
+    }
 
 
 def seeds_of(plan: Plan, name: str) -> tuple[int, ...]:
@@ -209,27 +224,48 @@ def stolen_guarded(scene: ReportScene, profile: Profile, thief: Theft, policy: P
     }
 
 
-def surviving(plan: Plan, scenes: Mapping[int, ReportScene], arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> Claim:
-    """The share of the gap that is closed from behind the guard, by a thief who goes on when flagged."""
-    closed = {name: closed_by(scenes, found, seeds_of(plan, name)) for name, found in arms.items()}
-    worst = max((ALIGNED, f"{ALIGNED}-diluted"), key=lambda name: max(closed[name]))
+def surviving(
+    plan: Plan,
+    scenes: Mapping[str, Mapping[int, ReportScene]],
+    arms: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]],
+    alone: Mapping[int, Sequence[float]],
+) -> Claim:
+    """The share of the gap that is closed from behind the guard, by a thief who goes on when flagged.
+
+    `alone` is the share that so many of its radiographs close from the bare victim, and nothing else.
+    """
+    closed = {
+        data: {name: closed_by(scenes[data], found, seeds_of(plan, name)) for name, found in each.items()}
+        for data, each in arms.items()
+    }
+    worst = max(
+        (closed[data][name] for data in closed for name in BY_PHOTOGRAPHS), key=lambda each: (max(each), fmean(each))
+    )
+    first = next(iter(scenes[HEADLINE].values()))
     return Claim(
         claim=CLAIMS[2],
-        value=fmean(closed[worst]),
-        interval=(min(closed[worst]), max(closed[worst])),
-        target=f"< {GAP} of the gap, by ADA-STEAL and by ADA-STEAL among its own radiographs, in every seed",
-        met=all(each < GAP for name in (ALIGNED, f"{ALIGNED}-diluted") for each in closed[name]),
-        n=len(next(iter(scenes.values())).labels),
+        value=fmean(worst),
+        interval=(min(worst), max(worst)),
+        target=f"< {GAP} of the gap, by ADA-STEAL and by ADA-STEAL among its own radiographs, in every seed of both "
+        "data sets",
+        met=max(worst) < GAP,
+        n=len(first.labels),
         details={
             "interval_is": "least and largest over seeds",
-            "worst": worst,
             "seeds": list(plan.seeds),
             "queries": plan.queries,
             "gap_closed": closed,
-            "arms": {name: list(found) for name, found in arms.items()},
-            "calibration_rows": len(next(iter(scenes.values())).others),
+            "arms": {data: {name: list(found) for name, found in each.items()} for data, each in arms.items()},
+            "radiographs_alone": {str(count): list(each) for count, each in alone.items()},
+            "calibration_rows": {data: len(next(iter(each.values())).others) for data, each in scenes.items()},
         },
     )
+
+
+def passed(found: Mapping[str, Any]) -> int:
+    """How many queries were answered, whole or in part."""
+    levels = Counter(found["levels"])
+    return levels.total() - levels["withheld"]
 
 
 def text_signals(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Claim:
@@ -259,8 +295,7 @@ def closed_by(
 
 def within_budget(plan: Plan, arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> Claim:
     """How many answers a budget leaves a thief with radiographs, whom nobody can tell from a client."""
-    levels = [Counter(each["levels"]) for each in arms["in-domain, budget"]]
-    told = [each.total() - each["withheld"] for each in levels]
+    told = [passed(each) for each in arms["in-domain, budget"]]
     return Claim(
         claim=CLAIMS[4],
         value=max(told),

@@ -17,7 +17,8 @@ from claim import Claim
 from report_scenes import ReportScene
 
 from medward.attacks.extraction.reports import AdaSteal, TextStudent
-from medward.attacks.extraction.reports.student import teach_texts
+from medward.attacks.extraction.reports.clone import found_in
+from medward.attacks.extraction.reports.teaching import teach_texts
 from medward.attacks.extraction.reports.text_alignment import align_images
 from medward.attacks.whitebox.ball import Ball
 from medward.guard.models.huggingface_report import HuggingFaceReportModel
@@ -31,27 +32,35 @@ FEWEST_SEEDS = 3
 def transfer(scene: ReportScene, settings: AdaSteal, *, queries: int, epochs: int, seed: int) -> dict[str, Any]:
     """Of images with an aim the share whose report says just the aimed findings, the model's or the victim's.
 
-    Half of the `queries` are photographs as they are, the other half are moved.
+    Half of the `queries` are photographs as they are, the other half are moved. `agreement` is the share of a model's
+    own lessons, and of images it never saw, about which it finds what the victim does; the commonest answer beside it.
     """
     spec, pool, half = scene.spec, scene.data.pool, queries // 2
     assert pool is not None
-    assert isinstance(spec.task, WrittenReport)
+    task = spec.task
+    assert isinstance(task, WrittenReport)
     assert isinstance(scene.model, HuggingFaceReportModel)
-    victim = TextStudent(
-        writer=scene.model.writer, mean=0.0, spread=1.0, longest=spec.task.length, prompt=spec.task.prompt
-    )
+    victim = TextStudent(writer=scene.model.writer, mean=0.0, spread=1.0, longest=task.length, prompt=task.prompt)
 
     def learned(images: Array, texts: list[str]) -> TextStudent:
         begun = settings.student.begin(spec, images, texts, seed=seed)
-        return teach_texts(begun, images, texts, epochs=epochs, seed=seed)
+        return teach_texts(begun, images, texts, found_in(texts, task), epochs=epochs, seed=seed)
+
+    def agreed(reader: TextStudent, images: Array, texts: list[str]) -> float:
+        return float(np.mean((scene.read(reader.write(images)) == scene.read(texts)).all(axis=1)))
 
     known, fresh, own = pool[:half], pool[half:queries], scene.data.craft.inputs[:queries]
     texts, before = victim.write(known), victim.write(fresh)
-    aims = settings.oracle.enrich(before, texts, spec.task, seed=seed)
+    aims = settings.oracle.enrich(before, texts, task, seed=seed)
     aimed = np.array([new != old for new, old in zip(aims, before, strict=True)])
     chosen = [text for text, wanted_ in zip(aims, aimed, strict=True) if wanted_]
     wanted = scene.read(chosen)
-    models = {"thief": learned(known, texts), "in-domain": learned(own, victim.write(own)), "victim": victim}
+    told = victim.write(own)
+    models = {"thief": learned(known, texts), "in-domain": learned(own, told), "victim": victim}
+
+    def unseen(reader: TextStudent, images: Array, texts: list[str]) -> dict[str, float]:
+        _, counts = np.unique(scene.read(texts), axis=0, return_counts=True)
+        return {"unseen": agreed(reader, images, texts), "commonest": float(counts.max() / len(texts))}
 
     def hits(reader: TextStudent, images: Array) -> float:
         return float(np.mean((scene.read(reader.write(images[aimed])) == wanted).all(axis=1)))
@@ -71,11 +80,19 @@ def transfer(scene: ReportScene, settings: AdaSteal, *, queries: int, epochs: in
         noisy = np.clip(fresh + grey / 255 * signs, 0, 1).astype(np.float32)
         found["noise"][str(grey)] = {"victim": hits(victim, noisy)}
     perfect = moved_on(victim, settings.epsilon)
-    clone = learned(np.concatenate([known, perfect]), texts + victim.write(perfect))
+    lessons = np.concatenate([known, perfect]), texts + victim.write(perfect)
+    clone = learned(*lessons)
     clones = {"moved on the victim": clone, "radiographs": models["in-domain"]}
+    test = scene.data.test.inputs
+    new = victim.write(test)
     return {
         "hits": found,
-        "clone_f1": {name: scene.f1(each.write(scene.data.test.inputs)) for name, each in clones.items()},
+        "agreement": {
+            "thief": {"lessons": agreed(models["thief"], known, texts), **unseen(models["thief"], fresh, before)},
+            "in-domain": {"lessons": agreed(models["in-domain"], own, told), **unseen(models["in-domain"], test, new)},
+            "moved on the victim": {"lessons": agreed(clone, *lessons), **unseen(clone, test, new)},
+        },
+        "clone_f1": {name: scene.f1(each.write(test)) for name, each in clones.items()},
         "constant": scene.constant_f1,
         "victim": scene.victim_f1,
         "aims": int(aimed.sum()),
@@ -97,8 +114,8 @@ def transfer_claim(claim: str, found: Sequence[Mapping[str, Any]]) -> Claim:
     )
 
 
-def radius_claim(claim: str, found: Sequence[Mapping[str, Any]], closed: Sequence[float]) -> Claim:
-    """The same at the radius where it is most; `closed` is the gap that ADA-STEAL closes at the largest."""
+def radius_claim(claim: str, found: Sequence[Mapping[str, Any]], closed: Mapping[str, Sequence[float]]) -> Claim:
+    """The same at the radius where it is most; `closed` is the gap that ADA-STEAL closes, by radius."""
     hits = {str(grey): _more_than_noise(found, str(grey)) for grey in RADII}
     best = max(hits, key=lambda grey: fmean(hits[grey]))
     return Claim(
@@ -112,7 +129,7 @@ def radius_claim(claim: str, found: Sequence[Mapping[str, Any]], closed: Sequenc
             "interval_is": "least and largest over seeds",
             "best_radius": best,
             "more_hits_than_noise": hits,
-            "gap_closed_at_the_largest": list(closed),
+            "gap_closed": {grey: list(each) for grey, each in closed.items()},
         },
     )
 

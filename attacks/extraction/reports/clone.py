@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medward.attacks.base import AttackData
 from medward.attacks.extraction.base import StolenAnswers
 from medward.attacks.extraction.pool import POOL_KNOWLEDGE, PoolChooser
 from medward.attacks.extraction.reports.enrichment import composed_text
-from medward.attacks.extraction.reports.student import StudentMaker, TextStudent, teach_texts
+from medward.attacks.extraction.reports.student import StudentMaker, TextStudent
+from medward.attacks.extraction.reports.teaching import teach_texts
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.report import WrittenReport
@@ -28,6 +31,15 @@ _KNOWN: dict[ImageSource, str] = {
     "noise": "nothing but the shape and range of images",
 }
 _SURE = 8.0  # the logit of a finding that a text names
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextLessons:
+    """Text lessons are `texts` about ``images (n, *shape)``, and which findings each has ``(n, K)``."""
+
+    images: Array
+    texts: list[str]
+    found: NDArray[np.bool_]
 
 
 class ReportClone(nn.Module):
@@ -46,8 +58,7 @@ class ReportClone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Write, and read what was written."""
-        said = np.array([self.task.said_in(text) for text in self.write(x.numpy())]).reshape(len(x), -1)
-        return torch.as_tensor(np.where(said > 0, _SURE, -_SURE))
+        return torch.as_tensor(np.where(found_in(self.write(x.numpy()), self.task), _SURE, -_SURE))
 
 
 class TextChooser(PoolChooser):
@@ -73,19 +84,20 @@ class TextChooser(PoolChooser):
             return None
         texts = learned_texts(known, self.task)
         begun = self.student.begin(self.spec, known.inputs, texts, seed=seed)
-        return ReportClone(self.taught(begun, known.inputs, texts, epochs, seed), self.task)
+        lessons = TextLessons(known.inputs, texts, found_in(texts, self.task))
+        return ReportClone(self.taught(begun, lessons, epochs, seed), self.task)
 
     @abstractmethod
-    def taught(self, student: TextStudent, images: Array, texts: list[str], epochs: int, seed: int) -> TextStudent:
-        """`student` once it has learned `texts` about ``images (n, *shape)``."""
+    def taught(self, student: TextStudent, lessons: TextLessons, epochs: int, seed: int) -> TextStudent:
+        """`student` once it has learned `lessons`."""
 
 
 class SupervisedChooser(TextChooser):
     """A supervised chooser learns by token cross-entropy alone."""
 
-    def taught(self, student: TextStudent, images: Array, texts: list[str], epochs: int, seed: int) -> TextStudent:
+    def taught(self, student: TextStudent, lessons: TextLessons, epochs: int, seed: int) -> TextStudent:
         """By `teach_texts`."""
-        return teach_texts(student, images, texts, epochs=epochs, seed=seed)
+        return teach_texts(student, lessons.images, lessons.texts, lessons.found, epochs=epochs, seed=seed)
 
 
 def report_task(spec: ModelSpec) -> WrittenReport:
@@ -102,6 +114,12 @@ def learned_texts(known: StolenAnswers, task: WrittenReport) -> list[str]:
         composed_text(task, target >= 0.5) if text is None else text
         for text, target in zip(texts, known.targets, strict=True)
     ]
+
+
+def found_in(texts: Sequence[str], task: WrittenReport) -> NDArray[np.bool_]:
+    """Which findings each text says are there or may be ``(n, K)``."""
+    said = np.array([task.said_in(text) for text in texts]).reshape(len(texts), len(task.findings))
+    return np.asarray(said > 0)
 
 
 def source_images(source: ImageSource, data: AttackData, spec: ModelSpec, seed: int) -> Array | None:

@@ -25,9 +25,10 @@ import torch
 from torch import Tensor
 
 from medward.attacks.base import AttackData
-from medward.attacks.extraction.reports.clone import ImageSource, TextChooser, source_knowledge
+from medward.attacks.extraction.reports.clone import ImageSource, TextChooser, TextLessons, source_knowledge
 from medward.attacks.extraction.reports.distillation import SOURCE_NAMES
-from medward.attacks.extraction.reports.student import SmallStudent, StudentMaker, TextStudent, teach_texts
+from medward.attacks.extraction.reports.student import SmallStudent, StudentMaker, TextStudent
+from medward.attacks.extraction.reports.teaching import teach_texts
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array
@@ -78,10 +79,13 @@ class ComparingChooser(TextChooser):
         super().__init__(data, spec, seed, student=settings.student, source=settings.source)
         self._settings = settings
 
-    def taught(self, student: TextStudent, images: Array, texts: list[str], epochs: int, seed: int) -> TextStudent:
+    def taught(self, student: TextStudent, lessons: TextLessons, epochs: int, seed: int) -> TextStudent:
         """First by `teach_texts`; the half-way model is what likelihoods are seen to grow from."""
-        before = teach_texts(student, images, texts, epochs=max(1, epochs // 2), seed=seed)
-        current = teach_texts(student, images, texts, epochs=epochs, seed=seed)
+        images, texts = lessons.images, lessons.texts
+        before, current = (
+            teach_texts(student, images, texts, lessons.found, epochs=many, seed=seed)
+            for many in (max(1, epochs // 2), epochs)
+        )
         generator = torch.Generator().manual_seed(seed)
         for period in range(self._settings.periods):
             after = compared_texts(current, before, images, texts, self._settings, generator, seed=seed + period)

@@ -1,16 +1,14 @@
-"""A report model in a thief's hands: it learns texts about images, writes them in batches, and shows its slope.
+"""A report model in a thief's hands: it writes texts about images in batches, and shows its slope in their pixels.
 
-Learning is token cross-entropy on (image, text), as every captioning model is trained. The network is anything that
-`guard.models.greedy_decoding.PretrainedWriter` reads: a vision encoder with a text decoder, or LLaVA's kind.
+The network is anything that `guard.models.greedy_decoding.PretrainedWriter` reads: a vision encoder with a text
+decoder, or LLaVA's kind. `teaching` trains it.
 """
 
 from __future__ import annotations
 
-import copy
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,7 +23,6 @@ from medward.guard.models.huggingface_report import open_writer
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array
 
-_BATCH = 16
 _RATE = 2e-3
 _TUNED = 2e-4  # the rate of weights that are trained already
 
@@ -50,15 +47,16 @@ class TextStudent:
         """The mean cross-entropy ``(n,)`` of the tokens of `texts`, their end among them, in nats; it has a slope in
         `images (n, *shape)`.
         """
-        losses, counts = token_losses(self.writer, self._pixels(images), self.prompt, texts, longest=self.longest)
+        losses, counts = token_losses(self.writer, self.pixels(images), self.prompt, texts, longest=self.longest)
         return losses.sum(dim=1) / counts
 
     def write(self, images: Array, *, generator: torch.Generator | None = None) -> list[str]:
         """The texts about ``(n, *shape)``: greedy, or drawn at temperature 1 with a `generator`."""
-        x = self._pixels(torch.as_tensor(np.asarray(images, np.float32)))
+        x = self.pixels(torch.as_tensor(np.asarray(images, np.float32)))
         return write_texts(self.writer, x, self.prompt, self.longest, generator=generator)
 
-    def _pixels(self, images: Tensor) -> Tensor:
+    def pixels(self, images: Tensor) -> Tensor:
+        """``images (n, *shape)`` as the network takes them."""
         scaled = (images - self.mean) / self.spread
         if self.side is None:
             return scaled
@@ -143,33 +141,3 @@ class FolderStudent:
                 "network for such images, or the side of those that it takes"
             ) from error
         return student
-
-
-def teach_texts(
-    student: TextStudent, images: Array, texts: list[str], *, epochs: int, seed: int, batch: int = _BATCH
-) -> TextStudent:
-    """A copy of `student` trained by token cross-entropy on `texts` about ``images (n, *shape)``; in eval mode, frozen.
-
-    The same seed gives the same one on the same machine and thread count. Raises `MedwardError` without texts.
-    """
-    if not texts:
-        raise MedwardError("texts: there is none to learn from; a thief needs answers")
-    taught = copy.deepcopy(student)
-    network: Any = taught.writer.network
-    network.requires_grad_(True).train()
-    x, order = torch.as_tensor(np.array(images, np.float32)), torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=student.rate, weight_decay=1e-3)
-    steps = epochs * math.ceil(len(texts) / batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, student.rate, total_steps=max(2, steps))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # dropout's
-        for _ in range(epochs):
-            for rows in torch.split(torch.randperm(len(texts), generator=order), batch):
-                loss = taught.text_losses(x[rows], [texts[row] for row in rows]).mean()
-                optimiser.zero_grad(set_to_none=True)
-                torch.autograd.backward(loss)
-                torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-                optimiser.step()
-                schedule.step()
-    network.eval().requires_grad_(False)
-    return taught

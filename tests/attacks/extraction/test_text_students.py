@@ -13,7 +13,7 @@ from support.report_thefts import STUDENT, coarse_images, own_texts
 
 from medward.attacks.extraction.reports import ComparingTheft, FolderStudent, SmallStudent
 from medward.attacks.extraction.reports.lord import better_texts, preference_loss
-from medward.attacks.extraction.reports.student import teach_texts
+from medward.attacks.extraction.reports.teaching import teach_texts
 from medward.attacks.extraction.reports.text_alignment import align_images, image_losses
 from medward.attacks.whitebox.ball import Ball
 from medward.guard.errors import MedwardError
