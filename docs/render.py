@@ -300,6 +300,7 @@ TABLES = {
     "report_theft": lambda: beside(REPORTS).theft(),
     "report_theft_elsewhere": lambda: beside(REPORTS).theft_elsewhere(),
     "report_theft_transfer": lambda: beside(REPORTS).theft_transfer(),
+    "report_theft_lessons": lambda: beside(REPORTS).theft_lessons(),
     "report_theft_flags": lambda: beside(REPORTS).theft_flags(),
     "report_theft_reference": lambda: beside(REPORTS).theft_reference(),
     "report_theft_guarded": lambda: beside(REPORTS).theft_guarded(),

@@ -14,12 +14,18 @@ THIEVES = {
     "ada-steal-enrich-text": "photographs chosen for enriched reports",
     "ada-steal-align-text": "photographs moved towards reports of others",
     "ada-steal-text": "ADA-STEAL: moved towards enriched reports, 16/255",
+    "ada-steal-8-text": "ADA-STEAL, 8/255",
     "ada-steal-32-text": "ADA-STEAL, 32/255",
     "lord-like-text": "LoRD-like, photographs",
     "knockoff-hard": "findings alone, photographs",
     "noise-text": "uniform noise",
     "ada-steal-text-diluted": "ADA-STEAL in a tenth, radiographs in the rest",
     "in-domain-text": "radiographs",
+}
+LEARNED = {
+    "thief": "250 photographs; then other photographs",
+    "in-domain": "500 radiographs; then other radiographs",
+    "moved on the victim": "250 photographs and 250 that were moved on the victim; then radiographs",
 }
 ARMS = {
     "ada-steal-text": "ADA-STEAL",
@@ -120,6 +126,20 @@ def theft_transfer() -> str:
     return "\n".join(lines) + "\n"
 
 
+def theft_lessons() -> str:
+    """How often a thief's models find what the victim does, of what they learned and of what they never saw."""
+    cells = _details("report_theft_transfer")["cells"]
+    lines = [
+        "| what the model learned of | its own lessons | images it never saw | the commonest answer there |",
+        "|---|---|---|---|",
+    ]
+    for model, name in LEARNED.items():
+        found = [each["agreement"][model] for each in cells]
+        shares = (_range([each[what] for each in found]) for what in ("lessons", "unseen", "commonest"))
+        lines.append(f"| {name} | {' | '.join(shares)} |")
+    return "\n".join(lines) + "\n"
+
+
 def theft_flags() -> str:
     """Queries until each thief is flagged, by data set and share of theft."""
     pure, diluted = (_details(f"report_theft_flagged_{each}") for each in ("pure", "diluted"))
@@ -144,16 +164,19 @@ def theft_guarded() -> str:
     """What leaves a guard for each thief, and what it makes of that."""
     details = _details("report_theft_gap_guarded")
     lines = [
-        "| thief | flagged at query | reports | findings alone | withheld | share of the gap closed |",
-        "|---|---|---|---|---|---|",
+        "| data | thief | flagged at query | reports | findings alone | withheld | share of the gap closed |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for name, closed in details["gap_closed"].items():
-        found = details["arms"][name]
-        flagged = ", ".join("never" if each["flagged"] is None else str(each["flagged"]) for each in found)
-        told = " | ".join(
-            f"{_mean([each['levels'].get(level, 0) for each in found]):.0f}" for level in ("full", "label", "withheld")
-        )
-        lines.append(f"| {ARMS[name]} | {flagged} | {told} | {_range(closed)} |")
+    for data, arms in details["gap_closed"].items():
+        for name, closed in arms.items():
+            found = details["arms"][data][name]
+            flagged = ", ".join("never" if each["flagged"] is None else str(each["flagged"]) for each in found)
+            counts = ([each["levels"].get(level, 0) for each in found] for level in ("full", "label", "withheld"))
+            told = " | ".join(f"{_mean(each):.0f}" for each in counts)
+            lines.append(f"| {data.replace('_', '-')} | {ARMS[name]} | {flagged} | {told} | {_range(closed)} |")
+    first = next(iter(details["gap_closed"])).replace("_", "-")
+    for count, closed in details["radiographs_alone"].items():
+        lines.append(f"| {first} | bare, {count} radiographs and nothing else | | {count} | 0 | 0 | {_range(closed)} |")
     return "\n".join(lines) + "\n"
 
 
