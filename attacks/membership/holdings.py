@@ -29,7 +29,7 @@ def split_holdings(shared: SharedRows, most: int = CANDIDATES) -> Holdings | Not
     At most `most` of each of the first two.
     """
     splits = shared.splits
-    if reason := _lacking(splits):
+    if reason := lacking_rows(splits):
         return NotTested(reason=reason)
     rng = np.random.default_rng(shared.seed)
     divide_rows(splits, rng)  # candidates are drawn after these
@@ -80,7 +80,7 @@ def _never_named(manifest: MembershipManifest, holdout: Split | None) -> Split |
     return holdout.take(free) if len(free) >= 2 * FEWEST_ROWS else None
 
 
-def _lacking(splits: Mapping[str, Split]) -> str:
+def lacking_rows(splits: Mapping[str, Split]) -> str:
     """Why these splits do not let membership be tested; empty when they do."""
     for name, what in (
         ("train", "rows the model was trained on"),
