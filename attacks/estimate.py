@@ -31,7 +31,7 @@ from medward.attacks.validation.deployment import Deployment, fresh_guard
 from medward.attacks.validation.finding import ARMS
 from medward.attacks.validation.plan import ValidationPlan
 from medward.attacks.validation.splits import FEWEST_ROWS, TEST
-from medward.guard.data.split import Split, conform_inputs
+from medward.guard.data.split import Split, conform_inputs, tell_writing
 from medward.guard.models.huggingface_report import HuggingFaceReportModel
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.opaque import Opaque
@@ -40,13 +40,15 @@ from medward.guard.types import Array, Query
 
 QUICK_SECONDS, QUICK_ROWS = 60.0, 100
 """About how long a quick look may take, and on how many rows it judges at most."""
-FEWER_ROWS = (QUICK_ROWS, 50, 25, FEWEST_ROWS)
+FEWER_ROWS = (QUICK_ROWS, 50, 25, FEWEST_ROWS, 5)
 """On how many it judges where an answer takes long, so that inputs can be changed at all: the most that allow it."""
 OVERTIME = 5.0
 """How many times as long the one attack may take that is run whatever it takes."""
 BRIEF = 0.05
 """The share of that time which an attack may take that is always run, the quickest of its family."""
 _BATCH = 50
+_CHECKS, _CHECKED = 250, 64
+"""How often the checks of a search put a row through the network, on each of two arms, and how many rows they take."""
 _ASKED = 3
 """How often a universal attack asks about each row and radius, about: with its change, with noise, and as it is."""
 _SCREENED, _CERTIFIED = 2.0, 2.0
@@ -85,7 +87,9 @@ def plan_validation(
     """How long it takes, and of a `quick` look which attacks are left out."""
     spec = deployment.bundle.model.spec
     test = splits.get("test", next(iter(splits.values())))
-    units = measure_units(deployment, conform_inputs(test.inputs[:_SAMPLE], spec))
+    timed = test.inputs[:_SAMPLE]
+    tell_writing(spec.task, "written about %d rows, to time what a row costs here", min(len(timed), FEWEST_ROWS))
+    units = measure_units(deployment, conform_inputs(timed, spec))
     rows = min(len(test), TEST)
     craft = min(len(splits["train"]), TEST) if "train" in splits else rows // 2
     certified = deployment.bundle.policy.certify.enabled
@@ -129,9 +133,13 @@ def plan_validation(
 
 
 def measure_units(deployment: Deployment, inputs: Array) -> UnitSeconds:
-    """Time each unit once on `inputs (n, *shape)`, after one try that is not counted."""
+    """Time each unit on `inputs (n, *shape)`, after one try that is not counted.
+
+    What writes is asked about few rows, as it writes word by word about all of them at once, however few they are.
+    """
     model, network = deployment.bundle.model, deployment.network
-    guard, few = fresh_guard(deployment.bundle), inputs[:10]
+    guard, few = fresh_guard(deployment.bundle), inputs[:FEWEST_ROWS]
+    shown = few if isinstance(model.spec.task, WrittenReport) else inputs
 
     def ask() -> None:
         for row in range(len(few)):
@@ -139,9 +147,9 @@ def measure_units(deployment: Deployment, inputs: Array) -> UnitSeconds:
 
     learn = _learn_seconds(model.spec, inputs)
     return UnitSeconds(
-        answer=_seconds(lambda: model.predict(inputs)) / len(inputs),
+        answer=_seconds(lambda: model.predict(shown)) / len(shown),
         guard=_seconds(ask) / len(few),
-        network=learn if network is None else _seconds(lambda: _slope(network, inputs)) / len(inputs),
+        network=learn if network is None else _seconds(lambda: _slope(network, shown)) / len(shown),
         learn=learn,
     )
 
@@ -166,16 +174,17 @@ def planned_seconds(
     radii, asks = len(FACTORS), units.answer + 2 * units.guard
     effort, restarts = getattr(attack, "effort", 1), getattr(attack, "restarts", 1)
     knowing = _SCREENED * (_CERTIFIED if certified else 1.0)
+    checks = 2 * _CHECKS * min(rows, _CHECKED) * units.network
     if isinstance(attack, UniversalAttack):
         aims = classes if getattr(attack, "targeted", False) else 1
         refined = 1 / REFINED if isinstance(attack, UniversalPerturbation) else restarts
         passes = effort * (restarts + (radii - 1) * refined + knowing * (restarts + radii - 1))
         batches = passes * aims * max(1, craft // _BATCH)
-        return batches * (_BATCH * units.network + _STEP) + radii * _ASKED * rows * asks
+        return batches * (_BATCH * units.network + _STEP) + radii * _ASKED * rows * asks + checks
     if isinstance(attack, WhiteBox):
         searches = 1 + (radii - 1) * min(1.0, ALWAYS / max(1, rows)) + knowing
         steps = searches * 2 * effort * restarts  # with either loss
-        return steps * (rows * units.network + _STEP) + radii * 2 * rows * asks
+        return steps * (rows * units.network + _STEP) + radii * 2 * rows * asks + checks
     if isinstance(attack, BlackBox):
         return _SPARED * radii * attack.queries * min(attack.rows, rows) * asks
     if isinstance(attack, Theft):
@@ -255,15 +264,15 @@ def fewer_rows(
 ) -> tuple[int, dict[str, float]]:
     """On how many rows a quick look judges at most, and what is planned for that; see `FEWER_ROWS`.
 
-    So many that the quickest of the first family may be run; the most there are where no number is few enough.
+    So many that the quickest of the first family may be run; the fewest where no number is few enough.
     """
     for most in FEWER_ROWS:
         planned = planned_on(most)
         first = next(iter(families.values()), "")
         seconds = [planned[name] for name, family in families.items() if family == first]
         if not seconds or min(seconds) <= OVERTIME * QUICK_SECONDS:
-            return most, planned
-    return QUICK_ROWS, planned_on(QUICK_ROWS)
+            break
+    return most, planned
 
 
 def _slope(network: torch.nn.Module, rows: Array) -> None:

@@ -36,7 +36,7 @@ from medward.guard.data.canaries import CanarySet
 from medward.guard.data.coin_flip import MembershipManifest, read_manifest
 from medward.guard.data.objects import as_splits
 from medward.guard.data.reading import Reading
-from medward.guard.data.split import Split, conform_inputs, numbered_split
+from medward.guard.data.split import Split, conform_inputs, numbered_split, tell_writing
 from medward.guard.errors import MedwardError
 from medward.guard.models import describe_model, wrap
 from medward.guard.models.base import first_line
@@ -338,6 +338,9 @@ def _network(bundle: Bundle, splits: Mapping[str, Split]) -> tuple[torch.nn.Modu
     """The deployed file as a torch network, or the reason why there is none."""
     if isinstance(bundle.model.spec.task, WrittenReport):
         shown = splits.get("train", next(iter(splits.values()))).inputs[:READ_ROWS]
+        tell_writing(
+            bundle.model.spec.task, "written about %d rows, to see whether gradients can be followed", len(shown)
+        )
         return white_box_writer(bundle.model, conform_inputs(shown, bundle.model.spec))
     file = bundle.path / "model.onnx"
     if not file.exists():

@@ -217,7 +217,7 @@ def test_where_an_answer_takes_long_fewer_rows_are_judged_so_that_inputs_are_cha
     rows, told = fewer_rows(planned(most / 30), families)
     assert (rows, quick_choice(told, families, seconds=0)) == (25, ("pgd",))
     rows, told = fewer_rows(planned(most), families)
-    assert (rows, quick_choice(told, families, seconds=0)) == (QUICK_ROWS, ("loss",)), "no number is few enough"
+    assert (rows, quick_choice(told, families, seconds=0)) == (FEWER_ROWS[-1], ("loss",)), "no number is few enough"
 
 
 def test_a_quick_look_at_a_slow_writer_says_what_its_control_takes(writer, monkeypatch):
@@ -233,6 +233,15 @@ def test_a_quick_look_at_a_slow_writer_says_what_its_control_takes(writer, monke
     del splits["train"]
     plan = plan_validation(Deployment(bundle=writer), splits, attacks, quick=True)
     assert "membership-loss" not in plan.left_out, "its family says why it is not tested"
+
+
+def test_what_writes_is_timed_on_few_rows_as_it_writes_about_all_at_once(writer, monkeypatch):
+    asked = []
+    monkeypatch.setattr("medward.attacks.estimate._learn_seconds", lambda *_: 1.0)
+    predict = type(writer.model).predict
+    monkeypatch.setattr(type(writer.model), "predict", lambda self, x: asked.append(len(x)) or predict(self, x))
+    measure_units(Deployment(bundle=writer), coarse_images(50, 1))
+    assert max(asked) == FEWER_ROWS[-1]
 
 
 def test_what_takes_long_is_timed_once(monkeypatch):
