@@ -36,7 +36,8 @@ def split_holdings(shared: SharedRows, most: int = CANDIDATES) -> Holdings | Not
     first, second = halve_rows(splits["holdout"], rng)
     nonmembers = splits["holdout"].take(np.sort(first[:most]))
     members = some_rows(splits["train"], len(nonmembers), rng)
-    return members, nonmembers, splits["holdout"].take(np.sort(second)), shared.copied, (NO_COIN,)
+    notes = (NO_COIN, *_left_out(len(splits["train"]), len(first), most))
+    return members, nonmembers, splits["holdout"].take(np.sort(second)), shared.copied, notes
 
 
 def coin_holdings(manifest: MembershipManifest, shared: SharedRows, most: int = CANDIDATES) -> Holdings | NotTested:
@@ -69,7 +70,18 @@ def coin_holdings(manifest: MembershipManifest, shared: SharedRows, most: int = 
     )
     count = min(len(mine), len(theirs), most)
     given = some_rows(mine, count, rng), some_rows(theirs, count, rng), shadow
-    return *given, tuple(filter(None, flags)), tuple(filter(None, (note,)))
+    notes = tuple(filter(None, (note, *_left_out(len(mine), len(theirs), most))))
+    return *given, tuple(filter(None, flags)), notes
+
+
+def _left_out(members: int, others: int, most: int) -> tuple[str, ...]:
+    """A note where more candidates are there than are asked about."""
+    if min(members, others) <= most:
+        return ()
+    return (
+        f"Of {members} rows that were trained on and {others} that were not, {most} each were asked about, drawn at "
+        "random: the interval is as wide as these make it.",
+    )
 
 
 def _never_named(manifest: MembershipManifest, holdout: Split | None) -> Split | None:

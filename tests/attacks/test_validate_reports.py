@@ -117,6 +117,16 @@ def test_membership_is_told_by_findings_where_labels_say_what_is_true(bundle, tm
     assert any("Of a report its findings were asked about" in reason for reason in finding.reasons)
 
 
+def test_a_finding_says_how_many_candidates_a_model_that_writes_was_not_asked_about(bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr("medward.attacks.membership.family.WRITTEN", 10)
+    splits = {name: coarse_images(40, 3 + at) for at, name in enumerate(("train", "holdout"))}
+    labelled = {name: Split(images, report_labels(images)) for name, images in splits.items()}
+    given = {**labelled, "test": SPLITS["test"]}
+    run = run_validation(Deployment(bundle=bundle), given, tmp_path / "out", attacks=(LossThreshold(),), progress=False)
+    said = "Of 40 rows that were trained on and 20 that were not, 10 each were asked about"
+    assert any(reason.startswith(said) for reason in run.findings[0].reasons)
+
+
 def test_controls_of_membership_do_not_teach_a_network_that_writes(bundle, tmp_path, monkeypatch):
     taught = []
     monkeypatch.setattr(
