@@ -32,7 +32,7 @@ from medward.attacks.validation.journal import (
 from medward.attacks.validation.judging import blank_finding
 from medward.attacks.validation.plan import WHOLE_PLAN, ValidationPlan
 from medward.attacks.validation.progress import Progress
-from medward.attacks.validation.record import Provenance, Report
+from medward.attacks.validation.record import Provenance, Report, said_keys
 from medward.attacks.validation.remembered_reports import with_remembered_reports
 from medward.attacks.validation.runner import Runner
 from medward.attacks.validation.splits import conform_splits, share_rows, unnamed_test
@@ -166,6 +166,7 @@ def run_validation(
         interactions=interactions,
         certificate=bundle.card.certificate,
         places=dict(places or {}),
+        policy=said_keys(policy),
         quick=plan.quick,
         provenance=_provenance(
             model.spec,

@@ -269,4 +269,4 @@ def test_validate_says_how_long_before_it_starts(tmp_path, capfd):
     assert lines[0].startswith("about ")
     assert lines[0].endswith("for 1 of 1 attacks, a quick look")
     assert report.quick
-    assert report.places == {"bundle": str(tmp_path / "b")}
+    assert report.places == {"bundle": str(tmp_path / "b"), "out": str(tmp_path / "out")}
