@@ -272,6 +272,8 @@ TABLES = {
     "models": models,
     "data_forms": data_forms,
     "policy": lambda: beside(REFERENCE).policy(),
+    "report_prices": lambda: beside(REFERENCE).report_prices(),
+    "report_budgets": lambda: beside(REFERENCE).report_budgets(),
     "commands": lambda: beside(REFERENCE).commands(),
     "memory": lambda: beside(DISCLOSURE).memory(),
     "memory_in_turns": lambda: beside(DISCLOSURE).memory_in_turns(),
