@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(Path(__file__).parent))  # where what the renderers share is, however this file was loaded
 RESULTS = ROOT / "docs" / "results"
 DOCUMENTS = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
 CERTIFIED, PROVEN = "render_certified", "certified_training_pneumoniamnist"
