@@ -40,8 +40,11 @@ from medward.guard.types import Array, Query
 
 QUICK_SECONDS, QUICK_ROWS = 60.0, 100
 """About how long a quick look may take, and on how many rows it judges at most."""
-FEWER_ROWS = (QUICK_ROWS, 50, 25, FEWEST_ROWS, 5)
-"""On how many it judges where an answer takes long, so that inputs can be changed at all: the most that allow it."""
+FEWER_ROWS = (QUICK_ROWS, 50, 25, FEWEST_ROWS)
+"""On how many it judges where an answer takes long, so that inputs can be changed at all: the most that allow it.
+
+On fewer still not even a bare model that always falls shows the attack at work, and controls take as long again.
+"""
 OVERTIME = 5.0
 """How many times as long the one attack may take that is run whatever it takes."""
 BRIEF = 0.05
@@ -243,14 +246,16 @@ def quick_choice(planned: Mapping[str, float], families: Mapping[str, str], *, s
     """Which attacks, by name, fit into so many `seconds`: of each family the quickest first, then the others.
 
     The quickest of the first family is always among them, though it may take `OVERTIME` times as long: less would show
-    too little. Where it takes longer still, as with models that write, the quickest of all is in its place. So is that
-    of another family where it takes next to nothing. The order is that of `planned`.
+    too little. Where it takes longer still, as with models that write, and over twice as long as the quickest of all,
+    that one is in its place. So is that of another family where it takes next to nothing. The order is that of
+    `planned`.
     """
     quickest = sorted(planned, key=lambda name: planned[name])
     if not quickest:
         return ()
     first = [next(name for name in quickest if families[name] == family) for family in dict.fromkeys(families.values())]
-    chosen = {first[0] if planned[first[0]] <= OVERTIME * QUICK_SECONDS else quickest[0]}
+    most = max(OVERTIME * QUICK_SECONDS, 2 * planned[quickest[0]])
+    chosen = {first[0] if planned[first[0]] <= most else quickest[0]}
     for name in (*sorted(first, key=lambda name: planned[name]), *quickest):
         spent = sum(planned[each] for each in chosen)
         brief = name in first and planned[name] <= QUICK_SECONDS * BRIEF

@@ -115,6 +115,8 @@ def test_of_each_family_the_quickest_first_and_never_more_than_there_is_time_for
     assert quick_choice(planned, families, seconds=1000) == tuple(planned)
     slow = {name: 40 * seconds for name, seconds in planned.items()}
     assert quick_choice({**planned, "uap": 200.0, "pgd": 300.0}, families, seconds=0) == ("uap", "loss"), "overtime"
+    near = {**slow, "loss": slow["pgd"] / 2, "lira": slow["pgd"]}
+    assert quick_choice(near, families, seconds=0) == ("pgd",), "what takes twice as long and changes inputs"
     assert quick_choice(slow, families, seconds=0) == ("loss",), "no attack of minutes where there is a shorter one"
 
 
