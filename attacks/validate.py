@@ -36,7 +36,7 @@ from medward.guard.data.canaries import CanarySet
 from medward.guard.data.coin_flip import MembershipManifest, read_manifest
 from medward.guard.data.objects import as_splits
 from medward.guard.data.reading import Reading
-from medward.guard.data.split import Split, conform_inputs, numbered_split
+from medward.guard.data.split import Split, conform_inputs, numbered_split, tell_writing
 from medward.guard.errors import MedwardError
 from medward.guard.models import describe_model, wrap
 from medward.guard.models.base import first_line
@@ -74,6 +74,7 @@ def validate(
     against: Path | str | Report | None = None,
     plan: ValidationPlan | None = None,
     data_path: Path | str | None = None,
+    options: str = "",
 ) -> Report:
     """Run the default suite, or the attacks called `names`, against a bundle; white-box where its file allows.
 
@@ -89,6 +90,7 @@ def validate(
     takes a minute or two: fewer rows, and the attacks that fit, at full strength (`attacks.validation.plan`).
     `against` is an older report, whose changes are then told. A `plan` of one's own takes the place of `quick`.
     `data_path` is where `data` was read from, by which the report's commands name it; `data` itself if that is a path.
+    `options` are words of the command line that these need besides.
     """
     if not isinstance(bundle, Bundle):
         raise MedwardError(f"bundle: expected a bundle, got {bundle!r:.80}; give medward.load(FOLDER)")
@@ -135,7 +137,8 @@ def validate(
         progress=progress,
         against=older,
         plan=plan or plan_validation(deployment, splits, attacks, quick=quick),
-        places={"bundle": str(bundle.path)}
+        places={"bundle": str(bundle.path), "out": str(out)}
+        | ({"options": options} if options else {})
         | _paths(
             {
                 "data": data if data_path is None else data_path,
@@ -338,6 +341,9 @@ def _network(bundle: Bundle, splits: Mapping[str, Split]) -> tuple[torch.nn.Modu
     """The deployed file as a torch network, or the reason why there is none."""
     if isinstance(bundle.model.spec.task, WrittenReport):
         shown = splits.get("train", next(iter(splits.values()))).inputs[:READ_ROWS]
+        tell_writing(
+            bundle.model.spec.task, "written about %d rows, to see whether gradients can be followed", len(shown)
+        )
         return white_box_writer(bundle.model, conform_inputs(shown, bundle.model.spec))
     file = bundle.path / "model.onnx"
     if not file.exists():

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(Path(__file__).parent))  # where what the renderers share is, however this file was loaded
 RESULTS = ROOT / "docs" / "results"
 DOCUMENTS = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
 CERTIFIED, PROVEN = "render_certified", "certified_training_pneumoniamnist"
@@ -272,6 +273,8 @@ TABLES = {
     "models": models,
     "data_forms": data_forms,
     "policy": lambda: beside(REFERENCE).policy(),
+    "report_prices": lambda: beside(REFERENCE).report_prices(),
+    "report_budgets": lambda: beside(REFERENCE).report_budgets(),
     "commands": lambda: beside(REFERENCE).commands(),
     "memory": lambda: beside(DISCLOSURE).memory(),
     "memory_in_turns": lambda: beside(DISCLOSURE).memory_in_turns(),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from pathlib import Path
 from typing import Any, get_args
+
+import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -31,6 +34,62 @@ def policy() -> str:
         elif entry := _entry_of(field):
             lines += ["", f"## `[[{name}]]`", "", inspect.cleandoc(entry.__doc__ or ""), "", *_keys_of(entry)]
     return "\n".join(lines) + "\n"
+
+
+REPORTS = {  # what an example writes: most tokens and their kinds, or most bytes where there are no kinds
+    "a small network: 191 tokens of 600 kinds": {"length": 191, "vocabulary": 600},
+    "a language model: 128 tokens of 50,257 kinds": {"length": 128, "vocabulary": 50_257},
+    "a function: 4,096 bytes, the default": {},
+}
+NAMED = ("atelectasis", "cardiomegaly", "consolidation", "edema", "effusion", "pneumonia", "pneumothorax")
+
+
+def report_prices() -> str:
+    """What one report costs a budget, by its length limit, beside its findings alone."""
+    lines = ["| what is written, of 7 findings | the text, in bits | its findings alone |", "|---|---|---|"]
+    for name, limits in REPORTS.items():
+        text, findings = _prices(limits)
+        lines.append(f"| {name} | {text:,.3f} | {findings:.3f} |")
+    return "\n".join(lines) + "\n"
+
+
+def report_budgets() -> str:
+    """Two policies of the first example: for so many answers of findings, and for so many reports before these."""
+    text, findings = _prices(next(iter(REPORTS.values())))
+    alone, first = 50 * findings, 10 * text
+    both = first + alone
+    share = math.ceil(1e6 * alone / both) / 1e6  # rounded up, so that no report more fits
+    while math.floor(both * (1 - share) * 1000) < round(first * 1000):  # and none fewer
+        both += 0.001
+    return "\n".join(
+        [
+            "```toml",
+            "[release]",
+            'level = "label"              # findings leave, texts do not',
+            "[budget]",
+            f"total_bits = {alone:.3f}         # 50 answers: 50 x {findings:.3f}",
+            "```",
+            "",
+            "```toml",
+            "[release]",
+            'level = "full"               # texts leave as long as they fit, then their findings',
+            "[budget]",
+            f"total_bits = {both:.3f}       # 10 reports, then 50 answers: 10 x {text:,.3f} + 50 x {findings:.3f}",
+            f"label_share = {share:.6f}       # what is kept for findings; at the default of a half, 5 reports fit",
+            "```\n",
+        ]
+    )
+
+
+def _prices(limits: dict[str, int]) -> tuple[float, float]:
+    """What a text and its findings cost as an account is charged: in thousandths of a bit, rounded up."""
+    from medward.guard.tasks.base import ReleaseSettings
+    from medward.guard.tasks.report import WrittenReport
+    from medward.guard.types import Level
+
+    task, none = WrittenReport(findings=NAMED, **limits), np.zeros((1, len(NAMED)))
+    text, findings = (task.bits(none, level, ReleaseSettings()) for level in (Level.FULL, Level.LABEL))
+    return math.ceil(1000 * text) / 1000, math.ceil(1000 * findings) / 1000
 
 
 def _entry_of(field: Any) -> Any:

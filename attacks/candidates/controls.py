@@ -77,6 +77,15 @@ def control_examinations(
     return Examination(name=CANARIES, prepare=memorised), Examination(name=UNTRAINED, prepare=untrained)
 
 
+def surrogate_lessons(shadow: int, others: int) -> int:
+    """How many rows a surrogate is taught that stands for a control, each counted as often as it is seen.
+
+    With so many rows in the `shadow` split and so many `others`, the non-members.
+    """
+    canaries = min(_COUNT, others) // 2
+    return _EPOCHS * (min(_ROWS, shadow) + (1 + _COPIES) * canaries)
+
+
 def control_flags(untrained: Interval | None) -> tuple[str, ...]:
     """One flag when an untrained network tells members, by more than chance and by more than the fair band."""
     if untrained is None or FAIR[0] <= untrained.value <= FAIR[1] or untrained.low <= 0.5 <= untrained.high:

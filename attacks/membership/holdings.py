@@ -29,14 +29,15 @@ def split_holdings(shared: SharedRows, most: int = CANDIDATES) -> Holdings | Not
     At most `most` of each of the first two.
     """
     splits = shared.splits
-    if reason := _lacking(splits):
+    if reason := lacking_rows(splits):
         return NotTested(reason=reason)
     rng = np.random.default_rng(shared.seed)
     divide_rows(splits, rng)  # candidates are drawn after these
     first, second = halve_rows(splits["holdout"], rng)
     nonmembers = splits["holdout"].take(np.sort(first[:most]))
     members = some_rows(splits["train"], len(nonmembers), rng)
-    return members, nonmembers, splits["holdout"].take(np.sort(second)), shared.copied, (NO_COIN,)
+    notes = (NO_COIN, *_left_out(len(splits["train"]), len(first), most))
+    return members, nonmembers, splits["holdout"].take(np.sort(second)), shared.copied, notes
 
 
 def coin_holdings(manifest: MembershipManifest, shared: SharedRows, most: int = CANDIDATES) -> Holdings | NotTested:
@@ -69,7 +70,18 @@ def coin_holdings(manifest: MembershipManifest, shared: SharedRows, most: int = 
     )
     count = min(len(mine), len(theirs), most)
     given = some_rows(mine, count, rng), some_rows(theirs, count, rng), shadow
-    return *given, tuple(filter(None, flags)), tuple(filter(None, (note,)))
+    notes = tuple(filter(None, (note, *_left_out(len(mine), len(theirs), most))))
+    return *given, tuple(filter(None, flags)), notes
+
+
+def _left_out(members: int, others: int, most: int) -> tuple[str, ...]:
+    """A note where more candidates are there than are asked about."""
+    if min(members, others) <= most:
+        return ()
+    return (
+        f"Of {members} rows that were trained on and {others} that were not, {most} each were asked about, drawn at "
+        "random: the interval is as wide as these make it.",
+    )
 
 
 def _never_named(manifest: MembershipManifest, holdout: Split | None) -> Split | None:
@@ -80,7 +92,7 @@ def _never_named(manifest: MembershipManifest, holdout: Split | None) -> Split |
     return holdout.take(free) if len(free) >= 2 * FEWEST_ROWS else None
 
 
-def _lacking(splits: Mapping[str, Split]) -> str:
+def lacking_rows(splits: Mapping[str, Split]) -> str:
     """Why these splits do not let membership be tested; empty when they do."""
     for name, what in (
         ("train", "rows the model was trained on"),

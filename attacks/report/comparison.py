@@ -50,7 +50,8 @@ class RowChange(_Entry):
 class Comparison(_Entry):
     """A comparison is an old report beside a new one.
 
-    `differs` names what is another now. `rows` are attacks that both ran, those whose status became worse first, `new`
+    `differs` names what is another now, and `policy_keys` the keys of the policy that are, where both reports tell
+    theirs. `rows` are attacks that both ran, those whose status became worse first, `new`
     those that only the new one ran. `again` are those that only the old one ran and that must be tested again, as
     something differs or they were not good; `stands` those that need not: nothing differs, and they were HELD, NOT
     NEEDED or are ACCEPTED to this day.
@@ -58,6 +59,7 @@ class Comparison(_Entry):
 
     old: str
     differs: tuple[str, ...]
+    policy_keys: tuple[str, ...] = ()
     rows: tuple[RowChange, ...]
     new: tuple[str, ...]
     again: tuple[str, ...]
@@ -84,6 +86,7 @@ def compare_reports(old: Report, new: Report) -> Comparison:
     return Comparison(
         old=old.created,
         differs=differs,
+        policy_keys=_changed_keys(old, new),
         rows=tuple(sorted(both, key=lambda each: _rank(each.after) - _rank(each.before))),
         new=tuple(name for name in now if name not in then),
         again=tuple(each.attack for each in missing if each.attack not in stands),
@@ -99,6 +102,14 @@ def _facts(report: Report) -> dict[str, object]:
         "quick": report.quick,
         **{name: said.get(name) for name in SETTING_NAMES},
     }
+
+
+def _changed_keys(old: Report, new: Report) -> tuple[str, ...]:
+    """The keys of the policy whose values differ; none where a report does not tell them."""
+    if old.policy is None or new.policy is None:
+        return ()
+    then, now = old.policy, new.policy
+    return tuple(key for key in sorted({*then, *now}) if then.get(key) != now.get(key))
 
 
 def _stands(finding: Finding, today: date) -> bool:
@@ -126,9 +137,11 @@ def difference_sentence(comparison: Comparison) -> str:
             f"Nothing differs from the report of {comparison.old}: bundle, policy, data, code, seed, versions, rows "
             "judged and what else was said are the same."
         )
+    keys = f" ({', '.join(comparison.policy_keys)})" if comparison.policy_keys else ""
+    differs = [f"{each}{keys}" if each == "policy" else each for each in comparison.differs]
     return (
-        f"Since the report of {comparison.old} these differ: {', '.join(comparison.differs)}. What it shows is of what "
-        "it was made of."
+        f"Since the report of {comparison.old} these differ: {', '.join(differs)}. What it shows is of what it was "
+        "made of."
     )
 
 

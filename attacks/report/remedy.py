@@ -22,6 +22,14 @@ NO_REMEDY = "No remedy in this release: narrow who may ask, or accept the row in
 """Said where the table has nothing, or nothing that the model did not already have."""
 UNMEASURED = "What it brings was not measured in this release."
 
+_GATE = {
+    "evasion": ("evasion_success",),
+    "extraction": ("extraction_gain",),
+    "membership": ("membership_auc", "membership_tpr"),
+    "audit": ("audit_ratio",),
+    "disclosure": ("disclosure",),
+}
+"""The keys of [gate] that rows of a family are judged by."""
 _SETTINGS = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -100,6 +108,8 @@ def finding_advice(finding: Finding, report: Report) -> tuple[Advice, ...]:
     if finding.status in GOOD:
         return ()
     causes = causes_of(finding) or (Cause.UNDECIDED,)
+    if Cause.TOO_FEW_ROWS in causes:  # which says the same of the rows of those who do nothing wrong
+        causes = tuple(cause for cause in causes if cause is not Cause.HARM_NEAR_BOUND)
     return tuple(dict.fromkeys(each for cause in causes for each in _for_cause(cause, finding, report)))
 
 
@@ -133,18 +143,29 @@ def _advice(row: Remedy, finding: Finding, report: Report) -> Advice:
     known = {
         "bundle": shlex.quote(report.places.get("bundle", "BUNDLE")),
         "data": shlex.quote(data),
+        "out": shlex.quote(report.places.get("out", "report/")),
         "train": shlex.quote(data) if "train" in facts.rows else "TRAINING_DATA",
         "attack": shlex.quote(finding.attack),
         "radius": _radius_option(finding.threat.epsilon),
         "single_radius": _radius_option(_single_radius(finding, report)),
         "range": "" if facts.low is None or facts.high is None else f" --low {facts.low:g} --high {facts.high:g}",
         "rows": rows_text(finding.shortages),
+        "gate": " or ".join(_GATE.get(finding.family, ("its bound",))),
     }
     measured = row.brought.format(*(figure.value for figure in row.figures))
     command = row.command.format(**known)
-    if command.startswith("medward validate") and "before" in report.places:
-        command += f" --before {shlex.quote(report.places['before'])}"
+    if command.startswith("medward validate"):
+        command += _said_besides(command, report)
     return Advice(row.does.format(**known), command, measured or (UNMEASURED if row.measurable else ""))
+
+
+def _said_besides(command: str, report: Report) -> str:
+    """The options that were said of the validation and that `command` does not have."""
+    settings = {name: report.provenance.settings.get(name) for name in ("integer", "immutable", "output_key")}
+    said = {name: report.places.get(name) for name in ("before", "canaries", "manifest")} | settings
+    options = {f"--{name.replace('_', '-')}": value for name, value in said.items() if value is not None}
+    words = "".join(f" {name} {shlex.quote(value)}" for name, value in options.items() if name not in command)
+    return words + (f" {report.places['options']}" if "options" in report.places else "")
 
 
 def _single_radius(finding: Finding, report: Report) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ from medward.attacks.validation.finding import CleanCost, Curve, Finding, Status
 from medward.attacks.validation.gate import exit_code, overall_status
 from medward.guard.certificate import AnyCertificate
 from medward.guard.errors import MedwardError
-from medward.guard.policy import GatePolicy
+from medward.guard.policy import GatePolicy, Policy
 from medward.guard.threat_policy import ThreatPolicy
 from medward.guard.types import Modality
 
@@ -98,15 +99,30 @@ class Interaction(BaseModel):
         return self.difference is not None and self.difference.low > 0
 
 
+def said_keys(policy: Policy) -> dict[str, str]:
+    """The keys of `policy` that are not as by default, as JSON: ``{"release.level": '"label"'}``; on_error always."""
+    usual = Policy(on_error=policy.on_error).model_dump(mode="json")
+    found = {"on_error": json.dumps(policy.on_error)}
+    for section, values in policy.model_dump(mode="json").items():
+        if isinstance(values, dict):
+            found |= {
+                f"{section}.{key}": json.dumps(value) for key, value in values.items() if value != usual[section][key]
+            }
+        elif values != usual[section]:
+            found[section] = json.dumps(values)
+    return found
+
+
 class Report(BaseModel):
     """A report holds the outcome of one validation.
 
     `accounts` maps an account's name to its log e-value over queries, `alarms` an action of the monitor to
     the false-alarm rate it is set to. `threat` is how far inputs were changed at most. `notes` say what is not
     protected as the policy says. `interactions` are what training changed, where a model before was given.
-    `certificate` is what the bundle's card says of training. `places` are the paths of bundle, data, "before",
-    "canaries" and "manifest" as they were given, for commands that go on from here. `quick` says that it was a quick
-    look.
+    `certificate` is what the bundle's card says of training. `places` are the paths of bundle, data, "out", "before",
+    "canaries" and "manifest" as they were given, and other "options" of the command, for those that go on from here.
+    `policy` are the keys of the policy that are not as by default; None of a report from before these were kept.
+    `quick` says that it was a quick look.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -123,6 +139,7 @@ class Report(BaseModel):
     interactions: tuple[Interaction, ...] = ()
     certificate: AnyCertificate | None = None
     places: dict[str, str] = {}
+    policy: dict[str, str] | None = None
     quick: bool = False
     provenance: Provenance
 

@@ -32,16 +32,18 @@ from medward.attacks.validation.journal import (
 from medward.attacks.validation.judging import blank_finding
 from medward.attacks.validation.plan import WHOLE_PLAN, ValidationPlan
 from medward.attacks.validation.progress import Progress
-from medward.attacks.validation.record import Provenance, Report
+from medward.attacks.validation.record import Provenance, Report, said_keys
 from medward.attacks.validation.remembered_reports import with_remembered_reports
 from medward.attacks.validation.runner import Runner
 from medward.attacks.validation.splits import conform_splits, share_rows, unnamed_test
 from medward.attacks.validation.waiving import lay_waivers, today_utc
 from medward.guard.bundle.folder import Bundle
+from medward.guard.data.report_labels import tell_odd_reports
 from medward.guard.data.split import Split, tell_understanding
 from medward.guard.plugins import plugin_versions
 from medward.guard.profile import idle_screen
 from medward.guard.spec import ModelSpec
+from medward.guard.tasks.report import WrittenReport
 
 _log = logging.getLogger("medward.data")
 
@@ -77,6 +79,9 @@ def run_validation(
     bundle = deployment.bundle
     model, policy = bundle.model, bundle.policy
     fitted = conform_splits(splits, model.spec)
+    for name, split in splits.items():
+        if isinstance(model.spec.task, WrittenReport) and isinstance(split, Split) and split.names is not None:
+            tell_odd_reports(split.names, model.spec.task, f"{name}: labels")
     unnamed = unnamed_test(splits)
     shared = share_rows(model, fitted, seed=seed, decide=deployment.decide, unnamed=unnamed, most=plan.rows)
     journal = Journal(out / "cells", resume)
@@ -100,12 +105,16 @@ def run_validation(
     }
     runner = Runner(deployment, journal, run_by, shared.data)
     steps = len(ARMS) + (deployment.before is not None)
-    with Progress(total=1 + steps * len(attacks), shown=progress) as bar:
+    writes = isinstance(model.spec.task, WrittenReport)
+    with Progress(total=1 + steps * len(attacks), shown=progress, begins=writes) as bar:
         if plan.told:
             bar.say(plan.told)
-        kept, recalled = journal.once(
-            {**runner.names, "run": "clean"}, partial(_clean, bundle, fitted, shared.data, seed)
-        )
+
+        def measure() -> Any:
+            bar.begin("clean cost")
+            return _clean(bundle, fitted, shared.data, seed)
+
+        kept, recalled = journal.once({**runner.names, "run": "clean"}, measure)
         clean = CleanCost.model_validate(kept["cost"])
         bar.done("clean cost", f"{clean.site.false_refusal} refused", recalled=recalled)
         findings: list[Finding] = []
@@ -157,6 +166,7 @@ def run_validation(
         interactions=interactions,
         certificate=bundle.card.certificate,
         places=dict(places or {}),
+        policy=said_keys(policy),
         quick=plan.quick,
         provenance=_provenance(
             model.spec,

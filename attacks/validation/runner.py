@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from medward.attacks.base import Attack, AttackData, AttackResult
+from medward.attacks.base import Attack, AttackData, AttackResult, Examination
 from medward.attacks.validation.before import compare_decisions, doubt_before
 from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.family import Family, Runs
@@ -97,7 +97,7 @@ class Runner:
             each.name: unpack_result(
                 self._journal.once(
                     {**self.names, "run": each.name, "attack": settings_of(attack)},
-                    partial(examine_attack, attack, each, bundle.model.spec, self._seed),
+                    partial(self._examined, attack, each, bar),
                 )[0]
             )
             for each in data.examinations
@@ -146,6 +146,10 @@ class Runner:
         what = f"{attack.name}, {which or 'undefended'}"
         return self._once(family, attack, "undefended", deployment, held, names, bar, doubts=doubts, what=what)
 
+    def _examined(self, attack: Attack, examination: Examination, bar: Progress) -> Any:
+        bar.begin(f"{attack.name}, {examination.name}")
+        return examine_attack(attack, examination, self._deployment.bundle.model.spec, self._seed)
+
     def _once(
         self,
         family: Family,
@@ -160,10 +164,12 @@ class Runner:
         what: str,
     ) -> AttackResult:
         """One run of an attack on one arm, recalled where it was kept."""
-        packed, recalled = self._journal.once(
-            {**names, "run": arm, "attack": settings_of(runner)},
-            partial(run_attack, family, runner, arm, deployment, data, self._seed),
-        )
+
+        def run() -> Any:
+            bar.begin(what)
+            return run_attack(family, runner, arm, deployment, data, self._seed)
+
+        packed, recalled = self._journal.once({**names, "run": arm, "attack": settings_of(runner)}, run)
         found = unpack_result(packed)
         result = replace(found, flags=(*found.flags, *doubts, *data.flags))
         achieved = family.achieved(result, self._seed)

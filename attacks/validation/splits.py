@@ -12,7 +12,7 @@ from medward.attacks.benchmarks.datasets.natural import pool_for
 from medward.attacks.learners.table import as_labels
 from medward.attacks.target import Decide
 from medward.guard.data.overlap import measure_overlap
-from medward.guard.data.split import Split, conformed_split
+from medward.guard.data.split import Split, conformed_split, tell_writing
 from medward.guard.errors import MedwardError
 from medward.guard.models.base import Model
 from medward.guard.profile import forward_batches
@@ -90,6 +90,7 @@ def share_rows(
     test = test if most is None else some_rows(test, most, rng)
     if craft.labels is None:
         craft = Split(craft.inputs, as_labels(model.spec.task, _outputs(model, craft.inputs)), craft.patients)
+    tell_writing(model.spec.task, "written about %d rows that attacks are judged on", len(test))
     outputs = _outputs(model, test.inputs)
     data = AttackData(
         craft=craft,

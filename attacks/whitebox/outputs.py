@@ -15,7 +15,9 @@ from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.decision import LEAST_LIKELY, TIE, threshold_odds
 from medward.guard.tasks.multilabel import Multilabel
+from medward.guard.tasks.opaque import Opaque
 from medward.guard.tasks.regression import Regression
+from medward.guard.tasks.report import WrittenReport
 
 
 class JudgedNetwork(nn.Module):
@@ -40,10 +42,13 @@ class JudgedNetwork(nn.Module):
 
 
 def decided_by(network: nn.Module, spec: ModelSpec) -> nn.Module:
-    """`network`, whose scores are those of a model of `spec`, as attackers read them."""
+    """`network`, whose scores are those of a model of `spec`, as attackers read them.
+
+    It is `network` itself where these are its own: a search on it is then known again (`attacks.evasion.memory`).
+    """
     task = spec.task
     plain = isinstance(task, Classification) and task.threshold is None and not task.one_column
-    return network if plain or spec.task.kind == "opaque" else JudgedNetwork(network, spec)
+    return network if plain or isinstance(task, Opaque | WrittenReport) else JudgedNetwork(network, spec)
 
 
 def judged_scores(scores: Tensor, spec: ModelSpec) -> Tensor:

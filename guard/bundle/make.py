@@ -19,8 +19,9 @@ from medward.guard.data.objects import as_splits, benign_split
 from medward.guard.data.operating_point import at_sensitivity
 from medward.guard.data.pixels import batch_of, check_image_shape, sent_shape
 from medward.guard.data.reading import Reading
+from medward.guard.data.report_labels import check_prose, tell_odd_reports
 from medward.guard.data.resized import resized_inputs
-from medward.guard.data.split import check_split, label_split, log, split_digest, tell_understanding
+from medward.guard.data.split import check_split, label_split, log, split_digest, tell_understanding, tell_writing
 from medward.guard.data.table_split import fitted_split
 from medward.guard.errors import MedwardError
 from medward.guard.intake.burned_in_check import check_shows_text
@@ -167,6 +168,8 @@ def protect(
     check_shows_text(policy.privacy, spec)
     policy = _with_level(policy, spec.task)
     rows = label_split(replace(raw, inputs=spec.check(inputs)), spec.task)
+    if isinstance(spec.task, WrittenReport) and raw.names is not None:
+        tell_odd_reports(raw.names, spec.task, "labels")
     word = spec.task.kind if task is not None else None
     given = wrap(
         model,
@@ -183,15 +186,22 @@ def protect(
         given = with_task(given, chosen)
     served = as_served(given)
     if not isinstance(spec.task, Opaque):  # of which nothing is decided that could be compared
-        most = REPORT_ROWS if report else len(inputs)
+        most = min(REPORT_ROWS, len(inputs)) if report else len(inputs)
+        tell_writing(spec.task, "the model and its form in the bundle write about %d rows, to be compared", most)
         answered = _check_served(given, served, rows.inputs[:most], inputs[:most])
         if isinstance(spec.task, WrittenReport):
+            what, remedy = "the model's reports", "have it write English sentences, or its findings would be misread"
+            check_prose(answered.texts, spec.task, what, remedy)
+            tell_odd_reports(answered.texts, spec.task, what)
             _tell_unnamed_findings(answered.texts, spec.task)
     bundle.check_target(out, overwrite)
     check_enough(len(rows), rows.patients, policy.monitor.calibration_risk)
+    if rows.labels is not None:
+        tell_writing(spec.task, "written about %d labelled rows, to say how well findings are told", len(rows))
     quality = quality_on(served, rows)
     tell_understanding({"data": rows}, spec.task, low=low, high=high, layout=layout, bits=bits, quality=quality)
     bounds = build_bounds(served, rows.inputs, policy)
+    tell_writing(spec.task, "%d rows are seen for the calibration, and nothing is written", len(rows))
     profile, sizes = learn_profile(served, rows, policy, seed=seed)
     return bundle.save_bundle(
         out,

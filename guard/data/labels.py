@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from medward.guard.data.report_labels import reported_sets
 from medward.guard.errors import MedwardError
 from medward.guard.tasks.base import Task
 from medward.guard.tasks.multilabel import Multilabel, packed_findings
@@ -26,7 +27,6 @@ from medward.guard.types import Ints
 Names = NDArray[np.str_]
 Labels = NDArray[Any]
 """Whole numbers ``(n,)`` or ``(n, K)``, or float64 ``(n,)``."""
-_NO_TEXT = ("", "nan", "none", "null", "n/a", "na", "-", "?")  # what tables have for a report that is not there
 _EXACT = 2.0**53  # below it float64 holds every whole number
 
 
@@ -51,7 +51,7 @@ def task_labels(names: Names | None, labels: Labels | None, task: Task, what: st
     if isinstance(task, Opaque):
         return None
     if isinstance(task, WrittenReport) and names is not None:
-        return _reported_sets(names, task, what)
+        return reported_sets(names, task, what)
     if isinstance(task, Multilabel | WrittenReport):
         return _finding_sets(names, labels, task, what)
     if labels is not None and labels.ndim == 2:
@@ -159,20 +159,6 @@ def _table(values: NDArray[Any], what: str) -> Ints:
             "or leave such rows out"
         )
     return values.astype(np.int64)
-
-
-def _reported_sets(texts: Names, task: WrittenReport, what: str) -> Ints:
-    """The findings that reports say are there or may be, each report read once."""
-    known, which = np.unique(texts, return_inverse=True)
-    if empty := [str(each) for each in known if str(each).strip().lower() in _NO_TEXT]:
-        raise MedwardError(f"{what}: {empty[0]!r} is no report; leave such rows out, or they would count as normal")
-    sets = packed_findings(task.found(np.array([task.said_in(str(each)) for each in known])))
-    if not sets.any():
-        raise MedwardError(
-            f"{what}: no text of {len(known)} says that any of {_listed(task.findings)} is there or may be; give the "
-            "reports of radiologists, or a table of 0 and 1 with a column for each finding"
-        )
-    return sets[which.reshape(-1)]
 
 
 def _finding_sets(names: Names | None, labels: Labels | None, task: Multilabel | WrittenReport, what: str) -> Ints:

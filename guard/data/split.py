@@ -177,6 +177,12 @@ def conformed_split(split: object, spec: ModelSpec) -> Split:
     return label_split(replace(raw, inputs=conform_inputs(raw.inputs, spec)), spec.task)
 
 
+def tell_writing(task: Task, doing: str, rows: int) -> None:
+    """Log what a model that writes is about to do with so many `rows`: a text takes its time. Nothing of any other."""
+    if isinstance(task, WrittenReport):
+        log.info(f"reports: {doing}", rows)
+
+
 def tell_understanding(
     splits: Mapping[str, Split],
     task: Task | None,

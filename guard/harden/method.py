@@ -45,6 +45,9 @@ RANDOM_CHANGE_WORDS: dict[PerturbationKind, str] = {
 CHANCE, GAIN = 0.1, 0.02  # above chance, and above what it was: less is not told from nothing
 UNIVERSAL_SEED, REPORT_SEED = 101, 202  # added to the user's seed: choosing and reporting draw different changes
 
+COLLAPSED = "its training collapsed"
+"""What a note of a certificate says where the hardened model is hardly better than chance, and the original was."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenModel:
@@ -232,7 +235,7 @@ def certificate_doubts(
     elif after.clean <= chance + CHANCE:
         told.append(
             f"the hardened model is hardly better than chance on the selection rows ({measure} {after.clean:.3f}, of "
-            f"chance {chance:.3f}): its training collapsed, and what is certified of it says nothing; give it more "
+            f"chance {chance:.3f}): {COLLAPSED}, and what is certified of it says nothing; give it more "
             "--epochs, or a smaller --epsilon"
         )
     was, became = getattr(before, kind) or 0.0, getattr(after, kind)

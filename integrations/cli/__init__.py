@@ -1,7 +1,7 @@
 """The command ``medward``. Every mistake of a user ends in one sentence on stderr and exit code 3.
 
 ``medward validate`` exits 0 when everything held, 1 when something broke, 2 when it is inconclusive.
-``medward deidentify`` exits 1 when a file was refused.
+``medward deidentify`` exits 1 when a file was refused, ``medward harden`` when training collapsed.
 """
 
 from __future__ import annotations

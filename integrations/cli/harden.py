@@ -137,7 +137,7 @@ def harden_command(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0")] = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier result")] = False,
-) -> None:
+) -> int:
     """Train a copy of a torch model to withstand small changes, or to hide its patients: MODEL + data -> folder."""
     from medward.guard.data.reading import Reading
     from medward.guard.harden import PRIVATE
@@ -197,7 +197,7 @@ def harden_command(
             table=next(iter(splits.values())).inputs.ndim == 2,
         )
         audit = {}
-    run_hardening(
+    return run_hardening(
         source.model,
         splits,
         out,

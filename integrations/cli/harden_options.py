@@ -25,7 +25,7 @@ from medward.guard.harden import (
 from medward.guard.harden.certified.architecture import known_architecture
 from medward.guard.harden.certified.training import CertifiedTraining
 from medward.guard.harden.folder import harden
-from medward.guard.harden.method import PERTURBATION_WORDS, RANDOM_CHANGE_WORDS
+from medward.guard.harden.method import COLLAPSED, PERTURBATION_WORDS, RANDOM_CHANGE_WORDS
 from medward.guard.harden.result_folder import MODEL
 from medward.guard.harden.robust.universal import UniversalTraining
 from medward.guard.harden.trees.method import TREE_ARCHITECTURE, CertifiedTrees
@@ -151,22 +151,25 @@ def run_hardening(
     again: Mapping[str, object],
     console: Console,
     **settings: Any,
-) -> None:
+) -> int:
     """Harden with the `settings` of `guard.harden.folder.harden`, with a line per epoch, and say what came of it.
 
-    `again` are the options about data that the next commands need too, by name.
+    `again` are the options about data that the next commands need too, by name. What is returned is the exit code.
     """
     with printed_log(console, "medward.data"), printed_log(console, "medward.harden"):
         certificate, chosen_on = harden(model, splits, out, method, **settings)
     console.print(chosen_on, markup=False)
     if isinstance(certificate, PrivacyCertificate):
         describe_privacy(certificate, again, out, console, protect_options(certificate))
-        return
-    describe_certificate(certificate, out, console)
+        return 0
+    return describe_certificate(certificate, out, console)
 
 
-def describe_certificate(certificate: RobustnessCertificate, out: Path, console: Console) -> None:
-    """Accuracies before and after, what they are worth, and what to do next; warnings go to stderr."""
+def describe_certificate(certificate: RobustnessCertificate, out: Path, console: Console) -> int:
+    """Accuracies before and after, what they are worth, and what to do next; warnings go to stderr.
+
+    What is returned is the exit code: 1 where training collapsed, else 0.
+    """
     c = certificate
     kept = f"{c.epochs} rounds" if c.best_epoch is None else f"epoch {c.best_epoch} of {c.epochs} kept"
     console.print(f"{c.method}, radius {c.epsilon:.4g} {c.unit}, {kept}; {c.measure}{_operated_at(c.task)}:")
@@ -179,6 +182,9 @@ def describe_certificate(certificate: RobustnessCertificate, out: Path, console:
         console.print(f"  decisions certified within {each.radius:.4g}: {_changed_from(each.before)}{each.after:.3f}")
     for note in c.notes:
         sys.stderr.write(f"medward: warning: {note}\n")
+    if any(COLLAPSED in note for note in c.notes):
+        console.print(f"collapsed: {out} is kept to be looked at, and is nothing to protect", markup=False)
+        return 1
     options = protect_options(c)
     said = f" with {options}" if options else ""
     console.print(
@@ -186,6 +192,7 @@ def describe_certificate(certificate: RobustnessCertificate, out: Path, console:
         f"{said}, then check it: medward validate BUNDLE --before {out / ORIGINAL}",
         markup=False,
     )
+    return 0
 
 
 def _changed_from(before: float | None) -> str:

@@ -196,4 +196,22 @@ def _describe(bundle: Any, out: Path) -> None:
     if (held := bundle.card.certified) is not None:
         unit = RADIUS_UNITS[bundle.card.spec.modality]
         console.print(f"certified at {held.radius:g} {unit}: {held.certified} of {held.rows} calibration rows")
+    _tell_prices(bundle)
     print_notes(bundle)
+
+
+def _tell_prices(bundle: Any) -> None:
+    """Say what a report and its findings cost a budget; of other models a label is log2 of their number."""
+    import numpy as np
+
+    from medward.guard.tasks.base import ReleaseSettings
+    from medward.guard.tasks.report import WrittenReport
+    from medward.guard.types import Level
+
+    task = bundle.card.spec.task
+    if isinstance(task, WrittenReport):
+        text, findings = (
+            task.bits(np.zeros((1, len(task.findings))), level, ReleaseSettings())
+            for level in (Level.FULL, Level.LABEL)
+        )
+        console.print(f"[budget]: a report costs {text:,.3f} bits, its findings alone {findings:.3f}", markup=False)

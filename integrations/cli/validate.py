@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -106,9 +107,19 @@ def validate_command(
             quick=quick,
             against=older,
             data_path=data,
+            options=_said_again(labels=labels, target=target, patient=patient, decide=decide, allow_code=allow_code),
         )
     print_findings(report, console)
     if older is not None:
         print_comparison(compare_reports(older, report), report, console)
     console.print(f"report: {out / 'report.html'}")
     return report.exit_code
+
+
+def _said_again(**said: object) -> str:
+    """The options that the next command needs too, as it is typed; an option without a value is True."""
+    words = []
+    for name, value in said.items():
+        option = f"--{name.replace('_', '-')}"
+        words += [option] if value is True else [] if not value else [option, str(value)]
+    return shlex.join(words)

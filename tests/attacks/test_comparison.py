@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from rich.console import Console
-from validation_fakes import SPLITS, Scripted, deployment
+from validation_fakes import POLICY, SPLITS, Scripted, deployment
 
 from medward.attacks.intervals import Interval
 from medward.attacks.report.comparison import compare_reports, difference_sentence, load_report
@@ -15,10 +15,11 @@ from medward.attacks.report.table import print_comparison
 from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.finding import Acceptance, Status
 from medward.attacks.validation.plan import ValidationPlan
-from medward.attacks.validation.record import SETTING_NAMES
+from medward.attacks.validation.record import SETTING_NAMES, said_keys
 from medward.attacks.validation.run import run_validation
 from medward.attacks.validation.waiving import today_utc
 from medward.guard.errors import MedwardError
+from medward.guard.policy import Policy
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,18 @@ def test_what_was_not_run_again_must_be_where_anything_differs(old, fact):
     found = compare_reports(old, other(old, a, b, **{fact: "f" * 64 if fact != "versions" else {"numpy": "0"}}))
     assert (found.differs, found.again, found.stands) == ((fact,), ("c",), ())
     assert f"these differ: {fact}." in difference_sentence(found)
+
+
+def test_the_keys_of_the_policy_that_differ_are_named(old, tmp_path):
+    strict = Policy(on_error="flag", release={"level": "label"}, budget={"total_bits": 250.0})
+    new = other(old, policy=strict.fingerprint).model_copy(update={"policy": said_keys(strict)})
+    found = compare_reports(old, new)
+    assert found.policy_keys == ("budget.total_bits", "on_error", "release.level")
+    assert "policy (budget.total_bits, on_error, release.level)." in difference_sentence(found)
+    assert compare_reports(new, new).policy_keys == ()
+    assert compare_reports(old.model_copy(update={"policy": None}), new).policy_keys == (), "it does not tell its own"
+    save_report(old, tmp_path)
+    assert load_report(tmp_path, "old").policy == old.policy == said_keys(POLICY)
 
 
 @pytest.mark.parametrize("name", SETTING_NAMES)

@@ -5,18 +5,29 @@ import io
 import numpy as np
 import pytest
 from rich.console import Console
+from support.report_models import FINDINGS, report_labels, report_policy
+from support.report_thefts import coarse_images
 from validation_fakes import SPLITS, Linear, Scripted, deployment
 
+from medward.attacks.base import AttackData
+from medward.attacks.candidates.controls import surrogate_lessons
 from medward.attacks.estimate import (
+    FEWER_ROWS,
+    OVERTIME,
     QUICK_ROWS,
+    QUICK_SECONDS,
     UnitSeconds,
     clean_seconds,
     duration_text,
+    fewer_rows,
     measure_units,
     plan_validation,
     planned_seconds,
     quick_choice,
+    written_candidates,
 )
+from medward.attacks.membership import LossThreshold
+from medward.attacks.membership.attack import COPIES
 from medward.attacks.report.remedy import finding_advice
 from medward.attacks.report.table import print_findings
 from medward.attacks.suite import default_attacks
@@ -104,6 +115,8 @@ def test_of_each_family_the_quickest_first_and_never_more_than_there_is_time_for
     assert quick_choice(planned, families, seconds=1000) == tuple(planned)
     slow = {name: 40 * seconds for name, seconds in planned.items()}
     assert quick_choice({**planned, "uap": 200.0, "pgd": 300.0}, families, seconds=0) == ("uap", "loss"), "overtime"
+    near = {**slow, "loss": slow["pgd"] / 2, "lira": slow["pgd"]}
+    assert quick_choice(near, families, seconds=0) == ("pgd",), "what takes twice as long and changes inputs"
     assert quick_choice(slow, families, seconds=0) == ("loss",), "no attack of minutes where there is a shorter one"
 
 
@@ -137,9 +150,110 @@ def test_a_plan_leaves_out_what_a_minute_is_not_enough_for(monkeypatch):
         "medward.attacks.estimate.measure_units", lambda *_: UnitSeconds(answer=1, guard=1, network=1, learn=1)
     )
     quick = plan_validation(known, SPLITS, attacks, quick=True)
-    assert quick.rows == QUICK_ROWS
+    assert quick.rows in FEWER_ROWS
     assert len(quick.left_out) == len(attacks) - 1
     assert all(reason.endswith("minutes.") for reason in quick.left_out.values())
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory):
+    return protect(
+        "support.report_models:corner_writer",
+        Split(coarse_images(300, 9)),
+        report_policy(),
+        tmp_path_factory.mktemp("quick") / "bundle",
+        task="report",
+        classes=FINDINGS,
+        low=0.0,
+        high=1.0,
+        layout="NCHW",
+        allow_code=True,
+    )
+
+
+def labelled(rows, seed):
+    images = coarse_images(rows, seed)
+    return Split(images, report_labels(images))
+
+
+def test_membership_of_a_writer_counts_its_copies_and_its_control():
+    said = {"rows": 100, "craft": 100, "candidates": 160}
+    asked = 160 * (UNITS.answer + UNITS.guard * (1 + COPIES))
+    assert planned_seconds(LossThreshold(), UNITS, **said) == pytest.approx(asked)
+    taught = planned_seconds(LossThreshold(), UNITS, **said, lessons=5000)
+    assert taught == pytest.approx(asked + 5000 * UNITS.learn)
+    assert planned_seconds(LossThreshold(), UNITS, rows=100, craft=100, candidates=0) == 0, "nobody to ask about"
+
+
+def test_the_control_s_lessons_are_those_that_it_is_taught(writer, monkeypatch):
+    from medward.attacks.candidates import controls
+    from medward.attacks.learners.reports import ReportLearner
+
+    seen = []
+    monkeypatch.setattr(
+        ReportLearner, "fit", lambda self, spec, x, y, *, epochs, **_: seen.append(epochs * len(x)) or None
+    )
+    monkeypatch.setattr(controls, "network_oracle", lambda *_: None)
+    shadow, others = labelled(60, 1), labelled(50, 2)
+    held = AttackData(craft=shadow, test=others, members=labelled(50, 3), nonmembers=others, shadow=shadow)
+    controls.control_examinations(None, writer.model.spec, held, seed=0)[0].prepare()
+    assert seen == [surrogate_lessons(60, 50)]
+
+
+def test_candidates_of_a_writer_are_counted_and_of_no_other_model(writer):
+    splits = {name: labelled(each, each) for name, each in (("train", 70), ("holdout", 90), ("test", 40))}
+    assert written_candidates(Deployment(bundle=writer), splits) == (90, surrogate_lessons(45, 45))
+    del splits["train"]
+    assert written_candidates(Deployment(bundle=writer), splits) == (0, 0)
+    assert written_candidates(Deployment(bundle=deployment()), splits) == (None, 0)
+
+
+def test_where_an_answer_takes_long_fewer_rows_are_judged_so_that_inputs_are_changed():
+    families = {"pgd": "evasion", "loss": "membership"}
+
+    def planned(seconds):
+        return lambda rows: {"pgd": seconds * rows, "loss": 100.0}
+
+    most = OVERTIME * QUICK_SECONDS
+    assert fewer_rows(planned(most / 100), families)[0] == QUICK_ROWS
+    rows, told = fewer_rows(planned(most / 30), families)
+    assert (rows, quick_choice(told, families, seconds=0)) == (25, ("pgd",))
+    rows, told = fewer_rows(planned(most), families)
+    assert (rows, quick_choice(told, families, seconds=0)) == (FEWER_ROWS[-1], ("loss",)), "no number is few enough"
+
+
+def test_a_quick_look_at_a_slow_writer_says_what_its_control_takes(writer, monkeypatch):
+    slow = UnitSeconds(answer=0.15, guard=0.11, network=0.05, learn=0.01)
+    monkeypatch.setattr("medward.attacks.estimate.measure_units", lambda *_: slow)
+    splits = {name: labelled(170, at) for at, name in enumerate(("train", "holdout", "test"))}
+    attacks = default_attacks(writer.model.spec)
+    plan = plan_validation(Deployment(bundle=writer), splits, attacks, quick=True)
+    run_at_all = [each for each in attacks if each.name not in plan.left_out]
+    assert [each.family for each in run_at_all] == ["evasion"]
+    assert plan.rows in FEWER_ROWS[1:]
+    assert plan.left_out["membership-loss"].endswith("about 8 minutes.")
+    del splits["train"]
+    plan = plan_validation(Deployment(bundle=writer), splits, attacks, quick=True)
+    assert "membership-loss" not in plan.left_out, "its family says why it is not tested"
+
+
+def test_what_writes_is_timed_on_few_rows_as_it_writes_about_all_at_once(writer, monkeypatch):
+    asked = []
+    monkeypatch.setattr("medward.attacks.estimate._learn_seconds", lambda *_: 1.0)
+    predict = type(writer.model).predict
+    monkeypatch.setattr(type(writer.model), "predict", lambda self, x: asked.append(len(x)) or predict(self, x))
+    measure_units(Deployment(bundle=writer), coarse_images(50, 1))
+    assert max(asked) == FEWER_ROWS[-1]
+
+
+def test_what_takes_long_is_timed_once(monkeypatch):
+    clock = iter(range(0, 1000, 5))
+    monkeypatch.setattr("medward.attacks.estimate.time.perf_counter", lambda: float(next(clock)))
+    runs = []
+    from medward.attacks import estimate
+
+    assert estimate._seconds(lambda: runs.append(1)) == 5.0
+    assert len(runs) == 1
 
 
 def test_validate_says_how_long_before_it_starts(tmp_path, capfd):
@@ -157,4 +271,4 @@ def test_validate_says_how_long_before_it_starts(tmp_path, capfd):
     assert lines[0].startswith("about ")
     assert lines[0].endswith("for 1 of 1 attacks, a quick look")
     assert report.quick
-    assert report.places == {"bundle": str(tmp_path / "b")}
+    assert report.places == {"bundle": str(tmp_path / "b"), "out": str(tmp_path / "out")}

@@ -39,7 +39,7 @@ def report(tmp_path_factory) -> Report:
             tmp_path_factory.mktemp("out"),
             attacks=attacks,
             progress=False,
-            places={"bundle": "my bundle/", "data": "data.npz"},
+            places={"bundle": "my bundle/", "data": "data.npz", "out": "my report/"},
         )
 
 
@@ -174,6 +174,47 @@ def test_answers_are_certified_for_one_input_even_where_one_change_serves_all(re
     assert (radii["certified"], radii["uat"]) == ("0.01569", "0.03922")
 
 
+def test_commands_name_what_the_user_said(report):
+    facts = report.provenance.model_copy(update={"settings": {"immutable": "2", "rows": "100"}})
+    places = report.places | {
+        "before": "old.onnx",
+        "canaries": "c.npz",
+        "options": "--labels 'my labels.csv' --allow-code",
+    }
+    said = report.model_copy(update={"provenance": facts, "places": places})
+    (told,) = finding_advice(finding_of(said, "extraction", Cause.TOO_FEW_ROWS), said)
+    words = shlex.split(told.command)
+    assert words[: words.index("-o") + 2] == [
+        "medward",
+        "validate",
+        "my bundle/",
+        "--data",
+        "data.npz",
+        "-o",
+        "my report/",
+    ]
+    assert words[words.index("-o") + 2 :] == (
+        shlex.split("--before old.onnx --canaries c.npz --immutable 2 --labels 'my labels.csv' --allow-code")
+    )
+    (told,) = finding_advice(finding_of(said, "audit", Cause.TOO_FEW_ROWS), said)
+    assert told.command.count("--canaries") == 1
+    unsaid = report.model_copy(update={"places": {}})
+    (told,) = finding_advice(finding_of(unsaid, "extraction", Cause.TOO_FEW_ROWS), unsaid)
+    assert told.command == "medward validate BUNDLE --data DATA -o report/"
+
+
+def test_too_few_rows_are_told_once_and_name_the_bounds_that_fewer_can_show(report):
+    keys = {"evasion": "evasion_success", "membership": "membership_auc or membership_tpr"}
+    for family, key in {**keys, "extraction": "extraction_gain", "disclosure": "disclosure"}.items():
+        finding = finding_of(report, family, Cause.TOO_FEW_ROWS)
+        both = finding.model_copy(update={"causes": (Cause.TOO_FEW_ROWS.value, Cause.HARM_NEAR_BOUND.value)})
+        rows = [each for each in finding_advice(both, report) if "rows" in each.sentence and "Give" in each.sentence]
+        assert len(rows) == 1
+        assert f"{key} under [gate]" in rows[0].sentence
+    alone = finding.model_copy(update={"causes": (Cause.HARM_NEAR_BOUND.value,)})
+    assert finding_advice(alone, report)[0].sentence.startswith("Give more rows")
+
+
 COMMANDS = [row.command for row in remedy_table() if row.command]
 
 
@@ -194,7 +235,7 @@ def test_a_command_exists_with_its_options_and_attacks(command):
 @pytest.mark.parametrize("text", [row.does + row.brought for row in remedy_table()])
 def test_what_is_quoted_is_filled_in_from_figures(text):
     digits = re.sub(r"\{\d[^}]*\}", "", text)
-    assert "{" not in digits.replace("{rows}", "")
+    assert "{" not in digits.replace("{rows}", "").replace("{gate}", "")
     assert not re.search(r"\d%|\d\.\d\d", digits), "a measured number belongs in figures"
 
 

@@ -11,6 +11,7 @@ from support.report_thefts import STUDENT, coarse_images, text_thief
 from typer.testing import CliRunner
 
 from medward.attacks.evasion import PGD, HopSkipJump
+from medward.attacks.evasion.family import Evasion
 from medward.attacks.extraction import Knockoff
 from medward.attacks.extraction.reports import AdaSteal, TextDistillation
 from medward.attacks.membership import LossThreshold
@@ -21,6 +22,8 @@ from medward.attacks.validate import model_before, validate
 from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.finding import Status
 from medward.attacks.validation.run import run_validation
+from medward.attacks.validation.splits import conform_splits, share_rows
+from medward.attacks.whitebox.ascent import Ascent
 from medward.attacks.whitebox.report_network import ReportNetwork, white_box_writer
 from medward.guard.bundle.make import protect
 from medward.guard.data.split import Split
@@ -114,6 +117,16 @@ def test_membership_is_told_by_findings_where_labels_say_what_is_true(bundle, tm
     assert any("Of a report its findings were asked about" in reason for reason in finding.reasons)
 
 
+def test_a_finding_says_how_many_candidates_a_model_that_writes_was_not_asked_about(bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr("medward.attacks.membership.family.WRITTEN", 10)
+    splits = {name: coarse_images(40, 3 + at) for at, name in enumerate(("train", "holdout"))}
+    labelled = {name: Split(images, report_labels(images)) for name, images in splits.items()}
+    given = {**labelled, "test": SPLITS["test"]}
+    run = run_validation(Deployment(bundle=bundle), given, tmp_path / "out", attacks=(LossThreshold(),), progress=False)
+    said = "Of 40 rows that were trained on and 20 that were not, 10 each were asked about"
+    assert any(reason.startswith(said) for reason in run.findings[0].reasons)
+
+
 def test_controls_of_membership_do_not_teach_a_network_that_writes(bundle, tmp_path, monkeypatch):
     taught = []
     monkeypatch.setattr(
@@ -157,6 +170,22 @@ def test_the_writer_before_hardening_is_followed_too(tmp_path):
     assert isinstance(before.network, ReportNetwork)
 
 
+def test_who_does_not_know_the_guard_does_not_search_a_writer_s_network_again(tmp_path, monkeypatch):
+    made, splits = bundled_writer(tmp_path / "bundle")
+    network, _ = white_box_writer(made.model, splits["train"].inputs, most=2)
+    few = {name: split.take(slice(0, 10)) for name, split in splits.items()}
+    searched = []
+    monkeypatch.setattr(PGD, "search", lambda self, search, x, y: searched.append(len(x)) or Ascent.nothing(x))
+    monkeypatch.setattr("medward.attacks.evasion.setup.evasion_flags", lambda *_, **__: ())
+    held = share_rows(made.model, conform_splits(few, made.model.spec), seed=0).data
+    deployment = Deployment(bundle=made, network=network)
+    attack, runs = PGD(epsilon=0.1, steps=2, restarts=1), []
+    for arm in ("undefended", "guarded"):
+        attack.run(Evasion().target(deployment, arm, attack, held), held, seed=0)
+        runs.append(len(searched))
+    assert runs[0] == runs[1] > 0
+
+
 @pytest.mark.slow
 def test_a_network_that_writes_is_attacked_by_its_own_gradients(tmp_path):
     made, splits = bundled_writer(tmp_path / "bundle")
@@ -185,3 +214,27 @@ def test_the_command_ends_in_a_report_that_is_not_good(bundle, tmp_path):
     assert "INCONCLUSIVE: " in run.output
     assert "attack could not be decided." in run.output
     assert 'membership-loss: not tested: membership needs labels, the split "train" has none' in run.output
+
+
+def test_stages_that_take_minutes_are_said_as_they_begin_and_silence_is_kept(bundle, tmp_path, capsys, caplog):
+    def run(out, progress):
+        with caplog.at_level("INFO", logger="medward.data"):
+            run_validation(
+                Deployment(bundle=bundle),
+                SPLITS,
+                tmp_path / out,
+                attacks=(HopSkipJump(epsilon=0.3, queries=5, rows=5),),
+                progress=progress,
+            )
+        return capsys.readouterr().err.splitlines()
+
+    lines = run("told", True)
+    assert lines.index("clean cost: begun") < next(i for i, each in enumerate(lines) if "refused" in each)
+    assert lines.index("hopskipjump, guarded: begun") < next(
+        i
+        for i, each in enumerate(lines)
+        if each.startswith("hopskipjump, guarded: 0") or "hopskipjump, guarded: 1" in each
+    )
+    assert f"reports: written about {len(SPLITS['test'])} rows that attacks are judged on" in caplog.text
+    assert not [each for each in run("told", True) if each.endswith("begun")], "what was kept is not begun again"
+    assert run("silent", False) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from math import log2
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from medward.guard.bundle.site import calibrate_site
 from medward.guard.data.split import Split
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.policy import Policy
+from medward.guard.release.capacity import text_bits
 from medward.guard.release.memory.memory_filter import MemoryFilter
 from medward.guard.tasks.report import WrittenReport
 from medward.guard.tasks.report_reader import CHEST_TERMS
@@ -133,6 +135,8 @@ def test_the_command_protects_a_report_function(tmp_path):
     done = CliRunner().invoke(app, ["protect", WRITER, *where, *said, "--low", "0", "--high", "1"])
     assert done.exit_code == 0, done.output
     assert load_bundle(tmp_path / "bundle", allow_code=True).card.spec.task == WrittenReport(findings=FINDINGS)
+    prices = f"[budget]: a report costs {text_bits(4096, 256):,.3f} bits, its findings alone {3 * log2(3):.3f}"
+    assert prices in done.output, "a limit is chosen by what an answer costs"
 
 
 def test_what_follows_a_bundle_takes_it(bundle, tmp_path):

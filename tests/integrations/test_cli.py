@@ -150,7 +150,9 @@ def test_validate_writes_the_report_and_its_exit_code_is_the_verdict(medward):
     assert out.startswith("test: 60 rows; 4 columns, values -")
     report = Report.load(Path("report/report.json"))
     assert [finding.attack for finding in report.findings] == ["uap"]
-    assert report.places == {"bundle": "bundle", "data": "test.npz"}, "which its commands name"
+    assert report.places == {"bundle": "bundle", "data": "test.npz", "out": "report"}, "which its commands name"
+    medward("validate", "bundle", "--data", "test.npz", "-o", "other", "--attacks", "uap", "--allow-code")
+    assert Report.load(Path("other/report.json")).places["options"] == "--allow-code"
     assert code == report.exit_code
     assert report.verdict.value in out
     assert f"report: {Path('report/report.html')}" in out

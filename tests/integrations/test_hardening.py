@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from medward.guard.harden import RobustnessCertificate
+from medward.guard.harden import Accuracy, RobustnessCertificate
+from medward.guard.harden.method import certificate_doubts
 from medward.integrations.cli import main
 
 CODE = """
@@ -86,6 +87,19 @@ def test_it_says_what_it_did_and_what_to_do_next(medward):
     code, _, err = medward(*HARDEN, "--epochs", "1")
     assert code == 3
     assert "is not empty" in err
+
+
+@pytest.mark.parametrize(("after", "expected"), [(0.51, 1), (0.9, 0)])
+def test_a_training_that_collapsed_exits_1_and_is_nothing_to_protect(medward, monkeypatch, after, expected):
+    reached = Accuracy(clean=after, universal=after, per_input=0.4), Accuracy(clean=1.0, universal=0.4, per_input=0.4)
+    doubts = certificate_doubts(*reached[::-1], "balanced accuracy", 0.5, "universal")
+    monkeypatch.setattr("medward.guard.harden.method.certificate_doubts", lambda *_: doubts)
+    code, out, err = medward(*HARDEN, "--epsilon", "12/255", "--epochs", "1", "--no-augment")
+    assert code == expected, out + err
+    assert ("its training collapsed" in err) == bool(expected)
+    assert ("collapsed: hardened is kept to be looked at" in out) == bool(expected)
+    assert ("Protect hardened/model.onnx" in out) != bool(expected)
+    assert Path("hardened/certificate.json").exists()
 
 
 def test_an_operating_point_is_defended_and_handed_on_to_protect(medward):

@@ -42,6 +42,18 @@ def test_splits_alone_are_taken_on_trust():
     assert not named(held.shadow) & (named(held.members) | named(held.nonmembers))
 
 
+def test_candidates_that_are_not_asked_about_are_said(flipped, monkeypatch):
+    monkeypatch.setattr("medward.attacks.membership.family.CANDIDATES", 30)
+    splits, _, manifest = flipped
+    for held in (held_by(contract.line_splits()), held_by(splits, manifest)):
+        assert len(held.members) == len(held.nonmembers) == 30
+        (said,) = [each for each in held.notes if each != NO_COIN]
+        assert "30 each were asked about, drawn at random" in said
+    everyone = len(contract.line_splits()["holdout"]) // 2
+    monkeypatch.setattr("medward.attacks.membership.family.CANDIDATES", everyone)
+    assert held_by(contract.line_splits()).notes == (NO_COIN,), "none of the fewer kind was left out"
+
+
 def test_the_manifest_says_who_was_trained_on(flipped):
     splits, flip, manifest = flipped
     held = held_by(splits, manifest)
