@@ -192,9 +192,9 @@ def seeds_of(plan: Plan, name: str) -> tuple[int, ...]:
 
 
 def fitted(scene: ReportScene, seed: int) -> Profile:
-    """A calibration on all rows that neither the victim nor its thieves have."""
-    risk = DEPLOYED.monitor.calibration_risk
-    return Profile.fit(scene.model, scene.others.inputs, risk=risk, seed=seed, secret=seed)
+    """A calibration on all rows that neither the victim nor its thieves have, by patient where these are known."""
+    risk, rows = DEPLOYED.monitor.calibration_risk, scene.others
+    return Profile.fit(scene.model, rows.inputs, risk=risk, patients=rows.patients, seed=seed, secret=seed)
 
 
 def kept_guarded(
