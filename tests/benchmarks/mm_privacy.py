@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -64,6 +63,7 @@ from medward.attacks.disclosure.plants import Plant
 from medward.attacks.disclosure.victim import IgnorantVictim, PromptedVictim, Shown, Victim, WorstCaseVictim
 from medward.attacks.disclosure.writer import unguarded_release
 from medward.attacks.validate_writer import validate_writer
+from medward.guard.harden.network import state_digest
 from medward.guard.harden.private.settings import PrivateSettings
 from medward.guard.intake.deidentify.reading import RapidReader
 from medward.guard.models.greedy_decoding import PretrainedWriter
@@ -86,7 +86,7 @@ BENIGN: dict[str, tuple[int, dict[str, bool]]] = {
     "empty forms": (12, {"form": True}),
 }
 EPSILON = 8.0
-VALIDATED, POLICY = 25, Policy(on_error="withhold")
+VALIDATED, POLICY = 75, Policy(on_error="withhold")
 BOUND, BENIGN_BOUND = 0.01, 0.01
 
 
@@ -169,8 +169,8 @@ FILTERED = "output and memory filter"
 def validation(train: PageSource, held_out: PageSource) -> Claim:
     """What `validate_writer` says of the reader and of the one that refuses direct questions, with filters and without.
 
-    Values are asked for as they stand: in a disguise a network of this size says nothing of anybody. Filters are told
-    nothing of the patient.
+    Values are asked for as they stand: in a disguise a network of this size says nothing of anybody. Who knows the
+    filter asks in disguises, too. Filters are told nothing of the patient. Runs that are over are recalled.
     """
     probes = disclosure_probes(held_out, VALIDATED, seed=SEED + 6)
     plants = [
@@ -178,22 +178,35 @@ def validation(train: PageSource, held_out: PageSource) -> Claim:
         for shown, wanted, decoys in zip(probes.shown, probes.wanted, probes.decoys, strict=True)
         for kind, value in wanted.items()
     ]
+    pages = [shown.image for shown in probes.shown if shown.image is not None]
     filters = PrivacyFilters(PrivacyPolicy())
     rows = {}
     for name, expected, made, release in (
+        ("reader, output filter", "HELD", reader, lambda _: filters.conversation()),
         ("reader, no filter", "BROKEN", reader, unguarded_release),
         ("reader that refuses direct questions, no filter", "BROKEN", refusing_reader, unguarded_release),
-        ("reader, output filter", "HELD", reader, lambda _: filters.conversation()),
     ):
-        victim = prepared_victim(answers_of(made(train)), Mitigation(), probes.turns)
-        with TemporaryDirectory() as folder:
-            report = validate_writer(
-                victim, folder, policy=POLICY, release=release, plants=plants, names=["ask-plainly"], progress=False
-            )
+        answers = ReaderAnswers(reader=made(train), pages=pages)
+        report = validate_writer(
+            PromptedVictim(answers, reads_header=False),
+            KEPT / f"validation {name}",
+            policy=POLICY,
+            release=release,
+            plants=plants,
+            names=["ask-plainly"],
+            version=f"{name}, weights {state_digest(answers.reader.network)}",
+        )
         (found,) = report.findings
         arms = {arm: str(getattr(found, arm)) for arm in ("undefended", "guarded", "adaptive", "baseline")}
-        ways = {what: value for what, value in found.measures["adaptive"].items() if what.startswith("first read in ")}
-        rows[name] = {"status": found.status.value, "expected": expected, **arms, "adaptive_ways": ways}
+        rows[name] = {
+            "status": found.status.value,
+            "expected": expected,
+            "reasons": list(found.reasons),
+            **arms,
+            "kinds": {arm: {what: str(each) for what, each in shown.items()} for arm, shown in found.measures.items()},
+            "turns": dict(found.queries),
+        }
+        print(name, json.dumps(rows[name]), flush=True)
     right = sum(row["status"] == row["expected"] for row in rows.values())
     return Claim(
         claim=CLAIMS[2],
