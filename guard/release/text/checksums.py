@@ -12,7 +12,6 @@ _SPANISH_LETTERS = "TRWAGMYFPDXBNJZSQVHLCKE"
 _QUANTITY = re.compile(
     r"(?i)^[0-9.,/-]*(?:mg|mcg|ml|kg|mm|cm|hz|khz|mmhg|bpm|days?|weeks?|months?|years?|yo|hours?|hrs?|th|st|nd|rd|g|x|%)$"
 )
-
 _GLUED_UNIT = re.compile(
     r"(?i)[0-9-]*(?:mg|mcg|ml|kg|mm|cm|k?hz|mmhg|u|iu|ui|units?|unidades|copies|copias|cells?|celulas|days?|years?)"
 )
@@ -84,9 +83,8 @@ def is_number_of_somebody(value: str) -> bool:
 
     What is stuck to them does not matter, nor whether some are missing.
     """
-    number = re.match(r"#?([0-9-]*[0-9])", value)
-    pieces = number[1].split("-") if number else []
-    pieces = [each for each in pieces if each]
+    number = re.match(r"#?[0-9-]+", value)
+    pieces = re.findall(r"[0-9]+", number[0]) if number else []
     if sum(map(len, pieces)) < _LONG or _GLUED_UNIT.fullmatch(value):
         return False
     return not all(map(_is_year, pieces)) and (len(pieces) != 2 or not _is_range(*pieces))
