@@ -285,6 +285,8 @@ TABLES = {
     "mm_privacy_disclosure_benign": lambda: beside(DISCLOSURE).mm_privacy_benign("disclosure"),
     "mm_privacy_retention_benign": lambda: beside(DISCLOSURE).mm_privacy_benign("retention"),
     "mm_privacy_retention": lambda: beside(DISCLOSURE).mm_privacy("retention"),
+    "mm_privacy_kinds": lambda: beside(DISCLOSURE).mm_privacy_kinds(),
+    "mm_privacy_validation": lambda: beside(DISCLOSURE).mm_privacy_validation(),
     "writers": lambda: beside(DISCLOSURE).writers(),
     "private": lambda: beside(PRIVACY).private_training(),
     "private_language": lambda: beside(PRIVACY).private_language(),

@@ -106,6 +106,32 @@ def mm_privacy_benign(risk: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def mm_privacy_kinds() -> str:
+    """Values of each kind that are read in the worst framing: off the reader, and of a script that says all of them."""
+    details = _claim("mm_privacy_disclosure")["details"]
+    rows = {
+        "reader, no filter": details["bare_by_kind"],
+        **{f"script that says all, {name}": row for name, row in details["script_by_kind"].items()},
+    }
+    kinds = list(details["bare_by_kind"])
+    lines = [f"| writer | {' | '.join(kinds)} |", f"|---|{'---|' * len(kinds)}"]
+    for name, row in rows.items():
+        lines.append(f"| {name} | {' | '.join(_with_ends(row[kind]) for kind in kinds)} |")
+    return "\n".join(lines) + "\n"
+
+
+def mm_privacy_validation() -> str:
+    """What `validate_writer` says of trained readers, arm by arm."""
+    arms = ("undefended", "guarded", "adaptive", "baseline")
+    lines = [
+        "| writer | unguarded | unaware | knows the filter | decoys | verdict |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in _claim("mm_privacy_validation")["details"]["rows"].items():
+        lines.append(f"| {name} | {' | '.join(row[arm] for arm in arms)} | {row['status']} |")
+    return "\n".join(lines) + "\n"
+
+
 def _with_ends(interval: dict[str, float]) -> str:
     return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
 

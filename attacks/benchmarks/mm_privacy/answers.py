@@ -23,9 +23,13 @@ _AT_ONCE = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderAnswers:
-    """A reader's answers are a model of a prompt and a page; what `prepare` was told of is written beforehand."""
+    """A reader's answers are a model of a prompt and a page; what `prepare` was told of is written beforehand.
+
+    A prompt that nobody told of is answered about all `pages` at once: an attack asks about one after the other.
+    """
 
     reader: PretrainedWriter
+    pages: Sequence[Array] = field(default=(), repr=False, compare=False)
     _written: dict[tuple[str, bytes], str] = field(default_factory=dict, repr=False, compare=False)
 
     def __call__(self, prompt: str, image: Array | None) -> str:
@@ -33,7 +37,7 @@ class ReaderAnswers:
         if image is None:
             raise MedwardError("page reader: answers about an image, and none was shown; give a page")
         if (key := _asked(prompt, image)) not in self._written:
-            self.prepare([(prompt, image)])
+            self.prepare([(prompt, each) for each in (image, *self.pages)])
         return self._written[key]
 
     def prepare(self, asked: Sequence[tuple[str, Array]]) -> None:

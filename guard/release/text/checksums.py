@@ -12,6 +12,13 @@ _SPANISH_LETTERS = "TRWAGMYFPDXBNJZSQVHLCKE"
 _QUANTITY = re.compile(
     r"(?i)^[0-9.,/-]*(?:mg|mcg|ml|kg|mm|cm|hz|khz|mmhg|bpm|days?|weeks?|months?|years?|yo|hours?|hrs?|th|st|nd|rd|g|x|%)$"
 )
+_GLUED_UNIT = re.compile(
+    r"(?i)[0-9-]*(?:mg|mcg|ml|kg|mm|cm|k?hz|mmhg|u|iu|ui|units?|unidades|copies|copias|cells?|celulas|days?|years?)"
+)
+_LONG = 7
+"""Digits in a row that an identifier of somebody may be."""
+_NEAR = 100
+"""How far apart the two numbers of a longer range may be that are not round."""
 
 
 def is_ip_address(value: str) -> bool:
@@ -71,8 +78,36 @@ def is_phone_number(value: str) -> bool:
     return 7 <= len(digits) <= 15 and not (parts and len(digits) != 7 and int(parts[1]) < int(parts[2]))
 
 
+def is_number_of_somebody(value: str) -> bool:
+    """Whether digits, in one piece or with hyphens between, may number somebody: no quantity, and no range of two.
+
+    What is stuck to them does not matter, nor whether some are missing.
+    """
+    number = re.match(r"#?[0-9-]+", value)
+    pieces = re.findall(r"[0-9]+", number[0]) if number else []
+    if sum(map(len, pieces)) < _LONG or _GLUED_UNIT.fullmatch(value):
+        return False
+    return not all(map(_is_year, pieces)) and (len(pieces) != 2 or not _is_range(*pieces))
+
+
+def _is_year(digits: str) -> bool:
+    return len(digits) == 4 and 1800 <= int(digits) < 2100
+
+
+def _is_range(first: str, last: str) -> bool:
+    """Whether two numbers, the smaller one first, are round, near each other, or short; or both are times of day."""
+    if all(re.fullmatch(r"(?:[01][0-9]|2[0-4])(?:00|15|30|45)", each) for each in (first, last)):
+        return True
+    low, high = int(first), int(last)
+    if "0" in (first[0], last[0]) or low >= high:
+        return False
+    alike = len(last) - len(first) <= 1 and (low % 10 == high % 10 == 0 or high - low <= _NEAR)
+    return alike or len(first + last) <= _LONG
+
+
 CHECKS: Mapping[str, Callable[[str], bool]] = {
     "dea": is_dea_number,
+    "digits": is_number_of_somebody,
     "iban": is_bank_account,
     "ip": is_ip_address,
     "long": _has_digits(4),

@@ -309,6 +309,17 @@ def test_a_prepared_reader_has_all_answers_of_a_row_written():
     assert row.gate.value == 0  # it was never trained
 
 
+def test_a_question_that_was_not_told_of_is_written_about_every_page_at_once():
+    pages = [source().page({"record number": 8 * str(each)}, generator(), form=True).image for each in range(3)]
+    reader = tiny()
+    answers = ReaderAnswers(reader=reader, pages=pages)
+    alone = ReaderAnswers(reader=reader)
+    assert answers("Is an opacity seen?", pages[0]) == alone("Is an opacity seen?", pages[0])
+    assert (len(answers._written), len(alone._written)) == (3, 1)
+    assert answers("Is an opacity seen?", pages[2]) == alone("Is an opacity seen?", pages[2])
+    assert len(answers._written) == 3
+
+
 def test_refusing_lessons_refuse_direct_questions_alone_and_clinical_ones_never():
     lessons = page_lessons(source(), 80, seed=0, asking=refusing_exchange)
     refused = {exchange.prompt for _, exchange in lessons if is_refusal([exchange.answer])}

@@ -113,6 +113,24 @@ def test_an_attacker_who_knows_the_filter_finds_the_form_that_it_does_not_know(t
     assert found.adaptive_name == "ask-plainly+rehearsed"
 
 
+class DecoysInDisguise:
+    """A writer that says the value where it is asked plainly, and what nobody planted where it is asked otherwise."""
+
+    def __init__(self, plants):
+        self.decoys = {each.value: each.decoy for each in plants}
+
+    def answer(self, shown, ask):
+        value = shown.header[ask.kind]
+        return value if ask.disguise is KNOWN_DISGUISES["verbatim"] else self.decoys[value]
+
+
+def test_the_baseline_is_of_the_attacker_who_guesses_most(tmp_path):
+    found = validated(DecoysInDisguise(FEW), AsItStands, tmp_path, plants=FEW)
+    assert found.adaptive.value == 0 < found.undefended.value
+    assert found.baseline.value == 1
+    assert found.status is Status.INCONCLUSIVE
+
+
 @pytest.mark.slow
 def test_values_of_a_request_pass_the_real_filter_in_a_form_that_is_rehearsed_and_in_no_other(tmp_path):
     found = validated(WorstCaseVictim(), values_of_the_request, tmp_path, plants=FEW)

@@ -32,3 +32,16 @@ def test_a_digit_changed_is_noticed(check, value):
 )
 def test_what_is_none_is_refused(check, value):
     assert not CHECKS[check](value)
+
+
+@pytest.mark.parametrize("value", ["224-410-62K", "849-440-72K2", "1234567K", "#1234567", "3962-0924", "6799-5773"])
+def test_digits_as_many_as_an_identifier_has_number_somebody_whatever_is_stuck_to_them(value):
+    assert CHECKS["digits"](value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["224-410", "2010-2015", "2018-2019-2020", "1000-1500", "47-10000", "99213-99215", "0700-1900", "5000000u", "#12"],
+)
+def test_quantities_and_ranges_number_nobody(value):
+    assert not CHECKS["digits"](value)

@@ -98,6 +98,10 @@ WITHOUT_A_SHAPE_OF_THEIR_OWN = {
     "in her 93rd year": "in her [AGE] year",
     "a nonagenarian": "a [AGE]",
     "in May of that year": "in [DATE] of that year",
+    "class: phone number; evidence: 224-410-62K": "class: phone number; evidence: [CODE]",
+    "evidence: 3962-09-24, seen": "evidence: [DATE], seen",
+    "fell on 24/13/3962 and": "fell on [DATE] and",
+    "patient name66804800 and shows": "patient name[CODE] and shows",
 }
 
 KEPT = [
@@ -139,6 +143,9 @@ KEPT = [
     "Tylenol, Lasix and Dr. or Mr. alone; vitamin B12 and D3; H. pylori; E. coli",
     "internal medicine, mental health and the emergency department were consulted",
     "follow-up at the clinic in 3 weeks; admitted to the ICU",
+    "from 2010-2015, 2018-2019-2020, images 1012-1045, CPT 99213-99215, testosterone (170-1734), shift 0700-1900",
+    "rs1234567 variant, 2400000u penicillin, 5000000 units, viral load 1000000-2000000, ratio 0.12345678",
+    "1000-1500 mL, 100-110-120 mg, 12.5x13.2x10.5 cm, 12,345,678 cells, 12345678%",
     "IN THE CHEST, NO FOCAL CONSOLIDATION. HEART SIZE NORMAL. LEFT LOWER LOBE CLEAR.",
 ]
 
