@@ -310,6 +310,7 @@ TABLES = {
     "report_theft_reference": lambda: beside(REPORTS).theft_reference(),
     "report_theft_guarded": lambda: beside(REPORTS).theft_guarded(),
     "report_evasion": lambda: beside(REPORTS).evasion(),
+    "report_evasion_guarded": lambda: beside(REPORTS).evasion_guarded(),
     "session": session,
     "claims": claims,
     "hardening": hardening,

@@ -197,5 +197,24 @@ def evasion() -> str:
     return table(heads, rows)
 
 
+def evasion_guarded() -> str:
+    """What the default guard withholds of changed images, and what leaves all the same, by who knows it and who not."""
+    shares = {
+        "clean withheld": "withheld: clean images",
+        "noise withheld": "with noise",
+        "withheld": "attacked",
+        "bare": "other findings: bare",
+        "guarded": "guarded",
+        "knowing": "by who knows the guard",
+        "knowing withheld": "of whose images are withheld",
+    }
+    rows = [
+        [data.replace("_", "-"), change, *(with_interval(each[name]) for name in shares)]
+        for data, found in claim_details("report_evasion_guarded")["subjects"].items()
+        for change, each in found["attacks"].items()
+    ]
+    return table(("data", "change", *shares.values()), rows)
+
+
 def _two(value: float) -> str:
     return f"{value:.2f}"

@@ -93,7 +93,7 @@ class EvasionScene:
 
 SUBJECTS: Mapping[str, TowerTraining] = {
     "pneumoniamnist": TowerTraining(epsilon=12 / 255, training=Training(epochs=8, rate=1e-3, weight_decay=1e-4)),
-    "nih_cxr": TowerTraining(epsilon=12 / 255, training=Training(epochs=12, rate=1e-3, weight_decay=1e-4)),
+    "nih_cxr": TowerTraining(epsilon=12 / 255, training=Training(epochs=37, rate=1e-3, weight_decay=1e-4)),
 }
 
 
@@ -218,20 +218,8 @@ def attacked(
 
     Gradients are the victim's own, or those of a `source`.
     """
+    search, target = white_box_search(scene, plan, seed, grey, source)
     spec, craft = scene.spec, torch.from_numpy(np.asarray(scene.data.craft.inputs))
-    model = models.wrap((source or scene).writer, spec=spec, sample=scene.data.craft.inputs[:2])
-    network, reason = white_box_writer(model, scene.data.craft.inputs, most=plan.reports)
-    if network is None:
-        raise RuntimeError(reason)
-    criterion, radius = criterion_of(spec), grey / 255
-    target = Target(spec, scene.oracle, ThreatModel(access=Access.GRADIENTS, epsilon=radius), network=network)
-    search = Search(
-        network,
-        criterion,
-        Ball.of(spec, scene.data.craft.inputs, radius),
-        torch.Generator().manual_seed(seed),
-        stop=source is None,  # what just wins on a source seldom wins elsewhere
-    )
     x = torch.from_numpy(np.asarray(scene.data.test.inputs))
     y = torch.from_numpy(target.query(x.numpy()).labels)
     if universal:
@@ -245,7 +233,7 @@ def attacked(
         ascent = worst_case_pgd(search, x, followed, steps=plan.steps, restarts=1)
         made, gradients = ascent.adversarial, ascent.gradients
         noise = search.ball.surface(tuple(x.shape), search.generator)
-    assert float((made - x).abs().max()) <= radius + 1e-6
+    assert float((made - x).abs().max()) <= grey / 255 + 1e-6
     said, noisy = (target.query(rows.numpy()).labels for rows in (made, search.ball.clip(x + noise)))
     return {
         "rows": len(x),
@@ -254,6 +242,26 @@ def attacked(
         "gradients": gradients,
         "asked": target.queries,
     }
+
+
+def white_box_search(
+    scene: EvasionScene, plan: EvasionPlan, seed: int, grey: int, source: EvasionScene | None = None
+) -> tuple[Search, Target]:
+    """The frame of a search by the gradients of the victim, or of a `source`, and the victim as it is asked."""
+    model = models.wrap((source or scene).writer, spec=scene.spec, sample=scene.data.craft.inputs[:2])
+    network, reason = white_box_writer(model, scene.data.craft.inputs, most=plan.reports)
+    if network is None:
+        raise RuntimeError(reason)
+    radius = grey / 255
+    search = Search(
+        network,
+        criterion_of(scene.spec),
+        Ball.of(scene.spec, scene.data.craft.inputs, radius),
+        torch.Generator().manual_seed(seed),
+        stop=source is None,  # what just wins on a source seldom wins elsewhere
+    )
+    threat = ThreatModel(access=Access.GRADIENTS, epsilon=radius)
+    return search, Target(scene.spec, scene.oracle, threat, network=network)
 
 
 def changes(clean: Ints, said: Ints, count: int) -> dict[str, float]:
