@@ -279,7 +279,7 @@ def read_row(
         return asdict(measure_benign_answers(victim(some.turns), mitigation, some))
 
     return {
-        **recalled(f"{risk} {name}", leaked),
+        **recalled(f"{risk} {name}, {len(probes.shown)} people", leaked),
         "benign": {
             pages: recalled(f"{risk} {name}, {len(some.right)} about {pages}", partial(answered, some))
             for pages, some in benign.items()
